@@ -1,0 +1,81 @@
+"""Every error the exporter raises on purpose, split by what the caller does next.
+
+LateError
+├── ApiError             a poll failed; the next one tries again
+│   ├── Unauthorized     the key was refused (401, 403): back off until it changes
+│   ├── RateLimited      429: no request before ``until``
+│   ├── ApiUnavailable   no usable answer: network, timeout, 5xx, redirect, 4xx
+│   └── BadPayload       an answer that is not what the API documents
+├── StoreError           the state could not be read or written; nothing was counted
+└── ConfigError          the user has to change something; the command ends with exit code 2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "ApiError",
+    "ApiUnavailable",
+    "BadPayload",
+    "ConfigError",
+    "LateError",
+    "RateLimited",
+    "StoreError",
+    "Unauthorized",
+]
+
+
+class LateError(Exception):
+    """Root of all errors of this package; its text is fit to be shown to a user."""
+
+
+class ApiError(LateError):
+    """A request to the Late API did not give what was asked for."""
+
+    outcome = "unavailable"
+
+
+class Unauthorized(ApiError):
+    """The API refused the key."""
+
+    outcome = "unauthorized"
+
+
+class RateLimited(ApiError):
+    """The API asked to wait.
+
+    Args:
+        message: What was refused.
+        until: Monotonic time in seconds before which no request may be sent.
+    """
+
+    outcome = "rate_limited"
+
+    def __init__(self, message: str, *, until: float) -> None:
+        super().__init__(message)
+        self.until = until
+
+
+class ApiUnavailable(ApiError):
+    """There was no usable answer."""
+
+
+class BadPayload(ApiError):
+    """The answer is not a log list: too large, not JSON, or of another shape."""
+
+    outcome = "bad_payload"
+
+
+class StoreError(LateError):
+    """The state file could not be opened, read or written."""
+
+    outcome = "store_error"
+
+
+class ConfigError(LateError):
+    """One or more mistakes in flags, environment or file, all reported at once."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems: Sequence[str] = problems

@@ -1,0 +1,333 @@
+"""The frozen value types that every other module speaks in.
+
+Times are integers in milliseconds since the Unix epoch unless a name says otherwise, durations are integers in
+microseconds: sums of integers do not depend on the order in which logs arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias
+
+import msgspec
+
+__all__ = [
+    "PENDING",
+    "Add",
+    "Batch",
+    "Committed",
+    "Coverage",
+    "Entry",
+    "Exemplar",
+    "Feed",
+    "FeedHealth",
+    "Gap",
+    "Histogram",
+    "Increment",
+    "Labels",
+    "Mark",
+    "Observe",
+    "Page",
+    "Pending",
+    "Quota",
+    "Reading",
+    "Result",
+    "Scope",
+    "Series",
+    "Sighting",
+    "Streak",
+    "Take",
+    "Total",
+    "Value",
+    "WorkspaceHealth",
+]
+
+PENDING = "pending"
+
+Labels: TypeAlias = tuple[str, ...]
+"""Label values in the order of the family's label names; the first one is the workspace."""
+
+Series: TypeAlias = tuple[str, Labels]
+"""A family's name and the label values that pick one of its series."""
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """One log list of one API key."""
+
+    workspace: str
+    feed: str
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of a log list, reduced to what can be counted.
+
+    ``created`` is None where the row has no usable time. A row without a usable key is ``rejected`` with the reason;
+    its key is then a fingerprint, so that it too is counted once.
+    """
+
+    key: str
+    status: str
+    created: int | None = None
+    platform: str = "unknown"
+    action: str = "unknown"
+    method: str = "unknown"
+    post_id: str | None = None
+    account_id: str | None = None
+    username: str | None = None
+    status_code: int | None = None
+    error_code: str | None = None
+    duration: int | None = None
+    attempt: int | None = None
+    expires: int | None = None
+    rejected: str | None = None
+
+
+class Page(msgspec.Struct, frozen=True):
+    """One answer of a log list, in the order of the API.
+
+    ``total`` and ``more`` are what the answer says of the whole list, None where it does not.
+    """
+
+    entries: tuple[Entry, ...]
+    total: int | None = None
+    more: bool | None = None
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """A place in a log list."""
+
+    created: int
+    key: str
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """A stretch of a log list that has not been read: below ``upper``, down to ``lower``.
+
+    Args:
+        upper: The last log read before the stretch.
+        lower: Logs at or before this time have been read.
+        depth: Where in the list ``upper`` stood when last seen; a hint.
+        since: When the list was last read without a gap: logs older than the retention by then are lost.
+    """
+
+    upper: Mark
+    lower: int
+    depth: int
+    since: int
+
+
+class Coverage(msgspec.Struct, frozen=True):
+    """What of a log list has been counted: everything from ``horizon`` on that is in none of the gaps.
+
+    Args:
+        horizon: Logs created before this are out of scope and never counted.
+        start: Since when the record is whole.
+        checked: API time of the last read that reached known ground; 0 before the first.
+        head: The newest log counted.
+        gaps: Newest first.
+        synced: The first sync is complete.
+    """
+
+    horizon: int
+    start: int
+    checked: int = 0
+    head: Mark | None = None
+    gaps: tuple[Gap, ...] = ()
+    synced: bool = False
+
+
+class Exemplar(msgspec.Struct, frozen=True):
+    """What an observation points to: label pairs, at most 128 characters together, and a Unix time in seconds."""
+
+    labels: tuple[tuple[str, str], ...]
+    timestamp: float
+
+
+class Increment(msgspec.Struct, frozen=True):
+    """What one sighting does to one series.
+
+    Args:
+        family: Name of the family.
+        labels: Label values.
+        once: Applies to the first sighting of a log only, whatever its later statuses.
+    """
+
+    family: str
+    labels: Labels
+    once: bool = False
+
+
+class Add(Increment, frozen=True, kw_only=True):
+    """Adds to a counter; an amount of 0 only brings the series into being."""
+
+    amount: int = 1
+
+
+class Observe(Increment, frozen=True, kw_only=True):
+    """Adds one observation to a histogram; ``micros`` is its value in millionths of the family's unit."""
+
+    micros: int
+    bounds: tuple[float, ...]
+    exemplar: Exemplar | None = None
+
+
+class Take(Increment, frozen=True, kw_only=True):
+    """Sets a reading, unless a newer one is there."""
+
+    at: int
+    value: float | str
+
+
+class Result(Increment, frozen=True, kw_only=True):
+    """An attempt of an account that failed or succeeded at a time."""
+
+    at: int
+    failed: bool
+
+
+class Histogram(msgspec.Struct, frozen=True, tag="histogram"):
+    """``counts`` has one number a bound and a last one for +Inf; none of them is cumulative."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    micros: int = 0
+
+
+class Reading(msgspec.Struct, frozen=True, tag="reading"):
+    """A value that the newest log gives."""
+
+    at: int
+    value: float | str
+
+
+class Streak(msgspec.Struct, frozen=True, tag="streak"):
+    """The failures since the last success, in whatever order they are learnt.
+
+    Args:
+        success: Time of the newest success.
+        failures: Times of later failures, oldest first.
+        folded: How many still older failures were folded into this number.
+    """
+
+    success: int = 0
+    failures: tuple[int, ...] = ()
+    folded: int = 0
+
+
+Value: TypeAlias = int | float | Histogram | Reading | Streak
+
+
+class Total(msgspec.Struct, frozen=True):
+    """A series' value, and the Unix time in seconds at which it began."""
+
+    value: Value
+    created: float
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """A log that was pending when last seen."""
+
+    key: str
+    created: int
+    platform: str
+    action: str
+    post_id: str | None
+
+
+class Sighting(msgspec.Struct, frozen=True):
+    """A log in a status, and what it does to the series if the store has not seen it so before."""
+
+    entry: Entry
+    increments: tuple[Increment, ...]
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """What one transaction makes durable.
+
+    Args:
+        sightings: Counted where the store really inserts them.
+        increments: Counted in any case.
+        coverage: Replaces the scope's coverage; None leaves it.
+        gone: Keys of pending logs that no longer exist.
+        at: Unix time in seconds, the birth of new series.
+    """
+
+    at: float
+    sightings: Sequence[Sighting] = ()
+    increments: Sequence[Increment] = ()
+    coverage: Coverage | None = None
+    gone: Sequence[str] = ()
+
+
+class Committed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a transaction did: the logs and sightings really inserted, and every series' new total."""
+
+    logs: int
+    sightings: Sequence[Sighting]
+    totals: Mapping[Series, Total]
+
+
+class Feed(msgspec.Struct, frozen=True, kw_only=True):
+    """One log list of the API: where it is, how it reads, what it counts.
+
+    Args:
+        name: Value of the label ``feed``.
+        path: Path below the base URL.
+        retention: How long the API keeps a log, in milliseconds.
+        parse: Body of an answer to a page; raises BadPayload.
+        project: An entry to its increments, workspace first in the labels.
+        post_path: Path of the logs of one post, with ``{postId}``; None where there are none.
+    """
+
+    name: str
+    path: str
+    retention: int
+    parse: Callable[[bytes], Page]
+    project: Callable[[str, Entry], Iterable[Increment]]
+    post_path: str | None = None
+
+
+class Quota(msgspec.Struct, frozen=True):
+    """What the API last said of the key's rate limit; ``reset`` is a Unix time in seconds."""
+
+    limit: int
+    remaining: int
+    reset: float
+
+
+class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """How a feed is doing, for people; times are Unix seconds, durations seconds.
+
+    Args:
+        outcome: Of the last poll, as in ``late_exporter_polls_total``; None before the first one ended.
+        error: What went wrong with the last poll in words, empty where nothing did.
+        next_poll: When the next poll is due.
+        lag: From ``createdAt`` to counted, of the newest log that was counted live.
+        logs: How many logs the state holds.
+        pending: How many of them are pending now.
+        gaps: Stretches of the log list still to be read.
+        coverage_start: Since when every log is counted; None before the first sync is complete.
+    """
+
+    name: str
+    synced: bool = False
+    outcome: str | None = None
+    error: str = ""
+    last_poll: float | None = None
+    last_success: float | None = None
+    next_poll: float | None = None
+    duration: float | None = None
+    lag: float | None = None
+    logs: int = 0
+    pending: int = 0
+    gaps: int = 0
+    coverage_start: float | None = None
+
+
+class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """How a workspace is doing."""
+
+    name: str
+    api: str
+    feeds: tuple[FeedHealth, ...]
+    quota: Quota | None = None
