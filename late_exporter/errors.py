@@ -27,13 +27,16 @@ __all__ = [
 
 
 class LateError(Exception):
-    """Root of all errors of this package; its text is fit to be shown to a user."""
+    """Root of all errors of this package; its text is fit to be shown to a user.
+
+    ``outcome`` is what a poll that it ends is counted as.
+    """
+
+    outcome = "unavailable"
 
 
 class ApiError(LateError):
     """A request to the Late API did not give what was asked for."""
-
-    outcome = "unavailable"
 
 
 class Unauthorized(ApiError):

@@ -1,4 +1,4 @@
-"""The catalogue of every metric family, and the board that holds their current values."""
+"""The catalogue of every metric family."""
 
 from __future__ import annotations
 

@@ -21,9 +21,11 @@ __all__ = [
     "Exemplar",
     "Feed",
     "FeedHealth",
+    "FeedState",
     "Gap",
     "Histogram",
     "Increment",
+    "Known",
     "Labels",
     "Mark",
     "Observe",
@@ -160,14 +162,14 @@ class Increment(msgspec.Struct, frozen=True):
 class Add(Increment, frozen=True, kw_only=True):
     """Adds to a counter; an amount of 0 only brings the series into being."""
 
-    amount: int = 1
+    amount: float = 1
 
 
 class Observe(Increment, frozen=True, kw_only=True):
     """Adds one observation to a histogram; ``micros`` is its value in millionths of the family's unit."""
 
     micros: int
-    bounds: tuple[float, ...]
+    bounds: tuple[float, ...] = ()
     exemplar: Exemplar | None = None
 
 
@@ -207,11 +209,13 @@ class Streak(msgspec.Struct, frozen=True, tag="streak"):
         success: Time of the newest success.
         failures: Times of later failures, oldest first.
         folded: How many still older failures were folded into this number.
+        folded_until: Time of the newest of those.
     """
 
     success: int = 0
     failures: tuple[int, ...] = ()
     folded: int = 0
+    folded_until: int = 0
 
 
 Value: TypeAlias = int | float | Histogram | Reading | Streak
@@ -249,6 +253,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         increments: Counted in any case.
         coverage: Replaces the scope's coverage; None leaves it.
         gone: Keys of pending logs that no longer exist.
+        prune: Logs created before this may be forgotten; the coverage's horizon keeps them from coming back.
         at: Unix time in seconds, the birth of new series.
     """
 
@@ -257,14 +262,45 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     increments: Sequence[Increment] = ()
     coverage: Coverage | None = None
     gone: Sequence[str] = ()
+    prune: int | None = None
 
 
 class Committed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a transaction did: the logs and sightings really inserted, and every series' new total."""
+    """What a transaction did.
 
-    logs: int
+    Args:
+        sightings: Those really inserted.
+        totals: The new total of every series that was moved.
+        pendings: The feed's pending logs where these have changed, else None.
+        logs: How many logs are held of the feed.
+    """
+
     sightings: Sequence[Sighting]
     totals: Mapping[Series, Total]
+    pendings: Mapping[str, Pending] | None
+    logs: int
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What the state knows of some logs, and of the whole list.
+
+    Args:
+        statuses: The statuses in which each log was counted; a log that is missing here is new.
+        held: How many logs the state holds that the API may still show.
+        fading: How many of them are about to expire, so that the API may or may not show them.
+    """
+
+    statuses: Mapping[str, frozenset[str]]
+    held: int = 0
+    fading: int = 0
+
+
+class FeedState(msgspec.Struct, frozen=True):
+    """What the state keeps of one feed of a workspace; a coverage of None: it was never read."""
+
+    coverage: Coverage | None
+    pendings: Mapping[str, Pending]
+    logs: int
 
 
 class Feed(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,7 @@
+"""``python -m late_exporter``."""
+
+import sys
+
+from late_exporter.cli import main
+
+sys.exit(main())

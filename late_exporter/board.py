@@ -1,0 +1,161 @@
+"""The board: the current value of every series, and which of them may be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from late_exporter.ledger import fold, rebucket
+from late_exporter.metrics import Family
+from late_exporter.model import Exemplar, Histogram, Increment, Labels, Observe, Reading, Series, Streak, Total, Value
+
+__all__ = ["Board", "Canvas"]
+
+
+class Canvas(Protocol):
+    """Where the board draws: the exposition."""
+
+    def put(
+        self,
+        family: str,
+        labels: Labels,
+        value: float | Histogram,
+        *,
+        created: float | None = None,
+        newborn: bool = False,
+    ) -> None:
+        """Set a series; a newborn one shows 0 until that was served."""
+
+    def drop(self, family: str, labels: Labels) -> None:
+        """Remove a series."""
+
+    def exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
+        """Attach an exemplar to a bucket."""
+
+
+class Board:
+    """The current value of every series, and which of them may be seen.
+
+    What the API held before a workspace's first sync is history: its families are withheld until that sync is
+    complete, and then appear with their whole value. Series that come into being later are newborn.
+
+    Args:
+        families: The catalogue.
+        canvas: What shows the values.
+        workspaces: The feeds that each workspace reads.
+    """
+
+    def __init__(
+        self, families: Mapping[str, Family], canvas: Canvas, workspaces: Mapping[str, frozenset[str]]
+    ) -> None:
+        self._families = families
+        self._canvas = canvas
+        self._feeds = workspaces
+        self._synced: dict[str, set[str]] = {workspace: set() for workspace in workspaces}
+        self._withheld: dict[Series, Total] = {}
+        self._known: set[Series] = set()
+        self._own: dict[Series, Total] = {}
+        self._shown: dict[Series, Labels] = {}
+
+    def restore(self, totals: Mapping[Series, Total], synced: Mapping[str, Iterable[str]]) -> None:
+        """Take over what the state holds, and which feeds of which workspaces have completed their first sync."""
+        for series, total in totals.items():
+            if series[0] in self._families and series[1][0] in self._feeds:
+                self._keep(series, total)
+                self._place(series, total, newborn=False)
+        for workspace, feeds in synced.items():
+            for feed in feeds:
+                self.release(workspace, feed)
+
+    def apply(self, totals: Mapping[Series, Total]) -> None:
+        """Take over what a transaction has made durable."""
+        for series, total in totals.items():
+            newborn = series not in self._known and self._is_settled(series)
+            self._keep(series, total)
+            self._place(series, total, newborn=newborn)
+
+    def release(self, workspace: str, feed: str) -> None:
+        """Show the families of a feed whose first sync is complete."""
+        self._synced[workspace].add(feed)
+        for series in [series for series in self._withheld if not self._is_withheld(series)]:
+            self._draw(series, self._withheld.pop(series), newborn=False)
+
+    def provisional(self, increments: Iterable[Increment]) -> None:
+        """Show what the exporter counted of itself while the state cannot be written; a later total includes it."""
+        for increment in increments:
+            series = (increment.family, increment.labels)
+            before = self._own.get(series)
+            value = fold(increment, before.value if before else None)
+            self.apply({series: Total(value, before.created if before else 0.0)})
+
+    def gauge(self, family: str, labels: Labels, value: float) -> None:
+        """Set a gauge that is not of the state."""
+        self._place((family, labels), Total(value, 0.0), newborn=False)
+
+    def clear(self, family: str, labels: Labels) -> None:
+        """Remove a gauge."""
+        series = (family, labels)
+        self._withheld.pop(series, None)
+        if series in self._shown:
+            self._canvas.drop(family, self._shown.pop(series))
+
+    def exemplar(self, observation: Observe) -> None:
+        """Attach what an observation points to."""
+        series = (observation.family, observation.labels)
+        if observation.exemplar is not None and series in self._shown:
+            self._canvas.exemplar(*series, observation.micros / 1_000_000, observation.exemplar)
+
+    def _keep(self, series: Series, total: Total) -> None:
+        self._known.add(series)
+        if not self._families[series[0]].feeds:
+            self._own[series] = total
+
+    def _is_settled(self, series: Series) -> bool:
+        """Whether the series' workspace has its history behind it, so that a new series is a birth."""
+        workspace = series[1][0] if series[1] else ""
+        needed = self._feeds.get(workspace, frozenset())
+        feeds = set(self._families[series[0]].feeds) & needed or needed
+        return self._synced.get(workspace, set()) >= feeds
+
+    def _is_withheld(self, series: Series) -> bool:
+        family, labels = series
+        feeds = self._families[family].feeds
+        if not feeds:
+            return False
+        return labels[0] not in self._synced or not self._synced[labels[0]].intersection(feeds)
+
+    def _place(self, series: Series, total: Total, *, newborn: bool) -> None:
+        if self._is_withheld(series):
+            self._withheld[series] = total
+        else:
+            self._draw(series, total, newborn=newborn)
+
+    def _draw(self, series: Series, total: Total, *, newborn: bool) -> None:
+        family, labels = self._families[series[0]], series[1]
+        value = total.value
+        if isinstance(value, Reading) and isinstance(value.value, str):
+            labels = (*labels, value.value)
+            value = 1
+        if self._shown.get(series, labels) != labels:
+            self._canvas.drop(family.name, self._shown[series])
+        self._shown[series] = labels
+        created = None if family.kind == "gauge" else total.created
+        self._canvas.put(
+            family.name,
+            labels,
+            _number(value, family),
+            created=created,
+            newborn=newborn and family.kind != "gauge",
+        )
+
+
+def _number(value: Value, family: Family) -> float | Histogram:
+    match value:
+        case Histogram():
+            return rebucket(value, family.buckets)
+        case Reading():
+            return float(value.value)
+        case Streak():
+            return value.folded + len(value.failures)
+        case _:
+            return value

@@ -1,0 +1,231 @@
+"""Keeps the books of one feed: entries become sightings, sightings become durable, and what is durable is shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from late_exporter.board import Board
+from late_exporter.errors import StoreError
+from late_exporter.governor import Governor
+from late_exporter.metrics import CATALOGUE
+from late_exporter.model import (
+    Add,
+    Batch,
+    Committed,
+    Coverage,
+    Entry,
+    Feed,
+    FeedState,
+    Increment,
+    Known,
+    Observe,
+    Pending,
+    Scope,
+    Sighting,
+)
+from late_exporter.reader import LATE_WINDOW
+from late_exporter.store import Store
+
+__all__ = ["Bookkeeper", "Draft", "births"]
+
+MARGIN = 86_400_000
+"""Ids are kept this much longer than the API keeps the logs."""
+
+REASONS = ("no_id", "not_an_object")
+
+LAG = "late_exporter_log_lag_seconds"
+
+
+class Draft(msgspec.Struct):
+    """What has been read and is not yet committed."""
+
+    entries: list[tuple[Entry, bool]] = msgspec.field(default_factory=list)
+    """With each entry, whether only a walk over known ground found it."""
+    coverage: Coverage | None = None
+    gone: list[str] = msgspec.field(default_factory=list)
+
+
+class Bookkeeper:
+    """The books of one feed of one workspace.
+
+    Args:
+        workspace: Its name.
+        feed: The log list.
+        state: What the store keeps of it.
+        store: Shared by all feeds; used through ``offload`` only.
+        offload: Runs a call in the store's thread.
+        governor: Bounds the labels.
+        board: Shows what is durable.
+        backlog: What the workspace's feeds counted of the exporter itself and could not save yet.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        workspace: str,
+        feed: Feed,
+        state: FeedState,
+        *,
+        store: Store,
+        offload: Callable[..., Awaitable[Any]],
+        governor: Governor,
+        board: Board,
+        backlog: list[Increment],
+        clock: Callable[[], float],
+    ) -> None:
+        self._scope = Scope(workspace, feed.name)
+        self._feed = feed
+        self._store = store
+        self._offload = offload
+        self._governor = governor
+        self._board = board
+        self._backlog = backlog
+        self._clock = clock
+        self._waiting: set[tuple[str, str]] = set()
+        self.coverage = state.coverage
+        self.pendings: Mapping[str, Pending] = state.pendings
+        self.logs = state.logs
+        self.lag: float | None = None
+        self._show_feed()
+
+    @property
+    def synced(self) -> bool:
+        """Whether the first sync is complete."""
+        return self.coverage is not None and self.coverage.synced
+
+    async def known(self, keys: Sequence[str], *, since: int) -> Known:
+        """What the state knows of some logs; ``since`` bounds those that the API may still show."""
+        known: Known = await self._offload(self._store.known, self._scope, keys, since=since)
+        return known
+
+    async def commit(self, draft: Draft, now: int, increments: Sequence[Increment] = ()) -> None:
+        """Make a draft durable and show it.
+
+        Args:
+            draft: What was read.
+            now: API time in milliseconds.
+            increments: What the exporter counted of itself.
+
+        Raises:
+            StoreError: Nothing of the draft was counted; the increments are kept for the next commit and shown.
+        """
+        self._backlog += increments
+        saving, self._backlog[:] = list(self._backlog), []
+        try:
+            committed, size = await self._offload(self._save, self._batch(draft, now, saving))
+        except BaseException as exc:
+            self._backlog[:0] = saving
+            if isinstance(exc, StoreError):
+                self._board.provisional(increments)
+            raise
+        self._take_over(committed, draft.coverage)
+        self._board.gauge("late_exporter_state_logs", (self._scope.workspace,), size[0])
+        self._board.gauge("late_exporter_state_bytes", (self._scope.workspace,), size[1])
+
+    def _save(self, batch: Batch) -> tuple[Committed, tuple[int, int]]:
+        return self._store.commit(self._scope, batch), self._store.size(self._scope.workspace)
+
+    def _batch(self, draft: Draft, now: int, increments: Sequence[Increment]) -> Batch:
+        coverage, prune = draft.coverage, None
+        if coverage is not None and coverage.head is not None:
+            # The newest log bounds what a wrong clock may forget.
+            newest = min(now, int(self._clock() * 1000), coverage.head.created)
+            prune = newest - self._feed.retention - MARGIN
+            coverage = msgspec.structs.replace(coverage, horizon=max(coverage.horizon, prune))
+        history = not self.synced and bool(draft.entries)
+        return Batch(
+            at=(draft.coverage.start / 1000 if history and draft.coverage else self._clock()),
+            sightings=[self._sighting(entry, now, walked=walked) for entry, walked in draft.entries],
+            increments=increments,
+            coverage=coverage,
+            gone=draft.gone,
+            prune=prune,
+        )
+
+    def _sighting(self, entry: Entry, now: int, *, walked: bool) -> Sighting:
+        return Sighting(entry, tuple(self._increments(entry, now, walked=walked)))
+
+    def _increments(self, entry: Entry, now: int, *, walked: bool) -> Iterator[Increment]:
+        feed = (self._scope.workspace, self._scope.feed)
+        if entry.rejected:
+            yield Add("late_exporter_entries_rejected_total", (*feed, entry.rejected))
+            return
+        yield from self._governor.govern(self._feed.project(self._scope.workspace, entry))
+        if entry.created is None or not self.synced:
+            return
+        lag = max(0, now - entry.created)
+        yield Observe(LAG, feed, once=True, micros=lag * 1000, bounds=CATALOGUE[LAG].buckets)
+        if walked and lag > LATE_WINDOW:
+            yield Add("late_exporter_reconciled_logs_total", feed, once=True)
+
+    def _take_over(self, committed: Committed, coverage: Coverage | None) -> None:
+        was_synced = self.synced
+        self.coverage = coverage or self.coverage
+        self.logs = committed.logs
+        self._board.apply(committed.totals)
+        if committed.pendings is not None:
+            self.pendings = committed.pendings
+        if was_synced:
+            for sighting in committed.sightings:
+                self._point_to(sighting)
+        self._show_feed()
+
+    def _point_to(self, sighting: Sighting) -> None:
+        for increment in sighting.increments:
+            if not isinstance(increment, Observe):
+                continue
+            if increment.exemplar is not None:
+                self._board.exemplar(increment)
+            if increment.family == LAG:
+                self.lag = increment.micros / 1_000_000
+
+    def _show_feed(self) -> None:
+        if self.coverage is None or not self.coverage.synced:
+            return
+        workspace, feed = self._scope.workspace, self._scope.feed
+        self._board.release(workspace, feed)
+        self._board.gauge(
+            "late_exporter_coverage_start_timestamp_seconds", (workspace, feed), self.whole_since(self.coverage) / 1000
+        )
+        if self._feed.post_path is not None:
+            self._show_pendings(workspace)
+
+    @staticmethod
+    def whole_since(coverage: Coverage) -> int:
+        """Since when the record is whole: below an open gap it is not."""
+        return max([coverage.start, *(gap.upper.created for gap in coverage.gaps)])
+
+    def _show_pendings(self, workspace: str) -> None:
+        admit = self._governor.admit
+        logs = [
+            (admit(workspace, "platform", log.platform), admit(workspace, "action", log.action), log.created)
+            for log in self.pendings.values()
+        ]
+        counts = Counter((platform, action) for platform, action, _ in logs)
+        self._waiting |= counts.keys() | {(platform, "publish") for platform in self._governor.platforms(workspace)}
+        for platform, action in self._waiting:
+            self._board.gauge("late_publishing_pending_logs", (workspace, platform, action), counts[platform, action])
+        oldest: dict[str, int] = {}
+        for platform, _, created in logs:
+            oldest[platform] = min(created, oldest.get(platform, created))
+        for platform in {platform for platform, _ in self._waiting}:
+            labels = (workspace, platform)
+            if platform in oldest:
+                self._board.gauge("late_publishing_oldest_pending_timestamp_seconds", labels, oldest[platform] / 1000)
+            else:
+                self._board.clear("late_publishing_oldest_pending_timestamp_seconds", labels)
+
+
+def births(workspace: str, feed: str, outcomes: Sequence[str]) -> list[Increment]:
+    """The exporter's own counters of a feed at 0, so that their first increment is seen."""
+    names = (workspace, feed)
+    return [
+        *(Add("late_exporter_polls_total", (*names, outcome), amount=0) for outcome in outcomes),
+        *(Add("late_exporter_entries_rejected_total", (*names, reason), amount=0) for reason in REASONS),
+        Add("late_exporter_reconciled_logs_total", names, amount=0),
+        Add("late_exporter_api_throttled_seconds_total", (workspace,), amount=0),
+    ]

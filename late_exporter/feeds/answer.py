@@ -1,0 +1,158 @@
+"""From the bytes of an answer to rows, whatever the bytes: one odd row never costs the other ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from late_exporter.errors import BadPayload
+from late_exporter.model import Entry, Page
+
+__all__ = ["UNKNOWN", "Answer", "micros", "millis", "text"]
+
+UNKNOWN = "unknown"
+LABEL_LENGTH = 128
+KEY_LENGTH = 128
+ABSURD = 10**15
+"""Durations end here, in microseconds: 31 years."""
+
+RowT = TypeVar("RowT", bound=msgspec.Struct)
+
+
+class Pagination(msgspec.Struct):
+    """What an answer says of the whole list."""
+
+    total: int | None = None
+    has_more: bool | None = msgspec.field(default=None, name="hasMore")
+
+
+class Answer(Generic[RowT]):
+    """Reads answers of one log list.
+
+    Answers that hold what is documented are decoded in one typed pass; all others row by row and field by field,
+    where a field of another type than documented counts as missing.
+
+    Args:
+        row: The fields of a row that are used; ``id`` is the only one that is required.
+        entry: From a row to what is counted.
+    """
+
+    def __init__(self, row: type[RowT], entry: Callable[[RowT], Entry]) -> None:
+        self._row = row
+        self._entry = entry
+        self._fields = {field.encode_name: field for field in msgspec.structs.fields(row)}
+        envelope = msgspec.defstruct("Envelope", [("logs", list[row]), ("pagination", Pagination | None, None)])  # type: ignore[valid-type]
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(envelope)
+
+    def parse(self, body: bytes) -> Page:
+        """The page that an answer holds; raises BadPayload where it is no log list."""
+        try:
+            answer = self._decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return self._salvage(body)
+        return self._page([self._entry(row) for row in answer.logs], answer.pagination or Pagination())
+
+    def _salvage(self, body: bytes) -> Page:
+        answer = _loads(body)
+        logs = answer.get("logs")
+        if not isinstance(logs, list):
+            raise BadPayload(f"the answer has no list of logs: logs is {_kind(logs)}")
+        return self._page([self._lenient(row) for row in logs], _lenient_pagination(answer.get("pagination")))
+
+    def _page(self, entries: list[Entry], pagination: Pagination) -> Page:
+        total = pagination.total if pagination.total is not None and pagination.total >= 0 else None
+        return Page(tuple(entries), total, pagination.has_more)
+
+    def _lenient(self, row: object) -> Entry:
+        if not isinstance(row, dict):
+            return _refused(row, "not_an_object")
+        if not isinstance(row.get("_id"), str) or not row["_id"]:
+            return _refused(row, "no_id")
+        values = {}
+        for name, field in self._fields.items():
+            try:
+                values[field.name] = msgspec.convert(row[name], field.type)
+            except (KeyError, msgspec.ValidationError, ValueError):
+                continue
+        return self._entry(self._row(**values))
+
+
+def _loads(body: bytes) -> Mapping[str, Any]:
+    try:
+        answer = json.loads(body.decode("utf-8", "replace"), parse_int=_integer)
+    except (ValueError, RecursionError) as exc:
+        raise BadPayload(f"the answer is not JSON: {_excerpt(body)}") from exc
+    if not isinstance(answer, dict):
+        raise BadPayload(f"the answer is {_kind(answer)}, not an object")
+    return answer
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) < 20 else float(digits)  # noqa: PLR2004 - digits of 64 bits
+
+
+def _lenient_pagination(value: object) -> Pagination:
+    if not isinstance(value, dict):
+        return Pagination()
+    total, more = value.get("total"), value.get("hasMore")
+    return Pagination(
+        total=total if isinstance(total, int) and not isinstance(total, bool) else None,
+        has_more=more if isinstance(more, bool) else None,
+    )
+
+
+def _refused(row: object, reason: str) -> Entry:
+    written = json.dumps(row, sort_keys=True, default=str).encode()
+    return Entry(key=f"!{hashlib.sha256(written).hexdigest()}", status="rejected", rejected=reason)
+
+
+def _excerpt(body: bytes) -> str:
+    start = body[:60].decode("utf-8", "replace").split("\n", 1)[0].strip()
+    return f"it begins with {start!r}" if start else "it is empty"
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "a truth value", type(None): "null or missing"}
+    return names.get(type(value), "a number")
+
+
+def text(value: str | None, limit: int = LABEL_LENGTH) -> str:
+    """A text of a stranger as a label value: valid Unicode, cut, ``unknown`` where empty."""
+    if not value:
+        return UNKNOWN
+    if value.isascii():
+        return value[:limit]
+    return value[:limit].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def key(value: str) -> str:
+    """A log's ``_id`` as the state keeps it: itself, or a digest where it is absurdly long."""
+    written = value.encode("utf-8", "backslashreplace")
+    if len(written) <= KEY_LENGTH:
+        return written.decode()
+    return f"#{hashlib.sha256(written).hexdigest()}"
+
+
+def millis(value: str | None) -> int | None:
+    """An ISO 8601 time in milliseconds since the Unix epoch, UTC where it names no zone; None where it is none."""
+    if not value:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return int(zoned.timestamp() * 1000 + 0.5)
+    except (ValueError, OverflowError):
+        return None
+
+
+def micros(value: float | None, scale: int) -> int | None:
+    """A number >= 0 times a scale as an integer, at most 31 years; None where it is not finite or negative."""
+    if value is None or not math.isfinite(value) or value < 0:
+        return None
+    return min(int(value) * scale if isinstance(value, int) else round(min(value, ABSURD) * scale), ABSURD)

@@ -1,0 +1,151 @@
+"""The publishing logs, ``GET /v1/posts/logs``: every attempt to bring a post to a platform."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from late_exporter.feeds.answer import UNKNOWN, Answer, key, micros, millis, text
+from late_exporter.model import PENDING, Add, Entry, Exemplar, Feed, Increment, Observe, Result, Take
+
+__all__ = ["FEED", "category"]
+
+DAY = 86_400_000
+FAILED = "failed"
+SUCCESS = "success"
+ATTEMPTS = ("publish", "retry")
+EXEMPLAR_LENGTH = 128
+
+CATEGORIES: tuple[tuple[str, str, frozenset[str]], ...] = (
+    # The first row that holds decides. An error code matches where it contains one of the words.
+    ("rate_limited", "code", frozenset({"RATE_LIMIT", "TOO_MANY", "QUOTA", "THROTTLE"})),
+    ("media_error", "code", frozenset({"MEDIA", "VIDEO", "IMAGE", "UPLOAD"})),
+    ("auth_expired", "code", frozenset({"TOKEN", "OAUTH", "AUTH", "CREDENTIAL", "SESSION_EXPIRED"})),
+    ("user_content", "code", frozenset({"CONTENT", "CAPTION", "DUPLICATE", "TEXT", "HASHTAG", "VALIDATION"})),
+    ("system", "code", frozenset({"TIMEOUT", "INTERNAL", "NETWORK", "UNAVAILABLE", "SERVER_ERROR"})),
+    ("platform_rejected", "code", frozenset({"PERMISSION", "FORBIDDEN", "POLICY", "REJECTED", "SPAM"})),
+    ("rate_limited", "status", frozenset({"429"})),
+    ("auth_expired", "status", frozenset({"401"})),
+    ("media_error", "status", frozenset({"413", "415"})),
+    ("media_error", "action", frozenset({"media_upload"})),
+    ("auth_expired", "action", frozenset({"token_refresh"})),
+    ("rate_limited", "action", frozenset({"rate_limit_pause"})),
+    ("user_content", "status", frozenset({"400", "422"})),
+    ("platform_rejected", "status", frozenset({str(code) for code in range(400, 500)})),
+    ("system", "status", frozenset({"408", "504", *(str(code) for code in range(500, 600))})),
+)
+
+
+class Post(msgspec.Struct):
+    """The post of a log, as the list embeds it."""
+
+    id: str | None = msgspec.field(default=None, name="_id")
+
+
+class Response(msgspec.Struct):
+    """What the platform answered."""
+
+    error_code: str | None = msgspec.field(default=None, name="errorCode")
+
+
+class Row(msgspec.Struct, rename="camel"):
+    """A publishing log as the API writes it."""
+
+    id: str = msgspec.field(name="_id")
+    post_id: str | Post | None = None
+    platform: str | None = None
+    account_id: str | None = None
+    account_username: str | None = None
+    action: str | None = None
+    status: str | None = None
+    status_code: int | None = None
+    response: Response | None = None
+    duration_ms: int | float | None = None
+    attempt_number: int | float | None = None
+    created_at: str | None = None
+
+
+def _entry(row: Row) -> Entry:
+    post = row.post_id.id if isinstance(row.post_id, Post) else row.post_id
+    return Entry(
+        key=key(row.id),
+        status=text(row.status),
+        created=millis(row.created_at),
+        platform=text(row.platform),
+        action=text(row.action),
+        post_id=text(post) if post else None,
+        account_id=text(row.account_id) if row.account_id else None,
+        username=text(row.account_username),
+        status_code=row.status_code,
+        error_code=row.response.error_code if row.response else None,
+        duration=micros(row.duration_ms, 1000),
+        attempt=micros(row.attempt_number, 1_000_000),
+    )
+
+
+def category(entry: Entry) -> str:
+    """Why a log failed, in the vendor's words, by the table CATEGORIES."""
+    facts = {"status": str(entry.status_code), "action": entry.action}
+    code = (entry.error_code or "").upper()
+    for name, fact, words in CATEGORIES:
+        if any(word in code for word in words) if fact == "code" else facts[fact] in words:
+            return name
+    return UNKNOWN
+
+
+def project(workspace: str, entry: Entry) -> Iterator[Increment]:
+    """What a sighting of a publishing log counts."""
+    platform, status = (workspace, entry.platform), entry.status
+    labels = (*platform, entry.action, status)
+    yield Add("late_publishing_logs_total", labels)
+    if entry.duration is not None:
+        yield Observe("late_publishing_duration_seconds", labels, micros=entry.duration, exemplar=_exemplar(entry))
+    if entry.created is not None:
+        yield Take("late_publishing_last_log_timestamp_seconds", labels, at=entry.created, value=entry.created / 1000)
+    if status == FAILED:
+        failure = (*platform, category(entry), _status_code(entry))
+        yield Add("late_publishing_failures_total", failure)
+    if entry.action == "rate_limit_pause":
+        yield Add("late_publishing_rate_limit_pauses_total", platform, once=True)
+    if entry.action == "retry":
+        yield Add("late_publishing_retries_total", (*platform, status))
+    if entry.action in ATTEMPTS:
+        yield from _attempt(platform, entry)
+
+
+def _attempt(platform: tuple[str, str], entry: Entry) -> Iterator[Increment]:
+    if entry.status != PENDING and entry.attempt is not None:
+        yield Observe("late_publishing_attempts", (*platform, entry.status), micros=entry.attempt)
+    account = (*platform, entry.account_id or UNKNOWN)
+    yield Add("late_account_logs_total", (*account, entry.status))
+    if entry.account_id is None or entry.created is None:
+        return
+    yield Take("late_account_info", account, at=entry.created, value=entry.username or UNKNOWN)
+    if entry.status in (FAILED, SUCCESS):
+        yield Result("late_account_consecutive_failures", account, at=entry.created, failed=entry.status == FAILED)
+    if entry.status == SUCCESS:
+        seconds = entry.created / 1000
+        yield Take("late_account_last_success_timestamp_seconds", account, at=entry.created, value=seconds)
+
+
+def _status_code(entry: Entry) -> str:
+    code = entry.status_code
+    return str(code) if code is not None and 100 <= code <= 599 else "none"  # noqa: PLR2004 - HTTP's own range
+
+
+def _exemplar(entry: Entry) -> Exemplar | None:
+    pairs = (("log_id", entry.key), ("post_id", entry.post_id or UNKNOWN))
+    if sum(len(name) + len(value) for name, value in pairs) > EXEMPLAR_LENGTH:
+        return None
+    return Exemplar(pairs, (entry.created or 0) / 1000)
+
+
+FEED = Feed(
+    name="publishing",
+    path="/v1/posts/logs",
+    retention=7 * DAY,
+    parse=Answer(Row, _entry).parse,
+    project=project,
+    post_path="/v1/posts/{postId}/logs",
+)

@@ -1,0 +1,324 @@
+"""The landing page: how every workspace and feed is doing, problems first, as HTML without a script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from enum import Enum
+from html import escape
+from itertools import pairwise
+from urllib.parse import quote
+
+from late_exporter.model import FeedHealth, Quota, WorkspaceHealth
+
+__all__ = ["STYLE", "State", "page", "plain", "state_of", "trouble", "verdict"]
+
+REFRESH_SECONDS = 15
+ERROR_LENGTH = 300
+INDEX_FROM = 5
+"""With this many workspaces the page begins with an index of them."""
+
+STYLE = """
+:root{color-scheme:light dark;--page:#f7f8fa;--card:#fff;--line:#e3e6eb;--text:#14171c;--soft:#586170;--link:#2350b8;
+--ok:#0a7548;--ok-tint:#e6f5ed;--busy:#2350b8;--busy-tint:#e9f0fe;--bad:#b3231a;--bad-tint:#fdeeec;
+--idle:#535c6a;--idle-tint:#edeff3}
+@media(prefers-color-scheme:dark){:root{--page:#0c0e12;--card:#14171d;--line:#272c36;--text:#eceef2;--soft:#9ba5b3;
+--link:#8fb4ff;--ok:#55d39a;--ok-tint:#12291f;--busy:#8fb4ff;--busy-tint:#17233d;--bad:#ff958c;--bad-tint:#351a18;
+--idle:#a9b2bf;--idle-tint:#222731}}
+*{box-sizing:border-box;margin:0}[hidden]{display:none}
+body{max-width:72rem;margin:auto;padding:2rem 1.5rem 3rem;background:var(--page);color:var(--text);
+font:.9375rem/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;
+font-variant-numeric:tabular-nums;-webkit-text-size-adjust:100%;overflow-wrap:anywhere}
+a{color:var(--link);text-underline-offset:.2em;text-decoration-thickness:1px}
+:focus-visible{outline:2px solid var(--link);outline-offset:3px;border-radius:4px}
+svg{fill:none;stroke:currentColor;stroke-width:2;stroke-linecap:round;stroke-linejoin:round}
+h1,h2,h3{font-size:1rem;font-weight:600;letter-spacing:-.01em}
+small,.soft{color:var(--soft);font-size:.8125rem}
+.ok{--tone:var(--ok);--tint:var(--ok-tint)}.busy{--tone:var(--busy);--tint:var(--busy-tint)}
+.bad{--tone:var(--bad);--tint:var(--bad-tint)}.idle{--tone:var(--idle);--tint:var(--idle-tint)}
+.top,.top nav,.verdict,.card header,.feed>div{display:flex;flex-wrap:wrap;align-items:center;gap:.5rem 1.25rem}
+.top,.card header,.feed>div{justify-content:space-between}
+.top a{font-size:.875rem;text-decoration:none;padding:.25rem 0}.top a:hover{text-decoration:underline}
+.top small{margin-left:.375rem;font-weight:400}
+.verdict{flex-wrap:nowrap;margin:1.5rem 0;padding:1.25rem 1.5rem;border-radius:12px;background:var(--tint)}
+.verdict svg{flex:none;width:2.5rem;height:2.5rem;padding:.625rem;border-radius:50%;background:var(--tone);
+color:var(--tint);stroke-width:2.5}
+.verdict p{font-size:1.375rem;line-height:1.3;font-weight:600;letter-spacing:-.02em;color:var(--tone)}
+.verdict p+p{margin-top:.25rem;font-size:.875rem;font-weight:400;letter-spacing:0;color:var(--text)}
+.index{display:flex;flex-wrap:wrap;gap:.5rem;margin-bottom:1.5rem;padding:0;list-style:none}
+.index a,.pill{display:inline-flex;align-items:center;gap:.375rem;font-size:.8125rem;border-radius:99px}
+.index a{padding:.25rem .75rem;border:1px solid var(--line);background:var(--card);color:var(--text);
+text-decoration:none}
+.index a:hover{border-color:var(--tone)}.index svg,.pill svg{flex:none;width:.75rem;height:.75rem;stroke-width:3}
+.index svg{color:var(--tone)}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,30rem),1fr));gap:1.25rem;
+align-items:start}
+.card{border:1px solid var(--line);border-radius:12px;background:var(--card);scroll-margin:1rem;
+box-shadow:0 1px 2px rgb(16 24 40/.05)}
+.card:target{border-color:var(--link)}
+.card header{padding:1.125rem 1.5rem}
+.card header>*{min-width:0}h2{font-size:1.125rem}
+.quota{flex:0 1 17rem;font-size:.8125rem}.quota p{display:flex;flex-wrap:wrap;justify-content:space-between;gap:0 1rem}
+.quota svg{display:block;width:100%;height:6px;margin-top:.375rem;
+border-radius:3px;background:var(--line)}.quota rect{stroke:none;fill:var(--tone)}
+.feed{container-type:inline-size;padding:1.125rem 1.5rem 1.375rem;border-top:1px solid var(--line)}
+.pill{padding:.125rem .625rem;font-weight:500;color:var(--tone);background:var(--tint)}
+.error{margin-top:.75rem;padding:.625rem .875rem;border-left:3px solid var(--tone);border-radius:4px 8px 8px 4px;
+background:var(--tint);font-size:.875rem}
+dl{display:grid;grid-template-columns:repeat(2,1fr);gap:1rem .75rem;margin-top:.875rem}
+@container(min-width:27rem){dl{grid-template-columns:repeat(4,1fr)}}
+@container(min-width:56rem){dl{grid-template-columns:repeat(8,1fr)}}
+dt{color:var(--soft);font-size:.75rem}dd{margin:0;font-weight:500;line-height:1.4}
+dd small{display:block;font-weight:400}
+footer{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1rem 3rem;
+margin-top:2.5rem;padding-top:1.5rem;border-top:1px solid var(--line);color:var(--soft);font-size:.875rem}
+footer h2{grid-column:1/-1;font-size:.875rem;color:var(--text)}footer b{color:var(--text);font-weight:500}
+@media(max-width:30rem){body{padding:1.25rem 1rem 2rem}.verdict{padding:1rem;align-items:start;gap:.875rem}
+.verdict p{font-size:1.1875rem}.card header,.feed{padding-left:1rem;padding-right:1rem}.quota{flex:1 0 100%}
+.top nav{gap:0 1rem}}
+"""
+
+SYMBOLS = """<svg hidden>
+<symbol id="ok" viewBox="0 0 16 16"><path d="m3 8.5 3.5 3.5L13 4.5"/></symbol>
+<symbol id="busy" viewBox="0 0 16 16"><path d="M8 2.5A5.5 5.5 0 1 1 2.5 8"/></symbol>
+<symbol id="bad" viewBox="0 0 16 16"><path d="M8 2.5v6.5M8 13v.2"/></symbol>
+<symbol id="idle" viewBox="0 0 16 16"><path d="M3 8h.01M8 8h.01M13 8h.01"/></symbol>
+</svg>"""
+
+PURPOSE = f"""<footer><h2>What is this?</h2>
+<p>late-exporter reads the publishing and connection logs of the Late API, counts every log exactly once and offers the
+counts to Prometheus. A card is one API key; a feed is one list of logs that is polled for it. This page reads itself
+again every {REFRESH_SECONDS} s; point at a time to see it in UTC.</p>
+<p><b>Lag</b> is the time from a log&rsquo;s creation to its being counted. <b>Pending</b> logs have no final status
+yet. <b>Gaps</b> are stretches still to be read, after an interruption say. From <b>coverage since</b> on, every log is
+counted.</p></footer>"""
+
+FAVICON = (
+    "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'>"
+    "<circle cx='4' cy='4' r='3.5' fill='{}'/></svg>"
+)
+FAVICON_COLOURS = {"ok": "%2316a068", "busy": "%233b76f0", "bad": "%23dc3d32", "idle": "%238a94a3"}
+
+SCARCE = 0.1
+"""Below this share of the quota its meter turns red."""
+
+UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+OUTCOMES = {
+    "unauthorized": "The API refused the key.",
+    "rate_limited": "The API asked to wait.",
+    "unavailable": "The API gave no usable answer.",
+    "bad_payload": "The API's answer was not a list of logs.",
+    "store_error": "The state could not be read or written.",
+}
+
+
+class State(Enum):
+    """How a feed is doing, the worst first: the tone of its colour and icon, and its name."""
+
+    FAILING = ("bad", "Failing")
+    SYNCING = ("busy", "First sync")
+    CATCHING_UP = ("busy", "Catching up")
+    WAITING = ("idle", "Waiting for first poll")
+    OK = ("ok", "OK")
+
+    def __init__(self, tone: str, words: str) -> None:
+        self.tone = tone
+        self.words = words
+
+
+RANK = {state: rank for rank, state in enumerate(State)}
+
+PREDICATES = {
+    State.FAILING: ("has a problem", "have a problem"),
+    State.CATCHING_UP: ("is catching up", "are catching up"),
+    State.WAITING: ("is waiting for the first poll", "are waiting for the first poll"),
+    State.OK: ("is polled and up to date", "are polled and up to date"),
+}
+
+
+def state_of(feed: FeedHealth) -> State:
+    """What the health of a feed amounts to."""
+    if feed.outcome not in {None, "success"}:
+        return State.FAILING
+    if not feed.synced and (feed.outcome or feed.logs):
+        return State.SYNCING
+    if feed.outcome is None:
+        return State.WAITING
+    return State.CATCHING_UP if feed.gaps else State.OK
+
+
+def trouble(feed: FeedHealth) -> str:
+    """What went wrong with the last poll in words, empty where nothing did."""
+    if feed.error or feed.outcome in {None, "success"}:
+        return plain(feed.error)
+    return OUTCOMES.get(str(feed.outcome), f"The last poll ended as {feed.outcome}.")
+
+
+def verdict(states: Sequence[State]) -> tuple[str, str]:
+    """The tone and the one sentence at the top of the page."""
+    if not states:
+        return State.WAITING.tone, "No feed is configured"
+    worst = min(states, key=RANK.__getitem__)
+    some, total = states.count(worst), len(states)
+    if worst is State.SYNCING:
+        return worst.tone, "First sync under way" + (f" in {some:,} of {total:,} feeds" if some < total else "")
+    subject = f"{some:,} of {total:,} feeds"
+    if some == total:
+        subject = {1: "The feed", 2: "Both feeds"}.get(total, f"All {total:,} feeds")
+    return worst.tone, f"{subject} {PREDICATES[worst][some > 1]}"
+
+
+def page(
+    workspaces: Sequence[WorkspaceHealth], *, now: float, version: str, telemetry_path: str, documentation: str
+) -> str:
+    """The whole page; ``now`` is Unix seconds, ``documentation`` a URL or empty."""
+    tone, sentence = verdict([state_of(feed) for workspace in workspaces for feed in workspace.feeds])
+    ordered = sorted(enumerate(workspaces), key=lambda numbered: RANK[_worst(numbered[1])])
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{sentence} - late-exporter</title>
+<meta name="viewport" content="width=device-width,initial-scale=1">
+<meta http-equiv="refresh" content="{REFRESH_SECONDS}">
+<link rel="icon" href="{FAVICON.format(FAVICON_COLOURS[tone])}"><style>{STYLE}</style></head>
+<body>{SYMBOLS}
+<div class="top"><h1>late-exporter<small>{escape(version)}</small></h1>{_links(telemetry_path, documentation)}</div>
+<main><div class="verdict {tone}">{_icon(tone)}<div><p>{sentence}</p><p>{_census(workspaces, now)}</p></div></div>
+{_index(ordered)}<div class="cards">
+{"".join(_card(number, workspace, now) for number, workspace in ordered)}</div></main>
+{PURPOSE}</body></html>
+"""
+
+
+def plain(text: str, length: int = ERROR_LENGTH) -> str:
+    """A stranger's text as one line of bounded length."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def _worst(workspace: WorkspaceHealth) -> State:
+    return min(map(state_of, workspace.feeds), key=RANK.__getitem__, default=State.WAITING)
+
+
+def _links(telemetry_path: str, documentation: str) -> str:
+    # Relative, so that they also hold behind a proxy that serves the page under a prefix.
+    paths = (telemetry_path, "/-/healthy", "/-/ready")
+    links = [f'<a href=".{escape(quote(path))}">{escape(path)}</a>' for path in paths]
+    if documentation:
+        links.append(f'<a href="{escape(documentation)}">Docs</a>')
+    return f'<nav aria-label="Pages">{"".join(links)}</nav>'
+
+
+def _census(workspaces: Sequence[WorkspaceHealth], now: float) -> str:
+    feeds = [feed for workspace in workspaces for feed in workspace.feeds]
+    counts = (
+        _count(len(workspaces), "workspace"),
+        _count(len(feeds), "feed"),
+        _count(sum(feed.logs for feed in feeds), "log") + " held",
+        f"{sum(feed.pending for feed in feeds):,} pending",
+        f"as of {_utc(now)[11:]}",
+    )
+    return " · ".join(counts)
+
+
+def _index(ordered: Sequence[tuple[int, WorkspaceHealth]]) -> str:
+    if len(ordered) < INDEX_FROM:
+        return ""
+    entries = (
+        f'<li><a class="{state.tone}" href="#w{number}" title="{state.words}">{_icon(state.tone)}'
+        f"<bdi>{escape(plain(workspace.name, 40))}</bdi></a></li>"
+        for number, workspace in ordered
+        for state in [_worst(workspace)]
+    )
+    return f'<nav aria-label="Workspaces"><ul class="index">{"".join(entries)}</ul></nav>'
+
+
+def _card(number: int, workspace: WorkspaceHealth, now: float) -> str:
+    host = workspace.api.partition("://")[2].partition("/")[0].rpartition("@")[2] or workspace.api
+    return f"""<article class="card" id="w{number}" aria-labelledby="n{number}">
+<header><div><h2 id="n{number}"><bdi>{escape(workspace.name)}</bdi></h2><p class="soft">{escape(host)}</p></div>
+{_quota(workspace.quota, now)}</header>
+{"".join(_feed(feed, now) for feed in workspace.feeds)}</article>
+"""
+
+
+def _quota(quota: Quota | None, now: float) -> str:
+    if quota is None:
+        return '<p class="quota soft">Quota not known yet</p>'
+    share = min(max(quota.remaining / max(quota.limit, 1), 0), 1)
+    tone = "bad" if share < SCARCE else "busy"
+    verb = "resets" if quota.reset > now else "reset"
+    return (
+        f'<div class="quota {tone}"><p><span><b>{quota.remaining:,}</b> of {quota.limit:,} requests left</span>'
+        f'<span class="soft">{verb} {_when(quota.reset, now)}</span></p>'
+        f'<svg aria-hidden="true"><rect width="{share:.1%}" height="6" rx="3"/></svg></div>'
+    )
+
+
+def _feed(feed: FeedHealth, now: float) -> str:
+    state = state_of(feed)
+    error = trouble(feed)
+    alarm = f'<p class="error bad">{escape(error)}</p>' if error else ""
+    return f"""<section class="feed"><div><h3><bdi>{escape(feed.name)}</bdi></h3>
+<span class="pill {state.tone}">{_icon(state.tone)}{state.words}</span></div>{alarm}<dl>
+{"".join(f"<div><dt>{term}</dt><dd>{fact}</dd></div>" for term, fact in _facts(feed, now))}</dl></section>
+"""
+
+
+def _facts(feed: FeedHealth, now: float) -> Iterator[tuple[str, str]]:
+    took = "" if feed.duration is None else f"<small>took {_duration(feed.duration)}</small>"
+    yield "Last poll", _when(feed.last_poll, now) + took
+    yield "Last success", _when(feed.last_success, now)
+    yield "Next poll", _due(feed.next_poll, now)
+    yield "Lag", "&ndash;" if feed.lag is None else _duration(feed.lag)
+    yield "Logs held", f"{feed.logs:,}"
+    yield "Pending", f"{feed.pending:,}"
+    yield "Gaps to read", f"{feed.gaps:,}"
+    yield "Coverage since", _since(feed.coverage_start, now)
+
+
+def _due(at: float | None, now: float) -> str:
+    if at is None:
+        return "&ndash;"
+    return _when(at, now) if at > now else f"due {_when(at, now)}"
+
+
+def _since(at: float | None, now: float) -> str:
+    if at is None:
+        return "not yet"
+    return f'<span title="{_utc(at)}">{_utc(at)[:10]}</span><small>{_relative(at - now)}</small>'
+
+
+def _when(at: float | None, now: float) -> str:
+    return "never" if at is None else f'<span title="{_utc(at)}">{_relative(at - now)}</span>'
+
+
+def _relative(seconds: float) -> str:
+    if abs(seconds) < 1:
+        return "now"
+    words = _duration(abs(seconds) // 1)
+    return f"in {words}" if seconds > 0 else f"{words} ago"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    for (size, unit), (part, rest) in pairwise(UNITS):
+        if seconds >= size:
+            more = seconds % size // part
+            return f"{seconds // size:,.0f} {unit}" + (f" {more:.0f} {rest}" if more else "")
+    return f"{seconds:.2g} s"
+
+
+def _utc(at: float) -> str:
+    try:
+        return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (OSError, OverflowError, ValueError):
+        return "unknown"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _icon(tone: str) -> str:
+    return f'<svg aria-hidden="true"><use href="#{tone}"/></svg>'

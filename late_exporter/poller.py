@@ -1,0 +1,397 @@
+"""The loop of one feed: what the reader asks for is done, and how a poll ended becomes an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+from urllib.parse import quote
+
+import msgspec
+
+from late_exporter import reader
+from late_exporter.board import Board
+from late_exporter.bookkeeper import Bookkeeper, Draft, births
+from late_exporter.errors import ApiError, ApiUnavailable, LateError, RateLimited, StoreError, Unauthorized
+from late_exporter.metrics import CATALOGUE
+from late_exporter.model import Add, Feed, FeedHealth, Increment, Observe, Quota, Take
+
+__all__ = ["Client", "Log", "Pace", "Poller", "Turn"]
+
+OUTCOMES = ("success", "unauthorized", "rate_limited", "unavailable", "bad_payload", "store_error")
+
+COMMIT_ENTRIES = 1000
+"""Logs that a catch-up commits together."""
+
+LONGEST_BACKOFF = 120.0
+SHORTEST_TURN = 5.0
+"""A catch-up gives way to the newest logs after this many seconds, or after a poll interval."""
+
+WALK_SHARE = 0.05
+URGENT_SHARE = 0.25
+"""Of the key's limit: what a feed's reconcile walk, and what its search for pending or missed logs may use."""
+
+JITTER = 0.1
+DAY = 86_400_000
+
+REQUESTS = "late_exporter_api_request_duration_seconds"
+LAST_SUCCESS = "late_exporter_last_successful_poll_timestamp_seconds"
+
+
+class Answer(Protocol):
+    """A good answer of the API."""
+
+    @property
+    def body(self) -> bytes:
+        """What it says."""
+
+    @property
+    def date(self) -> float | None:
+        """The API's clock, a Unix time in seconds."""
+
+
+class Request(Protocol):
+    """A request that ended."""
+
+    @property
+    def endpoint(self) -> str:
+        """The path without ids."""
+
+    @property
+    def code(self) -> str:
+        """HTTP status or kind of error."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+
+
+class Client(Protocol):
+    """The API as one workspace sees it."""
+
+    @property
+    def quota(self) -> Quota | None:
+        """What the API last said of the key's rate limit."""
+
+    @property
+    def limit(self) -> int:
+        """Requests a minute allowed to the key."""
+
+    def key_changed(self) -> bool:
+        """Whether there is another key to try."""
+
+    def drain(self) -> tuple[Sequence[Request], float]:
+        """The requests that ended and the seconds waited since last asked."""
+
+    async def get(self, path: str, params: Mapping[str, str | int], *, endpoint: str) -> Answer | None:
+        """The answer to a GET, None for 404; raises ApiError."""
+
+
+class Log(Protocol):
+    """Takes an event and its fields."""
+
+    def debug(self, event: str, /, **fields: object) -> object:
+        """For those who look for something."""
+
+    def info(self, event: str, /, **fields: object) -> object:
+        """For those who want to know."""
+
+    def warning(self, event: str, /, **fields: object) -> object:
+        """For those who have to act."""
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How often and how far a feed is read, in seconds."""
+
+    interval: float = 30.0
+    lookback: float = 604_800.0
+    reconcile_interval: float = 600.0
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """How a poll ended; ``unfinished``: there is a gap still to be read."""
+
+    outcome: str
+    error: LateError | None = None
+    unfinished: bool = False
+
+
+class Poller:
+    """Polls one feed of one workspace until it is cancelled.
+
+    Args:
+        workspace: Its name.
+        feed: The log list.
+        client: Reads the API.
+        books: Keeps what was read.
+        board: Shows how polling goes.
+        pace: How often.
+        log: Hears of what changes.
+        clock: Unix time in seconds.
+        monotonic: Time in seconds that only goes forward.
+        sleep: Waits so many seconds.
+        chance: A number from 0 to 1, for the jitter.
+    """
+
+    def __init__(
+        self,
+        workspace: str,
+        feed: Feed,
+        *,
+        client: Client,
+        books: Bookkeeper,
+        board: Board,
+        pace: Pace,
+        log: Log,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._names = (workspace, feed.name)
+        self._feed = feed
+        self._client = client
+        self._books = books
+        self._board = board
+        self._pace = pace
+        self._log = log
+        self._clock = clock
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._chance = chance
+        self._skew = 0
+        self._draft = Draft()
+        self._drift = reader.Drift()
+        self._walk: reader.Walk | None = None
+        self._walked = monotonic()
+        self._waking = True
+        self._failures = 0
+        self._health = FeedHealth(name=feed.name)
+
+    @property
+    def health(self) -> FeedHealth:
+        """How the feed is doing."""
+        books = self._books
+        return msgspec.structs.replace(
+            self._health,
+            synced=books.synced,
+            lag=books.lag,
+            logs=books.logs,
+            pending=len(books.pendings),
+            gaps=len(books.coverage.gaps) if books.coverage else 0,
+            coverage_start=books.whole_since(books.coverage) / 1000 if books.coverage and books.synced else None,
+        )
+
+    async def run(self) -> None:
+        """Poll until cancelled; an error that is none of ours ends it."""
+        await self._commit(births(*self._names, OUTCOMES))
+        while True:
+            started = self._monotonic()
+            turn = await self.poll()
+            await self._pause(turn, self._monotonic() - started)
+
+    async def poll(self) -> Turn:
+        """One poll, its outcome counted and shown."""
+        started, at = self._monotonic(), self._clock()
+        was_synced = self._books.synced
+        turn = await self._turn()
+        failure = await self._commit(self._tally(turn.outcome))
+        if failure is not None:
+            turn = Turn(failure.outcome, failure)
+        self._report(turn, at, self._monotonic() - started)
+        if self._books.synced and not was_synced:
+            self._log.info("first sync complete", logs=self._books.logs)
+        return turn
+
+    async def _turn(self) -> Turn:
+        failure: LateError | None = None
+        unfinished = False
+        try:
+            unfinished = await self._read_feed()
+        except (ApiError, StoreError) as exc:
+            failure = exc
+        if self._draft.entries and not self._books.synced:
+            failure = await self._commit() or failure
+        if failure is not None:
+            return Turn(failure.outcome, failure)
+        return Turn("success", unfinished=unfinished)
+
+    async def _commit(self, increments: Sequence[Increment] = ()) -> StoreError | None:
+        draft, self._draft = self._draft, Draft()
+        try:
+            await self._books.commit(draft, self._now(), increments)
+        except StoreError as exc:
+            return exc
+        return None
+
+    async def _read_feed(self) -> bool:
+        """Do what the reader asks for; tells whether it was interrupted in the middle of a gap."""
+        plan = self._plan()
+        steps = reader.poll(plan)
+        started = self._monotonic()
+        answer: reader.Seen | None = None
+        try:
+            while True:
+                step = steps.send(answer)
+                answer = await self._do(step, plan)
+                if self._is_overdue(step, started):
+                    return True
+        except StopIteration:
+            self._waking = False
+            return False
+        finally:
+            steps.close()
+            self._walk = plan.walk if plan.walk is not None and not plan.walk.done else None
+
+    def _plan(self) -> reader.Plan:
+        minutes = self._client.limit * self._pace.interval / 60
+        due = self._monotonic() - self._walked >= self._pace.reconcile_interval
+        if due and self._walk is None and self._books.synced:
+            self._walk = reader.Walk()
+            self._walked = self._monotonic()
+        urgent = int(minutes * URGENT_SHARE)
+        return reader.Plan(
+            now=self._now(),
+            retention=self._feed.retention,
+            lookback=int(self._pace.lookback * 1000),
+            coverage=self._books.coverage,
+            pendings=self._books.pendings,
+            waking=self._waking,
+            posts=max(10, urgent),
+            strides=(max(1, int(minutes * WALK_SHARE)), max(5, urgent)),
+            walk=self._walk,
+            drift=self._drift,
+        )
+
+    def _is_overdue(self, step: object, started: float) -> bool:
+        if not isinstance(step, reader.Count) or step.coverage is None or not step.coverage.gaps:
+            return False
+        return self._monotonic() - started > max(self._pace.interval, SHORTEST_TURN)
+
+    async def _do(self, step: reader.Read | reader.Ask | reader.Count, plan: reader.Plan) -> reader.Seen | None:
+        match step:
+            case reader.Read():
+                return await self._read(step, plan)
+            case reader.Ask():
+                return await self._ask(step)
+            case reader.Count():
+                await self._count(step)
+                return None
+
+    async def _read(self, step: reader.Read, plan: reader.Plan) -> reader.Seen:
+        params: dict[str, str | int] = {
+            "days": self._feed.retention // DAY,
+            "limit": reader.LIMIT,
+            "skip": step.skip,
+        }
+        if step.status is not None:
+            params["status"] = step.status
+        seen = await self._get(self._feed.path, params, self._feed.path)
+        if seen is None:
+            raise ApiUnavailable(f"404: the API has no {self._feed.path}")
+        plan.now = self._now()
+        return seen
+
+    async def _ask(self, step: reader.Ask) -> reader.Seen | None:
+        endpoint = self._feed.post_path or ""
+        path = endpoint.replace("{postId}", quote(step.post_id, safe=""))
+        return await self._get(path, {"limit": reader.LIMIT}, endpoint)
+
+    async def _get(self, path: str, params: Mapping[str, str | int], endpoint: str) -> reader.Seen | None:
+        answer = await self._client.get(path, params, endpoint=endpoint)
+        if answer is None:
+            return None
+        if answer.date is not None:
+            self._skew = int((answer.date - self._clock()) * 1000)
+        page = self._feed.parse(answer.body)
+        keys = [entry.key for entry in page.entries]
+        return reader.Seen(page, await self._books.known(keys, since=self._now() - self._feed.retention))
+
+    async def _count(self, step: reader.Count) -> None:
+        draft = self._draft
+        draft.entries += [(entry, step.walked) for entry in step.entries]
+        draft.coverage = step.coverage or draft.coverage
+        draft.gone += step.gone
+        if len(draft.entries) >= COMMIT_ENTRIES:
+            failure = await self._commit()
+            if failure is not None:
+                raise failure
+
+    def _tally(self, outcome: str) -> list[Increment]:
+        """What a poll counts of the exporter itself."""
+        workspace, _ = self._names
+        requests, waited = self._client.drain()
+        bounds = CATALOGUE[REQUESTS].buckets
+        tally: list[Increment] = [Add("late_exporter_polls_total", (*self._names, outcome))]
+        for request in requests:
+            tally.append(Add("late_exporter_api_requests_total", (workspace, request.endpoint, request.code)))
+            micros = int(request.seconds * 1_000_000)
+            tally.append(Observe(REQUESTS, (workspace, request.endpoint), micros=micros, bounds=bounds))
+        if waited:
+            tally.append(Add("late_exporter_api_throttled_seconds_total", (workspace,), amount=waited))
+        if outcome == "success":
+            now = self._clock()
+            tally.append(Take(LAST_SUCCESS, self._names, at=int(now * 1000), value=now))
+        return tally
+
+    def _report(self, turn: Turn, at: float, seconds: float) -> None:
+        succeeded = turn.error is None
+        self._board.gauge("late_up", self._names, int(succeeded))
+        self._board.gauge("late_exporter_last_poll_duration_seconds", self._names, seconds)
+        self._show_quota()
+        self._speak(turn, seconds)
+        self._failures = 0 if succeeded else self._failures + 1
+        self._health = msgspec.structs.replace(
+            self._health,
+            outcome=turn.outcome,
+            error=str(turn.error or ""),
+            last_poll=at,
+            last_success=at if succeeded else self._health.last_success,
+            duration=seconds,
+        )
+
+    def _show_quota(self) -> None:
+        quota, workspace = self._client.quota, self._names[:1]
+        if quota is not None:
+            self._board.gauge("late_exporter_api_quota_limit", workspace, quota.limit)
+            self._board.gauge("late_exporter_api_quota_remaining", workspace, quota.remaining)
+            self._board.gauge("late_exporter_api_quota_reset_timestamp_seconds", workspace, quota.reset)
+
+    def _speak(self, turn: Turn, seconds: float) -> None:
+        fields = {"outcome": turn.outcome, "seconds": round(seconds, 3), "logs": self._books.logs}
+        if turn.error is not None and (turn.outcome, str(turn.error)) != (self._health.outcome, self._health.error):
+            self._log.warning("poll failed", error=str(turn.error), **fields)
+        elif turn.error is None and self._failures:
+            self._log.info("poll succeeds again", after=self._failures, **fields)
+        else:
+            self._log.debug("poll ended", **fields)
+
+    async def _pause(self, turn: Turn, elapsed: float) -> None:
+        delay = self._delay(turn, elapsed)
+        self._health = msgspec.structs.replace(self._health, next_poll=self._clock() + delay)
+        until = self._monotonic() + delay
+        while (left := until - self._monotonic()) > 0:
+            if isinstance(turn.error, Unauthorized):
+                if self._client.key_changed():
+                    return
+                left = min(left, self._pace.interval)
+            await self._sleep(left)
+
+    def _delay(self, turn: Turn, elapsed: float) -> float:
+        """Seconds until the next poll: the interval, more after each failure, and as long as the API says."""
+        if turn.unfinished:
+            return 0.0
+        interval = self._pace.interval
+        jitter = 1 + JITTER * (2 * self._chance() - 1)
+        if isinstance(turn.error, RateLimited):
+            return max(turn.error.until - self._monotonic(), interval * jitter - elapsed)
+        if turn.error is not None:
+            backoff = interval * 2.0 ** min(self._failures - 1, 20)
+            return min(backoff, max(interval, LONGEST_BACKOFF)) * jitter
+        return max(interval * jitter - elapsed, interval * JITTER)
+
+    def _now(self) -> int:
+        """The API's time in milliseconds, as far as it told."""
+        return int(self._clock() * 1000) + self._skew

@@ -1,0 +1,409 @@
+"""Which pages of a log list to read, and when to stop.
+
+The reader knows neither network nor database nor clock. It is a generator: it yields a step, and is sent what came of
+it. Closing it between two steps is always safe, because every Count carries the coverage that is true with it.
+
+The list is read from its newest end. Known ground is what Coverage.head and the logs below it cover; the stretch
+between what was just read and known ground is a gap, and a gap is remembered until it has been read to its end. So a
+first sync, a catch-up after an outage and a catch-up that died half-way are one and the same thing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from late_exporter.errors import BadPayload
+from late_exporter.model import PENDING, Coverage, Entry, Gap, Known, Mark, Page, Pending
+
+__all__ = ["LATE_WINDOW", "LIMIT", "Ask", "Count", "Drift", "Plan", "Read", "Seen", "Steps", "Walk", "poll"]
+
+LIMIT = 100
+"""Logs on a page; the most the API gives."""
+
+LATE_WINDOW = 3_600_000
+"""A log may appear this much later than its createdAt says: its row is written when the attempt ends."""
+
+OVERLAP = 2
+"""Rows that two pages share at least, so that a shift between the two reads is noticed."""
+
+LEAPS = 40
+"""How often a page is looked for that joins the one before, on a list that moves."""
+
+
+class Read(msgspec.Struct, frozen=True):
+    """Step: read a page of the list. Sent back: Seen."""
+
+    skip: int
+    status: str | None = None
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """Step: read the logs of one post. Sent back: Seen, or None where there is no such post."""
+
+    post_id: str
+
+
+class Count(msgspec.Struct, frozen=True):
+    """Step: count these entries and make the coverage durable with them. Sent back: None.
+
+    ``walked``: only a walk over known ground found them.
+    """
+
+    entries: tuple[Entry, ...]
+    coverage: Coverage | None = None
+    gone: tuple[str, ...] = ()
+    walked: bool = False
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A page, and what the state knew of its logs."""
+
+    page: Page
+    known: Known
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The entries of the page."""
+        return self.page.entries
+
+    def fresh(self, horizon: int) -> tuple[Entry, ...]:
+        """The sightings that the state does not know, of logs that are in scope."""
+        return tuple(
+            entry
+            for entry in self.entries
+            if entry.status not in self.known.statuses.get(entry.key, ())
+            and (entry.created is None or entry.created >= horizon)
+        )
+
+
+Steps: TypeAlias = Generator[Read | Ask | Count, Seen | None, None]
+"""What the reader yields and is sent."""
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Where the next page begins: it has to hold one of ``keys``, or to span the time ``created``."""
+
+    skip: int = 0
+    keys: frozenset[str] = frozenset()
+    created: int = 0
+
+
+class Walk(msgspec.Struct):
+    """A walk over known ground in search of logs that were missed; it goes on from poll to poll.
+
+    Args:
+        sought: Stop once so many have been found; None: however many there are.
+        lower: Stop at logs before this time; None: walk to the end of the list.
+    """
+
+    sought: int | None = None
+    lower: int | None = None
+    position: Position = Position()
+    done: bool = False
+
+
+class Plan(msgspec.Struct, kw_only=True):
+    """What a poll is to do.
+
+    Args:
+        now: API time in milliseconds; it may be set anew until the first page is there.
+        retention: How long the API keeps a log, in milliseconds.
+        lookback: How far back the first sync reads, in milliseconds.
+        coverage: As last made durable; None before the first sync.
+        pendings: Logs that were pending when last seen.
+        waking: The first poll of a process: logs may have come late while nobody looked.
+        posts: How many posts may be asked for what became of their pending logs.
+        strides: How many pages a walk may read, and how many one that seeks something.
+        walk: The walk under way; the poll may begin one.
+        drift: Judges ``pagination.total``.
+    """
+
+    now: int
+    retention: int
+    lookback: int
+    coverage: Coverage | None
+    pendings: Mapping[str, Pending]
+    waking: bool = False
+    posts: int = 10
+    strides: tuple[int, int] = (1, 10)
+    walk: Walk | None = None
+    drift: Drift
+
+
+class Drift:
+    """Tells from ``pagination.total`` that the API shows more logs than the state holds.
+
+    Logs that are deleted make the surplus of the API fall at any time, and expiring ones make it uncertain; a surplus
+    that is surely above all of the last minutes means that a log came in where nobody looked.
+    """
+
+    WINDOW = 180_000
+
+    def __init__(self) -> None:
+        self._recent: deque[tuple[int, int]] = deque()
+
+    def excess(self, now: int, least: int, most: int) -> int:
+        """How many logs more than usual the API shows; ``least`` and ``most`` bound its total minus the logs held."""
+        while len(self._recent) > 1 and self._recent[0][0] < now - self.WINDOW:
+            self._recent.popleft()
+        usual = max((surplus for _, surplus in self._recent), default=least)
+        self._recent.append((now, most))
+        return max(0, least - usual)
+
+
+def poll(plan: Plan) -> Steps:
+    """One poll of a feed: the newest logs, the gaps, the pending ones, and a stretch of a walk."""
+    head = yield from _read(0)
+    coverage, position = yield from _count_head(plan, head)
+    for gap in coverage.gaps:
+        coverage = yield from _fill(plan, coverage, gap, position)
+        position = None
+    if not coverage.synced:
+        coverage = yield from _complete_sync(coverage)
+    met = {entry.key for entry in head.entries}
+    yield from _settle(plan, coverage, [log for key, log in plan.pendings.items() if key not in met])
+    yield from _look_around(plan, coverage, head)
+
+
+def _count_head(plan: Plan, head: Seen) -> Generator[Read | Ask | Count, Seen | None, tuple[Coverage, Position | None]]:
+    """Count the first page; where it does not reach known ground, what lies between becomes a gap."""
+    before = plan.coverage or _nothing(plan)
+    lower = before.head.created if before.head else before.horizon
+    new = sum(entry.key not in head.known.statuses for entry in head.entries)
+    sunk = tuple(msgspec.structs.replace(gap, depth=gap.depth + new) for gap in before.gaps)
+    coverage = msgspec.structs.replace(before, head=_ground(head) or before.head, gaps=sunk)
+    position = None
+    if _ended(head) or _reached(head, lower):
+        coverage = _checked(coverage, plan, before.checked)
+    else:
+        position = _position(0, head)
+        gap = Gap(_bottom(head), lower, position.skip, before.checked)
+        coverage = msgspec.structs.replace(coverage, gaps=(gap, *sunk))
+    yield Count(head.fresh(before.horizon), coverage)
+    return coverage, position
+
+
+def _nothing(plan: Plan) -> Coverage:
+    horizon = plan.now - min(plan.lookback, plan.retention)
+    return Coverage(horizon=horizon, start=horizon)
+
+
+def _fill(
+    plan: Plan, coverage: Coverage, gap: Gap, position: Position | None
+) -> Generator[Read | Ask | Count, Seen | None, Coverage]:
+    """Read a gap to its end; every page makes it smaller, and durably so."""
+    here = position or Position(max(0, gap.depth - OVERLAP), frozenset((gap.upper.key,)), gap.upper.created)
+    while gap in coverage.gaps:
+        seen, skip = yield from _join(here)
+        following = _position(skip, seen)
+        if _ended(seen) or _reached(seen, gap.lower) or _stuck(here, following):
+            remaining = tuple(other for other in coverage.gaps if other != gap)
+            coverage = _checked(msgspec.structs.replace(coverage, gaps=remaining), plan, gap.since)
+        else:
+            smaller = Gap(_bottom(seen, gap.upper), gap.lower, following.skip, gap.since)
+            gaps = tuple(smaller if other == gap else other for other in coverage.gaps)
+            coverage = msgspec.structs.replace(coverage, gaps=gaps)
+            gap, here = smaller, following
+        yield Count(seen.fresh(coverage.horizon), coverage)
+    return coverage
+
+
+def _complete_sync(coverage: Coverage) -> Generator[Read | Ask | Count, Seen | None, Coverage]:
+    coverage = msgspec.structs.replace(coverage, synced=True)
+    yield Count((), coverage)
+    return coverage
+
+
+def _settle(plan: Plan, coverage: Coverage, waiting: Sequence[Pending]) -> Steps:
+    """Learn what became of pending logs that the first page did not show."""
+    if not waiting:
+        return
+    unlisted = yield from _unlisted(coverage, waiting)
+    by_post: dict[str, set[str]] = {}
+    for log in unlisted:
+        if log.post_id:
+            by_post.setdefault(log.post_id, set()).add(log.key)
+    lost = tuple(log.key for log in unlisted if not log.post_id)
+    if lost:
+        yield Count((), gone=lost)
+    for post_id in list(by_post)[: plan.posts]:
+        seen = yield Ask(post_id)
+        entries = seen.entries if seen else ()
+        gone = by_post[post_id] - {entry.key for entry in entries} if len(entries) < LIMIT else set()
+        yield Count(seen.fresh(coverage.horizon) if seen else (), gone=tuple(sorted(gone)))
+
+
+def _unlisted(
+    coverage: Coverage, waiting: Sequence[Pending]
+) -> Generator[Read | Ask | Count, Seen | None, Sequence[Pending]]:
+    """The logs of ``waiting`` that the API no longer lists as pending."""
+    seen = yield from _read(0, PENDING)
+    fresh = seen.fresh(coverage.horizon)
+    if fresh:
+        yield Count(fresh)
+    listed = {entry.key for entry in seen.entries if entry.status == PENDING}
+    # Where the list goes on beyond its first page, older logs may be further down.
+    bottom = -1 if _ended(seen) else _bottom(seen).created
+    return [log for log in waiting if log.key not in listed and log.created > bottom]
+
+
+def _look_around(plan: Plan, coverage: Coverage, head: Seen) -> Steps:
+    """Walk over known ground where it is due, where the API shows more than is known, and after waking."""
+    excess = _excess(plan, head)
+    if plan.walk is None and excess:
+        plan.walk = Walk(sought=excess)
+    if plan.walk is None and plan.waking and plan.coverage and plan.coverage.head:
+        plan.walk = Walk(lower=plan.coverage.head.created - LATE_WINDOW)
+    if plan.walk is None:
+        return
+    if _ended(head):
+        plan.walk.done = True
+        return
+    usual, urgent = plan.strides
+    yield from _walk(plan.walk, coverage, usual if plan.walk.sought is plan.walk.lower is None else urgent)
+
+
+def _excess(plan: Plan, head: Seen) -> int:
+    before = plan.coverage
+    if head.page.total is None or before is None or before.gaps or not before.synced:
+        return 0
+    new = sum(entry.key not in head.known.statuses for entry in head.entries)
+    least = head.page.total - head.known.held - new
+    return plan.drift.excess(plan.now, least, least + head.known.fading)
+
+
+def _walk(walk: Walk, coverage: Coverage, strides: int) -> Steps:
+    lower = coverage.horizon if walk.lower is None else walk.lower
+    for _ in range(strides):
+        seen, skip = yield from _join(walk.position)
+        fresh = seen.fresh(coverage.horizon)
+        if fresh:
+            yield Count(fresh, walked=True)
+        if walk.sought is not None:
+            walk.sought -= sum(entry.key not in seen.known.statuses for entry in fresh)
+        following = _position(skip, seen)
+        stuck = following.keys == walk.position.keys
+        found = walk.sought is not None and walk.sought <= 0
+        walk.done = found or stuck or _ended(seen) or _below(seen, lower)
+        walk.position = following
+        if walk.done:
+            return
+
+
+def _read(skip: int, status: str | None = None) -> Generator[Read | Ask | Count, Seen | None, Seen]:
+    """A page; read once more where it ends the list while its ``total`` says that the list goes on."""
+    seen = yield Read(skip, status)
+    if seen is not None and _ended(seen) and (seen.page.total or 0) > skip + len(seen.entries):
+        seen = yield Read(skip, status)
+    if seen is None:
+        raise BadPayload("the API does not know its own list of logs")
+    return seen
+
+
+def _join(position: Position) -> Generator[Read | Ask | Count, Seen | None, tuple[Seen, int]]:
+    """The page that goes on at ``position`` without leaving out a row, and where it begins.
+
+    Where the list has moved since, the page is sought by time: first in growing leaps, then in halves. A page that
+    begins too high repeats rows, which is harmless; one that begins too low would leave some out.
+    """
+    skip, leap = position.skip, LIMIT // 2
+    high, low = 0, None
+    for _ in range(LEAPS):
+        seen = yield from _read(skip)
+        if skip == 0 or not position.keys or _joins(seen, position):
+            return seen, skip
+        if not seen.entries or _below(seen, position.created + 1):
+            low = skip
+        else:
+            high = skip
+        leap *= 2
+        if low is None:
+            skip += leap
+        else:
+            skip = (high + low) // 2 if high else max(0, skip - leap)
+        if skip == high:
+            break
+    seen = yield from _read(high)
+    return seen, high
+
+
+def _joins(seen: Seen, position: Position) -> bool:
+    if any(entry.key in position.keys for entry in seen.entries):
+        return True
+    times = _dated(seen.entries)
+    return bool(times) and times[0] > position.created >= times[-1]
+
+
+def _position(skip: int, seen: Seen) -> Position:
+    """Where to go on after a page: on its last rows, and on all that share the time of the last one."""
+    entries = seen.entries
+    if not entries:
+        return Position(skip)
+    last = entries[-1].created
+    ties = 0
+    for entry in reversed(entries):
+        if entry.created != last:
+            break
+        ties += 1
+    overlap = min(max(OVERLAP, ties), max(1, len(entries) // 2))
+    return Position(skip + len(entries) - overlap, frozenset(entry.key for entry in entries), _bottom(seen).created)
+
+
+def _stuck(here: Position, following: Position) -> bool:
+    """Whether a page brought nothing but what the one before had: the end of a list that denies it."""
+    if here.keys != following.keys:
+        return False
+    if len(here.keys) >= LIMIT:
+        raise BadPayload(f"the list of logs does not move on at skip={following.skip}")
+    return True
+
+
+def _reached(seen: Seen, lower: int) -> bool:
+    """Known ground is reached by a known log at or below ``lower``, or where everything is below it."""
+    if any(
+        entry.created is not None and entry.created <= lower and entry.key in seen.known.statuses
+        for entry in seen.entries
+    ):
+        return True
+    return _below(seen, lower + 1)
+
+
+def _below(seen: Seen, limit: int) -> bool:
+    times = _dated(seen.entries)
+    return bool(times) and max(times) < limit
+
+
+def _ended(seen: Seen) -> bool:
+    rows = len(seen.entries)
+    if rows == 0:
+        return True
+    return rows < LIMIT and seen.page.more is not True
+
+
+def _dated(entries: Iterable[Entry]) -> list[int]:
+    return [entry.created for entry in entries if entry.created is not None]
+
+
+def _ground(head: Seen) -> Mark | None:
+    """The middle of the first page: one row with a wrong time must not move known ground."""
+    marks = sorted((entry.created, entry.key) for entry in head.entries if entry.created is not None)
+    return Mark(*marks[len(marks) // 2]) if marks else None
+
+
+def _bottom(seen: Seen, otherwise: Mark | None = None) -> Mark:
+    for entry in reversed(seen.entries):
+        if entry.created is not None:
+            return Mark(entry.created, entry.key)
+    return otherwise or Mark(0, "")
+
+
+def _checked(coverage: Coverage, plan: Plan, since: int) -> Coverage:
+    """The coverage after known ground was reached; what expired unread since ``since`` is lost."""
+    start = coverage.start
+    if since and since < plan.now - plan.retention:
+        start = max(start, plan.now - plan.retention)
+    return msgspec.structs.replace(coverage, start=start, checked=coverage.checked if coverage.gaps else plan.now)

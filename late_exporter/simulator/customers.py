@@ -1,0 +1,68 @@
+"""Who posts what: five customers, their accounts, and the words they use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+
+import msgspec
+
+from late_exporter.simulator.platforms import PLATFORMS, Platform
+
+__all__ = ["ACCOUNTS", "CAPTIONS", "Account"]
+
+CAPTIONS = (
+    "Check out our new feature! 🚀",
+    "Frische Brezeln ab 6 Uhr — solange der Vorrat reicht 🥨 #Bäckerei #Frühstück",
+    "本日のラーメンは味噌です🍜 #東京グルメ",
+    "Full time. What a comeback 👏👏 Thank you for travelling with us!",
+    "Öffnungszeiten über Ostern: Fr 8-12, Sa geschlossen. Schöne Feiertage wünscht das ganze Team!",
+    "新しいコラボ動画を公開しました。チャンネル登録よろしくお願いします🙏",
+    "Behind the scenes of today's shoot 🎬 — more in the comments",
+    "We are hiring: two designers, one producer, zero egos. Link in bio 👇",
+    "Matchday 🔴⚪ Kick-off 15:30, gates open at 14:00. #COYR",
+    "3 things we learnt from 1,000 customer interviews 🧵 (1/4)",
+    "Nouvelle collection en ligne ✨ Livraison offerte jusqu'à dimanche",
+    "Minimal poster no. 42: Nordlicht über Tromsø 🌌 archival print, edition of 50",
+    "¡Último día! 20 % de descuento con el código OTOÑO20 🍂",
+    "한정판 굿즈 출시! 프로필 링크에서 만나보세요 💜",
+    "Thread: why we moved our whole stack, what broke on the way, and what we would do differently next time. " * 3,
+)
+
+
+class Account(msgspec.Struct, frozen=True):
+    """An account of a customer on a platform."""
+
+    id: str
+    user_id: str
+    profile_id: str
+    platform: Platform
+    username: str
+    display_name: str
+    method: str
+
+
+def _object_id(name: str) -> str:
+    return sha256(name.encode()).hexdigest()[:24]
+
+
+def _customer(handle: str, display_name: str, platforms: str) -> Iterator[Account]:
+    for name in platforms.split():
+        yield Account(
+            id=_object_id(f"account {handle} {name}"),
+            user_id=_object_id(f"user {handle}"),
+            profile_id=_object_id(f"profile {handle}"),
+            platform=PLATFORMS[name],
+            username=display_name if name in {"facebook", "googlebusiness", "linkedin"} else f"@{handle}",
+            display_name=display_name,
+            method="credentials" if name in {"bluesky", "telegram"} else "oauth",
+        )
+
+
+ACCOUNTS = (
+    *_customer("acmecorp", "Acme Corp", "instagram facebook linkedin twitter youtube threads"),
+    *_customer("baeckerei.mueller", "Bäckerei Müller", "instagram facebook googlebusiness tiktok telegram"),
+    *_customer("tokyo_ramen_club", "東京ラーメン部", "tiktok instagram twitter youtube snapchat threads"),
+    *_customer("nordlicht.studio", "Nordlicht Studio", "pinterest bluesky instagram reddit"),
+    *_customer("riverside_fc", "Riverside FC", "twitter facebook youtube telegram bluesky"),
+)

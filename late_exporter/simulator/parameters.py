@@ -1,0 +1,69 @@
+"""What a request asks for, and how it is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qsl
+
+__all__ = ["Parameters", "Refusal"]
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+PART = re.compile(r"([0-9]{1,6})([smhd])")
+DURATION = re.compile(rf"({PART.pattern})+")
+
+
+class Refusal(Exception):
+    """A request that gets an error instead of an answer."""
+
+    def __init__(self, status: HTTPStatus, error: str, **fields: Any) -> None:
+        super().__init__(error)
+        self.status = status
+        self.document = {"error": error, **fields}
+
+
+class Parameters:
+    """A query string, read and checked; what is wrong with it is told at once by ``check``."""
+
+    def __init__(self, query: str) -> None:
+        self._values = dict(parse_qsl(query))
+        self._problems: dict[str, str] = {}
+
+    def number(self, name: str, default: int, low: int, high: int | None = None) -> int:
+        """An integer within its bounds."""
+        text = self._values.get(name, str(default))
+        number = int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else None
+        if number is None or number < low or (high is not None and number > high):
+            bounds = f"at least {low}" if high is None else f"between {low} and {high}"
+            self._problems[name] = f"must be an integer {bounds}"
+            return default
+        return number
+
+    def choice(self, name: str, allowed: Collection[str]) -> str | None:
+        """One of the allowed values, None where all are wanted."""
+        value = self._values.get(name, "all")
+        if value == "all":
+            return None
+        if value not in allowed:
+            self._problems[name] = f"must be one of: {', '.join((*allowed, 'all'))}"
+        return value
+
+    def duration(self, name: str, default: float) -> float:
+        """A length of time such as ``90s`` or ``1h30m``, in seconds."""
+        text = self._values.get(name)
+        if text is None:
+            return default
+        if not DURATION.fullmatch(text):
+            self._problems[name] = "must be a duration such as 90s, 30m or 1h30m"
+        return sum(int(number) * SECONDS[unit] for number, unit in PART.findall(text))
+
+    def text(self, name: str) -> str:
+        """Any text, empty where none is given."""
+        return self._values.get(name, "")
+
+    def check(self) -> None:
+        """Raise Refusal if anything was wrong."""
+        if self._problems:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid query", code="VALIDATION_ERROR", details=self._problems)

@@ -1,0 +1,55 @@
+"""Where the exporter remembers what it has counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from late_exporter.errors import ConfigError
+from late_exporter.model import Batch, Committed, FeedState, Known, Scope, Series, Total
+from late_exporter.store.sqlite import SqliteStore
+
+__all__ = ["Store", "open_store"]
+
+
+class Store(Protocol):
+    """Keys, totals, pending logs and coverage, moved together in one transaction.
+
+    Every method may raise StoreError; after it, what the store holds is what it held before. A store is used by one
+    thread at a time.
+    """
+
+    def totals(self) -> Mapping[Series, Total]:
+        """The total of every series of every workspace."""
+
+    def feed(self, scope: Scope) -> FeedState:
+        """What is kept of one feed."""
+
+    def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> Known:
+        """The statuses in which logs were counted, and how many logs created from ``since`` on are held."""
+
+    def commit(self, scope: Scope, batch: Batch) -> Committed:
+        """Make a batch durable; its sightings count only where they are new."""
+
+    def size(self, workspace: str) -> tuple[int, int]:
+        """How many logs the state holds of a workspace, and the bytes of the state that fall to it."""
+
+    def close(self) -> None:
+        """Release the state; the store is not to be used again."""
+
+
+def open_store(url: str) -> Store:
+    """Open the state that a URL names, creating it where there is none.
+
+    Args:
+        url: ``sqlite:///relative/path``, ``sqlite:////absolute/path`` or ``sqlite://`` for memory.
+
+    Raises:
+        ConfigError: The URL is of no known kind.
+        StoreError: The state cannot be used; the message names the file and says why.
+    """
+    scheme, _, path = url.partition("://")
+    if scheme != "sqlite":
+        raise ConfigError(f"--state.url {url!r}: not a state; write it like sqlite:///data/late-exporter.db")
+    return SqliteStore(Path(path.removeprefix("/")) if path else None)

@@ -1,0 +1,409 @@
+"""The state in one SQLite file."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from late_exporter.errors import StoreError
+from late_exporter.ledger import decode, encode, fold
+from late_exporter.model import (
+    PENDING,
+    Batch,
+    Committed,
+    Coverage,
+    FeedState,
+    Increment,
+    Known,
+    Labels,
+    Pending,
+    Scope,
+    Series,
+    Sighting,
+    Total,
+    Value,
+)
+
+__all__ = ["SqliteStore"]
+
+APPLICATION_ID = 0x4C617465
+"""Marks a file as ours; the letters of Late."""
+
+# The API's ids begin with a time, so that new rows of sighting go to the end of the tree.
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE scope (
+        id INTEGER PRIMARY KEY,
+        workspace TEXT NOT NULL,
+        feed TEXT NOT NULL,
+        coverage BLOB,
+        logs INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (workspace, feed)
+    );
+    CREATE TABLE sighting (
+        scope INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        status TEXT NOT NULL,
+        created INTEGER,
+        PRIMARY KEY (scope, key, status)
+    ) WITHOUT ROWID;
+    CREATE TABLE tally (
+        scope INTEGER NOT NULL,
+        minute INTEGER NOT NULL,
+        logs INTEGER NOT NULL,
+        PRIMARY KEY (scope, minute)
+    ) WITHOUT ROWID;
+    CREATE TABLE pending (
+        scope INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        platform TEXT NOT NULL,
+        action TEXT NOT NULL,
+        post_id TEXT,
+        PRIMARY KEY (scope, key)
+    ) WITHOUT ROWID;
+    CREATE TABLE series (
+        family TEXT NOT NULL,
+        labels TEXT NOT NULL,
+        value BLOB NOT NULL,
+        created REAL NOT NULL,
+        PRIMARY KEY (family, labels)
+    ) WITHOUT ROWID
+    """,
+)
+"""One step a schema version; steps are only ever added."""
+
+MINUTE = 60_000
+FADING = 2
+"""Minutes by which the API's own expiry may be early or late."""
+
+PRUNE_ROWS = 10_000
+"""Rows looked at by one commit in search of logs to forget."""
+
+
+class SqliteStore:
+    """A store in a SQLite file of its own, or in memory.
+
+    Args:
+        path: The file, created with its folders where missing; None for memory.
+
+    Raises:
+        StoreError: The file is in use by another process, is not ours, is damaged, is newer than this version, or
+            cannot be written.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._name = str(path) if path else "the state in memory"
+        self._scopes: dict[Scope, int] = {}
+        self._pruning: dict[int, str] = {}
+        self._lock = _lock(path) if path else None
+        try:
+            self._open()
+        except BaseException:
+            if self._lock:
+                self._lock.close()
+            raise
+
+    def _open(self) -> None:
+        if self._path:
+            _require_database(self._path)
+        with self._translated():
+            self._connection = sqlite3.connect(
+                self._path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5.0
+            )
+        try:
+            with self._translated():
+                self._adopt()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _adopt(self) -> None:
+        execute = self._connection.execute
+        (application,) = execute("PRAGMA application_id").fetchone()
+        (version,) = execute("PRAGMA user_version").fetchone()
+        (tables,) = execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if application != APPLICATION_ID and (application or tables):
+            raise StoreError(f"{self._name} is the database of another program; it is left as it is")
+        if version > len(MIGRATIONS):
+            raise StoreError(
+                f"{self._name} was written by a newer late-exporter"
+                f" (schema {version}, this one knows {len(MIGRATIONS)}); it is left as it is"
+            )
+        execute("PRAGMA journal_mode = WAL")
+        execute("PRAGMA synchronous = FULL")
+        with self._transaction():
+            for step in MIGRATIONS[version:]:
+                for statement in step.split(";"):
+                    execute(statement)
+            execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, msgspec.MsgspecError) as exc:
+            raise StoreError(f"{self._name}: {exc}") from exc
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def totals(self) -> Mapping[Series, Total]:
+        """See Store."""
+        with self._translated():
+            rows = self._connection.execute("SELECT family, labels, value, created FROM series")
+            return {
+                (family, tuple(json.loads(labels))): Total(decode(value), created)
+                for family, labels, value, created in rows
+            }
+
+    def feed(self, scope: Scope) -> FeedState:
+        """See Store."""
+        with self._translated():
+            number = self._number(scope)
+            coverage, logs = self._connection.execute(
+                "SELECT coverage, logs FROM scope WHERE id = ?", (number,)
+            ).fetchone()
+            return FeedState(
+                coverage=msgspec.json.decode(coverage, type=Coverage) if coverage else None,
+                pendings=self._pendings(number),
+                logs=logs,
+            )
+
+    def _pendings(self, scope: int) -> dict[str, Pending]:
+        rows = self._connection.execute(
+            "SELECT key, created, platform, action, post_id FROM pending WHERE scope = ? ORDER BY created, key",
+            (scope,),
+        )
+        return {row[0]: Pending(*row) for row in rows}
+
+    def _number(self, scope: Scope) -> int:
+        if scope not in self._scopes:
+            names = (scope.workspace, scope.feed)
+            self._connection.execute("INSERT OR IGNORE INTO scope (workspace, feed) VALUES (?, ?)", names)
+            row = self._connection.execute("SELECT id FROM scope WHERE workspace = ? AND feed = ?", names).fetchone()
+            self._scopes[scope] = row[0]
+        return self._scopes[scope]
+
+    def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> Known:
+        """See Store."""
+        with self._translated():
+            number = self._number(scope)
+            marks = ",".join("?" * len(keys))
+            rows = self._connection.execute(
+                f"SELECT key, status FROM sighting WHERE scope = ? AND key IN ({marks})",  # noqa: S608 - only marks
+                (number, *keys),
+            )
+            statuses: dict[str, set[str]] = {}
+            for key, status in rows:
+                statuses.setdefault(key, set()).add(status)
+            return Known({key: frozenset(found) for key, found in statuses.items()}, *self._held(number, since))
+
+    def _held(self, scope: int, since: int) -> tuple[int, int]:
+        earliest, latest = since // MINUTE - FADING, since // MINUTE + FADING
+        held, fading = self._connection.execute(
+            "SELECT logs - (SELECT coalesce(sum(logs), 0) FROM tally WHERE scope = id AND minute < ?1),"
+            " (SELECT coalesce(sum(logs), 0) FROM tally WHERE scope = id AND minute BETWEEN ?1 AND ?2)"
+            " FROM scope WHERE id = ?3",
+            (earliest, latest, scope),
+        ).fetchone()
+        return held, fading
+
+    def commit(self, scope: Scope, batch: Batch) -> Committed:
+        """See Store."""
+        with self._translated():
+            number = self._number(scope)
+            with self._transaction():
+                inserted, first = self._insert(number, batch.sightings)
+                totals = self._fold(_effective(batch, inserted, first), batch.at)
+                self._remember(number, batch, first.values())
+                moved = self._keep_pendings(number, inserted, batch.gone)
+                if batch.prune is not None:
+                    moved |= self._prune(number, batch.prune)
+            (logs,) = self._connection.execute("SELECT logs FROM scope WHERE id = ?", (number,)).fetchone()
+            pendings = self._pendings(number) if moved else None
+            return Committed(sightings=inserted, totals=totals, pendings=pendings, logs=logs)
+
+    def _insert(self, scope: int, sightings: Sequence[Sighting]) -> tuple[list[Sighting], dict[str, Sighting]]:
+        """Insert what is new; returns it, and by key the sightings that are the first ones of their logs."""
+        execute = self._connection.execute
+        inserted: list[Sighting] = []
+        first: dict[str, Sighting] = {}
+        for sighting in sightings:
+            entry = sighting.entry
+            rows = execute("SELECT status FROM sighting WHERE scope = ? AND key = ?", (scope, entry.key))
+            found = {status for (status,) in rows}
+            if entry.status in found:
+                continue
+            execute("INSERT INTO sighting VALUES (?, ?, ?, ?)", (scope, entry.key, entry.status, entry.created))
+            inserted.append(sighting)
+            if not found:
+                first[entry.key] = sighting
+        return inserted, first
+
+    def _fold(self, increments: Sequence[Increment], at: float) -> dict[Series, Total]:
+        values: dict[Series, Value | None] = {}
+        births: dict[Series, float] = {}
+        for increment in increments:
+            series = (increment.family, increment.labels)
+            if series not in values:
+                values[series], births[series] = self._total(series, at)
+            values[series] = fold(increment, values[series])
+        totals = {series: Total(value, births[series]) for series, value in values.items() if value is not None}
+        self._connection.executemany(
+            "INSERT INTO series VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+            [
+                (family, _written(labels), encode(total.value), total.created)
+                for (family, labels), total in totals.items()
+            ],
+        )
+        return totals
+
+    def _total(self, series: Series, at: float) -> tuple[Value | None, float]:
+        family, labels = series
+        row = self._connection.execute(
+            "SELECT value, created FROM series WHERE family = ? AND labels = ?", (family, _written(labels))
+        ).fetchone()
+        return (decode(row[0]), row[1]) if row else (None, at)
+
+    def _remember(self, scope: int, batch: Batch, first: Collection[Sighting]) -> None:
+        minutes = Counter(sighting.entry.created // MINUTE for sighting in first if sighting.entry.created is not None)
+        self._connection.executemany(
+            "INSERT INTO tally VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET logs = logs + excluded.logs",
+            [(scope, minute, logs) for minute, logs in minutes.items()],
+        )
+        self._connection.execute(
+            "UPDATE scope SET logs = logs + ?, coverage = coalesce(?, coverage) WHERE id = ?",
+            (len(first), msgspec.json.encode(batch.coverage) if batch.coverage else None, scope),
+        )
+
+    def _keep_pendings(self, scope: int, inserted: Sequence[Sighting], gone: Sequence[str]) -> bool:
+        waiting = [
+            (scope, s.entry.key, s.entry.created or 0, s.entry.platform, s.entry.action, s.entry.post_id)
+            for s in inserted
+            if s.entry.status == PENDING
+        ]
+        settled = [(scope, s.entry.key) for s in inserted if s.entry.status != PENDING]
+        settled += [(scope, key) for key in gone]
+        before = self._connection.total_changes
+        self._connection.executemany(
+            # A log known in another status has settled before: an old answer must not bring it back.
+            "INSERT OR IGNORE INTO pending SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS"
+            " (SELECT 1 FROM sighting WHERE scope = ?1 AND key = ?2 AND status <> 'pending')",
+            waiting,
+        )
+        self._connection.executemany("DELETE FROM pending WHERE scope = ? AND key = ?", settled)
+        return self._connection.total_changes > before
+
+    def _prune(self, scope: int, before: int) -> bool:
+        """Forget some of the logs that are due; tells whether a pending one was among them."""
+        minute = before // MINUTE
+        execute = self._connection.execute
+        (due,) = execute("SELECT count(*) FROM tally WHERE scope = ? AND minute < ?", (scope, minute)).fetchone()
+        if not due:
+            return False
+        rows = execute(
+            "SELECT key, created FROM sighting WHERE scope = ? AND key > ? ORDER BY key LIMIT ?",
+            (scope, self._pruning.get(scope, ""), PRUNE_ROWS),
+        ).fetchall()
+        self._pruning[scope] = rows[-1][0] if len(rows) == PRUNE_ROWS else ""
+        old = {key: created // MINUTE for key, created in rows if created is not None and created < minute * MINUTE}
+        return self._forget(scope, old)
+
+    def _forget(self, scope: int, old: Mapping[str, int]) -> bool:
+        connection = self._connection
+        keys = [(scope, key) for key in old]
+        connection.executemany("DELETE FROM sighting WHERE scope = ? AND key = ?", keys)
+        waiting = connection.executemany("DELETE FROM pending WHERE scope = ? AND key = ?", keys).rowcount
+        connection.executemany(
+            "UPDATE tally SET logs = logs - ? WHERE scope = ? AND minute = ?",
+            [(logs, scope, minute) for minute, logs in Counter(old.values()).items()],
+        )
+        connection.execute("DELETE FROM tally WHERE scope = ? AND logs <= 0", (scope,))
+        connection.execute("UPDATE scope SET logs = logs - ? WHERE id = ?", (len(old), scope))
+        return waiting > 0
+
+    def size(self, workspace: str) -> tuple[int, int]:
+        """See Store."""
+        with self._translated():
+            own, every = self._connection.execute(
+                "SELECT coalesce(sum(logs) FILTER (WHERE workspace = ?), 0), coalesce(sum(logs), 0) FROM scope",
+                (workspace,),
+            ).fetchone()
+            (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+            (page,) = self._connection.execute("PRAGMA page_size").fetchone()
+        journal = Path(f"{self._path}-wal") if self._path else None
+        size = pages * page + (journal.stat().st_size if journal and journal.exists() else 0)
+        return own, size * own // every if every else size
+
+    def close(self) -> None:
+        """See Store."""
+        self._connection.close()
+        if self._lock:
+            self._lock.close()
+
+
+def _lock(path: Path) -> IO[str]:
+    """Hold a lock beside the file; the system releases it whenever the process ends."""
+    beside = path.with_name(f"{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        holder = beside.open("a")
+    except OSError as exc:
+        raise StoreError(f"{path}: the state cannot be written: {exc.strerror}: {exc.filename}") from exc
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        holder.close()
+        raise StoreError(f"{path} is in use by another late-exporter; every process needs a state of its own") from exc
+    return holder
+
+
+def _require_database(path: Path) -> None:
+    try:
+        if path.exists() and not os.access(path, os.W_OK):
+            raise StoreError(f"{path}: the state cannot be written: it is read-only")
+        beginning = _beginning(path)
+    except OSError as exc:
+        raise StoreError(f"{path}: the state cannot be read: {exc.strerror}") from exc
+    if beginning and not beginning.startswith(b"SQLite format 3\0"):
+        raise StoreError(f"{path} is not a state of late-exporter, or is damaged; it is left as it is")
+
+
+def _beginning(path: Path) -> bytes:
+    if not path.exists():
+        return b""
+    with path.open("rb") as file:
+        return file.read(16)
+
+
+def _effective(batch: Batch, inserted: Sequence[Sighting], first: Mapping[str, Sighting]) -> list[Increment]:
+    """The increments that count; of those that count once a log, only a log's first ones."""
+    increments = list(batch.increments)
+    for sighting in inserted:
+        once = first.get(sighting.entry.key) is sighting
+        increments += [increment for increment in sighting.increments if once or not increment.once]
+    return increments
+
+
+def _written(labels: Labels) -> str:
+    return json.dumps(labels, ensure_ascii=False, separators=(",", ":"))
