@@ -1,3 +1,5 @@
-"""Prometheus exporter for the logs of Late, every log counted exactly once."""
+"""Prometheus exporter for the logs of Late: every publishing and connection log counted exactly once."""
 
 __version__ = "0.1.0"
+__revision__ = "unknown"
+__url__ = "https://github.com/late-exporter/late-exporter"

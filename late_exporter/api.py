@@ -52,11 +52,13 @@ class Key:
     Args:
         value: The key.
         file: Where it is; ``value`` is then what the file held at the start.
+        learn: Is told every other key that the file comes to hold.
     """
 
-    def __init__(self, value: str, file: Path | None = None) -> None:
+    def __init__(self, value: str, file: Path | None = None, *, learn: Callable[[str], None] | None = None) -> None:
         self._value = value
         self._file = file
+        self._learn = learn
         self._stamp = self._look()
 
     def _look(self) -> tuple[int, int, int] | None:
@@ -92,6 +94,8 @@ class Key:
         if not value.isprintable() or not value or " " in value or value == self._value:
             return False
         self._value = value
+        if self._learn is not None:
+            self._learn(value)
         return True
 
 

@@ -140,7 +140,9 @@ def _run(argv: Sequence[str], commands: Mapping[str, Action] | None) -> int:
     if "h" in line.wants and line.command in COMMANDS:
         return _print("\n".join(_help(line.command if line.words else "")))
     line.check()
-    if line.command == "metrics" or line.command not in COMMANDS:
+    if line.command not in COMMANDS:
+        raise ConfigError(*line.problems)
+    if line.command == "metrics":
         return _metrics(line)
     return _start(line.command, _settings(line), commands)
 

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import msgspec
@@ -92,13 +92,13 @@ class Client(Protocol):
 class Log(Protocol):
     """Takes an event and its fields."""
 
-    def debug(self, event: str, /, **fields: object) -> object:
+    def debug(self, event: str, **fields: Any) -> object:
         """For those who look for something."""
 
-    def info(self, event: str, /, **fields: object) -> object:
+    def info(self, event: str, **fields: Any) -> object:
         """For those who want to know."""
 
-    def warning(self, event: str, /, **fields: object) -> object:
+    def warning(self, event: str, **fields: Any) -> object:
         """For those who have to act."""
 
 
@@ -132,6 +132,7 @@ class Poller:
         clock: Unix time in seconds.
         monotonic: Time in seconds that only goes forward.
         sleep: Waits so many seconds.
+        shown: Waits until what was drawn on the board can be scraped.
         chance: A number from 0 to 1, for the jitter.
     """
 
@@ -148,6 +149,7 @@ class Poller:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        shown: Callable[[], Awaitable[None]] | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._names = (workspace, feed.name)
@@ -160,6 +162,7 @@ class Poller:
         self._clock = clock
         self._monotonic = monotonic
         self._sleep = sleep
+        self._shown = shown
         self._chance = chance
         self._skew = 0
         self._draft = Draft()
@@ -168,7 +171,7 @@ class Poller:
         self._walked = monotonic()
         self._waking = True
         self._failures = 0
-        self._health = FeedHealth(name=feed.name)
+        self._health = FeedHealth(name=feed.name, synced=books.synced)
 
     @property
     def health(self) -> FeedHealth:
@@ -176,7 +179,6 @@ class Poller:
         books = self._books
         return msgspec.structs.replace(
             self._health,
-            synced=books.synced,
             lag=books.lag,
             logs=books.logs,
             pending=len(books.pendings),
@@ -195,14 +197,15 @@ class Poller:
     async def poll(self) -> Turn:
         """One poll, its outcome counted and shown."""
         started, at = self._monotonic(), self._clock()
-        was_synced = self._books.synced
         turn = await self._turn()
         failure = await self._commit(self._tally(turn.outcome))
         if failure is not None:
             turn = Turn(failure.outcome, failure)
-        self._report(turn, at, self._monotonic() - started)
-        if self._books.synced and not was_synced:
-            self._log.info("first sync complete", logs=self._books.logs)
+        seconds = self._monotonic() - started
+        self._draw(turn, seconds)
+        if self._shown is not None:
+            await self._shown()
+        self._report(turn, at, seconds)
         return turn
 
     async def _turn(self) -> Turn:
@@ -336,15 +339,22 @@ class Poller:
             tally.append(Take(LAST_SUCCESS, self._names, at=int(now * 1000), value=now))
         return tally
 
-    def _report(self, turn: Turn, at: float, seconds: float) -> None:
-        succeeded = turn.error is None
-        self._board.gauge("late_up", self._names, int(succeeded))
+    def _draw(self, turn: Turn, seconds: float) -> None:
+        self._board.gauge("late_up", self._names, int(turn.error is None))
         self._board.gauge("late_exporter_last_poll_duration_seconds", self._names, seconds)
-        self._show_quota()
+        quota, workspace = self._client.quota, self._names[:1]
+        if quota is not None:
+            self._board.gauge("late_exporter_api_quota_limit", workspace, quota.limit)
+            self._board.gauge("late_exporter_api_quota_remaining", workspace, quota.remaining)
+            self._board.gauge("late_exporter_api_quota_reset_timestamp_seconds", workspace, quota.reset)
+
+    def _report(self, turn: Turn, at: float, seconds: float) -> None:
         self._speak(turn, seconds)
+        succeeded = turn.error is None
         self._failures = 0 if succeeded else self._failures + 1
         self._health = msgspec.structs.replace(
             self._health,
+            synced=self._books.synced,
             outcome=turn.outcome,
             error=str(turn.error or ""),
             last_poll=at,
@@ -352,19 +362,14 @@ class Poller:
             duration=seconds,
         )
 
-    def _show_quota(self) -> None:
-        quota, workspace = self._client.quota, self._names[:1]
-        if quota is not None:
-            self._board.gauge("late_exporter_api_quota_limit", workspace, quota.limit)
-            self._board.gauge("late_exporter_api_quota_remaining", workspace, quota.remaining)
-            self._board.gauge("late_exporter_api_quota_reset_timestamp_seconds", workspace, quota.reset)
-
     def _speak(self, turn: Turn, seconds: float) -> None:
         fields = {"outcome": turn.outcome, "seconds": round(seconds, 3), "logs": self._books.logs}
         if turn.error is not None and (turn.outcome, str(turn.error)) != (self._health.outcome, self._health.error):
             self._log.warning("poll failed", error=str(turn.error), **fields)
         elif turn.error is None and self._failures:
             self._log.info("poll succeeds again", after=self._failures, **fields)
+        elif self._books.synced and not self._health.synced:
+            self._log.info("first sync complete", **fields)
         else:
             self._log.debug("poll ended", **fields)
 

@@ -104,7 +104,7 @@ def project(workspace: str, entry: Entry) -> Iterator[Increment]:
     if entry.created is not None:
         yield Take("late_publishing_last_log_timestamp_seconds", labels, at=entry.created, value=entry.created / 1000)
     if status == FAILED:
-        failure = (*platform, category(entry), _status_code(entry))
+        failure = (*platform, entry.action, category(entry), _status_code(entry))
         yield Add("late_publishing_failures_total", failure)
     if entry.action == "rate_limit_pause":
         yield Add("late_publishing_rate_limit_pauses_total", platform, once=True)
