@@ -219,7 +219,8 @@ class LateClient:
         try:
             return await self._send(path, params, endpoint, key)
         except Unauthorized:
-            if not self._key.read():
+            self._key.read()  # another request may have done so already
+            if self._key.value() == key:
                 raise
             return await self._send(path, params, endpoint, self._key.value())
 
@@ -231,8 +232,9 @@ class LateClient:
             async with asyncio.timeout(self._timeout):
                 response, body = await self._exchange(path, params, key)
             code = str(response.status_code)
-            return self._judge(response, body)
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as exc:
+            # An error may repeat what was asked, and its text is cut.
+            return self._judge(response, body if response.is_success else body.replace(key.encode(), b"[redacted]"))
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
             code, failure = _translated(exc, self._timeout)
             raise failure from exc
         except BadPayload:

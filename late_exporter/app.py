@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import platform
 import signal
 import socket
@@ -72,6 +73,8 @@ def check(settings: Settings) -> int:
 
 async def _until_stopped(work: Callable[[], Coroutine[Any, Any, None]]) -> int:
     """Do the work until it fails or a signal comes; a second signal kills."""
+    # What was imported stays: the collector need not look through it again and again.
+    gc.freeze()
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in SIGNALS:

@@ -27,7 +27,6 @@ from late_exporter.model import (
     Scope,
     Sighting,
 )
-from late_exporter.reader import LATE_WINDOW
 from late_exporter.store import Store
 
 __all__ = ["Bookkeeper", "Draft", "births"]
@@ -111,20 +110,23 @@ class Bookkeeper:
             increments: What the exporter counted of itself.
 
         Raises:
-            StoreError: Nothing of the draft was counted; the increments are kept for the next commit and shown.
+            StoreError: Nothing of the draft was counted, nor any of the increments.
         """
-        self._backlog += increments
-        saving, self._backlog[:] = list(self._backlog), []
+        backlog, self._backlog[:] = list(self._backlog), []
         try:
-            committed, size = await self._offload(self._save, self._batch(draft, now, saving))
-        except BaseException as exc:
-            self._backlog[:0] = saving
-            if isinstance(exc, StoreError):
-                self._board.provisional(increments)
+            batch = self._batch(draft, now, [*backlog, *increments])
+            committed, size = await self._offload(self._save, batch)
+        except BaseException:
+            self._backlog[:0] = backlog
             raise
-        self._take_over(committed, draft.coverage)
+        self._take_over(committed, batch.coverage)
         self._board.gauge("late_exporter_state_logs", (self._scope.workspace,), size[0])
         self._board.gauge("late_exporter_state_bytes", (self._scope.workspace,), size[1])
+
+    def keep(self, increments: Sequence[Increment]) -> None:
+        """Show what the exporter counted of itself, and save it with the next commit."""
+        self._backlog += increments
+        self._board.provisional(increments)
 
     def _save(self, batch: Batch) -> tuple[Committed, tuple[int, int]]:
         return self._store.commit(self._scope, batch), self._store.size(self._scope.workspace)
@@ -136,10 +138,16 @@ class Bookkeeper:
             newest = min(now, int(self._clock() * 1000), coverage.head.created)
             prune = newest - self._feed.retention - MARGIN
             coverage = msgspec.structs.replace(coverage, horizon=max(coverage.horizon, prune))
+        # What has been forgotten, or is about to be, would count twice.
+        horizon = max(known.horizon for known in (self.coverage, coverage) if known) if self.coverage or coverage else 0
         history = not self.synced and bool(draft.entries)
         return Batch(
             at=(draft.coverage.start / 1000 if history and draft.coverage else self._clock()),
-            sightings=[self._sighting(entry, now, walked=walked) for entry, walked in draft.entries],
+            sightings=[
+                self._sighting(entry, now, walked=walked)
+                for entry, walked in draft.entries
+                if entry.created is None or entry.created >= horizon
+            ],
             increments=increments,
             coverage=coverage,
             gone=draft.gone,
@@ -159,7 +167,7 @@ class Bookkeeper:
             return
         lag = max(0, now - entry.created)
         yield Observe(LAG, feed, once=True, micros=lag * 1000, bounds=CATALOGUE[LAG].buckets)
-        if walked and lag > LATE_WINDOW:
+        if walked:
             yield Add("late_exporter_reconciled_logs_total", feed, once=True)
 
     def _take_over(self, committed: Committed, coverage: Coverage | None) -> None:

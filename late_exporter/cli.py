@@ -17,7 +17,9 @@ import msgspec
 from late_exporter import __version__, log, settings
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.metrics import CATALOGUE, Family
-from late_exporter.settings import OPTIONS, Option, Settings
+from late_exporter.options import OPTIONS, Option, suggestion
+from late_exporter.settings import Settings
+from late_exporter.values import shown
 
 __all__ = ["main"]
 
@@ -43,7 +45,6 @@ FORMAT = Option(
     metavar="FORMAT",
     help="How to print: table, markdown or json.",
     commands=("metrics",),
-    flag="--format",
 )
 FLAGS = {option.flag: option for option in (*OPTIONS, FORMAT) if option.flag}
 NEGATIONS = {f"--no-{flag[2:]}": option for flag, option in FLAGS.items() if not option.metavar}
@@ -100,13 +101,13 @@ class _Line:
                 f"{flag}: no such flag, because others could read it; set LATE_API_KEY or --api.key-file"
             )
         else:
-            self.problems.append(f"unknown flag{_quoted(flag)}{settings.suggestion(flag, FLAGS)}")
+            self.problems.append(f"unknown flag{_quoted(flag)}{suggestion(flag, FLAGS)}")
 
     def check(self) -> None:
         """Note what the command does not know."""
         if self.command not in COMMANDS:
             known = f"; there are {', '.join(COMMANDS)}"
-            hint = settings.suggestion(self.command, COMMANDS) or known
+            hint = suggestion(self.command, COMMANDS) or known
             self.problems.append(f"unknown command{_quoted(self.command)}{hint}")
             return
         self.problems.extend(f"unexpected argument{_quoted(word)}" for word in self.words[1:])
@@ -204,16 +205,14 @@ def _print(text: str) -> int:
 
 def _quoted(text: str) -> str:
     """An argument as messages quote it; a long one may be a key."""
-    return settings.shown(text) if len(text) <= LONG else f" of {len(text)} characters"
+    return shown(text) if len(text) <= LONG else f" of {len(text)} characters"
 
 
 def _metrics(line: _Line) -> int:
     texts = line.flags.get(FORMAT.name, [FORMAT.default or ""])
     render = {"table": _table, "markdown": _markdown, "json": _json}
     line.problems.extend(
-        f"{FORMAT.flag}{settings.shown(text)}: must be one of {', '.join(render)}"
-        for text in texts
-        if text not in render
+        f"{FORMAT.flag}{shown(text)}: must be one of {', '.join(render)}" for text in texts if text not in render
     )
     if line.problems:
         raise ConfigError(*line.problems)

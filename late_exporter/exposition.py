@@ -2,19 +2,15 @@
 
 The series of a family stand sorted in blocks of some hundred lines. Of a block's text only the deflated form is kept,
 closed by a full flush, so that a body is one gzip member put together from blocks, and a publication costs what has
-changed. One member, because httpx, curl and Chrome stop at the end of the first.
+changed. One member, because httpx and curl stop at the end of the first.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import accumulate
 from typing import TypeAlias
 
 import msgspec
@@ -23,27 +19,19 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
+from late_exporter.deflate import Segment, compress, inflate, member
+from late_exporter.lines import Held, Marks, Writer, exemplar_text
 from late_exporter.metrics import Family
 from late_exporter.model import Exemplar, Histogram, Labels
 from late_exporter.negotiation import OPENMETRICS, TEXT, content_type, takes_gzip
 
-try:
-    from isal import isal_zlib as zlib
-except ImportError:  # pragma: no cover - where isal has no wheel
-    import zlib  # type: ignore[no-redef]
-
-__all__ = ["Answer", "Exposition", "Segment", "combine", "compress", "number"]
+__all__ = ["Answer", "Exposition"]
 
 BLOCK_LINES = 512
 """A block with more lines is split."""
 
 MAX_EXEMPLARS = 2048
 """Series of a family that keep exemplars; past it those that got theirs longest ago lose them."""
-
-MAX_EXEMPLAR_CHARACTERS = 128
-
-EXPONENTS_FROM = 1_000_000
-"""Go writes numbers from here on with an exponent; Python does so from 1e16 on."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -62,22 +50,8 @@ class Answer(msgspec.Struct, frozen=True):
     version: int = 0
 
 
-class Segment(msgspec.Struct, frozen=True, gc=False):
-    """A stretch of a deflate stream that refers to nothing before it, with the checksum and size of its text."""
-
-    deflated: bytes
-    crc: int
-    size: int
-
-
 Pair: TypeAlias = tuple[Segment, Segment]
 """The same lines as text and as OpenMetrics; one object where they do not differ."""
-
-
-def compress(text: bytes) -> Segment:
-    """Deflates a stretch of text; the same text gives the same bytes."""
-    stream = zlib.compressobj(1, zlib.DEFLATED, -15)
-    return Segment(stream.compress(text) + stream.flush(zlib.Z_FULL_FLUSH), zlib.crc32(text), len(text))
 
 
 class Exposition:
@@ -102,17 +76,17 @@ class Exposition:
         self._created = created
         self._deflate = deflate
         self._sections = {name: _Section(family, deflate) for name, family in families.items()}
-        self._extra: tuple[Pair, ...] = ()
+        self._appended: tuple[Pair, ...] = ()
         self._end = deflate(b"# EOF\n")
         self._dirty = False
         self._answered = 0
         self._changing = threading.Lock()
         self._publishing = threading.Lock()
-        self._edition = _Edition(0, {TEXT: _member(()), OPENMETRICS: _member((self._end,))})
+        self._edition = _Edition(0, {TEXT: member(()), OPENMETRICS: member((self._end,))})
 
     @property
     def samples(self) -> int:
-        """How many samples there are, those of ``extra`` left out."""
+        """How many samples there are, those of ``append`` left out."""
         return sum(section.size * section.lines for section in self._sections.values())
 
     @property
@@ -154,14 +128,14 @@ class Exposition:
         with self._changing:
             self._dirty |= self._sections[family].drop(labels)
 
-    def extra(self, metrics: Iterable[Metric]) -> None:
+    def append(self, metrics: Iterable[Metric]) -> None:
         """Replaces the families that come from other collectors and stand last."""
         foreign = _Foreign(metrics)
         text = generate_latest(foreign)
         openmetrics: bytes = generate_openmetrics(foreign)  # type: ignore[no-untyped-call]
         pair = self._deflate(text), self._deflate(openmetrics.removesuffix(b"# EOF\n"))
         with self._changing:
-            self._extra = (pair,)
+            self._appended = (pair,)
             self._dirty = True
 
     def publish(self) -> None:
@@ -170,16 +144,16 @@ class Exposition:
             version = self._edition.version + 1
             with self._changing:
                 self._dirty = False
-                extra = self._extra
+                appended = self._appended
                 sections = [section for section in self._sections.values() if section.blocks]
                 layout = [(section.head, section.blocks.copy()) for section in sections]
                 work = [(section, *taken) for section in sections for taken in section.take(version)]
             for section, block, rows in work:
                 block.pair = section.render(rows)
             pairs = [pair for head, blocks in layout for pair in (head, *(block.pair for block in blocks))]
-            pairs += extra
+            pairs += appended
             text, openmetrics = [segment for segment, _ in pairs], [segment for _, segment in pairs]
-            members = {TEXT: _member(text), OPENMETRICS: _member([*openmetrics, self._end])}
+            members = {TEXT: member(text), OPENMETRICS: member([*openmetrics, self._end])}
             self._edition = _Edition(version, members)
 
     def answer(self, accept: str | None, accept_encoding: str | None) -> Answer:
@@ -222,7 +196,7 @@ class _Edition:
 
     def plain(self, media: str) -> bytes:
         if media not in self._plain:
-            self._plain[media] = zlib.decompress(b"".join(self._members[media]), 31)
+            self._plain[media] = inflate(self._members[media])
         return self._plain[media]
 
 
@@ -236,16 +210,8 @@ class _Foreign(Collector):
         return self._metrics
 
 
-_Held: TypeAlias = float | bytes | Histogram
-"""A value as it is kept: a histogram with its family's bounds is packed, to a tenth of its size."""
+_Row: TypeAlias = tuple[Labels, Held, float | None, Marks | None]
 
-_Marks: TypeAlias = dict[int, tuple[float, str]]
-"""Time and text of exemplars by the line they stand on."""
-
-_Row: TypeAlias = tuple[Labels, _Held, float | None, _Marks | None]
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[int]).decode
 _NOTHING = compress(b"")
 
 
@@ -254,12 +220,12 @@ class _Block:
     """Neighbouring series of a family in columns, and their lines as of the last publication."""
 
     labels: list[Labels]
-    values: list[_Held]
+    values: list[Held]
     births: list[float | None]
     dirty: bool = True
     pair: Pair = (_NOTHING, _NOTHING)
 
-    def insert(self, place: int, labels: Labels, value: _Held, born: float | None) -> None:
+    def insert(self, place: int, labels: Labels, value: Held, born: float | None) -> None:
         self.labels.insert(place, labels)
         self.values.insert(place, value)
         self.births.insert(place, born)
@@ -286,9 +252,9 @@ class _Section:
     def __init__(self, family: Family, deflate: Callable[[bytes], Segment]) -> None:
         self._kind = family.kind
         self._buckets = family.buckets
-        self._writer = _Writer(family)
+        self._writer = Writer(family)
         self._deflate = deflate
-        self._exemplars: dict[Labels, _Marks] = {}
+        self._exemplars: dict[Labels, Marks] = {}
         text, openmetrics = self._writer.heads()
         self.head = deflate(text), deflate(openmetrics)
         self.lines = self._writer.lines
@@ -335,7 +301,7 @@ class _Section:
 
     def exemplar(self, labels: Labels, value: float, exemplar: Exemplar) -> bool:
         """Keeps an exemplar and tells whether that changes what is shown."""
-        text = _exemplar(value, exemplar)
+        text = exemplar_text(value, exemplar)
         if text is None or self._kind == "gauge":
             return False
         marks = self._exemplars[labels] = self._exemplars.pop(labels, {})
@@ -378,7 +344,7 @@ class _Section:
     def _rows(self, block: _Block, version: int) -> Iterator[_Row]:
         block.dirty = False
         values = block.values.copy()
-        marks: list[_Marks | None] = [None] * len(values)
+        marks: list[Marks | None] = [None] * len(values)
         if self.hidden or self._exemplars:
             for place, labels in enumerate(block.labels):
                 if labels in self.hidden:
@@ -409,161 +375,6 @@ class _Section:
         known = self.blocks[at].labels
         place = bisect_left(known, labels)
         return at, place, place < len(known) and known[place] == labels
-
-
-class _Writer:
-    """How the series of a family are written."""
-
-    def __init__(self, family: Family) -> None:
-        self._family = family
-        self._stem = family.name.removesuffix("_total") if family.kind == "counter" else family.name
-        self._name = f"{self._stem}_total" if family.kind == "counter" else family.name
-        # prometheus_client sorts labels by name, le among them.
-        self._order = sorted(range(len(family.labels)), key=family.labels.__getitem__)
-        self._names = [family.labels[place] for place in self._order]
-        self._le = bisect_left(self._names, "le")
-        self._les = _les(family.buckets)
-        self.lines = len(self._les) + 2 if family.kind == "histogram" else 1
-        self.zero = self.hold(Histogram(family.buckets, (0,) * len(self._les))) if family.kind == "histogram" else 0
-
-    def heads(self) -> tuple[bytes, bytes]:
-        """HELP and TYPE, as text and as OpenMetrics."""
-        kind, help_ = self._family.kind, self._family.help.replace("\\", r"\\").replace("\n", r"\n")
-        text = f"# HELP {self._name} {help_}\n# TYPE {self._name} {kind}\n"
-        openmetrics = f"# HELP {self._stem} {_escape(self._family.help)}\n# TYPE {self._stem} {kind}\n"
-        return text.encode(errors="replace"), openmetrics.encode(errors="replace")
-
-    def hold(self, value: float | Histogram) -> _Held:
-        """A value as it is kept."""
-        if isinstance(value, Histogram) and self.fits(value):
-            with suppress(OverflowError):
-                return _encode((value.micros, *value.counts))
-        return value
-
-    def fits(self, held: _Held) -> bool:
-        """Whether a value has the buckets of its family: the state may hold histograms of another configuration."""
-        return not isinstance(held, Histogram) or held.bounds == self._family.buckets
-
-    def text(self, labels: Labels, held: _Held) -> list[str]:
-        """The lines of a series."""
-        if isinstance(held, bytes):
-            micros, *counts = _decode(held)
-            return self._histogram(labels, self._les, counts, micros)
-        if isinstance(held, Histogram):
-            return self._histogram(labels, _les(held.bounds), held.counts, held.micros)
-        return [f"{self._name}{_braces(self._pairs(labels))} {number(held)}\n"]
-
-    def openmetrics(self, lines: list[str], labels: Labels, born: float | None, marks: _Marks) -> list[str]:
-        """The same lines with what only OpenMetrics has."""
-        if born is None and not marks:
-            return lines
-        lines = lines.copy()
-        for line, (_, exemplar) in marks.items():
-            lines[line] = f"{lines[line][:-1]}{exemplar}\n"
-        if born is not None:
-            lines.append(f"{self._stem}_created{_braces(self._pairs(labels))} {number(born)}\n")
-        return lines
-
-    def _histogram(self, labels: Labels, les: Sequence[str], counts: Sequence[int], micros: int) -> list[str]:
-        pairs = self._pairs(labels)
-        head = "".join((self._family.name, "_bucket{", *(f"{pair}," for pair in pairs[: self._le])))
-        tail = "".join((*(f",{pair}" for pair in pairs[self._le :]), "} "))
-        numbers = [number(count) for count in accumulate(counts)]
-        lines = [f"{head}{le}{tail}{count}\n" for le, count in zip(les, numbers, strict=True)]
-        braces = _braces(pairs)
-        lines.append(f"{self._family.name}_count{braces} {numbers[-1]}\n")
-        lines.append(f"{self._family.name}_sum{braces} {_seconds(micros)}\n")
-        return lines
-
-    def _pairs(self, labels: Labels) -> list[str]:
-        values = [labels[place] for place in self._order]
-        return [f'{name}="{_escape(value)}"' for name, value in zip(self._names, values, strict=True)]
-
-
-def number(value: float) -> str:
-    """A number as Go and prometheus_client write it; an integer too large for a float is infinite."""
-    if type(value) is int and 0 <= value < EXPONENTS_FROM:
-        return f"{value}.0"
-    try:
-        value = float(value)
-    except OverflowError:
-        return "+Inf" if value > 0 else "-Inf"
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
-    text = repr(value)
-    if value >= EXPONENTS_FROM and "e" not in text:
-        whole, _, fraction = text.partition(".")
-        mantissa = f"{whole[0]}.{whole[1:]}{fraction}".rstrip("0.")
-        return f"{mantissa}e+{len(whole) - 1:02d}"
-    return text
-
-
-def combine(first: int, second: int, size: int) -> int:
-    """The CRC-32 of two stretches, of which the second has this size; for where isal is not there to do it."""
-    return _times(_shift(size), first) ^ second
-
-
-@lru_cache(maxsize=4096)
-def _shift(size: int) -> int:
-    """x^(8 * size) modulo the CRC's polynomial, bits reflected."""
-    power, square = 1 << 31, 1 << 23
-    while size:
-        power = _times(square, power) if size & 1 else power
-        square = _times(square, square)
-        size >>= 1
-    return power
-
-
-def _times(first: int, second: int) -> int:
-    product = 0
-    for bit in range(31, -1, -1):
-        if first >> bit & 1:
-            product ^= second
-        second = second >> 1 ^ 0xEDB88320 if second & 1 else second >> 1
-    return product
-
-
-_combine: Callable[[int, int, int], int] = getattr(zlib, "crc32_combine", combine)
-
-
-def _member(segments: Sequence[Segment]) -> list[bytes]:
-    """The pieces of the gzip member (RFC 1952) that the segments make, without a name and a time."""
-    crc = size = 0
-    for segment in segments:
-        crc = _combine(crc, segment.crc, segment.size)
-        size += segment.size
-    head, last_block = b"\x1f\x8b\x08\0\0\0\0\0\0\xff", b"\x03\0"
-    tail = crc.to_bytes(4, "little") + (size % 2**32).to_bytes(4, "little")
-    return [head, *(segment.deflated for segment in segments), last_block, tail]
-
-
-def _exemplar(value: float, exemplar: Exemplar) -> str | None:
-    """What stands behind a sample; None where it could not be read again."""
-    pairs = sorted(dict(exemplar.labels).items())
-    characters = sum(len(name) + len(text) for name, text in pairs)
-    if characters > MAX_EXEMPLAR_CHARACTERS or math.isnan(value) or not math.isfinite(exemplar.timestamp):
-        return None
-    labels = ",".join(f'{name}="{_escape(text)}"' for name, text in pairs)
-    return f" # {{{labels}}} {number(value)} {exemplar.timestamp}"
-
-
-def _les(bounds: Sequence[float]) -> list[str]:
-    return [f'le="{number(bound)}"' for bound in (*bounds, math.inf)]
-
-
-def _seconds(micros: int) -> str:
-    try:
-        return number(micros / 1e6)
-    except OverflowError:
-        return "+Inf"
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-
-
-def _braces(pairs: Sequence[str]) -> str:
-    return f"{{{','.join(pairs)}}}" if pairs else ""
 
 
 def _first(block: _Block) -> Labels:

@@ -72,6 +72,7 @@ class Governor:
         self._limits = {label: max_accounts if label == "account_id" else max_values for label in VOCABULARY}
         self._admitted: dict[tuple[str, str], set[str]] = {}
         self._used: set[tuple[str, str]] = set()
+        self._clear: set[Series] = set()
 
     def restore(self, series: Iterable[Series]) -> None:
         """Admit what the state already has, so that a restart changes no label."""
@@ -102,22 +103,32 @@ class Governor:
     def govern(self, increments: Iterable[Increment]) -> Iterator[Increment]:
         """The increments with bounded labels and the catalogue's buckets; what overflows is itself counted."""
         for increment in increments:
-            family = self._families[increment.family]
-            of_accounts = "account_id" in family.labels
-            if of_accounts and not self._limits["account_id"]:
-                continue
-            labels = tuple(
-                self.admit(increment.labels[0], label, value)
-                for label, value in zip(family.labels, increment.labels, strict=False)
-            )
-            yield from self._overflow(family, increment.labels, labels)
-            if of_accounts and labels[2] == OTHER and family.kind == "gauge":
-                continue
-            yield from self._births(family, labels)
-            if isinstance(increment, Observe):
-                yield msgspec.structs.replace(increment, labels=labels, bounds=family.buckets)
+            if (increment.family, increment.labels) in self._clear:
+                yield self._measured(increment, increment.labels)
             else:
-                yield increment if labels == increment.labels else msgspec.structs.replace(increment, labels=labels)
+                yield from self._judge(increment)
+
+    def _judge(self, increment: Increment) -> Iterator[Increment]:
+        family, before = self._families[increment.family], increment.labels
+        of_accounts = "account_id" in family.labels
+        if of_accounts and not self._limits["account_id"]:
+            return
+        labels = tuple(self.admit(before[0], label, value) for label, value in zip(family.labels, before, strict=False))
+        yield from self._overflow(family, before, labels)
+        if of_accounts and labels[2] == OTHER and family.kind == "gauge":
+            return
+        yield from self._births(family, labels)
+        if labels == before:
+            self._clear.add((family.name, labels))
+        yield self._measured(increment, labels)
+
+    def _measured(self, increment: Increment, labels: Labels) -> Increment:
+        if isinstance(increment, Observe):
+            bounds = self._families[increment.family].buckets
+            return Observe(
+                increment.family, labels, micros=increment.micros, bounds=bounds, exemplar=increment.exemplar
+            )
+        return increment if labels is increment.labels else msgspec.structs.replace(increment, labels=labels)
 
     def _overflow(self, family: Family, before: Labels, after: Labels) -> Iterator[Increment]:
         for label, old, new in zip(family.labels, before, after, strict=False):

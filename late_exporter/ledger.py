@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from functools import singledispatch
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from late_exporter.model import Add, Histogram, Increment, Observe, Reading, Result, Streak, Take, Value
 
-__all__ = ["decode", "encode", "fold", "rebucket"]
+__all__ = ["decode", "encode", "fold", "post", "rebucket"]
 
 MICROS = 1_000_000
 SATURATION = 2**63 - 1
@@ -32,42 +33,52 @@ def decode(written: bytes) -> Value:
     return _decoder.decode(written)
 
 
-@singledispatch
 def fold(increment: Increment, value: Value | None) -> Value:
-    """The value after an increment; None is a series that does not exist yet.
-
-    Folding does not depend on the order of the increments.
-    """
-    raise TypeError(f"no arithmetic for {type(increment).__name__} on {type(value).__name__}")
+    """The value after an increment; None is a series that does not exist yet."""
+    return post((increment,), value)
 
 
-@fold.register
-def _(increment: Add, value: Value | None) -> Value:
+def post(increments: Sequence[Increment], value: Value | None) -> Value:
+    """The value after some increments, all of them of one kind; their order does not matter."""
+    return _POSTING[type(increments[0])](increments, value)
+
+
+def _add(increments: Sequence[Add], value: Value | None) -> Value:
     before = value if isinstance(value, int | float) else 0
-    return before + increment.amount
+    return before + sum(increment.amount for increment in increments)
 
 
-@fold.register
-def _(increment: Observe, value: Value | None) -> Value:
-    before = value if isinstance(value, Histogram) else Histogram(increment.bounds, (0,) * (len(increment.bounds) + 1))
-    before = rebucket(before, increment.bounds)
-    counts = list(before.counts)
-    counts[bisect_left(before.bounds, increment.micros / MICROS)] += 1
-    return Histogram(before.bounds, tuple(counts), min(before.micros + increment.micros, SATURATION))
+def _observe(increments: Sequence[Observe], value: Value | None) -> Value:
+    bounds = increments[0].bounds
+    before = value if isinstance(value, Histogram) else Histogram(bounds, (0,) * (len(bounds) + 1))
+    counts = list(rebucket(before, bounds).counts)
+    micros = before.micros
+    for increment in increments:
+        counts[bisect_left(bounds, increment.micros / MICROS)] += 1
+        micros += increment.micros
+    return Histogram(bounds, tuple(counts), min(micros, SATURATION))
 
 
-@fold.register
-def _(increment: Take, value: Value | None) -> Value:
-    newer = Reading(increment.at, increment.value)
-    if not isinstance(value, Reading):
-        return newer
-    return max(value, newer, key=lambda reading: (reading.at, str(reading.value)))
+def _take(increments: Sequence[Take], value: Value | None) -> Value:
+    readings = [Reading(increment.at, increment.value) for increment in increments]
+    if isinstance(value, Reading):
+        readings.append(value)
+    return max(readings, key=lambda reading: (reading.at, str(reading.value)))
 
 
-@fold.register
-def _(increment: Result, value: Value | None) -> Value:
+def _judge(increments: Sequence[Result], value: Value | None) -> Value:
     streak = value if isinstance(value, Streak) else Streak()
-    return _fail(streak, increment.at) if increment.failed else _succeed(streak, increment.at)
+    for increment in increments:
+        streak = _fail(streak, increment.at) if increment.failed else _succeed(streak, increment.at)
+    return streak
+
+
+_POSTING: Mapping[type[Increment], Callable[[Any, Value | None], Value]] = {
+    Add: _add,
+    Observe: _observe,
+    Take: _take,
+    Result: _judge,
+}
 
 
 def _fail(streak: Streak, at: int) -> Streak:

@@ -2,6 +2,8 @@
 
 Times are integers in milliseconds since the Unix epoch unless a name says otherwise, durations are integers in
 microseconds: sums of integers do not depend on the order in which logs arrive.
+
+None of the small values can be part of a cycle, and there are many of them: they are kept out of the garbage collector.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ class Scope(msgspec.Struct, frozen=True):
     feed: str
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One row of a log list, reduced to what can be counted.
 
     ``created`` is None where the row has no usable time. A row without a usable key is ``rejected`` with the reason;
@@ -84,7 +86,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     rejected: str | None = None
 
 
-class Page(msgspec.Struct, frozen=True):
+class Page(msgspec.Struct, frozen=True, gc=False):
     """One answer of a log list, in the order of the API.
 
     ``total`` and ``more`` are what the answer says of the whole list, None where it does not.
@@ -95,7 +97,7 @@ class Page(msgspec.Struct, frozen=True):
     more: bool | None = None
 
 
-class Mark(msgspec.Struct, frozen=True):
+class Mark(msgspec.Struct, frozen=True, gc=False):
     """A place in a log list."""
 
     created: int
@@ -138,14 +140,14 @@ class Coverage(msgspec.Struct, frozen=True):
     synced: bool = False
 
 
-class Exemplar(msgspec.Struct, frozen=True):
+class Exemplar(msgspec.Struct, frozen=True, gc=False):
     """What an observation points to: label pairs, at most 128 characters together, and a Unix time in seconds."""
 
     labels: tuple[tuple[str, str], ...]
     timestamp: float
 
 
-class Increment(msgspec.Struct, frozen=True):
+class Increment(msgspec.Struct, frozen=True, gc=False):
     """What one sighting does to one series.
 
     Args:
@@ -159,13 +161,13 @@ class Increment(msgspec.Struct, frozen=True):
     once: bool = False
 
 
-class Add(Increment, frozen=True, kw_only=True):
+class Add(Increment, frozen=True, kw_only=True, gc=False):
     """Adds to a counter; an amount of 0 only brings the series into being."""
 
     amount: float = 1
 
 
-class Observe(Increment, frozen=True, kw_only=True):
+class Observe(Increment, frozen=True, kw_only=True, gc=False):
     """Adds one observation to a histogram; ``micros`` is its value in millionths of the family's unit."""
 
     micros: int
@@ -173,21 +175,21 @@ class Observe(Increment, frozen=True, kw_only=True):
     exemplar: Exemplar | None = None
 
 
-class Take(Increment, frozen=True, kw_only=True):
+class Take(Increment, frozen=True, kw_only=True, gc=False):
     """Sets a reading, unless a newer one is there."""
 
     at: int
     value: float | str
 
 
-class Result(Increment, frozen=True, kw_only=True):
+class Result(Increment, frozen=True, kw_only=True, gc=False):
     """An attempt of an account that failed or succeeded at a time."""
 
     at: int
     failed: bool
 
 
-class Histogram(msgspec.Struct, frozen=True, tag="histogram"):
+class Histogram(msgspec.Struct, frozen=True, tag="histogram", gc=False):
     """``counts`` has one number a bound and a last one for +Inf; none of them is cumulative."""
 
     bounds: tuple[float, ...]
@@ -195,14 +197,14 @@ class Histogram(msgspec.Struct, frozen=True, tag="histogram"):
     micros: int = 0
 
 
-class Reading(msgspec.Struct, frozen=True, tag="reading"):
+class Reading(msgspec.Struct, frozen=True, tag="reading", gc=False):
     """A value that the newest log gives."""
 
     at: int
     value: float | str
 
 
-class Streak(msgspec.Struct, frozen=True, tag="streak"):
+class Streak(msgspec.Struct, frozen=True, tag="streak", gc=False):
     """The failures since the last success, in whatever order they are learnt.
 
     Args:
@@ -221,14 +223,14 @@ class Streak(msgspec.Struct, frozen=True, tag="streak"):
 Value: TypeAlias = int | float | Histogram | Reading | Streak
 
 
-class Total(msgspec.Struct, frozen=True):
+class Total(msgspec.Struct, frozen=True, gc=False):
     """A series' value, and the Unix time in seconds at which it began."""
 
     value: Value
     created: float
 
 
-class Pending(msgspec.Struct, frozen=True):
+class Pending(msgspec.Struct, frozen=True, gc=False):
     """A log that was pending when last seen."""
 
     key: str
@@ -238,7 +240,7 @@ class Pending(msgspec.Struct, frozen=True):
     post_id: str | None
 
 
-class Sighting(msgspec.Struct, frozen=True):
+class Sighting(msgspec.Struct, frozen=True, gc=False):
     """A log in a status, and what it does to the series if the store has not seen it so before."""
 
     entry: Entry

@@ -88,7 +88,7 @@ class Publisher:
         """Publish now."""
         self._changed.clear()
         waiting, self._waiting = self._waiting, []
-        self._exposition.extra(self._collect())
+        self._exposition.append(self._collect())
         if self._exposition.samples > LARGE:
             await asyncio.to_thread(self._exposition.publish)
         else:

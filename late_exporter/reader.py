@@ -50,7 +50,7 @@ class Ask(msgspec.Struct, frozen=True):
 class Count(msgspec.Struct, frozen=True):
     """Step: count these entries and make the coverage durable with them. Sent back: None.
 
-    ``walked``: only a walk over known ground found them.
+    ``walked``: only a walk over known ground found them, though polls before could have.
     """
 
     entries: tuple[Entry, ...]
@@ -120,6 +120,7 @@ class Plan(msgspec.Struct, kw_only=True):
         strides: How many pages a walk may read, and how many one that seeks something.
         walk: The walk under way; the poll may begin one.
         drift: Judges ``pagination.total``.
+        found: New logs that the poll has read.
     """
 
     now: int
@@ -132,6 +133,7 @@ class Plan(msgspec.Struct, kw_only=True):
     strides: tuple[int, int] = (1, 10)
     walk: Walk | None = None
     drift: Drift
+    found: set[str] = msgspec.field(default_factory=set)
 
 
 class Drift:
@@ -177,13 +179,13 @@ def _count_head(plan: Plan, head: Seen) -> Generator[Read | Ask | Count, Seen | 
     sunk = tuple(msgspec.structs.replace(gap, depth=gap.depth + new) for gap in before.gaps)
     coverage = msgspec.structs.replace(before, head=_ground(head) or before.head, gaps=sunk)
     position = None
-    if _ended(head) or _reached(head, lower):
+    if _ended(head) or _reached(head, lower) or (before.head and _leaves(head, before.horizon)):
         coverage = _checked(coverage, plan, before.checked)
     else:
         position = _position(0, head)
         gap = Gap(_bottom(head), lower, position.skip, before.checked)
         coverage = msgspec.structs.replace(coverage, gaps=(gap, *sunk))
-    yield Count(head.fresh(before.horizon), coverage)
+    yield Count(_newly(plan, head, before.horizon), coverage)
     return coverage, position
 
 
@@ -208,8 +210,14 @@ def _fill(
             gaps = tuple(smaller if other == gap else other for other in coverage.gaps)
             coverage = msgspec.structs.replace(coverage, gaps=gaps)
             gap, here = smaller, following
-        yield Count(seen.fresh(coverage.horizon), coverage)
+        yield Count(_newly(plan, seen, coverage.horizon), coverage)
     return coverage
+
+
+def _newly(plan: Plan, seen: Seen, horizon: int) -> tuple[Entry, ...]:
+    fresh = seen.fresh(horizon)
+    plan.found.update(entry.key for entry in fresh if entry.key not in seen.known.statuses)
+    return fresh
 
 
 def _complete_sync(coverage: Coverage) -> Generator[Read | Ask | Count, Seen | None, Coverage]:
@@ -264,29 +272,29 @@ def _look_around(plan: Plan, coverage: Coverage, head: Seen) -> Steps:
         plan.walk.done = True
         return
     usual, urgent = plan.strides
-    yield from _walk(plan.walk, coverage, usual if plan.walk.sought is plan.walk.lower is None else urgent)
+    yield from _walk(plan, plan.walk, coverage, usual if plan.walk.sought is plan.walk.lower is None else urgent)
 
 
 def _excess(plan: Plan, head: Seen) -> int:
     before = plan.coverage
     if head.page.total is None or before is None or before.gaps or not before.synced:
         return 0
-    new = sum(entry.key not in head.known.statuses for entry in head.entries)
-    least = head.page.total - head.known.held - new
+    least = head.page.total - head.known.held - len(plan.found)
     return plan.drift.excess(plan.now, least, least + head.known.fading)
 
 
-def _walk(walk: Walk, coverage: Coverage, strides: int) -> Steps:
+def _walk(plan: Plan, walk: Walk, coverage: Coverage, strides: int) -> Steps:
+    overdue = plan.coverage.checked - LATE_WINDOW if plan.coverage else 0
     lower = coverage.horizon if walk.lower is None else walk.lower
     for _ in range(strides):
         seen, skip = yield from _join(walk.position)
         fresh = seen.fresh(coverage.horizon)
-        if fresh:
-            yield Count(fresh, walked=True)
+        for entry in fresh:
+            yield Count((entry,), walked=entry.created is not None and entry.created < overdue)
         if walk.sought is not None:
-            walk.sought -= sum(entry.key not in seen.known.statuses for entry in fresh)
+            walk.sought -= sum(entry.key not in plan.found | seen.known.statuses.keys() for entry in fresh)
         following = _position(skip, seen)
-        stuck = following.keys == walk.position.keys
+        stuck = following.keys == walk.position.keys and following.skip >= walk.position.skip
         found = walk.sought is not None and walk.sought <= 0
         walk.done = found or stuck or _ended(seen) or _below(seen, lower)
         walk.position = following
@@ -355,7 +363,7 @@ def _position(skip: int, seen: Seen) -> Position:
 
 def _stuck(here: Position, following: Position) -> bool:
     """Whether a page brought nothing but what the one before had: the end of a list that denies it."""
-    if here.keys != following.keys:
+    if here.keys != following.keys or following.skip < here.skip:
         return False
     if len(here.keys) >= LIMIT:
         raise BadPayload(f"the list of logs does not move on at skip={following.skip}")
@@ -369,7 +377,13 @@ def _reached(seen: Seen, lower: int) -> bool:
         for entry in seen.entries
     ):
         return True
-    return _below(seen, lower + 1)
+    return _below(seen, lower)
+
+
+def _leaves(seen: Seen, horizon: int) -> bool:
+    """Whether a page that runs from new to old ends out of scope."""
+    times = _dated(seen.entries)
+    return bool(times) and times[0] > times[-1] and times[-1] < horizon
 
 
 def _below(seen: Seen, limit: int) -> bool:

@@ -22,6 +22,10 @@ KEY_LENGTH = 128
 ABSURD = 10**15
 """Durations end here, in microseconds: 31 years."""
 
+REMEMBERED = 4
+REMEMBERED_SIZE = 2**18
+"""How many recent answers are remembered, and how large they may be."""
+
 RowT = TypeVar("RowT", bound=msgspec.Struct)
 
 
@@ -49,9 +53,23 @@ class Answer(Generic[RowT]):
         self._fields = {field.encode_name: field for field in msgspec.structs.fields(row)}
         envelope = msgspec.defstruct("Envelope", [("logs", list[row]), ("pagination", Pagination | None, None)])  # type: ignore[valid-type]
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(envelope)
+        self._recent: dict[bytes, Page] = {}
 
     def parse(self, body: bytes) -> Page:
-        """The page that an answer holds; raises BadPayload where it is no log list."""
+        """The page that an answer holds; raises BadPayload where it is no log list.
+
+        An answer that repeats a recent one, as the first page does while nothing is new, is not decoded again.
+        """
+        page = self._recent.get(body)
+        if page is None:
+            page = self._decode(body)
+            if len(body) < REMEMBERED_SIZE:
+                self._recent[body] = page
+            if len(self._recent) > REMEMBERED:
+                self._recent.pop(next(iter(self._recent)))
+        return page
+
+    def _decode(self, body: bytes) -> Page:
         try:
             answer = self._decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -133,6 +151,8 @@ def text(value: str | None, limit: int = LABEL_LENGTH) -> str:
 
 def key(value: str) -> str:
     """A log's ``_id`` as the state keeps it: itself, or a digest where it is absurdly long."""
+    if value.isascii() and len(value) <= KEY_LENGTH:
+        return value
     written = value.encode("utf-8", "backslashreplace")
     if len(written) <= KEY_LENGTH:
         return written.decode()

@@ -22,20 +22,20 @@ CONNECTED = {
 """What an event says of the account it names."""
 
 
-class Failure(msgspec.Struct):
+class Failure(msgspec.Struct, gc=False):
     """Why an account could not be connected."""
 
     code: str | None = None
 
 
-class Success(msgspec.Struct, rename="camel"):
+class Success(msgspec.Struct, rename="camel", gc=False):
     """What was connected."""
 
     username: str | None = None
     token_expires_at: str | None = None
 
 
-class Row(msgspec.Struct, rename="camel"):
+class Row(msgspec.Struct, rename="camel", gc=False):
     """A connection log as the API writes it."""
 
     id: str = msgspec.field(name="_id")

@@ -37,19 +37,19 @@ CATEGORIES: tuple[tuple[str, str, frozenset[str]], ...] = (
 )
 
 
-class Post(msgspec.Struct):
+class Post(msgspec.Struct, gc=False):
     """The post of a log, as the list embeds it."""
 
     id: str | None = msgspec.field(default=None, name="_id")
 
 
-class Response(msgspec.Struct):
+class Response(msgspec.Struct, gc=False):
     """What the platform answered."""
 
     error_code: str | None = msgspec.field(default=None, name="errorCode")
 
 
-class Row(msgspec.Struct, rename="camel"):
+class Row(msgspec.Struct, rename="camel", gc=False):
     """A publishing log as the API writes it."""
 
     id: str = msgspec.field(name="_id")

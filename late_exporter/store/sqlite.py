@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -15,7 +14,7 @@ from typing import IO
 import msgspec
 
 from late_exporter.errors import StoreError
-from late_exporter.ledger import decode, encode, fold
+from late_exporter.ledger import decode, encode, post
 from late_exporter.model import (
     PENDING,
     Batch,
@@ -172,7 +171,7 @@ class SqliteStore:
         with self._translated():
             rows = self._connection.execute("SELECT family, labels, value, created FROM series")
             return {
-                (family, tuple(json.loads(labels))): Total(decode(value), created)
+                (family, msgspec.json.decode(labels, type=Labels)): Total(decode(value), created)
                 for family, labels, value, created in rows
             }
 
@@ -234,13 +233,14 @@ class SqliteStore:
             number = self._number(scope)
             with self._transaction():
                 inserted, first = self._insert(number, batch.sightings)
-                totals = self._fold(_effective(batch, inserted, first), batch.at)
+                totals = self._post(_effective(batch, inserted, first), batch.at)
                 self._remember(number, batch, first.values())
                 moved = self._keep_pendings(number, inserted, batch.gone)
                 if batch.prune is not None:
                     moved |= self._prune(number, batch.prune)
-            (logs,) = self._connection.execute("SELECT logs FROM scope WHERE id = ?", (number,)).fetchone()
-            pendings = self._pendings(number) if moved else None
+                # Read before COMMIT: once it is done, nothing may fail.
+                (logs,) = self._connection.execute("SELECT logs FROM scope WHERE id = ?", (number,)).fetchone()
+                pendings = self._pendings(number) if moved else None
             return Committed(sightings=inserted, totals=totals, pendings=pendings, logs=logs)
 
     def _insert(self, scope: int, sightings: Sequence[Sighting]) -> tuple[list[Sighting], dict[str, Sighting]]:
@@ -260,15 +260,14 @@ class SqliteStore:
                 first[entry.key] = sighting
         return inserted, first
 
-    def _fold(self, increments: Sequence[Increment], at: float) -> dict[Series, Total]:
-        values: dict[Series, Value | None] = {}
-        births: dict[Series, float] = {}
+    def _post(self, increments: Iterable[Increment], at: float) -> dict[Series, Total]:
+        accounts: dict[Series, list[Increment]] = {}
         for increment in increments:
-            series = (increment.family, increment.labels)
-            if series not in values:
-                values[series], births[series] = self._total(series, at)
-            values[series] = fold(increment, values[series])
-        totals = {series: Total(value, births[series]) for series, value in values.items() if value is not None}
+            accounts.setdefault((increment.family, increment.labels), []).append(increment)
+        totals = {}
+        for series, entries in accounts.items():
+            value, birth = self._total(series, at)
+            totals[series] = Total(post(entries, value), birth)
         self._connection.executemany(
             "INSERT INTO series VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
             [
@@ -364,9 +363,10 @@ class SqliteStore:
 
 def _lock(path: Path) -> IO[str]:
     """Hold a lock beside the file; the system releases it whenever the process ends."""
-    beside = path.with_name(f"{path.name}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.resolve()  # by whatever name, it is one state
+        beside = file.with_name(f"{file.name}.lock")
         holder = beside.open("a")
     except OSError as exc:
         raise StoreError(f"{path}: the state cannot be written: {exc.strerror}: {exc.filename}") from exc
@@ -406,4 +406,4 @@ def _effective(batch: Batch, inserted: Sequence[Sighting], first: Mapping[str, S
 
 
 def _written(labels: Labels) -> str:
-    return json.dumps(labels, ensure_ascii=False, separators=(",", ":"))
+    return msgspec.json.encode(labels).decode()

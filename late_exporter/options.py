@@ -1,0 +1,271 @@
+"""The table of options: each row has type, default and help, whichever way the value arrives."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
+
+from late_exporter.values import (
+    BaseUrl,
+    Bounds,
+    Key,
+    KeyFile,
+    ListenAddress,
+    Many,
+    Share,
+    StateUrl,
+    Switch,
+    TelemetryPath,
+    WorkspaceName,
+    choice,
+    distinct,
+    duration,
+    whole,
+)
+
+__all__ = [
+    "OPTIONS",
+    "PREFIX",
+    "REAL",
+    "Given",
+    "Layer",
+    "Loc",
+    "Option",
+    "WorkspaceRow",
+    "options_markdown",
+    "suggestion",
+]
+
+Loc: TypeAlias = tuple[int | str, ...]
+"""Where a value is in the model, as pydantic's errors have it: the field, or workspaces, index and key."""
+
+REAL = ("run", "check")
+EXPORTING = ("run", "check", "demo")
+SIMULATING = ("demo", "simulate")
+EVERY = ("run", "check", "demo", "simulate")
+
+PREFIX = "LATE_EXPORTER_"
+INCIDENTS = ("platform-outage", "revoked-token", "rate-limit-storm", "slow-video")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option as a user sees it.
+
+    Args:
+        name: Section and option, as in ``poll.interval``.
+        variable: Its environment variable.
+        default: As a user would write it; None where there is none.
+        metavar: What its value is; empty for a switch.
+        help: One or more sentences.
+        commands: Which commands have it.
+        demo: The default of ``demo`` where it is another one.
+        many: It may be given several times, or as a list with commas.
+        secret: It comes from the environment only.
+    """
+
+    name: str
+    variable: str
+    default: str | None
+    metavar: str
+    help: str
+    commands: tuple[str, ...]
+    demo: str | None = None
+    many: bool = False
+    secret: bool = False
+
+    @property
+    def flag(self) -> str:
+        """As in ``--poll.interval``; empty where there is none."""
+        return "" if self.secret else f"--{self.name}"
+
+    def default_of(self, command: str) -> str | None:
+        """The default that the command has."""
+        return self.demo if command == "demo" and self.demo is not None else self.default
+
+
+def _option(
+    default: str | None,
+    metavar: str,
+    help: str,  # noqa: A002 - the table's own word
+    commands: tuple[str, ...] = EXPORTING,
+    *,
+    variable: str = "",
+    **more: Any,
+) -> Any:
+    extra: Any = {"option": Option("", variable, default, metavar, help, commands, **more)}
+    value: Any = () if "many" in more and default is None else default
+    return Field(value, validate_default=default is not None, json_schema_extra=extra)
+
+
+class WorkspaceRow(BaseModel):
+    """One item of ``workspaces``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: WorkspaceName
+    api_key_file: KeyFile
+    api_base_url: BaseUrl | None = None
+
+
+def _named_apart(rows: tuple[WorkspaceRow, ...]) -> tuple[WorkspaceRow, ...]:
+    if not rows:
+        raise ValueError("must list at least one workspace")
+    distinct(tuple(f'the name "{row.name}"' for row in rows))
+    return rows
+
+
+class Given(BaseSettings):
+    """The one model behind flags, environment and file, made of ``layers`` in the order in which they win."""
+
+    config_file: str | None = _option(None, "FILE", "YAML file with options and workspaces.", EVERY)
+    api_key: Key | None = _option(
+        None,
+        "KEY",
+        "API key of Late. It has no flag, because every user of a machine can read the arguments of its processes.",
+        REAL,
+        variable="LATE_API_KEY",
+        secret=True,
+    )
+    api_key_file: KeyFile | None = _option(
+        None,
+        "FILE",
+        "File that holds the API key. It is read again when it changes.",
+        REAL,
+        variable="LATE_API_KEY_FILE",
+    )
+    api_base_url: BaseUrl = _option(
+        "https://getlate.dev/api",
+        "URL",
+        "Where the Late API is. Plain http is allowed to a loopback address only.",
+        REAL,
+    )
+    api_timeout: Annotated[float, duration("1ms")] = _option("30s", "DURATION", "How long to wait for an answer.")
+    api_quota_share: Share = _option(
+        "0.5", "SHARE", "Share of the key's requests a minute that the exporter may use, above 0 and at most 1."
+    )
+    poll_interval: Annotated[float, duration("100ms")] = _option(
+        "30s", "DURATION", "Time between two polls, with jitter."
+    )
+    poll_lookback: Annotated[float, duration("1m", "90d")] = _option(
+        "7d", "DURATION", "How far back the first sync reads, 1m to 90d."
+    )
+    poll_reconcile_interval: Annotated[float, duration("100ms")] = _option(
+        "10m", "DURATION", "Time between two walks that look for logs the polls have missed."
+    )
+    poll_feeds: Many[Annotated[str, choice("publishing", "connections")]] = _option(
+        "publishing,connections", "LIST", "Log lists to read.", many=True
+    )
+    state_url: StateUrl = _option(
+        "sqlite:///data/late-exporter.db",
+        "URL",
+        "Where to remember what was counted: three slashes for a relative path, four for an absolute one, sqlite:// "
+        "for memory. Where $STATE_DIRECTORY is set, as by systemd, the default is a file below it.",
+        demo="sqlite://",
+    )
+    web_listen_address: Many[ListenAddress] = _option(
+        ":10077", "ADDRESS", "Address to serve on; may be given several times.", many=True
+    )
+    web_telemetry_path: TelemetryPath = _option("/metrics", "PATH", "Path of the metrics.")
+    metrics_duration_buckets: Bounds = _option(
+        "0.1,0.25,0.5,1,2.5,5,10,30,60,120,300,600",
+        "LIST",
+        "Upper bounds of the duration histograms' buckets, in seconds.",
+        many=True,
+    )
+    metrics_max_label_values: Annotated[int, whole(1)] = _option(
+        "50", "NUMBER", "Values a label may have beyond the known ones; what comes later is counted as other."
+    )
+    metrics_max_accounts: Annotated[int, whole(0)] = _option(
+        "500", "NUMBER", "Accounts with metrics of their own; what comes later is counted as other. 0 for none."
+    )
+    metrics_created_timestamps: Switch = _option(
+        "false", "", "Give counters and histograms a _created series in OpenMetrics."
+    )
+    log_level: Annotated[str, choice("debug", "info", "warn", "error")] = _option(
+        "info", "LEVEL", "Least level to log: debug, info, warn or error.", EVERY
+    )
+    log_format: Annotated[str, choice("logfmt", "json")] = _option(
+        "logfmt", "FORMAT", "How to log: logfmt or json.", EVERY
+    )
+    simulate_listen_address: ListenAddress = _option(
+        "127.0.0.1:10078", "ADDRESS", "Address to serve the simulated API on.", SIMULATING
+    )
+    simulate_seed: Annotated[int, whole(0)] = _option("1", "NUMBER", "The same seed gives the same logs.", SIMULATING)
+    simulate_logs_per_day: Annotated[int, whole(1)] = _option("5000", "NUMBER", "Publishing logs a day.", SIMULATING)
+    simulate_history: Annotated[float, duration("0s", "90d")] = _option(
+        "7d", "DURATION", "How far back logs go at the start, at most 90d.", SIMULATING
+    )
+    simulate_rate_limit: Annotated[int, whole(1)] = _option(
+        "600", "NUMBER", "Requests a minute allowed to a key.", SIMULATING, demo="1200"
+    )
+    simulate_incident: Many[Annotated[str, choice(*INCIDENTS)]] = _option(
+        None,
+        "NAME",
+        f"Incident to begin with; may be given several times: {', '.join(INCIDENTS)}.",
+        SIMULATING,
+        many=True,
+    )
+    workspaces: Annotated[tuple[WorkspaceRow, ...], AfterValidator(_named_apart)] | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: Any, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The layers in place of pydantic's own sources, which could not tell where a value came from."""
+        return tuple(InitSettingsSource(settings_cls, layer.values) for layer in init_settings.init_kwargs["layers"])
+
+
+def _options() -> Iterator[Option]:
+    for name, info in Given.model_fields.items():
+        extra: Any = info.json_schema_extra
+        if extra is not None:
+            section, _, key = name.partition("_")
+            option: Option = extra["option"]
+            variable = option.variable or f"{PREFIX}{section}__{key}".upper()
+            yield replace(option, name=f"{section}.{key.replace('_', '-')}", variable=variable)
+
+
+OPTIONS = tuple(_options())
+
+
+@dataclass(slots=True)
+class Layer:
+    """What one source gives to a command; a broken one may hold more than could be read."""
+
+    command: str
+    values: dict[str, Any] = field(default_factory=dict)
+    places: dict[Loc, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    broken: bool = False
+
+    def put(self, option: Option, value: object, place: str) -> None:
+        """Take the value of an option."""
+        if self.command in option.commands:
+            name = option.name.replace(".", "_").replace("-", "_")
+            self.values[name] = value
+            self.places[name,] = place
+
+
+def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """What was probably meant, as the end of a message; a prefix that all have makes none of them close."""
+    names = {item.removeprefix(prefix): item for item in known}
+    close = difflib.get_close_matches(name.removeprefix(prefix), sorted(names), n=1)
+    return f"; did you mean {names[close[0]]}?" if close else ""
+
+
+def options_markdown() -> str:
+    """The table of options for the README."""
+    rows = ["| flag | variable | default | commands | |", "|---|---|---|---|---|"]
+    for option in OPTIONS:
+        flag = f"`{option.flag}`" if option.flag else "-"
+        default = f"`{option.default}`" if option.default is not None else "-"
+        demo = f" (`demo`: `{option.demo}`)" if option.demo is not None else ""
+        commands, meaning = ", ".join(option.commands), option.help.replace("|", "\\|")
+        rows.append(f"| {flag} | `{option.variable}` | {default}{demo} | {commands} | {meaning} |")
+    return "\n".join(rows)

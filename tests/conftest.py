@@ -1,0 +1,24 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def require_tool() -> Callable[[str], str]:
+    """Finds a program by its name; without it the test is skipped, but fails where CI=true says it must be there."""
+
+    def find(name: str) -> str:
+        found = shutil.which(name)
+        if found is None and os.environ.get("CI") == "true":
+            pytest.fail(f"{name} is not installed, and CI=true says that nothing is skipped")
+        if found is None:
+            pytest.skip(f"{name} is not installed")
+        return found
+
+    return find

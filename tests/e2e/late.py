@@ -1,0 +1,277 @@
+"""A Late API over real HTTP, in a thread, that can be told to misbehave in every way a server can."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple, Self, TypeAlias
+
+import msgspec
+
+from late_exporter.simulator import Service
+from late_exporter.simulator.console import Source
+from tests.worlds import VirtualClock, World
+
+__all__ = ["KEY", "Elsewhere", "Exchange", "Fault", "Late", "Received", "answering", "hanging", "slowly"]
+
+KEY = "sk_" + "c0ffee42" * 8
+
+Headers: TypeAlias = Mapping[str, str]
+Fault: TypeAlias = Callable[["Exchange"], None]
+"""Answers a request in the service's place."""
+
+
+class Received(NamedTuple):
+    """A request as the server saw it; ``at`` is a Unix time."""
+
+    at: float
+    path: str
+    query: str
+    headers: Headers
+    status: int
+
+
+class Exchange:
+    """A request, and the ways in which it can be answered."""
+
+    def __init__(self, handler: _Handler) -> None:
+        self._handler = handler
+        self.path, _, self.query = handler.path.partition("?")
+        self.headers = dict(handler.headers.items())
+        self.status = 0
+
+    @property
+    def key(self) -> str:
+        """What the request says who sends it."""
+        return self.headers.get("Authorization", "")
+
+    def send(self, status: int, body: bytes = b"", headers: Headers | None = None, *, length: int | None = None) -> None:
+        """Answer; ``length`` is what the answer says of its body where that is a lie."""
+        self.status = status
+        fields = {"Content-Type": "application/json", "Content-Length": str(length or len(body)), **(headers or {})}
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        self.write(f"HTTP/1.1 {status} Answer\r\n{head}\r\n".encode("latin-1") + body)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self._handler.wfile.write(data)
+        self._handler.wfile.flush()
+
+    def close(self) -> None:
+        """Send nothing more on this connection."""
+        self._handler.close_connection = True
+
+    def reset(self) -> None:
+        """Break the connection off."""
+        linger = struct.pack("ii", 1, 0)
+        self._handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def do_GET(self) -> None:
+        exchange = Exchange(self)
+        at = time.time()
+        place = self.server.owner.note(Received(at, exchange.path, exchange.query, exchange.headers, 0))
+        try:
+            self.server.owner.answer(exchange)
+        except OSError:
+            self.close_connection = True
+        finally:
+            self.server.owner.requests[place] = self.server.owner.requests[place]._replace(status=exchange.status)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the inherited name
+        pass
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+    owner: _Listener
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.owner.connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.owner.connections.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass
+
+
+class _Listener:
+    """An HTTP server in a thread, which can be stopped and started again on its port."""
+
+    def __init__(self) -> None:
+        self.requests: list[Received] = []
+        self.connections: set[socket.socket] = set()
+        self.lock = threading.RLock()
+        self.port = 0
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def reserve(self) -> None:
+        """Know the port without serving: connections to it are refused."""
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+
+    def start(self) -> None:
+        """Serve, on the same port as before if there was one."""
+        self._server = _Server(("127.0.0.1", self.port), _Handler)
+        self._server.owner = self
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Refuse connections and break off those there are."""
+        if self._server is None or self._thread is None:
+            return
+        self._server.shutdown()
+        self._thread.join()
+        for connection in list(self.connections):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+        self._server.server_close()
+        self._server = None
+
+    def note(self, request: Received) -> int:
+        """Remember a request; returns its number."""
+        with self.lock:
+            self.requests.append(request)
+            return len(self.requests) - 1
+
+    def answer(self, exchange: Exchange) -> None:
+        """Answer a request."""
+        raise NotImplementedError
+
+
+class _RealClock(VirtualClock):
+    """The time of the machine, for a world that takes a clock."""
+
+    @property
+    def now(self) -> float:
+        """Unix time."""
+        return time.time()
+
+    @now.setter
+    def now(self, _: float) -> None:
+        pass
+
+
+class Late(_Listener):
+    """The simulator's service over HTTP, with faults; hold ``lock`` to change its world.
+
+    Args:
+        source: Where the logs are; by default ``world``, which is empty.
+        rate_limit: Requests a key and minute.
+        delay: Seconds that every good answer takes.
+        key: The key that is let in.
+    """
+
+    def __init__(
+        self, source: Source | None = None, *, rate_limit: int = 1_000_000, delay: float = 0.0, key: str = KEY
+    ) -> None:
+        super().__init__()
+        self.world = World(_RealClock())
+        self.keys = {key}
+        self.delay = delay
+        self.fault: Fault | None = None
+        self.service = Service(
+            source or self.world.archives, clock=time.time, keys=self.keys, rate_limit=rate_limit
+        )
+        self._ending = threading.Event()
+
+    @property
+    def url(self) -> str:
+        """The base URL of the API."""
+        return f"{self.address}/api"
+
+    def paths(self, since: int = 0) -> Sequence[str]:
+        """What was asked for, from a request on."""
+        return [request.path.removeprefix("/api") for request in self.requests[since:]]
+
+    def answer(self, exchange: Exchange) -> None:
+        """Answer as the API does, or as the fault does."""
+        if self.fault is not None:
+            self.fault(exchange)
+            return
+        self.serve(exchange)
+
+    def serve(self, exchange: Exchange) -> None:
+        """Answer as the API does."""
+        if self.delay:
+            self._ending.wait(self.delay)
+        with self.lock:
+            answer = self.service.answer("GET", exchange.path, exchange.query, exchange.headers)
+        exchange.send(answer.status, answer.body, answer.headers)
+
+    def stop(self) -> None:
+        """Refuse connections, and let nobody wait any longer."""
+        self._ending.set()
+        super().stop()
+        self._ending.clear()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass in an answer, unless the server stops."""
+        self._ending.wait(seconds)
+
+
+class Elsewhere(_Listener):
+    """Another server, to which the key must never go."""
+
+    def answer(self, exchange: Exchange) -> None:
+        """Answer with a log list, to encourage."""
+        exchange.send(200, b'{"logs": [], "pagination": {"total": 0}}')
+
+
+def answering(status: int, body: bytes | str | Mapping[str, Any] = b"", headers: Headers | None = None) -> Fault:
+    """Every request gets this answer; a mapping is sent as JSON."""
+    data = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else msgspec.json.encode(body)
+    return lambda exchange: exchange.send(status, data, headers)
+
+
+def hanging(late: Late, seconds: float = 60.0) -> Fault:
+    """Requests get no answer for so long."""
+
+    def fault(exchange: Exchange) -> None:
+        late.wait(seconds)
+        exchange.close()
+
+    return fault
+
+
+def slowly(late: Late, pause: float = 0.2) -> Fault:
+    """Answers drip, byte by byte, and never end."""
+
+    def fault(exchange: Exchange) -> None:
+        exchange.send(200, b"{", length=100_000)
+        for _ in range(1000):
+            late.wait(pause)
+            exchange.write(b" ")
+
+    return fault

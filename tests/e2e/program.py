@@ -1,0 +1,230 @@
+"""The program as a process: started as a user starts it, asked over HTTP, ended by signals."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple, Self, TypeVar
+from urllib.parse import urlsplit
+
+from tests.e2e.late import KEY
+from tests.worlds import Samples
+
+__all__ = ["PATIENCE", "Program", "Reply", "eventually", "get", "settles"]
+
+PATIENCE = 30.0
+"""Seconds after which a thing that should have happened has not; a busy machine is slow, not wrong."""
+
+ROOT = Path(__file__).resolve().parents[2]
+LISTENING = re.compile(r"""listening\W.*?address\W+(http://[^"\s]+)""")
+
+ResultT = TypeVar("ResultT")
+
+
+class Reply(NamedTuple):
+    """An answer to a request."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode()
+
+
+def get(url: str, headers: Mapping[str, str] | None = None, *, timeout: float = 10.0) -> Reply:
+    """Ask once."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+    try:
+        target = parts.path or "/"
+        connection.request("GET", f"{target}?{parts.query}" if parts.query else target, headers=dict(headers or {}))
+        response = connection.getresponse()
+        return Reply(response.status, dict(response.getheaders()), response.read())
+    finally:
+        connection.close()
+
+
+def eventually(probe: Callable[[], ResultT], *, within: float = PATIENCE, hint: Callable[[], object] = str) -> ResultT:
+    """What a probe gives once it gives something true; OSError counts as not yet."""
+    deadline = time.monotonic() + within
+    pause = threading.Event()
+    found: object = None
+    while time.monotonic() < deadline:
+        try:
+            found = result = probe()
+            if result:
+                return result
+        except (OSError, http.client.HTTPException) as exc:
+            found = exc
+        pause.wait(0.03)
+    raise AssertionError(f"not within {within} s; last: {found!r} {hint()}")
+
+
+def settles(expected: ResultT, actual: Callable[[], ResultT], *, within: float = PATIENCE) -> None:
+    """Assert that a value becomes the expected one in time."""
+    last: list[ResultT] = []
+
+    def same() -> bool:
+        last[:] = [actual()]
+        return last[0] == expected
+
+    eventually(same, within=within, hint=lambda: f"expected {expected!r}, is {last}")
+
+
+class Program:
+    """A process of late-exporter.
+
+    Args:
+        folder: Where it works and where its output goes.
+        arguments: Its command line.
+        env: Environment, beside the path; nothing is inherited.
+        file_limit: Bytes to which no file of it can grow.
+    """
+
+    _number = 0
+
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        file_limit: int | None = None,
+    ) -> None:
+        type(self)._number += 1
+        self.folder = folder
+        self.arguments = arguments
+        self._env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **(env or {})}
+        self._file_limit = file_limit
+        self._output = folder / f"output-{self._number}.txt"
+        self._errors = folder / f"errors-{self._number}.txt"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._url = ""
+
+    @classmethod
+    def exporter(
+        cls,
+        folder: Path,
+        api: str,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        interval: str = "100ms",
+        file_limit: int | None = None,
+    ) -> Self:
+        """``run`` against an API, on a port of the system's choice, with its state in the folder."""
+        return cls(
+            folder,
+            "run",
+            f"--api.base-url={api}",
+            f"--poll.interval={interval}",
+            "--web.listen-address=127.0.0.1:0",
+            f"--state.url=sqlite:///{folder / 'state.db'}",
+            *arguments,
+            env={"LATE_API_KEY": KEY} if env is None else env,
+            file_limit=file_limit,
+        )
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> Self:
+        """Start it; a program can be started again when it has ended."""
+        command = [sys.executable, "-m", "late_exporter", *self.arguments]
+        if self._file_limit is not None:
+            command = ["prlimit", f"--fsize={self._file_limit}:", *command]
+        self._url = ""
+        with self._output.open("wb") as output, self._errors.open("wb") as errors:
+            self._process = subprocess.Popen(
+                command, cwd=self.folder, env=self._env, stdin=subprocess.DEVNULL, stdout=output, stderr=errors
+            )
+        return self
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._running.pid
+
+    @property
+    def stderr(self) -> str:
+        """What it has logged since it was last started."""
+        return self._errors.read_bytes().decode("utf-8", "backslashreplace")
+
+    @property
+    def stdout(self) -> str:
+        """What it has printed since it was last started."""
+        return self._output.read_bytes().decode("utf-8", "backslashreplace")
+
+    @property
+    def url(self) -> str:
+        """Where it serves; waits until it does."""
+        if not self._url:
+            self._url = eventually(self._listening, hint=lambda: self.stderr)
+        return self._url
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, None while it runs."""
+        return self._running.poll()
+
+    @property
+    def peak_memory(self) -> int:
+        """The most bytes of memory it ever had."""
+        status = Path(f"/proc/{self.pid}/status").read_text("ascii")
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+    @property
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError("not started")
+        return self._process
+
+    def _listening(self) -> str:
+        if self.exit_code is not None:
+            raise RuntimeError(f"ended with {self.exit_code}: {self.stderr}")
+        match = LISTENING.search(self.stderr)
+        return match[1] if match else ""
+
+    def get(self, path: str, **headers: str) -> Reply:
+        """Ask it."""
+        return get(self.url + path, {name.replace("_", "-"): value for name, value in headers.items()})
+
+    def scrape(self) -> Samples:
+        """Its metrics."""
+        return Samples.parse(self.get("/metrics").text)
+
+    def ready(self) -> Self:
+        """Wait until its first sync is complete."""
+        eventually(lambda: self.get("/-/ready").status == http.HTTPStatus.OK, hint=lambda: self.stderr)
+        return self
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._running.send_signal(number)
+
+    def wait(self, within: float = PATIENCE) -> int:
+        """The exit code it ends with by itself."""
+        return self._running.wait(within)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it as an administrator does; the exit code."""
+        self.send(number)
+        return self.wait()
+
+    def kill(self) -> None:
+        """End it at once, as a power cut does."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(PATIENCE)

@@ -1,0 +1,213 @@
+"""Killed again and again: nothing twice, nothing missed, and no counter that was shown ever falls."""
+
+from __future__ import annotations
+
+import http.client
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any, TypeAlias
+
+import pytest
+
+from tests.e2e.late import Late
+from tests.e2e.program import Program, settles
+from tests.worlds import Samples, Sighted, World
+
+pytestmark = pytest.mark.e2e
+
+KILLS = 24
+SEED = 20261124
+LOGS = "late_publishing_logs_total"
+DOOMED = {"action": "cancelled", "status": "skipped"}
+"""What logs are that are going to be deleted: whether they are counted is a matter of luck."""
+
+Counts: TypeAlias = Counter[tuple[str, ...]]
+
+
+class Traffic:
+    """Logs that come, come late, settle and go, about two hundred a second.
+
+    Args:
+        late: Where they happen.
+        seed: Decides what happens, but not when.
+    """
+
+    def __init__(self, late: Late, seed: int) -> None:
+        self._late = late
+        self._world = late.world
+        self._random = Random(seed)
+        self._waiting: dict[str, float] = {}
+        self._doomed: list[str] = []
+
+    def run(self, ended: threading.Event) -> None:
+        """Let things happen until told to stop; then everything settles that ever will."""
+        while not ended.wait(0.01):
+            with self._late.lock:
+                self._happen()
+        with self._late.lock:
+            self._settle(until=time.time() + 60)
+
+    def _happen(self) -> None:
+        chance, now = self._random.random(), time.time()
+        if chance < 0.01:
+            for _ in range(self._random.randrange(80, 260)):
+                self._insert(now)
+        elif chance < 0.1:
+            self._insert(now - self._random.uniform(1, 90))
+        elif chance < 0.3:
+            log_id = self._insert(now, status="pending", statusCode=None, durationMs=None)
+            if self._random.random() < 0.9:
+                self._waiting[log_id] = now + self._random.expovariate(0.5)
+        elif chance < 0.4:
+            self._doomed.append(self._insert(now, **DOOMED))
+        elif chance < 0.45 and self._doomed:
+            self._world.delete(self._doomed.pop(self._random.randrange(len(self._doomed))))
+        elif chance < 0.5:
+            self._world.connect(self._random.choice(("connect_success", "connect_failed", "disconnect")))
+        else:
+            for _ in range(self._random.randrange(1, 4)):
+                self._insert(now)
+        self._settle(until=now)
+
+    def _insert(self, created: float, **fields: Any) -> str:
+        pick = self._random.choice
+        usual: dict[str, Any] = {
+            "platform": pick(("instagram", "tiktok", "mastodon")),
+            "action": pick(("publish", "retry", "media_upload")),
+            "status": pick(("success", "success", "failed")),
+            "durationMs": self._random.randrange(50, 700_000),
+            "accountId": pick(("acc1", "acc2")),
+        }
+        return self._world.insert(created, precise=pick((True, False)), **{**usual, **fields})
+
+    def _settle(self, until: float) -> None:
+        for log_id in [log_id for log_id, at in self._waiting.items() if at <= until]:
+            del self._waiting[log_id]
+            self._world.change(log_id, self._random.choice(("success", "failed")), durationMs=1500)
+
+
+class Watch:
+    """Sees every scrape, and what must not be in one."""
+
+    def __init__(self) -> None:
+        self.falls: list[tuple[object, float, float | None]] = []
+        self.scrapes = 0
+        self._last = Samples()
+
+    def see(self, samples: Samples) -> None:
+        """Compare a scrape with the one before it."""
+        self.scrapes += 1
+        counters = {series: value for series, value in samples.counters.items() if series[0].startswith("late_")}
+        for series, before in self._last.items():
+            after = counters.get(series)
+            if after is None or after < before:
+                self.falls.append((series, before, after))
+        self._last = Samples(counters)
+
+    def run(self, program: Program, ended: threading.Event) -> None:
+        """Scrape whatever process is there, all the time."""
+        while not ended.wait(0.03):
+            try:
+                self.see(program.scrape())
+            except (OSError, http.client.HTTPException, RuntimeError, AssertionError):
+                continue
+
+
+@contextmanager
+def beside(work: Callable[[threading.Event], object]) -> Iterator[None]:
+    """Work goes on in a thread meanwhile."""
+    ended = threading.Event()
+    thread = threading.Thread(target=work, args=(ended,))
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_killed_again_and_again(late: Late, tmp_path: Path, ending: ExitStack) -> None:
+    """After many kills at random moments every log was counted exactly once, and no counter was ever seen to fall."""
+    late.delay = 0.005
+    late.world.publish(3000, over=86_400)
+    program, watch, random = Program.exporter(tmp_path, late.url), Watch(), Random(SEED)
+    ending.callback(program.kill)
+    state = tmp_path / "state.db"
+    inodes = set()
+    with beside(lambda ended: watch.run(program, ended)):
+        with beside(Traffic(late, SEED).run):
+            for number in range(KILLS):
+                program.start()
+                if number % 3:
+                    assert program.url
+                threading.Event().wait(random.uniform(0, 1.0))
+                program.kill()
+                inodes |= {state.stat().st_ino} if state.exists() else set()
+        program.start().ready()
+        settles(sure(late.world), lambda: counted(program.scrape()), within=60)
+        connections = float(len(late.world.archives.connections))
+        settles(connections, lambda: program.scrape().sum("late_connection_events_total"))
+    final = program.scrape()
+    assert 0 == program.stop()
+    assert 1 == len(inodes)
+    assert [] == watch.falls
+    assert watch.scrapes > KILLS
+    agrees(final, late.world, remembered(state))
+
+
+def sure(world: World) -> Counts:
+    """Final logs by platform, action and status that had to be counted."""
+    return Counter(
+        labels(row) for row in world.rows if row["status"] != "pending" and row["action"] != DOOMED["action"]
+    )
+
+
+def counted(samples: Samples) -> Counts:
+    """The same as the exporter counted them."""
+    found = samples.family(LOGS)
+    return Counter({key: int(value) for key, value in found.items() if key[2] != "pending" and key[1] != "cancelled"})
+
+
+def labels(row: dict[str, Any]) -> tuple[str, ...]:
+    """The label values of a log."""
+    return row["platform"], row["action"], row["status"]
+
+
+def remembered(state: Path) -> set[Sighted]:
+    """The sightings that the state holds of the publishing feed."""
+    with closing(sqlite3.connect(state)) as connection:
+        rows = connection.execute(
+            "SELECT key, status FROM sighting JOIN scope ON scope.id = scope WHERE feed = 'publishing'"
+        )
+        return set(rows.fetchall())
+
+
+def agrees(samples: Samples, world: World, held: set[Sighted]) -> None:
+    """Assert that the metrics are the sum of what is remembered, and that nothing visible was left out."""
+    rows = [world.ever[sighted] for sighted in held]
+    timed = [row for row in rows if row["durationMs"] is not None]
+    of_accounts = [row for row in rows if row["action"] in ("publish", "retry")]
+    assert set() == {sighted for sighted in world.shown if sighted not in held}
+    assert Counter(map(labels, rows)) == Counter(samples.family(LOGS))
+    assert Counter(map(labels, timed)) == Counter(samples.family("late_publishing_duration_seconds_count"))
+    assert pytest.approx(sum(row["durationMs"] for row in timed) / 1000) == samples.sum(
+        "late_publishing_duration_seconds_sum"
+    )
+    assert len(of_accounts) == samples.sum("late_account_logs_total")
+    assert len([row for row in world.rows if row["status"] == "pending"]) == samples.sum(
+        "late_publishing_pending_logs"
+    )
+
+
+def test_watch_sees_a_fall() -> None:
+    """A counter that falls, and one that vanishes, is noticed; a gauge is not."""
+    watch = Watch()
+    watch.see(Samples.parse('late_a_total{x="1"} 2\nlate_b_total 1\nlate_up 1'))
+    watch.see(Samples.parse('late_a_total{x="1"} 1\nlate_up 0'))
+    assert [(("late_a_total", (("x", "1"),)), 2.0, 1.0), (("late_b_total", ()), 1.0, None)] == watch.falls

@@ -1,0 +1,136 @@
+"""Stopped and started again: the same totals, few requests, nothing lost, and quickly."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from tests.e2e.late import Fault, Late, hanging, slowly
+from tests.e2e.program import Program, eventually, settles
+from tests.worlds import Samples
+
+pytestmark = pytest.mark.e2e
+
+Run: TypeAlias = Callable[..., Program]
+
+LOGS = "late_publishing_logs_total"
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+GRACE = 5.0
+"""Seconds within which the program promises to be gone."""
+
+
+def history(samples: Samples) -> Samples:
+    """What a scrape says of the logs, not of the exporter."""
+    return Samples({series: value for series, value in samples.items() if series[0].startswith(("late_pub", "late_a"))})
+
+
+def stopped(program: Program, number: signal.Signals) -> int:
+    """The exit code after a signal; fails where it takes longer than promised."""
+    program.send(number)
+    return program.wait(within=GRACE)
+
+
+def test_clean_restart_changes_nothing(late: Late, run: Run) -> None:
+    """After a restart with nothing new every total, label and gauge of the logs is what it was."""
+    late.world.publish(1100, over=86_400)
+    late.world.publish(40, platform='my"space\\', status="failed", response={"errorCode": "TOKEN_EXPIRED"})
+    late.world.publish(3, status="pending", durationMs=None, accountId="ünïcode")
+    program = run().ready()
+    settles(1143.0, lambda: program.scrape().sum(LOGS))
+    before = program.scrape()
+    assert 0 == program.stop()
+    after = program.start().ready().scrape()
+    assert history(before) == history(after)
+
+
+def test_restart_takes_few_requests(late: Late, run: Run) -> None:
+    """With 3,000 known logs and nothing new the first poll of a second start takes a request a feed, and one to wake."""
+    late.world.publish(3000, over=86_400)
+    program = run("--poll.feeds=publishing").ready()
+    assert len(late.requests) >= 30
+    program.stop()
+    before = len(late.requests)
+    program = run("--poll.feeds=publishing", interval="1h").ready()
+    settles(1.0, lambda: program.scrape().sum("late_up"))
+    assert len(late.requests) - before <= 3
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signal_while_idle(late: Late, run: Run, number: signal.Signals) -> None:
+    """A signal ends the program with 0 in time, and it says that it stops."""
+    late.world.publish(10)
+    program = run(interval="1h").ready()
+    assert 0 == stopped(program, number)
+    assert "stopping" in program.stderr
+    assert "Traceback" not in program.stderr
+
+
+@pytest.mark.parametrize("fault", [hanging, slowly])
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signal_during_a_slow_answer(
+    late: Late, run: Run, fault: Callable[[Late], Fault], number: signal.Signals
+) -> None:
+    """The program does not wait for the API when it is told to stop."""
+    late.fault = fault(late)
+    program = run()
+    eventually(lambda: len(late.requests) >= 2)
+    assert 0 == stopped(program, number)
+    assert "Traceback" not in program.stderr
+
+
+def test_signal_during_start(late: Late, run: Run) -> None:
+    """A signal as soon as signals are handled ends the program with 0, with an API that does not answer."""
+    late.fault = hanging(late)
+    for _ in range(3):
+        program = run()
+        assert program.url
+        assert 0 == stopped(program, signal.SIGTERM)
+
+
+def test_nothing_is_lost_by_a_signal_during_a_catch_up(late: Late, run: Run) -> None:
+    """A throttled catch-up is abandoned in time; what it had counted stays, and a later start counts the rest."""
+    program = run("--poll.feeds=publishing")
+    program.ready().stop()
+    late.service._rate_limit = 60  # noqa: SLF001 - the plan of the key changes
+    late.world.publish(5000, over=86_400)
+    program = run("--poll.feeds=publishing")
+    eventually(lambda: program.scrape().sum(LOGS) >= 1000)
+    requests = len(late.requests)
+    eventually(lambda: len(late.requests) == requests and len(late.requests) >= 30)
+    counted = program.scrape().sum(LOGS)
+    assert 0 == stopped(program, signal.SIGTERM)
+    late.service._rate_limit = 1_000_000  # noqa: SLF001 - as above
+    program.start()
+    assert program.scrape().sum(LOGS) >= counted
+    settles(5000.0, lambda: program.scrape().sum(LOGS))
+
+
+def test_stopping_with_scrapers_connected(late: Late, run: Run, ending: ExitStack) -> None:
+    """Open connections of scrapers do not keep the program from ending."""
+    import socket  # noqa: PLC0415 - only here
+
+    late.world.publish(10)
+    program = run().ready()
+    host, port = program.url.removeprefix("http://").split(":")
+    for request in (b"", b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /metrics HT"):
+        connection = ending.enter_context(socket.create_connection((host, int(port)), timeout=5))
+        connection.sendall(request)
+    assert 0 == stopped(program, signal.SIGTERM)
+
+
+def test_the_program_starts_quickly(late: Late, run: Run, tmp_path: Path) -> None:
+    """A start with a state of 20,000 logs serves within seconds."""
+    late.world.publish(20_000, over=86_400)
+    program = run("--poll.feeds=publishing")
+    settles(20_000.0, lambda: program.scrape().sum(LOGS))
+    program.stop()
+    assert (tmp_path / "state.db").stat().st_size > 500_000
+    began = time.monotonic()
+    assert program.start().url
+    assert time.monotonic() - began < 5

@@ -1,0 +1,158 @@
+"""What keeps the program from starting: the exit code, the words, and what is left as it was."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from tests.e2e.late import KEY, Late
+from tests.e2e.program import Program, settles
+
+pytestmark = pytest.mark.e2e
+
+Run: TypeAlias = Callable[..., Program]
+
+LOGS = "late_publishing_logs_total"
+
+
+def test_two_processes_on_one_state(late: Late, run: Run) -> None:
+    """The second process says that the state is in use and exits with 1; the first goes on counting."""
+    late.world.publish(10)
+    first = run().ready()
+    second = run()
+    assert 1 == second.wait()
+    assert ["late-exporter: error: " + state(first) + " is in use by another late-exporter; every process needs a state"
+            " of its own"] == second.stderr.splitlines()
+    late.world.publish(5)
+    settles(15.0, lambda: first.scrape().sum(LOGS))
+    assert 0 == first.stop()
+
+
+def test_port_in_use(late: Late, run: Run) -> None:
+    """The address that is taken is named, the exit code is 1, and no state is made."""
+    program = run(f"--web.listen-address=127.0.0.1:{late.port}")
+    assert 1 == program.wait()
+    assert [
+        f"late-exporter: error: cannot listen on 127.0.0.1:{late.port}: Address already in use"
+    ] == program.stderr.splitlines()
+    assert not Path(state(program)).exists()
+
+
+@pytest.mark.parametrize("content", [None, "", "two words"])
+def test_unusable_key_file(run: Run, tmp_path: Path, content: str | None) -> None:
+    """A key file that is missing, empty or holds no key is named; exit 2, no traceback, and the content is not shown."""
+    path = tmp_path / "key"
+    if content is not None:
+        path.write_text(content)
+    program = run(env={"LATE_API_KEY_FILE": str(path)})
+    assert 2 == program.wait()
+    assert "LATE_API_KEY_FILE" in program.stderr
+    assert "Traceback" not in program.stderr
+    assert "two words" not in program.stderr
+
+
+def test_unreadable_key_file(run: Run, tmp_path: Path) -> None:
+    """A key file that may not be read is named; exit 2."""
+    program = run(env={"LATE_API_KEY_FILE": str(tmp_path)})
+    assert 2 == program.wait()
+    assert str(tmp_path) in program.stderr
+    assert "Is a directory" in program.stderr
+
+
+def corrupt(path: Path) -> None:
+    """A state that is none."""
+    path.write_bytes(b"this is not a database" * 500)
+
+
+def damaged(path: Path) -> None:
+    """A database whose pages are noise behind a good beginning."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE t (x)")
+        connection.executemany("INSERT INTO t VALUES (?)", [("y" * 1000,)] * 50)
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + bytes(range(256)) * (len(content) // 256) + content[-100:])
+
+
+def foreign(path: Path) -> None:
+    """The database of another program."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE cookies (name, value)")
+
+
+def newer(path: Path) -> None:
+    """A state that a later version wrote."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"PRAGMA application_id = {0x4C617465}")
+        connection.execute("PRAGMA user_version = 99")
+        connection.execute("CREATE TABLE scope (id)")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (corrupt, "is not a state of late-exporter, or is damaged; it is left as it is"),
+        (damaged, ""),
+        (foreign, "is the database of another program; it is left as it is"),
+        (newer, "was written by a newer late-exporter"),
+    ],
+)
+def test_state_of_somebody_else(run: Run, tmp_path: Path, make: Callable[[Path], None], words: str) -> None:
+    """A file that is no state of ours is named and left byte for byte as it was; exit 1."""
+    path = tmp_path / "state.db"
+    make(path)
+    before = path.read_bytes()
+    program = run()
+    assert 1 == program.wait()
+    (line,) = program.stderr.splitlines()
+    assert line.startswith(f"late-exporter: error: {path}")
+    assert words in line
+    assert before == path.read_bytes()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_folder(run: Run, tmp_path: Path) -> None:
+    """A folder that cannot be written is named; exit 1."""
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o500)
+    program = run(f"--state.url=sqlite:///{folder / 'state.db'}")
+    assert 1 == program.wait()
+    assert str(folder) in program.stderr
+
+
+def test_state_below_a_file(run: Run, tmp_path: Path) -> None:
+    """A state whose folder is a file is refused in one line; exit 1."""
+    (tmp_path / "file").write_text("")
+    program = run(f"--state.url=sqlite:///{tmp_path / 'file' / 'state.db'}")
+    assert 1 == program.wait()
+    (line,) = program.stderr.splitlines()
+    assert str(tmp_path / "file") in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--pol.interval=1s",), "did you mean --poll.interval?"),
+        (("--poll.interval", "soon"), "not a duration"),
+        (("walk",), "unknown command"),
+        (("--api.base-url=http://example.org",), "plain http is for a loopback address only"),
+        (("--api.key", KEY), "no such flag"),
+    ],
+)
+def test_wrong_command_line(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    """A mistake on the command line is told in words, without a traceback and without a key; exit 2."""
+    with Program(tmp_path, *arguments, env={"LATE_API_KEY": KEY}) as program:
+        assert 2 == program.wait()
+        assert words in program.stderr
+        assert "Traceback" not in program.stderr
+        assert KEY not in program.stderr + program.stdout
+
+
+def state(program: Program) -> str:
+    """The path of a program's state."""
+    return str(program.folder / "state.db")

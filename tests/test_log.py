@@ -1,0 +1,222 @@
+import contextlib
+import io
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from late_exporter import log
+
+KEY = "sk_0123456789abcdef"
+
+texts = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=16, max_size=80)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Leave logging to the other tests as it was found."""
+    root, access = logging.getLogger(), logging.getLogger("uvicorn.access")
+    handlers, level, disabled = root.handlers, root.level, access.disabled
+    yield
+    root.handlers, access.disabled = handlers, disabled
+    root.setLevel(level)
+
+
+def written(act: Callable[[structlog.stdlib.BoundLogger], None], **options: str) -> str:
+    """What is written to standard error when a logger is used."""
+    with contextlib.redirect_stderr(io.StringIO()) as stderr:
+        log.configure(**options, secrets=["hunter22"])
+        act(log.get_logger("poller"))
+    return stderr.getvalue()
+
+
+def fail(message: str) -> None:
+    """Fail two levels deep."""
+    try:
+        _ = os.environ[message]
+    except KeyError as exc:
+        raise ValueError(f"because of {message}") from exc
+
+
+def logged_failure(logger: structlog.stdlib.BoundLogger, message: str) -> None:
+    """Log the failure with its traceback."""
+    try:
+        fail(message)
+    except ValueError:
+        logger.exception("it failed")
+
+
+def test_logfmt() -> None:
+    """An entry is one line of time, level, message, logger and fields."""
+    line = written(lambda logger: logger.info("poll done", feed="publishing", logs=3, took=0.5, error=None, ok=True))
+
+    assert re.fullmatch(
+        r'ts=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=info msg="poll done" logger=poller '
+        r"feed=publishing logs=3 took=0\.5 error=null ok=true\n",
+        line,
+    )
+
+
+def test_json() -> None:
+    """The same entry in JSON keeps the types of its fields."""
+    entry = json.loads(written(lambda logger: logger.warning("slow", took=1.5, feeds=["a", "b"]), format="json"))
+
+    assert ["ts", "level", "msg", "logger", "took", "feeds"] == list(entry)
+    assert ("warn", "slow", 1.5, ["a", "b"]) == (entry["level"], entry["msg"], entry["took"], entry["feeds"])
+
+
+def test_odd_numbers_are_valid_json() -> None:
+    """What JSON has no number for is a text."""
+    assert "nan" == json.loads(written(lambda logger: logger.info("x", value=float("nan")), format="json"))["value"]
+
+
+@pytest.mark.parametrize(("level", "lines"), [("debug", 4), ("info", 3), ("warn", 2), ("error", 1)], ids=str)
+def test_levels(level: str, lines: int) -> None:
+    """What is below the level is dropped."""
+
+    def act(logger: structlog.stdlib.BoundLogger) -> None:
+        logger.debug("a")
+        logger.info("b")
+        logger.warning("c")
+        logger.error("d")
+
+    assert lines == len(written(act, level=level).splitlines())
+
+
+def test_bound_fields() -> None:
+    """Fields can be bound to a logger."""
+    assert "workspace=default" in written(lambda logger: logger.bind(workspace="default").info("x"))
+
+
+def test_fields_do_not_replace_the_head() -> None:
+    """A field cannot pass itself off as another level or time."""
+    entry = json.loads(written(lambda logger: logger.info("x", level="error", ts="never"), format="json"))
+
+    assert "info" == entry["level"]
+    assert "never" != entry["ts"]
+
+
+@pytest.mark.parametrize("format", log.FORMATS)
+def test_secrets_are_redacted_everywhere(format: str) -> None:  # noqa: A002 - the flag's word
+    """Registered secrets, keys and tokens are in no message, field, exception or traceback."""
+
+    def act(logger: structlog.stdlib.BoundLogger) -> None:
+        logger.info("key hunter22", header="Bearer abc.def", nested={"hunter22": [KEY, b"hunter22", {"k": KEY}]})
+        logged_failure(logger, f"hunter22 {KEY}")
+        logging.getLogger("uvicorn.error").error("key %s", KEY, exc_info=ValueError("hunter22"))
+
+    text = written(act, format=format)
+
+    assert 3 == len(text.splitlines())
+    assert "[redacted]" in text
+    assert [] == [secret for secret in ("hunter22", KEY, "abc.def") if secret in text]
+
+
+def test_redact() -> None:
+    """The rest of a text stays as it is."""
+    log.configure(secrets=["abc", "abcdef"])
+
+    assert "a [redacted] b [redacted] c [redacted] sk_0" == log.redact("a abcdef b Bearer x.y c sk_0123456789 sk_0")
+
+
+def test_add_secret() -> None:
+    """A key that is read later is redacted from then on."""
+    log.configure()
+    assert "tell swordfish" == log.redact("tell swordfish")
+    log.add_secret("swordfish")
+    assert "tell [redacted]" == log.redact("tell swordfish")
+
+
+@given(secret=texts)
+def test_any_secret_is_redacted(secret: str) -> None:
+    """Whatever a secret is made of, neither it nor its quoted spelling is written."""
+    for name in log.FORMATS:
+        with contextlib.redirect_stderr(io.StringIO()) as stderr:
+            log.configure(format=name, secrets=[secret])
+            log.get_logger("x").info(f"a {secret}", b=secret, c=[secret], d=repr(secret), e=ValueError(secret))
+            logged_failure(log.get_logger("x"), secret)
+        assert secret not in stderr.getvalue()
+        assert secret not in stderr.getvalue().encode().decode("unicode_escape")
+
+
+@pytest.mark.parametrize("format", log.FORMATS)
+@given(text=st.text())
+def test_foreign_text_forges_nothing(format: str, text: str) -> None:  # noqa: A002 - as above
+    """Whatever a text holds, the entry is one printable line."""
+    with contextlib.redirect_stderr(io.StringIO()) as stderr:
+        log.configure(format=format)
+        log.get_logger("x").info(text, value=text, **{f"k{text}": text})
+        logging.getLogger("other").info("%s", text)
+    lines = stderr.getvalue().splitlines()
+
+    assert 2 == len(lines)
+    assert all(line.isprintable() and line.startswith(("ts=", '{"ts": ')) for line in lines)
+
+
+@given(text=st.text())
+def test_json_keeps_the_text(text: str) -> None:
+    """Escapes of JSON lose nothing, except halves of surrogate pairs which are no text."""
+    with contextlib.redirect_stderr(io.StringIO()) as stderr:
+        log.configure(format="json")
+        log.get_logger("x").info("x", value=text)
+
+    assert log.redact(text) == json.loads(stderr.getvalue())["value"]
+
+
+def test_a_forged_entry_stays_a_value() -> None:
+    """A line break and a quote cannot end the message."""
+    line = written(lambda logger: logger.info('x"\nts=now level=error msg="forged\x1b[31m'))
+
+    assert r'msg="x\"\nts=now level=error msg=\"forged\u001b[31m"' in line
+
+
+def test_libraries_use_the_same_lines() -> None:
+    """Entries of libraries are written like ours, those that nobody wants are not."""
+
+    def act(_: structlog.stdlib.BoundLogger) -> None:
+        logging.getLogger("uvicorn.error").info("listening on %s", ":10077", extra={"color_message": "x"})
+        logging.getLogger("uvicorn.access").info("GET /metrics")
+        logging.getLogger("httpx").info("HTTP Request")
+        logging.getLogger("httpx").warning("slow")
+
+    first, second = written(act).splitlines()
+
+    assert first.endswith('level=info msg="listening on :10077" logger=uvicorn.error')
+    assert second.endswith("level=warn msg=slow logger=httpx")
+
+
+def test_an_entry_that_cannot_be_written_shows_no_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake in a call to a logger does not print its arguments."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    text = written(lambda _: logging.getLogger("other").info("%d", "hunter22"))
+
+    assert 'level=error msg="an entry could not be written" logger=other\n' == text
+
+
+def test_a_closed_standard_error_is_no_failure() -> None:
+    """Who cannot be told is not told that either."""
+
+    class Closed(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    with contextlib.redirect_stderr(Closed()):
+        log.configure()
+        log.get_logger("x").info("x")
+
+    assert log.LEVELS
+
+
+def test_configure_twice_writes_once() -> None:
+    """A second configuration replaces the first, and leaves the handlers of others."""
+    log.configure()
+    others = len(logging.getLogger().handlers)
+
+    assert 1 == len(written(lambda logger: logger.info("x")).splitlines())
+    assert others == len(logging.getLogger().handlers)
