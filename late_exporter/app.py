@@ -37,7 +37,7 @@ from late_exporter.model import FeedHealth, FeedState, Increment, Scope, Workspa
 from late_exporter.poller import Pace, Poller
 from late_exporter.publisher import Publisher
 from late_exporter.server import listen, serve
-from late_exporter.settings import Settings, Workspace
+from late_exporter.settings import Settings, Simulate, Workspace
 from late_exporter.simulator import Service, World
 from late_exporter.simulator import create_app as create_simulator
 from late_exporter.store import Store, open_store
@@ -46,6 +46,9 @@ from late_exporter.web import create_app
 __all__ = ["check", "demo", "run", "simulate"]
 
 DEMO_KEY = "sk_" + "0" * 64
+DEMO_INCIDENTS = ("platform-outage", "revoked-token")
+DEMO_LEAD = 900.0
+"""The demo's incidents began so many seconds ago: there is something to see in its first minute."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Offload: TypeAlias = Callable[..., Awaitable[Any]]
@@ -215,6 +218,8 @@ class Exporter:
                 api=workspace.base_url,
                 feeds=tuple(_redacted(poller.health) for poller in self._pollers.get(workspace.name, ())),
                 quota=self._clients[workspace.name].quota,
+                platforms=self._board.platforms(workspace.name),
+                failing=self._board.failing(workspace.name),
             )
             for workspace in self._settings.workspaces
         ]
@@ -273,26 +278,33 @@ async def _demonstrate(settings: Settings) -> None:
     """Run the exporter against a simulated API in the same process."""
     with listen(*astuple(settings.simulate.listen_address)) as bound:
         workspace = Workspace("default", f"{_url(bound)}/api", SecretStr(DEMO_KEY))
+        simulate, lead = settings.simulate, 0.0
+        if not simulate.incidents:
+            simulate, lead = replace(simulate, incidents=DEMO_INCIDENTS), DEMO_LEAD
         async with asyncio.TaskGroup() as group:
-            group.create_task(_serve_simulator(settings, bound))
+            group.create_task(_serve_simulator(simulate, bound, lead=lead))
             group.create_task(_export(replace(settings, workspaces=(workspace,))))
 
 
 async def _simulate(settings: Settings) -> None:
     with listen(*astuple(settings.simulate.listen_address)) as bound:
-        await _serve_simulator(settings, bound)
+        await _serve_simulator(settings.simulate, bound)
 
 
-async def _serve_simulator(settings: Settings, bound: socket.socket) -> None:
-    wanted = settings.simulate
-    world = await asyncio.to_thread(
-        World, wanted.seed, time.time(), logs_per_day=wanted.logs_per_day, history=wanted.history
-    )
-    for incident in wanted.incidents:
-        world.start_incident(incident)
+async def _serve_simulator(wanted: Simulate, bound: socket.socket, *, lead: float = 0.0) -> None:
+    world = await asyncio.to_thread(_world, wanted, lead)
     service = Service(world, clock=time.time, rate_limit=wanted.rate_limit)
     _log().info("simulating the Late API", address=_url(bound), logs=len(world.publishing.rows))
     await serve(create_simulator(service), [bound], date_header=False)
+
+
+def _world(wanted: Simulate, lead: float) -> World:
+    """A world whose incidents began ``lead`` seconds ago."""
+    world = World(wanted.seed, time.time() - lead, logs_per_day=wanted.logs_per_day, history=wanted.history)
+    for incident in wanted.incidents:
+        world.start_incident(incident)
+    world.advance(time.time())
+    return world
 
 
 async def _check(settings: Settings) -> int:

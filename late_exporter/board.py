@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from late_exporter.ledger import fold, rebucket
 from late_exporter.metrics import Family
-from late_exporter.model import Exemplar, Histogram, Increment, Labels, Observe, Reading, Series, Streak, Total, Value
+from late_exporter.model import (
+    PENDING,
+    AccountHealth,
+    Exemplar,
+    Histogram,
+    Increment,
+    Labels,
+    Observe,
+    PlatformHealth,
+    Reading,
+    Series,
+    Streak,
+    Total,
+    Value,
+)
 
 __all__ = ["Board", "Canvas"]
+
+LOGS = "late_publishing_logs_total"
+WAITING = "late_publishing_pending_logs"
+LAST_LOG = "late_publishing_last_log_timestamp_seconds"
+STREAKS = "late_account_consecutive_failures"
+INFO = "late_account_info"
+
+NOTED = frozenset({LOGS, WAITING, LAST_LOG, STREAKS})
+"""The families whose shown values are remembered, for people to read."""
+
+ATTEMPTS = frozenset({"publish", "retry"})
+NAMELESS = "unknown"
 
 
 class Canvas(Protocol):
@@ -56,6 +83,7 @@ class Board:
         self._known: set[Series] = set()
         self._own: dict[Series, Total] = {}
         self._shown: dict[Series, Labels] = {}
+        self._noted: dict[tuple[str, str], dict[Labels, tuple[float, float]]] = {}
 
     def restore(self, totals: Mapping[Series, Total], synced: Mapping[str, Iterable[str]]) -> None:
         """Take over what the state holds, and which feeds of which workspaces have completed their first sync."""
@@ -98,12 +126,62 @@ class Board:
         self._withheld.pop(series, None)
         if series in self._shown:
             self._canvas.drop(family, self._shown.pop(series))
+            if family in NOTED:
+                del self._noted[labels[0], family][labels]
 
     def exemplar(self, observation: Observe) -> None:
         """Attach what an observation points to."""
         series = (observation.family, observation.labels)
         if observation.exemplar is not None and series in self._shown:
             self._canvas.exemplar(*series, observation.micros / 1_000_000, observation.exemplar)
+
+    def platforms(self, workspace: str) -> tuple[PlatformHealth, ...]:
+        """What the shown publishing logs of a workspace say of each platform, by name."""
+        logs, final, pending = Counter[str](), Counter[str](), Counter[str]()
+        attempts = Counter[tuple[str, str]]()
+        since: dict[str, float] = {}
+        last: dict[str, float] = {}
+        for (_, platform, action, status), (count, created) in self._notes(workspace, LOGS):
+            logs[platform] += int(count)
+            since[platform] = min(created, since.get(platform, created))
+            if action in ATTEMPTS and status != PENDING:
+                final[platform] += int(count)
+                attempts[platform, status] += int(count)
+        for (_, platform, _), (count, _) in self._notes(workspace, WAITING):
+            pending[platform] += int(count)
+        for (_, platform, _, _), (at, _) in self._notes(workspace, LAST_LOG):
+            last[platform] = max(at, last.get(platform, at))
+        return tuple(
+            PlatformHealth(
+                name=platform,
+                since=since[platform],
+                published=attempts[platform, "success"],
+                failed=attempts[platform, "failed"],
+                final=final[platform],
+                pending=pending[platform],
+                last_log=last.get(platform),
+            )
+            for platform in sorted(logs)
+            if logs[platform]
+        )
+
+    def failing(self, workspace: str) -> tuple[AccountHealth, ...]:
+        """The accounts of a workspace whose last attempt failed, most failures in a row first."""
+        accounts = (
+            AccountHealth(
+                platform=labels[1], account_id=labels[2], username=self._username(labels), failures=int(failures)
+            )
+            for labels, (failures, _) in self._notes(workspace, STREAKS)
+            if failures
+        )
+        return tuple(sorted(accounts, key=lambda account: (-account.failures, account.platform, account.account_id)))
+
+    def _notes(self, workspace: str, family: str) -> Iterable[tuple[Labels, tuple[float, float]]]:
+        return self._noted.get((workspace, family), {}).items()
+
+    def _username(self, account: Labels) -> str:
+        username = self._shown.get((INFO, account), ("",))[-1]
+        return "" if username == NAMELESS else username
 
     def _keep(self, series: Series, total: Total) -> None:
         self._known.add(series)
@@ -139,11 +217,14 @@ class Board:
         if self._shown.get(series, labels) != labels:
             self._canvas.drop(family.name, self._shown[series])
         self._shown[series] = labels
+        number = _number(value, family)
+        if series[0] in NOTED and not isinstance(number, Histogram):
+            self._noted.setdefault((labels[0], series[0]), {})[series[1]] = (number, total.created)
         created = None if family.kind == "gauge" else total.created
         self._canvas.put(
             family.name,
             labels,
-            _number(value, family),
+            number,
             created=created,
             newborn=newborn and family.kind != "gauge",
         )

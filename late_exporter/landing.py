@@ -9,7 +9,7 @@ from html import escape
 from itertools import pairwise
 from urllib.parse import quote
 
-from late_exporter.model import FeedHealth, Quota, WorkspaceHealth
+from late_exporter.model import AccountHealth, FeedHealth, PlatformHealth, Quota, WorkspaceHealth
 
 __all__ = ["STYLE", "State", "page", "plain", "state_of", "trouble", "verdict"]
 
@@ -17,6 +17,10 @@ REFRESH_SECONDS = 15
 ERROR_LENGTH = 300
 INDEX_FROM = 5
 """With this many workspaces the page begins with an index of them."""
+
+PLATFORMS_SHOWN = 20
+ACCOUNTS_SHOWN = 5
+NAME_LENGTH = 40
 
 STYLE = """
 :root{color-scheme:light dark;--page:#f7f8fa;--card:#fff;--line:#e3e6eb;--text:#14171c;--soft:#586170;--link:#2350b8;
@@ -70,6 +74,21 @@ dl{display:grid;grid-template-columns:repeat(2,1fr);gap:1rem .75rem;margin-top:.
 @container(min-width:56rem){dl{grid-template-columns:repeat(8,1fr)}}
 dt{color:var(--soft);font-size:.75rem}dd{margin:0;font-weight:500;line-height:1.4}
 dd small{display:block;font-weight:400}
+table{width:100%;margin-top:.625rem;border-collapse:collapse;font-size:.8125rem}
+th,td{padding:.3125rem 0 .3125rem .75rem;border-top:1px solid var(--line);font-weight:400;text-align:right}
+th:first-child{min-width:6rem;padding-left:0;text-align:left}
+thead th,thead td{padding-top:0;border:0;color:var(--soft);font-size:.75rem}
+.nil{color:var(--soft)}.waiting,.bar,.last{display:none}
+.bar svg{display:block;width:100%;min-width:2rem;height:4px;border-radius:2px;background:var(--line)}
+.bar rect{stroke:none;fill:var(--bad)}
+@container(min-width:22rem){.waiting{display:table-cell}}
+@container(min-width:27rem){.last{display:table-cell}table{font-size:.875rem}td,th+th{white-space:nowrap}
+th:first-child{min-width:7rem}}
+@container(min-width:31rem){.bar{display:table-cell}}
+@container(min-width:56rem){.bar{width:40%}th,td{padding-left:1.25rem}}
+.failing{display:flex;gap:.625rem;margin-top:.875rem;font-size:.875rem}
+.failing svg{flex:none;width:1.25rem;height:1.25rem;padding:.25rem;border-radius:50%;background:var(--tint);
+color:var(--tone);stroke-width:2.5}.failing b{font-weight:600}
 footer{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1rem 3rem;
 margin-top:2.5rem;padding-top:1.5rem;border-top:1px solid var(--line);color:var(--soft);font-size:.875rem}
 footer h2{grid-column:1/-1;font-size:.875rem;color:var(--text)}footer b{color:var(--text);font-weight:500}
@@ -90,8 +109,12 @@ PURPOSE = f"""<footer><h2>What is this?</h2>
 counts to Prometheus. A card is one API key; a feed is one list of logs that is polled for it. This page reads itself
 again every {REFRESH_SECONDS} s; point at a time to see it in UTC.</p>
 <p><b>Lag</b> is the time from a log&rsquo;s creation to its being counted. <b>Pending</b> logs have no final status
-yet. <b>Gaps</b> are stretches still to be read, after an interruption say. From <b>coverage since</b> on, every log is
-counted.</p></footer>"""
+yet. <b>Published</b> and <b>failed</b> count publish and retry logs; the <b>share</b> is that of the failed among all
+with a final status. <b>Gaps</b> are stretches still to be read, after an interruption say. From <b>coverage since</b>
+on, every log is counted.</p></footer>"""
+
+COLUMNS = """<th scope="col">Platform<th scope="col">Published<th scope="col">Failed<th scope="col">Share
+<td class="bar"><th scope="col" class="waiting">Pending<th scope="col" class="last">Last log"""
 
 FAVICON = (
     "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'>"
@@ -101,6 +124,9 @@ FAVICON_COLOURS = {"ok": "%2316a068", "busy": "%233b76f0", "bad": "%23dc3d32", "
 
 SCARCE = 0.1
 """Below this share of the quota its meter turns red."""
+
+LEAST_SHARE = 0.0005
+"""A share below this would round to none."""
 
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
@@ -225,7 +251,7 @@ def _index(ordered: Sequence[tuple[int, WorkspaceHealth]]) -> str:
         return ""
     entries = (
         f'<li><a class="{state.tone}" href="#w{number}" title="{state.words}">{_icon(state.tone)}'
-        f"<bdi>{escape(plain(workspace.name, 40))}</bdi></a></li>"
+        f"<bdi>{escape(plain(workspace.name, NAME_LENGTH))}</bdi></a></li>"
         for number, workspace in ordered
         for state in [_worst(workspace)]
     )
@@ -237,7 +263,7 @@ def _card(number: int, workspace: WorkspaceHealth, now: float) -> str:
     return f"""<article class="card" id="w{number}" aria-labelledby="n{number}">
 <header><div><h2 id="n{number}"><bdi>{escape(workspace.name)}</bdi></h2><p class="soft">{escape(host)}</p></div>
 {_quota(workspace.quota, now)}</header>
-{"".join(_feed(feed, now) for feed in workspace.feeds)}</article>
+{"".join(_feed(feed, now) for feed in workspace.feeds)}{_publishing(number, workspace, now)}</article>
 """
 
 
@@ -276,6 +302,65 @@ def _facts(feed: FeedHealth, now: float) -> Iterator[tuple[str, str]]:
     yield "Coverage since", _since(feed.coverage_start, now)
 
 
+def _publishing(number: int, workspace: WorkspaceHealth, now: float) -> str:
+    if not workspace.platforms:
+        return ""
+    ordered = sorted(workspace.platforms, key=lambda platform: (-_share(platform), -platform.failed, platform.name))
+    hidden = len(ordered) - PLATFORMS_SHOWN
+    rest = f'<p class="soft">and {_count(hidden, "more platform")}</p>' if hidden > 0 else ""
+    since = min(platform.since for platform in ordered)
+    return f"""<section class="feed"><div><h3 id="p{number}">Publishing by platform</h3>
+<span class="soft">counted since <span title="{_utc(since)}">{_utc(since)[:10]}</span></span></div>
+<table aria-labelledby="p{number}"><thead><tr>{COLUMNS}<tbody>
+{"".join(_platform(platform, now) for platform in ordered[:PLATFORMS_SHOWN])}</table>{rest}
+{_failing(workspace.failing)}</section>
+"""
+
+
+def _platform(platform: PlatformHealth, now: float) -> str:
+    failed, bar = '<td class="nil">0<td class="nil">0%', ""
+    if platform.failed:
+        share = _share(platform)
+        failed = f"<td>{platform.failed:,}<td>{_percent(share)}"
+        bar = f'<svg aria-hidden="true"><rect width="{share:.1%}" height="4" rx="2"/></svg>'
+    return (
+        f'<tr><th scope="row"><bdi>{escape(plain(platform.name, NAME_LENGTH))}</bdi><td>{platform.published:,}{failed}'
+        f'<td class="bar">{bar}<td class="waiting{"" if platform.pending else " nil"}">{platform.pending:,}'
+        f'<td class="last">{_last(platform.last_log, now)}\n'
+    )
+
+
+def _last(at: float | None, now: float) -> str:
+    return "&ndash;" if at is None else _when(at, now, rough=True)
+
+
+def _share(platform: PlatformHealth) -> float:
+    return platform.failed / max(platform.final, 1)
+
+
+def _percent(share: float) -> str:
+    return "&lt;0.1%" if share < LEAST_SHARE else f"{share:.1%}"
+
+
+def _failing(accounts: Sequence[AccountHealth]) -> str:
+    if not accounts:
+        return ""
+    names = [_account(account) for account in accounts[:ACCOUNTS_SHOWN]]
+    if len(accounts) > ACCOUNTS_SHOWN:
+        names.append(f"and {len(accounts) - ACCOUNTS_SHOWN:,} more")
+    whose = "its" if len(accounts) == 1 else "their"
+    return (
+        f'<p class="failing bad">{_icon("bad")}<span><b>{_count(len(accounts), "account")} failed {whose} '
+        f"last publish:</b> {', '.join(names)}</span></p>"
+    )
+
+
+def _account(account: AccountHealth) -> str:
+    name = escape(plain(account.username or account.account_id, NAME_LENGTH))
+    times = f", {account.failures:,}&nbsp;in&nbsp;a&nbsp;row" if account.failures > 1 else ""
+    return f"<bdi>{name}</bdi> (<bdi>{escape(plain(account.platform, NAME_LENGTH))}</bdi>{times})"
+
+
 def _due(at: float | None, now: float) -> str:
     if at is None:
         return "&ndash;"
@@ -288,23 +373,23 @@ def _since(at: float | None, now: float) -> str:
     return f'<span title="{_utc(at)}">{_utc(at)[:10]}</span><small>{_relative(at - now)}</small>'
 
 
-def _when(at: float | None, now: float) -> str:
-    return "never" if at is None else f'<span title="{_utc(at)}">{_relative(at - now)}</span>'
+def _when(at: float | None, now: float, *, rough: bool = False) -> str:
+    return "never" if at is None else f'<span title="{_utc(at)}">{_relative(at - now, rough=rough)}</span>'
 
 
-def _relative(seconds: float) -> str:
+def _relative(seconds: float, *, rough: bool = False) -> str:
     if abs(seconds) < 1:
         return "now"
-    words = _duration(abs(seconds) // 1)
+    words = _duration(abs(seconds) // 1, rough=rough)
     return f"in {words}" if seconds > 0 else f"{words} ago"
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: float, *, rough: bool = False) -> str:
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     for (size, unit), (part, rest) in pairwise(UNITS):
         if seconds >= size:
-            more = seconds % size // part
+            more = 0 if rough else seconds % size // part
             return f"{seconds // size:,.0f} {unit}" + (f" {more:.0f} {rest}" if more else "")
     return f"{seconds:.2g} s"
 

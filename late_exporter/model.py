@@ -15,6 +15,7 @@ import msgspec
 
 __all__ = [
     "PENDING",
+    "AccountHealth",
     "Add",
     "Batch",
     "Committed",
@@ -33,6 +34,7 @@ __all__ = [
     "Observe",
     "Page",
     "Pending",
+    "PlatformHealth",
     "Quota",
     "Reading",
     "Result",
@@ -362,10 +364,47 @@ class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
     coverage_start: float | None = None
 
 
+class PlatformHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What the publishing logs say of a platform; times are Unix seconds.
+
+    Args:
+        since: When counting began.
+        published: Publish and retry logs with status success.
+        failed: Publish and retry logs with status failed.
+        final: Publish and retry logs in any status but pending.
+        pending: Logs that are pending now, whatever their action.
+        last_log: When the newest log was created; None where no log says.
+    """
+
+    name: str
+    since: float
+    published: int = 0
+    failed: int = 0
+    final: int = 0
+    pending: int = 0
+    last_log: float | None = None
+
+
+class AccountHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An account whose newest attempts failed; ``username`` is empty where no log says."""
+
+    platform: str
+    account_id: str
+    username: str
+    failures: int
+
+
 class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """How a workspace is doing."""
+    """How a workspace is doing.
+
+    Args:
+        platforms: Those with publishing logs; none before the first sync is complete.
+        failing: Accounts whose last attempt failed, most failures in a row first.
+    """
 
     name: str
     api: str
     feeds: tuple[FeedHealth, ...]
     quota: Quota | None = None
+    platforms: tuple[PlatformHealth, ...] = ()
+    failing: tuple[AccountHealth, ...] = ()

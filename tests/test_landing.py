@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from late_exporter.landing import STYLE, State, page, plain, state_of, trouble, verdict
-from late_exporter.model import FeedHealth, Quota, WorkspaceHealth
+from late_exporter.model import AccountHealth, FeedHealth, PlatformHealth, Quota, WorkspaceHealth
 
 NOW = 1_763_993_002.0  # 2025-11-24 14:03:22 UTC
 HOSTILE = "<script>alert('1')</script> & \"🔥\" \u202e\ud800"
@@ -18,14 +18,39 @@ def feed(name: str = "publishing", *, synced: bool = True, outcome: str | None =
     return FeedHealth(name=name, synced=synced, outcome=outcome, **facts)
 
 
-def workspace(name: str = "acme", *feeds: FeedHealth, quota: Quota | None = None) -> WorkspaceHealth:
+def workspace(name: str = "acme", *feeds: FeedHealth, **more: Any) -> WorkspaceHealth:
     """A workspace with one feed that is fine, or the given ones."""
-    return WorkspaceHealth(name=name, api="https://getlate.dev/api", feeds=feeds or (feed(),), quota=quota)
+    return WorkspaceHealth(name=name, api="https://getlate.dev/api", feeds=feeds or (feed(),), **more)
+
+
+def platform(name: str = "tiktok", published: int = 0, failed: int = 0, **more: Any) -> PlatformHealth:
+    """A platform whose final attempts were published or failed."""
+    facts = {"since": NOW - 86_400, "final": published + failed, **more}
+    return PlatformHealth(name=name, published=published, failed=failed, **facts)
+
+
+def account(username: str = "@acme", failures: int = 1, *, on: str = "instagram") -> AccountHealth:
+    """An account that fails."""
+    return AccountHealth(platform=on, account_id="a1", username=username, failures=failures)
 
 
 def render(*workspaces: WorkspaceHealth, telemetry_path: str = "/metrics", documentation: str = "") -> str:
     """The page at NOW."""
     return page(workspaces, now=NOW, version="1.2.3", telemetry_path=telemetry_path, documentation=documentation)
+
+
+def rows(html: str) -> list[list[str]]:
+    """The text of the table's cells, a platform a row."""
+    body = html.partition("<tbody>")[2].partition("</table>")[0]
+    cells = [re.split("<t[hd][^>]*>", row)[1:] for row in body.split("<tr>")[1:]]
+    return [[re.sub("<[^>]+>", "", cell).strip() for cell in row] for row in cells]
+
+
+def failing(*accounts: AccountHealth) -> str:
+    """The line about accounts, as it reads."""
+    html = render(workspace(platforms=(platform(published=1),), failing=accounts))
+    found = re.search('<p class="failing bad">(.*?)</p>', html)
+    return re.sub("<[^>]+>", "", found[1]).replace("&nbsp;", " ") if found else ""
 
 
 class Reader(HTMLParser):
@@ -208,18 +233,25 @@ def test_long_text_is_cut() -> None:
     assert "y" * 299 + "…" == plain("y" * 301)
 
 
+def logs_of(name: str) -> dict[str, Any]:
+    """A platform and two accounts, one of them known by its id only, that have the same text everywhere."""
+    named = AccountHealth(platform=name, account_id=name, username=name, failures=2)
+    nameless = AccountHealth(platform=name, account_id=name, username="", failures=2)
+    return {"platforms": (platform(name, 1, 1),), "failing": (named, nameless)}
+
+
 def test_hostile_text_is_escaped() -> None:
     """Names, hosts, errors, version and paths of any text add no element and no attribute to the page."""
     health = feed(HOSTILE, outcome=HOSTILE, error=HOSTILE)
     hostile = page(
-        [WorkspaceHealth(name=HOSTILE, api=HOSTILE, feeds=(health,))] * 5,
+        [WorkspaceHealth(name=HOSTILE, api=HOSTILE, feeds=(health,), **logs_of(HOSTILE))] * 5,
         now=NOW,
         version=HOSTILE,
         telemetry_path='/"><script>',
         documentation='https://example.org/"><script>',
     )
     tame = page(
-        [WorkspaceHealth(name="a", api="a", feeds=(feed("a", outcome="a", error="a"),))] * 5,
+        [WorkspaceHealth(name="a", api="a", feeds=(feed("a", outcome="a", error="a"),), **logs_of("a"))] * 5,
         now=NOW,
         version="a",
         telemetry_path="/a",
@@ -228,6 +260,106 @@ def test_hostile_text_is_escaped() -> None:
     shape = [(tag, list(attributes)) for tag, attributes in Reader(tame).elements]
     assert shape == [(tag, list(attributes)) for tag, attributes in Reader(hostile).elements]
     assert HOSTILE in Reader(hostile).text
+
+
+def test_platforms() -> None:
+    """A row says of a platform how many logs were published and failed, how many are pending, and when the last was."""
+    html = render(workspace(platforms=(platform("tiktok", 1234, 66, pending=7, last_log=NOW - 3_700),)))
+    assert [["tiktok", "1,234", "66", "5.1%", "", "7", "1 h ago"]] == rows(html)
+    assert '<rect width="5.1%" height="4" rx="2"/>' in html
+    assert "counted since 2025-11-23" in Reader(html).text
+    assert ["2025-11-23 14:03:22 UTC", "2025-11-24 13:01:42 UTC"] == Reader(html).titles()
+
+
+def test_platform_without_a_failure() -> None:
+    """Where nothing failed there is no bar, and where no log has a time there is none to show."""
+    html = render(workspace(platforms=(platform("tiktok", 5),)))
+    assert [["tiktok", "5", "0", "0%", "", "0", "&ndash;"]] == rows(html)
+    assert "<rect" not in html
+
+
+@pytest.mark.parametrize(
+    ("share", "facts"),
+    [
+        ("100.0%", {"failed": 1}),
+        ("50.0%", {"published": 1, "failed": 2, "final": 4}),
+        ("0.1%", {"published": 1999, "failed": 1}),
+        ("&lt;0.1%", {"published": 2000, "failed": 1}),
+        ("0%", {"published": 0}),
+    ],
+)
+def test_share(share: str, facts: dict[str, Any]) -> None:
+    """The share is that of the failed among all with a final status, and never rounds to none where some failed."""
+    assert share == rows(render(workspace(platforms=(platform(**facts),))))[0][3]
+
+
+def test_worst_platform_comes_first() -> None:
+    """Platforms stand by share of failed, then by number of failed, then by name."""
+    names = ["reddit", "twitter", "tiktok", "bluesky", "threads"]
+    platforms = (
+        platform("threads", 9000),
+        platform("tiktok", 90, 10),
+        platform("bluesky", 1),
+        platform("twitter", 900, 100),
+        platform("reddit", 1, 1),
+    )
+    assert names == [row[0] for row in rows(render(workspace(platforms=platforms)))]
+
+
+def test_counting_began_with_the_first_platform() -> None:
+    """The table is counted since the earliest of its platforms."""
+    platforms = (platform("tiktok", 1), platform("reddit", 1, since=NOW - 5 * 86_400))
+    assert "counted since 2025-11-19" in Reader(render(workspace(platforms=platforms))).text
+
+
+def test_many_platforms() -> None:
+    """At most 20 platforms have a row; the rest is a number."""
+    platforms = [platform(f"p-{number}", 1) for number in range(22)]
+    assert 20 == len(rows(render(workspace(platforms=tuple(platforms)))))
+    assert "and 2 more platforms" in render(workspace(platforms=tuple(platforms)))
+    assert "and 1 more platform<" in render(workspace(platforms=tuple(platforms[:21])))
+    assert "more platform" not in render(workspace(platforms=tuple(platforms[:20])))
+
+
+def test_without_logs() -> None:
+    """Without a platform there is no table and no line about accounts."""
+    html = render(workspace(failing=(account(),)))
+    assert "<table" not in html
+    assert "Publishing by platform" not in html
+    assert "failed its last publish" not in html
+
+
+@pytest.mark.parametrize(
+    ("line", "accounts"),
+    [
+        ("", []),
+        ("1 account failed its last publish: @acme (instagram)", [account()]),
+        (
+            "2 accounts failed their last publish: @acme (instagram, 1,200 in a row), a1 (x)",
+            [account("@acme", 1200), account("", on="x")],
+        ),
+        (f"1 account failed its last publish: {'u' * 39}… ({'p' * 39}…)", [account("u" * 128, on="p" * 128)]),
+    ],
+)
+def test_failing_accounts(line: str, accounts: list[AccountHealth]) -> None:
+    """Accounts that fail now are named with their platform and how often in a row, by their id where nameless."""
+    assert line == failing(*accounts)
+
+
+def test_many_failing_accounts() -> None:
+    """At most five accounts are named; the others are counted."""
+    five = ", ".join(f"@{number} (instagram)" for number in range(5))
+    accounts = [account(f"@{number}") for number in range(1005)]
+    assert f"5 accounts failed their last publish: {five}" == failing(*accounts[:5])
+    assert f"1,005 accounts failed their last publish: {five}, and 1,000 more" == failing(*accounts)
+
+
+def test_table_names_its_columns() -> None:
+    """The table is named by its heading, and every column and row has a header for those who cannot see it."""
+    elements = Reader(render(workspace("a"), workspace("b", platforms=(platform(failed=1),)))).elements
+    labels = [attributes["aria-labelledby"] for tag, attributes in elements if tag == "table"]
+    assert labels == [attributes["id"] for tag, attributes in elements if tag == "h3" and "id" in attributes]
+    assert ["col"] * 6 + ["row"] == [attributes["scope"] for tag, attributes in elements if tag == "th"]
 
 
 def test_problems_come_first() -> None:
@@ -264,7 +396,7 @@ def test_links() -> None:
 
 def test_page_needs_nothing_else() -> None:
     """There is no script, no inline style, no handler, and nothing to load but the icon in the page itself."""
-    elements = Reader(render(workspace(quota=Quota(600, 60, NOW)))).elements
+    elements = Reader(render(workspace(quota=Quota(600, 60, NOW), **logs_of("a")))).elements
     assert not {"script", "img", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in elements}
     assert not [name for _, attributes in elements for name in attributes if name == "style" or name.startswith("on")]
     loads = [attributes.get("href") or attributes.get("src") for tag, attributes in elements if tag not in {"a", "use"}]
@@ -273,10 +405,19 @@ def test_page_needs_nothing_else() -> None:
 
 
 def test_sizes() -> None:
-    """The page is small: below 12 kB for one workspace, below 80 kB for thirty."""
-    full = workspace("acme", feed(error="x" * 300, last_poll=NOW), feed("connections"), quota=Quota(600, 60, NOW))
-    assert len(render(full).encode()) < 12_000
-    assert len(render(*[full] * 30).encode()) < 80_000
+    """The page is small: below 20 kB for one workspace with 13 platforms, below 220 kB for thirty."""
+    platforms = [platform("googlebusiness", 12_345, 678, pending=9, last_log=NOW - 99)] * 13
+    full = workspace(
+        "acme",
+        feed(error="x" * 300, last_poll=NOW),
+        feed("connections"),
+        quota=Quota(600, 60, NOW),
+        platforms=tuple(platforms),
+        failing=(account("u" * 128, 10, on="p" * 128),) * 500,
+    )
+    assert len(render(full).encode()) < 20_000
+    assert len(render(*[full] * 30).encode()) < 220_000
+    assert len(render(*[workspace()] * 30).encode()) < 50_000
 
 
 def luminance(colour: str) -> float:
