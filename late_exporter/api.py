@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -273,7 +274,8 @@ class LateClient:
         if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise Unauthorized(f"{status}: the key was refused: {_reason(body)}")
         if response.is_redirect:
-            host = httpx.URL(response.headers.get("Location", "")).host or "elsewhere"
+            host = httpx.URL(response.headers.get("Location", "")).host
+            host = host if re.fullmatch(r"[a-z0-9.-]{1,100}", host) else "elsewhere"
             raise ApiUnavailable(f"{status}: redirected to {host}; not followed, the key goes to no other address")
         if not response.is_success:
             raise ApiUnavailable(f"{status}: {_reason(body)}")

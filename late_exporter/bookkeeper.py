@@ -11,6 +11,7 @@ import msgspec
 from late_exporter.board import Board
 from late_exporter.errors import StoreError
 from late_exporter.governor import Governor
+from late_exporter.ledger import fold
 from late_exporter.metrics import CATALOGUE
 from late_exporter.model import (
     Add,
@@ -25,7 +26,9 @@ from late_exporter.model import (
     Observe,
     Pending,
     Scope,
+    Series,
     Sighting,
+    Total,
 )
 from late_exporter.store import Store
 
@@ -120,16 +123,21 @@ class Bookkeeper:
             self._backlog[:0] = backlog
             raise
         self._take_over(committed, batch.coverage)
-        self._board.gauge("late_exporter_state_logs", (self._scope.workspace,), size[0])
-        self._board.gauge("late_exporter_state_bytes", (self._scope.workspace,), size[1])
+        if size is not None:
+            self._board.gauge("late_exporter_state_logs", (self._scope.workspace,), size[0])
+            self._board.gauge("late_exporter_state_bytes", (self._scope.workspace,), size[1])
 
     def keep(self, increments: Sequence[Increment]) -> None:
         """Show what the exporter counted of itself, and save it with the next commit."""
         self._backlog += increments
         self._board.provisional(increments)
 
-    def _save(self, batch: Batch) -> tuple[Committed, tuple[int, int]]:
-        return self._store.commit(self._scope, batch), self._store.size(self._scope.workspace)
+    def _save(self, batch: Batch) -> tuple[Committed, tuple[int, int] | None]:
+        committed = self._store.commit(self._scope, batch)
+        try:
+            return committed, self._store.size(self._scope.workspace)
+        except StoreError:  # what is durable is not to be kept and saved again
+            return committed, None
 
     def _batch(self, draft: Draft, now: int, increments: Sequence[Increment]) -> Batch:
         coverage, prune = draft.coverage, None
@@ -174,13 +182,23 @@ class Bookkeeper:
         was_synced = self.synced
         self.coverage = coverage or self.coverage
         self.logs = committed.logs
-        self._board.apply(committed.totals)
+        self._governor.restore(committed.totals)
+        self._board.apply(self._ahead(committed.totals))
         if committed.pendings is not None:
             self.pendings = committed.pendings
         if was_synced:
             for sighting in committed.sightings:
                 self._point_to(sighting)
         self._show_feed()
+
+    def _ahead(self, totals: Mapping[Series, Total]) -> Mapping[Series, Total]:
+        """The totals with what another feed has shown and could not save meanwhile."""
+        shown = dict(totals)
+        for kept in self._backlog:
+            series = (kept.family, kept.labels)
+            if series in shown:
+                shown[series] = Total(fold(kept, shown[series].value), shown[series].created)
+        return shown
 
     def _point_to(self, sighting: Sighting) -> None:
         for increment in sighting.increments:

@@ -31,7 +31,7 @@ LONG = 24
 INDENT = " " * 6
 
 COMMANDS = {
-    "run": "Read the logs and serve them as metrics. This is the command where none is given.",
+    "run": "Read the logs and serve them as metrics; the default.",
     "demo": "Run a simulated Late API and the exporter in one process, with incidents to look at.",
     "simulate": "Run the simulated Late API alone.",
     "check": "Check the configuration, the key and every endpoint; exit 0 where all is well.",
@@ -175,9 +175,17 @@ def _start(command: str, loaded: Settings, commands: Mapping[str, Action] | None
         return action(loaded)
     except LateError:
         raise
-    except Exception:  # noqa: BLE001 - a bug: its traceback has to pass the redaction
-        log.get_logger("late_exporter").exception("this is a bug, please report it")
-        return FAILED
+    except Exception as exc:  # noqa: BLE001 - a bug: its traceback has to pass the redaction
+        return _report(exc, loaded.log_format)
+
+
+def _report(bug: Exception, log_format: str) -> int:
+    """Log a bug; its traceback is a field where machines read the log, and stands below where people do."""
+    in_entry = log_format == "json"
+    log.get_logger("late_exporter").error("this is a bug, please report it", exc_info=bug if in_entry else None)
+    if not in_entry:
+        sys.stderr.write(log.redacted_traceback(bug))
+    return FAILED
 
 
 def _action(command: str) -> Action:
@@ -220,9 +228,18 @@ def _metrics(line: _Line) -> int:
 
 
 def _table() -> str:
+    """One line a family, for grep and less; on a terminal too narrow for that, an entry a family."""
     rows = [("NAME", "TYPE", "LABELS", "MEANING"), *(_cells(family) for family in CATALOGUE.values())]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join("  ".join([*(map(str.ljust, row, widths)), row[3]]) for row in rows)
+    lines = ["  ".join([*(map(str.ljust, row, widths)), row[3]]) for row in rows]
+    columns = shutil.get_terminal_size().columns
+    if sys.stdout.isatty() and columns < max(map(len, lines)):
+        entries = (
+            _entry(f"{name} ({kind})", [meaning, labels], min(columns, WIDEST))
+            for name, kind, labels, meaning in rows[1:]
+        )
+        lines = [line.removeprefix("  ") for entry in entries for line in entry]
+    return "\n".join(lines)
 
 
 def _cells(family: Family) -> tuple[str, str, str, str]:
@@ -265,31 +282,36 @@ def _overview(width: int) -> Iterator[str]:
     )
     yield ""
     yield "Commands (COMMAND --help has the options of each):"
+    column = max(map(len, COMMANDS)) + 4
     for name, meaning in COMMANDS.items():
-        yield from _entry(name, [meaning], width)
+        yield from textwrap.wrap(f"  {name:<{column - 2}}{meaning}", width, subsequent_indent=" " * column)
     yield ""
     yield "Options of run:"
 
 
 def _options_help(command: str, width: int) -> Iterator[str]:
-    section = ""
+    shown_section = None
     for option in (*OPTIONS, FORMAT):
         if command not in option.commands:
             continue
-        if option.name.partition(".")[0] not in (section, FORMAT.name):
-            section = option.name.partition(".")[0]
-            yield from ("", f"{section}:")
-        yield from _entry(_heading(option), [option.help, _origin(option, command)], width)
+        section, dot, _ = option.name.partition(".")
+        if section != shown_section:
+            shown_section = section
+            yield from ("", f"{section}:") if dot else ("",)
+        yield from _entry(_heading(option), [option.help, *_origin(option, command, width)], width)
 
 
 def _heading(option: Option) -> str:
     return f"{option.flag} {option.metavar}".rstrip() if option.flag else option.variable
 
 
-def _origin(option: Option, command: str) -> str:
+def _origin(option: Option, command: str, width: int) -> list[str]:
+    """Default and variable, in one line where they fit."""
     default = option.default_of(command)
     parts = [f"default {default}" if default is not None else "", option.variable if option.flag else ""]
-    return ", ".join(part for part in parts if part)
+    parts = [part for part in parts if part]
+    line = ", ".join(parts)
+    return [line] if len(line) <= width - len(INDENT) else parts
 
 
 def _entry(heading: str, paragraphs: Iterable[str], width: int) -> Iterator[str]:

@@ -41,6 +41,8 @@ CODES = (
     "token_exchange_failed",
 )
 
+LOGS = "late_publishing_logs_total"
+
 UNKNOWN = "unknown"
 OTHER = "other"
 
@@ -75,7 +77,7 @@ class Governor:
         self._clear: set[Series] = set()
 
     def restore(self, series: Iterable[Series]) -> None:
-        """Admit what the state already has, so that a restart changes no label."""
+        """Admit what the state has, so that a restart changes no label."""
         for name, labels in series:
             family = self._families.get(name)
             if family is None or not family.feeds:
@@ -83,7 +85,7 @@ class Governor:
             for label, value in zip(family.labels, labels, strict=False):
                 if label in VOCABULARY and value not in (*VOCABULARY[label], UNKNOWN, OTHER):
                     self._admitted.setdefault((labels[0], label), set()).add(value)
-            if name == "late_publishing_logs_total":
+            if name == LOGS:
                 self._used.add((labels[0], labels[1]))
 
     def platforms(self, workspace: str) -> set[str]:
@@ -118,7 +120,7 @@ class Governor:
         if of_accounts and labels[2] == OTHER and family.kind == "gauge":
             return
         yield from self._births(family, labels)
-        if labels == before:
+        if labels == before and (family.name != LOGS or labels[:2] in self._used):
             self._clear.add((family.name, labels))
         yield self._measured(increment, labels)
 
@@ -136,13 +138,12 @@ class Governor:
                 yield Add("late_exporter_label_overflow_total", (before[0], family.name, label))
 
     def _births(self, family: Family, labels: Labels) -> Iterator[Increment]:
-        """Bring every action and status of a platform into being with its first log."""
-        if family.name != "late_publishing_logs_total" or labels[:2] in self._used:
+        """Bring every action and status of a platform into being with its first logs, until the state has them."""
+        if family.name != LOGS or labels[:2] in self._used:
             return
         platform = (labels[0], labels[1])
-        self._used.add(platform)
         for action, status in product(ACTIONS, STATUSES):
-            yield Add("late_publishing_logs_total", (*platform, action, status), amount=0)
+            yield Add(LOGS, (*platform, action, status), amount=0)
         for status in STATUSES:
             yield Add("late_publishing_retries_total", (*platform, status), amount=0)
         yield Add("late_publishing_rate_limit_pauses_total", platform, amount=0)

@@ -7,8 +7,10 @@ import logging
 import math
 import re
 import sys
+import traceback
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -16,12 +18,14 @@ import structlog
 from structlog.stdlib import BoundLogger, ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-__all__ = ["FORMATS", "LEVELS", "add_secret", "configure", "escape", "get_logger", "redact"]
+__all__ = ["FORMATS", "LEVELS", "add_secret", "configure", "escape", "get_logger", "redact", "redacted_traceback"]
 
 LEVELS = ("debug", "info", "warn", "error")
 FORMATS = ("logfmt", "json")
 
 _REDACTED = "[redacted]"
+_LEAST = 12
+"""Characters of a secret that give it away."""
 _TOKENS = re.compile(r"sk_[0-9a-fA-F]{8,}|bearer\s+[^\s\"']+", re.IGNORECASE)
 _LEVEL_NAMES = {"DEBUG": "debug", "INFO": "info", "WARNING": "warn", "ERROR": "error", "CRITICAL": "error"}
 
@@ -63,7 +67,17 @@ def redact(text: str) -> str:
     """The text without registered secrets, and without what looks like a key or a bearer token."""
     for spelling in _spellings:
         text = text.replace(spelling, _REDACTED)
+    while beginning := max((_beginning(spelling, text) for spelling in _spellings), key=len, default=""):
+        text = text.replace(beginning, _REDACTED)
     return _TOKENS.sub(_REDACTED, text)
+
+
+def _beginning(secret: str, text: str) -> str:
+    """As much of a secret as stands in a text that was cut in the middle of it."""
+    at = text.find(secret[:_LEAST])
+    if len(secret) < _LEAST or at < 0:
+        return ""
+    return "".join(char for char, _ in takewhile(lambda pair: pair[0] == pair[1], zip(secret, text[at:], strict=False)))
 
 
 def escape(text: str) -> str:
@@ -71,6 +85,12 @@ def escape(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
+def redacted_traceback(error: BaseException) -> str:
+    """A traceback for people; it is indented, so that no line of it can pass itself off as an entry."""
+    lines = redact("".join(traceback.format_exception(error))).splitlines()
+    return "".join(f"  {escape(line)}\n" for line in lines)
 
 
 class _Handler(logging.StreamHandler[Any]):

@@ -170,6 +170,7 @@ class Poller:
         self._walk: reader.Walk | None = None
         self._walked = monotonic()
         self._waking = True
+        self._roll = reader.Roll()
         self._failures = 0
         self._health = FeedHealth(name=feed.name, synced=books.synced)
 
@@ -188,7 +189,9 @@ class Poller:
 
     async def run(self) -> None:
         """Poll until cancelled; an error that is none of ours ends it."""
-        await self._commit(births(*self._names, OUTCOMES))
+        born = births(*self._names, OUTCOMES)
+        if await self._commit(born) is not None:
+            self._books.keep(born)
         while True:
             started = self._monotonic()
             turn = await self.poll()
@@ -198,9 +201,11 @@ class Poller:
         """One poll, its outcome counted and shown."""
         started, at = self._monotonic(), self._clock()
         turn = await self._turn()
-        failure = await self._commit(self._tally(turn.outcome))
+        requests = self._tally()
+        failure = await self._commit([*requests, *self._verdict(turn.outcome)])
         if failure is not None:
             turn = Turn(failure.outcome, failure)
+            self._books.keep([*requests, *self._verdict(turn.outcome)])
         seconds = self._monotonic() - started
         self._draw(turn, seconds)
         if self._shown is not None:
@@ -266,6 +271,7 @@ class Poller:
             strides=(max(1, int(minutes * WALK_SHARE)), max(5, urgent)),
             walk=self._walk,
             drift=self._drift,
+            roll=self._roll,
         )
 
     def _is_overdue(self, step: object, started: float) -> bool:
@@ -322,22 +328,27 @@ class Poller:
             if failure is not None:
                 raise failure
 
-    def _tally(self, outcome: str) -> list[Increment]:
-        """What a poll counts of the exporter itself."""
+    def _tally(self) -> list[Increment]:
+        """What a poll counts of its requests."""
         workspace, _ = self._names
         requests, waited = self._client.drain()
         bounds = CATALOGUE[REQUESTS].buckets
-        tally: list[Increment] = [Add("late_exporter_polls_total", (*self._names, outcome))]
+        tally: list[Increment] = []
         for request in requests:
             tally.append(Add("late_exporter_api_requests_total", (workspace, request.endpoint, request.code)))
             micros = int(request.seconds * 1_000_000)
             tally.append(Observe(REQUESTS, (workspace, request.endpoint), micros=micros, bounds=bounds))
         if waited:
             tally.append(Add("late_exporter_api_throttled_seconds_total", (workspace,), amount=waited))
+        return tally
+
+    def _verdict(self, outcome: str) -> list[Increment]:
+        """What a poll counts of its outcome."""
+        verdict: list[Increment] = [Add("late_exporter_polls_total", (*self._names, outcome))]
         if outcome == "success":
             now = self._clock()
-            tally.append(Take(LAST_SUCCESS, self._names, at=int(now * 1000), value=now))
-        return tally
+            verdict.append(Take(LAST_SUCCESS, self._names, at=int(now * 1000), value=now))
+        return verdict
 
     def _draw(self, turn: Turn, seconds: float) -> None:
         self._board.gauge("late_up", self._names, int(turn.error is None))

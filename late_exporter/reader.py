@@ -19,7 +19,7 @@ import msgspec
 from late_exporter.errors import BadPayload
 from late_exporter.model import PENDING, Coverage, Entry, Gap, Known, Mark, Page, Pending
 
-__all__ = ["LATE_WINDOW", "LIMIT", "Ask", "Count", "Drift", "Plan", "Read", "Seen", "Steps", "Walk", "poll"]
+__all__ = ["LATE_WINDOW", "LIMIT", "Ask", "Count", "Drift", "Plan", "Read", "Roll", "Seen", "Steps", "Walk", "poll"]
 
 LIMIT = 100
 """Logs on a page; the most the API gives."""
@@ -29,6 +29,9 @@ LATE_WINDOW = 3_600_000
 
 OVERLAP = 2
 """Rows that two pages share at least, so that a shift between the two reads is noticed."""
+
+REPEATS = 3
+"""Pages that may in a row hold the same logs as the one before, at another place."""
 
 LEAPS = 40
 """How often a page is looked for that joins the one before, on a list that moves."""
@@ -85,11 +88,15 @@ Steps: TypeAlias = Generator[Read | Ask | Count, Seen | None, None]
 
 
 class Position(msgspec.Struct, frozen=True):
-    """Where the next page begins: it has to hold one of ``keys``, or to span the time ``created``."""
+    """Where the next page begins: it has to hold one of ``keys``, or to span the time ``created``.
+
+    ``repeats``: how many pages in a row have held the same logs.
+    """
 
     skip: int = 0
     keys: frozenset[str] = frozenset()
     created: int = 0
+    repeats: int = 0
 
 
 class Walk(msgspec.Struct):
@@ -104,6 +111,13 @@ class Walk(msgspec.Struct):
     lower: int | None = None
     position: Position = Position()
     done: bool = False
+
+
+class Roll(msgspec.Struct):
+    """The list of pending logs, of which each poll reads a page: where the next one begins, and who was on it so far."""
+
+    skip: int = 0
+    listed: set[str] = msgspec.field(default_factory=set)
 
 
 class Plan(msgspec.Struct, kw_only=True):
@@ -121,6 +135,7 @@ class Plan(msgspec.Struct, kw_only=True):
         walk: The walk under way; the poll may begin one.
         drift: Judges ``pagination.total``.
         found: New logs that the poll has read.
+        roll: How far the list of pending logs has been read.
     """
 
     now: int
@@ -134,6 +149,7 @@ class Plan(msgspec.Struct, kw_only=True):
     walk: Walk | None = None
     drift: Drift
     found: set[str] = msgspec.field(default_factory=set)
+    roll: Roll = msgspec.field(default_factory=Roll)
 
 
 class Drift:
@@ -173,7 +189,7 @@ def poll(plan: Plan) -> Steps:
 
 def _count_head(plan: Plan, head: Seen) -> Generator[Read | Ask | Count, Seen | None, tuple[Coverage, Position | None]]:
     """Count the first page; where it does not reach known ground, what lies between becomes a gap."""
-    before = plan.coverage or _nothing(plan)
+    before = plan.coverage or _nothing(plan, head)
     lower = before.head.created if before.head else before.horizon
     new = sum(entry.key not in head.known.statuses for entry in head.entries)
     sunk = tuple(msgspec.structs.replace(gap, depth=gap.depth + new) for gap in before.gaps)
@@ -189,8 +205,11 @@ def _count_head(plan: Plan, head: Seen) -> Generator[Read | Ask | Count, Seen | 
     return coverage, position
 
 
-def _nothing(plan: Plan) -> Coverage:
-    horizon = plan.now - min(plan.lookback, plan.retention)
+def _nothing(plan: Plan, head: Seen) -> Coverage:
+    """The coverage before the first sync; a clock that puts the newest log beyond the retention is not believed."""
+    newest = max(_dated(head.entries), default=plan.now)
+    now = plan.now if newest > plan.now - plan.retention else newest
+    horizon = now - min(plan.lookback, plan.retention)
     return Coverage(horizon=horizon, start=horizon)
 
 
@@ -201,8 +220,11 @@ def _fill(
     here = position or Position(max(0, gap.depth - OVERLAP), frozenset((gap.upper.key,)), gap.upper.created)
     while gap in coverage.gaps:
         seen, skip = yield from _join(here)
-        following = _position(skip, seen)
-        if _ended(seen) or _reached(seen, gap.lower) or _stuck(here, following):
+        following = _position(skip, seen, here)
+        stuck = _stuck(here, following)
+        if stuck and len(here.keys) >= LIMIT:
+            raise BadPayload(f"the list of logs does not move on at skip={following.skip}")
+        if stuck or _ended(seen) or _reached(seen, gap.lower):
             remaining = tuple(other for other in coverage.gaps if other != gap)
             coverage = _checked(msgspec.structs.replace(coverage, gaps=remaining), plan, gap.since)
         else:
@@ -230,7 +252,7 @@ def _settle(plan: Plan, coverage: Coverage, waiting: Sequence[Pending]) -> Steps
     """Learn what became of pending logs that the first page did not show."""
     if not waiting:
         return
-    unlisted = yield from _unlisted(coverage, waiting)
+    unlisted = yield from _unlisted(plan, coverage, waiting)
     by_post: dict[str, set[str]] = {}
     for log in unlisted:
         if log.post_id:
@@ -246,17 +268,20 @@ def _settle(plan: Plan, coverage: Coverage, waiting: Sequence[Pending]) -> Steps
 
 
 def _unlisted(
-    coverage: Coverage, waiting: Sequence[Pending]
+    plan: Plan, coverage: Coverage, waiting: Sequence[Pending]
 ) -> Generator[Read | Ask | Count, Seen | None, Sequence[Pending]]:
     """The logs of ``waiting`` that the API no longer lists as pending."""
-    seen = yield from _read(0, PENDING)
+    roll = plan.roll
+    seen = yield from _read(roll.skip, PENDING)
     fresh = seen.fresh(coverage.horizon)
     if fresh:
         yield Count(fresh)
-    listed = {entry.key for entry in seen.entries if entry.status == PENDING}
-    # Where the list goes on beyond its first page, older logs may be further down.
-    bottom = -1 if _ended(seen) else _bottom(seen).created
-    return [log for log in waiting if log.key not in listed and log.created > bottom]
+    roll.listed.update(entry.key for entry in seen.entries if entry.status == PENDING)
+    if not _ended(seen):
+        roll.skip += max(1, len(seen.entries) - OVERLAP)
+        return []
+    listed, roll.listed, roll.skip = roll.listed, set(), 0
+    return [log for log in waiting if log.key not in listed]
 
 
 def _look_around(plan: Plan, coverage: Coverage, head: Seen) -> Steps:
@@ -293,10 +318,9 @@ def _walk(plan: Plan, walk: Walk, coverage: Coverage, strides: int) -> Steps:
             yield Count((entry,), walked=entry.created is not None and entry.created < overdue)
         if walk.sought is not None:
             walk.sought -= sum(entry.key not in plan.found | seen.known.statuses.keys() for entry in fresh)
-        following = _position(skip, seen)
-        stuck = following.keys == walk.position.keys and following.skip >= walk.position.skip
+        following = _position(skip, seen, walk.position)
         found = walk.sought is not None and walk.sought <= 0
-        walk.done = found or stuck or _ended(seen) or _below(seen, lower)
+        walk.done = found or _stuck(walk.position, following) or _ended(seen) or _below(seen, lower)
         walk.position = following
         if walk.done:
             return
@@ -346,7 +370,7 @@ def _joins(seen: Seen, position: Position) -> bool:
     return bool(times) and times[0] > position.created >= times[-1]
 
 
-def _position(skip: int, seen: Seen) -> Position:
+def _position(skip: int, seen: Seen, before: Position | None = None) -> Position:
     """Where to go on after a page: on its last rows, and on all that share the time of the last one."""
     entries = seen.entries
     if not entries:
@@ -358,16 +382,19 @@ def _position(skip: int, seen: Seen) -> Position:
             break
         ties += 1
     overlap = min(max(OVERLAP, ties), max(1, len(entries) // 2))
-    return Position(skip + len(entries) - overlap, frozenset(entry.key for entry in entries), _bottom(seen).created)
+    keys = frozenset(entry.key for entry in entries)
+    repeats = before.repeats + 1 if before and keys == before.keys else 0
+    return Position(skip + len(entries) - overlap, keys, _bottom(seen).created, repeats)
 
 
 def _stuck(here: Position, following: Position) -> bool:
-    """Whether a page brought nothing but what the one before had: the end of a list that denies it."""
+    """Whether pages bring nothing but what the one before had: the end of a list that denies it.
+
+    Once, or further up, it may be a list that has moved by just as much.
+    """
     if here.keys != following.keys or following.skip < here.skip:
         return False
-    if len(here.keys) >= LIMIT:
-        raise BadPayload(f"the list of logs does not move on at skip={following.skip}")
-    return True
+    return following.skip == here.skip or following.repeats > REPEATS
 
 
 def _reached(seen: Seen, lower: int) -> bool:

@@ -43,7 +43,8 @@ def listen(host: str, port: int) -> socket.socket:
             return socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
         return socket.create_server(("", port), backlog=BACKLOG)
     except OSError as exc:
-        raise LateError(f"cannot listen on {shown}: {exc.strerror or exc}") from exc
+        reason = (exc.strerror or str(exc)).partition(" (while ")[0]  # Python 3.11 names the address a second time
+        raise LateError(f"cannot listen on {shown}: {reason}") from exc
 
 
 async def serve(app: Any, sockets: Sequence[socket.socket], *, date_header: bool = True) -> None:

@@ -22,3 +22,8 @@ def require_tool() -> Callable[[str], str]:
         return found
 
     return find
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Unit tests come first: they are quick to say what is wrong."""
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)

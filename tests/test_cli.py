@@ -219,7 +219,7 @@ def test_help_of_the_program_names_the_commands() -> None:
     """Who knows nothing finds the commands."""
     out = Ran("--help").out
 
-    assert [] == [name for name, meaning in cli.COMMANDS.items() if f"  {name}\n      {meaning[:30]}" not in out]
+    assert [] == [name for name, meaning in cli.COMMANDS.items() if f"\n  {name:<8}  {meaning[:30]}" not in out]
 
 
 def test_help_of_the_catalogue() -> None:
@@ -227,7 +227,15 @@ def test_help_of_the_catalogue() -> None:
     out = Ran("metrics", "--help").out
 
     assert out.startswith("Usage: late-exporter metrics [--format FORMAT]\n")
+    assert "\n\n  --format FORMAT\n" in out
     assert "      default table\n" in out
+
+
+def test_help_breaks_no_list() -> None:
+    """A default that is too long for one line with its variable has a line of its own."""
+    assert (
+        "      default 0.1,0.25,0.5,1,2.5,5,10,30,60,120,300,600\n      LATE_EXPORTER_METRICS__DURATION_BUCKETS\n"
+    ) in Ran("--help").out
 
 
 def test_help_needs_no_right_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,6 +276,23 @@ def test_metrics_table_is_aligned() -> None:
     assert [family.name for family in CATALOGUE.values()] == [row[: head.index("TYPE")].rstrip() for row in rows]
 
 
+@pytest.mark.parametrize("columns", ["60", "80"])
+def test_metrics_fit_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    """Where the table is wider than the terminal, a family has a few lines that fit."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", columns)
+    with contextlib.redirect_stdout(Terminal()) as out:
+        code = cli.main(["metrics"])
+    lines = out.getvalue().splitlines()
+
+    assert (0, list(CATALOGUE)) == (code, [line.split()[0] for line in lines if not line.startswith(" ")])
+    assert [] == [line for line in lines if len(line) > int(columns)]
+
+
 def test_metrics_reads_no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     """The catalogue is printed whatever the environment holds."""
     monkeypatch.setenv("LATE_EXPORTER_POLL__INTERVAL", "x")
@@ -303,13 +328,25 @@ def test_failures_have_no_traceback(error: BaseException, code: int, messages: l
     assert (code, messages) == (ran.code, ran.problems)
 
 
-def test_a_bug_is_logged_with_its_traceback() -> None:
-    """A bug ends the command with exit code 1 and a redacted traceback."""
+def test_a_bug_is_one_entry_of_json() -> None:
+    """A bug ends the command with exit code 1, and its redacted traceback is a field of the entry."""
     ran = Ran("--log.format", "json", act=failing(RuntimeError(f"oops {KEY}")))
     entry = json.loads(ran.err)
 
     assert (1, "this is a bug, please report it") == (ran.code, entry["msg"])
     assert entry["exception"].endswith("RuntimeError: oops [redacted]")
+
+
+def test_a_bug_can_be_read() -> None:
+    """Among logs for people the redacted traceback stands in lines of its own below the entry."""
+    ran = Ran(act=failing(RuntimeError(f"oops {KEY}")))
+    entry, head, *frames, last = ran.err.splitlines()
+
+    assert 1 == ran.code
+    assert entry.endswith('level=error msg="this is a bug, please report it" logger=late_exporter')
+    assert ("  Traceback (most recent call last):", "  RuntimeError: oops [redacted]") == (head, last)
+    assert "      raise error" in frames
+    assert KEY not in ran.err
 
 
 def test_keys_are_redacted_from_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,42 @@ def test_secrets_are_redacted_everywhere(format: str) -> None:  # noqa: A002 - t
     assert [] == [secret for secret in ("hunter22", KEY, "abc.def") if secret in text]
 
 
+def failure(message: str) -> ValueError:
+    """A failure with its traceback."""
+    try:
+        fail(message)
+    except ValueError as exc:
+        return exc
+    raise AssertionError
+
+
+def test_a_traceback_for_people() -> None:
+    """A traceback has its lines and causes, but no secret."""
+    log.configure(secrets=["hunter22"])
+    lines = log.redacted_traceback(failure(f"hunter22 {KEY}")).splitlines()
+
+    assert "  KeyError: '[redacted] [redacted]'" in lines
+    assert "  ValueError: because of [redacted] [redacted]" == lines[-1]
+    assert 2 == lines.count("  Traceback (most recent call last):")
+
+
+@given(text=st.text())
+def test_a_traceback_forges_nothing(text: str) -> None:
+    """Whatever the text of an error holds, each line is printable and no entry."""
+    lines = log.redacted_traceback(ValueError(f"\nts=now level=error\n{text}")).split("\n")
+
+    assert "" == lines.pop()
+    assert [] == [line for line in lines if not line.startswith("  ") or not line.isprintable()]
+
+
+@given(secret=texts)
+def test_a_traceback_shows_no_secret(secret: str) -> None:
+    """Neither a secret nor its quoted spelling is in a traceback."""
+    log.configure(secrets=[secret])
+
+    assert secret not in log.redacted_traceback(failure(secret))
+
+
 def test_redact() -> None:
     """The rest of a text stays as it is."""
     log.configure(secrets=["abc", "abcdef"])

@@ -35,6 +35,7 @@ from late_exporter.model import (
     Streak,
     Take,
     Total,
+    Value,
 )
 from late_exporter.store import Store, open_store
 
@@ -198,7 +199,7 @@ def test_every_kind_of_value_is_kept(opening: Opening) -> None:
     )
     with closing(opening()) as store:
         told = commit(store, increments=increments).totals
-    expected = {
+    expected: dict[str, Value] = {
         "whole": 1,
         "part": 0.25,
         "histogram": Histogram((1.0, 2.0), (0, 1, 0), 1_500_000),
@@ -357,6 +358,17 @@ def test_prune_takes_turns(store: Store) -> None:
     assert left[0] > left[1] > left[2] == left[3] == 500
     assert kept == [key for key in kept if key in known(store, *kept).statuses]
     assert (500, 500) == (known(store, since=NOW).held, known(store, since=NOW).fading)
+
+
+def test_prune_gets_everywhere(store: Store) -> None:
+    """However many logs are to be kept, those that are due behind them are forgotten too."""
+    kept = [Sighting(entry(f"a{number}"), ()) for number in range(20_500)]
+    due = [Sighting(entry(f"b{number}", created=NOW - HOUR), ()) for number in range(50)]
+    store.commit(SCOPE, Batch(at=AT, sightings=[*kept, *due]))
+    left = [commit(store, prune=NOW).logs for _ in range(6)]
+
+    assert [20_550, 20_500] == [left[0], left[-1]]
+    assert {} == known(store, *(f"b{number}" for number in range(50))).statuses
 
 
 def test_prune_ends_waiting(store: Store) -> None:
@@ -549,7 +561,7 @@ def test_damage_inside(path: Path) -> None:
     "statement",
     [
         "UPDATE series SET value = x'7b'",
-        "UPDATE series SET value = '{\"type\":\"other\"}'",
+        'UPDATE series SET value = \'{"type":"other"}\'',
         "UPDATE series SET labels = 'acme'",
         "UPDATE series SET labels = CAST(x'ff' AS TEXT)",
     ],

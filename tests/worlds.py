@@ -90,7 +90,10 @@ class VirtualClock:
 
 
 class World:
-    """The logs of one API key, and a record of what they ever were."""
+    """The logs of one API key, and a record of what they ever were.
+
+    ``in_order`` are the logs that were newer than all others when they were written.
+    """
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
@@ -98,6 +101,8 @@ class World:
         self.ever: dict[Sighted, Row] = {}
         self.newest = clock.now
         self.inserted: dict[str, int] = {}
+        self.in_order: set[str] = set()
+        self._latest = 0.0
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -119,12 +124,15 @@ class World:
             if row["createdAt"] is None or datetime.fromisoformat(row["createdAt"]).timestamp() >= since
         }
 
-    def publish(self, count: int = 1, *, over: float | None = None, **fields: Any) -> list[str]:
+    def publish(
+        self, count: int = 1, *, over: float | None = None, kinds: Sequence[Row] = ({},), **fields: Any
+    ) -> list[str]:
         """Insert logs on top of the list, spread over the time since the last ones or over the last seconds."""
         now = self.clock.now
         first = self.newest if over is None else now - over
         self.newest = now
-        return [self.insert(first + (now - first) * (n + 1) / count, **fields) for n in range(count)]
+        step = (now - first) / max(count, 1)
+        return [self.insert(first + step * (n + 1), **{**fields, **kinds[n % len(kinds)]}) for n in range(count)]
 
     def insert(self, created: float | None, *, precise: bool = True, **fields: Any) -> str:
         """Insert a log wherever its time belongs."""
@@ -132,7 +140,7 @@ class World:
         log_id = f"{int(self.clock.now):08x}{number:016x}"
         row: Row = {
             "_id": log_id,
-            "postId": {"_id": f"post{number}", "content": "Frische Brezeln 🥨", "status": "published"},
+            "postId": {"_id": f"post{number // 2}", "content": "Frische Brezeln 🥨", "status": "published"},
             "platform": "instagram",
             "accountId": "acc1",
             "accountUsername": "@baeckerei",
@@ -146,6 +154,9 @@ class World:
             **fields,
         }
         self.inserted[log_id] = number
+        if created is not None and created >= self._latest:
+            self.in_order.add(log_id)
+            self._latest = created
         self.archives.publishing.insert(row)
         self._record(row)
         return log_id
@@ -591,7 +602,8 @@ class Exporter:
         pages = len(self.late.world.rows) // self.late.listing.cap + 1
         for _ in range(2):
             self.clock.advance(self._pace.reconcile_interval + 1)
-            for turn in self.polls(4 + pages // 15):
+            self.late.world.sweep()
+            for turn in self.polls(5 + pages // 5):
                 assert "success" == turn.outcome, turn.error
 
     def scrape(self) -> Samples:

@@ -7,14 +7,14 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 
 from late_exporter.errors import BadPayload
 from late_exporter.model import Entry, Page
 
-__all__ = ["UNKNOWN", "Answer", "micros", "millis", "text"]
+__all__ = ["UNKNOWN", "Answer", "Id", "key", "micros", "millis", "text"]
 
 UNKNOWN = "unknown"
 LABEL_LENGTH = 128
@@ -25,6 +25,9 @@ ABSURD = 10**15
 REMEMBERED = 4
 REMEMBERED_SIZE = 2**18
 """How many recent answers are remembered, and how large they may be."""
+
+Id: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
+"""A usable id."""
 
 RowT = TypeVar("RowT", bound=msgspec.Struct)
 
@@ -72,8 +75,11 @@ class Answer(Generic[RowT]):
     def _decode(self, body: bytes) -> Page:
         try:
             answer = self._decoder.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return self._salvage(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            try:
+                return self._salvage(body)
+            except RecursionError as exc:
+                raise BadPayload("the answer nests too deeply") from exc
         return self._page([self._entry(row) for row in answer.logs], answer.pagination or Pagination())
 
     def _salvage(self, body: bytes) -> Page:
@@ -104,7 +110,7 @@ class Answer(Generic[RowT]):
 def _loads(body: bytes) -> Mapping[str, Any]:
     try:
         answer = json.loads(body.decode("utf-8", "replace"), parse_int=_integer)
-    except (ValueError, RecursionError) as exc:
+    except ValueError as exc:
         raise BadPayload(f"the answer is not JSON: {_excerpt(body)}") from exc
     if not isinstance(answer, dict):
         raise BadPayload(f"the answer is {_kind(answer)}, not an object")
@@ -126,7 +132,7 @@ def _lenient_pagination(value: object) -> Pagination:
 
 
 def _refused(row: object, reason: str) -> Entry:
-    written = json.dumps(row, sort_keys=True, default=str).encode()
+    written = json.dumps(row, sort_keys=True).encode()
     return Entry(key=f"!{hashlib.sha256(written).hexdigest()}", status="rejected", rejected=reason)
 
 
@@ -166,7 +172,7 @@ def millis(value: str | None) -> int | None:
     try:
         moment = datetime.fromisoformat(value)
         zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return int(zoned.timestamp() * 1000 + 0.5)
+        return math.floor(zoned.timestamp() * 1000 + 0.5)
     except (ValueError, OverflowError):
         return None
 

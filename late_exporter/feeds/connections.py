@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from late_exporter.feeds.answer import UNKNOWN, Answer, key, micros, millis, text
+from late_exporter.feeds.answer import UNKNOWN, Answer, Id, key, micros, millis, text
 from late_exporter.model import Add, Entry, Feed, Increment, Observe, Take
 
 __all__ = ["FEED"]
@@ -38,7 +38,7 @@ class Success(msgspec.Struct, rename="camel", gc=False):
 class Row(msgspec.Struct, rename="camel", gc=False):
     """A connection log as the API writes it."""
 
-    id: str = msgspec.field(name="_id")
+    id: Id = msgspec.field(name="_id")
     platform: str | None = None
     account_id: str | None = None
     event_type: str | None = None

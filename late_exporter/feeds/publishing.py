@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from late_exporter.feeds.answer import UNKNOWN, Answer, key, micros, millis, text
+from late_exporter.feeds.answer import UNKNOWN, Answer, Id, key, micros, millis, text
 from late_exporter.model import PENDING, Add, Entry, Exemplar, Feed, Increment, Observe, Result, Take
 
 __all__ = ["FEED", "category"]
@@ -32,8 +32,8 @@ CATEGORIES: tuple[tuple[str, str, frozenset[str]], ...] = (
     ("auth_expired", "action", frozenset({"token_refresh"})),
     ("rate_limited", "action", frozenset({"rate_limit_pause"})),
     ("user_content", "status", frozenset({"400", "422"})),
+    ("system", "status", frozenset({"408", *(str(code) for code in range(500, 600))})),
     ("platform_rejected", "status", frozenset({str(code) for code in range(400, 500)})),
-    ("system", "status", frozenset({"408", "504", *(str(code) for code in range(500, 600))})),
 )
 
 
@@ -52,7 +52,7 @@ class Response(msgspec.Struct, gc=False):
 class Row(msgspec.Struct, rename="camel", gc=False):
     """A publishing log as the API writes it."""
 
-    id: str = msgspec.field(name="_id")
+    id: Id = msgspec.field(name="_id")
     post_id: str | Post | None = None
     platform: str | None = None
     account_id: str | None = None

@@ -85,6 +85,7 @@ MINUTE = 60_000
 FADING = 2
 """Minutes by which the API's own expiry may be early or late."""
 
+LOOKUP_KEYS = 1000
 PRUNE_ROWS = 10_000
 """Rows looked at by one commit in search of logs to forget."""
 
@@ -207,14 +208,16 @@ class SqliteStore:
         """See Store."""
         with self._translated():
             number = self._number(scope)
-            marks = ",".join("?" * len(keys))
-            rows = self._connection.execute(
-                f"SELECT key, status FROM sighting WHERE scope = ? AND key IN ({marks})",  # noqa: S608 - only marks
-                (number, *keys),
-            )
             statuses: dict[str, set[str]] = {}
-            for key, status in rows:
-                statuses.setdefault(key, set()).add(status)
+            for start in range(0, len(keys), LOOKUP_KEYS):
+                some = keys[start : start + LOOKUP_KEYS]
+                marks = ",".join("?" * len(some))
+                rows = self._connection.execute(
+                    f"SELECT key, status FROM sighting WHERE scope = ? AND key IN ({marks})",  # noqa: S608 - only marks
+                    (number, *some),
+                )
+                for key, status in rows:
+                    statuses.setdefault(key, set()).add(status)
             return Known({key: frozenset(found) for key, found in statuses.items()}, *self._held(number, since))
 
     def _held(self, scope: int, since: int) -> tuple[int, int]:

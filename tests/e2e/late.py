@@ -49,7 +49,9 @@ class Exchange:
         """What the request says who sends it."""
         return self.headers.get("Authorization", "")
 
-    def send(self, status: int, body: bytes = b"", headers: Headers | None = None, *, length: int | None = None) -> None:
+    def send(
+        self, status: int, body: bytes = b"", headers: Headers | None = None, *, length: int | None = None
+    ) -> None:
         """Answer; ``length`` is what the answer says of its body where that is a lie."""
         self.status = status
         fields = {"Content-Type": "application/json", "Content-Length": str(length or len(body)), **(headers or {})}
@@ -201,9 +203,7 @@ class Late(_Listener):
         self.keys = {key}
         self.delay = delay
         self.fault: Fault | None = None
-        self.service = Service(
-            source or self.world.archives, clock=time.time, keys=self.keys, rate_limit=rate_limit
-        )
+        self.service = Service(source or self.world.archives, clock=time.time, keys=self.keys, rate_limit=rate_limit)
         self._ending = threading.Event()
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import os
 import re
 import signal
@@ -25,6 +26,8 @@ PATIENCE = 30.0
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTENING = re.compile(r"""listening\W.*?address\W+(http://[^"\s]+)""")
+
+NUMBERS = itertools.count(1)
 
 ResultT = TypeVar("ResultT")
 
@@ -71,13 +74,13 @@ def eventually(probe: Callable[[], ResultT], *, within: float = PATIENCE, hint: 
     raise AssertionError(f"not within {within} s; last: {found!r} {hint()}")
 
 
-def settles(expected: ResultT, actual: Callable[[], ResultT], *, within: float = PATIENCE) -> None:
+def settles(expected: object, actual: Callable[[], object], *, within: float = PATIENCE) -> None:
     """Assert that a value becomes the expected one in time."""
-    last: list[ResultT] = []
+    last: list[object] = []
 
     def same() -> bool:
         last[:] = [actual()]
-        return last[0] == expected
+        return bool(last[0] == expected)
 
     eventually(same, within=within, hint=lambda: f"expected {expected!r}, is {last}")
 
@@ -92,8 +95,6 @@ class Program:
         file_limit: Bytes to which no file of it can grow.
     """
 
-    _number = 0
-
     def __init__(
         self,
         folder: Path,
@@ -101,13 +102,13 @@ class Program:
         env: Mapping[str, str] | None = None,
         file_limit: int | None = None,
     ) -> None:
-        type(self)._number += 1
         self.folder = folder
         self.arguments = arguments
         self._env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **(env or {})}
         self._file_limit = file_limit
-        self._output = folder / f"output-{self._number}.txt"
-        self._errors = folder / f"errors-{self._number}.txt"
+        number = next(NUMBERS)
+        self._output = folder / f"output-{number}.txt"
+        self._errors = folder / f"errors-{number}.txt"
         self._process: subprocess.Popen[bytes] | None = None
         self._url = ""
 
@@ -119,16 +120,17 @@ class Program:
         *arguments: str,
         env: Mapping[str, str] | None = None,
         interval: str = "100ms",
+        state: Path | None = None,
         file_limit: int | None = None,
     ) -> Self:
-        """``run`` against an API, on a port of the system's choice, with its state in the folder."""
+        """``run`` against an API, on a port of the system's choice, with its state in the folder if nowhere else."""
         return cls(
             folder,
             "run",
             f"--api.base-url={api}",
             f"--poll.interval={interval}",
             "--web.listen-address=127.0.0.1:0",
-            f"--state.url=sqlite:///{folder / 'state.db'}",
+            f"--state.url=sqlite:///{state or folder / 'state.db'}",
             *arguments,
             env={"LATE_API_KEY": KEY} if env is None else env,
             file_limit=file_limit,

@@ -50,7 +50,7 @@ def test_clean_restart_changes_nothing(late: Late, run: Run) -> None:
 
 
 def test_restart_takes_few_requests(late: Late, run: Run) -> None:
-    """With 3,000 known logs and nothing new the first poll of a second start takes a request a feed, and one to wake."""
+    """With 3,000 known logs and nothing new a second start reads one page, and those of the last hour for late ones."""
     late.world.publish(3000, over=86_400)
     program = run("--poll.feeds=publishing").ready()
     assert len(late.requests) >= 30
@@ -58,7 +58,7 @@ def test_restart_takes_few_requests(late: Late, run: Run) -> None:
     before = len(late.requests)
     program = run("--poll.feeds=publishing", interval="1h").ready()
     settles(1.0, lambda: program.scrape().sum("late_up"))
-    assert len(late.requests) - before <= 3
+    assert len(late.requests) - before <= 5
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -71,8 +71,7 @@ def test_signal_while_idle(late: Late, run: Run, number: signal.Signals) -> None
     assert "Traceback" not in program.stderr
 
 
-@pytest.mark.parametrize("fault", [hanging, slowly])
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize(("fault", "number"), [(hanging, signal.SIGTERM), (slowly, signal.SIGINT)])
 def test_signal_during_a_slow_answer(
     late: Late, run: Run, fault: Callable[[Late], Fault], number: signal.Signals
 ) -> None:
@@ -87,7 +86,7 @@ def test_signal_during_a_slow_answer(
 def test_signal_during_start(late: Late, run: Run) -> None:
     """A signal as soon as signals are handled ends the program with 0, with an API that does not answer."""
     late.fault = hanging(late)
-    for _ in range(3):
+    for _ in range(2):
         program = run()
         assert program.url
         assert 0 == stopped(program, signal.SIGTERM)
@@ -95,18 +94,19 @@ def test_signal_during_start(late: Late, run: Run) -> None:
 
 def test_nothing_is_lost_by_a_signal_during_a_catch_up(late: Late, run: Run) -> None:
     """A throttled catch-up is abandoned in time; what it had counted stays, and a later start counts the rest."""
-    program = run("--poll.feeds=publishing")
+    program = run("--poll.feeds=publishing", interval="1h")
     program.ready().stop()
     late.service._rate_limit = 60  # noqa: SLF001 - the plan of the key changes
     late.world.publish(5000, over=86_400)
-    program = run("--poll.feeds=publishing")
+    before = len(late.requests)
+    program.start()
     eventually(lambda: program.scrape().sum(LOGS) >= 1000)
-    requests = len(late.requests)
-    eventually(lambda: len(late.requests) == requests and len(late.requests) >= 30)
+    eventually(lambda: len(late.requests) - before >= 30)
     counted = program.scrape().sum(LOGS)
     assert 0 == stopped(program, signal.SIGTERM)
     late.service._rate_limit = 1_000_000  # noqa: SLF001 - as above
     program.start()
+    assert 5000 > counted
     assert program.scrape().sum(LOGS) >= counted
     settles(5000.0, lambda: program.scrape().sum(LOGS))
 

@@ -27,8 +27,10 @@ def test_two_processes_on_one_state(late: Late, run: Run) -> None:
     first = run().ready()
     second = run()
     assert 1 == second.wait()
-    assert ["late-exporter: error: " + state(first) + " is in use by another late-exporter; every process needs a state"
-            " of its own"] == second.stderr.splitlines()
+    assert [
+        "late-exporter: error: " + state(first) + " is in use by another late-exporter; every process needs a state"
+        " of its own"
+    ] == second.stderr.splitlines()
     late.world.publish(5)
     settles(15.0, lambda: first.scrape().sum(LOGS))
     assert 0 == first.stop()
@@ -46,7 +48,7 @@ def test_port_in_use(late: Late, run: Run) -> None:
 
 @pytest.mark.parametrize("content", [None, "", "two words"])
 def test_unusable_key_file(run: Run, tmp_path: Path, content: str | None) -> None:
-    """A key file that is missing, empty or holds no key is named; exit 2, no traceback, and the content is not shown."""
+    """A key file that is missing, empty or holds no key is named and not shown; exit 2, no traceback."""
     path = tmp_path / "key"
     if content is not None:
         path.write_text(content)
@@ -120,7 +122,7 @@ def test_read_only_folder(run: Run, tmp_path: Path) -> None:
     """A folder that cannot be written is named; exit 1."""
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o500)
-    program = run(f"--state.url=sqlite:///{folder / 'state.db'}")
+    program = run(state=folder / "state.db")
     assert 1 == program.wait()
     assert str(folder) in program.stderr
 
@@ -128,7 +130,7 @@ def test_read_only_folder(run: Run, tmp_path: Path) -> None:
 def test_state_below_a_file(run: Run, tmp_path: Path) -> None:
     """A state whose folder is a file is refused in one line; exit 1."""
     (tmp_path / "file").write_text("")
-    program = run(f"--state.url=sqlite:///{tmp_path / 'file' / 'state.db'}")
+    program = run(state=tmp_path / "file" / "state.db")
     assert 1 == program.wait()
     (line,) = program.stderr.splitlines()
     assert str(tmp_path / "file") in line

@@ -1,0 +1,78 @@
+"""The exporter one writes in an afternoon: every page at every poll, ids in memory, prometheus_client's own server.
+
+It is what the bench measures against. LATE_API_URL, LATE_API_KEY, PORT and INTERVAL configure it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+LOGS = Counter("late_publishing_logs", "Publishing logs.", ["platform", "action", "status"])
+DURATION = Histogram(
+    "late_publishing_duration_seconds", "How long it took.", ["platform", "action", "status"], buckets=BUCKETS
+)
+FAILURES = Counter("late_publishing_failures", "Failed logs.", ["platform", "action", "status_code"])
+ACCOUNT_LOGS = Counter("late_account_logs", "Logs by account.", ["platform", "account_id", "status"])
+LAST_POLL = Gauge("late_last_poll_timestamp_seconds", "When the last poll succeeded.")
+
+log = logging.getLogger("afternoon")
+seen: set[tuple[str, str]] = set()
+
+
+def read_all(client: httpx.Client) -> Iterator[dict[str, Any]]:
+    """Every log that the API shows."""
+    skip, more = 0, True
+    while more:
+        response = client.get("/v1/posts/logs", params={"days": 7, "limit": 100, "skip": skip})
+        response.raise_for_status()
+        page = json.loads(response.content)
+        yield from page["logs"]
+        skip += len(page["logs"])
+        more = page["pagination"]["hasMore"]
+
+
+def count(row: dict[str, Any]) -> None:
+    """Count a log, once in each status."""
+    platform, action, status = row["platform"], row["action"], row["status"]
+    if (row["_id"], status) in seen:
+        return
+    seen.add((row["_id"], status))
+    LOGS.labels(platform, action, status).inc()
+    if row.get("durationMs") is not None:
+        DURATION.labels(platform, action, status).observe(row["durationMs"] / 1000)
+    if status == "failed":
+        FAILURES.labels(platform, action, str(row.get("statusCode"))).inc()
+    if action in ("publish", "retry"):
+        ACCOUNT_LOGS.labels(platform, row.get("accountId", "unknown"), status).inc()
+
+
+def main() -> None:
+    """Serve and poll until killed."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    start_http_server(int(os.environ["PORT"]), addr="127.0.0.1")
+    headers = {"Authorization": f"Bearer {os.environ['LATE_API_KEY']}"}
+    with httpx.Client(base_url=os.environ["LATE_API_URL"], headers=headers, timeout=30) as client:
+        while True:
+            try:
+                for row in read_all(client):
+                    count(row)
+                LAST_POLL.set_to_current_time()
+                log.info("polled, %d logs", len(seen))
+            except httpx.HTTPError as exc:
+                log.warning("poll failed: %s", exc)
+            time.sleep(float(os.environ.get("INTERVAL", "30")))
+
+
+if __name__ == "__main__":
+    main()

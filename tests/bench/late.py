@@ -1,0 +1,134 @@
+"""A Late API as a process of its own, so that its work is nobody's: python -m tests.bench.late PORT ROWS...
+
+Below ``/ROWS/api`` it shows that many logs, all of the last days, in which nothing happens. ``/_bench`` says how many
+requests came; ``/_bench/shut`` lets all others wait until ``/_bench/open``, so that a measurement begins where it is
+said to; ``/_bench/busy`` brings in a new log with every first page, until ``/_bench/calm``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+import uvicorn
+
+from late_exporter.simulator import Archive, Archives, Service, create_app
+from late_exporter.simulator.archive import Row
+from late_exporter.simulator.platforms import PLATFORMS, Platform
+from tests.bench.naming import account, log_id
+
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+DAYS = 6
+ACCOUNTS = 200
+RATE_LIMIT = 1_000_000_000
+"""Requests a minute: neither side is to be slowed down by its quota."""
+
+_random = random.Random(1)
+_platforms = tuple(PLATFORMS.values())
+
+
+def make_row(number: int, created: float) -> Row:
+    """A publishing log like those of the simulated world; none is pending."""
+    chance = _random.random()
+    of = number * 7919 % ACCOUNTS
+    on = _platforms[of % len(_platforms)]
+    action = "retry" if chance > 0.97 else "media_upload" if chance > 0.9 else "publish"
+    words = f"Fresh from the oven, number {number}: " + "the best bread is the one that is shared. " * 3
+    row: Row = {
+        "_id": log_id(created, number),
+        "postId": {"_id": f"65f2{number:020x}", "content": words, "status": "published"},
+        "userId": "65f000000000000000000001",
+        "profileId": "65f000000000000000000002",
+        "platform": on.name,
+        "accountId": account(of),
+        "accountUsername": f"@bakery{of}",
+        "action": action,
+        "status": "failed" if 0.5 < chance < 0.55 else "success",
+        "endpoint": on.endpoint,
+        "request": {"contentPreview": words[:100], "mediaCount": 1, "mediaUrls": [f"https://media/{number}.jpg"]},
+        "createdAt": datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "durationMs": int(on.latency * _random.lognormvariate(0, on.spread) * 1000),
+        "attemptNumber": 2 if action == "retry" else 1,
+    }
+    return row | _answer(on, row["status"])
+
+
+def _answer(on: Platform, status: str) -> Row:
+    if status == "success":
+        published = str(_random.getrandbits(56))
+        return {
+            "statusCode": 200,
+            "response": {"platformPostId": published, "platformPostUrl": f"{on.url}{published}"},
+        }
+    _, failure = _random.choice(on.failures)
+    response = {"errorMessage": failure.message, "errorCode": failure.code, "rawBody": failure.message * 2}
+    return {"statusCode": failure.status_code, "response": response}
+
+
+class Api:
+    """The ASGI application."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._requests = 0
+        self._waiting = 0
+        self._busy = False
+        self._number = max(sizes)
+        self._open = asyncio.Event()
+        self._open.set()
+        now = time.time() - 60
+        rows = [make_row(n, now - (max(sizes) - n) * DAYS * 86400 / max(sizes)) for n in range(max(sizes))]
+        self._archives = {str(size): Archives(Archive(rows[len(rows) - size :])) for size in sizes}
+        self._apps = {
+            name: create_app(Service(archives, clock=time.time, rate_limit=RATE_LIMIT))
+            for name, archives in self._archives.items()
+        }
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        _, size, path = scope["path"].split("/", 2)
+        if size == "_bench":
+            await self._command(path, send)
+            return
+        self._waiting += 1
+        await self._open.wait()
+        self._waiting -= 1
+        self._requests += 1
+        if self._busy and b"skip=0" in scope["query_string"]:
+            self._number += 1
+            self._archives[size].publishing.insert(make_row(self._number, time.time()))
+        await self._apps[size]({**scope, "path": f"/{path}"}, receive, send)
+
+    async def _command(self, command: str, send: Send) -> None:
+        match command:
+            case "shut":
+                self._open.clear()
+            case "open":
+                self._open.set()
+            case "busy" | "calm":
+                self._busy = command == "busy"
+        body = json.dumps({"requests": self._requests, "waiting": self._waiting}).encode()
+        headers = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+def _sizes(words: Sequence[str]) -> Iterator[int]:
+    return (int(word) for word in words)
+
+
+if __name__ == "__main__":
+    app = Api([*_sizes(sys.argv[2:])])
+    gc.freeze()
+    uvicorn.run(
+        app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", lifespan="off", date_header=False, ws="none"
+    )

@@ -1,0 +1,184 @@
+"""Processes that are measured: started, watched by their log, and asked for what they have used."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any, Self
+
+from tests.bench.naming import KEY
+
+__all__ = ["Api", "Process", "Workshop"]
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 120.0
+
+
+class Process:
+    """A process that serves on a port; it is killed at the end of the ``with`` block.
+
+    Args:
+        command: Its command line.
+        port: Where it serves.
+        log: Where its output goes.
+        env: Its whole environment.
+    """
+
+    def __init__(self, command: list[str], port: int, log: Path, env: dict[str, str]) -> None:
+        self.port = port
+        self._log = log
+        self.started = time.perf_counter()
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command, cwd=log.parent, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """End it in peace."""
+        self._process.terminate()
+        self._process.wait(30)
+
+    def cpu(self) -> float:
+        """Seconds of CPU that all its threads have used: Linux has a clock for it that anyone may read."""
+        return time.clock_gettime(~self._process.pid << 3 | 2)
+
+    def memory(self, field: str = "VmRSS") -> float:
+        """MB it has in memory, or with VmHWM ever had."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text("ascii")
+        return int(status.partition(f"{field}:")[2].split()[0]) * 1024 / 1e6
+
+    def check(self) -> None:
+        """Raise an error where it has ended."""
+        if self._process.poll() is not None:
+            raise RuntimeError(f"{self._log.name} ended:\n{self._log.read_text('utf-8', 'replace')[-2000:]}")
+
+    def until(self, words: str, times: int = 1) -> None:
+        """Wait until its log has some words so many times."""
+        self._wait(lambda: self._log.read_bytes().count(words.encode()) >= times, words)
+
+    def serving(self) -> None:
+        """Wait until it accepts connections."""
+        self._wait(lambda: _accepts(self.port), "serving")
+
+    def _wait(self, done: Callable[[], bool], what: str, *, pause: float = 0.002) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not done():
+            self.check()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self._log.name}: not within {PATIENCE:g} s: {what}")
+            time.sleep(pause)
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 30).close()
+    except OSError:
+        return False
+    return True
+
+
+class Api(Process):
+    """The Late API."""
+
+    def tell(self, command: str = "") -> dict[str, Any]:
+        """Give it a command; says how many requests it has answered and how many are waiting."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request("GET", f"/_bench/{command}")
+        answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        connection.close()
+        return answer
+
+    @property
+    def requests(self) -> int:
+        """How many requests were answered."""
+        answered: int = self.tell()["requests"]
+        return answered
+
+    def shut(self) -> None:
+        """Let requests wait."""
+        self.tell("shut")
+
+    def awaited(self) -> None:
+        """Wait until a request is waiting."""
+        self._wait(lambda: self.tell()["waiting"] > 0, "a request", pause=0.02)
+
+
+class Workshop:
+    """Starts the processes of a bench.
+
+    Args:
+        folder: Where they work.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._number = 0
+        hiding = folder / "h11"
+        hiding.mkdir()
+        (hiding / "httptools.py").write_text("raise ImportError('not pinned, and so not used')\n", "ascii")
+        self._hiding = f"{hiding}{os.pathsep}{ROOT}"
+
+    def _start(self, kind: type[Process], arguments: list[str], port: int, **env: str) -> Any:
+        self._number += 1
+        log = self.folder / f"{self._number:03}-{arguments[1].rpartition('.')[2]}.log"
+        base = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+        return kind([sys.executable, *arguments], port, log, base | env)
+
+    def api(self, *sizes: int) -> Api:
+        """A Late API with lists of logs of these sizes."""
+        port = _free_port()
+        api: Api = self._start(Api, ["-m", "tests.bench.late", str(port), *map(str, sizes)], port)
+        return api
+
+    def exporter(self, api: Api, logs: int, state: Path, *, interval: str = "30s", httptools: bool = False) -> Process:
+        """The exporter, as a user starts it; uvicorn parses with h11 unless ``httptools`` is wanted."""
+        port = _free_port()
+        arguments = [
+            "-m",
+            "late_exporter",
+            "run",
+            f"--api.base-url=http://127.0.0.1:{api.port}/{logs}/api",
+            "--api.quota-share=1",
+            "--poll.feeds=publishing",
+            f"--poll.interval={interval}",
+            f"--state.url=sqlite:///{state}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--metrics.max-label-values=1000000",
+            "--metrics.max-accounts=1000000",
+        ]
+        env = {"LATE_API_KEY": KEY, "PYTHONPATH": str(ROOT) if httptools else self._hiding}
+        process: Process = self._start(Process, arguments, port, **env)
+        return process
+
+    def script(self, api: Api, logs: int, *, samples: int = 0, interval: float = 30) -> Process:
+        """The afternoon's script, with so many samples from its start."""
+        port = _free_port()
+        arguments = ["-m", "tests.bench.padded", str(samples)] if samples else ["-m", "tests.bench.afternoon"]
+        env = {
+            "LATE_API_URL": f"http://127.0.0.1:{api.port}/{logs}/api",
+            "LATE_API_KEY": KEY,
+            "PORT": str(port),
+            "INTERVAL": str(interval),
+        }
+        process: Process = self._start(Process, arguments, port, **env)
+        return process
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port

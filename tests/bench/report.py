@@ -1,0 +1,106 @@
+"""The figures of a bench, and how they are shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
+
+__all__ = ["Aim", "Figure", "Report"]
+
+WIDTHS = (42, 13, 13, 9, 14)
+
+
+class Aim(NamedTuple):
+    """What is aimed at, in words, and whether it is met."""
+
+    words: str
+    met: bool
+
+    def __str__(self) -> str:
+        return f"{self.words} {'met' if self.met else 'SHORT'}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the report.
+
+    Args:
+        name: What was measured.
+        exporter: The exporter's.
+        unit: Of both sides.
+        script: The script's; None where it has none.
+        aim: None where there is none.
+        rate: More is better.
+    """
+
+    name: str
+    exporter: float
+    unit: str
+    script: float | None = None
+    aim: Aim | None = None
+    rate: bool = False
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times better the exporter is; None where there is nothing to compare."""
+        if self.script is None:
+            return None
+        return self.exporter / self.script if self.rate else self.script / self.exporter
+
+
+@dataclass
+class Report:
+    """All figures, in sections."""
+
+    about: list[str] = field(default_factory=list)
+    sections: dict[str, list[Figure]] = field(default_factory=dict)
+
+    def add(self, section: str, *figures: Figure) -> None:
+        """Note some figures."""
+        self.sections.setdefault(section, []).extend(figures)
+
+    def json(self) -> str:
+        """For programs."""
+        figures = {
+            name: [asdict(figure) | {"ratio": figure.ratio} for figure in figures]
+            for name, figures in self.sections.items()
+        }
+        return json.dumps({"about": self.about, "figures": figures}, indent=2)
+
+    def text(self) -> str:
+        """For people, in at most a hundred columns."""
+        return "\n".join([*self.about, "", *self._lines(), "", *self._summary()])
+
+    def _lines(self) -> Iterator[str]:
+        yield _line("", "exporter", "script", "better", "aim")
+        for name, figures in sorted(self.sections.items(), key=lambda section: section[0][:3]):
+            yield ""
+            yield name
+            for figure in figures:
+                script = "" if figure.script is None else f"{_number(figure.script)} {figure.unit}"
+                ratio = "" if figure.ratio is None else f"{_number(figure.ratio)}x"
+                yield _line(
+                    f"  {figure.name}",
+                    f"{_number(figure.exporter)} {figure.unit}",
+                    script,
+                    ratio,
+                    str(figure.aim or ""),
+                )
+
+    def _summary(self) -> Iterator[str]:
+        aims = [figure.aim for figures in self.sections.values() for figure in figures if figure.aim]
+        yield f"{sum(aim.met for aim in aims)} of {len(aims)} aims met"
+
+
+def _line(name: str, exporter: str, script: str, ratio: str, verdict: str) -> str:
+    cells = (exporter, script, ratio)
+    numbers = "".join(f"{cell.strip():>{width}}" for cell, width in zip(cells, WIDTHS[1:], strict=False))
+    return f"{name:{WIDTHS[0]}}{numbers}  {verdict}".rstrip()
+
+
+def _number(value: float) -> str:
+    if value >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"

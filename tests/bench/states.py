@@ -1,0 +1,89 @@
+"""States made ready for the exporter, through its own store where there are series, and by SQL where there are ids."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from late_exporter.metrics import DURATION_BUCKETS
+from late_exporter.model import Add, Batch, Coverage, Increment, Observe, Result, Scope, Take
+from late_exporter.store.sqlite import SqliteStore
+from tests.bench.naming import ACTIONS, STATUSES, account, platform
+
+__all__ = ["with_ids", "with_series"]
+
+DAY = 86_400
+SCOPE = Scope("default", "publishing")
+OF_PLATFORM = len(ACTIONS) * len(STATUSES) * (len(DURATION_BUCKETS) + 5)
+"""Samples of a platform: counts, newest times and durations by action and status."""
+
+OF_ACCOUNT = len(STATUSES) + 3
+
+
+def with_series(path: Path, samples: int) -> None:
+    """A state that shows about so many samples, knows no log, and has its first sync behind it."""
+    now = time.time()
+    horizon = int((now - 7 * DAY) * 1000)
+    platforms = max(1, round(samples / 2 / OF_PLATFORM))
+    accounts = max(1, (samples - platforms * OF_PLATFORM) // OF_ACCOUNT)
+    store = SqliteStore(path)
+    increments = [*_of_platforms(platforms, now), *_of_accounts(accounts, now)]
+    coverage = Coverage(horizon=horizon, start=horizon, synced=True)
+    store.commit(SCOPE, Batch(at=now, increments=increments, coverage=coverage))
+    store.close()
+
+
+def _of_platforms(count: int, now: float) -> Iterator[Increment]:
+    for number in range(count):
+        for action in ACTIONS:
+            for status in STATUSES:
+                labels = ("default", platform(number), action, status)
+                yield Add("late_publishing_logs_total", labels)
+                yield Take("late_publishing_last_log_timestamp_seconds", labels, at=int(now), value=now - number)
+                yield Observe(
+                    "late_publishing_duration_seconds", labels, micros=1_500_000 + number, bounds=DURATION_BUCKETS
+                )
+
+
+def _of_accounts(count: int, now: float) -> Iterator[Increment]:
+    for number in range(count):
+        labels = ("default", platform(number % 13), account(number))
+        yield Take("late_account_info", labels, at=int(now), value=f"@bakery{number}")
+        yield Take("late_account_last_success_timestamp_seconds", labels, at=int(now), value=now - number)
+        yield Result("late_account_consecutive_failures", labels, at=int(now), failed=True)
+        for status in STATUSES:
+            yield Add("late_account_logs_total", (*labels, status))
+
+
+def with_ids(source: Path, path: Path, ids: int) -> None:
+    """The state of ``source``, which then knows so many ids more: of logs of the last week that were deleted since."""
+    with sqlite3.connect(source) as connection:
+        connection.execute("VACUUM INTO ?", (str(path),))
+    connection.close()
+    start = int((time.time() - 6.9 * DAY) * 1000)
+    with sqlite3.connect(path, isolation_level=None) as connection:
+        execute = connection.execute
+        execute("PRAGMA journal_mode = OFF")
+        execute("PRAGMA synchronous = OFF")
+        execute("PRAGMA cache_size = -200000")
+        (scope,) = execute(
+            "SELECT id FROM scope WHERE workspace = ? AND feed = ?", ("default", "publishing")
+        ).fetchone()
+        execute("BEGIN")
+        execute(
+            "WITH RECURSIVE row(n, at) AS (SELECT 0, ?2 UNION ALL SELECT n + 1, ?2 + (n + 1) * ?3 / ?4 FROM row"
+            " WHERE n + 1 < ?4)"
+            " INSERT INTO sighting SELECT ?1, printf('%08x%016x', at / 1000, n + 1099511627776), 'success', at"
+            " FROM row",
+            (scope, start, int(6.5 * DAY * 1000), ids),
+        )
+        execute("DELETE FROM tally WHERE scope = ?", (scope,))
+        execute(
+            "INSERT INTO tally SELECT scope, created / 60000, count(*) FROM sighting WHERE scope = ? GROUP BY 1, 2",
+            (scope,),
+        )
+        execute("UPDATE scope SET logs = (SELECT sum(logs) FROM tally WHERE scope = id) WHERE id = ?", (scope,))
+        execute("COMMIT")
+    connection.close()

@@ -1,0 +1,117 @@
+"""The golden copies of ``/metrics``: a small fixed world, scraped from the real process, without what time changes.
+
+``python -m tests.e2e.golden`` writes them anew.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from late_exporter.feeds import FEEDS
+from tests.e2e.late import Late
+from tests.e2e.program import Program, eventually
+from tests.worlds import World
+
+__all__ = ["FOLDER", "FORMATS", "collect"]
+
+FOLDER = Path(__file__).resolve().parents[1] / "golden"
+FORMATS = {"metrics.txt": "text/plain", "metrics.om": "application/openmetrics-text; version=1.0.0"}
+"""The files, and what a scraper has to accept to get them."""
+
+FOREIGN = re.compile(r"(?:# \w+ )?(?:process_|python_)")
+"""Lines of the collectors of prometheus_client, which are its own business."""
+
+CHANGING = re.compile(
+    r"^(late_\w*(?:_timestamp_seconds|_created|_request_duration_seconds_(?:bucket|sum)|_poll_duration_seconds|_state_bytes"
+    r"|_quota_remaining|_log_lag_seconds_(?:bucket|sum))(?:\{.*?\})?) [^ ]+(?= #|$)",
+    re.MULTILINE,
+)
+VERSIONS = re.compile(r"(late_exporter_build_info)\{[^}]*\}")
+MOMENTS = re.compile(r"( # \{.*\} [^ ]+) [0-9.e+]+$", re.MULTILINE)
+
+
+def history(late: Late) -> None:
+    """Logs of every kind, whose labels, durations and ids are always the same."""
+    insert, world = partial(add, late.world), late.world
+    insert("log01", 3000, durationMs=90)
+    insert("log02", 2900, durationMs=4200.5, accountId="acc2", accountUsername='Bäckerei "Müller" \\ Söhne')
+    insert("log03", 2800, platform="tiktok", durationMs=700_000, action="media_upload")
+    insert("log04", 2700, platform="tiktok", status="failed", statusCode=429, response={"errorCode": "RATE_LIMITED"})
+    insert("log05", 2600, platform="tiktok", action="rate_limit_pause", status="skipped", durationMs=20_000)
+    insert("log06", 2500, platform="tiktok", action="retry", attemptNumber=2)
+    insert("log07", 2400, status="failed", statusCode=401, response={"errorCode": "TOKEN_EXPIRED"})
+    insert("log08", 2300, status="pending", statusCode=None, durationMs=None)
+    insert("log09", 2200, platform="a\nnew 🚀 platform", action=None, status="success")
+    insert("log10", 2100, platform=None, status=None, durationMs="soon", attemptNumber=-1)
+    world.archives.publishing.insert({"postId": "no id at all"})
+    world.connect(
+        "connect_success", _id="c1", success={"username": "@baeckerei", "tokenExpiresAt": "2027-01-01T00:00:00Z"}
+    )
+    world.connect("connect_failed", _id="c2", accountId=None, error={"code": "oauth_denied"}, durationMs=350)
+    world.connect("disconnect", _id="c3", platform="tiktok", accountId="acc2", connectionMethod=None)
+
+
+def news(late: Late) -> None:
+    """What happens after the first sync."""
+    insert, world = partial(add, late.world), late.world
+    world.change("log08", "success", durationMs=8000)
+    insert("log11", 0, durationMs=1500)
+    insert("log12", 0, platform="tiktok", status="failed", statusCode=500, response={"errorCode": None})
+    insert("log13", 0, platform="bluesky", status="pending", statusCode=None, durationMs=None)
+    insert("log14", 7200, platform="bluesky", durationMs=300)
+    world.connect("reconnect_failed", _id="c4", platform="tiktok", accountId="acc2", error={"code": "a code"})
+
+
+def add(world: World, log_id: str, ago: float, **fields: Any) -> None:
+    """Insert a log with ids of its own."""
+    world.insert(time.time() - ago, _id=log_id, postId={"_id": f"post-of-{log_id}"}, **fields)
+
+
+def steady(text: str) -> str:
+    """A scrape without what is different in every run."""
+    ours = "".join(line for line in text.splitlines(keepends=True) if not FOREIGN.match(line))
+    ours = VERSIONS.sub(r'\1{version="VERSION",revision="REVISION",python_version="PYTHON"}', ours)
+    return MOMENTS.sub(r"\1 TIME", CHANGING.sub(r"\1 VARIES", ours))
+
+
+def collect(folder: Path) -> Mapping[str, str]:
+    """The files as they are now; works in a folder."""
+    with Late() as late:
+        history(late)
+        with Program.exporter(folder, late.url, interval="1h") as program:
+            settled(program)
+            program.stop()
+            news(late)
+            settled(program.start())
+            return {name: steady(program.get("/metrics", Accept=accept).text) for name, accept in FORMATS.items()}
+
+
+def settled(program: Program) -> None:
+    """Wait until both feeds were polled and two scrapes in a row are the same: no series is shown as 0 any more."""
+    eventually(lambda: program.scrape().sum("late_up") == len(FEEDS))
+    texts = [""]
+
+    def same() -> bool:
+        texts.append(steady(program.get("/metrics").text))
+        return texts[-1] == texts[-2]
+
+    eventually(same)
+
+
+def main() -> None:
+    """Write the files."""
+    with TemporaryDirectory() as folder:
+        for name, text in collect(Path(folder)).items():
+            (FOLDER / name).write_text(text, "utf-8")
+            sys.stdout.write(f"{FOLDER / name}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""Every command as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.late import KEY, Late, answering
+from tests.e2e.program import Program, eventually, get, settles
+
+pytestmark = pytest.mark.e2e
+
+CHROMIUM = shutil.which("chromium")
+LOGS = "late_publishing_logs_total"
+
+
+def test_demo(tmp_path: Path, ending: ExitStack) -> None:
+    """The demo shows a page and real-looking metrics within a minute, needs no key, and leaves no file."""
+    program = ending.enter_context(
+        Program(
+            tmp_path,
+            "demo",
+            "--web.listen-address=127.0.0.1:0",
+            "--simulate.listen-address=127.0.0.1:0",
+            "--poll.interval=1s",
+            "--simulate.incident=platform-outage",
+        )
+    )
+    eventually(lambda: program.get("/-/ready").status == 200, within=60, hint=lambda: program.stderr)
+    page = program.get("/")
+    assert 200 == page.status
+    assert "up to date" in page.text
+    samples = program.scrape()
+    assert samples.sum(LOGS) > 10_000
+    assert len(samples.family("late_account_info")) > 10
+    assert 2 == samples.sum("late_up")
+    assert 0 == samples.sum("late_exporter_entries_rejected_total")
+    assert 0 == program.stop()
+    assert ["errors", "output"] == sorted(file.name.partition("-")[0] for file in tmp_path.iterdir())
+    assert "Traceback" not in program.stderr
+
+
+def test_simulate(tmp_path: Path, ending: ExitStack) -> None:
+    """The simulated API tells what it is, answers to a key, and refuses everything else."""
+    program = ending.enter_context(
+        Program(tmp_path, "simulate", "--simulate.listen-address=127.0.0.1:0", "--simulate.history=1h")
+    )
+    url = eventually(lambda: address(program.stderr), hint=lambda: program.stderr)
+    logs = get(f"{url}/api/v1/posts/logs?limit=5", {"Authorization": f"Bearer {KEY}"})
+    assert "A simulated Late API" in get(url).text
+    assert 401 == get(f"{url}/api/v1/posts/logs").status
+    assert {"logs", "pagination"} == json.loads(logs.body).keys()
+    assert "x-ratelimit-limit" in {name.lower() for name in logs.headers}
+    assert 0 == program.stop()
+
+
+def address(errors: str) -> str:
+    """Where the simulated API serves, by what the program says."""
+    words = [word for word in errors.split() if word.startswith("address=http://")]
+    return words[0].partition("=")[2] if words else ""
+
+
+def test_simulate_and_run(tmp_path: Path, ending: ExitStack) -> None:
+    """The exporter counts what the simulated API shows, whose world goes on meanwhile."""
+    arguments = ("--simulate.listen-address=127.0.0.1:0", "--simulate.history=15m", "--simulate.logs-per-day=500000")
+    simulator = ending.enter_context(Program(tmp_path, "simulate", *arguments, "--simulate.rate-limit=100000"))
+    url = eventually(lambda: address(simulator.stderr), within=60, hint=lambda: simulator.stderr)
+    program = ending.enter_context(Program.exporter(tmp_path, f"{url}/api", "--poll.feeds=publishing"))
+    eventually(lambda: program.get("/-/ready").status == 200, within=60, hint=lambda: program.stderr)
+    before = program.scrape().sum(LOGS)
+    eventually(lambda: program.scrape().sum(LOGS) >= before + 20)
+    assert 0 == program.scrape().sum("late_exporter_polls_total", outcome="unavailable")
+
+
+def test_check_good(late: Late, tmp_path: Path) -> None:
+    """With a good key every endpoint gets a line that says how much it has, and the exit code is 0."""
+    late.world.publish(1234, over=600)
+    late.world.connect()
+    with Program(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
+        assert 0 == program.wait()
+        publishing, post, connections = program.stdout.splitlines()
+        assert publishing.startswith("ok    default  /v1/posts/logs  1,234 logs; ")
+        assert "requests left this minute" in publishing
+        assert "ok    default  /v1/posts/{postId}/logs  1 logs of the newest post" == post
+        assert connections.startswith("ok    default  /v1/connections/logs  1 logs; ")
+        assert "" == program.stderr
+
+
+def test_check_bad_key(late: Late, tmp_path: Path) -> None:
+    """A refused key is told for every endpoint, and the exit code is 1."""
+    late.keys.clear()
+    with Program(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
+        assert 1 == program.wait()
+        assert [
+            "error default  /v1/posts/logs  401: the key was refused: Unauthorized",
+            "error default  /v1/connections/logs  401: the key was refused: Unauthorized",
+        ] == program.stdout.splitlines()
+        assert "" == program.stderr
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (200, "<html>", "the answer is not JSON: it begins with '<html>'"),
+        (404, "", "404"),
+        (500, '{"error": "\\u001b[31mred\\nnew line"}', "500: "),
+    ],
+)
+def test_check_bad_answers(late: Late, tmp_path: Path, status: int, body: str, words: str) -> None:
+    """A wrong base URL and a foreign text are told in one harmless line an endpoint, and the exit code is 1."""
+    late.fault = answering(status, body)
+    with Program(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
+        assert 1 == program.wait()
+        lines = program.stdout.split("\n")
+        assert ["error", "error", ""] == [line.partition(" ")[0] for line in lines]
+        assert words in lines[0]
+        assert "\x1b" not in program.stdout
+
+
+def test_check_unreachable(tmp_path: Path) -> None:
+    """Without a connection check says so, once an endpoint, and exits with 1."""
+    nobody = Late()
+    nobody.reserve()
+    with Program(tmp_path, "check", f"--api.base-url={nobody.url}", env={"LATE_API_KEY": KEY}) as program:
+        assert 1 == program.wait()
+        assert 2 == program.stdout.count("no connection: ")
+
+
+@pytest.mark.parametrize("arguments", ["metrics", "metrics --format=json", "--help"])
+def test_output_into_head(tmp_path: Path, arguments: str) -> None:
+    """A reader that has seen enough causes no noise."""
+    command = f"'{sys.executable}' -m late_exporter {arguments} | head -n 1"
+    result = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, check=False, cwd=tmp_path, text=True, timeout=60
+    )
+    assert (0, "") == (result.returncode, result.stderr)
+    assert 1 == len(result.stdout.splitlines())
+
+
+def test_output_into_a_closed_pipe(tmp_path: Path) -> None:
+    """A reader that is gone before the first line causes no noise either."""
+    command = f"'{sys.executable}' -m late_exporter metrics | true"
+    result = subprocess.run(
+        ["bash", "-c", command], capture_output=True, check=False, cwd=tmp_path, text=True, timeout=60
+    )
+    assert (0, "", "") == (result.returncode, result.stdout, result.stderr)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_landing_page_in_a_browser(late: Late, run: Callable[..., Program], tmp_path: Path) -> None:
+    """A browser draws the landing page and finds nothing to complain about, though its policy is strict."""
+    late.world.publish(40, over=60)
+    program = run().ready()
+    settles(40.0, lambda: program.scrape().sum(LOGS))
+    picture = tmp_path / "page.png"
+    command = [
+        CHROMIUM or "",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        f"--user-data-dir={tmp_path / 'browser'}",
+        "--enable-logging=stderr",
+        "--window-size=1280,900",
+        f"--screenshot={picture}",
+        f"{program.url}/",
+    ]
+    result = subprocess.run(command, capture_output=True, check=False, timeout=90, cwd=tmp_path)
+    assert 0 == result.returncode
+    assert [] == [line for line in result.stderr.decode("utf-8", "replace").splitlines() if ":CONSOLE" in line]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size > 10_000

@@ -1,0 +1,61 @@
+"""The whole of ``/metrics`` against golden copies, and against Prometheus' own opinion of it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.golden import FOLDER, FORMATS, collect, steady
+from tests.e2e.late import Late
+from tests.e2e.program import Program, settles
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """The files as the program would write them now."""
+    return collect(tmp_path_factory.mktemp("golden"))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_golden(scraped: Mapping[str, str], name: str) -> None:
+    """Nothing in what is scraped has changed unawares; ``python -m tests.e2e.golden`` writes the copies anew."""
+    assert (FOLDER / name).read_text("utf-8") == scraped[name]
+
+
+def test_what_varies_is_left_out() -> None:
+    """Only values that time decides are taken out of a scrape."""
+    before = (
+        'late_exporter_build_info{version="0.1.0",revision="x",python_version="3.11"} 1\n'
+        'late_exporter_polls_total{feed="publishing"} 3\n'
+        'late_publishing_last_log_timestamp_seconds{platform="a"} 1.7e+09\n'
+        'late_publishing_duration_seconds_bucket{le="1"} 3 # {log_id="x"} 0.7 1795600000.5\n'
+        "process_cpu_seconds_total 4\n"
+        "# HELP python_info x\n"
+    )
+    assert (
+        'late_exporter_build_info{version="VERSION",revision="REVISION",python_version="PYTHON"} 1\n'
+        'late_exporter_polls_total{feed="publishing"} 3\n'
+        'late_publishing_last_log_timestamp_seconds{platform="a"} VARIES\n'
+        'late_publishing_duration_seconds_bucket{le="1"} 3 # {log_id="x"} 0.7 TIME\n'
+    ) == steady(before)
+
+
+def test_promtool(late: Late, run: Callable[..., Program], require_tool: Callable[[str], str], tmp_path: Path) -> None:
+    """Prometheus' linter has nothing to say about a scrape."""
+    promtool = require_tool("promtool")
+    late.world.publish(20, over=60)
+    late.world.connect()
+    program = run(interval="1h").ready()
+    settles(20.0, lambda: program.scrape().sum("late_publishing_logs_total"))
+    scrape = tmp_path / "scrape"
+    scrape.write_bytes(program.get("/metrics").body)
+    with scrape.open("rb") as text:
+        result = subprocess.run(
+            [promtool, "check", "metrics"], stdin=text, capture_output=True, check=False, text=True, timeout=30
+        )
+    assert (0, "", "") == (result.returncode, result.stdout, result.stderr)

@@ -1,0 +1,144 @@
+"""A real Prometheus scrapes the program, and finds in its own memory what the program counted."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.e2e.late import Late
+from tests.e2e.program import PATIENCE, Program, eventually, get, settles
+
+pytestmark = pytest.mark.e2e
+
+LOGS = "late_publishing_logs_total"
+FEATURES = "exemplar-storage,created-timestamp-zero-ingestion"
+CONFIG = """\
+global: {scrape_interval: 1s, scrape_timeout: 1s}
+scrape_configs:
+  - job_name: late
+    static_configs: [{targets: ["%s"]}]
+"""
+
+Row: TypeAlias = Mapping[str, Any]
+
+
+class Prometheus:
+    """A Prometheus that scrapes one target once a second.
+
+    Args:
+        url: Where its own API is.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def ask(self, endpoint: str, **parameters: str) -> Any:
+        """What an endpoint of its API says."""
+        answer = json.loads(get(f"{self._url}/api/v1/{endpoint}?{urlencode(parameters)}").body)
+        assert "success" == answer["status"], answer
+        return answer["data"]
+
+    def query(self, expression: str) -> list[Row]:
+        """The rows of an instant query."""
+        rows: list[Row] = self.ask("query", query=expression)["result"]
+        return rows
+
+    def value(self, expression: str) -> float | None:
+        """The value of an instant query that has one row."""
+        rows = self.query(expression)
+        return float(rows[0]["value"][1]) if rows else None
+
+
+@contextmanager
+def prometheus(binary: str, folder: Path, target: str) -> Iterator[Prometheus]:
+    """A Prometheus of its own, which ends with the test."""
+    config, log = folder / "prometheus.yml", folder / "prometheus.log"
+    config.write_text(CONFIG % target.removeprefix("http://"))
+    command = [
+        binary,
+        f"--config.file={config}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+        "--web.listen-address=127.0.0.1:0",
+        f"--enable-feature={FEATURES}",
+    ]
+    with log.open("wb") as errors, subprocess.Popen(command, stderr=errors, stdout=errors, cwd=folder) as process:
+        try:
+            yield Prometheus(eventually(lambda: listening(log.read_text()), hint=log.read_text))
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+
+
+def listening(log: str) -> str:
+    """Where a Prometheus that wrote such a log serves."""
+    match = re.search(r'msg="?Listening on"? .*?address=([\d.]+:\d+)', log)
+    return f"http://{match[1]}" if match and "Server is ready" in log else ""
+
+
+@pytest.mark.parametrize("created", [False, True], ids=["plain", "created"])
+def test_prometheus_sees_what_was_counted(
+    late: Late, run: Callable[..., Program], require_tool: Callable[[str], str], tmp_path: Path, *, created: bool
+) -> None:
+    """Prometheus has the exact totals, sees the first increment of a series as an increase, and keeps exemplars."""
+    late.world.publish(40, over=600)
+    program = run(*(["--metrics.created-timestamps"] if created else [])).ready()
+    with prometheus(require_tool("prometheus"), tmp_path, program.url) as database:
+        # Nobody else may scrape here: whoever comes first is shown the zero of a new series.
+        settles(40.0, lambda: database.value(f"sum({LOGS})"))
+        late.world.publish(3, platform="mastodon", durationMs=700)
+        late.world.publish(2, platform="mastodon", status="failed", statusCode=503)
+        settles(45.0, lambda: database.value(f"sum({LOGS})"))
+        settles(2.0, lambda: database.value('late_publishing_failures_total{platform="mastodon"}'))
+        for expression in (
+            f'increase({LOGS}{{platform="mastodon",status="success",action="publish"}}[1m])',
+            'increase(late_publishing_failures_total{platform="mastodon"}[1m])',
+            'increase(late_publishing_duration_seconds_count{platform="mastodon",status="success"}[1m])',
+        ):
+            eventually(lambda: (database.value(expression) or 0) > 0.5, hint=lambda: expression)  # noqa: B023 - at once
+        assert 1 == database.value("up")
+        assert 2 == database.value("sum(late_up)")
+        assert 40 == database.value('sum(late_publishing_duration_seconds_bucket{le="+Inf",platform="instagram"})')
+        labels = exemplar(database)
+        assert {"log_id", "post_id"} == labels.keys()
+        assert labels["log_id"] in late.world.inserted
+        births = database.query("late_publishing_logs_created")
+        assert created == bool(births)
+    assert 45 == program.scrape().sum(LOGS)
+    assert 0 == program.stop()
+
+
+def exemplar(database: Prometheus) -> Mapping[str, str]:
+    """The labels of an exemplar that Prometheus keeps of the new platform's durations."""
+    expression = 'late_publishing_duration_seconds_bucket{platform="mastodon"}'
+    found = eventually(
+        lambda: database.ask("query_exemplars", query=expression, start=str(time.time() - 600), end=str(time.time()))
+    )
+    labels: Mapping[str, str] = found[0]["exemplars"][0]["labels"]
+    return labels
+
+
+def test_restart_leaves_no_trace_in_rates(
+    late: Late, run: Callable[..., Program], require_tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    """A restart of the program is no reset of its counters, and nothing seems to have increased."""
+    late.world.publish(40, over=600)
+    program = run().ready()
+    port = program.url.rpartition(":")[2]
+    with prometheus(require_tool("prometheus"), tmp_path, program.url) as database:
+        settles(40.0, lambda: database.value(f"sum({LOGS})"))
+        program.stop()
+        settles(0.0, lambda: database.value("up"))
+        program = run(f"--web.listen-address=127.0.0.1:{port}")
+        settles(1.0, lambda: database.value("up"))
+        settles(40.0, lambda: database.value(f"sum({LOGS})"))
+        assert 0 == database.value(f"sum(resets({LOGS}[5m]))")
+        assert 0 == database.value(f"sum(increase({LOGS}[5m]))")
