@@ -1,0 +1,40 @@
+# ruff: noqa: INP001 - a script, not a module
+"""Writes the tables of README.md that the program knows best; with --check, only tells whether they are true."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from late_exporter.options import options_markdown
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def _metrics() -> str:
+    command = [sys.executable, "-m", "late_exporter", "metrics", "--format", "markdown"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603 - our own
+
+
+def _with(text: str, name: str, table: str) -> str:
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    found = re.compile(f"{begin}.*{end}", re.DOTALL)
+    if len(found.findall(text)) != 1:
+        sys.exit(f"README.md: there must be one {begin} with its {end}")
+    return found.sub(lambda _: f"{begin}\n{table}\n{end}", text)
+
+
+def main() -> None:
+    """Bring the tables up to date, or fail where they are not and that is all that was asked."""
+    before = README.read_text("utf-8")
+    after = _with(_with(before, "metrics", _metrics()), "options", options_markdown())
+    if "--check" not in sys.argv[1:]:
+        README.write_text(after, "utf-8")
+    elif after != before:
+        sys.exit("README.md is not up to date; run make generate")
+
+
+if __name__ == "__main__":
+    main()
