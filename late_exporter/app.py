@@ -144,9 +144,14 @@ class Exporter:
         self._settings = settings
         self._store = store
         self._offload = offload
+        shown = {
+            name: family
+            for name, family in families.items()
+            if settings.max_accounts or "account_id" not in family.labels
+        }
         self._governor = Governor(families, max_values=settings.max_label_values, max_accounts=settings.max_accounts)
-        self.publisher = Publisher(Exposition(families, created=settings.created_timestamps), _own_metrics())
-        self._board = Board(families, self.publisher, {workspace.name: feeds for workspace in settings.workspaces})
+        self.publisher = Publisher(Exposition(shown, created=settings.created_timestamps), _own_metrics())
+        self._board = Board(shown, self.publisher, {workspace.name: feeds for workspace in settings.workspaces})
         self._clients = _clients(settings, http)
         self._pollers: dict[str, list[Poller]] = {}
         self.web = create_app(

@@ -37,6 +37,9 @@ __all__ = ["Bookkeeper", "Draft", "births"]
 MARGIN = 86_400_000
 """Ids are kept this much longer than the API keeps the logs."""
 
+SLACK = 300_000
+"""How far the API's clock may be ahead of its own logs' times."""
+
 REASONS = ("no_id", "not_an_object")
 
 LAG = "late_exporter_log_lag_seconds"
@@ -170,6 +173,9 @@ class Bookkeeper:
         if entry.rejected:
             yield Add("late_exporter_entries_rejected_total", (*feed, entry.rejected))
             return
+        if entry.created is not None and entry.created > now + SLACK:
+            # A time to come would be the newest one for as long as it has not come.
+            entry = msgspec.structs.replace(entry, created=now)
         yield from self._governor.govern(self._feed.project(self._scope.workspace, entry))
         if entry.created is None or not self.synced:
             return
@@ -237,7 +243,8 @@ class Bookkeeper:
             self._board.gauge("late_publishing_pending_logs", (workspace, platform, action), counts[platform, action])
         oldest: dict[str, int] = {}
         for platform, _, created in logs:
-            oldest[platform] = min(created, oldest.get(platform, created))
+            if created:
+                oldest[platform] = min(created, oldest.get(platform, created))
         for platform in {platform for platform, _ in self._waiting}:
             labels = (workspace, platform)
             if platform in oldest:

@@ -271,11 +271,12 @@ class _Section:
         if not self.blocks:
             self.blocks.append(_Block([], [], []))
         block = self.blocks[at]
-        block.dirty = True
         if found:
-            block.values[place] = held
-            block.births[place] = block.births[place] if born is None else born
+            born = block.births[place] if born is None else born
+            block.dirty |= (block.values[place], block.births[place]) != (held, born)
+            block.values[place], block.births[place] = held, born
             return False
+        block.dirty = True
         block.insert(place, labels, held, born)
         self.size += 1
         if len(block.labels) > self._capacity:

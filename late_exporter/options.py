@@ -150,7 +150,7 @@ class Given(BaseSettings):
         "0.5", "SHARE", "Share of the key's requests a minute that the exporter may use, above 0 and at most 1."
     )
     poll_interval: Annotated[float, duration("100ms")] = _option(
-        "30s", "DURATION", "Time between two polls, with jitter."
+        "30s", "DURATION", "Time between two polls, with jitter.", demo="5s"
     )
     poll_lookback: Annotated[float, duration("1m", "90d")] = _option(
         "7d", "DURATION", "How far back the first sync reads, 1m to 90d."
@@ -197,12 +197,14 @@ class Given(BaseSettings):
         "127.0.0.1:10078", "ADDRESS", "Address to serve the simulated API on.", SIMULATING
     )
     simulate_seed: Annotated[int, whole(0)] = _option("1", "NUMBER", "The same seed gives the same logs.", SIMULATING)
-    simulate_logs_per_day: Annotated[int, whole(1)] = _option("5000", "NUMBER", "Publishing logs a day.", SIMULATING)
+    simulate_logs_per_day: Annotated[int, whole(1)] = _option(
+        "5000", "NUMBER", "Publishing logs a day.", SIMULATING, demo="20000"
+    )
     simulate_history: Annotated[float, duration("0s", "90d")] = _option(
-        "7d", "DURATION", "How far back logs go at the start, at most 90d.", SIMULATING
+        "7d", "DURATION", "How far back logs go at the start, at most 90d.", SIMULATING, demo="3d"
     )
     simulate_rate_limit: Annotated[int, whole(1)] = _option(
-        "600", "NUMBER", "Requests a minute allowed to a key.", SIMULATING, demo="1200"
+        "600", "NUMBER", "Requests a minute allowed to a key.", SIMULATING, demo="6000"
     )
     simulate_incident: Many[Annotated[str, choice(*INCIDENTS)]] = _option(
         None,

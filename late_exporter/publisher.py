@@ -79,8 +79,10 @@ class Publisher:
     async def run(self) -> None:
         """Publish whenever something has changed, until cancelled."""
         while True:
+            # Python 3.11's wait_for would lose a cancellation that comes together with a change.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), PULSE)
+                async with asyncio.timeout(PULSE):
+                    await self._changed.wait()
             await self.publish()
             await asyncio.sleep(PAUSE)
 

@@ -105,16 +105,18 @@ class Walk(msgspec.Struct):
     Args:
         sought: Stop once so many have been found; None: however many there are.
         lower: Stop at logs before this time; None: walk to the end of the list.
+        since: When known ground had last been reached as the walk began; a log may have come late after that.
     """
 
     sought: int | None = None
     lower: int | None = None
+    since: int = 0
     position: Position = Position()
     done: bool = False
 
 
 class Roll(msgspec.Struct):
-    """The list of pending logs, of which each poll reads a page: where the next one begins, and who was on it so far."""
+    """The list of pending logs, of which each poll reads a page: where the next one begins, and who was listed."""
 
     skip: int = 0
     listed: set[str] = msgspec.field(default_factory=set)
@@ -309,13 +311,14 @@ def _excess(plan: Plan, head: Seen) -> int:
 
 
 def _walk(plan: Plan, walk: Walk, coverage: Coverage, strides: int) -> Steps:
-    overdue = plan.coverage.checked - LATE_WINDOW if plan.coverage else 0
+    if not walk.since and plan.coverage:
+        walk.since = plan.coverage.checked
     lower = coverage.horizon if walk.lower is None else walk.lower
     for _ in range(strides):
         seen, skip = yield from _join(walk.position)
         fresh = seen.fresh(coverage.horizon)
         for entry in fresh:
-            yield Count((entry,), walked=entry.created is not None and entry.created < overdue)
+            yield Count((entry,), walked=entry.created is not None and entry.created < walk.since - LATE_WINDOW)
         if walk.sought is not None:
             walk.sought -= sum(entry.key not in plan.found | seen.known.statuses.keys() for entry in fresh)
         following = _position(skip, seen, walk.position)

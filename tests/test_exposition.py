@@ -194,7 +194,7 @@ def pointed(texts: st.SearchStrategy[str]) -> st.SearchStrategy[list[Pointed]]:
 @st.composite
 def worlds(draw: st.DrawFn, *, sane: bool = False) -> tuple[Mapping[str, Family], State]:
     """Families with any number of series; sane: with values that the parsers allow."""
-    numbers = st.floats(0, 1e300) if sane else st.floats() | st.integers() | st.integers(0, 2**70)
+    numbers = st.floats(0, 1e300) if sane else st.floats() | st.integers(-(2**1000), 2**1000) | st.integers(0, 2**70)
     micros = st.integers(0, 10**15) if sane else st.integers(0, 10**400) | st.integers(0, 10**15)
     # prometheus_client's parser does not know escapes in exemplars.
     exemplars = pointed(st.text("abc", max_size=3) if sane else LABEL_TEXTS)

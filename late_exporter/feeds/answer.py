@@ -133,7 +133,13 @@ def _lenient_pagination(value: object) -> Pagination:
 
 def _refused(row: object, reason: str) -> Entry:
     written = json.dumps(row, sort_keys=True).encode()
-    return Entry(key=f"!{hashlib.sha256(written).hexdigest()}", status="rejected", rejected=reason)
+    created = row.get("createdAt") if isinstance(row, dict) else None
+    return Entry(
+        key=f"!{hashlib.sha256(written).hexdigest()}",
+        status="rejected",
+        created=millis(created) if isinstance(created, str) else None,
+        rejected=reason,
+    )
 
 
 def _excerpt(body: bytes) -> str:

@@ -121,7 +121,8 @@ def _attempt(platform: tuple[str, str], entry: Entry) -> Iterator[Increment]:
     yield Add("late_account_logs_total", (*account, entry.status))
     if entry.account_id is None or entry.created is None:
         return
-    yield Take("late_account_info", account, at=entry.created, value=entry.username or UNKNOWN)
+    named = entry.username not in (None, UNKNOWN)
+    yield Take("late_account_info", account, at=entry.created if named else 0, value=entry.username or UNKNOWN)
     if entry.status in (FAILED, SUCCESS):
         yield Result("late_account_consecutive_failures", account, at=entry.created, failed=entry.status == FAILED)
     if entry.status == SUCCESS:
