@@ -16,7 +16,7 @@ from typing import NamedTuple
 import httpx
 
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, Unauthorized
-from late_exporter.model import Quota
+from late_exporter.health import Quota
 
 __all__ = ["Answer", "Key", "LateClient", "Request", "Throttle"]
 

@@ -32,8 +32,9 @@ from late_exporter.errors import LateError
 from late_exporter.exposition import Exposition
 from late_exporter.feeds import FEEDS
 from late_exporter.governor import Governor
+from late_exporter.health import FeedHealth, WorkspaceHealth
 from late_exporter.metrics import catalogue
-from late_exporter.model import FeedHealth, FeedState, Increment, Scope, WorkspaceHealth
+from late_exporter.model import FeedState, Increment, Scope
 from late_exporter.poller import Pace, Poller
 from late_exporter.publisher import Publisher
 from late_exporter.server import listen, serve

@@ -6,17 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from late_exporter.health import AccountHealth, PlatformHealth
 from late_exporter.ledger import fold, rebucket
 from late_exporter.metrics import Family
 from late_exporter.model import (
     PENDING,
-    AccountHealth,
     Exemplar,
     Histogram,
     Increment,
     Labels,
     Observe,
-    PlatformHealth,
     Reading,
     Series,
     Streak,

@@ -45,8 +45,7 @@ async def _list(workspace: str, client: LateClient, feed: Feed) -> tuple[Finding
         return Finding(good=False, workspace=workspace, endpoint=feed.path, words=str(exc)), None
     if page is None:
         return Finding(good=False, workspace=workspace, endpoint=feed.path, words="404: no such endpoint"), None
-    logs = "an unknown number of" if page.total is None else f"{page.total:,}"
-    words = f"{logs} logs{_quota(client)}"
+    words = f"{_count(page.total)}{_quota(client)}"
     post_id = next((entry.post_id for entry in page.entries if entry.post_id), None)
     return Finding(good=True, workspace=workspace, endpoint=feed.path, words=words), post_id
 
@@ -57,13 +56,19 @@ async def _post(workspace: str, client: LateClient, feed: Feed, post_id: str) ->
         page = await _page(client, feed, endpoint.replace("{postId}", quote(post_id, safe="")), endpoint)
     except ApiError as exc:
         return Finding(good=False, workspace=workspace, endpoint=endpoint, words=str(exc))
-    words = "the newest post is gone" if page is None else f"{len(page.entries)} logs of the newest post"
+    words = "the newest post is gone" if page is None else f"{_count(len(page.entries))} of the newest post"
     return Finding(good=True, workspace=workspace, endpoint=endpoint, words=words)
 
 
 async def _page(client: LateClient, feed: Feed, path: str, endpoint: str) -> Page | None:
     answer = await client.get(path, {"limit": 1}, endpoint=endpoint)
     return None if answer is None else feed.parse(answer.body)
+
+
+def _count(logs: int | None) -> str:
+    if logs is None:
+        return "an unknown number of logs"
+    return "1 log" if logs == 1 else f"{logs:,} logs"
 
 
 def _quota(client: LateClient) -> str:

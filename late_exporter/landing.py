@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from html import escape
+from importlib.resources import files
 from itertools import pairwise
 from urllib.parse import quote
 
-from late_exporter.model import AccountHealth, FeedHealth, PlatformHealth, Quota, WorkspaceHealth
+from late_exporter.health import AccountHealth, FeedHealth, PlatformHealth, Quota, WorkspaceHealth
 
 __all__ = ["STYLE", "State", "page", "plain", "state_of", "trouble", "verdict"]
 
@@ -22,80 +23,7 @@ PLATFORMS_SHOWN = 20
 ACCOUNTS_SHOWN = 5
 NAME_LENGTH = 40
 
-STYLE = """
-:root{color-scheme:light dark;--page:#f7f8fa;--card:#fff;--line:#e3e6eb;--text:#14171c;--soft:#586170;--link:#2350b8;
---ok:#0a7548;--ok-tint:#e6f5ed;--busy:#2350b8;--busy-tint:#e9f0fe;--bad:#b3231a;--bad-tint:#fdeeec;
---idle:#535c6a;--idle-tint:#edeff3}
-@media(prefers-color-scheme:dark){:root{--page:#0c0e12;--card:#14171d;--line:#272c36;--text:#eceef2;--soft:#9ba5b3;
---link:#8fb4ff;--ok:#55d39a;--ok-tint:#12291f;--busy:#8fb4ff;--busy-tint:#17233d;--bad:#ff958c;--bad-tint:#351a18;
---idle:#a9b2bf;--idle-tint:#222731}}
-*{box-sizing:border-box;margin:0}[hidden]{display:none}
-body{max-width:72rem;margin:auto;padding:2rem 1.5rem 3rem;background:var(--page);color:var(--text);
-font:.9375rem/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;
-font-variant-numeric:tabular-nums;-webkit-text-size-adjust:100%;overflow-wrap:anywhere}
-a{color:var(--link);text-underline-offset:.2em;text-decoration-thickness:1px}
-:focus-visible{outline:2px solid var(--link);outline-offset:3px;border-radius:4px}
-svg{fill:none;stroke:currentColor;stroke-width:2;stroke-linecap:round;stroke-linejoin:round}
-h1,h2,h3{font-size:1rem;font-weight:600;letter-spacing:-.01em}
-small,.soft{color:var(--soft);font-size:.8125rem}
-.ok{--tone:var(--ok);--tint:var(--ok-tint)}.busy{--tone:var(--busy);--tint:var(--busy-tint)}
-.bad{--tone:var(--bad);--tint:var(--bad-tint)}.idle{--tone:var(--idle);--tint:var(--idle-tint)}
-.top,.top nav,.verdict,.card header,.feed>div{display:flex;flex-wrap:wrap;align-items:center;gap:.5rem 1.25rem}
-.top,.card header,.feed>div{justify-content:space-between}
-.top a{font-size:.875rem;text-decoration:none;padding:.25rem 0}.top a:hover{text-decoration:underline}
-.top small{margin-left:.375rem;font-weight:400}
-.verdict{flex-wrap:nowrap;margin:1.5rem 0;padding:1.25rem 1.5rem;border-radius:12px;background:var(--tint)}
-.verdict svg{flex:none;width:2.5rem;height:2.5rem;padding:.625rem;border-radius:50%;background:var(--tone);
-color:var(--tint);stroke-width:2.5}
-.verdict p{font-size:1.375rem;line-height:1.3;font-weight:600;letter-spacing:-.02em;color:var(--tone)}
-.verdict p+p{margin-top:.25rem;font-size:.875rem;font-weight:400;letter-spacing:0;color:var(--text)}
-.index{display:flex;flex-wrap:wrap;gap:.5rem;margin-bottom:1.5rem;padding:0;list-style:none}
-.index a,.pill{display:inline-flex;align-items:center;gap:.375rem;font-size:.8125rem;border-radius:99px}
-.index a{padding:.25rem .75rem;border:1px solid var(--line);background:var(--card);color:var(--text);
-text-decoration:none}
-.index a:hover{border-color:var(--tone)}.index svg,.pill svg{flex:none;width:.75rem;height:.75rem;stroke-width:3}
-.index svg{color:var(--tone)}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,30rem),1fr));gap:1.25rem;
-align-items:start}
-.card{border:1px solid var(--line);border-radius:12px;background:var(--card);scroll-margin:1rem;
-box-shadow:0 1px 2px rgb(16 24 40/.05)}
-.card:target{border-color:var(--link)}
-.card header{padding:1.125rem 1.5rem}
-.card header>*{min-width:0}h2{font-size:1.125rem}
-.quota{flex:0 1 17rem;font-size:.8125rem}.quota p{display:flex;flex-wrap:wrap;justify-content:space-between;gap:0 1rem}
-.quota svg{display:block;width:100%;height:6px;margin-top:.375rem;
-border-radius:3px;background:var(--line)}.quota rect{stroke:none;fill:var(--tone)}
-.feed{container-type:inline-size;padding:1.125rem 1.5rem 1.375rem;border-top:1px solid var(--line)}
-.pill{padding:.125rem .625rem;font-weight:500;color:var(--tone);background:var(--tint)}
-.error{margin-top:.75rem;padding:.625rem .875rem;border-left:3px solid var(--tone);border-radius:4px 8px 8px 4px;
-background:var(--tint);font-size:.875rem}
-dl{display:grid;grid-template-columns:repeat(2,1fr);gap:1rem .75rem;margin-top:.875rem}
-@container(min-width:27rem){dl{grid-template-columns:repeat(4,1fr)}}
-@container(min-width:56rem){dl{grid-template-columns:repeat(8,1fr)}}
-dt{color:var(--soft);font-size:.75rem}dd{margin:0;font-weight:500;line-height:1.4}
-dd small{display:block;font-weight:400}
-table{width:100%;margin-top:.625rem;border-collapse:collapse;font-size:.8125rem}
-th,td{padding:.3125rem 0 .3125rem .75rem;border-top:1px solid var(--line);font-weight:400;text-align:right}
-th:first-child{min-width:6rem;padding-left:0;text-align:left}
-thead th,thead td{padding-top:0;border:0;color:var(--soft);font-size:.75rem}
-.nil{color:var(--soft)}.waiting,.bar,.last{display:none}
-.bar svg{display:block;width:100%;min-width:2rem;height:4px;border-radius:2px;background:var(--line)}
-.bar rect{stroke:none;fill:var(--bad)}
-@container(min-width:22rem){.waiting{display:table-cell}}
-@container(min-width:27rem){.last{display:table-cell}table{font-size:.875rem}td,th+th{white-space:nowrap}
-th:first-child{min-width:7rem}}
-@container(min-width:31rem){.bar{display:table-cell}}
-@container(min-width:56rem){.bar{width:40%}th,td{padding-left:1.25rem}}
-.failing{display:flex;gap:.625rem;margin-top:.875rem;font-size:.875rem}
-.failing svg{flex:none;width:1.25rem;height:1.25rem;padding:.25rem;border-radius:50%;background:var(--tint);
-color:var(--tone);stroke-width:2.5}.failing b{font-weight:600}
-footer{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1rem 3rem;
-margin-top:2.5rem;padding-top:1.5rem;border-top:1px solid var(--line);color:var(--soft);font-size:.875rem}
-footer h2{grid-column:1/-1;font-size:.875rem;color:var(--text)}footer b{color:var(--text);font-weight:500}
-@media(max-width:30rem){body{padding:1.25rem 1rem 2rem}.verdict{padding:1rem;align-items:start;gap:.875rem}
-.verdict p{font-size:1.1875rem}.card header,.feed{padding-left:1rem;padding-right:1rem}.quota{flex:1 0 100%}
-.top nav{gap:0 1rem}}
-"""
+STYLE = files("late_exporter").joinpath("landing.css").read_text("utf-8")
 
 SYMBOLS = """<svg hidden>
 <symbol id="ok" viewBox="0 0 16 16"><path d="m3 8.5 3.5 3.5L13 4.5"/></symbol>

@@ -15,8 +15,9 @@ from late_exporter import reader
 from late_exporter.board import Board
 from late_exporter.bookkeeper import Bookkeeper, Draft, births
 from late_exporter.errors import ApiError, ApiUnavailable, LateError, RateLimited, StoreError, Unauthorized
+from late_exporter.health import FeedHealth, Quota
 from late_exporter.metrics import CATALOGUE
-from late_exporter.model import Add, Feed, FeedHealth, Increment, Observe, Quota, Take
+from late_exporter.model import Add, Feed, Increment, Observe, Take
 
 __all__ = ["Client", "Log", "Pace", "Poller", "Turn"]
 

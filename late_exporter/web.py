@@ -11,8 +11,8 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
+from late_exporter.health import FeedHealth, WorkspaceHealth
 from late_exporter.landing import STYLE, State, page, plain, state_of, trouble
-from late_exporter.model import FeedHealth, WorkspaceHealth
 
 __all__ = ["Answer", "App", "Body", "create_app"]
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from late_exporter.api import BODY_LIMIT, Answer, Key, LateClient, Request, Throttle
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, Unauthorized
-from late_exporter.model import Quota
+from late_exporter.health import Quota
 
 NOW = 1_763_993_002.0
 SECRET = "sk_" + "0123456789abcdef" * 4

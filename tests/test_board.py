@@ -6,22 +6,9 @@ from typing import Any
 import pytest
 
 from late_exporter.board import Board
+from late_exporter.health import AccountHealth, PlatformHealth
 from late_exporter.metrics import CATALOGUE, catalogue
-from late_exporter.model import (
-    AccountHealth,
-    Add,
-    Exemplar,
-    Histogram,
-    Labels,
-    Observe,
-    PlatformHealth,
-    Reading,
-    Series,
-    Streak,
-    Take,
-    Total,
-    Value,
-)
+from late_exporter.model import Add, Exemplar, Histogram, Labels, Observe, Reading, Series, Streak, Take, Total, Value
 
 LOGS = "late_publishing_logs_total"
 EVENTS = "late_connection_events_total"

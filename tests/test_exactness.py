@@ -517,7 +517,6 @@ def test_what_expires_while_down_is_lost_and_said_to_be(world: World, exporter: 
     world.clock.advance(DAY)
     world.publish(150)
     exporter.restart(downtime=6.5 * DAY)
-    world.sweep()
     world.publish(300, over=6.4 * DAY)
     exporter.poll()
     scrape = check(exporter, world, read | set(world.shown))
@@ -547,7 +546,6 @@ def test_a_wrong_clock_is_set_right_by_the_date_header(skew: float, world: World
     check(exporter, world, world.ever)
     for _ in range(12):
         world.clock.advance(DAY)
-        world.sweep()
         world.publish(150)
         exporter.poll()
         exporter.restart()
@@ -634,7 +632,6 @@ def test_logs_without_a_time_are_counted_once(world: World, walker: Exporter) ->
     check(walker, world, world.ever)
     for _ in range(10):
         world.clock.advance(DAY)
-        world.sweep()
         world.publish(20)
         walker.poll()
     walker.settle()
@@ -1035,7 +1032,6 @@ class Exactness(RuleBasedStateMachine):
     def _foresee(self, events: Events) -> None:
         seconds, actions, between = events
         self.world.clock.advance(seconds)
-        self.world.sweep()
         for action in actions:
             self._do(action)
         for number, action in between:

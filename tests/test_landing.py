@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from late_exporter.health import AccountHealth, FeedHealth, PlatformHealth, Quota, WorkspaceHealth
 from late_exporter.landing import STYLE, State, page, plain, state_of, trouble, verdict
-from late_exporter.model import AccountHealth, FeedHealth, PlatformHealth, Quota, WorkspaceHealth
 
 NOW = 1_763_993_002.0  # 2025-11-24 14:03:22 UTC
 HOSTILE = "<script>alert('1')</script> & \"🔥\" \u202e\ud800"

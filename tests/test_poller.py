@@ -14,6 +14,7 @@ from late_exporter.bookkeeper import Bookkeeper, Draft, births
 from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimited, StoreError, Unauthorized
 from late_exporter.feeds import FEEDS
 from late_exporter.governor import Governor
+from late_exporter.health import FeedHealth, Quota
 from late_exporter.metrics import CATALOGUE
 from late_exporter.model import (
     Add,
@@ -22,14 +23,12 @@ from late_exporter.model import (
     Coverage,
     Entry,
     Exemplar,
-    FeedHealth,
     FeedState,
     Histogram,
     Increment,
     Known,
     Labels,
     Mark,
-    Quota,
     Scope,
     Series,
     Total,

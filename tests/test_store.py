@@ -734,3 +734,25 @@ def test_what_is_asked_of_a_closed_state_fails(path: Path) -> None:
     store.close()
     with pytest.raises(StoreError, match=f"^{path}: Cannot operate on a closed database"):
         store.totals()
+
+
+@pytest.mark.parametrize(
+    ("happening", "words"),
+    [
+        (lambda path: path.unlink(), "the state is gone: No such file or directory; restart to begin a new one"),
+        (
+            lambda path: (path.rename(path.with_suffix(".old")), path.touch()),
+            "the state was replaced by another file; restart to use that one",
+        ),
+    ],
+)
+def test_file_taken_away(path: Path, happening: Callable[[Path], object], words: str) -> None:
+    """Nothing is counted into a file that is no longer there: it would be lost without a word."""
+    with closing(open_store(f"sqlite:///{path}")) as store:
+        commit(store, once("a"))
+        happening(path)
+
+        with pytest.raises(StoreError) as caught:
+            commit(store, once("b"))
+
+        assert f"{path}: {words}" == str(caught.value)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from late_exporter.model import FeedHealth, WorkspaceHealth
+from late_exporter.health import FeedHealth, WorkspaceHealth
 from late_exporter.web import App, create_app
 
 Message = MutableMapping[str, Any]

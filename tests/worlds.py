@@ -20,8 +20,9 @@ from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimit
 from late_exporter.exposition import Exposition
 from late_exporter.feeds import FEEDS
 from late_exporter.governor import Governor
+from late_exporter.health import Quota
 from late_exporter.metrics import CATALOGUE
-from late_exporter.model import Batch, Committed, FeedState, Increment, Known, Quota, Scope, Series, Total
+from late_exporter.model import Batch, Committed, FeedState, Increment, Known, Scope, Series, Total
 from late_exporter.poller import OUTCOMES, Pace, Poller, Turn
 from late_exporter.simulator import Archive, Archives, Service
 from late_exporter.simulator.archive import Row
@@ -240,7 +241,7 @@ class Listing:
         cap: Rows on a page at most, whatever was asked for.
         order: The whole list from the documented one; None where the order is as documented.
         tell: Changes a document before it is sent.
-        every: ``days`` is ignored: the list shows all that is stored.
+        every: nothing expires, and ``days`` is ignored: the list shows all that is stored.
         stays: ``skip`` is ignored.
         lumps: ``status`` is ignored.
     """
@@ -320,6 +321,8 @@ class Late:
         for happening in self._happenings.pop(number, ()):
             happening()
         await Step()
+        if not self.listing.every:
+            self.world.sweep()
         status = params.get("status")
         self.requests.append(Request(path, int(params.get("skip", 0)), None if status is None else str(status)))
         self._clock.advance(self.latency)
@@ -602,8 +605,7 @@ class Exporter:
         pages = len(self.late.world.rows) // self.late.listing.cap + 1
         for _ in range(2):
             self.clock.advance(self._pace.reconcile_interval + 1)
-            self.late.world.sweep()
-            for turn in self.polls(5 + pages // 5):
+            for turn in self.polls(5 + pages * 5 // 4):
                 assert "success" == turn.outcome, turn.error
 
     def scrape(self) -> Samples:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
@@ -31,55 +28,10 @@ from late_exporter.model import (
     Total,
     Value,
 )
+from late_exporter.store.file import identity, lock, require_database
+from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
 
 __all__ = ["SqliteStore"]
-
-APPLICATION_ID = 0x4C617465
-"""Marks a file as ours; the letters of Late."""
-
-# The API's ids begin with a time, so that new rows of sighting go to the end of the tree.
-MIGRATIONS: tuple[str, ...] = (
-    """
-    CREATE TABLE scope (
-        id INTEGER PRIMARY KEY,
-        workspace TEXT NOT NULL,
-        feed TEXT NOT NULL,
-        coverage BLOB,
-        logs INTEGER NOT NULL DEFAULT 0,
-        UNIQUE (workspace, feed)
-    );
-    CREATE TABLE sighting (
-        scope INTEGER NOT NULL,
-        key TEXT NOT NULL,
-        status TEXT NOT NULL,
-        created INTEGER,
-        PRIMARY KEY (scope, key, status)
-    ) WITHOUT ROWID;
-    CREATE TABLE tally (
-        scope INTEGER NOT NULL,
-        minute INTEGER NOT NULL,
-        logs INTEGER NOT NULL,
-        PRIMARY KEY (scope, minute)
-    ) WITHOUT ROWID;
-    CREATE TABLE pending (
-        scope INTEGER NOT NULL,
-        key TEXT NOT NULL,
-        created INTEGER NOT NULL,
-        platform TEXT NOT NULL,
-        action TEXT NOT NULL,
-        post_id TEXT,
-        PRIMARY KEY (scope, key)
-    ) WITHOUT ROWID;
-    CREATE TABLE series (
-        family TEXT NOT NULL,
-        labels TEXT NOT NULL,
-        value BLOB NOT NULL,
-        created REAL NOT NULL,
-        PRIMARY KEY (family, labels)
-    ) WITHOUT ROWID
-    """,
-)
-"""One step a schema version; steps are only ever added."""
 
 MINUTE = 60_000
 FADING = 2
@@ -106,7 +58,7 @@ class SqliteStore:
         self._name = str(path) if path else "the state in memory"
         self._scopes: dict[Scope, int] = {}
         self._pruning: dict[int, str] = {}
-        self._lock = _lock(path) if path else None
+        self._lock = lock(path) if path else None
         try:
             self._open()
         except BaseException:
@@ -116,7 +68,7 @@ class SqliteStore:
 
     def _open(self) -> None:
         if self._path:
-            _require_database(self._path)
+            require_database(self._path)
         with self._translated():
             self._connection = sqlite3.connect(
                 self._path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5.0
@@ -124,6 +76,7 @@ class SqliteStore:
         try:
             with self._translated():
                 self._adopt()
+            self._identity = identity(self._path) if self._path else None
         except BaseException:
             self._connection.close()
             raise
@@ -232,6 +185,8 @@ class SqliteStore:
 
     def commit(self, scope: Scope, batch: Batch) -> Committed:
         """See Store."""
+        if self._path and identity(self._path) != self._identity:
+            raise StoreError(f"{self._name}: the state was replaced by another file; restart to use that one")
         with self._translated():
             number = self._number(scope)
             with self._transaction():
@@ -362,41 +317,6 @@ class SqliteStore:
         self._connection.close()
         if self._lock:
             self._lock.close()
-
-
-def _lock(path: Path) -> IO[str]:
-    """Hold a lock beside the file; the system releases it whenever the process ends."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.resolve()  # by whatever name, it is one state
-        beside = file.with_name(f"{file.name}.lock")
-        holder = beside.open("a")
-    except OSError as exc:
-        raise StoreError(f"{path}: the state cannot be written: {exc.strerror}: {exc.filename}") from exc
-    try:
-        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        holder.close()
-        raise StoreError(f"{path} is in use by another late-exporter; every process needs a state of its own") from exc
-    return holder
-
-
-def _require_database(path: Path) -> None:
-    try:
-        if path.exists() and not os.access(path, os.W_OK):
-            raise StoreError(f"{path}: the state cannot be written: it is read-only")
-        beginning = _beginning(path)
-    except OSError as exc:
-        raise StoreError(f"{path}: the state cannot be read: {exc.strerror}") from exc
-    if beginning and not beginning.startswith(b"SQLite format 3\0"):
-        raise StoreError(f"{path} is not a state of late-exporter, or is damaged; it is left as it is")
-
-
-def _beginning(path: Path) -> bytes:
-    if not path.exists():
-        return b""
-    with path.open("rb") as file:
-        return file.read(16)
 
 
 def _effective(batch: Batch, inserted: Sequence[Sighting], first: Mapping[str, Sighting]) -> list[Increment]:

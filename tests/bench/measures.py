@@ -219,6 +219,7 @@ class Bench:
         if judged:
             less = theirs.p99 / ours.p99
             self._report.add(section, Figure("p99 idle, times less", less, "x", aim=Aim(">= 100x", less >= 100)))
+            self._bare(section, ours.size)
         name, aim = f"RSS at {samples:,} samples", memory and Aim(f"<= {memory} MB", resting <= memory)
         self._report.add(
             "(e) memory",
@@ -226,6 +227,17 @@ class Bench:
             Figure(f"{name}, peak", peak, "MB", script_peak),
         )
         return section
+
+    def _bare(self, section: str, size: int) -> None:
+        """What a scrape costs on this machine, now, where nothing else is done than to send as many bytes."""
+        with self._workshop.bare(size) as bare:
+            bare.serving()
+            latencies = Scraper(bare.port).measure(self._sizes.scrapes, pause=0.005)
+        self._report.add(
+            section,
+            Figure("p50 of a bare socket server, same bytes", latencies.p50, "ms"),
+            Figure("p99 of a bare socket server, same bytes", latencies.p99, "ms"),
+        )
 
     def _with_httptools(self, section: str, state: Path) -> None:
         if not find_spec("httptools"):

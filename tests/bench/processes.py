@@ -20,6 +20,9 @@ __all__ = ["Api", "Process", "Workshop"]
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0
 
+HIDDEN = {"pinned": ("httptools", "rich"), "httptools": ("rich",)}
+"""What developers may have installed and users do not: others import it where they find it."""
+
 
 class Process:
     """A process that serves on a port; it is killed at the end of the ``with`` block.
@@ -127,15 +130,20 @@ class Workshop:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._number = 0
-        hiding = folder / "h11"
+        self._paths = {name: self._hide(*modules) for name, modules in HIDDEN.items()}
+
+    def _hide(self, *modules: str) -> str:
+        """A path on which some modules cannot be found, whatever is installed."""
+        hiding = self.folder / f"without-{'-'.join(modules)}"
         hiding.mkdir()
-        (hiding / "httptools.py").write_text("raise ImportError('not pinned, and so not used')\n", "ascii")
-        self._hiding = f"{hiding}{os.pathsep}{ROOT}"
+        for module in modules:
+            (hiding / f"{module}.py").write_text("raise ImportError('not among the pins')\n", "ascii")
+        return f"{hiding}{os.pathsep}{ROOT}"
 
     def _start(self, kind: type[Process], arguments: list[str], port: int, **env: str) -> Any:
         self._number += 1
         log = self.folder / f"{self._number:03}-{arguments[1].rpartition('.')[2]}.log"
-        base = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+        base = {"PATH": os.environ["PATH"], "PYTHONPATH": self._paths["pinned"]}
         return kind([sys.executable, *arguments], port, log, base | env)
 
     def api(self, *sizes: int) -> Api:
@@ -160,8 +168,14 @@ class Workshop:
             "--metrics.max-label-values=1000000",
             "--metrics.max-accounts=1000000",
         ]
-        env = {"LATE_API_KEY": KEY, "PYTHONPATH": str(ROOT) if httptools else self._hiding}
+        env = {"LATE_API_KEY": KEY, "PYTHONPATH": self._paths["httptools" if httptools else "pinned"]}
         process: Process = self._start(Process, arguments, port, **env)
+        return process
+
+    def bare(self, size: int) -> Process:
+        """A server that sends so many bytes and does nothing else."""
+        port = _free_port()
+        process: Process = self._start(Process, ["-m", "tests.bench.bare", str(port), str(size)], port)
         return process
 
     def script(self, api: Api, logs: int, *, samples: int = 0, interval: float = 30) -> Process:

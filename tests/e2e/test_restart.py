@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from collections.abc import Callable
@@ -11,6 +12,9 @@ from typing import TypeAlias
 
 import pytest
 
+from late_exporter.exposition import Exposition
+from late_exporter.metrics import CATALOGUE
+from late_exporter.publisher import Publisher
 from tests.e2e.late import Fault, Late, hanging, slowly
 from tests.e2e.program import Program, eventually, settles
 from tests.worlds import Samples
@@ -134,3 +138,21 @@ def test_the_program_starts_quickly(late: Late, run: Run, tmp_path: Path) -> Non
     began = time.monotonic()
     assert program.start().url
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("ticks", range(6))
+async def test_a_change_does_not_swallow_the_end(monkeypatch: pytest.MonkeyPatch, ticks: int) -> None:
+    """The publisher ends when it is cancelled, also a few ticks of the loop after something has changed."""
+    monkeypatch.setattr("late_exporter.publisher.PAUSE", 0)
+    publisher = Publisher(Exposition(CATALOGUE), list)
+    running = asyncio.ensure_future(publisher.run())
+    await publisher.settled()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    publisher.put("late_up", ("default", "publishing"), 1)
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    running.cancel()
+    done, _ = await asyncio.wait([running], timeout=GRACE)
+    assert {running} == done
+    assert running.cancelled()

@@ -1,0 +1,90 @@
+"""How the exporter and what it watches are doing, for people."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["AccountHealth", "FeedHealth", "PlatformHealth", "Quota", "WorkspaceHealth"]
+
+
+class Quota(msgspec.Struct, frozen=True):
+    """What the API last said of the key's rate limit; ``reset`` is a Unix time in seconds."""
+
+    limit: int
+    remaining: int
+    reset: float
+
+
+class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """How a feed is doing, for people; times are Unix seconds, durations seconds.
+
+    Args:
+        outcome: Of the last poll, as in ``late_exporter_polls_total``; None before the first one ended.
+        error: What went wrong with the last poll in words, empty where nothing did.
+        next_poll: When the next poll is due.
+        lag: From ``createdAt`` to counted, of the newest log that was counted live.
+        logs: How many logs the state holds.
+        pending: How many of them are pending now.
+        gaps: Stretches of the log list still to be read.
+        coverage_start: Since when every log is counted; None before the first sync is complete.
+    """
+
+    name: str
+    synced: bool = False
+    outcome: str | None = None
+    error: str = ""
+    last_poll: float | None = None
+    last_success: float | None = None
+    next_poll: float | None = None
+    duration: float | None = None
+    lag: float | None = None
+    logs: int = 0
+    pending: int = 0
+    gaps: int = 0
+    coverage_start: float | None = None
+
+
+class PlatformHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What the publishing logs say of a platform; times are Unix seconds.
+
+    Args:
+        since: When counting began.
+        published: Publish and retry logs with status success.
+        failed: Publish and retry logs with status failed.
+        final: Publish and retry logs in any status but pending.
+        pending: Logs that are pending now, whatever their action.
+        last_log: When the newest log was created; None where no log says.
+    """
+
+    name: str
+    since: float
+    published: int = 0
+    failed: int = 0
+    final: int = 0
+    pending: int = 0
+    last_log: float | None = None
+
+
+class AccountHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An account whose newest attempts failed; ``username`` is empty where no log says."""
+
+    platform: str
+    account_id: str
+    username: str
+    failures: int
+
+
+class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """How a workspace is doing.
+
+    Args:
+        platforms: Those with publishing logs; none before the first sync is complete.
+        failing: Accounts whose last attempt failed, most failures in a row first.
+    """
+
+    name: str
+    api: str
+    feeds: tuple[FeedHealth, ...]
+    quota: Quota | None = None
+    platforms: tuple[PlatformHealth, ...] = ()
+    failing: tuple[AccountHealth, ...] = ()
