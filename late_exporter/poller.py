@@ -6,7 +6,6 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
 from urllib.parse import quote
 
 import msgspec
@@ -15,11 +14,13 @@ from late_exporter import reader
 from late_exporter.board import Board
 from late_exporter.bookkeeper import Bookkeeper, Draft, births
 from late_exporter.errors import ApiError, ApiUnavailable, LateError, RateLimited, StoreError, Unauthorized
-from late_exporter.health import FeedHealth, Quota
+from late_exporter.health import FeedHealth
 from late_exporter.metrics import CATALOGUE
 from late_exporter.model import Add, Feed, Increment, Observe, Take
+from late_exporter.plan import Ask, Count, Drift, Plan, Read, Roll, Seen, Walk
+from late_exporter.seams import Client, Log
 
-__all__ = ["Client", "Log", "Pace", "Poller", "Turn"]
+__all__ = ["OUTCOMES", "Pace", "Poller", "Turn"]
 
 OUTCOMES = ("success", "unauthorized", "rate_limited", "unavailable", "bad_payload", "store_error")
 
@@ -39,68 +40,6 @@ DAY = 86_400_000
 
 REQUESTS = "late_exporter_api_request_duration_seconds"
 LAST_SUCCESS = "late_exporter_last_successful_poll_timestamp_seconds"
-
-
-class Answer(Protocol):
-    """A good answer of the API."""
-
-    @property
-    def body(self) -> bytes:
-        """What it says."""
-
-    @property
-    def date(self) -> float | None:
-        """The API's clock, a Unix time in seconds."""
-
-
-class Request(Protocol):
-    """A request that ended."""
-
-    @property
-    def endpoint(self) -> str:
-        """The path without ids."""
-
-    @property
-    def code(self) -> str:
-        """HTTP status or kind of error."""
-
-    @property
-    def seconds(self) -> float:
-        """How long it took."""
-
-
-class Client(Protocol):
-    """The API as one workspace sees it."""
-
-    @property
-    def quota(self) -> Quota | None:
-        """What the API last said of the key's rate limit."""
-
-    @property
-    def limit(self) -> int:
-        """Requests a minute allowed to the key."""
-
-    def key_changed(self) -> bool:
-        """Whether there is another key to try."""
-
-    def drain(self) -> tuple[Sequence[Request], float]:
-        """The requests that ended and the seconds waited since last asked."""
-
-    async def get(self, path: str, params: Mapping[str, str | int], *, endpoint: str) -> Answer | None:
-        """The answer to a GET, None for 404; raises ApiError."""
-
-
-class Log(Protocol):
-    """Takes an event and its fields."""
-
-    def debug(self, event: str, **fields: Any) -> object:
-        """For those who look for something."""
-
-    def info(self, event: str, **fields: Any) -> object:
-        """For those who want to know."""
-
-    def warning(self, event: str, **fields: Any) -> object:
-        """For those who have to act."""
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,11 +106,11 @@ class Poller:
         self._chance = chance
         self._skew = 0
         self._draft = Draft()
-        self._drift = reader.Drift()
-        self._walk: reader.Walk | None = None
+        self._drift = Drift()
+        self._walk: Walk | None = None
         self._walked = monotonic()
         self._waking = True
-        self._roll = reader.Roll()
+        self._roll = Roll()
         self._failures = 0
         self._health = FeedHealth(name=feed.name, synced=books.synced)
 
@@ -240,7 +179,7 @@ class Poller:
         plan = self._plan()
         steps = reader.poll(plan)
         started = self._monotonic()
-        answer: reader.Seen | None = None
+        answer: Seen | None = None
         try:
             while True:
                 step = steps.send(answer)
@@ -254,14 +193,14 @@ class Poller:
             steps.close()
             self._walk = plan.walk if plan.walk is not None and not plan.walk.done else None
 
-    def _plan(self) -> reader.Plan:
+    def _plan(self) -> Plan:
         minutes = self._client.limit * self._pace.interval / 60
         due = self._monotonic() - self._walked >= self._pace.reconcile_interval
         if due and self._walk is None and self._books.synced:
-            self._walk = reader.Walk()
+            self._walk = Walk()
             self._walked = self._monotonic()
         urgent = int(minutes * URGENT_SHARE)
-        return reader.Plan(
+        return Plan(
             now=self._now(),
             retention=self._feed.retention,
             lookback=int(self._pace.lookback * 1000),
@@ -276,21 +215,21 @@ class Poller:
         )
 
     def _is_overdue(self, step: object, started: float) -> bool:
-        if not isinstance(step, reader.Count) or step.coverage is None or not step.coverage.gaps:
+        if not isinstance(step, Count) or step.coverage is None or not step.coverage.gaps:
             return False
         return self._monotonic() - started > max(self._pace.interval, SHORTEST_TURN)
 
-    async def _do(self, step: reader.Read | reader.Ask | reader.Count, plan: reader.Plan) -> reader.Seen | None:
+    async def _do(self, step: Read | Ask | Count, plan: Plan) -> Seen | None:
         match step:
-            case reader.Read():
+            case Read():
                 return await self._read(step, plan)
-            case reader.Ask():
+            case Ask():
                 return await self._ask(step)
-            case reader.Count():
+            case Count():
                 await self._count(step)
                 return None
 
-    async def _read(self, step: reader.Read, plan: reader.Plan) -> reader.Seen:
+    async def _read(self, step: Read, plan: Plan) -> Seen:
         params: dict[str, str | int] = {
             "days": self._feed.retention // DAY,
             "limit": reader.LIMIT,
@@ -304,12 +243,12 @@ class Poller:
         plan.now = self._now()
         return seen
 
-    async def _ask(self, step: reader.Ask) -> reader.Seen | None:
+    async def _ask(self, step: Ask) -> Seen | None:
         endpoint = self._feed.post_path or ""
         path = endpoint.replace("{postId}", quote(step.post_id, safe=""))
         return await self._get(path, {"limit": reader.LIMIT}, endpoint)
 
-    async def _get(self, path: str, params: Mapping[str, str | int], endpoint: str) -> reader.Seen | None:
+    async def _get(self, path: str, params: Mapping[str, str | int], endpoint: str) -> Seen | None:
         answer = await self._client.get(path, params, endpoint=endpoint)
         if answer is None:
             return None
@@ -317,9 +256,9 @@ class Poller:
             self._skew = int((answer.date - self._clock()) * 1000)
         page = self._feed.parse(answer.body)
         keys = [entry.key for entry in page.entries]
-        return reader.Seen(page, await self._books.known(keys, since=self._now() - self._feed.retention))
+        return Seen(page, await self._books.known(keys, since=self._now() - self._feed.retention))
 
-    async def _count(self, step: reader.Count) -> None:
+    async def _count(self, step: Count) -> None:
         draft = self._draft
         draft.entries += [(entry, step.walked) for entry in step.entries]
         draft.coverage = step.coverage or draft.coverage

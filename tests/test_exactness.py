@@ -918,7 +918,6 @@ class Exactness(RuleBasedStateMachine):
         self._patch = pytest.MonkeyPatch()
         self.world = World(VirtualClock())
         self.due: set[Sighted] = set()
-        self.met: set[str] = set()
         self.shown = Samples()
         self.steady = True
 
@@ -943,15 +942,13 @@ class Exactness(RuleBasedStateMachine):
         """A poll that succeeds; what stood in the list all the while, written in order, it has to count."""
         self._foresee(events)
         before = {row["_id"]: row["status"] for row in self.world.rows}
+        fresh = self.world.in_order - {log_id for _, (log_id, _) in self.exporter.counted}
         turn = self.exporter.poll()
         self.late.calm()
         assert "success" == turn.outcome, turn.error
         if not turn.unfinished:
             steady = before.items() & {row["_id"]: row["status"] for row in self.world.rows}.items()
-            self.due |= {
-                sighted for sighted in steady & self._lasting() if sighted[0] in self.world.in_order - self.met
-            }
-            self.met |= before.keys()
+            self.due |= {sighted for sighted in steady & self._lasting() if sighted[0] in fresh}
         self._compare()
 
     @rule(events=EVENTS, number=st.integers(0, 6), fault=st.sampled_from(FAULTS))

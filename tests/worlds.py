@@ -605,7 +605,7 @@ class Exporter:
         pages = len(self.late.world.rows) // self.late.listing.cap + 1
         for _ in range(2):
             self.clock.advance(self._pace.reconcile_interval + 1)
-            for turn in self.polls(5 + pages * 5 // 4):
+            for turn in self.polls(5 + pages * 5 // 4, every=1.0):
                 assert "success" == turn.outcome, turn.error
 
     def scrape(self) -> Samples:
