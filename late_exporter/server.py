@@ -36,15 +36,22 @@ def listen(host: str, port: int) -> socket.socket:
     """
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        if host:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            return socket.create_server((host, port), family=family, backlog=BACKLOG)
-        if socket.has_dualstack_ipv6():
-            return socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
-        return socket.create_server(("", port), backlog=BACKLOG)
+        bound = _bind(host, port)
     except OSError as exc:
         reason = (exc.strerror or str(exc)).partition(" (while ")[0]  # Python 3.11 names the address a second time
         raise LateError(f"cannot listen on {shown}: {reason}") from exc
+    # Connections inherit it. Without it a scrape on a kept connection waits 40 ms for the client's acknowledgement.
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return bound
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    if host:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
+    return socket.create_server(("", port), backlog=BACKLOG)
 
 
 async def serve(app: Any, sockets: Sequence[socket.socket], *, date_header: bool = True) -> None:

@@ -161,17 +161,21 @@ class SqliteStore:
         """See Store."""
         with self._translated():
             number = self._number(scope)
-            statuses: dict[str, set[str]] = {}
-            for start in range(0, len(keys), LOOKUP_KEYS):
-                some = keys[start : start + LOOKUP_KEYS]
-                marks = ",".join("?" * len(some))
-                rows = self._connection.execute(
-                    f"SELECT key, status FROM sighting WHERE scope = ? AND key IN ({marks})",  # noqa: S608 - only marks
-                    (number, *some),
-                )
-                for key, status in rows:
-                    statuses.setdefault(key, set()).add(status)
+            statuses = self._statuses(number, keys)
             return Known({key: frozenset(found) for key, found in statuses.items()}, *self._held(number, since))
+
+    def _statuses(self, scope: int, keys: Sequence[str]) -> dict[str, set[str]]:
+        statuses: dict[str, set[str]] = {}
+        for start in range(0, len(keys), LOOKUP_KEYS):
+            some = keys[start : start + LOOKUP_KEYS]
+            marks = ",".join("?" * len(some))
+            rows = self._connection.execute(
+                f"SELECT key, status FROM sighting WHERE scope = ? AND key IN ({marks})",  # noqa: S608 - only marks
+                (scope, *some),
+            )
+            for key, status in rows:
+                statuses.setdefault(key, set()).add(status)
+        return statuses
 
     def _held(self, scope: int, since: int) -> tuple[int, int]:
         earliest, latest = since // MINUTE - FADING, since // MINUTE + FADING
@@ -203,19 +207,22 @@ class SqliteStore:
 
     def _insert(self, scope: int, sightings: Sequence[Sighting]) -> tuple[list[Sighting], dict[str, Sighting]]:
         """Insert what is new; returns it, and by key the sightings that are the first ones of their logs."""
-        execute = self._connection.execute
+        statuses = self._statuses(scope, [sighting.entry.key for sighting in sightings])
         inserted: list[Sighting] = []
         first: dict[str, Sighting] = {}
         for sighting in sightings:
             entry = sighting.entry
-            rows = execute("SELECT status FROM sighting WHERE scope = ? AND key = ?", (scope, entry.key))
-            found = {status for (status,) in rows}
+            found = statuses.setdefault(entry.key, set())
             if entry.status in found:
                 continue
-            execute("INSERT INTO sighting VALUES (?, ?, ?, ?)", (scope, entry.key, entry.status, entry.created))
-            inserted.append(sighting)
             if not found:
                 first[entry.key] = sighting
+            found.add(entry.status)
+            inserted.append(sighting)
+        self._connection.executemany(
+            "INSERT INTO sighting VALUES (?, ?, ?, ?)",
+            [(scope, s.entry.key, s.entry.status, s.entry.created) for s in inserted],
+        )
         return inserted, first
 
     def _post(self, increments: Iterable[Increment], at: float) -> dict[Series, Total]:
