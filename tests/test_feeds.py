@@ -642,14 +642,14 @@ def test_what_is_no_page(feed: Feed, payload: bytes, words: str) -> None:
 
 @pytest.mark.parametrize("form", ['{"logs": [%s%s]}', '{"logs": [{"a": %s%s}]}', '{"logs": [{"_id": "a", "b": %s%s}]}'])
 def test_deep_nesting(form: str) -> None:
-    """However deep an answer nests, it is a page or a BadPayload."""
+    """However deep an answer nests, it is a page or a BadPayload; how deep is too deep is Python's affair."""
     refusals = 0
     for depth in (10, 500, *range(700, 1010), 5000, 100_000):
         try:
             assert 1 == len(PUBLISHING.parse((form % ("[" * depth, "]" * depth)).encode()).entries)
         except BadPayload:
             refusals += 1
-    assert 2 <= refusals <= 312
+    assert 1 <= refusals <= 312
 
 
 def test_invalid_utf8() -> None:

@@ -88,8 +88,8 @@ def test_check_good(late: Late, tmp_path: Path) -> None:
         publishing, post, connections = program.stdout.splitlines()
         assert publishing.startswith("ok    default  /v1/posts/logs  1,234 logs; ")
         assert "requests left this minute" in publishing
-        assert "ok    default  /v1/posts/{postId}/logs  1 logs of the newest post" == post
-        assert connections.startswith("ok    default  /v1/connections/logs  1 logs; ")
+        assert "ok    default  /v1/posts/{postId}/logs  1 log of the newest post" == post
+        assert connections.startswith("ok    default  /v1/connections/logs  1 log; ")
         assert "" == program.stderr
 
 
