@@ -62,6 +62,7 @@ async def serve(app: Any, sockets: Sequence[socket.socket], *, date_header: bool
         date_header=date_header,
         lifespan="off",
         log_config=None,
+        log_level="warning",
         server_header=False,
         timeout_graceful_shutdown=GRACE,
         ws="none",
