@@ -44,8 +44,9 @@ bench: dev ## Measure how fast it is.
 	$(PY) tests/bench/run.py $(ARGS)
 
 .PHONY: generate
-generate: dev ## Write what is generated anew: the tables of README.md.
+generate: dev ## Write what is generated anew: the tables of README.md, the rules of deploy/prometheus.
 	$(PY) .ci/generate.py
+	$(PY) deploy/prometheus/generate.py
 
 .PHONY: format
 format: dev ## Format the sources.
@@ -70,3 +71,4 @@ tools:
 	@.ci/tools
 drift: dev
 	$(PY) .ci/generate.py --check
+	$(PY) deploy/prometheus/generate.py --check

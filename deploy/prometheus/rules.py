@@ -1,0 +1,730 @@
+# ruff: noqa: INP001 - scripts, not a package
+"""What Prometheus records of late-exporter, and when it alerts: the source of the two rule files beside this one.
+
+Every number is a constant here. A level ``workspace`` keeps the labels job and workspace, ``platform`` the platform
+too, ``feed`` the feed; instance is left out, so that an exporter may move.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+__all__ = ["ALERT_GROUPS", "RECORDING_GROUPS", "Alert", "Group", "Record"]
+
+REPOSITORY_URL = "https://github.com/late-exporter/late-exporter"
+RUNBOOKS_URL = f"{REPOSITORY_URL}/blob/main/deploy/prometheus/runbooks"
+GRAFANA_URL = "http://localhost:3000"
+
+JOBS = "late|late-.*"
+"""The scrape jobs of late-exporter, for what Prometheus itself knows of a target."""
+
+OBJECTIVE = 0.99
+"""Share of the final publish and retry logs that succeed, over PERIOD."""
+
+PERIOD = "30d"
+ERROR_BUDGET = round(1 - OBJECTIVE, 10)
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+
+WINDOWS = ("5m", "30m", "1h", "2h", "6h")
+"""Read from the counters."""
+
+LONG_WINDOWS = ("1d", "3d", PERIOD)
+"""Added up from the increases of an hour."""
+
+QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+QUANTILE_WINDOWS = ("5m", "1h")
+
+RETENTION = 7 * DAY
+"""How long Late keeps a log."""
+
+BUDGET_FINAL_LOGS = 50
+BUDGET_FAILED_LOGS = 10
+"""With fewer logs than these in the long window a burn rate says nothing."""
+
+LATE_AFTER = "3600.0"
+LATE_SHARE = 0.2
+"""The exporter is catching up when a larger share of the logs it counts is older: what it reads is no longer so."""
+
+PLATFORM_FAILED_SHARE = 0.5
+PLATFORM_FINAL_LOGS = 20
+
+QUIET_SHARE = 0.1
+QUIET_EXPECTED_LOGS = 30
+
+SLOW_FACTOR = 3
+SLOW_SECONDS = 5
+SLOW_LOGS = 30
+SLOW_HISTORY_HOURS = 24
+
+PAUSES = 20
+PAUSES_PER_LOG = 0.2
+
+PENDING_SECONDS = HOUR
+PENDING_EXCESS = 10
+
+ACCOUNT_FAILURES = 5
+ACCOUNT_FAILED_WITHIN = "3d"
+ACCOUNT_USED_SECONDS = 7 * DAY
+
+TOKEN_WARNING_SECONDS = 7 * DAY
+TOKEN_CRITICAL_SECONDS = DAY
+
+CONNECT_FAILURES = 5
+CONNECT_FAILED_SHARE = 0.5
+
+POLL_STALE_SECONDS = 10 * MINUTE
+POLL_FRESH_SECONDS = 5 * MINUTE
+RESTARTS = 4
+ACROSS_RESTART = "10m"
+"""What rests on gauges fires on for so long while they are away, so that a restart resolves nothing."""
+
+QUOTA_LEFT_SHARE = 0.2
+COVERAGE_RISK_SECONDS = 5 * DAY
+COVERAGE_STEP_SECONDS = 10 * MINUTE
+
+Severity: TypeAlias = Literal["critical", "warning"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Burn:
+    """A burn rate that is too high: it is so in both windows, and has been for ``hold``."""
+
+    severity: Severity
+    factor: float
+    long: str
+    short: str
+    hold: str
+
+
+BURNS = (
+    Burn(severity="critical", factor=14.4, long="1h", short="5m", hold="2m"),
+    Burn(severity="critical", factor=6, long="6h", short="30m", hold="15m"),
+    Burn(severity="warning", factor=3, long="1d", short="2h", hold="1h"),
+    Burn(severity="warning", factor=1, long="3d", short="6h", hold="3h"),
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A recording rule."""
+
+    name: str
+    expr: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alert:
+    """An alerting rule; its runbook bears its name."""
+
+    name: str
+    severity: Severity
+    expr: str
+    hold: str
+    summary: str
+    description: str
+    dashboard: str
+    keep: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Rules that are evaluated one after the other; without an interval, as often as Prometheus does by default."""
+
+    name: str
+    rules: tuple[Record | Alert, ...]
+    interval: str | None = None
+
+
+PLATFORM = "job, workspace, platform"
+ACCOUNT = "job, workspace, platform, account_id"
+FEED = "job, workspace, feed"
+
+ATTEMPTS = 'action=~"publish|retry"'
+FINAL = f'late_publishing_logs_total{{{ATTEMPTS}, status=~"success|failed"}}'
+FAILED = f'late_publishing_logs_total{{{ATTEMPTS}, status="failed"}}'
+
+COVERAGE = "late_exporter_coverage_start_timestamp_seconds"
+LAST_POLL = "late_exporter_last_successful_poll_timestamp_seconds"
+CATCHING_UP = f"workspace:late_exporter_late_logs:ratio_increase30m > {LATE_SHARE}"
+CAUGHT_UP_LATELY = f"workspace:late_exporter_late_logs:ratio_increase1h > {LATE_SHARE}"
+
+
+def _increase(counter: str, window: str) -> str:
+    """Per platform; nothing where a counter fell, as it does when the state was lost and history is counted anew."""
+    return f"""\
+sum by ({PLATFORM}) (increase({counter}[{window}]))
+unless
+sum by ({PLATFORM}) (resets({FINAL}[{window}])) > 0
+"""
+
+
+def _counts(window: str) -> tuple[Record, ...]:
+    """The logs of a window. Each log is in twelve of the increases of an hour that are five minutes apart."""
+    records = []
+    for kind, counter in (("final", FINAL), ("failed", FAILED)):
+        name = f"late_publishing_{kind}_logs:increase"
+        long = f"sum_over_time(platform:{name}1h[{window}:5m]) / 12"
+        expr = long if window in LONG_WINDOWS else _increase(counter, window)
+        records += [
+            Record(f"platform:{name}{window}", expr),
+            Record(f"workspace:{name}{window}", f"sum without (platform) (platform:{name}{window})"),
+        ]
+    return tuple(records)
+
+
+def _ratios(window: str) -> tuple[Record, ...]:
+    records = []
+    for level in ("workspace", "platform"):
+        ratio = f"{level}:late_publishing_success:ratio_increase{window}"
+        failed, final = (f"{level}:late_publishing_{kind}_logs:increase{window}" for kind in ("failed", "final"))
+        burn = f"{level}:late_publishing_error_budget:burnrate{window}"
+        records += [
+            Record(ratio, f"1 - {failed} / ({final} > 0)"),
+            Record(burn, f"(1 - {ratio}) / {ERROR_BUDGET}"),
+        ]
+    return tuple(records)
+
+
+def _quantiles(window: str) -> tuple[Record, ...]:
+    bucket = f'late_publishing_duration_seconds_bucket{{{ATTEMPTS}, status="success"}}'
+    return tuple(
+        Record(
+            f"{level}:late_publishing_duration_seconds:{name}_rate{window}",
+            # No traffic is NaN, which is not >= 0.
+            f"histogram_quantile({quantile}, sum by ({labels}, le) (rate({bucket}[{window}]))) >= 0",
+        )
+        for level, labels in (("workspace", "job, workspace"), ("platform", PLATFORM))
+        for name, quantile in QUANTILES.items()
+    )
+
+
+def _budget_left() -> tuple[Record, ...]:
+    return tuple(
+        Record(
+            f"{level}:late_publishing_error_budget:remaining{PERIOD}",
+            f"1 - {level}:late_publishing_error_budget:burnrate{PERIOD}",
+        )
+        for level in ("workspace", "platform")
+    )
+
+
+def _late_logs(window: str) -> Record:
+    lag = "late_exporter_log_lag_seconds"
+    return Record(
+        f"workspace:late_exporter_late_logs:ratio_increase{window}",
+        f"""\
+1
+-
+sum by (job, workspace) (increase({lag}_bucket{{feed="publishing", le="{LATE_AFTER}"}}[{window}]))
+/
+(sum by (job, workspace) (increase({lag}_count{{feed="publishing"}}[{window}])) > 0)
+""",
+    )
+
+
+FINAL_1H = "workspace:late_publishing_final_logs:increase1h"
+_WEEK_AGO = f"{FINAL_1H} offset 1w"
+_DAYS_AGO = f"({FINAL_1H} offset 1d + {FINAL_1H} offset 2d + {FINAL_1H} offset 3d) / 3"
+EXPECTED = Record(
+    # The lesser of the two, so that neither a weekend nor a catch-up of the past raises what is expected now.
+    "workspace:late_publishing_final_logs:expected1h",
+    f"({_WEEK_AGO} < {_DAYS_AGO})\nor\n({_DAYS_AGO} <= {_WEEK_AGO})\n",
+)
+
+P95 = "platform:late_publishing_duration_seconds:p95_rate1h"
+USUAL_P95 = Record(
+    "platform:late_publishing_duration_seconds:p95_median7d",
+    f"""\
+quantile_over_time(0.5, {P95}[7d:1h])
+and
+count_over_time({P95}[7d:1h]) >= {SLOW_HISTORY_HOURS}
+""",
+)
+
+PENDING = f"max by ({PLATFORM}) (sum without (action) (late_publishing_pending_logs))"
+USUAL_PENDING = Record(
+    "platform:late_publishing_pending_logs:median7d",
+    f"quantile_over_time(0.5, ({PENDING})[7d:15m])",
+)
+
+EXPIRY = "late_account_token_expiry_timestamp_seconds"
+LAST_SUCCESS = "late_account_last_success_timestamp_seconds"
+TOKENS = Record(
+    # Known for a day, as Late itself renews those that live shorter; not renewed, and not given up.
+    "account:late_account_token_expiry:timestamp_seconds",
+    f"""\
+max by ({ACCOUNT}) ({EXPIRY})
+==
+max by ({ACCOUNT}) (last_over_time({EXPIRY}[1d] offset 1d))
+unless
+max by ({ACCOUNT}) ({LAST_SUCCESS}) > max by ({ACCOUNT}) ({EXPIRY})
+unless
+max by ({ACCOUNT}) (late_account_connected) == 0
+""",
+)
+
+OPEN_GAP = Record(
+    # While a gap is open, the record is whole only above it: the start of coverage stands where the gap begins.
+    "feed:late_exporter_open_gap:bool",
+    f"""\
+max by ({FEED}) (
+    {COVERAGE} - min_over_time({COVERAGE}[7d:10m]) > bool {COVERAGE_STEP_SECONDS}
+  and
+    time() - {COVERAGE} < {RETENTION - HOUR}
+)
+""",
+)
+WHOLE = Record(
+    "feed:late_exporter_whole:timestamp_seconds",
+    f"max by ({FEED}) ({LAST_POLL}) unless feed:late_exporter_open_gap:bool == 1",
+)
+
+RECORDING_GROUPS = (
+    Group(
+        name="late-publishing",
+        rules=(
+            Record("slo:late_publishing_success:objective", f"vector({OBJECTIVE})"),
+            *(record for window in WINDOWS for record in _counts(window)),
+            *(record for window in WINDOWS for record in _ratios(window)),
+            *(record for window in QUANTILE_WINDOWS for record in _quantiles(window)),
+            _late_logs("30m"),
+            _late_logs("1h"),
+            EXPECTED,
+        ),
+    ),
+    Group(
+        name="late-publishing-long",
+        interval="2m",
+        rules=(
+            *(record for window in LONG_WINDOWS for record in _counts(window)),
+            *(record for window in LONG_WINDOWS for record in _ratios(window)),
+            *_budget_left(),
+            USUAL_P95,
+            USUAL_PENDING,
+        ),
+    ),
+    Group(name="late-accounts-tokens", rules=(TOKENS,)),
+    Group(name="late-coverage", rules=(OPEN_GAP, WHOLE)),
+)
+
+
+def _labelled(*names: str) -> str:
+    return "&".join(f"var-{name}={{{{ $labels.{name} | urlquery }}}}" for name in names)
+
+
+def _dashboard(uid: str, *names: str) -> str:
+    variables = _labelled(*names)
+    return f"{GRAFANA_URL}/d/{uid}{'?' if variables else ''}{variables}"
+
+
+OVERVIEW = _dashboard("late-overview", "job", "workspace")
+PLATFORM_DASHBOARD = _dashboard("late-platform", "job", "workspace", "platform")
+ACCOUNT_DASHBOARD = _dashboard("late-accounts", "job", "workspace", "platform", "account_id")
+EXPORTER = _dashboard("late-exporter", "job", "workspace")
+EXPORTER_TARGET = _dashboard("late-exporter", "job", "instance")
+
+_WORKSPACE = "Workspace {{ $labels.workspace }}"
+_ACCOUNT = "{{ with $labels.username }}{{ . }}{{ else }}account{{ end }} ({{ $labels.account_id }})"
+_ON_PLATFORM = f"{_ACCOUNT} on {{{{ $labels.platform }}}}"
+_FEED = "{{ $labels.feed }} feed"
+
+
+def _burning(burn: Burn) -> Alert:
+    fast = burn.severity == "critical"
+    rate = "workspace:late_publishing_error_budget:burnrate"
+    logs = "workspace:late_publishing_{}_logs:increase" + burn.long
+    expr = f"""\
+{rate}{burn.long} > {burn.factor}
+and
+{rate}{burn.short} > {burn.factor}
+and
+{logs.format("final")} >= {BUDGET_FINAL_LOGS}
+and
+{logs.format("failed")} >= {BUDGET_FAILED_LOGS}
+"""
+    return Alert(
+        name=f"LateErrorBudgetBurning{'Fast' if fast else 'Slowly'}",
+        severity=burn.severity,
+        expr=f"{expr}unless\n{CATCHING_UP}\n" if fast else expr,
+        hold=burn.hold,
+        labels={"window": burn.long},
+        summary="Too many publish attempts fail for the success objective.",
+        description=(
+            f"{_WORKSPACE}: over {burn.long} the error budget burned {{{{ $value | humanize }}}} times as fast as"
+            f" {100 * OBJECTIVE:g} % success in {PERIOD} allows (alert above {burn.factor:g}), and does so still."
+        ),
+        dashboard=OVERVIEW,
+    )
+
+
+BUDGET_GROUP = Group(name="late-budget", rules=tuple(_burning(burn) for burn in BURNS))
+
+PUBLISHING_GROUP = Group(
+    name="late-publishing-alerts",
+    rules=(
+        Alert(
+            name="LatePlatformFailing",
+            severity="critical",
+            expr=f"""\
+1 - platform:late_publishing_success:ratio_increase30m > {PLATFORM_FAILED_SHARE}
+and
+platform:late_publishing_final_logs:increase30m >= {PLATFORM_FINAL_LOGS}
+unless on (job, workspace)
+{CATCHING_UP}
+""",
+            hold="5m",
+            summary="Most publish attempts on a platform fail.",
+            description=(
+                f"{_WORKSPACE}: {{{{ $value | humanizePercentage }}}} of the publish attempts on"
+                " {{ $labels.platform }} failed in the last 30 minutes."
+            ),
+            dashboard=PLATFORM_DASHBOARD,
+        ),
+        Alert(
+            name="LatePublishingQuiet",
+            severity="warning",
+            expr=f"""\
+{FINAL_1H} < {QUIET_SHARE} * workspace:late_publishing_final_logs:expected1h
+and
+workspace:late_publishing_final_logs:expected1h >= {QUIET_EXPECTED_LOGS}
+and
+time() - max by (job, workspace) ({LAST_POLL}{{feed="publishing"}}) < {POLL_FRESH_SECONDS}
+""",
+            hold="30m",
+            summary="Far fewer posts are published than at this hour on other days.",
+            description=(
+                f"{_WORKSPACE}: {{{{ $value | humanize }}}} publish attempts ended in the last hour, less than"
+                f" {100 * QUIET_SHARE:g} % of what this hour brought a week ago and in the last three days."
+            ),
+            dashboard=OVERVIEW,
+        ),
+        Alert(
+            name="LatePublishingSlow",
+            severity="warning",
+            expr=f"""\
+{P95} > {SLOW_FACTOR} * {USUAL_P95.name}
+and
+{P95} - {USUAL_P95.name} > {SLOW_SECONDS}
+and
+sum by ({PLATFORM}) (
+  increase(late_publishing_duration_seconds_count{{{ATTEMPTS}, status="success"}}[1h])
+) >= {SLOW_LOGS}
+unless on (job, workspace)
+{CAUGHT_UP_LATELY}
+""",
+            hold="15m",
+            summary="Publishing takes far longer than usual.",
+            description=(
+                f"{_WORKSPACE}: the 95th percentile of publishing on {{{{ $labels.platform }}}} was"
+                " {{ $value | humanizeDuration }} in the last hour, more than"
+                f" {SLOW_FACTOR} times the median of its week."
+            ),
+            dashboard=PLATFORM_DASHBOARD,
+        ),
+        Alert(
+            name="LateRateLimited",
+            severity="warning",
+            expr=f"""\
+sum by ({PLATFORM}) (increase(late_publishing_rate_limit_pauses_total[1h])) >= {PAUSES}
+and
+(
+    sum by ({PLATFORM}) (increase(late_publishing_rate_limit_pauses_total[1h]))
+  /
+    platform:late_publishing_final_logs:increase1h
+) > {PAUSES_PER_LOG}
+unless on (job, workspace)
+{CAUGHT_UP_LATELY}
+""",
+            hold="15m",
+            summary="A platform's rate limit holds posts up.",
+            description=(
+                f"{_WORKSPACE}: {{{{ $labels.platform }}}} made posts pause {{{{ $value | humanize }}}} times in the"
+                f" last hour, more than once in {1 / PAUSES_PER_LOG:g} publish attempts."
+            ),
+            dashboard=PLATFORM_DASHBOARD,
+        ),
+        Alert(
+            name="LatePendingStuck",
+            severity="warning",
+            expr=f"""\
+{PENDING} - {USUAL_PENDING.name} >= {PENDING_EXCESS}
+and
+time() - min by ({PLATFORM}) (late_publishing_oldest_pending_timestamp_seconds) > {PENDING_SECONDS}
+""",
+            hold="15m",
+            keep=ACROSS_RESTART,
+            summary="Posts stay pending.",
+            description=(
+                f"{_WORKSPACE}: {{{{ $value | humanize }}}} more logs of {{{{ $labels.platform }}}} are pending than"
+                f" is usual, the oldest for more than {PENDING_SECONDS // HOUR} hour."
+            ),
+            dashboard=PLATFORM_DASHBOARD,
+        ),
+    ),
+)
+
+
+def _named(expr: str) -> str:
+    """An expression over accounts, with the user name where it is known."""
+    indented = "".join(f"  {line}\n" for line in expr.splitlines())
+    names = f"max by ({ACCOUNT}, username) (late_account_info)"
+    return f"(\n{indented})\n* on ({ACCOUNT}) group_left (username)\n{names}\n"
+
+
+def _token(severity: Severity, seconds: int, hold: str) -> Alert:
+    expiring = f"{TOKENS.name} - time() < {seconds} > -{DAY}"
+    return Alert(
+        name="LateTokenExpiring",
+        severity=severity,
+        expr=f"{_named(expiring)}or on ({ACCOUNT})\n{expiring}\n",
+        hold=hold,
+        keep=ACROSS_RESTART,
+        summary="The access token of an account is about to expire.",
+        description=(
+            f"{_WORKSPACE}: the token of {_ON_PLATFORM}"
+            " {{ if gt $value 0.0 }}expires in {{ $value | humanizeDuration }}{{ else }}has expired{{ end }}."
+        ),
+        dashboard=ACCOUNT_DASHBOARD,
+    )
+
+
+_CONNECT_FAILURES = (
+    f'sum by ({PLATFORM}) (increase(late_connection_failures_total{{code!="oauth_denied"}}[6h]))'  # people may say no
+)
+
+ACCOUNTS_GROUP = Group(
+    name="late-accounts",
+    rules=(
+        Alert(
+            name="LateAccountFailing",
+            severity="warning",
+            expr=_named(f"""\
+max by ({ACCOUNT}) (late_account_consecutive_failures) >= {ACCOUNT_FAILURES}
+and
+sum by ({ACCOUNT}) (increase(late_account_logs_total{{status="failed"}}[{ACCOUNT_FAILED_WITHIN}])) > 0
+"""),
+            hold="10m",
+            keep=ACROSS_RESTART,
+            summary="Publishing to an account fails again and again.",
+            description=(
+                f"{_WORKSPACE}: the last {{{{ $value | humanize }}}} publish attempts of {_ON_PLATFORM} all failed."
+            ),
+            dashboard=ACCOUNT_DASHBOARD,
+        ),
+        Alert(
+            name="LateAccountDisconnected",
+            severity="warning",
+            expr=_named(f"""\
+max by ({ACCOUNT}) (late_account_connected) == 0
+and
+time() - max by ({ACCOUNT}) ({LAST_SUCCESS}) < {ACCOUNT_USED_SECONDS}
+"""),
+            hold="15m",
+            keep=ACROSS_RESTART,
+            summary="An account that was in use is disconnected.",
+            description=(
+                f"{_WORKSPACE}: {_ON_PLATFORM} is disconnected, and was published to in the last"
+                f" {ACCOUNT_USED_SECONDS // DAY} days."
+            ),
+            dashboard=ACCOUNT_DASHBOARD,
+        ),
+        _token("warning", TOKEN_WARNING_SECONDS, "1h"),
+        _token("critical", TOKEN_CRITICAL_SECONDS, "15m"),
+        Alert(
+            name="LateConnectFailing",
+            severity="warning",
+            expr=f"""\
+{_CONNECT_FAILURES} >= {CONNECT_FAILURES}
+and
+(
+    {_CONNECT_FAILURES}
+  /
+    sum by ({PLATFORM}) (increase(late_connection_events_total{{event=~"(re)?connect_(success|failed)"}}[6h]))
+) > {CONNECT_FAILED_SHARE}
+unless
+sum by ({PLATFORM}) (resets(late_connection_failures_total[6h])) > 0
+""",
+            hold="15m",
+            summary="Most attempts to connect accounts fail.",
+            description=(
+                f"{_WORKSPACE}: {{{{ $value | humanize }}}} attempts to connect an account of"
+                " {{ $labels.platform }} failed in the last 6 hours, most of those made."
+            ),
+            dashboard=_dashboard("late-accounts", "job", "workspace", "platform"),
+        ),
+    ),
+)
+
+
+def _new(counter: str, labels: str, synced: str) -> str:
+    """What a counter gained in an hour, of a workspace whose history is behind it."""
+    return f"""\
+sum by ({labels}) (increase({counter}[1h])) > 0
+unless
+sum by ({labels}) (resets({counter}[1h])) > 0
+and on ({synced})
+last_over_time({COVERAGE}[1d] offset 1h)
+"""
+
+
+EXPORTER_GROUP = Group(
+    name="late-exporter",
+    rules=(
+        Alert(
+            name="LateExporterDown",
+            severity="critical",
+            expr=f'up{{job=~"{JOBS}"}} == 0',
+            hold="5m",
+            summary="Prometheus cannot scrape an exporter.",
+            description="Job {{ $labels.job }}: {{ $labels.instance }} has not answered for 5 minutes.",
+            dashboard=EXPORTER_TARGET,
+        ),
+        Alert(
+            name="LateExporterAbsent",
+            severity="critical",
+            expr=f'absent(up{{job=~"{JOBS}"}})',
+            hold="10m",
+            summary="Prometheus knows of no exporter.",
+            description=f"There is no target in a job that matches {JOBS}.",
+            dashboard=_dashboard("late-exporter"),
+        ),
+        Alert(
+            name="LateExporterRestarting",
+            severity="warning",
+            expr=f'changes(process_start_time_seconds{{job=~"{JOBS}"}}[1h]) >= {RESTARTS}',
+            hold="0m",
+            summary="An exporter restarts again and again.",
+            description=(
+                "Job {{ $labels.job }}: {{ $labels.instance }} restarted {{ $value | humanize }} times in an hour."
+            ),
+            dashboard=EXPORTER_TARGET,
+        ),
+        Alert(
+            name="LatePollStale",
+            severity="critical",
+            expr=f"""\
+time() - {LAST_POLL} > {POLL_STALE_SECONDS}
+or
+time() - (
+    late_up * 0 + on (job, instance) group_left () process_start_time_seconds
+  unless
+    {LAST_POLL}
+) > {POLL_STALE_SECONDS}
+""",
+            hold="10m",
+            summary="A feed is no longer read, so its metrics are frozen.",
+            description=(
+                f"{_WORKSPACE}: the last successful poll of the {_FEED} was {{{{ $value | humanizeDuration }}}} ago."
+            ),
+            dashboard=EXPORTER,
+        ),
+        Alert(
+            name="LateKeyRefused",
+            severity="critical",
+            expr=f"""\
+sum by ({FEED}) (increase(late_exporter_polls_total{{outcome="unauthorized"}}[15m])) > 0
+and
+max by ({FEED}) (late_up) == 0
+""",
+            hold="5m",
+            summary="Late refuses the API key.",
+            description=f"{_WORKSPACE}: polls of the {_FEED} are answered with 401 or 403.",
+            dashboard=EXPORTER,
+        ),
+        Alert(
+            name="LateQuotaLow",
+            severity="warning",
+            expr=f"""\
+avg by (job, workspace) (avg_over_time(late_exporter_api_quota_remaining[15m]))
+/
+(avg by (job, workspace) (late_exporter_api_quota_limit) > 0)
+< {QUOTA_LEFT_SHARE}
+""",
+            hold="15m",
+            summary="Little is left of an API key's rate limit.",
+            description=(
+                f"{_WORKSPACE}: over 15 minutes {{{{ $value | humanizePercentage }}}} of the requests a minute were"
+                " left on average."
+            ),
+            dashboard=EXPORTER,
+        ),
+        Alert(
+            name="LateCatchUpStuck",
+            severity="warning",
+            expr=f"{OPEN_GAP.name} == 1",
+            hold="1h",
+            keep=ACROSS_RESTART,
+            summary="Catching up after an outage takes too long.",
+            description=f"{_WORKSPACE}: a stretch of the {_FEED} has been unread for an hour.",
+            dashboard=EXPORTER,
+        ),
+        Alert(
+            name="LateCoverageAtRisk",
+            severity="critical",
+            expr=f"time() - max by ({FEED}) (last_over_time({WHOLE.name}[7d])) > {COVERAGE_RISK_SECONDS}",
+            hold="15m",
+            summary="Logs will soon expire before they are counted.",
+            description=(
+                f"{_WORKSPACE}: the {_FEED} was last read without a gap {{{{ $value | humanizeDuration }}}} ago."
+                f" Late forgets a log after {RETENTION // DAY} days."
+            ),
+            dashboard=EXPORTER,
+        ),
+        Alert(
+            name="LateCoverageLost",
+            severity="warning",
+            expr=f"""\
+max by ({FEED}) ({COVERAGE}) > max by ({FEED}) (last_over_time({COVERAGE}[14d] offset 1d)) + {COVERAGE_STEP_SECONDS}
+and
+time() - max by ({FEED}) ({COVERAGE}) >= {RETENTION - HOUR}
+""",
+            hold="15m",
+            summary="Logs expired before they were counted.",
+            description=(
+                f"{_WORKSPACE}: the record of the {_FEED} is whole only since {{{{ $value | humanizeTimestamp }}}}."
+            ),
+            dashboard=EXPORTER,
+        ),
+        Alert(
+            name="LateLogsRejected",
+            severity="warning",
+            expr=_new("late_exporter_entries_rejected_total", f"{FEED}, reason", FEED),
+            hold="5m",
+            summary="Logs cannot be counted because they have no id.",
+            description=(
+                f"{_WORKSPACE}: {{{{ $value | humanize }}}} logs of the {_FEED} were refused in the last hour"
+                " ({{ $labels.reason }})."
+            ),
+            dashboard=EXPORTER,
+        ),
+        Alert(
+            name="LateLogsReconciled",
+            severity="warning",
+            expr=_new("late_exporter_reconciled_logs_total", FEED, FEED),
+            hold="5m",
+            summary="Polls missed logs that the reconcile walk found.",
+            description=(
+                f"{_WORKSPACE}: {{{{ $value | humanize }}}} logs of the {_FEED} were found by the walk alone in the"
+                " last hour. They are counted."
+            ),
+            dashboard=EXPORTER,
+        ),
+        Alert(
+            name="LateLabelOverflow",
+            severity="warning",
+            expr=_new("late_exporter_label_overflow_total", "job, workspace, family, label", "job, workspace"),
+            hold="5m",
+            summary="A label has too many values; the rest is counted as other.",
+            description=(
+                f"{_WORKSPACE}: {{{{ $labels.label }}}} of {{{{ $labels.family }}}} was folded into other"
+                " {{ $value | humanize }} times in the last hour."
+            ),
+            dashboard=EXPORTER,
+        ),
+    ),
+)
+
+ALERT_GROUPS = (BUDGET_GROUP, PUBLISHING_GROUP, ACCOUNTS_GROUP, EXPORTER_GROUP)

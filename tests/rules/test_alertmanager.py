@@ -1,0 +1,225 @@
+"""The example of Alertmanager: who is told of what, in which words, and what is kept quiet."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+import yaml
+
+from tests.e2e.program import PATIENCE, eventually, get
+
+FOLDER = Path(__file__).parents[2] / "deploy" / "alertmanager"
+CONFIG = FOLDER / "alertmanager.yml"
+ALERTS = Path(__file__).parents[2] / "deploy" / "prometheus" / "late-exporter.alerts.yml"
+
+ACCOUNT = {"job": "late", "workspace": "acme", "platform": "tiktok", "account_id": "acc1"}
+PLATFORM = {"job": "late", "workspace": "acme", "platform": "tiktok"}
+FEED = {"job": "late", "workspace": "acme", "feed": "publishing"}
+WORKSPACE = {"job": "late", "workspace": "acme"}
+
+URGENT = {**ACCOUNT, "severity": "critical"}
+
+QUIET, LOUD = "suppressed", "active"
+INHIBITIONS: list[tuple[str, Mapping[str, str], str, Mapping[str, str], str]] = [
+    # The alert that is there, the other one, and whether that is kept quiet.
+    ("LateExporterAbsent", {}, "LatePollStale", FEED, QUIET),
+    ("LateExporterAbsent", {}, "LateCoverageAtRisk", FEED, LOUD),
+    ("LateExporterDown", {"job": "late", "instance": "a"}, "LatePollStale", FEED, QUIET),
+    ("LateExporterDown", {"job": "late-two", "instance": "a"}, "LatePollStale", FEED, LOUD),
+    ("LateExporterDown", {"job": "late", "instance": "a"}, "LateCoverageAtRisk", FEED, LOUD),
+    ("LateKeyRefused", FEED, "LatePollStale", FEED, QUIET),
+    ("LateKeyRefused", FEED, "LatePollStale", {**FEED, "feed": "connections"}, LOUD),
+    ("LateKeyRefused", FEED, "LatePublishingQuiet", WORKSPACE, QUIET),
+    ("LatePollStale", {**FEED, "feed": "connections"}, "LatePublishingQuiet", WORKSPACE, LOUD),
+    ("LatePollStale", FEED, "LateQuotaLow", WORKSPACE, QUIET),
+    ("LateCoverageAtRisk", FEED, "LateCatchUpStuck", FEED, QUIET),
+    ("LatePlatformFailing", PLATFORM, "LateAccountFailing", ACCOUNT, QUIET),
+    ("LatePlatformFailing", PLATFORM, "LateAccountFailing", {**ACCOUNT, "platform": "threads"}, LOUD),
+    ("LatePlatformFailing", PLATFORM, "LateAccountFailing", {**ACCOUNT, "workspace": "agency"}, LOUD),
+    ("LatePlatformFailing", PLATFORM, "LateAccountDisconnected", ACCOUNT, LOUD),
+    ("LatePlatformFailing", PLATFORM, "LateErrorBudgetBurningFast", WORKSPACE, LOUD),
+    ("LateAccountDisconnected", ACCOUNT, "LateAccountFailing", ACCOUNT, QUIET),
+    ("LateAccountDisconnected", ACCOUNT, "LateAccountFailing", {**ACCOUNT, "account_id": "acc2"}, LOUD),
+    ("LateErrorBudgetBurningFast", WORKSPACE, "LateErrorBudgetBurningSlowly", WORKSPACE, QUIET),
+    ("LateTokenExpiring", URGENT, "LateTokenExpiring", ACCOUNT, QUIET),
+    ("LateTokenExpiring", URGENT, "LateTokenExpiring", {**ACCOUNT, "account_id": "b"}, LOUD),
+]
+
+MESSAGE: Mapping[str, Any] = {
+    "receiver": "critical",
+    "status": "firing",
+    "alerts": [
+        {
+            "status": "firing",
+            "labels": {},
+            "annotations": {"description": "The token of <!channel> & co expires.", "dashboard_url": "http://g/d/one"},
+            "startsAt": "2026-11-24T16:00:00Z",
+        },
+        {
+            "status": "resolved",
+            "labels": {},
+            "annotations": {"description": "The token of Bakery expires.", "dashboard_url": "http://g/d/two"},
+            "startsAt": "2026-11-24T15:00:00Z",
+            "endsAt": "2026-11-24T15:30:00Z",
+        },
+    ],
+    "groupLabels": {"alertname": "LateTokenExpiring"},
+    "commonLabels": {"workspace": "acme", "severity": "critical"},
+    "commonAnnotations": {"summary": "A token expires.", "runbook_url": "http://r/LateTokenExpiring.md"},
+    "externalURL": "http://am:9093",
+}
+
+SLACK = """\
+A token expires.
+
+• The token of &lt;!channel&gt; &amp; co expires. (since 2026-11-24 16:00 UTC, <http://g/d/one|dashboard>)
+• The token of Bakery expires. (over since 2026-11-24 15:30 UTC, <http://g/d/two|dashboard>)
+
+<http://r/LateTokenExpiring.md|What to do>"""
+
+EMAIL = """\
+A token expires.
+
+- The token of <!channel> & co expires.
+  since 2026-11-24 16:00 UTC
+  http://g/d/one
+
+- The token of Bakery expires.
+  over since 2026-11-24 15:30 UTC
+  http://g/d/two
+
+What to do: http://r/LateTokenExpiring.md
+Silence it: http://am:9093
+"""
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, cwd=FOLDER, check=False, capture_output=True, text=True)
+    assert 0 == done.returncode, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_secrets_are_files() -> None:
+    """The configuration holds no secret."""
+    text = CONFIG.read_text("utf-8")
+    assert "slack_api_url_file:" in text
+    assert "smtp_auth_password_file:" in text
+    assert not re.findall(r"(?:api_url|password|secret|token):", text)
+
+
+def test_inhibitions_are_about_alerts_that_exist() -> None:
+    """Every alert that an inhibition names is one of the rules'."""
+    groups = yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]
+    known = {rule["alert"] for group in groups for rule in group["rules"]}
+    named = set(re.findall(r"\bLate\w+", CONFIG.read_text("utf-8")))
+    assert "LateExporterDown" in named
+    assert set() == named - known
+
+
+@pytest.mark.e2e
+def test_alertmanager_accepts_the_example(require_tool: Callable[[str], str]) -> None:
+    """Amtool finds the configuration, its templates included, right."""
+    assert "SUCCESS" in _run(require_tool("amtool"), "check-config", str(CONFIG))
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("labels", "receivers"),
+    [
+        ("severity=critical workspace=acme", "critical"),
+        ("severity=warning workspace=acme", "warning"),
+        ("severity=critical workspace=agency", "agency,critical"),
+        ("severity=warning workspace=agency", "agency,warning"),
+        ("severity=critical", "critical"),
+        ("severity=info", "warning"),
+    ],
+)
+def test_routes(labels: str, receivers: str, require_tool: Callable[[str], str]) -> None:
+    """Pages go to those on call, tickets to the channel, and a copy to whom the workspace belongs."""
+    command = ("config", "routes", "test", f"--config.file={CONFIG}", f"--verify.receivers={receivers}")
+    _run(require_tool("amtool"), *command, *labels.split())
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("template", "status", "text"),
+    [
+        ("title", "firing", "CRITICAL [acme] LateTokenExpiring (1 firing, 1 resolved)"),
+        ("title", "resolved", "Resolved [acme] LateTokenExpiring (1 firing, 1 resolved)"),
+        ("color", "firing", "danger"),
+        ("color", "resolved", "good"),
+        ("link", "firing", "http://g/d/one"),
+        ("slack", "firing", SLACK),
+        ("email", "firing", EMAIL),
+    ],
+)
+def test_messages(template: str, status: str, text: str, tmp_path: Path, require_tool: Callable[[str], str]) -> None:
+    """Messages read well without any formatting, and names of accounts are no markup."""
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps({**MESSAGE, "status": status}))
+    command = ("template", "render", "--template.glob=templates/*.tmpl", f"--template.data={data}")
+    rendered = _run(require_tool("amtool"), *command, f'--template.text={{{{ template "late.{template}" . }}}}')
+    assert text == rendered
+
+
+@pytest.fixture(scope="module")
+def alertmanager(require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where an Alertmanager with the inhibitions of the example serves; it tells nobody."""
+    folder = tmp_path_factory.mktemp("alertmanager")
+    example = yaml.safe_load(CONFIG.read_text("utf-8"))
+    config = {
+        "route": {"receiver": "nobody"},
+        "receivers": [{"name": "nobody"}],
+        "inhibit_rules": example["inhibit_rules"],
+    }
+    (folder / "config.yml").write_text(yaml.safe_dump(config))
+    log = folder / "log"
+    command = [
+        require_tool("prometheus-alertmanager"),
+        f"--config.file={folder / 'config.yml'}",
+        f"--storage.path={folder / 'data'}",
+        "--web.listen-address=127.0.0.1:0",
+        "--cluster.listen-address=",
+    ]
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, cwd=folder) as process:
+        try:
+            yield eventually(lambda: _listening(log.read_text()), hint=log.read_text)
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+
+
+def _listening(log: str) -> str:
+    match = re.search(r'msg="?Listening on"? .*?address=([\d.]+:\d+)', log)
+    return f"http://{match[1]}/api/v2/alerts" if match else ""
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(("cause", "of", "other", "labels", "state"), INHIBITIONS)
+def test_inhibitions(
+    cause: str, of: Mapping[str, str], other: str, labels: Mapping[str, str], state: str, alertmanager: str
+) -> None:
+    """What follows from another alert is kept quiet, and nothing else is."""
+    case = f"{cause} {of} {other} {labels}"
+    rows = [{**of, "alertname": cause}, {"severity": "warning", **labels, "alertname": other, "case": case}]
+    _post(alertmanager, rows, ends="2100-01-01T00:00:00Z")
+    try:
+        states = {row["labels"].get("case"): row["status"]["state"] for row in json.loads(get(alertmanager).body)}
+        assert state == states[case]
+    finally:
+        _post(alertmanager, rows, ends=datetime.now(UTC).isoformat())
+
+
+def _post(url: str, rows: list[dict[str, str]], *, ends: str) -> None:
+    body = json.dumps([{"labels": row, "endsAt": ends} for row in rows]).encode()
+    request = Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - our own
+    with urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - our own
+        assert 200 == answer.status

@@ -1,0 +1,241 @@
+"""The rules of Prometheus: what they name exists, what they promise is tested, and what they point to is there."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import yaml
+
+from late_exporter.feeds import FEEDS
+from late_exporter.governor import VOCABULARY
+from late_exporter.metrics import CATALOGUE
+from late_exporter.poller import OUTCOMES
+from tests.rules.promql import Selector, named_labels, selectors
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "deploy" / "prometheus"
+FILES = (FOLDER / "late-exporter.rules.yml", FOLDER / "late-exporter.alerts.yml")
+TESTS = sorted(Path(__file__).parent.glob("*.yml"))
+RUNBOOKS = FOLDER / "runbooks"
+
+Row: TypeAlias = Mapping[str, Any]
+
+
+def _rules() -> Iterator[Row]:
+    for file in FILES:
+        for group in yaml.safe_load(file.read_text("utf-8"))["groups"]:
+            yield from group["rules"]
+
+
+RULES = tuple(_rules())
+RECORDS: Mapping[str, str] = {rule["record"]: rule["expr"] for rule in RULES if "record" in rule}
+ALERTS = tuple(rule for rule in RULES if "alert" in rule)
+NAMES = sorted({alert["alert"] for alert in ALERTS})
+
+OF_PROMETHEUS = {"up": set[str](), "process_start_time_seconds": set[str]()}
+"""What is scraped beside the catalogue."""
+
+LEVELS = {
+    "slo": set[str](),
+    "workspace": {"workspace"},
+    "platform": {"workspace", "platform"},
+    "account": {"workspace", "platform", "account_id"},
+    "feed": {"workspace", "feed"},
+}
+"""The labels of a recorded series, beside job."""
+
+VALUES = {
+    **VOCABULARY,
+    "outcome": frozenset(OUTCOMES),
+    "feed": frozenset(FEEDS),
+    "le": frozenset(str(bound) for family in CATALOGUE.values() for bound in family.buckets),
+}
+
+
+def _family(name: str) -> str:
+    """The family of a sample."""
+    return name if name in CATALOGUE else re.sub(r"_(bucket|count|sum)$", "", name)
+
+
+def _labels(name: str) -> set[str]:
+    """The labels that a series has."""
+    if name in RECORDS:
+        level = name.partition(":")[0]
+        return LEVELS[level] | ({"job"} if LEVELS[level] else set())
+    known = OF_PROMETHEUS[name] if name in OF_PROMETHEUS else {*CATALOGUE[_family(name)].labels}
+    return known | {"job", "instance"} | ({"le"} if name.endswith("_bucket") else set())
+
+
+def _kind(selector: Selector) -> str:
+    if selector.name in RECORDS or selector.name in OF_PROMETHEUS:
+        return "gauge"
+    kind = CATALOGUE[_family(selector.name)].kind
+    return "counter" if kind == "histogram" else kind
+
+
+def _id(rule: Row) -> str:
+    return str(rule.get("record") or f"{rule['alert']}-{'-'.join(rule['labels'].values())}")
+
+
+def test_the_files_are_up_to_date() -> None:
+    """The rule files are what generate.py writes."""
+    command = [sys.executable, str(FOLDER / "generate.py"), "--check"]
+    checked = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (0, "") == (checked.returncode, checked.stderr)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=_id)
+def test_a_rule_names_what_exists(rule: Row) -> None:
+    """Every series of a rule is catalogued or recorded, has the labels that are asked of it, and knows their values."""
+    found = list(selectors(rule["expr"]))
+    known = set[str]()
+    for selector in found:
+        assert selector.name in RECORDS or selector.name in OF_PROMETHEUS or _family(selector.name) in CATALOGUE
+        known |= _labels(selector.name)
+        for label, sign, value in selector.matchers:
+            assert label in _labels(selector.name), selector
+            if label in VALUES and sign in {"=", "=~"}:
+                assert any(re.fullmatch(value, one) if sign == "=~" else value == one for one in VALUES[label])
+    assert named_labels(rule["expr"]) <= known
+    assert found or rule["expr"].startswith("vector(")
+
+
+@pytest.mark.parametrize("rule", RULES, ids=_id)
+def test_counters_are_seen_to_grow_and_gauges_are_not(rule: Row) -> None:
+    """A counter is only read over a window, as what it gained; a gauge never is."""
+    growing = {"rate", "increase", "resets"}
+    for selector in selectors(rule["expr"]):
+        assert (_kind(selector) == "counter") == (selector.function in growing), selector
+        assert bool(selector.window) == (selector.function in growing or "_over_time" in selector.function or
+                                         selector.function == "changes"), selector  # fmt: skip
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=_id)
+def test_an_alert_says_what_to_do(alert: Row) -> None:
+    """An alert has a severity that is routed, a sentence that is always the same, and one that names what is wrong."""
+    notes = alert["annotations"]
+    assert re.fullmatch(r"Late[A-Z]\w+", alert["alert"])
+    assert alert["labels"]["severity"] in {"critical", "warning"}
+    assert not any("{{" in value for value in alert["labels"].values())
+    assert re.fullmatch(r"[A-Z][^{}]+\.", notes["summary"])
+    assert notes["description"].endswith(".")
+    assert "$labels." in notes["description"] or alert["expr"].startswith("absent(")
+    assert {"summary", "description", "runbook_url", "dashboard_url"} == notes.keys()
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=_id)
+def test_an_alert_leads_to_its_runbook(alert: Row) -> None:
+    """The runbook's address is that of a file which bears the alert's name."""
+    repository, _, path = alert["annotations"]["runbook_url"].partition("/blob/main/")
+    assert "https://github.com/late-exporter/late-exporter" == repository
+    assert (RUNBOOKS / f"{alert['alert']}.md").relative_to(ROOT).as_posix() == path
+    assert (ROOT / path).is_file()
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=_id)
+def test_an_alert_leads_to_a_dashboard(alert: Row) -> None:
+    """The dashboard is one of those that are shipped, and has the variables that the address sets."""
+    address = urlsplit(alert["annotations"]["dashboard_url"])
+    dashboards = [json.loads(file.read_text("utf-8")) for file in (ROOT / "grafana" / "dashboards").glob("*.json")]
+    (found,) = (dashboard for dashboard in dashboards if f"/d/{dashboard['uid']}" == address.path)
+    variables = {f"var-{variable['name']}" for variable in found["templating"]["list"]}
+    assert parse_qs(address.query).keys() <= variables
+
+
+def test_runbooks_have_alerts() -> None:
+    """There is no runbook without an alert."""
+    assert NAMES == sorted(file.stem for file in RUNBOOKS.glob("*.md"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_runbook_is_complete(name: str) -> None:
+    """A runbook says what the alert means, what follows, how to find out why and what to do, with queries to paste."""
+    text = (RUNBOOKS / f"{name}.md").read_text("utf-8")
+    assert text.startswith(f"# {name}\n")
+    assert ["Meaning", "Impact", "Diagnosis", "Mitigation"] == re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert "```" in text
+
+
+def _queries() -> Iterator[Any]:
+    for file in sorted(RUNBOOKS.glob("*.md")):
+        text = file.read_text("utf-8")
+        for number, query in enumerate(re.findall(r"^```promql\n(.*?)^```", text, re.DOTALL | re.MULTILINE)):
+            yield pytest.param(query, id=f"{file.stem}-{number}")
+
+
+@pytest.mark.parametrize("query", list(_queries()))
+def test_a_runbook_asks_for_what_exists(query: str) -> None:
+    """The queries of the runbooks name series and labels that exist."""
+    for selector in selectors(query):
+        assert selector.name in RECORDS or selector.name in OF_PROMETHEUS or _family(selector.name) in CATALOGUE
+        assert {label for label, _, _ in selector.matchers} <= _labels(selector.name)
+
+
+def _cases() -> Iterator[tuple[str, Sequence[Any]]]:
+    """Each tested moment of an alert, in the order of time: what fires then."""
+    for file in TESTS:
+        for test in yaml.safe_load(file.read_text("utf-8"))["tests"]:
+            for case in test.get("alert_rule_test", ()):
+                yield case["alertname"], case.get("exp_alerts", ())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_alert_is_tested_before_while_and_after_it_fires(name: str) -> None:
+    """Each alert has a test in which it does not fire yet, fires with all its severities, and has stopped."""
+    cases = [fired for alert, fired in _cases() if alert == name]
+    most = max(cases, key=len)
+    assert not cases[0]
+    assert most
+    assert len(cases[-1]) < len(most)
+    severities = {alert["labels"]["severity"] for alert in ALERTS if alert["alert"] == name}
+    assert severities == {one["exp_labels"]["severity"] for fired in cases for one in fired}
+
+
+@pytest.mark.e2e
+def test_prometheus_accepts_the_rules(require_tool: Callable[[str], str]) -> None:
+    """Promtool has nothing to say against the rules."""
+    command = [require_tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", *map(str, FILES)]
+    checked = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert 0 == checked.returncode, checked.stderr
+
+
+@pytest.mark.e2e
+def test_prometheus_accepts_the_example(require_tool: Callable[[str], str]) -> None:
+    """Promtool has nothing to say against the configuration that is shipped."""
+    command = [
+        require_tool("promtool"),
+        "check",
+        "config",
+        "--lint=all",
+        "--lint-fatal",
+        str(FOLDER / "prometheus.yml"),
+    ]
+    checked = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert 0 == checked.returncode, checked.stderr
+
+
+@pytest.mark.e2e
+def test_prometheus_accepts_the_queries_of_the_runbooks(require_tool: Callable[[str], str], tmp_path: Path) -> None:
+    """Promtool can read every query of the runbooks."""
+    rules = [{"record": f"query:{number}", "expr": query.values[0]} for number, query in enumerate(_queries())]
+    (tmp_path / "queries.yml").write_text(yaml.safe_dump({"groups": [{"name": "runbooks", "rules": rules}]}))
+    command = [require_tool("promtool"), "check", "rules", str(tmp_path / "queries.yml")]
+    checked = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert f"SUCCESS: {len(rules)} rules found" in checked.stdout, checked.stderr
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("file", TESTS, ids=lambda file: file.stem)
+def test_the_rules_do_what_they_should(file: Path, require_tool: Callable[[str], str]) -> None:
+    """Prometheus records and alerts as its unit tests say."""
+    command = [require_tool("promtool"), "test", "rules", file.name]
+    tested = subprocess.run(command, cwd=file.parent, check=False, capture_output=True, text=True)
+    assert 0 == tested.returncode, tested.stdout + tested.stderr
