@@ -263,6 +263,8 @@ def _http(settings: Settings) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         follow_redirects=False,
         timeout=settings.api_timeout,
+        # A connection outlives the pause between two polls.
+        limits=httpx.Limits(keepalive_expiry=2 * settings.poll_interval + settings.api_timeout),
         headers={"User-Agent": f"late-exporter/{__version__}"},
     )
 

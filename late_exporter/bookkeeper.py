@@ -152,6 +152,7 @@ class Bookkeeper:
         # What has been forgotten, or is about to be, would count twice.
         horizon = max(known.horizon for known in (self.coverage, coverage) if known) if self.coverage or coverage else 0
         history = not self.synced and bool(draft.entries)
+        self._governor.begin()
         return Batch(
             at=(draft.coverage.start / 1000 if history and draft.coverage else self._clock()),
             sightings=[

@@ -75,6 +75,7 @@ class Governor:
         self._admitted: dict[tuple[str, str], set[str]] = {}
         self._used: set[tuple[str, str]] = set()
         self._clear: set[Series] = set()
+        self._announced: set[tuple[str, str]] = set()
 
     def restore(self, series: Iterable[Series]) -> None:
         """Admit what the state has, so that a restart changes no label."""
@@ -101,6 +102,10 @@ class Governor:
             return OTHER
         admitted.add(value)
         return value
+
+    def begin(self) -> None:
+        """Begin a batch: it brings the platforms that the state does not have into being, once each."""
+        self._announced.clear()
 
     def govern(self, increments: Iterable[Increment]) -> Iterator[Increment]:
         """The increments with bounded labels and the catalogue's buckets; what overflows is itself counted."""
@@ -139,9 +144,10 @@ class Governor:
 
     def _births(self, family: Family, labels: Labels) -> Iterator[Increment]:
         """Bring every action and status of a platform into being with its first logs, until the state has them."""
-        if family.name != LOGS or labels[:2] in self._used:
-            return
         platform = (labels[0], labels[1])
+        if family.name != LOGS or platform in self._used or platform in self._announced:
+            return
+        self._announced.add(platform)
         for action, status in product(ACTIONS, STATUSES):
             yield Add(LOGS, (*platform, action, status), amount=0)
         for status in STATUSES:
