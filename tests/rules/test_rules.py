@@ -179,24 +179,22 @@ def test_a_runbook_asks_for_what_exists(query: str) -> None:
         assert {label for label, _, _ in selector.matchers} <= _labels(selector.name)
 
 
-def _cases() -> Iterator[tuple[str, Sequence[Any]]]:
-    """Each tested moment of an alert, in the order of time: what fires then."""
+def _stories(name: str) -> Iterator[Sequence[Sequence[Any]]]:
+    """The unit tests of an alert: what fires at each moment, in the order of time."""
     for file in TESTS:
         for test in yaml.safe_load(file.read_text("utf-8"))["tests"]:
-            for case in test.get("alert_rule_test", ()):
-                yield case["alertname"], case.get("exp_alerts", ())
+            cases = [case for case in test.get("alert_rule_test", ()) if case["alertname"] == name]
+            if cases:
+                yield [case.get("exp_alerts", ()) for case in cases]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_alert_is_tested_before_while_and_after_it_fires(name: str) -> None:
-    """Each alert has a test in which it does not fire yet, fires with all its severities, and has stopped."""
-    cases = [fired for alert, fired in _cases() if alert == name]
-    most = max(cases, key=len)
-    assert not cases[0]
-    assert most
-    assert len(cases[-1]) < len(most)
+    """Each alert has a test in which it is not there yet, fires and has stopped, and fires with all its severities."""
+    stories = list(_stories(name))
+    assert any(not story[0] and len(story[-1]) < max(map(len, story)) for story in stories)
     severities = {alert["labels"]["severity"] for alert in ALERTS if alert["alert"] == name}
-    assert severities == {one["exp_labels"]["severity"] for fired in cases for one in fired}
+    assert severities == {one["exp_labels"]["severity"] for story in stories for fired in story for one in fired}
 
 
 @pytest.mark.e2e

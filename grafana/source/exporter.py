@@ -1,0 +1,354 @@
+"""late-exporter: can the other dashboards be believed."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models.common import BigValueTextMode
+
+from grafana.source import panels, thresholds
+from grafana.source.layout import EXPORTER, OVERVIEW, Page, Row, link
+from grafana.source.palette import BAD, CODES, FEED_QUANTILES, FEEDS, MUTED, OUTCOMES, QUANTILES
+from grafana.source.panels import PER_MINUTE, Column, Frame
+from grafana.source.queries import (
+    RATE,
+    TARGET,
+    Query,
+    age,
+    count,
+    happened,
+    increase,
+    of_exporters,
+    own,
+    quantile,
+    rate,
+    series,
+    total,
+)
+
+__all__ = ["PAGE"]
+
+FEED = ("workspace", "feed")
+IN_FEED = "{{workspace}} / {{feed}}"
+LAST_POLL = series("late_exporter_last_successful_poll_timestamp_seconds")
+COVERAGE = series("late_exporter_coverage_start_timestamp_seconds")
+REQUESTS = series("late_exporter_api_requests_total")
+QUOTA = series("late_exporter_api_quota_limit")
+LEFT = series("late_exporter_api_quota_remaining")
+THROTTLED = series("late_exporter_api_throttled_seconds_total")
+LAG = "late_exporter_log_lag_seconds"
+TOOK = "late_exporter_api_request_duration_seconds"
+
+
+NOW = Row(
+    100,
+    "Now",
+    (
+        panels.number(
+            Frame(101, "Scrape", "Whether Prometheus reaches every exporter chosen.", 3, 4),
+            f"min({own('up')})",
+            steps=thresholds.UP,
+            words=panels.UP_WORDS,
+            no_value=("No target", BAD),
+        ),
+        panels.number(
+            Frame(102, "Feeds up", "Feeds whose last poll succeeded, of all.", 3, 4),
+            f"avg({series('late_up')})",
+            unit="percentunit",
+            decimals=0,
+            steps=thresholds.UP,
+            no_value=("Never polled", BAD),
+        ),
+        panels.number(
+            Frame(103, "Age of the data", "Since the last successful poll of the feed that is furthest behind.", 3, 4),
+            age(f"min({LAST_POLL})"),
+            unit="s",
+            decimals=0,
+            steps=thresholds.DATA_AGE,
+            no_value=("Never polled", BAD),
+            link=link(OVERVIEW),
+        ),
+        panels.number(
+            Frame(104, "Polls failed, 1 h", "Polls of the last hour with another outcome than success.", 3, 4),
+            increase(series("late_exporter_polls_total", outcome="!success"), "1h"),
+            decimals=0,
+        ),
+        panels.number(
+            Frame(105, "API quota left", "Share of the requests a minute left to the key that has least.", 3, 4),
+            f"min({LEFT} / {QUOTA})",
+            unit="percentunit",
+            decimals=0,
+            steps=thresholds.QUOTA_LEFT,
+            no_value=("Unknown", MUTED),
+        ),
+        panels.number(
+            Frame(
+                106,
+                "Complete for",
+                "Since when every log of every feed is counted without a gap. It should stand still; where it jumps"
+                " forward, logs were lost.",
+                3,
+                4,
+            ),
+            age(f"max({COVERAGE})"),
+            unit="s",
+            decimals=1,
+            no_value=("First sync", MUTED),
+        ),
+        panels.number(
+            Frame(107, "Running for", "Since the exporter started that started last.", 3, 4),
+            age(f"max({own('process_start_time_seconds')})"),
+            unit="s",
+            decimals=1,
+        ),
+        panels.number(
+            Frame(108, "Version", "Of the running exporter.", 3, 4),
+            Query(f"max by (version) ({series('late_exporter_build_info')})", "{{version}}"),
+            text_mode=BigValueTextMode.NAME,
+        ),
+    ),
+)
+
+POLLS = Row(
+    200,
+    "Polls",
+    (
+        panels.timeline(
+            Frame(201, "Feeds", "Whether the last poll of each feed succeeded.", 8, 8),
+            Query(f"min by (workspace, feed) ({series('late_up')})", IN_FEED),
+            panels.UP_WORDS,
+        ),
+        panels.bars(
+            Frame(
+                202,
+                "Polls by outcome",
+                "Polls a minute. unauthorized: the key; rate_limited, unavailable, bad_payload: the API; store_error:"
+                " the state's disk.",
+                8,
+                8,
+            ),
+            Query(happened(series("late_exporter_polls_total"), "outcome"), "{{outcome}}"),
+            unit=PER_MINUTE,
+            colors=OUTCOMES,
+        ),
+        panels.lines(
+            Frame(
+                203,
+                "Age of the data",
+                "Since the last successful poll of each feed. Dashed: from where on it is worth a look, and an alert.",
+                8,
+                8,
+            ),
+            Query(age(f"min by (workspace, feed) ({LAST_POLL})"), IN_FEED),
+            unit="s",
+            colors=FEEDS,
+            limits=(
+                (None, "transparent"),
+                (thresholds.DATA_AGE_WARNING_SECONDS, "orange"),
+                (thresholds.DATA_AGE_CRITICAL_SECONDS, "red"),
+            ),
+        ),
+        panels.lines(
+            Frame(204, "Poll duration", "How long the last poll of each feed took.", 8, 8),
+            Query(f"max by (workspace, feed) ({series('late_exporter_last_poll_duration_seconds')})", IN_FEED),
+            unit="s",
+            colors=FEEDS,
+        ),
+        panels.lines(
+            Frame(
+                205,
+                "Lag, p50 and p95",
+                "From the creation of a log to the moment it was counted, for the logs of the hour before."
+                " An hour and more means that the exporter catches up after an outage.",
+                8,
+                8,
+            ),
+            Query(quantile(0.5, LAG, "1h", "feed"), "{{feed}} p50"),
+            Query(quantile(0.95, LAG, "1h", "feed"), "{{feed}} p95"),
+            unit="s",
+            colors=FEED_QUANTILES,
+        ),
+        panels.heat_map(
+            Frame(206, "Lag", "How many logs were counted how long after their creation.", 8, 8),
+            Query(increase(series(f"{LAG}_bucket"), RATE, "le"), "{{le}}"),
+            unit="s",
+        ),
+    ),
+)
+
+API = Row(
+    300,
+    "The Late API",
+    (
+        panels.bars(
+            Frame(
+                301,
+                "Requests by code",
+                "Requests a minute, by HTTP status, or by the kind of error where there was none.",
+                8,
+                8,
+            ),
+            Query(happened(REQUESTS, "code"), "{{code}}"),
+            unit=PER_MINUTE,
+            colors=CODES,
+        ),
+        panels.lines(
+            Frame(302, "Request duration", "50, 95 and 99 of 100 requests took no longer than this.", 8, 8),
+            *(Query(quantile(number, TOOK, RATE), f"p{100 * number:g}") for number in (0.5, 0.95, 0.99)),
+            unit="s",
+            colors=QUANTILES,
+        ),
+        panels.lines(
+            Frame(
+                303,
+                "Quota left",
+                "Share of the key's requests a minute that is left, and of the time that requests waited for the"
+                " exporter's own share of the quota.",
+                8,
+                8,
+            ),
+            Query(f"min by (workspace) ({LEFT} / {QUOTA})", "{{workspace}}: left"),
+            Query(total(rate(THROTTLED), "workspace"), "{{workspace}}: waiting"),
+            unit="percentunit",
+            colors={"/: left$/": "#3B82F6", "/: waiting$/": "#EC4899"},
+            limits=((None, "transparent"), (thresholds.QUOTA_LEFT_WARNING, "orange")),
+            axis=panels.Axis(most=1),
+        ),
+    ),
+)
+
+EXACT = Row(
+    400,
+    "Every log exactly once",
+    (
+        panels.number(
+            Frame(
+                401,
+                "Rejected, 24 h",
+                "Logs without a usable id, which cannot be counted once. In a healthy world there are none.",
+                4,
+                4,
+            ),
+            count(increase(series("late_exporter_entries_rejected_total"), "24h")),
+            decimals=0,
+            steps=thresholds.AT_ALL,
+        ),
+        panels.number(
+            Frame(
+                402,
+                "Reconciled, 24 h",
+                "Logs that polls missed and the reconcile walk found. They are counted; many of them mean that the"
+                " list is not in the order it is thought to be.",
+                4,
+                4,
+            ),
+            count(increase(series("late_exporter_reconciled_logs_total"), "24h")),
+            decimals=0,
+            steps=thresholds.AT_ALL,
+        ),
+        panels.number(
+            Frame(
+                403,
+                "Folded into other, 24 h",
+                "Label values counted as other because the label has too many. The sums stay right.",
+                4,
+                4,
+            ),
+            count(increase(series("late_exporter_label_overflow_total"), "24h")),
+            decimals=0,
+            steps=thresholds.AT_ALL,
+        ),
+        panels.number(
+            Frame(404, "Logs in the state", "Logs whose ids the state holds, so that none is counted twice.", 4, 4),
+            total(series("late_exporter_state_logs")),
+        ),
+        panels.number(
+            Frame(405, "Size of the state", "On disk. About 100 bytes a log.", 4, 4),
+            total(series("late_exporter_state_bytes")),
+            unit="bytes",
+            decimals=1,
+        ),
+        panels.number(
+            Frame(406, "Samples scraped", "Samples of the last scrape.", 4, 4),
+            f"sum({own('scrape_samples_scraped')})",
+            decimals=0,
+        ),
+        panels.cells(
+            Frame(407, "Feeds", "Since when each feed is complete, and what was unusual in the last 24 hours.", 12, 8),
+            Column(title="Workspace", label="workspace"),
+            Column(title="Feed", label="feed", width=110),
+            Column(
+                title="Complete since",
+                expr=f"1000 * max by (workspace, feed) ({COVERAGE})",
+                unit="dateTimeAsIso",
+                width=160,
+            ),
+            Column(
+                title="Last poll",
+                expr=f"1000 * max by (workspace, feed) ({LAST_POLL})",
+                unit="dateTimeFromNow",
+                width=130,
+            ),
+            Column(
+                title="Rejected",
+                expr=increase(series("late_exporter_entries_rejected_total"), "24h", *FEED),
+                decimals=0,
+                empty="0",
+                steps=thresholds.AT_ALL,
+                width=92,
+            ),
+            Column(
+                title="Reconciled",
+                expr=increase(series("late_exporter_reconciled_logs_total"), "24h", *FEED),
+                decimals=0,
+                empty="0",
+                steps=thresholds.AT_ALL,
+                width=92,
+            ),
+        ),
+        panels.lines(
+            Frame(
+                408,
+                "Logs in the state",
+                "It grows with what is posted and forgets a log eight days after its creation.",
+                12,
+                8,
+            ),
+            Query(total(series("late_exporter_state_logs"), "workspace"), "{{workspace}}"),
+            unit="short",
+        ),
+    ),
+)
+
+PROCESS = Row(
+    500,
+    "Process",
+    (
+        panels.lines(
+            Frame(501, "CPU", "In use, of one core.", 6, 7),
+            Query(of_exporters(f"rate(process_cpu_seconds_total{{{TARGET}}}[{RATE}])"), "{{instance}}"),
+            unit="percentunit",
+        ),
+        panels.lines(
+            Frame(502, "Memory", "Resident memory.", 6, 7),
+            Query(own("process_resident_memory_bytes"), "{{instance}}"),
+            unit="bytes",
+        ),
+        panels.lines(
+            Frame(503, "File descriptors", "Open file descriptors as a share of those allowed.", 6, 7),
+            Query(of_exporters(f"process_open_fds{{{TARGET}}} / process_max_fds{{{TARGET}}}"), "{{instance}}"),
+            unit="percentunit",
+        ),
+        panels.lines(
+            Frame(504, "Scrape duration", "How long Prometheus' scrapes take.", 6, 7),
+            Query(own("scrape_duration_seconds"), "{{instance}}"),
+            unit="s",
+        ),
+    ),
+)
+
+PAGE = Page(
+    uid=EXPORTER,
+    title="Late / Exporter",
+    description="The exporter itself: whether it reads everything, in time, and is well. Can the others be believed?",
+    rows=(NOW, POLLS, API, EXACT, PROCESS),
+    platforms=False,
+)

@@ -1,0 +1,387 @@
+"""late-overview: is anything wrong, since when, where, and why."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models.common import BigValueTextMode
+
+from grafana.source import panels, thresholds
+from grafana.source.layout import ACCOUNTS, EXPORTER, OVERVIEW, PLATFORM, Page, Row, link
+from grafana.source.palette import BAD, CATEGORIES, MUTED, PLATFORMS, STATUSES, WARNING
+from grafana.source.panels import PER_MINUTE, Column, Frame
+from grafana.source.queries import (
+    ALERTS_FIRING,
+    ATTEMPTS,
+    FAILED_ATTEMPTS,
+    RATE,
+    RULES_LOADED,
+    Query,
+    age,
+    happened,
+    increase,
+    named,
+    per_minute,
+    quantile,
+    series,
+    success_ratio,
+)
+
+__all__ = ["PAGE"]
+
+OBJECTIVE = f"{100 * thresholds.SUCCESS_OBJECTIVE:g} %"
+DURATION = "late_publishing_duration_seconds"
+ENDED = {"action": "~publish|retry", "status": "~success|failed"}
+TO_PLATFORM = link(PLATFORM, platform="${__data.fields.platform:percentencode}")
+STREAKS = series("late_account_consecutive_failures")
+
+
+def _firing(severity: str) -> str:
+    firing = f'{ALERTS_FIRING.removesuffix("}")}, severity="{severity}"}}'
+    return f"count({firing}) or 0 * count({RULES_LOADED})"
+
+
+NOW = Row(
+    100,
+    f"Now (objective: {OBJECTIVE} of all attempts to publish succeed)",
+    (
+        panels.number(
+            Frame(
+                101,
+                "Alerts firing",
+                "Alerts of late-exporter that are firing; the list below names them. Critical: somebody has to act now;"
+                " warning: somebody has to, in working hours. No rules: Prometheus has not loaded the rules that are"
+                " shipped with the exporter.",
+                3,
+                4,
+            ),
+            Query(_firing("critical"), "critical"),
+            Query(_firing("warning"), "warning"),
+            each={"critical": thresholds.NEVER, "warning": thresholds.AT_ALL},
+            steps=thresholds.AT_ALL,
+            text_mode=BigValueTextMode.VALUE_AND_NAME,
+            no_value=("No rules", WARNING),
+        ),
+        panels.number(
+            Frame(
+                102,
+                "Success, 1 h",
+                f"Share of the attempts to publish that ended in the last hour and succeeded. Objective: {OBJECTIVE}.",
+                3,
+                4,
+            ),
+            success_ratio("1h"),
+            unit="percentunit",
+            decimals=1,
+            steps=thresholds.SUCCESS,
+            no_value=("No posts", MUTED),
+        ),
+        panels.number(
+            Frame(
+                103,
+                "Success, 24 h",
+                f"Share of the attempts to publish of the last 24 hours that succeeded. Objective: {OBJECTIVE}.",
+                3,
+                4,
+            ),
+            success_ratio("24h"),
+            unit="percentunit",
+            decimals=2,
+            steps=thresholds.SUCCESS,
+            no_value=("No posts", MUTED),
+        ),
+        panels.number(
+            Frame(104, "Failed, 1 h", "Attempts to publish that failed in the last hour.", 3, 4),
+            increase(FAILED_ATTEMPTS, "1h"),
+            decimals=0,
+        ),
+        panels.number(
+            Frame(
+                105,
+                "Oldest pending",
+                "Age of the oldest publishing log that is still pending. A post that neither succeeds nor fails"
+                " stays here until Late forgets it after seven days.",
+                3,
+                4,
+            ),
+            age(f"min({series('late_publishing_oldest_pending_timestamp_seconds')})"),
+            unit="s",
+            decimals=0,
+            no_value=("None", MUTED),
+        ),
+        panels.number(
+            Frame(
+                106,
+                "Accounts failing",
+                f"Accounts whose last {thresholds.CONSECUTIVE_FAILURES} attempts or more all failed.",
+                3,
+                4,
+            ),
+            f"sum(max by (workspace, platform, account_id) ({STREAKS}) >= bool {thresholds.CONSECUTIVE_FAILURES})",
+            steps=thresholds.AT_ALL,
+            link=link(ACCOUNTS),
+        ),
+        panels.number(
+            Frame(
+                107,
+                "Age of the data",
+                "Time since the last successful poll of the feed that is furthest behind. Everything here is as old"
+                " as this: while it grows, green means nothing.",
+                3,
+                4,
+            ),
+            age(f"min({series('late_exporter_last_successful_poll_timestamp_seconds')})"),
+            unit="s",
+            decimals=0,
+            steps=thresholds.DATA_AGE,
+            no_value=("Never polled", BAD),
+            link=link(EXPORTER),
+        ),
+        panels.number(
+            Frame(
+                108,
+                "API quota left",
+                "Share of the requests a minute that the API key has left, of the key that has least.",
+                3,
+                4,
+            ),
+            f"min({series('late_exporter_api_quota_remaining')} / {series('late_exporter_api_quota_limit')})",
+            unit="percentunit",
+            decimals=0,
+            steps=thresholds.QUOTA_LEFT,
+            no_value=("Unknown", MUTED),
+            link=link(EXPORTER),
+        ),
+    ),
+)
+
+WHERE = Row(
+    200,
+    "Since when, and where",
+    (
+        panels.timeline(
+            Frame(
+                201,
+                "Platforms",
+                "Success ratio of the attempts that ended in the hour before. Good: the objective of"
+                f" {OBJECTIVE} is met. Poor, failing: the month's error budget is spent"
+                f" {thresholds.SLOW_BURN:g} or {thresholds.FAST_BURN:g} times too fast. Blank: no posts.",
+                15,
+                13,
+            ),
+            Query(success_ratio("1h", "platform"), "{{platform}}"),
+            panels.SUCCESS_WORDS,
+        ),
+        panels.cells(
+            Frame(
+                202,
+                "Alerts",
+                "Alerts of late-exporter that are firing, and when each became pending. Their rules and runbooks are"
+                " shipped with the exporter.",
+                9,
+                6,
+            ),
+            Column(title="Alert", label="alertname"),
+            Column(title="Severity", label="severity", width=80),
+            Column(title="Platform", label="platform", width=100),
+            Column(title="Feed", label="feed", width=90),
+            Column(
+                title="Since",
+                expr=f"1000 * max by (alertname, severity, platform, feed)"
+                f" ({ALERTS_FIRING} * ignoring (alertstate) group_left () ALERTS_FOR_STATE)",
+                unit="dateTimeFromNow",
+                width=110,
+            ),
+            sort="Severity",
+            descending=False,
+            no_value="No alert is firing",
+        ),
+        panels.cells(
+            Frame(
+                203,
+                "Worst accounts",
+                "The ten accounts with the most failures in a row. A click on one leads to its detail.",
+                9,
+                7,
+            ),
+            Column(
+                title="Account",
+                label="username",
+                link=link(
+                    ACCOUNTS,
+                    platform="${__data.fields.platform:percentencode}",
+                    account_id="${__data.fields.account_id:percentencode}",
+                ),
+            ),
+            Column(title="Platform", label="platform", width=100),
+            Column(
+                title="In a row",
+                expr=f"topk(10, {named(STREAKS)} > 0)",
+                decimals=0,
+                steps=thresholds.FAILURES_IN_A_ROW,
+                width=95,
+            ),
+            Column(title="Account id", label="account_id", width=210),
+            sort="In a row",
+            no_value="No account's last attempt failed",
+        ),
+    ),
+)
+
+RED = Row(
+    300,
+    "Rate, errors, duration by platform",
+    (
+        panels.lines(
+            Frame(
+                301,
+                "Attempts",
+                "Attempts to publish that ended, a minute, whether they succeeded or not. They are counted when"
+                " they are read: after an outage of the exporter or of the Late API, what was missed comes as a spike.",
+                8,
+                9,
+            ),
+            Query(per_minute(ATTEMPTS, "platform"), "{{platform}}"),
+            unit=PER_MINUTE,
+            colors=PLATFORMS,
+            stacked=True,
+            link=link(PLATFORM, platform="${__field.labels.platform:percentencode}"),
+        ),
+        panels.lines(
+            Frame(
+                302,
+                "Success",
+                f"Share of the attempts of the hour before that succeeded. Dashed: the objective, {OBJECTIVE}.",
+                8,
+                9,
+            ),
+            Query(success_ratio("1h", "platform"), "{{platform}}"),
+            unit="percentunit",
+            colors=PLATFORMS,
+            limits=((None, "transparent"), (thresholds.SUCCESS_OBJECTIVE, "green")),
+            axis=panels.RATIO,
+            link=link(PLATFORM, platform="${__field.labels.platform:percentencode}"),
+        ),
+        panels.lines(
+            Frame(
+                303,
+                "Duration, p95",
+                "95 of 100 attempts of the hour before ended within this time. The scale is logarithmic.",
+                8,
+                9,
+            ),
+            Query(quantile(0.95, DURATION, "1h", "platform", **ENDED), "{{platform}}"),
+            unit="s",
+            colors=PLATFORMS,
+            axis=panels.LOGARITHMIC,
+            link=link(PLATFORM, platform="${__field.labels.platform:percentencode}"),
+        ),
+    ),
+)
+
+WHY = Row(
+    400,
+    "Why",
+    (
+        panels.bars(
+            Frame(
+                401,
+                "Failures by category",
+                "Failed logs a minute, by what went wrong. auth_expired: the account has to be connected again;"
+                " user_content, media_error: the post is at fault; rate_limited, platform_rejected, system: the"
+                " platform is.",
+                12,
+                8,
+            ),
+            Query(happened(series("late_publishing_failures_total"), "category"), "{{category}}"),
+            unit=PER_MINUTE,
+            colors=CATEGORIES,
+            no_value="No failures",
+        ),
+        panels.heat_map(
+            Frame(
+                402,
+                "Durations",
+                "How many attempts took how long. A band that moves up is a platform that becomes slow.",
+                12,
+                8,
+            ),
+            Query(increase(series(f"{DURATION}_bucket", **ENDED), RATE, "le"), "{{le}}", exemplar=True),
+            unit="s",
+        ),
+        panels.bars(
+            Frame(403, "Retries", "Retries a minute, by how they ended.", 12, 7),
+            Query(happened(series("late_publishing_retries_total", status="~success|failed"), "status"), "{{status}}"),
+            unit=PER_MINUTE,
+            colors=STATUSES,
+            no_value="No retries",
+        ),
+        panels.bars(
+            Frame(404, "Rate limit pauses", "Pauses a minute that a platform's rate limit forced on posts.", 12, 7),
+            Query(happened(series("late_publishing_rate_limit_pauses_total"), "platform"), "{{platform}}"),
+            unit=PER_MINUTE,
+            colors=PLATFORMS,
+            no_value="No pauses",
+        ),
+    ),
+)
+
+DETAIL = Row(
+    500,
+    "In figures",
+    (
+        panels.cells(
+            Frame(501, "Platforms", "Each platform now. A click on one leads to its detail.", 24, 15),
+            Column(title="Platform", label="platform", link=TO_PLATFORM),
+            Column(title="Attempts, 24 h", expr=increase(ATTEMPTS, "24h", "platform"), decimals=0),
+            Column(
+                title="Success, 24 h",
+                expr=success_ratio("24h", "platform"),
+                unit="percentunit",
+                decimals=2,
+                steps=thresholds.SUCCESS,
+            ),
+            Column(
+                title="Success, 1 h",
+                expr=success_ratio("1h", "platform"),
+                unit="percentunit",
+                decimals=1,
+                steps=thresholds.SUCCESS,
+            ),
+            Column(title="Failed, 1 h", expr=increase(FAILED_ATTEMPTS, "1h", "platform"), decimals=0),
+            Column(
+                title="p95, 1 h",
+                expr=quantile(0.95, DURATION, "1h", "platform", **ENDED),
+                unit="s",
+                decimals=1,
+            ),
+            Column(
+                title="Pauses, 1 h",
+                expr=increase(series("late_publishing_rate_limit_pauses_total"), "1h", "platform"),
+                decimals=0,
+            ),
+            Column(title="Pending", expr=f"sum by (platform) ({series('late_publishing_pending_logs')})", decimals=0),
+            Column(
+                title="Oldest pending",
+                expr=age(f"min by (platform) ({series('late_publishing_oldest_pending_timestamp_seconds')})"),
+                unit="s",
+                decimals=0,
+            ),
+            sort="Success, 24 h",
+            descending=False,
+        ),
+        panels.notes(
+            Frame(502, "How to read this", "What is counted here, and where to go on.", 24, 3),
+            "An **attempt** is a log with action `publish` or `retry` that ended in `success` or `failed`. Retries"
+            " count of their own: a post that succeeds at the second attempt is one success and one failure."
+            " A pending log is counted again when it ends, so never add statuses up."
+            " The menu **Late** above leads to the other dashboards; a click on a platform or an account to its detail."
+            " If **Age of the data** is not green, look at the exporter first.",
+        ),
+    ),
+)
+
+PAGE = Page(
+    uid=OVERVIEW,
+    title="Late / Overview",
+    description="Publishing through Late: is anything wrong, since when, where, and why.",
+    rows=(NOW, WHERE, RED, WHY, DETAIL),
+)

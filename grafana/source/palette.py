@@ -1,0 +1,106 @@
+"""What each colour means: one meaning a colour, and one colour a thing on all dashboards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = [
+    "ACTIONS",
+    "BAD",
+    "CATEGORIES",
+    "CODES",
+    "EVENTS",
+    "FEEDS",
+    "FEED_QUANTILES",
+    "GOOD",
+    "MUTED",
+    "NEUTRAL",
+    "NOTICE",
+    "OUTCOMES",
+    "PLATFORMS",
+    "QUANTILES",
+    "STATUSES",
+    "WARNING",
+]
+
+GOOD, NOTICE, WARNING, BAD = "green", "yellow", "orange", "red"
+"""Verdicts; nothing else on a dashboard is green or red."""
+
+NEUTRAL, MUTED = "blue", "#8E8E8E"
+
+STATUSES: Mapping[str, str] = {
+    "success": GOOD,
+    "failed": BAD,
+    "pending": NEUTRAL,
+    "skipped": MUTED,
+    "unknown": "purple",
+}
+ACTIONS: Mapping[str, str] = {
+    "publish": "#3B82F6",
+    "retry": "#F59E0B",
+    "media_upload": "#A78BFA",
+    "rate_limit_pause": "#EC4899",
+    "token_refresh": "#2DD4BF",
+    "cancelled": MUTED,
+}
+CATEGORIES: Mapping[str, str] = {
+    "auth_expired": "#A78BFA",
+    "rate_limited": "#EC4899",
+    "user_content": "#EAB308",
+    "media_error": "#38BDF8",
+    "platform_rejected": "#F97316",
+    "system": "#DC2626",
+    "unknown": MUTED,
+}
+CODES: Mapping[str, str] = {
+    "/^2../": GOOD,
+    "/^3../": "#38BDF8",
+    "/^4../": "#F97316",
+    "/^401/": "#A78BFA",
+    "/^403/": "#EAB308",
+    "/^429/": "#EC4899",
+    "/^5../": BAD,
+    "/^503/": "#B91C1C",
+    "/^504/": "#FCA5A5",
+    "/^[^0-9]/": MUTED,
+}
+"""By regular expression, of which the last that fits decides: HTTP status, or kind of error where there is none."""
+
+OUTCOMES: Mapping[str, str] = {
+    "success": GOOD,
+    "unauthorized": "#A78BFA",
+    "rate_limited": "#EC4899",
+    "unavailable": BAD,
+    "bad_payload": "#F97316",
+    "store_error": "#EAB308",
+}
+EVENTS: Mapping[str, str] = {
+    "connect_success": GOOD,
+    "reconnect_success": "#84CC16",
+    "disconnect": "#F97316",
+    "connect_failed": BAD,
+    "reconnect_failed": "#BE185D",
+}
+FEEDS: Mapping[str, str] = {"/publishing$/": "#3B82F6", "/connections$/": "#A78BFA"}
+FEED_QUANTILES: Mapping[str, str] = {
+    "publishing p50": "#7DD3FC",
+    "publishing p95": "#3B82F6",
+    "connections p50": "#DDD6FE",
+    "connections p95": "#A78BFA",
+}
+QUANTILES: Mapping[str, str] = {"p50": "#7DD3FC", "p95": "#3B82F6", "p99": "#A78BFA"}
+PLATFORMS: Mapping[str, str] = {
+    "bluesky": "#7DD3FC",
+    "facebook": "#3B82F6",
+    "googlebusiness": "#84CC16",
+    "instagram": "#F472B6",
+    "linkedin": "#0EA5E9",
+    "pinterest": "#BE185D",
+    "reddit": "#FB923C",
+    "snapchat": "#EAB308",
+    "telegram": "#6366F1",
+    "threads": "#A78BFA",
+    "tiktok": "#5EEAD4",
+    "twitter": "#94A3B8",
+    "youtube": "#B45309",
+}
