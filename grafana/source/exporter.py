@@ -274,18 +274,18 @@ EXACT = Row(
         panels.cells(
             Frame(407, "Feeds", "Since when each feed is complete, and what was unusual in the last 24 hours.", 12, 8),
             Column(title="Workspace", label="workspace"),
-            Column(title="Feed", label="feed", width=110),
+            Column(title="Feed", label="feed", width=105),
             Column(
                 title="Complete since",
                 expr=f"1000 * max by (workspace, feed) ({COVERAGE})",
                 unit="dateTimeAsIso",
-                width=160,
+                width=165,
             ),
             Column(
                 title="Last poll",
                 expr=f"1000 * max by (workspace, feed) ({LAST_POLL})",
                 unit="dateTimeFromNow",
-                width=130,
+                width=148,
             ),
             Column(
                 title="Rejected",
@@ -293,7 +293,7 @@ EXACT = Row(
                 decimals=0,
                 empty="0",
                 steps=thresholds.AT_ALL,
-                width=92,
+                width=88,
             ),
             Column(
                 title="Reconciled",
@@ -301,7 +301,7 @@ EXACT = Row(
                 decimals=0,
                 empty="0",
                 steps=thresholds.AT_ALL,
-                width=92,
+                width=88,
             ),
         ),
         panels.lines(
