@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import gzip
 import math
-import shutil
 import subprocess
 import sys
 import threading
 import zlib
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from typing import TypeAlias
 
@@ -756,13 +755,13 @@ def test_families_of_other_collectors_stand_last() -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on PATH")
-def test_promtool_accepts_the_whole_catalogue() -> None:
+def test_promtool_accepts_the_whole_catalogue(require_tool: Callable[[str], str]) -> None:
     """Promtool finds nothing to say about the names, helps and values of any family."""
     exposed = Exposition(CATALOGUE)
     for declared in CATALOGUE.values():
         for suffix in "ab":
             exposed.put(declared.name, tuple(f"{name}\\{suffix}" for name in declared.labels), value_of(declared, 1))
     exposed.publish()
-    done = subprocess.run(["promtool", "check", "metrics"], input=plain(exposed), capture_output=True, check=False)
+    command = [require_tool("promtool"), "check", "metrics"]
+    done = subprocess.run(command, input=plain(exposed), capture_output=True, check=False)
     assert (0, b"") == (done.returncode, done.stdout + done.stderr)
