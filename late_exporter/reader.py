@@ -38,6 +38,10 @@ LEAPS = 40
 
 def poll(plan: Plan) -> Steps:
     """One poll of a feed: the newest logs, the gaps, the pending ones, and a stretch of a walk."""
+    if plan.walk is None and plan.waking and plan.coverage and plan.coverage.head:
+        # Begun before anything is read, so that it outlives a poll that fails.
+        reached = plan.coverage.checked
+        plan.walk = Walk(lower=min(plan.coverage.head.created, reached or plan.now) - LATE_WINDOW, since=reached)
     head = yield from _read(0)
     coverage, position = yield from _count_head(plan, head)
     for gap in coverage.gaps:
@@ -148,12 +152,10 @@ def _unlisted(
 
 
 def _look_around(plan: Plan, coverage: Coverage, head: Seen) -> Steps:
-    """Walk over known ground where it is due, where the API shows more than is known, and after waking."""
+    """Walk over known ground where that is due, and where the API shows more than is known."""
     excess = _excess(plan, head)
     if plan.walk is None and excess:
         plan.walk = Walk(sought=excess)
-    if plan.walk is None and plan.waking and plan.coverage and plan.coverage.head:
-        plan.walk = Walk(lower=plan.coverage.head.created - LATE_WINDOW)
     if plan.walk is None:
         return
     if _ended(head):
