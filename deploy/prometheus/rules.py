@@ -152,18 +152,23 @@ CATCHING_UP = f"workspace:late_exporter_late_logs:ratio_increase30m > {LATE_SHAR
 CAUGHT_UP_LATELY = f"workspace:late_exporter_late_logs:ratio_increase1h > {LATE_SHARE}"
 
 
+def _resets(window: str) -> Record:
+    """Counters fall where the state was lost; some may rise instead, as history is counted anew."""
+    counters = f"resets(late_publishing_logs_total[{window}])"
+    return Record(f"workspace:late_publishing_logs:resets{window}", f"sum by (job, workspace) ({counters})")
+
+
 def _increase(counter: str, window: str) -> str:
-    """Per platform; nothing where a counter fell, as it does when the state was lost and history is counted anew."""
     return f"""\
 sum by ({PLATFORM}) (increase({counter}[{window}]))
-unless
-sum by ({PLATFORM}) (resets({FINAL}[{window}])) > 0
+unless on (job, workspace)
+{_resets(window).name} > 0
 """
 
 
 def _counts(window: str) -> tuple[Record, ...]:
     """The logs of a window. Each log is in twelve of the increases of an hour that are five minutes apart."""
-    records = []
+    records = [] if window in LONG_WINDOWS else [_resets(window)]
     for kind, counter in (("final", FINAL), ("failed", FAILED)):
         name = f"late_publishing_{kind}_logs:increase"
         long = f"sum_over_time(platform:{name}1h[{window}:5m]) / 12"
@@ -544,8 +549,8 @@ and
   /
     sum by ({PLATFORM}) (increase(late_connection_events_total{{event=~"(re)?connect_(success|failed)"}}[6h]))
 ) > {CONNECT_FAILED_SHARE}
-unless
-sum by ({PLATFORM}) (resets(late_connection_failures_total[6h])) > 0
+unless on (job, workspace)
+sum by (job, workspace) (resets(late_connection_events_total[6h])) > 0
 """,
             hold="15m",
             summary="Most attempts to connect accounts fail.",
