@@ -44,9 +44,10 @@ bench: dev ## Measure how fast it is.
 	$(PY) tests/bench/run.py $(ARGS)
 
 .PHONY: generate
-generate: dev ## Write what is generated anew: the tables of README.md, the rules of deploy/prometheus.
+generate: dev ## Write what is generated anew: the tables of README.md, rules, dashboards.
 	$(PY) .ci/generate.py
 	$(PY) deploy/prometheus/generate.py
+	$(PY) -m grafana.source
 
 .PHONY: format
 format: dev ## Format the sources.
@@ -72,3 +73,4 @@ tools:
 drift: dev
 	$(PY) .ci/generate.py --check
 	$(PY) deploy/prometheus/generate.py --check
+	$(PY) -m grafana.source --check

@@ -1,0 +1,151 @@
+"""The dashboards as they are shipped, and what is in them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import promql_parser
+
+from late_exporter.metrics import CATALOGUE
+
+__all__ = ["FOLDER", "GLOBAL", "Board", "Json", "Selector", "labels_of", "load", "selectors"]
+
+FOLDER = Path(__file__).parents[2] / "grafana" / "dashboards"
+
+Json: TypeAlias = dict[str, Any]
+
+MACROS = {"__rate_interval": "2m", "__interval": "1m", "__range": "6h"}
+VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::\w+)?\})")
+
+TARGET = {"job", "instance"}
+GLOBAL = {
+    "ALERTS": "an alert may be of a workspace, a feed or a job, and then lacks the other labels",
+    "ALERTS_FOR_STATE": "as ALERTS",
+    "slo:late_publishing_success:objective": "a constant that recording rules make, without labels",
+}
+"""Series that are not of a target, and why the variables cannot choose among them."""
+
+OWN = re.compile(r"up|process_\w+|scrape_\w+")
+"""Series that any target has."""
+
+
+@dataclass(frozen=True)
+class Selector:
+    """A series that a query selects, with its matchers and the functions it is in."""
+
+    name: str
+    matchers: Mapping[str, str]
+    functions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Board:
+    """A dashboard."""
+
+    document: Json
+
+    @property
+    def uid(self) -> str:
+        """What links call it."""
+        return str(self.document["uid"])
+
+    @cached_property
+    def rows(self) -> list[Json]:
+        """Its headings."""
+        return [panel for panel in self.document["panels"] if panel["type"] == "row"]
+
+    @cached_property
+    def panels(self) -> list[Json]:
+        """Its panels, those of folded rows too."""
+        inner = [panel for row in self.rows for panel in row.get("panels", [])]
+        return [panel for panel in self.document["panels"] if panel["type"] != "row"] + inner
+
+    @cached_property
+    def variables(self) -> dict[str, Json]:
+        """Its variables by name."""
+        return {variable["name"]: variable for variable in self.document["templating"]["list"]}
+
+    @property
+    def queries(self) -> Iterator[tuple[str, Json]]:
+        """Its queries, each with the title of its panel."""
+        for panel in self.panels:
+            for target in panel.get("targets", []):
+                yield panel["title"], target
+
+    @property
+    def expressions(self) -> Iterator[tuple[str, str]]:
+        """All its PromQL: of panels, annotations and variables, each with where it is."""
+        for title, target in self.queries:
+            yield title, target["expr"]
+        for annotation in self.document["annotations"]["list"]:
+            yield f"annotation {annotation['name']}", annotation["expr"]
+        for name, variable in self.variables.items():
+            if variable["type"] == "query":
+                found = re.fullmatch(r"query_result\((.+)\)|label_values\((.+), \w+\)", variable["query"])
+                assert found, variable["query"]
+                yield f"variable {name}", found[1] or found[2]
+
+    @property
+    def links(self) -> Iterator[str]:
+        """The addresses that it leads to."""
+        return (match[1] for match in re.finditer(r'"url": "([^"]+)"', json.dumps(self.document)) if match[1])
+
+
+def load() -> list[Board]:
+    """The dashboards that are shipped."""
+    return [Board(json.loads(file.read_text("utf-8"))) for file in sorted(FOLDER.glob("*.json"))]
+
+
+def plain(expr: str) -> str:
+    """PromQL without Grafana's variables: a macro becomes a duration, a variable its own name."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        return MACROS.get(name, name)
+
+    return VARIABLE.sub(value, expr)
+
+
+def selectors(expr: str) -> list[Selector]:
+    """The series that an expression selects; fails where it is no PromQL."""
+    found: list[Selector] = []
+    above: list[promql_parser.Expr] = []
+
+    def enter(node: promql_parser.Expr) -> None:
+        if isinstance(node, promql_parser.VectorSelector):
+            calls = tuple(outer.func.name for outer in above if isinstance(outer, promql_parser.Call))
+            matchers = {matcher.name: _operator(str(matcher.op)) + matcher.value for matcher in node.matchers.matchers}
+            found.append(Selector(node.name or "", matchers, calls))
+        above.append(node)
+
+    def leave(_: promql_parser.Expr) -> None:
+        above.pop()
+
+    promql_parser.walk(promql_parser.parse(plain(expr)), enter, leave)
+    return found
+
+
+def _operator(text: str) -> str:
+    kind = text.rpartition(".")[2].partition("(")[0]
+    return {"Equal": "=", "NotEqual": "!=", "Re": "=~", "NotRe": "!~"}[kind]
+
+
+def labels_of(name: str) -> set[str] | None:
+    """The labels of a series, None where it is unknown."""
+    if OWN.fullmatch(name):
+        return TARGET
+    if name in GLOBAL:
+        return set()
+    family = CATALOGUE.get(name)
+    if family is not None and family.kind != "histogram":
+        return {*family.labels, *TARGET}
+    family = CATALOGUE.get(re.sub(r"_(bucket|count|sum)$", "", name))
+    if family is None or family.kind != "histogram":
+        return None
+    return {*family.labels, *TARGET} | ({"le"} if name.endswith("_bucket") else set())
