@@ -131,7 +131,7 @@ class Poller:
         """Poll until cancelled; an error that is none of ours ends it."""
         born = births(*self._names, OUTCOMES)
         if await self._commit(born) is not None:
-            self._books.keep(born)
+            self._books.keep((), shown=born)
         while True:
             started = self._monotonic()
             turn = await self.poll()
@@ -145,7 +145,8 @@ class Poller:
         failure = await self._commit([*requests, *self._verdict(turn.outcome)])
         if failure is not None:
             turn = Turn(failure.outcome, failure)
-            self._books.keep([*requests, *self._verdict(turn.outcome)])
+            # No state, no record: a poll that could not be saved is the one thing shown without being durable.
+            self._books.keep(requests, shown=[Add("late_exporter_polls_total", (*self._names, turn.outcome))])
         seconds = self._monotonic() - started
         self._draw(turn, seconds)
         if self._shown is not None:
