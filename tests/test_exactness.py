@@ -338,6 +338,25 @@ def test_kills_that_follow_each_other_leave_no_gap(
     assert 0 == exporter.scrape().sum("late_exporter_reconciled_logs_total")
 
 
+@pytest.mark.parametrize("new", range(60, 130, 5))
+def test_a_gap_is_found_again_above_logs_without_a_time(
+    new: int, world: World, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gap that has sunk is looked for by time; the logs at the list's end that have none do not hide it."""
+    monkeypatch.setattr(poller, "COMMIT_ENTRIES", 1)
+    exporter.late.listing = Listing(cap=10)
+    exporter.poll()
+    for count in (30, new):
+        world.publish(count, over=HOUR / 2)
+        for _ in range(6):
+            world.insert(None)
+        exporter.late.fail(2, unavailable)
+        assert "unavailable" == exporter.poll().outcome
+        world.clock.advance(HOUR)
+    exporter.poll()
+    check(exporter, world, world.ever)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("number", range(6))
 def test_a_fault_at_every_request_costs_nothing(number: int, fault: Fault, world: World, exporter: Exporter) -> None:
