@@ -76,13 +76,31 @@ class Board:
     ) -> None:
         self._families = families
         self._canvas = canvas
-        self._feeds = workspaces
-        self._synced: dict[str, set[str]] = {workspace: set() for workspace in workspaces}
+        self._feeds: dict[str, frozenset[str]] = {}
+        self._synced: dict[str, set[str]] = {}
         self._withheld: dict[Series, Total] = {}
         self._known: set[Series] = set()
         self._own: dict[Series, tuple[float, float]] = {}
         self._shown: dict[Series, Labels] = {}
         self._noted: dict[tuple[str, str], dict[Labels, tuple[float, float]]] = {}
+        for workspace, feeds in workspaces.items():
+            self.enroll(workspace, feeds)
+
+    def enroll(self, workspace: str, feeds: frozenset[str]) -> None:
+        """Take a workspace in that reads these feeds."""
+        self._feeds[workspace] = feeds
+        self._synced[workspace] = set()
+
+    def forget(self, workspace: str) -> None:
+        """Take a workspace out, and its series from the exposition."""
+        for series in [series for series in self._shown if self._is_of(series, workspace)]:
+            self._canvas.drop(series[0], self._shown.pop(series))
+        self._known = {series for series in self._known if not self._is_of(series, workspace)}
+        for kept in (self._withheld, self._own):
+            for series in [series for series in kept if self._is_of(series, workspace)]:
+                del kept[series]
+        self._noted = {key: notes for key, notes in self._noted.items() if key[0] != workspace}
+        del self._feeds[workspace], self._synced[workspace]
 
     def restore(self, totals: Mapping[Series, Total], synced: Mapping[str, Iterable[str]]) -> None:
         """Take over what the state holds, and which feeds of which workspaces have completed their first sync."""
@@ -187,6 +205,10 @@ class Board:
         shown, _ = self._own.get(series, (0, 0.0))
         self._own[series] = (max(shown, total.value), total.created)
         return Total(*self._own[series])
+
+    def _is_of(self, series: Series, workspace: str) -> bool:
+        family, labels = series
+        return labels[:1] == (workspace,) and self._families[family].labels[0] == "workspace"
 
     def _is_settled(self, series: Series) -> bool:
         """Whether the series' workspace has its history behind it, so that a new series is a birth."""

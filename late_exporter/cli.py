@@ -10,6 +10,7 @@ import textwrap
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeAlias
 
 import msgspec
@@ -21,9 +22,10 @@ from late_exporter.options import OPTIONS, Option, suggestion
 from late_exporter.settings import Settings
 from late_exporter.values import shown
 
-__all__ = ["main"]
+__all__ = ["Action", "main"]
 
-Action: TypeAlias = Callable[[Settings], int]
+Action: TypeAlias = Callable[[Settings, Callable[[], Settings]], int]
+"""Does a command with its settings, and with what reads them anew."""
 
 DONE, FAILED, MISUSED = 0, 1, 2
 WIDEST = 100
@@ -145,7 +147,7 @@ def _run(argv: Sequence[str], commands: Mapping[str, Action] | None) -> int:
         raise ConfigError(*line.problems)
     if line.command == "metrics":
         return _metrics(line)
-    return _start(line.command, _settings(line), commands)
+    return _start(line, _settings(line), commands)
 
 
 def _parse(argv: Sequence[str]) -> _Line:
@@ -167,12 +169,12 @@ def _settings(line: _Line) -> Settings:
     return loaded
 
 
-def _start(command: str, loaded: Settings, commands: Mapping[str, Action] | None) -> int:
+def _start(line: _Line, loaded: Settings, commands: Mapping[str, Action] | None) -> int:
     keys = (workspace.key for workspace in loaded.workspaces)
     log.configure(loaded.log_level, loaded.log_format, [key.get_secret_value() for key in keys if key is not None])
-    action = commands[command] if commands is not None else _action(command)
+    action = commands[line.command] if commands is not None else _action(line.command)
     try:
-        return action(loaded)
+        return action(loaded, partial(_settings, line))
     except LateError:
         raise
     except Exception as exc:  # noqa: BLE001 - a bug: its traceback has to pass the redaction

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from late_exporter.values import (
     BaseUrl,
     Bounds,
+    File,
     Key,
     KeyFile,
     ListenAddress,
@@ -20,6 +21,7 @@ from late_exporter.values import (
     Share,
     StateUrl,
     Switch,
+    TcpAddress,
     TelemetryPath,
     WorkspaceName,
     choice,
@@ -80,6 +82,16 @@ class Option:
     secret: bool = False
 
     @property
+    def section(self) -> str:
+        """As in ``poll``."""
+        return self.name.partition(".")[0]
+
+    @property
+    def key(self) -> str:
+        """As in ``interval``: what it is called within its section of a file."""
+        return self.name.partition(".")[2].replace(".", "-")
+
+    @property
     def flag(self) -> str:
         """As in ``--poll.interval``; empty where there is none."""
         return "" if self.secret else f"--{self.name}"
@@ -95,10 +107,11 @@ def _option(
     help: str,  # noqa: A002 - the table's own word
     commands: tuple[str, ...] = EXPORTING,
     *,
+    name: str = "",
     variable: str = "",
     **more: Any,
 ) -> Any:
-    extra: Any = {"option": Option("", variable, default, metavar, help, commands, **more)}
+    extra: Any = {"option": Option(name, variable, default, metavar, help, commands, **more)}
     value: Any = () if "many" in more and default is None else default
     return Field(value, validate_default=default is not None, json_schema_extra=extra)
 
@@ -169,9 +182,24 @@ class Given(BaseSettings):
         demo="sqlite://",
     )
     web_listen_address: Many[ListenAddress] = _option(
-        ":10077", "ADDRESS", "Address to serve on; may be given several times.", many=True
+        ":10077",
+        "ADDRESS",
+        "Address to serve on, or unix: and a path; may be given several times. Sockets that systemd passes on are "
+        "served instead.",
+        many=True,
     )
+    web_systemd_socket: Switch = _option("false", "", "Do not start without sockets from systemd.")
     web_telemetry_path: TelemetryPath = _option("/metrics", "PATH", "Path of the metrics.")
+    web_config_file: File | None = _option(
+        None,
+        "FILE",
+        "YAML file with TLS, users, headers and limits, in the format of the exporter-toolkit. It is read again when "
+        "it or a certificate changes.",
+        name="web.config.file",
+    )
+    web_enable_lifecycle: Switch = _option(
+        "false", "", "Reload on POST /-/reload and stop on POST /-/quit. SIGHUP reloads in any case."
+    )
     metrics_duration_buckets: Bounds = _option(
         "0.1,0.25,0.5,1,2.5,5,10,30,60,120,300,600",
         "LIST",
@@ -193,7 +221,7 @@ class Given(BaseSettings):
     log_format: Annotated[str, choice("logfmt", "json")] = _option(
         "logfmt", "FORMAT", "How to log: logfmt or json.", EVERY
     )
-    simulate_listen_address: ListenAddress = _option(
+    simulate_listen_address: TcpAddress = _option(
         "127.0.0.1:10078", "ADDRESS", "Address to serve the simulated API on.", SIMULATING
     )
     simulate_seed: Annotated[int, whole(0)] = _option("1", "NUMBER", "The same seed gives the same logs.", SIMULATING)
@@ -230,7 +258,7 @@ def _options() -> Iterator[Option]:
             section, _, key = name.partition("_")
             option: Option = extra["option"]
             variable = option.variable or f"{PREFIX}{section}__{key}".upper()
-            yield replace(option, name=f"{section}.{key.replace('_', '-')}", variable=variable)
+            yield replace(option, name=option.name or f"{section}.{key.replace('_', '-')}", variable=variable)
 
 
 OPTIONS = tuple(_options())

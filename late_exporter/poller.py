@@ -127,8 +127,15 @@ class Poller:
             coverage_start=books.whole_since(books.coverage) / 1000 if books.coverage and books.synced else None,
         )
 
+    def retune(self, client: Client, pace: Pace) -> None:
+        """Go on with another client, at another pace; to be called while ``run`` does not."""
+        self._books.keep(self._tally())
+        self._client = client
+        self._pace = pace
+
     async def run(self) -> None:
         """Poll until cancelled; an error that is none of ours ends it."""
+        self._draft = Draft()
         born = births(*self._names, OUTCOMES)
         if await self._commit(born) is not None:
             self._books.keep((), shown=born)

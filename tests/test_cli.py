@@ -51,8 +51,9 @@ class Ran:
             self.code = cli.main(argv, commands)
         self.out, self.err = out.getvalue(), err.getvalue()
 
-    def _command(self, name: str, act: Callable[[Settings], int]) -> Callable[[Settings], int]:
-        def command(settings: Settings) -> int:
+    def _command(self, name: str, act: Callable[[Settings], int]) -> cli.Action:
+        def command(settings: Settings, reread: Callable[[], Settings]) -> int:
+            assert settings == reread()
             self.calls.append((name, settings))
             return act(settings)
 
@@ -276,7 +277,7 @@ def test_metrics_table_is_aligned() -> None:
     assert [family.name for family in CATALOGUE.values()] == [row[: head.index("TYPE")].rstrip() for row in rows]
 
 
-@pytest.mark.parametrize("columns", ["60", "80"])
+@pytest.mark.parametrize("columns", ["70", "80"])
 def test_metrics_fit_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
     """Where the table is wider than the terminal, a family has a few lines that fit."""
 
@@ -396,7 +397,7 @@ def test_no_output_holds_a_key(key: str, tmp_path_factory: pytest.TempPathFactor
 def test_the_commands_are_those_of_app(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without others the commands come from the composition root."""
     codes = {"run": 0, "demo": 1, "simulate": 0, "check": 1}
-    app = SimpleNamespace(**{name: lambda _, code=code: code for name, code in codes.items()})
+    app = SimpleNamespace(**{name: lambda *_, code=code: code for name, code in codes.items()})
     monkeypatch.setattr(late_exporter, "app", app, raising=False)
 
     assert codes == {name: cli.main([name]) for name in codes}
