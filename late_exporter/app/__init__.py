@@ -37,7 +37,7 @@ from late_exporter.values import UnixPath
 from late_exporter.web import create_app
 from late_exporter.webconfig import WebSource
 
-__all__ = ["check", "demo", "run", "simulate"]
+__all__ = ["check", "create_offload", "demo", "run", "simulate"]
 
 DEMO_KEY = "sk_" + "0" * 64
 DEMO_INCIDENTS = ("platform-outage", "revoked-token")
@@ -109,7 +109,7 @@ async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
     """Run the exporter; what is opened first is closed last."""
     async with AsyncExitStack() as stack:
         sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
-        offload = _offloading(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
+        offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
         store = await offload(open_store, settings.state_url)
         stack.push_async_callback(offload, store.close)
         http = await stack.enter_async_context(_http(settings))
@@ -176,7 +176,7 @@ def _http(settings: Settings) -> httpx.AsyncClient:
     )
 
 
-def _offloading(executor: Executor) -> Offload:
+def create_offload(executor: Executor) -> Offload:
     """Runs calls in a thread. One under way ends before a cancellation takes effect: it may have made logs durable."""
 
     async def offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:

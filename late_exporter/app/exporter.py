@@ -78,7 +78,7 @@ class Exporter:
         self._governor = Governor(families, max_values=settings.max_label_values, max_accounts=settings.max_accounts)
         self.publisher = Publisher(Exposition(shown, created=settings.created_timestamps), _own_metrics())
         self.board = Board(shown, self.publisher, {workspace.name: feeds for workspace in settings.workspaces})
-        self._units: dict[str, Unit] = {}
+        self.units: dict[str, Unit] = {}
         self._group: asyncio.TaskGroup | None = None
 
     async def restore(self) -> None:
@@ -90,7 +90,7 @@ class Exporter:
     def start(self, group: asyncio.TaskGroup) -> None:
         """Poll every workspace, in tasks of the group."""
         self._group = group
-        for unit in self._units.values():
+        for unit in self.units.values():
             unit.start(group)
 
     async def reload(self, settings: Settings) -> None:
@@ -103,21 +103,21 @@ class Exporter:
         names = {workspace.name for workspace in settings.workspaces}
         try:
             await self._adopt(
-                settings, [workspace for workspace in settings.workspaces if workspace.name not in self._units]
+                settings, [workspace for workspace in settings.workspaces if workspace.name not in self.units]
             )
         except LateError:
             self._settings = old
             raise
-        for name in self._units.keys() - names:
-            await self._units.pop(name).stop()
+        for name in self.units.keys() - names:
+            await self.units.pop(name).stop()
             self.board.forget(name)
             self._governor.forget(name)
         for workspace in settings.workspaces:
-            unit = self._units[workspace.name]
+            unit = self.units[workspace.name]
             if not unit.running or unit.workspace != workspace or _tuning(old) != _tuning(settings):
                 await unit.stop()
                 self._retune(unit, workspace)
-        self._units = {workspace.name: self._units[workspace.name] for workspace in settings.workspaces}
+        self.units = {workspace.name: self.units[workspace.name] for workspace in settings.workspaces}
 
     def _retune(self, unit: Unit, workspace: Workspace) -> None:
         if unit.running:
@@ -148,7 +148,7 @@ class Exporter:
                 for scope, state in states.items()
                 if scope.workspace == workspace.name
             ]
-            self._units[workspace.name] = Unit(workspace, client, pollers)
+            self.units[workspace.name] = Unit(workspace, client, pollers)
 
     def _pace(self) -> Pace:
         settings = self._settings
@@ -193,7 +193,7 @@ class Exporter:
                 platforms=self.board.platforms(name),
                 failing=self.board.failing(name),
             )
-            for name, unit in self._units.items()
+            for name, unit in self.units.items()
         ]
 
 
