@@ -57,7 +57,11 @@ class Control:
         self.quit = stop
 
     async def reload(self) -> None:
-        """Take over changed settings; raises LateError where that cannot be done, and then nothing has changed."""
+        """Take over changed settings, and return once that can be scraped.
+
+        Raises:
+            LateError: That cannot be done, and nothing has changed.
+        """
         async with self._turn:
             try:
                 settings = await asyncio.to_thread(self._reread)
@@ -68,12 +72,14 @@ class Control:
                 await self._exporter.reload(settings)
             except LateError as exc:
                 self.note(succeeded=False)
+                await self._exporter.publisher.settled()
                 log.get_logger("late_exporter").error("not reloaded", error=str(exc))
                 raise LateError(log.redact(str(exc))) from None
             log.adjust(settings.log_level, settings.log_format)
             self._source.replace(settings.web_config)
             self._settings = settings
             self.note(succeeded=True)
+            await self._exporter.publisher.settled()
             log.get_logger("late_exporter").info("reloaded", workspaces=len(settings.workspaces))
 
     async def hang_up(self) -> None:
