@@ -15,12 +15,12 @@ from typing import TypeAlias
 
 import msgspec
 
-from late_exporter import __version__, log, settings
+from late_exporter import __version__, healthcheck, log, settings
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.metrics import CATALOGUE, Family
 from late_exporter.options import OPTIONS, Option, suggestion
 from late_exporter.settings import Settings
-from late_exporter.values import shown
+from late_exporter.values import Address, shown
 
 __all__ = ["Action", "main"]
 
@@ -37,6 +37,7 @@ COMMANDS = {
     "demo": "Run a simulated Late API and the exporter in one process, with incidents to look at.",
     "simulate": "Run the simulated Late API alone.",
     "check": "Check the configuration, the key and every endpoint; exit 0 where all is well.",
+    "healthcheck": "Ask the exporter that runs on this machine whether it lives; exit 0 where it does.",
     "metrics": "Print the catalogue of metrics.",
 }
 
@@ -124,7 +125,7 @@ def main(argv: Sequence[str] | None = None, commands: Mapping[str, Action] | Non
 
     Args:
         argv: Arguments without the program's name; None is those of the process.
-        commands: What ``run``, ``demo``, ``simulate`` and ``check`` do; None is what ``app`` has them do.
+        commands: What the commands but ``metrics`` do; None is what ``app`` and ``healthcheck`` have them do.
     """
     try:
         return _run(sys.argv[1:] if argv is None else argv, commands)
@@ -191,10 +192,21 @@ def _report(bug: Exception, log_format: str) -> int:
 
 
 def _action(command: str) -> Action:
-    from late_exporter import app  # noqa: PLC0415 - help and the catalogue need no server
+    if command == "healthcheck":
+        return _healthcheck
+    from late_exporter import app  # noqa: PLC0415 - help, the catalogue and the healthcheck need no server
 
     actions = {"run": app.run, "demo": app.demo, "simulate": app.simulate, "check": app.check}
     return actions[command]
+
+
+def _healthcheck(loaded: Settings, _: Callable[[], Settings]) -> int:
+    """One address is enough: whatever serves on it serves on the others."""
+    address = loaded.listen_addresses[0]
+    if isinstance(address, Address) and not address.port:
+        raise ConfigError(f"--web.listen-address: nobody can ask {address}, whose port is known once it listens")
+    healthcheck.ask(address, secure=loaded.web_config_file is not None)
+    return _print("late-exporter is healthy")
 
 
 def _complain(problems: Iterable[str], code: int) -> int:
@@ -265,7 +277,9 @@ def _help(command: str) -> Iterator[str]:
     """The help of a command; without one, that of the program and of ``run``."""
     width = min(shutil.get_terminal_size().columns, WIDEST)
     options = "--format FORMAT" if command == "metrics" else "--section.option VALUE ..."
-    yield f"Usage: late-exporter {command or '[COMMAND]'} [{options}]"
+    yield from textwrap.wrap(
+        f"Usage: late-exporter {command or '[COMMAND]'} [{options}]", width, subsequent_indent=INDENT
+    )
     yield ""
     if command:
         yield from textwrap.wrap(COMMANDS[command], width)

@@ -31,6 +31,7 @@ from late_exporter.values import (
 )
 
 __all__ = [
+    "EXPORTING",
     "OPTIONS",
     "PREFIX",
     "REAL",
@@ -49,6 +50,7 @@ Loc: TypeAlias = tuple[int | str, ...]
 REAL = ("run", "check")
 EXPORTING = ("run", "check", "demo")
 SIMULATING = ("demo", "simulate")
+SERVING = ("run", "check", "demo", "healthcheck")
 EVERY = ("run", "check", "demo", "simulate")
 
 PREFIX = "LATE_EXPORTER_"
@@ -136,7 +138,7 @@ def _named_apart(rows: tuple[WorkspaceRow, ...]) -> tuple[WorkspaceRow, ...]:
 class Given(BaseSettings):
     """The one model behind flags, environment and file, made of ``layers`` in the order in which they win."""
 
-    config_file: str | None = _option(None, "FILE", "YAML file with options and workspaces.", EVERY)
+    config_file: str | None = _option(None, "FILE", "YAML file with options and workspaces.", (*EVERY, "healthcheck"))
     api_key: Key | None = _option(
         None,
         "KEY",
@@ -186,6 +188,7 @@ class Given(BaseSettings):
         "ADDRESS",
         "Address to serve on, or unix: and a path; may be given several times. Sockets that systemd passes on are "
         "served instead.",
+        SERVING,
         many=True,
     )
     web_systemd_socket: Switch = _option("false", "", "Do not start without sockets from systemd.")
@@ -195,6 +198,7 @@ class Given(BaseSettings):
         "FILE",
         "YAML file with TLS, users, headers and limits, in the format of the exporter-toolkit. It is read again when "
         "it or a certificate changes.",
+        SERVING,
         name="web.config.file",
     )
     web_enable_lifecycle: Switch = _option(

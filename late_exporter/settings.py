@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 from late_exporter import webconfig
 from late_exporter.document import Document
 from late_exporter.errors import ConfigError
-from late_exporter.options import OPTIONS, PREFIX, REAL, Given, Layer, Loc, suggestion
+from late_exporter.options import EXPORTING, OPTIONS, PREFIX, REAL, Given, Layer, Loc, suggestion
 from late_exporter.values import Address, UnixPath, content, shown
 from late_exporter.webconfig import WebConfig
 
@@ -106,7 +106,7 @@ def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str,
     given, wrong = _validated(layers)
     problems += [_problem(error, places) for error in wrong]
     problems += _problems_of_keys(command, places, broken=any(layer.broken for layer in layers))
-    web, unusable = _web_config(layers)
+    web, unusable = _web_config(layers) if command in EXPORTING else (WebConfig(), ())
     problems += unusable
     if given is None or problems:
         raise ConfigError(*_without(environ.get("LATE_API_KEY", "").strip(), problems))

@@ -23,7 +23,7 @@ FOREIGN = {
     "pydantic_settings": {"options", "settings", "values"},
     "bcrypt": {"gate"},
     "h11": {"server"},
-    "ssl": {"tls", "webconfig"},
+    "ssl": {"healthcheck", "tls", "webconfig"},
     "uvicorn": {"server"},
     "structlog": {"app", "log", "server"},
 }

@@ -45,7 +45,7 @@ class Ran:
 
     def __init__(self, *argv: str, act: Callable[[Settings], int] = lambda _: 0) -> None:
         self.calls: list[tuple[str, Settings]] = []
-        commands = {name: self._command(name, act) for name in ("run", "demo", "simulate", "check")}
+        commands = {name: self._command(name, act) for name in cli.COMMANDS if name != "metrics"}
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             self.code = cli.main(argv, commands)
@@ -67,7 +67,7 @@ class Ran:
         return [line.removeprefix("late-exporter: error: ") for line in lines]
 
 
-@pytest.mark.parametrize("argv", [[], ["run"], ["demo"], ["simulate"], ["check"]], ids=str)
+@pytest.mark.parametrize("argv", [[], ["run"], ["demo"], ["simulate"], ["check"], ["healthcheck"]], ids=str)
 def test_commands(argv: list[str]) -> None:
     """A command gets its settings, and without one it is run."""
     ran = Ran(*argv)
@@ -120,7 +120,7 @@ def test_repeated_flags() -> None:
     assert [":1", "[::1]:2"] == [str(address) for address in addresses]
 
 
-COMMANDS = "run, demo, simulate, check, metrics"
+COMMANDS = "run, demo, simulate, check, healthcheck, metrics"
 WRONG = [
     (["rnu"], 'unknown command "rnu"; did you mean run?'),
     (["fly"], f'unknown command "fly"; there are {COMMANDS}'),
@@ -174,7 +174,7 @@ def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     duration = "not a duration; write it like 500ms, 30s or 1h30m"
     assert [
         'unknown flag "--pol"',
-        'unknown command "away"; there are run, demo, simulate, check, metrics',
+        'unknown command "away"; there are run, demo, simulate, check, healthcheck, metrics',
     ] == ran.problems
     assert [
         'unknown flag "--poll.feed"; did you mean --poll.feeds?',
@@ -196,7 +196,7 @@ def test_help_fits(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) 
     assert [] == [line for line in ran.out.splitlines() if len(line) > min(int(columns), 100)]
 
 
-@pytest.mark.parametrize("command", ["run", "demo", "simulate", "check"])
+@pytest.mark.parametrize("command", ["run", "demo", "simulate", "check", "healthcheck"])
 def test_help_names_every_option(command: str) -> None:
     """Help has every option of the command with its default and variable, and none of the others."""
     words = Ran(command, "-h").out.replace(",\n", ", ").split()
@@ -220,7 +220,7 @@ def test_help_of_the_program_names_the_commands() -> None:
     """Who knows nothing finds the commands."""
     out = Ran("--help").out
 
-    assert [] == [name for name, meaning in cli.COMMANDS.items() if f"\n  {name:<8}  {meaning[:30]}" not in out]
+    assert [] == [name for name, meaning in cli.COMMANDS.items() if f"\n  {name:<11}  {meaning[:30]}" not in out]
 
 
 def test_help_of_the_catalogue() -> None:

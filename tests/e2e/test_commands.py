@@ -133,6 +133,19 @@ def test_check_unreachable(tmp_path: Path) -> None:
         assert 2 == program.stdout.count("no connection: ")
 
 
+def test_healthcheck(run: Callable[..., Program], tmp_path: Path, ending: ExitStack) -> None:
+    """A running exporter is healthy whether or not it has synced, and is not once it has ended."""
+    program = run()
+    where = program.url.removeprefix("http://")
+    command = ("healthcheck", f"--web.listen-address={where}")
+    before = ending.enter_context(Program(tmp_path, *command))
+    assert (0, "late-exporter is healthy\n", "") == (before.wait(), before.stdout, before.stderr)
+    program.stop()
+    after = ending.enter_context(Program(tmp_path, *command))
+    assert 1 == after.wait()
+    assert f"late-exporter: error: {where} gives no answer: Connection refused\n" == after.stderr
+
+
 @pytest.mark.parametrize("arguments", ["metrics", "metrics --format=json", "--help"])
 def test_output_into_head(tmp_path: Path, arguments: str) -> None:
     """A reader that has seen enough causes no noise."""
