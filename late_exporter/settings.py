@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,14 @@ from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from late_exporter import webconfig
+from late_exporter.asked import Asked
 from late_exporter.document import Document
 from late_exporter.errors import ConfigError
 from late_exporter.options import EXPORTING, OPTIONS, PREFIX, REAL, Given, Layer, Loc, suggestion
 from late_exporter.values import Address, UnixPath, content, shown
 from late_exporter.webconfig import WebConfig
 
-__all__ = ["Settings", "Simulate", "Workspace", "load"]
+__all__ = ["Call", "Settings", "Simulate", "Workspace", "load"]
 
 MAX_FILE = 1 << 20
 LONG = 8
@@ -89,6 +90,23 @@ class Settings:
     log_level: str
     log_format: str
     simulate: Simulate
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a command is called with.
+
+    Args:
+        settings: In force.
+        reread: Reads them anew.
+        asked: The flags of the command itself.
+        words: Its arguments.
+    """
+
+    settings: Settings
+    reread: Callable[[], Settings]
+    asked: Asked
+    words: tuple[str, ...] = ()
 
 
 def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str, str] | None = None) -> Settings:

@@ -19,7 +19,7 @@ FOREIGN = {
     "httpx": {"api", "app"},
     "sqlite3": {"store.sqlite"},
     "prometheus_client": {"app.exporter", "exposition", "publisher"},
-    "pydantic": {"app", "options", "settings", "tls", "values", "webconfig"},
+    "pydantic": {"app", "asked", "options", "settings", "tls", "values", "webconfig"},
     "pydantic_settings": {"options", "settings", "values"},
     "bcrypt": {"gate"},
     "h11": {"server"},

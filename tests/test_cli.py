@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 import late_exporter
 from late_exporter import __version__, cli, log
+from late_exporter.commands import COMMANDS
 from late_exporter.errors import ConfigError, LateError, StoreError
 from late_exporter.metrics import CATALOGUE
 from late_exporter.options import OPTIONS
-from late_exporter.settings import Settings
+from late_exporter.settings import Call, Settings
 
 KEY = "sk_" + "0123456789abcdef" * 4
 FILE = "LATE_EXPORTER_CONFIG__FILE"
@@ -45,17 +46,17 @@ class Ran:
 
     def __init__(self, *argv: str, act: Callable[[Settings], int] = lambda _: 0) -> None:
         self.calls: list[tuple[str, Settings]] = []
-        commands = {name: self._command(name, act) for name in cli.COMMANDS if name != "metrics"}
+        commands = {name: self._command(name, act) for name in COMMANDS if name != "metrics"}
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             self.code = cli.main(argv, commands)
         self.out, self.err = out.getvalue(), err.getvalue()
 
     def _command(self, name: str, act: Callable[[Settings], int]) -> cli.Action:
-        def command(settings: Settings, reread: Callable[[], Settings]) -> int:
-            assert settings == reread()
-            self.calls.append((name, settings))
-            return act(settings)
+        def command(call: Call) -> int:
+            assert call.settings == call.reread()
+            self.calls.append((name, call.settings))
+            return act(call.settings)
 
         return command
 
@@ -120,11 +121,11 @@ def test_repeated_flags() -> None:
     assert [":1", "[::1]:2"] == [str(address) for address in addresses]
 
 
-COMMANDS = "run, demo, simulate, check, healthcheck, metrics"
+NAMES = "run, demo, simulate, check, healthcheck, metrics"
 WRONG = [
     (["rnu"], 'unknown command "rnu"; did you mean run?'),
-    (["fly"], f'unknown command "fly"; there are {COMMANDS}'),
-    (["fly", "--help"], f'unknown command "fly"; there are {COMMANDS}'),
+    (["fly"], f'unknown command "fly"; there are {NAMES}'),
+    (["fly", "--help"], f'unknown command "fly"; there are {NAMES}'),
     (["run", "away"], 'unexpected argument "away"'),
     (["run", "x" * 25], "unexpected argument of 25 characters"),
     (["--poll.intervall", "5s"], 'unknown flag "--poll.intervall"; did you mean --poll.interval?'),
@@ -185,7 +186,7 @@ def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     ] == Ran("--config.file", "late.yaml", "--poll.feed", "1s", "--poll.interval", "5\n", "--log.level=").problems
 
 
-@pytest.mark.parametrize("command", ["", *cli.COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 @pytest.mark.parametrize("columns", ["60", "80", "200"])
 def test_help_fits(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) -> None:
     """Help fits the terminal, and is never wider than is good to read."""
@@ -220,14 +221,14 @@ def test_help_of_the_program_names_the_commands() -> None:
     """Who knows nothing finds the commands."""
     out = Ran("--help").out
 
-    assert [] == [name for name, meaning in cli.COMMANDS.items() if f"\n  {name:<11}  {meaning[:30]}" not in out]
+    assert [] == [name for name, command in COMMANDS.items() if f"\n  {name:<11}  {command.help[:30]}" not in out]
 
 
 def test_help_of_the_catalogue() -> None:
     """The catalogue has one option."""
     out = Ran("metrics", "--help").out
 
-    assert out.startswith("Usage: late-exporter metrics [--format FORMAT]\n")
+    assert out.startswith("Usage: late-exporter metrics [--option VALUE ...]\n")
     assert "\n\n  --format FORMAT\n" in out
     assert "      default table\n" in out
 
@@ -397,7 +398,7 @@ def test_no_output_holds_a_key(key: str, tmp_path_factory: pytest.TempPathFactor
 def test_the_commands_are_those_of_app(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without others the commands come from the composition root."""
     codes = {"run": 0, "demo": 1, "simulate": 0, "check": 1}
-    app = SimpleNamespace(**{name: lambda *_, code=code: code for name, code in codes.items()})
+    app = SimpleNamespace(ACTIONS={name: lambda _, code=code: code for name, code in codes.items()})
     monkeypatch.setattr(late_exporter, "app", app, raising=False)
 
     assert codes == {name: cli.main([name]) for name in codes}

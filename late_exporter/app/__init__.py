@@ -8,11 +8,12 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import httpx
@@ -29,7 +30,7 @@ from late_exporter.feeds import FEEDS
 from late_exporter.gate import Gate, Passwords
 from late_exporter.seams import Offload
 from late_exporter.server import inherited, listen, serve
-from late_exporter.settings import Settings, Simulate, Workspace
+from late_exporter.settings import Call, Settings, Simulate, Workspace
 from late_exporter.simulator import Service, World
 from late_exporter.simulator import create_app as create_simulator
 from late_exporter.store import open_store
@@ -37,7 +38,7 @@ from late_exporter.values import UnixPath
 from late_exporter.web import create_app
 from late_exporter.webconfig import WebSource
 
-__all__ = ["check", "create_offload", "demo", "run", "simulate"]
+__all__ = ["ACTIONS", "create_offload"]
 
 DEMO_KEY = "sk_" + "0" * 64
 DEMO_INCIDENTS = ("platform-outage", "revoked-token")
@@ -49,24 +50,30 @@ Reread: TypeAlias = Callable[[], Settings]
 Stop: TypeAlias = Callable[[], None]
 
 
-def run(settings: Settings, reread: Reread) -> int:
+def run(call: Call) -> int:
     """Poll and serve until told to stop."""
-    return asyncio.run(_until_stopped(partial(_export, settings, reread)))
+    return asyncio.run(_until_stopped(partial(_export, call.settings, call.reread)))
 
 
-def demo(settings: Settings, reread: Reread) -> int:
+def demo(call: Call) -> int:
     """The simulated API and the exporter side by side."""
-    return asyncio.run(_until_stopped(partial(_demonstrate, settings, reread)))
+    return asyncio.run(_until_stopped(partial(_demonstrate, call.settings, call.reread)))
 
 
-def simulate(settings: Settings, _: Reread) -> int:
+def simulate(call: Call) -> int:
     """The simulated API alone."""
-    return asyncio.run(_until_stopped(lambda _: _simulate(settings)))
+    return asyncio.run(_until_stopped(lambda _: _simulate(call.settings)))
 
 
-def check(settings: Settings, _: Reread) -> int:
+def check(call: Call) -> int:
     """Whether every endpoint answers to every key; prints what it finds."""
-    return asyncio.run(_check(settings))
+    return asyncio.run(_check(call.settings))
+
+
+ACTIONS: Mapping[str, Callable[[Call], int]] = MappingProxyType(
+    {"run": run, "demo": demo, "simulate": simulate, "check": check}
+)
+"""What the commands do."""
 
 
 async def _until_stopped(work: Callable[[Stop], Coroutine[Any, Any, None]]) -> int:
@@ -234,15 +241,18 @@ def _world(wanted: Simulate, lead: float) -> World:
     return world
 
 
-async def _check(settings: Settings) -> int:
+@asynccontextmanager
+async def _clients(settings: Settings) -> AsyncIterator[Mapping[str, LateClient]]:
+    """The client of every workspace, for commands that ask and end."""
+    throttles: dict[str, Throttle] = {}
     async with _http(settings) as http:
-        feeds = [FEEDS[name] for name in settings.feeds]
-        throttles: dict[str, Throttle] = {}
-        findings = [
-            finding
-            for workspace in settings.workspaces
-            for finding in await examine(workspace.name, _client(http, throttles, settings, workspace), feeds)
-        ]
+        yield {workspace.name: _client(http, throttles, settings, workspace) for workspace in settings.workspaces}
+
+
+async def _check(settings: Settings) -> int:
+    feeds = [FEEDS[name] for name in settings.feeds]
+    async with _clients(settings) as clients:
+        findings = [finding for name, client in clients.items() for finding in await examine(name, client, feeds)]
     for finding in findings:
         sys.stdout.write(f"{log.escape(log.redact(str(finding)))}\n")
     return 0 if all(finding.good for finding in findings) else 1

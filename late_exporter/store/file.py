@@ -38,10 +38,10 @@ def identity(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def require_database(path: Path) -> None:
+def require_database(path: Path, *, writable: bool = True) -> None:
     """Refuse a file that is not a SQLite database or cannot be written; none at all is fine."""
     try:
-        if path.exists() and not os.access(path, os.W_OK):
+        if writable and path.exists() and not os.access(path, os.W_OK):
             raise StoreError(f"{path}: the state cannot be written: it is read-only")
         beginning = _beginning(path)
     except OSError as exc:

@@ -1,0 +1,45 @@
+"""The commands: what each is for, what it takes, and how it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+__all__ = ["COMMANDS", "Command"]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command of the program.
+
+    Args:
+        name: As it is written.
+        help: What it does, in a sentence.
+        arguments: The words that follow it, as in ``POST_ID``; one in brackets may be left out.
+        formats: How it can print, the usual way first; empty where there is no choice.
+        examples: Arguments after the program's name, each with what they do.
+    """
+
+    name: str
+    help: str
+    arguments: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+    examples: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def needed(self) -> int:
+        """How many arguments may not be left out."""
+        return sum(not argument.startswith("[") for argument in self.arguments)
+
+
+_COMMANDS = (
+    Command("run", "Read the logs and serve them as metrics; the default."),
+    Command("demo", "Run a simulated Late API and the exporter in one process, with incidents to look at."),
+    Command("simulate", "Run the simulated Late API alone."),
+    Command("check", "Check the configuration, the key and every endpoint; exit 0 where all is well."),
+    Command("healthcheck", "Ask the exporter that runs on this machine whether it lives; exit 0 where it does."),
+    Command("metrics", "Print the catalogue of metrics.", formats=("table", "markdown", "json")),
+)
+
+COMMANDS: Mapping[str, Command] = MappingProxyType({command.name: command for command in _COMMANDS})
