@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from late_exporter.commands import COMMANDS
 from late_exporter.errors import ConfigError
-from late_exporter.options import option, table
-from late_exporter.values import shown
+from late_exporter.options import ONCALL, option, table
+from late_exporter.values import Switch, choice, duration, shown, whole
 
 __all__ = ["ASKED", "Asked", "ask"]
+
+
+LOGS = ("logs",)
 
 
 class Asked(BaseModel):
@@ -22,6 +25,30 @@ class Asked(BaseModel):
 
     format: str = option(
         "", "FORMAT", "How to print.", tuple(name for name, command in COMMANDS.items() if command.formats)
+    )
+    workspace: str | None = option(None, "NAME", "Whose logs, where several workspaces are configured.", ONCALL)
+    feed: Annotated[str, choice("publishing", "connections")] = option(
+        "publishing", "FEED", "Which list: publishing or connections.", LOGS
+    )
+    platform: str | None = option(None, "NAME", "Only this platform, as in instagram.", LOGS)
+    status: str | None = option(None, "STATUS", "Only logs in this status, as in failed.", LOGS)
+    action: str | None = option(
+        None, "ACTION", "Only this action, as in publish, or this event among connections, as in disconnect.", LOGS
+    )
+    account: str | None = option(
+        None,
+        "ACCOUNT",
+        "Only this account, by id or user name. The API cannot choose by it, so all other logs are read too.",
+        LOGS,
+    )
+    since: Annotated[float, duration("1s", "7d")] = option(
+        "24h", "DURATION", "How far back, at most the 7d that Late keeps logs.", LOGS
+    )
+    limit: Annotated[int, whole(0)] = option(
+        "100", "NUMBER", "How many logs at most, or to begin with where --follow goes on; 0 for all.", LOGS
+    )
+    follow: Switch = option(
+        "false", "", "Go on with every log that comes, asking every --poll.interval. Ctrl-C ends it with exit 0.", LOGS
     )
 
 

@@ -18,7 +18,7 @@ from late_exporter import __version__, cli, log
 from late_exporter.commands import COMMANDS
 from late_exporter.errors import ConfigError, LateError, StoreError
 from late_exporter.metrics import CATALOGUE
-from late_exporter.options import OPTIONS
+from late_exporter.options import EVERY, OPTIONS, REAL
 from late_exporter.settings import Call, Settings
 
 KEY = "sk_" + "0123456789abcdef" * 4
@@ -68,7 +68,7 @@ class Ran:
         return [line.removeprefix("late-exporter: error: ") for line in lines]
 
 
-@pytest.mark.parametrize("argv", [[], ["run"], ["demo"], ["simulate"], ["check"], ["healthcheck"]], ids=str)
+@pytest.mark.parametrize("argv", [[], ["run"], ["demo"], ["simulate"], ["check"], ["healthcheck"], ["logs"]], ids=str)
 def test_commands(argv: list[str]) -> None:
     """A command gets its settings, and without one it is run."""
     ran = Ran(*argv)
@@ -121,7 +121,9 @@ def test_repeated_flags() -> None:
     assert [":1", "[::1]:2"] == [str(address) for address in addresses]
 
 
-NAMES = "run, demo, simulate, check, healthcheck, metrics"
+NAMES = ", ".join(COMMANDS)
+KEYED = " and ".join(REAL)
+LOGGING = " and ".join(EVERY)
 WRONG = [
     (["rnu"], 'unknown command "rnu"; did you mean run?'),
     (["fly"], f'unknown command "fly"; there are {NAMES}'),
@@ -140,14 +142,21 @@ WRONG = [
     (["--simulate.seed", "1"], "--simulate.seed: not an option of run, but of demo and simulate"),
     (
         ["simulate", "--poll.interval", "1s"],
-        "--poll.interval: not an option of simulate, but of run and check and demo",
+        "--poll.interval: not an option of simulate, but of run and check and demo and logs",
     ),
-    (["demo", "--api.key-file", "/nowhere"], "--api.key-file: not an option of demo, but of run and check"),
-    (["--format", "json"], "--format: not an option of run, but of metrics"),
+    (["demo", "--api.key-file", "/nowhere"], f"--api.key-file: not an option of demo, but of {KEYED}"),
+    (["--format", "json"], "--format: not an option of run, but of post and logs and metrics"),
+    (["check", "--follow"], "--follow: not an option of check, but of logs"),
+    (["post"], "POST_ID is missing"),
+    (["post", "a", "b"], 'unexpected argument "b"'),
+    (["logs", "--since", "8d"], '--since "8d": must be at least 1s and at most 7d'),
+    (["logs", "--limit", "-1"], '--limit "-1": must be a whole number of at least 0'),
+    (["logs", "--feed", "posts"], '--feed "posts": must be one of publishing, connections'),
+    (["post", "a", "--format", "table"], '--format "table": must be one of text, json'),
     (["metrics", "--format", "xml"], '--format "xml": must be one of table, markdown, json'),
     (
         ["metrics", "--log.level", "info"],
-        "--log.level: not an option of metrics, but of run and check and demo and simulate",
+        f"--log.level: not an option of metrics, but of {LOGGING}",
     ),
     (
         ["--api.key", KEY],
@@ -170,12 +179,12 @@ def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setenv("LATE_EXPORTER_API__TIMEOUT", "0")
     monkeypatch.chdir(tmp_path)
 
-    ran = Ran("--config.file", "late.yaml", "--pol", "1s", "--poll.interval", "5\n", "away", "--log.level=")
+    ran = Ran("--config.file", "late.yaml", "--xyz", "1s", "--poll.interval", "5\n", "away", "--log.level=")
 
     duration = "not a duration; write it like 500ms, 30s or 1h30m"
     assert [
-        'unknown flag "--pol"',
-        'unknown command "away"; there are run, demo, simulate, check, healthcheck, metrics',
+        'unknown flag "--xyz"',
+        f'unknown command "away"; there are {NAMES}',
     ] == ran.problems
     assert [
         'unknown flag "--poll.feed"; did you mean --poll.feeds?',
@@ -197,7 +206,7 @@ def test_help_fits(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) 
     assert [] == [line for line in ran.out.splitlines() if len(line) > min(int(columns), 100)]
 
 
-@pytest.mark.parametrize("command", ["run", "demo", "simulate", "check", "healthcheck"])
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "metrics"])
 def test_help_names_every_option(command: str) -> None:
     """Help has every option of the command with its default and variable, and none of the others."""
     words = Ran(command, "-h").out.replace(",\n", ", ").split()
