@@ -12,7 +12,7 @@ from late_exporter.errors import ConfigError
 from late_exporter.options import ONCALL, option, table
 from late_exporter.values import Switch, choice, duration, shown, whole
 
-__all__ = ["ASKED", "Asked", "ask"]
+__all__ = ["ASKED", "Asked", "ask", "asked_markdown", "commands_markdown"]
 
 
 LOGS = ("logs",)
@@ -85,3 +85,22 @@ def ask(command: str, flags: Mapping[str, Sequence[str]]) -> Asked:
 def _unprintable(command: str, texts: Sequence[str]) -> Iterator[str]:
     formats = COMMANDS[command].formats
     yield from (f"--format{shown(text)}: must be one of {', '.join(formats)}" for text in texts if text not in formats)
+
+
+def commands_markdown() -> str:
+    """The table of commands for the README."""
+    named = ((" ".join((command.name, *command.arguments)), command.help) for command in COMMANDS.values())
+    return "\n".join(["| command | |", "|---|---|", *(f"| `{words}` | {meaning} |" for words, meaning in named)])
+
+
+def asked_markdown() -> str:
+    """The table of the commands' own flags for the README."""
+    rows = ["| flag | default | commands | |", "|---|---|---|---|"]
+    for row in ASKED:
+        default = f"`{row.default}`" if row.default else "-"
+        meaning, commands = row.help, ", ".join(row.commands)
+        if row.name == "format":
+            default = "the first"
+            meaning += "".join(f" `{name}`: {', '.join(COMMANDS[name].formats)}." for name in row.commands)
+        rows.append(f"| `{row.flag}` | {default} | {commands} | {meaning} |")
+    return "\n".join(rows)

@@ -42,7 +42,7 @@ _COMMANDS = (
         examples=(
             ("run", "Serve the metrics of the key in LATE_API_KEY on port 10077."),
             ("run --api.key-file late.key --poll.interval 1m", "Take the key from a file, and ask less often."),
-            ("run --config.file late.yml --web.listen-address 127.0.0.1:9200", "Serve on another address."),
+            ("run --config.file late.yml --log.format json", "Take all else from a file, and log for machines."),
         ),
     ),
     Command(

@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from late_exporter import __version__, settings
+from late_exporter.asked import asked_markdown, commands_markdown
 from late_exporter.cli import main
 from late_exporter.metrics import CATALOGUE
 from late_exporter.options import OPTIONS, options_markdown
@@ -76,6 +77,12 @@ def test_readme_has_the_table_of_metrics(capsys: pytest.CaptureFixture[str]) -> 
 def test_readme_has_the_table_of_options() -> None:
     """The README shows the options as the program has them."""
     assert f"<!-- begin options -->\n{options_markdown()}\n<!-- end options -->" in README
+
+
+def test_readme_has_the_table_of_commands() -> None:
+    """The README shows the commands and their own flags as the program has them."""
+    assert f"<!-- begin commands -->\n{commands_markdown()}\n<!-- end commands -->" in README
+    assert f"<!-- begin flags -->\n{asked_markdown()}\n<!-- end flags -->" in README
 
 
 def test_readme_names_metrics_that_exist() -> None:
