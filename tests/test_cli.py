@@ -3,6 +3,7 @@ import io
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -214,6 +215,17 @@ def test_help_names_every_option(command: str) -> None:
     for option in OPTIONS:
         assert (command in option.commands) == (option.variable in words)
         assert (command in option.commands and bool(option.flag)) == (option.flag in words)
+
+
+@pytest.mark.parametrize("columns", ["40", "60", "100"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_every_example(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) -> None:
+    """An example can be copied into a shell, whatever the terminal's width."""
+    monkeypatch.setenv("COLUMNS", columns)
+    shell = re.sub(r" \\\n +", " ", Ran(command, "--help").out)
+
+    assert COMMANDS[command].examples
+    assert [] == [line for line, _ in COMMANDS[command].examples if f"\n  late-exporter {line}\n" not in shell]
 
 
 def test_help_is_grouped() -> None:

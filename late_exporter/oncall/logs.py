@@ -338,9 +338,9 @@ class Follower:
         before = self._statuses.get(log.key)
         if before == log.status:
             return None
-        if log.key in self._pending:
+        if log.key in self._pending or self._wanted.matches(log):
             return msgspec.structs.replace(log, was=before or "")
-        return log if self._wanted.matches(log) else None
+        return None
 
     def _show(self, logs: Iterable[Log]) -> None:
         shown = list(logs)

@@ -34,7 +34,7 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         key: Its id, or a fingerprint where it has none.
         row: All that the API sent.
-        was: The status it was shown in before.
+        was: The status it was seen in before.
         time: ``created`` as people read it, or whatever stands there if it is no time.
         duration: In microseconds.
     """
