@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from late_exporter.commands import COMMANDS
 from late_exporter.errors import ConfigError
 from late_exporter.options import option, table
-from late_exporter.values import shown
+from late_exporter.values import Switch, shown
 
 __all__ = ["ASKED", "Asked", "ask"]
 
@@ -22,6 +22,13 @@ class Asked(BaseModel):
 
     format: str = option(
         "", "FORMAT", "How to print.", tuple(name for name, command in COMMANDS.items() if command.formats)
+    )
+
+    once: Switch = option(
+        "false",
+        "",
+        "Poll every feed until it is caught up, print the metrics, and end; exit 1 where a poll failed.",
+        ("run",),
     )
 
 

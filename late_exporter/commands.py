@@ -34,11 +34,24 @@ class Command:
 
 
 _COMMANDS = (
-    Command("run", "Read the logs and serve them as metrics; the default."),
+    Command(
+        "run",
+        "Read the logs and serve them as metrics; the default.",
+        examples=(
+            ("run --api.key-file /run/secrets/late", "Serve on port 10077."),
+            ("run --once", "Print the metrics after one poll."),
+        ),
+    ),
     Command("demo", "Run a simulated Late API and the exporter in one process, with incidents to look at."),
     Command("simulate", "Run the simulated Late API alone."),
     Command("check", "Check the configuration, the key and every endpoint; exit 0 where all is well."),
     Command("healthcheck", "Ask the exporter that runs on this machine whether it lives; exit 0 where it does."),
+    Command(
+        "textfile",
+        "Poll once and write the metrics to a file, for the textfile collector of node_exporter and cron.",
+        arguments=("FILE",),
+        examples=(("textfile /var/lib/node_exporter/late.prom", "Write the file anew."),),
+    ),
     Command("metrics", "Print the catalogue of metrics.", formats=("table", "markdown", "json")),
 )
 

@@ -52,11 +52,11 @@ Loc: TypeAlias = tuple[int | str, ...]
 ONCALL: tuple[str, ...] = ()
 """The commands that ask the API or the state something, and end."""
 
-REAL = ("run", "check", *ONCALL)
-EXPORTING = ("run", "check", "demo")
+REAL = ("run", "check", "textfile", *ONCALL)
+EXPORTING = ("run", "check", "demo", "textfile")
 SIMULATING = ("demo", "simulate")
 SERVING = ("run", "check", "demo", "healthcheck")
-EVERY = ("run", "check", "demo", "simulate", *ONCALL)
+EVERY = ("run", "check", "demo", "simulate", "textfile", *ONCALL)
 
 PREFIX = "LATE_EXPORTER_"
 INCIDENTS = ("platform-outage", "revoked-token", "rate-limit-storm", "slow-video")

@@ -135,14 +135,24 @@ class Poller:
 
     async def run(self) -> None:
         """Poll until cancelled; an error that is none of ours ends it."""
-        self._draft = Draft()
-        born = births(*self._names, OUTCOMES)
-        if await self._commit(born) is not None:
-            self._books.keep((), shown=born)
+        await self._begin()
         while True:
             started = self._monotonic()
             turn = await self.poll()
             await self._pause(turn, self._monotonic() - started)
+
+    async def catch_up(self) -> Turn:
+        """Poll until nothing is left to read, or a poll fails; gives the last one."""
+        await self._begin()
+        while (turn := await self.poll()).unfinished:
+            pass
+        return turn
+
+    async def _begin(self) -> None:
+        self._draft = Draft()
+        born = births(*self._names, OUTCOMES)
+        if await self._commit(born) is not None:
+            self._books.keep((), shown=born)
 
     async def poll(self) -> Turn:
         """One poll, its outcome counted and shown."""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import late_exporter
 from late_exporter import __version__, cli, log
+from late_exporter.asked import ASKED
 from late_exporter.commands import COMMANDS
 from late_exporter.errors import ConfigError, LateError, StoreError
 from late_exporter.metrics import CATALOGUE
@@ -121,7 +122,8 @@ def test_repeated_flags() -> None:
     assert [":1", "[::1]:2"] == [str(address) for address in addresses]
 
 
-NAMES = "run, demo, simulate, check, healthcheck, metrics"
+NAMES = ", ".join(COMMANDS)
+BELONGING = {option.flag: " and ".join(option.commands) for option in (*OPTIONS, *ASKED)}
 WRONG = [
     (["rnu"], 'unknown command "rnu"; did you mean run?'),
     (["fly"], f'unknown command "fly"; there are {NAMES}'),
@@ -140,14 +142,17 @@ WRONG = [
     (["--simulate.seed", "1"], "--simulate.seed: not an option of run, but of demo and simulate"),
     (
         ["simulate", "--poll.interval", "1s"],
-        "--poll.interval: not an option of simulate, but of run and check and demo",
+        f"--poll.interval: not an option of simulate, but of {BELONGING['--poll.interval']}",
     ),
-    (["demo", "--api.key-file", "/nowhere"], "--api.key-file: not an option of demo, but of run and check"),
-    (["--format", "json"], "--format: not an option of run, but of metrics"),
+    (
+        ["demo", "--api.key-file", "/nowhere"],
+        f"--api.key-file: not an option of demo, but of {BELONGING['--api.key-file']}",
+    ),
+    (["--format", "json"], f"--format: not an option of run, but of {BELONGING['--format']}"),
     (["metrics", "--format", "xml"], '--format "xml": must be one of table, markdown, json'),
     (
         ["metrics", "--log.level", "info"],
-        "--log.level: not an option of metrics, but of run and check and demo and simulate",
+        f"--log.level: not an option of metrics, but of {BELONGING['--log.level']}",
     ),
     (
         ["--api.key", KEY],
@@ -175,7 +180,7 @@ def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     duration = "not a duration; write it like 500ms, 30s or 1h30m"
     assert [
         'unknown flag "--pol"',
-        'unknown command "away"; there are run, demo, simulate, check, healthcheck, metrics',
+        f'unknown command "away"; there are {NAMES}',
     ] == ran.problems
     assert [
         'unknown flag "--poll.feed"; did you mean --poll.feeds?',

@@ -84,7 +84,7 @@ class Rig:
             wanted = self.read()
             self.store = await offload(open_store, wanted.state_url)
             stack.push_async_callback(offload, self.store.close)
-            self.exporter = Exporter(wanted, self.store, offload, self.connect)
+            self.exporter = Exporter(wanted, self.store, offload, self.connect, collect=list)
             await self.exporter.restore()
             self.control = Control(
                 wanted, self.read, self.exporter, WebSource(wanted.web_config, Silence()), self._stop

@@ -8,22 +8,24 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import httpx
+from prometheus_client.metrics_core import Metric
 from pydantic import SecretStr
 from structlog.stdlib import BoundLogger
 
 from late_exporter import __url__, __version__, log
 from late_exporter.api import Key, LateClient, Throttle
 from late_exporter.app.control import Control
-from late_exporter.app.exporter import Exporter
+from late_exporter.app.exporter import Exporter, own_metrics
 from late_exporter.checkup import examine
 from late_exporter.errors import LateError
 from late_exporter.feeds import FEEDS
@@ -34,6 +36,7 @@ from late_exporter.settings import Call, Settings, Simulate, Workspace
 from late_exporter.simulator import Service, World
 from late_exporter.simulator import create_app as create_simulator
 from late_exporter.store import open_store
+from late_exporter.textfile import require_textfile, write
 from late_exporter.values import UnixPath
 from late_exporter.web import create_app
 from late_exporter.webconfig import WebSource
@@ -51,7 +54,9 @@ Stop: TypeAlias = Callable[[], None]
 
 
 def run(call: Call) -> int:
-    """Poll and serve until told to stop."""
+    """Poll and serve until told to stop, or poll once and print the metrics."""
+    if call.asked.once:
+        return asyncio.run(_until_stopped(partial(_export_once, call.settings, _print)))
     return asyncio.run(_until_stopped(partial(_export, call.settings, call.reread)))
 
 
@@ -65,13 +70,20 @@ def simulate(call: Call) -> int:
     return asyncio.run(_until_stopped(lambda _: _simulate(call.settings)))
 
 
+def textfile(call: Call) -> int:
+    """Poll once and write the metrics to a file."""
+    path = Path(call.words[0])
+    require_textfile(path)
+    return asyncio.run(_until_stopped(partial(_export_once, call.settings, partial(write, path))))
+
+
 def check(call: Call) -> int:
     """Whether every endpoint answers to every key; prints what it finds."""
     return asyncio.run(_check(call.settings))
 
 
 ACTIONS: Mapping[str, Callable[[Call], int]] = MappingProxyType(
-    {"run": run, "demo": demo, "simulate": simulate, "check": check}
+    {"run": run, "demo": demo, "simulate": simulate, "check": check, "textfile": textfile}
 )
 """What the commands do."""
 
@@ -116,12 +128,7 @@ async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
     """Run the exporter; what is opened first is closed last."""
     async with AsyncExitStack() as stack:
         sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
-        offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
-        store = await offload(open_store, settings.state_url)
-        stack.push_async_callback(offload, store.close)
-        http = await stack.enter_async_context(_http(settings))
-        exporter = Exporter(settings, store, offload, partial(_client, http, {}))
-        await exporter.restore()
+        exporter = await _open(settings, stack, own_metrics())
         group = await stack.enter_async_context(asyncio.TaskGroup())
         source = WebSource(settings.web_config, _log())
         control = Control(settings, reread, exporter, source, stop)
@@ -141,6 +148,35 @@ async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
         group.create_task(serve(gate, sockets, web=source.current))
         for bound in sockets:
             _log().info("listening", address=_url(bound, secure=settings.web_config.context is not None))
+
+
+async def _open(settings: Settings, stack: AsyncExitStack, collect: Callable[[], Iterable[Metric]]) -> Exporter:
+    """An exporter that is ready to poll."""
+    offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
+    store = await offload(open_store, settings.state_url)
+    stack.push_async_callback(offload, store.close)
+    http = await stack.enter_async_context(_http(settings))
+    exporter = Exporter(settings, store, offload, partial(_client, http, {}), collect=collect)
+    await exporter.restore()
+    return exporter
+
+
+async def _export_once(settings: Settings, show: Callable[[bytes], None], _: Stop) -> None:
+    """Poll every feed until it is caught up, and show the metrics, without those of a process that is about to end.
+
+    Raises:
+        LateError: A poll failed; the metrics say so too.
+    """
+    async with AsyncExitStack() as stack:
+        exporter = await _open(settings, stack, list)
+        publishing = asyncio.ensure_future(exporter.publisher.run())
+        try:
+            succeeded = await exporter.catch_up()
+        finally:
+            publishing.cancel()
+        show(exporter.publisher.answer(None, None).body)
+        if not succeeded:
+            raise LateError("a poll failed")
 
 
 def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
@@ -256,6 +292,11 @@ async def _check(settings: Settings) -> int:
     for finding in findings:
         sys.stdout.write(f"{log.escape(log.redact(str(finding)))}\n")
     return 0 if all(finding.good for finding in findings) else 1
+
+
+def _print(body: bytes) -> None:
+    sys.stdout.write(body.decode())
+    sys.stdout.flush()
 
 
 def _url(bound: socket.socket, *, secure: bool = False) -> str:
