@@ -14,7 +14,7 @@ from late_exporter.bookkeeper import Bookkeeper, Draft, births
 from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimited, StoreError, Unauthorized
 from late_exporter.feeds import FEEDS
 from late_exporter.governor import Governor
-from late_exporter.health import FeedHealth, Quota
+from late_exporter.health import FeedHealth, PollHealth, Quota
 from late_exporter.metrics import CATALOGUE
 from late_exporter.model import (
     Add,
@@ -487,9 +487,30 @@ async def test_health(rig: Rig) -> None:
             logs=2,
             pending=1,
             coverage_start=NOW - 7 * DAY,
+            recent=(PollHealth(at=NOW, outcome="success", requests=1, logs=2),),
         )
         == rig.poller.health
     )
+
+
+async def test_the_last_polls_are_remembered(rig: Rig) -> None:
+    """Of every poll it is told what it cost and brought; failures are remembered for longer, and neither for ever."""
+    for number in range(5):
+        rig.now = 30.0 * number
+        rig.fail(ApiUnavailable(f"down {number}"))
+        await rig.poller.poll()
+    rig.heal()
+    for number in range(5, 20):
+        rig.now = 30.0 * number
+        rig.rows.insert(0, row(number, age=-rig.now))
+        await rig.poller.poll()
+    health = rig.poller.health
+
+    assert [NOW + 30 * number for number in range(19, 11, -1)] == [poll.at for poll in health.recent]
+    assert {("success", 1, 1, "")} == {(poll.outcome, poll.requests, poll.logs, poll.error) for poll in health.recent}
+    assert [("unavailable", "down 4"), ("unavailable", "down 3"), ("unavailable", "down 2")] == [
+        (poll.outcome, poll.error) for poll in health.failures
+    ]
 
 
 async def test_the_lag(rig: Rig) -> None:

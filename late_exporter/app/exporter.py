@@ -221,7 +221,12 @@ def _tuning(settings: Settings) -> tuple[float, ...]:
 
 
 def _redacted(health: FeedHealth) -> FeedHealth:
-    return msgspec.structs.replace(health, error=log.redact(health.error))
+    replace = msgspec.structs.replace
+    recent, failures = (
+        tuple(replace(poll, error=log.redact(poll.error)) for poll in polls)
+        for polls in (health.recent, health.failures)
+    )
+    return replace(health, error=log.redact(health.error), recent=recent, failures=failures)
 
 
 def _synced(states: Mapping[Scope, FeedState]) -> dict[str, list[str]]:
