@@ -19,6 +19,7 @@ class Command:
         arguments: The words that follow it, as in ``POST_ID``; one in brackets may be left out.
         formats: How it can print, the usual way first; empty where there is no choice.
         examples: Arguments after the program's name, each with what they do.
+        choices: What the first argument may be, where that is one of a few words.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Command:
     arguments: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
     examples: tuple[tuple[str, str], ...] = ()
+    choices: tuple[str, ...] = ()
 
     @property
     def needed(self) -> int:
@@ -52,7 +54,20 @@ _COMMANDS = (
         arguments=("FILE",),
         examples=(("textfile /var/lib/node_exporter/late.prom", "Write the file anew."),),
     ),
-    Command("metrics", "Print the catalogue of metrics.", formats=("table", "markdown", "json")),
+    Command(
+        "metrics",
+        "Print the catalogue of metrics.",
+        formats=("table", "markdown", "json"),
+        examples=(("metrics --format json", "Print it for a program."),),
+    ),
+    Command(
+        "completion",
+        "Print the completion script of a shell.",
+        arguments=("SHELL",),
+        choices=("bash", "zsh", "fish"),
+        examples=(("completion bash", "Print what bash has to source."),),
+    ),
+    Command("manual", "Print the manual page.", examples=(("manual", "Print it, for man -l -."),)),
 )
 
 COMMANDS: Mapping[str, Command] = MappingProxyType({command.name: command for command in _COMMANDS})
