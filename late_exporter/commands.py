@@ -46,7 +46,13 @@ _COMMANDS = (
     ),
     Command("demo", "Run a simulated Late API and the exporter in one process, with incidents to look at."),
     Command("simulate", "Run the simulated Late API alone."),
-    Command("check", "Check the configuration, the key and every endpoint; exit 0 where all is well."),
+    Command(
+        "check",
+        "Check the configuration, the key, every endpoint, the quota, the clock, the state, the web configuration and "
+        "the addresses; exit 0 where all is well.",
+        formats=("text", "json"),
+        examples=(("check", "Look at everything before the first start."),),
+    ),
     Command("healthcheck", "Ask the exporter that runs on this machine whether it lives; exit 0 where it does."),
     Command(
         "textfile",

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import httpx
+import msgspec
 from prometheus_client.metrics_core import Metric
 from pydantic import SecretStr
 from structlog.stdlib import BoundLogger
@@ -26,7 +27,16 @@ from late_exporter import __url__, __version__, log
 from late_exporter.api import Key, LateClient, Throttle
 from late_exporter.app.control import Control
 from late_exporter.app.exporter import Exporter, own_metrics
-from late_exporter.checkup import examine
+from late_exporter.checkup import (
+    Finding,
+    Level,
+    examine_addresses,
+    examine_api,
+    examine_key_file,
+    examine_state,
+    examine_web,
+    lines,
+)
 from late_exporter.errors import LateError
 from late_exporter.feeds import FEEDS
 from late_exporter.gate import Gate, Passwords
@@ -79,7 +89,7 @@ def textfile(call: Call) -> int:
 
 def check(call: Call) -> int:
     """Whether every endpoint answers to every key; prints what it finds."""
-    return asyncio.run(_check(call.settings))
+    return asyncio.run(_check(call.settings, call.asked.format))
 
 
 ACTIONS: Mapping[str, Callable[[Call], int]] = MappingProxyType(
@@ -285,13 +295,30 @@ async def _clients(settings: Settings) -> AsyncIterator[Mapping[str, LateClient]
         yield {workspace.name: _client(http, throttles, settings, workspace) for workspace in settings.workspaces}
 
 
-async def _check(settings: Settings) -> int:
+async def _check(settings: Settings, format: str) -> int:  # noqa: A002 - the flag's word
     feeds = [FEEDS[name] for name in settings.feeds]
+    secure = settings.web_config.context is not None
+    findings = [Finding(level=Level.OK, subject="configuration", words=_count_of(settings.workspaces))]
     async with _clients(settings) as clients:
-        findings = [finding for name, client in clients.items() for finding in await examine(name, client, feeds)]
-    for finding in findings:
-        sys.stdout.write(f"{log.escape(log.redact(str(finding)))}\n")
-    return 0 if all(finding.good for finding in findings) else 1
+        for workspace in settings.workspaces:
+            findings += examine_key_file(workspace.name, workspace.key_file)
+            findings += await examine_api(
+                workspace.name,
+                clients[workspace.name],
+                feeds,
+                interval=settings.poll_interval,
+                share=settings.quota_share,
+            )
+    findings.append(await asyncio.to_thread(examine_state, settings.state_url))
+    findings += examine_web(settings.web_config_file, settings.web_config)
+    findings += await asyncio.to_thread(lambda: list(examine_addresses(settings.listen_addresses, secure=secure)))
+    printed = [msgspec.json.encode(findings).decode()] if format == "json" else map(log.escape, lines(findings))
+    sys.stdout.write(log.redact("\n".join(printed)) + "\n")
+    return int(any(finding.level is Level.ERROR for finding in findings))
+
+
+def _count_of(workspaces: Sequence[Workspace]) -> str:
+    return "1 workspace" if len(workspaces) == 1 else f"{len(workspaces)} workspaces"
 
 
 def _print(body: bytes) -> None:

@@ -7,13 +7,18 @@ import os
 from pathlib import Path
 from typing import IO
 
-from late_exporter.errors import StoreError
+from late_exporter.errors import StoreError, StoreInUse
 
 __all__ = ["identity", "lock", "require_database"]
 
 
 def lock(path: Path) -> IO[str]:
-    """Hold a lock beside the file; the system releases it whenever the process ends."""
+    """Hold a lock beside the file; the system releases it whenever the process ends.
+
+    Raises:
+        StoreInUse: Another process holds it.
+        StoreError: There can be no file.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.resolve()  # by whatever name, it is one state
@@ -25,7 +30,7 @@ def lock(path: Path) -> IO[str]:
         fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:
         holder.close()
-        raise StoreError(f"{path} is in use by another late-exporter; every process needs a state of its own") from exc
+        raise StoreInUse(f"{path} is in use by another late-exporter; every process needs a state of its own") from exc
     return holder
 
 
