@@ -1,7 +1,6 @@
-# ruff: noqa: INP001 - scripts, not a package
 """What Prometheus records of late-exporter, and when it alerts: the source of the two rule files beside this one.
 
-Every number is a constant here. A level ``workspace`` keeps the labels job and workspace, ``platform`` the platform
+The numbers stand in thresholds.py. A level ``workspace`` keeps the labels job and workspace, ``platform`` the platform
 too, ``feed`` the feed; instance is left out, so that an exporter may move.
 """
 
@@ -9,6 +8,49 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
+
+from deploy.prometheus.thresholds import (
+    ACCOUNT_FAILED_WITHIN,
+    ACCOUNT_USED_SECONDS,
+    ACROSS_RESTART,
+    BUDGET_FAILED_LOGS,
+    BUDGET_FINAL_LOGS,
+    CONNECT_FAILED_SHARE,
+    CONNECT_FAILURES,
+    CONSECUTIVE_FAILURES,
+    COVERAGE_RISK_SECONDS,
+    COVERAGE_STEP_SECONDS,
+    DATA_AGE_CRITICAL_SECONDS,
+    DATA_AGE_WARNING_SECONDS,
+    DAY,
+    ERROR_BUDGET,
+    FAST_BURN,
+    HOUR,
+    LATE_AFTER,
+    LATE_SHARE,
+    LONG_TICKET_BURN,
+    PAUSES,
+    PAUSES_PER_LOG,
+    PENDING_EXCESS,
+    PENDING_SECONDS,
+    PERIOD,
+    PLATFORM_FAILED_SHARE,
+    PLATFORM_FINAL_LOGS,
+    QUIET_EXPECTED_LOGS,
+    QUIET_SHARE,
+    QUOTA_LEFT_WARNING,
+    RESTARTS,
+    RETENTION,
+    SLOW_BURN,
+    SLOW_FACTOR,
+    SLOW_HISTORY_HOURS,
+    SLOW_LOGS,
+    SLOW_SECONDS,
+    SUCCESS_OBJECTIVE,
+    TICKET_BURN,
+    TOKEN_LEFT_CRITICAL_SECONDS,
+    TOKEN_LEFT_WARNING_SECONDS,
+)
 
 __all__ = ["ALERT_GROUPS", "RECORDING_GROUPS", "Alert", "Group", "Record"]
 
@@ -19,70 +61,16 @@ GRAFANA_URL = "http://localhost:3000"
 JOBS = "late|late-.*"
 """The scrape jobs of late-exporter, for what Prometheus itself knows of a target."""
 
-OBJECTIVE = 0.99
-"""Share of the final publish and retry logs that succeed, over PERIOD."""
-
-PERIOD = "30d"
-ERROR_BUDGET = round(1 - OBJECTIVE, 10)
-
-MINUTE, HOUR, DAY = 60, 3600, 86_400
-
 WINDOWS = ("5m", "30m", "1h", "2h", "6h")
 """Read from the counters."""
 
 LONG_WINDOWS = ("1d", "3d", PERIOD)
 """Added up from the increases of an hour."""
 
+OBJECTIVE = f"{100 * SUCCESS_OBJECTIVE:g} %"
+
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 QUANTILE_WINDOWS = ("5m", "1h")
-
-RETENTION = 7 * DAY
-"""How long Late keeps a log."""
-
-BUDGET_FINAL_LOGS = 50
-BUDGET_FAILED_LOGS = 10
-"""With fewer logs than these in the long window a burn rate says nothing."""
-
-LATE_AFTER = "3600.0"
-LATE_SHARE = 0.2
-"""The exporter is catching up when a larger share of the logs it counts is older: what it reads is no longer so."""
-
-PLATFORM_FAILED_SHARE = 0.5
-PLATFORM_FINAL_LOGS = 20
-
-QUIET_SHARE = 0.1
-QUIET_EXPECTED_LOGS = 30
-
-SLOW_FACTOR = 3
-SLOW_SECONDS = 5
-SLOW_LOGS = 30
-SLOW_HISTORY_HOURS = 24
-
-PAUSES = 20
-PAUSES_PER_LOG = 0.2
-
-PENDING_SECONDS = HOUR
-PENDING_EXCESS = 10
-
-ACCOUNT_FAILURES = 5
-ACCOUNT_FAILED_WITHIN = "3d"
-ACCOUNT_USED_SECONDS = 7 * DAY
-
-TOKEN_WARNING_SECONDS = 7 * DAY
-TOKEN_CRITICAL_SECONDS = DAY
-
-CONNECT_FAILURES = 5
-CONNECT_FAILED_SHARE = 0.5
-
-POLL_STALE_SECONDS = 10 * MINUTE
-POLL_FRESH_SECONDS = 5 * MINUTE
-RESTARTS = 4
-ACROSS_RESTART = "10m"
-"""What rests on gauges fires on for so long while they are away, so that a restart resolves nothing."""
-
-QUOTA_LEFT_SHARE = 0.2
-COVERAGE_RISK_SECONDS = 5 * DAY
-COVERAGE_STEP_SECONDS = 10 * MINUTE
 
 Severity: TypeAlias = Literal["critical", "warning"]
 
@@ -99,10 +87,10 @@ class Burn:
 
 
 BURNS = (
-    Burn(severity="critical", factor=14.4, long="1h", short="5m", hold="2m"),
-    Burn(severity="critical", factor=6, long="6h", short="30m", hold="15m"),
-    Burn(severity="warning", factor=3, long="1d", short="2h", hold="1h"),
-    Burn(severity="warning", factor=1, long="3d", short="6h", hold="3h"),
+    Burn(severity="critical", factor=FAST_BURN, long="1h", short="5m", hold="2m"),
+    Burn(severity="critical", factor=SLOW_BURN, long="6h", short="30m", hold="15m"),
+    Burn(severity="warning", factor=TICKET_BURN, long="1d", short="2h", hold="1h"),
+    Burn(severity="warning", factor=LONG_TICKET_BURN, long="3d", short="6h", hold="3h"),
 )
 
 
@@ -291,7 +279,7 @@ RECORDING_GROUPS = (
     Group(
         name="late-publishing",
         rules=(
-            Record("slo:late_publishing_success:objective", f"vector({OBJECTIVE})"),
+            Record("slo:late_publishing_success:objective", f"vector({SUCCESS_OBJECTIVE})"),
             *(record for window in WINDOWS for record in _counts(window)),
             *(record for window in WINDOWS for record in _ratios(window)),
             *(record for window in QUANTILE_WINDOWS for record in _quantiles(window)),
@@ -359,7 +347,7 @@ and
         summary="Too many publish attempts fail for the success objective.",
         description=(
             f"{_WORKSPACE}: over {burn.long} the error budget burned {{{{ $value | humanize }}}} times as fast as"
-            f" {100 * OBJECTIVE:g} % success in {PERIOD} allows (alert above {burn.factor:g}), and does so still."
+            f" {OBJECTIVE} success in {PERIOD} allows (alert above {burn.factor:g}), and does so still."
         ),
         dashboard=OVERVIEW,
     )
@@ -396,7 +384,7 @@ unless on (job, workspace)
 and
 workspace:late_publishing_final_logs:expected1h >= {QUIET_EXPECTED_LOGS}
 and
-time() - max by (job, workspace) ({LAST_POLL}{{feed="publishing"}}) < {POLL_FRESH_SECONDS}
+time() - max by (job, workspace) ({LAST_POLL}{{feed="publishing"}}) < {DATA_AGE_WARNING_SECONDS}
 """,
             hold="30m",
             summary="Far fewer posts are published than at this hour on other days.",
@@ -507,7 +495,7 @@ ACCOUNTS_GROUP = Group(
             name="LateAccountFailing",
             severity="warning",
             expr=_named(f"""\
-max by ({ACCOUNT}) (late_account_consecutive_failures) >= {ACCOUNT_FAILURES}
+max by ({ACCOUNT}) (late_account_consecutive_failures) >= {CONSECUTIVE_FAILURES}
 and
 sum by ({ACCOUNT}) (increase(late_account_logs_total{{status="failed"}}[{ACCOUNT_FAILED_WITHIN}])) > 0
 """),
@@ -536,8 +524,8 @@ time() - max by ({ACCOUNT}) ({LAST_SUCCESS}) < {ACCOUNT_USED_SECONDS}
             ),
             dashboard=ACCOUNT_DASHBOARD,
         ),
-        _token("warning", TOKEN_WARNING_SECONDS, "1h"),
-        _token("critical", TOKEN_CRITICAL_SECONDS, "15m"),
+        _token("warning", TOKEN_LEFT_WARNING_SECONDS, "1h"),
+        _token("critical", TOKEN_LEFT_CRITICAL_SECONDS, "15m"),
         Alert(
             name="LateConnectFailing",
             severity="warning",
@@ -611,13 +599,13 @@ EXPORTER_GROUP = Group(
             name="LatePollStale",
             severity="critical",
             expr=f"""\
-time() - {LAST_POLL} > {POLL_STALE_SECONDS}
+time() - {LAST_POLL} > {DATA_AGE_CRITICAL_SECONDS}
 or
 time() - (
     late_up * 0 + on (job, instance) group_left () process_start_time_seconds
   unless
     {LAST_POLL}
-) > {POLL_STALE_SECONDS}
+) > {DATA_AGE_CRITICAL_SECONDS}
 """,
             hold="10m",
             summary="A feed is no longer read, so its metrics are frozen.",
@@ -646,7 +634,7 @@ max by ({FEED}) (late_up) == 0
 avg by (job, workspace) (avg_over_time(late_exporter_api_quota_remaining[15m]))
 /
 (avg by (job, workspace) (late_exporter_api_quota_limit) > 0)
-< {QUOTA_LEFT_SHARE}
+< {QUOTA_LEFT_WARNING}
 """,
             hold="15m",
             summary="Little is left of an API key's rate limit.",
