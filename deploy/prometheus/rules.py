@@ -275,6 +275,14 @@ WHOLE = Record(
     f"max by ({FEED}) ({LAST_POLL}) unless feed:late_exporter_open_gap:bool == 1",
 )
 
+WANTED = f"""\
+max by ({FEED}) (
+    present_over_time(late_up[1h])
+  or
+    present_over_time(late_up[7d]) unless on (job, instance) up == 1
+)"""
+"""What an exporter reads that answers, or one read that does not: what was taken out of its configuration is neither."""
+
 RECORDING_GROUPS = (
     Group(
         name="late-publishing",
@@ -499,7 +507,7 @@ max by ({ACCOUNT}) (late_account_consecutive_failures) >= {CONSECUTIVE_FAILURES}
 and
 sum by ({ACCOUNT}) (increase(late_account_logs_total{{status="failed"}}[{ACCOUNT_FAILED_WITHIN}])) > 0
 """),
-            hold="10m",
+            hold="30m",  # by then it is known whether the platform fails, or the account is disconnected
             keep=ACROSS_RESTART,
             summary="Publishing to an account fails again and again.",
             description=(
@@ -657,7 +665,11 @@ avg by (job, workspace) (avg_over_time(late_exporter_api_quota_remaining[15m]))
         Alert(
             name="LateCoverageAtRisk",
             severity="critical",
-            expr=f"time() - max by ({FEED}) (last_over_time({WHOLE.name}[7d])) > {COVERAGE_RISK_SECONDS}",
+            expr=f"""\
+time() - max by ({FEED}) (last_over_time({WHOLE.name}[7d])) > {COVERAGE_RISK_SECONDS}
+and
+{WANTED}
+""",
             hold="15m",
             summary="Logs will soon expire before they are counted.",
             description=(
