@@ -281,7 +281,7 @@ max by ({FEED}) (
   or
     present_over_time(late_up[7d]) unless on (job, instance) up == 1
 )"""
-"""What an exporter reads that answers, or one read that does not: what was taken out of its configuration is neither."""
+"""What an exporter reads, or one read that does not answer: what was taken out of a configuration is neither."""
 
 RECORDING_GROUPS = (
     Group(
