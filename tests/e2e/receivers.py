@@ -60,7 +60,9 @@ class _Mail(StreamRequestHandler):
             if verb == b"DATA":
                 self._say("354 go ahead")
                 self.server.owner.mails.append(message_from_bytes(b"".join(iter(self.rfile.readline, b".\r\n"))))
-            self._say({b"QUIT": "221 bye", b"EHLO": "250 AUTH PLAIN", b"AUTH": "235 welcome"}.get(verb, "250 ok"))
+            self._say(
+                {b"QUIT": "221 bye", b"EHLO": "250-hello\r\n250 AUTH PLAIN", b"AUTH": "235 welcome"}.get(verb, "250 ok")
+            )
             if verb == b"QUIT":
                 return
 
@@ -116,7 +118,27 @@ class Receivers:
         for alert in document["alerts"]:
             self.told.append(Told(path, alert["status"], alert["labels"], alert["annotations"]))
 
+    def slack_of(self, title: str) -> list[Mapping[str, Any]]:
+        """The messages of that title in Slack."""
+        return [part for message in self.slack for part in message["attachments"] if part["title"] == title]
+
+    def mails_to(self, address: str, subject: str) -> list[str]:
+        """The texts of the messages of that subject to somebody."""
+        return [_body(mail) for mail in self.mails if (mail["To"], mail["Subject"]) == (address, subject)]
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts of all messages."""
+        return [_body(mail) for mail in self.mails]
+
     def of(self, name: str, status: str, **labels: str) -> list[Told]:
         """What was told of an alert."""
         wanted = {"alertname": name, **labels}.items()
         return [told for told in self.told if told.status == status and wanted <= told.labels.items()]
+
+
+def _body(mail: Message) -> str:
+    (part,) = (part for part in mail.walk() if part.get_content_type() == "text/plain")
+    content = part.get_payload(decode=True)
+    assert isinstance(content, bytes)
+    return content.decode().replace("\r\n", "\n")
