@@ -1,4 +1,7 @@
-"""Writes the rule files beside it; with --check, only tells whether they are up to date."""
+"""Writes the rule files beside it.
+
+With --check, only tells whether they are up to date; with --table, prints the alerts as a table in Markdown.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,16 @@ import sys
 from pathlib import Path
 
 from deploy.prometheus.files import written
+from deploy.prometheus.table import alerts_markdown
 
 FOLDER = Path(__file__).parent
 
 
 def main() -> None:
     """Bring the files up to date, or fail where they are not and that is all that was asked."""
+    if "--table" in sys.argv[1:]:
+        sys.stdout.write(f"{alerts_markdown()}\n")
+        return
     for name, after in written().items():
         path = FOLDER / name
         if "--check" not in sys.argv[1:]:

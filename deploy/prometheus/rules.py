@@ -29,6 +29,7 @@ from deploy.prometheus.thresholds import (
     LATE_AFTER,
     LATE_SHARE,
     LONG_TICKET_BURN,
+    MINUTE,
     PAUSES,
     PAUSES_PER_LOG,
     PENDING_EXCESS,
@@ -67,7 +68,12 @@ WINDOWS = ("5m", "30m", "1h", "2h", "6h")
 LONG_WINDOWS = ("1d", "3d", PERIOD)
 """Added up from the increases of an hour."""
 
-OBJECTIVE = f"{100 * SUCCESS_OBJECTIVE:g} %"
+
+def _percent(share: float) -> str:
+    return f"{100 * share:g} %"
+
+
+OBJECTIVE = _percent(SUCCESS_OBJECTIVE)
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 QUANTILE_WINDOWS = ("5m", "1h")
@@ -104,10 +110,11 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class Alert:
-    """An alerting rule; its runbook bears its name."""
+    """An alerting rule; its runbook bears its name. ``when`` says in a table what ``expr`` asks for."""
 
     name: str
     severity: Severity
+    when: str
     expr: str
     hold: str
     summary: str
@@ -349,6 +356,7 @@ and
     return Alert(
         name=f"LateErrorBudgetBurning{'Fast' if fast else 'Slowly'}",
         severity=burn.severity,
+        when=f"the error budget burns over {burn.factor:g} times as fast as it may, in {burn.long} and in {burn.short}",
         expr=f"{expr}unless\n{CATCHING_UP}\n" if fast else expr,
         hold=burn.hold,
         labels={"window": burn.long},
@@ -369,6 +377,10 @@ PUBLISHING_GROUP = Group(
         Alert(
             name="LatePlatformFailing",
             severity="critical",
+            when=(
+                f"more than {_percent(PLATFORM_FAILED_SHARE)} of the attempts on a platform failed in 30m,"
+                f" of {PLATFORM_FINAL_LOGS} or more"
+            ),
             expr=f"""\
 1 - platform:late_publishing_success:ratio_increase30m > {PLATFORM_FAILED_SHARE}
 and
@@ -387,6 +399,10 @@ unless on (job, workspace)
         Alert(
             name="LatePublishingQuiet",
             severity="warning",
+            when=(
+                f"there are less than {_percent(QUIET_SHARE)} of the attempts that this hour has on other days,"
+                f" if those are {QUIET_EXPECTED_LOGS} or more"
+            ),
             expr=f"""\
 {FINAL_1H} < {QUIET_SHARE} * workspace:late_publishing_final_logs:expected1h
 and
@@ -405,6 +421,7 @@ time() - max by (job, workspace) ({LAST_POLL}{{feed="publishing"}}) < {DATA_AGE_
         Alert(
             name="LatePublishingSlow",
             severity="warning",
+            when=f"the 95th percentile of 1h is over {SLOW_FACTOR} times that of the week, and {SLOW_SECONDS} s more",
             expr=f"""\
 {P95} > {SLOW_FACTOR} * {USUAL_P95.name}
 and
@@ -428,6 +445,7 @@ unless on (job, workspace)
         Alert(
             name="LateRateLimited",
             severity="warning",
+            when=f"there are {PAUSES} or more pauses in 1h, more than one in {1 / PAUSES_PER_LOG:g} attempts",
             expr=f"""\
 sum by ({PLATFORM}) (increase(late_publishing_rate_limit_pauses_total[1h])) >= {PAUSES}
 and
@@ -450,6 +468,7 @@ unless on (job, workspace)
         Alert(
             name="LatePendingStuck",
             severity="warning",
+            when=f"{PENDING_EXCESS} more logs than usual are pending, the oldest for over {PENDING_SECONDS // HOUR}h",
             expr=f"""\
 {PENDING} - {USUAL_PENDING.name} >= {PENDING_EXCESS}
 and
@@ -480,6 +499,7 @@ def _token(severity: Severity, seconds: int, hold: str) -> Alert:
     return Alert(
         name="LateTokenExpiring",
         severity=severity,
+        when=f"the token of an account expires within {seconds // DAY}d",
         expr=f"{_named(expiring)}or on ({ACCOUNT})\n{expiring}\n",
         hold=hold,
         keep=ACROSS_RESTART,
@@ -502,6 +522,7 @@ ACCOUNTS_GROUP = Group(
         Alert(
             name="LateAccountFailing",
             severity="warning",
+            when=f"the last {CONSECUTIVE_FAILURES} or more attempts of an account failed",
             expr=_named(f"""\
 max by ({ACCOUNT}) (late_account_consecutive_failures) >= {CONSECUTIVE_FAILURES}
 and
@@ -518,6 +539,7 @@ sum by ({ACCOUNT}) (increase(late_account_logs_total{{status="failed"}}[{ACCOUNT
         Alert(
             name="LateAccountDisconnected",
             severity="warning",
+            when=f"an account published to in the last {ACCOUNT_USED_SECONDS // DAY}d is disconnected",
             expr=_named(f"""\
 max by ({ACCOUNT}) (late_account_connected) == 0
 and
@@ -537,6 +559,7 @@ time() - max by ({ACCOUNT}) ({LAST_SUCCESS}) < {ACCOUNT_USED_SECONDS}
         Alert(
             name="LateConnectFailing",
             severity="warning",
+            when=f"{CONNECT_FAILURES} or more attempts to connect accounts failed in 6h, and most of them",
             expr=f"""\
 {_CONNECT_FAILURES} >= {CONNECT_FAILURES}
 and
@@ -577,6 +600,7 @@ EXPORTER_GROUP = Group(
         Alert(
             name="LateExporterDown",
             severity="critical",
+            when="an exporter does not answer Prometheus",
             expr=f'up{{job=~"{JOBS}"}} == 0',
             hold="5m",
             summary="Prometheus cannot scrape an exporter.",
@@ -586,6 +610,7 @@ EXPORTER_GROUP = Group(
         Alert(
             name="LateExporterAbsent",
             severity="critical",
+            when="Prometheus has no exporter to scrape",
             expr=f'absent(up{{job=~"{JOBS}"}})',
             hold="10m",
             summary="Prometheus knows of no exporter.",
@@ -595,6 +620,7 @@ EXPORTER_GROUP = Group(
         Alert(
             name="LateExporterRestarting",
             severity="warning",
+            when=f"an exporter restarts {RESTARTS} or more times in 1h",
             expr=f'changes(process_start_time_seconds{{job=~"{JOBS}"}}[1h]) >= {RESTARTS}',
             hold="0m",
             summary="An exporter restarts again and again.",
@@ -606,6 +632,7 @@ EXPORTER_GROUP = Group(
         Alert(
             name="LatePollStale",
             severity="critical",
+            when=f"no poll of a feed has succeeded for {DATA_AGE_CRITICAL_SECONDS // MINUTE}m",
             expr=f"""\
 time() - {LAST_POLL} > {DATA_AGE_CRITICAL_SECONDS}
 or
@@ -625,6 +652,7 @@ time() - (
         Alert(
             name="LateKeyRefused",
             severity="critical",
+            when="polls are answered with 401 or 403",
             expr=f"""\
 sum by ({FEED}) (increase(late_exporter_polls_total{{outcome="unauthorized"}}[15m])) > 0
 and
@@ -638,6 +666,7 @@ max by ({FEED}) (late_up) == 0
         Alert(
             name="LateQuotaLow",
             severity="warning",
+            when=f"less than {_percent(QUOTA_LEFT_WARNING)} of the key's requests a minute are left, on average of 15m",
             expr=f"""\
 avg by (job, workspace) (avg_over_time(late_exporter_api_quota_remaining[15m]))
 /
@@ -655,6 +684,7 @@ avg by (job, workspace) (avg_over_time(late_exporter_api_quota_remaining[15m]))
         Alert(
             name="LateCatchUpStuck",
             severity="warning",
+            when="a stretch of a feed stays unread after an outage",
             expr=f"{OPEN_GAP.name} == 1",
             hold="1h",
             keep=ACROSS_RESTART,
@@ -665,6 +695,10 @@ avg by (job, workspace) (avg_over_time(late_exporter_api_quota_remaining[15m]))
         Alert(
             name="LateCoverageAtRisk",
             severity="critical",
+            when=(
+                f"a feed was last read without a gap {COVERAGE_RISK_SECONDS // DAY}d ago, and logs expire after"
+                f" {RETENTION // DAY}d"
+            ),
             expr=f"""\
 time() - max by ({FEED}) (last_over_time({WHOLE.name}[7d])) > {COVERAGE_RISK_SECONDS}
 and
@@ -681,6 +715,7 @@ and
         Alert(
             name="LateCoverageLost",
             severity="warning",
+            when="logs expired before they were counted",
             expr=f"""\
 max by ({FEED}) ({COVERAGE}) > max by ({FEED}) (last_over_time({COVERAGE}[14d] offset 1d)) + {COVERAGE_STEP_SECONDS}
 and
@@ -696,6 +731,7 @@ time() - max by ({FEED}) ({COVERAGE}) >= {RETENTION - HOUR}
         Alert(
             name="LateLogsRejected",
             severity="warning",
+            when="logs came without an id in 1h",
             expr=_new("late_exporter_entries_rejected_total", f"{FEED}, reason", FEED),
             hold="5m",
             summary="Logs cannot be counted because they have no id.",
@@ -708,6 +744,7 @@ time() - max by ({FEED}) ({COVERAGE}) >= {RETENTION - HOUR}
         Alert(
             name="LateLogsReconciled",
             severity="warning",
+            when="polls missed logs in 1h that the walk then found",
             expr=_new("late_exporter_reconciled_logs_total", FEED, FEED),
             hold="5m",
             summary="Polls missed logs that the reconcile walk found.",
@@ -720,6 +757,7 @@ time() - max by ({FEED}) ({COVERAGE}) >= {RETENTION - HOUR}
         Alert(
             name="LateLabelOverflow",
             severity="warning",
+            when="a label has so many values that some are counted as other",
             expr=_new("late_exporter_label_overflow_total", "job, workspace, family, label", "job, workspace"),
             hold="5m",
             summary="A label has too many values; the rest is counted as other.",
