@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from deploy.prometheus.thresholds import (
+    ACCOUNT_FAILED_LATELY,
     ACCOUNT_FAILED_WITHIN,
     ACCOUNT_USED_SECONDS,
     ACROSS_RESTART,
@@ -432,6 +433,8 @@ sum by ({PLATFORM}) (
 ) >= {SLOW_LOGS}
 unless on (job, workspace)
 {CAUGHT_UP_LATELY}
+unless on (job, workspace)
+{_resets("1h").name} > 0
 """,
             hold="15m",
             summary="Publishing takes far longer than usual.",
@@ -516,6 +519,16 @@ _CONNECT_FAILURES = (
     f'sum by ({PLATFORM}) (increase(late_connection_failures_total{{code!="oauth_denied"}}[6h]))'  # people may say no
 )
 
+
+def _failed_within(window: str) -> str:
+    """Accounts with new failures; those of a window with a counter that fell may be old ones, counted anew."""
+    failed = f'late_account_logs_total{{status="failed"}}[{window}]'
+    return f"""\
+    sum by ({ACCOUNT}) (increase({failed})) > 0
+  unless
+    sum by ({ACCOUNT}) (resets({failed})) > 0"""
+
+
 ACCOUNTS_GROUP = Group(
     name="late-accounts",
     rules=(
@@ -526,7 +539,11 @@ ACCOUNTS_GROUP = Group(
             expr=_named(f"""\
 max by ({ACCOUNT}) (late_account_consecutive_failures) >= {CONSECUTIVE_FAILURES}
 and
-sum by ({ACCOUNT}) (increase(late_account_logs_total{{status="failed"}}[{ACCOUNT_FAILED_WITHIN}])) > 0
+(
+{_failed_within(ACCOUNT_FAILED_WITHIN)}
+  or
+{_failed_within(ACCOUNT_FAILED_LATELY)}
+)
 """),
             hold="30m",  # by then it is known whether the platform fails, or the account is disconnected
             keep=ACROSS_RESTART,
