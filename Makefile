@@ -46,7 +46,7 @@ bench: dev ## Measure how fast it is.
 .PHONY: generate
 generate: dev ## Write what is generated anew: the tables of README.md, rules, dashboards.
 	$(PY) .ci/generate.py
-	$(PY) deploy/prometheus/generate.py
+	$(PY) -m deploy.prometheus
 	$(PY) -m grafana.source
 
 .PHONY: format
@@ -72,5 +72,5 @@ tools:
 	@.ci/tools
 drift: dev
 	$(PY) .ci/generate.py --check
-	$(PY) deploy/prometheus/generate.py --check
+	$(PY) -m deploy.prometheus --check
 	$(PY) -m grafana.source --check

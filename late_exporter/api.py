@@ -61,6 +61,7 @@ class Key:
         self._file = file
         self._learn = learn
         self._stamp = self._look()
+        self.readings = 0
 
     def _look(self) -> tuple[int, int, int] | None:
         if self._file is None:
@@ -95,6 +96,7 @@ class Key:
         if not value.isprintable() or not value or " " in value or value == self._value:
             return False
         self._value = value
+        self.readings += 1
         if self._learn is not None:
             self._learn(value)
         return True
@@ -194,6 +196,11 @@ class LateClient:
     def limit(self) -> int:
         """Requests a minute allowed to the key, as far as is known."""
         return self._throttle.limit
+
+    @property
+    def key_readings(self) -> int:
+        """How often another key was read from the file."""
+        return self._key.readings
 
     def key_changed(self) -> bool:
         """Whether the key file was changed since it was read."""

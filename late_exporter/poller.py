@@ -147,9 +147,9 @@ class Poller:
         """Poll until cancelled; an error that is none of ours ends it."""
         await self._begin()
         while True:
-            started = self._monotonic()
+            started, readings = self._monotonic(), self._client.key_readings
             turn = await self.poll()
-            await self._pause(turn, self._monotonic() - started)
+            await self._pause(turn, self._monotonic() - started, readings)
 
     async def catch_up(self) -> Turn:
         """Poll until nothing is left to read, or a poll fails; gives the last one."""
@@ -365,13 +365,13 @@ class Poller:
         else:
             self._log.debug("poll ended", **fields)
 
-    async def _pause(self, turn: Turn, elapsed: float) -> None:
+    async def _pause(self, turn: Turn, elapsed: float, readings: int) -> None:
         delay = self._delay(turn, elapsed)
         self._health = msgspec.structs.replace(self._health, next_poll=self._clock() + delay)
         until = self._monotonic() + delay
         while (left := until - self._monotonic()) > 0:
             if isinstance(turn.error, Unauthorized):
-                if self._client.key_changed():
+                if self._client.key_changed() or self._client.key_readings != readings:
                     return
                 left = min(left, self._pace.interval)
             await self._sleep(left)

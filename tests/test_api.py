@@ -431,9 +431,11 @@ async def test_two_feeds_that_are_refused_together(file: Path) -> None:
 async def test_whether_the_key_changed(file: Path) -> None:
     """The client tells that its key file was changed since it was read."""
     api = Api(answering(), Key(SECRET, file))
-    assert not api.client.key_changed()
+    assert (False, 0) == (api.client.key_changed(), api.client.key_readings)
     rewrite(file, OTHER)
-    assert api.client.key_changed()
+    assert (True, 0) == (api.client.key_changed(), api.client.key_readings)
+    await api.get()
+    assert (False, 1) == (api.client.key_changed(), api.client.key_readings)
 
 
 # The quota.

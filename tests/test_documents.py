@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from deploy.prometheus.table import alerts_markdown
 from late_exporter import __version__, settings
 from late_exporter.cli import main
 from late_exporter.metrics import CATALOGUE
@@ -76,6 +77,11 @@ def test_readme_has_the_table_of_metrics(capsys: pytest.CaptureFixture[str]) -> 
 def test_readme_has_the_table_of_options() -> None:
     """The README shows the options as the program has them."""
     assert f"<!-- begin options -->\n{options_markdown()}\n<!-- end options -->" in README
+
+
+def test_readme_has_the_table_of_alerts() -> None:
+    """The README shows every alert as its rule has it."""
+    assert f"<!-- begin alerts -->\n{alerts_markdown()}\n<!-- end alerts -->" in README
 
 
 def test_readme_names_metrics_that_exist() -> None:

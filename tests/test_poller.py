@@ -79,6 +79,7 @@ class Client:
         self.quota: Quota | None = None
         self.limit = 60
         self.changed = False
+        self.key_readings = 0
         self.waited = 0.0
         self.asked: list[tuple[str, Mapping[str, str | int]]] = []
         self._calls: list[Call] = []
@@ -647,6 +648,26 @@ async def test_a_new_key_ends_the_pause(rig: Rig) -> None:
     with pytest.raises(Stop):
         await rig.poller.run()
     assert {10.0} == set(rig.slept)
+    assert {"unauthorized": 4, "success": 2} == rig.polls(), "at 0, 10, 30 and 70 s, and at 110 s instead of 150 s"
+
+
+async def test_a_new_key_that_another_feed_read_ends_the_pause(rig: Rig) -> None:
+    """The feed that comes second does not wait for its backoff because the first has read the new key already."""
+    rig.start(Pace(interval=10.0))
+    rig.fail(Unauthorized("401"))
+    sleep = rig.sleep
+
+    async def watched(seconds: float) -> None:
+        if rig.now >= 100.0 and not rig.client.key_readings:
+            rig.client.key_readings = 1
+            rig.heal()
+        await sleep(seconds)
+
+    rig.sleep = watched  # type: ignore[method-assign]
+    rig.start(Pace(interval=10.0))
+    rig.slept, rig.sleeps = [], 13
+    with pytest.raises(Stop):
+        await rig.poller.run()
     assert {"unauthorized": 4, "success": 2} == rig.polls(), "at 0, 10, 30 and 70 s, and at 110 s instead of 150 s"
 
 
