@@ -647,6 +647,19 @@ EXPORTER_GROUP = Group(
             dashboard=EXPORTER_TARGET,
         ),
         Alert(
+            name="LateReloadFailed",
+            severity="warning",
+            when="a changed configuration could not be taken over, for 5m",
+            expr="late_exporter_config_last_reload_successful == 0",
+            hold="5m",
+            summary="An exporter goes on with an old configuration.",
+            description=(
+                "Job {{ $labels.job }}: {{ $labels.instance }} could not take its changed configuration over; "
+                "a restart would fail."
+            ),
+            dashboard=EXPORTER_TARGET,
+        ),
+        Alert(
             name="LatePollStale",
             severity="critical",
             when=f"no poll of a feed has succeeded for {DATA_AGE_CRITICAL_SECONDS // MINUTE}m",
