@@ -39,6 +39,23 @@ lint: dev ## Check style, types and layers.
 	$(PY) -m mypy
 	.venv/bin/lint-imports
 
+.PHONY: audit
+audit: dev ## Ask whether a pinned dependency has a known vulnerability.
+	@.ci/venv audit
+	$(PY) .ci/audit.py
+
+.PHONY: fuzz
+fuzz: dev ## Feed the parsers with nonsense for FUZZ_SECONDS, 60 if not given.
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} $(PY) -m pytest tests/fuzz $(ARGS)
+
+.PHONY: dist
+dist: dev ## Build wheel and sdist into dist, as the release does.
+	.ci/dist
+
+.PHONY: sbom
+sbom: dist ## Write build/sbom.cdx.json: what an installation consists of.
+	.ci/sbom
+
 .PHONY: bench
 bench: dev ## Measure how fast it is.
 	$(PY) tests/bench/run.py $(ARGS)

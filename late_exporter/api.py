@@ -7,6 +7,7 @@ import json
 import math
 import re
 import time
+import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
@@ -242,7 +243,7 @@ class LateClient:
             code = str(response.status_code)
             # An error may repeat what was asked, and its text is cut.
             return self._judge(response, body if response.is_success else body.replace(key.encode(), b"[redacted]"))
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, zlib.error) as exc:
             code, failure = _translated(exc, self._timeout)
             raise failure from exc
         except BadPayload:
@@ -259,11 +260,13 @@ class LateClient:
             self._requests.append(Request(endpoint, code, self._monotonic() - started))
 
     async def _exchange(self, path: str, params: Mapping[str, str | int], key: str) -> tuple[httpx.Response, bytes]:
-        headers = {"Authorization": f"Bearer {key}", "Accept": "application/json"}
+        headers = {"Authorization": f"Bearer {key}", "Accept": "application/json", "Accept-Encoding": "gzip"}
         async with self._http.stream("GET", f"{self._base_url}{path}", params=params, headers=headers) as response:
+            unpack = _unpacking(response)
             body = bytearray()
-            async for piece in response.aiter_bytes():
-                body += piece
+            async for piece in response.aiter_raw():
+                # A byte may unpack to a thousand, and httpx unpacks all of a piece at once.
+                body += unpack(piece, BODY_LIMIT + 1 - len(body))
                 if len(body) > BODY_LIMIT:
                     raise BadPayload(f"the answer is larger than {BODY_LIMIT // 1024**2} MiB")
             return response, bytes(body)
@@ -298,13 +301,23 @@ class LateClient:
         self._throttle.learn(self.quota, max(0.0, self.quota.reset - now))
 
 
+def _unpacking(response: httpx.Response) -> Callable[[bytes, int], bytes]:
+    """Unpacks the pieces of a body, to so many bytes at most: only what was asked for, and one layer of it."""
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding in ("gzip", "x-gzip"):
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress
+    if encoding not in ("", "identity") and response.is_success:
+        raise BadPayload("the answer is packed other than with gzip, which alone was asked for")
+    return lambda piece, _: piece
+
+
 def _translated(exc: Exception, timeout: float) -> tuple[str, ApiError]:
     """The kind of a failure of the network, and the error that says so."""
     if isinstance(exc, TimeoutError | httpx.TimeoutException):
         return "timeout", ApiUnavailable(f"no answer within {timeout:g} s")
     if isinstance(exc, httpx.ConnectError):
         return "connect", ApiUnavailable(f"no connection: {_words(exc)}")
-    if isinstance(exc, httpx.DecodingError):
+    if isinstance(exc, zlib.error):
         return "decoding", BadPayload(f"the answer cannot be unpacked: {_words(exc)}")
     return "network", ApiUnavailable(f"the connection failed: {_words(exc)}")
 

@@ -140,6 +140,7 @@ async def serve(
         lifespan="off",
         log_config=None,
         log_level="warning",
+        proxy_headers=False,  # whoever asks could say that somebody else does
         server_header=False,
         timeout_graceful_shutdown=GRACE,
         timeout_keep_alive=KEEP_ALIVE,

@@ -31,4 +31,4 @@ def require_tool() -> Callable[[str], str]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Unit tests come first: they are quick to say what is wrong."""
-    items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)
+    items.sort(key=lambda item: any(item.get_closest_marker(name) for name in ("fuzz", "e2e")))

@@ -195,12 +195,21 @@ def test_pins_are_what_the_project_depends_on(pins: str, wanted: list[str]) -> N
     assert [] == wrong
 
 
-@pytest.mark.parametrize("others", ["run", "build"])
+@pytest.mark.parametrize("others", ["run", "build", "audit"])
 def test_pins_agree(others: str) -> None:
     """What is pinned in two files is pinned to one version."""
     developing, other = _pins("dev"), _pins(others)
     shared = developing.keys() & other.keys()
     assert {name: developing[name] for name in shared} == {name: other[name] for name in shared}
+
+
+@pytest.mark.parametrize("pins", ["run", "build", "dev", "audit"])
+def test_every_pin_has_hashes(pins: str) -> None:
+    """No package is installed whose bytes were not seen when it was pinned."""
+    text = (ROOT / ".requirements" / f"{pins}.txt").read_text("utf-8")
+    entries = [entry for entry in re.split(r"\n(?=[^\s#])", text) if entry.strip()]
+    assert len(_pins(pins)) <= len(entries)
+    assert [] == [entry for entry in entries if "--hash=sha256:" not in entry]
 
 
 def test_no_file_names_a_registry() -> None:

@@ -450,6 +450,8 @@ FILES = [
     ("poll: *nothing", "late.yaml:1:7: not valid YAML: found undefined alias 'nothing'"),
     ("[" * 600, "late.yaml: nested too deeply"),
     ("\0", "late.yaml: not a text file in UTF-8"),
+    (r'"\UFFFFFFFF"', "late.yaml: not valid YAML: a character or a number in it is out of range"),
+    (f"%YAML {'9' * 5000}.1", "late.yaml: not valid YAML: a character or a number in it is out of range"),
     ("# " + "x" * (1 << 20), '--config.file "late.yaml": larger than 1 MiB'),
 ]
 
