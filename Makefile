@@ -9,6 +9,7 @@ MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 LATE_EXPORTER := .venv/bin/late-exporter
 ARGS ?=
+ENGINE ?= docker
 
 export PATH := $(PATH):$(CURDIR)/.cache/tools/usr/bin
 
@@ -24,6 +25,12 @@ demo: venv ## Serve a demo with a simulated Late API on http://127.0.0.1:10077/.
 .PHONY: run
 run: venv ## Run with your own key: LATE_API_KEY=sk_... make run.
 	@exec $(LATE_EXPORTER) run $(ARGS)
+
+.PHONY: image
+image: version = $(shell awk -F '"' '/^__version__/ { print $$2 }' late_exporter/__init__.py)
+image: ## Build the container image; ENGINE=podman or buildah does it without docker.
+	BUILDAH_FORMAT=docker $(ENGINE) build --tag late-exporter:$(version) --build-arg VERSION=$(version) \
+	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" .
 
 .PHONY: test
 test: check tools ## Run make check and every test.

@@ -1,0 +1,129 @@
+"""Images and containers where no container engine runs and no registry of images is reached."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tests.deploy.sandbox import Sandbox
+
+__all__ = ["BASE", "IMAGE", "TOOLS", "Engine", "engine"]
+
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / ".cache" / "containers"
+
+BASE = "docker.io/library/python:3.13-slim"
+IMAGE = "localhost/late-exporter:test"
+TOOLS = ("buildah", "podman", "runc", "mmdebstrap", "curl", "nsenter", "unshare")
+
+CERTIFICATES = Path("/etc/ssl/certs")
+PACKAGES = ("python3", "python3-pip", "ca-certificates")
+UNREAD = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
+# Where the public image has its programs, and without the note that pip is not to touch this Python.
+LIKE_THE_PUBLIC_IMAGE = """
+for name in python python3; do ln -s /usr/bin/python3 "$1/usr/local/bin/$name"; done
+ln -s /usr/bin/pip3 "$1/usr/local/bin/pip"
+rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED
+"""
+# A container may be given no more than this process has.
+LIMITS = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
+
+
+def limits() -> Iterator[tuple[str, int]]:
+    """What a container may be given at most."""
+    for name, kind in LIMITS.items():
+        yield name, resource.getrlimit(kind)[1]
+
+
+class Engine:
+    """Buildah and podman over a store below .cache, as root and by runc, in a sandbox.
+
+    Args:
+        sandbox: Where they run.
+    """
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self.limits = [f"--ulimit={name}={most}:{most}" for name, most in limits()]
+        self.storage = [f"--root={CACHE / 'root'}", f"--runroot={CACHE / 'run'}", "--storage-driver=overlay"]
+
+    def buildah(self, *arguments: str | Path) -> str:
+        """What buildah prints."""
+        return self.sandbox.run("buildah", *self.storage, *arguments).strip()
+
+    def podman(self, *arguments: str | Path, check: bool = True) -> str:
+        """What podman prints."""
+        options = [
+            "--runtime=runc",  # crun refuses machines that have both versions of cgroups
+            "--cgroup-manager=cgroupfs",
+            "--events-backend=file",
+            f"--network-config-dir={CACHE / 'networks'}",
+            f"--tmpdir={CACHE / 'run' / 'podman'}",
+        ]
+        quiet = {"PODMAN_IGNORE_CGROUPSV1_WARNING": "1"}
+        command = ("env", *(f"{name}={value}" for name, value in quiet.items()))
+        return self.sandbox.run(*command, "podman", *self.storage, *options, *arguments, check=check).strip()
+
+    def build(self, image: str, folder: Path, **arguments: str) -> str:
+        """Build an image of the Dockerfile in a folder; what was printed.
+
+        The certificates and the settings of pip are this machine's, which knows where packages come from.
+        """
+        given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
+        # The format of OCI has no HEALTHCHECK.
+        options = ["--format=docker", "--isolation=chroot", "--pull=never", *self.limits]
+        options.append(f"--volume={CERTIFICATES}:{CERTIFICATES}:ro")
+        return self.buildah("build", *options, *given, f"--tag={image}", folder)
+
+    def make_base(self, image: str) -> None:
+        """Make what stands in for the public base image, of Debian's packages, unless it is there already."""
+        if self.has(image):
+            return
+        archive = CACHE / "base.tar"
+        unread = [f"--dpkgopt=path-exclude={path}" for path in UNREAD]
+        wanted = ["--variant=minbase", f"--include={','.join(PACKAGES)}", *unread]
+        hook = f"--customize-hook={LIKE_THE_PUBLIC_IMAGE}"
+        self.sandbox.run("mmdebstrap", "--quiet", "--mode=root", *wanted, hook, "trixie", archive)
+        container = self.buildah("from", "scratch")
+        self.buildah("add", "--quiet", container, archive, "/")
+        archive.unlink()
+        self.buildah("config", "--env=PATH=/usr/local/bin:/usr/bin:/bin", "--env=LANG=C.UTF-8", container)
+        self.buildah("commit", "--quiet", "--rm", container, image)
+
+    def inspect(self, image: str) -> Mapping[str, Any]:
+        """What an image says of itself."""
+        (found,) = json.loads(self.podman("image", "inspect", image))
+        return dict(found)
+
+    def has(self, image: str) -> bool:
+        """Whether there is an image."""
+        return bool(
+            self.sandbox.run("buildah", *self.storage, "images", "--quiet", image, check=False).strip().isalnum()
+        )
+
+
+@contextmanager
+def engine(*, network: bool) -> Iterator[Engine]:
+    """An engine in a sandbox; without a network of its own it can fetch packages."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with Sandbox(network=network, volatile=[CACHE / "run"]) as sandbox:
+        running = Engine(sandbox)
+        try:
+            yield running
+        finally:
+            running.podman("rm", "--all", "--force", "--time=0")
+            running.podman("volume", "prune", "--force")
+            running.buildah("rm", "--all")
+            running.buildah("rmi", "--prune")
+    _remove_groups()
+
+
+def _remove_groups() -> None:
+    """The groups of processes, which podman leaves behind empty."""
+    for group in sorted(Path("/sys/fs/cgroup").glob("**/libpod_parent/**/"), reverse=True):
+        with suppress(OSError):  # in use, by somebody else's podman
+            group.rmdir()
