@@ -29,14 +29,27 @@ for name in python python3; do ln -s /usr/bin/python3 "$1/usr/local/bin/$name"; 
 ln -s /usr/bin/pip3 "$1/usr/local/bin/pip"
 rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED
 """
-# A container may be given no more than this process has.
+# What podman and buildah are told of this machine.
+CONFIGURATION = """
+[containers]
+default_ulimits = [{limits}] # no more than this process has itself
+
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "runc" # crun refuses machines that have both versions of cgroups
+tmp_dir = "{cache}/run/podman"
+
+[network]
+network_config_dir = "{cache}/networks"
+"""
 LIMITS = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
 
 
-def limits() -> Iterator[tuple[str, int]]:
-    """What a container may be given at most."""
-    for name, kind in LIMITS.items():
-        yield name, resource.getrlimit(kind)[1]
+def _configuration() -> str:
+    most = {name: resource.getrlimit(kind)[1] for name, kind in LIMITS.items()}
+    limits = ", ".join(f'"{name}={number}:{number}"' for name, number in most.items())
+    return CONFIGURATION.format(limits=limits, cache=CACHE)
 
 
 class Engine:
@@ -48,25 +61,22 @@ class Engine:
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
-        self.limits = [f"--ulimit={name}={most}:{most}" for name, most in limits()]
+        configuration = CACHE / "containers.conf"
+        configuration.write_text(_configuration())
+        self.environment = ["env", f"CONTAINERS_CONF={configuration}", "PODMAN_IGNORE_CGROUPSV1_WARNING=1"]
         self.storage = [f"--root={CACHE / 'root'}", f"--runroot={CACHE / 'run'}", "--storage-driver=overlay"]
 
-    def buildah(self, *arguments: str | Path) -> str:
+    def command(self, program: str, *arguments: str | Path) -> list[str]:
+        """The command line of podman or buildah, to run in the sandbox."""
+        return [*self.environment, program, *self.storage, *map(str, arguments)]
+
+    def buildah(self, *arguments: str | Path, check: bool = True) -> str:
         """What buildah prints."""
-        return self.sandbox.run("buildah", *self.storage, *arguments).strip()
+        return self.sandbox.run(*self.command("buildah", *arguments), check=check).strip()
 
     def podman(self, *arguments: str | Path, check: bool = True) -> str:
         """What podman prints."""
-        options = [
-            "--runtime=runc",  # crun refuses machines that have both versions of cgroups
-            "--cgroup-manager=cgroupfs",
-            "--events-backend=file",
-            f"--network-config-dir={CACHE / 'networks'}",
-            f"--tmpdir={CACHE / 'run' / 'podman'}",
-        ]
-        quiet = {"PODMAN_IGNORE_CGROUPSV1_WARNING": "1"}
-        command = ("env", *(f"{name}={value}" for name, value in quiet.items()))
-        return self.sandbox.run(*command, "podman", *self.storage, *options, *arguments, check=check).strip()
+        return self.sandbox.run(*self.command("podman", *arguments), check=check).strip()
 
     def build(self, image: str, folder: Path, **arguments: str) -> str:
         """Build an image of the Dockerfile in a folder; what was printed.
@@ -75,7 +85,7 @@ class Engine:
         """
         given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
         # The format of OCI has no HEALTHCHECK.
-        options = ["--format=docker", "--isolation=chroot", "--pull=never", *self.limits]
+        options = ["--format=docker", "--isolation=chroot", "--pull=never"]
         options.append(f"--volume={CERTIFICATES}:{CERTIFICATES}:ro")
         return self.buildah("build", *options, *given, f"--tag={image}", folder)
 

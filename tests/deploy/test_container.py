@@ -80,7 +80,7 @@ def test_a_version_that_is_not_the_programs(image: str) -> None:
 
 def start(running: Engine, name: str, image: str, *arguments: str, options: Sequence[str] = ()) -> None:
     """Start a container that may do next to nothing."""
-    running.podman("run", "--detach", f"--name={name}", *CONFINED, *running.limits, *options, image, *arguments)
+    running.podman("run", "--detach", f"--name={name}", *CONFINED, *options, image, *arguments)
 
 
 def test_run(engine_of_image: tuple[Engine, str], tmp_path: Path) -> None:

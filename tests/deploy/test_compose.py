@@ -1,0 +1,221 @@
+"""The compose file: valid, careful, and brought up until an alert reaches a receiver."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from late_exporter import __version__
+from tests.deploy.containers import BASE, CACHE, ROOT, Engine, engine
+from tests.deploy.sandbox import run
+from tests.e2e.program import eventually
+
+pytestmark = [pytest.mark.e2e, pytest.mark.compose]
+
+FOLDER = ROOT / "deploy" / "compose"
+FILE = FOLDER / "compose.yml"
+SOCKET = CACHE / "run" / "podman.sock"
+STAND_INS = {
+    # Debian's programs in the place of the public images; Grafana's cannot be had.
+    "prometheus": {"prometheus": "prometheus", "promtool": "promtool"},
+    "alertmanager": {"prometheus-alertmanager": "alertmanager", "amtool": "amtool"},
+}
+STAND_IN = """
+FROM {base}
+COPY bin /bin/
+COPY share /usr/share/prometheus
+RUN mkdir -m 777 /{name}
+USER 65534
+ENTRYPOINT ["/bin/{name}"]
+"""
+SERVICES = ("simulator", "demo", "prometheus", "alertmanager", "receiver")
+HEALTHY = {"simulator", "demo", "prometheus", "alertmanager"}
+
+
+def described() -> dict[str, Any]:
+    """What the file says, its anchors followed."""
+    return dict(yaml.safe_load(FILE.read_text("utf-8")))
+
+
+def test_file_keeps_the_schema() -> None:
+    """The file is what the specification of compose files allows."""
+    check = Path(sys.executable).parent / "check-jsonschema"
+    assert "ok" in run(check, "--builtin-schema", "vendor.compose-spec", FILE)
+
+
+@pytest.mark.parametrize(
+    ("profiles", "exporters"), [([], {"exporter"}), (["--profile", "demo"], {"demo", "simulator"})]
+)
+def test_profiles(profiles: list[str], exporters: set[str], require_tool: Callable[[str], str]) -> None:
+    """Without a profile there is the exporter, with demo its stand-in: never both, and the rest always."""
+    services = run(require_tool("docker-compose"), "-f", FILE, *profiles, "config", "--services").split()
+    assert {"prometheus", "alertmanager", "grafana"} | exporters == set(services)
+
+
+def test_services_are_confined() -> None:
+    """Every service is pinned, restarted, checked and limited, and may write to nothing but its volumes."""
+    for name, service in described()["services"].items():
+        assert re.search(r":v?\d+\.\d+\.\d+$", service["image"]), name
+        assert ("unless-stopped", True, ["ALL"]) == tuple(
+            service[key] for key in ("restart", "read_only", "cap_drop")
+        ), name
+        assert ["no-new-privileges:true"] == service["security_opt"]
+        assert {"cpus", "memory", "pids"} == service["deploy"]["resources"]["limits"].keys()
+        assert "healthcheck" in service or service["image"].startswith("late-exporter:"), name
+
+
+def test_the_image_is_of_this_version() -> None:
+    """The exporter's image has the program's version."""
+    assert f"late-exporter:{__version__}" == described()["services"]["exporter"]["image"]
+
+
+def test_what_is_exposed() -> None:
+    """Ports are this machine's alone, and what talks only to its like has no way out."""
+    described_ = described()
+    ports = [port for service in described_["services"].values() for port in service.get("ports", [])]
+    assert {"3000", "9090", "9093", "10077"} == {port.rpartition(":")[2] for port in ports}
+    assert [] == [port for port in ports if not port.startswith("127.0.0.1:")]
+    internal = {name for name, network in described_["networks"].items() if network and network["internal"]}
+    assert {"alerts", "scrape"} == internal
+    meeting = {
+        name: {service for service, found in described_["services"].items() if name in found.get("networks", [])}
+        for name in described_["networks"]
+    }
+    assert {"exporter", "simulator", "prometheus"} == meeting["scrape"]
+    assert {"exporter", "simulator"} == meeting["late"]
+
+
+def test_secrets_are_files() -> None:
+    """The key comes from a file, and the only one in sight opens nothing but the simulated API."""
+    services = described()["services"]
+    assert ["late-api-key"] == services["exporter"]["secrets"]
+    assert {"LATE_API_KEY_FILE": "/run/secrets/late-api-key"} == services["exporter"]["environment"]
+    keys = set(re.findall(r"sk_\w+", FILE.read_text("utf-8")))
+    assert {f"sk_{'0' * 64}"} == keys == {services["demo"]["environment"]["LATE_API_KEY"]}
+
+
+class Stack:
+    """The compose file, on a copy of all that it mounts, by podman's side that speaks as Docker does.
+
+    Args:
+        running: An engine that has the images.
+        folder: Where the copy is.
+        started: Ends what runs in the background.
+    """
+
+    def __init__(self, running: Engine, folder: Path, started: ExitStack) -> None:
+        self.running = running
+        for part in ("deploy", "grafana", "tests/deploy/receiver.py"):
+            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+            (folder / part).parent.mkdir(parents=True, exist_ok=True)
+            copy(ROOT / part, folder / part)
+        self.folder = folder
+        command = running.command("podman", "system", "service", "--time=0", f"unix://{SOCKET}")
+        self._start(started, *command)
+        eventually(lambda: running.sandbox.run("ls", SOCKET, check=False) == f"{SOCKET}\n")
+        # Podman leaves it to systemd's timers to look after health, and here is no systemd.
+        podman = " ".join(running.command("podman"))
+        look = f"while sleep 1; do for id in $({podman} ps -q); do {podman} healthcheck run $id; done; done"
+        self._start(started, "sh", "-c", look)
+
+    def _start(self, started: ExitStack, *command: str) -> None:
+        log = started.enter_context((self.folder / "background.log").open("ab"))
+        process = subprocess.Popen(
+            self.running.sandbox.command(*command), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+        started.callback(process.wait)
+        started.callback(process.kill)
+
+    def compose(self, *arguments: str) -> str:
+        """What docker-compose prints."""
+        compose = self.folder / "deploy" / "compose"
+        files: list[str | Path] = ["-f", compose / "compose.yml", "-f", compose / "compose.override.yml"]
+        command = ("env", f"DOCKER_HOST=unix://{SOCKET}", "docker-compose", *files, "--profile=demo", *arguments)
+        return self.running.sandbox.run(*command)
+
+    def health(self) -> dict[str, str]:
+        """The services and how healthy they are."""
+        lines = self.compose("ps", "--format=json").splitlines()
+        return {row["Service"]: row["Health"] for row in map(json.loads, lines)}
+
+
+def stand_in(service: str, programs: Mapping[str, str], folder: Path) -> Path:
+    """The folder of a Dockerfile with Debian's programs, and what they want to find in /usr/share."""
+    context = folder / service
+    shutil.copytree(Path(next(iter(programs))).parents[1] / "share" / "prometheus", context / "share", symlinks=True)
+    (context / "bin").mkdir()
+    for program, name in programs.items():
+        shutil.copy(program, context / "bin" / name)
+    (context / "Dockerfile").write_text(STAND_IN.format(base=BASE, name=service))
+    return context
+
+
+@pytest.fixture
+def stack(image: str, require_tool: Callable[[str], str], tmp_path: Path) -> Iterator[Stack]:
+    """The demo, ready to come up."""
+    require_tool("docker-compose")
+    wanted = described()["services"]
+    with engine(network=False) as building:
+        building.buildah("tag", image, f"docker.io/library/{wanted['demo']['image']}")
+        for service, programs in STAND_INS.items():
+            folder = stand_in(service, {require_tool(program): name for program, name in programs.items()}, tmp_path)
+            building.build(f"docker.io/{wanted[service]['image']}", folder)
+    with engine(network=True) as running, ExitStack() as started:
+        yield Stack(running, tmp_path / "project", started)
+
+
+def hurry(folder: Path) -> None:
+    """Make the copy of the project quick to tell, and have it tell the receiver."""
+    receiver = {
+        "image": "late-exporter:0.1.0",
+        "entrypoint": ["python", "/receiver.py"],
+        "volumes": ["../../tests/deploy/receiver.py:/receiver.py:ro"],
+        "healthcheck": {"disable": True},
+        "networks": ["notify"],
+    }
+    (folder / "compose/compose.override.yml").write_text(yaml.safe_dump({"services": {"receiver": receiver}}))
+    secrets = folder / "alertmanager/secrets"
+    secrets.mkdir()
+    (secrets / "slack.url").write_text("http://receiver:8080/")
+    for name, pattern, replacement in (
+        ("compose/prometheus/prometheus.yml", "30s", "1s"),
+        ("prometheus/late-exporter.alerts.yml", r"\bfor: \w+", "for: 0s"),
+        ("alertmanager/alertmanager.yml", r"\bgroup_wait: \w+", "group_wait: 0s"),
+        ("alertmanager/alertmanager.yml", r"\bgroup_interval: \w+", "group_interval: 1s"),
+    ):
+        file = folder / name
+        file.write_text(re.sub(pattern, replacement, file.read_text("utf-8")))
+
+
+def test_demo_tells_of_an_alert(stack: Stack) -> None:
+    """The demo comes up healthy and kept apart, Prometheus scrapes it, and an alert gets to where Slack is."""
+    hurry(stack.folder / "deploy")
+    stack.compose("up", "--detach", "--no-build", "--pull=never", *SERVICES)
+    eventually(lambda: {"healthy"} == {stack.health().get(name) for name in HEALTHY}, within=60, hint=stack.health)
+    get = stack.running.sandbox.get
+    eventually(lambda: "late_publishing_logs_total" in get("http://127.0.0.1:10077/metrics"))
+    query = "http://127.0.0.1:9090/api/v1/query?query=sum(late_publishing_logs_total)"
+    eventually(lambda: json.loads(get(query))["data"]["result"], hint=lambda: get(query))
+    rules = json.loads(get("http://127.0.0.1:9090/api/v1/rules"))["data"]["groups"]
+    assert {"late-exporter.rules.yml", "late-exporter.alerts.yml"} == {Path(group["file"]).name for group in rules}
+    reach = "import socket; socket.create_connection(('exporter', 10077), 5)"
+    with pytest.raises(AssertionError, match="gaierror"):
+        stack.compose("exec", "-T", "receiver", "python", "-c", reach)
+
+    stack.compose("stop", "demo")
+    told = eventually(
+        lambda: [line for line in stack.compose("logs", "receiver").splitlines() if "LateExporterDown" in line],
+        hint=lambda: stack.compose("logs", "receiver", "alertmanager"),
+    )
+    assert "#late-critical" in told[0]
+    stack.compose("down", "--volumes")
