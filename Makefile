@@ -1,5 +1,5 @@
 # Needs make and Python 3.11 or later with venv; all else is set up below .venv and .cache.
-# PYTHON=python3.12 chooses the interpreter, ARGS="--poll.interval 10s" goes to late-exporter or pytest.
+# PYTHON=python3.12 chooses the interpreter, ARGS="--poll.interval 10s" goes to late-exporter, pytest or the build.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -30,7 +30,7 @@ run: venv ## Run with your own key: LATE_API_KEY=sk_... make run.
 image: version = $(shell awk -F '"' '/^__version__/ { print $$2 }' late_exporter/__init__.py)
 image: ## Build the container image; ENGINE=podman or buildah does it without docker.
 	BUILDAH_FORMAT=docker $(ENGINE) build --tag late-exporter:$(version) --build-arg VERSION=$(version) \
-	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" .
+	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" $(ARGS) .
 
 .PHONY: test
 test: check tools ## Run make check and every test.

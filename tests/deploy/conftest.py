@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.deploy.containers import BASE, IMAGE, ROOT, TOOLS, engine
+from tests.deploy.containers import BASE, IMAGE, TOOLS, engine
 
 
 @pytest.fixture(scope="session")
@@ -25,11 +25,11 @@ def require_root() -> Callable[[], None]:
 
 @pytest.fixture(scope="session")
 def image(require_root: Callable[[], None], require_tool: Callable[[str], str]) -> str:
-    """The image as ``make image`` builds it, over a stand-in of its base; its name."""
+    """The image as ``make image`` makes it, over a stand-in of its base; its name."""
     require_root()
     for tool in TOOLS:
         require_tool(tool)
     with engine(network=False) as building:
         building.make_base(BASE)
-        building.build(IMAGE, ROOT, REVISION="tested")
+        building.make_image()
     return IMAGE

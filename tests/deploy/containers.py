@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from late_exporter import __version__
 from tests.deploy.sandbox import Sandbox
 
 __all__ = ["BASE", "IMAGE", "TOOLS", "Engine", "engine"]
@@ -17,10 +18,12 @@ ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "containers"
 
 BASE = "docker.io/library/python:3.13-slim"
-IMAGE = "localhost/late-exporter:test"
+IMAGE = f"localhost/late-exporter:{__version__}"
 TOOLS = ("buildah", "podman", "runc", "mmdebstrap", "curl", "nsenter", "unshare")
 
 CERTIFICATES = Path("/etc/ssl/certs")
+# Whatever packages are fetched through, this machine trusts it.
+OPTIONS = ("--isolation=chroot", "--pull=never", f"--volume={CERTIFICATES}:{CERTIFICATES}:ro")
 PACKAGES = ("python3", "python3-pip", "ca-certificates")
 UNREAD = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
 # Where the public image has its programs, and without the note that pip is not to touch this Python.
@@ -79,15 +82,15 @@ class Engine:
         return self.sandbox.run(*self.command("podman", *arguments), check=check).strip()
 
     def build(self, image: str, folder: Path, **arguments: str) -> str:
-        """Build an image of the Dockerfile in a folder; what was printed.
-
-        The certificates and the settings of pip are this machine's, which knows where packages come from.
-        """
+        """Build an image of the Dockerfile in a folder; what was printed."""
         given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
-        # The format of OCI has no HEALTHCHECK.
-        options = ["--format=docker", "--isolation=chroot", "--pull=never"]
-        options.append(f"--volume={CERTIFICATES}:{CERTIFICATES}:ro")
-        return self.buildah("build", *options, *given, f"--tag={image}", folder)
+        return self.buildah("build", *OPTIONS, *given, f"--tag={image}", folder)
+
+    def make_image(self) -> str:
+        """Build the project's image as its users do; what was printed."""
+        tool = " ".join(self.command("buildah"))
+        made = ("make", f"--directory={ROOT}", "image", f"ENGINE={tool}", f"ARGS={' '.join(OPTIONS)}")
+        return self.sandbox.run(*made)
 
     def make_base(self, image: str) -> None:
         """Make what stands in for the public base image, of Debian's packages, unless it is there already."""

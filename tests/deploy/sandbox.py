@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tests.e2e.program import PATIENCE, eventually
 
-__all__ = ["Sandbox", "run"]
+__all__ = ["Sandbox", "children", "run"]
 
 # The first process takes over those whose parents ended; bash notices when they end too.
 FIRST = "sleep infinity & wait"
 
 
-def run(*command: str | Path, timeout: float = 300.0, check: bool = True, **options: object) -> str:
+def run(*command: str | Path, timeout: float = 300.0, check: bool = True, **options: Any) -> str:
     """What a command prints, errors included; an AssertionError with all of it where it fails."""
-    done = subprocess.run(  # type: ignore[call-overload] # options are subprocess' own
+    done = subprocess.run(
         [*map(str, command)],
         check=False,
         stdin=subprocess.DEVNULL,
@@ -30,6 +33,11 @@ def run(*command: str | Path, timeout: float = 300.0, check: bool = True, **opti
     )
     assert not check or 0 == done.returncode, f"{' '.join(map(str, command))}\n{done.stdout}"
     return str(done.stdout)
+
+
+def children(pid: int) -> list[int]:
+    """The children of a process that has one thread."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
 
 
 class Sandbox:
@@ -45,13 +53,13 @@ class Sandbox:
         self._network = network
         self._volatile = volatile
         self._holder: subprocess.Popen[bytes] | None = None
-        self._pid = ""
+        self._pid = 0
 
     def __enter__(self) -> Self:
         command = ["unshare", *self._namespaces, "--fork", "--kill-child", "--mount-proc", "bash", "-c", FIRST]
         self._holder = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children")
-        self._pid = eventually(lambda: children.read_text("ascii").strip())
+        holder = self._holder.pid
+        self._pid = eventually(lambda: children(holder))[0]
         if self._network:
             self.run("ip", "link", "set", "lo", "up")
         for folder in self._volatile:
@@ -68,9 +76,24 @@ class Sandbox:
         """The command line that runs a command in here."""
         return ["nsenter", f"--target={self._pid}", *self._namespaces, "--", *map(str, command)]
 
-    def run(self, *command: str | Path, timeout: float = 300.0, check: bool = True, **options: object) -> str:
+    def run(self, *command: str | Path, timeout: float = 300.0, check: bool = True, **options: Any) -> str:
         """What a command prints that runs in here."""
         return run(*self.command(*command), timeout=timeout, check=check, **options)
+
+    @contextmanager
+    def running(self, *command: str | Path, log: Path, **options: Any) -> Iterator[int]:
+        """Run a command in the background, and end it; the number of a process whose descendant it is."""
+        with log.open("ab") as output:
+            entering = subprocess.Popen(
+                self.command(*command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options
+            )
+        try:
+            yield entering.pid
+        finally:
+            # Who entered waits for the command, and nobody else would.
+            for pid in children(entering.pid) or [entering.pid]:
+                os.kill(pid, signal.SIGKILL)
+            entering.wait(PATIENCE)
 
     def get(self, url: str) -> str:
         """The good answer of a server in here; OSError while there is none."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -120,21 +119,14 @@ class Stack:
             (folder / part).parent.mkdir(parents=True, exist_ok=True)
             copy(ROOT / part, folder / part)
         self.folder = folder
-        command = running.command("podman", "system", "service", "--time=0", f"unix://{SOCKET}")
-        self._start(started, *command)
+        log = folder / "background.log"
+        serve = running.command("podman", "system", "service", "--time=0", f"unix://{SOCKET}")
+        started.enter_context(running.sandbox.running(*serve, log=log))
         eventually(lambda: running.sandbox.run("ls", SOCKET, check=False) == f"{SOCKET}\n")
         # Podman leaves it to systemd's timers to look after health, and here is no systemd.
         podman = " ".join(running.command("podman"))
         look = f"while sleep 1; do for id in $({podman} ps -q); do {podman} healthcheck run $id; done; done"
-        self._start(started, "sh", "-c", look)
-
-    def _start(self, started: ExitStack, *command: str) -> None:
-        log = started.enter_context((self.folder / "background.log").open("ab"))
-        process = subprocess.Popen(
-            self.running.sandbox.command(*command), stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-        started.callback(process.wait)
-        started.callback(process.kill)
+        started.enter_context(running.sandbox.running("sh", "-c", look, log=log))
 
     def compose(self, *arguments: str) -> str:
         """What docker-compose prints."""

@@ -36,6 +36,11 @@ def test_dockerfile_is_good_style() -> None:
     assert "" == run(Path(sys.executable).parent / "hadolint", ROOT / "Dockerfile")
 
 
+def revision() -> str:
+    """The commit of which the image is made."""
+    return run("git", "-C", ROOT, "rev-parse", "HEAD").strip()
+
+
 def test_what_the_image_says(engine_of_image: tuple[Engine, str]) -> None:
     """It says what it is, runs as a user with a number, keeps its state in a volume, and can tell whether it lives."""
     running, image = engine_of_image
@@ -48,7 +53,7 @@ def test_what_the_image_says(engine_of_image: tuple[Engine, str]) -> None:
     assert ["/var/lib/late-exporter"] == list(config["Volumes"])
     assert ["10077/tcp"] == list(config["ExposedPorts"])
     assert ["CMD", "late-exporter", "healthcheck"] == said["Healthcheck"]["Test"]
-    assert (version, "tested", BASE) == tuple(labels[kind + name] for name in ("version", "revision", "base.name"))
+    assert (version, revision(), BASE) == tuple(labels[kind + name] for name in ("version", "revision", "base.name"))
     assert {"title", "description", "source", "documentation", "licenses"} <= {
         name.removeprefix(kind) for name in labels
     }
@@ -72,10 +77,11 @@ def test_what_the_image_holds(engine_of_image: tuple[Engine, str], capsys: pytes
     assert 0 == count[".whl"]
 
 
-def test_a_version_that_is_not_the_programs(image: str) -> None:
+@pytest.mark.usefixtures("image")
+def test_a_version_that_is_not_the_programs() -> None:
     """An image cannot be labelled with a version that its program has not."""
     with engine(network=False) as building, pytest.raises(AssertionError, match="exit status 1"):
-        building.build(f"{image}-wrong", ROOT, VERSION="9.9.9")
+        building.build("localhost/late-exporter:wrong", ROOT, VERSION="9.9.9")
 
 
 def start(running: Engine, name: str, image: str, *arguments: str, options: Sequence[str] = ()) -> None:
@@ -104,7 +110,7 @@ def test_run(engine_of_image: tuple[Engine, str], tmp_path: Path) -> None:
     assert_confined(running, "exporter")
     before = scrape(running)
     assert before.sum("late_publishing_logs_total") > 100
-    assert 1 == before.sum("late_exporter_build_info", revision="tested")
+    assert 1 == before.sum("late_exporter_build_info", revision=revision())
 
     running.podman("stop", "--time=20", "exporter")
     assert "0" == running.podman("inspect", "--format={{.State.ExitCode}}", "exporter")
@@ -143,3 +149,19 @@ def test_unhealthy(engine_of_image: tuple[Engine, str]) -> None:
     running.podman("healthcheck", "run", "idle", check=False)
     log = running.podman("inspect", "--format={{json .State.Health.Log}}", "idle")
     assert "127.0.0.1:10077 gives no answer: Connection refused" in log
+
+
+def test_readme(engine_of_image: tuple[Engine, str], tmp_path: Path) -> None:
+    """What the README says of containers works as it is written, with podman under the name of docker."""
+    running, image = engine_of_image
+    readme = (ROOT / "README.md").read_text("utf-8")
+    (block,) = re.findall(r"^```sh\nmake image\n(.+?)^```$", readme, re.DOTALL | re.MULTILINE)
+    assert image.rpartition("/")[2] in block
+    docker = tmp_path / "docker"
+    docker.write_text(f'#!/bin/sh\nexec {" ".join(running.command("podman"))} "$@"\n')
+    docker.chmod(0o700)
+    script = f"cd {tmp_path} && PATH={tmp_path}:$PATH && {block}"
+    running.sandbox.run("sh", "-euc", script)
+    eventually(lambda: "healthy" in running.sandbox.get(f"{EXPORTER}/-/healthy"))
+    assert "" == running.podman("healthcheck", "run", "late-exporter")
+    assert_confined(running, "late-exporter")
