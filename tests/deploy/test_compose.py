@@ -17,6 +17,7 @@ import yaml
 from late_exporter import __version__
 from tests.deploy.containers import BASE, CACHE, ROOT, Engine, engine
 from tests.deploy.sandbox import run
+from tests.e2e.late import KEY
 from tests.e2e.program import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.compose]
@@ -37,8 +38,10 @@ RUN mkdir -m 777 /{name}
 USER 65534
 ENTRYPOINT ["/bin/{name}"]
 """
-SERVICES = ("simulator", "demo", "prometheus", "alertmanager", "receiver")
-HEALTHY = {"simulator", "demo", "prometheus", "alertmanager"}
+DEMO = ("simulator", "demo", "prometheus", "alertmanager", "receiver")
+RECEIVER = Path(__file__).parent / "receiver.py"
+EXPORTER = "http://127.0.0.1:10077"
+PROMETHEUS = "http://127.0.0.1:9090"
 
 
 def described() -> dict[str, Any]:
@@ -114,10 +117,10 @@ class Stack:
 
     def __init__(self, running: Engine, folder: Path, started: ExitStack) -> None:
         self.running = running
-        for part in ("deploy", "grafana", "tests/deploy/receiver.py"):
-            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-            (folder / part).parent.mkdir(parents=True, exist_ok=True)
-            copy(ROOT / part, folder / part)
+        # Whoever has secrets beside these files keeps them.
+        own = shutil.ignore_patterns("secrets", "compose.override.yml")
+        for part in ("deploy", "grafana"):
+            shutil.copytree(ROOT / part, folder / part, ignore=own)
         self.folder = folder
         log = folder / "background.log"
         serve = running.command("podman", "system", "service", "--time=0", f"unix://{SOCKET}")
@@ -130,15 +133,22 @@ class Stack:
 
     def compose(self, *arguments: str) -> str:
         """What docker-compose prints."""
-        compose = self.folder / "deploy" / "compose"
-        files: list[str | Path] = ["-f", compose / "compose.yml", "-f", compose / "compose.override.yml"]
-        command = ("env", f"DOCKER_HOST=unix://{SOCKET}", "docker-compose", *files, "--profile=demo", *arguments)
-        return self.running.sandbox.run(*command)
+        names = ("compose.yml", "compose.override.yml")
+        files = (f"--file={self.folder / 'deploy' / 'compose' / name}" for name in names)
+        return self.running.sandbox.run("env", f"DOCKER_HOST=unix://{SOCKET}", "docker-compose", *files, *arguments)
 
-    def health(self) -> dict[str, str]:
-        """The services and how healthy they are."""
-        lines = self.compose("ps", "--format=json").splitlines()
-        return {row["Service"]: row["Health"] for row in map(json.loads, lines)}
+    def up(self, *arguments: str) -> None:
+        """Bring services up and wait until they are healthy, as far as they can tell."""
+        self.compose(*arguments)
+        eventually(lambda: self.health() <= {"healthy", ""}, within=60, hint=lambda: self.compose("ps", "--all"))
+
+    def health(self) -> set[str]:
+        """How healthy the services are that run."""
+        return {json.loads(line)["Health"] for line in self.compose("ps", "--format=json").splitlines()}
+
+    def get(self, url: str) -> str:
+        """What a person sees."""
+        return self.running.sandbox.get(url)
 
 
 def stand_in(service: str, programs: Mapping[str, str], folder: Path) -> Path:
@@ -152,33 +162,37 @@ def stand_in(service: str, programs: Mapping[str, str], folder: Path) -> Path:
     return context
 
 
-@pytest.fixture
-def stack(image: str, require_tool: Callable[[str], str], tmp_path: Path) -> Iterator[Stack]:
-    """The demo, ready to come up."""
+@pytest.fixture(scope="module")
+def stack(image: str, require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Everything ready to come up, and quick to tell of alerts."""
     require_tool("docker-compose")
-    wanted = described()["services"]
+    folder, wanted = tmp_path_factory.mktemp("compose"), described()["services"]
     with engine(network=False) as building:
         building.buildah("tag", image, f"docker.io/library/{wanted['demo']['image']}")
         for service, programs in STAND_INS.items():
-            folder = stand_in(service, {require_tool(program): name for program, name in programs.items()}, tmp_path)
-            building.build(f"docker.io/{wanted[service]['image']}", folder)
+            found = {require_tool(program): name for program, name in programs.items()}
+            building.build(f"docker.io/{wanted[service]['image']}", stand_in(service, found, folder))
     with engine(network=True) as running, ExitStack() as started:
-        yield Stack(running, tmp_path / "project", started)
+        made = Stack(running, folder / "project", started)
+        hurry(folder / "project" / "deploy", wanted["demo"]["image"])
+        yield made
 
 
-def hurry(folder: Path) -> None:
+def hurry(folder: Path, image: str) -> None:
     """Make the copy of the project quick to tell, and have it tell the receiver."""
     receiver = {
-        "image": "late-exporter:0.1.0",
+        "image": image,
         "entrypoint": ["python", "/receiver.py"],
-        "volumes": ["../../tests/deploy/receiver.py:/receiver.py:ro"],
+        "volumes": [f"{RECEIVER}:/receiver.py:ro"],
         "healthcheck": {"disable": True},
         "networks": ["notify"],
+        "profiles": ["demo"],
     }
     (folder / "compose/compose.override.yml").write_text(yaml.safe_dump({"services": {"receiver": receiver}}))
-    secrets = folder / "alertmanager/secrets"
-    secrets.mkdir()
-    (secrets / "slack.url").write_text("http://receiver:8080/")
+    for place, secret in (("alertmanager", {"slack.url": "http://receiver:8080/"}), ("compose", {"late-api-key": KEY})):
+        (folder / place / "secrets").mkdir()
+        for name, text in secret.items():
+            (folder / place / "secrets" / name).write_text(text)
     for name, pattern, replacement in (
         ("compose/prometheus/prometheus.yml", "30s", "1s"),
         ("prometheus/late-exporter.alerts.yml", r"\bfor: \w+", "for: 0s"),
@@ -189,16 +203,22 @@ def hurry(folder: Path) -> None:
         file.write_text(re.sub(pattern, replacement, file.read_text("utf-8")))
 
 
+def test_exporter_with_a_key(stack: Stack) -> None:
+    """Without a profile the exporter comes up with the key from its file, and its state is in its volume."""
+    stack.up("up", "--detach", "--no-build", "--pull=never", "exporter")
+    eventually(lambda: "late_exporter_polls_total" in stack.get(f"{EXPORTER}/metrics"))
+    assert "late-exporter.db" in stack.compose("exec", "-T", "exporter", "ls", "/var/lib/late-exporter")
+    assert KEY not in stack.compose("logs") + stack.compose("config") + stack.get(f"{EXPORTER}/")
+    stack.compose("down", "--volumes", "--timeout=1")
+
+
 def test_demo_tells_of_an_alert(stack: Stack) -> None:
     """The demo comes up healthy and kept apart, Prometheus scrapes it, and an alert gets to where Slack is."""
-    hurry(stack.folder / "deploy")
-    stack.compose("up", "--detach", "--no-build", "--pull=never", *SERVICES)
-    eventually(lambda: {"healthy"} == {stack.health().get(name) for name in HEALTHY}, within=60, hint=stack.health)
-    get = stack.running.sandbox.get
-    eventually(lambda: "late_publishing_logs_total" in get("http://127.0.0.1:10077/metrics"))
-    query = "http://127.0.0.1:9090/api/v1/query?query=sum(late_publishing_logs_total)"
-    eventually(lambda: json.loads(get(query))["data"]["result"], hint=lambda: get(query))
-    rules = json.loads(get("http://127.0.0.1:9090/api/v1/rules"))["data"]["groups"]
+    stack.up("--profile=demo", "up", "--detach", "--no-build", "--pull=never", *DEMO)
+    eventually(lambda: "late_publishing_logs_total" in stack.get(f"{EXPORTER}/metrics"))
+    query = f"{PROMETHEUS}/api/v1/query?query=sum(late_publishing_logs_total)"
+    eventually(lambda: json.loads(stack.get(query))["data"]["result"], hint=lambda: stack.get(query))
+    rules = json.loads(stack.get(f"{PROMETHEUS}/api/v1/rules"))["data"]["groups"]
     assert {"late-exporter.rules.yml", "late-exporter.alerts.yml"} == {Path(group["file"]).name for group in rules}
     reach = "import socket; socket.create_connection(('exporter', 10077), 5)"
     with pytest.raises(AssertionError, match="gaierror"):
@@ -210,4 +230,4 @@ def test_demo_tells_of_an_alert(stack: Stack) -> None:
         hint=lambda: stack.compose("logs", "receiver", "alertmanager"),
     )
     assert "#late-critical" in told[0]
-    stack.compose("down", "--volumes")
+    stack.compose("--profile=demo", "down", "--volumes", "--timeout=1")
