@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import resource
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from late_exporter import __version__
-from tests.deploy.sandbox import Sandbox
+from tests.deploy.sandbox import Sandbox, remove_groups
 
 __all__ = ["BASE", "IMAGE", "TOOLS", "Engine", "engine"]
 
@@ -44,8 +44,9 @@ runtime = "runc" # crun refuses machines that have both versions of cgroups
 tmp_dir = "{cache}/run/podman"
 
 [network]
-network_config_dir = "{cache}/networks"
+network_config_dir = "{cache}/run/networks"
 """
+VOLATILE = (CACHE / "run", Path("/run/containers"), Path("/run/lock"))
 LIMITS = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
 
 
@@ -114,16 +115,14 @@ class Engine:
 
     def has(self, image: str) -> bool:
         """Whether there is an image."""
-        return bool(
-            self.sandbox.run("buildah", *self.storage, "images", "--quiet", image, check=False).strip().isalnum()
-        )
+        return self.buildah("images", "--quiet", image, check=False).isalnum()
 
 
 @contextmanager
 def engine(*, network: bool) -> Iterator[Engine]:
     """An engine in a sandbox; without a network of its own it can fetch packages."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    with Sandbox(network=network, volatile=[CACHE / "run"]) as sandbox:
+    with Sandbox(network=network, volatile=VOLATILE) as sandbox:
         running = Engine(sandbox)
         try:
             yield running
@@ -132,11 +131,4 @@ def engine(*, network: bool) -> Iterator[Engine]:
             running.podman("volume", "prune", "--force")
             running.buildah("rm", "--all")
             running.buildah("rmi", "--prune")
-    _remove_groups()
-
-
-def _remove_groups() -> None:
-    """The groups of processes, which podman leaves behind empty."""
-    for group in sorted(Path("/sys/fs/cgroup").glob("**/libpod_parent/**/"), reverse=True):
-        with suppress(OSError):  # in use, by somebody else's podman
-            group.rmdir()
+    remove_groups("libpod_parent")

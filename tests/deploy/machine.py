@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.deploy.containers import CACHE, UNREAD
-from tests.deploy.sandbox import Sandbox, children, run
+from tests.deploy.sandbox import Sandbox, children, remove_groups, run
 from tests.e2e.program import eventually
 
 __all__ = ["TOOLS", "Machine", "boot", "make_root"]
@@ -19,6 +21,7 @@ PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3")
 # What boots has version 2 of cgroups, though this machine may have both.
 BOOT = """
 umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup &&
+mkdir "/sys/fs/cgroup/$2" && echo $$ >"/sys/fs/cgroup/$2/cgroup.procs" &&
 exec systemd-nspawn --quiet --register=no --keep-unit --console=pipe --directory="$1" --boot
 """
 
@@ -69,13 +72,26 @@ def boot(sandbox: Sandbox, changes: Path) -> Iterator[Machine]:
     layers = f"lowerdir={ROOT},upperdir={changes},workdir={work}"
     sandbox.run("mount", "-t", "overlay", "-o", layers, "overlay", root)
     log = changes.with_name("boot.log")
-    with sandbox.running("sh", "-c", BOOT, "boot", root, log=log) as booting:
-        running = Machine(eventually(lambda: _systemd(booting), hint=log.read_text))
-        eventually(
-            lambda: running.systemctl("is-system-running") in ("running", "degraded"),
-            hint=lambda: log.read_text() + running.systemctl("list-jobs"),
-        )
-        yield running
+    group = f"late-exporter-{os.getpid()}"
+    try:
+        with sandbox.running("sh", "-c", BOOT, "boot", root, group, log=log) as booting:
+            pid = eventually(lambda: _systemd(booting), hint=log.read_text)
+            try:
+                yield _booted(Machine(pid), log)
+            finally:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+    finally:
+        eventually(lambda: remove_groups(group))
+
+
+def _booted(running: Machine, log: Path) -> Machine:
+    """The machine once it is up."""
+    eventually(
+        lambda: running.systemctl("is-system-running") in ("running", "degraded"),
+        hint=lambda: log.read_text() + running.systemctl("list-jobs"),
+    )
+    return running
 
 
 def _systemd(pid: int) -> int:

@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from tests.e2e.program import PATIENCE, eventually
 
-__all__ = ["Sandbox", "children", "run"]
+__all__ = ["Sandbox", "children", "remove_groups", "run"]
 
 # The first process takes over those whose parents ended; bash notices when they end too.
 FIRST = "sleep infinity & wait"
@@ -40,6 +40,15 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
 
 
+def remove_groups(name: str) -> bool:
+    """Remove the control groups of a name, which engines leave behind empty; whether none is left."""
+    groups = sorted(Path("/sys/fs/cgroup").glob(f"**/{name}/**/"), reverse=True)
+    for group in groups:
+        with suppress(OSError):  # in use
+            group.rmdir()
+    return not any(group.exists() for group in groups)
+
+
 class Sandbox:
     """Namespaces of their own for mounts and processes, and for the network too unless it is to be the machine's.
 
@@ -56,7 +65,19 @@ class Sandbox:
         self._pid = 0
 
     def __enter__(self) -> Self:
-        command = ["unshare", *self._namespaces, "--fork", "--kill-child", "--mount-proc", "bash", "-c", FIRST]
+        # Whatever becomes of the tests, nothing of this outlives them.
+        command = [
+            "setpriv",
+            "--pdeathsig=KILL",
+            "unshare",
+            *self._namespaces,
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "bash",
+            "-c",
+            FIRST,
+        ]
         self._holder = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         holder = self._holder.pid
         self._pid = eventually(lambda: children(holder))[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.containers import BASE, ROOT, Engine, engine
+from tests.deploy.containers import BASE, IMAGE, ROOT, Engine, engine
 from tests.deploy.sandbox import run
 from tests.e2e.late import KEY
 from tests.e2e.program import eventually
@@ -25,10 +25,11 @@ MEGABYTE = 1_000_000
 
 
 @pytest.fixture
-def engine_of_image(image: str) -> Iterator[tuple[Engine, str]]:
-    """An engine whose network is its own, and the image in it."""
-    with engine(network=True) as running:
-        yield running, image
+def running(image: str) -> Iterator[Engine]:
+    """An engine that has the image, and a network of its own."""
+    assert IMAGE == image
+    with engine(network=True) as alone:
+        yield alone
 
 
 def test_dockerfile_is_good_style() -> None:
@@ -41,10 +42,9 @@ def revision() -> str:
     return run("git", "-C", ROOT, "rev-parse", "HEAD").strip()
 
 
-def test_what_the_image_says(engine_of_image: tuple[Engine, str]) -> None:
+def test_what_the_image_says(running: Engine) -> None:
     """It says what it is, runs as a user with a number, keeps its state in a volume, and can tell whether it lives."""
-    running, image = engine_of_image
-    said = running.inspect(image)
+    said = running.inspect(IMAGE)
     config, labels = said["Config"], said["Config"]["Labels"]
     kind = "org.opencontainers.image."
     version = run(sys.executable, "-m", "late_exporter", "--version", cwd=ROOT).split()[1]
@@ -59,14 +59,13 @@ def test_what_the_image_says(engine_of_image: tuple[Engine, str]) -> None:
     }
 
 
-def test_what_the_image_holds(engine_of_image: tuple[Engine, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_image_holds(running: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     """To its base it adds the program, with its bytecode, and an empty place for the state: nothing that builds."""
-    running, image = engine_of_image
-    own = running.inspect(image)["Size"] - running.inspect(BASE)["Size"]
+    own = running.inspect(IMAGE)["Size"] - running.inspect(BASE)["Size"]
     with capsys.disabled():
         sys.stdout.write(f"\nthe image adds {own / MEGABYTE:.0f} MB to its base\n")
     assert own < 40 * MEGABYTE
-    paths = [Path(line[2:]) for line in running.podman("diff", image, BASE).splitlines() if line.startswith("A ")]
+    paths = [Path(line[2:]) for line in running.podman("diff", IMAGE, BASE).splitlines() if line.startswith("A ")]
     program = [path for path in paths if path.is_relative_to("/opt/late-exporter")]
     assert [Path("/var/lib/late-exporter")] == [path for path in paths if path not in program]
     names = {path.name for path in program}
@@ -84,24 +83,23 @@ def test_a_version_that_is_not_the_programs() -> None:
         building.build("localhost/late-exporter:wrong", ROOT, VERSION="9.9.9")
 
 
-def start(running: Engine, name: str, image: str, *arguments: str, options: Sequence[str] = ()) -> None:
+def start(running: Engine, name: str, *arguments: str, options: Sequence[str] = ()) -> None:
     """Start a container that may do next to nothing."""
-    running.podman("run", "--detach", f"--name={name}", *CONFINED, *options, image, *arguments)
+    running.podman("run", "--detach", f"--name={name}", *CONFINED, *options, IMAGE, *arguments)
 
 
-def test_run(engine_of_image: tuple[Engine, str], tmp_path: Path) -> None:
+def test_run(running: Engine, tmp_path: Path) -> None:
     """Confined and with a key from a file it serves, is healthy, stops at once, and goes on from its volume."""
-    running, image = engine_of_image
     key = tmp_path / "late-api-key"
     key.write_text(f"{KEY}\n")
-    start(running, "late", image, "simulate", "--simulate.history=1h", "--simulate.seed=3")
+    start(running, "late", "simulate", "--simulate.history=1h", "--simulate.seed=3")
     options = [
         f"--volume={key}:/run/secrets/late-api-key:ro",
         "--env=LATE_API_KEY_FILE=/run/secrets/late-api-key",
         "--volume=state:/var/lib/late-exporter",
     ]
     arguments = ("run", f"--api.base-url={API}", "--poll.interval=1s")
-    start(running, "exporter", image, *arguments, options=options)
+    start(running, "exporter", *arguments, options=options)
     eventually(
         lambda: "is ready" in running.sandbox.get(f"{EXPORTER}/-/ready"),
         hint=lambda: running.podman("logs", "exporter"),
@@ -118,7 +116,7 @@ def test_run(engine_of_image: tuple[Engine, str], tmp_path: Path) -> None:
     assert KEY not in log
     assert "Traceback" not in log
 
-    start(running, "again", image, *arguments, options=options)
+    start(running, "again", *arguments, options=options)
     eventually(lambda: "is ready" in running.sandbox.get(f"{EXPORTER}/-/ready"))
     again = scrape(running)
     assert again.sum("late_publishing_logs_total") >= before.sum("late_publishing_logs_total")
@@ -142,21 +140,19 @@ def assert_confined(running: Engine, name: str) -> None:
         assert "Read-only file system" in running.podman("exec", name, "touch", path, check=False)
 
 
-def test_unhealthy(engine_of_image: tuple[Engine, str]) -> None:
+def test_unhealthy(running: Engine) -> None:
     """A container whose exporter does not answer is unhealthy, and its log of health says why."""
-    running, image = engine_of_image
-    start(running, "idle", image, "infinity", options=["--entrypoint=sleep"])
+    start(running, "idle", "infinity", options=["--entrypoint=sleep"])
     running.podman("healthcheck", "run", "idle", check=False)
     log = running.podman("inspect", "--format={{json .State.Health.Log}}", "idle")
     assert "127.0.0.1:10077 gives no answer: Connection refused" in log
 
 
-def test_readme(engine_of_image: tuple[Engine, str], tmp_path: Path) -> None:
+def test_readme(running: Engine, tmp_path: Path) -> None:
     """What the README says of containers works as it is written, with podman under the name of docker."""
-    running, image = engine_of_image
     readme = (ROOT / "README.md").read_text("utf-8")
     (block,) = re.findall(r"^```sh\nmake image\n(.+?)^```$", readme, re.DOTALL | re.MULTILINE)
-    assert image.rpartition("/")[2] in block
+    assert IMAGE.rpartition("/")[2] in block
     docker = tmp_path / "docker"
     docker.write_text(f'#!/bin/sh\nexec {" ".join(running.command("podman"))} "$@"\n')
     docker.chmod(0o700)

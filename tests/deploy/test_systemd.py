@@ -65,7 +65,7 @@ def sandbox(require_root: Callable[[], None], require_tool: Callable[[str], str]
     require_root()
     for tool in TOOLS:
         require_tool(tool)
-    with Sandbox() as sandbox:
+    with Sandbox(volatile=[Path("/run/systemd")]) as sandbox:
         yield sandbox
 
 
