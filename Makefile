@@ -51,10 +51,11 @@ bench: dev ## Measure how fast it is.
 	$(PY) tests/bench/run.py $(ARGS)
 
 .PHONY: generate
-generate: dev ## Write what is generated anew: the tables of README.md, rules, dashboards.
+generate: dev ## Write what is generated anew: the tables of README.md, rules, dashboards, manifests.
 	$(PY) .ci/generate.py
 	$(PY) deploy/prometheus/generate.py
 	$(PY) -m grafana.source
+	$(PY) -m deploy.kubernetes
 
 .PHONY: format
 format: dev ## Format the sources.
@@ -75,9 +76,10 @@ venv:
 	@.ci/venv run
 dev:
 	@.ci/venv dev
-tools:
+tools: venv
 	@.ci/tools
 drift: dev
 	$(PY) .ci/generate.py --check
 	$(PY) deploy/prometheus/generate.py --check
 	$(PY) -m grafana.source --check
+	$(PY) -m deploy.kubernetes --check
