@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ __all__ = [
     "named",
     "offences",
     "pod",
+    "readme",
+    "shell",
     "template",
     "volumes",
 ]
@@ -45,6 +48,22 @@ SOURCES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persiste
 
 def _said(*command: str | Path) -> str:
     done = subprocess.run([*map(str, command)], check=False, capture_output=True, text=True, timeout=60)
+    assert 0 == done.returncode, done.stderr
+    return done.stdout
+
+
+def readme(heading: str) -> str:
+    """The commands below a heading of the README."""
+    section = (ROOT / "README.md").read_text("utf-8").partition(f"\n### {heading}\n")[2]
+    return section.partition("```sh\n")[2].partition("```")[0]
+
+
+def shell(script: str, folder: Path, *programs: str) -> str:
+    """What commands print that run in a folder, with programs found beside those of the system."""
+    path = ":".join([*(str(Path(program).parent) for program in programs), os.environ["PATH"]])
+    done = subprocess.run(
+        ["sh", "-euc", script], cwd=folder, env={"PATH": path}, check=False, capture_output=True, text=True, timeout=60
+    )
     assert 0 == done.returncode, done.stderr
     return done.stdout
 

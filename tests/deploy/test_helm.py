@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from deploy.kubernetes.chart import values
-from deploy.kubernetes.files import CHART
+from deploy.kubernetes.files import CHART, ROOT
 from late_exporter import __url__, __version__
 from tests.deploy.checks import (
     MONITORS,
@@ -29,7 +29,7 @@ from tests.deploy.checks import (
     assert_valid,
     certificates,
 )
-from tests.deploy.manifests import GRAFANA, Manifest, container, documents, loaded, named, pod, template
+from tests.deploy.manifests import GRAFANA, Manifest, container, documents, loaded, named, pod, readme, shell, template
 from tests.deploy.renders import FOLDER, VALUES, render
 
 pytestmark = pytest.mark.helm
@@ -295,6 +295,18 @@ def test_package(helm: str, tmp_path: Path) -> None:
         name.removeprefix("late-exporter/") for name in names
     }
     assert [] == [name for name in names if "/ci/" in name]
+
+
+@pytest.mark.e2e
+def test_readme(helm: str) -> None:
+    """What the README says installs all that it promises."""
+    secret, install = readme("Helm").split("helm install ")
+    assert readme("Kubernetes").startswith(secret)
+    script = f"helm template {install}"
+    resources = documents(shell(script, ROOT, helm))
+    kinds = {resource["kind"] for resource in resources}
+    assert {"StatefulSet", "NetworkPolicy", "ServiceMonitor", "PrometheusRule", "ConfigMap"} <= kinds
+    assert "late-exporter" == named(resources, "StatefulSet")["metadata"]["name"]
 
 
 def test_versions() -> None:

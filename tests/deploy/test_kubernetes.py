@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,18 @@ from tests.deploy.checks import (
     assert_valid,
     certificates,
 )
-from tests.deploy.manifests import Manifest, container, documents, kustomize, loaded, named, offences, pod
+from tests.deploy.manifests import (
+    Manifest,
+    container,
+    documents,
+    kustomize,
+    loaded,
+    named,
+    offences,
+    pod,
+    readme,
+    shell,
+)
 
 pytestmark = pytest.mark.kubernetes
 
@@ -163,18 +175,18 @@ def test_image(build: Build) -> None:
 @pytest.mark.e2e
 def test_one_key(build: Build, tmp_path: Path) -> None:
     """The program finds the key in its file, and the place of the state on the volume."""
-    given = loaded(documents(build()), tmp_path / "root", KEYS)
-    assert [("default", tmp_path / "root/etc/late-exporter/keys/api-key")] == [
+    given = loaded(documents(build()), tmp_path / "pod", KEYS)
+    assert [("default", tmp_path / "pod/etc/late-exporter/keys/api-key")] == [
         (workspace.name, workspace.key_file) for workspace in given.workspaces
     ]
-    assert given.state_url.startswith(f"sqlite:///{tmp_path}/root/var/lib/late-exporter/")
+    assert given.state_url.startswith(f"sqlite:///{tmp_path}/pod/var/lib/late-exporter/")
 
 
 @pytest.mark.e2e
 def test_several_workspaces(build: Build, tmp_path: Path) -> None:
     """In the example the program finds two workspaces, each with a key of its own; another file is another pod."""
     resources = documents(build(of=EXAMPLE))
-    given = loaded(resources, tmp_path / "root", KEYS)
+    given = loaded(resources, tmp_path / "pod", KEYS)
     assert [("brand", "brand"), ("agency", "agency")] == [
         (workspace.name, workspace.key_file.name) for workspace in given.workspaces if workspace.key_file
     ]
@@ -193,7 +205,7 @@ def test_web_config(build: Build, tmp_path: Path, kind: str) -> None:
     web = "tls_server_config: {cert_file: tls.crt, key_file: tls.key}\n"
     assert_secured(
         resources,
-        tmp_path / "root",
+        tmp_path / "pod",
         {**KEYS, "late-exporter-web": {"web.yml": web}, "late-exporter-tls": certificates()},
     )
     (scrape,) = named(resources, kind)["spec"][MONITORS[kind]]
@@ -229,6 +241,21 @@ def test_dashboards(build: Build, component: str, kinds: set[str]) -> None:
     assert kinds == {str(resource["kind"]) for resource in resources} & CUSTOM.keys()
     labelled = [resource for resource in resources if "grafana_dashboard" in labels_of(resource)]
     assert 4 == len(labelled)
+
+
+@pytest.mark.e2e
+def test_readme(require_tool: Callable[[str], str], tmp_path: Path) -> None:
+    """What the README says works as it is written, as far as it can without a cluster."""
+    script = readme("Kubernetes").replace("kubectl apply --kustomize", "echo ---; kubectl kustomize")
+    assert "echo ---" in script
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    offline = script.replace("=late-api-key\n", "=late-api-key --dry-run=client --output=yaml\n")
+    resources = documents(shell(offline, tmp_path, require_tool("kubectl")))
+    secret = named(resources, "Secret")
+    assert secret["metadata"]["name"] in {volume["secret"]["secretName"] for volume in pod(resources)["volumes"][:1]}
+    key = base64.b64decode(secret["data"]["api-key"]).decode()
+    given = loaded(resources, tmp_path / "pod", {"late-api-key": {"api-key": key}})
+    assert ["default"] == [workspace.name for workspace in given.workspaces]
 
 
 def labels_of(resource: Manifest) -> Mapping[str, str]:
