@@ -11,7 +11,7 @@ LATE_EXPORTER := .venv/bin/late-exporter
 ARGS ?=
 ENGINE ?= docker
 
-export PATH := $(PATH):$(CURDIR)/.cache/tools/usr/bin
+export PATH := $(CURDIR)/.cache/tools/pinned:$(PATH):$(CURDIR)/.cache/tools/usr/bin
 
 .PHONY: help
 help: ## Show this.

@@ -39,7 +39,7 @@ Manifest: TypeAlias = Mapping[str, Any]
 GRAFANA = "http://localhost:3000/"
 """Where the rules believe Grafana."""
 
-VERSIONS = ("1.29", "1.37")
+VERSIONS = ("1.25", "1.37")
 """The oldest and the newest Kubernetes that manifests are checked against."""
 
 SOURCES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
@@ -129,8 +129,10 @@ def loaded(resources: Sequence[Manifest], root: Path, secrets: Mapping[str, Mapp
         if source := volume.get("secret"):
             return secrets[source["secretName"]]
         if source := volume.get("configMap"):
-            data: Mapping[str, str] = named(resources, "ConfigMap", source["name"])["data"]
-            return data
+            found = [
+                each for each in resources if each["kind"] == "ConfigMap" and each["metadata"]["name"] == source["name"]
+            ]
+            return found[0]["data"] if found else {}
         parts = volume.get("projected", {}).get("sources", ())
         return {key: text for part in parts for key, text in secrets[part["secret"]["name"]].items()}
 

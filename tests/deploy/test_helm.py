@@ -29,7 +29,19 @@ from tests.deploy.checks import (
     assert_valid,
     certificates,
 )
-from tests.deploy.manifests import GRAFANA, Manifest, container, documents, loaded, named, pod, readme, shell, template
+from tests.deploy.manifests import (
+    GRAFANA,
+    VERSIONS,
+    Manifest,
+    container,
+    documents,
+    loaded,
+    named,
+    pod,
+    readme,
+    shell,
+    template,
+)
 from tests.deploy.renders import FOLDER, VALUES, render
 
 pytestmark = pytest.mark.helm
@@ -310,9 +322,10 @@ def test_readme(helm: str) -> None:
 
 
 def test_versions() -> None:
-    """Chart and program have one version."""
+    """Chart and program have one version, and the chart asks for a Kubernetes that it is checked against."""
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))
     assert (__version__, __version__, __url__) == (chart["version"], chart["appVersion"], chart["home"])
+    assert f">={VERSIONS[0]}.0-0" == chart["kubeVersion"]
 
 
 def test_every_value_is_explained() -> None:
