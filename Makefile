@@ -1,5 +1,5 @@
 # Needs make and Python 3.11 or later with venv; all else is set up below .venv and .cache.
-# PYTHON=python3.12 chooses the interpreter, ARGS="--poll.interval 10s" goes to late-exporter or pytest.
+# PYTHON=python3.12 chooses the interpreter, ARGS="--poll.interval 10s" goes to late-exporter, pytest or the build.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -9,8 +9,9 @@ MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 LATE_EXPORTER := .venv/bin/late-exporter
 ARGS ?=
+ENGINE ?= docker
 
-export PATH := $(PATH):$(CURDIR)/.cache/tools/usr/bin
+export PATH := $(CURDIR)/.cache/tools/pinned:$(PATH):$(CURDIR)/.cache/tools/usr/bin
 
 .PHONY: help
 help: ## Show this.
@@ -24,6 +25,12 @@ demo: venv ## Serve a demo with a simulated Late API on http://127.0.0.1:10077/.
 .PHONY: run
 run: venv ## Run with your own key: LATE_API_KEY=sk_... make run.
 	@exec $(LATE_EXPORTER) run $(ARGS)
+
+.PHONY: image
+image: version = $(shell awk -F '"' '/^__version__/ { print $$2 }' late_exporter/__init__.py)
+image: ## Build the container image; ENGINE=podman or buildah does it without docker.
+	BUILDAH_FORMAT=docker $(ENGINE) build --tag late-exporter:$(version) --build-arg VERSION=$(version) \
+	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" $(ARGS) .
 
 .PHONY: test
 test: check tools ## Run make check and every test.
@@ -61,10 +68,11 @@ bench: dev ## Measure how fast it is.
 	$(PY) tests/bench/run.py $(ARGS)
 
 .PHONY: generate
-generate: dev ## Write what is generated anew: the tables of README.md, rules, dashboards.
+generate: dev ## Write what is generated anew: the tables of README.md, rules, dashboards, manifests.
 	$(PY) .ci/generate.py
 	$(PY) -m deploy.prometheus
 	$(PY) -m grafana.source
+	$(PY) -m deploy.kubernetes
 
 .PHONY: format
 format: dev ## Format the sources.
@@ -85,9 +93,11 @@ venv:
 	@.ci/venv run
 dev:
 	@.ci/venv dev
-tools:
+tools: venv
 	@.ci/tools
+	@if [ "$${CI:-}" = true ]; then .ci/machine; fi
 drift: dev
 	$(PY) .ci/generate.py --check
 	$(PY) -m deploy.prometheus --check
 	$(PY) -m grafana.source --check
+	$(PY) -m deploy.kubernetes --check
