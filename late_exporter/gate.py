@@ -99,7 +99,7 @@ class Passwords:
         # Whoever has no account waits as long as whoever has one.
         hashed = users.get(name) or max(users.values(), key=lambda other: other[4:6])
         token = self._token(name, hashed, password)
-        if token in self._right:
+        if name in users and token in self._right:
             self._right.move_to_end(token)
             return HTTPStatus.OK, 0.0
         tried = self._tried.get(peer) or Bucket(ATTEMPTS, self._monotonic)

@@ -393,6 +393,14 @@ async def test_changed_hash(door: Door) -> None:
     assert 200 == (await door.knock("alice", "wonderland")).status
 
 
+async def test_renamed_user(door: Door) -> None:
+    """The old name does not pass any more, even where the new one has the same hash, and so the same password."""
+    assert 200 == (await door.knock("bob", "builder")).status
+    door.config = WebConfig(users={"robert": BOB})
+    assert 401 == (await door.knock("bob", "builder")).status
+    assert 200 == (await door.knock("robert", "builder")).status
+
+
 @pytest.mark.parametrize(
     ("status", "path"),
     [
