@@ -99,13 +99,13 @@ class Passwords:
         # Whoever has no account waits as long as whoever has one.
         hashed = users.get(name) or max(users.values(), key=lambda other: other[4:6])
         token = self._token(name, hashed, password)
-        if token in self._right:
+        if name in users and token in self._right:
             self._right.move_to_end(token)
             return HTTPStatus.OK, 0.0
         tried = self._tried.get(peer) or Bucket(ATTEMPTS, self._monotonic)
+        _remember(self._tried, peer, tried)
         if (wait := tried.wait()) or self._waiting >= WAITING:
             return HTTPStatus.TOO_MANY_REQUESTS, wait or ATTEMPTS.interval
-        _remember(self._tried, peer, tried)
         tried.take()
         if not await self._has(password, hashed) or name not in users:
             return HTTPStatus.UNAUTHORIZED, 0.0
