@@ -237,12 +237,12 @@ def navigation(board: Board) -> Iterator[str]:
 
 
 def marks(board: Board) -> Iterator[str]:
-    """Alerts and starts are marked, and can be switched off where they are shown."""
-    names = [annotation["name"] for annotation in board.document["annotations"]["list"]]
-    if names != ["Alerts", "Starts and releases"]:
-        yield f"annotations are {names}"
+    """Critical alerts and starts are marked, warnings for those who ask; each can be switched where it is shown."""
+    marked = {annotation["name"]: annotation["enable"] for annotation in board.document["annotations"]["list"]}
+    if marked != {"Critical alerts": True, "Warnings": False, "Starts and releases": True}:
+        yield f"annotations are {marked}"
     for annotation in board.document["annotations"]["list"]:
-        if not annotation["enable"] or annotation.get("hide") or "placement" in annotation:
+        if annotation.get("hide") or "placement" in annotation:
             yield f"{annotation['name']} is hidden"
 
 
