@@ -14,7 +14,7 @@ export PATH := $(PATH):$(CURDIR)/.cache/tools/usr/bin
 
 .PHONY: help
 help: ## Show this.
-	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: venv ## Serve a demo with a simulated Late API on http://127.0.0.1:10077/.
@@ -39,6 +39,10 @@ lint: dev ## Check style, types and layers.
 	$(PY) -m mypy
 	.venv/bin/lint-imports
 
+.PHONY: screenshots
+screenshots: dev tools ## Draw the pictures of the dashboards over a simulated week.
+	$(PY) -m tests.dashboards.screenshots
+
 .PHONY: bench
 bench: dev ## Measure how fast it is.
 	$(PY) tests/bench/run.py $(ARGS)
@@ -60,6 +64,7 @@ pins: dev ## Pin the newest versions of all dependencies.
 
 .PHONY: clean
 clean: ## Remove all that make has made, but not the state below data/.
+	rm -rf grafana/preview/node_modules grafana/preview/dist
 	rm -rf .venv .cache .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
 	find late_exporter tests -name __pycache__ -prune -exec rm -rf {} +
 
