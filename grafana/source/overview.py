@@ -365,8 +365,7 @@ DETAIL = Row(
                 unit="s",
                 decimals=0,
             ),
-            sort="Success, 24 h",
-            descending=False,
+            sort="Failed, 1 h",
         ),
         panels.notes(
             Frame(502, "How to read this", "What is counted here, and where to go on.", 24, 4),

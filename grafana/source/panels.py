@@ -62,6 +62,7 @@ COUNT = "locale"
 """All digits."""
 
 NO_DATA = "No data"
+NOTHING = "-"
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class Column:
     words: Sequence[Words] = ()
     link: str = ""
     width: int | None = None
-    empty: str = "-"
+    empty: str = NOTHING
 
 
 class Framed(Protocol):
@@ -448,12 +449,16 @@ def _column(column: Column) -> list[dashboard.DynamicConfigValue]:
         settings |= {"unit": column.unit, "custom.align": "right"}
     if column.decimals is not None:
         settings["decimals"] = column.decimals
+    mappings = _mappings(column.words)
+    if column.steps or column.words:
+        settings["custom.cellOptions"] = {"type": "color-text"}
     if column.steps:
         settings["thresholds"] = _thresholds(column.steps).build()
-        settings["custom.cellOptions"] = {"type": "color-text"}
-    if column.words:
-        settings["mappings"] = _mappings(column.words)
-        settings["custom.cellOptions"] = {"type": "color-text"}
+    if column.empty == NOTHING:
+        # No value is no verdict: it would have the colour of the lowest step.
+        mappings = [*mappings, _nothing(NOTHING, MUTED)]
+    if mappings and column.expr:
+        settings["mappings"] = mappings
     if column.link:
         settings["links"] = [{"title": f"Open {column.title.lower()}", "url": column.link}]
     if column.width:
