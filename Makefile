@@ -1,4 +1,5 @@
-# Needs make and Python 3.11 or later with venv; all else is set up below .venv and .cache.
+# Needs make and Python 3.11 or later with venv; all else is set up below .venv, .cache and, to draw the dashboards,
+# grafana/preview/node_modules. Only for that a browser and npm are installed where they are missing: see .ci/tools.
 # PYTHON=python3.12 chooses the interpreter, ARGS="--poll.interval 10s" goes to late-exporter or pytest.
 
 SHELL := bash

@@ -43,19 +43,23 @@ async function look(dashboard, theme) {
   page.on('response', (answer) => answer.status() >= 400 && complaints.push(`${answer.status()}: ${answer.url()}`));
   await page.clock.setFixedTime(wanted.to);
   await page.goto(address(dashboard, theme));
-  await page.waitForFunction(
-    (shown) => {
-      const panels = document.querySelectorAll('[data-panel]').length;
-      return panels > 0 && document.querySelectorAll(shown).length === panels;
-    },
-    SHOWN,
-    { timeout: PATIENCE }
-  ).catch((error) => complaints.push(`${error.message}: ${dashboard}`));
+  await page
+    .waitForFunction(
+      (shown) => {
+        const panels = document.querySelectorAll('[data-panel]').length;
+        return panels > 0 && document.querySelectorAll(shown).length === panels;
+      },
+      SHOWN,
+      { timeout: PATIENCE },
+    )
+    .catch((error) => complaints.push(`${error.message}: ${dashboard}`));
   // As high as the page, since a table draws only the rows that are in view.
   const height = await page.evaluate(() => document.documentElement.scrollHeight);
   await page.setViewportSize({ ...VIEWPORT, height });
   await settle(page);
-  await sharp(await page.screenshot()).png(SMALL).toFile(join(wanted.pictures, `${dashboard}-${theme}.png`));
+  await sharp(await page.screenshot())
+    .png(SMALL)
+    .toFile(join(wanted.pictures, `${dashboard}-${theme}.png`));
   const found = await page.evaluate(report);
   await page.close();
   return { complaints, ...found };

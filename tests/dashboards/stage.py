@@ -22,7 +22,7 @@ from tests.e2e.program import eventually
 from tests.e2e.prometheus import Prometheus, prometheus
 from tests.worlds import HOUR
 
-__all__ = ["DASHBOARDS", "ROOT", "Find", "draw", "staged"]
+__all__ = ["DASHBOARDS", "PREVIEW", "ROOT", "Find", "draw", "staged"]
 
 ROOT = Path(__file__).parents[2]
 PREVIEW = ROOT / "grafana" / "preview"

@@ -30,9 +30,9 @@ export function Page({ dashboard, prometheus, choices, range, events }: Props) {
     <div style={{ background: background.canvas, color: text.primary, padding: PADDING, minHeight: '100vh' }}>
       <Heading {...{ dashboard, range }} />
       <div style={{ display: 'flex', gap: GAP, marginBottom: GAP, flexWrap: 'wrap' }}>
-        {[...choices.values()].map((choice) => choice.variable.hide !== HIDDEN && (
-          <Chosen key={choice.variable.name} {...{ choice }} />
-        ))}
+        {[...choices.values()].map(
+          (choice) => choice.variable.hide !== HIDDEN && <Chosen key={choice.variable.name} {...{ choice }} />,
+        )}
         <span style={{ flex: 1 }} />
         {dashboard.annotations.list.map((query) => (
           <Switchable key={query.name} {...{ query }} />
@@ -65,7 +65,7 @@ export function Page({ dashboard, prometheus, choices, range, events }: Props) {
 
 function Heading({ dashboard, range }: Pick<Props, 'dashboard' | 'range'>) {
   const [from, to] = [range.from, range.to].map((time) =>
-    dateTimeFormat(time, { format: 'YYYY-MM-DD HH:mm', timeZone: 'utc' })
+    dateTimeFormat(time, { format: 'YYYY-MM-DD HH:mm', timeZone: 'utc' }),
   );
   return (
     <div style={{ display: 'flex', gap: GAP, alignItems: 'center', marginBottom: GAP }}>

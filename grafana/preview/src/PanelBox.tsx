@@ -93,5 +93,7 @@ function Nothing({ height, text }: { height: number; text: string }) {
 }
 
 function hasValues({ frames }: Answer): boolean {
-  return frames.some(({ fields }) => fields.some(({ type, values }) => type !== 'time' && values.some((v) => v !== null)));
+  return frames.some(({ fields }) =>
+    fields.some(({ type, values }) => type !== 'time' && values.some((v) => v !== null)),
+  );
 }

@@ -17,15 +17,17 @@ export async function events(
   queries: AnnotationQuery[],
   prometheus: Prometheus,
   choices: Choices,
-  range: TimeRange
+  range: TimeRange,
 ): Promise<Event[]> {
   const found = await Promise.all(
-    queries.filter((query) => query.enable).map(async (query) => {
-      const step = rangeUtil.intervalToSeconds(query.step ?? '60s');
-      const [start, end] = [range.from.unix(), range.to.unix()].map((time) => Math.floor(time / step) * step);
-      const series = await prometheus.range(interpolate(query.expr, choices), start, end, step);
-      return series.flatMap((one) => (query.useValueForTime ? moments(query, one) : spans(query, one, 1000 * step)));
-    })
+    queries
+      .filter((query) => query.enable)
+      .map(async (query) => {
+        const step = rangeUtil.intervalToSeconds(query.step ?? '60s');
+        const [start, end] = [range.from.unix(), range.to.unix()].map((time) => Math.floor(time / step) * step);
+        const series = await prometheus.range(interpolate(query.expr, choices), start, end, step);
+        return series.flatMap((one) => (query.useValueForTime ? moments(query, one) : spans(query, one, 1000 * step)));
+      }),
   );
   const [first, last] = [range.from.valueOf(), range.to.valueOf()];
   return found.flat().filter((event) => event.begin >= first && event.begin <= last);

@@ -93,7 +93,7 @@ export function prepare(): void {
   ]);
   const transformers = [...new Map(Object.values(standardTransformers).map((one) => [one.id, one])).values()];
   standardTransformersRegistry.setInit(() =>
-    transformers.map((one) => ({ id: one.id, name: one.name, transformation: async () => one }) as any)
+    transformers.map((one) => ({ id: one.id, name: one.name, transformation: async () => one }) as any),
   );
 }
 
@@ -119,7 +119,7 @@ export function fieldConfig(panel: Panel): FieldConfigSource {
     overrides: own.overrides.map((override) => ({
       ...override,
       properties: override.properties.map((one) =>
-        one.id === 'thresholds' ? { ...one, value: { ...one.value, steps: one.value.steps.map(fromInfinity) } } : one
+        one.id === 'thresholds' ? { ...one, value: { ...one.value, steps: one.value.steps.map(fromInfinity) } } : one,
       ),
     })),
   };
@@ -135,7 +135,7 @@ export async function dress(
   panel: Panel,
   frames: DataFrame[],
   theme: GrafanaTheme2,
-  replaceVariables: InterpolateFunction
+  replaceVariables: InterpolateFunction,
 ): Promise<DataFrame[]> {
   const transformed = panel.transformations?.length
     ? await lastValueFrom(transformDataFrame(panel.transformations, frames))

@@ -19,11 +19,11 @@ export async function ask(
   width: number,
   prometheus: Prometheus,
   choices: Choices,
-  range: TimeRange
+  range: TimeRange,
 ): Promise<Answer> {
   const points = panel.maxDataPoints ?? Math.max(FEWEST_POINTS, Math.floor(width));
   const answers = await Promise.all(
-    (panel.targets ?? []).map((target) => askTarget(target, points, panel, prometheus, choices, range))
+    (panel.targets ?? []).map((target) => askTarget(target, points, panel, prometheus, choices, range)),
   );
   return {
     frames: answers.flatMap((one) => one.frames),
@@ -38,7 +38,7 @@ async function askTarget(
   panel: Panel,
   prometheus: Prometheus,
   choices: Choices,
-  range: TimeRange
+  range: TimeRange,
 ): Promise<Answer> {
   const least = target.interval ?? panel.interval ?? '15s';
   const step = Math.round(rangeUtil.calculateInterval(range, points, least).intervalMs / 1000);
@@ -46,13 +46,20 @@ async function askTarget(
   const [start, end] = [range.from.valueOf() / 1000, range.to.valueOf() / 1000];
   if (target.instant) {
     const series = await prometheus.instant(expr, end);
-    const frames = target.format === 'table' ? tableOf(target, series, valueName(target, panel)) : series.map((one) => frameOf(target, one));
+    const frames =
+      target.format === 'table'
+        ? tableOf(target, series, valueName(target, panel))
+        : series.map((one) => frameOf(target, one));
     return answerOf(target, frames);
   }
   const times = grid(start, end, step);
   const series = await prometheus.range(expr, times[0], times[times.length - 1], step);
   const exemplars = target.exemplar ? await prometheus.exemplars(expr, start, end) : [];
-  return answerOf(target, series.map((one) => frameOf(target, onGrid(one, times), step)), exemplars);
+  return answerOf(
+    target,
+    series.map((one) => frameOf(target, onGrid(one, times), step)),
+    exemplars,
+  );
 }
 
 function answerOf(target: Target, frames: DataFrame[], exemplars: Exemplar[] = []): Answer {
@@ -100,7 +107,9 @@ function frameOf(target: Target, { metric, values }: Series, step?: number): Dat
 
 function nameOf(target: Target, metric: Series['metric']): string {
   const { __name__: name = '', ...labels } = metric;
-  const text = Object.entries(labels).map(([label, value]) => `${label}="${value}"`).join(', ');
+  const text = Object.entries(labels)
+    .map(([label, value]) => `${label}="${value}"`)
+    .join(', ');
   return target.legendFormat ? fillIn(target.legendFormat, metric) : `${name}{${text}}`;
 }
 

@@ -28,7 +28,7 @@ async function start(): Promise<void> {
       <AfterFonts>
         <Page {...{ dashboard, prometheus, choices, range }} events={happened} />
       </AfterFonts>
-    </ThemeContext.Provider>
+    </ThemeContext.Provider>,
   );
 }
 

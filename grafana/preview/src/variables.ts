@@ -29,12 +29,14 @@ export async function choose(
   variables: Variable[],
   asked: Map<string, string[]>,
   prometheus: Prometheus,
-  range: TimeRange
+  range: TimeRange,
 ): Promise<Choices> {
   const choices: Choices = new Map();
   for (const variable of variables) {
-    const options = variable.type === 'datasource' ? [{ text: 'Prometheus', value: 'prometheus' }]
-      : await optionsOf(variable, choices, prometheus, range);
+    const options =
+      variable.type === 'datasource'
+        ? [{ text: 'Prometheus', value: 'prometheus' }]
+        : await optionsOf(variable, choices, prometheus, range);
     const values = asked.get(variable.name) ?? (variable.includeAll ? [ALL] : [options[0].value]);
     const chosen = values.map((value) => options.find((option) => option.value === value) ?? { text: value, value });
     choices.set(variable.name, { variable, options, chosen, all: values.includes(ALL) });
@@ -46,7 +48,7 @@ async function optionsOf(
   variable: Variable,
   choices: Choices,
   prometheus: Prometheus,
-  range: TimeRange
+  range: TimeRange,
 ): Promise<Option[]> {
   const [start, end] = [range.from.unix(), range.to.unix()];
   const query = interpolate(variable.query, choices);
@@ -57,7 +59,11 @@ async function optionsOf(
     texts = await prometheus.labelValues(labelValues[2], labelValues[1], start, end);
   } else if (queryResult) {
     const series = await prometheus.instant(queryResult[1], end);
-    texts = series.map(({ metric }) => Object.entries(metric).map(([name, value]) => `${name}="${value}"`).join(','));
+    texts = series.map(({ metric }) =>
+      Object.entries(metric)
+        .map(([name, value]) => `${name}="${value}"`)
+        .join(','),
+    );
   } else {
     throw new Error(`${variable.name}: the preview does not know the query ${query}`);
   }
@@ -97,8 +103,11 @@ function formatted(name: string, { variable, chosen, all }: Choice, format: stri
     case 'text':
       return all ? 'All' : chosen.map((option) => option.text).join(' + ');
     default:
-      return all ? variable.allValue ?? '.*' : values.length === 1 ? escape(values[0])
-        : `(${values.map(escape).join('|')})`;
+      return all
+        ? (variable.allValue ?? '.*')
+        : values.length === 1
+          ? escape(values[0])
+          : `(${values.map(escape).join('|')})`;
   }
 }
 

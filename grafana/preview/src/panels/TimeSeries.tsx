@@ -21,9 +21,7 @@ export function TimeSeries({ panel, frames, exemplars, events, range, width, hei
       exemplars.forEach((exemplar) => dot(plot, exemplar, theme));
       plot.ctx.restore();
     });
-    return (
-      <TooltipPlugin config={config} data={frames[0]} frames={frames} mode={tooltip?.mode} timeZone="utc" />
-    );
+    return <TooltipPlugin config={config} data={frames[0]} frames={frames} mode={tooltip?.mode} timeZone="utc" />;
   };
   return (
     <Plot
@@ -66,7 +64,7 @@ function dot({ ctx, series, valToPos }: uPlot, exemplar: Exemplar, theme: Grafan
     valToPos(toNumber(exemplar.value), scale, true),
     DOT,
     0,
-    2 * Math.PI
+    2 * Math.PI,
   );
   ctx.fill();
 }
