@@ -47,7 +47,6 @@ def lines(prometheus: Prometheus, start: int, end: int) -> Iterator[str]:
     samples = [*_recorded(prometheus, start, end), *_alerts(prometheus, start, end)]
     for moment, series, value in sorted(samples):
         yield f"{series} {value} {moment}\n"
-    yield "# EOF\n"
 
 
 def _recorded(prometheus: Prometheus, start: int, end: int) -> Iterator[tuple[int, str, str]]:

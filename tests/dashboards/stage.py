@@ -6,10 +6,11 @@ import json
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
@@ -42,6 +43,9 @@ SHORT = "--query.lookback-delta=1m"
 
 WIDEST = "162h"
 """Of a block: promtool reads a whole file for each block that it makes."""
+
+PART = 150
+"""Scrapes that are turned into blocks at once: the text of a week is 700 MB."""
 
 RULED = 12 * HOUR
 """Before the end; as long as rules are evaluated, so that what is pending for hours fires in the time shown."""
@@ -124,20 +128,25 @@ def _digest() -> str:
 
 
 def _make(find: Find, folder: Path) -> None:
-    scrapes, file = Scrapes(folder), folder / "week.om"
-    with file.open("w", encoding="utf-8") as writing:
-        scrapes.write(writing)
+    scrapes = Scrapes(folder)
+    coming = iter(scrapes)
+    while part := [*islice(coming, PART)]:
+        _add(find, folder, chain.from_iterable(part))
     (folder / "last.om").write_bytes(scrapes.last)
-    _blocks(find, file)
     with prometheus(find("prometheus"), folder, "global: {}\n", FOREVER) as database:
-        file.write_text("".join(alerts.lines(database, int(END - RULED), int(END))), "utf-8")
-    _blocks(find, file)
-    file.unlink()
+        ruled = [*alerts.lines(database, int(END - RULED), int(END))]
+    _add(find, folder, ruled)
 
 
-def _blocks(find: Find, file: Path) -> None:
+def _add(find: Find, folder: Path, lines: Iterable[str]) -> None:
+    """Make blocks of lines with timestamps."""
+    file = folder / "part.om"
+    with file.open("w", encoding="utf-8") as writing:
+        writing.writelines(lines)
+        writing.write("# EOF\n")
     command = [find("promtool"), "tsdb", "create-blocks-from", f"--max-block-duration={WIDEST}", "--quiet"]
-    subprocess.run([*command, "openmetrics", file, file.parent / "tsdb"], check=True)
+    subprocess.run([*command, "openmetrics", file, folder / "tsdb"], check=True)
+    file.unlink()
 
 
 @contextmanager

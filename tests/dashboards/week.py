@@ -13,7 +13,6 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 from random import Random
-from typing import TextIO
 from urllib.parse import urlencode
 
 import msgspec
@@ -29,7 +28,7 @@ from late_exporter.simulator import World as Town
 from late_exporter.simulator.customers import ACCOUNTS, Account
 from tests.worlds import DAY, HOUR, KEY, MINUTE, Call, Exporter, Late, Reply, VirtualClock, World
 
-__all__ = ["BEGIN", "END", "FINE", "TARGET", "Scrapes"]
+__all__ = ["END", "Scrapes"]
 
 SEED = 2
 END = datetime(2026, 11, 19, 16, 12, tzinfo=UTC).timestamp()
@@ -144,7 +143,7 @@ class Process:
 
 
 class Scrapes:
-    """Writes what Prometheus scrapes in a week, as OpenMetrics with timestamps.
+    """What Prometheus scrapes in a week, as lines of OpenMetrics with timestamps.
 
     Args:
         folder: Where the exporter keeps its state.
@@ -160,8 +159,8 @@ class Scrapes:
         self._random = Random(SEED)
         self._heads: dict[str, str] = {}
 
-    def write(self, file: TextIO) -> None:
-        """The whole week; afterwards ``last`` is the last scrape."""
+    def __iter__(self) -> Iterator[list[str]]:
+        """Each scrape's lines, in order of time; afterwards ``last`` is the last body."""
         chores: list[tuple[float, Callable[[], None]]] = [
             (END - 30 * HOUR, lambda: short_lived(self._town)),
             (RESTART, self._restart),
@@ -175,9 +174,8 @@ class Scrapes:
             for feed in FEEDS:
                 self._exporter.poll(feed=feed)
             if moment - scraped >= _step(STEPS, moment):
-                file.writelines(self._scrape(moment, moment - scraped))
+                yield [*self._scrape(moment, moment - scraped)]
                 scraped = moment
-        file.write("# EOF\n")
         self._exporter.close()
 
     def _restart(self) -> None:
