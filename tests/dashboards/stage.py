@@ -37,6 +37,9 @@ DASHBOARDS = ("late-overview", "late-platform", "late-accounts", "late-exporter"
 VARIABLES = {"late-platform": {"platform": "instagram"}}
 """What is chosen on a dashboard, where that is not everything."""
 
+LONGEST = 300
+"""Seconds for the browser, which ends with the program that drives it."""
+
 FOREVER = "--storage.tsdb.retention.time=100y"
 SHORT = "--query.lookback-delta=1m"
 """As often as the week's end was scraped: blocks made from text do not mark where a series ends."""
@@ -102,7 +105,7 @@ def draw(find: Find, database: Prometheus, pictures: Path, themes: Sequence[str]
     }
     subprocess.run([find(str(VITE)), "build", "--logLevel=warn"], cwd=PREVIEW, check=True)
     command = [find("node"), "look.mjs", json.dumps(wanted)]
-    looked = subprocess.run(command, cwd=PREVIEW, stdout=subprocess.PIPE, text=True, check=True)
+    looked = subprocess.run(command, cwd=PREVIEW, stdout=subprocess.PIPE, text=True, check=True, timeout=LONGEST)
     seen: Mapping[str, Json] = json.loads(looked.stdout)
     return seen
 
