@@ -114,7 +114,7 @@ class Throttle:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._share = share
+        self.share = share
         self._monotonic = monotonic
         self._sleep = sleep
         self._turn = asyncio.Lock()
@@ -126,7 +126,7 @@ class Throttle:
     @property
     def allowance(self) -> int:
         """Requests allowed in any sixty seconds."""
-        return max(1, math.floor(self.limit * self._share))
+        return max(1, math.floor(self.limit * self.share))
 
     async def admit(self) -> None:
         """Return when the next request may be sent; callers take turns."""
@@ -148,7 +148,7 @@ class Throttle:
     def learn(self, quota: Quota, until_reset: float) -> None:
         """Take note of what an answer says of the quota."""
         self.limit = quota.limit
-        if quota.remaining <= math.floor(quota.limit * min(RESERVE, 1 - self._share)):
+        if quota.remaining <= math.floor(quota.limit * min(RESERVE, 1 - self.share)):
             self.block(min(until_reset, MINUTE))
 
     def block(self, seconds: float) -> float:

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from late_exporter.health import AccountHealth, PlatformHealth
-from late_exporter.ledger import fold, rebucket
+from late_exporter.ledger import rebucket
 from late_exporter.metrics import Family
 from late_exporter.model import (
     PENDING,
+    Add,
     Exemplar,
     Histogram,
-    Increment,
     Labels,
     Observe,
     Reading,
@@ -76,20 +76,37 @@ class Board:
     ) -> None:
         self._families = families
         self._canvas = canvas
-        self._feeds = workspaces
-        self._synced: dict[str, set[str]] = {workspace: set() for workspace in workspaces}
+        self._feeds: dict[str, frozenset[str]] = {}
+        self._synced: dict[str, set[str]] = {}
         self._withheld: dict[Series, Total] = {}
         self._known: set[Series] = set()
-        self._own: dict[Series, Total] = {}
+        self._own: dict[Series, tuple[float, float]] = {}
         self._shown: dict[Series, Labels] = {}
         self._noted: dict[tuple[str, str], dict[Labels, tuple[float, float]]] = {}
+        for workspace, feeds in workspaces.items():
+            self.enroll(workspace, feeds)
+
+    def enroll(self, workspace: str, feeds: frozenset[str]) -> None:
+        """Take a workspace in that reads these feeds."""
+        self._feeds[workspace] = feeds
+        self._synced[workspace] = set()
+
+    def forget(self, workspace: str) -> None:
+        """Take a workspace out, and its series from the exposition."""
+        for series in [series for series in self._shown if self._is_of(series, workspace)]:
+            self._canvas.drop(series[0], self._shown.pop(series))
+        self._known = {series for series in self._known if not self._is_of(series, workspace)}
+        for kept in (self._withheld, self._own):
+            for series in [series for series in kept if self._is_of(series, workspace)]:
+                del kept[series]
+        self._noted = {key: notes for key, notes in self._noted.items() if key[0] != workspace}
+        del self._feeds[workspace], self._synced[workspace]
 
     def restore(self, totals: Mapping[Series, Total], synced: Mapping[str, Iterable[str]]) -> None:
         """Take over what the state holds, and which feeds of which workspaces have completed their first sync."""
         for series, total in totals.items():
             if series[0] in self._families and series[1][0] in self._feeds:
-                self._keep(series, total)
-                self._place(series, total, newborn=False)
+                self._place(series, self._keep(series, total), newborn=False)
         for workspace, feeds in synced.items():
             for feed in feeds:
                 self.release(workspace, feed)
@@ -98,8 +115,7 @@ class Board:
         """Take over what a transaction has made durable."""
         for series, total in totals.items():
             newborn = series not in self._known and self._is_settled(series)
-            self._keep(series, total)
-            self._place(series, total, newborn=newborn)
+            self._place(series, self._keep(series, total), newborn=newborn)
 
     def release(self, workspace: str, feed: str) -> None:
         """Show the families of a feed whose first sync is complete."""
@@ -107,13 +123,12 @@ class Board:
         for series in [series for series in self._withheld if not self._is_withheld(series)]:
             self._draw(series, self._withheld.pop(series), newborn=False)
 
-    def provisional(self, increments: Iterable[Increment]) -> None:
-        """Show what the exporter counted of itself while the state cannot be written; a later total includes it."""
-        for increment in increments:
-            series = (increment.family, increment.labels)
-            before = self._own.get(series)
-            value = fold(increment, before.value if before else None)
-            self.apply({series: Total(value, before.created if before else 0.0)})
+    def provisional(self, counts: Iterable[Add]) -> None:
+        """Show what could not be saved yet of the exporter's own counters; a later total includes it."""
+        for count in counts:
+            series = (count.family, count.labels)
+            value, created = self._own.get(series, (0, 0.0))
+            self.apply({series: Total(value + count.amount, created)})
 
     def gauge(self, family: str, labels: Labels, value: float) -> None:
         """Set a gauge that is not of the state."""
@@ -182,10 +197,18 @@ class Board:
         username = self._shown.get((INFO, account), ("",))[-1]
         return "" if username == NAMELESS else username
 
-    def _keep(self, series: Series, total: Total) -> None:
+    def _keep(self, series: Series, total: Total) -> Total:
+        """What to show of a total: never less than was shown provisionally."""
         self._known.add(series)
-        if not self._families[series[0]].feeds:
-            self._own[series] = total
+        if self._families[series[0]].feeds or not isinstance(total.value, int | float):
+            return total
+        shown, _ = self._own.get(series, (0, 0.0))
+        self._own[series] = (max(shown, total.value), total.created)
+        return Total(*self._own[series])
+
+    def _is_of(self, series: Series, workspace: str) -> bool:
+        family, labels = series
+        return labels[:1] == (workspace,) and self._families[family].labels[0] == "workspace"
 
     def _is_settled(self, series: Series) -> bool:
         """Whether the series' workspace has its history behind it, so that a new series is a birth."""

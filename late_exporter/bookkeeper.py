@@ -11,7 +11,6 @@ import msgspec
 from late_exporter.board import Board
 from late_exporter.errors import StoreError
 from late_exporter.governor import Governor
-from late_exporter.ledger import fold
 from late_exporter.metrics import CATALOGUE
 from late_exporter.model import (
     Add,
@@ -26,9 +25,7 @@ from late_exporter.model import (
     Observe,
     Pending,
     Scope,
-    Series,
     Sighting,
-    Total,
 )
 from late_exporter.store import Store
 
@@ -67,6 +64,9 @@ class Bookkeeper:
         board: Shows what is durable.
         backlog: What the workspace's feeds counted of the exporter itself and could not save yet.
         clock: Unix time in seconds.
+
+    Attributes:
+        counted: How many sightings have been counted since the start.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class Bookkeeper:
         self.pendings: Mapping[str, Pending] = state.pendings
         self.logs = state.logs
         self.lag: float | None = None
+        self.counted = 0
         self._show_feed()
 
     @property
@@ -130,10 +131,10 @@ class Bookkeeper:
             self._board.gauge("late_exporter_state_logs", (self._scope.workspace,), size[0])
             self._board.gauge("late_exporter_state_bytes", (self._scope.workspace,), size[1])
 
-    def keep(self, increments: Sequence[Increment]) -> None:
-        """Show what the exporter counted of itself, and save it with the next commit."""
-        self._backlog += increments
-        self._board.provisional(increments)
+    def keep(self, increments: Sequence[Increment], shown: Sequence[Add] = ()) -> None:
+        """Save what the exporter counted of itself with the next commit; ``shown`` is to be seen before that."""
+        self._backlog += [*increments, *shown]
+        self._board.provisional(shown)
 
     def _save(self, batch: Batch) -> tuple[Committed, tuple[int, int] | None]:
         committed = self._store.commit(self._scope, batch)
@@ -189,23 +190,15 @@ class Bookkeeper:
         was_synced = self.synced
         self.coverage = coverage or self.coverage
         self.logs = committed.logs
+        self.counted += len(committed.sightings)
         self._governor.restore(committed.totals)
-        self._board.apply(self._ahead(committed.totals))
+        self._board.apply(committed.totals)
         if committed.pendings is not None:
             self.pendings = committed.pendings
         if was_synced:
             for sighting in committed.sightings:
                 self._point_to(sighting)
         self._show_feed()
-
-    def _ahead(self, totals: Mapping[Series, Total]) -> Mapping[Series, Total]:
-        """The totals with what another feed has shown and could not save meanwhile."""
-        shown = dict(totals)
-        for kept in self._backlog:
-            series = (kept.family, kept.labels)
-            if series in shown:
-                shown[series] = Total(fold(kept, shown[series].value), shown[series].created)
-        return shown
 
     def _point_to(self, sighting: Sighting) -> None:
         for increment in sighting.increments:
@@ -254,7 +247,7 @@ class Bookkeeper:
                 self._board.clear("late_publishing_oldest_pending_timestamp_seconds", labels)
 
 
-def births(workspace: str, feed: str, outcomes: Sequence[str]) -> list[Increment]:
+def births(workspace: str, feed: str, outcomes: Sequence[str]) -> list[Add]:
     """The exporter's own counters of a feed at 0, so that their first increment is seen."""
     names = (workspace, feed)
     return [

@@ -11,8 +11,11 @@ from late_exporter.options import OPTIONS, REAL, Layer, Option, WorkspaceRow, su
 
 __all__ = ["Document"]
 
-_ALLOWED = {option.name: option for option in OPTIONS if not option.secret and option.name != "config.file"}
-_SECTIONS = {name.partition(".")[0] for name in _ALLOWED}
+_ALLOWED = {
+    f"{option.section}.{option.key}": option for option in OPTIONS if not option.secret and option.name != "config.file"
+}
+_SECTIONS = {option.section for option in _ALLOWED.values()}
+_PATHS = ("api.key-file", "web.config.file")
 
 
 class Document:
@@ -75,7 +78,7 @@ class Document:
         place = self._place(key, option.name)
         match node:
             case yaml.ScalarNode():
-                value = self._beside(node.value) if option.name == "api.key-file" else node.value
+                value = self._beside(node.value) if option.name in _PATHS else node.value
                 self._layer.put(option, value, place)
             case yaml.SequenceNode() if option.many and all(isinstance(item, yaml.ScalarNode) for item in node.value):
                 self._layer.put(option, [item.value for item in node.value], place)

@@ -89,6 +89,12 @@ class Governor:
             if name == LOGS:
                 self._used.add((labels[0], labels[1]))
 
+    def forget(self, workspace: str) -> None:
+        """Forget a workspace."""
+        self._admitted = {key: values for key, values in self._admitted.items() if key[0] != workspace}
+        self._used = {key for key in self._used if key[0] != workspace}
+        self._clear = {series for series in self._clear if series[1][0] != workspace}
+
     def platforms(self, workspace: str) -> set[str]:
         """The platforms that a workspace uses."""
         return {platform for name, platform in self._used if name == workspace}

@@ -18,7 +18,17 @@ import structlog
 from structlog.stdlib import BoundLogger, ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-__all__ = ["FORMATS", "LEVELS", "add_secret", "configure", "escape", "get_logger", "redact", "redacted_traceback"]
+__all__ = [
+    "FORMATS",
+    "LEVELS",
+    "add_secret",
+    "adjust",
+    "configure",
+    "escape",
+    "get_logger",
+    "redact",
+    "redacted_traceback",
+]
 
 LEVELS = ("debug", "info", "warn", "error")
 FORMATS = ("logfmt", "json")
@@ -41,12 +51,17 @@ def configure(level: str = "info", format: str = "logfmt", secrets: Iterable[str
         secrets: Texts that must never be written; they replace those of an earlier call.
     """
     _set_secrets(secrets)
-    root = logging.getLogger()
-    root.handlers = [_Handler(format), *(handler for handler in root.handlers if not isinstance(handler, _Handler))]
-    root.setLevel(level.upper())
+    adjust(level, format)
     for chatty in ("httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("uvicorn.access").disabled = True
+
+
+def adjust(level: str, format: str) -> None:  # noqa: A002 - as in configure
+    """Log from another level on, or in another format; what is secret stays so."""
+    root = logging.getLogger()
+    root.handlers = [_Handler(format), *(handler for handler in root.handlers if not isinstance(handler, _Handler))]
+    root.setLevel(level.upper())
 
 
 def get_logger(name: str) -> BoundLogger:

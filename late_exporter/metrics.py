@@ -201,6 +201,20 @@ _FAMILIES = (
         "1; the running version of late-exporter.",
         workspace=False,
     ),
+    _family(
+        "late_exporter_config_last_reload_successful",
+        "gauge",
+        "",
+        "Whether the last attempt to take over a changed configuration succeeded.",
+        workspace=False,
+    ),
+    _family(
+        "late_exporter_config_last_reload_success_timestamp_seconds",
+        "gauge",
+        "",
+        "When the configuration now in force was taken over.",
+        workspace=False,
+    ),
     _family("late_exporter_polls_total", "counter", "feed outcome", "Polls of a feed by outcome."),
     _family("late_exporter_last_poll_duration_seconds", "gauge", "feed", "How long the last poll of the feed took."),
     _family(

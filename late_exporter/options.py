@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from late_exporter.values import (
     BaseUrl,
     Bounds,
+    File,
     Key,
     KeyFile,
     ListenAddress,
@@ -20,6 +21,7 @@ from late_exporter.values import (
     Share,
     StateUrl,
     Switch,
+    TcpAddress,
     TelemetryPath,
     WorkspaceName,
     choice,
@@ -29,6 +31,7 @@ from late_exporter.values import (
 )
 
 __all__ = [
+    "EXPORTING",
     "OPTIONS",
     "PREFIX",
     "REAL",
@@ -37,19 +40,28 @@ __all__ = [
     "Loc",
     "Option",
     "WorkspaceRow",
+    "option",
     "options_markdown",
     "suggestion",
+    "table",
 ]
 
 Loc: TypeAlias = tuple[int | str, ...]
 """Where a value is in the model, as pydantic's errors have it: the field, or workspaces, index and key."""
 
-REAL = ("run", "check")
-EXPORTING = ("run", "check", "demo")
+ONCALL: tuple[str, ...] = ()
+"""The commands that ask the API or the state something, and end."""
+
+REAL = ("run", "check", "textfile", *ONCALL)
+EXPORTING = ("run", "check", "demo", "textfile")
 SIMULATING = ("demo", "simulate")
-EVERY = ("run", "check", "demo", "simulate")
+SERVING = ("run", "check", "demo", "healthcheck")
+EVERY = ("run", "check", "demo", "simulate", "textfile", *ONCALL)
 
 PREFIX = "LATE_EXPORTER_"
+FEEDS = ("publishing", "connections")
+LEVELS = ("debug", "info", "warn", "error")
+FORMATS = ("logfmt", "json")
 INCIDENTS = ("platform-outage", "revoked-token", "rate-limit-storm", "slow-video")
 
 
@@ -67,6 +79,7 @@ class Option:
         demo: The default of ``demo`` where it is another one.
         many: It may be given several times, or as a list with commas.
         secret: It comes from the environment only.
+        choices: The values there are, where they are a few words.
     """
 
     name: str
@@ -78,6 +91,17 @@ class Option:
     demo: str | None = None
     many: bool = False
     secret: bool = False
+    choices: tuple[str, ...] = ()
+
+    @property
+    def section(self) -> str:
+        """As in ``poll``."""
+        return self.name.partition(".")[0]
+
+    @property
+    def key(self) -> str:
+        """As in ``interval``: what it is called within its section of a file."""
+        return self.name.partition(".")[2].replace(".", "-")
 
     @property
     def flag(self) -> str:
@@ -89,16 +113,18 @@ class Option:
         return self.demo if command == "demo" and self.demo is not None else self.default
 
 
-def _option(
+def option(
     default: str | None,
     metavar: str,
     help: str,  # noqa: A002 - the table's own word
     commands: tuple[str, ...] = EXPORTING,
     *,
+    name: str = "",
     variable: str = "",
     **more: Any,
 ) -> Any:
-    extra: Any = {"option": Option("", variable, default, metavar, help, commands, **more)}
+    """A field of a model that is an option; see Option."""
+    extra: Any = {"option": Option(name, variable, default, metavar, help, commands, **more)}
     value: Any = () if "many" in more and default is None else default
     return Field(value, validate_default=default is not None, json_schema_extra=extra)
 
@@ -123,8 +149,8 @@ def _named_apart(rows: tuple[WorkspaceRow, ...]) -> tuple[WorkspaceRow, ...]:
 class Given(BaseSettings):
     """The one model behind flags, environment and file, made of ``layers`` in the order in which they win."""
 
-    config_file: str | None = _option(None, "FILE", "YAML file with options and workspaces.", EVERY)
-    api_key: Key | None = _option(
+    config_file: str | None = option(None, "FILE", "YAML file with options and workspaces.", (*EVERY, "healthcheck"))
+    api_key: Key | None = option(
         None,
         "KEY",
         "API key of Late. It has no flag, because every user of a machine can read the arguments of its processes.",
@@ -132,86 +158,104 @@ class Given(BaseSettings):
         variable="LATE_API_KEY",
         secret=True,
     )
-    api_key_file: KeyFile | None = _option(
+    api_key_file: KeyFile | None = option(
         None,
         "FILE",
         "File that holds the API key. It is read again when it changes.",
         REAL,
         variable="LATE_API_KEY_FILE",
     )
-    api_base_url: BaseUrl = _option(
+    api_base_url: BaseUrl = option(
         "https://getlate.dev/api",
         "URL",
         "Where the Late API is. Plain http is allowed to a loopback address only.",
         REAL,
     )
-    api_timeout: Annotated[float, duration("1ms")] = _option("30s", "DURATION", "How long to wait for an answer.")
-    api_quota_share: Share = _option(
+    api_timeout: Annotated[float, duration("1ms")] = option("30s", "DURATION", "How long to wait for an answer.")
+    api_quota_share: Share = option(
         "0.5", "SHARE", "Share of the key's requests a minute that the exporter may use, above 0 and at most 1."
     )
-    poll_interval: Annotated[float, duration("100ms")] = _option(
+    poll_interval: Annotated[float, duration("100ms")] = option(
         "30s", "DURATION", "Time between two polls, with jitter.", demo="5s"
     )
-    poll_lookback: Annotated[float, duration("1m", "90d")] = _option(
+    poll_lookback: Annotated[float, duration("1m", "90d")] = option(
         "7d", "DURATION", "How far back the first sync reads, 1m to 90d."
     )
-    poll_reconcile_interval: Annotated[float, duration("100ms")] = _option(
+    poll_reconcile_interval: Annotated[float, duration("100ms")] = option(
         "10m", "DURATION", "Time between two walks that look for logs the polls have missed."
     )
-    poll_feeds: Many[Annotated[str, choice("publishing", "connections")]] = _option(
-        "publishing,connections", "LIST", "Log lists to read.", many=True
+    poll_feeds: Many[Annotated[str, choice(*FEEDS)]] = option(
+        "publishing,connections", "LIST", "Log lists to read.", many=True, choices=FEEDS
     )
-    state_url: StateUrl = _option(
+    state_url: StateUrl = option(
         "sqlite:///data/late-exporter.db",
         "URL",
         "Where to remember what was counted: three slashes for a relative path, four for an absolute one, sqlite:// "
         "for memory. Where $STATE_DIRECTORY is set, as by systemd, the default is a file below it.",
         demo="sqlite://",
     )
-    web_listen_address: Many[ListenAddress] = _option(
-        ":10077", "ADDRESS", "Address to serve on; may be given several times.", many=True
+    web_listen_address: Many[ListenAddress] = option(
+        ":10077",
+        "ADDRESS",
+        "Address to serve on, or unix: and a path; may be given several times. Sockets that systemd passes on are "
+        "served instead.",
+        SERVING,
+        many=True,
     )
-    web_telemetry_path: TelemetryPath = _option("/metrics", "PATH", "Path of the metrics.")
-    metrics_duration_buckets: Bounds = _option(
+    web_systemd_socket: Switch = option("false", "", "Do not start without sockets from systemd.")
+    web_telemetry_path: TelemetryPath = option("/metrics", "PATH", "Path of the metrics.")
+    web_config_file: File | None = option(
+        None,
+        "FILE",
+        "YAML file with TLS, users, headers and limits, in the format of the exporter-toolkit. It is read again when "
+        "it or a certificate changes.",
+        SERVING,
+        name="web.config.file",
+    )
+    web_enable_lifecycle: Switch = option(
+        "false", "", "Reload on POST /-/reload and stop on POST /-/quit. SIGHUP reloads in any case."
+    )
+    metrics_duration_buckets: Bounds = option(
         "0.1,0.25,0.5,1,2.5,5,10,30,60,120,300,600",
         "LIST",
         "Upper bounds of the duration histograms' buckets, in seconds.",
         many=True,
     )
-    metrics_max_label_values: Annotated[int, whole(1)] = _option(
+    metrics_max_label_values: Annotated[int, whole(1)] = option(
         "50", "NUMBER", "Values a label may have beyond the known ones; what comes later is counted as other."
     )
-    metrics_max_accounts: Annotated[int, whole(0)] = _option(
+    metrics_max_accounts: Annotated[int, whole(0)] = option(
         "500", "NUMBER", "Accounts with metrics of their own; what comes later is counted as other. 0 for none."
     )
-    metrics_created_timestamps: Switch = _option(
+    metrics_created_timestamps: Switch = option(
         "false", "", "Give counters and histograms a _created series in OpenMetrics."
     )
-    log_level: Annotated[str, choice("debug", "info", "warn", "error")] = _option(
-        "info", "LEVEL", "Least level to log: debug, info, warn or error.", EVERY
+    log_level: Annotated[str, choice(*LEVELS)] = option(
+        "info", "LEVEL", "Least level to log: debug, info, warn or error.", EVERY, choices=LEVELS
     )
-    log_format: Annotated[str, choice("logfmt", "json")] = _option(
-        "logfmt", "FORMAT", "How to log: logfmt or json.", EVERY
+    log_format: Annotated[str, choice(*FORMATS)] = option(
+        "logfmt", "FORMAT", "How to log: logfmt or json.", EVERY, choices=FORMATS
     )
-    simulate_listen_address: ListenAddress = _option(
+    simulate_listen_address: TcpAddress = option(
         "127.0.0.1:10078", "ADDRESS", "Address to serve the simulated API on.", SIMULATING
     )
-    simulate_seed: Annotated[int, whole(0)] = _option("1", "NUMBER", "The same seed gives the same logs.", SIMULATING)
-    simulate_logs_per_day: Annotated[int, whole(1)] = _option(
+    simulate_seed: Annotated[int, whole(0)] = option("1", "NUMBER", "The same seed gives the same logs.", SIMULATING)
+    simulate_logs_per_day: Annotated[int, whole(1)] = option(
         "5000", "NUMBER", "Publishing logs a day.", SIMULATING, demo="20000"
     )
-    simulate_history: Annotated[float, duration("0s", "90d")] = _option(
+    simulate_history: Annotated[float, duration("0s", "90d")] = option(
         "7d", "DURATION", "How far back logs go at the start, at most 90d.", SIMULATING, demo="3d"
     )
-    simulate_rate_limit: Annotated[int, whole(1)] = _option(
+    simulate_rate_limit: Annotated[int, whole(1)] = option(
         "600", "NUMBER", "Requests a minute allowed to a key.", SIMULATING, demo="6000"
     )
-    simulate_incident: Many[Annotated[str, choice(*INCIDENTS)]] = _option(
+    simulate_incident: Many[Annotated[str, choice(*INCIDENTS)]] = option(
         None,
         "NAME",
         f"Incident to begin with; may be given several times: {', '.join(INCIDENTS)}.",
         SIMULATING,
         many=True,
+        choices=INCIDENTS,
     )
     workspaces: Annotated[tuple[WorkspaceRow, ...], AfterValidator(_named_apart)] | None = None
 
@@ -223,17 +267,22 @@ class Given(BaseSettings):
         return tuple(InitSettingsSource(settings_cls, layer.values) for layer in init_settings.init_kwargs["layers"])
 
 
-def _options() -> Iterator[Option]:
-    for name, info in Given.model_fields.items():
+def table(model: type[BaseModel], *, variables: bool) -> Iterator[Option]:
+    """The options of a model's fields; without variables they are those of commands, and have no section."""
+    for field_name, info in model.model_fields.items():
         extra: Any = info.json_schema_extra
-        if extra is not None:
-            section, _, key = name.partition("_")
-            option: Option = extra["option"]
-            variable = option.variable or f"{PREFIX}{section}__{key}".upper()
-            yield replace(option, name=f"{section}.{key.replace('_', '-')}", variable=variable)
+        if extra is None:
+            continue
+        row: Option = extra["option"]
+        if not variables:
+            yield replace(row, name=field_name.replace("_", "-"))
+            continue
+        section, _, key = field_name.partition("_")
+        variable = row.variable or f"{PREFIX}{section}__{key}".upper()
+        yield replace(row, name=row.name or f"{section}.{key.replace('_', '-')}", variable=variable)
 
 
-OPTIONS = tuple(_options())
+OPTIONS = tuple(table(Given, variables=True))
 
 
 @dataclass(slots=True)

@@ -208,7 +208,8 @@ def _join(position: Position) -> Generator[Read | Ask | Count, Seen | None, tupl
     """The page that goes on at ``position`` without leaving out a row, and where it begins.
 
     Where the list has moved since, the page is sought by time: first in growing leaps, then in halves. A page that
-    begins too high repeats rows, which is harmless; one that begins too low would leave some out.
+    begins too high repeats rows, which is harmless; one that begins too low would leave some out. So a page that tells
+    no time is taken for one that begins too low.
     """
     skip, leap = position.skip, LIMIT // 2
     high, low = 0, None
@@ -216,7 +217,7 @@ def _join(position: Position) -> Generator[Read | Ask | Count, Seen | None, tupl
         seen = yield from _read(skip)
         if skip == 0 or not position.keys or _joins(seen, position):
             return seen, skip
-        if not seen.entries or _below(seen, position.created + 1):
+        if not _dated(seen.entries) or _below(seen, position.created + 1):
             low = skip
         else:
             high = skip

@@ -1,13 +1,16 @@
-"""What a poller is given from outside, as far as it uses it: the API and a log."""
+"""What is given from outside, as far as it is used: the API, a log, the thread of the store."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
 
 from late_exporter.health import Quota
 
-__all__ = ["Answer", "Client", "Log", "Request"]
+__all__ = ["Answer", "Client", "Log", "Offload", "Request"]
+
+Offload: TypeAlias = Callable[..., Awaitable[Any]]
+"""Runs a call in the store's thread."""
 
 
 class Answer(Protocol):

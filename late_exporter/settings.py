@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,15 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
+from late_exporter import webconfig
+from late_exporter.asked import Asked
 from late_exporter.document import Document
 from late_exporter.errors import ConfigError
-from late_exporter.options import OPTIONS, PREFIX, REAL, Given, Layer, Loc, suggestion
-from late_exporter.values import Address, content, shown
+from late_exporter.options import EXPORTING, OPTIONS, PREFIX, REAL, Given, Layer, Loc, suggestion
+from late_exporter.values import Address, UnixPath, content, shown
+from late_exporter.webconfig import WebConfig
 
-__all__ = ["Settings", "Simulate", "Workspace", "load"]
+__all__ = ["Call", "Settings", "Simulate", "Workspace", "load"]
 
 MAX_FILE = 1 << 20
 LONG = 8
@@ -74,8 +77,12 @@ class Settings:
     reconcile_interval: float
     feeds: tuple[str, ...]
     state_url: str
-    listen_addresses: tuple[Address, ...]
+    listen_addresses: tuple[Address | UnixPath, ...]
+    systemd_socket: bool
     telemetry_path: str
+    web_config_file: Path | None
+    web_config: WebConfig
+    enable_lifecycle: bool
     duration_buckets: tuple[float, ...]
     max_label_values: int
     max_accounts: int
@@ -83,6 +90,23 @@ class Settings:
     log_level: str
     log_format: str
     simulate: Simulate
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a command is called with.
+
+    Args:
+        settings: In force.
+        reread: Reads them anew.
+        asked: The flags of the command itself.
+        words: Its arguments.
+    """
+
+    settings: Settings
+    reread: Callable[[], Settings]
+    asked: Asked
+    words: tuple[str, ...] = ()
 
 
 def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str, str] | None = None) -> Settings:
@@ -100,9 +124,11 @@ def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str,
     given, wrong = _validated(layers)
     problems += [_problem(error, places) for error in wrong]
     problems += _problems_of_keys(command, places, broken=any(layer.broken for layer in layers))
+    web, unusable = _web_config(layers) if command in EXPORTING else (WebConfig(), ())
+    problems += unusable
     if given is None or problems:
         raise ConfigError(*_without(environ.get("LATE_API_KEY", "").strip(), problems))
-    return _settings(given)
+    return _settings(given, web)
 
 
 def _layers(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> list[Layer]:
@@ -171,6 +197,21 @@ def _validated(layers: Sequence[Layer]) -> tuple[Given | None, list[ErrorDetails
         return None, exc.errors()
 
 
+def _web_config(layers: Sequence[Layer]) -> tuple[WebConfig, Sequence[str]]:
+    """What the web server's own file says, and its mistakes."""
+    naming = next((layer for layer in layers if "web_config_file" in layer.values), None)
+    if naming is None:
+        return WebConfig(), ()
+    path = naming.values["web_config_file"]
+    try:
+        content(path, 0)
+        return webconfig.load(Path(path)), ()
+    except ConfigError as exc:
+        return WebConfig(), exc.problems
+    except ValueError as exc:
+        return WebConfig(), [f"{naming.places['web_config_file',]}{shown(path)}: {exc}"]
+
+
 def _problem(error: ErrorDetails, places: Mapping[Loc, str]) -> str:
     loc = error["loc"]
     place = next(places[loc[:size]] for size in range(len(loc), 0, -1) if loc[:size] in places)
@@ -196,7 +237,7 @@ def _without(key: str, problems: list[str]) -> list[str]:
     return [problem.replace(key, "***") for problem in problems] if len(key) >= LONG else problems
 
 
-def _settings(given: Given) -> Settings:
+def _settings(given: Given, web: WebConfig) -> Settings:
     return Settings(
         workspaces=tuple(_workspaces(given)),
         api_timeout=given.api_timeout,
@@ -207,7 +248,11 @@ def _settings(given: Given) -> Settings:
         feeds=given.poll_feeds,
         state_url=given.state_url,
         listen_addresses=given.web_listen_address,
+        systemd_socket=given.web_systemd_socket,
         telemetry_path=given.web_telemetry_path,
+        web_config_file=given.web_config_file,
+        web_config=web,
+        enable_lifecycle=given.web_enable_lifecycle,
         duration_buckets=given.metrics_duration_buckets,
         max_label_values=given.metrics_max_label_values,
         max_accounts=given.metrics_max_accounts,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -18,14 +19,18 @@ __all__ = [
     "Address",
     "BaseUrl",
     "Bounds",
+    "File",
     "Key",
     "KeyFile",
     "ListenAddress",
     "Many",
+    "Parsed",
     "Share",
     "StateUrl",
     "Switch",
+    "TcpAddress",
     "TelemetryPath",
+    "UnixPath",
     "WorkspaceName",
     "choice",
     "content",
@@ -37,9 +42,10 @@ __all__ = [
 
 T = TypeVar("T")
 
-RESERVED_PATHS = ("/", "/-/healthy", "/-/ready")
+RESERVED_PATHS = ("/", "/-/healthy", "/-/ready", "/-/reload", "/-/quit")
 MAX_BUCKETS = 50
 MAX_PORT = 65_535
+MAX_SOCKET_PATH = 107
 MAX_SHOWN = 100
 NOT_A_URL = "must be a URL like https://getlate.dev/api"
 NOT_A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
@@ -59,6 +65,16 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixPath:
+    """Where to listen in the file system."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +167,13 @@ def _ascending(bounds: tuple[float, ...]) -> tuple[float, ...]:
 def _address(text: str) -> Address | None:
     host, port = _host_and_port(text)
     return Address(host, int(port)) if port else None
+
+
+def _address_or_path(text: str) -> Address | UnixPath | None:
+    path = text.removeprefix("unix:")
+    if path == text:
+        return _address(text)
+    return UnixPath(Path(path)) if path and "\0" not in path and len(os.fsencode(path)) <= MAX_SOCKET_PATH else None
 
 
 def _host_and_port(text: str) -> tuple[str, str]:
@@ -255,8 +278,15 @@ Switch: TypeAlias = Annotated[
     bool, _parsed(lambda text: {"true": True, "false": False}.get(text.lower()), "must be true or false")
 ]
 ListenAddress: TypeAlias = Annotated[
+    Address | UnixPath,
+    _parsed(
+        _address_or_path, "not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077 or unix:/run/late.sock"
+    ),
+]
+TcpAddress: TypeAlias = Annotated[
     Address, _parsed(_address, "not an address; write it like :10077, 127.0.0.1:10077 or [::1]:10077")
 ]
+File: TypeAlias = Annotated[Path, _parsed(Path, "must be the path of a file")]
 TelemetryPath: TypeAlias = Annotated[str, Parsed(_telemetry_path)]
 BaseUrl: TypeAlias = Annotated[str, Parsed(_base_url)]
 Key: TypeAlias = Annotated[SecretStr, Parsed(_key)]

@@ -5,25 +5,24 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import msgspec
 
+from late_exporter.asgi import App, Message, Receive, Send
+from late_exporter.errors import LateError
 from late_exporter.health import FeedHealth, WorkspaceHealth
 from late_exporter.landing import STYLE, State, page, plain, state_of, trouble
 
-__all__ = ["Answer", "App", "Body", "create_app"]
+__all__ = ["Answer", "Body", "Lifecycle", "create_app"]
 
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 TEXT: Headers = (("content-type", "text/plain; charset=utf-8"),)
-METHODS = ("GET", "HEAD")
+READING = ("GET", "HEAD")
+COMMANDING = ("POST", "PUT")
 ALWAYS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
 STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 POLICY = (
@@ -68,6 +67,16 @@ class Body(Protocol):
         """A scraper was sent the body of an answer of this version."""
 
 
+class Lifecycle(Protocol):
+    """What may be asked of the process."""
+
+    async def reload(self) -> None:
+        """Take over a changed configuration; raises LateError where that cannot be done."""
+
+    def quit(self) -> None:
+        """Stop in good order."""
+
+
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """A response; ``sent`` is called once its body went out."""
 
@@ -75,6 +84,10 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 200
     headers: Headers = TEXT
     sent: Callable[[], object] | None = None
+
+
+Route: TypeAlias = tuple[Sequence[str], Callable[[Message], Awaitable[Reply]]]
+"""The methods that a path has, and what it does."""
 
 
 def create_app(
@@ -85,23 +98,36 @@ def create_app(
     telemetry_path: str = "/metrics",
     clock: Callable[[], float] = time.time,
     documentation: str = "",
+    lifecycle: Lifecycle | None = None,
 ) -> App:
-    """The application; ``documentation`` is the URL of a link on the landing page, left out where empty."""
+    """The application.
+
+    Args:
+        exposition: Where the metrics come from.
+        health: How the workspaces are doing.
+        version: Of the program.
+        telemetry_path: Of the metrics.
+        clock: Unix time in seconds.
+        documentation: URL of a link on the landing page; left out where empty.
+        lifecycle: What ``/-/reload`` and ``/-/quit`` do; None: they are refused.
+    """
 
     def landing(_: Message) -> Reply:
         html = page(health(), now=clock(), version=version, telemetry_path=telemetry_path, documentation=documentation)
         return Reply(body=html.encode("utf-8", "replace"), headers=PAGE)
 
-    routes = {
-        "/": landing,
-        "/-/healthy": lambda _: _text("late-exporter is healthy"),
-        "/-/ready": lambda _: _readiness(health()),
-        telemetry_path: lambda scope: _metrics(exposition, scope),
+    routes: dict[str, Route] = {
+        "/": _reading(landing),
+        "/-/healthy": _reading(lambda _: _text("late-exporter is healthy")),
+        "/-/ready": _reading(lambda _: _readiness(health())),
+        "/-/reload": _commanding(lifecycle, _reload),
+        "/-/quit": _commanding(lifecycle, _quit),
+        telemetry_path: _reading(lambda scope: _metrics(exposition, scope)),
     }
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await _respond(_route(routes, scope), send, head=scope["method"] == "HEAD")
+            await _respond(await _route(routes, scope), send, head=scope["method"] == "HEAD")
         elif scope["type"] == "lifespan":
             await _lifespan(receive, send)
         else:
@@ -110,12 +136,43 @@ def create_app(
     return app
 
 
-def _route(routes: MutableMapping[str, Callable[[Message], Reply]], scope: Message) -> Reply:
+async def _route(routes: Mapping[str, Route], scope: Message) -> Reply:
     if scope["path"] not in routes:
         return _text("not found", 404)
-    if scope["method"] not in METHODS:
-        return _text("method not allowed", 405, ("allow", ", ".join(METHODS)))
-    return routes[scope["path"]](scope)
+    methods, respond = routes[scope["path"]]
+    if scope["method"] not in methods:
+        return _text("method not allowed", 405, ("allow", ", ".join(methods)))
+    return await respond(scope)
+
+
+def _reading(show: Callable[[Message], Reply]) -> Route:
+    async def respond(scope: Message) -> Reply:
+        return show(scope)
+
+    return READING, respond
+
+
+def _commanding(lifecycle: Lifecycle | None, command: Callable[[Lifecycle], Awaitable[Reply]]) -> Route:
+    async def respond(scope: Message) -> Reply:
+        if lifecycle is None:
+            return _text("this is for those who start with --web.enable-lifecycle", 403)
+        if _header(scope, b"origin") is not None:  # a page that somebody looks at, not somebody
+            return _text("not for browsers", 403)
+        return await command(lifecycle)
+
+    return COMMANDING, respond
+
+
+async def _reload(lifecycle: Lifecycle) -> Reply:
+    try:
+        await lifecycle.reload()
+    except LateError as exc:
+        return _text(f"not reloaded, all stays as it was:\n{exc}", 500)
+    return _text("reloaded")
+
+
+async def _quit(lifecycle: Lifecycle) -> Reply:
+    return Reply(body=b"stopping\n", sent=lifecycle.quit)
 
 
 def _metrics(exposition: Body, scope: Message) -> Reply:

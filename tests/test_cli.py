@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 import late_exporter
 from late_exporter import __version__, cli, log
+from late_exporter.asked import ASKED
+from late_exporter.commands import COMMANDS
 from late_exporter.errors import ConfigError, LateError, StoreError
 from late_exporter.metrics import CATALOGUE
 from late_exporter.options import OPTIONS
-from late_exporter.settings import Settings
+from late_exporter.settings import Call, Settings
 
 KEY = "sk_" + "0123456789abcdef" * 4
 FILE = "LATE_EXPORTER_CONFIG__FILE"
@@ -45,16 +47,17 @@ class Ran:
 
     def __init__(self, *argv: str, act: Callable[[Settings], int] = lambda _: 0) -> None:
         self.calls: list[tuple[str, Settings]] = []
-        commands = {name: self._command(name, act) for name in ("run", "demo", "simulate", "check")}
+        commands = {name: self._command(name, act) for name in COMMANDS if name != "metrics"}
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             self.code = cli.main(argv, commands)
         self.out, self.err = out.getvalue(), err.getvalue()
 
-    def _command(self, name: str, act: Callable[[Settings], int]) -> Callable[[Settings], int]:
-        def command(settings: Settings) -> int:
-            self.calls.append((name, settings))
-            return act(settings)
+    def _command(self, name: str, act: Callable[[Settings], int]) -> cli.Action:
+        def command(call: Call) -> int:
+            assert call.settings == call.reread()
+            self.calls.append((name, call.settings))
+            return act(call.settings)
 
         return command
 
@@ -66,7 +69,7 @@ class Ran:
         return [line.removeprefix("late-exporter: error: ") for line in lines]
 
 
-@pytest.mark.parametrize("argv", [[], ["run"], ["demo"], ["simulate"], ["check"]], ids=str)
+@pytest.mark.parametrize("argv", [[], ["run"], ["demo"], ["simulate"], ["check"], ["healthcheck"]], ids=str)
 def test_commands(argv: list[str]) -> None:
     """A command gets its settings, and without one it is run."""
     ran = Ran(*argv)
@@ -119,11 +122,12 @@ def test_repeated_flags() -> None:
     assert [":1", "[::1]:2"] == [str(address) for address in addresses]
 
 
-COMMANDS = "run, demo, simulate, check, metrics"
+NAMES = ", ".join(COMMANDS)
+BELONGING = {option.flag: " and ".join(option.commands) for option in (*OPTIONS, *ASKED)}
 WRONG = [
     (["rnu"], 'unknown command "rnu"; did you mean run?'),
-    (["fly"], f'unknown command "fly"; there are {COMMANDS}'),
-    (["fly", "--help"], f'unknown command "fly"; there are {COMMANDS}'),
+    (["fly"], f'unknown command "fly"; there are {NAMES}'),
+    (["fly", "--help"], f'unknown command "fly"; there are {NAMES}'),
     (["run", "away"], 'unexpected argument "away"'),
     (["run", "x" * 25], "unexpected argument of 25 characters"),
     (["--poll.intervall", "5s"], 'unknown flag "--poll.intervall"; did you mean --poll.interval?'),
@@ -138,14 +142,17 @@ WRONG = [
     (["--simulate.seed", "1"], "--simulate.seed: not an option of run, but of demo and simulate"),
     (
         ["simulate", "--poll.interval", "1s"],
-        "--poll.interval: not an option of simulate, but of run and check and demo",
+        f"--poll.interval: not an option of simulate, but of {BELONGING['--poll.interval']}",
     ),
-    (["demo", "--api.key-file", "/nowhere"], "--api.key-file: not an option of demo, but of run and check"),
-    (["--format", "json"], "--format: not an option of run, but of metrics"),
+    (
+        ["demo", "--api.key-file", "/nowhere"],
+        f"--api.key-file: not an option of demo, but of {BELONGING['--api.key-file']}",
+    ),
+    (["--format", "json"], f"--format: not an option of run, but of {BELONGING['--format']}"),
     (["metrics", "--format", "xml"], '--format "xml": must be one of table, markdown, json'),
     (
         ["metrics", "--log.level", "info"],
-        "--log.level: not an option of metrics, but of run and check and demo and simulate",
+        f"--log.level: not an option of metrics, but of {BELONGING['--log.level']}",
     ),
     (
         ["--api.key", KEY],
@@ -173,7 +180,7 @@ def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     duration = "not a duration; write it like 500ms, 30s or 1h30m"
     assert [
         'unknown flag "--pol"',
-        'unknown command "away"; there are run, demo, simulate, check, metrics',
+        f'unknown command "away"; there are {NAMES}',
     ] == ran.problems
     assert [
         'unknown flag "--poll.feed"; did you mean --poll.feeds?',
@@ -184,7 +191,7 @@ def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     ] == Ran("--config.file", "late.yaml", "--poll.feed", "1s", "--poll.interval", "5\n", "--log.level=").problems
 
 
-@pytest.mark.parametrize("command", ["", *cli.COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 @pytest.mark.parametrize("columns", ["60", "80", "200"])
 def test_help_fits(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) -> None:
     """Help fits the terminal, and is never wider than is good to read."""
@@ -195,7 +202,7 @@ def test_help_fits(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) 
     assert [] == [line for line in ran.out.splitlines() if len(line) > min(int(columns), 100)]
 
 
-@pytest.mark.parametrize("command", ["run", "demo", "simulate", "check"])
+@pytest.mark.parametrize("command", ["run", "demo", "simulate", "check", "healthcheck"])
 def test_help_names_every_option(command: str) -> None:
     """Help has every option of the command with its default and variable, and none of the others."""
     words = Ran(command, "-h").out.replace(",\n", ", ").split()
@@ -219,14 +226,14 @@ def test_help_of_the_program_names_the_commands() -> None:
     """Who knows nothing finds the commands."""
     out = Ran("--help").out
 
-    assert [] == [name for name, meaning in cli.COMMANDS.items() if f"\n  {name:<8}  {meaning[:30]}" not in out]
+    assert [] == [name for name, command in COMMANDS.items() if f"\n  {name:<11}  {command.help[:30]}" not in out]
 
 
 def test_help_of_the_catalogue() -> None:
     """The catalogue has one option."""
     out = Ran("metrics", "--help").out
 
-    assert out.startswith("Usage: late-exporter metrics [--format FORMAT]\n")
+    assert out.startswith("Usage: late-exporter metrics [--option VALUE ...]\n")
     assert "\n\n  --format FORMAT\n" in out
     assert "      default table\n" in out
 
@@ -276,7 +283,7 @@ def test_metrics_table_is_aligned() -> None:
     assert [family.name for family in CATALOGUE.values()] == [row[: head.index("TYPE")].rstrip() for row in rows]
 
 
-@pytest.mark.parametrize("columns", ["60", "80"])
+@pytest.mark.parametrize("columns", ["70", "80"])
 def test_metrics_fit_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
     """Where the table is wider than the terminal, a family has a few lines that fit."""
 
@@ -396,7 +403,7 @@ def test_no_output_holds_a_key(key: str, tmp_path_factory: pytest.TempPathFactor
 def test_the_commands_are_those_of_app(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without others the commands come from the composition root."""
     codes = {"run": 0, "demo": 1, "simulate": 0, "check": 1}
-    app = SimpleNamespace(**{name: lambda _, code=code: code for name, code in codes.items()})
+    app = SimpleNamespace(ACTIONS={name: lambda _, code=code: code for name, code in codes.items()})
     monkeypatch.setattr(late_exporter, "app", app, raising=False)
 
     assert codes == {name: cli.main([name]) for name in codes}

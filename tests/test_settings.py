@@ -15,7 +15,8 @@ from late_exporter.values import Address
 KEY = "sk_" + "0123456789abcdef" * 4
 KEYED = {"LATE_API_KEY": KEY}
 DURATION = "not a duration; write it like 500ms, 30s or 1h30m"
-ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077 or [::1]:10077"
+TCP_ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077 or [::1]:10077"
+ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077 or unix:/run/late.sock"
 URL = "must be a URL like https://getlate.dev/api"
 USER = "must hold no user and no password; give the key with LATE_API_KEY or --api.key-file"
 NO_KEY = (
@@ -333,8 +334,8 @@ WRONG = [
     ("web.listen-address", "127.0.0.256:1", f'"127.0.0.256:1": {ADDRESS}'),
     ("web.listen-address", ":1,:1", '":1,:1": :1 is given twice'),
     ("web.telemetry-path", "metrics", '"metrics": must begin with / and hold only letters, digits and - . _ ~ /'),
-    ("web.telemetry-path", "/", '"/": must not be one of /, /-/healthy, /-/ready'),
-    ("web.telemetry-path", "/-/ready", '"/-/ready": must not be one of /, /-/healthy, /-/ready'),
+    ("web.telemetry-path", "/", '"/": must not be one of /, /-/healthy, /-/ready, /-/reload, /-/quit'),
+    ("web.telemetry-path", "/-/ready", '"/-/ready": must not be one of /, /-/healthy, /-/ready, /-/reload, /-/quit'),
     ("metrics.duration-buckets", "1,x", '"x": must be a number of seconds above 0'),
     ("metrics.duration-buckets", "0,1", '"0": must be a number of seconds above 0'),
     ("metrics.duration-buckets", "1,inf", '"inf": must be a number of seconds above 0'),
@@ -371,7 +372,7 @@ def test_wrong_values(option: str, text: str, message: str) -> None:
         ("simulate.logs-per-day", "0", '"0": must be a whole number of at least 1'),
         ("simulate.history", "91d", '"91d": must be at least 0s and at most 90d'),
         ("simulate.rate-limit", "0", '"0": must be a whole number of at least 1'),
-        ("simulate.listen-address", "x", f'"x": {ADDRESS}'),
+        ("simulate.listen-address", "x", f'"x": {TCP_ADDRESS}'),
         (
             "simulate.incident",
             "fire",
@@ -711,7 +712,7 @@ def test_every_option_is_in_the_table() -> None:
 
     assert len(OPTIONS) + 2 == len(rows)
     assert (
-        "| `--poll.interval` | `LATE_EXPORTER_POLL__INTERVAL` | `30s` (`demo`: `5s`) | run, check, demo "
+        "| `--poll.interval` | `LATE_EXPORTER_POLL__INTERVAL` | `30s` (`demo`: `5s`) | run, check, demo, textfile "
         "| Time between two polls, with jitter. |"
     ) in rows
 
@@ -731,8 +732,7 @@ IN_FILES = [option for option in OPTIONS if option.flag and option.name != "conf
 def test_every_option_has_all_ways(file: Path, option: Option) -> None:
     """Each option is read from flag, variable and file, and a wrong value is told with its way."""
     wrong = "\u2603"
-    section, _, name = option.name.partition(".")
-    file.write_text(json.dumps({section: {name: wrong}}, ensure_ascii=False))
+    file.write_text(json.dumps({option.section: {option.key: wrong}}, ensure_ascii=False))
     command = option.commands[0]
     ways: list[tuple[str, dict[str, list[str]], dict[str, str]]] = [
         (option.flag, {option.name: [wrong]}, {}),

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from late_exporter.asgi import App
 from late_exporter.health import FeedHealth, WorkspaceHealth
-from late_exporter.web import App, create_app
+from late_exporter.web import create_app
 
 Message = MutableMapping[str, Any]
 

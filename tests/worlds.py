@@ -37,6 +37,7 @@ __all__ = [
     "Listing",
     "Samples",
     "Sighted",
+    "Silence",
     "VirtualClock",
     "World",
     "bad_gateway",

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from late_exporter.errors import ConfigError
+from late_exporter.errors import ConfigError, StoreError, StoreInUse
 from late_exporter.model import Batch, Committed, FeedState, Known, Scope, Series, Total
+from late_exporter.store.file import lock, require_database
+from late_exporter.store.records import Counted, Records
 from late_exporter.store.sqlite import SqliteStore
 
-__all__ = ["Store", "open_store"]
+__all__ = ["Counted", "Records", "Store", "is_in_use", "open_records", "open_store"]
 
 
 class Store(Protocol):
@@ -49,7 +51,38 @@ def open_store(url: str) -> Store:
         ConfigError: The URL is of no known kind.
         StoreError: The state cannot be used; the message names the file and says why.
     """
+    return SqliteStore(_file(url))
+
+
+def open_records(url: str) -> Records:
+    """Open the state that a URL names, to read it while its own process may go on writing.
+
+    Raises:
+        ConfigError: The URL is of no known kind.
+        StoreError: There is no state, or it cannot be read.
+    """
+    path = _file(url)
+    if path is None:
+        raise StoreError("a state in memory cannot be read by another process")
+    return Records(path)
+
+
+def is_in_use(url: str) -> bool:
+    """Whether another process works on the state; raises StoreError where it cannot be written to."""
+    path = _file(url)
+    if path is None:
+        return False
+    try:
+        lock(path).close()
+    except StoreInUse:
+        return True
+    require_database(path)
+    return False
+
+
+def _file(url: str) -> Path | None:
+    """The file of a state; None is memory."""
     scheme, _, path = url.partition("://")
     if scheme != "sqlite":
         raise ConfigError(f"--state.url {url!r}: not a state; write it like sqlite:///data/late-exporter.db")
-    return SqliteStore(Path(path.removeprefix("/")) if path else None)
+    return Path(path.removeprefix("/")) if path else None

@@ -7,13 +7,18 @@ import os
 from pathlib import Path
 from typing import IO
 
-from late_exporter.errors import StoreError
+from late_exporter.errors import StoreError, StoreInUse
 
 __all__ = ["identity", "lock", "require_database"]
 
 
 def lock(path: Path) -> IO[str]:
-    """Hold a lock beside the file; the system releases it whenever the process ends."""
+    """Hold a lock beside the file; the system releases it whenever the process ends.
+
+    Raises:
+        StoreInUse: Another process holds it.
+        StoreError: There can be no file.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.resolve()  # by whatever name, it is one state
@@ -25,7 +30,7 @@ def lock(path: Path) -> IO[str]:
         fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:
         holder.close()
-        raise StoreError(f"{path} is in use by another late-exporter; every process needs a state of its own") from exc
+        raise StoreInUse(f"{path} is in use by another late-exporter; every process needs a state of its own") from exc
     return holder
 
 
@@ -38,10 +43,10 @@ def identity(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def require_database(path: Path) -> None:
+def require_database(path: Path, *, writable: bool = True) -> None:
     """Refuse a file that is not a SQLite database or cannot be written; none at all is fine."""
     try:
-        if path.exists() and not os.access(path, os.W_OK):
+        if writable and path.exists() and not os.access(path, os.W_OK):
             raise StoreError(f"{path}: the state cannot be written: it is read-only")
         beginning = _beginning(path)
     except OSError as exc:

@@ -16,18 +16,17 @@ from late_exporter.model import (
     PENDING,
     Batch,
     Committed,
-    Coverage,
     FeedState,
     Increment,
     Known,
     Labels,
-    Pending,
     Scope,
     Series,
     Sighting,
     Total,
     Value,
 )
+from late_exporter.store import rows
 from late_exporter.store.file import identity, lock, require_database
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
 
@@ -123,31 +122,12 @@ class SqliteStore:
     def totals(self) -> Mapping[Series, Total]:
         """See Store."""
         with self._translated():
-            rows = self._connection.execute("SELECT family, labels, value, created FROM series")
-            return {
-                (family, msgspec.json.decode(labels, type=Labels)): Total(decode(value), created)
-                for family, labels, value, created in rows
-            }
+            return rows.totals(self._connection)
 
     def feed(self, scope: Scope) -> FeedState:
         """See Store."""
         with self._translated():
-            number = self._number(scope)
-            coverage, logs = self._connection.execute(
-                "SELECT coverage, logs FROM scope WHERE id = ?", (number,)
-            ).fetchone()
-            return FeedState(
-                coverage=msgspec.json.decode(coverage, type=Coverage) if coverage else None,
-                pendings=self._pendings(number),
-                logs=logs,
-            )
-
-    def _pendings(self, scope: int) -> dict[str, Pending]:
-        rows = self._connection.execute(
-            "SELECT key, created, platform, action, post_id FROM pending WHERE scope = ? ORDER BY created, key",
-            (scope,),
-        )
-        return {row[0]: Pending(*row) for row in rows}
+            return rows.feed(self._connection, self._number(scope))
 
     def _number(self, scope: Scope) -> int:
         if scope not in self._scopes:
@@ -169,11 +149,11 @@ class SqliteStore:
         for start in range(0, len(keys), LOOKUP_KEYS):
             some = keys[start : start + LOOKUP_KEYS]
             marks = ",".join("?" * len(some))
-            rows = self._connection.execute(
+            found = self._connection.execute(
                 f"SELECT key, status FROM sighting WHERE scope = ? AND key IN ({marks})",  # noqa: S608 - only marks
                 (scope, *some),
             )
-            for key, status in rows:
+            for key, status in found:
                 statuses.setdefault(key, set()).add(status)
         return statuses
 
@@ -202,7 +182,7 @@ class SqliteStore:
                     moved |= self._prune(number, batch.prune)
                 # Read before COMMIT: once it is done, nothing may fail.
                 (logs,) = self._connection.execute("SELECT logs FROM scope WHERE id = ?", (number,)).fetchone()
-                pendings = self._pendings(number) if moved else None
+                pendings = rows.pendings(self._connection, number) if moved else None
             return Committed(sightings=inserted, totals=totals, pendings=pendings, logs=logs)
 
     def _insert(self, scope: int, sightings: Sequence[Sighting]) -> tuple[list[Sighting], dict[str, Sighting]]:
@@ -285,12 +265,12 @@ class SqliteStore:
         (due,) = execute("SELECT count(*) FROM tally WHERE scope = ? AND minute < ?", (scope, minute)).fetchone()
         if not due:
             return False
-        rows = execute(
+        found = execute(
             "SELECT key, created FROM sighting WHERE scope = ? AND key > ? ORDER BY key LIMIT ?",
             (scope, self._pruning.get(scope, ""), PRUNE_ROWS),
         ).fetchall()
-        self._pruning[scope] = rows[-1][0] if len(rows) == PRUNE_ROWS else ""
-        old = {key: created // MINUTE for key, created in rows if created is not None and created < minute * MINUTE}
+        self._pruning[scope] = found[-1][0] if len(found) == PRUNE_ROWS else ""
+        old = {key: created // MINUTE for key, created in found if created is not None and created < minute * MINUTE}
         return self._forget(scope, old)
 
     def _forget(self, scope: int, old: Mapping[str, int]) -> bool:

@@ -1,0 +1,340 @@
+"""The composition root: what the program is made of, and the order in which it starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import httpx
+import msgspec
+from prometheus_client.metrics_core import Metric
+from pydantic import SecretStr
+from structlog.stdlib import BoundLogger
+
+from late_exporter import __url__, __version__, log
+from late_exporter.api import Key, LateClient, Throttle
+from late_exporter.app.control import Control
+from late_exporter.app.exporter import Exporter, own_metrics
+from late_exporter.checkup import (
+    Finding,
+    Level,
+    examine_addresses,
+    examine_api,
+    examine_key_file,
+    examine_state,
+    examine_web,
+    lines,
+)
+from late_exporter.errors import LateError
+from late_exporter.feeds import FEEDS
+from late_exporter.gate import Gate, Passwords
+from late_exporter.seams import Offload
+from late_exporter.server import inherited, listen, serve
+from late_exporter.settings import Call, Settings, Simulate, Workspace
+from late_exporter.simulator import Service, World
+from late_exporter.simulator import create_app as create_simulator
+from late_exporter.store import open_store
+from late_exporter.textfile import require_textfile, write
+from late_exporter.values import UnixPath
+from late_exporter.web import create_app
+from late_exporter.webconfig import WebSource
+
+__all__ = ["ACTIONS", "create_offload"]
+
+DEMO_KEY = "sk_" + "0" * 64
+DEMO_INCIDENTS = ("platform-outage", "revoked-token")
+DEMO_LEAD = 900.0
+"""The demo's incidents began so many seconds ago: there is something to see in its first minute."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+Reread: TypeAlias = Callable[[], Settings]
+Stop: TypeAlias = Callable[[], None]
+
+
+def run(call: Call) -> int:
+    """Poll and serve until told to stop, or poll once and print the metrics."""
+    if call.asked.once:
+        return asyncio.run(_until_stopped(partial(_export_once, call.settings, _print)))
+    return asyncio.run(_until_stopped(partial(_export, call.settings, call.reread)))
+
+
+def demo(call: Call) -> int:
+    """The simulated API and the exporter side by side."""
+    return asyncio.run(_until_stopped(partial(_demonstrate, call.settings, call.reread)))
+
+
+def simulate(call: Call) -> int:
+    """The simulated API alone."""
+    return asyncio.run(_until_stopped(lambda _: _simulate(call.settings)))
+
+
+def textfile(call: Call) -> int:
+    """Poll once and write the metrics to a file."""
+    path = Path(call.words[0])
+    require_textfile(path)
+    return asyncio.run(_until_stopped(partial(_export_once, call.settings, partial(write, path))))
+
+
+def check(call: Call) -> int:
+    """Whether every endpoint answers to every key; prints what it finds."""
+    return asyncio.run(_check(call.settings, call.asked.format))
+
+
+ACTIONS: Mapping[str, Callable[[Call], int]] = MappingProxyType(
+    {"run": run, "demo": demo, "simulate": simulate, "check": check, "textfile": textfile}
+)
+"""What the commands do."""
+
+
+async def _until_stopped(work: Callable[[Stop], Coroutine[Any, Any, None]]) -> int:
+    """Do the work until it fails, stops itself, or a signal comes; a second signal kills."""
+    # What was imported stays: the collector need not look through it again and again.
+    gc.freeze()
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, stopped.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # until there is something to reload
+    working = asyncio.ensure_future(work(stopped.set))
+    waiting = asyncio.ensure_future(stopped.wait())
+    await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
+    for number in SIGNALS:
+        loop.remove_signal_handler(number)
+    waiting.cancel()
+    if not working.done():
+        _log().info("stopping")
+        working.cancel()
+    try:
+        await working
+    except asyncio.CancelledError:
+        return 0
+    except BaseExceptionGroup as group:
+        raise _expected(group) or group from None
+    return 0
+
+
+def _expected(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """The error of ours that a group holds, where it holds nothing else."""
+    ours, others = group.split(LateError)
+    if others is not None or ours is None:
+        return None
+    first = ours.exceptions[0]
+    return _expected(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
+    """Run the exporter; what is opened first is closed last."""
+    async with AsyncExitStack() as stack:
+        sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
+        exporter = await _open(settings, stack, own_metrics())
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        source = WebSource(settings.web_config, _log())
+        control = Control(settings, reread, exporter, source, stop)
+        control.note(succeeded=True)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: group.create_task(control.hang_up()))
+        group.create_task(exporter.publisher.run())
+        exporter.start(group)
+        app = create_app(
+            exporter.publisher,
+            exporter.health,
+            telemetry_path=settings.telemetry_path,
+            version=__version__,
+            documentation=f"{__url__}#readme",
+            lifecycle=control if settings.enable_lifecycle else None,
+        )
+        gate = Gate(app, source.current, passwords=Passwords(), log=_log())
+        group.create_task(serve(gate, sockets, web=source.current))
+        for bound in sockets:
+            _log().info("listening", address=_url(bound, secure=settings.web_config.context is not None))
+
+
+async def _open(settings: Settings, stack: AsyncExitStack, collect: Callable[[], Iterable[Metric]]) -> Exporter:
+    """An exporter that is ready to poll."""
+    offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
+    store = await offload(open_store, settings.state_url)
+    stack.push_async_callback(offload, store.close)
+    http = await stack.enter_async_context(_http(settings))
+    exporter = Exporter(settings, store, offload, partial(_client, http, {}), collect=collect)
+    await exporter.restore()
+    return exporter
+
+
+async def _export_once(settings: Settings, show: Callable[[bytes], None], _: Stop) -> None:
+    """Poll every feed until it is caught up, and show the metrics, without those of a process that is about to end.
+
+    Raises:
+        LateError: A poll failed; the metrics say so too.
+    """
+    async with AsyncExitStack() as stack:
+        exporter = await _open(settings, stack, list)
+        publishing = asyncio.ensure_future(exporter.publisher.run())
+        try:
+            succeeded = await exporter.catch_up()
+        finally:
+            publishing.cancel()
+        show(exporter.publisher.answer(None, None).body)
+        if not succeeded:
+            raise LateError("a poll failed")
+
+
+def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
+    """What to serve on: the sockets of systemd, or those that the settings name."""
+    sockets = inherited()
+    if settings.systemd_socket and not sockets:
+        raise LateError("--web.systemd-socket: systemd has passed no socket on")
+    if sockets:
+        return sockets
+    for address in settings.listen_addresses:
+        sockets.append(listen(address))
+        if isinstance(address, UnixPath):
+            stack.callback(address.path.unlink, missing_ok=True)
+    return sockets
+
+
+def _client(
+    http: httpx.AsyncClient, throttles: dict[str, Throttle], settings: Settings, workspace: Workspace
+) -> LateClient:
+    """A client of the workspace; workspaces that share a key share its quota."""
+    value = workspace.key.get_secret_value() if workspace.key else ""
+    throttle = throttles.setdefault(value, Throttle(settings.quota_share))
+    throttle.share = settings.quota_share
+    return LateClient(
+        http,
+        base_url=workspace.base_url,
+        key=Key(value, workspace.key_file, learn=log.add_secret),
+        throttle=throttle,
+        timeout=settings.api_timeout,
+    )
+
+
+def _http(settings: Settings) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        follow_redirects=False,
+        timeout=settings.api_timeout,
+        # A connection outlives the pause between two polls.
+        limits=httpx.Limits(keepalive_expiry=2 * settings.poll_interval + settings.api_timeout),
+        headers={"User-Agent": f"late-exporter/{__version__}"},
+    )
+
+
+def create_offload(executor: Executor) -> Offload:
+    """Runs calls in a thread. One under way ends before a cancellation takes effect: it may have made logs durable."""
+
+    async def offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+        running = asyncio.get_running_loop().run_in_executor(executor, partial(call, *args, **keywords))
+        cancelled = False
+        while not running.done():
+            try:
+                await asyncio.wait((running,))
+            except asyncio.CancelledError:
+                cancelled = True
+        task = asyncio.current_task()
+        if cancelled and task is not None:
+            task.cancel()
+        return running.result()
+
+    return offload
+
+
+async def _demonstrate(settings: Settings, reread: Reread, stop: Stop) -> None:
+    """Run the exporter against a simulated API in the same process."""
+    with listen(settings.simulate.listen_address) as bound:
+        workspace = Workspace("default", f"{_url(bound)}/api", SecretStr(DEMO_KEY))
+        simulate, lead = settings.simulate, 0.0
+        if not simulate.incidents:
+            simulate, lead = replace(simulate, incidents=DEMO_INCIDENTS), DEMO_LEAD
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_serve_simulator(simulate, bound, lead=lead))
+            group.create_task(
+                _export(
+                    replace(settings, workspaces=(workspace,)),
+                    lambda: replace(reread(), workspaces=(workspace,)),
+                    stop,
+                )
+            )
+
+
+async def _simulate(settings: Settings) -> None:
+    with listen(settings.simulate.listen_address) as bound:
+        await _serve_simulator(settings.simulate, bound)
+
+
+async def _serve_simulator(wanted: Simulate, bound: socket.socket, *, lead: float = 0.0) -> None:
+    world = await asyncio.to_thread(_world, wanted, lead)
+    service = Service(world, clock=time.time, rate_limit=wanted.rate_limit)
+    _log().info("simulating the Late API", address=_url(bound), logs=len(world.publishing.rows))
+    await serve(create_simulator(service), [bound], date_header=False)
+
+
+def _world(wanted: Simulate, lead: float) -> World:
+    """A world whose incidents began ``lead`` seconds ago."""
+    world = World(wanted.seed, time.time() - lead, logs_per_day=wanted.logs_per_day, history=wanted.history)
+    for incident in wanted.incidents:
+        world.start_incident(incident)
+    world.advance(time.time())
+    return world
+
+
+@asynccontextmanager
+async def _clients(settings: Settings) -> AsyncIterator[Mapping[str, LateClient]]:
+    """The client of every workspace, for commands that ask and end."""
+    throttles: dict[str, Throttle] = {}
+    async with _http(settings) as http:
+        yield {workspace.name: _client(http, throttles, settings, workspace) for workspace in settings.workspaces}
+
+
+async def _check(settings: Settings, format: str) -> int:  # noqa: A002 - the flag's word
+    feeds = [FEEDS[name] for name in settings.feeds]
+    secure = settings.web_config.context is not None
+    findings = [Finding(level=Level.OK, subject="configuration", words=_count_of(settings.workspaces))]
+    async with _clients(settings) as clients:
+        for workspace in settings.workspaces:
+            findings += examine_key_file(workspace.name, workspace.key_file)
+            findings += await examine_api(
+                workspace.name,
+                clients[workspace.name],
+                feeds,
+                interval=settings.poll_interval,
+                share=settings.quota_share,
+            )
+    findings.append(await asyncio.to_thread(examine_state, settings.state_url))
+    findings += examine_web(settings.web_config_file, settings.web_config)
+    findings += await asyncio.to_thread(lambda: list(examine_addresses(settings.listen_addresses, secure=secure)))
+    printed = [msgspec.json.encode(findings).decode()] if format == "json" else map(log.escape, lines(findings))
+    sys.stdout.write(log.redact("\n".join(printed)) + "\n")
+    return int(any(finding.level is Level.ERROR for finding in findings))
+
+
+def _count_of(workspaces: Sequence[Workspace]) -> str:
+    return "1 workspace" if len(workspaces) == 1 else f"{len(workspaces)} workspaces"
+
+
+def _print(body: bytes) -> None:
+    sys.stdout.write(body.decode())
+    sys.stdout.flush()
+
+
+def _url(bound: socket.socket, *, secure: bool = False) -> str:
+    """Where a person reaches a socket."""
+    if bound.family == socket.AF_UNIX:
+        return f"unix:{bound.getsockname()}"
+    host, port = bound.getsockname()[:2]
+    shown = {"::": "127.0.0.1", "0.0.0.0": "127.0.0.1"}.get(host, host)  # noqa: S104 - shown, not bound
+    scheme = "https" if secure else "http"
+    return f"{scheme}://[{shown}]:{port}" if ":" in shown else f"{scheme}://{shown}:{port}"
+
+
+def _log() -> BoundLogger:
+    return log.get_logger("late_exporter")

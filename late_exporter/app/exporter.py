@@ -1,0 +1,243 @@
+"""The exporter put together: the pollers of every workspace, and what they share."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+from prometheus_client import PlatformCollector, ProcessCollector
+from prometheus_client.metrics_core import Metric
+
+from late_exporter import __revision__, __version__, log
+from late_exporter.board import Board
+from late_exporter.bookkeeper import Bookkeeper
+from late_exporter.errors import LateError
+from late_exporter.exposition import Exposition
+from late_exporter.feeds import FEEDS
+from late_exporter.governor import Governor
+from late_exporter.health import FeedHealth, WorkspaceHealth
+from late_exporter.metrics import catalogue
+from late_exporter.model import FeedState, Increment, Scope
+from late_exporter.poller import Pace, Poller
+from late_exporter.publisher import Publisher
+from late_exporter.seams import Client, Offload
+from late_exporter.settings import Settings, Workspace
+from late_exporter.store import Store
+
+__all__ = ["Exporter", "own_metrics"]
+
+
+@dataclass
+class Unit:
+    """What reads one workspace."""
+
+    workspace: Workspace
+    client: Client
+    pollers: list[Poller]
+    running: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Begin to poll."""
+        self.running = [group.create_task(poller.run()) for poller in self.pollers]
+
+    async def stop(self) -> None:
+        """Poll no more; what is being saved is saved and shown."""
+        for task in self.running:
+            task.cancel()
+        await asyncio.gather(*self.running, return_exceptions=True)
+
+
+class Exporter:
+    """Everything between the API and the scrape, put together.
+
+    Args:
+        settings: What the user wants.
+        store: The state, opened.
+        offload: Runs a call in the store's thread.
+        connect: Gives the client of a workspace.
+        collect: Gives the metrics of the process.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        offload: Offload,
+        connect: Callable[[Settings, Workspace], Client],
+        *,
+        collect: Callable[[], Iterable[Metric]],
+    ) -> None:
+        families = catalogue(settings.duration_buckets)
+        feeds = frozenset(settings.feeds)
+        self._settings = settings
+        self._store = store
+        self._offload = offload
+        self._connect = connect
+        shown = {
+            name: family
+            for name, family in families.items()
+            if settings.max_accounts or "account_id" not in family.labels
+        }
+        self._governor = Governor(families, max_values=settings.max_label_values, max_accounts=settings.max_accounts)
+        self.publisher = Publisher(Exposition(shown, created=settings.created_timestamps), collect)
+        self.board = Board(shown, self.publisher, {workspace.name: feeds for workspace in settings.workspaces})
+        self.units: dict[str, Unit] = {}
+        self._group: asyncio.TaskGroup | None = None
+
+    async def restore(self) -> None:
+        """Take over what the state holds, and be ready to poll."""
+        self.board.gauge("late_exporter_build_info", (__version__, __revision__, platform.python_version()), 1)
+        await self._adopt(self._settings, self._settings.workspaces)
+        await self.publisher.publish()
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Poll every workspace, in tasks of the group."""
+        self._group = group
+        for unit in self.units.values():
+            unit.start(group)
+
+    async def catch_up(self) -> bool:
+        """Poll every workspace until nothing is left to read; tells whether all of that succeeded."""
+        turns = await asyncio.gather(*(poller.catch_up() for unit in self.units.values() for poller in unit.pollers))
+        return all(turn.error is None for turn in turns)
+
+    async def reload(self, settings: Settings) -> None:
+        """Follow other settings; raises StoreError where the state of a new workspace cannot be read.
+
+        The pollers of a workspace that stays as it is go on; those of one that changes begin a new poll. Of one that
+        goes, the state is kept, and found again should it return.
+        """
+        old, self._settings = self._settings, settings
+        names = {workspace.name for workspace in settings.workspaces}
+        try:
+            await self._adopt(
+                settings, [workspace for workspace in settings.workspaces if workspace.name not in self.units]
+            )
+        except LateError:
+            self._settings = old
+            raise
+        for name in self.units.keys() - names:
+            await self.units.pop(name).stop()
+            self.board.forget(name)
+            self._governor.forget(name)
+        for workspace in settings.workspaces:
+            unit = self.units[workspace.name]
+            if not unit.running or unit.workspace != workspace or _tuning(old) != _tuning(settings):
+                await unit.stop()
+                self._retune(unit, workspace)
+        self.units = {workspace.name: self.units[workspace.name] for workspace in settings.workspaces}
+
+    def _retune(self, unit: Unit, workspace: Workspace) -> None:
+        if unit.running:
+            unit.workspace, unit.client = workspace, self._connect(self._settings, workspace)
+            for poller in unit.pollers:
+                poller.retune(unit.client, self._pace())
+        if self._group is not None:
+            unit.start(self._group)
+
+    async def _adopt(self, settings: Settings, workspaces: Sequence[Workspace]) -> None:
+        """Take over what the state holds of some workspaces; where it cannot be read, nothing has changed."""
+        names = {workspace.name for workspace in workspaces}
+        if not names:
+            return
+        scopes = [Scope(name, feed) for name in sorted(names) for feed in settings.feeds]
+        totals = await self._offload(self._store.totals)
+        states = {scope: await self._offload(self._store.feed, scope) for scope in scopes}
+        totals = {series: total for series, total in totals.items() if not names.isdisjoint(series[1][:1])}
+        for name in names:
+            self.board.enroll(name, frozenset(settings.feeds))
+        self._governor.restore(totals)
+        self.board.restore(totals, _synced(states))
+        for workspace in workspaces:
+            backlog: list[Increment] = []
+            client = self._connect(self._settings, workspace)
+            pollers = [
+                self._poller(scope, state, client, backlog)
+                for scope, state in states.items()
+                if scope.workspace == workspace.name
+            ]
+            self.units[workspace.name] = Unit(workspace, client, pollers)
+
+    def _pace(self) -> Pace:
+        settings = self._settings
+        return Pace(
+            interval=settings.poll_interval,
+            lookback=settings.lookback,
+            reconcile_interval=settings.reconcile_interval,
+        )
+
+    def _poller(self, scope: Scope, state: FeedState, client: Client, backlog: list[Increment]) -> Poller:
+        feed = FEEDS[scope.feed]
+        books = Bookkeeper(
+            scope.workspace,
+            feed,
+            state,
+            store=self._store,
+            offload=self._offload,
+            governor=self._governor,
+            board=self.board,
+            backlog=backlog,
+            clock=time.time,
+        )
+        return Poller(
+            scope.workspace,
+            feed,
+            client=client,
+            books=books,
+            board=self.board,
+            pace=self._pace(),
+            log=log.get_logger("late_exporter").bind(workspace=scope.workspace, feed=scope.feed),
+            shown=self.publisher.settled,
+        )
+
+    def health(self) -> list[WorkspaceHealth]:
+        """How every workspace is doing."""
+        return [
+            WorkspaceHealth(
+                name=name,
+                api=unit.workspace.base_url,
+                feeds=tuple(_redacted(poller.health) for poller in unit.pollers),
+                quota=unit.client.quota,
+                platforms=self.board.platforms(name),
+                failing=self.board.failing(name),
+            )
+            for name, unit in self.units.items()
+        ]
+
+
+def _tuning(settings: Settings) -> tuple[float, ...]:
+    """What pollers and clients are set to."""
+    return (
+        settings.api_timeout,
+        settings.quota_share,
+        settings.poll_interval,
+        settings.lookback,
+        settings.reconcile_interval,
+    )
+
+
+def _redacted(health: FeedHealth) -> FeedHealth:
+    replace = msgspec.structs.replace
+    recent, failures = (
+        tuple(replace(poll, error=log.redact(poll.error)) for poll in polls)
+        for polls in (health.recent, health.failures)
+    )
+    return replace(health, error=log.redact(health.error), recent=recent, failures=failures)
+
+
+def _synced(states: Mapping[Scope, FeedState]) -> dict[str, list[str]]:
+    synced: dict[str, list[str]] = {}
+    for scope, state in states.items():
+        if state.coverage is not None and state.coverage.synced:
+            synced.setdefault(scope.workspace, []).append(scope.feed)
+    return synced
+
+
+def own_metrics() -> Callable[[], list[Metric]]:
+    """The metrics of the process, by prometheus_client's own collectors."""
+    collectors = (ProcessCollector(registry=None), PlatformCollector(registry=None))
+    return lambda: [metric for collector in collectors for metric in collector.collect()]

@@ -1,0 +1,115 @@
+"""A state as others read it, while its own process goes on writing."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, Self
+from urllib.parse import quote
+
+import msgspec
+
+from late_exporter.errors import StoreError, StoreOutdated
+from late_exporter.model import FeedState, Scope, Series, Total
+from late_exporter.store import rows
+from late_exporter.store.file import require_database
+from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
+
+__all__ = ["Counted", "Records"]
+
+
+class Counted(NamedTuple):
+    """A sighting that was counted; ``created`` is in milliseconds, None where the log has no time."""
+
+    key: str
+    status: str
+    created: int | None
+
+
+class Records:
+    """A state in a SQLite file, read only: all that is read is of the moment at which it was opened.
+
+    Neither the lock nor the file is touched, so it does not matter whether an exporter runs on it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        StoreOutdated: An earlier version wrote it, and this one has not run on it yet.
+        StoreError: There is no such file, it is not ours, is damaged, is of a newer version, or cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        if not path.exists():
+            raise StoreError(f"{path}: there is no state")
+        require_database(path, writable=False)
+        with self._translated():
+            self._connection = sqlite3.connect(
+                f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+            )
+        try:
+            with self._translated():
+                self._begin()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _begin(self) -> None:
+        execute = self._connection.execute
+        execute("BEGIN")
+        (application,) = execute("PRAGMA application_id").fetchone()
+        (version,) = execute("PRAGMA user_version").fetchone()
+        if application != APPLICATION_ID:
+            raise StoreError(f"{self._path} is the database of another program")
+        if version < len(MIGRATIONS):
+            raise StoreOutdated(f"{self._path} was written by an earlier late-exporter; start this one on it once")
+        if version > len(MIGRATIONS):
+            raise StoreError(f"{self._path} was written by a newer late-exporter; use that one")
+        self._numbers = {
+            Scope(workspace, feed): number
+            for number, workspace, feed in execute("SELECT id, workspace, feed FROM scope ORDER BY workspace, feed")
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    @property
+    def scopes(self) -> Sequence[Scope]:
+        """The feeds of which something is kept."""
+        return list(self._numbers)
+
+    def totals(self) -> Mapping[Series, Total]:
+        """The total of every series."""
+        with self._translated():
+            return rows.totals(self._connection)
+
+    def feed(self, scope: Scope) -> FeedState:
+        """What is kept of a feed; raises KeyError where nothing is."""
+        with self._translated():
+            return rows.feed(self._connection, self._numbers[scope])
+
+    def counted(self, scope: Scope) -> Iterator[Counted]:
+        """Every sighting of a feed that was counted and is not forgotten, by key; none where nothing is kept."""
+        with self._translated():
+            found = self._connection.execute(
+                "SELECT key, status, created FROM sighting WHERE scope = ? ORDER BY key, status",
+                (self._numbers.get(scope),),
+            )
+            yield from map(Counted._make, found)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, msgspec.MsgspecError) as exc:
+            raise StoreError(f"{self._path}: {exc}") from exc

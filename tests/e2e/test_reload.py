@@ -1,0 +1,182 @@
+"""The configuration changed under the running program, by a signal and by a request."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.e2e.late import KEY, Late
+from tests.e2e.program import Program, Reply, eventually, settles
+from tests.worlds import DAY, Samples
+
+pytestmark = pytest.mark.e2e
+
+LOGS = "late_publishing_logs_total"
+RELOADED = "late_exporter_config_last_reload_successful"
+
+
+class Setting:
+    """A folder with a configuration, and an exporter that reads it.
+
+    Args:
+        folder: Where the files are.
+        late: The API of every workspace.
+    """
+
+    def __init__(self, folder: Path, late: Late) -> None:
+        self.folder = folder
+        self.late = late
+        self.write("acme")
+        (folder / "key").write_text(KEY)
+        arguments = ("--config.file=late.yml", "--web.enable-lifecycle", "--web.listen-address=127.0.0.1:0")
+        self.program = Program(folder, "run", *arguments)
+
+    def write(self, *names: str, more: str = "log: {level: info}") -> None:
+        """Write the configuration."""
+        rows = [f"  - {{name: {name}, api_key_file: key, api_base_url: '{self.late.url}'}}" for name in names]
+        lines = ["workspaces:", *rows, "poll: {interval: 100ms}", "state: {url: 'sqlite:///state.db'}", more]
+        (self.folder / "late.yml").write_text("\n".join(lines) + "\n")
+
+    def logs(self) -> dict[str, float]:
+        """How many logs every workspace has."""
+        samples = self.program.scrape()
+        names = {dict(labels)["workspace"] for name, labels in samples if name == LOGS}
+        return {name: samples.sum(LOGS, workspace=name) for name in names}
+
+    def post(self, path: str, **headers: str) -> Reply:
+        """Ask the program for something."""
+        address = urlsplit(self.program.url)
+        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
+        try:
+            connection.request("POST", path, headers=headers)
+            response = connection.getresponse()
+            return Reply(response.status, dict(response.getheaders()), response.read())
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def setting(ending: ExitStack, tmp_path: Path, late: Late) -> Setting:
+    """An exporter that has read a hundred logs."""
+    late.world.publish(100, over=DAY)
+    setting = Setting(tmp_path, late)
+    ending.enter_context(setting.program)
+    settles({"acme": 100.0}, setting.logs)
+    return setting
+
+
+@contextmanager
+def scraped(program: Program) -> Iterator[None]:
+    """Scrape all the while; no scrape may fail, and no counter of ``acme`` may fall."""
+    over, faults = threading.Event(), list[object]()
+
+    def scrape() -> None:
+        shown = Samples()
+        while not over.wait(0.002):
+            try:
+                seen = program.scrape()
+            except (OSError, http.client.HTTPException) as exc:
+                faults.append(exc)
+                continue
+            before = {at: value for at, value in shown.counters.items() if ("workspace", "acme") in at[1]}
+            faults.extend((at, value) for at, value in before.items() if seen.get(at, -1) < value)
+            shown = seen
+
+    scraping = threading.Thread(target=scrape)
+    scraping.start()
+    try:
+        yield
+    finally:
+        over.set()
+        scraping.join()
+    assert [] == faults
+
+
+@pytest.mark.parametrize("way", ["signal", "request"])
+def test_workspaces_come_and_go_while_logs_arrive(setting: Setting, way: str) -> None:
+    """Ten reloads drop no scrape and no log, and count none twice."""
+    with scraped(setting.program):
+        for turn in range(10):
+            setting.write("acme", *(["beta"] if turn % 2 else []))
+            with setting.late.lock:
+                setting.late.world.publish(3)
+            if way == "signal":
+                setting.program.send(signal.SIGHUP)
+            else:
+                assert 200 == setting.post("/-/reload").status
+            expected = 100.0 + 3 * (turn + 1)
+            settles({"acme": expected, "beta": expected} if turn % 2 else {"acme": expected}, setting.logs)
+    assert 1 == setting.program.scrape()[RELOADED, ()]
+    assert 10 == setting.program.stderr.count("msg=reloaded")
+
+
+def test_a_wrong_configuration_is_refused_with_its_reason(setting: Setting) -> None:
+    """The answer and the log name every mistake, nothing changes, and no key is told."""
+    setting.write("acme", "beta", more="log: {level: loud}\npol: {}")
+    with scraped(setting.program):
+        answer = setting.post("/-/reload")
+    assert 500 == answer.status
+    for mistake in ('late.yml:6: log.level "loud": must be one of', "late.yml:7: pol: unknown; did you mean poll?"):
+        assert mistake in answer.text
+        assert mistake.replace('"', '\\"') in setting.program.stderr
+    assert 0 == setting.program.scrape()[RELOADED, ()]
+    assert {"acme": 100.0} == setting.logs()
+    setting.write("acme", "beta")
+    assert "reloaded\n" == setting.post("/-/reload").text
+    settles({"acme": 100.0, "beta": 100.0}, setting.logs)
+    assert KEY not in answer.text + setting.program.stderr
+
+
+def test_the_log_level_changes(setting: Setting) -> None:
+    """Another level or format of the log holds from the reload on."""
+    assert "level=debug" not in setting.program.stderr
+    setting.write("acme", more="log: {level: debug, format: json}")
+    assert 200 == setting.post("/-/reload").status
+    eventually(lambda: '"level": "debug"' in setting.program.stderr)
+
+
+def test_a_restart_after_reloads_finds_the_same(setting: Setting) -> None:
+    """A workspace that a reload brought in, or took out, is in the state as any other."""
+    setting.write("acme", "beta")
+    assert 200 == setting.post("/-/reload").status
+    settles({"acme": 100.0, "beta": 100.0}, setting.logs)
+    setting.write("acme")
+    assert 200 == setting.post("/-/reload").status
+    settles({"acme": 100.0}, setting.logs)
+    setting.program.kill()
+    setting.write("acme", "beta")
+    with setting.late.lock:
+        setting.late.world.publish(5)
+    setting.program.start()
+    settles({"acme": 105.0, "beta": 105.0}, setting.logs)
+
+
+def test_quit(setting: Setting) -> None:
+    """A request ends the program in good order."""
+    assert "stopping\n" == setting.post("/-/quit").text
+    assert 0 == setting.program.wait()
+
+
+def test_pages_of_others_command_nothing(setting: Setting) -> None:
+    """A page in a browser that posts to the exporter is refused, and so is a mere look."""
+    assert 403 == setting.post("/-/quit", Origin="https://example.com").status
+    assert 405 == setting.program.get("/-/reload").status
+
+
+def test_commands_are_for_those_who_enable_them(ending: ExitStack, tmp_path: Path, late: Late) -> None:
+    """Without the flag nobody can reload or stop the program over HTTP; the signal reloads in any case."""
+    setting = Setting(tmp_path, late)
+    arguments = ("--config.file=late.yml", "--web.listen-address=127.0.0.1:0")
+    setting.program = ending.enter_context(Program(tmp_path, "run", *arguments))
+    for path in ("/-/reload", "/-/quit"):
+        answer = setting.post(path)
+        assert (403, True) == (answer.status, "--web.enable-lifecycle" in answer.text)
+    setting.program.send(signal.SIGHUP)
+    eventually(lambda: "msg=reloaded" in setting.program.stderr)
