@@ -29,6 +29,7 @@ __all__ = [
     "PER_MINUTE",
     "RATIO",
     "SUCCESS_WORDS",
+    "TAKEN_WORDS",
     "UP_WORDS",
     "Axis",
     "Column",
@@ -107,6 +108,7 @@ FROM_ZERO = Axis()
 RATIO = Axis(low=0.9, most=1)
 LOGARITHMIC = Axis(logarithmic=True)
 
+TAKEN_WORDS = (Words(0, "Refused", BAD), Words(1, "Taken over", GOOD))
 UP_WORDS = (Words(0, "Down", BAD), Words(1, "Up", GOOD))
 CONNECTED_WORDS = (Words(0, "Disconnected", WARNING), Words(1, "Connected", GOOD))
 SUCCESS_WORDS = (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from typing import TypeAlias
 
-from tests.dashboards.boards import GLOBAL, Board, Json, labels_of, selectors
+from tests.dashboards.boards import GLOBAL, OWN, Board, Json, labels_of, selectors
 
 __all__ = ["RULES"]
 
@@ -212,7 +212,7 @@ def others(board: Board) -> Iterator[str]:
     """What every target has is asked of exporters alone: All matches the targets of every job."""
     for place, expr in board.expressions:
         names = {selector.name for selector in selectors(expr)}
-        if any(labels_of(name) == {"job", "instance"} for name in names) and "late_exporter_build_info" not in names:
+        if any(OWN.fullmatch(name) for name in names) and "late_exporter_build_info" not in names:
             yield f"{place}: of any job"
 
 

@@ -184,7 +184,12 @@ class Scrapes:
 
     def _scrape(self, moment: float, seconds: float) -> Iterator[str]:
         exporter = self._exporter
-        exporter.board.gauge("late_exporter_build_info", ("0.1.0", "5d41402", "3.13.5"), 1)
+        for family, labels, gauge in (
+            ("late_exporter_build_info", ("0.1.0", "5d41402", "3.13.5"), 1.0),
+            ("late_exporter_config_last_reload_successful", (), 1.0),
+            ("late_exporter_config_last_reload_success_timestamp_seconds", (), self._process.started),
+        ):
+            exporter.board.gauge(family, labels, gauge)
         exporter.exposition.append(self._process.metrics(self._random, seconds))
         exporter.exposition.publish()
         answer = exporter.exposition.answer(OPENMETRICS, None)
