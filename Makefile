@@ -1,4 +1,5 @@
-# Needs make and Python 3.11 or later with venv; all else is set up below .venv and .cache.
+# Needs make and Python 3.11 or later with venv; all else is set up below .venv, .cache and, to draw the dashboards,
+# grafana/preview/node_modules. Only for that a browser and npm are installed where they are missing: see .ci/tools.
 # PYTHON=python3.12 chooses the interpreter, ARGS="--poll.interval 10s" goes to late-exporter, pytest or the build.
 
 SHELL := bash
@@ -15,7 +16,7 @@ export PATH := $(CURDIR)/.cache/tools/pinned:$(PATH):$(CURDIR)/.cache/tools/usr/
 
 .PHONY: help
 help: ## Show this.
-	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: venv ## Serve a demo with a simulated Late API on http://127.0.0.1:10077/.
@@ -63,6 +64,10 @@ dist: dev ## Build wheel and sdist into dist, as the release does.
 sbom: dist ## Write build/sbom.cdx.json: what an installation consists of.
 	.ci/sbom
 
+.PHONY: screenshots
+screenshots: dev tools ## Draw the pictures of the dashboards over a simulated week.
+	$(PY) -m tests.dashboards.screenshots
+
 .PHONY: bench
 bench: dev ## Measure how fast it is.
 	$(PY) tests/bench/run.py $(ARGS)
@@ -85,6 +90,7 @@ pins: dev ## Pin the newest versions of all dependencies.
 
 .PHONY: clean
 clean: ## Remove all that make has made, but not the state below data/.
+	rm -rf grafana/preview/node_modules grafana/preview/dist
 	rm -rf .venv .cache .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
 	find late_exporter tests -name __pycache__ -prune -exec rm -rf {} +
 
