@@ -453,8 +453,7 @@ async def test_idle_connections_stay(house: House, monkeypatch: pytest.MonkeyPat
     house.web, context = (configuration(), trusting()) if secure else (WebConfig(), None)
     idle = await house.connect(context)
     assert (200, b"/a") == await idle.get("/a")
-    for _ in range(2):
-        await (await house.connect(context)).loses()
+    await (await house.connect(context)).loses()
     assert (200, b"/b") == await idle.get("/b")
 
 
@@ -463,16 +462,15 @@ async def test_slow_answers_are_no_fault_of_the_client(house: House, monkeypatch
     monkeypatch.setattr(server, "PATIENCE", 0.2)
     patient = await house.connect()
     patient.send(REQUEST % b"/slow")
-    for _ in range(2):
-        await (await house.connect()).loses()
+    await (await house.connect()).loses()
     house.app.may_go.set()
     assert (200, b"/slow") == await patient.answer()
 
 
-async def test_slow_readers_that_read(house: House, monkeypatch: pytest.MonkeyPatch, *, secure: bool) -> None:
+async def test_slow_readers_that_read(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that takes its answer slowly, but takes it, has all of it."""
-    house.web, context = (configuration(), trusting()) if secure else (WebConfig(), None)
-    reading = await house.connect(context)
+    house.web = configuration()
+    reading = await house.connect(trusting())
     reading.send(REQUEST % b"/large")
     await reading.reader.readuntil(b"\r\n\r\n")
     monkeypatch.setattr(server, "PATIENCE", 1.5)
