@@ -15,7 +15,6 @@ from pathlib import Path
 from random import Random
 from urllib.parse import urlencode
 
-import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from late_exporter.errors import ApiUnavailable

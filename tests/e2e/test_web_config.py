@@ -9,8 +9,8 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,7 +20,7 @@ import trustme
 
 from tests.e2e.late import KEY, Late
 from tests.e2e.program import PATIENCE, Program, eventually, settles
-from tests.e2e.test_prometheus import Prometheus, listening
+from tests.e2e.prometheus import Prometheus, prometheus
 
 pytestmark = pytest.mark.e2e
 
@@ -93,24 +93,13 @@ def secrets_in(program: Program) -> list[str]:
     return [secret for secret in (HASHED[7:], PASSWORD, KEY, *keys) if secret in program.stderr + program.stdout]
 
 
-@contextmanager
-def prometheus(binary: str, folder: Path, target: str, jobs: dict[str, dict[str, str]]) -> Iterator[Prometheus]:
+def scraping(
+    binary: str, folder: Path, target: str, jobs: dict[str, dict[str, str]]
+) -> AbstractContextManager[Prometheus]:
     """A Prometheus that scrapes one target in several ways."""
-    config, log = folder / "prometheus.yml", folder / "prometheus.log"
     usual = {"ca": folder / "ca.crt", "certificate": "", "password": PASSWORD, "target": target}
-    config.write_text(JOBS + "".join(JOB % (usual | {"name": name} | job) for name, job in jobs.items()))
-    command = [
-        binary,
-        f"--config.file={config}",
-        f"--storage.tsdb.path={folder / 'tsdb'}",
-        "--web.listen-address=127.0.0.1:0",
-    ]
-    with log.open("wb") as errors, subprocess.Popen(command, stderr=errors, stdout=errors, cwd=folder) as process:
-        try:
-            yield Prometheus(eventually(lambda: listening(log.read_text()), hint=log.read_text))
-        finally:
-            process.terminate()
-            process.wait(PATIENCE)
+    config = JOBS + "".join(JOB % (usual | {"name": name} | job) for name, job in jobs.items())
+    return prometheus(binary, folder, config)
 
 
 def certificate(folder: Path, name: str) -> str:
@@ -136,7 +125,7 @@ def test_prometheus(late: Late, run: Run, require_tool: Find, file: Path, *, mut
         jobs["no certificate"] = {}
         jobs["foreign certificate"] = {"certificate": certificate(file.parent, "foreign")}
     expected = {name: float(name == "right") for name in jobs}
-    with prometheus(require_tool("prometheus"), file.parent, program.url.removeprefix("https://"), jobs) as database:
+    with scraping(require_tool("prometheus"), file.parent, program.url.removeprefix("https://"), jobs) as database:
         settles(40.0, lambda: database.value('sum(late_publishing_logs_total{job="right"})'))
         settles(expected, lambda: {row["metric"]["job"]: float(row["value"][1]) for row in database.query("up")})
         settles(1, lambda: len(database.query("count_over_time(up[5m]) > 4 and on(job) up == 1")))
