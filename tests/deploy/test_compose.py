@@ -227,6 +227,7 @@ def test_demo_tells_of_an_alert(stack: Stack) -> None:
     stack.compose("stop", "demo")
     told = eventually(
         lambda: [line for line in stack.compose("logs", "receiver").splitlines() if "LateExporterDown" in line],
+        within=60,
         hint=lambda: stack.compose("logs", "receiver", "alertmanager"),
     )
     assert "#late-critical" in told[0]

@@ -107,6 +107,27 @@ def test_service(machine: Machine, sandbox: Sandbox) -> None:
     assert KEY not in journal
 
 
+def test_reload(machine: Machine, sandbox: Sandbox) -> None:
+    """A reload is the exporter's own: the process stays, and says when it took over its configuration."""
+    machine.run("systemctl", "start", "late-exporter.service")
+    reloaded = ("late_exporter_config_last_reload_success_timestamp_seconds", ())
+    before, pid = ready(machine, sandbox), machine.shown("late-exporter", "MainPID")
+    machine.run("systemctl", "reload", "late-exporter.service")
+    eventually(lambda: ready(machine, sandbox)[reloaded] > before[reloaded])
+    assert pid == machine.shown("late-exporter", "MainPID")
+
+
+def test_socket(machine: Machine, sandbox: Sandbox) -> None:
+    """With the socket beside it a scrape that comes while the service is down waits for it, and is answered."""
+    machine.run("systemctl", "start", "late-exporter.socket", "late-exporter.service")
+    before = ready(machine, sandbox)
+    machine.systemctl("kill", "--signal=KILL", "late-exporter.service")
+    eventually(lambda: machine.shown("late-exporter", "ActiveState") != "active")
+    waited = sandbox.run("curl", "--silent", "--show-error", "--fail", "--max-time", "30", f"{URL}/metrics")
+    assert Samples.parse(waited).sum(LOGS) >= before.sum(LOGS)
+    machine.run("systemctl", "stop", "late-exporter.socket", "late-exporter.service")
+
+
 def ready(machine: Machine, sandbox: Sandbox) -> Samples:
     """What the exporter serves once it is ready."""
     eventually(
