@@ -46,7 +46,9 @@ async def examined(
 
     def answer(request: httpx.Request) -> httpx.Response:
         answered = service.answer("GET", request.url.path, request.url.query.decode(), dict(request.headers.items()))
-        return httpx.Response(status or answered.status, headers=answered.headers, content=answered.body)
+        return httpx.Response(
+            status or answered.status, headers=answered.headers, stream=httpx.ByteStream(answered.body)
+        )
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
         client = LateClient(http, base_url="http://127.0.0.1/api", key=Key(KEY), throttle=Throttle(1.0), timeout=5.0)
