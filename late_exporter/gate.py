@@ -11,13 +11,13 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import TypeVar
 
 import bcrypt
 
 from late_exporter.asgi import App, Message, Receive, Send
+from late_exporter.errands import Errands
 from late_exporter.seams import Log
 from late_exporter.webconfig import Rate, WebConfig
 
@@ -83,7 +83,8 @@ class Passwords:
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._tried: OrderedDict[str, Bucket] = OrderedDict()
         self._waiting = 0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="passwords")
+        self._turn = asyncio.Lock()
+        self._thread = Errands()
 
     async def refusal(self, users: Mapping[str, bytes], authorization: str, peer: str) -> tuple[HTTPStatus, float]:
         """OK, or why a request may not pass, and the seconds after which to try again.
@@ -116,9 +117,10 @@ class Passwords:
     async def _has(self, password: bytes, hashed: bytes) -> bool:
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._check, password[:LENGTH], hashed
-            )
+            async with self._turn:
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._thread, self._check, password[:LENGTH], hashed
+                )
         except ValueError:  # a password that bcrypt does not take
             return False
         finally:

@@ -37,6 +37,7 @@ from late_exporter.checkup import (
     examine_web,
     lines,
 )
+from late_exporter.errands import Errands
 from late_exporter.errors import LateError
 from late_exporter.feeds import FEEDS
 from late_exporter.gate import Gate, Passwords
@@ -103,6 +104,7 @@ async def _until_stopped(work: Callable[[Stop], Coroutine[Any, Any, None]]) -> i
     # What was imported stays: the collector need not look through it again and again.
     gc.freeze()
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(Errands())
     stopped = asyncio.Event()
     for number in SIGNALS:
         loop.add_signal_handler(number, stopped.set)

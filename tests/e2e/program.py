@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from tests.e2e.late import KEY
 from tests.worlds import Samples
 
-__all__ = ["PATIENCE", "Program", "Reply", "eventually", "get", "settles"]
+__all__ = ["PATIENCE", "ROOT", "Program", "Reply", "eventually", "get", "settles"]
 
 PATIENCE = 30.0
 """Seconds after which a thing that should have happened has not; a busy machine is slow, not wrong."""
