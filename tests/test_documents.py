@@ -10,13 +10,14 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+import trustme
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from deploy.prometheus.table import alerts_markdown
-from late_exporter import __version__, settings
+from late_exporter import __version__, settings, webconfig
 from late_exporter.cli import main
 from late_exporter.metrics import CATALOGUE
 from late_exporter.options import OPTIONS, options_markdown
@@ -118,6 +119,18 @@ def test_readme_has_a_configuration_that_loads(tmp_path: Path, monkeypatch: pyte
     monkeypatch.delenv("LATE_API_KEY", raising=False)
     loaded = settings.load("run", {"config.file": [str(tmp_path / "late.yml")]}, {})
     assert ["brand", "agency"] == [workspace.name for workspace in loaded.workspaces]
+
+
+def test_readme_has_a_web_configuration_that_loads(tmp_path: Path) -> None:
+    """The web configuration in the README is one, with the certificates that it names."""
+    (text,) = (block for block in _blocks("yaml") if "tls_server_config" in block)
+    certificate = trustme.CA().issue_cert("localhost")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "server.crt")
+    certificate.private_key_pem.write_to_path(tmp_path / "server.key")
+    (tmp_path / "web.yml").write_text(text)
+    config = webconfig.load(tmp_path / "web.yml")
+    assert config.context is not None
+    assert (["prometheus"], {"/-/healthy", "/-/ready"}, ()) == (list(config.users), config.open_paths, config.remarks)
 
 
 @pytest.mark.e2e
