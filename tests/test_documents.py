@@ -130,7 +130,9 @@ def test_readme_has_a_web_configuration_that_loads(tmp_path: Path) -> None:
     (tmp_path / "web.yml").write_text(text)
     config = webconfig.load(tmp_path / "web.yml")
     assert config.context is not None
-    assert (["prometheus"], {"/-/healthy", "/-/ready"}, ()) == (list(config.users), config.open_paths, config.remarks)
+    assert ["prometheus"] == list(config.users)
+    assert {"/-/healthy", "/-/ready"} == set(config.open_paths)
+    assert () == config.remarks
 
 
 @pytest.mark.e2e
