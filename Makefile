@@ -1,5 +1,6 @@
-# Needs make and Python 3.11 or later with venv; all else is set up below .venv and .cache.
-# PYTHON=python3.12 chooses the interpreter, ARGS="--poll.interval 10s" goes to late-exporter or pytest.
+# Needs make and Python 3.11 or later with venv; all else is set up below .venv, .cache and, to draw the dashboards,
+# grafana/preview/node_modules. Only for that a browser and npm are installed where they are missing: see .ci/tools.
+# PYTHON=python3.12 chooses the interpreter, ARGS="--poll.interval 10s" goes to late-exporter, pytest or the build.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -9,12 +10,13 @@ MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 LATE_EXPORTER := .venv/bin/late-exporter
 ARGS ?=
+ENGINE ?= docker
 
-export PATH := $(PATH):$(CURDIR)/.cache/tools/usr/bin
+export PATH := $(CURDIR)/.cache/tools/pinned:$(PATH):$(CURDIR)/.cache/tools/usr/bin
 
 .PHONY: help
 help: ## Show this.
-	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: venv ## Serve a demo with a simulated Late API on http://127.0.0.1:10077/.
@@ -24,6 +26,12 @@ demo: venv ## Serve a demo with a simulated Late API on http://127.0.0.1:10077/.
 .PHONY: run
 run: venv ## Run with your own key: LATE_API_KEY=sk_... make run.
 	@exec $(LATE_EXPORTER) run $(ARGS)
+
+.PHONY: image
+image: version = $(shell awk -F '"' '/^__version__/ { print $$2 }' late_exporter/__init__.py)
+image: ## Build the container image; ENGINE=podman or buildah does it without docker.
+	BUILDAH_FORMAT=docker $(ENGINE) build --tag late-exporter:$(version) --build-arg VERSION=$(version) \
+	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" $(ARGS) .
 
 .PHONY: test
 test: check tools ## Run make check and every test.
@@ -39,15 +47,37 @@ lint: dev ## Check style, types and layers.
 	$(PY) -m mypy
 	.venv/bin/lint-imports
 
+.PHONY: audit
+audit: dev ## Ask whether a pinned dependency has a known vulnerability.
+	@.ci/venv audit
+	$(PY) .ci/audit.py
+
+.PHONY: fuzz
+fuzz: dev ## Feed the parsers with nonsense for FUZZ_SECONDS, 60 if not given.
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} $(PY) -m pytest tests/fuzz $(ARGS)
+
+.PHONY: dist
+dist: dev ## Build wheel and sdist into dist, as the release does.
+	.ci/dist
+
+.PHONY: sbom
+sbom: dist ## Write build/sbom.cdx.json: what an installation consists of.
+	.ci/sbom
+
+.PHONY: screenshots
+screenshots: dev tools ## Draw the pictures of the dashboards over a simulated week.
+	$(PY) -m tests.dashboards.screenshots
+
 .PHONY: bench
 bench: dev ## Measure how fast it is.
 	$(PY) tests/bench/run.py $(ARGS)
 
 .PHONY: generate
-generate: dev ## Write what is generated anew: the tables of README.md, rules, dashboards.
+generate: dev ## Write what is generated anew: the tables of README.md, rules, dashboards, manifests.
 	$(PY) .ci/generate.py
-	$(PY) deploy/prometheus/generate.py
+	$(PY) -m deploy.prometheus
 	$(PY) -m grafana.source
+	$(PY) -m deploy.kubernetes
 
 .PHONY: format
 format: dev ## Format the sources.
@@ -60,6 +90,7 @@ pins: dev ## Pin the newest versions of all dependencies.
 
 .PHONY: clean
 clean: ## Remove all that make has made, but not the state below data/.
+	rm -rf grafana/preview/node_modules grafana/preview/dist
 	rm -rf .venv .cache .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
 	find late_exporter tests -name __pycache__ -prune -exec rm -rf {} +
 
@@ -68,9 +99,11 @@ venv:
 	@.ci/venv run
 dev:
 	@.ci/venv dev
-tools:
+tools: venv
 	@.ci/tools
+	@if [ "$${CI:-}" = true ]; then .ci/machine; fi
 drift: dev
 	$(PY) .ci/generate.py --check
-	$(PY) deploy/prometheus/generate.py --check
+	$(PY) -m deploy.prometheus --check
 	$(PY) -m grafana.source --check
+	$(PY) -m deploy.kubernetes --check

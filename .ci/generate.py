@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - a script, not a module
-"""Writes the tables of README.md that the program knows best; with --check, only tells whether they are true."""
+"""Writes the tables of README.md that the sources know best; with --check, only tells whether they are true."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from pathlib import Path
 from late_exporter.asked import asked_markdown, commands_markdown
 from late_exporter.options import options_markdown
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
 
 
-def _metrics() -> str:
-    command = [sys.executable, "-m", "late_exporter", "metrics", "--format", "markdown"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603 - our own
+def _said(module: str, *arguments: str) -> str:
+    command = [sys.executable, "-m", module, *arguments]
+    said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)  # noqa: S603 - our own
+    return said.stdout.strip()
 
 
 def _with(text: str, name: str, table: str) -> str:
@@ -31,10 +33,11 @@ def main() -> None:
     """Bring the tables up to date, or fail where they are not and that is all that was asked."""
     before = README.read_text("utf-8")
     tables = {
-        "metrics": _metrics(),
+        "metrics": _said("late_exporter", "metrics", "--format", "markdown"),
         "options": options_markdown(),
         "commands": commands_markdown(),
         "flags": asked_markdown(),
+        "alerts": _said("deploy.prometheus", "--table"),
     }
     after = before
     for name, table in tables.items():

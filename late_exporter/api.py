@@ -7,6 +7,7 @@ import json
 import math
 import re
 import time
+import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
@@ -61,6 +62,7 @@ class Key:
         self._file = file
         self._learn = learn
         self._stamp = self._look()
+        self.readings = 0
 
     def _look(self) -> tuple[int, int, int] | None:
         if self._file is None:
@@ -95,6 +97,7 @@ class Key:
         if not value.isprintable() or not value or " " in value or value == self._value:
             return False
         self._value = value
+        self.readings += 1
         if self._learn is not None:
             self._learn(value)
         return True
@@ -195,6 +198,11 @@ class LateClient:
         """Requests a minute allowed to the key, as far as is known."""
         return self._throttle.limit
 
+    @property
+    def key_readings(self) -> int:
+        """How often another key was read from the file."""
+        return self._key.readings
+
     def key_changed(self) -> bool:
         """Whether the key file was changed since it was read."""
         return self._key.changed()
@@ -235,7 +243,7 @@ class LateClient:
             code = str(response.status_code)
             # An error may repeat what was asked, and its text is cut.
             return self._judge(response, body if response.is_success else body.replace(key.encode(), b"[redacted]"))
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, zlib.error) as exc:
             code, failure = _translated(exc, self._timeout)
             raise failure from exc
         except BadPayload:
@@ -252,11 +260,13 @@ class LateClient:
             self._requests.append(Request(endpoint, code, self._monotonic() - started))
 
     async def _exchange(self, path: str, params: Mapping[str, str | int], key: str) -> tuple[httpx.Response, bytes]:
-        headers = {"Authorization": f"Bearer {key}", "Accept": "application/json"}
+        headers = {"Authorization": f"Bearer {key}", "Accept": "application/json", "Accept-Encoding": "gzip"}
         async with self._http.stream("GET", f"{self._base_url}{path}", params=params, headers=headers) as response:
+            unpack = _unpacking(response)
             body = bytearray()
-            async for piece in response.aiter_bytes():
-                body += piece
+            async for piece in response.aiter_raw():
+                # A byte may unpack to a thousand, and httpx unpacks all of a piece at once.
+                body += unpack(piece, BODY_LIMIT + 1 - len(body))
                 if len(body) > BODY_LIMIT:
                     raise BadPayload(f"the answer is larger than {BODY_LIMIT // 1024**2} MiB")
             return response, bytes(body)
@@ -293,13 +303,23 @@ class LateClient:
         self._throttle.learn(self.quota, max(0.0, self.quota.reset - now))
 
 
+def _unpacking(response: httpx.Response) -> Callable[[bytes, int], bytes]:
+    """Unpacks the pieces of a body, to so many bytes at most: only what was asked for, and one layer of it."""
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding in ("gzip", "x-gzip"):
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress
+    if encoding not in ("", "identity") and response.is_success:
+        raise BadPayload("the answer is packed other than with gzip, which alone was asked for")
+    return lambda piece, _: piece
+
+
 def _translated(exc: Exception, timeout: float) -> tuple[str, ApiError]:
     """The kind of a failure of the network, and the error that says so."""
     if isinstance(exc, TimeoutError | httpx.TimeoutException):
         return "timeout", ApiUnavailable(f"no answer within {timeout:g} s")
     if isinstance(exc, httpx.ConnectError):
         return "connect", ApiUnavailable(f"no connection: {_words(exc)}")
-    if isinstance(exc, httpx.DecodingError):
+    if isinstance(exc, zlib.error):
         return "decoding", BadPayload(f"the answer cannot be unpacked: {_words(exc)}")
     return "network", ApiUnavailable(f"the connection failed: {_words(exc)}")
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from late_exporter.commands import COMMANDS
 from late_exporter.errors import ConfigError
-from late_exporter.options import ONCALL, option, table
+from late_exporter.options import FEEDS, ONCALL, option, table
 from late_exporter.values import Switch, choice, duration, shown, whole
 
 __all__ = ["ASKED", "Asked", "ask", "asked_markdown", "commands_markdown"]
@@ -27,8 +27,8 @@ class Asked(BaseModel):
         "", "FORMAT", "How to print.", tuple(name for name, command in COMMANDS.items() if command.formats)
     )
     workspace: str | None = option(None, "NAME", "Whose logs, where several workspaces are configured.", ONCALL)
-    feed: Annotated[str, choice("publishing", "connections")] = option(
-        "publishing", "FEED", "Which list: publishing or connections.", LOGS
+    feed: Annotated[str, choice(*FEEDS)] = option(
+        "publishing", "FEED", "Which list: publishing or connections.", LOGS, choices=FEEDS
     )
     platform: str | None = option(None, "NAME", "Only this platform, as in instagram.", LOGS)
     status: str | None = option(None, "STATUS", "Only logs in this status, as in failed.", LOGS)
@@ -49,6 +49,12 @@ class Asked(BaseModel):
     )
     follow: Switch = option(
         "false", "", "Go on with every log that comes, asking every --poll.interval. Ctrl-C ends it with exit 0.", LOGS
+    )
+    once: Switch = option(
+        "false",
+        "",
+        "Poll every feed until it is caught up, print the metrics, and end; exit 1 where a poll failed.",
+        ("run",),
     )
 
 

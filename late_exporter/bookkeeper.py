@@ -64,6 +64,9 @@ class Bookkeeper:
         board: Shows what is durable.
         backlog: What the workspace's feeds counted of the exporter itself and could not save yet.
         clock: Unix time in seconds.
+
+    Attributes:
+        counted: How many sightings have been counted since the start.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Bookkeeper:
         self.pendings: Mapping[str, Pending] = state.pendings
         self.logs = state.logs
         self.lag: float | None = None
+        self.counted = 0
         self._show_feed()
 
     @property
@@ -186,6 +190,7 @@ class Bookkeeper:
         was_synced = self.synced
         self.coverage = coverage or self.coverage
         self.logs = committed.logs
+        self.counted += len(committed.sightings)
         self._governor.restore(committed.totals)
         self._board.apply(committed.totals)
         if committed.pendings is not None:

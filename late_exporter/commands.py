@@ -20,6 +20,7 @@ class Command:
         formats: How it can print, the usual way first; empty where there is no choice.
         examples: Arguments after the program's name, each with what they do.
         notes: What else there is to know, a paragraph each.
+        choices: What the first argument may be, where that is one of a few words.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Command:
     formats: tuple[str, ...] = ()
     examples: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
 
     @property
     def needed(self) -> int:
@@ -43,6 +45,7 @@ _COMMANDS = (
             ("run", "Serve the metrics of the key in LATE_API_KEY on port 10077."),
             ("run --api.key-file late.key --poll.interval 1m", "Take the key from a file, and ask less often."),
             ("run --config.file late.yml --log.format json", "Take all else from a file, and log for machines."),
+            ("run --once", "Print the metrics after one poll."),
         ),
     ),
     Command(
@@ -63,10 +66,12 @@ _COMMANDS = (
     ),
     Command(
         "check",
-        "Check the configuration, the key and every endpoint; exit 0 where all is well.",
+        "Check the configuration, the key, every endpoint, the quota, the clock, the state, the web configuration and "
+        "the addresses; exit 0 where all is well.",
+        formats=("text", "json"),
         examples=(
-            ("check", "See whether the key in LATE_API_KEY is good for everything."),
-            ("check --config.file late.yml", "The same with a configuration file, before it is put to use."),
+            ("check", "Look at everything before the first start."),
+            ("check --config.file late.yml --format json", "The same for a program, with a configuration file."),
         ),
     ),
     Command(
@@ -110,6 +115,12 @@ _COMMANDS = (
         ),
     ),
     Command(
+        "textfile",
+        "Poll once and write the metrics to a file, for the textfile collector of node_exporter and cron.",
+        arguments=("FILE",),
+        examples=(("textfile late.prom", "Write the file anew."),),
+    ),
+    Command(
         "metrics",
         "Print the catalogue of metrics.",
         formats=("table", "markdown", "json"),
@@ -118,6 +129,14 @@ _COMMANDS = (
             ("metrics --format json", "The same for a program, with buckets."),
         ),
     ),
+    Command(
+        "completion",
+        "Print the completion script of a shell.",
+        arguments=("SHELL",),
+        choices=("bash", "zsh", "fish"),
+        examples=(("completion bash", "Print what bash has to source."),),
+    ),
+    Command("manual", "Print the manual page.", examples=(("manual", "Print it, for man -l -."),)),
 )
 
 COMMANDS: Mapping[str, Command] = MappingProxyType({command.name: command for command in _COMMANDS})

@@ -34,7 +34,7 @@ class Document:
         """Read what the file holds."""
         try:
             root = yaml.compose(content.decode("utf-8-sig"), Loader=yaml.BaseLoader)
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as exc:
+        except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as exc:
             self._layer.broken = True
             self._layer.problems.append(self._broken(exc))
             return
@@ -49,8 +49,10 @@ class Document:
                 return f"{self._path}:{mark.line + 1}:{mark.column + 1}: not valid YAML: {exc.problem}"
             case RecursionError():
                 return f"{self._path}: nested too deeply"
-            case _:
+            case yaml.YAMLError() | UnicodeDecodeError():
                 return f"{self._path}: not a text file in UTF-8"
+            case _:
+                return f"{self._path}: not valid YAML: a character or a number in it is out of range"
 
     def _read_root(self, root: yaml.MappingNode) -> None:
         for name, key, node in self._pairs(root, ""):

@@ -8,6 +8,8 @@ LateError
 │   │   └── BadRequest   400: what was asked for cannot be had, however often it is tried
 │   └── BadPayload       an answer that is not what the API documents
 ├── StoreError           the state could not be read or written; nothing was counted
+│   ├── StoreInUse       another process works on it
+│   └── StoreOutdated    an earlier version wrote it; starting the exporter brings it up to date
 └── ConfigError          the user has to change something; the command ends with exit code 2
 """
 
@@ -24,6 +26,8 @@ __all__ = [
     "LateError",
     "RateLimited",
     "StoreError",
+    "StoreInUse",
+    "StoreOutdated",
     "Unauthorized",
 ]
 
@@ -80,6 +84,14 @@ class StoreError(LateError):
     """The state file could not be opened, read or written."""
 
     outcome = "store_error"
+
+
+class StoreInUse(StoreError):
+    """Another process works on the state."""
+
+
+class StoreOutdated(StoreError):
+    """The state is of an earlier version of this program."""
 
 
 class ConfigError(LateError):

@@ -11,13 +11,13 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import TypeVar
 
 import bcrypt
 
 from late_exporter.asgi import App, Message, Receive, Send
+from late_exporter.errands import Errands
 from late_exporter.seams import Log
 from late_exporter.webconfig import Rate, WebConfig
 
@@ -83,7 +83,8 @@ class Passwords:
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._tried: OrderedDict[str, Bucket] = OrderedDict()
         self._waiting = 0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="passwords")
+        self._turn = asyncio.Lock()
+        self._thread = Errands()
 
     async def refusal(self, users: Mapping[str, bytes], authorization: str, peer: str) -> tuple[HTTPStatus, float]:
         """OK, or why a request may not pass, and the seconds after which to try again.
@@ -99,13 +100,13 @@ class Passwords:
         # Whoever has no account waits as long as whoever has one.
         hashed = users.get(name) or max(users.values(), key=lambda other: other[4:6])
         token = self._token(name, hashed, password)
-        if token in self._right:
+        if name in users and token in self._right:
             self._right.move_to_end(token)
             return HTTPStatus.OK, 0.0
         tried = self._tried.get(peer) or Bucket(ATTEMPTS, self._monotonic)
+        _remember(self._tried, peer, tried)
         if (wait := tried.wait()) or self._waiting >= WAITING:
             return HTTPStatus.TOO_MANY_REQUESTS, wait or ATTEMPTS.interval
-        _remember(self._tried, peer, tried)
         tried.take()
         if not await self._has(password, hashed) or name not in users:
             return HTTPStatus.UNAUTHORIZED, 0.0
@@ -116,9 +117,10 @@ class Passwords:
     async def _has(self, password: bytes, hashed: bytes) -> bool:
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._check, password[:LENGTH], hashed
-            )
+            async with self._turn:
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._thread, self._check, password[:LENGTH], hashed
+                )
         except ValueError:  # a password that bcrypt does not take
             return False
         finally:

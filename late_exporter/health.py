@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["AccountHealth", "FeedHealth", "PlatformHealth", "Quota", "WorkspaceHealth"]
+__all__ = ["AccountHealth", "FeedHealth", "PlatformHealth", "PollHealth", "Quota", "WorkspaceHealth"]
 
 
 class Quota(msgspec.Struct, frozen=True):
@@ -13,6 +13,26 @@ class Quota(msgspec.Struct, frozen=True):
     limit: int
     remaining: int
     reset: float
+
+
+class PollHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A poll that has ended.
+
+    Args:
+        at: When it began, a Unix time in seconds.
+        outcome: As in ``late_exporter_polls_total``.
+        error: What went wrong in words, empty where nothing did.
+        requests: How often it asked the API.
+        logs: Logs it counted, each in one status.
+        duration: How long it took, in seconds.
+    """
+
+    at: float
+    outcome: str
+    error: str = ""
+    requests: int = 0
+    logs: int = 0
+    duration: float = 0.0
 
 
 class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +47,8 @@ class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
         pending: How many of them are pending now.
         gaps: Stretches of the log list still to be read.
         coverage_start: Since when every log is counted; None before the first sync is complete.
+        recent: The last polls, the newest first.
+        failures: The last polls that failed, the newest first; they may have been long ago.
     """
 
     name: str
@@ -42,6 +64,8 @@ class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
     pending: int = 0
     gaps: int = 0
     coverage_start: float | None = None
+    recent: tuple[PollHealth, ...] = ()
+    failures: tuple[PollHealth, ...] = ()
 
 
 class PlatformHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -10,7 +10,7 @@ from importlib.resources import files
 from itertools import pairwise
 from urllib.parse import quote
 
-from late_exporter.health import AccountHealth, FeedHealth, PlatformHealth, Quota, WorkspaceHealth
+from late_exporter.health import AccountHealth, FeedHealth, PlatformHealth, PollHealth, Quota, WorkspaceHealth
 
 __all__ = ["STYLE", "State", "page", "plain", "state_of", "trouble", "verdict"]
 
@@ -43,6 +43,9 @@ on, every log is counted.</p></footer>"""
 
 COLUMNS = """<th scope="col">Platform<th scope="col">Published<th scope="col">Failed<th scope="col">Share
 <td class="bar"><th scope="col" class="waiting">Pending<th scope="col" class="last">Last log"""
+
+POLL_COLUMNS = """<th scope="col">Poll<th scope="col">Outcome<th scope="col">Requests<th scope="col">New logs
+<th scope="col">Took"""
 
 FAVICON = (
     "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'>"
@@ -214,7 +217,8 @@ def _feed(feed: FeedHealth, now: float) -> str:
     alarm = f'<p class="error bad">{escape(error)}</p>' if error else ""
     return f"""<section class="feed"><div><h3><bdi>{escape(feed.name)}</bdi></h3>
 <span class="pill {state.tone}">{_icon(state.tone)}{state.words}</span></div>{alarm}<dl>
-{"".join(f"<div><dt>{term}</dt><dd>{fact}</dd></div>" for term, fact in _facts(feed, now))}</dl></section>
+{"".join(f"<div><dt>{term}</dt><dd>{fact}</dd></div>" for term, fact in _facts(feed, now))}</dl>
+{_polls(feed, now)}</section>
 """
 
 
@@ -228,6 +232,33 @@ def _facts(feed: FeedHealth, now: float) -> Iterator[tuple[str, str]]:
     yield "Pending", f"{feed.pending:,}"
     yield "Gaps to read", f"{feed.gaps:,}"
     yield "Coverage since", _since(feed.coverage_start, now)
+
+
+def _polls(feed: FeedHealth, now: float) -> str:
+    """The last polls, folded away while all is well, and the last errors but the one that stands above."""
+    if not feed.recent:
+        return ""
+    earlier = [poll for poll in feed.failures if poll.at < feed.recent[0].at]
+    errors = "".join(f"<li>{_when(poll.at, now)}: {escape(_failure(poll))}</li>" for poll in earlier)
+    before = f'<p class="soft">Last errors</p><ul class="soft">{errors}</ul>' if errors else ""
+    return f"""<details{" open" if state_of(feed) is State.FAILING else ""}><summary>Recent polls</summary>
+<table class="polls"><thead><tr>{POLL_COLUMNS}<tbody>{"".join(_poll(poll, now) for poll in feed.recent)}</table>{before}
+</details>"""
+
+
+def _poll(poll: PollHealth, now: float) -> str:
+    outcome = escape(poll.outcome)
+    if poll.outcome != "success":
+        outcome = f'<span class="bad" title="{escape(_failure(poll))}">{outcome}</span>'
+    logs = f"{poll.logs:,}" if poll.logs else '<span class="nil">0</span>'
+    return (
+        f'<tr><th scope="row">{_when(poll.at, now)}<td>{outcome}<td>{poll.requests:,}<td>{logs}'
+        f"<td>{_duration(poll.duration)}\n"
+    )
+
+
+def _failure(poll: PollHealth) -> str:
+    return plain(poll.error) or OUTCOMES.get(poll.outcome, poll.outcome)
 
 
 def _publishing(number: int, workspace: WorkspaceHealth, now: float) -> str:

@@ -52,13 +52,16 @@ Loc: TypeAlias = tuple[int | str, ...]
 ONCALL: tuple[str, ...] = ("post", "logs")
 """The commands that ask the API or the state something, and end."""
 
-REAL = ("run", "check", *ONCALL)
-EXPORTING = ("run", "check", "demo")
+REAL = ("run", "check", "textfile", *ONCALL)
+EXPORTING = ("run", "check", "demo", "textfile")
 SIMULATING = ("demo", "simulate")
 SERVING = ("run", "check", "demo", "healthcheck")
-EVERY = ("run", "check", "demo", "simulate", *ONCALL)
+EVERY = ("run", "check", "demo", "simulate", "textfile", *ONCALL)
 
 PREFIX = "LATE_EXPORTER_"
+FEEDS = ("publishing", "connections")
+LEVELS = ("debug", "info", "warn", "error")
+FORMATS = ("logfmt", "json")
 INCIDENTS = ("platform-outage", "revoked-token", "rate-limit-storm", "slow-video")
 
 
@@ -76,6 +79,7 @@ class Option:
         others: Defaults of commands that have another one.
         many: It may be given several times, or as a list with commas.
         secret: It comes from the environment only.
+        choices: The values there are, where they are a few words.
     """
 
     name: str
@@ -87,6 +91,7 @@ class Option:
     others: Mapping[str, str] = field(default_factory=dict)
     many: bool = False
     secret: bool = False
+    choices: tuple[str, ...] = ()
 
     @property
     def section(self) -> str:
@@ -188,8 +193,8 @@ class Given(BaseSettings):
     poll_reconcile_interval: Annotated[float, duration("100ms")] = option(
         "10m", "DURATION", "Time between two walks that look for logs the polls have missed."
     )
-    poll_feeds: Many[Annotated[str, choice("publishing", "connections")]] = option(
-        "publishing,connections", "LIST", "Log lists to read.", many=True
+    poll_feeds: Many[Annotated[str, choice(*FEEDS)]] = option(
+        "publishing,connections", "LIST", "Log lists to read.", many=True, choices=FEEDS
     )
     state_url: StateUrl = option(
         "sqlite:///data/late-exporter.db",
@@ -234,11 +239,11 @@ class Given(BaseSettings):
     metrics_created_timestamps: Switch = option(
         "false", "", "Give counters and histograms a _created series in OpenMetrics."
     )
-    log_level: Annotated[str, choice("debug", "info", "warn", "error")] = option(
-        "info", "LEVEL", "Least level to log: debug, info, warn or error.", EVERY
+    log_level: Annotated[str, choice(*LEVELS)] = option(
+        "info", "LEVEL", "Least level to log: debug, info, warn or error.", EVERY, choices=LEVELS
     )
-    log_format: Annotated[str, choice("logfmt", "json")] = option(
-        "logfmt", "FORMAT", "How to log: logfmt or json.", EVERY
+    log_format: Annotated[str, choice(*FORMATS)] = option(
+        "logfmt", "FORMAT", "How to log: logfmt or json.", EVERY, choices=FORMATS
     )
     simulate_listen_address: TcpAddress = option(
         "127.0.0.1:10078", "ADDRESS", "Address to serve the simulated API on.", SIMULATING
@@ -259,6 +264,7 @@ class Given(BaseSettings):
         f"Incident to begin with; may be given several times: {', '.join(INCIDENTS)}.",
         SIMULATING,
         many=True,
+        choices=INCIDENTS,
     )
     workspaces: Annotated[tuple[WorkspaceRow, ...], AfterValidator(_named_apart)] | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from urllib.parse import quote
 
@@ -14,7 +15,7 @@ from late_exporter import reader
 from late_exporter.board import Board
 from late_exporter.bookkeeper import Bookkeeper, Draft, births
 from late_exporter.errors import ApiError, ApiUnavailable, LateError, RateLimited, StoreError, Unauthorized
-from late_exporter.health import FeedHealth
+from late_exporter.health import FeedHealth, PollHealth
 from late_exporter.metrics import CATALOGUE
 from late_exporter.model import Add, Feed, Increment, Observe, Take
 from late_exporter.plan import Ask, Count, Drift, Plan, Read, Roll, Seen, Walk
@@ -36,6 +37,10 @@ URGENT_SHARE = 0.25
 """Of the key's limit: what a feed's reconcile walk, and what its search for pending or missed logs may use."""
 
 JITTER = 0.1
+RECENT = 8
+ERRORS = 3
+"""Polls that are remembered for people, and of those that failed."""
+
 DAY = 86_400_000
 
 REQUESTS = "late_exporter_api_request_duration_seconds"
@@ -112,6 +117,9 @@ class Poller:
         self._waking = True
         self._roll = Roll()
         self._failures = 0
+        self._asked = 0
+        self._recent: deque[PollHealth] = deque(maxlen=RECENT)
+        self._errors: deque[PollHealth] = deque(maxlen=ERRORS)
         self._health = FeedHealth(name=feed.name, synced=books.synced)
 
     @property
@@ -125,6 +133,8 @@ class Poller:
             pending=len(books.pendings),
             gaps=len(books.coverage.gaps) if books.coverage else 0,
             coverage_start=books.whole_since(books.coverage) / 1000 if books.coverage and books.synced else None,
+            recent=tuple(self._recent),
+            failures=tuple(self._errors),
         )
 
     def retune(self, client: Client, pace: Pace) -> None:
@@ -135,18 +145,29 @@ class Poller:
 
     async def run(self) -> None:
         """Poll until cancelled; an error that is none of ours ends it."""
+        await self._begin()
+        while True:
+            started, readings = self._monotonic(), self._client.key_readings
+            turn = await self.poll()
+            await self._pause(turn, self._monotonic() - started, readings)
+
+    async def catch_up(self) -> Turn:
+        """Poll until nothing is left to read, or a poll fails; gives the last one."""
+        await self._begin()
+        while (turn := await self.poll()).unfinished:
+            pass
+        return turn
+
+    async def _begin(self) -> None:
         self._draft = Draft()
         born = births(*self._names, OUTCOMES)
         if await self._commit(born) is not None:
             self._books.keep((), shown=born)
-        while True:
-            started = self._monotonic()
-            turn = await self.poll()
-            await self._pause(turn, self._monotonic() - started)
 
     async def poll(self) -> Turn:
         """One poll, its outcome counted and shown."""
         started, at = self._monotonic(), self._clock()
+        asked, counted = self._asked, self._books.counted
         turn = await self._turn()
         requests = self._tally()
         failure = await self._commit([*requests, *self._verdict(turn.outcome)])
@@ -158,7 +179,15 @@ class Poller:
         self._draw(turn, seconds)
         if self._shown is not None:
             await self._shown()
-        self._report(turn, at, seconds)
+        ended = PollHealth(
+            at=at,
+            outcome=turn.outcome,
+            error=str(turn.error or ""),
+            requests=self._asked - asked,
+            logs=self._books.counted - counted,
+            duration=seconds,
+        )
+        self._report(turn, ended)
         return turn
 
     async def _turn(self) -> Turn:
@@ -257,6 +286,7 @@ class Poller:
         return await self._get(path, {"limit": reader.LIMIT}, endpoint)
 
     async def _get(self, path: str, params: Mapping[str, str | int], endpoint: str) -> Seen | None:
+        self._asked += 1
         answer = await self._client.get(path, params, endpoint=endpoint)
         if answer is None:
             return None
@@ -307,18 +337,21 @@ class Poller:
             self._board.gauge("late_exporter_api_quota_remaining", workspace, quota.remaining)
             self._board.gauge("late_exporter_api_quota_reset_timestamp_seconds", workspace, quota.reset)
 
-    def _report(self, turn: Turn, at: float, seconds: float) -> None:
-        self._speak(turn, seconds)
+    def _report(self, turn: Turn, ended: PollHealth) -> None:
+        self._speak(turn, ended.duration)
         succeeded = turn.error is None
         self._failures = 0 if succeeded else self._failures + 1
+        self._recent.appendleft(ended)
+        if not succeeded:
+            self._errors.appendleft(ended)
         self._health = msgspec.structs.replace(
             self._health,
             synced=self._books.synced,
-            outcome=turn.outcome,
-            error=str(turn.error or ""),
-            last_poll=at,
-            last_success=at if succeeded else self._health.last_success,
-            duration=seconds,
+            outcome=ended.outcome,
+            error=ended.error,
+            last_poll=ended.at,
+            last_success=ended.at if succeeded else self._health.last_success,
+            duration=ended.duration,
         )
 
     def _speak(self, turn: Turn, seconds: float) -> None:
@@ -332,13 +365,13 @@ class Poller:
         else:
             self._log.debug("poll ended", **fields)
 
-    async def _pause(self, turn: Turn, elapsed: float) -> None:
+    async def _pause(self, turn: Turn, elapsed: float, readings: int) -> None:
         delay = self._delay(turn, elapsed)
         self._health = msgspec.structs.replace(self._health, next_poll=self._clock() + delay)
         until = self._monotonic() + delay
         while (left := until - self._monotonic()) > 0:
             if isinstance(turn.error, Unauthorized):
-                if self._client.key_changed():
+                if self._client.key_changed() or self._client.key_readings != readings:
                     return
                 left = min(left, self._pace.interval)
             await self._sleep(left)

@@ -52,6 +52,10 @@ class Client(Protocol):
     def limit(self) -> int:
         """Requests a minute allowed to the key."""
 
+    @property
+    def key_readings(self) -> int:
+        """How often another key was read, for whichever feed asked first."""
+
     def key_changed(self) -> bool:
         """Whether there is another key to try."""
 

@@ -64,15 +64,28 @@ def listen(address: Address | UnixPath) -> socket.socket:
 
 
 def inherited(environ: MutableMapping[str, str] = os.environ, *, first: int = FIRST_INHERITED) -> list[socket.socket]:
-    """The sockets that systemd listens on for this process; they are taken out of the environment."""
+    """The sockets that systemd listens on for this process; they are taken out of the environment.
+
+    Raises:
+        LateError: One of them is none.
+    """
     pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
     environ.pop("LISTEN_FDNAMES", None)
     if pid != str(os.getpid()) or not count.isdecimal():
         return []
-    sockets = [socket.socket(fileno=number) for number in range(first, first + int(count))]
-    for bound in sockets:
-        bound.set_inheritable(False)
-    return [_prepared(bound) for bound in sockets]
+    return [_prepared(_adopted(number)) for number in range(first, first + int(count))]
+
+
+def _adopted(number: int) -> socket.socket:
+    try:
+        bound = socket.socket(fileno=number)
+        if not bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            bound.detach()
+            raise OSError  # noqa: TRY301 - told as what is no socket at all
+    except OSError:
+        raise LateError(f"--web.systemd-socket: descriptor {number} is no listening socket") from None
+    bound.set_inheritable(False)
+    return bound
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -101,10 +114,13 @@ def _bind_path(path: Path) -> socket.socket:
 
 def _is_abandoned(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # noqa: FBT003 - the socket's own way; whoever is stuck accepts nobody
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
             return True
+        except BlockingIOError:
+            return False
     return False
 
 
@@ -140,6 +156,7 @@ async def serve(
         lifespan="off",
         log_config=None,
         log_level="warning",
+        proxy_headers=False,  # whoever asks could say that somebody else does
         server_header=False,
         timeout_graceful_shutdown=GRACE,
         timeout_keep_alive=KEEP_ALIVE,
@@ -190,10 +207,12 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept no more, and let answers under way end."""
+        """Accept no more, let answers under way end, and then nobody stays."""
         for task in (*self._accepting, *self._opening):
             task.cancel()
         await super().shutdown(sockets)
+        for connection in self.connections:
+            connection.abort()
 
     async def _accept(self, bound: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -207,6 +226,7 @@ class _Server(uvicorn.Server):
             opening = loop.create_task(self._open(accepted))
             self._opening[opening] = None
             opening.add_done_callback(self._opening.pop)
+            await asyncio.sleep(0)  # where many come at once, those who are here have their turn too
 
     def _make_room(self) -> None:
         connections = self.connections
@@ -215,7 +235,7 @@ class _Server(uvicorn.Server):
         if len(self._opening) > len(connections):
             next(iter(self._opening)).cancel()
         else:
-            min(connections, key=lambda connection: (connection.waits, connection.since)).abort()
+            min(connections, key=lambda connection: (connection.serves, connection.waits, connection.since)).abort()
 
     async def _open(self, accepted: socket.socket) -> None:
         web = self._web()
@@ -234,7 +254,7 @@ class _Server(uvicorn.Server):
                 ssl_handshake_timeout=PATIENCE if web.context else None,
                 ssl_shutdown_timeout=GRACE if web.context else None,
             )
-        except OSError:  # no handshake; whoever it was has been told so by TLS
+        except OSError:  # no handshake
             accepted.close()
 
 
@@ -253,15 +273,23 @@ class _Connection(H11Protocol):
 
     @property
     def waits(self) -> bool:
-        """Whether there is something to wait for: a request, its rest, or that the answer is taken."""
-        rest, _ = self.conn.trailing_data
-        idle = self.conn.our_state is h11.IDLE and self.conn.their_state is h11.IDLE and self.cycle is not None
-        return not idle or bool(rest) or self.transport.get_write_buffer_size() > 0
+        """Whether the client has to do something: send a request, or its rest, or take the answer."""
+        if self.conn.their_state is h11.IDLE:
+            rest, _ = self.conn.trailing_data
+            sends = bool(rest) or self.cycle is None
+        else:
+            sends = self.conn.their_state is h11.SEND_BODY
+        return sends or self._unsent() > 0
+
+    @property
+    def serves(self) -> bool:
+        """Whether the client has done all that it has to, and has no answer yet."""
+        return not self.waits and self.conn.our_state is not h11.IDLE
 
     def waited(self) -> float:
         """Seconds for which the client has brought nothing forward."""
         now, waits = time.monotonic(), self.waits
-        seen = (waits, self.cycle, self.transport.get_write_buffer_size())
+        seen = (waits, self.cycle, self._unsent())
         if seen != self._seen:
             self._seen, self.since = seen, now
         return now - self.since if waits else 0.0
@@ -277,6 +305,11 @@ class _Connection(H11Protocol):
         """What comes after the end is not heard."""
         if not self.transport.is_closing():
             super().data_received(data)
+
+    def _unsent(self) -> int:
+        """Bytes of answers that wait to be sent; those that are encrypted already are on the transport below."""
+        below = getattr(getattr(self.transport, "_ssl_protocol", None), "_transport", None)
+        return sum(one.get_write_buffer_size() for one in (self.transport, below) if one is not None)
 
     def abort(self) -> None:
         """End it at once."""

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator
 
-from late_exporter.values import content
+from late_exporter.values import Section, content
 
 __all__ = ["Tls", "TlsError", "create_context"]
 
@@ -73,10 +73,8 @@ def _known_suite(name: str) -> str:
     return name
 
 
-class Tls(BaseModel):
+class Tls(Section):
     """The options of ``tls_server_config``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     cert: str = ""
     key: str = ""
@@ -102,7 +100,7 @@ class Tls(BaseModel):
 
     @property
     def is_set(self) -> bool:
-        """Whether TLS is wanted: what would be given with it alone."""
+        """Whether TLS is wanted: there is something that makes no sense without it."""
         return any(
             (
                 self.cert,
@@ -112,6 +110,7 @@ class Tls(BaseModel):
                 self.client_ca,
                 self.client_ca_file,
                 self.client_auth_type,
+                self.client_allowed_sans,
             )
         )
 
@@ -159,7 +158,10 @@ def _set_ciphers(context: ssl.SSLContext, tls: Tls) -> None:
         context.minimum_version = VERSIONS[tls.min_version]
     suites = [SUITES[name] for name in tls.cipher_suites if name in SUITES]
     if suites:
-        context.set_ciphers(":".join(suites))
+        try:
+            context.set_ciphers(":".join(suites))
+        except ssl.SSLError:
+            raise TlsError("cipher_suites", "OpenSSL has none of them here") from None
     elif tls.cipher_suites and tls.max_version == "TLS13":
         context.minimum_version = ssl.TLSVersion.TLSv1_3
     elif tls.cipher_suites:
@@ -167,15 +169,21 @@ def _set_ciphers(context: ssl.SSLContext, tls: Tls) -> None:
     if not tls.prefer_server_cipher_suites:
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     if len(tls.curve_preferences) == 1:
-        context.set_ecdh_curve(CURVES[tls.curve_preferences[0]])
+        try:
+            context.set_ecdh_curve(CURVES[tls.curve_preferences[0]])
+        except (ValueError, ssl.SSLError):
+            raise TlsError("curve_preferences", "OpenSSL does not have it here") from None
 
 
 def _set_certificate(context: ssl.SSLContext, tls: Tls, beside: Path) -> None:
+    def refuse() -> str:
+        raise TlsError(_given(tls, "key"), "is encrypted, and nobody is there to ask for its password")
+
     with _file(tls, "cert", beside) as cert, _file(tls, "key", beside) as key:
         try:
-            context.load_cert_chain(cert, key, password=lambda: "")
+            context.load_cert_chain(cert, key, password=refuse)
         except OSError as exc:
-            raise TlsError("cert_file", f"certificate and key cannot be used: {_reason(exc)}") from None
+            raise TlsError(_given(tls, "cert"), f"certificate and key cannot be used: {_reason(exc)}") from None
 
 
 def _set_clients(context: ssl.SSLContext, tls: Tls, beside: Path) -> None:
@@ -192,8 +200,13 @@ def _set_clients(context: ssl.SSLContext, tls: Tls, beside: Path) -> None:
         try:
             context.load_verify_locations(authorities)
         except OSError as exc:
-            raise TlsError("client_ca_file", f"no certificate can be read from it: {_reason(exc)}") from None
+            raise TlsError(_given(tls, "client_ca"), f"no certificate can be read from it: {_reason(exc)}") from None
     context.verify_mode = ssl.CERT_REQUIRED if kind == "RequireAndVerifyClientCert" else ssl.CERT_OPTIONAL
+
+
+def _given(tls: Tls, option: str) -> str:
+    """The option, or the one for a file in its place."""
+    return f"{option}_file" if getattr(tls, f"{option}_file") else option
 
 
 @contextmanager
@@ -210,16 +223,17 @@ def _file(tls: Tls, option: str, beside: Path) -> Iterator[str]:
         raise TlsError(f"{option}_file", "is missing")
     elif hasattr(os, "memfd_create"):
         with os.fdopen(os.memfd_create("late-exporter"), "wb") as memory:
-            memory.write(text.encode())
+            memory.write(text.encode(errors="replace"))
             memory.flush()
             yield f"/proc/self/fd/{memory.fileno()}"
     else:
         with tempfile.NamedTemporaryFile() as file:
-            file.write(text.encode())
+            file.write(text.encode(errors="replace"))
             file.flush()
             yield file.name
 
 
 def _reason(exc: OSError) -> str:
-    reason = getattr(exc, "reason", None) or exc.strerror or type(exc).__name__
-    return str(reason).replace("_", " ").lower()
+    """OpenSSL says nothing of what is no PEM at all."""
+    reason = getattr(exc, "reason", None)
+    return str(reason).replace("_", " ").lower() if reason else "not in PEM format"

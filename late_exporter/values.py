@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr, model_validator
 from pydantic import PlainValidator as Parsed
 
 __all__ = [
+    "NOTHING",
     "Address",
     "BaseUrl",
     "Bounds",
@@ -25,6 +26,7 @@ __all__ = [
     "ListenAddress",
     "Many",
     "Parsed",
+    "Section",
     "Share",
     "StateUrl",
     "Switch",
@@ -47,6 +49,7 @@ MAX_BUCKETS = 50
 MAX_PORT = 65_535
 MAX_SOCKET_PATH = 107
 MAX_SHOWN = 100
+NOTHING = ("", "~", "null")
 NOT_A_URL = "must be a URL like https://getlate.dev/api"
 NOT_A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
 
@@ -81,6 +84,19 @@ class UnixPath:
 class _KeyFile:
     path: Path
     key: SecretStr
+
+
+class Section(BaseModel):
+    """Options in a file: an unknown one is a mistake, one without a value is not given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nothing(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {key: value for key, value in given.items() if key not in cls.model_fields or value not in NOTHING}
 
 
 def _parsed(parse: Callable[[str], object], complaint: str) -> Parsed:

@@ -17,8 +17,8 @@ ROOT = PACKAGE.parent
 FOREIGN = {
     # Foreign packages, and the only modules that may know them.
     "httpx": {"api", "app"},
-    "sqlite3": {"store.sqlite"},
-    "prometheus_client": {"app.exporter", "exposition", "publisher"},
+    "sqlite3": {"store.keeping", "store.records", "store.rows", "store.sqlite"},
+    "prometheus_client": {"app", "app.exporter", "exposition", "publisher"},
     "pydantic": {"app", "asked", "options", "settings", "tls", "values", "webconfig"},
     "pydantic_settings": {"options", "settings", "values"},
     "bcrypt": {"gate"},

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 import late_exporter
 from late_exporter import __version__, cli, log
+from late_exporter.asked import ASKED
 from late_exporter.commands import COMMANDS
 from late_exporter.errors import ConfigError, LateError, StoreError
 from late_exporter.metrics import CATALOGUE
-from late_exporter.options import EVERY, OPTIONS, REAL
+from late_exporter.options import OPTIONS
 from late_exporter.settings import Call, Settings
 
 KEY = "sk_" + "0123456789abcdef" * 4
@@ -123,8 +124,7 @@ def test_repeated_flags() -> None:
 
 
 NAMES = ", ".join(COMMANDS)
-KEYED = " and ".join(REAL)
-LOGGING = " and ".join(EVERY)
+BELONGING = {option.flag: " and ".join(option.commands) for option in (*OPTIONS, *ASKED)}
 WRONG = [
     (["rnu"], 'unknown command "rnu"; did you mean run?'),
     (["fly"], f'unknown command "fly"; there are {NAMES}'),
@@ -143,10 +143,13 @@ WRONG = [
     (["--simulate.seed", "1"], "--simulate.seed: not an option of run, but of demo and simulate"),
     (
         ["simulate", "--poll.interval", "1s"],
-        "--poll.interval: not an option of simulate, but of run and check and demo and logs",
+        f"--poll.interval: not an option of simulate, but of {BELONGING['--poll.interval']}",
     ),
-    (["demo", "--api.key-file", "/nowhere"], f"--api.key-file: not an option of demo, but of {KEYED}"),
-    (["--format", "json"], "--format: not an option of run, but of post and logs and metrics"),
+    (
+        ["demo", "--api.key-file", "/nowhere"],
+        f"--api.key-file: not an option of demo, but of {BELONGING['--api.key-file']}",
+    ),
+    (["--format", "json"], f"--format: not an option of run, but of {BELONGING['--format']}"),
     (["check", "--follow"], "--follow: not an option of check, but of logs"),
     (["post"], "POST_ID is missing"),
     (["post", "a", "b"], 'unexpected argument "b"'),
@@ -157,7 +160,7 @@ WRONG = [
     (["metrics", "--format", "xml"], '--format "xml": must be one of table, markdown, json'),
     (
         ["metrics", "--log.level", "info"],
-        f"--log.level: not an option of metrics, but of {LOGGING}",
+        f"--log.level: not an option of metrics, but of {BELONGING['--log.level']}",
     ),
     (
         ["--api.key", KEY],

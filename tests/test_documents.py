@@ -11,12 +11,14 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+import trustme
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from late_exporter import __version__, settings
+from deploy.prometheus.table import alerts_markdown
+from late_exporter import __version__, settings, webconfig
 from late_exporter.asked import ASKED, ask, asked_markdown, commands_markdown
 from late_exporter.cli import main
 from late_exporter.cli.line import parse
@@ -104,6 +106,11 @@ def test_documents_show_commands_that_exist(words: str) -> None:
     ask(line.command, line.given(ASKED))
 
 
+def test_readme_has_the_table_of_alerts() -> None:
+    """The README shows every alert as its rule has it."""
+    assert f"<!-- begin alerts -->\n{alerts_markdown()}\n<!-- end alerts -->" in README
+
+
 def test_readme_names_metrics_that_exist() -> None:
     """Every metric that the README names is in the catalogue."""
     named = {name for name in re.findall(r"\blate_[a-z_]+[a-z]\b", _code()) if name != "late_exporter"}
@@ -138,6 +145,20 @@ def test_readme_has_a_configuration_that_loads(tmp_path: Path, monkeypatch: pyte
     monkeypatch.delenv("LATE_API_KEY", raising=False)
     loaded = settings.load("run", {"config.file": [str(tmp_path / "late.yml")]}, {})
     assert ["brand", "agency"] == [workspace.name for workspace in loaded.workspaces]
+
+
+def test_readme_has_a_web_configuration_that_loads(tmp_path: Path) -> None:
+    """The web configuration in the README is one, with the certificates that it names."""
+    (text,) = (block for block in _blocks("yaml") if "tls_server_config" in block)
+    certificate = trustme.CA().issue_cert("localhost")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "server.crt")
+    certificate.private_key_pem.write_to_path(tmp_path / "server.key")
+    (tmp_path / "web.yml").write_text(text)
+    config = webconfig.load(tmp_path / "web.yml")
+    assert config.context is not None
+    assert ["prometheus"] == list(config.users)
+    assert {"/-/healthy", "/-/ready"} == set(config.open_paths)
+    assert () == config.remarks
 
 
 @pytest.mark.e2e
@@ -215,12 +236,21 @@ def test_pins_are_what_the_project_depends_on(pins: str, wanted: list[str]) -> N
     assert [] == wrong
 
 
-@pytest.mark.parametrize("others", ["run", "build"])
+@pytest.mark.parametrize("others", ["run", "build", "audit"])
 def test_pins_agree(others: str) -> None:
     """What is pinned in two files is pinned to one version."""
     developing, other = _pins("dev"), _pins(others)
     shared = developing.keys() & other.keys()
     assert {name: developing[name] for name in shared} == {name: other[name] for name in shared}
+
+
+@pytest.mark.parametrize("pins", ["run", "build", "dev", "audit"])
+def test_every_pin_has_hashes(pins: str) -> None:
+    """No package is installed whose bytes were not seen when it was pinned."""
+    text = (ROOT / ".requirements" / f"{pins}.txt").read_text("utf-8")
+    entries = [entry for entry in re.split(r"\n(?=[^\s#])", text) if entry.strip()]
+    assert len(_pins(pins)) <= len(entries)
+    assert [] == [entry for entry in entries if "--hash=sha256:" not in entry]
 
 
 def test_no_file_names_a_registry() -> None:

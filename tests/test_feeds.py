@@ -426,6 +426,9 @@ def test_odd_fields_of_connection_logs(field: str, defaults: Document, kind: str
         (None, {"_id": 5}),
         (None, {"content": "x"}),
         (None, 5),
+        (None, "."),
+        (None, {"_id": ".."}),
+        (".p", ".p"),
         ("p" * 128, "p" * 300),
     ],
 )
@@ -509,7 +512,8 @@ TEXTS = [
     ("unknown", ""),
     ("unknown", None),
     (" ", " "),
-    ("a\x00\n\x7f", "a\x00\n\x7f"),
+    ("a\ufffd\t\n\ufffd", "a\x00\t\n\x7f"),
+    ("\ufffd[31mé\ufffd\ufffd", "\x1b[31mé\x9b\r"),
     ("x" * 128, "x" * 129),
     ("é" * 128, "é" * 4000),
     ("🔥" * 128, "🔥" * 129),
@@ -525,7 +529,7 @@ TEXTS = [
 
 @pytest.mark.parametrize(("expected", "value"), TEXTS)
 def test_texts(expected: str, value: str | None) -> None:
-    """A text becomes a valid label of at most 128 characters: halves of emoji are replaced, control characters stay."""
+    """A text becomes a valid label of at most 128 characters: halves of emoji and control characters are replaced."""
     assert expected == text(value)
     assert expected == parse(changed(PUBLISHED, platform=value))[0].platform
     assert expected == parse(changed(CONNECTED, eventType=value), feed=CONNECTIONS)[0].action

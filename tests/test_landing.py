@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from late_exporter.health import AccountHealth, FeedHealth, PlatformHealth, Quota, WorkspaceHealth
+from late_exporter.health import AccountHealth, FeedHealth, PlatformHealth, PollHealth, Quota, WorkspaceHealth
 from late_exporter.landing import STYLE, State, page, plain, state_of, trouble, verdict
 
 NOW = 1_763_993_002.0  # 2025-11-24 14:03:22 UTC
@@ -362,6 +362,40 @@ def test_table_names_its_columns() -> None:
     assert ["col"] * 6 + ["row"] == [attributes["scope"] for tag, attributes in elements if tag == "th"]
 
 
+def poll(ago: float, outcome: str = "success", **facts: Any) -> PollHealth:
+    """A poll some seconds before NOW."""
+    return PollHealth(at=NOW - ago, outcome=outcome, **facts)
+
+
+def test_recent_polls() -> None:
+    """The last polls have a row each: when, how it ended, requests, new logs, how long it took."""
+    recent = (poll(5, requests=1, duration=0.012), poll(35, requests=1_024, logs=98_304, duration=65.0))
+    html = render(workspace("acme", feed(recent=recent)))
+    assert [
+        ["5 s ago", "success", "1", "0", "12 ms"],
+        ["35 s ago", "success", "1,024", "98,304", "1 min 5 s"],
+    ] == rows(html)
+    assert "<details><summary>" in html
+
+
+def test_polls_that_failed() -> None:
+    """Why a poll failed stands with it; the errors before the last poll stand below, however long ago they were."""
+    failed = poll(5, "unavailable", error=f"503: {HOSTILE}")
+    before = poll(4000, "unauthorized")
+    health = feed(outcome="unavailable", recent=(failed, poll(35)), failures=(failed, before))
+    html = render(workspace("acme", health))
+    assert "<details open>" in html
+    assert f"503: {HOSTILE}" in Reader(html).titles()
+    assert 1 == html.count("The API refused the key.")
+    assert "1 h 6 min ago" in html
+    assert "<script>" not in html
+
+
+def test_no_poll_yet() -> None:
+    """Before the first poll there is nothing to fold away."""
+    assert "<details" not in render(workspace())
+
+
 def test_problems_come_first() -> None:
     """Workspaces with a problem stand first, the others keep the order of the configuration."""
     calm = [workspace(f"calm-{number}") for number in range(4)]
@@ -405,18 +439,18 @@ def test_page_needs_nothing_else() -> None:
 
 
 def test_sizes() -> None:
-    """The page is small: below 20 kB for one workspace with 13 platforms, below 220 kB for thirty."""
+    """The page is small: below 24 kB for one workspace with 13 platforms, below 340 kB for thirty."""
     platforms = [platform("googlebusiness", 12_345, 678, pending=9, last_log=NOW - 99)] * 13
     full = workspace(
         "acme",
-        feed(error="x" * 300, last_poll=NOW),
+        feed(error="x" * 300, last_poll=NOW, recent=(poll(1, "unavailable", error="x" * 300),) * 8),
         feed("connections"),
         quota=Quota(600, 60, NOW),
         platforms=tuple(platforms),
         failing=(account("u" * 128, 10, on="p" * 128),) * 500,
     )
-    assert len(render(full).encode()) < 20_000
-    assert len(render(*[full] * 30).encode()) < 220_000
+    assert len(render(full).encode()) < 24_000
+    assert len(render(*[full] * 30).encode()) < 340_000
     assert len(render(*[workspace()] * 30).encode()) < 50_000
 
 

@@ -125,11 +125,11 @@ class Story:
 async def test_the_timeline_of_a_post() -> None:
     """Attempts come oldest first, with what went wrong, and then how each platform ended."""
     story = Story()
-    failure = {"errorCode": "RATE_LIMITED", "errorMessage": "Slow\n\x1b[31mdown"}
+    failure = {"errorCode": "RATE_LIMITED", "errorMessage": "Slow\n\u202e\x1b[31mdown"}
     first = story.log(60, status="failed", statusCode=429, response=failure, request={"contentPreview": "Hi\nthere"})
     second = story.log(30, action="retry", attemptNumber=2, response={"platformPostUrl": URL})
 
-    reason = "RATE_LIMITED: Slow \\u001b[31mdown"
+    reason = "RATE_LIMITED: Slow \\u202e\ufffd[31mdown"
     heads = "TIME                  STATUS   PLATFORM   ACCOUNT     ACTION   TRY  HTTP  TOOK  LOG" + " " * 23 + "DETAIL"
     assert [
         'Post p1: "Hi there"',

@@ -14,7 +14,7 @@ from late_exporter.bookkeeper import Bookkeeper, Draft, births
 from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimited, StoreError, Unauthorized
 from late_exporter.feeds import FEEDS
 from late_exporter.governor import Governor
-from late_exporter.health import FeedHealth, Quota
+from late_exporter.health import FeedHealth, PollHealth, Quota
 from late_exporter.metrics import CATALOGUE
 from late_exporter.model import (
     Add,
@@ -79,6 +79,7 @@ class Client:
         self.quota: Quota | None = None
         self.limit = 60
         self.changed = False
+        self.key_readings = 0
         self.waited = 0.0
         self.asked: list[tuple[str, Mapping[str, str | int]]] = []
         self._calls: list[Call] = []
@@ -487,9 +488,30 @@ async def test_health(rig: Rig) -> None:
             logs=2,
             pending=1,
             coverage_start=NOW - 7 * DAY,
+            recent=(PollHealth(at=NOW, outcome="success", requests=1, logs=2),),
         )
         == rig.poller.health
     )
+
+
+async def test_the_last_polls_are_remembered(rig: Rig) -> None:
+    """Of every poll it is told what it cost and brought; failures are remembered for longer, and neither for ever."""
+    for number in range(5):
+        rig.now = 30.0 * number
+        rig.fail(ApiUnavailable(f"down {number}"))
+        await rig.poller.poll()
+    rig.heal()
+    for number in range(5, 20):
+        rig.now = 30.0 * number
+        rig.rows.insert(0, row(number, age=-rig.now))
+        await rig.poller.poll()
+    health = rig.poller.health
+
+    assert [NOW + 30 * number for number in range(19, 11, -1)] == [poll.at for poll in health.recent]
+    assert {("success", 1, 1, "")} == {(poll.outcome, poll.requests, poll.logs, poll.error) for poll in health.recent}
+    assert [("unavailable", "down 4"), ("unavailable", "down 3"), ("unavailable", "down 2")] == [
+        (poll.outcome, poll.error) for poll in health.failures
+    ]
 
 
 async def test_the_lag(rig: Rig) -> None:
@@ -626,6 +648,26 @@ async def test_a_new_key_ends_the_pause(rig: Rig) -> None:
     with pytest.raises(Stop):
         await rig.poller.run()
     assert {10.0} == set(rig.slept)
+    assert {"unauthorized": 4, "success": 2} == rig.polls(), "at 0, 10, 30 and 70 s, and at 110 s instead of 150 s"
+
+
+async def test_a_new_key_that_another_feed_read_ends_the_pause(rig: Rig) -> None:
+    """The feed that comes second does not wait for its backoff because the first has read the new key already."""
+    rig.start(Pace(interval=10.0))
+    rig.fail(Unauthorized("401"))
+    sleep = rig.sleep
+
+    async def watched(seconds: float) -> None:
+        if rig.now >= 100.0 and not rig.client.key_readings:
+            rig.client.key_readings = 1
+            rig.heal()
+        await sleep(seconds)
+
+    rig.sleep = watched  # type: ignore[method-assign]
+    rig.start(Pace(interval=10.0))
+    rig.slept, rig.sleeps = [], 13
+    with pytest.raises(Stop):
+        await rig.poller.run()
     assert {"unauthorized": 4, "success": 2} == rig.polls(), "at 0, 10, 30 and 70 s, and at 110 s instead of 150 s"
 
 

@@ -85,7 +85,7 @@ def test_foreign_files(tmp_path: Path) -> None:
             connection.execute(f"PRAGMA {pragma}")
             connection.execute("CREATE TABLE more (a)")
         connection.close()
-    for file, reason in ((text, "not a state"), (other, "another program"), (newer, "schema 99")):
+    for file, reason in ((text, "not a state"), (other, "another program"), (newer, "a newer late-exporter")):
         before = file.read_bytes()
         with pytest.raises(StoreError, match=reason):
             open_records(f"sqlite:///{file}")

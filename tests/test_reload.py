@@ -49,7 +49,7 @@ class Rig:
         service = Service(self.worlds[name].archives, clock=time.time, rate_limit=10**9)
         answer = service.answer("GET", path, request.url.query.decode(), dict(request.headers.items()))
         await asyncio.sleep(0)
-        return httpx.Response(answer.status, headers=answer.headers, content=answer.body)
+        return httpx.Response(answer.status, headers=answer.headers, stream=httpx.ByteStream(answer.body))
 
     def write(self, *names: str, text: str = "", **keys: str) -> None:
         """Write the configuration: workspaces, each with its own key or another one, and more."""
@@ -84,7 +84,7 @@ class Rig:
             wanted = self.read()
             self.store = await offload(open_store, wanted.state_url)
             stack.push_async_callback(offload, self.store.close)
-            self.exporter = Exporter(wanted, self.store, offload, self.connect)
+            self.exporter = Exporter(wanted, self.store, offload, self.connect, collect=list)
             await self.exporter.restore()
             self.control = Control(
                 wanted, self.read, self.exporter, WebSource(wanted.web_config, Silence()), self._stop

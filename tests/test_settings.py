@@ -450,6 +450,8 @@ FILES = [
     ("poll: *nothing", "late.yaml:1:7: not valid YAML: found undefined alias 'nothing'"),
     ("[" * 600, "late.yaml: nested too deeply"),
     ("\0", "late.yaml: not a text file in UTF-8"),
+    (r'"\UFFFFFFFF"', "late.yaml: not valid YAML: a character or a number in it is out of range"),
+    (f"%YAML {'9' * 5000}.1", "late.yaml: not valid YAML: a character or a number in it is out of range"),
     ("# " + "x" * (1 << 20), '--config.file "late.yaml": larger than 1 MiB'),
 ]
 
@@ -713,7 +715,7 @@ def test_every_option_is_in_the_table() -> None:
     assert len(OPTIONS) + 2 == len(rows)
     assert (
         "| `--poll.interval` | `LATE_EXPORTER_POLL__INTERVAL` | `30s` (`demo`: `5s`, `logs`: `5s`) "
-        "| run, check, demo, logs | Time between two polls, with jitter. |"
+        "| run, check, demo, textfile, logs | Time between two polls, with jitter. |"
     ) in rows
 
 

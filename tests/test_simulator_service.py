@@ -360,3 +360,4 @@ def test_welcome(service: Service) -> None:
     assert "simulated Late API" in text
     assert "curl http://localhost:8077/_simulator" in text
     assert all(name in text for name in INCIDENTS)
+    assert 200 == service.answer("GET", "/-/healthy", "", {}).status

@@ -623,7 +623,7 @@ def test_a_second_exporter_on_the_same_file(path: Path) -> None:
         assert f"/link.db {words}" == refusal(link)
         program = f"from late_exporter.store import open_store; open_store('sqlite:///{path}')"
         result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-        assert f"late_exporter.errors.StoreError: {path} {words}" == result.stderr.splitlines()[-1]
+        assert f"late_exporter.errors.StoreInUse: {path} {words}" == result.stderr.splitlines()[-1]
         assert 2 == len(commit(store, once("b"), once("c")).sightings)
     with closing(opened(link)) as store:
         assert 3 == counted(store)

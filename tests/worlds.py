@@ -307,6 +307,11 @@ class Late:
         self._happenings.clear()
         self._faults.clear()
 
+    @property
+    def key_readings(self) -> int:
+        """Never."""
+        return 0
+
     def key_changed(self) -> bool:
         """Never."""
         return False

@@ -1,7 +1,6 @@
-# ruff: noqa: INP001 - scripts, not a package
 """What Prometheus records of late-exporter, and when it alerts: the source of the two rule files beside this one.
 
-Every number is a constant here. A level ``workspace`` keeps the labels job and workspace, ``platform`` the platform
+The numbers stand in thresholds.py. A level ``workspace`` keeps the labels job and workspace, ``platform`` the platform
 too, ``feed`` the feed; instance is left out, so that an exporter may move.
 """
 
@@ -9,6 +8,51 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
+
+from deploy.prometheus.thresholds import (
+    ACCOUNT_FAILED_LATELY,
+    ACCOUNT_FAILED_WITHIN,
+    ACCOUNT_USED_SECONDS,
+    ACROSS_RESTART,
+    BUDGET_FAILED_LOGS,
+    BUDGET_FINAL_LOGS,
+    CONNECT_FAILED_SHARE,
+    CONNECT_FAILURES,
+    CONSECUTIVE_FAILURES,
+    COVERAGE_RISK_SECONDS,
+    COVERAGE_STEP_SECONDS,
+    DATA_AGE_CRITICAL_SECONDS,
+    DATA_AGE_WARNING_SECONDS,
+    DAY,
+    ERROR_BUDGET,
+    FAST_BURN,
+    HOUR,
+    LATE_AFTER,
+    LATE_SHARE,
+    LONG_TICKET_BURN,
+    MINUTE,
+    PAUSES,
+    PAUSES_PER_LOG,
+    PENDING_EXCESS,
+    PENDING_SECONDS,
+    PERIOD,
+    PLATFORM_FAILED_SHARE,
+    PLATFORM_FINAL_LOGS,
+    QUIET_EXPECTED_LOGS,
+    QUIET_SHARE,
+    QUOTA_LEFT_WARNING,
+    RESTARTS,
+    RETENTION,
+    SLOW_BURN,
+    SLOW_FACTOR,
+    SLOW_HISTORY_HOURS,
+    SLOW_LOGS,
+    SLOW_SECONDS,
+    SUCCESS_OBJECTIVE,
+    TICKET_BURN,
+    TOKEN_LEFT_CRITICAL_SECONDS,
+    TOKEN_LEFT_WARNING_SECONDS,
+)
 
 __all__ = ["ALERT_GROUPS", "RECORDING_GROUPS", "Alert", "Group", "Record"]
 
@@ -19,70 +63,21 @@ GRAFANA_URL = "http://localhost:3000"
 JOBS = "late|late-.*"
 """The scrape jobs of late-exporter, for what Prometheus itself knows of a target."""
 
-OBJECTIVE = 0.99
-"""Share of the final publish and retry logs that succeed, over PERIOD."""
-
-PERIOD = "30d"
-ERROR_BUDGET = round(1 - OBJECTIVE, 10)
-
-MINUTE, HOUR, DAY = 60, 3600, 86_400
-
 WINDOWS = ("5m", "30m", "1h", "2h", "6h")
 """Read from the counters."""
 
 LONG_WINDOWS = ("1d", "3d", PERIOD)
 """Added up from the increases of an hour."""
 
+
+def _percent(share: float) -> str:
+    return f"{100 * share:g} %"
+
+
+OBJECTIVE = _percent(SUCCESS_OBJECTIVE)
+
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 QUANTILE_WINDOWS = ("5m", "1h")
-
-RETENTION = 7 * DAY
-"""How long Late keeps a log."""
-
-BUDGET_FINAL_LOGS = 50
-BUDGET_FAILED_LOGS = 10
-"""With fewer logs than these in the long window a burn rate says nothing."""
-
-LATE_AFTER = "3600.0"
-LATE_SHARE = 0.2
-"""The exporter is catching up when a larger share of the logs it counts is older: what it reads is no longer so."""
-
-PLATFORM_FAILED_SHARE = 0.5
-PLATFORM_FINAL_LOGS = 20
-
-QUIET_SHARE = 0.1
-QUIET_EXPECTED_LOGS = 30
-
-SLOW_FACTOR = 3
-SLOW_SECONDS = 5
-SLOW_LOGS = 30
-SLOW_HISTORY_HOURS = 24
-
-PAUSES = 20
-PAUSES_PER_LOG = 0.2
-
-PENDING_SECONDS = HOUR
-PENDING_EXCESS = 10
-
-ACCOUNT_FAILURES = 5
-ACCOUNT_FAILED_WITHIN = "3d"
-ACCOUNT_USED_SECONDS = 7 * DAY
-
-TOKEN_WARNING_SECONDS = 7 * DAY
-TOKEN_CRITICAL_SECONDS = DAY
-
-CONNECT_FAILURES = 5
-CONNECT_FAILED_SHARE = 0.5
-
-POLL_STALE_SECONDS = 10 * MINUTE
-POLL_FRESH_SECONDS = 5 * MINUTE
-RESTARTS = 4
-ACROSS_RESTART = "10m"
-"""What rests on gauges fires on for so long while they are away, so that a restart resolves nothing."""
-
-QUOTA_LEFT_SHARE = 0.2
-COVERAGE_RISK_SECONDS = 5 * DAY
-COVERAGE_STEP_SECONDS = 10 * MINUTE
 
 Severity: TypeAlias = Literal["critical", "warning"]
 
@@ -99,10 +94,10 @@ class Burn:
 
 
 BURNS = (
-    Burn(severity="critical", factor=14.4, long="1h", short="5m", hold="2m"),
-    Burn(severity="critical", factor=6, long="6h", short="30m", hold="15m"),
-    Burn(severity="warning", factor=3, long="1d", short="2h", hold="1h"),
-    Burn(severity="warning", factor=1, long="3d", short="6h", hold="3h"),
+    Burn(severity="critical", factor=FAST_BURN, long="1h", short="5m", hold="2m"),
+    Burn(severity="critical", factor=SLOW_BURN, long="6h", short="30m", hold="15m"),
+    Burn(severity="warning", factor=TICKET_BURN, long="1d", short="2h", hold="1h"),
+    Burn(severity="warning", factor=LONG_TICKET_BURN, long="3d", short="6h", hold="3h"),
 )
 
 
@@ -116,10 +111,11 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class Alert:
-    """An alerting rule; its runbook bears its name."""
+    """An alerting rule; its runbook bears its name. ``when`` says in a table what ``expr`` asks for."""
 
     name: str
     severity: Severity
+    when: str
     expr: str
     hold: str
     summary: str
@@ -287,11 +283,19 @@ WHOLE = Record(
     f"max by ({FEED}) ({LAST_POLL}) unless feed:late_exporter_open_gap:bool == 1",
 )
 
+WANTED = f"""\
+max by ({FEED}) (
+    present_over_time(late_up[1h])
+  or
+    present_over_time(late_up[7d]) unless on (job, instance) up == 1
+)"""
+"""What an exporter reads, or one read that does not answer: what was taken out of a configuration is neither."""
+
 RECORDING_GROUPS = (
     Group(
         name="late-publishing",
         rules=(
-            Record("slo:late_publishing_success:objective", f"vector({OBJECTIVE})"),
+            Record("slo:late_publishing_success:objective", f"vector({SUCCESS_OBJECTIVE})"),
             *(record for window in WINDOWS for record in _counts(window)),
             *(record for window in WINDOWS for record in _ratios(window)),
             *(record for window in QUANTILE_WINDOWS for record in _quantiles(window)),
@@ -353,13 +357,14 @@ and
     return Alert(
         name=f"LateErrorBudgetBurning{'Fast' if fast else 'Slowly'}",
         severity=burn.severity,
+        when=f"the error budget burns over {burn.factor:g} times as fast as it may, in {burn.long} and in {burn.short}",
         expr=f"{expr}unless\n{CATCHING_UP}\n" if fast else expr,
         hold=burn.hold,
         labels={"window": burn.long},
         summary="Too many publish attempts fail for the success objective.",
         description=(
             f"{_WORKSPACE}: over {burn.long} the error budget burned {{{{ $value | humanize }}}} times as fast as"
-            f" {100 * OBJECTIVE:g} % success in {PERIOD} allows (alert above {burn.factor:g}), and does so still."
+            f" {OBJECTIVE} success in {PERIOD} allows (alert above {burn.factor:g}), and does so still."
         ),
         dashboard=OVERVIEW,
     )
@@ -373,6 +378,10 @@ PUBLISHING_GROUP = Group(
         Alert(
             name="LatePlatformFailing",
             severity="critical",
+            when=(
+                f"more than {_percent(PLATFORM_FAILED_SHARE)} of the attempts on a platform failed in 30m,"
+                f" of {PLATFORM_FINAL_LOGS} or more"
+            ),
             expr=f"""\
 1 - platform:late_publishing_success:ratio_increase30m > {PLATFORM_FAILED_SHARE}
 and
@@ -391,12 +400,16 @@ unless on (job, workspace)
         Alert(
             name="LatePublishingQuiet",
             severity="warning",
+            when=(
+                f"there are less than {_percent(QUIET_SHARE)} of the attempts that this hour has on other days,"
+                f" if those are {QUIET_EXPECTED_LOGS} or more"
+            ),
             expr=f"""\
 {FINAL_1H} < {QUIET_SHARE} * workspace:late_publishing_final_logs:expected1h
 and
 workspace:late_publishing_final_logs:expected1h >= {QUIET_EXPECTED_LOGS}
 and
-time() - max by (job, workspace) ({LAST_POLL}{{feed="publishing"}}) < {POLL_FRESH_SECONDS}
+time() - max by (job, workspace) ({LAST_POLL}{{feed="publishing"}}) < {DATA_AGE_WARNING_SECONDS}
 """,
             hold="30m",
             summary="Far fewer posts are published than at this hour on other days.",
@@ -409,6 +422,7 @@ time() - max by (job, workspace) ({LAST_POLL}{{feed="publishing"}}) < {POLL_FRES
         Alert(
             name="LatePublishingSlow",
             severity="warning",
+            when=f"the 95th percentile of 1h is over {SLOW_FACTOR} times that of the week, and {SLOW_SECONDS} s more",
             expr=f"""\
 {P95} > {SLOW_FACTOR} * {USUAL_P95.name}
 and
@@ -419,6 +433,8 @@ sum by ({PLATFORM}) (
 ) >= {SLOW_LOGS}
 unless on (job, workspace)
 {CAUGHT_UP_LATELY}
+unless on (job, workspace)
+{_resets("1h").name} > 0
 """,
             hold="15m",
             summary="Publishing takes far longer than usual.",
@@ -432,6 +448,7 @@ unless on (job, workspace)
         Alert(
             name="LateRateLimited",
             severity="warning",
+            when=f"there are {PAUSES} or more pauses in 1h, more than one in {1 / PAUSES_PER_LOG:g} attempts",
             expr=f"""\
 sum by ({PLATFORM}) (increase(late_publishing_rate_limit_pauses_total[1h])) >= {PAUSES}
 and
@@ -454,6 +471,7 @@ unless on (job, workspace)
         Alert(
             name="LatePendingStuck",
             severity="warning",
+            when=f"{PENDING_EXCESS} more logs than usual are pending, the oldest for over {PENDING_SECONDS // HOUR}h",
             expr=f"""\
 {PENDING} - {USUAL_PENDING.name} >= {PENDING_EXCESS}
 and
@@ -484,6 +502,7 @@ def _token(severity: Severity, seconds: int, hold: str) -> Alert:
     return Alert(
         name="LateTokenExpiring",
         severity=severity,
+        when=f"the token of an account expires within {seconds // DAY}d",
         expr=f"{_named(expiring)}or on ({ACCOUNT})\n{expiring}\n",
         hold=hold,
         keep=ACROSS_RESTART,
@@ -500,18 +519,33 @@ _CONNECT_FAILURES = (
     f'sum by ({PLATFORM}) (increase(late_connection_failures_total{{code!="oauth_denied"}}[6h]))'  # people may say no
 )
 
+
+def _failed_within(window: str) -> str:
+    """Accounts with new failures; those of a window with a counter that fell may be old ones, counted anew."""
+    failed = f'late_account_logs_total{{status="failed"}}[{window}]'
+    return f"""\
+    sum by ({ACCOUNT}) (increase({failed})) > 0
+  unless
+    sum by ({ACCOUNT}) (resets({failed})) > 0"""
+
+
 ACCOUNTS_GROUP = Group(
     name="late-accounts",
     rules=(
         Alert(
             name="LateAccountFailing",
             severity="warning",
+            when=f"the last {CONSECUTIVE_FAILURES} or more attempts of an account failed",
             expr=_named(f"""\
-max by ({ACCOUNT}) (late_account_consecutive_failures) >= {ACCOUNT_FAILURES}
+max by ({ACCOUNT}) (late_account_consecutive_failures) >= {CONSECUTIVE_FAILURES}
 and
-sum by ({ACCOUNT}) (increase(late_account_logs_total{{status="failed"}}[{ACCOUNT_FAILED_WITHIN}])) > 0
+(
+{_failed_within(ACCOUNT_FAILED_WITHIN)}
+  or
+{_failed_within(ACCOUNT_FAILED_LATELY)}
+)
 """),
-            hold="10m",
+            hold="30m",  # by then it is known whether the platform fails, or the account is disconnected
             keep=ACROSS_RESTART,
             summary="Publishing to an account fails again and again.",
             description=(
@@ -522,6 +556,7 @@ sum by ({ACCOUNT}) (increase(late_account_logs_total{{status="failed"}}[{ACCOUNT
         Alert(
             name="LateAccountDisconnected",
             severity="warning",
+            when=f"an account published to in the last {ACCOUNT_USED_SECONDS // DAY}d is disconnected",
             expr=_named(f"""\
 max by ({ACCOUNT}) (late_account_connected) == 0
 and
@@ -536,11 +571,12 @@ time() - max by ({ACCOUNT}) ({LAST_SUCCESS}) < {ACCOUNT_USED_SECONDS}
             ),
             dashboard=ACCOUNT_DASHBOARD,
         ),
-        _token("warning", TOKEN_WARNING_SECONDS, "1h"),
-        _token("critical", TOKEN_CRITICAL_SECONDS, "15m"),
+        _token("warning", TOKEN_LEFT_WARNING_SECONDS, "1h"),
+        _token("critical", TOKEN_LEFT_CRITICAL_SECONDS, "15m"),
         Alert(
             name="LateConnectFailing",
             severity="warning",
+            when=f"{CONNECT_FAILURES} or more attempts to connect accounts failed in 6h, and most of them",
             expr=f"""\
 {_CONNECT_FAILURES} >= {CONNECT_FAILURES}
 and
@@ -581,6 +617,7 @@ EXPORTER_GROUP = Group(
         Alert(
             name="LateExporterDown",
             severity="critical",
+            when="an exporter does not answer Prometheus",
             expr=f'up{{job=~"{JOBS}"}} == 0',
             hold="5m",
             summary="Prometheus cannot scrape an exporter.",
@@ -590,6 +627,7 @@ EXPORTER_GROUP = Group(
         Alert(
             name="LateExporterAbsent",
             severity="critical",
+            when="Prometheus has no exporter to scrape",
             expr=f'absent(up{{job=~"{JOBS}"}})',
             hold="10m",
             summary="Prometheus knows of no exporter.",
@@ -599,6 +637,7 @@ EXPORTER_GROUP = Group(
         Alert(
             name="LateExporterRestarting",
             severity="warning",
+            when=f"an exporter restarts {RESTARTS} or more times in 1h",
             expr=f'changes(process_start_time_seconds{{job=~"{JOBS}"}}[1h]) >= {RESTARTS}',
             hold="0m",
             summary="An exporter restarts again and again.",
@@ -608,16 +647,30 @@ EXPORTER_GROUP = Group(
             dashboard=EXPORTER_TARGET,
         ),
         Alert(
+            name="LateReloadFailed",
+            severity="warning",
+            when="a changed configuration could not be taken over, for 5m",
+            expr="late_exporter_config_last_reload_successful == 0",
+            hold="5m",
+            summary="An exporter goes on with an old configuration.",
+            description=(
+                "Job {{ $labels.job }}: {{ $labels.instance }} could not take its changed configuration over; "
+                "a restart would fail."
+            ),
+            dashboard=EXPORTER_TARGET,
+        ),
+        Alert(
             name="LatePollStale",
             severity="critical",
+            when=f"no poll of a feed has succeeded for {DATA_AGE_CRITICAL_SECONDS // MINUTE}m",
             expr=f"""\
-time() - {LAST_POLL} > {POLL_STALE_SECONDS}
+time() - {LAST_POLL} > {DATA_AGE_CRITICAL_SECONDS}
 or
 time() - (
     late_up * 0 + on (job, instance) group_left () process_start_time_seconds
   unless
     {LAST_POLL}
-) > {POLL_STALE_SECONDS}
+) > {DATA_AGE_CRITICAL_SECONDS}
 """,
             hold="10m",
             summary="A feed is no longer read, so its metrics are frozen.",
@@ -629,6 +682,7 @@ time() - (
         Alert(
             name="LateKeyRefused",
             severity="critical",
+            when="polls are answered with 401 or 403",
             expr=f"""\
 sum by ({FEED}) (increase(late_exporter_polls_total{{outcome="unauthorized"}}[15m])) > 0
 and
@@ -642,11 +696,12 @@ max by ({FEED}) (late_up) == 0
         Alert(
             name="LateQuotaLow",
             severity="warning",
+            when=f"less than {_percent(QUOTA_LEFT_WARNING)} of the key's requests a minute are left, on average of 15m",
             expr=f"""\
 avg by (job, workspace) (avg_over_time(late_exporter_api_quota_remaining[15m]))
 /
 (avg by (job, workspace) (late_exporter_api_quota_limit) > 0)
-< {QUOTA_LEFT_SHARE}
+< {QUOTA_LEFT_WARNING}
 """,
             hold="15m",
             summary="Little is left of an API key's rate limit.",
@@ -659,6 +714,7 @@ avg by (job, workspace) (avg_over_time(late_exporter_api_quota_remaining[15m]))
         Alert(
             name="LateCatchUpStuck",
             severity="warning",
+            when="a stretch of a feed stays unread after an outage",
             expr=f"{OPEN_GAP.name} == 1",
             hold="1h",
             keep=ACROSS_RESTART,
@@ -669,7 +725,15 @@ avg by (job, workspace) (avg_over_time(late_exporter_api_quota_remaining[15m]))
         Alert(
             name="LateCoverageAtRisk",
             severity="critical",
-            expr=f"time() - max by ({FEED}) (last_over_time({WHOLE.name}[7d])) > {COVERAGE_RISK_SECONDS}",
+            when=(
+                f"a feed was last read without a gap {COVERAGE_RISK_SECONDS // DAY}d ago, and logs expire after"
+                f" {RETENTION // DAY}d"
+            ),
+            expr=f"""\
+time() - max by ({FEED}) (last_over_time({WHOLE.name}[7d])) > {COVERAGE_RISK_SECONDS}
+and
+{WANTED}
+""",
             hold="15m",
             summary="Logs will soon expire before they are counted.",
             description=(
@@ -681,6 +745,7 @@ avg by (job, workspace) (avg_over_time(late_exporter_api_quota_remaining[15m]))
         Alert(
             name="LateCoverageLost",
             severity="warning",
+            when="logs expired before they were counted",
             expr=f"""\
 max by ({FEED}) ({COVERAGE}) > max by ({FEED}) (last_over_time({COVERAGE}[14d] offset 1d)) + {COVERAGE_STEP_SECONDS}
 and
@@ -696,6 +761,7 @@ time() - max by ({FEED}) ({COVERAGE}) >= {RETENTION - HOUR}
         Alert(
             name="LateLogsRejected",
             severity="warning",
+            when="logs came without an id in 1h",
             expr=_new("late_exporter_entries_rejected_total", f"{FEED}, reason", FEED),
             hold="5m",
             summary="Logs cannot be counted because they have no id.",
@@ -708,6 +774,7 @@ time() - max by ({FEED}) ({COVERAGE}) >= {RETENTION - HOUR}
         Alert(
             name="LateLogsReconciled",
             severity="warning",
+            when="polls missed logs in 1h that the walk then found",
             expr=_new("late_exporter_reconciled_logs_total", FEED, FEED),
             hold="5m",
             summary="Polls missed logs that the reconcile walk found.",
@@ -720,6 +787,7 @@ time() - max by ({FEED}) ({COVERAGE}) >= {RETENTION - HOUR}
         Alert(
             name="LateLabelOverflow",
             severity="warning",
+            when="a label has so many values that some are counted as other",
             expr=_new("late_exporter_label_overflow_total", "job, workspace, family, label", "job, workspace"),
             hold="5m",
             summary="A label has too many values; the rest is counted as other.",

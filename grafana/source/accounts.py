@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana.source import panels, thresholds
 from grafana.source.layout import ACCOUNTS, PLATFORM, Page, Row, link
-from grafana.source.palette import EVENTS, MUTED
+from grafana.source.palette import CONNECTION_CODES, EVENTS, MUTED
 from grafana.source.panels import Column, Frame
 from grafana.source.queries import Query, age, count, increase, named, quantile, series
 
@@ -15,7 +15,9 @@ CHOSEN = {"account_id": "~$account_id"}
 STREAK = series("late_account_consecutive_failures", **CHOSEN)
 CONNECTED = series("late_account_connected", **CHOSEN)
 LAST_SUCCESS = series("late_account_last_success_timestamp_seconds", **CHOSEN)
-EXPIRY = series("late_account_token_expiry_timestamp_seconds", **CHOSEN)
+EXPIRY = f"({series('late_account_token_expiry_timestamp_seconds', **CHOSEN)} unless {CONNECTED} == 0)"
+"""Of accounts that are connected: a token that was taken back is worth nothing, however long it was to last."""
+
 EVENTS_TOTAL = series("late_connection_events_total")
 FAILURES = series("late_connection_failures_total")
 BAR = "10m"
@@ -65,8 +67,8 @@ NOW = Row(
             Frame(
                 104,
                 "Next token expiry",
-                "Until the first access token expires, of those that are known. Late renews many tokens itself: the"
-                " tokens that matter are those of the table below that stay close to 0.",
+                "Until the first access token of a connected account expires, of those that are known. Late renews many"
+                " tokens itself: the tokens that matter are those of the table below that stay close to 0.",
                 4,
                 4,
             ),
@@ -99,8 +101,8 @@ FIGURES = Row(
             Frame(
                 201,
                 "Accounts",
-                "Each account now. A click on a platform leads to it. A dash under connected or token: no connection"
-                " log of the account was seen, as Late keeps them for seven days.",
+                "Each account now. A click on a platform leads to it. A dash under connected: no connection log of the"
+                " account was seen, as Late keeps them for seven days; under token: that, or it is disconnected.",
                 24,
                 13,
             ),
@@ -162,6 +164,7 @@ TIME = Row(
                 NAME,
             ),
             unit="short",
+            colors={},
             limits=((None, "transparent"), (thresholds.CONSECUTIVE_FAILURES, "orange")),
             held=True,
             axis=panels.Axis(high=thresholds.CONSECUTIVE_FAILURES + 1),
@@ -215,6 +218,7 @@ CONNECTING = Row(
             Query(f"{increase(FAILURES, '$__interval', 'code')} > 0", "{{code}}"),
             unit="short",
             interval=BAR,
+            colors=CONNECTION_CODES,
             no_value="No failures",
         ),
         panels.lines(

@@ -191,8 +191,14 @@ API = Row(
             colors=CODES,
         ),
         panels.lines(
-            Frame(302, "Request duration", "50, 95 and 99 of 100 requests took no longer than this.", 8, 8),
-            *(Query(quantile(number, TOOK, RATE), f"p{100 * number:g}") for number in (0.5, 0.95, 0.99)),
+            Frame(
+                302,
+                "Request duration",
+                "50, 95 and 99 of 100 requests of the ten minutes before took no longer than this.",
+                8,
+                8,
+            ),
+            *(Query(quantile(number, TOOK, "10m"), f"p{100 * number:g}") for number in (0.5, 0.95, 0.99)),
             unit="s",
             colors=QUANTILES,
         ),
@@ -323,24 +329,42 @@ PROCESS = Row(
     "Process",
     (
         panels.lines(
-            Frame(501, "CPU", "In use, of one core.", 6, 7),
+            Frame(501, "CPU", "In use, of one core.", 5, 7),
             Query(of_exporters(f"rate(process_cpu_seconds_total{{{TARGET}}}[{RATE}])"), "{{instance}}"),
             unit="percentunit",
         ),
         panels.lines(
-            Frame(502, "Memory", "Resident memory.", 6, 7),
+            Frame(502, "Memory", "Resident memory.", 5, 7),
             Query(own("process_resident_memory_bytes"), "{{instance}}"),
             unit="bytes",
         ),
         panels.lines(
-            Frame(503, "File descriptors", "Open file descriptors as a share of those allowed.", 6, 7),
+            Frame(503, "File descriptors", "Open file descriptors as a share of those allowed.", 5, 7),
             Query(of_exporters(f"process_open_fds{{{TARGET}}} / process_max_fds{{{TARGET}}}"), "{{instance}}"),
             unit="percentunit",
         ),
         panels.lines(
-            Frame(504, "Scrape duration", "How long Prometheus' scrapes take.", 6, 7),
+            Frame(504, "Scrape duration", "How long Prometheus' scrapes take.", 5, 7),
             Query(own("scrape_duration_seconds"), "{{instance}}"),
             unit="s",
+        ),
+        panels.number(
+            Frame(
+                505,
+                "Configuration",
+                "Whether every exporter took over its last change; where it was refused, the one before is in force.",
+                4,
+                4,
+            ),
+            f"min({series('late_exporter_config_last_reload_successful')})",
+            steps=thresholds.UP,
+            words=panels.TAKEN_WORDS,
+        ),
+        panels.number(
+            Frame(506, "In force for", "Since the configuration was taken over last.", 4, 3),
+            age(f"max({series('late_exporter_config_last_reload_success_timestamp_seconds')})"),
+            unit="s",
+            decimals=1,
         ),
     ),
 )

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.models import dashboard
 
-from grafana.source.palette import BAD, NEUTRAL
+from grafana.source.palette import BAD, NEUTRAL, WARNING
 from grafana.source.panels import DATASOURCE
-from grafana.source.queries import ALERTS_FIRING, TARGET, series
+from grafana.source.queries import TARGET, firing, series
 
 __all__ = ["ACCOUNTS", "EXPORTER", "OVERVIEW", "PLATFORM", "Page", "Row", "compose", "link"]
 
@@ -71,7 +71,9 @@ def compose(page: Page) -> dashboard.Dashboard:
     )
     composed = builder.build()
     composed.schema_version = SCHEMA
-    composed.annotations = dashboard.AnnotationContainer([_alerts(), _starts()])
+    composed.annotations = dashboard.AnnotationContainer(
+        [_alerts("Critical alerts", "critical", BAD), _alerts("Warnings", "warning", WARNING, shown=False), _starts()]
+    )
     composed.panels = list(_placed(page.rows))
     return composed
 
@@ -112,12 +114,14 @@ def _variable(name: str, label: str, query: str) -> builders.QueryVariable:
     )
 
 
-def _alerts() -> dashboard.AnnotationQuery:
+def _alerts(name: str, severity: str, color: str, *, shown: bool = True) -> dashboard.AnnotationQuery:
+    """One for each thing in trouble, not for each account: each is a shade over all plots."""
     return dashboard.AnnotationQuery(
-        name="Alerts",
+        name=name,
         datasource=DATASOURCE,
-        icon_color=BAD,
-        expr=ALERTS_FIRING,
+        enable=shown,
+        icon_color=color,
+        expr=f"max by (alertname, severity, workspace, platform, feed) ({firing(severity)})",
         step="60s",
         title_format="{{alertname}}",
         text_format="{{severity}} {{workspace}} {{platform}} {{feed}}",

@@ -16,6 +16,7 @@ from grafana.source.queries import (
     RULES_LOADED,
     Query,
     age,
+    firing,
     happened,
     increase,
     named,
@@ -35,8 +36,7 @@ STREAKS = series("late_account_consecutive_failures")
 
 
 def _firing(severity: str) -> str:
-    firing = f'{ALERTS_FIRING.removesuffix("}")}, severity="{severity}"}}'
-    return f"count({firing}) or 0 * count({RULES_LOADED})"
+    return f"count({firing(severity)}) or 0 * count({RULES_LOADED})"
 
 
 NOW = Row(
@@ -165,7 +165,7 @@ WHERE = Row(
                 f" {OBJECTIVE} is met. Poor, failing: the month's error budget is spent"
                 f" {thresholds.SLOW_BURN:g} or {thresholds.FAST_BURN:g} times too fast. Blank: no posts.",
                 15,
-                13,
+                15,
             ),
             Query(success_ratio("1h", "platform"), "{{platform}}"),
             panels.SUCCESS_WORDS,
@@ -174,10 +174,10 @@ WHERE = Row(
             Frame(
                 202,
                 "Alerts",
-                "Alerts of late-exporter that are firing, and when each became pending. Their rules and runbooks are"
-                " shipped with the exporter.",
+                "Alerts of late-exporter that are firing, and when each, or the first of several, became pending. Their"
+                " rules and runbooks are shipped with the exporter.",
                 9,
-                6,
+                8,
             ),
             Column(title="Alert", label="alertname"),
             Column(title="Severity", label="severity", width=80),
@@ -185,7 +185,7 @@ WHERE = Row(
             Column(title="Feed", label="feed", width=90),
             Column(
                 title="Since",
-                expr=f"1000 * max by (alertname, severity, platform, feed)"
+                expr=f"1000 * min by (alertname, severity, platform, feed)"
                 f" ({ALERTS_FIRING} * ignoring (alertstate) group_left () ALERTS_FOR_STATE)",
                 unit="dateTimeFromNow",
                 width=110,
@@ -365,16 +365,16 @@ DETAIL = Row(
                 unit="s",
                 decimals=0,
             ),
-            sort="Success, 24 h",
-            descending=False,
+            sort="Failed, 1 h",
         ),
         panels.notes(
-            Frame(502, "How to read this", "What is counted here, and where to go on.", 24, 3),
+            Frame(502, "How to read this", "What is counted here, and where to go on.", 24, 4),
             "An **attempt** is a log with action `publish` or `retry` that ended in `success` or `failed`. Retries"
             " count of their own: a post that succeeds at the second attempt is one success and one failure."
             " A pending log is counted again when it ends, so never add statuses up."
             " The menu **Late** above leads to the other dashboards; a click on a platform or an account to its detail."
-            " If **Age of the data** is not green, look at the exporter first.",
+            " If **Age of the data** is not green, look at the exporter first."
+            " **Red** over a plot: a critical alert fires; a **blue** line: the exporter started.",
         ),
     ),
 )

@@ -9,6 +9,7 @@ __all__ = [
     "BAD",
     "CATEGORIES",
     "CODES",
+    "CONNECTION_CODES",
     "EVENTS",
     "FEEDS",
     "FEED_QUANTILES",
@@ -80,6 +81,11 @@ EVENTS: Mapping[str, str] = {
     "disconnect": "#F97316",
     "connect_failed": BAD,
     "reconnect_failed": "#BE185D",
+}
+CONNECTION_CODES: Mapping[str, str] = {
+    "oauth_denied": "#94A3B8",
+    "token_exchange_failed": "#F97316",
+    "account_limit_reached": "#EAB308",
 }
 FEEDS: Mapping[str, str] = {"/publishing$/": "#3B82F6", "/connections$/": "#A78BFA"}
 FEED_QUANTILES: Mapping[str, str] = {

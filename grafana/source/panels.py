@@ -15,7 +15,7 @@ from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models import heatmap as heatmaps
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from grafana.source.palette import BAD, GOOD, MUTED, NOTICE, WARNING
+from grafana.source.palette import BAD, GOOD, MUTED, NEUTRAL, NOTICE, WARNING
 from grafana.source.queries import Query
 from grafana.source.thresholds import FAST_BURN, PLAIN, SLOW_BURN, SUCCESS_OBJECTIVE, Steps, burning
 
@@ -29,6 +29,7 @@ __all__ = [
     "PER_MINUTE",
     "RATIO",
     "SUCCESS_WORDS",
+    "TAKEN_WORDS",
     "UP_WORDS",
     "Axis",
     "Column",
@@ -62,6 +63,7 @@ COUNT = "locale"
 """All digits."""
 
 NO_DATA = "No data"
+NOTHING = "-"
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ FROM_ZERO = Axis()
 RATIO = Axis(low=0.9, most=1)
 LOGARITHMIC = Axis(logarithmic=True)
 
+TAKEN_WORDS = (Words(0, "Refused", BAD), Words(1, "Taken over", GOOD))
 UP_WORDS = (Words(0, "Down", BAD), Words(1, "Up", GOOD))
 CONNECTED_WORDS = (Words(0, "Disconnected", WARNING), Words(1, "Connected", GOOD))
 SUCCESS_WORDS = (
@@ -144,7 +147,7 @@ class Column:
     words: Sequence[Words] = ()
     link: str = ""
     width: int | None = None
-    empty: str = "-"
+    empty: str = NOTHING
 
 
 class Framed(Protocol):
@@ -237,7 +240,7 @@ def lines(
         frame: Around it.
         queries: The values.
         unit: Of the values.
-        colors: Of the series, by name or ``/regular expression/``.
+        colors: Of the series, by name or ``/regular expression/``; None: all are shades of one.
         limits: Dashed lines where a value turns from good to bad.
         stacked: Add the series up.
         held: A value holds until the next one.
@@ -280,9 +283,9 @@ def bars(
     no_value: str = NO_DATA,
 ) -> dashboard.Panel:
     """How much happened, by kind, one upon the other; ``interval``: of a bar at least."""
-    panel = _plotted(frame, queries, unit, colors, calcs, no_value)
+    panel = _plotted(frame, queries, unit, colors, calcs, no_value, interval)
     panel.draw_style(common.GraphDrawStyle.BARS).line_width(0).fill_opacity(85).axis_soft_min(0)
-    return panel.stacking(_stacking()).max_data_points(COARSE).interval(interval).build()
+    return panel.stacking(_stacking()).max_data_points(COARSE).build()
 
 
 def heat_map(frame: Frame, query: Query, *, unit: str) -> dashboard.Panel:
@@ -345,12 +348,13 @@ def _framed(
     *queries: Query,
     layout: PromQueryFormat = PromQueryFormat.TIME_SERIES,
     instant: bool = False,
+    interval: str = MIN_INTERVAL,
 ) -> PanelT:
     panel.id(frame.id).title(frame.title).description(frame.description).datasource(DATASOURCE)
-    panel.interval(MIN_INTERVAL).grid_pos(dashboard.GridPos(w=frame.w, h=frame.h))
+    panel.interval(interval).grid_pos(dashboard.GridPos(w=frame.w, h=frame.h))
     for ref, query in zip(ascii_uppercase, queries, strict=False):
         target = prometheus.Dataquery().ref_id(ref).datasource(DATASOURCE).expr(query.expr).format(layout)
-        target.legend_format(query.legend).exemplar(query.exemplar).interval(MIN_INTERVAL)
+        target.legend_format(query.legend).exemplar(query.exemplar).interval(interval)
         panel.with_target(target.instant() if instant else target.range())
     return panel
 
@@ -362,10 +366,14 @@ def _plotted(
     colors: Mapping[str, str] | None,
     calcs: Sequence[str],
     no_value: str,
+    interval: str = MIN_INTERVAL,
 ) -> timeseries.Panel:
-    panel = _framed(timeseries.Panel(), frame, *queries).unit(unit).no_value(no_value)
+    panel = _framed(timeseries.Panel(), frame, *queries, interval=interval).unit(unit).no_value(no_value)
     panel.show_points(common.VisibilityMode.NEVER).legend(_legend(calcs))
     panel.tooltip(parts.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING))
+    if colors is None:
+        # The first colour of Grafana's own is green, which is a verdict.
+        panel.color_scheme(builders.FieldColor().mode(dashboard.FieldColorModeId.SHADES).fixed_color(NEUTRAL))
     for name, color in (colors or {}).items():
         fixed = [dashboard.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": color})]
         if name.startswith("/"):
@@ -437,17 +445,22 @@ def _value_names(count: int) -> list[str]:
 
 
 def _column(column: Column) -> list[dashboard.DynamicConfigValue]:
-    settings: dict[str, object] = {}
+    # An empty cell would get what stands for an empty table.
+    settings: dict[str, object] = {"noValue": column.empty}
     if column.expr:
-        settings |= {"unit": column.unit, "noValue": column.empty, "custom.align": "right"}
+        settings |= {"unit": column.unit, "custom.align": "right"}
     if column.decimals is not None:
         settings["decimals"] = column.decimals
+    mappings = _mappings(column.words)
+    if column.steps or column.words:
+        settings["custom.cellOptions"] = {"type": "color-text"}
     if column.steps:
         settings["thresholds"] = _thresholds(column.steps).build()
-        settings["custom.cellOptions"] = {"type": "color-text"}
-    if column.words:
-        settings["mappings"] = _mappings(column.words)
-        settings["custom.cellOptions"] = {"type": "color-text"}
+    if column.empty == NOTHING:
+        # No value is no verdict: it would have the colour of the lowest step.
+        mappings = [*mappings, _nothing(NOTHING, MUTED)]
+    if mappings and column.expr:
+        settings["mappings"] = mappings
     if column.link:
         settings["links"] = [{"title": f"Open {column.title.lower()}", "url": column.link}]
     if column.width:

@@ -17,6 +17,7 @@ __all__ = [
     "Query",
     "age",
     "count",
+    "firing",
     "happened",
     "increase",
     "named",
@@ -120,6 +121,11 @@ def increase(selector: str, window: str, *by: str) -> str:
 def quantile(number: float, family: str, window: str, *by: str, **labels: str) -> str:
     """Of a histogram within a window; nothing, which is not NaN, where nothing was observed."""
     return f"histogram_quantile({number}, {increase(series(f'{family}_bucket', **labels), window, 'le', *by)}) >= 0"
+
+
+def firing(severity: str) -> str:
+    """The alerts of a severity that are firing."""
+    return f'{ALERTS_FIRING.removesuffix("}")}, severity="{severity}"}}'
 
 
 def age(expr: str) -> str:

@@ -1,9 +1,21 @@
-"""The numbers at which a value turns from good to bad, the same on a dashboard and in an alert."""
+"""The colours of a value: it changes them at the numbers at which the alerts begin."""
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
+from deploy.prometheus.thresholds import (
+    CONSECUTIVE_FAILURES,
+    DATA_AGE_CRITICAL_SECONDS,
+    DATA_AGE_WARNING_SECONDS,
+    DAY,
+    FAST_BURN,
+    QUOTA_LEFT_WARNING,
+    SLOW_BURN,
+    SUCCESS_OBJECTIVE,
+    TOKEN_LEFT_CRITICAL_SECONDS,
+    TOKEN_LEFT_WARNING_SECONDS,
+)
 from grafana.source.palette import BAD, GOOD, NEUTRAL, NOTICE, WARNING
 
 __all__ = [
@@ -33,31 +45,6 @@ __all__ = [
 
 Steps: TypeAlias = tuple[tuple[float | None, str], ...]
 """Colours and the value from which on each holds; the first holds below all others."""
-
-MINUTE, DAY = 60, 86_400
-
-SUCCESS_OBJECTIVE = 0.99
-"""Share of the attempts to publish that shall succeed."""
-
-FAST_BURN = 14.4
-"""Times its rate at which the error budget of 30 days is spent in two days: wake somebody."""
-
-SLOW_BURN = 6
-"""Times its rate at which it is spent in five days: wake somebody, if it lasts."""
-
-DATA_AGE_WARNING_SECONDS = 5 * MINUTE
-DATA_AGE_CRITICAL_SECONDS = 10 * MINUTE
-"""Since the last poll of a feed that succeeded."""
-
-QUOTA_LEFT_WARNING = 0.2
-"""Share of a key's requests a minute that is left."""
-
-CONSECUTIVE_FAILURES = 5
-"""Attempts of an account that failed in a row."""
-
-TOKEN_LEFT_WARNING_SECONDS = 7 * DAY
-TOKEN_LEFT_CRITICAL_SECONDS = DAY
-"""Until a token expires."""
 
 
 def burning(rate: float) -> float:

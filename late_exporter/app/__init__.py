@@ -8,24 +8,37 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import httpx
+import msgspec
+from prometheus_client.metrics_core import Metric
 from pydantic import SecretStr
 from structlog.stdlib import BoundLogger
 
 from late_exporter import __url__, __version__, log
 from late_exporter.api import Key, LateClient, Throttle
 from late_exporter.app.control import Control
-from late_exporter.app.exporter import Exporter
+from late_exporter.app.exporter import Exporter, own_metrics
 from late_exporter.app.oncall import follow_logs, printing, show_logs, tell_of_post
-from late_exporter.checkup import examine
+from late_exporter.checkup import (
+    Finding,
+    Level,
+    examine_addresses,
+    examine_api,
+    examine_key_file,
+    examine_state,
+    examine_web,
+    lines,
+)
+from late_exporter.errands import Errands
 from late_exporter.errors import LateError
 from late_exporter.feeds import FEEDS
 from late_exporter.gate import Gate, Passwords
@@ -35,6 +48,7 @@ from late_exporter.settings import Call, Settings, Simulate, Workspace
 from late_exporter.simulator import Service, World
 from late_exporter.simulator import create_app as create_simulator
 from late_exporter.store import open_store
+from late_exporter.textfile import require_textfile, write
 from late_exporter.values import UnixPath
 from late_exporter.web import create_app
 from late_exporter.webconfig import WebSource
@@ -52,7 +66,9 @@ Stop: TypeAlias = Callable[[], None]
 
 
 def run(call: Call) -> int:
-    """Poll and serve until told to stop."""
+    """Poll and serve until told to stop, or poll once and print the metrics."""
+    if call.asked.once:
+        return asyncio.run(_until_stopped(partial(_export_once, call.settings, _print)))
     return asyncio.run(_until_stopped(partial(_export, call.settings, call.reread)))
 
 
@@ -66,9 +82,16 @@ def simulate(call: Call) -> int:
     return asyncio.run(_until_stopped(lambda _: _simulate(call.settings)))
 
 
+def textfile(call: Call) -> int:
+    """Poll once and write the metrics to a file."""
+    path = Path(call.words[0])
+    require_textfile(path)
+    return asyncio.run(_until_stopped(partial(_export_once, call.settings, partial(write, path))))
+
+
 def check(call: Call) -> int:
     """Whether every endpoint answers to every key; prints what it finds."""
-    return asyncio.run(_check(call.settings))
+    return asyncio.run(_check(call.settings, call.asked.format))
 
 
 def post(call: Call) -> int:
@@ -85,7 +108,15 @@ def logs(call: Call) -> int:
 
 
 ACTIONS: Mapping[str, Callable[[Call], int]] = MappingProxyType(
-    {"run": run, "demo": demo, "simulate": simulate, "check": check, "post": post, "logs": logs}
+    {
+        "run": run,
+        "demo": demo,
+        "simulate": simulate,
+        "check": check,
+        "post": post,
+        "logs": logs,
+        "textfile": textfile,
+    }
 )
 """What the commands do."""
 
@@ -95,6 +126,7 @@ async def _until_stopped(work: Callable[[Stop], Coroutine[Any, Any, None]], *, q
     # What was imported stays: the collector need not look through it again and again.
     gc.freeze()
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(Errands())
     stopped = asyncio.Event()
     for number in SIGNALS:
         loop.add_signal_handler(number, stopped.set)
@@ -131,12 +163,7 @@ async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
     """Run the exporter; what is opened first is closed last."""
     async with AsyncExitStack() as stack:
         sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
-        offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
-        store = await offload(open_store, settings.state_url)
-        stack.push_async_callback(offload, store.close)
-        http = await stack.enter_async_context(_http(settings))
-        exporter = Exporter(settings, store, offload, partial(_client, http, {}))
-        await exporter.restore()
+        exporter = await _open(settings, stack, own_metrics())
         group = await stack.enter_async_context(asyncio.TaskGroup())
         source = WebSource(settings.web_config, _log())
         control = Control(settings, reread, exporter, source, stop)
@@ -156,6 +183,35 @@ async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
         group.create_task(serve(gate, sockets, web=source.current))
         for bound in sockets:
             _log().info("listening", address=_url(bound, secure=settings.web_config.context is not None))
+
+
+async def _open(settings: Settings, stack: AsyncExitStack, collect: Callable[[], Iterable[Metric]]) -> Exporter:
+    """An exporter that is ready to poll."""
+    offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
+    store = await offload(open_store, settings.state_url)
+    stack.push_async_callback(offload, store.close)
+    http = await stack.enter_async_context(_http(settings))
+    exporter = Exporter(settings, store, offload, partial(_client, http, {}), collect=collect)
+    await exporter.restore()
+    return exporter
+
+
+async def _export_once(settings: Settings, show: Callable[[bytes], None], _: Stop) -> None:
+    """Poll every feed until it is caught up, and show the metrics, without those of a process that is about to end.
+
+    Raises:
+        LateError: A poll failed; the metrics say so too.
+    """
+    async with AsyncExitStack() as stack:
+        exporter = await _open(settings, stack, list)
+        publishing = asyncio.ensure_future(exporter.publisher.run())
+        try:
+            succeeded = await exporter.catch_up()
+        finally:
+            publishing.cancel()
+        show(exporter.publisher.answer(None, None).body)
+        if not succeeded:
+            raise LateError("a poll failed")
 
 
 def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
@@ -264,13 +320,35 @@ async def _clients(settings: Settings) -> AsyncIterator[Mapping[str, LateClient]
         yield {workspace.name: _client(http, throttles, settings, workspace) for workspace in settings.workspaces}
 
 
-async def _check(settings: Settings) -> int:
+async def _check(settings: Settings, format: str) -> int:  # noqa: A002 - the flag's word
     feeds = [FEEDS[name] for name in settings.feeds]
+    secure = settings.web_config.context is not None
+    findings = [Finding(level=Level.OK, subject="configuration", words=_count_of(settings.workspaces))]
     async with _clients(settings) as clients:
-        findings = [finding for name, client in clients.items() for finding in await examine(name, client, feeds)]
-    for finding in findings:
-        sys.stdout.write(f"{log.escape(log.redact(str(finding)))}\n")
-    return 0 if all(finding.good for finding in findings) else 1
+        for workspace in settings.workspaces:
+            findings += examine_key_file(workspace.name, workspace.key_file)
+            findings += await examine_api(
+                workspace.name,
+                clients[workspace.name],
+                feeds,
+                interval=settings.poll_interval,
+                share=settings.quota_share,
+            )
+    findings.append(await asyncio.to_thread(examine_state, settings.state_url))
+    findings += examine_web(settings.web_config_file, settings.web_config)
+    findings += await asyncio.to_thread(lambda: list(examine_addresses(settings.listen_addresses, secure=secure)))
+    printed = [msgspec.json.encode(findings).decode()] if format == "json" else map(log.escape, lines(findings))
+    sys.stdout.write(log.redact("\n".join(printed)) + "\n")
+    return int(any(finding.level is Level.ERROR for finding in findings))
+
+
+def _count_of(workspaces: Sequence[Workspace]) -> str:
+    return "1 workspace" if len(workspaces) == 1 else f"{len(workspaces)} workspaces"
+
+
+def _print(body: bytes) -> None:
+    sys.stdout.write(body.decode())
+    sys.stdout.flush()
 
 
 def _url(bound: socket.socket, *, secure: bool = False) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -28,7 +28,7 @@ from late_exporter.seams import Client, Offload
 from late_exporter.settings import Settings, Workspace
 from late_exporter.store import Store
 
-__all__ = ["Exporter"]
+__all__ = ["Exporter", "own_metrics"]
 
 
 @dataclass
@@ -59,10 +59,17 @@ class Exporter:
         store: The state, opened.
         offload: Runs a call in the store's thread.
         connect: Gives the client of a workspace.
+        collect: Gives the metrics of the process.
     """
 
     def __init__(
-        self, settings: Settings, store: Store, offload: Offload, connect: Callable[[Settings, Workspace], Client]
+        self,
+        settings: Settings,
+        store: Store,
+        offload: Offload,
+        connect: Callable[[Settings, Workspace], Client],
+        *,
+        collect: Callable[[], Iterable[Metric]],
     ) -> None:
         families = catalogue(settings.duration_buckets)
         feeds = frozenset(settings.feeds)
@@ -76,7 +83,7 @@ class Exporter:
             if settings.max_accounts or "account_id" not in family.labels
         }
         self._governor = Governor(families, max_values=settings.max_label_values, max_accounts=settings.max_accounts)
-        self.publisher = Publisher(Exposition(shown, created=settings.created_timestamps), _own_metrics())
+        self.publisher = Publisher(Exposition(shown, created=settings.created_timestamps), collect)
         self.board = Board(shown, self.publisher, {workspace.name: feeds for workspace in settings.workspaces})
         self.units: dict[str, Unit] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -92,6 +99,11 @@ class Exporter:
         self._group = group
         for unit in self.units.values():
             unit.start(group)
+
+    async def catch_up(self) -> bool:
+        """Poll every workspace until nothing is left to read; tells whether all of that succeeded."""
+        turns = await asyncio.gather(*(poller.catch_up() for unit in self.units.values() for poller in unit.pollers))
+        return all(turn.error is None for turn in turns)
 
     async def reload(self, settings: Settings) -> None:
         """Follow other settings; raises StoreError where the state of a new workspace cannot be read.
@@ -209,7 +221,12 @@ def _tuning(settings: Settings) -> tuple[float, ...]:
 
 
 def _redacted(health: FeedHealth) -> FeedHealth:
-    return msgspec.structs.replace(health, error=log.redact(health.error))
+    replace = msgspec.structs.replace
+    recent, failures = (
+        tuple(replace(poll, error=log.redact(poll.error)) for poll in polls)
+        for polls in (health.recent, health.failures)
+    )
+    return replace(health, error=log.redact(health.error), recent=recent, failures=failures)
 
 
 def _synced(states: Mapping[Scope, FeedState]) -> dict[str, list[str]]:
@@ -220,7 +237,7 @@ def _synced(states: Mapping[Scope, FeedState]) -> dict[str, list[str]]:
     return synced
 
 
-def _own_metrics() -> Callable[[], list[Metric]]:
+def own_metrics() -> Callable[[], list[Metric]]:
     """The metrics of the process, by prometheus_client's own collectors."""
     collectors = (ProcessCollector(registry=None), PlatformCollector(registry=None))
     return lambda: [metric for collector in collectors for metric in collector.collect()]

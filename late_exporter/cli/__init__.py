@@ -6,13 +6,16 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import TypeAlias
 
 from late_exporter import __version__, healthcheck, log, settings
 from late_exporter.asked import ASKED, Asked, ask
 from late_exporter.cli.catalogue import catalogue
+from late_exporter.cli.completion import completion
 from late_exporter.cli.help import describe
 from late_exporter.cli.line import Line, parse
+from late_exporter.cli.manual import manual
 from late_exporter.commands import COMMANDS
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.options import OPTIONS
@@ -24,6 +27,15 @@ __all__ = ["Action", "main"]
 Action: TypeAlias = Callable[[Call], int]
 
 DONE, FAILED, MISUSED = 0, 1, 2
+
+PRINTING: Mapping[str, Callable[[Asked, Sequence[str]], str]] = MappingProxyType(
+    {
+        "metrics": lambda asked, _: catalogue(asked.format),
+        "completion": lambda _, words: completion(words[0]),
+        "manual": lambda _asked, _words: manual(),
+    }
+)
+"""The commands that print what is known without a configuration."""
 
 
 def main(argv: Sequence[str] | None = None, commands: Mapping[str, Action] | None = None) -> int:
@@ -52,9 +64,9 @@ def _run(argv: Sequence[str], commands: Mapping[str, Action] | None) -> int:
     line.check()
     if line.command not in COMMANDS:
         raise ConfigError(*line.problems)
-    if line.command == "metrics":
+    if line.command in PRINTING:
         asked, _ = _understood(line, needs_settings=False)
-        return _print(catalogue(asked.format))
+        return _print(PRINTING[line.command](asked, line.words[1:]))
     return _start(line, commands)
 
 

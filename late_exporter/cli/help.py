@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 
 from late_exporter.asked import ASKED
+from late_exporter.cli.manual import EXIT_CODES
 from late_exporter.commands import COMMANDS, Command
 from late_exporter.options import OPTIONS, Option
 
@@ -34,6 +35,10 @@ def describe(name: str) -> Iterator[str]:
     yield ""
     yield from entry("--help, --version", ["Print this, or the version."], width)
     yield from _examples(command, width)
+    if not name:
+        yield from ("", "Exit codes:")
+        for code, meaning in EXIT_CODES:
+            yield from textwrap.wrap(f"  {code}  {meaning}", width, subsequent_indent=" " * 5)
 
 
 def _flags(command: Command) -> Iterator[str]:

@@ -82,6 +82,10 @@ class Line:
         command, given = COMMANDS[self.command], self.words[1:]
         self.problems.extend(f"unexpected argument{quoted(word)}" for word in given[len(command.arguments) :])
         self.problems.extend(f"{missing} is missing" for missing in command.arguments[len(given) : command.needed])
+        if command.choices and given and given[0] not in command.choices:
+            self.problems.append(
+                f"{command.arguments[0]}{quoted(given[0])}: must be one of {', '.join(command.choices)}"
+            )
         for option in (FLAGS[f"--{name}"] for name in self.flags):
             if self.command not in option.commands:
                 belongs = " and ".join(option.commands)

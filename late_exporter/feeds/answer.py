@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeAlias, TypeVar
@@ -21,6 +22,9 @@ LABEL_LENGTH = 128
 KEY_LENGTH = 128
 ABSURD = 10**15
 """Durations end here, in microseconds: 31 years."""
+
+STEERING = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f]")
+"""Control characters, except for the ends of lines, which are escaped where metrics are written, and tabs."""
 
 REMEMBERED = 4
 REMEMBERED_SIZE = 2**18
@@ -153,12 +157,17 @@ def _kind(value: object) -> str:
 
 
 def text(value: str | None, limit: int = LABEL_LENGTH) -> str:
-    """A text of a stranger as a label value: valid Unicode, cut, ``unknown`` where empty."""
+    """A text of a stranger as a label value: valid Unicode, cut, ``unknown`` where empty.
+
+    Whoever looks at the metrics in a terminal is not to have it steered.
+    """
     if not value:
         return UNKNOWN
     if value.isascii():
-        return value[:limit]
-    return value[:limit].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        cut = value[:limit]
+    else:
+        cut = value[:limit].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return cut if cut.isprintable() else STEERING.sub("\ufffd", cut)
 
 
 def key(value: str) -> str:

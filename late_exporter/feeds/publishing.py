@@ -74,7 +74,7 @@ def _entry(row: Row) -> Entry:
         created=millis(row.created_at),
         platform=text(row.platform),
         action=text(row.action),
-        post_id=text(post) if post else None,
+        post_id=text(post) if post and post.strip(".") else None,  # in a path, dots would lead elsewhere
         account_id=text(row.account_id) if row.account_id else None,
         username=text(row.account_username),
         status_code=row.status_code,

@@ -14,7 +14,7 @@ from late_exporter.simulator.incidents import Conditions
 __all__ = ["Connecting"]
 
 TOKEN_LIFE = 60 * DAY
-EXPIRY_EVERY = 14 * DAY
+EXPIRY_EVERY = TOKEN_LIFE
 CONNECT_EVERY = HOUR
 ERRORS = {
     "oauth_denied": "OAuth error: access_denied",
@@ -76,7 +76,7 @@ class Connecting:
         if account.id in self._disconnected:
             return
         self.disconnect(account)
-        outage = self._random.uniform(2 * HOUR, 8 * HOUR)
+        outage = self._random.uniform(HOUR / 2, 2 * HOUR)
         if self._agenda.chance(0.3):
             self._agenda.after(0.9 * outage, partial(self._fail, account, "reconnect_failed"))
         self._agenda.after(outage, partial(self.reconnect, account.id))

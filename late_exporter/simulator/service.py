@@ -90,7 +90,7 @@ class Service:
         self._turn_window(now)
         route = path.removeprefix("/api") if path.startswith("/api/") else path
         answered = {"Content-Type": "application/json", "Date": formatdate(now, usegmt=True)}
-        if route == "/":
+        if route in ("/", "/-/healthy"):
             text = {"Content-Type": "text/plain; charset=utf-8"}
             return Answer(HTTPStatus.OK, answered | text, welcome(_header(headers, "host")))
         status, key = HTTPStatus.OK, _bearer(headers)

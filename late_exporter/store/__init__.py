@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from late_exporter.errors import ConfigError, StoreError
+from late_exporter.errors import ConfigError, StoreError, StoreInUse
 from late_exporter.model import Batch, Committed, FeedState, Known, Scope, Series, Total
+from late_exporter.store.file import lock, require_database
 from late_exporter.store.records import Counted, Records
 from late_exporter.store.sqlite import SqliteStore
 
-__all__ = ["Counted", "Records", "Store", "open_records", "open_store"]
+__all__ = ["Counted", "Records", "Store", "is_in_use", "open_records", "open_store"]
 
 
 class Store(Protocol):
@@ -64,6 +65,19 @@ def open_records(url: str) -> Records:
     if path is None:
         raise StoreError("a state in memory cannot be read by another process")
     return Records(path)
+
+
+def is_in_use(url: str) -> bool:
+    """Whether another process works on the state; raises StoreError where it cannot be written to."""
+    path = _file(url)
+    if path is None:
+        return False
+    try:
+        lock(path).close()
+    except StoreInUse:
+        return True
+    require_database(path)
+    return False
 
 
 def _file(url: str) -> Path | None:

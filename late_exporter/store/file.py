@@ -7,17 +7,26 @@ import os
 from pathlib import Path
 from typing import IO
 
-from late_exporter.errors import StoreError
+from late_exporter.errors import StoreError, StoreInUse
 
-__all__ = ["identity", "lock", "require_database"]
+__all__ = ["create", "identity", "lock", "require_database"]
+
+FOLDER, FILE = 0o700, 0o600
+"""What is made here is for its owner alone: names of accounts are nobody else's business."""
 
 
 def lock(path: Path) -> IO[str]:
-    """Hold a lock beside the file; the system releases it whenever the process ends."""
+    """Hold a lock beside the file; the system releases it whenever the process ends.
+
+    Raises:
+        StoreInUse: Another process holds it.
+        StoreError: There can be no file.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(FOLDER, parents=True, exist_ok=True)
         file = path.resolve()  # by whatever name, it is one state
         beside = file.with_name(f"{file.name}.lock")
+        beside.touch(FILE)
         holder = beside.open("a")
     except OSError as exc:
         raise StoreError(f"{path}: the state cannot be written: {exc.strerror}: {exc.filename}") from exc
@@ -25,7 +34,7 @@ def lock(path: Path) -> IO[str]:
         fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:
         holder.close()
-        raise StoreError(f"{path} is in use by another late-exporter; every process needs a state of its own") from exc
+        raise StoreInUse(f"{path} is in use by another late-exporter; every process needs a state of its own") from exc
     return holder
 
 
@@ -48,6 +57,15 @@ def require_database(path: Path, *, writable: bool = True) -> None:
         raise StoreError(f"{path}: the state cannot be read: {exc.strerror}") from exc
     if beginning and not beginning.startswith(b"SQLite format 3\0"):
         raise StoreError(f"{path} is not a state of late-exporter, or is damaged; it is left as it is")
+
+
+def create(path: Path) -> None:
+    """Make an empty file where there is none; SQLite gives the files beside it the same mode."""
+    try:
+        if not path.exists():
+            path.touch(FILE)
+    except OSError as exc:
+        raise StoreError(f"{path}: the state cannot be written: {exc.strerror}") from exc
 
 
 def _beginning(path: Path) -> bytes:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from late_exporter.errors import StoreError
+from late_exporter.errors import StoreError, StoreOutdated
 from late_exporter.model import FeedState, Scope, Series, Total
 from late_exporter.store import rows
 from late_exporter.store.file import require_database
@@ -37,7 +37,8 @@ class Records:
         path: The file.
 
     Raises:
-        StoreError: There is no such file, it is not ours, is damaged, is of another version, or cannot be read.
+        StoreOutdated: An earlier version wrote it, and this one has not run on it yet.
+        StoreError: There is no such file, it is not ours, is damaged, is of a newer version, or cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -63,11 +64,10 @@ class Records:
         (version,) = execute("PRAGMA user_version").fetchone()
         if application != APPLICATION_ID:
             raise StoreError(f"{self._path} is the database of another program")
-        if version != len(MIGRATIONS):
-            raise StoreError(
-                f"{self._path} is of schema {version}, and this late-exporter knows {len(MIGRATIONS)}: "
-                "use the version that runs on it"
-            )
+        if version < len(MIGRATIONS):
+            raise StoreOutdated(f"{self._path} was written by an earlier late-exporter; start this one on it once")
+        if version > len(MIGRATIONS):
+            raise StoreError(f"{self._path} was written by a newer late-exporter; use that one")
         self._numbers = {
             Scope(workspace, feed): number
             for number, workspace, feed in execute("SELECT id, workspace, feed FROM scope ORDER BY workspace, feed")

@@ -27,7 +27,7 @@ from late_exporter.model import (
     Value,
 )
 from late_exporter.store import rows
-from late_exporter.store.file import identity, lock, require_database
+from late_exporter.store.file import create, identity, lock, require_database
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
 
 __all__ = ["SqliteStore"]
@@ -68,6 +68,7 @@ class SqliteStore:
     def _open(self) -> None:
         if self._path:
             require_database(self._path)
+            create(self._path)
         with self._translated():
             self._connection = sqlite3.connect(
                 self._path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5.0

@@ -14,7 +14,7 @@ import promql_parser
 
 from late_exporter.metrics import CATALOGUE
 
-__all__ = ["FOLDER", "GLOBAL", "Board", "Json", "Selector", "labels_of", "load", "selectors"]
+__all__ = ["FOLDER", "GLOBAL", "OWN", "Board", "Json", "Selector", "labels_of", "load", "selectors"]
 
 FOLDER = Path(__file__).parents[2] / "grafana" / "dashboards"
 

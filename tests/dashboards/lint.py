@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from typing import TypeAlias
 
-from tests.dashboards.boards import GLOBAL, Board, Json, labels_of, selectors
+from tests.dashboards.boards import GLOBAL, OWN, Board, Json, labels_of, selectors
 
 __all__ = ["RULES"]
 
@@ -212,7 +212,7 @@ def others(board: Board) -> Iterator[str]:
     """What every target has is asked of exporters alone: All matches the targets of every job."""
     for place, expr in board.expressions:
         names = {selector.name for selector in selectors(expr)}
-        if any(labels_of(name) == {"job", "instance"} for name in names) and "late_exporter_build_info" not in names:
+        if any(OWN.fullmatch(name) for name in names) and "late_exporter_build_info" not in names:
             yield f"{place}: of any job"
 
 
@@ -237,12 +237,12 @@ def navigation(board: Board) -> Iterator[str]:
 
 
 def marks(board: Board) -> Iterator[str]:
-    """Alerts and starts are marked, and can be switched off where they are shown."""
-    names = [annotation["name"] for annotation in board.document["annotations"]["list"]]
-    if names != ["Alerts", "Starts and releases"]:
-        yield f"annotations are {names}"
+    """Critical alerts and starts are marked, warnings for those who ask; each can be switched where it is shown."""
+    marked = {annotation["name"]: annotation["enable"] for annotation in board.document["annotations"]["list"]}
+    if marked != {"Critical alerts": True, "Warnings": False, "Starts and releases": True}:
+        yield f"annotations are {marked}"
     for annotation in board.document["annotations"]["list"]:
-        if not annotation["enable"] or annotation.get("hide") or "placement" in annotation:
+        if annotation.get("hide") or "placement" in annotation:
             yield f"{annotation['name']} is hidden"
 
 

@@ -91,6 +91,7 @@ MISTAKES: tuple[tuple[str, Change], ...] = (
     ("navigation", panel(301, links=[{"url": "/d/late-platform"}])),
     ("marks", lambda document: document["annotations"]["list"].pop()),
     ("marks", lambda document: document["annotations"]["list"][0].update(hide=True)),
+    ("marks", lambda document: document["annotations"]["list"][0].update(enable=False)),
 )
 
 

@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -19,13 +20,13 @@ from urllib.parse import urlsplit
 from tests.e2e.late import KEY
 from tests.worlds import Samples
 
-__all__ = ["PATIENCE", "Program", "Reply", "eventually", "get", "settles"]
+__all__ = ["PATIENCE", "ROOT", "Program", "Reply", "eventually", "get", "settles"]
 
 PATIENCE = 30.0
 """Seconds after which a thing that should have happened has not; a busy machine is slow, not wrong."""
 
 ROOT = Path(__file__).resolve().parents[2]
-LISTENING = re.compile(r"""listening\W.*?address\W+(http://[^"\s]+)""")
+LISTENING = re.compile(r"""listening\W.*?address\W+((?:https?://|unix:)[^"\s]+)""")
 
 NUMBERS = itertools.count(1)
 
@@ -45,10 +46,20 @@ class Reply(NamedTuple):
         return self.body.decode()
 
 
-def get(url: str, headers: Mapping[str, str] | None = None, *, timeout: float = 10.0) -> Reply:
-    """Ask once."""
+def get(
+    url: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    timeout: float = 10.0,
+    tls: ssl.SSLContext | None = None,
+) -> Reply:
+    """Ask once, over TLS where the address says so."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout, context=tls)
+    else:
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
     try:
         target = parts.path or "/"
         connection.request("GET", f"{target}?{parts.query}" if parts.query else target, headers=dict(headers or {}))
@@ -111,6 +122,7 @@ class Program:
         self._errors = folder / f"errors-{number}.txt"
         self._process: subprocess.Popen[bytes] | None = None
         self._url = ""
+        self.tls: ssl.SSLContext | None = None
 
     @classmethod
     def exporter(
@@ -201,7 +213,8 @@ class Program:
 
     def get(self, path: str, **headers: str) -> Reply:
         """Ask it."""
-        return get(self.url + path, {name.replace("_", "-"): value for name, value in headers.items()})
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return get(self.url + path, named, tls=self.tls)
 
     def scrape(self) -> Samples:
         """Its metrics."""

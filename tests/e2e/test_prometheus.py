@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
-from urllib.parse import urlencode
 
 import pytest
 
 from tests.e2e.late import Late
-from tests.e2e.program import PATIENCE, Program, eventually, get, settles
+from tests.e2e.program import Program, eventually, settles
+from tests.e2e.prometheus import Prometheus, prometheus
 
 pytestmark = pytest.mark.e2e
 
@@ -28,60 +24,13 @@ scrape_configs:
     static_configs: [{targets: ["%s"]}]
 """
 
-Row: TypeAlias = Mapping[str, Any]
-
-
-class Prometheus:
-    """A Prometheus that scrapes one target once a second.
-
-    Args:
-        url: Where its own API is.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def ask(self, endpoint: str, **parameters: str) -> Any:
-        """What an endpoint of its API says."""
-        answer = json.loads(get(f"{self._url}/api/v1/{endpoint}?{urlencode(parameters)}").body)
-        assert "success" == answer["status"], answer
-        return answer["data"]
-
-    def query(self, expression: str) -> list[Row]:
-        """The rows of an instant query."""
-        rows: list[Row] = self.ask("query", query=expression)["result"]
-        return rows
-
-    def value(self, expression: str) -> float | None:
-        """The value of an instant query that has one row."""
-        rows = self.query(expression)
-        return float(rows[0]["value"][1]) if rows else None
-
 
 @contextmanager
-def prometheus(binary: str, folder: Path, target: str) -> Iterator[Prometheus]:
-    """A Prometheus of its own, which ends with the test."""
-    config, log = folder / "prometheus.yml", folder / "prometheus.log"
-    config.write_text(CONFIG % target.removeprefix("http://"))
-    command = [
-        binary,
-        f"--config.file={config}",
-        f"--storage.tsdb.path={folder / 'tsdb'}",
-        "--web.listen-address=127.0.0.1:0",
-        f"--enable-feature={FEATURES}",
-    ]
-    with log.open("wb") as errors, subprocess.Popen(command, stderr=errors, stdout=errors, cwd=folder) as process:
-        try:
-            yield Prometheus(eventually(lambda: listening(log.read_text()), hint=log.read_text))
-        finally:
-            process.terminate()
-            process.wait(PATIENCE)
-
-
-def listening(log: str) -> str:
-    """Where a Prometheus that wrote such a log serves."""
-    match = re.search(r'msg="?Listening on"? .*?address=([\d.]+:\d+)', log)
-    return f"http://{match[1]}" if match and "Server is ready" in log else ""
+def scraping(binary: str, folder: Path, target: str) -> Iterator[Prometheus]:
+    """A Prometheus that scrapes one target once a second."""
+    config = CONFIG % target.removeprefix("http://")
+    with prometheus(binary, folder, config, f"--enable-feature={FEATURES}") as database:
+        yield database
 
 
 @pytest.mark.parametrize("created", [False, True], ids=["plain", "created"])
@@ -91,7 +40,7 @@ def test_prometheus_sees_what_was_counted(
     """Prometheus has the exact totals, sees the first increment of a series as an increase, and keeps exemplars."""
     late.world.publish(40, over=600)
     program = run(*(["--metrics.created-timestamps"] if created else [])).ready()
-    with prometheus(require_tool("prometheus"), tmp_path, program.url) as database:
+    with scraping(require_tool("prometheus"), tmp_path, program.url) as database:
         # Nobody else may scrape here: whoever comes first is shown the zero of a new series.
         settles(40.0, lambda: database.value(f"sum({LOGS})"))
         late.world.publish(3, platform="mastodon", durationMs=700)
@@ -133,7 +82,7 @@ def test_restart_leaves_no_trace_in_rates(
     late.world.publish(40, over=600)
     program = run().ready()
     port = program.url.rpartition(":")[2]
-    with prometheus(require_tool("prometheus"), tmp_path, program.url) as database:
+    with scraping(require_tool("prometheus"), tmp_path, program.url) as database:
         settles(40.0, lambda: database.value(f"sum({LOGS})"))
         program.stop()
         settles(0.0, lambda: database.value("up"))

@@ -15,8 +15,8 @@ import pytest
 from late_exporter.exposition import Exposition
 from late_exporter.metrics import CATALOGUE
 from late_exporter.publisher import Publisher
-from tests.e2e.late import Fault, Late, hanging, slowly
-from tests.e2e.program import Program, eventually, settles
+from tests.e2e.late import KEY, Fault, Late, hanging, slowly
+from tests.e2e.program import ROOT, Program, eventually, settles
 from tests.worlds import Samples
 
 pytestmark = pytest.mark.e2e
@@ -38,6 +38,31 @@ def stopped(program: Program, number: signal.Signals) -> int:
     """The exit code after a signal; fails where it takes longer than promised."""
     program.send(number)
     return program.wait(within=GRACE)
+
+
+HANGING = """
+import socket, time
+def getaddrinfo(*_, **__):
+    time.sleep(60)
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+def test_stop_while_no_name_can_be_resolved(tmp_path: Path, ending: ExitStack) -> None:
+    """A name server that gives no answer does not keep the program from ending in time."""
+    (tmp_path / "sitecustomize.py").write_text(HANGING)
+    program = ending.enter_context(
+        Program(
+            tmp_path,
+            "run",
+            "--api.base-url=https://late.example/api",
+            "--poll.interval=100ms",
+            "--web.listen-address=127.0.0.1:0",
+            env={"LATE_API_KEY": KEY, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        )
+    )
+    eventually(lambda: program.get("/-/healthy").status == 200, hint=lambda: program.stderr)
+    assert 0 == stopped(program, signal.SIGTERM)
 
 
 def test_clean_restart_changes_nothing(late: Late, run: Run) -> None:

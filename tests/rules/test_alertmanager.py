@@ -14,7 +14,8 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 
-from tests.e2e.program import PATIENCE, eventually, get
+from tests.e2e.alertmanager import alertmanager
+from tests.e2e.program import PATIENCE, get
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "alertmanager"
 CONFIG = FOLDER / "alertmanager.yml"
@@ -39,6 +40,10 @@ INHIBITIONS: list[tuple[str, Mapping[str, str], str, Mapping[str, str], str]] = 
     ("LateKeyRefused", FEED, "LatePollStale", {**FEED, "feed": "connections"}, LOUD),
     ("LateKeyRefused", FEED, "LatePublishingQuiet", WORKSPACE, QUIET),
     ("LatePollStale", {**FEED, "feed": "connections"}, "LatePublishingQuiet", WORKSPACE, LOUD),
+    ("LateKeyRefused", FEED, "LateAccountFailing", ACCOUNT, QUIET),
+    ("LateKeyRefused", FEED, "LateAccountFailing", {**ACCOUNT, "workspace": "agency"}, LOUD),
+    ("LatePollStale", FEED, "LatePendingStuck", PLATFORM, QUIET),
+    ("LatePollStale", {**FEED, "feed": "connections"}, "LatePendingStuck", PLATFORM, LOUD),
     ("LatePollStale", FEED, "LateQuotaLow", WORKSPACE, QUIET),
     ("LateCoverageAtRisk", FEED, "LateCatchUpStuck", FEED, QUIET),
     ("LatePlatformFailing", PLATFORM, "LateAccountFailing", ACCOUNT, QUIET),
@@ -171,8 +176,8 @@ def test_messages(template: str, status: str, text: str, tmp_path: Path, require
 
 
 @pytest.fixture(scope="module")
-def alertmanager(require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where an Alertmanager with the inhibitions of the example serves; it tells nobody."""
+def alerts(require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where an Alertmanager with the inhibitions of the example takes alerts; it tells nobody."""
     folder = tmp_path_factory.mktemp("alertmanager")
     example = yaml.safe_load(CONFIG.read_text("utf-8"))
     config = {
@@ -180,42 +185,24 @@ def alertmanager(require_tool: Callable[[str], str], tmp_path_factory: pytest.Te
         "receivers": [{"name": "nobody"}],
         "inhibit_rules": example["inhibit_rules"],
     }
-    (folder / "config.yml").write_text(yaml.safe_dump(config))
-    log = folder / "log"
-    command = [
-        require_tool("prometheus-alertmanager"),
-        f"--config.file={folder / 'config.yml'}",
-        f"--storage.path={folder / 'data'}",
-        "--web.listen-address=127.0.0.1:0",
-        "--cluster.listen-address=",
-    ]
-    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, cwd=folder) as process:
-        try:
-            yield eventually(lambda: _listening(log.read_text()), hint=log.read_text)
-        finally:
-            process.terminate()
-            process.wait(PATIENCE)
-
-
-def _listening(log: str) -> str:
-    match = re.search(r'msg="?Listening on"? .*?address=([\d.]+:\d+)', log)
-    return f"http://{match[1]}/api/v2/alerts" if match else ""
+    with alertmanager(require_tool("prometheus-alertmanager"), folder, yaml.safe_dump(config)) as url:
+        yield f"{url}/api/v2/alerts"
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(("cause", "of", "other", "labels", "state"), INHIBITIONS)
 def test_inhibitions(
-    cause: str, of: Mapping[str, str], other: str, labels: Mapping[str, str], state: str, alertmanager: str
+    cause: str, of: Mapping[str, str], other: str, labels: Mapping[str, str], state: str, alerts: str
 ) -> None:
     """What follows from another alert is kept quiet, and nothing else is."""
     case = f"{cause} {of} {other} {labels}"
     rows = [{**of, "alertname": cause}, {"severity": "warning", **labels, "alertname": other, "case": case}]
-    _post(alertmanager, rows, ends="2100-01-01T00:00:00Z")
+    _post(alerts, rows, ends="2100-01-01T00:00:00Z")
     try:
-        states = {row["labels"].get("case"): row["status"]["state"] for row in json.loads(get(alertmanager).body)}
+        states = {row["labels"].get("case"): row["status"]["state"] for row in json.loads(get(alerts).body)}
         assert state == states[case]
     finally:
-        _post(alertmanager, rows, ends=datetime.now(UTC).isoformat())
+        _post(alerts, rows, ends=datetime.now(UTC).isoformat())
 
 
 def _post(url: str, rows: list[dict[str, str]], *, ends: str) -> None:

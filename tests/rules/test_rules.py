@@ -14,6 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
+from deploy.prometheus.pace import SECONDS, faster, sooner
+from deploy.prometheus.thresholds import COVERAGE_RISK_SECONDS, DAY, HOUR, RETENTION
 from late_exporter.feeds import FEEDS
 from late_exporter.governor import VOCABULARY
 from late_exporter.metrics import CATALOGUE
@@ -86,10 +88,29 @@ def _id(rule: Row) -> str:
 
 
 def test_the_files_are_up_to_date() -> None:
-    """The rule files are what generate.py writes."""
-    command = [sys.executable, str(FOLDER / "generate.py"), "--check"]
-    checked = subprocess.run(command, check=False, capture_output=True, text=True)
+    """The rule files are what their source writes."""
+    command = [sys.executable, "-m", "deploy.prometheus", "--check"]
+    checked = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     assert (0, "") == (checked.returncode, checked.stderr)
+
+
+def test_time_can_run_faster() -> None:
+    """Windows, offsets and ages shrink; names, counts, shares, buckets and what posts take stay as they are."""
+    for before, after in (
+        ("rate(a_total[5m]) > 14.4", "rate(a_total[5s]) > 14.4"),
+        ("sum_over_time(a:b:increase1h[1d:5m]) / 12", "sum_over_time(a:b:increase1h[1440s:5s]) / 12"),
+        ('a{le="3600.0"} offset 1w', 'a{le="3600.0"} offset 10080s'),
+        ("time() - a > 600 > bool -86400 or b >= 50", "time() - a > 10 > bool -1440 or b >= 50"),
+        ("time() - late_publishing_oldest_pending_timestamp_seconds > 3600",) * 2,
+    ):
+        assert after == faster(before, 60)
+    assert ["2s", "0s", "500ms"] == [sooner(duration, 60) for duration in ("2m", "0m", "30s")]
+
+
+def test_long_numbers_of_rules_are_times() -> None:
+    """A number by which time that runs faster is divided is none of logs."""
+    times = {300, 600, HOUR, DAY, COVERAGE_RISK_SECONDS, RETENTION - HOUR, RETENTION}
+    assert times == {int(number) for rule in RULES for number in SECONDS.findall(rule["expr"])}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=_id)

@@ -1,0 +1,38 @@
+# ruff: noqa: INP001 - a script, not a module
+"""Says what a release is of: prints the changelog of a tag, or fails where tag, version and changelog disagree."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from late_exporter import __version__
+
+CHANGELOG = Path(__file__).parent.parent / "CHANGELOG.md"
+
+
+def notes(tag: str, version: str, changelog: str) -> str:
+    """What the changelog says of a tag, which must be that of the version."""
+    if tag != f"v{version}":
+        raise ValueError(f"the tag is {tag}, and the program calls itself {version}")
+    sections = re.split(r"^## ", changelog, flags=re.MULTILINE)
+    found = [section for section in sections if section.startswith(f"[{version}] - ")]
+    if len(found) != 1:
+        raise ValueError(f"CHANGELOG.md must have one section of {version}, and has {len(found)}")
+    text = found[0].partition("\n")[2].strip()
+    if not text:
+        raise ValueError(f"CHANGELOG.md says nothing of {version}")
+    return text
+
+
+def main() -> None:
+    """Print the notes of the tag that is given."""
+    try:
+        sys.stdout.write(notes(sys.argv[1], __version__, CHANGELOG.read_text("utf-8")) + "\n")
+    except ValueError as exc:
+        sys.exit(f"no release: {exc}")
+
+
+if __name__ == "__main__":
+    main()

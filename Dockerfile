@@ -1,0 +1,54 @@
+# late-exporter and what it runs on; what builds it stays in the first stage. `make image` gives the arguments.
+# The tag of the base gets its security fixes; whoever wants the same bytes each time gives BASE with a digest.
+ARG BASE=docker.io/library/python:3.13-slim
+
+FROM ${BASE} AS build
+WORKDIR /build
+
+COPY .requirements/build.txt .requirements/run.txt .requirements/
+RUN python -m venv --without-pip /opt/build \
+ && python -m venv --without-pip /opt/late-exporter \
+ && pip --python /opt/build install --no-cache-dir --no-deps --only-binary :all: --require-hashes \
+    -r .requirements/build.txt \
+ && pip --python /opt/late-exporter install --no-cache-dir --no-compile --no-deps --only-binary :all: --require-hashes \
+    -r .requirements/run.txt
+
+COPY LICENSE README.md pyproject.toml ./
+COPY late_exporter late_exporter
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+# Bytecode that does not look at the times of sources is good wherever the files are copied to, and starts faster.
+RUN grep -qx "__version__ = \"${VERSION}\"" late_exporter/__init__.py \
+ && sed -i "s/^__revision__ = .*/__revision__ = \"${REVISION}\"/" late_exporter/__init__.py \
+ && /opt/build/bin/python -m hatchling build --target wheel --directory /wheel \
+ && pip --python /opt/late-exporter install --no-cache-dir --no-compile --no-deps --no-index /wheel/*.whl \
+ && python -m compileall -q --invalidation-mode unchecked-hash /opt/late-exporter/lib \
+ && mkdir -m 700 /state
+
+
+FROM ${BASE}
+ARG BASE
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="late-exporter" \
+      org.opencontainers.image.description="Prometheus exporter for the publishing and connection logs of Late" \
+      org.opencontainers.image.source="https://github.com/late-exporter/late-exporter" \
+      org.opencontainers.image.documentation="https://github.com/late-exporter/late-exporter#readme" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="${BASE}" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+
+COPY --from=build /opt/late-exporter /opt/late-exporter
+COPY --from=build --chown=65532:65532 /state /var/lib/late-exporter
+
+# STATE_DIRECTORY is the default place of the state, so --state.url and the configuration file still win.
+ENV PATH=/opt/late-exporter/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    STATE_DIRECTORY=/var/lib/late-exporter
+USER 65532:65532
+VOLUME /var/lib/late-exporter
+EXPOSE 10077
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["late-exporter", "healthcheck"]
+ENTRYPOINT ["late-exporter"]
+CMD ["run"]

@@ -1,0 +1,1 @@
+"""What runs late-exporter and watches it."""

@@ -1,0 +1,59 @@
+/** What happened, as the dashboard's annotations tell it. */
+
+import { rangeUtil, type TimeRange } from '@grafana/data';
+import { type AnnotationQuery } from './dashboard';
+import { fillIn, type Prometheus, type Series } from './prometheus';
+import { interpolate, type Choices } from './variables';
+
+/** Times in milliseconds; an event that is a moment ends when it begins. */
+export interface Event {
+  title: string;
+  color: string;
+  begin: number;
+  end: number;
+}
+
+export async function events(
+  queries: AnnotationQuery[],
+  prometheus: Prometheus,
+  choices: Choices,
+  range: TimeRange,
+): Promise<Event[]> {
+  const found = await Promise.all(
+    queries
+      .filter((query) => query.enable)
+      .map(async (query) => {
+        const step = rangeUtil.intervalToSeconds(query.step ?? '60s');
+        const [start, end] = [range.from.unix(), range.to.unix()].map((time) => Math.floor(time / step) * step);
+        const series = await prometheus.range(interpolate(query.expr, choices), start, end, step);
+        return series.flatMap((one) => (query.useValueForTime ? moments(query, one) : spans(query, one, 1000 * step)));
+      }),
+  );
+  const [first, last] = [range.from.valueOf(), range.to.valueOf()];
+  return found.flat().filter((event) => event.begin >= first && event.begin <= last);
+}
+
+/** One event for each time that the values name. */
+function moments(query: AnnotationQuery, { metric, values }: Series): Event[] {
+  const times = [...new Set(values.map(([, text]) => Number(text)))];
+  return times.map((time) => ({ ...look(query, metric), begin: time, end: time }));
+}
+
+/** One event for each stretch of time without a gap. */
+function spans(query: AnnotationQuery, { metric, values }: Series, step: number): Event[] {
+  const stretches: Event[] = [];
+  for (const [moment] of values) {
+    const time = 1000 * moment;
+    const open = stretches.at(-1);
+    if (open && time - open.end <= step) {
+      open.end = time;
+    } else {
+      stretches.push({ ...look(query, metric), begin: time, end: time });
+    }
+  }
+  return stretches;
+}
+
+function look(query: AnnotationQuery, labels: Series['metric']): Pick<Event, 'title' | 'color'> {
+  return { title: fillIn(query.titleFormat ?? query.name, labels), color: query.iconColor };
+}

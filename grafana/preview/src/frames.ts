@@ -1,0 +1,137 @@
+/** From a panel's queries to Grafana's data frames. */
+
+import { FieldType, rangeUtil, type DataFrame, type Field, type TimeRange } from '@grafana/data';
+import { type Panel, type Target } from './dashboard';
+import { fillIn, toNumber, type Exemplar, type Prometheus, type Series } from './prometheus';
+import { interpolate, type Choices, type Scope } from './variables';
+
+export interface Answer {
+  frames: DataFrame[];
+  exemplars: Exemplar[];
+  /** The queries that found nothing. */
+  missing: string[];
+}
+
+const FEWEST_POINTS = 100;
+
+export async function ask(
+  panel: Panel,
+  width: number,
+  prometheus: Prometheus,
+  choices: Choices,
+  range: TimeRange,
+): Promise<Answer> {
+  const points = panel.maxDataPoints ?? Math.max(FEWEST_POINTS, Math.floor(width));
+  const answers = await Promise.all(
+    (panel.targets ?? []).map((target) => askTarget(target, points, panel, prometheus, choices, range)),
+  );
+  return {
+    frames: answers.flatMap((one) => one.frames),
+    exemplars: answers.flatMap((one) => one.exemplars),
+    missing: answers.flatMap((one) => one.missing),
+  };
+}
+
+async function askTarget(
+  target: Target,
+  points: number,
+  panel: Panel,
+  prometheus: Prometheus,
+  choices: Choices,
+  range: TimeRange,
+): Promise<Answer> {
+  const least = target.interval ?? panel.interval ?? '15s';
+  const step = Math.round(rangeUtil.calculateInterval(range, points, least).intervalMs / 1000);
+  const expr = interpolate(target.expr, choices, macros(step, rangeUtil.intervalToMs(least) / 1000, range));
+  const [start, end] = [range.from.valueOf() / 1000, range.to.valueOf() / 1000];
+  if (target.instant) {
+    const series = await prometheus.instant(expr, end);
+    const frames =
+      target.format === 'table'
+        ? tableOf(target, series, valueName(target, panel))
+        : series.map((one) => frameOf(target, one));
+    return answerOf(target, frames);
+  }
+  const times = grid(start, end, step);
+  const series = await prometheus.range(expr, times[0], times[times.length - 1], step);
+  const exemplars = target.exemplar ? await prometheus.exemplars(expr, start, end) : [];
+  return answerOf(
+    target,
+    series.map((one) => frameOf(target, onGrid(one, times), step)),
+    exemplars,
+  );
+}
+
+function answerOf(target: Target, frames: DataFrame[], exemplars: Exemplar[] = []): Answer {
+  return { frames, exemplars, missing: frames.length ? [] : [target.refId] };
+}
+
+/** `$__rate_interval` as Grafana has it: four scrapes at least, and one more than the step. */
+function macros(step: number, scrape: number, range: TimeRange): Scope {
+  const seconds = Math.round((range.to.valueOf() - range.from.valueOf()) / 1000);
+  return {
+    __interval: `${step}s`,
+    __rate_interval: `${Math.max(step + scrape, 4 * scrape)}s`,
+    __range: `${seconds}s`,
+  };
+}
+
+/** Multiples of the step, as Grafana asks for them. */
+function grid(start: number, end: number, step: number): number[] {
+  const first = Math.floor(start / step);
+  return Array.from({ length: Math.floor(end / step) - first + 1 }, (_, number) => (first + number) * step);
+}
+
+/** Times without a value have one that is not a number, which plots as a gap. */
+function onGrid({ metric, values }: Series, times: number[]): Series {
+  const known = new Map(values);
+  return { metric, values: times.map((time) => [time, known.get(time) ?? '']) };
+}
+
+function frameOf(target: Target, { metric, values }: Series, step?: number): DataFrame {
+  const time: Field = {
+    name: 'Time',
+    type: FieldType.time,
+    config: step ? { interval: 1000 * step } : {},
+    values: values.map(([moment]) => 1000 * moment),
+  };
+  const value: Field = {
+    name: 'Value',
+    type: FieldType.number,
+    labels: metric,
+    config: { displayNameFromDS: nameOf(target, metric) },
+    values: values.map(([, text]) => (text === '' ? null : toNumber(text))),
+  };
+  return { refId: target.refId, length: values.length, fields: [time, value] };
+}
+
+function nameOf(target: Target, metric: Series['metric']): string {
+  const { __name__: name = '', ...labels } = metric;
+  const text = Object.entries(labels)
+    .map(([label, value]) => `${label}="${value}"`)
+    .join(', ');
+  return target.legendFormat ? fillIn(target.legendFormat, metric) : `${name}{${text}}`;
+}
+
+/** What tells the values of several queries apart once their tables are merged. */
+function valueName(target: Target, panel: Panel): string {
+  return (panel.targets ?? []).length > 1 ? `Value #${target.refId}` : 'Value';
+}
+
+/** One row for each series, one column for each label: nothing at all where there are no series. */
+function tableOf(target: Target, series: Series[], valueName: string): DataFrame[] {
+  const labels = [...new Set(series.flatMap(({ metric }) => Object.keys(metric)))].sort();
+  const texts: Field[] = labels.map((label) => ({
+    name: label,
+    type: FieldType.string,
+    config: {},
+    values: series.map(({ metric }) => metric[label] ?? ''),
+  }));
+  const value: Field = {
+    name: valueName,
+    type: FieldType.number,
+    config: {},
+    values: series.map(({ values }) => toNumber(values[0][1])),
+  };
+  return series.length ? [{ refId: target.refId, length: series.length, fields: [...texts, value] }] : [];
+}

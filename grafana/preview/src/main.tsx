@@ -1,0 +1,38 @@
+import { createTheme, ThemeContext } from '@grafana/data';
+import { GlobalStyles, PortalContainer } from '@grafana/ui';
+import { createRoot } from 'react-dom/client';
+import { readAddress, timeRange } from './address';
+import { events } from './annotations';
+import { loadDashboard } from './dashboard';
+import { prepare } from './fields';
+import { AfterFonts } from './fonts';
+import { Page } from './Page';
+import { Prometheus } from './prometheus';
+import { choose } from './variables';
+
+// Where Grafana's components look for icons and fonts.
+Object.assign(window, { __grafana_public_path__: '/public/' });
+
+async function start(): Promise<void> {
+  const address = readAddress(location.search);
+  const dashboard = await loadDashboard(address.dashboard);
+  const range = timeRange(address.from ?? dashboard.time.from, address.to ?? dashboard.time.to);
+  const prometheus = new Prometheus(address.prometheus);
+  const choices = await choose(dashboard.templating.list, address.variables, prometheus, range);
+  const happened = await events(dashboard.annotations.list, prometheus, choices, range);
+  prepare();
+  createRoot(document.getElementById('root')!).render(
+    <ThemeContext.Provider value={createTheme({ colors: { mode: address.theme } })}>
+      <GlobalStyles />
+      <PortalContainer />
+      <AfterFonts>
+        <Page {...{ dashboard, prometheus, choices, range }} events={happened} />
+      </AfterFonts>
+    </ThemeContext.Provider>,
+  );
+}
+
+start().catch((reason: Error) => {
+  console.error(reason);
+  document.body.textContent = reason.message;
+});

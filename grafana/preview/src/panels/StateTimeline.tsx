@@ -1,0 +1,109 @@
+import { getFieldDisplayName, type DataFrame, type Field } from '@grafana/data';
+import { LegendDisplayMode } from '@grafana/schema';
+import { measureText, useTheme2, VizLegend } from '@grafana/ui';
+import { place, ticks } from './axis';
+import { DASH } from './marks';
+import { type PanelProps } from './props';
+
+const NAME_SPACE = 10;
+const FONT_SIZE = 12;
+const AXIS_HEIGHT = 22;
+const LEGEND_HEIGHT = 26;
+const ROW_SHARE = 0.85;
+const OPACITY = 0.8;
+
+interface Stretch {
+  begin: number;
+  end: number;
+  text: string;
+  color: string;
+}
+
+interface Line {
+  name: string;
+  stretches: Stretch[];
+}
+
+/** Grafana's own is not in @grafana/ui. */
+export function StateTimeline({ frames, events, range, width, height }: PanelProps) {
+  const theme = useTheme2();
+  const lines = frames.map((frame) => lineOf(frame, frames));
+  const left = 2 * NAME_SPACE + Math.max(...lines.map((line) => measureText(line.name, FONT_SIZE).width));
+  const [plotWidth, plotHeight] = [width - left - NAME_SPACE, height - AXIS_HEIGHT - LEGEND_HEIGHT];
+  const row = plotHeight / lines.length;
+  const x = (time: number) => left + place(time, range, plotWidth);
+  const colors = new Map(lines.flatMap((line) => line.stretches).map(({ text, color }) => [text, color]));
+  return (
+    <div>
+      <svg width={width} height={height - LEGEND_HEIGHT} fill={theme.colors.text.primary} fontSize={FONT_SIZE}>
+        {lines.map(({ name, stretches }, number) => (
+          <g key={name} transform={`translate(0, ${row * number})`}>
+            <text x={left - NAME_SPACE} y={row / 2} textAnchor="end" dominantBaseline="middle">
+              {name}
+            </text>
+            {stretches.map(({ begin, end, text, color }) => (
+              <rect
+                key={begin}
+                x={x(begin)}
+                y={(row * (1 - ROW_SHARE)) / 2}
+                width={Math.max(1, x(end) - x(begin))}
+                height={row * ROW_SHARE}
+                fill={color}
+                fillOpacity={OPACITY}
+              >
+                <title>{text}</title>
+              </rect>
+            ))}
+          </g>
+        ))}
+        {events.map(({ begin, color, title }, number) => (
+          <line
+            key={number}
+            x1={x(begin)}
+            x2={x(begin)}
+            y2={plotHeight}
+            stroke={theme.visualization.getColorByName(color)}
+            strokeDasharray={DASH.join()}
+          >
+            <title>{title}</title>
+          </line>
+        ))}
+        {ticks(range).map(({ time, text }) => (
+          <text key={time} x={x(time)} y={plotHeight + AXIS_HEIGHT - 6} textAnchor="middle">
+            {text}
+          </text>
+        ))}
+      </svg>
+      <VizLegend
+        placement="bottom"
+        displayMode={LegendDisplayMode.List}
+        items={[...colors].map(([label, color]) => ({ label, color, yAxis: 1 }))}
+      />
+    </div>
+  );
+}
+
+function lineOf(frame: DataFrame, frames: DataFrame[]): Line {
+  const [time, value] = frame.fields;
+  return { name: getFieldDisplayName(value, frame, frames), stretches: stretchesOf(time, value) };
+}
+
+/** Neighbours that are called the same are one; each holds until the next value, of which there may be none. */
+function stretchesOf(time: Field<number>, value: Field<number | null>): Stretch[] {
+  const stretches: Stretch[] = [];
+  time.values.forEach((begin, at) => {
+    const number = value.values[at];
+    if (number === null) {
+      return;
+    }
+    const { text, color } = value.display!(number);
+    const end = time.values[at + 1] ?? begin;
+    const last = stretches.at(-1);
+    if (last && last.text === text && last.end === begin) {
+      last.end = end;
+    } else {
+      stretches.push({ begin, end, text, color: color ?? 'transparent' });
+    }
+  });
+  return stretches;
+}

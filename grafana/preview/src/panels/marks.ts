@@ -1,0 +1,2 @@
+/** How the lines of annotations are dashed. */
+export const DASH = [4, 4];

@@ -1,0 +1,61 @@
+/** Prometheus' HTTP API. */
+
+export type Labels = Record<string, string>;
+
+/** A Unix time in seconds and a number as text. */
+export type Sample = [number, string];
+
+export interface Series {
+  metric: Labels;
+  values: Sample[];
+}
+
+export interface Exemplar {
+  labels: Labels;
+  value: string;
+  timestamp: number;
+}
+
+export class Prometheus {
+  constructor(private readonly url: string) {}
+
+  async instant(query: string, time: number): Promise<Series[]> {
+    const { resultType, result } = await this.ask('query', { query, time });
+    if (resultType === 'scalar') {
+      return [{ metric: {}, values: [result] }];
+    }
+    return result.map((row: { metric: Labels; value: Sample }) => ({ metric: row.metric, values: [row.value] }));
+  }
+
+  async range(query: string, start: number, end: number, step: number): Promise<Series[]> {
+    return (await this.ask('query_range', { query, start, end, step })).result;
+  }
+
+  async exemplars(query: string, start: number, end: number): Promise<Exemplar[]> {
+    const series: Array<{ exemplars: Exemplar[] }> = await this.ask('query_exemplars', { query, start, end });
+    return series.flatMap((one) => one.exemplars);
+  }
+
+  async labelValues(label: string, selector: string, start: number, end: number): Promise<string[]> {
+    return this.ask(`label/${label}/values`, { 'match[]': selector, start, end });
+  }
+
+  private async ask(endpoint: string, parameters: Record<string, string | number>): Promise<any> {
+    const texts = Object.entries(parameters).map(([name, value]) => [name, String(value)]);
+    const response = await fetch(`${this.url}/api/v1/${endpoint}?${new URLSearchParams(texts)}`);
+    const answer = await response.json();
+    if (answer.status !== 'success') {
+      throw new Error(answer.error ?? response.statusText);
+    }
+    return answer.data;
+  }
+}
+
+export function toNumber(text: string): number {
+  return text === '+Inf' ? Infinity : text === '-Inf' ? -Infinity : Number(text);
+}
+
+/** A legend such as `{{platform}}`, filled in. */
+export function fillIn(format: string, labels: Labels): string {
+  return format.replace(/\{\{\s*(.+?)\s*\}\}/g, (_, name: string) => labels[name] ?? '');
+}

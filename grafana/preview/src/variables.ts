@@ -1,0 +1,117 @@
+/** The dashboard's variables: what they can be, what they are, and their place in queries and links. */
+
+import { type TimeRange } from '@grafana/data';
+import { type Variable } from './dashboard';
+import { type Prometheus } from './prometheus';
+
+export interface Option {
+  text: string;
+  value: string;
+}
+
+/** A variable that has a value; `all` where everything is chosen. */
+export interface Choice {
+  variable: Variable;
+  options: Option[];
+  chosen: Option[];
+  all: boolean;
+}
+
+export type Choices = Map<string, Choice>;
+
+/** Values that stand for a name beside the variables. */
+export type Scope = Record<string, unknown>;
+
+const REFERENCE = /\$(\w+)|\$\{([\w.]+)(?::(\w+))?\}/g;
+const ALL = '$__all';
+
+export async function choose(
+  variables: Variable[],
+  asked: Map<string, string[]>,
+  prometheus: Prometheus,
+  range: TimeRange,
+): Promise<Choices> {
+  const choices: Choices = new Map();
+  for (const variable of variables) {
+    const options =
+      variable.type === 'datasource'
+        ? [{ text: 'Prometheus', value: 'prometheus' }]
+        : await optionsOf(variable, choices, prometheus, range);
+    const values = asked.get(variable.name) ?? (variable.includeAll ? [ALL] : [options[0].value]);
+    const chosen = values.map((value) => options.find((option) => option.value === value) ?? { text: value, value });
+    choices.set(variable.name, { variable, options, chosen, all: values.includes(ALL) });
+  }
+  return choices;
+}
+
+async function optionsOf(
+  variable: Variable,
+  choices: Choices,
+  prometheus: Prometheus,
+  range: TimeRange,
+): Promise<Option[]> {
+  const [start, end] = [range.from.unix(), range.to.unix()];
+  const query = interpolate(variable.query, choices);
+  const labelValues = query.match(/^label_values\((.+), (\w+)\)$/);
+  const queryResult = query.match(/^query_result\((.+)\)$/);
+  let texts: string[];
+  if (labelValues) {
+    texts = await prometheus.labelValues(labelValues[2], labelValues[1], start, end);
+  } else if (queryResult) {
+    const series = await prometheus.instant(queryResult[1], end);
+    texts = series.map(({ metric }) =>
+      Object.entries(metric)
+        .map(([name, value]) => `${name}="${value}"`)
+        .join(','),
+    );
+  } else {
+    throw new Error(`${variable.name}: the preview does not know the query ${query}`);
+  }
+  const options = texts.map((text) => optionOf(text, variable.regex)).filter((option) => option !== undefined);
+  return options.sort((one, other) => one.text.localeCompare(other.text));
+}
+
+function optionOf(text: string, regex?: string): Option | undefined {
+  if (!regex) {
+    return { text, value: text };
+  }
+  const match = text.match(new RegExp(regex.replace(/^\/|\/$/g, '')));
+  if (!match) {
+    return undefined;
+  }
+  const value = match.groups?.value ?? match[1] ?? match[0];
+  return { text: match.groups?.text ?? value, value };
+}
+
+/** A text with variables, macros and what a link knows of its field in place of their names. */
+export function interpolate(text: string, choices: Choices, scope: Scope = {}, format = 'regex'): string {
+  return text.replace(REFERENCE, (whole, plain?: string, braced?: string, own?: string) => {
+    const name = plain ?? braced ?? '';
+    if (name in scope) {
+      return own === 'percentencode' ? encodeURIComponent(String(scope[name])) : String(scope[name]);
+    }
+    const choice = choices.get(name);
+    return choice ? formatted(name, choice, own ?? format) : whole;
+  });
+}
+
+function formatted(name: string, { variable, chosen, all }: Choice, format: string): string {
+  const values = all ? [ALL] : chosen.map((option) => option.value);
+  switch (format) {
+    case 'queryparam':
+      return values.map((value) => `var-${name}=${encodeURIComponent(value)}`).join('&');
+    case 'text':
+      return all ? 'All' : chosen.map((option) => option.text).join(' + ');
+    default:
+      return all
+        ? (variable.allValue ?? '.*')
+        : values.length === 1
+          ? escape(values[0])
+          : `(${values.map(escape).join('|')})`;
+  }
+}
+
+/** For a regular expression within a PromQL string. */
+function escape(value: string): string {
+  return value.replace(/[\\^$*+?.()|[\]{}]/g, '\\\\$&');
+}

@@ -1,0 +1,16 @@
+"""Whether everything that the exporter needs is there, in words, and what to do where it is not."""
+
+from late_exporter.checkup.api import examine_api
+from late_exporter.checkup.finding import Finding, Level, lines
+from late_exporter.checkup.machine import examine_addresses, examine_key_file, examine_state, examine_web
+
+__all__ = [
+    "Finding",
+    "Level",
+    "examine_addresses",
+    "examine_api",
+    "examine_key_file",
+    "examine_state",
+    "examine_web",
+    "lines",
+]

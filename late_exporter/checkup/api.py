@@ -1,0 +1,144 @@
+"""Whether the API answers to a key, endpoint by endpoint, and what that tells of plan, quota and clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from urllib.parse import quote
+
+from late_exporter.api import Answer, LateClient
+from late_exporter.checkup.finding import Finding, Level, count
+from late_exporter.errors import ApiError, ApiUnavailable, RateLimited, Unauthorized
+from late_exporter.model import Feed
+
+__all__ = ["examine_api"]
+
+PLANS = {60: "Free", 120: "Build", 600: "Accelerate", 1200: "Unlimited"}
+"""Requests a minute by plan, as the vendor publishes them."""
+
+SKEW = 60.0
+"""Seconds by which two clocks may differ before it is worth a word."""
+
+ADVICE: dict[type[ApiError], str] = {
+    Unauthorized: "make sure that the key is whole, of this API, and may read logs",
+    RateLimited: "wait a minute; other programs use the same key",
+    ApiUnavailable: "look at the network, a proxy, DNS, and --api.base-url",
+}
+
+
+async def examine_api(
+    workspace: str,
+    client: LateClient,
+    feeds: Sequence[Feed],
+    *,
+    interval: float,
+    share: float,
+    clock: Callable[[], float] = time.time,
+) -> list[Finding]:
+    """Ask every endpoint that the feeds need once.
+
+    Args:
+        workspace: Whose key it is.
+        client: Asks with it.
+        feeds: What is to be polled.
+        interval: Seconds between two polls of a feed.
+        share: Of the key's limit that may be used.
+        clock: Unix time.
+    """
+    findings: list[Finding] = []
+    dates: list[float] = []
+    for feed in feeds:
+        found, post_id, date = await _list(client, feed)
+        findings.append(found)
+        if date is not None:
+            dates.append(date - clock())
+        if feed.post_path is not None and post_id is not None:
+            findings.append(await _post(client, feed.post_path, feed, post_id))
+    findings += _quota(client, len(feeds), interval, share)
+    findings += _clock(dates)
+    return [
+        Finding(
+            level=finding.level,
+            subject=finding.subject,
+            words=finding.words,
+            advice=finding.advice,
+            workspace=workspace,
+        )
+        for finding in findings
+    ]
+
+
+async def _list(client: LateClient, feed: Feed) -> tuple[Finding, str | None, float | None]:
+    try:
+        answer = await _answer(client, feed.path, feed.path)
+        page = feed.parse(answer.body)
+    except ApiError as exc:
+        return _failed(feed.path, exc), None, None
+    post_id = next((entry.post_id for entry in page.entries if entry.post_id), None)
+    return Finding(level=Level.OK, subject=feed.path, words=count(page.total)), post_id, answer.date
+
+
+async def _post(client: LateClient, endpoint: str, feed: Feed, post_id: str) -> Finding:
+    path = endpoint.replace("{postId}", quote(post_id, safe=""))
+    try:
+        answer = await client.get(path, {"limit": 1}, endpoint=endpoint)
+        words = (
+            "the newest post is gone"
+            if answer is None
+            else f"{count(len(feed.parse(answer.body).entries))} of the newest post"
+        )
+    except ApiError as exc:
+        return _failed(endpoint, exc)
+    return Finding(level=Level.OK, subject=endpoint, words=words)
+
+
+async def _answer(client: LateClient, path: str, endpoint: str) -> Answer:
+    answer = await client.get(path, {"limit": 1}, endpoint=endpoint)
+    if answer is None:
+        raise ApiUnavailable("404: no such endpoint")
+    return answer
+
+
+def _failed(endpoint: str, exc: ApiError) -> Finding:
+    return Finding(level=Level.ERROR, subject=endpoint, words=str(exc), advice=ADVICE.get(type(exc), ""))
+
+
+def _quota(client: LateClient, feeds: int, interval: float, share: float) -> Iterator[Finding]:
+    """Whether steady polls fit into the share of the limit: one request a feed, and one for pending logs."""
+    quota = client.quota
+    if quota is None:
+        return
+    plan = f", the limit of the plan {PLANS[quota.limit]}" if quota.limit in PLANS else ""
+    needed, allowed = (feeds + 1) * 60 / interval, quota.limit * share
+    words = (
+        f"{quota.remaining:,} of {quota.limit:,} requests left this minute{plan}; polls take about {_rounded(needed)}"
+    )
+    if needed > allowed:
+        yield Finding(
+            level=Level.WARNING,
+            subject="quota",
+            words=f"{words}, more than the {_rounded(allowed)} they may",
+            advice="raise --poll.interval or --api.quota-share",
+        )
+    else:
+        yield Finding(level=Level.OK, subject="quota", words=words)
+
+
+def _clock(skews: Iterable[float]) -> Iterator[Finding]:
+    skew = max(skews, key=abs, default=None)
+    if skew is None:
+        return
+    words = f"{abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the API's"
+    if abs(skew) > SKEW:
+        yield Finding(
+            level=Level.WARNING,
+            subject="clock",
+            words=words,
+            advice="synchronise it, or alerts on age go off by as much",
+        )
+    else:
+        yield Finding(level=Level.OK, subject="clock", words=words if abs(skew) >= 1 else "that of the API")
+
+
+def _rounded(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1 else f"{number:.1g}"

@@ -1,0 +1,34 @@
+"""Draws the pictures of grafana/screenshots/: ``python -m tests.dashboards.screenshots``."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.dashboards.stage import ROOT, draw, staged
+
+PICTURES = ROOT / "grafana" / "screenshots"
+
+
+def find(name: str) -> str:
+    """Where a program is; ends where there is none."""
+    return shutil.which(name) or sys.exit(f"{name} is not installed")
+
+
+def main() -> None:
+    """Draw every dashboard, dark and light, and remove what is no picture of one."""
+    PICTURES.mkdir(exist_ok=True)
+    with TemporaryDirectory() as folder, staged(find, Path(folder)) as database:
+        seen = draw(find, database, PICTURES, ("dark", "light"))
+    for picture in PICTURES.glob("*.png"):
+        if picture.stem not in seen:
+            picture.unlink()
+    complaints = [f"{name}: {complaint}" for name, page in seen.items() for complaint in page["complaints"]]
+    if complaints:
+        sys.exit("\n".join(complaints))
+
+
+if __name__ == "__main__":
+    main()

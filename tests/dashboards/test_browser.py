@@ -1,0 +1,107 @@
+"""A browser draws every dashboard over a week with trouble in it, and finds no panel that fails or stays empty."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from tests.dashboards.boards import Board, Json, load
+from tests.dashboards.stage import DASHBOARDS, draw, staged
+
+pytestmark = pytest.mark.e2e
+
+RIGHTLY_WITHOUT: Mapping[tuple[str, int, str], str] = {
+    ("late-platform", 502, "B"): "the platform that is down has made no post pause",
+}
+"""Queries that find nothing in this week, by dashboard, panel and letter, and why."""
+
+RIGHTLY_ABSENT: Mapping[tuple[str, int, str], str] = {
+    ("late-overview", 202, "Feed"): "no alert that fires is of a feed, and a label that nothing has is no column",
+}
+"""Columns that no row of this week has, by dashboard, panel and title, and why."""
+
+BOARDS = {board.uid: board for board in load()}
+
+
+@pytest.fixture(scope="module")
+def pages(require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Json]:
+    """What the browser saw of each dashboard."""
+    folder = tmp_path_factory.mktemp("browser")
+    with staged(require_tool, folder) as database:
+        seen = draw(require_tool, database, folder, ("dark",))
+    return {name.removesuffix("-dark"): page for name, page in seen.items()}
+
+
+@pytest.fixture(params=DASHBOARDS)
+def board(request: pytest.FixtureRequest) -> Board:
+    """Each of the dashboards."""
+    return BOARDS[request.param]
+
+
+@pytest.fixture
+def panels(board: Board, pages: Mapping[str, Json]) -> Mapping[int, Json]:
+    """The panels that the browser saw, by id."""
+    return {int(panel["panel"]): panel for panel in pages[board.uid]["panels"]}
+
+
+def test_nothing_is_complained_of(board: Board, pages: Mapping[str, Json]) -> None:
+    """No request fails, and no script."""
+    assert [] == pages[board.uid]["complaints"]
+
+
+def test_every_panel_is_drawn(board: Board, panels: Mapping[int, Json]) -> None:
+    """No panel is left out, none has an error, and none is without data."""
+    assert {panel["id"] for panel in board.panels} == panels.keys()
+    assert {} == {panel["title"]: panel["error"] for panel in panels.values() if panel["state"] == "error"}
+    assert [] == [panel["title"] for panel in panels.values() if panel["state"] != "done"]
+
+
+def test_every_query_finds_something(board: Board, panels: Mapping[int, Json]) -> None:
+    """A panel of several queries has data of each of them, but where there is rightly none."""
+    without = {(board.uid, number, ref) for number, panel in panels.items() for ref in panel.get("missing", "").split()}
+    assert {place for place in RIGHTLY_WITHOUT if place[0] == board.uid} == without
+
+
+def test_tables_are_whole(board: Board, panels: Mapping[int, Json]) -> None:
+    """A table shows each column it is to have, and its cells are wide enough."""
+    for panel in board.panels:
+        if panel["type"] == "table":
+            wanted = {override["matcher"]["options"] for override in panel["fieldConfig"]["overrides"]}
+            absent = wanted - {*panels[panel["id"]]["headings"]}
+            assert {title for *place, title in RIGHTLY_ABSENT if place == [board.uid, panel["id"]]} == absent
+            assert [] == panels[panel["id"]]["cut"], panel["title"]
+
+
+def test_links_are_complete(board: Board, panels: Mapping[int, Json]) -> None:
+    """Nothing that a link is to be filled with is left open."""
+    links = [link for panel in panels.values() for link in panel["links"]]
+    assert [] == [link for link in links if "${" in link or "undefined" in link]
+    assert bool(links) == any(
+        "links" in str(panel["fieldConfig"]) for panel in board.panels if panel["type"] == "table"
+    )
+
+
+def test_the_verdict_is_right(pages: Mapping[str, Json]) -> None:
+    """With one platform down, an account disconnected and a token near its end, that is what the pages say."""
+    shown = {
+        (uid, int(panel["panel"])): " ".join([f"{panel['title']}:", *panel["text"].split()])
+        for uid, page in pages.items()
+        for panel in page["panels"]
+    }
+    for place, words in (
+        (("late-overview", 101), r"Alerts firing: .* critical [1-9]"),
+        (("late-overview", 102), r"Success, 1 h: .* [5-8]\d\.\d ?%"),
+        (("late-overview", 201), r"Platforms: .* instagram .* Failing"),
+        (("late-overview", 202), r"Alerts: .* LatePlatformFailing critical instagram"),
+        (("late-overview", 202), r"Alerts: .* LateTokenExpiring warning youtube"),
+        (("late-overview", 203), r"Worst accounts: .* Acme Corp facebook"),
+        (("late-platform", 101), r"Success, 1 h: .* [1-4]?\d\.\d ?%"),
+        (("late-platform", 301), r"Failures by category: .* system"),
+        (("late-accounts", 104), r"Next token expiry: .* 3\.4 days"),
+        (("late-accounts", 201), r"Accounts: .* Disconnected"),
+        (("late-exporter", 101), r"Scrape: .* Up"),
+        (("late-exporter", 201), r"Feeds: .* Down"),
+    ):
+        assert re.match(words, shown[place]), shown[place]

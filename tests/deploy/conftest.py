@@ -1,0 +1,35 @@
+"""What the tests of deployments share: the image, built once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from tests.deploy.containers import BASE, IMAGE, TOOLS, engine
+
+
+@pytest.fixture(scope="session")
+def require_root() -> Callable[[], None]:
+    """Skips a test where it is not root, but fails it where CI=true says that nothing is skipped."""
+
+    def check() -> None:
+        if os.geteuid() != 0 and os.environ.get("CI") == "true":
+            pytest.fail("not root, and CI=true says that nothing is skipped")
+        if os.geteuid() != 0:
+            pytest.skip("only root can mount file systems and make networks")
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def image(require_root: Callable[[], None], require_tool: Callable[[str], str]) -> str:
+    """The image as ``make image`` makes it, over a stand-in of its base; its name."""
+    require_root()
+    for tool in TOOLS:
+        require_tool(tool)
+    with engine(network=False) as building:
+        building.make_base(BASE)
+        building.make_image()
+    return IMAGE

@@ -1,0 +1,136 @@
+"""Images and containers where no container engine runs and no registry of images is reached."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from late_exporter import __version__
+from tests.deploy.sandbox import Sandbox, remove_groups
+from tests.e2e.program import eventually
+
+__all__ = ["BASE", "IMAGE", "TOOLS", "Engine", "engine"]
+
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / ".cache" / "containers"
+
+BASE = "docker.io/library/python:3.13-slim"
+IMAGE = f"localhost/late-exporter:{__version__}"
+TOOLS = ("buildah", "podman", "runc", "mmdebstrap", "curl", "nsenter", "unshare")
+
+CERTIFICATES = Path("/etc/ssl/certs")
+# Whatever packages are fetched through, this machine trusts it.
+OPTIONS = ("--isolation=chroot", "--pull=never", f"--volume={CERTIFICATES}:{CERTIFICATES}:ro")
+PACKAGES = ("python3", "python3-pip", "ca-certificates")
+UNREAD = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
+# Where the public image has its programs, and without the note that pip is not to touch this Python.
+LIKE_THE_PUBLIC_IMAGE = """
+for name in python python3; do ln -s /usr/bin/python3 "$1/usr/local/bin/$name"; done
+ln -s /usr/bin/pip3 "$1/usr/local/bin/pip"
+rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED
+"""
+# What podman and buildah are told of this machine.
+CONFIGURATION = """
+[containers]
+default_ulimits = [{limits}] # no more than this process has itself
+
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "runc" # crun refuses machines that have both versions of cgroups
+tmp_dir = "{cache}/run/podman"
+
+[network]
+network_config_dir = "{cache}/run/networks"
+"""
+VOLATILE = (CACHE / "run", Path("/run/containers"), Path("/run/lock"))
+LIMITS = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
+
+
+def _configuration() -> str:
+    most = {name: resource.getrlimit(kind)[1] for name, kind in LIMITS.items()}
+    limits = ", ".join(f'"{name}={number}:{number}"' for name, number in most.items())
+    return CONFIGURATION.format(limits=limits, cache=CACHE)
+
+
+class Engine:
+    """Buildah and podman over a store below .cache, as root and by runc, in a sandbox.
+
+    Args:
+        sandbox: Where they run.
+    """
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        configuration = CACHE / "containers.conf"
+        configuration.write_text(_configuration())
+        self.environment = ["env", f"CONTAINERS_CONF={configuration}", "PODMAN_IGNORE_CGROUPSV1_WARNING=1"]
+        self.storage = [f"--root={CACHE / 'root'}", f"--runroot={CACHE / 'run'}", "--storage-driver=overlay"]
+
+    def command(self, program: str, *arguments: str | Path) -> list[str]:
+        """The command line of podman or buildah, to run in the sandbox."""
+        return [*self.environment, program, *self.storage, *map(str, arguments)]
+
+    def buildah(self, *arguments: str | Path, check: bool = True) -> str:
+        """What buildah prints."""
+        return self.sandbox.run(*self.command("buildah", *arguments), check=check).strip()
+
+    def podman(self, *arguments: str | Path, check: bool = True) -> str:
+        """What podman prints."""
+        return self.sandbox.run(*self.command("podman", *arguments), check=check).strip()
+
+    def build(self, image: str, folder: Path, **arguments: str) -> str:
+        """Build an image of the Dockerfile in a folder; what was printed."""
+        given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
+        return self.buildah("build", *OPTIONS, *given, f"--tag={image}", folder)
+
+    def make_image(self) -> str:
+        """Build the project's image as its users do; what was printed."""
+        tool = " ".join(self.command("buildah"))
+        made = ("make", f"--directory={ROOT}", "image", f"ENGINE={tool}", f"ARGS={' '.join(OPTIONS)}")
+        return self.sandbox.run(*made)
+
+    def make_base(self, image: str) -> None:
+        """Make what stands in for the public base image, of Debian's packages, unless it is there already."""
+        if self.has(image):
+            return
+        archive = CACHE / "base.tar"
+        unread = [f"--dpkgopt=path-exclude={path}" for path in UNREAD]
+        wanted = ["--variant=minbase", f"--include={','.join(PACKAGES)}", *unread]
+        hook = f"--customize-hook={LIKE_THE_PUBLIC_IMAGE}"
+        self.sandbox.run("mmdebstrap", "--quiet", "--mode=root", *wanted, hook, "trixie", archive)
+        container = self.buildah("from", "scratch")
+        self.buildah("add", "--quiet", container, archive, "/")
+        archive.unlink()
+        self.buildah("config", "--env=PATH=/usr/local/bin:/usr/bin:/bin", "--env=LANG=C.UTF-8", container)
+        self.buildah("commit", "--quiet", "--rm", container, image)
+
+    def inspect(self, image: str) -> Mapping[str, Any]:
+        """What an image says of itself."""
+        (found,) = json.loads(self.podman("image", "inspect", image))
+        return dict(found)
+
+    def has(self, image: str) -> bool:
+        """Whether there is an image."""
+        return self.buildah("images", "--quiet", image, check=False).isalnum()
+
+
+@contextmanager
+def engine(*, network: bool) -> Iterator[Engine]:
+    """An engine in a sandbox; without a network of its own it can fetch packages."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with Sandbox(network=network, volatile=VOLATILE) as sandbox:
+        running = Engine(sandbox)
+        try:
+            yield running
+        finally:
+            running.podman("rm", "--all", "--force", "--time=0")
+            running.podman("volume", "prune", "--force")
+            running.buildah("rm", "--all")
+            running.buildah("rmi", "--prune")
+    with suppress(AssertionError):  # those of somebody else's podman stay
+        eventually(lambda: remove_groups("libpod_parent"), within=5)

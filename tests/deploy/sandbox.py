@@ -1,0 +1,124 @@
+"""A place of its own on this machine: what runs in it ends with it, and nothing outside is touched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+from tests.e2e.program import PATIENCE, eventually
+
+__all__ = ["Sandbox", "children", "remove_groups", "run"]
+
+# The first process takes over those whose parents ended; bash notices when they end too.
+FIRST = "sleep infinity & wait"
+
+
+def run(*command: str | Path, timeout: float = 300.0, check: bool = True, **options: Any) -> str:
+    """What a command prints, errors included; an AssertionError with all of it where it fails."""
+    done = subprocess.run(
+        [*map(str, command)],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=timeout,
+        **options,
+    )
+    assert not check or 0 == done.returncode, f"{' '.join(map(str, command))}\n{done.stdout}"
+    return str(done.stdout)
+
+
+def children(pid: int) -> list[int]:
+    """The children of a process that has one thread."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
+
+
+def remove_groups(name: str) -> bool:
+    """Remove the control groups of a name, which engines leave behind empty; whether none is left."""
+    groups = sorted(Path("/sys/fs/cgroup").glob(f"**/{name}/**/"), reverse=True)
+    for group in groups:
+        with suppress(OSError):  # in use
+            group.rmdir()
+    return not any(group.exists() for group in groups)
+
+
+class Sandbox:
+    """Namespaces of their own for mounts and processes, and for the network too unless it is to be the machine's.
+
+    Args:
+        network: Whether there is a network that only what runs in here sees.
+        volatile: Folders that are empty whenever this is entered.
+    """
+
+    def __init__(self, *, network: bool = True, volatile: Sequence[Path] = ()) -> None:
+        self._namespaces = ["--mount", "--pid", *(["--net"] if network else [])]
+        self._network = network
+        self._volatile = volatile
+        self._holder: subprocess.Popen[bytes] | None = None
+        self._pid = 0
+
+    def __enter__(self) -> Self:
+        # Whatever becomes of the tests, nothing of this outlives them.
+        command = [
+            "setpriv",
+            "--pdeathsig=KILL",
+            "unshare",
+            *self._namespaces,
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "bash",
+            "-c",
+            FIRST,
+        ]
+        self._holder = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        holder = self._holder.pid
+        self._pid = eventually(lambda: children(holder))[0]
+        if self._network:
+            self.run("ip", "link", "set", "lo", "up")
+        for folder in self._volatile:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.run("mount", "-t", "tmpfs", "tmpfs", folder)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._holder is not None:
+            self._holder.kill()
+            self._holder.wait(PATIENCE)
+
+    def command(self, *command: str | Path) -> list[str]:
+        """The command line that runs a command in here."""
+        return ["nsenter", f"--target={self._pid}", *self._namespaces, "--", *map(str, command)]
+
+    def run(self, *command: str | Path, timeout: float = 300.0, check: bool = True, **options: Any) -> str:
+        """What a command prints that runs in here."""
+        return run(*self.command(*command), timeout=timeout, check=check, **options)
+
+    @contextmanager
+    def running(self, *command: str | Path, log: Path, **options: Any) -> Iterator[int]:
+        """Run a command in the background, and end it; the number of a process whose descendant it is."""
+        with log.open("ab") as output:
+            entering = subprocess.Popen(
+                self.command(*command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options
+            )
+        try:
+            yield entering.pid
+        finally:
+            # Who entered waits for the command, and nobody else would.
+            for pid in children(entering.pid) or [entering.pid]:
+                os.kill(pid, signal.SIGKILL)
+            entering.wait(PATIENCE)
+
+    def get(self, url: str) -> str:
+        """The good answer of a server in here; OSError while there is none."""
+        try:
+            return self.run("curl", "--silent", "--show-error", "--fail", "--max-time", "5", url)
+        except AssertionError as exc:
+            raise ConnectionError(str(exc)) from None

@@ -1,0 +1,234 @@
+"""The compose file: valid, careful, and brought up until an alert reaches a receiver."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from late_exporter import __version__
+from tests.deploy.containers import BASE, CACHE, ROOT, Engine, engine
+from tests.deploy.sandbox import run
+from tests.e2e.late import KEY
+from tests.e2e.program import eventually
+
+pytestmark = [pytest.mark.e2e, pytest.mark.compose]
+
+FOLDER = ROOT / "deploy" / "compose"
+FILE = FOLDER / "compose.yml"
+SOCKET = CACHE / "run" / "podman.sock"
+STAND_INS = {
+    # Debian's programs in the place of the public images; Grafana's cannot be had.
+    "prometheus": {"prometheus": "prometheus", "promtool": "promtool"},
+    "alertmanager": {"prometheus-alertmanager": "alertmanager", "amtool": "amtool"},
+}
+STAND_IN = """
+FROM {base}
+COPY bin /bin/
+COPY share /usr/share/prometheus
+RUN mkdir -m 777 /{name}
+USER 65534
+ENTRYPOINT ["/bin/{name}"]
+"""
+DEMO = ("simulator", "demo", "prometheus", "alertmanager", "receiver")
+RECEIVER = Path(__file__).parent / "receiver.py"
+EXPORTER = "http://127.0.0.1:10077"
+PROMETHEUS = "http://127.0.0.1:9090"
+
+
+def described() -> dict[str, Any]:
+    """What the file says, its anchors followed."""
+    return dict(yaml.safe_load(FILE.read_text("utf-8")))
+
+
+def test_file_keeps_the_schema() -> None:
+    """The file is what the specification of compose files allows."""
+    check = Path(sys.executable).parent / "check-jsonschema"
+    assert "ok" in run(check, "--builtin-schema", "vendor.compose-spec", FILE)
+
+
+@pytest.mark.parametrize(
+    ("profiles", "exporters"), [([], {"exporter"}), (["--profile", "demo"], {"demo", "simulator"})]
+)
+def test_profiles(profiles: list[str], exporters: set[str], require_tool: Callable[[str], str]) -> None:
+    """Without a profile there is the exporter, with demo its stand-in: never both, and the rest always."""
+    services = run(require_tool("docker-compose"), "-f", FILE, *profiles, "config", "--services").split()
+    assert {"prometheus", "alertmanager", "grafana"} | exporters == set(services)
+
+
+def test_services_are_confined() -> None:
+    """Every service is pinned, restarted, checked and limited, and may write to nothing but its volumes."""
+    for name, service in described()["services"].items():
+        assert re.search(r":v?\d+\.\d+\.\d+$", service["image"]), name
+        assert ("unless-stopped", True, ["ALL"]) == tuple(
+            service[key] for key in ("restart", "read_only", "cap_drop")
+        ), name
+        assert ["no-new-privileges:true"] == service["security_opt"]
+        assert {"cpus", "memory", "pids"} == service["deploy"]["resources"]["limits"].keys()
+        assert "healthcheck" in service or service["image"].startswith("late-exporter:"), name
+
+
+def test_the_image_is_of_this_version() -> None:
+    """The exporter's image has the program's version."""
+    assert f"late-exporter:{__version__}" == described()["services"]["exporter"]["image"]
+
+
+def test_what_is_exposed() -> None:
+    """Ports are this machine's alone, and what talks only to its like has no way out."""
+    described_ = described()
+    ports = [port for service in described_["services"].values() for port in service.get("ports", [])]
+    assert {"3000", "9090", "9093", "10077"} == {port.rpartition(":")[2] for port in ports}
+    assert [] == [port for port in ports if not port.startswith("127.0.0.1:")]
+    internal = {name for name, network in described_["networks"].items() if network and network["internal"]}
+    assert {"alerts", "scrape"} == internal
+    meeting = {
+        name: {service for service, found in described_["services"].items() if name in found.get("networks", [])}
+        for name in described_["networks"]
+    }
+    assert {"exporter", "simulator", "prometheus"} == meeting["scrape"]
+    assert {"exporter", "simulator"} == meeting["late"]
+
+
+def test_secrets_are_files() -> None:
+    """The key comes from a file, and the only one in sight opens nothing but the simulated API."""
+    services = described()["services"]
+    assert ["late-api-key"] == services["exporter"]["secrets"]
+    assert {"LATE_API_KEY_FILE": "/run/secrets/late-api-key"} == services["exporter"]["environment"]
+    keys = set(re.findall(r"sk_\w+", FILE.read_text("utf-8")))
+    assert {f"sk_{'0' * 64}"} == keys == {services["demo"]["environment"]["LATE_API_KEY"]}
+
+
+class Stack:
+    """The compose file, on a copy of all that it mounts, by podman's side that speaks as Docker does.
+
+    Args:
+        running: An engine that has the images.
+        folder: Where the copy is.
+        started: Ends what runs in the background.
+    """
+
+    def __init__(self, running: Engine, folder: Path, started: ExitStack) -> None:
+        self.running = running
+        # Whoever has secrets beside these files keeps them.
+        own = shutil.ignore_patterns("secrets", "compose.override.yml")
+        for part in ("deploy", "grafana"):
+            shutil.copytree(ROOT / part, folder / part, ignore=own)
+        self.folder = folder
+        log = folder / "background.log"
+        serve = running.command("podman", "system", "service", "--time=0", f"unix://{SOCKET}")
+        started.enter_context(running.sandbox.running(*serve, log=log))
+        eventually(lambda: running.sandbox.run("ls", SOCKET, check=False) == f"{SOCKET}\n")
+        # Podman leaves it to systemd's timers to look after health, and here is no systemd.
+        podman = " ".join(running.command("podman"))
+        look = f"while sleep 1; do for id in $({podman} ps -q); do {podman} healthcheck run $id; done; done"
+        started.enter_context(running.sandbox.running("sh", "-c", look, log=log))
+
+    def compose(self, *arguments: str) -> str:
+        """What docker-compose prints."""
+        names = ("compose.yml", "compose.override.yml")
+        files = (f"--file={self.folder / 'deploy' / 'compose' / name}" for name in names)
+        return self.running.sandbox.run("env", f"DOCKER_HOST=unix://{SOCKET}", "docker-compose", *files, *arguments)
+
+    def up(self, *arguments: str) -> None:
+        """Bring services up and wait until they are healthy, as far as they can tell."""
+        self.compose(*arguments)
+        eventually(lambda: self.health() <= {"healthy", ""}, within=60, hint=lambda: self.compose("ps", "--all"))
+
+    def health(self) -> set[str]:
+        """How healthy the services are that run."""
+        return {json.loads(line)["Health"] for line in self.compose("ps", "--format=json").splitlines()}
+
+    def get(self, url: str) -> str:
+        """What a person sees."""
+        return self.running.sandbox.get(url)
+
+
+def stand_in(service: str, programs: Mapping[str, str], folder: Path) -> Path:
+    """The folder of a Dockerfile with Debian's programs, and what they want to find in /usr/share."""
+    context = folder / service
+    shutil.copytree(Path(next(iter(programs))).parents[1] / "share" / "prometheus", context / "share", symlinks=True)
+    (context / "bin").mkdir()
+    for program, name in programs.items():
+        shutil.copy(program, context / "bin" / name)
+    (context / "Dockerfile").write_text(STAND_IN.format(base=BASE, name=service))
+    return context
+
+
+@pytest.fixture(scope="module")
+def stack(image: str, require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Everything ready to come up, and quick to tell of alerts."""
+    require_tool("docker-compose")
+    folder, wanted = tmp_path_factory.mktemp("compose"), described()["services"]
+    with engine(network=False) as building:
+        building.buildah("tag", image, f"docker.io/library/{wanted['demo']['image']}")
+        for service, programs in STAND_INS.items():
+            found = {require_tool(program): name for program, name in programs.items()}
+            building.build(f"docker.io/{wanted[service]['image']}", stand_in(service, found, folder))
+    with engine(network=True) as running, ExitStack() as started:
+        made = Stack(running, folder / "project", started)
+        hurry(folder / "project" / "deploy", wanted["demo"]["image"])
+        yield made
+
+
+def hurry(folder: Path, image: str) -> None:
+    """Make the copy of the project quick to tell, and have it tell the receiver."""
+    receiver = {
+        "image": image,
+        "entrypoint": ["python", "/receiver.py"],
+        "volumes": [f"{RECEIVER}:/receiver.py:ro"],
+        "healthcheck": {"disable": True},
+        "networks": ["notify"],
+        "profiles": ["demo"],
+    }
+    (folder / "compose/compose.override.yml").write_text(yaml.safe_dump({"services": {"receiver": receiver}}))
+    for place, secret in (("alertmanager", {"slack.url": "http://receiver:8080/"}), ("compose", {"late-api-key": KEY})):
+        (folder / place / "secrets").mkdir()
+        for name, text in secret.items():
+            (folder / place / "secrets" / name).write_text(text)
+    for name, pattern, replacement in (
+        ("compose/prometheus/prometheus.yml", "30s", "1s"),
+        ("prometheus/late-exporter.alerts.yml", r"\bfor: \w+", "for: 0s"),
+        ("alertmanager/alertmanager.yml", r"\bgroup_wait: \w+", "group_wait: 0s"),
+        ("alertmanager/alertmanager.yml", r"\bgroup_interval: \w+", "group_interval: 1s"),
+    ):
+        file = folder / name
+        file.write_text(re.sub(pattern, replacement, file.read_text("utf-8")))
+
+
+def test_exporter_with_a_key(stack: Stack) -> None:
+    """Without a profile the exporter comes up with the key from its file, and its state is in its volume."""
+    stack.up("up", "--detach", "--no-build", "--pull=never", "exporter")
+    eventually(lambda: "late_exporter_polls_total" in stack.get(f"{EXPORTER}/metrics"))
+    assert "late-exporter.db" in stack.compose("exec", "-T", "exporter", "ls", "/var/lib/late-exporter")
+    assert KEY not in stack.compose("logs") + stack.compose("config") + stack.get(f"{EXPORTER}/")
+    stack.compose("down", "--volumes", "--timeout=1")
+
+
+def test_demo_tells_of_an_alert(stack: Stack) -> None:
+    """The demo comes up healthy and kept apart, Prometheus scrapes it, and an alert gets to where Slack is."""
+    stack.up("--profile=demo", "up", "--detach", "--no-build", "--pull=never", *DEMO)
+    eventually(lambda: "late_publishing_logs_total" in stack.get(f"{EXPORTER}/metrics"))
+    query = f"{PROMETHEUS}/api/v1/query?query=sum(late_publishing_logs_total)"
+    eventually(lambda: json.loads(stack.get(query))["data"]["result"], hint=lambda: stack.get(query))
+    rules = json.loads(stack.get(f"{PROMETHEUS}/api/v1/rules"))["data"]["groups"]
+    assert {"late-exporter.rules.yml", "late-exporter.alerts.yml"} == {Path(group["file"]).name for group in rules}
+    reach = "import socket; socket.create_connection(('exporter', 10077), 5)"
+    with pytest.raises(AssertionError, match="gaierror"):
+        stack.compose("exec", "-T", "receiver", "python", "-c", reach)
+
+    stack.compose("stop", "demo")
+    told = eventually(
+        lambda: [line for line in stack.compose("logs", "receiver").splitlines() if "LateExporterDown" in line],
+        within=60,
+        hint=lambda: stack.compose("logs", "receiver", "alertmanager"),
+    )
+    assert "#late-critical" in told[0]
+    stack.compose("--profile=demo", "down", "--volumes", "--timeout=1")

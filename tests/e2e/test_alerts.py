@@ -1,0 +1,259 @@
+"""From a log of Late to the people on call: every program is the real one, and so are the rules, routes and words.
+
+Time is compressed. The rules are written for a time that runs SPEED times as fast: each window, offset, ``for`` and age
+is so many times shorter, and so are the waits of Alertmanager. Nothing else is changed, and thresholds are not, so the
+simulated API has to show in seconds as many logs as a busy customer has in an hour. What posts take is not compressed.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from deploy.prometheus.files import written
+from deploy.prometheus.pace import sooner
+from deploy.prometheus.thresholds import PLATFORM_FINAL_LOGS
+from late_exporter.feeds import FEEDS
+from late_exporter.simulator import World
+from tests.e2e.alertmanager import alertmanager
+from tests.e2e.late import KEY
+from tests.e2e.program import PATIENCE, Program, eventually, get
+from tests.e2e.prometheus import prometheus
+from tests.e2e.receivers import Receivers
+
+pytestmark = pytest.mark.e2e
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+SPEED = 100
+SCRAPE = "500ms"
+POLL = "200ms"
+LOGS_A_SECOND = 15
+DAY = 86_400
+
+PLATFORM = "twitter"
+TRAFFIC = "platform:late_publishing_final_logs:increase30m"
+WORKSPACES = ("brand", "agency", "client")
+REVOKED = "sk_revoked"
+
+EXPECTED = {
+    "LatePlatformFailing",
+    "LateErrorBudgetBurningFast",
+    "LateErrorBudgetBurningSlowly",
+    "LateKeyRefused",
+    "LateExporterDown",
+}
+"""A sixth of all posts fail, by which the budget of a month is spent in two days."""
+
+HELD_BACK = {"LatePollStale", "LateAccountFailing"}
+"""What follows from that."""
+
+WAITS = {"group_wait", "group_interval", "repeat_interval"}
+LONG = 4 * PATIENCE
+
+
+class Site:
+    """Everything between Late and the people on call, which ends with ``ending``.
+
+    Args:
+        folder: Where it all works.
+        tools: Finds the programs.
+        ending: Ends them.
+    """
+
+    def __init__(self, folder: Path, tools: Callable[[str], str], ending: ExitStack) -> None:
+        self._folder = folder
+        enter = ending.enter_context
+        binaries = tools("prometheus"), tools("prometheus-alertmanager")
+        self.receivers = enter(Receivers())
+        simulator = enter(Program(folder, "simulate", *_busy(), "--simulate.listen-address=127.0.0.1:0"))
+        self.late = eventually(lambda: _address(simulator.stderr), hint=lambda: simulator.stderr)
+        for name in WORKSPACES:
+            self.give(name, KEY)
+        (folder / "late.yml").write_text(yaml.safe_dump({"workspaces": [_workspace(name) for name in WORKSPACES]}))
+        self._exporter = Program.exporter(folder, f"{self.late}/api", "--config.file=late.yml", env={}, interval=POLL)
+        self.exporter = enter(self._exporter).ready().url
+        self.alertmanager = enter(alertmanager(binaries[1], folder, self._routes()))
+        config = self._scraping(urlsplit(self.alertmanager).netloc, urlsplit(self.exporter).netloc)
+        lookback = f"--query.lookback-delta={sooner('5m', SPEED)}"
+        self.prometheus = enter(prometheus(binaries[0], folder, config, lookback))
+
+    def give(self, workspace: str, key: str) -> None:
+        """Change the key of a workspace."""
+        (self._folder / f"{workspace}.key").write_text(key)
+
+    def stop(self) -> None:
+        """End the exporter as an administrator does."""
+        assert 0 == self._exporter.stop()
+
+    def start(self) -> None:
+        """Start it again where it was."""
+        port = urlsplit(self.exporter).port
+        self._exporter.arguments += (f"--web.listen-address=127.0.0.1:{port}",)
+        self._exporter.start()
+
+    def incident(self, method: str, name: str) -> None:
+        """Begin an incident on the platform, or end it."""
+        connection = http.client.HTTPConnection(urlsplit(self.late).netloc, timeout=PATIENCE)
+        query = f"?platform={PLATFORM}" if method == "POST" else ""
+        connection.request(method, f"/_simulator/incidents/{name}{query}")
+        assert 200 == connection.getresponse().status
+        connection.close()
+
+    def busy(self) -> int:
+        """In how many workspaces there is so much on the platform that it could be seen to fail."""
+        return len(self.prometheus.query(f'{TRAFFIC}{{platform="{PLATFORM}"}} >= {PLATFORM_FINAL_LOGS}'))
+
+    def waits(self, name: str, status: str, **labels: str) -> None:
+        """Wait until the webhooks are told of an alert."""
+        eventually(
+            lambda: self.receivers.of(name, status, **labels),
+            within=LONG,
+            hint=lambda: (name, status, labels, self.alerts(), self.receivers.told),
+        )
+
+    def alerts(self) -> list[tuple[str, str, str]]:
+        """The alerts that Alertmanager has: their names, workspaces and whether they are held back."""
+        rows = json.loads(get(f"{self.alertmanager}/api/v2/alerts").body)
+        return sorted(
+            (row["labels"]["alertname"], row["labels"].get("workspace", ""), row["status"]["state"]) for row in rows
+        )
+
+    def _routes(self) -> str:
+        """The routing, inhibition and messages that are shipped; each receiver has a webhook of its name beside."""
+        config = yaml.safe_load((DEPLOY / "alertmanager" / "alertmanager.yml").read_text("utf-8"))
+        secrets = {"slack_api_url_file": f"{self.receivers.url}/slack", "smtp_auth_password_file": "secret"}
+        for option, secret in secrets.items():
+            assert Path(config["global"][option]).is_absolute(), "else it depends on where Alertmanager was started"
+            (self._folder / option).write_text(secret)
+            config["global"][option] = str(self._folder / option)
+        config["global"] |= {"smtp_smarthost": self.receivers.smarthost, "smtp_require_tls": False}
+        config["templates"] = [f"{DEPLOY / 'alertmanager'}/{name}" for name in config["templates"]]
+        for receiver in config["receivers"]:
+            receiver["webhook_configs"] = [{"url": f"{self.receivers.url}/{receiver['name']}"}]
+        for route in (config["route"], *config["route"]["routes"]):
+            route |= {name: sooner(value, SPEED) for name, value in route.items() if name in WAITS}
+        return yaml.safe_dump(config)
+
+    def _scraping(self, alertmanager: str, exporter: str) -> str:
+        """The configuration of Prometheus that is shipped, with everything where it is here."""
+        config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text("utf-8"))
+        config["global"] = {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE, "evaluation_interval": SCRAPE}
+        config["alerting"]["alertmanagers"][0]["static_configs"] = [{"targets": [alertmanager]}]
+        config["scrape_configs"][0]["static_configs"] = [{"targets": [exporter]}]
+        rules = written(SPEED)
+        assert set(config["rule_files"]) == rules.keys()
+        for name, text in rules.items():
+            (self._folder / name).write_text(text, "utf-8")
+        return yaml.safe_dump(config)
+
+
+def _busy() -> tuple[str, ...]:
+    """Options of a world that is as busy now as at any hour."""
+    ordinary = World(1, time.time(), logs_per_day=DAY, history=600, scripted=False)
+    rate = len(ordinary.publishing) / 600
+    return (
+        f"--simulate.logs-per-day={DAY * LOGS_A_SECOND / rate:.0f}",
+        "--simulate.history=2m",
+        "--simulate.rate-limit=100000",
+    )
+
+
+def _workspace(name: str) -> Mapping[str, str]:
+    return {"name": name, "api_key_file": f"{name}.key"}
+
+
+def _address(errors: str) -> str:
+    words = [word for word in errors.split() if word.startswith("address=http://")]
+    return words[0].partition("=")[2] if words else ""
+
+
+@pytest.fixture
+def site(tmp_path: Path, require_tool: Callable[[str], str], ending: ExitStack) -> Site:
+    """Everything between Late and the people on call."""
+    return Site(tmp_path, require_tool, ending)
+
+
+def test_the_right_people_are_told(site: Site) -> None:
+    """An outage, a refused key and a stopped exporter are told of in words that help, their ends too, and no more."""
+    eventually(lambda: site.busy() == len(WORKSPACES), within=LONG, hint=site.alerts)
+    assert [] == site.receivers.told
+
+    site.incident("POST", "platform-outage")
+    for workspace in WORKSPACES:
+        site.waits("LatePlatformFailing", "firing", workspace=workspace)
+        site.waits("LateErrorBudgetBurningFast", "firing", workspace=workspace)
+    site.incident("DELETE", "platform-outage")
+    for workspace in WORKSPACES:
+        site.waits("LatePlatformFailing", "resolved", workspace=workspace)
+    # What seems to fail while nothing is read would be told of with the next poll.
+    eventually(lambda: not site.prometheus.query('ALERTS{alertname="LateAccountFailing"}'), within=LONG)
+
+    site.give("client", REVOKED)
+    for feed in FEEDS:
+        site.waits("LateKeyRefused", "firing", workspace="client", feed=feed)
+    eventually(lambda: ("LatePollStale", "client", "suppressed") in site.alerts(), within=LONG, hint=site.alerts)
+    site.give("client", KEY)
+    for feed in FEEDS:
+        site.waits("LateKeyRefused", "resolved", workspace="client", feed=feed)
+    for workspace in WORKSPACES:
+        site.waits("LateErrorBudgetBurningFast", "resolved", workspace=workspace)
+
+    site.stop()
+    site.waits("LateExporterDown", "firing")
+    site.start()
+    site.waits("LateExporterDown", "resolved")
+
+    _is_all(site)
+    _reads_well(site.receivers)
+
+
+def _is_all(site: Site) -> None:
+    """Nothing else was told, and nothing else fired but what follows from what was told."""
+    told = site.receivers.told
+    assert {one.name for one in told} <= EXPECTED
+    assert {PLATFORM} == {one.labels["platform"] for one in told if "platform" in one.labels}
+    assert {"client"} == {one.labels["workspace"] for one in told if one.name == "LateKeyRefused"}
+    fired = site.prometheus.query('count by (alertname) (count_over_time(ALERTS{alertstate="firing"}[1h]))')
+    assert {row["metric"]["alertname"] for row in fired} <= EXPECTED | HELD_BACK
+    # Its own people are told of a workspace, and of no other; critical ones are told of by the page.
+    assert {"agency"} == {one.labels["workspace"] for one in told if one.receiver == "agency"}
+    assert {"critical"} == {one.labels["severity"] for one in told if one.receiver == "critical"}
+    assert {"warning"} >= {one.labels["severity"] for one in told if one.receiver == "warning"}
+
+
+def _reads_well(receivers: Receivers) -> None:
+    """What people read names what is wrong, and where to look."""
+    failing = receivers.of("LatePlatformFailing", "firing", workspace="brand")[0]
+    assert {
+        "alertname": "LatePlatformFailing",
+        "job": "late",
+        "workspace": "brand",
+        "platform": PLATFORM,
+        "severity": "critical",
+    } == failing.labels
+    said = rf"Workspace brand: [5-9]\d(\.\d+)?% of the publish attempts on {PLATFORM} failed in the last 30 minutes\."
+    assert re.fullmatch(said, failing.annotations["description"])
+    assert "Most publish attempts on a platform fail." == failing.annotations["summary"]
+    dashboard = f"/d/late-platform?var-job=late&var-workspace=brand&var-platform={PLATFORM}"
+    assert failing.annotations["dashboard_url"].endswith(dashboard)
+    assert failing.annotations["runbook_url"].endswith("/deploy/prometheus/runbooks/LatePlatformFailing.md")
+    slack = receivers.slack_of("CRITICAL [brand] LatePlatformFailing")[0]
+    assert ("danger", failing.annotations["dashboard_url"]) == (slack["color"], slack["title_link"])
+    assert re.search(said, slack["text"])
+    assert receivers.slack_of("Resolved [brand] LatePlatformFailing")
+    mail = receivers.mails_to("on-call@example.org", "CRITICAL [brand] LatePlatformFailing")[0]
+    assert re.search(said, mail)
+    assert f"What to do: {failing.annotations['runbook_url']}" in mail
+    assert receivers.mails_to("social-media@agency.example.org", "CRITICAL [agency] LatePlatformFailing")
+    assert receivers.mails_to("on-call@example.org", "Resolved [agency] LatePlatformFailing")
+    everything = json.dumps([receivers.told, receivers.slack]) + "".join(receivers.texts)
+    assert not re.search(r"<no value>|<nil>|\{\{|%!|<error", everything)

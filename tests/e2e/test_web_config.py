@@ -1,0 +1,416 @@
+"""The web configuration file and the places to listen on, as an administrator and a real Prometheus meet them."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TypeAlias
+
+import bcrypt
+import pytest
+import trustme
+
+from tests.e2e.late import KEY, Late
+from tests.e2e.program import PATIENCE, Program, eventually, settles
+from tests.e2e.prometheus import Prometheus, prometheus
+
+pytestmark = pytest.mark.e2e
+
+Run: TypeAlias = Callable[..., Program]
+Find: TypeAlias = Callable[[str], str]
+
+PASSWORD = "correct horse battery"
+HASHED = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode().replace("$2b$", "$2y$")
+CA, STRANGER = trustme.CA(), trustme.CA()
+SERVER, RENEWED = CA.issue_cert("127.0.0.1"), CA.issue_cert("127.0.0.1")
+CLIENT, FOREIGN = CA.issue_cert("prometheus.example"), STRANGER.issue_cert("prometheus.example")
+
+TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
+MUTUAL = f"""\
+{TLS}\
+  client_ca_file: ca.crt
+  client_auth_type: RequireAndVerifyClientCert
+  client_allowed_sans: [prometheus.example]
+"""
+USERS = f"basic_auth_users:\n  prometheus: {HASHED}\nauth_excluded_paths: [/-/healthy, /-/ready]\n"
+
+JOBS = """\
+global: {scrape_interval: 1s, scrape_timeout: 1s}
+scrape_configs:
+"""
+JOB = """\
+  - job_name: %(name)s
+    scheme: https
+    tls_config: {ca_file: %(ca)s%(certificate)s}
+    basic_auth: {username: prometheus, password: "%(password)s"}
+    static_configs: [{targets: ["%(target)s"]}]
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where ``web.yml`` is, beside all certificates."""
+    install(tmp_path, SERVER)
+    (tmp_path / "ca.crt").write_bytes(CA.cert_pem.bytes())
+    (tmp_path / "stranger.crt").write_bytes(STRANGER.cert_pem.bytes())
+    for name, certificate in (("client", CLIENT), ("foreign", FOREIGN)):
+        (tmp_path / f"{name}.crt").write_bytes(certificate.cert_chain_pems[0].bytes())
+        (tmp_path / f"{name}.key").write_bytes(certificate.private_key_pem.bytes())
+    return tmp_path / "web.yml"
+
+
+def install(folder: Path, certificate: trustme.LeafCert) -> None:
+    """Give the program a certificate and its key."""
+    (folder / "server.crt").write_bytes(certificate.cert_chain_pems[0].bytes())
+    (folder / "server.key").write_bytes(certificate.private_key_pem.bytes())
+
+
+def trusting(certificate: trustme.LeafCert | None = None) -> ssl.SSLContext:
+    """A client's side of TLS."""
+    context = ssl.create_default_context()
+    CA.configure_trust(context)
+    if certificate is not None:
+        certificate.configure_cert(context)
+    return context
+
+
+def basic(password: str = PASSWORD, user: str = "prometheus") -> str:
+    """The header of a user."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def secrets_in(program: Program) -> list[str]:
+    """What of the secrets the program has written."""
+    keys = [one.private_key_pem.bytes().decode().splitlines()[1] for one in (SERVER, RENEWED)]
+    return [secret for secret in (HASHED[7:], PASSWORD, KEY, *keys) if secret in program.stderr + program.stdout]
+
+
+def scraping(
+    binary: str, folder: Path, target: str, jobs: dict[str, dict[str, str]]
+) -> AbstractContextManager[Prometheus]:
+    """A Prometheus that scrapes one target in several ways."""
+    usual = {"ca": folder / "ca.crt", "certificate": "", "password": PASSWORD, "target": target}
+    config = JOBS + "".join(JOB % (usual | {"name": name} | job) for name, job in jobs.items())
+    return prometheus(binary, folder, config)
+
+
+def certificate(folder: Path, name: str) -> str:
+    """What a job says of its own certificate."""
+    return f", cert_file: {folder / name}.crt, key_file: {folder / name}.key"
+
+
+@pytest.mark.parametrize("mutual", [False, True], ids=["password", "mutual"])
+def test_prometheus(late: Late, run: Run, require_tool: Find, file: Path, *, mutual: bool) -> None:
+    """A Prometheus with the right password, authority and certificate scrapes over TLS; a wrong one is kept out."""
+    late.world.publish(40, over=600)
+    file.write_text((MUTUAL if mutual else TLS) + USERS)
+    program = run(f"--web.config.file={file}")
+    program.tls = trusting(CLIENT if mutual else None)
+    program.ready()
+    own = {"certificate": certificate(file.parent, "client")} if mutual else {}
+    jobs: dict[str, dict[str, str]] = {
+        "right": own,
+        "wrong password": own | {"password": "wrong"},
+        "wrong authority": own | {"ca": str(file.parent / "stranger.crt")},
+    }
+    if mutual:
+        jobs["no certificate"] = {}
+        jobs["foreign certificate"] = {"certificate": certificate(file.parent, "foreign")}
+    expected = {name: float(name == "right") for name in jobs}
+    with scraping(require_tool("prometheus"), file.parent, program.url.removeprefix("https://"), jobs) as database:
+        settles(40.0, lambda: database.value('sum(late_publishing_logs_total{job="right"})'))
+        settles(expected, lambda: {row["metric"]["job"]: float(row["value"][1]) for row in database.query("up")})
+        settles(1, lambda: len(database.query("count_over_time(up[5m]) > 4 and on(job) up == 1")))
+        assert [] == database.query('late_publishing_logs_total{job!="right"}')
+    assert 0 == program.stop()
+    assert [] == secrets_in(program)
+    assert "Traceback" not in program.stderr
+
+
+def test_refused_and_alive(run: Run, file: Path) -> None:
+    """Plain HTTP, a stranger's trust, and no or a wrong password get nothing; probes and those who may get answers."""
+    file.write_text(TLS + USERS)
+    program = run(f"--web.config.file={file}")
+    program.tls = trusting()
+    program.ready()
+    assert program.url.startswith("https://127.0.0.1:")
+    with socket.create_connection(("127.0.0.1", int(program.url.rpartition(":")[2])), PATIENCE) as plain:
+        plain.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"late_" not in drained(plain)
+    refused = program.get("/metrics")
+    assert (401, 'Basic realm="late-exporter", charset="UTF-8"') == (
+        refused.status,
+        refused.headers["www-authenticate"],
+    )
+    assert 401 == program.get("/metrics", Authorization=basic("wrong")).status
+    assert 401 == program.get("/metrics", Authorization=basic(user="mallory")).status
+    assert 401 == program.get("/").status
+    assert 401 == program.get("/-/ready/").status
+    assert 200 == program.get("/-/healthy").status
+    assert 200 == program.get("/metrics", Authorization=basic()).status
+    for _ in range(12):
+        program.get("/metrics", Authorization=basic("guess"))
+    limited = program.get("/metrics", Authorization=basic("guess"))
+    assert 429 == limited.status
+    assert int(limited.headers["retry-after"]) >= 1
+    assert 200 == program.get("/metrics", Authorization=basic()).status
+    program.tls = ssl.create_default_context()
+    with pytest.raises(ssl.SSLCertVerificationError):
+        program.get("/metrics")
+    assert 0 == program.stop()
+    assert [] == secrets_in(program)
+    assert "guess" not in program.stderr
+    assert "Traceback" not in program.stderr
+
+
+def drained(connection: socket.socket) -> bytes:
+    """What comes until the end."""
+    got = b""
+    try:
+        while more := connection.recv(4096):
+            got += more
+    except ConnectionResetError:
+        pass
+    return got
+
+
+def test_headers_and_limit(run: Run, file: Path) -> None:
+    """Headers of the file are on every answer, and past the rate there is none."""
+    file.write_text(
+        "http_server_config:\n  headers:\n    X-Frame-Options: sameorigin\n    Strict-Transport-Security: max-age=9\n"
+        "rate_limit: {interval: 1h, burst: 2}\n"
+    )
+    program = run(f"--web.config.file={file}")
+    replies = [program.get(page) for page in ("/", "/nowhere", "/metrics")]
+    assert [200, 404, 429] == [reply.status for reply in replies]
+    for reply in replies:
+        assert ("sameorigin", "max-age=9") == (
+            reply.headers["x-frame-options"],
+            reply.headers["strict-transport-security"],
+        )
+
+
+@pytest.mark.parametrize("command", ["run", "demo"])
+def test_bad_file(tmp_path: Path, file: Path, command: str) -> None:
+    """All mistakes of a file are named with their lines; exit 2, no traceback, no secret."""
+    file.write_text(
+        f"tls_server_config:\n  min_version: SSL3\n  certfile: x\nbasic_auth_users:\n  alice: {PASSWORD}\n"
+        f"  bob: {HASHED}x\nrate_limit: {{interval: 1s}}\n"
+    )
+    arguments = (command, f"--web.config.file={file}", "--poll.interval=soon")
+    with Program(tmp_path, *arguments, env={"LATE_API_KEY": KEY} if command == "run" else {}) as program:
+        assert 2 == program.wait()
+        told = program.stderr
+        assert "Traceback" not in told
+        for place in (
+            "--poll.interval",
+            f"{file}:2: tls_server_config.min_version",
+            f"{file}:3: tls_server_config.certfile: unknown",
+            f"{file}:5: basic_auth_users.alice",
+            f"{file}:6: basic_auth_users.bob",
+            f"{file}:7: rate_limit",
+        ):
+            assert place in told
+        assert [] == secrets_in(program)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "No such file or directory"),
+        (TLS.replace("server.key", "client.key"), "key values mismatch"),
+        (TLS.replace("server.crt", "none.crt"), "none.crt: No such file or directory"),
+        ("- a\n", "must be a mapping"),
+    ],
+)
+def test_unusable_file(run: Run, file: Path, text: str | None, words: str) -> None:
+    """A file that is missing, or whose certificates do not fit, keeps the program from starting; exit 2."""
+    if text is not None:
+        file.write_text(text)
+    program = run(f"--web.config.file={file}")
+    assert 2 == program.wait()
+    assert words in program.stderr
+    assert str(file) in program.stderr
+    assert "Traceback" not in program.stderr
+
+
+def test_changes_while_running(run: Run, file: Path) -> None:
+    """Users and certificates are taken over without a restart; a broken file changes nothing and is told of once."""
+    file.write_text(TLS + USERS)
+    program = run(f"--web.config.file={file}")
+    program.tls = trusting()
+    program.ready()
+    assert 200 == program.get("/metrics", Authorization=basic()).status
+
+    file.write_text(TLS + f"basic_auth_users: {{prometheus: {PASSWORD}}}\n")
+    for _ in range(3):
+        assert 200 == program.get("/metrics", Authorization=basic()).status
+    assert 1 == program.stderr.count("web configuration not changed")
+    assert f"{file}:4: basic_auth_users.prometheus: must be a bcrypt hash" in program.stderr
+
+    file.write_text(TLS + USERS.replace("prometheus", "grafana"))
+    assert 401 == program.get("/metrics", Authorization=basic()).status
+    assert 200 == program.get("/metrics", Authorization=basic(user="grafana")).status
+
+    before = shown(program)
+    install(file.parent, RENEWED)
+    assert before != shown(program)
+    assert ssl.PEM_cert_to_DER_cert(RENEWED.cert_chain_pems[0].bytes().decode()) == shown(program)
+    assert program.exit_code is None
+    assert 0 == program.stop()
+    assert [] == secrets_in(program)
+
+
+def shown(program: Program) -> bytes:
+    """The certificate that the program shows."""
+    address = ("127.0.0.1", int(program.url.rpartition(":")[2]))
+    with (
+        socket.create_connection(address, PATIENCE) as connection,
+        trusting().wrap_socket(connection, server_hostname="127.0.0.1") as speaking,
+    ):
+        return speaking.getpeercert(binary_form=True) or b""
+
+
+def test_unix_path(run: Run, tmp_path: Path) -> None:
+    """A path of the file system is served, and is gone when the program has ended."""
+    path = tmp_path / "late.sock"
+    program = Program(
+        tmp_path,
+        *("demo", f"--web.listen-address=unix:{path}", "--simulate.listen-address=127.0.0.1:0"),
+        env={},
+    )
+    with program:
+        assert f"unix:{path}" == program.url
+        eventually(lambda: b"200 OK" in over(path, "/-/ready"), hint=lambda: program.stderr)
+        assert b"late_publishing_logs_total" in over(path, "/metrics")
+        second = run(f"--web.listen-address=unix:{path}")
+        assert 1 == second.wait()
+        assert [
+            f"late-exporter: error: cannot listen on unix:{path}: Address already in use"
+        ] == second.stderr.splitlines()
+        assert path.is_socket()
+        assert 0 == program.stop()
+        assert not path.exists()
+
+
+def test_unix_path_after_a_kill(run: Run, tmp_path: Path) -> None:
+    """The socket that a killed program left behind is in nobody's way."""
+    path = tmp_path / "late.sock"
+    for _ in range(2):
+        program = run(f"--web.listen-address=unix:{path}")
+        eventually(lambda: b"healthy" in over(path, "/-/healthy"), hint=lambda: program.stderr)  # noqa: B023 - at once
+        program.kill()
+    assert path.is_socket()
+
+
+def over(path: Path, page: str) -> bytes:
+    """The whole answer to a request on a path of the file system."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(PATIENCE)
+        connection.connect(str(path))
+        connection.sendall(f"GET {page} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        return drained(connection)
+
+
+def test_several_addresses(late: Late, tmp_path: Path) -> None:
+    """Each address is served, and named in the log; all have the same numbers."""
+    late.world.publish(7)
+    path = tmp_path / "late.sock"
+    program = Program(
+        tmp_path,
+        "run",
+        f"--api.base-url={late.url}",
+        "--poll.interval=100ms",
+        f"--state.url=sqlite:///{tmp_path / 'state.db'}",
+        "--web.listen-address=127.0.0.1:0",
+        f"--web.listen-address=127.0.0.2:0,unix:{path}",
+        env={"LATE_API_KEY": KEY},
+    )
+    with program:
+        program.ready()
+        settles(7.0, lambda: program.scrape().sum("late_publishing_logs_total"))
+        urls = eventually(
+            lambda: addresses(program) if len(addresses(program)) == 3 else [], hint=lambda: program.stderr
+        )
+        assert ["http://127.0.0.1", "http://127.0.0.2", "unix"] == [url.rpartition(":")[0] for url in urls]
+        port = int(urls[1].rpartition(":")[2])
+        with socket.create_connection(("127.0.0.2", port), PATIENCE) as connection:
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert b"late_publishing_logs_total{" in drained(connection)
+        assert b"late_publishing_logs_total{" in over(path, "/metrics")
+        assert 0 == program.stop()
+
+
+def addresses(program: Program) -> list[str]:
+    """The addresses that the log names."""
+    return re.findall(r"msg=listening .*?address=(\S+)", program.stderr)
+
+
+def test_one_address_of_several_in_use(late: Late, tmp_path: Path) -> None:
+    """Where one of several addresses is taken it is named, exit 1, and the others are left as they were."""
+    path = tmp_path / "late.sock"
+    program = Program(
+        tmp_path,
+        *("run", f"--api.base-url={late.url}", f"--web.listen-address=unix:{path},127.0.0.1:{late.port}"),
+        env={"LATE_API_KEY": KEY},
+    )
+    with program:
+        assert 1 == program.wait()
+        assert [
+            f"late-exporter: error: cannot listen on 127.0.0.1:{late.port}: Address already in use"
+        ] == program.stderr.splitlines()
+        assert not path.exists()
+
+
+def test_systemd_socket_without_one(run: Run) -> None:
+    """Where systemd was to pass a socket on and did not, that is said; exit 1, and no state is made."""
+    program = run("--web.systemd-socket")
+    assert 1 == program.wait()
+    assert [
+        "late-exporter: error: --web.systemd-socket: systemd has passed no socket on"
+    ] == program.stderr.splitlines()
+    assert not (program.folder / "state.db").exists()
+
+
+def test_systemd_socket(late: Late, tmp_path: Path) -> None:
+    """A socket that was passed on is served in place of the addresses."""
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        port = bound.getsockname()[1]
+        arguments = ("run", f"--api.base-url={late.url}", "--web.systemd-socket", "--state.url=sqlite://")
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+            "LATE_API_KEY": KEY,
+        }
+        # The descriptor has to be the third and the process its own: a shell sees to both, as systemd does.
+        script = f'exec 3<&{bound.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"'
+        process = subprocess.Popen(
+            ["bash", "-c", script, sys.executable, "-m", "late_exporter", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            pass_fds=[bound.fileno()],
+            stderr=subprocess.PIPE,
+        )
+    try:
+        eventually(lambda: b"healthy" in reached(port))
+    finally:
+        process.terminate()
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert 0 == process.returncode
+    assert f"address=http://127.0.0.1:{port}\n" in errors.decode()
+
+
+def reached(port: int) -> bytes:
+    """The whole answer of a port to a probe."""
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
+        connection.settimeout(PATIENCE)
+        connection.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return drained(connection)

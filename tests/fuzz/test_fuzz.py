@@ -1,0 +1,500 @@
+"""Nonsense for everything that reads what others wrote, other nonsense each time, for as long as FUZZ_SECONDS says.
+
+A failure prints the example that it takes, and how to repeat it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import httpx
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from late_exporter import webconfig
+from late_exporter.api import Key, LateClient, Throttle
+from late_exporter.asgi import Message
+from late_exporter.errors import ApiError, BadPayload, ConfigError
+from late_exporter.exposition import Exposition
+from late_exporter.feeds import FEEDS
+from late_exporter.gate import Gate, Passwords
+from late_exporter.governor import OTHER, UNKNOWN, VOCABULARY
+from late_exporter.metrics import CATALOGUE
+from late_exporter.options import OPTIONS
+from late_exporter.settings import load
+from late_exporter.web import create_app
+from late_exporter.webconfig import WebConfig
+from tests.worlds import Exporter, Late, Listing, Silence, VirtualClock, World
+
+pytestmark = pytest.mark.fuzz
+
+Document: TypeAlias = dict[str, Any]
+
+TARGETS = 7
+SECONDS = float(os.environ.get("FUZZ_SECONDS") or 15) / TARGETS
+MAX_VALUES = 3
+REQUESTS = 200
+"""More than a poll makes."""
+
+ROUND = settings(
+    max_examples=100,
+    deadline=None,
+    database=None,
+    derandomize=False,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+"""A part of a target's time. Where CI is set Hypothesis would try the same each time; here every run is another one."""
+
+
+def for_a_while(target: Callable[[], None]) -> None:
+    """Run rounds of a target until its time is over."""
+    until = time.monotonic() + SECONDS
+    while True:
+        target()
+        if time.monotonic() >= until:
+            return
+
+
+NASTY = [
+    "",
+    " ",
+    "\0",
+    "\ud800",
+    "\x1b[2J\x07",
+    'a"b\\c\nlate_up 1',
+    "<script>alert(1)</script>",
+    "\u202e\u2066",
+    "\r\nSet-Cookie: a=b",
+    "9" * 400,
+    "A" * 5000,
+    "other",
+    "unknown",
+    "2026-11-24T19:00:00Z",
+    "9999-12-31T23:59:59.999Z",
+    "0001-01-01T00:00:00+14:00",
+    "1e999",
+    "..",
+    "../../admin?x=#",
+]
+FIELDS = [
+    "_id",
+    "postId",
+    "platform",
+    "accountId",
+    "accountUsername",
+    "action",
+    "status",
+    "statusCode",
+    "response",
+    "errorCode",
+    "durationMs",
+    "attemptNumber",
+    "createdAt",
+    "eventType",
+    "connectionMethod",
+    "error",
+    "code",
+    "success",
+    "username",
+    "tokenExpiresAt",
+    "logs",
+    "pagination",
+    "total",
+    "hasMore",
+]
+
+texts = st.sampled_from(NASTY) | st.text(st.characters(), max_size=6)
+numbers = st.integers() | st.floats() | st.sampled_from([0, -1, 2**63, -(2**63), 10**400, 5e-324, 1.7e308])
+nonsense = st.recursive(
+    st.none() | st.booleans() | numbers | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(FIELDS) | texts, inner, max_size=6),
+    max_leaves=10,
+)
+odd_fields = st.dictionaries(st.sampled_from(FIELDS), nonsense, max_size=5)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
+    """Bytes with some cut out, put in, said twice, or changed."""
+    data = whole
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(data)))
+        end = min(len(data), start + draw(st.integers(0, 12)))
+        piece = draw(st.binary(max_size=6) | st.just(data[start:end] * 2) | texts.map(_encoded))
+        data = data[:start] + piece + data[end:]
+    return data
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _rows(*, connections: bool) -> list[Document]:
+    clock = VirtualClock()
+    world = World(clock)
+    if connections:
+        for event in ("connect_success", "connect_failed", "disconnect"):
+            clock.advance(1)
+            world.connect(event)
+        return [dict(row) for row in world.archives.connections.rows]
+    world.publish(5, over=100, kinds=({}, {"status": "failed", "statusCode": 429}, {"status": "pending"}))
+    return [dict(row) for row in world.rows]
+
+
+GOOD = {"publishing": _rows(connections=False), "connections": _rows(connections=True)}
+
+
+def _answer(rows: Iterable[object], pagination: object) -> bytes:
+    return json.dumps({"logs": list(rows), "pagination": pagination}).encode("utf-8", "surrogatepass")
+
+
+def _exporter(**options: Any) -> Exporter:
+    return Exporter(Late(World(VirtualClock()), **options), feeds=tuple(FEEDS), max_values=MAX_VALUES)
+
+
+def _check_labels(exporter: Exporter) -> None:
+    """No label has more values than it may, none is long, and the metrics can be read."""
+    values: dict[str, set[str]] = defaultdict(set)
+    for family, labels in exporter.store.totals():
+        for label, value in zip(CATALOGUE[family].labels, labels, strict=False):
+            assert len(value) <= 128
+            assert value.encode()
+            values[label].add(value)
+    for label, known in VOCABULARY.items():
+        limit = 500 if label == "account_id" else MAX_VALUES
+        assert len(values[label] - known - {OTHER, UNKNOWN}) <= limit
+    exporter.exposition.publish()
+    body = exporter.exposition.answer(None, None).body.decode()
+    assert {family.name for family in text_string_to_metric_families(body)} >= {"late_up"}
+
+
+bodies = (
+    st.binary(max_size=200)
+    | st.sampled_from(sorted(FEEDS)).flatmap(lambda feed: damaged(_answer(GOOD[feed], {"total": 5, "hasMore": False})))
+    | nonsense.map(lambda value: json.dumps(value).encode())
+)
+
+
+@given(feed=st.sampled_from(sorted(FEEDS)), data=bodies)
+@ROUND
+def _any_bytes(feed: str, data: bytes) -> None:
+    exporter = _exporter()
+    try:
+        exporter.late.fail(0, lambda _late, _body: data)
+        assert exporter.poll(feed=feed).outcome in ("success", "bad_payload")
+        _check_labels(exporter)
+        exporter.late.calm()
+        assert exporter.poll(feed=feed).outcome == "success"
+    finally:
+        exporter.close()
+
+
+def test_any_bytes_as_an_answer() -> None:
+    """Whatever bytes a list answers with: a page or a bad payload, bounded labels, and a next poll that is good."""
+    for_a_while(_any_bytes)
+
+
+@given(
+    feed=st.sampled_from(sorted(FEEDS)),
+    odd=st.lists(st.tuples(st.integers(0, 5), nonsense | odd_fields), max_size=6),
+    changed=st.lists(odd_fields, max_size=4),
+    pagination=nonsense,
+)
+@ROUND
+def _neighbours(feed: str, odd: list[tuple[int, object]], changed: list[Document], pagination: object) -> None:
+    good = GOOD[feed]
+    rows: list[object] = list(good)
+    for place, row in odd:
+        rows.insert(place, row)
+    # Like a good one in everything but some fields, its id among them: that of a good one would be the same log.
+    rows += [{**good[0], **fields, "_id": f"changed{number}"} for number, fields in enumerate(changed)]
+    exporter = _exporter()
+    try:
+        for number in range(REQUESTS):
+            exporter.late.fail(number, lambda _late, _body: _answer(rows, pagination))
+        assert exporter.poll(feed=feed).outcome == "success"
+        counted = {key for _, (key, _) in exporter.counted}
+        assert {row["_id"] for row in good} <= counted
+        assert {f"changed{number}" for number, fields in enumerate(changed) if not _is_old(fields)} <= counted
+        _check_labels(exporter)
+    finally:
+        exporter.close()
+
+
+def _is_old(fields: Document) -> bool:
+    """Whether a log may be too old to be counted."""
+    return "createdAt" in fields
+
+
+def test_no_log_is_lost_to_a_neighbour() -> None:
+    """Whatever stands beside them in an answer, logs as documented are counted."""
+    for_a_while(_neighbours)
+
+
+@given(
+    number=st.integers(0, 8),
+    data=damaged(_answer(GOOD["publishing"], {"total": 5})) | odd_fields.map(lambda row: _answer([row], row)),
+)
+@ROUND
+def _deeper(number: int, data: bytes) -> None:
+    exporter = _exporter(listing=Listing(cap=2))
+    late = exporter.late
+    try:
+        late.world.publish(9, over=900, kinds=({"status": "pending"}, {}))
+        exporter.poll(feed="publishing")
+        late.world.publish(5)
+        late.fail(number, lambda _late, _body: data)
+        for _ in range(3):
+            exporter.clock.advance(30)
+            assert exporter.poll(feed="publishing").outcome in ("success", "bad_payload")
+        _check_labels(exporter)
+    finally:
+        exporter.close()
+
+
+def test_any_bytes_at_any_request() -> None:
+    """Whichever request of a poll gets nonsense, of a page further down, of pending logs or of a post: it goes on."""
+    for_a_while(_deeper)
+
+
+HEADERS = ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After", "Date", "Location"]
+header_values = (
+    st.integers().map(str)
+    | st.floats().map(str)
+    | st.sampled_from(
+        ["1e308", "-1", "0x10", "1_0", "9" * 400, "Thu, 01 Jan 1970 00:00:00 GMT", "//\x7f", "http://[::"]
+    )
+    | st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=30)
+)
+
+
+@given(
+    status=st.sampled_from([200, 204, 301, 302, 307, 401, 403, 404, 418, 429, 500, 503, 599]),
+    headers=st.dictionaries(st.sampled_from(HEADERS), header_values, max_size=6),
+    encoding=st.none() | st.sampled_from(["gzip", "deflate", "gzip, gzip", "identity", "br", "zstd", "nonsense", ""]),
+    body=st.binary(max_size=60) | nonsense.map(lambda value: json.dumps(value).encode()),
+)
+@ROUND
+def _any_response(status: int, headers: Document, encoding: str | None, body: bytes) -> None:
+    fields = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
+    if encoding is not None:
+        fields[b"Content-Encoding"] = encoding.encode()
+    clock = VirtualClock()
+    http = httpx.AsyncClient(transport=httpx.MockTransport(_answering(status, fields, body)))
+    client = LateClient(
+        http,
+        base_url="https://getlate.dev/api",
+        key=Key("sk_0123456789abcdef"),
+        throttle=Throttle(0.5, monotonic=clock.monotonic, sleep=clock.sleep),
+        timeout=30.0,
+        clock=clock.time,
+        monotonic=clock.monotonic,
+    )
+
+    async def ask() -> str:
+        try:
+            return str(await client.get("/v1/posts/logs", {}, endpoint="/v1/posts/logs"))[:0]
+        except ApiError as exc:
+            return str(exc)
+
+    assert "sk_0123456789abcdef" not in asyncio.run(ask()) + asyncio.run(ask())
+    assert client.limit >= 1
+
+
+def _answering(status: int, headers: Mapping[bytes, bytes], body: bytes) -> Callable[[httpx.Request], httpx.Response]:
+    return lambda _: httpx.Response(status, headers=headers, stream=httpx.ByteStream(body))
+
+
+def test_any_response() -> None:
+    """Whatever status, headers and body come back: an answer or an ApiError, which does not tell the key."""
+    for_a_while(_any_response)
+
+
+WEB = """tls_server_config:
+  cert_file: tls.crt
+  key_file: tls.key
+  client_auth_type: RequireAndVerifyClientCert
+  client_ca_file: ca.crt
+  client_allowed_sans: [a, "b"]
+  min_version: TLS12
+  cipher_suites: [TLS_AES_128_GCM_SHA256]
+http_server_config:
+  http2: false
+  headers: {X-Frame-Options: deny, Strict-Transport-Security: max-age=31536000}
+basic_auth_users:
+  alice: $2b$04$1111111111111111111111uG2FqkPmRo5VLjWqoBDbiTI1cZ1pMq2
+rate_limit: {interval: 1s, burst: 3}
+auth_excluded_paths: [/-/healthy]
+"""
+CONFIG = """poll: {interval: 30s, feeds: "publishing,connections"}
+web:
+  listen-address: [":10077", "unix:/run/late.sock"]
+metrics: {duration-buckets: "1,2,3"}
+workspaces:
+  - name: brand
+    api_key_file: brand.key
+    api_base_url: https://getlate.dev/api
+"""
+TOKENS = [
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    "- ",
+    "? ",
+    ", ",
+    "\n",
+    "\n  ",
+    "&a ",
+    "*a",
+    "!!int ",
+    "|",
+    ">",
+    "#",
+    "%YAML 1.1\n",
+    "---",
+    "...",
+]
+WORDS = [
+    *("tls_server_config", "cert", "cert_file", "client_auth_type", "http_server_config", "headers"),
+    *("basic_auth_users", "rate_limit", "interval", "burst", "auth_excluded_paths", "workspaces", "name"),
+    *("api_key_file", "api_base_url", *(part for option in OPTIONS for part in option.name.split("."))),
+    *('"\\ud800"', '"\\UFFFFFFFF"', '"\\0"', "/etc", "1s", "true", "null", "~"),
+]
+
+
+def _mapping(pairs: Iterable[tuple[str, str]]) -> str:
+    return "{" + ", ".join(f"{key} : {value}" for key, value in pairs) + "}"
+
+
+def _document(pairs: Iterable[tuple[str, str]]) -> bytes:
+    return "\n".join(f"{key} : {value}" for key, value in pairs).encode()
+
+
+words = st.sampled_from([*WORDS, "*a", "*b"]) | st.text("aZ0_./-", min_size=1, max_size=5)
+anchors = st.sampled_from(["", "", "&a ", "&b "])
+nodes = st.recursive(
+    words,
+    lambda inner: (
+        st.tuples(anchors, st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]")).map("".join)
+        | st.tuples(anchors, st.lists(st.tuples(words | inner, inner), max_size=3).map(_mapping)).map("".join)
+    ),
+    max_leaves=8,
+)
+yaml_documents = (
+    st.binary(max_size=100)
+    | st.lists(st.sampled_from(TOKENS + WORDS) | texts, max_size=25).map(lambda parts: _encoded("".join(parts)))
+    | st.lists(st.tuples(words, nodes), max_size=4).map(_document)
+)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file to write nonsense into."""
+    return tmp_path_factory.mktemp("fuzz") / "nonsense.yml"
+
+
+def test_any_web_configuration(file: Path) -> None:
+    """Whatever a web configuration holds, it is one or there is a ConfigError that names the file."""
+
+    @given(yaml_documents | damaged(WEB.encode()))
+    @ROUND
+    def target(data: bytes) -> None:
+        file.write_bytes(data)
+        problems: Sequence[str] = [str(file)]
+        try:
+            webconfig.load(file)
+        except ConfigError as exc:
+            problems = exc.problems
+        assert problems
+        assert all(problem.startswith(str(file)) for problem in problems)
+
+    for_a_while(target)
+
+
+def test_any_configuration(file: Path) -> None:
+    """Whatever a configuration holds, it is one or there is a ConfigError."""
+
+    @given(yaml_documents | damaged(CONFIG.encode()))
+    @ROUND
+    def target(data: bytes) -> None:
+        file.write_bytes(data)
+        told: Sequence[object]
+        try:
+            told = load("run", {"config.file": [str(file)]}, {"LATE_API_KEY": "sk_0123456789abcdef"}).workspaces
+        except ConfigError as exc:
+            told = exc.problems
+        assert told
+
+    for_a_while(target)
+
+
+REQUEST_HEADERS = [b"accept", b"accept-encoding", b"authorization", b"origin", b"host", b"connection"]
+PATHS = ["/", "/metrics", "/-/healthy", "/-/ready", "/-/reload", "/-/quit", "//metrics", "/metrics/", "/%6detrics"]
+heads = st.lists(
+    st.tuples(
+        st.sampled_from(REQUEST_HEADERS),
+        st.binary(max_size=40)
+        | st.lists(st.sampled_from(list(b'*/;,=q01."\\ avpxtion-')), max_size=40).map(bytes)
+        | st.sampled_from(
+            [b"Basic Og==", b"Basic YTpi", b"Basic /w==", b"application/openmetrics-text;q=" + b"9" * 400]
+        ),
+    ),
+    max_size=6,
+)
+
+
+@given(
+    method=st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "Å"]),
+    path=st.sampled_from(PATHS) | texts,
+    head=heads,
+)
+@ROUND
+def _any_request(method: str, path: str, head: list[tuple[bytes, bytes]]) -> None:
+    exposition = Exposition(CATALOGUE)
+    exposition.publish()
+    app = create_app(exposition, tuple, version="1")
+    users = {"a": b"$2b$04$" + b"." * 53}
+    web = WebConfig(users=users, open_paths=frozenset({"/-/healthy"}))
+    gate = Gate(app, lambda: web, passwords=Passwords(check=lambda password, _: password == b"b"), log=Silence())
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "headers": head, "client": ("127.0.0.1", 1)}
+    asyncio.run(gate(scope, receive, send))
+    assert ["http.response.start", "http.response.body"] == [message["type"] for message in sent]
+    allowed = path == "/-/healthy" or any(name == b"authorization" for name, _ in head)
+    assert allowed or sent[0]["status"] == 401
+
+
+def test_any_request() -> None:
+    """Whatever a request's head is, there is one answer, and without a password it is a refusal."""
+    for_a_while(_any_request)
+
+
+def test_what_is_good_is_good() -> None:
+    """The examples that are damaged here are right before that."""
+    for name, feed in FEEDS.items():
+        page = feed.parse(_answer(GOOD[name], {"total": 5}))
+        assert [row["_id"] for row in GOOD[name]] == [entry.key for entry in page.entries]
+    with pytest.raises(BadPayload):
+        FEEDS["publishing"].parse(b"")
+    assert {"tls_server_config", "basic_auth_users"} <= set(yaml.safe_load(WEB))
+    assert {"poll", "workspaces"} <= set(yaml.safe_load(CONFIG))

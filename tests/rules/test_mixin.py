@@ -1,0 +1,67 @@
+"""The monitoring mixin hands those who deploy with jsonnet what everybody else gets as files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "deploy" / "prometheus"
+
+KUBERNETES = """
+local mixin = (import 'mixin.libsonnet') + {
+  grafanaDashboards+:: { 'own.json': {} },
+};
+{
+  dashboards: mixin.grafanaDashboards,
+  rules: mixin.prometheusRules,
+  alerts: mixin.prometheusAlerts,
+  resource: {
+    apiVersion: 'monitoring.coreos.com/v1',
+    kind: 'PrometheusRule',
+    spec: { groups: mixin.prometheusRules.groups + mixin.prometheusAlerts.groups },
+  },
+}
+"""
+"""As kube-prometheus takes a mixin: the three fields are hidden, can be added to, and make a resource of rules."""
+
+
+@pytest.fixture(scope="module")
+def mixin(require_tool: Callable[[str], str]) -> dict[str, Any]:
+    """The mixin, evaluated."""
+    command = [require_tool("jsonnet"), "--jpath", str(ROOT / "grafana"), "--exec", KUBERNETES]
+    evaluated = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert 0 == evaluated.returncode, evaluated.stderr
+    found: dict[str, Any] = json.loads(evaluated.stdout)
+    return found
+
+
+def test_its_dashboards_are_the_files(mixin: dict[str, Any]) -> None:
+    """Every dashboard is there under the name of its file, and others can be added."""
+    files = {file.name: json.loads(file.read_text("utf-8")) for file in (ROOT / "grafana/dashboards").glob("*.json")}
+    assert 4 == len(files)
+    assert {**files, "own.json": {}} == mixin["dashboards"]
+
+
+@pytest.mark.parametrize("kind", ["rules", "alerts"])
+def test_its_rules_are_the_files(mixin: dict[str, Any], kind: str) -> None:
+    """Rules and alerts are those of the files."""
+    assert yaml.safe_load((RULES / f"late-exporter.{kind}.yml").read_text("utf-8")) == mixin[kind]
+
+
+def test_prometheus_accepts_its_rules(
+    mixin: dict[str, Any], require_tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    """What a resource of Kubernetes makes of both is a rule file without a fault."""
+    file = tmp_path / "rules.yml"
+    file.write_text(json.dumps(mixin["resource"]["spec"]), "utf-8")
+    command = [require_tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", str(file)]
+    assert 0 == subprocess.run(command, check=False).returncode

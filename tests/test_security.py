@@ -1,0 +1,346 @@
+"""What SECURITY.md claims, as far as no other test shows it; and that each of its claims names a test there is."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import socket
+import ssl
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import bcrypt
+import pytest
+import trustme
+
+from late_exporter.options import OPTIONS
+from late_exporter.store import open_store
+from tests.e2e.late import KEY, Late, answering
+from tests.e2e.program import Program, eventually, settles
+from tests.worlds import Exporter, VirtualClock, World
+from tests.worlds import Late as QuietLate
+
+ROOT = Path(__file__).parents[1]
+SECURITY = (ROOT / "SECURITY.md").read_text("utf-8")
+
+PASSWORD = "correct horse"
+LOGIN = {"Authorization": "Basic " + base64.b64encode(f"alice:{PASSWORD}".encode()).decode()}
+HOSTILE = (
+    '<script>alert(1)</script>\x1b[2J\x9b\x07\rlevel=error msg="forged"\nlate_up{workspace="default"} 0\n"&\'\u202e'
+)
+
+
+@pytest.fixture
+def late() -> Iterator[Late]:
+    """A Late API over real HTTP."""
+    with Late() as serving:
+        yield serving
+
+
+@pytest.fixture
+def start(tmp_path: Path, late: Late) -> Iterator[Callable[..., Program]]:
+    """Starts the program, behind a password where it is asked to."""
+    started: list[Program] = []
+
+    def starting(*arguments: str, password: bool = False, interval: str = "100ms", **environ: str) -> Program:
+        if password:
+            hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+            text = f"basic_auth_users: {{alice: {hashed}}}\nauth_excluded_paths: [/-/healthy]\n"
+            (tmp_path / "web.yml").write_text(text)
+            arguments = (*arguments, f"--web.config.file={tmp_path / 'web.yml'}")
+        env = {"LATE_API_KEY": KEY, **environ}
+        state = tmp_path / "data" / "state.db"
+        program = Program.exporter(tmp_path, late.url, *arguments, interval=interval, state=state, env=env)
+        started.append(program.start())
+        return program
+
+    yield starting
+    for program in started:
+        program.kill()
+
+
+@contextmanager
+def _mask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _modes(folder: Path) -> dict[str, int]:
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())}
+
+
+# The page itself.
+
+
+def _claims() -> list[list[str]]:
+    """The rows of the tables whose last column is for tests."""
+    rows = [line.strip("| ").split(" | ") for line in SECURITY.splitlines() if line.startswith("| ")]
+    return [row for row in rows if len(row) > 1 and "Test" not in row[-1]]
+
+
+def test_every_claim_has_a_test() -> None:
+    """Each line of the threat model names tests, and there are tests of these names."""
+    missing = []
+    for row in _claims():
+        named = re.findall(r"`([\w/]+)::(\w+)`", row[-1])
+        if not named:
+            missing.append(f"no test: {row[0]}")
+        for module, name in named:
+            path = ROOT / "tests" / f"{module}.py"
+            if not path.exists() or not re.search(rf"^(async )?def {name}\(", path.read_text("utf-8"), re.MULTILINE):
+                missing.append(f"no such test: {module}::{name}")
+    assert len(_claims()) >= 20
+    assert [] == missing
+
+
+# Who steals the state file.
+
+
+def test_what_is_made_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """However generous the mask of the user is, nobody else may read the state, its journal or its folder."""
+    folder = tmp_path / "data"
+    with _mask(0), closing(open_store(f"sqlite:///{folder}/state.db")):
+        modes = _modes(folder)
+    assert 0o700 == modes.pop("data")
+    assert {"state.db", "state.db-wal", "state.db-shm", "state.db.lock"} == modes.keys()
+    assert {0o600} == set(modes.values())
+
+
+def test_the_mode_of_a_state_stays(tmp_path: Path) -> None:
+    """Whoever lets others read the state, for a backup say, is not overruled."""
+    path = tmp_path / "state.db"
+    open_store(f"sqlite:///{path}").close()
+    path.chmod(0o640)
+    open_store(f"sqlite:///{path}").close()
+    assert 0o640 == _modes(tmp_path)["state.db"]
+
+
+def test_what_the_state_knows(tmp_path: Path) -> None:
+    """The state knows ids, names and counts; it knows no caption, no link, no message and no user."""
+    world = World(VirtualClock())
+    fields: dict[str, Any] = {
+        "postId": {"_id": "POST-ID", "content": "SECRET-CAPTION", "status": "published"},
+        "userId": "SECRET-USER",
+        "accountId": "ACCOUNT-ID",
+        "accountUsername": "@USERNAME",
+        "endpoint": "SECRET-ENDPOINT",
+        "request": {"contentPreview": "SECRET-PREVIEW", "mediaUrls": ["https://example.org/SECRET-URL"]},
+        "response": {"errorMessage": "SECRET-MESSAGE", "errorCode": "CODE", "rawBody": "SECRET-BODY"},
+    }
+    world.publish(3, kinds=({"status": "pending"}, {"status": "failed"}, {}), **fields)
+    world.connect("connect_failed", error={"code": "CODE", "message": "SECRET-CONNECTION"}, profileId="SECRET-PROFILE")
+    with closing(Exporter(QuietLate(world), tmp_path / "state.db", feeds=("publishing", "connections"))) as exporter:
+        assert "success" == exporter.poll().outcome
+        assert "success" == exporter.poll(feed="connections").outcome
+        held = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert [] == re.findall(rb"SECRET-\w+", held)
+    assert all(known in held for known in (b"POST-ID", b"ACCOUNT-ID", b"@USERNAME", world.ids[0].encode()))
+
+
+@pytest.mark.e2e
+def test_the_files_of_a_running_exporter_hold_no_key(start: Callable[..., Program], late: Late, tmp_path: Path) -> None:
+    """While it runs, neither the state nor its journal nor the arguments of the process hold the key."""
+    late.world.publish(5)
+    program = start()
+    settles(5.0, lambda: program.scrape().sum("late_publishing_logs_total"))
+    folder = tmp_path / "data"
+    held = {path.name: path.read_bytes() for path in folder.iterdir()}
+    held["arguments"] = Path(f"/proc/{program.pid}/cmdline").read_bytes()
+    assert {"state.db", "state.db-wal"} <= held.keys()
+    assert [] == [name for name, content in held.items() if KEY[3:19].encode() in content]
+    assert {0o600} == {mode for name, mode in _modes(folder).items() if name != "data"}
+
+
+def test_no_flag_takes_a_key() -> None:
+    """A key cannot be given where every user of the machine can read it."""
+    secret = [option.name for option in OPTIONS if option.secret]
+    assert ["api.key"] == secret
+    assert "| - | `LATE_API_KEY` |" in (ROOT / "README.md").read_text("utf-8")
+
+
+# A hostile API, or somebody in the middle.
+
+
+def test_the_exporter_only_reads() -> None:
+    """The key could publish; the only request that there is in the program is a GET."""
+    source = (ROOT / "late_exporter" / "api.py").read_text("utf-8")
+    assert ['stream("GET"'] == re.findall(r"_http\.(\w+\([^,)]*)", source)
+    others = (ROOT / "late_exporter").rglob("*.py")
+    assert {"api.py", "__init__.py"} == {path.name for path in others if "import httpx" in path.read_text("utf-8")}
+
+
+@pytest.mark.e2e
+def test_a_stranger_with_a_certificate_gets_no_key(tmp_path: Path) -> None:
+    """An API whose certificate nobody vouches for is not told the key."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=_eavesdrop, args=(listening, context, heard), daemon=True)
+        thread.start()
+        url = f"https://localhost:{listening.getsockname()[1]}/api"
+        with Program(tmp_path, "check", f"--api.base-url={url}", env={"LATE_API_KEY": KEY}) as program:
+            assert 1 == program.wait()
+            assert "certificate verify failed" in program.stdout.lower().replace("_", " ")
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert heard
+    assert {b""} == set(heard)
+
+
+def _eavesdrop(listening: socket.socket, context: ssl.SSLContext, heard: list[bytes]) -> None:
+    while True:
+        try:
+            accepted, _ = listening.accept()
+        except OSError:
+            return
+        with accepted:
+            try:
+                heard.append(context.wrap_socket(accepted, server_side=True).recv(4096))
+            except OSError:
+                heard.append(b"")
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("log_format", ["logfmt", "json"])
+def test_hostile_texts_do_nothing(start: Callable[..., Program], late: Late, log_format: str) -> None:
+    """Names and errors with HTML, control characters and line ends steer no page, no terminal and no log."""
+    names: dict[str, Any] = {"accountUsername": HOSTILE, "platform": HOSTILE[:60]}
+    late.world.publish(3, kinds=({"action": HOSTILE}, {"action": "publish"}), status="failed", **names)
+    program = start("--log.level=debug", f"--log.format={log_format}")
+    settles(3.0, lambda: program.scrape().sum("late_publishing_logs_total"))
+    pages = {path: program.get(path).text for path in ("/", "/metrics", "/-/ready")}
+    late.fault = answering(500, '{"error": ' + _json(HOSTILE) + "}")
+    eventually(lambda: "alert(1)" in program.get("/").text.partition("</style>")[2] and "500" in program.stderr)
+    pages["failing"] = program.get("/").text
+    assert "alert(1)" in pages["/metrics"]
+    assert "<script" not in pages["/"] + pages["failing"]
+    lines = pages["/metrics"].splitlines()
+    assert [] == [line for line in lines if line == 'late_up{workspace="default"} 0']
+    for text in (*pages.values(), program.stderr):
+        assert [] == re.findall(r"[\0-\x08\x0b-\x1f\x7f-\x9f]", text)
+    beginning = "{" if log_format == "json" else "ts="
+    assert [] == [line for line in program.stderr.splitlines() if not line.startswith(beginning)]
+
+
+def _json(text: str) -> str:
+    return '"' + "".join(f"\\u{ord(character):04x}" for character in text) + '"'
+
+
+# A hostile scraper, and pages in a browser.
+
+
+@pytest.mark.e2e
+def test_a_scrape_asks_nothing_of_the_api(start: Callable[..., Program], late: Late) -> None:
+    """However often it is scraped, the exporter asks the API no more often, and writes nothing."""
+    program = start("--poll.feeds=publishing", interval="1h").ready()
+    asked = len(late.requests)
+    commits = program.scrape().sum("late_exporter_polls_total")
+    for path in ("/metrics", "/", "/-/ready", "/-/healthy") * 25:
+        program.get(path)
+    assert asked == len(late.requests)
+    assert commits == program.scrape().sum("late_exporter_polls_total")
+
+
+TARGETS = [
+    "/metrics",
+    "//metrics",
+    "/metrics/",
+    "/%6detrics",
+    "/-/healthy/../../metrics",
+    "/-/healthy/%2e%2e/%2e%2e/metrics",
+    "/-/healthy;/metrics",
+    "/-/healthy%00/metrics",
+    "/-/healthy%2f..%2f..%2fmetrics",
+    "/-/healthy#/metrics",
+    "/-/healthy\\..\\..\\metrics",
+    "http://localhost/metrics",
+    "http://localhost/-/healthy",
+    "localhost:80",
+    "*",
+    "",
+]
+
+
+@pytest.mark.e2e
+def test_open_paths_open_nothing_else(start: Callable[..., Program]) -> None:
+    """No way to write a path gets past the password by way of one that needs none."""
+    program = start(password=True)
+    assert "late-exporter is healthy\n" == program.get("/-/healthy?x=/metrics").text
+    answers = {
+        target: _raw(program.url, f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        for target in TARGETS
+    }
+    assert [] == [target for target, answer in answers.items() if b" 200 " in answer.partition(b"\r\n")[0]]
+    assert [] == [target for target, answer in answers.items() if b"late_" in answer]
+    assert 200 == program.get("/metrics", **LOGIN).status
+
+
+HEADERS = [
+    {"Host": "localhost"},
+    {"Host": "127.0.0.1:10077"},
+    {"X_Forwarded_For": "127.0.0.1"},
+    {"Forwarded": "for=127.0.0.1;proto=https"},
+    {"X_Original_URL": "/-/healthy"},
+    {"X_Rewrite_URL": "/-/healthy"},
+    {"X_HTTP_Method_Override": "GET"},
+    {"Authorization": "Bearer " + KEY},
+    {"Authorization": "Basic Og=="},
+    {"Authorization": "Basic YWxpY2U6"},
+    {"Cookie": "session=1"},
+]
+
+
+@pytest.mark.e2e
+def test_no_header_lets_anyone_in(start: Callable[..., Program]) -> None:
+    """Nothing that a request says of itself stands for a password."""
+    program = start("--web.enable-lifecycle", password=True)
+    assert [401] * len(HEADERS) == [program.get("/metrics", **header).status for header in HEADERS]
+    for header in ("Host: x\r\nOrigin: null", "Host: localhost", "Host: 127.0.0.1"):
+        assert b" 401 " in _raw(program.url, f"POST /-/quit HTTP/1.1\r\n{header}\r\nConnection: close\r\n\r\n")
+    assert program.exit_code is None
+
+
+@pytest.mark.e2e
+def test_an_address_cannot_be_made_up(start: Callable[..., Program]) -> None:
+    """Whoever tries passwords does not get more attempts by naming other addresses."""
+    program = start(password=True, FORWARDED_ALLOW_IPS="*")
+    wrong = "Basic " + base64.b64encode(b"alice:wrong").decode()
+    statuses = [
+        program.get("/metrics", Authorization=wrong, X_Forwarded_For=f"192.0.2.{number}").status for number in range(30)
+    ]
+    assert {401, 429} == set(statuses)
+    assert "192.0.2." not in program.stderr
+
+
+@pytest.mark.e2e
+def test_a_page_of_another_site_reads_nothing(start: Callable[..., Program]) -> None:
+    """No answer allows a page of another site to read it, nor to ask what it might."""
+    program = start("--web.enable-lifecycle").ready()
+    for path in ("/", "/metrics", "/-/ready"):
+        reply = program.get(path, Origin="https://example.org")
+        assert [] == [name for name in reply.headers if name.lower().startswith("access-control-")]
+        assert "nosniff" == reply.headers["x-content-type-options"]
+    preflight = "OPTIONS /-/quit HTTP/1.1\r\nHost: x\r\nOrigin: https://example.org\r\nConnection: close\r\n\r\n"
+    answer = _raw(program.url, preflight)
+    assert answer.startswith(b"HTTP/1.1 405 ")
+    assert b"access-control-" not in answer.lower()
+
+
+def _raw(url: str, request: str) -> bytes:
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=10) as connection:
+        connection.sendall(request.encode("latin-1"))
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+    return answer
