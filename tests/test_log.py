@@ -214,7 +214,6 @@ def test_a_forged_entry_stays_a_value() -> None:
 
 def test_libraries_use_the_same_lines() -> None:
     """Entries of libraries are written like ours, those that nobody wants are not."""
-
     logging.getLogger("uvicorn.error").setLevel(logging.NOTSET)  # a server in an earlier test has raised it
 
     def act(_: structlog.stdlib.BoundLogger) -> None:
