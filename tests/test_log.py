@@ -214,6 +214,7 @@ def test_a_forged_entry_stays_a_value() -> None:
 
 def test_libraries_use_the_same_lines() -> None:
     """Entries of libraries are written like ours, those that nobody wants are not."""
+    logging.getLogger("uvicorn.error").setLevel(logging.NOTSET)  # a server in an earlier test has raised it
 
     def act(_: structlog.stdlib.BoundLogger) -> None:
         logging.getLogger("uvicorn.error").info("listening on %s", ":10077", extra={"color_message": "x"})

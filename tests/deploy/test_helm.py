@@ -203,6 +203,7 @@ def test_probes(helm: str, settings: Sequence[str], probe: str | None) -> None:
         ("late-exporter-brand", (), "late-exporter-brand"),
         ("metrics", (), "late-metrics-late-exporter"),
         ("metrics", ("fullnameOverride=late",), "late"),
+        ("metrics", ("fullnameOverride=latest",), "late-latest"),
         ("metrics", ("monitor.job=late-brand",), "late-brand"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,15 +23,18 @@ pytestmark = [pytest.mark.e2e, pytest.mark.container, pytest.mark.kubernetes]
 API = "http://127.0.0.1:10078/api"
 EXPORTER = "http://127.0.0.1:10077"
 CONTAINER = "late-late-exporter"
+GROUP = 65532
 
 
 @pytest.fixture(params=["kustomize", "helm"])
 def resources(request: pytest.FixtureRequest, require_tool: Callable[[str], str]) -> list[Manifest]:
-    """Both ways to the same pod, by helm with a file of options."""
-    if request.param == "kustomize":
-        return documents(kustomize(require_tool("kubectl"), ROOT / "deploy/kubernetes/base"))
-    helm = require_tool("helm")
-    return documents(template(helm, "--set=apiKey.existingSecret=late-api-key,config.poll.interval=2s"))
+    """Both ways to the same pod, which polls often: by helm because a file says so, else because a variable does."""
+    if request.param == "helm":
+        values = "--set=apiKey.existingSecret=late-api-key,config.poll.interval=2s"
+        return documents(template(require_tool("helm"), values))
+    manifests = documents(kustomize(require_tool("kubectl"), ROOT / "deploy/kubernetes/base"))
+    container(manifests)["env"].append({"name": "LATE_EXPORTER_POLL__INTERVAL", "value": "2s"})
+    return manifests
 
 
 @pytest.fixture
@@ -43,27 +46,43 @@ def running(image: str, require_tool: Callable[[str], str]) -> Iterator[tuple[En
         yield found, image
 
 
-def played(resources: Sequence[Manifest], image: str) -> str:
-    """What podman can play: the pod in place of what makes it, and what it mounts."""
+def played(resources: Sequence[Manifest], image: str, state: Path, keys: Path) -> str:
+    """What podman can play: the pod in place of what makes it, with folders that are as the kubelet would make them."""
     spec, each = pod(resources), container(resources)
     each |= {"image": image, "imagePullPolicy": "Never"}
     each["env"].append({"name": "LATE_EXPORTER_API__BASE_URL", "value": API})
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         del each[probe]  # podman would ask by a curl that is not in the image
-    for volume in spec["volumes"]:
-        if "secret" in volume:
-            volume["secret"]["defaultMode"] = 0o444  # podman does not give it to the group of fsGroup
     (claim,) = named(resources, "StatefulSet")["spec"]["volumeClaimTemplates"]
-    spec["volumes"].append({"name": claim["metadata"]["name"], "persistentVolumeClaim": {"claimName": "state"}})
-    key = base64.b64encode(KEY.encode()).decode()
-    return yaml.safe_dump_all(
-        [
-            resource("Secret", "late-api-key", data={"api-key": key}),
-            resource("PersistentVolumeClaim", "state", spec=claim["spec"]),
-            *(each for each in resources if each["kind"] == "ConfigMap"),
-            resource("Pod", "late", spec=spec),
-        ]
-    )
+    own = [volume for volume in spec["volumes"] if "secret" not in volume]
+    spec["volumes"] = [*own, folder("keys", keys), folder(claim["metadata"]["name"], state)]
+    maps = [each for each in resources if each["kind"] == "ConfigMap"]
+    return yaml.safe_dump_all([*maps, resource("Pod", "late", spec=spec)])
+
+
+def folder(name: str, path: Path) -> dict[str, Any]:
+    """A volume that is a folder of this machine."""
+    return {"name": name, "hostPath": {"path": str(path), "type": "Directory"}}
+
+
+def as_volume(path: Path) -> Path:
+    """A folder, made the way the kubelet does it for a pod with a fsGroup: root's, and the group may write."""
+    path.mkdir()
+    os.chown(path, 0, GROUP)
+    path.chmod(0o2775)
+    return path
+
+
+def put_key(keys: Path, key: str) -> None:
+    """What the kubelet does where a Secret has changed: it writes new files, and then points to them at once."""
+    new = as_volume(keys / f"..{len(list(keys.iterdir()))}")
+    (new / "api-key").write_text(key, "ascii")
+    (new / "api-key").chmod(0o440)
+    os.chown(new / "api-key", 0, GROUP)
+    (keys / "..new").symlink_to(new.name)
+    (keys / "..new").rename(keys / "..data")
+    if not (keys / "api-key").is_symlink():
+        (keys / "api-key").symlink_to("..data/api-key")
 
 
 def resource(kind: str, name: str, **rest: Any) -> dict[str, Any]:
@@ -83,8 +102,9 @@ def scrape(engine_: Engine) -> Samples:
 def test_run(running: tuple[Engine, str], resources: list[Manifest], tmp_path: Path) -> None:
     """Within the restricted profile it finds its key and options, serves, and goes on where the pod before it was."""
     engine_, image = running
-    manifest = tmp_path / "pod.yaml"
-    manifest.write_text(played(resources, image), "utf-8")
+    state, keys, manifest = as_volume(tmp_path / "state"), as_volume(tmp_path / "keys"), tmp_path / "pod.yaml"
+    put_key(keys, KEY)
+    manifest.write_text(played(resources, image, state, keys), "utf-8")
     engine_.podman("kube", "play", "--network=host", manifest)
     before = scrape(engine_)
     assert before.sum("late_publishing_logs_total") > 0
@@ -99,6 +119,24 @@ def test_run(running: tuple[Engine, str], resources: list[Manifest], tmp_path: P
     assert again.sum("late_publishing_logs_total") >= before.sum("late_publishing_logs_total")
     began = "late_exporter_coverage_start_timestamp_seconds"
     assert before.sum(began) == again.sum(began)
+
+
+def test_a_key_that_is_changed(running: tuple[Engine, str], resources: list[Manifest], tmp_path: Path) -> None:
+    """With a key that is refused it is healthy and can be scraped; with a good one in its place it goes on."""
+    engine_, image = running
+    state, keys, manifest = as_volume(tmp_path / "state"), as_volume(tmp_path / "keys"), tmp_path / "pod.yaml"
+    put_key(keys, "sk_refused")
+    manifest.write_text(played(resources, image, state, keys), "utf-8")
+    engine_.podman("kube", "play", "--network=host", manifest)
+    eventually(lambda: 'outcome="unauthorized"' in engine_.sandbox.get(f"{EXPORTER}/metrics"))
+    assert "healthy" in engine_.sandbox.get(f"{EXPORTER}/-/healthy")
+    with pytest.raises(ConnectionError, match="503"):
+        engine_.sandbox.get(f"{EXPORTER}/-/ready")
+
+    put_key(keys, KEY)
+    samples = scrape(engine_)
+    assert samples.sum("late_publishing_logs_total") > 0
+    assert "0" == engine_.podman("inspect", "--format={{.RestartCount}}", CONTAINER)
 
 
 def assert_confined(engine_: Engine) -> None:
