@@ -38,8 +38,7 @@ def _lines() -> Iterator[str]:
         yield ".TP"
         yield f"\\fB{_roff(' '.join((command.name, *command.arguments)))}\\fR"
         yield _roff(command.help)
-        for note in command.notes:
-            yield from (".sp", _roff(note))
+        yield from map(_roff, command.notes)
     yield ".SH OPTIONS"
     for option in (*ASKED, *OPTIONS):
         yield from _option(option)
