@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from late_exporter.asked import asked_markdown, commands_markdown
 from late_exporter.options import options_markdown
 
 ROOT = Path(__file__).parent.parent
@@ -31,9 +32,16 @@ def _with(text: str, name: str, table: str) -> str:
 def main() -> None:
     """Bring the tables up to date, or fail where they are not and that is all that was asked."""
     before = README.read_text("utf-8")
-    after = _with(before, "metrics", _said("late_exporter", "metrics", "--format", "markdown"))
-    after = _with(after, "options", options_markdown())
-    after = _with(after, "alerts", _said("deploy.prometheus", "--table"))
+    tables = {
+        "metrics": _said("late_exporter", "metrics", "--format", "markdown"),
+        "options": options_markdown(),
+        "commands": commands_markdown(),
+        "flags": asked_markdown(),
+        "alerts": _said("deploy.prometheus", "--table"),
+    }
+    after = before
+    for name, table in tables.items():
+        after = _with(after, name, table)
     if "--check" not in sys.argv[1:]:
         README.write_text(after, "utf-8")
     elif after != before:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import httpx
 
-from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, Unauthorized
+from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, BadRequest, RateLimited, Unauthorized
 from late_exporter.health import Quota
 
 __all__ = ["Answer", "Key", "LateClient", "Request", "Throttle"]
@@ -287,6 +287,8 @@ class LateClient:
             host = httpx.URL(response.headers.get("Location", "")).host
             host = host if re.fullmatch(r"[a-z0-9.-]{1,100}", host) else "elsewhere"
             raise ApiUnavailable(f"{status}: redirected to {host}; not followed, the key goes to no other address")
+        if status == httpx.codes.BAD_REQUEST:
+            raise BadRequest(f"400: {_reason(body)}")
         if not response.is_success:
             raise ApiUnavailable(f"{status}: {_reason(body)}")
         return Answer(body, date)
@@ -331,6 +333,9 @@ def _reason(body: bytes) -> str:
     try:
         answer = json.loads(body)
         words = answer["error"] if isinstance(answer, dict) else ""
+        details = answer.get("details") if isinstance(answer, dict) else None
+        if isinstance(details, dict):
+            words = "; ".join([str(words), *(f"{name} {detail}" for name, detail in details.items())])
     except (ValueError, KeyError, RecursionError):
         words = body[:MESSAGE_LENGTH].decode("utf-8", "replace")
     line = " ".join("".join(char if char.isprintable() else " " for char in str(words)).split())

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from late_exporter.commands import COMMANDS
 from late_exporter.errors import ConfigError
-from late_exporter.options import option, table
-from late_exporter.values import Switch, shown
+from late_exporter.options import FEEDS, ONCALL, option, table
+from late_exporter.values import Switch, choice, duration, shown, whole
 
-__all__ = ["ASKED", "Asked", "ask"]
+__all__ = ["ASKED", "Asked", "ask", "asked_markdown", "commands_markdown"]
+
+
+LOGS = ("logs",)
 
 
 class Asked(BaseModel):
@@ -23,7 +26,30 @@ class Asked(BaseModel):
     format: str = option(
         "", "FORMAT", "How to print.", tuple(name for name, command in COMMANDS.items() if command.formats)
     )
-
+    workspace: str | None = option(None, "NAME", "Whose logs, where several workspaces are configured.", ONCALL)
+    feed: Annotated[str, choice(*FEEDS)] = option(
+        "publishing", "FEED", "Which list: publishing or connections.", LOGS, choices=FEEDS
+    )
+    platform: str | None = option(None, "NAME", "Only this platform, as in instagram.", LOGS)
+    status: str | None = option(None, "STATUS", "Only logs in this status, as in failed.", LOGS)
+    action: str | None = option(
+        None, "ACTION", "Only this action, as in publish, or this event among connections, as in disconnect.", LOGS
+    )
+    account: str | None = option(
+        None,
+        "ACCOUNT",
+        "Only this account, by id or user name. The API cannot choose by it, so all other logs are read too.",
+        LOGS,
+    )
+    since: Annotated[float, duration("1s", "7d")] = option(
+        "24h", "DURATION", "How far back, at most the 7d that Late keeps logs.", LOGS
+    )
+    limit: Annotated[int, whole(0)] = option(
+        "100", "NUMBER", "How many logs at most, or to begin with where --follow goes on; 0 for all.", LOGS
+    )
+    follow: Switch = option(
+        "false", "", "Go on with every log that comes, asking every --poll.interval. Ctrl-C ends it with exit 0.", LOGS
+    )
     once: Switch = option(
         "false",
         "",
@@ -65,3 +91,22 @@ def ask(command: str, flags: Mapping[str, Sequence[str]]) -> Asked:
 def _unprintable(command: str, texts: Sequence[str]) -> Iterator[str]:
     formats = COMMANDS[command].formats
     yield from (f"--format{shown(text)}: must be one of {', '.join(formats)}" for text in texts if text not in formats)
+
+
+def commands_markdown() -> str:
+    """The table of commands for the README."""
+    named = ((" ".join((command.name, *command.arguments)), command.help) for command in COMMANDS.values())
+    return "\n".join(["| command | |", "|---|---|", *(f"| `{words}` | {meaning} |" for words, meaning in named)])
+
+
+def asked_markdown() -> str:
+    """The table of the commands' own flags for the README."""
+    rows = ["| flag | default | commands | |", "|---|---|---|---|"]
+    for row in ASKED:
+        default = f"`{row.default}`" if row.default else "-"
+        meaning, commands = row.help, ", ".join(row.commands)
+        if row.name == "format":
+            default = "the first"
+            meaning += "".join(f" `{name}`: {', '.join(COMMANDS[name].formats)}." for name in row.commands)
+        rows.append(f"| `{row.flag}` | {default} | {commands} | {meaning} |")
+    return "\n".join(rows)

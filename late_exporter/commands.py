@@ -19,6 +19,7 @@ class Command:
         arguments: The words that follow it, as in ``POST_ID``; one in brackets may be left out.
         formats: How it can print, the usual way first; empty where there is no choice.
         examples: Arguments after the program's name, each with what they do.
+        notes: What else there is to know, a paragraph each.
         choices: What the first argument may be, where that is one of a few words.
     """
 
@@ -27,6 +28,7 @@ class Command:
     arguments: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
     examples: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
 
     @property
@@ -40,31 +42,92 @@ _COMMANDS = (
         "run",
         "Read the logs and serve them as metrics; the default.",
         examples=(
-            ("run --api.key-file /run/secrets/late", "Serve on port 10077."),
+            ("run", "Serve the metrics of the key in LATE_API_KEY on port 10077."),
+            ("run --api.key-file late.key --poll.interval 1m", "Take the key from a file, and ask less often."),
+            ("run --config.file late.yml --log.format json", "Take all else from a file, and log for machines."),
             ("run --once", "Print the metrics after one poll."),
         ),
     ),
-    Command("demo", "Run a simulated Late API and the exporter in one process, with incidents to look at."),
-    Command("simulate", "Run the simulated Late API alone."),
+    Command(
+        "demo",
+        "Run a simulated Late API and the exporter in one process, with incidents to look at.",
+        examples=(
+            ("demo", "Look at http://localhost:10077/ without a key."),
+            ("demo --simulate.incident slow-video --simulate.history 1d", "See how one incident looks in the metrics."),
+        ),
+    ),
+    Command(
+        "simulate",
+        "Run the simulated Late API alone.",
+        examples=(
+            ("simulate", "Ask it with any key of sk_ and 64 hex digits, on port 10078."),
+            ("simulate --simulate.rate-limit 60 --simulate.seed 7", "Try out what the smallest plan allows."),
+        ),
+    ),
     Command(
         "check",
         "Check the configuration, the key, every endpoint, the quota, the clock, the state, the web configuration and "
         "the addresses; exit 0 where all is well.",
         formats=("text", "json"),
-        examples=(("check", "Look at everything before the first start."),),
+        examples=(
+            ("check", "Look at everything before the first start."),
+            ("check --config.file late.yml --format json", "The same for a program, with a configuration file."),
+        ),
     ),
-    Command("healthcheck", "Ask the exporter that runs on this machine whether it lives; exit 0 where it does."),
+    Command(
+        "healthcheck",
+        "Ask the exporter that runs on this machine whether it lives; exit 0 where it does.",
+        examples=(
+            ("healthcheck", "Ask on the address that the configuration names."),
+            ("healthcheck --web.listen-address unix:late.sock", "Ask on a socket in the file system."),
+        ),
+    ),
+    Command(
+        "post",
+        "Print what became of a post: every attempt, oldest first, and how it ended on each platform.",
+        arguments=("POST_ID",),
+        formats=("text", "json"),
+        examples=(
+            ("post 65f1c0a9e2b5af0012ab34cd", "See why a post failed."),
+            ("post 65f1c0a9e2b5af0012ab34cd --format json", "The same as one JSON object, with all that Late tells."),
+        ),
+        notes=(
+            "Times are UTC. Exit 1 where the workspace has no logs of such a post.",
+            "It needs no state and disturbs no running exporter; it costs one request of the key's quota.",
+        ),
+    ),
+    Command(
+        "logs",
+        "Print the logs that match, newest first, or follow them as they come.",
+        formats=("table", "json", "csv"),
+        examples=(
+            ("logs --status failed", "What has failed in the last day."),
+            ("logs --platform instagram --account @acmecorp --since 7d", "What became of the posts of an account."),
+            ("logs --status failed --since 1h --limit 0 --format csv", "All failures of an hour for a spreadsheet."),
+            ("logs --feed connections --action disconnect", "Accounts that were lost."),
+            ("logs --follow --platform tiktok --format json", "Watch a platform as JSON lines."),
+        ),
+        notes=(
+            "Times are UTC. JSON has the logs as Late sends them, one a line.",
+            "In CSV a cell that begins with = + - or @ gets an apostrophe: no spreadsheet takes it for a formula then.",
+            "It needs no state and disturbs no running exporter, but asks with the same key, once for 98 logs.",
+            "--follow asks once or twice every --poll.interval, and shows a log again when its status changes.",
+        ),
+    ),
     Command(
         "textfile",
         "Poll once and write the metrics to a file, for the textfile collector of node_exporter and cron.",
         arguments=("FILE",),
-        examples=(("textfile /var/lib/node_exporter/late.prom", "Write the file anew."),),
+        examples=(("textfile late.prom", "Write the file anew."),),
     ),
     Command(
         "metrics",
         "Print the catalogue of metrics.",
         formats=("table", "markdown", "json"),
-        examples=(("metrics --format json", "Print it for a program."),),
+        examples=(
+            ("metrics", "See what there is, with labels."),
+            ("metrics --format json", "The same for a program, with buckets."),
+        ),
     ),
     Command(
         "completion",

@@ -5,6 +5,7 @@ LateError
 │   ├── Unauthorized     the key was refused (401, 403): back off until it changes
 │   ├── RateLimited      429: no request before ``until``
 │   ├── ApiUnavailable   no usable answer: network, timeout, 5xx, redirect, 4xx
+│   │   └── BadRequest   400: what was asked for cannot be had, however often it is tried
 │   └── BadPayload       an answer that is not what the API documents
 ├── StoreError           the state could not be read or written; nothing was counted
 │   ├── StoreInUse       another process works on it
@@ -20,6 +21,7 @@ __all__ = [
     "ApiError",
     "ApiUnavailable",
     "BadPayload",
+    "BadRequest",
     "ConfigError",
     "LateError",
     "RateLimited",
@@ -66,6 +68,10 @@ class RateLimited(ApiError):
 
 class ApiUnavailable(ApiError):
     """There was no usable answer."""
+
+
+class BadRequest(ApiUnavailable):
+    """The API does not know what it was asked for."""
 
 
 class BadPayload(ApiError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, TypeAlias
 
@@ -49,7 +49,7 @@ __all__ = [
 Loc: TypeAlias = tuple[int | str, ...]
 """Where a value is in the model, as pydantic's errors have it: the field, or workspaces, index and key."""
 
-ONCALL: tuple[str, ...] = ()
+ONCALL: tuple[str, ...] = ("post", "logs")
 """The commands that ask the API or the state something, and end."""
 
 REAL = ("run", "check", "textfile", *ONCALL)
@@ -76,7 +76,7 @@ class Option:
         metavar: What its value is; empty for a switch.
         help: One or more sentences.
         commands: Which commands have it.
-        demo: The default of ``demo`` where it is another one.
+        others: Defaults of commands that have another one.
         many: It may be given several times, or as a list with commas.
         secret: It comes from the environment only.
         choices: The values there are, where they are a few words.
@@ -88,7 +88,7 @@ class Option:
     metavar: str
     help: str
     commands: tuple[str, ...]
-    demo: str | None = None
+    others: Mapping[str, str] = field(default_factory=dict)
     many: bool = False
     secret: bool = False
     choices: tuple[str, ...] = ()
@@ -110,7 +110,7 @@ class Option:
 
     def default_of(self, command: str) -> str | None:
         """The default that the command has."""
-        return self.demo if command == "demo" and self.demo is not None else self.default
+        return self.others.get(command, self.default)
 
 
 def option(
@@ -171,12 +171,21 @@ class Given(BaseSettings):
         "Where the Late API is. Plain http is allowed to a loopback address only.",
         REAL,
     )
-    api_timeout: Annotated[float, duration("1ms")] = option("30s", "DURATION", "How long to wait for an answer.")
+    api_timeout: Annotated[float, duration("1ms")] = option(
+        "30s", "DURATION", "How long to wait for an answer.", (*EXPORTING, *ONCALL)
+    )
     api_quota_share: Share = option(
-        "0.5", "SHARE", "Share of the key's requests a minute that the exporter may use, above 0 and at most 1."
+        "0.5",
+        "SHARE",
+        "Share of the key's requests a minute that the exporter may use, above 0 and at most 1.",
+        (*EXPORTING, *ONCALL),
     )
     poll_interval: Annotated[float, duration("100ms")] = option(
-        "30s", "DURATION", "Time between two polls, with jitter.", demo="5s"
+        "30s",
+        "DURATION",
+        "Time between two polls, with jitter.",
+        (*EXPORTING, "logs"),
+        others={"demo": "5s", "logs": "5s"},
     )
     poll_lookback: Annotated[float, duration("1m", "90d")] = option(
         "7d", "DURATION", "How far back the first sync reads, 1m to 90d."
@@ -192,7 +201,7 @@ class Given(BaseSettings):
         "URL",
         "Where to remember what was counted: three slashes for a relative path, four for an absolute one, sqlite:// "
         "for memory. Where $STATE_DIRECTORY is set, as by systemd, the default is a file below it.",
-        demo="sqlite://",
+        others={"demo": "sqlite://"},
     )
     web_listen_address: Many[ListenAddress] = option(
         ":10077",
@@ -241,13 +250,13 @@ class Given(BaseSettings):
     )
     simulate_seed: Annotated[int, whole(0)] = option("1", "NUMBER", "The same seed gives the same logs.", SIMULATING)
     simulate_logs_per_day: Annotated[int, whole(1)] = option(
-        "5000", "NUMBER", "Publishing logs a day.", SIMULATING, demo="20000"
+        "5000", "NUMBER", "Publishing logs a day.", SIMULATING, others={"demo": "20000"}
     )
     simulate_history: Annotated[float, duration("0s", "90d")] = option(
-        "7d", "DURATION", "How far back logs go at the start, at most 90d.", SIMULATING, demo="3d"
+        "7d", "DURATION", "How far back logs go at the start, at most 90d.", SIMULATING, others={"demo": "3d"}
     )
     simulate_rate_limit: Annotated[int, whole(1)] = option(
-        "600", "NUMBER", "Requests a minute allowed to a key.", SIMULATING, demo="6000"
+        "600", "NUMBER", "Requests a minute allowed to a key.", SIMULATING, others={"demo": "6000"}
     )
     simulate_incident: Many[Annotated[str, choice(*INCIDENTS)]] = option(
         None,
@@ -316,7 +325,8 @@ def options_markdown() -> str:
     for option in OPTIONS:
         flag = f"`{option.flag}`" if option.flag else "-"
         default = f"`{option.default}`" if option.default is not None else "-"
-        demo = f" (`demo`: `{option.demo}`)" if option.demo is not None else ""
+        others = ", ".join(f"`{command}`: `{value}`" for command, value in option.others.items())
         commands, meaning = ", ".join(option.commands), option.help.replace("|", "\\|")
-        rows.append(f"| {flag} | `{option.variable}` | {default}{demo} | {commands} | {meaning} |")
+        default += f" ({others})" if others else ""
+        rows.append(f"| {flag} | `{option.variable}` | {default} | {commands} | {meaning} |")
     return "\n".join(rows)

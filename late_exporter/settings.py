@@ -184,8 +184,8 @@ def _defaults(command: str, environ: Mapping[str, str]) -> Layer:
     if directory:
         layer.put(_BY_NAME["state.url"], f"sqlite:///{directory}/late-exporter.db", "STATE_DIRECTORY")
     for option in OPTIONS:
-        if command == "demo" and option.demo is not None:
-            layer.put(option, option.demo, option.flag)
+        if command in option.others:
+            layer.put(option, option.others[command], option.flag)
     return layer
 
 

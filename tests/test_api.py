@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from late_exporter.api import BODY_LIMIT, Answer, Key, LateClient, Request, Throttle
-from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, Unauthorized
+from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, BadRequest, RateLimited, Unauthorized
 from late_exporter.health import Quota
 
 NOW = 1_763_993_002.0
@@ -206,7 +206,10 @@ async def test_a_bug_is_no_fault_of_the_network() -> None:
 
 HTML = "<html>\n<head><title>502 Bad Gateway</title></head>\n" + "<hr>" * 100
 STATUSES = [
-    (400, '{"error": "Invalid limit"}', ApiUnavailable, "400: Invalid limit"),
+    (400, '{"error": "Invalid limit"}', BadRequest, "400: Invalid limit"),
+    (400, '{"error": "Invalid query", "details": {"status": "must be one of: failed", "days": [1, 7]}}', BadRequest,
+     "400: Invalid query; status must be one of: failed; days [1, 7]"),
+    (400, '{"details": {"status": "odd"}}', BadRequest, '400: {"details": {"status": "odd"}}'),
     (401, '{"error": "Unauthorized"}', Unauthorized, "401: the key was refused: Unauthorized"),
     (403, '{"error": "No rights", "code": "x"}', Unauthorized, "403: the key was refused: No rights"),
     (405, "", ApiUnavailable, "405: no reason given"),

@@ -3,6 +3,7 @@ import io
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -69,7 +70,7 @@ class Ran:
         return [line.removeprefix("late-exporter: error: ") for line in lines]
 
 
-@pytest.mark.parametrize("argv", [[], ["run"], ["demo"], ["simulate"], ["check"], ["healthcheck"]], ids=str)
+@pytest.mark.parametrize("argv", [[], ["run"], ["demo"], ["simulate"], ["check"], ["healthcheck"], ["logs"]], ids=str)
 def test_commands(argv: list[str]) -> None:
     """A command gets its settings, and without one it is run."""
     ran = Ran(*argv)
@@ -149,6 +150,13 @@ WRONG = [
         f"--api.key-file: not an option of demo, but of {BELONGING['--api.key-file']}",
     ),
     (["--format", "json"], f"--format: not an option of run, but of {BELONGING['--format']}"),
+    (["check", "--follow"], "--follow: not an option of check, but of logs"),
+    (["post"], "POST_ID is missing"),
+    (["post", "a", "b"], 'unexpected argument "b"'),
+    (["logs", "--since", "8d"], '--since "8d": must be at least 1s and at most 7d'),
+    (["logs", "--limit", "-1"], '--limit "-1": must be a whole number of at least 0'),
+    (["logs", "--feed", "posts"], '--feed "posts": must be one of publishing, connections'),
+    (["post", "a", "--format", "table"], '--format "table": must be one of text, json'),
     (["metrics", "--format", "xml"], '--format "xml": must be one of table, markdown, json'),
     (
         ["metrics", "--log.level", "info"],
@@ -175,11 +183,11 @@ def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setenv("LATE_EXPORTER_API__TIMEOUT", "0")
     monkeypatch.chdir(tmp_path)
 
-    ran = Ran("--config.file", "late.yaml", "--pol", "1s", "--poll.interval", "5\n", "away", "--log.level=")
+    ran = Ran("--config.file", "late.yaml", "--xyz", "1s", "--poll.interval", "5\n", "away", "--log.level=")
 
     duration = "not a duration; write it like 500ms, 30s or 1h30m"
     assert [
-        'unknown flag "--pol"',
+        'unknown flag "--xyz"',
         f'unknown command "away"; there are {NAMES}',
     ] == ran.problems
     assert [
@@ -202,7 +210,7 @@ def test_help_fits(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) 
     assert [] == [line for line in ran.out.splitlines() if len(line) > min(int(columns), 100)]
 
 
-@pytest.mark.parametrize("command", ["run", "demo", "simulate", "check", "healthcheck"])
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "metrics"])
 def test_help_names_every_option(command: str) -> None:
     """Help has every option of the command with its default and variable, and none of the others."""
     words = Ran(command, "-h").out.replace(",\n", ", ").split()
@@ -210,6 +218,17 @@ def test_help_names_every_option(command: str) -> None:
     for option in OPTIONS:
         assert (command in option.commands) == (option.variable in words)
         assert (command in option.commands and bool(option.flag)) == (option.flag in words)
+
+
+@pytest.mark.parametrize("columns", ["40", "60", "100"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_every_example(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) -> None:
+    """An example can be copied into a shell, whatever the terminal's width."""
+    monkeypatch.setenv("COLUMNS", columns)
+    shell = re.sub(r" \\\n +", " ", Ran(command, "--help").out)
+
+    assert COMMANDS[command].examples
+    assert [] == [line for line, _ in COMMANDS[command].examples if f"\n  late-exporter {line}\n" not in shell]
 
 
 def test_help_is_grouped() -> None:

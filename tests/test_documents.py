@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import tomllib
 from collections.abc import Callable, Iterator
@@ -18,7 +19,9 @@ from packaging.version import Version
 
 from deploy.prometheus.table import alerts_markdown
 from late_exporter import __version__, settings, webconfig
+from late_exporter.asked import ASKED, ask, asked_markdown, commands_markdown
 from late_exporter.cli import main
+from late_exporter.cli.line import parse
 from late_exporter.metrics import CATALOGUE
 from late_exporter.options import OPTIONS, options_markdown
 
@@ -41,6 +44,14 @@ def _code() -> str:
 
 def _blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def _commands() -> set[str]:
+    """The command lines of the README and the runbooks, without variables and the program's name."""
+    runbooks = (ROOT / "deploy" / "prometheus" / "runbooks").glob("*.md")
+    texts = [README, *(file.read_text("utf-8") for file in runbooks)]
+    lines = re.compile(r"^(?:\$ |LATE_API_KEY=\S+ )?late-exporter\b([^#\n]*)", re.MULTILINE)
+    return {words.strip() for text in texts for words in lines.findall(text)}
 
 
 def _files() -> Iterator[Path]:
@@ -78,6 +89,21 @@ def test_readme_has_the_table_of_metrics(capsys: pytest.CaptureFixture[str]) -> 
 def test_readme_has_the_table_of_options() -> None:
     """The README shows the options as the program has them."""
     assert f"<!-- begin options -->\n{options_markdown()}\n<!-- end options -->" in README
+
+
+def test_readme_has_the_table_of_commands() -> None:
+    """The README shows the commands and their own flags as the program has them."""
+    assert f"<!-- begin commands -->\n{commands_markdown()}\n<!-- end commands -->" in README
+    assert f"<!-- begin flags -->\n{asked_markdown()}\n<!-- end flags -->" in README
+
+
+@pytest.mark.parametrize("words", sorted(_commands()))
+def test_documents_show_commands_that_exist(words: str) -> None:
+    """Every command line of the README and the runbooks is one that the program understands."""
+    line = parse(shlex.split(words))
+    line.check()
+    assert [] == line.problems
+    ask(line.command, line.given(ASKED))
 
 
 def test_readme_has_the_table_of_alerts() -> None:

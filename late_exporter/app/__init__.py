@@ -27,6 +27,7 @@ from late_exporter import __url__, __version__, log
 from late_exporter.api import Key, LateClient, Throttle
 from late_exporter.app.control import Control
 from late_exporter.app.exporter import Exporter, own_metrics
+from late_exporter.app.oncall import follow_logs, printing, show_logs, tell_of_post
 from late_exporter.checkup import (
     Finding,
     Level,
@@ -93,13 +94,34 @@ def check(call: Call) -> int:
     return asyncio.run(_check(call.settings, call.asked.format))
 
 
+def post(call: Call) -> int:
+    """What became of one post."""
+    return printing(lambda: asyncio.run(tell_of_post(call, _clients(call.settings))))
+
+
+def logs(call: Call) -> int:
+    """The logs that match, or those that come."""
+    clients = _clients(call.settings)
+    if call.asked.follow:
+        return printing(lambda: asyncio.run(_until_stopped(lambda _: follow_logs(call, clients), quiet=True)))
+    return printing(lambda: asyncio.run(show_logs(call, clients)))
+
+
 ACTIONS: Mapping[str, Callable[[Call], int]] = MappingProxyType(
-    {"run": run, "demo": demo, "simulate": simulate, "check": check, "textfile": textfile}
+    {
+        "run": run,
+        "demo": demo,
+        "simulate": simulate,
+        "check": check,
+        "post": post,
+        "logs": logs,
+        "textfile": textfile,
+    }
 )
 """What the commands do."""
 
 
-async def _until_stopped(work: Callable[[Stop], Coroutine[Any, Any, None]]) -> int:
+async def _until_stopped(work: Callable[[Stop], Coroutine[Any, Any, None]], *, quiet: bool = False) -> int:
     """Do the work until it fails, stops itself, or a signal comes; a second signal kills."""
     # What was imported stays: the collector need not look through it again and again.
     gc.freeze()
@@ -116,7 +138,8 @@ async def _until_stopped(work: Callable[[Stop], Coroutine[Any, Any, None]]) -> i
         loop.remove_signal_handler(number)
     waiting.cancel()
     if not working.done():
-        _log().info("stopping")
+        if not quiet:
+            _log().info("stopping")
         working.cancel()
     try:
         await working

@@ -26,6 +26,9 @@ def describe(name: str) -> Iterator[str]:
     yield ""
     if name:
         yield from textwrap.wrap(command.help, width)
+        for note in command.notes:
+            yield ""
+            yield from textwrap.wrap(note, width, break_on_hyphens=False)
     else:
         yield from _overview(width)
     yield from _options(command.name, width)
@@ -95,7 +98,10 @@ def _examples(command: Command, width: int) -> Iterator[str]:
     if command.examples:
         yield from ("", "Examples:")
     for arguments, meaning in command.examples:
-        yield from entry(f"late-exporter {arguments}", [meaning], width)
+        # Room is left for a backslash, so that it can be copied as it stands.
+        lines = textwrap.wrap(f"late-exporter {arguments}", width - len(INDENT) - 2, break_on_hyphens=False)
+        heading = f" \\\n{INDENT}".join(lines)
+        yield from entry(heading, [meaning], width)
 
 
 def entry(heading: str, paragraphs: Iterable[str], width: int) -> Iterator[str]:

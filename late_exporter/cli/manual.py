@@ -38,6 +38,8 @@ def _lines() -> Iterator[str]:
         yield ".TP"
         yield f"\\fB{_roff(' '.join((command.name, *command.arguments)))}\\fR"
         yield _roff(command.help)
+        for note in command.notes:
+            yield from (".sp", _roff(note))
     yield ".SH OPTIONS"
     for option in (*ASKED, *OPTIONS):
         yield from _option(option)

@@ -177,13 +177,15 @@ def test_leaks_are_found() -> None:
     assert [] == leaks(DOCUMENTED, b"sk_4f1d")
 
 
-@pytest.mark.parametrize("command", ["check", "run"])
+@pytest.mark.parametrize("command", ["check", "run", "post", "logs"])
 def test_key_in_no_message_of_a_command(tmp_path: Path, ending: ExitStack, command: str) -> None:
-    """Neither check nor a wrong configuration repeats the key."""
+    """Neither what asks the API nor a wrong configuration repeats the key."""
     late = ending.enter_context(Late(key=DOCUMENTED))
     late.fault = in_error
     arguments: dict[str, Any] = {
         "check": (f"--api.base-url={late.url}",),
+        "post": (DOCUMENTED, f"--api.base-url={late.url}"),
+        "logs": (f"--platform={DOCUMENTED}", f"--api.base-url={late.url}"),
         "run": (f"--api.base-url=https://u:{DOCUMENTED}@example.org?key={DOCUMENTED}",),
     }
     with Program(tmp_path, command, *arguments[command], env={"LATE_API_KEY": DOCUMENTED}) as program:

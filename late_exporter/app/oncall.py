@@ -1,0 +1,106 @@
+"""The commands that ask Late for logs and print them."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeAlias
+
+from late_exporter import log
+from late_exporter.api import LateClient
+from late_exporter.errors import ConfigError
+from late_exporter.feeds import FEEDS
+from late_exporter.oncall.logs import Follower, Listing, Wanted, follow, printer, show
+from late_exporter.oncall.output import Screen
+from late_exporter.oncall.post import history
+from late_exporter.settings import Call
+from late_exporter.values import shown
+
+__all__ = ["follow_logs", "printing", "show_logs", "tell_of_post"]
+
+Clients: TypeAlias = AbstractAsyncContextManager[Mapping[str, LateClient]]
+"""Opens the client of every workspace."""
+
+
+@asynccontextmanager
+async def _asking(call: Call, clients: Clients) -> AsyncIterator[tuple[str, LateClient]]:
+    """The workspace that is asked for, and its client."""
+    names, wanted = [workspace.name for workspace in call.settings.workspaces], call.asked.workspace
+    if wanted is None and len(names) > 1:
+        raise ConfigError(f"--workspace: is needed, as there are several: {', '.join(names)}")
+    if wanted is not None and wanted not in names:
+        raise ConfigError(f"--workspace{shown(wanted)}: there is no such workspace, but {', '.join(names)}")
+    name = wanted or names[0]
+    async with clients as known:
+        yield name, known[name]
+
+
+async def tell_of_post(call: Call, clients: Clients) -> int:
+    """Print what became of a post."""
+    async with _asking(call, clients) as (workspace, client):
+        await history(
+            client,
+            FEEDS["publishing"],
+            call.words[0],
+            workspace=workspace,
+            form=call.asked.format,
+            screen=Screen.of(sys.stdout, os.environ),
+            write=_write,
+        )
+    return 0
+
+
+async def show_logs(call: Call, clients: Clients) -> int:
+    """Print the logs that match."""
+    asked, feed = call.asked, FEEDS[call.asked.feed]
+    wanted = _wanted(call)
+    async with _asking(call, clients) as (_, client):
+        listing = Listing(client, feed, wanted.query(feed, lasting=False), wanted.since)
+        form = printer(asked.format, feed.name, Screen.of(sys.stdout, os.environ))
+        count, more = await show(listing, wanted, form, limit=asked.limit, write=_write)
+    if more:
+        _note(f"these are the newest {count:,}; --limit 0 shows all")
+    elif not count:
+        _note("no log matches")
+    return 0
+
+
+async def follow_logs(call: Call, clients: Clients) -> None:
+    """Print the logs that match, and go on with those that come."""
+    asked, feed = call.asked, FEEDS[call.asked.feed]
+    wanted = _wanted(call)
+    async with _asking(call, clients) as (_, client):
+        listing = Listing(client, feed, wanted.query(feed, lasting=True), wanted.since)
+        form = printer(asked.format, feed.name, Screen.of(sys.stdout, os.environ))
+        follower = Follower(client, feed, listing, wanted, form, _write)
+        await follow(follower, limit=asked.limit, interval=call.settings.poll_interval, note=_note)
+
+
+def _wanted(call: Call) -> Wanted:
+    asked = call.asked
+    return Wanted(
+        platform=asked.platform, status=asked.status, action=asked.action, account=asked.account, since=asked.since
+    )
+
+
+def printing(work: Callable[[], int]) -> int:
+    """Do what prints to standard output, for as long as somebody reads it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        return work()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _note(words: str) -> None:
+    sys.stderr.write(f"late-exporter: {log.escape(log.redact(words))}\n")

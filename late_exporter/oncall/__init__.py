@@ -1,0 +1,1 @@
+"""What the person on call asks Late: what became of a post, and which logs there are."""

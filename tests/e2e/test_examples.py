@@ -1,0 +1,114 @@
+"""Every example of every command's help, run as it is written."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from late_exporter.commands import COMMANDS
+from tests.e2e.late import KEY, Late
+from tests.e2e.program import Program, eventually, get
+
+pytestmark = pytest.mark.e2e
+
+EXAMPLES = [(command.name, line) for command in COMMANDS.values() for line, _ in command.examples]
+SERVING = ("run", "demo")
+
+ANYWHERE = {
+    "LATE_EXPORTER_WEB__LISTEN_ADDRESS": "127.0.0.1:0",
+    "LATE_EXPORTER_SIMULATE__LISTEN_ADDRESS": "127.0.0.1:0",
+    "LATE_EXPORTER_STATE__URL": "sqlite://",
+}
+"""In place of the ports and the state that are meant, which others may use."""
+
+
+@pytest.fixture
+def example(ending: ExitStack, tmp_path: Path, late: Late) -> Callable[[str], Program]:
+    """Starts an example in a folder that has the files it names, with an exporter that runs beside it."""
+    (tmp_path / "late.key").write_text(KEY)
+    (tmp_path / "late.yml").write_text("poll: {interval: 1m}\n")
+
+    def start(line: str) -> Program:
+        words = shlex.split(line)
+        env = {**ANYWHERE, "LATE_EXPORTER_API__BASE_URL": late.url}
+        if "--api.key-file" not in words:
+            env["LATE_API_KEY"] = KEY
+        if words[0] == "healthcheck":
+            listening = ("--web.listen-address=unix:late.sock", "--web.listen-address=127.0.0.1:0")
+            exporter = ending.enter_context(Program(tmp_path, "run", *listening, env=env))
+            env["LATE_EXPORTER_WEB__LISTEN_ADDRESS"] = exporter.url.removeprefix("http://")
+        return ending.enter_context(Program(tmp_path, *words, env=env))
+
+    return start
+
+
+def ending_by_itself(name: str, line: str) -> bool:
+    """Whether a command ends when it has done what was asked."""
+    return "--once" in line or (name not in (*SERVING, "simulate") and "--follow" not in line)
+
+
+def test_every_command_has_examples() -> None:
+    """Nobody has to guess how a command is used, and each example is one of it."""
+    assert set(COMMANDS) == {name for name, _ in EXAMPLES}
+    assert [] == [line for name, line in EXAMPLES if shlex.split(line)[0] != name]
+
+
+@pytest.mark.parametrize("line", [line for name, line in EXAMPLES if ending_by_itself(name, line)])
+def test_examples_that_end(late: Late, example: Callable[[str], Program], line: str) -> None:
+    """They print something or write a file, warn of nothing, and end with 0."""
+    post = shlex.split(line)[1] if line.startswith("post ") else "p1"
+    kind: dict[str, Any] = {"postId": post, "accountUsername": "@acmecorp", "status": "failed"}
+    late.world.publish(3, over=60, **kind)
+    late.world.connect("disconnect")
+    program = example(line)
+
+    assert 0 == program.wait(), program.stderr
+    assert not re.search("error|warn", program.stderr)
+    assert program.stdout or (program.folder / shlex.split(line)[1]).stat().st_size
+    if "--format json" in line:
+        assert [
+            json.loads(text)
+            for text in ([program.stdout] if ("metrics" in line or "check" in line) else program.stdout.splitlines())
+        ]
+
+
+@pytest.mark.parametrize(
+    "line", [line for name, line in EXAMPLES if name in SERVING and not ending_by_itself(name, line)]
+)
+def test_examples_that_serve(example: Callable[[str], Program], line: str) -> None:
+    """They serve metrics, and end with 0 when told to."""
+    program = example(line)
+
+    assert 200 == program.get("/-/healthy").status
+    assert "late_exporter_build_info" in program.get("/metrics").text
+    assert 0 == program.stop()
+
+
+@pytest.mark.parametrize("line", [line for name, line in EXAMPLES if name == "simulate"])
+def test_examples_that_simulate(example: Callable[[str], Program], line: str) -> None:
+    """They answer like Late, and end with 0 when told to."""
+    program = example(line)
+    words = eventually(lambda: [word for word in program.stderr.split() if word.startswith("address=")])
+    url = words[0].removeprefix("address=")
+
+    assert 200 == get(f"{url}/api/v1/posts/logs", {"Authorization": f"Bearer {KEY}"}).status
+    assert 0 == program.stop()
+
+
+@pytest.mark.parametrize("line", [line for _, line in EXAMPLES if "--follow" in line])
+def test_examples_that_follow(late: Late, example: Callable[[str], Program], line: str) -> None:
+    """They show a log, and end with 0 on Ctrl-C."""
+    late.world.publish(platform="tiktok", status="failed")
+    program = example(line)
+    eventually(lambda: "tiktok" in program.stdout, hint=lambda: program.stderr)
+
+    assert 0 == program.stop(signal.SIGINT)
+    assert "" == program.stderr
