@@ -184,6 +184,10 @@ class Given(BaseSettings):
     poll_reconcile_interval: Annotated[float, duration("100ms")] = option(
         "10m", "DURATION", "Time between two walks that look for logs the polls have missed."
     )
+    # Daily by default: it costs less in a day than the reconcile walk in ten minutes, and only what runs can alarm.
+    poll_audit_interval: Annotated[float, duration("0s")] = option(
+        "1d", "DURATION", "Time between two audits of all that was counted against all that the API shows; 0s for none."
+    )
     poll_feeds: Many[Annotated[str, choice(*FEEDS)]] = option(
         "publishing,connections", "LIST", "Log lists to read.", many=True, choices=FEEDS
     )

@@ -31,6 +31,7 @@ from late_exporter.model import (
     Mark,
     Scope,
     Series,
+    Tally,
     Total,
 )
 from late_exporter.poller import OUTCOMES, Pace, Poller, Turn
@@ -131,6 +132,11 @@ class Faulty:
         """See Store."""
         self._try("known")
         return self._store.known(scope, keys, since=since)
+
+    def tally(self, scope: Scope) -> Tally:
+        """See Store."""
+        self._try("tally")
+        return self._store.tally(scope)
 
     def commit(self, scope: Scope, batch: Batch) -> Committed:
         """See Store."""

@@ -70,12 +70,13 @@ def test_defaults() -> None:
     got = loaded()
 
     assert ("default", "https://getlate.dev/api") == (got.workspaces[0].name, got.workspaces[0].base_url)
-    assert (30.0, 0.5, 30.0, 604_800.0, 600.0) == (
+    assert (30.0, 0.5, 30.0, 604_800.0, 600.0, 86_400.0) == (
         got.api_timeout,
         got.quota_share,
         got.poll_interval,
         got.lookback,
         got.reconcile_interval,
+        got.audit_interval,
     )
     assert ("publishing", "connections") == got.feeds
     assert "sqlite:///data/late-exporter.db" == got.state_url
