@@ -330,7 +330,13 @@ MOVES = st.tuples(
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 
 
-@settings(max_examples=150 if THOROUGH else 15, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=150 if THOROUGH else 15,
+    deadline=None,
+    derandomize=not THOROUGH,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
 @given(history=st.integers(0, 250), cap=st.sampled_from((10, 100)), moves=st.lists(MOVES, max_size=30), data=st.data())
 def test_no_false_alarm_while_the_list_moves(
     history: int, cap: int, moves: list[tuple[str, int, int]], data: st.DataObject
