@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from late_exporter.commands import COMMANDS
 from late_exporter.errors import ConfigError
 from late_exporter.options import option, table
-from late_exporter.values import Switch, shown
+from late_exporter.values import Switch, duration, shown
 
 __all__ = ["ASKED", "Asked", "ask"]
+
+
+AUDIT = ("audit",)
 
 
 class Asked(BaseModel):
@@ -29,6 +32,19 @@ class Asked(BaseModel):
         "",
         "Poll every feed until it is caught up, print the metrics, and end; exit 1 where a poll failed.",
         ("run",),
+    )
+    since: Annotated[float, duration("1m", "90d")] | None = option(
+        None,
+        "DURATION",
+        "How far back to compare; all that the API shows and the exporter was to count if left out.",
+        AUDIT,
+    )
+    workspace: str | None = option(None, "NAME", "Only this workspace.", AUDIT)
+    wait: Annotated[float, duration("0s", "1d")] = option(
+        "2m",
+        "DURATION",
+        "How long a running exporter may take to count what is in doubt, before it is a difference.",
+        AUDIT,
     )
 
 

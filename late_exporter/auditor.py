@@ -73,7 +73,9 @@ class Audit(msgspec.Struct, kw_only=True):
         since: Logs created before this are left out; those before the coverage's horizon always are.
         grace: How long before the last complete poll a log was created for that poll to have had its chance.
         polled: An exporter polls meanwhile; without one a log that has settled is no difference.
+        due: Logs created after this are too new to be judged; known once the audit has begun.
         seen: Takes the keys of all logs in scope that the API shows; None where nobody asks for them.
+        doubts: Logs in doubt after the first look, by key.
         early: Logs that no poll has had its chance to count.
         unread: Logs in gaps, which the exporter itself knows to be missing.
         differences: Newest first.
@@ -83,7 +85,9 @@ class Audit(msgspec.Struct, kw_only=True):
     since: int = 0
     grace: int = 0
     polled: bool = True
+    due: int = 0
     seen: set[str] | None = None
+    doubts: dict[str, Difference] = msgspec.field(default_factory=dict)
     early: set[str] = msgspec.field(default_factory=set)
     unread: set[str] = msgspec.field(default_factory=set)
     differences: list[Difference] = msgspec.field(default_factory=list)
@@ -105,15 +109,15 @@ def grace(interval: float) -> int:
 
 def audit(plan: Audit) -> AuditSteps:
     """Look at every log, and once more at those in doubt."""
-    doubts: dict[str, Difference] = {}
-    yield from _walk(partial(_look, plan, plan.coverage.checked - plan.grace, doubts))
-    if doubts:
+    plan.due = plan.coverage.checked - plan.grace
+    yield from _walk(partial(_look, plan))
+    if plan.doubts:
         yield Rest()
-        yield from _walk(partial(_look_again, plan, doubts, set(doubts)))
+        yield from _walk(partial(_look_again, plan, set(plan.doubts)))
     plan.differences.sort(key=lambda difference: (difference.entry.created or 0, difference.entry.key), reverse=True)
 
 
-def _look(plan: Audit, due: int, doubts: dict[str, Difference], seen: Seen) -> bool:
+def _look(plan: Audit, seen: Seen) -> bool:
     """Compare a page; the logs that ought to be counted and are not are in doubt."""
     for entry in seen.entries:
         if entry.created is not None and entry.created < plan.lower:
@@ -125,25 +129,25 @@ def _look(plan: Audit, due: int, doubts: dict[str, Difference], seen: Seen) -> b
             continue
         if _is_unread(plan.coverage, entry):
             plan.unread.add(entry.key)
-        elif (entry.created is not None and entry.created > due) or (not plan.polled and PENDING in counted):
+        elif (entry.created is not None and entry.created > plan.due) or (not plan.polled and PENDING in counted):
             plan.early.add(entry.key)
         else:
-            doubts[entry.key] = Difference(entry, counted)
+            plan.doubts[entry.key] = Difference(entry, counted)
     passed = _passed(seen, plan.lower)
     if passed:
         # Logs without a time stand below all others, where neither the exporter looks nor this.
-        for key in [key for key, doubt in doubts.items() if doubt.entry.created is None]:
-            del doubts[key]
+        for key in [key for key, doubt in plan.doubts.items() if doubt.entry.created is None]:
+            del plan.doubts[key]
     return passed
 
 
-def _look_again(plan: Audit, doubts: Mapping[str, Difference], left: set[str], seen: Seen) -> bool:
+def _look_again(plan: Audit, left: set[str], seen: Seen) -> bool:
     """Judge what was in doubt; what the API no longer shows as it was is in doubt no more."""
     for entry in seen.entries:
         if entry.key not in left:
             continue
         left.remove(entry.key)
-        counted, doubt = seen.known.statuses.get(entry.key, frozenset()), doubts[entry.key]
+        counted, doubt = seen.known.statuses.get(entry.key, frozenset()), plan.doubts[entry.key]
         if _is_unread(plan.coverage, entry):
             plan.unread.add(entry.key)
         elif _is_the_same(doubt, entry, counted):

@@ -49,7 +49,7 @@ __all__ = [
 Loc: TypeAlias = tuple[int | str, ...]
 """Where a value is in the model, as pydantic's errors have it: the field, or workspaces, index and key."""
 
-ONCALL: tuple[str, ...] = ()
+ONCALL = ("audit",)
 """The commands that ask the API or the state something, and end."""
 
 REAL = ("run", "check", "textfile", *ONCALL)
@@ -171,12 +171,17 @@ class Given(BaseSettings):
         "Where the Late API is. Plain http is allowed to a loopback address only.",
         REAL,
     )
-    api_timeout: Annotated[float, duration("1ms")] = option("30s", "DURATION", "How long to wait for an answer.")
+    api_timeout: Annotated[float, duration("1ms")] = option(
+        "30s", "DURATION", "How long to wait for an answer.", (*EXPORTING, *ONCALL)
+    )
     api_quota_share: Share = option(
-        "0.5", "SHARE", "Share of the key's requests a minute that the exporter may use, above 0 and at most 1."
+        "0.5",
+        "SHARE",
+        "Share of the key's requests a minute that the exporter may use, above 0 and at most 1.",
+        (*EXPORTING, *ONCALL),
     )
     poll_interval: Annotated[float, duration("100ms")] = option(
-        "30s", "DURATION", "Time between two polls, with jitter.", demo="5s"
+        "30s", "DURATION", "Time between two polls, with jitter.", (*EXPORTING, "audit"), demo="5s"
     )
     poll_lookback: Annotated[float, duration("1m", "90d")] = option(
         "7d", "DURATION", "How far back the first sync reads, 1m to 90d."
@@ -189,13 +194,14 @@ class Given(BaseSettings):
         "1d", "DURATION", "Time between two audits of all that was counted against all that the API shows; 0s for none."
     )
     poll_feeds: Many[Annotated[str, choice(*FEEDS)]] = option(
-        "publishing,connections", "LIST", "Log lists to read.", many=True, choices=FEEDS
+        "publishing,connections", "LIST", "Log lists to read.", (*EXPORTING, "audit"), many=True, choices=FEEDS
     )
     state_url: StateUrl = option(
         "sqlite:///data/late-exporter.db",
         "URL",
         "Where to remember what was counted: three slashes for a relative path, four for an absolute one, sqlite:// "
         "for memory. Where $STATE_DIRECTORY is set, as by systemd, the default is a file below it.",
+        (*EXPORTING, "audit"),
         demo="sqlite://",
     )
     web_listen_address: Many[ListenAddress] = option(

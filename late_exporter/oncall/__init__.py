@@ -1,0 +1,1 @@
+"""What the person on call asks Late and the state: whether the counters are right."""
