@@ -10,11 +10,13 @@ from late_exporter.model import Coverage, Feed, Increment, Reading, Scope, Serie
 from late_exporter.plan import Read, Seen, Walk
 from late_exporter.seams import Log
 
-__all__ = ["Inspector", "last_audit"]
+__all__ = ["SHOWN", "Inspector", "last_audit"]
 
 MISSING = "late_exporter_audit_missing_logs"
 EXTRA = "late_exporter_audit_extra_logs"
 LAST = "late_exporter_audit_last_timestamp_seconds"
+SHOWN = (MISSING, EXTRA, LAST)
+"""What an audit is to show; the state keeps it from one to the next."""
 
 NAMED = 10
 """Logs that are named in the exporter's log; the command names them all."""

@@ -17,7 +17,7 @@ from late_exporter.board import Board
 from late_exporter.bookkeeper import Bookkeeper, Draft, births
 from late_exporter.errors import ApiError, ApiUnavailable, LateError, RateLimited, StoreError, Unauthorized
 from late_exporter.health import FeedHealth, PollHealth
-from late_exporter.inspector import Inspector
+from late_exporter.inspector import SHOWN, Inspector
 from late_exporter.metrics import CATALOGUE
 from late_exporter.model import Add, Feed, Increment, Observe, Scope, Take
 from late_exporter.plan import Ask, Count, Drift, Plan, Read, Roll, Seen, Walk
@@ -174,6 +174,10 @@ class Poller:
         born = births(*self._names, OUTCOMES)
         if await self._commit(born) is not None:
             self._books.keep((), shown=born)
+        if not self._pace.audit_interval:
+            # What a last audit found would be shown for ever, and be ever older.
+            for family in SHOWN:
+                self._board.clear(family, self._names)
 
     async def poll(self) -> Turn:
         """One poll, its outcome counted and shown."""

@@ -142,7 +142,7 @@ def _sentence(imbalance: Imbalance) -> str:
     if imbalance.family:
         what = "were counted twice" if off > 0 else "are not counted"
         return f"{imbalance.family} says {imbalance.found:,}, {number:,} {many} than were counted: they {what}."
-    what = "were never counted" if off > 0 else "are lost, and what the API still shows of them counts twice"
+    what = "were never counted" if off > 0 else "are lost, and count twice when met again"
     return f"Records and forgotten make {imbalance.found:,}, {number:,} {many} than were counted: they {what}."
 
 
