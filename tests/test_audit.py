@@ -234,7 +234,7 @@ def test_text_of_a_good_report() -> None:
     assert [
         "brand publishing: no difference",
         "  35,012 logs from 2026-11-18T11:06:40Z to 2026-11-25T09:46:40Z compared, 358 requests, 41.2 s",
-        "  36,120 counts in the counters' books: 35,420 on record, 700 forgotten by age",
+        "  36,120 counted in all: 35,420 on record, 700 forgotten by age",
     ] == list(as_text([MADE]))
 
 

@@ -79,10 +79,7 @@ def _details(report: Report) -> Iterator[str]:
     yield (
         f"{logs} from {_moment(report.since)} to {_moment(report.until)} compared, {requests}, {report.seconds:.1f} s"
     )
-    yield (
-        f"{_count(tally.counted, 'count')} in the counters' books: {tally.held:,} on record,"
-        f" {tally.forgotten:,} forgotten by age"
-    )
+    yield f"{tally.counted:,} counted in all: {tally.held:,} on record, {tally.forgotten:,} forgotten by age"
     yield from _remarks(report)
     yield from _rows(report.differences)
     yield from _advice(report)
