@@ -716,8 +716,8 @@ def test_every_option_is_in_the_table() -> None:
 
     assert len(OPTIONS) + 2 == len(rows)
     assert (
-        "| `--poll.interval` | `LATE_EXPORTER_POLL__INTERVAL` | `30s` (`demo`: `5s`) | run, check, demo, textfile, audit "
-        "| Time between two polls, with jitter. |"
+        "| `--poll.interval` | `LATE_EXPORTER_POLL__INTERVAL` | `30s` (`demo`: `5s`) "
+        "| run, check, demo, textfile, audit | Time between two polls, with jitter. |"
     ) in rows
 
 
