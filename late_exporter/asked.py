@@ -16,6 +16,7 @@ __all__ = ["ASKED", "Asked", "ask", "asked_markdown", "commands_markdown"]
 
 
 LOGS = ("logs",)
+AUDIT = ("audit",)
 
 
 class Asked(BaseModel):
@@ -26,7 +27,7 @@ class Asked(BaseModel):
     format: str = option(
         "", "FORMAT", "How to print.", tuple(name for name, command in COMMANDS.items() if command.formats)
     )
-    workspace: str | None = option(None, "NAME", "Whose logs, where several workspaces are configured.", ONCALL)
+    workspace: str | None = option(None, "NAME", "Which of several workspaces; audit takes all if left out.", ONCALL)
     feed: Annotated[str, choice(*FEEDS)] = option(
         "publishing", "FEED", "Which list: publishing or connections.", LOGS, choices=FEEDS
     )
@@ -41,8 +42,11 @@ class Asked(BaseModel):
         "Only this account, by id or user name. The API cannot choose by it, so all other logs are read too.",
         LOGS,
     )
-    since: Annotated[float, duration("1s", "7d")] = option(
-        "24h", "DURATION", "How far back, at most the 7d that Late keeps logs.", LOGS
+    since: Annotated[float, duration("1s", "7d")] | None = option(
+        None,
+        "DURATION",
+        "How far back, at most the 7d that Late keeps logs. If left out, logs shows a day, and audit compares all.",
+        (*LOGS, *AUDIT),
     )
     limit: Annotated[int, whole(0)] = option(
         "100", "NUMBER", "How many logs at most, or to begin with where --follow goes on; 0 for all.", LOGS
@@ -55,6 +59,12 @@ class Asked(BaseModel):
         "",
         "Poll every feed until it is caught up, print the metrics, and end; exit 1 where a poll failed.",
         ("run",),
+    )
+    wait: Annotated[float, duration("0s", "1d")] = option(
+        "2m",
+        "DURATION",
+        "How long a running exporter may take to count what is in doubt, before it is a difference.",
+        AUDIT,
     )
 
 

@@ -26,6 +26,7 @@ from late_exporter.model import (
     Pending,
     Scope,
     Sighting,
+    Tally,
 )
 from late_exporter.store import Store
 
@@ -64,6 +65,7 @@ class Bookkeeper:
         board: Shows what is durable.
         backlog: What the workspace's feeds counted of the exporter itself and could not save yet.
         clock: Unix time in seconds.
+        audited: When an audit last came to its end, a Unix time in seconds; 0 for never.
 
     Attributes:
         counted: How many sightings have been counted since the start.
@@ -81,6 +83,7 @@ class Bookkeeper:
         board: Board,
         backlog: list[Increment],
         clock: Callable[[], float],
+        audited: float = 0.0,
     ) -> None:
         self._scope = Scope(workspace, feed.name)
         self._feed = feed
@@ -91,6 +94,7 @@ class Bookkeeper:
         self._backlog = backlog
         self._clock = clock
         self._waiting: set[tuple[str, str]] = set()
+        self.audited = audited
         self.coverage = state.coverage
         self.pendings: Mapping[str, Pending] = state.pendings
         self.logs = state.logs
@@ -107,6 +111,11 @@ class Bookkeeper:
         """What the state knows of some logs; ``since`` bounds those that the API may still show."""
         known: Known = await self._offload(self._store.known, self._scope, keys, since=since)
         return known
+
+    async def tally(self) -> Tally:
+        """What the books of the state itself say."""
+        tally: Tally = await self._offload(self._store.tally, self._scope)
+        return tally
 
     async def commit(self, draft: Draft, now: int, increments: Sequence[Increment] = ()) -> None:
         """Make a draft durable and show it.

@@ -121,6 +121,17 @@ _COMMANDS = (
         examples=(("textfile late.prom", "Write the file anew."),),
     ),
     Command(
+        "audit",
+        "Compare what was counted with what the API shows, log by log, and the counters with the books of the state; "
+        "exit 1 on any difference.",
+        formats=("text", "json"),
+        examples=(
+            ("audit", "Compare all that the API still shows, beside a running exporter or without one."),
+            ("audit --since 1d --workspace agency", "Compare the logs of a day, of one workspace."),
+            ("audit --format json", "Print every difference for a program."),
+        ),
+    ),
+    Command(
         "metrics",
         "Print the catalogue of metrics.",
         formats=("table", "markdown", "json"),

@@ -277,6 +277,32 @@ _FAMILIES = (
         "Logs that only the reconcile walk found.",
     ),
     _family(
+        "late_exporter_last_reconcile_timestamp_seconds",
+        "gauge",
+        "feed",
+        "When the last reconcile walk that came to its end had begun.",
+    ),
+    _family(
+        "late_exporter_audit_missing_logs",
+        "gauge",
+        "feed",
+        "Logs that the last audit found at the API and not in the counters in the status they had, though polls and a"
+        " reconcile walk had passed them.",
+    ),
+    _family(
+        "late_exporter_audit_extra_logs",
+        "gauge",
+        "feed",
+        "Logs that the last audit found counted twice, or on record without a count; those that the API has deleted"
+        " are none.",
+    ),
+    _family(
+        "late_exporter_audit_last_timestamp_seconds",
+        "gauge",
+        "feed",
+        "When an audit last came to its end.",
+    ),
+    _family(
         "late_exporter_coverage_start_timestamp_seconds",
         "gauge",
         "feed",

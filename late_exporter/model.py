@@ -39,6 +39,7 @@ __all__ = [
     "Sighting",
     "Streak",
     "Take",
+    "Tally",
     "Total",
     "Value",
 ]
@@ -227,6 +228,22 @@ class Total(msgspec.Struct, frozen=True, gc=False):
     created: float
 
 
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """What the books of the state itself say of a feed, all of one moment: what was counted is held or forgotten.
+
+    Args:
+        counted: Sightings that were ever counted; kept beside the totals, which are to say the same.
+        held: Sightings whose keys are held.
+        forgotten: Sightings whose keys were let go of because of their age.
+        totals: The total of every series.
+    """
+
+    counted: int
+    held: int
+    forgotten: int
+    totals: Mapping[Series, Total]
+
+
 class Pending(msgspec.Struct, frozen=True, gc=False):
     """A log that was pending when last seen."""
 
@@ -312,6 +329,8 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
         parse: Body of an answer to a page; raises BadPayload.
         project: An entry to its increments, workspace first in the labels.
         post_path: Path of the logs of one post, with ``{postId}``; None where there are none.
+        counter: The family that counts every sighting once.
+        shares: Families that count those sightings which ``counter`` has under one value of a label: label and value.
     """
 
     name: str
@@ -319,4 +338,6 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
     retention: int
     parse: Callable[[bytes], Page]
     project: Callable[[str, Entry], Iterable[Increment]]
+    counter: str
+    shares: Mapping[str, tuple[str, str]] = msgspec.field(default_factory=dict)
     post_path: str | None = None

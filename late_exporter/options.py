@@ -49,7 +49,7 @@ __all__ = [
 Loc: TypeAlias = tuple[int | str, ...]
 """Where a value is in the model, as pydantic's errors have it: the field, or workspaces, index and key."""
 
-ONCALL: tuple[str, ...] = ("post", "logs")
+ONCALL = ("post", "logs", "audit")
 """The commands that ask the API or the state something, and end."""
 
 REAL = ("run", "check", "textfile", *ONCALL)
@@ -184,7 +184,7 @@ class Given(BaseSettings):
         "30s",
         "DURATION",
         "Time between two polls, with jitter.",
-        (*EXPORTING, "logs"),
+        (*EXPORTING, "logs", "audit"),
         others={"demo": "5s", "logs": "5s"},
     )
     poll_lookback: Annotated[float, duration("1m", "90d")] = option(
@@ -193,14 +193,19 @@ class Given(BaseSettings):
     poll_reconcile_interval: Annotated[float, duration("100ms")] = option(
         "10m", "DURATION", "Time between two walks that look for logs the polls have missed."
     )
+    # Daily by default: it costs less in a day than the reconcile walk in ten minutes, and only what runs can alarm.
+    poll_audit_interval: Annotated[float, duration("0s")] = option(
+        "1d", "DURATION", "Time between two audits of all that was counted against all that the API shows; 0s for none."
+    )
     poll_feeds: Many[Annotated[str, choice(*FEEDS)]] = option(
-        "publishing,connections", "LIST", "Log lists to read.", many=True, choices=FEEDS
+        "publishing,connections", "LIST", "Log lists to read.", (*EXPORTING, "audit"), many=True, choices=FEEDS
     )
     state_url: StateUrl = option(
         "sqlite:///data/late-exporter.db",
         "URL",
         "Where to remember what was counted: three slashes for a relative path, four for an absolute one, sqlite:// "
         "for memory. Where $STATE_DIRECTORY is set, as by systemd, the default is a file below it.",
+        (*EXPORTING, "audit"),
         others={"demo": "sqlite://"},
     )
     web_listen_address: Many[ListenAddress] = option(

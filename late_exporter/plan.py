@@ -82,11 +82,14 @@ class Walk(msgspec.Struct):
         sought: Stop once so many have been found; None: however many there are.
         lower: Stop at logs before this time; None: walk to the end of the list.
         since: When known ground had last been reached as the walk began; a log may have come late after that.
+        begun: API time in milliseconds at which a walk over the whole list began; 0 where it is none, or where some of
+            what it found could not be saved.
     """
 
     sought: int | None = None
     lower: int | None = None
     since: int = 0
+    begun: int = 0
     position: Position = Position()
     done: bool = False
 

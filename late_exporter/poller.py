@@ -12,12 +12,14 @@ from urllib.parse import quote
 import msgspec
 
 from late_exporter import reader
+from late_exporter.auditor import grace
 from late_exporter.board import Board
 from late_exporter.bookkeeper import Bookkeeper, Draft, births
 from late_exporter.errors import ApiError, ApiUnavailable, LateError, RateLimited, StoreError, Unauthorized
 from late_exporter.health import FeedHealth, PollHealth
+from late_exporter.inspector import SHOWN, Inspector
 from late_exporter.metrics import CATALOGUE
-from late_exporter.model import Add, Feed, Increment, Observe, Take
+from late_exporter.model import Add, Feed, Increment, Observe, Scope, Take
 from late_exporter.plan import Ask, Count, Drift, Plan, Read, Roll, Seen, Walk
 from late_exporter.seams import Client, Log
 
@@ -34,7 +36,8 @@ SHORTEST_TURN = 5.0
 
 WALK_SHARE = 0.05
 URGENT_SHARE = 0.25
-"""Of the key's limit: what a feed's reconcile walk, and what its search for pending or missed logs may use."""
+AUDIT_SHARE = 0.02
+"""Of the key's limit: what a feed's reconcile walk, its search for pending or missed logs, and its audit may use."""
 
 JITTER = 0.1
 RECENT = 8
@@ -45,14 +48,16 @@ DAY = 86_400_000
 
 REQUESTS = "late_exporter_api_request_duration_seconds"
 LAST_SUCCESS = "late_exporter_last_successful_poll_timestamp_seconds"
+LAST_WALK = "late_exporter_last_reconcile_timestamp_seconds"
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """How often and how far a feed is read, in seconds."""
+    """How often and how far a feed is read, in seconds; an audit interval of 0 is none at all."""
 
     interval: float = 30.0
     lookback: float = 604_800.0
     reconcile_interval: float = 600.0
+    audit_interval: float = 0.0
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -112,8 +117,13 @@ class Poller:
         self._skew = 0
         self._draft = Draft()
         self._drift = Drift()
+        self._inspector = Inspector(
+            Scope(workspace, feed.name), feed, look=self._page, tally=books.tally, log=log, last=books.audited
+        )
         self._walk: Walk | None = None
         self._walked = monotonic()
+        self._passed: Walk | None = None
+        self._throttled = False
         self._waking = True
         self._roll = Roll()
         self._failures = 0
@@ -149,6 +159,7 @@ class Poller:
         while True:
             started, readings = self._monotonic(), self._client.key_readings
             turn = await self.poll()
+            await self.audit(turn)
             await self._pause(turn, self._monotonic() - started, readings)
 
     async def catch_up(self) -> Turn:
@@ -163,6 +174,10 @@ class Poller:
         born = births(*self._names, OUTCOMES)
         if await self._commit(born) is not None:
             self._books.keep((), shown=born)
+        if not self._pace.audit_interval:
+            # What a last audit found would be shown for ever, and be ever older.
+            for family in SHOWN:
+                self._board.clear(family, self._names)
 
     async def poll(self) -> Turn:
         """One poll, its outcome counted and shown."""
@@ -171,6 +186,7 @@ class Poller:
         turn = await self._turn()
         requests = self._tally()
         failure = await self._commit([*requests, *self._verdict(turn.outcome)])
+        self._note_walk(saved=failure is None and turn.outcome != StoreError.outcome)
         if failure is not None:
             turn = Turn(failure.outcome, failure)
             # No state, no record: a poll that could not be saved is the one thing shown without being durable.
@@ -189,6 +205,31 @@ class Poller:
         )
         self._report(turn, ended)
         return turn
+
+    async def audit(self, turn: Turn) -> None:
+        """A stretch of an audit after a poll, where one is due and nothing else is; it makes way for all other work."""
+        if turn.error is not None or turn.unfinished or self._throttled or self._books.coverage is None:
+            return
+        if not self._books.synced or not self._inspector.is_due(self._clock(), self._pace.audit_interval):
+            return
+        pages = max(1, int(self._client.limit * self._pace.interval / 60 * AUDIT_SHARE))
+        try:
+            found = await self._inspector.go_on(
+                self._books.coverage, self._walk, pages=pages, grace=grace(self._pace.interval), now=self._clock()
+            )
+        except LateError as exc:
+            self._log.debug("audit interrupted", error=str(exc))
+            return
+        self._books.keep(found)
+
+    def _note_walk(self, *, saved: bool) -> None:
+        """Take note of what a poll was to the walk over the whole list."""
+        passed, self._passed = self._passed, None
+        for walk in (self._walk, passed):
+            if walk is not None and not saved:
+                walk.begun = 0
+        if passed is not None and passed.begun:
+            self._inspector.note_walk(passed)
 
     async def _turn(self) -> Turn:
         failure: LateError | None = None
@@ -228,13 +269,14 @@ class Poller:
             return False
         finally:
             steps.close()
-            self._walk = plan.walk if plan.walk is not None and not plan.walk.done else None
+            done = plan.walk is not None and plan.walk.done
+            self._walk, self._passed = (None, plan.walk) if done else (plan.walk, None)
 
     def _plan(self) -> Plan:
         minutes = self._client.limit * self._pace.interval / 60
         due = self._monotonic() - self._walked >= self._pace.reconcile_interval
         if due and self._walk is None and self._books.synced:
-            self._walk = Walk()
+            self._walk = Walk(begun=self._now())
             self._walked = self._monotonic()
         urgent = int(minutes * URGENT_SHARE)
         return Plan(
@@ -267,6 +309,11 @@ class Poller:
                 return None
 
     async def _read(self, step: Read, plan: Plan) -> Seen:
+        seen = await self._page(step)
+        plan.now = self._now()
+        return seen
+
+    async def _page(self, step: Read) -> Seen:
         params: dict[str, str | int] = {
             "days": self._feed.retention // DAY,
             "limit": reader.LIMIT,
@@ -277,7 +324,6 @@ class Poller:
         seen = await self._get(self._feed.path, params, self._feed.path)
         if seen is None:
             raise ApiUnavailable(f"404: the API has no {self._feed.path}")
-        plan.now = self._now()
         return seen
 
     async def _ask(self, step: Ask) -> Seen | None:
@@ -310,6 +356,7 @@ class Poller:
         """What a poll counts of its requests."""
         workspace, _ = self._names
         requests, waited = self._client.drain()
+        self._throttled = waited > 0
         bounds = CATALOGUE[REQUESTS].buckets
         tally: list[Increment] = []
         for request in requests:
@@ -326,6 +373,9 @@ class Poller:
         if outcome == "success":
             now = self._clock()
             verdict.append(Take(LAST_SUCCESS, self._names, at=int(now * 1000), value=now))
+        if self._passed is not None and self._passed.begun:
+            begun = self._passed.begun
+            verdict.append(Take(LAST_WALK, self._names, at=begun, value=begun / 1000))
         return verdict
 
     def _draw(self, turn: Turn, seconds: float) -> None:

@@ -75,6 +75,7 @@ class Settings:
     poll_interval: float
     lookback: float
     reconcile_interval: float
+    audit_interval: float
     feeds: tuple[str, ...]
     state_url: str
     listen_addresses: tuple[Address | UnixPath, ...]
@@ -245,6 +246,7 @@ def _settings(given: Given, web: WebConfig) -> Settings:
         poll_interval=given.poll_interval,
         lookback=given.poll_lookback,
         reconcile_interval=given.poll_reconcile_interval,
+        audit_interval=given.poll_audit_interval,
         feeds=given.poll_feeds,
         state_url=given.state_url,
         listen_addresses=given.web_listen_address,

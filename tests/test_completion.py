@@ -76,4 +76,4 @@ def test_manual() -> None:
     assert [] == [name for name in names if name.replace("-", "\\-") not in page]
     assert [] == [code for code, _ in EXIT_CODES if f"\\fB{code}\\fR" not in page]
     requests = {line.split()[0] for line in page.splitlines() if line.startswith((".", "'"))}
-    assert requests <= {".TH", ".SH", ".TP", ".br", ".UR", ".UE"}
+    assert requests <= {".TH", ".SH", ".TP", ".br", ".sp", ".UR", ".UE"}

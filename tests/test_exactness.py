@@ -1116,6 +1116,7 @@ class Exactness(RuleBasedStateMachine):
         self.due |= self._lasting()
         self._compare()
         self._rest()
+        self._audit()
 
     def teardown(self) -> None:
         """In the end everything is counted."""
@@ -1174,6 +1175,12 @@ class Exactness(RuleBasedStateMachine):
         self.shown = scrape.counters
         if self.exporter.poller.health.synced or scrape.family("late_publishing_logs_total"):
             Oracle(self.world.ever[sighted] for sighted in counted).check(scrape)
+
+    def _audit(self) -> None:
+        """An audit by other rules than those of the reader says the same, and the books close to the last log."""
+        plan, imbalances = self.exporter.examine()
+        assert ([], [], set()) == (plan.differences, imbalances, plan.unread)
+        assert (plan.seen or set()) >= {log_id for log_id, _ in self._lasting()}
 
     def _rest(self) -> None:
         """Pending logs are those of the world, and a poll is one request, or two."""

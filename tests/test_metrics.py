@@ -45,6 +45,10 @@ late_exporter_log_lag_seconds                        histogram workspace feed
 late_exporter_entries_rejected_total                 counter   workspace feed reason
 late_exporter_label_overflow_total                   counter   workspace family label
 late_exporter_reconciled_logs_total                  counter   workspace feed
+late_exporter_last_reconcile_timestamp_seconds       gauge     workspace feed
+late_exporter_audit_missing_logs                     gauge     workspace feed
+late_exporter_audit_extra_logs                       gauge     workspace feed
+late_exporter_audit_last_timestamp_seconds           gauge     workspace feed
 late_exporter_coverage_start_timestamp_seconds       gauge     workspace feed
 late_exporter_state_logs                             gauge     workspace
 late_exporter_state_bytes                            gauge     workspace

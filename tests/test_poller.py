@@ -31,6 +31,7 @@ from late_exporter.model import (
     Mark,
     Scope,
     Series,
+    Tally,
     Total,
 )
 from late_exporter.poller import OUTCOMES, Pace, Poller, Turn
@@ -131,6 +132,11 @@ class Faulty:
         """See Store."""
         self._try("known")
         return self._store.known(scope, keys, since=since)
+
+    def tally(self, scope: Scope) -> Tally:
+        """See Store."""
+        self._try("tally")
+        return self._store.tally(scope)
 
     def commit(self, scope: Scope, batch: Batch) -> Committed:
         """See Store."""
@@ -741,6 +747,43 @@ async def test_a_reconcile_walk_now_and_then(rig: Rig) -> None:
     requests = len(rig.client.asked)
     await rig.poller.poll()
     assert 1 == len(rig.client.asked) - requests
+
+
+async def test_an_audit_now_and_then(rig: Rig) -> None:
+    """The loop audits after its polls; where it is to audit no more, nothing is shown that would only grow older."""
+    rig.start(Pace(reconcile_interval=60.0, audit_interval=3600.0))
+    rig.rows = [row(number, age=5000 - number) for number in range(150, 0, -1)]
+    slept = await rig.run(12)
+    assert [30.0] * 12 == slept
+    shown = "late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs"
+    assert [0, 0] == [rig.value(family, "publishing") for family in shown]
+    last = "late_exporter_audit_last_timestamp_seconds"
+    assert NOW < float(str(rig.value(last, "publishing"))) <= rig.clock()
+    begun = rig.value("late_exporter_last_reconcile_timestamp_seconds", "publishing")
+    assert NOW < float(str(begun)) < rig.clock()
+
+    rig.start(Pace())
+    assert 0 == rig.value(shown[0], "publishing")
+    await rig.run(1)
+    assert [None] * 3 == [rig.value(family, "publishing") for family in (*shown, last)]
+
+
+async def test_a_walk_whose_finds_are_not_saved_is_none(rig: Rig) -> None:
+    """A walk is only shown to have passed where all that it found is durable."""
+    walked = "late_exporter_last_reconcile_timestamp_seconds"
+    rig.start(Pace(reconcile_interval=60.0))
+    rig.rows = [row(number, age=5000 - number) for number in range(90, 0, -1)]
+    await rig.poller.poll()
+    rig.now += 61
+    rig.store.failing = {"commit"}
+    assert "store_error" == (await rig.poller.poll()).outcome
+    rig.store.failing = set()
+    rig.now += 10
+    await rig.poller.poll()
+    assert rig.value(walked, "publishing") is None
+    rig.now += 61
+    await rig.poller.poll()
+    assert rig.clock() == rig.value(walked, "publishing")
 
 
 async def test_pending_logs_are_asked_for(rig: Rig) -> None:

@@ -254,6 +254,7 @@ def test_every_setting_can_be_reloaded_or_is_refused() -> None:
         "poll_interval",
         "lookback",
         "reconcile_interval",
+        "audit_interval",
         "web_config_file",
         "web_config",
         "log_level",

@@ -20,7 +20,7 @@ import pytest
 import trustme
 
 from late_exporter.options import OPTIONS
-from late_exporter.store import open_store
+from late_exporter.store import keeping, open_store
 from tests.e2e.late import KEY, Late, answering
 from tests.e2e.program import Program, eventually, settles
 from tests.worlds import Exporter, VirtualClock, World
@@ -113,6 +113,18 @@ def test_what_is_made_is_for_its_owner_alone(tmp_path: Path) -> None:
     assert 0o700 == modes.pop("data")
     assert {"state.db", "state.db-wal", "state.db-shm", "state.db.lock"} == modes.keys()
     assert {0o600} == set(modes.values())
+
+
+def test_copies_are_for_their_owner_alone(tmp_path: Path) -> None:
+    """A copy of a state, and a state that was read in, are as private as the state."""
+    path = tmp_path / "state.db"
+    with _mask(0):
+        open_store(f"sqlite:///{path}").close()
+        keeping.backup(path, tmp_path / "copy.db")
+        keeping.read_in(tmp_path / "new.db", list(keeping.write_out(path)))
+        modes = _modes(tmp_path)
+    assert {"state.db", "copy.db", "new.db"} <= modes.keys()
+    assert {0o600} == {mode for name, mode in modes.items() if name != tmp_path.name}
 
 
 def test_the_mode_of_a_state_stays(tmp_path: Path) -> None:

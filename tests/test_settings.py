@@ -70,12 +70,13 @@ def test_defaults() -> None:
     got = loaded()
 
     assert ("default", "https://getlate.dev/api") == (got.workspaces[0].name, got.workspaces[0].base_url)
-    assert (30.0, 0.5, 30.0, 604_800.0, 600.0) == (
+    assert (30.0, 0.5, 30.0, 604_800.0, 600.0, 86_400.0) == (
         got.api_timeout,
         got.quota_share,
         got.poll_interval,
         got.lookback,
         got.reconcile_interval,
+        got.audit_interval,
     )
     assert ("publishing", "connections") == got.feeds
     assert "sqlite:///data/late-exporter.db" == got.state_url
@@ -716,7 +717,7 @@ def test_every_option_is_in_the_table() -> None:
     assert len(OPTIONS) + 2 == len(rows)
     assert (
         "| `--poll.interval` | `LATE_EXPORTER_POLL__INTERVAL` | `30s` (`demo`: `5s`, `logs`: `5s`) "
-        "| run, check, demo, textfile, logs | Time between two polls, with jitter. |"
+        "| run, check, demo, textfile, logs, audit | Time between two polls, with jitter. |"
     ) in rows
 
 

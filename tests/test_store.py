@@ -34,6 +34,7 @@ from late_exporter.model import (
     Sighting,
     Streak,
     Take,
+    Tally,
     Total,
     Value,
 )
@@ -51,6 +52,9 @@ BACKENDS: dict[str, Callable[[Path], str]] = {
     "file": lambda folder: f"sqlite:///{folder}/state/late.db",
 }
 """A URL a backend; a new backend is a row here, and one in DURABLE if it outlives its process."""
+
+STATES = Path(__file__).parent / "states"
+"""What every released version has left behind, as SQL."""
 
 DURABLE = [name for name in BACKENDS if name != "memory"]
 
@@ -391,6 +395,22 @@ def test_extreme_times(store: Store) -> None:
     assert 2 == committed.logs
 
 
+def test_the_books_of_a_feed(store: Store) -> None:
+    """Every sighting that was ever counted is held or forgotten, whatever was committed twice or in two statuses."""
+    assert Tally(counted=0, held=0, forgotten=0, totals={}) == store.tally(SCOPE)
+    commit(store, once("a", "pending", NOW - HOUR), once("b", created=NOW - HOUR), once("c"))
+    commit(store, once("a", created=NOW - HOUR), once("b", created=NOW - HOUR))
+    commit(store, once("d"), scope=Scope("acme", "connections"))
+    assert Tally(counted=4, held=4, forgotten=0, totals=store.totals()) == store.tally(SCOPE)
+
+    commit(store, prune=NOW)
+    assert Tally(counted=4, held=1, forgotten=3, totals=store.totals()) == store.tally(SCOPE)
+    commit(store, once("e"))
+    assert (5, 2, 3) == (store.tally(SCOPE).counted, store.tally(SCOPE).held, store.tally(SCOPE).forgotten)
+    other = store.tally(Scope("acme", "connections"))
+    assert (1, 1, 0) == (other.counted, other.held, other.forgotten)
+
+
 class Refusing(Increment, frozen=True):
     """An increment that the ledger has no arithmetic for."""
 
@@ -471,8 +491,30 @@ def test_how_the_file_is_written(path: Path) -> None:
     """The file is marked as ours, has a schema version, and every commit reaches the disk."""
     with closing(opened(path)) as store, closing(sqlite3.connect(path)) as connection:
         pragmas = ["application_id", "user_version", "journal_mode"]
-        assert [0x4C617465, 1, "wal"] == [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
+        assert [0x4C617465, 2, "wal"] == [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
         assert [(2,)] == list(store._connection.execute("PRAGMA synchronous"))  # type: ignore[attr-defined] # noqa: SLF001 - a setting of the connection
+
+
+@pytest.mark.parametrize("version", [file.stem for file in sorted(STATES.glob("*.sql"))])
+def test_a_state_of_a_released_version(path: Path, version: str) -> None:
+    """A state that a released version has written goes on, with nothing lost, and its books are closed rightly."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((STATES / f"{version}.sql").read_text())
+        before = list(connection.execute("SELECT * FROM sighting")), list(connection.execute("SELECT * FROM series"))
+    publishing, connections = Scope("default", "publishing"), Scope("default", "connections")
+    for _ in range(2):
+        with closing(opened(path)) as store, closing(sqlite3.connect(path)) as connection:
+            assert before == (
+                list(connection.execute("SELECT * FROM sighting")),
+                list(connection.execute("SELECT * FROM series")),
+            )
+            tallies = [store.tally(scope) for scope in (publishing, connections)]
+            assert [(17, 7, 10), (2, 2, 0)] == [(tally.counted, tally.held, tally.forgotten) for tally in tallies]
+            assert store.feed(publishing).coverage is not None
+    with closing(opened(path)) as store:
+        old, new = once("6b06aebc0000000000000009", "pending"), once("new")
+        assert [new] == commit(store, old, new, scope=publishing).sightings
+        assert 18 == store.tally(publishing).counted
 
 
 def test_a_closed_state_is_one_file(path: Path) -> None:
@@ -528,7 +570,7 @@ STRANGE = "/late.db is not a state of late-exporter, or is damaged; it is left a
         (FOREIGN, other_program),
         (FOREIGN, other_mark),
         (
-            "/late.db was written by a newer late-exporter (schema 4711, this one knows 1); it is left as it is",
+            "/late.db was written by a newer late-exporter (schema 4711, this one knows 2); it is left as it is",
             newer,
         ),
     ],
@@ -633,7 +675,7 @@ def test_a_refused_file_is_not_kept_locked(path: Path) -> None:
     """After a refusal the file is free: once it is put right, it opens."""
     newer(path)
     refusal(path)
-    execute(path, "PRAGMA user_version = 1")
+    execute(path, "PRAGMA user_version = 2")
     opened(path).close()
 
 

@@ -18,6 +18,7 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 Document: TypeAlias = dict[Any, Any]
 
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+OURS = "./.github/workflows/ci.yml"
 STRANGERS = re.compile(r"\$\{\{[^}]*\b(github\.event|github\.head_ref|github\.ref_name|inputs\.)")
 """What whoever opens a pull request or names a branch chooses."""
 
@@ -51,7 +52,7 @@ def _jobs(path: Path) -> dict[str, Document]:
 
 def _steps(path: Path) -> Iterator[Document]:
     for job in _jobs(path).values():
-        yield from job["steps"]
+        yield from job.get("steps", ())
 
 
 def _uses(path: Path, action: str) -> list[Document]:
@@ -67,7 +68,7 @@ def test_actions_are_pinned(path: Path) -> None:
     """Every action is a commit, beside which its version stands: a tag can be moved."""
     used = re.findall(r"^\s*(?:- )?uses: (.+)$", path.read_text("utf-8"), re.MULTILINE)
     assert used
-    assert [] == [action for action in used if not PINNED.fullmatch(action)]
+    assert [] == [action for action in used if not PINNED.fullmatch(action) and action.split()[0] != OURS]
 
 
 def test_an_action_has_one_version() -> None:
@@ -89,7 +90,8 @@ def test_permissions(path: Path) -> None:
 
 def test_jobs_end(path: Path) -> None:
     """Every job has a time after which it is ended, and what was overtaken does not go on for long."""
-    assert all(0 < job["timeout-minutes"] <= 45 for job in _jobs(path).values())
+    own = [job for job in _jobs(path).values() if job.get("uses") != OURS]
+    assert all(0 < job["timeout-minutes"] <= 45 for job in own)
     assert "github.ref" in _read(path)["concurrency"]["group"]
 
 
@@ -101,7 +103,7 @@ def test_a_release_is_not_interrupted() -> None:
 
 def test_nothing_is_triggered_with_the_rights_of_the_project(path: Path) -> None:
     """No workflow runs a stranger's code with more rights than the stranger has."""
-    assert set(_read(path)["on"]) <= {"pull_request", "push", "schedule"}
+    assert set(_read(path)["on"]) <= {"pull_request", "push", "schedule", "workflow_call"}
 
 
 def test_no_credentials_are_left(path: Path) -> None:
@@ -136,7 +138,16 @@ def test_a_release_has_passed_every_test_and_an_approval() -> None:
     assert {"attest", "image"} == waits["publish"]
     assert {"publish"} == waits["announce"]
     assert "pypi" == jobs["publish"]["environment"]
-    assert ".ci/run" in [step.get("run") for step in jobs["test"]["steps"]]
+    assert OURS == jobs["test"]["uses"]
+    (tests,) = (path for path in WORKFLOWS if path.name == "ci.yml")
+    assert len(_jobs(tests)) == [step.get("run") for step in _steps(tests)].count(".ci/run")
+
+
+def test_a_release_does_not_wait_for_itself() -> None:
+    """Workflows that run together are in groups of their own; GitHub does not tell large letters from small ones."""
+    groups = [_read(path)["concurrency"]["group"].lower() for path in WORKFLOWS]
+    assert len(groups) == len(set(groups))
+    assert not any("github.workflow" in group for group in groups)
 
 
 def test_what_is_published_says_where_it_is_from() -> None:

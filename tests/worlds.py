@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from late_exporter.auditor import Audit, Imbalance, Rest, audit, grace, weigh
 from late_exporter.board import Board
 from late_exporter.bookkeeper import Bookkeeper, Draft, births
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, StoreError, Unauthorized
@@ -21,8 +22,10 @@ from late_exporter.exposition import Exposition
 from late_exporter.feeds import FEEDS
 from late_exporter.governor import Governor
 from late_exporter.health import Quota
+from late_exporter.inspector import last_audit
 from late_exporter.metrics import CATALOGUE
-from late_exporter.model import Batch, Committed, FeedState, Increment, Known, Scope, Series, Total
+from late_exporter.model import Batch, Committed, FeedState, Increment, Known, Scope, Series, Tally, Total
+from late_exporter.plan import Read, Seen
 from late_exporter.poller import OUTCOMES, Pace, Poller, Turn
 from late_exporter.simulator import Archive, Archives, Service
 from late_exporter.simulator.archive import Row
@@ -478,6 +481,10 @@ class Witness:
         """See Store."""
         return self.store.known(scope, keys, since=since)
 
+    def tally(self, scope: Scope) -> Tally:
+        """See Store."""
+        return self.store.tally(scope)
+
     def commit(self, scope: Scope, batch: Batch) -> Committed:
         """See Store."""
         failure = self.failures.pop(0, None)
@@ -588,6 +595,47 @@ class Exporter:
         """One poll of a feed."""
         return drive(self.pollers[Scope(workspace, feed or self._feeds[0])].poll())
 
+    def audit(self) -> Turn:
+        """One poll of the only feed, and a stretch of an audit after it."""
+        turn = self.poll()
+        drive(self.poller.audit(turn))
+        return turn
+
+    def examine(
+        self, workspace: str = "default", feed: str | None = None, *, between: Happening = list, **options: Any
+    ) -> tuple[Audit, list[Imbalance]]:
+        """An audit from outside, as one command does it; something may happen before each of its requests.
+
+        The exporter goes on as it does: it gets its chance by polls and walks enough.
+        """
+        scope = Scope(workspace, feed or self._feeds[0])
+        coverage = self.store.feed(scope).coverage
+        assert coverage is not None
+        plan = Audit(coverage=coverage, **{"grace": grace(self._pace.interval), "seen": set(), **options})
+        steps = audit(plan)
+        answer: Seen | None = None
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration:
+                return plan, weigh(scope, FEEDS[scope.feed], self.store.tally(scope))
+            if isinstance(step, Rest):
+                answer = None
+                if plan.polled:
+                    self.settle(scope)
+                plan.coverage = self.store.feed(scope).coverage or coverage
+            else:
+                between()
+                answer = drive(self._look(scope, step))
+
+    async def _look(self, scope: Scope, step: Read) -> Seen:
+        feed, late = FEEDS[scope.feed], self.lates[scope.workspace]
+        reply = await late.get(feed.path, {"days": 7, "limit": 100, "skip": step.skip}, endpoint=feed.path)
+        assert reply is not None
+        page = feed.parse(reply.body)
+        # By the real store, whatever the exporter is made to believe.
+        return Seen(page, self.store.store.known(scope, [entry.key for entry in page.entries], since=0))
+
     def kill(self, steps: int, downtime: float = 0.0) -> bool:
         """Begin a poll, end the process at that step, and start it anew; tells whether the poll took so many."""
         try:
@@ -605,13 +653,17 @@ class Exporter:
             turns.append(self.poll())
         return turns
 
-    def settle(self) -> None:
+    def settle(self, scope: Scope | None = None) -> None:
         """Polls and walks enough to learn all there is to learn of a world in which nothing happens any more."""
-        self.late.calm()
-        pages = len(self.late.world.rows) // self.late.listing.cap + 1
+        scope = scope or next(iter(self.pollers))
+        late = self.lates[scope.workspace]
+        late.calm()
+        rows = max(len(archive.rows) for archive in (late.world.archives.publishing, late.world.archives.connections))
         for _ in range(2):
             self.clock.advance(self._pace.reconcile_interval + 1)
-            for turn in self.polls(5 + pages * 5 // 4, every=1.0):
+            for _ in range(5 + (rows // late.listing.cap + 1) * 5 // 4):
+                self.clock.advance(1.0)
+                turn = self.poll(scope.workspace, scope.feed)
                 assert "success" == turn.outcome, turn.error
 
     def scrape(self) -> Samples:
@@ -658,6 +710,7 @@ class Exporter:
             board=self.board,
             backlog=backlog,
             clock=self._time,
+            audited=last_audit(self.store.totals(), scope),
         )
         self.books[scope] = books
         self.pollers[scope] = Poller(

@@ -14,6 +14,7 @@ from deploy.prometheus.thresholds import (
     ACCOUNT_FAILED_WITHIN,
     ACCOUNT_USED_SECONDS,
     ACROSS_RESTART,
+    AUDIT_AGE_SECONDS,
     BUDGET_FAILED_LOGS,
     BUDGET_FINAL_LOGS,
     CONNECT_FAILED_SHARE,
@@ -782,6 +783,35 @@ time() - max by ({FEED}) ({COVERAGE}) >= {RETENTION - HOUR}
                 f"{_WORKSPACE}: {{{{ $value | humanize }}}} logs of the {_FEED} were found by the walk alone in the"
                 " last hour. They are counted."
             ),
+            dashboard=EXPORTER,
+        ),
+        Alert(
+            name="LateAuditFailed",
+            severity="warning",
+            when="an audit found logs that are not counted, or counted twice",
+            expr=f"""\
+max by ({FEED}) (late_exporter_audit_missing_logs)
++
+max by ({FEED}) (late_exporter_audit_extra_logs)
+> 0
+""",
+            hold="0m",
+            keep=ACROSS_RESTART,
+            summary="An audit found the counters wrong.",
+            description=(
+                f"{_WORKSPACE}: the last audit of the {_FEED} found {{{{ $value | humanize }}}} logs that are not"
+                " counted, or counted twice."
+            ),
+            dashboard=EXPORTER,
+        ),
+        Alert(
+            name="LateAuditOverdue",
+            severity="warning",
+            when=f"no audit of a feed has come to its end for {AUDIT_AGE_SECONDS // DAY}d",
+            expr=f"time() - max by ({FEED}) (late_exporter_audit_last_timestamp_seconds) > {AUDIT_AGE_SECONDS}",
+            hold="6h",
+            summary="Audits do not come to their end, so nobody checks the counters.",
+            description=(f"{_WORKSPACE}: the last audit of the {_FEED} ended {{{{ $value | humanizeDuration }}}} ago."),
             dashboard=EXPORTER,
         ),
         Alert(

@@ -73,5 +73,8 @@ ACROSS_RESTART = "10m"
 QUOTA_LEFT_WARNING = 0.2
 """Share of a key's requests a minute that is left."""
 
+AUDIT_AGE_SECONDS = 3 * DAY
+"""Since the last audit that came to its end; one is due every day."""
+
 COVERAGE_RISK_SECONDS = 5 * DAY
 COVERAGE_STEP_SECONDS = 10 * MINUTE

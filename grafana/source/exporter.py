@@ -34,6 +34,7 @@ REQUESTS = series("late_exporter_api_requests_total")
 QUOTA = series("late_exporter_api_quota_limit")
 LEFT = series("late_exporter_api_quota_remaining")
 THROTTLED = series("late_exporter_api_throttled_seconds_total")
+AUDITED = series("late_exporter_audit_last_timestamp_seconds")
 LAG = "late_exporter_log_lag_seconds"
 TOOK = "late_exporter_api_request_duration_seconds"
 
@@ -324,6 +325,80 @@ EXACT = Row(
     ),
 )
 
+AUDIT = Row(
+    450,
+    "Audit",
+    (
+        panels.number(
+            Frame(
+                451,
+                "Missing",
+                "Logs that the last audits found at the API and not in the counters, though polls and a reconcile walk"
+                " had passed them. In a healthy world there are none.",
+                4,
+                4,
+            ),
+            total(series("late_exporter_audit_missing_logs")),
+            decimals=0,
+            steps=thresholds.NEVER,
+            no_value=("No audit yet", MUTED),
+        ),
+        panels.number(
+            Frame(
+                452,
+                "Extra",
+                "Logs that the last audits found counted twice, or on record without a count. Those that Late has"
+                " deleted are none.",
+                4,
+                4,
+            ),
+            total(series("late_exporter_audit_extra_logs")),
+            decimals=0,
+            steps=thresholds.NEVER,
+            no_value=("No audit yet", MUTED),
+        ),
+        panels.number(
+            Frame(453, "Oldest audit", "How long ago the audit ended of the feed that has waited longest.", 4, 4),
+            age(f"min({AUDITED})"),
+            unit="s",
+            decimals=1,
+            steps=thresholds.AUDIT_AGE,
+            no_value=("No audit yet", MUTED),
+        ),
+        panels.cells(
+            Frame(454, "Audits", "What the last audit of each feed found, and when the last whole walk began.", 12, 4),
+            Column(title="Workspace", label="workspace"),
+            Column(title="Feed", label="feed", width=105),
+            Column(
+                title="Missing",
+                expr=total(series("late_exporter_audit_missing_logs"), *FEED),
+                decimals=0,
+                steps=thresholds.NEVER,
+                width=88,
+            ),
+            Column(
+                title="Extra",
+                expr=total(series("late_exporter_audit_extra_logs"), *FEED),
+                decimals=0,
+                steps=thresholds.NEVER,
+                width=88,
+            ),
+            Column(
+                title="Last audit",
+                expr=f"1000 * max by (workspace, feed) ({AUDITED})",
+                unit="dateTimeFromNow",
+                width=148,
+            ),
+            Column(
+                title="Last walk",
+                expr=f"1000 * max by (workspace, feed) ({series('late_exporter_last_reconcile_timestamp_seconds')})",
+                unit="dateTimeFromNow",
+                width=148,
+            ),
+        ),
+    ),
+)
+
 PROCESS = Row(
     500,
     "Process",
@@ -373,6 +448,6 @@ PAGE = Page(
     uid=EXPORTER,
     title="Late / Exporter",
     description="The exporter itself: whether it reads everything, in time, and is well. Can the others be believed?",
-    rows=(NOW, POLLS, API, EXACT, PROCESS),
+    rows=(NOW, POLLS, API, EXACT, AUDIT, PROCESS),
     platforms=False,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from deploy.prometheus.thresholds import (
+    AUDIT_AGE_SECONDS,
     CONSECUTIVE_FAILURES,
     DATA_AGE_CRITICAL_SECONDS,
     DATA_AGE_WARNING_SECONDS,
@@ -20,6 +21,8 @@ from grafana.source.palette import BAD, GOOD, NEUTRAL, NOTICE, WARNING
 
 __all__ = [
     "AT_ALL",
+    "AUDIT_AGE",
+    "AUDIT_AGE_SECONDS",
     "CONNECTED",
     "CONSECUTIVE_FAILURES",
     "DATA_AGE",
@@ -63,6 +66,7 @@ SUCCESS: Steps = (
     (burning(SLOW_BURN), NOTICE),
     (SUCCESS_OBJECTIVE, GOOD),
 )
+AUDIT_AGE: Steps = ((None, GOOD), (AUDIT_AGE_SECONDS, WARNING))
 DATA_AGE: Steps = ((None, GOOD), (DATA_AGE_WARNING_SECONDS, WARNING), (DATA_AGE_CRITICAL_SECONDS, BAD))
 QUOTA_LEFT: Steps = ((None, WARNING), (QUOTA_LEFT_WARNING, GOOD))
 FAILURES_IN_A_ROW: Steps = ((None, GOOD), (1, NOTICE), (CONSECUTIVE_FAILURES, WARNING))

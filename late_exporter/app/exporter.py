@@ -20,6 +20,7 @@ from late_exporter.exposition import Exposition
 from late_exporter.feeds import FEEDS
 from late_exporter.governor import Governor
 from late_exporter.health import FeedHealth, WorkspaceHealth
+from late_exporter.inspector import last_audit
 from late_exporter.metrics import catalogue
 from late_exporter.model import FeedState, Increment, Scope
 from late_exporter.poller import Pace, Poller
@@ -156,7 +157,7 @@ class Exporter:
             backlog: list[Increment] = []
             client = self._connect(self._settings, workspace)
             pollers = [
-                self._poller(scope, state, client, backlog)
+                self._poller(scope, state, client, backlog, audited=last_audit(totals, scope))
                 for scope, state in states.items()
                 if scope.workspace == workspace.name
             ]
@@ -168,9 +169,12 @@ class Exporter:
             interval=settings.poll_interval,
             lookback=settings.lookback,
             reconcile_interval=settings.reconcile_interval,
+            audit_interval=settings.audit_interval,
         )
 
-    def _poller(self, scope: Scope, state: FeedState, client: Client, backlog: list[Increment]) -> Poller:
+    def _poller(
+        self, scope: Scope, state: FeedState, client: Client, backlog: list[Increment], *, audited: float
+    ) -> Poller:
         feed = FEEDS[scope.feed]
         books = Bookkeeper(
             scope.workspace,
@@ -182,6 +186,7 @@ class Exporter:
             board=self.board,
             backlog=backlog,
             clock=time.time,
+            audited=audited,
         )
         return Poller(
             scope.workspace,
@@ -217,6 +222,7 @@ def _tuning(settings: Settings) -> tuple[float, ...]:
         settings.poll_interval,
         settings.lookback,
         settings.reconcile_interval,
+        settings.audit_interval,
     )
 
 

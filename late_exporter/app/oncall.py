@@ -21,6 +21,8 @@ from late_exporter.values import shown
 
 __all__ = ["follow_logs", "printing", "show_logs", "tell_of_post"]
 
+DAY = 86_400.0
+
 Clients: TypeAlias = AbstractAsyncContextManager[Mapping[str, LateClient]]
 """Opens the client of every workspace."""
 
@@ -81,9 +83,8 @@ async def follow_logs(call: Call, clients: Clients) -> None:
 
 def _wanted(call: Call) -> Wanted:
     asked = call.asked
-    return Wanted(
-        platform=asked.platform, status=asked.status, action=asked.action, account=asked.account, since=asked.since
-    )
+    since = DAY if asked.since is None else asked.since
+    return Wanted(platform=asked.platform, status=asked.status, action=asked.action, account=asked.account, since=since)
 
 
 def printing(work: Callable[[], int]) -> int:

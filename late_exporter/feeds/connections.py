@@ -98,4 +98,5 @@ FEED = Feed(
     retention=7 * DAY,
     parse=Answer(Row, _entry).parse,
     project=project,
+    counter="late_connection_events_total",
 )

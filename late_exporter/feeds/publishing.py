@@ -148,5 +148,10 @@ FEED = Feed(
     retention=7 * DAY,
     parse=Answer(Row, _entry).parse,
     project=project,
+    counter="late_publishing_logs_total",
+    shares={
+        "late_publishing_failures_total": ("status", FAILED),
+        "late_publishing_retries_total": ("action", "retry"),
+    },
     post_path="/v1/posts/{postId}/logs",
 )

@@ -1,1 +1,1 @@
-"""What the person on call asks Late: what became of a post, and which logs there are."""
+"""What the person on call asks: what became of a post, which logs there are, and whether the counters are right."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from late_exporter.errors import ConfigError, StoreError, StoreInUse
-from late_exporter.model import Batch, Committed, FeedState, Known, Scope, Series, Total
+from late_exporter.model import Batch, Committed, FeedState, Known, Scope, Series, Tally, Total
 from late_exporter.store.file import lock, require_database
 from late_exporter.store.records import Counted, Records
 from late_exporter.store.sqlite import SqliteStore
@@ -30,6 +30,9 @@ class Store(Protocol):
 
     def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> Known:
         """The statuses in which logs were counted, and how many logs created from ``since`` on are held."""
+
+    def tally(self, scope: Scope) -> Tally:
+        """What the state's own books say of a feed; every sighting is looked at."""
 
     def commit(self, scope: Scope, batch: Batch) -> Committed:
         """Make a batch durable; its sightings count only where they are new."""

@@ -17,7 +17,7 @@ import msgspec
 
 from late_exporter.errors import StoreError
 from late_exporter.ledger import decode
-from late_exporter.store.file import lock, require_database
+from late_exporter.store.file import create, lock, require_database
 from late_exporter.store.records import Records
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
 
@@ -38,6 +38,7 @@ def backup(path: Path, target: Path) -> int:
     _require_absent(target)
     with _translated(target), closing(_reading(path)) as source:
         try:
+            create(target)
             with closing(sqlite3.connect(target)) as copy:
                 source.backup(copy)
                 copy.execute("PRAGMA journal_mode = DELETE")
@@ -130,6 +131,7 @@ def read_in(path: Path, lines: Iterable[str]) -> int:
     _require_absent(path)
     holder = lock(path)
     try:
+        create(path)
         with _translated(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
             rows = _fill(connection, iter(lines))
     except BaseException:

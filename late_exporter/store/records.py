@@ -12,7 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from late_exporter.errors import StoreError, StoreOutdated
-from late_exporter.model import FeedState, Scope, Series, Total
+from late_exporter.model import FeedState, Scope, Series, Tally, Total
 from late_exporter.store import rows
 from late_exporter.store.file import require_database
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
@@ -106,6 +106,17 @@ class Records:
                 (self._numbers.get(scope),),
             )
             yield from map(Counted._make, found)
+
+    def statuses(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        """The statuses in which logs were counted; a log that is missing here is not known."""
+        with self._translated():
+            found = rows.statuses(self._connection, self._numbers[scope], keys)
+            return {key: frozenset(statuses) for key, statuses in found.items()}
+
+    def tally(self, scope: Scope) -> Tally:
+        """What the state's own books say of a feed; raises KeyError where nothing is kept."""
+        with self._translated():
+            return rows.tally(self._connection, self._numbers[scope])
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

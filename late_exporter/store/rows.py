@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from sqlite3 import Connection
 
 import msgspec
 
 from late_exporter.ledger import decode
-from late_exporter.model import Coverage, FeedState, Labels, Pending, Series, Total
+from late_exporter.model import Coverage, FeedState, Labels, Pending, Series, Tally, Total
 
-__all__ = ["feed", "pendings", "totals"]
+__all__ = ["feed", "pendings", "statuses", "tally", "totals"]
+
+LOOKUP_KEYS = 1000
 
 
 def totals(connection: Connection) -> Mapping[Series, Total]:
@@ -38,3 +40,25 @@ def pendings(connection: Connection, scope: int) -> dict[str, Pending]:
         "SELECT key, created, platform, action, post_id FROM pending WHERE scope = ? ORDER BY created, key", (scope,)
     )
     return {row[0]: Pending(*row) for row in rows}
+
+
+def statuses(connection: Connection, scope: int, keys: Sequence[str]) -> dict[str, set[str]]:
+    """The statuses in which some logs were counted, by key."""
+    statuses: dict[str, set[str]] = {}
+    for start in range(0, len(keys), LOOKUP_KEYS):
+        some = keys[start : start + LOOKUP_KEYS]
+        marks = ",".join("?" * len(some))
+        found = connection.execute(
+            f"SELECT key, status FROM sighting WHERE scope = ? AND key IN ({marks})",  # noqa: S608 - only marks
+            (scope, *some),
+        )
+        for key, status in found:
+            statuses.setdefault(key, set()).add(status)
+    return statuses
+
+
+def tally(connection: Connection, scope: int) -> Tally:
+    """How many sightings of a feed were counted, are held and were forgotten."""
+    counted, forgotten = connection.execute("SELECT counted, forgotten FROM scope WHERE id = ?", (scope,)).fetchone()
+    (held,) = connection.execute("SELECT count(*) FROM sighting WHERE scope = ?", (scope,)).fetchone()
+    return Tally(counted=counted, held=held, forgotten=forgotten, totals=totals(connection))

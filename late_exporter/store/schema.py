@@ -48,5 +48,19 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (family, labels)
     ) WITHOUT ROWID
     """,
+    # What was counted and forgotten before is known by the totals only, so they are believed once.
+    """
+    ALTER TABLE scope ADD COLUMN counted INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE scope ADD COLUMN forgotten INTEGER NOT NULL DEFAULT 0;
+    UPDATE scope SET counted = (
+        SELECT coalesce(sum(CAST(CAST(value AS TEXT) AS REAL)), 0) FROM series
+        WHERE json_extract(labels, '$[0]') = workspace AND (
+            family = 'late_publishing_logs_total' AND feed = 'publishing'
+            OR family = 'late_connection_events_total' AND feed = 'connections'
+            OR family = 'late_exporter_entries_rejected_total' AND json_extract(labels, '$[1]') = feed
+        )
+    );
+    UPDATE scope SET forgotten = max(0, counted - (SELECT count(*) FROM sighting WHERE sighting.scope = scope.id))
+    """,
 )
 """One step a schema version; steps are only ever added."""

@@ -23,6 +23,7 @@ from late_exporter.model import (
     Scope,
     Series,
     Sighting,
+    Tally,
     Total,
     Value,
 )
@@ -36,7 +37,6 @@ MINUTE = 60_000
 FADING = 2
 """Minutes by which the API's own expiry may be early or late."""
 
-LOOKUP_KEYS = 1000
 PRUNE_ROWS = 10_000
 """Rows looked at by one commit in search of logs to forget."""
 
@@ -142,21 +142,13 @@ class SqliteStore:
         """See Store."""
         with self._translated():
             number = self._number(scope)
-            statuses = self._statuses(number, keys)
+            statuses = rows.statuses(self._connection, number, keys)
             return Known({key: frozenset(found) for key, found in statuses.items()}, *self._held(number, since))
 
-    def _statuses(self, scope: int, keys: Sequence[str]) -> dict[str, set[str]]:
-        statuses: dict[str, set[str]] = {}
-        for start in range(0, len(keys), LOOKUP_KEYS):
-            some = keys[start : start + LOOKUP_KEYS]
-            marks = ",".join("?" * len(some))
-            found = self._connection.execute(
-                f"SELECT key, status FROM sighting WHERE scope = ? AND key IN ({marks})",  # noqa: S608 - only marks
-                (scope, *some),
-            )
-            for key, status in found:
-                statuses.setdefault(key, set()).add(status)
-        return statuses
+    def tally(self, scope: Scope) -> Tally:
+        """See Store."""
+        with self._translated():
+            return rows.tally(self._connection, self._number(scope))
 
     def _held(self, scope: int, since: int) -> tuple[int, int]:
         earliest, latest = since // MINUTE - FADING, since // MINUTE + FADING
@@ -177,7 +169,7 @@ class SqliteStore:
             with self._transaction():
                 inserted, first = self._insert(number, batch.sightings)
                 totals = self._post(_effective(batch, inserted, first), batch.at)
-                self._remember(number, batch, first.values())
+                self._remember(number, batch, first.values(), counted=len(inserted))
                 moved = self._keep_pendings(number, inserted, batch.gone)
                 if batch.prune is not None:
                     moved |= self._prune(number, batch.prune)
@@ -188,7 +180,7 @@ class SqliteStore:
 
     def _insert(self, scope: int, sightings: Sequence[Sighting]) -> tuple[list[Sighting], dict[str, Sighting]]:
         """Insert what is new; returns it, and by key the sightings that are the first ones of their logs."""
-        statuses = self._statuses(scope, [sighting.entry.key for sighting in sightings])
+        statuses = rows.statuses(self._connection, scope, [sighting.entry.key for sighting in sightings])
         inserted: list[Sighting] = []
         first: dict[str, Sighting] = {}
         for sighting in sightings:
@@ -230,15 +222,15 @@ class SqliteStore:
         ).fetchone()
         return (decode(row[0]), row[1]) if row else (None, at)
 
-    def _remember(self, scope: int, batch: Batch, first: Collection[Sighting]) -> None:
+    def _remember(self, scope: int, batch: Batch, first: Collection[Sighting], *, counted: int) -> None:
         minutes = Counter(sighting.entry.created // MINUTE for sighting in first if sighting.entry.created is not None)
         self._connection.executemany(
             "INSERT INTO tally VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET logs = logs + excluded.logs",
             [(scope, minute, logs) for minute, logs in minutes.items()],
         )
         self._connection.execute(
-            "UPDATE scope SET logs = logs + ?, coverage = coalesce(?, coverage) WHERE id = ?",
-            (len(first), msgspec.json.encode(batch.coverage) if batch.coverage else None, scope),
+            "UPDATE scope SET logs = logs + ?, counted = counted + ?, coverage = coalesce(?, coverage) WHERE id = ?",
+            (len(first), counted, msgspec.json.encode(batch.coverage) if batch.coverage else None, scope),
         )
 
     def _keep_pendings(self, scope: int, inserted: Sequence[Sighting], gone: Sequence[str]) -> bool:
@@ -277,14 +269,17 @@ class SqliteStore:
     def _forget(self, scope: int, old: Mapping[str, int]) -> bool:
         connection = self._connection
         keys = [(scope, key) for key in old]
-        connection.executemany("DELETE FROM sighting WHERE scope = ? AND key = ?", keys)
+        forgotten = connection.executemany("DELETE FROM sighting WHERE scope = ? AND key = ?", keys).rowcount
         waiting = connection.executemany("DELETE FROM pending WHERE scope = ? AND key = ?", keys).rowcount
         connection.executemany(
             "UPDATE tally SET logs = logs - ? WHERE scope = ? AND minute = ?",
             [(logs, scope, minute) for minute, logs in Counter(old.values()).items()],
         )
         connection.execute("DELETE FROM tally WHERE scope = ? AND logs <= 0", (scope,))
-        connection.execute("UPDATE scope SET logs = logs - ? WHERE id = ?", (len(old), scope))
+        connection.execute(
+            "UPDATE scope SET logs = logs - ?, forgotten = forgotten + ? WHERE id = ?",
+            (len(old), max(0, forgotten), scope),
+        )
         return waiting > 0
 
     def size(self, workspace: str) -> tuple[int, int]:

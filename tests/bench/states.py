@@ -84,6 +84,10 @@ def with_ids(source: Path, path: Path, ids: int) -> None:
             "INSERT INTO tally SELECT scope, created / 60000, count(*) FROM sighting WHERE scope = ? GROUP BY 1, 2",
             (scope,),
         )
-        execute("UPDATE scope SET logs = (SELECT sum(logs) FROM tally WHERE scope = id) WHERE id = ?", (scope,))
+        execute(
+            "UPDATE scope SET logs = (SELECT sum(logs) FROM tally WHERE scope = id), counted = counted + ?"
+            " WHERE id = ?",
+            (ids, scope),
+        )
         execute("COMMIT")
     connection.close()

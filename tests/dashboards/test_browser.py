@@ -95,7 +95,7 @@ def test_the_verdict_is_right(pages: Mapping[str, Json]) -> None:
         (("late-overview", 102), r"Success, 1 h: .* [5-8]\d\.\d ?%"),
         (("late-overview", 201), r"Platforms: .* instagram .* Failing"),
         (("late-overview", 202), r"Alerts: .* LatePlatformFailing critical instagram"),
-        (("late-overview", 202), r"Alerts: .* LateTokenExpiring warning youtube"),
+        (("late-overview", 202), r"Alerts: .* LateTokenExpiring warning linkedin"),
         (("late-overview", 203), r"Worst accounts: .* Acme Corp facebook"),
         (("late-platform", 101), r"Success, 1 h: .* [1-4]?\d\.\d ?%"),
         (("late-platform", 301), r"Failures by category: .* system"),

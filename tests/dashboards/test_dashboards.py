@@ -25,7 +25,7 @@ BOARDS = load()
 
 IDS: Mapping[str, str] = {
     "late-accounts": "101-106 201 301-302 401-403",
-    "late-exporter": "101-108 201-206 301-303 401-408 501-506",
+    "late-exporter": "101-108 201-206 301-303 401-408 451-454 501-506",
     "late-overview": "101-108 201-203 301-303 401-404 501-502",
     "late-platform": "101-108 201-203 301-303 401-403 501-503 601",
 }
@@ -113,6 +113,7 @@ def test_thresholds_are_those_of_the_alerts() -> None:
         ("LateErrorBudgetBurningFast", thresholds.SLOW_BURN),
         ("LatePollStale", thresholds.DATA_AGE_CRITICAL_SECONDS),
         ("LatePublishingQuiet", thresholds.DATA_AGE_WARNING_SECONDS),
+        ("LateAuditOverdue", thresholds.AUDIT_AGE_SECONDS),
         ("LateQuotaLow", thresholds.QUOTA_LEFT_WARNING),
         ("LateAccountFailing", thresholds.CONSECUTIVE_FAILURES),
         ("LateTokenExpiring", thresholds.TOKEN_LEFT_WARNING_SECONDS),

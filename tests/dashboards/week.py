@@ -67,9 +67,9 @@ def world() -> Town:
 
 
 def short_lived(town: Town) -> None:
-    """Somebody connects an account with a token of a few days, and does not renew it; it is none that gets revoked."""
+    """Somebody connects an account with a token of a few days, and does not renew it."""
     rows = reversed(town.connections.rows)
-    oldest = next(row for row in rows if row.get("success") and row["platform"] != "facebook")
+    oldest = next(row for row in rows if row.get("success") and row["platform"] == "linkedin")
     success = {**oldest["success"], "tokenExpiresAt": _iso(END + 3.4 * DAY)}
     created = {"_id": f"{int(town.now):08x}{0:016x}", "createdAt": _iso(town.now)}
     town.connections.insert({**oldest, **created, "success": success})

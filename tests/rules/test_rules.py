@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from deploy.prometheus.pace import SECONDS, faster, sooner
-from deploy.prometheus.thresholds import COVERAGE_RISK_SECONDS, DAY, HOUR, RETENTION
+from deploy.prometheus.thresholds import AUDIT_AGE_SECONDS, COVERAGE_RISK_SECONDS, DAY, HOUR, RETENTION
 from late_exporter.feeds import FEEDS
 from late_exporter.governor import VOCABULARY
 from late_exporter.metrics import CATALOGUE
@@ -109,7 +109,7 @@ def test_time_can_run_faster() -> None:
 
 def test_long_numbers_of_rules_are_times() -> None:
     """A number by which time that runs faster is divided is none of logs."""
-    times = {300, 600, HOUR, DAY, COVERAGE_RISK_SECONDS, RETENTION - HOUR, RETENTION}
+    times = {300, 600, HOUR, DAY, AUDIT_AGE_SECONDS, COVERAGE_RISK_SECONDS, RETENTION - HOUR, RETENTION}
     assert times == {int(number) for rule in RULES for number in SECONDS.findall(rule["expr"])}
 
 

@@ -1,0 +1,92 @@
+"""Whether the counters are right, asked from outside and by the running program itself."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.late import KEY, Late
+from tests.e2e.program import Program, settles
+from tests.worlds import DAY
+
+pytestmark = pytest.mark.e2e
+
+LOGS = "late_publishing_logs_total"
+MISSING, EXTRA = "late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs"
+
+
+@pytest.fixture
+def ask(late: Late, tmp_path: Path, ending: ExitStack) -> Callable[..., Program]:
+    """Runs an audit of the state below ``tmp_path`` to its end."""
+
+    def audit(*arguments: str) -> Program:
+        where = (f"--api.base-url={late.url}", f"--state.url=sqlite:///{tmp_path / 'state.db'}")
+        program = ending.enter_context(Program(tmp_path, "audit", *where, *arguments, env={"LATE_API_KEY": KEY}))
+        program.wait()
+        return program
+
+    return audit
+
+
+def lose(tmp_path: Path, log_id: str) -> None:
+    """Take a log from the record, behind the back of whoever works on the state."""
+    with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
+        assert 1 == connection.execute("DELETE FROM sighting WHERE key = ?", (log_id,)).rowcount
+        connection.commit()
+
+
+def test_an_audit_beside_a_running_exporter(
+    late: Late, run: Callable[..., Program], ask: Callable[..., Program], tmp_path: Path
+) -> None:
+    """It exits with 0 where nothing differs, and with 1 where a log is missing, which it names."""
+    late.world.publish(250, over=DAY)
+    program = run()
+    settles(250.0, lambda: program.scrape().sum(LOGS))
+    good = ask()
+    assert (0, "") == (good.exit_code, good.stderr)
+    lines = good.stdout.splitlines()
+    assert ["default publishing: no difference", "default connections: no difference"] == [lines[0], lines[-3]]
+
+    lose(tmp_path, late.world.ids[200])
+    bad = ask("--wait=0s", "--format=json")
+    assert 1 == bad.exit_code
+    found = json.loads(bad.stdout)
+    assert (False, 1, 1) == (found["good"], found["missing"], found["extra"])
+    assert [late.world.ids[200]] == [difference["id"] for difference in found["feeds"][0]["differences"]]
+    text = ask("--wait=0s", "--workspace=default")
+    assert late.world.ids[200] in text.stdout
+    assert KEY not in text.stdout + text.stderr
+    assert 250 == program.scrape().sum(LOGS), "an audit counts nothing"
+
+
+def test_a_running_exporter_audits_itself(late: Late, run: Callable[..., Program], tmp_path: Path) -> None:
+    """What an audit has found is scraped; a log that was taken from the record is counted again, and told as extra."""
+    late.world.publish(250, over=DAY)
+    program = run("--poll.audit-interval=1s", "--poll.reconcile-interval=300ms")
+    settles(2, lambda: sum(name == EXTRA for name, _ in program.scrape()))
+    assert 0 == program.scrape().sum(EXTRA) == program.scrape().sum(MISSING)
+    lose(tmp_path, late.world.ids[200])
+    settles(1.0, lambda: program.scrape().sum(EXTRA, feed="publishing"))
+    settles(251.0, lambda: program.scrape().sum(LOGS))
+    settles(0.0, lambda: program.scrape().sum(MISSING))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ((), 1, "state.db: there is no state"),
+        (("--workspace=nobody",), 2, '--workspace "nobody": there is no such workspace, but default'),
+        (("--since=yesterday",), 2, '--since "yesterday": not a duration'),
+        (("--format=xml",), 2, '--format "xml": must be one of text, json'),
+    ],
+)
+def test_what_cannot_be_audited(ask: Callable[..., Program], arguments: tuple[str, ...], code: int, words: str) -> None:
+    """Without a state there is nothing to compare; wrong usage is told."""
+    program = ask(*arguments)
+    assert (code, "") == (program.exit_code, program.stdout)
+    assert words in program.stderr

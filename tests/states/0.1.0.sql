@@ -1,0 +1,145 @@
+PRAGMA application_id = 1281455205;
+PRAGMA user_version = 1;
+BEGIN TRANSACTION;
+CREATE TABLE pending (
+        scope INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        platform TEXT NOT NULL,
+        action TEXT NOT NULL,
+        post_id TEXT,
+        PRIMARY KEY (scope, key)
+    ) WITHOUT ROWID;
+CREATE TABLE scope (
+        id INTEGER PRIMARY KEY,
+        workspace TEXT NOT NULL,
+        feed TEXT NOT NULL,
+        coverage BLOB,
+        logs INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (workspace, feed)
+    );
+INSERT INTO "scope" VALUES(1,'default','publishing',X'7B22686F72697A6F6E223A313739353630303036303030302C227374617274223A313739353634333236303030302C22636865636B6564223A313739363333343532303030302C2268656164223A7B2263726561746564223A313739363239313236303030302C226B6579223A22366231316533376330303030303030303030303030303064227D2C2267617073223A5B5D2C2273796E636564223A747275657D',7);
+INSERT INTO "scope" VALUES(2,'default','connections',X'7B22686F72697A6F6E223A313739343939353230303030302C227374617274223A313739353634333236303030302C22636865636B6564223A313739363333343532303030302C2268656164223A7B2263726561746564223A313739353630303036303030302C226B6579223A22366230366165626363303030303030303030303030303031227D2C2267617073223A5B5D2C2273796E636564223A747275657D',2);
+CREATE TABLE series (
+        family TEXT NOT NULL,
+        labels TEXT NOT NULL,
+        value BLOB NOT NULL,
+        created REAL NOT NULL,
+        PRIMARY KEY (family, labels)
+    ) WITHOUT ROWID
+    ;
+INSERT INTO "series" VALUES('late_account_connected','["default","instagram","acc1"]',X'7B2274797065223A2272656164696E67222C226174223A313739353630303030303030302C2276616C7565223A317D',1794995200.0);
+INSERT INTO "series" VALUES('late_account_consecutive_failures','["default","instagram","acc1"]',X'7B2274797065223A2273747265616B222C2273756363657373223A313739363333343532303030302C226661696C75726573223A5B5D2C22666F6C646564223A302C22666F6C6465645F756E74696C223A307D',1794995200.0);
+INSERT INTO "series" VALUES('late_account_info','["default","instagram","acc1"]',X'7B2274797065223A2272656164696E67222C226174223A313739363333343532303030302C2276616C7565223A2240626165636B65726569227D',1794995200.0);
+INSERT INTO "series" VALUES('late_account_last_success_timestamp_seconds','["default","instagram","acc1"]',X'7B2274797065223A2272656164696E67222C226174223A313739363333343532303030302C2276616C7565223A313739363333343532302E307D',1794995200.0);
+INSERT INTO "series" VALUES('late_account_logs_total','["default","instagram","acc1","failed"]',X'32',1794995200.0);
+INSERT INTO "series" VALUES('late_account_logs_total','["default","instagram","acc1","pending"]',X'32',1794995200.0);
+INSERT INTO "series" VALUES('late_account_logs_total','["default","instagram","acc1","success"]',X'3133',1794995200.0);
+INSERT INTO "series" VALUES('late_connection_duration_seconds','["default","instagram","connect_failed"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C312C302C302C302C302C302C302C302C302C305D2C226D6963726F73223A3930303030307D',1795600060.0);
+INSERT INTO "series" VALUES('late_connection_duration_seconds','["default","instagram","connect_success"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C312C302C302C302C302C302C302C302C302C305D2C226D6963726F73223A3930303030307D',1794995200.0);
+INSERT INTO "series" VALUES('late_connection_events_total','["default","instagram","connect_failed","oauth"]',X'31',1795600060.0);
+INSERT INTO "series" VALUES('late_connection_events_total','["default","instagram","connect_success","oauth"]',X'31',1794995200.0);
+INSERT INTO "series" VALUES('late_connection_failures_total','["default","instagram","connect_failed","unknown"]',X'31',1795600060.0);
+INSERT INTO "series" VALUES('late_connection_last_event_timestamp_seconds','["default","instagram","connect_failed"]',X'7B2274797065223A2272656164696E67222C226174223A313739353630303036303030302C2276616C7565223A313739353630303036302E307D',1795600060.0);
+INSERT INTO "series" VALUES('late_connection_last_event_timestamp_seconds','["default","instagram","connect_success"]',X'7B2274797065223A2272656164696E67222C226174223A313739353630303030303030302C2276616C7565223A313739353630303030302E307D',1794995200.0);
+INSERT INTO "series" VALUES('late_exporter_api_request_duration_seconds','["default","/v1/connections/logs"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E30352C302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E305D2C22636F756E7473223A5B342C302C302C302C302C302C302C302C302C305D2C226D6963726F73223A307D',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_api_request_duration_seconds','["default","/v1/posts/logs"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E30352C302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E305D2C22636F756E7473223A5B362C302C302C302C302C302C302C302C302C305D2C226D6963726F73223A307D',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_api_request_duration_seconds','["default","/v1/posts/{postId}/logs"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E30352C302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E305D2C22636F756E7473223A5B312C302C302C302C302C302C302C302C302C305D2C226D6963726F73223A307D',1796248060.0);
+INSERT INTO "series" VALUES('late_exporter_api_requests_total','["default","/v1/connections/logs","200"]',X'34',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_api_requests_total','["default","/v1/posts/logs","200"]',X'36',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_api_requests_total','["default","/v1/posts/{postId}/logs","404"]',X'31',1796248060.0);
+INSERT INTO "series" VALUES('late_exporter_api_throttled_seconds_total','["default"]',X'30',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_entries_rejected_total','["default","connections","no_id"]',X'30',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_entries_rejected_total','["default","connections","not_an_object"]',X'30',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_entries_rejected_total','["default","publishing","no_id"]',X'30',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_entries_rejected_total','["default","publishing","not_an_object"]',X'30',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_last_successful_poll_timestamp_seconds','["default","connections"]',X'7B2274797065223A2272656164696E67222C226174223A313739363333343532303030302C2276616C7565223A313739363333343532302E307D',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_last_successful_poll_timestamp_seconds','["default","publishing"]',X'7B2274797065223A2272656164696E67222C226174223A313739363333343532303030302C2276616C7565223A313739363333343532302E307D',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_log_lag_seconds','["default","connections"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E302C313830302E302C333630302E302C38363430302E305D2C22636F756E7473223A5B312C302C302C302C302C302C302C302C302C302C302C302C305D2C226D6963726F73223A307D',1795600060.0);
+INSERT INTO "series" VALUES('late_exporter_log_lag_seconds','["default","publishing"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E302C313830302E302C333630302E302C38363430302E305D2C22636F756E7473223A5B342C302C302C302C302C302C302C302C302C302C302C312C325D2C226D6963726F73223A3639313230303030303030307D',1795600060.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","connections","bad_payload"]',X'30',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","connections","rate_limited"]',X'30',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","connections","store_error"]',X'30',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","connections","success"]',X'34',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","connections","unauthorized"]',X'30',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","connections","unavailable"]',X'30',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","publishing","bad_payload"]',X'30',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","publishing","rate_limited"]',X'30',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","publishing","store_error"]',X'30',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","publishing","success"]',X'35',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","publishing","unauthorized"]',X'30',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_polls_total','["default","publishing","unavailable"]',X'30',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_reconciled_logs_total','["default","connections"]',X'30',1795600000.0);
+INSERT INTO "series" VALUES('late_exporter_reconciled_logs_total','["default","publishing"]',X'30',1795600000.0);
+INSERT INTO "series" VALUES('late_publishing_attempts','["default","instagram","failed"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B312E302C322E302C332E302C342E302C352E302C31302E305D2C22636F756E7473223A5B322C302C302C302C302C302C305D2C226D6963726F73223A323030303030307D',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_attempts','["default","instagram","success"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B312E302C322E302C332E302C342E302C352E302C31302E305D2C22636F756E7473223A5B31332C302C302C302C302C302C305D2C226D6963726F73223A31333030303030307D',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_duration_seconds','["default","instagram","publish","failed"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C302C322C302C302C302C302C302C302C302C305D2C226D6963726F73223A323430303030307D',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_duration_seconds','["default","instagram","publish","pending"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C302C312C302C302C302C302C302C302C302C305D2C226D6963726F73223A313230303030307D',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_duration_seconds','["default","instagram","publish","success"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C302C31332C302C302C302C302C302C302C302C305D2C226D6963726F73223A31353630303030307D',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_duration_seconds','["default","instagram","retry","pending"]',X'7B2274797065223A22686973746F6772616D222C22626F756E6473223A5B302E312C302E32352C302E352C312E302C322E352C352E302C31302E302C33302E302C36302E302C3132302E302C3330302E302C3630302E305D2C22636F756E7473223A5B302C302C302C302C312C302C302C302C302C302C302C302C305D2C226D6963726F73223A313230303030307D',1795600060.0);
+INSERT INTO "series" VALUES('late_publishing_failures_total','["default","instagram","publish","system","500"]',X'32',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_last_log_timestamp_seconds','["default","instagram","publish","failed"]',X'7B2274797065223A2272656164696E67222C226174223A313739353630303030303030302C2276616C7565223A313739353630303030302E307D',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_last_log_timestamp_seconds','["default","instagram","publish","pending"]',X'7B2274797065223A2272656164696E67222C226174223A313739353630303030303030302C2276616C7565223A313739353630303030302E307D',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_last_log_timestamp_seconds','["default","instagram","publish","success"]',X'7B2274797065223A2272656164696E67222C226174223A313739363333343532303030302C2276616C7565223A313739363333343532302E307D',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_last_log_timestamp_seconds','["default","instagram","retry","pending"]',X'7B2274797065223A2272656164696E67222C226174223A313739353630303036303030302C2276616C7565223A313739353630303036302E307D',1795600060.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","cancelled","failed"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","cancelled","pending"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","cancelled","skipped"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","cancelled","success"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","media_upload","failed"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","media_upload","pending"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","media_upload","skipped"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","media_upload","success"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","publish","failed"]',X'32',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","publish","pending"]',X'31',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","publish","skipped"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","publish","success"]',X'3133',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","rate_limit_pause","failed"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","rate_limit_pause","pending"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","rate_limit_pause","skipped"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","rate_limit_pause","success"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","retry","failed"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","retry","pending"]',X'31',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","retry","skipped"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","retry","success"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","token_refresh","failed"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","token_refresh","pending"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","token_refresh","skipped"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_logs_total','["default","instagram","token_refresh","success"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_rate_limit_pauses_total','["default","instagram"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_retries_total','["default","instagram","failed"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_retries_total','["default","instagram","pending"]',X'31',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_retries_total','["default","instagram","skipped"]',X'30',1794995200.0);
+INSERT INTO "series" VALUES('late_publishing_retries_total','["default","instagram","success"]',X'30',1794995200.0);
+CREATE TABLE sighting (
+        scope INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        status TEXT NOT NULL,
+        created INTEGER,
+        PRIMARY KEY (scope, key, status)
+    ) WITHOUT ROWID;
+INSERT INTO "sighting" VALUES(1,'6b06aebc0000000000000009','pending',1795600060000);
+INSERT INTO "sighting" VALUES(1,'6b1091fc000000000000000a','success',1795816060000);
+INSERT INTO "sighting" VALUES(1,'6b1091fc000000000000000b','success',1796032060000);
+INSERT INTO "sighting" VALUES(1,'6b1091fc000000000000000c','success',1796248060000);
+INSERT INTO "sighting" VALUES(1,'6b11e37c000000000000000d','success',1796291260000);
+INSERT INTO "sighting" VALUES(1,'6b11e37c000000000000000e','success',1796334460000);
+INSERT INTO "sighting" VALUES(1,'6b11e3b8000000000000000f','success',1796334520000);
+INSERT INTO "sighting" VALUES(2,'6b06ae80c000000000000000','connect_success',1795600000000);
+INSERT INTO "sighting" VALUES(2,'6b06aebcc000000000000001','connect_failed',1795600060000);
+CREATE TABLE tally (
+        scope INTEGER NOT NULL,
+        minute INTEGER NOT NULL,
+        logs INTEGER NOT NULL,
+        PRIMARY KEY (scope, minute)
+    ) WITHOUT ROWID;
+INSERT INTO "tally" VALUES(1,29926667,1);
+INSERT INTO "tally" VALUES(1,29930267,1);
+INSERT INTO "tally" VALUES(1,29933867,1);
+INSERT INTO "tally" VALUES(1,29937467,1);
+INSERT INTO "tally" VALUES(1,29938187,1);
+INSERT INTO "tally" VALUES(1,29938907,1);
+INSERT INTO "tally" VALUES(1,29938908,1);
+INSERT INTO "tally" VALUES(2,29926666,1);
+INSERT INTO "tally" VALUES(2,29926667,1);
+COMMIT;
