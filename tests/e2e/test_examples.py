@@ -35,12 +35,18 @@ def example(ending: ExitStack, tmp_path: Path, late: Late) -> Callable[[str], Pr
     """Starts an example in a folder that has the files it names, with an exporter that runs beside it."""
     (tmp_path / "late.key").write_text(KEY)
     (tmp_path / "late.yml").write_text("poll: {interval: 1m}\n")
+    (tmp_path / "workspaces.yml").write_text("workspaces: [{name: agency, api_key_file: late.key}]\n")
 
     def start(line: str) -> Program:
         words = shlex.split(line)
         env = {**ANYWHERE, "LATE_EXPORTER_API__BASE_URL": late.url}
-        if "--api.key-file" not in words:
+        if "--workspace" in words:
+            env["LATE_EXPORTER_CONFIG__FILE"] = "workspaces.yml"
+        elif "--api.key-file" not in words:
             env["LATE_API_KEY"] = KEY
+        if words[0] == "audit":
+            env["LATE_EXPORTER_STATE__URL"] = "sqlite:///state.db"
+            assert 0 == ending.enter_context(Program(tmp_path, "run", "--once", env=env)).wait()
         if words[0] == "healthcheck":
             listening = ("--web.listen-address=unix:late.sock", "--web.listen-address=127.0.0.1:0")
             exporter = ending.enter_context(Program(tmp_path, "run", *listening, env=env))
