@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 from urllib.parse import quote
 
 from late_exporter.api import Answer, LateClient
@@ -46,16 +47,18 @@ async def examine_api(
         clock: Unix time.
     """
     findings: list[Finding] = []
-    dates: list[float] = []
+    skews: list[float] = []
     for feed in feeds:
-        found, post_id, date = await _list(client, feed)
-        findings.append(found)
-        if date is not None:
-            dates.append(date - clock())
-        if feed.post_path is not None and post_id is not None:
-            findings.append(await _post(client, feed.post_path, feed, post_id))
+        listed = await _list(client, feed)
+        findings.append(listed.finding)
+        if listed.limited:
+            break  # whoever asks again waits until the minute is over
+        if listed.date is not None:
+            skews.append(listed.date - clock())
+        if feed.post_path is not None and listed.post_id is not None:
+            findings.append(await _post(client, feed.post_path, feed, listed.post_id))
     findings += _quota(client, len(feeds), interval, share)
-    findings += _clock(dates)
+    findings += _clock(skews)
     return [
         Finding(
             level=finding.level,
@@ -68,14 +71,23 @@ async def examine_api(
     ]
 
 
-async def _list(client: LateClient, feed: Feed) -> tuple[Finding, str | None, float | None]:
+class _Listed(NamedTuple):
+    """What a list of logs tells; ``date`` is the API's time, ``limited`` that it asks to wait."""
+
+    finding: Finding
+    post_id: str | None = None
+    date: float | None = None
+    limited: bool = False
+
+
+async def _list(client: LateClient, feed: Feed) -> _Listed:
     try:
         answer = await _answer(client, feed.path, feed.path)
         page = feed.parse(answer.body)
     except ApiError as exc:
-        return _failed(feed.path, exc), None, None
+        return _Listed(_failed(feed.path, exc), limited=isinstance(exc, RateLimited))
     post_id = next((entry.post_id for entry in page.entries if entry.post_id), None)
-    return Finding(level=Level.OK, subject=feed.path, words=count(page.total)), post_id, answer.date
+    return _Listed(Finding(level=Level.OK, subject=feed.path, words=count(page.total)), post_id, answer.date)
 
 
 async def _post(client: LateClient, endpoint: str, feed: Feed, post_id: str) -> Finding:

@@ -18,6 +18,9 @@ from late_exporter.webconfig import WebConfig
 
 __all__ = ["examine_addresses", "examine_key_file", "examine_state", "examine_web"]
 
+ANSWER = 1.0
+"""Seconds in which an exporter on this machine answers."""
+
 
 def examine_key_file(workspace: str, path: Path | None) -> Iterator[Finding]:
     """Whether others can read the key."""
@@ -105,7 +108,7 @@ def examine_addresses(addresses: Sequence[Address | UnixPath], *, secure: bool) 
                 yield Finding(level=Level.OK, subject=subject, words="free")
         except LateError as exc:
             with suppress(LateError):
-                ask(address, secure=secure)
+                ask(address, secure=secure, timeout=ANSWER)
                 yield Finding(level=Level.OK, subject=subject, words="in use, by an exporter as it seems")
                 continue
             yield Finding(level=Level.ERROR, subject=subject, words=str(exc), advice="choose another address")
