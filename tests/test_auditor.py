@@ -454,6 +454,32 @@ def test_lists_of_any_length(rows: int) -> None:
     assert rows == len(walked(listed, lambda _: None, requests=3 + rows // 98))
 
 
+def test_a_list_that_begins_with_old_logs_is_read_on() -> None:
+    """Only a list that goes from new to old has nothing more in scope where a page is out of it."""
+    listed = [row(number) for number in range(1, 296)]
+    plan = Audit(coverage=COVERAGE, since=listed[250].created or 0)
+    steps = audit(plan)
+    assert Read(0) == next(steps)
+    for start in (0, 98):
+        page = Page(tuple(listed[start : start + 100]), more=True)
+        assert Read(start + 98) == steps.send(Seen(page, Known({})))
+    assert Rest() == steps.send(Seen(Page(tuple(listed[196:])), Known({})))
+    assert {entry.key for entry in listed[250:]} == plan.doubts.keys()
+
+
+def test_logs_without_a_time_at_the_end_of_the_scope() -> None:
+    """Where a list is not read to its end, nobody claims to have counted what has no time there."""
+    listed = [row(number) for number in range(120, 0, -1)]
+    undated = Entry(key="undated", status="success")
+    plan = Audit(coverage=COVERAGE, since=listed[59].created or 0)
+    steps = audit(plan)
+    next(steps)
+    known = Known({entry.key: frozenset({"success"}) for entry in listed})
+    assert Read(98) == steps.send(Seen(Page((*listed[:99], undated)), known))
+    end(steps, undated, *listed[98:], known=known)
+    assert ({}, []) == (plan.doubts, plan.differences)
+
+
 def test_a_list_that_does_not_move_on() -> None:
     """Where every page is the first one nothing can be told, and that is said."""
     seen = Seen(Page(tuple(row(number) for number in range(300, 200, -1)), 300, more=True), Known({}))

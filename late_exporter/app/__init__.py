@@ -27,7 +27,7 @@ from late_exporter import __url__, __version__, log
 from late_exporter.api import Key, LateClient, Throttle
 from late_exporter.app.control import Control
 from late_exporter.app.exporter import Exporter, own_metrics
-from late_exporter.app.oncall import follow_logs, printing, show_logs, tell_of_post
+from late_exporter.app.oncall import audit_feeds, follow_logs, printing, show_logs, tell_of_post
 from late_exporter.checkup import (
     Finding,
     Level,
@@ -39,20 +39,17 @@ from late_exporter.checkup import (
     lines,
 )
 from late_exporter.errands import Errands
-from late_exporter.errors import ConfigError, LateError
+from late_exporter.errors import LateError
 from late_exporter.feeds import FEEDS
 from late_exporter.gate import Gate, Passwords
-from late_exporter.model import Scope
-from late_exporter.oncall.audit import Examiner
-from late_exporter.oncall.report import as_json, as_text
 from late_exporter.seams import Offload
 from late_exporter.server import inherited, listen, serve
 from late_exporter.settings import Call, Settings, Simulate, Workspace
 from late_exporter.simulator import Service, World
 from late_exporter.simulator import create_app as create_simulator
-from late_exporter.store import open_records, open_store
+from late_exporter.store import open_store
 from late_exporter.textfile import require_textfile, write
-from late_exporter.values import UnixPath, shown
+from late_exporter.values import UnixPath
 from late_exporter.web import create_app
 from late_exporter.webconfig import WebSource
 
@@ -97,11 +94,6 @@ def check(call: Call) -> int:
     return asyncio.run(_check(call.settings, call.asked.format))
 
 
-def audit(call: Call) -> int:
-    """Whether what was counted is what the API shows; prints what differs."""
-    return asyncio.run(_audit(call))
-
-
 def post(call: Call) -> int:
     """What became of one post."""
     return printing(lambda: asyncio.run(tell_of_post(call, _clients(call.settings))))
@@ -115,6 +107,13 @@ def logs(call: Call) -> int:
     return printing(lambda: asyncio.run(show_logs(call, clients)))
 
 
+def audit(call: Call) -> int:
+    """Whether what was counted is what the API shows; who stops reading learns it too."""
+    show, found = asyncio.run(audit_feeds(call, _clients(call.settings)))
+    printing(show)
+    return found
+
+
 ACTIONS: Mapping[str, Callable[[Call], int]] = MappingProxyType(
     {
         "run": run,
@@ -123,8 +122,8 @@ ACTIONS: Mapping[str, Callable[[Call], int]] = MappingProxyType(
         "check": check,
         "post": post,
         "logs": logs,
-        "textfile": textfile,
         "audit": audit,
+        "textfile": textfile,
     }
 )
 """What the commands do."""
@@ -349,31 +348,6 @@ async def _check(settings: Settings, format: str) -> int:  # noqa: A002 - the fl
     printed = [msgspec.json.encode(findings).decode()] if format == "json" else map(log.escape, lines(findings))
     sys.stdout.write(log.redact("\n".join(printed)) + "\n")
     return int(any(finding.level is Level.ERROR for finding in findings))
-
-
-async def _audit(call: Call) -> int:
-    settings, asked = call.settings, call.asked
-    names = [workspace.name for workspace in settings.workspaces if asked.workspace in (None, workspace.name)]
-    if not names:
-        known = ", ".join(workspace.name for workspace in settings.workspaces)
-        raise ConfigError(f"--workspace{shown(asked.workspace)}: there is no such workspace, but {known}")
-    async with _clients(settings) as clients:
-        reports = [
-            await Examiner(
-                Scope(name, feed),
-                FEEDS[feed],
-                client=clients[name],
-                records=partial(open_records, settings.state_url),
-                interval=settings.poll_interval,
-                wait=asked.wait,
-                log=_log().bind(workspace=name, feed=feed),
-            ).examine(asked.since)
-            for name in names
-            for feed in settings.feeds
-        ]
-    printed = as_json(reports) if asked.format == "json" else "\n".join(map(log.escape, as_text(reports)))
-    sys.stdout.write(log.redact(printed) + "\n")
-    return int(not all(report.good for report in reports))
 
 
 def _count_of(workspaces: Sequence[Workspace]) -> str:

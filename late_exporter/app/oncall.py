@@ -7,19 +7,24 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import TypeAlias
 
 from late_exporter import log
 from late_exporter.api import LateClient
 from late_exporter.errors import ConfigError
 from late_exporter.feeds import FEEDS
+from late_exporter.model import Scope
+from late_exporter.oncall.audit import Examiner
 from late_exporter.oncall.logs import Follower, Listing, Wanted, follow, printer, show
 from late_exporter.oncall.output import Screen
 from late_exporter.oncall.post import history
+from late_exporter.oncall.report import as_json, as_text
 from late_exporter.settings import Call
+from late_exporter.store import open_records
 from late_exporter.values import shown
 
-__all__ = ["follow_logs", "printing", "show_logs", "tell_of_post"]
+__all__ = ["audit_feeds", "follow_logs", "printing", "show_logs", "tell_of_post"]
 
 DAY = 86_400.0
 
@@ -79,6 +84,38 @@ async def follow_logs(call: Call, clients: Clients) -> None:
         form = printer(asked.format, feed.name, Screen.of(sys.stdout, os.environ))
         follower = Follower(client, feed, listing, wanted, form, _write)
         await follow(follower, limit=asked.limit, interval=call.settings.poll_interval, note=_note)
+
+
+async def audit_feeds(call: Call, clients: Clients) -> tuple[Callable[[], int], int]:
+    """Compare what was counted with what Late shows; gives what prints the outcome, and the exit code."""
+    settings, asked = call.settings, call.asked
+    names = [workspace.name for workspace in settings.workspaces]
+    if asked.workspace is not None and asked.workspace not in names:
+        raise ConfigError(f"--workspace{shown(asked.workspace)}: there is no such workspace, but {', '.join(names)}")
+    async with clients as known:
+        reports = [
+            await Examiner(
+                Scope(name, feed),
+                FEEDS[feed],
+                client=known[name],
+                records=partial(open_records, settings.state_url),
+                interval=settings.poll_interval,
+                wait=asked.wait,
+                log=log.get_logger("late_exporter").bind(workspace=name, feed=feed),
+            ).examine(asked.since)
+            for name in names
+            if asked.workspace in (None, name)
+            for feed in settings.feeds
+        ]
+    found = int(not all(report.good for report in reports))
+    lines = [as_json(reports)] if asked.format == "json" else [log.escape(line) for line in as_text(reports)]
+
+    def show() -> int:
+        for line in lines:
+            _write(log.redact(line))
+        return found
+
+    return show, found
 
 
 def _wanted(call: Call) -> Wanted:
