@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from grafana.source import thresholds
+from late_exporter import __url__
 from late_exporter.metrics import CATALOGUE
 from tests.dashboards.boards import FOLDER, GLOBAL, Board, labels_of, load, selectors
 from tests.dashboards.lint import RULES
@@ -175,6 +176,9 @@ def test_provisioning() -> None:
     source = yaml.safe_load((folder / "datasources" / "late-exporter.yml").read_text("utf-8"))
     provider = yaml.safe_load((folder / "dashboards" / "late-exporter.yml").read_text("utf-8"))
     assert ["prometheus"] == [one["type"] for one in source["datasources"]]
+    (lead,) = source["datasources"][0]["jsonData"]["exemplarTraceIdDestinations"]
+    assert ("post_id", f"{__url__}#when-an-alert-fired") == (lead["name"], lead["url"])
+    assert "\n## When an alert fired\n" in (ROOT / "README.md").read_text("utf-8")
     assert [("file", False)] == [(one["type"], one["allowUiUpdates"]) for one in provider["providers"]]
 
 

@@ -77,7 +77,7 @@ MESSAGE: Mapping[str, Any] = {
         },
     ],
     "groupLabels": {"alertname": "LateTokenExpiring"},
-    "commonLabels": {"workspace": "acme", "severity": "critical"},
+    "commonLabels": {"workspace": "acme", "platform": "tiktok", "severity": "critical"},
     "commonAnnotations": {"summary": "A token expires.", "runbook_url": "http://r/LateTokenExpiring.md"},
     "externalURL": "http://am:9093",
 }
@@ -88,7 +88,7 @@ A token expires.
 • The token of &lt;!channel&gt; &amp; co expires. (since 2026-11-24 16:00 UTC, <http://g/d/one|dashboard>)
 • The token of Bakery expires. (over since 2026-11-24 15:30 UTC, <http://g/d/two|dashboard>)
 
-<http://r/LateTokenExpiring.md|What to do>"""
+<http://r/LateTokenExpiring.md|What to do>, or look: `late-exporter logs --status failed --since 1h`"""
 
 EMAIL = """\
 A token expires.
@@ -102,6 +102,7 @@ A token expires.
   http://g/d/two
 
 What to do: http://r/LateTokenExpiring.md
+Look: late-exporter logs --status failed --since 1h
 Silence it: http://am:9093
 """
 
