@@ -595,10 +595,11 @@ class Exporter:
         """One poll of a feed."""
         return drive(self.pollers[Scope(workspace, feed or self._feeds[0])].poll())
 
-    def audit(self) -> Turn:
-        """One poll of the only feed, and a stretch of an audit after it."""
-        turn = self.poll()
-        drive(self.poller.audit(turn))
+    def audit(self, feed: str | None = None) -> Turn:
+        """One poll of a feed, and a stretch of an audit after it."""
+        turn = self.poll(feed=feed)
+        (workspace,) = self.lates
+        drive(self.pollers[Scope(workspace, feed or self._feeds[0])].audit(turn))
         return turn
 
     def examine(

@@ -143,7 +143,7 @@ class Scrapes:
         self.last = b""
         self._clock = VirtualClock(BEGIN - EARLIER)
         self._town = world()
-        api, pace = Api(self._town, self._clock), Pace(reconcile_interval=RECONCILE)
+        api, pace = Api(self._town, self._clock), Pace(reconcile_interval=RECONCILE, audit_interval=DAY)
         self._exporter = Exporter(api, folder / "state.db", feeds=tuple(FEEDS), pace=pace)
         self._process = Process(BEGIN - EARLIER)
         self._random = Random(SEED)
@@ -162,7 +162,7 @@ class Scrapes:
             while chores and chores[0][0] <= moment:
                 chores.pop(0)[1]()
             for feed in FEEDS:
-                self._exporter.poll(feed=feed)
+                self._exporter.audit(feed)
             if moment - scraped >= _step(STEPS, moment):
                 yield [*self._scrape(moment, moment - scraped)]
                 scraped = moment
