@@ -336,7 +336,7 @@ AUDIT = Row(
                 "Logs that the last audits found at the API and not in the counters, though polls and a reconcile walk"
                 " had passed them. In a healthy world there are none.",
                 4,
-                4,
+                5,
             ),
             total(series("late_exporter_audit_missing_logs")),
             decimals=0,
@@ -350,7 +350,7 @@ AUDIT = Row(
                 "Logs that the last audits found counted twice, or on record without a count. Those that Late has"
                 " deleted are none.",
                 4,
-                4,
+                5,
             ),
             total(series("late_exporter_audit_extra_logs")),
             decimals=0,
@@ -358,7 +358,7 @@ AUDIT = Row(
             no_value=("No audit yet", MUTED),
         ),
         panels.number(
-            Frame(453, "Oldest audit", "How long ago the audit ended of the feed that has waited longest.", 4, 4),
+            Frame(453, "Oldest audit", "How long ago the audit ended of the feed that has waited longest.", 4, 5),
             age(f"min({AUDITED})"),
             unit="s",
             decimals=1,
@@ -366,7 +366,7 @@ AUDIT = Row(
             no_value=("No audit yet", MUTED),
         ),
         panels.cells(
-            Frame(454, "Audits", "What the last audit of each feed found, and when the last whole walk began.", 12, 4),
+            Frame(454, "Audits", "What the last audit of each feed found, and when the last whole walk began.", 12, 5),
             Column(title="Workspace", label="workspace"),
             Column(title="Feed", label="feed", width=105),
             Column(
