@@ -218,18 +218,21 @@ def _join(position: Position) -> Generator[Read | Ask | Count, Seen | None, tupl
         if skip == 0 or not position.keys or _joins(seen, position):
             return seen, skip
         if not _dated(seen.entries) or _below(seen, position.created + 1):
-            low = skip
+            # The list may have moved up since a page was seen to begin high enough.
+            low, high = skip, high if high < skip else 0
+        elif skip == high:
+            return seen, skip
         else:
-            high = skip
+            high, low = skip, low if low is not None and low > skip else None
         leap *= 2
         if low is None:
             skip += leap
+        elif high:
+            skip = (high + low) // 2
         else:
-            skip = (high + low) // 2 if high else max(0, skip - leap)
-        if skip == high:
-            break
-    seen = yield from _read(high)
-    return seen, high
+            skip = max(0, skip - leap)
+    seen = yield from _read(0)
+    return seen, 0
 
 
 def _joins(seen: Seen, position: Position) -> bool:

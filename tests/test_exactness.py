@@ -357,6 +357,30 @@ def test_a_gap_is_found_again_above_logs_without_a_time(
     check(exporter, world, world.ever)
 
 
+@pytest.mark.parametrize("deleted", range(2, 24, 3))
+@pytest.mark.parametrize("number", range(2, 7))
+def test_a_list_that_moves_up_while_a_gap_is_looked_for_hides_no_log(
+    number: int, deleted: int, world: World, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that began too high when it was read may begin too low once logs above it are gone."""
+    monkeypatch.setattr(poller, "COMMIT_ENTRIES", 1)
+    exporter.late.listing = Listing(cap=10)
+    exporter.poll()
+    world.clock.advance(1)
+    world.publish(12)
+    exporter.late.fail(1, unavailable)
+    exporter.poll()
+    world.clock.advance(1)
+    world.publish(12)
+    exporter.late.before(2, partial(world.publish, 8))
+    exporter.late.before(number, partial(world.delete_top, deleted))
+    exporter.poll()
+    shown = {sighted for sighted in world.shown if sighted[0] in world.in_order}
+    assert {sighted for sighted in shown if world.inserted[sighted[0]] < 24} <= exporter.sightings
+    exporter.polls(1)
+    assert set(world.shown) <= exporter.sightings
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("number", range(6))
 def test_a_fault_at_every_request_costs_nothing(number: int, fault: Fault, world: World, exporter: Exporter) -> None:
