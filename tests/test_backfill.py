@@ -487,38 +487,37 @@ def told(found: Track, step: int = STEP) -> list[tuple[int, Number]]:
 
 
 def test_samples_where_something_moves() -> None:
-    """A move has a sample at its moment and one just before; in between one in four minutes is enough."""
-    found = told(track(20 * STEP + 1, 21 * STEP + 1, 22 * STEP, until=30 * STEP))
-    expected = [(0, 0), (4, 0), (8, 0), (12, 0), (16, 0), (20, 0), (21, 1), (22, 3), (26, 3), (30, 3)]
-    assert expected == found
-    assert (5, 0) in told(track(6 * STEP))
+    """Within an hour of a move every moment has a sample; elsewhere one in four minutes is enough."""
+    found = told(track(100 * STEP + 1, 102 * STEP, until=200 * STEP))
+    expected = [*range(0, 41, 4), *range(41, 163), *range(166, 200, 4), 200]
+    assert expected == [at for at, _ in found]
+    assert [(100, 0), (101, 1), (102, 2), (103, 2)] == found[70:74]
 
 
 def test_samples_of_a_reading() -> None:
     """A gauge has none before it has a value."""
-    found = told(track(2 * STEP + 5, 3 * STEP, base=None, until=5 * STEP, family=CATALOGUE[LAST]))
-    assert [(3, 3 * STEP), (5, 3 * STEP)] == [(at, number) for at, number in found]
+    found = told(track(2 * STEP + 5, 4 * STEP, base=None, until=5 * STEP, family=CATALOGUE[LAST]))
+    assert [(3, 2 * STEP + 5), (4, 4 * STEP), (5, 4 * STEP)] == found
 
 
 @given(
-    st.lists(st.integers(0, 3_600_000), max_size=12).map(sorted),
+    st.lists(st.integers(0, 20_000_000), max_size=4).map(sorted),
     st.sampled_from([15_000, 60_000, 300_000]),
-    st.integers(0, 3_600_000),
+    st.integers(0, 20_000_000),
 )
 def test_thinning_changes_no_increase(moves: Sequence[int], step: int, end: int) -> None:
-    """At every moment the last sample is true and not stale, and any range of moments has the increase of them all."""
+    """At every moment the last sample is true and not stale, and a range of an hour that has a move has all samples."""
     moments = Grid(0, step).until(end)
     found = dict(samples(track(*moves), moments))
     truth = {moment: sum(at <= moment for at in moves) for moment in moments}
     assert [] == [moment for moment in found if found[moment] != truth[moment]]
+    last = 0
     for moment in moments:
-        last = max(at for at in found if at <= moment)
+        last = moment if moment in found else last
         assert moment - last <= max(PULSE, step)
         assert truth[moment] == found[last]
-    for begin in moments:
-        inside = [moment for moment in found if moment >= begin]
-        if truth[begin] != truth[moments[-1]]:
-            assert truth[moments[-1]] - truth[begin] == plain(found[inside[-1]]) - plain(found[inside[0]])
+        if truth[moment] != truth.get(max(0, moment - 3_600_000)):
+            assert set(range(max(0, moment - 3_600_000 + step), moment + 1, step)) <= found.keys()
 
 
 def test_the_file_is_openmetrics() -> None:
@@ -544,11 +543,13 @@ def test_the_file_is_openmetrics() -> None:
     assert "late_publishing_attempts attemptNumber" == attempts[:38]
     target = r'instance="here",job="la\"te"'
     head = rf'late_publishing_attempts_sum{{{target},platform="x\n",status="failed",workspace="default"}}'
-    assert [f"{head} {rest}" for rest in ("0.0 0", "2.0 60", "2.0 300")] == [
+    assert [f"{head} {rest}" for rest in ("0.0 0", *(f"2.0 {at}" for at in range(60, 301, 60)))] == [
         line for line in attempts.splitlines() if "_sum" in line
     ]
     head = f'late_publishing_rate_limit_pauses_total{{{target},platform="tiktok",workspace="default"}}'
-    assert [f"{head} {rest}" for rest in ("0.0 0", "1.0 60", "1.0 300")] == pauses.splitlines()[2:-1]
+    assert [f"{head} {rest}" for rest in ("0.0 0", *(f"1.0 {at}" for at in range(60, 301, 60)))] == pauses.splitlines()[
+        2:-1
+    ]
 
 
 def test_parts_of_seconds() -> None:

@@ -18,6 +18,9 @@ PULSE = 240_000
 """A series that does not move is written this often: after five minutes without a sample Prometheus takes it to be
 gone."""
 
+AROUND = 3_600_000
+"""How close to a move every moment has a sample."""
+
 
 class Grid(msgspec.Struct, frozen=True):
     """The moments that get samples, in milliseconds.
@@ -38,21 +41,19 @@ class Grid(msgspec.Struct, frozen=True):
 def samples(track: Track, moments: range) -> Iterator[tuple[int, Number]]:
     """The samples of a series.
 
-    One that does not move has few; but where it does, the moments before and after have one each, as if there were
-    samples at all of them: ``increase()`` sees what happened within its range, and no more.
+    ``increase()`` and ``rate()`` extrapolate by the distances between samples, so that thin ones make them wrong.
+    Within an hour of a move every moment has a sample: ranges of up to an hour see what they would have seen of a
+    scrape at each of them. For the rest, which is most of a file, one in four minutes is enough.
     """
     value, place, written = track.base, 0, None
     for moment in moments:
-        before, begun = value, place
         while place < len(track.moves) and track.moves[place].at <= moment:
             value = move(track.family, value, track.moves[place].amount)
             place += 1
         if value is None:
             continue
-        moved = place > begun
-        if moved and before is not None and written is not None and written < moment - moments.step:
-            yield moment - moments.step, before
-        if moved or written is None or moment + moments.step - written > PULSE or moment == moments[-1]:
+        due = written is None or moment + moments.step - written > PULSE or moment == moments[-1]
+        if due or any(abs(near.at - moment) <= AROUND for near in track.moves[max(0, place - 1) : place + 1]):
             yield moment, value
             written = moment
 
