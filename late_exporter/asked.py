@@ -10,13 +10,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from late_exporter.commands import COMMANDS
 from late_exporter.errors import ConfigError
 from late_exporter.options import FEEDS, ONCALL, option, table
-from late_exporter.values import Switch, choice, duration, shown, whole
+from late_exporter.values import Many, Moment, Switch, TargetLabel, choice, duration, shown, whole
 
 __all__ = ["ASKED", "Asked", "ask", "asked_markdown", "commands_markdown"]
 
 
 LOGS = ("logs",)
 AUDIT = ("audit",)
+BACKFILL = ("backfill",)
 
 
 class Asked(BaseModel):
@@ -27,7 +28,9 @@ class Asked(BaseModel):
     format: str = option(
         "", "FORMAT", "How to print.", tuple(name for name, command in COMMANDS.items() if command.formats)
     )
-    workspace: str | None = option(None, "NAME", "Which of several workspaces; audit takes all if left out.", ONCALL)
+    workspace: str | None = option(
+        None, "NAME", "Which of several workspaces; audit and backfill take all if left out.", ONCALL
+    )
     feed: Annotated[str, choice(*FEEDS)] = option(
         "publishing", "FEED", "Which list: publishing or connections.", LOGS, choices=FEEDS
     )
@@ -45,8 +48,8 @@ class Asked(BaseModel):
     since: Annotated[float, duration("1s", "7d")] | None = option(
         None,
         "DURATION",
-        "How far back, at most the 7d that Late keeps logs. If left out, logs shows a day, and audit compares all.",
-        (*LOGS, *AUDIT),
+        "How far back, at most the 7d that Late keeps logs. If left out, a day for logs, all for audit and backfill.",
+        (*LOGS, *AUDIT, *BACKFILL),
     )
     limit: Annotated[int, whole(0)] = option(
         "100", "NUMBER", "How many logs at most, or to begin with where --follow goes on; 0 for all.", LOGS
@@ -65,6 +68,27 @@ class Asked(BaseModel):
         "DURATION",
         "How long a running exporter may take to count what is in doubt, before it is a difference.",
         AUDIT,
+    )
+
+    output: str | None = option(
+        None, "FILE", "Where to write to; there must be no such file yet. - is standard output.", BACKFILL
+    )
+    step: Annotated[float, duration("1s", "1h")] = option(
+        "1m", "DURATION", "Time between two samples of a series that moves, best a part of an hour.", BACKFILL
+    )
+    until: Moment | None = option(
+        None,
+        "TIME",
+        "Where to end, at least 3h ago and well before Prometheus first scraped the exporter, as in "
+        "2026-11-20T08:00:00Z. If left out, 1h before the exporter first showed the metrics.",
+        BACKFILL,
+    )
+    label: Many[TargetLabel] = option(
+        None,
+        "NAME=VALUE",
+        "A label that Prometheus gives to what it scrapes, as in job=late; may be given several times.",
+        BACKFILL,
+        many=True,
     )
 
 

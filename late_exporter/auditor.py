@@ -22,7 +22,20 @@ from late_exporter.metrics import CATALOGUE
 from late_exporter.model import PENDING, Coverage, Entry, Feed, Scope, Series, Tally, Total
 from late_exporter.plan import Read, Seen
 
-__all__ = ["Audit", "AuditSteps", "Difference", "Imbalance", "Rest", "audit", "extra", "grace", "missing", "weigh"]
+__all__ = [
+    "Audit",
+    "AuditSteps",
+    "Difference",
+    "Imbalance",
+    "Rest",
+    "audit",
+    "extra",
+    "grace",
+    "missing",
+    "passed",
+    "walk",
+    "weigh",
+]
 
 LIMIT = 100
 """Logs on a page; the most the API gives."""
@@ -57,6 +70,9 @@ class Imbalance(msgspec.Struct, frozen=True, gc=False):
     expected: int
     found: int
 
+
+Looks: TypeAlias = Generator[Read, Seen | None, None]
+"""What a walk yields and is sent."""
 
 AuditSteps: TypeAlias = Generator[Read | Rest, Seen | None, None]
 """What the auditor yields and is sent."""
@@ -110,10 +126,10 @@ def grace(interval: float) -> int:
 def audit(plan: Audit) -> AuditSteps:
     """Look at every log, and once more at those in doubt."""
     plan.due = plan.coverage.checked - plan.grace
-    yield from _walk(partial(_look, plan))
+    yield from walk(partial(_look, plan))
     if plan.doubts:
         yield Rest()
-        yield from _walk(partial(_look_again, plan, set(plan.doubts)))
+        yield from walk(partial(_look_again, plan, set(plan.doubts)))
     plan.differences.sort(key=lambda difference: (difference.entry.created or 0, difference.entry.key), reverse=True)
 
 
@@ -133,12 +149,12 @@ def _look(plan: Audit, seen: Seen) -> bool:
             plan.early.add(entry.key)
         else:
             plan.doubts[entry.key] = Difference(entry, counted)
-    passed = _passed(seen, plan.lower)
-    if passed:
+    through = passed(seen, plan.lower)
+    if through:
         # Logs without a time stand below all others, where neither the exporter looks nor this.
         for key in [key for key, doubt in plan.doubts.items() if doubt.entry.created is None]:
             del plan.doubts[key]
-    return passed
+    return through
 
 
 def _look_again(plan: Audit, left: set[str], seen: Seen) -> bool:
@@ -168,7 +184,7 @@ def _is_unread(coverage: Coverage, entry: Entry) -> bool:
     return any(gap.lower <= entry.created <= gap.upper.created for gap in coverage.gaps)
 
 
-def _walk(visit: Visit) -> AuditSteps:
+def walk(visit: Visit) -> Looks:
     """Show every log of the list to a visitor that stands in it all the while.
 
     Rows that are inserted push others down, so that they are seen again. Rows that are deleted pull others up, past the
@@ -204,7 +220,7 @@ def _joins(entries: Sequence[Entry], above: Sequence[Entry]) -> bool:
     return bool(times and before) and before[0] > before[-1] and times[0] > before[-1]
 
 
-def _passed(seen: Seen, lower: int) -> bool:
+def passed(seen: Seen, lower: int) -> bool:
     """Whether a list that goes from new to old has left the scope."""
     times = _times(seen.entries)
     return bool(times) and times[0] >= times[-1] and max(times) < lower

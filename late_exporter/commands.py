@@ -132,6 +132,25 @@ _COMMANDS = (
         ),
     ),
     Command(
+        "backfill",
+        "Write the history that the API still holds, for promtool tsdb create-blocks-from openmetrics.",
+        examples=(
+            (
+                "backfill --output late.om --label job=late --label instance=localhost:10077",
+                "All of it, up to where the metrics of the running exporter begin.",
+            ),
+            ("backfill --output day.om --since 1d --step 5m --workspace agency", "A day of one workspace."),
+        ),
+        notes=(
+            "It needs the state of an exporter that is ready, and disturbs none that runs. No log is in both.",
+            "It takes one request of the key's quota for 98 logs.",
+            "It ends an hour before the exporter first showed its metrics, and 3h ago at the latest.",
+            "Two hours after the first start it has all there is; Late then drops its oldest logs day by day.",
+            "Give every label that Prometheus adds when it scrapes: job and instance, and those of its configuration.",
+            "Where Prometheus scraped only later, give --until; samples beyond the first scrape would be there twice.",
+        ),
+    ),
+    Command(
         "metrics",
         "Print the catalogue of metrics.",
         formats=("table", "markdown", "json"),

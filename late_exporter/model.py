@@ -128,6 +128,7 @@ class Coverage(msgspec.Struct, frozen=True):
         head: The newest log counted.
         gaps: Newest first.
         synced: The first sync is complete.
+        shown: API time of the poll that completed it: nothing of the feed was shown before; 0: not known.
     """
 
     horizon: int
@@ -136,6 +137,7 @@ class Coverage(msgspec.Struct, frozen=True):
     head: Mark | None = None
     gaps: tuple[Gap, ...] = ()
     synced: bool = False
+    shown: int = 0
 
 
 class Exemplar(msgspec.Struct, frozen=True, gc=False):

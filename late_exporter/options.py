@@ -49,8 +49,11 @@ __all__ = [
 Loc: TypeAlias = tuple[int | str, ...]
 """Where a value is in the model, as pydantic's errors have it: the field, or workspaces, index and key."""
 
-ONCALL = ("post", "logs", "audit")
+ONCALL = ("post", "logs", "audit", "backfill")
 """The commands that ask the API or the state something, and end."""
+
+RECKONING = ("audit", "backfill")
+"""Those that read the state."""
 
 REAL = ("run", "check", "textfile", *ONCALL)
 EXPORTING = ("run", "check", "demo", "textfile")
@@ -198,14 +201,14 @@ class Given(BaseSettings):
         "1d", "DURATION", "Time between two audits of all that was counted against all that the API shows; 0s for none."
     )
     poll_feeds: Many[Annotated[str, choice(*FEEDS)]] = option(
-        "publishing,connections", "LIST", "Log lists to read.", (*EXPORTING, "audit"), many=True, choices=FEEDS
+        "publishing,connections", "LIST", "Log lists to read.", (*EXPORTING, *RECKONING), many=True, choices=FEEDS
     )
     state_url: StateUrl = option(
         "sqlite:///data/late-exporter.db",
         "URL",
         "Where to remember what was counted: three slashes for a relative path, four for an absolute one, sqlite:// "
         "for memory. Where $STATE_DIRECTORY is set, as by systemd, the default is a file below it.",
-        (*EXPORTING, "audit"),
+        (*EXPORTING, *RECKONING),
         others={"demo": "sqlite://"},
     )
     web_listen_address: Many[ListenAddress] = option(
@@ -233,13 +236,17 @@ class Given(BaseSettings):
         "0.1,0.25,0.5,1,2.5,5,10,30,60,120,300,600",
         "LIST",
         "Upper bounds of the duration histograms' buckets, in seconds.",
+        (*EXPORTING, "backfill"),
         many=True,
     )
     metrics_max_label_values: Annotated[int, whole(1)] = option(
         "50", "NUMBER", "Values a label may have beyond the known ones; what comes later is counted as other."
     )
     metrics_max_accounts: Annotated[int, whole(0)] = option(
-        "500", "NUMBER", "Accounts with metrics of their own; what comes later is counted as other. 0 for none."
+        "500",
+        "NUMBER",
+        "Accounts with metrics of their own; what comes later is counted as other. 0 for none.",
+        (*EXPORTING, "backfill"),
     )
     metrics_created_timestamps: Switch = option(
         "false", "", "Give counters and histograms a _created series in OpenMetrics."

@@ -18,7 +18,7 @@ from late_exporter.errors import BadPayload
 from late_exporter.model import PENDING, Coverage, Entry, Gap, Mark, Pending
 from late_exporter.plan import Ask, Count, Plan, Position, Read, Seen, Steps, Walk
 
-__all__ = ["LIMIT", "poll"]
+__all__ = ["LATE_WINDOW", "LIMIT", "poll"]
 
 LIMIT = 100
 """Logs on a page; the most the API gives."""
@@ -48,7 +48,7 @@ def poll(plan: Plan) -> Steps:
         coverage = yield from _fill(plan, coverage, gap, position)
         position = None
     if not coverage.synced:
-        coverage = yield from _complete_sync(coverage)
+        coverage = yield from _complete_sync(plan, coverage)
     met = {entry.key for entry in head.entries}
     yield from _settle(plan, coverage, [log for key, log in plan.pendings.items() if key not in met])
     yield from _look_around(plan, coverage, head)
@@ -109,8 +109,8 @@ def _newly(plan: Plan, seen: Seen, horizon: int) -> tuple[Entry, ...]:
     return fresh
 
 
-def _complete_sync(coverage: Coverage) -> Generator[Read | Ask | Count, Seen | None, Coverage]:
-    coverage = msgspec.structs.replace(coverage, synced=True)
+def _complete_sync(plan: Plan, coverage: Coverage) -> Generator[Read | Ask | Count, Seen | None, Coverage]:
+    coverage = msgspec.structs.replace(coverage, synced=True, shown=plan.now)
     yield Count((), coverage)
     return coverage
 

@@ -1,14 +1,17 @@
-"""A file for the textfile collector of node_exporter."""
+"""Files that are there as a whole or not at all, as the textfile collector of node_exporter wants them."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from late_exporter.errors import ConfigError, LateError
 
-__all__ = ["require_textfile", "write"]
+__all__ = ["replacing", "require_textfile", "write"]
 
 READABLE = 0o644
 
@@ -25,13 +28,28 @@ def write(path: Path, body: bytes) -> None:
     Raises:
         LateError: It cannot be written; what was there is still there.
     """
+    with replacing(path, READABLE) as file:
+        file.write(body)
+
+
+@contextmanager
+def replacing(path: Path, mode: int) -> Iterator[IO[bytes]]:
+    """A file to write to, which takes its place once all of it is on the disk, or else is gone.
+
+    Args:
+        path: Its place.
+        mode: Who may read it then.
+
+    Raises:
+        LateError: It cannot be written; what was there is still there.
+    """
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             try:
-                file.write(body)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
-                os.fchmod(file.fileno(), READABLE)
+                os.fchmod(file.fileno(), mode)
                 Path(file.name).replace(path)
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)

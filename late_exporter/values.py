@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
 
@@ -25,11 +26,13 @@ __all__ = [
     "KeyFile",
     "ListenAddress",
     "Many",
+    "Moment",
     "Parsed",
     "Section",
     "Share",
     "StateUrl",
     "Switch",
+    "TargetLabel",
     "TcpAddress",
     "TelemetryPath",
     "UnixPath",
@@ -154,6 +157,21 @@ def _seconds(text: str) -> float:
     if match is None or not text:
         raise ValueError("not a duration; write it like 500ms, 30s or 1h30m")
     return sum(int(count) * size for count, size in zip(match.groups(), _UNITS.values(), strict=True) if count)
+
+
+def _moment(text: str) -> float:
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise ValueError("not a time; write it like 2026-11-20T08:00:00Z") from None
+
+
+def _target_label(text: str) -> tuple[str, str] | None:
+    name, equals, value = text.partition("=")
+    if not equals or not value or not re.fullmatch(r"(?!__)[A-Za-z_][A-Za-z0-9_]*", name):
+        return None
+    return name, value
 
 
 def _items(value: str | Sequence[str]) -> list[str]:
@@ -303,6 +321,10 @@ TcpAddress: TypeAlias = Annotated[
     Address, _parsed(_address, "not an address; write it like :10077, 127.0.0.1:10077 or [::1]:10077")
 ]
 File: TypeAlias = Annotated[Path, _parsed(Path, "must be the path of a file")]
+Moment: TypeAlias = Annotated[float, Parsed(_moment)]
+TargetLabel: TypeAlias = Annotated[
+    tuple[str, str], _parsed(_target_label, "must be a name and a value, like job=late; names do not begin with __")
+]
 TelemetryPath: TypeAlias = Annotated[str, Parsed(_telemetry_path)]
 BaseUrl: TypeAlias = Annotated[str, Parsed(_base_url)]
 Key: TypeAlias = Annotated[SecretStr, Parsed(_key)]

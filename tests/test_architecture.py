@@ -83,7 +83,7 @@ def test_what_is_pure(name: str) -> None:
 def test_settings_are_read_at_the_edge() -> None:
     """Only the command line and the composition root know the settings; everything else takes plain arguments."""
     knowing = {name for name, module in sources() if "late_exporter.settings" in imported(module)}
-    assert knowing <= {"cli", "app", "app.control", "app.exporter", "app.oncall", "__main__"}
+    assert knowing <= {"cli", "app", "app.control", "app.backfill", "app.exporter", "app.oncall", "__main__"}
 
 
 def test_the_simulator_is_no_part_of_the_exporter() -> None:

@@ -25,6 +25,7 @@ from structlog.stdlib import BoundLogger
 
 from late_exporter import __url__, __version__, log
 from late_exporter.api import Key, LateClient, Throttle
+from late_exporter.app.backfill import tell_of_past
 from late_exporter.app.control import Control
 from late_exporter.app.exporter import Exporter, own_metrics
 from late_exporter.app.oncall import audit_feeds, follow_logs, printing, show_logs, tell_of_post
@@ -114,6 +115,11 @@ def audit(call: Call) -> int:
     return found
 
 
+def backfill(call: Call) -> int:
+    """The past, for a Prometheus that was not there."""
+    return tell_of_past(call, _clients(call.settings))
+
+
 ACTIONS: Mapping[str, Callable[[Call], int]] = MappingProxyType(
     {
         "run": run,
@@ -123,6 +129,7 @@ ACTIONS: Mapping[str, Callable[[Call], int]] = MappingProxyType(
         "post": post,
         "logs": logs,
         "audit": audit,
+        "backfill": backfill,
         "textfile": textfile,
     }
 )

@@ -24,7 +24,7 @@ from late_exporter.settings import Call
 from late_exporter.store import open_records
 from late_exporter.values import shown
 
-__all__ = ["audit_feeds", "follow_logs", "printing", "show_logs", "tell_of_post"]
+__all__ = ["Clients", "audit_feeds", "follow_logs", "printing", "show_logs", "tell_of_post"]
 
 DAY = 86_400.0
 

@@ -44,7 +44,7 @@ def example(ending: ExitStack, tmp_path: Path, late: Late) -> Callable[[str], Pr
             env["LATE_EXPORTER_CONFIG__FILE"] = "workspaces.yml"
         elif "--api.key-file" not in words:
             env["LATE_API_KEY"] = KEY
-        if words[0] == "audit":
+        if words[0] in ("audit", "backfill"):
             env["LATE_EXPORTER_STATE__URL"] = "sqlite:///state.db"
             assert 0 == ending.enter_context(Program(tmp_path, "run", "--once", env=env)).wait()
         if words[0] == "healthcheck":
@@ -78,7 +78,9 @@ def test_examples_that_end(late: Late, example: Callable[[str], Program], line: 
 
     assert 0 == program.wait(), program.stderr
     assert not re.search("error|warn", program.stderr)
-    assert program.stdout or (program.folder / shlex.split(line)[1]).stat().st_size
+    words = shlex.split(line)
+    file = words[words.index("--output") + 1] if "--output" in words else words[-1]
+    assert program.stdout or (program.folder / file).stat().st_size
     if "--format json" in line:
         assert [
             json.loads(text)

@@ -1,0 +1,204 @@
+"""The history of before the installation, in a real Prometheus that then scrapes the exporter."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.e2e.late import KEY, Late, hanging
+from tests.e2e.program import Program, eventually, settles
+from tests.e2e.prometheus import Prometheus, prometheus
+from tests.worlds import DAY, HOUR, MINUTE
+
+pytestmark = pytest.mark.e2e
+
+LOGS = "late_publishing_logs_total"
+COUNTERS = '{__name__=~"late_(publishing|connection|account)_.*_(total|bucket|count|sum)"}'
+HOURS = 44
+WIDEST = "162h"
+"""Of a block: promtool reads the whole file for each block that it makes."""
+
+CONFIG = """\
+global: {scrape_interval: 1s, scrape_timeout: 1s}
+scrape_configs:
+  - job_name: late
+    static_configs: [{targets: ["%s"]}]
+"""
+
+
+@pytest.fixture
+def backfill(late: Late, tmp_path: Path, ending: ExitStack) -> Callable[..., Program]:
+    """Starts the command on the state below ``tmp_path``."""
+
+    def start(*arguments: str) -> Program:
+        state = f"--state.url=sqlite:///{tmp_path / 'state.db'}"
+        command = ("backfill", f"--api.base-url={late.url}", state, *arguments)
+        return ending.enter_context(Program(tmp_path, *command, env={"LATE_API_KEY": KEY}))
+
+    return start
+
+
+def made(program: Program) -> Program:
+    """The command, when it has done its work."""
+    assert 0 == program.wait(), program.stderr
+    return program
+
+
+def history(late: Late, begin: float) -> Counter[tuple[str, str, int]]:
+    """Publish some logs an hour; how many by platform, status and hour."""
+    random, truth = Random(5), Counter[tuple[str, str, int]]()
+    for hour in range(HOURS):
+        moments = []
+        for platform in ("tiktok", "bluesky"):
+            for status in ("success", "failed"):
+                # So few that increase(), which extrapolates by a sixtieth, can be rounded.
+                truth[platform, status, hour] = random.randrange(7)
+                moments += [
+                    (begin + hour * HOUR + random.uniform(2, 59) * MINUTE, platform, status)
+                    for _ in range(truth[platform, status, hour])
+                ]
+        for moment, platform, status in sorted(moments):
+            late.world.insert(moment, platform=platform, status=status, durationMs=random.randrange(100, 9000))
+    return truth
+
+
+def increases(database: Prometheus, expression: str, moments: Sequence[float]) -> dict[tuple[str, str, int], int]:
+    """What an expression gives by platform, status and number of the moment, rounded."""
+    found = {}
+    for number, moment in enumerate(moments):
+        for row in database.ask("query", query=expression, time=f"{moment:.0f}")["result"]:
+            labels = row["metric"]
+            found[labels["platform"], labels["status"], number] = round(float(row["value"][1]))
+    return found
+
+
+def test_a_prometheus_sees_the_week_before(
+    late: Late,
+    run: Callable[..., Program],
+    backfill: Callable[..., Program],
+    require_tool: Callable[[str], str],
+    tmp_path: Path,
+) -> None:
+    """Each hour before the installation has its increases, and at the border nothing is lost or counted twice."""
+    begin = (time.time() // HOUR - HOURS - 4) * HOUR
+    truth = history(late, begin)
+    waiting = late.world.insert(begin - 2 * HOUR, platform="tiktok", status="pending", durationMs=None)
+    edge = late.world.publish(5, over=HOUR, platform="bluesky", durationMs=700)
+    late.world.connect()
+    exporter = run().ready()
+    first = exporter.scrape()
+    late.world.change(waiting, "success", durationMs=500)
+    late.world.publish(4, over=1, platform="tiktok", durationMs=100)
+    expected = sum(truth.values()) + len(edge) + 4 + 2
+    settles(expected, lambda: exporter.scrape().sum(LOGS))
+
+    instance = exporter.url.removeprefix("http://")
+    labels = ("--label", "job=late", "--label", f"instance={instance}")
+    command = made(backfill("--output", "late.om", "--since=3d", *labels))
+    assert f"default publishing: {sum(truth.values()):,} logs until" in command.stderr
+    blocks = ["tsdb", "create-blocks-from", f"--max-block-duration={WIDEST}", "openmetrics"]
+    subprocess.run([require_tool("promtool"), *blocks, tmp_path / "late.om", tmp_path / "tsdb"], check=True)
+
+    with prometheus(require_tool("prometheus"), tmp_path, CONFIG % instance) as database:
+        settles(float(expected), lambda: database.value(f"sum({LOGS})"))
+        hours = [begin + (hour + 1) * HOUR for hour in range(HOURS)]
+        actions = '{action="publish",status=~"success|failed"}'
+        # There is a sample at each full hour, so their difference is exact; increase() sees from the first minute to
+        # the last one and extrapolates to the hour. Nothing happens in the first minutes of an hour here.
+        exact = increases(database, f"{LOGS}{actions} - {LOGS}{actions} offset 1h", hours)
+        assert truth == Counter(exact)
+        assert truth == Counter(increases(database, f"increase({LOGS}{actions}[1h])", hours))
+
+        until = hours[-1]
+        ended = {"time": f"{until:.0f}"}
+        last = database.ask("query", query=f"sum by (__name__) ({COUNTERS})", **ended)["result"]
+        assert {row["metric"]["__name__"] for row in last} >= {
+            LOGS,
+            "late_account_logs_total",
+            "late_publishing_duration_seconds_bucket",
+            "late_publishing_duration_seconds_sum",
+            "late_publishing_failures_total",
+        }
+        for row in last:
+            name = row["metric"]["__name__"]
+            assert float(row["value"][1]) <= first.sum(name) + 1e-6
+            assert 0 == database.value(f"sum(resets({name}[3d]))"), name
+        at_end = database.ask("query", query=f"sum({LOGS})", **ended)["result"][0]["value"][1]
+        assert sum(truth.values()) == float(at_end)
+        crossing = f"sum({LOGS}) - sum({LOGS} @ {until:.0f})"
+        assert len(edge) + 4 + 2 == database.value(crossing)
+        assert 1 == database.value(f"count(count by (job, instance) ({LOGS}))")
+        assert database.value(f"count({LOGS})") == database.value(f"count({LOGS} @ {until:.0f})")
+    assert 0 == exporter.stop()
+
+
+def test_refusals(late: Late, run: Callable[..., Program], backfill: Callable[..., Program], tmp_path: Path) -> None:
+    """Without a state, or with one that is not ready, there is no history; a file is never overwritten."""
+    unready = backfill("--output", "late.om")
+    assert 1 == unready.wait()
+    assert "there is no state" in unready.stderr
+    late.world.publish(3, over=DAY)
+    assert 0 == run("--poll.feeds=publishing").ready().stop()
+    half = backfill("--output", "late.om")
+    assert 1 == half.wait()
+    assert "default connections: the first sync is not complete" in half.stderr
+    (tmp_path / "late.om").write_text("mine")
+    there = backfill("--output", "late.om", "--label=job=late", "--label=job=x,platform=y,nonsense")
+    assert 2 == there.wait()
+    assert '--label "nonsense": must be a name and a value, like job=late' in there.stderr
+    there = backfill("--output=late.om", "--label=job=late", "--label=job=x,platform=y", "--until=2099-01-01T00:00:00Z")
+    assert 2 == there.wait()
+    for words in (
+        '--output "late.om": there is such a file already',
+        "--until: must be at least 3h ago",
+        '--label "platform": the metrics have such a label of their own',
+        '--label "job": given 2 times',
+    ):
+        assert words in there.stderr
+    assert "mine" == (tmp_path / "late.om").read_text()
+    nowhere = backfill("--output", "not/there.om", "--poll.feeds=publishing")
+    assert 1 == nowhere.wait()
+    assert "not/there.om: cannot be written: No such file or directory" in nowhere.stderr
+    missing = backfill("--workspace=acme", "--until=yesterday")
+    assert 2 == missing.wait()
+    assert '--until "yesterday": not a time' in missing.stderr
+    missing = backfill("--workspace=acme")
+    assert 2 == missing.wait()
+    assert "--output: is needed" in missing.stderr
+    assert '--workspace "acme": there is no such workspace, but default' in missing.stderr
+
+
+def test_standard_output(late: Late, run: Callable[..., Program], backfill: Callable[..., Program]) -> None:
+    """With - the history goes to standard output, and nothing else does."""
+    late.world.insert(time.time() - DAY)
+    run().ready()
+    program = made(backfill("--output", "-", "--step=15m"))
+    lines = program.stdout.splitlines()
+    assert "# EOF" == lines[-1]
+    assert [] == [line for line in lines if not line.startswith(("# ", "late_"))]
+    assert "no --label job=" in program.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_interrupted(
+    late: Late, run: Callable[..., Program], backfill: Callable[..., Program], tmp_path: Path, number: signal.Signals
+) -> None:
+    """Broken off it leaves no file, whole or half, and says that it failed."""
+    late.world.insert(time.time() - DAY)
+    assert 0 == run().ready().stop()
+    late.fault = hanging(late)
+    before = len(late.requests)
+    program = backfill("--output", "late.om")
+    eventually(lambda: len(late.requests) > before)
+
+    assert 1 == program.stop(number)
+    assert [] == [file.name for file in tmp_path.iterdir() if ".om" in file.name]
+    assert "Traceback" not in program.stderr
