@@ -56,7 +56,7 @@ REAL = ("run", "check", "textfile", *ONCALL)
 EXPORTING = ("run", "check", "demo", "textfile")
 SIMULATING = ("demo", "simulate")
 SERVING = ("run", "check", "demo", "healthcheck")
-EVERY = ("run", "check", "demo", "simulate", "textfile", *ONCALL)
+EVERY = ("run", "check", "demo", "simulate", "textfile", "state", *ONCALL)
 
 PREFIX = "LATE_EXPORTER_"
 FEEDS = ("publishing", "connections")
@@ -205,7 +205,7 @@ class Given(BaseSettings):
         "URL",
         "Where to remember what was counted: three slashes for a relative path, four for an absolute one, sqlite:// "
         "for memory. Where $STATE_DIRECTORY is set, as by systemd, the default is a file below it.",
-        (*EXPORTING, "audit"),
+        (*EXPORTING, "audit", "state"),
         others={"demo": "sqlite://"},
     )
     web_listen_address: Many[ListenAddress] = option(

@@ -27,7 +27,7 @@ from late_exporter import __url__, __version__, log
 from late_exporter.api import Key, LateClient, Throttle
 from late_exporter.app.control import Control
 from late_exporter.app.exporter import Exporter, own_metrics
-from late_exporter.app.oncall import follow_logs, printing, show_logs, tell_of_post
+from late_exporter.app.oncall import follow_logs, keep_state, printing, show_logs, tell_of_post
 from late_exporter.checkup import (
     Finding,
     Level,
@@ -115,6 +115,12 @@ def logs(call: Call) -> int:
     return printing(lambda: asyncio.run(show_logs(call, clients)))
 
 
+def state(call: Call) -> int:
+    """Look after the state."""
+    torn = int(call.words[0] == "export")  # whoever reads half of a state has none
+    return printing(lambda: keep_state(call), torn=torn)
+
+
 ACTIONS: Mapping[str, Callable[[Call], int]] = MappingProxyType(
     {
         "run": run,
@@ -125,6 +131,7 @@ ACTIONS: Mapping[str, Callable[[Call], int]] = MappingProxyType(
         "logs": logs,
         "textfile": textfile,
         "audit": audit,
+        "state": state,
     }
 )
 """What the commands do."""

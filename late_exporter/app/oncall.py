@@ -16,10 +16,11 @@ from late_exporter.feeds import FEEDS
 from late_exporter.oncall.logs import Follower, Listing, Wanted, follow, printer, show
 from late_exporter.oncall.output import Screen
 from late_exporter.oncall.post import history
+from late_exporter.oncall.state import Keeper
 from late_exporter.settings import Call
 from late_exporter.values import shown
 
-__all__ = ["follow_logs", "printing", "show_logs", "tell_of_post"]
+__all__ = ["follow_logs", "keep_state", "printing", "show_logs", "tell_of_post"]
 
 DAY = 86_400.0
 
@@ -81,25 +82,39 @@ async def follow_logs(call: Call, clients: Clients) -> None:
         await follow(follower, limit=asked.limit, interval=call.settings.poll_interval, note=_note)
 
 
+def keep_state(call: Call) -> int:
+    """Do to the state what is asked."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+    keeper = Keeper(call.settings.state_url, _put, sys.stdin)
+    code = keeper.act(call.words, form=call.asked.format, confirmed=call.asked.yes)
+    sys.stdout.flush()
+    return code
+
+
 def _wanted(call: Call) -> Wanted:
     asked = call.asked
     since = DAY if asked.since is None else asked.since
     return Wanted(platform=asked.platform, status=asked.status, action=asked.action, account=asked.account, since=since)
 
 
-def printing(work: Callable[[], int]) -> int:
-    """Do what prints to standard output, for as long as somebody reads it."""
+def printing(work: Callable[[], int], *, torn: int = 0) -> int:
+    """Do what prints to standard output, for as long as somebody reads it; ``torn`` is the exit code after that."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         return work()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return torn
+
+
+def _put(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
 
 
 def _write(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+    _put(line)
     sys.stdout.flush()
 
 
