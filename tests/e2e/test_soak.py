@@ -10,14 +10,17 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from late_exporter.model import Batch, Entry, Scope, Sighting
+from late_exporter.store import open_records, open_store
 from tests.e2e.program import ROOT, eventually
 from tests.e2e.prometheus import Prometheus, Row
 from tests.soak.stage import Stage
-from tests.soak.verdict import Life, Memory, differences, falls, slope
+from tests.soak.verdict import Life, Memory, differences, examine, falls, slope
 
 pytestmark = pytest.mark.e2e
 
@@ -77,20 +80,41 @@ def test_the_rate_is_the_one_that_is_asked_for() -> None:
     late = [row for row in stage.publishing.rows if "1a7e0" in row["_id"]]
     assert 1 == len(late)
     stage.over = True
-    truth = stage.truth()
+    rows = stage.rows
     stage.advance(now + 120)
-    assert truth == stage.truth()
+    assert rows == stage.rows
 
 
 def test_differences_are_told() -> None:
     """A log too many and one too few are told by their kind."""
     assert [] == list(differences(Counter({KIND: 2}), Counter({KIND: 2})))
-    assert ["tiktok/publish/success: there are 2 logs, 3 are counted"] == list(
+    assert ["tiktok/publish/success: there are 2 logs, 3 are shown"] == list(
         differences(Counter({KIND: 2}), Counter({KIND: 3}))
     )
-    assert ["tiktok/publish/success: there are 2 logs, 0 are counted"] == list(
-        differences(Counter({KIND: 2}), Counter())
-    )
+    assert ["tiktok/publish/success: there are 2 logs, 0 are shown"] == list(differences(Counter({KIND: 2}), Counter()))
+
+
+def test_a_wrong_ledger_is_told(tmp_path: Path) -> None:
+    """A log that is missing, one counted twice and one that never was are named; one deleted may be either."""
+    stage = Stage(1, 2)
+    rows = {log_id: row for log_id, row in stage.rows.items() if row["status"] == "success"}
+    missing, twice, deleted, unseen, *_ = rows
+    for log_id in (deleted, unseen):
+        stage.publishing.delete(log_id)
+    sighted = [(log_id, row["status"]) for log_id, row in stage.rows.items() if log_id not in (missing, unseen)]
+    sighted += [(twice, "failed"), ("nobody", "success")]
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    with closing(open_store(url)) as store:
+        sightings = [Sighting(Entry(key=log_id, status=status), ()) for log_id, status in sighted]
+        store.commit(Scope("acme", "publishing"), Batch(at=1.0, sightings=sightings))
+    with open_records(url) as records:
+        ledger = examine(stage, records, "acme")
+    assert {
+        f"acme: {missing} is success, and not counted",
+        f"acme: {twice} is success, counted as failed, success",
+        "acme: nobody was counted and never was",
+    } == set(ledger.wrong)
+    assert len(rows) - 3 == sum(count for (_, _, status), count in ledger.counts.items() if status == "success")
 
 
 def test_memory_that_grows_is_told() -> None:

@@ -19,8 +19,8 @@ from late_exporter.store import open_records
 from tests.e2e.late import KEY, Late
 from tests.e2e.program import Program, get
 from tests.e2e.prometheus import Prometheus, prometheus
-from tests.soak.stage import FAULTS, Counts, Stage
-from tests.soak.verdict import Life, Memory, counted, differences, falls, wrong_in_ledger
+from tests.soak.stage import FAULTS, Stage
+from tests.soak.verdict import Ledger, Life, Memory, counted, differences, examine, falls
 from tests.worlds import Samples
 
 __all__ = ["Plan", "Soak"]
@@ -43,6 +43,9 @@ CATCHING_UP = 300.0
 
 MOST_BYTES, LEAST_STATE = 400, 8 << 20
 """Bytes that the state may take for a sighting, and altogether where there are few."""
+
+SHOWN = 20
+"""Logs that are named where many are wrong."""
 
 SCRAPING = """\
 global: {scrape_interval: 1s, scrape_timeout: 1s}
@@ -107,8 +110,8 @@ class Soak:
             database = stack.enter_context(prometheus(self._binary, self._folder, config))
             self._started = time.monotonic()
             self._suffer()
-            final = self._catch_up()
-            self._judge(database, final)
+            self._catch_up()
+            self._judge(database)
         return self._reasons
 
     def _configure(self) -> None:
@@ -287,40 +290,44 @@ class Soak:
 
     # What it comes to.
 
-    def _catch_up(self) -> dict[str, Counts]:
-        """Leave it in peace until it has counted everything, in both workspaces; what it shows then."""
+    def _catch_up(self) -> None:
+        """Leave it in peace until it has counted everything, in both workspaces."""
         self._say("the play is over; catching up")
         with self._late.lock:
             self._stage.over = True
-        truth = self._stage.truth()
         self._names = WORKSPACES
         self._configure()
-        deadline, found = time.monotonic() + CATCHING_UP, dict[str, Counts]()
         began = time.monotonic()
         asked = False
-        while time.monotonic() < deadline:
+        while time.monotonic() < began + CATCHING_UP:
             if not asked and self._answers():
                 self._send_reload()
                 asked = True
-            self._pause(TICK)
-            samples = self._scrape()
-            found = {name: counted(samples, name) for name in WORKSPACES}
-            if all(counts == truth for counts in found.values()):
+            self._pause(4 * TICK)
+            if not any(ledger.wrong for ledger in self._ledgers().values()):
                 break
         self._say(f"caught up within {time.monotonic() - began:.1f} s")
         self._pause(3.0)  # whatever would be counted again, is now
-        samples = self._scrape()
-        self._say(f"found by walks alone: {samples.sum('late_exporter_reconciled_logs_total'):.0f} logs")
-        return {name: counted(samples, name) for name in WORKSPACES}
 
-    def _judge(self, database: Prometheus, final: dict[str, Counts]) -> None:
-        truth = self._stage.truth()
-        for name, counts in final.items():
-            self._reasons += [f"{name}: {line}" for line in differences(truth, counts)]
-        self._say(f"{sum(truth.values()):,} logs in {len(truth)} kinds, each counted in {len(final)} workspaces")
+    def _ledgers(self) -> dict[str, Ledger]:
+        """What the state has of every workspace."""
+        with open_records(f"sqlite:///{self._folder / 'state.db'}") as records:
+            return {name: examine(self._stage, records, name) for name in WORKSPACES}
+
+    def _judge(self, database: Prometheus) -> None:
+        samples, ledgers = self._scrape(), self._ledgers()
+        for name, ledger in ledgers.items():
+            self._reasons += ledger.wrong[:SHOWN]
+            self._reasons += [f"{name}: {line}" for line in differences(ledger.counts, counted(samples, name))]
+            logs = ledger.counts.total()
+            self._say(f"{name}: {logs:,} logs counted in their final status, in {len(ledger.counts)} kinds")
+        walks = samples.sum("late_exporter_reconciled_logs_total")
+        self._say(f"{len(self._stage.deleted)} logs were deleted; {walks:.0f} were found by walks alone")
         self._audit()
         self._note_life()
         self._reasons += falls(database, time.monotonic() - self._started + 60)
+        series = database.value('count({__name__=~"late_.+"})')
+        self._say(f"Prometheus: {series or 0:,.0f} series")
         code = self._program.stop()
         if code:
             self._reasons.append(f"SIGTERM ended it with {code} at last")
@@ -344,8 +351,6 @@ class Soak:
 
     def _judge_state(self) -> None:
         with open_records(f"sqlite:///{self._folder / 'state.db'}") as records:
-            for name in WORKSPACES:
-                self._reasons += wrong_in_ledger(self._stage, records, name)
             sightings = sum(1 for scope in records.scopes for _ in records.counted(scope))
         size = self._state_bytes()
         self._say(f"state: {size:,} bytes, {size / max(sightings, 1):.0f} for each of {sightings:,} sightings")

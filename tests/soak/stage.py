@@ -13,6 +13,7 @@ from typing import TypeAlias
 from late_exporter.errors import ConfigError
 from late_exporter.simulator import Archive, World
 from late_exporter.simulator.agenda import DAY, timestamp
+from late_exporter.simulator.archive import Row
 from tests.e2e.late import Exchange, Late, answering, hanging
 
 __all__ = ["FAULTS", "Counts", "Stage"]
@@ -29,6 +30,21 @@ LATEST = 20.0
 """Seconds by which a log is late at most."""
 
 
+class Chronicle(Archive):
+    """A log list that remembers what was deleted from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deleted: dict[str, Row] = {}
+
+    def delete(self, log_id: str) -> bool:
+        """See Archive."""
+        row = self.find(log_id)
+        if row is not None:
+            self.deleted[log_id] = dict(row)
+        return super().delete(log_id)
+
+
 class Stage:
     """The simulated world while it plays; hold the API's lock to look at it.
 
@@ -40,11 +56,19 @@ class Stage:
     def __init__(self, seed: int, rate: float) -> None:
         self._random = Random(seed)
         now = time.time()
-        self._world = World(seed, now, logs_per_day=_daily(seed, now, rate), history=HISTORY, scripted=False)
+        self._chronicle = Chronicle()
+        self.publishing: Archive = self._chronicle
+        self._world = World(
+            seed,
+            now,
+            logs_per_day=_daily(seed, now, rate),
+            history=HISTORY,
+            scripted=False,
+            publishing=self.publishing,
+        )
         self._late = 0
         self._next = now + LATE_EVERY
         self.over = False
-        self.publishing: Archive = self._world.publishing
         self.connections: Archive = self._world.connections
 
     def advance(self, now: float) -> None:
@@ -70,13 +94,15 @@ class Stage:
         with suppress(ConfigError):  # nobody is connected whose token could be revoked
             self._world.start_incident(name, duration=seconds)
 
-    def truth(self) -> Counts:
-        """What has to be counted: every log in its final status."""
-        return Counter(
-            (row["platform"], row["action"], row["status"])
-            for row in self.publishing.rows
-            if row["status"] != "pending"
-        )
+    @property
+    def deleted(self) -> dict[str, Row]:
+        """The logs that were deleted, by their ids, as they last were."""
+        return self._chronicle.deleted
+
+    @property
+    def rows(self) -> dict[str, Row]:
+        """Every log that there ever was, by its id, as it is or last was."""
+        return self.deleted | {row["_id"]: row for row in self.publishing.rows}
 
 
 def _daily(seed: int, now: float, rate: float) -> float:

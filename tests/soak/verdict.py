@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import NamedTuple
 
-from late_exporter.model import Scope
+from late_exporter.model import PENDING, Scope
 from late_exporter.store import Records
 from tests.e2e.prometheus import Prometheus
 from tests.soak.stage import Counts, Stage
 from tests.worlds import Samples
 
-__all__ = ["Life", "Memory", "counted", "differences", "falls", "slope", "wrong_in_ledger"]
+__all__ = ["Ledger", "Life", "Memory", "counted", "differences", "examine", "falls", "slope"]
 
 LOGS = "late_publishing_logs_total"
 COUNTERS = ("_total", "_bucket", "_count", "_sum")
-SHOWN = 20
 
 GROWTH, SLACK = 1.25, 16 * 1024
 """By how much, and by how many KiB on top, the second half of a soak may take more memory than the first."""
@@ -83,31 +81,40 @@ def _mean(values: Sequence[float]) -> float:
 def counted(samples: Samples, workspace: str) -> Counts:
     """What the exporter shows of a workspace, without the statuses that pass."""
     found = samples.family(LOGS, workspace=workspace)
-    return Counts({(key[0], key[1], key[2]): int(value) for key, value in found.items() if key[2] != "pending"})
+    return Counts({(key[0], key[1], key[2]): int(value) for key, value in found.items() if key[2] != PENDING})
 
 
-def differences(truth: Counts, found: Counts) -> Iterator[str]:
-    """Where two counts differ."""
-    for key in sorted(truth | found):
-        if truth[key] != found[key]:
-            yield f"{'/'.join(key)}: there are {truth[key]:,} logs, {found[key]:,} are counted"
+def differences(ledger: Counts, shown: Counts) -> Iterator[str]:
+    """Where the metrics are not what the logs come to."""
+    for key in sorted(ledger | shown):
+        if ledger[key] != shown[key]:
+            yield f"{'/'.join(key)}: there are {ledger[key]:,} logs, {shown[key]:,} are shown"
 
 
-def wrong_in_ledger(stage: Stage, records: Records, workspace: str) -> Iterator[str]:
-    """Logs that the state does not have once in their final status, and those that never were."""
-    held: dict[str, list[str]] = {}
+class Ledger(NamedTuple):
+    """What the state has counted of a workspace, by kind, and what is wrong with that."""
+
+    counts: Counts
+    wrong: Sequence[str]
+
+
+def examine(stage: Stage, records: Records, workspace: str) -> Ledger:
+    """Look every log up: it has to be held once in its final status, unless it was deleted before that."""
+    rows, held = stage.rows, dict[str, list[str]]()
     for sighting in records.counted(Scope(workspace, "publishing")):
         held.setdefault(sighting.key, []).append(sighting.status)
-    wrong = []
-    for row in stage.publishing.rows:
-        final = [status for status in held.pop(row["_id"], []) if status != "pending"]
-        expected = [] if row["status"] == "pending" else [row["status"]]
-        if final != expected:
-            wrong.append(f"{row['_id']} is {row['status']}, counted as {', '.join(final) or 'nothing'}")
-    wrong += [f"{key} was counted and never was" for key in held]
-    yield from islice((f"{workspace}: {line}" for line in wrong), SHOWN)
-    if len(wrong) > SHOWN:
-        yield f"{workspace}: and {len(wrong) - SHOWN:,} more"
+    counts, wrong = Counts(), list[str]()
+    for key in held.keys() | rows.keys():
+        row, final = rows.get(key), [status for status in held.get(key, ()) if status != PENDING]
+        if row is None:
+            wrong.append(f"{workspace}: {key} was counted and never was")
+        elif final not in ([], [row["status"]]):
+            wrong.append(f"{workspace}: {key} is {row['status']}, counted as {', '.join(final)}")
+        elif final:
+            counts[row["platform"], row["action"], row["status"]] += 1
+        elif row["status"] != PENDING and key not in stage.deleted:
+            wrong.append(f"{workspace}: {key} is {row['status']}, and not counted")
+    return Ledger(counts, wrong)
 
 
 def falls(database: Prometheus, seconds: float) -> Iterator[str]:
