@@ -72,6 +72,10 @@ screenshots: dev tools ## Draw the pictures of the dashboards over a simulated w
 bench: dev ## Measure how fast it is.
 	$(PY) tests/bench/run.py $(ARGS)
 
+.PHONY: soak
+soak: dev tools ## Let it count amid faults, kills and reloads for SOAK, 10m if not given.
+	@SOAK="$${SOAK:-10m}" exec $(PY) tests/soak/run.py $(ARGS)
+
 .PHONY: generate
 generate: dev ## Write what is generated anew: the tables of README.md, rules, dashboards, manifests.
 	$(PY) .ci/generate.py

@@ -57,6 +57,9 @@ class Asked(BaseModel):
     follow: Switch = option(
         "false", "", "Go on with every log that comes, asking every --poll.interval. Ctrl-C ends it with exit 0.", LOGS
     )
+    yes: Switch = option(
+        "false", "", "Do what cannot be undone: state rename and state drop only tell without it.", ("state",)
+    )
     once: Switch = option(
         "false",
         "",

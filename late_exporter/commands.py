@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["COMMANDS", "Command"]
+__all__ = ["COMMANDS", "Action", "Command"]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One of the things that a command does, named by its first argument.
+
+    Args:
+        name: As it is written.
+        help: What it does, in a sentence or two.
+        arguments: The words that follow it; one in brackets may be left out.
+    """
+
+    name: str
+    help: str
+    arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +36,7 @@ class Command:
         examples: Arguments after the program's name, each with what they do.
         notes: What else there is to know, a paragraph each.
         choices: What the first argument may be, where that is one of a few words.
+        actions: What the first argument may be, where further ones depend on it.
     """
 
     name: str
@@ -30,11 +46,17 @@ class Command:
     examples: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
+    actions: tuple[Action, ...] = ()
 
     @property
-    def needed(self) -> int:
-        """How many arguments may not be left out."""
-        return sum(not argument.startswith("[") for argument in self.arguments)
+    def firsts(self) -> tuple[str, ...]:
+        """The words of which the first argument has to be one; empty where it may be any."""
+        return self.choices or tuple(action.name for action in self.actions)
+
+    def arguments_after(self, words: Sequence[str]) -> tuple[str, ...]:
+        """The arguments it takes where some are known: an action decides about those after it."""
+        chosen = next((action for action in self.actions if words[:1] == [action.name]), None)
+        return self.arguments if chosen is None else (*self.arguments[:1], *chosen.arguments)
 
 
 _COMMANDS = (
@@ -148,6 +170,49 @@ _COMMANDS = (
             "Two hours after the first start it has all there is; Late then drops its oldest logs day by day.",
             "Give every label that Prometheus adds when it scrapes: job and instance, and those of its configuration.",
             "Where Prometheus scraped only later, give --until; samples beyond the first scrape would be there twice.",
+        ),
+    ),
+    Command(
+        "state",
+        "Look after the state: see what it holds, copy, check and move it, rename or drop a workspace.",
+        arguments=("ACTION", "[ARGUMENT ...]"),
+        formats=("text", "json"),
+        examples=(
+            ("state info", "See what is counted, since when, and whether an exporter works on it."),
+            ("state backup late-backup.db", "Copy the state while the exporter goes on."),
+            ("state check --state.url sqlite:///late-backup.db", "See whether the copy is good."),
+            ("state export late-state.jsonl", "Write the state out, to read it in on another machine."),
+            ("state rename default agency --yes", "Go on under another name; the exporter has to be stopped."),
+        ),
+        notes=(
+            "It needs no API key.",
+            "info, backup, check and export leave a running exporter alone; all others are refused while there is one.",
+            "Times are UTC. Exit 1 where a check finds something wrong; exit 2 where --yes is missing.",
+        ),
+        actions=(
+            Action("info", "Print what the state holds of every workspace and feed."),
+            Action("backup", "Copy the state to a file that is not there yet.", ("FILE",)),
+            Action("check", "Look whether the state is whole and agrees with itself; exit 1 where it does not."),
+            Action("export", "Write the whole state as lines of JSON, to a file or to standard output.", ("[FILE]",)),
+            Action("import", "Make a state of what export has written; - is standard input.", ("FILE",)),
+            Action(
+                "compact",
+                "Give the space of logs that the exporter has forgotten back to the file system. It forgets nothing "
+                "itself: the exporter does that, eight days after a log was created.",
+            ),
+            Action("prune", "The same as compact."),
+            Action(
+                "rename",
+                "Give a workspace another name, in the label of its metrics too. Rename it in the configuration as "
+                "well. Needs --yes.",
+                ("OLD", "NEW"),
+            ),
+            Action(
+                "drop",
+                "Forget a workspace and all that was counted for it. One that is still configured begins anew. "
+                "Needs --yes.",
+                ("NAME",),
+            ),
         ),
     ),
     Command(

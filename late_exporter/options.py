@@ -59,7 +59,7 @@ REAL = ("run", "check", "textfile", *ONCALL)
 EXPORTING = ("run", "check", "demo", "textfile")
 SIMULATING = ("demo", "simulate")
 SERVING = ("run", "check", "demo", "healthcheck")
-EVERY = ("run", "check", "demo", "simulate", "textfile", *ONCALL)
+EVERY = ("run", "check", "demo", "simulate", "textfile", "state", *ONCALL)
 
 PREFIX = "LATE_EXPORTER_"
 FEEDS = ("publishing", "connections")
@@ -208,7 +208,7 @@ class Given(BaseSettings):
         "URL",
         "Where to remember what was counted: three slashes for a relative path, four for an absolute one, sqlite:// "
         "for memory. Where $STATE_DIRECTORY is set, as by systemd, the default is a file below it.",
-        (*EXPORTING, *RECKONING),
+        (*EXPORTING, *RECKONING, "state"),
         others={"demo": "sqlite://"},
     )
     web_listen_address: Many[ListenAddress] = option(

@@ -18,6 +18,7 @@ from pydantic import PlainValidator as Parsed
 
 __all__ = [
     "NOTHING",
+    "UNFIT_NAME",
     "Address",
     "BaseUrl",
     "Bounds",
@@ -41,6 +42,7 @@ __all__ = [
     "content",
     "distinct",
     "duration",
+    "is_workspace_name",
     "shown",
     "whole",
 ]
@@ -54,11 +56,13 @@ MAX_SOCKET_PATH = 107
 MAX_SHOWN = 100
 NOTHING = ("", "~", "null")
 NOT_A_URL = "must be a URL like https://getlate.dev/api"
+UNFIT_NAME = "must be 1 to 64 letters, digits, or _ . -"
 NOT_A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
 
 _UNITS = {"y": 31_536_000.0, "w": 604_800.0, "d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _DURATION = re.compile("".join(rf"(?:([0-9]{{1,12}}){unit})?" for unit in _UNITS))
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _HOST_AND_PORT = re.compile(r"(?:\[(?P<six>[^\[\]\s]+)\]|(?P<host>[A-Za-z0-9._-]*))(?::(?P<port>[0-9]{1,5}))?")
 
 
@@ -282,6 +286,11 @@ def content(path: str, limit: int) -> bytes:
         raise ValueError(exc.strerror or type(exc).__name__) from exc
 
 
+def is_workspace_name(text: str) -> bool:
+    """Whether a workspace can be configured under such a name."""
+    return _NAME.fullmatch(text) is not None
+
+
 def shown(value: object, *, url: bool = False) -> str:
     """A value as messages quote it: without what may be a key, and cut where it is long; empty for what is no text."""
     if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
@@ -329,9 +338,7 @@ TelemetryPath: TypeAlias = Annotated[str, Parsed(_telemetry_path)]
 BaseUrl: TypeAlias = Annotated[str, Parsed(_base_url)]
 Key: TypeAlias = Annotated[SecretStr, Parsed(_key)]
 KeyFile: TypeAlias = Annotated[_KeyFile, Parsed(_key_file)]
-WorkspaceName: TypeAlias = Annotated[
-    str, _matching(r"[A-Za-z0-9_.-]{1,64}", "must be 1 to 64 letters, digits, or _ . -")
-]
+WorkspaceName: TypeAlias = Annotated[str, _matching(_NAME.pattern, UNFIT_NAME)]
 StateUrl: TypeAlias = Annotated[
     str,
     _matching(

@@ -183,11 +183,11 @@ def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setenv("LATE_EXPORTER_API__TIMEOUT", "0")
     monkeypatch.chdir(tmp_path)
 
-    ran = Ran("--config.file", "late.yaml", "--xyz", "1s", "--poll.interval", "5\n", "away", "--log.level=")
+    ran = Ran("--config.file", "late.yaml", "--zzz", "1s", "--poll.interval", "5\n", "away", "--log.level=")
 
     duration = "not a duration; write it like 500ms, 30s or 1h30m"
     assert [
-        'unknown flag "--xyz"',
+        'unknown flag "--zzz"',
         f'unknown command "away"; there are {NAMES}',
     ] == ran.problems
     assert [

@@ -28,7 +28,7 @@ from late_exporter.api import Key, LateClient, Throttle
 from late_exporter.app.backfill import tell_of_past
 from late_exporter.app.control import Control
 from late_exporter.app.exporter import Exporter, own_metrics
-from late_exporter.app.oncall import audit_feeds, follow_logs, printing, show_logs, tell_of_post
+from late_exporter.app.oncall import audit_feeds, follow_logs, keep_state, printing, show_logs, tell_of_post
 from late_exporter.checkup import (
     Finding,
     Level,
@@ -120,6 +120,12 @@ def backfill(call: Call) -> int:
     return tell_of_past(call, _clients(call.settings))
 
 
+def state(call: Call) -> int:
+    """Look after the state."""
+    torn = int(call.words[0] == "export")  # whoever reads half of a state has none
+    return printing(lambda: keep_state(call), torn=torn)
+
+
 ACTIONS: Mapping[str, Callable[[Call], int]] = MappingProxyType(
     {
         "run": run,
@@ -131,6 +137,7 @@ ACTIONS: Mapping[str, Callable[[Call], int]] = MappingProxyType(
         "audit": audit,
         "backfill": backfill,
         "textfile": textfile,
+        "state": state,
     }
 )
 """What the commands do."""

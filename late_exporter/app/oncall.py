@@ -20,11 +20,12 @@ from late_exporter.oncall.logs import Follower, Listing, Wanted, follow, printer
 from late_exporter.oncall.output import Screen
 from late_exporter.oncall.post import history
 from late_exporter.oncall.report import as_json, as_text
+from late_exporter.oncall.state import Keeper
 from late_exporter.settings import Call
 from late_exporter.store import open_records
 from late_exporter.values import shown
 
-__all__ = ["Clients", "audit_feeds", "follow_logs", "printing", "show_logs", "tell_of_post"]
+__all__ = ["Clients", "audit_feeds", "follow_logs", "keep_state", "printing", "show_logs", "tell_of_post"]
 
 DAY = 86_400.0
 
@@ -118,25 +119,39 @@ async def audit_feeds(call: Call, clients: Clients) -> tuple[Callable[[], int], 
     return show, found
 
 
+def keep_state(call: Call) -> int:
+    """Do to the state what is asked."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+    keeper = Keeper(call.settings.state_url, _put, sys.stdin)
+    code = keeper.act(call.words, form=call.asked.format, confirmed=call.asked.yes)
+    sys.stdout.flush()
+    return code
+
+
 def _wanted(call: Call) -> Wanted:
     asked = call.asked
     since = DAY if asked.since is None else asked.since
     return Wanted(platform=asked.platform, status=asked.status, action=asked.action, account=asked.account, since=since)
 
 
-def printing(work: Callable[[], int]) -> int:
-    """Do what prints to standard output, for as long as somebody reads it."""
+def printing(work: Callable[[], int], *, torn: int = 0) -> int:
+    """Do what prints to standard output, for as long as somebody reads it; ``torn`` is the exit code after that."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         return work()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return torn
+
+
+def _put(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
 
 
 def _write(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+    _put(line)
     sys.stdout.flush()
 
 

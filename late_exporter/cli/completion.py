@@ -31,7 +31,7 @@ def _choices(option: Option, command: Command) -> tuple[str, ...]:
 
 def _arguments(command: Command) -> tuple[str, ...]:
     """What may stand for the command's first argument, where that is one of a few words."""
-    return command.choices
+    return command.firsts
 
 
 def _bash() -> Iterator[str]:

@@ -29,6 +29,7 @@ def describe(name: str) -> Iterator[str]:
         for note in command.notes:
             yield ""
             yield from textwrap.wrap(note, width, break_on_hyphens=False)
+        yield from _actions(command, width)
     else:
         yield from _overview(width)
     yield from _options(command.name, width)
@@ -39,6 +40,13 @@ def describe(name: str) -> Iterator[str]:
         yield from ("", "Exit codes:")
         for code, meaning in EXIT_CODES:
             yield from textwrap.wrap(f"  {code}  {meaning}", width, subsequent_indent=" " * 5)
+
+
+def _actions(command: Command, width: int) -> Iterator[str]:
+    if command.actions:
+        yield from ("", f"{command.arguments[0]} is one of:")
+    for action in command.actions:
+        yield from entry(" ".join((action.name, *action.arguments)), [action.help], width)
 
 
 def _flags(command: Command) -> Iterator[str]:

@@ -37,7 +37,7 @@ class Line:
         """Take one argument off the tokens, and its value with it."""
         token = tokens.popleft()
         flag, equals, value = token.partition("=")
-        if not token.startswith("-"):
+        if not token.startswith("-") or len(token) == 1:
             self.words.append(token)
         elif token in ("-h", "--help", "--version"):
             self.wants.add(token.lstrip("-")[0])
@@ -80,12 +80,15 @@ class Line:
             self.problems.append(f"unknown command{quoted(self.command)}{hint}")
             return
         command, given = COMMANDS[self.command], self.words[1:]
-        self.problems.extend(f"unexpected argument{quoted(word)}" for word in given[len(command.arguments) :])
-        self.problems.extend(f"{missing} is missing" for missing in command.arguments[len(given) : command.needed])
-        if command.choices and given and given[0] not in command.choices:
+        if command.firsts and given and given[0] not in command.firsts:
             self.problems.append(
-                f"{command.arguments[0]}{quoted(given[0])}: must be one of {', '.join(command.choices)}"
+                f"{command.arguments[0]}{quoted(given[0])}: must be one of {', '.join(command.firsts)}"
             )
+        else:
+            arguments = command.arguments_after(given)
+            needed = sum(not argument.startswith("[") for argument in arguments)
+            self.problems.extend(f"unexpected argument{quoted(word)}" for word in given[len(arguments) :])
+            self.problems.extend(f"{missing} is missing" for missing in arguments[len(given) : needed])
         for option in (FLAGS[f"--{name}"] for name in self.flags):
             if self.command not in option.commands:
                 belongs = " and ".join(option.commands)

@@ -39,6 +39,9 @@ def _lines() -> Iterator[str]:
         yield f"\\fB{_roff(' '.join((command.name, *command.arguments)))}\\fR"
         yield _roff(command.help)
         yield from map(_roff, command.notes)
+        for action in command.actions:
+            yield from (".TP", f"\\fB{_roff(' '.join((command.name, action.name, *action.arguments)))}\\fR")
+            yield _roff(action.help)
     yield ".SH OPTIONS"
     for option in (*ASKED, *OPTIONS):
         yield from _option(option)

@@ -30,6 +30,7 @@ class World:
         history: Seconds before ``start`` at which the world is empty.
         accounts: Who posts.
         scripted: The history has an outage two days and a revoked token one day before ``start``.
+        publishing: Where the publishing logs go; None is an archive of its own.
     """
 
     def __init__(
@@ -41,8 +42,9 @@ class World:
         history: float = RETENTION,
         accounts: Sequence[Account] = ACCOUNTS,
         scripted: bool = True,
+        publishing: Archive | None = None,
     ) -> None:
-        self.publishing = Archive()
+        self.publishing = Archive() if publishing is None else publishing
         self.connections = Archive()
         self._agenda = Agenda(seed, start - history)
         self._conditions = Conditions()

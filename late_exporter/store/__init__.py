@@ -12,7 +12,7 @@ from late_exporter.store.file import lock, require_database
 from late_exporter.store.records import Counted, Records
 from late_exporter.store.sqlite import SqliteStore
 
-__all__ = ["Counted", "Records", "Store", "is_in_use", "open_records", "open_store"]
+__all__ = ["Counted", "Records", "Store", "file_of", "is_in_use", "open_records", "open_store"]
 
 
 class Store(Protocol):
@@ -64,10 +64,20 @@ def open_records(url: str) -> Records:
         ConfigError: The URL is of no known kind.
         StoreError: There is no state, or it cannot be read.
     """
+    return Records(file_of(url))
+
+
+def file_of(url: str) -> Path:
+    """The file of the state that a URL names, which need not be there.
+
+    Raises:
+        ConfigError: The URL is of no known kind.
+        StoreError: The state is in memory.
+    """
     path = _file(url)
     if path is None:
         raise StoreError("a state in memory cannot be read by another process")
-    return Records(path)
+    return path
 
 
 def is_in_use(url: str) -> bool:

@@ -31,6 +31,8 @@ class Counted(NamedTuple):
 class Records:
     """A state in a SQLite file, read only: all that is read is of the moment at which it was opened.
 
+    ``schema`` is the version of its tables.
+
     Neither the lock nor the file is touched, so it does not matter whether an exporter runs on it.
 
     Args:
@@ -43,6 +45,7 @@ class Records:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.schema = len(MIGRATIONS)
         if not path.exists():
             raise StoreError(f"{path}: there is no state")
         require_database(path, writable=False)
@@ -84,6 +87,12 @@ class Records:
         self._connection.close()
 
     @property
+    def size(self) -> int:
+        """Bytes on disk, with what is not yet in the file itself."""
+        journal = Path(f"{self._path}-wal")
+        return self._path.stat().st_size + (journal.stat().st_size if journal.exists() else 0)
+
+    @property
     def scopes(self) -> Sequence[Scope]:
         """The feeds of which something is kept."""
         return list(self._numbers)
@@ -97,6 +106,14 @@ class Records:
         """What is kept of a feed; raises KeyError where nothing is."""
         with self._translated():
             return rows.feed(self._connection, self._numbers[scope])
+
+    def span(self, scope: Scope) -> tuple[int, int] | None:
+        """When the oldest and the newest log that is held was created, in milliseconds; None where none has a time."""
+        with self._translated():
+            oldest, newest = self._connection.execute(
+                "SELECT min(created), max(created) FROM sighting WHERE scope = ?", (self._numbers.get(scope),)
+            ).fetchone()
+        return None if oldest is None else (oldest, newest)
 
     def counted(self, scope: Scope) -> Iterator[Counted]:
         """Every sighting of a feed that was counted and is not forgotten, by key; none where nothing is kept."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -51,6 +52,12 @@ def example(ending: ExitStack, tmp_path: Path, late: Late) -> Callable[[str], Pr
             listening = ("--web.listen-address=unix:late.sock", "--web.listen-address=127.0.0.1:0")
             exporter = ending.enter_context(Program(tmp_path, "run", *listening, env=env))
             env["LATE_EXPORTER_WEB__LISTEN_ADDRESS"] = exporter.url.removeprefix("http://")
+        if words[0] == "state":
+            env["LATE_EXPORTER_STATE__URL"] = "sqlite:///state.db"
+            with Program(tmp_path, "run", "--once", env=env) as counting:
+                assert 0 == counting.wait()
+            if "backup" not in words:
+                shutil.copy(tmp_path / "state.db", tmp_path / "late-backup.db")
         return ending.enter_context(Program(tmp_path, *words, env=env))
 
     return start

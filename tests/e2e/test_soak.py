@@ -1,0 +1,162 @@
+"""The soak itself: a short one works, ends what it started, and would tell if something were wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from late_exporter.model import Batch, Entry, Scope, Sighting
+from late_exporter.store import open_records, open_store
+from tests.e2e.program import ROOT, eventually
+from tests.e2e.prometheus import Prometheus, Row
+from tests.soak.stage import Stage
+from tests.soak.verdict import Life, Memory, differences, examine, falls, slope
+
+pytestmark = pytest.mark.e2e
+
+SOAK = [sys.executable, "tests/soak/run.py", "--rate=20", "--seed=1"]
+KIND = ("tiktok", "publish", "success")
+
+
+@pytest.fixture
+def environ(require_tool: Callable[[str], str]) -> dict[str, str]:
+    """Where Prometheus is found."""
+    return {**os.environ, "PATH": f"{Path(require_tool('prometheus')).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_a_short_soak(environ: dict[str, str]) -> None:
+    """Ten seconds of faults, kills and reloads end with every log counted once, and say what was compared."""
+    result = subprocess.run(
+        SOAK, cwd=ROOT, env={**environ, "SOAK": "10s"}, capture_output=True, check=False, text=True, timeout=300
+    )
+    assert 0 == result.returncode, result.stdout + result.stderr
+    assert "every log was counted exactly once, and no counter fell" in result.stdout
+    assert re.search(r"^audit: [0-9,]{4,} logs compared, 0 missing, 0 extra$", result.stdout, re.MULTILINE)
+    assert "kill 1" in result.stdout
+
+
+def test_an_interrupted_soak(environ: dict[str, str], tmp_path: Path) -> None:
+    """Ctrl-C ends it and all that it started, and no file is left."""
+    output = tmp_path / "output.txt"
+    env = {**environ, "SOAK": "1h", "TMPDIR": str(tmp_path)}
+    with (
+        output.open("wb") as file,
+        subprocess.Popen(SOAK, cwd=ROOT, env=env, stdout=file, stderr=file, start_new_session=True) as soak,
+    ):
+        eventually(lambda: " happenings" in output.read_text(), hint=output.read_text)
+        soak.send_signal(signal.SIGINT)
+        assert 130 == soak.wait(60), output.read_text()
+        with pytest.raises(ProcessLookupError):
+            os.killpg(soak.pid, 0)
+    assert [output] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("words", "message"), [("4s", "must be at least 5s"), ("soon", "not a duration")])
+def test_a_time_that_is_none(environ: dict[str, str], words: str, message: str) -> None:
+    """It says what is wrong with SOAK before anything is started."""
+    result = subprocess.run(
+        SOAK, cwd=ROOT, env={**environ, "SOAK": words}, capture_output=True, check=False, text=True, timeout=60
+    )
+    assert (2, True) == (result.returncode, f"SOAK={words}: {message}" in result.stderr)
+
+
+def test_the_rate_is_the_one_that_is_asked_for() -> None:
+    """Whatever the time of the day, about so many logs come as are wanted."""
+    stage = Stage(1, 50)
+    now = time.time()
+    before = len(stage.publishing)
+    stage.advance(now + 60)
+    assert 0.6 * 50 * 60 < len(stage.publishing) - before < 1.6 * 50 * 60
+    late = [row for row in stage.publishing.rows if "1a7e0" in row["_id"]]
+    assert 1 == len(late)
+    stage.over = True
+    rows = stage.rows
+    stage.advance(now + 120)
+    assert rows == stage.rows
+
+
+def test_differences_are_told() -> None:
+    """A log too many and one too few are told by their kind."""
+    assert [] == list(differences(Counter({KIND: 2}), Counter({KIND: 2})))
+    assert ["tiktok/publish/success: there are 2 logs, 3 are shown"] == list(
+        differences(Counter({KIND: 2}), Counter({KIND: 3}))
+    )
+    assert ["tiktok/publish/success: there are 2 logs, 0 are shown"] == list(differences(Counter({KIND: 2}), Counter()))
+
+
+def test_a_wrong_ledger_is_told(tmp_path: Path) -> None:
+    """A log that is missing, one counted twice and one that never was are named; one deleted may be either."""
+    stage = Stage(1, 2)
+    rows = {log_id: row for log_id, row in stage.rows.items() if row["status"] == "success"}
+    missing, twice, deleted, unseen, *_ = rows
+    for log_id in (deleted, unseen):
+        stage.publishing.delete(log_id)
+    sighted = [(log_id, row["status"]) for log_id, row in stage.rows.items() if log_id not in (missing, unseen)]
+    sighted += [(twice, "failed"), ("nobody", "success")]
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    with closing(open_store(url)) as store:
+        sightings = [Sighting(Entry(key=log_id, status=status), ()) for log_id, status in sighted]
+        store.commit(Scope("acme", "publishing"), Batch(at=1.0, sightings=sightings))
+    with open_records(url) as records:
+        ledger = examine(stage, records, "acme")
+    assert {
+        f"acme: {missing} is success, and not counted",
+        f"acme: {twice} is success, counted as failed, success",
+        "acme: nobody was counted and never was",
+    } == set(ledger.wrong)
+    assert len(rows) - 3 == sum(count for (_, _, status), count in ledger.counts.items() if status == "success")
+
+
+def test_memory_that_grows_is_told() -> None:
+    """The slope is that of the samples; a second half that takes much more than the first one is a fault."""
+    assert 2.0 == slope([(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)])
+    assert 0.0 == slope([]) == slope([(1.0, 2.0)])
+    flat, growing = Memory(), Memory()
+    flat.lives.append(Life([(float(at), 60_000.0) for at in range(100)]))
+    growing.lives.append(Life([(float(at), 60_000.0 + 1000 * at) for at in range(100)]))
+    assert ([], 0.0) == (list(flat.faults()), flat.slope)
+    assert ["memory grows: 82.5 MiB in the first half, 131.3 MiB in the second"] == list(growing.faults())
+    assert 60_000 == pytest.approx(growing.lives[0].slope)
+
+
+class Seen(Prometheus):
+    """A Prometheus that has seen what it is told."""
+
+    def __init__(self, rows: dict[str, list[Row]]) -> None:
+        super().__init__("")
+        self._rows = rows
+
+    def ask(self, endpoint: str, **_: str) -> list[str]:
+        """The names it knows."""
+        assert "label/__name__/values" == endpoint
+        return ["late_publishing_logs_total", "late_up", "up"]
+
+    def query(self, expression: str) -> list[Row]:
+        """The rows that there are for an expression."""
+        return self._rows.get(expression, [])
+
+
+def test_a_counter_that_fell_or_vanished_is_told() -> None:
+    """What Prometheus saw is asked for by the name of every counter."""
+    assert [] == list(falls(Seen({}), 60))
+    fell: list[Row] = [{"metric": {"a": "b"}, "value": [0, "2"]}]
+    seen = Seen(
+        {
+            "resets(late_publishing_logs_total[60s]) > 0": fell,
+            "last_over_time(late_publishing_logs_total[60s]) unless late_publishing_logs_total": fell,
+        }
+    )
+    assert [
+        "late_publishing_logs_total{'a': 'b'} fell 2 times",
+        "late_publishing_logs_total{'a': 'b'} vanished",
+    ] == list(falls(seen, 60))

@@ -1,0 +1,101 @@
+"""The state looked at, copied and moved while logs are being counted, and counting that goes on from the copy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.late import Late
+from tests.e2e.program import ROOT, Program, settles
+
+pytestmark = pytest.mark.e2e
+
+LOGS = "late_publishing_logs_total"
+
+
+def state(folder: Path, *words: str) -> tuple[int, str]:
+    """Run the command in a folder; its exit code and what it prints."""
+    command = [sys.executable, "-m", "late_exporter", "state", *words]
+    env = {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=folder, env=env, capture_output=True, check=False, text=True, timeout=60)
+    return result.returncode, result.stdout + result.stderr
+
+
+@contextmanager
+def traffic(late: Late) -> Iterator[None]:
+    """Logs come all the while."""
+    over = threading.Event()
+
+    def publish() -> None:
+        while not over.wait(0.01):
+            with late.lock:
+                late.world.publish(3)
+
+    publishing = threading.Thread(target=publish)
+    publishing.start()
+    try:
+        yield
+    finally:
+        over.set()
+        publishing.join()
+
+
+def test_a_backup_of_a_running_exporter(
+    late: Late, run: Callable[..., Program], tmp_path: Path, ending: ExitStack
+) -> None:
+    """Copies and looks disturb nothing, and an exporter that goes on from one counts each log once."""
+    late.world.publish(2000, over=3600)
+    program = run().ready()
+    here = "--state.url=sqlite:///state.db"
+    with traffic(late):
+        for number in range(3):
+            assert 0 == state(tmp_path, "backup", f"copy-{number}.db", here)[0]
+            code, shown = state(tmp_path, "info", "--format=json", here)
+            assert (0, True) == (code, json.loads(shown)["in_use"])
+            assert (0, f"copy-{number}.db: nothing is wrong\n") == state(
+                tmp_path, "check", f"--state.url=sqlite:///copy-{number}.db"
+            )
+            assert 0 == state(tmp_path, "check", here)[0]
+        assert 1 == state(tmp_path, "drop", "default", "--yes", here)[0]
+    settles(float(len(late.world.rows)), lambda: program.scrape().sum(LOGS))
+    assert 0 == program.scrape().sum("late_exporter_polls_total", outcome="store_error")
+    again = ending.enter_context(Program.exporter(tmp_path, late.url, state=tmp_path / "copy-0.db"))
+    settles(float(len(late.world.rows)), lambda: again.scrape().sum(LOGS))
+    late.world.publish(7)
+    settles(float(len(late.world.rows)), lambda: again.scrape().sum(LOGS))
+
+
+def test_to_another_machine(late: Late, run: Callable[..., Program], tmp_path: Path, ending: ExitStack) -> None:
+    """An exporter goes on from a state that came through a pipe, under another name, where the first one stopped."""
+    late.world.publish(300, over=600)
+    program = run().ready()
+    settles(300.0, lambda: program.scrape().sum(LOGS))
+    assert 0 == program.stop()
+    other = tmp_path / "other"
+    export = f"'{sys.executable}' -m late_exporter state export --state.url=sqlite:///{tmp_path}/state.db"
+    imported = f"'{sys.executable}' -m late_exporter state import - --state.url=sqlite:///{other}/state.db"
+    command = ["bash", "-o", "pipefail", "-c", f"{export} | {imported}"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    # Logs that the API no longer shows are known from the state alone.
+    late.world.delete_top(50)
+    late.world.publish(5)
+    moved = ending.enter_context(Program.exporter(tmp_path, late.url, state=other / "state.db"))
+    settles(305.0, lambda: moved.scrape().sum(LOGS))
+    assert 0 == moved.stop()
+    assert 0 == state(other, "rename", "default", "agency", "--yes", "--state.url=sqlite:///state.db")[0]
+    shutil.copy(other / "state.db", other / "renamed.db")
+    (other / "late.key").write_text("sk_" + "c0ffee42" * 8)
+    (other / "late.yml").write_text("workspaces: [{name: agency, api_key_file: late.key}]\n")
+    renamed = ending.enter_context(
+        Program.exporter(other, late.url, "--config.file=late.yml", state=other / "renamed.db", env={})
+    )
+    late.world.publish(2)
+    settles(307.0, lambda: renamed.scrape().sum(LOGS, workspace="agency"))

@@ -1,0 +1,154 @@
+"""The world of a soak: the simulator's own, at a rate that is measured, and what its API can suffer."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from random import Random
+from types import MappingProxyType
+from typing import TypeAlias
+
+from late_exporter.errors import ConfigError
+from late_exporter.simulator import Archive, World
+from late_exporter.simulator.agenda import DAY, timestamp
+from late_exporter.simulator.archive import Row
+from tests.e2e.late import Exchange, Late, answering, hanging
+
+__all__ = ["FAULTS", "Counts", "Stage"]
+
+Counts: TypeAlias = Counter[tuple[str, str, str]]
+"""How many logs there are by platform, action and status."""
+
+HISTORY = 120.0
+TRIAL = 120.0
+LATE_EVERY = 10.0
+"""Seconds between two logs that arrive late."""
+
+LATEST = 20.0
+"""Seconds by which a log is late at most."""
+
+
+class Chronicle(Archive):
+    """A log list that remembers what was deleted from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deleted: dict[str, Row] = {}
+
+    def delete(self, log_id: str) -> bool:
+        """See Archive."""
+        row = self.find(log_id)
+        if row is not None:
+            self.deleted[log_id] = dict(row)
+        return super().delete(log_id)
+
+
+class Stage:
+    """The simulated world while it plays; hold the API's lock to look at it.
+
+    Args:
+        seed: Decides everything that happens.
+        rate: Publishing logs a second, about.
+    """
+
+    def __init__(self, seed: int, rate: float) -> None:
+        self._random = Random(seed)
+        now = time.time()
+        self._chronicle = Chronicle()
+        self.publishing: Archive = self._chronicle
+        self._world = World(
+            seed,
+            now,
+            logs_per_day=_daily(seed, now, rate),
+            history=HISTORY,
+            scripted=False,
+            publishing=self.publishing,
+        )
+        self._late = 0
+        self._next = now + LATE_EVERY
+        self.over = False
+        self.connections: Archive = self._world.connections
+
+    def advance(self, now: float) -> None:
+        """Let everything happen up to a Unix time, unless the play is over."""
+        if self.over:
+            return
+        self._world.advance(now)
+        if now >= self._next:
+            self._next = now + LATE_EVERY
+            self._arrive_late(now)
+
+    def _arrive_late(self, now: float) -> None:
+        """Insert a log that was created some time ago, below many that have been read."""
+        rows, _ = self.publishing.page(self._random.randrange(50), 1, status="success")
+        created = now - self._random.uniform(1, LATEST)
+        self._late += 1
+        for row in rows:
+            late_id = f"{int(created):08x}1a7e{self._late:012x}"
+            self.publishing.insert({**row, "_id": late_id, "createdAt": timestamp(created)})
+
+    def begin_incident(self, name: str, seconds: float) -> None:
+        """Let the posts of some customers fail, as they do in the demo."""
+        with suppress(ConfigError):  # nobody is connected whose token could be revoked
+            self._world.start_incident(name, duration=seconds)
+
+    @property
+    def deleted(self) -> dict[str, Row]:
+        """The logs that were deleted, by their ids, as they last were."""
+        return self._chronicle.deleted
+
+    @property
+    def rows(self) -> dict[str, Row]:
+        """Every log that there ever was, by its id, as it is or last was."""
+        return self.deleted | {row["_id"]: row for row in self.publishing.rows}
+
+
+def _daily(seed: int, now: float, rate: float) -> float:
+    """The logs a day that come to such a rate at this time of the day, when less or more is posted than on average."""
+    trial = World(seed, now, logs_per_day=rate * DAY, history=TRIAL, scripted=False)
+    _, found = trial.publishing.page(0, 1, since=now - TRIAL / 2)
+    return rate * DAY * rate / max(found / (TRIAL / 2), 1e-9)
+
+
+def _limited(_late: Late, _random: Random) -> Callable[[Exchange], None]:
+    reset = str(int(time.time()) + 2)
+    headers = {"X-RateLimit-Limit": "600", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
+    return answering(429, {"error": "Rate limit exceeded. Please try again later."}, headers)
+
+
+def _flaky(late: Late, random: Random) -> Callable[[Exchange], None]:
+    """Three requests of four go wrong, each in a way of its own."""
+    ways = [cut_off(late), hanging(late, 0.5), answering(502, "<html>Bad gateway</html>"), late.serve]
+
+    def fault(exchange: Exchange) -> None:
+        random.choice(ways)(exchange)
+
+    return fault
+
+
+def cut_off(late: Late) -> Callable[[Exchange], None]:
+    """Answers end in the middle."""
+
+    def fault(exchange: Exchange) -> None:
+        with late.lock:
+            answer = late.service.answer("GET", exchange.path, exchange.query, exchange.headers)
+        half = answer.body[: len(answer.body) // 2]
+        exchange.send(answer.status, half, answer.headers, length=len(answer.body))
+        exchange.close()
+
+    return fault
+
+
+FAULTS: Mapping[str, Callable[[Late, Random], Callable[[Exchange], None]]] = MappingProxyType(
+    {
+        "429": _limited,
+        "500": lambda _late, _random: answering(500, {"error": "Internal server error"}),
+        "503": lambda _late, _random: answering(503),
+        "cut off": lambda late, _random: cut_off(late),
+        "hanging": lambda late, _random: hanging(late),
+        "flaky": _flaky,
+    }
+)
+"""What the API answers in place of the truth, for some seconds."""
