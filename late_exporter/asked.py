@@ -76,8 +76,9 @@ class Asked(BaseModel):
     output: str | None = option(
         None, "FILE", "Where to write to; there must be no such file yet. - is standard output.", BACKFILL
     )
-    step: Annotated[float, duration("1s", "1h")] = option(
-        "1m", "DURATION", "Time between two samples of a series that moves, best a part of an hour.", BACKFILL
+    # After five minutes without a sample Prometheus takes a series to be gone.
+    step: Annotated[float, duration("1s", "4m")] = option(
+        "1m", "DURATION", "Time between two samples of a series that moves, best a part of an hour; 1s to 4m.", BACKFILL
     )
     until: Moment | None = option(
         None,

@@ -161,7 +161,7 @@ _COMMANDS = (
                 "backfill --output late.om --label job=late --label instance=localhost:10077",
                 "All of it, up to where the metrics of the running exporter begin.",
             ),
-            ("backfill --output day.om --since 1d --step 5m --workspace agency", "A day of one workspace."),
+            ("backfill --output day.om --since 1d --step 4m --workspace agency", "A day of one workspace."),
         ),
         notes=(
             "It needs the state of an exporter that is ready, and disturbs none that runs. No log is in both.",

@@ -128,7 +128,7 @@ class Coverage(msgspec.Struct, frozen=True):
         head: The newest log counted.
         gaps: Newest first.
         synced: The first sync is complete.
-        shown: API time of the poll that completed it: nothing of the feed was shown before; 0: not known.
+        shown: API time at which it was, before which nothing of the feed was shown; 0: not known.
     """
 
     horizon: int

@@ -202,6 +202,22 @@ def test_history_ends_where_the_first_scrape_begins(rig: Rig) -> None:
     }
 
 
+def test_the_state_tells_since_when_it_is_shown(tmp_path: Path) -> None:
+    """It is the time at which the first sync was complete, by the API's clock, and stays so."""
+    with Rig(tmp_path / "state.db") as rig:
+        rig.world.publish(450, over=DAY)
+        rig.late.latency = 1.0
+        began = rig.clock.now
+        rig.start()
+        rig.live(HOUR)
+        rig.exporter.restart(8 * DAY)
+        rig.live(HOUR)
+        coverage = rig.exporter.store.feed(Scope("default", "publishing")).coverage
+
+        assert coverage is not None
+        assert began + 5 <= coverage.shown / 1000 <= rig.started
+
+
 def test_a_log_that_was_not_counted_yet_is_left_out(rig: Rig) -> None:
     """It will be in the live counters, so it is in no history, however old it is."""
     kinds(rig, 10)
@@ -317,6 +333,20 @@ def test_young_logs_that_were_deleted(rig: Rig) -> None:
     assert 5 - 3 == past[LOGS, ("tiktok", "publish", "success")].base
     assert 0 == past[LOGS, ("instagram", "publish", "success")].base
     assert [] == above(rig, past)
+
+
+def test_logs_that_were_rejected(rig: Rig) -> None:
+    """A log without an id is in no series, so its being there changes none."""
+    kinds(rig, 20)
+    rig.start()
+    rig.world.insert(rig.clock.now, _id="")
+    rig.live(4 * HOUR)
+    rig.world.delete(rig.world.rows[-1]["_id"])
+
+    past = rig.past()
+    assert 1 == rig.exporter.scrape().sum("late_exporter_entries_rejected_total")
+    assert 1 == past[LOGS, ("instagram", "publish", "success")].base
+    assert 20 == value(past[LOGS, ("instagram", "publish", "success")])
 
 
 def test_logs_that_have_been_forgotten(rig: Rig) -> None:
@@ -505,6 +535,7 @@ def test_samples_of_a_reading() -> None:
     st.sampled_from([15_000, 60_000, 300_000]),
     st.integers(0, 20_000_000),
 )
+@settings(max_examples=25)
 def test_thinning_changes_no_increase(moves: Sequence[int], step: int, end: int) -> None:
     """At every moment the last sample is true and not stale, and a range of an hour that has a move has all samples."""
     moments = Grid(0, step).until(end)

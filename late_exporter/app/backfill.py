@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -50,8 +51,10 @@ def tell_of_past(call: Call, clients: Clients) -> int:
     def work() -> int:
         with _interruptible(), _destination(asked.output or "") as file:
             tracks = asyncio.run(_gather(call, clients, families, span, progress))
-            samples = write(file, tracks, families, Grid(span.since, int(asked.step * 1000)), target)
-        _say(f"{samples:,} samples of {len(tracks):,} series")
+            progress.begin(asked.output or "")
+            grid = Grid(span.since, int(asked.step * 1000))
+            samples = write(file, tracks, families, grid, target, note=partial(_note, progress, len(tracks)))
+        progress.end(f"{samples:,} samples of {len(tracks):,} series")
         return 0
 
     try:
@@ -129,6 +132,10 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _note(progress: Progress, total: int, done: int) -> None:
+    progress.show(done, total, f"{done:,} of {total:,} series")
 
 
 def _say(words: str) -> None:

@@ -146,24 +146,27 @@ class History:
     def _note_counted(self, key: str, sightings: Sequence[Counted]) -> None:
         statuses = frozenset(sighting.status for sighting in sightings)
         self._statuses[key] = statuses
-        if self._is_later(sightings[0].created) or len(statuses) > 1:
+        if self._is_later(sightings[0].created, statuses):
             self._unplaced += len(statuses)
 
-    def _is_later(self, created: int | None) -> bool:
-        return created is None or created > self._until
+    def _is_later(self, created: int | None, statuses: frozenset[str]) -> bool:
+        return created is None or created > self._until or len(statuses) > 1
 
     def take(self, entries: Iterable[Entry]) -> None:
         """Take in what a page shows; a log that was there before is left out."""
         for entry in entries:
-            if entry.key in self._met or entry.created is None or entry.rejected:
+            statuses = self._statuses.get(entry.key)
+            if entry.key in self._met or statuses is None:
                 continue
             self._met.add(entry.key)
-            statuses = self._statuses.get(entry.key)
-            if statuses:
+            if entry.rejected:
+                # It is in none of these series, so none has to give it up.
+                self._unplaced -= len(statuses) if self._is_later(entry.created, statuses) else 0
+            elif entry.created is not None:
                 self._place(entry, statuses, entry.created)
 
     def _place(self, entry: Entry, statuses: frozenset[str], created: int) -> None:
-        later = self._is_later(created) or len(statuses) > 1
+        later = self._is_later(created, statuses)
         self.logs += not later
         for number, sighting in enumerate(_sightings(entry, statuses)):
             self._unplaced -= later

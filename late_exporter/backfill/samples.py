@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import IO
 
@@ -59,7 +59,13 @@ def samples(track: Track, moments: range) -> Iterator[tuple[int, Number]]:
 
 
 def write(
-    file: IO[bytes], tracks: Iterable[Track], families: Mapping[str, Family], grid: Grid, target: Mapping[str, str]
+    file: IO[bytes],
+    tracks: Iterable[Track],
+    families: Mapping[str, Family],
+    grid: Grid,
+    target: Mapping[str, str],
+    *,
+    note: Callable[[int], object] = lambda _: None,
 ) -> int:
     """Write series to a file; returns how many lines with samples there are.
 
@@ -69,10 +75,11 @@ def write(
         families: In the order in which they are to stand.
         grid: When they have samples.
         target: Labels that each sample gets.
+        note: Hears how many series are written.
     """
     order = {name: number for number, name in enumerate(families)}
     ordered = sorted(tracks, key=lambda track: (order[track.family.name], track.labels))
-    written = 0
+    written = done = 0
     for family, group in groupby(ordered, key=lambda track: track.family):
         writer = Writer(msgspec.structs.replace(family, labels=(*family.labels, *target)))
         file.write(writer.heads()[1])
@@ -80,6 +87,8 @@ def write(
             for text in _series(writer, track, (*track.labels, *target.values()), grid):
                 file.write(text)
                 written += writer.lines
+            done += 1
+            note(done)
     file.write(b"# EOF\n")
     return written
 

@@ -180,11 +180,31 @@ def test_standard_output(late: Late, run: Callable[..., Program], backfill: Call
     """With - the history goes to standard output, and nothing else does."""
     late.world.insert(time.time() - DAY)
     run().ready()
-    program = made(backfill("--output", "-", "--step=15m"))
+    program = made(backfill("--output", "-", "--step=4m"))
     lines = program.stdout.splitlines()
     assert "# EOF" == lines[-1]
     assert [] == [line for line in lines if not line.startswith(("# ", "late_"))]
     assert "no --label job=" in program.stderr
+
+
+def test_several_workspaces(late: Late, tmp_path: Path, ending: ExitStack) -> None:
+    """All workspaces are in one file, the series of a family together."""
+    late.world.insert(time.time() - DAY)
+    (tmp_path / "late.key").write_text(KEY)
+    rows = "".join(f"- {{name: {name}, api_key_file: late.key}}\n" for name in ("acme", "agency"))
+    (tmp_path / "late.yml").write_text(f"workspaces:\n{rows}api: {{base-url: {late.url}}}\n")
+    commands = (("run", "--once"), ("backfill", "--output=late.om"), ("backfill", "--output=-", "--workspace=acme"))
+    programs = [Program(tmp_path, *command, "--config.file=late.yml", env={}) for command in commands]
+    for program in programs:
+        assert 0 == ending.enter_context(program).wait(), program.stderr
+    lines = (tmp_path / "late.om").read_text().splitlines()
+    heads = [line for line in lines if line.startswith("# TYPE ")]
+    assert len(heads) == len(set(heads))
+    counted = [line for line in lines if line.startswith(LOGS) and 'status="success"' in line and '"publish"' in line]
+    ends = {line.partition('workspace="')[2].partition('"')[0]: line.split()[1] for line in counted}
+    assert {"acme": "1.0", "agency": "1.0"} == ends
+    assert 'workspace="acme"' in programs[-1].stdout
+    assert "agency" not in programs[-1].stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
