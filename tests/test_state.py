@@ -158,6 +158,19 @@ def test_check(path: Path) -> None:
     ) == state(path, "check")
 
 
+def test_who_stops_reading_learns_what_was_found(path: Path) -> None:
+    """The exit code of a check is that of the state, whether anybody reads what is wrong or not."""
+    for expected in (0, 1):
+        command = f"'{sys.executable}' -m late_exporter state check --state.url=sqlite:///{path} | true"
+        root = Path(cli.__file__).parents[2]
+        result = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", command], capture_output=True, check=False, cwd=root, text=True, timeout=60
+        )
+        assert (expected, "") == (result.returncode, result.stderr)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE scope SET logs = logs + 1")
+
+
 @pytest.mark.parametrize("way", ["file", "stream"])
 def test_to_another_machine(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     """What is exported and imported is the same state to the last byte, and private on both sides."""

@@ -120,12 +120,6 @@ def backfill(call: Call) -> int:
     return tell_of_past(call, _clients(call.settings))
 
 
-def state(call: Call) -> int:
-    """Look after the state."""
-    torn = int(call.words[0] == "export")  # whoever reads half of a state has none
-    return printing(lambda: keep_state(call), torn=torn)
-
-
 ACTIONS: Mapping[str, Callable[[Call], int]] = MappingProxyType(
     {
         "run": run,
@@ -137,7 +131,7 @@ ACTIONS: Mapping[str, Callable[[Call], int]] = MappingProxyType(
         "audit": audit,
         "backfill": backfill,
         "textfile": textfile,
-        "state": state,
+        "state": keep_state,
     }
 )
 """What the commands do."""
