@@ -156,7 +156,7 @@ class Soak:
         ]
         yield from (rest[0], ends[0], rest[1], ends[1])
         # A process has to live for a while, or its memory tells nothing.
-        apart = max(10.0, self._plan.seconds / 12)
+        apart = max(10.0, self._plan.seconds / 6)
         while True:
             self._random.shuffle(rest)
             for happening in rest:
