@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import TypeAlias
@@ -120,12 +120,27 @@ async def audit_feeds(call: Call, clients: Clients) -> tuple[Callable[[], int], 
 
 
 def keep_state(call: Call) -> int:
-    """Do to the state what is asked."""
+    """Do to the state what is asked; who reads half of an export has none, so that this is a failure."""
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="strict")
-    keeper = Keeper(call.settings.state_url, _put, sys.stdin)
+    action, *rest = call.words
+    if action == "export" and rest in ([], ["-"]):
+        return printing(lambda: _keep(call, _put), torn=1)
+    told: list[str] = []
+    code = _keep(call, told.append)
+    return printing(lambda: _tell(told, code), torn=code)
+
+
+def _keep(call: Call, put: Callable[[str], None]) -> int:
+    keeper = Keeper(call.settings.state_url, put, sys.stdin)
     code = keeper.act(call.words, form=call.asked.format, confirmed=call.asked.yes)
     sys.stdout.flush()
+    return code
+
+
+def _tell(lines: Iterable[str], code: int) -> int:
+    for line in lines:
+        _write(line)
     return code
 
 
