@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from late_exporter.errors import ConfigError, StoreError
 from late_exporter.model import Add, Batch, Coverage, Entry, Scope, Sighting
-from late_exporter.store import Store, open_records, open_store
+from late_exporter.store import Store, open_records, open_store, rows
 
 PUBLISHING, CONNECTIONS = Scope("acme", "publishing"), Scope("acme", "connections")
 LOGS = "late_publishing_logs_total"
@@ -44,6 +45,23 @@ def test_a_state_in_use_can_be_read(store: Store, path: Path) -> None:
         assert store.feed(PUBLISHING) == records.feed(PUBLISHING)
         assert [("log1", "success", 1), ("log2", "pending", 2)] == list(records.counted(PUBLISHING))
         assert [] == list(records.counted(CONNECTIONS))
+
+
+@pytest.mark.parametrize("number", [0, 1, 99, 100, 101, 250])
+def test_however_many_logs_are_looked_up_the_statement_is_the_same(store: Store, path: Path, number: int) -> None:
+    """SQLite keeps what it has compiled: a text for each number of keys would be a leak up to all of them."""
+    asked: set[str] = set()
+    store.commit(PUBLISHING, Batch(at=8.0, sightings=[sighting(at) for at in range(3, 400)]))
+
+    class Recorder(sqlite3.Connection):
+        def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
+            asked.add(sql)
+            return super().execute(sql, *values)  # type: ignore[arg-type]
+
+    with closing(sqlite3.connect(path, factory=Recorder)) as connection:
+        found = rows.statuses(connection, 1, [f"log{at}" for at in range(1, number + 1)] + ["unknown"])
+    assert {f"log{at}": {"pending" if at == 2 else "success"} for at in range(1, number + 1)} == found
+    assert {rows.LOOKUP} == asked
 
 
 def test_what_is_read_is_of_one_moment(store: Store, path: Path) -> None:

@@ -12,7 +12,10 @@ from late_exporter.model import Coverage, FeedState, Labels, Pending, Series, Ta
 
 __all__ = ["feed", "pendings", "statuses", "tally", "totals"]
 
-LOOKUP_KEYS = 1000
+LOOKUP_KEYS = 100
+
+# One text for however many keys: each other one would be compiled and kept, tens of kilobytes apiece.
+LOOKUP = f"SELECT key, status FROM sighting WHERE scope = ? AND key IN ({','.join('?' * LOOKUP_KEYS)})"  # noqa: S608 - marks
 
 
 def totals(connection: Connection) -> Mapping[Series, Total]:
@@ -47,11 +50,7 @@ def statuses(connection: Connection, scope: int, keys: Sequence[str]) -> dict[st
     statuses: dict[str, set[str]] = {}
     for start in range(0, len(keys), LOOKUP_KEYS):
         some = keys[start : start + LOOKUP_KEYS]
-        marks = ",".join("?" * len(some))
-        found = connection.execute(
-            f"SELECT key, status FROM sighting WHERE scope = ? AND key IN ({marks})",  # noqa: S608 - only marks
-            (scope, *some),
-        )
+        found = connection.execute(LOOKUP, (scope, *some, *[None] * (LOOKUP_KEYS - len(some))))
         for key, status in found:
             statuses.setdefault(key, set()).add(status)
     return statuses

@@ -124,9 +124,19 @@ def test_memory_that_grows_is_told() -> None:
     flat, growing = Memory(), Memory()
     flat.lives.append(Life([(float(at), 60_000.0) for at in range(100)]))
     growing.lives.append(Life([(float(at), 60_000.0 + 1000 * at) for at in range(100)]))
-    assert ([], 0.0) == (list(flat.faults()), flat.slope)
+    assert [] == list(flat.faults())
     assert ["memory grows: 82.5 MiB in the first half, 131.3 MiB in the second"] == list(growing.faults())
     assert 60_000 == pytest.approx(growing.lives[0].slope)
+
+
+def test_memory_that_leaks_slowly_is_told() -> None:
+    """A process may take what it needs at first; one that goes on to grow leaks, however little it is."""
+    memory = Memory()
+    memory.lives.append(Life([(float(at), 70_000.0 + min(at, 100) * 80) for at in range(300)]))
+    memory.lives.append(Life([(float(at), 90_000.0 + at * 80) for at in range(100)]))
+    assert [] == list(memory.faults())
+    memory.lives.append(Life([(float(at), 75_000.0 + at * 5) for at in range(400)]))
+    assert ["memory leaks: +300 KiB/min in the last 199 s of a process"] == list(memory.faults())
 
 
 class Seen(Prometheus):

@@ -20,7 +20,7 @@ from tests.e2e.late import KEY, Late
 from tests.e2e.program import Program, get
 from tests.e2e.prometheus import Prometheus, prometheus
 from tests.soak.stage import FAULTS, Stage
-from tests.soak.verdict import Ledger, Life, Memory, counted, differences, examine, falls
+from tests.soak.verdict import SETTLED, Ledger, Life, Memory, counted, differences, examine, falls
 from tests.worlds import Samples
 
 __all__ = ["Plan", "Soak"]
@@ -37,6 +37,9 @@ WARM = 5.0
 
 WATCHED = 10.0
 """Seconds for which a process has to be watched for its memory to say anything."""
+
+VIOLENT = 0.4
+"""The part of a soak, from its beginning, in which processes are killed: the last one lives for all the rest."""
 
 CATCHING_UP = 300.0
 """Seconds after which an exporter that is left in peace has to have counted everything."""
@@ -155,13 +158,13 @@ class Soak:
             *((name, partial(self._fault, name)) for name in FAULTS),
         ]
         yield from (rest[0], ends[0], rest[1], ends[1])
-        # A process has to live for a while, or its memory tells nothing.
-        apart = max(10.0, self._plan.seconds / 6)
+        apart = max(10.0, self._plan.seconds / 12)
         while True:
             self._random.shuffle(rest)
             for happening in rest:
                 yield happening
-                if time.monotonic() - self._killed >= apart:
+                now = time.monotonic()
+                if now - self._started < VIOLENT * self._plan.seconds and now - self._killed >= apart:
                     yield self._random.choice(ends)
 
     def _fault(self, name: str) -> None:
@@ -367,9 +370,14 @@ class Soak:
                 )
         first, second = (size / 1024 for size in self._memory.halves())
         self._say(
-            f"memory of all {len(self._memory.lives)} processes: {self._memory.slope:+,.0f} KiB/min,"
+            f"memory of all {len(self._memory.lives)} processes:"
             f" {first:.1f} MiB in the first half, {second:.1f} MiB in the second"
         )
+        settled = self._memory.longest.settled
+        if settled.seconds >= SETTLED:
+            self._say(f"memory once settled: {settled.slope:+,.0f} KiB/min in the last {settled.seconds:.0f} s")
+        else:
+            self._say(f"too short to tell whether memory is flat: that takes {2 * SETTLED / (1 - VIOLENT):.0f} s")
         self._reasons += self._memory.faults()
 
 

@@ -19,6 +19,12 @@ COUNTERS = ("_total", "_bucket", "_count", "_sum")
 GROWTH, SLACK = 1.25, 16 * 1024
 """By how much, and by how many KiB on top, the second half of a soak may take more memory than the first."""
 
+SETTLED = 120.0
+"""Seconds for which a process has to be watched, after as long a time to settle, to tell whether it leaks."""
+
+STEEPEST = 256.0
+"""KiB a minute by which a process that has settled may grow."""
+
 
 class Life(NamedTuple):
     """The memory of one process: pairs of seconds and KiB."""
@@ -35,6 +41,11 @@ class Life(NamedTuple):
         """How long it was watched."""
         return self.samples[-1][0] - self.samples[0][0] if self.samples else 0.0
 
+    @property
+    def settled(self) -> Life:
+        """Its second half: caches are full by then, and what grows still is a leak."""
+        return Life(self.samples[len(self.samples) // 2 :])
+
 
 class Memory:
     """The memory of all processes of a soak, one after the other."""
@@ -48,9 +59,9 @@ class Memory:
         return [sample for life in self.lives for sample in life.samples]
 
     @property
-    def slope(self) -> float:
-        """KiB a minute over the whole soak."""
-        return slope(self.samples) * 60
+    def longest(self) -> Life:
+        """The life that was watched for the longest time."""
+        return max(self.lives, key=lambda life: life.seconds, default=Life([]))
 
     def halves(self) -> tuple[float, float]:
         """The mean of the first half and of the second one, in KiB."""
@@ -59,10 +70,13 @@ class Memory:
         return _mean(sizes[:middle]), _mean(sizes[middle:])
 
     def faults(self) -> Iterator[str]:
-        """Whether it grew."""
+        """Whether it grew: from process to process, or within the one that lived longest."""
         first, second = self.halves()
         if second > first * GROWTH + SLACK:
             yield f"memory grows: {first / 1024:.1f} MiB in the first half, {second / 1024:.1f} MiB in the second"
+        settled = self.longest.settled
+        if settled.seconds >= SETTLED and settled.slope > STEEPEST:
+            yield f"memory leaks: {settled.slope:+,.0f} KiB/min in the last {settled.seconds:.0f} s of a process"
 
 
 def slope(samples: Sequence[tuple[float, float]]) -> float:
