@@ -240,7 +240,7 @@ def weigh(scope: Scope, feed: Feed, tally: Tally) -> list[Imbalance]:
     Every sighting adds 1 to the feed's counter, under whatever labels, or to the rejected ones. The state keeps a tally
     of its own of them, and the records; the three are equal only where nothing was counted twice or not at all.
     """
-    counter = _sum(tally.totals, feed.counter, scope.workspace)
+    counter = _sum(tally.totals, feed.counter, scope.workspace, **feed.only)
     rejected = _sum(tally.totals, REJECTED, scope.workspace, feed=scope.feed)
     found = [
         Imbalance(feed.counter, tally.counted - rejected, counter),

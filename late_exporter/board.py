@@ -214,12 +214,18 @@ class Board:
         """Whether the series' workspace has its history behind it, so that a new series is a birth."""
         workspace = series[1][0] if series[1] else ""
         needed = self._feeds.get(workspace, frozenset())
-        feeds = set(self._families[series[0]].feeds) & needed or needed
+        feeds = set(self._feeds_of(series)) & needed or needed
         return self._synced.get(workspace, set()) >= feeds
 
+    def _feeds_of(self, series: Series) -> tuple[str, ...]:
+        """The feeds that a series waits for: where its type says which one it is of, that one alone."""
+        family = self._families[series[0]]
+        if "type" in family.labels:
+            return (series[1][family.labels.index("type")],)
+        return family.feeds
+
     def _is_withheld(self, series: Series) -> bool:
-        family, labels = series
-        feeds = self._families[family].feeds
+        labels, feeds = series[1], self._feeds_of(series)
         if not feeds:
             return False
         return labels[0] not in self._synced or not self._synced[labels[0]].intersection(feeds)

@@ -107,10 +107,29 @@ class Bookkeeper:
         """Whether the first sync is complete."""
         return self.coverage is not None and self.coverage.synced
 
-    async def known(self, keys: Sequence[str], *, since: int) -> Known:
-        """What the state knows of some logs; ``since`` bounds those that the API may still show."""
+    async def known(self, entries: Sequence[Entry], *, since: int) -> Known:
+        """What the state knows of the logs of a page; ``since`` bounds those that the API may still show."""
+        keys = [entry.key for entry in entries]
         known: Known = await self._offload(self._store.known, self._scope, keys, since=since)
+        if self._feed.generation == "late" or all(key in known.statuses for key in keys):
+            return known
+        if await self._offload(self._store.recognize, self._scope, entries, settles=self._feed.settles):
+            known = await self._offload(self._store.known, self._scope, keys, since=since)
+            state: FeedState = await self._offload(self._store.feed, self._scope)
+            self.pendings = state.pendings
         return known
+
+    async def adopt(self, feed: Feed) -> None:
+        """Go on with the feed of another generation of the API; raises StoreError where that cannot be made durable."""
+        if self.coverage is not None and self.coverage.generation != feed.generation:
+            coverage = msgspec.structs.replace(self.coverage, generation=feed.generation)
+            state: FeedState = await self._offload(self._adopt, coverage)
+            self.coverage, self.pendings = state.coverage, state.pendings
+        self._feed = feed
+
+    def _adopt(self, coverage: Coverage) -> FeedState:
+        self._store.adopt(self._scope, coverage)
+        return self._store.feed(self._scope)
 
     async def tally(self) -> Tally:
         """What the books of the state itself say."""
@@ -226,7 +245,7 @@ class Bookkeeper:
         self._board.gauge(
             "late_exporter_coverage_start_timestamp_seconds", (workspace, feed), self.whole_since(self.coverage) / 1000
         )
-        if self._feed.post_path is not None:
+        if self._feed.counter == "late_publishing_logs_total":
             self._show_pendings(workspace)
 
     @staticmethod

@@ -102,12 +102,15 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
     """How a workspace is doing.
 
     Args:
+        api: Its base URL.
+        generation: Of the API, as far as is known.
         platforms: Those with publishing logs; none before the first sync is complete.
         failing: Accounts whose last attempt failed, most failures in a row first.
     """
 
     name: str
     api: str
+    generation: str = "late"
     feeds: tuple[FeedHealth, ...]
     quota: Quota | None = None
     platforms: tuple[PlatformHealth, ...] = ()

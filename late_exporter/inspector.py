@@ -59,6 +59,11 @@ class Inspector:
         self._walked = False
         self._too_early: Walk | None = None
 
+    def follow(self, feed: Feed) -> None:
+        """Go on with the feed of another generation of the API; an audit of the old list is void."""
+        self._feed = feed
+        self._plan = self._steps = None
+
     def is_due(self, now: float, interval: float) -> bool:
         """Whether there is an audit to begin or to go on with."""
         return interval > 0 and self._walked and (self._steps is not None or now - self._last >= interval)

@@ -19,6 +19,7 @@ LAG_BUCKETS = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 360
 
 PUBLISHING = ("publishing",)
 CONNECTIONS = ("connections",)
+ACTIVITIES = ("webhooks", "messaging", "workflow_event", "api_request")
 
 
 class Family(msgspec.Struct, frozen=True):
@@ -152,6 +153,21 @@ _FAMILIES = (
         feeds=CONNECTIONS,
     ),
     _family(
+        "late_activity_logs_total",
+        "counter",
+        "type platform action status",
+        "Logs of /v1/logs of the further types, counted once in each status they were seen in.",
+        feeds=ACTIVITIES,
+    ),
+    _family(
+        "late_activity_duration_seconds",
+        "histogram",
+        "type platform action",
+        "How long what the logs of the further types tell of took, from duration_ms.",
+        buckets=DURATION_BUCKETS,
+        feeds=ACTIVITIES,
+    ),
+    _family(
         "late_account_info",
         "gauge",
         "platform account_id username",
@@ -223,6 +239,12 @@ _FAMILIES = (
         "feed",
         "When a poll of the feed last succeeded; all late_publishing_, late_connection_ and late_account_ metrics"
         " are as old as this.",
+    ),
+    _family(
+        "late_exporter_api_generation_info",
+        "gauge",
+        "generation",
+        "1 for the generation of the API that is read: late or zernio.",
     ),
     _family(
         "late_exporter_api_requests_total",
@@ -317,6 +339,10 @@ CATALOGUE: Mapping[str, Family] = MappingProxyType({family.name: family for fami
 
 def catalogue(duration_buckets: tuple[float, ...] = DURATION_BUCKETS) -> Mapping[str, Family]:
     """The catalogue with other bounds for the ``late_*_duration_seconds`` of logs."""
-    durations = ("late_publishing_duration_seconds", "late_connection_duration_seconds")
+    durations = (
+        "late_publishing_duration_seconds",
+        "late_connection_duration_seconds",
+        "late_activity_duration_seconds",
+    )
     changed = {name: msgspec.structs.replace(CATALOGUE[name], buckets=duration_buckets) for name in durations}
     return MappingProxyType({**CATALOGUE, **changed})

@@ -64,7 +64,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One row of a log list, reduced to what can be counted.
 
     ``created`` is None where the row has no usable time. A row without a usable key is ``rejected`` with the reason;
-    its key is then a fingerprint, so that it too is counted once.
+    its key is then a fingerprint, so that it too is counted once. ``mark`` is what a log has in common with itself in
+    the other generation of the API.
     """
 
     key: str
@@ -82,17 +83,20 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempt: int | None = None
     expires: int | None = None
     rejected: str | None = None
+    mark: str = ""
 
 
 class Page(msgspec.Struct, frozen=True, gc=False):
     """One answer of a log list, in the order of the API.
 
-    ``total`` and ``more`` are what the answer says of the whole list, None where it does not.
+    ``total`` and ``more`` are what the answer says of the whole list, None where it does not. ``anonymous``: logs that
+    are alike are told apart by their number, so that a page has to show all that share a time, or tells too few.
     """
 
     entries: tuple[Entry, ...]
     total: int | None = None
     more: bool | None = None
+    anonymous: bool = False
 
 
 class Mark(msgspec.Struct, frozen=True, gc=False):
@@ -129,6 +133,7 @@ class Coverage(msgspec.Struct, frozen=True):
         gaps: Newest first.
         synced: The first sync is complete.
         shown: API time at which it was, before which nothing of the feed was shown; 0: not known.
+        generation: Of the API, whose logs are known by their keys.
     """
 
     horizon: int
@@ -138,6 +143,7 @@ class Coverage(msgspec.Struct, frozen=True):
     gaps: tuple[Gap, ...] = ()
     synced: bool = False
     shown: int = 0
+    generation: str = "late"
 
 
 class Exemplar(msgspec.Struct, frozen=True, gc=False):
@@ -332,6 +338,11 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
         project: An entry to its increments, workspace first in the labels.
         post_path: Path of the logs of one post, with ``{postId}``; None where there are none.
         counter: The family that counts every sighting once.
+        generation: Of the API, by its name.
+        query: What picks the list where several share a path.
+        settles: Logs may be pending and change their status.
+        windowed: The list can be asked for the logs of a time.
+        only: Labels and values of those series of the counter that are of this feed, where others share it.
         shares: Families that count those sightings which ``counter`` has under one value of a label: label and value.
     """
 
@@ -343,3 +354,8 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
     counter: str
     shares: Mapping[str, tuple[str, str]] = msgspec.field(default_factory=dict)
     post_path: str | None = None
+    generation: str = "late"
+    query: Mapping[str, str] = msgspec.field(default_factory=dict)
+    settles: bool = False
+    windowed: bool = False
+    only: Mapping[str, str] = msgspec.field(default_factory=dict)

@@ -63,6 +63,8 @@ EVERY = ("run", "check", "demo", "simulate", "textfile", "state", *ONCALL)
 
 PREFIX = "LATE_EXPORTER_"
 FEEDS = ("publishing", "connections")
+EVERY_FEED = (*FEEDS, "webhooks", "messaging", "workflow_event", "api_request")
+GENERATIONS = ("auto", "late", "zernio")
 LEVELS = ("debug", "info", "warn", "error")
 FORMATS = ("logfmt", "json")
 INCIDENTS = ("platform-outage", "revoked-token", "rate-limit-storm", "slow-video")
@@ -75,6 +77,7 @@ class Option:
     Args:
         name: Section and option, as in ``poll.interval``.
         variable: Its environment variable.
+        alias: Another variable that stands for it.
         default: As a user would write it; None where there is none.
         metavar: What its value is; empty for a switch.
         help: One or more sentences.
@@ -95,6 +98,7 @@ class Option:
     many: bool = False
     secret: bool = False
     choices: tuple[str, ...] = ()
+    alias: str = ""
 
     @property
     def section(self) -> str:
@@ -159,6 +163,7 @@ class Given(BaseSettings):
         "API key of Late. It has no flag, because every user of a machine can read the arguments of its processes.",
         REAL,
         variable="LATE_API_KEY",
+        alias="ZERNIO_API_KEY",
         secret=True,
     )
     api_key_file: KeyFile | None = option(
@@ -173,6 +178,13 @@ class Given(BaseSettings):
         "URL",
         "Where the Late API is. Plain http is allowed to a loopback address only.",
         REAL,
+    )
+    api_generation: Annotated[str, choice(*GENERATIONS)] = option(
+        "auto",
+        "NAME",
+        "Generation of the API: late, zernio, or auto to ask which one it is.",
+        REAL,
+        choices=GENERATIONS,
     )
     api_timeout: Annotated[float, duration("1ms")] = option(
         "30s", "DURATION", "How long to wait for an answer.", (*EXPORTING, *ONCALL)
@@ -200,8 +212,13 @@ class Given(BaseSettings):
     poll_audit_interval: Annotated[float, duration("0s")] = option(
         "1d", "DURATION", "Time between two audits of all that was counted against all that the API shows; 0s for none."
     )
-    poll_feeds: Many[Annotated[str, choice(*FEEDS)]] = option(
-        "publishing,connections", "LIST", "Log lists to read.", (*EXPORTING, *RECKONING), many=True, choices=FEEDS
+    poll_feeds: Many[Annotated[str, choice(*EVERY_FEED)]] = option(
+        "publishing,connections",
+        "LIST",
+        "Log lists to read; webhooks, messaging, workflow_event and api_request are of generation zernio only.",
+        (*EXPORTING, *RECKONING),
+        many=True,
+        choices=EVERY_FEED,
     )
     state_url: StateUrl = option(
         "sqlite:///data/late-exporter.db",
@@ -340,5 +357,6 @@ def options_markdown() -> str:
         others = ", ".join(f"`{command}`: `{value}`" for command, value in option.others.items())
         commands, meaning = ", ".join(option.commands), option.help.replace("|", "\\|")
         default += f" ({others})" if others else ""
-        rows.append(f"| {flag} | `{option.variable}` | {default} | {commands} | {meaning} |")
+        variables = " or ".join(f"`{name}`" for name in (option.variable, option.alias) if name)
+        rows.append(f"| {flag} | {variables} | {default} | {commands} | {meaning} |")
     return "\n".join(rows)

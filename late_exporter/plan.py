@@ -10,7 +10,7 @@ import msgspec
 
 from late_exporter.model import Coverage, Entry, Known, Page, Pending
 
-__all__ = ["Ask", "Count", "Drift", "Plan", "Position", "Read", "Roll", "Seen", "Steps", "Walk"]
+__all__ = ["Ask", "Count", "Drift", "Find", "Plan", "Position", "Read", "Roll", "Seen", "Step", "Steps", "Walk"]
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -24,6 +24,12 @@ class Ask(msgspec.Struct, frozen=True):
     """Step: read the logs of one post. Sent back: Seen, or None where there is no such post."""
 
     post_id: str
+
+
+class Find(msgspec.Struct, frozen=True):
+    """Step: read the logs created at a time, in milliseconds. Sent back: Seen."""
+
+    created: int
 
 
 class Count(msgspec.Struct, frozen=True):
@@ -59,20 +65,24 @@ class Seen(msgspec.Struct, frozen=True):
         )
 
 
-Steps: TypeAlias = Generator[Read | Ask | Count, Seen | None, None]
+Step: TypeAlias = Read | Ask | Find | Count
+"""What the reader asks for."""
+
+Steps: TypeAlias = Generator[Step, Seen | None, None]
 """What the reader yields and is sent."""
 
 
 class Position(msgspec.Struct, frozen=True):
     """Where the next page begins: it has to hold one of ``keys``, or to span the time ``created``.
 
-    ``repeats``: how many pages in a row have held the same logs.
+    ``repeats``: how many pages in a row have held the same logs; ``tied``: all logs of the last one share its time.
     """
 
     skip: int = 0
     keys: frozenset[str] = frozenset()
     created: int = 0
     repeats: int = 0
+    tied: bool = False
 
 
 class Walk(msgspec.Struct):
@@ -95,10 +105,14 @@ class Walk(msgspec.Struct):
 
 
 class Roll(msgspec.Struct):
-    """The list of pending logs, of which each poll reads a page: where the next one begins, and who was listed."""
+    """The list of pending logs, of which each poll reads a page: where the next one begins, and who was listed.
+
+    ``blind``: the list cannot be asked for the logs of a time, though it should.
+    """
 
     skip: int = 0
     listed: set[str] = msgspec.field(default_factory=set)
+    blind: bool = False
 
 
 class Plan(msgspec.Struct, kw_only=True):
@@ -111,7 +125,9 @@ class Plan(msgspec.Struct, kw_only=True):
         coverage: As last made durable; None before the first sync.
         pendings: Logs that were pending when last seen.
         waking: The first poll of a process: logs may have come late while nobody looked.
-        posts: How many posts may be asked for what became of their pending logs.
+        posts: How many posts, or times, may be asked for what became of their pending logs.
+        generation: Of the API that is read.
+        windowed: The list can be asked for the logs of a time; there are no posts to ask for then.
         strides: How many pages a walk may read, and how many one that seeks something.
         walk: The walk under way; the poll may begin one.
         drift: Judges ``pagination.total``.
@@ -126,6 +142,8 @@ class Plan(msgspec.Struct, kw_only=True):
     pendings: Mapping[str, Pending]
     waking: bool = False
     posts: int = 10
+    generation: str = "late"
+    windowed: bool = False
     strides: tuple[int, int] = (1, 10)
     walk: Walk | None = None
     drift: Drift

@@ -16,11 +16,14 @@ from late_exporter.auditor import grace
 from late_exporter.board import Board
 from late_exporter.bookkeeper import Bookkeeper, Draft, births
 from late_exporter.errors import ApiError, ApiUnavailable, LateError, RateLimited, StoreError, Unauthorized
+from late_exporter.feeds import GENERATIONS
+from late_exporter.feeds.answer import moment
+from late_exporter.generation import Dialect
 from late_exporter.health import FeedHealth, PollHealth
 from late_exporter.inspector import SHOWN, Inspector
 from late_exporter.metrics import CATALOGUE
 from late_exporter.model import Add, Feed, Increment, Observe, Scope, Take
-from late_exporter.plan import Ask, Count, Drift, Plan, Read, Roll, Seen, Walk
+from late_exporter.plan import Ask, Count, Drift, Find, Plan, Read, Roll, Seen, Step, Walk
 from late_exporter.seams import Client, Log
 
 __all__ = ["OUTCOMES", "Pace", "Poller", "Turn"]
@@ -49,6 +52,7 @@ DAY = 86_400_000
 REQUESTS = "late_exporter_api_request_duration_seconds"
 LAST_SUCCESS = "late_exporter_last_successful_poll_timestamp_seconds"
 LAST_WALK = "late_exporter_last_reconcile_timestamp_seconds"
+GENERATION = "late_exporter_api_generation_info"
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +79,7 @@ class Poller:
         workspace: Its name.
         feed: The log list.
         client: Reads the API.
+        dialect: The generation of the API.
         books: Keeps what was read.
         board: Shows how polling goes.
         pace: How often.
@@ -92,6 +97,7 @@ class Poller:
         feed: Feed,
         *,
         client: Client,
+        dialect: Dialect,
         books: Bookkeeper,
         board: Board,
         pace: Pace,
@@ -105,6 +111,7 @@ class Poller:
         self._names = (workspace, feed.name)
         self._feed = feed
         self._client = client
+        self._dialect = dialect
         self._books = books
         self._board = board
         self._pace = pace
@@ -147,10 +154,16 @@ class Poller:
             failures=tuple(self._errors),
         )
 
-    def retune(self, client: Client, pace: Pace) -> None:
+    @property
+    def generation(self) -> str:
+        """Of the API that is read."""
+        return self._feed.generation
+
+    def retune(self, client: Client, dialect: Dialect, pace: Pace) -> None:
         """Go on with another client, at another pace; to be called while ``run`` does not."""
         self._books.keep(self._tally())
         self._client = client
+        self._dialect = dialect
         self._pace = pace
 
     async def run(self) -> None:
@@ -254,6 +267,7 @@ class Poller:
 
     async def _read_feed(self) -> bool:
         """Do what the reader asks for; tells whether it was interrupted in the middle of a gap."""
+        await self._speak_as_the_api()
         plan = self._plan()
         steps = reader.poll(plan)
         started = self._monotonic()
@@ -272,6 +286,20 @@ class Poller:
             done = plan.walk is not None and plan.walk.done
             self._walk, self._passed = (None, plan.walk) if done else (plan.walk, None)
 
+    async def _speak_as_the_api(self) -> None:
+        """Go on with the feed of the generation that the API speaks."""
+        coverage, name = self._books.coverage, self._names[1]
+        feed = await self._dialect.feed(name, self._client, bound=coverage.generation if coverage else None)
+        if feed is self._feed and (coverage is None or coverage.generation == feed.generation):
+            return
+        if coverage is not None and coverage.generation != feed.generation:
+            self._log.warning("the API has changed its generation", before=coverage.generation, now=feed.generation)
+        # A walk begun on the old list knows places of that.
+        self._walk, self._roll, self._drift = None, Roll(), Drift()
+        await self._books.adopt(feed)
+        self._inspector.follow(feed)
+        self._feed = feed
+
     def _plan(self) -> Plan:
         minutes = self._client.limit * self._pace.interval / 60
         due = self._monotonic() - self._walked >= self._pace.reconcile_interval
@@ -287,6 +315,8 @@ class Poller:
             pendings=self._books.pendings,
             waking=self._waking,
             posts=max(10, urgent),
+            generation=self._feed.generation,
+            windowed=self._feed.windowed,
             strides=(max(1, int(minutes * WALK_SHARE)), max(5, urgent)),
             walk=self._walk,
             drift=self._drift,
@@ -298,12 +328,14 @@ class Poller:
             return False
         return self._monotonic() - started > max(self._pace.interval, SHORTEST_TURN)
 
-    async def _do(self, step: Read | Ask | Count, plan: Plan) -> Seen | None:
+    async def _do(self, step: Step, plan: Plan) -> Seen | None:
         match step:
             case Read():
                 return await self._read(step, plan)
             case Ask():
                 return await self._ask(step)
+            case Find():
+                return await self._page(Read(0), window=step.created)
             case Count():
                 await self._count(step)
                 return None
@@ -313,15 +345,19 @@ class Poller:
         plan.now = self._now()
         return seen
 
-    async def _page(self, step: Read) -> Seen:
+    async def _page(self, step: Read, *, window: int | None = None) -> Seen:
         params: dict[str, str | int] = {
+            **self._feed.query,
             "days": self._feed.retention // DAY,
             "limit": reader.LIMIT,
             "skip": step.skip,
         }
         if step.status is not None:
             params["status"] = step.status
+        if window is not None:
+            params["from"], params["to"] = moment(window - 1), moment(window + 1)
         seen = await self._get(self._feed.path, params, self._feed.path)
+        self._dialect.note(present=seen is not None)
         if seen is None:
             raise ApiUnavailable(f"404: the API has no {self._feed.path}")
         return seen
@@ -339,8 +375,7 @@ class Poller:
         if answer.date is not None:
             self._skew = int((answer.date - self._clock()) * 1000)
         page = self._feed.parse(answer.body)
-        keys = [entry.key for entry in page.entries]
-        return Seen(page, await self._books.known(keys, since=self._now() - self._feed.retention))
+        return Seen(page, await self._books.known(page.entries, since=self._now() - self._feed.retention))
 
     async def _count(self, step: Count) -> None:
         draft = self._draft
@@ -380,12 +415,21 @@ class Poller:
 
     def _draw(self, turn: Turn, seconds: float) -> None:
         self._board.gauge("late_up", self._names, int(turn.error is None))
+        self._show_generation()
         self._board.gauge("late_exporter_last_poll_duration_seconds", self._names, seconds)
         quota, workspace = self._client.quota, self._names[:1]
         if quota is not None:
             self._board.gauge("late_exporter_api_quota_limit", workspace, quota.limit)
             self._board.gauge("late_exporter_api_quota_remaining", workspace, quota.remaining)
             self._board.gauge("late_exporter_api_quota_reset_timestamp_seconds", workspace, quota.reset)
+
+    def _show_generation(self) -> None:
+        workspace, _ = self._names
+        for generation in GENERATIONS:
+            if generation == self._feed.generation:
+                self._board.gauge(GENERATION, (workspace, generation), 1)
+            else:
+                self._board.clear(GENERATION, (workspace, generation))
 
     def _report(self, turn: Turn, ended: PollHealth) -> None:
         self._speak(turn, ended.duration)

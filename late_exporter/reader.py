@@ -16,7 +16,7 @@ import msgspec
 
 from late_exporter.errors import BadPayload
 from late_exporter.model import PENDING, Coverage, Entry, Gap, Mark, Pending
-from late_exporter.plan import Ask, Count, Plan, Position, Read, Seen, Steps, Walk
+from late_exporter.plan import Ask, Count, Find, Plan, Position, Read, Seen, Step, Steps, Walk
 
 __all__ = ["LATE_WINDOW", "LIMIT", "poll"]
 
@@ -28,6 +28,9 @@ LATE_WINDOW = 3_600_000
 
 OVERLAP = 2
 """Rows that two pages share at least, so that a shift between the two reads is noticed."""
+
+NEARBY = 1000
+"""Milliseconds by which the logs of a time may be beside it."""
 
 REPEATS = 3
 """Pages that may in a row hold the same logs as the one before, at another place."""
@@ -54,7 +57,7 @@ def poll(plan: Plan) -> Steps:
     yield from _look_around(plan, coverage, head)
 
 
-def _count_head(plan: Plan, head: Seen) -> Generator[Read | Ask | Count, Seen | None, tuple[Coverage, Position | None]]:
+def _count_head(plan: Plan, head: Seen) -> Generator[Step, Seen | None, tuple[Coverage, Position | None]]:
     """Count the first page; where it does not reach known ground, what lies between becomes a gap."""
     before = plan.coverage or _nothing(plan, head)
     lower = before.head.created if before.head else before.horizon
@@ -77,12 +80,12 @@ def _nothing(plan: Plan, head: Seen) -> Coverage:
     newest = max(_dated(head.entries), default=plan.now)
     now = plan.now if newest > plan.now - plan.retention else newest
     horizon = now - min(plan.lookback, plan.retention)
-    return Coverage(horizon=horizon, start=horizon)
+    return Coverage(horizon=horizon, start=horizon, generation=plan.generation)
 
 
 def _fill(
     plan: Plan, coverage: Coverage, gap: Gap, position: Position | None
-) -> Generator[Read | Ask | Count, Seen | None, Coverage]:
+) -> Generator[Step, Seen | None, Coverage]:
     """Read a gap to its end; every page makes it smaller, and durably so."""
     here = position or Position(max(0, gap.depth - OVERLAP), frozenset((gap.upper.key,)), gap.upper.created)
     while gap in coverage.gaps:
@@ -109,7 +112,7 @@ def _newly(plan: Plan, seen: Seen, horizon: int) -> tuple[Entry, ...]:
     return fresh
 
 
-def _complete_sync(plan: Plan, coverage: Coverage) -> Generator[Read | Ask | Count, Seen | None, Coverage]:
+def _complete_sync(plan: Plan, coverage: Coverage) -> Generator[Step, Seen | None, Coverage]:
     coverage = msgspec.structs.replace(coverage, synced=True, shown=plan.now)
     yield Count((), coverage)
     return coverage
@@ -120,13 +123,18 @@ def _settle(plan: Plan, coverage: Coverage, waiting: Sequence[Pending]) -> Steps
     if not waiting:
         return
     unlisted = yield from _unlisted(plan, coverage, waiting)
-    by_post: dict[str, set[str]] = {}
-    for log in unlisted:
-        if log.post_id:
-            by_post.setdefault(log.post_id, set()).add(log.key)
-    lost = tuple(log.key for log in unlisted if not log.post_id)
+    lost = tuple(log.key for log in unlisted if not (log.created if plan.windowed else log.post_id))
     if lost:
         yield Count((), gone=lost)
+    yield from _find(plan, coverage, unlisted) if plan.windowed else _ask(plan, coverage, unlisted)
+
+
+def _ask(plan: Plan, coverage: Coverage, waiting: Sequence[Pending]) -> Steps:
+    """Ask the posts of some logs for what became of them."""
+    by_post: dict[str, set[str]] = {}
+    for log in waiting:
+        if log.post_id:
+            by_post.setdefault(log.post_id, set()).add(log.key)
     for post_id in list(by_post)[: plan.posts]:
         seen = yield Ask(post_id)
         entries = seen.entries if seen else ()
@@ -134,9 +142,24 @@ def _settle(plan: Plan, coverage: Coverage, waiting: Sequence[Pending]) -> Steps
         yield Count(seen.fresh(coverage.horizon) if seen else (), gone=tuple(sorted(gone)))
 
 
+def _find(plan: Plan, coverage: Coverage, waiting: Sequence[Pending]) -> Steps:
+    """Look at the times of some logs for what became of them; a list that shows others too is left to the walks."""
+    by_time: dict[int, set[str]] = {}
+    for log in waiting:
+        if log.created:
+            by_time.setdefault(log.created, set()).add(log.key)
+    for created in [] if plan.roll.blind else list(by_time)[: plan.posts]:
+        seen = yield Find(created)
+        if seen is None or any(abs(other - created) > NEARBY for other in _dated(seen.entries)):
+            plan.roll.blind = True
+            return
+        gone = by_time[created] - {entry.key for entry in seen.entries} if len(seen.entries) < LIMIT else set()
+        yield Count(seen.fresh(coverage.horizon), gone=tuple(sorted(gone)))
+
+
 def _unlisted(
     plan: Plan, coverage: Coverage, waiting: Sequence[Pending]
-) -> Generator[Read | Ask | Count, Seen | None, Sequence[Pending]]:
+) -> Generator[Step, Seen | None, Sequence[Pending]]:
     """The logs of ``waiting`` that the API no longer lists as pending."""
     roll = plan.roll
     seen = yield from _read(roll.skip, PENDING)
@@ -194,7 +217,7 @@ def _walk(plan: Plan, walk: Walk, coverage: Coverage, strides: int) -> Steps:
             return
 
 
-def _read(skip: int, status: str | None = None) -> Generator[Read | Ask | Count, Seen | None, Seen]:
+def _read(skip: int, status: str | None = None) -> Generator[Step, Seen | None, Seen]:
     """A page; read once more where it ends the list while its ``total`` says that the list goes on."""
     seen = yield Read(skip, status)
     if seen is not None and _ended(seen) and (seen.page.total or 0) > skip + len(seen.entries):
@@ -204,7 +227,7 @@ def _read(skip: int, status: str | None = None) -> Generator[Read | Ask | Count,
     return seen
 
 
-def _join(position: Position) -> Generator[Read | Ask | Count, Seen | None, tuple[Seen, int]]:
+def _join(position: Position) -> Generator[Step, Seen | None, tuple[Seen, int]]:
     """The page that goes on at ``position`` without leaving out a row, and where it begins.
 
     Where the list has moved since, the page is sought by time: first in growing leaps, then in halves. A page that
@@ -236,10 +259,12 @@ def _join(position: Position) -> Generator[Read | Ask | Count, Seen | None, tupl
 
 
 def _joins(seen: Seen, position: Position) -> bool:
-    if any(entry.key in position.keys for entry in seen.entries):
-        return True
     times = _dated(seen.entries)
-    return bool(times) and times[0] > position.created >= times[-1]
+    if times and times[0] > position.created >= times[-1]:
+        return True
+    shares = any(entry.key in position.keys for entry in seen.entries)
+    # Logs that are told apart by number alone may be others of the same time.
+    return shares and (position.tied or not seen.page.anonymous)
 
 
 def _position(skip: int, seen: Seen, before: Position | None = None) -> Position:
@@ -253,10 +278,10 @@ def _position(skip: int, seen: Seen, before: Position | None = None) -> Position
         if entry.created != last:
             break
         ties += 1
-    overlap = min(max(OVERLAP, ties), max(1, len(entries) // 2))
+    overlap = min(max(OVERLAP, ties + seen.page.anonymous), max(1, len(entries) // 2))
     keys = frozenset(entry.key for entry in entries)
     repeats = before.repeats + 1 if before and keys == before.keys else 0
-    return Position(skip + len(entries) - overlap, keys, _bottom(seen).created, repeats)
+    return Position(skip + len(entries) - overlap, keys, _bottom(seen).created, repeats, tied=overlap <= ties)
 
 
 def _stuck(here: Position, following: Position) -> bool:

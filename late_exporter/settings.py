@@ -29,12 +29,12 @@ __all__ = ["Call", "Settings", "Simulate", "Workspace", "load"]
 MAX_FILE = 1 << 20
 LONG = 8
 NO_KEY = (
-    "no API key: set LATE_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or --api.key-file, "
-    "or list workspaces in --config.file"
+    "no API key: set LATE_API_KEY or ZERNIO_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or "
+    "--api.key-file, or list workspaces in --config.file"
 )
 
 _BY_NAME = {option.name: option for option in OPTIONS}
-_BY_VARIABLE = {option.variable: option for option in OPTIONS}
+_BY_VARIABLE = {name: option for option in OPTIONS for name in (option.variable, option.alias) if name}
 
 # Kubernetes gives every pod variables for every Service: one named late-exporter must not stop the exporter.
 _SERVICE_VARIABLE = re.compile(
@@ -70,6 +70,7 @@ class Settings:
     """What the rest of the program gets; all times are in seconds."""
 
     workspaces: tuple[Workspace, ...]
+    api_generation: str
     api_timeout: float
     quota_share: float
     poll_interval: float
@@ -128,7 +129,7 @@ def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str,
     web, unusable = _web_config(layers) if command in EXPORTING else (WebConfig(), ())
     problems += unusable
     if given is None or problems:
-        raise ConfigError(*_without(environ.get("LATE_API_KEY", "").strip(), problems))
+        raise ConfigError(*_without(_keys(environ), problems))
     return _settings(given, web)
 
 
@@ -153,6 +154,8 @@ def _from_environment(command: str, environ: Mapping[str, str]) -> Layer:
     for variable, text in sorted(environ.items()):
         option = _BY_VARIABLE.get(variable)
         if option is not None and text:
+            if variable == option.alias and environ.get(option.variable, text) != text:
+                layer.problems.append(f"{option.variable} and {variable}: two keys are given; drop one of them")
             layer.put(option, SecretStr(text) if option.secret else text, variable)
         elif option is None and variable.startswith(PREFIX) and not _SERVICE_VARIABLE.fullmatch(variable):
             layer.problems.append(f"{variable}: unknown variable{suggestion(variable, _BY_VARIABLE, PREFIX)}")
@@ -233,14 +236,24 @@ def _problems_of_keys(command: str, places: Mapping[Loc, str], *, broken: bool) 
         yield NO_KEY
 
 
-def _without(key: str, problems: list[str]) -> list[str]:
+def _keys(environ: Mapping[str, str]) -> list[str]:
+    return [
+        environ.get(name, "").strip() for option in OPTIONS if option.secret for name in (option.variable, option.alias)
+    ]
+
+
+def _without(keys: Sequence[str], problems: list[str]) -> list[str]:
     """The problems without a key that was given by mistake as something else too; a short one hides too much."""
-    return [problem.replace(key, "***") for problem in problems] if len(key) >= LONG else problems
+    for key in keys:
+        if len(key) >= LONG:
+            problems = [problem.replace(key, "***") for problem in problems]
+    return problems
 
 
 def _settings(given: Given, web: WebConfig) -> Settings:
     return Settings(
         workspaces=tuple(_workspaces(given)),
+        api_generation=given.api_generation,
         api_timeout=given.api_timeout,
         quota_share=given.api_quota_share,
         poll_interval=given.poll_interval,

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,9 +114,15 @@ def body(*rows: object, **rest: object) -> bytes:
     return json.dumps({"logs": rows, **rest}).encode()
 
 
+def unmarked(page: Page) -> Page:
+    """A page whose logs have no marks."""
+    entries = tuple(msgspec.structs.replace(entry, mark="") for entry in page.entries)
+    return msgspec.structs.replace(page, entries=entries)
+
+
 def parse(*rows: object, feed: Feed = PUBLISHING) -> tuple[Entry, ...]:
-    """The entries of an answer."""
-    return feed.parse(body(*rows)).entries
+    """The entries of an answer, without their marks."""
+    return unmarked(feed.parse(body(*rows))).entries
 
 
 def changed(row: Document, **changes: object) -> Document:
@@ -151,7 +158,9 @@ def test_the_table_of_feeds() -> None:
 def test_the_documented_publishing_page() -> None:
     """The documentation's page of publishing logs is read as it says."""
     pagination = {"total": 150, "limit": 50, "skip": 0, "pages": 3, "hasMore": True}
-    assert Page((PUBLISHED_ENTRY,), 150, more=True) == PUBLISHING.parse(body(PUBLISHED, pagination=pagination))
+    assert Page((PUBLISHED_ENTRY,), 150, more=True) == unmarked(
+        PUBLISHING.parse(body(PUBLISHED, pagination=pagination))
+    )
 
 
 def test_the_documented_connections_page() -> None:
@@ -167,7 +176,7 @@ def test_the_documented_connections_page() -> None:
         error_code="oauth_denied",
     )
     pagination = {"total": 25, "limit": 50, "skip": 0, "pages": 1, "hasMore": False}
-    assert Page((expected,), 25, more=False) == CONNECTIONS.parse(body(CONNECTION, pagination=pagination))
+    assert Page((expected,), 25, more=False) == unmarked(CONNECTIONS.parse(body(CONNECTION, pagination=pagination)))
     assert (CONNECTED_ENTRY,) == parse(CONNECTED, feed=CONNECTIONS)
 
 
@@ -186,7 +195,7 @@ def test_the_documented_logs_of_a_post() -> None:
         duration=150_000,
         attempt=1_000_000,
     )
-    assert Page((expected,)) == PUBLISHING.parse(body(POST_LOG, count=1, postId="65f1c0a9e2b5af0012ab34cd"))
+    assert Page((expected,)) == unmarked(PUBLISHING.parse(body(POST_LOG, count=1, postId="65f1c0a9e2b5af0012ab34cd")))
 
 
 # One bad log never costs a page.

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from late_exporter.feeds import FEEDS
+from late_exporter.feeds import GENERATIONS, zernio
 from late_exporter.metrics import CATALOGUE, DURATION_BUCKETS, Family, catalogue
 
 DESIGN = """
@@ -22,6 +22,8 @@ late_connection_events_total                         counter   workspace platfor
 late_connection_failures_total                       counter   workspace platform event code
 late_connection_duration_seconds                     histogram workspace platform event
 late_connection_last_event_timestamp_seconds         gauge     workspace platform event
+late_activity_logs_total                             counter   workspace type platform action status
+late_activity_duration_seconds                       histogram workspace type platform action
 late_account_info                                    gauge     workspace platform account_id username
 late_account_logs_total                              counter   workspace platform account_id status
 late_account_consecutive_failures                    gauge     workspace platform account_id
@@ -35,6 +37,7 @@ late_exporter_config_last_reload_success_timestamp_seconds  gauge
 late_exporter_polls_total                            counter   workspace feed outcome
 late_exporter_last_poll_duration_seconds             gauge     workspace feed
 late_exporter_last_successful_poll_timestamp_seconds gauge     workspace feed
+late_exporter_api_generation_info                    gauge     workspace generation
 late_exporter_api_requests_total                     counter   workspace endpoint code
 late_exporter_api_request_duration_seconds           histogram workspace endpoint
 late_exporter_api_quota_limit                        gauge     workspace
@@ -110,11 +113,16 @@ def test_default_buckets() -> None:
 @pytest.mark.parametrize("family", CATALOGUE.values(), ids=CATALOGUE)
 def test_which_feed_fills_a_family(family: Family) -> None:
     """What the logs say waits for the first sync of a feed that fills it; what the exporter says of itself does not."""
-    prefixes = {"publishing": {"publishing"}, "connection": {"connections"}, "account": {"publishing", "connections"}}
+    prefixes = {
+        "publishing": {"publishing"},
+        "connection": {"connections"},
+        "activity": {*zernio.ACTIVITIES},
+        "account": {"publishing", "connections"},
+    }
     allowed = prefixes.get(family.name.split("_")[1], set())
     assert {*family.feeds} <= allowed
     assert bool(allowed) == bool(family.feeds)
-    assert {*family.feeds} <= {*FEEDS}
+    assert {*family.feeds} <= {*GENERATIONS["zernio"]}
 
 
 def test_the_help_names_its_source() -> None:
@@ -136,9 +144,9 @@ def test_the_help_names_its_source() -> None:
 
 
 def test_other_buckets() -> None:
-    """Configured buckets are those of the two durations of logs; everything else stays."""
+    """Configured buckets are those of the durations of logs; everything else stays."""
     changed = catalogue((1.0, 2.0))
-    durations = {"late_publishing_duration_seconds", "late_connection_duration_seconds"}
+    durations = {f"late_{what}_duration_seconds" for what in ("publishing", "connection", "activity")}
     assert list(CATALOGUE) == list(changed)
     assert durations == {name for name, family in changed.items() if family != CATALOGUE[name]}
     assert {(1.0, 2.0)} == {changed[name].buckets for name in durations}

@@ -13,6 +13,7 @@ from late_exporter.board import Board
 from late_exporter.bookkeeper import Bookkeeper, Draft, births
 from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimited, StoreError, Unauthorized
 from late_exporter.feeds import FEEDS
+from late_exporter.generation import Dialect
 from late_exporter.governor import Governor
 from late_exporter.health import FeedHealth, PollHealth, Quota
 from late_exporter.metrics import CATALOGUE
@@ -132,6 +133,16 @@ class Faulty:
         """See Store."""
         self._try("known")
         return self._store.known(scope, keys, since=since)
+
+    def adopt(self, scope: Scope, coverage: Coverage) -> None:
+        """See Store."""
+        self._try("adopt")
+        self._store.adopt(scope, coverage)
+
+    def recognize(self, scope: Scope, entries: Sequence[Entry], *, settles: bool) -> bool:
+        """See Store."""
+        self._try("recognize")
+        return self._store.recognize(scope, entries, settles=settles)
 
     def tally(self, scope: Scope) -> Tally:
         """See Store."""
@@ -269,6 +280,7 @@ class Rig:
             "acme",
             self.feed,
             client=self.client,
+            dialect=Dialect(self.feed.generation, log=self.diary),
             books=self.books,
             board=self.board,
             pace=pace or Pace(),

@@ -16,6 +16,7 @@ from late_exporter.app import create_offload
 from late_exporter.app.control import FIXED, Control
 from late_exporter.app.exporter import Exporter
 from late_exporter.errors import LateError, StoreError
+from late_exporter.generation import Dialect
 from late_exporter.settings import Settings, Workspace
 from late_exporter.simulator import Service
 from late_exporter.store import open_store
@@ -64,17 +65,18 @@ class Rig:
         """The settings, read anew."""
         return settings.load("run", {"config.file": [str(self.folder / "late.yml")]}, {})
 
-    def connect(self, wanted: Settings, workspace: Workspace) -> LateClient:
-        """The client of a workspace."""
+    def connect(self, wanted: Settings, workspace: Workspace) -> tuple[LateClient, Dialect]:
+        """The client of a workspace, and its generation."""
         assert workspace.key is not None
         value = workspace.key.get_secret_value()
-        return LateClient(
+        client = LateClient(
             self.http,
             base_url=workspace.base_url,
             key=Key(value, workspace.key_file),
             throttle=self.throttles.setdefault(value, Throttle(1.0)),
             timeout=wanted.api_timeout,
         )
+        return client, Dialect("late", log=Silence())
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Rig]:
@@ -249,6 +251,7 @@ def test_every_setting_can_be_reloaded_or_is_refused() -> None:
     """No setting is silently ignored by a reload."""
     taken_over = {
         "workspaces",
+        "api_generation",
         "api_timeout",
         "quota_share",
         "poll_interval",

@@ -20,7 +20,7 @@ ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077 or
 URL = "must be a URL like https://getlate.dev/api"
 USER = "must hold no user and no password; give the key with LATE_API_KEY or --api.key-file"
 NO_KEY = (
-    "no API key: set LATE_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or --api.key-file, "
+    "no API key: set LATE_API_KEY or ZERNIO_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or --api.key-file, "
     "or list workspaces in --config.file"
 )
 STATE = "must be sqlite:///relative/path.db, sqlite:////absolute/path.db, or sqlite:// for memory"
@@ -284,7 +284,11 @@ WRONG = [
     ("poll.interval", "0", '"0": must be at least 100ms and at most 100y'),
     ("poll.lookback", "30s", '"30s": must be at least 1m and at most 90d'),
     ("poll.lookback", "91d", '"91d": must be at least 1m and at most 90d'),
-    ("poll.feeds", "posts", '"posts": must be one of publishing, connections'),
+    (
+        "poll.feeds",
+        "posts",
+        '"posts": must be one of publishing, connections, webhooks, messaging, workflow_event, api_request',
+    ),
     ("poll.feeds", "", '"": must name at least one'),
     ("poll.feeds", "publishing,publishing", '"publishing,publishing": publishing is given twice'),
     ("api.timeout", "0s", '"0s": must be at least 1ms and at most 100y'),

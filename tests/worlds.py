@@ -20,11 +20,24 @@ from late_exporter.bookkeeper import Bookkeeper, Draft, births
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, StoreError, Unauthorized
 from late_exporter.exposition import Exposition
 from late_exporter.feeds import FEEDS
+from late_exporter.generation import Dialect
 from late_exporter.governor import Governor
 from late_exporter.health import Quota
 from late_exporter.inspector import last_audit
 from late_exporter.metrics import CATALOGUE
-from late_exporter.model import Batch, Committed, FeedState, Increment, Known, Scope, Series, Tally, Total
+from late_exporter.model import (
+    Batch,
+    Committed,
+    Coverage,
+    Entry,
+    FeedState,
+    Increment,
+    Known,
+    Scope,
+    Series,
+    Tally,
+    Total,
+)
 from late_exporter.plan import Read, Seen
 from late_exporter.poller import OUTCOMES, Pace, Poller, Turn
 from late_exporter.simulator import Archive, Archives, Service
@@ -481,6 +494,14 @@ class Witness:
         """See Store."""
         return self.store.known(scope, keys, since=since)
 
+    def adopt(self, scope: Scope, coverage: Coverage) -> None:
+        """See Store."""
+        self.store.adopt(scope, coverage)
+
+    def recognize(self, scope: Scope, entries: Sequence[Entry], *, settles: bool) -> bool:
+        """See Store."""
+        return self.store.recognize(scope, entries, settles=settles)
+
     def tally(self, scope: Scope) -> Tally:
         """See Store."""
         return self.store.tally(scope)
@@ -540,6 +561,7 @@ class Exporter:
         lates: The API of each workspace; a single one is that of ``default``.
         path: The state's file; None for memory.
         feeds: Which lists are read.
+        generation: Of the API that it is set to.
         skew: Seconds by which the exporter's clock is ahead of the API's.
     """
 
@@ -552,7 +574,9 @@ class Exporter:
         pace: Pace | None = None,
         skew: float = 0.0,
         max_values: int = 50,
+        generation: str = "late",
     ) -> None:
+        self.generation = generation
         self.lates = {"default": lates} if isinstance(lates, Late) else lates
         self.clock = next(iter(self.lates.values())).world.clock
         self.counted: list[tuple[Scope, Sighted]] = []
@@ -701,9 +725,11 @@ class Exporter:
                     self._assemble(scope, late, states[scope], backlog)
 
     def _assemble(self, scope: Scope, late: Late, state: FeedState, backlog: list[Increment]) -> None:
+        dialect = Dialect(self.generation, log=Silence())
+        feed = dialect.likely(scope.feed, bound=state.coverage.generation if state.coverage else None)
         books = Bookkeeper(
             scope.workspace,
-            FEEDS[scope.feed],
+            feed,
             state,
             store=self.store,
             offload=_offload,
@@ -716,8 +742,9 @@ class Exporter:
         self.books[scope] = books
         self.pollers[scope] = Poller(
             scope.workspace,
-            FEEDS[scope.feed],
+            feed,
             client=late,
+            dialect=dialect,
             books=books,
             board=self.board,
             pace=self._pace,

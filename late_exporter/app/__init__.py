@@ -43,6 +43,7 @@ from late_exporter.errands import Errands
 from late_exporter.errors import LateError
 from late_exporter.feeds import FEEDS
 from late_exporter.gate import Gate, Passwords
+from late_exporter.generation import Dialect
 from late_exporter.seams import Offload
 from late_exporter.server import inherited, listen, serve
 from late_exporter.settings import Call, Settings, Simulate, Workspace
@@ -207,7 +208,7 @@ async def _open(settings: Settings, stack: AsyncExitStack, collect: Callable[[],
     store = await offload(open_store, settings.state_url)
     stack.push_async_callback(offload, store.close)
     http = await stack.enter_async_context(_http(settings))
-    exporter = Exporter(settings, store, offload, partial(_client, http, {}), collect=collect)
+    exporter = Exporter(settings, store, offload, partial(_connect, http, {}, {}), collect=collect)
     await exporter.restore()
     return exporter
 
@@ -242,6 +243,19 @@ def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
         if isinstance(address, UnixPath):
             stack.callback(address.path.unlink, missing_ok=True)
     return sockets
+
+
+def _connect(
+    http: httpx.AsyncClient,
+    throttles: dict[str, Throttle],
+    dialects: dict[tuple[str, str], Dialect],
+    settings: Settings,
+    workspace: Workspace,
+) -> tuple[LateClient, Dialect]:
+    """A client of the workspace, and the generation of its API; whoever reads from the same place shares that."""
+    place = (workspace.base_url, settings.api_generation)
+    dialect = dialects.setdefault(place, Dialect(settings.api_generation, log=_log().bind(api=workspace.base_url)))
+    return _client(http, throttles, settings, workspace), dialect
 
 
 def _client(

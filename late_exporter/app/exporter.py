@@ -17,7 +17,7 @@ from late_exporter.board import Board
 from late_exporter.bookkeeper import Bookkeeper
 from late_exporter.errors import LateError
 from late_exporter.exposition import Exposition
-from late_exporter.feeds import FEEDS
+from late_exporter.generation import Dialect
 from late_exporter.governor import Governor
 from late_exporter.health import FeedHealth, WorkspaceHealth
 from late_exporter.inspector import last_audit
@@ -59,7 +59,7 @@ class Exporter:
         settings: What the user wants.
         store: The state, opened.
         offload: Runs a call in the store's thread.
-        connect: Gives the client of a workspace.
+        connect: Gives the client of a workspace, and the generation of its API.
         collect: Gives the metrics of the process.
     """
 
@@ -68,7 +68,7 @@ class Exporter:
         settings: Settings,
         store: Store,
         offload: Offload,
-        connect: Callable[[Settings, Workspace], Client],
+        connect: Callable[[Settings, Workspace], tuple[Client, Dialect]],
         *,
         collect: Callable[[], Iterable[Metric]],
     ) -> None:
@@ -134,9 +134,10 @@ class Exporter:
 
     def _retune(self, unit: Unit, workspace: Workspace) -> None:
         if unit.running:
-            unit.workspace, unit.client = workspace, self._connect(self._settings, workspace)
+            unit.workspace = workspace
+            unit.client, dialect = self._connect(self._settings, workspace)
             for poller in unit.pollers:
-                poller.retune(unit.client, self._pace())
+                poller.retune(unit.client, dialect, self._pace())
         if self._group is not None:
             unit.start(self._group)
 
@@ -155,9 +156,9 @@ class Exporter:
         self.board.restore(totals, _synced(states))
         for workspace in workspaces:
             backlog: list[Increment] = []
-            client = self._connect(self._settings, workspace)
+            client, dialect = self._connect(self._settings, workspace)
             pollers = [
-                self._poller(scope, state, client, backlog, audited=last_audit(totals, scope))
+                self._poller(scope, state, client, dialect, backlog, audited=last_audit(totals, scope))
                 for scope, state in states.items()
                 if scope.workspace == workspace.name
             ]
@@ -173,9 +174,16 @@ class Exporter:
         )
 
     def _poller(
-        self, scope: Scope, state: FeedState, client: Client, backlog: list[Increment], *, audited: float
+        self,
+        scope: Scope,
+        state: FeedState,
+        client: Client,
+        dialect: Dialect,
+        backlog: list[Increment],
+        *,
+        audited: float,
     ) -> Poller:
-        feed = FEEDS[scope.feed]
+        feed = dialect.likely(scope.feed, bound=state.coverage.generation if state.coverage else None)
         books = Bookkeeper(
             scope.workspace,
             feed,
@@ -192,6 +200,7 @@ class Exporter:
             scope.workspace,
             feed,
             client=client,
+            dialect=dialect,
             books=books,
             board=self.board,
             pace=self._pace(),
@@ -205,6 +214,7 @@ class Exporter:
             WorkspaceHealth(
                 name=name,
                 api=unit.workspace.base_url,
+                generation=unit.pollers[0].generation if unit.pollers else "",
                 feeds=tuple(_redacted(poller.health) for poller in unit.pollers),
                 quota=unit.client.quota,
                 platforms=self.board.platforms(name),
@@ -214,9 +224,10 @@ class Exporter:
         ]
 
 
-def _tuning(settings: Settings) -> tuple[float, ...]:
+def _tuning(settings: Settings) -> tuple[float | str, ...]:
     """What pollers and clients are set to."""
     return (
+        settings.api_generation,
         settings.api_timeout,
         settings.quota_share,
         settings.poll_interval,

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 
@@ -15,7 +15,7 @@ import msgspec
 from late_exporter.errors import BadPayload
 from late_exporter.model import Entry, Page
 
-__all__ = ["UNKNOWN", "Answer", "Id", "key", "micros", "millis", "text"]
+__all__ = ["UNKNOWN", "Answer", "Id", "key", "mark", "micros", "millis", "moment", "text"]
 
 UNKNOWN = "unknown"
 LABEL_LENGTH = 128
@@ -50,13 +50,21 @@ class Answer(Generic[RowT]):
     where a field of another type than documented counts as missing.
 
     Args:
-        row: The fields of a row that are used; ``id`` is the only one that is required.
+        row: The fields of a row that are used; ``id`` is the only one that is required, where there is one.
         entry: From a row to what is counted.
+        number: Gives the logs of a page that have no id keys of their own; None: they all have one.
     """
 
-    def __init__(self, row: type[RowT], entry: Callable[[RowT], Entry]) -> None:
+    def __init__(
+        self,
+        row: type[RowT],
+        entry: Callable[[RowT], Entry],
+        *,
+        number: Callable[[Sequence[Entry]], Sequence[Entry]] | None = None,
+    ) -> None:
         self._row = row
         self._entry = entry
+        self._number = number
         self._fields = {field.encode_name: field for field in msgspec.structs.fields(row)}
         envelope = msgspec.defstruct("Envelope", [("logs", list[row]), ("pagination", Pagination | None, None)])  # type: ignore[valid-type]
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(envelope)
@@ -95,12 +103,14 @@ class Answer(Generic[RowT]):
 
     def _page(self, entries: list[Entry], pagination: Pagination) -> Page:
         total = pagination.total if pagination.total is not None and pagination.total >= 0 else None
-        return Page(tuple(entries), total, pagination.has_more)
+        if self._number is None:
+            return Page(tuple(entries), total, pagination.has_more)
+        return Page(tuple(self._number(entries)), total, pagination.has_more, anonymous=True)
 
     def _lenient(self, row: object) -> Entry:
         if not isinstance(row, dict):
             return _refused(row, "not_an_object")
-        if not isinstance(row.get("_id"), str) or not row["_id"]:
+        if self._number is None and (not isinstance(row.get("_id"), str) or not row["_id"]):
             return _refused(row, "no_id")
         values = {}
         for name, field in self._fields.items():
@@ -180,6 +190,13 @@ def key(value: str) -> str:
     return f"#{hashlib.sha256(written).hexdigest()}"
 
 
+def mark(*facts: str | None) -> str:
+    """What a log has in common with itself in the other generation of the API, in 12 characters."""
+    return hashlib.blake2b(
+        "\0".join(fact or "" for fact in facts).encode("utf-8", "replace"), digest_size=6
+    ).hexdigest()
+
+
 def millis(value: str | None) -> int | None:
     """An ISO 8601 time in milliseconds since the Unix epoch, UTC where it names no zone; None where it is none."""
     if not value:
@@ -190,6 +207,11 @@ def millis(value: str | None) -> int | None:
         return math.floor(zoned.timestamp() * 1000 + 0.5)
     except (ValueError, OverflowError):
         return None
+
+
+def moment(created: int) -> str:
+    """Milliseconds since the Unix epoch as ISO 8601 in UTC; of a time that the calendar has."""
+    return datetime.fromtimestamp(created / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def micros(value: float | None, scale: int) -> int | None:

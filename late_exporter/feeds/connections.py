@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import msgspec
 
-from late_exporter.feeds.answer import UNKNOWN, Answer, Id, key, micros, millis, text
+from late_exporter.feeds.answer import UNKNOWN, Answer, Id, key, mark, micros, millis, text
 from late_exporter.model import Add, Entry, Feed, Increment, Observe, Take
 
-__all__ = ["FEED"]
+__all__ = ["FEED", "kind", "project"]
 
 DAY = 86_400_000
 
@@ -64,7 +64,13 @@ def _entry(row: Row) -> Entry:
         error_code=text(row.error.code if row.error else None),
         duration=micros(row.duration_ms, 1000),
         expires=millis(success.token_expires_at),
+        mark=mark(row.platform, row.account_id, kind(event)),
     )
+
+
+def kind(event: str) -> str:
+    """What an event is in both generations: zernio does not always tell that an account is connected again."""
+    return event.removeprefix("re")
 
 
 def project(workspace: str, entry: Entry) -> Iterator[Increment]:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import msgspec
 
-from late_exporter.feeds.answer import UNKNOWN, Answer, Id, key, micros, millis, text
+from late_exporter.feeds.answer import UNKNOWN, Answer, Id, key, mark, micros, millis, text
 from late_exporter.model import PENDING, Add, Entry, Exemplar, Feed, Increment, Observe, Result, Take
 
-__all__ = ["FEED", "category"]
+__all__ = ["FEED", "category", "kind", "project"]
 
 DAY = 86_400_000
 FAILED = "failed"
@@ -81,7 +81,13 @@ def _entry(row: Row) -> Entry:
         error_code=row.response.error_code if row.response else None,
         duration=micros(row.duration_ms, 1000),
         attempt=micros(row.attempt_number, 1_000_000),
+        mark=mark(row.platform, row.account_id, kind(text(row.action))),
     )
+
+
+def kind(action: str) -> str:
+    """What an action is in both generations: zernio does not always tell a retry from a first attempt."""
+    return "attempt" if action in ATTEMPTS else action
 
 
 def category(entry: Entry) -> str:
@@ -154,4 +160,5 @@ FEED = Feed(
         "late_publishing_retries_total": ("action", "retry"),
     },
     post_path="/v1/posts/{postId}/logs",
+    settles=True,
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from late_exporter.errors import ConfigError, StoreError, StoreInUse
-from late_exporter.model import Batch, Committed, FeedState, Known, Scope, Series, Tally, Total
+from late_exporter.model import Batch, Committed, Coverage, Entry, FeedState, Known, Scope, Series, Tally, Total
 from late_exporter.store.file import lock, require_database
 from late_exporter.store.records import Counted, Records
 from late_exporter.store.sqlite import SqliteStore
@@ -30,6 +30,15 @@ class Store(Protocol):
 
     def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> Known:
         """The statuses in which logs were counted, and how many logs created from ``since`` on are held."""
+
+    def adopt(self, scope: Scope, coverage: Coverage) -> None:
+        """Go on with another generation of the API: the logs that are held are to be recognized from now on."""
+
+    def recognize(self, scope: Scope, entries: Sequence[Entry], *, settles: bool) -> bool:
+        """Know the logs of a page that are held under other keys by the keys they are shown under; tells of any.
+
+        ``settles``: logs may change their status.
+        """
 
     def tally(self, scope: Scope) -> Tally:
         """What the state's own books say of a feed; every sighting is looked at."""

@@ -7,10 +7,11 @@ from sqlite3 import Connection
 
 import msgspec
 
+from late_exporter.identity import recognize, time_of
 from late_exporter.ledger import decode
-from late_exporter.model import Coverage, FeedState, Labels, Pending, Series, Tally, Total
+from late_exporter.model import Coverage, Entry, FeedState, Labels, Pending, Series, Tally, Total
 
-__all__ = ["feed", "pendings", "statuses", "tally", "totals"]
+__all__ = ["feed", "pendings", "recognized", "statuses", "tally", "totals"]
 
 LOOKUP_KEYS = 100
 
@@ -54,6 +55,20 @@ def statuses(connection: Connection, scope: int, keys: Sequence[str]) -> dict[st
         for key, status in found:
             statuses.setdefault(key, set()).add(status)
     return statuses
+
+
+def recognized(connection: Connection, scope: int, entries: Sequence[Entry], *, settles: bool) -> dict[str, Entry]:
+    """Which logs, by the keys under which they are held, are shown under other ones now."""
+    known = statuses(connection, scope, [entry.key for entry in entries])
+    times = {time for entry in entries if entry.key not in known and (time := time_of(entry.key))}
+    held: dict[str, set[str]] = {}
+    for time in times:
+        found = connection.execute(
+            "SELECT key, status FROM sighting WHERE scope = ? AND key >= ? AND key < ?", (scope, time, f"{time}~")
+        )
+        for key, status in found:
+            held.setdefault(key, set()).add(status)
+    return recognize(entries, {**known, **held}, settles=settles) if held else {}
 
 
 def tally(connection: Connection, scope: int) -> Tally:

@@ -62,5 +62,9 @@ MIGRATIONS: tuple[str, ...] = (
     );
     UPDATE scope SET forgotten = max(0, counted - (SELECT count(*) FROM sighting WHERE sighting.scope = scope.id))
     """,
+    # By which a log is recognized when the generation of the API changes.
+    """
+    ALTER TABLE sighting ADD COLUMN mark TEXT
+    """,
 )
 """One step a schema version; steps are only ever added."""

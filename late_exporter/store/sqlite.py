@@ -16,6 +16,8 @@ from late_exporter.model import (
     PENDING,
     Batch,
     Committed,
+    Coverage,
+    Entry,
     FeedState,
     Increment,
     Known,
@@ -39,6 +41,10 @@ FADING = 2
 
 PRUNE_ROWS = 10_000
 """Rows looked at by one commit in search of logs to forget."""
+
+
+# What identity.adopted says.
+ADOPTED = "printf('%013d-', coalesce(sighting.created, 0)) || coalesce(mark, '') || '@' || sighting.key"
 
 
 class SqliteStore:
@@ -145,6 +151,43 @@ class SqliteStore:
             statuses = rows.statuses(self._connection, number, keys)
             return Known({key: frozenset(found) for key, found in statuses.items()}, *self._held(number, since))
 
+    def adopt(self, scope: Scope, coverage: Coverage) -> None:
+        """See Store."""
+        with self._translated():
+            number = self._number(scope)
+            with self._transaction():
+                self._connection.execute(
+                    f"UPDATE pending SET key = (SELECT {ADOPTED} FROM sighting"  # noqa: S608 - a constant
+                    " WHERE sighting.scope = pending.scope AND sighting.key = pending.key LIMIT 1) WHERE scope = ?",
+                    (number,),
+                )
+                self._connection.execute(
+                    f"UPDATE sighting SET key = {ADOPTED}, mark = NULL WHERE scope = ?",  # noqa: S608 - a constant
+                    (number,),
+                )
+                self._connection.execute(
+                    "UPDATE scope SET coverage = ? WHERE id = ?", (msgspec.json.encode(coverage), number)
+                )
+            self._pruning.pop(number, None)
+
+    def recognize(self, scope: Scope, entries: Sequence[Entry], *, settles: bool) -> bool:
+        """See Store."""
+        with self._translated():
+            number = self._number(scope)
+            found = rows.recognized(self._connection, number, entries, settles=settles)
+            if not found:
+                return False
+            with self._transaction():
+                for key, entry in found.items():
+                    self._connection.execute(
+                        "UPDATE sighting SET key = ?1, status = coalesce(?2, status) WHERE scope = ?3 AND key = ?4",
+                        (entry.key, None if settles else entry.status, number, key),
+                    )
+                    self._connection.execute(
+                        "UPDATE pending SET key = ? WHERE scope = ? AND key = ?", (entry.key, number, key)
+                    )
+            return True
+
     def tally(self, scope: Scope) -> Tally:
         """See Store."""
         with self._translated():
@@ -193,8 +236,8 @@ class SqliteStore:
             found.add(entry.status)
             inserted.append(sighting)
         self._connection.executemany(
-            "INSERT INTO sighting VALUES (?, ?, ?, ?)",
-            [(scope, s.entry.key, s.entry.status, s.entry.created) for s in inserted],
+            "INSERT INTO sighting (scope, key, status, created, mark) VALUES (?, ?, ?, ?, ?)",
+            [(scope, s.entry.key, s.entry.status, s.entry.created, s.entry.mark or None) for s in inserted],
         )
         return inserted, first
 
