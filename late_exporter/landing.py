@@ -191,8 +191,9 @@ def _index(ordered: Sequence[tuple[int, WorkspaceHealth]]) -> str:
 
 def _card(number: int, workspace: WorkspaceHealth, now: float) -> str:
     host = workspace.api.partition("://")[2].partition("/")[0].rpartition("@")[2] or workspace.api
+    where = f"{host}, generation {workspace.generation}"
     return f"""<article class="card" id="w{number}" aria-labelledby="n{number}">
-<header><div><h2 id="n{number}"><bdi>{escape(workspace.name)}</bdi></h2><p class="soft">{escape(host)}</p></div>
+<header><div><h2 id="n{number}"><bdi>{escape(workspace.name)}</bdi></h2><p class="soft">{escape(where)}</p></div>
 {_quota(workspace.quota, now)}</header>
 {"".join(_feed(feed, now) for feed in workspace.feeds)}{_publishing(number, workspace, now)}</article>
 """

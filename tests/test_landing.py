@@ -207,7 +207,7 @@ def test_unknown_quota() -> None:
 def test_host(host: str, api: str) -> None:
     """A card names the host of the API and never what stands before it."""
     html = render(WorkspaceHealth(name="acme", api=api, feeds=(feed(),)))
-    assert f'<p class="soft">{host}</p>' in html
+    assert f'<p class="soft">{host}, generation late</p>' in html
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077 or
 URL = "must be a URL like https://getlate.dev/api"
 USER = "must hold no user and no password; give the key with LATE_API_KEY or --api.key-file"
 NO_KEY = (
-    "no API key: set LATE_API_KEY or ZERNIO_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or --api.key-file, "
-    "or list workspaces in --config.file"
+    "no API key: set LATE_API_KEY or ZERNIO_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or "
+    "--api.key-file, or list workspaces in --config.file"
 )
 STATE = "must be sqlite:///relative/path.db, sqlite:////absolute/path.db, or sqlite:// for memory"
 A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+
+from late_exporter.identity import adopted, recognize, time_of
+from late_exporter.model import Entry
+
+TIME = f"{1_730_455_200_000:013d}-"
+MARK, OTHER = "0123456789ab", "ba9876543210"
+
+
+def held(name: str, mark: str = MARK) -> str:
+    """The key of a log of generation late after a switch."""
+    return adopted(name, 1_730_455_200_000, mark)
+
+
+def shown(number: int, status: str = "success", mark: str = MARK) -> Entry:
+    """A log without an id."""
+    return Entry(key=f"{TIME}{mark}=fine.{number}", status=status)
+
+
+def given(name: str, status: str = "success") -> Entry:
+    """A log with an id."""
+    return Entry(key=f"{TIME}{MARK}#{name}", status=status)
+
+
+ONE, TWO = shown(0), shown(1)
+BOTH = (held("i1"), held("i2"))
+
+TABLE = [
+    ("the same status", [ONE], {held("i1"): {"success"}}, {held("i1"): ONE}),
+    ("what it was before too", [ONE], {held("i1"): {"pending", "success"}}, {held("i1"): ONE}),
+    ("as many as are held", [ONE, TWO], {held("i1"): {"success"}}, {held("i1"): ONE}),
+    ("all that are held", [ONE, TWO], dict.fromkeys(BOTH, {"success"}), dict(zip(BOTH, (ONE, TWO), strict=True))),
+    ("a pending one that has settled", [ONE], {held("i1"): {"pending"}}, {held("i1"): ONE}),
+    ("the settled one rather", [ONE], {held("i1"): {"pending"}, held("i2"): {"success"}}, {held("i2"): ONE}),
+    ("another status", [ONE], {held("i1"): {"failed"}}, {}),
+    ("another mark", [ONE], {held("i1", OTHER): {"success"}}, {}),
+    ("no mark", [ONE], {held("i1", ""): {"success"}}, {held("i1", ""): ONE}),
+    ("a marked one rather", [ONE], {held("i0", ""): {"success"}, held("i1"): {"success"}}, {held("i1"): ONE}),
+    ("the same id", [given("i2")], {held("i1"): {"success"}, held("i2"): {"failed"}}, {held("i2"): given("i2")}),
+    ("ids that come one day", [given("x1")], {ONE.key: {"success"}}, {ONE.key: given("x1")}),
+    ("one that is shown itself", [ONE, given("x1")], {ONE.key: {"success"}}, {}),
+    ("nothing of the same form", [TWO], {ONE.key: {"success"}}, {}),
+    ("another time", [ONE], {adopted("i1", 7, MARK): {"success"}}, {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("entries", "logs", "expected"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_logs_that_settle(entries: list[Entry], logs: dict[str, set[str]], expected: dict[str, Entry]) -> None:
+    """Each held log is recognized once, by what is surest."""
+    assert expected == recognize(entries, logs, settles=True)
+
+
+def test_logs_that_do_not_settle_are_recognized_by_their_mark() -> None:
+    """A connection that came again is told as any other connection is."""
+    assert {held("i1"): ONE} == recognize([ONE], {held("i1"): {"reconnect_success"}}, settles=False)
+    assert {} == recognize([ONE], {held("i1", ""): {"reconnect_success"}}, settles=False)
+
+
+def test_the_time_of_a_key() -> None:
+    """Only keys that go by time have one; logs without a time share 0."""
+    assert TIME == time_of(ONE.key) == time_of(held("i1")) == time_of(held("a@b#c=d", ""))
+    assert f"{0:013d}-" == time_of(adopted("i1", None, None))
+    assert time_of("675f1c0a9e2b5af0012ab34cd") is None
