@@ -25,13 +25,14 @@ def given(name: str, status: str = "success") -> Entry:
 
 
 ONE, TWO = shown(0), shown(1)
+SUCCESS = frozenset({"success"})
 BOTH = (held("i1"), held("i2"))
 
 TABLE = [
     ("the same status", [ONE], {held("i1"): {"success"}}, {held("i1"): ONE}),
     ("what it was before too", [ONE], {held("i1"): {"pending", "success"}}, {held("i1"): ONE}),
     ("as many as are held", [ONE, TWO], {held("i1"): {"success"}}, {held("i1"): ONE}),
-    ("all that are held", [ONE, TWO], dict.fromkeys(BOTH, frozenset({"success"})), dict(zip(BOTH, (ONE, TWO), strict=True))),
+    ("all that are held", [ONE, TWO], dict.fromkeys(BOTH, SUCCESS), dict(zip(BOTH, (ONE, TWO), strict=True))),
     ("a pending one that has settled", [ONE], {held("i1"): {"pending"}}, {held("i1"): ONE}),
     ("the settled one rather", [ONE], {held("i1"): {"pending"}, held("i2"): {"success"}}, {held("i2"): ONE}),
     ("another status", [ONE], {held("i1"): {"failed"}}, {}),

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -89,6 +90,7 @@ class Soak:
         self._reasons: list[str] = []
         self._done: dict[str, int] = {}
         self._names: tuple[str, ...] = WORKSPACES[:1]
+        self._paces = deque(("1s", "900ms"))
         self._port = _free_port()
         self._program = Program(folder, "run", "--config.file=late.yml")
         self._running = False
@@ -125,7 +127,7 @@ class Soak:
             "workspaces:",
             *rows,
             "api: {timeout: 2s}",
-            "poll: {interval: 1s, reconcile-interval: 1m}",
+            f"poll: {{interval: {self._paces[0]}, reconcile-interval: 1m}}",
             "state: {url: 'sqlite:///state.db'}",
             f"web: {{listen-address: '127.0.0.1:{self._port}'}}",
         ]
@@ -163,9 +165,13 @@ class Soak:
             self._random.shuffle(rest)
             for happening in rest:
                 yield happening
-                now = time.monotonic()
-                if now - self._started < VIOLENT * self._plan.seconds and now - self._killed >= apart:
+                if not self._is_settling and time.monotonic() - self._killed >= apart:
                     yield self._random.choice(ends)
+
+    @property
+    def _is_settling(self) -> bool:
+        """Whether the process that runs is to live on."""
+        return time.monotonic() - self._started >= VIOLENT * self._plan.seconds
 
     def _fault(self, name: str) -> None:
         self._late.fault = FAULTS[name](self._late, self._random)
@@ -196,8 +202,9 @@ class Soak:
         copy.unlink(missing_ok=True)
 
     def _reload(self) -> None:
-        """Take the second workspace in, or out."""
-        self._names = WORKSPACES if len(self._names) == 1 else WORKSPACES[:1]
+        """Take the second workspace in or out; once the last process runs, change the pace of both."""
+        self._names = WORKSPACES if len(self._names) == 1 or self._is_settling else WORKSPACES[:1]
+        self._paces.rotate()
         self._configure()
         self._send_reload()
 
