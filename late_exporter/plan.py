@@ -73,16 +73,16 @@ Steps: TypeAlias = Generator[Step, Seen | None, None]
 
 
 class Position(msgspec.Struct, frozen=True):
-    """Where the next page begins: it has to hold one of ``keys``, or to span the time ``created``.
+    """Where the next page begins: it has to hold one of ``anchors``, or to span the time ``created``.
 
-    ``repeats``: how many pages in a row have held the same logs; ``tied``: all logs of the last one share its time.
+    ``keys`` are those of the page before; ``repeats``: how many pages in a row have held the same logs.
     """
 
     skip: int = 0
     keys: frozenset[str] = frozenset()
     created: int = 0
     repeats: int = 0
-    tied: bool = False
+    anchors: frozenset[str] = frozenset()
 
 
 class Walk(msgspec.Struct):

@@ -87,7 +87,9 @@ def _fill(
     plan: Plan, coverage: Coverage, gap: Gap, position: Position | None
 ) -> Generator[Step, Seen | None, Coverage]:
     """Read a gap to its end; every page makes it smaller, and durably so."""
-    here = position or Position(max(0, gap.depth - OVERLAP), frozenset((gap.upper.key,)), gap.upper.created)
+    upper = frozenset((gap.upper.key,))
+    anchors = frozenset() if plan.windowed else upper
+    here = position or Position(max(0, gap.depth - OVERLAP), upper, gap.upper.created, anchors=anchors)
     while gap in coverage.gaps:
         seen, skip = yield from _join(here)
         following = _position(skip, seen, here)
@@ -153,7 +155,7 @@ def _find(plan: Plan, coverage: Coverage, waiting: Sequence[Pending]) -> Steps:
         if seen is None or any(abs(other - created) > NEARBY for other in _dated(seen.entries)):
             plan.roll.blind = True
             return
-        gone = by_time[created] - {entry.key for entry in seen.entries} if len(seen.entries) < LIMIT else set()
+        gone = by_time[created] - {entry.key for entry in seen.entries} if _ended(seen) else set()
         yield Count(seen.fresh(coverage.horizon), gone=tuple(sorted(gone)))
 
 
@@ -262,9 +264,7 @@ def _joins(seen: Seen, position: Position) -> bool:
     times = _dated(seen.entries)
     if times and times[0] > position.created >= times[-1]:
         return True
-    shares = any(entry.key in position.keys for entry in seen.entries)
-    # Logs that are told apart by number alone may be others of the same time.
-    return shares and (position.tied or not seen.page.anonymous)
+    return any(entry.key in position.anchors for entry in seen.entries)
 
 
 def _position(skip: int, seen: Seen, before: Position | None = None) -> Position:
@@ -279,9 +279,12 @@ def _position(skip: int, seen: Seen, before: Position | None = None) -> Position
             break
         ties += 1
     overlap = min(max(OVERLAP, ties + seen.page.anonymous), max(1, len(entries) // 2))
-    keys = frozenset(entry.key for entry in entries)
+    keys = anchors = frozenset(entry.key for entry in entries)
     repeats = before.repeats + 1 if before and keys == before.keys else 0
-    return Position(skip + len(entries) - overlap, keys, _bottom(seen).created, repeats, tied=overlap <= ties)
+    if seen.page.anonymous and overlap > ties:
+        # Logs that are told apart by number alone may be others of the same time.
+        anchors = frozenset(entry.key for entry in entries[:-ties])
+    return Position(skip + len(entries) - overlap, keys, _bottom(seen).created, repeats, anchors)
 
 
 def _stuck(here: Position, following: Position) -> bool:

@@ -19,7 +19,7 @@ from late_exporter.board import Board
 from late_exporter.bookkeeper import Bookkeeper, Draft, births
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, StoreError, Unauthorized
 from late_exporter.exposition import Exposition
-from late_exporter.feeds import FEEDS
+from late_exporter.feeds import GENERATIONS
 from late_exporter.generation import Dialect
 from late_exporter.governor import Governor
 from late_exporter.health import Quota
@@ -30,6 +30,7 @@ from late_exporter.model import (
     Committed,
     Coverage,
     Entry,
+    Feed,
     FeedState,
     Increment,
     Known,
@@ -63,6 +64,7 @@ __all__ = [
     "rate_limited",
     "unauthorized",
     "unavailable",
+    "zernio",
 ]
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
@@ -261,6 +263,7 @@ class Listing:
         every: nothing expires, and ``days`` is ignored: the list shows all that is stored.
         stays: ``skip`` is ignored.
         lumps: ``status`` is ignored.
+        timeless: ``from`` and ``to`` are ignored.
     """
 
     cap: int = 100
@@ -269,6 +272,7 @@ class Listing:
     every: bool = False
     stays: bool = False
     lumps: bool = False
+    timeless: bool = False
 
 
 class Step:
@@ -287,6 +291,7 @@ class Late:
         latency: Seconds that a request takes.
         dated: Answers carry ``Date``.
         listing: How it lists.
+        generation: Which lists it has; it may change.
     """
 
     def __init__(
@@ -296,8 +301,10 @@ class Late:
         latency: float = 0.0,
         dated: bool = True,
         listing: Listing | None = None,
+        generation: str = "late",
     ) -> None:
         self.world = world
+        self.generation = generation
         self.latency = latency
         self.dated = dated
         self.listing = listing or Listing()
@@ -365,6 +372,11 @@ class Late:
 
     def _answer(self, path: str, params: Mapping[str, str | int]) -> Reply | None:
         listing, asked = self.listing, dict(params)
+        if (path == "/v1/logs") != (self.generation == "zernio"):
+            return None
+        if path == "/v1/logs":
+            now = float(int(self._clock.now)) if self.dated else None
+            return Reply(msgspec.json.encode(self._rendered(asked)), now)
         if "skip" in asked:
             asked["limit"] = min(int(asked["limit"]), listing.cap)
             asked["skip"] = 0 if listing.stays else asked["skip"]
@@ -382,6 +394,20 @@ class Late:
         moment = parsedate_to_datetime(answer.headers["Date"]).timestamp()
         return Reply(body, moment if self.dated else None)
 
+    def _rendered(self, asked: Mapping[str, str | int]) -> Document:
+        """A page of a list of generation zernio."""
+        archive = self.world.archives.publishing if asked["type"] == "publishing" else self.world.archives.connections
+        first, last = ("" if self.listing.timeless else str(asked.get(name, "")) for name in ("from", "to"))
+        rows = [
+            row
+            for row in archive.rows
+            if asked.get("status") in {None, row.get("status")}
+            and (not first or first <= _comparable(row["createdAt"]) <= last)
+        ]
+        skip, limit = int(asked.get("skip", 0)), min(int(asked["limit"]), self.listing.cap)
+        pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
+        return {"logs": [zernio(row) for row in rows[skip : skip + limit]], "pagination": pagination}
+
     def _listed(self, asked: Mapping[str, str | int]) -> Document:
         """A page of the publishing logs in an order of their own."""
         rows = self.world.rows if self.listing.every else list(self.world.shown.values())
@@ -391,6 +417,50 @@ class Late:
         skip, limit = int(asked["skip"]), int(asked["limit"])
         pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
         return {"logs": rows[skip : skip + limit], "pagination": pagination}
+
+
+ACTIONS = {
+    "publish": "post.published",
+    "retry": "post.retried",
+    "rate_limit_pause": "post.rate_limited",
+    "media_upload": "media.uploaded",
+}
+EVENTS = {
+    "connect_success": "account.connected",
+    "connect_failed": "account.connect_failed",
+    "disconnect": "account.disconnected",
+    "reconnect_success": "account.connected",
+}
+
+
+def zernio(row: Row) -> Row:
+    """What generation zernio shows of a log; the request tells apart what would be alike."""
+    event = row.get("eventType")
+    failed = str(event).endswith("_failed")
+    metadata = {
+        "postId": row.get("postId"),
+        "accountUsername": row.get("accountUsername"),
+        "attemptNumber": row.get("attemptNumber"),
+        "connectionMethod": row.get("connectionMethod"),
+    }
+    return {
+        "action": EVENTS.get(str(event)) or ACTIONS[row["action"]],
+        "platform": row["platform"],
+        "account_id": row.get("accountId"),
+        "status": row.get("status") or ("failed" if failed else "success"),
+        "status_code": row.get("statusCode"),
+        "error_code": (row.get("response") or row.get("error") or {}).get("code" if event else "errorCode"),
+        "duration_ms": row.get("durationMs"),
+        "created_at": row["createdAt"],
+        "metadata": msgspec.json.encode(metadata).decode(),
+        "request_id": row.get("requestId", row["_id"]),
+        **({"id": row["zernioId"]} if "zernioId" in row else {}),
+    }
+
+
+def _comparable(written: str | None) -> str:
+    """A time as texts compare, with milliseconds; empty where there is none."""
+    return "" if written is None else written if "." in written else written.replace("Z", ".000Z")
 
 
 def unavailable(late: Late, body: bytes) -> bytes:
@@ -643,7 +713,7 @@ class Exporter:
             try:
                 step = steps.send(answer)
             except StopIteration:
-                return plan, weigh(scope, FEEDS[scope.feed], self.store.tally(scope))
+                return plan, weigh(scope, self._feed(scope), self.store.tally(scope))
             if isinstance(step, Rest):
                 answer = None
                 if plan.polled:
@@ -654,12 +724,16 @@ class Exporter:
                 answer = drive(self._look(scope, step))
 
     async def _look(self, scope: Scope, step: Read) -> Seen:
-        feed, late = FEEDS[scope.feed], self.lates[scope.workspace]
-        reply = await late.get(feed.path, {"days": 7, "limit": 100, "skip": step.skip}, endpoint=feed.path)
+        feed, late = self._feed(scope), self.lates[scope.workspace]
+        params: dict[str, str | int] = {**feed.query, "days": 7, "limit": 100, "skip": step.skip}
+        reply = await late.get(feed.path, params, endpoint=feed.path)
         assert reply is not None
         page = feed.parse(reply.body)
         # By the real store, whatever the exporter is made to believe.
         return Seen(page, self.store.store.known(scope, [entry.key for entry in page.entries], since=0))
+
+    def _feed(self, scope: Scope) -> Feed:
+        return GENERATIONS[self.pollers[scope].generation][scope.feed]
 
     def kill(self, steps: int, downtime: float = 0.0) -> bool:
         """Begin a poll, end the process at that step, and start it anew; tells whether the poll took so many."""
