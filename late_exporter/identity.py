@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from typing import NamedTuple, TypeAlias
 
 from late_exporter.model import PENDING, Entry
 
-__all__ = ["adopted", "recognize", "time_of"]
+__all__ = ["Held", "adopted", "recognize", "time_of"]
 
 FORM = re.compile(r"(\d{13}-)([0-9a-f]{12})?([@#=])(.*)", re.DOTALL)
 """When a log was created, its mark where that is known, and its name: an id of late, an id of zernio, or neither."""
@@ -35,7 +34,7 @@ class _Pair(NamedTuple):
     entry: Entry
     shown: _Name
     held: _Name
-    statuses: AbstractSet[str]
+    statuses: Mapping[str, str | None]
 
     @property
     def is_possible(self) -> bool:
@@ -49,6 +48,11 @@ class _Pair(NamedTuple):
         return self.held.form != "=" != self.shown.form and self.held.rest == self.shown.rest
 
     @property
+    def has_its_detail(self) -> bool:
+        """Whether it was counted as what it is shown as."""
+        return self.statuses.get(self.entry.status) == self.entry.detail != ""
+
+    @property
     def has_its_status(self) -> bool:
         """Whether it was counted in the status that it is shown in."""
         return self.entry.status in self.statuses
@@ -56,7 +60,7 @@ class _Pair(NamedTuple):
     @property
     def has_settled(self) -> bool:
         """Whether it waited for what it has become."""
-        return self.statuses == {PENDING}
+        return self.statuses.keys() == {PENDING}
 
     @property
     def has_its_mark(self) -> bool:
@@ -64,10 +68,14 @@ class _Pair(NamedTuple):
         return self.held.mark is not None or self.has_its_status
 
 
+Held: TypeAlias = Mapping[str, Mapping[str, str | None]]
+"""Logs by key: their statuses, and the detail that each was counted with, where that is known."""
+
 _Rule: TypeAlias = Callable[[_Pair], bool]
 
 SETTLING: Sequence[_Rule] = (
     lambda pair: pair.has_its_id,
+    lambda pair: pair.has_its_detail,
     lambda pair: pair.has_its_status,
     lambda pair: pair.has_settled,
 )
@@ -86,12 +94,12 @@ def time_of(key: str) -> str | None:
     return name.time if name else None
 
 
-def recognize(entries: Sequence[Entry], held: Mapping[str, AbstractSet[str]], *, settles: bool) -> dict[str, Entry]:
+def recognize(entries: Sequence[Entry], held: Held, *, settles: bool) -> dict[str, Entry]:
     """Which logs that are held are which that are shown, by the keys under which they are held.
 
     Args:
         entries: Of one page.
-        held: The statuses of the logs that are held for the times of these, by key.
+        held: The logs that are held for the times of these.
         settles: A log may change its status; else the mark says as much as the status.
     """
     shown = {entry.key for entry in entries}
@@ -107,9 +115,7 @@ def recognize(entries: Sequence[Entry], held: Mapping[str, AbstractSet[str]], *,
     return found
 
 
-def _pairs(
-    entry: Entry, free: Mapping[str, _Name], held: Mapping[str, AbstractSet[str]]
-) -> Iterator[tuple[str, _Pair]]:
+def _pairs(entry: Entry, free: Mapping[str, _Name], held: Held) -> Iterator[tuple[str, _Pair]]:
     shown = _name(entry.key)
     if shown is None:
         return

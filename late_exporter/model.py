@@ -65,7 +65,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     ``created`` is None where the row has no usable time. A row without a usable key is ``rejected`` with the reason;
     its key is then a fingerprint, so that it too is counted once. ``mark`` is what a log has in common with itself in
-    the other generation of the API.
+    the other generation of the API, and ``detail`` what it has so in one status.
     """
 
     key: str
@@ -84,6 +84,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires: int | None = None
     rejected: str | None = None
     mark: str = ""
+    detail: str = ""
 
 
 class Page(msgspec.Struct, frozen=True, gc=False):

@@ -27,21 +27,24 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class Find(msgspec.Struct, frozen=True):
-    """Step: read the logs created at a time, in milliseconds. Sent back: Seen."""
+    """Step: read a page of the logs created at a time, in milliseconds. Sent back: Seen."""
 
     created: int
+    skip: int = 0
 
 
 class Count(msgspec.Struct, frozen=True):
     """Step: count these entries and make the coverage durable with them. Sent back: None.
 
-    ``walked``: only a walk over known ground found them, though polls before could have.
+    ``walked``: only a walk over known ground found them, though polls before could have. ``midway``: the page ended
+    among logs of one time, where it is hard to go on at another time.
     """
 
     entries: tuple[Entry, ...]
     coverage: Coverage | None = None
     gone: tuple[str, ...] = ()
     walked: bool = False
+    midway: bool = False
 
 
 class Seen(msgspec.Struct, frozen=True):

@@ -324,7 +324,7 @@ class Poller:
         )
 
     def _is_overdue(self, step: object, started: float) -> bool:
-        if not isinstance(step, Count) or step.coverage is None or not step.coverage.gaps:
+        if not isinstance(step, Count) or step.midway or step.coverage is None or not step.coverage.gaps:
             return False
         return self._monotonic() - started > max(self._pace.interval, SHORTEST_TURN)
 
@@ -335,7 +335,7 @@ class Poller:
             case Ask():
                 return await self._ask(step)
             case Find():
-                return await self._page(Read(0), window=step.created)
+                return await self._page(Read(step.skip), window=step.created)
             case Count():
                 await self._count(step)
                 return None

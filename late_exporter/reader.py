@@ -104,7 +104,7 @@ def _fill(
             gaps = tuple(smaller if other == gap else other for other in coverage.gaps)
             coverage = msgspec.structs.replace(coverage, gaps=gaps)
             gap, here = smaller, following
-        yield Count(_newly(plan, seen, coverage.horizon), coverage)
+        yield Count(_newly(plan, seen, coverage.horizon), coverage, midway=_is_tied(seen))
     return coverage
 
 
@@ -151,12 +151,17 @@ def _find(plan: Plan, coverage: Coverage, waiting: Sequence[Pending]) -> Steps:
         if log.created:
             by_time.setdefault(log.created, set()).add(log.key)
     for created in [] if plan.roll.blind else list(by_time)[: plan.posts]:
-        seen = yield Find(created)
-        if seen is None or any(abs(other - created) > NEARBY for other in _dated(seen.entries)):
-            plan.roll.blind = True
-            return
-        gone = by_time[created] - {entry.key for entry in seen.entries} if _ended(seen) else set()
-        yield Count(seen.fresh(coverage.horizon), gone=tuple(sorted(gone)))
+        shown: set[str] = set()
+        ended, skip = False, 0
+        while not ended:
+            seen = yield Find(created, skip)
+            if seen is None or any(abs(other - created) > NEARBY for other in _dated(seen.entries)):
+                plan.roll.blind = True
+                return
+            yield Count(seen.fresh(coverage.horizon))
+            shown.update(entry.key for entry in seen.entries)
+            ended, skip = _ended(seen), skip + max(1, len(seen.entries) - OVERLAP)
+        yield Count((), gone=tuple(sorted(by_time[created] - shown)))
 
 
 def _unlisted(
@@ -295,6 +300,12 @@ def _stuck(here: Position, following: Position) -> bool:
     if here.keys != following.keys or following.skip < here.skip:
         return False
     return following.skip == here.skip or following.repeats > REPEATS
+
+
+def _is_tied(seen: Seen) -> bool:
+    """Whether a page of logs that are told apart by number alone has those of one time only."""
+    times = {entry.created for entry in seen.entries}
+    return seen.page.anonymous and len(times) == 1
 
 
 def _reached(seen: Seen, lower: int) -> bool:

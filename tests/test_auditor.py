@@ -153,9 +153,8 @@ def test_a_log_counted_in_another_status(exporter: Exporter, path: Path, world: 
 
 def test_a_record_of_a_log_that_never_was(exporter: Exporter, path: Path) -> None:
     """A record that was never counted makes the records one too many; the log itself might just be deleted."""
-    execute(
-        path, "INSERT INTO sighting VALUES (1, 'stray', 'success', ?, NULL)", int((exporter.clock.now - DAY) * 1000)
-    )
+    created = int((exporter.clock.now - DAY) * 1000)
+    execute(path, "INSERT INTO sighting VALUES (1, 'stray', 'success', ?, NULL, NULL)", created)
     plan, imbalances = exporter.examine()
     assert ([], [Imbalance("", 236, 237)]) == (told(plan), imbalances)
     assert (0, 1) == (missing(plan.differences, imbalances), extra(imbalances))

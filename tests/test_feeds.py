@@ -116,7 +116,7 @@ def body(*rows: object, **rest: object) -> bytes:
 
 def unmarked(page: Page) -> Page:
     """A page whose logs have no marks."""
-    entries = tuple(msgspec.structs.replace(entry, mark="") for entry in page.entries)
+    entries = tuple(msgspec.structs.replace(entry, mark="", detail="") for entry in page.entries)
     return msgspec.structs.replace(page, entries=entries)
 
 

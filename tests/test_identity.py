@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import pytest
 
-from late_exporter.identity import adopted, recognize, time_of
+from late_exporter.identity import Held, adopted, recognize, time_of
 from late_exporter.model import Entry
 
 TIME = f"{1_730_455_200_000:013d}-"
@@ -25,38 +27,43 @@ def given(name: str, status: str = "success") -> Entry:
 
 
 ONE, TWO = shown(0), shown(1)
-SUCCESS = frozenset({"success"})
+PENDING, SUCCESS, FAILED, AGAIN = (
+    MappingProxyType({status: None}) for status in ("pending", "success", "failed", "reconnect_success")
+)
+OTHER_DETAIL, DETAIL = {"success": "a"}, {"success": "d"}
+TOLD = Entry(key=ONE.key, status="success", detail="d")
 BOTH = (held("i1"), held("i2"))
 
 TABLE = [
-    ("the same status", [ONE], {held("i1"): {"success"}}, {held("i1"): ONE}),
-    ("what it was before too", [ONE], {held("i1"): {"pending", "success"}}, {held("i1"): ONE}),
-    ("as many as are held", [ONE, TWO], {held("i1"): {"success"}}, {held("i1"): ONE}),
+    ("the same status", [ONE], {held("i1"): SUCCESS}, {held("i1"): ONE}),
+    ("what it was before too", [ONE], {held("i1"): {**PENDING, **SUCCESS}}, {held("i1"): ONE}),
+    ("as many as are held", [ONE, TWO], {held("i1"): SUCCESS}, {held("i1"): ONE}),
     ("all that are held", [ONE, TWO], dict.fromkeys(BOTH, SUCCESS), dict(zip(BOTH, (ONE, TWO), strict=True))),
-    ("a pending one that has settled", [ONE], {held("i1"): {"pending"}}, {held("i1"): ONE}),
-    ("the settled one rather", [ONE], {held("i1"): {"pending"}, held("i2"): {"success"}}, {held("i2"): ONE}),
-    ("another status", [ONE], {held("i1"): {"failed"}}, {}),
-    ("another mark", [ONE], {held("i1", OTHER): {"success"}}, {}),
-    ("no mark", [ONE], {held("i1", ""): {"success"}}, {held("i1", ""): ONE}),
-    ("a marked one rather", [ONE], {held("i0", ""): {"success"}, held("i1"): {"success"}}, {held("i1"): ONE}),
-    ("the same id", [given("i2")], {held("i1"): {"success"}, held("i2"): {"failed"}}, {held("i2"): given("i2")}),
-    ("ids that come one day", [given("x1")], {ONE.key: {"success"}}, {ONE.key: given("x1")}),
-    ("one that is shown itself", [ONE, given("x1")], {ONE.key: {"success"}}, {}),
-    ("nothing of the same form", [TWO], {ONE.key: {"success"}}, {}),
-    ("another time", [ONE], {adopted("i1", 7, MARK): {"success"}}, {}),
+    ("a pending one that has settled", [ONE], {held("i1"): PENDING}, {held("i1"): ONE}),
+    ("the settled one rather", [ONE], {held("i1"): PENDING, held("i2"): SUCCESS}, {held("i2"): ONE}),
+    ("the same detail rather", [TOLD], {held("i1"): OTHER_DETAIL, held("i2"): DETAIL}, {held("i2"): TOLD}),
+    ("another status", [ONE], {held("i1"): FAILED}, {}),
+    ("another mark", [ONE], {held("i1", OTHER): SUCCESS}, {}),
+    ("no mark", [ONE], {held("i1", ""): SUCCESS}, {held("i1", ""): ONE}),
+    ("a marked one rather", [ONE], {held("i0", ""): SUCCESS, held("i1"): SUCCESS}, {held("i1"): ONE}),
+    ("the same id", [given("i2")], {held("i1"): SUCCESS, held("i2"): FAILED}, {held("i2"): given("i2")}),
+    ("ids that come one day", [given("x1")], {ONE.key: SUCCESS}, {ONE.key: given("x1")}),
+    ("one that is shown itself", [ONE, given("x1")], {ONE.key: SUCCESS}, {}),
+    ("nothing of the same form", [TWO], {ONE.key: SUCCESS}, {}),
+    ("another time", [ONE], {adopted("i1", 7, MARK): SUCCESS}, {}),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("entries", "logs", "expected"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
-def test_logs_that_settle(entries: list[Entry], logs: dict[str, set[str]], expected: dict[str, Entry]) -> None:
+def test_logs_that_settle(entries: list[Entry], logs: Held, expected: dict[str, Entry]) -> None:
     """Each held log is recognized once, by what is surest."""
     assert expected == recognize(entries, logs, settles=True)
 
 
 def test_logs_that_do_not_settle_are_recognized_by_their_mark() -> None:
     """A connection that came again is told as any other connection is."""
-    assert {held("i1"): ONE} == recognize([ONE], {held("i1"): {"reconnect_success"}}, settles=False)
-    assert {} == recognize([ONE], {held("i1", ""): {"reconnect_success"}}, settles=False)
+    assert {held("i1"): ONE} == recognize([ONE], {held("i1"): AGAIN}, settles=False)
+    assert {} == recognize([ONE], {held("i1", ""): AGAIN}, settles=False)
 
 
 def test_the_time_of_a_key() -> None:

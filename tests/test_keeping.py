@@ -153,7 +153,7 @@ def faults(path: Path) -> list[str]:
 def test_what_is_written_out_can_be_read_in(store: Store, path: Path, tmp_path: Path) -> None:
     """The copy holds the same to the last byte, and the lines are JSON without secrets of SQLite."""
     lines = list(write_out(path))
-    assert {"format": "late-exporter state", "schema": 2} == json.loads(lines[0])
+    assert {"format": "late-exporter state", "schema": 3} == json.loads(lines[0])
     other = tmp_path / "elsewhere" / "other.db"
     assert len(lines) - 2 == read_in(other, lines)
     assert content(path) == content(other)

@@ -491,8 +491,11 @@ def test_how_the_file_is_written(path: Path) -> None:
     """The file is marked as ours, has a schema version, and every commit reaches the disk."""
     with closing(opened(path)) as store, closing(sqlite3.connect(path)) as connection:
         pragmas = ["application_id", "user_version", "journal_mode"]
-        assert [0x4C617465, 2, "wal"] == [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
+        assert [0x4C617465, 3, "wal"] == [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
         assert [(2,)] == list(store._connection.execute("PRAGMA synchronous"))  # type: ignore[attr-defined] # noqa: SLF001 - a setting of the connection
+
+
+SIGHTINGS = "SELECT scope, key, status, created FROM sighting"
 
 
 @pytest.mark.parametrize("version", [file.stem for file in sorted(STATES.glob("*.sql"))])
@@ -500,14 +503,11 @@ def test_a_state_of_a_released_version(path: Path, version: str) -> None:
     """A state that a released version has written goes on, with nothing lost, and its books are closed rightly."""
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript((STATES / f"{version}.sql").read_text())
-        before = list(connection.execute("SELECT * FROM sighting")), list(connection.execute("SELECT * FROM series"))
+        before = [list(connection.execute(text)) for text in (SIGHTINGS, "SELECT * FROM series")]
     publishing, connections = Scope("default", "publishing"), Scope("default", "connections")
     for _ in range(2):
         with closing(opened(path)) as store, closing(sqlite3.connect(path)) as connection:
-            assert before == (
-                list(connection.execute("SELECT * FROM sighting")),
-                list(connection.execute("SELECT * FROM series")),
-            )
+            assert before == [list(connection.execute(text)) for text in (SIGHTINGS, "SELECT * FROM series")]
             tallies = [store.tally(scope) for scope in (publishing, connections)]
             assert [(17, 7, 10), (2, 2, 0)] == [(tally.counted, tally.held, tally.forgotten) for tally in tallies]
             assert store.feed(publishing).coverage is not None
@@ -570,7 +570,7 @@ STRANGE = "/late.db is not a state of late-exporter, or is damaged; it is left a
         (FOREIGN, other_program),
         (FOREIGN, other_mark),
         (
-            "/late.db was written by a newer late-exporter (schema 4711, this one knows 2); it is left as it is",
+            "/late.db was written by a newer late-exporter (schema 4711, this one knows 3); it is left as it is",
             newer,
         ),
     ],
@@ -675,7 +675,7 @@ def test_a_refused_file_is_not_kept_locked(path: Path) -> None:
     """After a refusal the file is free: once it is put right, it opens."""
     newer(path)
     refusal(path)
-    execute(path, "PRAGMA user_version = 2")
+    execute(path, "PRAGMA user_version = 3")
     opened(path).close()
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from typing import Any, TypeAlias
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,7 +62,7 @@ def keys(*rows: object, feed: Feed = PUBLISHING) -> list[str]:
 def test_a_publishing_log() -> None:
     """A log is read as what the other generation would have said of it, but for its key."""
     (entry,) = parse(LOG)
-    assert entry == Entry(
+    assert msgspec.structs.replace(entry, detail="") == Entry(
         key=entry.key,
         status="success",
         created=TEN,

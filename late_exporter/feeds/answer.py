@@ -190,11 +190,10 @@ def key(value: str) -> str:
     return f"#{hashlib.sha256(written).hexdigest()}"
 
 
-def mark(*facts: str | None) -> str:
-    """What a log has in common with itself in the other generation of the API, in 12 characters."""
-    return hashlib.blake2b(
-        "\0".join(fact or "" for fact in facts).encode("utf-8", "replace"), digest_size=6
-    ).hexdigest()
+def mark(*facts: object) -> str:
+    """What a log has in common with itself in the other generation of the API, in 12 hexadecimal digits."""
+    written = "\0".join("" if fact is None else str(fact) for fact in facts).encode("utf-8", "replace")
+    return hashlib.blake2b(written, digest_size=6).hexdigest()
 
 
 def millis(value: str | None) -> int | None:

@@ -68,6 +68,7 @@ class Row(msgspec.Struct, rename="camel", gc=False):
 
 def _entry(row: Row) -> Entry:
     post = row.post_id.id if isinstance(row.post_id, Post) else row.post_id
+    duration, attempt = micros(row.duration_ms, 1000), micros(row.attempt_number, 1_000_000)
     return Entry(
         key=key(row.id),
         status=text(row.status),
@@ -79,9 +80,10 @@ def _entry(row: Row) -> Entry:
         username=text(row.account_username),
         status_code=row.status_code,
         error_code=row.response.error_code if row.response else None,
-        duration=micros(row.duration_ms, 1000),
-        attempt=micros(row.attempt_number, 1_000_000),
+        duration=duration,
+        attempt=attempt,
         mark=mark(row.platform, row.account_id, kind(text(row.action))),
+        detail=mark(row.action, row.status_code, duration, attempt),
     )
 
 

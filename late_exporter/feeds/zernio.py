@@ -153,7 +153,7 @@ def _publishing(row: Row) -> Entry:
     attempt = micros(details.attempt_number, 1_000_000)
     if action == "publish" and attempt is not None and attempt > FIRST:
         action = "retry"
-    created = millis(row.created_at)
+    created, duration = millis(row.created_at), micros(row.duration_ms, 1000)
     log_mark = mark(row.platform, row.account_id, publishing.kind(action))
     return Entry(
         key=_key(row, created, log_mark),
@@ -166,8 +166,9 @@ def _publishing(row: Row) -> Entry:
         username=text(details.account_username),
         status_code=row.status_code,
         error_code=row.error_code,
-        duration=micros(row.duration_ms, 1000),
+        duration=duration,
         attempt=attempt,
+        detail=mark(action, row.status_code, duration, attempt),
     )
 
 

@@ -61,14 +61,15 @@ def recognized(connection: Connection, scope: int, entries: Sequence[Entry], *, 
     """Which logs, by the keys under which they are held, are shown under other ones now."""
     known = statuses(connection, scope, [entry.key for entry in entries])
     times = {time for entry in entries if entry.key not in known and (time := time_of(entry.key))}
-    held: dict[str, set[str]] = {}
+    held: dict[str, dict[str, str | None]] = {key: dict.fromkeys(found) for key, found in known.items()}
     for time in times:
         found = connection.execute(
-            "SELECT key, status FROM sighting WHERE scope = ? AND key >= ? AND key < ?", (scope, time, f"{time}~")
+            "SELECT key, status, detail FROM sighting WHERE scope = ? AND key >= ? AND key < ?",
+            (scope, time, f"{time}~"),
         )
-        for key, status in found:
-            held.setdefault(key, set()).add(status)
-    return recognize(entries, {**known, **held}, settles=settles) if held else {}
+        for key, status, detail in found:
+            held.setdefault(key, {})[status] = detail
+    return recognize(entries, held, settles=settles) if len(held) > len(known) else {}
 
 
 def tally(connection: Connection, scope: int) -> Tally:

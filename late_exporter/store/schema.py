@@ -64,7 +64,8 @@ MIGRATIONS: tuple[str, ...] = (
     """,
     # By which a log is recognized when the generation of the API changes.
     """
-    ALTER TABLE sighting ADD COLUMN mark TEXT
+    ALTER TABLE sighting ADD COLUMN mark TEXT;
+    ALTER TABLE sighting ADD COLUMN detail TEXT
     """,
 )
 """One step a schema version; steps are only ever added."""

@@ -180,7 +180,8 @@ class SqliteStore:
             with self._transaction():
                 for key, entry in found.items():
                     self._connection.execute(
-                        "UPDATE sighting SET key = ?1, status = coalesce(?2, status) WHERE scope = ?3 AND key = ?4",
+                        "UPDATE sighting SET key = ?1, status = coalesce(?2, status), detail = NULL"
+                        " WHERE scope = ?3 AND key = ?4",
                         (entry.key, None if settles else entry.status, number, key),
                     )
                     self._connection.execute(
@@ -236,8 +237,8 @@ class SqliteStore:
             found.add(entry.status)
             inserted.append(sighting)
         self._connection.executemany(
-            "INSERT INTO sighting (scope, key, status, created, mark) VALUES (?, ?, ?, ?, ?)",
-            [(scope, s.entry.key, s.entry.status, s.entry.created, s.entry.mark or None) for s in inserted],
+            "INSERT INTO sighting VALUES (?, ?, ?, ?, ?, ?)",
+            [(scope, s.entry.key, s.entry.status, s.entry.created, *_hints(s.entry)) for s in inserted],
         )
         return inserted, first
 
@@ -343,6 +344,11 @@ class SqliteStore:
         self._connection.close()
         if self._lock:
             self._lock.close()
+
+
+def _hints(entry: Entry) -> tuple[str | None, str | None]:
+    """By what a log will be recognized; one that has its mark in its key needs none."""
+    return (entry.mark, entry.detail) if entry.mark else (None, None)
 
 
 def _effective(batch: Batch, inserted: Sequence[Sighting], first: Mapping[str, Sighting]) -> list[Increment]:

@@ -75,7 +75,8 @@ def with_ids(source: Path, path: Path, ids: int) -> None:
         execute(
             "WITH RECURSIVE row(n, at) AS (SELECT 0, ?2 UNION ALL SELECT n + 1, ?2 + (n + 1) * ?3 / ?4 FROM row"
             " WHERE n + 1 < ?4)"
-            " INSERT INTO sighting SELECT ?1, printf('%08x%016x', at / 1000, n + 1099511627776), 'success', at"
+            " INSERT INTO sighting"
+            " SELECT ?1, printf('%08x%016x', at / 1000, n + 1099511627776), 'success', at, NULL, NULL"
             " FROM row",
             (scope, start, int(6.5 * DAY * 1000), ids),
         )
