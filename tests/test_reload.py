@@ -235,6 +235,7 @@ async def test_a_hang_up_survives_a_wrong_configuration(rig: Rig) -> None:
         ("web: {listen-address: ':1'}", "web.listen-address"),
         ("web: {telemetry-path: /other}", "web.telemetry-path"),
         ("metrics: {max-accounts: 3}", "metrics.max-accounts"),
+        ("webhook: {listen: /webhook, secret-file: other.key}", "webhook.listen"),
     ],
 )
 async def test_what_only_a_restart_changes(rig: Rig, text: str, option: str) -> None:
@@ -257,6 +258,8 @@ def test_every_setting_can_be_reloaded_or_is_refused() -> None:
         "audit_interval",
         "web_config_file",
         "web_config",
+        "webhook",
+        "relaxed_interval",
         "log_level",
         "log_format",
     }
