@@ -23,7 +23,7 @@ from late_exporter.metrics import CATALOGUE
 from late_exporter.model import Add, Feed, Increment, Observe, Scope, Take
 from late_exporter.plan import Ask, Count, Drift, Plan, Read, Roll, Seen, Walk
 from late_exporter.seams import Client, Log
-from late_exporter.webhook import Alarm, Inbox
+from late_exporter.webhook import Alarm, Inbox, Spending
 
 __all__ = ["OUTCOMES", "Pace", "Poller", "Turn"]
 
@@ -212,10 +212,11 @@ class Poller:
         started, at = self._monotonic(), self._clock()
         asked, counted = self._asked, self._books.counted
         self._alarm.begin(started)
-        self._spare = self._reserve() if woken else None
+        spending = self._inbox.spending if self._inbox is not None and woken else None
+        self._spare = self._reserve(spending) if spending is not None else None
         turn = await self._turn()
-        if self._inbox is not None and woken:
-            self._inbox.spending.add(self._monotonic(), self._asked - asked - 1)
+        if spending is not None:
+            spending.add(self._monotonic(), self._asked - asked - 1)
         requests = self._tally()
         failure = await self._commit([*requests, *self._verdict(turn.outcome)])
         self._note_walk(saved=failure is None and turn.outcome != StoreError.outcome)
@@ -477,13 +478,11 @@ class Poller:
         """Requests a minute for polls that webhooks bring about."""
         return int(self._client.limit * self._pace.woken_share)
 
-    def _reserve(self) -> int:
+    def _reserve(self, spending: Spending) -> int:
         """Take one of those requests; gives how many a poll may add to the two that it may need to see what is new."""
-        if self._inbox is None:
-            return 0
         now = self._monotonic()
-        left = self._inbox.spending.left(now, self._budget)
-        self._inbox.spending.add(now, 1)
+        left = spending.left(now, self._budget)
+        spending.add(now, 1)
         return max(0, left - 2)
 
     async def _rest(self, seconds: float) -> None:

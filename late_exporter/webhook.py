@@ -13,6 +13,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
+from itertools import accumulate
 from types import MappingProxyType
 
 import msgspec
@@ -169,12 +170,11 @@ class Spending:
             return math.inf
         if self.left(now, budget):
             return 0.0
-        rest = sum(requests for _, requests in self._spent)
-        for at, requests in self._spent:
-            rest -= requests
-            if rest < budget:
-                return at + MINUTE - now
-        return MINUTE
+        spent = sum(requests for _, requests in self._spent)
+        gone = accumulate(requests for _, requests in self._spent)
+        return (
+            next(at for (at, _), older in zip(self._spent, gone, strict=True) if spent - older < budget) + MINUTE - now
+        )
 
 
 class Inbox:

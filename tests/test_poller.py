@@ -1293,6 +1293,19 @@ async def test_webhooks_keep_to_a_part_of_the_quota(woken: Woken) -> None:
     assert 61 == rig.logs()
 
 
+async def test_a_poll_of_a_webhook_walks_nowhere(rig: Rig) -> None:
+    """What a webhook brings about reads what is new; walks and audits are left to the other polls."""
+    timeline = Timeline(rig)
+    rig.rows = [row(number, age=1000 - number) for number in range(350, 0, -1)]
+    rig.start(Pace(interval=100.0, reconcile_interval=20.0, audit_interval=1.0), timeline=timeline)
+    running = asyncio.ensure_future(rig.poller.run())
+    at_first = await timeline.reach(99.0)
+    arrive(rig)
+    assert at_first + 1 == await timeline.reach(99.9)
+    assert at_first + 4 <= await timeline.reach(100.0)
+    running.cancel()
+
+
 async def test_polls_are_rarer_while_webhooks_come(rig: Rig) -> None:
     """With a relaxed interval polls go on at the usual one until a webhook came, and after they have stayed away."""
     timeline = Timeline(rig)
