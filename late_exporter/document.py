@@ -15,7 +15,7 @@ _ALLOWED = {
     f"{option.section}.{option.key}": option for option in OPTIONS if not option.secret and option.name != "config.file"
 }
 _SECTIONS = {option.section for option in _ALLOWED.values()}
-_PATHS = ("api.key-file", "web.config.file")
+_PATHS = ("api.key-file", "web.config.file", "webhook.secret-file")
 
 
 class Document:

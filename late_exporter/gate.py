@@ -138,6 +138,7 @@ class Gate:
         web: How the web server is to behave, as of now.
         passwords: Verifies passwords.
         log: Hears of refusals.
+        opened: Whether a path is for those who cannot log in, and prove otherwise who they are.
         monotonic: Time in seconds that only goes forward.
     """
 
@@ -148,9 +149,11 @@ class Gate:
         *,
         passwords: Passwords,
         log: Log,
+        opened: Callable[[str], bool] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
+        self._opened = opened
         self._web = web
         self._passwords = passwords
         self._log = log
@@ -166,12 +169,15 @@ class Gate:
         if web.headers:
             send = _adding(web.headers, send)
         status, wait = self._limit(web.rate)
-        if status == HTTPStatus.OK and web.users and scope["path"] not in web.open_paths:
+        if status == HTTPStatus.OK and web.users and not self._is_open(web, scope["path"]):
             status, wait = await self._authenticate(web, scope)
         if status == HTTPStatus.OK:
             await self._app(scope, receive, send)
         else:
             await _refuse(status, wait, send, head=scope["method"] == "HEAD")
+
+    def _is_open(self, web: WebConfig, path: str) -> bool:
+        return path in web.open_paths or (self._opened is not None and self._opened(path))
 
     def _limit(self, rate: Rate | None) -> tuple[HTTPStatus, float]:
         if rate is None:

@@ -16,6 +16,7 @@ DURATION_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.
 ATTEMPT_BUCKETS = (1.0, 2.0, 3.0, 4.0, 5.0, 10.0)
 REQUEST_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 LAG_BUCKETS = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 86400.0)
+WEBHOOK_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
 PUBLISHING = ("publishing",)
 CONNECTIONS = ("connections",)
@@ -332,6 +333,31 @@ _FAMILIES = (
     ),
     _family("late_exporter_state_logs", "gauge", "", "Logs whose ids the state holds."),
     _family("late_exporter_state_bytes", "gauge", "", "Size of the state."),
+    _family(
+        "late_exporter_webhooks_received_total",
+        "counter",
+        "event",
+        "Webhooks that were genuine, by event; one that is for every workspace counts in each.",
+    ),
+    _family(
+        "late_exporter_webhooks_refused_total",
+        "counter",
+        "reason",
+        "Webhooks that were refused; one that is for every workspace counts in each.",
+    ),
+    _family(
+        "late_exporter_webhook_lag_seconds",
+        "histogram",
+        "",
+        "From timestamp of a webhook to the moment it was received.",
+        buckets=WEBHOOK_BUCKETS,
+    ),
+    _family(
+        "late_exporter_webhook_last_received_timestamp_seconds",
+        "gauge",
+        "",
+        "When the last genuine webhook was received.",
+    ),
 )
 
 CATALOGUE: Mapping[str, Family] = MappingProxyType({family.name: family for family in _FAMILIES})

@@ -25,6 +25,7 @@ from late_exporter.values import (
     Switch,
     TcpAddress,
     TelemetryPath,
+    WebhookPath,
     WorkspaceName,
     choice,
     distinct,
@@ -251,6 +252,28 @@ class Given(BaseSettings):
     )
     web_enable_lifecycle: Switch = option(
         "false", "", "Reload on POST /-/reload and stop on POST /-/quit. SIGHUP reloads in any case."
+    )
+    webhook_listen: WebhookPath | None = option(
+        None,
+        "PATH",
+        "Path at which Late's webhooks are taken, as in /webhook; what a workspace alone is told is posted to its name "
+        "below. Needs --webhook.secret-file.",
+    )
+    webhook_secret_file: KeyFile | None = option(
+        None,
+        "FILE",
+        "File that holds the secret with which webhooks are signed. It is read again when it changes.",
+    )
+    webhook_replay_window: Annotated[float, duration("1s", "1d")] = option(
+        "5m",
+        "DURATION",
+        "How far from now the time of a webhook may be; what is further away, or comes twice, is refused.",
+    )
+    webhook_relaxed_interval: Annotated[float, duration("100ms")] | None = option(
+        None,
+        "DURATION",
+        "Time between two polls while webhooks come; by default --poll.interval.",
+        (*EXPORTING, "audit"),
     )
     metrics_duration_buckets: Bounds = option(
         "0.1,0.25,0.5,1,2.5,5,10,30,60,120,300,600",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import deque
@@ -25,6 +26,7 @@ from late_exporter.metrics import CATALOGUE
 from late_exporter.model import Add, Feed, Increment, Observe, Scope, Take
 from late_exporter.plan import Ask, Count, Drift, Find, Plan, Read, Roll, Seen, Step, Walk
 from late_exporter.seams import Client, Log
+from late_exporter.webhook import Alarm, Inbox, Spending
 
 __all__ = ["OUTCOMES", "Pace", "Poller", "Turn"]
 
@@ -42,6 +44,9 @@ URGENT_SHARE = 0.25
 AUDIT_SHARE = 0.02
 """Of the key's limit: what a feed's reconcile walk, its search for pending or missed logs, and its audit may use."""
 
+POSTS = 10
+"""Posts that a poll may ask for, however low the limit is."""
+
 JITTER = 0.1
 RECENT = 8
 ERRORS = 3
@@ -56,12 +61,19 @@ GENERATION = "late_exporter_api_generation_info"
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """How often and how far a feed is read, in seconds; an audit interval of 0 is none at all."""
+    """How often and how far a feed is read, in seconds; an audit interval of 0 is none at all.
+
+    Args:
+        relaxed: The interval while webhooks are alive; 0: the same.
+        woken_share: Of the key's limit: what polls may use that webhooks bring about.
+    """
 
     interval: float = 30.0
     lookback: float = 604_800.0
     reconcile_interval: float = 600.0
     audit_interval: float = 0.0
+    relaxed: float = 0.0
+    woken_share: float = 0.25
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -89,6 +101,7 @@ class Poller:
         sleep: Waits so many seconds.
         shown: Waits until what was drawn on the board can be scraped.
         chance: A number from 0 to 1, for the jitter.
+        inbox: What the workspace's webhooks count; None: there are none.
     """
 
     def __init__(
@@ -107,6 +120,7 @@ class Poller:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         shown: Callable[[], Awaitable[None]] | None = None,
         chance: Callable[[], float] = random.random,
+        inbox: Inbox | None = None,
     ) -> None:
         self._names = (workspace, feed.name)
         self._feed = feed
@@ -121,6 +135,11 @@ class Poller:
         self._sleep = sleep
         self._shown = shown
         self._chance = chance
+        self._inbox = inbox
+        self._alarm = Alarm()
+        self._bell = asyncio.Event()
+        self._until = 0.0
+        self._spare: int | None = None
         self._skew = 0
         self._draft = Draft()
         self._drift = Drift()
@@ -169,11 +188,20 @@ class Poller:
     async def run(self) -> None:
         """Poll until cancelled; an error that is none of ours ends it."""
         await self._begin()
+        woken = False
         while True:
             started, readings = self._monotonic(), self._client.key_readings
-            turn = await self.poll()
-            await self.audit(turn)
-            await self._pause(turn, self._monotonic() - started, readings)
+            turn = await self.poll(woken=woken)
+            if not woken:
+                await self.audit(turn)
+            if not woken or turn.error is not None or turn.unfinished:
+                self._until = self._monotonic() + self._delay(turn, self._monotonic() - started)
+            woken = await self._pause(turn, readings)
+
+    def wake(self) -> None:
+        """Look soon: a webhook has told of something."""
+        self._alarm.ring()
+        self._bell.set()
 
     async def catch_up(self) -> Turn:
         """Poll until nothing is left to read, or a poll fails; gives the last one."""
@@ -184,7 +212,7 @@ class Poller:
 
     async def _begin(self) -> None:
         self._draft = Draft()
-        born = births(*self._names, OUTCOMES)
+        born = [*births(*self._names, OUTCOMES), *(self._inbox.births() if self._inbox else ())]
         if await self._commit(born) is not None:
             self._books.keep((), shown=born)
         if not self._pace.audit_interval:
@@ -192,11 +220,16 @@ class Poller:
             for family in SHOWN:
                 self._board.clear(family, self._names)
 
-    async def poll(self) -> Turn:
-        """One poll, its outcome counted and shown."""
+    async def poll(self, *, woken: bool = False) -> Turn:
+        """One poll, its outcome counted and shown; one that a webhook has brought about keeps to what is new."""
         started, at = self._monotonic(), self._clock()
         asked, counted = self._asked, self._books.counted
+        self._alarm.begin(started)
+        spending = self._inbox.spending if self._inbox is not None and woken else None
+        self._spare = self._reserve(spending) if spending is not None else None
         turn = await self._turn()
+        if spending is not None:
+            spending.add(self._monotonic(), self._asked - asked - 1)
         requests = self._tally()
         failure = await self._commit([*requests, *self._verdict(turn.outcome)])
         self._note_walk(saved=failure is None and turn.outcome != StoreError.outcome)
@@ -204,6 +237,7 @@ class Poller:
             turn = Turn(failure.outcome, failure)
             # No state, no record: a poll that could not be saved is the one thing shown without being durable.
             self._books.keep(requests, shown=[Add("late_exporter_polls_total", (*self._names, turn.outcome))])
+        self._alarm.end(self._monotonic(), found=turn.error is not None or self._books.counted > counted)
         seconds = self._monotonic() - started
         self._draw(turn, seconds)
         if self._shown is not None:
@@ -225,10 +259,11 @@ class Poller:
             return
         if not self._books.synced or not self._inspector.is_due(self._clock(), self._pace.audit_interval):
             return
-        pages = max(1, int(self._client.limit * self._pace.interval / 60 * AUDIT_SHARE))
+        interval = self._interval
+        pages = max(1, int(self._client.limit * interval / 60 * AUDIT_SHARE))
         try:
             found = await self._inspector.go_on(
-                self._books.coverage, self._walk, pages=pages, grace=grace(self._pace.interval), now=self._clock()
+                self._books.coverage, self._walk, pages=pages, grace=grace(interval), now=self._clock()
             )
         except LateError as exc:
             self._log.debug("audit interrupted", error=str(exc))
@@ -301,7 +336,7 @@ class Poller:
         self._feed = feed
 
     def _plan(self) -> Plan:
-        minutes = self._client.limit * self._pace.interval / 60
+        minutes = self._client.limit * self._interval / 60
         due = self._monotonic() - self._walked >= self._pace.reconcile_interval
         if due and self._walk is None and self._books.synced:
             self._walk = Walk(begun=self._now())
@@ -314,10 +349,10 @@ class Poller:
             coverage=self._books.coverage,
             pendings=self._books.pendings,
             waking=self._waking,
-            posts=max(10, urgent),
+            posts=max(POSTS, urgent) if self._spare is None else min(POSTS, self._spare),
             generation=self._feed.generation,
             windowed=self._feed.windowed,
-            strides=(max(1, int(minutes * WALK_SHARE)), max(5, urgent)),
+            strides=(max(1, int(minutes * WALK_SHARE)), max(5, urgent)) if self._spare is None else (0, 0),
             walk=self._walk,
             drift=self._drift,
             roll=self._roll,
@@ -388,12 +423,12 @@ class Poller:
                 raise failure
 
     def _tally(self) -> list[Increment]:
-        """What a poll counts of its requests."""
+        """What a poll counts of its requests, and of the webhooks that came."""
         workspace, _ = self._names
         requests, waited = self._client.drain()
         self._throttled = waited > 0
         bounds = CATALOGUE[REQUESTS].buckets
-        tally: list[Increment] = []
+        tally: list[Increment] = self._inbox.drain() if self._inbox is not None else []
         for request in requests:
             tally.append(Add("late_exporter_api_requests_total", (workspace, request.endpoint, request.code)))
             micros = int(request.seconds * 1_000_000)
@@ -459,16 +494,64 @@ class Poller:
         else:
             self._log.debug("poll ended", **fields)
 
-    async def _pause(self, turn: Turn, elapsed: float, readings: int) -> None:
-        delay = self._delay(turn, elapsed)
-        self._health = msgspec.structs.replace(self._health, next_poll=self._clock() + delay)
-        until = self._monotonic() + delay
-        while (left := until - self._monotonic()) > 0:
+    async def _pause(self, turn: Turn, readings: int) -> bool:
+        """Wait for the next poll; tells whether a webhook has brought it about."""
+        left = self._until - self._monotonic()
+        self._health = msgspec.structs.replace(self._health, next_poll=self._clock() + max(0.0, left))
+        while (left := self._until - self._monotonic()) > 0:
             if isinstance(turn.error, Unauthorized):
                 if self._client.key_changed() or self._client.key_readings != readings:
-                    return
+                    return False
                 left = min(left, self._pace.interval)
-            await self._sleep(left)
+            sooner = self._wanted_in() if turn.error is None else math.inf
+            if sooner <= 0:
+                return True
+            await self._rest(min(left, sooner))
+        return False
+
+    def _wanted_in(self) -> float:
+        """Seconds until a webhook has the feed polled; infinite where there is none."""
+        due = self._alarm.due()
+        if self._inbox is None or due == math.inf:
+            return math.inf
+        now = self._monotonic()
+        return max(due - now, self._inbox.spending.wait(now, self._budget))
+
+    @property
+    def _budget(self) -> int:
+        """Requests a minute for polls that webhooks bring about."""
+        return int(self._client.limit * self._pace.woken_share)
+
+    def _reserve(self, spending: Spending) -> int:
+        """Take one of those requests; gives how many a poll may add to the two that it may need to see what is new."""
+        now = self._monotonic()
+        left = spending.left(now, self._budget)
+        spending.add(now, 1)
+        return max(0, left - 2)
+
+    async def _rest(self, seconds: float) -> None:
+        """Sleep until the time is over or a webhook rings."""
+        if self._inbox is None:
+            await self._sleep(seconds)
+            return
+        sleeping = asyncio.ensure_future(self._sleep(seconds))
+        ringing = asyncio.ensure_future(self._bell.wait())
+        try:
+            await asyncio.wait((sleeping, ringing), return_when=asyncio.FIRST_COMPLETED)
+            if sleeping.done():
+                await sleeping
+        finally:
+            sleeping.cancel()
+            ringing.cancel()
+        self._bell.clear()
+
+    @property
+    def _interval(self) -> float:
+        """Seconds between two polls, as long as all is well."""
+        relaxed = self._pace.relaxed
+        if relaxed and self._inbox is not None and self._inbox.is_alive(self._clock(), relaxed):
+            return relaxed
+        return self._pace.interval
 
     def _delay(self, turn: Turn, elapsed: float) -> float:
         """Seconds until the next poll: the interval, more after each failure, and as long as the API says."""
@@ -481,6 +564,7 @@ class Poller:
         if turn.error is not None:
             backoff = interval * 2.0 ** min(self._failures - 1, 20)
             return min(backoff, max(interval, LONGEST_BACKOFF)) * jitter
+        interval = self._interval
         return max(interval * jitter - elapsed, interval * JITTER)
 
     def _now(self) -> int:

@@ -24,7 +24,7 @@ from late_exporter.options import EXPORTING, OPTIONS, PREFIX, REAL, Given, Layer
 from late_exporter.values import Address, UnixPath, content, shown
 from late_exporter.webconfig import WebConfig
 
-__all__ = ["Call", "Settings", "Simulate", "Workspace", "load"]
+__all__ = ["Call", "Settings", "Simulate", "Webhook", "Workspace", "load"]
 
 MAX_FILE = 1 << 20
 LONG = 8
@@ -54,6 +54,15 @@ class Workspace:
 
 
 @dataclass(frozen=True, slots=True)
+class Webhook:
+    """Which webhooks are taken; ``secret_file`` is what to read again when the secret changes."""
+
+    secret: SecretStr
+    secret_file: Path
+    window: float
+
+
+@dataclass(frozen=True, slots=True)
 class Simulate:
     """What the simulated API is like; ``history`` is in seconds."""
 
@@ -67,7 +76,7 @@ class Simulate:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the rest of the program gets; all times are in seconds."""
+    """What the rest of the program gets; all times are in seconds, and ``relaxed_interval`` is 0 for none."""
 
     workspaces: tuple[Workspace, ...]
     api_generation: str
@@ -85,6 +94,9 @@ class Settings:
     web_config_file: Path | None
     web_config: WebConfig
     enable_lifecycle: bool
+    webhook_path: str | None
+    webhook: Webhook | None
+    relaxed_interval: float
     duration_buckets: tuple[float, ...]
     max_label_values: int
     max_accounts: int
@@ -92,6 +104,13 @@ class Settings:
     log_level: str
     log_format: str
     simulate: Simulate
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be written."""
+        found = [workspace.key for workspace in self.workspaces]
+        found += [self.webhook.secret] if self.webhook else []
+        return tuple(secret.get_secret_value() for secret in found if secret is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +147,7 @@ def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str,
     problems += _problems_of_keys(command, places, broken=any(layer.broken for layer in layers))
     web, unusable = _web_config(layers) if command in EXPORTING else (WebConfig(), ())
     problems += unusable
+    problems += _problems_of_webhooks(given, places) if given else ()
     if given is None or problems:
         raise ConfigError(*_without(_keys(environ), problems))
     return _settings(given, web)
@@ -242,6 +262,19 @@ def _keys(environ: Mapping[str, str]) -> list[str]:
     ]
 
 
+def _problems_of_webhooks(given: Given, places: Mapping[Loc, str]) -> Iterator[str]:
+    path, telemetry, relaxed = given.webhook_listen, given.web_telemetry_path, given.webhook_relaxed_interval
+    if path is not None:
+        place = f"{places['webhook_listen',]}{shown(path)}"
+        if given.webhook_secret_file is None:
+            yield f"{place}: name a file that holds the secret of the webhooks with --webhook.secret-file"
+        if f"{telemetry}/".startswith(f"{path}/"):
+            yield f"{place}: must not be --web.telemetry-path{shown(telemetry)}, nor above it"
+    if relaxed is not None and relaxed < given.poll_interval:
+        place = places["webhook_relaxed_interval",]
+        yield f"{place}{shown(f'{relaxed:g}s')}: must be at least --poll.interval, {given.poll_interval:g}s"
+
+
 def _without(keys: Sequence[str], problems: list[str]) -> list[str]:
     """The problems without a key that was given by mistake as something else too; a short one hides too much."""
     for key in keys:
@@ -268,6 +301,9 @@ def _settings(given: Given, web: WebConfig) -> Settings:
         web_config_file=given.web_config_file,
         web_config=web,
         enable_lifecycle=given.web_enable_lifecycle,
+        webhook_path=given.webhook_listen,
+        webhook=_webhook(given),
+        relaxed_interval=given.webhook_relaxed_interval or 0.0,
         duration_buckets=given.metrics_duration_buckets,
         max_label_values=given.metrics_max_label_values,
         max_accounts=given.metrics_max_accounts,
@@ -283,6 +319,13 @@ def _settings(given: Given, web: WebConfig) -> Settings:
             incidents=given.simulate_incident,
         ),
     )
+
+
+def _webhook(given: Given) -> Webhook | None:
+    secret = given.webhook_secret_file
+    if given.webhook_listen is None or secret is None:
+        return None
+    return Webhook(secret.key, secret.path, given.webhook_replay_window)
 
 
 def _workspaces(given: Given) -> Iterator[Workspace]:

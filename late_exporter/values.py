@@ -39,6 +39,7 @@ __all__ = [
     "TcpAddress",
     "TelemetryPath",
     "UnixPath",
+    "WebhookPath",
     "WorkspaceName",
     "choice",
     "content",
@@ -247,6 +248,14 @@ def _telemetry_path(text: str) -> str:
     return text
 
 
+def _webhook_path(text: str) -> str:
+    if not re.fullmatch(r"(?:/[A-Za-z0-9._~-]+)+", text):
+        raise ValueError("must be a path like /webhook, of letters, digits and - . _ ~ between slashes")
+    if any(f"{path}/".startswith(f"{text}/") for path in RESERVED_PATHS):
+        raise ValueError(f"must not be one of {', '.join(RESERVED_PATHS)}, nor above one")
+    return text
+
+
 def _base_url(text: str) -> str:
     if not re.fullmatch(r"https?://[!-~]+", text) or "\\" in text:
         raise ValueError(NOT_A_URL)
@@ -348,6 +357,7 @@ TargetLabel: TypeAlias = Annotated[
     tuple[str, str], _parsed(_target_label, "must be a name and a value, like job=late; names do not begin with __")
 ]
 TelemetryPath: TypeAlias = Annotated[str, Parsed(_telemetry_path)]
+WebhookPath: TypeAlias = Annotated[str, Parsed(_webhook_path)]
 BaseUrl: TypeAlias = Annotated[str, Parsed(_base_url)]
 Key: TypeAlias = Annotated[SecretStr, Parsed(_key)]
 KeyFile: TypeAlias = Annotated[_KeyFile, Parsed(_key_file)]

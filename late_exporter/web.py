@@ -1,12 +1,13 @@
-"""The ASGI application: it reads memory and nothing else."""
+"""The ASGI application: it reads memory and nothing else; what webhooks tell only wakes who polls."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from http import HTTPStatus
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -15,14 +16,17 @@ from late_exporter.asgi import App, Message, Receive, Send
 from late_exporter.errors import LateError
 from late_exporter.health import FeedHealth, WorkspaceHealth
 from late_exporter.landing import STYLE, State, page, plain, state_of, trouble
+from late_exporter.webhook import LARGEST
 
-__all__ = ["Answer", "Body", "Lifecycle", "create_app"]
+__all__ = ["Answer", "Body", "Lifecycle", "Webhooks", "create_app"]
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 TEXT: Headers = (("content-type", "text/plain; charset=utf-8"),)
 READING = ("GET", "HEAD")
 COMMANDING = ("POST", "PUT")
+TELLING = ("POST",)
+SIGNATURES = (b"x-late-signature", b"x-zernio-signature")
 ALWAYS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
 STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 POLICY = (
@@ -77,6 +81,16 @@ class Lifecycle(Protocol):
         """Stop in good order."""
 
 
+class Webhooks(Protocol):
+    """What takes webhooks; it waits for nothing."""
+
+    def takes(self, path: str, /) -> bool:
+        """Whether webhooks are posted to such a path."""
+
+    def take(self, path: str, body: bytes, signatures: Iterable[bytes], /) -> HTTPStatus:
+        """What to answer to a webhook; its body ends where it is too large."""
+
+
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """A response; ``sent`` is called once its body went out."""
 
@@ -99,6 +113,7 @@ def create_app(
     clock: Callable[[], float] = time.time,
     documentation: str = "",
     lifecycle: Lifecycle | None = None,
+    webhooks: Webhooks | None = None,
 ) -> App:
     """The application.
 
@@ -110,6 +125,7 @@ def create_app(
         clock: Unix time in seconds.
         documentation: URL of a link on the landing page; left out where empty.
         lifecycle: What ``/-/reload`` and ``/-/quit`` do; None: they are refused.
+        webhooks: Takes webhooks; None: they have no path.
     """
 
     def landing(_: Message) -> Reply:
@@ -127,7 +143,9 @@ def create_app(
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await _respond(await _route(routes, scope), send, head=scope["method"] == "HEAD")
+            told = webhooks is not None and webhooks.takes(scope["path"])
+            reply = await (_tell(webhooks, scope, receive) if webhooks and told else _route(routes, scope))
+            await _respond(reply, send, head=scope["method"] == "HEAD")
         elif scope["type"] == "lifespan":
             await _lifespan(receive, send)
         else:
@@ -141,8 +159,36 @@ async def _route(routes: Mapping[str, Route], scope: Message) -> Reply:
         return _text("not found", 404)
     methods, respond = routes[scope["path"]]
     if scope["method"] not in methods:
-        return _text("method not allowed", 405, ("allow", ", ".join(methods)))
+        return _not_allowed(methods)
     return await respond(scope)
+
+
+async def _tell(webhooks: Webhooks, scope: Message, receive: Receive) -> Reply:
+    if scope["method"] not in TELLING:
+        return _not_allowed(TELLING)
+    body = await _body(receive, LARGEST)
+    if body is None:
+        return _text("cut off", HTTPStatus.BAD_REQUEST)
+    signatures = [value for name, value in scope["headers"] if name.lower() in SIGNATURES]
+    status = webhooks.take(scope["path"], body, signatures)
+    return Reply(body=b"", status=status) if status == HTTPStatus.NO_CONTENT else _text(status.phrase.lower(), status)
+
+
+async def _body(receive: Receive, limit: int) -> bytes | None:
+    """The body of a request, None where it was broken off; one that is larger ends somewhere beyond the limit."""
+    body = bytearray()
+    more = True
+    while more and len(body) <= limit:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return bytes(body)
+
+
+def _not_allowed(methods: Sequence[str]) -> Reply:
+    return _text("method not allowed", 405, ("allow", ", ".join(methods)))
 
 
 def _reading(show: Callable[[Message], Reply]) -> Route:
@@ -215,7 +261,9 @@ def _header(scope: Message, name: bytes) -> str | None:
 
 
 async def _respond(reply: Reply, send: Send, *, head: bool) -> None:
-    headers = (*reply.headers, *ALWAYS, ("content-length", str(len(reply.body))))
+    bodiless = reply.status == HTTPStatus.NO_CONTENT
+    length: Headers = () if bodiless else (("content-length", str(len(reply.body))),)
+    headers = (*(() if bodiless else reply.headers), *ALWAYS, *length)
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
     await send({"type": "http.response.start", "status": reply.status, "headers": raw})
     await send({"type": "http.response.body", "body": b"" if head else reply.body})

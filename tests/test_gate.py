@@ -12,6 +12,7 @@ import pytest
 
 from late_exporter.gate import ATTEMPTS, REMEMBERED, WAITING, Bucket, Gate, Passwords
 from late_exporter.webconfig import Rate, WebConfig
+from late_exporter.webhook import Webhooks
 
 Message = MutableMapping[str, Any]
 
@@ -91,7 +92,12 @@ class Door:
         self.config = WebConfig(**config)
         self.passwords = Passwords(monotonic=self.clock, check=self.checks)
         self.gate = Gate(
-            application, lambda: self.config, passwords=self.passwords, log=self.lines, monotonic=self.clock
+            application,
+            lambda: self.config,
+            passwords=self.passwords,
+            log=self.lines,
+            opened=Webhooks("/late/hook", secret=str, window=1.0).takes,
+            monotonic=self.clock,
         )
 
     async def knock(
@@ -435,6 +441,32 @@ async def test_open_paths_do_not_check() -> None:
     for _ in range(ATTEMPTS.burst + 1):
         assert 200 == (await door.knock("alice", "x", path="/-/healthy")).status
     assert [] == door.checks.asked
+
+
+@pytest.mark.parametrize(
+    ("status", "path"),
+    [
+        (200, "/late/hook"),
+        (200, "/late/hook/acme"),
+        (200, "/late/hook/"),
+        (401, "/late/hook/acme/metrics"),
+        (401, "/late/hooks"),
+        (401, "/late"),
+        (401, "/late/hook/../metrics"),
+        (401, "/x/late/hook"),
+        (401, "//late/hook"),
+        (401, "/metrics"),
+    ],
+)
+async def test_webhooks_need_no_password(status: int, path: str) -> None:
+    """The sender of webhooks cannot log in: their path and one step below is open, and no other."""
+    assert status == (await Door(users=USERS).knock(path=path)).status
+
+
+async def test_webhooks_are_limited_too() -> None:
+    """The rate limit of the file holds for webhooks as for all others."""
+    door = Door(users=USERS, rate=Rate(interval=10.0, burst=1))
+    assert [200, 429] == [(await door.knock(path="/late/hook")).status for _ in range(2)]
 
 
 HEADERS = (("X-Frame-Options", "sameorigin"), ("Strict-Transport-Security", "max-age=1"))

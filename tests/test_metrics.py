@@ -55,6 +55,10 @@ late_exporter_audit_last_timestamp_seconds           gauge     workspace feed
 late_exporter_coverage_start_timestamp_seconds       gauge     workspace feed
 late_exporter_state_logs                             gauge     workspace
 late_exporter_state_bytes                            gauge     workspace
+late_exporter_webhooks_received_total                counter   workspace event
+late_exporter_webhooks_refused_total                 counter   workspace reason
+late_exporter_webhook_lag_seconds                    histogram workspace
+late_exporter_webhook_last_received_timestamp_seconds gauge    workspace
 """
 """The catalogue as the design has it, in its order."""
 

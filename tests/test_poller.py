@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeAlias
@@ -37,6 +39,7 @@ from late_exporter.model import (
 )
 from late_exporter.poller import OUTCOMES, Pace, Poller, Turn
 from late_exporter.store import Store, open_store
+from late_exporter.webhook import Inbox, Spending
 
 NOW = 1_763_993_002.0
 DAY = 86_400.0
@@ -247,6 +250,38 @@ def row(number: int, status: str = "success", *, age: float = 0.0, **fields: Any
     return {**made, **fields}
 
 
+class Timeline:
+    """Time of a rig that passes when told, and wakes those who sleep until then."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._numbers = itertools.count()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self._rig.now + seconds, next(self._numbers), future))
+        await future
+
+    async def reach(self, moment: float) -> int:
+        """Let time pass until a moment; tells how many requests were made until then."""
+        await self._settle()
+        while self._sleepers and self._sleepers[0][0] <= moment:
+            at, _, future = heapq.heappop(self._sleepers)
+            if not future.done():
+                self._rig.now = at
+                future.set_result(None)
+                await self._settle()
+        self._rig.now = moment
+        await self._settle()
+        return len(self._rig.client.asked)
+
+    async def _settle(self) -> None:
+        for _ in range(100):
+            await asyncio.sleep(0)
+
+
 class Rig:
     """A poller of one feed with everything real but the network and the time."""
 
@@ -263,7 +298,7 @@ class Rig:
         self.shown: Callable[[], Any] | None = None
         self.start()
 
-    def start(self, pace: Pace | None = None) -> None:
+    def start(self, pace: Pace | None = None, *, timeline: Timeline | None = None) -> None:
         """Begin as a process does."""
         self.canvas = Canvas()
         self.governor = Governor(CATALOGUE)
@@ -276,6 +311,7 @@ class Rig:
         synced = state.coverage is not None and state.coverage.synced
         self.board.restore(totals, {"acme": [self.feed.name] if synced else []})
         self.books = self.keep_books(state)
+        self.inbox = Inbox("acme", Spending()) if timeline else None
         self.poller = Poller(
             "acme",
             self.feed,
@@ -287,10 +323,13 @@ class Rig:
             log=self.diary,
             clock=self.clock,
             monotonic=lambda: self.now,
-            sleep=self.sleep,
+            sleep=timeline.sleep if timeline else self.sleep,
             chance=lambda: self.chance,
             shown=self.is_shown,
+            inbox=self.inbox,
         )
+        if self.inbox is not None:
+            self.inbox.wakes = {self.feed.name: self.poller.wake}
 
     def keep_books(self, state: FeedState) -> Bookkeeper:
         """The books of the feed."""
@@ -1151,3 +1190,143 @@ async def test_history_is_born_when_the_record_begins(rig: Rig) -> None:
     rig.rows.insert(0, row(2, age=-60, action="publish", platform="reddit"))
     await rig.poller.poll()
     assert NOW + 60 == rig.store.totals()[LOGS, ("acme", "reddit", "publish", "success")].created
+
+
+# What webhooks bring about.
+
+
+Woken: TypeAlias = tuple[Rig, Timeline]
+
+
+@pytest.fixture
+async def woken(rig: Rig) -> AsyncIterator[Woken]:
+    """A poller that has polled once, at 0, and whose webhooks a test sends; it polls every 100 seconds."""
+    timeline = Timeline(rig)
+    rig.rows = [row(1)]
+    rig.client.limit = 600
+    rig.start(Pace(interval=100.0), timeline=timeline)
+    running = asyncio.ensure_future(rig.poller.run())
+    assert 1 == await timeline.reach(0.0)
+    yield rig, timeline
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+
+def arrive(rig: Rig, *, event: str = "post.failed", log: bool = True) -> None:
+    """A webhook comes, with or without a log to find."""
+    assert rig.inbox is not None
+    if log:
+        rig.rows.insert(0, row(len(rig.rows) + 1))
+    rig.inbox.receive(event, rig.clock() - 0.5, rig.clock())
+
+
+async def test_a_webhook_has_the_feed_polled_at_once(woken: Woken) -> None:
+    """What it tells of is counted within the moment, once, and so is the webhook."""
+    rig, timeline = woken
+    await timeline.reach(40.0)
+    arrive(rig)
+    assert 2 == await timeline.reach(40.0)
+    assert (2, 2) == (rig.logs(), rig.saved(LOGS, "tiktok", "publish", "success"))
+    assert 1 == rig.value("late_exporter_webhooks_received_total", "post.failed")
+    assert 0 == rig.value("late_exporter_webhooks_refused_total", "signature")
+    assert NOW + 40 == rig.value("late_exporter_webhook_last_received_timestamp_seconds")
+    lag = rig.value("late_exporter_webhook_lag_seconds")
+    assert isinstance(lag, Histogram)
+    assert (500_000, 1) == (lag.micros, sum(lag.counts))
+    assert 2 == await timeline.reach(99.9)
+    assert 3 == await timeline.reach(100.0)
+    assert 2 == rig.logs()
+
+
+async def test_a_burst_of_webhooks_costs_a_poll_a_second(woken: Woken) -> None:
+    """The first of many is followed at once, the rest together a second later."""
+    rig, timeline = woken
+    for tenth in range(30):
+        await timeline.reach(10 + tenth / 10)
+        arrive(rig)
+    assert 1 + 3 == await timeline.reach(12.99)
+    assert 1 + 4 == await timeline.reach(99.0)
+    assert 31 == rig.logs()
+
+
+async def test_a_webhook_ahead_of_its_log(woken: Woken) -> None:
+    """A poll that found nothing is repeated two seconds later, and finds a log that has come; it is repeated once."""
+    rig, timeline = woken
+    await timeline.reach(10.0)
+    arrive(rig, log=False)
+    assert 2 == await timeline.reach(11.99)
+    rig.rows.insert(0, row(2))
+    assert 3 == await timeline.reach(12.0)
+    assert 2 == rig.logs()
+    arrive(rig, log=False)
+    assert (4, 5) == (await timeline.reach(12.0), await timeline.reach(99.0))
+
+
+async def test_other_webhooks_wake_nothing(woken: Woken) -> None:
+    """An event of another feed or of none is counted by the next poll, and brings none about."""
+    rig, timeline = woken
+    for event in ("account.connected", "comment.received"):
+        arrive(rig, event=event, log=False)
+    assert 1 == await timeline.reach(99.0)
+    await timeline.reach(100.0)
+    assert 1 == rig.value("late_exporter_webhooks_received_total", "account.connected")
+    assert 1 == rig.value("late_exporter_webhooks_received_total", "other")
+
+
+async def test_webhooks_do_not_hurry_a_poller_that_waits_for_the_api(woken: Woken) -> None:
+    """After a failure or a 429 a webhook changes nothing about when the API is asked again."""
+    rig, timeline = woken
+    rig.fail(RateLimited("429: slowly", until=350.0))
+    assert 2 == await timeline.reach(100.0)
+    for second in range(100, 350, 10):
+        await timeline.reach(float(second))
+        arrive(rig)
+    rig.fail(ApiUnavailable("502: Bad Gateway"))
+    assert (2, 3) == (await timeline.reach(349.0), await timeline.reach(350.0))
+    arrive(rig)
+    rig.heal()
+    # The backoff of a second failure; what came meanwhile is found by one poll.
+    assert (3, 4) == (await timeline.reach(469.0), await timeline.reach(470.0))
+    assert 27 == rig.logs()
+    assert 4 == await timeline.reach(569.0)
+
+
+async def test_webhooks_keep_to_a_part_of_the_quota(woken: Woken) -> None:
+    """A webhook a second has no more requests made than their share of the limit, and the other polls go on."""
+    rig, timeline = woken
+    rig.client.limit = 40
+    for second in range(1, 121):
+        await timeline.reach(float(second))
+        arrive(rig, log=second % 2 == 1)
+    # A quarter of the limit in each of two minutes, and the polls at 0 and at 100.
+    assert 2 + 2 * 10 == await timeline.reach(120.5)
+    await timeline.reach(200.0)
+    assert 61 == rig.logs()
+
+
+async def test_a_poll_of_a_webhook_walks_nowhere(rig: Rig) -> None:
+    """What a webhook brings about reads what is new; walks and audits are left to the other polls."""
+    timeline = Timeline(rig)
+    rig.rows = [row(number, age=1000 - number) for number in range(350, 0, -1)]
+    rig.start(Pace(interval=100.0, reconcile_interval=20.0, audit_interval=1.0), timeline=timeline)
+    running = asyncio.ensure_future(rig.poller.run())
+    at_first = await timeline.reach(99.0)
+    arrive(rig)
+    assert at_first + 1 == await timeline.reach(99.9)
+    assert at_first + 4 <= await timeline.reach(100.0)
+    running.cancel()
+
+
+async def test_polls_are_rarer_while_webhooks_come(rig: Rig) -> None:
+    """With a relaxed interval polls go on at the usual one until a webhook came, and after they have stayed away."""
+    timeline = Timeline(rig)
+    rig.start(Pace(interval=100.0, relaxed=500.0), timeline=timeline)
+    running = asyncio.ensure_future(rig.poller.run())
+    assert 3 == await timeline.reach(250.0)
+    arrive(rig, event="account.connected", log=False)
+    # One more at 300, then one every 500 s for ten of them.
+    assert (4, 5, 6) == (await timeline.reach(799.0), await timeline.reach(800.0), await timeline.reach(1300.0))
+    assert 4 + 10 == await timeline.reach(5300.0)
+    assert 4 + 10 + 3 == await timeline.reach(5600.0)
+    running.cancel()

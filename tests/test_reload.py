@@ -21,6 +21,7 @@ from late_exporter.settings import Settings, Workspace
 from late_exporter.simulator import Service
 from late_exporter.store import open_store
 from late_exporter.webconfig import WebSource
+from late_exporter.webhook import sign
 from tests.worlds import DAY, HOUR, Samples, Silence, VirtualClock, World
 
 LOGS = "late_publishing_logs_total"
@@ -194,6 +195,37 @@ async def test_another_key(rig: Rig) -> None:
     await rig.counts(acme=120)
 
 
+async def test_another_secret_of_webhooks(tmp_path: Path) -> None:
+    """Webhooks follow another secret and window, and workspaces that come and go."""
+    worlds = {name: World(VirtualClock(time.time())) for name in ("acme", "beta")}
+    rig = Rig(tmp_path, worlds)
+    common = "poll: {interval: 1h}\nwebhook: {listen: /webhook, secret-file: "
+    rig.write("acme", text=f"{common}acme.key}}")
+    async with rig.running():
+        await rig.until(lambda samples: samples.sum("late_up") == 2)
+        webhooks = rig.exporter.webhooks
+        assert webhooks is not None
+
+        def send(key: str, path: str, event: str) -> int:
+            body = f'{{"event": "{event}", "path": "{path}"}}'.encode()
+            return webhooks.take(path, body, [sign(body, KEYS[key]).encode()])
+
+        assert [204, 404, 401] == [
+            send(*case, "post.failed")
+            for case in (("acme", "/webhook"), ("acme", "/webhook/beta"), ("beta", "/webhook"))
+        ]
+        await rig.until(lambda samples: samples.sum("late_exporter_webhooks_received_total", workspace="acme") == 1)
+        rig.write("beta", text=f"{common}beta.key}}")
+        await rig.control.reload()
+        assert "[redacted]" == log.redact(KEYS["beta"])
+        assert [204, 404, 401] == [
+            send(*case, "account.connected")
+            for case in (("beta", "/webhook/beta"), ("beta", "/webhook/acme"), ("acme", "/webhook/beta"))
+        ]
+        await rig.until(lambda samples: samples.sum("late_exporter_webhooks_received_total", workspace="beta") == 1)
+    await rig.http.aclose()
+
+
 async def test_another_interval(rig: Rig) -> None:
     """Another interval is kept from the reload on, not only from the end of the pause under way."""
     rig.write("acme", text="poll: {interval: 1h}")
@@ -237,6 +269,7 @@ async def test_a_hang_up_survives_a_wrong_configuration(rig: Rig) -> None:
         ("web: {listen-address: ':1'}", "web.listen-address"),
         ("web: {telemetry-path: /other}", "web.telemetry-path"),
         ("metrics: {max-accounts: 3}", "metrics.max-accounts"),
+        ("webhook: {listen: /webhook, secret-file: other.key}", "webhook.listen"),
     ],
 )
 async def test_what_only_a_restart_changes(rig: Rig, text: str, option: str) -> None:
@@ -260,6 +293,8 @@ def test_every_setting_can_be_reloaded_or_is_refused() -> None:
         "audit_interval",
         "web_config_file",
         "web_config",
+        "webhook",
+        "relaxed_interval",
         "log_level",
         "log_format",
     }

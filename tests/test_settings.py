@@ -24,6 +24,8 @@ NO_KEY = (
     "--api.key-file, or list workspaces in --config.file"
 )
 STATE = "must be sqlite:///relative/path.db, sqlite:////absolute/path.db, or sqlite:// for memory"
+WEBHOOK = "must be a path like /webhook, of letters, digits and - . _ ~ between slashes"
+NO_WEBHOOK = "must not be one of /, /-/healthy, /-/ready, /-/reload, /-/quit, nor above one"
 A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
 
 visible = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
@@ -83,6 +85,30 @@ def test_defaults() -> None:
     assert ((Address("", 10077),), "/metrics") == (got.listen_addresses, got.telemetry_path)
     assert (50, 500, False) == (got.max_label_values, got.max_accounts, got.created_timestamps)
     assert ("info", "logfmt") == (got.log_level, got.log_format)
+
+
+def test_webhooks(file: Path) -> None:
+    """Webhooks are off; their secret is in a file, beside the file that names it, and is no part of what is printed."""
+    off = loaded()
+    assert (None, None, 0.0) == (off.webhook_path, off.webhook, off.relaxed_interval)
+
+    (file.parent / "secret").write_text("whsec_0123456789\n")
+    text = "webhook: {listen: /late/hook, secret-file: secret, replay-window: 1m, relaxed-interval: 4m}"
+    got = from_file(file, text)
+    assert got.webhook is not None
+    assert ("/late/hook", 60.0, 240.0) == (got.webhook_path, got.webhook.window, got.relaxed_interval)
+    assert (KEY, "whsec_0123456789") == got.secrets
+    assert "whsec_" not in repr(got)
+
+
+@pytest.mark.parametrize("telemetry", ["/late", "/late/metrics"])
+def test_webhooks_have_a_path_of_their_own(file: Path, telemetry: str) -> None:
+    """A path at which nobody is asked for a password is none at which there are metrics, nor above it."""
+    (file.parent / "secret").write_text("whsec_0123456789")
+    text = f"webhook: {{listen: /late, secret-file: secret}}\nweb: {{telemetry-path: {telemetry}}}"
+    assert [
+        f'late.yaml:1: webhook.listen "/late": must not be --web.telemetry-path "{telemetry}", nor above it'
+    ] == file_problems(file, text)
 
 
 def test_defaults_of_the_simulator() -> None:
@@ -349,6 +375,19 @@ WRONG = [
     ("web.telemetry-path", "metrics", '"metrics": must begin with / and hold only letters, digits and - . _ ~ /'),
     ("web.telemetry-path", "/", '"/": must not be one of /, /-/healthy, /-/ready, /-/reload, /-/quit'),
     ("web.telemetry-path", "/-/ready", '"/-/ready": must not be one of /, /-/healthy, /-/ready, /-/reload, /-/quit'),
+    ("webhook.listen", "webhook", f'"webhook": {WEBHOOK}'),
+    ("webhook.listen", "/", f'"/": {WEBHOOK}'),
+    ("webhook.listen", "/a/", f'"/a/": {WEBHOOK}'),
+    ("webhook.listen", "/-", f'"/-": {NO_WEBHOOK}'),
+    ("webhook.listen", "/-/quit", f'"/-/quit": {NO_WEBHOOK}'),
+    (
+        "webhook.listen",
+        "/webhook",
+        '"/webhook": name a file that holds the secret of the webhooks with --webhook.secret-file',
+    ),
+    ("webhook.secret-file", "/nowhere/secret", '"/nowhere/secret": No such file or directory'),
+    ("webhook.replay-window", "0s", '"0s": must be at least 1s and at most 1d'),
+    ("webhook.relaxed-interval", "10s", '"10s": must be at least --poll.interval, 30s'),
     ("metrics.duration-buckets", "1,x", '"x": must be a number of seconds above 0'),
     ("metrics.duration-buckets", "0,1", '"0": must be a number of seconds above 0'),
     ("metrics.duration-buckets", "1,inf", '"inf": must be a number of seconds above 0'),

@@ -44,6 +44,7 @@ from late_exporter.poller import OUTCOMES, Pace, Poller, Turn
 from late_exporter.simulator import Archive, Archives, Service
 from late_exporter.simulator.archive import Row
 from late_exporter.store import Store, open_store
+from late_exporter.webhook import Inbox, Spending
 
 __all__ = [
     "DAY",
@@ -633,6 +634,7 @@ class Exporter:
         feeds: Which lists are read.
         generation: Of the API that it is set to.
         skew: Seconds by which the exporter's clock is ahead of the API's.
+        webhooks: They are taken; ``inboxes`` has that of each workspace.
     """
 
     def __init__(
@@ -645,6 +647,7 @@ class Exporter:
         skew: float = 0.0,
         max_values: int = 50,
         generation: str = "late",
+        webhooks: bool = False,
     ) -> None:
         self.generation = generation
         self.lates = {"default": lates} if isinstance(lates, Late) else lates
@@ -655,6 +658,7 @@ class Exporter:
         self._pace = pace or Pace()
         self._skew = skew
         self._max_values = max_values
+        self._webhooks = webhooks
         self._start()
 
     @property
@@ -791,6 +795,7 @@ class Exporter:
         self.board = Board(CATALOGUE, self.exposition, {name: frozenset(self._feeds) for name in self.lates})
         self.board.restore(totals, _synced(states))
         self.books: dict[Scope, Bookkeeper] = {}
+        self.inboxes = {name: Inbox(name, Spending()) for name in self.lates} if self._webhooks else {}
         self.pollers: dict[Scope, Poller] = {}
         for workspace, late in self.lates.items():
             backlog: list[Increment] = []
@@ -814,6 +819,7 @@ class Exporter:
             audited=last_audit(self.store.totals(), scope),
         )
         self.books[scope] = books
+        inbox = self.inboxes.get(scope.workspace)
         self.pollers[scope] = Poller(
             scope.workspace,
             feed,
@@ -827,8 +833,10 @@ class Exporter:
             monotonic=self.clock.monotonic,
             sleep=self.clock.sleep,
             chance=lambda: 0.5,
+            inbox=inbox,
         )
-        drive(books.commit(Draft(), int(self._time() * 1000), births(scope.workspace, scope.feed, OUTCOMES)))
+        born = [*births(scope.workspace, scope.feed, OUTCOMES), *(inbox.births() if inbox else ())]
+        drive(books.commit(Draft(), int(self._time() * 1000), born))
 
 
 async def _offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:

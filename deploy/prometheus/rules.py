@@ -53,6 +53,7 @@ from deploy.prometheus.thresholds import (
     TICKET_BURN,
     TOKEN_LEFT_CRITICAL_SECONDS,
     TOKEN_LEFT_WARNING_SECONDS,
+    WEBHOOKS_REFUSED_WITHIN,
 )
 
 __all__ = ["ALERT_GROUPS", "RECORDING_GROUPS", "Alert", "Group", "Record"]
@@ -812,6 +813,23 @@ max by ({FEED}) (late_exporter_audit_extra_logs)
             hold="6h",
             summary="Audits do not come to their end, so nobody checks the counters.",
             description=(f"{_WORKSPACE}: the last audit of the {_FEED} ended {{{{ $value | humanizeDuration }}}} ago."),
+            dashboard=EXPORTER,
+        ),
+        Alert(
+            name="LateWebhooksRefused",
+            severity="warning",
+            when=f"webhooks are refused because of their signature, for {WEBHOOKS_REFUSED_WITHIN}",
+            expr=f"""\
+sum by (job, workspace) (
+  increase(late_exporter_webhooks_refused_total{{reason="signature"}}[{WEBHOOKS_REFUSED_WITHIN}])
+) > 0
+""",
+            hold=WEBHOOKS_REFUSED_WITHIN,
+            summary="Webhooks come with a wrong signature.",
+            description=(
+                f"{_WORKSPACE}: {{{{ $value | humanize }}}} webhooks of the last {WEBHOOKS_REFUSED_WITHIN} were not"
+                " signed with the secret of --webhook.secret-file. Polls go on."
+            ),
             dashboard=EXPORTER,
         ),
         Alert(

@@ -76,5 +76,8 @@ QUOTA_LEFT_WARNING = 0.2
 AUDIT_AGE_SECONDS = 3 * DAY
 """Since the last audit that came to its end; one is due every day."""
 
+WEBHOOKS_REFUSED_WITHIN = "15m"
+"""Somebody's single try is no trouble; a secret that does not fit refuses all the time."""
+
 COVERAGE_RISK_SECONDS = 5 * DAY
 COVERAGE_STEP_SECONDS = 10 * MINUTE

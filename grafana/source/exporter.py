@@ -6,7 +6,17 @@ from grafana_foundation_sdk.models.common import BigValueTextMode
 
 from grafana.source import panels, thresholds
 from grafana.source.layout import EXPORTER, OVERVIEW, Page, Row, link
-from grafana.source.palette import BAD, CODES, FEED_QUANTILES, FEEDS, MUTED, OUTCOMES, QUANTILES
+from grafana.source.palette import (
+    BAD,
+    CODES,
+    FEED_QUANTILES,
+    FEEDS,
+    MUTED,
+    OUTCOMES,
+    QUANTILES,
+    REFUSALS,
+    WEBHOOKS,
+)
 from grafana.source.panels import PER_MINUTE, Column, Frame
 from grafana.source.queries import (
     RATE,
@@ -36,6 +46,8 @@ LEFT = series("late_exporter_api_quota_remaining")
 THROTTLED = series("late_exporter_api_throttled_seconds_total")
 AUDITED = series("late_exporter_audit_last_timestamp_seconds")
 LAG = "late_exporter_log_lag_seconds"
+WEBHOOK_LAG = "late_exporter_webhook_lag_seconds"
+NO_WEBHOOKS = "No webhooks"
 TOOK = "late_exporter_api_request_duration_seconds"
 
 
@@ -399,6 +411,54 @@ AUDIT = Row(
     ),
 )
 
+HOOKS = Row(
+    475,
+    "Webhooks",
+    (
+        panels.number(
+            Frame(476, "Last webhook", "Since the last genuine one, of any workspace.", 3, 8),
+            age(f"max({series('late_exporter_webhook_last_received_timestamp_seconds')})"),
+            unit="s",
+            decimals=1,
+            no_value=(NO_WEBHOOKS, MUTED),
+        ),
+        panels.bars(
+            Frame(477, "Received by event", "Genuine webhooks a minute. other: events that bring no log.", 7, 8),
+            Query(happened(series("late_exporter_webhooks_received_total"), "event"), "{{event}}"),
+            unit=PER_MINUTE,
+            colors=WEBHOOKS,
+            no_value=NO_WEBHOOKS,
+        ),
+        panels.bars(
+            Frame(
+                478,
+                "Refused by reason",
+                "Webhooks a minute. signature: the secret is another one, or somebody tries. expired: a clock is wrong,"
+                " or a retry came late. replay: it came before, which a retry does too.",
+                7,
+                8,
+            ),
+            Query(happened(series("late_exporter_webhooks_refused_total"), "reason"), "{{reason}}"),
+            unit=PER_MINUTE,
+            colors=REFUSALS,
+            no_value="None refused",
+        ),
+        panels.lines(
+            Frame(
+                479,
+                "Webhook lag, p50 and p95",
+                "From the time that webhooks of the hour before tell to when they were received.",
+                7,
+                8,
+            ),
+            *(Query(quantile(number, WEBHOOK_LAG, "1h"), f"p{100 * number:g}") for number in (0.5, 0.95)),
+            unit="s",
+            colors=QUANTILES,
+            no_value=NO_WEBHOOKS,
+        ),
+    ),
+)
+
 PROCESS = Row(
     500,
     "Process",
@@ -448,6 +508,6 @@ PAGE = Page(
     uid=EXPORTER,
     title="Late / Exporter",
     description="The exporter itself: whether it reads everything, in time, and is well. Can the others be believed?",
-    rows=(NOW, POLLS, API, EXACT, AUDIT, PROCESS),
+    rows=(NOW, POLLS, API, EXACT, AUDIT, HOOKS, PROCESS),
     platforms=False,
 )

@@ -20,8 +20,10 @@ __all__ = [
     "OUTCOMES",
     "PLATFORMS",
     "QUANTILES",
+    "REFUSALS",
     "STATUSES",
     "WARNING",
+    "WEBHOOKS",
 ]
 
 GOOD, NOTICE, WARNING, BAD = "green", "yellow", "orange", "red"
@@ -86,6 +88,22 @@ CONNECTION_CODES: Mapping[str, str] = {
     "oauth_denied": "#94A3B8",
     "token_exchange_failed": "#F97316",
     "account_limit_reached": "#EAB308",
+}
+WEBHOOKS: Mapping[str, str] = {
+    "post.published": GOOD,
+    "post.failed": BAD,
+    "post.partial": "#F97316",
+    "post.scheduled": "#3B82F6",
+    "account.connected": "#A78BFA",
+    "account.disconnected": "#EC4899",
+    "other": MUTED,
+}
+REFUSALS: Mapping[str, str] = {
+    "signature": BAD,
+    "replay": "#3B82F6",
+    "expired": "#EAB308",
+    "malformed": "#F97316",
+    "too_large": "#A78BFA",
 }
 FEEDS: Mapping[str, str] = {"/publishing$/": "#3B82F6", "/connections$/": "#A78BFA"}
 FEED_QUANTILES: Mapping[str, str] = {

@@ -195,8 +195,10 @@ async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
             version=__version__,
             documentation=f"{__url__}#readme",
             lifecycle=control if settings.enable_lifecycle else None,
+            webhooks=exporter.webhooks,
         )
-        gate = Gate(app, source.current, passwords=Passwords(), log=_log())
+        opened = exporter.webhooks.takes if exporter.webhooks else None
+        gate = Gate(app, source.current, passwords=Passwords(), log=_log(), opened=opened)
         group.create_task(serve(gate, sockets, web=source.current))
         for bound in sockets:
             _log().info("listening", address=_url(bound, secure=settings.web_config.context is not None))
@@ -275,11 +277,12 @@ def _client(
 
 
 def _http(settings: Settings) -> httpx.AsyncClient:
+    interval = max(settings.poll_interval, settings.relaxed_interval)
     return httpx.AsyncClient(
         follow_redirects=False,
         timeout=settings.api_timeout,
         # A connection outlives the pause between two polls.
-        limits=httpx.Limits(keepalive_expiry=2 * settings.poll_interval + settings.api_timeout),
+        limits=httpx.Limits(keepalive_expiry=2 * interval + settings.api_timeout),
         headers={"User-Agent": f"late-exporter/{__version__}"},
     )
 

@@ -22,6 +22,7 @@ FIXED = {
     "systemd_socket": "web.systemd-socket",
     "telemetry_path": "web.telemetry-path",
     "enable_lifecycle": "web.enable-lifecycle",
+    "webhook_path": "webhook.listen",
     "duration_buckets": "metrics.duration-buckets",
     "max_label_values": "metrics.max-label-values",
     "max_accounts": "metrics.max-accounts",
@@ -66,9 +67,8 @@ class Control:
             try:
                 settings = await asyncio.to_thread(self._reread)
                 _refuse_fixed(self._settings, settings)
-                for workspace in settings.workspaces:
-                    if workspace.key is not None:
-                        log.add_secret(workspace.key.get_secret_value())
+                for secret in settings.secrets:
+                    log.add_secret(secret)
                 await self._exporter.reload(settings)
             except LateError as exc:
                 self.note(succeeded=False)

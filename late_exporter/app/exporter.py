@@ -13,6 +13,7 @@ from prometheus_client import PlatformCollector, ProcessCollector
 from prometheus_client.metrics_core import Metric
 
 from late_exporter import __revision__, __version__, log
+from late_exporter.api import Key
 from late_exporter.board import Board
 from late_exporter.bookkeeper import Bookkeeper
 from late_exporter.errors import LateError
@@ -26,8 +27,9 @@ from late_exporter.model import FeedState, Increment, Scope
 from late_exporter.poller import Pace, Poller
 from late_exporter.publisher import Publisher
 from late_exporter.seams import Client, Offload
-from late_exporter.settings import Settings, Workspace
+from late_exporter.settings import Settings, Webhook, Workspace
 from late_exporter.store import Store
+from late_exporter.webhook import Inbox, Spending, Webhooks
 
 __all__ = ["Exporter", "own_metrics"]
 
@@ -81,12 +83,15 @@ class Exporter:
         shown = {
             name: family
             for name, family in families.items()
-            if settings.max_accounts or "account_id" not in family.labels
+            if (settings.max_accounts or "account_id" not in family.labels)
+            and (settings.webhook or not name.startswith("late_exporter_webhook"))
         }
         self._governor = Governor(families, max_values=settings.max_label_values, max_accounts=settings.max_accounts)
         self.publisher = Publisher(Exposition(shown, created=settings.created_timestamps), collect)
         self.board = Board(shown, self.publisher, {workspace.name: feeds for workspace in settings.workspaces})
         self.units: dict[str, Unit] = {}
+        self.webhooks = _webhooks(settings)
+        self._spendings: dict[str, Spending] = {}
         self._group: asyncio.TaskGroup | None = None
 
     async def restore(self) -> None:
@@ -125,6 +130,10 @@ class Exporter:
             await self.units.pop(name).stop()
             self.board.forget(name)
             self._governor.forget(name)
+            if self.webhooks is not None:
+                self.webhooks.inboxes.pop(name)
+        if self.webhooks is not None and settings.webhook is not None:
+            self.webhooks.retune(_secret(settings.webhook), settings.webhook.window)
         for workspace in settings.workspaces:
             unit = self.units[workspace.name]
             if not unit.running or unit.workspace != workspace or _tuning(old) != _tuning(settings):
@@ -157,12 +166,26 @@ class Exporter:
         for workspace in workspaces:
             backlog: list[Increment] = []
             client, dialect = self._connect(self._settings, workspace)
-            pollers = [
-                self._poller(scope, state, client, dialect, backlog, audited=last_audit(totals, scope))
+            inbox = self._inbox(workspace)
+            pollers = {
+                scope.feed: self._poller(
+                    scope, state, client, dialect, backlog, inbox, audited=last_audit(totals, scope)
+                )
                 for scope, state in states.items()
                 if scope.workspace == workspace.name
-            ]
-            self.units[workspace.name] = Unit(workspace, client, pollers)
+            }
+            if inbox is not None:
+                inbox.wakes = {feed: poller.wake for feed, poller in pollers.items()}
+            self.units[workspace.name] = Unit(workspace, client, list(pollers.values()))
+
+    def _inbox(self, workspace: Workspace) -> Inbox | None:
+        """Where the webhooks of a workspace go, where there are any."""
+        if self.webhooks is None:
+            return None
+        key = workspace.key.get_secret_value() if workspace.key else ""
+        inbox = Inbox(workspace.name, self._spendings.setdefault(key, Spending()))
+        self.webhooks.inboxes[workspace.name] = inbox
+        return inbox
 
     def _pace(self) -> Pace:
         settings = self._settings
@@ -171,6 +194,8 @@ class Exporter:
             lookback=settings.lookback,
             reconcile_interval=settings.reconcile_interval,
             audit_interval=settings.audit_interval,
+            relaxed=settings.relaxed_interval,
+            woken_share=settings.quota_share / 2,
         )
 
     def _poller(
@@ -180,6 +205,7 @@ class Exporter:
         client: Client,
         dialect: Dialect,
         backlog: list[Increment],
+        inbox: Inbox | None,
         *,
         audited: float,
     ) -> Poller:
@@ -206,6 +232,7 @@ class Exporter:
             pace=self._pace(),
             log=log.get_logger("late_exporter").bind(workspace=scope.workspace, feed=scope.feed),
             shown=self.publisher.settled,
+            inbox=inbox,
         )
 
     def health(self) -> list[WorkspaceHealth]:
@@ -234,7 +261,18 @@ def _tuning(settings: Settings) -> tuple[float | str, ...]:
         settings.lookback,
         settings.reconcile_interval,
         settings.audit_interval,
+        settings.relaxed_interval,
     )
+
+
+def _webhooks(settings: Settings) -> Webhooks | None:
+    path, wanted = settings.webhook_path, settings.webhook
+    return Webhooks(path, secret=_secret(wanted), window=wanted.window) if path and wanted else None
+
+
+def _secret(wanted: Webhook) -> Callable[[], str]:
+    """The secret of webhooks as it is at the time."""
+    return Key(wanted.secret.get_secret_value(), wanted.secret_file, learn=log.add_secret).value
 
 
 def _redacted(health: FeedHealth) -> FeedHealth:

@@ -100,7 +100,7 @@ async def audit_feeds(call: Call, clients: Clients) -> tuple[Callable[[], int], 
                 FEEDS[feed],
                 client=known[name],
                 records=partial(open_records, settings.state_url),
-                interval=settings.poll_interval,
+                interval=max(settings.poll_interval, settings.relaxed_interval),
                 wait=asked.wait,
                 log=log.get_logger("late_exporter").bind(workspace=name, feed=feed),
             ).examine(asked.since)

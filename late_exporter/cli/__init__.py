@@ -90,8 +90,7 @@ def _start(line: Line, commands: Mapping[str, Action] | None) -> int:
     asked, loaded = _understood(line)
     if loaded is None:
         raise RuntimeError("no settings")
-    keys = (workspace.key for workspace in loaded.workspaces)
-    log.configure(loaded.log_level, loaded.log_format, [key.get_secret_value() for key in keys if key is not None])
+    log.configure(loaded.log_level, loaded.log_format, loaded.secrets)
     action = commands[line.command] if commands is not None else _action(line.command)
     reread = partial(settings.load, line.command, line.given(OPTIONS))
     try:

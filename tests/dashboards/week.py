@@ -52,6 +52,12 @@ TARGET = 'job="late",instance="localhost:10077"'
 HICCUP = (END - 200 * MINUTE, END - 193 * MINUTE)
 """Late's API answers 503."""
 
+EVENTS = {"post.published": 60, "post.scheduled": 30, "post.failed": 5, "account.connected": 1}
+"""What webhooks tell, and how often."""
+
+RETRIED = 0.02
+"""Of a poll: that a webhook was repeated before it."""
+
 RESTART = END - 110 * MINUTE
 RESTART_SECONDS = 8.0
 
@@ -144,7 +150,8 @@ class Scrapes:
         self._clock = VirtualClock(BEGIN - EARLIER)
         self._town = world()
         api, pace = Api(self._town, self._clock), Pace(reconcile_interval=RECONCILE, audit_interval=DAY)
-        self._exporter = Exporter(api, folder / "state.db", feeds=tuple(FEEDS), pace=pace)
+        self._exporter = Exporter(api, folder / "state.db", feeds=tuple(FEEDS), pace=pace, webhooks=True)
+        self._events = Random(SEED)
         self._process = Process(BEGIN - EARLIER)
         self._random = Random(SEED)
         self._heads: dict[str, str] = {}
@@ -161,12 +168,21 @@ class Scrapes:
             self._clock.advance(moment - EARLIER - self._clock.now)
             while chores and chores[0][0] <= moment:
                 chores.pop(0)[1]()
+            self._tell()
             for feed in FEEDS:
                 self._exporter.audit(feed)
             if moment - scraped >= _step(STEPS, moment):
                 yield [*self._scrape(moment, moment - scraped)]
                 scraped = moment
         self._exporter.close()
+
+    def _tell(self) -> None:
+        """Some webhooks come; now and then one is repeated."""
+        (inbox,) = self._exporter.inboxes.values()
+        for event in self._events.choices([*EVENTS], [*EVENTS.values()], k=self._events.randrange(4)):
+            inbox.receive(event, self._clock.now - self._events.lognormvariate(-0.7, 0.8), self._clock.now)
+        if self._events.random() < RETRIED:
+            inbox.refuse("replay")
 
     def _restart(self) -> None:
         self._exporter.restart(RESTART_SECONDS)

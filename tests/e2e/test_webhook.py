@@ -1,0 +1,95 @@
+"""Webhooks to the running program: what they tell of is on ``/metrics`` long before the next poll is due."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from late_exporter.webhook import sign
+from tests.e2e.late import Late
+from tests.e2e.program import Program, settles
+
+pytestmark = pytest.mark.e2e
+
+SECRET = "whsec_" + "5eed" * 8
+HASH = "$2y$10$" + "a" * 21 + "O" + "a" * 31
+FAILURES = "late_publishing_failures_total"
+RECEIVED = "late_exporter_webhooks_received_total"
+REFUSED = "late_exporter_webhooks_refused_total"
+
+
+def post(program: Program, event: str, *, secret: str = SECRET) -> int:
+    """Send a webhook as Late does; gives the status of the answer."""
+    timestamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    body = json.dumps({"id": timestamp, "event": event, "timestamp": timestamp, "post": {"id": "p"}}).encode()
+    address = urlsplit(program.url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
+    try:
+        headers = {"Content-Type": "application/json", "X-Late-Signature": sign(body, secret)}
+        connection.request("POST", "/webhook", body, headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def program(run: Callable[..., Program], tmp_path: Path, late: Late) -> Program:
+    """An exporter that polls once a minute and has polled once; users need a password, where there is one to need."""
+    secret, web = tmp_path / "secret", tmp_path / "web.yml"
+    secret.write_text(f"{SECRET}\n")
+    web.write_text(f"basic_auth_users: {{alice: {HASH}}}\nauth_excluded_paths: [/metrics, /-/ready]\n")
+    late.world.publish(3, over=60)
+    arguments = ("--webhook.listen=/webhook", f"--webhook.secret-file={secret}", f"--web.config.file={web}")
+    started = run(*arguments, interval="1m").ready()
+    settles(3.0, lambda: started.scrape().sum("late_publishing_logs_total"))
+    return started
+
+
+def fails(late: Late) -> None:
+    """A post fails at Late."""
+    with late.lock:
+        late.world.publish(1, status="failed", statusCode=500)
+
+
+def test_a_failure_is_shown_once_its_webhook_has_come(program: Program, late: Late) -> None:
+    """A minute is not waited for, the log counts once, and so does the webhook."""
+    assert 401 == program.get("/").status
+    fails(late)
+    assert 204 == post(program, "post.failed")
+    settles(1.0, lambda: program.scrape().sum(FAILURES), within=20.0)
+    samples = program.scrape()
+    assert (1, 0) == (samples.sum(RECEIVED, event="post.failed"), samples.sum(REFUSED))
+    assert 1 == samples.sum("late_exporter_webhook_lag_seconds_count")
+    assert 4 == samples.sum("late_publishing_logs_total")
+
+
+def test_a_forged_webhook_wakes_nothing(program: Program, late: Late) -> None:
+    """Who does not know the secret has no request made; what he tried is counted, and a genuine one still works."""
+    fails(late)
+    asked = len(late.requests)
+    assert [401] * 20 == [post(program, "post.failed", secret="guess") for _ in range(20)]
+    threading.Event().wait(3.0)
+    assert asked == len(late.requests)
+    assert 0 == program.scrape().sum(FAILURES)
+    assert 204 == post(program, "post.failed")
+    settles(1.0, lambda: program.scrape().sum(FAILURES), within=20.0)
+    assert 20 == program.scrape().sum(REFUSED, reason="signature")
+
+
+def test_the_secret_changes_while_it_runs(program: Program, tmp_path: Path) -> None:
+    """The file is read again when it changes; no secret is logged, and what was counted outlives the process."""
+    (tmp_path / "secret").write_text("another-secret-of-the-webhook")
+    assert 401 == post(program, "post.scheduled")
+    assert 204 == post(program, "post.scheduled", secret="another-secret-of-the-webhook")
+    settles(1.0, lambda: program.scrape().sum(RECEIVED), within=20.0)
+    program.kill()
+    assert 1 == program.start().ready().scrape().sum(RECEIVED, event="post.scheduled")
+    assert SECRET not in program.stderr
+    assert "another-secret" not in program.stderr
