@@ -19,6 +19,7 @@ __all__ = [
     "Batch",
     "Committed",
     "Coverage",
+    "Deviation",
     "Entry",
     "Exemplar",
     "Feed",
@@ -60,6 +61,22 @@ class Scope(msgspec.Struct, frozen=True):
     feed: str
 
 
+class Deviation(msgspec.Struct, frozen=True, gc=False):
+    """A field of a log, or around the logs, that is not as documented.
+
+    Args:
+        path: Where it is, as in ``response.errorCode``.
+        kind: ``unknown``, ``missing``, or ``type`` where it has another one.
+        type: The JSON type found; empty where it is missing.
+        sample: What may be shown of a value found.
+    """
+
+    path: str
+    kind: str
+    type: str = ""
+    sample: str = ""
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One row of a log list, reduced to what can be counted.
 
@@ -82,6 +99,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempt: int | None = None
     expires: int | None = None
     rejected: str | None = None
+    deviations: tuple[Deviation, ...] = ()
 
 
 class Page(msgspec.Struct, frozen=True, gc=False):

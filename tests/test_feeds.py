@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,8 +115,8 @@ def body(*rows: object, **rest: object) -> bytes:
 
 
 def parse(*rows: object, feed: Feed = PUBLISHING) -> tuple[Entry, ...]:
-    """The entries of an answer."""
-    return feed.parse(body(*rows)).entries
+    """The entries of an answer, without what is not as documented in them: tests/test_drift.py looks at that."""
+    return tuple(msgspec.structs.replace(entry, deviations=()) for entry in feed.parse(body(*rows)).entries)
 
 
 def changed(row: Document, **changes: object) -> Document:
@@ -299,7 +300,7 @@ def test_any_json(rows: list[Any], pagination: object) -> None:
         for entry in page.entries:
             assert (entry.rejected is not None) == entry.key.startswith("!")
             assert all(increment.labels[0] == name for increment in feed.project(name, entry))
-        again = feed.parse(body(*rows, "another"))
+        again = feed.parse(body(*rows, "another", pagination=pagination))
         assert page.entries == again.entries[:-1]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from late_exporter.drift import LATE_CONNECTIONS, Sentinel
 from late_exporter.feeds.answer import UNKNOWN, Answer, Id, key, micros, millis, text
 from late_exporter.model import Add, Entry, Feed, Increment, Observe, Take
 
@@ -96,7 +97,7 @@ FEED = Feed(
     name="connections",
     path="/v1/connections/logs",
     retention=7 * DAY,
-    parse=Answer(Row, _entry).parse,
+    parse=Answer(Row, _entry, Sentinel(LATE_CONNECTIONS).look).parse,
     project=project,
     counter="late_connection_events_total",
 )
