@@ -262,13 +262,10 @@ def _deviation(path: str, kind: str, value: object) -> Deviation:
 def _sample(value: object) -> str:
     """What may be shown of a value: texts of people and what looks like a secret may not."""
     match value:
-        case None:
-            return ""
         case bool() | int() | float():
             return json.dumps(value)[:40]
         case str() if IDENTIFIER.fullmatch(value):
             return SECRET.sub("***", value)
-        case str():
-            return f"{len(value)} characters"
-        case _:
-            return f"{len(value)} items"  # type: ignore[arg-type]
+        case str() | list() | dict():
+            return f"of length {len(value)}"
+    return ""
