@@ -81,7 +81,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One row of a log list, reduced to what can be counted.
 
     ``created`` is None where the row has no usable time. A row without a usable key is ``rejected`` with the reason;
-    its key is then a fingerprint, so that it too is counted once.
+    its key is then a fingerprint, so that it too is counted once. ``deviations`` are what of it is not as documented.
     """
 
     key: str

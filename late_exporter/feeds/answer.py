@@ -85,7 +85,7 @@ class Answer(Generic[RowT]):
 
     def _watched(self, page: Page, body: bytes) -> Page:
         found = self._look(body) if self._look else ()
-        if not found:
+        if len(found) != len(page.entries):
             return page
         pairs = zip(page.entries, found, strict=True)
         entries = tuple(
