@@ -41,6 +41,7 @@ SLACK = 300_000
 REASONS = ("no_id", "not_an_object")
 
 LAG = "late_exporter_log_lag_seconds"
+DRIFTED = "late_exporter_api_fields_drifted_total"
 
 
 class Draft(msgspec.Struct):
@@ -200,6 +201,8 @@ class Bookkeeper:
 
     def _increments(self, entry: Entry, now: int, *, walked: bool) -> Iterator[Increment]:
         feed = (self._scope.workspace, self._scope.feed)
+        drift = (Add(DRIFTED, (*feed, deviation.path, deviation.kind)) for deviation in entry.deviations)
+        yield from self._governor.govern(drift)
         if entry.rejected:
             yield Add("late_exporter_entries_rejected_total", (*feed, entry.rejected))
             return

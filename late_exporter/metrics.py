@@ -288,6 +288,12 @@ _FAMILIES = (
         "Logs that could not be counted, once each: they have no usable _id.",
     ),
     _family(
+        "late_exporter_api_fields_drifted_total",
+        "counter",
+        "feed field kind",
+        "Logs that came with a field unknown, missing, or of another type than documented, once in each status.",
+    ),
+    _family(
         "late_exporter_label_overflow_total",
         "counter",
         "family label",

@@ -19,6 +19,7 @@ __all__ = [
     "Batch",
     "Committed",
     "Coverage",
+    "Deviation",
     "Entry",
     "Exemplar",
     "Feed",
@@ -60,12 +61,29 @@ class Scope(msgspec.Struct, frozen=True):
     feed: str
 
 
+class Deviation(msgspec.Struct, frozen=True, gc=False):
+    """A field of a log, or around the logs, that is not as documented.
+
+    Args:
+        path: Where it is, as in ``response.errorCode``.
+        kind: ``unknown``, ``missing``, or ``type`` where it has another one.
+        type: The JSON type found; empty where it is missing.
+        sample: What may be shown of a value found.
+    """
+
+    path: str
+    kind: str
+    type: str = ""
+    sample: str = ""
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One row of a log list, reduced to what can be counted.
 
     ``created`` is None where the row has no usable time. A row without a usable key is ``rejected`` with the reason;
     its key is then a fingerprint, so that it too is counted once. ``mark`` is what a log has in common with itself in
-    the other generation of the API, and ``detail`` what it has so in one status.
+    the other generation of the API, and ``detail`` what it has so in one status. ``deviations`` are what of it is not
+    as documented.
     """
 
     key: str
@@ -85,6 +103,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     rejected: str | None = None
     mark: str = ""
     detail: str = ""
+    deviations: tuple[Deviation, ...] = ()
 
 
 class Page(msgspec.Struct, frozen=True, gc=False):

@@ -23,7 +23,7 @@ from late_exporter.generation import Dialect
 from late_exporter.health import FeedHealth, PollHealth
 from late_exporter.inspector import SHOWN, Inspector
 from late_exporter.metrics import CATALOGUE
-from late_exporter.model import Add, Feed, Increment, Observe, Scope, Take
+from late_exporter.model import Add, Feed, Increment, Observe, Page, Scope, Take
 from late_exporter.plan import Ask, Count, Drift, Find, Plan, Read, Roll, Seen, Step, Walk
 from late_exporter.seams import Client, Log
 from late_exporter.webhook import Alarm, Inbox, Spending
@@ -154,6 +154,7 @@ class Poller:
         self._roll = Roll()
         self._failures = 0
         self._asked = 0
+        self._told: set[tuple[str, str]] = set()
         self._recent: deque[PollHealth] = deque(maxlen=RECENT)
         self._errors: deque[PollHealth] = deque(maxlen=ERRORS)
         self._health = FeedHealth(name=feed.name, synced=books.synced)
@@ -410,7 +411,16 @@ class Poller:
         if answer.date is not None:
             self._skew = int((answer.date - self._clock()) * 1000)
         page = self._feed.parse(answer.body)
+        self._tell(page)
         return Seen(page, await self._books.known(page.entries, since=self._now() - self._feed.retention))
+
+    def _tell(self, page: Page) -> None:
+        """Say of each field that is not as documented so, once."""
+        for deviation in dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations):
+            if (deviation.path, deviation.kind) not in self._told:
+                self._told.add((deviation.path, deviation.kind))
+                found = {"type": deviation.type, "sample": deviation.sample} if deviation.type else {}
+                self._log.warning("the API has changed", field=deviation.path, kind=deviation.kind, **found)
 
     async def _count(self, step: Count) -> None:
         draft = self._draft

@@ -28,7 +28,19 @@ FOREIGN = {
     "structlog": {"app", "log", "server"},
 }
 
-PURE = ("auditor", "errors", "model", "feeds", "ledger", "reader", "metrics", "governor", "board", "negotiation")
+PURE = (
+    "auditor",
+    "drift",
+    "errors",
+    "model",
+    "feeds",
+    "ledger",
+    "reader",
+    "metrics",
+    "governor",
+    "board",
+    "negotiation",
+)
 """What is arithmetic knows no network, no database, no event loop, no thread, no clock and no chance."""
 
 IMPURE = {"asyncio", "httpx", "sqlite3", "prometheus_client", "socket", "threading", "time", "random", "os", "pathlib"}

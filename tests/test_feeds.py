@@ -116,12 +116,12 @@ def body(*rows: object, **rest: object) -> bytes:
 
 def unmarked(page: Page) -> Page:
     """A page whose logs have no marks."""
-    entries = tuple(msgspec.structs.replace(entry, mark="", detail="") for entry in page.entries)
+    entries = tuple(msgspec.structs.replace(entry, mark="", detail="", deviations=()) for entry in page.entries)
     return msgspec.structs.replace(page, entries=entries)
 
 
 def parse(*rows: object, feed: Feed = PUBLISHING) -> tuple[Entry, ...]:
-    """The entries of an answer, without their marks."""
+    """The entries of an answer, without marks and without what is not as documented: test_drift.py looks at that."""
     return unmarked(feed.parse(body(*rows))).entries
 
 
@@ -308,7 +308,7 @@ def test_any_json(rows: list[Any], pagination: object) -> None:
         for entry in page.entries:
             assert (entry.rejected is not None) == entry.key.startswith("!")
             assert all(increment.labels[0] == name for increment in feed.project(name, entry))
-        again = feed.parse(body(*rows, "another"))
+        again = feed.parse(body(*rows, "another", pagination=pagination))
         assert page.entries == again.entries[:-1]
 
 

@@ -46,6 +46,7 @@ late_exporter_api_quota_reset_timestamp_seconds      gauge     workspace
 late_exporter_api_throttled_seconds_total            counter   workspace
 late_exporter_log_lag_seconds                        histogram workspace feed
 late_exporter_entries_rejected_total                 counter   workspace feed reason
+late_exporter_api_fields_drifted_total               counter   workspace feed field kind
 late_exporter_label_overflow_total                   counter   workspace family label
 late_exporter_reconciled_logs_total                  counter   workspace feed
 late_exporter_last_reconcile_timestamp_seconds       gauge     workspace feed

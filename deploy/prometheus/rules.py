@@ -774,6 +774,19 @@ time() - max by ({FEED}) ({COVERAGE}) >= {RETENTION - HOUR}
             dashboard=EXPORTER,
         ),
         Alert(
+            name="LateApiDrift",
+            severity="warning",
+            when="logs came with fields in 1h that are not as documented",
+            expr=_new("late_exporter_api_fields_drifted_total", f"{FEED}, field, kind", FEED),
+            hold="5m",
+            summary="The Late API has changed.",
+            description=(
+                f"{_WORKSPACE}: {{{{ $value | humanize }}}} logs of the {_FEED} came in the last hour with"
+                " {{ $labels.field }} not as documented ({{ $labels.kind }})."
+            ),
+            dashboard=EXPORTER,
+        ),
+        Alert(
             name="LateLogsReconciled",
             severity="warning",
             when="polls missed logs in 1h that the walk then found",

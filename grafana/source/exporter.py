@@ -45,6 +45,7 @@ QUOTA = series("late_exporter_api_quota_limit")
 LEFT = series("late_exporter_api_quota_remaining")
 THROTTLED = series("late_exporter_api_throttled_seconds_total")
 AUDITED = series("late_exporter_audit_last_timestamp_seconds")
+DRIFTED = series("late_exporter_api_fields_drifted_total")
 LAG = "late_exporter_log_lag_seconds"
 WEBHOOK_LAG = "late_exporter_webhook_lag_seconds"
 NO_WEBHOOKS = "No webhooks"
@@ -337,6 +338,36 @@ EXACT = Row(
     ),
 )
 
+DRIFT = Row(
+    430,
+    "Changes of the API",
+    (
+        panels.cells(
+            Frame(
+                431,
+                "Fields not as documented",
+                "Logs of the last 24 hours that came with a field unknown, missing, or of another type than documented."
+                " In a healthy world there are none; the exporter's log has a sample of each.",
+                24,
+                6,
+            ),
+            Column(title="Workspace", label="workspace"),
+            Column(title="Feed", label="feed", width=105),
+            Column(title="Field", label="field"),
+            Column(title="Kind", label="kind", width=105),
+            Column(
+                title="Logs, 24 h",
+                expr=f"{increase(DRIFTED, '24h', *FEED, 'field', 'kind')} > 0",
+                decimals=0,
+                steps=thresholds.AT_ALL,
+                width=105,
+            ),
+            sort="Logs, 24 h",
+            no_value="None",
+        ),
+    ),
+)
+
 AUDIT = Row(
     450,
     "Audit",
@@ -508,6 +539,6 @@ PAGE = Page(
     uid=EXPORTER,
     title="Late / Exporter",
     description="The exporter itself: whether it reads everything, in time, and is well. Can the others be believed?",
-    rows=(NOW, POLLS, API, EXACT, AUDIT, HOOKS, PROCESS),
+    rows=(NOW, POLLS, API, EXACT, DRIFT, AUDIT, HOOKS, PROCESS),
     platforms=False,
 )

@@ -10,7 +10,8 @@ from urllib.parse import quote
 from late_exporter.api import Answer, LateClient
 from late_exporter.checkup.finding import Finding, Level, count
 from late_exporter.errors import ApiError, ApiUnavailable, RateLimited, Unauthorized
-from late_exporter.model import Feed
+from late_exporter.model import Deviation, Feed
+from late_exporter.reader import LIMIT
 
 __all__ = ["examine_api"]
 
@@ -25,6 +26,8 @@ ADVICE: dict[type[ApiError], str] = {
     RateLimited: "wait a minute; other programs use the same key",
     ApiUnavailable: "look at the network, a proxy, DNS, and --api.base-url",
 }
+
+DRIFT = {"unknown": "is not documented", "missing": "is missing", "type": "has another type than documented"}
 
 
 async def examine_api(
@@ -50,7 +53,7 @@ async def examine_api(
     skews: list[float] = []
     for feed in feeds:
         listed = await _list(client, feed)
-        findings.append(listed.finding)
+        findings += [listed.finding, *(_drifted(feed.path, deviation) for deviation in listed.drift)]
         if listed.limited:
             break  # whoever asks again waits until the minute is over
         if listed.date is not None:
@@ -75,6 +78,7 @@ class _Listed(NamedTuple):
     """What a list of logs tells; ``date`` is the API's time, ``limited`` that it asks to wait."""
 
     finding: Finding
+    drift: Sequence[Deviation] = ()
     post_id: str | None = None
     date: float | None = None
     limited: bool = False
@@ -82,12 +86,21 @@ class _Listed(NamedTuple):
 
 async def _list(client: LateClient, feed: Feed) -> _Listed:
     try:
-        answer = await _answer(client, feed.path, feed.path)
+        answer = await _answer(client, feed.path)
         page = feed.parse(answer.body)
     except ApiError as exc:
         return _Listed(_failed(feed.path, exc), limited=isinstance(exc, RateLimited))
     post_id = next((entry.post_id for entry in page.entries if entry.post_id), None)
-    return _Listed(Finding(level=Level.OK, subject=feed.path, words=count(page.total)), post_id, answer.date)
+    drift = list(dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations))
+    return _Listed(Finding(level=Level.OK, subject=feed.path, words=count(page.total)), drift, post_id, answer.date)
+
+
+def _drifted(endpoint: str, deviation: Deviation) -> Finding:
+    words = f"{deviation.path} {DRIFT[deviation.kind]}"
+    if deviation.type:
+        words += f": {deviation.type} {deviation.sample}".rstrip()
+    advice = "the API has changed; look for a newer late-exporter"
+    return Finding(level=Level.WARNING, subject=endpoint, words=words, advice=advice)
 
 
 async def _post(client: LateClient, endpoint: str, feed: Feed, post_id: str) -> Finding:
@@ -104,8 +117,8 @@ async def _post(client: LateClient, endpoint: str, feed: Feed, post_id: str) -> 
     return Finding(level=Level.OK, subject=endpoint, words=words)
 
 
-async def _answer(client: LateClient, path: str, endpoint: str) -> Answer:
-    answer = await client.get(path, {"limit": 1}, endpoint=endpoint)
+async def _answer(client: LateClient, path: str) -> Answer:
+    answer = await client.get(path, {"limit": LIMIT}, endpoint=path)
     if answer is None:
         raise ApiUnavailable("404: no such endpoint")
     return answer

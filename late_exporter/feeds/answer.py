@@ -13,7 +13,7 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 import msgspec
 
 from late_exporter.errors import BadPayload
-from late_exporter.model import Entry, Page
+from late_exporter.model import Deviation, Entry, Page
 
 __all__ = ["UNKNOWN", "Answer", "Id", "key", "mark", "micros", "millis", "moment", "text"]
 
@@ -53,6 +53,7 @@ class Answer(Generic[RowT]):
         row: The fields of a row that are used; ``id`` is the only one that is required, where there is one.
         entry: From a row to what is counted.
         number: Gives the logs of a page that have no id keys of their own; None: they all have one.
+        look: From an answer to what of each row is not as documented; may be empty where all is.
     """
 
     def __init__(
@@ -61,10 +62,12 @@ class Answer(Generic[RowT]):
         entry: Callable[[RowT], Entry],
         *,
         number: Callable[[Sequence[Entry]], Sequence[Entry]] | None = None,
+        look: Callable[[bytes], Sequence[tuple[Deviation, ...]]] | None = None,
     ) -> None:
         self._row = row
         self._entry = entry
         self._number = number
+        self._look = look
         self._fields = {field.encode_name: field for field in msgspec.structs.fields(row)}
         envelope = msgspec.defstruct("Envelope", [("logs", list[row]), ("pagination", Pagination | None, None)])  # type: ignore[valid-type]
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(envelope)
@@ -77,12 +80,23 @@ class Answer(Generic[RowT]):
         """
         page = self._recent.get(body)
         if page is None:
-            page = self._decode(body)
+            page = self._watched(self._decode(body), body)
             if len(body) < REMEMBERED_SIZE:
                 self._recent[body] = page
             if len(self._recent) > REMEMBERED:
                 self._recent.pop(next(iter(self._recent)))
         return page
+
+    def _watched(self, page: Page, body: bytes) -> Page:
+        found = self._look(body) if self._look else ()
+        if len(found) != len(page.entries):
+            return page
+        pairs = zip(page.entries, found, strict=True)
+        entries = tuple(
+            msgspec.structs.replace(entry, deviations=deviations) if deviations else entry
+            for entry, deviations in pairs
+        )
+        return msgspec.structs.replace(page, entries=entries)
 
     def _decode(self, body: bytes) -> Page:
         try:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from late_exporter.drift import LATE_CONNECTIONS, Sentinel
 from late_exporter.feeds.answer import UNKNOWN, Answer, Id, key, mark, micros, millis, text
 from late_exporter.model import Add, Entry, Feed, Increment, Observe, Take
 
@@ -102,7 +103,7 @@ FEED = Feed(
     name="connections",
     path="/v1/connections/logs",
     retention=7 * DAY,
-    parse=Answer(Row, _entry).parse,
+    parse=Answer(Row, _entry, look=Sentinel(LATE_CONNECTIONS).look).parse,
     project=project,
     counter="late_connection_events_total",
 )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from late_exporter.drift import LATE_PUBLISHING, Sentinel
 from late_exporter.feeds.answer import UNKNOWN, Answer, Id, key, mark, micros, millis, text
 from late_exporter.model import PENDING, Add, Entry, Exemplar, Feed, Increment, Observe, Result, Take
 
@@ -154,7 +155,7 @@ FEED = Feed(
     name="publishing",
     path="/v1/posts/logs",
     retention=7 * DAY,
-    parse=Answer(Row, _entry).parse,
+    parse=Answer(Row, _entry, look=Sentinel(LATE_PUBLISHING).look).parse,
     project=project,
     counter="late_publishing_logs_total",
     shares={

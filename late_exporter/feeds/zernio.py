@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from late_exporter.drift import ZERNIO_LOGS, Sentinel
 from late_exporter.feeds import connections, publishing
 from late_exporter.feeds.answer import UNKNOWN, Answer, key, mark, micros, millis, text
 from late_exporter.model import Add, Entry, Feed, Increment, Observe
@@ -237,7 +238,7 @@ def _activity_feed(name: str) -> Feed:
         path="/v1/logs",
         query={"type": name},
         retention=RETENTION,
-        parse=Answer(Row, _activity, number=_number).parse,
+        parse=Answer(Row, _activity, number=_number, look=Sentinel(ZERNIO_LOGS).look).parse,
         project=partial(_project_activity, name),
         counter="late_activity_logs_total",
         only={"type": name},
@@ -251,8 +252,8 @@ FEEDS: Mapping[str, Feed] = MappingProxyType(
     {
         feed.name: feed
         for feed in (
-            _feed(publishing.FEED, Answer(Row, _publishing, number=_number)),
-            _feed(connections.FEED, Answer(Row, _connection, number=_number)),
+            _feed(publishing.FEED, Answer(Row, _publishing, number=_number, look=Sentinel(ZERNIO_LOGS).look)),
+            _feed(connections.FEED, Answer(Row, _connection, number=_number, look=Sentinel(ZERNIO_LOGS).look)),
             *map(_activity_feed, ACTIVITIES),
         )
     }
