@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from late_exporter.commands import COMMANDS
 from late_exporter.errors import ConfigError
-from late_exporter.options import EVERY_FEED, ONCALL, option, table
+from late_exporter.options import EVERY_FEED, ONCALL, SIMULATING, option, table
 from late_exporter.values import Many, Moment, Switch, TargetLabel, choice, duration, shown, whole
 
 __all__ = ["ASKED", "Asked", "ask", "asked_markdown", "commands_markdown"]
@@ -18,6 +18,7 @@ __all__ = ["ASKED", "Asked", "ask", "asked_markdown", "commands_markdown"]
 LOGS = ("logs",)
 AUDIT = ("audit",)
 BACKFILL = ("backfill",)
+GENERATIONS = ("late", "zernio", "both")
 
 
 class Asked(BaseModel):
@@ -63,6 +64,13 @@ class Asked(BaseModel):
     )
     follow: Switch = option(
         "false", "", "Go on with every log that comes, asking every --poll.interval. Ctrl-C ends it with exit 0.", LOGS
+    )
+    generation: Annotated[str, choice(*GENERATIONS)] = option(
+        "late",
+        "NAME",
+        "Which API is simulated: late with a list for each feed and 7d of logs, zernio with one list and 90d, or both.",
+        SIMULATING,
+        choices=GENERATIONS,
     )
     yes: Switch = option(
         "false", "", "Do what cannot be undone: state rename and state drop only tell without it.", ("state",)

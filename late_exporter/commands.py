@@ -83,7 +83,8 @@ _COMMANDS = (
         "Run the simulated Late API alone.",
         examples=(
             ("simulate", "Ask it with any key of sk_ and 64 hex digits, on port 10078."),
-            ("simulate --simulate.rate-limit 60 --simulate.seed 7", "Try out what the smallest plan allows."),
+            ("simulate --simulate.rate-limit free --simulate.seed 7", "Try out what the smallest plan allows."),
+            ("simulate --generation both", "Answer as Late did and as Zernio does, with the same logs."),
         ),
     ),
     Command(

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from late_exporter.values import (
+    RATE_LIMITS,
     BaseUrl,
     Bounds,
     File,
@@ -18,6 +19,7 @@ from late_exporter.values import (
     KeyFile,
     ListenAddress,
     Many,
+    RateLimit,
     Share,
     StateUrl,
     Switch,
@@ -67,6 +69,7 @@ EVERY_FEED = (*FEEDS, "webhooks", "messaging", "workflow_event", "api_request")
 GENERATIONS = ("auto", "late", "zernio")
 LEVELS = ("debug", "info", "warn", "error")
 FORMATS = ("logfmt", "json")
+PLANS = ", ".join(f"{plan} ({limit})" for plan, limit in RATE_LIMITS.items())
 INCIDENTS = ("platform-outage", "revoked-token", "rate-limit-storm", "slow-video")
 
 
@@ -284,8 +287,12 @@ class Given(BaseSettings):
     simulate_history: Annotated[float, duration("0s", "90d")] = option(
         "7d", "DURATION", "How far back logs go at the start, at most 90d.", SIMULATING, others={"demo": "3d"}
     )
-    simulate_rate_limit: Annotated[int, whole(1)] = option(
-        "600", "NUMBER", "Requests a minute allowed to a key.", SIMULATING, others={"demo": "6000"}
+    simulate_rate_limit: RateLimit = option(
+        "600",
+        "LIMIT",
+        f"Requests a minute allowed to a key, or a plan: {PLANS}.",
+        SIMULATING,
+        others={"demo": "6000"},
     )
     simulate_incident: Many[Annotated[str, choice(*INCIDENTS)]] = option(
         None,

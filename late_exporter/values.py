@@ -18,6 +18,7 @@ from pydantic import PlainValidator as Parsed
 
 __all__ = [
     "NOTHING",
+    "RATE_LIMITS",
     "UNFIT_NAME",
     "Address",
     "BaseUrl",
@@ -29,6 +30,7 @@ __all__ = [
     "Many",
     "Moment",
     "Parsed",
+    "RateLimit",
     "Section",
     "Share",
     "StateUrl",
@@ -57,6 +59,8 @@ MAX_SHOWN = 100
 NOTHING = ("", "~", "null")
 NOT_A_URL = "must be a URL like https://getlate.dev/api"
 UNFIT_NAME = "must be 1 to 64 letters, digits, or _ . -"
+RATE_LIMITS = {"free": 60, "build": 120, "accelerate": 600, "unlimited": 1200}
+"""Requests a minute by plan."""
 NOT_A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
 
 _UNITS = {"y": 31_536_000.0, "w": 604_800.0, "d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -202,6 +206,12 @@ def _ascending(bounds: tuple[float, ...]) -> tuple[float, ...]:
     return bounds
 
 
+def _rate_limit(text: str) -> int | None:
+    if text.lower() in RATE_LIMITS:
+        return RATE_LIMITS[text.lower()]
+    return int(text) if re.fullmatch(r"0*[1-9][0-9]{0,17}", text) else None
+
+
 def _address(text: str) -> Address | None:
     host, port = _host_and_port(text)
     return Address(host, int(port)) if port else None
@@ -319,6 +329,9 @@ Bounds: TypeAlias = Annotated[tuple[Bound, ...], BeforeValidator(_items), AfterV
 Share: TypeAlias = Annotated[float, _positive(1.0, "must be a number above 0 and at most 1")]
 Switch: TypeAlias = Annotated[
     bool, _parsed(lambda text: {"true": True, "false": False}.get(text.lower()), "must be true or false")
+]
+RateLimit: TypeAlias = Annotated[
+    int, _parsed(_rate_limit, f"must be a whole number of at least 1, or one of {', '.join(RATE_LIMITS)}")
 ]
 ListenAddress: TypeAlias = Annotated[
     Address | UnixPath,

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from late_exporter.errors import ApiUnavailable, BadRequest, Unauthorized
 from late_exporter.feeds import FEEDS
-from late_exporter.oncall.logs import CELLS, Follower, Listing, Wanted, follow, printer, show
+from late_exporter.oncall.listing import Listing
+from late_exporter.oncall.logs import CELLS, Follower, Wanted, follow, printer, show
 from late_exporter.oncall.output import Screen
 from late_exporter.oncall.rows import read
 from tests.api import Api
@@ -154,7 +155,7 @@ def test_what_matches(wanted: Wanted, matches: bool) -> None:  # noqa: FBT001 - 
         "accountId": "acc1",
         "accountUsername": "@acme",
     }
-    (log,) = read(json.dumps({"logs": [row]}).encode(), "publishing").logs
+    (log,) = read(json.dumps({"logs": [row]}).encode(), FEED).logs
 
     assert matches == wanted.matches(log)
 

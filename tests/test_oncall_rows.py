@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter.errors import BadPayload
-from late_exporter.feeds import FEEDS
+from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.oncall.rows import Log, chronological, moment, post_path, read
 
 PUBLISHING: dict[str, Any] = {
@@ -50,9 +50,9 @@ def body(*rows: object, **more: object) -> bytes:
     return json.dumps({"logs": rows, **more}).encode()
 
 
-def one(row: object, feed: str = "publishing") -> Log:
+def one(row: object, feed: str = "publishing", generation: str = "late") -> Log:
     """The log that a row is."""
-    (log,) = read(body(row), feed).logs
+    (log,) = read(body(row), GENERATIONS[generation][feed]).logs
     return log
 
 
@@ -96,7 +96,7 @@ def test_a_bad_row_costs_no_other(rows: list[object], place: int, feed: str) -> 
     """Whatever stands beside it, a good log is read, and so is every other object."""
     good = PUBLISHING if feed == "publishing" else CONNECTION
     mixed = [*rows[:place], good, *rows[place:]]
-    page = read(body(*mixed), feed)
+    page = read(body(*mixed), FEEDS[feed])
 
     assert one(good, feed) in page.logs
     assert sum(isinstance(row, dict) for row in mixed) == len(page.logs)
@@ -132,13 +132,13 @@ def test_numbers_stand_for_texts() -> None:
     huge = (
         b'{"logs": [{"_id": "a", "durationMs": ' + b"9" * 6000 + b', "statusCode": NaN, "attemptNumber": -Infinity}]}'
     )
-    (log,) = read(huge, "publishing").logs
+    (log,) = read(huge, FEEDS["publishing"]).logs
     assert (None, "", None) == (log.duration, log.status_code, log.attempt)
 
 
 def test_rows_without_an_id_are_told_apart() -> None:
     """Two logs without an id are one only where all of them is the same."""
-    first, second, again = read(body({"status": "a"}, {"status": "b"}, {"status": "a"}), "publishing").logs
+    first, second, again = read(body({"status": "a"}, {"status": "b"}, {"status": "a"}), FEEDS["publishing"]).logs
 
     assert first.key == again.key != second.key
 
@@ -157,7 +157,7 @@ def test_rows_without_an_id_are_told_apart() -> None:
 def test_what_is_no_list_is_an_error(answer: bytes, words: str) -> None:
     """An answer without logs is told in a line."""
     with pytest.raises(BadPayload, match=words):
-        read(answer, "publishing")
+        read(answer, FEEDS["publishing"])
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_what_is_no_list_is_an_error(answer: bytes, words: str) -> None:
 )
 def test_what_an_answer_says_of_the_list(pagination: object, total: int | None, more: bool | None) -> None:  # noqa: FBT001 - the expected value
     """A page knows how many logs there are, where the answer does."""
-    page = read(body(pagination=pagination), "publishing")
+    page = read(body(pagination=pagination), FEEDS["publishing"])
 
     assert (total, more) == (page.total, page.has_more)
 

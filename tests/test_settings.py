@@ -99,6 +99,14 @@ def test_defaults_of_the_simulator() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "limit"), [("7", 7), ("free", 60), ("Build", 120), ("ACCELERATE", 600), ("unlimited", 1200)]
+)
+def test_rate_limit_of_a_plan(text: str, limit: int) -> None:
+    """The simulator's quota is a number or that of a plan, in any case of letters."""
+    assert limit == load("simulate", {"simulate.rate-limit": [text]}, {}).simulate.rate_limit
+
+
 def test_demo_leaves_no_state_behind_and_polls_faster() -> None:
     """The demo keeps its state in memory, polls often, and has a quota that allows it."""
     got = loaded("demo")
@@ -376,7 +384,11 @@ def test_wrong_values(option: str, text: str, message: str) -> None:
         ("simulate.seed", "x", '"x": must be a whole number of at least 0'),
         ("simulate.logs-per-day", "0", '"0": must be a whole number of at least 1'),
         ("simulate.history", "91d", '"91d": must be at least 0s and at most 90d'),
-        ("simulate.rate-limit", "0", '"0": must be a whole number of at least 1'),
+        (
+            "simulate.rate-limit",
+            "0",
+            '"0": must be a whole number of at least 1, or one of free, build, accelerate, unlimited',
+        ),
         ("simulate.listen-address", "x", f'"x": {TCP_ADDRESS}'),
         (
             "simulate.incident",

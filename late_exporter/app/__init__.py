@@ -48,7 +48,7 @@ from late_exporter.generation import Dialect
 from late_exporter.seams import Offload
 from late_exporter.server import inherited, listen, serve
 from late_exporter.settings import Call, Settings, Simulate, Workspace
-from late_exporter.simulator import Service, World
+from late_exporter.simulator import LONG_RETENTION, RETENTION, Service, World
 from late_exporter.simulator import create_app as create_simulator
 from late_exporter.store import open_store
 from late_exporter.textfile import require_textfile, write
@@ -77,12 +77,12 @@ def run(call: Call) -> int:
 
 def demo(call: Call) -> int:
     """The simulated API and the exporter side by side."""
-    return asyncio.run(_until_stopped(partial(_demonstrate, call.settings, call.reread)))
+    return asyncio.run(_until_stopped(partial(_demonstrate, call)))
 
 
 def simulate(call: Call) -> int:
     """The simulated API alone."""
-    return asyncio.run(_until_stopped(lambda _: _simulate(call.settings)))
+    return asyncio.run(_until_stopped(lambda _: _simulate(call)))
 
 
 def textfile(call: Call) -> int:
@@ -304,39 +304,47 @@ def create_offload(executor: Executor) -> Offload:
     return offload
 
 
-async def _demonstrate(settings: Settings, reread: Reread, stop: Stop) -> None:
+async def _demonstrate(call: Call, stop: Stop) -> None:
     """Run the exporter against a simulated API in the same process."""
+    settings = call.settings
     with listen(settings.simulate.listen_address) as bound:
         workspace = Workspace("default", f"{_url(bound)}/api", SecretStr(DEMO_KEY))
         simulate, lead = settings.simulate, 0.0
         if not simulate.incidents:
             simulate, lead = replace(simulate, incidents=DEMO_INCIDENTS), DEMO_LEAD
         async with asyncio.TaskGroup() as group:
-            group.create_task(_serve_simulator(simulate, bound, lead=lead))
+            group.create_task(_serve_simulator(simulate, bound, call.asked.generation, lead=lead))
             group.create_task(
                 _export(
                     replace(settings, workspaces=(workspace,)),
-                    lambda: replace(reread(), workspaces=(workspace,)),
+                    lambda: replace(call.reread(), workspaces=(workspace,)),
                     stop,
                 )
             )
 
 
-async def _simulate(settings: Settings) -> None:
-    with listen(settings.simulate.listen_address) as bound:
-        await _serve_simulator(settings.simulate, bound)
+async def _simulate(call: Call) -> None:
+    with listen(call.settings.simulate.listen_address) as bound:
+        await _serve_simulator(call.settings.simulate, bound, call.asked.generation)
 
 
-async def _serve_simulator(wanted: Simulate, bound: socket.socket, *, lead: float = 0.0) -> None:
-    world = await asyncio.to_thread(_world, wanted, lead)
-    service = Service(world, clock=time.time, rate_limit=wanted.rate_limit)
+async def _serve_simulator(wanted: Simulate, bound: socket.socket, generation: str, *, lead: float = 0.0) -> None:
+    world = await asyncio.to_thread(_world, wanted, lead, late=generation == "late")
+    service = Service(world, clock=time.time, rate_limit=wanted.rate_limit, generation=generation)
     _log().info("simulating the Late API", address=_url(bound), logs=len(world.publishing.rows))
     await serve(create_simulator(service), [bound], date_header=False)
 
 
-def _world(wanted: Simulate, lead: float) -> World:
-    """A world whose incidents began ``lead`` seconds ago."""
-    world = World(wanted.seed, time.time() - lead, logs_per_day=wanted.logs_per_day, history=wanted.history)
+def _world(wanted: Simulate, lead: float, *, late: bool) -> World:
+    """A world whose incidents began ``lead`` seconds ago; generation ``late`` shows less of it."""
+    world = World(
+        wanted.seed,
+        time.time() - lead,
+        logs_per_day=wanted.logs_per_day,
+        history=wanted.history,
+        retention=RETENTION if late else LONG_RETENTION,
+        active=not late,
+    )
     for incident in wanted.incidents:
         world.start_incident(incident)
     world.advance(time.time())

@@ -3,7 +3,18 @@
 from late_exporter.simulator.app import create_app
 from late_exporter.simulator.archive import Archive
 from late_exporter.simulator.incidents import INCIDENTS
-from late_exporter.simulator.service import Answer, Archives, Service
-from late_exporter.simulator.world import World
+from late_exporter.simulator.service import GENERATIONS, Answer, Archives, Service
+from late_exporter.simulator.world import LONG_RETENTION, RETENTION, World
 
-__all__ = ["INCIDENTS", "Answer", "Archive", "Archives", "Service", "World", "create_app"]
+__all__ = [
+    "GENERATIONS",
+    "INCIDENTS",
+    "LONG_RETENTION",
+    "RETENTION",
+    "Answer",
+    "Archive",
+    "Archives",
+    "Service",
+    "World",
+    "create_app",
+]

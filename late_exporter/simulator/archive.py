@@ -9,7 +9,7 @@ from itertools import chain
 from math import inf
 from typing import Any, TypeAlias
 
-__all__ = ["Archive", "Row", "creation", "post_id"]
+__all__ = ["Archive", "Row", "creation", "listed", "post_id"]
 
 Row: TypeAlias = dict[str, Any]
 """A log as the API serves it."""
@@ -21,9 +21,9 @@ UNDATED = -inf
 
 
 def creation(row: Row) -> float:
-    """The row's ``createdAt`` as a Unix time, minus infinity where it has none."""
+    """The row's ``createdAt``, or ``created_at``, as a Unix time, minus infinity where it has none."""
     try:
-        moment = datetime.fromisoformat(row["createdAt"])
+        moment = datetime.fromisoformat(row["createdAt"] if "createdAt" in row else row["created_at"])
     except (KeyError, TypeError, ValueError):
         return UNDATED
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
@@ -34,6 +34,13 @@ def post_id(row: Row) -> str | None:
     post = row.get("postId")
     found = post.get("_id") if isinstance(post, dict) else post
     return found if isinstance(found, str) else None
+
+
+def listed(rows: Sequence[Row], total: int, *, limit: int, skip: int) -> Row:
+    """A page of rows as the API wraps it."""
+    more = skip + limit < total
+    pagination = {"total": total, "limit": limit, "skip": skip, "pages": -(-total // limit), "hasMore": more}
+    return {"logs": rows, "pagination": pagination}
 
 
 class _Line:
@@ -59,10 +66,11 @@ class _Line:
         del self.keys[stale], self.rows[stale]
         return rows
 
-    def places(self, since: float) -> tuple[range, range]:
-        """Where the rows created at or after a time stand, newest first, and then those that have no time."""
+    def places(self, since: float, until: float) -> tuple[range, range]:
+        """Where the rows created between two times stand, newest first, and then those that have no time."""
         undated = self._undated()
-        return range(len(self.keys) - 1, self._first(since) - 1, -1), range(undated - 1, -1, -1)
+        beyond = bisect_left(self.keys, (until, inf))
+        return range(beyond - 1, self._first(since) - 1, -1), range(undated - 1, -1, -1)
 
     def _undated(self) -> int:
         return bisect_left(self.keys, (UNDATED, inf))
@@ -150,6 +158,7 @@ class Archive:
         keep: Callable[[Row], bool] | None = None,
         *,
         since: float = UNDATED,
+        until: float = inf,
         status: str | None = None,
     ) -> tuple[list[Row], int]:
         """A page of the rows that match, newest first, and how many match.
@@ -159,10 +168,11 @@ class Archive:
             limit: How many rows to give at most.
             keep: Says whether a row matches; None takes all.
             since: Unix time from which on rows match.
+            until: Unix time up to which rows match.
             status: The status in which rows match; it has an index.
         """
         line = self._all if status is None else self._indexes.get(("status", status), _Line())
-        dated, undated = line.places(since)
+        dated, undated = line.places(since, until)
         if keep is not None:
             matches = [row for place in chain(dated, undated) if keep(row := line.rows[place])]
             return matches[skip : skip + limit], len(matches)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -23,12 +24,14 @@ A simulated Late API: nothing here is real, no post leaves this process.
   KEY=sk_$(printf '0%.0s' $(seq 64))    any well-formed key will do, unless keys were given
   curl -H "Authorization: Bearer $KEY" 'http://HOST/v1/posts/logs?limit=5'
   curl -H "Authorization: Bearer $KEY" 'http://HOST/v1/connections/logs?limit=5'
+  curl -H "Authorization: Bearer $KEY" 'http://HOST/v1/logs?limit=5'    in generation zernio
 
 Look at it, and break something (no key needed):
 
   curl http://HOST{PATH}
   curl -X POST 'http://HOST{PATH}/incidents/platform-outage?platform=instagram&duration=30m'
   curl -X DELETE http://HOST{PATH}/incidents/platform-outage
+  curl -X POST 'http://HOST{PATH}/generation?name=zernio'    or late, or both
 
 Incidents:
 {"".join(f"  {name:18}{kind.story}{chr(10)}" for name, kind in INCIDENTS.items())}"""
@@ -40,20 +43,28 @@ def welcome(host: str) -> bytes:
 
 
 class Source(Protocol):
-    """Where the logs come from: a World, or two bare archives."""
+    """Where the logs come from: a World, or bare archives; ``activity`` has those of the further types."""
 
     publishing: Archive
     connections: Archive
+    activity: Mapping[str, Archive]
 
     def advance(self, now: float) -> None:
         """Let everything happen up to a Unix time."""
 
 
+class Api(Protocol):
+    """What of the API the console can change."""
+
+    generation: str
+
+
 class Console:
     """The endpoints below /_simulator; incidents need a World."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, api: Api) -> None:
         self._source = source
+        self._api = api
 
     def document(self, method: str, route: str, parameters: Parameters) -> Row:
         """Answer a request, or raise Refusal."""
@@ -61,6 +72,8 @@ class Console:
             if method != "GET":
                 raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
             return self._overview()
+        if route == f"{PATH}/generation":
+            return self._generation(method, parameters)
         name = route.removeprefix(f"{PATH}/incidents/")
         if name == route or not isinstance(self._source, World):
             raise Refusal(HTTPStatus.NOT_FOUND, "Not found")
@@ -72,9 +85,19 @@ class Console:
             return {"stopped": [_shown(incident) for incident in self._source.stop_incident(name)]}
         raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
 
+    def _generation(self, method: str, parameters: Parameters) -> Row:
+        if method not in ("GET", "POST"):
+            raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
+        if method == "POST":
+            try:
+                self._api.generation = parameters.text("name")
+            except ConfigError as problem:
+                raise Refusal(HTTPStatus.BAD_REQUEST, str(problem)) from problem
+        return {"generation": self._api.generation}
+
     def _overview(self) -> Row:
         totals = {"publishing": len(self._source.publishing), "connections": len(self._source.connections)}
-        overview: Row = {"totals": totals, "allowed": list(INCIDENTS)}
+        overview: Row = {"generation": self._api.generation, "totals": totals, "allowed": list(INCIDENTS)}
         if isinstance(self._source, World):
             overview["time"] = timestamp(self._source.now)
             overview["incidents"] = [_shown(incident) for incident in self._source.incidents]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
@@ -41,9 +42,9 @@ class Parameters:
             return default
         return number
 
-    def choice(self, name: str, allowed: Collection[str]) -> str | None:
+    def choice(self, name: str, allowed: Collection[str], default: str = "all") -> str | None:
         """One of the allowed values, None where all are wanted."""
-        value = self._values.get(name, "all")
+        value = self._values.get(name, default)
         if value == "all":
             return None
         if value not in allowed:
@@ -58,6 +59,18 @@ class Parameters:
         if not DURATION.fullmatch(text):
             self._problems[name] = "must be a duration such as 90s, 30m or 1h30m"
         return sum(int(number) * SECONDS[unit] for number, unit in PART.findall(text))
+
+    def moment(self, name: str, default: float) -> float:
+        """A time in ISO 8601, as a Unix time."""
+        text = self._values.get(name)
+        if text is None:
+            return default
+        try:
+            moment = datetime.fromisoformat(text)
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            self._problems[name] = "must be a time such as 2026-11-20T08:00:00Z"
+            return default
 
     def text(self, name: str) -> str:
         """Any text, empty where none is given."""

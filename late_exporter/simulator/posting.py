@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import cos, pi
 from typing import Any
@@ -61,6 +61,10 @@ class Attempt(msgspec.Struct, kw_only=True):
     row: str | None = None
 
 
+def _ignore(account: Account, post: str, result: str) -> None:
+    """Nobody listens."""
+
+
 class Posting:
     """Keeps posts coming and writes their logs.
 
@@ -70,6 +74,7 @@ class Posting:
         conditions: What makes attempts fail.
         accounts: Whose posts they are; a post goes to accounts of one user.
         logs_per_day: About how many logs a day come of it.
+        tell: Hears of every post that has ended on an account: the account, the post's id and the result.
     """
 
     def __init__(
@@ -79,11 +84,13 @@ class Posting:
         conditions: Conditions,
         accounts: Sequence[Account],
         logs_per_day: float,
+        tell: Callable[[Account, str, str], None] = _ignore,
     ) -> None:
         self._agenda = agenda
         self._random = agenda.random
         self._archive = archive
         self._conditions = conditions
+        self._tell = tell
         users = dict.fromkeys(account.user_id for account in accounts)
         self._customers = [[account for account in accounts if account.user_id == user] for user in users]
         self._rate = logs_per_day / LOGS_PER_POST / DAY
@@ -122,10 +129,10 @@ class Posting:
         chance = self._random.random()
         if chance < RARELY:
             self._write(account, "cancelled", "skipped", post=post)
-            post.settle("cancelled")
+            self._end(post, account, "cancelled")
         elif chance < 2 * RARELY:
             self._write(account, "publish", "skipped", post=post, response={"errorMessage": "Already published"})
-            post.settle("published")
+            self._end(post, account, "published")
         elif post.kind == "video":
             duration = 0.6 * self._conditions.duration(account, post.kind, self._random)
             self._agenda.after(duration, partial(self._upload, post, account, self._agenda.now, duration))
@@ -137,7 +144,7 @@ class Posting:
         result = _result(failure, duration)
         self._write(account, "media_upload", created=began, post=post, attemptNumber=1, **result)
         if failure:
-            post.settle("failed")
+            self._end(post, account, "failed")
         else:
             self._attempt(post, account, 1)
 
@@ -171,15 +178,19 @@ class Posting:
     def _conclude(self, attempt: Attempt) -> None:
         failure, number = attempt.failure, attempt.number
         if failure is None:
-            attempt.post.settle("published")
+            self._end(attempt.post, attempt.account, "published")
         elif not failure.retried or number >= MAX_ATTEMPTS:
-            attempt.post.settle("failed")
+            self._end(attempt.post, attempt.account, "failed")
         else:
             wait = 20 * 3 ** (number - 1) * self._random.uniform(0.8, 1.3)
             if failure is RATE_LIMITED:
                 pause = {"statusCode": 429, "attemptNumber": number, "durationMs": int(wait * 1000)}
                 self._write(attempt.account, "rate_limit_pause", "skipped", post=attempt.post, **pause)
             self._agenda.after(wait, partial(self._attempt, attempt.post, attempt.account, number + 1))
+
+    def _end(self, post: Post, account: Account, result: str) -> None:
+        post.settle(result)
+        self._tell(account, post.reference["_id"], result)
 
     def _published(self, account: Account) -> Row:
         platform_id = f"{self._random.getrandbits(56)}"

@@ -10,15 +10,16 @@ from typing import Any
 
 import msgspec
 
+from late_exporter.errors import ConfigError
 from late_exporter.simulator.agenda import DAY
-from late_exporter.simulator.archive import Archive, Row, post_id
+from late_exporter.simulator.archive import Archive, Row, listed, post_id
 from late_exporter.simulator.console import Console, Source, welcome
 from late_exporter.simulator.parameters import Parameters, Refusal
 from late_exporter.simulator.platforms import PLATFORMS
+from late_exporter.simulator.unified import STATUSES, unified
 
-__all__ = ["Answer", "Archives", "Service"]
+__all__ = ["GENERATIONS", "Answer", "Archives", "Service"]
 
-STATUSES = ("success", "failed", "pending", "skipped")
 ACTIONS = ("publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled")
 EVENTS = ("connect_success", "connect_failed", "disconnect", "reconnect_success", "reconnect_failed")
 RESULTS = ("success", "failed")
@@ -26,6 +27,9 @@ MAX_DAYS = 7
 MAX_LIMIT = 100
 WINDOW = 60
 
+GENERATIONS = ("late", "zernio", "both")
+UNIFIED = "/v1/logs"
+ENDPOINTS = ("/v1/posts/logs", "/v1/connections/logs", UNIFIED)
 POST_LOGS = re.compile(r"/v1/posts/([^/]+)/logs")
 BEARER = re.compile(r"Bearer (\S+)")
 WELL_FORMED = re.compile(r"sk_[0-9a-f]{64}")
@@ -40,24 +44,31 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Archives:
-    """Two archives in which nothing happens by itself."""
+    """Archives in which nothing happens by itself."""
 
-    def __init__(self, publishing: Archive | None = None, connections: Archive | None = None) -> None:
+    def __init__(
+        self,
+        publishing: Archive | None = None,
+        connections: Archive | None = None,
+        activity: Mapping[str, Archive] | None = None,
+    ) -> None:
         self.publishing = Archive() if publishing is None else publishing
         self.connections = Archive() if connections is None else connections
+        self.activity: Mapping[str, Archive] = {} if activity is None else activity
 
     def advance(self, now: float) -> None:
         """Do nothing."""
 
 
 class Service:
-    """The log endpoints of the API, generation ``late``, with their keys and limits.
+    """The log endpoints of the API, with their keys and limits.
 
     Args:
         source: A World or Archives.
         clock: The API's time, in Unix seconds.
         keys: The keys that are let in; None lets in every well-formed one.
         rate_limit: Requests a key and minute.
+        generation: Which endpoints there are: one of GENERATIONS.
     """
 
     def __init__(
@@ -67,14 +78,27 @@ class Service:
         clock: Callable[[], float],
         keys: Collection[str] | None = None,
         rate_limit: int = 600,
+        generation: str = "late",
     ) -> None:
         self._source = source
-        self._console = Console(source)
+        self._console = Console(source, self)
         self._clock = clock
         self._keys = keys
         self._rate_limit = rate_limit
         self._window = 0
         self._used: dict[str, int] = {}
+        self.generation = generation
+
+    @property
+    def generation(self) -> str:
+        """Which endpoints there are; another one than those of GENERATIONS raises ConfigError."""
+        return self._generation
+
+    @generation.setter
+    def generation(self, name: str) -> None:
+        if name not in GENERATIONS:
+            raise ConfigError(f"unknown generation {name!r}: use one of {', '.join(GENERATIONS)}")
+        self._generation = name
 
     def answer(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> Answer:
         """Answer a request.
@@ -118,12 +142,14 @@ class Service:
 
     def _document(self, method: str, route: str, parameters: Parameters, now: float) -> Row:
         post = POST_LOGS.fullmatch(route)
-        if not post and route not in {"/v1/posts/logs", "/v1/connections/logs"}:
+        if self._generation == _retired(route) or not (post or route in ENDPOINTS):
             raise Refusal(HTTPStatus.NOT_FOUND, "Not found")
         if method != "GET":
             raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
         if post:
             return self._post(post[1], parameters)
+        if route == UNIFIED:
+            return unified(self._source, parameters, now)
         return self._publishing(parameters, now) if route == "/v1/posts/logs" else self._connections(parameters, now)
 
     def _publishing(self, parameters: Parameters, now: float) -> Row:
@@ -168,6 +194,11 @@ class Service:
         }
 
 
+def _retired(route: str) -> str:
+    """The generation that lacks an endpoint of the other."""
+    return "late" if route == UNIFIED else "zernio"
+
+
 def _bearer(headers: Mapping[str, str]) -> str:
     bearer = BEARER.fullmatch(_header(headers, "authorization"))
     return bearer[1] if bearer else ""
@@ -189,9 +220,7 @@ def _page(
     since = now - DAY * parameters.number("days", MAX_DAYS, 1, MAX_DAYS)
     parameters.check()
     rows, total = archive.page(skip, limit, keep, since=since, status=status)
-    more = skip + limit < total
-    pagination = {"total": total, "limit": limit, "skip": skip, "pages": -(-total // limit), "hasMore": more}
-    return {"logs": rows, "pagination": pagination}
+    return listed(rows, total, limit=limit, skip=skip)
 
 
 def _searchable(row: Row) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from late_exporter.errors import ConfigError
+from late_exporter.simulator.activity import Activity
 from late_exporter.simulator.agenda import DAY, HOUR, MINUTE, Agenda
 from late_exporter.simulator.archive import Archive
 from late_exporter.simulator.connecting import Connecting
@@ -13,9 +14,11 @@ from late_exporter.simulator.customers import ACCOUNTS, Account
 from late_exporter.simulator.incidents import Conditions, Incident, incident_kind
 from late_exporter.simulator.posting import Posting
 
-__all__ = ["RETENTION", "World"]
+__all__ = ["LONG_RETENTION", "RETENTION", "World"]
 
 RETENTION = 7 * DAY
+LONG_RETENTION = 90 * DAY
+"""That of generation ``zernio``."""
 
 
 class World:
@@ -31,6 +34,8 @@ class World:
         accounts: Who posts.
         scripted: The history has an outage two days and a revoked token one day before ``start``.
         publishing: Where the publishing logs go; None is an archive of its own.
+        retention: Seconds after which logs are swept.
+        active: There are logs of the further types that generation ``zernio`` has, too.
     """
 
     def __init__(
@@ -43,13 +48,21 @@ class World:
         accounts: Sequence[Account] = ACCOUNTS,
         scripted: bool = True,
         publishing: Archive | None = None,
+        retention: float = RETENTION,
+        active: bool = False,
     ) -> None:
         self.publishing = Archive() if publishing is None else publishing
         self.connections = Archive()
+        self.activity: Mapping[str, Archive] = {}
+        self._retention = retention
         self._agenda = Agenda(seed, start - history)
         self._conditions = Conditions()
         self._connecting = Connecting(self._agenda, self.connections, self._conditions, accounts)
-        Posting(self._agenda, self.publishing, self._conditions, accounts, logs_per_day)
+        listening = {}
+        if active:
+            activity = Activity(self._agenda, seed, accounts)
+            self.activity, listening = activity.archives, {"tell": activity.tell}
+        Posting(self._agenda, self.publishing, self._conditions, accounts, logs_per_day, **listening)
         self._agenda.after(MINUTE, self._sweep)
         if scripted and history > 2 * DAY:
             self.start_incident("platform-outage", duration=3 * HOUR, at=start - 2 * DAY)
@@ -117,6 +130,6 @@ class World:
             self._connecting.reconnect(incident.account_id)
 
     def _sweep(self) -> None:
-        for archive in (self.publishing, self.connections):
-            archive.expire(self.now - RETENTION)
+        for archive in (self.publishing, self.connections, *self.activity.values()):
+            archive.expire(self.now - self._retention)
         self._agenda.after(MINUTE, self._sweep)

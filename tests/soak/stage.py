@@ -70,6 +70,7 @@ class Stage:
         self._next = now + LATE_EVERY
         self.over = False
         self.connections: Archive = self._world.connections
+        self.activity = self._world.activity
 
     def advance(self, now: float) -> None:
         """Let everything happen up to a Unix time, unless the play is over."""
