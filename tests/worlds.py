@@ -318,6 +318,10 @@ class Late:
         """Let the request of that number fail, counted from the next one, which is 0."""
         self._faults[len(self.requests) + number] = fault
 
+    def speak(self, generation: str) -> None:
+        """Have the endpoints of that generation from now on."""
+        self._service.generation = generation
+
     def calm(self) -> None:
         """Forget what has not happened yet."""
         self._happenings.clear()

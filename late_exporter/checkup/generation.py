@@ -64,7 +64,7 @@ async def examine_generation(
         except ApiError:
             found[generation] = None  # as its endpoints will tell
     chosen = _chosen(found, asked, counted)
-    findings = [*_spoken(found, chosen), *_switch(chosen, asked, counted)]
+    findings = [*_spoken(found, chosen, asked), *_switch(chosen, asked, counted)]
     if chosen is None or found[chosen] is False:
         return Spoken(_of(findings, workspace), ())
     known = GENERATIONS[chosen]
@@ -94,16 +94,17 @@ def _chosen(found: Mapping[str, bool | None], asked: str, counted: str | None) -
     return next((generation for generation, there in found.items() if there is not False), None)
 
 
-def _spoken(found: Mapping[str, bool | None], chosen: str | None) -> Iterator[Finding]:
+def _spoken(found: Mapping[str, bool | None], chosen: str | None, asked: str) -> Iterator[Finding]:
     """Which generations the API speaks; nothing where it does not tell."""
     there = [f"{generation}, GET {_path(generation)}" for generation, speaks_it in found.items() if speaks_it]
     gone = [f"no GET {_path(generation)}" for generation, speaks_it in found.items() if speaks_it is False]
     if chosen is None or found[chosen] is False:
+        other = "use --api.generation auto" if asked != AUTO else f"the state is of {chosen}: use another --state.url"
         yield Finding(
             level=Level.ERROR,
             subject=SUBJECT,
             words="404: " + "; ".join([*there, *gone]),
-            advice="look at --api.base-url" if not there else "use --api.generation auto",
+            advice=other if there else "look at --api.base-url",
         )
     elif found[chosen]:
         there.sort(key=lambda words: not words.startswith(chosen))
