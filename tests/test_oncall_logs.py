@@ -137,6 +137,7 @@ def test_what_the_api_chooses() -> None:
     [
         (Wanted(platform="x", status="failed"), {"platform": "x", "status": "failed", "days": 1}),
         (Wanted(action="publish"), {"days": 1}),
+        (Wanted(action="all"), {"days": 1}),
         (Wanted(action="disconnect"), {"days": 1}),
         (Wanted(action="post.published"), {"action": "post.published", "days": 1}),
         (Wanted(account="@acme"), {"days": 1}),
@@ -309,7 +310,7 @@ async def test_logs_of_zernio() -> None:
 async def test_actions_of_zernio(action: str, count: int) -> None:
     """An action is meant as the metrics have it, or as the API does."""
     desk = Desk(Wanted(action=action, since=DAY), generation="zernio", form="table")
-    kinds = [{"status": "success"}, {"status": "failed"}, {"action": "retry", "attemptNumber": 2}]
+    kinds: list[dict[str, Any]] = [{"status": "success"}, {"status": "failed"}, {"action": "retry", "attemptNumber": 2}]
     desk.world.publish(90, over=HOUR, kinds=kinds)
 
     assert (count, False) == await desk.show()

@@ -110,9 +110,9 @@ def test_a_log_of_zernio_is_read_in_full() -> None:
     late = one(PUBLISHING)
 
     assert log.key.startswith("1795514403250-")
-    shared = ("platform", "action", "status", "post_id", "created", "time", "account_id", "username", "attempt")
-    shared += ("duration", "status_code", "error_code", "error", "url", "endpoint")
-    assert [getattr(late, name) for name in shared] == [getattr(log, name) for name in shared]
+    known = ("platform", "action", "status", "post_id", "created", "time", "account_id", "username", "attempt")
+    for name in (*known, "duration", "status_code", "error_code", "error", "url", "endpoint"):
+        assert getattr(late, name) == getattr(log, name), name
     assert ('Frische "Brezeln"', "", "") == (log.caption, log.log_id, log.method)
     assert "id1" == one({**ZERNIO, "_id": "id1"}, generation="zernio").log_id
 

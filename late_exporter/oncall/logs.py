@@ -21,8 +21,8 @@ from late_exporter.seams import Answer, Client
 __all__ = ["CELLS", "Follower", "Wanted", "follow", "printer", "show"]
 
 ACCOUNT_ID = re.compile(r"[0-9a-f]{24}")
-SHARED = frozenset({*(action for action, _ in ACTIONS.values()), *EVENTS.values()})
-"""What is one action in the metrics and may be several ones of the API."""
+SHARED = frozenset({*(action for action, _ in ACTIONS.values()), *EVENTS.values(), "all"})
+"""What is one action in the metrics and may be several ones of the API, or is none."""
 
 REMEMBERED = 50_000
 """Logs whose status is remembered while following."""
