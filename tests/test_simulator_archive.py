@@ -98,3 +98,20 @@ def test_page_within_a_window(skip: int, limit: int, expected: str) -> None:
     assert expected == "".join(row["_id"] for row in rows)
     assert 7 == total
     assert (rows, total) == archive.page(skip, limit, lambda _: True, since=since)
+
+
+def test_page_up_to_a_time() -> None:
+    """A window has both its ends inside it."""
+    archive = Archive([log(f"{second}", f"2026-11-24T10:00:0{second}Z") for second in range(7)])
+    second = 1795514402.0  # 2026-11-24T10:00:02Z
+    rows, total = archive.page(1, 5, since=second - 1, until=second + 1)
+    assert ("21", 3) == ("".join(row["_id"] for row in rows), total)
+    assert ([], 0) == archive.page(0, 5, since=second, until=second - 1)
+
+
+def test_row_of_another_spelling() -> None:
+    """A row that has created_at in place of createdAt is dated by it."""
+    archive = Archive([{"created_at": "2026-11-24T10:00:02Z"}, log("a", "2026-11-24T10:00:01Z")])
+    assert ["2026-11-24T10:00:02Z", "2026-11-24T10:00:01Z"] == [
+        row.get("created_at", row.get("createdAt")) for row in archive.rows
+    ]

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from late_exporter.errors import ConfigError
 from late_exporter.simulator import INCIDENTS, Answer, Archive, Archives, Service, World
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -193,6 +194,36 @@ def test_not_found(service: Service, path: str) -> None:
     assert (404, {"error": "Not found"}) == (answer.status, body(answer))
 
 
+OLD = ("/v1/posts/logs", "/v1/connections/logs", "/v1/posts/post0/logs")
+NEW = "/v1/logs"
+
+
+@pytest.mark.parametrize(("generation", "old", "new"), [("late", 200, 404), ("zernio", 404, 200), ("both", 200, 200)])
+def test_generations(service: Service, generation: str, old: int, new: int) -> None:
+    """Each generation has its own endpoints, and one can follow another while the API is up."""
+    assert "late" == service.generation
+    service.generation = generation
+    assert [old, old, old, new] == [get(service, path).status for path in (*OLD, NEW)]
+    assert 401 == get(service, NEW, key="sk_wrong").status
+    assert {405 if new == 200 else 404} == {get(service, NEW, method="POST").status}
+
+
+def test_unknown_generation(archives: Archives, clock: Clock) -> None:
+    """A generation that never was is refused, and the one before stays."""
+    service = Service(archives, clock=clock, generation="zernio")
+    with pytest.raises(ConfigError, match="unknown generation 'meta': use one of late, zernio, both"):
+        service.generation = "meta"
+    assert "zernio" == service.generation
+
+
+def test_generation_over_http(console: Callable[..., tuple[int, Any]]) -> None:
+    """The generation can be asked for and changed over HTTP."""
+    assert (200, {"generation": "late"}) == console("GET", "/_simulator/generation")
+    assert (200, {"generation": "zernio"}) == console("POST", "/_simulator/generation", "name=zernio")
+    assert "zernio" == console("GET", "/_simulator")[1]["generation"]
+    assert 401 == console("GET", NEW)[0]
+
+
 def test_below_api(service: Service) -> None:
     """The base URL can end in /api, as the real one does."""
     assert get(service, "/v1/posts/logs").body == get(service, "/api/v1/posts/logs").body
@@ -293,10 +324,11 @@ def test_world_lives(world: World, clock: Clock) -> None:
 
 
 def test_overview(console: Callable[..., tuple[int, Any]], world: World) -> None:
-    """The console tells time, totals, incidents and what incidents there are."""
+    """The console tells generation, time, totals, incidents and what incidents there are."""
     assert (
         200,
         {
+            "generation": "late",
             "time": "2026-11-24T12:00:00.000Z",
             "totals": {"publishing": len(world.publishing), "connections": len(world.connections)},
             "incidents": [],
@@ -328,6 +360,9 @@ def test_incident_by_hand(console: Callable[..., tuple[int, Any]]) -> None:
         ("POST", "/_simulator/incidents/flood", "", 404),
         ("GET", "/_simulator/incidents/slow-video", "", 405),
         ("POST", "/_simulator", "", 405),
+        ("DELETE", "/_simulator/generation", "", 405),
+        ("POST", "/_simulator/generation", "", 400),
+        ("POST", "/_simulator/generation", "name=meta", 400),
         ("GET", "/_simulator/else", "", 404),
     ],
 )
@@ -346,9 +381,11 @@ def test_unknown_incident_names_the_known(console: Callable[..., tuple[int, Any]
 
 def test_no_incidents_without_a_world(service: Service) -> None:
     """Bare archives have an overview but no incidents."""
-    assert {"totals": {"publishing": 12, "connections": 3}, "allowed": list(INCIDENTS)} == body(
-        service.answer("GET", "/_simulator", "", {})
-    )
+    assert {
+        "generation": "late",
+        "totals": {"publishing": 12, "connections": 3},
+        "allowed": list(INCIDENTS),
+    } == body(service.answer("GET", "/_simulator", "", {}))
     assert 404 == service.answer("POST", "/_simulator/incidents/slow-video", "", {}).status
 
 
