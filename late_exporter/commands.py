@@ -89,8 +89,8 @@ _COMMANDS = (
     ),
     Command(
         "check",
-        "Check the configuration, the key, the generation of the API, every endpoint, the quota, the clock, the state, the web configuration and "
-        "the addresses; exit 0 where all is well.",
+        "Check the configuration, the key, the API's generation, every endpoint, the quota, the clock, the state, the "
+        "web configuration and the addresses; exit 0 where all is well.",
         formats=("text", "json"),
         examples=(
             ("check", "Look at everything before the first start."),
@@ -116,8 +116,8 @@ _COMMANDS = (
         ),
         notes=(
             "Times are UTC. Exit 1 where the workspace has no logs of such a post.",
-            "It needs no state and disturbs no running exporter; it costs two requests of the key's quota, and in generation "
-            "zernio one for 98 logs that mention the post.",
+            "It needs no state and disturbs no running exporter; it costs two requests of the key's quota.",
+            "In generation zernio the post is searched for, which costs one more for each further 98 logs.",
         ),
     ),
     Command(
@@ -134,8 +134,7 @@ _COMMANDS = (
         ),
         notes=(
             "Times are UTC. JSON has the logs as Late sends them, one a line.",
-            "In generation zernio actions are shown and chosen as the metrics have them; its own, as in post.published, "
-            "can be chosen too.",
+            "In generation zernio --action takes what the metrics call it, or what the API does, as in post.published.",
             "In CSV a cell that begins with = + - or @ gets an apostrophe: no spreadsheet takes it for a formula then.",
             "It needs no state and disturbs no running exporter, but asks with the same key, once for 98 logs.",
             "--follow asks once or twice every --poll.interval, and shows a log again when its status changes.",
@@ -158,8 +157,8 @@ _COMMANDS = (
             ("audit --format json", "Print every difference for a program."),
         ),
         notes=(
-            "It reads the generation of the API that the state was counted from. Where the API speaks another one by now, "
-            "start the exporter once.",
+            "It reads the generation of the API that the state was counted from.",
+            "Where the API speaks another one by now, start the exporter once.",
         ),
     ),
     Command(
