@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from late_exporter.commands import COMMANDS
 from late_exporter.errors import ConfigError
-from late_exporter.options import FEEDS, ONCALL, SIMULATING, option, table
+from late_exporter.options import EVERY_FEED, ONCALL, SIMULATING, option, table
 from late_exporter.values import Many, Moment, Switch, TargetLabel, choice, duration, shown, whole
 
 __all__ = ["ASKED", "Asked", "ask", "asked_markdown", "commands_markdown"]
@@ -32,8 +32,13 @@ class Asked(BaseModel):
     workspace: str | None = option(
         None, "NAME", "Which of several workspaces; audit and backfill take all if left out.", ONCALL
     )
-    feed: Annotated[str, choice(*FEEDS)] = option(
-        "publishing", "FEED", "Which list: publishing or connections.", LOGS, choices=FEEDS
+    feed: Annotated[str, choice(*EVERY_FEED)] = option(
+        "publishing",
+        "FEED",
+        "Which list: publishing, connections, or in generation zernio webhooks, messaging, workflow_event or "
+        "api_request.",
+        LOGS,
+        choices=EVERY_FEED,
     )
     platform: str | None = option(None, "NAME", "Only this platform, as in instagram.", LOGS)
     status: str | None = option(None, "STATUS", "Only logs in this status, as in failed.", LOGS)
@@ -43,13 +48,15 @@ class Asked(BaseModel):
     account: str | None = option(
         None,
         "ACCOUNT",
-        "Only this account, by id or user name. The API cannot choose by it, so all other logs are read too.",
+        "Only this account, by id or user name. The API cannot choose by it, but by an id in generation zernio, so all "
+        "other logs are read too.",
         LOGS,
     )
-    since: Annotated[float, duration("1s", "7d")] | None = option(
+    since: Annotated[float, duration("1s", "90d")] | None = option(
         None,
         "DURATION",
-        "How far back, at most the 7d that Late keeps logs. If left out, a day for logs, all for audit and backfill.",
+        "How far back, at most as long as Late keeps logs: 7d, in generation zernio 90d. If left out, a day for logs, "
+        "all for audit and backfill.",
         (*LOGS, *AUDIT, *BACKFILL),
     )
     limit: Annotated[int, whole(0)] = option(

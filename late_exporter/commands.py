@@ -89,8 +89,8 @@ _COMMANDS = (
     ),
     Command(
         "check",
-        "Check the configuration, the key, every endpoint, the quota, the clock, the state, the web configuration and "
-        "the addresses; exit 0 where all is well.",
+        "Check the configuration, the key, the API's generation, every endpoint, the quota, the clock, the state, the "
+        "web configuration and the addresses; exit 0 where all is well.",
         formats=("text", "json"),
         examples=(
             ("check", "Look at everything before the first start."),
@@ -116,7 +116,8 @@ _COMMANDS = (
         ),
         notes=(
             "Times are UTC. Exit 1 where the workspace has no logs of such a post.",
-            "It needs no state and disturbs no running exporter; it costs one request of the key's quota.",
+            "It needs no state and disturbs no running exporter; it costs two requests of the key's quota.",
+            "In generation zernio the post is searched for, which costs one more for each further 98 logs.",
         ),
     ),
     Command(
@@ -128,10 +129,12 @@ _COMMANDS = (
             ("logs --platform instagram --account @acmecorp --since 7d", "What became of the posts of an account."),
             ("logs --status failed --since 1h --limit 0 --format csv", "All failures of an hour for a spreadsheet."),
             ("logs --feed connections --action disconnect", "Accounts that were lost."),
+            ("logs --feed webhooks --status failed --since 30d", "Webhooks that failed, in generation zernio."),
             ("logs --follow --platform tiktok --format json", "Watch a platform as JSON lines."),
         ),
         notes=(
             "Times are UTC. JSON has the logs as Late sends them, one a line.",
+            "In generation zernio --action takes what the metrics call it, or what the API does, as in post.published.",
             "In CSV a cell that begins with = + - or @ gets an apostrophe: no spreadsheet takes it for a formula then.",
             "It needs no state and disturbs no running exporter, but asks with the same key, once for 98 logs.",
             "--follow asks once or twice every --poll.interval, and shows a log again when its status changes.",
@@ -153,6 +156,10 @@ _COMMANDS = (
             ("audit --since 1d --workspace agency", "Compare the logs of a day, of one workspace."),
             ("audit --format json", "Print every difference for a program."),
         ),
+        notes=(
+            "It reads the generation of the API that the state was counted from.",
+            "Where the API speaks another one by now, start the exporter once.",
+        ),
     ),
     Command(
         "backfill",
@@ -167,6 +174,7 @@ _COMMANDS = (
         notes=(
             "It needs the state of an exporter that is ready, and disturbs none that runs. No log is in both.",
             "It takes one request of the key's quota for 98 logs.",
+            "In generation zernio it goes back up to 90d, as far as the exporter has counted (--poll.lookback).",
             "It ends an hour before the exporter first showed its metrics, and 3h ago at the latest.",
             "Two hours after the first start it has all there is; Late then drops its oldest logs day by day.",
             "Give every label that Prometheus adds when it scrapes: job and instance, and those of its configuration.",

@@ -30,13 +30,13 @@ class Request:
 class Api:
     """Answers with a world's logs; ``before`` is called ahead of each request, with its number."""
 
-    def __init__(self, world: World, *, share: float = 1.0) -> None:
+    def __init__(self, world: World, *, share: float = 1.0, generation: str = "late") -> None:
         self.requests: list[Request] = []
         self.before: Callable[[int], object] = lambda _: None
         self.fault: Fault | None = None
         self.answer: bytes | None = None
         self._clock = world.clock
-        self._service = Service(world.archives, clock=world.clock.time, rate_limit=10**9)
+        self._service = Service(world.archives, clock=world.clock.time, rate_limit=10**9, generation=generation)
         self.client = LateClient(
             httpx.AsyncClient(transport=httpx.MockTransport(self._handle)),
             base_url="https://getlate.dev/api",

@@ -8,13 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from late_exporter.auditor import Difference, Imbalance
-from late_exporter.errors import StoreError, Unauthorized
-from late_exporter.feeds import FEEDS
+from late_exporter.errors import ConfigError, StoreError, Unauthorized
+from late_exporter.generation import Dialect
 from late_exporter.model import Entry, Scope, Tally
 from late_exporter.oncall.audit import Examiner
+from late_exporter.oncall.feed import counted
 from late_exporter.oncall.report import Report, as_json, as_text
 from late_exporter.poller import Pace
 from late_exporter.store import open_records
@@ -63,9 +65,10 @@ class Bench:
 
     def examine(self, *, since: float | None = None, wait: float = 120.0, scope: Scope = SCOPE) -> Report:
         """What the command finds."""
+        dialect = Dialect("auto", log=Silence())
         examiner = Examiner(
             scope,
-            FEEDS[scope.feed],
+            lambda coverage: counted(scope.feed, coverage, dialect, self.late),
             client=self.late,
             records=partial(open_records, f"sqlite:///{self.path}"),
             interval=30.0,
@@ -199,11 +202,98 @@ def test_an_endpoint_that_is_not_there(exporter: Exporter, path: Path, monkeypat
     """404 is no empty list."""
 
     async def get(path: str, params: Mapping[str, str | int], *, endpoint: str) -> Reply | None:
-        assert {"days": 7, "limit": 100, "skip": 0} == params, (path, endpoint)
-        return None
+        assert path == endpoint == "/v1/posts/logs"
+        return None if "skip" in params else Reply(b"", None)
 
     monkeypatch.setattr(exporter.late, "get", get)
     assert "404: the API has no /v1/posts/logs" == Bench(exporter, path).examine().trouble
+
+
+def adopt(exporter: Exporter, scope: Scope = SCOPE) -> None:
+    """Have the API speak zernio, and the exporter know it and nothing else of it."""
+    exporter.late.speak("zernio")
+    coverage = exporter.store.feed(scope).coverage
+    assert coverage is not None
+    exporter.store.adopt(scope, msgspec.structs.replace(coverage, generation="zernio"))
+
+
+def test_a_state_of_zernio(world: World, path: Path) -> None:
+    """Logs without ids are compared as the exporter tells them apart, those that are alike too."""
+    world.publish(3, status="pending")
+    for _ in range(3):
+        world.insert(world.clock.now - DAY, postId="p1")
+    late = Late(world)
+    late.speak("zernio")
+    with closing(Exporter(late, path, generation="auto")) as exporter:
+        exporter.settle()
+        exporter.poll()
+        report = Bench(exporter, path).examine()
+        assert report.good
+        assert (256, 0, 0) == (report.logs + report.early, report.deleted, report.unread)
+        lost = next(key for key, _ in exporter.sightings if int(key[:13]) < (world.clock.now - DAY) * 1000)
+        lose(path, lost)
+        report = Bench(exporter, path).examine(wait=0.0)
+        assert [lost] == [difference.entry.key for difference in report.differences]
+
+
+def test_logs_that_are_yet_to_be_recognized(exporter: Exporter, world: World, path: Path) -> None:
+    """After a switch a log is no difference and was not deleted, but what nobody has counted is one."""
+    exporter.poll()
+    adopt(exporter)
+    report = Bench(exporter, path).examine()
+    assert report.good
+    assert (250, 0) == (report.logs + report.early, report.deleted)
+    world.insert(world.clock.now - 2 * DAY, platform="tiktok")
+    world.delete(world.ids[150])
+    report = Bench(exporter, path).examine(wait=0.0)
+    assert [("tiktok", frozenset())] == [(found.entry.platform, found.counted) for found in report.differences]
+    assert 1 == report.deleted
+
+
+def test_what_settled_before_it_was_recognized(exporter: Exporter, world: World, path: Path) -> None:
+    """A log that was counted as pending and has settled since is the status that is missing."""
+    world.insert(world.clock.now - DAY, status="pending", platform="tiktok")
+    (waiting,) = (row["_id"] for row in world.rows if row["status"] == "pending")
+    exporter.settle()
+    exporter.poll()
+    adopt(exporter)
+    world.change(waiting, "failed")
+    report = Bench(exporter, path).examine(wait=0.0)
+    assert [("failed", frozenset({"pending"}))] == [(found.entry.status, found.counted) for found in report.differences]
+
+
+def test_connections_that_are_yet_to_be_recognized(world: World, path: Path) -> None:
+    """Their events are taken for those that they were counted as."""
+    for event in ("connect_success", "reconnect_success", "disconnect"):
+        world.connect(event)
+        world.clock.advance(600)
+    scope = Scope("default", "connections")
+    with closing(Exporter(Late(world), path, feeds=["connections"])) as exporter:
+        exporter.settle()
+        exporter.poll()
+        adopt(exporter, scope)
+        report = Bench(exporter, path).examine(scope=scope)
+    assert report.good
+    assert (3, 0) == (report.logs + report.early, report.deleted)
+
+
+def test_an_api_of_another_generation(exporter: Exporter, path: Path) -> None:
+    """Where the exporter has not heard of a switch, it is to be started."""
+    exporter.late.speak("zernio")
+    report = Bench(exporter, path).examine()
+    assert not report.good
+    assert (
+        "the API speaks generation zernio and the state was counted from late; start the exporter once, and it goes on "
+        "from there"
+    ) == report.trouble
+
+
+def test_since_before_logs_are_kept(exporter: Exporter, path: Path) -> None:
+    """A generation keeps logs for so long and no longer."""
+    with pytest.raises(ConfigError, match="--since: must be at most 7d, as long as generation late of the API keeps"):
+        Bench(exporter, path).examine(since=8 * DAY)
+    adopt(exporter)
+    assert Bench(exporter, path).examine(since=8 * DAY).good
 
 
 # What is printed.

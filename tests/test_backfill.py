@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from late_exporter.backfill import Grid, Progress, Span, Track, gather, write
 from late_exporter.backfill.history import Move, Number, move
 from late_exporter.backfill.samples import PULSE, samples
 from late_exporter.errors import ApiUnavailable, LateError, Unauthorized
-from late_exporter.feeds import FEEDS
+from late_exporter.feeds import GENERATIONS
 from late_exporter.metrics import CATALOGUE, Family, catalogue
 from late_exporter.model import Coverage, Histogram, Scope
 from late_exporter.store import open_records
@@ -56,12 +57,13 @@ class Rig:
         self.started = 0.0
         self.first = Samples()
         self._path = path
+        self.generation = "late"
         self._max_values = max_values
         self.slept: list[float] = []
 
     def start(self) -> None:
         """Start the exporter: it counts what is there, and is scraped for the first time."""
-        self.exporter = Exporter(self.late, self._path, max_values=self._max_values)
+        self.exporter = Exporter(self.late, self._path, max_values=self._max_values, generation=self.generation)
         self.exporter.poll()
         self.started = self.clock.now
         self.first = self.exporter.look()
@@ -71,6 +73,15 @@ class Rig:
 
     def __exit__(self, *_: object) -> None:
         self.exporter.close()
+
+    def switch(self) -> None:
+        """Have the API speak zernio, and the exporter know it and nothing else of it."""
+        self.generation = "zernio"
+        self.late.speak("zernio")
+        scope = Scope("default", "publishing")
+        coverage = self.exporter.store.feed(scope).coverage
+        assert coverage is not None
+        self.exporter.store.adopt(scope, msgspec.structs.replace(coverage, generation="zernio"))
 
     def live(self, seconds: float) -> None:
         """Let the exporter poll for some time."""
@@ -96,7 +107,7 @@ class Rig:
         tracks = drive(
             gather(
                 Scope("default", "publishing"),
-                FEEDS["publishing"],
+                GENERATIONS[self.generation]["publishing"],
                 client=self.late,
                 records=open_records(f"sqlite:///{self._path}"),
                 families=families,
@@ -216,6 +227,52 @@ def test_the_state_tells_since_when_it_is_shown(tmp_path: Path) -> None:
 
         assert coverage is not None
         assert began + 5 <= coverage.shown / 1000 <= rig.started
+
+
+def test_the_history_of_zernio(rig: Rig) -> None:
+    """Logs without ids have the same history, those that are alike too."""
+    rig.generation = "zernio"
+    rig.late.speak("zernio")
+    kinds(rig, 130, status="failed", statusCode=500)
+    for _ in range(3):
+        rig.world.insert(rig.clock.now - DAY, postId="p1")
+    rig.start()
+    rig.live(4 * HOUR)
+
+    past = rig.past(since=90 * DAY)
+    assert [] == above(rig, past)
+    assert 130 == value(past[LOGS, ("instagram", "publish", "failed")])
+    assert 3 == value(past[LOGS, ("instagram", "publish", "success")])
+
+
+def test_history_after_a_switch(rig: Rig) -> None:
+    """Logs that the exporter has yet to recognize are in history as if it had."""
+    kinds(rig, 130)
+    kinds(rig, 20, platform="tiktok", action="retry", attemptNumber=2)
+    waiting = rig.world.insert(rig.clock.now - DAY, platform="tiktok", status="pending", durationMs=None)
+    rig.start()
+    rig.live(4 * HOUR)
+    before = ends(rig.past())
+    rig.switch()
+
+    assert before == ends(rig.past())
+    rig.world.change(waiting, "success")
+    assert before == ends(rig.past())
+
+
+def test_history_goes_no_further_than_what_was_counted(rig: Rig) -> None:
+    """Logs before the horizon cost no requests."""
+    rig.generation = "zernio"
+    rig.late.speak("zernio")
+    rig.world.publish(200, over=DAY)
+    rig.start()
+    rig.live(4 * HOUR)
+    asked = len(rig.late.requests)
+    for number in range(1, 500):
+        rig.world.insert(rig.started - 7 * DAY - number * HOUR / 100)
+    rig.past(since=90 * DAY)
+
+    assert len(rig.late.requests) - asked <= 4
 
 
 def test_a_log_that_was_not_counted_yet_is_left_out(rig: Rig) -> None:

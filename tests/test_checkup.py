@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,13 +14,15 @@ from late_exporter.checkup import (
     Level,
     examine_addresses,
     examine_api,
+    examine_generation,
     examine_key_file,
     examine_state,
     examine_web,
+    generations_of,
     lines,
 )
 from late_exporter.feeds import FEEDS
-from late_exporter.model import Add, Batch, Entry, Scope, Sighting
+from late_exporter.model import Add, Batch, Coverage, Entry, Scope, Sighting
 from late_exporter.server import listen
 from late_exporter.simulator import Service
 from late_exporter.store import open_store
@@ -39,10 +42,19 @@ def world() -> World:
 
 
 async def examined(
-    world: World, *, interval: float = 30.0, skew: float = 0.0, limit: int = 600, status: int = 0
+    world: World,
+    *,
+    interval: float = 30.0,
+    skew: float = 0.0,
+    limit: int = 600,
+    status: int = 0,
+    generation: str = "late",
+    asked: str = "auto",
+    counted: str | None = None,
+    names: Sequence[str] = tuple(FEEDS),
 ) -> Mapping[str, Finding]:
     """What is found at the API, by subject."""
-    service = Service(world.archives, clock=time.time, rate_limit=limit)
+    service = Service(world.archives, clock=time.time, rate_limit=limit, generation=generation)
 
     def answer(request: httpx.Request) -> httpx.Response:
         answered = service.answer("GET", request.url.path, request.url.query.decode(), dict(request.headers.items()))
@@ -52,9 +64,11 @@ async def examined(
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
         client = LateClient(http, base_url="http://127.0.0.1/api", key=Key(KEY), throttle=Throttle(1.0), timeout=5.0)
+        spoken = await examine_generation("acme", client, names, asked=asked, counted=counted)
         found = await examine_api(
-            "acme", client, list(FEEDS.values()), interval=interval, share=0.5, clock=lambda: time.time() + skew
+            "acme", client, spoken.feeds, interval=interval, share=0.5, clock=lambda: time.time() + skew
         )
+    found = [*spoken.findings, *found]
     assert {"acme"} == {finding.workspace for finding in found}
     return {finding.subject: finding for finding in found}
 
@@ -64,10 +78,51 @@ async def test_a_good_key(world: World) -> None:
     found = await examined(world)
     assert {Level.OK} == {finding.level for finding in found.values()}
     assert "1,234 logs" == found["/v1/posts/logs"].words
-    assert "597 of 600 requests left this minute, the limit of the plan Accelerate; polls take about 6" == (
+    assert "595 of 600 requests left this minute, the limit of the plan Accelerate; polls take about 6" == (
         found["quota"].words
     )
     assert "that of the API" == found["clock"].words
+
+
+@pytest.mark.parametrize(
+    ("generation", "words"),
+    [
+        ("late", "late, GET /v1/posts/logs; no GET /v1/logs"),
+        ("zernio", "zernio, GET /v1/logs; no GET /v1/posts/logs"),
+        ("both", "late, GET /v1/posts/logs; zernio, GET /v1/logs"),
+    ],
+)
+async def test_generations(world: World, generation: str, words: str) -> None:
+    """Both are asked for, and the endpoints of the one that is read are looked at."""
+    found = await examined(world, generation=generation)
+    assert (Level.OK, words) == level_and_words(found["generation"])
+    assert ("/v1/posts/logs" in found) == (generation != "zernio")
+    if generation == "zernio":
+        assert "1,234 logs" == found["/v1/logs?type=publishing"].words
+        assert "0 logs" == found["/v1/logs?type=connections"].words
+
+
+@pytest.mark.parametrize(
+    ("options", "level", "words", "advice"),
+    [
+        ({"generation": "zernio", "asked": "late"}, Level.ERROR, "404: zernio, GET /v1/logs; no GET", "auto"),
+        ({"generation": "late", "counted": "zernio"}, Level.ERROR, "404: late, GET /v1/posts/logs; no", "--state.url"),
+        ({"asked": "late", "counted": "zernio"}, Level.ERROR, "the state was counted from zernio", "or auto, or"),
+        ({"generation": "zernio", "counted": "late"}, Level.OK, "will recognize its logs in zernio", ""),
+        ({"generation": "both", "counted": "zernio"}, Level.OK, "zernio, GET /v1/logs; late, GET", ""),
+        ({"names": ["webhooks"]}, Level.ERROR, "late has no webhooks logs", "take it out of --poll.feeds"),
+        ({"generation": "late", "counted": "late"}, Level.OK, "late, GET /v1/posts/logs", ""),
+    ],
+    ids=str,
+)
+async def test_generations_that_do_not_fit(
+    world: World, options: Mapping[str, Any], level: Level, words: str, advice: str
+) -> None:
+    """What the API, the state and the configuration speak has to be the same, or to be recognized."""
+    finding = (await examined(world, **options))["generation"]
+    assert level == finding.level
+    assert words in finding.words
+    assert advice in finding.advice
 
 
 @pytest.mark.parametrize(("limit", "plan"), [(60, "Free"), (120, "Build"), (1200, "Unlimited"), (777, "")])
@@ -137,6 +192,22 @@ def test_states(tmp_path: Path) -> None:
     store.close()
     assert (Level.OK, f"{tmp_path}/state.db: 1 log") == level_and_words(examine_state(url))
     assert (Level.WARNING, "in memory") == level_and_words(examine_state("sqlite://"))
+
+
+def test_generations_of_a_state(tmp_path: Path) -> None:
+    """A workspace that has once been counted from zernio stays with it; where there is no state nothing is known."""
+    url = f"sqlite:///{tmp_path}/state.db"
+    assert {} == generations_of(url)
+    store = open_store(url)
+    for workspace, feed, generation in (
+        ("acme", "connections", "zernio"),
+        ("acme", "publishing", "late"),
+        ("brand", "publishing", "late"),
+    ):
+        coverage = Coverage(horizon=0, start=0, generation=generation)
+        store.commit(Scope(workspace, feed), Batch(at=1.0, coverage=coverage))
+    assert {"acme": "zernio", "brand": "late"} == generations_of(url)
+    store.close()
 
 
 def test_a_state_that_cannot_be_used(tmp_path: Path) -> None:

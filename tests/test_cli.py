@@ -153,9 +153,12 @@ WRONG = [
     (["check", "--follow"], "--follow: not an option of check, but of logs"),
     (["post"], "POST_ID is missing"),
     (["post", "a", "b"], 'unexpected argument "b"'),
-    (["logs", "--since", "8d"], '--since "8d": must be at least 1s and at most 7d'),
+    (["logs", "--since", "91d"], '--since "91d": must be at least 1s and at most 90d'),
     (["logs", "--limit", "-1"], '--limit "-1": must be a whole number of at least 0'),
-    (["logs", "--feed", "posts"], '--feed "posts": must be one of publishing, connections'),
+    (
+        ["logs", "--feed", "posts"],
+        '--feed "posts": must be one of publishing, connections, webhooks, messaging, workflow_event, api_request',
+    ),
     (["post", "a", "--format", "table"], '--format "table": must be one of text, json'),
     (["metrics", "--format", "xml"], '--format "xml": must be one of table, markdown, json'),
     (

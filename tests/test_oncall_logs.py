@@ -11,13 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from late_exporter.errors import ApiUnavailable, BadRequest, Unauthorized
-from late_exporter.feeds import FEEDS
-from late_exporter.oncall.logs import CELLS, Follower, Listing, Wanted, follow, printer, show
+from late_exporter.feeds import FEEDS, GENERATIONS
+from late_exporter.oncall.listing import Listing
+from late_exporter.oncall.logs import CELLS, Follower, Wanted, follow, printer, show
 from late_exporter.oncall.output import Screen
 from late_exporter.oncall.rows import read
 from tests.api import Api
 from tests.worlds import DAY, HOUR, VirtualClock, World
 
+ZERNIO = GENERATIONS["zernio"]["publishing"]
 FEED, CONNECTIONS = FEEDS["publishing"], FEEDS["connections"]
 ANY = Wanted(since=7 * DAY)
 
@@ -25,12 +27,14 @@ ANY = Wanted(since=7 * DAY)
 class Desk:
     """Somebody who asks for logs, and what is printed for them."""
 
-    def __init__(self, wanted: Wanted = ANY, *, feed: str = "publishing", form: str = "json") -> None:
+    def __init__(
+        self, wanted: Wanted = ANY, *, feed: str = "publishing", form: str = "json", generation: str = "late"
+    ) -> None:
         self.clock = VirtualClock()
         self.world = World(self.clock)
-        self.api = Api(self.world)
+        self.api = Api(self.world, generation=generation)
         self.wanted = wanted
-        self.feed = FEEDS[feed]
+        self.feed = GENERATIONS[generation][feed]
         self.lines: list[str] = []
         self.notes: list[str] = []
         self.printer = printer(form, feed, Screen())
@@ -129,6 +133,25 @@ def test_what_the_api_chooses() -> None:
 
 
 @pytest.mark.parametrize(
+    ("wanted", "query"),
+    [
+        (Wanted(platform="x", status="failed"), {"platform": "x", "status": "failed", "days": 1}),
+        (Wanted(action="publish"), {"days": 1}),
+        (Wanted(action="all"), {"days": 1}),
+        (Wanted(action="disconnect"), {"days": 1}),
+        (Wanted(action="post.published"), {"action": "post.published", "days": 1}),
+        (Wanted(account="@acme"), {"days": 1}),
+        (Wanted(account="65f1c0a9e2b5af0012ab34cd"), {"accountId": "65f1c0a9e2b5af0012ab34cd", "days": 1}),
+        (Wanted(since=90 * DAY), {"days": 90}),
+    ],
+    ids=str,
+)
+def test_what_zernio_chooses(wanted: Wanted, query: dict[str, object]) -> None:
+    """An action that is several ones of the API is looked at here; an account it knows by its id."""
+    assert query == wanted.query(ZERNIO, lasting=False)
+
+
+@pytest.mark.parametrize(
     ("wanted", "matches"),
     [
         (Wanted(), True),
@@ -154,7 +177,7 @@ def test_what_matches(wanted: Wanted, matches: bool) -> None:  # noqa: FBT001 - 
         "accountId": "acc1",
         "accountUsername": "@acme",
     }
-    (log,) = read(json.dumps({"logs": [row]}).encode(), "publishing").logs
+    (log,) = read(json.dumps({"logs": [row]}).encode(), FEED).logs
 
     assert matches == wanted.matches(log)
 
@@ -270,6 +293,98 @@ async def test_a_bad_row_costs_no_other() -> None:
 
     assert 3 == len(desk.lines)
     assert "soon" in desk.lines[2]
+
+
+async def test_logs_of_zernio() -> None:
+    """Every log is printed once, as the API sent it; the list is asked for by its type."""
+    desk = Desk(generation="zernio")
+    desk.world.publish(250, over=HOUR)
+
+    assert (250, False) == await desk.show()
+    times = [row["created_at"] for row in desk.rows]
+    assert [row["createdAt"] for row in desk.world.rows] == times
+    assert {"publishing"} == {request.params["type"] for request in desk.api.requests}
+
+
+@pytest.mark.parametrize(("action", "count"), [("publish", 60), ("retry", 30), ("post.failed", 30)])
+async def test_actions_of_zernio(action: str, count: int) -> None:
+    """An action is meant as the metrics have it, or as the API does."""
+    desk = Desk(Wanted(action=action, since=DAY), generation="zernio", form="table")
+    kinds: list[dict[str, Any]] = [{"status": "success"}, {"status": "failed"}, {"action": "retry", "attemptNumber": 2}]
+    desk.world.publish(90, over=HOUR, kinds=kinds)
+
+    assert (count, False) == await desk.show()
+
+
+async def test_zernio_is_not_asked_for_what_is_older() -> None:
+    """The list ends where it is asked to, so that what is older costs no request."""
+    desk = Desk(Wanted(since=HOUR - 1), generation="zernio")
+    desk.world.publish(270, over=3 * HOUR)
+
+    assert (90, False) == await desk.show()
+    assert ["2026-11-25T08:46:40.999Z"] == [request.params["from"] for request in desk.api.requests]
+
+
+async def test_a_clock_that_is_ahead_hides_nothing() -> None:
+    """How far back is by the API's clock: where it is behind, the list is asked for again."""
+    desk = Desk(Wanted(since=HOUR), generation="zernio")
+    desk.world.publish(59, over=HOUR - 60)
+    query = desk.wanted.query(desk.feed, lasting=False)
+    listing = Listing(desk.api.client, desk.feed, query, HOUR, clock=lambda: desk.clock.now + HOUR)
+
+    assert (59, False) == await show(listing, desk.wanted, desk.printer, limit=0, write=desk.lines.append)
+    assert 2 == len(desk.api.requests)
+
+
+async def test_an_activity_of_zernio() -> None:
+    """Further lists have a table of their own."""
+    desk = Desk(generation="zernio", feed="webhooks", form="table")
+    row = {
+        "type": "webhooks",
+        "action": "webhook.delivered",
+        "status": "failed",
+        "status_code": 500,
+        "endpoint": "https://x",
+    }
+    desk.api.answer = json.dumps({"logs": [row], "pagination": {"hasMore": False}}).encode()
+    await desk.show()
+
+    head, line = desk.lines
+    assert ["TIME", "STATUS", "PLATFORM", "ACCOUNT", "ACTION", "HTTP", "TOOK", "ENDPOINT", "DETAIL"] == head.split()
+    assert ["-", "failed", "unknown", "-", "webhook.delivered", "500", "-", "https://x", "-"] == line.split()
+
+
+async def test_following_zernio() -> None:
+    """Each log that comes is shown once, in its order, though none has an id."""
+    desk = Desk(generation="zernio")
+    desk.world.publish(300, over=HOUR)
+    same = desk.clock.now
+    await desk.follow(
+        lambda: desk.world.publish(3),
+        lambda: None,
+        lambda: [desk.world.insert(same + 7, postId="p1") for _ in range(2)],
+        lambda: [desk.world.insert(same + 7, postId="p1")],
+    )
+
+    assert 106 == len(desk.lines)
+    assert sorted(row["created_at"] for row in desk.rows) == [row["created_at"] for row in desk.rows]
+
+
+async def test_a_status_that_changes_far_down_in_zernio() -> None:
+    """A pending log that has left the first page is looked after by its time."""
+    desk = Desk(generation="zernio")
+    waiting = desk.world.insert(desk.clock.now - 60, status="pending", postId="p1")
+    desk.world.newest = desk.clock.now
+    await desk.follow(
+        lambda: desk.world.publish(150),
+        lambda: None,
+        lambda: desk.world.change(waiting, "failed"),
+        lambda: None,
+        lambda: None,
+    )
+
+    assert ["pending", "failed"] == [row["status"] for row in desk.rows if "p1" in row["metadata"]]
+    assert 2 == len([request for request in desk.api.requests if "to" in request.params])
 
 
 async def test_following() -> None:

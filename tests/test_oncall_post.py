@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from late_exporter.errors import ConfigError, LateError
-from late_exporter.feeds import FEEDS
+from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.oncall.output import Screen
 from late_exporter.oncall.post import endings, history
 from late_exporter.oncall.rows import chronological, read
@@ -30,7 +30,7 @@ def ended(*rows: dict[str, Any]) -> list[str]:
         }
         for number, row in enumerate(rows)
     ]
-    page = read(json.dumps({"logs": logs[::-1]}).encode(), "publishing")
+    page = read(json.dumps({"logs": logs[::-1]}).encode(), FEED)
     return [
         f"{ending.platform} {ending.account}".rstrip() + f": {ending.words}"
         for ending in endings(chronological(page.logs))
@@ -98,17 +98,18 @@ def test_endings_of_logs_that_name_the_account_otherwise(first: dict[str, Any]) 
 class Story:
     """A post, and what is printed of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, generation: str = "late") -> None:
         self.clock = VirtualClock()
         self.world = World(self.clock)
-        self.api = Api(self.world)
+        self.api = Api(self.world, generation=generation)
+        self.feed = GENERATIONS[generation]["publishing"]
         self.lines: list[str] = []
 
     async def tell(self, post_id: str = "p1", *, form: str = "text", screen: Screen | None = None) -> list[str]:
         """Print it."""
         await history(
             self.api.client,
-            FEED,
+            self.feed,
             post_id,
             workspace="brand",
             form=form,
@@ -140,6 +141,56 @@ async def test_the_timeline_of_a_post() -> None:
         "",
         f"instagram: published {URL}",
     ] == await story.tell()
+
+
+async def test_the_timeline_of_a_post_in_zernio() -> None:
+    """The logs are searched for, and told as ever; what only mentions the post's id is left out."""
+    story = Story("zernio")
+    failure = {"errorCode": "RATE_LIMITED", "errorMessage": "Slow down"}
+    story.log(60, status="failed", statusCode=429, response=failure, request={"contentPreview": "Hi there"})
+    story.log(30, action="retry", attemptNumber=2, response={"platformPostUrl": URL})
+    story.world.insert(story.clock.now - 10, postId="p2", response={"errorMessage": "a copy of p1"})
+
+    heads = "TIME                  STATUS   PLATFORM   ACCOUNT     ACTION   TRY  HTTP  TOOK  LOG  DETAIL"
+    assert [
+        'Post p1: "Hi there"',
+        "",
+        heads,
+        "2026-11-25T09:45:40Z  failed   instagram  @baeckerei  publish    1   429  1.2s  -    RATE_LIMITED: Slow down",
+        f"2026-11-25T09:46:10Z  success  instagram  @baeckerei  retry      2   200  1.2s  -    {URL}",
+        "",
+        f"instagram: published {URL}",
+    ] == await story.tell()
+    (request,) = story.api.requests
+    assert ("/v1/logs", "publishing", "p1") == (request.path, request.params["type"], request.params["search"])
+
+
+async def test_a_post_in_zernio_with_many_logs() -> None:
+    """More pages are read where there are more logs, but not without end."""
+    story = Story("zernio")
+    for number in range(150):
+        story.log(200 - number)
+    (line,) = await story.tell(form="json")
+    document = json.loads(line)
+    assert (150, True, 2) == (len(document["logs"]), document["complete"], len(story.api.requests))
+
+    for number in range(1000):
+        story.log(2000 - number, durationMs=number)
+    story.lines.clear()
+    lines = await story.tell()
+    assert "Only the newest 1,080 logs that a search for the post finds were looked at." == lines[2]
+    assert len(story.api.requests) <= 2 + 11
+
+
+async def test_an_unknown_post_in_zernio() -> None:
+    """Where a search finds nothing, or only what is of other posts, there is no such post."""
+    story = Story("zernio")
+    story.world.publish(2, over=60)
+    with pytest.raises(LateError, match="the workspace brand has no logs of a post p1; Late keeps them for 90 days"):
+        await story.tell()
+    story.world.insert(story.clock.now - 10, postId="p12")
+    with pytest.raises(LateError, match="no logs of a post p1"):
+        await story.tell()
 
 
 async def test_the_timeline_on_a_terminal() -> None:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter.errors import BadPayload
-from late_exporter.feeds import FEEDS
-from late_exporter.oncall.rows import Log, chronological, moment, post_path, read
+from late_exporter.feeds import FEEDS, GENERATIONS
+from late_exporter.model import Feed
+from late_exporter.oncall.rows import Log, chronological, mentions, moment, post_path, read
 
 PUBLISHING: dict[str, Any] = {
     "_id": "log1",
@@ -35,14 +36,36 @@ CONNECTION: dict[str, Any] = {
     "createdAt": "2026-11-24T10:00:03Z",
 }
 
+ZERNIO: dict[str, Any] = {
+    "type": "publishing",
+    "action": "post.retry_failed",
+    "user_id": "user1",
+    "platform": "instagram",
+    "account_id": "acc1",
+    "status": "failed",
+    "status_code": 429,
+    "error_message": "Slow down",
+    "error_code": "RATE_LIMITED",
+    "duration_ms": 1234.5,
+    "endpoint": "graph.facebook.com/me/media_publish",
+    "request_body": '{"contentPreview": "Frische \\"Brezeln\\""}',
+    "response_body": '{"platformPostUrl": "https://example.org/1"}',
+    "created_at": "2026-11-24T10:00:03.250Z",
+    "metadata": '{"postId": "post1", "accountUsername": "@baeckerei", "attemptNumber": 3}',
+    "request_id": "req1",
+}
+
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
 hostile = anything | st.fixed_dictionaries(
-    {}, optional={name: anything | st.just(value) for name, value in (PUBLISHING | CONNECTION).items()}
+    {}, optional={name: anything | st.just(value) for name, value in (PUBLISHING | CONNECTION | ZERNIO).items()}
 )
+
+
+EVERY = [feed for feeds in GENERATIONS.values() for feed in feeds.values()]
 
 
 def body(*rows: object, **more: object) -> bytes:
@@ -50,9 +73,9 @@ def body(*rows: object, **more: object) -> bytes:
     return json.dumps({"logs": rows, **more}).encode()
 
 
-def one(row: object, feed: str = "publishing") -> Log:
+def one(row: object, feed: str = "publishing", generation: str = "late") -> Log:
     """The log that a row is."""
-    (log,) = read(body(row), feed).logs
+    (log,) = read(body(row), GENERATIONS[generation][feed]).logs
     return log
 
 
@@ -81,6 +104,78 @@ def test_a_publishing_log_is_read_in_full() -> None:
     )
 
 
+def test_a_log_of_zernio_is_read_in_full() -> None:
+    """It is shown in the words of generation late, with what stands in its JSON texts, and has a key without an id."""
+    log = one(ZERNIO, generation="zernio")
+    late = one(PUBLISHING)
+
+    assert log.key.startswith("1795514403250-")
+    known = ("platform", "action", "status", "post_id", "created", "time", "account_id", "username", "attempt")
+    for name in (*known, "duration", "status_code", "error_code", "error", "url", "endpoint"):
+        assert getattr(late, name) == getattr(log, name), name
+    assert ('Frische "Brezeln"', "", "") == (log.caption, log.log_id, log.method)
+    assert "id1" == one({**ZERNIO, "_id": "id1"}, generation="zernio").log_id
+
+
+def test_texts_of_zernio_that_are_cut() -> None:
+    """What is whole in a JSON text that was cut is shown, and so is what stands in an object."""
+    cut = {"metadata": ZERNIO["metadata"][:-2], "response_body": '{"a": [{"platformPostUrl": "https://x/1"}, {"b'}
+    log = one({**ZERNIO, **cut, "request_body": '{"contentPreview": "Fris'}, generation="zernio")
+    assert ("post1", "@baeckerei", "https://x/1", "") == (log.post_id, log.username, log.url, log.caption)
+    told = {
+        "metadata": None,
+        "request_body": '{"postId": "p2", "content": "Hi"}',
+        "response_body": {"platformPostUrl": 5},
+    }
+    log = one({**ZERNIO, **told}, generation="zernio")
+    assert ("p2", "Hi", "5", "", None) == (log.post_id, log.caption, log.url, log.username, log.attempt)
+    odd = one(
+        {**ZERNIO, "metadata": '{"postId": "a\\ud83d", "platformPostUrl": "\\x"}', "response_body": None},
+        generation="zernio",
+    )
+    assert ("a\ufffd", "") == (odd.post_id, odd.url)
+
+
+def test_connections_of_zernio() -> None:
+    """Their actions are the events of generation late; one of no known name is told by its status."""
+    row = {
+        "type": "connections",
+        "action": "account.connect_failed",
+        "error_code": "oauth_denied",
+        "metadata": '{"connectionMethod": "oauth"}',
+    }
+    log = one(row, "connections", "zernio")
+    assert ("connect_failed", "failed", "oauth", "oauth_denied") == (log.action, log.status, log.method, log.error_code)
+    odd = one({"action": "account.expired", "status": "failed"}, "connections", "zernio")
+    assert ("account.expired", "failed") == (odd.action, odd.status)
+    assert "" == one({"action": "account.disconnected", "status": "success"}, "connections", "zernio").status
+
+
+def test_logs_of_zernio_that_are_alike() -> None:
+    """Each of them has a key of its own, whatever stands beside it."""
+    rows = [ZERNIO, 5, ZERNIO, {**ZERNIO, "status": "pending"}]
+    keys = [log.key for log in read(body(*rows), GENERATIONS["zernio"]["publishing"]).logs]
+
+    assert 3 == len(set(keys))
+    assert keys[0] == read(body(ZERNIO), GENERATIONS["zernio"]["publishing"]).logs[0].key
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({"metadata": '{"postId": "p1"}'}, True),
+        ({"metadata": '{"postId": "p12"}', "request_body": "p1"}, False),
+        ({"request_id": "req_p1"}, True),
+        ({"request_body": '{"post": "p1'}, True),
+        ({"error_message": "p1"}, False),
+    ],
+    ids=str,
+)
+def test_what_mentions_a_post(fields: dict[str, Any], found: bool) -> None:  # noqa: FBT001 - the expected value
+    """A log that names its post is of no other; one that names none may still mention it."""
+    assert found == mentions(one(fields, generation="zernio"), "p1")
+
+
 def test_a_connection_log_is_read_in_full() -> None:
     """An event says by its name whether it succeeded."""
     log = one(CONNECTION, "connections")
@@ -91,14 +186,14 @@ def test_a_connection_log_is_read_in_full() -> None:
     assert "" == one({"eventType": "disconnect"}, "connections").status
 
 
-@given(rows=st.lists(hostile, max_size=5), place=st.integers(0, 5), feed=st.sampled_from(sorted(FEEDS)))
-def test_a_bad_row_costs_no_other(rows: list[object], place: int, feed: str) -> None:
+@given(rows=st.lists(hostile, max_size=5), place=st.integers(0, 5), feed=st.sampled_from(EVERY))
+def test_a_bad_row_costs_no_other(rows: list[object], place: int, feed: Feed) -> None:
     """Whatever stands beside it, a good log is read, and so is every other object."""
-    good = PUBLISHING if feed == "publishing" else CONNECTION
+    good = ZERNIO if feed.generation == "zernio" else PUBLISHING if feed.name == "publishing" else CONNECTION
     mixed = [*rows[:place], good, *rows[place:]]
     page = read(body(*mixed), feed)
 
-    assert one(good, feed) in page.logs
+    assert one(good, feed.name, feed.generation) in page.logs
     assert sum(isinstance(row, dict) for row in mixed) == len(page.logs)
     assert len(mixed) == page.rows
     for log in page.logs:
@@ -132,13 +227,13 @@ def test_numbers_stand_for_texts() -> None:
     huge = (
         b'{"logs": [{"_id": "a", "durationMs": ' + b"9" * 6000 + b', "statusCode": NaN, "attemptNumber": -Infinity}]}'
     )
-    (log,) = read(huge, "publishing").logs
+    (log,) = read(huge, FEEDS["publishing"]).logs
     assert (None, "", None) == (log.duration, log.status_code, log.attempt)
 
 
 def test_rows_without_an_id_are_told_apart() -> None:
     """Two logs without an id are one only where all of them is the same."""
-    first, second, again = read(body({"status": "a"}, {"status": "b"}, {"status": "a"}), "publishing").logs
+    first, second, again = read(body({"status": "a"}, {"status": "b"}, {"status": "a"}), FEEDS["publishing"]).logs
 
     assert first.key == again.key != second.key
 
@@ -157,7 +252,7 @@ def test_rows_without_an_id_are_told_apart() -> None:
 def test_what_is_no_list_is_an_error(answer: bytes, words: str) -> None:
     """An answer without logs is told in a line."""
     with pytest.raises(BadPayload, match=words):
-        read(answer, "publishing")
+        read(answer, FEEDS["publishing"])
 
 
 @pytest.mark.parametrize(
@@ -173,7 +268,7 @@ def test_what_is_no_list_is_an_error(answer: bytes, words: str) -> None:
 )
 def test_what_an_answer_says_of_the_list(pagination: object, total: int | None, more: bool | None) -> None:  # noqa: FBT001 - the expected value
     """A page knows how many logs there are, where the answer does."""
-    page = read(body(pagination=pagination), "publishing")
+    page = read(body(pagination=pagination), FEEDS["publishing"])
 
     assert (total, more) == (page.total, page.has_more)
 

@@ -64,6 +64,24 @@ def test_however_many_logs_are_looked_up_the_statement_is_the_same(store: Store,
     assert {rows.LOOKUP} == asked
 
 
+def test_logs_that_are_yet_to_be_recognized(store: Store, path: Path) -> None:
+    """After a switch of generations they are known by the keys they are shown under, and nothing is written."""
+    old = Entry(key="log3", status="pending", created=3, mark="a" * 12)
+    store.commit(PUBLISHING, Batch(at=8.0, sightings=[Sighting(old, ())]))
+    store.adopt(PUBLISHING, Coverage(horizon=0, start=1, synced=True, generation="zernio"))
+    shown, new = (
+        Entry(key=f"000000000000{at}-{'a' * 12}=b.0", status="success", created=at, mark="a" * 12) for at in (3, 4)
+    )
+    with open_records(f"sqlite:///{path}") as records:
+        before = list(records.counted(PUBLISHING))
+        settling = records.known(PUBLISHING, [shown, new], settles=True)
+        lasting = records.known(PUBLISHING, [shown, new], settles=False)
+        assert before == list(records.counted(PUBLISHING))
+    assert {shown.key: {"pending"}} == settling.statuses
+    assert {shown.key: {"success"}} == lasting.statuses
+    assert {f"0000000000003-{'a' * 12}@log3"} == settling.former
+
+
 def test_what_is_read_is_of_one_moment(store: Store, path: Path) -> None:
     """What is committed after the state was opened is not seen, and commits do not wait."""
     with open_records(f"sqlite:///{path}") as records:

@@ -28,20 +28,21 @@ from late_exporter.api import Key, LateClient, Throttle
 from late_exporter.app.backfill import tell_of_past
 from late_exporter.app.control import Control
 from late_exporter.app.exporter import Exporter, own_metrics
-from late_exporter.app.oncall import audit_feeds, follow_logs, keep_state, printing, show_logs, tell_of_post
+from late_exporter.app.oncall import Line, audit_feeds, follow_logs, keep_state, printing, show_logs, tell_of_post
 from late_exporter.checkup import (
     Finding,
     Level,
     examine_addresses,
     examine_api,
+    examine_generation,
     examine_key_file,
     examine_state,
     examine_web,
+    generations_of,
     lines,
 )
 from late_exporter.errands import Errands
 from late_exporter.errors import LateError
-from late_exporter.feeds import FEEDS
 from late_exporter.gate import Gate, Passwords
 from late_exporter.generation import Dialect
 from late_exporter.seams import Offload
@@ -354,24 +355,51 @@ def _world(wanted: Simulate, lead: float, *, late: bool) -> World:
 
 
 @asynccontextmanager
-async def _clients(settings: Settings) -> AsyncIterator[Mapping[str, LateClient]]:
-    """The client of every workspace, for commands that ask and end."""
+async def _clients(settings: Settings) -> AsyncIterator[Mapping[str, Line]]:
+    """The line of every workspace, for commands that ask and end."""
     throttles: dict[str, Throttle] = {}
+    dialects: dict[str, Dialect] = {}
     async with _http(settings) as http:
-        yield {workspace.name: _client(http, throttles, settings, workspace) for workspace in settings.workspaces}
+        yield {
+            workspace.name: Line(
+                dialects.setdefault(workspace.base_url, Dialect(settings.api_generation, log=_Aside())),
+                _client(http, throttles, settings, workspace),
+            )
+            for workspace in settings.workspaces
+        }
+
+
+class _Aside:
+    """A log for commands that print something else: what the exporter tells everyone is for those who look for it."""
+
+    def debug(self, event: str, **fields: Any) -> object:
+        """For those who look for something."""
+        return _log().debug(event, **fields)
+
+    info = debug
+    warning = debug
 
 
 async def _check(settings: Settings, format: str) -> int:  # noqa: A002 - the flag's word
-    feeds = [FEEDS[name] for name in settings.feeds]
     secure = settings.web_config.context is not None
     findings = [Finding(level=Level.OK, subject="configuration", words=_count_of(settings.workspaces))]
-    async with _clients(settings) as clients:
+    counted = await asyncio.to_thread(generations_of, settings.state_url)
+    async with _clients(settings) as known:
         for workspace in settings.workspaces:
             findings += examine_key_file(workspace.name, workspace.key_file)
+            client = known[workspace.name].client
+            spoken = await examine_generation(
+                workspace.name,
+                client,
+                settings.feeds,
+                asked=settings.api_generation,
+                counted=counted.get(workspace.name),
+            )
+            findings += spoken.findings
             findings += await examine_api(
                 workspace.name,
-                clients[workspace.name],
-                feeds,
+                client,
+                spoken.feeds,
                 interval=settings.poll_interval,
                 share=settings.quota_share,
             )

@@ -15,9 +15,9 @@ from typing import IO
 from late_exporter.app.oncall import Clients, printing
 from late_exporter.backfill import HEAD, Grid, Progress, Span, Track, gather, write
 from late_exporter.errors import ConfigError, LateError
-from late_exporter.feeds import FEEDS
 from late_exporter.metrics import Family, catalogue
-from late_exporter.model import Scope
+from late_exporter.model import Coverage, Feed, Scope
+from late_exporter.oncall.feed import counted, require_kept
 from late_exporter.settings import Call
 from late_exporter.store import open_records
 from late_exporter.textfile import replacing
@@ -28,7 +28,7 @@ __all__ = ["tell_of_past"]
 OWN = 0o600
 """Ids of accounts are nobody else's business."""
 
-WEEK = 604_800.0
+WEEK = 604_800_000
 STANDARD_OUTPUT = "-"
 
 
@@ -39,20 +39,15 @@ def tell_of_past(call: Call, clients: Clients) -> int:
     problems = [*_problems(call, families, now)]
     if problems:
         raise ConfigError(*problems)
-    span = Span(
-        now=now,
-        since=now - int((asked.since or WEEK) * 1000),
-        until=None if asked.until is None else int(asked.until * 1000),
-    )
     if "job" not in target:
         _say("no --label job=...: Prometheus gives one to all that it scrapes, and these will be other series")
     progress = Progress(sys.stderr)
 
     def work() -> int:
         with _interruptible(), _destination(asked.output or "") as file:
-            tracks = asyncio.run(_gather(call, clients, families, span, progress))
+            since, tracks = asyncio.run(_gather(call, clients, families, now, progress))
             progress.begin(asked.output or "")
-            grid = Grid(span.since, int(asked.step * 1000))
+            grid = Grid(since, int(asked.step * 1000))
             samples = write(file, tracks, families, grid, target, note=partial(_note, progress, len(tracks)))
         progress.end(f"{samples:,} samples of {len(tracks):,} series")
         return 0
@@ -93,25 +88,56 @@ def _problems(call: Call, families: Mapping[str, Family], now: int) -> Iterator[
 
 
 async def _gather(
-    call: Call, clients: Clients, families: Mapping[str, Family], span: Span, progress: Progress
-) -> Sequence[Track]:
-    settings, only = call.settings, call.asked.workspace
+    call: Call, clients: Clients, families: Mapping[str, Family], now: int, progress: Progress
+) -> tuple[int, Sequence[Track]]:
+    """Where history begins, and what it is."""
+    settings, asked = call.settings, call.asked
+    scopes = [
+        Scope(workspace.name, feed)
+        for workspace in settings.workspaces
+        for feed in settings.feeds
+        if asked.workspace in (None, workspace.name)
+    ]
     tracks: list[Track] = []
     async with clients as known:
-        for name, client in known.items():
-            for feed in settings.feeds if only in (None, name) else ():
-                tracks += await gather(
-                    Scope(name, feed),
-                    FEEDS[feed],
-                    client=client,
-                    records=open_records(settings.state_url),
-                    families=families,
-                    span=span,
-                    progress=progress,
-                )
+        coverages = _coverages(settings.state_url, scopes)
+        feeds = {scope: await counted(scope.feed, coverages[scope], *known[scope.workspace]) for scope in scopes}
+        span = Span(
+            now=now,
+            since=_since(call, feeds, coverages, now),
+            until=None if asked.until is None else int(asked.until * 1000),
+        )
+        for scope, feed in feeds.items():
+            tracks += await gather(
+                scope,
+                feed,
+                client=known[scope.workspace].client,
+                records=open_records(settings.state_url),
+                families=families,
+                span=span,
+                progress=progress,
+            )
     if not tracks:
         raise LateError("there is nothing to tell: no log was counted in that time")
-    return tracks
+    return span.since, tracks
+
+
+def _coverages(url: str, scopes: Sequence[Scope]) -> Mapping[Scope, Coverage | None]:
+    with open_records(url) as records:
+        there = records.scopes
+        return {scope: records.feed(scope).coverage if scope in there else None for scope in scopes}
+
+
+def _since(call: Call, feeds: Mapping[Scope, Feed], coverages: Mapping[Scope, Coverage | None], now: int) -> int:
+    """Where history begins: where it is asked to, or with the oldest logs that there can be."""
+    longest = max(feeds.values(), key=lambda feed: feed.retention)
+    require_kept(call.asked.since, longest)
+    if call.asked.since is not None:
+        return now - int(call.asked.since * 1000)
+    horizons = [coverage.horizon for coverage in coverages.values() if coverage is not None]
+    week, kept = now - WEEK, now - longest.retention
+    # Three months of samples of nothing would be large.
+    return min(week, max(kept, min(horizons, default=week)))
 
 
 @contextmanager

@@ -8,15 +8,17 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from late_exporter import log
 from late_exporter.api import LateClient
 from late_exporter.errors import ConfigError
-from late_exporter.feeds import FEEDS
-from late_exporter.model import Scope
+from late_exporter.generation import Dialect
+from late_exporter.model import Coverage, Feed, Scope
 from late_exporter.oncall.audit import Examiner
-from late_exporter.oncall.logs import Follower, Listing, Wanted, follow, printer, show
+from late_exporter.oncall.feed import counted, require_kept, spoken
+from late_exporter.oncall.listing import Listing
+from late_exporter.oncall.logs import Follower, Wanted, follow, printer, show
 from late_exporter.oncall.output import Screen
 from late_exporter.oncall.post import history
 from late_exporter.oncall.report import as_json, as_text
@@ -25,17 +27,25 @@ from late_exporter.settings import Call
 from late_exporter.store import open_records
 from late_exporter.values import shown
 
-__all__ = ["Clients", "audit_feeds", "follow_logs", "keep_state", "printing", "show_logs", "tell_of_post"]
+__all__ = ["Clients", "Line", "audit_feeds", "follow_logs", "keep_state", "printing", "show_logs", "tell_of_post"]
 
 DAY = 86_400.0
 
-Clients: TypeAlias = AbstractAsyncContextManager[Mapping[str, LateClient]]
-"""Opens the client of every workspace."""
+
+class Line(NamedTuple):
+    """How a workspace is asked: the generation of its API, and the client."""
+
+    dialect: Dialect
+    client: LateClient
+
+
+Clients: TypeAlias = AbstractAsyncContextManager[Mapping[str, Line]]
+"""Opens the line of every workspace."""
 
 
 @asynccontextmanager
-async def _asking(call: Call, clients: Clients) -> AsyncIterator[tuple[str, LateClient]]:
-    """The workspace that is asked for, and its client."""
+async def _asking(call: Call, clients: Clients) -> AsyncIterator[tuple[str, Line]]:
+    """The workspace that is asked for, and its line."""
     names, wanted = [workspace.name for workspace in call.settings.workspaces], call.asked.workspace
     if wanted is None and len(names) > 1:
         raise ConfigError(f"--workspace: is needed, as there are several: {', '.join(names)}")
@@ -48,10 +58,10 @@ async def _asking(call: Call, clients: Clients) -> AsyncIterator[tuple[str, Late
 
 async def tell_of_post(call: Call, clients: Clients) -> int:
     """Print what became of a post."""
-    async with _asking(call, clients) as (workspace, client):
+    async with _asking(call, clients) as (workspace, line):
         await history(
-            client,
-            FEEDS["publishing"],
+            line.client,
+            await spoken("publishing", *line),
             call.words[0],
             workspace=workspace,
             form=call.asked.format,
@@ -63,10 +73,11 @@ async def tell_of_post(call: Call, clients: Clients) -> int:
 
 async def show_logs(call: Call, clients: Clients) -> int:
     """Print the logs that match."""
-    asked, feed = call.asked, FEEDS[call.asked.feed]
-    wanted = _wanted(call)
-    async with _asking(call, clients) as (_, client):
-        listing = Listing(client, feed, wanted.query(feed, lasting=False), wanted.since)
+    asked, wanted = call.asked, _wanted(call)
+    async with _asking(call, clients) as (_, line):
+        feed = await spoken(asked.feed, *line)
+        require_kept(asked.since, feed)
+        listing = Listing(line.client, feed, wanted.query(feed, lasting=False), wanted.since)
         form = printer(asked.format, feed.name, Screen.of(sys.stdout, os.environ))
         count, more = await show(listing, wanted, form, limit=asked.limit, write=_write)
     if more:
@@ -78,12 +89,13 @@ async def show_logs(call: Call, clients: Clients) -> int:
 
 async def follow_logs(call: Call, clients: Clients) -> None:
     """Print the logs that match, and go on with those that come."""
-    asked, feed = call.asked, FEEDS[call.asked.feed]
-    wanted = _wanted(call)
-    async with _asking(call, clients) as (_, client):
-        listing = Listing(client, feed, wanted.query(feed, lasting=True), wanted.since)
+    asked, wanted = call.asked, _wanted(call)
+    async with _asking(call, clients) as (_, line):
+        feed = await spoken(asked.feed, *line)
+        require_kept(asked.since, feed)
+        listing = Listing(line.client, feed, wanted.query(feed, lasting=True), wanted.since)
         form = printer(asked.format, feed.name, Screen.of(sys.stdout, os.environ))
-        follower = Follower(client, feed, listing, wanted, form, _write)
+        follower = Follower(line.client, feed, listing, wanted, form, _write)
         await follow(follower, limit=asked.limit, interval=call.settings.poll_interval, note=_note)
 
 
@@ -97,8 +109,8 @@ async def audit_feeds(call: Call, clients: Clients) -> tuple[Callable[[], int], 
         reports = [
             await Examiner(
                 Scope(name, feed),
-                FEEDS[feed],
-                client=known[name],
+                partial(_counted, feed, known[name]),
+                client=known[name].client,
                 records=partial(open_records, settings.state_url),
                 interval=max(settings.poll_interval, settings.relaxed_interval),
                 wait=asked.wait,
@@ -117,6 +129,10 @@ async def audit_feeds(call: Call, clients: Clients) -> tuple[Callable[[], int], 
         return found
 
     return show, found
+
+
+async def _counted(name: str, line: Line, coverage: Coverage) -> Feed:
+    return await counted(name, coverage, *line)
 
 
 def keep_state(call: Call) -> int:

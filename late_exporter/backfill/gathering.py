@@ -106,12 +106,14 @@ async def gather(
         until, totals = span.end(scope, coverage), records.totals()
         governor, counted = closed(families, totals), records.counted(scope)
         history = History(scope, feed, families=families, governor=governor, counted=counted, until=until)
+        # What is older was never counted, or is forgotten.
+        lower = max(span.since, coverage.horizon) if coverage else span.since
     reading = _Reading(client, feed, progress, sleep)
     progress.begin(_name(scope))
 
     def visit(seen: Seen) -> bool:
         history.take(seen.entries)
-        return passed(seen, span.since)
+        return passed(seen, lower)
 
     steps = walk(visit)
     step = next(steps)
@@ -151,7 +153,12 @@ class _Reading:
         return await self._ask(skip)
 
     async def _ask(self, skip: int) -> Page:
-        params = {"days": self._feed.retention // DAY, "limit": LIMIT, "skip": skip}
+        params: dict[str, str | int] = {
+            **self._feed.query,
+            "days": self._feed.retention // DAY,
+            "limit": LIMIT,
+            "skip": skip,
+        }
         self.requests += 1
         answer = await self._client.get(self._feed.path, params, endpoint=self._feed.path)
         if answer is None:

@@ -15,6 +15,8 @@ series by now is therefore taken away what came later:
   longer shown.
 - A row is written when its attempt ends, so that a log may come to the list after the border and be created before it.
   That is why history ends LATE_WINDOW before.
+- After a switch of the API's generation the ledger holds logs under keys that the exporter has yet to recognize. They
+  are recognized here as it will do it.
 - A series that was born after the border was first served at 0, and has no history.
 """
 
@@ -28,6 +30,7 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from late_exporter.governor import Governor
+from late_exporter.identity import recognize, time_of
 from late_exporter.ledger import fold
 from late_exporter.metrics import Family
 from late_exporter.model import (
@@ -135,6 +138,7 @@ class History:
         self._governor = governor
         self._until = until
         self._statuses: dict[str, frozenset[str]] = {}
+        self._times: dict[str, set[str]] = {}
         self._unplaced = 0
         self._moves: dict[Series, list[Move]] = {}
         self._told: dict[Series, Number] = {}
@@ -146,14 +150,18 @@ class History:
     def _note_counted(self, key: str, sightings: Sequence[Counted]) -> None:
         statuses = frozenset(sighting.status for sighting in sightings)
         self._statuses[key] = statuses
+        time = time_of(key)
+        if time is not None:
+            self._times.setdefault(time, set()).add(key)
         if self._is_later(sightings[0].created, statuses):
             self._unplaced += len(statuses)
 
     def _is_later(self, created: int | None, statuses: frozenset[str]) -> bool:
         return created is None or created > self._until or len(statuses) > 1
 
-    def take(self, entries: Iterable[Entry]) -> None:
+    def take(self, entries: Sequence[Entry]) -> None:
         """Take in what a page shows; a log that was there before is left out."""
+        self._recognize(entries)
         for entry in entries:
             statuses = self._statuses.get(entry.key)
             if entry.key in self._met or statuses is None:
@@ -164,6 +172,20 @@ class History:
                 self._unplaced -= len(statuses) if self._is_later(entry.created, statuses) else 0
             elif entry.created is not None:
                 self._place(entry, statuses, entry.created)
+
+    def _recognize(self, entries: Sequence[Entry]) -> None:
+        """Know the logs of a page that were counted under other keys by the keys they are shown under."""
+        times = {time for entry in entries if entry.key not in self._statuses and (time := time_of(entry.key))}
+        keys = {entry.key for entry in entries if entry.key in self._statuses}.union(
+            *(self._times.get(time, ()) for time in times)
+        )
+        if not times or not keys:
+            return
+        held = {key: dict.fromkeys(self._statuses[key]) for key in keys}
+        for key, entry in recognize(entries, held, settles=self._feed.settles).items():
+            statuses = self._statuses.pop(key)
+            self._statuses[entry.key] = statuses if self._feed.settles else frozenset({entry.status})
+            self._times[time_of(key) or ""] ^= {key, entry.key}
 
     def _place(self, entry: Entry, statuses: frozenset[str], created: int) -> None:
         later = self._is_later(created, statuses)

@@ -2,15 +2,19 @@
 
 from late_exporter.checkup.api import examine_api
 from late_exporter.checkup.finding import Finding, Level, lines
+from late_exporter.checkup.generation import Spoken, examine_generation, generations_of
 from late_exporter.checkup.machine import examine_addresses, examine_key_file, examine_state, examine_web
 
 __all__ = [
     "Finding",
     "Level",
+    "Spoken",
     "examine_addresses",
     "examine_api",
+    "examine_generation",
     "examine_key_file",
     "examine_state",
     "examine_web",
+    "generations_of",
     "lines",
 ]

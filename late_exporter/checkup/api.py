@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-from late_exporter.api import Answer, LateClient
+from late_exporter.api import LateClient
 from late_exporter.checkup.finding import Finding, Level, count
 from late_exporter.errors import ApiError, ApiUnavailable, RateLimited, Unauthorized
 from late_exporter.model import Deviation, Feed
 from late_exporter.reader import LIMIT
 
-__all__ = ["examine_api"]
+__all__ = ["examine_api", "failed"]
 
 PLANS = {60: "Free", 120: "Build", 600: "Accelerate", 1200: "Unlimited"}
 """Requests a minute by plan, as the vendor publishes them."""
@@ -86,13 +86,16 @@ class _Listed(NamedTuple):
 
 async def _list(client: LateClient, feed: Feed) -> _Listed:
     try:
-        answer = await _answer(client, feed.path)
+        answer = await client.get(feed.path, {**feed.query, "limit": LIMIT}, endpoint=feed.path)
+        if answer is None:
+            raise ApiUnavailable("404: no such endpoint")
         page = feed.parse(answer.body)
     except ApiError as exc:
-        return _Listed(_failed(feed.path, exc), limited=isinstance(exc, RateLimited))
+        return _Listed(failed(_subject(feed), exc), limited=isinstance(exc, RateLimited))
     post_id = next((entry.post_id for entry in page.entries if entry.post_id), None)
     drift = list(dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations))
-    return _Listed(Finding(level=Level.OK, subject=feed.path, words=count(page.total)), drift, post_id, answer.date)
+    finding = Finding(level=Level.OK, subject=_subject(feed), words=count(page.total))
+    return _Listed(finding, drift, post_id, answer.date)
 
 
 def _drifted(endpoint: str, deviation: Deviation) -> Finding:
@@ -113,18 +116,16 @@ async def _post(client: LateClient, endpoint: str, feed: Feed, post_id: str) -> 
             else f"{count(len(feed.parse(answer.body).entries))} of the newest post"
         )
     except ApiError as exc:
-        return _failed(endpoint, exc)
+        return failed(endpoint, exc)
     return Finding(level=Level.OK, subject=endpoint, words=words)
 
 
-async def _answer(client: LateClient, path: str) -> Answer:
-    answer = await client.get(path, {"limit": LIMIT}, endpoint=path)
-    if answer is None:
-        raise ApiUnavailable("404: no such endpoint")
-    return answer
+def _subject(feed: Feed) -> str:
+    return f"{feed.path}?{urlencode(feed.query)}" if feed.query else feed.path
 
 
-def _failed(endpoint: str, exc: ApiError) -> Finding:
+def failed(endpoint: str, exc: ApiError) -> Finding:
+    """That an endpoint does not answer, and what to do."""
     return Finding(level=Level.ERROR, subject=endpoint, words=str(exc), advice=ADVICE.get(type(exc), ""))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from late_exporter.auditor import Audit, Rest, audit, grace, weigh
 from late_exporter.errors import ApiError, BadPayload
 from late_exporter.model import Coverage, Feed, Known, Reading, Scope, Series, Tally, Total
+from late_exporter.oncall.feed import require_kept
 from late_exporter.oncall.report import Report
 from late_exporter.plan import Read, Seen
 from late_exporter.seams import Client, Log
@@ -39,7 +40,7 @@ class Examiner:
 
     Args:
         scope: The feed of the workspace.
-        feed: The log list.
+        choose: Gives the log list for what the state has of it.
         client: Reads the API.
         records: Opens the state as it is at that moment.
         interval: Between two polls of the exporter, in seconds.
@@ -50,7 +51,7 @@ class Examiner:
     def __init__(
         self,
         scope: Scope,
-        feed: Feed,
+        choose: Callable[[Coverage], Awaitable[Feed]],
         *,
         client: Client,
         records: Callable[[], Records],
@@ -62,7 +63,7 @@ class Examiner:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._scope = scope
-        self._feed = feed
+        self._choose = choose
         self._client = client
         self._records = records
         self._interval = interval
@@ -73,15 +74,26 @@ class Examiner:
         self._sleep = sleep
         self._requests = 0
         self._skew = 0.0
+        self._former: set[str] = set()
 
     async def examine(self, since: float | None = None) -> Report:
-        """Compare the logs of the last so many seconds, or all; raises StoreError where the state cannot be read."""
+        """Compare the logs of the last so many seconds, or all.
+
+        Raises:
+            StoreError: The state cannot be read.
+            ConfigError: Logs are not kept for so long.
+        """
         started = self._monotonic()
         scope = self._scope
         coverage, last_poll, _ = self._state()
         trouble = _trouble(coverage)
         if coverage is None or trouble:
             return Report(workspace=scope.workspace, feed=scope.feed, trouble=trouble)
+        try:
+            feed = await self._choose(coverage)
+        except ApiError as exc:
+            return Report(workspace=scope.workspace, feed=scope.feed, trouble=str(exc))
+        require_kept(since, feed)
         polled = self._clock() - last_poll <= max(SILENT_POLLS * self._interval, LEAST_SILENCE)
         seen: set[str] = set()
         plan = Audit(
@@ -92,14 +104,14 @@ class Examiner:
             seen=seen,
         )
         try:
-            walked = await self._walk(plan)
+            walked = await self._walk(plan, feed)
         except ApiError as exc:
             return Report(workspace=scope.workspace, feed=scope.feed, trouble=str(exc), requests=self._requests)
-        tally, deleted = self._weigh(plan, seen)
+        tally, deleted = self._weigh(plan, feed, seen)
         return Report(
             workspace=scope.workspace,
             feed=scope.feed,
-            since=max(plan.lower, plan.coverage.checked - self._feed.retention),
+            since=max(plan.lower, plan.coverage.checked - feed.retention),
             until=plan.due,
             polled=polled,
             walked=walked,
@@ -107,14 +119,14 @@ class Examiner:
             requests=self._requests,
             seconds=self._monotonic() - started,
             differences=plan.differences,
-            imbalances=weigh(scope, self._feed, tally),
+            imbalances=weigh(scope, feed, tally),
             tally=tally,
             early=len(plan.early),
             unread=len(plan.unread),
             deleted=deleted,
         )
 
-    async def _walk(self, plan: Audit) -> bool:
+    async def _walk(self, plan: Audit, feed: Feed) -> bool:
         """Do what the auditor asks for; tells whether the exporter had its whole chance."""
         steps = audit(plan)
         walked = False
@@ -125,23 +137,25 @@ class Examiner:
             except StopIteration:
                 return walked
             if isinstance(step, Rest):
-                walked, answer = await self._rest(plan), None
+                walked, answer = await self._rest(plan, feed), None
             else:
-                answer = await self._look(step)
+                answer = await self._look(step, feed)
 
-    async def _look(self, step: Read) -> Seen:
-        params = {"days": self._feed.retention // DAY, "limit": LIMIT, "skip": step.skip}
+    async def _look(self, step: Read, feed: Feed) -> Seen:
+        params: dict[str, str | int] = {**feed.query, "days": feed.retention // DAY, "limit": LIMIT, "skip": step.skip}
         self._requests += 1
-        answer = await self._client.get(self._feed.path, params, endpoint=self._feed.path)
+        answer = await self._client.get(feed.path, params, endpoint=feed.path)
         if answer is None:
-            raise BadPayload(f"404: the API has no {self._feed.path}")
+            raise BadPayload(f"404: the API has no {feed.path}")
         if answer.date is not None:
             self._skew = answer.date - self._clock()
-        page = self._feed.parse(answer.body)
+        page = feed.parse(answer.body)
         with self._records() as records:
-            return Seen(page, Known(records.statuses(self._scope, [entry.key for entry in page.entries])))
+            met = records.known(self._scope, page.entries, settles=feed.settles)
+        self._former |= met.former
+        return Seen(page, Known(met.statuses))
 
-    async def _rest(self, plan: Audit) -> bool:
+    async def _rest(self, plan: Audit, feed: Feed) -> bool:
         """Wait until all doubts are counted or a whole walk has passed them; tells whether one has."""
         begun, until = self._clock() + self._skew, self._monotonic() + self._wait
         walked = False
@@ -151,16 +165,17 @@ class Examiner:
                 logs=len(plan.doubts),
                 at_most=f"{self._wait:g}s",
             )
-        while plan.polled and not walked and self._in_doubt(plan) and (left := until - self._monotonic()) > 0:
+        while plan.polled and not walked and self._in_doubt(plan, feed) and (left := until - self._monotonic()) > 0:
             await self._sleep(min(left, LOOK_AGAIN))
             walked = self._state()[2] > begun
         plan.coverage = self._state()[0] or plan.coverage
         return walked
 
-    def _in_doubt(self, plan: Audit) -> bool:
+    def _in_doubt(self, plan: Audit, feed: Feed) -> bool:
+        entries = [doubt.entry for doubt in plan.doubts.values()]
         with self._records() as records:
-            counted = records.statuses(self._scope, list(plan.doubts))
-        return any(doubt.entry.status not in counted.get(key, ()) for key, doubt in plan.doubts.items())
+            counted = records.known(self._scope, entries, settles=feed.settles).statuses
+        return any(entry.status not in counted.get(entry.key, ()) for entry in entries)
 
     def _state(self) -> tuple[Coverage | None, float, float]:
         """The coverage, and when the last successful poll was and the last whole walk began."""
@@ -174,16 +189,16 @@ class Examiner:
         total = totals.get((family, (self._scope.workspace, self._scope.feed)))
         return float(total.value.value) if total is not None and isinstance(total.value, Reading) else 0.0
 
-    def _weigh(self, plan: Audit, seen: set[str]) -> tuple[Tally, int]:
+    def _weigh(self, plan: Audit, feed: Feed, seen: set[str]) -> tuple[Tally, int]:
         """The books, and how many logs on record the API no longer shows."""
-        lower = max(plan.lower, plan.coverage.checked - self._feed.retention + FADING)
+        lower = max(plan.lower, plan.coverage.checked - feed.retention + FADING)
         with self._records() as records:
             held = {
                 counted.key
                 for counted in records.counted(self._scope)
                 if counted.created is not None and lower <= counted.created <= plan.due
             }
-            return records.tally(self._scope), len(held - seen)
+            return records.tally(self._scope), len(held - seen - self._former)
 
 
 def _trouble(coverage: Coverage | None) -> str:

@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
 
-from late_exporter.errors import ApiError, ApiUnavailable, BadRequest
+from late_exporter.errors import ApiError, BadRequest
+from late_exporter.feeds.zernio import ACTIONS, EVENTS
 from late_exporter.model import PENDING, Feed
+from late_exporter.oncall.listing import DAY, LIMIT, Listing
 from late_exporter.oncall.output import Column, Csv, Json, Printer, Screen, Table, duration, explanation
-from late_exporter.oncall.rows import Log, Page, chronological, moment, post_path, read
-from late_exporter.seams import Client
+from late_exporter.oncall.rows import Log, chronological, moment, post_path, read
+from late_exporter.seams import Answer, Client
 
-__all__ = ["CELLS", "Follower", "Listing", "Wanted", "follow", "printer", "show"]
+__all__ = ["CELLS", "Follower", "Wanted", "follow", "printer", "show"]
 
-DAY = 86_400_000
-LIMIT = 100
-"""Logs on a page; the most the API gives."""
-
-OVERLAP = 2
-"""Rows that two pages share, so that a shift between the two reads is noticed."""
-
-LEAP = 50
-"""How far to go back where two pages share no row."""
-
-LEAPS = 40
-STILL = 3
-"""Pages in a row with nothing new, after which a list is taken to be at its end."""
+ACCOUNT_ID = re.compile(r"[0-9a-f]{24}")
+SHARED = frozenset({*(action for action, _ in ACTIONS.values()), *EVENTS.values(), "all"})
+"""What is one action in the metrics and may be several ones of the API, or is none."""
 
 REMEMBERED = 50_000
 """Logs whose status is remembered while following."""
@@ -39,6 +31,7 @@ WAITING = 1000
 LONGEST_PAUSE = 60.0
 
 _TIME = Column("TIME", lambda log: log.time)
+_STATUS = Column("STATUS", lambda log: f"{log.status}, was {log.was}" if log.was else log.status, toned=True)
 _PLATFORM = Column("PLATFORM", lambda log: log.platform)
 _ACCOUNT = Column("ACCOUNT", lambda log: log.username or log.account_id)
 _TOOK = Column("TOOK", duration, right=True)
@@ -48,7 +41,7 @@ TABLES: Mapping[str, Sequence[Column]] = MappingProxyType(
     {
         "publishing": (
             _TIME,
-            Column("STATUS", lambda log: f"{log.status}, was {log.was}" if log.was else log.status, toned=True),
+            _STATUS,
             _PLATFORM,
             _ACCOUNT,
             Column("ACTION", lambda log: log.action),
@@ -71,6 +64,19 @@ TABLES: Mapping[str, Sequence[Column]] = MappingProxyType(
     }
 )
 
+ACTIVITY: Sequence[Column] = (
+    _TIME,
+    _STATUS,
+    _PLATFORM,
+    _ACCOUNT,
+    Column("ACTION", lambda log: log.action),
+    Column("HTTP", lambda log: log.status_code, right=True),
+    _TOOK,
+    Column("ENDPOINT", lambda log: log.endpoint),
+    _DETAIL,
+)
+"""The columns of all other logs."""
+
 CELLS: Sequence[Column] = (
     Column("time", lambda log: (moment(log.created, precise=True) if log.created is not None else "") or log.time),
     Column("log_id", lambda log: log.log_id),
@@ -89,21 +95,21 @@ CELLS: Sequence[Column] = (
     Column("url", lambda log: log.url),
     Column("endpoint", lambda log: log.endpoint),
 )
-"""The columns of CSV, the same for both feeds."""
+"""The columns of CSV, the same for all feeds."""
 
 
 def printer(form: str, feed: str, screen: Screen) -> Printer:
     """What writes logs as ``table``, ``json`` or ``csv``."""
     if form == "json":
         return Json()
-    return Csv(CELLS) if form == "csv" else Table(TABLES[feed], screen)
+    return Csv(CELLS) if form == "csv" else Table(TABLES.get(feed, ACTIVITY), screen)
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """Which logs are asked for; None is any.
 
     Args:
-        action: An event among connection logs.
+        action: An event among connection logs; as the metrics have it, or in generation ``zernio`` as the API does.
         account: Id or name, with or without @.
         since: How far back, in seconds.
     """
@@ -120,8 +126,12 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         A log that was shown pending has to be seen when it no longer is: where that lasts, the status stays here.
         """
         status = None if lasting and self.status == PENDING else self.status
-        action = "action" if feed.post_path is not None else "eventType"
-        chosen = {"platform": self.platform, "status": status, action: self.action}
+        chosen = {"platform": self.platform, "status": status}
+        if feed.generation == "late":
+            chosen["action" if feed.post_path is not None else "eventType"] = self.action
+        else:
+            chosen["action"] = None if self.action in SHARED else self.action
+            chosen["accountId"] = self.account if ACCOUNT_ID.fullmatch(self.account or "") else None
         days = min(max(math.ceil(self.since * 1000 / DAY), 1), feed.retention // DAY)
         return {name: value for name, value in chosen.items() if value} | {"days": days}
 
@@ -129,7 +139,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a log is one of them, also where the API has not looked at everything."""
         return (
             _is(self.platform, log.platform)
-            and _is(self.action, log.action)
+            and (_is(self.action, log.action) or self.action == log.row.get("action"))
             and (_is(self.status, log.status) or not log.status)
             and (self.account is None or _name(self.account) in (_name(log.username), _name(log.account_id)))
         )
@@ -141,85 +151,6 @@ def _is(wanted: str | None, value: str) -> bool:
 
 def _name(text: str) -> str:
     return text.removeprefix("@").casefold()
-
-
-class Listing:
-    """A log list, read from its newest end.
-
-    Args:
-        client: Of the workspace.
-        feed: Which list.
-        query: What the API is to choose.
-        since: How far back, in seconds.
-        clock: Unix time, where the API does not tell its own.
-    """
-
-    def __init__(
-        self,
-        client: Client,
-        feed: Feed,
-        query: Mapping[str, str | int],
-        since: float,
-        *,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._client = client
-        self._feed = feed
-        self._query = query
-        self._since = since
-        self._clock = clock
-        self._floor: int | None = None
-
-    def raise_floor(self, logs: Iterable[Log]) -> None:
-        """From now on leave out what is not newer than the oldest of these logs."""
-        oldest = min((log.created for log in logs if log.created is not None), default=None)
-        if oldest is not None and self._floor is not None:
-            self._floor = max(self._floor, oldest + 1)
-
-    async def pages(self) -> AsyncIterator[list[Log]]:
-        """Page after page, newest first, without what is too old and what was on a page before.
-
-        Pages share rows. Where they do not, the list has moved up, and what slipped past is looked for further up.
-        """
-        met: set[str] = set()
-        before: set[str] = set()
-        skip = leaps = still = 0
-        while True:
-            page = await self._page(skip)
-            keys = {log.key for log in page.logs}
-            if before and skip and not keys & before and leaps < LEAPS:
-                skip, leaps = max(0, skip - LEAP), leaps + 1
-                continue
-            fresh = {log.key: log for log in page.logs if log.key not in met}
-            yield [log for log in fresh.values() if not self._old(log)]
-            still = 0 if fresh else still + 1
-            if self._ended(page, skip) or still >= STILL:
-                return
-            before = keys
-            met |= keys
-            skip += max(1, page.rows - OVERLAP)
-
-    async def _page(self, skip: int) -> Page:
-        answer = await self._client.get(
-            self._feed.path, {**self._query, "limit": LIMIT, "skip": skip}, endpoint=self._feed.path
-        )
-        if answer is None:
-            raise ApiUnavailable(f"404: no such endpoint: {self._feed.path}")
-        if self._floor is None:
-            now = self._clock() if answer.date is None else answer.date
-            self._floor = math.floor((now - self._since) * 1000)
-        return read(answer.body, self._feed.name)
-
-    def _old(self, log: Log) -> bool:
-        return self._floor is not None and log.created is not None and log.created < self._floor
-
-    def _ended(self, page: Page, skip: int) -> bool:
-        dated = [log for log in page.logs if log.created is not None]
-        if not page.rows or page.has_more is False or (dated and all(map(self._old, dated))):
-            return True
-        if page.has_more is None:
-            return skip + page.rows >= page.total if page.total is not None else page.rows < LIMIT
-        return False
 
 
 async def show(
@@ -363,16 +294,30 @@ class Follower:
         waiting = next((log for key, log in self._pending.items() if key not in keys), None)
         if waiting is None:
             return
-        path = post_path(self._feed, waiting.post_id)
-        answer = path and await self._client.get(path, {"limit": LIMIT}, endpoint=self._feed.post_path or "")
+        answer = await self._around(waiting)
         del self._pending[waiting.key]
-        logs = read(answer.body, self._feed.name).logs if answer else ()
+        logs = read(answer.body, self._feed).logs if answer else ()
         for log in logs:
             if log.key == waiting.key and log.status == PENDING:
                 self._pending[log.key] = log
             elif log.key == waiting.key:
                 self._show([msgspec.structs.replace(log, was=PENDING)])
                 self._remember([log])
+
+    async def _around(self, log: Log) -> Answer | None:
+        """The logs of its post, or those of its time; None where neither can be asked for."""
+        feed, created = self._feed, log.created
+        if feed.windowed and created is not None:
+            window = {"from": moment(created - 1, precise=True), "to": moment(created + 1, precise=True)}
+            params: dict[str, str | int] = {
+                **feed.query,
+                **window,
+                "days": feed.retention // DAY,
+                "limit": LIMIT,
+            }
+            return await self._client.get(feed.path, params, endpoint=feed.path)
+        path = post_path(feed, log.post_id)
+        return await self._client.get(path, {"limit": LIMIT}, endpoint=feed.post_path or "") if path else None
 
 
 def _print(printer: Printer, logs: Iterable[Log], write: Callable[[str], None]) -> None:

@@ -9,14 +9,18 @@ import msgspec
 
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.model import PENDING, Feed
+from late_exporter.oncall.listing import DAY, Listing
 from late_exporter.oncall.output import Column, Screen, Table, clean, duration, explanation, json_line
-from late_exporter.oncall.rows import Log, chronological, moment, post_path, read
+from late_exporter.oncall.rows import Log, chronological, is_post_id, mentions, moment, post_path, read
 from late_exporter.seams import Client
 
 __all__ = ["Ending", "endings", "history"]
 
 LIMIT = 100
 """Logs of a post; the most the API gives."""
+
+SEARCHED = 1000
+"""Logs that a search brings and that are looked at, where a post's logs have to be searched for."""
 
 CAPTION = 72
 ATTEMPTS = ("publish", "retry")
@@ -59,6 +63,13 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     words: str
 
 
+class _Story(NamedTuple):
+    """The logs of a post, oldest first, and in words what of them is missing."""
+
+    logs: Sequence[Log]
+    missing: str
+
+
 class _Side(NamedTuple):
     """Where a post goes: one account of a platform."""
 
@@ -80,41 +91,64 @@ async def history(
         screen: Where text is shown.
         write: Takes a line.
     """
-    path = post_path(feed, post_id)
-    if path is None:
+    if not is_post_id(post_id):
         raise ConfigError("POST_ID: can be no id of a post")
-    answer = await client.get(path, {"limit": LIMIT}, endpoint=feed.post_path or "")
-    days = feed.retention // 86_400_000
-    if answer is None:
+    story = await (_asked if feed.post_path else _searched)(client, feed, post_id)
+    days = feed.retention // DAY
+    if story is None:
         raise LateError(
             f"the workspace {workspace} has no logs of a post {post_id}; Late keeps them for {days} days, or the post "
             "is another workspace's"
         )
-    logs = chronological(read(answer.body, feed.name).logs)
-    lines = _text(post_id, logs, screen, days) if form == "text" else _json(post_id, workspace, logs)
+    lines = _text(post_id, story, screen, days) if form == "text" else _json(post_id, workspace, story)
     for line in lines:
         write(line)
 
 
-def _json(post_id: str, workspace: str, logs: Sequence[Log]) -> Iterator[str]:
+async def _asked(client: Client, feed: Feed, post_id: str) -> _Story | None:
+    """What the API has under the post's id."""
+    answer = await client.get(post_path(feed, post_id) or "", {"limit": LIMIT}, endpoint=feed.post_path or "")
+    if answer is None:
+        return None
+    logs = chronological(read(answer.body, feed).logs)
+    full = f"Late tells the newest {LIMIT} logs of a post; what was before them is missing here."
+    return _Story(logs, full if len(logs) >= LIMIT else "")
+
+
+async def _searched(client: Client, feed: Feed, post_id: str) -> _Story | None:
+    """What a search finds, which may find a post's id in the texts of others, too."""
+    found: list[Log] = []
+    met, missing = 0, ""
+    query: dict[str, str | int] = {"search": post_id, "days": feed.retention // DAY}
+    async for logs in Listing(client, feed, query, feed.retention / 1000).pages():
+        met += len(logs)
+        found += (log for log in logs if mentions(log, post_id))
+        if met >= SEARCHED:
+            missing = f"Only the newest {met:,} logs that a search for the post finds were looked at."
+            break
+    return _Story(chronological(found), missing) if found else None
+
+
+def _json(post_id: str, workspace: str, story: _Story) -> Iterator[str]:
     yield json_line(
         {
             "postId": post_id,
             "workspace": workspace,
-            "complete": len(logs) < LIMIT,
-            "endings": [msgspec.to_builtins(ending) for ending in endings(logs)],
-            "logs": [log.row for log in logs],
+            "complete": not story.missing,
+            "endings": [msgspec.to_builtins(ending) for ending in endings(story.logs)],
+            "logs": [log.row for log in story.logs],
         }
     )
 
 
-def _text(post_id: str, logs: Sequence[Log], screen: Screen, days: int) -> Iterator[str]:
+def _text(post_id: str, story: _Story, screen: Screen, days: int) -> Iterator[str]:
+    logs = story.logs
     caption = clean(next((log.caption for log in logs if log.caption), ""))
     caption = caption if len(caption) <= CAPTION else f"{caption[: CAPTION - 3]}..."
     yield f"Post {clean(post_id)}" + (f': "{caption}"' if caption else "")
     yield ""
-    if len(logs) >= LIMIT:
-        yield f"Late tells the newest {LIMIT} logs of a post; what was before them is missing here."
+    if story.missing:
+        yield story.missing
         yield ""
     if not logs:
         yield f"No logs; Late keeps them for {days} days."

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
@@ -14,9 +14,9 @@ import msgspec
 
 from late_exporter.errors import BadPayload
 from late_exporter.feeds.answer import UNKNOWN, micros, millis, text
-from late_exporter.model import Feed
+from late_exporter.model import Entry, Feed
 
-__all__ = ["Log", "Page", "Row", "chronological", "moment", "post_path", "read"]
+__all__ = ["Log", "Page", "Row", "chronological", "is_post_id", "mentions", "moment", "post_path", "read"]
 
 Row: TypeAlias = Mapping[str, Any]
 """A log as the API sends it."""
@@ -26,13 +26,16 @@ LONGEST = 1000
 
 LONGEST_NUMBER = 1000
 LONGEST_ID = 200
+FAILED = "failed"
+ONE = 1_000_000
+"""The first attempt, as the metrics have it."""
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True):
-    """A log of either feed; a field that it does not have, or that is of another type, is empty.
+    """A log of any feed; a field that it does not have, or that is of another type, is empty.
 
     Args:
-        key: Its id, or a fingerprint where it has none.
+        key: Its id, or what it is told by where it has none.
         row: All that the API sent.
         was: The status it was seen in before.
         time: ``created`` as people read it, or whatever stands there if it is no time.
@@ -71,7 +74,7 @@ class Page(msgspec.Struct, frozen=True):
     rows: int
 
 
-def read(body: bytes, feed: str) -> Page:
+def read(body: bytes, feed: Feed) -> Page:
     """The page that an answer holds; raises BadPayload where it is no log list."""
     try:
         # Neither of them is JSON, though Python reads and writes them.
@@ -85,19 +88,49 @@ def read(body: bytes, feed: str) -> Page:
         raise BadPayload("the answer has no list of logs")
     total, more = _at(answer, "pagination", "total"), _at(answer, "pagination", "hasMore")
     return Page(
-        logs=[_KINDS[feed](row) for row in rows if isinstance(row, dict)],
+        logs=_named(body, rows, feed) if feed.generation == "zernio" else _with_ids(rows, feed),
         total=total if isinstance(total, int) and not isinstance(total, bool) and total >= 0 else None,
         has_more=more if isinstance(more, bool) else None,
         rows=len(rows),
     )
 
 
-def post_path(feed: Feed, post_id: str) -> str | None:
-    """Where the logs of a post are; None where that can be no post's id, or the feed has no posts."""
+def _with_ids(rows: Sequence[object], feed: Feed) -> list[Log]:
+    kind = _publishing if feed.name == "publishing" else _connection
+    return [kind(row) for row in rows if isinstance(row, dict)]
+
+
+def _named(body: bytes, rows: Sequence[object], feed: Feed) -> list[Log]:
+    """The logs of generation ``zernio``, told apart as the exporter does it, and in the words of the metrics."""
+    logs: list[Log] = []
+    taken: set[str] = set()
+    for row, entry in zip(rows, feed.parse(body).entries, strict=True):
+        if isinstance(row, dict):
+            # The number of those that are alike is counted status by status.
+            key = f"{entry.key}/{entry.status}" if entry.key in taken else entry.key
+            taken.add(key)
+            logs.append(_worded(row, entry, key, feed))
+    return logs
+
+
+def is_post_id(text: str) -> bool:
+    """Whether a post can have such an id."""
     # Dots are steps of a path however they are quoted.
-    if feed.post_path is None or not post_id.strip(".") or len(post_id) > LONGEST_ID or not post_id.isprintable():
+    return bool(text.strip(".")) and len(text) <= LONGEST_ID and text.isprintable()
+
+
+def post_path(feed: Feed, post_id: str) -> str | None:
+    """Where the logs of a post are; None where that can be no post's id, or the feed has no such place."""
+    if feed.post_path is None or not is_post_id(post_id):
         return None
     return feed.post_path.replace("{postId}", quote(post_id, safe=""))
+
+
+def mentions(log: Log, post_id: str) -> bool:
+    """Whether a log without a path of its own is one of a post."""
+    if log.post_id:
+        return log.post_id == post_id
+    return any(post_id in _text(log.row, name) for name in ("request_id", "request_body", "metadata"))
 
 
 def chronological(logs: Sequence[Log]) -> list[Log]:
@@ -140,7 +173,7 @@ def _connection(row: Row) -> Log:
     return Log(
         **_shared(row),
         action=event,
-        status={"success": "success", "failed": "failed"}.get(event.rpartition("_")[2], ""),
+        status=_outcome(event),
         username=_text(row, "success", "username"),
         error_code=_text(row, "error", "code"),
         error=_text(row, "error", "message"),
@@ -148,7 +181,58 @@ def _connection(row: Row) -> Log:
     )
 
 
-_KINDS: Mapping[str, Callable[[Row], Log]] = MappingProxyType({"publishing": _publishing, "connections": _connection})
+def _outcome(event: str) -> str:
+    """What an event says by its name of how it ended."""
+    return {"success": "success", FAILED: FAILED}.get(event.rpartition("_")[2], "")
+
+
+def _worded(row: Row, entry: Entry, key: str, feed: Feed) -> Log:
+    """A log of generation ``zernio``."""
+    status = entry.status
+    if feed.name == "connections":
+        status = _outcome(entry.action) or (FAILED if _text(row, "status") == FAILED else "")
+    return Log(
+        key=key,
+        row=row,
+        log_id=_text(row, "_id") or _text(row, "id"),
+        created=entry.created,
+        time=(moment(entry.created) if entry.created is not None else "") or _text(row, "created_at"),
+        platform=entry.platform,
+        action=entry.action,
+        method=_known(entry.method),
+        status=status,
+        post_id=entry.post_id or _within(row, "postId", "metadata", "request_body"),
+        account_id=entry.account_id or "",
+        username=_known(entry.username) or _within(row, "accountUsername", "metadata", "response_body"),
+        attempt=None if entry.attempt is None else entry.attempt // ONE,
+        duration=entry.duration,
+        status_code=_text(row, "status_code"),
+        error_code=_text(row, "error_code"),
+        error=_text(row, "error_message"),
+        url=_within(row, "platformPostUrl", "metadata", "response_body"),
+        endpoint=_text(row, "endpoint"),
+        caption=_within(row, "contentPreview", "request_body") or _within(row, "content", "request_body", "metadata"),
+    )
+
+
+def _known(text: str | None) -> str:
+    return "" if text in (None, UNKNOWN) else text
+
+
+def _within(row: Row, name: str, *places: str) -> str:
+    """A field in the JSON texts of a row, which may be cut anywhere, or be objects; empty where none has it."""
+    return next(filter(None, (found for place in places for found in _found(row.get(place), name))), "")
+
+
+def _found(place: object, name: str) -> Iterator[str]:
+    if isinstance(place, dict):
+        yield _text(place, name)
+    elif isinstance(place, str):
+        for value in re.findall(rf'"{name}"\s*:\s*("(?:[^"\\]|\\.)*"|\d{{1,100}})', place):
+            try:
+                yield _text({name: json.loads(value, strict=False)}, name)
+            except ValueError:
+                continue
 
 
 def _shared(row: Row) -> dict[str, Any]:

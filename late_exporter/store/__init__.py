@@ -9,10 +9,10 @@ from typing import Protocol
 from late_exporter.errors import ConfigError, StoreError, StoreInUse
 from late_exporter.model import Batch, Committed, Coverage, Entry, FeedState, Known, Scope, Series, Tally, Total
 from late_exporter.store.file import lock, require_database
-from late_exporter.store.records import Counted, Records
+from late_exporter.store.records import Counted, Met, Records
 from late_exporter.store.sqlite import SqliteStore
 
-__all__ = ["Counted", "Records", "Store", "file_of", "is_in_use", "open_records", "open_store"]
+__all__ = ["Counted", "Met", "Records", "Store", "file_of", "is_in_use", "open_records", "open_store"]
 
 
 class Store(Protocol):

@@ -12,12 +12,12 @@ from urllib.parse import quote
 import msgspec
 
 from late_exporter.errors import StoreError, StoreOutdated
-from late_exporter.model import FeedState, Scope, Series, Tally, Total
+from late_exporter.model import Entry, FeedState, Scope, Series, Tally, Total
 from late_exporter.store import rows
 from late_exporter.store.file import require_database
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
 
-__all__ = ["Counted", "Records"]
+__all__ = ["Counted", "Met", "Records"]
 
 
 class Counted(NamedTuple):
@@ -26,6 +26,18 @@ class Counted(NamedTuple):
     key: str
     status: str
     created: int | None
+
+
+class Met(NamedTuple):
+    """What the state knows of the logs of a page.
+
+    Args:
+        statuses: Those in which each was counted; a log that is missing here is not known.
+        former: The keys under which the exporter has yet to recognize some of them, after a switch of generations.
+    """
+
+    statuses: Mapping[str, frozenset[str]]
+    former: frozenset[str]
 
 
 class Records:
@@ -124,11 +136,19 @@ class Records:
             )
             yield from map(Counted._make, found)
 
-    def statuses(self, scope: Scope, keys: Sequence[str]) -> Mapping[str, frozenset[str]]:
-        """The statuses in which logs were counted; a log that is missing here is not known."""
+    def known(self, scope: Scope, entries: Sequence[Entry], *, settles: bool) -> Met:
+        """What is known of the logs of a page, also of those that the exporter has yet to recognize.
+
+        ``settles``: logs may change their status.
+        """
         with self._translated():
-            found = rows.statuses(self._connection, self._numbers[scope], keys)
-            return {key: frozenset(statuses) for key, statuses in found.items()}
+            number = self._numbers[scope]
+            found = rows.statuses(self._connection, number, [entry.key for entry in entries])
+            former = rows.recognized(self._connection, number, entries, settles=settles)
+            held = rows.statuses(self._connection, number, list(former))
+            for key, entry in former.items():
+                found.setdefault(entry.key, set()).update(held[key] if settles else {entry.status})
+        return Met({key: frozenset(statuses) for key, statuses in found.items()}, frozenset(former))
 
     def tally(self, scope: Scope) -> Tally:
         """What the state's own books say of a feed; raises KeyError where nothing is kept."""
