@@ -112,7 +112,9 @@ class Bookkeeper:
         """What the state knows of the logs of a page; ``since`` bounds those that the API may still show."""
         keys = [entry.key for entry in entries]
         known: Known = await self._offload(self._store.known, self._scope, keys, since=since)
-        if self._feed.generation == "late" or all(key in known.statuses for key in keys):
+        if self._feed.generation == "late" or all(
+            entry.status in known.statuses.get(entry.key, ()) for entry in entries
+        ):
             return known
         if await self._offload(self._store.recognize, self._scope, entries, settles=self._feed.settles):
             known = await self._offload(self._store.known, self._scope, keys, since=since)

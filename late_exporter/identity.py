@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple, TypeAlias
 
 from late_exporter.model import PENDING, Entry
@@ -33,6 +34,7 @@ class _Pair(NamedTuple):
 
     entry: Entry
     shown: _Name
+    key: str
     held: _Name
     statuses: Mapping[str, str | None]
 
@@ -48,14 +50,20 @@ class _Pair(NamedTuple):
         return self.held.form != "=" != self.shown.form and self.held.rest == self.shown.rest
 
     @property
-    def has_its_detail(self) -> bool:
-        """Whether it was counted as what it is shown as."""
-        return self.statuses.get(self.entry.status) == self.entry.detail != ""
+    def is_of_its_status(self) -> bool:
+        """Whether it may still be in a status that it was counted in: what has settled does not go back."""
+        status = self.entry.status
+        return status in self.statuses and (status != PENDING or self.statuses.keys() == {PENDING})
 
     @property
-    def has_its_status(self) -> bool:
-        """Whether it was counted in the status that it is shown in."""
-        return self.entry.status in self.statuses
+    def has_its_detail(self) -> bool:
+        """Whether it was counted as what it is shown as."""
+        return self.is_of_its_status and self.statuses[self.entry.status] == self.entry.detail != ""
+
+    def is_elsewhere(self, present: AbstractSet[tuple[str, str]]) -> bool:
+        """Whether it was counted as something else, that is not among the times and details of a page."""
+        detail = self.statuses.get(self.entry.status)
+        return detail is not None and detail != self.entry.detail and (self.held.time, detail) not in present
 
     @property
     def has_settled(self) -> bool:
@@ -65,7 +73,7 @@ class _Pair(NamedTuple):
     @property
     def has_its_mark(self) -> bool:
         """Whether its mark says what it is."""
-        return self.held.mark is not None or self.has_its_status
+        return self.held.mark is not None or self.is_of_its_status
 
 
 Held: TypeAlias = Mapping[str, Mapping[str, str | None]]
@@ -73,14 +81,8 @@ Held: TypeAlias = Mapping[str, Mapping[str, str | None]]
 
 _Rule: TypeAlias = Callable[[_Pair], bool]
 
-SETTLING: Sequence[_Rule] = (
-    lambda pair: pair.has_its_id,
-    lambda pair: pair.has_its_detail,
-    lambda pair: pair.has_its_status,
-    lambda pair: pair.has_settled,
-)
-LASTING: Sequence[_Rule] = (lambda pair: pair.has_its_id, lambda pair: pair.has_its_mark)
-"""The surest first; of logs that change their status, and of those that do not."""
+FEW = 3
+"""Times on a page at which logs are held with other details: so many mean that the generations tell details unlike."""
 
 
 def adopted(key: str, created: int | None, mark: str | None) -> str:
@@ -94,35 +96,71 @@ def time_of(key: str) -> str | None:
     return name.time if name else None
 
 
-def recognize(entries: Sequence[Entry], held: Held, *, settles: bool) -> dict[str, Entry]:
+def recognize(entries: Sequence[Entry], held: Held, *, settles: bool, told: bool = False) -> dict[str, Entry]:
     """Which logs that are held are which that are shown, by the keys under which they are held.
+
+    The surest come first. Where both generations tell details alike, a log that was counted with another one is
+    another log, unless that one is on the page too: logs that are alike may have been taken for each other.
 
     Args:
         entries: Of one page.
         held: The logs that are held for the times of these.
         settles: A log may change its status; else the mark says as much as the status.
+        told: Both generations are known to tell details alike.
     """
-    shown = {entry.key for entry in entries}
-    free = {key: name for key in sorted(held, key=_marked_first) if key not in shown and (name := _name(key))}
-    strangers = {entry.key: entry for entry in entries if entry.key not in held}
-    found: dict[str, Entry] = {}
-    for rule in SETTLING if settles else LASTING:
-        for entry in list(strangers.values()):
-            match = next((key for key, pair in _pairs(entry, free, held) if rule(pair)), None)
+    page = _Page(entries, held)
+    page.claim(lambda pair: pair.has_its_id)
+    if not settles:
+        page.claim(lambda pair: pair.has_its_mark)
+        return page.found
+    told |= any(entry.status != PENDING for entry in page.claim(lambda pair: pair.has_its_detail))
+    present = {(time, entry.detail) for entry in entries if (time := time_of(entry.key))}
+    if told or page.times(lambda pair: pair.is_elsewhere(present)) < FEW:
+        page.claim(lambda pair: pair.is_of_its_status and not pair.is_elsewhere(present))
+    else:
+        page.claim(lambda pair: pair.is_of_its_status)
+    page.claim(lambda pair: pair.has_settled)
+    return page.found
+
+
+class _Page:
+    """The logs of a page that are not known by their keys, and those that are held and not shown.
+
+    ``found``: which of the one are which of the others.
+    """
+
+    def __init__(self, entries: Sequence[Entry], held: Held) -> None:
+        shown = {entry.key for entry in entries}
+        self._held = held
+        self._free = {key: name for key in sorted(held, key=_marked_first) if key not in shown and (name := _name(key))}
+        self._strangers = {
+            (entry.key, entry.status): entry for entry in entries if entry.status not in held.get(entry.key, ())
+        }
+        self.found: dict[str, Entry] = {}
+
+    def claim(self, rule: _Rule) -> Sequence[Entry]:
+        """Find logs by a rule; gives those that were shown."""
+        claimed = []
+        for entry in list(self._strangers.values()):
+            match = next((pair for pair in self._pairs(entry) if rule(pair)), None)
             if match is not None:
-                found[match] = entry
-                del free[match], strangers[entry.key]
-    return found
+                self.found[match.key] = entry
+                del self._free[match.key], self._strangers[entry.key, entry.status]
+                claimed.append(entry)
+        return claimed
 
+    def times(self, rule: _Rule) -> int:
+        """At how many times a rule might find logs."""
+        return len({pair.shown.time for entry in self._strangers.values() for pair in self._pairs(entry) if rule(pair)})
 
-def _pairs(entry: Entry, free: Mapping[str, _Name], held: Held) -> Iterator[tuple[str, _Pair]]:
-    shown = _name(entry.key)
-    if shown is None:
-        return
-    for key, name in free.items():
-        pair = _Pair(entry, shown, name, held[key])
-        if pair.is_possible:
-            yield key, pair
+    def _pairs(self, entry: Entry) -> Iterator[_Pair]:
+        shown = _name(entry.key)
+        if shown is None:
+            return
+        for key, name in self._free.items():
+            pair = _Pair(entry, shown, key, name, self._held[key])
+            if pair.is_possible:
+                yield pair
 
 
 def _name(key: str) -> _Name | None:

@@ -31,6 +31,15 @@ PENDING, SUCCESS, FAILED, AGAIN = (
     MappingProxyType({status: None}) for status in ("pending", "success", "failed", "reconnect_success")
 )
 OTHER_DETAIL, DETAIL = {"success": "a"}, {"success": "d"}
+THIRD = {"success": "t"}
+UNLIKE = [Entry(key=f"{at:013d}-{MARK}=fine.0", status="success", detail=f"x{at}") for at in range(3)]
+MANY = {adopted(f"i{at}", at, MARK): {"success": f"y{at}"} for at in range(3)}
+LOST = shown(0, "failed")
+BOTH_WAYS = {held("i1"): {"success": None}, held("i2"): {"failed": None}}
+WAITING = shown(0, "pending")
+NEW = Entry(key=shown(1).key, status="success", detail="o")
+KNOWN = Entry(key=shown(2).key, status="success", detail="t")
+TAKEN = {held("i2"): DETAIL, held("i3"): THIRD, KNOWN.key: SUCCESS}
 TOLD = Entry(key=ONE.key, status="success", detail="d")
 BOTH = (held("i1"), held("i2"))
 
@@ -42,6 +51,12 @@ TABLE = [
     ("a pending one that has settled", [ONE], {held("i1"): PENDING}, {held("i1"): ONE}),
     ("the settled one rather", [ONE], {held("i1"): PENDING, held("i2"): SUCCESS}, {held("i2"): ONE}),
     ("the same detail rather", [TOLD], {held("i1"): OTHER_DETAIL, held("i2"): DETAIL}, {held("i2"): TOLD}),
+    ("none that is elsewhere", [TOLD, NEW], {held("i2"): DETAIL, held("i3"): THIRD}, {held("i2"): TOLD}),
+    ("a twin that was taken for another", [TOLD, NEW, KNOWN], TAKEN, {held("i2"): TOLD, held("i3"): NEW}),
+    ("no pending log for one that has settled", [WAITING], {held("i1"): {**PENDING, **SUCCESS}}, {}),
+    ("by status where no detail is told", UNLIKE, MANY, dict(zip(MANY, UNLIKE, strict=True))),
+    ("none where few details are told", UNLIKE[:2], MANY, {}),
+    ("both of two alike but for their status", [ONE, LOST], BOTH_WAYS, {held("i1"): ONE, held("i2"): LOST}),
     ("another status", [ONE], {held("i1"): FAILED}, {}),
     ("another mark", [ONE], {held("i1", OTHER): SUCCESS}, {}),
     ("no mark", [ONE], {held("i1", ""): SUCCESS}, {held("i1", ""): ONE}),

@@ -184,8 +184,10 @@ class History:
         held = {key: dict.fromkeys(self._statuses[key]) for key in keys}
         for key, entry in recognize(entries, held, settles=self._feed.settles).items():
             statuses = self._statuses.pop(key)
-            self._statuses[entry.key] = statuses if self._feed.settles else frozenset({entry.status})
-            self._times[time_of(key) or ""] ^= {key, entry.key}
+            alike = self._statuses.get(entry.key, frozenset())
+            self._statuses[entry.key] = alike | (statuses if self._feed.settles else {entry.status})
+            self._times[time_of(key) or ""].discard(key)
+            self._times[time_of(key) or ""].add(entry.key)
 
     def _place(self, entry: Entry, statuses: frozenset[str], created: int) -> None:
         later = self._is_later(created, statuses)

@@ -123,13 +123,13 @@ def _read(metadata: str | Details | None) -> Details:
     return Details(**found)
 
 
-def _key(row: Row, created: int | None, log_mark: str) -> str:
+def _key(row: Row, created: int | None, log_mark: str, action: str) -> str:
     """The key of a log, which goes by time; without its number where the row has no id."""
     place = f"{created or 0:013d}-{log_mark}"
     given = row.under_id or row.id
     if given:
         return f"{place}#{key(given)}"
-    facts = (row.user_id, row.request_id, row.request_body)
+    facts = (action, row.user_id, row.request_id, row.request_body)
     digest = hashlib.blake2b(repr(facts).encode("utf-8", "backslashreplace"), digest_size=6).hexdigest()
     return f"{place}={digest}"
 
@@ -157,7 +157,7 @@ def _publishing(row: Row) -> Entry:
     created, duration = millis(row.created_at), micros(row.duration_ms, 1000)
     log_mark = mark(row.platform, row.account_id, publishing.kind(action))
     return Entry(
-        key=_key(row, created, log_mark),
+        key=_key(row, created, log_mark, action),
         status=text(row.status) if row.status else status,
         created=created,
         platform=text(row.platform),
@@ -183,7 +183,7 @@ def _connection(row: Row) -> Entry:
     created = millis(row.created_at)
     log_mark = mark(row.platform, row.account_id, connections.kind(event))
     return Entry(
-        key=_key(row, created, log_mark),
+        key=_key(row, created, log_mark, event),
         status=event,
         created=created,
         platform=text(row.platform),
@@ -201,7 +201,7 @@ def _activity(row: Row) -> Entry:
     created = millis(row.created_at)
     log_mark = mark(row.platform, row.account_id, row.action)
     return Entry(
-        key=_key(row, created, log_mark),
+        key=_key(row, created, log_mark, text(row.action)),
         status=text(row.status),
         created=created,
         platform=text(row.platform),

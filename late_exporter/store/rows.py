@@ -19,6 +19,13 @@ LOOKUP_KEYS = 100
 LOOKUP = f"SELECT key, status FROM sighting WHERE scope = ? AND key IN ({','.join('?' * LOOKUP_KEYS)})"  # noqa: S608 - marks
 
 
+# A log that was recognized by its detail keeps it. The newest are recognized first.
+TOLD = (
+    "SELECT EXISTS (SELECT 1 FROM sighting WHERE scope = ? AND detail IS NOT NULL AND status <> 'pending'"
+    " AND instr(key, '=') ORDER BY key DESC)"
+)
+
+
 def totals(connection: Connection) -> Mapping[Series, Total]:
     """The total of every series."""
     rows = connection.execute("SELECT family, labels, value, created FROM series")
@@ -60,7 +67,8 @@ def statuses(connection: Connection, scope: int, keys: Sequence[str]) -> dict[st
 def recognized(connection: Connection, scope: int, entries: Sequence[Entry], *, settles: bool) -> dict[str, Entry]:
     """Which logs, by the keys under which they are held, are shown under other ones now."""
     known = statuses(connection, scope, [entry.key for entry in entries])
-    times = {time for entry in entries if entry.key not in known and (time := time_of(entry.key))}
+    strangers = [entry.key for entry in entries if entry.status not in known.get(entry.key, ())]
+    times = {time for key in strangers if (time := time_of(key))}
     held: dict[str, dict[str, str | None]] = {key: dict.fromkeys(found) for key, found in known.items()}
     for time in times:
         found = connection.execute(
@@ -69,7 +77,10 @@ def recognized(connection: Connection, scope: int, entries: Sequence[Entry], *, 
         )
         for key, status, detail in found:
             held.setdefault(key, {})[status] = detail
-    return recognize(entries, held, settles=settles) if len(held) > len(known) else {}
+    if len(held) == len(known):
+        return {}
+    (told,) = connection.execute(TOLD, (scope,)).fetchone()
+    return recognize(entries, held, settles=settles, told=bool(told))
 
 
 def tally(connection: Connection, scope: int) -> Tally:

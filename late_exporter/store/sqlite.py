@@ -179,15 +179,26 @@ class SqliteStore:
                 return False
             with self._transaction():
                 for key, entry in found.items():
-                    self._connection.execute(
-                        "UPDATE sighting SET key = ?1, status = coalesce(?2, status), detail = NULL"
-                        " WHERE scope = ?3 AND key = ?4",
-                        (entry.key, None if settles else entry.status, number, key),
-                    )
-                    self._connection.execute(
-                        "UPDATE pending SET key = ? WHERE scope = ? AND key = ?", (entry.key, number, key)
-                    )
+                    self._rename(number, key, entry, settles=settles)
             return True
+
+    def _rename(self, scope: int, key: str, entry: Entry, *, settles: bool) -> None:
+        """Hold a log under the key of an entry; logs that are alike but for their status become one."""
+        execute = self._connection.execute
+        (merged,) = execute(
+            "SELECT EXISTS (SELECT 1 FROM sighting WHERE scope = ? AND key = ?)", (scope, entry.key)
+        ).fetchone()
+        execute(
+            "UPDATE OR IGNORE sighting SET key = ?1, status = coalesce(?2, status),"
+            " detail = CASE WHEN detail = ?5 THEN detail END WHERE scope = ?3 AND key = ?4",
+            (entry.key, None if settles else entry.status, scope, key, entry.detail),
+        )
+        execute("UPDATE OR REPLACE pending SET key = ? WHERE scope = ? AND key = ?", (entry.key, scope, key))
+        (left,) = execute("SELECT EXISTS (SELECT 1 FROM sighting WHERE scope = ? AND key = ?)", (scope, key)).fetchone()
+        if merged and not left:
+            execute("UPDATE scope SET logs = logs - 1 WHERE id = ?", (scope,))
+            minute = None if entry.created is None else entry.created // MINUTE
+            execute("UPDATE tally SET logs = logs - 1 WHERE scope = ? AND minute = ?", (scope, minute))
 
     def tally(self, scope: Scope) -> Tally:
         """See Store."""
