@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from late_exporter.asked import asked_markdown, commands_markdown
+from late_exporter.feeds.zernio import actions_markdown
 from late_exporter.options import options_markdown
 
 ROOT = Path(__file__).parent.parent
@@ -37,6 +38,7 @@ def main() -> None:
         "options": options_markdown(),
         "commands": commands_markdown(),
         "flags": asked_markdown(),
+        "actions": actions_markdown(),
         "alerts": _said("deploy.prometheus", "--table"),
     }
     after = before

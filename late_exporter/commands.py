@@ -207,7 +207,7 @@ _COMMANDS = (
             Action(
                 "compact",
                 "Give the space of logs that the exporter has forgotten back to the file system. It forgets nothing "
-                "itself: the exporter does that, eight days after a log was created.",
+                "itself: the exporter does that, a day after Late has dropped a log.",
             ),
             Action("prune", "The same as compact."),
             Action(

@@ -22,6 +22,7 @@ from late_exporter import __version__, settings, webconfig
 from late_exporter.asked import ASKED, ask, asked_markdown, commands_markdown
 from late_exporter.cli import main
 from late_exporter.cli.line import parse
+from late_exporter.feeds.zernio import actions_markdown
 from late_exporter.metrics import CATALOGUE
 from late_exporter.options import OPTIONS, options_markdown
 
@@ -95,6 +96,11 @@ def test_readme_has_the_table_of_commands() -> None:
     """The README shows the commands and their own flags as the program has them."""
     assert f"<!-- begin commands -->\n{commands_markdown()}\n<!-- end commands -->" in README
     assert f"<!-- begin flags -->\n{asked_markdown()}\n<!-- end flags -->" in README
+
+
+def test_readme_has_the_table_of_actions() -> None:
+    """The README shows what an action of the API is in the metrics."""
+    assert f"<!-- begin actions -->\n{actions_markdown()}\n<!-- end actions -->" in README
 
 
 @pytest.mark.parametrize("words", sorted(_commands()))

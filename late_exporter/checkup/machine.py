@@ -52,7 +52,7 @@ def examine_state(url: str) -> Finding:
             level=Level.WARNING,
             subject="state",
             words="in memory",
-            advice="give --state.url a file, or every restart counts the last seven days anew",
+            advice="give --state.url a file, or every restart counts what Late still holds anew",
         )
     path = Path(name.removeprefix("/"))
     if not path.exists():

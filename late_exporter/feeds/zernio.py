@@ -21,7 +21,7 @@ from late_exporter.feeds import connections, publishing
 from late_exporter.feeds.answer import UNKNOWN, Answer, key, mark, micros, millis, text
 from late_exporter.model import Add, Entry, Feed, Increment, Observe
 
-__all__ = ["ACTIONS", "ACTIVITIES", "EVENTS", "FEEDS"]
+__all__ = ["ACTIONS", "ACTIVITIES", "EVENTS", "FEEDS", "actions_markdown"]
 
 DAY = 86_400_000
 RETENTION = 90 * DAY
@@ -70,6 +70,14 @@ ACTIVITIES = ("webhooks", "messaging", "workflow_event", "api_request")
 """The further types of logs, each of them a feed of its own."""
 
 Scalar: TypeAlias = str | int | float | bool | None
+
+
+def actions_markdown() -> str:
+    """The table of actions for the README."""
+    rows = ["| action of zernio | in the metrics |", "|---|---|"]
+    rows += [f"| `{name}` | action `{action}` |" for name, (action, _) in ACTIONS.items()]
+    rows += [f"| `{name}` | event `{event}` |" for name, event in EVENTS.items()]
+    return "\n".join(rows)
 
 
 class Details(msgspec.Struct, rename="camel", gc=False):
