@@ -7,8 +7,7 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from urllib.parse import quote
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -16,14 +15,14 @@ from late_exporter import reader
 from late_exporter.auditor import grace
 from late_exporter.board import Board
 from late_exporter.bookkeeper import Bookkeeper, Draft, births
-from late_exporter.errors import ApiError, ApiUnavailable, LateError, RateLimited, StoreError, Unauthorized
+from late_exporter.errors import ApiError, LateError, RateLimited, StoreError, Unauthorized
 from late_exporter.feeds import GENERATIONS
-from late_exporter.feeds.answer import moment
+from late_exporter.fetcher import Fetcher
 from late_exporter.generation import Dialect
 from late_exporter.health import FeedHealth, PollHealth
 from late_exporter.inspector import SHOWN, Inspector
 from late_exporter.metrics import CATALOGUE
-from late_exporter.model import Add, Feed, Increment, Observe, Page, Scope, Take
+from late_exporter.model import Add, Feed, Increment, Observe, Scope, Take
 from late_exporter.plan import Ask, Count, Drift, Find, Plan, Read, Roll, Seen, Step, Walk
 from late_exporter.seams import Client, Log
 from late_exporter.webhook import Alarm, Inbox, Spending
@@ -123,9 +122,8 @@ class Poller:
         inbox: Inbox | None = None,
     ) -> None:
         self._names = (workspace, feed.name)
-        self._feed = feed
+        self._fetcher = Fetcher(feed, client=client, dialect=dialect, books=books, log=log, clock=clock)
         self._client = client
-        self._dialect = dialect
         self._books = books
         self._board = board
         self._pace = pace
@@ -140,11 +138,10 @@ class Poller:
         self._bell = asyncio.Event()
         self._until = 0.0
         self._spare: int | None = None
-        self._skew = 0
         self._draft = Draft()
         self._drift = Drift()
         self._inspector = Inspector(
-            Scope(workspace, feed.name), feed, look=self._page, tally=books.tally, log=log, last=books.audited
+            Scope(workspace, feed.name), feed, look=self._fetcher.page, tally=books.tally, log=log, last=books.audited
         )
         self._walk: Walk | None = None
         self._walked = monotonic()
@@ -153,8 +150,6 @@ class Poller:
         self._waking = True
         self._roll = Roll()
         self._failures = 0
-        self._asked = 0
-        self._told: set[tuple[str, str]] = set()
         self._recent: deque[PollHealth] = deque(maxlen=RECENT)
         self._errors: deque[PollHealth] = deque(maxlen=ERRORS)
         self._health = FeedHealth(name=feed.name, synced=books.synced)
@@ -177,13 +172,13 @@ class Poller:
     @property
     def generation(self) -> str:
         """Of the API that is read."""
-        return self._feed.generation
+        return self._fetcher.feed.generation
 
     def retune(self, client: Client, dialect: Dialect, pace: Pace) -> None:
         """Go on with another client, at another pace; to be called while ``run`` does not."""
         self._books.keep(self._tally())
         self._client = client
-        self._dialect = dialect
+        self._fetcher.retune(client, dialect)
         self._pace = pace
 
     async def run(self) -> None:
@@ -224,13 +219,13 @@ class Poller:
     async def poll(self, *, woken: bool = False) -> Turn:
         """One poll, its outcome counted and shown; one that a webhook has brought about keeps to what is new."""
         started, at = self._monotonic(), self._clock()
-        asked, counted = self._asked, self._books.counted
+        asked, counted = self._fetcher.asked, self._books.counted
         self._alarm.begin(started)
         spending = self._inbox.spending if self._inbox is not None and woken else None
         self._spare = self._reserve(spending) if spending is not None else None
         turn = await self._turn()
         if spending is not None:
-            spending.add(self._monotonic(), self._asked - asked - 1)
+            spending.add(self._monotonic(), self._fetcher.asked - asked - 1)
         requests = self._tally()
         failure = await self._commit([*requests, *self._verdict(turn.outcome)])
         self._note_walk(saved=failure is None and turn.outcome != StoreError.outcome)
@@ -247,7 +242,7 @@ class Poller:
             at=at,
             outcome=turn.outcome,
             error=str(turn.error or ""),
-            requests=self._asked - asked,
+            requests=self._fetcher.asked - asked,
             logs=self._books.counted - counted,
             duration=seconds,
         )
@@ -296,14 +291,17 @@ class Poller:
     async def _commit(self, increments: Sequence[Increment] = ()) -> StoreError | None:
         draft, self._draft = self._draft, Draft()
         try:
-            await self._books.commit(draft, self._now(), increments)
+            await self._books.commit(draft, self._fetcher.now(), increments)
         except StoreError as exc:
             return exc
         return None
 
     async def _read_feed(self) -> bool:
         """Do what the reader asks for; tells whether it was interrupted in the middle of a gap."""
-        await self._speak_as_the_api()
+        if await self._fetcher.follow():
+            # A walk begun on the old list knows places of that.
+            self._walk, self._roll, self._drift = None, Roll(), Drift()
+            self._inspector.follow(self._fetcher.feed)
         plan = self._plan()
         steps = reader.poll(plan)
         started = self._monotonic()
@@ -322,37 +320,23 @@ class Poller:
             done = plan.walk is not None and plan.walk.done
             self._walk, self._passed = (None, plan.walk) if done else (plan.walk, None)
 
-    async def _speak_as_the_api(self) -> None:
-        """Go on with the feed of the generation that the API speaks."""
-        coverage, name = self._books.coverage, self._names[1]
-        feed = await self._dialect.feed(name, self._client, bound=coverage.generation if coverage else None)
-        if feed is self._feed and (coverage is None or coverage.generation == feed.generation):
-            return
-        if coverage is not None and coverage.generation != feed.generation:
-            self._log.warning("the API has changed its generation", before=coverage.generation, now=feed.generation)
-        # A walk begun on the old list knows places of that.
-        self._walk, self._roll, self._drift = None, Roll(), Drift()
-        await self._books.adopt(feed)
-        self._inspector.follow(feed)
-        self._feed = feed
-
     def _plan(self) -> Plan:
         minutes = self._client.limit * self._interval / 60
         due = self._monotonic() - self._walked >= self._pace.reconcile_interval
         if due and self._walk is None and self._books.synced:
-            self._walk = Walk(begun=self._now())
+            self._walk = Walk(begun=self._fetcher.now())
             self._walked = self._monotonic()
         urgent = int(minutes * URGENT_SHARE)
         return Plan(
-            now=self._now(),
-            retention=self._feed.retention,
+            now=self._fetcher.now(),
+            retention=self._fetcher.feed.retention,
             lookback=int(self._pace.lookback * 1000),
             coverage=self._books.coverage,
             pendings=self._books.pendings,
             waking=self._waking,
             posts=max(POSTS, urgent) if self._spare is None else min(POSTS, self._spare),
-            generation=self._feed.generation,
-            windowed=self._feed.windowed,
+            generation=self._fetcher.feed.generation,
+            windowed=self._fetcher.feed.windowed,
             strides=(max(1, int(minutes * WALK_SHARE)), max(5, urgent)) if self._spare is None else (0, 0),
             walk=self._walk,
             drift=self._drift,
@@ -369,58 +353,17 @@ class Poller:
             case Read():
                 return await self._read(step, plan)
             case Ask():
-                return await self._ask(step)
+                return await self._fetcher.ask(step)
             case Find():
-                return await self._page(Read(step.skip), window=step.created)
+                return await self._fetcher.find(step)
             case Count():
                 await self._count(step)
                 return None
 
     async def _read(self, step: Read, plan: Plan) -> Seen:
-        seen = await self._page(step)
-        plan.now = self._now()
+        seen = await self._fetcher.page(step)
+        plan.now = self._fetcher.now()
         return seen
-
-    async def _page(self, step: Read, *, window: int | None = None) -> Seen:
-        params: dict[str, str | int] = {
-            **self._feed.query,
-            "days": self._feed.retention // DAY,
-            "limit": reader.LIMIT,
-            "skip": step.skip,
-        }
-        if step.status is not None:
-            params["status"] = step.status
-        if window is not None:
-            params["from"], params["to"] = moment(window - 1), moment(window + 1)
-        seen = await self._get(self._feed.path, params, self._feed.path)
-        self._dialect.note(present=seen is not None)
-        if seen is None:
-            raise ApiUnavailable(f"404: the API has no {self._feed.path}")
-        return seen
-
-    async def _ask(self, step: Ask) -> Seen | None:
-        endpoint = self._feed.post_path or ""
-        path = endpoint.replace("{postId}", quote(step.post_id, safe=""))
-        return await self._get(path, {"limit": reader.LIMIT}, endpoint)
-
-    async def _get(self, path: str, params: Mapping[str, str | int], endpoint: str) -> Seen | None:
-        self._asked += 1
-        answer = await self._client.get(path, params, endpoint=endpoint)
-        if answer is None:
-            return None
-        if answer.date is not None:
-            self._skew = int((answer.date - self._clock()) * 1000)
-        page = self._feed.parse(answer.body)
-        self._tell(page)
-        return Seen(page, await self._books.known(page.entries, since=self._now() - self._feed.retention))
-
-    def _tell(self, page: Page) -> None:
-        """Say of each field that is not as documented so, once."""
-        for deviation in dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations):
-            if (deviation.path, deviation.kind) not in self._told:
-                self._told.add((deviation.path, deviation.kind))
-                found = {"type": deviation.type, "sample": deviation.sample} if deviation.type else {}
-                self._log.warning("the API has changed", field=deviation.path, kind=deviation.kind, **found)
 
     async def _count(self, step: Count) -> None:
         draft = self._draft
@@ -471,7 +414,7 @@ class Poller:
     def _show_generation(self) -> None:
         workspace, _ = self._names
         for generation in GENERATIONS:
-            if generation == self._feed.generation:
+            if generation == self._fetcher.feed.generation:
                 self._board.gauge(GENERATION, (workspace, generation), 1)
             else:
                 self._board.clear(GENERATION, (workspace, generation))
@@ -576,7 +519,3 @@ class Poller:
             return min(backoff, max(interval, LONGEST_BACKOFF)) * jitter
         interval = self._interval
         return max(interval * jitter - elapsed, interval * JITTER)
-
-    def _now(self) -> int:
-        """The API's time in milliseconds, as far as it told."""
-        return int(self._clock() * 1000) + self._skew

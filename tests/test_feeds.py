@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from late_exporter.errors import BadPayload
 from late_exporter.feeds import FEEDS
-from late_exporter.feeds.answer import Answer, key, micros, millis, text
+from late_exporter.feeds.answer import Answer, key, micros, millis, moment, text
 from late_exporter.feeds.publishing import Row, category
 from late_exporter.metrics import CATALOGUE
 from late_exporter.model import Add, Entry, Exemplar, Feed, Increment, Observe, Page, Result, Take
@@ -1010,3 +1010,18 @@ def test_projections_fit_the_catalogue() -> None:
         assert feed in family.feeds
         shown = increment.labels + (("name",) if family.name == "late_account_info" else ())
         assert len(family.labels) == len(shown)
+
+
+@pytest.mark.parametrize(
+    ("created", "expected"),
+    [
+        (TEN, "2024-11-01T10:00:00.000Z"),
+        (-1, "1969-12-31T23:59:59.999Z"),
+        (-62_135_596_800_001, "0001-01-01T00:00:00.000Z"),
+        (253_402_300_800_000, "9999-12-31T23:59:59.999Z"),
+        (10**30, "9999-12-31T23:59:59.999Z"),
+    ],
+)
+def test_a_moment(created: int, expected: str) -> None:
+    """A time is written as the API writes it; beyond the calendar it is the nearest one."""
+    assert expected == moment(created)

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 
 import msgspec
@@ -18,6 +18,7 @@ from late_exporter.model import Deviation, Entry, Page
 __all__ = ["UNKNOWN", "Answer", "Id", "key", "mark", "micros", "millis", "moment", "text"]
 
 UNKNOWN = "unknown"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LABEL_LENGTH = 128
 KEY_LENGTH = 128
 ABSURD = 10**15
@@ -223,8 +224,12 @@ def millis(value: str | None) -> int | None:
 
 
 def moment(created: int) -> str:
-    """Milliseconds since the Unix epoch as ISO 8601 in UTC; of a time that the calendar has."""
-    return datetime.fromtimestamp(created / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Milliseconds since the Unix epoch as ISO 8601 in UTC; the nearest one that the calendar has."""
+    try:
+        time = EPOCH + timedelta(milliseconds=created)
+    except OverflowError:
+        time = datetime.min.replace(tzinfo=UTC) if created < 0 else datetime.max.replace(tzinfo=UTC)
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def micros(value: float | None, scale: int) -> int | None:
