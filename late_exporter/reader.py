@@ -96,7 +96,7 @@ def _fill(
         stuck = _stuck(here, following)
         if stuck and len(here.keys) >= LIMIT:
             raise BadPayload(f"the list of logs does not move on at skip={following.skip}")
-        if stuck or _ended(seen) or _reached(seen, gap.lower):
+        if stuck or _ended(seen) or _reached(seen, gap.lower, below=True):
             remaining = tuple(other for other in coverage.gaps if other != gap)
             coverage = _checked(msgspec.structs.replace(coverage, gaps=remaining), plan, gap.since)
         else:
@@ -308,16 +308,17 @@ def _is_tied(seen: Seen) -> bool:
     return seen.page.anonymous and len(times) == 1
 
 
-def _reached(seen: Seen, lower: int) -> bool:
+def _reached(seen: Seen, lower: int, *, below: bool = False) -> bool:
     """Known ground is reached by a known log below ``lower``, or where everything is below it.
 
-    Of the logs at ``lower`` itself some may be new, and others known only since this gap is being read.
+    Of the logs at ``lower`` itself some may be new, and others known only since this gap is being read: where all of a
+    page are known, that will do, unless ``below`` asks for more.
     """
     known = [entry for entry in seen.entries if entry.key in seen.known.statuses]
     times = _dated(known)
     if any(created < lower for created in times) or _below(seen, lower):
         return True
-    return lower in times and len(known) == len(seen.entries)
+    return not below and lower in times and len(known) == len(seen.entries)
 
 
 def _leaves(seen: Seen, horizon: int) -> bool:

@@ -1231,6 +1231,22 @@ class Exactness(RuleBasedStateMachine):
         assert 1 + deep == len(self.late.requests) - asked
 
 
+def test_more_logs_of_one_moment_than_a_page_are_all_counted() -> None:
+    """Where some of them were read by chance as the list moved, those above and below are not taken for known."""
+    state = Exactness()
+    state.begin(latency=0.0, cap=10, reconcile=600.0, history=25, dated=True, together=1000)
+    state.poll_without_state(
+        events=(10800.0, [("publish", 3, 51), ("late", 13, 43), ("publish", 2, 22)], [(3, ("delete", 41, 9))]), number=0
+    )
+    state.poll_without_state(
+        events=(30.0, [("publish", 40, 5)], [(2, ("publish", 18, 9)), (3, ("delete", 32, 11))]), number=3
+    )
+    moves = [(2, ("moment", 99, 57)), (5, ("delete", 15, 15)), (1, ("late", 23, 28))]
+    state.poll(events=(DAY, [("publish", 3, 4), ("late", 38, 60), ("moment", 9, 33)], moves))
+    state.poll(events=(DAY, [("publish", 25, 40)], []))
+    state.teardown()
+
+
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 TestExactness = Exactness.TestCase
 TestExactness.settings = settings(
