@@ -25,9 +25,9 @@ Full: TypeAlias = Callable[[Program], None]
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[None]:
-    """A file system of one mebibyte."""
+    """A file system of two mebibytes."""
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=False, capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], check=False, capture_output=True, text=True
     )
     if mounted.returncode:
         pytest.skip(f"no file system of its own: {mounted.stderr.strip()}")

@@ -9,12 +9,14 @@ import shutil
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from late_exporter.commands import COMMANDS
+from late_exporter.simulator import Archive
 from tests.e2e.late import KEY, Late
 from tests.e2e.program import Program, eventually, get
 
@@ -22,6 +24,13 @@ pytestmark = pytest.mark.e2e
 
 EXAMPLES = [(command.name, line) for command in COMMANDS.values() for line, _ in command.examples]
 SERVING = ("run", "demo")
+
+DELIVERY = {
+    "type": "webhooks",
+    "action": "webhook.failed",
+    "status": "failed",
+    "created_at": datetime.now(UTC).isoformat(),
+}
 
 ANYWHERE = {
     "LATE_EXPORTER_WEB__LISTEN_ADDRESS": "127.0.0.1:0",
@@ -47,6 +56,7 @@ def example(ending: ExitStack, tmp_path: Path, late: Late) -> Callable[[str], Pr
             env["LATE_API_KEY"] = KEY
         if "webhooks" in words:
             late.service.generation = "zernio"  # the only one that has them
+            late.world.archives.activity = {"webhooks": Archive([DELIVERY])}
         if words[0] in ("audit", "backfill"):
             env["LATE_EXPORTER_STATE__URL"] = "sqlite:///state.db"
             assert 0 == ending.enter_context(Program(tmp_path, "run", "--once", env=env)).wait()
