@@ -38,7 +38,7 @@ UNSHOWN = {
     "late_activity_logs_total",
     "late_activity_duration_seconds",
 }
-"""A quota is whole again within a minute; the generation changes once; further feeds are there where they are wanted."""
+"""A quota is whole again within a minute, the generation changes once, and further feeds are for who wants them."""
 
 sdk = pytest.mark.filterwarnings("ignore:Prefer using dashboardv2:DeprecationWarning")
 """The SDK calls the format that all versions of Grafana read deprecated, when it is imported."""
