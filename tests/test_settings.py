@@ -582,6 +582,21 @@ def test_no_key_is_read_where_none_is_needed(command: str) -> None:
     assert (None, None) == (got.workspaces[0].key, got.workspaces[0].key_file)
 
 
+def test_key_by_its_other_name() -> None:
+    """The key may be given under the API's newer name; two that differ are a mistake, and neither is shown."""
+    other = "sk_" + "e" * 64
+    assert KEY == _key_of({"ZERNIO_API_KEY": KEY}) == _key_of({"ZERNIO_API_KEY": KEY, "LATE_API_KEY": KEY})
+    (problem,) = problems({}, {"ZERNIO_API_KEY": other, "LATE_API_KEY": KEY})
+    assert "LATE_API_KEY and ZERNIO_API_KEY: two keys are given; drop one of them" == problem
+    (problem,) = problems({}, {"ZERNIO_API_KEY": other, "LATE_EXPORTER_LOG__LEVEL": other})
+    assert other not in problem
+
+
+def _key_of(environ: dict[str, str]) -> str:
+    key = load("run", {}, environ).workspaces[0].key
+    return key.get_secret_value() if key else ""
+
+
 def test_key_from_the_environment() -> None:
     """The key comes from the environment, without the whitespace around it."""
     key = load("run", {}, {"LATE_API_KEY": f" {KEY}\n"}).workspaces[0].key
