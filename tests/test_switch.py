@@ -338,8 +338,15 @@ class Switching(Anonymous):
         self._compare()
 
     def _do(self, action: Action) -> None:
-        # Logs without a time are all of one time, so that one that was deleted may be taken for another.
-        super()._do(("late", *action[1:]) if action[0] == "undated" else action)
+        name, first, second = action
+        if name != "delete":
+            # Logs without a time are all of one time.
+            super()._do(("late", first, second) if name == "undated" else action)
+            return
+        # Of logs that are alike, one that was deleted may be taken for another.
+        doomed = [self._likeness(row) for row in self.world.rows[first : first + second]]
+        self.world.delete(*(row["_id"] for row in self.world.rows if self._likeness(row) in doomed))
+        self.steady = False
 
     def _counted(self) -> list[Sighted]:
         """The sightings; logs that were alike in both generations stand for each other."""
