@@ -159,6 +159,8 @@ def _find(plan: Plan, coverage: Coverage, waiting: Sequence[Pending]) -> Steps:
                 plan.roll.blind = True
                 return
             yield Count(seen.fresh(coverage.horizon))
+            if shown.issuperset(entry.key for entry in seen.entries) and not _ended(seen):
+                return  # it does not move on, and has not shown all
             shown.update(entry.key for entry in seen.entries)
             ended, skip = _ended(seen), skip + max(1, len(seen.entries) - OVERLAP)
         yield Count((), gone=tuple(sorted(by_time[created] - shown)))

@@ -183,6 +183,24 @@ def test_a_list_that_ignores_times_is_left_to_the_walks(world: World, start: Sta
     assert {} == exporter.scrape().family("late_publishing_pending_logs")
 
 
+def test_a_time_whose_logs_do_not_move_on_ends_the_search(world: World, start: Start) -> None:
+    """Where the API shows the same page of a moment again and again, a poll ends, and no log is given up."""
+    exporter = start(Late(world, listing=Listing(cap=10), generation="zernio"))
+    ids = world.publish(15, over=0, status="pending")
+    world.clock.advance(HOUR)
+    world.publish(20)
+    exporter.poll()
+    for log_id in ids:
+        world.change(log_id, "success")
+    exporter.late.listing = Listing(cap=10, stays=True)
+    asked = len(exporter.late.requests)
+    exporter.poll()
+    assert len(exporter.late.requests) - asked <= 4
+    exporter.late.listing = Listing(cap=10)
+    exporter.polls(3)
+    assert truth(list(world.ever.values())) == counts(exporter)
+
+
 def test_a_switch_neither_loses_nor_doubles_a_log(world: World, start: Start) -> None:
     """What was counted by id is recognized; what came, settled or was missed about the switch counts once."""
     exporter = start(Late(world))

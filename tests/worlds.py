@@ -409,7 +409,8 @@ class Late:
             if asked.get("status") in {None, row.get("status")}
             and (not first or first <= _comparable(row["createdAt"]) <= last)
         ]
-        skip, limit = int(asked.get("skip", 0)), min(int(asked["limit"]), self.listing.cap)
+        skip = 0 if self.listing.stays else int(asked.get("skip", 0))
+        limit = min(int(asked["limit"]), self.listing.cap)
         pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
         return {"logs": [zernio(row) for row in rows[skip : skip + limit]], "pagination": pagination}
 
