@@ -37,6 +37,15 @@ image: ## Build the container image; ENGINE=podman or buildah does it without do
 test: check tools ## Run make check and every test.
 	$(PY) -m pytest $(ARGS)
 
+.PHONY: unit
+unit: dev ## Run the unit tests.
+	$(PY) -m pytest -n 2 --dist worksteal -m "not e2e and not fuzz" $(ARGS)
+
+.PHONY: test-future
+test-future: dev tools ## Run the unit tests with the clock 400 days ahead, then 3 days back.
+	.ci/at +400d $(PY) -m pytest -n 2 --dist worksteal -m "not e2e and not fuzz" -p no:cacheprovider $(ARGS)
+	.ci/at -3d $(PY) -m pytest -n 2 --dist worksteal -m "not e2e and not fuzz" -p no:cacheprovider $(ARGS)
+
 .PHONY: check
 check: lint drift ## Check style, types, layers, and that what is generated is up to date.
 

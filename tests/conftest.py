@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 
 import pytest
 from hypothesis import settings
+
+# A shell ignores SIGINT in its background jobs, and a process passes an ignored signal on to those it starts. Tests
+# that interrupt a process need the default, also under `nohup make test &`.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes is the machine's business.
 settings.register_profile("unhurried", settings.default, deadline=None)

@@ -29,7 +29,8 @@ from late_exporter.options import OPTIONS, options_markdown
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text("utf-8")
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+PROJECT = PYPROJECT["project"]
 
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
@@ -227,7 +228,7 @@ def test_changelog_knows_the_version() -> None:
 
 @pytest.mark.parametrize(
     ("pins", "wanted"),
-    [("run", PROJECT["dependencies"]), ("dev", PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"])],
+    [("run", PROJECT["dependencies"]), ("dev", PROJECT["dependencies"] + PYPROJECT["dependency-groups"]["dev"])],
 )
 def test_pins_are_what_the_project_depends_on(pins: str, wanted: list[str]) -> None:
     """Every dependency is pinned to a version that the project allows."""

@@ -115,6 +115,7 @@ class Story:
             form=form,
             screen=screen or Screen(),
             write=self.lines.append,
+            clock=lambda: self.clock.now,
         )
         return self.lines
 

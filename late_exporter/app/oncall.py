@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -67,6 +68,7 @@ async def tell_of_post(call: Call, clients: Clients) -> int:
             form=call.asked.format,
             screen=Screen.of(sys.stdout, os.environ),
             write=_write,
+            clock=time.time,
         )
     return 0
 
@@ -77,7 +79,7 @@ async def show_logs(call: Call, clients: Clients) -> int:
     async with _asking(call, clients) as (_, line):
         feed = await spoken(asked.feed, *line)
         require_kept(asked.since, feed)
-        listing = Listing(line.client, feed, wanted.query(feed, lasting=False), wanted.since)
+        listing = Listing(line.client, feed, wanted.query(feed, lasting=False), wanted.since, clock=time.time)
         form = printer(asked.format, feed.name, Screen.of(sys.stdout, os.environ))
         count, more = await show(listing, wanted, form, limit=asked.limit, write=_write)
     if more:
@@ -93,7 +95,7 @@ async def follow_logs(call: Call, clients: Clients) -> None:
     async with _asking(call, clients) as (_, line):
         feed = await spoken(asked.feed, *line)
         require_kept(asked.since, feed)
-        listing = Listing(line.client, feed, wanted.query(feed, lasting=True), wanted.since)
+        listing = Listing(line.client, feed, wanted.query(feed, lasting=True), wanted.since, clock=time.time)
         form = printer(asked.format, feed.name, Screen.of(sys.stdout, os.environ))
         follower = Follower(line.client, feed, listing, wanted, form, _write)
         await follow(follower, limit=asked.limit, interval=call.settings.poll_interval, note=_note)

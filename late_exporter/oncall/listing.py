@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 from late_exporter.errors import ApiUnavailable
@@ -46,7 +45,7 @@ class Listing:
         query: Mapping[str, str | int],
         since: float,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float],
     ) -> None:
         self._client = client
         self._feed = feed

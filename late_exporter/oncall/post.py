@@ -78,7 +78,15 @@ class _Side(NamedTuple):
 
 
 async def history(
-    client: Client, feed: Feed, post_id: str, *, workspace: str, form: str, screen: Screen, write: Callable[[str], None]
+    client: Client,
+    feed: Feed,
+    post_id: str,
+    *,
+    workspace: str,
+    form: str,
+    screen: Screen,
+    write: Callable[[str], None],
+    clock: Callable[[], float],
 ) -> None:
     """Write the timeline of a post and how it ended; raises LateError where there is no such post.
 
@@ -90,10 +98,11 @@ async def history(
         form: ``text`` or ``json``.
         screen: Where text is shown.
         write: Takes a line.
+        clock: Unix time, if the API does not tell its own.
     """
     if not is_post_id(post_id):
         raise ConfigError("POST_ID: can be no id of a post")
-    story = await (_asked if feed.post_path else _searched)(client, feed, post_id)
+    story = await (_asked(client, feed, post_id) if feed.post_path else _searched(client, feed, post_id, clock))
     days = feed.retention // DAY
     if story is None:
         raise LateError(
@@ -115,12 +124,12 @@ async def _asked(client: Client, feed: Feed, post_id: str) -> _Story | None:
     return _Story(logs, full if len(logs) >= LIMIT else "")
 
 
-async def _searched(client: Client, feed: Feed, post_id: str) -> _Story | None:
+async def _searched(client: Client, feed: Feed, post_id: str, clock: Callable[[], float]) -> _Story | None:
     """What a search finds, which may find a post's id in the texts of others, too."""
     found: list[Log] = []
     met, missing = 0, ""
     query: dict[str, str | int] = {"search": post_id, "days": feed.retention // DAY}
-    async for logs in Listing(client, feed, query, feed.retention / 1000).pages():
+    async for logs in Listing(client, feed, query, feed.retention / 1000, clock=clock).pages():
         met += len(logs)
         found += (log for log in logs if mentions(log, post_id))
         if met >= SEARCHED:

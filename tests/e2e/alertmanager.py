@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.e2e.program import PATIENCE, eventually
+from tests.e2e.program import PATIENCE, eventually, spawned
 
 __all__ = ["alertmanager"]
 
@@ -27,7 +26,7 @@ def alertmanager(binary: str, folder: Path, config: str) -> Iterator[str]:
     ]
     # Where it was unpacked rather than installed, it finds its own templates only from above usr/bin.
     above = Path(binary).resolve().parents[2]
-    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, cwd=above) as process:
+    with log.open("wb") as output, spawned(command, stdout=output, stderr=output, cwd=above) as process:
         try:
             yield eventually(lambda: _listening(log.read_text()), hint=log.read_text)
         finally:

@@ -12,15 +12,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit
 
 from tests.e2e.late import KEY
 from tests.worlds import Samples
 
-__all__ = ["PATIENCE", "ROOT", "Program", "Reply", "eventually", "get", "settles"]
+__all__ = ["PATIENCE", "ROOT", "Program", "Reply", "eventually", "get", "settles", "spawned"]
 
 PATIENCE = 30.0
 """Seconds after which a thing that should have happened has not; a busy machine is slow, not wrong."""
@@ -94,6 +95,17 @@ def settles(expected: object, actual: Callable[[], object], *, within: float = P
         return bool(last[0] == expected)
 
     eventually(same, within=within, hint=lambda: f"expected {expected!r}, is {last}")
+
+
+@contextmanager
+def spawned(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a process and kill it, with all the processes it started, when the block ends."""
+    with subprocess.Popen(command, start_new_session=True, **options) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 class Program:

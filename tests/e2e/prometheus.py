@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
-from tests.e2e.program import PATIENCE, eventually, get
+from tests.e2e.program import PATIENCE, eventually, get, spawned
 
 __all__ = ["Prometheus", "Row", "prometheus"]
 
@@ -57,7 +56,7 @@ def prometheus(binary: str, folder: Path, config: str, *arguments: str) -> Itera
         "--web.listen-address=127.0.0.1:0",
         *arguments,
     ]
-    with log.open("wb") as errors, subprocess.Popen(command, stderr=errors, stdout=errors, cwd=folder) as process:
+    with log.open("wb") as errors, spawned(command, stderr=errors, stdout=errors, cwd=folder) as process:
         try:
             yield Prometheus(eventually(lambda: _listening(log.read_text()), hint=log.read_text))
         finally:

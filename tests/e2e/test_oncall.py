@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.late import KEY, Exchange, Late, answering
-from tests.e2e.program import ROOT, Program, eventually, settles
+from tests.e2e.program import PATIENCE, ROOT, Program, eventually, settles, spawned
 
 pytestmark = pytest.mark.e2e
 
@@ -222,7 +222,7 @@ def test_a_closed_pipe(late: Late, tmp_path: Path, arguments: str) -> None:
     }
     command = f"'{sys.executable}' -m late_exporter {arguments} | head -n 1"
     bash = ["bash", "-o", "pipefail", "-c", command]
-    with subprocess.Popen(bash, env=env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with spawned(bash, env=env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         while process.poll() is None:
             with late.lock:
                 late.world.publish()
@@ -248,11 +248,12 @@ def shown(folder: Path, env: dict[str, str]) -> str:
     """What a post looks like on a terminal."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "late_exporter", "post", "p1"]
-    with subprocess.Popen(command, stdout=theirs, env={"PATH": os.environ["PATH"], **env}, cwd=folder) as process:
+    with spawned(command, stdout=theirs, env={"PATH": os.environ["PATH"], **env}, cwd=folder) as process:
         os.close(theirs)
         output = b""
         while piece := _piece(ours):
             output += piece
+        process.wait(PATIENCE)
     os.close(ours)
     assert 0 == process.returncode
     return output.decode().replace("\r\n", "\n")

@@ -17,7 +17,7 @@ import pytest
 
 from late_exporter.model import Batch, Entry, Scope, Sighting
 from late_exporter.store import open_records, open_store
-from tests.e2e.program import ROOT, eventually
+from tests.e2e.program import ROOT, eventually, spawned
 from tests.e2e.prometheus import Prometheus, Row
 from tests.soak.stage import Stage
 from tests.soak.verdict import Life, Memory, differences, examine, falls, slope
@@ -51,7 +51,7 @@ def test_an_interrupted_soak(environ: dict[str, str], tmp_path: Path) -> None:
     env = {**environ, "SOAK": "1h", "TMPDIR": str(tmp_path)}
     with (
         output.open("wb") as file,
-        subprocess.Popen(SOAK, cwd=ROOT, env=env, stdout=file, stderr=file, start_new_session=True) as soak,
+        spawned(SOAK, cwd=ROOT, env=env, stdout=file, stderr=file) as soak,
     ):
         eventually(lambda: " happenings" in output.read_text(), hint=output.read_text)
         soak.send_signal(signal.SIGINT)

@@ -19,7 +19,7 @@ import pytest
 import trustme
 
 from tests.e2e.late import KEY, Late
-from tests.e2e.program import PATIENCE, Program, eventually, settles
+from tests.e2e.program import PATIENCE, Program, eventually, settles, spawned
 from tests.e2e.prometheus import Prometheus, prometheus
 
 pytestmark = pytest.mark.e2e
@@ -392,18 +392,17 @@ def test_systemd_socket(late: Late, tmp_path: Path) -> None:
         }
         # The descriptor has to be the third and the process its own: a shell sees to both, as systemd does.
         script = f'exec 3<&{bound.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"'
-        process = subprocess.Popen(
+        with spawned(
             ["bash", "-c", script, sys.executable, "-m", "late_exporter", *arguments],
             cwd=tmp_path,
             env=environment,
             pass_fds=[bound.fileno()],
             stderr=subprocess.PIPE,
-        )
-    try:
-        eventually(lambda: b"healthy" in reached(port))
-    finally:
-        process.terminate()
-        _, errors = process.communicate(timeout=PATIENCE)
+        ) as process:
+            bound.close()
+            eventually(lambda: b"healthy" in reached(port))
+            process.terminate()
+            _, errors = process.communicate(timeout=PATIENCE)
     assert 0 == process.returncode
     assert f"address=http://127.0.0.1:{port}\n" in errors.decode()
 
