@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from late_exporter.asked import asked_markdown, commands_markdown
+from late_exporter.config.flags import asked_markdown, commands_markdown
+from late_exporter.config.options import options_markdown
 from late_exporter.feeds.zernio import actions_markdown
-from late_exporter.options import options_markdown
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

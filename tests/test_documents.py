@@ -18,13 +18,15 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from deploy.prometheus.table import alerts_markdown
-from late_exporter import __version__, settings, webconfig
-from late_exporter.asked import ASKED, ask, asked_markdown, commands_markdown
+from late_exporter import __version__
 from late_exporter.cli import main
-from late_exporter.cli.line import parse
+from late_exporter.cli.parser import parse
+from late_exporter.config import settings
+from late_exporter.config import web as webconfig
+from late_exporter.config.flags import ASKED, ask, asked_markdown, commands_markdown
+from late_exporter.config.options import OPTIONS, options_markdown
 from late_exporter.feeds.zernio import actions_markdown
-from late_exporter.metrics import CATALOGUE
-from late_exporter.options import OPTIONS, options_markdown
+from late_exporter.metrics.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

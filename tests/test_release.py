@@ -72,7 +72,7 @@ def test_the_wheel_is_the_package_and_nothing_else(wheel: set[str]) -> None:
         if path.is_file() and path.suffix != ".pyc"
     }
     about = {f"{STEM}.dist-info/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt")}
-    assert {"late_exporter/landing.css", "late_exporter/py.typed"} <= package
+    assert {"late_exporter/web/landing.css", "late_exporter/py.typed"} <= package
     assert package | about | {f"{STEM}.dist-info/licenses/LICENSE"} == wheel
 
 
@@ -87,7 +87,7 @@ def test_the_sdist_holds_what_it_takes_to_build_and_test(sdist: set[str]) -> Non
         "Makefile",
         "README.md",
         "SECURITY.md",
-        "late_exporter/landing.css",
+        "late_exporter/web/landing.css",
         "late_exporter/py.typed",
         "pyproject.toml",
         "tests/conftest.py",
@@ -125,7 +125,7 @@ def test_the_wheel_runs_on_the_pins_alone(dist: Path, tmp_path: Path) -> None:
     said = subprocess.run([program, "--version"], check=True, capture_output=True, text=True, cwd=tmp_path, env={})
     assert __version__ in said.stdout
     checked = subprocess.run(
-        [tmp_path / "venv" / "bin" / "python", "-c", "import late_exporter.landing, late_exporter.app"],
+        [tmp_path / "venv" / "bin" / "python", "-c", "import late_exporter.web.landing, late_exporter.commands.run"],
         check=False,
         capture_output=True,
         text=True,

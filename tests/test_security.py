@@ -19,12 +19,12 @@ import bcrypt
 import pytest
 import trustme
 
-from late_exporter.options import OPTIONS
-from late_exporter.store import keeping, open_store
+from late_exporter.config.options import OPTIONS
+from late_exporter.store import admin, open_store
 from tests.e2e.late import KEY, Late, answering
 from tests.e2e.program import Program, eventually, settles
-from tests.worlds import Exporter, VirtualClock, World
-from tests.worlds import Late as QuietLate
+from tests.support.worlds import Exporter, VirtualClock, World
+from tests.support.worlds import Late as QuietLate
 
 ROOT = Path(__file__).parents[1]
 SECURITY = (ROOT / "SECURITY.md").read_text("utf-8")
@@ -120,8 +120,8 @@ def test_copies_are_for_their_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     with _mask(0):
         open_store(f"sqlite:///{path}").close()
-        keeping.backup(path, tmp_path / "copy.db")
-        keeping.read_in(tmp_path / "new.db", list(keeping.write_out(path)))
+        admin.backup(path, tmp_path / "copy.db")
+        admin.read_in(tmp_path / "new.db", list(admin.write_out(path)))
         modes = _modes(tmp_path)
     assert {"state.db", "copy.db", "new.db"} <= modes.keys()
     assert {0o600} == {mode for name, mode in modes.items() if name != tmp_path.name}
@@ -184,10 +184,10 @@ def test_no_flag_takes_a_key() -> None:
 
 def test_the_exporter_only_reads() -> None:
     """The key could publish; the only request that there is in the program is a GET."""
-    source = (ROOT / "late_exporter" / "api.py").read_text("utf-8")
+    source = (ROOT / "late_exporter" / "api" / "client.py").read_text("utf-8")
     assert ['stream("GET"'] == re.findall(r"_http\.(\w+\([^,)]*)", source)
     others = (ROOT / "late_exporter").rglob("*.py")
-    assert {"api.py", "__init__.py"} == {path.name for path in others if "import httpx" in path.read_text("utf-8")}
+    assert {"client.py", "run.py"} == {path.name for path in others if "import httpx" in path.read_text("utf-8")}
 
 
 @pytest.mark.e2e

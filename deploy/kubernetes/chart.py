@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from late_exporter.options import OPTIONS, Option
+from late_exporter.config.options import OPTIONS, Option
 
 __all__ = ["Value", "options_schema", "table", "values"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from late_exporter.metrics import CATALOGUE
+from late_exporter.metrics.catalogue import CATALOGUE
 
 __all__ = [
     "ALERTS_FIRING",

@@ -13,23 +13,23 @@ from prometheus_client import PlatformCollector, ProcessCollector
 from prometheus_client.metrics_core import Metric
 
 from late_exporter import __revision__, __version__, log
-from late_exporter.api import Key
-from late_exporter.board import Board
-from late_exporter.bookkeeper import Bookkeeper
+from late_exporter.api.client import Key
+from late_exporter.api.generation import Dialect
+from late_exporter.config.settings import Settings, Webhook, Workspace
 from late_exporter.errors import LateError
-from late_exporter.exposition import Exposition
-from late_exporter.generation import Dialect
-from late_exporter.governor import Governor
-from late_exporter.health import FeedHealth, WorkspaceHealth
-from late_exporter.inspector import last_audit
-from late_exporter.metrics import catalogue
+from late_exporter.exposition.exposition import Exposition
+from late_exporter.exposition.publisher import Publisher
+from late_exporter.ingest.background_audit import last_audit
+from late_exporter.ingest.poller import Pace, Poller
+from late_exporter.ingest.recorder import Bookkeeper
+from late_exporter.ingest.webhooks import Inbox, Spending, Webhooks
+from late_exporter.metrics.catalogue import catalogue
+from late_exporter.metrics.labels import Governor
+from late_exporter.metrics.registry import Board
 from late_exporter.model import FeedState, Increment, Scope
-from late_exporter.poller import Pace, Poller
-from late_exporter.publisher import Publisher
-from late_exporter.seams import Client, Offload
-from late_exporter.settings import Settings, Webhook, Workspace
+from late_exporter.protocols import Client, Offload
+from late_exporter.status import FeedHealth, WorkspaceHealth
 from late_exporter.store import Store
-from late_exporter.webhook import Inbox, Spending, Webhooks
 
 __all__ = ["Exporter", "own_metrics"]
 

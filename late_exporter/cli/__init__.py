@@ -9,18 +9,20 @@ from functools import partial
 from types import MappingProxyType
 from typing import TypeAlias
 
-from late_exporter import __version__, healthcheck, log, settings
-from late_exporter.asked import ASKED, Asked, ask
-from late_exporter.cli.catalogue import catalogue
+from late_exporter import __version__, log
 from late_exporter.cli.completion import completion
 from late_exporter.cli.help import describe
-from late_exporter.cli.line import Line, parse
-from late_exporter.cli.manual import manual
-from late_exporter.commands import COMMANDS
+from late_exporter.cli.manpage import manual
+from late_exporter.cli.metrics import catalogue
+from late_exporter.cli.parser import Line, parse
+from late_exporter.commands import healthcheck
+from late_exporter.config import settings
+from late_exporter.config.commands import COMMANDS
+from late_exporter.config.flags import ASKED, Asked, ask
+from late_exporter.config.options import OPTIONS
+from late_exporter.config.settings import Call, Settings
+from late_exporter.config.types import Address
 from late_exporter.errors import ConfigError, LateError
-from late_exporter.options import OPTIONS
-from late_exporter.settings import Call, Settings
-from late_exporter.values import Address
 
 __all__ = ["Action", "main"]
 
@@ -113,7 +115,7 @@ def _report(bug: Exception, log_format: str) -> int:
 def _action(command: str) -> Action:
     if command == "healthcheck":
         return _healthcheck
-    from late_exporter import app  # noqa: PLC0415 - help, the catalogue and the healthcheck need no server
+    from late_exporter.commands import run as app  # noqa: PLC0415 - help, the catalogue and the healthcheck need no server
 
     return app.ACTIONS[command]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from late_exporter.asked import ASKED
-from late_exporter.commands import COMMANDS, Command
-from late_exporter.options import OPTIONS, Option
+from late_exporter.config.commands import COMMANDS, Command
+from late_exporter.config.flags import ASKED
+from late_exporter.config.options import OPTIONS, Option
 
 __all__ = ["completion"]
 

@@ -6,10 +6,10 @@ import shutil
 import textwrap
 from collections.abc import Iterable, Iterator
 
-from late_exporter.asked import ASKED
-from late_exporter.cli.manual import EXIT_CODES
-from late_exporter.commands import COMMANDS, Command
-from late_exporter.options import OPTIONS, Option
+from late_exporter.cli.manpage import EXIT_CODES
+from late_exporter.config.commands import COMMANDS, Command
+from late_exporter.config.flags import ASKED
+from late_exporter.config.options import OPTIONS, Option
 
 __all__ = ["WIDEST", "describe", "entry"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from late_exporter.drift import LATE_CONNECTIONS, Sentinel
-from late_exporter.feeds.answer import UNKNOWN, Answer, Id, key, mark, micros, millis, text
+from late_exporter.feeds.decoder import UNKNOWN, Answer, Id, key, mark, micros, millis, text
+from late_exporter.feeds.schema import LATE_CONNECTIONS, Sentinel
 from late_exporter.model import Add, Entry, Feed, Increment, Observe, Take
 
 __all__ = ["FEED", "kind", "project"]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from late_exporter.drift import LATE_PUBLISHING, Sentinel
-from late_exporter.feeds.answer import UNKNOWN, Answer, Id, key, mark, micros, millis, text
+from late_exporter.feeds.decoder import UNKNOWN, Answer, Id, key, mark, micros, millis, text
+from late_exporter.feeds.schema import LATE_PUBLISHING, Sentinel
 from late_exporter.model import PENDING, Add, Entry, Exemplar, Feed, Increment, Observe, Result, Take
 
 __all__ = ["FEED", "category", "kind", "project"]

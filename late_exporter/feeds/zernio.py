@@ -16,9 +16,9 @@ from typing import TypeAlias
 
 import msgspec
 
-from late_exporter.drift import ZERNIO_LOGS, Sentinel
 from late_exporter.feeds import connections, publishing
-from late_exporter.feeds.answer import UNKNOWN, Answer, key, mark, micros, millis, text
+from late_exporter.feeds.decoder import UNKNOWN, Answer, key, mark, micros, millis, text
+from late_exporter.feeds.schema import ZERNIO_LOGS, Sentinel
 from late_exporter.model import Add, Entry, Feed, Increment, Observe
 
 __all__ = ["ACTIONS", "ACTIVITIES", "EVENTS", "FEEDS", "actions_markdown"]

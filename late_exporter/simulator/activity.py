@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from late_exporter.simulator.agenda import HOUR, MINUTE, Agenda, timestamp
-from late_exporter.simulator.archive import Archive, Row
-from late_exporter.simulator.customers import Account
+from late_exporter.simulator.accounts import Account
+from late_exporter.simulator.events import HOUR, MINUTE, Agenda, timestamp
+from late_exporter.simulator.log_list import Archive, Row
 
 __all__ = ["Activity"]
 

@@ -9,7 +9,7 @@ from typing import cast
 import msgspec
 
 from late_exporter.errors import ConfigError
-from late_exporter.simulator.customers import Account
+from late_exporter.simulator.accounts import Account
 from late_exporter.simulator.platforms import OUTAGE, PLATFORMS, RATE_LIMITED, TOKEN_EXPIRED, Failure
 
 __all__ = ["INCIDENTS", "Conditions", "Incident", "Kind", "incident_kind"]

@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 
 from late_exporter.errors import ConfigError
-from late_exporter.simulator.agenda import DAY
-from late_exporter.simulator.archive import Archive, Row, listed, post_id
-from late_exporter.simulator.console import Console, Source, welcome
-from late_exporter.simulator.parameters import Parameters, Refusal
+from late_exporter.simulator.admin import Console, Source, welcome
+from late_exporter.simulator.events import DAY
+from late_exporter.simulator.log_list import Archive, Row, listed, post_id
 from late_exporter.simulator.platforms import PLATFORMS
-from late_exporter.simulator.unified import STATUSES, unified
+from late_exporter.simulator.query import Parameters, Refusal
+from late_exporter.simulator.zernio_list import STATUSES, unified
 
 __all__ = ["GENERATIONS", "Answer", "Archives", "Service"]
 

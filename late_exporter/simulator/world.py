@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from late_exporter.errors import ConfigError
+from late_exporter.simulator.accounts import ACCOUNTS, Account
 from late_exporter.simulator.activity import Activity
-from late_exporter.simulator.agenda import DAY, HOUR, MINUTE, Agenda
-from late_exporter.simulator.archive import Archive
-from late_exporter.simulator.connecting import Connecting
-from late_exporter.simulator.customers import ACCOUNTS, Account
+from late_exporter.simulator.connections import Connecting
+from late_exporter.simulator.events import DAY, HOUR, MINUTE, Agenda
 from late_exporter.simulator.incidents import Conditions, Incident, incident_kind
-from late_exporter.simulator.posting import Posting
+from late_exporter.simulator.log_list import Archive
+from late_exporter.simulator.publishing import Posting
 
 __all__ = ["LONG_RETENTION", "RETENTION", "World"]
 

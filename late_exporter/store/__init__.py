@@ -8,8 +8,8 @@ from typing import Protocol
 
 from late_exporter.errors import ConfigError, StoreError, StoreInUse
 from late_exporter.model import Batch, Committed, Coverage, Entry, FeedState, Known, Scope, Series, Tally, Total
-from late_exporter.store.file import lock, require_database
-from late_exporter.store.records import Counted, Met, Records
+from late_exporter.store.lockfile import lock, require_database
+from late_exporter.store.snapshot import Counted, Met, Records
 from late_exporter.store.sqlite import SqliteStore
 
 __all__ = ["Counted", "Met", "Records", "Store", "file_of", "is_in_use", "open_records", "open_store"]

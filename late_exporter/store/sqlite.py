@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from late_exporter.errors import StoreError
-from late_exporter.ledger import decode, encode, post
+from late_exporter.metrics.aggregation import decode, encode, post
 from late_exporter.model import (
     PENDING,
     Batch,
@@ -29,8 +29,8 @@ from late_exporter.model import (
     Total,
     Value,
 )
-from late_exporter.store import rows
-from late_exporter.store.file import create, identity, lock, require_database
+from late_exporter.store import queries
+from late_exporter.store.lockfile import create, identity, lock, require_database
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
 
 __all__ = ["SqliteStore"]
@@ -129,12 +129,12 @@ class SqliteStore:
     def totals(self) -> Mapping[Series, Total]:
         """See Store."""
         with self._translated():
-            return rows.totals(self._connection)
+            return queries.totals(self._connection)
 
     def feed(self, scope: Scope) -> FeedState:
         """See Store."""
         with self._translated():
-            return rows.feed(self._connection, self._number(scope))
+            return queries.feed(self._connection, self._number(scope))
 
     def _number(self, scope: Scope) -> int:
         if scope not in self._scopes:
@@ -148,7 +148,7 @@ class SqliteStore:
         """See Store."""
         with self._translated():
             number = self._number(scope)
-            statuses = rows.statuses(self._connection, number, keys)
+            statuses = queries.statuses(self._connection, number, keys)
             return Known({key: frozenset(found) for key, found in statuses.items()}, *self._held(number, since))
 
     def adopt(self, scope: Scope, coverage: Coverage) -> None:
@@ -174,7 +174,7 @@ class SqliteStore:
         """See Store."""
         with self._translated():
             number = self._number(scope)
-            found = rows.recognized(self._connection, number, entries, settles=settles)
+            found = queries.recognized(self._connection, number, entries, settles=settles)
             if not found:
                 return False
             with self._transaction():
@@ -203,7 +203,7 @@ class SqliteStore:
     def tally(self, scope: Scope) -> Tally:
         """See Store."""
         with self._translated():
-            return rows.tally(self._connection, self._number(scope))
+            return queries.tally(self._connection, self._number(scope))
 
     def _held(self, scope: int, since: int) -> tuple[int, int]:
         earliest, latest = since // MINUTE - FADING, since // MINUTE + FADING
@@ -230,12 +230,12 @@ class SqliteStore:
                     moved |= self._prune(number, batch.prune)
                 # Read before COMMIT: once it is done, nothing may fail.
                 (logs,) = self._connection.execute("SELECT logs FROM scope WHERE id = ?", (number,)).fetchone()
-                pendings = rows.pendings(self._connection, number) if moved else None
+                pendings = queries.pendings(self._connection, number) if moved else None
             return Committed(sightings=inserted, totals=totals, pendings=pendings, logs=logs)
 
     def _insert(self, scope: int, sightings: Sequence[Sighting]) -> tuple[list[Sighting], dict[str, Sighting]]:
         """Insert what is new; returns it, and by key the sightings that are the first ones of their logs."""
-        statuses = rows.statuses(self._connection, scope, [sighting.entry.key for sighting in sightings])
+        statuses = queries.statuses(self._connection, scope, [sighting.entry.key for sighting in sightings])
         inserted: list[Sighting] = []
         first: dict[str, Sighting] = {}
         for sighting in sightings:

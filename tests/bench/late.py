@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import uvicorn
 
 from late_exporter.simulator import Archive, Archives, Service, create_app
-from late_exporter.simulator.archive import Row
+from late_exporter.simulator.log_list import Row
 from late_exporter.simulator.platforms import PLATFORMS, Platform
 from tests.bench.naming import account, log_id
 

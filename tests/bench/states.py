@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from late_exporter.metrics import DURATION_BUCKETS
+from late_exporter.metrics.catalogue import DURATION_BUCKETS
 from late_exporter.model import Add, Batch, Coverage, Increment, Observe, Result, Scope, Take
 from late_exporter.store.sqlite import SqliteStore
 from tests.bench.naming import ACTIONS, STATUSES, account, platform

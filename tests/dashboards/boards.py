@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import promql_parser
 
-from late_exporter.metrics import CATALOGUE
+from late_exporter.metrics.catalogue import CATALOGUE
 
 __all__ = ["FOLDER", "GLOBAL", "OWN", "Board", "Json", "Selector", "labels_of", "load", "selectors"]
 

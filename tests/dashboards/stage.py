@@ -15,13 +15,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
-from late_exporter.negotiation import OPENMETRICS
+from late_exporter.exposition.negotiation import OPENMETRICS
 from tests.dashboards import alerts
 from tests.dashboards.boards import Json
 from tests.dashboards.week import END, Scrapes
 from tests.e2e.program import eventually
 from tests.e2e.prometheus import Prometheus, prometheus
-from tests.worlds import HOUR
+from tests.support.worlds import HOUR
 
 __all__ = ["DASHBOARDS", "PREVIEW", "ROOT", "Find", "draw", "staged"]
 
@@ -126,7 +126,10 @@ def _week(find: Find) -> Path:
 
 def _digest() -> str:
     sources = [*(ROOT / "late_exporter").rglob("*.py"), *(ROOT / "deploy" / "prometheus").glob("*.yml")]
-    sources += [ROOT / "tests" / "worlds.py", *(Path(__file__).with_name(name) for name in ("week.py", "alerts.py"))]
+    sources += [
+        ROOT / "tests" / "support" / "worlds.py",
+        *(Path(__file__).with_name(name) for name in ("week.py", "alerts.py")),
+    ]
     return sha256(b"".join(source.read_bytes() for source in sorted(sources))).hexdigest()[:16]
 
 

@@ -16,7 +16,7 @@ import yaml
 
 from grafana.source import thresholds
 from late_exporter import __url__
-from late_exporter.metrics import CATALOGUE
+from late_exporter.metrics.catalogue import CATALOGUE
 from tests.dashboards.boards import FOLDER, GLOBAL, Board, labels_of, load, selectors
 from tests.dashboards.lint import RULES
 

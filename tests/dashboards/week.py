@@ -18,13 +18,13 @@ from urllib.parse import urlencode
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from late_exporter.errors import ApiUnavailable
+from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.feeds import FEEDS
-from late_exporter.health import Quota
-from late_exporter.negotiation import OPENMETRICS
-from late_exporter.poller import Pace
+from late_exporter.ingest.poller import Pace
 from late_exporter.simulator import Service
 from late_exporter.simulator import World as Town
-from tests.worlds import DAY, HOUR, KEY, MINUTE, Call, Exporter, Late, Reply, VirtualClock, World
+from late_exporter.status import Quota
+from tests.support.worlds import DAY, HOUR, KEY, MINUTE, Call, Exporter, Late, Reply, VirtualClock, World
 
 __all__ = ["END", "Scrapes"]
 

@@ -14,7 +14,7 @@ import trustme
 import yaml
 
 from deploy.kubernetes.files import DASHBOARDS, RULES
-from late_exporter.metrics import CATALOGUE
+from late_exporter.metrics.catalogue import CATALOGUE
 from tests.deploy.manifests import (
     VERSIONS,
     Manifest,

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 import yaml
 
 from deploy.kubernetes.files import CHART, DASHBOARDS, ROOT, RULES
-from late_exporter import settings
-from late_exporter.settings import Settings
+from late_exporter.config import settings
+from late_exporter.config.settings import Settings
 
 __all__ = [
     "VERSIONS",

@@ -15,7 +15,7 @@ from tests.deploy.machine import TOOLS, Machine, boot
 from tests.deploy.sandbox import Sandbox, run
 from tests.e2e.late import KEY
 from tests.e2e.program import eventually
-from tests.worlds import Samples
+from tests.support.worlds import Samples
 
 pytestmark = [pytest.mark.e2e, pytest.mark.systemd]
 

@@ -17,7 +17,7 @@ from typing import Any
 from late_exporter.feeds import FEEDS
 from tests.e2e.late import Late
 from tests.e2e.program import Program, eventually
-from tests.worlds import World
+from tests.support.worlds import World
 
 __all__ = ["FOLDER", "FORMATS", "collect"]
 

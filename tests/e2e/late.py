@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, Self, TypeAlias
 import msgspec
 
 from late_exporter.simulator import Service
-from late_exporter.simulator.console import Source
-from tests.worlds import VirtualClock, World
+from late_exporter.simulator.admin import Source
+from tests.support.worlds import VirtualClock, World
 
 __all__ = ["KEY", "Elsewhere", "Exchange", "Fault", "Late", "Received", "answering", "hanging", "slowly"]
 

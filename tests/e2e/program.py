@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit
 
 from tests.e2e.late import KEY
-from tests.worlds import Samples
+from tests.support.worlds import Samples
 
 __all__ = ["PATIENCE", "ROOT", "Program", "Reply", "eventually", "get", "settles", "spawned"]
 

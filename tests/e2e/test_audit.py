@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.late import KEY, Late
 from tests.e2e.program import Program, settles
-from tests.worlds import DAY
+from tests.support.worlds import DAY
 
 pytestmark = pytest.mark.e2e
 

@@ -16,7 +16,7 @@ import pytest
 from tests.e2e.late import KEY, Late, hanging
 from tests.e2e.program import Program, eventually, settles
 from tests.e2e.prometheus import Prometheus, prometheus
-from tests.worlds import DAY, HOUR, MINUTE
+from tests.support.worlds import DAY, HOUR, MINUTE
 
 pytestmark = pytest.mark.e2e
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from late_exporter.commands import COMMANDS
+from late_exporter.config.commands import COMMANDS
 from late_exporter.simulator import Archive
 from tests.e2e.late import KEY, Late
 from tests.e2e.program import Program, eventually, get

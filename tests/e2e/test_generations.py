@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.late import KEY, Late
 from tests.e2e.program import Program, eventually, settles
-from tests.worlds import DAY
+from tests.support.worlds import DAY
 
 pytestmark = pytest.mark.e2e
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.e2e.late import Late
 from tests.e2e.program import Program, settles
-from tests.worlds import Samples, Sighted, World
+from tests.support.worlds import Samples, Sighted, World
 
 pytestmark = pytest.mark.e2e
 

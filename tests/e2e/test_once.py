@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.metrics import CATALOGUE
+from late_exporter.metrics.catalogue import CATALOGUE
 from tests.e2e.late import KEY, Late, answering, hanging
 from tests.e2e.program import Program, eventually
-from tests.worlds import DAY, Samples
+from tests.support.worlds import DAY, Samples
 
 pytestmark = pytest.mark.e2e
 

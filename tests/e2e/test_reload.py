@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.late import KEY, Late
 from tests.e2e.program import Program, Reply, eventually, settles
-from tests.worlds import DAY, Samples
+from tests.support.worlds import DAY, Samples
 
 pytestmark = pytest.mark.e2e
 

@@ -12,12 +12,12 @@ from typing import TypeAlias
 
 import pytest
 
-from late_exporter.exposition import Exposition
-from late_exporter.metrics import CATALOGUE
-from late_exporter.publisher import Publisher
+from late_exporter.exposition.exposition import Exposition
+from late_exporter.exposition.publisher import Publisher
+from late_exporter.metrics.catalogue import CATALOGUE
 from tests.e2e.late import KEY, Fault, Late, hanging, slowly
 from tests.e2e.program import ROOT, Program, eventually, settles
-from tests.worlds import Samples
+from tests.support.worlds import Samples
 
 pytestmark = pytest.mark.e2e
 
@@ -168,7 +168,7 @@ def test_the_program_starts_quickly(late: Late, run: Run, tmp_path: Path) -> Non
 @pytest.mark.parametrize("ticks", range(6))
 async def test_a_change_does_not_swallow_the_end(monkeypatch: pytest.MonkeyPatch, ticks: int) -> None:
     """The publisher ends when it is cancelled, also a few ticks of the loop after something has changed."""
-    monkeypatch.setattr("late_exporter.publisher.PAUSE", 0)
+    monkeypatch.setattr("late_exporter.exposition.publisher.PAUSE", 0)
     publisher = Publisher(Exposition(CATALOGUE), list)
     running = asyncio.ensure_future(publisher.run())
     await publisher.settled()

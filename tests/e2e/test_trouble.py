@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.late import KEY, Elsewhere, Exchange, Fault, Late, answering, hanging, slowly
 from tests.e2e.program import Program, eventually, settles
-from tests.worlds import Samples
+from tests.support.worlds import Samples
 
 pytestmark = pytest.mark.e2e
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from late_exporter.webhook import sign
+from late_exporter.ingest.webhooks import sign
 from tests.e2e.late import Late
 from tests.e2e.program import Program, settles
 

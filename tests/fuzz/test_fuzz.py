@@ -21,21 +21,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from late_exporter import webconfig
-from late_exporter.api import Key, LateClient, Throttle
-from late_exporter.asgi import Message
+from late_exporter.api.client import Key, LateClient, Throttle
+from late_exporter.config import web as webconfig
+from late_exporter.config.options import OPTIONS
+from late_exporter.config.settings import load
+from late_exporter.config.web import WebConfig
 from late_exporter.errors import ApiError, BadPayload, ConfigError
-from late_exporter.exposition import Exposition
+from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import FEEDS
-from late_exporter.feeds.answer import STEERING
-from late_exporter.gate import Gate, Passwords
-from late_exporter.governor import OTHER, UNKNOWN, VOCABULARY
-from late_exporter.metrics import CATALOGUE
-from late_exporter.options import OPTIONS
-from late_exporter.settings import load
-from late_exporter.web import create_app
-from late_exporter.webconfig import WebConfig
-from tests.worlds import Exporter, Late, Listing, Silence, VirtualClock, World
+from late_exporter.feeds.decoder import STEERING
+from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.metrics.labels import OTHER, UNKNOWN, VOCABULARY
+from late_exporter.web.app import create_app
+from late_exporter.web.asgi import Message
+from late_exporter.web.auth import Gate, Passwords
+from tests.support.worlds import Exporter, Late, Listing, Silence, VirtualClock, World
 
 pytestmark = pytest.mark.fuzz
 

@@ -17,9 +17,9 @@ import yaml
 from deploy.prometheus.pace import SECONDS, faster, sooner
 from deploy.prometheus.thresholds import AUDIT_AGE_SECONDS, COVERAGE_RISK_SECONDS, DAY, HOUR, RETENTION
 from late_exporter.feeds import FEEDS
-from late_exporter.governor import VOCABULARY
-from late_exporter.metrics import CATALOGUE
-from late_exporter.poller import OUTCOMES
+from late_exporter.ingest.poller import OUTCOMES
+from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.metrics.labels import VOCABULARY
 from tests.rules.promql import Selector, named_labels, selectors
 
 ROOT = Path(__file__).parents[2]

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from late_exporter.values import duration
+from late_exporter.config.types import duration
 from tests.soak.soak import Plan, Soak
 
 DEFAULT = "10m"

@@ -22,7 +22,7 @@ from tests.e2e.program import Program, get
 from tests.e2e.prometheus import Prometheus, prometheus
 from tests.soak.stage import FAULTS, Stage
 from tests.soak.verdict import SETTLED, Ledger, Life, Memory, counted, differences, examine, falls
-from tests.worlds import Samples
+from tests.support.worlds import Samples
 
 __all__ = ["Plan", "Soak"]
 

@@ -12,8 +12,8 @@ from typing import TypeAlias
 
 from late_exporter.errors import ConfigError
 from late_exporter.simulator import Archive, World
-from late_exporter.simulator.agenda import DAY, timestamp
-from late_exporter.simulator.archive import Row
+from late_exporter.simulator.events import DAY, timestamp
+from late_exporter.simulator.log_list import Row
 from tests.e2e.late import Exchange, Late, answering, hanging
 
 __all__ = ["FAULTS", "Counts", "Stage"]

@@ -1,0 +1,51 @@
+"""The catalogue of metrics, printed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import msgspec
+
+from late_exporter.cli.help import WIDEST, entry
+from late_exporter.metrics.catalogue import CATALOGUE, Family
+
+__all__ = ["catalogue"]
+
+
+def catalogue(format: str) -> str:  # noqa: A002 - the flag's word
+    """The catalogue as a table, Markdown or JSON."""
+    return {"table": _table, "markdown": _markdown, "json": _json}[format]()
+
+
+def _table() -> str:
+    """One line a family, for grep and less; on a terminal too narrow for that, an entry a family."""
+    rows = [("NAME", "TYPE", "LABELS", "MEANING"), *(_cells(family) for family in CATALOGUE.values())]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = ["  ".join([*(map(str.ljust, row, widths)), row[3]]) for row in rows]
+    columns = shutil.get_terminal_size().columns
+    if sys.stdout.isatty() and columns < max(map(len, lines)):
+        entries = (
+            entry(f"{name} ({kind})", [meaning, labels], min(columns, WIDEST))
+            for name, kind, labels, meaning in rows[1:]
+        )
+        lines = [line.removeprefix("  ") for entry in entries for line in entry]
+    return "\n".join(lines)
+
+
+def _cells(family: Family) -> tuple[str, str, str, str]:
+    return family.name, family.kind, ", ".join(family.labels) or "-", family.help
+
+
+def _markdown() -> str:
+    return "\n".join(["| metric | type | labels | meaning |", "|---|---|---|---|", *map(_row, CATALOGUE.values())])
+
+
+def _row(family: Family) -> str:
+    name, kind, labels, meaning = (cell.replace("|", "\\|") for cell in _cells(family))
+    return f"| `{name}` | {kind} | {labels} | {meaning} |"
+
+
+def _json() -> str:
+    return json.dumps([msgspec.to_builtins(family) for family in CATALOGUE.values()], indent=2)

@@ -1,0 +1,168 @@
+"""The command that writes the past to a file."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+from late_exporter.commands._runner import Clients, printing
+from late_exporter.commands.backfill import HEAD, Grid, Progress, Span, Track, gather, write
+from late_exporter.commands.feed_choice import counted, require_kept
+from late_exporter.commands.textfile import replacing
+from late_exporter.config.settings import Call
+from late_exporter.config.types import shown
+from late_exporter.errors import ConfigError, LateError
+from late_exporter.metrics.catalogue import Family, catalogue
+from late_exporter.model import Coverage, Feed, Scope
+from late_exporter.store import open_records
+
+__all__ = ["tell_of_past"]
+
+OWN = 0o600
+"""Ids of accounts are nobody else's business."""
+
+WEEK = 604_800_000
+STANDARD_OUTPUT = "-"
+
+
+def tell_of_past(call: Call, clients: Clients) -> int:
+    """Write the past; where that fails or is broken off there is no file."""
+    now, asked = int(time.time() * 1000), call.asked
+    families, target = _families(call), dict(asked.label)
+    problems = [*_problems(call, families, now)]
+    if problems:
+        raise ConfigError(*problems)
+    if "job" not in target:
+        _say("no --label job=...: Prometheus gives one to all that it scrapes, and these will be other series")
+    progress = Progress(sys.stderr)
+
+    def work() -> int:
+        with _interruptible(), _destination(asked.output or "") as file:
+            since, tracks = asyncio.run(_gather(call, clients, families, now, progress))
+            progress.begin(asked.output or "")
+            grid = Grid(since, int(asked.step * 1000))
+            samples = write(file, tracks, families, grid, target, note=partial(_note, progress, len(tracks)))
+        progress.end(f"{samples:,} samples of {len(tracks):,} series")
+        return 0
+
+    try:
+        return printing(work)
+    except BaseException:
+        progress.abandon()
+        raise
+
+
+def _families(call: Call) -> Mapping[str, Family]:
+    """What may be told of, as the exporter shows it."""
+    families = catalogue(call.settings.duration_buckets)
+    if call.settings.max_accounts:
+        return families
+    return {name: family for name, family in families.items() if "account_id" not in family.labels}
+
+
+def _problems(call: Call, families: Mapping[str, Family], now: int) -> Iterator[str]:
+    asked = call.asked
+    if asked.output is None:
+        yield "--output: is needed: a file, or - for standard output"
+    elif asked.output != STANDARD_OUTPUT and Path(asked.output).exists():
+        yield f"--output{shown(asked.output)}: there is such a file already; remove it, or choose another name"
+    if asked.until is not None and asked.until * 1000 > now - HEAD:
+        yield "--until: must be at least 3h ago: what is newer Prometheus still holds in its head"
+    names = [workspace.name for workspace in call.settings.workspaces]
+    if asked.workspace is not None and asked.workspace not in names:
+        yield f"--workspace{shown(asked.workspace)}: there is no such workspace, but {', '.join(names)}"
+    taken = {"le", *(label for family in families.values() for label in family.labels)}
+    given = [name for name, _ in asked.label]
+    for name in sorted(set(given)):
+        if name in taken:
+            yield f"--label{shown(name)}: the metrics have such a label of their own"
+        elif given.count(name) > 1:
+            yield f"--label{shown(name)}: given {given.count(name)} times"
+
+
+async def _gather(
+    call: Call, clients: Clients, families: Mapping[str, Family], now: int, progress: Progress
+) -> tuple[int, Sequence[Track]]:
+    """Where history begins, and what it is."""
+    settings, asked = call.settings, call.asked
+    scopes = [
+        Scope(workspace.name, feed)
+        for workspace in settings.workspaces
+        for feed in settings.feeds
+        if asked.workspace in (None, workspace.name)
+    ]
+    tracks: list[Track] = []
+    async with clients as known:
+        coverages = _coverages(settings.state_url, scopes)
+        feeds = {scope: await counted(scope.feed, coverages[scope], *known[scope.workspace]) for scope in scopes}
+        span = Span(
+            now=now,
+            since=_since(call, feeds, coverages, now),
+            until=None if asked.until is None else int(asked.until * 1000),
+        )
+        for scope, feed in feeds.items():
+            tracks += await gather(
+                scope,
+                feed,
+                client=known[scope.workspace].client,
+                records=open_records(settings.state_url),
+                families=families,
+                span=span,
+                progress=progress,
+            )
+    if not tracks:
+        raise LateError("there is nothing to tell: no log was counted in that time")
+    return span.since, tracks
+
+
+def _coverages(url: str, scopes: Sequence[Scope]) -> Mapping[Scope, Coverage | None]:
+    with open_records(url) as records:
+        there = records.scopes
+        return {scope: records.feed(scope).coverage if scope in there else None for scope in scopes}
+
+
+def _since(call: Call, feeds: Mapping[Scope, Feed], coverages: Mapping[Scope, Coverage | None], now: int) -> int:
+    """Where history begins: where it is asked to, or with the oldest logs that there can be."""
+    longest = max(feeds.values(), key=lambda feed: feed.retention)
+    require_kept(call.asked.since, longest)
+    if call.asked.since is not None:
+        return now - int(call.asked.since * 1000)
+    horizons = [coverage.horizon for coverage in coverages.values() if coverage is not None]
+    week, kept = now - WEEK, now - longest.retention
+    # Three months of samples of nothing would be large.
+    return min(week, max(kept, min(horizons, default=week)))
+
+
+@contextmanager
+def _destination(output: str) -> Iterator[IO[bytes]]:
+    if output == STANDARD_OUTPUT:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    with replacing(Path(output), OWN) as file:
+        yield file
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM end it as Ctrl-C does, so that nothing is left behind."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _note(progress: Progress, total: int, done: int) -> None:
+    progress.show(done, total, f"{done:,} of {total:,} series")
+
+
+def _say(words: str) -> None:
+    sys.stderr.write(f"late-exporter: {words}\n")

@@ -1,0 +1,104 @@
+"""A past in OpenMetrics: every sample with its time, family by family, series by series."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
+from typing import IO
+
+import msgspec
+
+from late_exporter.commands.backfill.history import Number, Track, move
+from late_exporter.exposition.text import Writer
+from late_exporter.metrics.catalogue import Family
+
+__all__ = ["Grid", "samples", "write"]
+
+PULSE = 240_000
+"""A series that does not move is written this often: after five minutes without a sample Prometheus takes it to be
+gone."""
+
+AROUND = 3_600_000
+"""How close to a move every moment has a sample."""
+
+
+class Grid(msgspec.Struct, frozen=True):
+    """The moments that get samples, in milliseconds.
+
+    Args:
+        since: The first one may not be before.
+        step: Between two; they are whole multiples of it, so that full hours are among them.
+    """
+
+    since: int
+    step: int
+
+    def until(self, end: int) -> range:
+        """The moments up to an end."""
+        return range(-(-self.since // self.step) * self.step, end + 1, self.step)
+
+
+def samples(track: Track, moments: range) -> Iterator[tuple[int, Number]]:
+    """The samples of a series.
+
+    ``increase()`` and ``rate()`` extrapolate by the distances between samples, so that thin ones make them wrong.
+    Within an hour of a move every moment has a sample: ranges of up to an hour see what they would have seen of a
+    scrape at each of them. For the rest, which is most of a file, one in four minutes is enough.
+    """
+    value, place, written = track.base, 0, None
+    for moment in moments:
+        while place < len(track.moves) and track.moves[place].at <= moment:
+            value = move(track.family, value, track.moves[place].amount)
+            place += 1
+        if value is None:
+            continue
+        due = written is None or moment + moments.step - written > PULSE or moment == moments[-1]
+        if due or any(abs(near.at - moment) <= AROUND for near in track.moves[max(0, place - 1) : place + 1]):
+            yield moment, value
+            written = moment
+
+
+def write(
+    file: IO[bytes],
+    tracks: Iterable[Track],
+    families: Mapping[str, Family],
+    grid: Grid,
+    target: Mapping[str, str],
+    *,
+    note: Callable[[int], object] = lambda _: None,
+) -> int:
+    """Write series to a file; returns how many lines with samples there are.
+
+    Args:
+        file: Takes them as they come.
+        tracks: The series.
+        families: In the order in which they are to stand.
+        grid: When they have samples.
+        target: Labels that each sample gets.
+        note: Hears how many series are written.
+    """
+    order = {name: number for number, name in enumerate(families)}
+    ordered = sorted(tracks, key=lambda track: (order[track.family.name], track.labels))
+    written = done = 0
+    for family, group in groupby(ordered, key=lambda track: track.family):
+        writer = Writer(msgspec.structs.replace(family, labels=(*family.labels, *target)))
+        file.write(writer.heads()[1])
+        for track in group:
+            for text in _series(writer, track, (*track.labels, *target.values()), grid):
+                file.write(text)
+                written += writer.lines
+            done += 1
+            note(done)
+    file.write(b"# EOF\n")
+    return written
+
+
+def _series(writer: Writer, track: Track, labels: tuple[str, ...], grid: Grid) -> Iterator[bytes]:
+    """The lines of a series, moment by moment."""
+    held: Number | None = None
+    lines: list[str] = []
+    for moment, value in samples(track, grid.until(track.until)):
+        if value is not held:
+            lines, held = [line[:-1] for line in writer.text(labels, value)], value
+        stamp = f" {moment // 1000}.{moment % 1000:03d}\n" if moment % 1000 else f" {moment // 1000}\n"
+        yield "".join(line + stamp for line in lines).encode(errors="replace")

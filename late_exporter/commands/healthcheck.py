@@ -1,0 +1,86 @@
+"""Whether the exporter that runs on this machine answers."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+
+from late_exporter.config.types import Address, UnixPath
+from late_exporter.errors import LateError
+
+__all__ = ["ask"]
+
+# Where a process that listens on every interface is reached.
+LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not bound
+TIMEOUT = 3.0
+"""Seconds; container engines are told to wait a little longer."""
+
+ALIVE = (HTTPStatus.OK, HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
+"""Whoever asks for a password, or for patience, lives."""
+
+
+def ask(address: Address | UnixPath, *, secure: bool = False, timeout: float = TIMEOUT) -> None:
+    """Ask the exporter that listens on an address whether it lives.
+
+    Args:
+        address: Where it listens; that every interface is meant is understood.
+        secure: It may speak TLS. Its certificate is not verified, as nothing secret is sent.
+        timeout: Seconds to wait.
+
+    Raises:
+        LateError: It gives no answer, or another one than it should; the message says which.
+    """
+    if isinstance(address, Address):
+        address = Address(LOOPBACK.get(address.host, address.host), address.port)
+    try:
+        status = _status(address, timeout, secure=secure)
+    except TimeoutError as exc:
+        raise LateError(f"{address} gives no answer within {timeout:g} s") from exc
+    except OSError as exc:
+        raise LateError(f"{address} gives no answer: {exc.strerror or exc}") from exc
+    except HTTPException as exc:
+        raise LateError(f"{address} gives an answer that is not HTTP") from exc
+    if status not in ALIVE:
+        raise LateError(f"{address} answers {status}")
+
+
+def _status(address: Address | UnixPath, timeout: float, *, secure: bool) -> int:
+    connection = _Connection(address, timeout, secure=secure)
+    try:
+        connection.request("GET", "/-/healthy")
+        return connection.getresponse().status
+    except OSError as exc:
+        reason = getattr(exc, "reason", None) or ""
+        if reason == "WRONG_VERSION_NUMBER":
+            return _status(address, timeout, secure=False)
+        if "ALERT" in reason or (connection.greeted and not isinstance(exc, TimeoutError)):
+            return HTTPStatus.UNAUTHORIZED  # it wants a certificate
+        raise
+    finally:
+        connection.close()
+
+
+class _Connection(HTTPConnection):
+    """A connection to an address of either kind, with or without TLS."""
+
+    def __init__(self, address: Address | UnixPath, timeout: float, *, secure: bool) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._address = address
+        self._secure = secure
+        self.greeted = False
+
+    def connect(self) -> None:
+        """Open the connection."""
+        if isinstance(self._address, UnixPath):
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(str(self._address.path))
+        else:
+            self.sock = socket.create_connection((self._address.host, self._address.port), self.timeout)
+        if self._secure:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            self.sock = context.wrap_socket(self.sock)
+            self.greeted = True

@@ -1,0 +1,434 @@
+"""The composition root: what the program is made of, and the order in which it starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import httpx
+import msgspec
+from prometheus_client.metrics_core import Metric
+from pydantic import SecretStr
+from structlog.stdlib import BoundLogger
+
+from late_exporter import __url__, __version__, log
+from late_exporter.api.client import Key, LateClient, Throttle
+from late_exporter.api.generation import Dialect
+from late_exporter.app.exporter import Exporter, own_metrics
+from late_exporter.app.reload import Control
+from late_exporter.commands._runner import Line, audit_feeds, follow_logs, keep_state, printing, show_logs, tell_of_post
+from late_exporter.commands.backfill.command import tell_of_past
+from late_exporter.commands.check import (
+    Finding,
+    Level,
+    examine_addresses,
+    examine_api,
+    examine_generation,
+    examine_key_file,
+    examine_state,
+    examine_web,
+    generations_of,
+    lines,
+)
+from late_exporter.commands.textfile import require_textfile, write
+from late_exporter.config.settings import Call, Settings, Simulate, Workspace
+from late_exporter.config.types import UnixPath
+from late_exporter.config.web import WebSource
+from late_exporter.errors import LateError
+from late_exporter.protocols import Offload
+from late_exporter.simulator import LONG_RETENTION, RETENTION, Service, World
+from late_exporter.simulator import create_app as create_simulator
+from late_exporter.store import open_store
+from late_exporter.threads import Errands
+from late_exporter.web.app import create_app
+from late_exporter.web.auth import Gate, Passwords
+from late_exporter.web.server import inherited, listen, serve
+
+__all__ = ["ACTIONS", "create_offload"]
+
+DEMO_KEY = "sk_" + "0" * 64
+DEMO_INCIDENTS = ("platform-outage", "revoked-token")
+DEMO_LEAD = 900.0
+"""The demo's incidents began so many seconds ago: there is something to see in its first minute."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+Reread: TypeAlias = Callable[[], Settings]
+Stop: TypeAlias = Callable[[], None]
+
+
+def run(call: Call) -> int:
+    """Poll and serve until told to stop, or poll once and print the metrics."""
+    if call.asked.once:
+        return asyncio.run(_until_stopped(partial(_export_once, call.settings, _print)))
+    return asyncio.run(_until_stopped(partial(_export, call.settings, call.reread)))
+
+
+def demo(call: Call) -> int:
+    """The simulated API and the exporter side by side."""
+    return asyncio.run(_until_stopped(partial(_demonstrate, call)))
+
+
+def simulate(call: Call) -> int:
+    """The simulated API alone."""
+    return asyncio.run(_until_stopped(lambda _: _simulate(call)))
+
+
+def textfile(call: Call) -> int:
+    """Poll once and write the metrics to a file."""
+    path = Path(call.words[0])
+    require_textfile(path)
+    return asyncio.run(_until_stopped(partial(_export_once, call.settings, partial(write, path))))
+
+
+def check(call: Call) -> int:
+    """Whether every endpoint answers to every key; prints what it finds."""
+    return asyncio.run(_check(call.settings, call.asked.format))
+
+
+def post(call: Call) -> int:
+    """What became of one post."""
+    return printing(lambda: asyncio.run(tell_of_post(call, _clients(call.settings))))
+
+
+def logs(call: Call) -> int:
+    """The logs that match, or those that come."""
+    clients = _clients(call.settings)
+    if call.asked.follow:
+        return printing(lambda: asyncio.run(_until_stopped(lambda _: follow_logs(call, clients), quiet=True)))
+    return printing(lambda: asyncio.run(show_logs(call, clients)))
+
+
+def audit(call: Call) -> int:
+    """Whether what was counted is what the API shows; who stops reading learns it too."""
+    show, found = asyncio.run(audit_feeds(call, _clients(call.settings)))
+    printing(show)
+    return found
+
+
+def backfill(call: Call) -> int:
+    """The past, for a Prometheus that was not there."""
+    return tell_of_past(call, _clients(call.settings))
+
+
+ACTIONS: Mapping[str, Callable[[Call], int]] = MappingProxyType(
+    {
+        "run": run,
+        "demo": demo,
+        "simulate": simulate,
+        "check": check,
+        "post": post,
+        "logs": logs,
+        "audit": audit,
+        "backfill": backfill,
+        "textfile": textfile,
+        "state": keep_state,
+    }
+)
+"""What the commands do."""
+
+
+async def _until_stopped(work: Callable[[Stop], Coroutine[Any, Any, None]], *, quiet: bool = False) -> int:
+    """Do the work until it fails, stops itself, or a signal comes; a second signal kills."""
+    # What was imported stays: the collector need not look through it again and again.
+    gc.freeze()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(Errands())
+    stopped = asyncio.Event()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, stopped.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # until there is something to reload
+    working = asyncio.ensure_future(work(stopped.set))
+    waiting = asyncio.ensure_future(stopped.wait())
+    await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
+    for number in SIGNALS:
+        loop.remove_signal_handler(number)
+    waiting.cancel()
+    if not working.done():
+        if not quiet:
+            _log().info("stopping")
+        working.cancel()
+    try:
+        await working
+    except asyncio.CancelledError:
+        return 0
+    except BaseExceptionGroup as group:
+        raise _expected(group) or group from None
+    return 0
+
+
+def _expected(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """The error of ours that a group holds, where it holds nothing else."""
+    ours, others = group.split(LateError)
+    if others is not None or ours is None:
+        return None
+    first = ours.exceptions[0]
+    return _expected(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
+    """Run the exporter; what is opened first is closed last."""
+    async with AsyncExitStack() as stack:
+        sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
+        exporter = await _open(settings, stack, own_metrics())
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        source = WebSource(settings.web_config, _log())
+        control = Control(settings, reread, exporter, source, stop)
+        control.note(succeeded=True)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: group.create_task(control.hang_up()))
+        group.create_task(exporter.publisher.run())
+        exporter.start(group)
+        app = create_app(
+            exporter.publisher,
+            exporter.health,
+            telemetry_path=settings.telemetry_path,
+            version=__version__,
+            documentation=f"{__url__}#readme",
+            lifecycle=control if settings.enable_lifecycle else None,
+            webhooks=exporter.webhooks,
+        )
+        opened = exporter.webhooks.takes if exporter.webhooks else None
+        gate = Gate(app, source.current, passwords=Passwords(), log=_log(), opened=opened)
+        group.create_task(serve(gate, sockets, web=source.current))
+        for bound in sockets:
+            _log().info("listening", address=_url(bound, secure=settings.web_config.context is not None))
+
+
+async def _open(settings: Settings, stack: AsyncExitStack, collect: Callable[[], Iterable[Metric]]) -> Exporter:
+    """An exporter that is ready to poll."""
+    offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
+    store = await offload(open_store, settings.state_url)
+    stack.push_async_callback(offload, store.close)
+    http = await stack.enter_async_context(_http(settings))
+    exporter = Exporter(settings, store, offload, partial(_connect, http, {}, {}), collect=collect)
+    await exporter.restore()
+    return exporter
+
+
+async def _export_once(settings: Settings, show: Callable[[bytes], None], _: Stop) -> None:
+    """Poll every feed until it is caught up, and show the metrics, without those of a process that is about to end.
+
+    Raises:
+        LateError: A poll failed; the metrics say so too.
+    """
+    async with AsyncExitStack() as stack:
+        exporter = await _open(settings, stack, list)
+        publishing = asyncio.ensure_future(exporter.publisher.run())
+        try:
+            succeeded = await exporter.catch_up()
+        finally:
+            publishing.cancel()
+        show(exporter.publisher.answer(None, None).body)
+        if not succeeded:
+            raise LateError("a poll failed")
+
+
+def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
+    """What to serve on: the sockets of systemd, or those that the settings name."""
+    sockets = inherited()
+    if settings.systemd_socket and not sockets:
+        raise LateError("--web.systemd-socket: systemd has passed no socket on")
+    if sockets:
+        return sockets
+    for address in settings.listen_addresses:
+        sockets.append(listen(address))
+        if isinstance(address, UnixPath):
+            stack.callback(address.path.unlink, missing_ok=True)
+    return sockets
+
+
+def _connect(
+    http: httpx.AsyncClient,
+    throttles: dict[str, Throttle],
+    dialects: dict[tuple[str, str], Dialect],
+    settings: Settings,
+    workspace: Workspace,
+) -> tuple[LateClient, Dialect]:
+    """A client of the workspace, and the generation of its API; whoever reads from the same place shares that."""
+    place = (workspace.base_url, settings.api_generation)
+    dialect = dialects.setdefault(place, Dialect(settings.api_generation, log=_log().bind(api=workspace.base_url)))
+    return _client(http, throttles, settings, workspace), dialect
+
+
+def _client(
+    http: httpx.AsyncClient, throttles: dict[str, Throttle], settings: Settings, workspace: Workspace
+) -> LateClient:
+    """A client of the workspace; workspaces that share a key share its quota."""
+    value = workspace.key.get_secret_value() if workspace.key else ""
+    throttle = throttles.setdefault(value, Throttle(settings.quota_share))
+    throttle.share = settings.quota_share
+    return LateClient(
+        http,
+        base_url=workspace.base_url,
+        key=Key(value, workspace.key_file, learn=log.add_secret),
+        throttle=throttle,
+        timeout=settings.api_timeout,
+    )
+
+
+def _http(settings: Settings) -> httpx.AsyncClient:
+    interval = max(settings.poll_interval, settings.relaxed_interval)
+    return httpx.AsyncClient(
+        follow_redirects=False,
+        timeout=settings.api_timeout,
+        # A connection outlives the pause between two polls.
+        limits=httpx.Limits(keepalive_expiry=2 * interval + settings.api_timeout),
+        headers={"User-Agent": f"late-exporter/{__version__}"},
+    )
+
+
+def create_offload(executor: Executor) -> Offload:
+    """Runs calls in a thread. One under way ends before a cancellation takes effect: it may have made logs durable."""
+
+    async def offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+        running = asyncio.get_running_loop().run_in_executor(executor, partial(call, *args, **keywords))
+        cancelled = False
+        while not running.done():
+            try:
+                await asyncio.wait((running,))
+            except asyncio.CancelledError:
+                cancelled = True
+        task = asyncio.current_task()
+        if cancelled and task is not None:
+            task.cancel()
+        return running.result()
+
+    return offload
+
+
+async def _demonstrate(call: Call, stop: Stop) -> None:
+    """Run the exporter against a simulated API in the same process."""
+    settings = call.settings
+    with listen(settings.simulate.listen_address) as bound:
+        workspace = Workspace("default", f"{_url(bound)}/api", SecretStr(DEMO_KEY))
+        simulate, lead = settings.simulate, 0.0
+        if not simulate.incidents:
+            simulate, lead = replace(simulate, incidents=DEMO_INCIDENTS), DEMO_LEAD
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_serve_simulator(simulate, bound, call.asked.generation, lead=lead))
+            group.create_task(
+                _export(
+                    replace(settings, workspaces=(workspace,)),
+                    lambda: replace(call.reread(), workspaces=(workspace,)),
+                    stop,
+                )
+            )
+
+
+async def _simulate(call: Call) -> None:
+    with listen(call.settings.simulate.listen_address) as bound:
+        await _serve_simulator(call.settings.simulate, bound, call.asked.generation)
+
+
+async def _serve_simulator(wanted: Simulate, bound: socket.socket, generation: str, *, lead: float = 0.0) -> None:
+    world = await asyncio.to_thread(_world, wanted, lead, late=generation == "late")
+    service = Service(world, clock=time.time, rate_limit=wanted.rate_limit, generation=generation)
+    _log().info("simulating the Late API", address=_url(bound), logs=len(world.publishing.rows))
+    await serve(create_simulator(service), [bound], date_header=False)
+
+
+def _world(wanted: Simulate, lead: float, *, late: bool) -> World:
+    """A world whose incidents began ``lead`` seconds ago; generation ``late`` shows less of it."""
+    world = World(
+        wanted.seed,
+        time.time() - lead,
+        logs_per_day=wanted.logs_per_day,
+        history=wanted.history,
+        retention=RETENTION if late else LONG_RETENTION,
+        active=not late,
+    )
+    for incident in wanted.incidents:
+        world.start_incident(incident)
+    world.advance(time.time())
+    return world
+
+
+@asynccontextmanager
+async def _clients(settings: Settings) -> AsyncIterator[Mapping[str, Line]]:
+    """The line of every workspace, for commands that ask and end."""
+    throttles: dict[str, Throttle] = {}
+    dialects: dict[str, Dialect] = {}
+    async with _http(settings) as http:
+        yield {
+            workspace.name: Line(
+                dialects.setdefault(workspace.base_url, Dialect(settings.api_generation, log=_Aside())),
+                _client(http, throttles, settings, workspace),
+            )
+            for workspace in settings.workspaces
+        }
+
+
+class _Aside:
+    """A log for commands that print something else: what the exporter tells everyone is for those who look for it."""
+
+    def debug(self, event: str, **fields: Any) -> object:
+        """For those who look for something."""
+        return _log().debug(event, **fields)
+
+    info = debug
+    warning = debug
+
+
+async def _check(settings: Settings, format: str) -> int:  # noqa: A002 - the flag's word
+    secure = settings.web_config.context is not None
+    findings = [Finding(level=Level.OK, subject="configuration", words=_count_of(settings.workspaces))]
+    counted = await asyncio.to_thread(generations_of, settings.state_url)
+    async with _clients(settings) as known:
+        for workspace in settings.workspaces:
+            findings += examine_key_file(workspace.name, workspace.key_file)
+            client = known[workspace.name].client
+            spoken = await examine_generation(
+                workspace.name,
+                client,
+                settings.feeds,
+                asked=settings.api_generation,
+                counted=counted.get(workspace.name),
+            )
+            findings += spoken.findings
+            findings += await examine_api(
+                workspace.name,
+                client,
+                spoken.feeds,
+                interval=settings.poll_interval,
+                share=settings.quota_share,
+            )
+    findings.append(await asyncio.to_thread(examine_state, settings.state_url))
+    findings += examine_web(settings.web_config_file, settings.web_config)
+    findings += await asyncio.to_thread(lambda: list(examine_addresses(settings.listen_addresses, secure=secure)))
+    printed = [msgspec.json.encode(findings).decode()] if format == "json" else map(log.escape, lines(findings))
+    sys.stdout.write(log.redact("\n".join(printed)) + "\n")
+    return int(any(finding.level is Level.ERROR for finding in findings))
+
+
+def _count_of(workspaces: Sequence[Workspace]) -> str:
+    return "1 workspace" if len(workspaces) == 1 else f"{len(workspaces)} workspaces"
+
+
+def _print(body: bytes) -> None:
+    sys.stdout.write(body.decode())
+    sys.stdout.flush()
+
+
+def _url(bound: socket.socket, *, secure: bool = False) -> str:
+    """Where a person reaches a socket."""
+    if bound.family == socket.AF_UNIX:
+        return f"unix:{bound.getsockname()}"
+    host, port = bound.getsockname()[:2]
+    shown = {"::": "127.0.0.1", "0.0.0.0": "127.0.0.1"}.get(host, host)  # noqa: S104 - shown, not bound
+    scheme = "https" if secure else "http"
+    return f"{scheme}://[{shown}]:{port}" if ":" in shown else f"{scheme}://{shown}:{port}"
+
+
+def _log() -> BoundLogger:
+    return log.get_logger("late_exporter")

@@ -1,0 +1,1 @@
+"""Options, their sources and their types."""

@@ -1,0 +1,239 @@
+"""TLS of the web server: what the exporter-toolkit's ``tls_server_config`` says, as an SSLContext."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator
+
+from late_exporter.config.types import Section, content
+
+__all__ = ["Tls", "TlsError", "create_context"]
+
+SUITES = MappingProxyType(
+    {
+        "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA": "ECDHE-ECDSA-AES128-SHA",
+        "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA": "ECDHE-ECDSA-AES256-SHA",
+        "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
+        "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
+        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
+        "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA": "ECDHE-RSA-AES128-SHA",
+        "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA": "ECDHE-RSA-AES256-SHA",
+        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": "ECDHE-RSA-AES128-GCM-SHA256",
+        "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384": "ECDHE-RSA-AES256-GCM-SHA384",
+        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
+        "TLS_RSA_WITH_AES_128_CBC_SHA": "AES128-SHA",
+        "TLS_RSA_WITH_AES_256_CBC_SHA": "AES256-SHA",
+        "TLS_RSA_WITH_AES_128_GCM_SHA256": "AES128-GCM-SHA256",
+        "TLS_RSA_WITH_AES_256_GCM_SHA384": "AES256-GCM-SHA384",
+    }
+)
+"""Cipher suites up to TLS 1.2 by the names that Go has for them, and what OpenSSL calls them."""
+
+SUITES_13 = frozenset({"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"})
+"""Those of TLS 1.3, which are always on, here as in Go."""
+
+CURVES = MappingProxyType(
+    {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
+)
+VERSIONS = MappingProxyType(
+    {
+        "TLS10": ssl.TLSVersion.TLSv1,
+        "TLS11": ssl.TLSVersion.TLSv1_1,
+        "TLS12": ssl.TLSVersion.TLSv1_2,
+        "TLS13": ssl.TLSVersion.TLSv1_3,
+    }
+)
+Version: TypeAlias = Literal["TLS10", "TLS11", "TLS12", "TLS13"]
+
+NOT_VERIFIED = ("RequireAnyClientCert", "RequireClientCert")
+NO_CERTIFICATE = ("", "NoClientCert", "RequestClientCert")
+"""A certificate that is asked for and not verified says nothing, so it is not asked for."""
+
+
+class TlsError(ValueError):
+    """The option of this name cannot be used, and why."""
+
+    def __init__(self, option: str, reason: str) -> None:
+        super().__init__(reason)
+        self.option = option
+
+
+def _known_suite(name: str) -> str:
+    if name not in SUITES and name not in SUITES_13:
+        raise ValueError(f"must be one of {', '.join([*SUITES, *sorted(SUITES_13)])}")
+    return name
+
+
+class Tls(Section):
+    """The options of ``tls_server_config``."""
+
+    cert: str = ""
+    key: str = ""
+    client_ca: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    client_ca_file: str = ""
+    client_auth_type: Literal[
+        "",
+        "NoClientCert",
+        "RequestClientCert",
+        "RequireClientCert",
+        "RequireAnyClientCert",
+        "VerifyClientCertIfGiven",
+        "RequireAndVerifyClientCert",
+    ] = ""
+    client_allowed_sans: tuple[str, ...] = ()
+    min_version: Version = "TLS12"
+    max_version: Version = "TLS13"
+    cipher_suites: tuple[Annotated[str, AfterValidator(_known_suite)], ...] = ()
+    prefer_server_cipher_suites: bool = True
+    curve_preferences: tuple[Literal["CurveP256", "CurveP384", "CurveP521", "X25519"], ...] = ()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether TLS is wanted: there is something that makes no sense without it."""
+        return any(
+            (
+                self.cert,
+                self.cert_file,
+                self.key,
+                self.key_file,
+                self.client_ca,
+                self.client_ca_file,
+                self.client_auth_type,
+                self.client_allowed_sans,
+            )
+        )
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that it names."""
+        return tuple(name for name in (self.cert_file, self.key_file, self.client_ca_file) if name)
+
+    def remarks(self) -> Iterator[str]:
+        """What of it has no effect here."""
+        for option in ("cert", "key", "client_ca"):
+            if getattr(self, option) and getattr(self, f"{option}_file"):
+                yield f"{option}: not used, there is a {option}_file"
+        if len(self.curve_preferences) > 1:
+            yield "curve_preferences: more than one curve cannot be set, those of OpenSSL are used"
+        if self.client_auth_type == "RequestClientCert":
+            yield "client_auth_type: a certificate that is not verified is not asked for"
+
+
+def create_context(tls: Tls, beside: Path) -> ssl.SSLContext:
+    """What TLS connections begin with.
+
+    Args:
+        tls: The options.
+        beside: The folder that its paths are relative to.
+
+    Raises:
+        TlsError: An option cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["http/1.1"])
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    _set_ciphers(context, tls)
+    _set_certificate(context, tls, beside)
+    _set_clients(context, tls, beside)
+    return context
+
+
+def _set_ciphers(context: ssl.SSLContext, tls: Tls) -> None:
+    if tls.min_version > tls.max_version:
+        raise TlsError("min_version", f"{tls.min_version} is above max_version, which is {tls.max_version}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # who asks for TLS 1.0 knows that it is old
+        context.maximum_version = VERSIONS[tls.max_version]
+        context.minimum_version = VERSIONS[tls.min_version]
+    suites = [SUITES[name] for name in tls.cipher_suites if name in SUITES]
+    if suites:
+        try:
+            context.set_ciphers(":".join(suites))
+        except ssl.SSLError:
+            raise TlsError("cipher_suites", "OpenSSL has none of them here") from None
+    elif tls.cipher_suites and tls.max_version == "TLS13":
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+    elif tls.cipher_suites:
+        raise TlsError("cipher_suites", f"none of them is for {tls.max_version}")
+    if not tls.prefer_server_cipher_suites:
+        context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+    if len(tls.curve_preferences) == 1:
+        try:
+            context.set_ecdh_curve(CURVES[tls.curve_preferences[0]])
+        except (ValueError, ssl.SSLError):
+            raise TlsError("curve_preferences", "OpenSSL does not have it here") from None
+
+
+def _set_certificate(context: ssl.SSLContext, tls: Tls, beside: Path) -> None:
+    def refuse() -> str:
+        raise TlsError(_given(tls, "key"), "is encrypted, and nobody is there to ask for its password")
+
+    with _file(tls, "cert", beside) as cert, _file(tls, "key", beside) as key:
+        try:
+            context.load_cert_chain(cert, key, password=refuse)
+        except OSError as exc:
+            raise TlsError(_given(tls, "cert"), f"certificate and key cannot be used: {_reason(exc)}") from None
+
+
+def _set_clients(context: ssl.SSLContext, tls: Tls, beside: Path) -> None:
+    kind, authority = tls.client_auth_type, tls.client_ca or tls.client_ca_file
+    if kind in NOT_VERIFIED:
+        raise TlsError("client_auth_type", f"{kind} is not supported; RequireAndVerifyClientCert is, and is safe")
+    if tls.client_allowed_sans and kind != "RequireAndVerifyClientCert":
+        raise TlsError("client_allowed_sans", "needs client_auth_type: RequireAndVerifyClientCert")
+    if authority and kind in ("", "NoClientCert"):
+        raise TlsError("client_auth_type", "must say what to do with the certificates of clients")
+    if kind in NO_CERTIFICATE:
+        return
+    with _file(tls, "client_ca", beside) as authorities:
+        try:
+            context.load_verify_locations(authorities)
+        except OSError as exc:
+            raise TlsError(_given(tls, "client_ca"), f"no certificate can be read from it: {_reason(exc)}") from None
+    context.verify_mode = ssl.CERT_REQUIRED if kind == "RequireAndVerifyClientCert" else ssl.CERT_OPTIONAL
+
+
+def _given(tls: Tls, option: str) -> str:
+    """The option, or the one for a file in its place."""
+    return f"{option}_file" if getattr(tls, f"{option}_file") else option
+
+
+@contextmanager
+def _file(tls: Tls, option: str, beside: Path) -> Iterator[str]:
+    """The path of what an option names, or of what holds the option's own text: OpenSSL reads files only."""
+    name, text = getattr(tls, f"{option}_file"), getattr(tls, option)
+    if name:
+        try:
+            content(str(beside / name), 0)
+        except ValueError as exc:
+            raise TlsError(f"{option}_file", f"{beside / name}: {exc}") from None
+        yield str(beside / name)
+    elif not text:
+        raise TlsError(f"{option}_file", "is missing")
+    elif hasattr(os, "memfd_create"):
+        with os.fdopen(os.memfd_create("late-exporter"), "wb") as memory:
+            memory.write(text.encode(errors="replace"))
+            memory.flush()
+            yield f"/proc/self/fd/{memory.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(text.encode(errors="replace"))
+            file.flush()
+            yield file.name
+
+
+def _reason(exc: OSError) -> str:
+    """OpenSSL says nothing of what is no PEM at all."""
+    reason = getattr(exc, "reason", None)
+    return str(reason).replace("_", " ").lower() if reason else "not in PEM format"

@@ -1,0 +1,1 @@
+"""Reads log lists and records what is new."""

@@ -1,0 +1,1 @@
+"""Series: their catalogue, labels and values."""

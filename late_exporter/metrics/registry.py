@@ -1,0 +1,270 @@
+"""The board: the current value of every series, and which of them may be seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from late_exporter.metrics.aggregation import rebucket
+from late_exporter.metrics.catalogue import Family
+from late_exporter.model import (
+    PENDING,
+    Add,
+    Exemplar,
+    Histogram,
+    Labels,
+    Observe,
+    Reading,
+    Series,
+    Streak,
+    Total,
+    Value,
+)
+from late_exporter.status import AccountHealth, PlatformHealth
+
+__all__ = ["Board", "Canvas"]
+
+LOGS = "late_publishing_logs_total"
+WAITING = "late_publishing_pending_logs"
+LAST_LOG = "late_publishing_last_log_timestamp_seconds"
+STREAKS = "late_account_consecutive_failures"
+INFO = "late_account_info"
+
+NOTED = frozenset({LOGS, WAITING, LAST_LOG, STREAKS})
+"""The families whose shown values are remembered, for people to read."""
+
+ATTEMPTS = frozenset({"publish", "retry"})
+NAMELESS = "unknown"
+
+
+class Canvas(Protocol):
+    """Where the board draws: the exposition."""
+
+    def put(
+        self,
+        family: str,
+        labels: Labels,
+        value: float | Histogram,
+        *,
+        created: float | None = None,
+        newborn: bool = False,
+    ) -> None:
+        """Set a series; a newborn one shows 0 until that was served."""
+
+    def drop(self, family: str, labels: Labels) -> None:
+        """Remove a series."""
+
+    def exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
+        """Attach an exemplar to a bucket."""
+
+
+class Board:
+    """The current value of every series, and which of them may be seen.
+
+    What the API held before a workspace's first sync is history: its families are withheld until that sync is
+    complete, and then appear with their whole value. Series that come into being later are newborn.
+
+    Args:
+        families: The catalogue.
+        canvas: What shows the values.
+        workspaces: The feeds that each workspace reads.
+    """
+
+    def __init__(
+        self, families: Mapping[str, Family], canvas: Canvas, workspaces: Mapping[str, frozenset[str]]
+    ) -> None:
+        self._families = families
+        self._canvas = canvas
+        self._feeds: dict[str, frozenset[str]] = {}
+        self._synced: dict[str, set[str]] = {}
+        self._withheld: dict[Series, Total] = {}
+        self._known: set[Series] = set()
+        self._own: dict[Series, tuple[float, float]] = {}
+        self._shown: dict[Series, Labels] = {}
+        self._noted: dict[tuple[str, str], dict[Labels, tuple[float, float]]] = {}
+        for workspace, feeds in workspaces.items():
+            self.enroll(workspace, feeds)
+
+    def enroll(self, workspace: str, feeds: frozenset[str]) -> None:
+        """Take a workspace in that reads these feeds."""
+        self._feeds[workspace] = feeds
+        self._synced[workspace] = set()
+
+    def forget(self, workspace: str) -> None:
+        """Take a workspace out, and its series from the exposition."""
+        for series in [series for series in self._shown if self._is_of(series, workspace)]:
+            self._canvas.drop(series[0], self._shown.pop(series))
+        self._known = {series for series in self._known if not self._is_of(series, workspace)}
+        for kept in (self._withheld, self._own):
+            for series in [series for series in kept if self._is_of(series, workspace)]:
+                del kept[series]
+        self._noted = {key: notes for key, notes in self._noted.items() if key[0] != workspace}
+        del self._feeds[workspace], self._synced[workspace]
+
+    def restore(self, totals: Mapping[Series, Total], synced: Mapping[str, Iterable[str]]) -> None:
+        """Take over what the state holds, and which feeds of which workspaces have completed their first sync."""
+        for series, total in totals.items():
+            if series[0] in self._families and series[1][0] in self._feeds:
+                self._place(series, self._keep(series, total), newborn=False)
+        for workspace, feeds in synced.items():
+            for feed in feeds:
+                self.release(workspace, feed)
+
+    def apply(self, totals: Mapping[Series, Total]) -> None:
+        """Take over what a transaction has made durable."""
+        for series, total in totals.items():
+            newborn = series not in self._known and self._is_settled(series)
+            self._place(series, self._keep(series, total), newborn=newborn)
+
+    def release(self, workspace: str, feed: str) -> None:
+        """Show the families of a feed whose first sync is complete."""
+        self._synced[workspace].add(feed)
+        for series in [series for series in self._withheld if not self._is_withheld(series)]:
+            self._draw(series, self._withheld.pop(series), newborn=False)
+
+    def provisional(self, counts: Iterable[Add]) -> None:
+        """Show what could not be saved yet of the exporter's own counters; a later total includes it."""
+        for count in counts:
+            series = (count.family, count.labels)
+            value, created = self._own.get(series, (0, 0.0))
+            self.apply({series: Total(value + count.amount, created)})
+
+    def gauge(self, family: str, labels: Labels, value: float) -> None:
+        """Set a gauge that is not of the state."""
+        self._place((family, labels), Total(value, 0.0), newborn=False)
+
+    def clear(self, family: str, labels: Labels) -> None:
+        """Remove a gauge."""
+        series = (family, labels)
+        self._withheld.pop(series, None)
+        if series in self._shown:
+            self._canvas.drop(family, self._shown.pop(series))
+            if family in NOTED:
+                del self._noted[labels[0], family][labels]
+
+    def exemplar(self, observation: Observe) -> None:
+        """Attach what an observation points to."""
+        series = (observation.family, observation.labels)
+        if observation.exemplar is not None and series in self._shown:
+            self._canvas.exemplar(*series, observation.micros / 1_000_000, observation.exemplar)
+
+    def platforms(self, workspace: str) -> tuple[PlatformHealth, ...]:
+        """What the shown publishing logs of a workspace say of each platform, by name."""
+        logs, final, pending = Counter[str](), Counter[str](), Counter[str]()
+        attempts = Counter[tuple[str, str]]()
+        since: dict[str, float] = {}
+        last: dict[str, float] = {}
+        for (_, platform, action, status), (count, created) in self._notes(workspace, LOGS):
+            logs[platform] += int(count)
+            since[platform] = min(created, since.get(platform, created))
+            if action in ATTEMPTS and status != PENDING:
+                final[platform] += int(count)
+                attempts[platform, status] += int(count)
+        for (_, platform, _), (count, _) in self._notes(workspace, WAITING):
+            pending[platform] += int(count)
+        for (_, platform, _, _), (at, _) in self._notes(workspace, LAST_LOG):
+            last[platform] = max(at, last.get(platform, at))
+        return tuple(
+            PlatformHealth(
+                name=platform,
+                since=since[platform],
+                published=attempts[platform, "success"],
+                failed=attempts[platform, "failed"],
+                final=final[platform],
+                pending=pending[platform],
+                last_log=last.get(platform),
+            )
+            for platform in sorted(logs)
+            if logs[platform]
+        )
+
+    def failing(self, workspace: str) -> tuple[AccountHealth, ...]:
+        """The accounts of a workspace whose last attempt failed, most failures in a row first."""
+        accounts = (
+            AccountHealth(
+                platform=labels[1], account_id=labels[2], username=self._username(labels), failures=int(failures)
+            )
+            for labels, (failures, _) in self._notes(workspace, STREAKS)
+            if failures
+        )
+        return tuple(sorted(accounts, key=lambda account: (-account.failures, account.platform, account.account_id)))
+
+    def _notes(self, workspace: str, family: str) -> Iterable[tuple[Labels, tuple[float, float]]]:
+        return self._noted.get((workspace, family), {}).items()
+
+    def _username(self, account: Labels) -> str:
+        username = self._shown.get((INFO, account), ("",))[-1]
+        return "" if username == NAMELESS else username
+
+    def _keep(self, series: Series, total: Total) -> Total:
+        """What to show of a total: never less than was shown provisionally."""
+        self._known.add(series)
+        if self._families[series[0]].feeds or not isinstance(total.value, int | float):
+            return total
+        shown, _ = self._own.get(series, (0, 0.0))
+        self._own[series] = (max(shown, total.value), total.created)
+        return Total(*self._own[series])
+
+    def _is_of(self, series: Series, workspace: str) -> bool:
+        family, labels = series
+        return labels[:1] == (workspace,) and self._families[family].labels[0] == "workspace"
+
+    def _is_settled(self, series: Series) -> bool:
+        """Whether the series' workspace has its history behind it, so that a new series is a birth."""
+        workspace = series[1][0] if series[1] else ""
+        needed = self._feeds.get(workspace, frozenset())
+        feeds = set(self._feeds_of(series)) & needed or needed
+        return self._synced.get(workspace, set()) >= feeds
+
+    def _feeds_of(self, series: Series) -> tuple[str, ...]:
+        """The feeds that a series waits for: where its type says which one it is of, that one alone."""
+        family = self._families[series[0]]
+        if "type" in family.labels:
+            return (series[1][family.labels.index("type")],)
+        return family.feeds
+
+    def _is_withheld(self, series: Series) -> bool:
+        labels, feeds = series[1], self._feeds_of(series)
+        if not feeds:
+            return False
+        return labels[0] not in self._synced or not self._synced[labels[0]].intersection(feeds)
+
+    def _place(self, series: Series, total: Total, *, newborn: bool) -> None:
+        if self._is_withheld(series):
+            self._withheld[series] = total
+        else:
+            self._draw(series, total, newborn=newborn)
+
+    def _draw(self, series: Series, total: Total, *, newborn: bool) -> None:
+        family, labels = self._families[series[0]], series[1]
+        value = total.value
+        if isinstance(value, Reading) and isinstance(value.value, str):
+            labels = (*labels, value.value)
+            value = 1
+        if self._shown.get(series, labels) != labels:
+            self._canvas.drop(family.name, self._shown[series])
+        self._shown[series] = labels
+        number = _number(value, family)
+        if series[0] in NOTED and not isinstance(number, Histogram):
+            self._noted.setdefault((labels[0], series[0]), {})[series[1]] = (number, total.created)
+        created = None if family.kind == "gauge" else total.created
+        self._canvas.put(
+            family.name,
+            labels,
+            number,
+            created=created,
+            newborn=newborn and family.kind != "gauge",
+        )
+
+
+def _number(value: Value, family: Family) -> float | Histogram:
+    match value:
+        case Histogram():
+            return rebucket(value, family.buckets)
+        case Reading():
+            return float(value.value)
+        case Streak():
+            return value.folded + len(value.failures)
+        case _:
+            return value

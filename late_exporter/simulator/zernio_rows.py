@@ -1,0 +1,171 @@
+"""Logs as generation ``zernio`` shows them, made of those of generation ``late``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from late_exporter.simulator.log_list import Row, post_id
+
+__all__ = ["as_written", "connection", "connection_facets", "publishing", "publishing_facets", "searchable"]
+
+FIELDS = (
+    "type",
+    "action",
+    "user_id",
+    "platform",
+    "account_id",
+    "status",
+    "status_code",
+    "error_message",
+    "error_code",
+    "duration_ms",
+    "endpoint",
+    "request_body",
+    "response_body",
+    "created_at",
+    "metadata",
+    "request_id",
+)
+MAX_REQUEST = 5_000
+MAX_RESPONSE = 10_000
+SECOND_ATTEMPT = 2
+
+ACTIONS = {
+    ("publish", "success"): "post.published",
+    ("publish", "failed"): "post.failed",
+    ("publish", "pending"): "post.publishing",
+    ("publish", "skipped"): "post.skipped",
+    ("retry", "success"): "post.retried",
+    ("retry", "failed"): "post.retry_failed",
+    ("retry", "pending"): "post.retrying",
+    ("retry", "skipped"): "post.skipped",
+    ("media_upload", "success"): "media.uploaded",
+    ("media_upload", "failed"): "media.failed",
+    ("media_upload", "pending"): "media.uploading",
+    ("token_refresh", "success"): "token.refreshed",
+    ("token_refresh", "failed"): "token.refresh_failed",
+    ("token_refresh", "pending"): "token.refreshing",
+}
+"""By action and status."""
+
+STEADY_ACTIONS = {"rate_limit_pause": "post.rate_limited", "cancelled": "post.cancelled"}
+"""Those that are called the same in every status."""
+
+EVENTS = {
+    "connect_success": "account.connected",
+    "connect_failed": "account.connect_failed",
+    "disconnect": "account.disconnected",
+    "reconnect_success": "account.reconnected",
+    "reconnect_failed": "account.reconnect_failed",
+}
+
+
+def publishing_facets(row: Row) -> Row:
+    """What a publishing log is chosen by; it costs less than the whole log."""
+    post = post_id(row)
+    return {
+        "type": "publishing",
+        "action": _action(row.get("action"), row.get("status")),
+        "platform": row.get("platform"),
+        "account_id": row.get("accountId"),
+        "status": row.get("status"),
+        "status_code": row.get("statusCode"),
+        "request_id": None if post is None else f"req_{post}",
+    }
+
+
+def publishing(row: Row) -> Row:
+    """A publishing log."""
+    response = _object(row, "response")
+    number = row.get("attemptNumber")
+    if number is None and row.get("action") == "retry":
+        number = SECOND_ATTEMPT
+    metadata = {
+        "postId": post_id(row),
+        "profileId": row.get("profileId"),
+        "accountUsername": row.get("accountUsername"),
+        "attemptNumber": number,
+        "platformPostUrl": response.get("platformPostUrl"),
+    }
+    return _log(
+        row,
+        **publishing_facets(row),
+        error_message=response.get("errorMessage"),
+        error_code=response.get("errorCode"),
+        endpoint=row.get("endpoint"),
+        request_body=_text(row.get("request"), MAX_REQUEST),
+        response_body=_text(row.get("response"), MAX_RESPONSE),
+        metadata=_text(_known(metadata)),
+    )
+
+
+def connection_facets(row: Row) -> Row:
+    """What a connection log is chosen by."""
+    event = row.get("eventType")
+    return {
+        "type": "connections",
+        "action": EVENTS.get(event, event) if isinstance(event, str) else event,
+        "platform": row.get("platform"),
+        "account_id": row.get("accountId"),
+        "status": "failed" if isinstance(event, str) and event.endswith("_failed") else "success",
+    }
+
+
+def connection(row: Row) -> Row:
+    """A connection log."""
+    error, success = _object(row, "error"), _object(row, "success")
+    metadata = {
+        "profileId": row.get("profileId"),
+        "accountUsername": success.get("username"),
+        "connectionMethod": row.get("connectionMethod"),
+        "tokenExpiresAt": success.get("tokenExpiresAt"),
+        "displayName": success.get("displayName"),
+    }
+    return _log(
+        row,
+        **connection_facets(row),
+        error_message=error.get("message"),
+        error_code=error.get("code"),
+        response_body=_text(row.get("error") or row.get("success"), MAX_RESPONSE),
+        metadata=_text(_known(metadata)),
+    )
+
+
+def as_written(row: Row) -> Row:
+    """A log of this generation, without what the archive alone knows of it."""
+    return {name: row.get(name) for name in FIELDS}
+
+
+def searchable(log: Row) -> str:
+    """What ``search`` looks through."""
+    names = ("action", "request_id", "metadata", "error_message", "error_code", "request_body", "response_body")
+    return "\n".join(text for name in names if isinstance(text := log.get(name), str)).casefold()
+
+
+def _log(row: Row, **fields: Any) -> Row:
+    found = {"user_id": row.get("userId"), "duration_ms": row.get("durationMs"), "created_at": row.get("createdAt")}
+    log = {**dict.fromkeys(FIELDS), **found, **fields}
+    return {"_id": row["zernioId"], **log} if isinstance(row.get("zernioId"), str) else log
+
+
+def _action(action: Any, status: Any) -> Any:
+    """An action that is none of the vendor's keeps its name."""
+    if not isinstance(action, str):
+        return action
+    steady = STEADY_ACTIONS.get(action, action)
+    return ACTIONS.get((action, status), steady) if isinstance(status, str) else steady
+
+
+def _known(metadata: Row) -> Row | None:
+    return {name: value for name, value in metadata.items() if value is not None} or None
+
+
+def _text(value: Any, length: int | None = None) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()[:length]
+
+
+def _object(row: Row, name: str) -> Row:
+    found = row.get(name)
+    return found if isinstance(found, dict) else {}

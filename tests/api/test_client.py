@@ -1,0 +1,785 @@
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import os
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from late_exporter.api.client import BODY_LIMIT, Answer, Key, LateClient, Request, Throttle
+from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, BadRequest, RateLimited, Unauthorized
+from late_exporter.status import Quota
+
+NOW = 1_763_993_002.0
+SECRET = "sk_" + "0123456789abcdef" * 4
+OTHER = "sk_" + "fedcba9876543210" * 4
+BASE = "https://getlate.dev/api"
+PATH = "/v1/posts/logs"
+
+Handler: TypeAlias = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
+
+
+class Clock:
+    """Time that only moves when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.now
+
+    def time(self) -> float:
+        """Unix seconds."""
+        return NOW + self.now - 1000.0
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+class Api:
+    """A client of an API whose answers are up to a test."""
+
+    def __init__(
+        self, handler: Handler, key: Key | None = None, *, share: float = 0.5, timeout: float = 30.0, base: str = BASE
+    ) -> None:
+        self.requests: list[httpx.Request] = []
+        self.times: list[float] = []
+        self.clock = Clock()
+        self.throttle = Throttle(share, monotonic=self.clock.monotonic, sleep=self.clock.sleep)
+        self._handler = handler
+        self.client = LateClient(
+            httpx.AsyncClient(transport=httpx.MockTransport(self._handle), follow_redirects=False),
+            base_url=base,
+            key=key or Key(SECRET),
+            throttle=self.throttle,
+            timeout=timeout,
+            clock=self.clock.time,
+            monotonic=self.clock.monotonic,
+        )
+
+    async def _handle(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        self.times.append(self.clock.now)
+        answer = self._handler(request)
+        return unread(answer if isinstance(answer, httpx.Response) else await answer)
+
+    async def get(self, path: str = PATH, **params: str | int) -> Answer | None:
+        """Ask the API."""
+        return await self.client.get(path, params, endpoint=path)
+
+    async def failure(self) -> ApiError:
+        """Ask the API for something it does not give."""
+        with pytest.raises(ApiError) as caught:
+            await self.get()
+        return caught.value
+
+    @property
+    def codes(self) -> list[str]:
+        """How the requests ended."""
+        return [request.code for request in self.client.drain()[0]]
+
+
+def unread(response: httpx.Response) -> httpx.Response:
+    """The response as a network gives it: its body is still to come."""
+    if not response.is_stream_consumed:
+        return response
+    return httpx.Response(response.status_code, headers=response.headers, stream=httpx.ByteStream(response.content))
+
+
+def answering(status: int = 200, body: str | bytes = b"{}", /, **headers: str) -> Handler:
+    """Always the same answer."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    whole = body.encode() if isinstance(body, str) else body
+    return lambda _: httpx.Response(status, stream=httpx.ByteStream(whole), headers=named)
+
+
+def raising(exc: Exception) -> Handler:
+    """Never an answer."""
+
+    def fail(_: httpx.Request) -> httpx.Response:
+        raise exc
+
+    return fail
+
+
+def date(seconds: float = 0.0) -> str:
+    """A time of HTTP, in seconds from now."""
+    return formatdate(NOW + seconds, usegmt=True)
+
+
+async def test_what_is_asked() -> None:
+    """A request names the endpoint, its parameters and the key, asks for JSON, and has no body."""
+    api = Api(answering(200, '{"logs": []}', Date=date(-7)))
+    answer = await api.get(days=7, limit=100, skip=0, status="pending")
+
+    (request,) = api.requests
+    assert Answer(b'{"logs": []}', NOW - 7) == answer
+    assert ("GET", f"{BASE}{PATH}?days=7&limit=100&skip=0&status=pending") == (request.method, str(request.url))
+    assert f"Bearer {SECRET}" == request.headers["Authorization"]
+    assert "application/json" == request.headers["Accept"]
+    assert b"" == request.content
+
+
+async def test_a_path_that_was_quoted_stays_so() -> None:
+    """An id with odd characters in the path reaches the API as one segment."""
+    api = Api(answering())
+    await api.get("/v1/posts/a%2F%3Fb%25/logs", limit=100)
+
+    assert b"/api/v1/posts/a%2F%3Fb%25/logs?limit=100" == api.requests[0].url.raw_path
+
+
+@pytest.mark.parametrize("value", [None, "", "yesterday", "Mon, 99 Nov 2025 10:00:00 GMT", "0", "-1"])
+async def test_no_usable_date(value: str | None) -> None:
+    """An answer without a usable Date tells nothing of the API's clock."""
+    api = Api(answering(**({} if value is None else {"Date": value})))
+    assert Answer(b"{}", None) == await api.get()
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126)))
+async def test_any_header(text: str) -> None:
+    """No value of a header breaks anything."""
+    headers = dict.fromkeys(("Date", "Retry-After", "X-RateLimit-Limit", "X-RateLimit-Reset"), text)
+    for status in (200, 429):
+        api = Api(answering(status, **headers, **{"X-RateLimit-Remaining": "1"}))
+        try:
+            answer = await api.get()
+        except RateLimited as exc:
+            limited = exc
+            assert api.clock.now <= limited.until <= api.clock.now + 3600
+        else:
+            assert isinstance(answer, Answer)
+
+
+NETWORK = [
+    (httpx.ConnectError("[Errno -2] Name or service not known"), "connect",
+     "no connection: [Errno -2] Name or service not known"),
+    (httpx.ConnectError(""), "connect", "no connection: ConnectError"),
+    (httpx.ConnectTimeout("slow"), "timeout", "no answer within 30 s"),
+    (httpx.ReadTimeout("slow"), "timeout", "no answer within 30 s"),
+    (httpx.WriteTimeout("slow"), "timeout", "no answer within 30 s"),
+    (httpx.PoolTimeout("slow"), "timeout", "no answer within 30 s"),
+    (TimeoutError(), "timeout", "no answer within 30 s"),
+    (httpx.ReadError("reset"), "network", "the connection failed: reset"),
+    (httpx.WriteError("broken pipe"), "network", "the connection failed: broken pipe"),
+    (httpx.RemoteProtocolError("peer closed connection"), "network", "the connection failed: peer closed connection"),
+    (httpx.ProxyError("407"), "network", "the connection failed: 407"),
+    (httpx.UnsupportedProtocol("ftp"), "network", "the connection failed: ftp"),
+    (httpx.InvalidURL("x" * 500), "network", f"the connection failed: {'x' * 200}"),
+    (OSError("[SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC]"), "network",
+     "the connection failed: [SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC]"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("exc", "code", "words"), NETWORK)
+async def test_no_answer(exc: Exception, code: str, words: str) -> None:
+    """A fault of the network is ApiUnavailable, says what happened, and is noted as a request of its kind."""
+    api = Api(raising(exc))
+    failure = await api.failure()
+
+    assert (ApiUnavailable, words) == (type(failure), str(failure))
+    assert exc is failure.__cause__
+    assert [code] == api.codes
+
+
+async def test_a_bug_is_no_fault_of_the_network() -> None:
+    """An exception that nobody expects is not hidden."""
+    api = Api(raising(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        await api.get()
+    assert ["error"] == api.codes
+
+
+HTML = "<html>\n<head><title>502 Bad Gateway</title></head>\n" + "<hr>" * 100
+STATUSES = [
+    (400, '{"error": "Invalid limit"}', BadRequest, "400: Invalid limit"),
+    (400, '{"error": "Invalid query", "details": {"status": "must be one of: failed", "days": [1, 7]}}', BadRequest,
+     "400: Invalid query; status must be one of: failed; days [1, 7]"),
+    (400, '{"details": {"status": "odd"}}', BadRequest, '400: {"details": {"status": "odd"}}'),
+    (401, '{"error": "Unauthorized"}', Unauthorized, "401: the key was refused: Unauthorized"),
+    (403, '{"error": "No rights", "code": "x"}', Unauthorized, "403: the key was refused: No rights"),
+    (405, "", ApiUnavailable, "405: no reason given"),
+    (410, '{"error": null}', ApiUnavailable, "410: None"),
+    (418, '{"error": {"text": "odd"}}', ApiUnavailable, "418: {'text': 'odd'}"),
+    (422, '{"message": "other"}', ApiUnavailable, '422: {"message": "other"}'),
+    (500, '["a list"]', ApiUnavailable, "500: no reason given"),
+    (500, "{" + '"error":[' * 1 + "[" * 100_000, ApiUnavailable, "500: " + ('{"error":[' + "[" * 200)[:200]),
+    (500, '{"error": ' + "9" * 5000 + "}", ApiUnavailable, "500: " + ('{"error": ' + "9" * 200)[:200]),
+    (500, '{"error": "line one\\nline\\ttwo \\u001b[31mred\\u001b[0m \\u202e"}', ApiUnavailable,
+     "500: line one line two [31mred [0m"),
+    (500, b"\xff\xfe\x00 binary", ApiUnavailable, "500: �� binary"),
+    (502, HTML, ApiUnavailable, "502: " + " ".join(HTML[:200].split())),
+    (503, '{"error": "' + "long " * 100 + '"}', ApiUnavailable, "503: " + ("long " * 100)[:200]),
+    (599, "", ApiUnavailable, "599: no reason given"),
+    (204, "", None, ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "body", "kind", "words"), STATUSES)
+async def test_statuses(status: int, body: str | bytes, kind: type[ApiError] | None, words: str) -> None:
+    """Every status that is no success is an error that says why in one short line."""
+    api = Api(answering(status, body))
+    if kind is None:
+        assert Answer(b"", None) == await api.get()
+    else:
+        failure = await api.failure()
+        assert (kind, words) == (type(failure), str(failure))
+        assert str(failure).isprintable()
+    assert [str(status)] == api.codes
+
+
+async def test_not_found() -> None:
+    """A 404 is an answer of its own: there is no such thing."""
+    api = Api(answering(404, '{"error": "Not found"}'))
+    assert await api.get() is None
+    assert ["404"] == api.codes
+
+
+REDIRECTS = [
+    ("https://evil.example/v1/posts/logs", "evil.example"),
+    ("//evil.example/", "evil.example"),
+    ("/elsewhere", "elsewhere"),
+    ("", "elsewhere"),
+]
+
+
+@pytest.mark.parametrize(("location", "host"), REDIRECTS)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirects_are_not_followed(status: int, location: str, host: str) -> None:
+    """The key goes to no other address than the one configured."""
+    api = Api(answering(status, Location=location))
+    failure = await api.failure()
+
+    assert ApiUnavailable is type(failure)
+    assert f"{status}: redirected to {host}; not followed, the key goes to no other address" == str(failure)
+    assert [BASE + PATH] == [str(request.url) for request in api.requests]
+
+
+async def test_a_redirect_to_nonsense() -> None:
+    """A redirect to what is no address is an error like others."""
+    api = Api(answering(302, Location="https://[::1"))
+    assert ApiUnavailable is type(await api.failure())
+    assert 1 == len(api.requests)
+
+
+# The key.
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 429, 500])
+@pytest.mark.parametrize(
+    "body", ["{key}", '{{"error": "bad key {key}"}}', "x" * 150 + "{key}", '{{"error": "' + "x" * 190 + '{key}"}}']
+)
+async def test_an_echoed_key_is_not_told(status: int, body: str) -> None:
+    """An answer that repeats the key, however the text is cut, puts no part of it into an error."""
+    api = Api(answering(status, body.format(key=SECRET)))
+    failure = await api.failure()
+
+    assert SECRET[:8] not in str(failure)
+    assert SECRET[-8:] not in repr(failure)
+    assert str(status) in str(failure)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A file with the key."""
+    path = tmp_path / "key"
+    path.write_text(f"{SECRET}\n")
+    return path
+
+
+def rewrite(file: Path, content: str | bytes) -> None:
+    """Write a file anew, so that it looks changed whatever the resolution of its times."""
+    before = file.stat().st_mtime_ns
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.utime(file, ns=(before + 1_000_000, before + 1_000_000))
+
+
+def test_a_key_without_a_file() -> None:
+    """A key that was given stays."""
+    key = Key(SECRET)
+    assert (SECRET, False, False) == (key.value(), key.changed(), key.read())
+
+
+def test_a_key_file_is_read_when_it_changes(file: Path) -> None:
+    """A changed file is noticed at once, told to those who mask, and read once."""
+    told: list[str] = []
+    key = Key(SECRET, file, learn=told.append)
+    assert (SECRET, False) == (key.value(), key.changed())
+
+    rewrite(file, f"  {OTHER} \n")
+    assert key.changed()
+    assert OTHER == key.value()
+    assert not key.changed()
+    assert [OTHER] == told
+
+
+@pytest.mark.parametrize("content", ["", "\n", "two words", "a\tb", "a\nb", b"sk_\xff", "sk_\u00e9", "sk_\x00", SECRET])
+def test_a_key_file_without_another_key(file: Path, content: str | bytes) -> None:
+    """A file that holds no key, or the same one, leaves the last one in force."""
+    key = Key(SECRET, file)
+    rewrite(file, content)
+
+    assert (SECRET, False) == (key.value(), key.read())
+    assert not key.changed(), "it was looked at"
+
+
+def test_a_key_file_that_is_away(file: Path) -> None:
+    """A file that vanishes leaves the last key in force, until it is back with another one."""
+    key = Key(SECRET, file)
+    file.unlink()
+    assert (SECRET, False, False) == (key.value(), key.changed(), key.read())
+
+    file.mkdir()
+    assert SECRET == key.value()
+    file.rmdir()
+    file.write_text(OTHER)
+    assert (True, OTHER) == (key.changed(), key.value())
+
+
+def test_a_key_file_that_comes_later(file: Path) -> None:
+    """A file that was not there at the start is read once it is."""
+    file.unlink()
+    key = Key(SECRET, file)
+    file.write_text(OTHER)
+    assert OTHER == key.value()
+
+
+def test_a_key_file_swapped_by_a_link(tmp_path: Path) -> None:
+    """A secret that is replaced by turning a link, as Kubernetes does, is a change."""
+    for name, key in (("old", SECRET), ("new", OTHER)):
+        (tmp_path / name).write_text(key)
+        os.utime(tmp_path / name, ns=(1, 1))
+    link = tmp_path / "link"
+    link.symlink_to("old")
+    held = Key(SECRET, link)
+    link.unlink()
+    link.symlink_to("new")
+    assert OTHER == held.value()
+
+
+def replace_unnoticed(file: Path) -> None:
+    """Write another key of the same length, so that the file looks as before."""
+    stamp = file.stat()
+    file.write_text(f"{OTHER}\n")
+    os.utime(file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+
+def keyed(valid: str) -> Handler:
+    """An API that knows one key."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        known = request.headers["Authorization"] == f"Bearer {valid}"
+        return httpx.Response(200, content=b"{}") if known else httpx.Response(401, json={"error": "Unauthorized"})
+
+    return answer
+
+
+def keys(api: Api) -> list[str]:
+    """The keys that were sent."""
+    return [request.headers["Authorization"].removeprefix("Bearer ") for request in api.requests]
+
+
+async def test_another_key_in_the_file_is_used(file: Path) -> None:
+    """The next request after a change of the file has the new key."""
+    api = Api(keyed(OTHER), Key(SECRET, file))
+    rewrite(file, OTHER)
+    assert await api.get() is not None
+    assert [OTHER] == keys(api)
+
+
+async def test_a_refused_key_is_tried_anew_from_its_file(file: Path) -> None:
+    """On a 401 the file is read even if it looks unchanged, and the request is sent once more with its key."""
+    api = Api(keyed(OTHER), Key(SECRET, file))
+    replace_unnoticed(file)
+
+    assert await api.get() is not None
+    assert [SECRET, OTHER] == keys(api)
+    assert ["401", "200"] == api.codes
+
+
+async def test_a_refused_key_is_not_tried_twice(file: Path) -> None:
+    """A 401 without another key is an error at once; one with another key that is refused too, after it."""
+    api = Api(keyed("none"), Key(SECRET, file))
+    assert Unauthorized is type(await api.failure())
+    assert [SECRET] == keys(api)
+
+    replace_unnoticed(file)
+    assert Unauthorized is type(await api.failure())
+    assert [SECRET, SECRET, OTHER] == keys(api)
+
+
+async def test_two_feeds_that_are_refused_together(file: Path) -> None:
+    """Two requests that the old key was refused to are both sent again with the new one."""
+    gate = asyncio.Barrier(2)
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if request.headers["Authorization"] == f"Bearer {OTHER}":
+            return httpx.Response(200, content=b"{}")
+        await gate.wait()
+        return httpx.Response(401)
+
+    api = Api(answer, Key(SECRET, file))
+    replace_unnoticed(file)
+    first, second = await asyncio.gather(api.get(), api.get())
+
+    assert Answer(b"{}", None) == first == second
+    assert [SECRET, SECRET, OTHER, OTHER] == keys(api)
+
+
+async def test_whether_the_key_changed(file: Path) -> None:
+    """The client tells that its key file was changed since it was read."""
+    api = Api(answering(), Key(SECRET, file))
+    assert (False, 0) == (api.client.key_changed(), api.client.key_readings)
+    rewrite(file, OTHER)
+    assert (True, 0) == (api.client.key_changed(), api.client.key_readings)
+    await api.get()
+    assert (False, 1) == (api.client.key_changed(), api.client.key_readings)
+
+
+# The quota.
+
+
+async def send(api: Api, number: int) -> list[float]:
+    """Send requests as fast as they are admitted; returns when each was sent."""
+    for _ in range(number):
+        await api.get()
+    return api.times
+
+
+LIMITED = [
+    # expected wait, headers
+    (45.0, {"Date": date(-100), "X-RateLimit-Reset": f"{NOW - 55:.0f}"}),
+    (30.0, {"X-RateLimit-Reset": f"{NOW + 30:.0f}"}),
+    (60.0, {}),
+    (60.0, {"X-RateLimit-Reset": f"{NOW - 1:.0f}"}),
+    (60.0, {"X-RateLimit-Reset": f"{NOW + 3601:.0f}"}),
+    (60.0, {"X-RateLimit-Reset": "soon", "Retry-After": "later"}),
+    (17.0, {"Retry-After": "17"}),
+    (0.0, {"Retry-After": "0"}),
+    (60.0, {"Retry-After": "-5"}),
+    (3600.0, {"Retry-After": "86400"}),
+    (90.0, {"Date": date(), "Retry-After": date(90)}),
+    (60.0, {"Date": date(), "Retry-After": date(-90)}),
+    (20.0, {"X-RateLimit-Reset": f"{NOW + 20:.0f}", "Retry-After": "5"}),
+    (25.0, {"X-RateLimit-Reset": f"{NOW + 20:.0f}", "Retry-After": "25"}),
+]
+
+
+@pytest.mark.parametrize(("wait", "headers"), LIMITED)
+async def test_rate_limited(wait: float, headers: dict[str, str]) -> None:
+    """A 429 says until when to wait: the reset by the API's clock, Retry-After, a minute where neither tells."""
+    api = Api(answering(429, '{"error": "Rate limit exceeded."}', **headers))
+    failure = await api.failure()
+
+    assert isinstance(failure, RateLimited)
+    assert "429: Rate limit exceeded." == str(failure)
+    assert api.clock.now + wait == failure.until
+    assert ["429"] == api.codes
+
+
+async def test_nothing_is_sent_before_the_reset() -> None:
+    """After a 429 no request of any feed of the key is sent before its reset, and the wait is told."""
+    api = Api(answering(429, X_RateLimit_Reset=f"{NOW + 30:.0f}"))
+    await api.failure()
+    await asyncio.gather(api.failure(), api.failure())
+
+    assert [1000.0, 1030.0, 1030.0] == api.times
+    assert 30.0 == api.client.drain()[1]
+
+
+async def test_a_shorter_wait_does_not_undo_a_longer_one() -> None:
+    """Of several waits the longest holds."""
+    throttle = Throttle(1.0, monotonic=lambda: 5.0)
+    assert [105.0, 105.0] == [throttle.block(100.0), throttle.block(1.0)]
+
+
+async def test_the_smallest_plan_is_assumed() -> None:
+    """Before the API has said anything, half of 60 requests a minute are sent, at once."""
+    api = Api(answering())
+    times = await send(api, 91)
+
+    assert [1000.0] * 30 + [1060.0] * 30 + [1120.0] * 30 + [1180.0] == times
+    assert 180.0 == api.client.drain()[1]
+    assert 60 == api.client.limit
+
+
+async def test_the_limit_is_learned() -> None:
+    """The API's word on the quota is kept, and the share is taken of its limit."""
+    api = Api(
+        answering(
+            X_RateLimit_Limit="600", X_RateLimit_Remaining="599", X_RateLimit_Reset=f"{NOW + 10:.0f}", Date=date()
+        )
+    )
+    assert api.client.quota is None
+    times = await send(api, 301)
+
+    assert Quota(600, 599, NOW + 10) == api.client.quota
+    assert [1000.0] * 300 + [1060.0] == times
+    assert 600 == api.client.limit
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-RateLimit-Limit": "100"},
+        {"X-RateLimit-Limit": "x", "X-RateLimit-Remaining": "1"},
+        {"X-RateLimit-Limit": "0", "X-RateLimit-Remaining": "0"},
+        {"X-RateLimit-Limit": "-5", "X-RateLimit-Remaining": "0"},
+        {"X-RateLimit-Limit": "nan", "X-RateLimit-Remaining": "1"},
+        {"X-RateLimit-Limit": "inf", "X-RateLimit-Remaining": "1"},
+        {"X-RateLimit-Remaining": "1"},
+    ],
+)
+async def test_no_word_on_the_quota(headers: dict[str, str]) -> None:
+    """What is no quota is not taken for one."""
+    api = Api(answering(**headers))
+    await api.get()
+    assert api.client.quota is None
+    assert 60 == api.client.limit
+
+
+async def test_a_quota_without_a_reset() -> None:
+    """A quota that does not say when it is whole again is whole in a minute."""
+    api = Api(answering(X_RateLimit_Limit="120", X_RateLimit_Remaining="7.0"))
+    await api.get()
+    assert Quota(120, 7, NOW + 60) == api.client.quota
+
+
+@pytest.mark.parametrize(
+    ("share", "remaining", "wait"),
+    [
+        (0.5, 13, 0.0),
+        (0.5, 12, 40.0),
+        (0.5, 0, 40.0),
+        (0.5, -1, 40.0),
+        (0.95, 7, 0.0),
+        (0.95, 6, 40.0),
+        (1.0, 1, 0.0),
+        (1.0, 0, 40.0),
+    ],
+)
+async def test_the_last_requests_are_the_users(share: float, remaining: int, wait: float) -> None:
+    """The last tenth of the quota, or what the share leaves, is not touched before the reset."""
+    headers = {"X-RateLimit-Limit": "120", "X-RateLimit-Remaining": f"{remaining}"}
+    api = Api(answering(**headers, **{"X-RateLimit-Reset": f"{NOW + 40:.0f}"}), share=share)
+    await send(api, 2)
+    assert [1000.0, 1000.0 + wait] == api.times
+
+
+async def test_a_reset_in_the_far_future() -> None:
+    """A quota that is used up is waited for a minute at the most: an absurd reset does not stop the exporter."""
+    api = Api(answering(X_RateLimit_Limit="60", X_RateLimit_Remaining="0", X_RateLimit_Reset=f"{NOW * 1000:.0f}"))
+    assert [1000.0, 1060.0] == await send(api, 2)
+
+
+@given(
+    share=st.floats(0.01, 1.0),
+    limits=st.lists(st.sampled_from([1, 7, 60, 120, 600, 1200]), min_size=1, max_size=4),
+    pauses=st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.1, 3.3, 59.9, 60.0, 61.0]), min_size=1, max_size=60),
+)
+@settings(max_examples=60, deadline=None)
+async def test_the_share_holds_in_any_minute(share: float, limits: list[int], pauses: list[float]) -> None:
+    """In any sixty seconds no more is sent than the share of the limit last heard of, and at least one request."""
+    clock = Clock()
+    throttle = Throttle(share, monotonic=clock.monotonic, sleep=clock.sleep)
+    for limit in limits:
+        throttle.learn(Quota(limit, limit, 0.0), 0.0)
+        sent: list[float] = []
+        for pause in pauses * 3:
+            clock.now += pause
+            await throttle.admit()
+            sent.append(clock.now)
+        most = max(1, int(limit * share))
+        for number, start in enumerate(sent):
+            assert most >= sum(start <= at < start + 59.999 for at in sent[number:])
+
+
+async def test_requests_at_once_take_turns() -> None:
+    """Requests that come together share the quota, and one that gives up leaves its turn to the others."""
+    clock = Clock()
+    throttle = Throttle(0.02, monotonic=clock.monotonic, sleep=clock.sleep)
+    first, second, third = (asyncio.ensure_future(throttle.admit()) for _ in range(3))
+    await first
+    second.cancel()
+    await third
+
+    assert second.cancelled()
+    assert 1060.0 == clock.now
+    assert 60.0 <= throttle.waited <= 120.0
+
+
+# Bodies.
+
+
+class Stream(httpx.AsyncByteStream):
+    """A body that comes in pieces."""
+
+    def __init__(self, *pieces: bytes, forever: bytes = b"", then: Callable[[], Awaitable[Any]] | None = None) -> None:
+        self._pieces = pieces
+        self._forever = forever
+        self._then = then
+        self.sent = 0
+        self.closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The pieces."""
+        for piece in self._pieces:
+            self.sent += len(piece)
+            yield piece
+        while self._forever:
+            self.sent += len(self._forever)
+            yield self._forever
+        if self._then is not None:
+            await self._then()
+
+    async def aclose(self) -> None:
+        """Note that nobody reads on."""
+        self.closed = True
+
+
+def streaming(stream: Stream, **headers: str) -> Handler:
+    """An answer that comes in pieces."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda _: httpx.Response(200, stream=stream, headers=named)
+
+
+async def test_a_body_without_end() -> None:
+    """An answer is not read beyond 32 MiB."""
+    stream = Stream(forever=b" " * 1024 * 1024)
+    api = Api(streaming(stream))
+    failure = await api.failure()
+
+    assert (BadPayload, "the answer is larger than 32 MiB") == (type(failure), str(failure))
+    assert BODY_LIMIT < stream.sent <= BODY_LIMIT + 1024 * 1024
+    assert stream.closed
+    assert ["too_large"] == api.codes
+
+
+async def test_a_body_of_the_largest_size() -> None:
+    """An answer of exactly 32 MiB is read."""
+    answer = await Api(answering(200, b" " * BODY_LIMIT)).get()
+    assert answer is not None
+    assert BODY_LIMIT == len(answer.body)
+
+
+async def test_a_bomb() -> None:
+    """An answer that unpacks to more than 32 MiB is refused, however small it came."""
+    bomb = gzip.compress(b" " * (BODY_LIMIT + 1))
+    assert len(bomb) < 100_000
+    api = Api(answering(200, bomb, Content_Encoding="gzip"))
+
+    assert "the answer is larger than 32 MiB" == str(await api.failure())
+
+
+async def test_a_packed_body() -> None:
+    """A gzipped answer is unpacked."""
+    api = Api(answering(200, gzip.compress(b'{"logs": []}'), Content_Encoding="gzip"))
+    assert Answer(b'{"logs": []}', None) == await api.get()
+    assert "gzip" == api.requests[0].headers["Accept-Encoding"]
+
+
+async def test_a_bomb_takes_little_memory() -> None:
+    """What is too large is not unpacked to see how large it is."""
+    bomb = gzip.compress(b" " * 8 * BODY_LIMIT)
+    api = Api(answering(200, bomb, Content_Encoding="gzip"))
+    tracemalloc.start()
+    try:
+        assert BadPayload is type(await api.failure())
+        assert tracemalloc.get_traced_memory()[1] < 3 * BODY_LIMIT
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "deflate", "br", "zstd", "gzip, br", "nonsense"])
+async def test_a_packing_that_was_not_asked_for(encoding: str) -> None:
+    """An answer that is packed otherwise, or twice, is refused before anything of it is read."""
+    stream = Stream(gzip.compress(gzip.compress(b" " * BODY_LIMIT)), forever=b" ")
+    api = Api(streaming(stream, Content_Encoding=encoding))
+    failure = await api.failure()
+
+    assert BadPayload is type(failure)
+    assert "the answer is packed other than with gzip, which alone was asked for" == str(failure)
+    assert 0 == stream.sent
+
+
+async def test_a_refusal_that_is_packed_otherwise() -> None:
+    """The status of an error counts, however its text is packed."""
+    failure = await Api(answering(502, b"\xff\x00", Content_Encoding="br")).failure()
+    assert ApiUnavailable is type(failure)
+    assert str(failure).startswith("502: ")
+
+
+@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"{}")[:-8] + bytes(8)], ids=["text", "sum"])
+async def test_a_body_that_cannot_be_unpacked(body: bytes) -> None:
+    """A damaged compression is a bad payload."""
+    api = Api(answering(200, body, Content_Encoding="gzip"))
+    failure = await api.failure()
+
+    assert BadPayload is type(failure)
+    assert str(failure).startswith("the answer cannot be unpacked: ")
+    assert isinstance(failure.__cause__, zlib.error)
+    assert ["decoding"] == api.codes
+
+
+async def test_a_body_that_drips() -> None:
+    """The timeout is for the whole answer: one that never ends is given up although bytes keep coming."""
+
+    async def drip() -> None:
+        await asyncio.Event().wait()
+
+    stream = Stream(b'{"logs"', b": [", then=drip)
+    api = Api(streaming(stream), timeout=0.02)
+    failure = await api.failure()
+
+    assert (ApiUnavailable, "no answer within 0.02 s") == (type(failure), str(failure))
+    assert stream.closed
+    assert ["timeout"] == api.codes
+
+
+async def test_a_cancelled_request() -> None:
+    """A request that is cancelled ends at once and is noted as such."""
+    begun = asyncio.Event()
+
+    async def never(_: httpx.Request) -> httpx.Response:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    api = Api(never)
+    asking = asyncio.ensure_future(api.get())
+    await begun.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert ["cancelled"] == api.codes
+
+
+async def test_drain() -> None:
+    """Requests and waits are told once."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        api.clock.now += 0.25
+        return httpx.Response(404 if "gone" in request.url.path else 200, content=json.dumps({}))
+
+    api = Api(answer, share=0.02)
+    await api.get("/v1/posts/logs")
+    await api.client.get("/v1/posts/gone/logs", {}, endpoint="/v1/posts/{postId}/logs")
+
+    requests = [Request("/v1/posts/logs", "200", 0.25), Request("/v1/posts/{postId}/logs", "404", 0.25)]
+    assert (requests, 59.75) == api.client.drain()
+    assert ([], 0.0) == api.client.drain()

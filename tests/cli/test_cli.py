@@ -1,0 +1,451 @@
+import contextlib
+import io
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from late_exporter import __version__, cli, commands, log
+from late_exporter.config.commands import COMMANDS
+from late_exporter.config.flags import ASKED
+from late_exporter.config.options import OPTIONS
+from late_exporter.config.settings import Call, Settings
+from late_exporter.errors import ConfigError, LateError, StoreError
+from late_exporter.metrics.catalogue import CATALOGUE
+
+KEY = "sk_" + "0123456789abcdef" * 4
+FILE = "LATE_EXPORTER_CONFIG__FILE"
+
+keys = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=26, max_size=80)
+
+
+@pytest.fixture(autouse=True)
+def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test has a key, 80 columns, and logging of its own."""
+    for variable in [name for name in os.environ if name.startswith("LATE_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("LATE_API_KEY", KEY)
+    monkeypatch.setenv("COLUMNS", "80")
+    root, access = logging.getLogger(), logging.getLogger("uvicorn.access")
+    handlers, level, disabled = root.handlers, root.level, access.disabled
+    yield
+    root.handlers, access.disabled = handlers, disabled
+    root.setLevel(level)
+
+
+class Ran:
+    """What a command line did: exit code, both outputs, and the command with its settings."""
+
+    def __init__(self, *argv: str, act: Callable[[Settings], int] = lambda _: 0) -> None:
+        self.calls: list[tuple[str, Settings]] = []
+        commands = {name: self._command(name, act) for name in COMMANDS if name != "metrics"}
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            self.code = cli.main(argv, commands)
+        self.out, self.err = out.getvalue(), err.getvalue()
+
+    def _command(self, name: str, act: Callable[[Settings], int]) -> cli.Action:
+        def command(call: Call) -> int:
+            assert call.settings == call.reread()
+            self.calls.append((name, call.settings))
+            return act(call.settings)
+
+        return command
+
+    @property
+    def problems(self) -> list[str]:
+        """Lines of standard error without their prefix."""
+        lines = self.err.splitlines()
+        assert all(line.startswith("late-exporter: error: ") for line in lines)
+        return [line.removeprefix("late-exporter: error: ") for line in lines]
+
+
+@pytest.mark.parametrize("argv", [[], ["run"], ["demo"], ["simulate"], ["check"], ["healthcheck"], ["logs"]], ids=str)
+def test_commands(argv: list[str]) -> None:
+    """A command gets its settings, and without one it is run."""
+    ran = Ran(*argv)
+
+    assert (0, "", "") == (ran.code, ran.out, ran.err)
+    assert (argv or ["run"]) == [name for name, _ in ran.calls]
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_exit_code_is_that_of_the_command(code: int) -> None:
+    """What a command returns is the exit code."""
+    assert code == Ran("check", act=lambda _: code).code
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--poll.interval", "5s", "run"],
+        ["run", "--poll.interval=5s"],
+        ["--poll.interval=5s"],
+    ],
+    ids=str,
+)
+def test_flags(argv: list[str]) -> None:
+    """A flag and its value are two arguments or one, before the command or after it."""
+    assert 5.0 == Ran(*argv).calls[0][1].poll_interval
+
+
+@pytest.mark.parametrize(
+    ("argv", "created"),
+    [
+        ([], False),
+        (["--metrics.created-timestamps"], True),
+        (["--metrics.created-timestamps", "run"], True),
+        (["--metrics.created-timestamps=true"], True),
+        (["--metrics.created-timestamps", "false"], False),
+        (["--no-metrics.created-timestamps"], False),
+    ],
+    ids=str,
+)
+def test_switches(argv: list[str], created: bool) -> None:  # noqa: FBT001 - the expected value
+    """A switch needs no value, takes one, and has a negation."""
+    assert created == Ran(*argv).calls[0][1].created_timestamps
+
+
+def test_repeated_flags() -> None:
+    """A list's flag may be given several times."""
+    addresses = Ran("--web.listen-address", ":1", "--web.listen-address=[::1]:2").calls[0][1].listen_addresses
+
+    assert [":1", "[::1]:2"] == [str(address) for address in addresses]
+
+
+NAMES = ", ".join(COMMANDS)
+BELONGING = {option.flag: " and ".join(option.commands) for option in (*OPTIONS, *ASKED)}
+WRONG = [
+    (["rnu"], 'unknown command "rnu"; did you mean run?'),
+    (["fly"], f'unknown command "fly"; there are {NAMES}'),
+    (["fly", "--help"], f'unknown command "fly"; there are {NAMES}'),
+    (["run", "away"], 'unexpected argument "away"'),
+    (["run", "x" * 25], "unexpected argument of 25 characters"),
+    (["--poll.intervall", "5s"], 'unknown flag "--poll.intervall"; did you mean --poll.interval?'),
+    (["--verbose", "run"], 'unknown flag "--verbose"'),
+    (["-v"], 'unknown flag "-v"'),
+    (["--"], 'unknown flag "--"'),
+    (["--poll.interval"], "--poll.interval: needs a value: --poll.interval DURATION"),
+    (["--poll.interval", "--log.level", "debug"], "--poll.interval: needs a value: --poll.interval DURATION"),
+    (["--metrics.max-accounts", "-1"], '--metrics.max-accounts "-1": must be a whole number of at least 0'),
+    (["--metrics.created-timestamps=on"], '--metrics.created-timestamps "on": must be true or false'),
+    (["--log.level", "info", "--log.level", "info"], "--log.level: given 2 times"),
+    (["--simulate.seed", "1"], "--simulate.seed: not an option of run, but of demo and simulate"),
+    (
+        ["simulate", "--poll.interval", "1s"],
+        f"--poll.interval: not an option of simulate, but of {BELONGING['--poll.interval']}",
+    ),
+    (
+        ["demo", "--api.key-file", "/nowhere"],
+        f"--api.key-file: not an option of demo, but of {BELONGING['--api.key-file']}",
+    ),
+    (["--format", "json"], f"--format: not an option of run, but of {BELONGING['--format']}"),
+    (["check", "--follow"], "--follow: not an option of check, but of logs"),
+    (["post"], "POST_ID is missing"),
+    (["post", "a", "b"], 'unexpected argument "b"'),
+    (["logs", "--since", "91d"], '--since "91d": must be at least 1s and at most 90d'),
+    (["logs", "--limit", "-1"], '--limit "-1": must be a whole number of at least 0'),
+    (
+        ["logs", "--feed", "posts"],
+        '--feed "posts": must be one of publishing, connections, webhooks, messaging, workflow_event, api_request',
+    ),
+    (["post", "a", "--format", "table"], '--format "table": must be one of text, json'),
+    (["metrics", "--format", "xml"], '--format "xml": must be one of table, markdown, json'),
+    (
+        ["metrics", "--log.level", "info"],
+        f"--log.level: not an option of metrics, but of {BELONGING['--log.level']}",
+    ),
+    (
+        ["--api.key", KEY],
+        "--api.key: no such flag, because others could read it; set LATE_API_KEY or --api.key-file",
+    ),
+]
+
+
+@pytest.mark.parametrize(("argv", "message"), WRONG, ids=range(len(WRONG)))
+def test_wrong_lines(argv: list[str], message: str) -> None:
+    """A wrong line is told in one line, and the exit code is 2."""
+    ran = Ran(*argv)
+
+    assert (2, "", [message], []) == (ran.code, ran.out, ran.problems, ran.calls)
+
+
+def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Mistakes of the line, the environment and the file are told together, each in its line."""
+    (tmp_path / "late.yaml").write_text("poll: {lookback: 1}")
+    monkeypatch.setenv("LATE_EXPORTER_API__TIMEOUT", "0")
+    monkeypatch.chdir(tmp_path)
+
+    ran = Ran("--config.file", "late.yaml", "--zzz", "1s", "--poll.interval", "5\n", "away", "--log.level=")
+
+    duration = "not a duration; write it like 500ms, 30s or 1h30m"
+    assert [
+        'unknown flag "--zzz"',
+        f'unknown command "away"; there are {NAMES}',
+    ] == ran.problems
+    assert [
+        'unknown flag "--poll.feed"; did you mean --poll.feeds?',
+        'LATE_EXPORTER_API__TIMEOUT "0": must be at least 1ms and at most 100y',
+        f'--poll.interval "5\\n": {duration}',
+        f'late.yaml:1: poll.lookback "1": {duration}',
+        '--log.level "": must be one of debug, info, warn, error',
+    ] == Ran("--config.file", "late.yaml", "--poll.feed", "1s", "--poll.interval", "5\n", "--log.level=").problems
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("columns", ["60", "80", "200"])
+def test_help_fits(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) -> None:
+    """Help fits the terminal, and is never wider than is good to read."""
+    monkeypatch.setenv("COLUMNS", columns)
+    ran = Ran(*command.split(), "--help")
+
+    assert (0, "", []) == (ran.code, ran.err, ran.calls)
+    assert [] == [line for line in ran.out.splitlines() if len(line) > min(int(columns), 100)]
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "metrics"])
+def test_help_names_every_option(command: str) -> None:
+    """Help has every option of the command with its default and variable, and none of the others."""
+    words = Ran(command, "-h").out.replace(",\n", ", ").split()
+
+    for option in OPTIONS:
+        assert (command in option.commands) == (option.variable in words)
+        assert (command in option.commands and bool(option.flag)) == (option.flag in words)
+
+
+@pytest.mark.parametrize("columns", ["40", "60", "100"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_every_example(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) -> None:
+    """An example can be copied into a shell, whatever the terminal's width."""
+    monkeypatch.setenv("COLUMNS", columns)
+    shell = re.sub(r" \\\n +", " ", Ran(command, "--help").out)
+
+    assert COMMANDS[command].examples
+    assert [] == [line for line, _ in COMMANDS[command].examples if f"\n  late-exporter {line}\n" not in shell]
+
+
+def test_help_is_grouped() -> None:
+    """Options stand in their section with meaning, default and variable."""
+    assert (
+        "\npoll:\n"
+        "  --poll.interval DURATION\n"
+        "      Time between two polls, with jitter.\n"
+        "      default 30s, LATE_EXPORTER_POLL__INTERVAL\n"
+    ) in Ran("--help").out
+
+
+def test_help_of_the_program_names_the_commands() -> None:
+    """Who knows nothing finds the commands."""
+    out = Ran("--help").out
+
+    assert [] == [name for name, command in COMMANDS.items() if f"\n  {name:<11}  {command.help[:30]}" not in out]
+
+
+def test_help_of_the_catalogue() -> None:
+    """The catalogue has one option."""
+    out = Ran("metrics", "--help").out
+
+    assert out.startswith("Usage: late-exporter metrics [--option VALUE ...]\n")
+    assert "\n\n  --format FORMAT\n" in out
+    assert "      default table\n" in out
+
+
+def test_help_breaks_no_list() -> None:
+    """A default that is too long for one line with its variable has a line of its own."""
+    assert (
+        "      default 0.1,0.25,0.5,1,2.5,5,10,30,60,120,300,600\n      LATE_EXPORTER_METRICS__DURATION_BUCKETS\n"
+    ) in Ran("--help").out
+
+
+def test_help_needs_no_right_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for help has perhaps made a mistake."""
+    monkeypatch.setenv("LATE_EXPORTER_POLL__INTERVAL", "x")
+
+    assert 0 == Ran("run", "--what", "--help").code
+
+
+@pytest.mark.parametrize("argv", [["--version"], ["run", "--version"], ["--version", "--help"]], ids=str)
+def test_version(argv: list[str]) -> None:
+    """The version is one line."""
+    assert f"late-exporter {__version__}\n" == Ran(*argv).out
+
+
+def test_metrics_json_is_complete() -> None:
+    """The catalogue in JSON has every family with all that is known of it."""
+    families = json.loads(Ran("metrics", "--format", "json").out)
+
+    assert list(CATALOGUE) == [family["name"] for family in families]
+    assert {"name", "kind", "help", "labels", "buckets", "feeds"} == set(families[0])
+
+
+def test_metrics_markdown() -> None:
+    """The catalogue in Markdown has one row a family."""
+    rows = Ran("metrics", "--format=markdown").out.splitlines()
+
+    assert len(CATALOGUE) + 2 == len(rows)
+    assert "| `late_up` | gauge | workspace, feed | Whether the last poll of the feed succeeded. |" in rows
+
+
+def test_metrics_table_is_aligned() -> None:
+    """The catalogue as a table has its columns under their names."""
+    head, *rows = Ran("metrics").out.splitlines()
+    column = head.index("MEANING")
+
+    assert [family.help for family in CATALOGUE.values()] == [row[column:] for row in rows]
+    assert [family.name for family in CATALOGUE.values()] == [row[: head.index("TYPE")].rstrip() for row in rows]
+
+
+@pytest.mark.parametrize("columns", ["70", "80"])
+def test_metrics_fit_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    """Where the table is wider than the terminal, a family has a few lines that fit."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", columns)
+    with contextlib.redirect_stdout(Terminal()) as out:
+        code = cli.main(["metrics"])
+    lines = out.getvalue().splitlines()
+
+    assert (0, list(CATALOGUE)) == (code, [line.split()[0] for line in lines if not line.startswith(" ")])
+    assert [] == [line for line in lines if len(line) > int(columns)]
+
+
+def test_metrics_reads_no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The catalogue is printed whatever the environment holds."""
+    monkeypatch.setenv("LATE_EXPORTER_POLL__INTERVAL", "x")
+    monkeypatch.setenv("LATE_API_KEY", "a b")
+
+    assert 0 == Ran("metrics").code
+
+
+def failing(error: BaseException) -> Callable[[Settings], int]:
+    """A command that fails."""
+
+    def command(_: Settings) -> int:
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "messages"),
+    [
+        (StoreError("late.db: database is locked"), 1, ["late.db: database is locked"]),
+        (LateError("two\nlines"), 1, ["two\\nlines"]),
+        (LateError(f"refused {KEY}"), 1, ["refused [redacted]"]),
+        (ConfigError("a", "b"), 2, ["a", "b"]),
+        (KeyboardInterrupt(), 1, []),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_failures_have_no_traceback(error: BaseException, code: int, messages: list[str]) -> None:
+    """What goes wrong at run time is told in a line, and the exit code says what kind it was."""
+    ran = Ran(act=failing(error))
+
+    assert (code, messages) == (ran.code, ran.problems)
+
+
+def test_a_bug_is_one_entry_of_json() -> None:
+    """A bug ends the command with exit code 1, and its redacted traceback is a field of the entry."""
+    ran = Ran("--log.format", "json", act=failing(RuntimeError(f"oops {KEY}")))
+    entry = json.loads(ran.err)
+
+    assert (1, "this is a bug, please report it") == (ran.code, entry["msg"])
+    assert entry["exception"].endswith("RuntimeError: oops [redacted]")
+
+
+def test_a_bug_can_be_read() -> None:
+    """Among logs for people the redacted traceback stands in lines of its own below the entry."""
+    ran = Ran(act=failing(RuntimeError(f"oops {KEY}")))
+    entry, head, *frames, last = ran.err.splitlines()
+
+    assert 1 == ran.code
+    assert entry.endswith('level=error msg="this is a bug, please report it" logger=late_exporter')
+    assert ("  Traceback (most recent call last):", "  RuntimeError: oops [redacted]") == (head, last)
+    assert "      raise error" in frames
+    assert KEY not in ran.err
+
+
+def test_keys_are_redacted_from_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keys of all workspaces are registered before the command runs."""
+    monkeypatch.delenv("LATE_API_KEY")
+    (tmp_path / "a").write_text("first-key-of-two")
+    (tmp_path / "b").write_text("second-key-of-two")
+    (tmp_path / "late.yaml").write_text(
+        "workspaces: [{name: a, api_key_file: a}, {name: b, api_key_file: b}]\nlog: {level: debug}\n"
+    )
+
+    def act(_: Settings) -> int:
+        log.get_logger("x").debug("first-key-of-two and second-key-of-two")
+        return 0
+
+    assert '"[redacted] and [redacted]"' in Ran("--config.file", f"{tmp_path}/late.yaml", act=act).err
+
+
+@given(key=keys)
+def test_no_output_holds_a_key(key: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A key is in no output: not where it belongs, and not where it was put by mistake."""
+    folder = tmp_path_factory.mktemp("keys")
+    (folder / "key").write_text(f"{key} {key}")
+    (folder / "late.yaml").write_text(f"api: {{key: {json.dumps(key)}, key-file: {json.dumps(key)}}}\n")
+    lines = [
+        [],
+        ["--api.key", key],
+        [f"--api.key={key}"],
+        [f"--api.kye={key}"],
+        ["run", key],
+        [f"--{key}"],
+        ["--api.key-file", f"{folder}/key"],
+        ["--api.base-url", f"http://me:{key}@late.dev"],
+        ["--config.file", f"{folder}/late.yaml"],
+        ["metrics", key],
+    ]
+    outputs = []
+    for placed in ({"LATE_API_KEY": key}, {"LATE_API_KEY": f"{key} {key}"}, {"LATE_EXPORTER_API__KEY": key}):
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in placed.items():
+                patch.setenv(name, value)
+            outputs += [Ran(*argv, act=failing(LateError(f"says {key}"))) for argv in lines]
+
+    assert [] == [ran.err for ran in outputs if key in ran.out + ran.err]
+
+
+def test_the_commands_are_those_of_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without others the commands come from the composition root."""
+    codes = {"run": 0, "demo": 1, "simulate": 0, "check": 1}
+    module = SimpleNamespace(ACTIONS={name: lambda _, code=code: code for name, code in codes.items()})
+    monkeypatch.setattr(commands, "run", module, raising=False)
+
+    assert codes == {name: cli.main([name]) for name in codes}
+
+
+def test_the_line_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without another one the command line is that of the process."""
+    monkeypatch.setattr(sys, "argv", ["late-exporter", "--version"])
+
+    assert 0 == cli.main()
+    assert f"late-exporter {__version__}\n" == capsys.readouterr().out
+
+
+@pytest.mark.e2e
+def test_a_reader_that_has_seen_enough() -> None:
+    """Printing into a closed pipe is quiet."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    ran = subprocess.run(
+        [sys.executable, "-m", "late_exporter", "metrics"], stdout=writing, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writing)
+
+    assert (0, b"") == (ran.returncode, ran.stderr)

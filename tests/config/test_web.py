@@ -1,0 +1,928 @@
+from __future__ import annotations
+
+import os
+import pty
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+import yaml
+from cryptography.hazmat.primitives import serialization
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from late_exporter.config.web import Rate, WebConfig, WebSource, load
+from late_exporter.errors import ConfigError
+
+HASHED = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
+PASSWORD = "hunter2-and-more"
+
+CA = trustme.CA()
+SERVER = CA.issue_cert("localhost", "127.0.0.1")
+OTHER = CA.issue_cert("localhost")
+CERT, KEY = SERVER.cert_chain_pems[0].bytes(), SERVER.private_key_pem.bytes()
+CA_CERT = CA.cert_pem.bytes()
+ENCRYPTED = serialization.load_pem_private_key(KEY, None).private_bytes(
+    serialization.Encoding.PEM,
+    serialization.PrivateFormat.PKCS8,
+    serialization.BestAvailableEncryption(PASSWORD.encode()),
+)
+BODY = KEY.splitlines()[1].decode()
+"""A line of the key that no output may hold."""
+
+WHOLE = f"""\
+tls_server_config:
+  cert_file: server.crt
+  key_file: server.key
+  client_auth_type: RequireAndVerifyClientCert
+  client_ca_file: ca.crt
+  client_allowed_sans: [prometheus.example, 10.0.0.1]
+  min_version: TLS12
+  max_version: TLS13
+  cipher_suites:
+    - TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+    - TLS_AES_128_GCM_SHA256
+  prefer_server_cipher_suites: false
+  curve_preferences: [CurveP384]
+http_server_config:
+  http2: false
+  headers:
+    Content-Security-Policy: default-src 'none'
+    Strict-Transport-Security: max-age=31536000; includeSubDomains
+    X-Content-Type-Options: nosniff
+    X-Frame-Options: sameorigin
+    X-XSS-Protection:
+basic_auth_users:
+  alice: {HASHED}
+  "bob the builder": "{HASHED.replace("2y", "2b")}"
+rate_limit:
+  interval: 1s500ms
+  burst: 20
+auth_excluded_paths:
+  - /-/healthy
+  - /-/ready
+"""
+TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
+
+
+class Lines:
+    """A log that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str, dict[str, Any]]] = []
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """Keep it."""
+        self.told.append(("debug", event, fields))
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Keep it."""
+        self.told.append(("info", event, fields))
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Keep it."""
+        self.told.append(("warning", event, fields))
+
+    @property
+    def events(self) -> list[str]:
+        """What was told, without the fields."""
+        return [event for _, event, _ in self.told]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where ``web.yml`` is, beside the certificates that it may name."""
+    contents = {
+        "server.crt": CERT,
+        "server.key": KEY,
+        "ca.crt": CA_CERT,
+        "other.key": OTHER.private_key_pem.bytes(),
+        "encrypted.key": ENCRYPTED,
+        "text.txt": b"no certificate\n",
+        "empty.txt": b"",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "folder").mkdir()
+    return tmp_path / "web.yml"
+
+
+def loaded(file: Path, text: str | bytes) -> WebConfig:
+    """What a file says."""
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    return load(file)
+
+
+def problems(file: Path, text: str | bytes) -> list[str]:
+    """What is wrong with a file, named without its folder."""
+    with pytest.raises(ConfigError) as caught:
+        loaded(file, text)
+    return [problem.replace(f"{file.parent}{os.sep}", "") for problem in caught.value.problems]
+
+
+def inline(option: str, pem: bytes) -> str:
+    """An option whose value is a text in PEM."""
+    return f"  {option}: |\n" + "".join(f"    {line}\n" for line in pem.decode().splitlines())
+
+
+def tls(config: WebConfig) -> ssl.SSLContext:
+    """The context of a configuration that has one."""
+    assert config.context is not None
+    return config.context
+
+
+def test_a_whole_file(file: Path) -> None:
+    """Every key of the format is known and has its effect."""
+    got = loaded(file, WHOLE)
+    context = tls(got)
+
+    assert (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3) == (context.minimum_version, context.maximum_version)
+    assert ssl.CERT_REQUIRED == context.verify_mode
+    assert ["ECDHE-ECDSA-AES256-GCM-SHA384"] == suites_before_13(context)
+    assert not context.options & ssl.OP_CIPHER_SERVER_PREFERENCE
+    assert [CA.cert_pem.bytes()] == [
+        ssl.DER_cert_to_PEM_cert(der).encode() for der in context.get_ca_certs(binary_form=True)
+    ]
+    assert {"prometheus.example", "10.0.0.1"} == got.allowed_sans
+    assert (
+        ("Content-Security-Policy", "default-src 'none'"),
+        ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("X-Frame-Options", "sameorigin"),
+    ) == got.headers
+    assert {
+        "alice": HASHED.encode(),
+        "bob the builder": HASHED.replace("2y", "2b").encode(),
+    } == got.users
+    assert Rate(1.5, 20) == got.rate
+    assert {"/-/healthy", "/-/ready"} == got.open_paths
+    assert ["web.yml", "server.crt", "server.key", "ca.crt"] == [path.name for path in got.files]
+    assert () == got.remarks
+
+
+def suites_before_13(context: ssl.SSLContext) -> list[str]:
+    """The suites that are allowed up to TLS 1.2."""
+    return [suite["name"] for suite in context.get_ciphers() if suite["protocol"] != "TLSv1.3"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "# nothing yet\n",
+        "---\n",
+        "~",
+        "{}",
+        "\ufeff{}",
+        "tls_server_config:\nhttp_server_config: {headers: }\nbasic_auth_users: ~\nrate_limit: null\n",
+        "tls_server_config: {cert_file: , cipher_suites: , client_allowed_sans: , min_version: }\n",
+        "auth_excluded_paths:\n",
+        "tls_server_config: {}\nhttp_server_config: {http2: }\nrate_limit: {interval: , burst: }\n",
+        "rate_limit: {interval: 0, burst: 5}",
+        "http_server_config: {headers: {X-Frame-Options: }}",
+    ],
+)
+def test_a_file_that_says_nothing(file: Path, text: str) -> None:
+    """What has no value is not given: plain HTTP for everybody, as without a file."""
+    got = loaded(file, text)
+
+    assert [file] == list(got.files)
+    assert (None, (), {}, frozenset(), None, ()) == (
+        got.context,
+        got.headers,
+        got.users,
+        got.open_paths,
+        got.rate,
+        got.remarks,
+    )
+
+
+def test_defaults_of_tls(file: Path) -> None:
+    """Without more than a certificate, TLS is 1.2 or later by the server's preference, and nobody is asked for one."""
+    got = loaded(file, TLS)
+    context = tls(got)
+
+    assert (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3) == (context.minimum_version, context.maximum_version)
+    assert ssl.CERT_NONE == context.verify_mode
+    assert context.options & ssl.OP_CIPHER_SERVER_PREFERENCE
+    assert frozenset() == got.allowed_sans
+
+
+def test_paths_are_relative_to_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the program runs does not matter; an absolute path is what it says."""
+    monkeypatch.chdir("/")
+    assert loaded(file, TLS).context is not None
+    elsewhere = file.parent / "elsewhere"
+    elsewhere.mkdir()
+    absolute = TLS.replace(": server", f": {file.parent}/server")
+    assert loaded(elsewhere / "web.yml", absolute).context is not None
+    assert loaded(elsewhere / "web.yml", TLS.replace(": server", ": ../server")).context is not None
+
+
+def test_inline(file: Path) -> None:
+    """Certificate, key and authority may stand in the file itself."""
+    text = "tls_server_config:\n" + inline("cert", CERT) + inline("key", KEY) + inline("client_ca", CA_CERT)
+    got = loaded(file, text + "  client_auth_type: VerifyClientCertIfGiven\n")
+
+    assert ssl.CERT_OPTIONAL == tls(got).verify_mode
+    assert 1 == len(tls(got).get_ca_certs())
+    assert [file] == list(got.files)
+    assert BODY not in repr(got)
+
+
+def test_inline_without_memory_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no files in memory, those that OpenSSL reads are gone afterwards."""
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(file.parent))
+    before = {path.name for path in file.parent.iterdir()}
+
+    assert loaded(file, "tls_server_config:\n" + inline("cert", CERT) + inline("key", KEY)).context is not None
+    assert before | {"web.yml"} == {path.name for path in file.parent.iterdir()}
+
+
+def test_a_file_wins_over_what_is_inline(file: Path) -> None:
+    """Where both are given the file is used, and it is said that the other one is not."""
+    text = TLS + inline("cert", b"not used") + inline("key", b"not used") + inline("client_ca", b"not used")
+    got = loaded(file, text + "  client_ca_file: ca.crt\n  client_auth_type: RequireAndVerifyClientCert\n")
+
+    assert got.context is not None
+    assert (
+        tuple(
+            f"tls_server_config.{option}: not used, there is a {option}_file" for option in ("cert", "key", "client_ca")
+        )
+        == got.remarks
+    )
+
+
+@pytest.mark.parametrize(
+    ("remark", "text"),
+    [
+        (
+            "http_server_config.http2: HTTP/2 is not supported, HTTP/1.1 is served",
+            "http_server_config: {http2: true}",
+        ),
+        (
+            "tls_server_config.curve_preferences: more than one curve cannot be set, those of OpenSSL are used",
+            TLS + "  curve_preferences: [X25519, CurveP256, CurveP384, CurveP521]\n",
+        ),
+        (
+            "tls_server_config.client_auth_type: a certificate that is not verified is not asked for",
+            TLS + "  client_auth_type: RequestClientCert\n",
+        ),
+        ("tls_server_config: without a certificate there is no TLS", "tls_server_config: {min_version: TLS13}"),
+    ],
+)
+def test_remarks(file: Path, remark: str, text: str) -> None:
+    """What a file asks for and does not get is said."""
+    assert (remark,) == loaded(file, text).remarks
+
+
+@pytest.mark.parametrize("curve", ["X25519", "CurveP256", "CurveP384", "CurveP521"])
+def test_one_curve(file: Path, curve: str) -> None:
+    """Each curve can be chosen."""
+    assert () == loaded(file, f"{TLS}  curve_preferences: [{curve}]\n").remarks
+
+
+ALL_SUITES = (
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_RSA_WITH_AES_256_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_RSA_WITH_AES_256_GCM_SHA384",
+)
+
+
+def test_every_cipher_suite(file: Path) -> None:
+    """All suites that Go has by name can be chosen, in the order given."""
+    context = tls(loaded(file, f"{TLS}  cipher_suites: [{', '.join(ALL_SUITES)}, TLS_AES_256_GCM_SHA384]\n"))
+    assert len(ALL_SUITES) == len(suites_before_13(context))
+    assert "ECDHE-ECDSA-AES128-GCM-SHA256" == suites_before_13(context)[0]
+    assert "AES256-GCM-SHA384" == suites_before_13(context)[-1]
+
+
+def test_suites_of_tls_13_alone(file: Path) -> None:
+    """Where all suites are of TLS 1.3 nothing older is spoken."""
+    context = tls(loaded(file, f"{TLS}  cipher_suites: [TLS_AES_256_GCM_SHA384]\n"))
+    assert ssl.TLSVersion.TLSv1_3 == context.minimum_version
+
+
+@pytest.mark.parametrize(("name", "version"), [("TLS10", "TLSv1"), ("TLS11", "TLSv1_1"), ("TLS13", "TLSv1_3")])
+def test_versions(file: Path, name: str, version: str) -> None:
+    """Older and newer versions are spoken where the file says so."""
+    assert ssl.TLSVersion[version] == tls(loaded(file, f"{TLS}  min_version: {name}\n")).minimum_version
+
+
+@pytest.mark.parametrize("text", ["true", "True", "yes", "on"])
+def test_booleans(file: Path, text: str) -> None:
+    """Switches are written in all ways of YAML 1.1, as the exporter-toolkit reads it."""
+    assert 1 == len(loaded(file, f"http_server_config: {{http2: {text}}}").remarks)
+
+
+def test_aliases(file: Path) -> None:
+    """A value may be written once and named again."""
+    got = loaded(file, f"basic_auth_users:\n  alice: &hash {HASHED}\n  bob: *hash\n")
+    assert {"alice": HASHED.encode(), "bob": HASHED.encode()} == got.users
+
+
+SUITE_LIST = (
+    "must be one of TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, "
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, "
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, "
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, "
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, "
+    "TLS_RSA_WITH_AES_128_CBC_SHA, TLS_RSA_WITH_AES_256_CBC_SHA, TLS_RSA_WITH_AES_128_GCM_SHA256, "
+    "TLS_RSA_WITH_AES_256_GCM_SHA384, TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384, TLS_CHACHA20_POLY1305_SHA256"
+)
+CURVE_LIST = "must be one of 'CurveP256', 'CurveP384', 'CurveP521' or 'X25519'"
+POLICY_LIST = (
+    "must be one of '', 'NoClientCert', 'RequestClientCert', 'RequireClientCert', 'RequireAnyClientCert', "
+    "'VerifyClientCertIfGiven' or 'RequireAndVerifyClientCert'"
+)
+HEADER_LIST = (
+    "Content-Security-Policy, Strict-Transport-Security, X-Content-Type-Options, X-Frame-Options, X-XSS-Protection"
+)
+NO_AUTHORITY = "no certificate can be read from it: no certificate or crl found"
+UNSAFE = "is not supported; RequireAndVerifyClientCert is, and is safe"
+A_HASH = "must be a bcrypt hash, as htpasswd -nBC 10 makes it"
+A_NAME = "a user's name must be printable, and without a colon"
+A_MAPPING = "must be a mapping, as in basic_auth_users: {alice: $2y$10$...}"
+DURATION = "not a duration; write it like 500ms, 30s or 1h30m"
+AUTH = "  client_auth_type: "
+VERIFY = f"{AUTH}RequireAndVerifyClientCert\n"
+ENCRYPTED_KEY = "is encrypted, and nobody is there to ask for its password"
+UNUSABLE = "certificate and key cannot be used"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # what is no file of this kind
+        ("[]", [f"web.yml: {A_MAPPING}"]),
+        ("hello", [f"web.yml: {A_MAPPING}"]),
+        ("a: b: c", ["web.yml:1:5: not valid YAML: mapping values are not allowed here"]),
+        ("a: [", ["web.yml:1:5: not valid YAML: expected the node content, but found ..."]),
+        ("a: 1\n---\nb: 2\n", ["web.yml:2:1: not valid YAML: but found another document"]),
+        (b"\xff\xfe\x00", ["web.yml: not a text file in UTF-8"]),
+        (b"a: \x00", ["web.yml: not a text file in UTF-8"]),
+        (b"#" * ((1 << 20) + 1), ["web.yml: larger than 1 MiB"]),
+        ("[" * 5000, ["web.yml: nested too deeply"]),
+        ("? [a, b]\n: c\n", ["web.yml:1: a key must be one word"]),
+        # keys
+        (
+            "tls_server_confg: {}\nhttp_server_config:\n  http3: true\n",
+            ["web.yml:1: tls_server_confg: unknown", "web.yml:3: http_server_config.http3: unknown"],
+        ),
+        (
+            "tls_server_config:\n  cert_fil: x\nrate_limit:\n  bursts: 1\n  every:\n",
+            [
+                "web.yml:2: tls_server_config.cert_fil: unknown",
+                "web.yml:4: rate_limit.bursts: unknown",
+                "web.yml:5: rate_limit.every: unknown",
+            ],
+        ),
+        ("rate_limit: {}\nrate_limit: {}\n", ["web.yml:2: rate_limit: given twice"]),
+        (
+            f"basic_auth_users:\n  alice: {HASHED}\n  bob: {HASHED}\n  alice: {HASHED}\n",
+            ["web.yml:4: alice: given twice"],
+        ),
+        # kinds of values
+        (
+            "tls_server_config: x\nhttp_server_config: []\nbasic_auth_users: x\nrate_limit: [x]\n",
+            [
+                "web.yml:1: tls_server_config: must be a mapping",
+                "web.yml:2: http_server_config: must be a mapping",
+                "web.yml:3: basic_auth_users: must be a mapping",
+                "web.yml:4: rate_limit: must be a mapping",
+            ],
+        ),
+        ("auth_excluded_paths: x", ["web.yml:1: auth_excluded_paths: must be a list"]),
+        (
+            "tls_server_config:\n  cert_file: [a]\n  cipher_suites: x\n  prefer_server_cipher_suites: maybe\n",
+            [
+                "web.yml:2: tls_server_config.cert_file: must be one value",
+                "web.yml:3: tls_server_config.cipher_suites: must be a list",
+                "web.yml:4: tls_server_config.prefer_server_cipher_suites: must be true or false",
+            ],
+        ),
+        (
+            "http_server_config:\n  http2: {}\n  headers:\n  - X-Frame-Options\n",
+            [
+                "web.yml:2: http_server_config.http2: must be true or false",
+                "web.yml:3: http_server_config.headers: must be a mapping",
+            ],
+        ),
+        # TLS
+        (
+            TLS + "  min_version: SSL3\n",
+            ["web.yml:4: tls_server_config.min_version \"SSL3\": must be one of 'TLS10', 'TLS11', 'TLS12' or 'TLS13'"],
+        ),
+        (
+            TLS + "  min_version: TLS13\n  max_version: TLS12\n",
+            ["web.yml:4: tls_server_config.min_version: TLS13 is above max_version, which is TLS12"],
+        ),
+        (
+            TLS + "  cipher_suites:\n    - TLS_AES_128_GCM_SHA256\n    - TLS_RSA_WITH_RC4_128_SHA\n",
+            [f"web.yml:6: tls_server_config.cipher_suites.1: {SUITE_LIST}"],
+        ),
+        (
+            TLS + "  max_version: TLS12\n  cipher_suites: [TLS_AES_128_GCM_SHA256]\n",
+            ["web.yml:5: tls_server_config.cipher_suites: none of them is for TLS12"],
+        ),
+        (
+            TLS + "  curve_preferences: [CurveP256, CurveP999]\n",
+            [
+                f'web.yml:4: tls_server_config.curve_preferences.1 "CurveP999": {CURVE_LIST}',
+            ],
+        ),
+        ("tls_server_config:\n  key_file: server.key\n", ["web.yml:1: tls_server_config.cert_file: is missing"]),
+        ("tls_server_config:\n  cert_file: server.crt\n", ["web.yml:1: tls_server_config.key_file: is missing"]),
+        (
+            TLS.replace("server.crt", "none.crt"),
+            ["web.yml:2: tls_server_config.cert_file: none.crt: No such file or directory"],
+        ),
+        (
+            TLS.replace("server.key", "none.key"),
+            ["web.yml:3: tls_server_config.key_file: none.key: No such file or directory"],
+        ),
+        (
+            TLS.replace("server.key", '"a\\0b"'),
+            ["web.yml:3: tls_server_config.key_file: a\0b: must be the path of a file"],
+        ),
+        (
+            TLS.replace("server.key", "other.key"),
+            [f"web.yml:2: tls_server_config.cert_file: {UNUSABLE}: key values mismatch"],
+        ),
+        (
+            TLS.replace("server.crt", "text.txt"),
+            [f"web.yml:2: tls_server_config.cert_file: {UNUSABLE}: not in PEM format"],
+        ),
+        (
+            TLS.replace("server.crt", "empty.txt"),
+            [f"web.yml:2: tls_server_config.cert_file: {UNUSABLE}: not in PEM format"],
+        ),
+        (TLS.replace("server.key", "encrypted.key"), [f"web.yml:3: tls_server_config.key_file: {ENCRYPTED_KEY}"]),
+        (
+            "tls_server_config:\n  cert_file: server.crt\n" + inline("key", ENCRYPTED),
+            [f"web.yml:3: tls_server_config.key: {ENCRYPTED_KEY}"],
+        ),
+        (
+            'tls_server_config:\n  key_file: server.key\n  cert: "\\ud800"\n',
+            [f"web.yml:3: tls_server_config.cert: {UNUSABLE}: not in PEM format"],
+        ),
+        # clients' certificates
+        (
+            TLS + "  client_ca_file: ca.crt\n",
+            ["web.yml:1: tls_server_config.client_auth_type: must say what to do with the certificates of clients"],
+        ),
+        (
+            TLS + "  client_auth_type: NoClientCert\n  client_ca_file: ca.crt\n",
+            ["web.yml:4: tls_server_config.client_auth_type: must say what to do with the certificates of clients"],
+        ),
+        (TLS + VERIFY, ["web.yml:1: tls_server_config.client_ca_file: is missing"]),
+        (
+            TLS + VERIFY + "  client_ca_file: text.txt\n",
+            [f"web.yml:5: tls_server_config.client_ca_file: {NO_AUTHORITY}"],
+        ),
+        (
+            TLS + VERIFY + "  client_ca: hello\n",
+            [f"web.yml:5: tls_server_config.client_ca: {NO_AUTHORITY}"],
+        ),
+        (
+            TLS + VERIFY + "  client_ca_file: folder\n",
+            ["web.yml:5: tls_server_config.client_ca_file: folder: Is a directory"],
+        ),
+        (
+            TLS + "  client_allowed_sans: [a]\n",
+            ["web.yml:4: tls_server_config.client_allowed_sans: needs client_auth_type: RequireAndVerifyClientCert"],
+        ),
+        (
+            "tls_server_config:\n  client_allowed_sans: [a]\n",
+            ["web.yml:1: tls_server_config.cert_file: is missing"],
+        ),
+        (
+            TLS + "  client_auth_type: VerifyClientCertIfGiven\n  client_ca_file: ca.crt\n  client_allowed_sans: [a]\n",
+            ["web.yml:6: tls_server_config.client_allowed_sans: needs client_auth_type: RequireAndVerifyClientCert"],
+        ),
+        *(
+            (
+                f"{TLS}{AUTH}{kind}\n",
+                [f"web.yml:4: tls_server_config.client_auth_type: {kind} {UNSAFE}"],
+            )
+            for kind in ("RequireAnyClientCert", "RequireClientCert")
+        ),
+        (
+            TLS + "  client_auth_type: Please\n",
+            [f'web.yml:4: tls_server_config.client_auth_type "Please": {POLICY_LIST}'],
+        ),
+        # headers
+        (
+            "http_server_config:\n  headers:\n    Server: late\n",
+            [f"web.yml:2: http_server_config.headers: Server cannot be set; there are {HEADER_LIST}"],
+        ),
+        (
+            "http_server_config:\n  headers:\n    X-Frame-Options: DENY\n",
+            ["web.yml:2: http_server_config.headers: X-Frame-Options must be deny or sameorigin"],
+        ),
+        (
+            "http_server_config: {headers: {X-Content-Type-Options: sniff}}",
+            ["web.yml:1: http_server_config.headers: X-Content-Type-Options must be nosniff"],
+        ),
+        (
+            'http_server_config: {headers: {X-XSS-Protection: "0\\r\\nSet-Cookie: a=b"}}',
+            ["web.yml:1: http_server_config.headers: X-XSS-Protection must be printable ASCII"],
+        ),
+        (
+            "http_server_config: {headers: {Content-Security-Policy: schön}}",
+            ["web.yml:1: http_server_config.headers: Content-Security-Policy must be printable ASCII"],
+        ),
+        # users
+        ("basic_auth_users:\n  alice:\n", [f"web.yml:2: basic_auth_users.alice: {A_HASH}"]),
+        ("basic_auth_users:\n  alice: [x]\n", ["web.yml:2: basic_auth_users.alice: must be one value"]),
+        (f'basic_auth_users:\n  "": {HASHED}\n', [f"web.yml:2: basic_auth_users.: {A_NAME}"]),
+        (f'basic_auth_users:\n  "a\\tb": {HASHED}\n', [f"web.yml:2: basic_auth_users.a\tb: {A_NAME}"]),
+        *(
+            (f"basic_auth_users:\n  alice: '{wrong}'\n", [f"web.yml:2: basic_auth_users.alice: {A_HASH}"])
+            for wrong in (
+                HASHED[:-1],
+                HASHED + "x",
+                HASHED.replace("$10$", "$03$"),
+                HASHED.replace("$10$", "$32$"),
+                HASHED.replace("2y", "2z"),
+                HASHED.replace("zoub", "zozb"),  # a salt of too many bits
+                "$apr1$x7Zk0Xbq$aeN5FmLYvYMRz0SQEBYrT.",
+                "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=",
+            )
+        ),
+        # limits and paths
+        ("rate_limit:\n  interval: soon\n", [f"web.yml:2: rate_limit.interval: {DURATION}"]),
+        ("rate_limit:\n  interval: [1s]\n", ["web.yml:2: rate_limit.interval: must be one value"]),
+        (
+            "rate_limit:\n  interval: 1s\n",
+            ["web.yml:1: rate_limit: burst must be at least 1, or no request would ever pass"],
+        ),
+        (
+            "rate_limit: {interval: 1s, burst: 0}",
+            ["web.yml:1: rate_limit: burst must be at least 1, or no request would ever pass"],
+        ),
+        *(
+            (f"rate_limit:\n  burst: {wrong}\n", ["web.yml:2: rate_limit.burst: must be a whole number of at least 0"])
+            for wrong in ("-1", "many", "1.5", "9" * 400)
+        ),
+        ("rate_limit:\n  burst: {}\n", ["web.yml:2: rate_limit.burst: must be one value"]),
+        (
+            "auth_excluded_paths:\n  - /-/ready\n  - metrics\n  - {a: b}\n",
+            [
+                "web.yml:3: auth_excluded_paths.1: a path must begin with /",
+                "web.yml:4: auth_excluded_paths.2: must be one value",
+            ],
+        ),
+    ],
+)
+def test_mistakes(file: Path, text: str | bytes, expected: list[str]) -> None:
+    """Every mistake is told with its line, its place and what would be right."""
+    assert expected == problems(file, text)
+
+
+def test_all_mistakes_at_once(file: Path) -> None:
+    """A user mends a file once, not once for every mistake."""
+    assert ["2", "4", "6", "8", "9"] == [
+        problem.split(":")[1]
+        for problem in problems(
+            file,
+            "tls_server_config:\n  min_version: 1\nhttp_server_config:\n  headers: {A: b}\nbasic_auth_users:\n  a: b\n"
+            "rate_limit:\n  burst: x\n  interval: y\n",
+        )
+    ]
+
+
+def test_no_such_file(file: Path) -> None:
+    """A file that is not there is named."""
+    with pytest.raises(ConfigError, match=r"web\.yml: No such file or directory"):
+        load(file)
+    with pytest.raises(ConfigError, match="Is a directory"):
+        load(file.parent)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"basic_auth_users: {{alice: {PASSWORD}}}",
+        f"basic_auth_users: {{alice: '{HASHED}x'}}",
+        f"basic_auth_users: [{PASSWORD}]",
+        f"basic_auth_users: {PASSWORD}",
+        f"basic_auth_users: {{alice:{PASSWORD}}}",
+        f"basic_auth_users: {{alice:{HASHED}}}",
+        f"basic_auth_users: {{{HASHED}: alice}}",
+        f"basic_auth_users: {{? [alice, {PASSWORD}] : x}}",
+        f"basic_auth_users:\n  alice: {HASHED}\n  alice:{HASHED}\n  alice:{HASHED}:\n",
+        f"basic_auth_users:\n  alice: '{HASHED}'\n  alice:{PASSWORD}: x\n  alice:{PASSWORD}: x\n",
+        f"alice: {HASHED}",
+        f"alice:{PASSWORD}: x",
+        f"basic_auth_users: {{alice: *{PASSWORD}}}",
+        f"basic_auth_users: {{alice: !{PASSWORD}!x y}}",
+        f"basic_auth_users: {{alice: &{PASSWORD} a, bob: &{PASSWORD} b}}",
+        f"basic_auth_users:\n  alice: '{PASSWORD}\n",
+        f"basic_auth_users:\n  alice: {PASSWORD}: {HASHED}\n",
+        TLS + inline("key", KEY).replace("key", "kee"),
+        "tls_server_config:\n  cert_file: other.key\n" + inline("key", KEY),
+        "tls_server_config:\n" + inline("key", CERT) + inline("cert", KEY),
+        TLS + inline("client_ca", KEY) + VERIFY,
+        "tls_server_config:\n  key: [|" + KEY.decode(),
+        KEY.decode(),
+    ],
+)
+def test_secrets_are_not_shown(file: Path, text: str) -> None:
+    """Neither a password, nor a hash, nor a key is repeated in what is said of them, wherever it is by mistake."""
+    told = "\n".join(problems(file, text))
+    assert told
+    assert PASSWORD not in told
+    assert HASHED[7:] not in told
+    assert BODY not in told
+
+
+def test_secrets_are_not_in_the_configuration_as_text(file: Path) -> None:
+    """Whoever prints the configuration prints no hash."""
+    assert HASHED[7:] not in repr(loaded(file, WHOLE))
+
+
+ON_A_TERMINAL = """\
+import os, sys
+from pathlib import Path
+from late_exporter.errors import ConfigError
+from late_exporter.config.web import load
+os.open(sys.argv[1], os.O_RDWR)  # whoever leads a session and opens a terminal has it for its own
+try:
+    load(Path(sys.argv[2]))
+except ConfigError as exc:
+    print(exc)
+"""
+
+
+def test_an_encrypted_key_asks_nobody(file: Path) -> None:
+    """Even on a terminal OpenSSL asks nobody for a password; the key is refused."""
+    file.write_text(TLS.replace("server.key", "encrypted.key"))
+    ours, theirs = pty.openpty()
+    try:
+        command = [sys.executable, "-c", ON_A_TERMINAL, os.ttyname(theirs), str(file)]
+        done = subprocess.run(
+            command, start_new_session=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=True
+        )
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert f"{file}:3: tls_server_config.key_file: {ENCRYPTED_KEY}\n" == done.stdout.decode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "&a [*a]",
+        "&a {tls_server_config: *a}",
+        "basic_auth_users: &a {alice: *a}",
+        "tls_server_config: &a {cipher_suites: &b [*b, *a]}",
+        "a: &a [x, x]\n" + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{f'*{chr(97 + n)}, ' * 9}]\n" for n in range(20)),
+        "a: &a " + "[" * 90 + "]" * 90 + "\nb: &b " + "[" * 90 + "*a" + "]" * 90 + "\nc: " + "[" * 90 + "*b" + "]" * 90,
+        '"\\U00110000"',
+        '"\\UFFFFFFFF"',
+        "%YAML " + "9" * 5000 + ".1\n---\n{}",
+        "!%FF a",
+        "self: x\ncls: y\n",
+        '{"": 1, "[key]": 2, "<<": {a: b}, "a.b": 3}',
+    ],
+)
+def test_traps(file: Path, text: str) -> None:
+    """What YAML can be made to do is a mistake like others, in no time."""
+    assert problems(file, text)
+
+
+texts = st.recursive(
+    st.sampled_from(["", "~", "true", "0", "1s", "1", "/", "TLS12", "X25519", "*a", "&a x", HASHED, "server.crt", "'"])
+    | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    *(
+                        "tls_server_config",
+                        "http_server_config",
+                        "basic_auth_users",
+                        "rate_limit",
+                        "auth_excluded_paths",
+                    ),
+                    *("cert_file", "key_file", "cert", "key", "client_ca", "client_auth_type", "client_allowed_sans"),
+                    *(
+                        "min_version",
+                        "max_version",
+                        "cipher_suites",
+                        "curve_preferences",
+                        "prefer_server_cipher_suites",
+                    ),
+                    *("http2", "headers", "X-Frame-Options", "interval", "burst", "alice"),
+                ]
+            )
+            | st.text(max_size=3),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+files = st.one_of(
+    st.binary(max_size=200),
+    st.text(st.sampled_from("{}[]:,&*!|>'\"%@`#-? \n\tabc0\\U$"), max_size=60).map(str.encode),
+    texts.map(lambda data: yaml.safe_dump(data, allow_unicode=True).encode("utf-8", "surrogatepass")),
+    st.tuples(st.just(WHOLE.encode()), st.integers(0, len(WHOLE)), st.binary(max_size=5)).map(
+        lambda parts: parts[0][: parts[1]] + parts[2] + parts[0][parts[1] + len(parts[2]) :]
+    ),
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=files)
+def test_any_file(file: Path, content: bytes) -> None:
+    """Whatever stands in the file, it is a configuration, or it is refused with a reason for each mistake."""
+    file.write_bytes(content)
+    try:
+        said: Sequence[str] = [str(path) for path in load(file).files]
+    except ConfigError as exc:
+        said = exc.problems
+    assert said
+    assert str(file) in said[0]
+    assert all(line.startswith(str(file.parent)) for line in said)
+
+
+def test_source_without_a_file() -> None:
+    """Without a file the configuration is the same for ever."""
+    config, lines = WebConfig(), Lines()
+    source = WebSource(config, lines)
+    assert config is source.current()
+    assert [] == lines.told
+
+
+def test_source_reads_no_more_than_it_must(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nothing changes nothing is read."""
+    source = WebSource(loaded(file, WHOLE), Lines())
+    monkeypatch.setattr("late_exporter.config.web.content", lambda *_: pytest.fail("the file was read"))
+    assert source.current() is source.current()
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    """Write a file in place."""
+    path.write_bytes(content)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put another file in the place of a file."""
+    other = path.with_name("new")
+    other.write_bytes(content)
+    other.replace(path)
+
+
+def relink(path: Path, content: bytes) -> None:
+    """Have a name mean another file, as Kubernetes does."""
+    other = path.with_name(f"target-{path.name}-{len(list(path.parent.iterdir()))}")
+    other.write_bytes(content)
+    link = path.with_name("link")
+    link.symlink_to(other.name)
+    link.replace(path)
+
+
+@pytest.mark.parametrize("change", [rewrite, replace, relink])
+def test_source_takes_over_users(file: Path, change: Callable[[Path, bytes], None]) -> None:
+    """A user that is added or taken away counts from the next request on."""
+    lines = Lines()
+    source = WebSource(loaded(file, f"basic_auth_users: {{alice: {HASHED}}}"), lines)
+
+    change(file, f"basic_auth_users: {{bob: {HASHED}}}".encode())
+    assert {"bob"} == source.current().users.keys()
+    change(file, b"")
+    assert {} == source.current().users
+    assert ["web configuration changed"] * 2 == lines.events
+
+
+@pytest.mark.parametrize("change", [rewrite, replace, relink])
+def test_source_takes_over_a_certificate(file: Path, change: Callable[[Path, bytes], None]) -> None:
+    """A renewed certificate is used as soon as its key is there too; until then the old one is."""
+    lines = Lines()
+    source = WebSource(loaded(file, TLS), lines)
+    before = source.current().context
+
+    change(file.parent / "server.crt", OTHER.cert_chain_pems[0].bytes())
+    assert before is source.current().context
+    assert before is source.current().context
+    change(file.parent / "server.key", OTHER.private_key_pem.bytes())
+    after = source.current().context
+    assert before is not after
+    assert after is source.current().context
+    assert ["web configuration not changed", "web configuration changed"] == lines.events
+
+
+@pytest.mark.parametrize("name", ["ca.crt", "server.key", "server.crt"])
+def test_source_watches_every_file(file: Path, name: str) -> None:
+    """Each file that the configuration names is looked at."""
+    source = WebSource(loaded(file, WHOLE), Lines())
+    before = source.current()
+    path = file.parent / name
+    os.utime(path)
+    assert before is not source.current()
+
+
+def test_source_keeps_what_it_had(file: Path) -> None:
+    """A broken file changes nothing, is told of once with every reason, and heals."""
+    lines = Lines()
+    source = WebSource(loaded(file, f"basic_auth_users: {{alice: {HASHED}}}"), lines)
+    before = source.current()
+
+    file.write_text(f"basic_auth_users: {{alice: {PASSWORD}}}\nrate_limit: {{burst: x}}\n")
+    assert [before] * 3 == [source.current() for _ in range(3)]
+    reasons = (
+        f"{file}:1: basic_auth_users.alice: {A_HASH}; {file}:2: rate_limit.burst: must be a whole number of at least 0"
+    )
+    assert [("warning", "web configuration not changed", {"error": reasons})] == lines.told
+
+    file.unlink()
+    assert [before] * 3 == [source.current() for _ in range(3)]
+    assert ["web configuration not changed"] * 2 == lines.events
+
+    file.write_text(f"basic_auth_users: {{bob: {HASHED}}}")
+    assert {"bob"} == source.current().users.keys()
+    assert "web configuration changed" == lines.events[-1]
+
+
+def test_source_waits_for_a_file_that_comes_later(file: Path) -> None:
+    """Where the configuration comes before its certificate, it is taken over when both are there."""
+    lines = Lines()
+    source = WebSource(loaded(file, ""), lines)
+
+    file.write_text(TLS.replace("server.crt", "late.crt"))
+    assert source.current().context is None
+    (file.parent / "late.crt").write_bytes(CERT)
+    assert source.current().context is not None
+    assert ["web configuration not changed", "web configuration changed"] == lines.events
+
+
+def test_source_notices_what_changed_before_it_was_made(file: Path) -> None:
+    """Between the first reading and the first request nothing is missed."""
+    config = loaded(file, f"basic_auth_users: {{alice: {HASHED}}}")
+    file.write_text(f"basic_auth_users: {{robert: {HASHED}}}")
+    assert {"robert"} == WebSource(config, Lines()).current().users.keys()
+
+
+def test_source_notices_what_changes_while_it_reads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is written again between being looked at and being read is read again."""
+    source = WebSource(loaded(file, ""), Lines())
+    file.write_text(f"basic_auth_users: {{alice: {HASHED}}}")
+    compose = yaml.compose
+
+    def slowly(*args: Any, **keywords: Any) -> Any:
+        monkeypatch.setattr(yaml, "compose", compose)
+        file.write_text(f"basic_auth_users: {{robert: {HASHED}}}")
+        return compose(*args, **keywords)
+
+    monkeypatch.setattr(yaml, "compose", slowly)
+    assert {"alice"} == source.current().users.keys()
+    assert {"robert"} == source.current().users.keys()
+
+
+def test_source_remarks(file: Path) -> None:
+    """What a new file asks for and does not get is said when it is taken over."""
+    lines = Lines()
+    source = WebSource(loaded(file, ""), lines)
+    file.write_text("http_server_config: {http2: true}")
+    source.current()
+    remark = "http_server_config.http2: HTTP/2 is not supported, HTTP/1.1 is served"
+    assert ("warning", "web configuration", {"remark": remark}) == lines.told[0]
+
+
+def test_source_replaced(file: Path) -> None:
+    """A configuration from elsewhere is in force at once, and its own files count from then on."""
+    source = WebSource(WebConfig(), Lines())
+    source.replace(loaded(file, f"basic_auth_users: {{alice: {HASHED}}}"))
+    assert {"alice"} == source.current().users.keys()
+    file.write_text("")
+    assert {} == source.current().users
+
+
+def test_expired_certificates_are_served(file: Path) -> None:
+    """Whether a certificate is still good is for the client to say; the exporter serves what it has."""
+    past = datetime.now(UTC) - timedelta(days=1)
+    expired = CA.issue_cert("localhost", not_before=past - timedelta(days=1), not_after=past)
+    (file.parent / "server.crt").write_bytes(expired.cert_chain_pems[0].bytes())
+    (file.parent / "server.key").write_bytes(expired.private_key_pem.bytes())
+    assert loaded(file, TLS).context is not None

@@ -1,0 +1,1027 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from late_exporter.errors import BadPayload
+from late_exporter.feeds import FEEDS
+from late_exporter.feeds.decoder import Answer, key, micros, millis, moment, text
+from late_exporter.feeds.publishing import Row, category
+from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.model import Add, Entry, Exemplar, Feed, Increment, Observe, Page, Result, Take
+
+PUBLISHING, CONNECTIONS = FEEDS["publishing"], FEEDS["connections"]
+MISSING = object()
+Document: TypeAlias = dict[str, Any]
+
+# The documentation's own examples.
+PUBLISHED: Document = {
+    "_id": "675f1c0a9e2b5af0012ab34cd",
+    "postId": {"_id": "65f1c0a9e2b5af0012ab34cd", "content": "Check out our new feature!", "status": "published"},
+    "userId": "64e1f0a9e2b5af0012ab34de",
+    "platform": "instagram",
+    "accountId": "64e1f0a9e2b5af0012ab34ef",
+    "accountUsername": "@acmecorp",
+    "action": "publish",
+    "status": "success",
+    "statusCode": 200,
+    "endpoint": "graph.facebook.com/me/media_publish",
+    "request": {
+        "contentPreview": "Check out our new feature!",
+        "mediaCount": 1,
+        "mediaTypes": ["image"],
+        "mediaUrls": ["https://storage.getlate.dev/abc123.jpg"],
+    },
+    "response": {
+        "platformPostId": "17895695668004550",
+        "platformPostUrl": "https://www.instagram.com/p/ABC123/",
+    },
+    "durationMs": 2340,
+    "attemptNumber": 1,
+    "createdAt": "2024-11-01T10:00:05Z",
+}
+CONNECTION: Document = {
+    "_id": "675f1c0a9e2b5af0012ab34ce",
+    "userId": "64e1f0a9e2b5af0012ab34de",
+    "profileId": "64e1f0a9e2b5af0012ab34ef",
+    "platform": "twitter",
+    "eventType": "connect_failed",
+    "connectionMethod": "oauth",
+    "error": {"code": "oauth_denied", "message": "OAuth error: access_denied"},
+    "context": {"hasCustomRedirectUrl": True},
+    "createdAt": "2024-11-01T09:00:00Z",
+}
+POST_LOG: Document = {
+    "_id": "675f1c0a9e2b5af0012ab34ce",
+    "postId": "65f1c0a9e2b5af0012ab34cd",
+    "userId": "64e1f0a9e2b5af0012ab34de",
+    "platform": "twitter",
+    "accountUsername": "@acme",
+    "action": "publish",
+    "status": "failed",
+    "statusCode": 429,
+    "response": {"errorMessage": "Rate limit exceeded", "errorCode": "RATE_LIMITED"},
+    "durationMs": 150,
+    "attemptNumber": 1,
+    "createdAt": "2024-11-01T10:00:03Z",
+}
+TEN = 1_730_455_200_000  # 2024-11-01T10:00:00Z
+CONNECTED: Document = {
+    **CONNECTION,
+    "eventType": "connect_success",
+    "accountId": "a1",
+    "error": None,
+    "success": {"username": "@acme", "tokenExpiresAt": "2024-11-01T10:00:00Z", "permissions": ["read"]},
+    "durationMs": 12,
+}
+
+PUBLISHED_ENTRY = Entry(
+    key="675f1c0a9e2b5af0012ab34cd",
+    status="success",
+    created=TEN + 5000,
+    platform="instagram",
+    action="publish",
+    post_id="65f1c0a9e2b5af0012ab34cd",
+    account_id="64e1f0a9e2b5af0012ab34ef",
+    username="@acmecorp",
+    status_code=200,
+    duration=2_340_000,
+    attempt=1_000_000,
+)
+CONNECTED_ENTRY = Entry(
+    key="675f1c0a9e2b5af0012ab34ce",
+    status="connect_success",
+    created=TEN - 3_600_000,
+    platform="twitter",
+    action="connect_success",
+    method="oauth",
+    account_id="a1",
+    username="@acme",
+    error_code="unknown",
+    duration=12_000,
+    expires=TEN,
+)
+
+
+def body(*rows: object, **rest: object) -> bytes:
+    """An answer."""
+    return json.dumps({"logs": rows, **rest}).encode()
+
+
+def unmarked(page: Page) -> Page:
+    """A page whose logs have no marks."""
+    entries = tuple(msgspec.structs.replace(entry, mark="", detail="", deviations=()) for entry in page.entries)
+    return msgspec.structs.replace(page, entries=entries)
+
+
+def parse(*rows: object, feed: Feed = PUBLISHING) -> tuple[Entry, ...]:
+    """The entries of an answer, without marks and without what is not as documented: test_drift.py looks at that."""
+    return unmarked(feed.parse(body(*rows))).entries
+
+
+def changed(row: Document, **changes: object) -> Document:
+    """A row with some fields changed."""
+    return {name: value for name, value in {**row, **changes}.items() if value is not MISSING}
+
+
+def refused(payload: bytes, feed: Feed = PUBLISHING) -> str:
+    """Why an answer is none."""
+    with pytest.raises(BadPayload) as caught:
+        feed.parse(payload)
+    return str(caught.value)
+
+
+def outcome(feed: Feed, payload: bytes) -> str:
+    """Why an answer is none, or nothing where it is one."""
+    try:
+        page = feed.parse(payload)
+    except BadPayload as exc:
+        return str(exc)
+    assert isinstance(page, Page)
+    return ""
+
+
+def test_the_table_of_feeds() -> None:
+    """There are two feeds, each under its own name, at the paths of the documentation."""
+    assert ["publishing", "connections"] == list(FEEDS) == [feed.name for feed in FEEDS.values()]
+    assert ("/v1/posts/logs", "/v1/posts/{postId}/logs") == (PUBLISHING.path, PUBLISHING.post_path)
+    assert ("/v1/connections/logs", None) == (CONNECTIONS.path, CONNECTIONS.post_path)
+    assert [7 * 86_400_000] * 2 == [feed.retention for feed in FEEDS.values()]
+
+
+def test_the_documented_publishing_page() -> None:
+    """The documentation's page of publishing logs is read as it says."""
+    pagination = {"total": 150, "limit": 50, "skip": 0, "pages": 3, "hasMore": True}
+    assert Page((PUBLISHED_ENTRY,), 150, more=True) == unmarked(
+        PUBLISHING.parse(body(PUBLISHED, pagination=pagination))
+    )
+
+
+def test_the_documented_connections_page() -> None:
+    """The documentation's page of connection logs is read as it says."""
+    expected = Entry(
+        key="675f1c0a9e2b5af0012ab34ce",
+        status="connect_failed",
+        created=TEN - 3_600_000,
+        platform="twitter",
+        action="connect_failed",
+        method="oauth",
+        username="unknown",
+        error_code="oauth_denied",
+    )
+    pagination = {"total": 25, "limit": 50, "skip": 0, "pages": 1, "hasMore": False}
+    assert Page((expected,), 25, more=False) == unmarked(CONNECTIONS.parse(body(CONNECTION, pagination=pagination)))
+    assert (CONNECTED_ENTRY,) == parse(CONNECTED, feed=CONNECTIONS)
+
+
+def test_the_documented_logs_of_a_post() -> None:
+    """The documentation's logs of one post are read as a page that says nothing of the list."""
+    expected = Entry(
+        key="675f1c0a9e2b5af0012ab34ce",
+        status="failed",
+        created=TEN + 3000,
+        platform="twitter",
+        action="publish",
+        post_id="65f1c0a9e2b5af0012ab34cd",
+        username="@acme",
+        status_code=429,
+        error_code="RATE_LIMITED",
+        duration=150_000,
+        attempt=1_000_000,
+    )
+    assert Page((expected,)) == unmarked(PUBLISHING.parse(body(POST_LOG, count=1, postId="65f1c0a9e2b5af0012ab34cd")))
+
+
+# One bad log never costs a page.
+
+ODD: tuple[object, ...] = (
+    None,
+    7,
+    "row",
+    [],
+    {},
+    {"_id": None},
+    {"_id": ""},
+    {**PUBLISHED, "_id": 5},
+    {**PUBLISHED, "platform": 5},
+    {**PUBLISHED, "statusCode": "200"},
+    {**PUBLISHED, "postId": ["x"]},
+    {**CONNECTION, "error": "text"},
+)
+
+labels = st.none() | st.text(max_size=200)
+numbers = st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+publishing_rows = st.fixed_dictionaries(
+    {"_id": st.text(min_size=1)},
+    optional={
+        "postId": labels | st.fixed_dictionaries({}, optional={"_id": labels, "status": labels}),
+        "platform": labels,
+        "accountId": labels,
+        "accountUsername": labels,
+        "action": labels | st.sampled_from(["publish", "retry"]),
+        "status": labels | st.sampled_from(["success", "failed", "pending"]),
+        "statusCode": st.none() | st.integers(-(2**31), 2**31),
+        "response": st.none() | st.fixed_dictionaries({}, optional={"errorCode": labels, "rawBody": labels}),
+        "durationMs": numbers,
+        "attemptNumber": numbers,
+        "createdAt": labels | st.datetimes().map(lambda moment: f"{moment.isoformat()}Z"),
+    },
+)
+connection_rows = st.fixed_dictionaries(
+    {"_id": st.text(min_size=1)},
+    optional={
+        "platform": labels,
+        "accountId": labels,
+        "eventType": labels,
+        "connectionMethod": labels,
+        "error": st.none() | st.fixed_dictionaries({}, optional={"code": labels}),
+        "success": st.none() | st.fixed_dictionaries({}, optional={"username": labels, "tokenExpiresAt": labels}),
+        "durationMs": numbers,
+        "createdAt": labels,
+    },
+)
+pages = st.tuples(st.just(PUBLISHING), st.lists(publishing_rows, max_size=5)) | st.tuples(
+    st.just(CONNECTIONS), st.lists(connection_rows, max_size=5)
+)
+
+
+@given(page=pages, odd=st.sampled_from(ODD))
+def test_an_odd_row_changes_nothing_for_the_others(page: tuple[Feed, list[Document]], odd: object) -> None:
+    """Rows as documented give the same entries, whether they are read in one pass or salvaged beside an odd one."""
+    feed, rows = page
+    entries = parse(*rows, feed=feed)
+    mixed = parse(*rows, odd, feed=feed)
+
+    assert (*entries, mixed[-1]) == mixed
+    assert len(rows) + 1 == len(mixed)
+    assert not any(entry.rejected for entry in entries)
+
+
+@given(page=pages)
+def test_what_an_entry_may_hold(page: tuple[Feed, list[Document]]) -> None:
+    """Whatever strangers write, labels are valid texts of at most 128 characters and numbers fit into 64 bits."""
+    feed, rows = page
+    for entry in parse(*rows, feed=feed):
+        for label in (entry.platform, entry.action, entry.status, entry.method, entry.account_id or "x"):
+            assert 0 < len(label.encode("utf-8").decode()) <= 128
+        for number in (entry.created, entry.duration, entry.attempt, entry.expires):
+            assert number is None or abs(number) < 2**63
+        assert 0 < len(entry.key.encode()) <= 128
+        for increment in feed.project("acme", entry):
+            assert len(CATALOGUE[increment.family].labels) >= len(increment.labels)
+
+
+@given(st.binary())
+def test_any_bytes(payload: bytes) -> None:
+    """Whatever bytes come, they are a page or a BadPayload."""
+    for feed in FEEDS.values():
+        assert outcome(feed, payload).isprintable()
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from([*PUBLISHED, *CONNECTED, "code", "username", "errorCode", "tokenExpiresAt"]),
+            inner,
+            max_size=8,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(rows=st.lists(anything, max_size=4), pagination=anything)
+def test_any_json(rows: list[Any], pagination: object) -> None:
+    """Whatever JSON the rows are, each is one entry that can be counted, and known again."""
+    payload = body(*rows, pagination=pagination)
+    for name, feed in FEEDS.items():
+        page = feed.parse(payload)
+        assert len(rows) == len(page.entries)
+        for entry in page.entries:
+            assert (entry.rejected is not None) == entry.key.startswith("!")
+            assert all(increment.labels[0] == name for increment in feed.project(name, entry))
+        again = feed.parse(body(*rows, "another", pagination=pagination))
+        assert page.entries == again.entries[:-1]
+
+
+@given(anything)
+def test_any_json_as_an_answer(answer: object) -> None:
+    """Whatever JSON an answer is, it is a page or a BadPayload."""
+    for feed in FEEDS.values():
+        assert outcome(feed, json.dumps(answer).encode()).isprintable()
+
+
+REJECTED = [
+    ("no_id", changed(PUBLISHED, _id=MISSING)),
+    ("no_id", changed(PUBLISHED, _id=None)),
+    ("no_id", changed(PUBLISHED, _id="")),
+    ("no_id", changed(PUBLISHED, _id=12)),
+    ("no_id", changed(PUBLISHED, _id=10**30)),
+    ("no_id", changed(PUBLISHED, _id=True)),
+    ("no_id", changed(PUBLISHED, _id=["a"])),
+    ("no_id", changed(PUBLISHED, _id={"$oid": "675f1c0a9e2b5af0012ab34cd"})),
+    ("no_id", {}),
+    ("not_an_object", None),
+    ("not_an_object", []),
+    ("not_an_object", [PUBLISHED]),
+    ("not_an_object", 5),
+    ("not_an_object", True),
+    ("not_an_object", "675f1c0a9e2b5af0012ab34cd"),
+    ("not_an_object", "\ud83d"),
+]
+
+
+@pytest.mark.parametrize(("reason", "row"), REJECTED)
+@pytest.mark.parametrize("feed", FEEDS.values(), ids=FEEDS)
+def test_rejected(feed: Feed, reason: str, row: object) -> None:
+    """A row without a usable id is refused with the reason, under a fingerprint that stays the same."""
+    alone, among = parse(row, feed=feed), parse({"_id": "a"}, row, {"_id": "b"}, feed=feed)
+
+    created = 1730455205000 if isinstance(row, dict) and "createdAt" in row else None
+    assert (reason, "rejected", created) == (alone[0].rejected, alone[0].status, alone[0].created)
+    assert alone[0] == among[1]
+    assert [None, reason, None] == [entry.rejected for entry in among]
+    assert 65 == len(alone[0].key)
+
+
+def test_fingerprints() -> None:
+    """Refused rows are the same if they hold the same, in whatever order, and different if they do not."""
+    first, same, other, number = parse(
+        {"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 1, "b": 3}, {"a": "1", "b": 2}
+    )  # fmt: skip
+    assert first == same
+    assert 3 == len({first.key, other.key, number.key})
+
+
+KINDS: dict[str, object] = {
+    "missing": MISSING,
+    "null": None,
+    "a number": 7,
+    "a fraction": 0.5,
+    "a text": "",
+    "a truth value": True,
+    "a list": ["x", 1],
+    "an object": {"x": 1},
+    "an empty object": {},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("field", "attribute", "default"),
+    [
+        ("platform", "platform", "unknown"),
+        ("accountId", "account_id", None),
+        ("accountUsername", "username", "unknown"),
+        ("action", "action", "unknown"),
+        ("status", "status", "unknown"),
+        ("response", "error_code", None),
+        ("createdAt", "created", None),
+        ("postId", "post_id", None),
+        ("userId", None, None),
+        ("request", None, None),
+        ("endpoint", None, None),
+        ("surprise", None, None),
+    ],
+)
+def test_odd_fields_of_publishing_logs(field: str, attribute: str | None, default: object, kind: str) -> None:
+    """A field that is missing, null, empty or of another type counts as unknown, and the log counts."""
+    (entry,) = parse(changed(PUBLISHED, **{field: KINDS[kind]}))
+    expected = {name: getattr(PUBLISHED_ENTRY, name) for name in Entry.__struct_fields__}
+    if attribute is not None:
+        expected[attribute] = default
+    assert Entry(**expected) == entry
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("field", "defaults"),
+    [
+        ("platform", {"platform": "unknown"}),
+        ("accountId", {"account_id": None}),
+        ("eventType", {"status": "unknown", "action": "unknown"}),
+        ("connectionMethod", {"method": "unknown"}),
+        ("error", {}),
+        ("success", {"username": "unknown", "expires": None}),
+        ("createdAt", {"created": None}),
+        ("context", {}),
+        ("metadata", {}),
+    ],
+)
+def test_odd_fields_of_connection_logs(field: str, defaults: Document, kind: str) -> None:
+    """A field that is missing, null, empty or of another type counts as unknown, and the log counts."""
+    (entry,) = parse(changed(CONNECTED, **{field: KINDS[kind]}), feed=CONNECTIONS)
+    expected = {name: getattr(CONNECTED_ENTRY, name) for name in Entry.__struct_fields__}
+    assert Entry(**{**expected, **defaults}) == entry
+
+
+@pytest.mark.parametrize(
+    ("expected", "post_id"),
+    [
+        ("p", "p"),
+        ("p", {"_id": "p"}),
+        ("p", {"_id": "p", "content": 5, "status": None}),
+        (None, None),
+        (None, ""),
+        (None, {"_id": None}),
+        (None, {"_id": 5}),
+        (None, {"content": "x"}),
+        (None, 5),
+        (None, "."),
+        (None, {"_id": ".."}),
+        (".p", ".p"),
+        ("p" * 128, "p" * 300),
+    ],
+)
+def test_post_ids(expected: str | None, post_id: object) -> None:
+    """A post's id is a text, or the id of an object."""
+    assert expected == parse(changed(PUBLISHED, postId=post_id))[0].post_id
+
+
+NUMBERS = [
+    # raw JSON, duration in microseconds
+    ("0", 0),
+    ("-0.0", 0),
+    ("1", 1000),
+    ("0.0004", 0),
+    ("0.0006", 1),
+    ("2340.5", 2_340_500),
+    ("1e3", 1_000_000),
+    ("1e308", 10**15),
+    ("9223372036854775807", 10**15),
+    ("9223372036854775808", 10**15),
+    ("1" + "0" * 30, 10**15),
+    ("1" + "0" * 5000, None),
+    ("1e999", None),
+    ("-1e999", None),
+    ("NaN", None),
+    ("Infinity", None),
+    ("-1", None),
+    ("-0.001", None),
+    ("-1" + "0" * 30, None),
+    ("true", None),
+    ("false", None),
+    ("null", None),
+    ('"2340"', None),
+    ("[1]", None),
+    ("{}", None),
+]
+
+
+@pytest.mark.parametrize(("raw", "duration"), NUMBERS)
+def test_numbers(raw: str, duration: int | None) -> None:
+    """Of durations and attempts only finite numbers from 0 on are observed, absurd ones as 31 years."""
+    payload = f'{{"logs": [{{"_id": "a", "durationMs": {raw}, "attemptNumber": {raw}, "statusCode": {raw}}}]}}'
+    (entry,) = PUBLISHING.parse(payload.encode()).entries
+    (connection,) = CONNECTIONS.parse(payload.encode()).entries
+
+    assert ("a", None, duration) == (entry.key, entry.rejected, entry.duration)
+    assert duration == connection.duration
+    assert (duration is None) == (entry.attempt is None)
+    families = [increment.family for increment in PUBLISHING.project("acme", entry)]
+    assert (duration is not None) == ("late_publishing_duration_seconds" in families)
+
+
+@pytest.mark.parametrize(
+    ("label", "raw"),
+    [
+        ("100", "100"),
+        ("599", "599"),
+        ("none", "99"),
+        ("none", "600"),
+        ("none", "-1"),
+        ("none", "0"),
+        ("none", "null"),
+        ("none", '"200"'),
+        ("none", "true"),
+        ("none", "1e308"),
+        ("none", "NaN"),
+        ("none", "1" + "0" * 30),
+        ("none", "200.5"),
+    ],
+)
+def test_status_codes(label: str, raw: str) -> None:
+    """A status code is one of HTTP's, or none."""
+    payload = f'{{"logs": [{{"_id": "a", "status": "failed", "statusCode": {raw}}}]}}'
+    (entry,) = PUBLISHING.parse(payload.encode()).entries
+    failures = [i.labels for i in PUBLISHING.project("acme", entry) if i.family == "late_publishing_failures_total"]
+    assert [label] == [labels[-1] for labels in failures]
+
+
+TEXTS = [
+    ("instagram", "instagram"),
+    ("unknown", ""),
+    ("unknown", None),
+    (" ", " "),
+    ("a\ufffd\t\n\ufffd", "a\x00\t\n\x7f"),
+    ("\ufffd[31mé\ufffd\ufffd", "\x1b[31mé\x9b\r"),
+    ("x" * 128, "x" * 129),
+    ("é" * 128, "é" * 4000),
+    ("🔥" * 128, "🔥" * 129),
+    ("\ufffd", "\ud83d"),
+    ("cut \ufffd", "cut \ud83d"),
+    ("\ufffdcut", "\udd25cut"),
+    ("🔥", "\ud83d\udd25"),
+    ("\ufffd\ufffd", "\udd25\ud83d"),
+    ("\ufeff\u202e", "\ufeff\u202e"),
+    ("x" * 127 + "🔥", "x" * 127 + "🔥" + "y"),
+]
+
+
+@pytest.mark.parametrize(("expected", "value"), TEXTS)
+def test_texts(expected: str, value: str | None) -> None:
+    """A text becomes a valid label of at most 128 characters: halves of emoji and control characters are replaced."""
+    assert expected == text(value)
+    assert expected == parse(changed(PUBLISHED, platform=value))[0].platform
+    assert expected == parse(changed(CONNECTED, eventType=value), feed=CONNECTIONS)[0].action
+
+
+KEYS = [
+    ("a", "a"),
+    ("675f1c0a9e2b5af0012ab34cd", "675f1c0a9e2b5af0012ab34cd"),
+    (" ", " "),
+    ("a\x00", "a\x00"),
+    ("é", "é"),
+    ("🔥" * 32, "🔥" * 32),
+    ("\\ud83d", "\ud83d"),
+    ("x" * 128, "x" * 128),
+]
+
+
+def test_keys() -> None:
+    """An id is a key as it is; an absurdly long one or one cut in half is a key of its own, always the same."""
+    for expected, value in KEYS:
+        assert expected == parse({"_id": value})[0].key
+    long = [key("x" * 129), key("x" * 130), key("🔥" * 33), key("\ud83d" * 128)]
+    assert 4 == len(set(long))
+    assert [65] * 4 == [len(digest) for digest in long]
+    assert long[0] == parse({"_id": "x" * 129})[0].key
+
+
+MOMENTS = [
+    (TEN, "2024-11-01T10:00:00Z"),
+    (TEN + 5, "2024-11-01T10:00:00.005Z"),
+    (TEN + 120, "2024-11-01T10:00:00.12Z"),
+    (TEN + 123, "2024-11-01T10:00:00.123456789Z"),
+    (TEN + 1, "2024-11-01T10:00:00.0006Z"),
+    (TEN, "2024-11-01T12:00:00+02:00"),
+    (TEN, "2024-11-01T04:30:00.000-0530"),
+    (TEN, "2024-11-01T10:00:00"),
+    (TEN, "2024-11-01 10:00:00Z"),
+    (TEN - 36_000_000, "2024-11-01"),
+    (0, "1970-01-01T00:00:00Z"),
+    (-62_135_596_800_000, "0001-01-01T00:00:00Z"),
+    (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+    (-62_135_596_800_000 - 50_400_000, "0001-01-01T00:00:00+14:00"),
+    (None, ""),
+    (None, "yesterday"),
+    (None, "2024-13-01T10:00:00Z"),
+    (None, "2024-11-01T25:00:00Z"),
+    (None, "10000-01-01T00:00:00Z"),
+    (None, "0000-01-01T00:00:00Z"),
+    (None, "1730455200"),
+    (None, "2024-11-01T10:00:00Z and more"),
+    (None, "\ud83d"),
+    (None, "٢٠٢٤-11-01T10:00:00Z"),
+    (None, None),
+    (None, 1_730_455_200_000),
+]
+
+
+@pytest.mark.parametrize(("expected", "value"), MOMENTS)
+def test_moments(expected: int | None, value: object) -> None:
+    """A time is ISO 8601, with or without fractions, in any zone; what is none is missing."""
+    assert expected == parse(changed(PUBLISHED, createdAt=value))[0].created
+    if value is None or isinstance(value, str):
+        assert expected == millis(value)
+
+
+@given(st.text())
+def test_any_moment(value: str) -> None:
+    """No text breaks the reading of times."""
+    found = millis(value)
+    assert found is None or abs(found) < 2**48
+
+
+@given(st.one_of(st.none(), st.integers(), st.floats()), st.sampled_from([1000, 1_000_000]))
+def test_any_number(value: float | None, scale: int) -> None:
+    """No number breaks the reading of durations, and none is beyond 31 years."""
+    found = micros(value, scale)
+    assert found is None or 0 <= found <= 10**15
+
+
+# What is no page at all.
+
+BODIES = [
+    (b"", "the answer is not JSON: it is empty"),
+    (b"   \n", "the answer is not JSON: it is empty"),
+    (b"<html>\n<title>502</title>", "the answer is not JSON: it begins with '<html>'"),
+    (b"\xff\xfe", "the answer is not JSON: it begins with '\ufffd\ufffd'"),
+    (b'{"logs": [{"_id": "a"}, {"_i', 'the answer is not JSON: it begins with \'{"logs": [{"_id": "a"}, {"_i\''),
+    (b'{"logs": [] } trailing', "the answer is not JSON: it begins with '{\"logs\": [] } trailing'"),
+    (b"null", "the answer is null or missing, not an object"),
+    (b"true", "the answer is a truth value, not an object"),
+    (b"17", "the answer is a number, not an object"),
+    (b"1.5", "the answer is a number, not an object"),
+    (b'"text"', "the answer is a text, not an object"),
+    (b"[]", "the answer is a list, not an object"),
+    (b"[{}]", "the answer is a list, not an object"),
+    (b"{}", "the answer has no list of logs: logs is null or missing"),
+    (b'{"error": "x"}', "the answer has no list of logs: logs is null or missing"),
+    (b'{"logs": null}', "the answer has no list of logs: logs is null or missing"),
+    (b'{"logs": {}}', "the answer has no list of logs: logs is an object"),
+    (b'{"logs": "none"}', "the answer has no list of logs: logs is a text"),
+    (b'{"logs": 0}', "the answer has no list of logs: logs is a number"),
+    (b'{"logs": false}', "the answer has no list of logs: logs is a truth value"),
+    (b"[" * 100_000, "the answer nests too deeply"),
+    (b'{"x":' + b"[" * 100_000, "the answer nests too deeply"),
+]
+
+
+@pytest.mark.parametrize(("payload", "words"), BODIES)
+@pytest.mark.parametrize("feed", FEEDS.values(), ids=FEEDS)
+def test_what_is_no_page(feed: Feed, payload: bytes, words: str) -> None:
+    """An answer that is no list of logs is refused in words, each time."""
+    assert [words] * 2 == [refused(payload, feed), refused(payload, feed)]
+
+
+@pytest.mark.parametrize("form", ['{"logs": [%s%s]}', '{"logs": [{"a": %s%s}]}', '{"logs": [{"_id": "a", "b": %s%s}]}'])
+def test_deep_nesting(form: str) -> None:
+    """However deep an answer nests, it is a page or a BadPayload; how deep is too deep is Python's affair."""
+    refusals = 0
+    for depth in (10, 500, *range(700, 1010), 5000, 100_000):
+        try:
+            assert 1 == len(PUBLISHING.parse((form % ("[" * depth, "]" * depth)).encode()).entries)
+        except BadPayload:
+            refusals += 1
+    assert 1 <= refusals <= 312
+
+
+def test_invalid_utf8() -> None:
+    """Invalid UTF-8 in one row costs no other row, and not that row either."""
+    payload = b'{"logs": [{"_id": "a", "platform": "x"}, {"_id": "b", "platform": "\xff\xed\xa0\xbd"}, {"_id": "c"}]}'
+    entries = PUBLISHING.parse(payload).entries
+
+    assert ["a", "b", "c"] == [entry.key for entry in entries]
+    assert "x" == entries[0].platform
+    assert {"\ufffd"} == set(entries[1].platform)
+
+
+@pytest.mark.parametrize(
+    ("total", "more", "pagination"),
+    [
+        (None, None, None),
+        (None, None, {}),
+        (0, False, {"total": 0, "hasMore": False}),
+        (7, None, {"total": 7}),
+        (None, True, {"hasMore": True}),
+        (None, True, {"total": -1, "hasMore": True}),
+        (None, None, {"total": "7", "hasMore": "yes"}),
+        (None, True, {"total": True, "hasMore": True}),
+        (None, None, {"total": 7.5, "hasMore": 1}),
+        (7, None, {"total": 7, "hasMore": None}),
+        (None, None, []),
+        (None, None, "3 pages"),
+    ],
+)
+def test_pagination(total: int | None, more: bool | None, pagination: object) -> None:  # noqa: FBT001 - expected
+    """What an answer says of the whole list is taken where it makes sense, beside good rows and odd ones."""
+    for rows in ((), ({"_id": "a"},), (None,)):
+        page = PUBLISHING.parse(body(*rows, pagination=pagination))
+        assert (len(rows), total, more) == (len(page.entries), page.total, page.more)
+
+
+def test_a_repeated_answer() -> None:
+    """An answer that comes again gives the same page, whatever came between."""
+    payloads = [body({"_id": f"{number}"}, pad="x" * size) for number, size in enumerate((1, 1, 1, 2**19, 1, 1, 1))]
+    first = [PUBLISHING.parse(payload) for payload in payloads]
+    assert first == [PUBLISHING.parse(payload) for payload in payloads]
+    assert [f"{number}" for number in range(7)] == [page.entries[0].key for page in first]
+
+
+def test_a_row_type_of_ones_own() -> None:
+    """A feed is its fields and what they mean: nothing else is needed to read it."""
+    answer = Answer(Row, lambda row: Entry(key=row.id, status=row.status or "none"))
+    assert Page((Entry(key="a", status="none"),)) == answer.parse(b'{"logs": [{"_id": "a"}]}')
+
+
+# What a log counts.
+
+CATEGORIES = [
+    ("rate_limited", "RATE_LIMITED", 400, "publish"),
+    ("rate_limited", "rate_limit_exceeded", None, "publish"),
+    ("rate_limited", "TOO_MANY_REQUESTS", None, "publish"),
+    ("rate_limited", "QUOTA_EXCEEDED", 403, "publish"),
+    ("rate_limited", "THROTTLED", None, "publish"),
+    ("rate_limited", None, 429, "publish"),
+    ("rate_limited", None, None, "rate_limit_pause"),
+    ("media_error", "MEDIA_UPLOAD_FAILED", 500, "publish"),
+    ("media_error", "VIDEO_TOO_LONG", None, "publish"),
+    ("media_error", "image_ratio", None, "publish"),
+    ("media_error", "UPLOAD_EXPIRED", None, "publish"),
+    ("media_error", None, 413, "publish"),
+    ("media_error", None, 415, "publish"),
+    ("media_error", None, 400, "media_upload"),
+    ("media_error", None, 500, "media_upload"),
+    ("auth_expired", "TOKEN_EXPIRED", None, "publish"),
+    ("auth_expired", "oauth_denied", None, "publish"),
+    ("auth_expired", "token_exchange_failed", 400, "publish"),
+    ("auth_expired", "UNAUTHORIZED", None, "publish"),
+    ("auth_expired", "BAD_CREDENTIALS", None, "publish"),
+    ("auth_expired", "SESSION_EXPIRED", None, "publish"),
+    ("auth_expired", None, 401, "publish"),
+    ("auth_expired", None, 401, "media_upload"),
+    ("auth_expired", None, 400, "token_refresh"),
+    ("user_content", "CONTENT_TOO_LONG", None, "publish"),
+    ("user_content", "CAPTION", None, "publish"),
+    ("user_content", "DUPLICATE_POST", 403, "publish"),
+    ("user_content", "TEXT_TOO_LONG", None, "publish"),
+    ("user_content", "HASHTAGS", None, "publish"),
+    ("user_content", "VALIDATION_ERROR", None, "publish"),
+    ("user_content", None, 400, "publish"),
+    ("user_content", None, 422, "retry"),
+    ("platform_rejected", "PERMISSION_DENIED", None, "publish"),
+    ("platform_rejected", "FORBIDDEN", 500, "publish"),
+    ("platform_rejected", "POLICY_VIOLATION", None, "publish"),
+    ("platform_rejected", "REJECTED", None, "publish"),
+    ("platform_rejected", "SPAM", None, "publish"),
+    ("platform_rejected", None, 403, "publish"),
+    ("platform_rejected", None, 404, "publish"),
+    ("platform_rejected", None, 499, "publish"),
+    ("system", "TIMEOUT", 400, "publish"),
+    ("system", "INTERNAL", None, "publish"),
+    ("system", "NETWORK_ERROR", None, "publish"),
+    ("system", "SERVICE_UNAVAILABLE", None, "publish"),
+    ("system", "SERVER_ERROR", None, "publish"),
+    ("system", None, 408, "publish"),
+    ("system", None, 500, "publish"),
+    ("system", None, 504, "publish"),
+    ("system", None, 599, "publish"),
+    ("system", "E1234", 503, "publish"),
+    ("rate_limited", "MEDIA_RATE_LIMIT", 401, "media_upload"),
+    ("media_error", "UPLOAD_TOKEN_EXPIRED", 401, "publish"),
+    ("unknown", None, None, "publish"),
+    ("unknown", "", None, "publish"),
+    ("unknown", "E1234", None, "publish"),
+    ("unknown", None, 200, "publish"),
+    ("unknown", None, 302, "publish"),
+    ("unknown", None, 600, "publish"),
+    ("unknown", None, -1, "unknown"),
+]
+
+
+@pytest.mark.parametrize(("expected", "error_code", "status_code", "action"), CATEGORIES)
+def test_categories(expected: str, error_code: str | None, status_code: int | None, action: str) -> None:
+    """A failure's category follows from the error code, then the status, then the action."""
+    entry = Entry(key="a", status="failed", error_code=error_code, status_code=status_code, action=action)
+    assert expected == category(entry)
+
+
+def counted(feed: Feed, row: Document) -> dict[str, list[Increment]]:
+    """What a row counts, by family."""
+    found: dict[str, list[Increment]] = {}
+    for increment in feed.project("acme", parse(row, feed=feed)[0]):
+        found.setdefault(increment.family, []).append(increment)
+    return found
+
+
+def published(**changes: object) -> dict[str, list[Increment]]:
+    """What the documented publishing log counts with some fields changed."""
+    return counted(PUBLISHING, changed(PUBLISHED, **changes))
+
+
+def connected(**changes: object) -> dict[str, list[Increment]]:
+    """What a connection log counts with some fields changed."""
+    return counted(CONNECTIONS, changed(CONNECTED, **changes))
+
+
+def by_family(*increments: Increment) -> dict[str, list[Increment]]:
+    """Increments by family."""
+    return {increment.family: [increment] for increment in increments}
+
+
+AT = TEN + 5000
+ACCOUNT = ("acme", "instagram", "64e1f0a9e2b5af0012ab34ef")
+
+
+def test_a_published_post() -> None:
+    """A successful publish log counts, is timed, points to its post, and is its account's success."""
+    labels = ("acme", "instagram", "publish", "success")
+    exemplar = Exemplar((("log_id", PUBLISHED["_id"]), ("post_id", PUBLISHED["postId"]["_id"])), AT / 1000)
+    assert (
+        by_family(
+            Add("late_publishing_logs_total", labels),
+            Observe("late_publishing_duration_seconds", labels, micros=2_340_000, exemplar=exemplar),
+            Take("late_publishing_last_log_timestamp_seconds", labels, at=AT, value=AT / 1000),
+            Observe("late_publishing_attempts", ("acme", "instagram", "success"), micros=1_000_000),
+            Add("late_account_logs_total", (*ACCOUNT, "success")),
+            Take("late_account_info", ACCOUNT, at=AT, value="@acmecorp"),
+            Result("late_account_consecutive_failures", ACCOUNT, at=AT, failed=False),
+            Take("late_account_last_success_timestamp_seconds", ACCOUNT, at=AT, value=AT / 1000),
+        )
+        == published()
+    )
+
+
+def test_a_failed_retry() -> None:
+    """A failed retry is a failure of its category, a retry, and its account's failure, not its success."""
+    found = published(action="retry", status="failed", statusCode=401, attemptNumber=3)
+    assert [Add("late_publishing_failures_total", ("acme", "instagram", "retry", "auth_expired", "401"))] == found[
+        "late_publishing_failures_total"
+    ]
+    assert [Add("late_publishing_retries_total", ("acme", "instagram", "failed"))] == found[
+        "late_publishing_retries_total"
+    ]
+    assert [Observe("late_publishing_attempts", ("acme", "instagram", "failed"), micros=3_000_000)] == found[
+        "late_publishing_attempts"
+    ]
+    assert [Result("late_account_consecutive_failures", ACCOUNT, at=AT, failed=True)] == found[
+        "late_account_consecutive_failures"
+    ]
+    assert "late_account_last_success_timestamp_seconds" not in found
+
+
+COUNTED = [
+    # action, status, families beyond the three of every log
+    ("publish", "pending", {"late_account_logs_total", "late_account_info"}),
+    ("publish", "skipped", {"late_account_logs_total", "late_account_info", "late_publishing_attempts"}),
+    ("publish", "unheard of", {"late_account_logs_total", "late_account_info", "late_publishing_attempts"}),
+    ("retry", "pending", {"late_account_logs_total", "late_account_info", "late_publishing_retries_total"}),
+    ("media_upload", "success", set()),
+    ("media_upload", "failed", {"late_publishing_failures_total"}),
+    ("token_refresh", "failed", {"late_publishing_failures_total"}),
+    ("rate_limit_pause", "pending", {"late_publishing_rate_limit_pauses_total"}),
+    (
+        "rate_limit_pause",
+        "failed",
+        {"late_publishing_rate_limit_pauses_total", "late_publishing_failures_total"},
+    ),
+    ("cancelled", "success", set()),
+    (None, None, set()),
+]
+
+
+@pytest.mark.parametrize(("action", "status", "beyond"), COUNTED)
+def test_kinds_of_publishing_logs(action: str | None, status: str | None, beyond: set[str]) -> None:
+    """Every log counts; what else it counts follows from its action and its status."""
+    found = published(action=action, status=status)
+    always = {
+        "late_publishing_logs_total",
+        "late_publishing_duration_seconds",
+        "late_publishing_last_log_timestamp_seconds",
+    }
+    assert always | beyond == set(found)
+    labels = ("acme", "instagram", action or "unknown", status or "unknown")
+    assert [Add("late_publishing_logs_total", labels)] == found["late_publishing_logs_total"]
+    once = {family for family, increments in found.items() if any(increment.once for increment in increments)}
+    assert beyond & {"late_publishing_rate_limit_pauses_total"} == once
+
+
+def test_a_bare_publishing_log() -> None:
+    """A log of which nothing is known counts as unknown, and nothing is made up."""
+    labels = ("acme", "unknown", "unknown", "unknown")
+    assert by_family(Add("late_publishing_logs_total", labels)) == counted(PUBLISHING, {"_id": "a"})
+
+
+def test_an_attempt_without_an_account() -> None:
+    """An attempt without an account counts for an unknown one, which has neither name nor streak."""
+    found = published(accountId=None)
+    assert [Add("late_account_logs_total", ("acme", "instagram", "unknown", "success"))] == found[
+        "late_account_logs_total"
+    ]
+    gauges = {family for family in found if CATALOGUE[family].kind == "gauge"}
+    assert {"late_publishing_last_log_timestamp_seconds"} == gauges
+
+
+def test_an_attempt_without_a_time() -> None:
+    """An attempt without a time counts, and moves no reading."""
+    found = published(createdAt="soon")
+    assert not [i for increments in found.values() for i in increments if isinstance(i, Take | Result)]
+    assert [Add("late_account_logs_total", (*ACCOUNT, "success"))] == found["late_account_logs_total"]
+
+
+@pytest.mark.parametrize(
+    ("log_id", "post_id", "fits"), [("a", "p", True), ("a", None, True), ("a" * 64, "p" * 51, True),
+                                    ("a" * 64, "p" * 52, False), ("é" * 60, "p" * 60, False)]
+)  # fmt: skip
+def test_exemplars(log_id: str, post_id: str | None, *, fits: bool) -> None:
+    """A duration points to its log and its post where both fit into the 128 characters that there are."""
+    (observation,) = published(_id=log_id, postId=post_id)["late_publishing_duration_seconds"]
+    assert isinstance(observation, Observe)
+    expected = Exemplar((("log_id", log_id), ("post_id", post_id or "unknown")), AT / 1000)
+    assert (expected if fits else None) == observation.exemplar
+
+
+CONNECTED_AT = TEN - 3_600_000
+TWITTER = ("acme", "twitter", "a1")
+
+
+def test_a_connected_account() -> None:
+    """A connection counts, is timed, and says of its account what it is called, that it is there and until when."""
+    assert (
+        by_family(
+            Add("late_connection_events_total", ("acme", "twitter", "connect_success", "oauth")),
+            Observe("late_connection_duration_seconds", ("acme", "twitter", "connect_success"), micros=12_000),
+            Take(
+                "late_connection_last_event_timestamp_seconds",
+                ("acme", "twitter", "connect_success"),
+                at=CONNECTED_AT,
+                value=CONNECTED_AT / 1000,
+            ),
+            Take("late_account_info", TWITTER, at=CONNECTED_AT, value="@acme"),
+            Take("late_account_connected", TWITTER, at=CONNECTED_AT, value=1),
+            Take("late_account_token_expiry_timestamp_seconds", TWITTER, at=CONNECTED_AT, value=TEN / 1000),
+        )
+        == connected()
+    )
+
+
+@pytest.mark.parametrize(
+    ("event", "value", "failure"),
+    [
+        ("connect_success", 1, None),
+        ("reconnect_success", 1, None),
+        ("disconnect", 0, None),
+        ("reconnect_failed", 0, "reconnect_failed"),
+        ("connect_failed", None, "connect_failed"),
+        ("paused", None, None),
+        (None, None, None),
+    ],
+)
+def test_kinds_of_connection_logs(event: str | None, value: int | None, failure: str | None) -> None:
+    """What an event says of its account follows from its kind; a failure counts by its code."""
+    found = connected(eventType=event, error={"code": "oauth_denied"})
+    connections = [i.value for i in found.get("late_account_connected", ()) if isinstance(i, Take)]
+    assert ([] if value is None else [value]) == connections
+    failures = [i.labels for i in found.get("late_connection_failures_total", ())]
+    assert ([] if failure is None else [("acme", "twitter", failure, "oauth_denied")]) == failures
+
+
+def test_a_bare_connection_log() -> None:
+    """A connection log of which nothing is known counts as unknown."""
+    labels = ("acme", "unknown", "unknown", "unknown")
+    assert by_family(Add("late_connection_events_total", labels)) == counted(CONNECTIONS, {"_id": "a"})
+
+
+def test_an_early_failure() -> None:
+    """A failure without a code, an account or a duration counts by an unknown code and says nothing of accounts."""
+    found = counted(CONNECTIONS, changed(CONNECTION, error=None, userId=None))
+    assert [Add("late_connection_failures_total", ("acme", "twitter", "connect_failed", "unknown"))] == found[
+        "late_connection_failures_total"
+    ]
+    assert {
+        "late_connection_events_total",
+        "late_connection_failures_total",
+        "late_connection_last_event_timestamp_seconds",
+    } == set(found)
+
+
+def test_an_account_without_a_name() -> None:
+    """A connection log that does not name its account leaves the name that is known."""
+    found = connected(success=None)
+    assert "late_account_info" not in found
+    assert "late_account_token_expiry_timestamp_seconds" not in found
+    assert "late_account_connected" in found
+
+
+def projected() -> Iterable[tuple[str, Increment]]:
+    """Every increment of the rows above with the feed it is from."""
+    for action, status, _ in COUNTED:
+        row = changed(PUBLISHED, action=action, status=status)
+        yield from (("publishing", i) for found in counted(PUBLISHING, row).values() for i in found)
+    for row in (CONNECTION, CONNECTED):
+        yield from (("connections", i) for found in counted(CONNECTIONS, row).values() for i in found)
+
+
+def test_projections_fit_the_catalogue() -> None:
+    """Increments are of the kind and have the labels that the catalogue has for their family, and await their feed."""
+    kinds = {Add: "counter", Observe: "histogram", Take: "gauge", Result: "gauge"}
+    for feed, increment in projected():
+        family = CATALOGUE[increment.family]
+        assert kinds[type(increment)] == family.kind
+        assert feed in family.feeds
+        shown = increment.labels + (("name",) if family.name == "late_account_info" else ())
+        assert len(family.labels) == len(shown)
+
+
+@pytest.mark.parametrize(
+    ("created", "expected"),
+    [
+        (TEN, "2024-11-01T10:00:00.000Z"),
+        (-1, "1969-12-31T23:59:59.999Z"),
+        (-62_135_596_800_001, "0001-01-01T00:00:00.000Z"),
+        (253_402_300_800_000, "9999-12-31T23:59:59.999Z"),
+        (10**30, "9999-12-31T23:59:59.999Z"),
+    ],
+)
+def test_a_moment(created: int, expected: str) -> None:
+    """A time is written as the API writes it; beyond the calendar it is the nearest one."""
+    assert expected == moment(created)

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+from functools import reduce
+from itertools import accumulate
+from random import Random
+from typing import TypeVar
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from late_exporter.metrics.aggregation import decode, encode, fold, post, rebucket
+from late_exporter.metrics.catalogue import DURATION_BUCKETS
+from late_exporter.model import Add, Histogram, Increment, Labels, Observe, Reading, Result, Streak, Take, Value
+
+LABELS: Labels = ("acme",)
+MOST = 2**63 - 1
+BOUNDS = (0.1, 1.0, 10.0)
+
+IncrementT = TypeVar("IncrementT", bound=Increment)
+
+
+def folded(increments: list[IncrementT], value: Value | None = None) -> Value | None:
+    """The value after one increment after the other, as if each had been read from the state anew."""
+    return reduce(lambda before, increment: decode(encode(fold(increment, before))), increments, value)
+
+
+def streak(value: Value | None) -> int:
+    """How many failures there are in a row."""
+    assert isinstance(value, Streak)
+    return value.folded + len(value.failures)
+
+
+adds = st.builds(lambda amount: Add("f", LABELS, amount=amount), st.integers(0, 10**6))
+observations = st.builds(
+    lambda micros: Observe("f", LABELS, micros=micros, bounds=BOUNDS),
+    st.integers(0, 10**15) | st.sampled_from([0, 100_000, 100_001, 10_000_000]),
+)
+readings = st.builds(lambda at, value: Take("f", LABELS, at=at, value=value), st.integers(-5, 5), st.integers(0, 12))
+names = st.builds(lambda at, value: Take("f", LABELS, at=at, value=value), st.integers(-5, 5), st.text(max_size=2))
+results = st.builds(lambda at, failed: Result("f", LABELS, at=at, failed=failed), st.integers(1, 30), st.booleans())
+
+
+def shuffled(kind: st.SearchStrategy[IncrementT]) -> st.SearchStrategy[tuple[list[IncrementT], list[IncrementT]]]:
+    """Some increments in two orders."""
+    return st.lists(kind, min_size=1, max_size=20).flatmap(lambda some: st.tuples(st.just(some), st.permutations(some)))
+
+
+@given(shuffled(adds) | shuffled(observations) | shuffled(readings) | shuffled(names) | shuffled(results))
+def test_order_does_not_matter(orders: tuple[list[Increment], list[Increment]]) -> None:
+    """Increments give the same value in any order, one by one or together."""
+    one, other = orders
+    assert folded(one) == folded(other) == post(one, None) == post(other, None)
+
+
+@given(shuffled(adds) | shuffled(observations) | shuffled(readings) | shuffled(results), st.integers(0, 20))
+def test_where_a_batch_ends_does_not_matter(orders: tuple[list[Increment], list[Increment]], cut: int) -> None:
+    """Increments give the same value in one commit or in two."""
+    increments, _ = orders
+    first, second = increments[:cut], increments[cut:]
+    before = post(first, None) if first else None
+    assert post(increments, None) == (post(second, before) if second else before)
+
+
+def test_an_amount_of_nothing() -> None:
+    """An amount of 0 brings a counter into being, and leaves one that is there."""
+    assert [0, 7] == [fold(Add("f", LABELS, amount=0), None), fold(Add("f", LABELS, amount=0), 7)]
+
+
+def test_large_counters_stay_exact() -> None:
+    """A counter counts by ones however large it is."""
+    assert 2**60 + 1 == decode(encode(fold(Add("f", LABELS), 2**60)))
+
+
+@pytest.mark.parametrize(
+    ("bucket", "micros"),
+    [(0, 0), (0, 100_000), (1, 100_001), (1, 1_000_000), (2, 1_000_001), (2, 10_000_000), (3, 10_000_001), (3, MOST)],
+)
+def test_buckets(bucket: int, micros: int) -> None:
+    """An observation falls into the first bucket whose bound is not below it."""
+    counts = tuple(int(number == bucket) for number in range(4))
+    assert Histogram(BOUNDS, counts, micros) == fold(Observe("f", LABELS, micros=micros, bounds=BOUNDS), None)
+
+
+@given(st.sampled_from(DURATION_BUCKETS))
+def test_every_bound_holds_itself(bound: float) -> None:
+    """An observation of exactly a bound is in its bucket."""
+    micros = round(bound * 1_000_000)
+    value = fold(Observe("f", LABELS, micros=micros, bounds=DURATION_BUCKETS), None)
+    assert isinstance(value, Histogram)
+    assert bound == DURATION_BUCKETS[value.counts.index(1)]
+
+
+def test_a_histogram_without_bounds() -> None:
+    """Without bounds everything is in the last bucket."""
+    assert Histogram((), (1,), 5) == fold(Observe("f", LABELS, micros=5), None)
+
+
+def test_saturation() -> None:
+    """A sum ends at the largest number of 64 bits; observations are still counted, and it can be written down."""
+    absurd = [Observe("f", LABELS, micros=10**15, bounds=BOUNDS)] * 3
+    full = Histogram(BOUNDS, (0, 0, 0, 5), MOST - 2 * 10**15)
+    assert Histogram(BOUNDS, (0, 0, 0, 8), MOST) == post(absurd, full) == folded(absurd, full)
+
+
+def test_a_newer_reading_wins() -> None:
+    """The newest reading is kept, whenever it comes."""
+    newest = Take("f", LABELS, at=5, value=1.5)
+    assert (
+        Reading(5, 1.5) == fold(newest, Reading(4, 99.0)) == fold(Take("f", LABELS, at=4, value=99.0), Reading(5, 1.5))
+    )
+    assert Reading(-1, "first") == fold(Take("f", LABELS, at=-1, value="first"), None)
+
+
+bounds = st.lists(st.sampled_from([0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0]), unique=True).map(sorted).map(tuple)
+
+
+@given(
+    bounds, bounds, st.lists(st.integers(0, 70_000_000) | st.sampled_from([100_000, 1_000_000, 10_000_000]), min_size=1)
+)
+def test_other_bounds(before: tuple[float, ...], after: tuple[float, ...], micros: list[int]) -> None:
+    """Over other bounds a histogram keeps its count and its sum, and no observation falls below its value."""
+    value = post([Observe("f", LABELS, micros=each, bounds=before) for each in micros], None)
+    assert isinstance(value, Histogram)
+    moved = rebucket(value, after)
+
+    assert (after, len(micros), value.micros) == (moved.bounds, sum(moved.counts), moved.micros)
+    for bound, count in zip(after, accumulate(moved.counts), strict=False):
+        assert count <= sum(each / 1_000_000 <= bound for each in micros)
+    for bound, count in zip(before, accumulate(value.counts), strict=False):
+        if bound in after:
+            assert count == sum(moved.counts[: after.index(bound) + 1]), "a bound that stays tells the same"
+
+
+def test_other_bounds_in_a_fold() -> None:
+    """The first observation over other bounds takes the histogram along."""
+    value = fold(Observe("f", LABELS, micros=3_000_000, bounds=(0.5, 5.0)), Histogram(BOUNDS, (1, 1, 1, 1), 4))
+    assert Histogram((0.5, 5.0), (1, 2, 2), 3_000_004) == value
+
+
+def results_of(**at: list[int]) -> list[Result]:
+    """Results by their times."""
+    return [Result("f", LABELS, at=time, failed=kind == "failed") for kind, times in at.items() for time in times]
+
+
+@pytest.mark.parametrize(
+    ("expected", "failed", "succeeded"),
+    [
+        (0, [], [5]),
+        (3, [1, 2, 3], []),
+        (2, [1, 2, 3], [1]),
+        (0, [1, 2, 3], [3]),
+        (0, [1, 2, 3], [9]),
+        (1, [1, 2, 9], [3, 5, 2]),
+        (3, [4, 4, 4], [3]),
+        (0, [4, 4, 4], [4]),
+    ],
+)
+def test_streaks(expected: int, failed: list[int], succeeded: list[int]) -> None:
+    """The streak is the failures after the newest success by their times, whichever is learnt first."""
+    assert expected == streak(folded(results_of(failed=failed, succeeded=succeeded)))
+    assert expected == streak(folded(results_of(succeeded=succeeded, failed=failed)))
+
+
+@given(st.lists(st.integers(1, 50), max_size=40), st.lists(st.integers(1, 50), max_size=5), st.randoms())
+def test_streaks_by_their_meaning(failed: list[int], succeeded: list[int], draw: Random) -> None:
+    """In any order, the streak is the number of failures later than the last success."""
+    increments = results_of(failed=failed, succeeded=succeeded)
+    draw.shuffle(increments)
+    if increments:
+        assert sum(at > max(succeeded, default=0) for at in failed) == streak(folded(increments))
+
+
+def test_a_streak_of_thousands() -> None:
+    """A streak of any length is counted, is bounded in what it keeps, and ends with a success."""
+    value = post(results_of(failed=list(range(1, 3501))), None)
+    assert isinstance(value, Streak)
+    assert (3500, 1000, 2500) == (streak(value), len(value.failures), value.folded_until)
+
+    assert 3501 == streak(fold(Result("f", LABELS, at=7, failed=True), value)), "one that comes late"
+    assert 500 == streak(fold(Result("f", LABELS, at=3000, failed=False), value))
+    assert 0 == streak(fold(Result("f", LABELS, at=3500, failed=False), value))
+    assert 1000 == streak(fold(Result("f", LABELS, at=2500, failed=False), value)), "at the last one folded"
+    assert 1 == streak(post(results_of(succeeded=[3500], failed=[3501, 4]), value))
+
+
+def test_a_late_success_within_what_was_folded() -> None:
+    """A success among failures that are no longer kept one by one is remembered, and takes none that came after it."""
+    value = post(results_of(failed=list(range(1, 1501)), succeeded=[300]), None)
+    assert isinstance(value, Streak)
+    assert 300 == value.success
+    assert 1200 <= streak(value) <= 1500
+    assert streak(value) == streak(fold(Result("f", LABELS, at=299, failed=True), value)), "before the success"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_long_streaks_in_any_order(seed: int) -> None:
+    """Beyond a thousand, failures alone give the same value in any order."""
+    draw = Random(seed)
+    increments = results_of(failed=[draw.randrange(1, 5000) for _ in range(2500)])
+    value = post(increments, None)
+    draw.shuffle(increments)
+    assert value == post(increments, None)
+    assert 2500 == streak(value)
+
+
+values: st.SearchStrategy[Value] = st.one_of(
+    st.integers(0, MOST),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.builds(
+        Histogram,
+        st.lists(st.floats(0, 1e9), max_size=3).map(tuple),
+        st.lists(st.integers(0, MOST), max_size=4).map(tuple),
+        st.integers(0, MOST),
+    ),
+    st.builds(Reading, st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False) | st.text()),
+    st.builds(
+        Streak, st.integers(0, MOST), st.lists(st.integers(0, MOST), max_size=3).map(tuple), st.integers(0, 9)
+    ),
+)  # fmt: skip
+
+
+@given(values)
+def test_written_values(value: Value) -> None:
+    """A value that is written down is read as it was, and of the same kind."""
+    read = decode(encode(value))
+    assert (type(value), value) == (type(read), read)
+
+
+@pytest.mark.parametrize("written", [b"", b"{", b"{}", b"null", b'"x"', b"[]", b'{"type":"other"}', b"true", b"\xff"])
+def test_what_is_no_value(written: bytes) -> None:
+    """What is no value is not taken for one."""
+    with pytest.raises(msgspec.DecodeError):
+        decode(written)

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import pytest
+
+from late_exporter.feeds import GENERATIONS, zernio
+from late_exporter.metrics.catalogue import CATALOGUE, DURATION_BUCKETS, Family, catalogue
+
+DESIGN = """
+late_publishing_logs_total                           counter   workspace platform action status
+late_publishing_duration_seconds                     histogram workspace platform action status
+late_publishing_failures_total                       counter   workspace platform action category status_code
+late_publishing_retries_total                        counter   workspace platform status
+late_publishing_attempts                             histogram workspace platform status
+late_publishing_rate_limit_pauses_total              counter   workspace platform
+late_publishing_pending_logs                         gauge     workspace platform action
+late_publishing_oldest_pending_timestamp_seconds     gauge     workspace platform
+late_publishing_last_log_timestamp_seconds           gauge     workspace platform action status
+late_connection_events_total                         counter   workspace platform event method
+late_connection_failures_total                       counter   workspace platform event code
+late_connection_duration_seconds                     histogram workspace platform event
+late_connection_last_event_timestamp_seconds         gauge     workspace platform event
+late_activity_logs_total                             counter   workspace type platform action status
+late_activity_duration_seconds                       histogram workspace type platform action
+late_account_info                                    gauge     workspace platform account_id username
+late_account_logs_total                              counter   workspace platform account_id status
+late_account_consecutive_failures                    gauge     workspace platform account_id
+late_account_last_success_timestamp_seconds          gauge     workspace platform account_id
+late_account_connected                               gauge     workspace platform account_id
+late_account_token_expiry_timestamp_seconds          gauge     workspace platform account_id
+late_up                                              gauge     workspace feed
+late_exporter_build_info                             gauge     version revision python_version
+late_exporter_config_last_reload_successful          gauge
+late_exporter_config_last_reload_success_timestamp_seconds  gauge
+late_exporter_polls_total                            counter   workspace feed outcome
+late_exporter_last_poll_duration_seconds             gauge     workspace feed
+late_exporter_last_successful_poll_timestamp_seconds gauge     workspace feed
+late_exporter_api_generation_info                    gauge     workspace generation
+late_exporter_api_requests_total                     counter   workspace endpoint code
+late_exporter_api_request_duration_seconds           histogram workspace endpoint
+late_exporter_api_quota_limit                        gauge     workspace
+late_exporter_api_quota_remaining                    gauge     workspace
+late_exporter_api_quota_reset_timestamp_seconds      gauge     workspace
+late_exporter_api_throttled_seconds_total            counter   workspace
+late_exporter_log_lag_seconds                        histogram workspace feed
+late_exporter_entries_rejected_total                 counter   workspace feed reason
+late_exporter_api_fields_drifted_total               counter   workspace feed field kind
+late_exporter_label_overflow_total                   counter   workspace family label
+late_exporter_reconciled_logs_total                  counter   workspace feed
+late_exporter_last_reconcile_timestamp_seconds       gauge     workspace feed
+late_exporter_audit_missing_logs                     gauge     workspace feed
+late_exporter_audit_extra_logs                       gauge     workspace feed
+late_exporter_audit_last_timestamp_seconds           gauge     workspace feed
+late_exporter_coverage_start_timestamp_seconds       gauge     workspace feed
+late_exporter_state_logs                             gauge     workspace
+late_exporter_state_bytes                            gauge     workspace
+late_exporter_webhooks_received_total                counter   workspace event
+late_exporter_webhooks_refused_total                 counter   workspace reason
+late_exporter_webhook_lag_seconds                    histogram workspace
+late_exporter_webhook_last_received_timestamp_seconds gauge    workspace
+"""
+"""The catalogue as the design has it, in its order."""
+
+RESERVED = {"le", "quantile", "instance", "job", "__name__", "exported_instance", "exported_job"}
+IDS = {"log_id", "post_id", "id", "key", "message", "error", "request_id"}
+
+
+LEADING = {
+    "late_exporter_build_info": ("version",),
+    "late_exporter_config_last_reload_successful": (),
+    "late_exporter_config_last_reload_success_timestamp_seconds": (),
+}
+"""The first label of what is not about a workspace."""
+
+
+def test_the_catalogue_is_the_design() -> None:
+    """Names, kinds and labels are those that users build on; a change here breaks them."""
+    expected = [tuple(line.split()) for line in DESIGN.split("\n") if line]
+    found = [(family.name, family.kind, *family.labels) for family in CATALOGUE.values()]
+    assert expected == found
+    assert list(CATALOGUE) == [family.name for family in CATALOGUE.values()]
+
+
+@pytest.mark.parametrize("family", CATALOGUE.values(), ids=CATALOGUE)
+def test_families(family: Family) -> None:
+    """Every family keeps to Prometheus' rules for names and units, and its help is one line of prose."""
+    assert re.fullmatch(r"late_[a-z]+(_[a-z]+)*", family.name)
+    assert (family.kind == "counter") == family.name.endswith("_total")
+    assert not re.search(r"_(count|sum|bucket|created|ms|minutes|hours|milliseconds|kb)(_|$)", family.name)
+    assert family.name.endswith("_info") == (family.help.startswith("1"))
+    assert re.fullmatch(r"[^\n\\]+\.", family.help)
+    assert len(family.help) < 200
+    assert family.help == family.help.strip()
+    assert family.help[0].isupper() or family.help[0].isdigit() or re.match(r"[a-z]+[A-Z.]", family.help)
+    for label in family.labels:
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", label)
+    assert not {*family.labels} & (RESERVED | IDS)
+    assert len(set(family.labels)) == len(family.labels)
+    assert family.labels[:1] == LEADING.get(family.name, ("workspace",))
+
+
+@pytest.mark.parametrize("family", CATALOGUE.values(), ids=CATALOGUE)
+def test_buckets(family: Family) -> None:
+    """Histograms and nothing else have buckets, in ascending order, without the infinite one."""
+    assert (family.kind == "histogram") == bool(family.buckets)
+    assert all(lower < upper for lower, upper in pairwise(family.buckets))
+    assert all(0 < bound < float("inf") and isinstance(bound, float) for bound in family.buckets)
+
+
+def test_default_buckets() -> None:
+    """The buckets are those of the design."""
+    assert (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600) == DURATION_BUCKETS
+    assert (1, 2, 3, 4, 5, 10) == CATALOGUE["late_publishing_attempts"].buckets
+
+
+@pytest.mark.parametrize("family", CATALOGUE.values(), ids=CATALOGUE)
+def test_which_feed_fills_a_family(family: Family) -> None:
+    """What the logs say waits for the first sync of a feed that fills it; what the exporter says of itself does not."""
+    prefixes = {
+        "publishing": {"publishing"},
+        "connection": {"connections"},
+        "activity": {*zernio.ACTIVITIES},
+        "account": {"publishing", "connections"},
+    }
+    allowed = prefixes.get(family.name.split("_")[1], set())
+    assert {*family.feeds} <= allowed
+    assert bool(allowed) == bool(family.feeds)
+    assert {*family.feeds} <= {*GENERATIONS["zernio"]}
+
+
+def test_the_help_names_its_source() -> None:
+    """The help of what comes from a field of the API names that field."""
+    sources = {
+        "late_publishing_duration_seconds": "durationMs",
+        "late_publishing_attempts": "attemptNumber",
+        "late_publishing_failures_total": "statusCode",
+        "late_publishing_oldest_pending_timestamp_seconds": "createdAt",
+        "late_connection_events_total": "eventType",
+        "late_connection_failures_total": "error.code",
+        "late_account_token_expiry_timestamp_seconds": "success.tokenExpiresAt",
+        "late_exporter_api_quota_limit": "X-RateLimit-Limit",
+        "late_exporter_api_quota_remaining": "X-RateLimit-Remaining",
+        "late_exporter_api_quota_reset_timestamp_seconds": "X-RateLimit-Reset",
+    }
+    for name, field in sources.items():
+        assert field in CATALOGUE[name].help
+
+
+def test_other_buckets() -> None:
+    """Configured buckets are those of the durations of logs; everything else stays."""
+    changed = catalogue((1.0, 2.0))
+    durations = {f"late_{what}_duration_seconds" for what in ("publishing", "connection", "activity")}
+    assert list(CATALOGUE) == list(changed)
+    assert durations == {name for name, family in changed.items() if family != CATALOGUE[name]}
+    assert {(1.0, 2.0)} == {changed[name].buckets for name in durations}
+    assert dict(CATALOGUE) == dict(catalogue())
+
+
+def test_the_catalogue_cannot_be_changed() -> None:
+    """Nobody adds a metric elsewhere than in the table."""
+    with pytest.raises(TypeError):
+        CATALOGUE["late_more"] = CATALOGUE["late_up"]  # type: ignore[index]
+    with pytest.raises(AttributeError):
+        CATALOGUE["late_up"].help = "x"  # type: ignore[misc]

@@ -1,0 +1,391 @@
+"""Logs of generation ``late`` as generation ``zernio`` shows them, and the list they stand in."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from late_exporter.simulator import LONG_RETENTION, Archive, Archives, Service, World
+from late_exporter.simulator.accounts import ACCOUNTS
+from late_exporter.simulator.log_list import creation
+from late_exporter.simulator.zernio_rows import FIELDS, as_written, connection, publishing
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+NOW = NOON.timestamp()
+DAY = 86_400.0
+KEY = "sk_" + "0123456789abcdef" * 4
+
+PUBLISHED = {
+    "_id": "65f1c0a9e2b5af0012ab34cd",
+    "postId": {"_id": "p1", "content": "Brötchen", "status": "published"},
+    "userId": "u1",
+    "profileId": "f1",
+    "platform": "twitter",
+    "accountId": "a1",
+    "accountUsername": "@baeckerei",
+    "action": "publish",
+    "status": "success",
+    "statusCode": 200,
+    "endpoint": "api.x.com/2/tweets",
+    "request": {"contentPreview": "Brötchen"},
+    "response": {"platformPostId": "7", "platformPostUrl": "https://x.com/i/status/7"},
+    "durationMs": 700,
+    "attemptNumber": 1,
+    "createdAt": "2026-11-24T11:00:00.250Z",
+}
+CONNECTED = {
+    "_id": "65f1c0a9e2b5af0012ab34ce",
+    "userId": "u1",
+    "profileId": "f1",
+    "platform": "twitter",
+    "accountId": "a1",
+    "eventType": "connect_success",
+    "connectionMethod": "oauth",
+    "success": {"displayName": "Bäckerei", "username": "@baeckerei", "tokenExpiresAt": "2027-01-23T11:00:00.000Z"},
+    "durationMs": 1800,
+    "createdAt": "2026-11-24T11:00:00Z",
+}
+
+
+def test_publishing_log() -> None:
+    """A publishing log has every field of its new form, in which it has no id."""
+    log = publishing(PUBLISHED)
+
+    assert {
+        "type": "publishing",
+        "action": "post.published",
+        "user_id": "u1",
+        "platform": "twitter",
+        "account_id": "a1",
+        "status": "success",
+        "status_code": 200,
+        "error_message": None,
+        "error_code": None,
+        "duration_ms": 700,
+        "endpoint": "api.x.com/2/tweets",
+        "request_body": '{"contentPreview":"Brötchen"}',
+        "response_body": '{"platformPostId":"7","platformPostUrl":"https://x.com/i/status/7"}',
+        "created_at": "2026-11-24T11:00:00.250Z",
+        "request_id": "req_p1",
+    } == {name: value for name, value in log.items() if name != "metadata"}
+    assert {
+        "postId": "p1",
+        "profileId": "f1",
+        "accountUsername": "@baeckerei",
+        "attemptNumber": 1,
+        "platformPostUrl": "https://x.com/i/status/7",
+    } == json.loads(log["metadata"])
+
+
+def test_connection_log() -> None:
+    """A connection log is of the same form."""
+    log = connection(CONNECTED)
+
+    assert ("connections", "account.connected", "success", None) == (
+        log["type"],
+        log["action"],
+        log["status"],
+        log["request_id"],
+    )
+    assert (1800, "2026-11-24T11:00:00Z") == (log["duration_ms"], log["created_at"])
+    assert {
+        "profileId": "f1",
+        "accountUsername": "@baeckerei",
+        "connectionMethod": "oauth",
+        "tokenExpiresAt": "2027-01-23T11:00:00.000Z",
+        "displayName": "Bäckerei",
+    } == json.loads(log["metadata"])
+
+
+@pytest.mark.parametrize("name", ["message", "code"])
+def test_errors(name: str) -> None:
+    """What went wrong has fields of its own, in the logs of either feed."""
+    refused = publishing({**PUBLISHED, "response": {"errorMessage": "message", "errorCode": "code"}})
+    denied = connection({**CONNECTED, "eventType": "connect_failed", "error": {"message": "message", "code": "code"}})
+
+    assert [name, name] == [refused[f"error_{name}"], denied[f"error_{name}"]]
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [
+        ("publish", ["post.published", "post.failed", "post.publishing", "post.skipped"]),
+        ("retry", ["post.retried", "post.retry_failed", "post.retrying", "post.skipped"]),
+        ("media_upload", ["media.uploaded", "media.failed", "media.uploading", "media_upload"]),
+        ("rate_limit_pause", ["post.rate_limited"] * 4),
+        ("token_refresh", ["token.refreshed", "token.refresh_failed", "token.refreshing", "token_refresh"]),
+        ("cancelled", ["post.cancelled"] * 4),
+        ("boost", ["boost"] * 4),
+    ],
+)
+def test_publishing_actions(action: str, expected: list[str]) -> None:
+    """Action and status together make the new action; one that the vendor did not have keeps its name."""
+    statuses = ("success", "failed", "pending", "skipped")
+
+    assert expected == [publishing({"action": action, "status": status})["action"] for status in statuses]
+
+
+@pytest.mark.parametrize(
+    ("event", "action", "status"),
+    [
+        ("connect_success", "account.connected", "success"),
+        ("connect_failed", "account.connect_failed", "failed"),
+        ("disconnect", "account.disconnected", "success"),
+        ("reconnect_success", "account.reconnected", "success"),
+        ("reconnect_failed", "account.reconnect_failed", "failed"),
+        ("transfer", "transfer", "success"),
+    ],
+)
+def test_connection_actions(event: str, action: str, status: str) -> None:
+    """An event makes action and status."""
+    log = connection({"eventType": event})
+
+    assert (action, status) == (log["action"], log["status"])
+
+
+@pytest.mark.parametrize(("given", "number"), [({"attemptNumber": 4}, 4), ({}, 2)])
+def test_retries_have_a_number(given: dict[str, int], number: int) -> None:
+    """A retry is at least the second attempt, also where nobody has counted."""
+    log = publishing({"action": "retry", "status": "skipped", **given})
+
+    assert {"attemptNumber": number} == json.loads(log["metadata"])
+
+
+def test_bodies_are_cut() -> None:
+    """Bodies are cut by a number of characters, after which they may be JSON no more."""
+    log = publishing({"request": {"rawBody": "ü" * 6000}, "response": {"rawBody": "ü" * 20_000}})
+
+    assert ('{"rawBody":"' + "ü" * 4988, 10_000) == (log["request_body"], len(log["response_body"]))
+
+
+def test_id_that_comes_one_day() -> None:
+    """A row can have an id for this generation, which is shown then."""
+    assert ["_id", "type"] == list(publishing({"zernioId": "z1"}))[:2]
+    assert "z1" == connection({"zernioId": "z1"})["_id"]
+
+
+@pytest.mark.parametrize("render", [publishing, connection])
+def test_what_is_not_set_is_null(render: Any) -> None:
+    """Every log has all fields, also one of which nothing is known, and one that is odd."""
+    odd = {
+        "postId": 7,
+        "action": {"a": 1},
+        "status": ["success"],
+        "eventType": 5,
+        "response": "text",
+        "error": [],
+        "success": "",
+        "zernioId": 5,
+    }
+
+    assert list(FIELDS) == list(render({})) == list(render(odd))
+    assert {None, render({})["type"], render({})["status"]} == set(render({}).values())
+
+
+def archives() -> Archives:
+    """Twelve publishing logs, one in twelve hours, three connection logs, and one webhook delivery."""
+    statuses = {11: "pending", 3: "failed"}
+    posts = [
+        {
+            "_id": f"{number}",
+            "postId": f"p{number}",
+            "platform": ("twitter", "tiktok")[number % 2],
+            "accountId": f"a{number % 3}",
+            "action": "retry" if number == 3 else "publish",
+            "status": statuses.get(number, "success"),
+            "request": {"contentPreview": f"Brötchen {number}"},
+            "durationMs": number,
+            "createdAt": _text(NOON - timedelta(hours=12 * (12 - number))),
+        }
+        for number in range(12)
+    ]
+    events = [
+        {
+            "platform": "twitter",
+            "eventType": event,
+            "durationMs": 100 + number,
+            "createdAt": f"2026-11-24T0{number}:00:00Z",
+        }
+        for number, event in enumerate(("connect_success", "disconnect", "reconnect_failed"))
+    ]
+    delivery = {
+        "type": "webhooks",
+        "action": "webhook.delivered",
+        "status": "success",
+        "status_code": 200,
+        "duration_ms": 200,
+        "created_at": "2026-11-24T01:00:00Z",
+        "event": "post.published",
+    }
+    return Archives(Archive(posts), Archive(events), {"webhooks": Archive([delivery])})
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def asked(source: Any, query: str) -> Any:
+    """The document in the answer."""
+    service = Service(source, clock=lambda: NOW, generation="zernio")
+    answer = service.answer("GET", "/v1/logs", query, {"Authorization": f"Bearer {KEY}"})
+    return msgspec.json.decode(answer.body)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", [11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]),
+        ("type=publishing&status=all&platform=all", [11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]),
+        ("status=pending", [11]),
+        ("status=failed&platform=tiktok", [3]),
+        ("status=skipped", []),
+        ("platform=tiktok&limit=3", [11, 9, 7]),
+        ("platform=whatsapp", []),
+        ("action=post.retry_failed", [3]),
+        ("action=post.unheard_of", []),
+        ("accountId=a2", [11, 8, 5, 2]),
+        ("account_id=a2&status=pending", [11]),
+        ("requestId=req_p7", [7]),
+        ("request_id=req_p7", [7]),
+        ("search=BR%C3%96TCHEN%201", [11, 10, 1]),
+        ("event=post.published", []),
+        ("days=1", [11, 10]),
+        ("from=2026-11-23T12:00:00Z", [11, 10]),
+        ("from=2026-11-23T12:00:00.001Z", [11]),
+        ("to=2026-11-19T00:00:00Z&limit=1", [1]),
+        ("from=2026-11-19T00:00:00%2B00:00&to=2026-11-20+00:00:00&limit=2&skip=1", [2, 1]),
+        ("from=2026-11-19&days=1", [11, 10]),
+        ("from=2026-11-24&to=2026-11-23", []),
+        ("limit=2&skip=3", [8, 7]),
+        ("type=connections", [102, 101, 100]),
+        ("type=connections&status=success", [101, 100]),
+        ("type=connections&status=failed&action=account.reconnect_failed", [102]),
+        ("type=webhooks", [200]),
+        ("type=webhooks&event=post.published&statusCode=200", [200]),
+        ("type=webhooks&event=post.failed", []),
+        ("type=webhooks&search=DELIVERED", [200]),
+        ("type=messaging", []),
+        ("type=all&limit=6", [102, 101, 200, 11, 100, 10]),
+        ("type=all&limit=2&skip=2", [200, 11]),
+        ("type=all&status=failed", [102, 3]),
+        ("unknown=1&limit=1", [11]),
+    ],
+)
+def test_filters(query: str, expected: list[int]) -> None:
+    """Every filter narrows the list, newest first."""
+    assert expected == [log["duration_ms"] for log in asked(archives(), query)["logs"]]
+
+
+def test_pagination() -> None:
+    """The pagination is that of all types together where all are wanted."""
+    assert {"total": 12, "limit": 5, "skip": 5, "pages": 3, "hasMore": True} == asked(archives(), "limit=5&skip=5")[
+        "pagination"
+    ]
+    assert {"total": 16, "limit": 8, "skip": 8, "pages": 2, "hasMore": False} == asked(
+        archives(), "type=all&limit=8&skip=8"
+    )["pagination"]
+
+
+@pytest.mark.parametrize(
+    ("query", "wrong"),
+    [
+        ("type=posts", "type"),
+        ("status=done", "status"),
+        ("platform=myspace", "platform"),
+        ("days=91", "days"),
+        ("days=0", "days"),
+        ("limit=101", "limit"),
+        ("skip=-1", "skip"),
+        ("from=yesterday", "from"),
+        ("to=2026-13-01", "to"),
+    ],
+)
+def test_validation(query: str, wrong: str) -> None:
+    """A parameter out of bounds is refused and named."""
+    answer = asked(archives(), query)
+
+    assert ("VALIDATION_ERROR", [wrong]) == (answer["code"], list(answer["details"]))
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    """A world with a history of ten days, all of which is kept; the tests of this module only read it."""
+    return World(1, NOW, history=10 * DAY, logs_per_day=1000, retention=LONG_RETENTION, active=True)
+
+
+def test_both_generations_show_the_same(world: World) -> None:
+    """A page of one generation has the logs of the other's in the same order, also among equal times."""
+    service = Service(world, clock=lambda: NOW, generation="both")
+    for old, new in (("/v1/posts/logs", "publishing"), ("/v1/connections/logs", "connections")):
+        pages = [
+            msgspec.json.decode(service.answer("GET", path, query, {"Authorization": f"Bearer {KEY}"}).body)
+            for path, query in ((old, "limit=100&days=7"), ("/v1/logs", f"type={new}&limit=100&days=7"))
+        ]
+        render = publishing if new == "publishing" else connection
+        assert [render(row) for row in pages[0]["logs"]] == pages[1]["logs"]
+        assert pages[0]["pagination"] == pages[1]["pagination"]
+
+
+def test_ninety_days_are_kept(world: World) -> None:
+    """Logs of more than seven days ago are shown, and swept at the end of their retention."""
+    assert NOW - 10 * DAY < creation(world.publishing.rows[-1]) < NOW - 9.9 * DAY
+    brief = World(1, NOW, history=DAY, logs_per_day=100, retention=DAY / 2, active=True)
+    assert all(
+        creation(row) >= NOW - DAY / 2 - 60
+        for archive in (brief.publishing, brief.connections, *brief.activity.values())
+        for row in archive.rows
+    )
+
+
+def test_activity_changes_nothing(world: World) -> None:
+    """The logs of posts and connections are the same with further types as without, which then cost nothing."""
+    late = World(1, NOW, history=10 * DAY, logs_per_day=1000, retention=LONG_RETENTION)
+    assert late.publishing.rows == world.publishing.rows
+    assert late.connections.rows == world.connections.rows
+    assert {} == late.activity
+
+
+def test_activity(world: World) -> None:
+    """Every further type has its actions, in a form of which no field is left out, newest first."""
+    shown = {kind: [as_written(row) for row in archive.rows] for kind, archive in world.activity.items()}
+    assert {
+        "webhooks": {"webhook.delivered", "webhook.failed"},
+        "messaging": {"message.sent", "message.received"},
+        "workflow_event": {"workflow.completed", "workflow.failed"},
+        "api_request": {"GET /v1/posts", "POST /v1/posts", "GET /v1/accounts", "GET /v1/analytics"},
+    } == {kind: {log["action"] for log in logs} for kind, logs in shown.items()}
+    assert {"instagram", "facebook", "whatsapp"} == {log["platform"] for log in shown["messaging"]}
+    for kind, logs in shown.items():
+        assert {kind} == {log["type"] for log in logs}
+        assert sorted((creation(log) for log in logs), reverse=True) == [creation(log) for log in logs]
+        assert {"success", "failed"} >= {log["status"] for log in logs} > set()
+
+
+def test_webhooks_tell_of_posts(world: World) -> None:
+    """A delivery is of a post that was published or has failed."""
+    posts = {row["postId"]["_id"] for row in world.publishing.rows if "postId" in row}
+    told = [json.loads(row["metadata"]) for row in world.activity["webhooks"].rows]
+    assert {"post.published", "post.failed"} == {metadata["event"] for metadata in told}
+    assert len({metadata["postId"] for metadata in told} - posts) < 0.05 * len(told)  # these were deleted
+
+
+def test_slicing_changes_no_activity() -> None:
+    """What has happened does not depend on how often the world was advanced."""
+    at_once, sliced = (World(3, NOW, history=0, logs_per_day=5000, active=True) for _ in range(2))
+    at_once.advance(NOW + DAY / 4)
+    for step in range(77):
+        sliced.advance(NOW + DAY / 4 * (step + 1) / 77)
+    assert [archive.rows for archive in at_once.activity.values()] == [
+        archive.rows for archive in sliced.activity.values()
+    ]
+
+
+def test_no_messages_without_a_messenger() -> None:
+    """Where no account can get messages, none come."""
+    tweeting = [account for account in ACCOUNTS if account.platform.name == "twitter"]
+    world = World(1, NOW, history=DAY, accounts=tweeting, scripted=False, active=True)
+    assert 0 == len(world.activity["messaging"]) < len(world.activity["webhooks"])

@@ -1,0 +1,121 @@
+"""The vendor's newest client against the simulated API of generation ``zernio``, over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from late_exporter.simulator import LONG_RETENTION, Service, World
+from late_exporter.simulator.zernio_rows import connection, publishing
+from tests.simulator.test_clients import served
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+SDK = ROOT / ".cache" / "zernio-sdk"
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
+DAY = 86_400.0
+KEY = "sk_" + "0123456789abcdef" * 4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sdk() -> None:
+    """Without the client nothing is tested, but where CI=true says it must be there."""
+    if not (SDK / "late").is_dir():
+        missing = f"zernio-sdk is not in {SDK}; .ci/venv zernio installs it"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{missing}, and CI=true says that nothing is skipped")
+        pytest.skip(missing)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    """A world with a history of ten days, more than generation late had, in which time stands still."""
+    return World(1, NOW, history=10 * DAY, logs_per_day=500, retention=LONG_RETENTION, active=True)
+
+
+@pytest.fixture(scope="module")
+def url(world: World) -> Iterator[str]:
+    """The base URL of the world's API."""
+    with served(Service(world, clock=lambda: NOW, generation="zernio")) as base_url:
+        yield base_url
+
+
+def calling(url: str, *calls: dict[str, Any], key: str = KEY) -> list[dict[str, Any]]:
+    """What becomes of the client's calls."""
+    command = [sys.executable, "-P", str(ROOT / "tests" / "zernio_client.py"), url, key]
+    environ = {**os.environ, "PYTHONPATH": str(SDK)}
+    ran = subprocess.run(command, input=json.dumps(calls), capture_output=True, text=True, check=False, env=environ)
+    assert 0 == ran.returncode, ran.stderr
+    told = json.loads(ran.stdout)
+    assert pinned() == told["version"]
+    outcomes: list[dict[str, Any]] = told["outcomes"]
+    return outcomes
+
+
+def pinned() -> str:
+    """The version that has to be there."""
+    (version,) = re.findall(r"^zernio-sdk==(\S+)", (ROOT / ".requirements" / "zernio.txt").read_text(), re.MULTILINE)
+    return str(version)
+
+
+def test_both_feeds(url: str, world: World) -> None:
+    """The client reads every publishing and every connection log of ten days, page by page."""
+    total = len(world.publishing)
+    *pages, connections = calling(
+        url, *({"limit": 100, "skip": skip} for skip in range(0, total, 100)), {"type": "connections", "limit": 100}
+    )
+    assert [publishing(row) for row in world.publishing.rows] == [
+        log for page in pages for log in page["answer"]["logs"]
+    ]
+    assert {total} == {page["answer"]["pagination"]["total"] for page in pages}
+    assert [False] == [page["answer"]["pagination"]["hasMore"] for page in pages][-1:]
+    assert [connection(row) for row in world.connections.rows[:100]] == connections["answer"]["logs"]
+
+
+def test_filters(url: str) -> None:
+    """The client's filters are the simulator's."""
+    failed, revoked, window, everything = calling(
+        url,
+        {"status": "failed", "platform": "instagram", "action": "post.failed", "search": "unavailable"},
+        {"type": "connections", "action": "account.disconnected", "days": 7},
+        {"from_": "2026-11-23T10:00:00Z", "to": "2026-11-23T12:00:00Z"},
+        {"type": "all", "limit": 100},
+    )
+    assert {("instagram", "failed", 503)} == {
+        (log["platform"], log["status"], log["status_code"]) for log in failed["answer"]["logs"]
+    }
+    assert {"account.disconnected"} == {log["action"] for log in revoked["answer"]["logs"]}
+    assert ["2026-11-23T1"] == sorted({log["created_at"][:12] for log in window["answer"]["logs"]})
+    assert {"publishing", "connections", "messaging", "api_request"} <= {
+        log["type"] for log in everything["answer"]["logs"]
+    }
+
+
+def test_refusals(url: str, world: World) -> None:
+    """The client understands the refusals, also that of an API that has no such list yet."""
+    (wrong_key,) = calling(url, {}, key="sk_wrong")
+    (out_of_bounds,) = calling(url, {"days": 91})
+    with served(Service(world, clock=lambda: NOW)) as late:
+        (absent,) = calling(late, {})
+    assert ("LateAuthenticationError", "[401] Unauthorized") == (wrong_key["raised"], wrong_key["text"])
+    assert ("LateAPIError", True) == (out_of_bounds["raised"], "Invalid query" in out_of_bounds["text"])
+    assert "LateNotFoundError" == absent["raised"]
+
+
+def test_rate_limit(world: World) -> None:
+    """The client reads the quota from the headers, and stops when it is used up."""
+    with served(Service(world, clock=lambda: NOW, generation="zernio", rate_limit=1)) as limited:
+        first, second = calling(limited, {"limit": 1}, {"limit": 1})
+    assert 1 == len(first["answer"]["logs"])
+    assert (1, 0) == (first["quota"]["limit"], first["quota"]["remaining"])
+    assert "LateRateLimitError" == second["raised"]

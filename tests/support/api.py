@@ -1,0 +1,64 @@
+"""The simulated API behind the real client, without a network: what is asked can be seen, and disturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import TypeAlias
+
+import httpx
+
+from late_exporter.api.client import Key, LateClient, Throttle
+from late_exporter.simulator import Service
+from tests.support.worlds import World
+
+__all__ = ["Api"]
+
+KEY = "sk_" + "0" * 64
+
+Fault: TypeAlias = Callable[[httpx.Request], httpx.Response]
+
+
+class Request:
+    """What was asked."""
+
+    def __init__(self, request: httpx.Request) -> None:
+        self.path = request.url.path.removeprefix("/api")
+        self.params = dict(request.url.params)
+
+
+class Api:
+    """Answers with a world's logs; ``before`` is called ahead of each request, with its number."""
+
+    def __init__(self, world: World, *, share: float = 1.0, generation: str = "late") -> None:
+        self.requests: list[Request] = []
+        self.before: Callable[[int], object] = lambda _: None
+        self.fault: Fault | None = None
+        self.answer: bytes | None = None
+        self._clock = world.clock
+        self._service = Service(world.archives, clock=world.clock.time, rate_limit=10**9, generation=generation)
+        self.client = LateClient(
+            httpx.AsyncClient(transport=httpx.MockTransport(self._handle)),
+            base_url="https://getlate.dev/api",
+            key=Key(KEY),
+            throttle=Throttle(share, monotonic=world.clock.monotonic, sleep=world.clock.sleep),
+            timeout=30.0,
+            clock=world.clock.time,
+            monotonic=world.clock.monotonic,
+        )
+
+    def _handle(self, request: httpx.Request) -> httpx.Response:
+        """The answer as a stream, as a network brings it."""
+        whole = self._answer(request)
+        return httpx.Response(whole.status_code, headers=whole.headers, stream=httpx.ByteStream(whole.content))
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        self.before(len(self.requests))
+        self.requests.append(Request(request))
+        if self.fault is not None:
+            return self.fault(request)
+        if self.answer is not None:
+            return httpx.Response(200, content=self.answer, headers={"Date": formatdate(self._clock.now, usegmt=True)})
+        path, query = request.url.raw_path.decode().partition("?")[::2]
+        answer = self._service.answer("GET", path, query, dict(request.headers))
+        return httpx.Response(answer.status, content=answer.body, headers=answer.headers)

@@ -1,0 +1,859 @@
+"""Worlds to test in: a Late API without a network, an exporter without a loop, and time that moves when told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+
+from late_exporter.api.generation import Dialect
+from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, StoreError, Unauthorized
+from late_exporter.exposition.exposition import Exposition
+from late_exporter.feeds import GENERATIONS
+from late_exporter.ingest.audit import Audit, Imbalance, Rest, audit, grace, weigh
+from late_exporter.ingest.background_audit import last_audit
+from late_exporter.ingest.poller import OUTCOMES, Pace, Poller, Turn
+from late_exporter.ingest.recorder import Bookkeeper, Draft, births
+from late_exporter.ingest.steps import Read, Seen
+from late_exporter.ingest.webhooks import Inbox, Spending
+from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.metrics.labels import Governor
+from late_exporter.metrics.registry import Board
+from late_exporter.model import (
+    Batch,
+    Committed,
+    Coverage,
+    Entry,
+    Feed,
+    FeedState,
+    Increment,
+    Known,
+    Scope,
+    Series,
+    Tally,
+    Total,
+)
+from late_exporter.simulator import Archive, Archives, Service
+from late_exporter.simulator.log_list import Row
+from late_exporter.status import Quota
+from late_exporter.store import Store, open_store
+
+__all__ = [
+    "DAY",
+    "HOUR",
+    "MINUTE",
+    "Exporter",
+    "Late",
+    "Listing",
+    "Samples",
+    "Sighted",
+    "Silence",
+    "VirtualClock",
+    "World",
+    "bad_gateway",
+    "cut_off",
+    "empty",
+    "no_logs",
+    "rate_limited",
+    "unauthorized",
+    "unavailable",
+    "zernio",
+]
+
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
+START = 1_795_600_000.0
+KEY = "sk_" + "0" * 64
+RETENTION = 7 * DAY
+
+ResultT = TypeVar("ResultT")
+
+Document: TypeAlias = dict[str, Any]
+Happening: TypeAlias = Callable[[], object]
+
+Fault: TypeAlias = Callable[["Late", bytes], bytes]
+"""What a request comes to instead: another body, or an ApiError."""
+
+Sighted: TypeAlias = tuple[str, str]
+"""A log in a status."""
+
+
+class VirtualClock:
+    """Unix and monotonic time; it moves when told."""
+
+    def __init__(self, now: float = START) -> None:
+        self.now = now
+        self.elapsed = 0.0
+
+    def time(self) -> float:
+        """Unix time."""
+        return self.now
+
+    def monotonic(self) -> float:
+        """Time that only goes forward."""
+        return self.elapsed
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+        self.elapsed += seconds
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.advance(seconds)
+
+
+class World:
+    """The logs of one API key, and a record of what they ever were.
+
+    ``in_order`` are the logs that were newer than all others when they were written.
+    """
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock = clock
+        self.archives = Archives(Archive(), Archive())
+        self.ever: dict[Sighted, Row] = {}
+        self.newest = clock.now
+        self.inserted: dict[str, int] = {}
+        self.in_order: set[str] = set()
+        self._latest = 0.0
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The publishing logs, newest first."""
+        return self.archives.publishing.rows
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the publishing logs, newest first."""
+        return [row["_id"] for row in self.rows]
+
+    @property
+    def shown(self) -> dict[Sighted, Row]:
+        """The publishing logs that the API shows now, in the status they are in."""
+        since = self.clock.now - RETENTION
+        return {
+            (row["_id"], row["status"]): row
+            for row in self.rows
+            if row["createdAt"] is None or datetime.fromisoformat(row["createdAt"]).timestamp() >= since
+        }
+
+    def publish(
+        self, count: int = 1, *, over: float | None = None, kinds: Sequence[Row] = ({},), **fields: Any
+    ) -> list[str]:
+        """Insert logs on top of the list, spread over the time since the last ones or over the last seconds."""
+        now = self.clock.now
+        first = self.newest if over is None else now - over
+        self.newest = now
+        step = (now - first) / max(count, 1)
+        return [self.insert(first + step * (n + 1), **{**fields, **kinds[n % len(kinds)]}) for n in range(count)]
+
+    def insert(self, created: float | None, *, precise: bool = True, **fields: Any) -> str:
+        """Insert a log wherever its time belongs."""
+        number = len(self.inserted)
+        log_id = f"{int(self.clock.now):08x}{number:016x}"
+        row: Row = {
+            "_id": log_id,
+            "postId": {"_id": f"post{number // 2}", "content": "Frische Brezeln 🥨", "status": "published"},
+            "platform": "instagram",
+            "accountId": "acc1",
+            "accountUsername": "@baeckerei",
+            "action": "publish",
+            "status": "success",
+            "statusCode": 200,
+            "response": {"errorCode": None},
+            "durationMs": 1200,
+            "attemptNumber": 1,
+            "createdAt": None if created is None else _written(created, precise=precise),
+            **fields,
+        }
+        self.inserted[log_id] = number
+        if created is not None and created >= self._latest:
+            self.in_order.add(log_id)
+            self._latest = created
+        self.archives.publishing.insert(row)
+        self._record(row)
+        return log_id
+
+    def change(self, log_id: str, status: str, **fields: Any) -> bool:
+        """Change a log in place."""
+        changed = self.archives.publishing.update(log_id, status=status, **fields)
+        row = self.archives.publishing.find(log_id)
+        if row is not None:
+            self._record(row)
+        return changed
+
+    def delete(self, *log_ids: str) -> None:
+        """Delete logs."""
+        for log_id in log_ids:
+            self.archives.publishing.delete(log_id)
+
+    def delete_top(self, count: int) -> None:
+        """Delete the newest logs."""
+        self.delete(*self.ids[:count])
+
+    def sweep(self) -> None:
+        """Drop what is older than the retention."""
+        self.archives.publishing.expire(self.clock.now - RETENTION)
+        self.archives.connections.expire(self.clock.now - RETENTION)
+
+    def connect(self, event: str = "connect_success", **fields: Any) -> str:
+        """Insert a connection log on top of its list."""
+        number = len(self.archives.connections)
+        log_id = f"{int(self.clock.now):08x}c{number:015x}"
+        row: Row = {
+            "_id": log_id,
+            "platform": "instagram",
+            "accountId": "acc1",
+            "eventType": event,
+            "connectionMethod": "oauth",
+            "durationMs": 900,
+            "createdAt": _written(self.clock.now, precise=True),
+            **fields,
+        }
+        self.archives.connections.insert(row)
+        return log_id
+
+    def _record(self, row: Row) -> None:
+        self.ever[row["_id"], row["status"]] = dict(row)
+
+
+def _written(moment: float, *, precise: bool) -> str:
+    text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds" if precise else "seconds")
+    return text.replace("+00:00", "Z")
+
+
+class Request(NamedTuple):
+    """What was asked of the API."""
+
+    path: str
+    skip: int
+    status: str | None
+
+
+class Call(NamedTuple):
+    """A request as the exporter counts it."""
+
+    endpoint: str
+    code: str
+    seconds: float
+
+
+class Reply(NamedTuple):
+    """A good answer."""
+
+    body: bytes
+    date: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """How a list is other than documented.
+
+    Args:
+        cap: Rows on a page at most, whatever was asked for.
+        order: The whole list from the documented one; None where the order is as documented.
+        tell: Changes a document before it is sent.
+        every: nothing expires, and ``days`` is ignored: the list shows all that is stored.
+        stays: ``skip`` is ignored.
+        lumps: ``status`` is ignored.
+        timeless: ``from`` and ``to`` are ignored.
+    """
+
+    cap: int = 100
+    order: Callable[[Sequence[Row]], Sequence[Row]] | None = None
+    tell: Callable[[Document], Document] | None = None
+    every: bool = False
+    stays: bool = False
+    lumps: bool = False
+    timeless: bool = False
+
+
+class Step:
+    """A place at which the exporter can be killed."""
+
+    def __await__(self) -> Generator[Self, None, None]:
+        """Give whoever drives the coroutine the choice."""
+        yield self
+
+
+class Late:
+    """The API as a poller sees it, and what happens to it between two requests.
+
+    Args:
+        world: What it shows.
+        latency: Seconds that a request takes.
+        dated: Answers carry ``Date``.
+        listing: How it lists.
+        generation: Which lists it has; it may change.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        latency: float = 0.0,
+        dated: bool = True,
+        listing: Listing | None = None,
+        generation: str = "late",
+    ) -> None:
+        self.world = world
+        self.generation = generation
+        self.latency = latency
+        self.dated = dated
+        self.listing = listing or Listing()
+        self.requests: list[Request] = []
+        self.limit = 600
+        self.quota: Quota | None = None
+        self._clock = world.clock
+        self._calls: list[Call] = []
+        self._happenings: dict[int, list[Happening]] = {}
+        self._faults: dict[int, Fault] = {}
+        self._service = Service(world.archives, clock=world.clock.time, rate_limit=10**9)
+
+    def before(self, number: int, happening: Happening) -> None:
+        """Let something happen before the request of that number, counted from the next one, which is 0."""
+        self._happenings.setdefault(len(self.requests) + number, []).append(happening)
+
+    def fail(self, number: int, fault: Fault) -> None:
+        """Let the request of that number fail, counted from the next one, which is 0."""
+        self._faults[len(self.requests) + number] = fault
+
+    def speak(self, generation: str) -> None:
+        """Have the endpoints of that generation from now on."""
+        self.generation = generation
+
+    def calm(self) -> None:
+        """Forget what has not happened yet."""
+        self._happenings.clear()
+        self._faults.clear()
+
+    @property
+    def key_readings(self) -> int:
+        """Never."""
+        return 0
+
+    def key_changed(self) -> bool:
+        """Never."""
+        return False
+
+    def drain(self) -> tuple[Sequence[Call], float]:
+        """The requests since last asked."""
+        calls, self._calls = self._calls, []
+        return calls, 0.0
+
+    async def get(self, path: str, params: Mapping[str, str | int], *, endpoint: str) -> Reply | None:
+        """The answer to a request."""
+        number = len(self.requests)
+        for happening in self._happenings.pop(number, ()):
+            happening()
+        await Step()
+        if not self.listing.every:
+            self.world.sweep()
+        status = params.get("status")
+        self.requests.append(Request(path, int(params.get("skip", 0)), None if status is None else str(status)))
+        self._clock.advance(self.latency)
+        code = "200"
+        try:
+            reply = self._answer(path, params)
+            if reply is None:
+                code = "404"
+            elif number in self._faults:
+                reply = Reply(self._faults.pop(number)(self, reply.body), reply.date)
+        except ApiError:
+            code = "error"
+            raise
+        finally:
+            self._calls.append(Call(endpoint, code, self.latency))
+        await Step()
+        return reply
+
+    def _answer(self, path: str, params: Mapping[str, str | int]) -> Reply | None:
+        listing, asked = self.listing, dict(params)
+        if self.generation != "both" and (path == "/v1/logs") != (self.generation == "zernio"):
+            return None
+        if path == "/v1/logs":
+            now = float(int(self._clock.now)) if self.dated else None
+            return Reply(msgspec.json.encode(self._rendered(asked)), now)
+        if "skip" in asked:
+            asked["limit"] = min(int(asked["limit"]), listing.cap)
+            asked["skip"] = 0 if listing.stays else asked["skip"]
+            if listing.lumps:
+                asked.pop("status", None)
+        answer = self._service.answer("GET", f"/api{path}", urlencode(asked), {"Authorization": f"Bearer {KEY}"})
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return None
+        assert HTTPStatus.OK == answer.status, answer.body
+        body = answer.body
+        if "skip" in asked and (listing.order or listing.every):
+            body = msgspec.json.encode(self._listed(asked))
+        if "skip" in asked and listing.tell:
+            body = msgspec.json.encode(listing.tell(msgspec.json.decode(body)))
+        moment = parsedate_to_datetime(answer.headers["Date"]).timestamp()
+        return Reply(body, moment if self.dated else None)
+
+    def _rendered(self, asked: Mapping[str, str | int]) -> Document:
+        """A page of a list of generation zernio."""
+        archive = self.world.archives.publishing if asked["type"] == "publishing" else self.world.archives.connections
+        first, last = ("" if self.listing.timeless else str(asked.get(name, "")) for name in ("from", "to"))
+        rows = [
+            row
+            for row in archive.rows
+            if asked.get("status") in {None, row.get("status")}
+            and (not first or first <= _comparable(row["createdAt"]) <= last)
+        ]
+        skip = 0 if self.listing.stays else int(asked.get("skip", 0))
+        limit = min(int(asked["limit"]), self.listing.cap)
+        pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
+        return {"logs": [zernio(row) for row in rows[skip : skip + limit]], "pagination": pagination}
+
+    def _listed(self, asked: Mapping[str, str | int]) -> Document:
+        """A page of the publishing logs in an order of their own."""
+        rows = self.world.rows if self.listing.every else list(self.world.shown.values())
+        if "status" in asked:
+            rows = [row for row in rows if row["status"] == asked["status"]]
+        rows = self.listing.order(rows) if self.listing.order else rows
+        skip, limit = int(asked["skip"]), int(asked["limit"])
+        pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
+        return {"logs": rows[skip : skip + limit], "pagination": pagination}
+
+
+ACTIONS = {
+    "publish": "post.published",
+    "retry": "post.retried",
+    "rate_limit_pause": "post.rate_limited",
+    "media_upload": "media.uploaded",
+}
+EVENTS = {
+    "connect_success": "account.connected",
+    "connect_failed": "account.connect_failed",
+    "disconnect": "account.disconnected",
+    "reconnect_success": "account.connected",
+}
+
+
+def zernio(row: Row) -> Row:
+    """What generation zernio shows of a log; the request tells apart what would be alike."""
+    event = row.get("eventType")
+    failed = str(event).endswith("_failed")
+    metadata = {
+        "postId": row.get("postId"),
+        "accountUsername": row.get("accountUsername"),
+        "attemptNumber": row.get("attemptNumber"),
+        "connectionMethod": row.get("connectionMethod"),
+    }
+    return {
+        "action": EVENTS.get(str(event)) or ACTIONS[row["action"]],
+        "platform": row["platform"],
+        "account_id": row.get("accountId"),
+        "status": row.get("status") or ("failed" if failed else "success"),
+        "status_code": row.get("statusCode"),
+        "error_code": (row.get("response") or row.get("error") or {}).get("code" if event else "errorCode"),
+        "duration_ms": row.get("durationMs"),
+        "created_at": row["createdAt"],
+        "metadata": msgspec.json.encode(metadata).decode(),
+        "request_id": row.get("requestId", row["_id"]),
+        **({"id": row["zernioId"]} if "zernioId" in row else {}),
+    }
+
+
+def _comparable(written: str | None) -> str:
+    """A time as texts compare, with milliseconds; empty where there is none."""
+    return "" if written is None else written if "." in written else written.replace("Z", ".000Z")
+
+
+def unavailable(late: Late, body: bytes) -> bytes:
+    """No answer in time."""
+    raise ApiUnavailable(f"no answer within 30 s: {len(late.requests)} requests, {len(body)} bytes")
+
+
+def unauthorized(late: Late, body: bytes) -> bytes:
+    """The key is refused."""
+    raise Unauthorized(f"401: the key was refused: {len(late.requests)} requests, {len(body)} bytes")
+
+
+def rate_limited(late: Late, body: bytes) -> bytes:
+    """The quota is used up."""
+    raise RateLimited(f"429: {len(body)} bytes", until=late.world.clock.elapsed + 30)
+
+
+def cut_off(_: Late, body: bytes) -> bytes:
+    """The answer ends in the middle."""
+    return body[: len(body) // 2]
+
+
+def empty(_late: Late, _body: bytes) -> bytes:
+    """A 200 without a body."""
+    return b""
+
+
+def no_logs(_late: Late, _body: bytes) -> bytes:
+    """A 200 whose list is null."""
+    return b'{"logs": null}'
+
+
+def bad_gateway(_late: Late, _body: bytes) -> bytes:
+    """A proxy's page instead of the API's answer."""
+    raise BadPayload("the answer is not JSON: it begins with '<html>'")
+
+
+class Samples(dict[tuple[str, tuple[tuple[str, str], ...]], float]):
+    """A scrape: value by name and labels."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the text format."""
+        lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+        return cls({_series(head): float(value) for head, _, value in lines})
+
+    def family(self, name: str, **labels: str) -> dict[tuple[str, ...], float]:
+        """Values above 0 by the other labels' values in the catalogue's order, of the samples with these labels."""
+        family = CATALOGUE.get(name) or CATALOGUE[name.rpartition("_")[0]]
+        rest = [label for label in (*family.labels[1:], "le") if label not in labels]
+        found: dict[tuple[str, ...], float] = {}
+        for (sample, pairs), value in self.items():
+            carried = dict(pairs)
+            if sample == name and value and labels.items() <= carried.items():
+                values = tuple(carried[label] for label in rest if label in carried)
+                found[values] = found.get(values, 0) + value
+        return found
+
+    def sum(self, name: str, **labels: str) -> float:
+        """The sum of the samples that carry these labels."""
+        return sum(self.family(name, **labels).values())
+
+    @property
+    def counters(self) -> Self:
+        """The samples that may never fall."""
+        endings = ("_total", "_bucket", "_count", "_sum")
+        return type(self)({series: value for series, value in self.items() if series[0].endswith(endings)})
+
+
+LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+def _series(head: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    name, _, labels = head.partition("{")
+    return name, tuple(sorted(LABEL.findall(labels)))
+
+
+@dataclass
+class Witness:
+    """A store that tells what was made durable, and fails when told.
+
+    Args:
+        store: The real one.
+        counted: The sightings that were made durable, in order.
+        failures: By number of the commit, counted from the next one, whether it fails before or after it is durable.
+    """
+
+    store: Store
+    counted: list[tuple[Scope, Sighted]]
+    failures: dict[int, str] = field(default_factory=dict)
+
+    def totals(self) -> Mapping[Series, Total]:
+        """See Store."""
+        return self.store.totals()
+
+    def feed(self, scope: Scope) -> FeedState:
+        """See Store."""
+        return self.store.feed(scope)
+
+    def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> Known:
+        """See Store."""
+        return self.store.known(scope, keys, since=since)
+
+    def adopt(self, scope: Scope, coverage: Coverage) -> None:
+        """See Store."""
+        self.store.adopt(scope, coverage)
+
+    def recognize(self, scope: Scope, entries: Sequence[Entry], *, settles: bool) -> bool:
+        """See Store."""
+        return self.store.recognize(scope, entries, settles=settles)
+
+    def tally(self, scope: Scope) -> Tally:
+        """See Store."""
+        return self.store.tally(scope)
+
+    def commit(self, scope: Scope, batch: Batch) -> Committed:
+        """See Store."""
+        failure = self.failures.pop(0, None)
+        self.failures = {number - 1: when for number, when in self.failures.items()}
+        if failure == "before":
+            raise StoreError("the state: database or disk is full")
+        committed = self.store.commit(scope, batch)
+        self.counted += [(scope, (sighting.entry.key, sighting.entry.status)) for sighting in committed.sightings]
+        if failure == "after":
+            raise StoreError("the state: disk I/O error")
+        return committed
+
+    def size(self, workspace: str) -> tuple[int, int]:
+        """See Store."""
+        return self.store.size(workspace)
+
+    def close(self) -> None:
+        """See Store."""
+        self.store.close()
+
+
+class Silence:
+    """A log that nobody reads."""
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """Say nothing."""
+
+    info = warning = debug
+
+
+class Killed(Exception):
+    """The process ended at a step."""
+
+
+def drive(work: Coroutine[Any, Any, ResultT], steps: int | None = None) -> ResultT:
+    """Run a coroutine that waits for steps only; raises Killed where it takes more of them."""
+    taken = 0
+    while steps is None or taken < steps:
+        try:
+            work.send(None)
+        except StopIteration as exc:
+            result: ResultT = exc.value
+            return result
+        taken += 1
+    work.close()
+    raise Killed
+
+
+class Exporter:
+    """Everything from the client to the exposition, put together as the program does it.
+
+    Args:
+        lates: The API of each workspace; a single one is that of ``default``.
+        path: The state's file; None for memory.
+        feeds: Which lists are read.
+        generation: Of the API that it is set to.
+        skew: Seconds by which the exporter's clock is ahead of the API's.
+        webhooks: They are taken; ``inboxes`` has that of each workspace.
+    """
+
+    def __init__(
+        self,
+        lates: Late | Mapping[str, Late],
+        path: Path | None = None,
+        *,
+        feeds: Sequence[str] = ("publishing",),
+        pace: Pace | None = None,
+        skew: float = 0.0,
+        max_values: int = 50,
+        generation: str = "late",
+        webhooks: bool = False,
+    ) -> None:
+        self.generation = generation
+        self.lates = {"default": lates} if isinstance(lates, Late) else lates
+        self.clock = next(iter(self.lates.values())).world.clock
+        self.counted: list[tuple[Scope, Sighted]] = []
+        self._url = f"sqlite:///{path}" if path else "sqlite://"
+        self._feeds = feeds
+        self._pace = pace or Pace()
+        self._skew = skew
+        self._max_values = max_values
+        self._webhooks = webhooks
+        self._start()
+
+    @property
+    def late(self) -> Late:
+        """The API of the only workspace."""
+        (late,) = self.lates.values()
+        return late
+
+    @property
+    def poller(self) -> Poller:
+        """The poller of the only feed."""
+        (poller,) = self.pollers.values()
+        return poller
+
+    @property
+    def sightings(self) -> set[Sighted]:
+        """The logs of the first workspace that were counted, and in which status."""
+        workspace = next(iter(self.lates))
+        return {sighted for scope, sighted in self.counted if scope.workspace == workspace}
+
+    def restart(self, downtime: float = 0.0) -> None:
+        """End the process in good order and start it anew."""
+        self.close()
+        self.clock.advance(downtime)
+        self._start()
+
+    def close(self) -> None:
+        """Release the state."""
+        self.store.close()
+
+    def poll(self, workspace: str = "default", feed: str | None = None) -> Turn:
+        """One poll of a feed."""
+        return drive(self.pollers[Scope(workspace, feed or self._feeds[0])].poll())
+
+    def audit(self, feed: str | None = None) -> Turn:
+        """One poll of a feed, and a stretch of an audit after it."""
+        turn = self.poll(feed=feed)
+        (workspace,) = self.lates
+        drive(self.pollers[Scope(workspace, feed or self._feeds[0])].audit(turn))
+        return turn
+
+    def examine(
+        self, workspace: str = "default", feed: str | None = None, *, between: Happening = list, **options: Any
+    ) -> tuple[Audit, list[Imbalance]]:
+        """An audit from outside, as one command does it; something may happen before each of its requests.
+
+        The exporter goes on as it does: it gets its chance by polls and walks enough.
+        """
+        scope = Scope(workspace, feed or self._feeds[0])
+        coverage = self.store.feed(scope).coverage
+        assert coverage is not None
+        plan = Audit(coverage=coverage, **{"grace": grace(self._pace.interval), "seen": set(), **options})
+        steps = audit(plan)
+        answer: Seen | None = None
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration:
+                return plan, weigh(scope, self._feed(scope), self.store.tally(scope))
+            if isinstance(step, Rest):
+                answer = None
+                if plan.polled:
+                    self.settle(scope)
+                plan.coverage = self.store.feed(scope).coverage or coverage
+            else:
+                between()
+                answer = drive(self._look(scope, step))
+
+    async def _look(self, scope: Scope, step: Read) -> Seen:
+        feed, late = self._feed(scope), self.lates[scope.workspace]
+        params: dict[str, str | int] = {**feed.query, "days": 7, "limit": 100, "skip": step.skip}
+        reply = await late.get(feed.path, params, endpoint=feed.path)
+        assert reply is not None
+        page = feed.parse(reply.body)
+        # By the real store, whatever the exporter is made to believe.
+        return Seen(page, self.store.store.known(scope, [entry.key for entry in page.entries], since=0))
+
+    def _feed(self, scope: Scope) -> Feed:
+        return GENERATIONS[self.pollers[scope].generation][scope.feed]
+
+    def kill(self, steps: int, downtime: float = 0.0) -> bool:
+        """Begin a poll, end the process at that step, and start it anew; tells whether the poll took so many."""
+        try:
+            drive(self.poller.poll(), steps)
+        except Killed:
+            self.restart(downtime)
+            return True
+        return False
+
+    def polls(self, count: int, every: float = 30.0) -> list[Turn]:
+        """Some polls, and the time between them."""
+        turns = []
+        for _ in range(count):
+            self.clock.advance(every)
+            turns.append(self.poll())
+        return turns
+
+    def settle(self, scope: Scope | None = None) -> None:
+        """Polls and walks enough to learn all there is to learn of a world in which nothing happens any more."""
+        scope = scope or next(iter(self.pollers))
+        late = self.lates[scope.workspace]
+        late.calm()
+        rows = max(len(archive.rows) for archive in (late.world.archives.publishing, late.world.archives.connections))
+        for _ in range(2):
+            self.clock.advance(self._pace.reconcile_interval + 1)
+            for _ in range(5 + (rows // late.listing.cap + 1) * 5 // 4):
+                self.clock.advance(1.0)
+                turn = self.poll(scope.workspace, scope.feed)
+                assert "success" == turn.outcome, turn.error
+
+    def scrape(self) -> Samples:
+        """What a scraper gets, once it has seen the births."""
+        self.look()
+        return self.look()
+
+    def look(self) -> Samples:
+        """What a scraper gets."""
+        self.exposition.publish()
+        answer = self.exposition.answer(None, None)
+        self.exposition.served(answer.version)
+        return Samples.parse(answer.body.decode())
+
+    def _time(self) -> float:
+        return self.clock.now + self._skew
+
+    def _start(self) -> None:
+        self.store = Witness(open_store(self._url), self.counted)
+        totals = self.store.totals()
+        scopes = [Scope(workspace, feed) for workspace in self.lates for feed in self._feeds]
+        states = {scope: self.store.feed(scope) for scope in scopes}
+        self.governor = Governor(CATALOGUE, max_values=self._max_values)
+        self.governor.restore(totals)
+        self.exposition = Exposition(CATALOGUE)
+        self.board = Board(CATALOGUE, self.exposition, {name: frozenset(self._feeds) for name in self.lates})
+        self.board.restore(totals, _synced(states))
+        self.books: dict[Scope, Bookkeeper] = {}
+        self.inboxes = {name: Inbox(name, Spending()) for name in self.lates} if self._webhooks else {}
+        self.pollers: dict[Scope, Poller] = {}
+        for workspace, late in self.lates.items():
+            backlog: list[Increment] = []
+            for scope in scopes:
+                if scope.workspace == workspace:
+                    self._assemble(scope, late, states[scope], backlog)
+
+    def _assemble(self, scope: Scope, late: Late, state: FeedState, backlog: list[Increment]) -> None:
+        dialect = Dialect(self.generation, log=Silence())
+        feed = dialect.likely(scope.feed, bound=state.coverage.generation if state.coverage else None)
+        books = Bookkeeper(
+            scope.workspace,
+            feed,
+            state,
+            store=self.store,
+            offload=_offload,
+            governor=self.governor,
+            board=self.board,
+            backlog=backlog,
+            clock=self._time,
+            audited=last_audit(self.store.totals(), scope),
+        )
+        self.books[scope] = books
+        inbox = self.inboxes.get(scope.workspace)
+        self.pollers[scope] = Poller(
+            scope.workspace,
+            feed,
+            client=late,
+            dialect=dialect,
+            books=books,
+            board=self.board,
+            pace=self._pace,
+            log=Silence(),
+            clock=self._time,
+            monotonic=self.clock.monotonic,
+            sleep=self.clock.sleep,
+            chance=lambda: 0.5,
+            inbox=inbox,
+        )
+        born = [*births(scope.workspace, scope.feed, OUTCOMES), *(inbox.births() if inbox else ())]
+        drive(books.commit(Draft(), int(self._time() * 1000), born))
+
+
+async def _offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+    await Step()
+    result = call(*args, **keywords)
+    await Step()
+    return result
+
+
+def _synced(states: Mapping[Scope, FeedState]) -> Mapping[str, Iterable[str]]:
+    synced: dict[str, list[str]] = {}
+    for scope, state in states.items():
+        if state.coverage is not None and state.coverage.synced:
+            synced.setdefault(scope.workspace, []).append(scope.feed)
+    return synced
