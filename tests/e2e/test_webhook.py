@@ -22,7 +22,7 @@ SECRET = "whsec_" + "5eed" * 8
 HASH = "$2y$10$" + "a" * 21 + "O" + "a" * 31
 FAILURES = "late_publishing_failures_total"
 RECEIVED = "late_exporter_webhooks_received_total"
-REFUSED = "late_exporter_webhooks_refused_total"
+REFUSED = "late_exporter_webhooks_rejected_total"
 
 
 def post(program: Program, event: str, *, secret: str = SECRET) -> int:
