@@ -22,7 +22,7 @@ FIXED = {
     "systemd_socket": "web.systemd-socket",
     "telemetry_path": "web.telemetry-path",
     "enable_lifecycle": "web.enable-lifecycle",
-    "webhook_path": "webhook.listen",
+    "webhook_path": "webhook.path",
     "duration_buckets": "metrics.duration-buckets",
     "max_label_values": "metrics.max-label-values",
     "max_accounts": "metrics.max-accounts",

@@ -114,7 +114,7 @@ async def audit_feeds(call: Call, clients: Clients) -> tuple[Callable[[], int], 
                 partial(_counted, feed, known[name]),
                 client=known[name].client,
                 records=partial(open_records, settings.state_url),
-                interval=max(settings.poll_interval, settings.relaxed_interval),
+                interval=max(settings.poll_interval, settings.webhook_poll_interval),
                 wait=asked.wait,
                 log=log.get_logger("late_exporter").bind(workspace=name, feed=feed),
             ).examine(asked.since)

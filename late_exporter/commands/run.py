@@ -278,7 +278,7 @@ def _client(
 
 
 def _http(settings: Settings) -> httpx.AsyncClient:
-    interval = max(settings.poll_interval, settings.relaxed_interval)
+    interval = max(settings.poll_interval, settings.webhook_poll_interval)
     return httpx.AsyncClient(
         follow_redirects=False,
         timeout=settings.api_timeout,

@@ -253,7 +253,7 @@ class Given(BaseSettings):
     web_enable_lifecycle: Switch = option(
         "false", "", "Reload on POST /-/reload and stop on POST /-/quit. SIGHUP reloads in any case."
     )
-    webhook_listen: WebhookPath | None = option(
+    webhook_path: WebhookPath | None = option(
         None,
         "PATH",
         "Path at which Late's webhooks are taken, as in /webhook; what a workspace alone is told is posted to its name "
@@ -269,7 +269,7 @@ class Given(BaseSettings):
         "DURATION",
         "How far from now the time of a webhook may be; what is further away, or comes twice, is refused.",
     )
-    webhook_relaxed_interval: Annotated[float, duration("100ms")] | None = option(
+    webhook_poll_interval: Annotated[float, duration("100ms")] | None = option(
         None,
         "DURATION",
         "Time between two polls while webhooks come; by default --poll.interval.",

@@ -76,7 +76,7 @@ class Simulate:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the rest of the program gets; all times are in seconds, and ``relaxed_interval`` is 0 for none."""
+    """What the rest of the program gets; all times are in seconds, and ``webhook_poll_interval`` is 0 for none."""
 
     workspaces: tuple[Workspace, ...]
     api_generation: str
@@ -96,7 +96,7 @@ class Settings:
     enable_lifecycle: bool
     webhook_path: str | None
     webhook: Webhook | None
-    relaxed_interval: float
+    webhook_poll_interval: float
     duration_buckets: tuple[float, ...]
     max_label_values: int
     max_accounts: int
@@ -263,15 +263,15 @@ def _keys(environ: Mapping[str, str]) -> list[str]:
 
 
 def _problems_of_webhooks(given: Given, places: Mapping[Loc, str]) -> Iterator[str]:
-    path, telemetry, relaxed = given.webhook_listen, given.web_telemetry_path, given.webhook_relaxed_interval
+    path, telemetry, relaxed = given.webhook_path, given.web_telemetry_path, given.webhook_poll_interval
     if path is not None:
-        place = f"{places['webhook_listen',]}{shown(path)}"
+        place = f"{places['webhook_path',]}{shown(path)}"
         if given.webhook_secret_file is None:
             yield f"{place}: name a file that holds the secret of the webhooks with --webhook.secret-file"
         if f"{telemetry}/".startswith(f"{path}/"):
             yield f"{place}: must not be --web.telemetry-path{shown(telemetry)}, nor above it"
     if relaxed is not None and relaxed < given.poll_interval:
-        place = places["webhook_relaxed_interval",]
+        place = places["webhook_poll_interval",]
         yield f"{place}{shown(f'{relaxed:g}s')}: must be at least --poll.interval, {given.poll_interval:g}s"
 
 
@@ -301,9 +301,9 @@ def _settings(given: Given, web: WebConfig) -> Settings:
         web_config_file=given.web_config_file,
         web_config=web,
         enable_lifecycle=given.web_enable_lifecycle,
-        webhook_path=given.webhook_listen,
+        webhook_path=given.webhook_path,
         webhook=_webhook(given),
-        relaxed_interval=given.webhook_relaxed_interval or 0.0,
+        webhook_poll_interval=given.webhook_poll_interval or 0.0,
         duration_buckets=given.metrics_duration_buckets,
         max_label_values=given.metrics_max_label_values,
         max_accounts=given.metrics_max_accounts,
@@ -323,7 +323,7 @@ def _settings(given: Given, web: WebConfig) -> Settings:
 
 def _webhook(given: Given) -> Webhook | None:
     secret = given.webhook_secret_file
-    if given.webhook_listen is None or secret is None:
+    if given.webhook_path is None or secret is None:
         return None
     return Webhook(secret.key, secret.path, given.webhook_replay_window)
 
