@@ -18,7 +18,7 @@ from late_exporter.app.reload import FIXED, Control
 from late_exporter.commands.run import create_offload
 from late_exporter.config import settings
 from late_exporter.config.settings import Settings, Workspace
-from late_exporter.config.web import WebSource
+from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import LateError, StoreError
 from late_exporter.ingest.webhooks import sign
 from late_exporter.simulator import Service
@@ -91,7 +91,7 @@ class Rig:
             self.exporter = Exporter(wanted, self.store, offload, self.connect, collect=list)
             await self.exporter.restore()
             self.control = Control(
-                wanted, self.read, self.exporter, WebSource(wanted.web_config, Silence()), self._stop
+                wanted, self.read, self.exporter, WebConfigWatcher(wanted.web_config, Silence()), self._stop
             )
             self.control.note(succeeded=True)
             group = await stack.enter_async_context(asyncio.TaskGroup())
