@@ -8,7 +8,7 @@ from late_exporter.errors import BadPayload
 from late_exporter.ingest.audit import Audit, AuditSteps, Difference, Imbalance, Rest, audit, extra, missing, weigh
 from late_exporter.ingest.steps import Read, Seen, Walk
 from late_exporter.model import Coverage, Feed, Increment, Reading, Scope, Series, Take, Tally, Total
-from late_exporter.protocols import Log
+from late_exporter.protocols import Logger
 
 __all__ = ["SHOWN", "Inspector", "last_audit"]
 
@@ -44,7 +44,7 @@ class Inspector:
         *,
         look: Callable[[Read], Awaitable[Seen]],
         tally: Callable[[], Awaitable[Tally]],
-        log: Log,
+        log: Logger,
         last: float = 0.0,
     ) -> None:
         self._scope = scope

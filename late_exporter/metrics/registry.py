@@ -168,7 +168,7 @@ class Board:
         return tuple(
             PlatformHealth(
                 name=platform,
-                since=since[platform],
+                counted_since=since[platform],
                 published=attempts[platform, "success"],
                 failed=attempts[platform, "failed"],
                 final=final[platform],
@@ -183,12 +183,17 @@ class Board:
         """The accounts of a workspace whose last attempt failed, most failures in a row first."""
         accounts = (
             AccountHealth(
-                platform=labels[1], account_id=labels[2], username=self._username(labels), failures=int(failures)
+                platform=labels[1],
+                account_id=labels[2],
+                username=self._username(labels),
+                consecutive_failures=int(failures),
             )
             for labels, (failures, _) in self._notes(workspace, STREAKS)
             if failures
         )
-        return tuple(sorted(accounts, key=lambda account: (-account.failures, account.platform, account.account_id)))
+        return tuple(
+            sorted(accounts, key=lambda account: (-account.consecutive_failures, account.platform, account.account_id))
+        )
 
     def _notes(self, workspace: str, family: str) -> Iterable[tuple[Labels, tuple[float, float]]]:
         return self._noted.get((workspace, family), {}).items()

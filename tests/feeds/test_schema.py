@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from late.models._generated import models  # type: ignore[import-untyped]
 
 from late_exporter import log
-from late_exporter.api.client import Key, LateClient, Throttle
+from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.commands.check import Finding, Level, examine_api, lines
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.schema import DOCUMENTED, LATE_CONNECTIONS, LATE_PUBLISHING, ZERNIO_LOGS, Sentinel, Shape
@@ -409,7 +409,9 @@ async def checked(*rows: Row) -> Sequence[Finding]:
         return answered(*rows[: int(request.url.params["limit"])])
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        client = LateClient(http, base_url="http://127.0.0.1/api", key=Key(KEY), throttle=Throttle(1.0), timeout=5.0)
+        client = LateClient(
+            http, base_url="http://127.0.0.1/api", key=ApiKey(KEY), rate_limiter=RateLimiter(1.0), timeout=5.0
+        )
         return await examine_api("acme", client, list(FEEDS.values()), interval=30.0, share=0.5, clock=time.time)
 
 

@@ -87,7 +87,7 @@ def test_a_healthy_exporter(exporter: Exporter, world: World) -> None:
 def test_it_takes_few_pages_at_a_time(exporter: Exporter, late: Late) -> None:
     """However long the list, an audit takes no more than two hundredths of the limit, and a page at least."""
     for limit, pages in ((600, 6), (60, 1)):
-        late.limit = limit
+        late.rate_limit = limit
         asked = len(late.requests)
         turn = exporter.poll()
         polled = len(late.requests) - asked
@@ -200,7 +200,7 @@ def test_it_makes_way(exporter: Exporter, late: Late, monkeypatch: pytest.Monkey
     if reason == "error":
         late.fail(0, unavailable)
     else:
-        monkeypatch.setattr(late, "drain", lambda: ((), 2.5))
+        monkeypatch.setattr(late, "pop_request_log", lambda: ((), 2.5))
     asked = len(late.requests)
     exporter.audit()
     assert 1 == len(late.requests) - asked

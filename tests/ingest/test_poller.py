@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 
-from late_exporter.api.generation import Dialect
+from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimited, StoreError, Unauthorized
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest.poller import OUTCOMES, Pace, Poller, Turn
@@ -68,7 +68,7 @@ class Reply(NamedTuple):
 class Call(NamedTuple):
     """A request that ended."""
 
-    endpoint: str
+    path_template: str
     code: str
     seconds: float
 
@@ -82,24 +82,24 @@ class Client:
     def __init__(self, handler: Handler) -> None:
         self.handler = handler
         self.quota: Quota | None = None
-        self.limit = 60
+        self.rate_limit = 60
         self.changed = False
-        self.key_readings = 0
+        self.key_reload_count = 0
         self.waited = 0.0
         self.asked: list[tuple[str, Mapping[str, str | int]]] = []
         self._calls: list[Call] = []
 
-    def key_changed(self) -> bool:
+    def key_file_changed(self) -> bool:
         """Whether there is another key."""
         return self.changed
 
-    def drain(self) -> tuple[Sequence[Call], float]:
+    def pop_request_log(self) -> tuple[Sequence[Call], float]:
         """What happened since last asked."""
         calls, self._calls = self._calls, []
         waited, self.waited = self.waited, 0.0
         return calls, waited
 
-    async def get(self, path: str, params: Mapping[str, str | int], *, endpoint: str) -> Reply | None:
+    async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
         """An answer."""
         self.asked.append((path, params))
         code = "error"
@@ -108,7 +108,7 @@ class Client:
             answer = self.handler(path, params)
             code = "200" if answer else "404"
         finally:
-            self._calls.append(Call(endpoint, code, 0.25))
+            self._calls.append(Call(path_template, code, 0.25))
         return answer
 
 
@@ -316,7 +316,7 @@ class Rig:
             "acme",
             self.feed,
             client=self.client,
-            dialect=Dialect(self.feed.generation, log=self.diary),
+            dialect=ApiGeneration(self.feed.generation, logger=self.diary),
             books=self.books,
             board=self.board,
             pace=pace or Pace(),
@@ -545,7 +545,7 @@ async def test_health(rig: Rig) -> None:
             logs=2,
             pending=1,
             coverage_start=NOW - 7 * DAY,
-            recent=(PollHealth(at=NOW, outcome="success", requests=1, logs=2),),
+            recent_polls=(PollHealth(started_at=NOW, outcome="success", requests=1, logs=2),),
         )
         == rig.poller.health
     )
@@ -564,10 +564,12 @@ async def test_the_last_polls_are_remembered(rig: Rig) -> None:
         await rig.poller.poll()
     health = rig.poller.health
 
-    assert [NOW + 30 * number for number in range(19, 11, -1)] == [poll.at for poll in health.recent]
-    assert {("success", 1, 1, "")} == {(poll.outcome, poll.requests, poll.logs, poll.error) for poll in health.recent}
+    assert [NOW + 30 * number for number in range(19, 11, -1)] == [poll.started_at for poll in health.recent_polls]
+    assert {("success", 1, 1, "")} == {
+        (poll.outcome, poll.requests, poll.logs, poll.error) for poll in health.recent_polls
+    }
     assert [("unavailable", "down 4"), ("unavailable", "down 3"), ("unavailable", "down 2")] == [
-        (poll.outcome, poll.error) for poll in health.failures
+        (poll.outcome, poll.error) for poll in health.recent_failures
     ]
 
 
@@ -715,8 +717,8 @@ async def test_a_new_key_that_another_feed_read_ends_the_pause(rig: Rig) -> None
     sleep = rig.sleep
 
     async def watched(seconds: float) -> None:
-        if rig.now >= 100.0 and not rig.client.key_readings:
-            rig.client.key_readings = 1
+        if rig.now >= 100.0 and not rig.client.key_reload_count:
+            rig.client.key_reload_count = 1
             rig.heal()
         await sleep(seconds)
 
@@ -1062,8 +1064,8 @@ async def test_cancellation_in_the_middle_of_a_request(rig: Rig) -> None:
     """A loop that waits for an answer can be cancelled; nothing of the poll is counted."""
     asked = asyncio.Event()
 
-    async def never(path: str, params: Mapping[str, str | int], *, endpoint: str) -> Reply | None:
-        assert (LIST, LIST) == (path, endpoint)
+    async def never(path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
+        assert (LIST, LIST) == (path, path_template)
         assert 0 == params["skip"]
         asked.set()
         await asyncio.Event().wait()
@@ -1203,7 +1205,7 @@ async def woken(rig: Rig) -> AsyncIterator[Woken]:
     """A poller that has polled once, at 0, and whose webhooks a test sends; it polls every 100 seconds."""
     timeline = Timeline(rig)
     rig.rows = [row(1)]
-    rig.client.limit = 600
+    rig.client.rate_limit = 600
     rig.start(Pace(interval=100.0), timeline=timeline)
     running = asyncio.ensure_future(rig.poller.run())
     assert 1 == await timeline.reach(0.0)
@@ -1295,7 +1297,7 @@ async def test_webhooks_do_not_hurry_a_poller_that_waits_for_the_api(woken: Woke
 async def test_webhooks_keep_to_a_part_of_the_quota(woken: Woken) -> None:
     """A webhook a second has no more requests made than their share of the limit, and the other polls go on."""
     rig, timeline = woken
-    rig.client.limit = 40
+    rig.client.rate_limit = 40
     for second in range(1, 121):
         await timeline.reach(float(second))
         arrive(rig, log=second % 2 == 1)

@@ -298,8 +298,8 @@ def test_platforms_for_people(board: Board) -> None:
 
     board.release("acme", "publishing")
     expected = (
-        PlatformHealth(name="bluesky", since=60.0),
-        PlatformHealth(name="tiktok", since=40.0, published=6, failed=2, final=11, pending=3, last_log=0.003),
+        PlatformHealth(name="bluesky", counted_since=60.0),
+        PlatformHealth(name="tiktok", counted_since=40.0, published=6, failed=2, final=11, pending=3, last_log=0.003),
     )
     assert expected == board.platforms("acme")
     assert () == board.platforms("umbrella")
@@ -326,9 +326,9 @@ def test_failing_accounts_for_people(board: Board) -> None:
         ("reddit", "a3", Reading(1, "unknown"), 1.0),
     )
     expected = (
-        AccountHealth(platform="tiktok", account_id="a2", username="@acme", failures=2),
-        AccountHealth(platform="reddit", account_id="a3", username="", failures=1),
-        AccountHealth(platform="tiktok", account_id="a1", username="", failures=1),
+        AccountHealth(platform="tiktok", account_id="a2", username="@acme", consecutive_failures=2),
+        AccountHealth(platform="reddit", account_id="a3", username="", consecutive_failures=1),
+        AccountHealth(platform="tiktok", account_id="a1", username="", consecutive_failures=1),
     )
     assert expected == board.failing("acme")
 

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from late_exporter.api.generation import Dialect
+from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, StoreError, Unauthorized
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import GENERATIONS
@@ -241,7 +241,7 @@ class Request(NamedTuple):
 class Call(NamedTuple):
     """A request as the exporter counts it."""
 
-    endpoint: str
+    path_template: str
     code: str
     seconds: float
 
@@ -310,7 +310,7 @@ class Late:
         self.dated = dated
         self.listing = listing or Listing()
         self.requests: list[Request] = []
-        self.limit = 600
+        self.rate_limit = 600
         self.quota: Quota | None = None
         self._clock = world.clock
         self._calls: list[Call] = []
@@ -336,20 +336,20 @@ class Late:
         self._faults.clear()
 
     @property
-    def key_readings(self) -> int:
+    def key_reload_count(self) -> int:
         """Never."""
         return 0
 
-    def key_changed(self) -> bool:
+    def key_file_changed(self) -> bool:
         """Never."""
         return False
 
-    def drain(self) -> tuple[Sequence[Call], float]:
+    def pop_request_log(self) -> tuple[Sequence[Call], float]:
         """The requests since last asked."""
         calls, self._calls = self._calls, []
         return calls, 0.0
 
-    async def get(self, path: str, params: Mapping[str, str | int], *, endpoint: str) -> Reply | None:
+    async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
         """The answer to a request."""
         number = len(self.requests)
         for happening in self._happenings.pop(number, ()):
@@ -371,7 +371,7 @@ class Late:
             code = "error"
             raise
         finally:
-            self._calls.append(Call(endpoint, code, self.latency))
+            self._calls.append(Call(path_template, code, self.latency))
         await Step()
         return reply
 
@@ -735,7 +735,7 @@ class Exporter:
     async def _look(self, scope: Scope, step: Read) -> Seen:
         feed, late = self._feed(scope), self.lates[scope.workspace]
         params: dict[str, str | int] = {**feed.query, "days": 7, "limit": 100, "skip": step.skip}
-        reply = await late.get(feed.path, params, endpoint=feed.path)
+        reply = await late.get(feed.path, params, path_template=feed.path)
         assert reply is not None
         page = feed.parse(reply.body)
         # By the real store, whatever the exporter is made to believe.
@@ -809,8 +809,8 @@ class Exporter:
                     self._assemble(scope, late, states[scope], backlog)
 
     def _assemble(self, scope: Scope, late: Late, state: FeedState, backlog: list[Increment]) -> None:
-        dialect = Dialect(self.generation, log=Silence())
-        feed = dialect.likely(scope.feed, bound=state.coverage.generation if state.coverage else None)
+        dialect = ApiGeneration(self.generation, logger=Silence())
+        feed = dialect.initial_feed(scope.feed, state_generation=state.coverage.generation if state.coverage else None)
         books = Bookkeeper(
             scope.workspace,
             feed,

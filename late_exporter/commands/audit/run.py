@@ -12,7 +12,7 @@ from late_exporter.errors import ApiError, BadPayload
 from late_exporter.ingest.audit import Audit, Rest, audit, grace, weigh
 from late_exporter.ingest.steps import Read, Seen
 from late_exporter.model import Coverage, Feed, Known, Reading, Scope, Series, Tally, Total
-from late_exporter.protocols import Client, Log
+from late_exporter.protocols import Client, Logger
 from late_exporter.store import Records
 
 __all__ = ["Examiner"]
@@ -57,7 +57,7 @@ class Examiner:
         records: Callable[[], Records],
         interval: float,
         wait: float,
-        log: Log,
+        log: Logger,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -144,7 +144,7 @@ class Examiner:
     async def _look(self, step: Read, feed: Feed) -> Seen:
         params: dict[str, str | int] = {**feed.query, "days": feed.retention // DAY, "limit": LIMIT, "skip": step.skip}
         self._requests += 1
-        answer = await self._client.get(feed.path, params, endpoint=feed.path)
+        answer = await self._client.get(feed.path, params, path_template=feed.path)
         if answer is None:
             raise BadPayload(f"404: the API has no {feed.path}")
         if answer.date is not None:

@@ -160,11 +160,11 @@ class _Reading:
             "skip": skip,
         }
         self.requests += 1
-        answer = await self._client.get(self._feed.path, params, endpoint=self._feed.path)
+        answer = await self._client.get(self._feed.path, params, path_template=self._feed.path)
         if answer is None:
             raise ApiUnavailable(f"404: the API has no {self._feed.path}")
         page = self._feed.parse(answer.body)
-        _, waited = self._client.drain()
+        _, waited = self._client.pop_request_log()
         self._waited += waited
         done = skip + len(page.entries)
         total = max(done, page.total or 0)

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from late_exporter.api.generation import Dialect
+from late_exporter.api.generation import ApiGeneration
 from late_exporter.commands.audit.report import Report, as_json, as_text
 from late_exporter.commands.audit.run import Examiner
 from late_exporter.commands.feed_choice import counted
@@ -65,7 +65,7 @@ class Bench:
 
     def examine(self, *, since: float | None = None, wait: float = 120.0, scope: Scope = SCOPE) -> Report:
         """What the command finds."""
-        dialect = Dialect("auto", log=Silence())
+        dialect = ApiGeneration("auto", logger=Silence())
         examiner = Examiner(
             scope,
             lambda coverage: counted(scope.feed, coverage, dialect, self.late),
@@ -201,8 +201,8 @@ def test_an_api_that_fails(exporter: Exporter, path: Path, number: int) -> None:
 def test_an_endpoint_that_is_not_there(exporter: Exporter, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """404 is no empty list."""
 
-    async def get(path: str, params: Mapping[str, str | int], *, endpoint: str) -> Reply | None:
-        assert path == endpoint == "/v1/posts/logs"
+    async def get(path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
+        assert path == path_template == "/v1/posts/logs"
         return None if "skip" in params else Reply(b"", None)
 
     monkeypatch.setattr(exporter.late, "get", get)

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from late_exporter.api.client import Key, LateClient, Throttle
+from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.commands.check import (
     Finding,
     Level,
@@ -63,7 +63,9 @@ async def examined(
         )
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        client = LateClient(http, base_url="http://127.0.0.1/api", key=Key(KEY), throttle=Throttle(1.0), timeout=5.0)
+        client = LateClient(
+            http, base_url="http://127.0.0.1/api", key=ApiKey(KEY), rate_limiter=RateLimiter(1.0), timeout=5.0
+        )
         spoken = await examine_generation("acme", client, names, asked=asked, counted=counted)
         found = await examine_api(
             "acme", client, spoken.feeds, interval=interval, share=0.5, clock=lambda: time.time() + skew
