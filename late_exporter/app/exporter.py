@@ -287,7 +287,7 @@ def _redacted(health: FeedHealth) -> FeedHealth:
 def _synced(states: Mapping[Scope, FeedState]) -> dict[str, list[str]]:
     synced: dict[str, list[str]] = {}
     for scope, state in states.items():
-        if state.coverage is not None and state.coverage.synced:
+        if state.coverage is not None and state.coverage.is_synced:
             synced.setdefault(scope.workspace, []).append(scope.feed)
     return synced
 

@@ -307,7 +307,7 @@ class Follower:
     async def _around(self, log: Log) -> ApiResponse | None:
         """The logs of its post, or those of its time; None where neither can be asked for."""
         feed, created = self._feed, log.created
-        if feed.windowed and created is not None:
+        if feed.supports_time_filter and created is not None:
             window = {"from": moment(created - 1, precise=True), "to": moment(created + 1, precise=True)}
             params: dict[str, str | int] = {
                 **feed.query,

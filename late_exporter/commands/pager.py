@@ -90,7 +90,7 @@ class Listing:
             guessed = self._reach(self._clock())
             answer = await self._ask(skip, guessed)
             self._floor = self._reach(self._clock() if answer.date is None else answer.date)
-            if self._feed.windowed and self._floor < guessed:
+            if self._feed.supports_time_filter and self._floor < guessed:
                 answer = await self._ask(skip, self._floor)
         return read(answer.body, self._feed)
 
@@ -99,7 +99,7 @@ class Listing:
 
     async def _ask(self, skip: int, floor: int) -> ApiResponse:
         params = {**self._feed.query, **self._query, "limit": LIMIT, "skip": skip}
-        if self._feed.windowed and (begin := moment(floor - 1, precise=True)):
+        if self._feed.supports_time_filter and (begin := moment(floor - 1, precise=True)):
             # What is older need not even be looked at.
             params["from"] = begin
         answer = await self._client.get(self._feed.path, params, path_template=self._feed.path)

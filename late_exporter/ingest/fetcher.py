@@ -11,7 +11,7 @@ from late_exporter.feeds.decoder import moment
 from late_exporter.ingest.reader import LIMIT
 from late_exporter.ingest.recorder import Bookkeeper
 from late_exporter.ingest.steps import Ask, Find, Read, Seen
-from late_exporter.model import Feed, Page
+from late_exporter.model import Feed, LogPage
 from late_exporter.protocols import Client, Logger
 
 __all__ = ["Fetcher"]
@@ -120,7 +120,7 @@ class Fetcher:
         self._tell(page)
         return Seen(page, await self._books.known(page.entries, since=self.now() - self.feed.retention))
 
-    def _tell(self, page: Page) -> None:
+    def _tell(self, page: LogPage) -> None:
         """Say of each field that is not as documented so, once."""
         for deviation in dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations):
             if (deviation.path, deviation.kind) not in self._told:

@@ -23,7 +23,7 @@ from late_exporter.ingest.steps import Ask, Count, Drift, Find, Plan, Read, Roll
 from late_exporter.ingest.webhooks import Alarm, Inbox, Spending
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.registry import Board
-from late_exporter.model import Add, Feed, Increment, Observe, Scope, Take
+from late_exporter.model import Feed, IncCounter, Increment, ObserveHistogram, Scope, SetLatest
 from late_exporter.protocols import Client, Logger
 from late_exporter.status import FeedHealth, PollHealth
 
@@ -232,7 +232,7 @@ class Poller:
         if failure is not None:
             turn = Turn(failure.outcome, failure)
             # No state, no record: a poll that could not be saved is the one thing shown without being durable.
-            self._books.keep(requests, shown=[Add("late_exporter_polls_total", (*self._names, turn.outcome))])
+            self._books.keep(requests, shown=[IncCounter("late_exporter_polls_total", (*self._names, turn.outcome))])
         self._alarm.end(self._monotonic(), found=turn.error is not None or self._books.counted > counted)
         seconds = self._monotonic() - started
         self._draw(turn, seconds)
@@ -336,7 +336,7 @@ class Poller:
             waking=self._waking,
             posts=max(POSTS, urgent) if self._spare is None else min(POSTS, self._spare),
             generation=self._fetcher.feed.generation,
-            windowed=self._fetcher.feed.windowed,
+            windowed=self._fetcher.feed.supports_time_filter,
             strides=(max(1, int(minutes * WALK_SHARE)), max(5, urgent)) if self._spare is None else (0, 0),
             walk=self._walk,
             drift=self._drift,
@@ -383,22 +383,24 @@ class Poller:
         bounds = CATALOGUE[REQUESTS].buckets
         tally: list[Increment] = self._inbox.drain() if self._inbox is not None else []
         for request in requests:
-            tally.append(Add("late_exporter_api_requests_total", (workspace, request.path_template, request.code)))
+            tally.append(
+                IncCounter("late_exporter_api_requests_total", (workspace, request.path_template, request.code))
+            )
             micros = int(request.seconds * 1_000_000)
-            tally.append(Observe(REQUESTS, (workspace, request.path_template), micros=micros, bounds=bounds))
+            tally.append(ObserveHistogram(REQUESTS, (workspace, request.path_template), micros=micros, bounds=bounds))
         if waited:
-            tally.append(Add("late_exporter_api_throttled_seconds_total", (workspace,), amount=waited))
+            tally.append(IncCounter("late_exporter_api_throttled_seconds_total", (workspace,), amount=waited))
         return tally
 
     def _verdict(self, outcome: str) -> list[Increment]:
         """What a poll counts of its outcome."""
-        verdict: list[Increment] = [Add("late_exporter_polls_total", (*self._names, outcome))]
+        verdict: list[Increment] = [IncCounter("late_exporter_polls_total", (*self._names, outcome))]
         if outcome == "success":
             now = self._clock()
-            verdict.append(Take(LAST_SUCCESS, self._names, at=int(now * 1000), value=now))
+            verdict.append(SetLatest(LAST_SUCCESS, self._names, at=int(now * 1000), value=now))
         if self._passed is not None and self._passed.begun:
             begun = self._passed.begun
-            verdict.append(Take(LAST_WALK, self._names, at=begun, value=begun / 1000))
+            verdict.append(SetLatest(LAST_WALK, self._names, at=begun, value=begun / 1000))
         return verdict
 
     def _draw(self, turn: Turn, seconds: float) -> None:

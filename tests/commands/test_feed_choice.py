@@ -19,7 +19,7 @@ def late(generation: str) -> Late:
 
 def coverage(generation: str) -> Coverage:
     """What a state was counted from."""
-    return Coverage(horizon=0, start=0, generation=generation)
+    return Coverage(retention_floor=0, complete_since=0, generation=generation)
 
 
 @pytest.mark.parametrize(

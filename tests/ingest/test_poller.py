@@ -21,22 +21,22 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import Governor
 from late_exporter.metrics.registry import Board
 from late_exporter.model import (
-    Add,
     Batch,
-    Committed,
+    CommitResult,
     Coverage,
-    Entry,
     Exemplar,
+    FeedAccounting,
     FeedState,
     Histogram,
+    IncCounter,
     Increment,
-    Known,
+    KnownLogs,
     Labels,
-    Mark,
+    ListPosition,
+    LogEntry,
     Scope,
     Series,
-    Tally,
-    Total,
+    SeriesValue,
 )
 from late_exporter.status import FeedHealth, PollHealth, Quota
 from late_exporter.store import Store, open_store
@@ -124,7 +124,7 @@ class Faulty:
         if name in self.failing:
             raise StoreError(f"{name}: no luck")
 
-    def totals(self) -> Mapping[Series, Total]:
+    def totals(self) -> Mapping[Series, SeriesValue]:
         """See Store."""
         return self._store.totals()
 
@@ -132,7 +132,7 @@ class Faulty:
         """See Store."""
         return self._store.feed(scope)
 
-    def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> Known:
+    def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
         """See Store."""
         self._try("known")
         return self._store.known(scope, keys, since=since)
@@ -142,17 +142,17 @@ class Faulty:
         self._try("adopt")
         self._store.adopt(scope, coverage)
 
-    def recognize(self, scope: Scope, entries: Sequence[Entry], *, settles: bool) -> bool:
+    def recognize(self, scope: Scope, entries: Sequence[LogEntry], *, settles: bool) -> bool:
         """See Store."""
         self._try("recognize")
         return self._store.recognize(scope, entries, settles=settles)
 
-    def tally(self, scope: Scope) -> Tally:
+    def tally(self, scope: Scope) -> FeedAccounting:
         """See Store."""
         self._try("tally")
         return self._store.tally(scope)
 
-    def commit(self, scope: Scope, batch: Batch) -> Committed:
+    def commit(self, scope: Scope, batch: Batch) -> CommitResult:
         """See Store."""
         self._try("commit")
         self.batches.append(batch)
@@ -308,7 +308,7 @@ class Rig:
         totals = self.store.totals()
         state = self.store.feed(Scope("acme", self.feed.name))
         self.governor.restore(totals)
-        synced = state.coverage is not None and state.coverage.synced
+        synced = state.coverage is not None and state.coverage.is_synced
         self.board.restore(totals, {"acme": [self.feed.name] if synced else []})
         self.books = self.keep_books(state)
         self.inbox = Inbox("acme", Spending()) if timeline else None
@@ -765,10 +765,10 @@ async def test_a_catch_up_is_committed_in_parts(rig: Rig) -> None:
 
     rig.client.handler = handler
     assert "unavailable" == (await rig.poller.poll()).outcome
-    sizes = [len(batch.sightings) for batch in rig.store.batches]
+    sizes = [len(batch.observations) for batch in rig.store.batches]
     assert all(size < 1200 for size in sizes)
     assert 1800 < sum(sizes) < 2300
-    held = rig.store.feed(Scope("acme", "publishing")).logs
+    held = rig.store.feed(Scope("acme", "publishing")).log_count
     assert 1800 < held < 1901
     assert rig.logs() is None
 
@@ -994,7 +994,7 @@ async def test_a_size_that_cannot_be_told(rig: Rig) -> None:
 
 async def test_two_feeds_share_what_is_not_saved(rig: Rig) -> None:
     """What one feed could not save is saved with the next commit of another one, once, and nothing falls meanwhile."""
-    throttled = Add(THROTTLED, ("acme",), amount=5.0)
+    throttled = IncCounter(THROTTLED, ("acme",), amount=5.0)
     scope = Scope("acme", "connections")
     other = Bookkeeper(
         "acme",
@@ -1007,7 +1007,7 @@ async def test_two_feeds_share_what_is_not_saved(rig: Rig) -> None:
         backlog=rig.backlog,
         clock=rig.clock,
     )
-    saving = asyncio.ensure_future(other.commit(Draft(), 0, [Add(THROTTLED, ("acme",), amount=1.0)]))
+    saving = asyncio.ensure_future(other.commit(Draft(), 0, [IncCounter(THROTTLED, ("acme",), amount=1.0)]))
     await asyncio.sleep(0)  # its batch is made
     rig.books.keep((), shown=[throttled])
     await saving
@@ -1032,15 +1032,15 @@ async def test_a_bug_ends_the_loop(rig: Rig) -> None:
 async def test_a_bug_in_the_store_ends_the_loop(rig: Rig) -> None:
     """A bug while saving comes out of the loop, and what was waiting to be saved is still there."""
 
-    def broken(scope: Scope, batch: Batch) -> Committed:
-        assert ("acme", 1.0) <= (scope.workspace, batch.at)
+    def broken(scope: Scope, batch: Batch) -> CommitResult:
+        assert ("acme", 1.0) <= (scope.workspace, batch.committed_at)
         raise ZeroDivisionError
 
-    rig.books.keep([Add(THROTTLED, ("acme",))])
+    rig.books.keep([IncCounter(THROTTLED, ("acme",))])
     rig.store.commit = broken  # type: ignore[method-assign]
     with pytest.raises(ZeroDivisionError):
         await rig.poller.run()
-    assert [Add(THROTTLED, ("acme",))] == rig.backlog
+    assert [IncCounter(THROTTLED, ("acme",))] == rig.backlog
 
 
 @pytest.mark.parametrize("steps", range(1, 14))
@@ -1130,7 +1130,12 @@ def test_births_of_the_exporters_own() -> None:
 
 def coverage(newest: float, horizon: float = 0.0) -> Coverage:
     """A coverage whose newest log is of a time."""
-    return Coverage(horizon=int(horizon * 1000), start=0, head=Mark(int(newest * 1000), "x"), synced=True)
+    return Coverage(
+        retention_floor=int(horizon * 1000),
+        complete_since=0,
+        newest=ListPosition(int(newest * 1000), "x"),
+        is_synced=True,
+    )
 
 
 PRUNES = [
@@ -1151,9 +1156,9 @@ async def test_what_is_forgotten(rig: Rig, newest: float, clock: float, api: flo
     await rig.books.commit(Draft(coverage=coverage(newest)), int(api * 1000))
 
     batch = rig.store.batches[-1]
-    assert int((by - 8 * DAY) * 1000) == batch.prune
+    assert int((by - 8 * DAY) * 1000) == batch.prune_before
     assert batch.coverage is not None
-    assert batch.prune == batch.coverage.horizon
+    assert batch.prune_before == batch.coverage.retention_floor
     assert rig.books.coverage == batch.coverage
 
 
@@ -1161,16 +1166,16 @@ async def test_what_is_forgotten_does_not_come_back(rig: Rig) -> None:
     """A log from before what was forgotten is not counted, even when an API shows it; one without a time is."""
     rig.governor = Governor(CATALOGUE)
     entries = [
-        Entry(key="old", status="success", created=int((NOW - 8 * DAY) * 1000) - 1),
-        Entry(key="edge", status="success", created=int((NOW - 8 * DAY) * 1000)),
-        Entry(key="undated", status="success"),
+        LogEntry(key="old", status="success", created=int((NOW - 8 * DAY) * 1000) - 1),
+        LogEntry(key="edge", status="success", created=int((NOW - 8 * DAY) * 1000)),
+        LogEntry(key="undated", status="success"),
     ]
     draft = Draft(entries=[(entry, False) for entry in entries], coverage=coverage(NOW))
     await rig.books.commit(draft, int(NOW * 1000))
-    assert ["edge", "undated"] == [sighting.entry.key for sighting in rig.store.batches[-1].sightings]
+    assert ["edge", "undated"] == [sighting.entry.key for sighting in rig.store.batches[-1].observations]
 
     await rig.books.commit(Draft(entries=[(entries[0], False)]), int(NOW * 1000))
-    assert [] == rig.store.batches[-1].sightings
+    assert [] == rig.store.batches[-1].observations
 
 
 async def test_the_horizon_never_falls(rig: Rig) -> None:
@@ -1178,8 +1183,8 @@ async def test_the_horizon_never_falls(rig: Rig) -> None:
     await rig.books.commit(Draft(coverage=coverage(NOW, horizon=NOW - 2 * DAY)), int(NOW * 1000))
     kept = rig.store.batches[-1].coverage
     assert kept is not None
-    assert int((NOW - 2 * DAY) * 1000) == kept.horizon
-    assert rig.store.batches[-1].prune == int((NOW - 8 * DAY) * 1000)
+    assert int((NOW - 2 * DAY) * 1000) == kept.retention_floor
+    assert rig.store.batches[-1].prune_before == int((NOW - 8 * DAY) * 1000)
 
 
 async def test_history_is_born_when_the_record_begins(rig: Rig) -> None:

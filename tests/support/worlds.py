@@ -29,17 +29,17 @@ from late_exporter.metrics.labels import Governor
 from late_exporter.metrics.registry import Board
 from late_exporter.model import (
     Batch,
-    Committed,
+    CommitResult,
     Coverage,
-    Entry,
     Feed,
+    FeedAccounting,
     FeedState,
     Increment,
-    Known,
+    KnownLogs,
+    LogEntry,
     Scope,
     Series,
-    Tally,
-    Total,
+    SeriesValue,
 )
 from late_exporter.simulator import Archive, Archives, Service
 from late_exporter.simulator.log_list import Row
@@ -558,7 +558,7 @@ class Witness:
     counted: list[tuple[Scope, Sighted]]
     failures: dict[int, str] = field(default_factory=dict)
 
-    def totals(self) -> Mapping[Series, Total]:
+    def totals(self) -> Mapping[Series, SeriesValue]:
         """See Store."""
         return self.store.totals()
 
@@ -566,7 +566,7 @@ class Witness:
         """See Store."""
         return self.store.feed(scope)
 
-    def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> Known:
+    def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
         """See Store."""
         return self.store.known(scope, keys, since=since)
 
@@ -574,22 +574,22 @@ class Witness:
         """See Store."""
         self.store.adopt(scope, coverage)
 
-    def recognize(self, scope: Scope, entries: Sequence[Entry], *, settles: bool) -> bool:
+    def recognize(self, scope: Scope, entries: Sequence[LogEntry], *, settles: bool) -> bool:
         """See Store."""
         return self.store.recognize(scope, entries, settles=settles)
 
-    def tally(self, scope: Scope) -> Tally:
+    def tally(self, scope: Scope) -> FeedAccounting:
         """See Store."""
         return self.store.tally(scope)
 
-    def commit(self, scope: Scope, batch: Batch) -> Committed:
+    def commit(self, scope: Scope, batch: Batch) -> CommitResult:
         """See Store."""
         failure = self.failures.pop(0, None)
         self.failures = {number - 1: when for number, when in self.failures.items()}
         if failure == "before":
             raise StoreError("the state: database or disk is full")
         committed = self.store.commit(scope, batch)
-        self.counted += [(scope, (sighting.entry.key, sighting.entry.status)) for sighting in committed.sightings]
+        self.counted += [(scope, (sighting.entry.key, sighting.entry.status)) for sighting in committed.observations]
         if failure == "after":
             raise StoreError("the state: disk I/O error")
         return committed
@@ -854,6 +854,6 @@ async def _offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any
 def _synced(states: Mapping[Scope, FeedState]) -> Mapping[str, Iterable[str]]:
     synced: dict[str, list[str]] = {}
     for scope, state in states.items():
-        if state.coverage is not None and state.coverage.synced:
+        if state.coverage is not None and state.coverage.is_synced:
             synced.setdefault(scope.workspace, []).append(scope.feed)
     return synced
