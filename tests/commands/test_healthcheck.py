@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from late_exporter.cli import main
-from late_exporter.commands.healthcheck import ask
+from late_exporter.commands.healthcheck import check_health
 from late_exporter.config import web as webconfig
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import LateError
@@ -38,7 +38,7 @@ def address(server: Late) -> Address:
 def test_healthy(server: Late, host: str) -> None:
     """An exporter that listens on every interface is asked on the loopback one."""
     server.fault = answering(200, "late-exporter is healthy")
-    ask(Address(host, address(server).port))
+    check_health(Address(host, address(server).port))
     assert ["/-/healthy"] == [received.path for received in server.requests]
 
 
@@ -48,7 +48,7 @@ def test_ipv6() -> None:
         listen(Address("::", 0)) as bound,
         pytest.raises(LateError, match=r"^\[::1\]:\d+ gives no answer within 0.05 s$"),
     ):
-        ask(Address("::", bound.getsockname()[1]), timeout=0.05)
+        check_health(Address("::", bound.getsockname()[1]), timeout=0.05)
 
 
 def not_http(exchange: Exchange) -> None:
@@ -68,7 +68,7 @@ def test_unhealthy(server: Late, fault: Fault, reason: str) -> None:
     """What answers something else is not a healthy exporter, and the reason is short."""
     server.fault = fault
     with pytest.raises(LateError) as caught:
-        ask(address(server))
+        check_health(address(server))
     assert f"{address(server)} {reason}" == str(caught.value)
 
 
@@ -76,7 +76,7 @@ def test_stuck(server: Late) -> None:
     """What takes a connection and then says nothing is not healthy either."""
     server.fault = hanging(server)
     with pytest.raises(LateError, match=r" gives no answer within 0.05 s$"):
-        ask(address(server), timeout=0.05)
+        check_health(address(server), timeout=0.05)
 
 
 def test_nobody_is_there() -> None:
@@ -84,14 +84,14 @@ def test_nobody_is_there() -> None:
     with listen(Address("127.0.0.1", 0)) as bound:
         port = bound.getsockname()[1]
     with pytest.raises(LateError, match=rf"^127.0.0.1:{port} gives no answer: Connection refused$"):
-        ask(Address("127.0.0.1", port))
+        check_health(Address("127.0.0.1", port))
 
 
 def test_a_password_is_a_sign_of_life(server: Late) -> None:
     """An exporter that asks for a password, or for patience, lives."""
     for status in (401, 429):
         server.fault = answering(status, "")
-        ask(address(server))
+        check_health(address(server))
 
 
 async def refuse(scope: Message, _receive: Receive, send: Send) -> None:
@@ -116,7 +116,7 @@ async def test_listeners_of_all_kinds(kind: str, tmp_path: Path) -> None:
         serving = asyncio.ensure_future(serve(refuse, [bound], web=lambda: config))
         if isinstance(where, Address):
             where = Address(*bound.getsockname())
-        await asyncio.to_thread(ask, where, secure=True)
+        await asyncio.to_thread(check_health, where, secure=True)
         serving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await serving

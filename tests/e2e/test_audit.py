@@ -56,7 +56,7 @@ def test_an_audit_beside_a_running_exporter(
     bad = ask("--wait=0s", "--format=json")
     assert 1 == bad.exit_code
     found = json.loads(bad.stdout)
-    assert (False, 1, 1) == (found["good"], found["missing"], found["extra"])
+    assert (False, 1, 1) == (found["ok"], found["missing"], found["extra"])
     assert [late.world.ids[200]] == [difference["id"] for difference in found["feeds"][0]["differences"]]
     text = ask("--wait=0s", "--workspace=default")
     assert late.world.ids[200] in text.stdout

@@ -17,7 +17,7 @@ from late.models._generated import models  # type: ignore[import-untyped]
 
 from late_exporter import log
 from late_exporter.api.client import ApiKey, LateClient, RateLimiter
-from late_exporter.commands.check import Finding, Level, examine_api, lines
+from late_exporter.commands.check import Finding, Level, check_api, format_findings
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.schema import DOCUMENTED, LATE_CONNECTIONS, LATE_PUBLISHING, ZERNIO_LOGS, Sentinel, Shape
 from late_exporter.metrics.catalogue import CATALOGUE
@@ -412,7 +412,7 @@ async def checked(*rows: Row) -> Sequence[Finding]:
         client = LateClient(
             http, base_url="http://127.0.0.1/api", key=ApiKey(KEY), rate_limiter=RateLimiter(1.0), timeout=5.0
         )
-        return await examine_api("acme", client, list(FEEDS.values()), interval=30.0, share=0.5, clock=time.time)
+        return await check_api("acme", client, list(FEEDS.values()), interval=30.0, share=0.5, clock=time.time)
 
 
 async def test_check_warns_of_drift() -> None:
@@ -424,11 +424,11 @@ async def test_check_warns_of_drift() -> None:
         "statusCode has another type than documented: string 200",
         "caption is not documented: string of length 38",
         "status is missing",
-    ] == [finding.words for finding in warnings]
+    ] == [finding.message for finding in warnings]
     assert {("acme", "/v1/posts/logs", "the API has changed; look for a newer late-exporter")} == {
-        (finding.workspace, finding.subject, finding.advice) for finding in warnings
+        (finding.workspace, finding.subject, finding.hint) for finding in warnings
     }
-    for printed in ("\n".join(lines(findings)), msgspec.json.encode(findings).decode()):
+    for printed in ("\n".join(format_findings(findings)), msgspec.json.encode(findings).decode()):
         assert 3 == printed.count("look for a newer late-exporter")
         assert CAPTION not in printed
 

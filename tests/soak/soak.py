@@ -355,8 +355,8 @@ class Soak:
             report = json.loads(audit.stdout)
         compared = sum(feed["logs"] for feed in report["feeds"])
         self._say(f"audit: {compared:,} logs compared, {report['missing']} missing, {report['extra']} extra")
-        if code or not report["good"]:
-            troubles = [f"{feed['workspace']} {feed['feed']} {feed['trouble']}" for feed in report["feeds"]]
+        if code or not report["ok"]:
+            troubles = [f"{feed['workspace']} {feed['feed']} {feed['error']}" for feed in report["feeds"]]
             self._reasons.append(f"the audit found differences: {report['missing']} missing, {troubles}")
 
     def _judge_state(self) -> None:
