@@ -206,7 +206,7 @@ async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
             lifecycle=control if settings.enable_lifecycle else None,
             webhooks=exporter.webhooks,
         )
-        opened = exporter.webhooks.takes if exporter.webhooks else None
+        opened = exporter.webhooks.handles if exporter.webhooks else None
         gate = Gate(app, source.current, passwords=Passwords(), log=_log(), opened=opened)
         group.create_task(serve(gate, sockets, web=source.current))
         for bound in sockets:

@@ -209,7 +209,7 @@ async def test_another_secret_of_webhooks(tmp_path: Path) -> None:
 
         def send(key: str, path: str, event: str) -> int:
             body = f'{{"event": "{event}", "path": "{path}"}}'.encode()
-            return webhooks.take(path, body, [sign(body, KEYS[key]).encode()])
+            return webhooks.receive(path, body, [sign(body, KEYS[key]).encode()])
 
         assert [204, 404, 401] == [
             send(*case, "post.failed")
@@ -333,7 +333,7 @@ async def test_reloads_at_every_step_of_a_catch_up(
     tmp_path: Path, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often a first sync is interrupted by reloads, every log and every request is counted once."""
-    monkeypatch.setattr("late_exporter.ingest.poller.COMMIT_ENTRIES", together)
+    monkeypatch.setattr("late_exporter.ingest.poller.COMMIT_SIZE", together)
     rig = Rig(tmp_path, {"acme": World(VirtualClock(time.time()))})
     rig.worlds["acme"].publish(430, over=DAY)
     rig.write("acme")

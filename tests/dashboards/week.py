@@ -20,7 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from late_exporter.errors import ApiUnavailable
 from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest.poller import Pace
+from late_exporter.ingest.poller import PollConfig
 from late_exporter.simulator import Service
 from late_exporter.simulator import World as Town
 from late_exporter.status import Quota
@@ -155,7 +155,7 @@ class Scrapes:
         self.last = b""
         self._clock = VirtualClock(BEGIN - EARLIER)
         self._town = world()
-        api, pace = Api(self._town, self._clock), Pace(reconcile_interval=RECONCILE, audit_interval=DAY)
+        api, pace = Api(self._town, self._clock), PollConfig(reconcile_interval=RECONCILE, audit_interval=DAY)
         self._exporter = Exporter(api, folder / "state.db", feeds=tuple(FEEDS), pace=pace, webhooks=True)
         self._events = Random(SEED)
         self._process = Process(BEGIN - EARLIER)
@@ -186,9 +186,9 @@ class Scrapes:
         """Some webhooks come; now and then one is repeated."""
         (inbox,) = self._exporter.inboxes.values()
         for event in self._events.choices([*EVENTS], [*EVENTS.values()], k=self._events.randrange(4)):
-            inbox.receive(event, self._clock.now - self._events.lognormvariate(-0.7, 0.8), self._clock.now)
+            inbox.record(event, self._clock.now - self._events.lognormvariate(-0.7, 0.8), self._clock.now)
         if self._events.random() < RETRIED:
-            inbox.refuse("replay")
+            inbox.record_rejection("replay")
 
     def _restart(self) -> None:
         self._exporter.restart(RESTART_SECONDS)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from late_exporter.ingest.audit import Difference, Imbalance, extra, missing
+from late_exporter.ingest.audit import CounterMismatch, Difference, count_extra, count_missing
 from late_exporter.model import FeedAccounting
 
 __all__ = ["AuditReport", "render_json", "render_text"]
@@ -43,7 +43,7 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
     requests: int = 0
     seconds: float = 0.0
     differences: Sequence[Difference] = ()
-    imbalances: Sequence[Imbalance] = ()
+    imbalances: Sequence[CounterMismatch] = ()
     tally: FeedAccounting = FeedAccounting(observation_count=0, stored_count=0, pruned_count=0, series_values={})
     too_recent: int = 0
     in_gap: int = 0
@@ -110,7 +110,7 @@ def _rows(differences: Sequence[Difference]) -> Iterator[str]:
 
 
 def _cells(difference: Difference) -> tuple[str, ...]:
-    entry, counted = difference.entry, sorted(difference.counted)
+    entry, counted = difference.entry, sorted(difference.recorded_statuses)
     return (
         "status" if counted else "missing",
         _moment(entry.created),
@@ -133,14 +133,14 @@ def _hint(report: AuditReport) -> Iterator[str]:
         yield "The exporter should count them once it runs; audit again after its first reconcile walk."
 
 
-def _mismatch_text(imbalance: Imbalance) -> str:
-    off = imbalance.found - imbalance.expected
+def _mismatch_text(imbalance: CounterMismatch) -> str:
+    off = imbalance.actual - imbalance.expected
     many, number = ("more", off) if off > 0 else ("less", -off)
     if imbalance.family:
         what = "were counted twice" if off > 0 else "are not counted"
-        return f"{imbalance.family} says {imbalance.found:,}, {number:,} {many} than were counted: they {what}."
+        return f"{imbalance.family} says {imbalance.actual:,}, {number:,} {many} than were counted: they {what}."
     what = "were never counted" if off > 0 else "are lost, and count twice when met again"
-    return f"Records and forgotten make {imbalance.found:,}, {number:,} {many} than were counted: they {what}."
+    return f"Records and forgotten make {imbalance.actual:,}, {number:,} {many} than were counted: they {what}."
 
 
 def _count(number: int, one: str, many: str = "") -> str:
@@ -162,8 +162,8 @@ def render_json(reports: Sequence[AuditReport]) -> str:
     return msgspec.json.encode(
         {
             "ok": all(report.ok for report in reports),
-            "missing": sum(missing(report.differences, report.imbalances) for report in reports),
-            "extra": sum(extra(report.imbalances) for report in reports),
+            "missing": sum(count_missing(report.differences, report.imbalances) for report in reports),
+            "extra": sum(count_extra(report.imbalances) for report in reports),
             "feeds": [_to_dict(report) for report in reports],
         }
     ).decode()
@@ -190,18 +190,18 @@ def _to_dict(report: AuditReport) -> dict[str, Any]:
         "deleted": report.deleted,
         "differences": [
             {
-                "kind": "status" if difference.counted else "missing",
+                "kind": "status" if difference.recorded_statuses else "missing",
                 "id": difference.entry.key,
                 "created": _moment(difference.entry.created) if difference.entry.created is not None else None,
                 "platform": difference.entry.platform,
                 "action": difference.entry.action,
                 "status": difference.entry.status,
-                "counted": sorted(difference.counted),
+                "counted": sorted(difference.recorded_statuses),
             }
             for difference in report.differences
         ],
         "imbalances": [
-            {"metric": imbalance.family or "records", "expected": imbalance.expected, "found": imbalance.found}
+            {"metric": imbalance.family or "records", "expected": imbalance.expected, "found": imbalance.actual}
             for imbalance in report.imbalances
         ],
     }

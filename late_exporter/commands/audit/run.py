@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from late_exporter.commands.audit.report import AuditReport
 from late_exporter.commands.feed_choice import require_retained
 from late_exporter.errors import ApiError, BadPayload
-from late_exporter.ingest.audit import Audit, Rest, audit, grace, weigh
-from late_exporter.ingest.steps import Read, Seen
+from late_exporter.ingest.audit import Audit, WaitForExporter, audit_list, check_counters, grace_period
+from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.model import Coverage, Feed, FeedAccounting, KnownLogs, LatestValue, Scope, Series, SeriesValue
 from late_exporter.protocols import Client, Logger
 from late_exporter.store import Records
@@ -99,9 +99,9 @@ class AuditRunner:
         plan = Audit(
             coverage=coverage,
             since=0 if since is None else int((self._clock() - since) * 1000),
-            grace=grace(self._interval) if polled else LATE_WRITE_WINDOW,
-            polled=polled,
-            seen=seen,
+            grace_period=grace_period(self._interval) if polled else LATE_WRITE_WINDOW,
+            exporter_running=polled,
+            listed_keys=seen,
         )
         try:
             walked = await self._read_logs(plan, feed)
@@ -112,36 +112,36 @@ class AuditRunner:
             workspace=scope.workspace,
             feed=scope.feed,
             since=max(plan.lower, plan.coverage.caught_up_at - feed.retention),
-            until=plan.due,
+            until=plan.cutoff,
             polled=polled,
             reconciled=walked,
-            logs=len(seen) - len(plan.early) - len(plan.unread),
+            logs=len(seen) - len(plan.too_recent) - len(plan.in_gap),
             requests=self._requests,
             seconds=self._monotonic() - started,
             differences=plan.differences,
-            imbalances=weigh(scope, feed, tally),
+            imbalances=check_counters(scope, feed, tally),
             tally=tally,
-            too_recent=len(plan.early),
-            in_gap=len(plan.unread),
+            too_recent=len(plan.too_recent),
+            in_gap=len(plan.in_gap),
             deleted=deleted,
         )
 
     async def _read_logs(self, plan: Audit, feed: Feed) -> bool:
         """Do what the auditor asks for; tells whether the exporter had its whole chance."""
-        steps = audit(plan)
+        steps = audit_list(plan)
         walked = False
-        answer: Seen | None = None
+        answer: FetchedPage | None = None
         while True:
             try:
                 step = steps.send(answer)
             except StopIteration:
                 return walked
-            if isinstance(step, Rest):
+            if isinstance(step, WaitForExporter):
                 walked, answer = await self._wait_for_exporter(plan, feed), None
             else:
                 answer = await self._fetch_page(step, feed)
 
-    async def _fetch_page(self, step: Read, feed: Feed) -> Seen:
+    async def _fetch_page(self, step: FetchPage, feed: Feed) -> FetchedPage:
         params: dict[str, str | int] = {**feed.query, "days": feed.retention // DAY, "limit": LIMIT, "skip": step.skip}
         self._requests += 1
         answer = await self._client.get(feed.path, params, path_template=feed.path)
@@ -153,26 +153,31 @@ class AuditRunner:
         with self._records() as records:
             met = records.known(self._scope, page.entries, settles=feed.has_pending)
         self._former |= met.former
-        return Seen(page, KnownLogs(met.statuses))
+        return FetchedPage(page, KnownLogs(met.statuses))
 
     async def _wait_for_exporter(self, plan: Audit, feed: Feed) -> bool:
         """Wait until all doubts are counted or a whole walk has passed them; tells whether one has."""
         begun, until = self._clock() + self._skew, self._monotonic() + self._wait
         walked = False
-        if plan.polled and self._wait:
+        if plan.exporter_running and self._wait:
             self._log.info(
                 "some logs look different; waiting for the exporter to count them",
-                logs=len(plan.doubts),
+                logs=len(plan.suspects),
                 at_most=f"{self._wait:g}s",
             )
-        while plan.polled and not walked and self._has_suspects(plan, feed) and (left := until - self._monotonic()) > 0:
+        while (
+            plan.exporter_running
+            and not walked
+            and self._has_suspects(plan, feed)
+            and (left := until - self._monotonic()) > 0
+        ):
             await self._sleep(min(left, RECHECK_INTERVAL))
             walked = self._state()[2] > begun
         plan.coverage = self._state()[0] or plan.coverage
         return walked
 
     def _has_suspects(self, plan: Audit, feed: Feed) -> bool:
-        entries = [doubt.entry for doubt in plan.doubts.values()]
+        entries = [doubt.entry for doubt in plan.suspects.values()]
         with self._records() as records:
             counted = records.known(self._scope, entries, settles=feed.has_pending).statuses
         return any(entry.status not in counted.get(entry.key, ()) for entry in entries)
@@ -196,7 +201,7 @@ class AuditRunner:
             held = {
                 counted.key
                 for counted in records.counted(self._scope)
-                if counted.created is not None and lower <= counted.created <= plan.due
+                if counted.created is not None and lower <= counted.created <= plan.cutoff
             }
             return records.tally(self._scope), len(held - seen - self._former)
 

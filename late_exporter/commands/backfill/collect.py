@@ -11,9 +11,9 @@ import msgspec
 from late_exporter.commands.backfill.history import FeedHistory, SeriesHistory, frozen_limiter
 from late_exporter.commands.backfill.progress import ProgressBar
 from late_exporter.errors import ApiError, ApiUnavailable, LateError, Unauthorized
-from late_exporter.ingest.audit import passed, walk
-from late_exporter.ingest.reader import LATE_WINDOW
-from late_exporter.ingest.steps import Seen
+from late_exporter.ingest.audit import leaves_scope, scan_list
+from late_exporter.ingest.reader import LATE_ARRIVAL_WINDOW
+from late_exporter.ingest.steps import FetchedPage
 from late_exporter.metrics.catalogue import Family
 from late_exporter.model import Coverage, Feed, KnownLogs, LogPage, Scope
 from late_exporter.protocols import Client
@@ -65,7 +65,11 @@ class Period(msgspec.Struct, frozen=True):
                 f"{_name(scope)}: the state is of an earlier version and does not tell since when it is shown; give "
                 "--until a time well before Prometheus first scraped the exporter"
             )
-        end = min(self.now - HEAD_BLOCK, coverage.published_at - LATE_WINDOW) if self.until is None else self.until
+        end = (
+            min(self.now - HEAD_BLOCK, coverage.published_at - LATE_ARRIVAL_WINDOW)
+            if self.until is None
+            else self.until
+        )
         if end <= self.since:
             raise LateError(
                 f"{_name(scope)}: there is nothing to tell: history would begin at {_iso(self.since)} and end at "
@@ -111,15 +115,15 @@ async def collect_history(
     reading = _PageReader(client, feed, progress, sleep)
     progress.start(_name(scope))
 
-    def visit(seen: Seen) -> bool:
+    def visit(seen: FetchedPage) -> bool:
         history.add_page(seen.entries)
-        return passed(seen, lower)
+        return leaves_scope(seen, lower)
 
-    steps = walk(visit)
+    steps = scan_list(visit)
     step = next(steps)
     while True:
         try:
-            step = steps.send(Seen(await reading.fetch(step.skip), NOTHING_KNOWN))
+            step = steps.send(FetchedPage(await reading.fetch(step.skip), NOTHING_KNOWN))
         except StopIteration:
             break
     progress.finish(f"{history.logs:,} logs until {_iso(until)}, {reading.requests:,} requests")

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 from late_exporter.api.client import LateClient
 from late_exporter.commands.check.finding import Finding, Level, log_count
 from late_exporter.errors import ApiError, ApiUnavailable, RateLimited, Unauthorized
-from late_exporter.ingest.reader import LIMIT
+from late_exporter.ingest.reader import PAGE_SIZE
 from late_exporter.model import Deviation, Feed
 
 __all__ = ["api_failure", "check_api"]
@@ -86,7 +86,7 @@ class _ListCheck(NamedTuple):
 
 async def _check_list(client: LateClient, feed: Feed) -> _ListCheck:
     try:
-        answer = await client.get(feed.path, {**feed.query, "limit": LIMIT}, path_template=feed.path)
+        answer = await client.get(feed.path, {**feed.query, "limit": PAGE_SIZE}, path_template=feed.path)
         if answer is None:
             raise ApiUnavailable("404: no such endpoint")
         page = feed.parse(answer.body)

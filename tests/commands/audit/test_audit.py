@@ -16,8 +16,8 @@ from late_exporter.commands.audit.report import AuditReport, render_json, render
 from late_exporter.commands.audit.run import AuditRunner
 from late_exporter.commands.feed_choice import recorded_feed
 from late_exporter.errors import ConfigError, StoreError, Unauthorized
-from late_exporter.ingest.audit import Difference, Imbalance
-from late_exporter.ingest.poller import Pace
+from late_exporter.ingest.audit import CounterMismatch, Difference
+from late_exporter.ingest.poller import PollConfig
 from late_exporter.model import FeedAccounting, LogEntry, Scope
 from late_exporter.store import open_records
 from tests.support.worlds import DAY, HOUR, Exporter, Late, Reply, Silence, VirtualClock, World, drive, unavailable
@@ -120,7 +120,7 @@ def test_what_stays_unknown_is_a_difference(exporter: Exporter, world: World, pa
         report = bench.run(wait=wait)
         assert slept == bench.slept
         assert [lost] == [difference.entry.key for difference in report.differences]
-        assert [Imbalance("", 250, 249)] == report.imbalances
+        assert [CounterMismatch("", 250, 249)] == report.imbalances
         assert not report.ok
         assert not report.reconciled
 
@@ -177,7 +177,7 @@ def test_nothing_to_compare(exporter: Exporter, path: Path, world: World) -> Non
     report = AuditHarness(exporter, path).run(scope=Scope("default", "connections"))
     assert ("nothing has been counted yet", False) == (report.error, report.ok)
     beside = path.with_name("other.db")
-    with closing(Exporter(Late(world), beside, pace=Pace())) as other:
+    with closing(Exporter(Late(world), beside, pace=PollConfig())) as other:
         other.late.fail(1, unavailable)
         other.poll()
         report = AuditHarness(other, beside).run()
@@ -246,7 +246,9 @@ def test_logs_that_are_yet_to_be_recognized(exporter: Exporter, world: World, pa
     world.insert(world.clock.now - 2 * DAY, platform="tiktok")
     world.delete(world.ids[150])
     report = AuditHarness(exporter, path).run(wait=0.0)
-    assert [("tiktok", frozenset())] == [(found.entry.platform, found.counted) for found in report.differences]
+    assert [("tiktok", frozenset())] == [
+        (found.entry.platform, found.recorded_statuses) for found in report.differences
+    ]
     assert 1 == report.deleted
 
 
@@ -259,7 +261,9 @@ def test_what_settled_before_it_was_recognized(exporter: Exporter, world: World,
     adopt(exporter)
     world.change(waiting, "failed")
     report = AuditHarness(exporter, path).run(wait=0.0)
-    assert [("failed", frozenset({"pending"}))] == [(found.entry.status, found.counted) for found in report.differences]
+    assert [("failed", frozenset({"pending"}))] == [
+        (found.entry.status, found.recorded_statuses) for found in report.differences
+    ]
 
 
 def test_connections_that_are_yet_to_be_recognized(world: World, path: Path) -> None:
@@ -332,10 +336,10 @@ def test_text_of_what_differs() -> None:
     report = changed(
         differences=[Difference(ENTRY, frozenset()), Difference(settled, frozenset({"pending", "failed"}))],
         imbalances=[
-            Imbalance("late_publishing_logs_total", 36_120, 36_122),
-            Imbalance("late_publishing_retries_total", 12, 11),
-            Imbalance("", 36_120, 36_119),
-            Imbalance("", 36_120, 36_125),
+            CounterMismatch("late_publishing_logs_total", 36_120, 36_122),
+            CounterMismatch("late_publishing_retries_total", 12, 11),
+            CounterMismatch("", 36_120, 36_119),
+            CounterMismatch("", 36_120, 36_125),
         ],
         too_recent=1,
         in_gap=2,
@@ -396,7 +400,8 @@ def test_text_of_a_time_beyond_the_calendar() -> None:
 def test_json() -> None:
     """One object with every difference."""
     report = changed(
-        differences=[Difference(ENTRY, frozenset({"pending"}))], imbalances=[Imbalance("", 5, 4), Imbalance("x", 5, 7)]
+        differences=[Difference(ENTRY, frozenset({"pending"}))],
+        imbalances=[CounterMismatch("", 5, 4), CounterMismatch("x", 5, 7)],
     )
     read = json.loads(render_json([MADE, report]))
     assert (False, 1, 3, 2) == (read["ok"], read["missing"], read["extra"], len(read["feeds"]))
