@@ -56,8 +56,7 @@ from late_exporter.config.types import UnixPath
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import LateError
 from late_exporter.protocols import Offload
-from late_exporter.simulator import LONG_RETENTION, RETENTION, Service, World
-from late_exporter.simulator import create_app as create_simulator
+from late_exporter.simulator import RETENTION, ZERNIO_RETENTION, SimulatedApi, SimulatedWorld, create_simulator
 from late_exporter.store import open_store
 from late_exporter.threads import DaemonThreadExecutor
 from late_exporter.web.app import create_app
@@ -343,20 +342,20 @@ async def _simulate(call: CommandContext) -> None:
 
 async def _serve_simulator(options: Simulate, bound: socket.socket, generation: str, *, lead: float = 0.0) -> None:
     world = await asyncio.to_thread(_world, options, lead, late=generation == "late")
-    service = Service(world, clock=time.time, rate_limit=options.rate_limit, generation=generation)
+    service = SimulatedApi(world, clock=time.time, rate_limit=options.rate_limit, generation=generation)
     _log().info("simulating the Late API", address=_url(bound), logs=len(world.publishing.rows))
     await serve(create_simulator(service), [bound], date_header=False)
 
 
-def _world(options: Simulate, lead: float, *, late: bool) -> World:
+def _world(options: Simulate, lead: float, *, late: bool) -> SimulatedWorld:
     """A world whose incidents began ``lead`` seconds ago; generation ``late`` shows less of it."""
-    world = World(
+    world = SimulatedWorld(
         options.seed,
         time.time() - lead,
         logs_per_day=options.logs_per_day,
         history=options.history,
-        retention=RETENTION if late else LONG_RETENTION,
-        active=not late,
+        retention=RETENTION if late else ZERNIO_RETENTION,
+        with_activity=not late,
     )
     for incident in options.incidents:
         world.start_incident(incident)

@@ -21,7 +21,7 @@ from late_exporter.config.settings import Settings, Workspace
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import LateError, StoreError
 from late_exporter.ingest.webhooks import sign
-from late_exporter.simulator import Service
+from late_exporter.simulator import SimulatedApi
 from late_exporter.store import open_store
 from tests.support.worlds import DAY, HOUR, Samples, Silence, VirtualClock, World
 
@@ -49,8 +49,8 @@ class Rig:
         name = request.url.path.split("/")[1]
         self.asked.append((name, request.headers["Authorization"].removeprefix("Bearer ")))
         path = request.url.path.removeprefix(f"/{name}")
-        service = Service(self.worlds[name].archives, clock=time.time, rate_limit=10**9)
-        answer = service.answer("GET", path, request.url.query.decode(), dict(request.headers.items()))
+        service = SimulatedApi(self.worlds[name].archives, clock=time.time, rate_limit=10**9)
+        answer = service.handle("GET", path, request.url.query.decode(), dict(request.headers.items()))
         await asyncio.sleep(0)
         return httpx.Response(answer.status, headers=answer.headers, stream=httpx.ByteStream(answer.body))
 

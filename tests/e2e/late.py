@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, Self, TypeAlias
 
 import msgspec
 
-from late_exporter.simulator import Service
-from late_exporter.simulator.admin import Source
+from late_exporter.simulator import SimulatedApi
+from late_exporter.simulator.admin import LogSource
 from tests.support.worlds import VirtualClock, World
 
 __all__ = ["KEY", "Elsewhere", "Exchange", "Fault", "Late", "Received", "answering", "hanging", "slowly"]
@@ -196,14 +196,16 @@ class Late(_Listener):
     """
 
     def __init__(
-        self, source: Source | None = None, *, rate_limit: int = 1_000_000, delay: float = 0.0, key: str = KEY
+        self, source: LogSource | None = None, *, rate_limit: int = 1_000_000, delay: float = 0.0, key: str = KEY
     ) -> None:
         super().__init__()
         self.world = World(_RealClock())
         self.keys = {key}
         self.delay = delay
         self.fault: Fault | None = None
-        self.service = Service(source or self.world.archives, clock=time.time, keys=self.keys, rate_limit=rate_limit)
+        self.service = SimulatedApi(
+            source or self.world.archives, clock=time.time, keys=self.keys, rate_limit=rate_limit
+        )
         self._ending = threading.Event()
 
     @property
@@ -227,7 +229,7 @@ class Late(_Listener):
         if self.delay:
             self._ending.wait(self.delay)
         with self.lock:
-            answer = self.service.answer("GET", exchange.path, exchange.query, exchange.headers)
+            answer = self.service.handle("GET", exchange.path, exchange.query, exchange.headers)
         exchange.send(answer.status, answer.body, answer.headers)
 
     def stop(self) -> None:

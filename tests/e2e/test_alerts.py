@@ -23,7 +23,7 @@ from deploy.prometheus.files import written
 from deploy.prometheus.pace import sooner
 from deploy.prometheus.thresholds import PLATFORM_FINAL_LOGS
 from late_exporter.feeds import FEEDS
-from late_exporter.simulator import World
+from late_exporter.simulator import SimulatedWorld
 from tests.e2e.alertmanager import alertmanager
 from tests.e2e.late import KEY
 from tests.e2e.program import PATIENCE, Program, eventually, get
@@ -158,7 +158,7 @@ class Site:
 
 def _busy() -> tuple[str, ...]:
     """Options of a world that is as busy now as at any hour."""
-    ordinary = World(1, time.time(), logs_per_day=DAY, history=600, scripted=False)
+    ordinary = SimulatedWorld(1, time.time(), logs_per_day=DAY, history=600, with_past_incidents=False)
     rate = len(ordinary.publishing) / 600
     return (
         f"--simulate.logs-per-day={DAY * LOGS_A_SECOND / rate:.0f}",

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from late_exporter.config.commands import COMMANDS
-from late_exporter.simulator import Archive
+from late_exporter.simulator import LogList
 from tests.e2e.late import KEY, Late
 from tests.e2e.program import Program, eventually, get
 
@@ -56,7 +56,7 @@ def example(ending: ExitStack, tmp_path: Path, late: Late) -> Callable[[str], Pr
             env["LATE_API_KEY"] = KEY
         if "webhooks" in words:
             late.service.generation = "zernio"  # the only one that has them
-            late.world.archives.activity = {"webhooks": Archive([DELIVERY])}
+            late.world.archives.activity = {"webhooks": LogList([DELIVERY])}
         if words[0] in ("audit", "backfill"):
             env["LATE_EXPORTER_STATE__URL"] = "sqlite:///state.db"
             assert 0 == ending.enter_context(Program(tmp_path, "run", "--once", env=env)).wait()

@@ -23,7 +23,7 @@ from late_exporter.feeds.schema import DOCUMENTED, LATE_CONNECTIONS, LATE_PUBLIS
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import Governor
 from late_exporter.model import Deviation, IncCounter
-from late_exporter.simulator import Service, World
+from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.store import open_store
 from tests.feeds.test_feeds import CONNECTED, CONNECTION, POST_LOG, PUBLISHED, anything
 from tests.ingest.test_poller import Rig
@@ -123,18 +123,18 @@ def test_what_is_expected(name: str) -> None:
 
 def test_a_simulated_week_is_no_drift() -> None:
     """Every page of a week of the simulated world, and the logs of its posts, are as documented."""
-    world = World(7, 1_763_993_002.0, logs_per_day=800)
-    service = Service(world, clock=lambda: world.now, rate_limit=10**6)
+    world = SimulatedWorld(7, 1_763_993_002.0, logs_per_day=800)
+    service = SimulatedApi(world, clock=lambda: world.now, rate_limit=10**6)
     headers = {"Authorization": f"Bearer {KEY}"}
     sentinels = {"/v1/posts/logs": Sentinel(LATE_PUBLISHING), "/v1/connections/logs": Sentinel(LATE_CONNECTIONS)}
     for path, sentinel in sentinels.items():
         looked = 0
         while True:
-            answer = service.answer("GET", path, f"limit=100&skip={looked}", headers).body
+            answer = service.handle("GET", path, f"limit=100&skip={looked}", headers).body
             assert () == sentinel.look(answer)
             rows = json.loads(answer)["logs"]
             for post in {row["postId"]["_id"] for row in rows[:3] if "postId" in row}:
-                assert () == sentinel.look(service.answer("GET", f"/v1/posts/{post}/logs", "", headers).body)
+                assert () == sentinel.look(service.handle("GET", f"/v1/posts/{post}/logs", "", headers).body)
             if not rows:
                 break
             looked += len(rows)

@@ -40,7 +40,7 @@ from late_exporter.model import (
     Series,
     SeriesValue,
 )
-from late_exporter.simulator.log_list import Row
+from late_exporter.simulator.log_list import LogRow
 from tests.support.worlds import DAY, HOUR, MINUTE, Exporter, Late, Listing, VirtualClock, World, unavailable
 
 PUBLISHING, CONNECTIONS = FEEDS["publishing"], FEEDS["connections"]
@@ -339,7 +339,7 @@ def test_refused_rows_and_folded_labels_are_in_the_books(late: Late, path: Path)
         assert [(refused, "rejected", [])] == told(exporter.examine(exporter_running=False)[0])
 
 
-KINDS: tuple[Row, ...] = (
+KINDS: tuple[LogRow, ...] = (
     {},
     {"status": "pending"},
     {"status": "failed", "statusCode": 500},

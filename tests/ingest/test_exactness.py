@@ -22,7 +22,7 @@ from late_exporter.ingest import poller
 from late_exporter.ingest.poller import PollConfig
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import Scope
-from late_exporter.simulator.log_list import Row
+from late_exporter.simulator.log_list import LogRow
 from tests.support.worlds import (
     DAY,
     HOUR,
@@ -114,7 +114,7 @@ class Oracle:
         causes: Category of each failure by ``statusCode`` and error code.
     """
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    def __init__(self, rows: Iterable[LogRow]) -> None:
         self._rows = list(rows)
 
     def check(self, scrape: Samples) -> None:
@@ -161,19 +161,19 @@ class Oracle:
             ), family
 
 
-def _group(rows: Iterable[Row], *fields: str) -> dict[tuple[str, ...], list[Row]]:
-    groups: dict[tuple[str, ...], list[Row]] = {}
+def _group(rows: Iterable[LogRow], *fields: str) -> dict[tuple[str, ...], list[LogRow]]:
+    groups: dict[tuple[str, ...], list[LogRow]] = {}
     for row in rows:
         groups.setdefault(tuple(str(row[name] or "unknown") for name in fields), []).append(row)
     return groups
 
 
-def _count(rows: Iterable[Row], *fields: str) -> dict[tuple[str, ...], float]:
+def _count(rows: Iterable[LogRow], *fields: str) -> dict[tuple[str, ...], float]:
     return {labels: len(group) for labels, group in _group(rows, *fields).items()}
 
 
 def _buckets(
-    rows: Iterable[Row], bounds: Sequence[float], fields: Sequence[str], value: Callable[[Row], float]
+    rows: Iterable[LogRow], bounds: Sequence[float], fields: Sequence[str], value: Callable[[LogRow], float]
 ) -> dict[tuple[str, ...], float]:
     names = [*(str(float(bound)) for bound in bounds), "+Inf"]
     found: dict[tuple[str, ...], float] = {}
@@ -184,29 +184,29 @@ def _buckets(
     return found
 
 
-def _cause(row: Row) -> str:
+def _cause(row: LogRow) -> str:
     if row["action"] == "rate_limit_pause":
         return "rate_limited"
     return CAUSES[row["statusCode"], row["response"]["errorCode"]]
 
 
-def _created(row: Row) -> float:
+def _created(row: LogRow) -> float:
     return datetime.fromisoformat(row["createdAt"]).timestamp()
 
 
-def _by_account(rows: Iterable[Row]) -> dict[tuple[str, ...], list[Row]]:
+def _by_account(rows: Iterable[LogRow]) -> dict[tuple[str, ...], list[LogRow]]:
     known = [row for row in rows if row["createdAt"] and row["accountId"] and row["status"] in {"failed", "success"}]
     return _group(known, "platform", "accountId")
 
 
-def _last_success(rows: Iterable[Row]) -> Values:
+def _last_success(rows: Iterable[LogRow]) -> Values:
     return {
         account: max((_created(row) for row in results if row["status"] == "success"), default=0)
         for account, results in _by_account(rows).items()
     }
 
 
-def _streaks(rows: Iterable[Row]) -> Values:
+def _streaks(rows: Iterable[LogRow]) -> Values:
     successes = _last_success(rows := list(rows))
     return {
         account: sum(row["status"] == "failed" and _created(row) > successes[account] for row in results)
@@ -998,7 +998,7 @@ def _saved(shown: Samples) -> Samples:
     return Samples({at: value for at, value in shown.items() if ("outcome", "store_error") not in at[1]})
 
 
-KINDS: tuple[Row, ...] = (
+KINDS: tuple[LogRow, ...] = (
     {},
     {"platform": "tiktok", "status": "failed", "statusCode": 500},
     {"platform": "tiktok", "action": "retry", "attemptNumber": 2, "accountId": "acc2"},
@@ -1018,7 +1018,7 @@ KINDS: tuple[Row, ...] = (
 )
 """What is special about a log."""
 
-FINALS: tuple[Row, ...] = (
+FINALS: tuple[LogRow, ...] = (
     {"status": "success", "statusCode": 200, "durationMs": 400},
     {"status": "failed", "statusCode": 400, "durationMs": None},
     {"status": "skipped"},

@@ -16,7 +16,7 @@ from hypothesis.stateful import precondition, rule
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest import poller
 from late_exporter.ingest.poller import PollConfig
-from late_exporter.simulator.log_list import Row
+from late_exporter.simulator.log_list import LogRow
 from tests.ingest.test_exactness import EVENTS as HAPPENINGS
 from tests.ingest.test_exactness import NEVER, Events, Exactness
 from tests.support.worlds import DAY, HOUR, MINUTE, Exporter, Late, Listing, Sighted, VirtualClock, World, zernio
@@ -48,7 +48,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         exporter.close()
 
 
-def truth(rows: Sequence[Row]) -> Counter[tuple[str, ...]]:
+def truth(rows: Sequence[LogRow]) -> Counter[tuple[str, ...]]:
     """How many logs there are by platform, action and status."""
     return Counter((row["platform"], row["action"], row["status"]) for row in rows)
 
@@ -112,7 +112,7 @@ def test_the_order_of_equals_does_not_matter(world: World, start: Start) -> None
     world.publish(2, over=0, **ALIKE)
     exporter.poll()
     expected = counts(exporter)
-    row = world.archives.publishing.find(failed)
+    row = world.archives.publishing.get(failed)
     assert row is not None
     world.archives.publishing.delete(failed)
     world.archives.publishing.insert(row)

@@ -41,8 +41,8 @@ from late_exporter.model import (
     Series,
     SeriesValue,
 )
-from late_exporter.simulator import Archive, Archives, Service
-from late_exporter.simulator.log_list import Row
+from late_exporter.simulator import LogList, SimulatedApi, StaticLogs
+from late_exporter.simulator.log_list import LogRow
 from late_exporter.status import Quota
 from late_exporter.store import Store, open_store
 
@@ -118,15 +118,15 @@ class World:
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
-        self.archives = Archives(Archive(), Archive())
-        self.ever: dict[Sighted, Row] = {}
+        self.archives = StaticLogs(LogList(), LogList())
+        self.ever: dict[Sighted, LogRow] = {}
         self.newest = clock.now
         self.inserted: dict[str, int] = {}
         self.in_order: set[str] = set()
         self._latest = 0.0
 
     @property
-    def rows(self) -> Sequence[Row]:
+    def rows(self) -> Sequence[LogRow]:
         """The publishing logs, newest first."""
         return self.archives.publishing.rows
 
@@ -136,7 +136,7 @@ class World:
         return [row["_id"] for row in self.rows]
 
     @property
-    def shown(self) -> dict[Sighted, Row]:
+    def shown(self) -> dict[Sighted, LogRow]:
         """The publishing logs that the API shows now, in the status they are in."""
         since = self.clock.now - RETENTION
         return {
@@ -146,7 +146,7 @@ class World:
         }
 
     def publish(
-        self, count: int = 1, *, over: float | None = None, kinds: Sequence[Row] = ({},), **fields: Any
+        self, count: int = 1, *, over: float | None = None, kinds: Sequence[LogRow] = ({},), **fields: Any
     ) -> list[str]:
         """Insert logs on top of the list, spread over the time since the last ones or over the last seconds."""
         now = self.clock.now
@@ -159,7 +159,7 @@ class World:
         """Insert a log wherever its time belongs."""
         number = len(self.inserted)
         log_id = f"{int(self.clock.now):08x}{number:016x}"
-        row: Row = {
+        row: LogRow = {
             "_id": log_id,
             "postId": {"_id": f"post{number // 2}", "content": "Frische Brezeln 🥨", "status": "published"},
             "platform": "instagram",
@@ -185,7 +185,7 @@ class World:
     def change(self, log_id: str, status: str, **fields: Any) -> bool:
         """Change a log in place."""
         changed = self.archives.publishing.update(log_id, status=status, **fields)
-        row = self.archives.publishing.find(log_id)
+        row = self.archives.publishing.get(log_id)
         if row is not None:
             self._record(row)
         return changed
@@ -208,7 +208,7 @@ class World:
         """Insert a connection log on top of its list."""
         number = len(self.archives.connections)
         log_id = f"{int(self.clock.now):08x}c{number:015x}"
-        row: Row = {
+        row: LogRow = {
             "_id": log_id,
             "platform": "instagram",
             "accountId": "acc1",
@@ -221,7 +221,7 @@ class World:
         self.archives.connections.insert(row)
         return log_id
 
-    def _record(self, row: Row) -> None:
+    def _record(self, row: LogRow) -> None:
         self.ever[row["_id"], row["status"]] = dict(row)
 
 
@@ -268,7 +268,7 @@ class Listing:
     """
 
     cap: int = 100
-    order: Callable[[Sequence[Row]], Sequence[Row]] | None = None
+    order: Callable[[Sequence[LogRow]], Sequence[LogRow]] | None = None
     tell: Callable[[Document], Document] | None = None
     every: bool = False
     stays: bool = False
@@ -316,7 +316,7 @@ class Late:
         self._calls: list[Call] = []
         self._happenings: dict[int, list[Happening]] = {}
         self._faults: dict[int, Fault] = {}
-        self._service = Service(world.archives, clock=world.clock.time, rate_limit=10**9)
+        self._service = SimulatedApi(world.archives, clock=world.clock.time, rate_limit=10**9)
 
     def before(self, number: int, happening: Happening) -> None:
         """Let something happen before the request of that number, counted from the next one, which is 0."""
@@ -387,7 +387,7 @@ class Late:
             asked["skip"] = 0 if listing.stays else asked["skip"]
             if listing.lumps:
                 asked.pop("status", None)
-        answer = self._service.answer("GET", f"/api{path}", urlencode(asked), {"Authorization": f"Bearer {KEY}"})
+        answer = self._service.handle("GET", f"/api{path}", urlencode(asked), {"Authorization": f"Bearer {KEY}"})
         if answer.status == HTTPStatus.NOT_FOUND:
             return None
         assert HTTPStatus.OK == answer.status, answer.body
@@ -439,7 +439,7 @@ EVENTS = {
 }
 
 
-def zernio(row: Row) -> Row:
+def zernio(row: LogRow) -> LogRow:
     """What generation zernio shows of a log; the request tells apart what would be alike."""
     event = row.get("eventType")
     failed = str(event).endswith("_failed")

@@ -25,7 +25,7 @@ from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.feeds import FEEDS
 from late_exporter.model import Batch, Coverage, IncCounter, LogEntry, Observation, Scope
-from late_exporter.simulator import Service
+from late_exporter.simulator import SimulatedApi
 from late_exporter.store import open_store
 from late_exporter.web.server import listen
 from tests.support.worlds import DAY, VirtualClock, World
@@ -54,10 +54,10 @@ async def check_world(
     names: Sequence[str] = tuple(FEEDS),
 ) -> Mapping[str, Finding]:
     """What is found at the API, by subject."""
-    service = Service(world.archives, clock=time.time, rate_limit=limit, generation=generation)
+    service = SimulatedApi(world.archives, clock=time.time, rate_limit=limit, generation=generation)
 
     def answer(request: httpx.Request) -> httpx.Response:
-        answered = service.answer("GET", request.url.path, request.url.query.decode(), dict(request.headers.items()))
+        answered = service.handle("GET", request.url.path, request.url.query.decode(), dict(request.headers.items()))
         return httpx.Response(
             status or answered.status, headers=answered.headers, stream=httpx.ByteStream(answered.body)
         )
