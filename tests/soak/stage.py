@@ -14,7 +14,7 @@ from late_exporter.errors import ConfigError
 from late_exporter.simulator import LogList, SimulatedWorld
 from late_exporter.simulator.events import DAY, timestamp
 from late_exporter.simulator.log_list import LogRow
-from tests.e2e.late import Exchange, Late, answering, hanging
+from tests.e2e.late import HttpExchange, LateServer, hang, respond_with
 
 __all__ = ["FAULTS", "Counts", "Stage"]
 
@@ -113,28 +113,28 @@ def _daily(seed: int, now: float, rate: float) -> float:
     return rate * DAY * rate / max(found / (TRIAL / 2), 1e-9)
 
 
-def _limited(_late: Late, _random: Random) -> Callable[[Exchange], None]:
+def _limited(_late: LateServer, _random: Random) -> Callable[[HttpExchange], None]:
     reset = str(int(time.time()) + 2)
     headers = {"X-RateLimit-Limit": "600", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
-    return answering(429, {"error": "Rate limit exceeded. Please try again later."}, headers)
+    return respond_with(429, {"error": "Rate limit exceeded. Please try again later."}, headers)
 
 
-def _flaky(late: Late, random: Random) -> Callable[[Exchange], None]:
+def _flaky(late: LateServer, random: Random) -> Callable[[HttpExchange], None]:
     """Three requests of four go wrong, each in a way of its own."""
-    ways = [cut_off(late), hanging(late, 0.5), answering(502, "<html>Bad gateway</html>"), late.serve]
+    ways = [cut_off(late), hang(late, 0.5), respond_with(502, "<html>Bad gateway</html>"), late.respond]
 
-    def fault(exchange: Exchange) -> None:
+    def fault(exchange: HttpExchange) -> None:
         random.choice(ways)(exchange)
 
     return fault
 
 
-def cut_off(late: Late) -> Callable[[Exchange], None]:
+def cut_off(late: LateServer) -> Callable[[HttpExchange], None]:
     """Answers end in the middle."""
 
-    def fault(exchange: Exchange) -> None:
+    def fault(exchange: HttpExchange) -> None:
         with late.lock:
-            answer = late.service.handle("GET", exchange.path, exchange.query, exchange.headers)
+            answer = late.api.handle("GET", exchange.path, exchange.query, exchange.headers)
         half = answer.body[: len(answer.body) // 2]
         exchange.send(answer.status, half, answer.headers, length=len(answer.body))
         exchange.close()
@@ -142,13 +142,13 @@ def cut_off(late: Late) -> Callable[[Exchange], None]:
     return fault
 
 
-FAULTS: Mapping[str, Callable[[Late, Random], Callable[[Exchange], None]]] = MappingProxyType(
+FAULTS: Mapping[str, Callable[[LateServer, Random], Callable[[HttpExchange], None]]] = MappingProxyType(
     {
         "429": _limited,
-        "500": lambda _late, _random: answering(500, {"error": "Internal server error"}),
-        "503": lambda _late, _random: answering(503),
+        "500": lambda _late, _random: respond_with(500, {"error": "Internal server error"}),
+        "503": lambda _late, _random: respond_with(503),
         "cut off": lambda late, _random: cut_off(late),
-        "hanging": lambda late, _random: hanging(late),
+        "hanging": lambda late, _random: hang(late),
         "flaky": _flaky,
     }
 )
