@@ -26,8 +26,8 @@ from structlog.stdlib import BoundLogger
 from late_exporter import __url__, __version__, log
 from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.exporter import Exporter, own_metrics
-from late_exporter.app.reload import Control
+from late_exporter.app.exporter import Exporter, process_collector
+from late_exporter.app.reload import LifecycleController
 from late_exporter.commands._runner import (
     WorkspaceConnection,
     audit_feeds,
@@ -188,12 +188,12 @@ async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
     """Run the exporter; what is opened first is closed last."""
     async with AsyncExitStack() as stack:
         sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
-        exporter = await _open(settings, stack, own_metrics())
+        exporter = await _open(settings, stack, process_collector())
         group = await stack.enter_async_context(asyncio.TaskGroup())
         source = WebConfigWatcher(settings.web_config, _log())
-        control = Control(settings, reread, exporter, source, stop)
-        control.note(succeeded=True)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: group.create_task(control.hang_up()))
+        control = LifecycleController(settings, reread, exporter, source, stop)
+        control.record_result(succeeded=True)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: group.create_task(control.on_sighup()))
         group.create_task(exporter.publisher.run())
         exporter.start(group)
         app = create_app(
@@ -203,9 +203,9 @@ async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
             version=__version__,
             documentation=f"{__url__}#readme",
             lifecycle=control if settings.enable_lifecycle else None,
-            webhooks=exporter.webhooks,
+            webhooks=exporter.webhook_receiver,
         )
-        opened = exporter.webhooks.handles if exporter.webhooks else None
+        opened = exporter.webhook_receiver.handles if exporter.webhook_receiver else None
         gate = Gate(app, source.current, passwords=Passwords(), log=_log(), opened=opened)
         group.create_task(serve(gate, sockets, web=source.current))
         for bound in sockets:
@@ -218,7 +218,7 @@ async def _open(settings: Settings, stack: AsyncExitStack, collect: Callable[[],
     store = await offload(open_store, settings.state_url)
     stack.push_async_callback(offload, store.close)
     http = await stack.enter_async_context(_http(settings))
-    exporter = Exporter(settings, store, offload, partial(_connect, http, {}, {}), collect=collect)
+    exporter = Exporter(settings, store, offload, partial(_connect, http, {}, {}), collect_process_metrics=collect)
     await exporter.restore()
     return exporter
 

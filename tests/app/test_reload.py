@@ -14,7 +14,7 @@ from late_exporter import log
 from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.exporter import Exporter
-from late_exporter.app.reload import FIXED, Control
+from late_exporter.app.reload import FIXED, LifecycleController
 from late_exporter.commands.run import create_offload
 from late_exporter.config import settings
 from late_exporter.config.settings import Settings, Workspace
@@ -88,17 +88,17 @@ class Rig:
             wanted = self.read()
             self.store = await offload(open_store, wanted.state_url)
             stack.push_async_callback(offload, self.store.close)
-            self.exporter = Exporter(wanted, self.store, offload, self.connect, collect=list)
+            self.exporter = Exporter(wanted, self.store, offload, self.connect, collect_process_metrics=list)
             await self.exporter.restore()
-            self.control = Control(
+            self.control = LifecycleController(
                 wanted, self.read, self.exporter, WebConfigWatcher(wanted.web_config, Silence()), self._stop
             )
-            self.control.note(succeeded=True)
+            self.control.record_result(succeeded=True)
             group = await stack.enter_async_context(asyncio.TaskGroup())
             publishing = group.create_task(self.exporter.publisher.run())
             self.exporter.start(group)
             yield self
-            for unit in self.exporter.units.values():
+            for unit in self.exporter.workspaces.values():
                 await unit.stop()
             publishing.cancel()
 
@@ -177,10 +177,10 @@ async def test_a_workspace_comes_and_goes_and_comes_back(rig: Rig) -> None:
 async def test_a_workspace_that_stays_is_not_disturbed(rig: Rig) -> None:
     """A reload that does not concern a workspace leaves its pollers running, and no series of it falls."""
     before = await rig.counts(acme=120)
-    running = rig.exporter.units["acme"].running.copy()
+    running = rig.exporter.workspaces["acme"].tasks.copy()
     rig.write("acme", "beta")
     await rig.control.reload()
-    assert running == rig.exporter.units["acme"].running
+    assert running == rig.exporter.workspaces["acme"].tasks
     after = await rig.scrape()
     assert {} == {series: value for series, value in before.counters.items() if after.get(series, -1) < value}
 
@@ -204,7 +204,7 @@ async def test_another_secret_of_webhooks(tmp_path: Path) -> None:
     rig.write("acme", text=f"{common}acme.key}}")
     async with rig.running():
         await rig.until(lambda samples: samples.sum("late_up") == 2)
-        webhooks = rig.exporter.webhooks
+        webhooks = rig.exporter.webhook_receiver
         assert webhooks is not None
 
         def send(key: str, path: str, event: str) -> int:
@@ -249,7 +249,7 @@ async def test_a_configuration_that_is_wrong_changes_nothing(rig: Rig) -> None:
     await rig.counts(acme=120)
 
     rig.write("acme", "beta")
-    await rig.control.hang_up()
+    await rig.control.on_sighup()
     healed = await rig.counts(acme=120, beta=30)
     assert 1 == healed[RELOADED, ()]
     assert healed[WHEN, ()] > good[WHEN, ()]
@@ -258,7 +258,7 @@ async def test_a_configuration_that_is_wrong_changes_nothing(rig: Rig) -> None:
 async def test_a_hang_up_survives_a_wrong_configuration(rig: Rig) -> None:
     """SIGHUP with a wrong configuration ends nothing."""
     (rig.folder / "late.yml").unlink()
-    await rig.control.hang_up()
+    await rig.control.on_sighup()
     await rig.counts(acme=120)
     assert 0 == (await rig.scrape())[RELOADED, ()]
 
@@ -310,7 +310,7 @@ async def test_a_state_that_cannot_be_read_changes_nothing(rig: Rig, monkeypatch
     rig.write("acme", "beta")
     with pytest.raises(LateError, match="no luck"):
         await rig.control.reload()
-    assert {"acme"} == rig.exporter.units.keys()
+    assert {"acme"} == rig.exporter.workspaces.keys()
     monkeypatch.setattr(rig.store, "totals", totals)
     await rig.control.reload()
     await rig.counts(acme=120, beta=30)
