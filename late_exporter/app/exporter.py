@@ -23,9 +23,9 @@ from late_exporter.ingest.background_audit import last_audit
 from late_exporter.ingest.poller import PollConfig, Poller
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.webhooks import RequestBudget, WebhookReceiver, WebhookStats
-from late_exporter.metrics.catalogue import catalogue
-from late_exporter.metrics.labels import Governor
-from late_exporter.metrics.registry import Board
+from late_exporter.metrics.catalogue import build_catalogue
+from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import FeedState, Increment, Scope
 from late_exporter.protocols import Client, Offload
 from late_exporter.status import FeedHealth, WorkspaceHealth
@@ -74,7 +74,7 @@ class Exporter:
         *,
         collect_process_metrics: Callable[[], Iterable[Metric]],
     ) -> None:
-        families = catalogue(settings.duration_buckets)
+        families = build_catalogue(settings.duration_buckets)
         feeds = frozenset(settings.feeds)
         self._settings = settings
         self._store = store
@@ -86,13 +86,13 @@ class Exporter:
             if (settings.max_accounts or "account_id" not in family.labels)
             and (settings.webhook or not name.startswith("late_exporter_webhook"))
         }
-        self._label_limiter = Governor(
+        self._label_limiter = LabelLimiter(
             families, max_values=settings.max_label_values, max_accounts=settings.max_accounts
         )
         self.publisher = Publisher(
             Exposition(visible_families, created=settings.created_timestamps), collect_process_metrics
         )
-        self.registry = Board(
+        self.registry = SeriesRegistry(
             visible_families, self.publisher, {workspace.name: feeds for workspace in settings.workspaces}
         )
         self.workspaces: dict[str, WorkspacePollers] = {}
@@ -102,7 +102,7 @@ class Exporter:
 
     async def restore(self) -> None:
         """Take over what the state holds, and be ready to poll."""
-        self.registry.gauge("late_exporter_build_info", (__version__, __revision__, platform.python_version()), 1)
+        self.registry.set_gauge("late_exporter_build_info", (__version__, __revision__, platform.python_version()), 1)
         await self._load(self._settings, self._settings.workspaces)
         await self.publisher.publish()
 
@@ -136,8 +136,8 @@ class Exporter:
             raise
         for name in self.workspaces.keys() - names:
             await self.workspaces.pop(name).stop()
-            self.registry.forget(name)
-            self._label_limiter.forget(name)
+            self.registry.remove_workspace(name)
+            self._label_limiter.remove_workspace(name)
             if self.webhook_receiver is not None:
                 self.webhook_receiver.stats_by_workspace.pop(name)
         if self.webhook_receiver is not None and settings.webhook is not None:
@@ -168,7 +168,7 @@ class Exporter:
         states = {scope: await self._offload(self._store.feed, scope) for scope in scopes}
         totals = {series: total for series, total in totals.items() if not names.isdisjoint(series[1][:1])}
         for name in names:
-            self.registry.enroll(name, frozenset(settings.feeds))
+            self.registry.add_workspace(name, frozenset(settings.feeds))
         self._label_limiter.restore(totals)
         self.registry.restore(totals, _synced_feeds(states))
         for workspace in workspaces:
@@ -239,7 +239,7 @@ class Exporter:
             registry=self.registry,
             config=self._poll_config(),
             logger=log.get_logger("late_exporter").bind(workspace=scope.workspace, feed=scope.feed),
-            wait_published=self.publisher.settled,
+            wait_published=self.publisher.wait_published,
             webhook_stats=inbox,
         )
 
@@ -252,8 +252,8 @@ class Exporter:
                 generation=unit.pollers[0].generation if unit.pollers else "",
                 feeds=tuple(_redacted(poller.health) for poller in unit.pollers),
                 quota=unit.client.quota,
-                platforms=self.registry.platforms(name),
-                failing_accounts=self.registry.failing(name),
+                platforms=self.registry.platform_health(name),
+                failing_accounts=self.registry.failing_accounts(name),
             )
             for name, unit in self.workspaces.items()
         ]

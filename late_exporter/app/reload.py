@@ -72,14 +72,14 @@ class LifecycleController:
                 await self._exporter.reload(settings)
             except LateError as exc:
                 self.record_result(succeeded=False)
-                await self._exporter.publisher.settled()
+                await self._exporter.publisher.wait_published()
                 log.get_logger("late_exporter").error("not reloaded", error=str(exc))
                 raise LateError(log.redact(str(exc))) from None
             log.reconfigure(settings.log_level, settings.log_format)
             self._web_config_watcher.replace(settings.web_config)
             self._settings = settings
             self.record_result(succeeded=True)
-            await self._exporter.publisher.settled()
+            await self._exporter.publisher.wait_published()
             log.get_logger("late_exporter").info("reloaded", workspaces=len(settings.workspaces))
 
     async def on_sighup(self) -> None:
@@ -89,9 +89,11 @@ class LifecycleController:
 
     def record_result(self, *, succeeded: bool) -> None:
         """Show whether the last reload succeeded."""
-        self._exporter.registry.gauge("late_exporter_config_last_reload_successful", (), int(succeeded))
+        self._exporter.registry.set_gauge("late_exporter_config_last_reload_successful", (), int(succeeded))
         if succeeded:
-            self._exporter.registry.gauge("late_exporter_config_last_reload_success_timestamp_seconds", (), time.time())
+            self._exporter.registry.set_gauge(
+                "late_exporter_config_last_reload_success_timestamp_seconds", (), time.time()
+            )
 
 
 def _reject_fixed_changes(old: Settings, new: Settings) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import msgspec
 
 from late_exporter.errors import StoreError
-from late_exporter.metrics.aggregation import decode
+from late_exporter.metrics.aggregation import decode_value
 from late_exporter.store.lockfile import create, lock, require_database
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
 from late_exporter.store.snapshot import Records
@@ -97,7 +97,7 @@ def _unreadable(connection: sqlite3.Connection) -> Iterator[str]:
     for family, labels, value in connection.execute("SELECT family, labels, value FROM series"):
         try:
             msgspec.json.decode(labels, type=tuple[str, ...])
-            decode(value)
+            decode_value(value)
         except msgspec.MsgspecError as exc:
             yield f"{family} {labels}: the total cannot be read: {exc}"
 

@@ -7,7 +7,7 @@ from sqlite3 import Connection
 
 import msgspec
 
-from late_exporter.metrics.aggregation import decode
+from late_exporter.metrics.aggregation import decode_value
 from late_exporter.model import Coverage, FeedAccounting, FeedState, Labels, LogEntry, PendingLog, Series, SeriesValue
 from late_exporter.store.matching import recognize, time_of
 
@@ -30,7 +30,7 @@ def totals(connection: Connection) -> Mapping[Series, SeriesValue]:
     """The total of every series."""
     rows = connection.execute("SELECT family, labels, value, created FROM series")
     return {
-        (family, msgspec.json.decode(labels, type=Labels)): SeriesValue(decode(value), created)
+        (family, msgspec.json.decode(labels, type=Labels)): SeriesValue(decode_value(value), created)
         for family, labels, value, created in rows
     }
 

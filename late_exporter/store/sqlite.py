@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from late_exporter.errors import StoreError
-from late_exporter.metrics.aggregation import decode, encode, post
+from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value
 from late_exporter.model import (
     PENDING,
     Batch,
@@ -260,11 +260,11 @@ class SqliteStore:
         totals = {}
         for series, entries in accounts.items():
             value, birth = self._total(series, at)
-            totals[series] = SeriesValue(post(entries, value), birth)
+            totals[series] = SeriesValue(apply_increments(entries, value), birth)
         self._connection.executemany(
             "INSERT INTO series VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
             [
-                (family, _written(labels), encode(total.value), total.created)
+                (family, _written(labels), encode_value(total.value), total.created)
                 for (family, labels), total in totals.items()
             ],
         )
@@ -275,7 +275,7 @@ class SqliteStore:
         row = self._connection.execute(
             "SELECT value, created FROM series WHERE family = ? AND labels = ?", (family, _written(labels))
         ).fetchone()
-        return (decode(row[0]), row[1]) if row else (None, at)
+        return (decode_value(row[0]), row[1]) if row else (None, at)
 
     def _remember(self, scope: int, batch: Batch, first: Collection[Observation], *, counted: int) -> None:
         minutes = Counter(sighting.entry.created // MINUTE for sighting in first if sighting.entry.created is not None)

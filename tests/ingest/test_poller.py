@@ -18,8 +18,8 @@ from late_exporter.ingest.poller import POLL_OUTCOMES, PollConfig, Poller, PollR
 from late_exporter.ingest.recorder import FeedRecorder, PendingBatch, initial_zeros
 from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.labels import Governor
-from late_exporter.metrics.registry import Board
+from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import (
     Batch,
     CommitResult,
@@ -168,7 +168,7 @@ class Faulty:
         self._store.close()
 
 
-class Canvas:
+class FakeExposition:
     """What is shown; counters are watched, so that none falls."""
 
     def __init__(self) -> None:
@@ -183,7 +183,7 @@ class Canvas:
         value: float | Histogram,
         *,
         created: float | None = None,
-        newborn: bool = False,
+        start_at_zero: bool = False,
     ) -> None:
         """Set a series."""
         assert (created is None) == (CATALOGUE[family].kind == "gauge")
@@ -192,15 +192,15 @@ class Canvas:
             assert isinstance(value, int | float)
             assert isinstance(before, int | float)
             assert before <= value, f"{family}{labels} fell from {before} to {value}"
-        if newborn:
+        if start_at_zero:
             self.born.add((family, labels))
         self.shown[family, labels] = value
 
-    def drop(self, family: str, labels: Labels) -> None:
+    def remove(self, family: str, labels: Labels) -> None:
         """Remove a series."""
         del self.shown[family, labels]
 
-    def exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
+    def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         """Attach an exemplar."""
         assert (family, labels) in self.shown
         assert value >= 0
@@ -300,9 +300,9 @@ class Rig:
 
     def start(self, pace: PollConfig | None = None, *, timeline: Timeline | None = None) -> None:
         """Begin as a process does."""
-        self.canvas = Canvas()
-        self.governor = Governor(CATALOGUE)
-        self.board = Board(CATALOGUE, self.canvas, {"acme": frozenset({self.feed.name})})
+        self.canvas = FakeExposition()
+        self.governor = LabelLimiter(CATALOGUE)
+        self.board = SeriesRegistry(CATALOGUE, self.canvas, {"acme": frozenset({self.feed.name})})
         self.diary = Diary()
         self.backlog: list[Increment] = []
         totals = self.store.totals()
@@ -1164,7 +1164,7 @@ async def test_what_is_forgotten(rig: Rig, newest: float, clock: float, api: flo
 
 async def test_what_is_forgotten_does_not_come_back(rig: Rig) -> None:
     """A log from before what was forgotten is not counted, even when an API shows it; one without a time is."""
-    rig.governor = Governor(CATALOGUE)
+    rig.governor = LabelLimiter(CATALOGUE)
     entries = [
         LogEntry(key="old", status="success", created=int((NOW - 8 * DAY) * 1000) - 1),
         LogEntry(key="edge", status="success", created=int((NOW - 8 * DAY) * 1000)),

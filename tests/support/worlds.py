@@ -25,8 +25,8 @@ from late_exporter.ingest.recorder import FeedRecorder, PendingBatch, initial_ze
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.labels import Governor
-from late_exporter.metrics.registry import Board
+from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import (
     Batch,
     CommitResult,
@@ -784,8 +784,8 @@ class Exporter:
     def look(self) -> Samples:
         """What a scraper gets."""
         self.exposition.publish()
-        answer = self.exposition.answer(None, None)
-        self.exposition.served(answer.version)
+        answer = self.exposition.get_body(None, None)
+        self.exposition.mark_served(answer.version)
         return Samples.parse(answer.body.decode())
 
     def _time(self) -> float:
@@ -796,10 +796,10 @@ class Exporter:
         totals = self.store.totals()
         scopes = [Scope(workspace, feed) for workspace in self.lates for feed in self._feeds]
         states = {scope: self.store.feed(scope) for scope in scopes}
-        self.governor = Governor(CATALOGUE, max_values=self._max_values)
+        self.governor = LabelLimiter(CATALOGUE, max_values=self._max_values)
         self.governor.restore(totals)
         self.exposition = Exposition(CATALOGUE)
-        self.board = Board(CATALOGUE, self.exposition, {name: frozenset(self._feeds) for name in self.lates})
+        self.board = SeriesRegistry(CATALOGUE, self.exposition, {name: frozenset(self._feeds) for name in self.lates})
         self.board.restore(totals, _synced(states))
         self.books: dict[Scope, FeedRecorder] = {}
         self.inboxes = {name: WebhookStats(name, RequestBudget()) for name in self.lates} if self._webhooks else {}

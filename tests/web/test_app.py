@@ -35,13 +35,13 @@ class Metrics:
         self.asked: list[tuple[str | None, str | None]] = []
         self.servings: list[int] = []
 
-    def answer(self, accept: str | None, accept_encoding: str | None) -> Encoded:
+    def get_body(self, accept: str | None, accept_encoding: str | None) -> Encoded:
         """Remembers the two headers."""
         self.asked.append((accept, accept_encoding))
         version = len(self.asked)
         return Encoded("text/plain; version=0.0.4; charset=utf-8", self.encoding, b"late_up 1\n", version)
 
-    def served(self, version: int) -> None:
+    def mark_served(self, version: int) -> None:
         """Remembers the version."""
         self.servings.append(version)
 

@@ -27,7 +27,7 @@ from late_exporter.commands.textfile import atomic_write
 from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import quote
 from late_exporter.errors import ConfigError, LateError
-from late_exporter.metrics.catalogue import Family, catalogue
+from late_exporter.metrics.catalogue import Family, build_catalogue
 from late_exporter.model import Coverage, Feed, Scope
 from late_exporter.store import open_records
 
@@ -71,7 +71,7 @@ def backfill(call: CommandContext, clients: ConnectWorkspaces) -> int:
 
 def _families(call: CommandContext) -> Mapping[str, Family]:
     """What may be told of, as the exporter shows it."""
-    families = catalogue(call.settings.duration_buckets)
+    families = build_catalogue(call.settings.duration_buckets)
     if call.settings.max_accounts:
         return families
     return {name: family for name, family in families.items() if "account_id" not in family.labels}

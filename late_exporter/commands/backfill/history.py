@@ -29,9 +29,9 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from late_exporter.metrics.aggregation import fold
+from late_exporter.metrics.aggregation import apply_increment
 from late_exporter.metrics.catalogue import Family
-from late_exporter.metrics.labels import Governor
+from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.model import (
     PENDING,
     Feed,
@@ -83,9 +83,9 @@ class SeriesHistory(msgspec.Struct, frozen=True, kw_only=True):
     deltas: tuple[Delta, ...]
 
 
-def frozen_limiter(families: Mapping[str, Family], totals: Iterable[Series]) -> Governor:
+def frozen_limiter(families: Mapping[str, Family], totals: Iterable[Series]) -> LabelLimiter:
     """A governor that gives every label the value that it was counted under, and admits nothing new."""
-    governor = Governor(families, max_values=0, max_accounts=1)
+    governor = LabelLimiter(families, max_values=0, max_accounts=1)
     governor.restore(totals)
     return governor
 
@@ -94,7 +94,7 @@ def apply_delta(family: Family, value: SampleValue | None, amount: float) -> Sam
     """The value after a move."""
     if family.kind == "gauge":
         return amount
-    moved = fold(_increment(family, amount), value)
+    moved = apply_increment(_increment(family, amount), value)
     if not isinstance(moved, int | float | Histogram):
         raise TypeError(f"{family.name}: {moved!r} cannot be shown")
     return moved
@@ -124,7 +124,7 @@ class FeedHistory:
         feed: Feed,
         *,
         families: Mapping[str, Family],
-        governor: Governor,
+        governor: LabelLimiter,
         counted: Iterable[Counted],
         until: int,
     ) -> None:
@@ -194,7 +194,7 @@ class FeedHistory:
         self.logs += not later
         for number, sighting in enumerate(_sightings(entry, statuses)):
             self._unmatched -= later
-            for increment in self._governor.govern(self._feed.project(self._scope.workspace, sighting)):
+            for increment in self._governor.apply(self._feed.project(self._scope.workspace, sighting)):
                 if increment.family in self._families and not (number and increment.once_per_log):
                     self._add_delta(increment, None if later else created)
 

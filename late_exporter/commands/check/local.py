@@ -14,7 +14,7 @@ from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
 from late_exporter.errors import LateError, StoreError, StoreOutdated
 from late_exporter.store import is_in_use, open_records
-from late_exporter.web.server import listen
+from late_exporter.web.server import bind_socket
 
 __all__ = ["check_addresses", "check_key_file", "check_state", "check_web"]
 
@@ -104,7 +104,7 @@ def check_addresses(addresses: Sequence[Address | UnixPath], *, secure: bool) ->
     for address in addresses:
         subject = f"listen {address}"
         try:
-            with listen(address):
+            with bind_socket(address):
                 yield Finding(level=Level.OK, subject=subject, message="free")
         except LateError as exc:
             with suppress(LateError):

@@ -23,7 +23,7 @@ from late_exporter.commands.backfill.history import Delta, SampleValue, apply_de
 from late_exporter.commands.backfill.openmetrics import MAX_SAMPLE_GAP, samples
 from late_exporter.errors import ApiUnavailable, LateError, Unauthorized
 from late_exporter.feeds import GENERATIONS
-from late_exporter.metrics.catalogue import CATALOGUE, Family, catalogue
+from late_exporter.metrics.catalogue import CATALOGUE, Family, build_catalogue
 from late_exporter.model import Coverage, Histogram, Scope
 from late_exporter.store import open_records
 from tests.support.worlds import (
@@ -461,7 +461,7 @@ def test_other_buckets(rig: BackfillHarness) -> None:
     rig.start()
     rig.live(4 * HOUR)
 
-    past = rig.past(families=catalogue((1.0, 2.0)))
+    past = rig.past(families=build_catalogue((1.0, 2.0)))
     assert {DURATION} == {name for name, _ in rig.past()} - {name for name, _ in past}
 
 
