@@ -164,8 +164,8 @@ class Exporter:
         if not names:
             return
         scopes = [Scope(name, feed) for name in sorted(names) for feed in settings.feeds]
-        totals = await self._offload(self._store.totals)
-        states = {scope: await self._offload(self._store.feed, scope) for scope in scopes}
+        totals = await self._offload(self._store.series_values)
+        states = {scope: await self._offload(self._store.feed_state, scope) for scope in scopes}
         totals = {series: total for series, total in totals.items() if not names.isdisjoint(series[1][:1])}
         for name in names:
             self.registry.add_workspace(name, frozenset(settings.feeds))

@@ -111,14 +111,14 @@ class FeedRecorder:
     async def lookup(self, entries: Sequence[LogEntry], *, since: int) -> KnownLogs:
         """What the state knows of the logs of a page; ``since`` bounds those that the API may still show."""
         keys = [entry.key for entry in entries]
-        known_logs: KnownLogs = await self._offload(self._store.known, self._scope, keys, since=since)
+        known_logs: KnownLogs = await self._offload(self._store.lookup, self._scope, keys, since=since)
         if self._feed.generation == "late" or all(
             entry.status in known_logs.statuses.get(entry.key, ()) for entry in entries
         ):
             return known_logs
-        if await self._offload(self._store.recognize, self._scope, entries, settles=self._feed.has_pending):
-            known_logs = await self._offload(self._store.known, self._scope, keys, since=since)
-            state: FeedState = await self._offload(self._store.feed, self._scope)
+        if await self._offload(self._store.rekey, self._scope, entries, has_pending=self._feed.has_pending):
+            known_logs = await self._offload(self._store.lookup, self._scope, keys, since=since)
+            state: FeedState = await self._offload(self._store.feed_state, self._scope)
             self.pending_logs = state.pending_logs
         return known_logs
 
@@ -131,12 +131,12 @@ class FeedRecorder:
         self._feed = feed
 
     def _begin_rekey(self, coverage: Coverage) -> FeedState:
-        self._store.adopt(self._scope, coverage)
-        return self._store.feed(self._scope)
+        self._store.begin_rekey(self._scope, coverage)
+        return self._store.feed_state(self._scope)
 
     async def read_accounting(self) -> FeedAccounting:
         """What the books of the state itself say."""
-        accounting: FeedAccounting = await self._offload(self._store.tally, self._scope)
+        accounting: FeedAccounting = await self._offload(self._store.accounting, self._scope)
         return accounting
 
     async def commit(self, pending: PendingBatch, now: int, increments: Sequence[Increment] = ()) -> None:

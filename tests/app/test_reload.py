@@ -305,13 +305,13 @@ def test_every_setting_can_be_reloaded_or_is_refused() -> None:
 async def test_a_state_that_cannot_be_read_changes_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the state of a new workspace cannot be read, the old configuration stays whole."""
     await rig.counts(acme=120)
-    totals = rig.store.totals
-    monkeypatch.setattr(rig.store, "totals", _broken)
+    totals = rig.store.series_values
+    monkeypatch.setattr(rig.store, "series_values", _broken)
     rig.write("acme", "beta")
     with pytest.raises(LateError, match="no luck"):
         await rig.control.reload()
     assert {"acme"} == rig.exporter.workspaces.keys()
-    monkeypatch.setattr(rig.store, "totals", totals)
+    monkeypatch.setattr(rig.store, "series_values", totals)
     await rig.control.reload()
     await rig.counts(acme=120, beta=30)
 
@@ -349,7 +349,7 @@ async def test_reloads_at_every_step_of_a_catch_up(
         samples = await rig.until(lambda samples: samples.sum("late_exporter_polls_total") > polls + 2)
         assert {"acme": 490} == logs(samples)
         assert samples.sum("late_exporter_api_requests_total") <= len(rig.asked)
-        assert 490 == sum(total.value for (name, _), total in rig.store.totals().items() if name == LOGS)
+        assert 490 == sum(total.value for (name, _), total in rig.store.series_values().items() if name == LOGS)
         assert 0 == samples.sum("late_exporter_reconciled_logs_total")
     await rig.http.aclose()
 

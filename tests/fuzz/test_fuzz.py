@@ -181,7 +181,7 @@ def _exporter(**options: Any) -> Exporter:
 def _check_labels(exporter: Exporter) -> None:
     """No label has more values than it may, none is long, and the metrics can be read."""
     values: dict[str, set[str]] = defaultdict(set)
-    for family, labels in exporter.store.totals():
+    for family, labels in exporter.store.series_values():
         for label, value in zip(CATALOGUE[family].labels, labels, strict=False):
             assert len(value) <= 128
             assert not STEERING.search(value)

@@ -47,8 +47,8 @@ from late_exporter.model import (
     SetLatest,
     Value,
 )
-from late_exporter.store import Counted
-from late_exporter.store.matching import recognize, time_of
+from late_exporter.store import RecordedStatus
+from late_exporter.store.matching import match_logs, time_prefix
 
 __all__ = ["FeedHistory", "SampleValue", "SeriesHistory", "apply_delta", "frozen_limiter"]
 
@@ -125,7 +125,7 @@ class FeedHistory:
         *,
         families: Mapping[str, Family],
         governor: LabelLimiter,
-        counted: Iterable[Counted],
+        counted: Iterable[RecordedStatus],
         until: int,
     ) -> None:
         self._scope = scope
@@ -147,10 +147,10 @@ class FeedHistory:
             self._add_recorded(key, [*sightings])
         self.logs = 0
 
-    def _add_recorded(self, key: str, sightings: Sequence[Counted]) -> None:
+    def _add_recorded(self, key: str, sightings: Sequence[RecordedStatus]) -> None:
         statuses = frozenset(sighting.status for sighting in sightings)
         self._statuses[key] = statuses
-        time = time_of(key)
+        time = time_prefix(key)
         if time is not None:
             self._times.setdefault(time, set()).add(key)
         if self._is_later(sightings[0].created, statuses):
@@ -175,19 +175,19 @@ class FeedHistory:
 
     def _recognize(self, entries: Sequence[LogEntry]) -> None:
         """Know the logs of a page that were counted under other keys by the keys they are shown under."""
-        times = {time for entry in entries if entry.key not in self._statuses and (time := time_of(entry.key))}
+        times = {time for entry in entries if entry.key not in self._statuses and (time := time_prefix(entry.key))}
         keys = {entry.key for entry in entries if entry.key in self._statuses}.union(
             *(self._times.get(time, ()) for time in times)
         )
         if not times or not keys:
             return
         held = {key: dict.fromkeys(self._statuses[key]) for key in keys}
-        for key, entry in recognize(entries, held, settles=self._feed.has_pending).items():
+        for key, entry in match_logs(entries, held, has_pending=self._feed.has_pending).items():
             statuses = self._statuses.pop(key)
             alike = self._statuses.get(entry.key, frozenset())
             self._statuses[entry.key] = alike | (statuses if self._feed.has_pending else {entry.status})
-            self._times[time_of(key) or ""].discard(key)
-            self._times[time_of(key) or ""].add(entry.key)
+            self._times[time_prefix(key) or ""].discard(key)
+            self._times[time_prefix(key) or ""].add(entry.key)
 
     def _match(self, entry: LogEntry, statuses: frozenset[str], created: int) -> None:
         later = self._is_later(created, statuses)
