@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiUnavailable
-from late_exporter.feeds.decoder import moment
+from late_exporter.feeds.decoder import format_millis
 from late_exporter.ingest.reader import PAGE_SIZE
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchWindow
@@ -86,7 +86,9 @@ class Fetcher:
 
     async def fetch_window(self, step: FetchWindow) -> FetchedPage:
         """A page of the logs of a time; raises ApiError, or StoreError."""
-        return await self._fetch_list(step.skip, {"from": moment(step.created - 1), "to": moment(step.created + 1)})
+        return await self._fetch_list(
+            step.skip, {"from": format_millis(step.created - 1), "to": format_millis(step.created + 1)}
+        )
 
     async def _fetch_list(self, skip: int, filters: Mapping[str, str]) -> FetchedPage:
         feed = self.feed
