@@ -269,8 +269,7 @@ def test_a_file_wins_over_what_is_inline(file: Path) -> None:
             "http_server_config: {http2: true}",
         ),
         (
-            "tls_server_config.curve_preferences: ignored, because OpenSSL accepts one curve only; its defaults "
-            "are used",
+            "tls_server_config.curve_preferences: ignored, because OpenSSL accepts only one; its defaults are used",
             TLS + "  curve_preferences: [X25519, CurveP256, CurveP384, CurveP521]\n",
         ),
         (
