@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args, get_origin
 
 from pydantic import BaseModel, Field
 from pydantic_core import ErrorDetails
@@ -123,7 +123,17 @@ def options_of(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[O
                 name=declared.name or ".".join(here).replace("_", "-"),
                 path=here,
                 variable=declared.variable or variable,
+                choices=tuple(_literals(info.annotation)),
             )
+
+
+def _literals(annotation: object) -> Iterator[str]:
+    """Yield the values of a Literal, also of one within a tuple or a union."""
+    for argument in get_args(annotation):
+        if get_origin(annotation) is Literal:
+            yield argument
+        else:
+            yield from _literals(argument)
 
 
 def describe_error(error: ErrorDetails, places: Mapping[Location, str]) -> str:
@@ -138,6 +148,9 @@ def describe_error(error: ErrorDetails, places: Mapping[Location, str]) -> str:
     if error["type"] == "missing":
         return f"{place}: {location[-1]} is missing"
     value = quote(error["input"], url=str(location[-1]).endswith("url"))
+    if error["type"] == "literal_error":
+        words = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+        return f"{place}{value}: must be one of {words}"
     return f"{place}{value}: {error['ctx']['error']}"
 
 

@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr, model_validator
 from pydantic import PlainValidator as Parsed
 
 __all__ = [
     "EMPTY_VALUES",
-    "FEED_NAMES",
     "INVALID_NAME",
     "MAX_FILE",
     "RATE_LIMITS",
@@ -27,6 +26,7 @@ __all__ = [
     "Bool",
     "Bounds",
     "CommaSeparated",
+    "FeedName",
     "File",
     "Key",
     "KeyFile",
@@ -44,7 +44,6 @@ __all__ = [
     "UnixPath",
     "WebhookPath",
     "WorkspaceName",
-    "choice",
     "distinct",
     "duration",
     "integer",
@@ -64,7 +63,6 @@ MAX_SHOWN = 100
 EMPTY_VALUES = ("", "~", "null")
 NOT_A_URL = "must be a URL like https://getlate.dev/api"
 INVALID_NAME = "must be 1 to 64 letters, digits, or _ . -"
-FEED_NAMES = ("publishing", "connections", "webhooks", "messaging", "workflow_event", "api_request")
 RATE_LIMITS = {"free": 60, "build": 120, "accelerate": 600, "unlimited": 1200}
 """Requests a minute by plan."""
 NOT_A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
@@ -136,11 +134,6 @@ def integer(low: int) -> Parsed:
         lambda text: int(text) if re.fullmatch(r"[0-9]{1,18}", text) and int(text) >= low else None,
         f"must be a whole number of at least {low}",
     )
-
-
-def choice(*allowed: str) -> Parsed:
-    """Return a validator for one of several words."""
-    return _parsed(lambda text: text if text in allowed else None, f"must be one of {', '.join(allowed)}")
 
 
 def _positive(high: float, message: str) -> Parsed:
@@ -338,6 +331,7 @@ def _mask_url(url: str) -> str:
 CommaSeparated: TypeAlias = Annotated[tuple[T, ...], BeforeValidator(_items), AfterValidator(distinct)]
 """A tuple, parsed from a comma-separated text, several texts, or both."""
 
+FeedName: TypeAlias = Literal["publishing", "connections", "webhooks", "messaging", "workflow_event", "api_request"]
 Bound: TypeAlias = Annotated[float, _positive(sys.float_info.max, "must be a number of seconds above 0")]
 Bounds: TypeAlias = Annotated[tuple[Bound, ...], BeforeValidator(_items), AfterValidator(_ascending)]
 Share: TypeAlias = Annotated[float, _positive(1.0, "must be a number above 0 and at most 1")]

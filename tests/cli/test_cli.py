@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter import __version__, cli, commands, log
-from late_exporter.cli.program import CommandFunction
+from late_exporter.cli.program import OFFLINE_COMMANDS, CommandFunction
+from late_exporter.commands.run import ACTIONS
 from late_exporter.config.commands import COMMANDS
 from late_exporter.config.flags import COMMAND_FLAGS
 from late_exporter.config.settings import OPTIONS, CommandContext, Settings
@@ -435,6 +436,11 @@ def test_the_commands_are_those_of_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "run", module, raising=False)
 
     assert codes == {name: cli.main([name]) for name in codes}
+
+
+def test_every_command_has_a_function() -> None:
+    """Every command that reads settings is implemented."""
+    assert set(COMMANDS) - {*OFFLINE_COMMANDS, "healthcheck"} == set(ACTIONS)
 
 
 def test_the_line_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

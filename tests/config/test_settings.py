@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from late_exporter import log
 from late_exporter.config.markdown import options_markdown
 from late_exporter.config.options import Option
-from late_exporter.config.settings import OPTIONS, Settings
+from late_exporter.config.settings import OPTIONS, Settings, restart_only_changes
 from late_exporter.config.sources import load
 from late_exporter.config.types import Address
 from late_exporter.errors import ConfigError
@@ -156,6 +156,14 @@ def test_settings_are_frozen() -> None:
     """Nobody changes a setting."""
     with pytest.raises(ValidationError):
         loaded().poll.interval = 1.0
+
+
+def test_changes_that_take_a_restart() -> None:
+    """Changed options that take a restart are named, others are not."""
+    old, new = loaded(), loaded(poll__interval="1s", poll__feeds="publishing", metrics__max_accounts="3")
+
+    assert ["poll.feeds", "metrics.max-accounts"] == restart_only_changes(old, new)
+    assert [] == restart_only_changes(old, loaded(poll__interval="1s", log__level="debug"))
 
 
 def test_bounds_of_durations_are_those_of_the_catalogue() -> None:
