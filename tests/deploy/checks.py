@@ -220,5 +220,5 @@ def certificates() -> dict[str, str]:
 def assert_secured(resources: Sequence[Manifest], root: Path, secrets: dict[str, dict[str, str]]) -> None:
     """The program finds its web configuration, and the certificate that it names."""
     given = loaded(resources, root, secrets)
-    assert given.web_config.context is not None
+    assert given.web_config.ssl_context is not None
     assert {"web.yml", "tls.crt", "tls.key"} <= {file.name for file in given.web_config.files}
