@@ -13,8 +13,8 @@ from prometheus_client import PlatformCollector, ProcessCollector
 from prometheus_client.metrics_core import Metric
 
 from late_exporter import __revision__, __version__, log
-from late_exporter.api.client import Key
-from late_exporter.api.generation import Dialect
+from late_exporter.api.client import ApiKey
+from late_exporter.api.generation import ApiGeneration
 from late_exporter.config.settings import Settings, Webhook, Workspace
 from late_exporter.errors import LateError
 from late_exporter.exposition.exposition import Exposition
@@ -70,7 +70,7 @@ class Exporter:
         settings: Settings,
         store: Store,
         offload: Offload,
-        connect: Callable[[Settings, Workspace], tuple[Client, Dialect]],
+        connect: Callable[[Settings, Workspace], tuple[Client, ApiGeneration]],
         *,
         collect: Callable[[], Iterable[Metric]],
     ) -> None:
@@ -203,13 +203,13 @@ class Exporter:
         scope: Scope,
         state: FeedState,
         client: Client,
-        dialect: Dialect,
+        dialect: ApiGeneration,
         backlog: list[Increment],
         inbox: Inbox | None,
         *,
         audited: float,
     ) -> Poller:
-        feed = dialect.likely(scope.feed, bound=state.coverage.generation if state.coverage else None)
+        feed = dialect.initial_feed(scope.feed, state_generation=state.coverage.generation if state.coverage else None)
         books = Bookkeeper(
             scope.workspace,
             feed,
@@ -240,12 +240,12 @@ class Exporter:
         return [
             WorkspaceHealth(
                 name=name,
-                api=unit.workspace.base_url,
+                base_url=unit.workspace.base_url,
                 generation=unit.pollers[0].generation if unit.pollers else "",
                 feeds=tuple(_redacted(poller.health) for poller in unit.pollers),
                 quota=unit.client.quota,
                 platforms=self.board.platforms(name),
-                failing=self.board.failing(name),
+                failing_accounts=self.board.failing(name),
             )
             for name, unit in self.units.items()
         ]
@@ -272,22 +272,22 @@ def _webhooks(settings: Settings) -> Webhooks | None:
 
 def _secret(wanted: Webhook) -> Callable[[], str]:
     """The secret of webhooks as it is at the time."""
-    return Key(wanted.secret.get_secret_value(), wanted.secret_file, learn=log.add_secret).value
+    return ApiKey(wanted.secret.get_secret_value(), wanted.secret_file, on_change=log.add_secret).value
 
 
 def _redacted(health: FeedHealth) -> FeedHealth:
     replace = msgspec.structs.replace
     recent, failures = (
         tuple(replace(poll, error=log.redact(poll.error)) for poll in polls)
-        for polls in (health.recent, health.failures)
+        for polls in (health.recent_polls, health.recent_failures)
     )
-    return replace(health, error=log.redact(health.error), recent=recent, failures=failures)
+    return replace(health, error=log.redact(health.error), recent_polls=recent, recent_failures=failures)
 
 
 def _synced(states: Mapping[Scope, FeedState]) -> dict[str, list[str]]:
     synced: dict[str, list[str]] = {}
     for scope, state in states.items():
-        if state.coverage is not None and state.coverage.synced:
+        if state.coverage is not None and state.coverage.is_synced:
             synced.setdefault(scope.workspace, []).append(scope.feed)
     return synced
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 
 from late_exporter import log
 from late_exporter.api.client import LateClient
-from late_exporter.api.generation import Dialect
+from late_exporter.api.generation import ApiGeneration
 from late_exporter.commands.audit.report import as_json, as_text
 from late_exporter.commands.audit.run import Examiner
 from late_exporter.commands.feed_choice import counted, require_kept, spoken
@@ -36,7 +36,7 @@ DAY = 86_400.0
 class Line(NamedTuple):
     """How a workspace is asked: the generation of its API, and the client."""
 
-    dialect: Dialect
+    dialect: ApiGeneration
     client: LateClient
 
 

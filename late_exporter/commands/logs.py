@@ -16,7 +16,7 @@ from late_exporter.commands.terminal import Column, Csv, Json, Printer, Screen, 
 from late_exporter.errors import ApiError, BadRequest
 from late_exporter.feeds.zernio import ACTIONS, EVENTS
 from late_exporter.model import PENDING, Feed
-from late_exporter.protocols import Answer, Client
+from late_exporter.protocols import ApiResponse, Client
 
 __all__ = ["CELLS", "Follower", "Wanted", "follow", "printer", "show"]
 
@@ -304,10 +304,10 @@ class Follower:
                 self._show([msgspec.structs.replace(log, was=PENDING)])
                 self._remember([log])
 
-    async def _around(self, log: Log) -> Answer | None:
+    async def _around(self, log: Log) -> ApiResponse | None:
         """The logs of its post, or those of its time; None where neither can be asked for."""
         feed, created = self._feed, log.created
-        if feed.windowed and created is not None:
+        if feed.supports_time_filter and created is not None:
             window = {"from": moment(created - 1, precise=True), "to": moment(created + 1, precise=True)}
             params: dict[str, str | int] = {
                 **feed.query,
@@ -315,9 +315,9 @@ class Follower:
                 "days": feed.retention // DAY,
                 "limit": LIMIT,
             }
-            return await self._client.get(feed.path, params, endpoint=feed.path)
+            return await self._client.get(feed.path, params, path_template=feed.path)
         path = post_path(feed, log.post_id)
-        return await self._client.get(path, {"limit": LIMIT}, endpoint=feed.post_path or "") if path else None
+        return await self._client.get(path, {"limit": LIMIT}, path_template=feed.post_path or "") if path else None
 
 
 def _print(printer: Printer, logs: Iterable[Log], write: Callable[[str], None]) -> None:

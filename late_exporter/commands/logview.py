@@ -14,7 +14,7 @@ import msgspec
 
 from late_exporter.errors import BadPayload
 from late_exporter.feeds.decoder import UNKNOWN, micros, millis, text
-from late_exporter.model import Entry, Feed
+from late_exporter.model import Feed, LogEntry
 
 __all__ = ["Log", "Page", "Row", "chronological", "is_post_id", "mentions", "moment", "post_path", "read"]
 
@@ -186,7 +186,7 @@ def _outcome(event: str) -> str:
     return {"success": "success", FAILED: FAILED}.get(event.rpartition("_")[2], "")
 
 
-def _worded(row: Row, entry: Entry, key: str, feed: Feed) -> Log:
+def _worded(row: Row, entry: LogEntry, key: str, feed: Feed) -> Log:
     """A log of generation ``zernio``."""
     status = entry.status
     if feed.name == "connections":

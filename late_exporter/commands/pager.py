@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from late_exporter.commands.logview import Log, Page, moment, read
 from late_exporter.errors import ApiUnavailable
 from late_exporter.model import Feed
-from late_exporter.protocols import Answer, Client
+from late_exporter.protocols import ApiResponse, Client
 
 __all__ = ["DAY", "LIMIT", "Listing"]
 
@@ -90,19 +90,19 @@ class Listing:
             guessed = self._reach(self._clock())
             answer = await self._ask(skip, guessed)
             self._floor = self._reach(self._clock() if answer.date is None else answer.date)
-            if self._feed.windowed and self._floor < guessed:
+            if self._feed.supports_time_filter and self._floor < guessed:
                 answer = await self._ask(skip, self._floor)
         return read(answer.body, self._feed)
 
     def _reach(self, now: float) -> int:
         return math.floor((now - self._since) * 1000)
 
-    async def _ask(self, skip: int, floor: int) -> Answer:
+    async def _ask(self, skip: int, floor: int) -> ApiResponse:
         params = {**self._feed.query, **self._query, "limit": LIMIT, "skip": skip}
-        if self._feed.windowed and (begin := moment(floor - 1, precise=True)):
+        if self._feed.supports_time_filter and (begin := moment(floor - 1, precise=True)):
             # What is older need not even be looked at.
             params["from"] = begin
-        answer = await self._client.get(self._feed.path, params, endpoint=self._feed.path)
+        answer = await self._client.get(self._feed.path, params, path_template=self._feed.path)
         if answer is None:
             raise ApiUnavailable(f"404: no such endpoint: {self._feed.path}")
         return answer

@@ -116,7 +116,7 @@ async def history(
 
 async def _asked(client: Client, feed: Feed, post_id: str) -> _Story | None:
     """What the API has under the post's id."""
-    answer = await client.get(post_path(feed, post_id) or "", {"limit": LIMIT}, endpoint=feed.post_path or "")
+    answer = await client.get(post_path(feed, post_id) or "", {"limit": LIMIT}, path_template=feed.post_path or "")
     if answer is None:
         return None
     logs = chronological(read(answer.body, feed).logs)

@@ -24,8 +24,8 @@ from pydantic import SecretStr
 from structlog.stdlib import BoundLogger
 
 from late_exporter import __url__, __version__, log
-from late_exporter.api.client import Key, LateClient, Throttle
-from late_exporter.api.generation import Dialect
+from late_exporter.api.client import ApiKey, LateClient, RateLimiter
+from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.exporter import Exporter, own_metrics
 from late_exporter.app.reload import Control
 from late_exporter.commands._runner import Line, audit_feeds, follow_logs, keep_state, printing, show_logs, tell_of_post
@@ -51,7 +51,7 @@ from late_exporter.protocols import Offload
 from late_exporter.simulator import LONG_RETENTION, RETENTION, Service, World
 from late_exporter.simulator import create_app as create_simulator
 from late_exporter.store import open_store
-from late_exporter.threads import Errands
+from late_exporter.threads import DaemonThreadExecutor
 from late_exporter.web.app import create_app
 from late_exporter.web.auth import Gate, Passwords
 from late_exporter.web.server import inherited, listen, serve
@@ -144,7 +144,7 @@ async def _until_stopped(work: Callable[[Stop], Coroutine[Any, Any, None]], *, q
     # What was imported stays: the collector need not look through it again and again.
     gc.freeze()
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(Errands())
+    loop.set_default_executor(DaemonThreadExecutor())
     stopped = asyncio.Event()
     for number in SIGNALS:
         loop.add_signal_handler(number, stopped.set)
@@ -250,29 +250,31 @@ def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
 
 def _connect(
     http: httpx.AsyncClient,
-    throttles: dict[str, Throttle],
-    dialects: dict[tuple[str, str], Dialect],
+    throttles: dict[str, RateLimiter],
+    dialects: dict[tuple[str, str], ApiGeneration],
     settings: Settings,
     workspace: Workspace,
-) -> tuple[LateClient, Dialect]:
+) -> tuple[LateClient, ApiGeneration]:
     """A client of the workspace, and the generation of its API; whoever reads from the same place shares that."""
     place = (workspace.base_url, settings.api_generation)
-    dialect = dialects.setdefault(place, Dialect(settings.api_generation, log=_log().bind(api=workspace.base_url)))
+    dialect = dialects.setdefault(
+        place, ApiGeneration(settings.api_generation, logger=_log().bind(api=workspace.base_url))
+    )
     return _client(http, throttles, settings, workspace), dialect
 
 
 def _client(
-    http: httpx.AsyncClient, throttles: dict[str, Throttle], settings: Settings, workspace: Workspace
+    http: httpx.AsyncClient, throttles: dict[str, RateLimiter], settings: Settings, workspace: Workspace
 ) -> LateClient:
     """A client of the workspace; workspaces that share a key share its quota."""
     value = workspace.key.get_secret_value() if workspace.key else ""
-    throttle = throttles.setdefault(value, Throttle(settings.quota_share))
-    throttle.share = settings.quota_share
+    throttle = throttles.setdefault(value, RateLimiter(settings.quota_share))
+    throttle.quota_share = settings.quota_share
     return LateClient(
         http,
         base_url=workspace.base_url,
-        key=Key(value, workspace.key_file, learn=log.add_secret),
-        throttle=throttle,
+        key=ApiKey(value, workspace.key_file, on_change=log.add_secret),
+        rate_limiter=throttle,
         timeout=settings.api_timeout,
     )
 
@@ -357,12 +359,12 @@ def _world(wanted: Simulate, lead: float, *, late: bool) -> World:
 @asynccontextmanager
 async def _clients(settings: Settings) -> AsyncIterator[Mapping[str, Line]]:
     """The line of every workspace, for commands that ask and end."""
-    throttles: dict[str, Throttle] = {}
-    dialects: dict[str, Dialect] = {}
+    throttles: dict[str, RateLimiter] = {}
+    dialects: dict[str, ApiGeneration] = {}
     async with _http(settings) as http:
         yield {
             workspace.name: Line(
-                dialects.setdefault(workspace.base_url, Dialect(settings.api_generation, log=_Aside())),
+                dialects.setdefault(workspace.base_url, ApiGeneration(settings.api_generation, logger=_Aside())),
                 _client(http, throttles, settings, workspace),
             )
             for workspace in settings.workspaces

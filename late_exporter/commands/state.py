@@ -120,13 +120,13 @@ def _feed(records: Records, scope: Scope) -> FeedView:
     oldest, newest = (None, None) if span is None else (moment(span[0]), moment(span[1]))
     return FeedView(
         feed=scope.feed,
-        logs=state.logs,
-        pending=len(state.pendings),
+        logs=state.log_count,
+        pending=len(state.pending_logs),
         oldest=oldest,
         newest=newest,
-        since=moment(coverage.start) if coverage else None,
+        since=moment(coverage.complete_since) if coverage else None,
         gaps=len(coverage.gaps) if coverage else 0,
-        synced=coverage is not None and coverage.synced,
+        synced=coverage is not None and coverage.is_synced,
     )
 
 

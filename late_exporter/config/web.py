@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 from late_exporter.config.tls import Tls, TlsError, create_context
 from late_exporter.config.types import EMPTY_VALUES, Section, duration, integer, quote, read_file
 from late_exporter.errors import ConfigError
-from late_exporter.protocols import Log
+from late_exporter.protocols import Logger
 
 __all__ = ["RequestRate", "WebConfig", "WebConfigWatcher", "load"]
 
@@ -103,7 +103,7 @@ class WebConfigWatcher:
         log: Hears of what cannot be read; then all stays as it was.
     """
 
-    def __init__(self, config: WebConfig, log: Log) -> None:
+    def __init__(self, config: WebConfig, log: Logger) -> None:
         self._log = log
         self.replace(config)
 

@@ -8,7 +8,7 @@ import msgspec
 
 from late_exporter.feeds.decoder import UNKNOWN, Answer, Id, key, mark, micros, millis, text
 from late_exporter.feeds.schema import LATE_CONNECTIONS, Sentinel
-from late_exporter.model import Add, Entry, Feed, Increment, Observe, Take
+from late_exporter.model import Feed, IncCounter, Increment, LogEntry, ObserveHistogram, SetLatest
 
 __all__ = ["FEED", "kind", "project"]
 
@@ -50,10 +50,10 @@ class Row(msgspec.Struct, rename="camel", gc=False):
     created_at: str | None = None
 
 
-def _entry(row: Row) -> Entry:
+def _entry(row: Row) -> LogEntry:
     event = text(row.event_type)
     success = row.success or Success()
-    return Entry(
+    return LogEntry(
         key=key(row.id),
         status=event,
         created=millis(row.created_at),
@@ -64,8 +64,8 @@ def _entry(row: Row) -> Entry:
         username=text(success.username),
         error_code=text(row.error.code if row.error else None),
         duration=micros(row.duration_ms, 1000),
-        expires=millis(success.token_expires_at),
-        mark=mark(row.platform, row.account_id, kind(event)),
+        expires_at=millis(success.token_expires_at),
+        fingerprint=mark(row.platform, row.account_id, kind(event)),
     )
 
 
@@ -74,29 +74,29 @@ def kind(event: str) -> str:
     return event.removeprefix("re")
 
 
-def project(workspace: str, entry: Entry) -> Iterator[Increment]:
+def project(workspace: str, entry: LogEntry) -> Iterator[Increment]:
     """What a connection log counts."""
     platform, event = (workspace, entry.platform), entry.action
-    yield Add("late_connection_events_total", (*platform, event, entry.method))
+    yield IncCounter("late_connection_events_total", (*platform, event, entry.method))
     if event.endswith("_failed"):
-        yield Add("late_connection_failures_total", (*platform, event, entry.error_code or UNKNOWN))
+        yield IncCounter("late_connection_failures_total", (*platform, event, entry.error_code or UNKNOWN))
     if entry.duration is not None:
-        yield Observe("late_connection_duration_seconds", (*platform, event), micros=entry.duration)
+        yield ObserveHistogram("late_connection_duration_seconds", (*platform, event), micros=entry.duration)
     if entry.created is None:
         return
     seconds = entry.created / 1000
-    yield Take("late_connection_last_event_timestamp_seconds", (*platform, event), at=entry.created, value=seconds)
+    yield SetLatest("late_connection_last_event_timestamp_seconds", (*platform, event), at=entry.created, value=seconds)
     if entry.account_id is not None:
         yield from _account((*platform, entry.account_id), entry, entry.created)
 
 
-def _account(account: tuple[str, str, str], entry: Entry, at: int) -> Iterator[Increment]:
+def _account(account: tuple[str, str, str], entry: LogEntry, at: int) -> Iterator[Increment]:
     if entry.username not in (None, UNKNOWN):
-        yield Take("late_account_info", account, at=at, value=entry.username)
+        yield SetLatest("late_account_info", account, at=at, value=entry.username)
     if entry.action in CONNECTED:
-        yield Take("late_account_connected", account, at=at, value=CONNECTED[entry.action])
-    if entry.expires is not None:
-        yield Take("late_account_token_expiry_timestamp_seconds", account, at=at, value=entry.expires / 1000)
+        yield SetLatest("late_account_connected", account, at=at, value=CONNECTED[entry.action])
+    if entry.expires_at is not None:
+        yield SetLatest("late_account_token_expiry_timestamp_seconds", account, at=at, value=entry.expires_at / 1000)
 
 
 FEED = Feed(

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 import msgspec
 
 from late_exporter.errors import BadPayload
-from late_exporter.model import Deviation, Entry, Page
+from late_exporter.model import Deviation, LogEntry, LogPage
 
 __all__ = ["UNKNOWN", "Answer", "Id", "key", "mark", "micros", "millis", "moment", "text"]
 
@@ -60,9 +60,9 @@ class Answer(Generic[RowT]):
     def __init__(
         self,
         row: type[RowT],
-        entry: Callable[[RowT], Entry],
+        entry: Callable[[RowT], LogEntry],
         *,
-        number: Callable[[Sequence[Entry]], Sequence[Entry]] | None = None,
+        number: Callable[[Sequence[LogEntry]], Sequence[LogEntry]] | None = None,
         look: Callable[[bytes], Sequence[tuple[Deviation, ...]]] | None = None,
     ) -> None:
         self._row = row
@@ -72,9 +72,9 @@ class Answer(Generic[RowT]):
         self._fields = {field.encode_name: field for field in msgspec.structs.fields(row)}
         envelope = msgspec.defstruct("Envelope", [("logs", list[row]), ("pagination", Pagination | None, None)])  # type: ignore[valid-type]
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(envelope)
-        self._recent: dict[bytes, Page] = {}
+        self._recent: dict[bytes, LogPage] = {}
 
-    def parse(self, body: bytes) -> Page:
+    def parse(self, body: bytes) -> LogPage:
         """The page that an answer holds; raises BadPayload where it is no log list.
 
         An answer that repeats a recent one, as the first page does while nothing is new, is not decoded again.
@@ -88,7 +88,7 @@ class Answer(Generic[RowT]):
                 self._recent.pop(next(iter(self._recent)))
         return page
 
-    def _watched(self, page: Page, body: bytes) -> Page:
+    def _watched(self, page: LogPage, body: bytes) -> LogPage:
         found = self._look(body) if self._look else ()
         if len(found) != len(page.entries):
             return page
@@ -99,7 +99,7 @@ class Answer(Generic[RowT]):
         )
         return msgspec.structs.replace(page, entries=entries)
 
-    def _decode(self, body: bytes) -> Page:
+    def _decode(self, body: bytes) -> LogPage:
         try:
             answer = self._decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -109,20 +109,20 @@ class Answer(Generic[RowT]):
                 raise BadPayload("the answer nests too deeply") from exc
         return self._page([self._entry(row) for row in answer.logs], answer.pagination or Pagination())
 
-    def _salvage(self, body: bytes) -> Page:
+    def _salvage(self, body: bytes) -> LogPage:
         answer = _loads(body)
         logs = answer.get("logs")
         if not isinstance(logs, list):
             raise BadPayload(f"the answer has no list of logs: logs is {_kind(logs)}")
         return self._page([self._lenient(row) for row in logs], _lenient_pagination(answer.get("pagination")))
 
-    def _page(self, entries: list[Entry], pagination: Pagination) -> Page:
+    def _page(self, entries: list[LogEntry], pagination: Pagination) -> LogPage:
         total = pagination.total if pagination.total is not None and pagination.total >= 0 else None
         if self._number is None:
-            return Page(tuple(entries), total, pagination.has_more)
-        return Page(tuple(self._number(entries)), total, pagination.has_more, anonymous=True)
+            return LogPage(tuple(entries), total, pagination.has_more)
+        return LogPage(tuple(self._number(entries)), total, pagination.has_more, without_ids=True)
 
-    def _lenient(self, row: object) -> Entry:
+    def _lenient(self, row: object) -> LogEntry:
         if not isinstance(row, dict):
             return _refused(row, "not_an_object")
         if self._number is None and (not isinstance(row.get("_id"), str) or not row["_id"]):
@@ -160,14 +160,14 @@ def _lenient_pagination(value: object) -> Pagination:
     )
 
 
-def _refused(row: object, reason: str) -> Entry:
+def _refused(row: object, reason: str) -> LogEntry:
     written = json.dumps(row, sort_keys=True).encode()
     created = row.get("createdAt") if isinstance(row, dict) else None
-    return Entry(
+    return LogEntry(
         key=f"!{hashlib.sha256(written).hexdigest()}",
         status="rejected",
         created=millis(created) if isinstance(created, str) else None,
-        rejected=reason,
+        rejection_reason=reason,
     )
 
 

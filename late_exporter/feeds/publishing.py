@@ -8,7 +8,17 @@ import msgspec
 
 from late_exporter.feeds.decoder import UNKNOWN, Answer, Id, key, mark, micros, millis, text
 from late_exporter.feeds.schema import LATE_PUBLISHING, Sentinel
-from late_exporter.model import PENDING, Add, Entry, Exemplar, Feed, Increment, Observe, Result, Take
+from late_exporter.model import (
+    PENDING,
+    AttemptOutcome,
+    Exemplar,
+    Feed,
+    IncCounter,
+    Increment,
+    LogEntry,
+    ObserveHistogram,
+    SetLatest,
+)
 
 __all__ = ["FEED", "category", "kind", "project"]
 
@@ -67,10 +77,10 @@ class Row(msgspec.Struct, rename="camel", gc=False):
     created_at: str | None = None
 
 
-def _entry(row: Row) -> Entry:
+def _entry(row: Row) -> LogEntry:
     post = row.post_id.id if isinstance(row.post_id, Post) else row.post_id
     duration, attempt = micros(row.duration_ms, 1000), micros(row.attempt_number, 1_000_000)
-    return Entry(
+    return LogEntry(
         key=key(row.id),
         status=text(row.status),
         created=millis(row.created_at),
@@ -83,8 +93,8 @@ def _entry(row: Row) -> Entry:
         error_code=row.response.error_code if row.response else None,
         duration=duration,
         attempt=attempt,
-        mark=mark(row.platform, row.account_id, kind(text(row.action))),
-        detail=mark(row.action, row.status_code, duration, attempt),
+        fingerprint=mark(row.platform, row.account_id, kind(text(row.action))),
+        status_fingerprint=mark(row.action, row.status_code, duration, attempt),
     )
 
 
@@ -93,7 +103,7 @@ def kind(action: str) -> str:
     return "attempt" if action in ATTEMPTS else action
 
 
-def category(entry: Entry) -> str:
+def category(entry: LogEntry) -> str:
     """Why a log failed, in the vendor's words, by the table CATEGORIES."""
     facts = {"status": str(entry.status_code), "action": entry.action}
     code = (entry.error_code or "").upper()
@@ -103,48 +113,54 @@ def category(entry: Entry) -> str:
     return UNKNOWN
 
 
-def project(workspace: str, entry: Entry) -> Iterator[Increment]:
+def project(workspace: str, entry: LogEntry) -> Iterator[Increment]:
     """What a sighting of a publishing log counts."""
     platform, status = (workspace, entry.platform), entry.status
     labels = (*platform, entry.action, status)
-    yield Add("late_publishing_logs_total", labels)
+    yield IncCounter("late_publishing_logs_total", labels)
     if entry.duration is not None:
-        yield Observe("late_publishing_duration_seconds", labels, micros=entry.duration, exemplar=_exemplar(entry))
+        yield ObserveHistogram(
+            "late_publishing_duration_seconds", labels, micros=entry.duration, exemplar=_exemplar(entry)
+        )
     if entry.created is not None:
-        yield Take("late_publishing_last_log_timestamp_seconds", labels, at=entry.created, value=entry.created / 1000)
+        yield SetLatest(
+            "late_publishing_last_log_timestamp_seconds", labels, at=entry.created, value=entry.created / 1000
+        )
     if status == FAILED:
         failure = (*platform, entry.action, category(entry), _status_code(entry))
-        yield Add("late_publishing_failures_total", failure)
+        yield IncCounter("late_publishing_failures_total", failure)
     if entry.action == "rate_limit_pause":
-        yield Add("late_publishing_rate_limit_pauses_total", platform, once=True)
+        yield IncCounter("late_publishing_rate_limit_pauses_total", platform, once_per_log=True)
     if entry.action == "retry":
-        yield Add("late_publishing_retries_total", (*platform, status))
+        yield IncCounter("late_publishing_retries_total", (*platform, status))
     if entry.action in ATTEMPTS:
         yield from _attempt(platform, entry)
 
 
-def _attempt(platform: tuple[str, str], entry: Entry) -> Iterator[Increment]:
+def _attempt(platform: tuple[str, str], entry: LogEntry) -> Iterator[Increment]:
     if entry.status != PENDING and entry.attempt is not None:
-        yield Observe("late_publishing_attempts", (*platform, entry.status), micros=entry.attempt)
+        yield ObserveHistogram("late_publishing_attempts", (*platform, entry.status), micros=entry.attempt)
     account = (*platform, entry.account_id or UNKNOWN)
-    yield Add("late_account_logs_total", (*account, entry.status))
+    yield IncCounter("late_account_logs_total", (*account, entry.status))
     if entry.account_id is None or entry.created is None:
         return
     named = entry.username not in (None, UNKNOWN)
-    yield Take("late_account_info", account, at=entry.created if named else 0, value=entry.username or UNKNOWN)
+    yield SetLatest("late_account_info", account, at=entry.created if named else 0, value=entry.username or UNKNOWN)
     if entry.status in (FAILED, SUCCESS):
-        yield Result("late_account_consecutive_failures", account, at=entry.created, failed=entry.status == FAILED)
+        yield AttemptOutcome(
+            "late_account_consecutive_failures", account, at=entry.created, failed=entry.status == FAILED
+        )
     if entry.status == SUCCESS:
         seconds = entry.created / 1000
-        yield Take("late_account_last_success_timestamp_seconds", account, at=entry.created, value=seconds)
+        yield SetLatest("late_account_last_success_timestamp_seconds", account, at=entry.created, value=seconds)
 
 
-def _status_code(entry: Entry) -> str:
+def _status_code(entry: LogEntry) -> str:
     code = entry.status_code
     return str(code) if code is not None and 100 <= code <= 599 else "none"  # noqa: PLR2004 - HTTP's own range
 
 
-def _exemplar(entry: Entry) -> Exemplar | None:
+def _exemplar(entry: LogEntry) -> Exemplar | None:
     pairs = (("log_id", entry.key), ("post_id", entry.post_id or UNKNOWN))
     if sum(len(name) + len(value) for name, value in pairs) > EXEMPLAR_LENGTH:
         return None
@@ -158,10 +174,10 @@ FEED = Feed(
     parse=Answer(Row, _entry, look=Sentinel(LATE_PUBLISHING).look).parse,
     project=project,
     counter="late_publishing_logs_total",
-    shares={
+    subset_counters={
         "late_publishing_failures_total": ("status", FAILED),
         "late_publishing_retries_total": ("action", "retry"),
     },
     post_path="/v1/posts/{postId}/logs",
-    settles=True,
+    has_pending=True,
 )

@@ -19,7 +19,7 @@ import msgspec
 from late_exporter.feeds import connections, publishing
 from late_exporter.feeds.decoder import UNKNOWN, Answer, key, mark, micros, millis, text
 from late_exporter.feeds.schema import ZERNIO_LOGS, Sentinel
-from late_exporter.model import Add, Entry, Feed, Increment, Observe
+from late_exporter.model import Feed, IncCounter, Increment, LogEntry, ObserveHistogram
 
 __all__ = ["ACTIONS", "ACTIVITIES", "EVENTS", "FEEDS", "actions_markdown"]
 
@@ -142,12 +142,12 @@ def _key(row: Row, created: int | None, log_mark: str, action: str) -> str:
     return f"{place}={digest}"
 
 
-def _number(entries: Sequence[Entry]) -> Sequence[Entry]:
+def _number(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
     """Tell the logs of a page that are alike from each other."""
     seen = Counter[tuple[str, str]]()
     numbered = []
     for entry in entries:
-        if entry.rejected or "#" in entry.key:
+        if entry.rejection_reason or "#" in entry.key:
             numbered.append(entry)
             continue
         number = seen[entry.key, entry.status]
@@ -156,7 +156,7 @@ def _number(entries: Sequence[Entry]) -> Sequence[Entry]:
     return numbered
 
 
-def _publishing(row: Row) -> Entry:
+def _publishing(row: Row) -> LogEntry:
     details = _read(row.metadata)
     action, status = ACTIONS.get(row.action or "", (text(row.action), UNKNOWN))
     attempt = micros(details.attempt_number, 1_000_000)
@@ -164,7 +164,7 @@ def _publishing(row: Row) -> Entry:
         action = "retry"
     created, duration = millis(row.created_at), micros(row.duration_ms, 1000)
     log_mark = mark(row.platform, row.account_id, publishing.kind(action))
-    return Entry(
+    return LogEntry(
         key=_key(row, created, log_mark, action),
         status=text(row.status) if row.status else status,
         created=created,
@@ -177,11 +177,11 @@ def _publishing(row: Row) -> Entry:
         error_code=row.error_code,
         duration=duration,
         attempt=attempt,
-        detail=mark(action, row.status_code, duration, attempt),
+        status_fingerprint=mark(action, row.status_code, duration, attempt),
     )
 
 
-def _connection(row: Row) -> Entry:
+def _connection(row: Row) -> LogEntry:
     details = _read(row.metadata)
     event = EVENTS.get(row.action or "", text(row.action))
     if row.status == FAILED:
@@ -190,7 +190,7 @@ def _connection(row: Row) -> Entry:
         event = f"re{event}"
     created = millis(row.created_at)
     log_mark = mark(row.platform, row.account_id, connections.kind(event))
-    return Entry(
+    return LogEntry(
         key=_key(row, created, log_mark, event),
         status=event,
         created=created,
@@ -201,14 +201,14 @@ def _connection(row: Row) -> Entry:
         username=text(details.account_username),
         error_code=text(row.error_code),
         duration=micros(row.duration_ms, 1000),
-        expires=millis(details.token_expires_at),
+        expires_at=millis(details.token_expires_at),
     )
 
 
-def _activity(row: Row) -> Entry:
+def _activity(row: Row) -> LogEntry:
     created = millis(row.created_at)
     log_mark = mark(row.platform, row.account_id, row.action)
-    return Entry(
+    return LogEntry(
         key=_key(row, created, log_mark, text(row.action)),
         status=text(row.status),
         created=created,
@@ -218,12 +218,12 @@ def _activity(row: Row) -> Entry:
     )
 
 
-def _project_activity(name: str, workspace: str, entry: Entry) -> Iterator[Increment]:
+def _project_activity(name: str, workspace: str, entry: LogEntry) -> Iterator[Increment]:
     """What a sighting of an activity log counts."""
     labels = (workspace, name, entry.platform, entry.action)
-    yield Add("late_activity_logs_total", (*labels, entry.status))
+    yield IncCounter("late_activity_logs_total", (*labels, entry.status))
     if entry.duration is not None:
-        yield Observe("late_activity_duration_seconds", labels, micros=entry.duration)
+        yield ObserveHistogram("late_activity_duration_seconds", labels, micros=entry.duration)
 
 
 def _feed(like: Feed, answer: Answer[Row]) -> Feed:
@@ -236,7 +236,7 @@ def _feed(like: Feed, answer: Answer[Row]) -> Feed:
         parse=answer.parse,
         post_path=None,
         generation="zernio",
-        windowed=True,
+        supports_time_filter=True,
     )
 
 
@@ -249,10 +249,10 @@ def _activity_feed(name: str) -> Feed:
         parse=Answer(Row, _activity, number=_number, look=Sentinel(ZERNIO_LOGS).look).parse,
         project=partial(_project_activity, name),
         counter="late_activity_logs_total",
-        only={"type": name},
+        counter_labels={"type": name},
         generation="zernio",
-        windowed=True,
-        settles=True,
+        supports_time_filter=True,
+        has_pending=True,
     )
 
 

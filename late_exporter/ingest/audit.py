@@ -20,7 +20,7 @@ import msgspec
 from late_exporter.errors import BadPayload
 from late_exporter.ingest.steps import Read, Seen
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.model import PENDING, Coverage, Entry, Feed, Scope, Series, Tally, Total
+from late_exporter.model import PENDING, Coverage, Feed, FeedAccounting, LogEntry, Scope, Series, SeriesValue
 
 __all__ = [
     "Audit",
@@ -59,7 +59,7 @@ class Rest(msgspec.Struct, frozen=True):
 class Difference(msgspec.Struct, frozen=True, gc=False):
     """A log that is not counted in the status that the API shows; ``counted`` are those in which it is."""
 
-    entry: Entry
+    entry: LogEntry
     counted: frozenset[str]
 
 
@@ -111,7 +111,7 @@ class Audit(msgspec.Struct, kw_only=True):
     @property
     def lower(self) -> int:
         """Logs created before this are left out."""
-        return max(self.coverage.horizon, self.since)
+        return max(self.coverage.retention_floor, self.since)
 
 
 def grace(interval: float) -> int:
@@ -125,7 +125,7 @@ def grace(interval: float) -> int:
 
 def audit(plan: Audit) -> AuditSteps:
     """Look at every log, and once more at those in doubt."""
-    plan.due = plan.coverage.checked - plan.grace
+    plan.due = plan.coverage.caught_up_at - plan.grace
     yield from walk(partial(_look, plan))
     if plan.doubts:
         yield Rest()
@@ -171,14 +171,14 @@ def _look_again(plan: Audit, left: set[str], seen: Seen) -> bool:
     return not left
 
 
-def _is_the_same(doubt: Difference, entry: Entry, counted: frozenset[str]) -> bool:
+def _is_the_same(doubt: Difference, entry: LogEntry, counted: frozenset[str]) -> bool:
     """Whether it was the same both times: the log not known at all, or not in the one status that the API has shown."""
     if not counted:
         return not doubt.counted
     return entry.status == doubt.entry.status and entry.status not in counted
 
 
-def _is_unread(coverage: Coverage, entry: Entry) -> bool:
+def _is_unread(coverage: Coverage, entry: LogEntry) -> bool:
     if entry.created is None:
         return bool(coverage.gaps)
     return any(gap.lower <= entry.created <= gap.upper.created for gap in coverage.gaps)
@@ -192,7 +192,7 @@ def walk(visit: Visit) -> Looks:
     one does.
     """
     skip, back, repeats = 0, LIMIT // 2, 0
-    above: Sequence[Entry] = ()
+    above: Sequence[LogEntry] = ()
     while True:
         seen = yield Read(skip)
         if seen is None:
@@ -209,7 +209,7 @@ def walk(visit: Visit) -> Looks:
         skip += max(1, len(seen.entries) - OVERLAP)
 
 
-def _joins(entries: Sequence[Entry], above: Sequence[Entry]) -> bool:
+def _joins(entries: Sequence[LogEntry], above: Sequence[LogEntry]) -> bool:
     """Whether no row can be between two pages.
 
     They share one, or the list goes by time and the second page begins above the end of the first.
@@ -227,30 +227,30 @@ def passed(seen: Seen, lower: int) -> bool:
 
 
 def _ended(seen: Seen) -> bool:
-    return not seen.entries or (len(seen.entries) < LIMIT and seen.page.more is not True)
+    return not seen.entries or (len(seen.entries) < LIMIT and seen.page.has_more is not True)
 
 
-def _times(entries: Iterable[Entry]) -> list[int]:
+def _times(entries: Iterable[LogEntry]) -> list[int]:
     return [entry.created for entry in entries if entry.created is not None]
 
 
-def weigh(scope: Scope, feed: Feed, tally: Tally) -> list[Imbalance]:
+def weigh(scope: Scope, feed: Feed, tally: FeedAccounting) -> list[Imbalance]:
     """Whether each sighting that was ever counted is in the counters once, and on record or forgotten.
 
     Every sighting adds 1 to the feed's counter, under whatever labels, or to the rejected ones. The state keeps a tally
     of its own of them, and the records; the three are equal only where nothing was counted twice or not at all.
     """
-    counter = _sum(tally.totals, feed.counter, scope.workspace, **feed.only)
-    rejected = _sum(tally.totals, REJECTED, scope.workspace, feed=scope.feed)
+    counter = _sum(tally.series_values, feed.counter, scope.workspace, **feed.counter_labels)
+    rejected = _sum(tally.series_values, REJECTED, scope.workspace, feed=scope.feed)
     found = [
-        Imbalance(feed.counter, tally.counted - rejected, counter),
-        Imbalance("", tally.counted, tally.held + tally.forgotten),
+        Imbalance(feed.counter, tally.observation_count - rejected, counter),
+        Imbalance("", tally.observation_count, tally.stored_count + tally.pruned_count),
     ]
-    if counter == tally.counted - rejected:
+    if counter == tally.observation_count - rejected:
         # A counter that is wrong itself is no measure of those beside it.
-        for family, (label, value) in feed.shares.items():
-            share = _sum(tally.totals, feed.counter, scope.workspace, **{label: value})
-            found.append(Imbalance(family, share, _sum(tally.totals, family, scope.workspace)))
+        for family, (label, value) in feed.subset_counters.items():
+            share = _sum(tally.series_values, feed.counter, scope.workspace, **{label: value})
+            found.append(Imbalance(family, share, _sum(tally.series_values, family, scope.workspace)))
     return [imbalance for imbalance in found if imbalance.expected != imbalance.found]
 
 
@@ -272,7 +272,7 @@ def extra(imbalances: Iterable[Imbalance]) -> int:
     )
 
 
-def _sum(totals: Mapping[Series, Total], family: str, workspace: str, **only: str) -> int:
+def _sum(totals: Mapping[Series, SeriesValue], family: str, workspace: str, **only: str) -> int:
     names = CATALOGUE[family].labels
     wanted = {"workspace": workspace, **only}.items()
     return sum(

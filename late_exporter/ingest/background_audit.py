@@ -7,8 +7,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from late_exporter.errors import BadPayload
 from late_exporter.ingest.audit import Audit, AuditSteps, Difference, Imbalance, Rest, audit, extra, missing, weigh
 from late_exporter.ingest.steps import Read, Seen, Walk
-from late_exporter.model import Coverage, Feed, Increment, Reading, Scope, Series, Take, Tally, Total
-from late_exporter.protocols import Log
+from late_exporter.model import (
+    Coverage,
+    Feed,
+    FeedAccounting,
+    Increment,
+    LatestValue,
+    Scope,
+    Series,
+    SeriesValue,
+    SetLatest,
+)
+from late_exporter.protocols import Logger
 
 __all__ = ["SHOWN", "Inspector", "last_audit"]
 
@@ -43,8 +53,8 @@ class Inspector:
         feed: Feed,
         *,
         look: Callable[[Read], Awaitable[Seen]],
-        tally: Callable[[], Awaitable[Tally]],
-        log: Log,
+        tally: Callable[[], Awaitable[FeedAccounting]],
+        log: Logger,
         last: float = 0.0,
     ) -> None:
         self._scope = scope
@@ -123,7 +133,9 @@ class Inspector:
         found = {MISSING: missing(plan.differences, imbalances), EXTRA: extra(imbalances)}
         self._tell(plan.differences, imbalances, missing=found[MISSING], extra=found[EXTRA])
         names = (self._scope.workspace, self._scope.feed)
-        return [Take(family, names, at=int(now * 1000), value=value) for family, value in {**found, LAST: now}.items()]
+        return [
+            SetLatest(family, names, at=int(now * 1000), value=value) for family, value in {**found, LAST: now}.items()
+        ]
 
     def _tell(
         self, differences: Sequence[Difference], imbalances: Sequence[Imbalance], *, missing: int, extra: int
@@ -140,7 +152,7 @@ class Inspector:
             self._log.warning("count is wrong", of=what, expected=imbalance.expected, found=imbalance.found)
 
 
-def last_audit(totals: Mapping[Series, Total], scope: Scope) -> float:
+def last_audit(totals: Mapping[Series, SeriesValue], scope: Scope) -> float:
     """When an audit of a feed last came to its end, a Unix time in seconds; 0 for never."""
     total = totals.get((LAST, (scope.workspace, scope.feed)))
-    return float(total.value.value) if total is not None and isinstance(total.value, Reading) else 0.0
+    return float(total.value.value) if total is not None and isinstance(total.value, LatestValue) else 0.0

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
-from late_exporter.api.generation import Dialect
+from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiUnavailable
 from late_exporter.feeds.decoder import moment
 from late_exporter.ingest.reader import LIMIT
 from late_exporter.ingest.recorder import Bookkeeper
 from late_exporter.ingest.steps import Ask, Find, Read, Seen
-from late_exporter.model import Feed, Page
-from late_exporter.protocols import Client, Log
+from late_exporter.model import Feed, LogPage
+from late_exporter.protocols import Client, Logger
 
 __all__ = ["Fetcher"]
 
@@ -35,7 +35,14 @@ class Fetcher:
     """
 
     def __init__(
-        self, feed: Feed, *, client: Client, dialect: Dialect, books: Bookkeeper, log: Log, clock: Callable[[], float]
+        self,
+        feed: Feed,
+        *,
+        client: Client,
+        dialect: ApiGeneration,
+        books: Bookkeeper,
+        log: Logger,
+        clock: Callable[[], float],
     ) -> None:
         self.feed = feed
         self.asked = 0
@@ -47,7 +54,7 @@ class Fetcher:
         self._skew = 0
         self._told: set[tuple[str, str]] = set()
 
-    def retune(self, client: Client, dialect: Dialect) -> None:
+    def retune(self, client: Client, dialect: ApiGeneration) -> None:
         """Go on with another client."""
         self._client, self._dialect = client, dialect
 
@@ -64,7 +71,7 @@ class Fetcher:
         """
         coverage = self._books.coverage
         bound = coverage.generation if coverage else None
-        feed = await self._dialect.feed(self.feed.name, self._client, bound=bound)
+        feed = await self._dialect.resolve_feed(self.feed.name, self._client, state_generation=bound)
         if feed is self.feed and bound in (feed.generation, None):
             return False
         if bound not in (feed.generation, None):
@@ -91,7 +98,7 @@ class Fetcher:
             **more,
         }
         seen = await self._get(feed.path, params, feed.path)
-        self._dialect.note(present=seen is not None)
+        self._dialect.report_list(exists=seen is not None)
         if seen is None:
             raise ApiUnavailable(f"404: the API has no {feed.path}")
         return seen
@@ -104,7 +111,7 @@ class Fetcher:
 
     async def _get(self, path: str, params: Mapping[str, str | int], endpoint: str) -> Seen | None:
         self.asked += 1
-        answer = await self._client.get(path, params, endpoint=endpoint)
+        answer = await self._client.get(path, params, path_template=endpoint)
         if answer is None:
             return None
         if answer.date is not None:
@@ -113,7 +120,7 @@ class Fetcher:
         self._tell(page)
         return Seen(page, await self._books.known(page.entries, since=self.now() - self.feed.retention))
 
-    def _tell(self, page: Page) -> None:
+    def _tell(self, page: LogPage) -> None:
         """Say of each field that is not as documented so, once."""
         for deviation in dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations):
             if (deviation.path, deviation.kind) not in self._told:

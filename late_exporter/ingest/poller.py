@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from late_exporter.api.generation import Dialect
+from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiError, LateError, RateLimited, StoreError, Unauthorized
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest import reader
@@ -23,8 +23,8 @@ from late_exporter.ingest.steps import Ask, Count, Drift, Find, Plan, Read, Roll
 from late_exporter.ingest.webhooks import Alarm, Inbox, Spending
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.registry import Board
-from late_exporter.model import Add, Feed, Increment, Observe, Scope, Take
-from late_exporter.protocols import Client, Log
+from late_exporter.model import Feed, IncCounter, Increment, ObserveHistogram, Scope, SetLatest
+from late_exporter.protocols import Client, Logger
 from late_exporter.status import FeedHealth, PollHealth
 
 __all__ = ["OUTCOMES", "Pace", "Poller", "Turn"]
@@ -109,11 +109,11 @@ class Poller:
         feed: Feed,
         *,
         client: Client,
-        dialect: Dialect,
+        dialect: ApiGeneration,
         books: Bookkeeper,
         board: Board,
         pace: Pace,
-        log: Log,
+        log: Logger,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -165,8 +165,8 @@ class Poller:
             pending=len(books.pendings),
             gaps=len(books.coverage.gaps) if books.coverage else 0,
             coverage_start=books.whole_since(books.coverage) / 1000 if books.coverage and books.synced else None,
-            recent=tuple(self._recent),
-            failures=tuple(self._errors),
+            recent_polls=tuple(self._recent),
+            recent_failures=tuple(self._errors),
         )
 
     @property
@@ -174,7 +174,7 @@ class Poller:
         """Of the API that is read."""
         return self._fetcher.feed.generation
 
-    def retune(self, client: Client, dialect: Dialect, pace: Pace) -> None:
+    def retune(self, client: Client, dialect: ApiGeneration, pace: Pace) -> None:
         """Go on with another client, at another pace; to be called while ``run`` does not."""
         self._books.keep(self._tally())
         self._client = client
@@ -186,7 +186,7 @@ class Poller:
         await self._begin()
         woken = False
         while True:
-            started, readings = self._monotonic(), self._client.key_readings
+            started, readings = self._monotonic(), self._client.key_reload_count
             turn = await self.poll(woken=woken)
             if not woken:
                 await self.audit(turn)
@@ -232,14 +232,14 @@ class Poller:
         if failure is not None:
             turn = Turn(failure.outcome, failure)
             # No state, no record: a poll that could not be saved is the one thing shown without being durable.
-            self._books.keep(requests, shown=[Add("late_exporter_polls_total", (*self._names, turn.outcome))])
+            self._books.keep(requests, shown=[IncCounter("late_exporter_polls_total", (*self._names, turn.outcome))])
         self._alarm.end(self._monotonic(), found=turn.error is not None or self._books.counted > counted)
         seconds = self._monotonic() - started
         self._draw(turn, seconds)
         if self._shown is not None:
             await self._shown()
         ended = PollHealth(
-            at=at,
+            started_at=at,
             outcome=turn.outcome,
             error=str(turn.error or ""),
             requests=self._fetcher.asked - asked,
@@ -256,7 +256,7 @@ class Poller:
         if not self._books.synced or not self._inspector.is_due(self._clock(), self._pace.audit_interval):
             return
         interval = self._interval
-        pages = max(1, int(self._client.limit * interval / 60 * AUDIT_SHARE))
+        pages = max(1, int(self._client.rate_limit * interval / 60 * AUDIT_SHARE))
         try:
             found = await self._inspector.go_on(
                 self._books.coverage, self._walk, pages=pages, grace=grace(interval), now=self._clock()
@@ -321,7 +321,7 @@ class Poller:
             self._walk, self._passed = (None, plan.walk) if done else (plan.walk, None)
 
     def _plan(self) -> Plan:
-        minutes = self._client.limit * self._interval / 60
+        minutes = self._client.rate_limit * self._interval / 60
         due = self._monotonic() - self._walked >= self._pace.reconcile_interval
         if due and self._walk is None and self._books.synced:
             self._walk = Walk(begun=self._fetcher.now())
@@ -336,7 +336,7 @@ class Poller:
             waking=self._waking,
             posts=max(POSTS, urgent) if self._spare is None else min(POSTS, self._spare),
             generation=self._fetcher.feed.generation,
-            windowed=self._fetcher.feed.windowed,
+            windowed=self._fetcher.feed.supports_time_filter,
             strides=(max(1, int(minutes * WALK_SHARE)), max(5, urgent)) if self._spare is None else (0, 0),
             walk=self._walk,
             drift=self._drift,
@@ -378,27 +378,29 @@ class Poller:
     def _tally(self) -> list[Increment]:
         """What a poll counts of its requests, and of the webhooks that came."""
         workspace, _ = self._names
-        requests, waited = self._client.drain()
+        requests, waited = self._client.pop_request_log()
         self._throttled = waited > 0
         bounds = CATALOGUE[REQUESTS].buckets
         tally: list[Increment] = self._inbox.drain() if self._inbox is not None else []
         for request in requests:
-            tally.append(Add("late_exporter_api_requests_total", (workspace, request.endpoint, request.code)))
+            tally.append(
+                IncCounter("late_exporter_api_requests_total", (workspace, request.path_template, request.code))
+            )
             micros = int(request.seconds * 1_000_000)
-            tally.append(Observe(REQUESTS, (workspace, request.endpoint), micros=micros, bounds=bounds))
+            tally.append(ObserveHistogram(REQUESTS, (workspace, request.path_template), micros=micros, bounds=bounds))
         if waited:
-            tally.append(Add("late_exporter_api_throttled_seconds_total", (workspace,), amount=waited))
+            tally.append(IncCounter("late_exporter_api_throttled_seconds_total", (workspace,), amount=waited))
         return tally
 
     def _verdict(self, outcome: str) -> list[Increment]:
         """What a poll counts of its outcome."""
-        verdict: list[Increment] = [Add("late_exporter_polls_total", (*self._names, outcome))]
+        verdict: list[Increment] = [IncCounter("late_exporter_polls_total", (*self._names, outcome))]
         if outcome == "success":
             now = self._clock()
-            verdict.append(Take(LAST_SUCCESS, self._names, at=int(now * 1000), value=now))
+            verdict.append(SetLatest(LAST_SUCCESS, self._names, at=int(now * 1000), value=now))
         if self._passed is not None and self._passed.begun:
             begun = self._passed.begun
-            verdict.append(Take(LAST_WALK, self._names, at=begun, value=begun / 1000))
+            verdict.append(SetLatest(LAST_WALK, self._names, at=begun, value=begun / 1000))
         return verdict
 
     def _draw(self, turn: Turn, seconds: float) -> None:
@@ -431,8 +433,8 @@ class Poller:
             synced=self._books.synced,
             outcome=ended.outcome,
             error=ended.error,
-            last_poll=ended.at,
-            last_success=ended.at if succeeded else self._health.last_success,
+            last_poll=ended.started_at,
+            last_success=ended.started_at if succeeded else self._health.last_success,
             duration=ended.duration,
         )
 
@@ -453,7 +455,7 @@ class Poller:
         self._health = msgspec.structs.replace(self._health, next_poll=self._clock() + max(0.0, left))
         while (left := self._until - self._monotonic()) > 0:
             if isinstance(turn.error, Unauthorized):
-                if self._client.key_changed() or self._client.key_readings != readings:
+                if self._client.key_file_changed() or self._client.key_reload_count != readings:
                     return False
                 left = min(left, self._pace.interval)
             sooner = self._wanted_in() if turn.error is None else math.inf
@@ -473,7 +475,7 @@ class Poller:
     @property
     def _budget(self) -> int:
         """Requests a minute for polls that webhooks bring about."""
-        return int(self._client.limit * self._pace.woken_share)
+        return int(self._client.rate_limit * self._pace.woken_share)
 
     def _reserve(self, spending: Spending) -> int:
         """Take one of those requests; gives how many a poll may add to the two that it may need to see what is new."""

@@ -16,7 +16,7 @@ import msgspec
 
 from late_exporter.errors import BadPayload
 from late_exporter.ingest.steps import Ask, Count, Find, Plan, Position, Read, Seen, Step, Steps, Walk
-from late_exporter.model import PENDING, Coverage, Entry, Gap, Mark, Pending
+from late_exporter.model import PENDING, Coverage, Gap, ListPosition, LogEntry, PendingLog
 
 __all__ = ["LATE_WINDOW", "LIMIT", "poll"]
 
@@ -41,16 +41,16 @@ LEAPS = 40
 
 def poll(plan: Plan) -> Steps:
     """One poll of a feed: the newest logs, the gaps, the pending ones, and a stretch of a walk."""
-    if plan.walk is None and plan.waking and plan.coverage and plan.coverage.head:
+    if plan.walk is None and plan.waking and plan.coverage and plan.coverage.newest:
         # Begun before anything is read, so that it outlives a poll that fails.
-        reached = plan.coverage.checked
-        plan.walk = Walk(lower=min(plan.coverage.head.created, reached or plan.now) - LATE_WINDOW, since=reached)
+        reached = plan.coverage.caught_up_at
+        plan.walk = Walk(lower=min(plan.coverage.newest.created, reached or plan.now) - LATE_WINDOW, since=reached)
     head = yield from _read(0)
     coverage, position = yield from _count_head(plan, head)
     for gap in coverage.gaps:
         coverage = yield from _fill(plan, coverage, gap, position)
         position = None
-    if not coverage.synced:
+    if not coverage.is_synced:
         coverage = yield from _complete_sync(plan, coverage)
     met = {entry.key for entry in head.entries}
     yield from _settle(plan, coverage, [log for key, log in plan.pendings.items() if key not in met])
@@ -60,18 +60,18 @@ def poll(plan: Plan) -> Steps:
 def _count_head(plan: Plan, head: Seen) -> Generator[Step, Seen | None, tuple[Coverage, Position | None]]:
     """Count the first page; where it does not reach known ground, what lies between becomes a gap."""
     before = plan.coverage or _nothing(plan, head)
-    lower = before.head.created if before.head else before.horizon
+    lower = before.newest.created if before.newest else before.retention_floor
     new = sum(entry.key not in head.known.statuses for entry in head.entries)
     sunk = tuple(msgspec.structs.replace(gap, depth=gap.depth + new) for gap in before.gaps)
-    coverage = msgspec.structs.replace(before, head=_ground(head) or before.head, gaps=sunk)
+    coverage = msgspec.structs.replace(before, newest=_ground(head) or before.newest, gaps=sunk)
     position = None
-    if _ended(head) or _reached(head, lower) or (before.head and _leaves(head, before.horizon)):
-        coverage = _checked(coverage, plan, before.checked)
+    if _ended(head) or _reached(head, lower) or (before.newest and _leaves(head, before.retention_floor)):
+        coverage = _checked(coverage, plan, before.caught_up_at)
     else:
         position = _position(0, head)
-        gap = Gap(_bottom(head), lower, position.skip, before.checked)
+        gap = Gap(_bottom(head), lower, position.skip, before.caught_up_at)
         coverage = msgspec.structs.replace(coverage, gaps=(gap, *sunk))
-    yield Count(_newly(plan, head, before.horizon), coverage)
+    yield Count(_newly(plan, head, before.retention_floor), coverage)
     return coverage, position
 
 
@@ -80,7 +80,7 @@ def _nothing(plan: Plan, head: Seen) -> Coverage:
     newest = max(_dated(head.entries), default=plan.now)
     now = plan.now if newest > plan.now - plan.retention else newest
     horizon = now - min(plan.lookback, plan.retention)
-    return Coverage(horizon=horizon, start=horizon, generation=plan.generation)
+    return Coverage(retention_floor=horizon, complete_since=horizon, generation=plan.generation)
 
 
 def _fill(
@@ -98,29 +98,29 @@ def _fill(
             raise BadPayload(f"the list of logs does not move on at skip={following.skip}")
         if stuck or _ended(seen) or _reached(seen, gap.lower, below=True):
             remaining = tuple(other for other in coverage.gaps if other != gap)
-            coverage = _checked(msgspec.structs.replace(coverage, gaps=remaining), plan, gap.since)
+            coverage = _checked(msgspec.structs.replace(coverage, gaps=remaining), plan, gap.last_complete_at)
         else:
-            smaller = Gap(_bottom(seen, gap.upper), gap.lower, following.skip, gap.since)
+            smaller = Gap(_bottom(seen, gap.upper), gap.lower, following.skip, gap.last_complete_at)
             gaps = tuple(smaller if other == gap else other for other in coverage.gaps)
             coverage = msgspec.structs.replace(coverage, gaps=gaps)
             gap, here = smaller, following
-        yield Count(_newly(plan, seen, coverage.horizon), coverage, midway=_is_tied(seen))
+        yield Count(_newly(plan, seen, coverage.retention_floor), coverage, midway=_is_tied(seen))
     return coverage
 
 
-def _newly(plan: Plan, seen: Seen, horizon: int) -> tuple[Entry, ...]:
+def _newly(plan: Plan, seen: Seen, horizon: int) -> tuple[LogEntry, ...]:
     fresh = seen.fresh(horizon)
     plan.found.update(entry.key for entry in fresh if entry.key not in seen.known.statuses)
     return fresh
 
 
 def _complete_sync(plan: Plan, coverage: Coverage) -> Generator[Step, Seen | None, Coverage]:
-    coverage = msgspec.structs.replace(coverage, synced=True, shown=plan.now)
+    coverage = msgspec.structs.replace(coverage, is_synced=True, published_at=plan.now)
     yield Count((), coverage)
     return coverage
 
 
-def _settle(plan: Plan, coverage: Coverage, waiting: Sequence[Pending]) -> Steps:
+def _settle(plan: Plan, coverage: Coverage, waiting: Sequence[PendingLog]) -> Steps:
     """Learn what became of pending logs that the first page did not show."""
     if not waiting:
         return
@@ -131,7 +131,7 @@ def _settle(plan: Plan, coverage: Coverage, waiting: Sequence[Pending]) -> Steps
     yield from _find(plan, coverage, unlisted) if plan.windowed else _ask(plan, coverage, unlisted)
 
 
-def _ask(plan: Plan, coverage: Coverage, waiting: Sequence[Pending]) -> Steps:
+def _ask(plan: Plan, coverage: Coverage, waiting: Sequence[PendingLog]) -> Steps:
     """Ask the posts of some logs for what became of them."""
     by_post: dict[str, set[str]] = {}
     for log in waiting:
@@ -141,10 +141,10 @@ def _ask(plan: Plan, coverage: Coverage, waiting: Sequence[Pending]) -> Steps:
         seen = yield Ask(post_id)
         entries = seen.entries if seen else ()
         gone = by_post[post_id] - {entry.key for entry in entries} if len(entries) < LIMIT else set()
-        yield Count(seen.fresh(coverage.horizon) if seen else (), gone=tuple(sorted(gone)))
+        yield Count(seen.fresh(coverage.retention_floor) if seen else (), gone=tuple(sorted(gone)))
 
 
-def _find(plan: Plan, coverage: Coverage, waiting: Sequence[Pending]) -> Steps:
+def _find(plan: Plan, coverage: Coverage, waiting: Sequence[PendingLog]) -> Steps:
     """Look at the times of some logs for what became of them; a list that shows others too is left to the walks."""
     by_time: dict[int, set[str]] = {}
     for log in waiting:
@@ -158,7 +158,7 @@ def _find(plan: Plan, coverage: Coverage, waiting: Sequence[Pending]) -> Steps:
             if seen is None or any(abs(other - created) > NEARBY for other in _dated(seen.entries)):
                 plan.roll.blind = True
                 return
-            yield Count(seen.fresh(coverage.horizon))
+            yield Count(seen.fresh(coverage.retention_floor))
             if shown.issuperset(entry.key for entry in seen.entries) and not _ended(seen):
                 return  # it does not move on, and has not shown all
             shown.update(entry.key for entry in seen.entries)
@@ -167,12 +167,12 @@ def _find(plan: Plan, coverage: Coverage, waiting: Sequence[Pending]) -> Steps:
 
 
 def _unlisted(
-    plan: Plan, coverage: Coverage, waiting: Sequence[Pending]
-) -> Generator[Step, Seen | None, Sequence[Pending]]:
+    plan: Plan, coverage: Coverage, waiting: Sequence[PendingLog]
+) -> Generator[Step, Seen | None, Sequence[PendingLog]]:
     """The logs of ``waiting`` that the API no longer lists as pending."""
     roll = plan.roll
     seen = yield from _read(roll.skip, PENDING)
-    fresh = seen.fresh(coverage.horizon)
+    fresh = seen.fresh(coverage.retention_floor)
     if fresh:
         yield Count(fresh)
     roll.listed.update(entry.key for entry in seen.entries if entry.status == PENDING)
@@ -201,19 +201,19 @@ def _look_around(plan: Plan, coverage: Coverage, head: Seen) -> Steps:
 
 def _excess(plan: Plan, head: Seen) -> int:
     before = plan.coverage
-    if head.page.total is None or before is None or before.gaps or not before.synced:
+    if head.page.total is None or before is None or before.gaps or not before.is_synced:
         return 0
-    least = head.page.total - head.known.held - len(plan.found)
-    return plan.drift.excess(plan.now, least, least + head.known.fading)
+    least = head.page.total - head.known.stored_count - len(plan.found)
+    return plan.drift.excess(plan.now, least, least + head.known.expiring_count)
 
 
 def _walk(plan: Plan, walk: Walk, coverage: Coverage, strides: int) -> Steps:
     if not walk.since and plan.coverage:
-        walk.since = plan.coverage.checked
-    lower = coverage.horizon if walk.lower is None else walk.lower
+        walk.since = plan.coverage.caught_up_at
+    lower = coverage.retention_floor if walk.lower is None else walk.lower
     for _ in range(strides):
         seen, skip = yield from _join(walk.position)
-        fresh = seen.fresh(coverage.horizon)
+        fresh = seen.fresh(coverage.retention_floor)
         for entry in fresh:
             yield Count((entry,), walked=entry.created is not None and entry.created < walk.since - LATE_WINDOW)
         if walk.sought is not None:
@@ -285,10 +285,10 @@ def _position(skip: int, seen: Seen, before: Position | None = None) -> Position
         if entry.created != last:
             break
         ties += 1
-    overlap = min(max(OVERLAP, ties + seen.page.anonymous), max(1, len(entries) // 2))
+    overlap = min(max(OVERLAP, ties + seen.page.without_ids), max(1, len(entries) // 2))
     keys = anchors = frozenset(entry.key for entry in entries)
     repeats = before.repeats + 1 if before and keys == before.keys else 0
-    if seen.page.anonymous and overlap > ties:
+    if seen.page.without_ids and overlap > ties:
         # Logs that are told apart by number alone may be others of the same time.
         anchors = frozenset(entry.key for entry in entries[:-ties])
     return Position(skip + len(entries) - overlap, keys, _bottom(seen).created, repeats, anchors)
@@ -307,7 +307,7 @@ def _stuck(here: Position, following: Position) -> bool:
 def _is_tied(seen: Seen) -> bool:
     """Whether a page of logs that are told apart by number alone has those of one time only."""
     times = {entry.created for entry in seen.entries}
-    return seen.page.anonymous and len(times) == 1
+    return seen.page.without_ids and len(times) == 1
 
 
 def _reached(seen: Seen, lower: int, *, below: bool = False) -> bool:
@@ -338,29 +338,31 @@ def _ended(seen: Seen) -> bool:
     rows = len(seen.entries)
     if rows == 0:
         return True
-    return rows < LIMIT and seen.page.more is not True
+    return rows < LIMIT and seen.page.has_more is not True
 
 
-def _dated(entries: Iterable[Entry]) -> list[int]:
+def _dated(entries: Iterable[LogEntry]) -> list[int]:
     return [entry.created for entry in entries if entry.created is not None]
 
 
-def _ground(head: Seen) -> Mark | None:
+def _ground(head: Seen) -> ListPosition | None:
     """The middle of the first page: one row with a wrong time must not move known ground."""
     marks = sorted((entry.created, entry.key) for entry in head.entries if entry.created is not None)
-    return Mark(*marks[len(marks) // 2]) if marks else None
+    return ListPosition(*marks[len(marks) // 2]) if marks else None
 
 
-def _bottom(seen: Seen, otherwise: Mark | None = None) -> Mark:
+def _bottom(seen: Seen, otherwise: ListPosition | None = None) -> ListPosition:
     for entry in reversed(seen.entries):
         if entry.created is not None:
-            return Mark(entry.created, entry.key)
-    return otherwise or Mark(0, "")
+            return ListPosition(entry.created, entry.key)
+    return otherwise or ListPosition(0, "")
 
 
 def _checked(coverage: Coverage, plan: Plan, since: int) -> Coverage:
     """The coverage after known ground was reached; what expired unread since ``since`` is lost."""
-    start = coverage.start
+    start = coverage.complete_since
     if since and since < plan.now - plan.retention:
         start = max(start, plan.now - plan.retention)
-    return msgspec.structs.replace(coverage, start=start, checked=coverage.checked if coverage.gaps else plan.now)
+    return msgspec.structs.replace(
+        coverage, complete_since=start, caught_up_at=coverage.caught_up_at if coverage.gaps else plan.now
+    )

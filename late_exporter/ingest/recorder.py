@@ -13,20 +13,20 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import Governor
 from late_exporter.metrics.registry import Board
 from late_exporter.model import (
-    Add,
     Batch,
-    Committed,
+    CommitResult,
     Coverage,
-    Entry,
     Feed,
+    FeedAccounting,
     FeedState,
+    IncCounter,
     Increment,
-    Known,
-    Observe,
-    Pending,
+    KnownLogs,
+    LogEntry,
+    Observation,
+    ObserveHistogram,
+    PendingLog,
     Scope,
-    Sighting,
-    Tally,
 )
 from late_exporter.store import Store
 
@@ -47,7 +47,7 @@ DRIFTED = "late_exporter_api_schema_drift_total"
 class Draft(msgspec.Struct):
     """What has been read and is not yet committed."""
 
-    entries: list[tuple[Entry, bool]] = msgspec.field(default_factory=list)
+    entries: list[tuple[LogEntry, bool]] = msgspec.field(default_factory=list)
     """With each entry, whether only a walk over known ground found it."""
     coverage: Coverage | None = None
     gone: list[str] = msgspec.field(default_factory=list)
@@ -97,8 +97,8 @@ class Bookkeeper:
         self._waiting: set[tuple[str, str]] = set()
         self.audited = audited
         self.coverage = state.coverage
-        self.pendings: Mapping[str, Pending] = state.pendings
-        self.logs = state.logs
+        self.pendings: Mapping[str, PendingLog] = state.pending_logs
+        self.logs = state.log_count
         self.lag: float | None = None
         self.counted = 0
         self._show_feed()
@@ -106,20 +106,20 @@ class Bookkeeper:
     @property
     def synced(self) -> bool:
         """Whether the first sync is complete."""
-        return self.coverage is not None and self.coverage.synced
+        return self.coverage is not None and self.coverage.is_synced
 
-    async def known(self, entries: Sequence[Entry], *, since: int) -> Known:
+    async def known(self, entries: Sequence[LogEntry], *, since: int) -> KnownLogs:
         """What the state knows of the logs of a page; ``since`` bounds those that the API may still show."""
         keys = [entry.key for entry in entries]
-        known: Known = await self._offload(self._store.known, self._scope, keys, since=since)
+        known: KnownLogs = await self._offload(self._store.known, self._scope, keys, since=since)
         if self._feed.generation == "late" or all(
             entry.status in known.statuses.get(entry.key, ()) for entry in entries
         ):
             return known
-        if await self._offload(self._store.recognize, self._scope, entries, settles=self._feed.settles):
+        if await self._offload(self._store.recognize, self._scope, entries, settles=self._feed.has_pending):
             known = await self._offload(self._store.known, self._scope, keys, since=since)
             state: FeedState = await self._offload(self._store.feed, self._scope)
-            self.pendings = state.pendings
+            self.pendings = state.pending_logs
         return known
 
     async def adopt(self, feed: Feed) -> None:
@@ -127,16 +127,16 @@ class Bookkeeper:
         if self.coverage is not None and self.coverage.generation != feed.generation:
             coverage = msgspec.structs.replace(self.coverage, generation=feed.generation)
             state: FeedState = await self._offload(self._adopt, coverage)
-            self.coverage, self.pendings = state.coverage, state.pendings
+            self.coverage, self.pendings = state.coverage, state.pending_logs
         self._feed = feed
 
     def _adopt(self, coverage: Coverage) -> FeedState:
         self._store.adopt(self._scope, coverage)
         return self._store.feed(self._scope)
 
-    async def tally(self) -> Tally:
+    async def tally(self) -> FeedAccounting:
         """What the books of the state itself say."""
-        tally: Tally = await self._offload(self._store.tally, self._scope)
+        tally: FeedAccounting = await self._offload(self._store.tally, self._scope)
         return tally
 
     async def commit(self, draft: Draft, now: int, increments: Sequence[Increment] = ()) -> None:
@@ -162,12 +162,12 @@ class Bookkeeper:
             self._board.gauge("late_exporter_state_logs", (self._scope.workspace,), size[0])
             self._board.gauge("late_exporter_state_bytes", (self._scope.workspace,), size[1])
 
-    def keep(self, increments: Sequence[Increment], shown: Sequence[Add] = ()) -> None:
+    def keep(self, increments: Sequence[Increment], shown: Sequence[IncCounter] = ()) -> None:
         """Save what the exporter counted of itself with the next commit; ``shown`` is to be seen before that."""
         self._backlog += [*increments, *shown]
         self._board.provisional(shown)
 
-    def _save(self, batch: Batch) -> tuple[Committed, tuple[int, int] | None]:
+    def _save(self, batch: Batch) -> tuple[CommitResult, tuple[int, int] | None]:
         committed = self._store.commit(self._scope, batch)
         try:
             return committed, self._store.size(self._scope.workspace)
@@ -176,37 +176,41 @@ class Bookkeeper:
 
     def _batch(self, draft: Draft, now: int, increments: Sequence[Increment]) -> Batch:
         coverage, prune = draft.coverage, None
-        if coverage is not None and coverage.head is not None:
+        if coverage is not None and coverage.newest is not None:
             # The newest log bounds what a wrong clock may forget.
-            newest = min(now, int(self._clock() * 1000), coverage.head.created)
+            newest = min(now, int(self._clock() * 1000), coverage.newest.created)
             prune = newest - self._feed.retention - MARGIN
-            coverage = msgspec.structs.replace(coverage, horizon=max(coverage.horizon, prune))
+            coverage = msgspec.structs.replace(coverage, retention_floor=max(coverage.retention_floor, prune))
         # What has been forgotten, or is about to be, would count twice.
-        horizon = max(known.horizon for known in (self.coverage, coverage) if known) if self.coverage or coverage else 0
+        horizon = (
+            max(known.retention_floor for known in (self.coverage, coverage) if known)
+            if self.coverage or coverage
+            else 0
+        )
         history = not self.synced and bool(draft.entries)
         self._governor.begin()
         return Batch(
-            at=(draft.coverage.start / 1000 if history and draft.coverage else self._clock()),
-            sightings=[
+            committed_at=(draft.coverage.complete_since / 1000 if history and draft.coverage else self._clock()),
+            observations=[
                 self._sighting(entry, now, walked=walked)
                 for entry, walked in draft.entries
                 if entry.created is None or entry.created >= horizon
             ],
             increments=increments,
             coverage=coverage,
-            gone=draft.gone,
-            prune=prune,
+            deleted_keys=draft.gone,
+            prune_before=prune,
         )
 
-    def _sighting(self, entry: Entry, now: int, *, walked: bool) -> Sighting:
-        return Sighting(entry, tuple(self._increments(entry, now, walked=walked)))
+    def _sighting(self, entry: LogEntry, now: int, *, walked: bool) -> Observation:
+        return Observation(entry, tuple(self._increments(entry, now, walked=walked)))
 
-    def _increments(self, entry: Entry, now: int, *, walked: bool) -> Iterator[Increment]:
+    def _increments(self, entry: LogEntry, now: int, *, walked: bool) -> Iterator[Increment]:
         feed = (self._scope.workspace, self._scope.feed)
-        drift = (Add(DRIFTED, (*feed, deviation.path, deviation.kind)) for deviation in entry.deviations)
+        drift = (IncCounter(DRIFTED, (*feed, deviation.path, deviation.kind)) for deviation in entry.deviations)
         yield from self._governor.govern(drift)
-        if entry.rejected:
-            yield Add("late_exporter_entries_rejected_total", (*feed, entry.rejected))
+        if entry.rejection_reason:
+            yield IncCounter("late_exporter_entries_rejected_total", (*feed, entry.rejection_reason))
             return
         if entry.created is not None and entry.created > now + SLACK:
             # A time to come would be the newest one for as long as it has not come.
@@ -215,27 +219,27 @@ class Bookkeeper:
         if entry.created is None or not self.synced:
             return
         lag = max(0, now - entry.created)
-        yield Observe(LAG, feed, once=True, micros=lag * 1000, bounds=CATALOGUE[LAG].buckets)
+        yield ObserveHistogram(LAG, feed, once_per_log=True, micros=lag * 1000, bounds=CATALOGUE[LAG].buckets)
         if walked:
-            yield Add("late_exporter_reconciled_logs_total", feed, once=True)
+            yield IncCounter("late_exporter_reconciled_logs_total", feed, once_per_log=True)
 
-    def _take_over(self, committed: Committed, coverage: Coverage | None) -> None:
+    def _take_over(self, committed: CommitResult, coverage: Coverage | None) -> None:
         was_synced = self.synced
         self.coverage = coverage or self.coverage
-        self.logs = committed.logs
-        self.counted += len(committed.sightings)
-        self._governor.restore(committed.totals)
-        self._board.apply(committed.totals)
-        if committed.pendings is not None:
-            self.pendings = committed.pendings
+        self.logs = committed.log_count
+        self.counted += len(committed.observations)
+        self._governor.restore(committed.series_values)
+        self._board.apply(committed.series_values)
+        if committed.pending_logs is not None:
+            self.pendings = committed.pending_logs
         if was_synced:
-            for sighting in committed.sightings:
+            for sighting in committed.observations:
                 self._point_to(sighting)
         self._show_feed()
 
-    def _point_to(self, sighting: Sighting) -> None:
+    def _point_to(self, sighting: Observation) -> None:
         for increment in sighting.increments:
-            if not isinstance(increment, Observe):
+            if not isinstance(increment, ObserveHistogram):
                 continue
             if increment.exemplar is not None:
                 self._board.exemplar(increment)
@@ -243,7 +247,7 @@ class Bookkeeper:
                 self.lag = increment.micros / 1_000_000
 
     def _show_feed(self) -> None:
-        if self.coverage is None or not self.coverage.synced:
+        if self.coverage is None or not self.coverage.is_synced:
             return
         workspace, feed = self._scope.workspace, self._scope.feed
         self._board.release(workspace, feed)
@@ -256,7 +260,7 @@ class Bookkeeper:
     @staticmethod
     def whole_since(coverage: Coverage) -> int:
         """Since when the record is whole: below an open gap it is not."""
-        return max([coverage.start, *(gap.upper.created for gap in coverage.gaps)])
+        return max([coverage.complete_since, *(gap.upper.created for gap in coverage.gaps)])
 
     def _show_pendings(self, workspace: str) -> None:
         admit = self._governor.admit
@@ -280,12 +284,12 @@ class Bookkeeper:
                 self._board.clear("late_publishing_oldest_pending_timestamp_seconds", labels)
 
 
-def births(workspace: str, feed: str, outcomes: Sequence[str]) -> list[Add]:
+def births(workspace: str, feed: str, outcomes: Sequence[str]) -> list[IncCounter]:
     """The exporter's own counters of a feed at 0, so that their first increment is seen."""
     names = (workspace, feed)
     return [
-        *(Add("late_exporter_polls_total", (*names, outcome), amount=0) for outcome in outcomes),
-        *(Add("late_exporter_entries_rejected_total", (*names, reason), amount=0) for reason in REASONS),
-        Add("late_exporter_reconciled_logs_total", names, amount=0),
-        Add("late_exporter_api_throttled_seconds_total", (workspace,), amount=0),
+        *(IncCounter("late_exporter_polls_total", (*names, outcome), amount=0) for outcome in outcomes),
+        *(IncCounter("late_exporter_entries_rejected_total", (*names, reason), amount=0) for reason in REASONS),
+        IncCounter("late_exporter_reconciled_logs_total", names, amount=0),
+        IncCounter("late_exporter_api_throttled_seconds_total", (workspace,), amount=0),
     ]

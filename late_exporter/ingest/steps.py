@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from late_exporter.model import Coverage, Entry, Known, Page, Pending
+from late_exporter.model import Coverage, KnownLogs, LogEntry, LogPage, PendingLog
 
 __all__ = ["Ask", "Count", "Drift", "Find", "Plan", "Position", "Read", "Roll", "Seen", "Step", "Steps", "Walk"]
 
@@ -40,7 +40,7 @@ class Count(msgspec.Struct, frozen=True):
     among logs of one time, where it is hard to go on at another time.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[LogEntry, ...]
     coverage: Coverage | None = None
     gone: tuple[str, ...] = ()
     walked: bool = False
@@ -50,15 +50,15 @@ class Count(msgspec.Struct, frozen=True):
 class Seen(msgspec.Struct, frozen=True):
     """A page, and what the state knew of its logs."""
 
-    page: Page
-    known: Known
+    page: LogPage
+    known: KnownLogs
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[LogEntry, ...]:
         """The entries of the page."""
         return self.page.entries
 
-    def fresh(self, horizon: int) -> tuple[Entry, ...]:
+    def fresh(self, horizon: int) -> tuple[LogEntry, ...]:
         """The sightings that the state does not know, of logs that are in scope."""
         return tuple(
             entry
@@ -142,7 +142,7 @@ class Plan(msgspec.Struct, kw_only=True):
     retention: int
     lookback: int
     coverage: Coverage | None
-    pendings: Mapping[str, Pending]
+    pendings: Mapping[str, PendingLog]
     waking: bool = False
     posts: int = 10
     generation: str = "late"

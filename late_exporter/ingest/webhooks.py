@@ -19,7 +19,7 @@ from types import MappingProxyType
 import msgspec
 
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.model import Add, Increment, Observe, Take
+from late_exporter.model import IncCounter, Increment, ObserveHistogram, SetLatest
 
 __all__ = ["FEEDS_OF", "LARGEST", "REASONS", "Alarm", "Inbox", "Memory", "Spending", "Webhooks", "is_among", "sign"]
 
@@ -194,10 +194,10 @@ class Inbox:
         self.spending = spending
         self.wakes: Mapping[str, Callable[[], object]] = {}
 
-    def births(self) -> list[Add]:
+    def births(self) -> list[IncCounter]:
         """The counters at 0, so that their first increment is seen."""
-        received = [Add(RECEIVED, (self._workspace, event), amount=0) for event in (*FEEDS_OF, OTHER)]
-        return [*received, *(Add(REFUSED, (self._workspace, reason), amount=0) for reason in REASONS)]
+        received = [IncCounter(RECEIVED, (self._workspace, event), amount=0) for event in (*FEEDS_OF, OTHER)]
+        return [*received, *(IncCounter(REFUSED, (self._workspace, reason), amount=0) for reason in REASONS)]
 
     def receive(self, event: str, sent: float | None, now: float) -> None:
         """Count a webhook, and wake whom it concerns."""
@@ -227,12 +227,12 @@ class Inbox:
         last, self._last = self._last, None
         labels = (self._workspace,)
         drained: list[Increment] = [
-            Add(family, (self._workspace, value), amount=amount) for (family, value), amount in counts.items()
+            IncCounter(family, (self._workspace, value), amount=amount) for (family, value), amount in counts.items()
         ]
         bounds = CATALOGUE[LAG].buckets
-        drained += [Observe(LAG, labels, micros=int(lag * 1_000_000), bounds=bounds) for lag in lags]
+        drained += [ObserveHistogram(LAG, labels, micros=int(lag * 1_000_000), bounds=bounds) for lag in lags]
         if last is not None:
-            drained.append(Take(LAST, labels, at=int(last * 1000), value=last))
+            drained.append(SetLatest(LAST, labels, at=int(last * 1000), value=last))
         return drained
 
 

@@ -8,7 +8,17 @@ from typing import Any
 
 import msgspec
 
-from late_exporter.model import Add, Histogram, Increment, Observe, Reading, Result, Streak, Take, Value
+from late_exporter.model import (
+    AttemptOutcome,
+    FailureStreak,
+    Histogram,
+    IncCounter,
+    Increment,
+    LatestValue,
+    ObserveHistogram,
+    SetLatest,
+    Value,
+)
 
 __all__ = ["decode", "encode", "fold", "post", "rebucket"]
 
@@ -43,12 +53,12 @@ def post(increments: Sequence[Increment], value: Value | None) -> Value:
     return _POSTING[type(increments[0])](increments, value)
 
 
-def _add(increments: Sequence[Add], value: Value | None) -> Value:
+def _add(increments: Sequence[IncCounter], value: Value | None) -> Value:
     before = value if isinstance(value, int | float) else 0
     return before + sum(increment.amount for increment in increments)
 
 
-def _observe(increments: Sequence[Observe], value: Value | None) -> Value:
+def _observe(increments: Sequence[ObserveHistogram], value: Value | None) -> Value:
     bounds = increments[0].bounds
     before = value if isinstance(value, Histogram) else Histogram(bounds, (0,) * (len(bounds) + 1))
     counts = list(rebucket(before, bounds).counts)
@@ -59,30 +69,30 @@ def _observe(increments: Sequence[Observe], value: Value | None) -> Value:
     return Histogram(bounds, tuple(counts), min(micros, SATURATION))
 
 
-def _take(increments: Sequence[Take], value: Value | None) -> Value:
-    readings = [Reading(increment.at, increment.value) for increment in increments]
-    if isinstance(value, Reading):
+def _take(increments: Sequence[SetLatest], value: Value | None) -> Value:
+    readings = [LatestValue(increment.at, increment.value) for increment in increments]
+    if isinstance(value, LatestValue):
         readings.append(value)
     return max(readings, key=lambda reading: (reading.at, str(reading.value)))
 
 
-def _judge(increments: Sequence[Result], value: Value | None) -> Value:
-    streak = value if isinstance(value, Streak) else Streak()
+def _judge(increments: Sequence[AttemptOutcome], value: Value | None) -> Value:
+    streak = value if isinstance(value, FailureStreak) else FailureStreak()
     for increment in increments:
         streak = _fail(streak, increment.at) if increment.failed else _succeed(streak, increment.at)
     return streak
 
 
 _POSTING: Mapping[type[Increment], Callable[[Any, Value | None], Value]] = {
-    Add: _add,
-    Observe: _observe,
-    Take: _take,
-    Result: _judge,
+    IncCounter: _add,
+    ObserveHistogram: _observe,
+    SetLatest: _take,
+    AttemptOutcome: _judge,
 }
 
 
-def _fail(streak: Streak, at: int) -> Streak:
-    if at <= streak.success:
+def _fail(streak: FailureStreak, at: int) -> FailureStreak:
+    if at <= streak.last_success:
         return streak
     failures = list(streak.failures)
     insort(failures, at)
@@ -91,18 +101,18 @@ def _fail(streak: Streak, at: int) -> Streak:
     return msgspec.structs.replace(
         streak,
         failures=tuple(failures[1:]),
-        folded=streak.folded + 1,
-        folded_until=max(streak.folded_until, failures[0]),
+        older_failures=streak.older_failures + 1,
+        older_until=max(streak.older_until, failures[0]),
     )
 
 
-def _succeed(streak: Streak, at: int) -> Streak:
-    if at <= streak.success:
+def _succeed(streak: FailureStreak, at: int) -> FailureStreak:
+    if at <= streak.last_success:
         return streak
     later = streak.failures[bisect_right(streak.failures, at) :]
-    if at < streak.folded_until:
-        return Streak(at, later, streak.folded, streak.folded_until)
-    return Streak(at, later)
+    if at < streak.older_until:
+        return FailureStreak(at, later, streak.older_failures, streak.older_until)
+    return FailureStreak(at, later)
 
 
 def rebucket(histogram: Histogram, bounds: tuple[float, ...]) -> Histogram:

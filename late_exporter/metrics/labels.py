@@ -10,7 +10,7 @@ import msgspec
 
 from late_exporter.feeds.schema import DOCUMENTED
 from late_exporter.metrics.catalogue import Family
-from late_exporter.model import Add, Increment, Labels, Observe, Series
+from late_exporter.model import IncCounter, Increment, Labels, ObserveHistogram, Series
 
 __all__ = ["Governor"]
 
@@ -139,9 +139,9 @@ class Governor:
         yield self._measured(increment, labels)
 
     def _measured(self, increment: Increment, labels: Labels) -> Increment:
-        if isinstance(increment, Observe):
+        if isinstance(increment, ObserveHistogram):
             bounds = self._families[increment.family].buckets
-            return Observe(
+            return ObserveHistogram(
                 increment.family, labels, micros=increment.micros, bounds=bounds, exemplar=increment.exemplar
             )
         return increment if labels is increment.labels else msgspec.structs.replace(increment, labels=labels)
@@ -149,7 +149,7 @@ class Governor:
     def _overflow(self, family: Family, before: Labels, after: Labels) -> Iterator[Increment]:
         for label, old, new in zip(family.labels, before, after, strict=False):
             if old != new:
-                yield Add("late_exporter_label_overflow_total", (before[0], family.name, label))
+                yield IncCounter("late_exporter_label_overflow_total", (before[0], family.name, label))
 
     def _births(self, family: Family, labels: Labels) -> Iterator[Increment]:
         """Bring every action and status of a platform into being with its first logs, until the state has them."""
@@ -158,7 +158,7 @@ class Governor:
             return
         self._announced.add(platform)
         for action, status in product(ACTIONS, STATUSES):
-            yield Add(LOGS, (*platform, action, status), amount=0)
+            yield IncCounter(LOGS, (*platform, action, status), amount=0)
         for status in STATUSES:
-            yield Add("late_publishing_retries_total", (*platform, status), amount=0)
-        yield Add("late_publishing_rate_limit_pauses_total", platform, amount=0)
+            yield IncCounter("late_publishing_retries_total", (*platform, status), amount=0)
+        yield IncCounter("late_publishing_rate_limit_pauses_total", platform, amount=0)

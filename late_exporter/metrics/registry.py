@@ -10,15 +10,15 @@ from late_exporter.metrics.aggregation import rebucket
 from late_exporter.metrics.catalogue import Family
 from late_exporter.model import (
     PENDING,
-    Add,
     Exemplar,
+    FailureStreak,
     Histogram,
+    IncCounter,
     Labels,
-    Observe,
-    Reading,
+    LatestValue,
+    ObserveHistogram,
     Series,
-    Streak,
-    Total,
+    SeriesValue,
     Value,
 )
 from late_exporter.status import AccountHealth, PlatformHealth
@@ -78,7 +78,7 @@ class Board:
         self._canvas = canvas
         self._feeds: dict[str, frozenset[str]] = {}
         self._synced: dict[str, set[str]] = {}
-        self._withheld: dict[Series, Total] = {}
+        self._withheld: dict[Series, SeriesValue] = {}
         self._known: set[Series] = set()
         self._own: dict[Series, tuple[float, float]] = {}
         self._shown: dict[Series, Labels] = {}
@@ -102,7 +102,7 @@ class Board:
         self._noted = {key: notes for key, notes in self._noted.items() if key[0] != workspace}
         del self._feeds[workspace], self._synced[workspace]
 
-    def restore(self, totals: Mapping[Series, Total], synced: Mapping[str, Iterable[str]]) -> None:
+    def restore(self, totals: Mapping[Series, SeriesValue], synced: Mapping[str, Iterable[str]]) -> None:
         """Take over what the state holds, and which feeds of which workspaces have completed their first sync."""
         for series, total in totals.items():
             if series[0] in self._families and series[1][0] in self._feeds:
@@ -111,7 +111,7 @@ class Board:
             for feed in feeds:
                 self.release(workspace, feed)
 
-    def apply(self, totals: Mapping[Series, Total]) -> None:
+    def apply(self, totals: Mapping[Series, SeriesValue]) -> None:
         """Take over what a transaction has made durable."""
         for series, total in totals.items():
             newborn = series not in self._known and self._is_settled(series)
@@ -123,16 +123,16 @@ class Board:
         for series in [series for series in self._withheld if not self._is_withheld(series)]:
             self._draw(series, self._withheld.pop(series), newborn=False)
 
-    def provisional(self, counts: Iterable[Add]) -> None:
+    def provisional(self, counts: Iterable[IncCounter]) -> None:
         """Show what could not be saved yet of the exporter's own counters; a later total includes it."""
         for count in counts:
             series = (count.family, count.labels)
             value, created = self._own.get(series, (0, 0.0))
-            self.apply({series: Total(value + count.amount, created)})
+            self.apply({series: SeriesValue(value + count.amount, created)})
 
     def gauge(self, family: str, labels: Labels, value: float) -> None:
         """Set a gauge that is not of the state."""
-        self._place((family, labels), Total(value, 0.0), newborn=False)
+        self._place((family, labels), SeriesValue(value, 0.0), newborn=False)
 
     def clear(self, family: str, labels: Labels) -> None:
         """Remove a gauge."""
@@ -143,7 +143,7 @@ class Board:
             if family in NOTED:
                 del self._noted[labels[0], family][labels]
 
-    def exemplar(self, observation: Observe) -> None:
+    def exemplar(self, observation: ObserveHistogram) -> None:
         """Attach what an observation points to."""
         series = (observation.family, observation.labels)
         if observation.exemplar is not None and series in self._shown:
@@ -168,7 +168,7 @@ class Board:
         return tuple(
             PlatformHealth(
                 name=platform,
-                since=since[platform],
+                counted_since=since[platform],
                 published=attempts[platform, "success"],
                 failed=attempts[platform, "failed"],
                 final=final[platform],
@@ -183,12 +183,17 @@ class Board:
         """The accounts of a workspace whose last attempt failed, most failures in a row first."""
         accounts = (
             AccountHealth(
-                platform=labels[1], account_id=labels[2], username=self._username(labels), failures=int(failures)
+                platform=labels[1],
+                account_id=labels[2],
+                username=self._username(labels),
+                consecutive_failures=int(failures),
             )
             for labels, (failures, _) in self._notes(workspace, STREAKS)
             if failures
         )
-        return tuple(sorted(accounts, key=lambda account: (-account.failures, account.platform, account.account_id)))
+        return tuple(
+            sorted(accounts, key=lambda account: (-account.consecutive_failures, account.platform, account.account_id))
+        )
 
     def _notes(self, workspace: str, family: str) -> Iterable[tuple[Labels, tuple[float, float]]]:
         return self._noted.get((workspace, family), {}).items()
@@ -197,14 +202,14 @@ class Board:
         username = self._shown.get((INFO, account), ("",))[-1]
         return "" if username == NAMELESS else username
 
-    def _keep(self, series: Series, total: Total) -> Total:
+    def _keep(self, series: Series, total: SeriesValue) -> SeriesValue:
         """What to show of a total: never less than was shown provisionally."""
         self._known.add(series)
         if self._families[series[0]].feeds or not isinstance(total.value, int | float):
             return total
         shown, _ = self._own.get(series, (0, 0.0))
         self._own[series] = (max(shown, total.value), total.created)
-        return Total(*self._own[series])
+        return SeriesValue(*self._own[series])
 
     def _is_of(self, series: Series, workspace: str) -> bool:
         family, labels = series
@@ -230,16 +235,16 @@ class Board:
             return False
         return labels[0] not in self._synced or not self._synced[labels[0]].intersection(feeds)
 
-    def _place(self, series: Series, total: Total, *, newborn: bool) -> None:
+    def _place(self, series: Series, total: SeriesValue, *, newborn: bool) -> None:
         if self._is_withheld(series):
             self._withheld[series] = total
         else:
             self._draw(series, total, newborn=newborn)
 
-    def _draw(self, series: Series, total: Total, *, newborn: bool) -> None:
+    def _draw(self, series: Series, total: SeriesValue, *, newborn: bool) -> None:
         family, labels = self._families[series[0]], series[1]
         value = total.value
-        if isinstance(value, Reading) and isinstance(value.value, str):
+        if isinstance(value, LatestValue) and isinstance(value.value, str):
             labels = (*labels, value.value)
             value = 1
         if self._shown.get(series, labels) != labels:
@@ -262,9 +267,9 @@ def _number(value: Value, family: Family) -> float | Histogram:
     match value:
         case Histogram():
             return rebucket(value, family.buckets)
-        case Reading():
+        case LatestValue():
             return float(value.value)
-        case Streak():
-            return value.folded + len(value.failures)
+        case FailureStreak():
+            return value.older_failures + len(value.failures)
         case _:
             return value

@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Protocol
 
 from late_exporter.errors import ConfigError, StoreError, StoreInUse
-from late_exporter.model import Batch, Committed, Coverage, Entry, FeedState, Known, Scope, Series, Tally, Total
+from late_exporter.model import (
+    Batch,
+    CommitResult,
+    Coverage,
+    FeedAccounting,
+    FeedState,
+    KnownLogs,
+    LogEntry,
+    Scope,
+    Series,
+    SeriesValue,
+)
 from late_exporter.store.lockfile import lock, require_database
 from late_exporter.store.snapshot import Counted, Met, Records
 from late_exporter.store.sqlite import SqliteStore
@@ -22,28 +33,28 @@ class Store(Protocol):
     thread at a time.
     """
 
-    def totals(self) -> Mapping[Series, Total]:
+    def totals(self) -> Mapping[Series, SeriesValue]:
         """The total of every series of every workspace."""
 
     def feed(self, scope: Scope) -> FeedState:
         """What is kept of one feed."""
 
-    def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> Known:
+    def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
         """The statuses in which logs were counted, and how many logs created from ``since`` on are held."""
 
     def adopt(self, scope: Scope, coverage: Coverage) -> None:
         """Go on with another generation of the API: the logs that are held are to be recognized from now on."""
 
-    def recognize(self, scope: Scope, entries: Sequence[Entry], *, settles: bool) -> bool:
+    def recognize(self, scope: Scope, entries: Sequence[LogEntry], *, settles: bool) -> bool:
         """Know the logs of a page that are held under other keys by the keys they are shown under; tells of any.
 
         ``settles``: logs may change their status.
         """
 
-    def tally(self, scope: Scope) -> Tally:
+    def tally(self, scope: Scope) -> FeedAccounting:
         """What the state's own books say of a feed; every sighting is looked at."""
 
-    def commit(self, scope: Scope, batch: Batch) -> Committed:
+    def commit(self, scope: Scope, batch: Batch) -> CommitResult:
         """Make a batch durable; its sightings count only where they are new."""
 
     def size(self, workspace: str) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from sqlite3 import Connection
 import msgspec
 
 from late_exporter.metrics.aggregation import decode
-from late_exporter.model import Coverage, Entry, FeedState, Labels, Pending, Series, Tally, Total
+from late_exporter.model import Coverage, FeedAccounting, FeedState, Labels, LogEntry, PendingLog, Series, SeriesValue
 from late_exporter.store.matching import recognize, time_of
 
 __all__ = ["feed", "pendings", "recognized", "statuses", "tally", "totals"]
@@ -26,11 +26,11 @@ TOLD = (
 )
 
 
-def totals(connection: Connection) -> Mapping[Series, Total]:
+def totals(connection: Connection) -> Mapping[Series, SeriesValue]:
     """The total of every series."""
     rows = connection.execute("SELECT family, labels, value, created FROM series")
     return {
-        (family, msgspec.json.decode(labels, type=Labels)): Total(decode(value), created)
+        (family, msgspec.json.decode(labels, type=Labels)): SeriesValue(decode(value), created)
         for family, labels, value, created in rows
     }
 
@@ -40,17 +40,17 @@ def feed(connection: Connection, scope: int) -> FeedState:
     coverage, logs = connection.execute("SELECT coverage, logs FROM scope WHERE id = ?", (scope,)).fetchone()
     return FeedState(
         coverage=msgspec.json.decode(coverage, type=Coverage) if coverage else None,
-        pendings=pendings(connection, scope),
-        logs=logs,
+        pending_logs=pendings(connection, scope),
+        log_count=logs,
     )
 
 
-def pendings(connection: Connection, scope: int) -> dict[str, Pending]:
+def pendings(connection: Connection, scope: int) -> dict[str, PendingLog]:
     """The logs that are pending, by key."""
     rows = connection.execute(
         "SELECT key, created, platform, action, post_id FROM pending WHERE scope = ? ORDER BY created, key", (scope,)
     )
-    return {row[0]: Pending(*row) for row in rows}
+    return {row[0]: PendingLog(*row) for row in rows}
 
 
 def statuses(connection: Connection, scope: int, keys: Sequence[str]) -> dict[str, set[str]]:
@@ -64,7 +64,9 @@ def statuses(connection: Connection, scope: int, keys: Sequence[str]) -> dict[st
     return statuses
 
 
-def recognized(connection: Connection, scope: int, entries: Sequence[Entry], *, settles: bool) -> dict[str, Entry]:
+def recognized(
+    connection: Connection, scope: int, entries: Sequence[LogEntry], *, settles: bool
+) -> dict[str, LogEntry]:
     """Which logs, by the keys under which they are held, are shown under other ones now."""
     known = statuses(connection, scope, [entry.key for entry in entries])
     strangers = [entry.key for entry in entries if entry.status not in known.get(entry.key, ())]
@@ -83,8 +85,10 @@ def recognized(connection: Connection, scope: int, entries: Sequence[Entry], *, 
     return recognize(entries, held, settles=settles, told=bool(told))
 
 
-def tally(connection: Connection, scope: int) -> Tally:
+def tally(connection: Connection, scope: int) -> FeedAccounting:
     """How many sightings of a feed were counted, are held and were forgotten."""
     counted, forgotten = connection.execute("SELECT counted, forgotten FROM scope WHERE id = ?", (scope,)).fetchone()
     (held,) = connection.execute("SELECT count(*) FROM sighting WHERE scope = ?", (scope,)).fetchone()
-    return Tally(counted=counted, held=held, forgotten=forgotten, totals=totals(connection))
+    return FeedAccounting(
+        observation_count=counted, stored_count=held, pruned_count=forgotten, series_values=totals(connection)
+    )

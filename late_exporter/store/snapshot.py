@@ -12,7 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from late_exporter.errors import StoreError, StoreOutdated
-from late_exporter.model import Entry, FeedState, Scope, Series, Tally, Total
+from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, Series, SeriesValue
 from late_exporter.store import queries
 from late_exporter.store.lockfile import require_database
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
@@ -109,7 +109,7 @@ class Records:
         """The feeds of which something is kept."""
         return list(self._numbers)
 
-    def totals(self) -> Mapping[Series, Total]:
+    def totals(self) -> Mapping[Series, SeriesValue]:
         """The total of every series."""
         with self._translated():
             return queries.totals(self._connection)
@@ -136,7 +136,7 @@ class Records:
             )
             yield from map(Counted._make, found)
 
-    def known(self, scope: Scope, entries: Sequence[Entry], *, settles: bool) -> Met:
+    def known(self, scope: Scope, entries: Sequence[LogEntry], *, settles: bool) -> Met:
         """What is known of the logs of a page, also of those that the exporter has yet to recognize.
 
         ``settles``: logs may change their status.
@@ -150,7 +150,7 @@ class Records:
                 found.setdefault(entry.key, set()).update(held[key] if settles else {entry.status})
         return Met({key: frozenset(statuses) for key, statuses in found.items()}, frozenset(former))
 
-    def tally(self, scope: Scope) -> Tally:
+    def tally(self, scope: Scope) -> FeedAccounting:
         """What the state's own books say of a feed; raises KeyError where nothing is kept."""
         with self._translated():
             return queries.tally(self._connection, self._numbers[scope])

@@ -15,18 +15,18 @@ from late_exporter.metrics.aggregation import decode, encode, post
 from late_exporter.model import (
     PENDING,
     Batch,
-    Committed,
+    CommitResult,
     Coverage,
-    Entry,
+    FeedAccounting,
     FeedState,
     Increment,
-    Known,
+    KnownLogs,
     Labels,
+    LogEntry,
+    Observation,
     Scope,
     Series,
-    Sighting,
-    Tally,
-    Total,
+    SeriesValue,
     Value,
 )
 from late_exporter.store import queries
@@ -126,7 +126,7 @@ class SqliteStore:
                 self._connection.execute("ROLLBACK")
             raise
 
-    def totals(self) -> Mapping[Series, Total]:
+    def totals(self) -> Mapping[Series, SeriesValue]:
         """See Store."""
         with self._translated():
             return queries.totals(self._connection)
@@ -144,12 +144,12 @@ class SqliteStore:
             self._scopes[scope] = row[0]
         return self._scopes[scope]
 
-    def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> Known:
+    def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
         """See Store."""
         with self._translated():
             number = self._number(scope)
             statuses = queries.statuses(self._connection, number, keys)
-            return Known({key: frozenset(found) for key, found in statuses.items()}, *self._held(number, since))
+            return KnownLogs({key: frozenset(found) for key, found in statuses.items()}, *self._held(number, since))
 
     def adopt(self, scope: Scope, coverage: Coverage) -> None:
         """See Store."""
@@ -170,7 +170,7 @@ class SqliteStore:
                 )
             self._pruning.pop(number, None)
 
-    def recognize(self, scope: Scope, entries: Sequence[Entry], *, settles: bool) -> bool:
+    def recognize(self, scope: Scope, entries: Sequence[LogEntry], *, settles: bool) -> bool:
         """See Store."""
         with self._translated():
             number = self._number(scope)
@@ -182,7 +182,7 @@ class SqliteStore:
                     self._rename(number, key, entry, settles=settles)
             return True
 
-    def _rename(self, scope: int, key: str, entry: Entry, *, settles: bool) -> None:
+    def _rename(self, scope: int, key: str, entry: LogEntry, *, settles: bool) -> None:
         """Hold a log under the key of an entry; logs that are alike but for their status become one."""
         execute = self._connection.execute
         (merged,) = execute(
@@ -191,7 +191,7 @@ class SqliteStore:
         execute(
             "UPDATE OR IGNORE sighting SET key = ?1, status = coalesce(?2, status),"
             " detail = CASE WHEN detail = ?5 THEN detail END WHERE scope = ?3 AND key = ?4",
-            (entry.key, None if settles else entry.status, scope, key, entry.detail),
+            (entry.key, None if settles else entry.status, scope, key, entry.status_fingerprint),
         )
         execute("UPDATE OR REPLACE pending SET key = ? WHERE scope = ? AND key = ?", (entry.key, scope, key))
         (left,) = execute("SELECT EXISTS (SELECT 1 FROM sighting WHERE scope = ? AND key = ?)", (scope, key)).fetchone()
@@ -200,7 +200,7 @@ class SqliteStore:
             minute = None if entry.created is None else entry.created // MINUTE
             execute("UPDATE tally SET logs = logs - 1 WHERE scope = ? AND minute = ?", (scope, minute))
 
-    def tally(self, scope: Scope) -> Tally:
+    def tally(self, scope: Scope) -> FeedAccounting:
         """See Store."""
         with self._translated():
             return queries.tally(self._connection, self._number(scope))
@@ -215,29 +215,29 @@ class SqliteStore:
         ).fetchone()
         return held, fading
 
-    def commit(self, scope: Scope, batch: Batch) -> Committed:
+    def commit(self, scope: Scope, batch: Batch) -> CommitResult:
         """See Store."""
         if self._path and identity(self._path) != self._identity:
             raise StoreError(f"{self._name}: the state was replaced by another file; restart to use that one")
         with self._translated():
             number = self._number(scope)
             with self._transaction():
-                inserted, first = self._insert(number, batch.sightings)
-                totals = self._post(_effective(batch, inserted, first), batch.at)
+                inserted, first = self._insert(number, batch.observations)
+                totals = self._post(_effective(batch, inserted, first), batch.committed_at)
                 self._remember(number, batch, first.values(), counted=len(inserted))
-                moved = self._keep_pendings(number, inserted, batch.gone)
-                if batch.prune is not None:
-                    moved |= self._prune(number, batch.prune)
+                moved = self._keep_pendings(number, inserted, batch.deleted_keys)
+                if batch.prune_before is not None:
+                    moved |= self._prune(number, batch.prune_before)
                 # Read before COMMIT: once it is done, nothing may fail.
                 (logs,) = self._connection.execute("SELECT logs FROM scope WHERE id = ?", (number,)).fetchone()
                 pendings = queries.pendings(self._connection, number) if moved else None
-            return Committed(sightings=inserted, totals=totals, pendings=pendings, logs=logs)
+            return CommitResult(observations=inserted, series_values=totals, pending_logs=pendings, log_count=logs)
 
-    def _insert(self, scope: int, sightings: Sequence[Sighting]) -> tuple[list[Sighting], dict[str, Sighting]]:
+    def _insert(self, scope: int, sightings: Sequence[Observation]) -> tuple[list[Observation], dict[str, Observation]]:
         """Insert what is new; returns it, and by key the sightings that are the first ones of their logs."""
         statuses = queries.statuses(self._connection, scope, [sighting.entry.key for sighting in sightings])
-        inserted: list[Sighting] = []
-        first: dict[str, Sighting] = {}
+        inserted: list[Observation] = []
+        first: dict[str, Observation] = {}
         for sighting in sightings:
             entry = sighting.entry
             found = statuses.setdefault(entry.key, set())
@@ -253,14 +253,14 @@ class SqliteStore:
         )
         return inserted, first
 
-    def _post(self, increments: Iterable[Increment], at: float) -> dict[Series, Total]:
+    def _post(self, increments: Iterable[Increment], at: float) -> dict[Series, SeriesValue]:
         accounts: dict[Series, list[Increment]] = {}
         for increment in increments:
             accounts.setdefault((increment.family, increment.labels), []).append(increment)
         totals = {}
         for series, entries in accounts.items():
             value, birth = self._total(series, at)
-            totals[series] = Total(post(entries, value), birth)
+            totals[series] = SeriesValue(post(entries, value), birth)
         self._connection.executemany(
             "INSERT INTO series VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
             [
@@ -277,7 +277,7 @@ class SqliteStore:
         ).fetchone()
         return (decode(row[0]), row[1]) if row else (None, at)
 
-    def _remember(self, scope: int, batch: Batch, first: Collection[Sighting], *, counted: int) -> None:
+    def _remember(self, scope: int, batch: Batch, first: Collection[Observation], *, counted: int) -> None:
         minutes = Counter(sighting.entry.created // MINUTE for sighting in first if sighting.entry.created is not None)
         self._connection.executemany(
             "INSERT INTO tally VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET logs = logs + excluded.logs",
@@ -288,7 +288,7 @@ class SqliteStore:
             (len(first), counted, msgspec.json.encode(batch.coverage) if batch.coverage else None, scope),
         )
 
-    def _keep_pendings(self, scope: int, inserted: Sequence[Sighting], gone: Sequence[str]) -> bool:
+    def _keep_pendings(self, scope: int, inserted: Sequence[Observation], gone: Sequence[str]) -> bool:
         waiting = [
             (scope, s.entry.key, s.entry.created or 0, s.entry.platform, s.entry.action, s.entry.post_id)
             for s in inserted
@@ -357,17 +357,17 @@ class SqliteStore:
             self._lock.close()
 
 
-def _hints(entry: Entry) -> tuple[str | None, str | None]:
+def _hints(entry: LogEntry) -> tuple[str | None, str | None]:
     """By what a log will be recognized; one that has its mark in its key needs none."""
-    return (entry.mark, entry.detail) if entry.mark else (None, None)
+    return (entry.fingerprint, entry.status_fingerprint) if entry.fingerprint else (None, None)
 
 
-def _effective(batch: Batch, inserted: Sequence[Sighting], first: Mapping[str, Sighting]) -> list[Increment]:
+def _effective(batch: Batch, inserted: Sequence[Observation], first: Mapping[str, Observation]) -> list[Increment]:
     """The increments that count; of those that count once a log, only a log's first ones."""
     increments = list(batch.increments)
     for sighting in inserted:
         once = first.get(sighting.entry.key) is sighting
-        increments += [increment for increment in sighting.increments if once or not increment.once]
+        increments += [increment for increment in sighting.increments if once or not increment.once_per_log]
     return increments
 
 

@@ -17,8 +17,8 @@ from typing import TypeVar
 import bcrypt
 
 from late_exporter.config.web import RequestRate, WebConfig
-from late_exporter.protocols import Log
-from late_exporter.threads import Errands
+from late_exporter.protocols import Logger
+from late_exporter.threads import DaemonThreadExecutor
 from late_exporter.web.asgi import App, Message, Receive, Send
 
 __all__ = ["Bucket", "Gate", "Passwords"]
@@ -84,7 +84,7 @@ class Passwords:
         self._tried: OrderedDict[str, Bucket] = OrderedDict()
         self._waiting = 0
         self._turn = asyncio.Lock()
-        self._thread = Errands()
+        self._thread = DaemonThreadExecutor()
 
     async def refusal(self, users: Mapping[str, bytes], authorization: str, peer: str) -> tuple[HTTPStatus, float]:
         """OK, or why a request may not pass, and the seconds after which to try again.
@@ -148,7 +148,7 @@ class Gate:
         web: Callable[[], WebConfig],
         *,
         passwords: Passwords,
-        log: Log,
+        log: Logger,
         opened: Callable[[str], bool] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -190,7 +190,7 @@ def _index(ordered: Sequence[tuple[int, WorkspaceHealth]]) -> str:
 
 
 def _card(number: int, workspace: WorkspaceHealth, now: float) -> str:
-    host = workspace.api.partition("://")[2].partition("/")[0].rpartition("@")[2] or workspace.api
+    host = workspace.base_url.partition("://")[2].partition("/")[0].rpartition("@")[2] or workspace.base_url
     where = f"{host}, generation {workspace.generation}"
     return f"""<article class="card" id="w{number}" aria-labelledby="n{number}">
 <header><div><h2 id="n{number}"><bdi>{escape(workspace.name)}</bdi></h2><p class="soft">{escape(where)}</p></div>
@@ -237,13 +237,13 @@ def _facts(feed: FeedHealth, now: float) -> Iterator[tuple[str, str]]:
 
 def _polls(feed: FeedHealth, now: float) -> str:
     """The last polls, folded away while all is well, and the last errors but the one that stands above."""
-    if not feed.recent:
+    if not feed.recent_polls:
         return ""
-    earlier = [poll for poll in feed.failures if poll.at < feed.recent[0].at]
-    errors = "".join(f"<li>{_when(poll.at, now)}: {escape(_failure(poll))}</li>" for poll in earlier)
+    earlier = [poll for poll in feed.recent_failures if poll.started_at < feed.recent_polls[0].started_at]
+    errors = "".join(f"<li>{_when(poll.started_at, now)}: {escape(_failure(poll))}</li>" for poll in earlier)
     before = f'<p class="soft">Last errors</p><ul class="soft">{errors}</ul>' if errors else ""
     return f"""<details{" open" if state_of(feed) is State.FAILING else ""}><summary>Recent polls</summary>
-<table class="polls"><thead><tr>{POLL_COLUMNS}<tbody>{"".join(_poll(poll, now) for poll in feed.recent)}</table>{before}
+<table class="polls"><thead><tr>{POLL_COLUMNS}<tbody>{"".join(_poll(poll, now) for poll in feed.recent_polls)}</table>{before}
 </details>"""
 
 
@@ -253,7 +253,7 @@ def _poll(poll: PollHealth, now: float) -> str:
         outcome = f'<span class="bad" title="{escape(_failure(poll))}">{outcome}</span>'
     logs = f"{poll.logs:,}" if poll.logs else '<span class="nil">0</span>'
     return (
-        f'<tr><th scope="row">{_when(poll.at, now)}<td>{outcome}<td>{poll.requests:,}<td>{logs}'
+        f'<tr><th scope="row">{_when(poll.started_at, now)}<td>{outcome}<td>{poll.requests:,}<td>{logs}'
         f"<td>{_duration(poll.duration)}\n"
     )
 
@@ -268,12 +268,12 @@ def _publishing(number: int, workspace: WorkspaceHealth, now: float) -> str:
     ordered = sorted(workspace.platforms, key=lambda platform: (-_share(platform), -platform.failed, platform.name))
     hidden = len(ordered) - PLATFORMS_SHOWN
     rest = f'<p class="soft">and {_count(hidden, "more platform")}</p>' if hidden > 0 else ""
-    since = min(platform.since for platform in ordered)
+    since = min(platform.counted_since for platform in ordered)
     return f"""<section class="feed"><div><h3 id="p{number}">Publishing by platform</h3>
 <span class="soft">counted since <span title="{_utc(since)}">{_utc(since)[:10]}</span></span></div>
 <table aria-labelledby="p{number}"><thead><tr>{COLUMNS}<tbody>
 {"".join(_platform(platform, now) for platform in ordered[:PLATFORMS_SHOWN])}</table>{rest}
-{_failing(workspace.failing)}</section>
+{_failing(workspace.failing_accounts)}</section>
 """
 
 
@@ -317,7 +317,7 @@ def _failing(accounts: Sequence[AccountHealth]) -> str:
 
 def _account(account: AccountHealth) -> str:
     name = escape(plain(account.username or account.account_id, NAME_LENGTH))
-    times = f", {account.failures:,}&nbsp;in&nbsp;a&nbsp;row" if account.failures > 1 else ""
+    times = f", {account.consecutive_failures:,}&nbsp;in&nbsp;a&nbsp;row" if account.consecutive_failures > 1 else ""
     return f"<bdi>{name}</bdi> (<bdi>{escape(plain(account.platform, NAME_LENGTH))}</bdi>{times})"
 
 

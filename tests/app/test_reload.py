@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from late_exporter import log
-from late_exporter.api.client import Key, LateClient, Throttle
-from late_exporter.api.generation import Dialect
+from late_exporter.api.client import ApiKey, LateClient, RateLimiter
+from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.exporter import Exporter
 from late_exporter.app.reload import FIXED, Control
 from late_exporter.commands.run import create_offload
@@ -43,7 +43,7 @@ class Rig:
         for name, key in KEYS.items():
             (folder / f"{name}.key").write_text(key)
         self.http = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
-        self.throttles: dict[str, Throttle] = {}
+        self.throttles: dict[str, RateLimiter] = {}
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
         name = request.url.path.split("/")[1]
@@ -67,18 +67,18 @@ class Rig:
         """The settings, read anew."""
         return settings.load("run", {"config.file": [str(self.folder / "late.yml")]}, {})
 
-    def connect(self, wanted: Settings, workspace: Workspace) -> tuple[LateClient, Dialect]:
+    def connect(self, wanted: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
         """The client of a workspace, and its generation."""
         assert workspace.key is not None
         value = workspace.key.get_secret_value()
         client = LateClient(
             self.http,
             base_url=workspace.base_url,
-            key=Key(value, workspace.key_file),
-            throttle=self.throttles.setdefault(value, Throttle(1.0)),
+            key=ApiKey(value, workspace.key_file),
+            rate_limiter=self.throttles.setdefault(value, RateLimiter(1.0)),
             timeout=wanted.api_timeout,
         )
-        return client, Dialect("late", log=Silence())
+        return client, ApiGeneration("late", logger=Silence())
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Rig]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from late_exporter.api.generation import Dialect
+from late_exporter.api.generation import ApiGeneration
 from late_exporter.commands.feed_choice import counted, require_kept, spoken
 from late_exporter.errors import ApiUnavailable, ConfigError
 from late_exporter.feeds import GENERATIONS
@@ -19,7 +19,7 @@ def late(generation: str) -> Late:
 
 def coverage(generation: str) -> Coverage:
     """What a state was counted from."""
-    return Coverage(horizon=0, start=0, generation=generation)
+    return Coverage(retention_floor=0, complete_since=0, generation=generation)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def coverage(generation: str) -> Coverage:
 def test_what_the_api_speaks(asked: str, there: str, expected: str) -> None:
     """It is asked which generation it is, unless the user says it."""
     api = late(there)
-    feed = drive(spoken("connections", Dialect(asked, log=Silence()), api))
+    feed = drive(spoken("connections", ApiGeneration(asked, logger=Silence()), api))
 
     assert GENERATIONS[expected]["connections"] is feed
     assert (asked == "auto") == bool(api.requests)
@@ -38,8 +38,8 @@ def test_what_the_api_speaks(asked: str, there: str, expected: str) -> None:
 def test_a_feed_that_is_not_there() -> None:
     """Where the generation has no such feed, it is told which ones it has."""
     with pytest.raises(ConfigError, match="--feed: generation late of the API has no webhooks logs, but publishing, "):
-        drive(spoken("webhooks", Dialect("auto", log=Silence()), late("late")))
-    assert "webhooks" == drive(spoken("webhooks", Dialect("auto", log=Silence()), late("zernio"))).name
+        drive(spoken("webhooks", ApiGeneration("auto", logger=Silence()), late("late")))
+    assert "webhooks" == drive(spoken("webhooks", ApiGeneration("auto", logger=Silence()), late("zernio"))).name
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_feed_that_is_not_there() -> None:
 )
 def test_what_the_state_was_counted_from(state: str, asked: str, there: str, words: str) -> None:
     """Its generation is that of the feed, or it is told what to do."""
-    api, dialect = late(there), Dialect(asked, log=Silence())
+    api, dialect = late(there), ApiGeneration(asked, logger=Silence())
     if words:
         with pytest.raises(ApiUnavailable, match=words):
             drive(counted("publishing", coverage(state), dialect, api))
@@ -65,7 +65,10 @@ def test_what_the_state_was_counted_from(state: str, asked: str, there: str, wor
 
 def test_a_state_of_nothing() -> None:
     """Where nothing was counted yet, it would be from what the API speaks."""
-    assert "zernio" == drive(counted("publishing", None, Dialect("auto", log=Silence()), late("zernio"))).generation
+    assert (
+        "zernio"
+        == drive(counted("publishing", None, ApiGeneration("auto", logger=Silence()), late("zernio"))).generation
+    )
 
 
 @pytest.mark.parametrize(("generation", "days"), [("late", 7), ("zernio", 90)])

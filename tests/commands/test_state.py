@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from late_exporter import cli
-from late_exporter.model import Add, Batch, Coverage, Entry, Gap, Mark, Scope, Sighting
+from late_exporter.model import Batch, Coverage, Gap, IncCounter, ListPosition, LogEntry, Observation, Scope
 from late_exporter.store import Store, open_records, open_store
 from late_exporter.store.schema import MIGRATIONS
 
@@ -43,11 +43,16 @@ def fill(store: Store, workspace: str, count: int) -> None:
     logs = []
     for number in range(count):
         status = "pending" if number == count - 1 else "success"
-        entry = Entry(key=f"log{number:06}", status=status, created=number * 60_000)
-        logs.append(Sighting(entry, (Add(LOGS, (workspace, "tiktok", "publish", status)),)))
-    gap = Gap(upper=Mark(created=1, key="log"), lower=0, depth=0, since=0)
-    coverage = Coverage(horizon=0, start=1000, synced=workspace == "acme", gaps=() if workspace == "acme" else (gap,))
-    store.commit(Scope(workspace, "publishing"), Batch(at=7.0, sightings=logs, coverage=coverage))
+        entry = LogEntry(key=f"log{number:06}", status=status, created=number * 60_000)
+        logs.append(Observation(entry, (IncCounter(LOGS, (workspace, "tiktok", "publish", status)),)))
+    gap = Gap(upper=ListPosition(created=1, key="log"), lower=0, depth=0, last_complete_at=0)
+    coverage = Coverage(
+        retention_floor=0,
+        complete_since=1000,
+        is_synced=workspace == "acme",
+        gaps=() if workspace == "acme" else (gap,),
+    )
+    store.commit(Scope(workspace, "publishing"), Batch(committed_at=7.0, observations=logs, coverage=coverage))
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +131,7 @@ def test_info_of_a_state_that_has_read_nothing(tmp_path: Path) -> None:
     """A feed of which nothing is known, and a lock that cannot be written, are no failure."""
     path = tmp_path / "state.db"
     with closing(open_store(f"sqlite:///{path}")) as store:
-        store.commit(Scope("acme", "publishing"), Batch(at=7.0))
+        store.commit(Scope("acme", "publishing"), Batch(committed_at=7.0))
     (tmp_path / "state.db.lock").unlink()
     (tmp_path / "state.db.lock").mkdir()
     code, out, _ = state(path, "info")

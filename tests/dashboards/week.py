@@ -101,15 +101,15 @@ class Api(Late):
         self._town = Service(town, clock=clock.time)
         self._random = Random(SEED)
 
-    async def get(self, path: str, params: Mapping[str, str | int], *, endpoint: str) -> Reply | None:
+    async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
         """The answer to a request."""
         seconds = self._random.lognormvariate(-1.9, 0.4)
         self._clock.advance(seconds)
         if HICCUP[0] <= self._clock.now < HICCUP[1]:
-            self._calls.append(Call(endpoint, "503", seconds))
+            self._calls.append(Call(path_template, "503", seconds))
             raise ApiUnavailable("503: the simulated API is down")
         answer = self._town.answer("GET", f"/api{path}", urlencode(params), {"Authorization": f"Bearer {KEY}"})
-        self._calls.append(Call(endpoint, str(answer.status), seconds))
+        self._calls.append(Call(path_template, str(answer.status), seconds))
         limit, remaining, reset = (answer.headers[f"X-RateLimit-{name}"] for name in ("Limit", "Remaining", "Reset"))
         self.quota = Quota(limit=int(limit), remaining=int(remaining), reset=float(reset))
         if answer.status == HTTPStatus.NOT_FOUND:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.model import Batch, Entry, Scope, Sighting
+from late_exporter.model import Batch, LogEntry, Observation, Scope
 from late_exporter.store import open_records, open_store
 from tests.e2e.program import ROOT, eventually, spawned
 from tests.e2e.prometheus import Prometheus, Row
@@ -105,8 +105,8 @@ def test_a_wrong_ledger_is_told(tmp_path: Path) -> None:
     sighted += [(twice, "failed"), ("nobody", "success")]
     url = f"sqlite:///{tmp_path / 'state.db'}"
     with closing(open_store(url)) as store:
-        sightings = [Sighting(Entry(key=log_id, status=status), ()) for log_id, status in sighted]
-        store.commit(Scope("acme", "publishing"), Batch(at=1.0, sightings=sightings))
+        sightings = [Observation(LogEntry(key=log_id, status=status), ()) for log_id, status in sighted]
+        store.commit(Scope("acme", "publishing"), Batch(committed_at=1.0, observations=sightings))
     with open_records(url) as records:
         ledger = examine(stage, records, "acme")
     assert {

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from late.models._generated import models  # type: ignore[import-untyped]
 
 from late_exporter import log
-from late_exporter.api.client import Key, LateClient, Throttle
+from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.commands.check import Finding, Level, examine_api, lines
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.schema import DOCUMENTED, LATE_CONNECTIONS, LATE_PUBLISHING, ZERNIO_LOGS, Sentinel, Shape
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import Governor
-from late_exporter.model import Add, Deviation
+from late_exporter.model import Deviation, IncCounter
 from late_exporter.simulator import Service, World
 from late_exporter.store import open_store
 from tests.feeds.test_feeds import CONNECTED, CONNECTION, POST_LOG, PUBLISHED, anything
@@ -363,14 +363,14 @@ async def test_a_log_without_an_id_drifts_too(rig: Rig) -> None:
 def test_the_governor_bounds_fields() -> None:
     """A workspace brings so many unknown fields at most, across restarts; documented ones take no place."""
 
-    def drift(field: str, kind: str = "unknown") -> Add:
-        return Add(DRIFTED, ("acme", "publishing", field, kind))
+    def drift(field: str, kind: str = "unknown") -> IncCounter:
+        return IncCounter(DRIFTED, ("acme", "publishing", field, kind))
 
     governor = Governor(CATALOGUE, max_values=2)
     governor.restore([(DRIFTED, drift("a").labels)])
     documented = [drift(path, "missing") for path in DOCUMENTED]
     assert [*documented, drift("a"), drift("b")] == list(governor.govern([*documented, drift("a"), drift("b")]))
-    overflow = Add("late_exporter_label_overflow_total", ("acme", DRIFTED, "field"))
+    overflow = IncCounter("late_exporter_label_overflow_total", ("acme", DRIFTED, "field"))
     assert [overflow, drift("other")] == list(governor.govern([drift("c")]))
 
 
@@ -409,7 +409,9 @@ async def checked(*rows: Row) -> Sequence[Finding]:
         return answered(*rows[: int(request.url.params["limit"])])
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        client = LateClient(http, base_url="http://127.0.0.1/api", key=Key(KEY), throttle=Throttle(1.0), timeout=5.0)
+        client = LateClient(
+            http, base_url="http://127.0.0.1/api", key=ApiKey(KEY), rate_limiter=RateLimiter(1.0), timeout=5.0
+        )
         return await examine_api("acme", client, list(FEEDS.values()), interval=30.0, share=0.5, clock=time.time)
 
 

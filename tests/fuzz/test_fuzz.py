@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from late_exporter.api.client import Key, LateClient, Throttle
+from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.config import web as webconfig
 from late_exporter.config.options import OPTIONS
 from late_exporter.config.settings import load
@@ -310,8 +310,8 @@ def _any_response(status: int, headers: Document, encoding: str | None, body: by
     client = LateClient(
         http,
         base_url="https://getlate.dev/api",
-        key=Key("sk_0123456789abcdef"),
-        throttle=Throttle(0.5, monotonic=clock.monotonic, sleep=clock.sleep),
+        key=ApiKey("sk_0123456789abcdef"),
+        rate_limiter=RateLimiter(0.5, monotonic=clock.monotonic, sleep=clock.sleep),
         timeout=30.0,
         clock=clock.time,
         monotonic=clock.monotonic,
@@ -319,12 +319,12 @@ def _any_response(status: int, headers: Document, encoding: str | None, body: by
 
     async def ask() -> str:
         try:
-            return str(await client.get("/v1/posts/logs", {}, endpoint="/v1/posts/logs"))[:0]
+            return str(await client.get("/v1/posts/logs", {}, path_template="/v1/posts/logs"))[:0]
         except ApiError as exc:
             return str(exc)
 
     assert "sk_0123456789abcdef" not in asyncio.run(ask()) + asyncio.run(ask())
-    assert client.limit >= 1
+    assert client.rate_limit >= 1
 
 
 def _answering(status: int, headers: Mapping[bytes, bytes], body: bytes) -> Callable[[httpx.Request], httpx.Response]:

@@ -17,7 +17,19 @@ from late_exporter.ingest import poller
 from late_exporter.ingest.audit import Audit, AuditSteps, Imbalance, Rest, audit, extra, grace, missing, weigh
 from late_exporter.ingest.poller import Pace
 from late_exporter.ingest.steps import Read, Seen
-from late_exporter.model import Add, Coverage, Entry, Gap, Known, Mark, Page, Scope, Series, Tally, Total
+from late_exporter.model import (
+    Coverage,
+    FeedAccounting,
+    Gap,
+    IncCounter,
+    KnownLogs,
+    ListPosition,
+    LogEntry,
+    LogPage,
+    Scope,
+    Series,
+    SeriesValue,
+)
 from late_exporter.simulator.log_list import Row
 from tests.support.worlds import DAY, HOUR, MINUTE, Exporter, Late, Listing, VirtualClock, World, unavailable
 
@@ -28,7 +40,7 @@ NOW = 1_795_600_000_000
 DAY_MS = 86_400_000
 SUCCESS = '["default","instagram","publish","success"]'
 ADD = "UPDATE series SET value = CAST(CAST(CAST(value AS TEXT) + ? AS TEXT) AS BLOB) WHERE family = ? AND labels = ?"
-COVERAGE = Coverage(horizon=0, start=0, checked=NOW, synced=True)
+COVERAGE = Coverage(retention_floor=0, complete_since=0, caught_up_at=NOW, is_synced=True)
 
 
 @pytest.fixture
@@ -168,9 +180,9 @@ def test_a_log_that_neither_polls_nor_walks_count(
     execute(path, "DELETE FROM sighting WHERE key = ?", log_id)
     honest = exporter.store.known
 
-    def known(scope: Scope, keys: Sequence[str], *, since: int) -> Known:
+    def known(scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
         found = honest(scope, keys, since=since)
-        return Known({**found.statuses, log_id: frozenset({"success"})}, found.held, found.fading)
+        return KnownLogs({**found.statuses, log_id: frozenset({"success"})}, found.stored_count, found.expiring_count)
 
     monkeypatch.setattr(exporter.store, "known", known)
     plan, _ = exporter.examine()
@@ -191,7 +203,7 @@ def test_forgotten_logs_are_no_difference(exporter: Exporter, world: World) -> N
         world.clock.advance(DAY)
         world.publish(20)
         exporter.poll()
-    assert exporter.store.tally(SCOPE).forgotten > 200
+    assert exporter.store.tally(SCOPE).pruned_count > 200
     plan, imbalances = exporter.examine()
     assert ([], []) == (told(plan), imbalances)
 
@@ -311,7 +323,7 @@ def test_refused_rows_and_folded_labels_are_in_the_books(late: Late, path: Path)
         late.world.clock.advance(600)
         exporter.poll()
         plan, imbalances = exporter.examine()
-        assert ([], [], 43) == (told(plan), imbalances, exporter.store.tally(SCOPE).counted)
+        assert ([], [], 43) == (told(plan), imbalances, exporter.store.tally(SCOPE).observation_count)
         (refused,) = (log_id for _, (log_id, status) in exporter.counted[-1:] if status == "rejected")
         execute(path, "DELETE FROM sighting WHERE key = ?", refused)
         assert [(refused, "rejected", [])] == told(exporter.examine(polled=False)[0])
@@ -391,12 +403,12 @@ def _move(world: World, exporter: Exporter, name: str, first: int, second: int) 
 # The walk by itself.
 
 
-def row(number: int, status: str = "success") -> Entry:
+def row(number: int, status: str = "success") -> LogEntry:
     """A log; a larger number is a newer one."""
-    return Entry(key=f"{number:06}", status=status, created=NOW - DAY_MS + number * 1000)
+    return LogEntry(key=f"{number:06}", status=status, created=NOW - DAY_MS + number * 1000)
 
 
-def walked(rows: list[Entry], between: Callable[[int], None], *, cap: int = 100, requests: int = 300) -> set[str]:
+def walked(rows: list[LogEntry], between: Callable[[int], None], *, cap: int = 100, requests: int = 300) -> set[str]:
     """The keys that an audit looks at, in a list that may change before each request."""
     plan = Audit(coverage=COVERAGE, seen=set())
     steps = audit(plan)
@@ -409,8 +421,8 @@ def walked(rows: list[Entry], between: Callable[[int], None], *, cap: int = 100,
         assert isinstance(step, Read)
         between(number)
         page = rows[step.skip : step.skip + cap]
-        known = Known({entry.key: frozenset({"success"}) for entry in rows})
-        answer = Seen(Page(tuple(page), len(rows), step.skip + cap < len(rows)), known)
+        known = KnownLogs({entry.key: frozenset({"success"}) for entry in rows})
+        answer = Seen(LogPage(tuple(page), len(rows), step.skip + cap < len(rows)), known)
     raise AssertionError(f"more than {requests} requests")
 
 
@@ -462,28 +474,28 @@ def test_a_list_that_begins_with_old_logs_is_read_on() -> None:
     steps = audit(plan)
     assert Read(0) == next(steps)
     for start in (0, 98):
-        page = Page(tuple(listed[start : start + 100]), more=True)
-        assert Read(start + 98) == steps.send(Seen(page, Known({})))
-    assert Rest() == steps.send(Seen(Page(tuple(listed[196:])), Known({})))
+        page = LogPage(tuple(listed[start : start + 100]), has_more=True)
+        assert Read(start + 98) == steps.send(Seen(page, KnownLogs({})))
+    assert Rest() == steps.send(Seen(LogPage(tuple(listed[196:])), KnownLogs({})))
     assert {entry.key for entry in listed[250:]} == plan.doubts.keys()
 
 
 def test_logs_without_a_time_at_the_end_of_the_scope() -> None:
     """Where a list is not read to its end, nobody claims to have counted what has no time there."""
     listed = [row(number) for number in range(120, 0, -1)]
-    undated = Entry(key="undated", status="success")
+    undated = LogEntry(key="undated", status="success")
     plan = Audit(coverage=COVERAGE, since=listed[59].created or 0)
     steps = audit(plan)
     next(steps)
-    known = Known({entry.key: frozenset({"success"}) for entry in listed})
-    assert Read(98) == steps.send(Seen(Page((*listed[:99], undated)), known))
+    known = KnownLogs({entry.key: frozenset({"success"}) for entry in listed})
+    assert Read(98) == steps.send(Seen(LogPage((*listed[:99], undated)), known))
     end(steps, undated, *listed[98:], known=known)
     assert ({}, []) == (plan.doubts, plan.differences)
 
 
 def test_a_list_that_does_not_move_on() -> None:
     """Where every page is the first one nothing can be told, and that is said."""
-    seen = Seen(Page(tuple(row(number) for number in range(300, 200, -1)), 300, more=True), Known({}))
+    seen = Seen(LogPage(tuple(row(number) for number in range(300, 200, -1)), 300, has_more=True), KnownLogs({}))
     steps = audit(Audit(coverage=COVERAGE))
     next(steps)
     for _ in range(11):
@@ -500,10 +512,10 @@ def test_a_list_that_is_gone() -> None:
         steps.send(None)
 
 
-def end(steps: AuditSteps, *entries: Entry, known: Known) -> None:
+def end(steps: AuditSteps, *entries: LogEntry, known: KnownLogs) -> None:
     """Give a generator its last page."""
     with pytest.raises(StopIteration):
-        steps.send(Seen(Page(entries), known))
+        steps.send(Seen(LogPage(entries), known))
 
 
 def test_a_doubt_that_is_gone_or_changed_at_the_second_look() -> None:
@@ -512,24 +524,30 @@ def test_a_doubt_that_is_gone_or_changed_at_the_second_look() -> None:
     plan = Audit(coverage=COVERAGE)
     steps = audit(plan)
     next(steps)
-    known = Known({rows[0].key: frozenset({"pending"}), rows[1].key: frozenset({"pending"})})
-    assert Rest() == steps.send(Seen(Page(tuple(rows)), known))
+    known = KnownLogs({rows[0].key: frozenset({"pending"}), rows[1].key: frozenset({"pending"})})
+    assert Rest() == steps.send(Seen(LogPage(tuple(rows)), known))
     assert Read(0) == next(steps)
-    known = Known({**known.statuses, rows[4].key: frozenset({"success"})})
+    known = KnownLogs({**known.statuses, rows[4].key: frozenset({"success"})})
     end(steps, row(5, "failed"), rows[1], row(3, "failed"), rows[4], known=known)
     assert [(rows[1].key, "success", ["pending"]), (rows[2].key, "failed", [])] == told(plan)
 
 
 def test_a_doubt_in_a_gap_by_the_second_look() -> None:
     """What the exporter itself knows to be unread by then is told as that."""
-    dated, undated = row(7), Entry(key="undated", status="success")
+    dated, undated = row(7), LogEntry(key="undated", status="success")
     plan = Audit(coverage=COVERAGE)
     steps = audit(plan)
     next(steps)
-    assert Rest() == steps.send(Seen(Page((dated, undated)), Known({})))
-    plan.coverage = Coverage(horizon=0, start=0, checked=NOW, gaps=(Gap(Mark(NOW, "x"), 0, 0, 0),), synced=True)
+    assert Rest() == steps.send(Seen(LogPage((dated, undated)), KnownLogs({})))
+    plan.coverage = Coverage(
+        retention_floor=0,
+        complete_since=0,
+        caught_up_at=NOW,
+        gaps=(Gap(ListPosition(NOW, "x"), 0, 0, 0),),
+        is_synced=True,
+    )
     next(steps)
-    end(steps, dated, undated, known=Known({}))
+    end(steps, dated, undated, known=KnownLogs({}))
     assert ([], {dated.key, undated.key}) == (told(plan), plan.unread)
 
 
@@ -541,13 +559,13 @@ def test_grace() -> None:
 def test_the_equation_of_the_books() -> None:
     """Counters and records are weighed against the tally, each by itself."""
 
-    def tally(counted: int, held: int, **counts: int) -> Tally:
-        totals: dict[Series, Total] = {
-            (LOGS, ("default", "tiktok", "publish", status)): Total(n, 0.0) for status, n in counts.items()
+    def tally(counted: int, held: int, **counts: int) -> FeedAccounting:
+        totals: dict[Series, SeriesValue] = {
+            (LOGS, ("default", "tiktok", "publish", status)): SeriesValue(n, 0.0) for status, n in counts.items()
         }
-        totals["late_exporter_entries_rejected_total", ("default", "publishing", "no_id")] = Total(2, 0.0)
-        totals[LOGS, ("other", "tiktok", "publish", "success")] = Total(99, 0.0)
-        return Tally(counted=counted, held=held, forgotten=4, totals=totals)
+        totals["late_exporter_entries_rejected_total", ("default", "publishing", "no_id")] = SeriesValue(2, 0.0)
+        totals[LOGS, ("other", "tiktok", "publish", "success")] = SeriesValue(99, 0.0)
+        return FeedAccounting(observation_count=counted, stored_count=held, pruned_count=4, series_values=totals)
 
     failures = "late_publishing_failures_total"
     assert [] == weigh(SCOPE, PUBLISHING, tally(10, 6, success=8))
@@ -562,8 +580,10 @@ def test_every_feed_says_what_counts_it() -> None:
     """Each sighting of a feed adds 1 to its counter, whatever is odd about it."""
     for feed in FEEDS.values():
         for entry in (
-            Entry(key="a", status="pending"),
-            Entry(key="a", status="x", action="odd", created=1, duration=5),
+            LogEntry(key="a", status="pending"),
+            LogEntry(key="a", status="x", action="odd", created=1, duration=5),
         ):
             counts = [found for found in feed.project("acme", entry) if found.family == feed.counter]
-            assert [(1, False)] == [(found.amount, found.once) for found in counts if isinstance(found, Add)]
+            assert [(1, False)] == [
+                (found.amount, found.once_per_log) for found in counts if isinstance(found, IncCounter)
+            ]

@@ -14,7 +14,17 @@ from late_exporter.feeds import FEEDS
 from late_exporter.ingest.background_audit import Inspector
 from late_exporter.ingest.poller import Pace
 from late_exporter.ingest.steps import Read, Seen, Walk
-from late_exporter.model import Batch, Committed, Coverage, Entry, Known, Page, Scope, Take, Tally
+from late_exporter.model import (
+    Batch,
+    CommitResult,
+    Coverage,
+    FeedAccounting,
+    KnownLogs,
+    LogEntry,
+    LogPage,
+    Scope,
+    SetLatest,
+)
 from tests.support.worlds import DAY, MINUTE, Exporter, Late, Listing, VirtualClock, World, unavailable
 
 SCOPE = Scope("default", "publishing")
@@ -87,7 +97,7 @@ def test_a_healthy_exporter(exporter: Exporter, world: World) -> None:
 def test_it_takes_few_pages_at_a_time(exporter: Exporter, late: Late) -> None:
     """However long the list, an audit takes no more than two hundredths of the limit, and a page at least."""
     for limit, pages in ((600, 6), (60, 1)):
-        late.limit = limit
+        late.rate_limit = limit
         asked = len(late.requests)
         turn = exporter.poll()
         polled = len(late.requests) - asked
@@ -123,9 +133,9 @@ def test_a_log_that_is_never_counted(exporter: Exporter, world: World, monkeypat
     honest = exporter.store.commit
     lost = world.insert(world.clock.now - 2 * DAY)
 
-    def commit(scope: Scope, batch: Batch) -> Committed:
-        kept = [sighting for sighting in batch.sightings if sighting.entry.key != lost]
-        return honest(scope, msgspec.structs.replace(batch, sightings=kept))
+    def commit(scope: Scope, batch: Batch) -> CommitResult:
+        kept = [sighting for sighting in batch.observations if sighting.entry.key != lost]
+        return honest(scope, msgspec.structs.replace(batch, observations=kept))
 
     monkeypatch.setattr(exporter.store, "commit", commit)
     audits(exporter, polls=60)
@@ -200,7 +210,7 @@ def test_it_makes_way(exporter: Exporter, late: Late, monkeypatch: pytest.Monkey
     if reason == "error":
         late.fail(0, unavailable)
     else:
-        monkeypatch.setattr(late, "drain", lambda: ((), 2.5))
+        monkeypatch.setattr(late, "pop_request_log", lambda: ((), 2.5))
     asked = len(late.requests)
     exporter.audit()
     assert 1 == len(late.requests) - asked
@@ -235,8 +245,8 @@ class Diary:
     debug = warning = info
 
 
-COVERAGE = Coverage(horizon=0, start=0, checked=10_000_000, synced=True)
-ENTRY = Entry(key="a", status="success", created=1)
+COVERAGE = Coverage(retention_floor=0, complete_since=0, caught_up_at=10_000_000, is_synced=True)
+ENTRY = LogEntry(key="a", status="success", created=1)
 
 
 class Desk:
@@ -256,19 +266,19 @@ class Desk:
             raise page
         return page
 
-    async def tally(self) -> Tally:
+    async def tally(self) -> FeedAccounting:
         """Books that are one short."""
-        return Tally(counted=1, held=0, forgotten=0, totals={})
+        return FeedAccounting(observation_count=1, stored_count=0, pruned_count=0, series_values={})
 
     async def go_on(self, walk: Walk | None = None) -> dict[str, object]:
         """A stretch of two pages; what is to be shown."""
         shown = await self.inspector.go_on(COVERAGE, walk, pages=2, grace=0, now=7.0)
-        return {take.family: take.value for take in shown if isinstance(take, Take)}
+        return {take.family: take.value for take in shown if isinstance(take, SetLatest)}
 
 
-def page(*entries: Entry, **counted: str) -> Seen:
+def page(*entries: LogEntry, **counted: str) -> Seen:
     """The last page of a list, and what is known of its logs."""
-    return Seen(Page(entries), Known({key: frozenset({status}) for key, status in counted.items()}))
+    return Seen(LogPage(entries), KnownLogs({key: frozenset({status}) for key, status in counted.items()}))
 
 
 async def test_doubts_wait_for_a_walk_that_begins_after_them() -> None:

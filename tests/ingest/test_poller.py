@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 
-from late_exporter.api.generation import Dialect
+from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimited, StoreError, Unauthorized
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest.poller import OUTCOMES, Pace, Poller, Turn
@@ -21,22 +21,22 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import Governor
 from late_exporter.metrics.registry import Board
 from late_exporter.model import (
-    Add,
     Batch,
-    Committed,
+    CommitResult,
     Coverage,
-    Entry,
     Exemplar,
+    FeedAccounting,
     FeedState,
     Histogram,
+    IncCounter,
     Increment,
-    Known,
+    KnownLogs,
     Labels,
-    Mark,
+    ListPosition,
+    LogEntry,
     Scope,
     Series,
-    Tally,
-    Total,
+    SeriesValue,
 )
 from late_exporter.status import FeedHealth, PollHealth, Quota
 from late_exporter.store import Store, open_store
@@ -68,7 +68,7 @@ class Reply(NamedTuple):
 class Call(NamedTuple):
     """A request that ended."""
 
-    endpoint: str
+    path_template: str
     code: str
     seconds: float
 
@@ -82,24 +82,24 @@ class Client:
     def __init__(self, handler: Handler) -> None:
         self.handler = handler
         self.quota: Quota | None = None
-        self.limit = 60
+        self.rate_limit = 60
         self.changed = False
-        self.key_readings = 0
+        self.key_reload_count = 0
         self.waited = 0.0
         self.asked: list[tuple[str, Mapping[str, str | int]]] = []
         self._calls: list[Call] = []
 
-    def key_changed(self) -> bool:
+    def key_file_changed(self) -> bool:
         """Whether there is another key."""
         return self.changed
 
-    def drain(self) -> tuple[Sequence[Call], float]:
+    def pop_request_log(self) -> tuple[Sequence[Call], float]:
         """What happened since last asked."""
         calls, self._calls = self._calls, []
         waited, self.waited = self.waited, 0.0
         return calls, waited
 
-    async def get(self, path: str, params: Mapping[str, str | int], *, endpoint: str) -> Reply | None:
+    async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
         """An answer."""
         self.asked.append((path, params))
         code = "error"
@@ -108,7 +108,7 @@ class Client:
             answer = self.handler(path, params)
             code = "200" if answer else "404"
         finally:
-            self._calls.append(Call(endpoint, code, 0.25))
+            self._calls.append(Call(path_template, code, 0.25))
         return answer
 
 
@@ -124,7 +124,7 @@ class Faulty:
         if name in self.failing:
             raise StoreError(f"{name}: no luck")
 
-    def totals(self) -> Mapping[Series, Total]:
+    def totals(self) -> Mapping[Series, SeriesValue]:
         """See Store."""
         return self._store.totals()
 
@@ -132,7 +132,7 @@ class Faulty:
         """See Store."""
         return self._store.feed(scope)
 
-    def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> Known:
+    def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
         """See Store."""
         self._try("known")
         return self._store.known(scope, keys, since=since)
@@ -142,17 +142,17 @@ class Faulty:
         self._try("adopt")
         self._store.adopt(scope, coverage)
 
-    def recognize(self, scope: Scope, entries: Sequence[Entry], *, settles: bool) -> bool:
+    def recognize(self, scope: Scope, entries: Sequence[LogEntry], *, settles: bool) -> bool:
         """See Store."""
         self._try("recognize")
         return self._store.recognize(scope, entries, settles=settles)
 
-    def tally(self, scope: Scope) -> Tally:
+    def tally(self, scope: Scope) -> FeedAccounting:
         """See Store."""
         self._try("tally")
         return self._store.tally(scope)
 
-    def commit(self, scope: Scope, batch: Batch) -> Committed:
+    def commit(self, scope: Scope, batch: Batch) -> CommitResult:
         """See Store."""
         self._try("commit")
         self.batches.append(batch)
@@ -308,7 +308,7 @@ class Rig:
         totals = self.store.totals()
         state = self.store.feed(Scope("acme", self.feed.name))
         self.governor.restore(totals)
-        synced = state.coverage is not None and state.coverage.synced
+        synced = state.coverage is not None and state.coverage.is_synced
         self.board.restore(totals, {"acme": [self.feed.name] if synced else []})
         self.books = self.keep_books(state)
         self.inbox = Inbox("acme", Spending()) if timeline else None
@@ -316,7 +316,7 @@ class Rig:
             "acme",
             self.feed,
             client=self.client,
-            dialect=Dialect(self.feed.generation, log=self.diary),
+            dialect=ApiGeneration(self.feed.generation, logger=self.diary),
             books=self.books,
             board=self.board,
             pace=pace or Pace(),
@@ -545,7 +545,7 @@ async def test_health(rig: Rig) -> None:
             logs=2,
             pending=1,
             coverage_start=NOW - 7 * DAY,
-            recent=(PollHealth(at=NOW, outcome="success", requests=1, logs=2),),
+            recent_polls=(PollHealth(started_at=NOW, outcome="success", requests=1, logs=2),),
         )
         == rig.poller.health
     )
@@ -564,10 +564,12 @@ async def test_the_last_polls_are_remembered(rig: Rig) -> None:
         await rig.poller.poll()
     health = rig.poller.health
 
-    assert [NOW + 30 * number for number in range(19, 11, -1)] == [poll.at for poll in health.recent]
-    assert {("success", 1, 1, "")} == {(poll.outcome, poll.requests, poll.logs, poll.error) for poll in health.recent}
+    assert [NOW + 30 * number for number in range(19, 11, -1)] == [poll.started_at for poll in health.recent_polls]
+    assert {("success", 1, 1, "")} == {
+        (poll.outcome, poll.requests, poll.logs, poll.error) for poll in health.recent_polls
+    }
     assert [("unavailable", "down 4"), ("unavailable", "down 3"), ("unavailable", "down 2")] == [
-        (poll.outcome, poll.error) for poll in health.failures
+        (poll.outcome, poll.error) for poll in health.recent_failures
     ]
 
 
@@ -715,8 +717,8 @@ async def test_a_new_key_that_another_feed_read_ends_the_pause(rig: Rig) -> None
     sleep = rig.sleep
 
     async def watched(seconds: float) -> None:
-        if rig.now >= 100.0 and not rig.client.key_readings:
-            rig.client.key_readings = 1
+        if rig.now >= 100.0 and not rig.client.key_reload_count:
+            rig.client.key_reload_count = 1
             rig.heal()
         await sleep(seconds)
 
@@ -763,10 +765,10 @@ async def test_a_catch_up_is_committed_in_parts(rig: Rig) -> None:
 
     rig.client.handler = handler
     assert "unavailable" == (await rig.poller.poll()).outcome
-    sizes = [len(batch.sightings) for batch in rig.store.batches]
+    sizes = [len(batch.observations) for batch in rig.store.batches]
     assert all(size < 1200 for size in sizes)
     assert 1800 < sum(sizes) < 2300
-    held = rig.store.feed(Scope("acme", "publishing")).logs
+    held = rig.store.feed(Scope("acme", "publishing")).log_count
     assert 1800 < held < 1901
     assert rig.logs() is None
 
@@ -992,7 +994,7 @@ async def test_a_size_that_cannot_be_told(rig: Rig) -> None:
 
 async def test_two_feeds_share_what_is_not_saved(rig: Rig) -> None:
     """What one feed could not save is saved with the next commit of another one, once, and nothing falls meanwhile."""
-    throttled = Add(THROTTLED, ("acme",), amount=5.0)
+    throttled = IncCounter(THROTTLED, ("acme",), amount=5.0)
     scope = Scope("acme", "connections")
     other = Bookkeeper(
         "acme",
@@ -1005,7 +1007,7 @@ async def test_two_feeds_share_what_is_not_saved(rig: Rig) -> None:
         backlog=rig.backlog,
         clock=rig.clock,
     )
-    saving = asyncio.ensure_future(other.commit(Draft(), 0, [Add(THROTTLED, ("acme",), amount=1.0)]))
+    saving = asyncio.ensure_future(other.commit(Draft(), 0, [IncCounter(THROTTLED, ("acme",), amount=1.0)]))
     await asyncio.sleep(0)  # its batch is made
     rig.books.keep((), shown=[throttled])
     await saving
@@ -1030,15 +1032,15 @@ async def test_a_bug_ends_the_loop(rig: Rig) -> None:
 async def test_a_bug_in_the_store_ends_the_loop(rig: Rig) -> None:
     """A bug while saving comes out of the loop, and what was waiting to be saved is still there."""
 
-    def broken(scope: Scope, batch: Batch) -> Committed:
-        assert ("acme", 1.0) <= (scope.workspace, batch.at)
+    def broken(scope: Scope, batch: Batch) -> CommitResult:
+        assert ("acme", 1.0) <= (scope.workspace, batch.committed_at)
         raise ZeroDivisionError
 
-    rig.books.keep([Add(THROTTLED, ("acme",))])
+    rig.books.keep([IncCounter(THROTTLED, ("acme",))])
     rig.store.commit = broken  # type: ignore[method-assign]
     with pytest.raises(ZeroDivisionError):
         await rig.poller.run()
-    assert [Add(THROTTLED, ("acme",))] == rig.backlog
+    assert [IncCounter(THROTTLED, ("acme",))] == rig.backlog
 
 
 @pytest.mark.parametrize("steps", range(1, 14))
@@ -1062,8 +1064,8 @@ async def test_cancellation_in_the_middle_of_a_request(rig: Rig) -> None:
     """A loop that waits for an answer can be cancelled; nothing of the poll is counted."""
     asked = asyncio.Event()
 
-    async def never(path: str, params: Mapping[str, str | int], *, endpoint: str) -> Reply | None:
-        assert (LIST, LIST) == (path, endpoint)
+    async def never(path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
+        assert (LIST, LIST) == (path, path_template)
         assert 0 == params["skip"]
         asked.set()
         await asyncio.Event().wait()
@@ -1128,7 +1130,12 @@ def test_births_of_the_exporters_own() -> None:
 
 def coverage(newest: float, horizon: float = 0.0) -> Coverage:
     """A coverage whose newest log is of a time."""
-    return Coverage(horizon=int(horizon * 1000), start=0, head=Mark(int(newest * 1000), "x"), synced=True)
+    return Coverage(
+        retention_floor=int(horizon * 1000),
+        complete_since=0,
+        newest=ListPosition(int(newest * 1000), "x"),
+        is_synced=True,
+    )
 
 
 PRUNES = [
@@ -1149,9 +1156,9 @@ async def test_what_is_forgotten(rig: Rig, newest: float, clock: float, api: flo
     await rig.books.commit(Draft(coverage=coverage(newest)), int(api * 1000))
 
     batch = rig.store.batches[-1]
-    assert int((by - 8 * DAY) * 1000) == batch.prune
+    assert int((by - 8 * DAY) * 1000) == batch.prune_before
     assert batch.coverage is not None
-    assert batch.prune == batch.coverage.horizon
+    assert batch.prune_before == batch.coverage.retention_floor
     assert rig.books.coverage == batch.coverage
 
 
@@ -1159,16 +1166,16 @@ async def test_what_is_forgotten_does_not_come_back(rig: Rig) -> None:
     """A log from before what was forgotten is not counted, even when an API shows it; one without a time is."""
     rig.governor = Governor(CATALOGUE)
     entries = [
-        Entry(key="old", status="success", created=int((NOW - 8 * DAY) * 1000) - 1),
-        Entry(key="edge", status="success", created=int((NOW - 8 * DAY) * 1000)),
-        Entry(key="undated", status="success"),
+        LogEntry(key="old", status="success", created=int((NOW - 8 * DAY) * 1000) - 1),
+        LogEntry(key="edge", status="success", created=int((NOW - 8 * DAY) * 1000)),
+        LogEntry(key="undated", status="success"),
     ]
     draft = Draft(entries=[(entry, False) for entry in entries], coverage=coverage(NOW))
     await rig.books.commit(draft, int(NOW * 1000))
-    assert ["edge", "undated"] == [sighting.entry.key for sighting in rig.store.batches[-1].sightings]
+    assert ["edge", "undated"] == [sighting.entry.key for sighting in rig.store.batches[-1].observations]
 
     await rig.books.commit(Draft(entries=[(entries[0], False)]), int(NOW * 1000))
-    assert [] == rig.store.batches[-1].sightings
+    assert [] == rig.store.batches[-1].observations
 
 
 async def test_the_horizon_never_falls(rig: Rig) -> None:
@@ -1176,8 +1183,8 @@ async def test_the_horizon_never_falls(rig: Rig) -> None:
     await rig.books.commit(Draft(coverage=coverage(NOW, horizon=NOW - 2 * DAY)), int(NOW * 1000))
     kept = rig.store.batches[-1].coverage
     assert kept is not None
-    assert int((NOW - 2 * DAY) * 1000) == kept.horizon
-    assert rig.store.batches[-1].prune == int((NOW - 8 * DAY) * 1000)
+    assert int((NOW - 2 * DAY) * 1000) == kept.retention_floor
+    assert rig.store.batches[-1].prune_before == int((NOW - 8 * DAY) * 1000)
 
 
 async def test_history_is_born_when_the_record_begins(rig: Rig) -> None:
@@ -1203,7 +1210,7 @@ async def woken(rig: Rig) -> AsyncIterator[Woken]:
     """A poller that has polled once, at 0, and whose webhooks a test sends; it polls every 100 seconds."""
     timeline = Timeline(rig)
     rig.rows = [row(1)]
-    rig.client.limit = 600
+    rig.client.rate_limit = 600
     rig.start(Pace(interval=100.0), timeline=timeline)
     running = asyncio.ensure_future(rig.poller.run())
     assert 1 == await timeline.reach(0.0)
@@ -1295,7 +1302,7 @@ async def test_webhooks_do_not_hurry_a_poller_that_waits_for_the_api(woken: Woke
 async def test_webhooks_keep_to_a_part_of_the_quota(woken: Woken) -> None:
     """A webhook a second has no more requests made than their share of the limit, and the other polls go on."""
     rig, timeline = woken
-    rig.client.limit = 40
+    rig.client.rate_limit = 40
     for second in range(1, 121):
         await timeline.reach(float(second))
         arrive(rig, log=second % 2 == 1)

@@ -24,7 +24,7 @@ from late_exporter.ingest.webhooks import (
     sign,
 )
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.model import Add, Observe, Take
+from late_exporter.model import IncCounter, ObserveHistogram, SetLatest
 from late_exporter.status import WorkspaceHealth
 from late_exporter.web.app import create_app
 
@@ -170,7 +170,7 @@ def test_what_webhooks_may_spend() -> None:
 
 def counted(inbox: Inbox) -> dict[str, float]:
     """What an inbox has counted since last asked, by the last label."""
-    return {count.labels[-1]: count.amount for count in inbox.drain() if isinstance(count, Add)}
+    return {count.labels[-1]: count.amount for count in inbox.drain() if isinstance(count, IncCounter)}
 
 
 def test_births_cover_what_can_be_counted() -> None:
@@ -182,7 +182,7 @@ def test_births_cover_what_can_be_counted() -> None:
     for reason in REASONS:
         inbox.refuse(reason)
     drained = inbox.drain()
-    assert born == {(count.family, count.labels) for count in drained if isinstance(count, Add)}
+    assert born == {(count.family, count.labels) for count in drained if isinstance(count, IncCounter)}
     assert {0} == {birth.amount for birth in inbox.births()}
     assert all(len(CATALOGUE[count.family].labels) == len(count.labels) for count in drained)
     assert {*FEEDS_OF.values()} == {*FEEDS}
@@ -194,9 +194,9 @@ def test_an_inbox_is_emptied_once() -> None:
     inbox.receive("post.failed", NOW - 2.5, NOW)
     inbox.receive("post.failed", NOW + 9, NOW + 1)
     drained = inbox.drain()
-    assert [2] == [count.amount for count in drained if isinstance(count, Add)]
-    assert [2_500_000, 0] == [count.micros for count in drained if isinstance(count, Observe)]
-    assert [NOW + 1] == [count.value for count in drained if isinstance(count, Take)]
+    assert [2] == [count.amount for count in drained if isinstance(count, IncCounter)]
+    assert [2_500_000, 0] == [count.micros for count in drained if isinstance(count, ObserveHistogram)]
+    assert [NOW + 1] == [count.value for count in drained if isinstance(count, SetLatest)]
     assert [] == inbox.drain()
 
 

@@ -7,7 +7,17 @@ import pytest
 from late_exporter.feeds import FEEDS
 from late_exporter.metrics.catalogue import CATALOGUE, catalogue
 from late_exporter.metrics.labels import ACTIONS, EVENTS, PLATFORMS, STATUSES, Governor
-from late_exporter.model import Add, Entry, Exemplar, Increment, Labels, Observe, Result, Series, Take
+from late_exporter.model import (
+    AttemptOutcome,
+    Exemplar,
+    IncCounter,
+    Increment,
+    Labels,
+    LogEntry,
+    ObserveHistogram,
+    Series,
+    SetLatest,
+)
 
 OVERFLOW = "late_exporter_label_overflow_total"
 LOGS = "late_publishing_logs_total"
@@ -18,9 +28,9 @@ def governor(**limits: int) -> Governor:
     return Governor(CATALOGUE, **limits)
 
 
-def logs(platform: str, action: str = "publish", status: str = "success", workspace: str = "acme") -> Add:
+def logs(platform: str, action: str = "publish", status: str = "success", workspace: str = "acme") -> IncCounter:
     """What a log counts."""
-    return Add(LOGS, (workspace, platform, action, status))
+    return IncCounter(LOGS, (workspace, platform, action, status))
 
 
 def labels(increments: Iterable[Increment], family: str = LOGS, *, born: bool = False) -> list[Labels]:
@@ -81,7 +91,8 @@ def test_families_share_the_values_of_a_label() -> None:
     govern = governor(max_values=1).govern
     list(govern([logs("p1")]))
     events = [
-        Add("late_connection_events_total", ("acme", platform, "disconnect", "oauth")) for platform in ("p1", "p2")
+        IncCounter("late_connection_events_total", ("acme", platform, "disconnect", "oauth"))
+        for platform in ("p1", "p2")
     ]
     increments = list(govern(events))
     assert [("acme", "p1", "disconnect", "oauth"), ("acme", "other", "disconnect", "oauth")] == labels(
@@ -106,7 +117,7 @@ def test_labels_of_connections(label: str) -> None:
     seen = set()
     for number in range(10):
         values = tuple(f"x{number}" if name == label else known[name] for name in names)
-        seen |= {found[names.index(label)] for found in labels(govern([Add(family, values)]), family)}
+        seen |= {found[names.index(label)] for found in labels(govern([IncCounter(family, values)]), family)}
     assert {"x0", "x1", "x2", "other"} == seen
 
 
@@ -116,20 +127,20 @@ def test_a_status_code_and_a_category_are_bounded_by_what_they_are() -> None:
     family = "late_publishing_failures_total"
     for code in (*range(100, 600), "none"):
         values = ("acme", "tiktok", "publish", "unknown", str(code))
-        assert [values] == labels(govern([Add(family, values)]), family)
+        assert [values] == labels(govern([IncCounter(family, values)]), family)
 
 
 ACCOUNT_FAMILIES: dict[str, Callable[[Labels], Increment]] = {
-    "late_account_logs_total": lambda account: Add("late_account_logs_total", (*account, "success")),
-    "late_account_info": lambda account: Take("late_account_info", account, at=1, value="@acme"),
-    "late_account_consecutive_failures": lambda account: Result(
+    "late_account_logs_total": lambda account: IncCounter("late_account_logs_total", (*account, "success")),
+    "late_account_info": lambda account: SetLatest("late_account_info", account, at=1, value="@acme"),
+    "late_account_consecutive_failures": lambda account: AttemptOutcome(
         "late_account_consecutive_failures", account, at=1, failed=True
     ),
-    "late_account_last_success_timestamp_seconds": lambda account: Take(
+    "late_account_last_success_timestamp_seconds": lambda account: SetLatest(
         "late_account_last_success_timestamp_seconds", account, at=1, value=1.0
     ),
-    "late_account_connected": lambda account: Take("late_account_connected", account, at=1, value=1),
-    "late_account_token_expiry_timestamp_seconds": lambda account: Take(
+    "late_account_connected": lambda account: SetLatest("late_account_connected", account, at=1, value=1),
+    "late_account_token_expiry_timestamp_seconds": lambda account: SetLatest(
         "late_account_token_expiry_timestamp_seconds", account, at=1, value=1.0
     ),
 }
@@ -171,7 +182,7 @@ def test_an_account_that_is_unknown_takes_no_place() -> None:
     family = "late_account_logs_total"
     for account in ("unknown", "a1"):
         values = ("acme", "tiktok", account, "success")
-        assert [values] == labels(govern([Add(family, values)]), family)
+        assert [values] == labels(govern([IncCounter(family, values)]), family)
 
 
 def test_births_of_a_platform() -> None:
@@ -212,7 +223,7 @@ def test_births_of_other() -> None:
 
 def test_only_publishing_logs_give_birth() -> None:
     """A platform that is only connected is not born as one that is published to."""
-    events = [Add("late_connection_events_total", ("acme", "tiktok", event, "oauth")) for event in EVENTS]
+    events = [IncCounter("late_connection_events_total", ("acme", "tiktok", event, "oauth")) for event in EVENTS]
     assert events == list(governor().govern(events))
 
 
@@ -254,9 +265,9 @@ def test_observations_take_the_buckets_of_the_catalogue(platform: str) -> None:
     list(govern([logs("mastodon")]))
     exemplar = Exemplar((("log_id", "a"),), 1.0)
     values = ("acme", platform, "publish", "success")
-    observation = Observe("late_publishing_duration_seconds", values, micros=5, exemplar=exemplar)
+    observation = ObserveHistogram("late_publishing_duration_seconds", values, micros=5, exemplar=exemplar)
     for _ in range(2):
-        (found,) = [increment for increment in govern([observation]) if isinstance(increment, Observe)]
+        (found,) = [increment for increment in govern([observation]) if isinstance(increment, ObserveHistogram)]
         assert ((1.0, 2.0), 5, exemplar) == (found.bounds, found.micros, found.exemplar)
         assert ("other" if platform == "too many" else platform) == found.labels[1]
 
@@ -266,8 +277,8 @@ def test_once_stays_once() -> None:
     family = "late_publishing_rate_limit_pauses_total"
     govern = governor(max_values=0).govern
     for platform in ("tiktok", "mastodon"):
-        found = [i for i in govern([Add(family, ("acme", platform), once=True)]) if i.family == family]
-        assert [True] == [increment.once for increment in found]
+        found = [i for i in govern([IncCounter(family, ("acme", platform), once_per_log=True)]) if i.family == family]
+        assert [True] == [increment.once_per_log for increment in found]
 
 
 def test_thousands_of_values() -> None:
@@ -276,7 +287,7 @@ def test_thousands_of_values() -> None:
     seen: set[Series] = set()
     counted = 0
     for number in range(500):
-        entry = Entry(
+        entry = LogEntry(
             key=f"{number}",
             status=f"s{number % 50}",
             created=number,

@@ -7,7 +7,18 @@ import pytest
 
 from late_exporter.metrics.catalogue import CATALOGUE, catalogue
 from late_exporter.metrics.registry import Board
-from late_exporter.model import Add, Exemplar, Histogram, Labels, Observe, Reading, Series, Streak, Total, Value
+from late_exporter.model import (
+    Exemplar,
+    FailureStreak,
+    Histogram,
+    IncCounter,
+    Labels,
+    LatestValue,
+    ObserveHistogram,
+    Series,
+    SeriesValue,
+    Value,
+)
 from late_exporter.status import AccountHealth, PlatformHealth
 
 LOGS = "late_publishing_logs_total"
@@ -71,9 +82,9 @@ def board(canvas: Canvas) -> Board:
     return Board(CATALOGUE, canvas, {"acme": BOTH})
 
 
-def totals(*series: Series, value: Value = 1, created: float = 7.0) -> dict[Series, Total]:
+def totals(*series: Series, value: Value = 1, created: float = 7.0) -> dict[Series, SeriesValue]:
     """The same total for some series."""
-    return {one: Total(value, created) for one in series}
+    return {one: SeriesValue(value, created) for one in series}
 
 
 def test_history_is_withheld(board: Board, canvas: Canvas) -> None:
@@ -120,7 +131,7 @@ def test_the_exporters_own_metrics_are_never_withheld(board: Board, canvas: Canv
 
 def test_families_of_two_feeds(board: Board, canvas: Canvas) -> None:
     """A family that two feeds fill is shown with the first of them."""
-    board.apply(totals(ACCOUNT, value=Reading(1, "@acme")))
+    board.apply(totals(ACCOUNT, value=LatestValue(1, "@acme")))
     board.release("acme", "connections")
     assert {(INFO, ("acme", "tiktok", "a1", "@acme")): 1} == canvas.shown
 
@@ -129,7 +140,7 @@ def test_a_feed_that_is_not_read(canvas: Canvas) -> None:
     """Where only one feed is read, its first sync is all that is waited for, and the other's state is not shown."""
     board = Board(CATALOGUE, canvas, {"acme": frozenset({"publishing"})})
     board.restore(totals(PUBLISHED, CONNECTED), {"acme": ["publishing"]})
-    board.apply(totals(ACCOUNT, value=Reading(1, "@acme")))
+    board.apply(totals(ACCOUNT, value=LatestValue(1, "@acme")))
     board.apply(totals(POLLED))
     assert {PUBLISHED, POLLED, (INFO, ("acme", "tiktok", "a1", "@acme"))} == set(canvas.shown)
     assert {POLLED} == canvas.newborn, "gauges are not"
@@ -175,11 +186,15 @@ def test_what_the_state_has_and_nobody_wants(board: Board, canvas: Canvas) -> No
 VALUES: list[tuple[float | Histogram, str, Value]] = [
     (5, LOGS, 5),
     (0.5, "late_exporter_api_throttled_seconds_total", 0.5),
-    (12.5, "late_publishing_last_log_timestamp_seconds", Reading(9, 12.5)),
-    (1.0, "late_account_connected", Reading(9, 1)),
-    (0, "late_account_consecutive_failures", Streak(success=5)),
-    (2, "late_account_consecutive_failures", Streak(failures=(1, 2))),
-    (1500, "late_account_consecutive_failures", Streak(failures=tuple(range(1000)), folded=500, folded_until=1)),
+    (12.5, "late_publishing_last_log_timestamp_seconds", LatestValue(9, 12.5)),
+    (1.0, "late_account_connected", LatestValue(9, 1)),
+    (0, "late_account_consecutive_failures", FailureStreak(last_success=5)),
+    (2, "late_account_consecutive_failures", FailureStreak(failures=(1, 2))),
+    (
+        1500,
+        "late_account_consecutive_failures",
+        FailureStreak(failures=tuple(range(1000)), older_failures=500, older_until=1),
+    ),
     (Histogram((1.0, 2.0), (3, 0, 1), 7), "late_publishing_duration_seconds", Histogram((1.0, 2.0), (3, 0, 1), 7)),
     (Histogram((1.0, 2.0), (3, 0, 1), 7), "late_publishing_duration_seconds", Histogram((0.5, 9.0), (3, 0, 1), 7)),
 ]
@@ -190,7 +205,7 @@ def test_values(canvas: Canvas, expected: float | Histogram, family: str, value:
     """Counts, readings, streaks and histograms are shown as numbers and by the bounds configured."""
     board = Board(catalogue((1.0, 2.0)), canvas, {"acme": BOTH})
     labels = ("acme", *("x" for _ in CATALOGUE[family].labels[1:]))
-    board.restore({(family, labels): Total(value, 7.0)}, {"acme": BOTH})
+    board.restore({(family, labels): SeriesValue(value, 7.0)}, {"acme": BOTH})
     assert {(family, labels): expected} == canvas.shown
     assert (None if CATALOGUE[family].kind == "gauge" else 7.0) == canvas.created[family, labels]
 
@@ -199,9 +214,9 @@ def test_a_renamed_account(board: Board, canvas: Canvas) -> None:
     """An account that is called otherwise has one series, by its new name."""
     board.release("acme", "publishing")
     for name in ("@old", "@old", "@new", "@newer"):
-        board.apply(totals(ACCOUNT, value=Reading(1, name)))
+        board.apply(totals(ACCOUNT, value=LatestValue(1, name)))
         assert {(INFO, ("acme", "tiktok", "a1", name)): 1} == canvas.shown
-    board.apply(totals((INFO, ("acme", "tiktok", "a2")), value=Reading(1, "@newer")))
+    board.apply(totals((INFO, ("acme", "tiktok", "a2")), value=LatestValue(1, "@newer")))
     assert 2 == len(canvas.shown)
     assert set() == canvas.newborn
 
@@ -236,14 +251,14 @@ def test_exemplars(board: Board, canvas: Canvas) -> None:
     """An exemplar is attached in the family's unit, where its series is shown."""
     series: Series = ("late_publishing_duration_seconds", ("acme", "tiktok", "publish", "success"))
     exemplar = Exemplar((("log_id", "a"),), 5.0)
-    board.exemplar(Observe(*series, micros=2_340_000, exemplar=exemplar))
+    board.exemplar(ObserveHistogram(*series, micros=2_340_000, exemplar=exemplar))
     board.apply(totals(series, value=Histogram((), (1,))))
-    board.exemplar(Observe(*series, micros=2_340_000, exemplar=exemplar))
+    board.exemplar(ObserveHistogram(*series, micros=2_340_000, exemplar=exemplar))
     assert [] == canvas.exemplars
 
     board.release("acme", "publishing")
-    board.exemplar(Observe(*series, micros=2_340_000, exemplar=exemplar))
-    board.exemplar(Observe(*series, micros=1))
+    board.exemplar(ObserveHistogram(*series, micros=2_340_000, exemplar=exemplar))
+    board.exemplar(ObserveHistogram(*series, micros=1))
     assert [(series, 2.34, exemplar)] == canvas.exemplars
 
 
@@ -252,14 +267,14 @@ def test_provisional_counters(board: Board, canvas: Canvas) -> None:
     board.restore(totals(POLLED, value=10), {"acme": BOTH})
     requests: Series = ("late_exporter_api_requests_total", ("acme", "/v1/posts/logs", "200"))
     for _ in range(3):
-        board.provisional([Add(*POLLED), Add(*requests, amount=2)])
+        board.provisional([IncCounter(*POLLED), IncCounter(*requests, amount=2)])
     assert {POLLED: 13, requests: 6} == canvas.shown
 
-    board.apply({POLLED: Total(12, 7.0)})
+    board.apply({POLLED: SeriesValue(12, 7.0)})
     assert {POLLED: 13, requests: 6} == canvas.shown
-    board.apply({POLLED: Total(14, 7.0), requests: Total(6, 8.0)})
+    board.apply({POLLED: SeriesValue(14, 7.0), requests: SeriesValue(6, 8.0)})
     assert {POLLED: 14, requests: 6} == canvas.shown
-    board.provisional([Add(*POLLED)])
+    board.provisional([IncCounter(*POLLED)])
     assert 15 == canvas.shown[POLLED]
     values = [value for series, value in canvas.seen if series == POLLED]
     assert sorted(values, key=lambda value: value if isinstance(value, int) else math.inf) == values
@@ -268,7 +283,7 @@ def test_provisional_counters(board: Board, canvas: Canvas) -> None:
 def apply(board: Board, family: str, *rows: tuple[Any, ...]) -> None:
     """Make rows of labels, value and birth durable."""
     for *labels, value, created in rows:
-        board.apply({(family, ("acme", *labels)): Total(value, created)})
+        board.apply({(family, ("acme", *labels)): SeriesValue(value, created)})
 
 
 def test_platforms_for_people(board: Board) -> None:
@@ -289,8 +304,8 @@ def test_platforms_for_people(board: Board) -> None:
     apply(
         board,
         "late_publishing_last_log_timestamp_seconds",
-        ("tiktok", "publish", "success", Reading(2, 0.002), 1.0),
-        ("tiktok", "publish", "failed", Reading(3, 0.003), 1.0),
+        ("tiktok", "publish", "success", LatestValue(2, 0.002), 1.0),
+        ("tiktok", "publish", "failed", LatestValue(3, 0.003), 1.0),
     )
     board.gauge("late_publishing_pending_logs", ("acme", "tiktok", "publish"), 2)
     board.gauge("late_publishing_pending_logs", ("acme", "tiktok", "retry"), 1)
@@ -298,8 +313,8 @@ def test_platforms_for_people(board: Board) -> None:
 
     board.release("acme", "publishing")
     expected = (
-        PlatformHealth(name="bluesky", since=60.0),
-        PlatformHealth(name="tiktok", since=40.0, published=6, failed=2, final=11, pending=3, last_log=0.003),
+        PlatformHealth(name="bluesky", counted_since=60.0),
+        PlatformHealth(name="tiktok", counted_since=40.0, published=6, failed=2, final=11, pending=3, last_log=0.003),
     )
     assert expected == board.platforms("acme")
     assert () == board.platforms("umbrella")
@@ -314,23 +329,23 @@ def test_failing_accounts_for_people(board: Board) -> None:
     apply(
         board,
         "late_account_consecutive_failures",
-        ("tiktok", "a1", Streak(failures=(1,)), 1.0),
-        ("tiktok", "a2", Streak(failures=(1, 2)), 1.0),
-        ("reddit", "a3", Streak(failures=(1,)), 1.0),
-        ("reddit", "a4", Streak(success=1), 1.0),
+        ("tiktok", "a1", FailureStreak(failures=(1,)), 1.0),
+        ("tiktok", "a2", FailureStreak(failures=(1, 2)), 1.0),
+        ("reddit", "a3", FailureStreak(failures=(1,)), 1.0),
+        ("reddit", "a4", FailureStreak(last_success=1), 1.0),
     )
     apply(
         board,
         INFO,
-        ("tiktok", "a2", Reading(1, "@acme"), 1.0),
-        ("reddit", "a3", Reading(1, "unknown"), 1.0),
+        ("tiktok", "a2", LatestValue(1, "@acme"), 1.0),
+        ("reddit", "a3", LatestValue(1, "unknown"), 1.0),
     )
     expected = (
-        AccountHealth(platform="tiktok", account_id="a2", username="@acme", failures=2),
-        AccountHealth(platform="reddit", account_id="a3", username="", failures=1),
-        AccountHealth(platform="tiktok", account_id="a1", username="", failures=1),
+        AccountHealth(platform="tiktok", account_id="a2", username="@acme", consecutive_failures=2),
+        AccountHealth(platform="reddit", account_id="a3", username="", consecutive_failures=1),
+        AccountHealth(platform="tiktok", account_id="a1", username="", consecutive_failures=1),
     )
     assert expected == board.failing("acme")
 
-    apply(board, "late_account_consecutive_failures", ("tiktok", "a2", Streak(success=3), 1.0))
+    apply(board, "late_account_consecutive_failures", ("tiktok", "a2", FailureStreak(last_success=3), 1.0))
     assert ["a3", "a1"] == [account.account_id for account in board.failing("acme")]

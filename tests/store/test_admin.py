@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from late_exporter.errors import StoreError, StoreInUse
-from late_exporter.model import Add, Batch, Coverage, Entry, Scope, Sighting
+from late_exporter.model import Batch, Coverage, IncCounter, LogEntry, Observation, Scope
 from late_exporter.store import Store, open_records, open_store
 from late_exporter.store.admin import backup, check, compact, drop, read_in, rename, write_out
 
@@ -18,22 +18,24 @@ LOGS = "late_publishing_logs_total"
 OWN = "late_exporter_polls_total"
 
 
-def sightings(workspace: str, first: int, count: int, status: str = "success") -> list[Sighting]:
+def sightings(workspace: str, first: int, count: int, status: str = "success") -> list[Observation]:
     """Some logs in a status; some have no time, and one a platform that needs quoting."""
     found = []
     for number in range(first, first + count):
         platform = 'my "space"\n🚀' if number == first else "tiktok"
-        entry = Entry(key=f"log{number:06}", status=status, created=None if number % 7 == 3 else number * 60_000)
-        found.append(Sighting(entry, (Add(LOGS, (workspace, platform, "publish", status)),)))
+        entry = LogEntry(key=f"log{number:06}", status=status, created=None if number % 7 == 3 else number * 60_000)
+        found.append(Observation(entry, (IncCounter(LOGS, (workspace, platform, "publish", status)),)))
     return found
 
 
 def fill(store: Store, workspace: str, first: int = 0, count: int = 100) -> None:
     """Count some logs of a workspace, of which a few are pending."""
     logs = [*sightings(workspace, first, count), *sightings(workspace, first + count, 3, "pending")]
-    coverage = Coverage(horizon=0, start=1, synced=True)
-    own = [Add(OWN, (workspace, "publishing", "success"))]
-    store.commit(Scope(workspace, "publishing"), Batch(at=7.0, sightings=logs, coverage=coverage, increments=own))
+    coverage = Coverage(retention_floor=0, complete_since=1, is_synced=True)
+    own = [IncCounter(OWN, (workspace, "publishing", "success"))]
+    store.commit(
+        Scope(workspace, "publishing"), Batch(committed_at=7.0, observations=logs, coverage=coverage, increments=own)
+    )
 
 
 @pytest.fixture
@@ -111,7 +113,7 @@ def test_a_good_state_has_no_faults(store: Store, path: Path) -> None:
     """A state is good while it is in use, after logs were forgotten, and after a log has settled."""
     assert [] == list(check(path))
     settled = sightings("acme", 100, 1, "failed")
-    store.commit(Scope("acme", "publishing"), Batch(at=8.0, sightings=settled, prune=50 * 60_000))
+    store.commit(Scope("acme", "publishing"), Batch(committed_at=8.0, observations=settled, prune_before=50 * 60_000))
     assert [] == list(check(path))
 
 
@@ -205,9 +207,9 @@ def test_a_workspace_gets_another_name(store: Store, path: Path) -> None:
             for (family, labels), total in after.items()
         }
         assert series == sum(labels[0] == "Große Firma" for _, labels in after)
-        assert 103 == renamed.feed(Scope("Große Firma", "publishing")).logs
+        assert 103 == renamed.feed(Scope("Große Firma", "publishing")).log_count
         fill(renamed, "Große Firma")
-        assert 103 == renamed.feed(Scope("Große Firma", "publishing")).logs
+        assert 103 == renamed.feed(Scope("Große Firma", "publishing")).log_count
     assert [] == list(check(path))
 
 

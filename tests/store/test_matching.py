@@ -4,7 +4,7 @@ from types import MappingProxyType
 
 import pytest
 
-from late_exporter.model import Entry
+from late_exporter.model import LogEntry
 from late_exporter.store.matching import Held, adopted, recognize, time_of
 
 TIME = f"{1_730_455_200_000:013d}-"
@@ -16,14 +16,14 @@ def held(name: str, mark: str = MARK) -> str:
     return adopted(name, 1_730_455_200_000, mark)
 
 
-def shown(number: int, status: str = "success", mark: str = MARK) -> Entry:
+def shown(number: int, status: str = "success", mark: str = MARK) -> LogEntry:
     """A log without an id."""
-    return Entry(key=f"{TIME}{mark}=fine.{number}", status=status)
+    return LogEntry(key=f"{TIME}{mark}=fine.{number}", status=status)
 
 
-def given(name: str, status: str = "success") -> Entry:
+def given(name: str, status: str = "success") -> LogEntry:
     """A log with an id."""
-    return Entry(key=f"{TIME}{MARK}#{name}", status=status)
+    return LogEntry(key=f"{TIME}{MARK}#{name}", status=status)
 
 
 ONE, TWO = shown(0), shown(1)
@@ -32,15 +32,15 @@ PENDING, SUCCESS, FAILED, AGAIN = (
 )
 OTHER_DETAIL, DETAIL = {"success": "a"}, {"success": "d"}
 THIRD = {"success": "t"}
-UNLIKE = [Entry(key=f"{at:013d}-{MARK}=fine.0", status="success", detail=f"x{at}") for at in range(3)]
+UNLIKE = [LogEntry(key=f"{at:013d}-{MARK}=fine.0", status="success", status_fingerprint=f"x{at}") for at in range(3)]
 MANY = {adopted(f"i{at}", at, MARK): {"success": f"y{at}"} for at in range(3)}
 LOST = shown(0, "failed")
 BOTH_WAYS = {held("i1"): {"success": None}, held("i2"): {"failed": None}}
 WAITING = shown(0, "pending")
-NEW = Entry(key=shown(1).key, status="success", detail="o")
-KNOWN = Entry(key=shown(2).key, status="success", detail="t")
+NEW = LogEntry(key=shown(1).key, status="success", status_fingerprint="o")
+KNOWN = LogEntry(key=shown(2).key, status="success", status_fingerprint="t")
 TAKEN = {held("i2"): DETAIL, held("i3"): THIRD, KNOWN.key: SUCCESS}
-TOLD = Entry(key=ONE.key, status="success", detail="d")
+TOLD = LogEntry(key=ONE.key, status="success", status_fingerprint="d")
 BOTH = (held("i1"), held("i2"))
 
 TABLE = [
@@ -70,7 +70,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("entries", "logs", "expected"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
-def test_logs_that_settle(entries: list[Entry], logs: Held, expected: dict[str, Entry]) -> None:
+def test_logs_that_settle(entries: list[LogEntry], logs: Held, expected: dict[str, LogEntry]) -> None:
     """Each held log is recognized once, by what is surest."""
     assert expected == recognize(entries, logs, settles=True)
 

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from late_exporter.errors import ConfigError, StoreError
-from late_exporter.model import Add, Batch, Coverage, Entry, Scope, Sighting
+from late_exporter.model import Batch, Coverage, IncCounter, LogEntry, Observation, Scope
 from late_exporter.store import Store, open_records, open_store, queries
 
 PUBLISHING, CONNECTIONS = Scope("acme", "publishing"), Scope("acme", "connections")
 LOGS = "late_publishing_logs_total"
 
 
-def sighting(number: int, status: str = "success") -> Sighting:
+def sighting(number: int, status: str = "success") -> Observation:
     """A log in a status, and what it counts."""
-    entry = Entry(key=f"log{number}", status=status, created=number)
-    return Sighting(entry, (Add(LOGS, ("acme", "tiktok", "publish", status)),))
+    entry = LogEntry(key=f"log{number}", status=status, created=number)
+    return Observation(entry, (IncCounter(LOGS, ("acme", "tiktok", "publish", status)),))
 
 
 @pytest.fixture
@@ -31,8 +31,10 @@ def path(tmp_path: Path) -> Path:
 def store(path: Path) -> Iterator[Store]:
     """A state with two logs, open for writing."""
     store = open_store(f"sqlite:///{path}")
-    coverage = Coverage(horizon=0, start=1, synced=True)
-    store.commit(PUBLISHING, Batch(at=7.0, sightings=[sighting(1), sighting(2, "pending")], coverage=coverage))
+    coverage = Coverage(retention_floor=0, complete_since=1, is_synced=True)
+    store.commit(
+        PUBLISHING, Batch(committed_at=7.0, observations=[sighting(1), sighting(2, "pending")], coverage=coverage)
+    )
     yield store
     store.close()
 
@@ -51,7 +53,7 @@ def test_a_state_in_use_can_be_read(store: Store, path: Path) -> None:
 def test_however_many_logs_are_looked_up_the_statement_is_the_same(store: Store, path: Path, number: int) -> None:
     """SQLite keeps what it has compiled: a text for each number of keys would be a leak up to all of them."""
     asked: set[str] = set()
-    store.commit(PUBLISHING, Batch(at=8.0, sightings=[sighting(at) for at in range(3, 400)]))
+    store.commit(PUBLISHING, Batch(committed_at=8.0, observations=[sighting(at) for at in range(3, 400)]))
 
     class Recorder(sqlite3.Connection):
         def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
@@ -66,11 +68,12 @@ def test_however_many_logs_are_looked_up_the_statement_is_the_same(store: Store,
 
 def test_logs_that_are_yet_to_be_recognized(store: Store, path: Path) -> None:
     """After a switch of generations they are known by the keys they are shown under, and nothing is written."""
-    old = Entry(key="log3", status="pending", created=3, mark="a" * 12)
-    store.commit(PUBLISHING, Batch(at=8.0, sightings=[Sighting(old, ())]))
-    store.adopt(PUBLISHING, Coverage(horizon=0, start=1, synced=True, generation="zernio"))
+    old = LogEntry(key="log3", status="pending", created=3, fingerprint="a" * 12)
+    store.commit(PUBLISHING, Batch(committed_at=8.0, observations=[Observation(old, ())]))
+    store.adopt(PUBLISHING, Coverage(retention_floor=0, complete_since=1, is_synced=True, generation="zernio"))
     shown, new = (
-        Entry(key=f"000000000000{at}-{'a' * 12}=b.0", status="success", created=at, mark="a" * 12) for at in (3, 4)
+        LogEntry(key=f"000000000000{at}-{'a' * 12}=b.0", status="success", created=at, fingerprint="a" * 12)
+        for at in (3, 4)
     )
     with open_records(f"sqlite:///{path}") as records:
         before = list(records.counted(PUBLISHING))
@@ -86,7 +89,7 @@ def test_what_is_read_is_of_one_moment(store: Store, path: Path) -> None:
     """What is committed after the state was opened is not seen, and commits do not wait."""
     with open_records(f"sqlite:///{path}") as records:
         before = records.totals()
-        store.commit(PUBLISHING, Batch(at=8.0, sightings=[sighting(2), sighting(3)]))
+        store.commit(PUBLISHING, Batch(committed_at=8.0, observations=[sighting(2), sighting(3)]))
         assert 2 == len(list(records.counted(PUBLISHING)))
         assert before == records.totals() != store.totals()
     with open_records(f"sqlite:///{path}") as records:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import httpx
 
-from late_exporter.api.client import Key, LateClient, Throttle
+from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.simulator import Service
 from tests.support.worlds import World
 
@@ -40,8 +40,8 @@ class Api:
         self.client = LateClient(
             httpx.AsyncClient(transport=httpx.MockTransport(self._handle)),
             base_url="https://getlate.dev/api",
-            key=Key(KEY),
-            throttle=Throttle(share, monotonic=world.clock.monotonic, sleep=world.clock.sleep),
+            key=ApiKey(KEY),
+            rate_limiter=RateLimiter(share, monotonic=world.clock.monotonic, sleep=world.clock.sleep),
             timeout=30.0,
             clock=world.clock.time,
             monotonic=world.clock.monotonic,

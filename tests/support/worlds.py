@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from late_exporter.api.generation import Dialect
+from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, StoreError, Unauthorized
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import GENERATIONS
@@ -29,17 +29,17 @@ from late_exporter.metrics.labels import Governor
 from late_exporter.metrics.registry import Board
 from late_exporter.model import (
     Batch,
-    Committed,
+    CommitResult,
     Coverage,
-    Entry,
     Feed,
+    FeedAccounting,
     FeedState,
     Increment,
-    Known,
+    KnownLogs,
+    LogEntry,
     Scope,
     Series,
-    Tally,
-    Total,
+    SeriesValue,
 )
 from late_exporter.simulator import Archive, Archives, Service
 from late_exporter.simulator.log_list import Row
@@ -241,7 +241,7 @@ class Request(NamedTuple):
 class Call(NamedTuple):
     """A request as the exporter counts it."""
 
-    endpoint: str
+    path_template: str
     code: str
     seconds: float
 
@@ -310,7 +310,7 @@ class Late:
         self.dated = dated
         self.listing = listing or Listing()
         self.requests: list[Request] = []
-        self.limit = 600
+        self.rate_limit = 600
         self.quota: Quota | None = None
         self._clock = world.clock
         self._calls: list[Call] = []
@@ -336,20 +336,20 @@ class Late:
         self._faults.clear()
 
     @property
-    def key_readings(self) -> int:
+    def key_reload_count(self) -> int:
         """Never."""
         return 0
 
-    def key_changed(self) -> bool:
+    def key_file_changed(self) -> bool:
         """Never."""
         return False
 
-    def drain(self) -> tuple[Sequence[Call], float]:
+    def pop_request_log(self) -> tuple[Sequence[Call], float]:
         """The requests since last asked."""
         calls, self._calls = self._calls, []
         return calls, 0.0
 
-    async def get(self, path: str, params: Mapping[str, str | int], *, endpoint: str) -> Reply | None:
+    async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
         """The answer to a request."""
         number = len(self.requests)
         for happening in self._happenings.pop(number, ()):
@@ -371,7 +371,7 @@ class Late:
             code = "error"
             raise
         finally:
-            self._calls.append(Call(endpoint, code, self.latency))
+            self._calls.append(Call(path_template, code, self.latency))
         await Step()
         return reply
 
@@ -558,7 +558,7 @@ class Witness:
     counted: list[tuple[Scope, Sighted]]
     failures: dict[int, str] = field(default_factory=dict)
 
-    def totals(self) -> Mapping[Series, Total]:
+    def totals(self) -> Mapping[Series, SeriesValue]:
         """See Store."""
         return self.store.totals()
 
@@ -566,7 +566,7 @@ class Witness:
         """See Store."""
         return self.store.feed(scope)
 
-    def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> Known:
+    def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
         """See Store."""
         return self.store.known(scope, keys, since=since)
 
@@ -574,22 +574,22 @@ class Witness:
         """See Store."""
         self.store.adopt(scope, coverage)
 
-    def recognize(self, scope: Scope, entries: Sequence[Entry], *, settles: bool) -> bool:
+    def recognize(self, scope: Scope, entries: Sequence[LogEntry], *, settles: bool) -> bool:
         """See Store."""
         return self.store.recognize(scope, entries, settles=settles)
 
-    def tally(self, scope: Scope) -> Tally:
+    def tally(self, scope: Scope) -> FeedAccounting:
         """See Store."""
         return self.store.tally(scope)
 
-    def commit(self, scope: Scope, batch: Batch) -> Committed:
+    def commit(self, scope: Scope, batch: Batch) -> CommitResult:
         """See Store."""
         failure = self.failures.pop(0, None)
         self.failures = {number - 1: when for number, when in self.failures.items()}
         if failure == "before":
             raise StoreError("the state: database or disk is full")
         committed = self.store.commit(scope, batch)
-        self.counted += [(scope, (sighting.entry.key, sighting.entry.status)) for sighting in committed.sightings]
+        self.counted += [(scope, (sighting.entry.key, sighting.entry.status)) for sighting in committed.observations]
         if failure == "after":
             raise StoreError("the state: disk I/O error")
         return committed
@@ -735,7 +735,7 @@ class Exporter:
     async def _look(self, scope: Scope, step: Read) -> Seen:
         feed, late = self._feed(scope), self.lates[scope.workspace]
         params: dict[str, str | int] = {**feed.query, "days": 7, "limit": 100, "skip": step.skip}
-        reply = await late.get(feed.path, params, endpoint=feed.path)
+        reply = await late.get(feed.path, params, path_template=feed.path)
         assert reply is not None
         page = feed.parse(reply.body)
         # By the real store, whatever the exporter is made to believe.
@@ -809,8 +809,8 @@ class Exporter:
                     self._assemble(scope, late, states[scope], backlog)
 
     def _assemble(self, scope: Scope, late: Late, state: FeedState, backlog: list[Increment]) -> None:
-        dialect = Dialect(self.generation, log=Silence())
-        feed = dialect.likely(scope.feed, bound=state.coverage.generation if state.coverage else None)
+        dialect = ApiGeneration(self.generation, logger=Silence())
+        feed = dialect.initial_feed(scope.feed, state_generation=state.coverage.generation if state.coverage else None)
         books = Bookkeeper(
             scope.workspace,
             feed,
@@ -854,6 +854,6 @@ async def _offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any
 def _synced(states: Mapping[Scope, FeedState]) -> Mapping[str, Iterable[str]]:
     synced: dict[str, list[str]] = {}
     for scope, state in states.items():
-        if state.coverage is not None and state.coverage.synced:
+        if state.coverage is not None and state.coverage.is_synced:
             synced.setdefault(scope.workspace, []).append(scope.feed)
     return synced

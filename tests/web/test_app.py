@@ -61,7 +61,7 @@ class Response(msgspec.Struct):
 
 def application(*feeds: FeedHealth, metrics: Metrics | None = None, telemetry_path: str = "/metrics") -> App:
     """The application over one workspace with one feed that is fine, or the given ones."""
-    workspace = WorkspaceHealth(name="acme", api="https://getlate.dev/api", feeds=feeds or (SYNCED,))
+    workspace = WorkspaceHealth(name="acme", base_url="https://getlate.dev/api", feeds=feeds or (SYNCED,))
     return create_app(
         metrics or Metrics(), lambda: [workspace], telemetry_path=telemetry_path, version="1.2.3", clock=lambda: 0.0
     )
@@ -241,7 +241,7 @@ async def test_page_reads_the_state_of_now() -> None:
     workspaces: list[WorkspaceHealth] = []
     app = create_app(Metrics(), lambda: workspaces, version="1.2.3", clock=lambda: 1_763_993_002.0)
     assert "No feed is configured" in (await call(app)).text
-    workspaces.append(WorkspaceHealth(name="acme", api="https://getlate.dev/api", feeds=(SYNCED,)))
+    workspaces.append(WorkspaceHealth(name="acme", base_url="https://getlate.dev/api", feeds=(SYNCED,)))
     text = (await call(app)).text
     assert "The feed is polled and up to date" in text
     assert "as of 14:03:22 UTC" in text

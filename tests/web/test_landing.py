@@ -20,7 +20,7 @@ def feed(name: str = "publishing", *, synced: bool = True, outcome: str | None =
 
 def workspace(name: str = "acme", *feeds: FeedHealth, **more: Any) -> WorkspaceHealth:
     """A workspace with one feed that is fine, or the given ones."""
-    return WorkspaceHealth(name=name, api="https://getlate.dev/api", feeds=feeds or (feed(),), **more)
+    return WorkspaceHealth(name=name, base_url="https://getlate.dev/api", feeds=feeds or (feed(),), **more)
 
 
 def platform(name: str = "tiktok", published: int = 0, failed: int = 0, **more: Any) -> PlatformHealth:
@@ -31,7 +31,7 @@ def platform(name: str = "tiktok", published: int = 0, failed: int = 0, **more: 
 
 def account(username: str = "@acme", failures: int = 1, *, on: str = "instagram") -> AccountHealth:
     """An account that fails."""
-    return AccountHealth(platform=on, account_id="a1", username=username, failures=failures)
+    return AccountHealth(platform=on, account_id="a1", username=username, consecutive_failures=failures)
 
 
 def render(*workspaces: WorkspaceHealth, telemetry_path: str = "/metrics", documentation: str = "") -> str:
@@ -206,7 +206,7 @@ def test_unknown_quota() -> None:
 )
 def test_host(host: str, api: str) -> None:
     """A card names the host of the API and never what stands before it."""
-    html = render(WorkspaceHealth(name="acme", api=api, feeds=(feed(),)))
+    html = render(WorkspaceHealth(name="acme", base_url=api, feeds=(feed(),)))
     assert f'<p class="soft">{host}, generation late</p>' in html
 
 
@@ -235,8 +235,8 @@ def test_long_text_is_cut() -> None:
 
 def logs_of(name: str) -> dict[str, Any]:
     """A platform and two accounts, one of them known by its id only, that have the same text everywhere."""
-    named = AccountHealth(platform=name, account_id=name, username=name, failures=2)
-    nameless = AccountHealth(platform=name, account_id=name, username="", failures=2)
+    named = AccountHealth(platform=name, account_id=name, username=name, consecutive_failures=2)
+    nameless = AccountHealth(platform=name, account_id=name, username="", consecutive_failures=2)
     return {"platforms": (platform(name, 1, 1),), "failing": (named, nameless)}
 
 
@@ -244,14 +244,14 @@ def test_hostile_text_is_escaped() -> None:
     """Names, hosts, errors, version and paths of any text add no element and no attribute to the page."""
     health = feed(HOSTILE, outcome=HOSTILE, error=HOSTILE)
     hostile = page(
-        [WorkspaceHealth(name=HOSTILE, api=HOSTILE, feeds=(health,), **logs_of(HOSTILE))] * 5,
+        [WorkspaceHealth(name=HOSTILE, base_url=HOSTILE, feeds=(health,), **logs_of(HOSTILE))] * 5,
         now=NOW,
         version=HOSTILE,
         telemetry_path='/"><script>',
         documentation='https://example.org/"><script>',
     )
     tame = page(
-        [WorkspaceHealth(name="a", api="a", feeds=(feed("a", outcome="a", error="a"),), **logs_of("a"))] * 5,
+        [WorkspaceHealth(name="a", base_url="a", feeds=(feed("a", outcome="a", error="a"),), **logs_of("a"))] * 5,
         now=NOW,
         version="a",
         telemetry_path="/a",
@@ -364,7 +364,7 @@ def test_table_names_its_columns() -> None:
 
 def poll(ago: float, outcome: str = "success", **facts: Any) -> PollHealth:
     """A poll some seconds before NOW."""
-    return PollHealth(at=NOW - ago, outcome=outcome, **facts)
+    return PollHealth(started_at=NOW - ago, outcome=outcome, **facts)
 
 
 def test_recent_polls() -> None:
@@ -417,7 +417,7 @@ def test_index_leads_to_the_cards() -> None:
 
 def test_workspace_without_feeds() -> None:
     """A workspace without feeds is no error."""
-    assert "No feed is configured" in render(WorkspaceHealth(name="acme", api="a", feeds=()))
+    assert "No feed is configured" in render(WorkspaceHealth(name="acme", base_url="a", feeds=()))
 
 
 def test_links() -> None:

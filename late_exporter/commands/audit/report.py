@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from late_exporter.ingest.audit import Difference, Imbalance, extra, missing
-from late_exporter.model import Tally
+from late_exporter.model import FeedAccounting
 
 __all__ = ["Report", "as_json", "as_text"]
 
@@ -44,7 +44,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     differences: Sequence[Difference] = ()
     imbalances: Sequence[Imbalance] = ()
-    tally: Tally = Tally(counted=0, held=0, forgotten=0, totals={})
+    tally: FeedAccounting = FeedAccounting(observation_count=0, stored_count=0, pruned_count=0, series_values={})
     early: int = 0
     unread: int = 0
     deleted: int = 0
@@ -79,7 +79,7 @@ def _details(report: Report) -> Iterator[str]:
     yield (
         f"{logs} from {_moment(report.since)} to {_moment(report.until)} compared, {requests}, {report.seconds:.1f} s"
     )
-    yield f"{tally.counted:,} counted in all: {tally.held:,} on record, {tally.forgotten:,} forgotten by age"
+    yield f"{tally.observation_count:,} counted in all: {tally.stored_count:,} on record, {tally.pruned_count:,} forgotten by age"
     yield from _remarks(report)
     yield from _rows(report.differences)
     yield from _advice(report)
@@ -182,9 +182,9 @@ def _plain(report: Report) -> dict[str, Any]:
         "logs": report.logs,
         "requests": report.requests,
         "seconds": round(report.seconds, 3),
-        "counted": report.tally.counted,
-        "held": report.tally.held,
-        "forgotten": report.tally.forgotten,
+        "counted": report.tally.observation_count,
+        "held": report.tally.stored_count,
+        "forgotten": report.tally.pruned_count,
         "early": report.early,
         "unread": report.unread,
         "deleted": report.deleted,

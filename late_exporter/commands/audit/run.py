@@ -11,8 +11,8 @@ from late_exporter.commands.feed_choice import require_kept
 from late_exporter.errors import ApiError, BadPayload
 from late_exporter.ingest.audit import Audit, Rest, audit, grace, weigh
 from late_exporter.ingest.steps import Read, Seen
-from late_exporter.model import Coverage, Feed, Known, Reading, Scope, Series, Tally, Total
-from late_exporter.protocols import Client, Log
+from late_exporter.model import Coverage, Feed, FeedAccounting, KnownLogs, LatestValue, Scope, Series, SeriesValue
+from late_exporter.protocols import Client, Logger
 from late_exporter.store import Records
 
 __all__ = ["Examiner"]
@@ -57,7 +57,7 @@ class Examiner:
         records: Callable[[], Records],
         interval: float,
         wait: float,
-        log: Log,
+        log: Logger,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -111,7 +111,7 @@ class Examiner:
         return Report(
             workspace=scope.workspace,
             feed=scope.feed,
-            since=max(plan.lower, plan.coverage.checked - feed.retention),
+            since=max(plan.lower, plan.coverage.caught_up_at - feed.retention),
             until=plan.due,
             polled=polled,
             walked=walked,
@@ -144,16 +144,16 @@ class Examiner:
     async def _look(self, step: Read, feed: Feed) -> Seen:
         params: dict[str, str | int] = {**feed.query, "days": feed.retention // DAY, "limit": LIMIT, "skip": step.skip}
         self._requests += 1
-        answer = await self._client.get(feed.path, params, endpoint=feed.path)
+        answer = await self._client.get(feed.path, params, path_template=feed.path)
         if answer is None:
             raise BadPayload(f"404: the API has no {feed.path}")
         if answer.date is not None:
             self._skew = answer.date - self._clock()
         page = feed.parse(answer.body)
         with self._records() as records:
-            met = records.known(self._scope, page.entries, settles=feed.settles)
+            met = records.known(self._scope, page.entries, settles=feed.has_pending)
         self._former |= met.former
-        return Seen(page, Known(met.statuses))
+        return Seen(page, KnownLogs(met.statuses))
 
     async def _rest(self, plan: Audit, feed: Feed) -> bool:
         """Wait until all doubts are counted or a whole walk has passed them; tells whether one has."""
@@ -174,7 +174,7 @@ class Examiner:
     def _in_doubt(self, plan: Audit, feed: Feed) -> bool:
         entries = [doubt.entry for doubt in plan.doubts.values()]
         with self._records() as records:
-            counted = records.known(self._scope, entries, settles=feed.settles).statuses
+            counted = records.known(self._scope, entries, settles=feed.has_pending).statuses
         return any(entry.status not in counted.get(entry.key, ()) for entry in entries)
 
     def _state(self) -> tuple[Coverage | None, float, float]:
@@ -185,13 +185,13 @@ class Examiner:
             totals, coverage = records.totals(), records.feed(self._scope).coverage
         return coverage, self._reading(totals, LAST_POLL), self._reading(totals, LAST_WALK)
 
-    def _reading(self, totals: Mapping[Series, Total], family: str) -> float:
+    def _reading(self, totals: Mapping[Series, SeriesValue], family: str) -> float:
         total = totals.get((family, (self._scope.workspace, self._scope.feed)))
-        return float(total.value.value) if total is not None and isinstance(total.value, Reading) else 0.0
+        return float(total.value.value) if total is not None and isinstance(total.value, LatestValue) else 0.0
 
-    def _weigh(self, plan: Audit, feed: Feed, seen: set[str]) -> tuple[Tally, int]:
+    def _weigh(self, plan: Audit, feed: Feed, seen: set[str]) -> tuple[FeedAccounting, int]:
         """The books, and how many logs on record the API no longer shows."""
-        lower = max(plan.lower, plan.coverage.checked - feed.retention + FADING)
+        lower = max(plan.lower, plan.coverage.caught_up_at - feed.retention + FADING)
         with self._records() as records:
             held = {
                 counted.key
@@ -204,4 +204,4 @@ class Examiner:
 def _trouble(coverage: Coverage | None) -> str:
     if coverage is None:
         return "nothing has been counted yet"
-    return "" if coverage.synced else "the first sync is not complete: nothing can be compared yet"
+    return "" if coverage.is_synced else "the first sync is not complete: nothing can be compared yet"

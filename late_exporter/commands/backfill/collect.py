@@ -15,7 +15,7 @@ from late_exporter.ingest.audit import passed, walk
 from late_exporter.ingest.reader import LATE_WINDOW
 from late_exporter.ingest.steps import Seen
 from late_exporter.metrics.catalogue import Family
-from late_exporter.model import Coverage, Feed, Known, Page, Scope
+from late_exporter.model import Coverage, Feed, KnownLogs, LogPage, Scope
 from late_exporter.protocols import Client
 from late_exporter.store import Records
 
@@ -32,7 +32,7 @@ HEAD = 10_800_000
 TRIES = 6
 """How often a page is asked for; half a minute before the last time."""
 
-STRANGER = Known({})
+STRANGER = KnownLogs({})
 """What is known of the logs of a page does not matter to the walk."""
 
 
@@ -55,17 +55,17 @@ class Span(msgspec.Struct, frozen=True):
         Raises:
             LateError: It cannot be known, or is before the beginning.
         """
-        if coverage is None or not coverage.synced:
+        if coverage is None or not coverage.is_synced:
             raise LateError(
                 f"{_name(scope)}: the first sync is not complete; start the exporter and come back when it is "
                 "ready, or leave the feed out of --poll.feeds"
             )
-        if self.until is None and not coverage.shown:
+        if self.until is None and not coverage.published_at:
             raise LateError(
                 f"{_name(scope)}: the state is of an earlier version and does not tell since when it is shown; give "
                 "--until a time well before Prometheus first scraped the exporter"
             )
-        end = min(self.now - HEAD, coverage.shown - LATE_WINDOW) if self.until is None else self.until
+        end = min(self.now - HEAD, coverage.published_at - LATE_WINDOW) if self.until is None else self.until
         if end <= self.since:
             raise LateError(
                 f"{_name(scope)}: there is nothing to tell: history would begin at {_written(self.since)} and end at "
@@ -107,7 +107,7 @@ async def gather(
         governor, counted = closed(families, totals), records.counted(scope)
         history = History(scope, feed, families=families, governor=governor, counted=counted, until=until)
         # What is older was never counted, or is forgotten.
-        lower = max(span.since, coverage.horizon) if coverage else span.since
+        lower = max(span.since, coverage.retention_floor) if coverage else span.since
     reading = _Reading(client, feed, progress, sleep)
     progress.begin(_name(scope))
 
@@ -123,7 +123,7 @@ async def gather(
         except StopIteration:
             break
     progress.end(f"{history.logs:,} logs until {_written(until)}, {reading.requests:,} requests")
-    return list(history.tracks(totals, border=max(until, coverage.shown if coverage else 0)))
+    return list(history.tracks(totals, border=max(until, coverage.published_at if coverage else 0)))
 
 
 class _Reading:
@@ -139,7 +139,7 @@ class _Reading:
         self._waited = 0.0
         self.requests = 0
 
-    async def page(self, skip: int) -> Page:
+    async def page(self, skip: int) -> LogPage:
         """A page; the client itself waits where the API asks to."""
         pause = 1.0
         for _ in range(TRIES - 1):
@@ -152,7 +152,7 @@ class _Reading:
                 pause *= 2
         return await self._ask(skip)
 
-    async def _ask(self, skip: int) -> Page:
+    async def _ask(self, skip: int) -> LogPage:
         params: dict[str, str | int] = {
             **self._feed.query,
             "days": self._feed.retention // DAY,
@@ -160,11 +160,11 @@ class _Reading:
             "skip": skip,
         }
         self.requests += 1
-        answer = await self._client.get(self._feed.path, params, endpoint=self._feed.path)
+        answer = await self._client.get(self._feed.path, params, path_template=self._feed.path)
         if answer is None:
             raise ApiUnavailable(f"404: the API has no {self._feed.path}")
         page = self._feed.parse(answer.body)
-        _, waited = self._client.drain()
+        _, waited = self._client.pop_request_log()
         self._waited += waited
         done = skip + len(page.entries)
         total = max(done, page.total or 0)

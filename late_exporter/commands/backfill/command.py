@@ -136,7 +136,7 @@ def _since(
     require_kept(call.flags.since, longest)
     if call.flags.since is not None:
         return now - int(call.flags.since * 1000)
-    horizons = [coverage.horizon for coverage in coverages.values() if coverage is not None]
+    horizons = [coverage.retention_floor for coverage in coverages.values() if coverage is not None]
     week, kept = now - WEEK, now - longest.retention
     # Three months of samples of nothing would be large.
     return min(week, max(kept, min(horizons, default=week)))

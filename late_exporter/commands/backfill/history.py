@@ -34,17 +34,17 @@ from late_exporter.metrics.catalogue import Family
 from late_exporter.metrics.labels import Governor
 from late_exporter.model import (
     PENDING,
-    Add,
-    Entry,
     Feed,
     Histogram,
+    IncCounter,
     Increment,
     Labels,
-    Observe,
+    LogEntry,
+    ObserveHistogram,
     Scope,
     Series,
-    Take,
-    Total,
+    SeriesValue,
+    SetLatest,
     Value,
 )
 from late_exporter.store import Counted
@@ -102,8 +102,8 @@ def move(family: Family, value: Number | None, amount: float) -> Number:
 
 def _increment(family: Family, amount: float) -> Increment:
     if family.kind == "histogram":
-        return Observe(family.name, (), micros=int(amount), bounds=family.buckets)
-    return Add(family.name, (), amount=amount)
+        return ObserveHistogram(family.name, (), micros=int(amount), bounds=family.buckets)
+    return IncCounter(family.name, (), amount=amount)
 
 
 class History:
@@ -159,7 +159,7 @@ class History:
     def _is_later(self, created: int | None, statuses: frozenset[str]) -> bool:
         return created is None or created > self._until or len(statuses) > 1
 
-    def take(self, entries: Sequence[Entry]) -> None:
+    def take(self, entries: Sequence[LogEntry]) -> None:
         """Take in what a page shows; a log that was there before is left out."""
         self._recognize(entries)
         for entry in entries:
@@ -167,13 +167,13 @@ class History:
             if entry.key in self._met or statuses is None:
                 continue
             self._met.add(entry.key)
-            if entry.rejected:
+            if entry.rejection_reason:
                 # It is in none of these series, so none has to give it up.
                 self._unplaced -= len(statuses) if self._is_later(entry.created, statuses) else 0
             elif entry.created is not None:
                 self._place(entry, statuses, entry.created)
 
-    def _recognize(self, entries: Sequence[Entry]) -> None:
+    def _recognize(self, entries: Sequence[LogEntry]) -> None:
         """Know the logs of a page that were counted under other keys by the keys they are shown under."""
         times = {time for entry in entries if entry.key not in self._statuses and (time := time_of(entry.key))}
         keys = {entry.key for entry in entries if entry.key in self._statuses}.union(
@@ -182,20 +182,20 @@ class History:
         if not times or not keys:
             return
         held = {key: dict.fromkeys(self._statuses[key]) for key in keys}
-        for key, entry in recognize(entries, held, settles=self._feed.settles).items():
+        for key, entry in recognize(entries, held, settles=self._feed.has_pending).items():
             statuses = self._statuses.pop(key)
             alike = self._statuses.get(entry.key, frozenset())
-            self._statuses[entry.key] = alike | (statuses if self._feed.settles else {entry.status})
+            self._statuses[entry.key] = alike | (statuses if self._feed.has_pending else {entry.status})
             self._times[time_of(key) or ""].discard(key)
             self._times[time_of(key) or ""].add(entry.key)
 
-    def _place(self, entry: Entry, statuses: frozenset[str], created: int) -> None:
+    def _place(self, entry: LogEntry, statuses: frozenset[str], created: int) -> None:
         later = self._is_later(created, statuses)
         self.logs += not later
         for number, sighting in enumerate(_sightings(entry, statuses)):
             self._unplaced -= later
             for increment in self._governor.govern(self._feed.project(self._scope.workspace, sighting)):
-                if increment.family in self._families and not (number and increment.once):
+                if increment.family in self._families and not (number and increment.once_per_log):
                     self._note(increment, None if later else created)
 
     def _note(self, increment: Increment, at: int | None) -> None:
@@ -209,7 +209,7 @@ class History:
         if at is not None:
             self._moves.setdefault(series, []).append(Move(at, amount))
 
-    def tracks(self, totals: Mapping[Series, Total], *, border: int) -> Iterator[Track]:
+    def tracks(self, totals: Mapping[Series, SeriesValue], *, border: int) -> Iterator[Track]:
         """The series that were there at the border, with their values before it.
 
         Args:
@@ -251,17 +251,17 @@ class History:
 
 def _amount(increment: Increment) -> float:
     match increment:
-        case Add(amount=amount):
+        case IncCounter(amount=amount):
             return amount
-        case Observe(micros=micros):
+        case ObserveHistogram(micros=micros):
             return micros
-        case Take(value=float() | int() as value):
+        case SetLatest(value=float() | int() as value):
             return value
         case _:
             return 0
 
 
-def _sightings(entry: Entry, statuses: frozenset[str]) -> Iterator[Entry]:
+def _sightings(entry: LogEntry, statuses: frozenset[str]) -> Iterator[LogEntry]:
     """The sightings that were counted of a log and can be told."""
     if entry.status in statuses:
         yield entry

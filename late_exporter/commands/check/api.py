@@ -86,7 +86,7 @@ class _Listed(NamedTuple):
 
 async def _list(client: LateClient, feed: Feed) -> _Listed:
     try:
-        answer = await client.get(feed.path, {**feed.query, "limit": LIMIT}, endpoint=feed.path)
+        answer = await client.get(feed.path, {**feed.query, "limit": LIMIT}, path_template=feed.path)
         if answer is None:
             raise ApiUnavailable("404: no such endpoint")
         page = feed.parse(answer.body)
@@ -109,7 +109,7 @@ def _drifted(endpoint: str, deviation: Deviation) -> Finding:
 async def _post(client: LateClient, endpoint: str, feed: Feed, post_id: str) -> Finding:
     path = endpoint.replace("{postId}", quote(post_id, safe=""))
     try:
-        answer = await client.get(path, {"limit": 1}, endpoint=endpoint)
+        answer = await client.get(path, {"limit": 1}, path_template=endpoint)
         words = (
             "the newest post is gone"
             if answer is None

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from late_exporter.api.generation import AUTO, speaks
+from late_exporter.api.generation import AUTO, has_feed
 from late_exporter.commands.check.api import failed
 from late_exporter.commands.check.finding import Finding, Level
 from late_exporter.errors import ApiError, LateError, RateLimited
@@ -57,7 +57,7 @@ async def examine_generation(
     found: dict[str, bool | None] = {}
     for generation, feeds in GENERATIONS.items():
         try:
-            found[generation] = await speaks(feeds["publishing"], client)
+            found[generation] = await has_feed(feeds["publishing"], client)
         except RateLimited as exc:
             # Whoever asks again waits until the minute is over.
             return Spoken(_of([failed(feeds["publishing"].path, exc)], workspace), ())

@@ -60,7 +60,7 @@ def examine_state(url: str) -> Finding:
     try:
         where = f"{path}, in use by an exporter" if is_in_use(url) else str(path)
         with open_records(url) as records:
-            logs = sum(records.feed(scope).logs for scope in records.scopes)
+            logs = sum(records.feed(scope).log_count for scope in records.scopes)
     except StoreOutdated as exc:
         return Finding(level=Level.WARNING, subject="state", words=str(exc))
     except StoreError as exc:

@@ -11,14 +11,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from late_exporter.api.generation import Dialect
+from late_exporter.api.generation import ApiGeneration
 from late_exporter.commands.audit.report import Report, as_json, as_text
 from late_exporter.commands.audit.run import Examiner
 from late_exporter.commands.feed_choice import counted
 from late_exporter.errors import ConfigError, StoreError, Unauthorized
 from late_exporter.ingest.audit import Difference, Imbalance
 from late_exporter.ingest.poller import Pace
-from late_exporter.model import Entry, Scope, Tally
+from late_exporter.model import FeedAccounting, LogEntry, Scope
 from late_exporter.store import open_records
 from tests.support.worlds import DAY, HOUR, Exporter, Late, Reply, Silence, VirtualClock, World, drive, unavailable
 
@@ -65,7 +65,7 @@ class Bench:
 
     def examine(self, *, since: float | None = None, wait: float = 120.0, scope: Scope = SCOPE) -> Report:
         """What the command finds."""
-        dialect = Dialect("auto", log=Silence())
+        dialect = ApiGeneration("auto", logger=Silence())
         examiner = Examiner(
             scope,
             lambda coverage: counted(scope.feed, coverage, dialect, self.late),
@@ -97,7 +97,7 @@ def test_a_healthy_state(exporter: Exporter, world: World, path: Path) -> None:
     report = Bench(exporter, path).examine()
     assert report.good
     assert (True, 247, 2, 3, 3) == (report.polled, report.logs, report.early, report.deleted, report.requests)
-    assert (250, 250, 0) == (report.tally.counted, report.tally.held, report.tally.forgotten)
+    assert (250, 250, 0) == (report.tally.observation_count, report.tally.stored_count, report.tally.pruned_count)
     assert report.until == pytest.approx((world.clock.now - 90) * 1000, abs=5000)
 
 
@@ -136,7 +136,7 @@ def test_a_walk_that_has_passed_ends_the_wait(
 
     def known(scope: Scope, keys: Any, *, since: int) -> Any:
         found = honest(scope, keys, since=since)
-        return type(found)({**found.statuses, lost: frozenset({"success"})}, found.held, found.fading)
+        return type(found)({**found.statuses, lost: frozenset({"success"})}, found.stored_count, found.expiring_count)
 
     monkeypatch.setattr(exporter.store, "known", known)
     bench = Bench(exporter, path, exporter.settle)
@@ -201,8 +201,8 @@ def test_an_api_that_fails(exporter: Exporter, path: Path, number: int) -> None:
 def test_an_endpoint_that_is_not_there(exporter: Exporter, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """404 is no empty list."""
 
-    async def get(path: str, params: Mapping[str, str | int], *, endpoint: str) -> Reply | None:
-        assert path == endpoint == "/v1/posts/logs"
+    async def get(path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
+        assert path == path_template == "/v1/posts/logs"
         return None if "skip" in params else Reply(b"", None)
 
     monkeypatch.setattr(exporter.late, "get", get)
@@ -307,9 +307,9 @@ MADE = Report(
     logs=35_012,
     requests=358,
     seconds=41.23,
-    tally=Tally(counted=36_120, held=35_420, forgotten=700, totals={}),
+    tally=FeedAccounting(observation_count=36_120, stored_count=35_420, pruned_count=700, series_values={}),
 )
-ENTRY = Entry(key="65f1", status="failed", created=1_795_500_000_000, platform="tiktok", action="publish")
+ENTRY = LogEntry(key="65f1", status="failed", created=1_795_500_000_000, platform="tiktok", action="publish")
 
 
 def changed(**changes: Any) -> Report:
@@ -328,7 +328,7 @@ def test_text_of_a_good_report() -> None:
 
 def test_text_of_what_differs() -> None:
     """A line a difference with id, time and both statuses, and what to do."""
-    settled = Entry(key="!ab", status="success", platform="instagram", action="retry")
+    settled = LogEntry(key="!ab", status="success", platform="instagram", action="retry")
     report = changed(
         differences=[Difference(ENTRY, frozenset()), Difference(settled, frozenset({"pending", "failed"}))],
         imbalances=[
@@ -389,7 +389,7 @@ def test_text_of_several_feeds() -> None:
 
 def test_text_of_a_time_beyond_the_calendar() -> None:
     """An absurd time is shown as it is."""
-    odd = Entry(key="a", status="x", created=10**18)
+    odd = LogEntry(key="a", status="x", created=10**18)
     assert str(10**18) in "".join(as_text([changed(differences=[Difference(odd, frozenset())])]))
 
 

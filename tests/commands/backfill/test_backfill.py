@@ -226,7 +226,7 @@ def test_the_state_tells_since_when_it_is_shown(tmp_path: Path) -> None:
         coverage = rig.exporter.store.feed(Scope("default", "publishing")).coverage
 
         assert coverage is not None
-        assert began + 5 <= coverage.shown / 1000 <= rig.started
+        assert began + 5 <= coverage.published_at / 1000 <= rig.started
 
 
 def test_the_history_of_zernio(rig: Rig) -> None:
@@ -541,9 +541,15 @@ def test_a_list_that_moves_while_it_is_read(rig: Rig) -> None:
     ("coverage", "words"),
     [
         (None, "the first sync is not complete; start the exporter"),
-        (Coverage(horizon=0, start=0), "the first sync is not complete; start the exporter"),
-        (Coverage(horizon=0, start=0, synced=True), "does not tell since when it is shown; give --until"),
-        (Coverage(horizon=0, start=0, synced=True, shown=8 * 3_600_000), "history would begin at 1970-01-01T10:00:00Z"),
+        (Coverage(retention_floor=0, complete_since=0), "the first sync is not complete; start the exporter"),
+        (
+            Coverage(retention_floor=0, complete_since=0, is_synced=True),
+            "does not tell since when it is shown; give --until",
+        ),
+        (
+            Coverage(retention_floor=0, complete_since=0, is_synced=True, published_at=8 * 3_600_000),
+            "history would begin at 1970-01-01T10:00:00Z",
+        ),
     ],
 )
 def test_a_history_that_cannot_be_told(coverage: Coverage | None, words: str) -> None:
@@ -554,7 +560,7 @@ def test_a_history_that_cannot_be_told(coverage: Coverage | None, words: str) ->
 
 def test_the_newest_three_hours_are_never_told() -> None:
     """History ends three hours ago where the exporter is younger than that."""
-    coverage = Coverage(horizon=0, start=0, synced=True, shown=23 * 3_600_000)
+    coverage = Coverage(retention_floor=0, complete_since=0, is_synced=True, published_at=23 * 3_600_000)
     assert 21 * 3_600_000 == Span(now=24 * 3_600_000, since=0).end(Scope("a", "publishing"), coverage)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from late_exporter.api.client import Key, LateClient, Throttle
+from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.commands.check import (
     Finding,
     Level,
@@ -24,7 +24,7 @@ from late_exporter.commands.check import (
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.feeds import FEEDS
-from late_exporter.model import Add, Batch, Coverage, Entry, Scope, Sighting
+from late_exporter.model import Batch, Coverage, IncCounter, LogEntry, Observation, Scope
 from late_exporter.simulator import Service
 from late_exporter.store import open_store
 from late_exporter.web.server import listen
@@ -63,7 +63,9 @@ async def examined(
         )
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        client = LateClient(http, base_url="http://127.0.0.1/api", key=Key(KEY), throttle=Throttle(1.0), timeout=5.0)
+        client = LateClient(
+            http, base_url="http://127.0.0.1/api", key=ApiKey(KEY), rate_limiter=RateLimiter(1.0), timeout=5.0
+        )
         spoken = await examine_generation("acme", client, names, asked=asked, counted=counted)
         found = await examine_api(
             "acme", client, spoken.feeds, interval=interval, share=0.5, clock=lambda: time.time() + skew
@@ -185,9 +187,9 @@ def test_states(tmp_path: Path) -> None:
     assert (Level.OK, f"{tmp_path}/state.db: will be made") == level_and_words(examine_state(url))
     assert [] == list(tmp_path.iterdir())
     store = open_store(url)
-    entry = Entry(key="log1", status="success", created=1)
-    increment = Add("late_publishing_logs_total", ("acme", "tiktok", "publish", "success"))
-    store.commit(Scope("acme", "publishing"), Batch(at=1.0, sightings=[Sighting(entry, (increment,))]))
+    entry = LogEntry(key="log1", status="success", created=1)
+    increment = IncCounter("late_publishing_logs_total", ("acme", "tiktok", "publish", "success"))
+    store.commit(Scope("acme", "publishing"), Batch(committed_at=1.0, observations=[Observation(entry, (increment,))]))
     assert (Level.OK, f"{tmp_path}/state.db, in use by an exporter: 1 log") == level_and_words(examine_state(url))
     store.close()
     assert (Level.OK, f"{tmp_path}/state.db: 1 log") == level_and_words(examine_state(url))
@@ -204,8 +206,8 @@ def test_generations_of_a_state(tmp_path: Path) -> None:
         ("acme", "publishing", "late"),
         ("brand", "publishing", "late"),
     ):
-        coverage = Coverage(horizon=0, start=0, generation=generation)
-        store.commit(Scope(workspace, feed), Batch(at=1.0, coverage=coverage))
+        coverage = Coverage(retention_floor=0, complete_since=0, generation=generation)
+        store.commit(Scope(workspace, feed), Batch(committed_at=1.0, coverage=coverage))
     assert {"acme": "zernio", "brand": "late"} == generations_of(url)
     store.close()
 
