@@ -20,9 +20,9 @@ from late_exporter.errors import LateError
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.publisher import Publisher
 from late_exporter.ingest.background_audit import last_audit
-from late_exporter.ingest.poller import Pace, Poller
-from late_exporter.ingest.recorder import Bookkeeper
-from late_exporter.ingest.webhooks import Inbox, Spending, Webhooks
+from late_exporter.ingest.poller import PollConfig, Poller
+from late_exporter.ingest.recorder import FeedRecorder
+from late_exporter.ingest.webhooks import RequestBudget, WebhookReceiver, WebhookStats
 from late_exporter.metrics.catalogue import catalogue
 from late_exporter.metrics.labels import Governor
 from late_exporter.metrics.registry import Board
@@ -91,7 +91,7 @@ class Exporter:
         self.board = Board(shown, self.publisher, {workspace.name: feeds for workspace in settings.workspaces})
         self.units: dict[str, Unit] = {}
         self.webhooks = _webhooks(settings)
-        self._spendings: dict[str, Spending] = {}
+        self._spendings: dict[str, RequestBudget] = {}
         self._group: asyncio.TaskGroup | None = None
 
     async def restore(self) -> None:
@@ -131,9 +131,9 @@ class Exporter:
             self.board.forget(name)
             self._governor.forget(name)
             if self.webhooks is not None:
-                self.webhooks.inboxes.pop(name)
+                self.webhooks.stats_by_workspace.pop(name)
         if self.webhooks is not None and settings.webhook is not None:
-            self.webhooks.retune(_secret(settings.webhook), settings.webhook.window)
+            self.webhooks.reconfigure(_secret(settings.webhook), settings.webhook.window)
         for workspace in settings.workspaces:
             unit = self.units[workspace.name]
             if not unit.running or unit.workspace != workspace or _tuning(old) != _tuning(settings):
@@ -146,7 +146,7 @@ class Exporter:
             unit.workspace = workspace
             unit.client, dialect = self._connect(self._settings, workspace)
             for poller in unit.pollers:
-                poller.retune(unit.client, dialect, self._pace())
+                poller.reconfigure(unit.client, dialect, self._pace())
         if self._group is not None:
             unit.start(self._group)
 
@@ -175,27 +175,27 @@ class Exporter:
                 if scope.workspace == workspace.name
             }
             if inbox is not None:
-                inbox.wakes = {feed: poller.wake for feed, poller in pollers.items()}
+                inbox.wake_callbacks = {feed: poller.wake for feed, poller in pollers.items()}
             self.units[workspace.name] = Unit(workspace, client, list(pollers.values()))
 
-    def _inbox(self, workspace: Workspace) -> Inbox | None:
+    def _inbox(self, workspace: Workspace) -> WebhookStats | None:
         """Where the webhooks of a workspace go, where there are any."""
         if self.webhooks is None:
             return None
         key = workspace.key.get_secret_value() if workspace.key else ""
-        inbox = Inbox(workspace.name, self._spendings.setdefault(key, Spending()))
-        self.webhooks.inboxes[workspace.name] = inbox
+        inbox = WebhookStats(workspace.name, self._spendings.setdefault(key, RequestBudget()))
+        self.webhooks.stats_by_workspace[workspace.name] = inbox
         return inbox
 
-    def _pace(self) -> Pace:
+    def _pace(self) -> PollConfig:
         settings = self._settings
-        return Pace(
+        return PollConfig(
             interval=settings.poll_interval,
             lookback=settings.lookback,
             reconcile_interval=settings.reconcile_interval,
             audit_interval=settings.audit_interval,
-            relaxed=settings.webhook_poll_interval,
-            woken_share=settings.quota_share / 2,
+            webhook_interval=settings.webhook_poll_interval,
+            webhook_share=settings.quota_share / 2,
         )
 
     def _poller(
@@ -205,34 +205,34 @@ class Exporter:
         client: Client,
         dialect: ApiGeneration,
         backlog: list[Increment],
-        inbox: Inbox | None,
+        inbox: WebhookStats | None,
         *,
         audited: float,
     ) -> Poller:
         feed = dialect.initial_feed(scope.feed, state_generation=state.coverage.generation if state.coverage else None)
-        books = Bookkeeper(
+        books = FeedRecorder(
             scope.workspace,
             feed,
             state,
             store=self._store,
             offload=self._offload,
-            governor=self._governor,
-            board=self.board,
+            label_limiter=self._governor,
+            registry=self.board,
             backlog=backlog,
             clock=time.time,
-            audited=audited,
+            last_audit_at=audited,
         )
         return Poller(
             scope.workspace,
             feed,
             client=client,
-            dialect=dialect,
-            books=books,
-            board=self.board,
-            pace=self._pace(),
-            log=log.get_logger("late_exporter").bind(workspace=scope.workspace, feed=scope.feed),
-            shown=self.publisher.settled,
-            inbox=inbox,
+            generation=dialect,
+            recorder=books,
+            registry=self.board,
+            config=self._pace(),
+            logger=log.get_logger("late_exporter").bind(workspace=scope.workspace, feed=scope.feed),
+            wait_published=self.publisher.settled,
+            webhook_stats=inbox,
         )
 
     def health(self) -> list[WorkspaceHealth]:
@@ -265,9 +265,9 @@ def _tuning(settings: Settings) -> tuple[float | str, ...]:
     )
 
 
-def _webhooks(settings: Settings) -> Webhooks | None:
+def _webhooks(settings: Settings) -> WebhookReceiver | None:
     path, wanted = settings.webhook_path, settings.webhook
-    return Webhooks(path, secret=_secret(wanted), window=wanted.window) if path and wanted else None
+    return WebhookReceiver(path, secret=_secret(wanted), window=wanted.window) if path and wanted else None
 
 
 def _secret(wanted: Webhook) -> Callable[[], str]:

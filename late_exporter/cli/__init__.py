@@ -125,7 +125,7 @@ def _healthcheck(call: CommandContext) -> int:
     address = call.settings.listen_addresses[0]
     if isinstance(address, Address) and not address.port:
         raise ConfigError(f"--web.listen-address: nobody can ask {address}, whose port is known once it listens")
-    healthcheck.ask(address, secure=call.settings.web_config_file is not None)
+    healthcheck.check_health(address, secure=call.settings.web_config_file is not None)
     return _print("late-exporter is healthy")
 
 

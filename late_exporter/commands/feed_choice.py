@@ -8,12 +8,12 @@ from late_exporter.feeds import GENERATIONS
 from late_exporter.model import Coverage, Feed
 from late_exporter.protocols import Client
 
-__all__ = ["counted", "require_kept", "spoken"]
+__all__ = ["current_feed", "recorded_feed", "require_retained"]
 
 DAY = 86_400_000
 
 
-async def spoken(name: str, dialect: ApiGeneration, client: Client) -> Feed:
+async def current_feed(name: str, dialect: ApiGeneration, client: Client) -> Feed:
     """The feed of that name as the API speaks.
 
     Raises:
@@ -27,7 +27,7 @@ async def spoken(name: str, dialect: ApiGeneration, client: Client) -> Feed:
     return feeds[name]
 
 
-async def counted(name: str, coverage: Coverage | None, dialect: ApiGeneration, client: Client) -> Feed:
+async def recorded_feed(name: str, coverage: Coverage | None, dialect: ApiGeneration, client: Client) -> Feed:
     """The feed of that name that the state was counted from, or that would be counted where there is nothing yet.
 
     Raises:
@@ -43,7 +43,7 @@ async def counted(name: str, coverage: Coverage | None, dialect: ApiGeneration, 
     return feed
 
 
-def require_kept(since: float | None, feed: Feed) -> None:
+def require_retained(since: float | None, feed: Feed) -> None:
     """Refuse to look further back than logs are kept, in seconds; raises ConfigError."""
     if since is not None and since * 1000 > feed.retention:
         raise ConfigError(

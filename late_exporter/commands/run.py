@@ -28,28 +28,35 @@ from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.exporter import Exporter, own_metrics
 from late_exporter.app.reload import Control
-from late_exporter.commands._runner import Line, audit_feeds, follow_logs, keep_state, printing, show_logs, tell_of_post
-from late_exporter.commands.backfill.command import tell_of_past
+from late_exporter.commands._runner import (
+    WorkspaceConnection,
+    audit_feeds,
+    follow_logs,
+    manage_state,
+    show_logs,
+    show_post,
+    write_stdout,
+)
+from late_exporter.commands.backfill.command import backfill
 from late_exporter.commands.check import (
     Finding,
     Level,
-    examine_addresses,
-    examine_api,
-    examine_generation,
-    examine_key_file,
-    examine_state,
-    examine_web,
-    generations_of,
-    lines,
+    check_addresses,
+    check_api,
+    check_generation,
+    check_key_file,
+    check_state,
+    check_web,
+    format_findings,
+    recorded_generations,
 )
-from late_exporter.commands.textfile import require_textfile, write
+from late_exporter.commands.textfile import require_textfile, write_textfile
 from late_exporter.config.settings import CommandContext, Settings, Simulate, Workspace
 from late_exporter.config.types import UnixPath
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import LateError
 from late_exporter.protocols import Offload
-from late_exporter.simulator import LONG_RETENTION, RETENTION, Service, World
-from late_exporter.simulator import create_app as create_simulator
+from late_exporter.simulator import RETENTION, ZERNIO_RETENTION, SimulatedApi, SimulatedWorld, create_simulator
 from late_exporter.store import open_store
 from late_exporter.threads import DaemonThreadExecutor
 from late_exporter.web.app import create_app
@@ -62,7 +69,7 @@ DEMO_KEY = "sk_" + "0" * 64
 DEMO_INCIDENTS = ("platform-outage", "revoked-token")
 DEMO_LEAD = 900.0
 """The demo's incidents began so many seconds ago: there is something to see in its first minute."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Reread: TypeAlias = Callable[[], Settings]
 Stop: TypeAlias = Callable[[], None]
@@ -77,7 +84,7 @@ def run(call: CommandContext) -> int:
 
 def demo(call: CommandContext) -> int:
     """The simulated API and the exporter side by side."""
-    return asyncio.run(_until_stopped(partial(_demonstrate, call)))
+    return asyncio.run(_until_stopped(partial(_run_demo, call)))
 
 
 def simulate(call: CommandContext) -> int:
@@ -89,7 +96,7 @@ def textfile(call: CommandContext) -> int:
     """Poll once and write the metrics to a file."""
     path = Path(call.args[0])
     require_textfile(path)
-    return asyncio.run(_until_stopped(partial(_export_once, call.settings, partial(write, path))))
+    return asyncio.run(_until_stopped(partial(_export_once, call.settings, partial(write_textfile, path))))
 
 
 def check(call: CommandContext) -> int:
@@ -99,27 +106,27 @@ def check(call: CommandContext) -> int:
 
 def post(call: CommandContext) -> int:
     """What became of one post."""
-    return printing(lambda: asyncio.run(tell_of_post(call, _clients(call.settings))))
+    return write_stdout(lambda: asyncio.run(show_post(call, _connect_workspaces(call.settings))))
 
 
 def logs(call: CommandContext) -> int:
     """The logs that match, or those that come."""
-    clients = _clients(call.settings)
+    clients = _connect_workspaces(call.settings)
     if call.flags.follow:
-        return printing(lambda: asyncio.run(_until_stopped(lambda _: follow_logs(call, clients), quiet=True)))
-    return printing(lambda: asyncio.run(show_logs(call, clients)))
+        return write_stdout(lambda: asyncio.run(_until_stopped(lambda _: follow_logs(call, clients), quiet=True)))
+    return write_stdout(lambda: asyncio.run(show_logs(call, clients)))
 
 
 def audit(call: CommandContext) -> int:
     """Whether what was counted is what the API shows; who stops reading learns it too."""
-    show, found = asyncio.run(audit_feeds(call, _clients(call.settings)))
-    printing(show)
+    show, found = asyncio.run(audit_feeds(call, _connect_workspaces(call.settings)))
+    write_stdout(show)
     return found
 
 
-def backfill(call: CommandContext) -> int:
+def _backfill(call: CommandContext) -> int:
     """The past, for a Prometheus that was not there."""
-    return tell_of_past(call, _clients(call.settings))
+    return backfill(call, _connect_workspaces(call.settings))
 
 
 ACTIONS: Mapping[str, Callable[[CommandContext], int]] = MappingProxyType(
@@ -131,9 +138,9 @@ ACTIONS: Mapping[str, Callable[[CommandContext], int]] = MappingProxyType(
         "post": post,
         "logs": logs,
         "audit": audit,
-        "backfill": backfill,
+        "_backfill": _backfill,
         "textfile": textfile,
-        "state": keep_state,
+        "state": manage_state,
     }
 )
 """What the commands do."""
@@ -146,13 +153,13 @@ async def _until_stopped(work: Callable[[Stop], Coroutine[Any, Any, None]], *, q
     loop = asyncio.get_running_loop()
     loop.set_default_executor(DaemonThreadExecutor())
     stopped = asyncio.Event()
-    for number in SIGNALS:
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stopped.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)  # until there is something to reload
     working = asyncio.ensure_future(work(stopped.set))
     waiting = asyncio.ensure_future(stopped.wait())
     await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
-    for number in SIGNALS:
+    for number in STOP_SIGNALS:
         loop.remove_signal_handler(number)
     waiting.cancel()
     if not working.done():
@@ -164,17 +171,17 @@ async def _until_stopped(work: Callable[[Stop], Coroutine[Any, Any, None]], *, q
     except asyncio.CancelledError:
         return 0
     except BaseExceptionGroup as group:
-        raise _expected(group) or group from None
+        raise _single_error(group) or group from None
     return 0
 
 
-def _expected(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+def _single_error(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
     """The error of ours that a group holds, where it holds nothing else."""
     ours, others = group.split(LateError)
     if others is not None or ours is None:
         return None
     first = ours.exceptions[0]
-    return _expected(first) if isinstance(first, BaseExceptionGroup) else first
+    return _single_error(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
@@ -198,7 +205,7 @@ async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
             lifecycle=control if settings.enable_lifecycle else None,
             webhooks=exporter.webhooks,
         )
-        opened = exporter.webhooks.takes if exporter.webhooks else None
+        opened = exporter.webhooks.handles if exporter.webhooks else None
         gate = Gate(app, source.current, passwords=Passwords(), log=_log(), opened=opened)
         group.create_task(serve(gate, sockets, web=source.current))
         for bound in sockets:
@@ -309,7 +316,7 @@ def create_offload(executor: Executor) -> Offload:
     return offload
 
 
-async def _demonstrate(call: CommandContext, stop: Stop) -> None:
+async def _run_demo(call: CommandContext, stop: Stop) -> None:
     """Run the exporter against a simulated API in the same process."""
     settings = call.settings
     with listen(settings.simulate.listen_address) as bound:
@@ -333,45 +340,45 @@ async def _simulate(call: CommandContext) -> None:
         await _serve_simulator(call.settings.simulate, bound, call.flags.generation)
 
 
-async def _serve_simulator(wanted: Simulate, bound: socket.socket, generation: str, *, lead: float = 0.0) -> None:
-    world = await asyncio.to_thread(_world, wanted, lead, late=generation == "late")
-    service = Service(world, clock=time.time, rate_limit=wanted.rate_limit, generation=generation)
+async def _serve_simulator(options: Simulate, bound: socket.socket, generation: str, *, lead: float = 0.0) -> None:
+    world = await asyncio.to_thread(_world, options, lead, late=generation == "late")
+    service = SimulatedApi(world, clock=time.time, rate_limit=options.rate_limit, generation=generation)
     _log().info("simulating the Late API", address=_url(bound), logs=len(world.publishing.rows))
     await serve(create_simulator(service), [bound], date_header=False)
 
 
-def _world(wanted: Simulate, lead: float, *, late: bool) -> World:
+def _world(options: Simulate, lead: float, *, late: bool) -> SimulatedWorld:
     """A world whose incidents began ``lead`` seconds ago; generation ``late`` shows less of it."""
-    world = World(
-        wanted.seed,
+    world = SimulatedWorld(
+        options.seed,
         time.time() - lead,
-        logs_per_day=wanted.logs_per_day,
-        history=wanted.history,
-        retention=RETENTION if late else LONG_RETENTION,
-        active=not late,
+        logs_per_day=options.logs_per_day,
+        history=options.history,
+        retention=RETENTION if late else ZERNIO_RETENTION,
+        with_activity=not late,
     )
-    for incident in wanted.incidents:
+    for incident in options.incidents:
         world.start_incident(incident)
     world.advance(time.time())
     return world
 
 
 @asynccontextmanager
-async def _clients(settings: Settings) -> AsyncIterator[Mapping[str, Line]]:
+async def _connect_workspaces(settings: Settings) -> AsyncIterator[Mapping[str, WorkspaceConnection]]:
     """The line of every workspace, for commands that ask and end."""
     throttles: dict[str, RateLimiter] = {}
     dialects: dict[str, ApiGeneration] = {}
     async with _http(settings) as http:
         yield {
-            workspace.name: Line(
-                dialects.setdefault(workspace.base_url, ApiGeneration(settings.api_generation, logger=_Aside())),
+            workspace.name: WorkspaceConnection(
+                dialects.setdefault(workspace.base_url, ApiGeneration(settings.api_generation, logger=QuietLogger())),
                 _client(http, throttles, settings, workspace),
             )
             for workspace in settings.workspaces
         }
 
 
-class _Aside:
+class QuietLogger:
     """A log for commands that print something else: what the exporter tells everyone is for those who look for it."""
 
     def debug(self, event: str, **fields: Any) -> object:
@@ -384,36 +391,38 @@ class _Aside:
 
 async def _check(settings: Settings, format: str) -> int:  # noqa: A002 - the flag's word
     secure = settings.web_config.ssl_context is not None
-    findings = [Finding(level=Level.OK, subject="configuration", words=_count_of(settings.workspaces))]
-    counted = await asyncio.to_thread(generations_of, settings.state_url)
-    async with _clients(settings) as known:
+    findings = [Finding(level=Level.OK, subject="configuration", message=_workspace_count(settings.workspaces))]
+    counted = await asyncio.to_thread(recorded_generations, settings.state_url)
+    async with _connect_workspaces(settings) as known:
         for workspace in settings.workspaces:
-            findings += examine_key_file(workspace.name, workspace.key_file)
+            findings += check_key_file(workspace.name, workspace.key_file)
             client = known[workspace.name].client
-            spoken = await examine_generation(
+            spoken = await check_generation(
                 workspace.name,
                 client,
                 settings.feeds,
-                asked=settings.api_generation,
-                counted=counted.get(workspace.name),
+                configured=settings.api_generation,
+                recorded=counted.get(workspace.name),
             )
             findings += spoken.findings
-            findings += await examine_api(
+            findings += await check_api(
                 workspace.name,
                 client,
                 spoken.feeds,
                 interval=settings.poll_interval,
                 share=settings.quota_share,
             )
-    findings.append(await asyncio.to_thread(examine_state, settings.state_url))
-    findings += examine_web(settings.web_config_file, settings.web_config)
-    findings += await asyncio.to_thread(lambda: list(examine_addresses(settings.listen_addresses, secure=secure)))
-    printed = [msgspec.json.encode(findings).decode()] if format == "json" else map(log.escape, lines(findings))
+    findings.append(await asyncio.to_thread(check_state, settings.state_url))
+    findings += check_web(settings.web_config_file, settings.web_config)
+    findings += await asyncio.to_thread(lambda: list(check_addresses(settings.listen_addresses, secure=secure)))
+    printed = (
+        [msgspec.json.encode(findings).decode()] if format == "json" else map(log.escape, format_findings(findings))
+    )
     sys.stdout.write(log.redact("\n".join(printed)) + "\n")
     return int(any(finding.level is Level.ERROR for finding in findings))
 
 
-def _count_of(workspaces: Sequence[Workspace]) -> str:
+def _workspace_count(workspaces: Sequence[Workspace]) -> str:
     return "1 workspace" if len(workspaces) == 1 else f"{len(workspaces)} workspaces"
 
 

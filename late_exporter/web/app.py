@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from late_exporter.errors import LateError
-from late_exporter.ingest.webhooks import LARGEST
+from late_exporter.ingest.webhooks import MAX_PAYLOAD_BYTES
 from late_exporter.status import FeedHealth, WorkspaceHealth
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.landing import STYLE, State, page, plain, state_of, trouble
@@ -84,10 +84,10 @@ class Lifecycle(Protocol):
 class Webhooks(Protocol):
     """What takes webhooks; it waits for nothing."""
 
-    def takes(self, path: str, /) -> bool:
+    def handles(self, path: str, /) -> bool:
         """Whether webhooks are posted to such a path."""
 
-    def take(self, path: str, body: bytes, signatures: Iterable[bytes], /) -> HTTPStatus:
+    def receive(self, path: str, body: bytes, signatures: Iterable[bytes], /) -> HTTPStatus:
         """What to answer to a webhook; its body ends where it is too large."""
 
 
@@ -143,7 +143,7 @@ def create_app(
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            told = webhooks is not None and webhooks.takes(scope["path"])
+            told = webhooks is not None and webhooks.handles(scope["path"])
             reply = await (_tell(webhooks, scope, receive) if webhooks and told else _route(routes, scope))
             await _respond(reply, send, head=scope["method"] == "HEAD")
         elif scope["type"] == "lifespan":
@@ -166,11 +166,11 @@ async def _route(routes: Mapping[str, Route], scope: Message) -> Reply:
 async def _tell(webhooks: Webhooks, scope: Message, receive: Receive) -> Reply:
     if scope["method"] not in TELLING:
         return _not_allowed(TELLING)
-    body = await _body(receive, LARGEST)
+    body = await _body(receive, MAX_PAYLOAD_BYTES)
     if body is None:
         return _text("cut off", HTTPStatus.BAD_REQUEST)
     signatures = [value for name, value in scope["headers"] if name.lower() in SIGNATURES]
-    status = webhooks.take(scope["path"], body, signatures)
+    status = webhooks.receive(scope["path"], body, signatures)
     return Reply(body=b"", status=status) if status == HTTPStatus.NO_CONTENT else _text(status.phrase.lower(), status)
 
 

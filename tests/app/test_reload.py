@@ -21,7 +21,7 @@ from late_exporter.config.settings import Settings, Workspace
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import LateError, StoreError
 from late_exporter.ingest.webhooks import sign
-from late_exporter.simulator import Service
+from late_exporter.simulator import SimulatedApi
 from late_exporter.store import open_store
 from tests.support.worlds import DAY, HOUR, Samples, Silence, VirtualClock, World
 
@@ -49,8 +49,8 @@ class Rig:
         name = request.url.path.split("/")[1]
         self.asked.append((name, request.headers["Authorization"].removeprefix("Bearer ")))
         path = request.url.path.removeprefix(f"/{name}")
-        service = Service(self.worlds[name].archives, clock=time.time, rate_limit=10**9)
-        answer = service.answer("GET", path, request.url.query.decode(), dict(request.headers.items()))
+        service = SimulatedApi(self.worlds[name].archives, clock=time.time, rate_limit=10**9)
+        answer = service.handle("GET", path, request.url.query.decode(), dict(request.headers.items()))
         await asyncio.sleep(0)
         return httpx.Response(answer.status, headers=answer.headers, stream=httpx.ByteStream(answer.body))
 
@@ -209,7 +209,7 @@ async def test_another_secret_of_webhooks(tmp_path: Path) -> None:
 
         def send(key: str, path: str, event: str) -> int:
             body = f'{{"event": "{event}", "path": "{path}"}}'.encode()
-            return webhooks.take(path, body, [sign(body, KEYS[key]).encode()])
+            return webhooks.receive(path, body, [sign(body, KEYS[key]).encode()])
 
         assert [204, 404, 401] == [
             send(*case, "post.failed")
@@ -333,7 +333,7 @@ async def test_reloads_at_every_step_of_a_catch_up(
     tmp_path: Path, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often a first sync is interrupted by reloads, every log and every request is counted once."""
-    monkeypatch.setattr("late_exporter.ingest.poller.COMMIT_ENTRIES", together)
+    monkeypatch.setattr("late_exporter.ingest.poller.COMMIT_SIZE", together)
     rig = Rig(tmp_path, {"acme": World(VirtualClock(time.time()))})
     rig.worlds["acme"].publish(430, over=DAY)
     rig.write("acme")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.commands.feed_choice import counted, require_kept, spoken
+from late_exporter.commands.feed_choice import current_feed, recorded_feed, require_retained
 from late_exporter.errors import ApiUnavailable, ConfigError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.model import Coverage
@@ -29,7 +29,7 @@ def coverage(generation: str) -> Coverage:
 def test_what_the_api_speaks(asked: str, there: str, expected: str) -> None:
     """It is asked which generation it is, unless the user says it."""
     api = late(there)
-    feed = drive(spoken("connections", ApiGeneration(asked, logger=Silence()), api))
+    feed = drive(current_feed("connections", ApiGeneration(asked, logger=Silence()), api))
 
     assert GENERATIONS[expected]["connections"] is feed
     assert (asked == "auto") == bool(api.requests)
@@ -38,8 +38,8 @@ def test_what_the_api_speaks(asked: str, there: str, expected: str) -> None:
 def test_a_feed_that_is_not_there() -> None:
     """Where the generation has no such feed, it is told which ones it has."""
     with pytest.raises(ConfigError, match="--feed: generation late of the API has no webhooks logs, but publishing, "):
-        drive(spoken("webhooks", ApiGeneration("auto", logger=Silence()), late("late")))
-    assert "webhooks" == drive(spoken("webhooks", ApiGeneration("auto", logger=Silence()), late("zernio"))).name
+        drive(current_feed("webhooks", ApiGeneration("auto", logger=Silence()), late("late")))
+    assert "webhooks" == drive(current_feed("webhooks", ApiGeneration("auto", logger=Silence()), late("zernio"))).name
 
 
 @pytest.mark.parametrize(
@@ -58,16 +58,16 @@ def test_what_the_state_was_counted_from(state: str, asked: str, there: str, wor
     api, dialect = late(there), ApiGeneration(asked, logger=Silence())
     if words:
         with pytest.raises(ApiUnavailable, match=words):
-            drive(counted("publishing", coverage(state), dialect, api))
+            drive(recorded_feed("publishing", coverage(state), dialect, api))
     else:
-        assert state == drive(counted("publishing", coverage(state), dialect, api)).generation
+        assert state == drive(recorded_feed("publishing", coverage(state), dialect, api)).generation
 
 
 def test_a_state_of_nothing() -> None:
     """Where nothing was counted yet, it would be from what the API speaks."""
     assert (
         "zernio"
-        == drive(counted("publishing", None, ApiGeneration("auto", logger=Silence()), late("zernio"))).generation
+        == drive(recorded_feed("publishing", None, ApiGeneration("auto", logger=Silence()), late("zernio"))).generation
     )
 
 
@@ -75,7 +75,7 @@ def test_a_state_of_nothing() -> None:
 def test_how_far_back(generation: str, days: int) -> None:
     """Nobody looks further back than logs are kept."""
     feed = GENERATIONS[generation]["publishing"]
-    require_kept(None, feed)
-    require_kept(days * DAY, feed)
+    require_retained(None, feed)
+    require_retained(days * DAY, feed)
     with pytest.raises(ConfigError, match=f"--since: must be at most {days}d, as long as generation {generation} of"):
-        require_kept(days * DAY + 1, feed)
+        require_retained(days * DAY + 1, feed)

@@ -22,7 +22,7 @@ from late_exporter.store.schema import MIGRATIONS
 LOGS = "late_publishing_logs_total"
 
 
-class Ran(NamedTuple):
+class CommandResult(NamedTuple):
     """What came of a command line."""
 
     code: int
@@ -30,12 +30,12 @@ class Ran(NamedTuple):
     err: str
 
 
-def state(path: Path, *words: str) -> Ran:
+def state(path: Path, *words: str) -> CommandResult:
     """Run the command on a state."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = cli.main(["state", *words, f"--state.url=sqlite:///{path}"])
-    return Ran(code, out.getvalue(), err.getvalue())
+    return CommandResult(code, out.getvalue(), err.getvalue())
 
 
 def fill(store: Store, workspace: str, count: int) -> None:
@@ -155,10 +155,10 @@ def test_backup(store: Store, tmp_path: Path) -> None:
 
 def test_check(path: Path) -> None:
     """A good state is told to be one; what is wrong with another is told line by line, with exit code 1."""
-    assert Ran(0, f"{path}: nothing is wrong\n", "") == state(path, "check")
+    assert CommandResult(0, f"{path}: nothing is wrong\n", "") == state(path, "check")
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE scope SET logs = logs + 1")
-    assert Ran(
+    assert CommandResult(
         1, "acme/publishing: 62 logs are noted, 61 are held\nbeta/publishing: 2 logs are noted, 1 are held\n", ""
     ) == state(path, "check")
 
@@ -183,9 +183,9 @@ def test_to_another_machine(path: Path, tmp_path: Path, monkeypatch: pytest.Monk
     if way == "file":
         code, out, _ = state(path, "export", str(lines))
         rows = len(lines.read_text().splitlines()) - 2
-        assert Ran(0, f"{lines}: {rows} rows of {path}\n", "") == (code, out, "")
+        assert CommandResult(0, f"{lines}: {rows} rows of {path}\n", "") == (code, out, "")
         assert 0o600 == lines.stat().st_mode & 0o777
-        assert Ran(0, f"{there}: {rows} rows read in\n", "") == state(there, "import", str(lines))
+        assert CommandResult(0, f"{there}: {rows} rows read in\n", "") == state(there, "import", str(lines))
     else:
         code, out, _ = state(path, "export")
         monkeypatch.setattr("sys.stdin", io.StringIO(out))
@@ -234,7 +234,9 @@ def test_what_cannot_be_exported(path: Path, tmp_path: Path) -> None:
     assert "precious" == lines.read_text()
     nowhere = tmp_path / "nowhere" / "state.jsonl"
     ran = state(path, "export", str(nowhere))
-    assert Ran(1, "", f"late-exporter: error: {nowhere}: cannot be written: No such file or directory\n") == ran
+    assert (
+        CommandResult(1, "", f"late-exporter: error: {nowhere}: cannot be written: No such file or directory\n") == ran
+    )
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE series SET value = x'ff'")
     assert 1 == state(path, "export", str(tmp_path / "half.jsonl")).code
@@ -249,7 +251,7 @@ def test_compact(path: Path, action: str) -> None:
     state(path, "drop", "gamma", "--yes")
     before, size = content(path), path.stat().st_size
     code, out, _ = state(path, action)
-    assert Ran(0, f"{path}: {path.stat().st_size:,} bytes, before {size:,}\n", "") == (code, out, "")
+    assert CommandResult(0, f"{path}: {path.stat().st_size:,} bytes, before {size:,}\n", "") == (code, out, "")
     assert path.stat().st_size < size
     assert before == content(path)
 
@@ -258,9 +260,9 @@ def test_rename(path: Path) -> None:
     """Without --yes it is only told what would happen; with it the workspace goes on under the new name."""
     before = content(path)
     told = "would rename the workspace acme with 61 logs and 2 series to agency; add --yes to do so"
-    assert Ran(2, "", f"late-exporter: error: {told}\n") == state(path, "rename", "acme", "agency")
+    assert CommandResult(2, "", f"late-exporter: error: {told}\n") == state(path, "rename", "acme", "agency")
     assert before == content(path)
-    assert Ran(0, f"{path}: acme is agency now, with 2 series\n", "") == state(
+    assert CommandResult(0, f"{path}: acme is agency now, with 2 series\n", "") == state(
         path, "rename", "acme", "agency", "--yes"
     )
     with open_records(f"sqlite:///{path}") as records:
@@ -273,9 +275,9 @@ def test_drop(path: Path) -> None:
     told = (
         "late-exporter: error: would forget the workspace beta with 1 log and 1 series, for good; add --yes to do so\n"
     )
-    assert Ran(2, "", told) == state(path, "drop", "beta")
+    assert CommandResult(2, "", told) == state(path, "drop", "beta")
     assert before == content(path)
-    assert Ran(0, f"{path}: beta is forgotten, with 1 log\n", "") == state(path, "drop", "beta", "--yes")
+    assert CommandResult(0, f"{path}: beta is forgotten, with 1 log\n", "") == state(path, "drop", "beta", "--yes")
     with open_records(f"sqlite:///{path}") as records:
         assert {"acme"} == {scope.workspace for scope in records.scopes} | {labels[0] for _, labels in records.totals()}
 
@@ -288,7 +290,7 @@ def test_a_running_exporter_is_left_alone(store: Store, tmp_path: Path, words: l
     path = tmp_path / "state.db"
     before = content(path)
     told = f"late-exporter: error: {path}: an exporter works on it; stop it first\n"
-    assert Ran(1, "", told) == state(path, *words)
+    assert CommandResult(1, "", told) == state(path, *words)
     assert before == content(path)
     assert store.totals()
 
@@ -332,7 +334,7 @@ def test_mistakes(path: Path, words: list[str], code: int, message: str) -> None
 def test_no_state(tmp_path: Path, action: str) -> None:
     """A state that is not there is named and not made; one in memory is none."""
     path = tmp_path / "none.db"
-    assert Ran(1, "", f"late-exporter: error: {path}: there is no state\n") == state(path, action)
+    assert CommandResult(1, "", f"late-exporter: error: {path}: there is no state\n") == state(path, action)
     assert [] == list(tmp_path.iterdir())
     err = io.StringIO()
     with redirect_stderr(err):

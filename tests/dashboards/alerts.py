@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from tests.dashboards.boards import GLOBAL
-from tests.e2e.prometheus import Prometheus
+from tests.e2e.prometheus import PrometheusApi
 
 __all__ = ["Activity", "activities", "lines"]
 
@@ -42,14 +42,14 @@ class Activity:
     until: int
 
 
-def lines(prometheus: Prometheus, start: int, end: int) -> Iterator[str]:
+def lines(prometheus: PrometheusApi, start: int, end: int) -> Iterator[str]:
     """What the rules make that the dashboards show, as OpenMetrics with timestamps, in order of time."""
     samples = [*_recorded(prometheus, start, end), *_alerts(prometheus, start, end)]
     for moment, series, value in sorted(samples):
         yield f"{series} {value} {moment}\n"
 
 
-def _recorded(prometheus: Prometheus, start: int, end: int) -> Iterator[tuple[int, str, str]]:
+def _recorded(prometheus: PrometheusApi, start: int, end: int) -> Iterator[tuple[int, str, str]]:
     """Samples of the recording rules that a dashboard shows."""
     for name, expr in _records().items():
         if name in GLOBAL:
@@ -58,7 +58,7 @@ def _recorded(prometheus: Prometheus, start: int, end: int) -> Iterator[tuple[in
                     yield moment, _series(name, metric), value
 
 
-def _alerts(prometheus: Prometheus, start: int, end: int) -> Iterator[tuple[int, str, str]]:
+def _alerts(prometheus: PrometheusApi, start: int, end: int) -> Iterator[tuple[int, str, str]]:
     """Samples of the series that Prometheus makes of alerts."""
     for rule in _rules("late-exporter.alerts.yml"):
         hold, keep = (_seconds(rule.get(name, "0s")) for name in ("for", "keep_firing_for"))
@@ -83,9 +83,9 @@ def activities(moments: Sequence[int], hold: int, keep: int) -> Iterator[Activit
 
 
 def _matrix(
-    prometheus: Prometheus, expr: str, start: int, end: int
+    prometheus: PrometheusApi, expr: str, start: int, end: int
 ) -> Iterator[tuple[Mapping[str, str], Sequence[tuple[int, str]]]]:
-    answer = prometheus.ask("query_range", query=expr, start=str(start), end=str(end), step=str(STEP))
+    answer = prometheus.call_api("query_range", query=expr, start=str(start), end=str(end), step=str(STEP))
     for row in answer["result"]:
         metric = {name: value for name, value in row["metric"].items() if name != "__name__"}
         yield metric, [(int(moment), value) for moment, value in row["values"]]

@@ -19,8 +19,8 @@ from late_exporter.exposition.negotiation import OPENMETRICS
 from tests.dashboards import alerts
 from tests.dashboards.boards import Json
 from tests.dashboards.week import END, Scrapes
-from tests.e2e.program import eventually
-from tests.e2e.prometheus import Prometheus, prometheus
+from tests.e2e.program import wait_until
+from tests.e2e.prometheus import PrometheusApi, run_prometheus
 from tests.support.worlds import HOUR
 
 __all__ = ["DASHBOARDS", "PREVIEW", "ROOT", "Find", "draw", "staged"]
@@ -65,7 +65,7 @@ Find: TypeAlias = Callable[[str], str]
 
 
 @contextmanager
-def staged(find: Find, folder: Path) -> Iterator[Prometheus]:
+def staged(find: Find, folder: Path) -> Iterator[PrometheusApi]:
     """A Prometheus over a copy of the week; blocks hold no exemplars, so it scrapes the last ones."""
     for name in PROGRAMS:
         find(name)
@@ -73,16 +73,16 @@ def staged(find: Find, folder: Path) -> Iterator[Prometheus]:
     shutil.copytree(week / "tsdb", folder / "tsdb")
     with (
         _serving((week / "last.om").read_bytes()) as target,
-        prometheus(
+        run_prometheus(
             find("prometheus"), folder, CONFIG % target, FOREVER, SHORT, "--enable-feature=exemplar-storage"
         ) as database,
     ):
         window = {"start": str(END - HOUR), "end": str(END)}
-        eventually(lambda: database.ask("query_exemplars", query='{job="late"}', **window))
+        wait_until(lambda: database.call_api("query_exemplars", query='{job="late"}', **window))
         yield database
 
 
-def draw(find: Find, database: Prometheus, pictures: Path, themes: Sequence[str]) -> Mapping[str, Json]:
+def draw(find: Find, database: PrometheusApi, pictures: Path, themes: Sequence[str]) -> Mapping[str, Json]:
     """Draw the dashboards as of the end of the week.
 
     Args:
@@ -139,7 +139,7 @@ def _make(find: Find, folder: Path) -> None:
     while part := [*islice(coming, PART)]:
         _add(find, folder, chain.from_iterable(part))
     (folder / "last.om").write_bytes(scrapes.last)
-    with prometheus(find("prometheus"), folder, "global: {}\n", FOREVER) as database:
+    with run_prometheus(find("prometheus"), folder, "global: {}\n", FOREVER) as database:
         ruled = [*alerts.lines(database, int(END - RULED), int(END))]
     _add(find, folder, ruled)
 

@@ -20,9 +20,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from late_exporter.errors import ApiUnavailable
 from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest.poller import Pace
-from late_exporter.simulator import Service
-from late_exporter.simulator import World as Town
+from late_exporter.ingest.poller import PollConfig
+from late_exporter.simulator import SimulatedApi
+from late_exporter.simulator import SimulatedWorld as Town
 from late_exporter.status import Quota
 from tests.support.worlds import DAY, HOUR, KEY, MINUTE, Call, Exporter, Late, Reply, VirtualClock, World
 
@@ -67,11 +67,11 @@ RESTART_SECONDS = 8.0
 
 def world() -> Town:
     """Five customers and what happens to them: it begins a day before the exporter does."""
-    town = Town(SEED, BEGIN, history=DAY, scripted=False)
-    town.start_incident("platform-outage", platform="tiktok", duration=40 * MINUTE, at=END - 4 * DAY)
-    town.start_incident("rate-limit-storm", duration=30 * MINUTE, at=END - 2 * DAY)
-    town.start_incident("revoked-token", platform="facebook", duration=9 * HOUR, at=END - 150 * MINUTE)
-    town.start_incident("platform-outage", platform="instagram", duration=2 * HOUR, at=END - 36 * MINUTE)
+    town = Town(SEED, BEGIN, history=DAY, with_past_incidents=False)
+    town.start_incident("platform-outage", platform="tiktok", duration=40 * MINUTE, start_time=END - 4 * DAY)
+    town.start_incident("rate-limit-storm", duration=30 * MINUTE, start_time=END - 2 * DAY)
+    town.start_incident("revoked-token", platform="facebook", duration=9 * HOUR, start_time=END - 150 * MINUTE)
+    town.start_incident("platform-outage", platform="instagram", duration=2 * HOUR, start_time=END - 36 * MINUTE)
     return town
 
 
@@ -98,7 +98,7 @@ class Api(Late):
 
     def __init__(self, town: Town, clock: VirtualClock) -> None:
         super().__init__(World(clock))
-        self._town = Service(town, clock=clock.time)
+        self._town = SimulatedApi(town, clock=clock.time)
         self._random = Random(SEED)
 
     async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
@@ -108,7 +108,7 @@ class Api(Late):
         if HICCUP[0] <= self._clock.now < HICCUP[1]:
             self._calls.append(Call(path_template, "503", seconds))
             raise ApiUnavailable("503: the simulated API is down")
-        answer = self._town.answer("GET", f"/api{path}", urlencode(params), {"Authorization": f"Bearer {KEY}"})
+        answer = self._town.handle("GET", f"/api{path}", urlencode(params), {"Authorization": f"Bearer {KEY}"})
         self._calls.append(Call(path_template, str(answer.status), seconds))
         limit, remaining, reset = (answer.headers[f"X-RateLimit-{name}"] for name in ("Limit", "Remaining", "Reset"))
         self.quota = Quota(limit=int(limit), remaining=int(remaining), reset=float(reset))
@@ -155,7 +155,7 @@ class Scrapes:
         self.last = b""
         self._clock = VirtualClock(BEGIN - EARLIER)
         self._town = world()
-        api, pace = Api(self._town, self._clock), Pace(reconcile_interval=RECONCILE, audit_interval=DAY)
+        api, pace = Api(self._town, self._clock), PollConfig(reconcile_interval=RECONCILE, audit_interval=DAY)
         self._exporter = Exporter(api, folder / "state.db", feeds=tuple(FEEDS), pace=pace, webhooks=True)
         self._events = Random(SEED)
         self._process = Process(BEGIN - EARLIER)
@@ -186,9 +186,9 @@ class Scrapes:
         """Some webhooks come; now and then one is repeated."""
         (inbox,) = self._exporter.inboxes.values()
         for event in self._events.choices([*EVENTS], [*EVENTS.values()], k=self._events.randrange(4)):
-            inbox.receive(event, self._clock.now - self._events.lognormvariate(-0.7, 0.8), self._clock.now)
+            inbox.record(event, self._clock.now - self._events.lognormvariate(-0.7, 0.8), self._clock.now)
         if self._events.random() < RETRIED:
-            inbox.refuse("replay")
+            inbox.record_rejection("replay")
 
     def _restart(self) -> None:
         self._exporter.restart(RESTART_SECONDS)

@@ -11,7 +11,7 @@ from typing import Any
 
 from late_exporter import __version__
 from tests.deploy.sandbox import Sandbox, remove_groups
-from tests.e2e.program import eventually
+from tests.e2e.program import wait_until
 
 __all__ = ["BASE", "IMAGE", "TOOLS", "Engine", "engine"]
 
@@ -133,4 +133,4 @@ def engine(*, network: bool) -> Iterator[Engine]:
             running.buildah("rm", "--all")
             running.buildah("rmi", "--prune")
     with suppress(AssertionError):  # those of somebody else's podman stay
-        eventually(lambda: remove_groups("libpod_parent"), within=5)
+        wait_until(lambda: remove_groups("libpod_parent"), timeout=5)

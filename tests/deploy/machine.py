@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.deploy.containers import CACHE, UNREAD
 from tests.deploy.sandbox import Sandbox, children, remove_groups, run
-from tests.e2e.program import eventually
+from tests.e2e.program import wait_until
 
 __all__ = ["TOOLS", "Machine", "boot", "make_root"]
 
@@ -75,21 +75,21 @@ def boot(sandbox: Sandbox, changes: Path) -> Iterator[Machine]:
     group = f"late-exporter-{os.getpid()}"
     try:
         with sandbox.running("sh", "-c", BOOT, "boot", root, group, log=log) as booting:
-            pid = eventually(lambda: _systemd(booting), hint=log.read_text)
+            pid = wait_until(lambda: _systemd(booting), describe=log.read_text)
             try:
                 yield _booted(Machine(pid), log)
             finally:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
     finally:
-        eventually(lambda: remove_groups(group))
+        wait_until(lambda: remove_groups(group))
 
 
 def _booted(running: Machine, log: Path) -> Machine:
     """The machine once it is up."""
-    eventually(
+    wait_until(
         lambda: running.systemctl("is-system-running") in ("running", "degraded"),
-        hint=lambda: log.read_text() + running.systemctl("list-jobs"),
+        describe=lambda: log.read_text() + running.systemctl("list-jobs"),
     )
     return running
 

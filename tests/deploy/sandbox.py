@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from tests.e2e.program import PATIENCE, eventually
+from tests.e2e.program import DEFAULT_TIMEOUT, wait_until
 
 __all__ = ["Sandbox", "children", "remove_groups", "run"]
 
@@ -80,7 +80,7 @@ class Sandbox:
         ]
         self._holder = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         holder = self._holder.pid
-        self._pid = eventually(lambda: children(holder))[0]
+        self._pid = wait_until(lambda: children(holder))[0]
         if self._network:
             self.run("ip", "link", "set", "lo", "up")
         for folder in self._volatile:
@@ -91,7 +91,7 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         if self._holder is not None:
             self._holder.kill()
-            self._holder.wait(PATIENCE)
+            self._holder.wait(DEFAULT_TIMEOUT)
 
     def command(self, *command: str | Path) -> list[str]:
         """The command line that runs a command in here."""
@@ -114,7 +114,7 @@ class Sandbox:
             # Who entered waits for the command, and nobody else would.
             for pid in children(entering.pid) or [entering.pid]:
                 os.kill(pid, signal.SIGKILL)
-            entering.wait(PATIENCE)
+            entering.wait(DEFAULT_TIMEOUT)
 
     def get(self, url: str) -> str:
         """The good answer of a server in here; OSError while there is none."""

@@ -18,7 +18,7 @@ from late_exporter import __version__
 from tests.deploy.containers import BASE, CACHE, ROOT, Engine, engine
 from tests.deploy.sandbox import run
 from tests.e2e.late import KEY
-from tests.e2e.program import eventually
+from tests.e2e.program import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.compose]
 
@@ -125,7 +125,7 @@ class Stack:
         log = folder / "background.log"
         serve = running.command("podman", "system", "service", "--time=0", f"unix://{SOCKET}")
         started.enter_context(running.sandbox.running(*serve, log=log))
-        eventually(lambda: running.sandbox.run("ls", SOCKET, check=False) == f"{SOCKET}\n")
+        wait_until(lambda: running.sandbox.run("ls", SOCKET, check=False) == f"{SOCKET}\n")
         # Podman leaves it to systemd's timers to look after health, and here is no systemd.
         podman = " ".join(running.command("podman"))
         look = f"while sleep 1; do for id in $({podman} ps -q); do {podman} healthcheck run $id; done; done"
@@ -140,7 +140,7 @@ class Stack:
     def up(self, *arguments: str) -> None:
         """Bring services up and wait until they are healthy, as far as they can tell."""
         self.compose(*arguments)
-        eventually(lambda: self.health() <= {"healthy", ""}, within=60, hint=lambda: self.compose("ps", "--all"))
+        wait_until(lambda: self.health() <= {"healthy", ""}, timeout=60, describe=lambda: self.compose("ps", "--all"))
 
     def health(self) -> set[str]:
         """How healthy the services are that run."""
@@ -206,7 +206,7 @@ def hurry(folder: Path, image: str) -> None:
 def test_exporter_with_a_key(stack: Stack) -> None:
     """Without a profile the exporter comes up with the key from its file, and its state is in its volume."""
     stack.up("up", "--detach", "--no-build", "--pull=never", "exporter")
-    eventually(lambda: "late_exporter_polls_total" in stack.get(f"{EXPORTER}/metrics"))
+    wait_until(lambda: "late_exporter_polls_total" in stack.get(f"{EXPORTER}/metrics"))
     assert "late-exporter.db" in stack.compose("exec", "-T", "exporter", "ls", "/var/lib/late-exporter")
     assert KEY not in stack.compose("logs") + stack.compose("config") + stack.get(f"{EXPORTER}/")
     stack.compose("down", "--volumes", "--timeout=1")
@@ -215,9 +215,9 @@ def test_exporter_with_a_key(stack: Stack) -> None:
 def test_demo_tells_of_an_alert(stack: Stack) -> None:
     """The demo comes up healthy and kept apart, Prometheus scrapes it, and an alert gets to where Slack is."""
     stack.up("--profile=demo", "up", "--detach", "--no-build", "--pull=never", *DEMO)
-    eventually(lambda: "late_publishing_logs_total" in stack.get(f"{EXPORTER}/metrics"))
+    wait_until(lambda: "late_publishing_logs_total" in stack.get(f"{EXPORTER}/metrics"))
     query = f"{PROMETHEUS}/api/v1/query?query=sum(late_publishing_logs_total)"
-    eventually(lambda: json.loads(stack.get(query))["data"]["result"], hint=lambda: stack.get(query))
+    wait_until(lambda: json.loads(stack.get(query))["data"]["result"], describe=lambda: stack.get(query))
     rules = json.loads(stack.get(f"{PROMETHEUS}/api/v1/rules"))["data"]["groups"]
     assert {"late-exporter.rules.yml", "late-exporter.alerts.yml"} == {Path(group["file"]).name for group in rules}
     reach = "import socket; socket.create_connection(('exporter', 10077), 5)"
@@ -225,10 +225,10 @@ def test_demo_tells_of_an_alert(stack: Stack) -> None:
         stack.compose("exec", "-T", "receiver", "python", "-c", reach)
 
     stack.compose("stop", "demo")
-    told = eventually(
+    told = wait_until(
         lambda: [line for line in stack.compose("logs", "receiver").splitlines() if "LateExporterDown" in line],
-        within=60,
-        hint=lambda: stack.compose("logs", "receiver", "alertmanager"),
+        timeout=60,
+        describe=lambda: stack.compose("logs", "receiver", "alertmanager"),
     )
     assert "#late-critical" in told[0]
     stack.compose("--profile=demo", "down", "--volumes", "--timeout=1")

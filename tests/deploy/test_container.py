@@ -13,7 +13,7 @@ import pytest
 from tests.deploy.containers import BASE, IMAGE, ROOT, Engine, engine
 from tests.deploy.sandbox import run
 from tests.e2e.late import KEY
-from tests.e2e.program import eventually
+from tests.e2e.program import wait_until
 from tests.support.worlds import Samples
 
 pytestmark = [pytest.mark.e2e, pytest.mark.container]
@@ -100,9 +100,9 @@ def test_run(running: Engine, tmp_path: Path) -> None:
     ]
     arguments = ("run", f"--api.base-url={API}", "--poll.interval=1s")
     start(running, "exporter", *arguments, options=options)
-    eventually(
+    wait_until(
         lambda: "is ready" in running.sandbox.get(f"{EXPORTER}/-/ready"),
-        hint=lambda: running.podman("logs", "exporter"),
+        describe=lambda: running.podman("logs", "exporter"),
     )
     assert "" == running.podman("healthcheck", "run", "exporter")
     assert_confined(running, "exporter")
@@ -117,7 +117,7 @@ def test_run(running: Engine, tmp_path: Path) -> None:
     assert "Traceback" not in log
 
     start(running, "again", *arguments, options=options)
-    eventually(lambda: "is ready" in running.sandbox.get(f"{EXPORTER}/-/ready"))
+    wait_until(lambda: "is ready" in running.sandbox.get(f"{EXPORTER}/-/ready"))
     again = scrape(running)
     assert again.sum("late_publishing_logs_total") >= before.sum("late_publishing_logs_total")
     assert again.sum("late_exporter_coverage_start_timestamp_seconds") == before.sum(
@@ -158,6 +158,6 @@ def test_readme(running: Engine, tmp_path: Path) -> None:
     docker.chmod(0o700)
     script = f"cd {tmp_path} && PATH={tmp_path}:$PATH && {block}"
     running.sandbox.run("sh", "-euc", script)
-    eventually(lambda: "healthy" in running.sandbox.get(f"{EXPORTER}/-/healthy"))
+    wait_until(lambda: "healthy" in running.sandbox.get(f"{EXPORTER}/-/healthy"))
     assert "" == running.podman("healthcheck", "run", "late-exporter")
     assert_confined(running, "late-exporter")

@@ -15,7 +15,7 @@ from deploy.kubernetes.files import ROOT
 from tests.deploy.containers import Engine, engine
 from tests.deploy.manifests import Manifest, container, documents, kustomize, named, pod, template
 from tests.e2e.late import KEY
-from tests.e2e.program import eventually
+from tests.e2e.program import wait_until
 from tests.support.worlds import Samples
 
 pytestmark = [pytest.mark.e2e, pytest.mark.container, pytest.mark.kubernetes]
@@ -92,9 +92,9 @@ def resource(kind: str, name: str, **rest: Any) -> dict[str, Any]:
 
 def scrape(engine_: Engine) -> Samples:
     """What the exporter serves once it is ready."""
-    eventually(
+    wait_until(
         lambda: "is ready" in engine_.sandbox.get(f"{EXPORTER}/-/ready"),
-        hint=lambda: engine_.podman("logs", CONTAINER, check=False),
+        describe=lambda: engine_.podman("logs", CONTAINER, check=False),
     )
     return Samples.parse(engine_.sandbox.get(f"{EXPORTER}/metrics"))
 
@@ -128,7 +128,7 @@ def test_a_key_that_is_changed(running: tuple[Engine, str], resources: list[Mani
     put_key(keys, "sk_refused")
     manifest.write_text(played(resources, image, state, keys), "utf-8")
     engine_.podman("kube", "play", "--network=host", manifest)
-    eventually(lambda: 'outcome="unauthorized"' in engine_.sandbox.get(f"{EXPORTER}/metrics"))
+    wait_until(lambda: 'outcome="unauthorized"' in engine_.sandbox.get(f"{EXPORTER}/metrics"))
     assert "healthy" in engine_.sandbox.get(f"{EXPORTER}/-/healthy")
     with pytest.raises(ConnectionError, match="503"):
         engine_.sandbox.get(f"{EXPORTER}/-/ready")

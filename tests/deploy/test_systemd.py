@@ -14,7 +14,7 @@ from tests.deploy.containers import ROOT, engine
 from tests.deploy.machine import TOOLS, Machine, boot
 from tests.deploy.sandbox import Sandbox, run
 from tests.e2e.late import KEY
-from tests.e2e.program import eventually
+from tests.e2e.program import wait_until
 from tests.support.worlds import Samples
 
 pytestmark = [pytest.mark.e2e, pytest.mark.systemd]
@@ -92,7 +92,7 @@ def test_service(machine: Machine, sandbox: Sandbox) -> None:
     assert_confined(machine)
 
     machine.systemctl("kill", "--signal=KILL", "late-exporter.service")
-    eventually(lambda: machine.shown("late-exporter", "NRestarts") == "1")
+    wait_until(lambda: machine.shown("late-exporter", "NRestarts") == "1")
     killed = ready(machine, sandbox)
     machine.run("systemctl", "restart", "late-exporter.service")
     restarted = ready(machine, sandbox)
@@ -113,7 +113,7 @@ def test_reload(machine: Machine, sandbox: Sandbox) -> None:
     reloaded = ("late_exporter_config_last_reload_success_timestamp_seconds", ())
     before, pid = ready(machine, sandbox), machine.shown("late-exporter", "MainPID")
     machine.run("systemctl", "reload", "late-exporter.service")
-    eventually(lambda: ready(machine, sandbox)[reloaded] > before[reloaded])
+    wait_until(lambda: ready(machine, sandbox)[reloaded] > before[reloaded])
     assert pid == machine.shown("late-exporter", "MainPID")
 
 
@@ -122,7 +122,7 @@ def test_socket(machine: Machine, sandbox: Sandbox) -> None:
     machine.run("systemctl", "start", "late-exporter.socket", "late-exporter.service")
     before = ready(machine, sandbox)
     machine.systemctl("kill", "--signal=KILL", "late-exporter.service")
-    eventually(lambda: machine.shown("late-exporter", "ActiveState") != "active")
+    wait_until(lambda: machine.shown("late-exporter", "ActiveState") != "active")
     waited = sandbox.run("curl", "--silent", "--show-error", "--fail", "--max-time", "30", f"{URL}/metrics")
     assert Samples.parse(waited).sum(LOGS) >= before.sum(LOGS)
     machine.run("systemctl", "stop", "late-exporter.socket", "late-exporter.service")
@@ -130,9 +130,9 @@ def test_socket(machine: Machine, sandbox: Sandbox) -> None:
 
 def ready(machine: Machine, sandbox: Sandbox) -> Samples:
     """What the exporter serves once it is ready."""
-    eventually(
+    wait_until(
         lambda: "is ready" in sandbox.get(f"{URL}/-/ready"),
-        hint=lambda: machine.systemctl("status", "late-exporter"),
+        describe=lambda: machine.systemctl("status", "late-exporter"),
     )
     return Samples.parse(sandbox.get(f"{URL}/metrics"))
 
@@ -155,7 +155,7 @@ def test_wrong_configuration(machine: Machine) -> None:
     """What a restart cannot heal is not tried again, and the journal says what is wrong."""
     machine.run("sh", "-c", "echo LATE_EXPORTER_POLL__INTERVAL=often >>/etc/late-exporter/late-exporter.env")
     machine.systemctl("start", "late-exporter.service")
-    eventually(lambda: machine.shown("late-exporter", "ActiveState") == "failed")
+    wait_until(lambda: machine.shown("late-exporter", "ActiveState") == "failed")
     assert "0" == machine.shown("late-exporter", "NRestarts")
     journal = machine.run("journalctl", "--unit=late-exporter", "--no-pager", "--output=cat")
     assert 'LATE_EXPORTER_POLL__INTERVAL "often": not a duration' in journal

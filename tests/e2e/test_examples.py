@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from late_exporter.config.commands import COMMANDS
-from late_exporter.simulator import Archive
-from tests.e2e.late import KEY, Late
-from tests.e2e.program import Program, eventually, get
+from late_exporter.simulator import LogList
+from tests.e2e.late import KEY, LateServer
+from tests.e2e.program import ExporterProcess, http_get, wait_until
 from tests.support.documents import DOCUMENTS, commands
 
 pytestmark = pytest.mark.e2e
@@ -54,14 +54,14 @@ ANYWHERE = {
 
 
 @pytest.fixture
-def example(ending: ExitStack, tmp_path: Path, late: Late) -> Callable[[str], Program]:
+def example(ending: ExitStack, tmp_path: Path, late: LateServer) -> Callable[[str], ExporterProcess]:
     """Start an example in a folder with the files that it names, with a running exporter if it needs one."""
     (tmp_path / "late.key").write_text(KEY)
     (tmp_path / "webhook.secret").write_text("c0ffee" * 8)
     (tmp_path / "late.yml").write_text("poll: {interval: 1m}\n")
     (tmp_path / "workspaces.yml").write_text("workspaces: [{name: agency, api_key_file: late.key}]\n")
 
-    def start(line: str) -> Program:
+    def start(line: str) -> ExporterProcess:
         # A path of the system is a file in the folder.
         words = [
             word.rpartition("/")[2] if word.startswith("/") and "." in word else word for word in shlex.split(line)
@@ -73,8 +73,8 @@ def example(ending: ExitStack, tmp_path: Path, late: Late) -> Callable[[str], Pr
         elif "--api.key-file" not in words:
             env["LATE_API_KEY"] = KEY
         if any("webhooks" in word.split(",") for word in words):
-            late.service.generation = "zernio"  # the only one that has them
-            late.world.archives.activity = {"webhooks": Archive([DELIVERY])}
+            late.api.generation = "zernio"  # the only one that has them
+            late.world.archives.activity = {"webhooks": LogList([DELIVERY])}
         if command in ("audit", "backfill", "state"):
             env["LATE_EXPORTER_STATE__URL"] = "sqlite:///state.db"
             _count(tmp_path, env)
@@ -82,24 +82,24 @@ def example(ending: ExitStack, tmp_path: Path, late: Late) -> Callable[[str], Pr
             _prepare_state(tmp_path, words, env)
         if command == "healthcheck":
             listening = ("--web.listen-address=unix:late.sock", "--web.listen-address=127.0.0.1:0")
-            exporter = ending.enter_context(Program(tmp_path, "run", *listening, env=env))
+            exporter = ending.enter_context(ExporterProcess(tmp_path, "run", *listening, env=env))
             env["LATE_EXPORTER_WEB__LISTEN_ADDRESS"] = exporter.url.removeprefix("http://")
-        return ending.enter_context(Program(tmp_path, *words, env=env))
+        return ending.enter_context(ExporterProcess(tmp_path, *words, env=env))
 
     return start
 
 
 def _count(folder: Path, env: Mapping[str, str]) -> None:
     """Create a state by polling once."""
-    with Program(folder, "run", "--once", env=env) as program:
-        assert 0 == program.wait(), program.stderr
+    with ExporterProcess(folder, "run", "--once", env=env) as program:
+        assert 0 == program.wait_exit(), program.stderr
 
 
 def _prepare_state(folder: Path, words: list[str], env: dict[str, str]) -> None:
     """Create the files that an action of ``state`` reads, and remove those that it creates."""
     if words[1] == "import":
-        with Program(folder, "state", "export", words[2], env=env) as program:
-            assert 0 == program.wait(), program.stderr
+        with ExporterProcess(folder, "state", "export", words[2], env=env) as program:
+            assert 0 == program.wait_exit(), program.stderr
         env["LATE_EXPORTER_STATE__URL"] = "sqlite:///other.db"
     if words[1] != "backup":
         shutil.copy(folder / "state.db", folder / "late-backup.db")
@@ -117,7 +117,7 @@ def test_every_command_has_examples() -> None:
 
 
 @pytest.mark.parametrize("line", [line for name, line in EXAMPLES if ending_by_itself(name, line)])
-def test_examples_that_end(late: Late, example: Callable[[str], Program], line: str) -> None:
+def test_examples_that_end(late: LateServer, example: Callable[[str], ExporterProcess], line: str) -> None:
     """Such an example prints something or writes a file, logs no warning, and exits with 0."""
     post = shlex.split(line)[1] if line.startswith("post ") else "p1"
     kind: dict[str, Any] = {"postId": post, "accountUsername": "@acmecorp", "status": "failed"}
@@ -125,7 +125,7 @@ def test_examples_that_end(late: Late, example: Callable[[str], Program], line: 
     late.world.connect("disconnect")
     program = example(line)
 
-    assert 0 == program.wait(), program.stderr
+    assert 0 == program.wait_exit(), program.stderr
     assert not re.search("error|warn", program.stderr)
     words = shlex.split(line)
     file = words[words.index("--output") + 1] if "--output" in words else words[-1]
@@ -140,7 +140,7 @@ def test_examples_that_end(late: Late, example: Callable[[str], Program], line: 
 @pytest.mark.parametrize(
     "line", [line for name, line in EXAMPLES if name in SERVING and not ending_by_itself(name, line)]
 )
-def test_examples_that_serve(example: Callable[[str], Program], line: str) -> None:
+def test_examples_that_serve(example: Callable[[str], ExporterProcess], line: str) -> None:
     """Such an example serves metrics, and exits with 0 on SIGTERM."""
     program = example(line)
 
@@ -150,22 +150,22 @@ def test_examples_that_serve(example: Callable[[str], Program], line: str) -> No
 
 
 @pytest.mark.parametrize("line", [line for name, line in EXAMPLES if name == "simulate"])
-def test_examples_that_simulate(example: Callable[[str], Program], line: str) -> None:
+def test_examples_that_simulate(example: Callable[[str], ExporterProcess], line: str) -> None:
     """Such an example responds like Late, and exits with 0 on SIGTERM."""
     program = example(line)
-    words = eventually(lambda: [word for word in program.stderr.split() if word.startswith("address=")])
+    words = wait_until(lambda: [word for word in program.stderr.split() if word.startswith("address=")])
     url = words[0].removeprefix("address=")
 
-    assert 200 == get(f"{url}/api/v1/posts/logs", {"Authorization": f"Bearer {KEY}"}).status
+    assert 200 == http_get(f"{url}/api/v1/posts/logs", {"Authorization": f"Bearer {KEY}"}).status
     assert 0 == program.stop()
 
 
 @pytest.mark.parametrize("line", [line for _, line in EXAMPLES if "--follow" in line])
-def test_examples_that_follow(late: Late, example: Callable[[str], Program], line: str) -> None:
+def test_examples_that_follow(late: LateServer, example: Callable[[str], ExporterProcess], line: str) -> None:
     """Such an example prints a log, and exits with 0 on SIGINT."""
     late.world.publish(platform="tiktok", status="failed")
     program = example(line)
-    eventually(lambda: "tiktok" in program.stdout, hint=lambda: program.stderr)
+    wait_until(lambda: "tiktok" in program.stdout, describe=lambda: program.stderr)
 
     assert 0 == program.stop(signal.SIGINT)
     assert "" == program.stderr

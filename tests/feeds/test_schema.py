@@ -17,13 +17,13 @@ from late.models._generated import models  # type: ignore[import-untyped]
 
 from late_exporter import log
 from late_exporter.api.client import ApiKey, LateClient, RateLimiter
-from late_exporter.commands.check import Finding, Level, examine_api, lines
+from late_exporter.commands.check import Finding, Level, check_api, format_findings
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.schema import DOCUMENTED, LATE_CONNECTIONS, LATE_PUBLISHING, ZERNIO_LOGS, Sentinel, Shape
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import Governor
 from late_exporter.model import Deviation, IncCounter
-from late_exporter.simulator import Service, World
+from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.store import open_store
 from tests.feeds.test_feeds import CONNECTED, CONNECTION, POST_LOG, PUBLISHED, anything
 from tests.ingest.test_poller import Rig
@@ -123,18 +123,18 @@ def test_what_is_expected(name: str) -> None:
 
 def test_a_simulated_week_is_no_drift() -> None:
     """Every page of a week of the simulated world, and the logs of its posts, are as documented."""
-    world = World(7, 1_763_993_002.0, logs_per_day=800)
-    service = Service(world, clock=lambda: world.now, rate_limit=10**6)
+    world = SimulatedWorld(7, 1_763_993_002.0, logs_per_day=800)
+    service = SimulatedApi(world, clock=lambda: world.now, rate_limit=10**6)
     headers = {"Authorization": f"Bearer {KEY}"}
     sentinels = {"/v1/posts/logs": Sentinel(LATE_PUBLISHING), "/v1/connections/logs": Sentinel(LATE_CONNECTIONS)}
     for path, sentinel in sentinels.items():
         looked = 0
         while True:
-            answer = service.answer("GET", path, f"limit=100&skip={looked}", headers).body
+            answer = service.handle("GET", path, f"limit=100&skip={looked}", headers).body
             assert () == sentinel.look(answer)
             rows = json.loads(answer)["logs"]
             for post in {row["postId"]["_id"] for row in rows[:3] if "postId" in row}:
-                assert () == sentinel.look(service.answer("GET", f"/v1/posts/{post}/logs", "", headers).body)
+                assert () == sentinel.look(service.handle("GET", f"/v1/posts/{post}/logs", "", headers).body)
             if not rows:
                 break
             looked += len(rows)
@@ -412,7 +412,7 @@ async def checked(*rows: Row) -> Sequence[Finding]:
         client = LateClient(
             http, base_url="http://127.0.0.1/api", key=ApiKey(KEY), rate_limiter=RateLimiter(1.0), timeout=5.0
         )
-        return await examine_api("acme", client, list(FEEDS.values()), interval=30.0, share=0.5, clock=time.time)
+        return await check_api("acme", client, list(FEEDS.values()), interval=30.0, share=0.5, clock=time.time)
 
 
 async def test_check_warns_of_drift() -> None:
@@ -424,11 +424,11 @@ async def test_check_warns_of_drift() -> None:
         "statusCode has another type than documented: string 200",
         "caption is not documented: string of length 38",
         "status is missing",
-    ] == [finding.words for finding in warnings]
+    ] == [finding.message for finding in warnings]
     assert {("acme", "/v1/posts/logs", "the API has changed; look for a newer late-exporter")} == {
-        (finding.workspace, finding.subject, finding.advice) for finding in warnings
+        (finding.workspace, finding.subject, finding.hint) for finding in warnings
     }
-    for printed in ("\n".join(lines(findings)), msgspec.json.encode(findings).decode()):
+    for printed in ("\n".join(format_findings(findings)), msgspec.json.encode(findings).decode()):
         assert 3 == printed.count("look for a newer late-exporter")
         assert CAPTION not in printed
 

@@ -14,9 +14,19 @@ from hypothesis import strategies as st
 from late_exporter.errors import BadPayload
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest import poller
-from late_exporter.ingest.audit import Audit, AuditSteps, Imbalance, Rest, audit, extra, grace, missing, weigh
-from late_exporter.ingest.poller import Pace
-from late_exporter.ingest.steps import Read, Seen
+from late_exporter.ingest.audit import (
+    Audit,
+    AuditSteps,
+    CounterMismatch,
+    WaitForExporter,
+    audit_list,
+    check_counters,
+    count_extra,
+    count_missing,
+    grace_period,
+)
+from late_exporter.ingest.poller import PollConfig
+from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.model import (
     Coverage,
     FeedAccounting,
@@ -30,7 +40,7 @@ from late_exporter.model import (
     Series,
     SeriesValue,
 )
-from late_exporter.simulator.log_list import Row
+from late_exporter.simulator.log_list import LogRow
 from tests.support.worlds import DAY, HOUR, MINUTE, Exporter, Late, Listing, VirtualClock, World, unavailable
 
 PUBLISHING, CONNECTIONS = FEEDS["publishing"], FEEDS["connections"]
@@ -91,7 +101,7 @@ def execute(path: Path, statement: str, *values: object) -> None:
 
 def told(plan: Audit) -> list[tuple[str, str, list[str]]]:
     """The differences: id, status at the API, statuses in which the log was counted."""
-    return [(found.entry.key, found.entry.status, sorted(found.counted)) for found in plan.differences]
+    return [(found.entry.key, found.entry.status, sorted(found.recorded_statuses)) for found in plan.differences]
 
 
 # What is compared with a world.
@@ -102,8 +112,8 @@ def test_a_healthy_state(exporter: Exporter, world: World) -> None:
     asked = len(exporter.late.requests)
     plan, imbalances = exporter.examine()
     assert ([], []) == (plan.differences, imbalances)
-    assert set(world.ids) == plan.seen
-    assert (set(), set()) == (plan.early, plan.unread)
+    assert set(world.ids) == plan.listed_keys
+    assert (set(), set()) == (plan.too_recent, plan.in_gap)
     assert 3 == len(exporter.late.requests) - asked
 
 
@@ -114,24 +124,24 @@ def test_a_log_that_was_never_counted(exporter: Exporter, path: Path, world: Wor
     execute(path, "DELETE FROM sighting WHERE key = ?", log_id)
     execute(path, "UPDATE scope SET counted = counted - 1 WHERE feed = ?", "publishing")
     execute(path, ADD, -1, LOGS, SUCCESS)
-    plan, imbalances = exporter.examine(polled=False)
+    plan, imbalances = exporter.examine(exporter_running=False)
     assert ([(log_id, "success", [])], []) == (told(plan), imbalances)
-    assert (1, 0) == (missing(plan.differences, imbalances), extra(imbalances))
+    assert (1, 0) == (count_missing(plan.differences, imbalances), count_extra(imbalances))
 
 
 def test_a_record_that_was_lost(exporter: Exporter, path: Path, world: World) -> None:
     """A log whose record is gone is missing, and the records are one short; once it is counted again it is extra."""
     log_id = world.ids[150]
     execute(path, "DELETE FROM sighting WHERE key = ?", log_id)
-    plan, imbalances = exporter.examine(polled=False)
+    plan, imbalances = exporter.examine(exporter_running=False)
     assert [(log_id, "success", [])] == told(plan)
-    assert [Imbalance("", 236, 235)] == imbalances
-    assert (1, 1) == (missing(plan.differences, imbalances), extra(imbalances))
+    assert [CounterMismatch("", 236, 235)] == imbalances
+    assert (1, 1) == (count_missing(plan.differences, imbalances), count_extra(imbalances))
 
     exporter.settle()
     plan, imbalances = exporter.examine()
-    assert ([], [Imbalance("", 237, 236)]) == (told(plan), imbalances)
-    assert (0, 1) == (missing(plan.differences, imbalances), extra(imbalances))
+    assert ([], [CounterMismatch("", 237, 236)]) == (told(plan), imbalances)
+    assert (0, 1) == (count_missing(plan.differences, imbalances), count_extra(imbalances))
 
 
 @pytest.mark.parametrize(
@@ -150,17 +160,17 @@ def test_a_total_that_is_wrong(
     """A count too many was counted twice, one too few was lost; no log differs, and no other family is blamed."""
     execute(path, ADD, change, family, labels)
     plan, imbalances = exporter.examine()
-    assert ([], [Imbalance(family, expected, expected + change)]) == (told(plan), imbalances)
-    assert (max(0, -change), max(0, change)) == (missing(plan.differences, imbalances), extra(imbalances))
+    assert ([], [CounterMismatch(family, expected, expected + change)]) == (told(plan), imbalances)
+    assert (max(0, -change), max(0, change)) == (count_missing(plan.differences, imbalances), count_extra(imbalances))
 
 
 def test_a_log_counted_in_another_status(exporter: Exporter, path: Path, world: World) -> None:
     """A log that is on record in a status that the API does not show is told with both."""
     log_id = world.ids[120]
     execute(path, "UPDATE sighting SET status = 'failed' WHERE key = ?", log_id)
-    plan, imbalances = exporter.examine(polled=False)
+    plan, imbalances = exporter.examine(exporter_running=False)
     assert ([(log_id, "success", ["failed"])], []) == (told(plan), imbalances)
-    assert (1, 0) == (missing(plan.differences, imbalances), extra(imbalances))
+    assert (1, 0) == (count_missing(plan.differences, imbalances), count_extra(imbalances))
 
 
 def test_a_record_of_a_log_that_never_was(exporter: Exporter, path: Path) -> None:
@@ -168,8 +178,8 @@ def test_a_record_of_a_log_that_never_was(exporter: Exporter, path: Path) -> Non
     created = int((exporter.clock.now - DAY) * 1000)
     execute(path, "INSERT INTO sighting VALUES (1, 'stray', 'success', ?, NULL, NULL)", created)
     plan, imbalances = exporter.examine()
-    assert ([], [Imbalance("", 236, 237)]) == (told(plan), imbalances)
-    assert (0, 1) == (missing(plan.differences, imbalances), extra(imbalances))
+    assert ([], [CounterMismatch("", 236, 237)]) == (told(plan), imbalances)
+    assert (0, 1) == (count_missing(plan.differences, imbalances), count_extra(imbalances))
 
 
 def test_a_log_that_neither_polls_nor_walks_count(
@@ -194,7 +204,7 @@ def test_deleted_logs_are_no_difference(exporter: Exporter, world: World) -> Non
     world.delete(*world.ids[3:150:2])
     plan, imbalances = exporter.examine()
     assert ([], []) == (told(plan), imbalances)
-    assert set(world.ids) == plan.seen
+    assert set(world.ids) == plan.listed_keys
 
 
 def test_forgotten_logs_are_no_difference(exporter: Exporter, world: World) -> None:
@@ -214,14 +224,14 @@ def test_logs_before_the_lookback_are_out_of_scope(late: Late, path: Path) -> No
     late.world.publish(130, over=50 * MINUTE)
     for _ in range(3):
         late.world.insert(None)
-    with closing(Exporter(late, path, pace=Pace(lookback=HOUR))) as exporter:
+    with closing(Exporter(late, path, pace=PollConfig(lookback=HOUR))) as exporter:
         exporter.poll()
         late.world.clock.advance(10 * MINUTE)
         exporter.poll()
         asked = len(late.requests)
         plan, imbalances = exporter.examine()
         assert ([], []) == (told(plan), imbalances)
-        assert 140 > len(plan.seen or ()) >= 130
+        assert 140 > len(plan.listed_keys or ()) >= 130
         assert 4 >= len(late.requests) - asked
 
 
@@ -231,16 +241,16 @@ def test_only_since(exporter: Exporter, path: Path, world: World) -> None:
     for log_id in (new, old):
         execute(path, "DELETE FROM sighting WHERE key = ?", log_id)
     since = int((world.clock.now - 2.5 * DAY) * 1000)
-    assert [(new, "success", [])] == told(exporter.examine(polled=False, since=since)[0])
-    assert [new, old] == [log_id for log_id, _, _ in told(exporter.examine(polled=False)[0])]
+    assert [(new, "success", [])] == told(exporter.examine(exporter_running=False, since=since)[0])
+    assert [new, old] == [log_id for log_id, _, _ in told(exporter.examine(exporter_running=False)[0])]
 
 
 def test_what_no_poll_can_have_counted_yet(exporter: Exporter, world: World) -> None:
     """Logs written since the last poll are no difference."""
     world.clock.advance(HOUR)
     new = world.publish(150, over=HOUR)
-    plan, _ = exporter.examine(polled=False)
-    assert ([], set(new)) == (told(plan), plan.early)
+    plan, _ = exporter.examine(exporter_running=False)
+    assert ([], set(new)) == (told(plan), plan.too_recent)
 
 
 def test_what_settled_while_no_exporter_runs(exporter: Exporter, world: World) -> None:
@@ -248,26 +258,26 @@ def test_what_settled_while_no_exporter_runs(exporter: Exporter, world: World) -
     (waiting,) = [row["_id"] for row in world.rows if row["status"] == "pending"]
     world.clock.advance(HOUR)
     world.change(waiting, "failed", statusCode=400)
-    plan, _ = exporter.examine(polled=False)
-    assert ([], {waiting}) == (told(plan), plan.early)
+    plan, _ = exporter.examine(exporter_running=False)
+    assert ([], {waiting}) == (told(plan), plan.too_recent)
     assert [] == told(exporter.examine()[0])
 
 
 def test_an_open_gap(exporter: Exporter, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the exporter itself knows to be unread is told as that, and is no difference."""
-    monkeypatch.setattr(poller, "COMMIT_ENTRIES", 1)
+    monkeypatch.setattr(poller, "COMMIT_SIZE", 1)
     counted = set(world.ids)
     world.clock.advance(DAY)
     world.publish(450)
     exporter.late.fail(2, unavailable)
     assert "unavailable" == exporter.poll().outcome
     unread = set(world.ids) - counted - {log_id for _, (log_id, _) in exporter.counted}
-    plan, imbalances = exporter.examine(polled=False)
-    assert ([], [], unread) == (told(plan), imbalances, plan.unread)
+    plan, imbalances = exporter.examine(exporter_running=False)
+    assert ([], [], unread) == (told(plan), imbalances, plan.in_gap)
     assert len(unread) > 200
     exporter.poll()
     plan, imbalances = exporter.examine()
-    assert ([], [], set()) == (told(plan), imbalances, plan.unread)
+    assert ([], [], set()) == (told(plan), imbalances, plan.in_gap)
 
 
 def test_logs_that_come_late_during_an_audit(exporter: Exporter, world: World) -> None:
@@ -288,10 +298,10 @@ def test_workspaces_do_not_mix(clock: VirtualClock, path: Path) -> None:
             exporter.poll(name)
         for name, world in worlds.items():
             plan, imbalances = exporter.examine(name)
-            assert ([], [], set(world.ids)) == (told(plan), imbalances, plan.seen)
+            assert ([], [], set(world.ids)) == (told(plan), imbalances, plan.listed_keys)
         execute(path, ADD, 1, LOGS, '["umbrella","instagram","publish","success"]')
         assert [] == exporter.examine("acme")[1]
-        assert [Imbalance(LOGS, 260, 261)] == exporter.examine("umbrella")[1]
+        assert [CounterMismatch(LOGS, 260, 261)] == exporter.examine("umbrella")[1]
 
 
 def test_connections_are_audited_too(late: Late, path: Path) -> None:
@@ -306,10 +316,10 @@ def test_connections_are_audited_too(late: Late, path: Path) -> None:
         late.world.clock.advance(600)
         exporter.poll(feed="connections")
         plan, imbalances = exporter.examine(feed="connections")
-        assert ([], [], set(ids)) == (told(plan), imbalances, plan.seen)
+        assert ([], [], set(ids)) == (told(plan), imbalances, plan.listed_keys)
         execute(path, "DELETE FROM sighting WHERE key = ?", ids[65])
-        plan, imbalances = exporter.examine(feed="connections", polled=False)
-        assert ([(ids[65], "sso_failed", [])], [Imbalance("", 120, 119)]) == (told(plan), imbalances)
+        plan, imbalances = exporter.examine(feed="connections", exporter_running=False)
+        assert ([(ids[65], "sso_failed", [])], [CounterMismatch("", 120, 119)]) == (told(plan), imbalances)
 
 
 def test_refused_rows_and_folded_labels_are_in_the_books(late: Late, path: Path) -> None:
@@ -326,10 +336,10 @@ def test_refused_rows_and_folded_labels_are_in_the_books(late: Late, path: Path)
         assert ([], [], 43) == (told(plan), imbalances, exporter.store.tally(SCOPE).observation_count)
         (refused,) = (log_id for _, (log_id, status) in exporter.counted[-1:] if status == "rejected")
         execute(path, "DELETE FROM sighting WHERE key = ?", refused)
-        assert [(refused, "rejected", [])] == told(exporter.examine(polled=False)[0])
+        assert [(refused, "rejected", [])] == told(exporter.examine(exporter_running=False)[0])
 
 
-KINDS: tuple[Row, ...] = (
+KINDS: tuple[LogRow, ...] = (
     {},
     {"status": "pending"},
     {"status": "failed", "statusCode": 500},
@@ -374,7 +384,7 @@ def test_no_false_alarm_while_the_list_moves(
             _move(world, exporter, name, first, second)
         exporter.settle()
         plan, imbalances = exporter.examine()
-        assert ([], [], set(), set()) == (told(plan), imbalances, plan.early, plan.unread)
+        assert ([], [], set(), set()) == (told(plan), imbalances, plan.too_recent, plan.in_gap)
 
 
 def _move(world: World, exporter: Exporter, name: str, first: int, second: int) -> None:
@@ -410,19 +420,19 @@ def row(number: int, status: str = "success") -> LogEntry:
 
 def walked(rows: list[LogEntry], between: Callable[[int], None], *, cap: int = 100, requests: int = 300) -> set[str]:
     """The keys that an audit looks at, in a list that may change before each request."""
-    plan = Audit(coverage=COVERAGE, seen=set())
-    steps = audit(plan)
-    answer: Seen | None = None
+    plan = Audit(coverage=COVERAGE, listed_keys=set())
+    steps = audit_list(plan)
+    answer: FetchedPage | None = None
     for number in range(requests):
         try:
             step = steps.send(answer)
         except StopIteration:
-            return plan.seen or set()
-        assert isinstance(step, Read)
+            return plan.listed_keys or set()
+        assert isinstance(step, FetchPage)
         between(number)
         page = rows[step.skip : step.skip + cap]
         known = KnownLogs({entry.key: frozenset({"success"}) for entry in rows})
-        answer = Seen(LogPage(tuple(page), len(rows), step.skip + cap < len(rows)), known)
+        answer = FetchedPage(LogPage(tuple(page), len(rows), step.skip + cap < len(rows)), known)
     raise AssertionError(f"more than {requests} requests")
 
 
@@ -471,13 +481,13 @@ def test_a_list_that_begins_with_old_logs_is_read_on() -> None:
     """Only a list that goes from new to old has nothing more in scope where a page is out of it."""
     listed = [row(number) for number in range(1, 296)]
     plan = Audit(coverage=COVERAGE, since=listed[250].created or 0)
-    steps = audit(plan)
-    assert Read(0) == next(steps)
+    steps = audit_list(plan)
+    assert FetchPage(0) == next(steps)
     for start in (0, 98):
         page = LogPage(tuple(listed[start : start + 100]), has_more=True)
-        assert Read(start + 98) == steps.send(Seen(page, KnownLogs({})))
-    assert Rest() == steps.send(Seen(LogPage(tuple(listed[196:])), KnownLogs({})))
-    assert {entry.key for entry in listed[250:]} == plan.doubts.keys()
+        assert FetchPage(start + 98) == steps.send(FetchedPage(page, KnownLogs({})))
+    assert WaitForExporter() == steps.send(FetchedPage(LogPage(tuple(listed[196:])), KnownLogs({})))
+    assert {entry.key for entry in listed[250:]} == plan.suspects.keys()
 
 
 def test_logs_without_a_time_at_the_end_of_the_scope() -> None:
@@ -485,18 +495,18 @@ def test_logs_without_a_time_at_the_end_of_the_scope() -> None:
     listed = [row(number) for number in range(120, 0, -1)]
     undated = LogEntry(key="undated", status="success")
     plan = Audit(coverage=COVERAGE, since=listed[59].created or 0)
-    steps = audit(plan)
+    steps = audit_list(plan)
     next(steps)
     known = KnownLogs({entry.key: frozenset({"success"}) for entry in listed})
-    assert Read(98) == steps.send(Seen(LogPage((*listed[:99], undated)), known))
+    assert FetchPage(98) == steps.send(FetchedPage(LogPage((*listed[:99], undated)), known))
     end(steps, undated, *listed[98:], known=known)
-    assert ({}, []) == (plan.doubts, plan.differences)
+    assert ({}, []) == (plan.suspects, plan.differences)
 
 
 def test_a_list_that_does_not_move_on() -> None:
     """Where every page is the first one nothing can be told, and that is said."""
-    seen = Seen(LogPage(tuple(row(number) for number in range(300, 200, -1)), 300, has_more=True), KnownLogs({}))
-    steps = audit(Audit(coverage=COVERAGE))
+    seen = FetchedPage(LogPage(tuple(row(number) for number in range(300, 200, -1)), 300, has_more=True), KnownLogs({}))
+    steps = audit_list(Audit(coverage=COVERAGE))
     next(steps)
     for _ in range(11):
         steps.send(seen)
@@ -506,7 +516,7 @@ def test_a_list_that_does_not_move_on() -> None:
 
 def test_a_list_that_is_gone() -> None:
     """An endpoint that is not there is no empty list."""
-    steps = audit(Audit(coverage=COVERAGE))
+    steps = audit_list(Audit(coverage=COVERAGE))
     next(steps)
     with pytest.raises(BadPayload, match="its own list"):
         steps.send(None)
@@ -515,18 +525,18 @@ def test_a_list_that_is_gone() -> None:
 def end(steps: AuditSteps, *entries: LogEntry, known: KnownLogs) -> None:
     """Give a generator its last page."""
     with pytest.raises(StopIteration):
-        steps.send(Seen(LogPage(entries), known))
+        steps.send(FetchedPage(LogPage(entries), known))
 
 
 def test_a_doubt_that_is_gone_or_changed_at_the_second_look() -> None:
     """What was deleted, counted, or has another status by then, is no difference; what is not known at all still is."""
     rows = [row(number) for number in range(5, 0, -1)]
     plan = Audit(coverage=COVERAGE)
-    steps = audit(plan)
+    steps = audit_list(plan)
     next(steps)
     known = KnownLogs({rows[0].key: frozenset({"pending"}), rows[1].key: frozenset({"pending"})})
-    assert Rest() == steps.send(Seen(LogPage(tuple(rows)), known))
-    assert Read(0) == next(steps)
+    assert WaitForExporter() == steps.send(FetchedPage(LogPage(tuple(rows)), known))
+    assert FetchPage(0) == next(steps)
     known = KnownLogs({**known.statuses, rows[4].key: frozenset({"success"})})
     end(steps, row(5, "failed"), rows[1], row(3, "failed"), rows[4], known=known)
     assert [(rows[1].key, "success", ["pending"]), (rows[2].key, "failed", [])] == told(plan)
@@ -536,9 +546,9 @@ def test_a_doubt_in_a_gap_by_the_second_look() -> None:
     """What the exporter itself knows to be unread by then is told as that."""
     dated, undated = row(7), LogEntry(key="undated", status="success")
     plan = Audit(coverage=COVERAGE)
-    steps = audit(plan)
+    steps = audit_list(plan)
     next(steps)
-    assert Rest() == steps.send(Seen(LogPage((dated, undated)), KnownLogs({})))
+    assert WaitForExporter() == steps.send(FetchedPage(LogPage((dated, undated)), KnownLogs({})))
     plan.coverage = Coverage(
         retention_floor=0,
         complete_since=0,
@@ -548,12 +558,12 @@ def test_a_doubt_in_a_gap_by_the_second_look() -> None:
     )
     next(steps)
     end(steps, dated, undated, known=KnownLogs({}))
-    assert ([], {dated.key, undated.key}) == (told(plan), plan.unread)
+    assert ([], {dated.key, undated.key}) == (told(plan), plan.in_gap)
 
 
 def test_grace() -> None:
     """Three polls, and a minute at least."""
-    assert [60_000, 90_000, 900_000] == [grace(interval) for interval in (0.1, 30.0, 300.0)]
+    assert [60_000, 90_000, 900_000] == [grace_period(interval) for interval in (0.1, 30.0, 300.0)]
 
 
 def test_the_equation_of_the_books() -> None:
@@ -568,12 +578,16 @@ def test_the_equation_of_the_books() -> None:
         return FeedAccounting(observation_count=counted, stored_count=held, pruned_count=4, series_values=totals)
 
     failures = "late_publishing_failures_total"
-    assert [] == weigh(SCOPE, PUBLISHING, tally(10, 6, success=8))
-    assert [Imbalance(LOGS, 8, 9)] == weigh(SCOPE, PUBLISHING, tally(10, 6, success=9))
-    assert [Imbalance(LOGS, 8, 9), Imbalance("", 10, 9)] == weigh(SCOPE, PUBLISHING, tally(10, 5, success=9))
-    assert [Imbalance(failures, 3, 0)] == weigh(SCOPE, PUBLISHING, tally(10, 6, success=5, failed=3))
+    assert [] == check_counters(SCOPE, PUBLISHING, tally(10, 6, success=8))
+    assert [CounterMismatch(LOGS, 8, 9)] == check_counters(SCOPE, PUBLISHING, tally(10, 6, success=9))
+    assert [CounterMismatch(LOGS, 8, 9), CounterMismatch("", 10, 9)] == check_counters(
+        SCOPE, PUBLISHING, tally(10, 5, success=9)
+    )
+    assert [CounterMismatch(failures, 3, 0)] == check_counters(SCOPE, PUBLISHING, tally(10, 6, success=5, failed=3))
     events = "late_connection_events_total"
-    assert [Imbalance(events, 10, 0)] == weigh(Scope("default", "connections"), CONNECTIONS, tally(10, 6))
+    assert [CounterMismatch(events, 10, 0)] == check_counters(
+        Scope("default", "connections"), CONNECTIONS, tally(10, 6)
+    )
 
 
 def test_every_feed_says_what_counts_it() -> None:

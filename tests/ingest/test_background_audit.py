@@ -11,9 +11,9 @@ import pytest
 
 from late_exporter.errors import ApiUnavailable, BadPayload
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest.background_audit import Inspector
-from late_exporter.ingest.poller import Pace
-from late_exporter.ingest.steps import Read, Seen, Walk
+from late_exporter.ingest.background_audit import BackgroundAuditor
+from late_exporter.ingest.poller import PollConfig
+from late_exporter.ingest.steps import FetchedPage, FetchPage, ReconcileScan
 from late_exporter.model import (
     Batch,
     CommitResult,
@@ -30,7 +30,7 @@ from tests.support.worlds import DAY, MINUTE, Exporter, Late, Listing, VirtualCl
 SCOPE = Scope("default", "publishing")
 MISSING, EXTRA = "late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs"
 LAST = "late_exporter_audit_last_completed_timestamp_seconds"
-AUDITED = Pace(audit_interval=DAY)
+AUDITED = PollConfig(audit_interval=DAY)
 
 
 @pytest.fixture
@@ -252,13 +252,15 @@ ENTRY = LogEntry(key="a", status="success", created=1)
 class Desk:
     """An inspector, and what it is given."""
 
-    def __init__(self, *pages: Seen | Exception) -> None:
+    def __init__(self, *pages: FetchedPage | Exception) -> None:
         self.pages = list(pages)
-        self.asked: list[Read] = []
+        self.asked: list[FetchPage] = []
         self.log = Diary()
-        self.inspector = Inspector(SCOPE, FEEDS["publishing"], look=self.look, tally=self.tally, log=self.log)
+        self.inspector = BackgroundAuditor(
+            SCOPE, FEEDS["publishing"], fetch_page=self.look, read_accounting=self.tally, logger=self.log
+        )
 
-    async def look(self, step: Read) -> Seen:
+    async def look(self, step: FetchPage) -> FetchedPage:
         """The next page."""
         self.asked.append(step)
         page = self.pages.pop(0)
@@ -270,25 +272,25 @@ class Desk:
         """Books that are one short."""
         return FeedAccounting(observation_count=1, stored_count=0, pruned_count=0, series_values={})
 
-    async def go_on(self, walk: Walk | None = None) -> dict[str, object]:
+    async def go_on(self, walk: ReconcileScan | None = None) -> dict[str, object]:
         """A stretch of two pages; what is to be shown."""
-        shown = await self.inspector.go_on(COVERAGE, walk, pages=2, grace=0, now=7.0)
+        shown = await self.inspector.advance(COVERAGE, walk, page_budget=2, grace_period=0, now=7.0)
         return {take.family: take.value for take in shown if isinstance(take, SetLatest)}
 
 
-def page(*entries: LogEntry, **counted: str) -> Seen:
+def page(*entries: LogEntry, **counted: str) -> FetchedPage:
     """The last page of a list, and what is known of its logs."""
-    return Seen(LogPage(entries), KnownLogs({key: frozenset({status}) for key, status in counted.items()}))
+    return FetchedPage(LogPage(entries), KnownLogs({key: frozenset({status}) for key, status in counted.items()}))
 
 
 async def test_doubts_wait_for_a_walk_that_begins_after_them() -> None:
     """A walk that was under way when they were raised had passed some of them already."""
-    desk, under_way = Desk(page(ENTRY), page(ENTRY)), Walk(begun=1)
+    desk, under_way = Desk(page(ENTRY), page(ENTRY)), ReconcileScan(started_at=1)
     assert {} == await desk.go_on(under_way)
     assert not desk.inspector.is_due(1e9, 1.0)
-    desk.inspector.note_walk(under_way)
+    desk.inspector.report_scan(under_way)
     assert not desk.inspector.is_due(1e9, 1.0)
-    desk.inspector.note_walk(Walk(begun=2))
+    desk.inspector.report_scan(ReconcileScan(started_at=2))
     assert desk.inspector.is_due(1e9, 1.0)
     assert {MISSING: 2, EXTRA: 1, LAST: 7.0} == await desk.go_on()
     assert [
@@ -306,4 +308,4 @@ async def test_a_page_that_fails_is_asked_for_again() -> None:
         with pytest.raises(failure):
             await desk.go_on()
     assert {MISSING: 1, EXTRA: 1, LAST: 7.0} == await desk.go_on()
-    assert [Read(0)] * 3 == desk.asked
+    assert [FetchPage(0)] * 3 == desk.asked

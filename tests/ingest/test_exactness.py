@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from late_exporter.ingest import poller
-from late_exporter.ingest.poller import Pace
+from late_exporter.ingest.poller import PollConfig
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import Scope
-from late_exporter.simulator.log_list import Row
+from late_exporter.simulator.log_list import LogRow
 from tests.support.worlds import (
     DAY,
     HOUR,
@@ -97,7 +97,7 @@ def start(folder: Path) -> Iterator[Start]:
 @pytest.fixture
 def exporter(start: Start, late: Late) -> Exporter:
     """An exporter before its first poll; what it finds it finds without a reconcile walk."""
-    return start(late, pace=Pace(reconcile_interval=NEVER))
+    return start(late, pace=PollConfig(reconcile_interval=NEVER))
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ class Oracle:
         causes: Category of each failure by ``statusCode`` and error code.
     """
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    def __init__(self, rows: Iterable[LogRow]) -> None:
         self._rows = list(rows)
 
     def check(self, scrape: Samples) -> None:
@@ -161,19 +161,19 @@ class Oracle:
             ), family
 
 
-def _group(rows: Iterable[Row], *fields: str) -> dict[tuple[str, ...], list[Row]]:
-    groups: dict[tuple[str, ...], list[Row]] = {}
+def _group(rows: Iterable[LogRow], *fields: str) -> dict[tuple[str, ...], list[LogRow]]:
+    groups: dict[tuple[str, ...], list[LogRow]] = {}
     for row in rows:
         groups.setdefault(tuple(str(row[name] or "unknown") for name in fields), []).append(row)
     return groups
 
 
-def _count(rows: Iterable[Row], *fields: str) -> dict[tuple[str, ...], float]:
+def _count(rows: Iterable[LogRow], *fields: str) -> dict[tuple[str, ...], float]:
     return {labels: len(group) for labels, group in _group(rows, *fields).items()}
 
 
 def _buckets(
-    rows: Iterable[Row], bounds: Sequence[float], fields: Sequence[str], value: Callable[[Row], float]
+    rows: Iterable[LogRow], bounds: Sequence[float], fields: Sequence[str], value: Callable[[LogRow], float]
 ) -> dict[tuple[str, ...], float]:
     names = [*(str(float(bound)) for bound in bounds), "+Inf"]
     found: dict[tuple[str, ...], float] = {}
@@ -184,29 +184,29 @@ def _buckets(
     return found
 
 
-def _cause(row: Row) -> str:
+def _cause(row: LogRow) -> str:
     if row["action"] == "rate_limit_pause":
         return "rate_limited"
     return CAUSES[row["statusCode"], row["response"]["errorCode"]]
 
 
-def _created(row: Row) -> float:
+def _created(row: LogRow) -> float:
     return datetime.fromisoformat(row["createdAt"]).timestamp()
 
 
-def _by_account(rows: Iterable[Row]) -> dict[tuple[str, ...], list[Row]]:
+def _by_account(rows: Iterable[LogRow]) -> dict[tuple[str, ...], list[LogRow]]:
     known = [row for row in rows if row["createdAt"] and row["accountId"] and row["status"] in {"failed", "success"}]
     return _group(known, "platform", "accountId")
 
 
-def _last_success(rows: Iterable[Row]) -> Values:
+def _last_success(rows: Iterable[LogRow]) -> Values:
     return {
         account: max((_created(row) for row in results if row["status"] == "success"), default=0)
         for account, results in _by_account(rows).items()
     }
 
 
-def _streaks(rows: Iterable[Row]) -> Values:
+def _streaks(rows: Iterable[LogRow]) -> Values:
     successes = _last_success(rows := list(rows))
     return {
         account: sum(row["status"] == "failed" and _created(row) > successes[account] for row in results)
@@ -284,14 +284,14 @@ def test_a_kill_at_every_step_of_a_catch_up_leaves_no_gap(
     cap: int, stride: int, together: int, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A catch-up of five pages that is killed at any step, with new logs since, is complete after one more poll."""
-    monkeypatch.setattr(poller, "COMMIT_ENTRIES", together)
+    monkeypatch.setattr(poller, "COMMIT_SIZE", together)
     step, going_on = 0, True
     while going_on:
         step += stride
         world = World(VirtualClock())
         late = Late(world, listing=Listing(cap=cap))
         world.publish(150, over=HOUR)
-        exporter = start(late, pace=Pace(reconcile_interval=NEVER))
+        exporter = start(late, pace=PollConfig(reconcile_interval=NEVER))
         exporter.poll()
         world.clock.advance(2 * HOUR)
         world.publish(4 * cap + cap // 2)
@@ -307,12 +307,12 @@ def test_a_kill_at_every_step_of_a_first_sync_leaves_no_gap(
     together: int, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A first sync that is killed at any step, with more new logs than a page since, is complete after one more."""
-    monkeypatch.setattr(poller, "COMMIT_ENTRIES", together)
+    monkeypatch.setattr(poller, "COMMIT_SIZE", together)
     step, going_on = 0, True
     while going_on:
         step += 1
         world = World(VirtualClock())
-        exporter = start(Late(world, listing=Listing(cap=10)), pace=Pace(reconcile_interval=NEVER))
+        exporter = start(Late(world, listing=Listing(cap=10)), pace=PollConfig(reconcile_interval=NEVER))
         world.publish(46, over=3 * DAY)
         going_on = exporter.kill(step, downtime=HOUR)
         world.publish(13)
@@ -325,7 +325,7 @@ def test_kills_that_follow_each_other_leave_no_gap(
     world: World, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Gaps above gaps, each left by a killed catch-up, are all read in the end."""
-    monkeypatch.setattr(poller, "COMMIT_ENTRIES", 15)
+    monkeypatch.setattr(poller, "COMMIT_SIZE", 15)
     exporter.late.listing = Listing(cap=10)
     world.publish(15, over=HOUR)
     exporter.poll()
@@ -343,7 +343,7 @@ def test_a_gap_is_found_again_above_logs_without_a_time(
     new: int, world: World, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A gap that has sunk is looked for by time; the logs at the list's end that have none do not hide it."""
-    monkeypatch.setattr(poller, "COMMIT_ENTRIES", 1)
+    monkeypatch.setattr(poller, "COMMIT_SIZE", 1)
     exporter.late.listing = Listing(cap=10)
     exporter.poll()
     for count in (30, new):
@@ -363,7 +363,7 @@ def test_a_list_that_moves_up_while_a_gap_is_looked_for_hides_no_log(
     number: int, deleted: int, world: World, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page that began too high when it was read may begin too low once logs above it are gone."""
-    monkeypatch.setattr(poller, "COMMIT_ENTRIES", 1)
+    monkeypatch.setattr(poller, "COMMIT_SIZE", 1)
     exporter.late.listing = Listing(cap=10)
     exporter.poll()
     world.clock.advance(1)
@@ -473,8 +473,8 @@ def test_logs_of_the_moment_of_known_ground_are_no_known_ground(
     together: int, world: World, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A catch-up down to logs of the very moment of those it knows does not take what it has just read for known."""
-    monkeypatch.setattr(poller, "COMMIT_ENTRIES", together)
-    exporter = start(Late(world, listing=Listing(cap=10)), pace=Pace(reconcile_interval=NEVER))
+    monkeypatch.setattr(poller, "COMMIT_SIZE", together)
+    exporter = start(Late(world, listing=Listing(cap=10)), pace=PollConfig(reconcile_interval=NEVER))
     world.publish(20, over=HOUR)
     world.publish(6, over=0)
     exporter.poll()
@@ -619,7 +619,7 @@ def test_what_expires_while_down_is_lost_and_said_to_be(world: World, exporter: 
 
 def test_a_short_lookback_leaves_older_logs_out_for_ever(world: World, late: Late, start: Start) -> None:
     """With a lookback of an hour the logs before it never count, by no poll, no walk and no restart."""
-    exporter = start(late, pace=Pace(lookback=HOUR))
+    exporter = start(late, pace=PollConfig(lookback=HOUR))
     world.publish(700, over=7 * DAY)
     world.publish(130, over=50 * MINUTE)
     scope = {sighted for sighted, row in world.ever.items() if _created(row) >= world.clock.now - HOUR}
@@ -828,7 +828,7 @@ def test_at_rest_a_poll_is_one_request(world: World, exporter: Exporter) -> None
 
 def test_at_rest_a_poll_is_one_request_even_after_a_short_lookback(world: World, late: Late, start: Start) -> None:
     """Logs that are out of scope are no reason to read on."""
-    exporter = start(late, pace=Pace(lookback=HOUR, reconcile_interval=NEVER))
+    exporter = start(late, pace=PollConfig(lookback=HOUR, reconcile_interval=NEVER))
     world.publish(700, over=6 * DAY)
     exporter.poll()
     for _ in range(5):
@@ -924,7 +924,7 @@ def test_a_state_that_cannot_be_written_counts_nothing_twice(
     number: int, when: str, world: World, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit that fails, durable or not, is an outcome of its own, and the next poll makes up for it."""
-    monkeypatch.setattr(poller, "COMMIT_ENTRIES", 100)
+    monkeypatch.setattr(poller, "COMMIT_SIZE", 100)
     world.publish(120, over=HOUR)
     exporter.poll()
     world.clock.advance(HOUR)
@@ -965,7 +965,7 @@ def test_an_api_that_keeps_logs_longer_than_it_says_makes_none_count_twice(
     together: int, world: World, walker: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Logs that are still shown when their ids have been forgotten do not come back."""
-    monkeypatch.setattr(poller, "COMMIT_ENTRIES", together)
+    monkeypatch.setattr(poller, "COMMIT_SIZE", together)
     walker.late.listing = Listing(every=True)
     world.publish(130, over=6 * DAY)
     walker.poll()
@@ -998,7 +998,7 @@ def _saved(shown: Samples) -> Samples:
     return Samples({at: value for at, value in shown.items() if ("outcome", "store_error") not in at[1]})
 
 
-KINDS: tuple[Row, ...] = (
+KINDS: tuple[LogRow, ...] = (
     {},
     {"platform": "tiktok", "status": "failed", "statusCode": 500},
     {"platform": "tiktok", "action": "retry", "attemptNumber": 2, "accountId": "acc2"},
@@ -1018,7 +1018,7 @@ KINDS: tuple[Row, ...] = (
 )
 """What is special about a log."""
 
-FINALS: tuple[Row, ...] = (
+FINALS: tuple[LogRow, ...] = (
     {"status": "success", "statusCode": 200, "durationMs": 400},
     {"status": "failed", "statusCode": 400, "durationMs": None},
     {"status": "skipped"},
@@ -1076,13 +1076,13 @@ class Exactness(RuleBasedStateMachine):
     )
     def begin(self, cap: int, latency: float, history: int, reconcile: float, together: int, *, dated: bool) -> None:
         """An API with some logs, and an exporter that has not polled yet."""
-        self._patch.setattr(poller, "COMMIT_ENTRIES", together)
+        self._patch.setattr(poller, "COMMIT_SIZE", together)
         self.late = Late(self.world, latency=latency, dated=dated, listing=Listing(cap=cap))
         self.world.publish(history, over=5 * DAY)
         path = Path(self._folder.name) / "state.db"
-        self.exporter = self._start(self.late, path, Pace(reconcile_interval=reconcile))
+        self.exporter = self._start(self.late, path, PollConfig(reconcile_interval=reconcile))
 
-    def _start(self, late: Late, path: Path, pace: Pace) -> Exporter:
+    def _start(self, late: Late, path: Path, pace: PollConfig) -> Exporter:
         return Exporter(late, path, pace=pace)
 
     def _counted(self) -> list[Sighted]:
@@ -1102,7 +1102,7 @@ class Exactness(RuleBasedStateMachine):
         turn = self.exporter.poll()
         self.late.calm()
         assert "success" == turn.outcome, turn.error
-        if not turn.unfinished:
+        if not turn.is_partial:
             steady = before.items() & {row["_id"]: row["status"] for row in self.world.rows}.items()
             self.due |= {sighted for sighted in steady & self._lasting() if sighted[0] in fresh}
         self._compare()
@@ -1214,8 +1214,8 @@ class Exactness(RuleBasedStateMachine):
     def _audit(self) -> None:
         """An audit by other rules than those of the reader says the same, and the books close to the last log."""
         plan, imbalances = self.exporter.examine()
-        assert ([], [], set()) == (plan.differences, imbalances, plan.unread)
-        assert set(map(self._id, plan.seen or ())) >= {log_id for log_id, _ in self._lasting()}
+        assert ([], [], set()) == (plan.differences, imbalances, plan.in_gap)
+        assert set(map(self._id, plan.listed_keys or ())) >= {log_id for log_id, _ in self._lasting()}
 
     def _rest(self) -> None:
         """Pending logs are those of the world, and a poll is one request, or two."""

@@ -14,9 +14,9 @@ import pytest
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimited, StoreError, Unauthorized
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest.poller import OUTCOMES, Pace, Poller, Turn
-from late_exporter.ingest.recorder import Bookkeeper, Draft, births
-from late_exporter.ingest.webhooks import Inbox, Spending
+from late_exporter.ingest.poller import POLL_OUTCOMES, PollConfig, Poller, PollResult
+from late_exporter.ingest.recorder import FeedRecorder, PendingBatch, initial_zeros
+from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import Governor
 from late_exporter.metrics.registry import Board
@@ -298,7 +298,7 @@ class Rig:
         self.shown: Callable[[], Any] | None = None
         self.start()
 
-    def start(self, pace: Pace | None = None, *, timeline: Timeline | None = None) -> None:
+    def start(self, pace: PollConfig | None = None, *, timeline: Timeline | None = None) -> None:
         """Begin as a process does."""
         self.canvas = Canvas()
         self.governor = Governor(CATALOGUE)
@@ -311,36 +311,36 @@ class Rig:
         synced = state.coverage is not None and state.coverage.is_synced
         self.board.restore(totals, {"acme": [self.feed.name] if synced else []})
         self.books = self.keep_books(state)
-        self.inbox = Inbox("acme", Spending()) if timeline else None
+        self.inbox = WebhookStats("acme", RequestBudget()) if timeline else None
         self.poller = Poller(
             "acme",
             self.feed,
             client=self.client,
-            dialect=ApiGeneration(self.feed.generation, logger=self.diary),
-            books=self.books,
-            board=self.board,
-            pace=pace or Pace(),
-            log=self.diary,
+            generation=ApiGeneration(self.feed.generation, logger=self.diary),
+            recorder=self.books,
+            registry=self.board,
+            config=pace or PollConfig(),
+            logger=self.diary,
             clock=self.clock,
             monotonic=lambda: self.now,
             sleep=timeline.sleep if timeline else self.sleep,
-            chance=lambda: self.chance,
-            shown=self.is_shown,
-            inbox=self.inbox,
+            random_unit=lambda: self.chance,
+            wait_published=self.is_shown,
+            webhook_stats=self.inbox,
         )
         if self.inbox is not None:
-            self.inbox.wakes = {self.feed.name: self.poller.wake}
+            self.inbox.wake_callbacks = {self.feed.name: self.poller.wake}
 
-    def keep_books(self, state: FeedState) -> Bookkeeper:
+    def keep_books(self, state: FeedState) -> FeedRecorder:
         """The books of the feed."""
-        return Bookkeeper(
+        return FeedRecorder(
             "acme",
             self.feed,
             state,
             store=self.store,
             offload=self.offload,
-            governor=self.governor,
-            board=self.board,
+            label_limiter=self.governor,
+            registry=self.board,
             backlog=self.backlog,
             clock=self.clock,
         )
@@ -437,7 +437,7 @@ async def test_a_good_poll(rig: Rig) -> None:
     rig.client.waited = 1.5
     turn = await rig.poller.poll()
 
-    assert Turn("success") == turn
+    assert PollResult("success") == turn
     assert [(LIST, {"days": 7, "limit": 100, "skip": 0})] == rig.client.asked
     assert ({"success": 1}, 1, 2) == (rig.polls(), rig.value("late_up", "publishing"), rig.logs())
     assert 1 == rig.value(REQUESTS, LIST, "200")
@@ -466,7 +466,7 @@ async def test_failing_polls(rig: Rig, outcome: str, failure: LateError) -> None
     await rig.poller.poll()
     rig.now = 30.0
     rig.fail(failure)
-    assert Turn(outcome, failure) == await rig.poller.poll()
+    assert PollResult(outcome, failure) == await rig.poller.poll()
 
     assert ({"success": 1, outcome: 1}, 0) == (rig.polls(), rig.value("late_up", "publishing"))
     assert NOW == rig.value(SUCCEEDED, "publishing"), "of the last one that succeeded"
@@ -480,7 +480,7 @@ async def test_failing_polls(rig: Rig, outcome: str, failure: LateError) -> None
     )
 
     rig.heal()
-    assert Turn("success") == await rig.poller.poll()
+    assert PollResult("success") == await rig.poller.poll()
     assert ({"success": 2, outcome: 1}, 1) == (rig.polls(), rig.value("late_up", "publishing"))
     assert ("success", "") == (rig.poller.health.outcome, rig.poller.health.error)
 
@@ -504,7 +504,7 @@ async def test_the_outcomes_are_born(rig: Rig) -> None:
     rig.fail(Stop())
     with pytest.raises(Stop):
         await rig.poller.run()
-    assert dict.fromkeys(OUTCOMES, 0) == {
+    assert dict.fromkeys(POLL_OUTCOMES, 0) == {
         labels[2]: value for (family, labels), value in rig.canvas.shown.items() if family == POLLS
     }
     assert [0, 0] == [
@@ -651,7 +651,7 @@ async def test_backoff_after_many_failures(rig: Rig) -> None:
 
 async def test_a_long_interval_is_no_backoff(rig: Rig) -> None:
     """An interval longer than the longest backoff stays the pause."""
-    rig.start(Pace(interval=300.0))
+    rig.start(PollConfig(interval=300.0))
     rig.fail(ApiUnavailable("down"))
     assert [300.0] * 3 == await rig.run(3)
 
@@ -691,7 +691,7 @@ async def test_a_new_key_is_tried_soon(rig: Rig) -> None:
 
 async def test_a_new_key_ends_the_pause(rig: Rig) -> None:
     """A key that changes during a long pause ends it at the next look."""
-    rig.start(Pace(interval=10.0))
+    rig.start(PollConfig(interval=10.0))
     rig.fail(Unauthorized("401"))
     sleep = rig.sleep
 
@@ -702,7 +702,7 @@ async def test_a_new_key_ends_the_pause(rig: Rig) -> None:
         await sleep(seconds)
 
     rig.sleep = watched  # type: ignore[method-assign]
-    rig.start(Pace(interval=10.0))
+    rig.start(PollConfig(interval=10.0))
     rig.slept, rig.sleeps = [], 13
     with pytest.raises(Stop):
         await rig.poller.run()
@@ -712,7 +712,7 @@ async def test_a_new_key_ends_the_pause(rig: Rig) -> None:
 
 async def test_a_new_key_that_another_feed_read_ends_the_pause(rig: Rig) -> None:
     """The feed that comes second does not wait for its backoff because the first has read the new key already."""
-    rig.start(Pace(interval=10.0))
+    rig.start(PollConfig(interval=10.0))
     rig.fail(Unauthorized("401"))
     sleep = rig.sleep
 
@@ -723,7 +723,7 @@ async def test_a_new_key_that_another_feed_read_ends_the_pause(rig: Rig) -> None
         await sleep(seconds)
 
     rig.sleep = watched  # type: ignore[method-assign]
-    rig.start(Pace(interval=10.0))
+    rig.start(PollConfig(interval=10.0))
     rig.slept, rig.sleeps = [], 13
     with pytest.raises(Stop):
         await rig.poller.run()
@@ -742,7 +742,7 @@ async def test_a_catch_up_gives_way(rig: Rig) -> None:
     rig.client.handler = slow
     rig.rows = [row(number, age=1000 - number) for number in range(950, 0, -1)]
     turn = await rig.poller.poll()
-    assert Turn("success", unfinished=True) == turn
+    assert PollResult("success", is_partial=True) == turn
     assert ("success", False, 1) == (turn.outcome, rig.poller.health.synced, rig.poller.health.gaps)
     assert rig.logs() is None, "history is not shown before the first sync is complete"
 
@@ -782,7 +782,7 @@ async def test_a_catch_up_is_committed_in_parts(rig: Rig) -> None:
 
 async def test_a_reconcile_walk_now_and_then(rig: Rig) -> None:
     """Known ground is walked over again every reconcile interval, page by page; otherwise a poll is one request."""
-    rig.start(Pace(reconcile_interval=300.0))
+    rig.start(PollConfig(reconcile_interval=300.0))
     rig.rows = [row(number, age=5000 - number) for number in range(450, 0, -1)]
     await rig.poller.poll()
     await rig.poller.poll()
@@ -804,7 +804,7 @@ async def test_a_reconcile_walk_now_and_then(rig: Rig) -> None:
 
 async def test_an_audit_now_and_then(rig: Rig) -> None:
     """The loop audits after its polls; where it is to audit no more, nothing is shown that would only grow older."""
-    rig.start(Pace(reconcile_interval=60.0, audit_interval=3600.0))
+    rig.start(PollConfig(reconcile_interval=60.0, audit_interval=3600.0))
     rig.rows = [row(number, age=5000 - number) for number in range(150, 0, -1)]
     slept = await rig.run(12)
     assert [30.0] * 12 == slept
@@ -815,7 +815,7 @@ async def test_an_audit_now_and_then(rig: Rig) -> None:
     begun = rig.value("late_exporter_reconcile_last_completed_timestamp_seconds", "publishing")
     assert NOW < float(str(begun)) < rig.clock()
 
-    rig.start(Pace())
+    rig.start(PollConfig())
     assert 0 == rig.value(shown[0], "publishing")
     await rig.run(1)
     assert [None] * 3 == [rig.value(family, "publishing") for family in (*shown, last)]
@@ -824,7 +824,7 @@ async def test_an_audit_now_and_then(rig: Rig) -> None:
 @pytest.mark.parametrize("failing", [1, 2, 3, None])
 async def test_a_walk_whose_finds_are_not_saved_is_none(rig: Rig, failing: int | None) -> None:
     """A walk is shown to have passed only where all that it found on its way is durable."""
-    rig.start(Pace(reconcile_interval=600.0))
+    rig.start(PollConfig(reconcile_interval=600.0))
     rig.rows = [row(number, age=5000 - number) for number in range(390, 0, -1)]
     await rig.poller.poll()
     await rig.poller.poll()
@@ -996,24 +996,24 @@ async def test_two_feeds_share_what_is_not_saved(rig: Rig) -> None:
     """What one feed could not save is saved with the next commit of another one, once, and nothing falls meanwhile."""
     throttled = IncCounter(THROTTLED, ("acme",), amount=5.0)
     scope = Scope("acme", "connections")
-    other = Bookkeeper(
+    other = FeedRecorder(
         "acme",
         FEEDS["connections"],
         rig.store.feed(scope),
         store=rig.store,
         offload=rig.offload,
-        governor=rig.governor,
-        board=rig.board,
+        label_limiter=rig.governor,
+        registry=rig.board,
         backlog=rig.backlog,
         clock=rig.clock,
     )
-    saving = asyncio.ensure_future(other.commit(Draft(), 0, [IncCounter(THROTTLED, ("acme",), amount=1.0)]))
+    saving = asyncio.ensure_future(other.commit(PendingBatch(), 0, [IncCounter(THROTTLED, ("acme",), amount=1.0)]))
     await asyncio.sleep(0)  # its batch is made
-    rig.books.keep((), shown=[throttled])
+    rig.books.defer((), provisional=[throttled])
     await saving
     assert (5.0, 1.0) == (rig.value(THROTTLED), rig.saved(THROTTLED))
 
-    await other.commit(Draft(), 0)
+    await other.commit(PendingBatch(), 0)
     assert (6.0, 6.0) == (rig.value(THROTTLED), rig.saved(THROTTLED))
     assert [] == rig.backlog
 
@@ -1036,7 +1036,7 @@ async def test_a_bug_in_the_store_ends_the_loop(rig: Rig) -> None:
         assert ("acme", 1.0) <= (scope.workspace, batch.committed_at)
         raise ZeroDivisionError
 
-    rig.books.keep([IncCounter(THROTTLED, ("acme",))])
+    rig.books.defer([IncCounter(THROTTLED, ("acme",))])
     rig.store.commit = broken  # type: ignore[method-assign]
     with pytest.raises(ZeroDivisionError):
         await rig.poller.run()
@@ -1116,7 +1116,7 @@ async def test_what_is_logged(rig: Rig) -> None:
 
 def test_births_of_the_exporters_own() -> None:
     """A feed's own counters begin at 0."""
-    born = births("acme", "publishing", ("success", "store_error"))
+    born = initial_zeros("acme", "publishing", ("success", "store_error"))
     assert {0} == {increment.amount for increment in born}
     assert {(POLLS, ("acme", "publishing", "success")), (POLLS, ("acme", "publishing", "store_error"))} <= {
         (increment.family, increment.labels) for increment in born
@@ -1153,7 +1153,7 @@ PRUNES = [
 async def test_what_is_forgotten(rig: Rig, newest: float, clock: float, api: float, by: float) -> None:
     """Logs are forgotten a day after the API has, by the most cautious of the newest log and the two clocks."""
     rig.now = clock - NOW
-    await rig.books.commit(Draft(coverage=coverage(newest)), int(api * 1000))
+    await rig.books.commit(PendingBatch(coverage=coverage(newest)), int(api * 1000))
 
     batch = rig.store.batches[-1]
     assert int((by - 8 * DAY) * 1000) == batch.prune_before
@@ -1170,17 +1170,17 @@ async def test_what_is_forgotten_does_not_come_back(rig: Rig) -> None:
         LogEntry(key="edge", status="success", created=int((NOW - 8 * DAY) * 1000)),
         LogEntry(key="undated", status="success"),
     ]
-    draft = Draft(entries=[(entry, False) for entry in entries], coverage=coverage(NOW))
+    draft = PendingBatch(entries=[(entry, False) for entry in entries], coverage=coverage(NOW))
     await rig.books.commit(draft, int(NOW * 1000))
     assert ["edge", "undated"] == [sighting.entry.key for sighting in rig.store.batches[-1].observations]
 
-    await rig.books.commit(Draft(entries=[(entries[0], False)]), int(NOW * 1000))
+    await rig.books.commit(PendingBatch(entries=[(entries[0], False)]), int(NOW * 1000))
     assert [] == rig.store.batches[-1].observations
 
 
 async def test_the_horizon_never_falls(rig: Rig) -> None:
     """A clock that goes back does not bring back what was forgotten."""
-    await rig.books.commit(Draft(coverage=coverage(NOW, horizon=NOW - 2 * DAY)), int(NOW * 1000))
+    await rig.books.commit(PendingBatch(coverage=coverage(NOW, horizon=NOW - 2 * DAY)), int(NOW * 1000))
     kept = rig.store.batches[-1].coverage
     assert kept is not None
     assert int((NOW - 2 * DAY) * 1000) == kept.retention_floor
@@ -1211,7 +1211,7 @@ async def woken(rig: Rig) -> AsyncIterator[Woken]:
     timeline = Timeline(rig)
     rig.rows = [row(1)]
     rig.client.rate_limit = 600
-    rig.start(Pace(interval=100.0), timeline=timeline)
+    rig.start(PollConfig(interval=100.0), timeline=timeline)
     running = asyncio.ensure_future(rig.poller.run())
     assert 1 == await timeline.reach(0.0)
     yield rig, timeline
@@ -1225,7 +1225,7 @@ def arrive(rig: Rig, *, event: str = "post.failed", log: bool = True) -> None:
     assert rig.inbox is not None
     if log:
         rig.rows.insert(0, row(len(rig.rows) + 1))
-    rig.inbox.receive(event, rig.clock() - 0.5, rig.clock())
+    rig.inbox.record(event, rig.clock() - 0.5, rig.clock())
 
 
 async def test_a_webhook_has_the_feed_polled_at_once(woken: Woken) -> None:
@@ -1316,7 +1316,7 @@ async def test_a_poll_of_a_webhook_walks_nowhere(rig: Rig) -> None:
     """What a webhook brings about reads what is new; walks and audits are left to the other polls."""
     timeline = Timeline(rig)
     rig.rows = [row(number, age=1000 - number) for number in range(350, 0, -1)]
-    rig.start(Pace(interval=100.0, reconcile_interval=20.0, audit_interval=1.0), timeline=timeline)
+    rig.start(PollConfig(interval=100.0, reconcile_interval=20.0, audit_interval=1.0), timeline=timeline)
     running = asyncio.ensure_future(rig.poller.run())
     at_first = await timeline.reach(99.0)
     arrive(rig)
@@ -1328,7 +1328,7 @@ async def test_a_poll_of_a_webhook_walks_nowhere(rig: Rig) -> None:
 async def test_polls_are_rarer_while_webhooks_come(rig: Rig) -> None:
     """With a relaxed interval polls go on at the usual one until a webhook came, and after they have stayed away."""
     timeline = Timeline(rig)
-    rig.start(Pace(interval=100.0, relaxed=500.0), timeline=timeline)
+    rig.start(PollConfig(interval=100.0, webhook_interval=500.0), timeline=timeline)
     running = asyncio.ensure_future(rig.poller.run())
     assert 3 == await timeline.reach(250.0)
     arrive(rig, event="account.connected", log=False)

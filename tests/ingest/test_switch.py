@@ -15,8 +15,8 @@ from hypothesis.stateful import precondition, rule
 
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest import poller
-from late_exporter.ingest.poller import Pace
-from late_exporter.simulator.log_list import Row
+from late_exporter.ingest.poller import PollConfig
+from late_exporter.simulator.log_list import LogRow
 from tests.ingest.test_exactness import EVENTS as HAPPENINGS
 from tests.ingest.test_exactness import NEVER, Events, Exactness
 from tests.support.worlds import DAY, HOUR, MINUTE, Exporter, Late, Listing, Sighted, VirtualClock, World, zernio
@@ -39,7 +39,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[Exporter] = []
 
     def start(late: Late, **options: Any) -> Exporter:
-        pace = options.pop("pace", Pace(reconcile_interval=NEVER))
+        pace = options.pop("pace", PollConfig(reconcile_interval=NEVER))
         started.append(Exporter(late, tmp_path / f"{len(started)}.db", generation="auto", pace=pace, **options))
         return started[-1]
 
@@ -48,7 +48,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         exporter.close()
 
 
-def truth(rows: Sequence[Row]) -> Counter[tuple[str, ...]]:
+def truth(rows: Sequence[LogRow]) -> Counter[tuple[str, ...]]:
     """How many logs there are by platform, action and status."""
     return Counter((row["platform"], row["action"], row["status"]) for row in rows)
 
@@ -112,7 +112,7 @@ def test_the_order_of_equals_does_not_matter(world: World, start: Start) -> None
     world.publish(2, over=0, **ALIKE)
     exporter.poll()
     expected = counts(exporter)
-    row = world.archives.publishing.find(failed)
+    row = world.archives.publishing.get(failed)
     assert row is not None
     world.archives.publishing.delete(failed)
     world.archives.publishing.insert(row)
@@ -162,13 +162,13 @@ def test_a_pending_log_that_was_deleted_is_given_up(world: World, start: Start) 
     world.delete(waiting)
     exporter.polls(2)
     assert {} == exporter.scrape().family("late_publishing_pending_logs")
-    assert 0 == len(exporter.books[next(iter(exporter.books))].pendings)
+    assert 0 == len(exporter.books[next(iter(exporter.books))].pending_logs)
 
 
 def test_a_list_that_ignores_times_is_left_to_the_walks(world: World, start: Start) -> None:
     """Where ``from`` and ``to`` are ignored nothing is given up, and the budget is not spent on it."""
     late = Late(world, generation="zernio", listing=Listing(timeless=True))
-    exporter = start(late, pace=Pace())
+    exporter = start(late, pace=PollConfig())
     (waiting,) = world.publish(1, status="pending")
     world.clock.advance(2 * HOUR)
     world.publish(250, over=HOUR)
@@ -217,7 +217,7 @@ def test_a_switch_neither_loses_nor_doubles_a_log(world: World, start: Start) ->
     world.change(ids[3], "failed", statusCode=500)
     exporter.polls(3)
     plan, imbalances = exporter.examine()
-    assert ([], [], 294) == (plan.differences, imbalances, len(plan.seen or ()))
+    assert ([], [], 294) == (plan.differences, imbalances, len(plan.listed_keys or ()))
     expected = truth(list(world.ever.values()))
     assert expected == counts(exporter)
     exporter.restart()
@@ -227,7 +227,7 @@ def test_a_switch_neither_loses_nor_doubles_a_log(world: World, start: Start) ->
 
 def test_a_switch_in_the_middle_of_a_catch_up(world: World, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """A gap that was left in one generation is read to its end in the other one, after a crash at any step."""
-    monkeypatch.setattr(poller, "COMMIT_ENTRIES", 15)
+    monkeypatch.setattr(poller, "COMMIT_SIZE", 15)
     step, going_on = 0, True
     while going_on:
         step += 7
@@ -325,7 +325,7 @@ class Anonymous(Exactness):
         self._known: set[Sighted] = set()
         self._ids: dict[str, str] = {}
 
-    def _start(self, late: Late, path: Path, pace: Pace) -> Exporter:
+    def _start(self, late: Late, path: Path, pace: PollConfig) -> Exporter:
         late.generation = self.generation
         return Exporter(late, path, pace=pace, generation="auto")
 

@@ -17,7 +17,7 @@ import yaml
 from deploy.prometheus.pace import SECONDS, faster, sooner
 from deploy.prometheus.thresholds import AUDIT_AGE_SECONDS, COVERAGE_RISK_SECONDS, DAY, HOUR, RETENTION
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest.poller import OUTCOMES
+from late_exporter.ingest.poller import POLL_OUTCOMES
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import VOCABULARY
 from tests.rules.promql import Selector, named_labels, selectors
@@ -56,7 +56,7 @@ LEVELS = {
 
 VALUES = {
     **VOCABULARY,
-    "outcome": frozenset(OUTCOMES),
+    "outcome": frozenset(POLL_OUTCOMES),
     "feed": frozenset(FEEDS),
     "le": frozenset(str(bound) for family in CATALOGUE.values() for bound in family.buckets),
 }

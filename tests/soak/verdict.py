@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from late_exporter.model import PENDING, Scope
 from late_exporter.store import Records
-from tests.e2e.prometheus import Prometheus
+from tests.e2e.prometheus import PrometheusApi
 from tests.soak.stage import Counts, Stage
 from tests.support.worlds import Samples
 
@@ -131,9 +131,9 @@ def examine(stage: Stage, records: Records, workspace: str) -> Ledger:
     return Ledger(counts, wrong)
 
 
-def falls(database: Prometheus, seconds: float) -> Iterator[str]:
+def falls(database: PrometheusApi, seconds: float) -> Iterator[str]:
     """The counters that Prometheus saw fall or vanish within the last seconds."""
-    names = [name for name in database.ask("label/__name__/values") if name.startswith("late_")]
+    names = [name for name in database.call_api("label/__name__/values") if name.startswith("late_")]
     counters = [name for name in names if name.endswith(COUNTERS)]
     if LOGS not in counters:
         yield f"Prometheus has no {LOGS}"

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import httpx
 
 from late_exporter.api.client import ApiKey, LateClient, RateLimiter
-from late_exporter.simulator import Service
+from late_exporter.simulator import SimulatedApi
 from tests.support.worlds import World
 
 __all__ = ["Api"]
@@ -36,7 +36,7 @@ class Api:
         self.fault: Fault | None = None
         self.answer: bytes | None = None
         self._clock = world.clock
-        self._service = Service(world.archives, clock=world.clock.time, rate_limit=10**9, generation=generation)
+        self._service = SimulatedApi(world.archives, clock=world.clock.time, rate_limit=10**9, generation=generation)
         self.client = LateClient(
             httpx.AsyncClient(transport=httpx.MockTransport(self._handle)),
             base_url="https://getlate.dev/api",
@@ -60,5 +60,5 @@ class Api:
         if self.answer is not None:
             return httpx.Response(200, content=self.answer, headers={"Date": formatdate(self._clock.now, usegmt=True)})
         path, query = request.url.raw_path.decode().partition("?")[::2]
-        answer = self._service.answer("GET", path, query, dict(request.headers))
+        answer = self._service.handle("GET", path, query, dict(request.headers))
         return httpx.Response(answer.status, content=answer.body, headers=answer.headers)

@@ -18,12 +18,12 @@ from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, StoreError, Unauthorized
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import GENERATIONS
-from late_exporter.ingest.audit import Audit, Imbalance, Rest, audit, grace, weigh
+from late_exporter.ingest.audit import Audit, CounterMismatch, WaitForExporter, audit_list, check_counters, grace_period
 from late_exporter.ingest.background_audit import last_audit
-from late_exporter.ingest.poller import OUTCOMES, Pace, Poller, Turn
-from late_exporter.ingest.recorder import Bookkeeper, Draft, births
-from late_exporter.ingest.steps import Read, Seen
-from late_exporter.ingest.webhooks import Inbox, Spending
+from late_exporter.ingest.poller import POLL_OUTCOMES, PollConfig, Poller, PollResult
+from late_exporter.ingest.recorder import FeedRecorder, PendingBatch, initial_zeros
+from late_exporter.ingest.steps import FetchedPage, FetchPage
+from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import Governor
 from late_exporter.metrics.registry import Board
@@ -41,8 +41,8 @@ from late_exporter.model import (
     Series,
     SeriesValue,
 )
-from late_exporter.simulator import Archive, Archives, Service
-from late_exporter.simulator.log_list import Row
+from late_exporter.simulator import LogList, SimulatedApi, StaticLogs
+from late_exporter.simulator.log_list import LogRow
 from late_exporter.status import Quota
 from late_exporter.store import Store, open_store
 
@@ -118,15 +118,15 @@ class World:
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
-        self.archives = Archives(Archive(), Archive())
-        self.ever: dict[Sighted, Row] = {}
+        self.archives = StaticLogs(LogList(), LogList())
+        self.ever: dict[Sighted, LogRow] = {}
         self.newest = clock.now
         self.inserted: dict[str, int] = {}
         self.in_order: set[str] = set()
         self._latest = 0.0
 
     @property
-    def rows(self) -> Sequence[Row]:
+    def rows(self) -> Sequence[LogRow]:
         """The publishing logs, newest first."""
         return self.archives.publishing.rows
 
@@ -136,7 +136,7 @@ class World:
         return [row["_id"] for row in self.rows]
 
     @property
-    def shown(self) -> dict[Sighted, Row]:
+    def shown(self) -> dict[Sighted, LogRow]:
         """The publishing logs that the API shows now, in the status they are in."""
         since = self.clock.now - RETENTION
         return {
@@ -146,7 +146,7 @@ class World:
         }
 
     def publish(
-        self, count: int = 1, *, over: float | None = None, kinds: Sequence[Row] = ({},), **fields: Any
+        self, count: int = 1, *, over: float | None = None, kinds: Sequence[LogRow] = ({},), **fields: Any
     ) -> list[str]:
         """Insert logs on top of the list, spread over the time since the last ones or over the last seconds."""
         now = self.clock.now
@@ -159,7 +159,7 @@ class World:
         """Insert a log wherever its time belongs."""
         number = len(self.inserted)
         log_id = f"{int(self.clock.now):08x}{number:016x}"
-        row: Row = {
+        row: LogRow = {
             "_id": log_id,
             "postId": {"_id": f"post{number // 2}", "content": "Frische Brezeln 🥨", "status": "published"},
             "platform": "instagram",
@@ -185,7 +185,7 @@ class World:
     def change(self, log_id: str, status: str, **fields: Any) -> bool:
         """Change a log in place."""
         changed = self.archives.publishing.update(log_id, status=status, **fields)
-        row = self.archives.publishing.find(log_id)
+        row = self.archives.publishing.get(log_id)
         if row is not None:
             self._record(row)
         return changed
@@ -208,7 +208,7 @@ class World:
         """Insert a connection log on top of its list."""
         number = len(self.archives.connections)
         log_id = f"{int(self.clock.now):08x}c{number:015x}"
-        row: Row = {
+        row: LogRow = {
             "_id": log_id,
             "platform": "instagram",
             "accountId": "acc1",
@@ -221,7 +221,7 @@ class World:
         self.archives.connections.insert(row)
         return log_id
 
-    def _record(self, row: Row) -> None:
+    def _record(self, row: LogRow) -> None:
         self.ever[row["_id"], row["status"]] = dict(row)
 
 
@@ -268,7 +268,7 @@ class Listing:
     """
 
     cap: int = 100
-    order: Callable[[Sequence[Row]], Sequence[Row]] | None = None
+    order: Callable[[Sequence[LogRow]], Sequence[LogRow]] | None = None
     tell: Callable[[Document], Document] | None = None
     every: bool = False
     stays: bool = False
@@ -316,7 +316,7 @@ class Late:
         self._calls: list[Call] = []
         self._happenings: dict[int, list[Happening]] = {}
         self._faults: dict[int, Fault] = {}
-        self._service = Service(world.archives, clock=world.clock.time, rate_limit=10**9)
+        self._service = SimulatedApi(world.archives, clock=world.clock.time, rate_limit=10**9)
 
     def before(self, number: int, happening: Happening) -> None:
         """Let something happen before the request of that number, counted from the next one, which is 0."""
@@ -387,7 +387,7 @@ class Late:
             asked["skip"] = 0 if listing.stays else asked["skip"]
             if listing.lumps:
                 asked.pop("status", None)
-        answer = self._service.answer("GET", f"/api{path}", urlencode(asked), {"Authorization": f"Bearer {KEY}"})
+        answer = self._service.handle("GET", f"/api{path}", urlencode(asked), {"Authorization": f"Bearer {KEY}"})
         if answer.status == HTTPStatus.NOT_FOUND:
             return None
         assert HTTPStatus.OK == answer.status, answer.body
@@ -439,7 +439,7 @@ EVENTS = {
 }
 
 
-def zernio(row: Row) -> Row:
+def zernio(row: LogRow) -> LogRow:
     """What generation zernio shows of a log; the request tells apart what would be alike."""
     event = row.get("eventType")
     failed = str(event).endswith("_failed")
@@ -648,7 +648,7 @@ class Exporter:
         path: Path | None = None,
         *,
         feeds: Sequence[str] = ("publishing",),
-        pace: Pace | None = None,
+        pace: PollConfig | None = None,
         skew: float = 0.0,
         max_values: int = 50,
         generation: str = "late",
@@ -660,7 +660,7 @@ class Exporter:
         self.counted: list[tuple[Scope, Sighted]] = []
         self._url = f"sqlite:///{path}" if path else "sqlite://"
         self._feeds = feeds
-        self._pace = pace or Pace()
+        self._pace = pace or PollConfig()
         self._skew = skew
         self._max_values = max_values
         self._webhooks = webhooks
@@ -694,11 +694,11 @@ class Exporter:
         """Release the state."""
         self.store.close()
 
-    def poll(self, workspace: str = "default", feed: str | None = None) -> Turn:
+    def poll(self, workspace: str = "default", feed: str | None = None) -> PollResult:
         """One poll of a feed."""
         return drive(self.pollers[Scope(workspace, feed or self._feeds[0])].poll())
 
-    def audit(self, feed: str | None = None) -> Turn:
+    def audit(self, feed: str | None = None) -> PollResult:
         """One poll of a feed, and a stretch of an audit after it."""
         turn = self.poll(feed=feed)
         (workspace,) = self.lates
@@ -707,7 +707,7 @@ class Exporter:
 
     def examine(
         self, workspace: str = "default", feed: str | None = None, *, between: Happening = list, **options: Any
-    ) -> tuple[Audit, list[Imbalance]]:
+    ) -> tuple[Audit, list[CounterMismatch]]:
         """An audit from outside, as one command does it; something may happen before each of its requests.
 
         The exporter goes on as it does: it gets its chance by polls and walks enough.
@@ -715,31 +715,33 @@ class Exporter:
         scope = Scope(workspace, feed or self._feeds[0])
         coverage = self.store.feed(scope).coverage
         assert coverage is not None
-        plan = Audit(coverage=coverage, **{"grace": grace(self._pace.interval), "seen": set(), **options})
-        steps = audit(plan)
-        answer: Seen | None = None
+        plan = Audit(
+            coverage=coverage, **{"grace_period": grace_period(self._pace.interval), "listed_keys": set(), **options}
+        )
+        steps = audit_list(plan)
+        answer: FetchedPage | None = None
         while True:
             try:
                 step = steps.send(answer)
             except StopIteration:
-                return plan, weigh(scope, self._feed(scope), self.store.tally(scope))
-            if isinstance(step, Rest):
+                return plan, check_counters(scope, self._feed(scope), self.store.tally(scope))
+            if isinstance(step, WaitForExporter):
                 answer = None
-                if plan.polled:
+                if plan.exporter_running:
                     self.settle(scope)
                 plan.coverage = self.store.feed(scope).coverage or coverage
             else:
                 between()
                 answer = drive(self._look(scope, step))
 
-    async def _look(self, scope: Scope, step: Read) -> Seen:
+    async def _look(self, scope: Scope, step: FetchPage) -> FetchedPage:
         feed, late = self._feed(scope), self.lates[scope.workspace]
         params: dict[str, str | int] = {**feed.query, "days": 7, "limit": 100, "skip": step.skip}
         reply = await late.get(feed.path, params, path_template=feed.path)
         assert reply is not None
         page = feed.parse(reply.body)
         # By the real store, whatever the exporter is made to believe.
-        return Seen(page, self.store.store.known(scope, [entry.key for entry in page.entries], since=0))
+        return FetchedPage(page, self.store.store.known(scope, [entry.key for entry in page.entries], since=0))
 
     def _feed(self, scope: Scope) -> Feed:
         return GENERATIONS[self.pollers[scope].generation][scope.feed]
@@ -753,7 +755,7 @@ class Exporter:
             return True
         return False
 
-    def polls(self, count: int, every: float = 30.0) -> list[Turn]:
+    def polls(self, count: int, every: float = 30.0) -> list[PollResult]:
         """Some polls, and the time between them."""
         turns = []
         for _ in range(count):
@@ -799,8 +801,8 @@ class Exporter:
         self.exposition = Exposition(CATALOGUE)
         self.board = Board(CATALOGUE, self.exposition, {name: frozenset(self._feeds) for name in self.lates})
         self.board.restore(totals, _synced(states))
-        self.books: dict[Scope, Bookkeeper] = {}
-        self.inboxes = {name: Inbox(name, Spending()) for name in self.lates} if self._webhooks else {}
+        self.books: dict[Scope, FeedRecorder] = {}
+        self.inboxes = {name: WebhookStats(name, RequestBudget()) for name in self.lates} if self._webhooks else {}
         self.pollers: dict[Scope, Poller] = {}
         for workspace, late in self.lates.items():
             backlog: list[Increment] = []
@@ -811,17 +813,17 @@ class Exporter:
     def _assemble(self, scope: Scope, late: Late, state: FeedState, backlog: list[Increment]) -> None:
         dialect = ApiGeneration(self.generation, logger=Silence())
         feed = dialect.initial_feed(scope.feed, state_generation=state.coverage.generation if state.coverage else None)
-        books = Bookkeeper(
+        books = FeedRecorder(
             scope.workspace,
             feed,
             state,
             store=self.store,
             offload=_offload,
-            governor=self.governor,
-            board=self.board,
+            label_limiter=self.governor,
+            registry=self.board,
             backlog=backlog,
             clock=self._time,
-            audited=last_audit(self.store.totals(), scope),
+            last_audit_at=last_audit(self.store.totals(), scope),
         )
         self.books[scope] = books
         inbox = self.inboxes.get(scope.workspace)
@@ -829,19 +831,19 @@ class Exporter:
             scope.workspace,
             feed,
             client=late,
-            dialect=dialect,
-            books=books,
-            board=self.board,
-            pace=self._pace,
-            log=Silence(),
+            generation=dialect,
+            recorder=books,
+            registry=self.board,
+            config=self._pace,
+            logger=Silence(),
             clock=self._time,
             monotonic=self.clock.monotonic,
             sleep=self.clock.sleep,
-            chance=lambda: 0.5,
-            inbox=inbox,
+            random_unit=lambda: 0.5,
+            webhook_stats=inbox,
         )
-        born = [*births(scope.workspace, scope.feed, OUTCOMES), *(inbox.births() if inbox else ())]
-        drive(books.commit(Draft(), int(self._time() * 1000), born))
+        born = [*initial_zeros(scope.workspace, scope.feed, POLL_OUTCOMES), *(inbox.initial_zeros() if inbox else ())]
+        drive(books.commit(PendingBatch(), int(self._time() * 1000), born))
 
 
 async def _offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:

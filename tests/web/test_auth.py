@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from late_exporter.config.web import RequestRate, WebConfig
-from late_exporter.ingest.webhooks import Webhooks
+from late_exporter.ingest.webhooks import WebhookReceiver
 from late_exporter.web.auth import ATTEMPTS, REMEMBERED, WAITING, Bucket, Gate, Passwords
 
 Message = MutableMapping[str, Any]
@@ -96,7 +96,7 @@ class Door:
             lambda: self.config,
             passwords=self.passwords,
             log=self.lines,
-            opened=Webhooks("/late/hook", secret=str, window=1.0).takes,
+            opened=WebhookReceiver("/late/hook", secret=str, window=1.0).handles,
             monotonic=self.clock,
         )
 

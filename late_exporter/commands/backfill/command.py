@@ -12,10 +12,18 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from late_exporter.commands._runner import Clients, printing
-from late_exporter.commands.backfill import HEAD, Grid, Progress, Span, Track, gather, write
-from late_exporter.commands.feed_choice import counted, require_kept
-from late_exporter.commands.textfile import replacing
+from late_exporter.commands._runner import ConnectWorkspaces, write_stdout
+from late_exporter.commands.backfill import (
+    HEAD_BLOCK,
+    Period,
+    ProgressBar,
+    SampleGrid,
+    SeriesHistory,
+    collect_history,
+    write_openmetrics,
+)
+from late_exporter.commands.feed_choice import recorded_feed, require_retained
+from late_exporter.commands.textfile import atomic_write
 from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import quote
 from late_exporter.errors import ConfigError, LateError
@@ -23,16 +31,16 @@ from late_exporter.metrics.catalogue import Family, catalogue
 from late_exporter.model import Coverage, Feed, Scope
 from late_exporter.store import open_records
 
-__all__ = ["tell_of_past"]
+__all__ = ["backfill"]
 
-OWN = 0o600
+PRIVATE_MODE = 0o600
 """Ids of accounts are nobody else's business."""
 
 WEEK = 604_800_000
 STANDARD_OUTPUT = "-"
 
 
-def tell_of_past(call: CommandContext, clients: Clients) -> int:
+def backfill(call: CommandContext, clients: ConnectWorkspaces) -> int:
     """Write the past; where that fails or is broken off there is no file."""
     now, asked = int(time.time() * 1000), call.flags
     families, target = _families(call), dict(asked.label)
@@ -40,22 +48,24 @@ def tell_of_past(call: CommandContext, clients: Clients) -> int:
     if problems:
         raise ConfigError(*problems)
     if "job" not in target:
-        _say("no --label job=...: Prometheus gives one to all that it scrapes, and these will be other series")
-    progress = Progress(sys.stderr)
+        _warn("no --label job=...: Prometheus gives one to all that it scrapes, and these will be other series")
+    progress = ProgressBar(sys.stderr)
 
     def work() -> int:
         with _interruptible(), _destination(asked.output or "") as file:
-            since, tracks = asyncio.run(_gather(call, clients, families, now, progress))
-            progress.begin(asked.output or "")
-            grid = Grid(since, int(asked.step * 1000))
-            samples = write(file, tracks, families, grid, target, note=partial(_note, progress, len(tracks)))
-        progress.end(f"{samples:,} samples of {len(tracks):,} series")
+            since, tracks = asyncio.run(_collect(call, clients, families, now, progress))
+            progress.start(asked.output or "")
+            grid = SampleGrid(since, int(asked.step * 1000))
+            samples = write_openmetrics(
+                file, tracks, families, grid, target, on_progress=partial(_show_progress, progress, len(tracks))
+            )
+        progress.finish(f"{samples:,} samples of {len(tracks):,} series")
         return 0
 
     try:
-        return printing(work)
+        return write_stdout(work)
     except BaseException:
-        progress.abandon()
+        progress.clear()
         raise
 
 
@@ -73,7 +83,7 @@ def _problems(call: CommandContext, families: Mapping[str, Family], now: int) ->
         yield "--output: is needed: a file, or - for standard output"
     elif asked.output != STANDARD_OUTPUT and Path(asked.output).exists():
         yield f"--output{quote(asked.output)}: there is such a file already; remove it, or choose another name"
-    if asked.until is not None and asked.until * 1000 > now - HEAD:
+    if asked.until is not None and asked.until * 1000 > now - HEAD_BLOCK:
         yield "--until: must be at least 3h ago: what is newer Prometheus still holds in its head"
     names = [workspace.name for workspace in call.settings.workspaces]
     if asked.workspace is not None and asked.workspace not in names:
@@ -87,9 +97,9 @@ def _problems(call: CommandContext, families: Mapping[str, Family], now: int) ->
             yield f"--label{quote(name)}: given {given.count(name)} times"
 
 
-async def _gather(
-    call: CommandContext, clients: Clients, families: Mapping[str, Family], now: int, progress: Progress
-) -> tuple[int, Sequence[Track]]:
+async def _collect(
+    call: CommandContext, clients: ConnectWorkspaces, families: Mapping[str, Family], now: int, progress: ProgressBar
+) -> tuple[int, Sequence[SeriesHistory]]:
     """Where history begins, and what it is."""
     settings, asked = call.settings, call.flags
     scopes = [
@@ -98,23 +108,23 @@ async def _gather(
         for feed in settings.feeds
         if asked.workspace in (None, workspace.name)
     ]
-    tracks: list[Track] = []
+    tracks: list[SeriesHistory] = []
     async with clients as known:
         coverages = _coverages(settings.state_url, scopes)
-        feeds = {scope: await counted(scope.feed, coverages[scope], *known[scope.workspace]) for scope in scopes}
-        span = Span(
+        feeds = {scope: await recorded_feed(scope.feed, coverages[scope], *known[scope.workspace]) for scope in scopes}
+        span = Period(
             now=now,
             since=_since(call, feeds, coverages, now),
             until=None if asked.until is None else int(asked.until * 1000),
         )
         for scope, feed in feeds.items():
-            tracks += await gather(
+            tracks += await collect_history(
                 scope,
                 feed,
                 client=known[scope.workspace].client,
                 records=open_records(settings.state_url),
                 families=families,
-                span=span,
+                period=span,
                 progress=progress,
             )
     if not tracks:
@@ -133,7 +143,7 @@ def _since(
 ) -> int:
     """Where history begins: where it is asked to, or with the oldest logs that there can be."""
     longest = max(feeds.values(), key=lambda feed: feed.retention)
-    require_kept(call.flags.since, longest)
+    require_retained(call.flags.since, longest)
     if call.flags.since is not None:
         return now - int(call.flags.since * 1000)
     horizons = [coverage.retention_floor for coverage in coverages.values() if coverage is not None]
@@ -148,7 +158,7 @@ def _destination(output: str) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    with replacing(Path(output), OWN) as file:
+    with atomic_write(Path(output), PRIVATE_MODE) as file:
         yield file
 
 
@@ -162,9 +172,9 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _note(progress: Progress, total: int, done: int) -> None:
-    progress.show(done, total, f"{done:,} of {total:,} series")
+def _show_progress(progress: ProgressBar, total: int, done: int) -> None:
+    progress.update(done, total, f"{done:,} of {total:,} series")
 
 
-def _say(words: str) -> None:
+def _warn(words: str) -> None:
     sys.stderr.write(f"late-exporter: {words}\n")
