@@ -121,7 +121,7 @@ def test_copies_are_for_their_owner_alone(tmp_path: Path) -> None:
     with _mask(0):
         open_store(f"sqlite:///{path}").close()
         admin.backup(path, tmp_path / "copy.db")
-        admin.read_in(tmp_path / "new.db", list(admin.write_out(path)))
+        admin.import_state(tmp_path / "new.db", list(admin.export_state(path)))
         modes = _modes(tmp_path)
     assert {"state.db", "copy.db", "new.db"} <= modes.keys()
     assert {0o600} == {mode for name, mode in modes.items() if name != tmp_path.name}

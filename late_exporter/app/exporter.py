@@ -23,35 +23,35 @@ from late_exporter.ingest.background_audit import last_audit
 from late_exporter.ingest.poller import PollConfig, Poller
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.webhooks import RequestBudget, WebhookReceiver, WebhookStats
-from late_exporter.metrics.catalogue import catalogue
-from late_exporter.metrics.labels import Governor
-from late_exporter.metrics.registry import Board
+from late_exporter.metrics.catalogue import build_catalogue
+from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import FeedState, Increment, Scope
 from late_exporter.protocols import Client, Offload
 from late_exporter.status import FeedHealth, WorkspaceHealth
 from late_exporter.store import Store
 
-__all__ = ["Exporter", "own_metrics"]
+__all__ = ["Exporter", "process_collector"]
 
 
 @dataclass
-class Unit:
+class WorkspacePollers:
     """What reads one workspace."""
 
     workspace: Workspace
     client: Client
     pollers: list[Poller]
-    running: list[asyncio.Task[None]] = field(default_factory=list)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Begin to poll."""
-        self.running = [group.create_task(poller.run()) for poller in self.pollers]
+        self.tasks = [group.create_task(poller.run()) for poller in self.pollers]
 
     async def stop(self) -> None:
         """Poll no more; what is being saved is saved and shown."""
-        for task in self.running:
+        for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*self.running, return_exceptions=True)
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
 class Exporter:
@@ -72,44 +72,52 @@ class Exporter:
         offload: Offload,
         connect: Callable[[Settings, Workspace], tuple[Client, ApiGeneration]],
         *,
-        collect: Callable[[], Iterable[Metric]],
+        collect_process_metrics: Callable[[], Iterable[Metric]],
     ) -> None:
-        families = catalogue(settings.duration_buckets)
+        families = build_catalogue(settings.duration_buckets)
         feeds = frozenset(settings.feeds)
         self._settings = settings
         self._store = store
         self._offload = offload
         self._connect = connect
-        shown = {
+        visible_families = {
             name: family
             for name, family in families.items()
             if (settings.max_accounts or "account_id" not in family.labels)
             and (settings.webhook or not name.startswith("late_exporter_webhook"))
         }
-        self._governor = Governor(families, max_values=settings.max_label_values, max_accounts=settings.max_accounts)
-        self.publisher = Publisher(Exposition(shown, created=settings.created_timestamps), collect)
-        self.board = Board(shown, self.publisher, {workspace.name: feeds for workspace in settings.workspaces})
-        self.units: dict[str, Unit] = {}
-        self.webhooks = _webhooks(settings)
-        self._spendings: dict[str, RequestBudget] = {}
-        self._group: asyncio.TaskGroup | None = None
+        self._label_limiter = LabelLimiter(
+            families, max_values=settings.max_label_values, max_accounts=settings.max_accounts
+        )
+        self.publisher = Publisher(
+            Exposition(visible_families, created=settings.created_timestamps), collect_process_metrics
+        )
+        self.registry = SeriesRegistry(
+            visible_families, self.publisher, {workspace.name: feeds for workspace in settings.workspaces}
+        )
+        self.workspaces: dict[str, WorkspacePollers] = {}
+        self.webhook_receiver = _create_receiver(settings)
+        self._request_budgets: dict[str, RequestBudget] = {}
+        self._task_group: asyncio.TaskGroup | None = None
 
     async def restore(self) -> None:
         """Take over what the state holds, and be ready to poll."""
-        self.board.gauge("late_exporter_build_info", (__version__, __revision__, platform.python_version()), 1)
-        await self._adopt(self._settings, self._settings.workspaces)
+        self.registry.set_gauge("late_exporter_build_info", (__version__, __revision__, platform.python_version()), 1)
+        await self._load(self._settings, self._settings.workspaces)
         await self.publisher.publish()
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Poll every workspace, in tasks of the group."""
-        self._group = group
-        for unit in self.units.values():
+        self._task_group = group
+        for unit in self.workspaces.values():
             unit.start(group)
 
     async def catch_up(self) -> bool:
         """Poll every workspace until nothing is left to read; tells whether all of that succeeded."""
-        turns = await asyncio.gather(*(poller.catch_up() for unit in self.units.values() for poller in unit.pollers))
-        return all(turn.error is None for turn in turns)
+        results = await asyncio.gather(
+            *(poller.catch_up() for unit in self.workspaces.values() for poller in unit.pollers)
+        )
+        return all(result.error is None for result in results)
 
     async def reload(self, settings: Settings) -> None:
         """Follow other settings; raises StoreError where the state of a new workspace cannot be read.
@@ -120,55 +128,55 @@ class Exporter:
         old, self._settings = self._settings, settings
         names = {workspace.name for workspace in settings.workspaces}
         try:
-            await self._adopt(
-                settings, [workspace for workspace in settings.workspaces if workspace.name not in self.units]
+            await self._load(
+                settings, [workspace for workspace in settings.workspaces if workspace.name not in self.workspaces]
             )
         except LateError:
             self._settings = old
             raise
-        for name in self.units.keys() - names:
-            await self.units.pop(name).stop()
-            self.board.forget(name)
-            self._governor.forget(name)
-            if self.webhooks is not None:
-                self.webhooks.stats_by_workspace.pop(name)
-        if self.webhooks is not None and settings.webhook is not None:
-            self.webhooks.reconfigure(_secret(settings.webhook), settings.webhook.window)
+        for name in self.workspaces.keys() - names:
+            await self.workspaces.pop(name).stop()
+            self.registry.remove_workspace(name)
+            self._label_limiter.remove_workspace(name)
+            if self.webhook_receiver is not None:
+                self.webhook_receiver.stats_by_workspace.pop(name)
+        if self.webhook_receiver is not None and settings.webhook is not None:
+            self.webhook_receiver.reconfigure(_secret_reader(settings.webhook), settings.webhook.window)
         for workspace in settings.workspaces:
-            unit = self.units[workspace.name]
-            if not unit.running or unit.workspace != workspace or _tuning(old) != _tuning(settings):
+            unit = self.workspaces[workspace.name]
+            if not unit.tasks or unit.workspace != workspace or _tuning(old) != _tuning(settings):
                 await unit.stop()
-                self._retune(unit, workspace)
-        self.units = {workspace.name: self.units[workspace.name] for workspace in settings.workspaces}
+                self._reconfigure(unit, workspace)
+        self.workspaces = {workspace.name: self.workspaces[workspace.name] for workspace in settings.workspaces}
 
-    def _retune(self, unit: Unit, workspace: Workspace) -> None:
-        if unit.running:
+    def _reconfigure(self, unit: WorkspacePollers, workspace: Workspace) -> None:
+        if unit.tasks:
             unit.workspace = workspace
             unit.client, dialect = self._connect(self._settings, workspace)
             for poller in unit.pollers:
-                poller.reconfigure(unit.client, dialect, self._pace())
-        if self._group is not None:
-            unit.start(self._group)
+                poller.reconfigure(unit.client, dialect, self._poll_config())
+        if self._task_group is not None:
+            unit.start(self._task_group)
 
-    async def _adopt(self, settings: Settings, workspaces: Sequence[Workspace]) -> None:
+    async def _load(self, settings: Settings, workspaces: Sequence[Workspace]) -> None:
         """Take over what the state holds of some workspaces; where it cannot be read, nothing has changed."""
         names = {workspace.name for workspace in workspaces}
         if not names:
             return
         scopes = [Scope(name, feed) for name in sorted(names) for feed in settings.feeds]
-        totals = await self._offload(self._store.totals)
-        states = {scope: await self._offload(self._store.feed, scope) for scope in scopes}
+        totals = await self._offload(self._store.series_values)
+        states = {scope: await self._offload(self._store.feed_state, scope) for scope in scopes}
         totals = {series: total for series, total in totals.items() if not names.isdisjoint(series[1][:1])}
         for name in names:
-            self.board.enroll(name, frozenset(settings.feeds))
-        self._governor.restore(totals)
-        self.board.restore(totals, _synced(states))
+            self.registry.add_workspace(name, frozenset(settings.feeds))
+        self._label_limiter.restore(totals)
+        self.registry.restore(totals, _synced_feeds(states))
         for workspace in workspaces:
             backlog: list[Increment] = []
             client, dialect = self._connect(self._settings, workspace)
-            inbox = self._inbox(workspace)
+            inbox = self._create_webhook_stats(workspace)
             pollers = {
-                scope.feed: self._poller(
+                scope.feed: self._create_poller(
                     scope, state, client, dialect, backlog, inbox, audited=last_audit(totals, scope)
                 )
                 for scope, state in states.items()
@@ -176,18 +184,18 @@ class Exporter:
             }
             if inbox is not None:
                 inbox.wake_callbacks = {feed: poller.wake for feed, poller in pollers.items()}
-            self.units[workspace.name] = Unit(workspace, client, list(pollers.values()))
+            self.workspaces[workspace.name] = WorkspacePollers(workspace, client, list(pollers.values()))
 
-    def _inbox(self, workspace: Workspace) -> WebhookStats | None:
+    def _create_webhook_stats(self, workspace: Workspace) -> WebhookStats | None:
         """Where the webhooks of a workspace go, where there are any."""
-        if self.webhooks is None:
+        if self.webhook_receiver is None:
             return None
         key = workspace.key.get_secret_value() if workspace.key else ""
-        inbox = WebhookStats(workspace.name, self._spendings.setdefault(key, RequestBudget()))
-        self.webhooks.stats_by_workspace[workspace.name] = inbox
+        inbox = WebhookStats(workspace.name, self._request_budgets.setdefault(key, RequestBudget()))
+        self.webhook_receiver.stats_by_workspace[workspace.name] = inbox
         return inbox
 
-    def _pace(self) -> PollConfig:
+    def _poll_config(self) -> PollConfig:
         settings = self._settings
         return PollConfig(
             interval=settings.poll_interval,
@@ -198,7 +206,7 @@ class Exporter:
             webhook_share=settings.quota_share / 2,
         )
 
-    def _poller(
+    def _create_poller(
         self,
         scope: Scope,
         state: FeedState,
@@ -216,8 +224,8 @@ class Exporter:
             state,
             store=self._store,
             offload=self._offload,
-            label_limiter=self._governor,
-            registry=self.board,
+            label_limiter=self._label_limiter,
+            registry=self.registry,
             backlog=backlog,
             clock=time.time,
             last_audit_at=audited,
@@ -228,10 +236,10 @@ class Exporter:
             client=client,
             generation=dialect,
             recorder=books,
-            registry=self.board,
-            config=self._pace(),
+            registry=self.registry,
+            config=self._poll_config(),
             logger=log.get_logger("late_exporter").bind(workspace=scope.workspace, feed=scope.feed),
-            wait_published=self.publisher.settled,
+            wait_published=self.publisher.wait_published,
             webhook_stats=inbox,
         )
 
@@ -244,10 +252,10 @@ class Exporter:
                 generation=unit.pollers[0].generation if unit.pollers else "",
                 feeds=tuple(_redacted(poller.health) for poller in unit.pollers),
                 quota=unit.client.quota,
-                platforms=self.board.platforms(name),
-                failing_accounts=self.board.failing(name),
+                platforms=self.registry.platform_health(name),
+                failing_accounts=self.registry.failing_accounts(name),
             )
-            for name, unit in self.units.items()
+            for name, unit in self.workspaces.items()
         ]
 
 
@@ -265,12 +273,12 @@ def _tuning(settings: Settings) -> tuple[float | str, ...]:
     )
 
 
-def _webhooks(settings: Settings) -> WebhookReceiver | None:
+def _create_receiver(settings: Settings) -> WebhookReceiver | None:
     path, wanted = settings.webhook_path, settings.webhook
-    return WebhookReceiver(path, secret=_secret(wanted), window=wanted.window) if path and wanted else None
+    return WebhookReceiver(path, secret=_secret_reader(wanted), window=wanted.window) if path and wanted else None
 
 
-def _secret(wanted: Webhook) -> Callable[[], str]:
+def _secret_reader(wanted: Webhook) -> Callable[[], str]:
     """The secret of webhooks as it is at the time."""
     return ApiKey(wanted.secret.get_secret_value(), wanted.secret_file, on_change=log.add_secret).value
 
@@ -284,7 +292,7 @@ def _redacted(health: FeedHealth) -> FeedHealth:
     return replace(health, error=log.redact(health.error), recent_polls=recent, recent_failures=failures)
 
 
-def _synced(states: Mapping[Scope, FeedState]) -> dict[str, list[str]]:
+def _synced_feeds(states: Mapping[Scope, FeedState]) -> dict[str, list[str]]:
     synced: dict[str, list[str]] = {}
     for scope, state in states.items():
         if state.coverage is not None and state.coverage.is_synced:
@@ -292,7 +300,7 @@ def _synced(states: Mapping[Scope, FeedState]) -> dict[str, list[str]]:
     return synced
 
 
-def own_metrics() -> Callable[[], list[Metric]]:
+def process_collector() -> Callable[[], list[Metric]]:
     """The metrics of the process, by prometheus_client's own collectors."""
     collectors = (ProcessCollector(registry=None), PlatformCollector(registry=None))
     return lambda: [metric for collector in collectors for metric in collector.collect()]

@@ -26,7 +26,7 @@ from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import quote
 from late_exporter.errors import ConfigError
 from late_exporter.model import Coverage, Feed, Scope
-from late_exporter.store import open_records
+from late_exporter.store import open_snapshot
 
 __all__ = [
     "ConnectWorkspaces",
@@ -122,7 +122,7 @@ async def audit_feeds(call: CommandContext, clients: ConnectWorkspaces) -> tuple
                 Scope(name, feed),
                 partial(_recorded_feed, feed, known[name]),
                 client=known[name].client,
-                records=partial(open_records, settings.state_url),
+                records=partial(open_snapshot, settings.state_url),
                 interval=max(settings.poll_interval, settings.webhook_poll_interval),
                 wait=asked.wait,
                 log=log.get_logger("late_exporter").bind(workspace=name, feed=feed),

@@ -26,8 +26,8 @@ from structlog.stdlib import BoundLogger
 from late_exporter import __url__, __version__, log
 from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.exporter import Exporter, own_metrics
-from late_exporter.app.reload import Control
+from late_exporter.app.exporter import Exporter, process_collector
+from late_exporter.app.reload import LifecycleController
 from late_exporter.commands._runner import (
     WorkspaceConnection,
     audit_feeds,
@@ -60,8 +60,8 @@ from late_exporter.simulator import RETENTION, ZERNIO_RETENTION, SimulatedApi, S
 from late_exporter.store import open_store
 from late_exporter.threads import DaemonThreadExecutor
 from late_exporter.web.app import create_app
-from late_exporter.web.auth import Gate, Passwords
-from late_exporter.web.server import inherited, listen, serve
+from late_exporter.web.auth import AuthMiddleware, PasswordVerifier
+from late_exporter.web.server import bind_socket, serve, systemd_sockets
 
 __all__ = ["ACTIONS", "create_offload"]
 
@@ -188,12 +188,12 @@ async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
     """Run the exporter; what is opened first is closed last."""
     async with AsyncExitStack() as stack:
         sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
-        exporter = await _open(settings, stack, own_metrics())
+        exporter = await _open(settings, stack, process_collector())
         group = await stack.enter_async_context(asyncio.TaskGroup())
         source = WebConfigWatcher(settings.web_config, _log())
-        control = Control(settings, reread, exporter, source, stop)
-        control.note(succeeded=True)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: group.create_task(control.hang_up()))
+        control = LifecycleController(settings, reread, exporter, source, stop)
+        control.record_result(succeeded=True)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: group.create_task(control.on_sighup()))
         group.create_task(exporter.publisher.run())
         exporter.start(group)
         app = create_app(
@@ -203,11 +203,11 @@ async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
             version=__version__,
             documentation=f"{__url__}#readme",
             lifecycle=control if settings.enable_lifecycle else None,
-            webhooks=exporter.webhooks,
+            webhooks=exporter.webhook_receiver,
         )
-        opened = exporter.webhooks.handles if exporter.webhooks else None
-        gate = Gate(app, source.current, passwords=Passwords(), log=_log(), opened=opened)
-        group.create_task(serve(gate, sockets, web=source.current))
+        opened = exporter.webhook_receiver.handles if exporter.webhook_receiver else None
+        gate = AuthMiddleware(app, source.current, passwords=PasswordVerifier(), log=_log(), is_public=opened)
+        group.create_task(serve(gate, sockets, web_config=source.current))
         for bound in sockets:
             _log().info("listening", address=_url(bound, secure=settings.web_config.ssl_context is not None))
 
@@ -218,7 +218,7 @@ async def _open(settings: Settings, stack: AsyncExitStack, collect: Callable[[],
     store = await offload(open_store, settings.state_url)
     stack.push_async_callback(offload, store.close)
     http = await stack.enter_async_context(_http(settings))
-    exporter = Exporter(settings, store, offload, partial(_connect, http, {}, {}), collect=collect)
+    exporter = Exporter(settings, store, offload, partial(_connect, http, {}, {}), collect_process_metrics=collect)
     await exporter.restore()
     return exporter
 
@@ -236,20 +236,20 @@ async def _export_once(settings: Settings, show: Callable[[bytes], None], _: Sto
             succeeded = await exporter.catch_up()
         finally:
             publishing.cancel()
-        show(exporter.publisher.answer(None, None).body)
+        show(exporter.publisher.get_body(None, None).body)
         if not succeeded:
             raise LateError("a poll failed")
 
 
 def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
     """What to serve on: the sockets of systemd, or those that the settings name."""
-    sockets = inherited()
+    sockets = systemd_sockets()
     if settings.systemd_socket and not sockets:
         raise LateError("--web.systemd-socket: systemd has passed no socket on")
     if sockets:
         return sockets
     for address in settings.listen_addresses:
-        sockets.append(listen(address))
+        sockets.append(bind_socket(address))
         if isinstance(address, UnixPath):
             stack.callback(address.path.unlink, missing_ok=True)
     return sockets
@@ -319,7 +319,7 @@ def create_offload(executor: Executor) -> Offload:
 async def _run_demo(call: CommandContext, stop: Stop) -> None:
     """Run the exporter against a simulated API in the same process."""
     settings = call.settings
-    with listen(settings.simulate.listen_address) as bound:
+    with bind_socket(settings.simulate.listen_address) as bound:
         workspace = Workspace("default", f"{_url(bound)}/api", SecretStr(DEMO_KEY))
         simulate, lead = settings.simulate, 0.0
         if not simulate.incidents:
@@ -336,7 +336,7 @@ async def _run_demo(call: CommandContext, stop: Stop) -> None:
 
 
 async def _simulate(call: CommandContext) -> None:
-    with listen(call.settings.simulate.listen_address) as bound:
+    with bind_socket(call.settings.simulate.listen_address) as bound:
         await _serve_simulator(call.settings.simulate, bound, call.flags.generation)
 
 

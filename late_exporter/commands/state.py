@@ -15,7 +15,7 @@ from late_exporter.config.types import INVALID_NAME, is_workspace_name, quote
 from late_exporter.errors import ConfigError, LateError, StoreError, StoreInUse
 from late_exporter.log import escape, redact
 from late_exporter.model import Scope
-from late_exporter.store import Records, admin, file_of, is_in_use
+from late_exporter.store import StateSnapshot, admin, is_in_use, state_path
 
 __all__ = ["StateCommand", "StateSummary", "summarize_state"]
 
@@ -100,9 +100,9 @@ def summarize_state(url: str) -> StateSummary:
     Raises:
         StoreError: There is none, or it cannot be read.
     """
-    path = file_of(url)
-    with Records(path) as records:
-        names = [labels[0] for _, labels in records.totals()]
+    path = state_path(url)
+    with StateSnapshot(path) as records:
+        names = [labels[0] for _, labels in records.series_values()]
         feeds: dict[str, list[FeedSummary]] = {}
         for scope in records.scopes:
             feeds.setdefault(scope.workspace, []).append(_feed(records, scope))
@@ -110,12 +110,12 @@ def summarize_state(url: str) -> StateSummary:
             WorkspaceSummary(workspace=name, series=names.count(name), feeds=feeds.get(name, []))
             for name in sorted({*feeds, *names})
         ]
-        size, schema = records.size, records.schema
+        size, schema = records.size, records.schema_version
     return StateSummary(path=str(path), size=size, schema=schema, in_use=_in_use(url), workspaces=views)
 
 
-def _feed(records: Records, scope: Scope) -> FeedSummary:
-    state, span = records.feed(scope), records.span(scope)
+def _feed(records: StateSnapshot, scope: Scope) -> FeedSummary:
+    state, span = records.feed_state(scope), records.created_range(scope)
     coverage = state.coverage
     oldest, newest = (None, None) if span is None else (moment(span[0]), moment(span[1]))
     return FeedSummary(
@@ -167,7 +167,7 @@ class StateCommand:
 
     def __init__(self, url: str, write: Write, source: Iterable[str] = ()) -> None:
         self._url = url
-        self._path = file_of(url)
+        self._path = state_path(url)
         self._write = write
         self._source = source
 
@@ -221,7 +221,7 @@ class StateCommand:
         return int(faults > 0)
 
     def _export(self, target: str = STREAM) -> int:
-        lines = admin.write_out(self._path)
+        lines = admin.export_state(self._path)
         if target == STREAM:
             for line in lines:
                 self._write(line)
@@ -232,10 +232,10 @@ class StateCommand:
 
     def _import(self, source: str) -> int:
         if source == STREAM:
-            rows = admin.read_in(self._path, self._source)
+            rows = admin.import_state(self._path, self._source)
         else:
             with _open_file(Path(source)) as lines:
-                rows = admin.read_in(self._path, lines)
+                rows = admin.import_state(self._path, lines)
         self._print(f"{self._path}: {_counted(rows, 'rows')} read in")
         return 0
 
@@ -255,7 +255,7 @@ class StateCommand:
         if not confirmed:
             raise ConfigError(f"would rename {_workspace_size(view)} to {new}; add --yes to do so")
         with self._exclusive():
-            series = admin.rename(self._path, old, new)
+            series = admin.rename_workspace(self._path, old, new)
         self._print(f"{self._path}: {old} is {new} now, with {_counted(series, 'series')}")
         return 0
 
@@ -264,7 +264,7 @@ class StateCommand:
         if not confirmed:
             raise ConfigError(f"would forget {_workspace_size(view)}, for good; add --yes to do so")
         with self._exclusive():
-            logs = admin.drop(self._path, name)
+            logs = admin.drop_workspace(self._path, name)
         self._print(f"{self._path}: {name} is forgotten, with {_counted(logs, 'logs')}")
         return 0
 

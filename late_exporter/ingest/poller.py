@@ -33,7 +33,7 @@ from late_exporter.ingest.steps import (
 )
 from late_exporter.ingest.webhooks import Debouncer, RequestBudget, WebhookStats
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.registry import Board
+from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import Feed, IncCounter, Increment, ObserveHistogram, Scope, SetLatest
 from late_exporter.protocols import Client, Logger
 from late_exporter.status import FeedHealth, PollHealth
@@ -122,7 +122,7 @@ class Poller:
         client: Client,
         generation: ApiGeneration,
         recorder: FeedRecorder,
-        registry: Board,
+        registry: SeriesRegistry,
         config: PollConfig,
         logger: Logger,
         clock: Callable[[], float] = time.time,
@@ -170,7 +170,7 @@ class Poller:
         self._failures = 0
         self._recent: deque[PollHealth] = deque(maxlen=RECENT_POLLS)
         self._errors: deque[PollHealth] = deque(maxlen=RECENT_FAILURES)
-        self._health = FeedHealth(name=feed.name, synced=recorder.is_synced)
+        self._health = FeedHealth(name=feed.name, is_synced=recorder.is_synced)
 
     @property
     def health(self) -> FeedHealth:
@@ -235,7 +235,7 @@ class Poller:
         if not self._config.audit_interval:
             # What a last audit found would be shown for ever, and be ever older.
             for family in AUDIT_GAUGES:
-                self._registry.clear(family, self._names)
+                self._registry.remove_gauge(family, self._names)
 
     async def poll(self, *, by_webhook: bool = False) -> PollResult:
         """One poll, its outcome counted and shown; one that a webhook has brought about keeps to what is new."""
@@ -433,22 +433,22 @@ class Poller:
         return verdict
 
     def _draw(self, turn: PollResult, seconds: float) -> None:
-        self._registry.gauge("late_up", self._names, int(turn.error is None))
+        self._registry.set_gauge("late_up", self._names, int(turn.error is None))
         self._show_generation()
-        self._registry.gauge("late_exporter_last_poll_duration_seconds", self._names, seconds)
+        self._registry.set_gauge("late_exporter_last_poll_duration_seconds", self._names, seconds)
         quota, workspace = self._client.quota, self._names[:1]
         if quota is not None:
-            self._registry.gauge("late_exporter_api_quota_limit", workspace, quota.limit)
-            self._registry.gauge("late_exporter_api_quota_remaining", workspace, quota.remaining)
-            self._registry.gauge("late_exporter_api_quota_reset_timestamp_seconds", workspace, quota.reset)
+            self._registry.set_gauge("late_exporter_api_quota_limit", workspace, quota.limit)
+            self._registry.set_gauge("late_exporter_api_quota_remaining", workspace, quota.remaining)
+            self._registry.set_gauge("late_exporter_api_quota_reset_timestamp_seconds", workspace, quota.reset)
 
     def _show_generation(self) -> None:
         workspace, _ = self._names
         for generation in GENERATIONS:
             if generation == self._fetcher.feed.generation:
-                self._registry.gauge(GENERATION, (workspace, generation), 1)
+                self._registry.set_gauge(GENERATION, (workspace, generation), 1)
             else:
-                self._registry.clear(GENERATION, (workspace, generation))
+                self._registry.remove_gauge(GENERATION, (workspace, generation))
 
     def _report(self, turn: PollResult, ended: PollHealth) -> None:
         self._speak(turn, ended.duration)
@@ -459,7 +459,7 @@ class Poller:
             self._errors.appendleft(ended)
         self._health = msgspec.structs.replace(
             self._health,
-            synced=self._recorder.is_synced,
+            is_synced=self._recorder.is_synced,
             outcome=ended.outcome,
             error=ended.error,
             last_poll=ended.started_at,
@@ -473,7 +473,7 @@ class Poller:
             self._logger.warning("poll failed", error=str(turn.error), **fields)
         elif turn.error is None and self._failures:
             self._logger.info("poll succeeds again", after=self._failures, **fields)
-        elif self._recorder.is_synced and not self._health.synced:
+        elif self._recorder.is_synced and not self._health.is_synced:
             self._logger.info("first sync complete", **fields)
         else:
             self._logger.debug("poll ended", **fields)

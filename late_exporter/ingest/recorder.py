@@ -10,8 +10,8 @@ import msgspec
 
 from late_exporter.errors import StoreError
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.labels import Governor
-from late_exporter.metrics.registry import Board
+from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import (
     Batch,
     CommitResult,
@@ -80,8 +80,8 @@ class FeedRecorder:
         *,
         store: Store,
         offload: Callable[..., Awaitable[Any]],
-        label_limiter: Governor,
-        registry: Board,
+        label_limiter: LabelLimiter,
+        registry: SeriesRegistry,
         backlog: list[Increment],
         clock: Callable[[], float],
         last_audit_at: float = 0.0,
@@ -111,14 +111,14 @@ class FeedRecorder:
     async def lookup(self, entries: Sequence[LogEntry], *, since: int) -> KnownLogs:
         """What the state knows of the logs of a page; ``since`` bounds those that the API may still show."""
         keys = [entry.key for entry in entries]
-        known_logs: KnownLogs = await self._offload(self._store.known, self._scope, keys, since=since)
+        known_logs: KnownLogs = await self._offload(self._store.lookup, self._scope, keys, since=since)
         if self._feed.generation == "late" or all(
             entry.status in known_logs.statuses.get(entry.key, ()) for entry in entries
         ):
             return known_logs
-        if await self._offload(self._store.recognize, self._scope, entries, settles=self._feed.has_pending):
-            known_logs = await self._offload(self._store.known, self._scope, keys, since=since)
-            state: FeedState = await self._offload(self._store.feed, self._scope)
+        if await self._offload(self._store.rekey, self._scope, entries, has_pending=self._feed.has_pending):
+            known_logs = await self._offload(self._store.lookup, self._scope, keys, since=since)
+            state: FeedState = await self._offload(self._store.feed_state, self._scope)
             self.pending_logs = state.pending_logs
         return known_logs
 
@@ -131,12 +131,12 @@ class FeedRecorder:
         self._feed = feed
 
     def _begin_rekey(self, coverage: Coverage) -> FeedState:
-        self._store.adopt(self._scope, coverage)
-        return self._store.feed(self._scope)
+        self._store.begin_rekey(self._scope, coverage)
+        return self._store.feed_state(self._scope)
 
     async def read_accounting(self) -> FeedAccounting:
         """What the books of the state itself say."""
-        accounting: FeedAccounting = await self._offload(self._store.tally, self._scope)
+        accounting: FeedAccounting = await self._offload(self._store.accounting, self._scope)
         return accounting
 
     async def commit(self, pending: PendingBatch, now: int, increments: Sequence[Increment] = ()) -> None:
@@ -159,13 +159,13 @@ class FeedRecorder:
             raise
         self._apply(result, batch.coverage)
         if size is not None:
-            self._registry.gauge("late_exporter_state_logs", (self._scope.workspace,), size[0])
-            self._registry.gauge("late_exporter_state_bytes", (self._scope.workspace,), size[1])
+            self._registry.set_gauge("late_exporter_state_logs", (self._scope.workspace,), size[0])
+            self._registry.set_gauge("late_exporter_state_bytes", (self._scope.workspace,), size[1])
 
     def defer(self, increments: Sequence[Increment], provisional: Sequence[IncCounter] = ()) -> None:
         """Save what the exporter counted of itself with the next commit; ``provisional`` is to be seen before that."""
         self._backlog += [*increments, *provisional]
-        self._registry.provisional(provisional)
+        self._registry.add_unsaved(provisional)
 
     def _commit_batch(self, batch: Batch) -> tuple[CommitResult, tuple[int, int] | None]:
         result = self._store.commit(self._scope, batch)
@@ -188,7 +188,7 @@ class FeedRecorder:
             else 0
         )
         is_history = not self.is_synced and bool(pending.entries)
-        self._label_limiter.begin()
+        self._label_limiter.start_batch()
         return Batch(
             committed_at=(pending.coverage.complete_since / 1000 if is_history and pending.coverage else self._clock()),
             observations=[
@@ -208,14 +208,14 @@ class FeedRecorder:
     def _increments(self, entry: LogEntry, now: int, *, by_reconciliation: bool) -> Iterator[Increment]:
         labels = (self._scope.workspace, self._scope.feed)
         drift = (IncCounter(SCHEMA_DRIFT, (*labels, deviation.path, deviation.kind)) for deviation in entry.deviations)
-        yield from self._label_limiter.govern(drift)
+        yield from self._label_limiter.apply(drift)
         if entry.rejection_reason:
             yield IncCounter("late_exporter_entries_rejected_total", (*labels, entry.rejection_reason))
             return
         if entry.created is not None and entry.created > now + MAX_CLOCK_SKEW:
             # A time to come would be the newest one for as long as it has not come.
             entry = msgspec.structs.replace(entry, created=now)
-        yield from self._label_limiter.govern(self._feed.project(self._scope.workspace, entry))
+        yield from self._label_limiter.apply(self._feed.project(self._scope.workspace, entry))
         if entry.created is None or not self.is_synced:
             return
         lag = max(0, now - entry.created)
@@ -229,7 +229,7 @@ class FeedRecorder:
         self.log_count = result.log_count
         self.recorded_count += len(result.observations)
         self._label_limiter.restore(result.series_values)
-        self._registry.apply(result.series_values)
+        self._registry.update(result.series_values)
         if result.pending_logs is not None:
             self.pending_logs = result.pending_logs
         if was_synced:
@@ -242,7 +242,7 @@ class FeedRecorder:
             if not isinstance(increment, ObserveHistogram):
                 continue
             if increment.exemplar is not None:
-                self._registry.exemplar(increment)
+                self._registry.add_exemplar(increment)
             if increment.family == LAG:
                 self.last_lag = increment.micros / 1_000_000
 
@@ -250,8 +250,8 @@ class FeedRecorder:
         if self.coverage is None or not self.coverage.is_synced:
             return
         workspace, feed = self._scope.workspace, self._scope.feed
-        self._registry.release(workspace, feed)
-        self._registry.gauge(
+        self._registry.show_feed(workspace, feed)
+        self._registry.set_gauge(
             "late_exporter_coverage_start_timestamp_seconds",
             (workspace, feed),
             self.complete_since(self.coverage) / 1000,
@@ -265,7 +265,7 @@ class FeedRecorder:
         return max([coverage.complete_since, *(gap.upper.created for gap in coverage.gaps)])
 
     def _update_pending_gauges(self, workspace: str) -> None:
-        limit = self._label_limiter.admit
+        limit = self._label_limiter.limit_value
         logs = [
             (limit(workspace, "platform", log.platform), limit(workspace, "action", log.action), log.created)
             for log in self.pending_logs.values()
@@ -275,7 +275,7 @@ class FeedRecorder:
             (platform, "publish") for platform in self._label_limiter.platforms(workspace)
         }
         for platform, action in self._pending_labels:
-            self._registry.gauge(
+            self._registry.set_gauge(
                 "late_publishing_pending_logs", (workspace, platform, action), counts[platform, action]
             )
         oldest: dict[str, int] = {}
@@ -285,11 +285,11 @@ class FeedRecorder:
         for platform in {platform for platform, _ in self._pending_labels}:
             labels = (workspace, platform)
             if platform in oldest:
-                self._registry.gauge(
+                self._registry.set_gauge(
                     "late_publishing_oldest_pending_timestamp_seconds", labels, oldest[platform] / 1000
                 )
             else:
-                self._registry.clear("late_publishing_oldest_pending_timestamp_seconds", labels)
+                self._registry.remove_gauge("late_publishing_oldest_pending_timestamp_seconds", labels)
 
 
 def initial_zeros(workspace: str, feed: str, outcomes: Sequence[str]) -> list[IncCounter]:

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-__all__ = ["CATALOGUE", "DURATION_BUCKETS", "Family", "catalogue"]
+__all__ = ["CATALOGUE", "DURATION_BUCKETS", "Family", "build_catalogue"]
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 
@@ -369,7 +369,7 @@ _FAMILIES = (
 CATALOGUE: Mapping[str, Family] = MappingProxyType({family.name: family for family in _FAMILIES})
 
 
-def catalogue(duration_buckets: tuple[float, ...] = DURATION_BUCKETS) -> Mapping[str, Family]:
+def build_catalogue(duration_buckets: tuple[float, ...] = DURATION_BUCKETS) -> Mapping[str, Family]:
     """The catalogue with other bounds for the ``late_*_duration_seconds`` of logs."""
     durations = (
         "late_publishing_duration_seconds",

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 from late_exporter.model import PENDING, LogEntry
 
-__all__ = ["Held", "adopted", "recognize", "time_of"]
+__all__ = ["StoredLogs", "interim_key", "match_logs", "time_prefix"]
 
 FORM = re.compile(r"(\d{13}-)([0-9a-f]{12})?([@#=])(.*)", re.DOTALL)
 """When a log was created, its mark where that is known, and its name: an id of late, an id of zernio, or neither."""
@@ -78,7 +78,7 @@ class _Pair(NamedTuple):
         return self.held.mark is not None or self.is_of_its_status
 
 
-Held: TypeAlias = Mapping[str, Mapping[str, str | None]]
+StoredLogs: TypeAlias = Mapping[str, Mapping[str, str | None]]
 """Logs by key: their statuses, and the detail that each was counted with, where that is known."""
 
 _Rule: TypeAlias = Callable[[_Pair], bool]
@@ -87,18 +87,20 @@ FEW = 3
 """Times on a page at which logs are held with other details: so many mean that the generations tell details unlike."""
 
 
-def adopted(key: str, created: int | None, mark: str | None) -> str:
+def interim_key(key: str, created: int | None, mark: str | None) -> str:
     """The key that a log of generation ``late`` has from a switch on, until it is recognized."""
     return f"{created or 0:013d}-{mark or ''}@{key}"
 
 
-def time_of(key: str) -> str | None:
+def time_prefix(key: str) -> str | None:
     """How the keys of all logs begin that were created at the time of this one; None where that cannot be told."""
     name = _name(key)
     return name.time if name else None
 
 
-def recognize(entries: Sequence[LogEntry], held: Held, *, settles: bool, told: bool = False) -> dict[str, LogEntry]:
+def match_logs(
+    entries: Sequence[LogEntry], stored_logs: StoredLogs, *, has_pending: bool, fingerprints_agree: bool = False
+) -> dict[str, LogEntry]:
     """Which logs that are held are which that are shown, by the keys under which they are held.
 
     The surest come first. Where both generations tell details alike, a log that was counted with another one is
@@ -106,18 +108,18 @@ def recognize(entries: Sequence[LogEntry], held: Held, *, settles: bool, told: b
 
     Args:
         entries: Of one page.
-        held: The logs that are held for the times of these.
-        settles: A log may change its status; else the mark says as much as the status.
-        told: Both generations are known to tell details alike.
+        stored_logs: The logs that are held for the times of these.
+        has_pending: A log may change its status; else the mark says as much as the status.
+        fingerprints_agree: Both generations are known to tell details alike.
     """
-    page = _Page(entries, held)
+    page = _Page(entries, stored_logs)
     page.claim(lambda pair: pair.has_its_id)
-    if not settles:
+    if not has_pending:
         page.claim(lambda pair: pair.has_its_mark)
         return page.found
-    told |= any(entry.status != PENDING for entry in page.claim(lambda pair: pair.has_its_detail))
-    present = {(time, entry.status_fingerprint) for entry in entries if (time := time_of(entry.key))}
-    if told or page.times(lambda pair: pair.is_elsewhere(present)) < FEW:
+    fingerprints_agree |= any(entry.status != PENDING for entry in page.claim(lambda pair: pair.has_its_detail))
+    present = {(time, entry.status_fingerprint) for entry in entries if (time := time_prefix(entry.key))}
+    if fingerprints_agree or page.times(lambda pair: pair.is_elsewhere(present)) < FEW:
         page.claim(lambda pair: pair.is_of_its_status and not pair.is_elsewhere(present))
     else:
         page.claim(lambda pair: pair.is_of_its_status)
@@ -131,7 +133,7 @@ class _Page:
     ``found``: which of the one are which of the others.
     """
 
-    def __init__(self, entries: Sequence[LogEntry], held: Held) -> None:
+    def __init__(self, entries: Sequence[LogEntry], held: StoredLogs) -> None:
         shown = {entry.key for entry in entries}
         self._held = held
         self._free = {key: name for key in sorted(held, key=_marked_first) if key not in shown and (name := _name(key))}

@@ -16,7 +16,7 @@ from late_exporter.errors import LateError
 from late_exporter.ingest.webhooks import MAX_PAYLOAD_BYTES
 from late_exporter.status import FeedHealth, WorkspaceHealth
 from late_exporter.web.asgi import App, Message, Receive, Send
-from late_exporter.web.landing import STYLE, State, page, plain, state_of, trouble
+from late_exporter.web.landing import STYLE, FeedStatus, feed_state, problem_text, render_page, single_line
 
 __all__ = ["Answer", "Body", "Lifecycle", "Webhooks", "create_app"]
 
@@ -64,10 +64,10 @@ class Answer(Protocol):
 class Body(Protocol):
     """Where the metrics come from."""
 
-    def answer(self, accept: str | None, accept_encoding: str | None, /) -> Answer:
+    def get_body(self, accept: str | None, accept_encoding: str | None, /) -> Answer:
         """What fits the request's headers, None where it has none."""
 
-    def served(self, version: int, /) -> object:
+    def mark_served(self, version: int, /) -> object:
         """A scraper was sent the body of an answer of this version."""
 
 
@@ -129,7 +129,9 @@ def create_app(
     """
 
     def landing(_: Message) -> Reply:
-        html = page(health(), now=clock(), version=version, telemetry_path=telemetry_path, documentation=documentation)
+        html = render_page(
+            health(), now=clock(), version=version, telemetry_path=telemetry_path, documentation=documentation
+        )
         return Reply(body=html.encode("utf-8", "replace"), headers=PAGE)
 
     routes: dict[str, Route] = {
@@ -222,11 +224,11 @@ async def _quit(lifecycle: Lifecycle) -> Reply:
 
 
 def _metrics(exposition: Body, scope: Message) -> Reply:
-    answer = exposition.answer(_header(scope, b"accept"), _header(scope, b"accept-encoding"))
+    answer = exposition.get_body(_header(scope, b"accept"), _header(scope, b"accept-encoding"))
     headers: Headers = (("content-type", answer.content_type), ("vary", "Accept, Accept-Encoding"))
     if answer.content_encoding is not None:
         headers += (("content-encoding", answer.content_encoding),)
-    return Reply(body=answer.body, headers=headers, sent=partial(exposition.served, answer.version))
+    return Reply(body=answer.body, headers=headers, sent=partial(exposition.mark_served, answer.version))
 
 
 def _readiness(workspaces: Sequence[WorkspaceHealth]) -> Reply:
@@ -237,15 +239,15 @@ def _readiness(workspaces: Sequence[WorkspaceHealth]) -> Reply:
 def _reasons(workspaces: Sequence[WorkspaceHealth]) -> Iterator[str]:
     for workspace in workspaces:
         for feed in workspace.feeds:
-            if not feed.synced:
-                yield f"{plain(workspace.name)}/{plain(feed.name)}: {_reason(feed)}"
+            if not feed.is_synced:
+                yield f"{single_line(workspace.name)}/{single_line(feed.name)}: {_reason(feed)}"
 
 
 def _reason(feed: FeedHealth) -> str:
-    match state_of(feed):
-        case State.FAILING:
-            return f"first sync has not succeeded: {trouble(feed)}"
-        case State.WAITING:
+    match feed_state(feed):
+        case FeedStatus.FAILING:
+            return f"first sync has not succeeded: {problem_text(feed)}"
+        case FeedStatus.WAITING:
             return "waiting for the first poll"
         case _:
             return f"first sync under way, {feed.logs:,} logs read"

@@ -14,7 +14,7 @@ from late_exporter import log
 from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.exporter import Exporter
-from late_exporter.app.reload import FIXED, Control
+from late_exporter.app.reload import FIXED, LifecycleController
 from late_exporter.commands.run import create_offload
 from late_exporter.config import settings
 from late_exporter.config.settings import Settings, Workspace
@@ -88,17 +88,17 @@ class Rig:
             wanted = self.read()
             self.store = await offload(open_store, wanted.state_url)
             stack.push_async_callback(offload, self.store.close)
-            self.exporter = Exporter(wanted, self.store, offload, self.connect, collect=list)
+            self.exporter = Exporter(wanted, self.store, offload, self.connect, collect_process_metrics=list)
             await self.exporter.restore()
-            self.control = Control(
+            self.control = LifecycleController(
                 wanted, self.read, self.exporter, WebConfigWatcher(wanted.web_config, Silence()), self._stop
             )
-            self.control.note(succeeded=True)
+            self.control.record_result(succeeded=True)
             group = await stack.enter_async_context(asyncio.TaskGroup())
             publishing = group.create_task(self.exporter.publisher.run())
             self.exporter.start(group)
             yield self
-            for unit in self.exporter.units.values():
+            for unit in self.exporter.workspaces.values():
                 await unit.stop()
             publishing.cancel()
 
@@ -112,8 +112,8 @@ class Rig:
 
     async def _look(self) -> Samples:
         await self.exporter.publisher.publish()
-        answer = self.exporter.publisher.answer(None, None)
-        self.exporter.publisher.served(answer.version)
+        answer = self.exporter.publisher.get_body(None, None)
+        self.exporter.publisher.mark_served(answer.version)
         return Samples.parse(answer.body.decode())
 
     async def until(self, holds: Callable[[Samples], object]) -> Samples:
@@ -177,10 +177,10 @@ async def test_a_workspace_comes_and_goes_and_comes_back(rig: Rig) -> None:
 async def test_a_workspace_that_stays_is_not_disturbed(rig: Rig) -> None:
     """A reload that does not concern a workspace leaves its pollers running, and no series of it falls."""
     before = await rig.counts(acme=120)
-    running = rig.exporter.units["acme"].running.copy()
+    running = rig.exporter.workspaces["acme"].tasks.copy()
     rig.write("acme", "beta")
     await rig.control.reload()
-    assert running == rig.exporter.units["acme"].running
+    assert running == rig.exporter.workspaces["acme"].tasks
     after = await rig.scrape()
     assert {} == {series: value for series, value in before.counters.items() if after.get(series, -1) < value}
 
@@ -204,7 +204,7 @@ async def test_another_secret_of_webhooks(tmp_path: Path) -> None:
     rig.write("acme", text=f"{common}acme.key}}")
     async with rig.running():
         await rig.until(lambda samples: samples.sum("late_up") == 2)
-        webhooks = rig.exporter.webhooks
+        webhooks = rig.exporter.webhook_receiver
         assert webhooks is not None
 
         def send(key: str, path: str, event: str) -> int:
@@ -249,7 +249,7 @@ async def test_a_configuration_that_is_wrong_changes_nothing(rig: Rig) -> None:
     await rig.counts(acme=120)
 
     rig.write("acme", "beta")
-    await rig.control.hang_up()
+    await rig.control.on_sighup()
     healed = await rig.counts(acme=120, beta=30)
     assert 1 == healed[RELOADED, ()]
     assert healed[WHEN, ()] > good[WHEN, ()]
@@ -258,7 +258,7 @@ async def test_a_configuration_that_is_wrong_changes_nothing(rig: Rig) -> None:
 async def test_a_hang_up_survives_a_wrong_configuration(rig: Rig) -> None:
     """SIGHUP with a wrong configuration ends nothing."""
     (rig.folder / "late.yml").unlink()
-    await rig.control.hang_up()
+    await rig.control.on_sighup()
     await rig.counts(acme=120)
     assert 0 == (await rig.scrape())[RELOADED, ()]
 
@@ -305,13 +305,13 @@ def test_every_setting_can_be_reloaded_or_is_refused() -> None:
 async def test_a_state_that_cannot_be_read_changes_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the state of a new workspace cannot be read, the old configuration stays whole."""
     await rig.counts(acme=120)
-    totals = rig.store.totals
-    monkeypatch.setattr(rig.store, "totals", _broken)
+    totals = rig.store.series_values
+    monkeypatch.setattr(rig.store, "series_values", _broken)
     rig.write("acme", "beta")
     with pytest.raises(LateError, match="no luck"):
         await rig.control.reload()
-    assert {"acme"} == rig.exporter.units.keys()
-    monkeypatch.setattr(rig.store, "totals", totals)
+    assert {"acme"} == rig.exporter.workspaces.keys()
+    monkeypatch.setattr(rig.store, "series_values", totals)
     await rig.control.reload()
     await rig.counts(acme=120, beta=30)
 
@@ -349,7 +349,7 @@ async def test_reloads_at_every_step_of_a_catch_up(
         samples = await rig.until(lambda samples: samples.sum("late_exporter_polls_total") > polls + 2)
         assert {"acme": 490} == logs(samples)
         assert samples.sum("late_exporter_api_requests_total") <= len(rig.asked)
-        assert 490 == sum(total.value for (name, _), total in rig.store.totals().items() if name == LOGS)
+        assert 490 == sum(total.value for (name, _), total in rig.store.series_values().items() if name == LOGS)
         assert 0 == samples.sum("late_exporter_reconciled_logs_total")
     await rig.http.aclose()
 

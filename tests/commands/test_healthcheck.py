@@ -17,7 +17,7 @@ from late_exporter.config import web as webconfig
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import LateError
 from late_exporter.web.asgi import Message, Receive, Send
-from late_exporter.web.server import listen, serve
+from late_exporter.web.server import bind_socket, serve
 from tests.e2e.late import FaultHandler, HttpExchange, LateServer, hang, respond_with
 
 
@@ -45,7 +45,7 @@ def test_healthy(server: LateServer, host: str) -> None:
 def test_ipv6() -> None:
     """Where every IPv6 interface is listened on, the loopback one is asked, whose answer is waited for."""
     with (
-        listen(Address("::", 0)) as bound,
+        bind_socket(Address("::", 0)) as bound,
         pytest.raises(LateError, match=r"^\[::1\]:\d+ gives no answer within 0.05 s$"),
     ):
         check_health(Address("::", bound.getsockname()[1]), timeout=0.05)
@@ -81,7 +81,7 @@ def test_stuck(server: LateServer) -> None:
 
 def test_nobody_is_there() -> None:
     """Where nobody listens, that is said."""
-    with listen(Address("127.0.0.1", 0)) as bound:
+    with bind_socket(Address("127.0.0.1", 0)) as bound:
         port = bound.getsockname()[1]
     with pytest.raises(LateError, match=rf"^127.0.0.1:{port} gives no answer: Connection refused$"):
         check_health(Address("127.0.0.1", port))
@@ -112,8 +112,8 @@ async def test_listeners_of_all_kinds(kind: str, tmp_path: Path) -> None:
     (tmp_path / "web.yml").write_text(tls if "tls" in kind else "")
     config = webconfig.load(tmp_path / "web.yml")
     where = UnixPath(tmp_path / "socket") if kind == "unix" else Address("127.0.0.1", 0)
-    with listen(where) as bound:
-        serving = asyncio.ensure_future(serve(refuse, [bound], web=lambda: config))
+    with bind_socket(where) as bound:
+        serving = asyncio.ensure_future(serve(refuse, [bound], web_config=lambda: config))
         if isinstance(where, Address):
             where = Address(*bound.getsockname())
         await asyncio.to_thread(check_health, where, secure=True)

@@ -16,7 +16,7 @@ import pytest
 
 from late_exporter import cli
 from late_exporter.model import Batch, Coverage, Gap, IncCounter, ListPosition, LogEntry, Observation, Scope
-from late_exporter.store import Store, open_records, open_store
+from late_exporter.store import Store, open_snapshot, open_store
 from late_exporter.store.schema import MIGRATIONS
 
 LOGS = "late_publishing_logs_total"
@@ -82,8 +82,10 @@ def path(store: Store, tmp_path: Path) -> Path:
 
 def content(path: Path) -> object:
     """All that a state holds."""
-    with open_records(f"sqlite:///{path}") as records:
-        return records.totals(), {scope: (records.feed(scope), [*records.counted(scope)]) for scope in records.scopes}
+    with open_snapshot(f"sqlite:///{path}") as records:
+        return records.series_values(), {
+            scope: (records.feed_state(scope), [*records.recorded_statuses(scope)]) for scope in records.scopes
+        }
 
 
 def test_info(path: Path) -> None:
@@ -124,7 +126,7 @@ def test_info_for_programs(store: Store, tmp_path: Path) -> None:
             }
         ],
     } == found["workspaces"][0]
-    assert store.totals()
+    assert store.series_values()
 
 
 def test_info_of_a_state_that_has_read_nothing(tmp_path: Path) -> None:
@@ -150,7 +152,7 @@ def test_backup(store: Store, tmp_path: Path) -> None:
     again = state(tmp_path / "state.db", "backup", str(copy))
     assert (1, "") == again[:2]
     assert f"late-exporter: error: {copy}: there is such a file already; it is left as it is\n" == again.err
-    assert store.totals()
+    assert store.series_values()
 
 
 def test_check(path: Path) -> None:
@@ -265,7 +267,7 @@ def test_rename(path: Path) -> None:
     assert CommandResult(0, f"{path}: acme is agency now, with 2 series\n", "") == state(
         path, "rename", "acme", "agency", "--yes"
     )
-    with open_records(f"sqlite:///{path}") as records:
+    with open_snapshot(f"sqlite:///{path}") as records:
         assert ["agency", "beta"] == [scope.workspace for scope in records.scopes]
 
 
@@ -278,8 +280,10 @@ def test_drop(path: Path) -> None:
     assert CommandResult(2, "", told) == state(path, "drop", "beta")
     assert before == content(path)
     assert CommandResult(0, f"{path}: beta is forgotten, with 1 log\n", "") == state(path, "drop", "beta", "--yes")
-    with open_records(f"sqlite:///{path}") as records:
-        assert {"acme"} == {scope.workspace for scope in records.scopes} | {labels[0] for _, labels in records.totals()}
+    with open_snapshot(f"sqlite:///{path}") as records:
+        assert {"acme"} == {scope.workspace for scope in records.scopes} | {
+            labels[0] for _, labels in records.series_values()
+        }
 
 
 @pytest.mark.parametrize(
@@ -292,7 +296,7 @@ def test_a_running_exporter_is_left_alone(store: Store, tmp_path: Path, words: l
     told = f"late-exporter: error: {path}: an exporter works on it; stop it first\n"
     assert CommandResult(1, "", told) == state(path, *words)
     assert before == content(path)
-    assert store.totals()
+    assert store.series_values()
 
 
 @pytest.mark.parametrize(

@@ -201,11 +201,11 @@ class Scrapes:
             ("late_exporter_config_last_reload_successful", (), 1.0),
             ("late_exporter_config_last_reload_success_timestamp_seconds", (), self._process.started),
         ):
-            exporter.board.gauge(family, labels, gauge)
-        exporter.exposition.append(self._process.metrics(self._random, seconds))
+            exporter.board.set_gauge(family, labels, gauge)
+        exporter.exposition.set_process_metrics(self._process.metrics(self._random, seconds))
         exporter.exposition.publish()
-        answer = exporter.exposition.answer(OPENMETRICS, None)
-        exporter.exposition.served(answer.version)
+        answer = exporter.exposition.get_body(OPENMETRICS, None)
+        exporter.exposition.mark_served(answer.version)
         self.last = answer.body
         lines = [line for line in answer.body.decode().splitlines() if not line.startswith("#")]
         added = {

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from late_exporter.model import Batch, LogEntry, Observation, Scope
-from late_exporter.store import open_records, open_store
+from late_exporter.store import open_snapshot, open_store
 from tests.e2e.program import ROOT, start_process, wait_until
 from tests.e2e.prometheus import PrometheusApi, ResultRow
 from tests.soak.stage import Stage
@@ -107,7 +107,7 @@ def test_a_wrong_ledger_is_told(tmp_path: Path) -> None:
     with closing(open_store(url)) as store:
         sightings = [Observation(LogEntry(key=log_id, status=status), ()) for log_id, status in sighted]
         store.commit(Scope("acme", "publishing"), Batch(committed_at=1.0, observations=sightings))
-    with open_records(url) as records:
+    with open_snapshot(url) as records:
         ledger = examine(stage, records, "acme")
     assert {
         f"acme: {missing} is success, and not counted",

@@ -21,7 +21,7 @@ from late_exporter.commands.check import Finding, Level, check_api, format_findi
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.schema import DOCUMENTED, LATE_CONNECTIONS, LATE_PUBLISHING, ZERNIO_LOGS, Sentinel, Shape
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.labels import Governor
+from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.model import Deviation, IncCounter
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.store import open_store
@@ -366,12 +366,12 @@ def test_the_governor_bounds_fields() -> None:
     def drift(field: str, kind: str = "unknown") -> IncCounter:
         return IncCounter(DRIFTED, ("acme", "publishing", field, kind))
 
-    governor = Governor(CATALOGUE, max_values=2)
+    governor = LabelLimiter(CATALOGUE, max_values=2)
     governor.restore([(DRIFTED, drift("a").labels)])
     documented = [drift(path, "missing") for path in DOCUMENTED]
-    assert [*documented, drift("a"), drift("b")] == list(governor.govern([*documented, drift("a"), drift("b")]))
+    assert [*documented, drift("a"), drift("b")] == list(governor.apply([*documented, drift("a"), drift("b")]))
     overflow = IncCounter("late_exporter_label_overflow_total", ("acme", DRIFTED, "field"))
-    assert [overflow, drift("other")] == list(governor.govern([drift("c")]))
+    assert [overflow, drift("other")] == list(governor.apply([drift("c")]))
 
 
 def test_nothing_private_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,10 +31,10 @@ from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.decoder import STEERING
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.labels import OTHER, UNKNOWN, VOCABULARY
+from late_exporter.metrics.labels import KNOWN_VALUES, OTHER, UNKNOWN
 from late_exporter.web.app import create_app
 from late_exporter.web.asgi import Message
-from late_exporter.web.auth import Gate, Passwords
+from late_exporter.web.auth import AuthMiddleware, PasswordVerifier
 from tests.support.worlds import Exporter, Late, Listing, Silence, VirtualClock, World
 
 pytestmark = pytest.mark.fuzz
@@ -181,16 +181,16 @@ def _exporter(**options: Any) -> Exporter:
 def _check_labels(exporter: Exporter) -> None:
     """No label has more values than it may, none is long, and the metrics can be read."""
     values: dict[str, set[str]] = defaultdict(set)
-    for family, labels in exporter.store.totals():
+    for family, labels in exporter.store.series_values():
         for label, value in zip(CATALOGUE[family].labels, labels, strict=False):
             assert len(value) <= 128
             assert not STEERING.search(value)
             values[label].add(value)
-    for label, known in VOCABULARY.items():
+    for label, known in KNOWN_VALUES.items():
         limit = 500 if label == "account_id" else MAX_VALUES
         assert len(values[label] - known - {OTHER, UNKNOWN}) <= limit
     exporter.exposition.publish()
-    body = exporter.exposition.answer(None, None).body.decode()
+    body = exporter.exposition.get_body(None, None).body.decode()
     assert {family.name for family in text_string_to_metric_families(body)} >= {"late_up"}
 
 
@@ -483,7 +483,9 @@ def _any_request(method: str, path: str, head: list[tuple[bytes, bytes]]) -> Non
     app = create_app(exposition, tuple, version="1")
     users = {"a": b"$2b$04$" + b"." * 53}
     web = WebConfig(users=users, open_paths=frozenset({"/-/healthy"}))
-    gate = Gate(app, lambda: web, passwords=Passwords(check=lambda password, _: password == b"b"), log=Silence())
+    gate = AuthMiddleware(
+        app, lambda: web, passwords=PasswordVerifier(check_password=lambda password, _: password == b"b"), log=Silence()
+    )
     sent: list[Message] = []
 
     async def receive() -> Message:

@@ -188,13 +188,13 @@ def test_a_log_that_neither_polls_nor_walks_count(
     """A log that the exporter takes for counted, though it is not, is still missing after polls and walks."""
     log_id = world.ids[200]
     execute(path, "DELETE FROM sighting WHERE key = ?", log_id)
-    honest = exporter.store.known
+    honest = exporter.store.lookup
 
     def known(scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
         found = honest(scope, keys, since=since)
         return KnownLogs({**found.statuses, log_id: frozenset({"success"})}, found.stored_count, found.expiring_count)
 
-    monkeypatch.setattr(exporter.store, "known", known)
+    monkeypatch.setattr(exporter.store, "lookup", known)
     plan, _ = exporter.examine()
     assert [(log_id, "success", [])] == told(plan)
 
@@ -213,7 +213,7 @@ def test_forgotten_logs_are_no_difference(exporter: Exporter, world: World) -> N
         world.clock.advance(DAY)
         world.publish(20)
         exporter.poll()
-    assert exporter.store.tally(SCOPE).pruned_count > 200
+    assert exporter.store.accounting(SCOPE).pruned_count > 200
     plan, imbalances = exporter.examine()
     assert ([], []) == (told(plan), imbalances)
 
@@ -333,7 +333,7 @@ def test_refused_rows_and_folded_labels_are_in_the_books(late: Late, path: Path)
         late.world.clock.advance(600)
         exporter.poll()
         plan, imbalances = exporter.examine()
-        assert ([], [], 43) == (told(plan), imbalances, exporter.store.tally(SCOPE).observation_count)
+        assert ([], [], 43) == (told(plan), imbalances, exporter.store.accounting(SCOPE).observation_count)
         (refused,) = (log_id for _, (log_id, status) in exporter.counted[-1:] if status == "rejected")
         execute(path, "DELETE FROM sighting WHERE key = ?", refused)
         assert [(refused, "rejected", [])] == told(exporter.examine(exporter_running=False)[0])

@@ -18,8 +18,8 @@ from late_exporter.ingest.poller import POLL_OUTCOMES, PollConfig, Poller, PollR
 from late_exporter.ingest.recorder import FeedRecorder, PendingBatch, initial_zeros
 from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.labels import Governor
-from late_exporter.metrics.registry import Board
+from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import (
     Batch,
     CommitResult,
@@ -124,33 +124,33 @@ class Faulty:
         if name in self.failing:
             raise StoreError(f"{name}: no luck")
 
-    def totals(self) -> Mapping[Series, SeriesValue]:
+    def series_values(self) -> Mapping[Series, SeriesValue]:
         """See Store."""
-        return self._store.totals()
+        return self._store.series_values()
 
-    def feed(self, scope: Scope) -> FeedState:
+    def feed_state(self, scope: Scope) -> FeedState:
         """See Store."""
-        return self._store.feed(scope)
+        return self._store.feed_state(scope)
 
-    def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
+    def lookup(self, scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
         """See Store."""
-        self._try("known")
-        return self._store.known(scope, keys, since=since)
+        self._try("lookup")
+        return self._store.lookup(scope, keys, since=since)
 
-    def adopt(self, scope: Scope, coverage: Coverage) -> None:
+    def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
         """See Store."""
-        self._try("adopt")
-        self._store.adopt(scope, coverage)
+        self._try("begin_rekey")
+        self._store.begin_rekey(scope, coverage)
 
-    def recognize(self, scope: Scope, entries: Sequence[LogEntry], *, settles: bool) -> bool:
+    def rekey(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> bool:
         """See Store."""
-        self._try("recognize")
-        return self._store.recognize(scope, entries, settles=settles)
+        self._try("rekey")
+        return self._store.rekey(scope, entries, has_pending=has_pending)
 
-    def tally(self, scope: Scope) -> FeedAccounting:
+    def accounting(self, scope: Scope) -> FeedAccounting:
         """See Store."""
-        self._try("tally")
-        return self._store.tally(scope)
+        self._try("accounting")
+        return self._store.accounting(scope)
 
     def commit(self, scope: Scope, batch: Batch) -> CommitResult:
         """See Store."""
@@ -168,7 +168,7 @@ class Faulty:
         self._store.close()
 
 
-class Canvas:
+class FakeExposition:
     """What is shown; counters are watched, so that none falls."""
 
     def __init__(self) -> None:
@@ -183,7 +183,7 @@ class Canvas:
         value: float | Histogram,
         *,
         created: float | None = None,
-        newborn: bool = False,
+        start_at_zero: bool = False,
     ) -> None:
         """Set a series."""
         assert (created is None) == (CATALOGUE[family].kind == "gauge")
@@ -192,15 +192,15 @@ class Canvas:
             assert isinstance(value, int | float)
             assert isinstance(before, int | float)
             assert before <= value, f"{family}{labels} fell from {before} to {value}"
-        if newborn:
+        if start_at_zero:
             self.born.add((family, labels))
         self.shown[family, labels] = value
 
-    def drop(self, family: str, labels: Labels) -> None:
+    def remove(self, family: str, labels: Labels) -> None:
         """Remove a series."""
         del self.shown[family, labels]
 
-    def exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
+    def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         """Attach an exemplar."""
         assert (family, labels) in self.shown
         assert value >= 0
@@ -300,13 +300,13 @@ class Rig:
 
     def start(self, pace: PollConfig | None = None, *, timeline: Timeline | None = None) -> None:
         """Begin as a process does."""
-        self.canvas = Canvas()
-        self.governor = Governor(CATALOGUE)
-        self.board = Board(CATALOGUE, self.canvas, {"acme": frozenset({self.feed.name})})
+        self.canvas = FakeExposition()
+        self.governor = LabelLimiter(CATALOGUE)
+        self.board = SeriesRegistry(CATALOGUE, self.canvas, {"acme": frozenset({self.feed.name})})
         self.diary = Diary()
         self.backlog: list[Increment] = []
-        totals = self.store.totals()
-        state = self.store.feed(Scope("acme", self.feed.name))
+        totals = self.store.series_values()
+        state = self.store.feed_state(Scope("acme", self.feed.name))
         self.governor.restore(totals)
         synced = state.coverage is not None and state.coverage.is_synced
         self.board.restore(totals, {"acme": [self.feed.name] if synced else []})
@@ -416,7 +416,7 @@ class Rig:
 
     def saved(self, family: str, *labels: str) -> object:
         """What the state holds."""
-        total = self.store.totals().get((family, ("acme", *labels)))
+        total = self.store.series_values().get((family, ("acme", *labels)))
         return total.value if total else None
 
 
@@ -532,11 +532,11 @@ async def test_health(rig: Rig) -> None:
     rig.shown = lambda: seen.append(rig.poller.health)
     await rig.run(1)
 
-    assert (False, None) == (seen[0].synced, seen[0].outcome), "it is not told before it can be scraped"
+    assert (False, None) == (seen[0].is_synced, seen[0].outcome), "it is not told before it can be scraped"
     assert (
         FeedHealth(
             name="publishing",
-            synced=True,
+            is_synced=True,
             outcome="success",
             last_poll=NOW,
             last_success=NOW,
@@ -743,7 +743,7 @@ async def test_a_catch_up_gives_way(rig: Rig) -> None:
     rig.rows = [row(number, age=1000 - number) for number in range(950, 0, -1)]
     turn = await rig.poller.poll()
     assert PollResult("success", is_partial=True) == turn
-    assert ("success", False, 1) == (turn.outcome, rig.poller.health.synced, rig.poller.health.gaps)
+    assert ("success", False, 1) == (turn.outcome, rig.poller.health.is_synced, rig.poller.health.gaps)
     assert rig.logs() is None, "history is not shown before the first sync is complete"
 
     await rig.run(1)
@@ -768,7 +768,7 @@ async def test_a_catch_up_is_committed_in_parts(rig: Rig) -> None:
     sizes = [len(batch.observations) for batch in rig.store.batches]
     assert all(size < 1200 for size in sizes)
     assert 1800 < sum(sizes) < 2300
-    held = rig.store.feed(Scope("acme", "publishing")).log_count
+    held = rig.store.feed_state(Scope("acme", "publishing")).log_count
     assert 1800 < held < 1901
     assert rig.logs() is None
 
@@ -924,9 +924,9 @@ async def test_a_failure_that_cannot_be_saved(rig: Rig) -> None:
 async def test_a_state_that_cannot_be_read(rig: Rig) -> None:
     """A state that cannot be asked fails the poll; nothing is counted twice later."""
     rig.rows = [row(1)]
-    rig.store.failing = {"known"}
+    rig.store.failing = {"lookup"}
     turn = await rig.poller.poll()
-    assert ("store_error", "known: no luck") == (turn.outcome, str(turn.error))
+    assert ("store_error", "lookup: no luck") == (turn.outcome, str(turn.error))
     assert {"store_error": 1} == rig.polls() == {"store_error": rig.saved(POLLS, "publishing", "store_error")}
     rig.store.failing = set()
     await rig.poller.poll()
@@ -999,7 +999,7 @@ async def test_two_feeds_share_what_is_not_saved(rig: Rig) -> None:
     other = FeedRecorder(
         "acme",
         FEEDS["connections"],
-        rig.store.feed(scope),
+        rig.store.feed_state(scope),
         store=rig.store,
         offload=rig.offload,
         label_limiter=rig.governor,
@@ -1164,7 +1164,7 @@ async def test_what_is_forgotten(rig: Rig, newest: float, clock: float, api: flo
 
 async def test_what_is_forgotten_does_not_come_back(rig: Rig) -> None:
     """A log from before what was forgotten is not counted, even when an API shows it; one without a time is."""
-    rig.governor = Governor(CATALOGUE)
+    rig.governor = LabelLimiter(CATALOGUE)
     entries = [
         LogEntry(key="old", status="success", created=int((NOW - 8 * DAY) * 1000) - 1),
         LogEntry(key="edge", status="success", created=int((NOW - 8 * DAY) * 1000)),
@@ -1191,12 +1191,12 @@ async def test_history_is_born_when_the_record_begins(rig: Rig) -> None:
     """Series of the first sync begin with the record; later ones, and the exporter's own, when they are counted."""
     rig.rows = [row(1, age=DAY)]
     await rig.poller.poll()
-    assert NOW - 7 * DAY == rig.store.totals()[LOGS, ("acme", "tiktok", "publish", "success")].created
-    assert NOW == rig.store.totals()[REQUESTS, ("acme", LIST, "200")].created
+    assert NOW - 7 * DAY == rig.store.series_values()[LOGS, ("acme", "tiktok", "publish", "success")].created
+    assert NOW == rig.store.series_values()[REQUESTS, ("acme", LIST, "200")].created
     rig.now = 60.0
     rig.rows.insert(0, row(2, age=-60, action="publish", platform="reddit"))
     await rig.poller.poll()
-    assert NOW + 60 == rig.store.totals()[LOGS, ("acme", "reddit", "publish", "success")].created
+    assert NOW + 60 == rig.store.series_values()[LOGS, ("acme", "reddit", "publish", "success")].created
 
 
 # What webhooks bring about.

@@ -290,10 +290,10 @@ class House:
 
 
 class _Nothing:
-    def answer(self, _: str | None, __: str | None) -> Any:
+    def get_body(self, _: str | None, __: str | None) -> Any:
         """No metrics."""
 
-    def served(self, version: int) -> None:
+    def mark_served(self, version: int) -> None:
         """Nobody asks."""
 
 

@@ -19,7 +19,7 @@ from deploy.prometheus.thresholds import AUDIT_AGE_SECONDS, COVERAGE_RISK_SECOND
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest.poller import POLL_OUTCOMES
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.labels import VOCABULARY
+from late_exporter.metrics.labels import KNOWN_VALUES
 from tests.rules.promql import Selector, named_labels, selectors
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +55,7 @@ LEVELS = {
 """The labels of a recorded series, beside job."""
 
 VALUES = {
-    **VOCABULARY,
+    **KNOWN_VALUES,
     "outcome": frozenset(POLL_OUTCOMES),
     "feed": frozenset(FEEDS),
     "le": frozenset(str(bound) for family in CATALOGUE.values() for bound in family.buckets),

@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from late_exporter.store import open_records
+from late_exporter.store import open_snapshot
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import ExporterProcess, http_get
 from tests.e2e.prometheus import PrometheusApi, run_prometheus
@@ -321,7 +321,7 @@ class Soak:
 
     def _ledgers(self) -> dict[str, Ledger]:
         """What the state has of every workspace."""
-        with open_records(f"sqlite:///{self._folder / 'state.db'}") as records:
+        with open_snapshot(f"sqlite:///{self._folder / 'state.db'}") as records:
             return {name: examine(self._stage, records, name) for name in WORKSPACES}
 
     def _judge(self, database: PrometheusApi) -> None:
@@ -360,8 +360,8 @@ class Soak:
             self._reasons.append(f"the audit found differences: {report['missing']} missing, {troubles}")
 
     def _judge_state(self) -> None:
-        with open_records(f"sqlite:///{self._folder / 'state.db'}") as records:
-            sightings = sum(1 for scope in records.scopes for _ in records.counted(scope))
+        with open_snapshot(f"sqlite:///{self._folder / 'state.db'}") as records:
+            sightings = sum(1 for scope in records.scopes for _ in records.recorded_statuses(scope))
         size = self._state_bytes()
         self._say(f"state: {size:,} bytes, {size / max(sightings, 1):.0f} for each of {sightings:,} sightings")
         if size > max(LEAST_STATE, MOST_BYTES * sightings):

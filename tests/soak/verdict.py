@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from late_exporter.model import PENDING, Scope
-from late_exporter.store import Records
+from late_exporter.store import StateSnapshot
 from tests.e2e.prometheus import PrometheusApi
 from tests.soak.stage import Counts, Stage
 from tests.support.worlds import Samples
@@ -112,10 +112,10 @@ class Ledger(NamedTuple):
     wrong: Sequence[str]
 
 
-def examine(stage: Stage, records: Records, workspace: str) -> Ledger:
+def examine(stage: Stage, records: StateSnapshot, workspace: str) -> Ledger:
     """Look every log up: it has to be held once in its final status, unless it was deleted before that."""
     rows, held = stage.rows, dict[str, list[str]]()
-    for sighting in records.counted(Scope(workspace, "publishing")):
+    for sighting in records.recorded_statuses(Scope(workspace, "publishing")):
         held.setdefault(sighting.key, []).append(sighting.status)
     counts, wrong = Counts(), list[str]()
     for key in held.keys() | rows.keys():

@@ -79,13 +79,13 @@ def commit(store: Store, *sightings: Observation, scope: Scope = SCOPE, **rest: 
 
 def counted(store: Store, status: str = "success", workspace: str = "acme") -> object:
     """How many logs the state has counted in a status."""
-    total = store.totals().get((LOGS, (workspace, "tiktok", "publish", status)))
+    total = store.series_values().get((LOGS, (workspace, "tiktok", "publish", status)))
     return total.value if total else 0
 
 
 def known(store: Store, *keys: str, scope: Scope = SCOPE, since: int = 0) -> KnownLogs:
     """What the store knows."""
-    return store.known(scope, keys, since=since)
+    return store.lookup(scope, keys, since=since)
 
 
 @pytest.fixture(params=BACKENDS)
@@ -107,8 +107,8 @@ def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Opening:
 
 def test_nothing_is_known_at_first(store: Store) -> None:
     """A new state is empty."""
-    assert {} == store.totals()
-    assert FeedState(coverage=None, pending_logs={}, log_count=0) == store.feed(SCOPE)
+    assert {} == store.series_values()
+    assert FeedState(coverage=None, pending_logs={}, log_count=0) == store.feed_state(SCOPE)
     assert KnownLogs({}) == known(store, "a")
     assert 0 == store.size("acme")[0]
 
@@ -121,7 +121,7 @@ def test_a_sighting_counts_once(store: Store) -> None:
     assert [once("a")] == first.observations
     assert [once("b")] == again.observations
     assert 2 == counted(store)
-    assert 2 == again.log_count == store.feed(SCOPE).log_count
+    assert 2 == again.log_count == store.feed_state(SCOPE).log_count
 
 
 def test_a_sighting_counts_once_across_restarts(opening: Opening) -> None:
@@ -136,13 +136,13 @@ def test_a_sighting_counts_once_across_restarts(opening: Opening) -> None:
     )
     with closing(opening()) as store:
         commit(store, once("a"), once("b", "pending", post_id="p"), coverage=coverage)
-        before = store.totals(), store.feed(SCOPE), known(store, "a", "b", "c")
+        before = store.series_values(), store.feed_state(SCOPE), known(store, "a", "b", "c")
     with closing(opening()) as store:
-        assert before == (store.totals(), store.feed(SCOPE), known(store, "a", "b", "c"))
+        assert before == (store.series_values(), store.feed_state(SCOPE), known(store, "a", "b", "c"))
         assert [] == commit(store, once("a"), once("b", "pending", post_id="p")).observations
         assert 1 == counted(store)
-        assert coverage == store.feed(SCOPE).coverage
-        assert {"b": PendingLog("b", NOW, "tiktok", "publish", "p")} == store.feed(SCOPE).pending_logs
+        assert coverage == store.feed_state(SCOPE).coverage
+        assert {"b": PendingLog("b", NOW, "tiktok", "publish", "p")} == store.feed_state(SCOPE).pending_logs
 
 
 def test_each_status_counts(store: Store) -> None:
@@ -167,8 +167,8 @@ def test_once_a_log(store: Store) -> None:
     commit(store, paused("a", "pending"), paused("a", "success"))
     commit(store, paused("a", "failed"), paused("b", "success"))
 
-    assert 2 == store.totals()["pauses", ("acme",)].value
-    assert 4 == store.totals()["seen", ("acme",)].value
+    assert 2 == store.series_values()["pauses", ("acme",)].value
+    assert 4 == store.series_values()["seen", ("acme",)].value
 
 
 def test_increments_of_a_batch_always_count(store: Store) -> None:
@@ -176,7 +176,7 @@ def test_increments_of_a_batch_always_count(store: Store) -> None:
     for _ in range(2):
         commit(store, once("a"), increments=(IncCounter("polls", ("acme",)),))
 
-    assert 2 == store.totals()["polls", ("acme",)].value
+    assert 2 == store.series_values()["polls", ("acme",)].value
 
 
 def test_only_moved_totals_are_told(store: Store) -> None:
@@ -221,7 +221,9 @@ def test_every_kind_of_value_is_kept(opening: Opening) -> None:
         "streak": FailureStreak(failures=(NOW,)),
     }
     with closing(opening()) as store:
-        assert {(name, odd): SeriesValue(value, AT) for name, value in expected.items()} == told == store.totals()
+        assert (
+            {(name, odd): SeriesValue(value, AT) for name, value in expected.items()} == told == store.series_values()
+        )
 
 
 def test_odd_keys_stay_apart(store: Store) -> None:
@@ -256,7 +258,7 @@ def test_pending_until_final(store: Store) -> None:
     assert expected == waiting.pending_logs
     assert ["a", "b"] == list(waiting.pending_logs or ()), "oldest first"
     assert same.pending_logs is None, "nothing has changed"
-    assert {"a": expected["a"]} == settled.pending_logs == store.feed(SCOPE).pending_logs
+    assert {"a": expected["a"]} == settled.pending_logs == store.feed_state(SCOPE).pending_logs
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -268,7 +270,7 @@ def test_stale_pending(store: Store, *, together: bool) -> None:
         commit(store, *batch)
 
     assert 1 == counted(store, "pending")
-    assert {} == store.feed(SCOPE).pending_logs
+    assert {} == store.feed_state(SCOPE).pending_logs
 
 
 def test_pending_and_final_at_once(store: Store) -> None:
@@ -276,7 +278,7 @@ def test_pending_and_final_at_once(store: Store) -> None:
     committed = commit(store, once("a", "pending"), once("a"))
 
     assert 2 == len(committed.observations)
-    assert {} == store.feed(SCOPE).pending_logs
+    assert {} == store.feed_state(SCOPE).pending_logs
 
 
 def test_gone(store: Store) -> None:
@@ -286,7 +288,7 @@ def test_gone(store: Store) -> None:
     commit(store, once("a", "pending"))
 
     assert {"b"} == set(committed.pending_logs or ())
-    assert {"b"} == set(store.feed(SCOPE).pending_logs)
+    assert {"b"} == set(store.feed_state(SCOPE).pending_logs)
     assert 2 == counted(store, "pending")
     assert 2 == committed.log_count
     assert commit(store, deleted_keys=("a",)).pending_logs is None
@@ -297,10 +299,10 @@ def test_coverage_is_replaced_or_left(store: Store) -> None:
     coverage = Coverage(retention_floor=1, complete_since=1)
     commit(store, coverage=coverage)
     commit(store, once("a"))
-    assert coverage == store.feed(SCOPE).coverage
+    assert coverage == store.feed_state(SCOPE).coverage
 
     commit(store, coverage=Coverage(retention_floor=2, complete_since=2))
-    assert Coverage(retention_floor=2, complete_since=2) == store.feed(SCOPE).coverage
+    assert Coverage(retention_floor=2, complete_since=2) == store.feed_state(SCOPE).coverage
 
 
 def test_scopes_do_not_mix(store: Store) -> None:
@@ -325,7 +327,7 @@ def test_scopes_do_not_mix(store: Store) -> None:
     assert {} == known(store, "a").statuses
     for scope in others:
         assert {"a": frozenset({"pending"})} == known(store, "a", "b", scope=scope).statuses
-        state = store.feed(scope)
+        state = store.feed_state(scope)
         assert (1, {"a"}, 0) == (
             state.log_count,
             set(state.pending_logs),
@@ -407,7 +409,7 @@ def test_prune_ends_waiting(store: Store) -> None:
 
     assert {"new"} == set(commit(store, prune_before=NOW).pending_logs or ())
     assert commit(store, prune_before=NOW).pending_logs is None
-    assert {"new"} == set(store.feed(SCOPE).pending_logs)
+    assert {"new"} == set(store.feed_state(SCOPE).pending_logs)
 
 
 def test_extreme_times(store: Store) -> None:
@@ -423,25 +425,27 @@ def test_extreme_times(store: Store) -> None:
 
 def test_the_books_of_a_feed(store: Store) -> None:
     """Every sighting that was ever counted is held or forgotten, whatever was committed twice or in two statuses."""
-    assert FeedAccounting(observation_count=0, stored_count=0, pruned_count=0, series_values={}) == store.tally(SCOPE)
+    assert FeedAccounting(observation_count=0, stored_count=0, pruned_count=0, series_values={}) == store.accounting(
+        SCOPE
+    )
     commit(store, once("a", "pending", NOW - HOUR), once("b", created=NOW - HOUR), once("c"))
     commit(store, once("a", created=NOW - HOUR), once("b", created=NOW - HOUR))
     commit(store, once("d"), scope=Scope("acme", "connections"))
     assert FeedAccounting(
-        observation_count=4, stored_count=4, pruned_count=0, series_values=store.totals()
-    ) == store.tally(SCOPE)
+        observation_count=4, stored_count=4, pruned_count=0, series_values=store.series_values()
+    ) == store.accounting(SCOPE)
 
     commit(store, prune_before=NOW)
     assert FeedAccounting(
-        observation_count=4, stored_count=1, pruned_count=3, series_values=store.totals()
-    ) == store.tally(SCOPE)
+        observation_count=4, stored_count=1, pruned_count=3, series_values=store.series_values()
+    ) == store.accounting(SCOPE)
     commit(store, once("e"))
     assert (5, 2, 3) == (
-        store.tally(SCOPE).observation_count,
-        store.tally(SCOPE).stored_count,
-        store.tally(SCOPE).pruned_count,
+        store.accounting(SCOPE).observation_count,
+        store.accounting(SCOPE).stored_count,
+        store.accounting(SCOPE).pruned_count,
     )
-    other = store.tally(Scope("acme", "connections"))
+    other = store.accounting(Scope("acme", "connections"))
     assert (1, 1, 0) == (other.observation_count, other.stored_count, other.pruned_count)
 
 
@@ -459,7 +463,7 @@ class Refusing(Increment, frozen=True):
 def test_a_bug_leaves_nothing(store: Store, increment: Increment, error: type[Exception]) -> None:
     """A batch that fails by a bug leaves no trace, and the bug is not taken for a fault of the state."""
     commit(store, once("a", "pending"), coverage=Coverage(retention_floor=1, complete_since=1))
-    before = store.totals(), store.feed(SCOPE), known(store, "a", "b")
+    before = store.series_values(), store.feed_state(SCOPE), known(store, "a", "b")
     with pytest.raises(error):
         commit(
             store,
@@ -470,7 +474,7 @@ def test_a_bug_leaves_nothing(store: Store, increment: Increment, error: type[Ex
             deleted_keys=("a",),
         )
 
-    assert before == (store.totals(), store.feed(SCOPE), known(store, "a", "b"))
+    assert before == (store.series_values(), store.feed_state(SCOPE), known(store, "a", "b"))
     assert 2 == len(commit(store, once("a"), once("b")).observations)
 
 
@@ -542,15 +546,15 @@ def test_a_state_of_a_released_version(path: Path, version: str) -> None:
     for _ in range(2):
         with closing(opened(path)) as store, closing(sqlite3.connect(path)) as connection:
             assert before == [list(connection.execute(text)) for text in (SIGHTINGS, "SELECT * FROM series")]
-            tallies = [store.tally(scope) for scope in (publishing, connections)]
+            tallies = [store.accounting(scope) for scope in (publishing, connections)]
             assert [(17, 7, 10), (2, 2, 0)] == [
                 (tally.observation_count, tally.stored_count, tally.pruned_count) for tally in tallies
             ]
-            assert store.feed(publishing).coverage is not None
+            assert store.feed_state(publishing).coverage is not None
     with closing(opened(path)) as store:
         old, new = once("6b06aebc0000000000000009", "pending"), once("new")
         assert [new] == commit(store, old, new, scope=publishing).observations
-        assert 18 == store.tally(publishing).observation_count
+        assert 18 == store.accounting(publishing).observation_count
 
 
 def test_a_closed_state_is_one_file(path: Path) -> None:
@@ -630,7 +634,7 @@ def test_damage_inside(path: Path) -> None:
     path.write_bytes(content)
 
     with pytest.raises(StoreError) as caught, closing(opened(path)) as store:
-        store.totals()
+        store.series_values()
     assert f"{path}: database disk image is malformed" == str(caught.value)
     assert bytes(content[4096:]) == path.read_bytes()[4096:]
 
@@ -651,7 +655,7 @@ def test_damaged_values(path: Path, statement: str) -> None:
     execute(path, statement)
 
     with closing(opened(path)) as store, pytest.raises(StoreError, match=f"^{path}: "):
-        store.totals()
+        store.series_values()
 
 
 def test_a_directory_in_place_of_the_file(path: Path) -> None:
@@ -727,7 +731,12 @@ def test_a_failing_commit_leaves_nothing(path: Path, event: str) -> None:
             coverage=Coverage(retention_floor=1, complete_since=1),
         )
         execute(path, f"CREATE TRIGGER fault BEFORE {event} BEGIN SELECT raise(ABORT, 'no luck'); END")
-        before = store.totals(), store.feed(SCOPE), known(store, "old", "a", "b", "c"), store.size("acme")[0]
+        before = (
+            store.series_values(),
+            store.feed_state(SCOPE),
+            known(store, "old", "a", "b", "c"),
+            store.size("acme")[0],
+        )
         batch = Batch(
             committed_at=AT,
             observations=[once("a"), once("b"), once("c", "pending")],
@@ -739,13 +748,18 @@ def test_a_failing_commit_leaves_nothing(path: Path, event: str) -> None:
             with pytest.raises(StoreError) as caught:
                 store.commit(SCOPE, batch)
             assert f"{path}: no luck" == str(caught.value)
-            after = store.totals(), store.feed(SCOPE), known(store, "old", "a", "b", "c"), store.size("acme")[0]
+            after = (
+                store.series_values(),
+                store.feed_state(SCOPE),
+                known(store, "old", "a", "b", "c"),
+                store.size("acme")[0],
+            )
             assert before == after
 
         execute(path, "DROP TRIGGER fault")
         committed = store.commit(SCOPE, batch)
         assert (3, {"c"}, 3) == (len(committed.observations), set(committed.pending_logs or ()), committed.log_count)
-        assert 1 == store.totals()["polls", ("acme",)].value
+        assert 1 == store.series_values()["polls", ("acme",)].value
 
 
 @contextmanager
@@ -773,7 +787,7 @@ def test_full_disk(path: Path, room: int) -> None:
                 assert (1, 1) == (counted(store), known(store).stored_count)
         assert 2000 == len(store.commit(SCOPE, batch).observations)
     with closing(opened(path)) as store:
-        assert (2001, 2001) == (counted(store), store.feed(SCOPE).log_count)
+        assert (2001, 2001) == (counted(store), store.feed_state(SCOPE).log_count)
 
 
 def test_file_that_may_not_grow(path: Path) -> None:
@@ -810,7 +824,7 @@ os._exit(9)
             Observation(LogEntry(key=str(n), status="success"), (IncCounter("seen", ("acme",)),)) for n in range(101)
         ]
         assert 1 == len(commit(store, *again).observations)
-        assert 101 == store.totals()["seen", ("acme",)].value
+        assert 101 == store.series_values()["seen", ("acme",)].value
 
 
 def test_what_is_asked_of_a_closed_state_fails(path: Path) -> None:
@@ -818,7 +832,7 @@ def test_what_is_asked_of_a_closed_state_fails(path: Path) -> None:
     store = opened(path)
     store.close()
     with pytest.raises(StoreError, match=f"^{path}: Cannot operate on a closed database"):
-        store.totals()
+        store.series_values()
 
 
 @pytest.mark.parametrize(

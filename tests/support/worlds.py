@@ -25,8 +25,8 @@ from late_exporter.ingest.recorder import FeedRecorder, PendingBatch, initial_ze
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.labels import Governor
-from late_exporter.metrics.registry import Board
+from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import (
     Batch,
     CommitResult,
@@ -558,29 +558,29 @@ class Witness:
     counted: list[tuple[Scope, Sighted]]
     failures: dict[int, str] = field(default_factory=dict)
 
-    def totals(self) -> Mapping[Series, SeriesValue]:
+    def series_values(self) -> Mapping[Series, SeriesValue]:
         """See Store."""
-        return self.store.totals()
+        return self.store.series_values()
 
-    def feed(self, scope: Scope) -> FeedState:
+    def feed_state(self, scope: Scope) -> FeedState:
         """See Store."""
-        return self.store.feed(scope)
+        return self.store.feed_state(scope)
 
-    def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
+    def lookup(self, scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
         """See Store."""
-        return self.store.known(scope, keys, since=since)
+        return self.store.lookup(scope, keys, since=since)
 
-    def adopt(self, scope: Scope, coverage: Coverage) -> None:
+    def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
         """See Store."""
-        self.store.adopt(scope, coverage)
+        self.store.begin_rekey(scope, coverage)
 
-    def recognize(self, scope: Scope, entries: Sequence[LogEntry], *, settles: bool) -> bool:
+    def rekey(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> bool:
         """See Store."""
-        return self.store.recognize(scope, entries, settles=settles)
+        return self.store.rekey(scope, entries, has_pending=has_pending)
 
-    def tally(self, scope: Scope) -> FeedAccounting:
+    def accounting(self, scope: Scope) -> FeedAccounting:
         """See Store."""
-        return self.store.tally(scope)
+        return self.store.accounting(scope)
 
     def commit(self, scope: Scope, batch: Batch) -> CommitResult:
         """See Store."""
@@ -713,7 +713,7 @@ class Exporter:
         The exporter goes on as it does: it gets its chance by polls and walks enough.
         """
         scope = Scope(workspace, feed or self._feeds[0])
-        coverage = self.store.feed(scope).coverage
+        coverage = self.store.feed_state(scope).coverage
         assert coverage is not None
         plan = Audit(
             coverage=coverage, **{"grace_period": grace_period(self._pace.interval), "listed_keys": set(), **options}
@@ -724,12 +724,12 @@ class Exporter:
             try:
                 step = steps.send(answer)
             except StopIteration:
-                return plan, check_counters(scope, self._feed(scope), self.store.tally(scope))
+                return plan, check_counters(scope, self._feed(scope), self.store.accounting(scope))
             if isinstance(step, WaitForExporter):
                 answer = None
                 if plan.exporter_running:
                     self.settle(scope)
-                plan.coverage = self.store.feed(scope).coverage or coverage
+                plan.coverage = self.store.feed_state(scope).coverage or coverage
             else:
                 between()
                 answer = drive(self._look(scope, step))
@@ -741,7 +741,7 @@ class Exporter:
         assert reply is not None
         page = feed.parse(reply.body)
         # By the real store, whatever the exporter is made to believe.
-        return FetchedPage(page, self.store.store.known(scope, [entry.key for entry in page.entries], since=0))
+        return FetchedPage(page, self.store.store.lookup(scope, [entry.key for entry in page.entries], since=0))
 
     def _feed(self, scope: Scope) -> Feed:
         return GENERATIONS[self.pollers[scope].generation][scope.feed]
@@ -784,8 +784,8 @@ class Exporter:
     def look(self) -> Samples:
         """What a scraper gets."""
         self.exposition.publish()
-        answer = self.exposition.answer(None, None)
-        self.exposition.served(answer.version)
+        answer = self.exposition.get_body(None, None)
+        self.exposition.mark_served(answer.version)
         return Samples.parse(answer.body.decode())
 
     def _time(self) -> float:
@@ -793,13 +793,13 @@ class Exporter:
 
     def _start(self) -> None:
         self.store = Witness(open_store(self._url), self.counted)
-        totals = self.store.totals()
+        totals = self.store.series_values()
         scopes = [Scope(workspace, feed) for workspace in self.lates for feed in self._feeds]
-        states = {scope: self.store.feed(scope) for scope in scopes}
-        self.governor = Governor(CATALOGUE, max_values=self._max_values)
+        states = {scope: self.store.feed_state(scope) for scope in scopes}
+        self.governor = LabelLimiter(CATALOGUE, max_values=self._max_values)
         self.governor.restore(totals)
         self.exposition = Exposition(CATALOGUE)
-        self.board = Board(CATALOGUE, self.exposition, {name: frozenset(self._feeds) for name in self.lates})
+        self.board = SeriesRegistry(CATALOGUE, self.exposition, {name: frozenset(self._feeds) for name in self.lates})
         self.board.restore(totals, _synced(states))
         self.books: dict[Scope, FeedRecorder] = {}
         self.inboxes = {name: WebhookStats(name, RequestBudget()) for name in self.lates} if self._webhooks else {}
@@ -823,7 +823,7 @@ class Exporter:
             registry=self.board,
             backlog=backlog,
             clock=self._time,
-            last_audit_at=last_audit(self.store.totals(), scope),
+            last_audit_at=last_audit(self.store.series_values(), scope),
         )
         self.books[scope] = books
         inbox = self.inboxes.get(scope.workspace)

@@ -15,7 +15,7 @@ from late_exporter.web.asgi import App
 
 Message = MutableMapping[str, Any]
 
-SYNCED = FeedHealth(name="publishing", synced=True, outcome="success")
+SYNCED = FeedHealth(name="publishing", is_synced=True, outcome="success")
 
 
 class Encoded(msgspec.Struct, frozen=True):
@@ -35,13 +35,13 @@ class Metrics:
         self.asked: list[tuple[str | None, str | None]] = []
         self.servings: list[int] = []
 
-    def answer(self, accept: str | None, accept_encoding: str | None) -> Encoded:
+    def get_body(self, accept: str | None, accept_encoding: str | None) -> Encoded:
         """Remembers the two headers."""
         self.asked.append((accept, accept_encoding))
         version = len(self.asked)
         return Encoded("text/plain; version=0.0.4; charset=utf-8", self.encoding, b"late_up 1\n", version)
 
-    def served(self, version: int) -> None:
+    def mark_served(self, version: int) -> None:
         """Remembers the version."""
         self.servings.append(version)
 
@@ -210,7 +210,7 @@ async def test_not_ready(reason: str, feed: FeedHealth) -> None:
 
 async def test_ready_needs_every_feed() -> None:
     """Each feed that is not synced has its line; one that was synced and fails now stays ready."""
-    failing = FeedHealth(name="connections", synced=True, outcome="unavailable", error="timeout")
+    failing = FeedHealth(name="connections", is_synced=True, outcome="unavailable", error="timeout")
     assert 200 == (await call(application(SYNCED, failing), "/-/ready")).status
     response = await call(application(SYNCED, FeedHealth(name="a"), FeedHealth(name="b\nc")), "/-/ready")
     assert "acme/a: waiting for the first poll\nacme/b c: waiting for the first poll\n" == response.text

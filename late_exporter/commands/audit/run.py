@@ -13,7 +13,7 @@ from late_exporter.ingest.audit import Audit, WaitForExporter, audit_list, check
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.model import Coverage, Feed, FeedAccounting, KnownLogs, LatestValue, Scope, Series, SeriesValue
 from late_exporter.protocols import Client, Logger
-from late_exporter.store import Records
+from late_exporter.store import StateSnapshot
 
 __all__ = ["AuditRunner"]
 
@@ -54,7 +54,7 @@ class AuditRunner:
         choose: Callable[[Coverage], Awaitable[Feed]],
         *,
         client: Client,
-        records: Callable[[], Records],
+        records: Callable[[], StateSnapshot],
         interval: float,
         wait: float,
         log: Logger,
@@ -151,8 +151,8 @@ class AuditRunner:
             self._skew = answer.date - self._clock()
         page = feed.parse(answer.body)
         with self._records() as records:
-            met = records.known(self._scope, page.entries, settles=feed.has_pending)
-        self._former |= met.former
+            met = records.lookup(self._scope, page.entries, has_pending=feed.has_pending)
+        self._former |= met.former_keys
         return FetchedPage(page, KnownLogs(met.statuses))
 
     async def _wait_for_exporter(self, plan: Audit, feed: Feed) -> bool:
@@ -179,7 +179,7 @@ class AuditRunner:
     def _has_suspects(self, plan: Audit, feed: Feed) -> bool:
         entries = [doubt.entry for doubt in plan.suspects.values()]
         with self._records() as records:
-            counted = records.known(self._scope, entries, settles=feed.has_pending).statuses
+            counted = records.lookup(self._scope, entries, has_pending=feed.has_pending).statuses
         return any(entry.status not in counted.get(entry.key, ()) for entry in entries)
 
     def _state(self) -> tuple[Coverage | None, float, float]:
@@ -187,7 +187,7 @@ class AuditRunner:
         with self._records() as records:
             if self._scope not in records.scopes:
                 return None, 0.0, 0.0
-            totals, coverage = records.totals(), records.feed(self._scope).coverage
+            totals, coverage = records.series_values(), records.feed_state(self._scope).coverage
         return coverage, self._reading(totals, LAST_POLL), self._reading(totals, LAST_RECONCILE)
 
     def _reading(self, totals: Mapping[Series, SeriesValue], family: str) -> float:
@@ -200,10 +200,10 @@ class AuditRunner:
         with self._records() as records:
             held = {
                 counted.key
-                for counted in records.counted(self._scope)
+                for counted in records.recorded_statuses(self._scope)
                 if counted.created is not None and lower <= counted.created <= plan.cutoff
             }
-            return records.tally(self._scope), len(held - seen - self._former)
+            return records.accounting(self._scope), len(held - seen - self._former)
 
 
 def _not_ready(coverage: Coverage | None) -> str:

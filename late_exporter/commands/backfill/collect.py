@@ -17,7 +17,7 @@ from late_exporter.ingest.steps import FetchedPage
 from late_exporter.metrics.catalogue import Family
 from late_exporter.model import Coverage, Feed, KnownLogs, LogPage, Scope
 from late_exporter.protocols import Client
-from late_exporter.store import Records
+from late_exporter.store import StateSnapshot
 
 __all__ = ["HEAD_BLOCK", "Period", "collect_history"]
 
@@ -83,7 +83,7 @@ async def collect_history(
     feed: Feed,
     *,
     client: Client,
-    records: Records,
+    records: StateSnapshot,
     families: Mapping[str, Family],
     period: Period,
     progress: ProgressBar,
@@ -106,9 +106,9 @@ async def collect_history(
     """
     # All at once: what follows takes as long as the quota wants, and meanwhile the state is to be free.
     with records:
-        coverage = records.feed(scope).coverage if scope in records.scopes else None
-        until, totals = period.end(scope, coverage), records.totals()
-        governor, counted = frozen_limiter(families, totals), records.counted(scope)
+        coverage = records.feed_state(scope).coverage if scope in records.scopes else None
+        until, totals = period.end(scope, coverage), records.series_values()
+        governor, counted = frozen_limiter(families, totals), records.recorded_statuses(scope)
         history = FeedHistory(scope, feed, families=families, governor=governor, counted=counted, until=until)
         # What is older was never counted, or is forgotten.
         lower = max(period.since, coverage.retention_floor) if coverage else period.since

@@ -27,9 +27,9 @@ from late_exporter.commands.textfile import atomic_write
 from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import quote
 from late_exporter.errors import ConfigError, LateError
-from late_exporter.metrics.catalogue import Family, catalogue
+from late_exporter.metrics.catalogue import Family, build_catalogue
 from late_exporter.model import Coverage, Feed, Scope
-from late_exporter.store import open_records
+from late_exporter.store import open_snapshot
 
 __all__ = ["backfill"]
 
@@ -71,7 +71,7 @@ def backfill(call: CommandContext, clients: ConnectWorkspaces) -> int:
 
 def _families(call: CommandContext) -> Mapping[str, Family]:
     """What may be told of, as the exporter shows it."""
-    families = catalogue(call.settings.duration_buckets)
+    families = build_catalogue(call.settings.duration_buckets)
     if call.settings.max_accounts:
         return families
     return {name: family for name, family in families.items() if "account_id" not in family.labels}
@@ -122,7 +122,7 @@ async def _collect(
                 scope,
                 feed,
                 client=known[scope.workspace].client,
-                records=open_records(settings.state_url),
+                records=open_snapshot(settings.state_url),
                 families=families,
                 period=span,
                 progress=progress,
@@ -133,9 +133,9 @@ async def _collect(
 
 
 def _coverages(url: str, scopes: Sequence[Scope]) -> Mapping[Scope, Coverage | None]:
-    with open_records(url) as records:
+    with open_snapshot(url) as records:
         there = records.scopes
-        return {scope: records.feed(scope).coverage if scope in there else None for scope in scopes}
+        return {scope: records.feed_state(scope).coverage if scope in there else None for scope in scopes}
 
 
 def _since(

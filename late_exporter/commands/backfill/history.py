@@ -29,9 +29,9 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from late_exporter.metrics.aggregation import fold
+from late_exporter.metrics.aggregation import apply_increment
 from late_exporter.metrics.catalogue import Family
-from late_exporter.metrics.labels import Governor
+from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.model import (
     PENDING,
     Feed,
@@ -47,8 +47,8 @@ from late_exporter.model import (
     SetLatest,
     Value,
 )
-from late_exporter.store import Counted
-from late_exporter.store.matching import recognize, time_of
+from late_exporter.store import RecordedStatus
+from late_exporter.store.matching import match_logs, time_prefix
 
 __all__ = ["FeedHistory", "SampleValue", "SeriesHistory", "apply_delta", "frozen_limiter"]
 
@@ -83,9 +83,9 @@ class SeriesHistory(msgspec.Struct, frozen=True, kw_only=True):
     deltas: tuple[Delta, ...]
 
 
-def frozen_limiter(families: Mapping[str, Family], totals: Iterable[Series]) -> Governor:
+def frozen_limiter(families: Mapping[str, Family], totals: Iterable[Series]) -> LabelLimiter:
     """A governor that gives every label the value that it was counted under, and admits nothing new."""
-    governor = Governor(families, max_values=0, max_accounts=1)
+    governor = LabelLimiter(families, max_values=0, max_accounts=1)
     governor.restore(totals)
     return governor
 
@@ -94,7 +94,7 @@ def apply_delta(family: Family, value: SampleValue | None, amount: float) -> Sam
     """The value after a move."""
     if family.kind == "gauge":
         return amount
-    moved = fold(_increment(family, amount), value)
+    moved = apply_increment(_increment(family, amount), value)
     if not isinstance(moved, int | float | Histogram):
         raise TypeError(f"{family.name}: {moved!r} cannot be shown")
     return moved
@@ -124,8 +124,8 @@ class FeedHistory:
         feed: Feed,
         *,
         families: Mapping[str, Family],
-        governor: Governor,
-        counted: Iterable[Counted],
+        governor: LabelLimiter,
+        counted: Iterable[RecordedStatus],
         until: int,
     ) -> None:
         self._scope = scope
@@ -147,10 +147,10 @@ class FeedHistory:
             self._add_recorded(key, [*sightings])
         self.logs = 0
 
-    def _add_recorded(self, key: str, sightings: Sequence[Counted]) -> None:
+    def _add_recorded(self, key: str, sightings: Sequence[RecordedStatus]) -> None:
         statuses = frozenset(sighting.status for sighting in sightings)
         self._statuses[key] = statuses
-        time = time_of(key)
+        time = time_prefix(key)
         if time is not None:
             self._times.setdefault(time, set()).add(key)
         if self._is_later(sightings[0].created, statuses):
@@ -175,26 +175,26 @@ class FeedHistory:
 
     def _recognize(self, entries: Sequence[LogEntry]) -> None:
         """Know the logs of a page that were counted under other keys by the keys they are shown under."""
-        times = {time for entry in entries if entry.key not in self._statuses and (time := time_of(entry.key))}
+        times = {time for entry in entries if entry.key not in self._statuses and (time := time_prefix(entry.key))}
         keys = {entry.key for entry in entries if entry.key in self._statuses}.union(
             *(self._times.get(time, ()) for time in times)
         )
         if not times or not keys:
             return
         held = {key: dict.fromkeys(self._statuses[key]) for key in keys}
-        for key, entry in recognize(entries, held, settles=self._feed.has_pending).items():
+        for key, entry in match_logs(entries, held, has_pending=self._feed.has_pending).items():
             statuses = self._statuses.pop(key)
             alike = self._statuses.get(entry.key, frozenset())
             self._statuses[entry.key] = alike | (statuses if self._feed.has_pending else {entry.status})
-            self._times[time_of(key) or ""].discard(key)
-            self._times[time_of(key) or ""].add(entry.key)
+            self._times[time_prefix(key) or ""].discard(key)
+            self._times[time_prefix(key) or ""].add(entry.key)
 
     def _match(self, entry: LogEntry, statuses: frozenset[str], created: int) -> None:
         later = self._is_later(created, statuses)
         self.logs += not later
         for number, sighting in enumerate(_sightings(entry, statuses)):
             self._unmatched -= later
-            for increment in self._governor.govern(self._feed.project(self._scope.workspace, sighting)):
+            for increment in self._governor.apply(self._feed.project(self._scope.workspace, sighting)):
                 if increment.family in self._families and not (number and increment.once_per_log):
                     self._add_delta(increment, None if later else created)
 

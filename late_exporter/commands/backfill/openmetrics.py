@@ -9,7 +9,7 @@ from typing import IO
 import msgspec
 
 from late_exporter.commands.backfill.history import SampleValue, SeriesHistory, apply_delta
-from late_exporter.exposition.text import Writer
+from late_exporter.exposition.text import FamilyFormatter
 from late_exporter.metrics.catalogue import Family
 
 __all__ = ["SampleGrid", "samples", "write_openmetrics"]
@@ -81,24 +81,26 @@ def write_openmetrics(
     ordered = sorted(histories, key=lambda track: (order[track.family.name], track.labels))
     written = done = 0
     for family, group in groupby(ordered, key=lambda track: track.family):
-        writer = Writer(msgspec.structs.replace(family, labels=(*family.labels, *target)))
-        file.write(writer.heads()[1])
+        writer = FamilyFormatter(msgspec.structs.replace(family, labels=(*family.labels, *target)))
+        file.write(writer.header()[1])
         for track in group:
             for text in _series(writer, track, (*track.labels, *target.values()), grid):
                 file.write(text)
-                written += writer.lines
+                written += writer.line_count
             done += 1
             on_progress(done)
     file.write(b"# EOF\n")
     return written
 
 
-def _series(writer: Writer, track: SeriesHistory, labels: tuple[str, ...], grid: SampleGrid) -> Iterator[bytes]:
+def _series(
+    writer: FamilyFormatter, track: SeriesHistory, labels: tuple[str, ...], grid: SampleGrid
+) -> Iterator[bytes]:
     """The lines of a series, moment by moment."""
     held: SampleValue | None = None
     lines: list[str] = []
     for moment, value in samples(track, grid.timestamps(track.until)):
         if value is not held:
-            lines, held = [line[:-1] for line in writer.text(labels, value)], value
+            lines, held = [line[:-1] for line in writer.text_lines(labels, value)], value
         stamp = f" {moment // 1000}.{moment % 1000:03d}\n" if moment % 1000 else f" {moment // 1000}\n"
         yield "".join(line + stamp for line in lines).encode(errors="replace")

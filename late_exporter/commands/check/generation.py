@@ -14,7 +14,7 @@ from late_exporter.errors import ApiError, LateError, RateLimited
 from late_exporter.feeds import GENERATIONS
 from late_exporter.model import Feed
 from late_exporter.protocols import Client
-from late_exporter.store import open_records
+from late_exporter.store import open_snapshot
 
 __all__ = ["GenerationCheck", "check_generation", "recorded_generations"]
 
@@ -32,9 +32,9 @@ def recorded_generations(url: str) -> Mapping[str, str]:
     """The generation that each workspace of a state was counted from; from ``zernio`` there is no way back."""
     found: dict[str, str] = {}
     try:
-        with open_records(url) as records:
+        with open_snapshot(url) as records:
             for scope in records.scopes:
-                coverage = records.feed(scope).coverage
+                coverage = records.feed_state(scope).coverage
                 if coverage is not None and found.get(scope.workspace) != "zernio":
                     found[scope.workspace] = coverage.generation
     except LateError:

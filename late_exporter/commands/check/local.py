@@ -13,8 +13,8 @@ from late_exporter.commands.healthcheck import check_health
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
 from late_exporter.errors import LateError, StoreError, StoreOutdated
-from late_exporter.store import is_in_use, open_records
-from late_exporter.web.server import listen
+from late_exporter.store import is_in_use, open_snapshot
+from late_exporter.web.server import bind_socket
 
 __all__ = ["check_addresses", "check_key_file", "check_state", "check_web"]
 
@@ -59,8 +59,8 @@ def check_state(url: str) -> Finding:
         return _new_state(path)
     try:
         where = f"{path}, in use by an exporter" if is_in_use(url) else str(path)
-        with open_records(url) as records:
-            logs = sum(records.feed(scope).log_count for scope in records.scopes)
+        with open_snapshot(url) as records:
+            logs = sum(records.feed_state(scope).log_count for scope in records.scopes)
     except StoreOutdated as exc:
         return Finding(level=Level.WARNING, subject="state", message=str(exc))
     except StoreError as exc:
@@ -104,7 +104,7 @@ def check_addresses(addresses: Sequence[Address | UnixPath], *, secure: bool) ->
     for address in addresses:
         subject = f"listen {address}"
         try:
-            with listen(address):
+            with bind_socket(address):
                 yield Finding(level=Level.OK, subject=subject, message="free")
         except LateError as exc:
             with suppress(LateError):

@@ -19,7 +19,7 @@ from late_exporter.errors import ConfigError, StoreError, Unauthorized
 from late_exporter.ingest.audit import CounterMismatch, Difference
 from late_exporter.ingest.poller import PollConfig
 from late_exporter.model import FeedAccounting, LogEntry, Scope
-from late_exporter.store import open_records
+from late_exporter.store import open_snapshot
 from tests.support.worlds import DAY, HOUR, Exporter, Late, Reply, Silence, VirtualClock, World, drive, unavailable
 
 SCOPE = Scope("default", "publishing")
@@ -70,7 +70,7 @@ class AuditHarness:
             scope,
             lambda coverage: recorded_feed(scope.feed, coverage, dialect, self.late),
             client=self.late,
-            records=partial(open_records, f"sqlite:///{self.path}"),
+            records=partial(open_snapshot, f"sqlite:///{self.path}"),
             interval=30.0,
             wait=wait,
             log=Silence(),
@@ -132,13 +132,13 @@ def test_a_walk_that_has_passed_ends_the_wait(
     lost = world.ids[100]
     lose(path, lost)
     exporter.poll()
-    honest = exporter.store.known
+    honest = exporter.store.lookup
 
     def known(scope: Scope, keys: Any, *, since: int) -> Any:
         found = honest(scope, keys, since=since)
         return type(found)({**found.statuses, lost: frozenset({"success"})}, found.stored_count, found.expiring_count)
 
-    monkeypatch.setattr(exporter.store, "known", known)
+    monkeypatch.setattr(exporter.store, "lookup", known)
     bench = AuditHarness(exporter, path, exporter.settle)
     report = bench.run(wait=3600.0)
     assert ([5.0], True) == (bench.slept, report.reconciled)
@@ -212,9 +212,9 @@ def test_an_endpoint_that_is_not_there(exporter: Exporter, path: Path, monkeypat
 def adopt(exporter: Exporter, scope: Scope = SCOPE) -> None:
     """Have the API speak zernio, and the exporter know it and nothing else of it."""
     exporter.late.speak("zernio")
-    coverage = exporter.store.feed(scope).coverage
+    coverage = exporter.store.feed_state(scope).coverage
     assert coverage is not None
-    exporter.store.adopt(scope, msgspec.structs.replace(coverage, generation="zernio"))
+    exporter.store.begin_rekey(scope, msgspec.structs.replace(coverage, generation="zernio"))
 
 
 def test_a_state_of_zernio(world: World, path: Path) -> None:

@@ -23,9 +23,9 @@ from late_exporter.commands.backfill.history import Delta, SampleValue, apply_de
 from late_exporter.commands.backfill.openmetrics import MAX_SAMPLE_GAP, samples
 from late_exporter.errors import ApiUnavailable, LateError, Unauthorized
 from late_exporter.feeds import GENERATIONS
-from late_exporter.metrics.catalogue import CATALOGUE, Family, catalogue
+from late_exporter.metrics.catalogue import CATALOGUE, Family, build_catalogue
 from late_exporter.model import Coverage, Histogram, Scope
-from late_exporter.store import open_records
+from late_exporter.store import open_snapshot
 from tests.support.worlds import (
     DAY,
     HOUR,
@@ -86,9 +86,9 @@ class BackfillHarness:
         self.generation = "zernio"
         self.late.speak("zernio")
         scope = Scope("default", "publishing")
-        coverage = self.exporter.store.feed(scope).coverage
+        coverage = self.exporter.store.feed_state(scope).coverage
         assert coverage is not None
-        self.exporter.store.adopt(scope, msgspec.structs.replace(coverage, generation="zernio"))
+        self.exporter.store.begin_rekey(scope, msgspec.structs.replace(coverage, generation="zernio"))
 
     def live(self, seconds: float) -> None:
         """Let the exporter poll for some time."""
@@ -116,7 +116,7 @@ class BackfillHarness:
                 Scope("default", "publishing"),
                 GENERATIONS[self.generation]["publishing"],
                 client=self.late,
-                records=open_records(f"sqlite:///{self._path}"),
+                records=open_snapshot(f"sqlite:///{self._path}"),
                 families=families,
                 period=span,
                 progress=ProgressBar(io.StringIO()),
@@ -230,7 +230,7 @@ def test_the_state_tells_since_when_it_is_shown(tmp_path: Path) -> None:
         rig.live(HOUR)
         rig.exporter.restart(8 * DAY)
         rig.live(HOUR)
-        coverage = rig.exporter.store.feed(Scope("default", "publishing")).coverage
+        coverage = rig.exporter.store.feed_state(Scope("default", "publishing")).coverage
 
         assert coverage is not None
         assert began + 5 <= coverage.published_at / 1000 <= rig.started
@@ -461,7 +461,7 @@ def test_other_buckets(rig: BackfillHarness) -> None:
     rig.start()
     rig.live(4 * HOUR)
 
-    past = rig.past(families=catalogue((1.0, 2.0)))
+    past = rig.past(families=build_catalogue((1.0, 2.0)))
     assert {DURATION} == {name for name, _ in rig.past()} - {name for name, _ in past}
 
 

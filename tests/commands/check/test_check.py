@@ -27,7 +27,7 @@ from late_exporter.feeds import FEEDS
 from late_exporter.model import Batch, Coverage, IncCounter, LogEntry, Observation, Scope
 from late_exporter.simulator import SimulatedApi
 from late_exporter.store import open_store
-from late_exporter.web.server import listen
+from late_exporter.web.server import bind_socket
 from tests.support.worlds import DAY, VirtualClock, World
 
 KEY = "sk_" + "0" * 64
@@ -240,7 +240,7 @@ def test_web() -> None:
 def test_addresses(tmp_path: Path) -> None:
     """A free address is free again afterwards, and one that others hold is an error that names it."""
     path = UnixPath(tmp_path / "socket")
-    with listen(Address("127.0.0.1", 0)) as bound:
+    with bind_socket(Address("127.0.0.1", 0)) as bound:
         held = Address(*bound.getsockname())
         bound.listen(0)
         found = list(check_addresses([Address("127.0.0.1", 0), path, held], secure=False))
