@@ -138,7 +138,7 @@ ACTIONS: Mapping[str, Callable[[CommandContext], int]] = MappingProxyType(
         "post": post,
         "logs": logs,
         "audit": audit,
-        "_backfill": _backfill,
+        "backfill": _backfill,
         "textfile": textfile,
         "state": manage_state,
     }
