@@ -294,7 +294,7 @@ def test_issue_templates_are_valid(schema: str, names: str) -> None:
     """GitHub accepts every issue form and the configuration of the chooser."""
     files = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob(names))
     check = Path(sys.executable).parent / "check-jsonschema"
-    command = [check, "--builtin-schema", f"vendor.github-issue-{schema}", *files]
+    command = [str(check), "--builtin-schema", f"vendor.github-issue-{schema}", *map(str, files)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert files
     assert 0 == done.returncode, done.stdout
