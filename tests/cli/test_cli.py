@@ -100,7 +100,7 @@ def test_flags(argv: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "created"),
+    ("argv", "enabled"),
     [
         ([], False),
         (["--metrics.created-timestamps"], True),
