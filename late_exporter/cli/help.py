@@ -132,7 +132,7 @@ def _origin(option: Option, command: str, width: int) -> list[str]:
     """Return choices, default and variable, the latter two in one line if they fit."""
     choices = option.command_choices.get(command)
     default = option.default_for(command)
-    parts = [f"default {default}"] if default else []
+    parts = [f"default {default}"] if default and option.metavar else []
     parts += [option.variable] if option.flag and option.variable else []
     joined = ", ".join(parts)
     lines = [joined] if joined and len(joined) <= width - len(INDENT) else parts

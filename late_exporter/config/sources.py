@@ -30,7 +30,7 @@ __all__ = ["load", "parse_flags"]
 MIN_MASKED_LENGTH = 8
 NO_KEY = (
     "no API key: set LATE_API_KEY or ZERNIO_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or "
-    "--api.key-file, or list workspaces in --config.file"
+    "--api.key-file, or list workspaces in --config.file; the demo command needs no key"
 )
 WORKSPACES = "must be a list of name, api_key_file and optionally api_base_url"
 
@@ -243,8 +243,7 @@ def _read_workspaces(file: YamlFile, path: Path, source: ConfigSource) -> None:
                 file.reject((*here, key), "unknown" + suggest(key, WorkspaceSettings.model_fields))
                 continue
             source.places[*here, key] = file.place((*here, key))
-            text = value if isinstance(value, str) else ""
-            values[key] = _relative_to(path, text) if key == "api_key_file" else text
+            values[key] = _relative_to(path, value) if key == "api_key_file" and isinstance(value, str) else value
         source.values["workspaces"].append(values)
 
 

@@ -24,7 +24,7 @@ URL = "must be a URL like https://getlate.dev/api"
 USER = "must not contain a user or password; give the key with LATE_API_KEY or --api.key-file"
 NO_KEY = (
     "no API key: set LATE_API_KEY or ZERNIO_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or "
-    "--api.key-file, or list workspaces in --config.file"
+    "--api.key-file, or list workspaces in --config.file; the demo command needs no key"
 )
 STATE = "must be sqlite:///relative/path.db, sqlite:////absolute/path.db, or sqlite:// for memory"
 WEBHOOK = "must be a path like /webhook, of letters, digits and - . _ ~ between slashes"
@@ -743,7 +743,7 @@ def test_workspaces(file: Path) -> None:
         ),
         (
             "workspaces:\n- {name: a, api_key_file: [key]}",
-            ['late.yaml:2: workspaces[0].api_key_file "": must be the path of a file'],
+            ['late.yaml:2: workspaces[0].api_key_file "key": must be one value'],
         ),
         (
             "workspaces:\n- {name: a, api_key_file: key, api_base_url: 'http://me:pw@x'}",

@@ -349,10 +349,10 @@ SUITE_LIST = (
     "TLS_RSA_WITH_AES_128_CBC_SHA, TLS_RSA_WITH_AES_256_CBC_SHA, TLS_RSA_WITH_AES_128_GCM_SHA256, "
     "TLS_RSA_WITH_AES_256_GCM_SHA384, TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384, TLS_CHACHA20_POLY1305_SHA256"
 )
-CURVE_LIST = "must be one of 'CurveP256', 'CurveP384', 'CurveP521' or 'X25519'"
+CURVE_LIST = "must be one of CurveP256, CurveP384, CurveP521, X25519"
 POLICY_LIST = (
-    "must be one of '', 'NoClientCert', 'RequestClientCert', 'RequireClientCert', 'RequireAnyClientCert', "
-    "'VerifyClientCertIfGiven' or 'RequireAndVerifyClientCert'"
+    "must be one of NoClientCert, RequestClientCert, RequireClientCert, RequireAnyClientCert, "
+    "VerifyClientCertIfGiven, RequireAndVerifyClientCert"
 )
 HEADER_LIST = (
     "Content-Security-Policy, Strict-Transport-Security, X-Content-Type-Options, X-Frame-Options, X-XSS-Protection"
@@ -430,7 +430,7 @@ UNUSABLE = "cannot use certificate and key"
         # TLS
         (
             TLS + "  min_version: SSL3\n",
-            ["web.yml:4: tls_server_config.min_version \"SSL3\": must be one of 'TLS10', 'TLS11', 'TLS12' or 'TLS13'"],
+            ['web.yml:4: tls_server_config.min_version "SSL3": must be one of TLS10, TLS11, TLS12, TLS13'],
         ),
         (
             TLS + "  min_version: TLS13\n  max_version: TLS12\n",
