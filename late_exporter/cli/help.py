@@ -134,8 +134,8 @@ def _origin(option: Option, command: str, width: int) -> list[str]:
     default = option.default_for(command)
     parts = [f"default {default}"] if default and option.metavar else []
     parts += [option.variable] if option.flag and option.variable else []
-    joined = ", ".join(parts)
-    lines = [joined] if joined and len(joined) <= width - len(INDENT) else parts
+    line = ", ".join(parts)
+    lines = [line] if line and len(line) <= width - len(INDENT) else parts
     return [f"One of {', '.join(choices)}.", *lines] if choices else lines
 
 

@@ -109,9 +109,9 @@ def option(
     **metadata: Any,
 ) -> Any:
     """Declare a model field as an option; the arguments are those of Option, most of which follow from the field."""
-    declared = Option(name, (), variable, default, metavar, help, commands, **metadata)
+    declaration = Option(name, (), variable, default, metavar, help, commands, **metadata)
     value: Any = () if "many" in metadata and default is None else default
-    return Field(value, validate_default=default is not None, json_schema_extra={"option": declared})  # type: ignore[dict-item]
+    return Field(value, validate_default=default is not None, json_schema_extra={"option": declaration})  # type: ignore[dict-item]
 
 
 def options_of(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[Option]:
@@ -121,13 +121,13 @@ def options_of(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[O
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             yield from options_of(info.annotation, here)
         elif isinstance(info.json_schema_extra, dict):
-            declared: Any = info.json_schema_extra["option"]
+            base: Any = info.json_schema_extra["option"]
             variable = f"{PREFIX}{'__'.join(here)}".upper() if path else ""
             yield replace(
-                declared,
-                name=declared.name or ".".join(here).replace("_", "-"),
+                base,
+                name=base.name or ".".join(here).replace("_", "-"),
                 path=here,
-                variable=declared.variable or variable,
+                variable=base.variable or variable,
                 choices=tuple(_literals(info.annotation)),
             )
 

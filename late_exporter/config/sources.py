@@ -139,12 +139,12 @@ def parse_flags(command: str, flags: Mapping[str, Sequence[str]]) -> CommandFlag
     ]
     defaults = _from_defaults(command, COMMAND_FLAGS)
     try:
-        parsed = CommandFlags(**(defaults.values | source.values))
+        command_flags = CommandFlags(**(defaults.values | source.values))
     except ValidationError as exc:
         raise ConfigError(*problems, *(describe_error(error, source.places) for error in exc.errors())) from None
     if problems:
         raise ConfigError(*problems)
-    return parsed
+    return command_flags
 
 
 def _from_flags(command: str, flags: Mapping[str, Sequence[str]], options: Sequence[Option]) -> ConfigSource:
@@ -221,8 +221,8 @@ def _read_option(file: YamlFile, path: Path, source: ConfigSource, keys: tuple[s
     elif option.many and isinstance(value, list) and all(isinstance(item, str) for item in value):
         source.put(option, value, file.place(keys, option.name))
     else:
-        allowed = "one value or a list of values" if option.many else "one value"
-        file.reject(keys, f"must be {allowed}", name=option.name)
+        kinds = "one value or a list of values" if option.many else "one value"
+        file.reject(keys, f"must be {kinds}", name=option.name)
 
 
 def _read_workspaces(file: YamlFile, path: Path, source: ConfigSource) -> None:
@@ -311,9 +311,9 @@ def _check_webhooks(settings: Settings, places: Mapping[Location, str]) -> Itera
 
 def _mask_keys(environ: Mapping[str, str], problems: Sequence[str]) -> list[str]:
     """Mask API keys that were also set as something else; masking a short one would hide too much."""
-    masked = list(problems)
+    messages = list(problems)
     for name in (name for option in OPTIONS if option.secret for name in (option.variable, option.alias)):
         key = environ.get(name, "").strip()
         if len(key) >= MIN_MASKED_LENGTH:
-            masked = [problem.replace(key, "***") for problem in masked]
-    return masked
+            messages = [problem.replace(key, "***") for problem in messages]
+    return messages

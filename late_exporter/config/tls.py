@@ -100,7 +100,7 @@ class Tls(Section):
 
     @property
     def is_set(self) -> bool:
-        """Whether TLS is enabled: an option is set that has no meaning without it."""
+        """True if an option is set that has no meaning without TLS."""
         return any(
             (
                 self.cert,

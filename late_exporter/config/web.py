@@ -102,10 +102,10 @@ class WebConfigWatcher:
     def current(self) -> WebConfig:
         """Return the configuration."""
         if any(_stamp(file) != stamp for file, stamp in self._files.items()):
-            self._read()
+            self._reload()
         return self._config
 
-    def _read(self) -> None:
+    def _reload(self) -> None:
         files: dict[Path, FileStamp] = {}
         try:
             self.replace(_load(next(iter(self._files)), files))
@@ -140,7 +140,7 @@ def _load(path: Path, files: dict[Path, FileStamp]) -> WebConfig:
         ssl_context=ssl_context,
         allowed_sans=frozenset(tls.client_allowed_sans),
         headers=tuple((name, value) for name, value in content.http_server_config.headers.items() if value),
-        users={name: hashed.encode() for name, hashed in content.basic_auth_users.items()},
+        users={name: bcrypt_hash.encode() for name, bcrypt_hash in content.basic_auth_users.items()},
         open_paths=frozenset(content.auth_excluded_paths),
         rate=RequestRate(limit.interval, limit.burst) if limit.interval else None,
         files=files,

@@ -84,18 +84,18 @@ class YamlFile:
             return yaml.MappingNode("", [])
         return root
 
-    def _convert(self, node: yaml.Node, keys: Keys, converted: dict[int, Any]) -> Any:
+    def _convert(self, node: yaml.Node, keys: Keys, by_node: dict[int, Any]) -> Any:
         """Convert a node, once however many aliases refer to it."""
         if isinstance(node, yaml.ScalarNode):
             return node.value
-        if id(node) in converted:
-            return converted[id(node)]
+        if id(node) in by_node:
+            return by_node[id(node)]
         if isinstance(node, yaml.SequenceNode):
-            items = converted[id(node)] = []
-            items += [self._convert(item, (*keys, index), converted) for index, item in enumerate(node.value)]
+            items = by_node[id(node)] = []
+            items += [self._convert(item, (*keys, index), by_node) for index, item in enumerate(node.value)]
             return items
         mapping: dict[str, Any] = {}
-        converted[id(node)] = mapping
+        by_node[id(node)] = mapping
         lines: dict[str, int] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
@@ -107,7 +107,7 @@ class YamlFile:
                 self._problems.append((_line(key), f"{place}: given twice, first in line {lines[name]}"))
                 continue
             lines[name] = _line(key)
-            mapping[name] = self._convert(value, (*keys, name), converted)
+            mapping[name] = self._convert(value, (*keys, name), by_node)
         return mapping
 
 
