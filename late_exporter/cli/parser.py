@@ -22,7 +22,7 @@ MAX_QUOTED = 24
 
 FLAGS = {option.flag: option for option in (*OPTIONS, *COMMAND_FLAGS) if option.flag}
 NEGATIONS = {f"--no-{flag[2:]}": option for flag, option in FLAGS.items() if not option.metavar}
-HINTS = {"help": "--help", "version": "--version", "-V": "--version", "-v": "--log.level debug"}
+HINTS = {"help": "--help", "version": "--version", "-V": "--version", "-f": "--follow", "-v": "--log.level debug"}
 
 
 @dataclass
@@ -99,7 +99,7 @@ class ParsedArgs:
         for other in OPTIONS if option.section else ():
             if other.key == option.key and self.command in other.commands:
                 return f"; did you mean {other.flag}?"
-        return f", but of {' and '.join(option.commands)}"
+        return f", but of {', '.join(option.commands)}"
 
     def _consume_value(self, option: Option, tokens: deque[str]) -> None:
         if not option.metavar:

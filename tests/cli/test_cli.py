@@ -124,7 +124,7 @@ def test_repeated_flags() -> None:
 
 
 NAMES = ", ".join(COMMANDS)
-COMMANDS_OF = {option.flag: " and ".join(option.commands) for option in (*OPTIONS, *COMMAND_FLAGS)}
+COMMANDS_OF = {option.flag: ", ".join(option.commands) for option in (*OPTIONS, *COMMAND_FLAGS)}
 SIMULATE_ADDRESS = "--web.listen-address: not an option of simulate; did you mean --simulate.listen-address?"
 WRONG = [
     (["rnu"], 'unknown command "rnu"; did you mean run?'),
@@ -136,6 +136,7 @@ WRONG = [
     (["--verbose", "run"], 'unknown flag "--verbose"'),
     (["-v"], 'unknown flag "-v"; did you mean --log.level debug?'),
     (["-V"], 'unknown flag "-V"; did you mean --version?'),
+    (["logs", "-f"], 'unknown flag "-f"; did you mean --follow?'),
     (["help"], 'unknown command "help"; did you mean --help?'),
     (["version"], 'unknown command "version"; did you mean --version?'),
     (["simulate", "--web.listen-address", ":1"], SIMULATE_ADDRESS),
@@ -147,7 +148,7 @@ WRONG = [
     (["--metrics.max-accounts", "-1"], '--metrics.max-accounts "-1": must be a whole number of at least 0'),
     (["--metrics.created-timestamps=on"], '--metrics.created-timestamps "on": must be true or false'),
     (["--log.level", "info", "--log.level", "info"], "--log.level: given 2 times"),
-    (["--simulate.seed", "1"], "--simulate.seed: not an option of run, but of demo and simulate"),
+    (["--simulate.seed", "1"], "--simulate.seed: not an option of run, but of demo, simulate"),
     (
         ["simulate", "--poll.interval", "1s"],
         f"--poll.interval: not an option of simulate, but of {COMMANDS_OF['--poll.interval']}",
