@@ -18,11 +18,11 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 Document: TypeAlias = dict[Any, Any]
 
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
-OURS = "./.github/workflows/ci.yml"
-STRANGERS = re.compile(r"\$\{\{[^}]*\b(github\.event|github\.head_ref|github\.ref_name|inputs\.)")
+CI_WORKFLOW = "./.github/workflows/ci.yml"
+UNTRUSTED_EXPRESSION = re.compile(r"\$\{\{[^}]*\b(github\.event|github\.head_ref|github\.ref_name|inputs\.)")
 """What whoever opens a pull request or names a branch chooses."""
 
-WRITING = {
+WRITE_PERMISSIONS = {
     ("release.yml", "attest"): {"attestations", "id-token"},
     ("release.yml", "image"): {"attestations", "id-token", "packages"},
     ("release.yml", "publish"): {"id-token"},
@@ -38,15 +38,15 @@ def path(request: pytest.FixtureRequest) -> Path:
     return found
 
 
-def _read(path: Path) -> Document:
+def _load_workflow(path: Path) -> Document:
     """The workflow; YAML takes its key ``on`` for a truth value."""
-    read: Document = yaml.safe_load(path.read_text("utf-8"))
-    read["on"] = read.pop(True)
-    return read
+    document: Document = yaml.safe_load(path.read_text("utf-8"))
+    document["on"] = document.pop(True)
+    return document
 
 
 def _jobs(path: Path) -> dict[str, Document]:
-    jobs: dict[str, Document] = _read(path)["jobs"]
+    jobs: dict[str, Document] = _load_workflow(path)["jobs"]
     return jobs
 
 
@@ -68,7 +68,7 @@ def test_actions_are_pinned(path: Path) -> None:
     """Every action is a commit, beside which its version stands: a tag can be moved."""
     used = re.findall(r"^\s*(?:- )?uses: (.+)$", path.read_text("utf-8"), re.MULTILINE)
     assert used
-    assert [] == [action for action in used if not PINNED.fullmatch(action) and action.split()[0] != OURS]
+    assert [] == [action for action in used if not PINNED.fullmatch(action) and action.split()[0] != CI_WORKFLOW]
 
 
 def test_an_action_has_one_version() -> None:
@@ -80,30 +80,30 @@ def test_an_action_has_one_version() -> None:
 
 def test_permissions(path: Path) -> None:
     """A workflow may nothing; a job may read the code, and what else it may is listed here."""
-    assert {} == _read(path)["permissions"]
+    assert {} == _load_workflow(path)["permissions"]
     for name, job in _jobs(path).items():
         granted = {scope for scope, access in job["permissions"].items() if access == "write"}
-        assert WRITING.get((path.name, name), set()) == granted
+        assert WRITE_PERMISSIONS.get((path.name, name), set()) == granted
         others = {scope: access for scope, access in job["permissions"].items() if scope not in granted}
         assert others in ({}, {"contents": "read"})
 
 
 def test_jobs_end(path: Path) -> None:
     """Every job has a time after which it is ended, and what was overtaken does not go on for long."""
-    own = [job for job in _jobs(path).values() if job.get("uses") != OURS]
+    own = [job for job in _jobs(path).values() if job.get("uses") != CI_WORKFLOW]
     assert all(0 < job["timeout-minutes"] <= 45 for job in own)
-    assert "github.ref" in _read(path)["concurrency"]["group"]
+    assert "github.ref" in _load_workflow(path)["concurrency"]["group"]
 
 
 def test_a_release_is_not_interrupted() -> None:
     """A second tag does not end a release half way."""
-    interrupted = {path.name: _read(path)["concurrency"]["cancel-in-progress"] for path in WORKFLOWS}
+    interrupted = {path.name: _load_workflow(path)["concurrency"]["cancel-in-progress"] for path in WORKFLOWS}
     assert {"audit.yml": True, "ci.yml": True, "release.yml": False} == interrupted
 
 
 def test_nothing_is_triggered_with_the_rights_of_the_project(path: Path) -> None:
     """No workflow runs a stranger's code with more rights than the stranger has."""
-    assert set(_read(path)["on"]) <= {"pull_request", "push", "schedule", "workflow_call"}
+    assert set(_load_workflow(path)["on"]) <= {"pull_request", "push", "schedule", "workflow_call"}
 
 
 def test_no_credentials_are_left(path: Path) -> None:
@@ -115,7 +115,7 @@ def test_no_foreign_text_becomes_code(path: Path) -> None:
     """What runs in a shell holds no expression at all, and no input of an action holds what a stranger may choose."""
     for step in _steps(path):
         assert "${{" not in step.get("run", "")
-        assert not any(STRANGERS.search(str(value)) for value in step.get("with", {}).values())
+        assert not any(UNTRUSTED_EXPRESSION.search(str(value)) for value in step.get("with", {}).values())
 
 
 def test_no_secret_but_the_token_of_the_run(path: Path) -> None:
@@ -126,7 +126,7 @@ def test_no_secret_but_the_token_of_the_run(path: Path) -> None:
 def test_a_release_is_of_a_tag() -> None:
     """Only a tag with a version begins a release."""
     (release,) = (path for path in WORKFLOWS if path.name == "release.yml")
-    assert {"push": {"tags": ["v*"]}} == _read(release)["on"]
+    assert {"push": {"tags": ["v*"]}} == _load_workflow(release)["on"]
 
 
 def test_a_release_has_passed_every_test_and_an_approval() -> None:
@@ -138,14 +138,14 @@ def test_a_release_has_passed_every_test_and_an_approval() -> None:
     assert {"attest", "image"} == waits["publish"]
     assert {"publish"} == waits["announce"]
     assert "pypi" == jobs["publish"]["environment"]
-    assert OURS == jobs["test"]["uses"]
+    assert CI_WORKFLOW == jobs["test"]["uses"]
     (tests,) = (path for path in WORKFLOWS if path.name == "ci.yml")
     assert len(_jobs(tests)) == [step.get("run") for step in _steps(tests)].count(".ci/run")
 
 
 def test_a_release_does_not_wait_for_itself() -> None:
     """Workflows that run together are in groups of their own; GitHub does not tell large letters from small ones."""
-    groups = [_read(path)["concurrency"]["group"].lower() for path in WORKFLOWS]
+    groups = [_load_workflow(path)["concurrency"]["group"].lower() for path in WORKFLOWS]
     assert len(groups) == len(set(groups))
     assert not any("github.workflow" in group for group in groups)
 
@@ -179,6 +179,6 @@ def test_zizmor_finds_nothing(require_tool: Callable[[str], str], monkeypatch: p
 )
 def test_foreign_text_is_noticed(text: str) -> None:
     """What these tests look for is found where it is."""
-    assert STRANGERS.search(text)
+    assert UNTRUSTED_EXPRESSION.search(text)
     assert not PINNED.fullmatch("actions/checkout@v6")
     assert not PINNED.fullmatch("actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd")

@@ -1,50 +1,50 @@
-"""late-overview: is anything wrong, since when, where, and why."""
+"""Dashboard late-overview: whether publishing works, and if not, since when, where and why."""
 
 from __future__ import annotations
 
 from grafana_foundation_sdk.models.common import BigValueTextMode
 
 from grafana.source import panels, thresholds
-from grafana.source.layout import ACCOUNTS, EXPORTER, OVERVIEW, PLATFORM, Page, Row, link
+from grafana.source.layout import ACCOUNTS, EXPORTER, OVERVIEW, PLATFORM, DashboardSpec, PanelRow, dashboard_url
 from grafana.source.palette import BAD, CATEGORIES, MUTED, PLATFORMS, STATUSES, WARNING
-from grafana.source.panels import PER_MINUTE, Column, Frame
+from grafana.source.panels import PER_MINUTE, Column, PanelFrame
 from grafana.source.queries import (
     ALERTS_FIRING,
     ATTEMPTS,
     FAILED_ATTEMPTS,
     RATE,
-    RULES_LOADED,
+    RULES_MARKER,
     Query,
     age,
-    firing,
-    happened,
+    firing_alerts,
     increase,
-    named,
     per_minute,
+    per_minute_nonzero,
     quantile,
-    series,
+    selector,
     success_ratio,
+    with_username,
 )
 
-__all__ = ["PAGE"]
+__all__ = ["DASHBOARD"]
 
 OBJECTIVE = f"{100 * thresholds.SUCCESS_OBJECTIVE:g} %"
 DURATION = "late_publishing_duration_seconds"
-ENDED = {"action": "~publish|retry", "status": "~success|failed"}
-TO_PLATFORM = link(PLATFORM, platform="${__data.fields.platform:percentencode}")
-STREAKS = series("late_account_consecutive_failures")
+FINAL_ATTEMPTS = {"action": "~publish|retry", "status": "~success|failed"}
+PLATFORM_LINK = dashboard_url(PLATFORM, platform="${__data.fields.platform:percentencode}")
+CONSECUTIVE_FAILURES = selector("late_account_consecutive_failures")
 
 
-def _firing(severity: str) -> str:
-    return f"count({firing(severity)}) or 0 * count({RULES_LOADED})"
+def _firing_count(severity: str) -> str:
+    return f"count({firing_alerts(severity)}) or 0 * count({RULES_MARKER})"
 
 
-NOW = Row(
+STATUS_ROW = PanelRow(
     100,
     f"Now (objective: {OBJECTIVE} of all attempts to publish succeed)",
     (
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 101,
                 "Alerts firing",
                 "Alerts of late-exporter that are firing; the list below names them. Critical: somebody has to act now;"
@@ -53,15 +53,15 @@ NOW = Row(
                 3,
                 4,
             ),
-            Query(_firing("critical"), "critical"),
-            Query(_firing("warning"), "warning"),
-            each={"critical": thresholds.NEVER, "warning": thresholds.AT_ALL},
-            steps=thresholds.AT_ALL,
+            Query(_firing_count("critical"), "critical"),
+            Query(_firing_count("warning"), "warning"),
+            steps_by_name={"critical": thresholds.BAD_ABOVE_ZERO, "warning": thresholds.WARNING_ABOVE_ZERO},
+            steps=thresholds.WARNING_ABOVE_ZERO,
             text_mode=BigValueTextMode.VALUE_AND_NAME,
             no_value=("No rules", WARNING),
         ),
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 102,
                 "Success, 1 h",
                 f"Share of the attempts to publish that ended in the last hour and succeeded. Objective: {OBJECTIVE}.",
@@ -74,8 +74,8 @@ NOW = Row(
             steps=thresholds.SUCCESS,
             no_value=("No posts", MUTED),
         ),
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 103,
                 "Success, 24 h",
                 f"Share of the attempts to publish of the last 24 hours that succeeded. Objective: {OBJECTIVE}.",
@@ -88,13 +88,13 @@ NOW = Row(
             steps=thresholds.SUCCESS,
             no_value=("No posts", MUTED),
         ),
-        panels.number(
-            Frame(104, "Failed, 1 h", "Attempts to publish that failed in the last hour.", 3, 4),
+        panels.stat_panel(
+            PanelFrame(104, "Failed, 1 h", "Attempts to publish that failed in the last hour.", 3, 4),
             increase(FAILED_ATTEMPTS, "1h"),
             decimals=0,
         ),
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 105,
                 "Oldest pending",
                 "Age of the oldest publishing log that is still pending. A post that neither succeeds nor fails"
@@ -102,25 +102,25 @@ NOW = Row(
                 3,
                 4,
             ),
-            age(f"min({series('late_publishing_oldest_pending_timestamp_seconds')})"),
+            age(f"min({selector('late_publishing_oldest_pending_timestamp_seconds')})"),
             unit="s",
             decimals=0,
             no_value=("None", MUTED),
         ),
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 106,
                 "Accounts failing",
                 f"Accounts whose last {thresholds.CONSECUTIVE_FAILURES} attempts or more all failed.",
                 3,
                 4,
             ),
-            f"sum(max by (workspace, platform, account_id) ({STREAKS}) >= bool {thresholds.CONSECUTIVE_FAILURES})",
-            steps=thresholds.AT_ALL,
-            link=link(ACCOUNTS),
+            f"sum(max by (workspace, platform, account_id) ({CONSECUTIVE_FAILURES}) >= bool {thresholds.CONSECUTIVE_FAILURES})",
+            steps=thresholds.WARNING_ABOVE_ZERO,
+            link=dashboard_url(ACCOUNTS),
         ),
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 107,
                 "Age of the data",
                 "Time since the last successful poll of the feed that is furthest behind. Everything here is as old"
@@ -128,37 +128,37 @@ NOW = Row(
                 3,
                 4,
             ),
-            age(f"min({series('late_exporter_last_successful_poll_timestamp_seconds')})"),
+            age(f"min({selector('late_exporter_last_successful_poll_timestamp_seconds')})"),
             unit="s",
             decimals=0,
             steps=thresholds.DATA_AGE,
             no_value=("Never polled", BAD),
-            link=link(EXPORTER),
+            link=dashboard_url(EXPORTER),
         ),
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 108,
                 "API quota left",
                 "Share of the requests a minute that the API key has left, of the key that has least.",
                 3,
                 4,
             ),
-            f"min({series('late_exporter_api_quota_remaining')} / {series('late_exporter_api_quota_limit')})",
+            f"min({selector('late_exporter_api_quota_remaining')} / {selector('late_exporter_api_quota_limit')})",
             unit="percentunit",
             decimals=0,
             steps=thresholds.QUOTA_LEFT,
             no_value=("Unknown", MUTED),
-            link=link(EXPORTER),
+            link=dashboard_url(EXPORTER),
         ),
     ),
 )
 
-WHERE = Row(
+TIMELINE_ROW = PanelRow(
     200,
     "Since when, and where",
     (
-        panels.timeline(
-            Frame(
+        panels.state_timeline(
+            PanelFrame(
                 201,
                 "Platforms",
                 "Success ratio of the attempts that ended in the hour before. Good: the objective of"
@@ -168,10 +168,10 @@ WHERE = Row(
                 15,
             ),
             Query(success_ratio("1h", "platform"), "{{platform}}"),
-            panels.SUCCESS_WORDS,
+            panels.SUCCESS_MAPPINGS,
         ),
-        panels.cells(
-            Frame(
+        panels.table_panel(
+            PanelFrame(
                 202,
                 "Alerts",
                 "Alerts of late-exporter that are firing, and when each, or the first of several, became pending. Their"
@@ -194,8 +194,8 @@ WHERE = Row(
             descending=False,
             no_value="No alert is firing",
         ),
-        panels.cells(
-            Frame(
+        panels.table_panel(
+            PanelFrame(
                 203,
                 "Worst accounts",
                 "The ten accounts with the most failures in a row. A click on one leads to its detail.",
@@ -205,7 +205,7 @@ WHERE = Row(
             Column(
                 title="Account",
                 label="username",
-                link=link(
+                link=dashboard_url(
                     ACCOUNTS,
                     platform="${__data.fields.platform:percentencode}",
                     account_id="${__data.fields.account_id:percentencode}",
@@ -214,9 +214,9 @@ WHERE = Row(
             Column(title="Platform", label="platform", width=100),
             Column(
                 title="In a row",
-                expr=f"topk(10, {named(STREAKS)} > 0)",
+                expr=f"topk(10, {with_username(CONSECUTIVE_FAILURES)} > 0)",
                 decimals=0,
-                steps=thresholds.FAILURES_IN_A_ROW,
+                steps=thresholds.FAILURE_STREAK,
                 width=95,
             ),
             Column(title="Account id", label="account_id", width=210),
@@ -226,12 +226,12 @@ WHERE = Row(
     ),
 )
 
-RED = Row(
+RED_METHOD_ROW = PanelRow(
     300,
     "Rate, errors, duration by platform",
     (
-        panels.lines(
-            Frame(
+        panels.line_chart(
+            PanelFrame(
                 301,
                 "Attempts",
                 "Attempts to publish that ended, a minute, whether they succeeded or not. They are counted when"
@@ -243,10 +243,10 @@ RED = Row(
             unit=PER_MINUTE,
             colors=PLATFORMS,
             stacked=True,
-            link=link(PLATFORM, platform="${__field.labels.platform:percentencode}"),
+            link=dashboard_url(PLATFORM, platform="${__field.labels.platform:percentencode}"),
         ),
-        panels.lines(
-            Frame(
+        panels.line_chart(
+            PanelFrame(
                 302,
                 "Success",
                 f"Share of the attempts of the hour before that succeeded. Dashed: the objective, {OBJECTIVE}.",
@@ -256,33 +256,33 @@ RED = Row(
             Query(success_ratio("1h", "platform"), "{{platform}}"),
             unit="percentunit",
             colors=PLATFORMS,
-            limits=((None, "transparent"), (thresholds.SUCCESS_OBJECTIVE, "green")),
-            axis=panels.RATIO,
-            link=link(PLATFORM, platform="${__field.labels.platform:percentencode}"),
+            threshold_lines=((None, "transparent"), (thresholds.SUCCESS_OBJECTIVE, "green")),
+            axis=panels.RATIO_AXIS,
+            link=dashboard_url(PLATFORM, platform="${__field.labels.platform:percentencode}"),
         ),
-        panels.lines(
-            Frame(
+        panels.line_chart(
+            PanelFrame(
                 303,
                 "Duration, p95",
                 "95 of 100 attempts of the hour before ended within this time. The scale is logarithmic.",
                 8,
                 9,
             ),
-            Query(quantile(0.95, DURATION, "1h", "platform", **ENDED), "{{platform}}"),
+            Query(quantile(0.95, DURATION, "1h", "platform", **FINAL_ATTEMPTS), "{{platform}}"),
             unit="s",
             colors=PLATFORMS,
-            axis=panels.LOGARITHMIC,
-            link=link(PLATFORM, platform="${__field.labels.platform:percentencode}"),
+            axis=panels.LOGARITHMIC_AXIS,
+            link=dashboard_url(PLATFORM, platform="${__field.labels.platform:percentencode}"),
         ),
     ),
 )
 
-WHY = Row(
+FAILURE_ROW = PanelRow(
     400,
     "Why",
     (
-        panels.bars(
-            Frame(
+        panels.bar_chart(
+            PanelFrame(
                 401,
                 "Failures by category",
                 "Failed logs a minute, by what went wrong. auth_expired: the account has to be connected again;"
@@ -291,32 +291,37 @@ WHY = Row(
                 12,
                 8,
             ),
-            Query(happened(series("late_publishing_failures_total"), "category"), "{{category}}"),
+            Query(per_minute_nonzero(selector("late_publishing_failures_total"), "category"), "{{category}}"),
             unit=PER_MINUTE,
             colors=CATEGORIES,
             no_value="No failures",
         ),
-        panels.heat_map(
-            Frame(
+        panels.heatmap_panel(
+            PanelFrame(
                 402,
                 "Durations",
                 "How many attempts took how long. A band that moves up is a platform that becomes slow.",
                 12,
                 8,
             ),
-            Query(increase(series(f"{DURATION}_bucket", **ENDED), RATE, "le"), "{{le}}", exemplar=True),
+            Query(increase(selector(f"{DURATION}_bucket", **FINAL_ATTEMPTS), RATE, "le"), "{{le}}", exemplar=True),
             unit="s",
         ),
-        panels.bars(
-            Frame(403, "Retries", "Retries a minute, by how they ended.", 12, 7),
-            Query(happened(series("late_publishing_retries_total", status="~success|failed"), "status"), "{{status}}"),
+        panels.bar_chart(
+            PanelFrame(403, "Retries", "Retries a minute, by how they ended.", 12, 7),
+            Query(
+                per_minute_nonzero(selector("late_publishing_retries_total", status="~success|failed"), "status"),
+                "{{status}}",
+            ),
             unit=PER_MINUTE,
             colors=STATUSES,
             no_value="No retries",
         ),
-        panels.bars(
-            Frame(404, "Rate limit pauses", "Pauses a minute that a platform's rate limit forced on posts.", 12, 7),
-            Query(happened(series("late_publishing_rate_limit_pauses_total"), "platform"), "{{platform}}"),
+        panels.bar_chart(
+            PanelFrame(
+                404, "Rate limit pauses", "Pauses a minute that a platform's rate limit forced on posts.", 12, 7
+            ),
+            Query(per_minute_nonzero(selector("late_publishing_rate_limit_pauses_total"), "platform"), "{{platform}}"),
             unit=PER_MINUTE,
             colors=PLATFORMS,
             no_value="No pauses",
@@ -324,13 +329,13 @@ WHY = Row(
     ),
 )
 
-DETAIL = Row(
+TABLE_ROW = PanelRow(
     500,
     "In figures",
     (
-        panels.cells(
-            Frame(501, "Platforms", "Each platform now. A click on one leads to its detail.", 24, 15),
-            Column(title="Platform", label="platform", link=TO_PLATFORM),
+        panels.table_panel(
+            PanelFrame(501, "Platforms", "Each platform now. A click on one leads to its detail.", 24, 15),
+            Column(title="Platform", label="platform", link=PLATFORM_LINK),
             Column(title="Attempts, 24 h", expr=increase(ATTEMPTS, "24h", "platform"), decimals=0),
             Column(
                 title="Success, 24 h",
@@ -349,26 +354,26 @@ DETAIL = Row(
             Column(title="Failed, 1 h", expr=increase(FAILED_ATTEMPTS, "1h", "platform"), decimals=0),
             Column(
                 title="p95, 1 h",
-                expr=quantile(0.95, DURATION, "1h", "platform", **ENDED),
+                expr=quantile(0.95, DURATION, "1h", "platform", **FINAL_ATTEMPTS),
                 unit="s",
                 decimals=1,
             ),
             Column(
                 title="Pauses, 1 h",
-                expr=increase(series("late_publishing_rate_limit_pauses_total"), "1h", "platform"),
+                expr=increase(selector("late_publishing_rate_limit_pauses_total"), "1h", "platform"),
                 decimals=0,
             ),
-            Column(title="Pending", expr=f"sum by (platform) ({series('late_publishing_pending_logs')})", decimals=0),
+            Column(title="Pending", expr=f"sum by (platform) ({selector('late_publishing_pending_logs')})", decimals=0),
             Column(
                 title="Oldest pending",
-                expr=age(f"min by (platform) ({series('late_publishing_oldest_pending_timestamp_seconds')})"),
+                expr=age(f"min by (platform) ({selector('late_publishing_oldest_pending_timestamp_seconds')})"),
                 unit="s",
                 decimals=0,
             ),
             sort="Failed, 1 h",
         ),
-        panels.notes(
-            Frame(502, "How to read this", "What is counted here, and where to go on.", 24, 4),
+        panels.text_panel(
+            PanelFrame(502, "How to read this", "What is counted here, and where to go on.", 24, 4),
             "An **attempt** is a log with action `publish` or `retry` that ended in `success` or `failed`. Retries"
             " count of their own: a post that succeeds at the second attempt is one success and one failure."
             " A pending log is counted again when it ends, so never add statuses up."
@@ -379,9 +384,9 @@ DETAIL = Row(
     ),
 )
 
-PAGE = Page(
+DASHBOARD = DashboardSpec(
     uid=OVERVIEW,
     title="Late / Overview",
     description="Publishing through Late: is anything wrong, since when, where, and why.",
-    rows=(NOW, WHERE, RED, WHY, DETAIL),
+    rows=(STATUS_ROW, TIMELINE_ROW, RED_METHOD_ROW, FAILURE_ROW, TABLE_ROW),
 )

@@ -8,21 +8,28 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from typing import TypeAlias
 
-from tests.dashboards.boards import GLOBAL, OWN, Board, Json, labels_of, selectors
+from tests.dashboards.dashboard_files import (
+    PROCESS_SERIES,
+    UNTARGETED_SERIES,
+    DashboardFile,
+    Json,
+    labels_of,
+    selectors,
+)
 
 __all__ = ["RULES"]
 
-Rule: TypeAlias = Callable[[Board], Iterator[str]]
+Rule: TypeAlias = Callable[[DashboardFile], Iterator[str]]
 
 DATASOURCE = "${datasource}"
 COLUMNS = 24
-LEAST_INTERVAL = 30
+MIN_INTERVAL_SECONDS = 30
 FUNCTIONS_OF_COUNTERS = {"rate", "irate", "increase", "resets"}
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 ALERT_LABELS = {"alertname", "alertstate", "severity", "workspace", "platform", "feed"}
 
 
-def datasource_variable(board: Board) -> Iterator[str]:
+def datasource_variable(board: DashboardFile) -> Iterator[str]:
     """There is one data source variable, it comes first, and everything uses it."""
     first, *others = board.document["templating"]["list"]
     if (first["name"], first["type"], first["label"]) != ("datasource", "datasource", "Data source"):
@@ -32,12 +39,12 @@ def datasource_variable(board: Board) -> Iterator[str]:
     uses = [*board.panels, *(target for _, target in board.queries), *board.document["annotations"]["list"], *others]
     for use in uses:
         if use.get("type") != "text" and use.get("datasource", {}).get("uid") != DATASOURCE:
-            yield f"{_called(use)} is bound to a data source"
+            yield f"{_name(use)} is bound to a data source"
 
 
-def variables(board: Board) -> Iterator[str]:
+def variables(board: DashboardFile) -> Iterator[str]:
     """Job, instance, workspace and platform can be chosen, several at a time or all, each among the ones before."""
-    narrowed: list[str] = []
+    outer_variables: list[str] = []
     for name in ("job", "instance", "workspace", "platform"):
         variable = board.variables.get(name)
         if variable is None:
@@ -47,16 +54,16 @@ def variables(board: Board) -> Iterator[str]:
             yield f"{name} cannot be several or all"
         if variable["label"] != name.capitalize():
             yield f"{name} is labelled {variable['label']}"
-        missing = [other for other in narrowed if f'{other}=~"${other}"' not in variable["query"]]
+        missing = [other for other in outer_variables if f'{other}=~"${other}"' not in variable["query"]]
         if missing:
             yield f"{name} is not chained to {missing}"
-        narrowed.append(name)
+        outer_variables.append(name)
     for variable in board.variables.values():
         if variable["type"] == "query" and variable["refresh"] != 2:
             yield f"{variable['name']} is not read again when the time changes"
 
 
-def identity(board: Board) -> Iterator[str]:
+def identity(board: DashboardFile) -> Iterator[str]:
     """It is called by a uid, carries no trace of the Grafana it was made in, and cannot be edited there."""
     document = board.document
     if not re.fullmatch(r"late-[a-z]+", document["uid"]):
@@ -73,11 +80,11 @@ def identity(board: Board) -> Iterator[str]:
         yield "the schema is newer than Grafana 11"
     if document["graphTooltip"] != 1:
         yield "no shared crosshair"
-    if _seconds(document["refresh"]) < LEAST_INTERVAL:
+    if _seconds(document["refresh"]) < MIN_INTERVAL_SECONDS:
         yield "it is refreshed more often than there is something new"
 
 
-def ids(board: Board) -> Iterator[str]:
+def ids(board: DashboardFile) -> Iterator[str]:
     """Every panel has an id of its own, of the hundred of its row."""
     found = [panel["id"] for panel in (*board.rows, *board.panels)]
     if len(set(found)) != len(found):
@@ -88,25 +95,25 @@ def ids(board: Board) -> Iterator[str]:
             yield f"{panel['title']}: id {panel['id']} is of another row"
 
 
-def grid(board: Board) -> Iterator[str]:
+def grid(board: DashboardFile) -> Iterator[str]:
     """Nothing overlaps, nothing stands out, and no row has a hole."""
-    taken: dict[tuple[int, int], str] = {}
+    occupied: dict[tuple[int, int], str] = {}
     for panel in (*board.rows, *board.panels):
         place = panel["gridPos"]
         xs = range(place["x"], place["x"] + place["w"])
         for cell in product(xs, range(place["y"], place["y"] + place["h"])):
-            if cell in taken:
-                yield f"{panel['title']} lies on {taken[cell]}"
+            if cell in occupied:
+                yield f"{panel['title']} lies on {occupied[cell]}"
                 break
-            taken[cell] = panel["title"]
+            occupied[cell] = panel["title"]
         if place["x"] + place["w"] > COLUMNS:
             yield f"{panel['title']} stands out"
-    depth = 1 + max(y for _, y in taken)
-    if len(taken) < COLUMNS * depth:
-        yield f"{COLUMNS * depth - len(taken)} cells are empty"
+    depth = 1 + max(y for _, y in occupied)
+    if len(occupied) < COLUMNS * depth:
+        yield f"{COLUMNS * depth - len(occupied)} cells are empty"
 
 
-def words(board: Board) -> Iterator[str]:
+def descriptions(board: DashboardFile) -> Iterator[str]:
     """Every panel says what it shows, and in which unit, and has words for when there is nothing."""
     for panel in board.panels:
         defaults = panel.get("fieldConfig", {}).get("defaults", {})
@@ -122,7 +129,7 @@ def words(board: Board) -> Iterator[str]:
             yield f"{panel['title']}: no queries"
 
 
-def legends(board: Board) -> Iterator[str]:
+def legends(board: DashboardFile) -> Iterator[str]:
     """Series over time are named, by labels that they have; the legend is there."""
     for panel in board.panels:
         if panel["type"] not in {"timeseries", "state-timeline"}:
@@ -138,7 +145,7 @@ def legends(board: Board) -> Iterator[str]:
                     yield f"{panel['title']}: no label {label}"
 
 
-def instants(board: Board) -> Iterator[str]:
+def instant_queries(board: DashboardFile) -> Iterator[str]:
     """Figures and tables are of now, all else is of the time shown."""
     for panel in board.panels:
         for target in panel.get("targets", []):
@@ -147,15 +154,15 @@ def instants(board: Board) -> Iterator[str]:
                 yield f"{panel['title']}: instant is {instant}"
 
 
-def intervals(board: Board) -> Iterator[str]:
+def intervals(board: DashboardFile) -> Iterator[str]:
     """No value is asked for more often than there is one, so that every rate has two samples at least."""
     for panel in board.panels:
-        asked = [panel.get("interval"), *(target.get("interval") for target in panel.get("targets", []))]
-        if panel["type"] != "text" and any(interval is None or _seconds(interval) < 30 for interval in asked):
-            yield f"{panel['title']}: {asked}"
+        intervals = [panel.get("interval"), *(target.get("interval") for target in panel.get("targets", []))]
+        if panel["type"] != "text" and any(interval is None or _seconds(interval) < 30 for interval in intervals):
+            yield f"{panel['title']}: {intervals}"
 
 
-def promql(board: Board) -> Iterator[str]:
+def promql(board: DashboardFile) -> Iterator[str]:
     """Everything that is a query is PromQL, of series and labels that exist."""
     for place, expr in board.expressions:
         try:
@@ -163,28 +170,28 @@ def promql(board: Board) -> Iterator[str]:
         except ValueError as exc:
             yield f"{place}: {exc}"
             continue
-        known: set[str] = set()
+        known_labels: set[str] = set()
         for selector in found:
             names = selector.name or selector.matchers["__name__"].removeprefix("=~")
             for name in names.split("|"):
                 labels = labels_of(name)
                 if labels is None:
                     yield f"{place}: no series {name}"
-                elif name not in GLOBAL and (strange := selector.matchers.keys() - labels - {"__name__"}):
+                elif name not in UNTARGETED_SERIES and (strange := selector.matchers.keys() - labels - {"__name__"}):
                     yield f"{place}: {name} has no {strange}"
-                known |= ALERT_LABELS if name in GLOBAL else labels or set()
-        for label in _listed(expr):
-            if label not in known:
+                known_labels |= ALERT_LABELS if name in UNTARGETED_SERIES else labels or set()
+        for label in _grouping_labels(expr):
+            if label not in known_labels:
                 yield f"{place}: no series has {label}"
 
 
-def chosen(board: Board) -> Iterator[str]:
+def variable_matchers(board: DashboardFile) -> Iterator[str]:
     """Every series is narrowed to what the variables choose."""
     for place, expr in board.expressions:
         if place.startswith("variable"):
             continue
         for selector in selectors(expr):
-            if selector.name in GLOBAL:
+            if selector.name in UNTARGETED_SERIES:
                 continue
             labels = labels_of(selector.name) or set()
             for name in {"job", "instance", "workspace", "platform"} & labels:
@@ -192,7 +199,7 @@ def chosen(board: Board) -> Iterator[str]:
                     yield f"{place}: {selector.name} is of any {name}"
 
 
-def counters(board: Board) -> Iterator[str]:
+def counters(board: DashboardFile) -> Iterator[str]:
     """Counters are read as increases; a rate is over Grafana's own interval."""
     for place, expr in board.expressions:
         if place.startswith("variable"):
@@ -208,35 +215,40 @@ def counters(board: Board) -> Iterator[str]:
                 yield f"{place}: rate over {window}"
 
 
-def others(board: Board) -> Iterator[str]:
+def process_series(board: DashboardFile) -> Iterator[str]:
     """What every target has is asked of exporters alone: All matches the targets of every job."""
     for place, expr in board.expressions:
         names = {selector.name for selector in selectors(expr)}
-        if any(OWN.fullmatch(name) for name in names) and "late_exporter_build_info" not in names:
+        if any(PROCESS_SERIES.fullmatch(name) for name in names) and "late_exporter_build_info" not in names:
             yield f"{place}: of any job"
 
 
-def navigation(board: Board) -> Iterator[str]:
+def navigation(board: DashboardFile) -> Iterator[str]:
     """The menu leads to the other dashboards and keeps the time and the variables; so do links."""
     (menu,) = board.document["links"]
-    wanted = {
+    expected = {
         "type": "dashboards",
         "tags": ["late-exporter"],
         "asDropdown": True,
         "includeVars": True,
         "keepTime": True,
     }
-    if any(menu.get(name) != value for name, value in wanted.items()):
+    if any(menu.get(name) != value for name, value in expected.items()):
         yield "the menu is odd"
     if "placement" in json.dumps(menu):
         yield "the menu is hidden"
     for url in board.links:
-        for kept in ("${__url_time_range}", "${datasource:queryparam}", "${job:queryparam}", "${instance:queryparam}"):
-            if kept not in url:
-                yield f"{url} forgets {kept}"
+        for parameter in (
+            "${__url_time_range}",
+            "${datasource:queryparam}",
+            "${job:queryparam}",
+            "${instance:queryparam}",
+        ):
+            if parameter not in url:
+                yield f"{url} forgets {parameter}"
 
 
-def marks(board: Board) -> Iterator[str]:
+def event_annotations(board: DashboardFile) -> Iterator[str]:
     """Critical alerts and starts are marked, warnings for those who ask; each can be switched where it is shown."""
     marked = {annotation["name"]: annotation["enable"] for annotation in board.document["annotations"]["list"]}
     if marked != {"Critical alerts": True, "Warnings": False, "Starts and releases": True}:
@@ -254,21 +266,21 @@ RULES: Mapping[str, Rule] = {
         identity,
         ids,
         grid,
-        words,
+        descriptions,
         legends,
-        instants,
+        instant_queries,
         intervals,
         promql,
-        chosen,
+        variable_matchers,
         counters,
-        others,
+        process_series,
         navigation,
-        marks,
+        event_annotations,
     )
 }
 
 
-def _called(part: Json) -> str:
+def _name(part: Json) -> str:
     return str(part.get("title") or part.get("name") or part.get("expr"))
 
 
@@ -276,7 +288,7 @@ def _seconds(text: str) -> int:
     return int(text[:-1]) * SECONDS[text[-1]]
 
 
-def _listed(expr: str) -> Iterator[str]:
+def _grouping_labels(expr: str) -> Iterator[str]:
     """The labels that aggregations and vector matching name."""
     for match in re.finditer(r"\b(?:by|on|ignoring|group_left) \(([^)]*)\)", expr):
         yield from filter(None, re.split(r",\s*", match[1]))

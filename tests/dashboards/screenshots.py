@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.dashboards.stage import ROOT, draw, staged
+from tests.dashboards.rendering import ROOT, draw_dashboards, week_in_prometheus
 
 PICTURES = ROOT / "grafana" / "screenshots"
 
 
-def find(name: str) -> str:
+def find_program(name: str) -> str:
     """Where a program is; ends where there is none."""
     return shutil.which(name) or sys.exit(f"{name} is not installed")
 
@@ -20,12 +20,12 @@ def find(name: str) -> str:
 def main() -> None:
     """Draw every dashboard, dark and light, and remove what is no picture of one."""
     PICTURES.mkdir(exist_ok=True)
-    with TemporaryDirectory() as folder, staged(find, Path(folder)) as database:
-        seen = draw(find, database, PICTURES, ("dark", "light"))
+    with TemporaryDirectory() as folder, week_in_prometheus(find_program, Path(folder)) as database:
+        pages = draw_dashboards(find_program, database, PICTURES, ("dark", "light"))
     for picture in PICTURES.glob("*.png"):
-        if picture.stem not in seen:
+        if picture.stem not in pages:
             picture.unlink()
-    complaints = [f"{name}: {complaint}" for name, page in seen.items() for complaint in page["complaints"]]
+    complaints = [f"{name}: {complaint}" for name, page in pages.items() for complaint in page["complaints"]]
     if complaints:
         sys.exit("\n".join(complaints))
 

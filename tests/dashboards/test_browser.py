@@ -7,74 +7,76 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from tests.dashboards.boards import Board, Json, load
-from tests.dashboards.stage import DASHBOARDS, draw, staged
+from tests.dashboards.dashboard_files import DashboardFile, Json, load_dashboards
+from tests.dashboards.rendering import DASHBOARDS, draw_dashboards, week_in_prometheus
 
 pytestmark = pytest.mark.e2e
 
-RIGHTLY_WITHOUT: Mapping[tuple[str, int, str], str] = {
+EXPECTED_EMPTY_QUERIES: Mapping[tuple[str, int, str], str] = {
     ("late-platform", 502, "B"): "the platform that is down has made no post pause",
 }
 """Queries that find nothing in this week, by dashboard, panel and letter, and why."""
 
-RIGHTLY_ABSENT: Mapping[tuple[str, int, str], str] = {
+EXPECTED_MISSING_COLUMNS: Mapping[tuple[str, int, str], str] = {
     ("late-overview", 202, "Feed"): "no alert that fires is of a feed, and a label that nothing has is no column",
 }
 """Columns that no row of this week has, by dashboard, panel and title, and why."""
 
-BOARDS = {board.uid: board for board in load()}
+DASHBOARD_FILES = {board.uid: board for board in load_dashboards()}
 
 
 @pytest.fixture(scope="module")
 def pages(require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Json]:
     """What the browser saw of each dashboard."""
     folder = tmp_path_factory.mktemp("browser")
-    with staged(require_tool, folder) as database:
-        seen = draw(require_tool, database, folder, ("dark",))
-    return {name.removesuffix("-dark"): page for name, page in seen.items()}
+    with week_in_prometheus(require_tool, folder) as database:
+        pages = draw_dashboards(require_tool, database, folder, ("dark",))
+    return {name.removesuffix("-dark"): page for name, page in pages.items()}
 
 
 @pytest.fixture(params=DASHBOARDS)
-def board(request: pytest.FixtureRequest) -> Board:
+def board(request: pytest.FixtureRequest) -> DashboardFile:
     """Each of the dashboards."""
-    return BOARDS[request.param]
+    return DASHBOARD_FILES[request.param]
 
 
 @pytest.fixture
-def panels(board: Board, pages: Mapping[str, Json]) -> Mapping[int, Json]:
+def panels(board: DashboardFile, pages: Mapping[str, Json]) -> Mapping[int, Json]:
     """The panels that the browser saw, by id."""
     return {int(panel["panel"]): panel for panel in pages[board.uid]["panels"]}
 
 
-def test_nothing_is_complained_of(board: Board, pages: Mapping[str, Json]) -> None:
+def test_no_script_or_request_fails(board: DashboardFile, pages: Mapping[str, Json]) -> None:
     """No request fails, and no script."""
     assert [] == pages[board.uid]["complaints"]
 
 
-def test_every_panel_is_drawn(board: Board, panels: Mapping[int, Json]) -> None:
+def test_every_panel_is_drawn(board: DashboardFile, panels: Mapping[int, Json]) -> None:
     """No panel is left out, none has an error, and none is without data."""
     assert {panel["id"] for panel in board.panels} == panels.keys()
     assert {} == {panel["title"]: panel["error"] for panel in panels.values() if panel["state"] == "error"}
     assert [] == [panel["title"] for panel in panels.values() if panel["state"] != "done"]
 
 
-def test_every_query_finds_something(board: Board, panels: Mapping[int, Json]) -> None:
+def test_every_query_returns_data(board: DashboardFile, panels: Mapping[int, Json]) -> None:
     """A panel of several queries has data of each of them, but where there is rightly none."""
-    without = {(board.uid, number, ref) for number, panel in panels.items() for ref in panel.get("missing", "").split()}
-    assert {place for place in RIGHTLY_WITHOUT if place[0] == board.uid} == without
+    empty_queries = {
+        (board.uid, number, ref) for number, panel in panels.items() for ref in panel.get("missing", "").split()
+    }
+    assert {place for place in EXPECTED_EMPTY_QUERIES if place[0] == board.uid} == empty_queries
 
 
-def test_tables_are_whole(board: Board, panels: Mapping[int, Json]) -> None:
+def test_tables_show_every_column(board: DashboardFile, panels: Mapping[int, Json]) -> None:
     """A table shows each column it is to have, and its cells are wide enough."""
     for panel in board.panels:
         if panel["type"] == "table":
-            wanted = {override["matcher"]["options"] for override in panel["fieldConfig"]["overrides"]}
-            absent = wanted - {*panels[panel["id"]]["headings"]}
-            assert {title for *place, title in RIGHTLY_ABSENT if place == [board.uid, panel["id"]]} == absent
+            expected = {override["matcher"]["options"] for override in panel["fieldConfig"]["overrides"]}
+            missing = expected - {*panels[panel["id"]]["headings"]}
+            assert {title for *place, title in EXPECTED_MISSING_COLUMNS if place == [board.uid, panel["id"]]} == missing
             assert [] == panels[panel["id"]]["cut"], panel["title"]
 
 
-def test_links_are_complete(board: Board, panels: Mapping[int, Json]) -> None:
+def test_link_variables_are_filled_in(board: DashboardFile, panels: Mapping[int, Json]) -> None:
     """Nothing that a link is to be filled with is left open."""
     links = [link for panel in panels.values() for link in panel["links"]]
     assert [] == [link for link in links if "${" in link or "undefined" in link]
@@ -83,14 +85,14 @@ def test_links_are_complete(board: Board, panels: Mapping[int, Json]) -> None:
     )
 
 
-def test_the_verdict_is_right(pages: Mapping[str, Json]) -> None:
+def test_dashboards_show_the_simulated_trouble(pages: Mapping[str, Json]) -> None:
     """With one platform down, an account disconnected and a token near its end, that is what the pages say."""
-    shown = {
+    text_by_panel = {
         (uid, int(panel["panel"])): " ".join([f"{panel['title']}:", *panel["text"].split()])
         for uid, page in pages.items()
         for panel in page["panels"]
     }
-    for place, words in (
+    for place, pattern in (
         (("late-overview", 101), r"Alerts firing: .* critical [1-9]"),
         (("late-overview", 102), r"Success, 1 h: .* [5-8]\d\.\d ?%"),
         (("late-overview", 201), r"Platforms: .* instagram .* Failing"),
@@ -104,4 +106,4 @@ def test_the_verdict_is_right(pages: Mapping[str, Json]) -> None:
         (("late-exporter", 101), r"Scrape: .* Up"),
         (("late-exporter", 201), r"Feeds: .* Down"),
     ):
-        assert re.match(words, shown[place]), shown[place]
+        assert re.match(pattern, text_by_panel[place]), text_by_panel[place]

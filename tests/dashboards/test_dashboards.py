@@ -17,12 +17,19 @@ import yaml
 from grafana.source import thresholds
 from late_exporter import __url__
 from late_exporter.metrics.catalogue import CATALOGUE
-from tests.dashboards.boards import FOLDER, GLOBAL, Board, labels_of, load, selectors
+from tests.dashboards.dashboard_files import (
+    FOLDER,
+    UNTARGETED_SERIES,
+    DashboardFile,
+    labels_of,
+    load_dashboards,
+    selectors,
+)
 from tests.dashboards.lint import RULES
 
 ROOT = Path(__file__).parents[2]
 RULE_FILES = ROOT / "deploy" / "prometheus"
-BOARDS = load()
+DASHBOARD_FILES = load_dashboards()
 
 IDS: Mapping[str, str] = {
     "late-accounts": "101-106 201 301-302 401-403",
@@ -32,7 +39,7 @@ IDS: Mapping[str, str] = {
 }
 """Links to a panel are kept by people: an id may be added and removed, never given to another panel."""
 
-UNSHOWN = {
+METRICS_WITHOUT_PANEL = {
     "late_exporter_api_quota_reset_timestamp_seconds",
     "late_exporter_api_generation_info",
     "late_activity_logs_total",
@@ -40,45 +47,47 @@ UNSHOWN = {
 }
 """A quota is whole again within a minute, the generation changes once, and further feeds are for who wants them."""
 
-sdk = pytest.mark.filterwarnings("ignore:Prefer using dashboardv2:DeprecationWarning")
+ignore_sdk_deprecation = pytest.mark.filterwarnings("ignore:Prefer using dashboardv2:DeprecationWarning")
 """The SDK calls the format that all versions of Grafana read deprecated, when it is imported."""
 
 
-@pytest.fixture(params=BOARDS, ids=lambda board: board.uid)
-def board(request: pytest.FixtureRequest) -> Board:
+@pytest.fixture(params=DASHBOARD_FILES, ids=lambda board: board.uid)
+def board(request: pytest.FixtureRequest) -> DashboardFile:
     """Each of the dashboards."""
-    found: Board = request.param
+    found: DashboardFile = request.param
     return found
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_rules(board: Board, rule: str) -> None:
+def test_dashboard_passes_lint_rule(board: DashboardFile, rule: str) -> None:
     """Every dashboard keeps every rule."""
     assert [] == list(RULES[rule](board))
 
 
-def test_the_ids_stay() -> None:
+def test_ids_do_not_change() -> None:
     """Uids and ids are those that links rest on."""
-    assert IDS == {board.uid: _spans(sorted(panel["id"] for panel in board.panels)) for board in BOARDS}
-    assert [f"{board.uid}.json" for board in BOARDS] == [file.name for file in sorted(FOLDER.glob("*.json"))]
+    assert IDS == {
+        board.uid: _format_ranges(sorted(panel["id"] for panel in board.panels)) for board in DASHBOARD_FILES
+    }
+    assert [f"{board.uid}.json" for board in DASHBOARD_FILES] == [file.name for file in sorted(FOLDER.glob("*.json"))]
 
 
-def test_every_metric_is_shown() -> None:
+def test_every_metric_has_a_panel() -> None:
     """What the exporter tells is on one of the dashboards."""
-    shown = {one.name for board in BOARDS for _, expr in board.expressions for one in selectors(expr)}
-    families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in shown} | shown
-    assert {*CATALOGUE} - families == UNSHOWN
+    queried = {one.name for board in DASHBOARD_FILES for _, expr in board.expressions for one in selectors(expr)}
+    families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in queried} | queried
+    assert {*CATALOGUE} - families == METRICS_WITHOUT_PANEL
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_point_to_shipped_dashboards() -> None:
     """Every link is to a dashboard that is shipped, and sets variables that it has."""
-    boards = {board.uid: board for board in BOARDS}
-    reached = set()
-    for board in BOARDS:
+    boards = {board.uid: board for board in DASHBOARD_FILES}
+    linked = set()
+    for board in DASHBOARD_FILES:
         for url in board.links:
-            uid, variables = _address(url)
+            uid, variables = _parse_link(url)
             assert variables <= boards[uid].variables.keys(), url
-            reached.add((board.uid, uid))
+            linked.add((board.uid, uid))
     assert {
         ("late-overview", "late-platform"),
         ("late-overview", "late-accounts"),
@@ -86,28 +95,28 @@ def test_links_lead_somewhere() -> None:
         ("late-platform", "late-accounts"),
         ("late-accounts", "late-platform"),
         ("late-exporter", "late-overview"),
-    } == reached
+    } == linked
 
 
-def test_alerts_lead_to_dashboards() -> None:
+def test_alerts_link_to_shipped_dashboards() -> None:
     """The dashboard that an alert names is shipped, and has the variables that it sets."""
-    boards = {board.uid: board for board in BOARDS}
+    boards = {board.uid: board for board in DASHBOARD_FILES}
     alerts = yaml.safe_load((RULE_FILES / "late-exporter.alerts.yml").read_text("utf-8"))
     urls = [rule["annotations"]["dashboard_url"] for group in alerts["groups"] for rule in group["rules"]]
     assert urls
     for url in urls:
-        uid, variables = _address(re.sub(r"\{\{.*?\}\}", "x", url))
+        uid, variables = _parse_link(re.sub(r"\{\{.*?\}\}", "x", url))
         assert variables <= boards[uid].variables.keys(), url
 
 
-def test_what_rules_record_exists() -> None:
+def test_recorded_series_in_queries_exist() -> None:
     """The series by which a dashboard knows that the rules are loaded is one of them."""
     rules = yaml.safe_load((RULE_FILES / "late-exporter.rules.yml").read_text("utf-8"))
-    recorded = {rule["record"] for group in rules["groups"] for rule in group["rules"]}
-    assert {name for name in GLOBAL if ":" in name} <= recorded
+    record_names = {rule["record"] for group in rules["groups"] for rule in group["rules"]}
+    assert {name for name in UNTARGETED_SERIES if ":" in name} <= record_names
 
 
-def test_thresholds_are_those_of_the_alerts() -> None:
+def test_thresholds_match_the_alerts() -> None:
     """A value changes colour where an alert begins."""
     alerts = yaml.safe_load((RULE_FILES / "late-exporter.alerts.yml").read_text("utf-8"))
     exprs: dict[str, str] = {}
@@ -147,8 +156,8 @@ def test_the_files_are_up_to_date() -> None:
     assert (0, "") == (checked.returncode, checked.stderr)
 
 
-@sdk
-def test_what_is_not_up_to_date_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@ignore_sdk_deprecation
+def test_outdated_files_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that differs, is missing or is nobody's is named."""
     generator = import_module("grafana.source.__main__")
     monkeypatch.setattr(generator, "FOLDER", tmp_path)
@@ -159,20 +168,20 @@ def test_what_is_not_up_to_date_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     assert ["missing.json", "nobodys.json", "other.json"] == generator.stale(files)
 
 
-@sdk
-def test_the_files_are_dashboards(board: Board) -> None:
+@ignore_sdk_deprecation
+def test_files_round_trip_through_the_sdk(board: DashboardFile) -> None:
     """Grafana's own types read a dashboard and write the same again."""
     model = import_module("grafana_foundation_sdk.models.dashboard").Dashboard.from_json(board.document)
-    again = json.loads(import_module("grafana_foundation_sdk.cog.encoder").JSONEncoder().encode(model))
-    assert board.document == import_module("grafana.source.__main__").pruned(again)
+    encoded = json.loads(import_module("grafana_foundation_sdk.cog.encoder").JSONEncoder().encode(model))
+    assert board.document == import_module("grafana.source.__main__").pruned(encoded)
 
 
-def test_the_mixin_has_every_dashboard() -> None:
+def test_mixin_imports_every_dashboard() -> None:
     """Who deploys with jsonnet gets the same files, and rules that exist."""
     mixin = ROOT / "grafana" / "mixin.libsonnet"
-    imported = re.findall(r"import(?:str)? '([^']+)'", mixin.read_text("utf-8"))
-    assert {f"dashboards/{board.uid}.json" for board in BOARDS} < {*imported}
-    assert all((mixin.parent / file).is_file() for file in imported)
+    imports = re.findall(r"import(?:str)? '([^']+)'", mixin.read_text("utf-8"))
+    assert {f"dashboards/{board.uid}.json" for board in DASHBOARD_FILES} < {*imports}
+    assert all((mixin.parent / file).is_file() for file in imports)
 
 
 def test_provisioning() -> None:
@@ -187,14 +196,14 @@ def test_provisioning() -> None:
     assert [("file", False)] == [(one["type"], one["allowUiUpdates"]) for one in provider["providers"]]
 
 
-def test_series_that_are_no_target_s_are_used() -> None:
+def test_every_untargeted_series_is_queried() -> None:
     """Every exception from the rules is still needed."""
-    shown = {one.name for board in BOARDS for _, expr in board.expressions for one in selectors(expr)}
-    assert GLOBAL.keys() <= shown
-    assert all(labels_of(name) == set() for name in GLOBAL)
+    queried = {one.name for board in DASHBOARD_FILES for _, expr in board.expressions for one in selectors(expr)}
+    assert UNTARGETED_SERIES.keys() <= queried
+    assert all(labels_of(name) == set() for name in UNTARGETED_SERIES)
 
 
-def _spans(numbers: list[int]) -> str:
+def _format_ranges(numbers: list[int]) -> str:
     spans: list[list[int]] = []
     for number in numbers:
         if spans and spans[-1][-1] == number - 1:
@@ -204,7 +213,7 @@ def _spans(numbers: list[int]) -> str:
     return " ".join(f"{span[0]}-{span[-1]}" if len(span) > 1 else str(span[0]) for span in spans)
 
 
-def _address(url: str) -> tuple[str, set[str]]:
+def _parse_link(url: str) -> tuple[str, set[str]]:
     """The dashboard that a link leads to, and the variables that it sets."""
     query = re.sub(r"\$\{(\w+):queryparam\}", r"var-\1=x", urlsplit(url).query)
     names = {name.removeprefix("var-") for name, _ in parse_qsl(query) if name.startswith("var-")}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.deploy.containers import BASE, IMAGE, TOOLS, engine
+from tests.deploy.container_engine import BASE, IMAGE, TOOLS, run_engine
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,7 @@ def image(require_root: Callable[[], None], require_tool: Callable[[str], str]) 
     require_root()
     for tool in TOOLS:
         require_tool(tool)
-    with engine(network=False) as building:
-        building.make_base(BASE)
-        building.make_image()
+    with run_engine(network=False) as building:
+        building.build_base_image(BASE)
+        building.build_image()
     return IMAGE

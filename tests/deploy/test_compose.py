@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from late_exporter import __version__
-from tests.deploy.containers import BASE, CACHE, ROOT, Engine, engine
-from tests.deploy.sandbox import run
+from tests.deploy.container_engine import BASE, CACHE, ROOT, ContainerEngine, run_engine
+from tests.deploy.namespaces import run
 from tests.e2e.late import KEY
 from tests.e2e.program import eventually
 
@@ -39,12 +39,12 @@ USER 65534
 ENTRYPOINT ["/bin/{name}"]
 """
 DEMO = ("simulator", "demo", "prometheus", "alertmanager", "receiver")
-RECEIVER = Path(__file__).parent / "receiver.py"
+RECEIVER = Path(__file__).parent / "webhook_receiver.py"
 EXPORTER = "http://127.0.0.1:10077"
 PROMETHEUS = "http://127.0.0.1:9090"
 
 
-def described() -> dict[str, Any]:
+def load_compose_file() -> dict[str, Any]:
     """What the file says, its anchors followed."""
     return dict(yaml.safe_load(FILE.read_text("utf-8")))
 
@@ -66,7 +66,7 @@ def test_profiles(profiles: list[str], exporters: set[str], require_tool: Callab
 
 def test_services_are_confined() -> None:
     """Every service is pinned, restarted, checked and limited, and may write to nothing but its volumes."""
-    for name, service in described()["services"].items():
+    for name, service in load_compose_file()["services"].items():
         assert re.search(r":v?\d+\.\d+\.\d+$", service["image"]), name
         assert ("unless-stopped", True, ["ALL"]) == tuple(
             service[key] for key in ("restart", "read_only", "cap_drop")
@@ -78,12 +78,12 @@ def test_services_are_confined() -> None:
 
 def test_the_image_is_of_this_version() -> None:
     """The exporter's image has the program's version."""
-    assert f"late-exporter:{__version__}" == described()["services"]["exporter"]["image"]
+    assert f"late-exporter:{__version__}" == load_compose_file()["services"]["exporter"]["image"]
 
 
 def test_what_is_exposed() -> None:
     """Ports are this machine's alone, and what talks only to its like has no way out."""
-    described_ = described()
+    described_ = load_compose_file()
     ports = [port for service in described_["services"].values() for port in service.get("ports", [])]
     assert {"3000", "9090", "9093", "10077"} == {port.rpartition(":")[2] for port in ports}
     assert [] == [port for port in ports if not port.startswith("127.0.0.1:")]
@@ -99,43 +99,43 @@ def test_what_is_exposed() -> None:
 
 def test_secrets_are_files() -> None:
     """The key comes from a file, and the only one in sight opens nothing but the simulated API."""
-    services = described()["services"]
+    services = load_compose_file()["services"]
     assert ["late-api-key"] == services["exporter"]["secrets"]
     assert {"LATE_API_KEY_FILE": "/run/secrets/late-api-key"} == services["exporter"]["environment"]
     keys = set(re.findall(r"sk_\w+", FILE.read_text("utf-8")))
     assert {f"sk_{'0' * 64}"} == keys == {services["demo"]["environment"]["LATE_API_KEY"]}
 
 
-class Stack:
+class ComposeStack:
     """The compose file, on a copy of all that it mounts, by podman's side that speaks as Docker does.
 
     Args:
-        running: An engine that has the images.
+        engine: An engine that has the images.
         folder: Where the copy is.
         started: Ends what runs in the background.
     """
 
-    def __init__(self, running: Engine, folder: Path, started: ExitStack) -> None:
-        self.running = running
+    def __init__(self, running: ContainerEngine, folder: Path, exit_stack: ExitStack) -> None:
+        self.engine = running
         # Whoever has secrets beside these files keeps them.
-        own = shutil.ignore_patterns("secrets", "compose.override.yml")
+        ignore_secrets = shutil.ignore_patterns("secrets", "compose.override.yml")
         for part in ("deploy", "grafana"):
-            shutil.copytree(ROOT / part, folder / part, ignore=own)
+            shutil.copytree(ROOT / part, folder / part, ignore=ignore_secrets)
         self.folder = folder
         log = folder / "background.log"
         serve = running.command("podman", "system", "service", "--time=0", f"unix://{SOCKET}")
-        started.enter_context(running.sandbox.running(*serve, log=log))
+        exit_stack.enter_context(running.sandbox.run_in_background(*serve, log=log))
         eventually(lambda: running.sandbox.run("ls", SOCKET, check=False) == f"{SOCKET}\n")
         # Podman leaves it to systemd's timers to look after health, and here is no systemd.
         podman = " ".join(running.command("podman"))
         look = f"while sleep 1; do for id in $({podman} ps -q); do {podman} healthcheck run $id; done; done"
-        started.enter_context(running.sandbox.running("sh", "-c", look, log=log))
+        exit_stack.enter_context(running.sandbox.run_in_background("sh", "-c", look, log=log))
 
     def compose(self, *arguments: str) -> str:
         """What docker-compose prints."""
         names = ("compose.yml", "compose.override.yml")
         files = (f"--file={self.folder / 'deploy' / 'compose' / name}" for name in names)
-        return self.running.sandbox.run("env", f"DOCKER_HOST=unix://{SOCKET}", "docker-compose", *files, *arguments)
+        return self.engine.sandbox.run("env", f"DOCKER_HOST=unix://{SOCKET}", "docker-compose", *files, *arguments)
 
     def up(self, *arguments: str) -> None:
         """Bring services up and wait until they are healthy, as far as they can tell."""
@@ -148,7 +148,7 @@ class Stack:
 
     def get(self, url: str) -> str:
         """What a person sees."""
-        return self.running.sandbox.get(url)
+        return self.engine.sandbox.get(url)
 
 
 def stand_in(service: str, programs: Mapping[str, str], folder: Path) -> Path:
@@ -163,22 +163,24 @@ def stand_in(service: str, programs: Mapping[str, str], folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stack(image: str, require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(
+    image: str, require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ComposeStack]:
     """Everything ready to come up, and quick to tell of alerts."""
     require_tool("docker-compose")
-    folder, wanted = tmp_path_factory.mktemp("compose"), described()["services"]
-    with engine(network=False) as building:
+    folder, wanted = tmp_path_factory.mktemp("compose"), load_compose_file()["services"]
+    with run_engine(network=False) as building:
         building.buildah("tag", image, f"docker.io/library/{wanted['demo']['image']}")
         for service, programs in STAND_INS.items():
             found = {require_tool(program): name for program, name in programs.items()}
             building.build(f"docker.io/{wanted[service]['image']}", stand_in(service, found, folder))
-    with engine(network=True) as running, ExitStack() as started:
-        made = Stack(running, folder / "project", started)
-        hurry(folder / "project" / "deploy", wanted["demo"]["image"])
+    with run_engine(network=True) as running, ExitStack() as started:
+        made = ComposeStack(running, folder / "project", started)
+        shorten_intervals(folder / "project" / "deploy", wanted["demo"]["image"])
         yield made
 
 
-def hurry(folder: Path, image: str) -> None:
+def shorten_intervals(folder: Path, image: str) -> None:
     """Make the copy of the project quick to tell, and have it tell the receiver."""
     receiver = {
         "image": image,
@@ -203,7 +205,7 @@ def hurry(folder: Path, image: str) -> None:
         file.write_text(re.sub(pattern, replacement, file.read_text("utf-8")))
 
 
-def test_exporter_with_a_key(stack: Stack) -> None:
+def test_exporter_with_a_key(stack: ComposeStack) -> None:
     """Without a profile the exporter comes up with the key from its file, and its state is in its volume."""
     stack.up("up", "--detach", "--no-build", "--pull=never", "exporter")
     eventually(lambda: "late_exporter_polls_total" in stack.get(f"{EXPORTER}/metrics"))
@@ -212,7 +214,7 @@ def test_exporter_with_a_key(stack: Stack) -> None:
     stack.compose("down", "--volumes", "--timeout=1")
 
 
-def test_demo_tells_of_an_alert(stack: Stack) -> None:
+def test_demo_tells_of_an_alert(stack: ComposeStack) -> None:
     """The demo comes up healthy and kept apart, Prometheus scrapes it, and an alert gets to where Slack is."""
     stack.up("--profile=demo", "up", "--detach", "--no-build", "--pull=never", *DEMO)
     eventually(lambda: "late_publishing_logs_total" in stack.get(f"{EXPORTER}/metrics"))

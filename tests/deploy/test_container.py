@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.containers import BASE, IMAGE, ROOT, Engine, engine
-from tests.deploy.sandbox import run
+from tests.deploy.container_engine import BASE, IMAGE, ROOT, ContainerEngine, run_engine
+from tests.deploy.namespaces import run
 from tests.e2e.late import KEY
 from tests.e2e.program import eventually
 from tests.support.worlds import Samples
@@ -20,16 +20,22 @@ pytestmark = [pytest.mark.e2e, pytest.mark.container]
 
 API = "http://127.0.0.1:10078/api"
 EXPORTER = "http://127.0.0.1:10077"
-CONFINED = ("--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "--memory=256m", "--network=host")
+RESTRICTED_OPTIONS = (
+    "--read-only",
+    "--cap-drop=all",
+    "--security-opt=no-new-privileges",
+    "--memory=256m",
+    "--network=host",
+)
 MEGABYTE = 1_000_000
 
 
 @pytest.fixture
-def running(image: str) -> Iterator[Engine]:
+def container_engine(image: str) -> Iterator[ContainerEngine]:
     """An engine that has the image, and a network of its own."""
     assert IMAGE == image
-    with engine(network=True) as alone:
-        yield alone
+    with run_engine(network=True) as container_engine:
+        yield container_engine
 
 
 def test_dockerfile_is_good_style() -> None:
@@ -42,9 +48,9 @@ def revision() -> str:
     return run("git", "-C", ROOT, "rev-parse", "HEAD").strip()
 
 
-def test_what_the_image_says(running: Engine) -> None:
+def test_what_the_image_says(running: ContainerEngine) -> None:
     """It says what it is, runs as a user with a number, keeps its state in a volume, and can tell whether it lives."""
-    said = running.inspect(IMAGE)
+    said = running.inspect_image(IMAGE)
     config, labels = said["Config"], said["Config"]["Labels"]
     kind = "org.opencontainers.image."
     version = run(sys.executable, "-m", "late_exporter", "--version", cwd=ROOT).split()[1]
@@ -59,9 +65,9 @@ def test_what_the_image_says(running: Engine) -> None:
     }
 
 
-def test_what_the_image_holds(running: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_image_holds(running: ContainerEngine, capsys: pytest.CaptureFixture[str]) -> None:
     """To its base it adds the program, with its bytecode, and an empty place for the state: nothing that builds."""
-    own = running.inspect(IMAGE)["Size"] - running.inspect(BASE)["Size"]
+    own = running.inspect_image(IMAGE)["Size"] - running.inspect_image(BASE)["Size"]
     with capsys.disabled():
         sys.stdout.write(f"\nthe image adds {own / MEGABYTE:.0f} MB to its base\n")
     assert own < 40 * MEGABYTE
@@ -79,33 +85,33 @@ def test_what_the_image_holds(running: Engine, capsys: pytest.CaptureFixture[str
 @pytest.mark.usefixtures("image")
 def test_a_version_that_is_not_the_programs() -> None:
     """An image cannot be labelled with a version that its program has not."""
-    with engine(network=False) as building, pytest.raises(AssertionError, match="exit status 1"):
+    with run_engine(network=False) as building, pytest.raises(AssertionError, match="exit status 1"):
         building.build("localhost/late-exporter:wrong", ROOT, VERSION="9.9.9")
 
 
-def start(running: Engine, name: str, *arguments: str, options: Sequence[str] = ()) -> None:
+def start_container(running: ContainerEngine, name: str, *arguments: str, options: Sequence[str] = ()) -> None:
     """Start a container that may do next to nothing."""
-    running.podman("run", "--detach", f"--name={name}", *CONFINED, *options, IMAGE, *arguments)
+    running.podman("run", "--detach", f"--name={name}", *RESTRICTED_OPTIONS, *options, IMAGE, *arguments)
 
 
-def test_run(running: Engine, tmp_path: Path) -> None:
+def test_run(running: ContainerEngine, tmp_path: Path) -> None:
     """Confined and with a key from a file it serves, is healthy, stops at once, and goes on from its volume."""
     key = tmp_path / "late-api-key"
     key.write_text(f"{KEY}\n")
-    start(running, "late", "simulate", "--simulate.history=1h", "--simulate.seed=3")
+    start_container(running, "late", "simulate", "--simulate.history=1h", "--simulate.seed=3")
     options = [
         f"--volume={key}:/run/secrets/late-api-key:ro",
         "--env=LATE_API_KEY_FILE=/run/secrets/late-api-key",
         "--volume=state:/var/lib/late-exporter",
     ]
     arguments = ("run", f"--api.base-url={API}", "--poll.interval=1s")
-    start(running, "exporter", *arguments, options=options)
+    start_container(running, "exporter", *arguments, options=options)
     eventually(
         lambda: "is ready" in running.sandbox.get(f"{EXPORTER}/-/ready"),
         hint=lambda: running.podman("logs", "exporter"),
     )
     assert "" == running.podman("healthcheck", "run", "exporter")
-    assert_confined(running, "exporter")
+    assert_restricted(running, "exporter")
     before = scrape(running)
     assert before.sum("late_publishing_logs_total") > 100
     assert 1 == before.sum("late_exporter_build_info", revision=revision())
@@ -116,7 +122,7 @@ def test_run(running: Engine, tmp_path: Path) -> None:
     assert KEY not in log
     assert "Traceback" not in log
 
-    start(running, "again", *arguments, options=options)
+    start_container(running, "again", *arguments, options=options)
     eventually(lambda: "is ready" in running.sandbox.get(f"{EXPORTER}/-/ready"))
     again = scrape(running)
     assert again.sum("late_publishing_logs_total") >= before.sum("late_publishing_logs_total")
@@ -125,30 +131,37 @@ def test_run(running: Engine, tmp_path: Path) -> None:
     )
 
 
-def scrape(running: Engine) -> Samples:
+def scrape(running: ContainerEngine) -> Samples:
     """What the exporter serves."""
     return Samples.parse(running.sandbox.get(f"{EXPORTER}/metrics"))
 
 
-def assert_confined(running: Engine, name: str) -> None:
+def assert_restricted(running: ContainerEngine, name: str) -> None:
     """The kernel says what a container may do, and it can write nothing but its state."""
     status = running.podman("exec", name, "cat", "/proc/1/status")
-    kept = dict(re.findall(r"^(Uid|Gid|CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
+    restrictions = dict(re.findall(r"^(Uid|Gid|CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
     none = "0" * 16
-    assert {"Uid": "65532", "Gid": "65532", "CapEff": none, "CapBnd": none, "NoNewPrivs": "1", "Seccomp": "2"} == kept
+    assert {
+        "Uid": "65532",
+        "Gid": "65532",
+        "CapEff": none,
+        "CapBnd": none,
+        "NoNewPrivs": "1",
+        "Seccomp": "2",
+    } == restrictions
     for path in ("/opt/late-exporter/x", "/x", "/etc/x"):
         assert "Read-only file system" in running.podman("exec", name, "touch", path, check=False)
 
 
-def test_unhealthy(running: Engine) -> None:
+def test_unhealthy(running: ContainerEngine) -> None:
     """A container whose exporter does not answer is unhealthy, and its log of health says why."""
-    start(running, "idle", "infinity", options=["--entrypoint=sleep"])
+    start_container(running, "idle", "infinity", options=["--entrypoint=sleep"])
     running.podman("healthcheck", "run", "idle", check=False)
     log = running.podman("inspect", "--format={{json .State.Health.Log}}", "idle")
     assert "127.0.0.1:10077 gives no answer: Connection refused" in log
 
 
-def test_readme(running: Engine, tmp_path: Path) -> None:
+def test_readme(running: ContainerEngine, tmp_path: Path) -> None:
     """What the README says of containers works as it is written, with podman under the name of docker."""
     readme = (ROOT / "README.md").read_text("utf-8")
     (block,) = re.findall(r"^```sh\nmake image\n(.+?)^```$", readme, re.DOTALL | re.MULTILINE)
@@ -160,4 +173,4 @@ def test_readme(running: Engine, tmp_path: Path) -> None:
     running.sandbox.run("sh", "-euc", script)
     eventually(lambda: "healthy" in running.sandbox.get(f"{EXPORTER}/-/healthy"))
     assert "" == running.podman("healthcheck", "run", "late-exporter")
-    assert_confined(running, "late-exporter")
+    assert_restricted(running, "late-exporter")

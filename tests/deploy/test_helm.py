@@ -12,42 +12,42 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.kubernetes.chart import values
+from deploy.kubernetes.chart import parse_values
 from deploy.kubernetes.files import CHART, ROOT
 from late_exporter import __url__, __version__
-from tests.deploy.checks import (
+from tests.deploy.assertions import (
     MONITORS,
-    assert_confined,
     assert_dashboards,
     assert_known_fields,
     assert_one_writer,
     assert_probes,
+    assert_restricted,
     assert_rules,
-    assert_scraped,
-    assert_secured,
+    assert_scrape_config,
     assert_selectors,
     assert_valid,
+    assert_web_config,
     certificates,
 )
+from tests.deploy.golden import FOLDER, VALUES_FILES, render
 from tests.deploy.manifests import (
     GRAFANA,
     VERSIONS,
     Manifest,
-    container,
-    documents,
-    loaded,
-    named,
-    pod,
-    readme,
-    shell,
-    template,
+    container_spec,
+    find_resource,
+    helm_template,
+    load_settings,
+    parse_documents,
+    pod_spec,
+    readme_commands,
+    run_script,
 )
-from tests.deploy.renders import FOLDER, VALUES, render
 
 pytestmark = pytest.mark.helm
 
-TEXT = (CHART / "values.yaml").read_text("utf-8")
-NAMED = "apiKey.existingSecret=late-api-key"
+VALUES_YAML = (CHART / "values.yaml").read_text("utf-8")
+SECRET_SETTING = "apiKey.existingSecret=late-api-key"
 
 
 @pytest.fixture(scope="session")
@@ -56,43 +56,45 @@ def helm(require_tool: Callable[[str], str]) -> str:
     return require_tool("helm")
 
 
-def rendered(helm: str, *settings: str, name: str = "late") -> list[Manifest]:
+def render_release(helm: str, *settings: str, name: str = "late") -> list[Manifest]:
     """The resources of a release with some values, beside the name of the Secret."""
-    return documents(template(helm, *(f"--set={setting}" for setting in (NAMED, *settings)), name=name))
+    return parse_documents(
+        helm_template(helm, *(f"--set={setting}" for setting in (SECRET_SETTING, *settings)), name=name)
+    )
 
 
-def refusal(helm: str, *settings: str) -> str:
+def helm_error(helm: str, *settings: str) -> str:
     """What helm says of values that it does not render."""
     command = [helm, "template", "late", str(CHART), *(f"--set={setting}" for setting in settings)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    assert 0 != done.returncode
-    return done.stderr
+    process = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert 0 != process.returncode
+    return process.stderr
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("name", VALUES_FILES)
 def test_golden(helm: str, name: str) -> None:
-    """Nothing in what is rendered has changed unawares; ``python -m tests.deploy.renders`` writes the copies anew."""
+    """Nothing in what is rendered has changed unawares; ``python -m tests.deploy.golden`` writes the copies anew."""
     assert (FOLDER / f"{name}.yaml").read_text("utf-8") == render(helm, name)
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("name", VALUES_FILES)
 def test_lint(helm: str, name: str) -> None:
     """Helm's linter has nothing to complain of."""
-    command = [helm, "lint", "--strict", str(CHART), "--values", str(VALUES[name])]
+    command = [helm, "lint", "--strict", str(CHART), "--values", str(VALUES_FILES[name])]
     said = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert (0, 0) == (said.returncode, said.stdout.count("[WARNING]")), said.stdout + said.stderr
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("name", VALUES_FILES)
 def test_what_is_deployed(helm: str, name: str, tmp_path: Path) -> None:
     """Typical values make valid resources of one confined exporter that is found by those who look for it."""
-    text = template(helm, "--values", VALUES[name])
-    resources = documents(text)
+    text = helm_template(helm, "--values", VALUES_FILES[name])
+    resources = parse_documents(text)
     assert_valid(text, tmp_path)
-    assert_confined(resources)
+    assert_restricted(resources)
     assert_one_writer(resources)
     assert_selectors(resources)
     assert_known_fields(resources)
@@ -102,11 +104,11 @@ def test_what_is_deployed(helm: str, name: str, tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_defaults(helm: str) -> None:
     """With nothing but a Secret it is made of what every cluster knows, and closed to all but Prometheus."""
-    resources = rendered(helm)
+    resources = render_release(helm)
     kinds = ["NetworkPolicy", "Service", "ServiceAccount", "StatefulSet"]
     assert kinds == sorted(resource["kind"] for resource in resources)
     assert_probes(resources)
-    assert f"ghcr.io/{__url__.removeprefix('https://github.com/')}:{__version__}" == container(resources)["image"]
+    assert f"ghcr.io/{__url__.removeprefix('https://github.com/')}:{__version__}" == container_spec(resources)["image"]
 
 
 @pytest.mark.e2e
@@ -114,28 +116,28 @@ def test_defaults(helm: str) -> None:
     ("settings", "message"),
     [
         ((), "apiKey.existingSecret has to name a Secret with the API key of Late"),
-        ((NAMED, "apiKey.value=sk_1"), "additional properties 'value' not allowed"),
-        ((NAMED, "replicas=2"), "additional properties 'replicas' not allowed"),
-        ((NAMED, "config.pol.interval=1m"), "additional properties 'pol' not allowed"),
-        ((NAMED, "config.poll.intervall=1m"), "additional properties 'intervall' not allowed"),
-        ((NAMED, "config.state.url=sqlite://"), "additional properties 'state' not allowed"),
-        ((NAMED, "monitor.job=blackbox"), "'/monitor/job'"),
-        ((NAMED, "monitor.kind=Probe"), "'/monitor/kind'"),
-        ((NAMED, "persistence.accessMode=ReadWriteMany"), "'/persistence/accessMode'"),
-        ((NAMED, "terminationGracePeriodSeconds=1"), "'/terminationGracePeriodSeconds'"),
-        ((NAMED, "workspaces[0].name=brand"), "missing property 'key'"),
-        ((NAMED, "webConfig.certificateSecret=late-tls"), "of no use without webConfig.existingSecret"),
+        ((SECRET_SETTING, "apiKey.value=sk_1"), "additional properties 'value' not allowed"),
+        ((SECRET_SETTING, "replicas=2"), "additional properties 'replicas' not allowed"),
+        ((SECRET_SETTING, "config.pol.interval=1m"), "additional properties 'pol' not allowed"),
+        ((SECRET_SETTING, "config.poll.intervall=1m"), "additional properties 'intervall' not allowed"),
+        ((SECRET_SETTING, "config.state.url=sqlite://"), "additional properties 'state' not allowed"),
+        ((SECRET_SETTING, "monitor.job=blackbox"), "'/monitor/job'"),
+        ((SECRET_SETTING, "monitor.kind=Probe"), "'/monitor/kind'"),
+        ((SECRET_SETTING, "persistence.accessMode=ReadWriteMany"), "'/persistence/accessMode'"),
+        ((SECRET_SETTING, "terminationGracePeriodSeconds=1"), "'/terminationGracePeriodSeconds'"),
+        ((SECRET_SETTING, "workspaces[0].name=brand"), "missing property 'key'"),
+        ((SECRET_SETTING, "webConfig.certificateSecret=late-tls"), "of no use without webConfig.existingSecret"),
     ],
 )
 def test_what_is_refused(helm: str, settings: Sequence[str], message: str) -> None:
     """Values that are wrong are refused by name."""
-    assert message in refusal(helm, *settings)
+    assert message in helm_error(helm, *settings)
 
 
 @pytest.mark.e2e
 def test_one_key(helm: str, tmp_path: Path) -> None:
     """The program finds the key that the values name, and the place of the state on the volume."""
-    given = loaded(rendered(helm, "apiKey.key=token"), tmp_path, {"late-api-key": {"token": "sk_1"}})
+    given = load_settings(render_release(helm, "apiKey.key=token"), tmp_path, {"late-api-key": {"token": "sk_1"}})
     assert [tmp_path / "etc/late-exporter/keys/token"] == [each.key_file for each in given.workspaces]
     assert given.state_url.startswith(f"sqlite:///{tmp_path}/var/lib/late-exporter/")
 
@@ -143,14 +145,14 @@ def test_one_key(helm: str, tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_several_workspaces(helm: str, tmp_path: Path) -> None:
     """The program reads workspaces and options as the values have them."""
-    resources = documents(template(helm, "--values", VALUES["workspaces"]))
-    given = loaded(resources, tmp_path, {"late-api-keys": {"brand": "sk_1", "agency": "sk_2"}})
+    resources = parse_documents(helm_template(helm, "--values", VALUES_FILES["workspaces"]))
+    given = load_settings(resources, tmp_path, {"late-api-keys": {"brand": "sk_1", "agency": "sk_2"}})
     assert [("brand", "https://getlate.dev/api"), ("agency", "https://late.example.com/api")] == [
         (each.name, each.base_url) for each in given.workspaces
     ]
     assert (60.0, ("publishing",), 2_000_000) == (given.poll_interval, given.feeds, given.max_accounts)
     assert given.created_timestamps
-    (scrape,) = named(resources, "ServiceMonitor")["spec"]["endpoints"]
+    (scrape,) = find_resource(resources, "ServiceMonitor")["spec"]["endpoints"]
     assert given.telemetry_path == scrape["path"]
 
 
@@ -159,7 +161,9 @@ def test_a_changed_option_is_a_new_pod(helm: str) -> None:
     """Options are read when the program starts, so that their change starts another; the same options do not."""
 
     def annotations(*settings: str) -> Any:
-        return named(rendered(helm, *settings), "StatefulSet")["spec"]["template"]["metadata"]["annotations"]
+        return find_resource(render_release(helm, *settings), "StatefulSet")["spec"]["template"]["metadata"][
+            "annotations"
+        ]
 
     assert annotations("config.poll.interval=1m") == annotations("config.poll.interval=1m")
     assert annotations("config.poll.interval=1m") != annotations("config.poll.interval=2m")
@@ -168,10 +172,10 @@ def test_a_changed_option_is_a_new_pod(helm: str) -> None:
 @pytest.mark.e2e
 def test_web_config(helm: str, tmp_path: Path) -> None:
     """The program finds the web configuration and its certificate, which come from two Secrets."""
-    resources = documents(template(helm, "--values", VALUES["tls"]))
+    resources = parse_documents(helm_template(helm, "--values", VALUES_FILES["tls"]))
     web = "tls_server_config: {cert_file: tls.crt, key_file: tls.key}\n"
     secrets = {"late-api-key": {"api-key": "sk_1"}, "late-web": {"web.yml": web}, "late-tls": certificates()}
-    assert_secured(resources, tmp_path, secrets)
+    assert_web_config(resources, tmp_path, secrets)
 
 
 @pytest.mark.e2e
@@ -185,10 +189,10 @@ def test_web_config(helm: str, tmp_path: Path) -> None:
 )
 def test_probes(helm: str, settings: Sequence[str], probe: str | None) -> None:
     """Probes come by TLS where there is, and only knock where they would have to show a certificate."""
-    resources = rendered(helm, "webConfig.existingSecret=late-web", *settings)
+    resources = render_release(helm, "webConfig.existingSecret=late-web", *settings)
     if probe == "TCP":
-        assert {"port": "metrics"} == container(resources)["livenessProbe"]["tcpSocket"]
-        assert {"port": "metrics"} == container(resources)["readinessProbe"]["tcpSocket"]
+        assert {"port": "metrics"} == container_spec(resources)["livenessProbe"]["tcpSocket"]
+        assert {"port": "metrics"} == container_spec(resources)["readinessProbe"]["tcpSocket"]
     else:
         assert_probes(resources, probe)
 
@@ -209,9 +213,9 @@ def test_probes(helm: str, settings: Sequence[str], probe: str | None) -> None:
 )
 def test_job(helm: str, kind: str, name: str, settings: Sequence[str], job: str) -> None:
     """Whatever the release is called, its job is one that the rules know."""
-    resources = rendered(helm, "monitor.enabled=true", f"monitor.kind={kind}", *settings, name=name)
-    monitor = named(resources, kind)
-    assert_scraped(monitor, monitor["metadata"]["labels"])
+    resources = render_release(helm, "monitor.enabled=true", f"monitor.kind={kind}", *settings, name=name)
+    monitor = find_resource(resources, kind)
+    assert_scrape_config(monitor, monitor["metadata"]["labels"])
     (scrape,) = monitor["spec"][MONITORS[kind]]
     assert job == scrape["relabelings"][0]["replacement"]
 
@@ -220,8 +224,8 @@ def test_job(helm: str, kind: str, name: str, settings: Sequence[str], job: str)
 def test_rules(helm: str, require_tool: Callable[[str], str], tmp_path: Path) -> None:
     """Prometheus Operator gets all rules and alerts, which lead to the Grafana of the values."""
     url = "https://grafana.example.com"
-    text = template(helm, f"--set={NAMED},prometheusRule.enabled=true,prometheusRule.grafanaUrl={url}")
-    assert_rules(documents(text), require_tool("promtool"), tmp_path)
+    text = helm_template(helm, f"--set={SECRET_SETTING},prometheusRule.enabled=true,prometheusRule.grafanaUrl={url}")
+    assert_rules(parse_documents(text), require_tool("promtool"), tmp_path)
     assert f"dashboard_url: {url}/d/late-overview?" in text
     assert GRAFANA not in text
 
@@ -237,7 +241,7 @@ def test_rules(helm: str, require_tool: Callable[[str], str], tmp_path: Path) ->
 )
 def test_dashboards(helm: str, setting: str, labelled: int, kinds: int) -> None:
     """Grafana gets every dashboard, by its sidecar, by its operator, or by both."""
-    resources = rendered(helm, setting)
+    resources = render_release(helm, setting)
     assert_dashboards(resources)
     assert labelled == sum(resource["metadata"]["labels"].get("grafana_dashboard") == "1" for resource in resources)
     assert kinds == sum(resource["kind"] == "GrafanaDashboard" for resource in resources)
@@ -253,16 +257,18 @@ def test_dashboards(helm: str, setting: str, labelled: int, kinds: int) -> None:
 )
 def test_volumes(helm: str, settings: Sequence[str], volume: dict[str, Any]) -> None:
     """The state may be in a claim that is there, or end with its pod."""
-    resources = rendered(helm, *settings)
-    assert "volumeClaimTemplates" not in named(resources, "StatefulSet")["spec"]
-    assert {"name": "state", **volume} in pod(resources)["volumes"]
+    resources = render_release(helm, *settings)
+    assert "volumeClaimTemplates" not in find_resource(resources, "StatefulSet")["spec"]
+    assert {"name": "state", **volume} in pod_spec(resources)["volumes"]
 
 
 @pytest.mark.e2e
 def test_users_of_the_platform(helm: str) -> None:
     """Where the platform chooses users, the chart names none, and still wants one that is not root."""
     numbers = ("runAsUser", "runAsGroup", "fsGroup")
-    security = pod(rendered(helm, *(f"podSecurityContext.{number}=null" for number in numbers)))["securityContext"]
+    security = pod_spec(render_release(helm, *(f"podSecurityContext.{number}=null" for number in numbers)))[
+        "securityContext"
+    ]
     assert set() == set(numbers) & security.keys()
     assert security["runAsNonRoot"] is True
 
@@ -270,8 +276,8 @@ def test_users_of_the_platform(helm: str) -> None:
 @pytest.mark.e2e
 def test_nobody_may_scrape(helm: str) -> None:
     """Without peers nobody gets in, and not everybody."""
-    text = template(helm, f"--set={NAMED}", "--set-json=networkPolicy.scrapeFrom=[]")
-    assert [] == named(documents(text), "NetworkPolicy")["spec"]["ingress"]
+    text = helm_template(helm, f"--set={SECRET_SETTING}", "--set-json=networkPolicy.scrapeFrom=[]")
+    assert [] == find_resource(parse_documents(text), "NetworkPolicy")["spec"]["ingress"]
 
 
 @pytest.mark.e2e
@@ -290,7 +296,7 @@ def test_notes(helm: str, settings: Sequence[str], said: str, unsaid: str) -> No
         "late",
         str(CHART),
         "--dry-run=client",
-        *(f"--set={each}" for each in (NAMED, *settings)),
+        *(f"--set={each}" for each in (SECRET_SETTING, *settings)),
     ]
     output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
     notes = output.partition("NOTES:")[2]
@@ -313,13 +319,13 @@ def test_package(helm: str, tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_readme(helm: str) -> None:
     """What the README says installs all that it promises."""
-    secret, install = readme("Helm").split("helm install ")
-    assert readme("Kubernetes").startswith(secret)
+    secret, install = readme_commands("Helm").split("helm install ")
+    assert readme_commands("Kubernetes").startswith(secret)
     script = f"helm template {install}"
-    resources = documents(shell(script, ROOT, helm))
+    resources = parse_documents(run_script(script, ROOT, helm))
     kinds = {resource["kind"] for resource in resources}
     assert {"StatefulSet", "NetworkPolicy", "ServiceMonitor", "PrometheusRule", "ConfigMap"} <= kinds
-    assert "late-exporter" == named(resources, "StatefulSet")["metadata"]["name"]
+    assert "late-exporter" == find_resource(resources, "StatefulSet")["metadata"]["name"]
 
 
 def test_versions() -> None:
@@ -331,21 +337,21 @@ def test_versions() -> None:
 
 def test_every_value_is_explained() -> None:
     """Each value has a sentence in values.yaml, and with it a row in the table."""
-    assert [] == [value.name for value in values(TEXT) if not value.meaning.endswith(".")]
-    assert len({value.name for value in values(TEXT)}) > 50
+    assert [] == [value.name for value in parse_values(VALUES_YAML) if not value.description.endswith(".")]
+    assert len({value.name for value in parse_values(VALUES_YAML)}) > 50
 
 
 def test_a_value_without_a_comment_is_noticed() -> None:
     """A key that nobody explains is a row without a meaning; one that is explained keeps what is below it."""
     text = "a:\n  # What b is,\n  # and why.\n  b:\n    c: 1\n  d: []\n"
-    rows = [(value.name, value.default, value.meaning) for value in values(text)]
+    rows = [(value.name, value.default, value.description) for value in parse_values(text)]
     assert [("a.b", {"c": 1}, "What b is, and why."), ("a.d", [], "")] == rows
 
 
 def test_the_schema_knows_every_value() -> None:
     """What values.yaml has is what the schema lets through, and nothing else; globals are Helm's."""
     schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
-    given = yaml.safe_load(TEXT)
+    given = yaml.safe_load(VALUES_YAML)
     assert {*given, "global"} == schema["properties"].keys()
     assert schema["additionalProperties"] is False
     for name, part in schema["properties"].items():

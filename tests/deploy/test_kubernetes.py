@@ -11,34 +11,34 @@ import pytest
 import yaml
 
 from deploy.kubernetes import __main__ as generator
-from deploy.kubernetes.files import COMPONENTS, ROOT, written
+from deploy.kubernetes.files import COMPONENTS, ROOT, render
 from late_exporter import __url__, __version__
-from tests.deploy.checks import (
-    CUSTOM,
+from tests.deploy.assertions import (
+    CUSTOM_RESOURCES,
     MONITORS,
-    assert_confined,
     assert_dashboards,
     assert_known_fields,
     assert_one_writer,
     assert_probes,
+    assert_restricted,
     assert_rules,
-    assert_scraped,
-    assert_secured,
+    assert_scrape_config,
     assert_selectors,
     assert_valid,
+    assert_web_config,
     certificates,
 )
 from tests.deploy.manifests import (
     Manifest,
-    container,
-    documents,
+    container_spec,
+    find_resource,
     kustomize,
-    loaded,
-    named,
-    offences,
-    pod,
-    readme,
-    shell,
+    load_settings,
+    parse_documents,
+    pod_spec,
+    profile_violations,
+    readme_commands,
+    run_script,
 )
 
 pytestmark = pytest.mark.kubernetes
@@ -87,20 +87,20 @@ def manifests(request: pytest.FixtureRequest, build: Build) -> str:
 
 def test_files_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is made of other files is as they are, and it is noticed where it is not, or where a copy is left over."""
-    assert [] == generator.stale()
-    files = dict(written())
+    assert [] == generator.outdated_files()
+    files = dict(render())
     changed, dropped = (path for path in sorted(files) if "files/rules" in str(path))
     files[changed] += "# changed\n"
     del files[dropped]
     monkeypatch.setattr(generator, "written", lambda: files)
-    assert [changed, dropped] == generator.stale()
+    assert [changed, dropped] == generator.outdated_files()
 
 
 def test_every_component_is_tried() -> None:
     """No component is left out of the assemblies and the example."""
     example = yaml.safe_load((EXAMPLE / "kustomization.yaml").read_text("utf-8"))["components"]
-    tried = {name for names in ASSEMBLIES.values() for name in names} | {Path(path).name for path in example}
-    assert tried == {path.name for path in COMPONENTS.iterdir()}
+    used = {name for names in ASSEMBLIES.values() for name in names} | {Path(path).name for path in example}
+    assert used == {path.name for path in COMPONENTS.iterdir()}
 
 
 def test_dashboards_are_all_listed() -> None:
@@ -127,15 +127,15 @@ def test_valid_is_strict(tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_what_is_deployed(manifests: str) -> None:
     """However it is assembled, it is one confined exporter that is found by those who look for it."""
-    resources = documents(manifests)
-    assert_confined(resources)
+    resources = parse_documents(manifests)
+    assert_restricted(resources)
     assert_one_writer(resources)
     assert_selectors(resources)
     assert_known_fields(resources)
     for resource in resources:
         if resource["kind"] in MONITORS:
-            labels = named(resources, "StatefulSet")["spec"]["template"]["metadata"]["labels"]
-            assert_scraped(resource, labels)
+            labels = find_resource(resources, "StatefulSet")["spec"]["template"]["metadata"]["labels"]
+            assert_scrape_config(resource, labels)
 
 
 def test_what_the_restricted_profile_forbids() -> None:
@@ -154,28 +154,28 @@ def test_what_the_restricted_profile_forbids() -> None:
         "allowPrivilegeEscalation",
         "capabilities",
         "hostPort",
-    ] == offences(ordinary)
+    ] == profile_violations(ordinary)
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(("components", "scheme"), [((), None), (("web-config",), "HTTPS")])
 def test_probes(build: Build, components: Sequence[str], scheme: str | None) -> None:
     """Probes ask whether it lives, by TLS where it is served by TLS."""
-    assert_probes(documents(build(*components)), scheme)
+    assert_probes(parse_documents(build(*components)), scheme)
 
 
 @pytest.mark.e2e
 def test_image(build: Build) -> None:
     """The image is that of this version, named after the project, in the one place where kustomize is told of it."""
     project = __url__.removeprefix("https://github.com/")
-    assert f"ghcr.io/{project}:{__version__}" == container(documents(build()))["image"]
+    assert f"ghcr.io/{project}:{__version__}" == container_spec(parse_documents(build()))["image"]
     assert "image: late-exporter\n" in (BASE / "statefulset.yaml").read_text("utf-8")
 
 
 @pytest.mark.e2e
 def test_one_key(build: Build, tmp_path: Path) -> None:
     """The program finds the key in its file, and the place of the state on the volume."""
-    given = loaded(documents(build()), tmp_path / "pod", KEYS)
+    given = load_settings(parse_documents(build()), tmp_path / "pod", KEYS)
     assert [("default", tmp_path / "pod/etc/late-exporter/keys/api-key")] == [
         (workspace.name, workspace.key_file) for workspace in given.workspaces
     ]
@@ -185,15 +185,18 @@ def test_one_key(build: Build, tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_several_workspaces(build: Build, tmp_path: Path) -> None:
     """In the example the program finds two workspaces, each with a key of its own; another file is another pod."""
-    resources = documents(build(of=EXAMPLE))
-    given = loaded(resources, tmp_path / "pod", KEYS)
+    resources = parse_documents(build(of=EXAMPLE))
+    given = load_settings(resources, tmp_path / "pod", KEYS)
     assert [("brand", "brand"), ("agency", "agency")] == [
         (workspace.name, workspace.key_file.name) for workspace in given.workspaces if workspace.key_file
     ]
-    (config,) = (volume["configMap"]["name"] for volume in pod(resources)["volumes"] if "configMap" in volume)
+    (config,) = (volume["configMap"]["name"] for volume in pod_spec(resources)["volumes"] if "configMap" in volume)
     assert config.startswith("late-exporter-config-")
     assert {"late"} == {resource["metadata"].get("namespace", "late") for resource in resources}
-    assert "restricted" == named(resources, "Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+    assert (
+        "restricted"
+        == find_resource(resources, "Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+    )
 
 
 @pytest.mark.e2e
@@ -201,14 +204,14 @@ def test_several_workspaces(build: Build, tmp_path: Path) -> None:
 def test_web_config(build: Build, tmp_path: Path, kind: str) -> None:
     """The program finds its certificate beside the file, and Prometheus comes by TLS and trusts the same authority."""
     monitor = {"ServiceMonitor": "service-monitor", "PodMonitor": "pod-monitor"}[kind]
-    resources = documents(build(monitor, "web-config"))
+    resources = parse_documents(build(monitor, "web-config"))
     web = "tls_server_config: {cert_file: tls.crt, key_file: tls.key}\n"
-    assert_secured(
+    assert_web_config(
         resources,
         tmp_path / "pod",
         {**KEYS, "late-exporter-web": {"web.yml": web}, "late-exporter-tls": certificates()},
     )
-    (scrape,) = named(resources, kind)["spec"][MONITORS[kind]]
+    (scrape,) = find_resource(resources, kind)["spec"][MONITORS[kind]]
     assert "https" == scrape["scheme"]
     assert {"name": "late-exporter-tls", "key": "ca.crt"} == scrape["tlsConfig"]["ca"]["secret"]
 
@@ -216,7 +219,7 @@ def test_web_config(build: Build, tmp_path: Path, kind: str) -> None:
 @pytest.mark.e2e
 def test_network(build: Build) -> None:
     """Only the namespace of Prometheus gets in, and nothing in a cluster or a cloud is reached but names."""
-    spec = named(documents(build()), "NetworkPolicy")["spec"]
+    spec = find_resource(parse_documents(build()), "NetworkPolicy")["spec"]
     assert {"Ingress", "Egress"} == set(spec["policyTypes"])
     ((peer,),) = (rule["from"] for rule in spec["ingress"])
     assert {"kubernetes.io/metadata.name": "monitoring"} == peer["namespaceSelector"]["matchLabels"]
@@ -229,16 +232,16 @@ def test_network(build: Build) -> None:
 @pytest.mark.e2e
 def test_rules(build: Build, require_tool: Callable[[str], str], tmp_path: Path) -> None:
     """Prometheus Operator gets all rules and alerts, and promtool accepts them."""
-    assert_rules(documents(build("prometheus-rule")), require_tool("promtool"), tmp_path)
+    assert_rules(parse_documents(build("prometheus-rule")), require_tool("promtool"), tmp_path)
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(("component", "kinds"), [("dashboards", set()), ("grafana-operator", {"GrafanaDashboard"})])
 def test_dashboards(build: Build, component: str, kinds: set[str]) -> None:
     """Grafana gets every dashboard, by its sidecar or by its operator."""
-    resources = documents(build(component))
+    resources = parse_documents(build(component))
     assert_dashboards(resources)
-    assert kinds == {str(resource["kind"]) for resource in resources} & CUSTOM.keys()
+    assert kinds == {str(resource["kind"]) for resource in resources} & CUSTOM_RESOURCES.keys()
     labelled = [resource for resource in resources if "grafana_dashboard" in labels_of(resource)]
     assert 4 == len(labelled)
 
@@ -246,15 +249,17 @@ def test_dashboards(build: Build, component: str, kinds: set[str]) -> None:
 @pytest.mark.e2e
 def test_readme(require_tool: Callable[[str], str], tmp_path: Path) -> None:
     """What the README says works as it is written, as far as it can without a cluster."""
-    script = readme("Kubernetes").replace("kubectl apply --kustomize", "echo ---; kubectl kustomize")
+    script = readme_commands("Kubernetes").replace("kubectl apply --kustomize", "echo ---; kubectl kustomize")
     assert "echo ---" in script
     (tmp_path / "deploy").symlink_to(ROOT / "deploy")
     offline = script.replace("=late-api-key\n", "=late-api-key --dry-run=client --output=yaml\n")
-    resources = documents(shell(offline, tmp_path, require_tool("kubectl")))
-    secret = named(resources, "Secret")
-    assert secret["metadata"]["name"] in {volume["secret"]["secretName"] for volume in pod(resources)["volumes"][:1]}
+    resources = parse_documents(run_script(offline, tmp_path, require_tool("kubectl")))
+    secret = find_resource(resources, "Secret")
+    assert secret["metadata"]["name"] in {
+        volume["secret"]["secretName"] for volume in pod_spec(resources)["volumes"][:1]
+    }
     key = base64.b64decode(secret["data"]["api-key"]).decode()
-    given = loaded(resources, tmp_path / "pod", {"late-api-key": {"api-key": key}})
+    given = load_settings(resources, tmp_path / "pod", {"late-api-key": {"api-key": key}})
     assert ["default"] == [workspace.name for workspace in given.workspaces]
 
 

@@ -12,8 +12,16 @@ import pytest
 import yaml
 
 from deploy.kubernetes.files import ROOT
-from tests.deploy.containers import Engine, engine
-from tests.deploy.manifests import Manifest, container, documents, kustomize, named, pod, template
+from tests.deploy.container_engine import ContainerEngine, run_engine
+from tests.deploy.manifests import (
+    Manifest,
+    container_spec,
+    find_resource,
+    helm_template,
+    kustomize,
+    parse_documents,
+    pod_spec,
+)
 from tests.e2e.late import KEY
 from tests.e2e.program import eventually
 from tests.support.worlds import Samples
@@ -31,41 +39,41 @@ def resources(request: pytest.FixtureRequest, require_tool: Callable[[str], str]
     """Both ways to the same pod, which polls often: by helm because a file says so, else because a variable does."""
     if request.param == "helm":
         values = "--set=apiKey.existingSecret=late-api-key,config.poll.interval=2s"
-        return documents(template(require_tool("helm"), values))
-    manifests = documents(kustomize(require_tool("kubectl"), ROOT / "deploy/kubernetes/base"))
-    container(manifests)["env"].append({"name": "LATE_EXPORTER_POLL__INTERVAL", "value": "2s"})
+        return parse_documents(helm_template(require_tool("helm"), values))
+    manifests = parse_documents(kustomize(require_tool("kubectl"), ROOT / "deploy/kubernetes/base"))
+    container_spec(manifests)["env"].append({"name": "LATE_EXPORTER_POLL__INTERVAL", "value": "2s"})
     return manifests
 
 
 @pytest.fixture
-def running(image: str, require_tool: Callable[[str], str]) -> Iterator[tuple[Engine, str]]:
+def engine_and_image(image: str, require_tool: Callable[[str], str]) -> Iterator[tuple[ContainerEngine, str]]:
     """An engine whose network is its own, with the simulator in it, and the image."""
     require_tool("catatonit")
-    with engine(network=True) as found:
+    with run_engine(network=True) as found:
         found.podman("run", "--detach", "--network=host", image, "simulate", "--simulate.history=1h")
         yield found, image
 
 
-def played(resources: Sequence[Manifest], image: str, state: Path, keys: Path) -> str:
+def pod_manifest(resources: Sequence[Manifest], image: str, state: Path, keys: Path) -> str:
     """What podman can play: the pod in place of what makes it, with folders that are as the kubelet would make them."""
-    spec, each = pod(resources), container(resources)
+    spec, each = pod_spec(resources), container_spec(resources)
     each |= {"image": image, "imagePullPolicy": "Never"}
     each["env"].append({"name": "LATE_EXPORTER_API__BASE_URL", "value": API})
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         del each[probe]  # podman would ask by a curl that is not in the image
-    (claim,) = named(resources, "StatefulSet")["spec"]["volumeClaimTemplates"]
+    (claim,) = find_resource(resources, "StatefulSet")["spec"]["volumeClaimTemplates"]
     own = [volume for volume in spec["volumes"] if "secret" not in volume]
-    spec["volumes"] = [*own, folder("keys", keys), folder(claim["metadata"]["name"], state)]
+    spec["volumes"] = [*own, host_path_volume("keys", keys), host_path_volume(claim["metadata"]["name"], state)]
     maps = [each for each in resources if each["kind"] == "ConfigMap"]
     return yaml.safe_dump_all([*maps, resource("Pod", "late", spec=spec)])
 
 
-def folder(name: str, path: Path) -> dict[str, Any]:
+def host_path_volume(name: str, path: Path) -> dict[str, Any]:
     """A volume that is a folder of this machine."""
     return {"name": name, "hostPath": {"path": str(path), "type": "Directory"}}
 
 
-def as_volume(path: Path) -> Path:
+def make_volume(path: Path) -> Path:
     """A folder, made the way the kubelet does it for a pod with a fsGroup: root's, and the group may write."""
     path.mkdir()
     os.chown(path, 0, GROUP)
@@ -75,7 +83,7 @@ def as_volume(path: Path) -> Path:
 
 def put_key(keys: Path, key: str) -> None:
     """What the kubelet does where a Secret has changed: it writes new files, and then points to them at once."""
-    new = as_volume(keys / f"..{len(list(keys.iterdir()))}")
+    new = make_volume(keys / f"..{len(list(keys.iterdir()))}")
     (new / "api-key").write_text(key, "ascii")
     (new / "api-key").chmod(0o440)
     os.chown(new / "api-key", 0, GROUP)
@@ -90,7 +98,7 @@ def resource(kind: str, name: str, **rest: Any) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, **rest}
 
 
-def scrape(engine_: Engine) -> Samples:
+def scrape(engine_: ContainerEngine) -> Samples:
     """What the exporter serves once it is ready."""
     eventually(
         lambda: "is ready" in engine_.sandbox.get(f"{EXPORTER}/-/ready"),
@@ -99,16 +107,16 @@ def scrape(engine_: Engine) -> Samples:
     return Samples.parse(engine_.sandbox.get(f"{EXPORTER}/metrics"))
 
 
-def test_run(running: tuple[Engine, str], resources: list[Manifest], tmp_path: Path) -> None:
+def test_run(running: tuple[ContainerEngine, str], resources: list[Manifest], tmp_path: Path) -> None:
     """Within the restricted profile it finds its key and options, serves, and goes on where the pod before it was."""
     engine_, image = running
-    state, keys, manifest = as_volume(tmp_path / "state"), as_volume(tmp_path / "keys"), tmp_path / "pod.yaml"
+    state, keys, manifest = make_volume(tmp_path / "state"), make_volume(tmp_path / "keys"), tmp_path / "pod.yaml"
     put_key(keys, KEY)
-    manifest.write_text(played(resources, image, state, keys), "utf-8")
+    manifest.write_text(pod_manifest(resources, image, state, keys), "utf-8")
     engine_.podman("kube", "play", "--network=host", manifest)
     before = scrape(engine_)
     assert before.sum("late_publishing_logs_total") > 0
-    assert_confined(engine_)
+    assert_restricted(engine_)
     assert KEY not in engine_.podman("logs", CONTAINER)
 
     engine_.podman("kube", "down", manifest)
@@ -121,12 +129,12 @@ def test_run(running: tuple[Engine, str], resources: list[Manifest], tmp_path: P
     assert before.sum(began) == again.sum(began)
 
 
-def test_a_key_that_is_changed(running: tuple[Engine, str], resources: list[Manifest], tmp_path: Path) -> None:
+def test_a_key_that_is_changed(running: tuple[ContainerEngine, str], resources: list[Manifest], tmp_path: Path) -> None:
     """With a key that is refused it is healthy and can be scraped; with a good one in its place it goes on."""
     engine_, image = running
-    state, keys, manifest = as_volume(tmp_path / "state"), as_volume(tmp_path / "keys"), tmp_path / "pod.yaml"
+    state, keys, manifest = make_volume(tmp_path / "state"), make_volume(tmp_path / "keys"), tmp_path / "pod.yaml"
     put_key(keys, "sk_refused")
-    manifest.write_text(played(resources, image, state, keys), "utf-8")
+    manifest.write_text(pod_manifest(resources, image, state, keys), "utf-8")
     engine_.podman("kube", "play", "--network=host", manifest)
     eventually(lambda: 'outcome="unauthorized"' in engine_.sandbox.get(f"{EXPORTER}/metrics"))
     assert "healthy" in engine_.sandbox.get(f"{EXPORTER}/-/healthy")
@@ -139,12 +147,19 @@ def test_a_key_that_is_changed(running: tuple[Engine, str], resources: list[Mani
     assert "0" == engine_.podman("inspect", "--format={{.RestartCount}}", CONTAINER)
 
 
-def assert_confined(engine_: Engine) -> None:
+def assert_restricted(engine_: ContainerEngine) -> None:
     """The kernel says what it may do, and it can write nothing but its state and what is for a while."""
     status = engine_.podman("exec", CONTAINER, "cat", "/proc/1/status")
-    kept = dict(re.findall(r"^(Uid|Gid|CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
+    restrictions = dict(re.findall(r"^(Uid|Gid|CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
     none = "0" * 16
-    assert {"Uid": "65532", "Gid": "65532", "CapEff": none, "CapBnd": none, "NoNewPrivs": "1", "Seccomp": "2"} == kept
+    assert {
+        "Uid": "65532",
+        "Gid": "65532",
+        "CapEff": none,
+        "CapBnd": none,
+        "NoNewPrivs": "1",
+        "Seccomp": "2",
+    } == restrictions
     for folder in ("/", "/etc", "/etc/late-exporter/keys", "/opt/late-exporter"):
         assert "Read-only file system" in engine_.podman("exec", CONTAINER, "touch", f"{folder}/x", check=False)
     for folder in ("/tmp", "/var/lib/late-exporter"):  # noqa: S108 - in the container

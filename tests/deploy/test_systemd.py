@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.containers import ROOT, engine
-from tests.deploy.machine import TOOLS, Machine, boot
-from tests.deploy.sandbox import Sandbox, run
+from tests.deploy.container_engine import ROOT, run_engine
+from tests.deploy.namespaces import Sandbox, run
+from tests.deploy.systemd_machine import TOOLS, SystemdMachine, boot
 from tests.e2e.late import KEY
 from tests.e2e.program import eventually
 from tests.support.worlds import Samples
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.systemd]
 
 FOLDER = ROOT / "deploy" / "systemd"
 SERVICE = FOLDER / "late-exporter.service"
-MOST_EXPOSED = 1.5
+MAX_EXPOSURE = 1.5
 URL = "http://127.0.0.1:10077"
 API = "http://127.0.0.1:10078/api"
 DYNAMIC_USERS = range(61184, 65520)
@@ -31,13 +31,13 @@ LOGS = "late_publishing_logs_total"
 def test_exposure(require_tool: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
     """What systemd thinks of the confinement, from 0 to 10, is better than 1.5."""
     analyze = require_tool("systemd-analyze")
-    said = run(
+    output = run(
         analyze, "security", "--offline=true", "--no-pager", SERVICE, env={"SYSTEMD_EMOJI": "0", "LANG": "C.UTF-8"}
     )
-    (exposure,) = re.findall(r"Overall exposure level for late-exporter.service: ([\d.]+)", said)
+    (exposure,) = re.findall(r"Overall exposure level for late-exporter.service: ([\d.]+)", output)
     with capsys.disabled():
         sys.stdout.write(f"\nthe exposure of the unit is {exposure} of 10\n")
-    assert float(exposure) < MOST_EXPOSED, said
+    assert float(exposure) < MAX_EXPOSURE, output
 
 
 def install(root: Path, image: str) -> None:
@@ -53,7 +53,7 @@ def install(root: Path, image: str) -> None:
     options = {"LATE_EXPORTER_API__BASE_URL": API, "LATE_EXPORTER_POLL__INTERVAL": "1s"}
     (etc / "late-exporter.env").write_text("".join(f"{name}={value}\n" for name, value in options.items()))
     (local / "python").symlink_to("/usr/bin/python3")
-    with engine(network=False) as building:
+    with run_engine(network=False) as building:
         container = building.buildah("from", image)
         mounted = building.buildah("mount", container)
         building.sandbox.run("cp", "--archive", f"{mounted}/opt/late-exporter", root / "opt")
@@ -70,65 +70,67 @@ def sandbox(require_root: Callable[[], None], require_tool: Callable[[str], str]
 
 
 @pytest.fixture
-def machine(sandbox: Sandbox, image: str, tmp_path: Path) -> Iterator[Machine]:
+def machine(sandbox: Sandbox, image: str, tmp_path: Path) -> Iterator[SystemdMachine]:
     """A machine on which the exporter is installed, and a simulated API that it can ask."""
     changes = tmp_path / "changes"
     install(changes, image)
     simulate = (sys.executable, "-m", "late_exporter", "simulate", "--simulate.history=1h", "--simulate.seed=3")
     with (
-        sandbox.running(*simulate, log=tmp_path / "simulator.log", env={"PYTHONPATH": str(ROOT)}),
+        sandbox.run_in_background(*simulate, log=tmp_path / "simulator.log", env={"PYTHONPATH": str(ROOT)}),
         boot(sandbox, changes) as booted,
     ):
         yield booted
 
 
-def test_service(machine: Machine, sandbox: Sandbox) -> None:
+def test_service(machine: SystemdMachine, sandbox: Sandbox) -> None:
     """Systemd finds no fault in the units, starts the exporter confined, again when killed, and stops it in peace."""
     assert "" == machine.run("systemd-analyze", "verify", "--man=no", "late-exporter.service", "late-exporter.socket")
     assert "" == machine.run("systemctl", "start", "late-exporter.service")
-    before = ready(machine, sandbox)
+    before = scrape_when_ready(machine, sandbox)
     assert before.sum(LOGS) > 100
     assert before["process_start_time_seconds", ()] > 1e9
-    assert_confined(machine)
+    assert_restricted(machine)
 
     machine.systemctl("kill", "--signal=KILL", "late-exporter.service")
-    eventually(lambda: machine.shown("late-exporter", "NRestarts") == "1")
-    killed = ready(machine, sandbox)
+    eventually(lambda: machine.unit_property("late-exporter", "NRestarts") == "1")
+    killed = scrape_when_ready(machine, sandbox)
     machine.run("systemctl", "restart", "late-exporter.service")
-    restarted = ready(machine, sandbox)
+    restarted = scrape_when_ready(machine, sandbox)
     assert before.sum(LOGS) <= killed.sum(LOGS) <= restarted.sum(LOGS)
     assert 1 == len({samples.sum("late_exporter_coverage_start_timestamp_seconds") for samples in (before, restarted)})
 
     machine.run("systemctl", "stop", "late-exporter.service")
-    assert ("success", "0") == tuple(machine.shown("late-exporter", name) for name in ("Result", "ExecMainStatus"))
+    assert ("success", "0") == tuple(
+        machine.unit_property("late-exporter", name) for name in ("Result", "ExecMainStatus")
+    )
     journal = machine.run("journalctl", "--unit=late-exporter", "--no-pager", "--output=cat")
     assert "listening" in journal
     assert "Traceback" not in journal
     assert KEY not in journal
 
 
-def test_reload(machine: Machine, sandbox: Sandbox) -> None:
+def test_reload(machine: SystemdMachine, sandbox: Sandbox) -> None:
     """A reload is the exporter's own: the process stays, and says when it took over its configuration."""
     machine.run("systemctl", "start", "late-exporter.service")
     reloaded = ("late_exporter_config_last_reload_success_timestamp_seconds", ())
-    before, pid = ready(machine, sandbox), machine.shown("late-exporter", "MainPID")
+    before, pid = scrape_when_ready(machine, sandbox), machine.unit_property("late-exporter", "MainPID")
     machine.run("systemctl", "reload", "late-exporter.service")
-    eventually(lambda: ready(machine, sandbox)[reloaded] > before[reloaded])
-    assert pid == machine.shown("late-exporter", "MainPID")
+    eventually(lambda: scrape_when_ready(machine, sandbox)[reloaded] > before[reloaded])
+    assert pid == machine.unit_property("late-exporter", "MainPID")
 
 
-def test_socket(machine: Machine, sandbox: Sandbox) -> None:
+def test_socket(machine: SystemdMachine, sandbox: Sandbox) -> None:
     """With the socket beside it a scrape that comes while the service is down waits for it, and is answered."""
     machine.run("systemctl", "start", "late-exporter.socket", "late-exporter.service")
-    before = ready(machine, sandbox)
+    before = scrape_when_ready(machine, sandbox)
     machine.systemctl("kill", "--signal=KILL", "late-exporter.service")
-    eventually(lambda: machine.shown("late-exporter", "ActiveState") != "active")
+    eventually(lambda: machine.unit_property("late-exporter", "ActiveState") != "active")
     waited = sandbox.run("curl", "--silent", "--show-error", "--fail", "--max-time", "30", f"{URL}/metrics")
     assert Samples.parse(waited).sum(LOGS) >= before.sum(LOGS)
     machine.run("systemctl", "stop", "late-exporter.socket", "late-exporter.service")
 
 
-def ready(machine: Machine, sandbox: Sandbox) -> Samples:
+def scrape_when_ready(machine: SystemdMachine, sandbox: Sandbox) -> Samples:
     """What the exporter serves once it is ready."""
     eventually(
         lambda: "is ready" in sandbox.get(f"{URL}/-/ready"),
@@ -137,12 +139,12 @@ def ready(machine: Machine, sandbox: Sandbox) -> Samples:
     return Samples.parse(sandbox.get(f"{URL}/metrics"))
 
 
-def assert_confined(machine: Machine) -> None:
+def assert_restricted(machine: SystemdMachine) -> None:
     """The kernel says what the service may do; its state is nobody else's, and the key is not in its environment."""
-    process = f"/proc/{machine.shown('late-exporter', 'MainPID')}"
+    process = f"/proc/{machine.unit_property('late-exporter', 'MainPID')}"
     status = machine.run("cat", f"{process}/status")
-    kept = dict(re.findall(r"^(CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
-    assert {"CapEff": "0" * 16, "CapBnd": "0" * 16, "NoNewPrivs": "1", "Seccomp": "2"} == kept
+    restrictions = dict(re.findall(r"^(CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
+    assert {"CapEff": "0" * 16, "CapBnd": "0" * 16, "NoNewPrivs": "1", "Seccomp": "2"} == restrictions
     user = int(machine.run("stat", "--format=%u", process))
     assert user in DYNAMIC_USERS
     assert f"{user} 700" == machine.run("stat", "--format=%u %a", "/var/lib/private/late-exporter")
@@ -151,11 +153,11 @@ def assert_confined(machine: Machine) -> None:
     assert KEY not in environment
 
 
-def test_wrong_configuration(machine: Machine) -> None:
+def test_wrong_configuration(machine: SystemdMachine) -> None:
     """What a restart cannot heal is not tried again, and the journal says what is wrong."""
     machine.run("sh", "-c", "echo LATE_EXPORTER_POLL__INTERVAL=often >>/etc/late-exporter/late-exporter.env")
     machine.systemctl("start", "late-exporter.service")
-    eventually(lambda: machine.shown("late-exporter", "ActiveState") == "failed")
-    assert "0" == machine.shown("late-exporter", "NRestarts")
+    eventually(lambda: machine.unit_property("late-exporter", "ActiveState") == "failed")
+    assert "0" == machine.unit_property("late-exporter", "NRestarts")
     journal = machine.run("journalctl", "--unit=late-exporter", "--no-pager", "--output=cat")
     assert 'LATE_EXPORTER_POLL__INTERVAL "often": not a duration' in journal

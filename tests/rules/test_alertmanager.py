@@ -28,34 +28,34 @@ WORKSPACE = {"job": "late", "workspace": "acme"}
 
 URGENT = {**ACCOUNT, "severity": "critical"}
 
-QUIET, LOUD = "suppressed", "active"
+SUPPRESSED, ACTIVE = "suppressed", "active"
 INHIBITIONS: list[tuple[str, Mapping[str, str], str, Mapping[str, str], str]] = [
     # The alert that is there, the other one, and whether that is kept quiet.
-    ("LateExporterAbsent", {}, "LatePollStale", FEED, QUIET),
-    ("LateExporterAbsent", {}, "LateCoverageAtRisk", FEED, LOUD),
-    ("LateExporterDown", {"job": "late", "instance": "a"}, "LatePollStale", FEED, QUIET),
-    ("LateExporterDown", {"job": "late-two", "instance": "a"}, "LatePollStale", FEED, LOUD),
-    ("LateExporterDown", {"job": "late", "instance": "a"}, "LateCoverageAtRisk", FEED, LOUD),
-    ("LateKeyRefused", FEED, "LatePollStale", FEED, QUIET),
-    ("LateKeyRefused", FEED, "LatePollStale", {**FEED, "feed": "connections"}, LOUD),
-    ("LateKeyRefused", FEED, "LatePublishingQuiet", WORKSPACE, QUIET),
-    ("LatePollStale", {**FEED, "feed": "connections"}, "LatePublishingQuiet", WORKSPACE, LOUD),
-    ("LateKeyRefused", FEED, "LateAccountFailing", ACCOUNT, QUIET),
-    ("LateKeyRefused", FEED, "LateAccountFailing", {**ACCOUNT, "workspace": "agency"}, LOUD),
-    ("LatePollStale", FEED, "LatePendingStuck", PLATFORM, QUIET),
-    ("LatePollStale", {**FEED, "feed": "connections"}, "LatePendingStuck", PLATFORM, LOUD),
-    ("LatePollStale", FEED, "LateQuotaLow", WORKSPACE, QUIET),
-    ("LateCoverageAtRisk", FEED, "LateCatchUpStuck", FEED, QUIET),
-    ("LatePlatformFailing", PLATFORM, "LateAccountFailing", ACCOUNT, QUIET),
-    ("LatePlatformFailing", PLATFORM, "LateAccountFailing", {**ACCOUNT, "platform": "threads"}, LOUD),
-    ("LatePlatformFailing", PLATFORM, "LateAccountFailing", {**ACCOUNT, "workspace": "agency"}, LOUD),
-    ("LatePlatformFailing", PLATFORM, "LateAccountDisconnected", ACCOUNT, LOUD),
-    ("LatePlatformFailing", PLATFORM, "LateErrorBudgetBurningFast", WORKSPACE, LOUD),
-    ("LateAccountDisconnected", ACCOUNT, "LateAccountFailing", ACCOUNT, QUIET),
-    ("LateAccountDisconnected", ACCOUNT, "LateAccountFailing", {**ACCOUNT, "account_id": "acc2"}, LOUD),
-    ("LateErrorBudgetBurningFast", WORKSPACE, "LateErrorBudgetBurningSlowly", WORKSPACE, QUIET),
-    ("LateTokenExpiring", URGENT, "LateTokenExpiring", ACCOUNT, QUIET),
-    ("LateTokenExpiring", URGENT, "LateTokenExpiring", {**ACCOUNT, "account_id": "b"}, LOUD),
+    ("LateExporterAbsent", {}, "LatePollStale", FEED, SUPPRESSED),
+    ("LateExporterAbsent", {}, "LateCoverageAtRisk", FEED, ACTIVE),
+    ("LateExporterDown", {"job": "late", "instance": "a"}, "LatePollStale", FEED, SUPPRESSED),
+    ("LateExporterDown", {"job": "late-two", "instance": "a"}, "LatePollStale", FEED, ACTIVE),
+    ("LateExporterDown", {"job": "late", "instance": "a"}, "LateCoverageAtRisk", FEED, ACTIVE),
+    ("LateKeyRefused", FEED, "LatePollStale", FEED, SUPPRESSED),
+    ("LateKeyRefused", FEED, "LatePollStale", {**FEED, "feed": "connections"}, ACTIVE),
+    ("LateKeyRefused", FEED, "LatePublishingQuiet", WORKSPACE, SUPPRESSED),
+    ("LatePollStale", {**FEED, "feed": "connections"}, "LatePublishingQuiet", WORKSPACE, ACTIVE),
+    ("LateKeyRefused", FEED, "LateAccountFailing", ACCOUNT, SUPPRESSED),
+    ("LateKeyRefused", FEED, "LateAccountFailing", {**ACCOUNT, "workspace": "agency"}, ACTIVE),
+    ("LatePollStale", FEED, "LatePendingStuck", PLATFORM, SUPPRESSED),
+    ("LatePollStale", {**FEED, "feed": "connections"}, "LatePendingStuck", PLATFORM, ACTIVE),
+    ("LatePollStale", FEED, "LateQuotaLow", WORKSPACE, SUPPRESSED),
+    ("LateCoverageAtRisk", FEED, "LateCatchUpStuck", FEED, SUPPRESSED),
+    ("LatePlatformFailing", PLATFORM, "LateAccountFailing", ACCOUNT, SUPPRESSED),
+    ("LatePlatformFailing", PLATFORM, "LateAccountFailing", {**ACCOUNT, "platform": "threads"}, ACTIVE),
+    ("LatePlatformFailing", PLATFORM, "LateAccountFailing", {**ACCOUNT, "workspace": "agency"}, ACTIVE),
+    ("LatePlatformFailing", PLATFORM, "LateAccountDisconnected", ACCOUNT, ACTIVE),
+    ("LatePlatformFailing", PLATFORM, "LateErrorBudgetBurningFast", WORKSPACE, ACTIVE),
+    ("LateAccountDisconnected", ACCOUNT, "LateAccountFailing", ACCOUNT, SUPPRESSED),
+    ("LateAccountDisconnected", ACCOUNT, "LateAccountFailing", {**ACCOUNT, "account_id": "acc2"}, ACTIVE),
+    ("LateErrorBudgetBurningFast", WORKSPACE, "LateErrorBudgetBurningSlowly", WORKSPACE, SUPPRESSED),
+    ("LateTokenExpiring", URGENT, "LateTokenExpiring", ACCOUNT, SUPPRESSED),
+    ("LateTokenExpiring", URGENT, "LateTokenExpiring", {**ACCOUNT, "account_id": "b"}, ACTIVE),
 ]
 
 MESSAGE: Mapping[str, Any] = {
@@ -108,9 +108,9 @@ Silence it: http://am:9093
 
 
 def _run(*command: str) -> str:
-    done = subprocess.run(command, cwd=FOLDER, check=False, capture_output=True, text=True)
-    assert 0 == done.returncode, done.stdout + done.stderr
-    return done.stdout
+    process = subprocess.run(command, cwd=FOLDER, check=False, capture_output=True, text=True)
+    assert 0 == process.returncode, process.stdout + process.stderr
+    return process.stdout
 
 
 def test_secrets_are_files() -> None:

@@ -16,7 +16,7 @@ RULES = ("late-exporter.rules.yml", "late-exporter.alerts.yml")
 
 
 @pytest.fixture
-def changed(tmp_path: Path) -> Path:
+def copy_with_other_objective(tmp_path: Path) -> Path:
     """A copy of the sources and what they wrote, with another objective."""
     for folder in ("deploy", "grafana/source", "grafana/dashboards"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))

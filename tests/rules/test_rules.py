@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from deploy.prometheus.pace import SECONDS, faster, sooner
 from deploy.prometheus.thresholds import AUDIT_AGE_SECONDS, COVERAGE_RISK_SECONDS, DAY, HOUR, RETENTION
+from deploy.prometheus.timescale import LONG_NUMBER, scale_duration, scale_expr
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest.poller import OUTCOMES
 from late_exporter.metrics.catalogue import CATALOGUE
@@ -31,21 +31,21 @@ RUNBOOKS = FOLDER / "runbooks"
 Row: TypeAlias = Mapping[str, Any]
 
 
-def _rules() -> Iterator[Row]:
+def _load_rules() -> Iterator[Row]:
     for file in FILES:
         for group in yaml.safe_load(file.read_text("utf-8"))["groups"]:
             yield from group["rules"]
 
 
-RULES = tuple(_rules())
+RULES = tuple(_load_rules())
 RECORDS: Mapping[str, str] = {rule["record"]: rule["expr"] for rule in RULES if "record" in rule}
 ALERTS = tuple(rule for rule in RULES if "alert" in rule)
 NAMES = sorted({alert["alert"] for alert in ALERTS})
 
-OF_PROMETHEUS = {"up": set[str](), "process_start_time_seconds": set[str]()}
+TARGET_METRICS = {"up": set[str](), "process_start_time_seconds": set[str]()}
 """What is scraped beside the catalogue."""
 
-LEVELS = {
+LEVEL_LABELS = {
     "slo": set[str](),
     "workspace": {"workspace"},
     "platform": {"workspace", "platform"},
@@ -54,7 +54,7 @@ LEVELS = {
 }
 """The labels of a recorded series, beside job."""
 
-VALUES = {
+LABEL_VALUES = {
     **VOCABULARY,
     "outcome": frozenset(OUTCOMES),
     "feed": frozenset(FEEDS),
@@ -62,28 +62,28 @@ VALUES = {
 }
 
 
-def _family(name: str) -> str:
+def _family_name(name: str) -> str:
     """The family of a sample."""
     return name if name in CATALOGUE else re.sub(r"_(bucket|count|sum)$", "", name)
 
 
-def _labels(name: str) -> set[str]:
+def _series_labels(name: str) -> set[str]:
     """The labels that a series has."""
     if name in RECORDS:
         level = name.partition(":")[0]
-        return LEVELS[level] | ({"job"} if LEVELS[level] else set())
-    known = OF_PROMETHEUS[name] if name in OF_PROMETHEUS else {*CATALOGUE[_family(name)].labels}
+        return LEVEL_LABELS[level] | ({"job"} if LEVEL_LABELS[level] else set())
+    known = TARGET_METRICS[name] if name in TARGET_METRICS else {*CATALOGUE[_family_name(name)].labels}
     return known | {"job", "instance"} | ({"le"} if name.endswith("_bucket") else set())
 
 
-def _kind(selector: Selector) -> str:
-    if selector.name in RECORDS or selector.name in OF_PROMETHEUS:
+def _metric_kind(selector: Selector) -> str:
+    if selector.name in RECORDS or selector.name in TARGET_METRICS:
         return "gauge"
-    kind = CATALOGUE[_family(selector.name)].kind
+    kind = CATALOGUE[_family_name(selector.name)].kind
     return "counter" if kind == "histogram" else kind
 
 
-def _id(rule: Row) -> str:
+def _rule_id(rule: Row) -> str:
     return str(rule.get("record") or f"{rule['alert']}-{'-'.join(rule['labels'].values())}")
 
 
@@ -103,43 +103,43 @@ def test_time_can_run_faster() -> None:
         ("time() - a > 600 > bool -86400 or b >= 50", "time() - a > 10 > bool -1440 or b >= 50"),
         ("time() - late_publishing_oldest_pending_timestamp_seconds > 3600",) * 2,
     ):
-        assert after == faster(before, 60)
-    assert ["2s", "0s", "500ms"] == [sooner(duration, 60) for duration in ("2m", "0m", "30s")]
+        assert after == scale_expr(before, 60)
+    assert ["2s", "0s", "500ms"] == [scale_duration(duration, 60) for duration in ("2m", "0m", "30s")]
 
 
 def test_long_numbers_of_rules_are_times() -> None:
     """A number by which time that runs faster is divided is none of logs."""
     times = {300, 600, HOUR, DAY, AUDIT_AGE_SECONDS, COVERAGE_RISK_SECONDS, RETENTION - HOUR, RETENTION}
-    assert times == {int(number) for rule in RULES for number in SECONDS.findall(rule["expr"])}
+    assert times == {int(number) for rule in RULES for number in LONG_NUMBER.findall(rule["expr"])}
 
 
-@pytest.mark.parametrize("rule", RULES, ids=_id)
+@pytest.mark.parametrize("rule", RULES, ids=_rule_id)
 def test_a_rule_names_what_exists(rule: Row) -> None:
     """Every series of a rule is catalogued or recorded, has the labels that are asked of it, and knows their values."""
     found = list(selectors(rule["expr"]))
     known = set[str]()
     for selector in found:
-        assert selector.name in RECORDS or selector.name in OF_PROMETHEUS or _family(selector.name) in CATALOGUE
-        known |= _labels(selector.name)
+        assert selector.name in RECORDS or selector.name in TARGET_METRICS or _family_name(selector.name) in CATALOGUE
+        known |= _series_labels(selector.name)
         for label, sign, value in selector.matchers:
-            assert label in _labels(selector.name), selector
-            if label in VALUES and sign in {"=", "=~"}:
-                assert any(re.fullmatch(value, one) if sign == "=~" else value == one for one in VALUES[label])
+            assert label in _series_labels(selector.name), selector
+            if label in LABEL_VALUES and sign in {"=", "=~"}:
+                assert any(re.fullmatch(value, one) if sign == "=~" else value == one for one in LABEL_VALUES[label])
     assert named_labels(rule["expr"]) <= known
     assert found or rule["expr"].startswith("vector(")
 
 
-@pytest.mark.parametrize("rule", RULES, ids=_id)
+@pytest.mark.parametrize("rule", RULES, ids=_rule_id)
 def test_counters_are_seen_to_grow_and_gauges_are_not(rule: Row) -> None:
     """A counter is only read over a window, as what it gained; a gauge never is."""
     growing = {"rate", "increase", "resets"}
     for selector in selectors(rule["expr"]):
-        assert (_kind(selector) == "counter") == (selector.function in growing), selector
+        assert (_metric_kind(selector) == "counter") == (selector.function in growing), selector
         assert bool(selector.window) == (selector.function in growing or "_over_time" in selector.function or
                                          selector.function == "changes"), selector  # fmt: skip
 
 
-@pytest.mark.parametrize("alert", ALERTS, ids=_id)
+@pytest.mark.parametrize("alert", ALERTS, ids=_rule_id)
 def test_an_alert_says_what_to_do(alert: Row) -> None:
     """An alert has a severity that is routed, a sentence that is always the same, and one that names what is wrong."""
     notes = alert["annotations"]
@@ -152,7 +152,7 @@ def test_an_alert_says_what_to_do(alert: Row) -> None:
     assert {"summary", "description", "runbook_url", "dashboard_url"} == notes.keys()
 
 
-@pytest.mark.parametrize("alert", ALERTS, ids=_id)
+@pytest.mark.parametrize("alert", ALERTS, ids=_rule_id)
 def test_an_alert_leads_to_its_runbook(alert: Row) -> None:
     """The runbook's address is that of a file which bears the alert's name."""
     repository, _, path = alert["annotations"]["runbook_url"].partition("/blob/main/")
@@ -161,7 +161,7 @@ def test_an_alert_leads_to_its_runbook(alert: Row) -> None:
     assert (ROOT / path).is_file()
 
 
-@pytest.mark.parametrize("alert", ALERTS, ids=_id)
+@pytest.mark.parametrize("alert", ALERTS, ids=_rule_id)
 def test_an_alert_leads_to_a_dashboard(alert: Row) -> None:
     """The dashboard is one of those that are shipped, and has the variables that the address sets."""
     address = urlsplit(alert["annotations"]["dashboard_url"])
@@ -196,11 +196,11 @@ def _queries() -> Iterator[Any]:
 def test_a_runbook_asks_for_what_exists(query: str) -> None:
     """The queries of the runbooks name series and labels that exist."""
     for selector in selectors(query):
-        assert selector.name in RECORDS or selector.name in OF_PROMETHEUS or _family(selector.name) in CATALOGUE
-        assert {label for label, _, _ in selector.matchers} <= _labels(selector.name)
+        assert selector.name in RECORDS or selector.name in TARGET_METRICS or _family_name(selector.name) in CATALOGUE
+        assert {label for label, _, _ in selector.matchers} <= _series_labels(selector.name)
 
 
-def _stories(name: str) -> Iterator[Sequence[Sequence[Any]]]:
+def _alert_timelines(name: str) -> Iterator[Sequence[Sequence[Any]]]:
     """The unit tests of an alert: what fires at each moment, in the order of time."""
     for file in TESTS:
         for test in yaml.safe_load(file.read_text("utf-8"))["tests"]:
@@ -212,7 +212,7 @@ def _stories(name: str) -> Iterator[Sequence[Sequence[Any]]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_an_alert_is_tested_before_while_and_after_it_fires(name: str) -> None:
     """Each alert has a test in which it is not there yet, fires and has stopped, and fires with all its severities."""
-    stories = list(_stories(name))
+    stories = list(_alert_timelines(name))
     assert any(not story[0] and len(story[-1]) < max(map(len, story)) for story in stories)
     severities = {alert["labels"]["severity"] for alert in ALERTS if alert["alert"] == name}
     assert severities == {one["exp_labels"]["severity"] for story in stories for fired in story for one in fired}

@@ -12,15 +12,15 @@ from typing import Any, Self
 
 from tests.e2e.program import PATIENCE, eventually
 
-__all__ = ["Sandbox", "children", "remove_groups", "run"]
+__all__ = ["Sandbox", "children", "remove_cgroups", "run"]
 
 # The first process takes over those whose parents ended; bash notices when they end too.
-FIRST = "sleep infinity & wait"
+INIT_SCRIPT = "sleep infinity & wait"
 
 
 def run(*command: str | Path, timeout: float = 300.0, check: bool = True, **options: Any) -> str:
     """What a command prints, errors included; an AssertionError with all of it where it fails."""
-    done = subprocess.run(
+    process = subprocess.run(
         [*map(str, command)],
         check=False,
         stdin=subprocess.DEVNULL,
@@ -31,8 +31,8 @@ def run(*command: str | Path, timeout: float = 300.0, check: bool = True, **opti
         timeout=timeout,
         **options,
     )
-    assert not check or 0 == done.returncode, f"{' '.join(map(str, command))}\n{done.stdout}"
-    return str(done.stdout)
+    assert not check or 0 == process.returncode, f"{' '.join(map(str, command))}\n{process.stdout}"
+    return str(process.stdout)
 
 
 def children(pid: int) -> list[int]:
@@ -40,7 +40,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
 
 
-def remove_groups(name: str) -> bool:
+def remove_cgroups(name: str) -> bool:
     """Remove the control groups of a name, which engines leave behind empty; whether none is left."""
     groups = sorted(Path("/sys/fs/cgroup").glob(f"**/{name}/**/"), reverse=True)
     for group in groups:
@@ -61,7 +61,7 @@ class Sandbox:
         self._namespaces = ["--mount", "--pid", *(["--net"] if network else [])]
         self._network = network
         self._volatile = volatile
-        self._holder: subprocess.Popen[bytes] | None = None
+        self._init_process: subprocess.Popen[bytes] | None = None
         self._pid = 0
 
     def __enter__(self) -> Self:
@@ -76,11 +76,11 @@ class Sandbox:
             "--mount-proc",
             "bash",
             "-c",
-            FIRST,
+            INIT_SCRIPT,
         ]
-        self._holder = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        holder = self._holder.pid
-        self._pid = eventually(lambda: children(holder))[0]
+        self._init_process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        init_pid = self._init_process.pid
+        self._pid = eventually(lambda: children(init_pid))[0]
         if self._network:
             self.run("ip", "link", "set", "lo", "up")
         for folder in self._volatile:
@@ -89,9 +89,9 @@ class Sandbox:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._holder is not None:
-            self._holder.kill()
-            self._holder.wait(PATIENCE)
+        if self._init_process is not None:
+            self._init_process.kill()
+            self._init_process.wait(PATIENCE)
 
     def command(self, *command: str | Path) -> list[str]:
         """The command line that runs a command in here."""
@@ -102,19 +102,19 @@ class Sandbox:
         return run(*self.command(*command), timeout=timeout, check=check, **options)
 
     @contextmanager
-    def running(self, *command: str | Path, log: Path, **options: Any) -> Iterator[int]:
+    def run_in_background(self, *command: str | Path, log: Path, **options: Any) -> Iterator[int]:
         """Run a command in the background, and end it; the number of a process whose descendant it is."""
         with log.open("ab") as output:
-            entering = subprocess.Popen(
+            nsenter = subprocess.Popen(
                 self.command(*command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options
             )
         try:
-            yield entering.pid
+            yield nsenter.pid
         finally:
             # Who entered waits for the command, and nobody else would.
-            for pid in children(entering.pid) or [entering.pid]:
+            for pid in children(nsenter.pid) or [nsenter.pid]:
                 os.kill(pid, signal.SIGKILL)
-            entering.wait(PATIENCE)
+            nsenter.wait(PATIENCE)
 
     def get(self, url: str) -> str:
         """The good answer of a server in here; OSError while there is none."""

@@ -1,4 +1,4 @@
-"""The golden renders of the values in the chart's ci/; ``python -m tests.deploy.renders`` writes them anew."""
+"""The golden renders of the values in the chart's ci/; ``python -m tests.deploy.golden`` writes them anew."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import shutil
 import sys
 
 from deploy.kubernetes.files import CHART, ROOT
-from tests.deploy.manifests import abridged, template
+from tests.deploy.manifests import abridge, helm_template
 
-__all__ = ["FOLDER", "VALUES", "render"]
+__all__ = ["FOLDER", "VALUES_FILES", "render"]
 
 FOLDER = ROOT / "tests/golden/helm"
-VALUES = {path.name.removesuffix("-values.yaml"): path for path in sorted((CHART / "ci").glob("*.yaml"))}
+VALUES_FILES = {path.name.removesuffix("-values.yaml"): path for path in sorted((CHART / "ci").glob("*.yaml"))}
 
 
 def render(helm: str, name: str) -> str:
     """What helm makes of one of the values; rules and dashboards, which have files of their own, only by name."""
-    lines = abridged(template(helm, "--values", VALUES[name]), "https://grafana.example.com/").splitlines()
+    lines = abridge(helm_template(helm, "--values", VALUES_FILES[name]), "https://grafana.example.com/").splitlines()
     # Between documents, versions of helm differ in empty lines.
     return "\n".join(line.rstrip() for line in lines if line.strip()) + "\n"
 
@@ -24,7 +24,7 @@ def render(helm: str, name: str) -> str:
 def main() -> None:
     """Write the renders."""
     helm = shutil.which("helm") or sys.exit("helm is not installed")
-    for name in VALUES:
+    for name in VALUES_FILES:
         (FOLDER / f"{name}.yaml").write_text(render(helm, name), "utf-8")
 
 

@@ -15,22 +15,22 @@ from typing import Any
 
 import yaml
 
-from tests.dashboards.boards import GLOBAL
+from tests.dashboards.dashboard_files import UNTARGETED_SERIES
 from tests.e2e.prometheus import Prometheus
 
-__all__ = ["Activity", "activities", "lines"]
+__all__ = ["ActivePeriod", "active_periods", "sample_lines"]
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus"
 
 STEP = 60
 """Seconds between two evaluations."""
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-RECORDED = re.compile(r"(?P<name>\b\w+:\w+:\w+\b)(?P<range>\[[^]]+\])?(?P<offset> offset \w+)?")
+UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+RECORDED_NAME = re.compile(r"(?P<name>\b\w+:\w+:\w+\b)(?P<range>\[[^]]+\])?(?P<offset> offset \w+)?")
 
 
 @dataclass(frozen=True)
-class Activity:
+class ActivePeriod:
     """A time in which what an alert waits for was so.
 
     Args:
@@ -42,47 +42,49 @@ class Activity:
     until: int
 
 
-def lines(prometheus: Prometheus, start: int, end: int) -> Iterator[str]:
+def sample_lines(prometheus: Prometheus, start: int, end: int) -> Iterator[str]:
     """What the rules make that the dashboards show, as OpenMetrics with timestamps, in order of time."""
-    samples = [*_recorded(prometheus, start, end), *_alerts(prometheus, start, end)]
+    samples = [*_recorded_samples(prometheus, start, end), *_alert_samples(prometheus, start, end)]
     for moment, series, value in sorted(samples):
         yield f"{series} {value} {moment}\n"
 
 
-def _recorded(prometheus: Prometheus, start: int, end: int) -> Iterator[tuple[int, str, str]]:
+def _recorded_samples(prometheus: Prometheus, start: int, end: int) -> Iterator[tuple[int, str, str]]:
     """Samples of the recording rules that a dashboard shows."""
-    for name, expr in _records().items():
-        if name in GLOBAL:
-            for metric, values in _matrix(prometheus, _expanded(expr), start, end):
+    for name, expr in _recording_rules().items():
+        if name in UNTARGETED_SERIES:
+            for metric, values in _query_range(prometheus, _inline_records(expr), start, end):
                 for moment, value in values:
-                    yield moment, _series(name, metric), value
+                    yield moment, _format_series(name, metric), value
 
 
-def _alerts(prometheus: Prometheus, start: int, end: int) -> Iterator[tuple[int, str, str]]:
+def _alert_samples(prometheus: Prometheus, start: int, end: int) -> Iterator[tuple[int, str, str]]:
     """Samples of the series that Prometheus makes of alerts."""
-    for rule in _rules("late-exporter.alerts.yml"):
-        hold, keep = (_seconds(rule.get(name, "0s")) for name in ("for", "keep_firing_for"))
-        for metric, values in _matrix(prometheus, _expanded(rule["expr"]), start, end):
+    for rule in _load_rules("late-exporter.alerts.yml"):
+        for_seconds, keep_firing_seconds = (
+            _duration_seconds(rule.get(name, "0s")) for name in ("for", "keep_firing_for")
+        )
+        for metric, values in _query_range(prometheus, _inline_records(rule["expr"]), start, end):
             labels = {**metric, **rule["labels"], "alertname": rule["alert"]}
-            for active in activities([moment for moment, _ in values], hold, keep):
+            for active in active_periods([moment for moment, _ in values], for_seconds, keep_firing_seconds):
                 for moment in range(active.since, min(active.until, end) + 1, STEP):
-                    state = "firing" if moment - active.since >= hold else "pending"
-                    yield moment, _series("ALERTS", {**labels, "alertstate": state}), "1"
-                    yield moment, _series("ALERTS_FOR_STATE", labels), str(active.since)
+                    state = "firing" if moment - active.since >= for_seconds else "pending"
+                    yield moment, _format_series("ALERTS", {**labels, "alertstate": state}), "1"
+                    yield moment, _format_series("ALERTS_FOR_STATE", labels), str(active.since)
 
 
-def activities(moments: Sequence[int], hold: int, keep: int) -> Iterator[Activity]:
+def active_periods(moments: Sequence[int], for_seconds: int, keep_firing_seconds: int) -> Iterator[ActivePeriod]:
     """When an alert was pending or firing, of the moments at which its expression gave a value."""
     since = last = moments[0]
     for moment in (*moments[1:], None):
-        fired = last - since >= hold
-        if moment is None or moment - last > (max(keep, STEP) if fired else STEP):
-            yield Activity(since, last + (keep if fired else 0))
+        fired = last - since >= for_seconds
+        if moment is None or moment - last > (max(keep_firing_seconds, STEP) if fired else STEP):
+            yield ActivePeriod(since, last + (keep_firing_seconds if fired else 0))
             since = moment or last
         last = moment or last
 
 
-def _matrix(
+def _query_range(
     prometheus: Prometheus, expr: str, start: int, end: int
 ) -> Iterator[tuple[Mapping[str, str], Sequence[tuple[int, str]]]]:
     answer = prometheus.ask("query_range", query=expr, start=str(start), end=str(end), step=str(STEP))
@@ -91,35 +93,35 @@ def _matrix(
         yield metric, [(int(moment), value) for moment, value in row["values"]]
 
 
-def _expanded(expr: str) -> str:
+def _inline_records(expr: str) -> str:
     """An expression without recorded names."""
-    records = _records()
+    records = _recording_rules()
 
-    def meant(match: re.Match[str]) -> str:
+    def inline(match: re.Match[str]) -> str:
         if match["name"] not in records:
             return match[0]
-        inner, window, offset = f"({_expanded(records[match['name']])})", match["range"], match["offset"] or ""
+        inner, window, offset = f"({_inline_records(records[match['name']])})", match["range"], match["offset"] or ""
         if window:
             return f"{inner}{window if ':' in window else f'{window[:-1]}:{STEP}s]'}{offset}"
         return f"last_over_time({inner}[{STEP}s:{STEP}s]{offset})" if offset else inner
 
-    return RECORDED.sub(meant, expr)
+    return RECORDED_NAME.sub(inline, expr)
 
 
-def _records() -> Mapping[str, str]:
-    return {rule["record"]: rule["expr"] for rule in _rules("late-exporter.rules.yml")}
+def _recording_rules() -> Mapping[str, str]:
+    return {rule["record"]: rule["expr"] for rule in _load_rules("late-exporter.rules.yml")}
 
 
-def _rules(file: str) -> list[Mapping[str, Any]]:
+def _load_rules(file: str) -> list[Mapping[str, Any]]:
     document = yaml.safe_load((RULES / file).read_text("utf-8"))
     return [rule for group in document["groups"] for rule in group["rules"]]
 
 
-def _series(name: str, labels: Mapping[str, str]) -> str:
+def _format_series(name: str, labels: Mapping[str, str]) -> str:
     escaped = {label: value.replace("\\", r"\\").replace('"', r"\"") for label, value in sorted(labels.items())}
     pairs = ",".join(f'{label}="{value}"' for label, value in escaped.items())
     return f"{name}{{{pairs}}}"
 
 
-def _seconds(duration: str) -> int:
-    return sum(int(number) * UNITS[unit] for number, unit in re.findall(r"(\d+)([smhd])", duration))
+def _duration_seconds(duration: str) -> int:
+    return sum(int(number) * UNIT_SECONDS[unit] for number, unit in re.findall(r"(\d+)([smhd])", duration))

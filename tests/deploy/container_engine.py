@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from late_exporter import __version__
-from tests.deploy.sandbox import Sandbox, remove_groups
+from tests.deploy.namespaces import Sandbox, remove_cgroups
 from tests.e2e.program import eventually
 
-__all__ = ["BASE", "IMAGE", "TOOLS", "Engine", "engine"]
+__all__ = ["BASE", "IMAGE", "TOOLS", "ContainerEngine", "run_engine"]
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "containers"
@@ -24,11 +24,11 @@ TOOLS = ("buildah", "podman", "runc", "mmdebstrap", "curl", "nsenter", "unshare"
 
 CERTIFICATES = Path("/etc/ssl/certs")
 # Whatever packages are fetched through, this machine trusts it.
-OPTIONS = ("--isolation=chroot", "--pull=never", f"--volume={CERTIFICATES}:{CERTIFICATES}:ro")
+BUILD_OPTIONS = ("--isolation=chroot", "--pull=never", f"--volume={CERTIFICATES}:{CERTIFICATES}:ro")
 PACKAGES = ("python3", "python3-pip", "ca-certificates")
-UNREAD = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
+EXCLUDED_PATHS = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
 # Where the public image has its programs, and without the note that pip is not to touch this Python.
-LIKE_THE_PUBLIC_IMAGE = """
+CUSTOMIZE_SCRIPT = """
 for name in python python3; do ln -s /usr/bin/python3 "$1/usr/local/bin/$name"; done
 ln -s /usr/bin/pip3 "$1/usr/local/bin/pip"
 rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED
@@ -47,17 +47,17 @@ tmp_dir = "{cache}/run/podman"
 [network]
 network_config_dir = "{cache}/run/networks"
 """
-VOLATILE = (CACHE / "run", Path("/run/containers"), Path("/run/lock"))
-LIMITS = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
+VOLATILE_FOLDERS = (CACHE / "run", Path("/run/containers"), Path("/run/lock"))
+RESOURCE_LIMITS = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
 
 
 def _configuration() -> str:
-    most = {name: resource.getrlimit(kind)[1] for name, kind in LIMITS.items()}
-    limits = ", ".join(f'"{name}={number}:{number}"' for name, number in most.items())
+    hard_limits = {name: resource.getrlimit(kind)[1] for name, kind in RESOURCE_LIMITS.items()}
+    limits = ", ".join(f'"{name}={number}:{number}"' for name, number in hard_limits.items())
     return CONFIGURATION.format(limits=limits, cache=CACHE)
 
 
-class Engine:
+class ContainerEngine:
     """Buildah and podman over a store below .cache, as root and by runc, in a sandbox.
 
     Args:
@@ -85,52 +85,52 @@ class Engine:
 
     def build(self, image: str, folder: Path, **arguments: str) -> str:
         """Build an image of the Dockerfile in a folder; what was printed."""
-        given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
-        return self.buildah("build", *OPTIONS, *given, f"--tag={image}", folder)
+        build_args = [f"--build-arg={name}={value}" for name, value in arguments.items()]
+        return self.buildah("build", *BUILD_OPTIONS, *build_args, f"--tag={image}", folder)
 
-    def make_image(self) -> str:
+    def build_image(self) -> str:
         """Build the project's image as its users do; what was printed."""
         tool = " ".join(self.command("buildah"))
-        made = ("make", f"--directory={ROOT}", "image", f"ENGINE={tool}", f"ARGS={' '.join(OPTIONS)}")
-        return self.sandbox.run(*made)
+        command = ("make", f"--directory={ROOT}", "image", f"ENGINE={tool}", f"ARGS={' '.join(BUILD_OPTIONS)}")
+        return self.sandbox.run(*command)
 
-    def make_base(self, image: str) -> None:
+    def build_base_image(self, image: str) -> None:
         """Make what stands in for the public base image, of Debian's packages, unless it is there already."""
-        if self.has(image):
+        if self.has_image(image):
             return
         archive = CACHE / "base.tar"
-        unread = [f"--dpkgopt=path-exclude={path}" for path in UNREAD]
-        wanted = ["--variant=minbase", f"--include={','.join(PACKAGES)}", *unread]
-        hook = f"--customize-hook={LIKE_THE_PUBLIC_IMAGE}"
-        self.sandbox.run("mmdebstrap", "--quiet", "--mode=root", *wanted, hook, "trixie", archive)
+        excludes = [f"--dpkgopt=path-exclude={path}" for path in EXCLUDED_PATHS]
+        options = ["--variant=minbase", f"--include={','.join(PACKAGES)}", *excludes]
+        hook = f"--customize-hook={CUSTOMIZE_SCRIPT}"
+        self.sandbox.run("mmdebstrap", "--quiet", "--mode=root", *options, hook, "trixie", archive)
         container = self.buildah("from", "scratch")
         self.buildah("add", "--quiet", container, archive, "/")
         archive.unlink()
         self.buildah("config", "--env=PATH=/usr/local/bin:/usr/bin:/bin", "--env=LANG=C.UTF-8", container)
         self.buildah("commit", "--quiet", "--rm", container, image)
 
-    def inspect(self, image: str) -> Mapping[str, Any]:
+    def inspect_image(self, image: str) -> Mapping[str, Any]:
         """What an image says of itself."""
-        (found,) = json.loads(self.podman("image", "inspect", image))
-        return dict(found)
+        (details,) = json.loads(self.podman("image", "inspect", image))
+        return dict(details)
 
-    def has(self, image: str) -> bool:
+    def has_image(self, image: str) -> bool:
         """Whether there is an image."""
         return self.buildah("images", "--quiet", image, check=False).isalnum()
 
 
 @contextmanager
-def engine(*, network: bool) -> Iterator[Engine]:
+def run_engine(*, network: bool) -> Iterator[ContainerEngine]:
     """An engine in a sandbox; without a network of its own it can fetch packages."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    with Sandbox(network=network, volatile=VOLATILE) as sandbox:
-        running = Engine(sandbox)
+    with Sandbox(network=network, volatile=VOLATILE_FOLDERS) as sandbox:
+        container_engine = ContainerEngine(sandbox)
         try:
-            yield running
+            yield container_engine
         finally:
-            running.podman("rm", "--all", "--force", "--time=0")
-            running.podman("volume", "prune", "--force")
-            running.buildah("rm", "--all")
-            running.buildah("rmi", "--prune")
+            container_engine.podman("rm", "--all", "--force", "--time=0")
+            container_engine.podman("volume", "prune", "--force")
+            container_engine.buildah("rm", "--all")
+            container_engine.buildah("rmi", "--prune")
     with suppress(AssertionError):  # those of somebody else's podman stay
-        eventually(lambda: remove_groups("libpod_parent"), within=5)
+        eventually(lambda: remove_cgroups("libpod_parent"), within=5)

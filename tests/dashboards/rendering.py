@@ -16,14 +16,14 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 from late_exporter.exposition.negotiation import OPENMETRICS
-from tests.dashboards import alerts
-from tests.dashboards.boards import Json
-from tests.dashboards.week import END, Scrapes
+from tests.dashboards import rule_samples
+from tests.dashboards.dashboard_files import Json
+from tests.dashboards.simulated_week import END, WeekOfScrapes
 from tests.e2e.program import eventually
 from tests.e2e.prometheus import Prometheus, prometheus
 from tests.support.worlds import HOUR
 
-__all__ = ["DASHBOARDS", "PREVIEW", "ROOT", "Find", "draw", "staged"]
+__all__ = ["DASHBOARDS", "PREVIEW", "ROOT", "FindTool", "draw_dashboards", "week_in_prometheus"]
 
 ROOT = Path(__file__).parents[2]
 PREVIEW = ROOT / "grafana" / "preview"
@@ -37,20 +37,20 @@ DASHBOARDS = ("late-overview", "late-platform", "late-accounts", "late-exporter"
 VARIABLES = {"late-platform": {"platform": "instagram"}}
 """What is chosen on a dashboard, where that is not everything."""
 
-LONGEST = 300
+BROWSER_TIMEOUT = 300
 """Seconds for the browser, which ends with the program that drives it."""
 
-FOREVER = "--storage.tsdb.retention.time=100y"
-SHORT = "--query.lookback-delta=1m"
+UNLIMITED_RETENTION = "--storage.tsdb.retention.time=100y"
+SHORT_LOOKBACK = "--query.lookback-delta=1m"
 """As often as the week's end was scraped: blocks made from text do not mark where a series ends."""
 
-WIDEST = "162h"
+BLOCK_DURATION = "162h"
 """Of a block: promtool reads a whole file for each block that it makes."""
 
-PART = 150
+SCRAPES_PER_BLOCK = 150
 """Scrapes that are turned into blocks at once: the text of a week is 700 MB."""
 
-RULED = 12 * HOUR
+RULE_SECONDS = 12 * HOUR
 """Before the end; as long as rules are evaluated, so that what is pending for hours fires in the time shown."""
 
 CONFIG = """\
@@ -60,21 +60,26 @@ scrape_configs:
     static_configs: [{targets: ["%s"], labels: {instance: "localhost:10077"}}]
 """
 
-Find: TypeAlias = Callable[[str], str]
+FindTool: TypeAlias = Callable[[str], str]
 """Where a program is; does not return where there is none."""
 
 
 @contextmanager
-def staged(find: Find, folder: Path) -> Iterator[Prometheus]:
+def week_in_prometheus(find: FindTool, folder: Path) -> Iterator[Prometheus]:
     """A Prometheus over a copy of the week; blocks hold no exemplars, so it scrapes the last ones."""
     for name in PROGRAMS:
         find(name)
-    week = _week(find)
+    week = _cached_week(find)
     shutil.copytree(week / "tsdb", folder / "tsdb")
     with (
-        _serving((week / "last.om").read_bytes()) as target,
+        _serve_body((week / "last.om").read_bytes()) as target,
         prometheus(
-            find("prometheus"), folder, CONFIG % target, FOREVER, SHORT, "--enable-feature=exemplar-storage"
+            find("prometheus"),
+            folder,
+            CONFIG % target,
+            UNLIMITED_RETENTION,
+            SHORT_LOOKBACK,
+            "--enable-feature=exemplar-storage",
         ) as database,
     ):
         window = {"start": str(END - HOUR), "end": str(END)}
@@ -82,7 +87,7 @@ def staged(find: Find, folder: Path) -> Iterator[Prometheus]:
         yield database
 
 
-def draw(find: Find, database: Prometheus, pictures: Path, themes: Sequence[str]) -> Mapping[str, Json]:
+def draw_dashboards(find: FindTool, database: Prometheus, pictures: Path, themes: Sequence[str]) -> Mapping[str, Json]:
     """Draw the dashboards as of the end of the week.
 
     Args:
@@ -94,7 +99,7 @@ def draw(find: Find, database: Prometheus, pictures: Path, themes: Sequence[str]
     Returns:
         What the browser saw, by ``uid-theme``.
     """
-    wanted = {
+    request = {
         "browser": find("chromium"),
         "prometheus": database.url,
         "to": int(END * 1000),
@@ -104,59 +109,61 @@ def draw(find: Find, database: Prometheus, pictures: Path, themes: Sequence[str]
         "variables": VARIABLES,
     }
     subprocess.run([find(str(VITE)), "build", "--logLevel=warn"], cwd=PREVIEW, check=True)
-    command = [find("node"), "look.mjs", json.dumps(wanted)]
-    looked = subprocess.run(command, cwd=PREVIEW, stdout=subprocess.PIPE, text=True, check=True, timeout=LONGEST)
-    seen: Mapping[str, Json] = json.loads(looked.stdout)
-    return seen
+    command = [find("node"), "look.mjs", json.dumps(request)]
+    process = subprocess.run(
+        command, cwd=PREVIEW, stdout=subprocess.PIPE, text=True, check=True, timeout=BROWSER_TIMEOUT
+    )
+    pages: Mapping[str, Json] = json.loads(process.stdout)
+    return pages
 
 
-def _week(find: Find) -> Path:
+def _cached_week(find: FindTool) -> Path:
     """A folder with the week; it is made anew when what it is made of has changed."""
-    folder = CACHE / _digest()
+    folder = CACHE / _source_digest()
     if not folder.is_dir():
         shutil.rmtree(CACHE, ignore_errors=True)
         CACHE.mkdir(parents=True)
         with TemporaryDirectory(dir=CACHE) as making:
             finished = Path(making) / "finished"
             finished.mkdir()
-            _make(find, finished)
+            _build_week(find, finished)
             finished.rename(folder)
     return folder
 
 
-def _digest() -> str:
+def _source_digest() -> str:
     sources = [*(ROOT / "late_exporter").rglob("*.py"), *(ROOT / "deploy" / "prometheus").glob("*.yml")]
     sources += [
         ROOT / "tests" / "support" / "worlds.py",
-        *(Path(__file__).with_name(name) for name in ("week.py", "alerts.py")),
+        *(Path(__file__).with_name(name) for name in ("simulated_week.py", "rule_samples.py")),
     ]
     return sha256(b"".join(source.read_bytes() for source in sorted(sources))).hexdigest()[:16]
 
 
-def _make(find: Find, folder: Path) -> None:
-    scrapes = Scrapes(folder)
-    coming = iter(scrapes)
-    while part := [*islice(coming, PART)]:
-        _add(find, folder, chain.from_iterable(part))
-    (folder / "last.om").write_bytes(scrapes.last)
-    with prometheus(find("prometheus"), folder, "global: {}\n", FOREVER) as database:
-        ruled = [*alerts.lines(database, int(END - RULED), int(END))]
-    _add(find, folder, ruled)
+def _build_week(find: FindTool, folder: Path) -> None:
+    scrapes = WeekOfScrapes(folder)
+    remaining_scrapes = iter(scrapes)
+    while part := [*islice(remaining_scrapes, SCRAPES_PER_BLOCK)]:
+        _add_blocks(find, folder, chain.from_iterable(part))
+    (folder / "last.om").write_bytes(scrapes.last_body)
+    with prometheus(find("prometheus"), folder, "global: {}\n", UNLIMITED_RETENTION) as database:
+        rule_lines = [*rule_samples.sample_lines(database, int(END - RULE_SECONDS), int(END))]
+    _add_blocks(find, folder, rule_lines)
 
 
-def _add(find: Find, folder: Path, lines: Iterable[str]) -> None:
+def _add_blocks(find: FindTool, folder: Path, lines: Iterable[str]) -> None:
     """Make blocks of lines with timestamps."""
     file = folder / "part.om"
     with file.open("w", encoding="utf-8") as writing:
         writing.writelines(lines)
         writing.write("# EOF\n")
-    command = [find("promtool"), "tsdb", "create-blocks-from", f"--max-block-duration={WIDEST}", "--quiet"]
+    command = [find("promtool"), "tsdb", "create-blocks-from", f"--max-block-duration={BLOCK_DURATION}", "--quiet"]
     subprocess.run([*command, "openmetrics", file, folder / "tsdb"], check=True)
     file.unlink()
 
 
 @contextmanager
-def _serving(body: bytes) -> Iterator[str]:
+def _serve_body(body: bytes) -> Iterator[str]:
     """The address of a server that tells a scraper always the same."""
 
     class Handler(BaseHTTPRequestHandler):

@@ -14,7 +14,17 @@ import promql_parser
 
 from late_exporter.metrics.catalogue import CATALOGUE
 
-__all__ = ["FOLDER", "GLOBAL", "OWN", "Board", "Json", "Selector", "labels_of", "load", "selectors"]
+__all__ = [
+    "FOLDER",
+    "PROCESS_SERIES",
+    "UNTARGETED_SERIES",
+    "DashboardFile",
+    "Json",
+    "Selector",
+    "labels_of",
+    "load_dashboards",
+    "selectors",
+]
 
 FOLDER = Path(__file__).parents[2] / "grafana" / "dashboards"
 
@@ -24,14 +34,14 @@ MACROS = {"__rate_interval": "2m", "__interval": "1m", "__range": "6h"}
 VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::\w+)?\})")
 
 TARGET = {"job", "instance"}
-GLOBAL = {
+UNTARGETED_SERIES = {
     "ALERTS": "an alert may be of a workspace, a feed or a job, and then lacks the other labels",
     "ALERTS_FOR_STATE": "as ALERTS",
     "slo:late_publishing_success:objective": "a constant that recording rules make, without labels",
 }
 """Series that are not of a target, and why the variables cannot choose among them."""
 
-OWN = re.compile(r"up|process_\w+|scrape_\w+")
+PROCESS_SERIES = re.compile(r"up|process_\w+|scrape_\w+")
 """Series that any target has."""
 
 
@@ -45,7 +55,7 @@ class Selector:
 
 
 @dataclass(frozen=True)
-class Board:
+class DashboardFile:
     """A dashboard."""
 
     document: Json
@@ -97,50 +107,52 @@ class Board:
         return (match[1] for match in re.finditer(r'"url": "([^"]+)"', json.dumps(self.document)) if match[1])
 
 
-def load() -> list[Board]:
+def load_dashboards() -> list[DashboardFile]:
     """The dashboards that are shipped."""
-    return [Board(json.loads(file.read_text("utf-8"))) for file in sorted(FOLDER.glob("*.json"))]
+    return [DashboardFile(json.loads(file.read_text("utf-8"))) for file in sorted(FOLDER.glob("*.json"))]
 
 
-def plain(expr: str) -> str:
+def expand_variables(expr: str) -> str:
     """PromQL without Grafana's variables: a macro becomes a duration, a variable its own name."""
 
-    def value(match: re.Match[str]) -> str:
+    def replacement(match: re.Match[str]) -> str:
         name = match[1] or match[2]
         return MACROS.get(name, name)
 
-    return VARIABLE.sub(value, expr)
+    return VARIABLE.sub(replacement, expr)
 
 
 def selectors(expr: str) -> list[Selector]:
     """The series that an expression selects; fails where it is no PromQL."""
-    found: list[Selector] = []
-    above: list[promql_parser.Expr] = []
+    result: list[Selector] = []
+    ancestors: list[promql_parser.Expr] = []
 
     def enter(node: promql_parser.Expr) -> None:
         if isinstance(node, promql_parser.VectorSelector):
-            calls = tuple(outer.func.name for outer in above if isinstance(outer, promql_parser.Call))
-            matchers = {matcher.name: _operator(str(matcher.op)) + matcher.value for matcher in node.matchers.matchers}
-            found.append(Selector(node.name or "", matchers, calls))
-        above.append(node)
+            calls = tuple(outer.func.name for outer in ancestors if isinstance(outer, promql_parser.Call))
+            matchers = {
+                matcher.name: _matcher_operator(str(matcher.op)) + matcher.value for matcher in node.matchers.matchers
+            }
+            result.append(Selector(node.name or "", matchers, calls))
+        ancestors.append(node)
 
     def leave(_: promql_parser.Expr) -> None:
-        above.pop()
+        ancestors.pop()
 
-    promql_parser.walk(promql_parser.parse(plain(expr)), enter, leave)
-    return found
+    promql_parser.walk(promql_parser.parse(expand_variables(expr)), enter, leave)
+    return result
 
 
-def _operator(text: str) -> str:
+def _matcher_operator(text: str) -> str:
     kind = text.rpartition(".")[2].partition("(")[0]
     return {"Equal": "=", "NotEqual": "!=", "Re": "=~", "NotRe": "!~"}[kind]
 
 
 def labels_of(name: str) -> set[str] | None:
     """The labels of a series, None where it is unknown."""
-    if OWN.fullmatch(name):
+    if PROCESS_SERIES.fullmatch(name):
         return TARGET
-    if name in GLOBAL:
+    if name in UNTARGETED_SERIES:
         return set()
     family = CATALOGUE.get(name)
     if family is not None and family.kind != "histogram":

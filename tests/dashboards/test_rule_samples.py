@@ -1,0 +1,27 @@
+"""When an alert fires is what Prometheus would have made of its rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.dashboards.rule_samples import ActivePeriod, active_periods
+
+
+@pytest.mark.parametrize(
+    ("moments", "hold", "keep", "active"),
+    [
+        ([0, 60, 120], 60, 0, [ActivePeriod(0, 120)]),
+        ([0, 60, 180, 240], 60, 0, [ActivePeriod(0, 60), ActivePeriod(180, 240)]),
+        ([0, 60, 180, 240], 60, 120, [ActivePeriod(0, 360)]),
+        ([0, 180, 240], 60, 120, [ActivePeriod(0, 0), ActivePeriod(180, 360)]),
+        ([0], 0, 0, [ActivePeriod(0, 0)]),
+    ],
+    ids=["lasting", "interrupted", "kept", "never fired and so not kept", "once"],
+)
+def test_active_periods(
+    moments: Sequence[int], for_seconds: int, keep_firing_seconds: int, expected: Sequence[ActivePeriod]
+) -> None:
+    """An interruption ends what is pending; what fires is kept firing as long as the rule says."""
+    assert expected == [*active_periods(moments, for_seconds, keep_firing_seconds)]
