@@ -22,10 +22,10 @@ __all__ = [
     "FORMATS",
     "LEVELS",
     "add_secret",
-    "adjust",
     "configure",
     "escape",
     "get_logger",
+    "reconfigure",
     "redact",
     "redacted_traceback",
 ]
@@ -51,13 +51,13 @@ def configure(level: str = "info", format: str = "logfmt", secrets: Iterable[str
         secrets: Texts that must never be written; they replace those of an earlier call.
     """
     _set_secrets(secrets)
-    adjust(level, format)
+    reconfigure(level, format)
     for chatty in ("httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("uvicorn.access").disabled = True
 
 
-def adjust(level: str, format: str) -> None:  # noqa: A002 - as in configure
+def reconfigure(level: str, format: str) -> None:  # noqa: A002 - as in configure
     """Log from another level on, or in another format; what is secret stays so."""
     root = logging.getLogger()
     root.handlers = [_Handler(format), *(handler for handler in root.handlers if not isinstance(handler, _Handler))]

@@ -23,7 +23,7 @@ from late_exporter.cli import main
 from late_exporter.cli.parser import parse
 from late_exporter.config import settings
 from late_exporter.config import web as webconfig
-from late_exporter.config.flags import ASKED, ask, asked_markdown, commands_markdown
+from late_exporter.config.flags import ASKED, asked_markdown, commands_markdown, parse_flags
 from late_exporter.config.options import OPTIONS, options_markdown
 from late_exporter.feeds.zernio import actions_markdown
 from late_exporter.metrics.catalogue import CATALOGUE
@@ -112,7 +112,7 @@ def test_documents_show_commands_that_exist(words: str) -> None:
     line = parse(shlex.split(words))
     line.check()
     assert [] == line.problems
-    ask(line.command, line.given(ASKED))
+    parse_flags(line.command, line.given(ASKED))
 
 
 def test_readme_has_the_table_of_alerts() -> None:
@@ -164,10 +164,10 @@ def test_readme_has_a_web_configuration_that_loads(tmp_path: Path) -> None:
     certificate.private_key_pem.write_to_path(tmp_path / "server.key")
     (tmp_path / "web.yml").write_text(text)
     config = webconfig.load(tmp_path / "web.yml")
-    assert config.context is not None
+    assert config.ssl_context is not None
     assert ["prometheus"] == list(config.users)
     assert {"/-/healthy", "/-/ready"} == set(config.open_paths)
-    assert () == config.remarks
+    assert () == config.warnings
 
 
 @pytest.mark.e2e

@@ -194,7 +194,7 @@ class Exporter:
             lookback=settings.lookback,
             reconcile_interval=settings.reconcile_interval,
             audit_interval=settings.audit_interval,
-            relaxed=settings.relaxed_interval,
+            relaxed=settings.webhook_poll_interval,
             woken_share=settings.quota_share / 2,
         )
 
@@ -261,7 +261,7 @@ def _tuning(settings: Settings) -> tuple[float | str, ...]:
         settings.lookback,
         settings.reconcile_interval,
         settings.audit_interval,
-        settings.relaxed_interval,
+        settings.webhook_poll_interval,
     )
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from late_exporter import log
 from late_exporter.app.exporter import Exporter
 from late_exporter.config.settings import Settings
-from late_exporter.config.web import WebSource
+from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, LateError
 
 __all__ = ["Control"]
@@ -22,7 +22,7 @@ FIXED = {
     "systemd_socket": "web.systemd-socket",
     "telemetry_path": "web.telemetry-path",
     "enable_lifecycle": "web.enable-lifecycle",
-    "webhook_path": "webhook.listen",
+    "webhook_path": "webhook.path",
     "duration_buckets": "metrics.duration-buckets",
     "max_label_values": "metrics.max-label-values",
     "max_accounts": "metrics.max-accounts",
@@ -47,7 +47,7 @@ class Control:
         settings: Settings,
         reread: Callable[[], Settings],
         exporter: Exporter,
-        source: WebSource,
+        source: WebConfigWatcher,
         stop: Callable[[], None],
     ) -> None:
         self._settings = settings
@@ -75,7 +75,7 @@ class Control:
                 await self._exporter.publisher.settled()
                 log.get_logger("late_exporter").error("not reloaded", error=str(exc))
                 raise LateError(log.redact(str(exc))) from None
-            log.adjust(settings.log_level, settings.log_format)
+            log.reconfigure(settings.log_level, settings.log_format)
             self._source.replace(settings.web_config)
             self._settings = settings
             self.note(succeeded=True)

@@ -18,19 +18,19 @@ from late_exporter.cli.parser import Line, parse
 from late_exporter.commands import healthcheck
 from late_exporter.config import settings
 from late_exporter.config.commands import COMMANDS
-from late_exporter.config.flags import ASKED, Asked, ask
+from late_exporter.config.flags import ASKED, CommandFlags, parse_flags
 from late_exporter.config.options import OPTIONS
-from late_exporter.config.settings import Call, Settings
+from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.config.types import Address
 from late_exporter.errors import ConfigError, LateError
 
 __all__ = ["Action", "main"]
 
-Action: TypeAlias = Callable[[Call], int]
+Action: TypeAlias = Callable[[CommandContext], int]
 
 DONE, FAILED, MISUSED = 0, 1, 2
 
-PRINTING: Mapping[str, Callable[[Asked, Sequence[str]], str]] = MappingProxyType(
+PRINTING: Mapping[str, Callable[[CommandFlags, Sequence[str]], str]] = MappingProxyType(
     {
         "metrics": lambda asked, _: catalogue(asked.format),
         "completion": lambda _, words: completion(words[0]),
@@ -72,11 +72,11 @@ def _run(argv: Sequence[str], commands: Mapping[str, Action] | None) -> int:
     return _start(line, commands)
 
 
-def _understood(line: Line, *, needs_settings: bool = True) -> tuple[Asked, Settings | None]:
+def _understood(line: Line, *, needs_settings: bool = True) -> tuple[CommandFlags, Settings | None]:
     """What is asked, and the settings; or all mistakes of the line and of all other sources together."""
     problems, asked, loaded = list(line.problems), None, None
     try:
-        asked = ask(line.command, line.given(ASKED))
+        asked = parse_flags(line.command, line.given(ASKED))
     except ConfigError as exc:
         problems += exc.problems
     try:
@@ -96,7 +96,7 @@ def _start(line: Line, commands: Mapping[str, Action] | None) -> int:
     action = commands[line.command] if commands is not None else _action(line.command)
     reread = partial(settings.load, line.command, line.given(OPTIONS))
     try:
-        return action(Call(loaded, reread, asked, tuple(line.words[1:])))
+        return action(CommandContext(loaded, reread, asked, tuple(line.words[1:])))
     except LateError:
         raise
     except Exception as exc:  # noqa: BLE001 - a bug: its traceback has to pass the redaction
@@ -120,7 +120,7 @@ def _action(command: str) -> Action:
     return app.ACTIONS[command]
 
 
-def _healthcheck(call: Call) -> int:
+def _healthcheck(call: CommandContext) -> int:
     """One address is enough: whatever serves on it serves on the others."""
     address = call.settings.listen_addresses[0]
     if isinstance(address, Address) and not address.port:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from late_exporter.config.commands import COMMANDS
 from late_exporter.config.flags import ASKED
 from late_exporter.config.options import OPTIONS, Option, suggestion
-from late_exporter.config.types import shown
+from late_exporter.config.types import quote
 
 __all__ = ["FLAGS", "Line", "parse", "quoted"]
 
@@ -110,4 +110,4 @@ def parse(argv: Sequence[str]) -> Line:
 
 def quoted(text: str) -> str:
     """An argument as messages quote it; a long one may be a key."""
-    return shown(text) if len(text) <= LONG else f" of {len(text)} characters"
+    return quote(text) if len(text) <= LONG else f" of {len(text)} characters"

@@ -22,8 +22,8 @@ from late_exporter.commands.pager import Listing
 from late_exporter.commands.post import history
 from late_exporter.commands.state import Keeper
 from late_exporter.commands.terminal import Screen
-from late_exporter.config.settings import Call
-from late_exporter.config.types import shown
+from late_exporter.config.settings import CommandContext
+from late_exporter.config.types import quote
 from late_exporter.errors import ConfigError
 from late_exporter.model import Coverage, Feed, Scope
 from late_exporter.store import open_records
@@ -45,27 +45,27 @@ Clients: TypeAlias = AbstractAsyncContextManager[Mapping[str, Line]]
 
 
 @asynccontextmanager
-async def _asking(call: Call, clients: Clients) -> AsyncIterator[tuple[str, Line]]:
+async def _asking(call: CommandContext, clients: Clients) -> AsyncIterator[tuple[str, Line]]:
     """The workspace that is asked for, and its line."""
-    names, wanted = [workspace.name for workspace in call.settings.workspaces], call.asked.workspace
+    names, wanted = [workspace.name for workspace in call.settings.workspaces], call.flags.workspace
     if wanted is None and len(names) > 1:
         raise ConfigError(f"--workspace: is needed, as there are several: {', '.join(names)}")
     if wanted is not None and wanted not in names:
-        raise ConfigError(f"--workspace{shown(wanted)}: there is no such workspace, but {', '.join(names)}")
+        raise ConfigError(f"--workspace{quote(wanted)}: there is no such workspace, but {', '.join(names)}")
     name = wanted or names[0]
     async with clients as known:
         yield name, known[name]
 
 
-async def tell_of_post(call: Call, clients: Clients) -> int:
+async def tell_of_post(call: CommandContext, clients: Clients) -> int:
     """Print what became of a post."""
     async with _asking(call, clients) as (workspace, line):
         await history(
             line.client,
             await spoken("publishing", *line),
-            call.words[0],
+            call.args[0],
             workspace=workspace,
-            form=call.asked.format,
+            form=call.flags.format,
             screen=Screen.of(sys.stdout, os.environ),
             write=_write,
             clock=time.time,
@@ -73,9 +73,9 @@ async def tell_of_post(call: Call, clients: Clients) -> int:
     return 0
 
 
-async def show_logs(call: Call, clients: Clients) -> int:
+async def show_logs(call: CommandContext, clients: Clients) -> int:
     """Print the logs that match."""
-    asked, wanted = call.asked, _wanted(call)
+    asked, wanted = call.flags, _wanted(call)
     async with _asking(call, clients) as (_, line):
         feed = await spoken(asked.feed, *line)
         require_kept(asked.since, feed)
@@ -89,9 +89,9 @@ async def show_logs(call: Call, clients: Clients) -> int:
     return 0
 
 
-async def follow_logs(call: Call, clients: Clients) -> None:
+async def follow_logs(call: CommandContext, clients: Clients) -> None:
     """Print the logs that match, and go on with those that come."""
-    asked, wanted = call.asked, _wanted(call)
+    asked, wanted = call.flags, _wanted(call)
     async with _asking(call, clients) as (_, line):
         feed = await spoken(asked.feed, *line)
         require_kept(asked.since, feed)
@@ -101,12 +101,12 @@ async def follow_logs(call: Call, clients: Clients) -> None:
         await follow(follower, limit=asked.limit, interval=call.settings.poll_interval, note=_note)
 
 
-async def audit_feeds(call: Call, clients: Clients) -> tuple[Callable[[], int], int]:
+async def audit_feeds(call: CommandContext, clients: Clients) -> tuple[Callable[[], int], int]:
     """Compare what was counted with what Late shows; gives what prints the outcome, and the exit code."""
-    settings, asked = call.settings, call.asked
+    settings, asked = call.settings, call.flags
     names = [workspace.name for workspace in settings.workspaces]
     if asked.workspace is not None and asked.workspace not in names:
-        raise ConfigError(f"--workspace{shown(asked.workspace)}: there is no such workspace, but {', '.join(names)}")
+        raise ConfigError(f"--workspace{quote(asked.workspace)}: there is no such workspace, but {', '.join(names)}")
     async with clients as known:
         reports = [
             await Examiner(
@@ -114,7 +114,7 @@ async def audit_feeds(call: Call, clients: Clients) -> tuple[Callable[[], int], 
                 partial(_counted, feed, known[name]),
                 client=known[name].client,
                 records=partial(open_records, settings.state_url),
-                interval=max(settings.poll_interval, settings.relaxed_interval),
+                interval=max(settings.poll_interval, settings.webhook_poll_interval),
                 wait=asked.wait,
                 log=log.get_logger("late_exporter").bind(workspace=name, feed=feed),
             ).examine(asked.since)
@@ -137,11 +137,11 @@ async def _counted(name: str, line: Line, coverage: Coverage) -> Feed:
     return await counted(name, coverage, *line)
 
 
-def keep_state(call: Call) -> int:
+def keep_state(call: CommandContext) -> int:
     """Do to the state what is asked; who reads half of an export has none, so that this is a failure."""
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="strict")
-    action, *rest = call.words
+    action, *rest = call.args
     if action == "export" and rest in ([], ["-"]):
         return printing(lambda: _keep(call, _put), torn=1)
     told: list[str] = []
@@ -149,9 +149,9 @@ def keep_state(call: Call) -> int:
     return printing(lambda: _tell(told, code), torn=code)
 
 
-def _keep(call: Call, put: Callable[[str], None]) -> int:
+def _keep(call: CommandContext, put: Callable[[str], None]) -> int:
     keeper = Keeper(call.settings.state_url, put, sys.stdin)
-    code = keeper.act(call.words, form=call.asked.format, confirmed=call.asked.yes)
+    code = keeper.act(call.args, form=call.flags.format, confirmed=call.flags.yes)
     sys.stdout.flush()
     return code
 
@@ -162,8 +162,8 @@ def _tell(lines: Iterable[str], code: int) -> int:
     return code
 
 
-def _wanted(call: Call) -> Wanted:
-    asked = call.asked
+def _wanted(call: CommandContext) -> Wanted:
+    asked = call.flags
     since = DAY if asked.since is None else asked.since
     return Wanted(platform=asked.platform, status=asked.status, action=asked.action, account=asked.account, since=since)
 

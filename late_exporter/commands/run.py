@@ -43,9 +43,9 @@ from late_exporter.commands.check import (
     lines,
 )
 from late_exporter.commands.textfile import require_textfile, write
-from late_exporter.config.settings import Call, Settings, Simulate, Workspace
+from late_exporter.config.settings import CommandContext, Settings, Simulate, Workspace
 from late_exporter.config.types import UnixPath
-from late_exporter.config.web import WebSource
+from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import LateError
 from late_exporter.protocols import Offload
 from late_exporter.simulator import LONG_RETENTION, RETENTION, Service, World
@@ -68,61 +68,61 @@ Reread: TypeAlias = Callable[[], Settings]
 Stop: TypeAlias = Callable[[], None]
 
 
-def run(call: Call) -> int:
+def run(call: CommandContext) -> int:
     """Poll and serve until told to stop, or poll once and print the metrics."""
-    if call.asked.once:
+    if call.flags.once:
         return asyncio.run(_until_stopped(partial(_export_once, call.settings, _print)))
-    return asyncio.run(_until_stopped(partial(_export, call.settings, call.reread)))
+    return asyncio.run(_until_stopped(partial(_export, call.settings, call.reload_settings)))
 
 
-def demo(call: Call) -> int:
+def demo(call: CommandContext) -> int:
     """The simulated API and the exporter side by side."""
     return asyncio.run(_until_stopped(partial(_demonstrate, call)))
 
 
-def simulate(call: Call) -> int:
+def simulate(call: CommandContext) -> int:
     """The simulated API alone."""
     return asyncio.run(_until_stopped(lambda _: _simulate(call)))
 
 
-def textfile(call: Call) -> int:
+def textfile(call: CommandContext) -> int:
     """Poll once and write the metrics to a file."""
-    path = Path(call.words[0])
+    path = Path(call.args[0])
     require_textfile(path)
     return asyncio.run(_until_stopped(partial(_export_once, call.settings, partial(write, path))))
 
 
-def check(call: Call) -> int:
+def check(call: CommandContext) -> int:
     """Whether every endpoint answers to every key; prints what it finds."""
-    return asyncio.run(_check(call.settings, call.asked.format))
+    return asyncio.run(_check(call.settings, call.flags.format))
 
 
-def post(call: Call) -> int:
+def post(call: CommandContext) -> int:
     """What became of one post."""
     return printing(lambda: asyncio.run(tell_of_post(call, _clients(call.settings))))
 
 
-def logs(call: Call) -> int:
+def logs(call: CommandContext) -> int:
     """The logs that match, or those that come."""
     clients = _clients(call.settings)
-    if call.asked.follow:
+    if call.flags.follow:
         return printing(lambda: asyncio.run(_until_stopped(lambda _: follow_logs(call, clients), quiet=True)))
     return printing(lambda: asyncio.run(show_logs(call, clients)))
 
 
-def audit(call: Call) -> int:
+def audit(call: CommandContext) -> int:
     """Whether what was counted is what the API shows; who stops reading learns it too."""
     show, found = asyncio.run(audit_feeds(call, _clients(call.settings)))
     printing(show)
     return found
 
 
-def backfill(call: Call) -> int:
+def backfill(call: CommandContext) -> int:
     """The past, for a Prometheus that was not there."""
     return tell_of_past(call, _clients(call.settings))
 
 
-ACTIONS: Mapping[str, Callable[[Call], int]] = MappingProxyType(
+ACTIONS: Mapping[str, Callable[[CommandContext], int]] = MappingProxyType(
     {
         "run": run,
         "demo": demo,
@@ -183,7 +183,7 @@ async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
         sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
         exporter = await _open(settings, stack, own_metrics())
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        source = WebSource(settings.web_config, _log())
+        source = WebConfigWatcher(settings.web_config, _log())
         control = Control(settings, reread, exporter, source, stop)
         control.note(succeeded=True)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: group.create_task(control.hang_up()))
@@ -202,7 +202,7 @@ async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
         gate = Gate(app, source.current, passwords=Passwords(), log=_log(), opened=opened)
         group.create_task(serve(gate, sockets, web=source.current))
         for bound in sockets:
-            _log().info("listening", address=_url(bound, secure=settings.web_config.context is not None))
+            _log().info("listening", address=_url(bound, secure=settings.web_config.ssl_context is not None))
 
 
 async def _open(settings: Settings, stack: AsyncExitStack, collect: Callable[[], Iterable[Metric]]) -> Exporter:
@@ -278,7 +278,7 @@ def _client(
 
 
 def _http(settings: Settings) -> httpx.AsyncClient:
-    interval = max(settings.poll_interval, settings.relaxed_interval)
+    interval = max(settings.poll_interval, settings.webhook_poll_interval)
     return httpx.AsyncClient(
         follow_redirects=False,
         timeout=settings.api_timeout,
@@ -307,7 +307,7 @@ def create_offload(executor: Executor) -> Offload:
     return offload
 
 
-async def _demonstrate(call: Call, stop: Stop) -> None:
+async def _demonstrate(call: CommandContext, stop: Stop) -> None:
     """Run the exporter against a simulated API in the same process."""
     settings = call.settings
     with listen(settings.simulate.listen_address) as bound:
@@ -316,19 +316,19 @@ async def _demonstrate(call: Call, stop: Stop) -> None:
         if not simulate.incidents:
             simulate, lead = replace(simulate, incidents=DEMO_INCIDENTS), DEMO_LEAD
         async with asyncio.TaskGroup() as group:
-            group.create_task(_serve_simulator(simulate, bound, call.asked.generation, lead=lead))
+            group.create_task(_serve_simulator(simulate, bound, call.flags.generation, lead=lead))
             group.create_task(
                 _export(
                     replace(settings, workspaces=(workspace,)),
-                    lambda: replace(call.reread(), workspaces=(workspace,)),
+                    lambda: replace(call.reload_settings(), workspaces=(workspace,)),
                     stop,
                 )
             )
 
 
-async def _simulate(call: Call) -> None:
+async def _simulate(call: CommandContext) -> None:
     with listen(call.settings.simulate.listen_address) as bound:
-        await _serve_simulator(call.settings.simulate, bound, call.asked.generation)
+        await _serve_simulator(call.settings.simulate, bound, call.flags.generation)
 
 
 async def _serve_simulator(wanted: Simulate, bound: socket.socket, generation: str, *, lead: float = 0.0) -> None:
@@ -381,7 +381,7 @@ class _Aside:
 
 
 async def _check(settings: Settings, format: str) -> int:  # noqa: A002 - the flag's word
-    secure = settings.web_config.context is not None
+    secure = settings.web_config.ssl_context is not None
     findings = [Finding(level=Level.OK, subject="configuration", words=_count_of(settings.workspaces))]
     counted = await asyncio.to_thread(generations_of, settings.state_url)
     async with _clients(settings) as known:

@@ -11,7 +11,7 @@ from typing import IO, TypeAlias
 import msgspec
 
 from late_exporter.commands.logview import moment
-from late_exporter.config.types import UNFIT_NAME, is_workspace_name, shown
+from late_exporter.config.types import INVALID_NAME, is_workspace_name, quote
 from late_exporter.errors import ConfigError, LateError, StoreError, StoreInUse
 from late_exporter.log import escape, redact
 from late_exporter.model import Scope
@@ -247,7 +247,7 @@ class Keeper:
 
     def _rename(self, old: str, new: str, *, confirmed: bool) -> int:
         if not is_workspace_name(new):
-            raise ConfigError(f"NEW{shown(new)}: {UNFIT_NAME}")
+            raise ConfigError(f"NEW{quote(new)}: {INVALID_NAME}")
         found = overview(self._url)
         view = found.workspace(old)
         if any(other.workspace == new for other in found.workspaces):

@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from late_exporter.config.commands import COMMANDS
 from late_exporter.config.options import EVERY_FEED, ONCALL, SIMULATING, option, table
-from late_exporter.config.types import Many, Moment, Switch, TargetLabel, choice, duration, shown, whole
+from late_exporter.config.types import Bool, CommaSeparated, TargetLabel, Timestamp, choice, duration, integer, quote
 from late_exporter.errors import ConfigError
 
-__all__ = ["ASKED", "Asked", "ask", "asked_markdown", "commands_markdown"]
+__all__ = ["ASKED", "CommandFlags", "asked_markdown", "commands_markdown", "parse_flags"]
 
 
 LOGS = ("logs",)
@@ -21,7 +21,7 @@ BACKFILL = ("backfill",)
 GENERATIONS = ("late", "zernio", "both")
 
 
-class Asked(BaseModel):
+class CommandFlags(BaseModel):
     """What a command is to do; what it does not have is left at its default."""
 
     model_config = ConfigDict(frozen=True)
@@ -59,10 +59,10 @@ class Asked(BaseModel):
         "all for audit and backfill.",
         (*LOGS, *AUDIT, *BACKFILL),
     )
-    limit: Annotated[int, whole(0)] = option(
+    limit: Annotated[int, integer(0)] = option(
         "100", "NUMBER", "How many logs at most, or to begin with where --follow goes on; 0 for all.", LOGS
     )
-    follow: Switch = option(
+    follow: Bool = option(
         "false", "", "Go on with every log that comes, asking every --poll.interval. Ctrl-C ends it with exit 0.", LOGS
     )
     generation: Annotated[str, choice(*GENERATIONS)] = option(
@@ -72,10 +72,10 @@ class Asked(BaseModel):
         SIMULATING,
         choices=GENERATIONS,
     )
-    yes: Switch = option(
+    yes: Bool = option(
         "false", "", "Do what cannot be undone: state rename and state drop only tell without it.", ("state",)
     )
-    once: Switch = option(
+    once: Bool = option(
         "false",
         "",
         "Poll every feed until it is caught up, print the metrics, and end; exit 1 where a poll failed.",
@@ -95,14 +95,14 @@ class Asked(BaseModel):
     step: Annotated[float, duration("1s", "4m")] = option(
         "1m", "DURATION", "Time between two samples of a series that moves, best a part of an hour; 1s to 4m.", BACKFILL
     )
-    until: Moment | None = option(
+    until: Timestamp | None = option(
         None,
         "TIME",
         "Where to end, at least 3h ago and well before Prometheus first scraped the exporter, as in "
         "2026-11-20T08:00:00Z. If left out, 1h before the exporter first showed the metrics.",
         BACKFILL,
     )
-    label: Many[TargetLabel] = option(
+    label: CommaSeparated[TargetLabel] = option(
         None,
         "NAME=VALUE",
         "A label that Prometheus gives to what it scrapes, as in job=late; may be given several times.",
@@ -111,10 +111,10 @@ class Asked(BaseModel):
     )
 
 
-ASKED = tuple(table(Asked, variables=False))
+ASKED = tuple(table(CommandFlags, variables=False))
 
 
-def ask(command: str, flags: Mapping[str, Sequence[str]]) -> Asked:
+def parse_flags(command: str, flags: Mapping[str, Sequence[str]]) -> CommandFlags:
     """What the flags of a command say; raises ConfigError with every mistake there is."""
     rows = {row.name: row for row in ASKED}
     problems = [
@@ -129,10 +129,10 @@ def ask(command: str, flags: Mapping[str, Sequence[str]]) -> Asked:
     formats = COMMANDS[command].formats
     values.setdefault("format", formats[0] if formats else "")
     try:
-        asked = Asked(**values)
+        asked = CommandFlags(**values)
     except ValidationError as exc:
         problems += [
-            f"--{str(error['loc'][0]).replace('_', '-')}{shown(error['input'])}: {error['ctx']['error']}"
+            f"--{str(error['loc'][0]).replace('_', '-')}{quote(error['input'])}: {error['ctx']['error']}"
             for error in exc.errors()
         ]
         raise ConfigError(*problems) from None
@@ -143,7 +143,7 @@ def ask(command: str, flags: Mapping[str, Sequence[str]]) -> Asked:
 
 def _unprintable(command: str, texts: Sequence[str]) -> Iterator[str]:
     formats = COMMANDS[command].formats
-    yield from (f"--format{shown(text)}: must be one of {', '.join(formats)}" for text in texts if text not in formats)
+    yield from (f"--format{quote(text)}: must be one of {', '.join(formats)}" for text in texts if text not in formats)
 
 
 def commands_markdown() -> str:

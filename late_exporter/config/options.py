@@ -13,16 +13,16 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from late_exporter.config.types import (
     RATE_LIMITS,
     BaseUrl,
+    Bool,
     Bounds,
+    CommaSeparated,
     File,
     Key,
     KeyFile,
     ListenAddress,
-    Many,
     RateLimit,
     Share,
     StateUrl,
-    Switch,
     TcpAddress,
     TelemetryPath,
     WebhookPath,
@@ -30,7 +30,7 @@ from late_exporter.config.types import (
     choice,
     distinct,
     duration,
-    whole,
+    integer,
 )
 
 __all__ = [
@@ -216,7 +216,7 @@ class Given(BaseSettings):
     poll_audit_interval: Annotated[float, duration("0s")] = option(
         "1d", "DURATION", "Time between two audits of all that was counted against all that the API shows; 0s for none."
     )
-    poll_feeds: Many[Annotated[str, choice(*EVERY_FEED)]] = option(
+    poll_feeds: CommaSeparated[Annotated[str, choice(*EVERY_FEED)]] = option(
         "publishing,connections",
         "LIST",
         "Log lists to read; webhooks, messaging, workflow_event and api_request are of generation zernio only.",
@@ -232,7 +232,7 @@ class Given(BaseSettings):
         (*EXPORTING, *RECKONING, "state"),
         others={"demo": "sqlite://"},
     )
-    web_listen_address: Many[ListenAddress] = option(
+    web_listen_address: CommaSeparated[ListenAddress] = option(
         ":10077",
         "ADDRESS",
         "Address to serve on, or unix: and a path; may be given several times. Sockets that systemd passes on are "
@@ -240,7 +240,7 @@ class Given(BaseSettings):
         SERVING,
         many=True,
     )
-    web_systemd_socket: Switch = option("false", "", "Do not start without sockets from systemd.")
+    web_systemd_socket: Bool = option("false", "", "Do not start without sockets from systemd.")
     web_telemetry_path: TelemetryPath = option("/metrics", "PATH", "Path of the metrics.")
     web_config_file: File | None = option(
         None,
@@ -250,10 +250,10 @@ class Given(BaseSettings):
         SERVING,
         name="web.config.file",
     )
-    web_enable_lifecycle: Switch = option(
+    web_enable_lifecycle: Bool = option(
         "false", "", "Reload on POST /-/reload and stop on POST /-/quit. SIGHUP reloads in any case."
     )
-    webhook_listen: WebhookPath | None = option(
+    webhook_path: WebhookPath | None = option(
         None,
         "PATH",
         "Path at which Late's webhooks are taken, as in /webhook; what a workspace alone is told is posted to its name "
@@ -269,7 +269,7 @@ class Given(BaseSettings):
         "DURATION",
         "How far from now the time of a webhook may be; what is further away, or comes twice, is refused.",
     )
-    webhook_relaxed_interval: Annotated[float, duration("100ms")] | None = option(
+    webhook_poll_interval: Annotated[float, duration("100ms")] | None = option(
         None,
         "DURATION",
         "Time between two polls while webhooks come; by default --poll.interval.",
@@ -282,16 +282,16 @@ class Given(BaseSettings):
         (*EXPORTING, "backfill"),
         many=True,
     )
-    metrics_max_label_values: Annotated[int, whole(1)] = option(
+    metrics_max_label_values: Annotated[int, integer(1)] = option(
         "50", "NUMBER", "Values a label may have beyond the known ones; what comes later is counted as other."
     )
-    metrics_max_accounts: Annotated[int, whole(0)] = option(
+    metrics_max_accounts: Annotated[int, integer(0)] = option(
         "500",
         "NUMBER",
         "Accounts with metrics of their own; what comes later is counted as other. 0 for none.",
         (*EXPORTING, "backfill"),
     )
-    metrics_created_timestamps: Switch = option(
+    metrics_created_timestamps: Bool = option(
         "false", "", "Give counters and histograms a _created series in OpenMetrics."
     )
     log_level: Annotated[str, choice(*LEVELS)] = option(
@@ -303,8 +303,8 @@ class Given(BaseSettings):
     simulate_listen_address: TcpAddress = option(
         "127.0.0.1:10078", "ADDRESS", "Address to serve the simulated API on.", SIMULATING
     )
-    simulate_seed: Annotated[int, whole(0)] = option("1", "NUMBER", "The same seed gives the same logs.", SIMULATING)
-    simulate_logs_per_day: Annotated[int, whole(1)] = option(
+    simulate_seed: Annotated[int, integer(0)] = option("1", "NUMBER", "The same seed gives the same logs.", SIMULATING)
+    simulate_logs_per_day: Annotated[int, integer(1)] = option(
         "5000", "NUMBER", "Publishing logs a day.", SIMULATING, others={"demo": "20000"}
     )
     simulate_history: Annotated[float, duration("0s", "90d")] = option(
@@ -317,7 +317,7 @@ class Given(BaseSettings):
         SIMULATING,
         others={"demo": "6000"},
     )
-    simulate_incident: Many[Annotated[str, choice(*INCIDENTS)]] = option(
+    simulate_incident: CommaSeparated[Annotated[str, choice(*INCIDENTS)]] = option(
         None,
         "NAME",
         f"Incident to begin with; may be given several times: {', '.join(INCIDENTS)}.",

@@ -17,14 +17,14 @@ from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from late_exporter.config import web as webconfig
-from late_exporter.config.flags import Asked
+from late_exporter.config.flags import CommandFlags
 from late_exporter.config.options import EXPORTING, OPTIONS, PREFIX, REAL, Given, Layer, Loc, suggestion
-from late_exporter.config.types import Address, UnixPath, content, shown
+from late_exporter.config.types import Address, UnixPath, quote, read_file
 from late_exporter.config.web import WebConfig
 from late_exporter.config.yaml_file import Document
 from late_exporter.errors import ConfigError
 
-__all__ = ["Call", "Settings", "Simulate", "Webhook", "Workspace", "load"]
+__all__ = ["CommandContext", "Settings", "Simulate", "Webhook", "Workspace", "load"]
 
 MAX_FILE = 1 << 20
 LONG = 8
@@ -76,7 +76,7 @@ class Simulate:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the rest of the program gets; all times are in seconds, and ``relaxed_interval`` is 0 for none."""
+    """What the rest of the program gets; all times are in seconds, and ``webhook_poll_interval`` is 0 for none."""
 
     workspaces: tuple[Workspace, ...]
     api_generation: str
@@ -96,7 +96,7 @@ class Settings:
     enable_lifecycle: bool
     webhook_path: str | None
     webhook: Webhook | None
-    relaxed_interval: float
+    webhook_poll_interval: float
     duration_buckets: tuple[float, ...]
     max_label_values: int
     max_accounts: int
@@ -114,20 +114,20 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class CommandContext:
     """What a command is called with.
 
     Args:
         settings: In force.
-        reread: Reads them anew.
-        asked: The flags of the command itself.
-        words: Its arguments.
+        reload_settings: Reads them anew.
+        flags: The flags of the command itself.
+        args: Its arguments.
     """
 
     settings: Settings
-    reread: Callable[[], Settings]
-    asked: Asked
-    words: tuple[str, ...] = ()
+    reload_settings: Callable[[], Settings]
+    flags: CommandFlags
+    args: tuple[str, ...] = ()
 
 
 def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str, str] | None = None) -> Settings:
@@ -190,12 +190,12 @@ def _from_file(command: str, said: Sequence[Layer]) -> Layer:
         return layer
     path = naming.values["config_file"]
     try:
-        read = content(path, MAX_FILE)
+        read = read_file(path, MAX_FILE)
         if len(read) > MAX_FILE:
             raise ValueError("larger than 1 MiB")  # noqa: TRY301 - told as the other reasons are
     except ValueError as exc:
         layer.broken = True
-        layer.problems.append(f"{naming.places['config_file',]}{shown(path)}: {exc}")
+        layer.problems.append(f"{naming.places['config_file',]}{quote(path)}: {exc}")
     else:
         Document(path, layer).read(read)
     return layer
@@ -228,12 +228,12 @@ def _web_config(layers: Sequence[Layer]) -> tuple[WebConfig, Sequence[str]]:
         return WebConfig(), ()
     path = naming.values["web_config_file"]
     try:
-        content(path, 0)
+        read_file(path, 0)
         return webconfig.load(Path(path)), ()
     except ConfigError as exc:
         return WebConfig(), exc.problems
     except ValueError as exc:
-        return WebConfig(), [f"{naming.places['web_config_file',]}{shown(path)}: {exc}"]
+        return WebConfig(), [f"{naming.places['web_config_file',]}{quote(path)}: {exc}"]
 
 
 def _problem(error: ErrorDetails, places: Mapping[Loc, str]) -> str:
@@ -241,7 +241,7 @@ def _problem(error: ErrorDetails, places: Mapping[Loc, str]) -> str:
     place = next(places[loc[:size]] for size in range(len(loc), 0, -1) if loc[:size] in places)
     if error["type"] == "missing":
         return f"{place}: {loc[-1]} is missing"
-    value = shown(error["input"], url=str(loc[-1]).endswith("url"))
+    value = quote(error["input"], url=str(loc[-1]).endswith("url"))
     return f"{place}{value}: {error['ctx']['error']}"
 
 
@@ -263,16 +263,16 @@ def _keys(environ: Mapping[str, str]) -> list[str]:
 
 
 def _problems_of_webhooks(given: Given, places: Mapping[Loc, str]) -> Iterator[str]:
-    path, telemetry, relaxed = given.webhook_listen, given.web_telemetry_path, given.webhook_relaxed_interval
+    path, telemetry, relaxed = given.webhook_path, given.web_telemetry_path, given.webhook_poll_interval
     if path is not None:
-        place = f"{places['webhook_listen',]}{shown(path)}"
+        place = f"{places['webhook_path',]}{quote(path)}"
         if given.webhook_secret_file is None:
             yield f"{place}: name a file that holds the secret of the webhooks with --webhook.secret-file"
         if f"{telemetry}/".startswith(f"{path}/"):
-            yield f"{place}: must not be --web.telemetry-path{shown(telemetry)}, nor above it"
+            yield f"{place}: must not be --web.telemetry-path{quote(telemetry)}, nor above it"
     if relaxed is not None and relaxed < given.poll_interval:
-        place = places["webhook_relaxed_interval",]
-        yield f"{place}{shown(f'{relaxed:g}s')}: must be at least --poll.interval, {given.poll_interval:g}s"
+        place = places["webhook_poll_interval",]
+        yield f"{place}{quote(f'{relaxed:g}s')}: must be at least --poll.interval, {given.poll_interval:g}s"
 
 
 def _without(keys: Sequence[str], problems: list[str]) -> list[str]:
@@ -301,9 +301,9 @@ def _settings(given: Given, web: WebConfig) -> Settings:
         web_config_file=given.web_config_file,
         web_config=web,
         enable_lifecycle=given.web_enable_lifecycle,
-        webhook_path=given.webhook_listen,
+        webhook_path=given.webhook_path,
         webhook=_webhook(given),
-        relaxed_interval=given.webhook_relaxed_interval or 0.0,
+        webhook_poll_interval=given.webhook_poll_interval or 0.0,
         duration_buckets=given.metrics_duration_buckets,
         max_label_values=given.metrics_max_label_values,
         max_accounts=given.metrics_max_accounts,
@@ -323,7 +323,7 @@ def _settings(given: Given, web: WebConfig) -> Settings:
 
 def _webhook(given: Given) -> Webhook | None:
     secret = given.webhook_secret_file
-    if given.webhook_listen is None or secret is None:
+    if given.webhook_path is None or secret is None:
         return None
     return Webhook(secret.key, secret.path, given.webhook_replay_window)
 

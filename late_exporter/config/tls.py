@@ -14,7 +14,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator
 
-from late_exporter.config.types import Section, content
+from late_exporter.config.types import Section, read_file
 
 __all__ = ["Tls", "TlsError", "create_context"]
 
@@ -215,7 +215,7 @@ def _file(tls: Tls, option: str, beside: Path) -> Iterator[str]:
     name, text = getattr(tls, f"{option}_file"), getattr(tls, option)
     if name:
         try:
-            content(str(beside / name), 0)
+            read_file(str(beside / name), 0)
         except ValueError as exc:
             raise TlsError(f"{option}_file", f"{beside / name}: {exc}") from None
         yield str(beside / name)

@@ -17,37 +17,37 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Sec
 from pydantic import PlainValidator as Parsed
 
 __all__ = [
-    "NOTHING",
+    "EMPTY_VALUES",
+    "INVALID_NAME",
     "RATE_LIMITS",
-    "UNFIT_NAME",
     "Address",
     "BaseUrl",
+    "Bool",
     "Bounds",
+    "CommaSeparated",
     "File",
     "Key",
     "KeyFile",
     "ListenAddress",
-    "Many",
-    "Moment",
     "Parsed",
     "RateLimit",
     "Section",
     "Share",
     "StateUrl",
-    "Switch",
     "TargetLabel",
     "TcpAddress",
     "TelemetryPath",
+    "Timestamp",
     "UnixPath",
     "WebhookPath",
     "WorkspaceName",
     "choice",
-    "content",
     "distinct",
     "duration",
+    "integer",
     "is_workspace_name",
-    "shown",
-    "whole",
+    "quote",
+    "read_file",
 ]
 
 T = TypeVar("T")
@@ -57,9 +57,9 @@ MAX_BUCKETS = 50
 MAX_PORT = 65_535
 MAX_SOCKET_PATH = 107
 MAX_SHOWN = 100
-NOTHING = ("", "~", "null")
+EMPTY_VALUES = ("", "~", "null")
 NOT_A_URL = "must be a URL like https://getlate.dev/api"
-UNFIT_NAME = "must be 1 to 64 letters, digits, or _ . -"
+INVALID_NAME = "must be 1 to 64 letters, digits, or _ . -"
 RATE_LIMITS = {"free": 60, "build": 120, "accelerate": 600, "unlimited": 1200}
 """Requests a minute by plan."""
 NOT_A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
@@ -108,7 +108,7 @@ class Section(BaseModel):
     def _without_nothing(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        return {key: value for key, value in given.items() if key not in cls.model_fields or value not in NOTHING}
+        return {key: value for key, value in given.items() if key not in cls.model_fields or value not in EMPTY_VALUES}
 
 
 def _parsed(parse: Callable[[str], object], complaint: str) -> Parsed:
@@ -123,7 +123,7 @@ def _parsed(parse: Callable[[str], object], complaint: str) -> Parsed:
     return Parsed(parsed)
 
 
-def whole(low: int) -> Parsed:
+def integer(low: int) -> Parsed:
     """A whole number."""
     return _parsed(
         lambda text: int(text) if re.fullmatch(r"[0-9]{1,18}", text) and int(text) >= low else None,
@@ -288,13 +288,13 @@ def _key(given: SecretStr) -> SecretStr:
 
 
 def _key_file(path: str) -> _KeyFile:
-    text = content(path, 4096).decode("latin-1")
+    text = read_file(path, 4096).decode("latin-1")
     if not text.strip():
         raise ValueError("the file is empty")
     return _KeyFile(Path(path), _key(SecretStr(text)))
 
 
-def content(path: str, limit: int) -> bytes:
+def read_file(path: str, limit: int) -> bytes:
     """What is in the file, one byte more than the limit at most."""
     if not path or "\0" in path:
         raise ValueError("must be the path of a file")
@@ -310,7 +310,7 @@ def is_workspace_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def shown(value: object, *, url: bool = False) -> str:
+def quote(value: object, *, url: bool = False) -> str:
     """A value as messages quote it: without what may be a key, and cut where it is long; empty for what is no text."""
     if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
         value = ",".join(value)
@@ -330,13 +330,13 @@ def _masked(url: str) -> str:
     return scheme + slashes + re.sub(r"([?#]).+", r"\1***", rest, flags=re.DOTALL)
 
 
-Many: TypeAlias = Annotated[tuple[T, ...], BeforeValidator(_items), AfterValidator(distinct)]
+CommaSeparated: TypeAlias = Annotated[tuple[T, ...], BeforeValidator(_items), AfterValidator(distinct)]
 """A list, whether it has commas, was given in parts, or both."""
 
 Bound: TypeAlias = Annotated[float, _positive(sys.float_info.max, "must be a number of seconds above 0")]
 Bounds: TypeAlias = Annotated[tuple[Bound, ...], BeforeValidator(_items), AfterValidator(_ascending)]
 Share: TypeAlias = Annotated[float, _positive(1.0, "must be a number above 0 and at most 1")]
-Switch: TypeAlias = Annotated[
+Bool: TypeAlias = Annotated[
     bool, _parsed(lambda text: {"true": True, "false": False}.get(text.lower()), "must be true or false")
 ]
 RateLimit: TypeAlias = Annotated[
@@ -352,7 +352,7 @@ TcpAddress: TypeAlias = Annotated[
     Address, _parsed(_address, "not an address; write it like :10077, 127.0.0.1:10077 or [::1]:10077")
 ]
 File: TypeAlias = Annotated[Path, _parsed(Path, "must be the path of a file")]
-Moment: TypeAlias = Annotated[float, Parsed(_moment)]
+Timestamp: TypeAlias = Annotated[float, Parsed(_moment)]
 TargetLabel: TypeAlias = Annotated[
     tuple[str, str], _parsed(_target_label, "must be a name and a value, like job=late; names do not begin with __")
 ]
@@ -361,7 +361,7 @@ WebhookPath: TypeAlias = Annotated[str, Parsed(_webhook_path)]
 BaseUrl: TypeAlias = Annotated[str, Parsed(_base_url)]
 Key: TypeAlias = Annotated[SecretStr, Parsed(_key)]
 KeyFile: TypeAlias = Annotated[_KeyFile, Parsed(_key_file)]
-WorkspaceName: TypeAlias = Annotated[str, _matching(_NAME.pattern, UNFIT_NAME)]
+WorkspaceName: TypeAlias = Annotated[str, _matching(_NAME.pattern, INVALID_NAME)]
 StateUrl: TypeAlias = Annotated[
     str,
     _matching(

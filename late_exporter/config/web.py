@@ -19,11 +19,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from pydantic_core import ErrorDetails
 
 from late_exporter.config.tls import Tls, TlsError, create_context
-from late_exporter.config.types import NOTHING, Section, content, duration, shown, whole
+from late_exporter.config.types import EMPTY_VALUES, Section, duration, integer, quote, read_file
 from late_exporter.errors import ConfigError
 from late_exporter.protocols import Log
 
-__all__ = ["Rate", "WebConfig", "WebSource", "load"]
+__all__ = ["RequestRate", "WebConfig", "WebConfigWatcher", "load"]
 
 MAX_FILE = 1 << 20
 
@@ -53,12 +53,12 @@ REASONS = MappingProxyType(
 )
 """What pydantic's types of errors mean to whoever wrote the file."""
 
-Looks: TypeAlias = tuple[int, int, int] | None
+FileStamp: TypeAlias = tuple[int, int, int] | None
 """What tells one state of a file from another; None: it is not there."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class RequestRate:
     """A token bucket: ``burst`` requests at once, and one more after every ``interval`` seconds."""
 
     interval: float
@@ -70,24 +70,24 @@ class WebConfig:
     """How the web server is to behave.
 
     Args:
-        context: For TLS; None is plain HTTP.
+        ssl_context: For TLS; None is plain HTTP.
         allowed_sans: A client's certificate has to carry one of these names; empty: any will do.
         headers: Of every answer.
         users: The bcrypt hash of each user's password; without any, nobody is asked for one.
         open_paths: Paths for which nobody is asked for a password.
         rate: Limits all requests together.
         files: What the configuration was read from, and how that looked then.
-        remarks: What of it has no effect here.
+        warnings: What of it has no effect here.
     """
 
-    context: ssl.SSLContext | None = None
+    ssl_context: ssl.SSLContext | None = None
     allowed_sans: frozenset[str] = frozenset()
     headers: tuple[tuple[str, str], ...] = ()
     users: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     open_paths: frozenset[str] = frozenset()
-    rate: Rate | None = None
-    files: Mapping[Path, Looks] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
+    rate: RequestRate | None = None
+    files: Mapping[Path, FileStamp] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 def load(path: Path) -> WebConfig:
@@ -95,7 +95,7 @@ def load(path: Path) -> WebConfig:
     return _load(path, {})
 
 
-class WebSource:
+class WebConfigWatcher:
     """How the web server is to behave, as of now: its file and certificates are read again when they change.
 
     Args:
@@ -111,7 +111,7 @@ class WebSource:
         """Go on with what was read anew."""
         self._config = config
         self._files = config.files
-        for remark in config.remarks:
+        for remark in config.warnings:
             self._log.warning("web configuration", remark=remark)
 
     def current(self) -> WebConfig:
@@ -121,7 +121,7 @@ class WebSource:
         return self._config
 
     def _read(self) -> None:
-        files: dict[Path, Looks] = {}
+        files: dict[Path, FileStamp] = {}
         try:
             self.replace(_load(next(iter(self._files)), files))
         except ConfigError as exc:
@@ -131,7 +131,7 @@ class WebSource:
             self._log.info("web configuration changed")
 
 
-def _load(path: Path, files: dict[Path, Looks]) -> WebConfig:
+def _load(path: Path, files: dict[Path, FileStamp]) -> WebConfig:
     """Read the file; ``files`` takes what that depends on, even where it fails, as it looks before it is read."""
     files[path] = _looks(path)
     root = _root(path)
@@ -145,18 +145,18 @@ def _load(path: Path, files: dict[Path, Looks]) -> WebConfig:
     except TlsError as exc:
         raise ConfigError(f"{_place(path, root, ('tls_server_config', exc.option))}: {exc}") from None
     return WebConfig(
-        context=context,
+        ssl_context=context,
         allowed_sans=frozenset(tls.client_allowed_sans),
         headers=tuple((name, value) for name, value in given.http_server_config.headers.items() if value),
         users={name: hashed.encode() for name, hashed in given.basic_auth_users.items()},
         open_paths=frozenset(given.auth_excluded_paths),
-        rate=Rate(limit.interval, limit.burst) if limit.interval else None,
+        rate=RequestRate(limit.interval, limit.burst) if limit.interval else None,
         files=files,
-        remarks=tuple(_remarks(given)),
+        warnings=tuple(_remarks(given)),
     )
 
 
-def _looks(file: Path) -> Looks:
+def _looks(file: Path) -> FileStamp:
     try:
         found = file.stat()
     except (OSError, ValueError):
@@ -206,7 +206,7 @@ class _Http(Section):
 
 class _RateLimit(Section):
     interval: Annotated[float, duration("0"), BeforeValidator(_one)] = 0.0
-    burst: Annotated[int, whole(0), BeforeValidator(_one)] = 0
+    burst: Annotated[int, integer(0), BeforeValidator(_one)] = 0
 
     @model_validator(mode="after")
     def _lets_pass(self) -> Self:
@@ -227,7 +227,7 @@ class _Given(Section):
 
 def _root(path: Path) -> yaml.Node:
     try:
-        read = content(str(path), MAX_FILE)
+        read = read_file(str(path), MAX_FILE)
         if len(read) > MAX_FILE:
             raise ValueError("larger than 1 MiB")  # noqa: TRY301 - told as the other reasons are
         root = yaml.compose(read.decode("utf-8-sig"), Loader=yaml.BaseLoader)
@@ -245,7 +245,7 @@ def _root(path: Path) -> yaml.Node:
         raise ConfigError(f"{path}: holds an escape that is no character") from None
     except ValueError as exc:
         raise ConfigError(f"{path}: {exc}") from None
-    if root is None or (isinstance(root, yaml.ScalarNode) and root.value in NOTHING):
+    if root is None or (isinstance(root, yaml.ScalarNode) and root.value in EMPTY_VALUES):
         return yaml.MappingNode("", [])
     return root
 
@@ -292,7 +292,7 @@ def _problem(path: Path, root: yaml.Node, error: ErrorDetails) -> str:
     place = _place(path, root, tuple(part for part in error["loc"] if part != "[key]"))
     match error["type"]:
         case "literal_error":
-            return f"{place}{shown(error['input'])}: must be one of {error['ctx']['expected']}"
+            return f"{place}{quote(error['input'])}: must be one of {error['ctx']['expected']}"
         case "value_error":
             return f"{place}: {error['ctx']['error']}"
         case kind:

@@ -14,7 +14,7 @@ __all__ = ["SHOWN", "Inspector", "last_audit"]
 
 MISSING = "late_exporter_audit_missing_logs"
 EXTRA = "late_exporter_audit_extra_logs"
-LAST = "late_exporter_audit_last_timestamp_seconds"
+LAST = "late_exporter_audit_last_completed_timestamp_seconds"
 SHOWN = (MISSING, EXTRA, LAST)
 """What an audit is to show; the state keeps it from one to the next."""
 

@@ -55,7 +55,7 @@ DAY = 86_400_000
 
 REQUESTS = "late_exporter_api_request_duration_seconds"
 LAST_SUCCESS = "late_exporter_last_successful_poll_timestamp_seconds"
-LAST_WALK = "late_exporter_last_reconcile_timestamp_seconds"
+LAST_WALK = "late_exporter_reconcile_last_completed_timestamp_seconds"
 GENERATION = "late_exporter_api_generation_info"
 
 

@@ -41,7 +41,7 @@ SLACK = 300_000
 REASONS = ("no_id", "not_an_object")
 
 LAG = "late_exporter_log_lag_seconds"
-DRIFTED = "late_exporter_api_fields_drifted_total"
+DRIFTED = "late_exporter_api_schema_drift_total"
 
 
 class Draft(msgspec.Struct):

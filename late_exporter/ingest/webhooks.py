@@ -68,7 +68,7 @@ LIVES = 10
 """Webhooks are alive for so long after the last one, or for so many polls."""
 
 RECEIVED = "late_exporter_webhooks_received_total"
-REFUSED = "late_exporter_webhooks_refused_total"
+REFUSED = "late_exporter_webhooks_rejected_total"
 LAG = "late_exporter_webhook_lag_seconds"
 LAST = "late_exporter_webhook_last_received_timestamp_seconds"
 

@@ -250,13 +250,13 @@ _FAMILIES = (
     _family(
         "late_exporter_api_requests_total",
         "counter",
-        "endpoint code",
+        "path code",
         "Requests to the Late API by HTTP status, or by the kind of error where there was none.",
     ),
     _family(
         "late_exporter_api_request_duration_seconds",
         "histogram",
-        "endpoint",
+        "path",
         "How long requests to the Late API took.",
         buckets=REQUEST_BUCKETS,
     ),
@@ -288,7 +288,7 @@ _FAMILIES = (
         "Logs that could not be counted, once each: they have no usable _id.",
     ),
     _family(
-        "late_exporter_api_fields_drifted_total",
+        "late_exporter_api_schema_drift_total",
         "counter",
         "feed field kind",
         "Logs that came with a field unknown, missing, or of another type than documented, once in each status.",
@@ -306,7 +306,7 @@ _FAMILIES = (
         "Logs that only the reconcile walk found.",
     ),
     _family(
-        "late_exporter_last_reconcile_timestamp_seconds",
+        "late_exporter_reconcile_last_completed_timestamp_seconds",
         "gauge",
         "feed",
         "When the last reconcile walk that came to its end had begun.",
@@ -326,7 +326,7 @@ _FAMILIES = (
         " are none.",
     ),
     _family(
-        "late_exporter_audit_last_timestamp_seconds",
+        "late_exporter_audit_last_completed_timestamp_seconds",
         "gauge",
         "feed",
         "When an audit last came to its end.",
@@ -346,7 +346,7 @@ _FAMILIES = (
         "Webhooks that were genuine, by event; one that is for every workspace counts in each.",
     ),
     _family(
-        "late_exporter_webhooks_refused_total",
+        "late_exporter_webhooks_rejected_total",
         "counter",
         "reason",
         "Webhooks that were refused; one that is for every workspace counts in each.",

@@ -43,7 +43,7 @@ CODES = (
 )
 
 LOGS = "late_publishing_logs_total"
-DRIFTED = "late_exporter_api_fields_drifted_total"
+DRIFTED = "late_exporter_api_schema_drift_total"
 
 UNKNOWN = "unknown"
 OTHER = "other"

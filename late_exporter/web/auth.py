@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import bcrypt
 
-from late_exporter.config.web import Rate, WebConfig
+from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.protocols import Log
 from late_exporter.threads import Errands
 from late_exporter.web.asgi import App, Message, Receive, Send
@@ -24,7 +24,7 @@ from late_exporter.web.asgi import App, Message, Receive, Send
 __all__ = ["Bucket", "Gate", "Passwords"]
 
 CHALLENGE = 'Basic realm="late-exporter", charset="UTF-8"'
-ATTEMPTS = Rate(interval=3.0, burst=10)
+ATTEMPTS = RequestRate(interval=3.0, burst=10)
 """Wrong passwords that an address may try."""
 
 WAITING = 16
@@ -48,7 +48,7 @@ class Bucket:
         monotonic: Time in seconds that only goes forward.
     """
 
-    def __init__(self, rate: Rate, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rate: RequestRate, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.rate = rate
         self._monotonic = monotonic
         self._full_at = monotonic()
@@ -179,7 +179,7 @@ class Gate:
     def _is_open(self, web: WebConfig, path: str) -> bool:
         return path in web.open_paths or (self._opened is not None and self._opened(path))
 
-    def _limit(self, rate: Rate | None) -> tuple[HTTPStatus, float]:
+    def _limit(self, rate: RequestRate | None) -> tuple[HTTPStatus, float]:
         if rate is None:
             return HTTPStatus.OK, 0.0
         if self._bucket is None or self._bucket.rate != rate:

@@ -250,9 +250,9 @@ class _Server(uvicorn.Server):
             await asyncio.get_running_loop().connect_accepted_socket(
                 protocol,
                 accepted,
-                ssl=web.context,
-                ssl_handshake_timeout=PATIENCE if web.context else None,
-                ssl_shutdown_timeout=GRACE if web.context else None,
+                ssl=web.ssl_context,
+                ssl_handshake_timeout=PATIENCE if web.ssl_context else None,
+                ssl_shutdown_timeout=GRACE if web.ssl_context else None,
             )
         except OSError:  # no handshake
             accepted.close()

@@ -18,7 +18,7 @@ from late_exporter.app.reload import FIXED, Control
 from late_exporter.commands.run import create_offload
 from late_exporter.config import settings
 from late_exporter.config.settings import Settings, Workspace
-from late_exporter.config.web import WebSource
+from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import LateError, StoreError
 from late_exporter.ingest.webhooks import sign
 from late_exporter.simulator import Service
@@ -91,7 +91,7 @@ class Rig:
             self.exporter = Exporter(wanted, self.store, offload, self.connect, collect=list)
             await self.exporter.restore()
             self.control = Control(
-                wanted, self.read, self.exporter, WebSource(wanted.web_config, Silence()), self._stop
+                wanted, self.read, self.exporter, WebConfigWatcher(wanted.web_config, Silence()), self._stop
             )
             self.control.note(succeeded=True)
             group = await stack.enter_async_context(asyncio.TaskGroup())
@@ -200,7 +200,7 @@ async def test_another_secret_of_webhooks(tmp_path: Path) -> None:
     """Webhooks follow another secret and window, and workspaces that come and go."""
     worlds = {name: World(VirtualClock(time.time())) for name in ("acme", "beta")}
     rig = Rig(tmp_path, worlds)
-    common = "poll: {interval: 1h}\nwebhook: {listen: /webhook, secret-file: "
+    common = "poll: {interval: 1h}\nwebhook: {path: /webhook, secret-file: "
     rig.write("acme", text=f"{common}acme.key}}")
     async with rig.running():
         await rig.until(lambda samples: samples.sum("late_up") == 2)
@@ -270,7 +270,7 @@ async def test_a_hang_up_survives_a_wrong_configuration(rig: Rig) -> None:
         ("web: {listen-address: ':1'}", "web.listen-address"),
         ("web: {telemetry-path: /other}", "web.telemetry-path"),
         ("metrics: {max-accounts: 3}", "metrics.max-accounts"),
-        ("webhook: {listen: /webhook, secret-file: other.key}", "webhook.listen"),
+        ("webhook: {path: /webhook, secret-file: other.key}", "webhook.path"),
     ],
 )
 async def test_what_only_a_restart_changes(rig: Rig, text: str, option: str) -> None:
@@ -295,7 +295,7 @@ def test_every_setting_can_be_reloaded_or_is_refused() -> None:
         "web_config_file",
         "web_config",
         "webhook",
-        "relaxed_interval",
+        "webhook_poll_interval",
         "log_level",
         "log_format",
     }

@@ -18,7 +18,7 @@ from late_exporter import __version__, cli, commands, log
 from late_exporter.config.commands import COMMANDS
 from late_exporter.config.flags import ASKED
 from late_exporter.config.options import OPTIONS
-from late_exporter.config.settings import Call, Settings
+from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.errors import ConfigError, LateError, StoreError
 from late_exporter.metrics.catalogue import CATALOGUE
 
@@ -54,8 +54,8 @@ class Ran:
         self.out, self.err = out.getvalue(), err.getvalue()
 
     def _command(self, name: str, act: Callable[[Settings], int]) -> cli.Action:
-        def command(call: Call) -> int:
-            assert call.settings == call.reread()
+        def command(call: CommandContext) -> int:
+            assert call.settings == call.reload_settings()
             self.calls.append((name, call.settings))
             return act(call.settings)
 

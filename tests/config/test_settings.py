@@ -91,13 +91,13 @@ def test_defaults() -> None:
 def test_webhooks(file: Path) -> None:
     """Webhooks are off; their secret is in a file, beside the file that names it, and is no part of what is printed."""
     off = loaded()
-    assert (None, None, 0.0) == (off.webhook_path, off.webhook, off.relaxed_interval)
+    assert (None, None, 0.0) == (off.webhook_path, off.webhook, off.webhook_poll_interval)
 
     (file.parent / "secret").write_text("whsec_0123456789\n")
-    text = "webhook: {listen: /late/hook, secret-file: secret, replay-window: 1m, relaxed-interval: 4m}"
+    text = "webhook: {path: /late/hook, secret-file: secret, replay-window: 1m, poll-interval: 4m}"
     got = from_file(file, text)
     assert got.webhook is not None
-    assert ("/late/hook", 60.0, 240.0) == (got.webhook_path, got.webhook.window, got.relaxed_interval)
+    assert ("/late/hook", 60.0, 240.0) == (got.webhook_path, got.webhook.window, got.webhook_poll_interval)
     assert (KEY, "whsec_0123456789") == got.secrets
     assert "whsec_" not in repr(got)
 
@@ -106,9 +106,9 @@ def test_webhooks(file: Path) -> None:
 def test_webhooks_have_a_path_of_their_own(file: Path, telemetry: str) -> None:
     """A path at which nobody is asked for a password is none at which there are metrics, nor above it."""
     (file.parent / "secret").write_text("whsec_0123456789")
-    text = f"webhook: {{listen: /late, secret-file: secret}}\nweb: {{telemetry-path: {telemetry}}}"
+    text = f"webhook: {{path: /late, secret-file: secret}}\nweb: {{telemetry-path: {telemetry}}}"
     assert [
-        f'late.yaml:1: webhook.listen "/late": must not be --web.telemetry-path "{telemetry}", nor above it'
+        f'late.yaml:1: webhook.path "/late": must not be --web.telemetry-path "{telemetry}", nor above it'
     ] == file_problems(file, text)
 
 
@@ -376,19 +376,19 @@ WRONG = [
     ("web.telemetry-path", "metrics", '"metrics": must begin with / and hold only letters, digits and - . _ ~ /'),
     ("web.telemetry-path", "/", '"/": must not be one of /, /-/healthy, /-/ready, /-/reload, /-/quit'),
     ("web.telemetry-path", "/-/ready", '"/-/ready": must not be one of /, /-/healthy, /-/ready, /-/reload, /-/quit'),
-    ("webhook.listen", "webhook", f'"webhook": {WEBHOOK}'),
-    ("webhook.listen", "/", f'"/": {WEBHOOK}'),
-    ("webhook.listen", "/a/", f'"/a/": {WEBHOOK}'),
-    ("webhook.listen", "/-", f'"/-": {NO_WEBHOOK}'),
-    ("webhook.listen", "/-/quit", f'"/-/quit": {NO_WEBHOOK}'),
+    ("webhook.path", "webhook", f'"webhook": {WEBHOOK}'),
+    ("webhook.path", "/", f'"/": {WEBHOOK}'),
+    ("webhook.path", "/a/", f'"/a/": {WEBHOOK}'),
+    ("webhook.path", "/-", f'"/-": {NO_WEBHOOK}'),
+    ("webhook.path", "/-/quit", f'"/-/quit": {NO_WEBHOOK}'),
     (
-        "webhook.listen",
+        "webhook.path",
         "/webhook",
         '"/webhook": name a file that holds the secret of the webhooks with --webhook.secret-file',
     ),
     ("webhook.secret-file", "/nowhere/secret", '"/nowhere/secret": No such file or directory'),
     ("webhook.replay-window", "0s", '"0s": must be at least 1s and at most 1d'),
-    ("webhook.relaxed-interval", "10s", '"10s": must be at least --poll.interval, 30s'),
+    ("webhook.poll-interval", "10s", '"10s": must be at least --poll.interval, 30s'),
     ("metrics.duration-buckets", "1,x", '"x": must be a number of seconds above 0'),
     ("metrics.duration-buckets", "0,1", '"0": must be a number of seconds above 0'),
     ("metrics.duration-buckets", "1,inf", '"inf": must be a number of seconds above 0'),

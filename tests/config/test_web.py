@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from late_exporter.config.web import Rate, WebConfig, WebSource, load
+from late_exporter.config.web import RequestRate, WebConfig, WebConfigWatcher, load
 from late_exporter.errors import ConfigError
 
 HASHED = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
@@ -133,8 +133,8 @@ def inline(option: str, pem: bytes) -> str:
 
 def tls(config: WebConfig) -> ssl.SSLContext:
     """The context of a configuration that has one."""
-    assert config.context is not None
-    return config.context
+    assert config.ssl_context is not None
+    return config.ssl_context
 
 
 def test_a_whole_file(file: Path) -> None:
@@ -160,10 +160,10 @@ def test_a_whole_file(file: Path) -> None:
         "alice": HASHED.encode(),
         "bob the builder": HASHED.replace("2y", "2b").encode(),
     } == got.users
-    assert Rate(1.5, 20) == got.rate
+    assert RequestRate(1.5, 20) == got.rate
     assert {"/-/healthy", "/-/ready"} == got.open_paths
     assert ["web.yml", "server.crt", "server.key", "ca.crt"] == [path.name for path in got.files]
-    assert () == got.remarks
+    assert () == got.warnings
 
 
 def suites_before_13(context: ssl.SSLContext) -> list[str]:
@@ -194,12 +194,12 @@ def test_a_file_that_says_nothing(file: Path, text: str) -> None:
 
     assert [file] == list(got.files)
     assert (None, (), {}, frozenset(), None, ()) == (
-        got.context,
+        got.ssl_context,
         got.headers,
         got.users,
         got.open_paths,
         got.rate,
-        got.remarks,
+        got.warnings,
     )
 
 
@@ -217,12 +217,12 @@ def test_defaults_of_tls(file: Path) -> None:
 def test_paths_are_relative_to_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the program runs does not matter; an absolute path is what it says."""
     monkeypatch.chdir("/")
-    assert loaded(file, TLS).context is not None
+    assert loaded(file, TLS).ssl_context is not None
     elsewhere = file.parent / "elsewhere"
     elsewhere.mkdir()
     absolute = TLS.replace(": server", f": {file.parent}/server")
-    assert loaded(elsewhere / "web.yml", absolute).context is not None
-    assert loaded(elsewhere / "web.yml", TLS.replace(": server", ": ../server")).context is not None
+    assert loaded(elsewhere / "web.yml", absolute).ssl_context is not None
+    assert loaded(elsewhere / "web.yml", TLS.replace(": server", ": ../server")).ssl_context is not None
 
 
 def test_inline(file: Path) -> None:
@@ -242,7 +242,7 @@ def test_inline_without_memory_files(file: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("tempfile.tempdir", str(file.parent))
     before = {path.name for path in file.parent.iterdir()}
 
-    assert loaded(file, "tls_server_config:\n" + inline("cert", CERT) + inline("key", KEY)).context is not None
+    assert loaded(file, "tls_server_config:\n" + inline("cert", CERT) + inline("key", KEY)).ssl_context is not None
     assert before | {"web.yml"} == {path.name for path in file.parent.iterdir()}
 
 
@@ -251,12 +251,12 @@ def test_a_file_wins_over_what_is_inline(file: Path) -> None:
     text = TLS + inline("cert", b"not used") + inline("key", b"not used") + inline("client_ca", b"not used")
     got = loaded(file, text + "  client_ca_file: ca.crt\n  client_auth_type: RequireAndVerifyClientCert\n")
 
-    assert got.context is not None
+    assert got.ssl_context is not None
     assert (
         tuple(
             f"tls_server_config.{option}: not used, there is a {option}_file" for option in ("cert", "key", "client_ca")
         )
-        == got.remarks
+        == got.warnings
     )
 
 
@@ -280,13 +280,13 @@ def test_a_file_wins_over_what_is_inline(file: Path) -> None:
 )
 def test_remarks(file: Path, remark: str, text: str) -> None:
     """What a file asks for and does not get is said."""
-    assert (remark,) == loaded(file, text).remarks
+    assert (remark,) == loaded(file, text).warnings
 
 
 @pytest.mark.parametrize("curve", ["X25519", "CurveP256", "CurveP384", "CurveP521"])
 def test_one_curve(file: Path, curve: str) -> None:
     """Each curve can be chosen."""
-    assert () == loaded(file, f"{TLS}  curve_preferences: [{curve}]\n").remarks
+    assert () == loaded(file, f"{TLS}  curve_preferences: [{curve}]\n").warnings
 
 
 ALL_SUITES = (
@@ -330,7 +330,7 @@ def test_versions(file: Path, name: str, version: str) -> None:
 @pytest.mark.parametrize("text", ["true", "True", "yes", "on"])
 def test_booleans(file: Path, text: str) -> None:
     """Switches are written in all ways of YAML 1.1, as the exporter-toolkit reads it."""
-    assert 1 == len(loaded(file, f"http_server_config: {{http2: {text}}}").remarks)
+    assert 1 == len(loaded(file, f"http_server_config: {{http2: {text}}}").warnings)
 
 
 def test_aliases(file: Path) -> None:
@@ -770,15 +770,15 @@ def test_any_file(file: Path, content: bytes) -> None:
 def test_source_without_a_file() -> None:
     """Without a file the configuration is the same for ever."""
     config, lines = WebConfig(), Lines()
-    source = WebSource(config, lines)
+    source = WebConfigWatcher(config, lines)
     assert config is source.current()
     assert [] == lines.told
 
 
 def test_source_reads_no_more_than_it_must(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While nothing changes nothing is read."""
-    source = WebSource(loaded(file, WHOLE), Lines())
-    monkeypatch.setattr("late_exporter.config.web.content", lambda *_: pytest.fail("the file was read"))
+    source = WebConfigWatcher(loaded(file, WHOLE), Lines())
+    monkeypatch.setattr("late_exporter.config.web.read_file", lambda *_: pytest.fail("the file was read"))
     assert source.current() is source.current()
 
 
@@ -807,7 +807,7 @@ def relink(path: Path, content: bytes) -> None:
 def test_source_takes_over_users(file: Path, change: Callable[[Path, bytes], None]) -> None:
     """A user that is added or taken away counts from the next request on."""
     lines = Lines()
-    source = WebSource(loaded(file, f"basic_auth_users: {{alice: {HASHED}}}"), lines)
+    source = WebConfigWatcher(loaded(file, f"basic_auth_users: {{alice: {HASHED}}}"), lines)
 
     change(file, f"basic_auth_users: {{bob: {HASHED}}}".encode())
     assert {"bob"} == source.current().users.keys()
@@ -820,23 +820,23 @@ def test_source_takes_over_users(file: Path, change: Callable[[Path, bytes], Non
 def test_source_takes_over_a_certificate(file: Path, change: Callable[[Path, bytes], None]) -> None:
     """A renewed certificate is used as soon as its key is there too; until then the old one is."""
     lines = Lines()
-    source = WebSource(loaded(file, TLS), lines)
-    before = source.current().context
+    source = WebConfigWatcher(loaded(file, TLS), lines)
+    before = source.current().ssl_context
 
     change(file.parent / "server.crt", OTHER.cert_chain_pems[0].bytes())
-    assert before is source.current().context
-    assert before is source.current().context
+    assert before is source.current().ssl_context
+    assert before is source.current().ssl_context
     change(file.parent / "server.key", OTHER.private_key_pem.bytes())
-    after = source.current().context
+    after = source.current().ssl_context
     assert before is not after
-    assert after is source.current().context
+    assert after is source.current().ssl_context
     assert ["web configuration not changed", "web configuration changed"] == lines.events
 
 
 @pytest.mark.parametrize("name", ["ca.crt", "server.key", "server.crt"])
 def test_source_watches_every_file(file: Path, name: str) -> None:
     """Each file that the configuration names is looked at."""
-    source = WebSource(loaded(file, WHOLE), Lines())
+    source = WebConfigWatcher(loaded(file, WHOLE), Lines())
     before = source.current()
     path = file.parent / name
     os.utime(path)
@@ -846,7 +846,7 @@ def test_source_watches_every_file(file: Path, name: str) -> None:
 def test_source_keeps_what_it_had(file: Path) -> None:
     """A broken file changes nothing, is told of once with every reason, and heals."""
     lines = Lines()
-    source = WebSource(loaded(file, f"basic_auth_users: {{alice: {HASHED}}}"), lines)
+    source = WebConfigWatcher(loaded(file, f"basic_auth_users: {{alice: {HASHED}}}"), lines)
     before = source.current()
 
     file.write_text(f"basic_auth_users: {{alice: {PASSWORD}}}\nrate_limit: {{burst: x}}\n")
@@ -868,12 +868,12 @@ def test_source_keeps_what_it_had(file: Path) -> None:
 def test_source_waits_for_a_file_that_comes_later(file: Path) -> None:
     """Where the configuration comes before its certificate, it is taken over when both are there."""
     lines = Lines()
-    source = WebSource(loaded(file, ""), lines)
+    source = WebConfigWatcher(loaded(file, ""), lines)
 
     file.write_text(TLS.replace("server.crt", "late.crt"))
-    assert source.current().context is None
+    assert source.current().ssl_context is None
     (file.parent / "late.crt").write_bytes(CERT)
-    assert source.current().context is not None
+    assert source.current().ssl_context is not None
     assert ["web configuration not changed", "web configuration changed"] == lines.events
 
 
@@ -881,12 +881,12 @@ def test_source_notices_what_changed_before_it_was_made(file: Path) -> None:
     """Between the first reading and the first request nothing is missed."""
     config = loaded(file, f"basic_auth_users: {{alice: {HASHED}}}")
     file.write_text(f"basic_auth_users: {{robert: {HASHED}}}")
-    assert {"robert"} == WebSource(config, Lines()).current().users.keys()
+    assert {"robert"} == WebConfigWatcher(config, Lines()).current().users.keys()
 
 
 def test_source_notices_what_changes_while_it_reads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is written again between being looked at and being read is read again."""
-    source = WebSource(loaded(file, ""), Lines())
+    source = WebConfigWatcher(loaded(file, ""), Lines())
     file.write_text(f"basic_auth_users: {{alice: {HASHED}}}")
     compose = yaml.compose
 
@@ -903,7 +903,7 @@ def test_source_notices_what_changes_while_it_reads(file: Path, monkeypatch: pyt
 def test_source_remarks(file: Path) -> None:
     """What a new file asks for and does not get is said when it is taken over."""
     lines = Lines()
-    source = WebSource(loaded(file, ""), lines)
+    source = WebConfigWatcher(loaded(file, ""), lines)
     file.write_text("http_server_config: {http2: true}")
     source.current()
     remark = "http_server_config.http2: HTTP/2 is not supported, HTTP/1.1 is served"
@@ -912,7 +912,7 @@ def test_source_remarks(file: Path) -> None:
 
 def test_source_replaced(file: Path) -> None:
     """A configuration from elsewhere is in force at once, and its own files count from then on."""
-    source = WebSource(WebConfig(), Lines())
+    source = WebConfigWatcher(WebConfig(), Lines())
     source.replace(loaded(file, f"basic_auth_users: {{alice: {HASHED}}}"))
     assert {"alice"} == source.current().users.keys()
     file.write_text("")
@@ -925,4 +925,4 @@ def test_expired_certificates_are_served(file: Path) -> None:
     expired = CA.issue_cert("localhost", not_before=past - timedelta(days=1), not_after=past)
     (file.parent / "server.crt").write_bytes(expired.cert_chain_pems[0].bytes())
     (file.parent / "server.key").write_bytes(expired.private_key_pem.bytes())
-    assert loaded(file, TLS).context is not None
+    assert loaded(file, TLS).ssl_context is not None

@@ -228,5 +228,5 @@ def certificates() -> dict[str, str]:
 def assert_web_config(resources: Sequence[Manifest], root: Path, secrets: dict[str, dict[str, str]]) -> None:
     """The program finds its web configuration, and the certificate that it names."""
     settings = load_settings(resources, root, secrets)
-    assert settings.web_config.context is not None
+    assert settings.web_config.ssl_context is not None
     assert {"web.yml", "tls.crt", "tls.key"} <= {file.name for file in settings.web_config.files}

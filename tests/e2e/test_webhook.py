@@ -22,7 +22,7 @@ SECRET = "whsec_" + "5eed" * 8
 HASH = "$2y$10$" + "a" * 21 + "O" + "a" * 31
 FAILURES = "late_publishing_failures_total"
 RECEIVED = "late_exporter_webhooks_received_total"
-REFUSED = "late_exporter_webhooks_refused_total"
+REFUSED = "late_exporter_webhooks_rejected_total"
 
 
 def post(program: Program, event: str, *, secret: str = SECRET) -> int:
@@ -46,7 +46,7 @@ def program(run: Callable[..., Program], tmp_path: Path, late: Late) -> Program:
     secret.write_text(f"{SECRET}\n")
     web.write_text(f"basic_auth_users: {{alice: {HASH}}}\nauth_excluded_paths: [/metrics, /-/ready]\n")
     late.world.publish(3, over=60)
-    arguments = ("--webhook.listen=/webhook", f"--webhook.secret-file={secret}", f"--web.config.file={web}")
+    arguments = ("--webhook.path=/webhook", f"--webhook.secret-file={secret}", f"--web.config.file={web}")
     started = run(*arguments, interval="1m").ready()
     settles(3.0, lambda: started.scrape().sum("late_publishing_logs_total"))
     return started

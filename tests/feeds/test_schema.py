@@ -29,7 +29,7 @@ from tests.feeds.test_feeds import CONNECTED, CONNECTION, POST_LOG, PUBLISHED, a
 from tests.ingest.test_poller import Rig
 from tests.ingest.test_poller import row as polled
 
-DRIFTED = "late_exporter_api_fields_drifted_total"
+DRIFTED = "late_exporter_api_schema_drift_total"
 KEY = "sk_" + "0" * 64
 CAPTION = "Meet us at 5 pm behind the old harbour"
 MISSING = object()

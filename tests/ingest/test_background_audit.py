@@ -19,7 +19,7 @@ from tests.support.worlds import DAY, MINUTE, Exporter, Late, Listing, VirtualCl
 
 SCOPE = Scope("default", "publishing")
 MISSING, EXTRA = "late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs"
-LAST = "late_exporter_audit_last_timestamp_seconds"
+LAST = "late_exporter_audit_last_completed_timestamp_seconds"
 AUDITED = Pace(audit_interval=DAY)
 
 

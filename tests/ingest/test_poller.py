@@ -808,9 +808,9 @@ async def test_an_audit_now_and_then(rig: Rig) -> None:
     assert [30.0] * 12 == slept
     shown = "late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs"
     assert [0, 0] == [rig.value(family, "publishing") for family in shown]
-    last = "late_exporter_audit_last_timestamp_seconds"
+    last = "late_exporter_audit_last_completed_timestamp_seconds"
     assert NOW < float(str(rig.value(last, "publishing"))) <= rig.clock()
-    begun = rig.value("late_exporter_last_reconcile_timestamp_seconds", "publishing")
+    begun = rig.value("late_exporter_reconcile_last_completed_timestamp_seconds", "publishing")
     assert NOW < float(str(begun)) < rig.clock()
 
     rig.start(Pace())
@@ -832,7 +832,7 @@ async def test_a_walk_whose_finds_are_not_saved_is_none(rig: Rig, failing: int |
         rig.store.failing = {"commit"} if number == failing else set()
         await rig.poller.poll()
         rig.now += 1
-    walked = rig.value("late_exporter_last_reconcile_timestamp_seconds", "publishing")
+    walked = rig.value("late_exporter_reconcile_last_completed_timestamp_seconds", "publishing")
     assert (None if failing else begun) == walked
 
 
@@ -1229,7 +1229,7 @@ async def test_a_webhook_has_the_feed_polled_at_once(woken: Woken) -> None:
     assert 2 == await timeline.reach(40.0)
     assert (2, 2) == (rig.logs(), rig.saved(LOGS, "tiktok", "publish", "success"))
     assert 1 == rig.value("late_exporter_webhooks_received_total", "post.failed")
-    assert 0 == rig.value("late_exporter_webhooks_refused_total", "signature")
+    assert 0 == rig.value("late_exporter_webhooks_rejected_total", "signature")
     assert NOW + 40 == rig.value("late_exporter_webhook_last_received_timestamp_seconds")
     lag = rig.value("late_exporter_webhook_lag_seconds")
     assert isinstance(lag, Histogram)

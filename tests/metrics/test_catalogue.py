@@ -38,26 +38,26 @@ late_exporter_polls_total                            counter   workspace feed ou
 late_exporter_last_poll_duration_seconds             gauge     workspace feed
 late_exporter_last_successful_poll_timestamp_seconds gauge     workspace feed
 late_exporter_api_generation_info                    gauge     workspace generation
-late_exporter_api_requests_total                     counter   workspace endpoint code
-late_exporter_api_request_duration_seconds           histogram workspace endpoint
+late_exporter_api_requests_total                     counter   workspace path code
+late_exporter_api_request_duration_seconds           histogram workspace path
 late_exporter_api_quota_limit                        gauge     workspace
 late_exporter_api_quota_remaining                    gauge     workspace
 late_exporter_api_quota_reset_timestamp_seconds      gauge     workspace
 late_exporter_api_throttled_seconds_total            counter   workspace
 late_exporter_log_lag_seconds                        histogram workspace feed
 late_exporter_entries_rejected_total                 counter   workspace feed reason
-late_exporter_api_fields_drifted_total               counter   workspace feed field kind
+late_exporter_api_schema_drift_total               counter   workspace feed field kind
 late_exporter_label_overflow_total                   counter   workspace family label
 late_exporter_reconciled_logs_total                  counter   workspace feed
-late_exporter_last_reconcile_timestamp_seconds       gauge     workspace feed
+late_exporter_reconcile_last_completed_timestamp_seconds       gauge     workspace feed
 late_exporter_audit_missing_logs                     gauge     workspace feed
 late_exporter_audit_extra_logs                       gauge     workspace feed
-late_exporter_audit_last_timestamp_seconds           gauge     workspace feed
+late_exporter_audit_last_completed_timestamp_seconds           gauge     workspace feed
 late_exporter_coverage_start_timestamp_seconds       gauge     workspace feed
 late_exporter_state_logs                             gauge     workspace
 late_exporter_state_bytes                            gauge     workspace
 late_exporter_webhooks_received_total                counter   workspace event
-late_exporter_webhooks_refused_total                 counter   workspace reason
+late_exporter_webhooks_rejected_total                 counter   workspace reason
 late_exporter_webhook_lag_seconds                    histogram workspace
 late_exporter_webhook_last_received_timestamp_seconds gauge    workspace
 """

@@ -10,7 +10,7 @@ import bcrypt
 import msgspec
 import pytest
 
-from late_exporter.config.web import Rate, WebConfig
+from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.ingest.webhooks import Webhooks
 from late_exporter.web.auth import ATTEMPTS, REMEMBERED, WAITING, Bucket, Gate, Passwords
 
@@ -465,7 +465,7 @@ async def test_webhooks_need_no_password(status: int, path: str) -> None:
 
 async def test_webhooks_are_limited_too() -> None:
     """The rate limit of the file holds for webhooks as for all others."""
-    door = Door(users=USERS, rate=Rate(interval=10.0, burst=1))
+    door = Door(users=USERS, rate=RequestRate(interval=10.0, burst=1))
     assert [200, 429] == [(await door.knock(path="/late/hook")).status for _ in range(2)]
 
 
@@ -487,7 +487,7 @@ async def test_headers() -> None:
 
 async def test_headers_of_refusals() -> None:
     """Refusals carry them as well."""
-    door = Door(headers=(*HEADERS, ("X-Content-Type-Options", "nosniff")), users=USERS, rate=Rate(60.0, 1))
+    door = Door(headers=(*HEADERS, ("X-Content-Type-Options", "nosniff")), users=USERS, rate=RequestRate(60.0, 1))
     for status in (401, 429):
         got = await door.knock()
         assert (status, "sameorigin", "max-age=1") == (
@@ -499,7 +499,7 @@ async def test_headers_of_refusals() -> None:
 
 async def test_rate_limit() -> None:
     """So many requests pass at once, whoever sends them, and then one after each interval."""
-    door = Door(rate=Rate(2.0, 3))
+    door = Door(rate=RequestRate(2.0, 3))
     assert [200] * 3 == [(await door.knock(peer=f"192.0.2.{n}")).status for n in range(3)]
     got = await door.knock()
     assert (429, b"too many requests\n", "2") == (got.status, got.body, got.headers["retry-after"])
@@ -515,7 +515,7 @@ async def test_rate_limit() -> None:
 
 async def test_refused_requests_take_no_token() -> None:
     """Who is refused does not push the next pass further away."""
-    door = Door(rate=Rate(2.0, 1))
+    door = Door(rate=RequestRate(2.0, 1))
     await door.knock()
     for _ in range(10):
         door.clock.now += 0.15
@@ -526,7 +526,7 @@ async def test_refused_requests_take_no_token() -> None:
 
 async def test_rate_limit_comes_before_passwords() -> None:
     """Requests past the rate are refused without a check, on open paths as well."""
-    door = Door(users=USERS, rate=Rate(2.0, 1), open_paths=frozenset({"/-/healthy"}))
+    door = Door(users=USERS, rate=RequestRate(2.0, 1), open_paths=frozenset({"/-/healthy"}))
     assert 401 == (await door.knock("alice", "x")).status
     assert 429 == (await door.knock("alice", "wonderland")).status
     assert 429 == (await door.knock(path="/-/healthy")).status
@@ -535,22 +535,22 @@ async def test_rate_limit_comes_before_passwords() -> None:
 
 async def test_changed_rate() -> None:
     """Another rate counts at once; the same one goes on."""
-    door = Door(rate=Rate(60.0, 1))
+    door = Door(rate=RequestRate(60.0, 1))
     assert [200, 429] == [(await door.knock()).status for _ in range(2)]
-    door.config = WebConfig(rate=Rate(60.0, 1))
+    door.config = WebConfig(rate=RequestRate(60.0, 1))
     assert 429 == (await door.knock()).status
-    door.config = WebConfig(rate=Rate(60.0, 2))
+    door.config = WebConfig(rate=RequestRate(60.0, 2))
     assert [200, 200, 429] == [(await door.knock()).status for _ in range(3)]
     door.config = WebConfig()
     assert 200 == (await door.knock()).status
-    door.config = WebConfig(rate=Rate(60.0, 2))
+    door.config = WebConfig(rate=RequestRate(60.0, 2))
     assert 429 == (await door.knock()).status
 
 
 def test_bucket() -> None:
     """A bucket tells how long it takes until there is something in it."""
     clock = Clock()
-    bucket = Bucket(Rate(10.0, 2), clock)
+    bucket = Bucket(RequestRate(10.0, 2), clock)
     assert 0.0 == bucket.wait()
     bucket.take()
     assert 0.0 == bucket.wait()
@@ -563,7 +563,7 @@ def test_bucket() -> None:
 @pytest.mark.parametrize("kind", ["websocket", "lifespan"])
 async def test_other_scopes(kind: str) -> None:
     """What is no request passes untouched: the application closes or acknowledges it."""
-    door = Door(users=USERS, rate=Rate(60.0, 1), headers=HEADERS)
+    door = Door(users=USERS, rate=RequestRate(60.0, 1), headers=HEADERS)
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -580,7 +580,7 @@ async def test_other_scopes(kind: str) -> None:
 @pytest.mark.parametrize("status", [401, 429])
 async def test_head(status: int) -> None:
     """A refusal of HEAD has the headers of one of GET, and no body."""
-    rate = Rate(60.0, 1) if status == 429 else None
+    rate = RequestRate(60.0, 1) if status == 429 else None
     door = Door(users=USERS, rate=rate)
     if rate:
         await door.knock()

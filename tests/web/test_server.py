@@ -45,7 +45,7 @@ def configuration(certificate: trustme.LeafCert = SERVER, **more: Any) -> WebCon
     tls = Tls(
         cert=certificate.cert_chain_pems[0].bytes().decode(), key=certificate.private_key_pem.bytes().decode(), **more
     )
-    return WebConfig(context=create_context(tls, Path()), allowed_sans=frozenset(tls.client_allowed_sans))
+    return WebConfig(ssl_context=create_context(tls, Path()), allowed_sans=frozenset(tls.client_allowed_sans))
 
 
 def mutual(*sans: str) -> WebConfig:

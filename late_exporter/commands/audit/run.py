@@ -32,7 +32,7 @@ LEAST_SILENCE = 120.0
 
 LOOK_AGAIN = 5.0
 LAST_POLL = "late_exporter_last_successful_poll_timestamp_seconds"
-LAST_WALK = "late_exporter_last_reconcile_timestamp_seconds"
+LAST_WALK = "late_exporter_reconcile_last_completed_timestamp_seconds"
 
 
 class Examiner:

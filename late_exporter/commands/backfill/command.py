@@ -16,8 +16,8 @@ from late_exporter.commands._runner import Clients, printing
 from late_exporter.commands.backfill import HEAD, Grid, Progress, Span, Track, gather, write
 from late_exporter.commands.feed_choice import counted, require_kept
 from late_exporter.commands.textfile import replacing
-from late_exporter.config.settings import Call
-from late_exporter.config.types import shown
+from late_exporter.config.settings import CommandContext
+from late_exporter.config.types import quote
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.metrics.catalogue import Family, catalogue
 from late_exporter.model import Coverage, Feed, Scope
@@ -32,9 +32,9 @@ WEEK = 604_800_000
 STANDARD_OUTPUT = "-"
 
 
-def tell_of_past(call: Call, clients: Clients) -> int:
+def tell_of_past(call: CommandContext, clients: Clients) -> int:
     """Write the past; where that fails or is broken off there is no file."""
-    now, asked = int(time.time() * 1000), call.asked
+    now, asked = int(time.time() * 1000), call.flags
     families, target = _families(call), dict(asked.label)
     problems = [*_problems(call, families, now)]
     if problems:
@@ -59,7 +59,7 @@ def tell_of_past(call: Call, clients: Clients) -> int:
         raise
 
 
-def _families(call: Call) -> Mapping[str, Family]:
+def _families(call: CommandContext) -> Mapping[str, Family]:
     """What may be told of, as the exporter shows it."""
     families = catalogue(call.settings.duration_buckets)
     if call.settings.max_accounts:
@@ -67,31 +67,31 @@ def _families(call: Call) -> Mapping[str, Family]:
     return {name: family for name, family in families.items() if "account_id" not in family.labels}
 
 
-def _problems(call: Call, families: Mapping[str, Family], now: int) -> Iterator[str]:
-    asked = call.asked
+def _problems(call: CommandContext, families: Mapping[str, Family], now: int) -> Iterator[str]:
+    asked = call.flags
     if asked.output is None:
         yield "--output: is needed: a file, or - for standard output"
     elif asked.output != STANDARD_OUTPUT and Path(asked.output).exists():
-        yield f"--output{shown(asked.output)}: there is such a file already; remove it, or choose another name"
+        yield f"--output{quote(asked.output)}: there is such a file already; remove it, or choose another name"
     if asked.until is not None and asked.until * 1000 > now - HEAD:
         yield "--until: must be at least 3h ago: what is newer Prometheus still holds in its head"
     names = [workspace.name for workspace in call.settings.workspaces]
     if asked.workspace is not None and asked.workspace not in names:
-        yield f"--workspace{shown(asked.workspace)}: there is no such workspace, but {', '.join(names)}"
+        yield f"--workspace{quote(asked.workspace)}: there is no such workspace, but {', '.join(names)}"
     taken = {"le", *(label for family in families.values() for label in family.labels)}
     given = [name for name, _ in asked.label]
     for name in sorted(set(given)):
         if name in taken:
-            yield f"--label{shown(name)}: the metrics have such a label of their own"
+            yield f"--label{quote(name)}: the metrics have such a label of their own"
         elif given.count(name) > 1:
-            yield f"--label{shown(name)}: given {given.count(name)} times"
+            yield f"--label{quote(name)}: given {given.count(name)} times"
 
 
 async def _gather(
-    call: Call, clients: Clients, families: Mapping[str, Family], now: int, progress: Progress
+    call: CommandContext, clients: Clients, families: Mapping[str, Family], now: int, progress: Progress
 ) -> tuple[int, Sequence[Track]]:
     """Where history begins, and what it is."""
-    settings, asked = call.settings, call.asked
+    settings, asked = call.settings, call.flags
     scopes = [
         Scope(workspace.name, feed)
         for workspace in settings.workspaces
@@ -128,12 +128,14 @@ def _coverages(url: str, scopes: Sequence[Scope]) -> Mapping[Scope, Coverage | N
         return {scope: records.feed(scope).coverage if scope in there else None for scope in scopes}
 
 
-def _since(call: Call, feeds: Mapping[Scope, Feed], coverages: Mapping[Scope, Coverage | None], now: int) -> int:
+def _since(
+    call: CommandContext, feeds: Mapping[Scope, Feed], coverages: Mapping[Scope, Coverage | None], now: int
+) -> int:
     """Where history begins: where it is asked to, or with the oldest logs that there can be."""
     longest = max(feeds.values(), key=lambda feed: feed.retention)
-    require_kept(call.asked.since, longest)
-    if call.asked.since is not None:
-        return now - int(call.asked.since * 1000)
+    require_kept(call.flags.since, longest)
+    if call.flags.since is not None:
+        return now - int(call.flags.since * 1000)
     horizons = [coverage.horizon for coverage in coverages.values() if coverage is not None]
     week, kept = now - WEEK, now - longest.retention
     # Three months of samples of nothing would be large.

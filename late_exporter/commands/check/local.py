@@ -85,12 +85,12 @@ def examine_web(path: Path | None, config: WebConfig) -> Iterator[Finding]:
     if path is None:
         yield Finding(level=Level.OK, subject="web", words="plain HTTP, no password")
         return
-    tls = "TLS" if config.context is not None else "plain HTTP"
+    tls = "TLS" if config.ssl_context is not None else "plain HTTP"
     users = f"passwords of {', '.join(sorted(config.users))}" if config.users else "no password"
     yield Finding(level=Level.OK, subject="web", words=f"{path}: {tls}, {users}")
-    for remark in config.remarks:
+    for remark in config.warnings:
         yield Finding(level=Level.WARNING, subject="web", words=remark)
-    if config.users and config.context is None:
+    if config.users and config.ssl_context is None:
         yield Finding(
             level=Level.WARNING,
             subject="web",

@@ -22,7 +22,7 @@ from late_exporter.commands.check import (
     lines,
 )
 from late_exporter.config.types import Address, UnixPath
-from late_exporter.config.web import Rate, WebConfig
+from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.feeds import FEEDS
 from late_exporter.model import Add, Batch, Coverage, Entry, Scope, Sighting
 from late_exporter.simulator import Service
@@ -228,7 +228,7 @@ def level_and_words(finding: Finding) -> tuple[Level, str]:
 def test_web() -> None:
     """Passwords in the clear are worth a warning, and what has no effect is told."""
     assert ["plain HTTP, no password"] == [finding.words for finding in examine_web(None, WebConfig())]
-    config = WebConfig(users={"bob": b"", "alice": b""}, rate=Rate(1, 1), remarks=("http2: no",))
+    config = WebConfig(users={"bob": b"", "alice": b""}, rate=RequestRate(1, 1), warnings=("http2: no",))
     found = list(examine_web(Path("web.yml"), config))
     assert ["web.yml: plain HTTP, passwords of alice, bob", "http2: no"] == [finding.words for finding in found[:2]]
     assert [Level.OK, Level.WARNING, Level.WARNING] == [finding.level for finding in found]
