@@ -35,13 +35,13 @@ def _log_increase(window: str, status: str) -> str:
 
 STATUS_ROW = PanelRow(
     100,
-    "Now",
+    "Current status",
     (
         panels.stat_panel(
             PanelFrame(
                 101,
                 "Accounts",
-                "Accounts seen in a log. With --metrics.max-accounts 0 the exporter tells of none.",
+                "Accounts seen in a log. The exporter reports none if --metrics.max-accounts is 0.",
                 4,
                 4,
             ),
@@ -51,7 +51,7 @@ STATUS_ROW = PanelRow(
             PanelFrame(
                 102,
                 "Failing",
-                f"Accounts whose last {thresholds.CONSECUTIVE_FAILURES} attempts or more all failed.",
+                f"Accounts whose last {thresholds.CONSECUTIVE_FAILURES} or more attempts all failed.",
                 4,
                 4,
             ),
@@ -59,7 +59,9 @@ STATUS_ROW = PanelRow(
             steps=thresholds.WARNING_ABOVE_ZERO,
         ),
         panels.stat_panel(
-            PanelFrame(103, "Disconnected", "Accounts whose newest connection log left them disconnected.", 4, 4),
+            PanelFrame(
+                103, "Disconnected", "Accounts that are disconnected according to their newest connection log.", 4, 4
+            ),
             f"sum({_max_by_account(CONNECTED)} == bool 0)",
             steps=thresholds.WARNING_ABOVE_ZERO,
         ),
@@ -67,8 +69,8 @@ STATUS_ROW = PanelRow(
             PanelFrame(
                 104,
                 "Next token expiry",
-                "Until the first access token of a connected account expires, of those that are known. Late renews many"
-                " tokens itself: the tokens that matter are those of the table below that stay close to 0.",
+                "Time until the first known access token of a connected account expires. Late renews many"
+                " tokens itself; watch for tokens in the table below that stay close to 0.",
                 4,
                 4,
             ),
@@ -79,7 +81,7 @@ STATUS_ROW = PanelRow(
             no_value=("Unknown", MUTED),
         ),
         panels.stat_panel(
-            PanelFrame(105, "Connect failures, 24 h", "Connection logs of the last 24 hours that are failures.", 4, 4),
+            PanelFrame(105, "Connect failures, 24 h", "Connection failures logged in the last 24 hours.", 4, 4),
             or_zero(increase(FAILURES, "24h")),
             decimals=0,
         ),
@@ -101,8 +103,9 @@ TABLE_ROW = PanelRow(
             PanelFrame(
                 201,
                 "Accounts",
-                "Each account now. A click on a platform leads to it. A dash under connected: no connection log of the"
-                " account was seen, as Late keeps them for seven days; under token: that, or it is disconnected.",
+                "Current state of each account. Click a platform for details. A dash under Connected means"
+                " that no connection log of the account was seen, because Late keeps them for seven days only;"
+                " a dash under Token left means the same, or that the account is disconnected.",
                 24,
                 13,
             ),
@@ -115,17 +118,17 @@ TABLE_ROW = PanelRow(
             ),
             Column(title="Workspace", label="workspace", width=120),
             Column(
-                title="Failures in a row",
+                title="Consecutive failures",
                 expr=with_username(CONSECUTIVE_FAILURES),
                 decimals=0,
                 steps=thresholds.FAILURE_STREAK,
-                width=140,
+                width=170,
             ),
             Column(
                 title="Last success",
                 expr=f"1000 * {with_username(LAST_SUCCESS)}",
                 unit="dateTimeFromNow",
-                empty_text="never seen",
+                empty_text="none seen",
                 width=140,
             ),
             Column(title="Succeeded, 24 h", expr=_log_increase("24h", "success"), decimals=0, width=140),
@@ -140,7 +143,7 @@ TABLE_ROW = PanelRow(
                 width=130,
             ),
             Column(title="Account id", label="account_id", width=230),
-            sort="Failures in a row",
+            sort="Consecutive failures",
             no_value="No accounts",
         ),
     ),
@@ -148,19 +151,20 @@ TABLE_ROW = PanelRow(
 
 HISTORY_ROW = PanelRow(
     300,
-    "Over time",
+    "History",
     (
         panels.line_chart(
             PanelFrame(
                 301,
-                "Failures in a row",
-                "The attempts of an account that failed since its last success, of accounts that had any in the time"
-                f" shown. Dashed: {thresholds.CONSECUTIVE_FAILURES}, from which on it is an alert.",
+                "Consecutive failures",
+                "Failed attempts since the last success, for accounts with at least two in the selected time"
+                f" range. Dashed line: {thresholds.CONSECUTIVE_FAILURES}, the alert threshold.",
                 12,
                 9,
             ),
             Query(
-                f"{with_username(CONSECUTIVE_FAILURES)} and on ({', '.join(ACCOUNT)}) {_max_by_account(f'max_over_time({CONSECUTIVE_FAILURES}[$__range])')} > 1",
+                f"{with_username(CONSECUTIVE_FAILURES)} and on ({', '.join(ACCOUNT)})"
+                f" {_max_by_account(f'max_over_time({CONSECUTIVE_FAILURES}[$__range])')} > 1",
                 ACCOUNT_LEGEND,
             ),
             unit="short",
@@ -173,8 +177,8 @@ HISTORY_ROW = PanelRow(
         panels.state_timeline(
             PanelFrame(
                 302,
-                "Connections that broke",
-                "Accounts that were disconnected at some time shown. All others stayed connected.",
+                "Disconnected accounts",
+                "Accounts that were disconnected at some point in the selected time range.",
                 12,
                 9,
             ),
@@ -191,16 +195,10 @@ HISTORY_ROW = PanelRow(
 
 CONNECTIONS_ROW = PanelRow(
     400,
-    "Connecting",
+    "Connections",
     (
         panels.bar_chart(
-            PanelFrame(
-                401,
-                "Connection events",
-                "Connection logs within each bar, by event. Not narrowed to the accounts chosen.",
-                8,
-                8,
-            ),
+            PanelFrame(401, "Connection events", "Connection logs per bar, by event. Not filtered by account.", 8, 8),
             Query(f"{increase(EVENTS_TOTAL, '$__interval', 'event')} > 0", "{{event}}"),
             unit="short",
             interval=BAR_INTERVAL,
@@ -211,7 +209,7 @@ CONNECTIONS_ROW = PanelRow(
             PanelFrame(
                 402,
                 "Connection failures",
-                "Failed connection logs within each bar, by the API's error code. oauth_denied: somebody said no.",
+                "Connection failures per bar, by API error code. oauth_denied: the user denied access.",
                 8,
                 8,
             ),
@@ -223,7 +221,11 @@ CONNECTIONS_ROW = PanelRow(
         ),
         panels.line_chart(
             PanelFrame(
-                403, "Duration, p95", "95 of 100 connection events of the six hours before took no longer.", 8, 8
+                403,
+                "Connection duration, p95",
+                "95 % of connection events in the preceding six hours finished within this time.",
+                8,
+                8,
             ),
             Query(quantile(0.95, "late_connection_duration_seconds", "6h", "event"), "{{event}}"),
             unit="s",
@@ -236,7 +238,7 @@ CONNECTIONS_ROW = PanelRow(
 DASHBOARD = DashboardSpec(
     uid=ACCOUNTS,
     title="Late / Accounts",
-    description="Which accounts are in trouble, and which have to be connected again.",
+    description="Failing accounts, and accounts that need to be reconnected.",
     rows=(STATUS_ROW, TABLE_ROW, HISTORY_ROW, CONNECTIONS_ROW),
     has_account_variable=True,
 )

@@ -44,6 +44,7 @@ REQUESTS = selector("late_exporter_api_requests_total")
 QUOTA_LIMIT = selector("late_exporter_api_quota_limit")
 QUOTA_REMAINING = selector("late_exporter_api_quota_remaining")
 THROTTLED_SECONDS = selector("late_exporter_api_throttled_seconds_total")
+LAST_SCAN = selector("late_exporter_reconcile_last_completed_timestamp_seconds")
 LAST_AUDIT = selector("late_exporter_audit_last_completed_timestamp_seconds")
 SCHEMA_DRIFT = selector("late_exporter_api_schema_drift_total")
 LAG = "late_exporter_log_lag_seconds"
@@ -54,17 +55,17 @@ REQUEST_DURATION = "late_exporter_api_request_duration_seconds"
 
 STATUS_ROW = PanelRow(
     100,
-    "Now",
+    "Current status",
     (
         panels.stat_panel(
-            PanelFrame(101, "Scrape", "Whether Prometheus reaches every exporter chosen.", 3, 4),
+            PanelFrame(101, "Scrape", "Whether Prometheus can scrape every selected exporter.", 3, 4),
             f"min({process_metric('up')})",
             steps=thresholds.UP,
             mappings=panels.UP_MAPPINGS,
             no_value=("No target", BAD),
         ),
         panels.stat_panel(
-            PanelFrame(102, "Feeds up", "Feeds whose last poll succeeded, of all.", 3, 4),
+            PanelFrame(102, "Feeds up", "Share of feeds whose last poll succeeded.", 3, 4),
             f"avg({selector('late_up')})",
             unit="percentunit",
             decimals=0,
@@ -72,9 +73,7 @@ STATUS_ROW = PanelRow(
             no_value=("Never polled", BAD),
         ),
         panels.stat_panel(
-            PanelFrame(
-                103, "Age of the data", "Since the last successful poll of the feed that is furthest behind.", 3, 4
-            ),
+            PanelFrame(103, "Data age", "Time since the last successful poll of the most outdated feed.", 3, 4),
             age(f"min({LAST_POLL})"),
             unit="s",
             decimals=0,
@@ -83,12 +82,14 @@ STATUS_ROW = PanelRow(
             link=dashboard_url(OVERVIEW),
         ),
         panels.stat_panel(
-            PanelFrame(104, "Polls failed, 1 h", "Polls of the last hour with another outcome than success.", 3, 4),
+            PanelFrame(104, "Failed polls, 1 h", "Polls in the last hour with an outcome other than success.", 3, 4),
             increase(selector("late_exporter_polls_total", outcome="!success"), "1h"),
             decimals=0,
         ),
         panels.stat_panel(
-            PanelFrame(105, "API quota left", "Share of the requests a minute left to the key that has least.", 3, 4),
+            PanelFrame(
+                105, "API quota left", "Share of the requests per minute left for the API key with the least.", 3, 4
+            ),
             f"min({QUOTA_REMAINING} / {QUOTA_LIMIT})",
             unit="percentunit",
             decimals=0,
@@ -98,9 +99,9 @@ STATUS_ROW = PanelRow(
         panels.stat_panel(
             PanelFrame(
                 106,
-                "Complete for",
-                "Since when every log of every feed is counted without a gap. It should stand still; where it jumps"
-                " forward, logs were lost.",
+                "Gap-free coverage",
+                "Time for which every log of every feed has been counted without a gap. A sudden drop means"
+                " that logs were lost or that a gap is open.",
                 3,
                 4,
             ),
@@ -110,13 +111,13 @@ STATUS_ROW = PanelRow(
             no_value=("First sync", MUTED),
         ),
         panels.stat_panel(
-            PanelFrame(107, "Running for", "Since the exporter started that started last.", 3, 4),
+            PanelFrame(107, "Uptime", "Time since the most recent start of an exporter.", 3, 4),
             age(f"max({process_metric('process_start_time_seconds')})"),
             unit="s",
             decimals=1,
         ),
         panels.stat_panel(
-            PanelFrame(108, "Version", "Of the running exporter.", 3, 4),
+            PanelFrame(108, "Version", "Version of the running exporter.", 3, 4),
             Query(f"max by (version) ({selector('late_exporter_build_info')})", "{{version}}"),
             text_mode=BigValueTextMode.NAME,
         ),
@@ -128,7 +129,7 @@ POLL_ROW = PanelRow(
     "Polls",
     (
         panels.state_timeline(
-            PanelFrame(201, "Feeds", "Whether the last poll of each feed succeeded.", 8, 8),
+            PanelFrame(201, "Feed status", "Whether the last poll of each feed succeeded.", 8, 8),
             Query(f"min by (workspace, feed) ({selector('late_up')})", FEED_LEGEND),
             panels.UP_MAPPINGS,
         ),
@@ -136,8 +137,8 @@ POLL_ROW = PanelRow(
             PanelFrame(
                 202,
                 "Polls by outcome",
-                "Polls a minute. unauthorized: the key; rate_limited, unavailable, bad_payload: the API; store_error:"
-                " the state's disk.",
+                "Polls per minute. unauthorized: the API key; rate_limited, unavailable, bad_payload: the"
+                " API; store_error: the state file.",
                 8,
                 8,
             ),
@@ -148,8 +149,8 @@ POLL_ROW = PanelRow(
         panels.line_chart(
             PanelFrame(
                 203,
-                "Age of the data",
-                "Since the last successful poll of each feed. Dashed: from where on it is worth a look, and an alert.",
+                "Data age by feed",
+                "Time since the last successful poll of each feed. Dashed lines: warning and alert thresholds.",
                 8,
                 8,
             ),
@@ -163,7 +164,7 @@ POLL_ROW = PanelRow(
             ),
         ),
         panels.line_chart(
-            PanelFrame(204, "Poll duration", "How long the last poll of each feed took.", 8, 8),
+            PanelFrame(204, "Poll duration", "Duration of the last poll of each feed.", 8, 8),
             Query(f"max by (workspace, feed) ({selector('late_exporter_last_poll_duration_seconds')})", FEED_LEGEND),
             unit="s",
             colors=FEEDS,
@@ -171,9 +172,9 @@ POLL_ROW = PanelRow(
         panels.line_chart(
             PanelFrame(
                 205,
-                "Lag, p50 and p95",
-                "From the creation of a log to the moment it was counted, for the logs of the hour before."
-                " An hour and more means that the exporter catches up after an outage.",
+                "Log lag, p50 and p95",
+                "Time from the creation of a log until it was counted, over the preceding hour. More than an"
+                " hour means that the exporter is catching up after an outage.",
                 8,
                 8,
             ),
@@ -183,7 +184,7 @@ POLL_ROW = PanelRow(
             colors=FEED_QUANTILES,
         ),
         panels.heatmap_panel(
-            PanelFrame(206, "Lag", "How many logs were counted how long after their creation.", 8, 8),
+            PanelFrame(206, "Log lag distribution", "Number of logs by time from creation until counted.", 8, 8),
             Query(increase(selector(f"{LAG}_bucket"), RATE, "le"), "{{le}}"),
             unit="s",
         ),
@@ -192,13 +193,13 @@ POLL_ROW = PanelRow(
 
 API_ROW = PanelRow(
     300,
-    "The Late API",
+    "Late API",
     (
         panels.bar_chart(
             PanelFrame(
                 301,
                 "Requests by code",
-                "Requests a minute, by HTTP status, or by the kind of error where there was none.",
+                "Requests per minute by HTTP status, or by error kind if there was no response.",
                 8,
                 8,
             ),
@@ -210,7 +211,7 @@ API_ROW = PanelRow(
             PanelFrame(
                 302,
                 "Request duration",
-                "50, 95 and 99 of 100 requests of the ten minutes before took no longer than this.",
+                "50, 95 and 99 % of requests in the preceding ten minutes finished within this time.",
                 8,
                 8,
             ),
@@ -221,16 +222,16 @@ API_ROW = PanelRow(
         panels.line_chart(
             PanelFrame(
                 303,
-                "Quota left",
-                "Share of the key's requests a minute that is left, and of the time that requests waited for the"
-                " exporter's own share of the quota.",
+                "Quota and throttling",
+                "Share of the API key's requests per minute that is left, and share of the time that requests"
+                " waited for the exporter's quota share.",
                 8,
                 8,
             ),
             Query(f"min by (workspace) ({QUOTA_REMAINING} / {QUOTA_LIMIT})", "{{workspace}}: left"),
-            Query(sum_by(rate(THROTTLED_SECONDS), "workspace"), "{{workspace}}: waiting"),
+            Query(sum_by(rate(THROTTLED_SECONDS), "workspace"), "{{workspace}}: throttled"),
             unit="percentunit",
-            colors={"/: left$/": "#3B82F6", "/: waiting$/": "#EC4899"},
+            colors={"/: left$/": "#3B82F6", "/: throttled$/": "#EC4899"},
             threshold_lines=((None, "transparent"), (thresholds.QUOTA_LEFT_WARNING, "orange")),
             axis=panels.Axis(hard_max=1),
         ),
@@ -239,13 +240,13 @@ API_ROW = PanelRow(
 
 EXACTNESS_ROW = PanelRow(
     400,
-    "Every log exactly once",
+    "Exactly-once counting",
     (
         panels.stat_panel(
             PanelFrame(
                 401,
-                "Rejected, 24 h",
-                "Logs without a usable id, which cannot be counted once. In a healthy world there are none.",
+                "Rejected logs, 24 h",
+                "Logs without a usable id, which cannot be counted exactly once. Expected: 0.",
                 4,
                 4,
             ),
@@ -256,9 +257,9 @@ EXACTNESS_ROW = PanelRow(
         panels.stat_panel(
             PanelFrame(
                 402,
-                "Reconciled, 24 h",
-                "Logs that polls missed and the reconcile walk found. They are counted; many of them mean that the"
-                " list is not in the order it is thought to be.",
+                "Reconciled logs, 24 h",
+                "Logs that polls missed and the reconciliation scan found. They are counted; many of them"
+                " mean that the list is not in the expected order.",
                 4,
                 4,
             ),
@@ -269,8 +270,9 @@ EXACTNESS_ROW = PanelRow(
         panels.stat_panel(
             PanelFrame(
                 403,
-                "Folded into other, 24 h",
-                "Label values counted as other because the label has too many. The sums stay right.",
+                "Label overflow, 24 h",
+                "Times that a label value was counted as other because the label has too many values. Sums"
+                " stay correct.",
                 4,
                 4,
             ),
@@ -279,30 +281,32 @@ EXACTNESS_ROW = PanelRow(
             steps=thresholds.WARNING_ABOVE_ZERO,
         ),
         panels.stat_panel(
-            PanelFrame(
-                404, "Logs in the state", "Logs whose ids the state holds, so that none is counted twice.", 4, 4
-            ),
+            PanelFrame(404, "Stored logs", "Logs whose ids are stored so that none is counted twice.", 4, 4),
             sum_by(selector("late_exporter_state_logs")),
         ),
         panels.stat_panel(
-            PanelFrame(405, "Size of the state", "On disk. About 100 bytes a log.", 4, 4),
+            PanelFrame(405, "State size", "Size on disk, about 100 bytes per log.", 4, 4),
             sum_by(selector("late_exporter_state_bytes")),
             unit="bytes",
             decimals=1,
         ),
         panels.stat_panel(
-            PanelFrame(406, "Samples scraped", "Samples of the last scrape.", 4, 4),
+            PanelFrame(406, "Samples scraped", "Samples in the last scrape.", 4, 4),
             f"sum({process_metric('scrape_samples_scraped')})",
             decimals=0,
         ),
         panels.table_panel(
             PanelFrame(
-                407, "Feeds", "Since when each feed is complete, and what was unusual in the last 24 hours.", 12, 8
+                407,
+                "Coverage by feed",
+                "Start of gap-free coverage by feed, and anomalies in the last 24 hours.",
+                12,
+                8,
             ),
             Column(title="Workspace", label="workspace"),
             Column(title="Feed", label="feed", width=105),
             Column(
-                title="Complete since",
+                title="Coverage start",
                 expr=f"1000 * max by (workspace, feed) ({COVERAGE})",
                 unit="dateTimeAsIso",
                 width=165,
@@ -333,8 +337,8 @@ EXACTNESS_ROW = PanelRow(
         panels.line_chart(
             PanelFrame(
                 408,
-                "Logs in the state",
-                "It grows with what is posted and forgets a log eight days after its creation.",
+                "Stored logs by workspace",
+                "Grows with the number of posts; logs are pruned eight days after their creation.",
                 12,
                 8,
             ),
@@ -346,14 +350,14 @@ EXACTNESS_ROW = PanelRow(
 
 SCHEMA_DRIFT_ROW = PanelRow(
     430,
-    "Changes of the API",
+    "API schema drift",
     (
         panels.table_panel(
             PanelFrame(
                 431,
-                "Fields not as documented",
-                "Logs of the last 24 hours that came with a field unknown, missing, or of another type than documented."
-                " In a healthy world there are none; the exporter's log has a sample of each.",
+                "Fields that differ from the documentation",
+                "Logs in the last 24 hours with an unknown or missing field, or with a field of another type"
+                " than documented. Expected: none. The exporter logs a sample of each.",
                 24,
                 6,
             ),
@@ -381,9 +385,9 @@ AUDIT_ROW = PanelRow(
         panels.stat_panel(
             PanelFrame(
                 451,
-                "Missing",
-                "Logs that the last audits found at the API and not in the counters, though polls and a reconcile walk"
-                " had passed them. In a healthy world there are none.",
+                "Missing logs",
+                "Logs that the last audits found at the API but not in the counters, although polls and a"
+                " reconciliation scan had passed them. Expected: 0.",
                 4,
                 5,
             ),
@@ -395,9 +399,9 @@ AUDIT_ROW = PanelRow(
         panels.stat_panel(
             PanelFrame(
                 452,
-                "Extra",
-                "Logs that the last audits found counted twice, or on record without a count. Those that Late has"
-                " deleted are none.",
+                "Extra logs",
+                "Logs that the last audits found counted more than once, or stored but not counted. Excludes"
+                " logs deleted by the API. Expected: 0.",
                 4,
                 5,
             ),
@@ -407,7 +411,9 @@ AUDIT_ROW = PanelRow(
             no_value=("No audit yet", MUTED),
         ),
         panels.stat_panel(
-            PanelFrame(453, "Oldest audit", "How long ago the audit ended of the feed that has waited longest.", 4, 5),
+            PanelFrame(
+                453, "Oldest audit", "Time since the last completed audit, of the feed that has waited longest.", 4, 5
+            ),
             age(f"min({LAST_AUDIT})"),
             unit="s",
             decimals=1,
@@ -416,7 +422,11 @@ AUDIT_ROW = PanelRow(
         ),
         panels.table_panel(
             PanelFrame(
-                454, "Audits", "What the last audit of each feed found, and when the last whole walk began.", 12, 5
+                454,
+                "Audit results",
+                "Result of the last audit of each feed, and start of its last completed reconciliation scan.",
+                12,
+                5,
             ),
             Column(title="Workspace", label="workspace"),
             Column(title="Feed", label="feed", width=105),
@@ -441,8 +451,8 @@ AUDIT_ROW = PanelRow(
                 width=148,
             ),
             Column(
-                title="Last walk",
-                expr=f"1000 * max by (workspace, feed) ({selector('late_exporter_reconcile_last_completed_timestamp_seconds')})",
+                title="Last scan",
+                expr=f"1000 * max by (workspace, feed) ({LAST_SCAN})",
                 unit="dateTimeFromNow",
                 width=148,
             ),
@@ -455,14 +465,22 @@ WEBHOOK_ROW = PanelRow(
     "Webhooks",
     (
         panels.stat_panel(
-            PanelFrame(476, "Last webhook", "Since the last genuine one, of any workspace.", 3, 8),
+            PanelFrame(
+                476, "Last webhook", "Time since the last webhook with a valid signature, in any workspace.", 3, 8
+            ),
             age(f"max({selector('late_exporter_webhook_last_received_timestamp_seconds')})"),
             unit="s",
             decimals=1,
             no_value=(NO_WEBHOOKS, MUTED),
         ),
         panels.bar_chart(
-            PanelFrame(477, "Received by event", "Genuine webhooks a minute. other: events that bring no log.", 7, 8),
+            PanelFrame(
+                477,
+                "Webhooks received by event",
+                "Webhooks with a valid signature per minute. other: events that do not announce a log.",
+                7,
+                8,
+            ),
             Query(per_minute_nonzero(selector("late_exporter_webhooks_received_total"), "event"), "{{event}}"),
             unit=PER_MINUTE,
             colors=WEBHOOK_EVENTS,
@@ -471,22 +489,22 @@ WEBHOOK_ROW = PanelRow(
         panels.bar_chart(
             PanelFrame(
                 478,
-                "Refused by reason",
-                "Webhooks a minute. signature: the secret is another one, or somebody tries. expired: a clock is wrong,"
-                " or a retry came late. replay: it came before, which a retry does too.",
+                "Webhooks rejected by reason",
+                "Rejected webhooks per minute. signature: wrong secret or a forged request. expired: wrong"
+                " clock or a late retry. replay: received before, for example by a retry.",
                 7,
                 8,
             ),
             Query(per_minute_nonzero(selector("late_exporter_webhooks_rejected_total"), "reason"), "{{reason}}"),
             unit=PER_MINUTE,
             colors=REJECTION_REASONS,
-            no_value="None refused",
+            no_value="None rejected",
         ),
         panels.line_chart(
             PanelFrame(
                 479,
                 "Webhook lag, p50 and p95",
-                "From the time that webhooks of the hour before tell to when they were received.",
+                "Time from the timestamp of a webhook until it was received, over the preceding hour.",
                 7,
                 8,
             ),
@@ -503,7 +521,7 @@ PROCESS_ROW = PanelRow(
     "Process",
     (
         panels.line_chart(
-            PanelFrame(501, "CPU", "In use, of one core.", 5, 7),
+            PanelFrame(501, "CPU", "CPU usage as a share of one core.", 5, 7),
             Query(restrict_to_exporters(f"rate(process_cpu_seconds_total{{{TARGET}}}[{RATE}])"), "{{instance}}"),
             unit="percentunit",
         ),
@@ -513,20 +531,21 @@ PROCESS_ROW = PanelRow(
             unit="bytes",
         ),
         panels.line_chart(
-            PanelFrame(503, "File descriptors", "Open file descriptors as a share of those allowed.", 5, 7),
+            PanelFrame(503, "File descriptors", "Open file descriptors as a share of the limit.", 5, 7),
             Query(restrict_to_exporters(f"process_open_fds{{{TARGET}}} / process_max_fds{{{TARGET}}}"), "{{instance}}"),
             unit="percentunit",
         ),
         panels.line_chart(
-            PanelFrame(504, "Scrape duration", "How long Prometheus' scrapes take.", 5, 7),
+            PanelFrame(504, "Scrape duration", "Duration of scrapes by Prometheus.", 5, 7),
             Query(process_metric("scrape_duration_seconds"), "{{instance}}"),
             unit="s",
         ),
         panels.stat_panel(
             PanelFrame(
                 505,
-                "Configuration",
-                "Whether every exporter took over its last change; where it was refused, the one before is in force.",
+                "Configuration reload",
+                "Whether the last reload succeeded on every exporter. After a failed reload the previous"
+                " configuration stays active.",
                 4,
                 4,
             ),
@@ -535,7 +554,7 @@ PROCESS_ROW = PanelRow(
             mappings=panels.RELOAD_MAPPINGS,
         ),
         panels.stat_panel(
-            PanelFrame(506, "In force for", "Since the configuration was taken over last.", 4, 3),
+            PanelFrame(506, "Configuration age", "Time since the configuration was last loaded.", 4, 3),
             age(f"max({selector('late_exporter_config_last_reload_success_timestamp_seconds')})"),
             unit="s",
             decimals=1,
@@ -546,7 +565,7 @@ PROCESS_ROW = PanelRow(
 DASHBOARD = DashboardSpec(
     uid=EXPORTER,
     title="Late / Exporter",
-    description="The exporter itself: whether it reads everything, in time, and is well. Can the others be believed?",
+    description="Health of the exporter: whether it reads every log in time and the other dashboards can be trusted.",
     rows=(STATUS_ROW, POLL_ROW, API_ROW, EXACTNESS_ROW, SCHEMA_DRIFT_ROW, AUDIT_ROW, WEBHOOK_ROW, PROCESS_ROW),
     show_platform_variable=False,
 )

@@ -72,7 +72,7 @@ def build_dashboard(page: DashboardSpec) -> dashboard.Dashboard:
         builders.DashboardLink("Late")
         .type(dashboard.DashboardLinkType.DASHBOARDS)
         .icon("dashboard")
-        .tooltip("The other dashboards, with the same time and variables")
+        .tooltip("Other dashboards, with the same time range and variables")
         .tags([TAG])
         .as_dropdown(as_dropdown=True)
         .include_vars(include_vars=True)

@@ -41,15 +41,14 @@ def _firing_count(severity: str) -> str:
 
 STATUS_ROW = PanelRow(
     100,
-    f"Now (objective: {OBJECTIVE} of all attempts to publish succeed)",
+    f"Current status (objective: {OBJECTIVE} of publish attempts succeed)",
     (
         panels.stat_panel(
             PanelFrame(
                 101,
                 "Alerts firing",
-                "Alerts of late-exporter that are firing; the list below names them. Critical: somebody has to act now;"
-                " warning: somebody has to, in working hours. No rules: Prometheus has not loaded the rules that are"
-                " shipped with the exporter.",
+                "Firing late-exporter alerts, listed below. Critical alerts need action now, warnings during"
+                " working hours. No rules: Prometheus has not loaded the rules shipped with the exporter.",
                 3,
                 4,
             ),
@@ -64,7 +63,7 @@ STATUS_ROW = PanelRow(
             PanelFrame(
                 102,
                 "Success, 1 h",
-                f"Share of the attempts to publish that ended in the last hour and succeeded. Objective: {OBJECTIVE}.",
+                f"Share of publish attempts in the last hour that succeeded. Objective: {OBJECTIVE}.",
                 3,
                 4,
             ),
@@ -78,7 +77,7 @@ STATUS_ROW = PanelRow(
             PanelFrame(
                 103,
                 "Success, 24 h",
-                f"Share of the attempts to publish of the last 24 hours that succeeded. Objective: {OBJECTIVE}.",
+                f"Share of publish attempts in the last 24 hours that succeeded. Objective: {OBJECTIVE}.",
                 3,
                 4,
             ),
@@ -89,7 +88,7 @@ STATUS_ROW = PanelRow(
             no_value=("No posts", MUTED),
         ),
         panels.stat_panel(
-            PanelFrame(104, "Failed, 1 h", "Attempts to publish that failed in the last hour.", 3, 4),
+            PanelFrame(104, "Failed, 1 h", "Publish attempts that failed in the last hour.", 3, 4),
             increase(FAILED_ATTEMPTS, "1h"),
             decimals=0,
         ),
@@ -97,8 +96,8 @@ STATUS_ROW = PanelRow(
             PanelFrame(
                 105,
                 "Oldest pending",
-                "Age of the oldest publishing log that is still pending. A post that neither succeeds nor fails"
-                " stays here until Late forgets it after seven days.",
+                "Age of the oldest pending publishing log. A log that never reaches a final status stays here"
+                " until Late deletes it after seven days.",
                 3,
                 4,
             ),
@@ -110,20 +109,21 @@ STATUS_ROW = PanelRow(
         panels.stat_panel(
             PanelFrame(
                 106,
-                "Accounts failing",
-                f"Accounts whose last {thresholds.CONSECUTIVE_FAILURES} attempts or more all failed.",
+                "Failing accounts",
+                f"Accounts whose last {thresholds.CONSECUTIVE_FAILURES} or more attempts all failed.",
                 3,
                 4,
             ),
-            f"sum(max by (workspace, platform, account_id) ({CONSECUTIVE_FAILURES}) >= bool {thresholds.CONSECUTIVE_FAILURES})",
+            f"sum(max by (workspace, platform, account_id) ({CONSECUTIVE_FAILURES})"
+            f" >= bool {thresholds.CONSECUTIVE_FAILURES})",
             steps=thresholds.WARNING_ABOVE_ZERO,
             link=dashboard_url(ACCOUNTS),
         ),
         panels.stat_panel(
             PanelFrame(
                 107,
-                "Age of the data",
-                "Time since the last successful poll of the feed that is furthest behind. Everything here is as old"
+                "Data age",
+                "Time since the last successful poll of the most outdated feed. All other panels are as old"
                 " as this: while it grows, green means nothing.",
                 3,
                 4,
@@ -137,11 +137,7 @@ STATUS_ROW = PanelRow(
         ),
         panels.stat_panel(
             PanelFrame(
-                108,
-                "API quota left",
-                "Share of the requests a minute that the API key has left, of the key that has least.",
-                3,
-                4,
+                108, "API quota left", "Share of the requests per minute left for the API key with the least.", 3, 4
             ),
             f"min({selector('late_exporter_api_quota_remaining')} / {selector('late_exporter_api_quota_limit')})",
             unit="percentunit",
@@ -155,15 +151,15 @@ STATUS_ROW = PanelRow(
 
 TIMELINE_ROW = PanelRow(
     200,
-    "Since when, and where",
+    "Platforms, alerts and accounts",
     (
         panels.state_timeline(
             PanelFrame(
                 201,
                 "Platforms",
-                "Success ratio of the attempts that ended in the hour before. Good: the objective of"
-                f" {OBJECTIVE} is met. Poor, failing: the month's error budget is spent"
-                f" {thresholds.SLOW_BURN:g} or {thresholds.FAST_BURN:g} times too fast. Blank: no posts.",
+                "Success ratio of the attempts in the preceding hour. Good: at least the objective of"
+                f" {OBJECTIVE}. Poor or failing: the monthly error budget burns {thresholds.SLOW_BURN:g} or"
+                f" {thresholds.FAST_BURN:g} times too fast. Blank: no posts.",
                 15,
                 15,
             ),
@@ -174,8 +170,8 @@ TIMELINE_ROW = PanelRow(
             PanelFrame(
                 202,
                 "Alerts",
-                "Alerts of late-exporter that are firing, and when each, or the first of several, became pending. Their"
-                " rules and runbooks are shipped with the exporter.",
+                "Firing late-exporter alerts. Since: when the alert, or the first of several, became pending."
+                " Rules and runbooks are shipped with the exporter.",
                 9,
                 8,
             ),
@@ -197,8 +193,8 @@ TIMELINE_ROW = PanelRow(
         panels.table_panel(
             PanelFrame(
                 203,
-                "Worst accounts",
-                "The ten accounts with the most failures in a row. A click on one leads to its detail.",
+                "Top failing accounts",
+                "The ten accounts with the most consecutive failures. Click an account for details.",
                 9,
                 7,
             ),
@@ -213,29 +209,29 @@ TIMELINE_ROW = PanelRow(
             ),
             Column(title="Platform", label="platform", width=100),
             Column(
-                title="In a row",
+                title="Failures",
                 expr=f"topk(10, {with_username(CONSECUTIVE_FAILURES)} > 0)",
                 decimals=0,
                 steps=thresholds.FAILURE_STREAK,
                 width=95,
             ),
             Column(title="Account id", label="account_id", width=210),
-            sort="In a row",
-            no_value="No account's last attempt failed",
+            sort="Failures",
+            no_value="No failing accounts",
         ),
     ),
 )
 
 RED_METHOD_ROW = PanelRow(
     300,
-    "Rate, errors, duration by platform",
+    "Rate, errors and duration by platform",
     (
         panels.line_chart(
             PanelFrame(
                 301,
                 "Attempts",
-                "Attempts to publish that ended, a minute, whether they succeeded or not. They are counted when"
-                " they are read: after an outage of the exporter or of the Late API, what was missed comes as a spike.",
+                "Finished publish attempts per minute, successful or not. Logs are counted when they are"
+                " read, so a spike follows an outage of the exporter or of the Late API.",
                 8,
                 9,
             ),
@@ -248,8 +244,8 @@ RED_METHOD_ROW = PanelRow(
         panels.line_chart(
             PanelFrame(
                 302,
-                "Success",
-                f"Share of the attempts of the hour before that succeeded. Dashed: the objective, {OBJECTIVE}.",
+                "Success ratio",
+                f"Share of attempts in the preceding hour that succeeded. Dashed line: objective of {OBJECTIVE}.",
                 8,
                 9,
             ),
@@ -264,7 +260,7 @@ RED_METHOD_ROW = PanelRow(
             PanelFrame(
                 303,
                 "Duration, p95",
-                "95 of 100 attempts of the hour before ended within this time. The scale is logarithmic.",
+                "95 % of attempts in the preceding hour finished within this time. Logarithmic scale.",
                 8,
                 9,
             ),
@@ -279,15 +275,15 @@ RED_METHOD_ROW = PanelRow(
 
 FAILURE_ROW = PanelRow(
     400,
-    "Why",
+    "Failures, retries and durations",
     (
         panels.bar_chart(
             PanelFrame(
                 401,
                 "Failures by category",
-                "Failed logs a minute, by what went wrong. auth_expired: the account has to be connected again;"
-                " user_content, media_error: the post is at fault; rate_limited, platform_rejected, system: the"
-                " platform is.",
+                "Failed logs per minute by cause. auth_expired: reconnect the account; user_content,"
+                " media_error: fix the post; rate_limited, platform_rejected, system: the platform is at"
+                " fault.",
                 12,
                 8,
             ),
@@ -299,8 +295,8 @@ FAILURE_ROW = PanelRow(
         panels.heatmap_panel(
             PanelFrame(
                 402,
-                "Durations",
-                "How many attempts took how long. A band that moves up is a platform that becomes slow.",
+                "Duration distribution",
+                "Number of attempts by duration. A band that moves up means that a platform is getting slower.",
                 12,
                 8,
             ),
@@ -308,7 +304,7 @@ FAILURE_ROW = PanelRow(
             unit="s",
         ),
         panels.bar_chart(
-            PanelFrame(403, "Retries", "Retries a minute, by how they ended.", 12, 7),
+            PanelFrame(403, "Retries", "Finished retries per minute by status.", 12, 7),
             Query(
                 per_minute_nonzero(selector("late_publishing_retries_total", status="~success|failed"), "status"),
                 "{{status}}",
@@ -318,9 +314,7 @@ FAILURE_ROW = PanelRow(
             no_value="No retries",
         ),
         panels.bar_chart(
-            PanelFrame(
-                404, "Rate limit pauses", "Pauses a minute that a platform's rate limit forced on posts.", 12, 7
-            ),
+            PanelFrame(404, "Rate-limit pauses", "Pauses per minute caused by the rate limit of a platform.", 12, 7),
             Query(per_minute_nonzero(selector("late_publishing_rate_limit_pauses_total"), "platform"), "{{platform}}"),
             unit=PER_MINUTE,
             colors=PLATFORMS,
@@ -331,10 +325,10 @@ FAILURE_ROW = PanelRow(
 
 TABLE_ROW = PanelRow(
     500,
-    "In figures",
+    "Platform details",
     (
         panels.table_panel(
-            PanelFrame(501, "Platforms", "Each platform now. A click on one leads to its detail.", 24, 15),
+            PanelFrame(501, "Platforms", "Current values by platform. Click a platform for details.", 24, 15),
             Column(title="Platform", label="platform", link=PLATFORM_LINK),
             Column(title="Attempts, 24 h", expr=increase(ATTEMPTS, "24h", "platform"), decimals=0),
             Column(
@@ -373,13 +367,13 @@ TABLE_ROW = PanelRow(
             sort="Failed, 1 h",
         ),
         panels.text_panel(
-            PanelFrame(502, "How to read this", "What is counted here, and where to go on.", 24, 4),
-            "An **attempt** is a log with action `publish` or `retry` that ended in `success` or `failed`. Retries"
-            " count of their own: a post that succeeds at the second attempt is one success and one failure."
-            " A pending log is counted again when it ends, so never add statuses up."
-            " The menu **Late** above leads to the other dashboards; a click on a platform or an account to its detail."
-            " If **Age of the data** is not green, look at the exporter first."
-            " **Red** over a plot: a critical alert fires; a **blue** line: the exporter started.",
+            PanelFrame(502, "How to read this dashboard", "Definitions and navigation.", 24, 4),
+            "An **attempt** is a log with action `publish` or `retry` in the final status `success` or `failed`."
+            " Retries count separately: a post that succeeds at the second attempt is one success and one failure."
+            " A pending log is counted again in its final status, so do not add statuses up."
+            " The menu **Late** at the top links to the other dashboards; click a platform or an account for details."
+            " If **Data age** is not green, check the exporter first."
+            " A **red** area in a chart marks a firing critical alert, a **blue** line an exporter start.",
         ),
     ),
 )
@@ -387,6 +381,6 @@ TABLE_ROW = PanelRow(
 DASHBOARD = DashboardSpec(
     uid=OVERVIEW,
     title="Late / Overview",
-    description="Publishing through Late: is anything wrong, since when, where, and why.",
+    description="Whether publishing through Late works, and if not, since when, where and why.",
     rows=(STATUS_ROW, TIMELINE_ROW, RED_METHOD_ROW, FAILURE_ROW, TABLE_ROW),
 )

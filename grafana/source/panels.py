@@ -108,7 +108,7 @@ ZERO_BASED_AXIS = Axis()
 RATIO_AXIS = Axis(soft_min=0.9, hard_max=1)
 LOGARITHMIC_AXIS = Axis(logarithmic=True)
 
-RELOAD_MAPPINGS = (ValueMapping(0, "Refused", BAD), ValueMapping(1, "Taken over", GOOD))
+RELOAD_MAPPINGS = (ValueMapping(0, "Failed", BAD), ValueMapping(1, "Loaded", GOOD))
 UP_MAPPINGS = (ValueMapping(0, "Down", BAD), ValueMapping(1, "Up", GOOD))
 CONNECTED_MAPPINGS = (ValueMapping(0, "Disconnected", WARNING), ValueMapping(1, "Connected", GOOD))
 SUCCESS_MAPPINGS = (

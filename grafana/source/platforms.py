@@ -49,11 +49,11 @@ def _account_logs(status: str) -> str:
 
 STATUS_ROW = PanelRow(
     100,
-    "Now: $platform",
+    "Current status: $platform",
     (
         panels.stat_panel(
             PanelFrame(
-                101, "Success, 1 h", f"Of the attempts that ended in the last hour. Objective: {OBJECTIVE}.", 3, 4
+                101, "Success, 1 h", f"Share of attempts in the last hour that succeeded. Objective: {OBJECTIVE}.", 3, 4
             ),
             success_ratio("1h"),
             unit="percentunit",
@@ -62,7 +62,13 @@ STATUS_ROW = PanelRow(
             no_value=("No posts", MUTED),
         ),
         panels.stat_panel(
-            PanelFrame(102, "Success, 24 h", f"Of the attempts of the last 24 hours. Objective: {OBJECTIVE}.", 3, 4),
+            PanelFrame(
+                102,
+                "Success, 24 h",
+                f"Share of attempts in the last 24 hours that succeeded. Objective: {OBJECTIVE}.",
+                3,
+                4,
+            ),
             success_ratio("24h"),
             unit="percentunit",
             decimals=2,
@@ -70,17 +76,17 @@ STATUS_ROW = PanelRow(
             no_value=("No posts", MUTED),
         ),
         panels.stat_panel(
-            PanelFrame(103, "Attempts, 24 h", "Attempts to publish that ended in the last 24 hours.", 3, 4),
+            PanelFrame(103, "Attempts, 24 h", "Publish attempts that finished in the last 24 hours.", 3, 4),
             increase(ATTEMPTS, "24h"),
             decimals=0,
         ),
         panels.stat_panel(
-            PanelFrame(104, "Failed, 1 h", "Attempts to publish that failed in the last hour.", 3, 4),
+            PanelFrame(104, "Failed, 1 h", "Publish attempts that failed in the last hour.", 3, 4),
             increase(FAILED_ATTEMPTS, "1h"),
             decimals=0,
         ),
         panels.stat_panel(
-            PanelFrame(105, "Duration, p95", "95 of 100 attempts of the last hour ended within this time.", 3, 4),
+            PanelFrame(105, "Duration, p95", "95 % of attempts in the last hour finished within this time.", 3, 4),
             quantile(0.95, DURATION, "1h", **FINAL_ATTEMPTS),
             unit="s",
             decimals=1,
@@ -92,14 +98,14 @@ STATUS_ROW = PanelRow(
             decimals=0,
         ),
         panels.stat_panel(
-            PanelFrame(107, "Oldest pending", "Age of the oldest log that is pending now.", 3, 4),
+            PanelFrame(107, "Oldest pending", "Age of the oldest pending log.", 3, 4),
             age(f"min({OLDEST_PENDING})"),
             unit="s",
             decimals=0,
             no_value=("None", MUTED),
         ),
         panels.stat_panel(
-            PanelFrame(108, "Last log", "Time since the newest log, of any action and status, was created.", 3, 4),
+            PanelFrame(108, "Last log", "Time since the newest log was created, for any action and status.", 3, 4),
             age(f"max({selector('late_publishing_last_log_timestamp_seconds')})"),
             unit="s",
             decimals=0,
@@ -110,14 +116,14 @@ STATUS_ROW = PanelRow(
 
 THROUGHPUT_ROW = PanelRow(
     200,
-    "What happens",
+    "Throughput",
     (
         panels.bar_chart(
             PanelFrame(
                 201,
                 "Logs by status",
-                "Sightings of logs a minute, of all actions. A log is counted once in each status it was seen in:"
-                " one that was seen pending and then succeeded is in both.",
+                "Logs per minute, all actions. A log is counted once per status: one seen as pending and"
+                " later as success is counted in both.",
                 8,
                 8,
             ),
@@ -126,7 +132,7 @@ THROUGHPUT_ROW = PanelRow(
             colors=STATUSES,
         ),
         panels.bar_chart(
-            PanelFrame(202, "Logs by action", "Logs a minute that are no longer pending, by action.", 8, 8),
+            PanelFrame(202, "Logs by action", "Logs per minute that are no longer pending, by action.", 8, 8),
             Query(per_minute(selector("late_publishing_logs_total", status="!pending"), "action"), "{{action}}"),
             unit=PER_MINUTE,
             colors=ACTIONS,
@@ -134,9 +140,9 @@ THROUGHPUT_ROW = PanelRow(
         panels.line_chart(
             PanelFrame(
                 203,
-                "Success",
-                "Share of the attempts of the hour before that succeeded, and of the ten minutes before, which tells"
-                f" sooner when it is over. Dashed: the objective, {OBJECTIVE}.",
+                "Success ratio",
+                "Share of attempts that succeeded in the preceding hour, and in the preceding ten minutes to"
+                f" show a recovery sooner. Dashed line: objective of {OBJECTIVE}.",
                 8,
                 8,
             ),
@@ -152,15 +158,15 @@ THROUGHPUT_ROW = PanelRow(
 
 FAILURE_ROW = PanelRow(
     300,
-    "Why attempts fail",
+    "Failure causes",
     (
         panels.bar_chart(
             PanelFrame(
                 301,
                 "Failures by category",
-                "Failed logs a minute, by what went wrong. auth_expired: the account has to be connected again;"
-                " user_content, media_error: the post is at fault; rate_limited, platform_rejected, system: the"
-                " platform is.",
+                "Failed logs per minute by cause. auth_expired: reconnect the account; user_content,"
+                " media_error: fix the post; rate_limited, platform_rejected, system: the platform is at"
+                " fault.",
                 8,
                 8,
             ),
@@ -173,7 +179,7 @@ FAILURE_ROW = PanelRow(
             PanelFrame(
                 302,
                 "Failures by status code",
-                "Failed logs a minute, by the HTTP status that the platform answered with; none: without an answer.",
+                "Failed logs per minute by HTTP status of the platform; none: no response.",
                 8,
                 8,
             ),
@@ -183,7 +189,7 @@ FAILURE_ROW = PanelRow(
             no_value="No failures",
         ),
         panels.table_panel(
-            PanelFrame(303, "Failures, in figures", "Failed logs of the last 24 hours and of the last hour.", 8, 8),
+            PanelFrame(303, "Failure details", "Failed logs in the last 24 hours and in the last hour.", 8, 8),
             Column(title="Category", label="category"),
             Column(title="Action", label="action", width=110),
             Column(title="Code", label="status_code", width=60),
@@ -195,7 +201,10 @@ FAILURE_ROW = PanelRow(
             ),
             Column(
                 title="1 h",
-                expr=f"{increase(FAILURES, '1h', *FAILURE_LABELS)} and {increase(FAILURES, '24h', *FAILURE_LABELS)} > 0.5",
+                expr=(
+                    f"{increase(FAILURES, '1h', *FAILURE_LABELS)}"
+                    f" and {increase(FAILURES, '24h', *FAILURE_LABELS)} > 0.5"
+                ),
                 decimals=0,
                 width=60,
             ),
@@ -207,14 +216,14 @@ FAILURE_ROW = PanelRow(
 
 DURATION_ROW = PanelRow(
     400,
-    "How long it takes",
+    "Durations",
     (
         panels.line_chart(
             PanelFrame(
                 401,
-                "Duration",
-                "50, 95 and 99 of 100 attempts of the ten minutes before ended within this time. The dots are single"
-                " logs, with their log and post ids, where Prometheus keeps exemplars.",
+                "Duration percentiles",
+                "50, 95 and 99 % of attempts in the preceding ten minutes finished within this time. Dots are"
+                " individual logs with their log and post ids, if Prometheus stores exemplars.",
                 8,
                 8,
             ),
@@ -225,7 +234,7 @@ DURATION_ROW = PanelRow(
             colors=QUANTILES,
         ),
         panels.heatmap_panel(
-            PanelFrame(402, "Durations", "How many attempts took how long; the dots are single logs.", 8, 8),
+            PanelFrame(402, "Duration distribution", "Number of attempts by duration; dots are individual logs.", 8, 8),
             Query(increase(selector(f"{DURATION}_bucket", **FINAL_ATTEMPTS), RATE, "le"), "{{le}}", exemplar=True),
             unit="s",
         ),
@@ -233,7 +242,8 @@ DURATION_ROW = PanelRow(
             PanelFrame(
                 403,
                 "Duration by action, p95",
-                "Of the logs of each action that ended in the hour before: is the upload slow, or the platform?",
+                "95th percentile of the logs that finished in the preceding hour, by action: shows whether"
+                " the upload or the platform is slow.",
                 8,
                 8,
             ),
@@ -246,16 +256,11 @@ DURATION_ROW = PanelRow(
 
 RETRY_ROW = PanelRow(
     500,
-    "Attempts, retries, what is pending",
+    "Attempts, retries and pending logs",
     (
         panels.bar_chart(
             PanelFrame(
-                501,
-                "Attempts by number",
-                "Attempts a minute, by whether they were the first of their post on an account, the second or a later"
-                " one.",
-                8,
-                8,
+                501, "Attempts by number", "Attempts per minute by attempt number of a post on an account.", 8, 8
             ),
             Query(_attempts_up_to(1), "first"),
             Query(f"{_attempts_up_to(2)} - {_attempts_up_to(1)}", "second"),
@@ -265,13 +270,7 @@ RETRY_ROW = PanelRow(
             colors={"first": "#7DD3FC", "second": "#EAB308", "third": "#F97316", "later": "#BE185D"},
         ),
         panels.bar_chart(
-            PanelFrame(
-                502,
-                "Retries and pauses",
-                "Retries that ended, and pauses that the platform's rate limit forced on posts, a minute.",
-                8,
-                8,
-            ),
+            PanelFrame(502, "Retries and pauses", "Finished retries and rate-limit pauses per minute.", 8, 8),
             Query(
                 per_minute_nonzero(selector("late_publishing_retries_total", status="~success|failed"), "status"),
                 "retry: {{status}}",
@@ -282,13 +281,13 @@ RETRY_ROW = PanelRow(
             no_value="No retries",
         ),
         panels.line_chart(
-            PanelFrame(503, "Pending", "Logs that are pending, by action.", 8, 8),
+            PanelFrame(503, "Pending logs", "Pending logs by action.", 8, 8),
             Query(sum_by(PENDING, "action"), "{{action}}"),
             unit="short",
             colors=ACTIONS,
             stepped=True,
             stacked=True,
-            no_value="Nothing is pending",
+            no_value="No pending logs",
         ),
     ),
 )
@@ -300,9 +299,9 @@ ACCOUNTS_ROW = PanelRow(
         panels.table_panel(
             PanelFrame(
                 601,
-                "Accounts that fail",
-                "Accounts with failures in the last 24 hours, or whose last attempt failed. A click on one leads to its"
-                " detail.",
+                "Failing accounts",
+                "Accounts with failures in the last 24 hours, or whose last attempt failed. Click an account"
+                " for details.",
                 24,
                 9,
             ),
@@ -319,15 +318,15 @@ ACCOUNTS_ROW = PanelRow(
             Column(title="Workspace", label="workspace"),
             Column(title="Failed, 24 h", expr=f"{_account_logs('failed')} > 0.5", decimals=0),
             Column(
-                title="Failures in a row",
+                title="Consecutive failures",
                 expr=f"{with_username(selector('late_account_consecutive_failures'))} > 0",
                 decimals=0,
                 steps=thresholds.FAILURE_STREAK,
                 empty_text="0",
             ),
             Column(title="Account id", label="account_id"),
-            sort="Failures in a row",
-            no_value="No account fails",
+            sort="Consecutive failures",
+            no_value="No failing accounts",
         ),
     ),
 )
@@ -335,6 +334,6 @@ ACCOUNTS_ROW = PanelRow(
 DASHBOARD = DashboardSpec(
     uid=PLATFORM,
     title="Late / Platform",
-    description="The platforms chosen above through everything their publishing logs tell. Choose one.",
+    description="All publishing metrics of the selected platforms. Select one for details.",
     rows=(STATUS_ROW, THROUGHPUT_ROW, FAILURE_ROW, DURATION_ROW, RETRY_ROW, ACCOUNTS_ROW),
 )
