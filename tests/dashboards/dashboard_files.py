@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import promql_parser
-
 from late_exporter.metrics.catalogue import CATALOGUE
+from tests.rules import promql
+from tests.rules.promql import Selector
 
 __all__ = [
     "FOLDER",
@@ -20,7 +20,7 @@ __all__ = [
     "UNTARGETED_SERIES",
     "DashboardFile",
     "Json",
-    "Selector",
+    "expand_variables",
     "labels_of",
     "load_dashboards",
     "selectors",
@@ -43,15 +43,6 @@ UNTARGETED_SERIES = {
 
 PROCESS_SERIES = re.compile(r"up|process_\w+|scrape_\w+")
 """Series that any target has."""
-
-
-@dataclass(frozen=True)
-class Selector:
-    """A series that a query selects, with its matchers and the functions it is in."""
-
-    name: str
-    matchers: Mapping[str, str]
-    functions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -123,29 +114,8 @@ def expand_variables(expr: str) -> str:
 
 
 def selectors(expr: str) -> list[Selector]:
-    """The series that an expression selects; fails where it is no PromQL."""
-    result: list[Selector] = []
-    ancestors: list[promql_parser.Expr] = []
-
-    def enter(node: promql_parser.Expr) -> None:
-        if isinstance(node, promql_parser.VectorSelector):
-            calls = tuple(outer.func.name for outer in ancestors if isinstance(outer, promql_parser.Call))
-            matchers = {
-                matcher.name: _matcher_operator(str(matcher.op)) + matcher.value for matcher in node.matchers.matchers
-            }
-            result.append(Selector(node.name or "", matchers, calls))
-        ancestors.append(node)
-
-    def leave(_: promql_parser.Expr) -> None:
-        ancestors.pop()
-
-    promql_parser.walk(promql_parser.parse(expand_variables(expr)), enter, leave)
-    return result
-
-
-def _matcher_operator(text: str) -> str:
-    kind = text.rpartition(".")[2].partition("(")[0]
-    return {"Equal": "=", "NotEqual": "!=", "Re": "=~", "NotRe": "!~"}[kind]
+    """Return the series selectors of a dashboard query."""
+    return promql.selectors(expand_variables(expr))
 
 
 def labels_of(name: str) -> set[str] | None:

@@ -13,9 +13,11 @@ from tests.dashboards.dashboard_files import (
     UNTARGETED_SERIES,
     DashboardFile,
     Json,
+    expand_variables,
     labels_of,
     selectors,
 )
+from tests.rules.promql import Matcher, named_labels
 
 __all__ = ["RULES"]
 
@@ -24,7 +26,7 @@ Rule: TypeAlias = Callable[[DashboardFile], Iterator[str]]
 DATASOURCE = "${datasource}"
 COLUMNS = 24
 MIN_INTERVAL_SECONDS = 30
-FUNCTIONS_OF_COUNTERS = {"rate", "irate", "increase", "resets"}
+COUNTER_FUNCTIONS = {"rate", "irate", "increase", "resets"}
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 ALERT_LABELS = {"alertname", "alertstate", "severity", "workspace", "platform", "feed"}
 
@@ -172,7 +174,7 @@ def promql(board: DashboardFile) -> Iterator[str]:
             continue
         known_labels: set[str] = set()
         for selector in found:
-            names = selector.name or selector.matchers["__name__"].removeprefix("=~")
+            names = selector.name or selector.matchers["__name__"].value
             for name in names.split("|"):
                 labels = labels_of(name)
                 if labels is None:
@@ -180,7 +182,7 @@ def promql(board: DashboardFile) -> Iterator[str]:
                 elif name not in UNTARGETED_SERIES and (strange := selector.matchers.keys() - labels - {"__name__"}):
                     yield f"{place}: {name} has no {strange}"
                 known_labels |= ALERT_LABELS if name in UNTARGETED_SERIES else labels or set()
-        for label in _grouping_labels(expr):
+        for label in named_labels(expand_variables(expr)):
             if label not in known_labels:
                 yield f"{place}: no series has {label}"
 
@@ -195,7 +197,7 @@ def variable_matchers(board: DashboardFile) -> Iterator[str]:
                 continue
             labels = labels_of(selector.name) or set()
             for name in {"job", "instance", "workspace", "platform"} & labels:
-                if selector.matchers.get(name) != f"=~{name}":
+                if selector.matchers.get(name) != Matcher("=~", name):
                     yield f"{place}: {selector.name} is of any {name}"
 
 
@@ -206,9 +208,9 @@ def counters(board: DashboardFile) -> Iterator[str]:
             continue
         for selector in selectors(expr):
             counter = re.search(r"_(total|bucket|count|sum)$", selector.name)
-            if counter and not FUNCTIONS_OF_COUNTERS & {*selector.functions}:
+            if counter and selector.function not in COUNTER_FUNCTIONS:
                 yield f"{place}: {selector.name} is a counter"
-            if not counter and FUNCTIONS_OF_COUNTERS & {*selector.functions}:
+            if not counter and selector.function in COUNTER_FUNCTIONS:
                 yield f"{place}: {selector.name} is no counter"
         for window in re.findall(r"\bi?rate\([^\[]+\[([^\]]+)\]", re.sub(r'"[^"]*"', "", expr)):
             if window != "$__rate_interval":
@@ -286,9 +288,3 @@ def _name(part: Json) -> str:
 
 def _seconds(text: str) -> int:
     return int(text[:-1]) * SECONDS[text[-1]]
-
-
-def _grouping_labels(expr: str) -> Iterator[str]:
-    """The labels that aggregations and vector matching name."""
-    for match in re.finditer(r"\b(?:by|on|ignoring|group_left) \(([^)]*)\)", expr):
-        yield from filter(None, re.split(r",\s*", match[1]))

@@ -8,8 +8,9 @@ from typing import TypeAlias
 
 import pytest
 
-from tests.dashboards.dashboard_files import DashboardFile, Json, Selector, load_dashboards, selectors
+from tests.dashboards.dashboard_files import DashboardFile, Json, load_dashboards, selectors
 from tests.dashboards.lint import RULES
+from tests.rules.promql import Matcher, Selector
 
 Change: TypeAlias = Callable[[Json], object]
 
@@ -82,7 +83,10 @@ MISTAKES: tuple[tuple[str, Change], ...] = (
     ("promql", change_query(301, expr='late_up{platform="x"}')),
     ("promql", change_query(301, expr=f"sum by (region) (increase({COUNTER}[1h]))")),
     ("variable_matchers", change_query(301, expr='late_up{job=~"$job", workspace=~"$workspace"}')),
-    ("variable_matchers", change_query(301, expr='late_up{job="$job", instance=~"$instance", workspace=~"$workspace"}')),
+    (
+        "variable_matchers",
+        change_query(301, expr='late_up{job="$job", instance=~"$instance", workspace=~"$workspace"}'),
+    ),
     ("variable_matchers", change_query(301, expr=f"sum(increase({COUNTER.replace('platform=~', 'status=~')}[1h]))")),
     ("counters", change_query(301, expr=COUNTER)),
     ("counters", change_query(301, expr=f"rate({COUNTER}[5m])")),
@@ -111,11 +115,11 @@ def test_every_rule_has_a_mistake() -> None:
     assert RULES.keys() == {rule for rule, _ in MISTAKES}
 
 
-def test_selectors_have_matchers_and_functions() -> None:
-    """Series are found with their matchers and the functions around them."""
+def test_variables_are_expanded_in_queries() -> None:
+    """Dashboard variables and macros are replaced before a query is parsed."""
     expr = 'sum by (x) (rate(a_total{x="1", y!~"$z"}[$__rate_interval])) / on (x) b'
-    expected = [Selector("a_total", {"x": "=1", "y": "!~z"}, ("rate",)), Selector("b", {}, ())]
-    assert expected == selectors(expr)
+    matchers = {"x": Matcher("=", "1"), "y": Matcher("!~", "z")}
+    assert [Selector("a_total", matchers, "rate", is_range=True), Selector("b", {})] == selectors(expr)
 
 
 def test_invalid_promql_raises() -> None:

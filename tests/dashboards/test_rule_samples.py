@@ -10,7 +10,7 @@ from tests.dashboards.rule_samples import ActivePeriod, active_periods
 
 
 @pytest.mark.parametrize(
-    ("moments", "hold", "keep", "active"),
+    ("moments", "for_seconds", "keep_firing_seconds", "expected"),
     [
         ([0, 60, 120], 60, 0, [ActivePeriod(0, 120)]),
         ([0, 60, 180, 240], 60, 0, [ActivePeriod(0, 60), ActivePeriod(180, 240)]),
@@ -18,7 +18,7 @@ from tests.dashboards.rule_samples import ActivePeriod, active_periods
         ([0, 180, 240], 60, 120, [ActivePeriod(0, 0), ActivePeriod(180, 360)]),
         ([0], 0, 0, [ActivePeriod(0, 0)]),
     ],
-    ids=["lasting", "interrupted", "kept", "never fired and so not kept", "once"],
+    ids=["lasting", "interrupted", "kept", "never fired, so not kept", "once"],
 )
 def test_active_periods(
     moments: Sequence[int], for_seconds: int, keep_firing_seconds: int, expected: Sequence[ActivePeriod]

@@ -48,9 +48,9 @@ def revision() -> str:
     return run("git", "-C", ROOT, "rev-parse", "HEAD").strip()
 
 
-def test_what_the_image_says(running: ContainerEngine) -> None:
+def test_what_the_image_says(container_engine: ContainerEngine) -> None:
     """It says what it is, runs as a user with a number, keeps its state in a volume, and can tell whether it lives."""
-    said = running.inspect_image(IMAGE)
+    said = container_engine.inspect_image(IMAGE)
     config, labels = said["Config"], said["Config"]["Labels"]
     kind = "org.opencontainers.image."
     version = run(sys.executable, "-m", "late_exporter", "--version", cwd=ROOT).split()[1]
@@ -65,13 +65,15 @@ def test_what_the_image_says(running: ContainerEngine) -> None:
     }
 
 
-def test_what_the_image_holds(running: ContainerEngine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_image_holds(container_engine: ContainerEngine, capsys: pytest.CaptureFixture[str]) -> None:
     """To its base it adds the program, with its bytecode, and an empty place for the state: nothing that builds."""
-    own = running.inspect_image(IMAGE)["Size"] - running.inspect_image(BASE)["Size"]
+    own = container_engine.inspect_image(IMAGE)["Size"] - container_engine.inspect_image(BASE)["Size"]
     with capsys.disabled():
         sys.stdout.write(f"\nthe image adds {own / MEGABYTE:.0f} MB to its base\n")
     assert own < 40 * MEGABYTE
-    paths = [Path(line[2:]) for line in running.podman("diff", IMAGE, BASE).splitlines() if line.startswith("A ")]
+    paths = [
+        Path(line[2:]) for line in container_engine.podman("diff", IMAGE, BASE).splitlines() if line.startswith("A ")
+    ]
     program = [path for path in paths if path.is_relative_to("/opt/late-exporter")]
     assert [Path("/var/lib/late-exporter")] == [path for path in paths if path not in program]
     names = {path.name for path in program}
@@ -89,56 +91,56 @@ def test_a_version_that_is_not_the_programs() -> None:
         building.build("localhost/late-exporter:wrong", ROOT, VERSION="9.9.9")
 
 
-def start_container(running: ContainerEngine, name: str, *arguments: str, options: Sequence[str] = ()) -> None:
+def start_container(container_engine: ContainerEngine, name: str, *arguments: str, options: Sequence[str] = ()) -> None:
     """Start a container that may do next to nothing."""
-    running.podman("run", "--detach", f"--name={name}", *RESTRICTED_OPTIONS, *options, IMAGE, *arguments)
+    container_engine.podman("run", "--detach", f"--name={name}", *RESTRICTED_OPTIONS, *options, IMAGE, *arguments)
 
 
-def test_run(running: ContainerEngine, tmp_path: Path) -> None:
+def test_run(container_engine: ContainerEngine, tmp_path: Path) -> None:
     """Confined and with a key from a file it serves, is healthy, stops at once, and goes on from its volume."""
     key = tmp_path / "late-api-key"
     key.write_text(f"{KEY}\n")
-    start_container(running, "late", "simulate", "--simulate.history=1h", "--simulate.seed=3")
+    start_container(container_engine, "late", "simulate", "--simulate.history=1h", "--simulate.seed=3")
     options = [
         f"--volume={key}:/run/secrets/late-api-key:ro",
         "--env=LATE_API_KEY_FILE=/run/secrets/late-api-key",
         "--volume=state:/var/lib/late-exporter",
     ]
     arguments = ("run", f"--api.base-url={API}", "--poll.interval=1s")
-    start_container(running, "exporter", *arguments, options=options)
+    start_container(container_engine, "exporter", *arguments, options=options)
     eventually(
-        lambda: "is ready" in running.sandbox.get(f"{EXPORTER}/-/ready"),
-        hint=lambda: running.podman("logs", "exporter"),
+        lambda: "is ready" in container_engine.sandbox.get(f"{EXPORTER}/-/ready"),
+        hint=lambda: container_engine.podman("logs", "exporter"),
     )
-    assert "" == running.podman("healthcheck", "run", "exporter")
-    assert_restricted(running, "exporter")
-    before = scrape(running)
+    assert "" == container_engine.podman("healthcheck", "run", "exporter")
+    assert_restricted(container_engine, "exporter")
+    before = scrape(container_engine)
     assert before.sum("late_publishing_logs_total") > 100
     assert 1 == before.sum("late_exporter_build_info", revision=revision())
 
-    running.podman("stop", "--time=20", "exporter")
-    assert "0" == running.podman("inspect", "--format={{.State.ExitCode}}", "exporter")
-    log = running.podman("logs", "exporter")
+    container_engine.podman("stop", "--time=20", "exporter")
+    assert "0" == container_engine.podman("inspect", "--format={{.State.ExitCode}}", "exporter")
+    log = container_engine.podman("logs", "exporter")
     assert KEY not in log
     assert "Traceback" not in log
 
-    start_container(running, "again", *arguments, options=options)
-    eventually(lambda: "is ready" in running.sandbox.get(f"{EXPORTER}/-/ready"))
-    again = scrape(running)
+    start_container(container_engine, "again", *arguments, options=options)
+    eventually(lambda: "is ready" in container_engine.sandbox.get(f"{EXPORTER}/-/ready"))
+    again = scrape(container_engine)
     assert again.sum("late_publishing_logs_total") >= before.sum("late_publishing_logs_total")
     assert again.sum("late_exporter_coverage_start_timestamp_seconds") == before.sum(
         "late_exporter_coverage_start_timestamp_seconds"
     )
 
 
-def scrape(running: ContainerEngine) -> Samples:
+def scrape(container_engine: ContainerEngine) -> Samples:
     """What the exporter serves."""
-    return Samples.parse(running.sandbox.get(f"{EXPORTER}/metrics"))
+    return Samples.parse(container_engine.sandbox.get(f"{EXPORTER}/metrics"))
 
 
-def assert_restricted(running: ContainerEngine, name: str) -> None:
+def assert_restricted(container_engine: ContainerEngine, name: str) -> None:
     """The kernel says what a container may do, and it can write nothing but its state."""
-    status = running.podman("exec", name, "cat", "/proc/1/status")
+    status = container_engine.podman("exec", name, "cat", "/proc/1/status")
     restrictions = dict(re.findall(r"^(Uid|Gid|CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
     none = "0" * 16
     assert {
@@ -150,27 +152,27 @@ def assert_restricted(running: ContainerEngine, name: str) -> None:
         "Seccomp": "2",
     } == restrictions
     for path in ("/opt/late-exporter/x", "/x", "/etc/x"):
-        assert "Read-only file system" in running.podman("exec", name, "touch", path, check=False)
+        assert "Read-only file system" in container_engine.podman("exec", name, "touch", path, check=False)
 
 
-def test_unhealthy(running: ContainerEngine) -> None:
+def test_unhealthy(container_engine: ContainerEngine) -> None:
     """A container whose exporter does not answer is unhealthy, and its log of health says why."""
-    start_container(running, "idle", "infinity", options=["--entrypoint=sleep"])
-    running.podman("healthcheck", "run", "idle", check=False)
-    log = running.podman("inspect", "--format={{json .State.Health.Log}}", "idle")
+    start_container(container_engine, "idle", "infinity", options=["--entrypoint=sleep"])
+    container_engine.podman("healthcheck", "run", "idle", check=False)
+    log = container_engine.podman("inspect", "--format={{json .State.Health.Log}}", "idle")
     assert "127.0.0.1:10077 gives no answer: Connection refused" in log
 
 
-def test_readme(running: ContainerEngine, tmp_path: Path) -> None:
+def test_readme(container_engine: ContainerEngine, tmp_path: Path) -> None:
     """What the README says of containers works as it is written, with podman under the name of docker."""
     readme = (ROOT / "README.md").read_text("utf-8")
     (block,) = re.findall(r"^```sh\nmake image\n(.+?)^```$", readme, re.DOTALL | re.MULTILINE)
     assert IMAGE.rpartition("/")[2] in block
     docker = tmp_path / "docker"
-    docker.write_text(f'#!/bin/sh\nexec {" ".join(running.command("podman"))} "$@"\n')
+    docker.write_text(f'#!/bin/sh\nexec {" ".join(container_engine.command("podman"))} "$@"\n')
     docker.chmod(0o700)
     script = f"cd {tmp_path} && PATH={tmp_path}:$PATH && {block}"
-    running.sandbox.run("sh", "-euc", script)
-    eventually(lambda: "healthy" in running.sandbox.get(f"{EXPORTER}/-/healthy"))
-    assert "" == running.podman("healthcheck", "run", "late-exporter")
-    assert_restricted(running, "late-exporter")
+    container_engine.sandbox.run("sh", "-euc", script)
+    eventually(lambda: "healthy" in container_engine.sandbox.get(f"{EXPORTER}/-/healthy"))
+    assert "" == container_engine.podman("healthcheck", "run", "late-exporter")
+    assert_restricted(container_engine, "late-exporter")

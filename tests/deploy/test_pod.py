@@ -98,58 +98,60 @@ def resource(kind: str, name: str, **rest: Any) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, **rest}
 
 
-def scrape(engine_: ContainerEngine) -> Samples:
+def scrape(engine: ContainerEngine) -> Samples:
     """What the exporter serves once it is ready."""
     eventually(
-        lambda: "is ready" in engine_.sandbox.get(f"{EXPORTER}/-/ready"),
-        hint=lambda: engine_.podman("logs", CONTAINER, check=False),
+        lambda: "is ready" in engine.sandbox.get(f"{EXPORTER}/-/ready"),
+        hint=lambda: engine.podman("logs", CONTAINER, check=False),
     )
-    return Samples.parse(engine_.sandbox.get(f"{EXPORTER}/metrics"))
+    return Samples.parse(engine.sandbox.get(f"{EXPORTER}/metrics"))
 
 
-def test_run(running: tuple[ContainerEngine, str], resources: list[Manifest], tmp_path: Path) -> None:
+def test_run(engine_and_image: tuple[ContainerEngine, str], resources: list[Manifest], tmp_path: Path) -> None:
     """Within the restricted profile it finds its key and options, serves, and goes on where the pod before it was."""
-    engine_, image = running
+    engine, image = engine_and_image
     state, keys, manifest = make_volume(tmp_path / "state"), make_volume(tmp_path / "keys"), tmp_path / "pod.yaml"
     put_key(keys, KEY)
     manifest.write_text(pod_manifest(resources, image, state, keys), "utf-8")
-    engine_.podman("kube", "play", "--network=host", manifest)
-    before = scrape(engine_)
+    engine.podman("kube", "play", "--network=host", manifest)
+    before = scrape(engine)
     assert before.sum("late_publishing_logs_total") > 0
-    assert_restricted(engine_)
-    assert KEY not in engine_.podman("logs", CONTAINER)
+    assert_restricted(engine)
+    assert KEY not in engine.podman("logs", CONTAINER)
 
-    engine_.podman("kube", "down", manifest)
+    engine.podman("kube", "down", manifest)
     with pytest.raises(ConnectionError):
-        engine_.sandbox.get(f"{EXPORTER}/-/healthy")
-    engine_.podman("kube", "play", "--network=host", manifest)
-    again = scrape(engine_)
+        engine.sandbox.get(f"{EXPORTER}/-/healthy")
+    engine.podman("kube", "play", "--network=host", manifest)
+    again = scrape(engine)
     assert again.sum("late_publishing_logs_total") >= before.sum("late_publishing_logs_total")
     began = "late_exporter_coverage_start_timestamp_seconds"
     assert before.sum(began) == again.sum(began)
 
 
-def test_a_key_that_is_changed(running: tuple[ContainerEngine, str], resources: list[Manifest], tmp_path: Path) -> None:
+def test_a_key_that_is_changed(
+    engine_and_image: tuple[ContainerEngine, str], resources: list[Manifest], tmp_path: Path
+) -> None:
     """With a key that is refused it is healthy and can be scraped; with a good one in its place it goes on."""
-    engine_, image = running
+    engine, image = engine_and_image
     state, keys, manifest = make_volume(tmp_path / "state"), make_volume(tmp_path / "keys"), tmp_path / "pod.yaml"
     put_key(keys, "sk_refused")
     manifest.write_text(pod_manifest(resources, image, state, keys), "utf-8")
-    engine_.podman("kube", "play", "--network=host", manifest)
-    eventually(lambda: 'outcome="unauthorized"' in engine_.sandbox.get(f"{EXPORTER}/metrics"))
-    assert "healthy" in engine_.sandbox.get(f"{EXPORTER}/-/healthy")
+    engine.podman("kube", "play", "--network=host", manifest)
+    eventually(lambda: 'outcome="unauthorized"' in engine.sandbox.get(f"{EXPORTER}/metrics"))
+    assert "healthy" in engine.sandbox.get(f"{EXPORTER}/-/healthy")
     with pytest.raises(ConnectionError, match="503"):
-        engine_.sandbox.get(f"{EXPORTER}/-/ready")
+        engine.sandbox.get(f"{EXPORTER}/-/ready")
 
     put_key(keys, KEY)
-    samples = scrape(engine_)
+    samples = scrape(engine)
     assert samples.sum("late_publishing_logs_total") > 0
-    assert "0" == engine_.podman("inspect", "--format={{.RestartCount}}", CONTAINER)
+    assert "0" == engine.podman("inspect", "--format={{.RestartCount}}", CONTAINER)
 
 
-def assert_restricted(engine_: ContainerEngine) -> None:
+def assert_restricted(engine: ContainerEngine) -> None:
     """The kernel says what it may do, and it can write nothing but its state and what is for a while."""
-    status = engine_.podman("exec", CONTAINER, "cat", "/proc/1/status")
+    status = engine.podman("exec", CONTAINER, "cat", "/proc/1/status")
     restrictions = dict(re.findall(r"^(Uid|Gid|CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
     none = "0" * 16
     assert {
@@ -161,6 +163,6 @@ def assert_restricted(engine_: ContainerEngine) -> None:
         "Seccomp": "2",
     } == restrictions
     for folder in ("/", "/etc", "/etc/late-exporter/keys", "/opt/late-exporter"):
-        assert "Read-only file system" in engine_.podman("exec", CONTAINER, "touch", f"{folder}/x", check=False)
+        assert "Read-only file system" in engine.podman("exec", CONTAINER, "touch", f"{folder}/x", check=False)
     for folder in ("/tmp", "/var/lib/late-exporter"):  # noqa: S108 - in the container
-        assert "" == engine_.podman("exec", CONTAINER, "touch", f"{folder}/x")
+        assert "" == engine.podman("exec", CONTAINER, "touch", f"{folder}/x")

@@ -33,7 +33,7 @@ def _run(folder: Path, *command: str) -> None:
     assert 0 == done.returncode, done.stderr
 
 
-def test_rules_can_be_changed_with_and_without_python(changed: Path, tmp_path: Path) -> None:
+def test_rules_can_be_changed_with_and_without_python(copy_with_other_objective: Path, tmp_path: Path) -> None:
     """The command of the README makes the same rules of the files that are shipped as their source does."""
     (command,) = re.findall(r"^```sh\n(sed -i .*)\n```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
     by_hand = tmp_path / "by-hand"
@@ -41,17 +41,20 @@ def test_rules_can_be_changed_with_and_without_python(changed: Path, tmp_path: P
     for name in RULES:
         shutil.copy(ROOT / "deploy" / "prometheus" / name, by_hand)
     _run(by_hand, "sh", "-c", command)
-    _run(changed, sys.executable, "-m", "deploy.prometheus")
+    _run(copy_with_other_objective, sys.executable, "-m", "deploy.prometheus")
     for name in RULES:
-        assert (changed / "deploy" / "prometheus" / name).read_text("utf-8") == (by_hand / name).read_text("utf-8")
+        assert (copy_with_other_objective / "deploy" / "prometheus" / name).read_text("utf-8") == (
+            by_hand / name
+        ).read_text("utf-8")
 
 
-def test_dashboards_follow(changed: Path) -> None:
+def test_dashboards_follow(copy_with_other_objective: Path) -> None:
     """What dashboards say and colour by the objective is made of the same number."""
     pytest.importorskip("grafana_foundation_sdk")
-    _run(changed, sys.executable, "-W", "ignore", "-m", "grafana.source")
+    _run(copy_with_other_objective, sys.executable, "-W", "ignore", "-m", "grafana.source")
     before, after = (
-        (folder / "grafana" / "dashboards" / "late-overview.json").read_text("utf-8") for folder in (ROOT, changed)
+        (folder / "grafana" / "dashboards" / "late-overview.json").read_text("utf-8")
+        for folder in (ROOT, copy_with_other_objective)
     )
     assert before.count(" 99 %") == after.count(" 99.5 %") > 0
     (panel,) = (panel for panel in json.loads(after)["panels"] if panel["title"] == "Success, 1 h")
