@@ -1,7 +1,7 @@
 # ruff: noqa: INP001 - a script, not a module
-"""Asks an advisory service whether what is pinned has known vulnerabilities.
+"""Check the pinned packages for known vulnerabilities.
 
-Exit codes: 0 none are known, 1 there are some, 75 nobody could be asked.
+Exit codes: 0 for none, 1 for at least one, 75 if the advisory service could not be reached.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SECONDS = 300
 
 
 def ask(pins: Path) -> list[dict[str, Any]] | str:
-    """What is known of each package of a file, or why that cannot be told."""
+    """Return the packages of a file with their vulnerabilities, or the reason why they are not available."""
     command = [
         str(ROOT / ".cache/audit/bin/pip-audit"),
         "--requirement",
@@ -40,7 +40,7 @@ def ask(pins: Path) -> list[dict[str, Any]] | str:
 
 
 def main() -> int:
-    """Ask about every file of pins."""
+    """Audit every file of pins."""
     worst = 0
     for pins in sorted((ROOT / ".requirements").glob("*.txt")):
         answer = ask(pins)

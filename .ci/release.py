@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - a script, not a module
-"""Says what a release is of: prints the changelog of a tag, or fails where tag, version and changelog disagree."""
+"""Print the changelog section of a release tag; fail if tag, version and changelog disagree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHANGELOG = Path(__file__).parent.parent / "CHANGELOG.md"
 
 
 def notes(tag: str, version: str, changelog: str) -> str:
-    """What the changelog says of a tag, which must be that of the version."""
+    """Return the changelog section of a tag, which must match the version."""
     if tag != f"v{version}":
         raise ValueError(f"the tag is {tag}, and the program calls itself {version}")
     sections = re.split(r"^## ", changelog, flags=re.MULTILINE)
@@ -27,7 +27,7 @@ def notes(tag: str, version: str, changelog: str) -> str:
 
 
 def main() -> None:
-    """Print the notes of the tag that is given."""
+    """Print the notes of the tag given as argument."""
     try:
         sys.stdout.write(notes(sys.argv[1], __version__, CHANGELOG.read_text("utf-8")) + "\n")
     except ValueError as exc:

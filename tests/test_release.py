@@ -1,4 +1,4 @@
-"""What is released: the files, the bytes, the version, and that the advisories are asked."""
+"""Release artifacts, versions, changelog and the vulnerability audit."""
 
 from __future__ import annotations
 
@@ -45,27 +45,27 @@ def _build(folder: Path, **env: str) -> Path:
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with wheel and sdist."""
+    """Return a folder with wheel and sdist."""
     return _build(tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="module")
 def wheel(dist: Path) -> set[str]:
-    """The files in the wheel."""
+    """Return the file names in the wheel."""
     with zipfile.ZipFile(dist / f"{STEM}-py3-none-any.whl") as archive:
         return set(archive.namelist())
 
 
 @pytest.fixture(scope="module")
 def sdist(dist: Path) -> set[str]:
-    """The files in the sdist, below its own folder."""
+    """Return the file names in the sdist, without its top-level folder."""
     with tarfile.open(dist / f"{STEM}.tar.gz") as archive:
         return {name.partition("/")[2] for name in archive.getnames()}
 
 
 @pytest.mark.e2e
 def test_the_wheel_is_the_package_and_nothing_else(wheel: set[str]) -> None:
-    """The wheel holds every file of the package, the licence, and no test, tool or cache."""
+    """The wheel contains every file of the package and the licence, and nothing else."""
     package = {
         f"late_exporter/{path.relative_to(PACKAGE)}"
         for path in PACKAGE.rglob("*")
@@ -78,7 +78,7 @@ def test_the_wheel_is_the_package_and_nothing_else(wheel: set[str]) -> None:
 
 @pytest.mark.e2e
 def test_the_sdist_holds_what_it_takes_to_build_and_test(sdist: set[str]) -> None:
-    """The sdist holds sources, tests, tools, pins and documents."""
+    """The sdist contains sources, tests, tools, pins and documents."""
     wanted = {
         ".ci/run",
         ".requirements/run.txt",
@@ -97,14 +97,14 @@ def test_the_sdist_holds_what_it_takes_to_build_and_test(sdist: set[str]) -> Non
 
 @pytest.mark.e2e
 def test_the_sdist_holds_only_what_git_tracks(sdist: set[str]) -> None:
-    """No key, state, cache or other file that lies about gets into the sdist."""
+    """The sdist contains tracked files only."""
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout.decode()
     assert {"PKG-INFO"} == sdist - set(tracked.split("\0"))
 
 
 @pytest.mark.e2e
 def test_a_build_can_be_repeated(dist: Path, tmp_path: Path) -> None:
-    """The same commit gives the same bytes, whatever the clock, the time zone and the mask of the user are."""
+    """The build is reproducible regardless of clock, time zone, locale and umask."""
     again = _build(tmp_path / "again", TZ="Pacific/Chatham", LC_ALL="C", HOME=str(tmp_path))
     digests = [
         {path.name: sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()} for folder in (dist, again)
@@ -115,7 +115,7 @@ def test_a_build_can_be_repeated(dist: Path, tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 def test_the_wheel_runs_on_the_pins_alone(dist: Path, tmp_path: Path) -> None:
-    """A fresh environment with the pinned hashes and the wheel runs the program."""
+    """The program runs in a fresh environment with the pinned packages and the wheel."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     install = [sys.executable, "-m", "pip", "--python", str(tmp_path / "venv"), "--disable-pip-version-check"]
     install += ["--no-input", "install", "--quiet", "--no-deps"]
@@ -149,7 +149,7 @@ NOTES = f"""# Changelog
 
 
 def test_the_notes_of_a_release() -> None:
-    """The page of a release says what the changelog says of it."""
+    """The release notes are the changelog section of the version."""
     assert "### Added\n\n- Much." == release.notes(f"v{__version__}", __version__, NOTES)
 
 
@@ -164,13 +164,13 @@ def test_the_notes_of_a_release() -> None:
     ],
 )
 def test_no_release(tag: str, changelog: str, words: str) -> None:
-    """There is no release where tag, version and changelog disagree."""
+    """A release is refused if tag, version and changelog disagree."""
     with pytest.raises(ValueError, match=words):
         release.notes(tag, __version__, changelog)
 
 
 def test_the_changelog_is_ready() -> None:
-    """The version of the program could be released."""
+    """The changelog has an entry for the current version."""
     assert release.notes(f"v{__version__}", __version__, (ROOT / "CHANGELOG.md").read_text("utf-8"))
 
 
@@ -190,7 +190,7 @@ def _package(**facts: Any) -> dict[str, Any]:
 def test_the_verdict_of_an_audit(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, code: int, answer: object, words: str
 ) -> None:
-    """What nobody could be asked about is not taken for safe."""
+    """The exit code of the audit reflects vulnerabilities and unavailable services."""
     monkeypatch.setattr(audit, "ask", lambda _: answer)
     assert code == audit.main()
     assert words in capsys.readouterr().out
@@ -207,7 +207,7 @@ def test_the_verdict_of_an_audit(
     ],
 )
 def test_an_audit_without_an_answer(monkeypatch: pytest.MonkeyPatch, said: str, reason: str) -> None:
-    """A package that the service does not know was not audited, and nor was anything where there is no service."""
+    """A package unknown to the service, or a failed request, counts as not audited."""
     done = subprocess.CompletedProcess([], 1, said, "Traceback\nno route\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
     assert reason == audit.ask(ROOT / ".requirements" / "run.txt")
@@ -215,7 +215,7 @@ def test_an_audit_without_an_answer(monkeypatch: pytest.MonkeyPatch, said: str, 
 
 @pytest.mark.e2e
 def test_no_pinned_package_has_a_known_vulnerability() -> None:
-    """The advisory service knows of none; where it cannot be reached, that is no fault of the change being tested."""
+    """No pinned package has a known vulnerability; skipped if the service cannot be reached."""
     subprocess.run([ROOT / ".ci" / "venv", "audit"], check=True, capture_output=True)
     asked = subprocess.run([sys.executable, ROOT / ".ci" / "audit.py"], check=False, capture_output=True, text=True)
     if asked.returncode == audit.UNASKED:

@@ -1,4 +1,4 @@
-"""The workflows: what they may do, and that nobody else's text or moved tag can make them do more."""
+"""The workflows have minimal permissions, and untrusted text or moved tags cannot change what they run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Document: TypeAlias = dict[Any, Any]
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
 CI_WORKFLOW = "./.github/workflows/ci.yml"
 UNTRUSTED_EXPRESSION = re.compile(r"\$\{\{[^}]*\b(github\.event|github\.head_ref|github\.ref_name|inputs\.)")
-"""What whoever opens a pull request or names a branch chooses."""
+"""Expressions with values chosen by the author of a pull request or branch."""
 
 WRITE_PERMISSIONS = {
     ("release.yml", "attest"): {"attestations", "id-token"},
@@ -28,18 +28,18 @@ WRITE_PERMISSIONS = {
     ("release.yml", "publish"): {"id-token"},
     ("release.yml", "announce"): {"contents"},
 }
-"""The only jobs that may write, and what."""
+"""The only jobs with write permissions, and their scopes."""
 
 
 @pytest.fixture(params=WORKFLOWS, ids=lambda path: path.name)
 def path(request: pytest.FixtureRequest) -> Path:
-    """Each workflow."""
+    """Return each workflow."""
     found: Path = request.param
     return found
 
 
 def _load_workflow(path: Path) -> Document:
-    """The workflow; YAML takes its key ``on`` for a truth value."""
+    """Return the workflow; YAML parses its key ``on`` as a boolean."""
     document: Document = yaml.safe_load(path.read_text("utf-8"))
     document["on"] = document.pop(True)
     return document
@@ -60,12 +60,12 @@ def _uses(path: Path, action: str) -> list[Document]:
 
 
 def test_every_workflow_is_here() -> None:
-    """There is one for changes, one for every day, and one for releases."""
+    """The workflows are those for changes, for the daily audit, and for releases."""
     assert ["audit.yml", "ci.yml", "release.yml"] == [path.name for path in WORKFLOWS]
 
 
 def test_actions_are_pinned(path: Path) -> None:
-    """Every action is a commit, beside which its version stands: a tag can be moved."""
+    """Actions are pinned to a commit with the version as a comment, because tags can be moved."""
     used = re.findall(r"^\s*(?:- )?uses: (.+)$", path.read_text("utf-8"), re.MULTILINE)
     assert used
     assert [] == [action for action in used if not PINNED.fullmatch(action) and action.split()[0] != CI_WORKFLOW]
@@ -79,7 +79,7 @@ def test_an_action_has_one_version() -> None:
 
 
 def test_permissions(path: Path) -> None:
-    """A workflow may nothing; a job may read the code, and what else it may is listed here."""
+    """Workflows have no permissions; jobs may read the code, and have the write permissions listed here."""
     assert {} == _load_workflow(path)["permissions"]
     for name, job in _jobs(path).items():
         granted = {scope for scope, access in job["permissions"].items() if access == "write"}
@@ -89,48 +89,48 @@ def test_permissions(path: Path) -> None:
 
 
 def test_jobs_end(path: Path) -> None:
-    """Every job has a time after which it is ended, and what was overtaken does not go on for long."""
+    """Every job has a timeout, and superseded runs are grouped."""
     own = [job for job in _jobs(path).values() if job.get("uses") != CI_WORKFLOW]
     assert all(0 < job["timeout-minutes"] <= 45 for job in own)
     assert "github.ref" in _load_workflow(path)["concurrency"]["group"]
 
 
 def test_a_release_is_not_interrupted() -> None:
-    """A second tag does not end a release half way."""
+    """A release run is not cancelled by a second tag."""
     interrupted = {path.name: _load_workflow(path)["concurrency"]["cancel-in-progress"] for path in WORKFLOWS}
     assert {"audit.yml": True, "ci.yml": True, "release.yml": False} == interrupted
 
 
 def test_nothing_is_triggered_with_the_rights_of_the_project(path: Path) -> None:
-    """No workflow runs a stranger's code with more rights than the stranger has."""
+    """No trigger runs untrusted code with the permissions of the project."""
     assert set(_load_workflow(path)["on"]) <= {"pull_request", "push", "schedule", "workflow_call"}
 
 
 def test_no_credentials_are_left(path: Path) -> None:
-    """The token for checking out is gone before anything of the repository runs."""
+    """The checkout token is not left in the repository."""
     assert all(step["with"]["persist-credentials"] is False for step in _uses(path, "actions/checkout"))
 
 
 def test_no_foreign_text_becomes_code(path: Path) -> None:
-    """What runs in a shell holds no expression at all, and no input of an action holds what a stranger may choose."""
+    """Shell steps contain no expressions, and action inputs no untrusted values."""
     for step in _steps(path):
         assert "${{" not in step.get("run", "")
         assert not any(UNTRUSTED_EXPRESSION.search(str(value)) for value in step.get("with", {}).values())
 
 
 def test_no_secret_but_the_token_of_the_run(path: Path) -> None:
-    """There is no lasting secret to steal."""
+    """GITHUB_TOKEN is the only secret."""
     assert set(re.findall(r"secrets\.(\w+)", path.read_text("utf-8"))) <= {"GITHUB_TOKEN"}
 
 
 def test_a_release_is_of_a_tag() -> None:
-    """Only a tag with a version begins a release."""
+    """Only a version tag starts a release."""
     (release,) = (path for path in WORKFLOWS if path.name == "release.yml")
     assert {"push": {"tags": ["v*"]}} == _load_workflow(release)["on"]
 
 
 def test_a_release_has_passed_every_test_and_an_approval() -> None:
-    """Nothing is published before every test has passed and somebody has approved it."""
+    """Nothing is published before all tests have passed and someone has approved it."""
     (release,) = (path for path in WORKFLOWS if path.name == "release.yml")
     jobs = _jobs(release)
     waits = {name: set(job.get("needs", ())) for name, job in jobs.items()}
@@ -144,14 +144,14 @@ def test_a_release_has_passed_every_test_and_an_approval() -> None:
 
 
 def test_a_release_does_not_wait_for_itself() -> None:
-    """Workflows that run together are in groups of their own; GitHub does not tell large letters from small ones."""
+    """Workflows that run together have different concurrency groups, compared case-insensitively as GitHub does."""
     groups = [_load_workflow(path)["concurrency"]["group"].lower() for path in WORKFLOWS]
     assert len(groups) == len(set(groups))
     assert not any("github.workflow" in group for group in groups)
 
 
 def test_what_is_published_says_where_it_is_from() -> None:
-    """Wheel, sdist and image carry provenance and a list of what is in them; the image is for both kinds of machine."""
+    """Wheel, sdist and image have provenance and an SBOM, and the image is built for both architectures."""
     (release,) = (path for path in WORKFLOWS if path.name == "release.yml")
     (image,) = _uses(release, "docker/build-push-action")
     assert "linux/amd64,linux/arm64" == image["with"]["platforms"]
@@ -166,7 +166,7 @@ def test_what_is_published_says_where_it_is_from() -> None:
 
 @pytest.mark.e2e
 def test_zizmor_finds_nothing(require_tool: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """An auditor of workflows has nothing to object to, at its strictest."""
+    """Zizmor reports nothing with its strictest persona."""
     monkeypatch.setenv("PATH", f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}")
     command = [require_tool("zizmor"), "--offline", "--no-progress", "--persona=auditor", "."]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -178,7 +178,7 @@ def test_zizmor_finds_nothing(require_tool: Callable[[str], str], monkeypatch: p
     ["echo ${{ github.event.pull_request.title }}", "git switch ${{ github.head_ref }}", "${{ format(inputs.tag) }}"],
 )
 def test_foreign_text_is_noticed(text: str) -> None:
-    """What these tests look for is found where it is."""
+    """The patterns of these tests match what they look for."""
     assert UNTRUSTED_EXPRESSION.search(text)
     assert not PINNED.fullmatch("actions/checkout@v6")
     assert not PINNED.fullmatch("actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd")

@@ -1,4 +1,4 @@
-"""The dashboards as they are shipped, and what is in them."""
+"""Access to the shipped dashboard files and their queries."""
 
 from __future__ import annotations
 
@@ -39,49 +39,49 @@ UNTARGETED_SERIES = {
     "ALERTS_FOR_STATE": "as ALERTS",
     "slo:late_publishing_success:objective": "a constant that recording rules make, without labels",
 }
-"""Series that are not of a target, and why the variables cannot choose among them."""
+"""Series that belong to no target, with the reason why variables cannot filter them."""
 
 PROCESS_SERIES = re.compile(r"up|process_\w+|scrape_\w+")
-"""Series that any target has."""
+"""Series that every target has."""
 
 
 @dataclass(frozen=True)
 class DashboardFile:
-    """A dashboard."""
+    """A dashboard file."""
 
     document: Json
 
     @property
     def uid(self) -> str:
-        """What links call it."""
+        """Return the identifier used in links."""
         return str(self.document["uid"])
 
     @cached_property
     def rows(self) -> list[Json]:
-        """Its headings."""
+        """Return the row panels."""
         return [panel for panel in self.document["panels"] if panel["type"] == "row"]
 
     @cached_property
     def panels(self) -> list[Json]:
-        """Its panels, those of folded rows too."""
+        """Return all panels, including those in collapsed rows."""
         inner = [panel for row in self.rows for panel in row.get("panels", [])]
         return [panel for panel in self.document["panels"] if panel["type"] != "row"] + inner
 
     @cached_property
     def variables(self) -> dict[str, Json]:
-        """Its variables by name."""
+        """Return the variables by name."""
         return {variable["name"]: variable for variable in self.document["templating"]["list"]}
 
     @property
     def queries(self) -> Iterator[tuple[str, Json]]:
-        """Its queries, each with the title of its panel."""
+        """Yield each query with the title of its panel."""
         for panel in self.panels:
             for target in panel.get("targets", []):
                 yield panel["title"], target
 
     @property
     def expressions(self) -> Iterator[tuple[str, str]]:
-        """All its PromQL: of panels, annotations and variables, each with where it is."""
+        """Yield the PromQL of panels, annotations and variables, each with its location."""
         for title, target in self.queries:
             yield title, target["expr"]
         for annotation in self.document["annotations"]["list"]:
@@ -94,17 +94,17 @@ class DashboardFile:
 
     @property
     def links(self) -> Iterator[str]:
-        """The addresses that it leads to."""
+        """Yield the URLs of all links."""
         return (match[1] for match in re.finditer(r'"url": "([^"]+)"', json.dumps(self.document)) if match[1])
 
 
 def load_dashboards() -> list[DashboardFile]:
-    """The dashboards that are shipped."""
+    """Return the shipped dashboards."""
     return [DashboardFile(json.loads(file.read_text("utf-8"))) for file in sorted(FOLDER.glob("*.json"))]
 
 
 def expand_variables(expr: str) -> str:
-    """PromQL without Grafana's variables: a macro becomes a duration, a variable its own name."""
+    """Replace Grafana variables in PromQL: a macro by a duration, a variable by its name."""
 
     def replacement(match: re.Match[str]) -> str:
         name = match[1] or match[2]
@@ -119,7 +119,7 @@ def selectors(expr: str) -> list[Selector]:
 
 
 def labels_of(name: str) -> set[str] | None:
-    """The labels of a series, None where it is unknown."""
+    """Return the labels of a series, or None if it is unknown."""
     if PROCESS_SERIES.fullmatch(name):
         return TARGET
     if name in UNTARGETED_SERIES:

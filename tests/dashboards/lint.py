@@ -1,4 +1,4 @@
-"""What is asked of every dashboard, as rules that tell what is wrong with one."""
+"""Lint rules for dashboards; each rule yields the problems of a dashboard."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ALERT_LABELS = {"alertname", "alertstate", "severity", "workspace", "platform", 
 
 
 def datasource_variable(board: DashboardFile) -> Iterator[str]:
-    """There is one data source variable, it comes first, and everything uses it."""
+    """The data source variable is the first and only one, and everything uses it."""
     first, *others = board.document["templating"]["list"]
     if (first["name"], first["type"], first["label"]) != ("datasource", "datasource", "Data source"):
         yield "the first variable is not the data source"
@@ -45,7 +45,7 @@ def datasource_variable(board: DashboardFile) -> Iterator[str]:
 
 
 def variables(board: DashboardFile) -> Iterator[str]:
-    """Job, instance, workspace and platform can be chosen, several at a time or all, each among the ones before."""
+    """Job, instance, workspace and platform are multi-value variables, each filtered by the previous ones."""
     outer_variables: list[str] = []
     for name in ("job", "instance", "workspace", "platform"):
         variable = board.variables.get(name)
@@ -66,7 +66,7 @@ def variables(board: DashboardFile) -> Iterator[str]:
 
 
 def identity(board: DashboardFile) -> Iterator[str]:
-    """It is called by a uid, carries no trace of the Grafana it was made in, and cannot be edited there."""
+    """The dashboard has a stable uid, no leftovers of an export, and cannot be edited in Grafana."""
     document = board.document
     if not re.fullmatch(r"late-[a-z]+", document["uid"]):
         yield "odd uid"
@@ -87,7 +87,7 @@ def identity(board: DashboardFile) -> Iterator[str]:
 
 
 def ids(board: DashboardFile) -> Iterator[str]:
-    """Every panel has an id of its own, of the hundred of its row."""
+    """Panel ids are unique and in the hundred of their row."""
     found = [panel["id"] for panel in (*board.rows, *board.panels)]
     if len(set(found)) != len(found):
         yield "an id is there twice"
@@ -98,7 +98,7 @@ def ids(board: DashboardFile) -> Iterator[str]:
 
 
 def grid(board: DashboardFile) -> Iterator[str]:
-    """Nothing overlaps, nothing stands out, and no row has a hole."""
+    """Panels do not overlap, stay within the grid, and leave no holes in a row."""
     occupied: dict[tuple[int, int], str] = {}
     for panel in (*board.rows, *board.panels):
         place = panel["gridPos"]
@@ -116,7 +116,7 @@ def grid(board: DashboardFile) -> Iterator[str]:
 
 
 def descriptions(board: DashboardFile) -> Iterator[str]:
-    """Every panel says what it shows, and in which unit, and has words for when there is nothing."""
+    """Every panel has a title, a description, a unit, and a text for missing data."""
     for panel in board.panels:
         defaults = panel.get("fieldConfig", {}).get("defaults", {})
         if not panel.get("title") or not re.fullmatch(r"[A-Z0-9].*[.?]", panel.get("description", "")):
@@ -132,7 +132,7 @@ def descriptions(board: DashboardFile) -> Iterator[str]:
 
 
 def legends(board: DashboardFile) -> Iterator[str]:
-    """Series over time are named, by labels that they have; the legend is there."""
+    """Time series have a legend that uses existing labels."""
     for panel in board.panels:
         if panel["type"] not in {"timeseries", "state-timeline"}:
             continue
@@ -148,7 +148,7 @@ def legends(board: DashboardFile) -> Iterator[str]:
 
 
 def instant_queries(board: DashboardFile) -> Iterator[str]:
-    """Figures and tables are of now, all else is of the time shown."""
+    """Stat and table panels use instant queries, all others range queries."""
     for panel in board.panels:
         for target in panel.get("targets", []):
             instant = bool(target.get("instant"))
@@ -157,7 +157,7 @@ def instant_queries(board: DashboardFile) -> Iterator[str]:
 
 
 def intervals(board: DashboardFile) -> Iterator[str]:
-    """No value is asked for more often than there is one, so that every rate has two samples at least."""
+    """Query intervals are at least the scrape interval, so that every rate has two samples."""
     for panel in board.panels:
         intervals = [panel.get("interval"), *(target.get("interval") for target in panel.get("targets", []))]
         if panel["type"] != "text" and any(interval is None or _seconds(interval) < 30 for interval in intervals):
@@ -165,7 +165,7 @@ def intervals(board: DashboardFile) -> Iterator[str]:
 
 
 def promql(board: DashboardFile) -> Iterator[str]:
-    """Everything that is a query is PromQL, of series and labels that exist."""
+    """Queries are valid PromQL with existing series and labels."""
     for place, expr in board.expressions:
         try:
             found = selectors(expr)
@@ -188,7 +188,7 @@ def promql(board: DashboardFile) -> Iterator[str]:
 
 
 def variable_matchers(board: DashboardFile) -> Iterator[str]:
-    """Every series is narrowed to what the variables choose."""
+    """Every series is filtered by the dashboard variables."""
     for place, expr in board.expressions:
         if place.startswith("variable"):
             continue
@@ -202,7 +202,7 @@ def variable_matchers(board: DashboardFile) -> Iterator[str]:
 
 
 def counters(board: DashboardFile) -> Iterator[str]:
-    """Counters are read as increases; a rate is over Grafana's own interval."""
+    """Counters are used with rate or increase, and rates use $__rate_interval."""
     for place, expr in board.expressions:
         if place.startswith("variable"):
             continue
@@ -218,7 +218,7 @@ def counters(board: DashboardFile) -> Iterator[str]:
 
 
 def process_series(board: DashboardFile) -> Iterator[str]:
-    """What every target has is asked of exporters alone: All matches the targets of every job."""
+    """Series that every target has are restricted to exporters, because All matches the targets of every job."""
     for place, expr in board.expressions:
         names = {selector.name for selector in selectors(expr)}
         if any(PROCESS_SERIES.fullmatch(name) for name in names) and "late_exporter_build_info" not in names:
@@ -226,7 +226,7 @@ def process_series(board: DashboardFile) -> Iterator[str]:
 
 
 def navigation(board: DashboardFile) -> Iterator[str]:
-    """The menu leads to the other dashboards and keeps the time and the variables; so do links."""
+    """The menu and all links keep the time range and the variables."""
     (menu,) = board.document["links"]
     expected = {
         "type": "dashboards",
@@ -251,7 +251,7 @@ def navigation(board: DashboardFile) -> Iterator[str]:
 
 
 def event_annotations(board: DashboardFile) -> Iterator[str]:
-    """Critical alerts and starts are marked, warnings for those who ask; each can be switched where it is shown."""
+    """Critical alerts and starts are annotated; warnings are available but off."""
     marked = {annotation["name"]: annotation["enable"] for annotation in board.document["annotations"]["list"]}
     if marked != {"Critical alerts": True, "Warnings": False, "Starts and releases": True}:
         yield f"annotations are {marked}"

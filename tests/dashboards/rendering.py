@@ -1,4 +1,4 @@
-"""A real Prometheus that holds the simulated week, and the preview that draws dashboards over it."""
+"""Render the dashboards over a Prometheus that holds the simulated week."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ VITE = PREVIEW / "node_modules" / ".bin" / "vite"
 CACHE = ROOT / ".cache" / "week"
 
 PROGRAMS = ("prometheus", "promtool", "chromium", "node", str(VITE))
-"""All that is needed: it takes a while until the last of them is."""
+"""Required programs, checked before the slow part starts."""
 
 DASHBOARDS = ("late-overview", "late-platform", "late-accounts", "late-exporter")
 VARIABLES = {"late-platform": {"platform": "instagram"}}
-"""What is chosen on a dashboard, where that is not everything."""
+"""Variable values by dashboard; all others select everything."""
 
 BROWSER_TIMEOUT = 300
-"""Seconds for the browser, which ends with the program that drives it."""
+"""Timeout of the browser in seconds; the browser ends with the program that drives it."""
 
 UNLIMITED_RETENTION = "--storage.tsdb.retention.time=100y"
 SHORT_LOOKBACK = "--query.lookback-delta=1m"
-"""As often as the week's end was scraped: blocks made from text do not mark where a series ends."""
+"""Scrape interval at the end of the week. Blocks made from text have no staleness markers."""
 
 BLOCK_DURATION = "162h"
-"""Of a block: promtool reads a whole file for each block that it makes."""
+"""Maximum duration of a block; promtool reads the whole file for each block that it creates."""
 
 SCRAPES_PER_BLOCK = 150
-"""Scrapes that are turned into blocks at once: the text of a week is 700 MB."""
+"""Scrapes per batch; the text of the whole week is 700 MB."""
 
 RULE_SECONDS = 12 * HOUR
-"""Before the end; as long as rules are evaluated, so that what is pending for hours fires in the time shown."""
+"""Time before the end for which rules are evaluated, long enough for alerts with a ``for`` of hours to fire."""
 
 CONFIG = """\
 global: {scrape_interval: 1s, scrape_timeout: 1s}
@@ -61,12 +61,12 @@ scrape_configs:
 """
 
 FindTool: TypeAlias = Callable[[str], str]
-"""Where a program is; does not return where there is none."""
+"""Returns the path of a program, or does not return if it is missing."""
 
 
 @contextmanager
 def week_in_prometheus(find: FindTool, folder: Path) -> Iterator[Prometheus]:
-    """A Prometheus over a copy of the week; blocks hold no exemplars, so it scrapes the last ones."""
+    """Start a Prometheus over a copy of the week; exemplars are scraped, because blocks do not store them."""
     for name in PROGRAMS:
         find(name)
     week = _cached_week(find)
@@ -88,16 +88,16 @@ def week_in_prometheus(find: FindTool, folder: Path) -> Iterator[Prometheus]:
 
 
 def draw_dashboards(find: FindTool, database: Prometheus, pictures: Path, themes: Sequence[str]) -> Mapping[str, Json]:
-    """Draw the dashboards as of the end of the week.
+    """Draw the dashboards at the end of the week.
 
     Args:
-        find: Where a program is.
-        database: What they show.
-        pictures: A folder that gets a PNG for each of them and each theme.
+        find: Lookup of required programs.
+        database: Prometheus with the data.
+        pictures: Folder for one PNG per dashboard and theme.
         themes: ``dark`` and ``light``.
 
     Returns:
-        What the browser saw, by ``uid-theme``.
+        What the browser rendered, by ``uid-theme``.
     """
     request = {
         "browser": find("chromium"),
@@ -118,7 +118,7 @@ def draw_dashboards(find: FindTool, database: Prometheus, pictures: Path, themes
 
 
 def _cached_week(find: FindTool) -> Path:
-    """A folder with the week; it is made anew when what it is made of has changed."""
+    """Return the folder with the week; rebuild it if its sources have changed."""
     folder = CACHE / _source_digest()
     if not folder.is_dir():
         shutil.rmtree(CACHE, ignore_errors=True)
@@ -152,7 +152,7 @@ def _build_week(find: FindTool, folder: Path) -> None:
 
 
 def _add_blocks(find: FindTool, folder: Path, lines: Iterable[str]) -> None:
-    """Make blocks of lines with timestamps."""
+    """Add lines with timestamps to the database as blocks."""
     file = folder / "part.om"
     with file.open("w", encoding="utf-8") as writing:
         writing.writelines(lines)
@@ -164,7 +164,7 @@ def _add_blocks(find: FindTool, folder: Path, lines: Iterable[str]) -> None:
 
 @contextmanager
 def _serve_body(body: bytes) -> Iterator[str]:
-    """The address of a server that tells a scraper always the same."""
+    """Serve a fixed body to a scraper; yield the address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

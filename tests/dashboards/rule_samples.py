@@ -1,8 +1,7 @@
-"""Which alerts fire when, by the rules that are shipped, over a Prometheus that holds the past.
+"""Samples that the shipped rules would have produced over historical data.
 
-Prometheus evaluates rules of its own accord at the present only. So the expressions of the shipped rules are asked of
-it, with what the recording rules stand for in place of their names, and ``for`` and ``keep_firing_for`` are applied as
-it would apply them.
+Prometheus evaluates rules only at the current time. This module queries the expressions of the rules instead, with
+recorded names replaced by their expressions, and applies ``for`` and ``keep_firing_for`` as Prometheus would.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ __all__ = ["ActivePeriod", "active_periods", "sample_lines"]
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus"
 
 STEP = 60
-"""Seconds between two evaluations."""
+"""Evaluation interval in seconds."""
 
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 RECORDED_NAME = re.compile(r"(?P<name>\b\w+:\w+:\w+\b)(?P<range>\[[^]]+\])?(?P<offset> offset \w+)?")
@@ -31,11 +30,11 @@ RECORDED_NAME = re.compile(r"(?P<name>\b\w+:\w+:\w+\b)(?P<range>\[[^]]+\])?(?P<o
 
 @dataclass(frozen=True)
 class ActivePeriod:
-    """A time in which what an alert waits for was so.
+    """Period in which an alert was pending or firing.
 
     Args:
-        since: Unix time at which it began.
-        until: Unix time at which it was so for the last time.
+        since: Unix time of the first evaluation with a result.
+        until: Unix time of the last evaluation with a result.
     """
 
     since: int
@@ -43,14 +42,13 @@ class ActivePeriod:
 
 
 def sample_lines(prometheus: Prometheus, start: int, end: int) -> Iterator[str]:
-    """What the rules make that the dashboards show, as OpenMetrics with timestamps, in order of time."""
+    """Yield the samples of rules shown on dashboards, as OpenMetrics lines with timestamps in time order."""
     samples = [*_recorded_samples(prometheus, start, end), *_alert_samples(prometheus, start, end)]
     for moment, series, value in sorted(samples):
         yield f"{series} {value} {moment}\n"
 
 
 def _recorded_samples(prometheus: Prometheus, start: int, end: int) -> Iterator[tuple[int, str, str]]:
-    """Samples of the recording rules that a dashboard shows."""
     for name, expr in _recording_rules().items():
         if name in UNTARGETED_SERIES:
             for metric, values in _query_range(prometheus, _inline_records(expr), start, end):
@@ -59,7 +57,7 @@ def _recorded_samples(prometheus: Prometheus, start: int, end: int) -> Iterator[
 
 
 def _alert_samples(prometheus: Prometheus, start: int, end: int) -> Iterator[tuple[int, str, str]]:
-    """Samples of the series that Prometheus makes of alerts."""
+    """Yield samples of ALERTS and ALERTS_FOR_STATE."""
     for rule in _load_rules("late-exporter.alerts.yml"):
         for_seconds, keep_firing_seconds = (
             _duration_seconds(rule.get(name, "0s")) for name in ("for", "keep_firing_for")
@@ -74,7 +72,7 @@ def _alert_samples(prometheus: Prometheus, start: int, end: int) -> Iterator[tup
 
 
 def active_periods(moments: Sequence[int], for_seconds: int, keep_firing_seconds: int) -> Iterator[ActivePeriod]:
-    """When an alert was pending or firing, of the moments at which its expression gave a value."""
+    """Yield the periods in which an alert was active, given the times at which its expression had a result."""
     since = last = moments[0]
     for moment in (*moments[1:], None):
         fired = last - since >= for_seconds
@@ -94,7 +92,7 @@ def _query_range(
 
 
 def _inline_records(expr: str) -> str:
-    """An expression without recorded names."""
+    """Replace the names of recorded series by their expressions."""
     records = _recording_rules()
 
     def inline(match: re.Match[str]) -> str:

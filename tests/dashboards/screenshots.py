@@ -1,4 +1,4 @@
-"""Draws the pictures of grafana/screenshots/: ``python -m tests.dashboards.screenshots``."""
+"""Draw the pictures in grafana/screenshots/: ``python -m tests.dashboards.screenshots``."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ PICTURES = ROOT / "grafana" / "screenshots"
 
 
 def find_program(name: str) -> str:
-    """Where a program is; ends where there is none."""
+    """Return the path of a program, or exit if it is missing."""
     return shutil.which(name) or sys.exit(f"{name} is not installed")
 
 
 def main() -> None:
-    """Draw every dashboard, dark and light, and remove what is no picture of one."""
+    """Draw every dashboard in both themes and remove outdated pictures."""
     PICTURES.mkdir(exist_ok=True)
     with TemporaryDirectory() as folder, week_in_prometheus(find_program, Path(folder)) as database:
         pages = draw_dashboards(find_program, database, PICTURES, ("dark", "light"))

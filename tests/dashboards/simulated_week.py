@@ -1,7 +1,7 @@
-"""A week of a simulated world as Prometheus would have scraped it, with trouble at its end.
+"""A simulated week of scrapes, with incidents at its end.
 
-The samples are the product's own: the simulator's world on a virtual clock, read by poller, reader, ledger and
-catalogue. Only the figures of the process are made up, and those that Prometheus itself adds to a scrape.
+The samples come from production code: the simulator on a virtual clock, read by the poller and recorded as usual. Only
+process metrics and the metrics that Prometheus adds to a scrape are made up.
 """
 
 from __future__ import annotations
@@ -33,40 +33,40 @@ END = datetime(2026, 11, 19, 16, 12, tzinfo=UTC).timestamp()
 BEGIN = END - 7 * DAY
 
 DETAILED_SECONDS = 7 * HOUR
-"""Before the end; what the dashboards show at first, and the windows of their rates before it."""
+"""Time before the end that is scraped in detail: the default dashboard range and its rate windows."""
 
 SCRAPE_INTERVALS = ((DETAILED_SECONDS, MINUTE), (26 * HOUR, 5 * MINUTE), (END - BEGIN, 15 * MINUTE))
-"""How often is scraped, by how long it is until the end: what nobody looks at closely need not be close."""
+"""Scrape interval by time until the end; the distant past needs less detail."""
 
 POLL_INTERVALS = ((DETAILED_SECONDS, 30.0), (END - BEGIN, 5 * MINUTE))
-"""How often is polled, likewise."""
+"""Poll interval by time until the end."""
 
 POLL_LEAD = 12.0
-"""Seconds from the beginning of a poll to the scrape that shows what it found."""
+"""Seconds from the start of a poll to the scrape that includes its results."""
 
 RECONCILE_INTERVAL = 3 * HOUR
-"""Between two walks; the default would be most of the work."""
+"""Interval of reconciliation scans; the default would take most of the run time."""
 
 TARGET = 'job="late",instance="localhost:10077"'
 
 API_OUTAGE = (END - 200 * MINUTE, END - 193 * MINUTE)
-"""Late's API answers 503."""
+"""Period in which the API returns 503."""
 
 SCHEMA_DRIFT = (END - 170 * MINUTE, END - 110 * MINUTE)
-"""Late tries out a field that it has not documented."""
+"""Period in which the API returns an undocumented field."""
 
 WEBHOOK_EVENTS = {"post.published": 60, "post.scheduled": 30, "post.failed": 5, "account.connected": 1}
-"""What webhooks tell, and how often."""
+"""Webhook events and their relative frequency."""
 
 REPLAY_PROBABILITY = 0.02
-"""Of a poll: that a webhook was repeated before it."""
+"""Probability, per poll, of a replayed webhook."""
 
 RESTART = END - 110 * MINUTE
 RESTART_SECONDS = 8.0
 
 
 def build_world() -> Town:
-    """Five customers and what happens to them: it begins a day before the exporter does."""
+    """Return a world with five customers that starts a day before the exporter."""
     world = Town(SEED, BEGIN, history=DAY, scripted=False)
     world.start_incident("platform-outage", platform="tiktok", duration=40 * MINUTE, at=END - 4 * DAY)
     world.start_incident("rate-limit-storm", duration=30 * MINUTE, at=END - 2 * DAY)
@@ -76,7 +76,7 @@ def build_world() -> Town:
 
 
 def add_expiring_token(world: Town) -> None:
-    """Somebody connects an account with a token of a few days, and does not renew it."""
+    """Connect an account with a token that expires within days and is not renewed."""
     rows = reversed(world.connections.rows)
     oldest = next(row for row in rows if row.get("success") and row["platform"] == "linkedin")
     success = {**oldest["success"], "tokenExpiresAt": _iso_time(END + 3.4 * DAY)}
@@ -89,11 +89,11 @@ def _iso_time(moment: float) -> str:
 
 
 class SimulatedApi(Late):
-    """Late's API over a simulated world: it takes its time, tells the quota, and is down for some minutes.
+    """Simulated Late API with latency, quota headers and an outage.
 
     Args:
-        town: What it shows.
-        clock: Its time.
+        world: World whose logs are returned.
+        clock: Virtual clock.
     """
 
     def __init__(self, world: Town, clock: VirtualClock) -> None:
@@ -102,7 +102,7 @@ class SimulatedApi(Late):
         self._random = Random(SEED)
 
     async def get(self, path: str, params: Mapping[str, str | int], *, endpoint: str) -> Reply | None:
-        """The answer to a request."""
+        """Return the response to a request."""
         seconds = self._random.lognormvariate(-1.9, 0.4)
         self._clock.advance(seconds)
         if API_OUTAGE[0] <= self._clock.now < API_OUTAGE[1]:
@@ -122,17 +122,17 @@ class SimulatedApi(Late):
 
 @dataclass
 class ProcessMetrics:
-    """What the exporter's process would tell of itself; made up, at the size of a real one.
+    """Made-up process metrics of realistic size.
 
     Args:
-        start_time: Unix time.
+        start_time: Unix time of the start.
     """
 
     start_time: float
     cpu_seconds: float = 0.6
 
     def metrics(self, random: Random, seconds: float) -> Iterator[Metric]:
-        """Its metrics, some seconds after the last ones."""
+        """Yield the metrics; ``seconds`` is the time since the previous call."""
         self.cpu_seconds += seconds * random.uniform(0.003, 0.006)
         yield CounterMetricFamily("process_cpu_seconds", "User and system CPU time spent.", value=self.cpu_seconds)
         for name, value in (
@@ -145,10 +145,10 @@ class ProcessMetrics:
 
 
 class WeekOfScrapes:
-    """What Prometheus scrapes in a week, as lines of OpenMetrics with timestamps.
+    """A week of scrapes as OpenMetrics lines with timestamps.
 
     Args:
-        folder: Where the exporter keeps its state.
+        folder: Folder for the state of the exporter.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -166,7 +166,7 @@ class WeekOfScrapes:
         self._series_names: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[list[str]]:
-        """Each scrape's lines, in order of time; afterwards ``last`` is the last body."""
+        """Yield the lines of each scrape in time order; ``last_body`` is the last response body afterwards."""
         scheduled_calls: list[tuple[float, Callable[[], None]]] = [
             (END - 30 * HOUR, lambda: add_expiring_token(self._world)),
             (RESTART, self._restart),
@@ -186,7 +186,7 @@ class WeekOfScrapes:
         self._exporter.close()
 
     def _send_webhooks(self) -> None:
-        """Some webhooks come; now and then one is repeated."""
+        """Deliver some webhooks, and occasionally a replayed one."""
         (inbox,) = self._exporter.inboxes.values()
         for event in self._event_random.choices(
             [*WEBHOOK_EVENTS], [*WEBHOOK_EVENTS.values()], k=self._event_random.randrange(4)
@@ -223,7 +223,6 @@ class WeekOfScrapes:
             yield f"{self._series_names.get(head) or self._with_target_labels(head)} {value} {moment:.0f}\n"
 
     def _with_target_labels(self, head: str) -> str:
-        """A series with the labels of its target."""
         name, brace, labels = head.partition("{")
         self._series_names[head] = f"{name}{{{TARGET},{labels}" if brace else f"{name}{{{TARGET}}}"
         return self._series_names[head]

@@ -1,4 +1,4 @@
-"""A browser draws every dashboard over a week with trouble in it, and finds no panel that fails or stays empty."""
+"""A browser renders every dashboard over a week with incidents, and no panel fails or stays empty."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ pytestmark = pytest.mark.e2e
 EXPECTED_EMPTY_QUERIES: Mapping[tuple[str, int, str], str] = {
     ("late-platform", 502, "B"): "the platform that is down has made no post pause",
 }
-"""Queries that find nothing in this week, by dashboard, panel and letter, and why."""
+"""Queries without data in this week, by dashboard, panel and query letter, with the reason."""
 
 EXPECTED_MISSING_COLUMNS: Mapping[tuple[str, int, str], str] = {
     ("late-overview", 202, "Feed"): "no alert that fires is of a feed, and a label that nothing has is no column",
 }
-"""Columns that no row of this week has, by dashboard, panel and title, and why."""
+"""Columns without values in this week, by dashboard, panel and title, with the reason."""
 
 DASHBOARD_FILES = {board.uid: board for board in load_dashboards()}
 
 
 @pytest.fixture(scope="module")
 def pages(require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Json]:
-    """What the browser saw of each dashboard."""
+    """Return what the browser rendered, by dashboard."""
     folder = tmp_path_factory.mktemp("browser")
     with week_in_prometheus(require_tool, folder) as database:
         pages = draw_dashboards(require_tool, database, folder, ("dark",))
@@ -36,30 +36,30 @@ def pages(require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(params=DASHBOARDS)
 def board(request: pytest.FixtureRequest) -> DashboardFile:
-    """Each of the dashboards."""
+    """Return each dashboard."""
     return DASHBOARD_FILES[request.param]
 
 
 @pytest.fixture
 def panels(board: DashboardFile, pages: Mapping[str, Json]) -> Mapping[int, Json]:
-    """The panels that the browser saw, by id."""
+    """Return the rendered panels by id."""
     return {int(panel["panel"]): panel for panel in pages[board.uid]["panels"]}
 
 
 def test_no_script_or_request_fails(board: DashboardFile, pages: Mapping[str, Json]) -> None:
-    """No request fails, and no script."""
+    """No request and no script fails."""
     assert [] == pages[board.uid]["complaints"]
 
 
 def test_every_panel_is_drawn(board: DashboardFile, panels: Mapping[int, Json]) -> None:
-    """No panel is left out, none has an error, and none is without data."""
+    """Every panel is rendered with data and without an error."""
     assert {panel["id"] for panel in board.panels} == panels.keys()
     assert {} == {panel["title"]: panel["error"] for panel in panels.values() if panel["state"] == "error"}
     assert [] == [panel["title"] for panel in panels.values() if panel["state"] != "done"]
 
 
 def test_every_query_returns_data(board: DashboardFile, panels: Mapping[int, Json]) -> None:
-    """A panel of several queries has data of each of them, but where there is rightly none."""
+    """Every query of a panel has data, except for the listed ones."""
     empty_queries = {
         (board.uid, number, ref) for number, panel in panels.items() for ref in panel.get("missing", "").split()
     }
@@ -67,7 +67,7 @@ def test_every_query_returns_data(board: DashboardFile, panels: Mapping[int, Jso
 
 
 def test_tables_show_every_column(board: DashboardFile, panels: Mapping[int, Json]) -> None:
-    """A table shows each column it is to have, and its cells are wide enough."""
+    """Tables show every column, and no cell is cut off."""
     for panel in board.panels:
         if panel["type"] == "table":
             expected = {override["matcher"]["options"] for override in panel["fieldConfig"]["overrides"]}
@@ -77,7 +77,7 @@ def test_tables_show_every_column(board: DashboardFile, panels: Mapping[int, Jso
 
 
 def test_link_variables_are_filled_in(board: DashboardFile, panels: Mapping[int, Json]) -> None:
-    """Nothing that a link is to be filled with is left open."""
+    """Links have no unresolved variables."""
     links = [link for panel in panels.values() for link in panel["links"]]
     assert [] == [link for link in links if "${" in link or "undefined" in link]
     assert bool(links) == any(
@@ -86,7 +86,7 @@ def test_link_variables_are_filled_in(board: DashboardFile, panels: Mapping[int,
 
 
 def test_dashboards_show_the_simulated_trouble(pages: Mapping[str, Json]) -> None:
-    """With one platform down, an account disconnected and a token near its end, that is what the pages say."""
+    """The dashboards show the platform outage, the disconnected account and the expiring token."""
     text_by_panel = {
         (uid, int(panel["panel"])): " ".join([f"{panel['title']}:", *panel["text"].split()])
         for uid, page in pages.items()

@@ -1,4 +1,4 @@
-"""The dashboards that are shipped keep the rules, rest on what exists, and are what their source says."""
+"""The shipped dashboards pass the lint rules and refer to existing metrics, rules and dashboards."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ IDS: Mapping[str, str] = {
     "late-overview": "101-108 201-203 301-303 401-404 501-502",
     "late-platform": "101-108 201-203 301-303 401-403 501-503 601",
 }
-"""Links to a panel are kept by people: an id may be added and removed, never given to another panel."""
+"""Panel ids by dashboard. Ids may be added and removed, but never reused, because people keep links to panels."""
 
 METRICS_WITHOUT_PANEL = {
     "late_exporter_api_quota_reset_timestamp_seconds",
@@ -43,27 +43,27 @@ METRICS_WITHOUT_PANEL = {
     "late_activity_logs_total",
     "late_activity_duration_seconds",
 }
-"""A quota is whole again within a minute, the generation changes once, and further feeds are for who wants them."""
+"""The quota resets every minute, the generation changes once, and the other feeds are optional."""
 
 ignore_sdk_deprecation = pytest.mark.filterwarnings("ignore:Prefer using dashboardv2:DeprecationWarning")
-"""The SDK calls the format that all versions of Grafana read deprecated, when it is imported."""
+"""The SDK warns on import that the classic format, which all Grafana versions read, is deprecated."""
 
 
 @pytest.fixture(params=DASHBOARD_FILES, ids=lambda board: board.uid)
 def board(request: pytest.FixtureRequest) -> DashboardFile:
-    """Each of the dashboards."""
+    """Return each dashboard."""
     found: DashboardFile = request.param
     return found
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_dashboard_passes_lint_rule(board: DashboardFile, rule: str) -> None:
-    """Every dashboard keeps every rule."""
+    """Every dashboard passes every lint rule."""
     assert [] == list(RULES[rule](board))
 
 
 def test_ids_do_not_change() -> None:
-    """Uids and ids are those that links rest on."""
+    """Uids and panel ids do not change."""
     assert IDS == {
         board.uid: _format_ranges(sorted(panel["id"] for panel in board.panels)) for board in DASHBOARD_FILES
     }
@@ -71,14 +71,14 @@ def test_ids_do_not_change() -> None:
 
 
 def test_every_metric_has_a_panel() -> None:
-    """What the exporter tells is on one of the dashboards."""
+    """Every metric is used in a panel, except for the listed ones."""
     queried = {one.name for board in DASHBOARD_FILES for _, expr in board.expressions for one in selectors(expr)}
     families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in queried} | queried
     assert {*CATALOGUE} - families == METRICS_WITHOUT_PANEL
 
 
 def test_links_point_to_shipped_dashboards() -> None:
-    """Every link is to a dashboard that is shipped, and sets variables that it has."""
+    """Links point to shipped dashboards and set existing variables."""
     boards = {board.uid: board for board in DASHBOARD_FILES}
     linked = set()
     for board in DASHBOARD_FILES:
@@ -97,14 +97,14 @@ def test_links_point_to_shipped_dashboards() -> None:
 
 
 def test_recorded_series_in_queries_exist() -> None:
-    """The series by which a dashboard knows that the rules are loaded is one of them."""
+    """Recorded series in queries come from the shipped rules."""
     rules = yaml.safe_load((RULE_FILES / "late-exporter.rules.yml").read_text("utf-8"))
     record_names = {rule["record"] for group in rules["groups"] for rule in group["rules"]}
     assert {name for name in UNTARGETED_SERIES if ":" in name} <= record_names
 
 
 def test_thresholds_match_the_alerts() -> None:
-    """A value changes colour where an alert begins."""
+    """Colors change at the thresholds of the alerts."""
     alerts = yaml.safe_load((RULE_FILES / "late-exporter.alerts.yml").read_text("utf-8"))
     exprs: dict[str, str] = {}
     for group in alerts["groups"]:
@@ -127,7 +127,7 @@ def test_thresholds_match_the_alerts() -> None:
 
 
 def test_steps_ascend() -> None:
-    """The colours of a value follow each other, from everything below on."""
+    """Color steps are in ascending order."""
     for name in thresholds.__all__:
         steps = getattr(thresholds, name)
         if isinstance(steps, tuple):
@@ -138,7 +138,7 @@ def test_steps_ascend() -> None:
 
 @ignore_sdk_deprecation
 def test_outdated_files_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that differs, is missing or is nobody's is named."""
+    """Files that differ, are missing, or are left over are listed."""
     generator = import_module("grafana.source.__main__")
     monkeypatch.setattr(generator, "FOLDER", tmp_path)
     (tmp_path / "same.json").write_text("{}", "utf-8")
@@ -150,14 +150,14 @@ def test_outdated_files_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @ignore_sdk_deprecation
 def test_files_round_trip_through_the_sdk(board: DashboardFile) -> None:
-    """Grafana's own types read a dashboard and write the same again."""
+    """The SDK reads each file and writes the same JSON again."""
     model = import_module("grafana_foundation_sdk.models.dashboard").Dashboard.from_json(board.document)
     encoded = json.loads(import_module("grafana_foundation_sdk.cog.encoder").JSONEncoder().encode(model))
     assert board.document == import_module("grafana.source.__main__").without_menu_placement(encoded)
 
 
 def test_mixin_imports_every_dashboard() -> None:
-    """Who deploys with jsonnet gets the same files, and rules that exist."""
+    """The mixin imports every dashboard and existing rule files."""
     mixin = ROOT / "grafana" / "mixin.libsonnet"
     imports = re.findall(r"import(?:str)? '([^']+)'", mixin.read_text("utf-8"))
     assert {f"dashboards/{board.uid}.json" for board in DASHBOARD_FILES} < {*imports}
@@ -165,7 +165,7 @@ def test_mixin_imports_every_dashboard() -> None:
 
 
 def test_provisioning() -> None:
-    """Grafana finds a data source and the dashboards, which nobody changes there."""
+    """Provisioning sets up the data source and read-only dashboards."""
     folder = ROOT / "grafana" / "provisioning"
     source = yaml.safe_load((folder / "datasources" / "late-exporter.yml").read_text("utf-8"))
     provider = yaml.safe_load((folder / "dashboards" / "late-exporter.yml").read_text("utf-8"))
@@ -177,7 +177,7 @@ def test_provisioning() -> None:
 
 
 def test_every_untargeted_series_is_queried() -> None:
-    """Every exception from the rules is still needed."""
+    """Every exception from the variable filters is still needed."""
     queried = {one.name for board in DASHBOARD_FILES for _, expr in board.expressions for one in selectors(expr)}
     assert UNTARGETED_SERIES.keys() <= queried
     assert all(labels_of(name) == set() for name in UNTARGETED_SERIES)
@@ -194,7 +194,7 @@ def _format_ranges(numbers: list[int]) -> str:
 
 
 def _parse_link(url: str) -> tuple[str, set[str]]:
-    """The dashboard that a link leads to, and the variables that it sets."""
+    """Return the dashboard uid of a link and the variables that it sets."""
     query = re.sub(r"\$\{(\w+):queryparam\}", r"var-\1=x", urlsplit(url).query)
     names = {name.removeprefix("var-") for name, _ in parse_qsl(query) if name.startswith("var-")}
     return urlsplit(url).path.removeprefix("/d/"), names

@@ -1,4 +1,4 @@
-"""The rules find what they are there for."""
+"""Every lint rule finds the mistakes it is meant for."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ COUNTER = (
 
 
 def change_variable(name: str, **fields: object) -> Change:
-    """Change a variable."""
+    """Return a change to a variable."""
     return lambda document: next(one for one in document["templating"]["list"] if one["name"] == name).update(fields)
 
 
 def change_panel(number: int, **fields: object) -> Change:
-    """Change a panel."""
+    """Return a change to a panel."""
     return lambda document: find_panel(document, number).update(fields)
 
 
 def change_query(number: int, **fields: object) -> Change:
-    """Change the first query of a panel."""
+    """Return a change to the first query of a panel."""
     return lambda document: find_panel(document, number)["targets"][0].update(fields)
 
 
 def find_panel(document: Json, number: int) -> Json:
-    """A panel."""
+    """Return a panel by id."""
     panel: Json = next(panel for panel in document["panels"] if panel["id"] == number)
     return panel
 
 
 def remove_panel(number: int) -> Change:
-    """Leave a panel out."""
+    """Return a change that removes a panel."""
     return lambda document: document["panels"].remove(find_panel(document, number))
 
 
@@ -103,7 +103,7 @@ MISTAKES: tuple[tuple[str, Change], ...] = (
 
 @pytest.mark.parametrize(("rule", "change"), MISTAKES, ids=[f"{n}-{rule}" for n, (rule, _) in enumerate(MISTAKES)])
 def test_rule_finds_the_mistake(rule: str, change: Change) -> None:
-    """A dashboard with a mistake breaks the rule that forbids it."""
+    """A dashboard with a mistake violates the rule."""
     document = deepcopy(next(board for board in load_dashboards() if board.uid == "late-overview").document)
     assert [] == list(RULES[rule](DashboardFile(document)))
     change(document)
@@ -111,7 +111,7 @@ def test_rule_finds_the_mistake(rule: str, change: Change) -> None:
 
 
 def test_every_rule_has_a_mistake() -> None:
-    """No rule is there that finds nothing."""
+    """Every rule has at least one mistake that it finds."""
     assert RULES.keys() == {rule for rule, _ in MISTAKES}
 
 
@@ -123,6 +123,6 @@ def test_variables_are_expanded_in_queries() -> None:
 
 
 def test_invalid_promql_raises() -> None:
-    """A mistake in PromQL is told."""
+    """Invalid PromQL raises ValueError."""
     with pytest.raises(ValueError, match="matrix"):
         selectors("rate(a_total)")

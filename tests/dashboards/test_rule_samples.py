@@ -1,4 +1,4 @@
-"""When an alert fires is what Prometheus would have made of its rule."""
+"""Alert samples match what Prometheus would have produced."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ from tests.dashboards.rule_samples import ActivePeriod, active_periods
 def test_active_periods(
     moments: Sequence[int], for_seconds: int, keep_firing_seconds: int, expected: Sequence[ActivePeriod]
 ) -> None:
-    """An interruption ends what is pending; what fires is kept firing as long as the rule says."""
+    """A gap ends a pending alert, but a firing alert continues for ``keep_firing_for``."""
     assert expected == [*active_periods(moments, for_seconds, keep_firing_seconds)]

@@ -1,4 +1,4 @@
-"""What holds for the manifests of kustomize and for those of the chart alike."""
+"""Assertions that hold for the kustomize manifests and for the Helm chart."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ __all__ = [
 ]
 
 MONITORS = {"ServiceMonitor": "endpoints", "PodMonitor": "podMetricsEndpoints"}
-"""The kinds that tell Prometheus Operator to scrape, and where they list what."""
+"""Monitor kinds of Prometheus Operator, with the field that lists their scrapes."""
 
 OPERATOR_LABELS = {"container", "endpoint", "instance", "job", "namespace", "pod", "service"}
-"""The labels that Prometheus Operator gives to a target."""
+"""Target labels set by Prometheus Operator."""
 
 SCRAPE_FIELDS = {
     *("port", "path", "interval", "scrapeTimeout", "scheme", "tlsConfig.serverName"),
@@ -64,19 +64,19 @@ CUSTOM_RESOURCES = {
     "PrometheusRule": {"groups[].name", "groups[].interval", *(f"groups[].rules[].{path}" for path in RULE_FIELDS)},
     "GrafanaDashboard": {"allowCrossNamespaceImport", "configMapRef.key", "configMapRef.name", "folder"},
 }
-"""What the custom resources know of what is said in them here; their schemas are not at hand."""
+"""Fields used in custom resources, because their schemas are not available offline."""
 
 FREE_FORM_FIELDS = re.compile(
     r"^(selector|instanceSelector)\.matchLabels\.|^groups\[\]\.rules\[\]\.(labels|annotations)\."
 )
-"""Maps of any keys."""
+"""Fields with arbitrary keys."""
 
 MAX_APPLY_BYTES = 1 << 18
-"""The limit on annotations: ``kubectl apply`` puts the whole of an object into one."""
+"""Size limit of annotations; ``kubectl apply`` stores the whole object in one."""
 
 
 def assert_valid(text: str, folder: Path) -> None:
-    """Every resource that is Kubernetes' own keeps to the schemas of old and new versions, with no key too many."""
+    """Built-in resources match the schemas of the oldest and the newest version, without unknown fields."""
     file = folder / "manifests.yaml"
     builtin = [document for document in parse_documents(text) if document["kind"] not in CUSTOM_RESOURCES]
     file.write_text(yaml.safe_dump_all(builtin), "utf-8")
@@ -89,12 +89,12 @@ def assert_valid(text: str, folder: Path) -> None:
 
 
 def assert_restricted(resources: Sequence[Manifest]) -> None:
-    """The pod keeps to the restricted profile, writes to its own volumes alone, and knows nothing of the cluster."""
+    """The pod fulfils the restricted profile, writes to its own volumes only, and has no API access."""
     spec = pod_spec(resources)
     assert [] == profile_violations(spec)
     assert spec["securityContext"]["runAsUser"] > 0
     assert container_spec(resources)["securityContext"]["readOnlyRootFilesystem"] is True
-    assert {"/tmp", "/var/lib/late-exporter"} == {  # noqa: S108 - a mount
+    assert {"/tmp", "/var/lib/late-exporter"} == {  # noqa: S108 - a mount path
         mount["mountPath"] for mount in container_spec(resources)["volumeMounts"] if not mount.get("readOnly")
     }
     assert (False, False) == (spec["automountServiceAccountToken"], spec["enableServiceLinks"])
@@ -107,7 +107,7 @@ def assert_restricted(resources: Sequence[Manifest]) -> None:
 
 
 def assert_one_writer(resources: Sequence[Manifest]) -> None:
-    """There is one pod, which ends in peace before there is another, and whose volume comes back to it."""
+    """There is one pod, which shuts down before its replacement starts, and keeps its volume."""
     spec = find_resource(resources, "StatefulSet")["spec"]
     (claim,) = spec["volumeClaimTemplates"]
     assert (1, "RollingUpdate", "Parallel") == (
@@ -120,7 +120,7 @@ def assert_one_writer(resources: Sequence[Manifest]) -> None:
 
 
 def assert_probes(resources: Sequence[Manifest], scheme: str | None = None) -> None:
-    """The kubelet asks whether the exporter lives and never whether it is ready, so that a scrape always arrives."""
+    """Probes check liveness and never readiness, so that scrapes always reach the exporter."""
     spec = container_spec(resources)
     for name in ("startupProbe", "livenessProbe", "readinessProbe"):
         expected = {"path": "/-/healthy", "port": "metrics"} | ({"scheme": scheme} if scheme else {})
@@ -128,7 +128,7 @@ def assert_probes(resources: Sequence[Manifest], scheme: str | None = None) -> N
 
 
 def assert_selectors(resources: Sequence[Manifest]) -> None:
-    """Whatever selects pods selects the exporter's, and names a port that it has."""
+    """All selectors match the exporter's pod and use an existing port."""
     spec = find_resource(resources, "StatefulSet")["spec"]
     labels = spec["template"]["metadata"]["labels"]
     service = find_resource(resources, "Service")
@@ -157,7 +157,7 @@ def assert_selectors(resources: Sequence[Manifest]) -> None:
 
 
 def assert_known_fields(resources: Iterable[Manifest]) -> None:
-    """Custom resources say nothing that their kinds do not know."""
+    """Custom resources contain only known fields."""
     for resource in resources:
         if resource["kind"] in CUSTOM_RESOURCES:
             paths = {path for path in field_paths(resource["spec"]) if not FREE_FORM_FIELDS.match(path)}
@@ -165,7 +165,7 @@ def assert_known_fields(resources: Iterable[Manifest]) -> None:
 
 
 def assert_scrape_config(monitor: Manifest, labels: Manifest) -> None:
-    """The job is one that the rules know, and no label of a metric is pushed aside by one of the target."""
+    """The job name matches the rules, and no target label hides a metric label."""
     (scrape,) = monitor["spec"][MONITORS[monitor["kind"]]]
     relabelings = scrape.get("relabelings", [])
     replacements = [rule["replacement"] for rule in relabelings if rule.get("targetLabel") == "job"]
@@ -176,7 +176,7 @@ def assert_scrape_config(monitor: Manifest, labels: Manifest) -> None:
 
 
 def assert_rules(resources: Sequence[Manifest], promtool: str, folder: Path) -> None:
-    """The rules are all of those for Prometheus, which accepts them."""
+    """The resources contain all Prometheus rules, and promtool accepts them."""
     specs = [resource["spec"] for resource in resources if resource["kind"] == "PrometheusRule"]
     expected = [yaml.safe_load(path.read_text("utf-8")) for path in RULES]
     assert _comparable_specs(expected) == _comparable_specs(specs)
@@ -190,12 +190,12 @@ def assert_rules(resources: Sequence[Manifest], promtool: str, folder: Path) -> 
 
 
 def _comparable_specs(specs: Iterable[Any]) -> list[str]:
-    """In an order of their own, and without where Grafana is."""
+    """Return the specs in a fixed order and without the Grafana URL."""
     return sorted(re.sub(r"https?://[\w.:]+/d/", "/d/", json.dumps(spec, sort_keys=True)) for spec in specs)
 
 
 def assert_dashboards(resources: Sequence[Manifest]) -> None:
-    """Each dashboard is in a ConfigMap of its own, as it is in its file, and within what may be applied."""
+    """Each dashboard is in its own ConfigMap, unchanged and small enough to apply."""
     maps = {
         name: resource
         for resource in resources
@@ -215,7 +215,7 @@ def assert_dashboards(resources: Sequence[Manifest]) -> None:
 
 
 def certificates() -> dict[str, str]:
-    """What cert-manager puts into a Secret."""
+    """Return the contents of a Secret created by cert-manager."""
     authority = trustme.CA()
     certificate = authority.issue_cert("late-exporter")
     return {
@@ -226,7 +226,7 @@ def certificates() -> dict[str, str]:
 
 
 def assert_web_config(resources: Sequence[Manifest], root: Path, secrets: dict[str, dict[str, str]]) -> None:
-    """The program finds its web configuration, and the certificate that it names."""
+    """The program finds its web configuration and the certificate in it."""
     settings = load_settings(resources, root, secrets)
     assert settings.web_config.ssl_context is not None
     assert {"web.yml", "tls.crt", "tls.key"} <= {file.name for file in settings.web_config.files}

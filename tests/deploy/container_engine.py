@@ -1,4 +1,4 @@
-"""Images and containers where no container engine runs and no registry of images is reached."""
+"""Images and containers without a running container engine or an image registry."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ IMAGE = f"localhost/late-exporter:{__version__}"
 TOOLS = ("buildah", "podman", "runc", "mmdebstrap", "curl", "nsenter", "unshare")
 
 CERTIFICATES = Path("/etc/ssl/certs")
-# Whatever packages are fetched through, this machine trusts it.
+# Trust the CA certificates of this machine, which a package proxy may need.
 BUILD_OPTIONS = ("--isolation=chroot", "--pull=never", f"--volume={CERTIFICATES}:{CERTIFICATES}:ro")
 PACKAGES = ("python3", "python3-pip", "ca-certificates")
 EXCLUDED_PATHS = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
-# Where the public image has its programs, and without the note that pip is not to touch this Python.
+# Paths of the public Python image, without the marker that keeps pip from installing packages.
 CUSTOMIZE_SCRIPT = """
 for name in python python3; do ln -s /usr/bin/python3 "$1/usr/local/bin/$name"; done
 ln -s /usr/bin/pip3 "$1/usr/local/bin/pip"
 rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED
 """
-# What podman and buildah are told of this machine.
+# Settings of podman and buildah for this machine.
 CONFIGURATION = """
 [containers]
 default_ulimits = [{limits}] # no more than this process has itself
@@ -58,10 +58,10 @@ def _configuration() -> str:
 
 
 class ContainerEngine:
-    """Buildah and podman over a store below .cache, as root and by runc, in a sandbox.
+    """Buildah and podman in a sandbox, as root, with runc and a store below .cache.
 
     Args:
-        sandbox: Where they run.
+        sandbox: Sandbox in which they run.
     """
 
     def __init__(self, sandbox: Sandbox) -> None:
@@ -72,30 +72,30 @@ class ContainerEngine:
         self.storage = [f"--root={CACHE / 'root'}", f"--runroot={CACHE / 'run'}", "--storage-driver=overlay"]
 
     def command(self, program: str, *arguments: str | Path) -> list[str]:
-        """The command line of podman or buildah, to run in the sandbox."""
+        """Return the command line of podman or buildah, to run in the sandbox."""
         return [*self.environment, program, *self.storage, *map(str, arguments)]
 
     def buildah(self, *arguments: str | Path, check: bool = True) -> str:
-        """What buildah prints."""
+        """Run buildah and return its output."""
         return self.sandbox.run(*self.command("buildah", *arguments), check=check).strip()
 
     def podman(self, *arguments: str | Path, check: bool = True) -> str:
-        """What podman prints."""
+        """Run podman and return its output."""
         return self.sandbox.run(*self.command("podman", *arguments), check=check).strip()
 
     def build(self, image: str, folder: Path, **arguments: str) -> str:
-        """Build an image of the Dockerfile in a folder; what was printed."""
+        """Build an image from the Dockerfile in a folder and return the output."""
         build_args = [f"--build-arg={name}={value}" for name, value in arguments.items()]
         return self.buildah("build", *BUILD_OPTIONS, *build_args, f"--tag={image}", folder)
 
     def build_image(self) -> str:
-        """Build the project's image as its users do; what was printed."""
+        """Build the project's image with ``make image`` and return the output."""
         tool = " ".join(self.command("buildah"))
         command = ("make", f"--directory={ROOT}", "image", f"ENGINE={tool}", f"ARGS={' '.join(BUILD_OPTIONS)}")
         return self.sandbox.run(*command)
 
     def build_base_image(self, image: str) -> None:
-        """Make what stands in for the public base image, of Debian's packages, unless it is there already."""
+        """Build a substitute for the public base image from Debian packages, unless it exists."""
         if self.has_image(image):
             return
         archive = CACHE / "base.tar"
@@ -110,18 +110,18 @@ class ContainerEngine:
         self.buildah("commit", "--quiet", "--rm", container, image)
 
     def inspect_image(self, image: str) -> Mapping[str, Any]:
-        """What an image says of itself."""
+        """Return the metadata of an image."""
         (details,) = json.loads(self.podman("image", "inspect", image))
         return dict(details)
 
     def has_image(self, image: str) -> bool:
-        """Whether there is an image."""
+        """Return whether an image exists."""
         return self.buildah("images", "--quiet", image, check=False).isalnum()
 
 
 @contextmanager
 def run_engine(*, network: bool) -> Iterator[ContainerEngine]:
-    """An engine in a sandbox; without a network of its own it can fetch packages."""
+    """Start an engine in a sandbox; only without its own network can it download packages."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with Sandbox(network=network, volatile=VOLATILE_FOLDERS) as sandbox:
         container_engine = ContainerEngine(sandbox)
@@ -132,5 +132,5 @@ def run_engine(*, network: bool) -> Iterator[ContainerEngine]:
             container_engine.podman("volume", "prune", "--force")
             container_engine.buildah("rm", "--all")
             container_engine.buildah("rmi", "--prune")
-    with suppress(AssertionError):  # those of somebody else's podman stay
+    with suppress(AssertionError):  # cgroups of another podman stay
         eventually(lambda: remove_cgroups("libpod_parent"), within=5)

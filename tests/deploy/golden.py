@@ -1,4 +1,4 @@
-"""The golden renders of the values in the chart's ci/; ``python -m tests.deploy.golden`` writes them anew."""
+"""Golden files of the chart rendered with the values in ci/; ``python -m tests.deploy.golden`` updates them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ VALUES_FILES = {path.name.removesuffix("-values.yaml"): path for path in sorted(
 
 
 def render(helm: str, name: str) -> str:
-    """What helm makes of one of the values; rules and dashboards, which have files of their own, only by name."""
+    """Return the rendered chart, with rules and dashboards replaced by their file names."""
     lines = abridge(helm_template(helm, "--values", VALUES_FILES[name]), "https://grafana.example.com/").splitlines()
-    # Between documents, versions of helm differ in empty lines.
+    # Helm versions differ in the empty lines between documents.
     return "\n".join(line.rstrip() for line in lines if line.strip()) + "\n"
 
 
 def main() -> None:
-    """Write the renders."""
+    """Update the golden files."""
     helm = shutil.which("helm") or sys.exit("helm is not installed")
     for name in VALUES_FILES:
         (FOLDER / f"{name}.yaml").write_text(render(helm, name), "utf-8")

@@ -1,4 +1,4 @@
-"""Manifests as kubectl and helm make them of what is below deploy/, and what may be asked of them."""
+"""Manifests rendered by kubectl and helm, and helpers to inspect them."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ __all__ = [
 Manifest: TypeAlias = Mapping[str, Any]
 
 GRAFANA = "http://localhost:3000/"
-"""Where the rules believe Grafana."""
+"""Grafana URL in the rules."""
 
 VERSIONS = ("1.25", "1.37")
-"""The oldest and the newest Kubernetes that manifests are checked against."""
+"""Oldest and newest supported Kubernetes version."""
 
 VOLUME_SOURCES = {
     "configMap",
@@ -52,7 +52,7 @@ VOLUME_SOURCES = {
     "projected",
     "secret",
 }
-"""The volumes that the restricted profile allows."""
+"""Volume types allowed by the restricted profile."""
 
 
 def _output(*command: str | Path) -> str:
@@ -62,13 +62,13 @@ def _output(*command: str | Path) -> str:
 
 
 def readme_commands(heading: str) -> str:
-    """The commands below a heading of the README."""
+    """Return the commands below a heading of the README."""
     section = (ROOT / "README.md").read_text("utf-8").partition(f"\n### {heading}\n")[2]
     return section.partition("```sh\n")[2].partition("```")[0]
 
 
 def run_script(script: str, folder: Path, *programs: str) -> str:
-    """What commands print that run in a folder, with programs found beside those of the system."""
+    """Run a script in a folder and return its output; ``programs`` are added to the PATH."""
     path = ":".join([*(str(Path(program).parent) for program in programs), os.environ["PATH"]])
     process = subprocess.run(
         ["sh", "-euc", script], cwd=folder, env={"PATH": path}, check=False, capture_output=True, text=True, timeout=60
@@ -78,22 +78,22 @@ def run_script(script: str, folder: Path, *programs: str) -> str:
 
 
 def kustomize(kubectl: str, folder: Path) -> str:
-    """What ``kubectl apply -k`` would apply."""
+    """Return what ``kubectl apply -k`` would apply."""
     return _output(kubectl, "kustomize", folder)
 
 
 def helm_template(helm: str, *arguments: str | Path, name: str = "late", namespace: str = "monitored") -> str:
-    """What ``helm install`` would apply."""
+    """Return what ``helm install`` would apply."""
     return _output(helm, "template", name, CHART, "--namespace", namespace, *arguments)
 
 
 def parse_documents(text: str) -> list[Manifest]:
-    """The resources of a stream."""
+    """Return the resources of a YAML stream."""
     return [document for document in yaml.safe_load_all(text) if document]
 
 
 def find_resource(resources: Sequence[Manifest], kind: str, name: str | None = None) -> Manifest:
-    """The one resource of a kind, and of a name where it is given."""
+    """Return the only resource of a kind, and of a name if one is given."""
     (resource,) = (
         resource for resource in resources if resource["kind"] == kind and name in (None, resource["metadata"]["name"])
     )
@@ -101,20 +101,20 @@ def find_resource(resources: Sequence[Manifest], kind: str, name: str | None = N
 
 
 def pod_spec(resources: Sequence[Manifest]) -> dict[str, Any]:
-    """What the StatefulSet makes its pod of."""
+    """Return the pod spec of the StatefulSet."""
     spec: dict[str, Any] = find_resource(resources, "StatefulSet")["spec"]["template"]["spec"]
     return spec
 
 
 def container_spec(resources: Sequence[Manifest]) -> dict[str, Any]:
-    """The one container of the pod."""
+    """Return the only container of the pod."""
     (only,) = pod_spec(resources)["containers"]
     result: dict[str, Any] = only
     return result
 
 
 def volumes_by_path(resources: Sequence[Manifest]) -> dict[str, dict[str, Any]]:
-    """The volumes of the pod by the paths where the container has them; those of claims have no source."""
+    """Return the volumes of the pod by mount path; volumes of claims have no source."""
     sources = {
         volume["name"]: {key: volume[key] for key in volume if key != "name"}
         for volume in pod_spec(resources)["volumes"]
@@ -127,12 +127,12 @@ def volumes_by_path(resources: Sequence[Manifest]) -> dict[str, dict[str, Any]]:
 
 
 def load_settings(resources: Sequence[Manifest], root: Path, secrets: Mapping[str, Mapping[str, str]]) -> Settings:
-    """What the program understands in the pod, whose file system is below a folder.
+    """Return the settings that the program would load in the pod.
 
     Args:
-        resources: Of which the pod is one.
-        root: An empty folder.
-        secrets: What the Secrets hold, by their names and keys.
+        resources: Manifests that include the pod.
+        root: Empty folder for the file system of the pod.
+        secrets: Contents of the Secrets by name and key.
     """
 
     def volume_files(volume: Mapping[str, Any]) -> Mapping[str, str]:
@@ -161,7 +161,7 @@ def _rebase_paths(root: Path, text: str, paths: Mapping[str, object]) -> str:
 
 
 def profile_violations(spec: Mapping[str, Any]) -> list[str]:
-    """Where a pod leaves the restricted profile of https://kubernetes.io/docs/concepts/security/pod-security-standards/."""
+    """Return violations of https://kubernetes.io/docs/concepts/security/pod-security-standards/ (restricted)."""
     return [
         *_pod_violations(spec),
         *(offence for each in spec["containers"] for offence in _container_violations(each, spec)),
@@ -195,7 +195,7 @@ def _container_violations(container: Mapping[str, Any], spec: Mapping[str, Any])
 
 
 def field_paths(value: object, prefix: str = "") -> set[str]:
-    """The paths to all that a resource says, as in ``spec.endpoints[].port``."""
+    """Return the paths of all fields of a resource, such as ``spec.endpoints[].port``."""
     if isinstance(value, Mapping):
         return {path for key, part in value.items() for path in field_paths(part, f"{prefix}.{key}" if prefix else key)}
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -204,7 +204,7 @@ def field_paths(value: object, prefix: str = "") -> set[str]:
 
 
 def abridge(text: str, grafana: str = GRAFANA) -> str:
-    """With the name of a rule file or a dashboard in place of what it holds, where Grafana is at another URL too."""
+    """Replace the contents of rule files and dashboards by their names."""
     for path, depth in [*((path, 2) for path in RULES), *((path, 4) for path in DASHBOARDS)]:
         copy = indent(path.read_text("utf-8").replace(GRAFANA, grafana), " " * depth)
         text = text.replace(copy, f"{' ' * depth}# All of {path.relative_to(ROOT)}\n")

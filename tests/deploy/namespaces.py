@@ -1,4 +1,4 @@
-"""A place of its own on this machine: what runs in it ends with it, and nothing outside is touched."""
+"""Sandbox of Linux namespaces: processes in it end with it, and nothing outside changes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.e2e.program import PATIENCE, eventually
 
 __all__ = ["Sandbox", "children", "remove_cgroups", "run"]
 
-# The first process takes over those whose parents ended; bash notices when they end too.
+# PID 1 adopts orphans; bash reaps them.
 INIT_SCRIPT = "sleep infinity & wait"
 
 
 def run(*command: str | Path, timeout: float = 300.0, check: bool = True, **options: Any) -> str:
-    """What a command prints, errors included; an AssertionError with all of it where it fails."""
+    """Run a command and return its output including errors; raise AssertionError if it fails."""
     process = subprocess.run(
         [*map(str, command)],
         check=False,
@@ -36,25 +36,25 @@ def run(*command: str | Path, timeout: float = 300.0, check: bool = True, **opti
 
 
 def children(pid: int) -> list[int]:
-    """The children of a process that has one thread."""
+    """Return the child processes of a single-threaded process."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
 
 
 def remove_cgroups(name: str) -> bool:
-    """Remove the control groups of a name, which engines leave behind empty; whether none is left."""
+    """Remove empty cgroups left behind by container engines; return whether all are gone."""
     groups = sorted(Path("/sys/fs/cgroup").glob(f"**/{name}/**/"), reverse=True)
     for group in groups:
-        with suppress(OSError):  # in use
+        with suppress(OSError):  # still in use
             group.rmdir()
     return not any(group.exists() for group in groups)
 
 
 class Sandbox:
-    """Namespaces of their own for mounts and processes, and for the network too unless it is to be the machine's.
+    """Separate mount and process namespaces, and optionally a network namespace.
 
     Args:
-        network: Whether there is a network that only what runs in here sees.
-        volatile: Folders that are empty whenever this is entered.
+        network: Whether the sandbox has its own isolated network.
+        volatile: Folders mounted as empty tmpfs.
     """
 
     def __init__(self, *, network: bool = True, volatile: Sequence[Path] = ()) -> None:
@@ -65,7 +65,7 @@ class Sandbox:
         self._pid = 0
 
     def __enter__(self) -> Self:
-        # Whatever becomes of the tests, nothing of this outlives them.
+        # Kill everything in the sandbox if the test process dies.
         command = [
             "setpriv",
             "--pdeathsig=KILL",
@@ -94,16 +94,16 @@ class Sandbox:
             self._init_process.wait(PATIENCE)
 
     def command(self, *command: str | Path) -> list[str]:
-        """The command line that runs a command in here."""
+        """Return the command line that runs a command in the sandbox."""
         return ["nsenter", f"--target={self._pid}", *self._namespaces, "--", *map(str, command)]
 
     def run(self, *command: str | Path, timeout: float = 300.0, check: bool = True, **options: Any) -> str:
-        """What a command prints that runs in here."""
+        """Run a command in the sandbox and return its output."""
         return run(*self.command(*command), timeout=timeout, check=check, **options)
 
     @contextmanager
     def run_in_background(self, *command: str | Path, log: Path, **options: Any) -> Iterator[int]:
-        """Run a command in the background, and end it; the number of a process whose descendant it is."""
+        """Run a command in the background; yield the pid of its ancestor and kill it at the end."""
         with log.open("ab") as output:
             nsenter = subprocess.Popen(
                 self.command(*command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options
@@ -111,13 +111,13 @@ class Sandbox:
         try:
             yield nsenter.pid
         finally:
-            # Who entered waits for the command, and nobody else would.
+            # Kill the command itself; its nsenter parent only waits for it.
             for pid in children(nsenter.pid) or [nsenter.pid]:
                 os.kill(pid, signal.SIGKILL)
             nsenter.wait(PATIENCE)
 
     def get(self, url: str) -> str:
-        """The good answer of a server in here; OSError while there is none."""
+        """Return a successful response of a server in the sandbox; raise ConnectionError otherwise."""
         try:
             return self.run("curl", "--silent", "--show-error", "--fail", "--max-time", "5", url)
         except AssertionError as exc:

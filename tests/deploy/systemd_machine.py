@@ -1,4 +1,4 @@
-"""A small Debian that boots a systemd of its own, and is gone afterwards."""
+"""A small Debian system that boots systemd and is discarded afterwards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOOLS = ("mmdebstrap", "systemd-nspawn", "systemd-analyze", "nsenter", "unshare"
 
 ROOT = CACHE / "debian"
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3")
-# What boots has version 2 of cgroups, though this machine may have both.
+# Boot with cgroup v2, even if this machine also has v1.
 BOOT_SCRIPT = """
 umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup &&
 mkdir "/sys/fs/cgroup/$2" && echo $$ >"/sys/fs/cgroup/$2/cgroup.procs" &&
@@ -27,7 +27,7 @@ exec systemd-nspawn --quiet --register=no --keep-unit --console=pipe --directory
 
 
 def build_root() -> None:
-    """Make the Debian that boots, unless it is there already."""
+    """Build the Debian root file system, unless it exists."""
     marker = ROOT / "made"
     if marker.exists():
         return
@@ -43,28 +43,28 @@ class SystemdMachine:
     """A running systemd.
 
     Args:
-        pid: Its first process, as others see it.
+        pid: PID of its init process, seen from outside.
     """
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
 
     def run(self, *command: str, check: bool = True) -> str:
-        """What a command prints that runs on it."""
+        """Run a command on the machine and return its output."""
         return run("nsenter", f"--target={self._pid}", "--all", "--", *command, check=check).strip()
 
     def systemctl(self, *arguments: str) -> str:
-        """What systemctl prints, also where it says no."""
+        """Run systemctl and return its output, even if it fails."""
         return self.run("systemctl", "--no-pager", *arguments, check=False)
 
     def unit_property(self, unit: str, name: str) -> str:
-        """A property of a unit."""
+        """Return a property of a unit."""
         return self.systemctl("show", "--value", f"--property={name}", unit)
 
 
 @contextmanager
 def boot(sandbox: Sandbox, changes: Path) -> Iterator[SystemdMachine]:
-    """Boot in a sandbox, with the files of a folder laid over the Debian; what changes is kept in that folder."""
+    """Boot in a sandbox with an overlay: ``changes`` is laid over Debian and receives all writes."""
     build_root()
     root, work = (changes.with_name(f"{changes.name}-{name}") for name in ("root", "work"))
     for folder in (root, work):
@@ -86,7 +86,6 @@ def boot(sandbox: Sandbox, changes: Path) -> Iterator[SystemdMachine]:
 
 
 def _wait_until_running(machine: SystemdMachine, log: Path) -> SystemdMachine:
-    """The machine once it is up."""
     eventually(
         lambda: machine.systemctl("is-system-running") in ("running", "degraded"),
         hint=lambda: log.read_text() + machine.systemctl("list-jobs"),
@@ -95,7 +94,7 @@ def _wait_until_running(machine: SystemdMachine, log: Path) -> SystemdMachine:
 
 
 def _systemd_pid(pid: int) -> int:
-    """The systemd among the descendants of a process; 0 while there is none."""
+    """Return the systemd process among the descendants of a process, or 0."""
     while pid:
         if Path(f"/proc/{pid}/comm").read_text("utf-8") == "systemd\n":
             return pid

@@ -1,4 +1,4 @@
-"""The compose file: valid, careful, and brought up until an alert reaches a receiver."""
+"""The compose file is valid, restricts its services, and delivers an alert."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FOLDER = ROOT / "deploy" / "compose"
 FILE = FOLDER / "compose.yml"
 SOCKET = CACHE / "run" / "podman.sock"
 STAND_INS = {
-    # Debian's programs in the place of the public images; Grafana's cannot be had.
+    # Debian packages replace the public images; Grafana has none.
     "prometheus": {"prometheus": "prometheus", "promtool": "promtool"},
     "alertmanager": {"prometheus-alertmanager": "alertmanager", "amtool": "amtool"},
 }
@@ -45,12 +45,12 @@ PROMETHEUS = "http://127.0.0.1:9090"
 
 
 def load_compose_file() -> dict[str, Any]:
-    """What the file says, its anchors followed."""
+    """Return the compose file with anchors resolved."""
     return dict(yaml.safe_load(FILE.read_text("utf-8")))
 
 
 def test_file_keeps_the_schema() -> None:
-    """The file is what the specification of compose files allows."""
+    """The file matches the schema of the compose specification."""
     check = Path(sys.executable).parent / "check-jsonschema"
     assert "ok" in run(check, "--builtin-schema", "vendor.compose-spec", FILE)
 
@@ -59,13 +59,13 @@ def test_file_keeps_the_schema() -> None:
     ("profiles", "exporters"), [([], {"exporter"}), (["--profile", "demo"], {"demo", "simulator"})]
 )
 def test_profiles(profiles: list[str], exporters: set[str], require_tool: Callable[[str], str]) -> None:
-    """Without a profile there is the exporter, with demo its stand-in: never both, and the rest always."""
+    """Without a profile the exporter starts, with demo the simulator and the demo; the other services always do."""
     services = run(require_tool("docker-compose"), "-f", FILE, *profiles, "config", "--services").split()
     assert {"prometheus", "alertmanager", "grafana"} | exporters == set(services)
 
 
 def test_services_are_confined() -> None:
-    """Every service is pinned, restarted, checked and limited, and may write to nothing but its volumes."""
+    """Every service is pinned, restarted, health-checked and limited, and can write to its volumes only."""
     for name, service in load_compose_file()["services"].items():
         assert re.search(r":v?\d+\.\d+\.\d+$", service["image"]), name
         assert ("unless-stopped", True, ["ALL"]) == tuple(
@@ -77,12 +77,12 @@ def test_services_are_confined() -> None:
 
 
 def test_the_image_is_of_this_version() -> None:
-    """The exporter's image has the program's version."""
+    """The image of the exporter has the version of the program."""
     assert f"late-exporter:{__version__}" == load_compose_file()["services"]["exporter"]["image"]
 
 
 def test_what_is_exposed() -> None:
-    """Ports are this machine's alone, and what talks only to its like has no way out."""
+    """Ports are bound to loopback, and internal services have no route to the outside."""
     described_ = load_compose_file()
     ports = [port for service in described_["services"].values() for port in service.get("ports", [])]
     assert {"3000", "9090", "9093", "10077"} == {port.rpartition(":")[2] for port in ports}
@@ -98,7 +98,7 @@ def test_what_is_exposed() -> None:
 
 
 def test_secrets_are_files() -> None:
-    """The key comes from a file, and the only one in sight opens nothing but the simulated API."""
+    """The key comes from a file; the only key in the compose file is that of the simulator."""
     services = load_compose_file()["services"]
     assert ["late-api-key"] == services["exporter"]["secrets"]
     assert {"LATE_API_KEY_FILE": "/run/secrets/late-api-key"} == services["exporter"]["environment"]
@@ -107,17 +107,17 @@ def test_secrets_are_files() -> None:
 
 
 class ComposeStack:
-    """The compose file, on a copy of all that it mounts, by podman's side that speaks as Docker does.
+    """A copy of the compose project, run by podman's Docker-compatible API.
 
     Args:
-        engine: An engine that has the images.
-        folder: Where the copy is.
-        started: Ends what runs in the background.
+        engine: Engine with the images.
+        folder: Folder for the copy.
+        exit_stack: Stops background processes.
     """
 
     def __init__(self, running: ContainerEngine, folder: Path, exit_stack: ExitStack) -> None:
         self.engine = running
-        # Whoever has secrets beside these files keeps them.
+        # Do not copy local secrets.
         ignore_secrets = shutil.ignore_patterns("secrets", "compose.override.yml")
         for part in ("deploy", "grafana"):
             shutil.copytree(ROOT / part, folder / part, ignore=ignore_secrets)
@@ -126,33 +126,33 @@ class ComposeStack:
         serve = running.command("podman", "system", "service", "--time=0", f"unix://{SOCKET}")
         exit_stack.enter_context(running.sandbox.run_in_background(*serve, log=log))
         eventually(lambda: running.sandbox.run("ls", SOCKET, check=False) == f"{SOCKET}\n")
-        # Podman leaves it to systemd's timers to look after health, and here is no systemd.
+        # Podman relies on systemd timers for health checks, which are not available here.
         podman = " ".join(running.command("podman"))
         look = f"while sleep 1; do for id in $({podman} ps -q); do {podman} healthcheck run $id; done; done"
         exit_stack.enter_context(running.sandbox.run_in_background("sh", "-c", look, log=log))
 
     def compose(self, *arguments: str) -> str:
-        """What docker-compose prints."""
+        """Run docker-compose and return its output."""
         names = ("compose.yml", "compose.override.yml")
         files = (f"--file={self.folder / 'deploy' / 'compose' / name}" for name in names)
         return self.engine.sandbox.run("env", f"DOCKER_HOST=unix://{SOCKET}", "docker-compose", *files, *arguments)
 
     def up(self, *arguments: str) -> None:
-        """Bring services up and wait until they are healthy, as far as they can tell."""
+        """Start services and wait until they are healthy."""
         self.compose(*arguments)
         eventually(lambda: self.health() <= {"healthy", ""}, within=60, hint=lambda: self.compose("ps", "--all"))
 
     def health(self) -> set[str]:
-        """How healthy the services are that run."""
+        """Return the health states of the running services."""
         return {json.loads(line)["Health"] for line in self.compose("ps", "--format=json").splitlines()}
 
     def get(self, url: str) -> str:
-        """What a person sees."""
+        """Return the response body of a published port."""
         return self.engine.sandbox.get(url)
 
 
 def stand_in(service: str, programs: Mapping[str, str], folder: Path) -> Path:
-    """The folder of a Dockerfile with Debian's programs, and what they want to find in /usr/share."""
+    """Create the build context of an image with Debian's programs; return its folder."""
     context = folder / service
     shutil.copytree(Path(next(iter(programs))).parents[1] / "share" / "prometheus", context / "share", symlinks=True)
     (context / "bin").mkdir()
@@ -166,7 +166,7 @@ def stand_in(service: str, programs: Mapping[str, str], folder: Path) -> Path:
 def stack(
     image: str, require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ComposeStack]:
-    """Everything ready to come up, and quick to tell of alerts."""
+    """Build all images and yield a project with short intervals."""
     require_tool("docker-compose")
     folder, wanted = tmp_path_factory.mktemp("compose"), load_compose_file()["services"]
     with run_engine(network=False) as building:
@@ -181,7 +181,7 @@ def stack(
 
 
 def shorten_intervals(folder: Path, image: str) -> None:
-    """Make the copy of the project quick to tell, and have it tell the receiver."""
+    """Shorten the intervals in the copy of the project and add the webhook receiver."""
     receiver = {
         "image": image,
         "entrypoint": ["python", "/receiver.py"],
@@ -206,7 +206,7 @@ def shorten_intervals(folder: Path, image: str) -> None:
 
 
 def test_exporter_with_a_key(stack: ComposeStack) -> None:
-    """Without a profile the exporter comes up with the key from its file, and its state is in its volume."""
+    """The exporter starts with the key from its file and keeps its state in the volume."""
     stack.up("up", "--detach", "--no-build", "--pull=never", "exporter")
     eventually(lambda: "late_exporter_polls_total" in stack.get(f"{EXPORTER}/metrics"))
     assert "late-exporter.db" in stack.compose("exec", "-T", "exporter", "ls", "/var/lib/late-exporter")
@@ -215,7 +215,7 @@ def test_exporter_with_a_key(stack: ComposeStack) -> None:
 
 
 def test_demo_tells_of_an_alert(stack: ComposeStack) -> None:
-    """The demo comes up healthy and kept apart, Prometheus scrapes it, and an alert gets to where Slack is."""
+    """The demo becomes healthy, is isolated, is scraped by Prometheus, and delivers an alert."""
     stack.up("--profile=demo", "up", "--detach", "--no-build", "--pull=never", *DEMO)
     eventually(lambda: "late_publishing_logs_total" in stack.get(f"{EXPORTER}/metrics"))
     query = f"{PROMETHEUS}/api/v1/query?query=sum(late_publishing_logs_total)"

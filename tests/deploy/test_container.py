@@ -1,4 +1,4 @@
-"""The container image: what it holds, and that it runs with as little as it may be given."""
+"""The container image: its contents, and that it runs with minimal privileges."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ MEGABYTE = 1_000_000
 
 @pytest.fixture
 def container_engine(image: str) -> Iterator[ContainerEngine]:
-    """An engine that has the image, and a network of its own."""
+    """Start an engine with the image and an isolated network."""
     assert IMAGE == image
     with run_engine(network=True) as container_engine:
         yield container_engine
 
 
 def test_dockerfile_is_good_style() -> None:
-    """Hadolint has nothing to say."""
+    """Hadolint reports nothing."""
     assert "" == run(Path(sys.executable).parent / "hadolint", ROOT / "Dockerfile")
 
 
 def revision() -> str:
-    """The commit of which the image is made."""
+    """Return the commit that the image is built from."""
     return run("git", "-C", ROOT, "rev-parse", "HEAD").strip()
 
 
 def test_what_the_image_says(container_engine: ContainerEngine) -> None:
-    """It says what it is, runs as a user with a number, keeps its state in a volume, and can tell whether it lives."""
+    """The image has a numeric user, a volume for the state, a health check, and the OCI labels."""
     said = container_engine.inspect_image(IMAGE)
     config, labels = said["Config"], said["Config"]["Labels"]
     kind = "org.opencontainers.image."
@@ -66,7 +66,7 @@ def test_what_the_image_says(container_engine: ContainerEngine) -> None:
 
 
 def test_what_the_image_holds(container_engine: ContainerEngine, capsys: pytest.CaptureFixture[str]) -> None:
-    """To its base it adds the program, with its bytecode, and an empty place for the state: nothing that builds."""
+    """The image adds the program, its bytecode and an empty state folder to its base, but no build tools."""
     own = container_engine.inspect_image(IMAGE)["Size"] - container_engine.inspect_image(BASE)["Size"]
     with capsys.disabled():
         sys.stdout.write(f"\nthe image adds {own / MEGABYTE:.0f} MB to its base\n")
@@ -86,18 +86,18 @@ def test_what_the_image_holds(container_engine: ContainerEngine, capsys: pytest.
 
 @pytest.mark.usefixtures("image")
 def test_a_version_that_is_not_the_programs() -> None:
-    """An image cannot be labelled with a version that its program has not."""
+    """Building fails if VERSION differs from the version of the program."""
     with run_engine(network=False) as building, pytest.raises(AssertionError, match="exit status 1"):
         building.build("localhost/late-exporter:wrong", ROOT, VERSION="9.9.9")
 
 
 def start_container(container_engine: ContainerEngine, name: str, *arguments: str, options: Sequence[str] = ()) -> None:
-    """Start a container that may do next to nothing."""
+    """Start a container with minimal privileges."""
     container_engine.podman("run", "--detach", f"--name={name}", *RESTRICTED_OPTIONS, *options, IMAGE, *arguments)
 
 
 def test_run(container_engine: ContainerEngine, tmp_path: Path) -> None:
-    """Confined and with a key from a file it serves, is healthy, stops at once, and goes on from its volume."""
+    """A restricted container serves, is healthy, stops quickly, and continues from its volume."""
     key = tmp_path / "late-api-key"
     key.write_text(f"{KEY}\n")
     start_container(container_engine, "late", "simulate", "--simulate.history=1h", "--simulate.seed=3")
@@ -134,12 +134,12 @@ def test_run(container_engine: ContainerEngine, tmp_path: Path) -> None:
 
 
 def scrape(container_engine: ContainerEngine) -> Samples:
-    """What the exporter serves."""
+    """Return the metrics of the exporter."""
     return Samples.parse(container_engine.sandbox.get(f"{EXPORTER}/metrics"))
 
 
 def assert_restricted(container_engine: ContainerEngine, name: str) -> None:
-    """The kernel says what a container may do, and it can write nothing but its state."""
+    """The kernel restricts the container, and only the state is writable."""
     status = container_engine.podman("exec", name, "cat", "/proc/1/status")
     restrictions = dict(re.findall(r"^(Uid|Gid|CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
     none = "0" * 16
@@ -156,7 +156,7 @@ def assert_restricted(container_engine: ContainerEngine, name: str) -> None:
 
 
 def test_unhealthy(container_engine: ContainerEngine) -> None:
-    """A container whose exporter does not answer is unhealthy, and its log of health says why."""
+    """A container whose exporter does not respond is unhealthy, and its health log says why."""
     start_container(container_engine, "idle", "infinity", options=["--entrypoint=sleep"])
     container_engine.podman("healthcheck", "run", "idle", check=False)
     log = container_engine.podman("inspect", "--format={{json .State.Health.Log}}", "idle")
@@ -164,7 +164,7 @@ def test_unhealthy(container_engine: ContainerEngine) -> None:
 
 
 def test_readme(container_engine: ContainerEngine, tmp_path: Path) -> None:
-    """What the README says of containers works as it is written, with podman under the name of docker."""
+    """The container commands of the README work, with podman under the name docker."""
     readme = (ROOT / "README.md").read_text("utf-8")
     (block,) = re.findall(r"^```sh\nmake image\n(.+?)^```$", readme, re.DOTALL | re.MULTILINE)
     assert IMAGE.rpartition("/")[2] in block

@@ -1,4 +1,4 @@
-"""The Helm chart: what it renders, what it refuses, and what it says of itself."""
+"""The Helm chart: rendered resources, rejected values, and documentation."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ SECRET_SETTING = "apiKey.existingSecret=late-api-key"
 
 @pytest.fixture(scope="session")
 def helm(require_tool: Callable[[str], str]) -> str:
-    """The program."""
+    """Return the path of helm."""
     return require_tool("helm")
 
 
 def render_release(helm: str, *settings: str, name: str = "late") -> list[Manifest]:
-    """The resources of a release with some values, beside the name of the Secret."""
+    """Return the resources of a release with the given values and the name of the Secret."""
     return parse_documents(
         helm_template(helm, *(f"--set={setting}" for setting in (SECRET_SETTING, *settings)), name=name)
     )
 
 
 def helm_error(helm: str, *settings: str) -> str:
-    """What helm says of values that it does not render."""
+    """Return the error message of helm for invalid values."""
     command = [helm, "template", "late", str(CHART), *(f"--set={setting}" for setting in settings)]
     process = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert 0 != process.returncode
@@ -74,14 +74,14 @@ def helm_error(helm: str, *settings: str) -> str:
 @pytest.mark.e2e
 @pytest.mark.parametrize("name", VALUES_FILES)
 def test_golden(helm: str, name: str) -> None:
-    """Nothing in what is rendered has changed unawares; ``python -m tests.deploy.golden`` writes the copies anew."""
+    """The rendered chart equals the golden files; ``python -m tests.deploy.golden`` updates them."""
     assert (FOLDER / f"{name}.yaml").read_text("utf-8") == render(helm, name)
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("name", VALUES_FILES)
 def test_lint(helm: str, name: str) -> None:
-    """Helm's linter has nothing to complain of."""
+    """Helm lint reports no warnings."""
     command = [helm, "lint", "--strict", str(CHART), "--values", str(VALUES_FILES[name])]
     said = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert (0, 0) == (said.returncode, said.stdout.count("[WARNING]")), said.stdout + said.stderr
@@ -90,7 +90,7 @@ def test_lint(helm: str, name: str) -> None:
 @pytest.mark.e2e
 @pytest.mark.parametrize("name", VALUES_FILES)
 def test_what_is_deployed(helm: str, name: str, tmp_path: Path) -> None:
-    """Typical values make valid resources of one confined exporter that is found by those who look for it."""
+    """Typical values render valid resources of one restricted exporter with matching selectors."""
     text = helm_template(helm, "--values", VALUES_FILES[name])
     resources = parse_documents(text)
     assert_valid(text, tmp_path)
@@ -103,7 +103,7 @@ def test_what_is_deployed(helm: str, name: str, tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 def test_defaults(helm: str) -> None:
-    """With nothing but a Secret it is made of what every cluster knows, and closed to all but Prometheus."""
+    """Defaults need only a Secret, use built-in resources, and let only Prometheus connect."""
     resources = render_release(helm)
     kinds = ["NetworkPolicy", "Service", "ServiceAccount", "StatefulSet"]
     assert kinds == sorted(resource["kind"] for resource in resources)
@@ -130,13 +130,13 @@ def test_defaults(helm: str) -> None:
     ],
 )
 def test_what_is_refused(helm: str, settings: Sequence[str], message: str) -> None:
-    """Values that are wrong are refused by name."""
+    """Invalid values are rejected with a message that names them."""
     assert message in helm_error(helm, *settings)
 
 
 @pytest.mark.e2e
 def test_one_key(helm: str, tmp_path: Path) -> None:
-    """The program finds the key that the values name, and the place of the state on the volume."""
+    """The program finds the API key named in the values and stores its state on the volume."""
     given = load_settings(render_release(helm, "apiKey.key=token"), tmp_path, {"late-api-key": {"token": "sk_1"}})
     assert [tmp_path / "etc/late-exporter/keys/token"] == [each.key_file for each in given.workspaces]
     assert given.state_url.startswith(f"sqlite:///{tmp_path}/var/lib/late-exporter/")
@@ -144,7 +144,7 @@ def test_one_key(helm: str, tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 def test_several_workspaces(helm: str, tmp_path: Path) -> None:
-    """The program reads workspaces and options as the values have them."""
+    """The program gets workspaces and options from the values."""
     resources = parse_documents(helm_template(helm, "--values", VALUES_FILES["workspaces"]))
     given = load_settings(resources, tmp_path, {"late-api-keys": {"brand": "sk_1", "agency": "sk_2"}})
     assert [("brand", "https://getlate.dev/api"), ("agency", "https://late.example.com/api")] == [
@@ -158,7 +158,7 @@ def test_several_workspaces(helm: str, tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 def test_a_changed_option_is_a_new_pod(helm: str) -> None:
-    """Options are read when the program starts, so that their change starts another; the same options do not."""
+    """Changing an option restarts the pod; the same options do not."""
 
     def annotations(*settings: str) -> Any:
         return find_resource(render_release(helm, *settings), "StatefulSet")["spec"]["template"]["metadata"][
@@ -188,7 +188,7 @@ def test_web_config(helm: str, tmp_path: Path) -> None:
     ],
 )
 def test_probes(helm: str, settings: Sequence[str], probe: str | None) -> None:
-    """Probes come by TLS where there is, and only knock where they would have to show a certificate."""
+    """Probes use TLS if the exporter does, and only open the port if client certificates are required."""
     resources = render_release(helm, "webConfig.existingSecret=late-web", *settings)
     if probe == "TCP":
         assert {"port": "metrics"} == container_spec(resources)["livenessProbe"]["tcpSocket"]
@@ -212,7 +212,7 @@ def test_probes(helm: str, settings: Sequence[str], probe: str | None) -> None:
     ],
 )
 def test_job(helm: str, kind: str, name: str, settings: Sequence[str], job: str) -> None:
-    """Whatever the release is called, its job is one that the rules know."""
+    """For any release name, the job name matches the rules."""
     resources = render_release(helm, "monitor.enabled=true", f"monitor.kind={kind}", *settings, name=name)
     monitor = find_resource(resources, kind)
     assert_scrape_config(monitor, monitor["metadata"]["labels"])
@@ -222,7 +222,7 @@ def test_job(helm: str, kind: str, name: str, settings: Sequence[str], job: str)
 
 @pytest.mark.e2e
 def test_rules(helm: str, require_tool: Callable[[str], str], tmp_path: Path) -> None:
-    """Prometheus Operator gets all rules and alerts, which lead to the Grafana of the values."""
+    """The PrometheusRules contain all rules and alerts, and link to the configured Grafana."""
     url = "https://grafana.example.com"
     text = helm_template(helm, f"--set={SECRET_SETTING},prometheusRule.enabled=true,prometheusRule.grafanaUrl={url}")
     assert_rules(parse_documents(text), require_tool("promtool"), tmp_path)
@@ -240,7 +240,7 @@ def test_rules(helm: str, require_tool: Callable[[str], str], tmp_path: Path) ->
     ],
 )
 def test_dashboards(helm: str, setting: str, labelled: int, kinds: int) -> None:
-    """Grafana gets every dashboard, by its sidecar, by its operator, or by both."""
+    """Every dashboard is provided for the sidecar, for Grafana Operator, or for both."""
     resources = render_release(helm, setting)
     assert_dashboards(resources)
     assert labelled == sum(resource["metadata"]["labels"].get("grafana_dashboard") == "1" for resource in resources)
@@ -256,7 +256,7 @@ def test_dashboards(helm: str, setting: str, labelled: int, kinds: int) -> None:
     ],
 )
 def test_volumes(helm: str, settings: Sequence[str], volume: dict[str, Any]) -> None:
-    """The state may be in a claim that is there, or end with its pod."""
+    """The state can use an existing claim, or an emptyDir."""
     resources = render_release(helm, *settings)
     assert "volumeClaimTemplates" not in find_resource(resources, "StatefulSet")["spec"]
     assert {"name": "state", **volume} in pod_spec(resources)["volumes"]
@@ -264,7 +264,7 @@ def test_volumes(helm: str, settings: Sequence[str], volume: dict[str, Any]) -> 
 
 @pytest.mark.e2e
 def test_users_of_the_platform(helm: str) -> None:
-    """Where the platform chooses users, the chart names none, and still wants one that is not root."""
+    """The chart can leave user ids to the platform, and still requires a non-root user."""
     numbers = ("runAsUser", "runAsGroup", "fsGroup")
     security = pod_spec(render_release(helm, *(f"podSecurityContext.{number}=null" for number in numbers)))[
         "securityContext"
@@ -275,7 +275,7 @@ def test_users_of_the_platform(helm: str) -> None:
 
 @pytest.mark.e2e
 def test_nobody_may_scrape(helm: str) -> None:
-    """Without peers nobody gets in, and not everybody."""
+    """Without peers the network policy allows no one to scrape."""
     text = helm_template(helm, f"--set={SECRET_SETTING}", "--set-json=networkPolicy.scrapeFrom=[]")
     assert [] == find_resource(parse_documents(text), "NetworkPolicy")["spec"]["ingress"]
 
@@ -289,7 +289,7 @@ def test_nobody_may_scrape(helm: str) -> None:
     ],
 )
 def test_notes(helm: str, settings: Sequence[str], said: str, unsaid: str) -> None:
-    """After an installation helm says what is still to be done, and what is at risk."""
+    """The notes mention missing steps and risks."""
     command = [
         helm,
         "install",
@@ -306,7 +306,7 @@ def test_notes(helm: str, settings: Sequence[str], said: str, unsaid: str) -> No
 
 @pytest.mark.e2e
 def test_package(helm: str, tmp_path: Path) -> None:
-    """The package has the version of the program, the rules and the dashboards, and no examples."""
+    """The package has the program's version, the rules and the dashboards, and no examples."""
     subprocess.run([helm, "package", CHART, "--destination", tmp_path], check=True, capture_output=True, timeout=60)
     with tarfile.open(tmp_path / f"late-exporter-{__version__}.tgz") as archive:
         names = set(archive.getnames())
@@ -318,7 +318,7 @@ def test_package(helm: str, tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 def test_readme(helm: str) -> None:
-    """What the README says installs all that it promises."""
+    """The install command of the README creates everything it promises."""
     secret, install = readme_commands("Helm").split("helm install ")
     assert readme_commands("Kubernetes").startswith(secret)
     script = f"helm template {install}"
@@ -329,27 +329,27 @@ def test_readme(helm: str) -> None:
 
 
 def test_versions() -> None:
-    """Chart and program have one version, and the chart asks for a Kubernetes that it is checked against."""
+    """Chart and program have the same version, and the minimum Kubernetes version is tested."""
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))
     assert (__version__, __version__, __url__) == (chart["version"], chart["appVersion"], chart["home"])
     assert f">={VERSIONS[0]}.0-0" == chart["kubeVersion"]
 
 
 def test_every_value_is_explained() -> None:
-    """Each value has a sentence in values.yaml, and with it a row in the table."""
+    """Each value has a sentence in values.yaml and thus a row in the table."""
     assert [] == [value.name for value in parse_values(VALUES_YAML) if not value.description.endswith(".")]
     assert len({value.name for value in parse_values(VALUES_YAML)}) > 50
 
 
 def test_a_value_without_a_comment_is_noticed() -> None:
-    """A key that nobody explains is a row without a meaning; one that is explained keeps what is below it."""
+    """A key without a comment has no description; a key with a comment includes its children."""
     text = "a:\n  # What b is,\n  # and why.\n  b:\n    c: 1\n  d: []\n"
     rows = [(value.name, value.default, value.description) for value in parse_values(text)]
     assert [("a.b", {"c": 1}, "What b is, and why."), ("a.d", [], "")] == rows
 
 
 def test_the_schema_knows_every_value() -> None:
-    """What values.yaml has is what the schema lets through, and nothing else; globals are Helm's."""
+    """The schema allows exactly the values in values.yaml, plus Helm's globals."""
     schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
     given = yaml.safe_load(VALUES_YAML)
     assert {*given, "global"} == schema["properties"].keys()

@@ -1,4 +1,4 @@
-"""The manifests for kustomize: valid, confined, and understood by the program that they run."""
+"""The kustomize manifests are valid, restricted, and understood by the program."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ Build = Callable[..., str]
 
 @pytest.fixture
 def build(tmp_path: Path, require_tool: Callable[[str], str]) -> Build:
-    """Makes manifests of the base with components, or of a folder."""
+    """Return a function that builds the base with components, or another folder."""
     kubectl = require_tool("kubectl")
 
     def make(*components: str, of: Path = BASE) -> str:
@@ -79,14 +79,14 @@ def build(tmp_path: Path, require_tool: Callable[[str], str]) -> Build:
 
 @pytest.fixture(params=[*ASSEMBLIES, "example"])
 def manifests(request: pytest.FixtureRequest, build: Build) -> str:
-    """Each assembly as text."""
+    """Return the manifests of each assembly."""
     if request.param == "example":
         return build(of=EXAMPLE)
     return build(*ASSEMBLIES[request.param])
 
 
 def test_outdated_files_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is made of other files is as they are, and it is noticed where it is not, or where a copy is left over."""
+    """Generated files that differ, are missing, or are left over are listed."""
     files = dict(render())
     changed, dropped = (path for path in sorted(files) if "files/rules" in str(path))
     files[changed] += "# changed\n"
@@ -96,14 +96,14 @@ def test_outdated_files_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_component_is_tried() -> None:
-    """No component is left out of the assemblies and the example."""
+    """Every component is part of an assembly or of the example."""
     example = yaml.safe_load((EXAMPLE / "kustomization.yaml").read_text("utf-8"))["components"]
     used = {name for names in ASSEMBLIES.values() for name in names} | {Path(path).name for path in example}
     assert used == {path.name for path in COMPONENTS.iterdir()}
 
 
 def test_dashboards_are_all_listed() -> None:
-    """Every dashboard is in the list of ConfigMaps to make."""
+    """Every dashboard has a generated ConfigMap."""
     listed = yaml.safe_load((ROOT / "grafana/kustomization.yaml").read_text("utf-8"))["configMapGenerator"]
     files = [file for row in listed for file in row["files"]]
     assert sorted(files) == sorted(f"dashboards/{path.name}" for path in (ROOT / "grafana/dashboards").glob("*.json"))
@@ -117,7 +117,7 @@ def test_valid(manifests: str, tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 def test_valid_is_strict(tmp_path: Path) -> None:
-    """A key that Kubernetes does not know is found."""
+    """A field unknown to Kubernetes is rejected."""
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "late"}, "automount": False}
     with pytest.raises(AssertionError, match="'automount' was unexpected"):
         assert_valid(yaml.safe_dump(account), tmp_path)
@@ -125,7 +125,7 @@ def test_valid_is_strict(tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 def test_what_is_deployed(manifests: str) -> None:
-    """However it is assembled, it is one confined exporter that is found by those who look for it."""
+    """Every assembly is one restricted exporter with matching selectors."""
     resources = parse_documents(manifests)
     assert_restricted(resources)
     assert_one_writer(resources)
@@ -138,7 +138,7 @@ def test_what_is_deployed(manifests: str) -> None:
 
 
 def test_what_the_restricted_profile_forbids() -> None:
-    """An ordinary pod leaves the profile in every way that is looked for."""
+    """A typical pod violates every rule of the restricted profile that is checked."""
     ordinary = {
         "hostNetwork": True,
         "volumes": [{"name": "docker", "hostPath": {"path": "/"}}],
@@ -159,13 +159,13 @@ def test_what_the_restricted_profile_forbids() -> None:
 @pytest.mark.e2e
 @pytest.mark.parametrize(("components", "scheme"), [((), None), (("web-config",), "HTTPS")])
 def test_probes(build: Build, components: Sequence[str], scheme: str | None) -> None:
-    """Probes ask whether it lives, by TLS where it is served by TLS."""
+    """Probes check liveness, over TLS if the exporter uses TLS."""
     assert_probes(parse_documents(build(*components)), scheme)
 
 
 @pytest.mark.e2e
 def test_image(build: Build) -> None:
-    """The image is that of this version, named after the project, in the one place where kustomize is told of it."""
+    """The image tag is set in one place and has the version of the program."""
     project = __url__.removeprefix("https://github.com/")
     assert f"ghcr.io/{project}:{__version__}" == container_spec(parse_documents(build()))["image"]
     assert "image: late-exporter\n" in (BASE / "statefulset.yaml").read_text("utf-8")
@@ -173,7 +173,7 @@ def test_image(build: Build) -> None:
 
 @pytest.mark.e2e
 def test_one_key(build: Build, tmp_path: Path) -> None:
-    """The program finds the key in its file, and the place of the state on the volume."""
+    """The program finds the API key file and stores its state on the volume."""
     given = load_settings(parse_documents(build()), tmp_path / "pod", KEYS)
     assert [("default", tmp_path / "pod/etc/late-exporter/keys/api-key")] == [
         (workspace.name, workspace.key_file) for workspace in given.workspaces
@@ -183,7 +183,7 @@ def test_one_key(build: Build, tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 def test_several_workspaces(build: Build, tmp_path: Path) -> None:
-    """In the example the program finds two workspaces, each with a key of its own; another file is another pod."""
+    """In the example the program finds two workspaces with separate keys; a changed file restarts the pod."""
     resources = parse_documents(build(of=EXAMPLE))
     given = load_settings(resources, tmp_path / "pod", KEYS)
     assert [("brand", "brand"), ("agency", "agency")] == [
@@ -201,7 +201,7 @@ def test_several_workspaces(build: Build, tmp_path: Path) -> None:
 @pytest.mark.e2e
 @pytest.mark.parametrize("kind", MONITORS)
 def test_web_config(build: Build, tmp_path: Path, kind: str) -> None:
-    """The program finds its certificate beside the file, and Prometheus comes by TLS and trusts the same authority."""
+    """The program finds its certificate, and Prometheus scrapes over TLS and trusts the same CA."""
     monitor = {"ServiceMonitor": "service-monitor", "PodMonitor": "pod-monitor"}[kind]
     resources = parse_documents(build(monitor, "web-config"))
     web = "tls_server_config: {cert_file: tls.crt, key_file: tls.key}\n"
@@ -217,7 +217,7 @@ def test_web_config(build: Build, tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.e2e
 def test_network(build: Build) -> None:
-    """Only the namespace of Prometheus gets in, and nothing in a cluster or a cloud is reached but names."""
+    """Only the namespace of Prometheus can connect, and egress is limited to DNS and HTTPS to the internet."""
     spec = find_resource(parse_documents(build()), "NetworkPolicy")["spec"]
     assert {"Ingress", "Egress"} == set(spec["policyTypes"])
     ((peer,),) = (rule["from"] for rule in spec["ingress"])
@@ -230,14 +230,14 @@ def test_network(build: Build) -> None:
 
 @pytest.mark.e2e
 def test_rules(build: Build, require_tool: Callable[[str], str], tmp_path: Path) -> None:
-    """Prometheus Operator gets all rules and alerts, and promtool accepts them."""
+    """The PrometheusRules contain all rules and alerts, and promtool accepts them."""
     assert_rules(parse_documents(build("prometheus-rule")), require_tool("promtool"), tmp_path)
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(("component", "kinds"), [("dashboards", set()), ("grafana-operator", {"GrafanaDashboard"})])
 def test_dashboards(build: Build, component: str, kinds: set[str]) -> None:
-    """Grafana gets every dashboard, by its sidecar or by its operator."""
+    """Every dashboard is provided for the sidecar or for Grafana Operator."""
     resources = parse_documents(build(component))
     assert_dashboards(resources)
     assert kinds == {str(resource["kind"]) for resource in resources} & CUSTOM_RESOURCES.keys()
@@ -247,7 +247,7 @@ def test_dashboards(build: Build, component: str, kinds: set[str]) -> None:
 
 @pytest.mark.e2e
 def test_readme(require_tool: Callable[[str], str], tmp_path: Path) -> None:
-    """What the README says works as it is written, as far as it can without a cluster."""
+    """The kubectl commands of the README work, as far as possible without a cluster."""
     script = readme_commands("Kubernetes").replace("kubectl apply --kustomize", "echo ---; kubectl kustomize")
     assert "echo ---" in script
     (tmp_path / "deploy").symlink_to(ROOT / "deploy")
@@ -263,6 +263,6 @@ def test_readme(require_tool: Callable[[str], str], tmp_path: Path) -> None:
 
 
 def labels_of(resource: Manifest) -> Mapping[str, str]:
-    """The labels of a resource."""
+    """Return the labels of a resource."""
     labels: Mapping[str, str] = resource["metadata"].get("labels", {})
     return labels

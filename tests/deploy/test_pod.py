@@ -1,4 +1,4 @@
-"""The pod of the manifests and of the chart, run with all that it is denied: by podman, as there is no cluster."""
+"""The pod of the manifests and of the chart runs in podman with its restrictions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ GROUP = 65532
 
 @pytest.fixture(params=["kustomize", "helm"])
 def resources(request: pytest.FixtureRequest, require_tool: Callable[[str], str]) -> list[Manifest]:
-    """Both ways to the same pod, which polls often: by helm because a file says so, else because a variable does."""
+    """Return the pod of the chart and of the manifests, with a short poll interval."""
     if request.param == "helm":
         values = "--set=apiKey.existingSecret=late-api-key,config.poll.interval=2s"
         return parse_documents(helm_template(require_tool("helm"), values))
@@ -47,7 +47,7 @@ def resources(request: pytest.FixtureRequest, require_tool: Callable[[str], str]
 
 @pytest.fixture
 def engine_and_image(image: str, require_tool: Callable[[str], str]) -> Iterator[tuple[ContainerEngine, str]]:
-    """An engine whose network is its own, with the simulator in it, and the image."""
+    """Start an engine with an isolated network, the image and the simulator."""
     require_tool("catatonit")
     with run_engine(network=True) as found:
         found.podman("run", "--detach", "--network=host", image, "simulate", "--simulate.history=1h")
@@ -55,12 +55,12 @@ def engine_and_image(image: str, require_tool: Callable[[str], str]) -> Iterator
 
 
 def pod_manifest(resources: Sequence[Manifest], image: str, state: Path, keys: Path) -> str:
-    """What podman can play: the pod in place of what makes it, with folders that are as the kubelet would make them."""
+    """Return a manifest that podman can play, with folders prepared as by the kubelet."""
     spec, each = pod_spec(resources), container_spec(resources)
     each |= {"image": image, "imagePullPolicy": "Never"}
     each["env"].append({"name": "LATE_EXPORTER_API__BASE_URL", "value": API})
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        del each[probe]  # podman would ask by a curl that is not in the image
+        del each[probe]  # podman would run curl, which the image lacks
     (claim,) = find_resource(resources, "StatefulSet")["spec"]["volumeClaimTemplates"]
     own = [volume for volume in spec["volumes"] if "secret" not in volume]
     spec["volumes"] = [*own, host_path_volume("keys", keys), host_path_volume(claim["metadata"]["name"], state)]
@@ -69,12 +69,12 @@ def pod_manifest(resources: Sequence[Manifest], image: str, state: Path, keys: P
 
 
 def host_path_volume(name: str, path: Path) -> dict[str, Any]:
-    """A volume that is a folder of this machine."""
+    """Return a volume backed by a folder of this machine."""
     return {"name": name, "hostPath": {"path": str(path), "type": "Directory"}}
 
 
 def make_volume(path: Path) -> Path:
-    """A folder, made the way the kubelet does it for a pod with a fsGroup: root's, and the group may write."""
+    """Create a folder as the kubelet does for a pod with fsGroup: owned by root, group-writable."""
     path.mkdir()
     os.chown(path, 0, GROUP)
     path.chmod(0o2775)
@@ -82,7 +82,7 @@ def make_volume(path: Path) -> Path:
 
 
 def put_key(keys: Path, key: str) -> None:
-    """What the kubelet does where a Secret has changed: it writes new files, and then points to them at once."""
+    """Update the key as the kubelet does: write new files, then switch a symlink atomically."""
     new = make_volume(keys / f"..{len(list(keys.iterdir()))}")
     (new / "api-key").write_text(key, "ascii")
     (new / "api-key").chmod(0o440)
@@ -94,12 +94,12 @@ def put_key(keys: Path, key: str) -> None:
 
 
 def resource(kind: str, name: str, **rest: Any) -> dict[str, Any]:
-    """A resource of a kind that Kubernetes has from the beginning."""
+    """Return a core v1 resource."""
     return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, **rest}
 
 
 def scrape(engine: ContainerEngine) -> Samples:
-    """What the exporter serves once it is ready."""
+    """Return the metrics of the exporter once it is ready."""
     eventually(
         lambda: "is ready" in engine.sandbox.get(f"{EXPORTER}/-/ready"),
         hint=lambda: engine.podman("logs", CONTAINER, check=False),
@@ -108,7 +108,7 @@ def scrape(engine: ContainerEngine) -> Samples:
 
 
 def test_run(engine_and_image: tuple[ContainerEngine, str], resources: list[Manifest], tmp_path: Path) -> None:
-    """Within the restricted profile it finds its key and options, serves, and goes on where the pod before it was."""
+    """The restricted pod finds its key and options, serves, and a new pod continues from its state."""
     engine, image = engine_and_image
     state, keys, manifest = make_volume(tmp_path / "state"), make_volume(tmp_path / "keys"), tmp_path / "pod.yaml"
     put_key(keys, KEY)
@@ -132,7 +132,7 @@ def test_run(engine_and_image: tuple[ContainerEngine, str], resources: list[Mani
 def test_a_key_that_is_changed(
     engine_and_image: tuple[ContainerEngine, str], resources: list[Manifest], tmp_path: Path
 ) -> None:
-    """With a key that is refused it is healthy and can be scraped; with a good one in its place it goes on."""
+    """A rejected key leaves the exporter healthy and scrapeable; it recovers with a valid key."""
     engine, image = engine_and_image
     state, keys, manifest = make_volume(tmp_path / "state"), make_volume(tmp_path / "keys"), tmp_path / "pod.yaml"
     put_key(keys, "sk_refused")
@@ -150,7 +150,7 @@ def test_a_key_that_is_changed(
 
 
 def assert_restricted(engine: ContainerEngine) -> None:
-    """The kernel says what it may do, and it can write nothing but its state and what is for a while."""
+    """The kernel restricts the process, and only the state and temporary files are writable."""
     status = engine.podman("exec", CONTAINER, "cat", "/proc/1/status")
     restrictions = dict(re.findall(r"^(Uid|Gid|CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
     none = "0" * 16

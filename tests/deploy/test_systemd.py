@@ -1,4 +1,4 @@
-"""The systemd unit: as confined as it can be, and run by a real systemd that starts it again whatever happens."""
+"""The systemd unit is tightly sandboxed, and systemd restarts the exporter after failures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOGS = "late_publishing_logs_total"
 
 
 def test_exposure(require_tool: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
-    """What systemd thinks of the confinement, from 0 to 10, is better than 1.5."""
+    """The exposure level reported by systemd-analyze is below 1.5 of 10."""
     analyze = require_tool("systemd-analyze")
     output = run(
         analyze, "security", "--offline=true", "--no-pager", SERVICE, env={"SYSTEMD_EMOJI": "0", "LANG": "C.UTF-8"}
@@ -41,7 +41,7 @@ def test_exposure(require_tool: Callable[[str], str], capsys: pytest.CaptureFixt
 
 
 def install(root: Path, image: str) -> None:
-    """Lay out what an administrator installs; the program is that of the image, made for the same Debian."""
+    """Install the files as an administrator would; the program is copied from the image."""
     units, etc, local = (root / name for name in ("etc/systemd/system", "etc/late-exporter", "usr/local/bin"))
     for folder in (units, etc, local, root / "opt"):
         folder.mkdir(parents=True)
@@ -61,7 +61,7 @@ def install(root: Path, image: str) -> None:
 
 @pytest.fixture
 def sandbox(require_root: Callable[[], None], require_tool: Callable[[str], str]) -> Iterator[Sandbox]:
-    """Where the machine boots; what serves in here serves for it."""
+    """Create the sandbox in which the machine boots and the simulator runs."""
     require_root()
     for tool in TOOLS:
         require_tool(tool)
@@ -71,7 +71,7 @@ def sandbox(require_root: Callable[[], None], require_tool: Callable[[str], str]
 
 @pytest.fixture
 def machine(sandbox: Sandbox, image: str, tmp_path: Path) -> Iterator[SystemdMachine]:
-    """A machine on which the exporter is installed, and a simulated API that it can ask."""
+    """Boot a machine with the exporter installed and a simulated API."""
     changes = tmp_path / "changes"
     install(changes, image)
     simulate = (sys.executable, "-m", "late_exporter", "simulate", "--simulate.history=1h", "--simulate.seed=3")
@@ -83,7 +83,7 @@ def machine(sandbox: Sandbox, image: str, tmp_path: Path) -> Iterator[SystemdMac
 
 
 def test_service(machine: SystemdMachine, sandbox: Sandbox) -> None:
-    """Systemd finds no fault in the units, starts the exporter confined, again when killed, and stops it in peace."""
+    """Systemd accepts the units, starts the sandboxed exporter, restarts it after a kill, and stops it cleanly."""
     assert "" == machine.run("systemd-analyze", "verify", "--man=no", "late-exporter.service", "late-exporter.socket")
     assert "" == machine.run("systemctl", "start", "late-exporter.service")
     before = scrape_when_ready(machine, sandbox)
@@ -110,7 +110,7 @@ def test_service(machine: SystemdMachine, sandbox: Sandbox) -> None:
 
 
 def test_reload(machine: SystemdMachine, sandbox: Sandbox) -> None:
-    """A reload is the exporter's own: the process stays, and says when it took over its configuration."""
+    """A reload keeps the process and updates the reload time."""
     machine.run("systemctl", "start", "late-exporter.service")
     reloaded = ("late_exporter_config_last_reload_success_timestamp_seconds", ())
     before, pid = scrape_when_ready(machine, sandbox), machine.unit_property("late-exporter", "MainPID")
@@ -120,7 +120,7 @@ def test_reload(machine: SystemdMachine, sandbox: Sandbox) -> None:
 
 
 def test_socket(machine: SystemdMachine, sandbox: Sandbox) -> None:
-    """With the socket beside it a scrape that comes while the service is down waits for it, and is answered."""
+    """With the socket unit, a scrape during downtime waits for the service and succeeds."""
     machine.run("systemctl", "start", "late-exporter.socket", "late-exporter.service")
     before = scrape_when_ready(machine, sandbox)
     machine.systemctl("kill", "--signal=KILL", "late-exporter.service")
@@ -131,7 +131,7 @@ def test_socket(machine: SystemdMachine, sandbox: Sandbox) -> None:
 
 
 def scrape_when_ready(machine: SystemdMachine, sandbox: Sandbox) -> Samples:
-    """What the exporter serves once it is ready."""
+    """Return the metrics of the exporter once it is ready."""
     eventually(
         lambda: "is ready" in sandbox.get(f"{URL}/-/ready"),
         hint=lambda: machine.systemctl("status", "late-exporter"),
@@ -140,7 +140,7 @@ def scrape_when_ready(machine: SystemdMachine, sandbox: Sandbox) -> Samples:
 
 
 def assert_restricted(machine: SystemdMachine) -> None:
-    """The kernel says what the service may do; its state is nobody else's, and the key is not in its environment."""
+    """The kernel restricts the service, its state is private, and the key is not in its environment."""
     process = f"/proc/{machine.unit_property('late-exporter', 'MainPID')}"
     status = machine.run("cat", f"{process}/status")
     restrictions = dict(re.findall(r"^(CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
@@ -154,7 +154,7 @@ def assert_restricted(machine: SystemdMachine) -> None:
 
 
 def test_wrong_configuration(machine: SystemdMachine) -> None:
-    """What a restart cannot heal is not tried again, and the journal says what is wrong."""
+    """A configuration error is not retried, and the journal names it."""
     machine.run("sh", "-c", "echo LATE_EXPORTER_POLL__INTERVAL=often >>/etc/late-exporter/late-exporter.env")
     machine.systemctl("start", "late-exporter.service")
     eventually(lambda: machine.unit_property("late-exporter", "ActiveState") == "failed")

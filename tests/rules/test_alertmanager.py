@@ -1,4 +1,4 @@
-"""The example of Alertmanager: who is told of what, in which words, and what is kept quiet."""
+"""The example Alertmanager configuration: routes, messages and inhibitions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ URGENT = {**ACCOUNT, "severity": "critical"}
 
 SUPPRESSED, ACTIVE = "suppressed", "active"
 INHIBITIONS: list[tuple[str, Mapping[str, str], str, Mapping[str, str], str]] = [
-    # The alert that is there, the other one, and whether that is kept quiet.
+    # Source alert and its labels, target alert and its labels, expected state of the target.
     ("LateExporterAbsent", {}, "LatePollStale", FEED, SUPPRESSED),
     ("LateExporterAbsent", {}, "LateCoverageAtRisk", FEED, ACTIVE),
     ("LateExporterDown", {"job": "late", "instance": "a"}, "LatePollStale", FEED, SUPPRESSED),
@@ -114,7 +114,7 @@ def _run(*command: str) -> str:
 
 
 def test_secrets_are_files() -> None:
-    """The configuration holds no secret."""
+    """The configuration reads secrets from files and contains none itself."""
     text = CONFIG.read_text("utf-8")
     assert "slack_api_url_file:" in text
     assert "smtp_auth_password_file:" in text
@@ -122,7 +122,7 @@ def test_secrets_are_files() -> None:
 
 
 def test_inhibitions_are_about_alerts_that_exist() -> None:
-    """Every alert that an inhibition names is one of the rules'."""
+    """Every alert named in an inhibition rule exists."""
     groups = yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]
     known = {rule["alert"] for group in groups for rule in group["rules"]}
     named = set(re.findall(r"\bLate\w+", CONFIG.read_text("utf-8")))
@@ -132,7 +132,7 @@ def test_inhibitions_are_about_alerts_that_exist() -> None:
 
 @pytest.mark.e2e
 def test_alertmanager_accepts_the_example(require_tool: Callable[[str], str]) -> None:
-    """Amtool finds the configuration, its templates included, right."""
+    """Amtool accepts the configuration and its templates."""
     assert "SUCCESS" in _run(require_tool("amtool"), "check-config", str(CONFIG))
 
 
@@ -149,7 +149,7 @@ def test_alertmanager_accepts_the_example(require_tool: Callable[[str], str]) ->
     ],
 )
 def test_routes(labels: str, receivers: str, require_tool: Callable[[str], str]) -> None:
-    """Pages go to those on call, tickets to the channel, and a copy to whom the workspace belongs."""
+    """Critical alerts page, warnings go to the channel, and the owner of a workspace gets a copy."""
     command = ("config", "routes", "test", f"--config.file={CONFIG}", f"--verify.receivers={receivers}")
     _run(require_tool("amtool"), *command, *labels.split())
 
@@ -168,7 +168,7 @@ def test_routes(labels: str, receivers: str, require_tool: Callable[[str], str])
     ],
 )
 def test_messages(template: str, status: str, text: str, tmp_path: Path, require_tool: Callable[[str], str]) -> None:
-    """Messages read well without any formatting, and names of accounts are no markup."""
+    """Messages are readable as plain text, and account names are not interpreted as markup."""
     data = tmp_path / "data.json"
     data.write_text(json.dumps({**MESSAGE, "status": status}))
     command = ("template", "render", "--template.glob=templates/*.tmpl", f"--template.data={data}")
@@ -178,7 +178,7 @@ def test_messages(template: str, status: str, text: str, tmp_path: Path, require
 
 @pytest.fixture(scope="module")
 def alerts(require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where an Alertmanager with the inhibitions of the example takes alerts; it tells nobody."""
+    """Start an Alertmanager with the example's inhibitions and no notifications; return the URL of its alerts."""
     folder = tmp_path_factory.mktemp("alertmanager")
     example = yaml.safe_load(CONFIG.read_text("utf-8"))
     config = {
@@ -195,7 +195,7 @@ def alerts(require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPath
 def test_inhibitions(
     cause: str, of: Mapping[str, str], other: str, labels: Mapping[str, str], state: str, alerts: str
 ) -> None:
-    """What follows from another alert is kept quiet, and nothing else is."""
+    """An alert is suppressed only if an alert that explains it is firing."""
     case = f"{cause} {of} {other} {labels}"
     rows = [{**of, "alertname": cause}, {"severity": "warning", **labels, "alertname": other, "case": case}]
     _post(alerts, rows, ends="2100-01-01T00:00:00Z")
@@ -208,6 +208,6 @@ def test_inhibitions(
 
 def _post(url: str, rows: list[dict[str, str]], *, ends: str) -> None:
     body = json.dumps([{"labels": row, "endsAt": ends} for row in rows]).encode()
-    request = Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - our own
-    with urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - our own
+    request = Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - a local URL
+    with urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - a local URL
         assert 200 == answer.status

@@ -1,4 +1,4 @@
-"""The objective is one number: who changes it as the README says changes everything that rests on it."""
+"""Changing the success objective as documented changes everything that depends on it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RULES = ("late-exporter.rules.yml", "late-exporter.alerts.yml")
 
 @pytest.fixture
 def copy_with_other_objective(tmp_path: Path) -> Path:
-    """A copy of the sources and what they wrote, with another objective."""
+    """Return a copy of the sources and generated files with another objective."""
     for folder in ("deploy", "grafana/source", "grafana/dashboards"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     thresholds = tmp_path / "deploy" / "prometheus" / "thresholds.py"
@@ -34,7 +34,7 @@ def _run(folder: Path, *command: str) -> None:
 
 
 def test_rules_can_be_changed_with_and_without_python(copy_with_other_objective: Path, tmp_path: Path) -> None:
-    """The command of the README makes the same rules of the files that are shipped as their source does."""
+    """The documented sed command on the shipped files and the generator produce the same rules."""
     (command,) = re.findall(r"^```sh\n(sed -i .*)\n```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
     by_hand = tmp_path / "by-hand"
     by_hand.mkdir()
@@ -49,7 +49,7 @@ def test_rules_can_be_changed_with_and_without_python(copy_with_other_objective:
 
 
 def test_dashboards_follow(copy_with_other_objective: Path) -> None:
-    """What dashboards say and colour by the objective is made of the same number."""
+    """Texts and colors of the dashboards follow the objective."""
     pytest.importorskip("grafana_foundation_sdk")
     _run(copy_with_other_objective, sys.executable, "-W", "ignore", "-m", "grafana.source")
     before, after = (

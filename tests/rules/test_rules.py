@@ -1,4 +1,4 @@
-"""The rules of Prometheus: what they name exists, what they promise is tested, and what they point to is there."""
+"""The Prometheus rules refer to existing series, are unit-tested, and link to existing pages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ALERTS = tuple(rule for rule in RULES if "alert" in rule)
 NAMES = sorted({alert["alert"] for alert in ALERTS})
 
 TARGET_METRICS = {"up": set[str](), "process_start_time_seconds": set[str]()}
-"""What is scraped beside the catalogue."""
+"""Metrics that every target has."""
 
 LEVEL_LABELS = {
     "slo": set[str](),
@@ -51,7 +51,7 @@ LEVEL_LABELS = {
     "account": {"workspace", "platform", "account_id"},
     "feed": {"workspace", "feed"},
 }
-"""The labels of a recorded series, beside job."""
+"""Labels of a recorded series, in addition to job."""
 
 LABEL_VALUES = {
     **VOCABULARY,
@@ -62,12 +62,10 @@ LABEL_VALUES = {
 
 
 def _family_name(name: str) -> str:
-    """The family of a sample."""
     return name if name in CATALOGUE else re.sub(r"_(bucket|count|sum)$", "", name)
 
 
 def _series_labels(name: str) -> set[str]:
-    """The labels that a series has."""
     if name in RECORDS:
         level = name.partition(":")[0]
         return LEVEL_LABELS[level] | ({"job"} if LEVEL_LABELS[level] else set())
@@ -87,7 +85,7 @@ def _rule_id(rule: Row) -> str:
 
 
 def test_time_can_run_faster() -> None:
-    """Windows, offsets and ages shrink; names, counts, shares, buckets and what posts take stay as they are."""
+    """Compressed time scales windows, offsets and ages, but not names, counts, ratios, buckets or publishing times."""
     for before, after in (
         ("rate(a_total[5m]) > 14.4", "rate(a_total[5s]) > 14.4"),
         ("sum_over_time(a:b:increase1h[1d:5m]) / 12", "sum_over_time(a:b:increase1h[1440s:5s]) / 12"),
@@ -100,14 +98,14 @@ def test_time_can_run_faster() -> None:
 
 
 def test_long_numbers_of_rules_are_times() -> None:
-    """A number by which time that runs faster is divided is none of logs."""
+    """Every number that compressed time scales is an age."""
     times = {300, 600, HOUR, DAY, AUDIT_AGE_SECONDS, COVERAGE_RISK_SECONDS, RETENTION - HOUR, RETENTION}
     assert times == {int(number) for rule in RULES for number in LONG_NUMBER.findall(rule["expr"])}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=_rule_id)
 def test_a_rule_names_what_exists(rule: Row) -> None:
-    """Every series of a rule is catalogued or recorded, has the labels that are asked of it, and knows their values."""
+    """Series in a rule exist, have the labels used, and can have the label values used."""
     found = selectors(rule["expr"])
     known = set[str]()
     for selector in found:
@@ -125,7 +123,7 @@ def test_a_rule_names_what_exists(rule: Row) -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=_rule_id)
 def test_counters_are_seen_to_grow_and_gauges_are_not(rule: Row) -> None:
-    """A counter is only read over a window, as what it gained; a gauge never is."""
+    """Counters are only used with rate, increase or resets over a range; gauges never are."""
     growing = {"rate", "increase", "resets"}
     for selector in selectors(rule["expr"]):
         assert (_metric_kind(selector) == "counter") == (selector.function in growing), selector
@@ -135,7 +133,7 @@ def test_counters_are_seen_to_grow_and_gauges_are_not(rule: Row) -> None:
 
 @pytest.mark.parametrize("alert", ALERTS, ids=_rule_id)
 def test_an_alert_says_what_to_do(alert: Row) -> None:
-    """An alert has a severity that is routed, a sentence that is always the same, and one that names what is wrong."""
+    """An alert has a routed severity, a static summary, and a description that names the affected labels."""
     notes = alert["annotations"]
     assert re.fullmatch(r"Late[A-Z]\w+", alert["alert"])
     assert alert["labels"]["severity"] in {"critical", "warning"}
@@ -148,7 +146,7 @@ def test_an_alert_says_what_to_do(alert: Row) -> None:
 
 @pytest.mark.parametrize("alert", ALERTS, ids=_rule_id)
 def test_an_alert_leads_to_its_runbook(alert: Row) -> None:
-    """The runbook's address is that of a file which bears the alert's name."""
+    """The runbook URL of an alert points to a file with the name of the alert."""
     repository, _, path = alert["annotations"]["runbook_url"].partition("/blob/main/")
     assert "https://github.com/late-exporter/late-exporter" == repository
     assert (RUNBOOKS / f"{alert['alert']}.md").relative_to(ROOT).as_posix() == path
@@ -157,7 +155,7 @@ def test_an_alert_leads_to_its_runbook(alert: Row) -> None:
 
 @pytest.mark.parametrize("alert", ALERTS, ids=_rule_id)
 def test_an_alert_leads_to_a_dashboard(alert: Row) -> None:
-    """The dashboard is one of those that are shipped, and has the variables that the address sets."""
+    """The dashboard URL of an alert points to a shipped dashboard and sets existing variables."""
     address = urlsplit(alert["annotations"]["dashboard_url"])
     dashboards = [json.loads(file.read_text("utf-8")) for file in (ROOT / "grafana" / "dashboards").glob("*.json")]
     (found,) = (dashboard for dashboard in dashboards if f"/d/{dashboard['uid']}" == address.path)
@@ -166,13 +164,13 @@ def test_an_alert_leads_to_a_dashboard(alert: Row) -> None:
 
 
 def test_runbooks_have_alerts() -> None:
-    """There is no runbook without an alert."""
+    """Every runbook belongs to an alert."""
     assert NAMES == sorted(file.stem for file in RUNBOOKS.glob("*.md"))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_runbook_is_complete(name: str) -> None:
-    """A runbook says what the alert means, what follows, how to find out why and what to do, with queries to paste."""
+    """A runbook has the sections Meaning, Impact, Diagnosis and Mitigation, and queries to paste."""
     text = (RUNBOOKS / f"{name}.md").read_text("utf-8")
     assert text.startswith(f"# {name}\n")
     assert ["Meaning", "Impact", "Diagnosis", "Mitigation"] == re.findall(r"^## (.+)$", text, re.MULTILINE)
@@ -188,14 +186,14 @@ def _queries() -> Iterator[Any]:
 
 @pytest.mark.parametrize("query", list(_queries()))
 def test_a_runbook_asks_for_what_exists(query: str) -> None:
-    """The queries of the runbooks name series and labels that exist."""
+    """Queries in the runbooks use existing series and labels."""
     for selector in selectors(query):
         assert selector.name in RECORDS or selector.name in TARGET_METRICS or _family_name(selector.name) in CATALOGUE
         assert selector.matchers.keys() <= _series_labels(selector.name)
 
 
 def _alert_timelines(name: str) -> Iterator[Sequence[Sequence[Any]]]:
-    """The unit tests of an alert: what fires at each moment, in the order of time."""
+    """Yield what fires at each evaluation time, for each unit test of an alert."""
     for file in TESTS:
         for test in yaml.safe_load(file.read_text("utf-8"))["tests"]:
             cases = [case for case in test.get("alert_rule_test", ()) if case["alertname"] == name]
@@ -205,7 +203,7 @@ def _alert_timelines(name: str) -> Iterator[Sequence[Sequence[Any]]]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_alert_is_tested_before_while_and_after_it_fires(name: str) -> None:
-    """Each alert has a test in which it is not there yet, fires and has stopped, and fires with all its severities."""
+    """Each alert has a test where it is inactive, fires and resolves, and fires with each of its severities."""
     stories = list(_alert_timelines(name))
     assert any(not story[0] and len(story[-1]) < max(map(len, story)) for story in stories)
     severities = {alert["labels"]["severity"] for alert in ALERTS if alert["alert"] == name}
@@ -214,7 +212,7 @@ def test_an_alert_is_tested_before_while_and_after_it_fires(name: str) -> None:
 
 @pytest.mark.e2e
 def test_prometheus_accepts_the_rules(require_tool: Callable[[str], str]) -> None:
-    """Promtool has nothing to say against the rules."""
+    """Promtool accepts the rules without warnings."""
     command = [require_tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", *map(str, FILES)]
     checked = subprocess.run(command, check=False, capture_output=True, text=True)
     assert 0 == checked.returncode, checked.stderr
@@ -222,7 +220,7 @@ def test_prometheus_accepts_the_rules(require_tool: Callable[[str], str]) -> Non
 
 @pytest.mark.e2e
 def test_prometheus_accepts_the_example(require_tool: Callable[[str], str]) -> None:
-    """Promtool has nothing to say against the configuration that is shipped."""
+    """Promtool accepts the example configuration without warnings."""
     command = [
         require_tool("promtool"),
         "check",
@@ -237,7 +235,7 @@ def test_prometheus_accepts_the_example(require_tool: Callable[[str], str]) -> N
 
 @pytest.mark.e2e
 def test_prometheus_accepts_the_queries_of_the_runbooks(require_tool: Callable[[str], str], tmp_path: Path) -> None:
-    """Promtool can read every query of the runbooks."""
+    """Promtool accepts every query of the runbooks."""
     rules = [{"record": f"query:{number}", "expr": query.values[0]} for number, query in enumerate(_queries())]
     (tmp_path / "queries.yml").write_text(yaml.safe_dump({"groups": [{"name": "runbooks", "rules": rules}]}))
     command = [require_tool("promtool"), "check", "rules", str(tmp_path / "queries.yml")]
@@ -248,7 +246,7 @@ def test_prometheus_accepts_the_queries_of_the_runbooks(require_tool: Callable[[
 @pytest.mark.e2e
 @pytest.mark.parametrize("file", TESTS, ids=lambda file: file.stem)
 def test_the_rules_do_what_they_should(file: Path, require_tool: Callable[[str], str]) -> None:
-    """Prometheus records and alerts as its unit tests say."""
+    """The promtool unit tests of the rules pass."""
     command = [require_tool("promtool"), "test", "rules", file.name]
     tested = subprocess.run(command, cwd=file.parent, check=False, capture_output=True, text=True)
     assert 0 == tested.returncode, tested.stdout + tested.stderr
