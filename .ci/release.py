@@ -15,14 +15,14 @@ CHANGELOG = Path(__file__).parent.parent / "CHANGELOG.md"
 def notes(tag: str, version: str, changelog: str) -> str:
     """Return the changelog section of a tag, which must match the version."""
     if tag != f"v{version}":
-        raise ValueError(f"the tag is {tag}, and the program calls itself {version}")
+        raise ValueError(f"the tag is {tag}, but the program has version {version}")
     sections = re.split(r"^## ", changelog, flags=re.MULTILINE)
-    found = [section for section in sections if section.startswith(f"[{version}] - ")]
-    if len(found) != 1:
-        raise ValueError(f"CHANGELOG.md must have one section of {version}, and has {len(found)}")
-    text = found[0].partition("\n")[2].strip()
+    matches = [section for section in sections if section.startswith(f"[{version}] - ")]
+    if len(matches) != 1:
+        raise ValueError(f"CHANGELOG.md must have exactly one section for {version}, but has {len(matches)}")
+    text = matches[0].partition("\n")[2].strip()
     if not text:
-        raise ValueError(f"CHANGELOG.md says nothing of {version}")
+        raise ValueError(f"the section of CHANGELOG.md for {version} is empty")
     return text
 
 

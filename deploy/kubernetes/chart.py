@@ -43,9 +43,9 @@ def parse_values(text: str) -> Iterator[ChartValue]:
 def _walk_values(node: yaml.MappingNode, prefix: str, lines: list[str]) -> Iterator[ChartValue]:
     for key, value in node.value:
         name = f"{prefix}{key.value}"
-        meaning = _preceding_comment(lines[: key.start_mark.line])
-        if meaning or not (isinstance(value, yaml.MappingNode) and value.value):
-            yield ChartValue(name, _plain_value(value), meaning)
+        description = _preceding_comment(lines[: key.start_mark.line])
+        if description or not (isinstance(value, yaml.MappingNode) and value.value):
+            yield ChartValue(name, _plain_value(value), description)
         else:
             yield from _walk_values(value, f"{name}.", lines)
 

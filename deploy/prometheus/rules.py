@@ -513,18 +513,18 @@ time() - min by ({PLATFORM}) (late_publishing_oldest_pending_timestamp_seconds) 
 
 def _with_username(expr: str) -> str:
     """Return an expression over accounts with the username label added."""
-    indented = "".join(f"  {line}\n" for line in expr.splitlines())
+    indented_expr = "".join(f"  {line}\n" for line in expr.splitlines())
     names = f"max by ({ACCOUNT}, username) (late_account_info)"
-    return f"(\n{indented})\n* on ({ACCOUNT}) group_left (username)\n{names}\n"
+    return f"(\n{indented_expr})\n* on ({ACCOUNT}) group_left (username)\n{names}\n"
 
 
 def _token_expiry_alert(severity: Severity, seconds: int, for_: str) -> AlertingRule:
-    expiring = f"{LONG_LIVED_TOKENS.name} - time() < {seconds} > -{DAY}"
+    expiring_tokens = f"{LONG_LIVED_TOKENS.name} - time() < {seconds} > -{DAY}"
     return AlertingRule(
         name="LateTokenExpiring",
         severity=severity,
         condition=f"an access token expires within {seconds // DAY}d",
-        expr=f"{_with_username(expiring)}or on ({ACCOUNT})\n{expiring}\n",
+        expr=f"{_with_username(expiring_tokens)}or on ({ACCOUNT})\n{expiring_tokens}\n",
         for_=for_,
         keep_firing_for=RESTART_GRACE,
         summary="The access token of an account is about to expire.",

@@ -121,8 +121,8 @@ def _template_variables(page: DashboardSpec) -> Iterator[builders.DatasourceVari
 
 
 def _query_variable(name: str, label: str, query: str) -> builders.QueryVariable:
-    everything = dashboard.VariableOption(selected=True, text="All", value="$__all")
-    variable = builders.QueryVariable(name).label(label).datasource(DATASOURCE).query(query).current(everything)
+    all_option = dashboard.VariableOption(selected=True, text="All", value="$__all")
+    variable = builders.QueryVariable(name).label(label).datasource(DATASOURCE).query(query).current(all_option)
     variable.multi(multi=True).include_all(include_all=True).all_value(".+")
     return variable.refresh(dashboard.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(
         dashboard.VariableSort.ALPHABETICAL_ASC
@@ -147,12 +147,12 @@ def _alert_annotation(name: str, severity: str, color: str, *, enabled: bool = T
 def _start_annotation() -> dashboard.AnnotationQuery:
     """Return an annotation query for starts; its value is the exact start time."""
     build = selector("late_exporter_build_info")
-    joined = f"process_start_time_seconds{{{TARGET}}} * on (job, instance) group_left (version, revision) {build}"
+    start_times = f"process_start_time_seconds{{{TARGET}}} * on (job, instance) group_left (version, revision) {build}"
     return dashboard.AnnotationQuery(
         name="Starts and releases",
         datasource=DATASOURCE,
         icon_color=NEUTRAL,
-        expr=f"1000 * {joined}",
+        expr=f"1000 * {start_times}",
         step="60s",
         title_format="late-exporter {{version}} started",
         text_format="{{instance}}, revision {{revision}}",

@@ -88,9 +88,9 @@ class DashboardFile:
             yield f"annotation {annotation['name']}", annotation["expr"]
         for name, variable in self.variables.items():
             if variable["type"] == "query":
-                found = re.fullmatch(r"query_result\((.+)\)|label_values\((.+), \w+\)", variable["query"])
-                assert found, variable["query"]
-                yield f"variable {name}", found[1] or found[2]
+                match = re.fullmatch(r"query_result\((.+)\)|label_values\((.+), \w+\)", variable["query"])
+                assert match, variable["query"]
+                yield f"variable {name}", match[1] or match[2]
 
     @property
     def links(self) -> Iterator[str]:

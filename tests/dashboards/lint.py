@@ -88,8 +88,8 @@ def identity(board: DashboardFile) -> Iterator[str]:
 
 def ids(board: DashboardFile) -> Iterator[str]:
     """Panel ids are unique and in the hundred of their row."""
-    found = [panel["id"] for panel in (*board.rows, *board.panels)]
-    if len(set(found)) != len(found):
+    panel_ids = [panel["id"] for panel in (*board.rows, *board.panels)]
+    if len(set(panel_ids)) != len(panel_ids):
         yield "an id is there twice"
     for panel in board.panels:
         rows = [row for row in board.rows if row["gridPos"]["y"] < panel["gridPos"]["y"]]
@@ -168,12 +168,12 @@ def promql(board: DashboardFile) -> Iterator[str]:
     """Queries are valid PromQL with existing series and labels."""
     for place, expr in board.expressions:
         try:
-            found = selectors(expr)
+            panel_ids = selectors(expr)
         except ValueError as exc:
             yield f"{place}: {exc}"
             continue
         known_labels: set[str] = set()
-        for selector in found:
+        for selector in panel_ids:
             names = selector.name or selector.matchers["__name__"].value
             for name in names.split("|"):
                 labels = labels_of(name)
@@ -252,9 +252,9 @@ def navigation(board: DashboardFile) -> Iterator[str]:
 
 def event_annotations(board: DashboardFile) -> Iterator[str]:
     """Critical alerts and starts are annotated; warnings are available but off."""
-    marked = {annotation["name"]: annotation["enable"] for annotation in board.document["annotations"]["list"]}
-    if marked != {"Critical alerts": True, "Warnings": False, "Starts and releases": True}:
-        yield f"annotations are {marked}"
+    enabled_by_name = {annotation["name"]: annotation["enable"] for annotation in board.document["annotations"]["list"]}
+    if enabled_by_name != {"Critical alerts": True, "Warnings": False, "Starts and releases": True}:
+        yield f"annotations are {enabled_by_name}"
     for annotation in board.document["annotations"]["list"]:
         if annotation.get("hide") or "placement" in annotation:
             yield f"{annotation['name']} is hidden"

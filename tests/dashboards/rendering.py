@@ -123,11 +123,11 @@ def _cached_week(find: FindTool) -> Path:
     if not folder.is_dir():
         shutil.rmtree(CACHE, ignore_errors=True)
         CACHE.mkdir(parents=True)
-        with TemporaryDirectory(dir=CACHE) as making:
-            finished = Path(making) / "finished"
-            finished.mkdir()
-            _build_week(find, finished)
-            finished.rename(folder)
+        with TemporaryDirectory(dir=CACHE) as temporary:
+            complete_week = Path(temporary) / "finished"
+            complete_week.mkdir()
+            _build_week(find, complete_week)
+            complete_week.rename(folder)
     return folder
 
 
@@ -154,9 +154,9 @@ def _build_week(find: FindTool, folder: Path) -> None:
 def _add_blocks(find: FindTool, folder: Path, lines: Iterable[str]) -> None:
     """Add lines with timestamps to the database as blocks."""
     file = folder / "part.om"
-    with file.open("w", encoding="utf-8") as writing:
-        writing.writelines(lines)
-        writing.write("# EOF\n")
+    with file.open("w", encoding="utf-8") as stream:
+        stream.writelines(lines)
+        stream.write("# EOF\n")
     command = [find("promtool"), "tsdb", "create-blocks-from", f"--max-block-duration={BLOCK_DURATION}", "--quiet"]
     subprocess.run([*command, "openmetrics", file, folder / "tsdb"], check=True)
     file.unlink()

@@ -75,9 +75,9 @@ def active_periods(moments: Sequence[int], for_seconds: int, keep_firing_seconds
     """Yield the periods in which an alert was active, given the times at which its expression had a result."""
     since = last = moments[0]
     for moment in (*moments[1:], None):
-        fired = last - since >= for_seconds
-        if moment is None or moment - last > (max(keep_firing_seconds, STEP) if fired else STEP):
-            yield ActivePeriod(since, last + (keep_firing_seconds if fired else 0))
+        is_firing = last - since >= for_seconds
+        if moment is None or moment - last > (max(keep_firing_seconds, STEP) if is_firing else STEP):
+            yield ActivePeriod(since, last + (keep_firing_seconds if is_firing else 0))
             since = moment or last
         last = moment or last
 

@@ -80,8 +80,8 @@ def add_expiring_token(world: Town) -> None:
     rows = reversed(world.connections.rows)
     oldest = next(row for row in rows if row.get("success") and row["platform"] == "linkedin")
     success = {**oldest["success"], "tokenExpiresAt": _iso_time(END + 3.4 * DAY)}
-    created = {"_id": f"{int(world.now):08x}{0:016x}", "createdAt": _iso_time(world.now)}
-    world.connections.insert({**oldest, **created, "success": success})
+    identity = {"_id": f"{int(world.now):08x}{0:016x}", "createdAt": _iso_time(world.now)}
+    world.connections.insert({**oldest, **identity, "success": success})
 
 
 def _iso_time(moment: float) -> str:

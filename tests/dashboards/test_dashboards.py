@@ -52,8 +52,8 @@ ignore_sdk_deprecation = pytest.mark.filterwarnings("ignore:Prefer using dashboa
 @pytest.fixture(params=DASHBOARD_FILES, ids=lambda board: board.uid)
 def board(request: pytest.FixtureRequest) -> DashboardFile:
     """Return each dashboard."""
-    found: DashboardFile = request.param
-    return found
+    dashboard: DashboardFile = request.param
+    return dashboard
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -72,20 +72,20 @@ def test_ids_do_not_change() -> None:
 
 def test_every_metric_has_a_panel() -> None:
     """Every metric is used in a panel, except for the listed ones."""
-    queried = {one.name for board in DASHBOARD_FILES for _, expr in board.expressions for one in selectors(expr)}
-    families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in queried} | queried
+    query_names = {one.name for board in DASHBOARD_FILES for _, expr in board.expressions for one in selectors(expr)}
+    families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in query_names} | query_names
     assert {*CATALOGUE} - families == METRICS_WITHOUT_PANEL
 
 
 def test_links_point_to_shipped_dashboards() -> None:
     """Links point to shipped dashboards and set existing variables."""
     boards = {board.uid: board for board in DASHBOARD_FILES}
-    linked = set()
+    link_pairs = set()
     for board in DASHBOARD_FILES:
         for url in board.links:
             uid, variables = _parse_link(url)
             assert variables <= boards[uid].variables.keys(), url
-            linked.add((board.uid, uid))
+            link_pairs.add((board.uid, uid))
     assert {
         ("late-overview", "late-platform"),
         ("late-overview", "late-accounts"),
@@ -93,7 +93,7 @@ def test_links_point_to_shipped_dashboards() -> None:
         ("late-platform", "late-accounts"),
         ("late-accounts", "late-platform"),
         ("late-exporter", "late-overview"),
-    } == linked
+    } == link_pairs
 
 
 def test_recorded_series_in_queries_exist() -> None:
@@ -178,8 +178,8 @@ def test_provisioning() -> None:
 
 def test_every_untargeted_series_is_queried() -> None:
     """Every exception from the variable filters is still needed."""
-    queried = {one.name for board in DASHBOARD_FILES for _, expr in board.expressions for one in selectors(expr)}
-    assert UNTARGETED_SERIES.keys() <= queried
+    query_names = {one.name for board in DASHBOARD_FILES for _, expr in board.expressions for one in selectors(expr)}
+    assert UNTARGETED_SERIES.keys() <= query_names
     assert all(labels_of(name) == set() for name in UNTARGETED_SERIES)
 
 

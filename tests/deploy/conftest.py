@@ -29,7 +29,7 @@ def image(require_root: Callable[[], None], require_tool: Callable[[str], str]) 
     require_root()
     for tool in TOOLS:
         require_tool(tool)
-    with run_engine(network=False) as building:
-        building.build_base_image(BASE)
-        building.build_image()
+    with run_engine(network=False) as engine:
+        engine.build_base_image(BASE)
+        engine.build_image()
     return IMAGE

@@ -139,10 +139,10 @@ def load_settings(resources: Sequence[Manifest], root: Path, secrets: Mapping[st
         if source := volume.get("secret"):
             return secrets[source["secretName"]]
         if source := volume.get("configMap"):
-            found = [
+            match = [
                 each for each in resources if each["kind"] == "ConfigMap" and each["metadata"]["name"] == source["name"]
             ]
-            return found[0]["data"] if found else {}
+            return match[0]["data"] if match else {}
         parts = volume.get("projected", {}).get("sources", ())
         return {key: text for part in parts for key, text in secrets[part["secret"]["name"]].items()}
 
@@ -157,7 +157,7 @@ def load_settings(resources: Sequence[Manifest], root: Path, secrets: Mapping[st
 
 
 def _rebase_paths(root: Path, text: str, paths: Mapping[str, object]) -> str:
-    return re.sub("|".join(map(re.escape, paths)), lambda found: f"{root}{found[0]}", text)
+    return re.sub("|".join(map(re.escape, paths)), lambda match: f"{root}{match[0]}", text)
 
 
 def profile_violations(spec: Mapping[str, Any]) -> list[str]:

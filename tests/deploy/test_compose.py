@@ -49,7 +49,7 @@ def load_compose_file() -> dict[str, Any]:
     return dict(yaml.safe_load(FILE.read_text("utf-8")))
 
 
-def test_file_keeps_the_schema() -> None:
+def test_file_matches_the_schema() -> None:
     """The file matches the schema of the compose specification."""
     check = Path(sys.executable).parent / "check-jsonschema"
     assert "ok" in run(check, "--builtin-schema", "vendor.compose-spec", FILE)
@@ -58,13 +58,15 @@ def test_file_keeps_the_schema() -> None:
 @pytest.mark.parametrize(
     ("profiles", "exporters"), [([], {"exporter"}), (["--profile", "demo"], {"demo", "simulator"})]
 )
-def test_profiles(profiles: list[str], exporters: set[str], require_tool: Callable[[str], str]) -> None:
+def test_profile_selects_the_services(
+    profiles: list[str], exporters: set[str], require_tool: Callable[[str], str]
+) -> None:
     """Without a profile the exporter starts, with demo the simulator and the demo; the other services always do."""
     services = run(require_tool("docker-compose"), "-f", FILE, *profiles, "config", "--services").split()
     assert {"prometheus", "alertmanager", "grafana"} | exporters == set(services)
 
 
-def test_services_are_confined() -> None:
+def test_services_are_restricted() -> None:
     """Every service is pinned, restarted, health-checked and limited, and can write to its volumes only."""
     for name, service in load_compose_file()["services"].items():
         assert re.search(r":v?\d+\.\d+\.\d+$", service["image"]), name
@@ -76,28 +78,32 @@ def test_services_are_confined() -> None:
         assert "healthcheck" in service or service["image"].startswith("late-exporter:"), name
 
 
-def test_the_image_is_of_this_version() -> None:
+def test_image_has_the_program_version() -> None:
     """The image of the exporter has the version of the program."""
     assert f"late-exporter:{__version__}" == load_compose_file()["services"]["exporter"]["image"]
 
 
-def test_what_is_exposed() -> None:
+def test_ports_and_networks_are_isolated() -> None:
     """Ports are bound to loopback, and internal services have no route to the outside."""
-    described_ = load_compose_file()
-    ports = [port for service in described_["services"].values() for port in service.get("ports", [])]
+    document = load_compose_file()
+    ports = [port for service in document["services"].values() for port in service.get("ports", [])]
     assert {"3000", "9090", "9093", "10077"} == {port.rpartition(":")[2] for port in ports}
     assert [] == [port for port in ports if not port.startswith("127.0.0.1:")]
-    internal = {name for name, network in described_["networks"].items() if network and network["internal"]}
+    internal = {name for name, network in document["networks"].items() if network and network["internal"]}
     assert {"alerts", "scrape"} == internal
-    meeting = {
-        name: {service for service, found in described_["services"].items() if name in found.get("networks", [])}
-        for name in described_["networks"]
+    services_by_network = {
+        name: {
+            service
+            for service, names_by_path in document["services"].items()
+            if name in names_by_path.get("networks", [])
+        }
+        for name in document["networks"]
     }
-    assert {"exporter", "simulator", "prometheus"} == meeting["scrape"]
-    assert {"exporter", "simulator"} == meeting["late"]
+    assert {"exporter", "simulator", "prometheus"} == services_by_network["scrape"]
+    assert {"exporter", "simulator"} == services_by_network["late"]
 
 
-def test_secrets_are_files() -> None:
+def test_api_key_is_read_from_a_file() -> None:
     """The key comes from a file; the only key in the compose file is that of the simulator."""
     services = load_compose_file()["services"]
     assert ["late-api-key"] == services["exporter"]["secrets"]
@@ -115,21 +121,21 @@ class ComposeStack:
         exit_stack: Stops background processes.
     """
 
-    def __init__(self, running: ContainerEngine, folder: Path, exit_stack: ExitStack) -> None:
-        self.engine = running
+    def __init__(self, engine: ContainerEngine, folder: Path, exit_stack: ExitStack) -> None:
+        self.engine = engine
         # Do not copy local secrets.
         ignore_secrets = shutil.ignore_patterns("secrets", "compose.override.yml")
         for part in ("deploy", "grafana"):
             shutil.copytree(ROOT / part, folder / part, ignore=ignore_secrets)
         self.folder = folder
         log = folder / "background.log"
-        serve = running.command("podman", "system", "service", "--time=0", f"unix://{SOCKET}")
-        exit_stack.enter_context(running.sandbox.run_in_background(*serve, log=log))
-        eventually(lambda: running.sandbox.run("ls", SOCKET, check=False) == f"{SOCKET}\n")
+        serve = engine.command("podman", "system", "service", "--time=0", f"unix://{SOCKET}")
+        exit_stack.enter_context(engine.sandbox.run_in_background(*serve, log=log))
+        eventually(lambda: engine.sandbox.run("ls", SOCKET, check=False) == f"{SOCKET}\n")
         # Podman relies on systemd timers for health checks, which are not available here.
-        podman = " ".join(running.command("podman"))
+        podman = " ".join(engine.command("podman"))
         look = f"while sleep 1; do for id in $({podman} ps -q); do {podman} healthcheck run $id; done; done"
-        exit_stack.enter_context(running.sandbox.run_in_background("sh", "-c", look, log=log))
+        exit_stack.enter_context(engine.sandbox.run_in_background("sh", "-c", look, log=log))
 
     def compose(self, *arguments: str) -> str:
         """Run docker-compose and return its output."""
@@ -168,16 +174,16 @@ def stack(
 ) -> Iterator[ComposeStack]:
     """Build all images and yield a project with short intervals."""
     require_tool("docker-compose")
-    folder, wanted = tmp_path_factory.mktemp("compose"), load_compose_file()["services"]
-    with run_engine(network=False) as building:
-        building.buildah("tag", image, f"docker.io/library/{wanted['demo']['image']}")
+    folder, services = tmp_path_factory.mktemp("compose"), load_compose_file()["services"]
+    with run_engine(network=False) as engine:
+        engine.buildah("tag", image, f"docker.io/library/{services['demo']['image']}")
         for service, programs in STAND_INS.items():
-            found = {require_tool(program): name for program, name in programs.items()}
-            building.build(f"docker.io/{wanted[service]['image']}", stand_in(service, found, folder))
-    with run_engine(network=True) as running, ExitStack() as started:
-        made = ComposeStack(running, folder / "project", started)
-        shorten_intervals(folder / "project" / "deploy", wanted["demo"]["image"])
-        yield made
+            names_by_path = {require_tool(program): name for program, name in programs.items()}
+            engine.build(f"docker.io/{services[service]['image']}", stand_in(service, names_by_path, folder))
+    with run_engine(network=True) as engine, ExitStack() as exit_stack:
+        project = ComposeStack(engine, folder / "project", exit_stack)
+        shorten_intervals(folder / "project" / "deploy", services["demo"]["image"])
+        yield project
 
 
 def shorten_intervals(folder: Path, image: str) -> None:
@@ -205,7 +211,7 @@ def shorten_intervals(folder: Path, image: str) -> None:
         file.write_text(re.sub(pattern, replacement, file.read_text("utf-8")))
 
 
-def test_exporter_with_a_key(stack: ComposeStack) -> None:
+def test_exporter_starts_with_a_key(stack: ComposeStack) -> None:
     """The exporter starts with the key from its file and keeps its state in the volume."""
     stack.up("up", "--detach", "--no-build", "--pull=never", "exporter")
     eventually(lambda: "late_exporter_polls_total" in stack.get(f"{EXPORTER}/metrics"))
@@ -214,7 +220,7 @@ def test_exporter_with_a_key(stack: ComposeStack) -> None:
     stack.compose("down", "--volumes", "--timeout=1")
 
 
-def test_demo_tells_of_an_alert(stack: ComposeStack) -> None:
+def test_demo_delivers_an_alert(stack: ComposeStack) -> None:
     """The demo becomes healthy, is isolated, is scraped by Prometheus, and delivers an alert."""
     stack.up("--profile=demo", "up", "--detach", "--no-build", "--pull=never", *DEMO)
     eventually(lambda: "late_publishing_logs_total" in stack.get(f"{EXPORTER}/metrics"))
@@ -227,10 +233,10 @@ def test_demo_tells_of_an_alert(stack: ComposeStack) -> None:
         stack.compose("exec", "-T", "receiver", "python", "-c", reach)
 
     stack.compose("stop", "demo")
-    told = eventually(
+    messages = eventually(
         lambda: [line for line in stack.compose("logs", "receiver").splitlines() if "LateExporterDown" in line],
         within=60,
         hint=lambda: stack.compose("logs", "receiver", "alertmanager"),
     )
-    assert "#late-critical" in told[0]
+    assert "#late-critical" in messages[0]
     stack.compose("--profile=demo", "down", "--volumes", "--timeout=1")

@@ -38,7 +38,7 @@ def container_engine(image: str) -> Iterator[ContainerEngine]:
         yield container_engine
 
 
-def test_dockerfile_is_good_style() -> None:
+def test_dockerfile_passes_hadolint() -> None:
     """Hadolint reports nothing."""
     assert "" == run(Path(sys.executable).parent / "hadolint", ROOT / "Dockerfile")
 
@@ -48,24 +48,24 @@ def revision() -> str:
     return run("git", "-C", ROOT, "rev-parse", "HEAD").strip()
 
 
-def test_what_the_image_says(container_engine: ContainerEngine) -> None:
+def test_image_metadata(container_engine: ContainerEngine) -> None:
     """The image has a numeric user, a volume for the state, a health check, and the OCI labels."""
-    said = container_engine.inspect_image(IMAGE)
-    config, labels = said["Config"], said["Config"]["Labels"]
+    details = container_engine.inspect_image(IMAGE)
+    config, labels = details["Config"], details["Config"]["Labels"]
     kind = "org.opencontainers.image."
     version = run(sys.executable, "-m", "late_exporter", "--version", cwd=ROOT).split()[1]
     assert "65532:65532" == config["User"]
     assert (["late-exporter"], ["run"]) == (config["Entrypoint"], config["Cmd"])
     assert ["/var/lib/late-exporter"] == list(config["Volumes"])
     assert ["10077/tcp"] == list(config["ExposedPorts"])
-    assert ["CMD", "late-exporter", "healthcheck"] == said["Healthcheck"]["Test"]
+    assert ["CMD", "late-exporter", "healthcheck"] == details["Healthcheck"]["Test"]
     assert (version, revision(), BASE) == tuple(labels[kind + name] for name in ("version", "revision", "base.name"))
     assert {"title", "description", "source", "documentation", "licenses"} <= {
         name.removeprefix(kind) for name in labels
     }
 
 
-def test_what_the_image_holds(container_engine: ContainerEngine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_image_contents(container_engine: ContainerEngine, capsys: pytest.CaptureFixture[str]) -> None:
     """The image adds the program, its bytecode and an empty state folder to its base, but no build tools."""
     own = container_engine.inspect_image(IMAGE)["Size"] - container_engine.inspect_image(BASE)["Size"]
     with capsys.disabled():
@@ -85,10 +85,10 @@ def test_what_the_image_holds(container_engine: ContainerEngine, capsys: pytest.
 
 
 @pytest.mark.usefixtures("image")
-def test_a_version_that_is_not_the_programs() -> None:
+def test_wrong_version_fails_the_build() -> None:
     """Building fails if VERSION differs from the version of the program."""
-    with run_engine(network=False) as building, pytest.raises(AssertionError, match="exit status 1"):
-        building.build("localhost/late-exporter:wrong", ROOT, VERSION="9.9.9")
+    with run_engine(network=False) as engine, pytest.raises(AssertionError, match="exit status 1"):
+        engine.build("localhost/late-exporter:wrong", ROOT, VERSION="9.9.9")
 
 
 def start_container(container_engine: ContainerEngine, name: str, *arguments: str, options: Sequence[str] = ()) -> None:
@@ -96,7 +96,7 @@ def start_container(container_engine: ContainerEngine, name: str, *arguments: st
     container_engine.podman("run", "--detach", f"--name={name}", *RESTRICTED_OPTIONS, *options, IMAGE, *arguments)
 
 
-def test_run(container_engine: ContainerEngine, tmp_path: Path) -> None:
+def test_restricted_container_runs(container_engine: ContainerEngine, tmp_path: Path) -> None:
     """A restricted container serves, is healthy, stops quickly, and continues from its volume."""
     key = tmp_path / "late-api-key"
     key.write_text(f"{KEY}\n")
@@ -155,7 +155,7 @@ def assert_restricted(container_engine: ContainerEngine, name: str) -> None:
         assert "Read-only file system" in container_engine.podman("exec", name, "touch", path, check=False)
 
 
-def test_unhealthy(container_engine: ContainerEngine) -> None:
+def test_unresponsive_container_is_unhealthy(container_engine: ContainerEngine) -> None:
     """A container whose exporter does not respond is unhealthy, and its health log says why."""
     start_container(container_engine, "idle", "infinity", options=["--entrypoint=sleep"])
     container_engine.podman("healthcheck", "run", "idle", check=False)
@@ -163,7 +163,7 @@ def test_unhealthy(container_engine: ContainerEngine) -> None:
     assert "127.0.0.1:10077 gives no answer: Connection refused" in log
 
 
-def test_readme(container_engine: ContainerEngine, tmp_path: Path) -> None:
+def test_readme_commands_work(container_engine: ContainerEngine, tmp_path: Path) -> None:
     """The container commands of the README work, with podman under the name docker."""
     readme = (ROOT / "README.md").read_text("utf-8")
     (block,) = re.findall(r"^```sh\nmake image\n(.+?)^```$", readme, re.DOTALL | re.MULTILINE)

@@ -73,23 +73,23 @@ def helm_error(helm: str, *settings: str) -> str:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("name", VALUES_FILES)
-def test_golden(helm: str, name: str) -> None:
+def test_render_equals_golden_file(helm: str, name: str) -> None:
     """The rendered chart equals the golden files; ``python -m tests.deploy.golden`` updates them."""
     assert (FOLDER / f"{name}.yaml").read_text("utf-8") == render(helm, name)
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("name", VALUES_FILES)
-def test_lint(helm: str, name: str) -> None:
+def test_chart_passes_helm_lint(helm: str, name: str) -> None:
     """Helm lint reports no warnings."""
     command = [helm, "lint", "--strict", str(CHART), "--values", str(VALUES_FILES[name])]
-    said = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    assert (0, 0) == (said.returncode, said.stdout.count("[WARNING]")), said.stdout + said.stderr
+    process = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert (0, 0) == (process.returncode, process.stdout.count("[WARNING]")), process.stdout + process.stderr
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("name", VALUES_FILES)
-def test_what_is_deployed(helm: str, name: str, tmp_path: Path) -> None:
+def test_typical_values_render_valid_resources(helm: str, name: str, tmp_path: Path) -> None:
     """Typical values render valid resources of one restricted exporter with matching selectors."""
     text = helm_template(helm, "--values", VALUES_FILES[name])
     resources = parse_documents(text)
@@ -102,7 +102,7 @@ def test_what_is_deployed(helm: str, name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_defaults(helm: str) -> None:
+def test_defaults_need_only_a_secret(helm: str) -> None:
     """Defaults need only a Secret, use built-in resources, and let only Prometheus connect."""
     resources = render_release(helm)
     kinds = ["NetworkPolicy", "Service", "ServiceAccount", "StatefulSet"]
@@ -129,35 +129,35 @@ def test_defaults(helm: str) -> None:
         ((SECRET_SETTING, "webConfig.certificateSecret=late-tls"), "of no use without webConfig.existingSecret"),
     ],
 )
-def test_what_is_refused(helm: str, settings: Sequence[str], message: str) -> None:
+def test_invalid_values_are_rejected(helm: str, settings: Sequence[str], message: str) -> None:
     """Invalid values are rejected with a message that names them."""
     assert message in helm_error(helm, *settings)
 
 
 @pytest.mark.e2e
-def test_one_key(helm: str, tmp_path: Path) -> None:
+def test_program_finds_the_api_key(helm: str, tmp_path: Path) -> None:
     """The program finds the API key named in the values and stores its state on the volume."""
-    given = load_settings(render_release(helm, "apiKey.key=token"), tmp_path, {"late-api-key": {"token": "sk_1"}})
-    assert [tmp_path / "etc/late-exporter/keys/token"] == [each.key_file for each in given.workspaces]
-    assert given.state_url.startswith(f"sqlite:///{tmp_path}/var/lib/late-exporter/")
+    settings = load_settings(render_release(helm, "apiKey.key=token"), tmp_path, {"late-api-key": {"token": "sk_1"}})
+    assert [tmp_path / "etc/late-exporter/keys/token"] == [each.key_file for each in settings.workspaces]
+    assert settings.state_url.startswith(f"sqlite:///{tmp_path}/var/lib/late-exporter/")
 
 
 @pytest.mark.e2e
-def test_several_workspaces(helm: str, tmp_path: Path) -> None:
+def test_program_reads_workspaces_and_options(helm: str, tmp_path: Path) -> None:
     """The program gets workspaces and options from the values."""
     resources = parse_documents(helm_template(helm, "--values", VALUES_FILES["workspaces"]))
-    given = load_settings(resources, tmp_path, {"late-api-keys": {"brand": "sk_1", "agency": "sk_2"}})
+    settings = load_settings(resources, tmp_path, {"late-api-keys": {"brand": "sk_1", "agency": "sk_2"}})
     assert [("brand", "https://getlate.dev/api"), ("agency", "https://late.example.com/api")] == [
-        (each.name, each.base_url) for each in given.workspaces
+        (each.name, each.base_url) for each in settings.workspaces
     ]
-    assert (60.0, ("publishing",), 2_000_000) == (given.poll_interval, given.feeds, given.max_accounts)
-    assert given.created_timestamps
+    assert (60.0, ("publishing",), 2_000_000) == (settings.poll_interval, settings.feeds, settings.max_accounts)
+    assert settings.created_timestamps
     (scrape,) = find_resource(resources, "ServiceMonitor")["spec"]["endpoints"]
-    assert given.telemetry_path == scrape["path"]
+    assert settings.telemetry_path == scrape["path"]
 
 
 @pytest.mark.e2e
-def test_a_changed_option_is_a_new_pod(helm: str) -> None:
+def test_changed_option_restarts_the_pod(helm: str) -> None:
     """Changing an option restarts the pod; the same options do not."""
 
     def annotations(*settings: str) -> Any:
@@ -170,7 +170,7 @@ def test_a_changed_option_is_a_new_pod(helm: str) -> None:
 
 
 @pytest.mark.e2e
-def test_web_config(helm: str, tmp_path: Path) -> None:
+def test_program_finds_the_web_config(helm: str, tmp_path: Path) -> None:
     """The program finds the web configuration and its certificate, which come from two Secrets."""
     resources = parse_documents(helm_template(helm, "--values", VALUES_FILES["tls"]))
     web = "tls_server_config: {cert_file: tls.crt, key_file: tls.key}\n"
@@ -187,7 +187,7 @@ def test_web_config(helm: str, tmp_path: Path) -> None:
         (("webConfig.clientCertificates=true",), "TCP"),
     ],
 )
-def test_probes(helm: str, settings: Sequence[str], probe: str | None) -> None:
+def test_probes_match_the_tls_settings(helm: str, settings: Sequence[str], probe: str | None) -> None:
     """Probes use TLS if the exporter does, and only open the port if client certificates are required."""
     resources = render_release(helm, "webConfig.existingSecret=late-web", *settings)
     if probe == "TCP":
@@ -211,7 +211,7 @@ def test_probes(helm: str, settings: Sequence[str], probe: str | None) -> None:
         ("metrics", ("monitor.job=late-brand",), "late-brand"),
     ],
 )
-def test_job(helm: str, kind: str, name: str, settings: Sequence[str], job: str) -> None:
+def test_job_name_matches_the_rules(helm: str, kind: str, name: str, settings: Sequence[str], job: str) -> None:
     """For any release name, the job name matches the rules."""
     resources = render_release(helm, "monitor.enabled=true", f"monitor.kind={kind}", *settings, name=name)
     monitor = find_resource(resources, kind)
@@ -221,7 +221,7 @@ def test_job(helm: str, kind: str, name: str, settings: Sequence[str], job: str)
 
 
 @pytest.mark.e2e
-def test_rules(helm: str, require_tool: Callable[[str], str], tmp_path: Path) -> None:
+def test_rules_are_complete(helm: str, require_tool: Callable[[str], str], tmp_path: Path) -> None:
     """The PrometheusRules contain all rules and alerts, and link to the configured Grafana."""
     url = "https://grafana.example.com"
     text = helm_template(helm, f"--set={SECRET_SETTING},prometheusRule.enabled=true,prometheusRule.grafanaUrl={url}")
@@ -232,19 +232,21 @@ def test_rules(helm: str, require_tool: Callable[[str], str], tmp_path: Path) ->
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(
-    ("setting", "labelled", "kinds"),
+    ("setting", "labelled_count", "operator_count"),
     [
         ("dashboards.enabled=true", 4, 0),
         ("grafanaOperator.enabled=true", 0, 4),
         ("dashboards.enabled=true,grafanaOperator.enabled=true", 4, 4),
     ],
 )
-def test_dashboards(helm: str, setting: str, labelled: int, kinds: int) -> None:
+def test_dashboards_are_provided(helm: str, setting: str, labelled_count: int, operator_count: int) -> None:
     """Every dashboard is provided for the sidecar, for Grafana Operator, or for both."""
     resources = render_release(helm, setting)
     assert_dashboards(resources)
-    assert labelled == sum(resource["metadata"]["labels"].get("grafana_dashboard") == "1" for resource in resources)
-    assert kinds == sum(resource["kind"] == "GrafanaDashboard" for resource in resources)
+    assert labelled_count == sum(
+        resource["metadata"]["labels"].get("grafana_dashboard") == "1" for resource in resources
+    )
+    assert operator_count == sum(resource["kind"] == "GrafanaDashboard" for resource in resources)
 
 
 @pytest.mark.e2e
@@ -255,7 +257,7 @@ def test_dashboards(helm: str, setting: str, labelled: int, kinds: int) -> None:
         (("persistence.existingClaim=mine",), {"persistentVolumeClaim": {"claimName": "mine"}}),
     ],
 )
-def test_volumes(helm: str, settings: Sequence[str], volume: dict[str, Any]) -> None:
+def test_state_volume_can_be_replaced(helm: str, settings: Sequence[str], volume: dict[str, Any]) -> None:
     """The state can use an existing claim, or an emptyDir."""
     resources = render_release(helm, *settings)
     assert "volumeClaimTemplates" not in find_resource(resources, "StatefulSet")["spec"]
@@ -263,7 +265,7 @@ def test_volumes(helm: str, settings: Sequence[str], volume: dict[str, Any]) -> 
 
 
 @pytest.mark.e2e
-def test_users_of_the_platform(helm: str) -> None:
+def test_platform_can_choose_user_ids(helm: str) -> None:
     """The chart can leave user ids to the platform, and still requires a non-root user."""
     numbers = ("runAsUser", "runAsGroup", "fsGroup")
     security = pod_spec(render_release(helm, *(f"podSecurityContext.{number}=null" for number in numbers)))[
@@ -274,7 +276,7 @@ def test_users_of_the_platform(helm: str) -> None:
 
 
 @pytest.mark.e2e
-def test_nobody_may_scrape(helm: str) -> None:
+def test_empty_peer_list_denies_scrapes(helm: str) -> None:
     """Without peers the network policy allows no one to scrape."""
     text = helm_template(helm, f"--set={SECRET_SETTING}", "--set-json=networkPolicy.scrapeFrom=[]")
     assert [] == find_resource(parse_documents(text), "NetworkPolicy")["spec"]["ingress"]
@@ -282,13 +284,13 @@ def test_nobody_may_scrape(helm: str) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(
-    ("settings", "said", "unsaid"),
+    ("settings", "present", "absent"),
     [
         ((), "Nothing tells Prometheus to scrape it", "WITHOUT A VOLUME"),
         (("monitor.enabled=true", "persistence.enabled=false"), "WITHOUT A VOLUME", "Nothing tells Prometheus"),
     ],
 )
-def test_notes(helm: str, settings: Sequence[str], said: str, unsaid: str) -> None:
+def test_notes_mention_missing_steps(helm: str, settings: Sequence[str], present: str, absent: str) -> None:
     """The notes mention missing steps and risks."""
     command = [
         helm,
@@ -300,12 +302,12 @@ def test_notes(helm: str, settings: Sequence[str], said: str, unsaid: str) -> No
     ]
     output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
     notes = output.partition("NOTES:")[2]
-    assert said in notes
-    assert unsaid not in notes
+    assert present in notes
+    assert absent not in notes
 
 
 @pytest.mark.e2e
-def test_package(helm: str, tmp_path: Path) -> None:
+def test_package_contents(helm: str, tmp_path: Path) -> None:
     """The package has the program's version, the rules and the dashboards, and no examples."""
     subprocess.run([helm, "package", CHART, "--destination", tmp_path], check=True, capture_output=True, timeout=60)
     with tarfile.open(tmp_path / f"late-exporter-{__version__}.tgz") as archive:
@@ -317,7 +319,7 @@ def test_package(helm: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_readme(helm: str) -> None:
+def test_readme_commands_work(helm: str) -> None:
     """The install command of the README creates everything it promises."""
     secret, install = readme_commands("Helm").split("helm install ")
     assert readme_commands("Kubernetes").startswith(secret)
@@ -328,33 +330,33 @@ def test_readme(helm: str) -> None:
     assert "late-exporter" == find_resource(resources, "StatefulSet")["metadata"]["name"]
 
 
-def test_versions() -> None:
+def test_chart_and_program_versions_match() -> None:
     """Chart and program have the same version, and the minimum Kubernetes version is tested."""
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))
     assert (__version__, __version__, __url__) == (chart["version"], chart["appVersion"], chart["home"])
     assert f">={VERSIONS[0]}.0-0" == chart["kubeVersion"]
 
 
-def test_every_value_is_explained() -> None:
+def test_every_value_has_a_description() -> None:
     """Each value has a sentence in values.yaml and thus a row in the table."""
     assert [] == [value.name for value in parse_values(VALUES_YAML) if not value.description.endswith(".")]
     assert len({value.name for value in parse_values(VALUES_YAML)}) > 50
 
 
-def test_a_value_without_a_comment_is_noticed() -> None:
+def test_value_without_comment_has_no_description() -> None:
     """A key without a comment has no description; a key with a comment includes its children."""
     text = "a:\n  # What b is,\n  # and why.\n  b:\n    c: 1\n  d: []\n"
     rows = [(value.name, value.default, value.description) for value in parse_values(text)]
     assert [("a.b", {"c": 1}, "What b is, and why."), ("a.d", [], "")] == rows
 
 
-def test_the_schema_knows_every_value() -> None:
+def test_schema_covers_every_value() -> None:
     """The schema allows exactly the values in values.yaml, plus Helm's globals."""
     schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
-    given = yaml.safe_load(VALUES_YAML)
-    assert {*given, "global"} == schema["properties"].keys()
+    settings = yaml.safe_load(VALUES_YAML)
+    assert {*settings, "global"} == schema["properties"].keys()
     assert schema["additionalProperties"] is False
     for name, part in schema["properties"].items():
-        if part.get("properties") and given[name]:
-            assert given[name].keys() == part["properties"].keys(), name
+        if part.get("properties") and settings[name]:
+            assert settings[name].keys() == part["properties"].keys(), name
             assert part["additionalProperties"] is False

@@ -95,28 +95,28 @@ def test_outdated_files_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [changed, dropped] == generator.outdated_files()
 
 
-def test_every_component_is_tried() -> None:
+def test_every_component_is_tested() -> None:
     """Every component is part of an assembly or of the example."""
     example = yaml.safe_load((EXAMPLE / "kustomization.yaml").read_text("utf-8"))["components"]
-    used = {name for names in ASSEMBLIES.values() for name in names} | {Path(path).name for path in example}
-    assert used == {path.name for path in COMPONENTS.iterdir()}
+    component_names = {name for names in ASSEMBLIES.values() for name in names} | {Path(path).name for path in example}
+    assert component_names == {path.name for path in COMPONENTS.iterdir()}
 
 
-def test_dashboards_are_all_listed() -> None:
+def test_every_dashboard_has_a_config_map() -> None:
     """Every dashboard has a generated ConfigMap."""
-    listed = yaml.safe_load((ROOT / "grafana/kustomization.yaml").read_text("utf-8"))["configMapGenerator"]
-    files = [file for row in listed for file in row["files"]]
+    generators = yaml.safe_load((ROOT / "grafana/kustomization.yaml").read_text("utf-8"))["configMapGenerator"]
+    files = [file for row in generators for file in row["files"]]
     assert sorted(files) == sorted(f"dashboards/{path.name}" for path in (ROOT / "grafana/dashboards").glob("*.json"))
 
 
 @pytest.mark.e2e
-def test_valid(manifests: str, tmp_path: Path) -> None:
+def test_resources_match_the_schemas(manifests: str, tmp_path: Path) -> None:
     """Kubernetes accepts every resource."""
     assert_valid(manifests, tmp_path)
 
 
 @pytest.mark.e2e
-def test_valid_is_strict(tmp_path: Path) -> None:
+def test_unknown_field_is_rejected(tmp_path: Path) -> None:
     """A field unknown to Kubernetes is rejected."""
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "late"}, "automount": False}
     with pytest.raises(AssertionError, match="'automount' was unexpected"):
@@ -124,7 +124,7 @@ def test_valid_is_strict(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_what_is_deployed(manifests: str) -> None:
+def test_assemblies_are_restricted(manifests: str) -> None:
     """Every assembly is one restricted exporter with matching selectors."""
     resources = parse_documents(manifests)
     assert_restricted(resources)
@@ -137,7 +137,7 @@ def test_what_is_deployed(manifests: str) -> None:
             assert_scrape_config(resource, labels)
 
 
-def test_what_the_restricted_profile_forbids() -> None:
+def test_profile_violations_are_found() -> None:
     """A typical pod violates every rule of the restricted profile that is checked."""
     ordinary = {
         "hostNetwork": True,
@@ -158,13 +158,13 @@ def test_what_the_restricted_profile_forbids() -> None:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(("components", "scheme"), [((), None), (("web-config",), "HTTPS")])
-def test_probes(build: Build, components: Sequence[str], scheme: str | None) -> None:
+def test_probes_check_liveness(build: Build, components: Sequence[str], scheme: str | None) -> None:
     """Probes check liveness, over TLS if the exporter uses TLS."""
     assert_probes(parse_documents(build(*components)), scheme)
 
 
 @pytest.mark.e2e
-def test_image(build: Build) -> None:
+def test_image_has_the_program_version(build: Build) -> None:
     """The image tag is set in one place and has the version of the program."""
     project = __url__.removeprefix("https://github.com/")
     assert f"ghcr.io/{project}:{__version__}" == container_spec(parse_documents(build()))["image"]
@@ -172,22 +172,22 @@ def test_image(build: Build) -> None:
 
 
 @pytest.mark.e2e
-def test_one_key(build: Build, tmp_path: Path) -> None:
+def test_program_finds_the_api_key(build: Build, tmp_path: Path) -> None:
     """The program finds the API key file and stores its state on the volume."""
-    given = load_settings(parse_documents(build()), tmp_path / "pod", KEYS)
+    settings = load_settings(parse_documents(build()), tmp_path / "pod", KEYS)
     assert [("default", tmp_path / "pod/etc/late-exporter/keys/api-key")] == [
-        (workspace.name, workspace.key_file) for workspace in given.workspaces
+        (workspace.name, workspace.key_file) for workspace in settings.workspaces
     ]
-    assert given.state_url.startswith(f"sqlite:///{tmp_path}/pod/var/lib/late-exporter/")
+    assert settings.state_url.startswith(f"sqlite:///{tmp_path}/pod/var/lib/late-exporter/")
 
 
 @pytest.mark.e2e
-def test_several_workspaces(build: Build, tmp_path: Path) -> None:
+def test_example_has_two_workspaces(build: Build, tmp_path: Path) -> None:
     """In the example the program finds two workspaces with separate keys; a changed file restarts the pod."""
     resources = parse_documents(build(of=EXAMPLE))
-    given = load_settings(resources, tmp_path / "pod", KEYS)
+    settings = load_settings(resources, tmp_path / "pod", KEYS)
     assert [("brand", "brand"), ("agency", "agency")] == [
-        (workspace.name, workspace.key_file.name) for workspace in given.workspaces if workspace.key_file
+        (workspace.name, workspace.key_file.name) for workspace in settings.workspaces if workspace.key_file
     ]
     (config,) = (volume["configMap"]["name"] for volume in pod_spec(resources)["volumes"] if "configMap" in volume)
     assert config.startswith("late-exporter-config-")
@@ -200,7 +200,7 @@ def test_several_workspaces(build: Build, tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("kind", MONITORS)
-def test_web_config(build: Build, tmp_path: Path, kind: str) -> None:
+def test_program_finds_the_web_config(build: Build, tmp_path: Path, kind: str) -> None:
     """The program finds its certificate, and Prometheus scrapes over TLS and trusts the same CA."""
     monitor = {"ServiceMonitor": "service-monitor", "PodMonitor": "pod-monitor"}[kind]
     resources = parse_documents(build(monitor, "web-config"))
@@ -216,7 +216,7 @@ def test_web_config(build: Build, tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.e2e
-def test_network(build: Build) -> None:
+def test_network_policy_is_minimal(build: Build) -> None:
     """Only the namespace of Prometheus can connect, and egress is limited to DNS and HTTPS to the internet."""
     spec = find_resource(parse_documents(build()), "NetworkPolicy")["spec"]
     assert {"Ingress", "Egress"} == set(spec["policyTypes"])
@@ -229,24 +229,24 @@ def test_network(build: Build) -> None:
 
 
 @pytest.mark.e2e
-def test_rules(build: Build, require_tool: Callable[[str], str], tmp_path: Path) -> None:
+def test_rules_are_complete(build: Build, require_tool: Callable[[str], str], tmp_path: Path) -> None:
     """The PrometheusRules contain all rules and alerts, and promtool accepts them."""
     assert_rules(parse_documents(build("prometheus-rule")), require_tool("promtool"), tmp_path)
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(("component", "kinds"), [("dashboards", set()), ("grafana-operator", {"GrafanaDashboard"})])
-def test_dashboards(build: Build, component: str, kinds: set[str]) -> None:
+def test_dashboards_are_provided(build: Build, component: str, kinds: set[str]) -> None:
     """Every dashboard is provided for the sidecar or for Grafana Operator."""
     resources = parse_documents(build(component))
     assert_dashboards(resources)
     assert kinds == {str(resource["kind"]) for resource in resources} & CUSTOM_RESOURCES.keys()
-    labelled = [resource for resource in resources if "grafana_dashboard" in labels_of(resource)]
-    assert 4 == len(labelled)
+    labelled_resources = [resource for resource in resources if "grafana_dashboard" in labels_of(resource)]
+    assert 4 == len(labelled_resources)
 
 
 @pytest.mark.e2e
-def test_readme(require_tool: Callable[[str], str], tmp_path: Path) -> None:
+def test_readme_commands_work(require_tool: Callable[[str], str], tmp_path: Path) -> None:
     """The kubectl commands of the README work, as far as possible without a cluster."""
     script = readme_commands("Kubernetes").replace("kubectl apply --kustomize", "echo ---; kubectl kustomize")
     assert "echo ---" in script
@@ -258,8 +258,8 @@ def test_readme(require_tool: Callable[[str], str], tmp_path: Path) -> None:
         volume["secret"]["secretName"] for volume in pod_spec(resources)["volumes"][:1]
     }
     key = base64.b64decode(secret["data"]["api-key"]).decode()
-    given = load_settings(resources, tmp_path / "pod", {"late-api-key": {"api-key": key}})
-    assert ["default"] == [workspace.name for workspace in given.workspaces]
+    settings = load_settings(resources, tmp_path / "pod", {"late-api-key": {"api-key": key}})
+    assert ["default"] == [workspace.name for workspace in settings.workspaces]
 
 
 def labels_of(resource: Manifest) -> Mapping[str, str]:

@@ -49,9 +49,9 @@ def resources(request: pytest.FixtureRequest, require_tool: Callable[[str], str]
 def engine_and_image(image: str, require_tool: Callable[[str], str]) -> Iterator[tuple[ContainerEngine, str]]:
     """Start an engine with an isolated network, the image and the simulator."""
     require_tool("catatonit")
-    with run_engine(network=True) as found:
-        found.podman("run", "--detach", "--network=host", image, "simulate", "--simulate.history=1h")
-        yield found, image
+    with run_engine(network=True) as engine:
+        engine.podman("run", "--detach", "--network=host", image, "simulate", "--simulate.history=1h")
+        yield engine, image
 
 
 def pod_manifest(resources: Sequence[Manifest], image: str, state: Path, keys: Path) -> str:
@@ -107,7 +107,9 @@ def scrape(engine: ContainerEngine) -> Samples:
     return Samples.parse(engine.sandbox.get(f"{EXPORTER}/metrics"))
 
 
-def test_run(engine_and_image: tuple[ContainerEngine, str], resources: list[Manifest], tmp_path: Path) -> None:
+def test_pod_continues_from_its_state(
+    engine_and_image: tuple[ContainerEngine, str], resources: list[Manifest], tmp_path: Path
+) -> None:
     """The restricted pod finds its key and options, serves, and a new pod continues from its state."""
     engine, image = engine_and_image
     state, keys, manifest = make_volume(tmp_path / "state"), make_volume(tmp_path / "keys"), tmp_path / "pod.yaml"
@@ -129,7 +131,7 @@ def test_run(engine_and_image: tuple[ContainerEngine, str], resources: list[Mani
     assert before.sum(began) == again.sum(began)
 
 
-def test_a_key_that_is_changed(
+def test_valid_key_replaces_a_rejected_one(
     engine_and_image: tuple[ContainerEngine, str], resources: list[Manifest], tmp_path: Path
 ) -> None:
     """A rejected key leaves the exporter healthy and scrapeable; it recovers with a valid key."""

@@ -28,7 +28,7 @@ DYNAMIC_USERS = range(61184, 65520)
 LOGS = "late_publishing_logs_total"
 
 
-def test_exposure(require_tool: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_exposure_level_is_low(require_tool: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
     """The exposure level reported by systemd-analyze is below 1.5 of 10."""
     analyze = require_tool("systemd-analyze")
     output = run(
@@ -53,10 +53,10 @@ def install(root: Path, image: str) -> None:
     options = {"LATE_EXPORTER_API__BASE_URL": API, "LATE_EXPORTER_POLL__INTERVAL": "1s"}
     (etc / "late-exporter.env").write_text("".join(f"{name}={value}\n" for name, value in options.items()))
     (local / "python").symlink_to("/usr/bin/python3")
-    with run_engine(network=False) as building:
-        container = building.buildah("from", image)
-        mounted = building.buildah("mount", container)
-        building.sandbox.run("cp", "--archive", f"{mounted}/opt/late-exporter", root / "opt")
+    with run_engine(network=False) as engine:
+        container = engine.buildah("from", image)
+        mount_point = engine.buildah("mount", container)
+        engine.sandbox.run("cp", "--archive", f"{mount_point}/opt/late-exporter", root / "opt")
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def machine(sandbox: Sandbox, image: str, tmp_path: Path) -> Iterator[SystemdMac
         yield booted
 
 
-def test_service(machine: SystemdMachine, sandbox: Sandbox) -> None:
+def test_service_restarts_and_stops(machine: SystemdMachine, sandbox: Sandbox) -> None:
     """Systemd accepts the units, starts the sandboxed exporter, restarts it after a kill, and stops it cleanly."""
     assert "" == machine.run("systemd-analyze", "verify", "--man=no", "late-exporter.service", "late-exporter.socket")
     assert "" == machine.run("systemctl", "start", "late-exporter.service")
@@ -93,11 +93,13 @@ def test_service(machine: SystemdMachine, sandbox: Sandbox) -> None:
 
     machine.systemctl("kill", "--signal=KILL", "late-exporter.service")
     eventually(lambda: machine.unit_property("late-exporter", "NRestarts") == "1")
-    killed = scrape_when_ready(machine, sandbox)
+    after_kill = scrape_when_ready(machine, sandbox)
     machine.run("systemctl", "restart", "late-exporter.service")
-    restarted = scrape_when_ready(machine, sandbox)
-    assert before.sum(LOGS) <= killed.sum(LOGS) <= restarted.sum(LOGS)
-    assert 1 == len({samples.sum("late_exporter_coverage_start_timestamp_seconds") for samples in (before, restarted)})
+    after_restart = scrape_when_ready(machine, sandbox)
+    assert before.sum(LOGS) <= after_kill.sum(LOGS) <= after_restart.sum(LOGS)
+    assert 1 == len(
+        {samples.sum("late_exporter_coverage_start_timestamp_seconds") for samples in (before, after_restart)}
+    )
 
     machine.run("systemctl", "stop", "late-exporter.service")
     assert ("success", "0") == tuple(
@@ -109,24 +111,24 @@ def test_service(machine: SystemdMachine, sandbox: Sandbox) -> None:
     assert KEY not in journal
 
 
-def test_reload(machine: SystemdMachine, sandbox: Sandbox) -> None:
+def test_reload_keeps_the_process(machine: SystemdMachine, sandbox: Sandbox) -> None:
     """A reload keeps the process and updates the reload time."""
     machine.run("systemctl", "start", "late-exporter.service")
-    reloaded = ("late_exporter_config_last_reload_success_timestamp_seconds", ())
+    reload_time = ("late_exporter_config_last_reload_success_timestamp_seconds", ())
     before, pid = scrape_when_ready(machine, sandbox), machine.unit_property("late-exporter", "MainPID")
     machine.run("systemctl", "reload", "late-exporter.service")
-    eventually(lambda: scrape_when_ready(machine, sandbox)[reloaded] > before[reloaded])
+    eventually(lambda: scrape_when_ready(machine, sandbox)[reload_time] > before[reload_time])
     assert pid == machine.unit_property("late-exporter", "MainPID")
 
 
-def test_socket(machine: SystemdMachine, sandbox: Sandbox) -> None:
+def test_socket_queues_scrapes_during_restart(machine: SystemdMachine, sandbox: Sandbox) -> None:
     """With the socket unit, a scrape during downtime waits for the service and succeeds."""
     machine.run("systemctl", "start", "late-exporter.socket", "late-exporter.service")
     before = scrape_when_ready(machine, sandbox)
     machine.systemctl("kill", "--signal=KILL", "late-exporter.service")
     eventually(lambda: machine.unit_property("late-exporter", "ActiveState") != "active")
-    waited = sandbox.run("curl", "--silent", "--show-error", "--fail", "--max-time", "30", f"{URL}/metrics")
-    assert Samples.parse(waited).sum(LOGS) >= before.sum(LOGS)
+    response = sandbox.run("curl", "--silent", "--show-error", "--fail", "--max-time", "30", f"{URL}/metrics")
+    assert Samples.parse(response).sum(LOGS) >= before.sum(LOGS)
     machine.run("systemctl", "stop", "late-exporter.socket", "late-exporter.service")
 
 
@@ -153,7 +155,7 @@ def assert_restricted(machine: SystemdMachine) -> None:
     assert KEY not in environment
 
 
-def test_wrong_configuration(machine: SystemdMachine) -> None:
+def test_configuration_error_is_not_retried(machine: SystemdMachine) -> None:
     """A configuration error is not retried, and the journal names it."""
     machine.run("sh", "-c", "echo LATE_EXPORTER_POLL__INTERVAL=often >>/etc/late-exporter/late-exporter.env")
     machine.systemctl("start", "late-exporter.service")

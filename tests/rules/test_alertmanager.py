@@ -113,7 +113,7 @@ def _run(*command: str) -> str:
     return process.stdout
 
 
-def test_secrets_are_files() -> None:
+def test_secrets_are_read_from_files() -> None:
     """The configuration reads secrets from files and contains none itself."""
     text = CONFIG.read_text("utf-8")
     assert "slack_api_url_file:" in text
@@ -121,17 +121,17 @@ def test_secrets_are_files() -> None:
     assert not re.findall(r"(?:api_url|password|secret|token):", text)
 
 
-def test_inhibitions_are_about_alerts_that_exist() -> None:
+def test_inhibitions_name_existing_alerts() -> None:
     """Every alert named in an inhibition rule exists."""
     groups = yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]
-    known = {rule["alert"] for group in groups for rule in group["rules"]}
-    named = set(re.findall(r"\bLate\w+", CONFIG.read_text("utf-8")))
-    assert "LateExporterDown" in named
-    assert set() == named - known
+    alert_names = {rule["alert"] for group in groups for rule in group["rules"]}
+    inhibited_names = set(re.findall(r"\bLate\w+", CONFIG.read_text("utf-8")))
+    assert "LateExporterDown" in inhibited_names
+    assert set() == inhibited_names - alert_names
 
 
 @pytest.mark.e2e
-def test_alertmanager_accepts_the_example(require_tool: Callable[[str], str]) -> None:
+def test_amtool_accepts_the_example(require_tool: Callable[[str], str]) -> None:
     """Amtool accepts the configuration and its templates."""
     assert "SUCCESS" in _run(require_tool("amtool"), "check-config", str(CONFIG))
 
@@ -148,7 +148,9 @@ def test_alertmanager_accepts_the_example(require_tool: Callable[[str], str]) ->
         ("severity=info", "warning"),
     ],
 )
-def test_routes(labels: str, receivers: str, require_tool: Callable[[str], str]) -> None:
+def test_alerts_are_routed_by_severity_and_workspace(
+    labels: str, receivers: str, require_tool: Callable[[str], str]
+) -> None:
     """Critical alerts page, warnings go to the channel, and the owner of a workspace gets a copy."""
     command = ("config", "routes", "test", f"--config.file={CONFIG}", f"--verify.receivers={receivers}")
     _run(require_tool("amtool"), *command, *labels.split())
@@ -167,13 +169,15 @@ def test_routes(labels: str, receivers: str, require_tool: Callable[[str], str])
         ("email", "firing", EMAIL),
     ],
 )
-def test_messages(template: str, status: str, text: str, tmp_path: Path, require_tool: Callable[[str], str]) -> None:
+def test_message_templates(
+    template: str, status: str, text: str, tmp_path: Path, require_tool: Callable[[str], str]
+) -> None:
     """Messages are readable as plain text, and account names are not interpreted as markup."""
     data = tmp_path / "data.json"
     data.write_text(json.dumps({**MESSAGE, "status": status}))
     command = ("template", "render", "--template.glob=templates/*.tmpl", f"--template.data={data}")
-    rendered = _run(require_tool("amtool"), *command, f'--template.text={{{{ template "late.{template}" . }}}}')
-    assert text == rendered
+    message = _run(require_tool("amtool"), *command, f'--template.text={{{{ template "late.{template}" . }}}}')
+    assert text == message
 
 
 @pytest.fixture(scope="module")
@@ -191,13 +195,21 @@ def alerts(require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPath
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize(("cause", "of", "other", "labels", "state"), INHIBITIONS)
-def test_inhibitions(
-    cause: str, of: Mapping[str, str], other: str, labels: Mapping[str, str], state: str, alerts: str
+@pytest.mark.parametrize(("source", "source_labels", "target", "target_labels", "state"), INHIBITIONS)
+def test_inhibition_suppresses_only_its_targets(
+    source: str,
+    source_labels: Mapping[str, str],
+    target: str,
+    target_labels: Mapping[str, str],
+    state: str,
+    alerts: str,
 ) -> None:
     """An alert is suppressed only if an alert that explains it is firing."""
-    case = f"{cause} {of} {other} {labels}"
-    rows = [{**of, "alertname": cause}, {"severity": "warning", **labels, "alertname": other, "case": case}]
+    case = f"{source} {source_labels} {target} {target_labels}"
+    rows = [
+        {**source_labels, "alertname": source},
+        {"severity": "warning", **target_labels, "alertname": target, "case": case},
+    ]
     _post(alerts, rows, ends="2100-01-01T00:00:00Z")
     try:
         states = {row["labels"].get("case"): row["status"]["state"] for row in json.loads(get(alerts).body)}

@@ -29,11 +29,11 @@ def copy_with_other_objective(tmp_path: Path) -> Path:
 
 
 def _run(folder: Path, *command: str) -> None:
-    done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
-    assert 0 == done.returncode, done.stderr
+    process = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    assert 0 == process.returncode, process.stderr
 
 
-def test_rules_can_be_changed_with_and_without_python(copy_with_other_objective: Path, tmp_path: Path) -> None:
+def test_sed_and_generator_write_the_same_rules(copy_with_other_objective: Path, tmp_path: Path) -> None:
     """The documented sed command on the shipped files and the generator produce the same rules."""
     (command,) = re.findall(r"^```sh\n(sed -i .*)\n```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
     by_hand = tmp_path / "by-hand"
@@ -48,7 +48,7 @@ def test_rules_can_be_changed_with_and_without_python(copy_with_other_objective:
         ).read_text("utf-8")
 
 
-def test_dashboards_follow(copy_with_other_objective: Path) -> None:
+def test_dashboards_follow_the_objective(copy_with_other_objective: Path) -> None:
     """Texts and colors of the dashboards follow the objective."""
     pytest.importorskip("grafana_foundation_sdk")
     _run(copy_with_other_objective, sys.executable, "-W", "ignore", "-m", "grafana.source")

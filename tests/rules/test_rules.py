@@ -69,8 +69,8 @@ def _series_labels(name: str) -> set[str]:
     if name in RECORDS:
         level = name.partition(":")[0]
         return LEVEL_LABELS[level] | ({"job"} if LEVEL_LABELS[level] else set())
-    known = TARGET_METRICS[name] if name in TARGET_METRICS else {*CATALOGUE[_family_name(name)].labels}
-    return known | {"job", "instance"} | ({"le"} if name.endswith("_bucket") else set())
+    known_labels = TARGET_METRICS[name] if name in TARGET_METRICS else {*CATALOGUE[_family_name(name)].labels}
+    return known_labels | {"job", "instance"} | ({"le"} if name.endswith("_bucket") else set())
 
 
 def _metric_kind(selector: Selector) -> str:
@@ -84,7 +84,7 @@ def _rule_id(rule: Row) -> str:
     return str(rule.get("record") or f"{rule['alert']}-{'-'.join(rule['labels'].values())}")
 
 
-def test_time_can_run_faster() -> None:
+def test_scaled_expressions() -> None:
     """Compressed time scales windows, offsets and ages, but not names, counts, ratios, buckets or publishing times."""
     for before, after in (
         ("rate(a_total[5m]) > 14.4", "rate(a_total[5s]) > 14.4"),
@@ -97,42 +97,42 @@ def test_time_can_run_faster() -> None:
     assert ["2s", "0s", "500ms"] == [scale_duration(duration, 60) for duration in ("2m", "0m", "30s")]
 
 
-def test_long_numbers_of_rules_are_times() -> None:
+def test_scaled_numbers_are_ages() -> None:
     """Every number that compressed time scales is an age."""
     times = {300, 600, HOUR, DAY, AUDIT_AGE_SECONDS, COVERAGE_RISK_SECONDS, RETENTION - HOUR, RETENTION}
     assert times == {int(number) for rule in RULES for number in LONG_NUMBER.findall(rule["expr"])}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=_rule_id)
-def test_a_rule_names_what_exists(rule: Row) -> None:
+def test_rule_uses_existing_series_and_labels(rule: Row) -> None:
     """Series in a rule exist, have the labels used, and can have the label values used."""
-    found = selectors(rule["expr"])
-    known = set[str]()
-    for selector in found:
+    found_selectors = selectors(rule["expr"])
+    known_labels = set[str]()
+    for selector in found_selectors:
         assert selector.name in RECORDS or selector.name in TARGET_METRICS or _family_name(selector.name) in CATALOGUE
-        known |= _series_labels(selector.name)
+        known_labels |= _series_labels(selector.name)
         for label, (operator, value) in selector.matchers.items():
             assert label in _series_labels(selector.name), selector
             if label in LABEL_VALUES and operator in {"=", "=~"}:
                 assert any(
                     re.fullmatch(value, one) if operator == "=~" else value == one for one in LABEL_VALUES[label]
                 )
-    assert named_labels(rule["expr"]) <= known
-    assert found or rule["expr"].startswith("vector(")
+    assert named_labels(rule["expr"]) <= known_labels
+    assert found_selectors or rule["expr"].startswith("vector(")
 
 
 @pytest.mark.parametrize("rule", RULES, ids=_rule_id)
-def test_counters_are_seen_to_grow_and_gauges_are_not(rule: Row) -> None:
+def test_counters_and_gauges_use_matching_functions(rule: Row) -> None:
     """Counters are only used with rate, increase or resets over a range; gauges never are."""
-    growing = {"rate", "increase", "resets"}
+    counter_functions = {"rate", "increase", "resets"}
     for selector in selectors(rule["expr"]):
-        assert (_metric_kind(selector) == "counter") == (selector.function in growing), selector
-        takes_range = selector.function in {*growing, "changes"} or "_over_time" in selector.function
+        assert (_metric_kind(selector) == "counter") == (selector.function in counter_functions), selector
+        takes_range = selector.function in {*counter_functions, "changes"} or "_over_time" in selector.function
         assert selector.is_range == takes_range, selector
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=_rule_id)
-def test_an_alert_says_what_to_do(alert: Row) -> None:
+def test_alert_has_severity_and_annotations(alert: Row) -> None:
     """An alert has a routed severity, a static summary, and a description that names the affected labels."""
     notes = alert["annotations"]
     assert re.fullmatch(r"Late[A-Z]\w+", alert["alert"])
@@ -145,7 +145,7 @@ def test_an_alert_says_what_to_do(alert: Row) -> None:
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=_rule_id)
-def test_an_alert_leads_to_its_runbook(alert: Row) -> None:
+def test_alert_links_to_its_runbook(alert: Row) -> None:
     """The runbook URL of an alert points to a file with the name of the alert."""
     repository, _, path = alert["annotations"]["runbook_url"].partition("/blob/main/")
     assert "https://github.com/late-exporter/late-exporter" == repository
@@ -154,22 +154,22 @@ def test_an_alert_leads_to_its_runbook(alert: Row) -> None:
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=_rule_id)
-def test_an_alert_leads_to_a_dashboard(alert: Row) -> None:
+def test_alert_links_to_a_dashboard(alert: Row) -> None:
     """The dashboard URL of an alert points to a shipped dashboard and sets existing variables."""
     address = urlsplit(alert["annotations"]["dashboard_url"])
     dashboards = [json.loads(file.read_text("utf-8")) for file in (ROOT / "grafana" / "dashboards").glob("*.json")]
-    (found,) = (dashboard for dashboard in dashboards if f"/d/{dashboard['uid']}" == address.path)
-    variables = {f"var-{variable['name']}" for variable in found["templating"]["list"]}
+    (found_selectors,) = (dashboard for dashboard in dashboards if f"/d/{dashboard['uid']}" == address.path)
+    variables = {f"var-{variable['name']}" for variable in found_selectors["templating"]["list"]}
     assert parse_qs(address.query).keys() <= variables
 
 
-def test_runbooks_have_alerts() -> None:
+def test_every_runbook_has_an_alert() -> None:
     """Every runbook belongs to an alert."""
     assert NAMES == sorted(file.stem for file in RUNBOOKS.glob("*.md"))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_runbook_is_complete(name: str) -> None:
+def test_runbook_has_every_section(name: str) -> None:
     """A runbook has the sections Meaning, Impact, Diagnosis and Mitigation, and queries to paste."""
     text = (RUNBOOKS / f"{name}.md").read_text("utf-8")
     assert text.startswith(f"# {name}\n")
@@ -185,7 +185,7 @@ def _queries() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("query", list(_queries()))
-def test_a_runbook_asks_for_what_exists(query: str) -> None:
+def test_runbook_queries_use_existing_series(query: str) -> None:
     """Queries in the runbooks use existing series and labels."""
     for selector in selectors(query):
         assert selector.name in RECORDS or selector.name in TARGET_METRICS or _family_name(selector.name) in CATALOGUE
@@ -202,24 +202,24 @@ def _alert_timelines(name: str) -> Iterator[Sequence[Sequence[Any]]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_alert_is_tested_before_while_and_after_it_fires(name: str) -> None:
+def test_alert_has_a_complete_unit_test(name: str) -> None:
     """Each alert has a test where it is inactive, fires and resolves, and fires with each of its severities."""
     stories = list(_alert_timelines(name))
     assert any(not story[0] and len(story[-1]) < max(map(len, story)) for story in stories)
     severities = {alert["labels"]["severity"] for alert in ALERTS if alert["alert"] == name}
-    assert severities == {one["exp_labels"]["severity"] for story in stories for fired in story for one in fired}
+    assert severities == {one["exp_labels"]["severity"] for story in stories for alerts in story for one in alerts}
 
 
 @pytest.mark.e2e
-def test_prometheus_accepts_the_rules(require_tool: Callable[[str], str]) -> None:
+def test_promtool_accepts_the_rules(require_tool: Callable[[str], str]) -> None:
     """Promtool accepts the rules without warnings."""
     command = [require_tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", *map(str, FILES)]
-    checked = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert 0 == checked.returncode, checked.stderr
+    process = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert 0 == process.returncode, process.stderr
 
 
 @pytest.mark.e2e
-def test_prometheus_accepts_the_example(require_tool: Callable[[str], str]) -> None:
+def test_promtool_accepts_the_example(require_tool: Callable[[str], str]) -> None:
     """Promtool accepts the example configuration without warnings."""
     command = [
         require_tool("promtool"),
@@ -229,24 +229,24 @@ def test_prometheus_accepts_the_example(require_tool: Callable[[str], str]) -> N
         "--lint-fatal",
         str(FOLDER / "prometheus.yml"),
     ]
-    checked = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert 0 == checked.returncode, checked.stderr
+    process = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert 0 == process.returncode, process.stderr
 
 
 @pytest.mark.e2e
-def test_prometheus_accepts_the_queries_of_the_runbooks(require_tool: Callable[[str], str], tmp_path: Path) -> None:
+def test_promtool_accepts_the_runbook_queries(require_tool: Callable[[str], str], tmp_path: Path) -> None:
     """Promtool accepts every query of the runbooks."""
     rules = [{"record": f"query:{number}", "expr": query.values[0]} for number, query in enumerate(_queries())]
     (tmp_path / "queries.yml").write_text(yaml.safe_dump({"groups": [{"name": "runbooks", "rules": rules}]}))
     command = [require_tool("promtool"), "check", "rules", str(tmp_path / "queries.yml")]
-    checked = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert f"SUCCESS: {len(rules)} rules found" in checked.stdout, checked.stderr
+    process = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert f"SUCCESS: {len(rules)} rules found" in process.stdout, process.stderr
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("file", TESTS, ids=lambda file: file.stem)
-def test_the_rules_do_what_they_should(file: Path, require_tool: Callable[[str], str]) -> None:
+def test_promtool_unit_tests_pass(file: Path, require_tool: Callable[[str], str]) -> None:
     """The promtool unit tests of the rules pass."""
     command = [require_tool("promtool"), "test", "rules", file.name]
-    tested = subprocess.run(command, cwd=file.parent, check=False, capture_output=True, text=True)
-    assert 0 == tested.returncode, tested.stdout + tested.stderr
+    process = subprocess.run(command, cwd=file.parent, check=False, capture_output=True, text=True)
+    assert 0 == process.returncode, process.stdout + process.stderr
