@@ -20,7 +20,7 @@ const QUIET = ['--disable-gpu', '--disable-quic', '--disable-background-networki
 
 const wanted = JSON.parse(process.argv[2]);
 const server = await preview({ preview: { port: 0 }, logLevel: 'silent' });
-// Nothing but our own pages is ever opened, and root has no sandbox.
+// Chromium's sandbox does not work as root; only local pages are opened.
 const browser = await chromium.launch({ executablePath: wanted.browser, args: ['--no-sandbox', ...QUIET] });
 try {
   const seen = {};
@@ -53,7 +53,7 @@ async function look(dashboard, theme) {
       { timeout: PATIENCE },
     )
     .catch((error) => complaints.push(`${error.message}: ${dashboard}`));
-  // As high as the page, since a table draws only the rows that are in view.
+  // Make the viewport as high as the page, because tables render only visible rows.
   const height = await page.evaluate(() => document.documentElement.scrollHeight);
   await page.setViewportSize({ ...VIEWPORT, height });
   await settle(page);
@@ -72,7 +72,7 @@ function address(dashboard, theme) {
   return `${server.resolvedUrls.local[0]}?${query}&prometheus=${wanted.prometheus}`;
 }
 
-/** Waits until nothing has been drawn anew for some frames. */
+/** Wait until the page has not changed for some frames. */
 async function settle(page) {
   await page.evaluate(async () => {
     let calm = 0;
@@ -85,7 +85,7 @@ async function settle(page) {
   });
 }
 
-/** What is on the page; runs in the browser. */
+/** Describe the rendered page; runs in the browser. */
 function report() {
   const isCut = (element) => element.scrollWidth > element.clientWidth + 1;
   const panels = [...document.querySelectorAll('[data-panel]')].map((box) => ({

@@ -286,8 +286,8 @@ def test_empty_peer_list_denies_scrapes(helm: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "present", "absent"),
     [
-        ((), "Nothing tells Prometheus to scrape it", "WITHOUT A VOLUME"),
-        (("monitor.enabled=true", "persistence.enabled=false"), "WITHOUT A VOLUME", "Nothing tells Prometheus"),
+        ((), "Prometheus does not scrape it yet", "WITHOUT A VOLUME"),
+        (("monitor.enabled=true", "persistence.enabled=false"), "WITHOUT A VOLUME", "Prometheus does not scrape it"),
     ],
 )
 def test_notes_mention_missing_steps(helm: str, settings: Sequence[str], present: str, absent: str) -> None:

@@ -86,9 +86,9 @@ SLACK = """\
 A token expires.
 
 • The token of &lt;!channel&gt; &amp; co expires. (since 2026-11-24 16:00 UTC, <http://g/d/one|dashboard>)
-• The token of Bakery expires. (over since 2026-11-24 15:30 UTC, <http://g/d/two|dashboard>)
+• The token of Bakery expires. (resolved at 2026-11-24 15:30 UTC, <http://g/d/two|dashboard>)
 
-<http://r/LateTokenExpiring.md|What to do>, or look: `late-exporter logs --status failed --since 1h`"""
+<http://r/LateTokenExpiring.md|What to do>, or run: `late-exporter logs --status failed --since 1h`"""
 
 EMAIL = """\
 A token expires.
@@ -98,11 +98,11 @@ A token expires.
   http://g/d/one
 
 - The token of Bakery expires.
-  over since 2026-11-24 15:30 UTC
+  resolved at 2026-11-24 15:30 UTC
   http://g/d/two
 
 What to do: http://r/LateTokenExpiring.md
-Look: late-exporter logs --status failed --since 1h
+Run: late-exporter logs --status failed --since 1h
 Silence it: http://am:9093
 """
 

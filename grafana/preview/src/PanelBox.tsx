@@ -35,7 +35,7 @@ interface Props {
   height: number;
 }
 
-/** A panel and what is around it; its state stands in `data-state` for those who look at the page by program. */
+/** A panel with its frame; `data-state` exposes its state to scripts. */
 export function PanelBox({ panel, prometheus, choices, range, events, width, height }: Props) {
   const theme = useTheme2();
   const [answer, setAnswer] = useState<Answer>();

@@ -1,11 +1,11 @@
-/** What happened, as the dashboard's annotations tell it. */
+/** Events from the annotations of a dashboard. */
 
 import { rangeUtil, type TimeRange } from '@grafana/data';
 import { type AnnotationQuery } from './dashboard';
 import { fillIn, type Prometheus, type Series } from './prometheus';
 import { interpolate, type Choices } from './variables';
 
-/** Times in milliseconds; an event that is a moment ends when it begins. */
+/** Times in milliseconds; start and end of an instantaneous event are equal. */
 export interface Event {
   title: string;
   color: string;
@@ -33,13 +33,13 @@ export async function events(
   return found.flat().filter((event) => event.begin >= first && event.begin <= last);
 }
 
-/** One event for each time that the values name. */
+/** One event per time given as a value. */
 function moments(query: AnnotationQuery, { metric, values }: Series): Event[] {
   const times = [...new Set(values.map(([, text]) => Number(text)))];
   return times.map((time) => ({ ...look(query, metric), begin: time, end: time }));
 }
 
-/** One event for each stretch of time without a gap. */
+/** One event per contiguous period. */
 function spans(query: AnnotationQuery, { metric, values }: Series, step: number): Event[] {
   const stretches: Event[] = [];
   for (const [moment] of values) {

@@ -1,4 +1,4 @@
-/** The parts of a dashboard's file that the preview reads. */
+/** Types of the parts of a dashboard file that the preview reads. */
 
 import { type DataTransformerConfig, type FieldConfigSource } from '@grafana/data';
 

@@ -1,4 +1,4 @@
-/** From a panel's queries to Grafana's data frames. */
+/** Convert query results to Grafana data frames. */
 
 import { FieldType, rangeUtil, type DataFrame, type Field, type TimeRange } from '@grafana/data';
 import { type Panel, type Target } from './dashboard';
@@ -8,7 +8,7 @@ import { interpolate, type Choices, type Scope } from './variables';
 export interface Answer {
   frames: DataFrame[];
   exemplars: Exemplar[];
-  /** The queries that found nothing. */
+  /** Ref ids of queries without data. */
   missing: string[];
 }
 
@@ -66,7 +66,7 @@ function answerOf(target: Target, frames: DataFrame[], exemplars: Exemplar[] = [
   return { frames, exemplars, missing: frames.length ? [] : [target.refId] };
 }
 
-/** `$__rate_interval` as Grafana has it: four scrapes at least, and one more than the step. */
+/** `$__rate_interval` as in Grafana: at least four scrapes, and one more than the step. */
 function macros(step: number, scrape: number, range: TimeRange): Scope {
   const seconds = Math.round((range.to.valueOf() - range.from.valueOf()) / 1000);
   return {
@@ -76,13 +76,13 @@ function macros(step: number, scrape: number, range: TimeRange): Scope {
   };
 }
 
-/** Multiples of the step, as Grafana asks for them. */
+/** Align the range to multiples of the step, as Grafana does. */
 function grid(start: number, end: number, step: number): number[] {
   const first = Math.floor(start / step);
   return Array.from({ length: Math.floor(end / step) - first + 1 }, (_, number) => (first + number) * step);
 }
 
-/** Times without a value have one that is not a number, which plots as a gap. */
+/** Fill times without a value with NaN, which is drawn as a gap. */
 function onGrid({ metric, values }: Series, times: number[]): Series {
   const known = new Map(values);
   return { metric, values: times.map((time) => [time, known.get(time) ?? '']) };
@@ -113,12 +113,12 @@ function nameOf(target: Target, metric: Series['metric']): string {
   return target.legendFormat ? fillIn(target.legendFormat, metric) : `${name}{${text}}`;
 }
 
-/** What tells the values of several queries apart once their tables are merged. */
+/** Distinguish the values of several queries after their tables are merged. */
 function valueName(target: Target, panel: Panel): string {
   return (panel.targets ?? []).length > 1 ? `Value #${target.refId}` : 'Value';
 }
 
-/** One row for each series, one column for each label: nothing at all where there are no series. */
+/** Return a table with one row per series and one column per label; empty without series. */
 function tableOf(target: Target, series: Series[], valueName: string): DataFrame[] {
   const labels = [...new Set(series.flatMap(({ metric }) => Object.keys(metric)))].sort();
   const texts: Field[] = labels.map((label) => ({

@@ -1,4 +1,4 @@
-/** What a link knows of the value it is on. */
+/** Context of a data link: the value that it belongs to. */
 
 import { getFieldDisplayName, type InterpolateFunction, type TimeRange } from '@grafana/data';
 import { interpolate, type Choices, type Scope } from './variables';

@@ -10,7 +10,7 @@ import { Page } from './Page';
 import { Prometheus } from './prometheus';
 import { choose } from './variables';
 
-// Where Grafana's components look for icons and fonts.
+// Path from which Grafana's components load icons and fonts.
 Object.assign(window, { __grafana_public_path__: '/public/' });
 
 async function start(): Promise<void> {

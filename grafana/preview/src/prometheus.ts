@@ -1,8 +1,8 @@
-/** Prometheus' HTTP API. */
+/** Client of the Prometheus HTTP API. */
 
 export type Labels = Record<string, string>;
 
-/** A Unix time in seconds and a number as text. */
+/** Unix time in seconds and the value as text. */
 export type Sample = [number, string];
 
 export interface Series {
@@ -55,7 +55,7 @@ export function toNumber(text: string): number {
   return text === '+Inf' ? Infinity : text === '-Inf' ? -Infinity : Number(text);
 }
 
-/** A legend such as `{{platform}}`, filled in. */
+/** Fill in a legend such as `{{platform}}`. */
 export function fillIn(format: string, labels: Labels): string {
   return format.replace(/\{\{\s*(.+?)\s*\}\}/g, (_, name: string) => labels[name] ?? '');
 }

@@ -1,4 +1,4 @@
-/** The dashboard's variables: what they can be, what they are, and their place in queries and links. */
+/** Dashboard variables: options, current values, and interpolation in queries and links. */
 
 import { type TimeRange } from '@grafana/data';
 import { type Variable } from './dashboard';
@@ -9,7 +9,7 @@ export interface Option {
   value: string;
 }
 
-/** A variable that has a value; `all` where everything is chosen. */
+/** A variable with its value; `all` if everything is selected. */
 export interface Choice {
   variable: Variable;
   options: Option[];
@@ -19,7 +19,7 @@ export interface Choice {
 
 export type Choices = Map<string, Choice>;
 
-/** Values that stand for a name beside the variables. */
+/** Values of macros in addition to variables. */
 export type Scope = Record<string, unknown>;
 
 const REFERENCE = /\$(\w+)|\$\{([\w.]+)(?::(\w+))?\}/g;
@@ -83,7 +83,7 @@ function optionOf(text: string, regex?: string): Option | undefined {
   return { text: match.groups?.text ?? value, value };
 }
 
-/** A text with variables, macros and what a link knows of its field in place of their names. */
+/** Interpolate variables, macros and data-link fields in a text. */
 export function interpolate(text: string, choices: Choices, scope: Scope = {}, format = 'regex'): string {
   return text.replace(REFERENCE, (whole, plain?: string, braced?: string, own?: string) => {
     const name = plain ?? braced ?? '';
@@ -111,7 +111,7 @@ function formatted(name: string, { variable, chosen, all }: Choice, format: stri
   }
 }
 
-/** For a regular expression within a PromQL string. */
+/** Escape a value for a regular expression in a PromQL string. */
 function escape(value: string): string {
   return value.replace(/[\\^$*+?.()|[\]{}]/g, '\\\\$&');
 }

@@ -24,7 +24,7 @@ interface Line {
   stretches: Stretch[];
 }
 
-/** Grafana's own is not in @grafana/ui. */
+/** Replaces Grafana's component, which is not part of @grafana/ui. */
 export function StateTimeline({ frames, events, range, width, height }: PanelProps) {
   const theme = useTheme2();
   const lines = frames.map((frame) => lineOf(frame, frames));
@@ -88,7 +88,7 @@ function lineOf(frame: DataFrame, frames: DataFrame[]): Line {
   return { name: getFieldDisplayName(value, frame, frames), stretches: stretchesOf(time, value) };
 }
 
-/** Neighbours that are called the same are one; each holds until the next value, of which there may be none. */
+/** Merge neighbours with the same text; each state lasts until the next value, if there is one. */
 function stretchesOf(time: Field<number>, value: Field<number | null>): Stretch[] {
   const stretches: Stretch[] = [];
   time.values.forEach((begin, at) => {
