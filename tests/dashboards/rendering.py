@@ -109,7 +109,7 @@ def draw_dashboards(find: FindTool, database: Prometheus, pictures: Path, themes
         "variables": VARIABLES,
     }
     subprocess.run([find(str(VITE)), "build", "--logLevel=warn"], cwd=PREVIEW, check=True)
-    command = [find("node"), "look.mjs", json.dumps(request)]
+    command = [find("node"), "capture.mjs", json.dumps(request)]
     process = subprocess.run(
         command, cwd=PREVIEW, stdout=subprocess.PIPE, text=True, check=True, timeout=BROWSER_TIMEOUT
     )

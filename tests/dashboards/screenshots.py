@@ -25,9 +25,9 @@ def main() -> None:
     for picture in PICTURES.glob("*.png"):
         if picture.stem not in pages:
             picture.unlink()
-    complaints = [f"{name}: {complaint}" for name, page in pages.items() for complaint in page["complaints"]]
-    if complaints:
-        sys.exit("\n".join(complaints))
+    errors = [f"{name}: {error}" for name, page in pages.items() for error in page["errors"]]
+    if errors:
+        sys.exit("\n".join(errors))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def panels(board: DashboardFile, pages: Mapping[str, Json]) -> Mapping[int, Json
 
 def test_no_script_or_request_fails(board: DashboardFile, pages: Mapping[str, Json]) -> None:
     """No request and no script fails."""
-    assert [] == pages[board.uid]["complaints"]
+    assert [] == pages[board.uid]["errors"]
 
 
 def test_every_panel_is_drawn(board: DashboardFile, panels: Mapping[int, Json]) -> None:
@@ -73,7 +73,7 @@ def test_tables_show_every_column(board: DashboardFile, panels: Mapping[int, Jso
             expected = {override["matcher"]["options"] for override in panel["fieldConfig"]["overrides"]}
             missing = expected - {*panels[panel["id"]]["headings"]}
             assert {title for *place, title in EXPECTED_MISSING_COLUMNS if place == [board.uid, panel["id"]]} == missing
-            assert [] == panels[panel["id"]]["cut"], panel["title"]
+            assert [] == panels[panel["id"]]["truncated"], panel["title"]
 
 
 def test_link_variables_are_filled_in(board: DashboardFile, panels: Mapping[int, Json]) -> None:
@@ -98,12 +98,12 @@ def test_dashboards_show_the_simulated_trouble(pages: Mapping[str, Json]) -> Non
         (("late-overview", 201), r"Platforms: .* instagram .* Failing"),
         (("late-overview", 202), r"Alerts: .* LatePlatformFailing critical instagram"),
         (("late-overview", 202), r"Alerts: .* LateTokenExpiring warning linkedin"),
-        (("late-overview", 203), r"Worst accounts: .* Acme Corp facebook"),
+        (("late-overview", 203), r"Top failing accounts: .* Acme Corp facebook"),
         (("late-platform", 101), r"Success, 1 h: .* [1-4]?\d\.\d ?%"),
         (("late-platform", 301), r"Failures by category: .* system"),
         (("late-accounts", 104), r"Next token expiry: .* 3\.4 days"),
         (("late-accounts", 201), r"Accounts: .* Disconnected"),
         (("late-exporter", 101), r"Scrape: .* Up"),
-        (("late-exporter", 201), r"Feeds: .* Down"),
+        (("late-exporter", 201), r"Feed status: .* Down"),
     ):
         assert re.match(pattern, text_by_panel[place]), text_by_panel[place]

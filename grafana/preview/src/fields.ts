@@ -131,7 +131,7 @@ function fromInfinity(step: Threshold): Threshold {
 }
 
 /** Return frames with transformations and field options applied. */
-export async function dress(
+export async function applyFieldConfig(
   panel: Panel,
   frames: DataFrame[],
   theme: GrafanaTheme2,
@@ -140,7 +140,7 @@ export async function dress(
   const transformed = panel.transformations?.length
     ? await lastValueFrom(transformDataFrame(panel.transformations, frames))
     : frames;
-  const dressed = applyFieldOverrides({
+  const configured = applyFieldOverrides({
     data: transformed,
     fieldConfig: fieldConfig(panel),
     fieldConfigRegistry: registry,
@@ -148,6 +148,6 @@ export async function dress(
     theme,
     timeZone: 'utc',
   });
-  cacheFieldDisplayNames(dressed);
-  return dressed;
+  cacheFieldDisplayNames(configured);
+  return configured;
 }

@@ -3,9 +3,9 @@
 import { FieldType, rangeUtil, type DataFrame, type Field, type TimeRange } from '@grafana/data';
 import { type Panel, type Target } from './dashboard';
 import { fillIn, toNumber, type Exemplar, type Prometheus, type Series } from './prometheus';
-import { interpolate, type Choices, type Scope } from './variables';
+import { interpolate, type VariableValues, type Scope } from './variables';
 
-export interface Answer {
+export interface QueryResult {
   frames: DataFrame[];
   exemplars: Exemplar[];
   /** Ref ids of queries without data. */
@@ -14,35 +14,35 @@ export interface Answer {
 
 const FEWEST_POINTS = 100;
 
-export async function ask(
+export async function request(
   panel: Panel,
   width: number,
   prometheus: Prometheus,
-  choices: Choices,
+  variableValues: VariableValues,
   range: TimeRange,
-): Promise<Answer> {
+): Promise<QueryResult> {
   const points = panel.maxDataPoints ?? Math.max(FEWEST_POINTS, Math.floor(width));
-  const answers = await Promise.all(
-    (panel.targets ?? []).map((target) => askTarget(target, points, panel, prometheus, choices, range)),
+  const results = await Promise.all(
+    (panel.targets ?? []).map((target) => queryTarget(target, points, panel, prometheus, variableValues, range)),
   );
   return {
-    frames: answers.flatMap((one) => one.frames),
-    exemplars: answers.flatMap((one) => one.exemplars),
-    missing: answers.flatMap((one) => one.missing),
+    frames: results.flatMap((one) => one.frames),
+    exemplars: results.flatMap((one) => one.exemplars),
+    missing: results.flatMap((one) => one.missing),
   };
 }
 
-async function askTarget(
+async function queryTarget(
   target: Target,
   points: number,
   panel: Panel,
   prometheus: Prometheus,
-  choices: Choices,
+  variableValues: VariableValues,
   range: TimeRange,
-): Promise<Answer> {
+): Promise<QueryResult> {
   const least = target.interval ?? panel.interval ?? '15s';
   const step = Math.round(rangeUtil.calculateInterval(range, points, least).intervalMs / 1000);
-  const expr = interpolate(target.expr, choices, macros(step, rangeUtil.intervalToMs(least) / 1000, range));
+  const expr = interpolate(target.expr, variableValues, macros(step, rangeUtil.intervalToMs(least) / 1000, range));
   const [start, end] = [range.from.valueOf() / 1000, range.to.valueOf() / 1000];
   if (target.instant) {
     const series = await prometheus.instant(expr, end);
@@ -50,19 +50,19 @@ async function askTarget(
       target.format === 'table'
         ? tableOf(target, series, valueName(target, panel))
         : series.map((one) => frameOf(target, one));
-    return answerOf(target, frames);
+    return queryResultOf(target, frames);
   }
   const times = grid(start, end, step);
   const series = await prometheus.range(expr, times[0], times[times.length - 1], step);
   const exemplars = target.exemplar ? await prometheus.exemplars(expr, start, end) : [];
-  return answerOf(
+  return queryResultOf(
     target,
     series.map((one) => frameOf(target, onGrid(one, times), step)),
     exemplars,
   );
 }
 
-function answerOf(target: Target, frames: DataFrame[], exemplars: Exemplar[] = []): Answer {
+function queryResultOf(target: Target, frames: DataFrame[], exemplars: Exemplar[] = []): QueryResult {
   return { frames, exemplars, missing: frames.length ? [] : [target.refId] };
 }
 

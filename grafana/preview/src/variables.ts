@@ -10,14 +10,14 @@ export interface Option {
 }
 
 /** A variable with its value; `all` if everything is selected. */
-export interface Choice {
+export interface VariableValue {
   variable: Variable;
   options: Option[];
-  chosen: Option[];
+  selected: Option[];
   all: boolean;
 }
 
-export type Choices = Map<string, Choice>;
+export type VariableValues = Map<string, VariableValue>;
 
 /** Values of macros in addition to variables. */
 export type Scope = Record<string, unknown>;
@@ -25,33 +25,33 @@ export type Scope = Record<string, unknown>;
 const REFERENCE = /\$(\w+)|\$\{([\w.]+)(?::(\w+))?\}/g;
 const ALL = '$__all';
 
-export async function choose(
+export async function selectValues(
   variables: Variable[],
   asked: Map<string, string[]>,
   prometheus: Prometheus,
   range: TimeRange,
-): Promise<Choices> {
-  const choices: Choices = new Map();
+): Promise<VariableValues> {
+  const variableValues: VariableValues = new Map();
   for (const variable of variables) {
     const options =
       variable.type === 'datasource'
         ? [{ text: 'Prometheus', value: 'prometheus' }]
-        : await optionsOf(variable, choices, prometheus, range);
+        : await optionsOf(variable, variableValues, prometheus, range);
     const values = asked.get(variable.name) ?? (variable.includeAll ? [ALL] : [options[0].value]);
-    const chosen = values.map((value) => options.find((option) => option.value === value) ?? { text: value, value });
-    choices.set(variable.name, { variable, options, chosen, all: values.includes(ALL) });
+    const selected = values.map((value) => options.find((option) => option.value === value) ?? { text: value, value });
+    variableValues.set(variable.name, { variable, options, selected, all: values.includes(ALL) });
   }
-  return choices;
+  return variableValues;
 }
 
 async function optionsOf(
   variable: Variable,
-  choices: Choices,
+  variableValues: VariableValues,
   prometheus: Prometheus,
   range: TimeRange,
 ): Promise<Option[]> {
   const [start, end] = [range.from.unix(), range.to.unix()];
-  const query = interpolate(variable.query, choices);
+  const query = interpolate(variable.query, variableValues);
   const labelValues = query.match(/^label_values\((.+), (\w+)\)$/);
   const queryResult = query.match(/^query_result\((.+)\)$/);
   let texts: string[];
@@ -84,24 +84,24 @@ function optionOf(text: string, regex?: string): Option | undefined {
 }
 
 /** Interpolate variables, macros and data-link fields in a text. */
-export function interpolate(text: string, choices: Choices, scope: Scope = {}, format = 'regex'): string {
+export function interpolate(text: string, variableValues: VariableValues, scope: Scope = {}, format = 'regex'): string {
   return text.replace(REFERENCE, (whole, plain?: string, braced?: string, own?: string) => {
     const name = plain ?? braced ?? '';
     if (name in scope) {
       return own === 'percentencode' ? encodeURIComponent(String(scope[name])) : String(scope[name]);
     }
-    const choice = choices.get(name);
-    return choice ? formatted(name, choice, own ?? format) : whole;
+    const variableValue = variableValues.get(name);
+    return variableValue ? formatted(name, variableValue, own ?? format) : whole;
   });
 }
 
-function formatted(name: string, { variable, chosen, all }: Choice, format: string): string {
-  const values = all ? [ALL] : chosen.map((option) => option.value);
+function formatted(name: string, { variable, selected, all }: VariableValue, format: string): string {
+  const values = all ? [ALL] : selected.map((option) => option.value);
   switch (format) {
     case 'queryparam':
       return values.map((value) => `var-${name}=${encodeURIComponent(value)}`).join('&');
     case 'text':
-      return all ? 'All' : chosen.map((option) => option.text).join(' + ');
+      return all ? 'All' : selected.map((option) => option.text).join(' + ');
     default:
       return all
         ? (variable.allValue ?? '.*')
