@@ -31,24 +31,29 @@ SECONDS = {"s": 1, "m": 60, "h": 3600}
 ALERT_LABELS = {"alertname", "alertstate", "severity", "workspace", "platform", "feed"}
 
 
-def datasource_variable(board: DashboardFile) -> Iterator[str]:
+def datasource_variable(dashboard: DashboardFile) -> Iterator[str]:
     """The data source variable is the first and only one, and everything uses it."""
-    first, *others = board.document["templating"]["list"]
+    first, *others = dashboard.document["templating"]["list"]
     if (first["name"], first["type"], first["label"]) != ("datasource", "datasource", "Data source"):
         yield "the first variable is not the data source"
     if any(variable["type"] == "datasource" for variable in others):
         yield "there are several data sources"
-    uses = [*board.panels, *(target for _, target in board.queries), *board.document["annotations"]["list"], *others]
+    uses = [
+        *dashboard.panels,
+        *(target for _, target in dashboard.queries),
+        *dashboard.document["annotations"]["list"],
+        *others,
+    ]
     for use in uses:
         if use.get("type") != "text" and use.get("datasource", {}).get("uid") != DATASOURCE:
             yield f"{_name(use)} is bound to a data source"
 
 
-def variables(board: DashboardFile) -> Iterator[str]:
+def variables(dashboard: DashboardFile) -> Iterator[str]:
     """Job, instance, workspace and platform are multi-value variables, each filtered by the previous ones."""
     outer_variables: list[str] = []
     for name in ("job", "instance", "workspace", "platform"):
-        variable = board.variables.get(name)
+        variable = dashboard.variables.get(name)
         if variable is None:
             yield f"there is no {name}"
             continue
@@ -60,14 +65,14 @@ def variables(board: DashboardFile) -> Iterator[str]:
         if missing:
             yield f"{name} is not chained to {missing}"
         outer_variables.append(name)
-    for variable in board.variables.values():
+    for variable in dashboard.variables.values():
         if variable["type"] == "query" and variable["refresh"] != 2:
             yield f"{variable['name']} is not read again when the time changes"
 
 
-def identity(board: DashboardFile) -> Iterator[str]:
+def identity(dashboard: DashboardFile) -> Iterator[str]:
     """The dashboard has a stable uid, no leftovers of an export, and cannot be edited in Grafana."""
-    document = board.document
+    document = dashboard.document
     if not re.fullmatch(r"late-[a-z]+", document["uid"]):
         yield "odd uid"
     if document.keys() & {"id", "__inputs", "__requires", "version"}:
@@ -86,21 +91,21 @@ def identity(board: DashboardFile) -> Iterator[str]:
         yield "it is refreshed more often than there is something new"
 
 
-def ids(board: DashboardFile) -> Iterator[str]:
+def ids(dashboard: DashboardFile) -> Iterator[str]:
     """Panel ids are unique and in the hundred of their row."""
-    panel_ids = [panel["id"] for panel in (*board.rows, *board.panels)]
+    panel_ids = [panel["id"] for panel in (*dashboard.rows, *dashboard.panels)]
     if len(set(panel_ids)) != len(panel_ids):
         yield "an id is there twice"
-    for panel in board.panels:
-        rows = [row for row in board.rows if row["gridPos"]["y"] < panel["gridPos"]["y"]]
+    for panel in dashboard.panels:
+        rows = [row for row in dashboard.rows if row["gridPos"]["y"] < panel["gridPos"]["y"]]
         if not rows or max(rows, key=lambda row: int(row["gridPos"]["y"]))["id"] // 100 != panel["id"] // 100:
             yield f"{panel['title']}: id {panel['id']} is of another row"
 
 
-def grid(board: DashboardFile) -> Iterator[str]:
+def grid(dashboard: DashboardFile) -> Iterator[str]:
     """Panels do not overlap, stay within the grid, and leave no holes in a row."""
     occupied: dict[tuple[int, int], str] = {}
-    for panel in (*board.rows, *board.panels):
+    for panel in (*dashboard.rows, *dashboard.panels):
         place = panel["gridPos"]
         xs = range(place["x"], place["x"] + place["w"])
         for cell in product(xs, range(place["y"], place["y"] + place["h"])):
@@ -115,9 +120,9 @@ def grid(board: DashboardFile) -> Iterator[str]:
         yield f"{COLUMNS * depth - len(occupied)} cells are empty"
 
 
-def descriptions(board: DashboardFile) -> Iterator[str]:
+def descriptions(dashboard: DashboardFile) -> Iterator[str]:
     """Every panel has a title, a description, a unit, and a text for missing data."""
-    for panel in board.panels:
+    for panel in dashboard.panels:
         defaults = panel.get("fieldConfig", {}).get("defaults", {})
         if not panel.get("title") or not re.fullmatch(r"[A-Z0-9].*[.?]", panel.get("description", "")):
             yield f"{panel['title']}: no title or description"
@@ -131,9 +136,9 @@ def descriptions(board: DashboardFile) -> Iterator[str]:
             yield f"{panel['title']}: no queries"
 
 
-def legends(board: DashboardFile) -> Iterator[str]:
+def legends(dashboard: DashboardFile) -> Iterator[str]:
     """Time series have a legend that uses existing labels."""
-    for panel in board.panels:
+    for panel in dashboard.panels:
         if panel["type"] not in {"timeseries", "state-timeline"}:
             continue
         if not panel["options"]["legend"]["showLegend"]:
@@ -147,26 +152,26 @@ def legends(board: DashboardFile) -> Iterator[str]:
                     yield f"{panel['title']}: no label {label}"
 
 
-def instant_queries(board: DashboardFile) -> Iterator[str]:
+def instant_queries(dashboard: DashboardFile) -> Iterator[str]:
     """Stat and table panels use instant queries, all others range queries."""
-    for panel in board.panels:
+    for panel in dashboard.panels:
         for target in panel.get("targets", []):
             instant = bool(target.get("instant"))
             if instant != (panel["type"] in {"stat", "table"}) or instant == bool(target.get("range")):
                 yield f"{panel['title']}: instant is {instant}"
 
 
-def intervals(board: DashboardFile) -> Iterator[str]:
+def intervals(dashboard: DashboardFile) -> Iterator[str]:
     """Query intervals are at least the scrape interval, so that every rate has two samples."""
-    for panel in board.panels:
+    for panel in dashboard.panels:
         intervals = [panel.get("interval"), *(target.get("interval") for target in panel.get("targets", []))]
         if panel["type"] != "text" and any(interval is None or _seconds(interval) < 30 for interval in intervals):
             yield f"{panel['title']}: {intervals}"
 
 
-def promql(board: DashboardFile) -> Iterator[str]:
+def promql(dashboard: DashboardFile) -> Iterator[str]:
     """Queries are valid PromQL with existing series and labels."""
-    for place, expr in board.expressions:
+    for place, expr in dashboard.expressions:
         try:
             panel_ids = selectors(expr)
         except ValueError as exc:
@@ -187,9 +192,9 @@ def promql(board: DashboardFile) -> Iterator[str]:
                 yield f"{place}: no series has {label}"
 
 
-def variable_matchers(board: DashboardFile) -> Iterator[str]:
+def variable_matchers(dashboard: DashboardFile) -> Iterator[str]:
     """Every series is filtered by the dashboard variables."""
-    for place, expr in board.expressions:
+    for place, expr in dashboard.expressions:
         if place.startswith("variable"):
             continue
         for selector in selectors(expr):
@@ -201,9 +206,9 @@ def variable_matchers(board: DashboardFile) -> Iterator[str]:
                     yield f"{place}: {selector.name} is of any {name}"
 
 
-def counters(board: DashboardFile) -> Iterator[str]:
+def counters(dashboard: DashboardFile) -> Iterator[str]:
     """Counters are used with rate or increase, and rates use $__rate_interval."""
-    for place, expr in board.expressions:
+    for place, expr in dashboard.expressions:
         if place.startswith("variable"):
             continue
         for selector in selectors(expr):
@@ -217,17 +222,17 @@ def counters(board: DashboardFile) -> Iterator[str]:
                 yield f"{place}: rate over {window}"
 
 
-def process_series(board: DashboardFile) -> Iterator[str]:
+def process_series(dashboard: DashboardFile) -> Iterator[str]:
     """Series that every target has are restricted to exporters, because All matches the targets of every job."""
-    for place, expr in board.expressions:
+    for place, expr in dashboard.expressions:
         names = {selector.name for selector in selectors(expr)}
         if any(PROCESS_SERIES.fullmatch(name) for name in names) and "late_exporter_build_info" not in names:
             yield f"{place}: of any job"
 
 
-def navigation(board: DashboardFile) -> Iterator[str]:
+def navigation(dashboard: DashboardFile) -> Iterator[str]:
     """The menu and all links keep the time range and the variables."""
-    (menu,) = board.document["links"]
+    (menu,) = dashboard.document["links"]
     expected = {
         "type": "dashboards",
         "tags": ["late-exporter"],
@@ -239,7 +244,7 @@ def navigation(board: DashboardFile) -> Iterator[str]:
         yield "the menu is odd"
     if "placement" in json.dumps(menu):
         yield "the menu is hidden"
-    for url in board.links:
+    for url in dashboard.links:
         for parameter in (
             "${__url_time_range}",
             "${datasource:queryparam}",
@@ -250,12 +255,14 @@ def navigation(board: DashboardFile) -> Iterator[str]:
                 yield f"{url} forgets {parameter}"
 
 
-def event_annotations(board: DashboardFile) -> Iterator[str]:
+def event_annotations(dashboard: DashboardFile) -> Iterator[str]:
     """Critical alerts and starts are annotated; warnings are available but off."""
-    enabled_by_name = {annotation["name"]: annotation["enable"] for annotation in board.document["annotations"]["list"]}
+    enabled_by_name = {
+        annotation["name"]: annotation["enable"] for annotation in dashboard.document["annotations"]["list"]
+    }
     if enabled_by_name != {"Critical alerts": True, "Warnings": False, "Starts and releases": True}:
         yield f"annotations are {enabled_by_name}"
-    for annotation in board.document["annotations"]["list"]:
+    for annotation in dashboard.document["annotations"]["list"]:
         if annotation.get("hide") or "placement" in annotation:
             yield f"{annotation['name']} is hidden"
 

@@ -44,16 +44,16 @@ class ActivePeriod:
 def sample_lines(prometheus: Prometheus, start: int, end: int) -> Iterator[str]:
     """Yield the samples of rules shown on dashboards, as OpenMetrics lines with timestamps in time order."""
     samples = [*_recorded_samples(prometheus, start, end), *_alert_samples(prometheus, start, end)]
-    for moment, series, value in sorted(samples):
-        yield f"{series} {value} {moment}\n"
+    for timestamp, series, value in sorted(samples):
+        yield f"{series} {value} {timestamp}\n"
 
 
 def _recorded_samples(prometheus: Prometheus, start: int, end: int) -> Iterator[tuple[int, str, str]]:
     for name, expr in _recording_rules().items():
         if name in UNTARGETED_SERIES:
             for metric, values in _query_range(prometheus, _inline_records(expr), start, end):
-                for moment, value in values:
-                    yield moment, _format_series(name, metric), value
+                for timestamp, value in values:
+                    yield timestamp, _format_series(name, metric), value
 
 
 def _alert_samples(prometheus: Prometheus, start: int, end: int) -> Iterator[tuple[int, str, str]]:
@@ -64,22 +64,22 @@ def _alert_samples(prometheus: Prometheus, start: int, end: int) -> Iterator[tup
         )
         for metric, values in _query_range(prometheus, _inline_records(rule["expr"]), start, end):
             labels = {**metric, **rule["labels"], "alertname": rule["alert"]}
-            for active in active_periods([moment for moment, _ in values], for_seconds, keep_firing_seconds):
-                for moment in range(active.since, min(active.until, end) + 1, STEP):
-                    state = "firing" if moment - active.since >= for_seconds else "pending"
-                    yield moment, _format_series("ALERTS", {**labels, "alertstate": state}), "1"
-                    yield moment, _format_series("ALERTS_FOR_STATE", labels), str(active.since)
+            for active in active_periods([timestamp for timestamp, _ in values], for_seconds, keep_firing_seconds):
+                for timestamp in range(active.since, min(active.until, end) + 1, STEP):
+                    state = "firing" if timestamp - active.since >= for_seconds else "pending"
+                    yield timestamp, _format_series("ALERTS", {**labels, "alertstate": state}), "1"
+                    yield timestamp, _format_series("ALERTS_FOR_STATE", labels), str(active.since)
 
 
-def active_periods(moments: Sequence[int], for_seconds: int, keep_firing_seconds: int) -> Iterator[ActivePeriod]:
+def active_periods(timestamps: Sequence[int], for_seconds: int, keep_firing_seconds: int) -> Iterator[ActivePeriod]:
     """Yield the periods in which an alert was active, given the times at which its expression had a result."""
-    since = last = moments[0]
-    for moment in (*moments[1:], None):
+    since = last = timestamps[0]
+    for timestamp in (*timestamps[1:], None):
         is_firing = last - since >= for_seconds
-        if moment is None or moment - last > (max(keep_firing_seconds, STEP) if is_firing else STEP):
+        if timestamp is None or timestamp - last > (max(keep_firing_seconds, STEP) if is_firing else STEP):
             yield ActivePeriod(since, last + (keep_firing_seconds if is_firing else 0))
-            since = moment or last
-        last = moment or last
+            since = timestamp or last
+        last = timestamp or last
 
 
 def _query_range(
@@ -88,7 +88,7 @@ def _query_range(
     answer = prometheus.ask("query_range", query=expr, start=str(start), end=str(end), step=str(STEP))
     for row in answer["result"]:
         metric = {name: value for name, value in row["metric"].items() if name != "__name__"}
-        yield metric, [(int(moment), value) for moment, value in row["values"]]
+        yield metric, [(int(timestamp), value) for timestamp, value in row["values"]]
 
 
 def _inline_records(expr: str) -> str:

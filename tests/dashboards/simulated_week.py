@@ -84,8 +84,8 @@ def add_expiring_token(world: Town) -> None:
     world.connections.insert({**oldest, **identity, "success": success})
 
 
-def _iso_time(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _iso_time(timestamp: float) -> str:
+    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class SimulatedApi(Late):
@@ -171,18 +171,18 @@ class WeekOfScrapes:
             (END - 30 * HOUR, lambda: add_expiring_token(self._world)),
             (RESTART, self._restart),
         ]
-        moment = last_scrape = BEGIN
-        while moment < END:
-            moment += _interval_at(POLL_INTERVALS, moment)
-            self._clock.advance(moment - POLL_LEAD - self._clock.now)
-            while scheduled_calls and scheduled_calls[0][0] <= moment:
+        timestamp = last_scrape = BEGIN
+        while timestamp < END:
+            timestamp += _interval_at(POLL_INTERVALS, timestamp)
+            self._clock.advance(timestamp - POLL_LEAD - self._clock.now)
+            while scheduled_calls and scheduled_calls[0][0] <= timestamp:
                 scheduled_calls.pop(0)[1]()
             self._send_webhooks()
             for feed in FEEDS:
                 self._exporter.audit(feed)
-            if moment - last_scrape >= _interval_at(SCRAPE_INTERVALS, moment):
-                yield [*self._scrape(moment, moment - last_scrape)]
-                last_scrape = moment
+            if timestamp - last_scrape >= _interval_at(SCRAPE_INTERVALS, timestamp):
+                yield [*self._scrape(timestamp, timestamp - last_scrape)]
+                last_scrape = timestamp
         self._exporter.close()
 
     def _send_webhooks(self) -> None:
@@ -199,7 +199,7 @@ class WeekOfScrapes:
         self._exporter.restart(RESTART_SECONDS)
         self._process = ProcessMetrics(self._clock.now)
 
-    def _scrape(self, moment: float, seconds: float) -> Iterator[str]:
+    def _scrape(self, timestamp: float, seconds: float) -> Iterator[str]:
         exporter = self._exporter
         for family, labels, gauge in (
             ("late_exporter_build_info", ("0.1.0", "5d41402", "3.13.5"), 1.0),
@@ -220,7 +220,7 @@ class WeekOfScrapes:
         }
         for line in (*lines, *(f"{name} {value!r}" for name, value in scrape_metrics.items())):
             head, _, value = line.partition(" # ")[0].rpartition(" ")
-            yield f"{self._series_names.get(head) or self._with_target_labels(head)} {value} {moment:.0f}\n"
+            yield f"{self._series_names.get(head) or self._with_target_labels(head)} {value} {timestamp:.0f}\n"
 
     def _with_target_labels(self, head: str) -> str:
         name, brace, labels = head.partition("{")
@@ -228,5 +228,5 @@ class WeekOfScrapes:
         return self._series_names[head]
 
 
-def _interval_at(steps: tuple[tuple[float, float], ...], moment: float) -> float:
-    return next(step for until_end, step in steps if END - moment <= until_end)
+def _interval_at(steps: tuple[tuple[float, float], ...], timestamp: float) -> float:
+    return next(step for until_end, step in steps if END - timestamp <= until_end)

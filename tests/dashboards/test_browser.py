@@ -22,7 +22,7 @@ EXPECTED_MISSING_COLUMNS: Mapping[tuple[str, int, str], str] = {
 }
 """Columns without values in this week, by dashboard, panel and title, with the reason."""
 
-DASHBOARD_FILES = {board.uid: board for board in load_dashboards()}
+DASHBOARD_FILES = {dashboard.uid: dashboard for dashboard in load_dashboards()}
 
 
 @pytest.fixture(scope="module")
@@ -35,53 +35,55 @@ def pages(require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(params=DASHBOARDS)
-def board(request: pytest.FixtureRequest) -> DashboardFile:
+def dashboard(request: pytest.FixtureRequest) -> DashboardFile:
     """Return each dashboard."""
     return DASHBOARD_FILES[request.param]
 
 
 @pytest.fixture
-def panels(board: DashboardFile, pages: Mapping[str, Json]) -> Mapping[int, Json]:
+def panels(dashboard: DashboardFile, pages: Mapping[str, Json]) -> Mapping[int, Json]:
     """Return the rendered panels by id."""
-    return {int(panel["panel"]): panel for panel in pages[board.uid]["panels"]}
+    return {int(panel["panel"]): panel for panel in pages[dashboard.uid]["panels"]}
 
 
-def test_no_script_or_request_fails(board: DashboardFile, pages: Mapping[str, Json]) -> None:
+def test_no_script_or_request_fails(dashboard: DashboardFile, pages: Mapping[str, Json]) -> None:
     """No request and no script fails."""
-    assert [] == pages[board.uid]["errors"]
+    assert [] == pages[dashboard.uid]["errors"]
 
 
-def test_every_panel_is_drawn(board: DashboardFile, panels: Mapping[int, Json]) -> None:
+def test_every_panel_is_drawn(dashboard: DashboardFile, panels: Mapping[int, Json]) -> None:
     """Every panel is rendered with data and without an error."""
-    assert {panel["id"] for panel in board.panels} == panels.keys()
+    assert {panel["id"] for panel in dashboard.panels} == panels.keys()
     assert {} == {panel["title"]: panel["error"] for panel in panels.values() if panel["state"] == "error"}
     assert [] == [panel["title"] for panel in panels.values() if panel["state"] != "done"]
 
 
-def test_every_query_returns_data(board: DashboardFile, panels: Mapping[int, Json]) -> None:
+def test_every_query_returns_data(dashboard: DashboardFile, panels: Mapping[int, Json]) -> None:
     """Every query of a panel has data, except for the listed ones."""
     empty_queries = {
-        (board.uid, number, ref) for number, panel in panels.items() for ref in panel.get("missing", "").split()
+        (dashboard.uid, number, ref) for number, panel in panels.items() for ref in panel.get("missing", "").split()
     }
-    assert {place for place in EXPECTED_EMPTY_QUERIES if place[0] == board.uid} == empty_queries
+    assert {place for place in EXPECTED_EMPTY_QUERIES if place[0] == dashboard.uid} == empty_queries
 
 
-def test_tables_show_every_column(board: DashboardFile, panels: Mapping[int, Json]) -> None:
+def test_tables_show_every_column(dashboard: DashboardFile, panels: Mapping[int, Json]) -> None:
     """Tables show every column, and no cell is cut off."""
-    for panel in board.panels:
+    for panel in dashboard.panels:
         if panel["type"] == "table":
             expected = {override["matcher"]["options"] for override in panel["fieldConfig"]["overrides"]}
             missing = expected - {*panels[panel["id"]]["headings"]}
-            assert {title for *place, title in EXPECTED_MISSING_COLUMNS if place == [board.uid, panel["id"]]} == missing
+            assert {
+                title for *place, title in EXPECTED_MISSING_COLUMNS if place == [dashboard.uid, panel["id"]]
+            } == missing
             assert [] == panels[panel["id"]]["truncated"], panel["title"]
 
 
-def test_link_variables_are_filled_in(board: DashboardFile, panels: Mapping[int, Json]) -> None:
+def test_link_variables_are_filled_in(dashboard: DashboardFile, panels: Mapping[int, Json]) -> None:
     """Links have no unresolved variables."""
     links = [link for panel in panels.values() for link in panel["links"]]
     assert [] == [link for link in links if "${" in link or "undefined" in link]
     assert bool(links) == any(
-        "links" in str(panel["fieldConfig"]) for panel in board.panels if panel["type"] == "table"
+        "links" in str(panel["fieldConfig"]) for panel in dashboard.panels if panel["type"] == "table"
     )
 
 

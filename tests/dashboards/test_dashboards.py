@@ -49,43 +49,48 @@ ignore_sdk_deprecation = pytest.mark.filterwarnings("ignore:Prefer using dashboa
 """The SDK warns on import that the classic format, which all Grafana versions read, is deprecated."""
 
 
-@pytest.fixture(params=DASHBOARD_FILES, ids=lambda board: board.uid)
-def board(request: pytest.FixtureRequest) -> DashboardFile:
+@pytest.fixture(params=DASHBOARD_FILES, ids=lambda dashboard: dashboard.uid)
+def dashboard(request: pytest.FixtureRequest) -> DashboardFile:
     """Return each dashboard."""
     dashboard: DashboardFile = request.param
     return dashboard
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_dashboard_passes_lint_rule(board: DashboardFile, rule: str) -> None:
+def test_dashboard_passes_lint_rule(dashboard: DashboardFile, rule: str) -> None:
     """Every dashboard passes every lint rule."""
-    assert [] == list(RULES[rule](board))
+    assert [] == list(RULES[rule](dashboard))
 
 
 def test_ids_do_not_change() -> None:
     """Uids and panel ids do not change."""
     assert IDS == {
-        board.uid: _format_ranges(sorted(panel["id"] for panel in board.panels)) for board in DASHBOARD_FILES
+        dashboard.uid: _format_ranges(sorted(panel["id"] for panel in dashboard.panels))
+        for dashboard in DASHBOARD_FILES
     }
-    assert [f"{board.uid}.json" for board in DASHBOARD_FILES] == [file.name for file in sorted(FOLDER.glob("*.json"))]
+    assert [f"{dashboard.uid}.json" for dashboard in DASHBOARD_FILES] == [
+        file.name for file in sorted(FOLDER.glob("*.json"))
+    ]
 
 
 def test_every_metric_has_a_panel() -> None:
     """Every metric is used in a panel, except for the listed ones."""
-    query_names = {one.name for board in DASHBOARD_FILES for _, expr in board.expressions for one in selectors(expr)}
+    query_names = {
+        one.name for dashboard in DASHBOARD_FILES for _, expr in dashboard.expressions for one in selectors(expr)
+    }
     families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in query_names} | query_names
     assert {*CATALOGUE} - families == METRICS_WITHOUT_PANEL
 
 
 def test_links_point_to_shipped_dashboards() -> None:
     """Links point to shipped dashboards and set existing variables."""
-    boards = {board.uid: board for board in DASHBOARD_FILES}
+    dashboards = {dashboard.uid: dashboard for dashboard in DASHBOARD_FILES}
     link_pairs = set()
-    for board in DASHBOARD_FILES:
-        for url in board.links:
+    for dashboard in DASHBOARD_FILES:
+        for url in dashboard.links:
             uid, variables = _parse_link(url)
-            assert variables <= boards[uid].variables.keys(), url
-            link_pairs.add((board.uid, uid))
+            assert variables <= dashboards[uid].variables.keys(), url
+            link_pairs.add((dashboard.uid, uid))
     assert {
         ("late-overview", "late-platform"),
         ("late-overview", "late-accounts"),
@@ -149,18 +154,18 @@ def test_outdated_files_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @ignore_sdk_deprecation
-def test_files_round_trip_through_the_sdk(board: DashboardFile) -> None:
+def test_files_round_trip_through_the_sdk(dashboard: DashboardFile) -> None:
     """The SDK reads each file and writes the same JSON again."""
-    model = import_module("grafana_foundation_sdk.models.dashboard").Dashboard.from_json(board.document)
+    model = import_module("grafana_foundation_sdk.models.dashboard").Dashboard.from_json(dashboard.document)
     encoded = json.loads(import_module("grafana_foundation_sdk.cog.encoder").JSONEncoder().encode(model))
-    assert board.document == import_module("grafana.source.__main__").without_menu_placement(encoded)
+    assert dashboard.document == import_module("grafana.source.__main__").without_menu_placement(encoded)
 
 
 def test_mixin_imports_every_dashboard() -> None:
     """The mixin imports every dashboard and existing rule files."""
     mixin = ROOT / "grafana" / "mixin.libsonnet"
     imports = re.findall(r"import(?:str)? '([^']+)'", mixin.read_text("utf-8"))
-    assert {f"dashboards/{board.uid}.json" for board in DASHBOARD_FILES} < {*imports}
+    assert {f"dashboards/{dashboard.uid}.json" for dashboard in DASHBOARD_FILES} < {*imports}
     assert all((mixin.parent / file).is_file() for file in imports)
 
 
@@ -178,7 +183,9 @@ def test_provisioning() -> None:
 
 def test_every_untargeted_series_is_queried() -> None:
     """Every exception from the variable filters is still needed."""
-    query_names = {one.name for board in DASHBOARD_FILES for _, expr in board.expressions for one in selectors(expr)}
+    query_names = {
+        one.name for dashboard in DASHBOARD_FILES for _, expr in dashboard.expressions for one in selectors(expr)
+    }
     assert UNTARGETED_SERIES.keys() <= query_names
     assert all(labels_of(name) == set() for name in UNTARGETED_SERIES)
 

@@ -104,7 +104,7 @@ MISTAKES: tuple[tuple[str, Change], ...] = (
 @pytest.mark.parametrize(("rule", "change"), MISTAKES, ids=[f"{n}-{rule}" for n, (rule, _) in enumerate(MISTAKES)])
 def test_rule_finds_the_mistake(rule: str, change: Change) -> None:
     """A dashboard with a mistake violates the rule."""
-    document = deepcopy(next(board for board in load_dashboards() if board.uid == "late-overview").document)
+    document = deepcopy(next(dashboard for dashboard in load_dashboards() if dashboard.uid == "late-overview").document)
     assert [] == list(RULES[rule](DashboardFile(document)))
     change(document)
     assert list(RULES[rule](DashboardFile(document)))

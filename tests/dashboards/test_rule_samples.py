@@ -10,7 +10,7 @@ from tests.dashboards.rule_samples import ActivePeriod, active_periods
 
 
 @pytest.mark.parametrize(
-    ("moments", "for_seconds", "keep_firing_seconds", "expected"),
+    ("timestamps", "for_seconds", "keep_firing_seconds", "expected"),
     [
         ([0, 60, 120], 60, 0, [ActivePeriod(0, 120)]),
         ([0, 60, 180, 240], 60, 0, [ActivePeriod(0, 60), ActivePeriod(180, 240)]),
@@ -21,7 +21,7 @@ from tests.dashboards.rule_samples import ActivePeriod, active_periods
     ids=["lasting", "interrupted", "kept", "never fired, so not kept", "once"],
 )
 def test_active_periods(
-    moments: Sequence[int], for_seconds: int, keep_firing_seconds: int, expected: Sequence[ActivePeriod]
+    timestamps: Sequence[int], for_seconds: int, keep_firing_seconds: int, expected: Sequence[ActivePeriod]
 ) -> None:
     """A gap ends a pending alert, but a firing alert continues for ``keep_firing_for``."""
-    assert expected == [*active_periods(moments, for_seconds, keep_firing_seconds)]
+    assert expected == [*active_periods(timestamps, for_seconds, keep_firing_seconds)]

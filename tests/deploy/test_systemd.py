@@ -77,9 +77,9 @@ def machine(sandbox: Sandbox, image: str, tmp_path: Path) -> Iterator[SystemdMac
     simulate = (sys.executable, "-m", "late_exporter", "simulate", "--simulate.history=1h", "--simulate.seed=3")
     with (
         sandbox.run_in_background(*simulate, log=tmp_path / "simulator.log", env={"PYTHONPATH": str(ROOT)}),
-        boot(sandbox, changes) as booted,
+        boot(sandbox, changes) as machine,
     ):
-        yield booted
+        yield machine
 
 
 def test_service_restarts_and_stops(machine: SystemdMachine, sandbox: Sandbox) -> None:
