@@ -37,7 +37,7 @@ def datasource_variable(dashboard: DashboardFile) -> Iterator[str]:
     if (first["name"], first["type"], first["label"]) != ("datasource", "datasource", "Data source"):
         yield "the first variable is not the data source"
     if any(variable["type"] == "datasource" for variable in others):
-        yield "there are several data sources"
+        yield "there are several data source variables"
     uses = [
         *dashboard.panels,
         *(target for _, target in dashboard.queries),
@@ -46,7 +46,7 @@ def datasource_variable(dashboard: DashboardFile) -> Iterator[str]:
     ]
     for use in uses:
         if use.get("type") != "text" and use.get("datasource", {}).get("uid") != DATASOURCE:
-            yield f"{_name(use)} is bound to a data source"
+            yield f"{_name(use)} does not use the data source variable"
 
 
 def variables(dashboard: DashboardFile) -> Iterator[str]:
@@ -55,51 +55,51 @@ def variables(dashboard: DashboardFile) -> Iterator[str]:
     for name in ("job", "instance", "workspace", "platform"):
         variable = dashboard.variables.get(name)
         if variable is None:
-            yield f"there is no {name}"
+            yield f"no variable {name}"
             continue
         if not (variable["multi"] and variable["includeAll"] and variable["allValue"] == ".+"):
-            yield f"{name} cannot be several or all"
+            yield f"{name} is not a multi-value variable with All"
         if variable["label"] != name.capitalize():
-            yield f"{name} is labelled {variable['label']}"
+            yield f"{name} has the label {variable['label']}"
         missing = [other for other in outer_variables if f'{other}=~"${other}"' not in variable["query"]]
         if missing:
-            yield f"{name} is not chained to {missing}"
+            yield f"{name} is not filtered by {missing}"
         outer_variables.append(name)
     for variable in dashboard.variables.values():
         if variable["type"] == "query" and variable["refresh"] != 2:
-            yield f"{variable['name']} is not read again when the time changes"
+            yield f"{variable['name']} is not refreshed when the time range changes"
 
 
 def identity(dashboard: DashboardFile) -> Iterator[str]:
     """The dashboard has a stable uid, no leftovers of an export, and cannot be edited in Grafana."""
     document = dashboard.document
     if not re.fullmatch(r"late-[a-z]+", document["uid"]):
-        yield "odd uid"
+        yield "unexpected uid"
     if document.keys() & {"id", "__inputs", "__requires", "version"}:
-        yield "it was exported"
+        yield "leftovers of an export"
     if document["editable"]:
-        yield "it can be edited"
+        yield "editable in Grafana"
     if document["tags"] != ["late-exporter"] or not document["title"].startswith("Late / "):
-        yield "odd title or tags"
+        yield "unexpected title or tags"
     if not document["description"]:
         yield "no description"
     if document["schemaVersion"] > 39:
-        yield "the schema is newer than Grafana 11"
+        yield "schema newer than Grafana 11"
     if document["graphTooltip"] != 1:
         yield "no shared crosshair"
     if _seconds(document["refresh"]) < MIN_INTERVAL_SECONDS:
-        yield "it is refreshed more often than there is something new"
+        yield "refreshed more often than data is scraped"
 
 
 def ids(dashboard: DashboardFile) -> Iterator[str]:
     """Panel ids are unique and in the hundred of their row."""
     panel_ids = [panel["id"] for panel in (*dashboard.rows, *dashboard.panels)]
     if len(set(panel_ids)) != len(panel_ids):
-        yield "an id is there twice"
+        yield "duplicate panel id"
     for panel in dashboard.panels:
         rows = [row for row in dashboard.rows if row["gridPos"]["y"] < panel["gridPos"]["y"]]
         if not rows or max(rows, key=lambda row: int(row["gridPos"]["y"]))["id"] // 100 != panel["id"] // 100:
-            yield f"{panel['title']}: id {panel['id']} is of another row"
+            yield f"{panel['title']}: id {panel['id']} does not belong to its row"
 
 
 def grid(dashboard: DashboardFile) -> Iterator[str]:
@@ -110,11 +110,11 @@ def grid(dashboard: DashboardFile) -> Iterator[str]:
         xs = range(place["x"], place["x"] + place["w"])
         for cell in product(xs, range(place["y"], place["y"] + place["h"])):
             if cell in occupied:
-                yield f"{panel['title']} lies on {occupied[cell]}"
+                yield f"{panel['title']} overlaps {occupied[cell]}"
                 break
             occupied[cell] = panel["title"]
         if place["x"] + place["w"] > COLUMNS:
-            yield f"{panel['title']} stands out"
+            yield f"{panel['title']} exceeds the grid"
     depth = 1 + max(y for _, y in occupied)
     if len(occupied) < COLUMNS * depth:
         yield f"{COLUMNS * depth - len(occupied)} cells are empty"
@@ -129,7 +129,7 @@ def descriptions(dashboard: DashboardFile) -> Iterator[str]:
         if panel["type"] not in {"text", "heatmap"} and not defaults.get("unit"):
             yield f"{panel['title']}: no unit"
         if panel["type"] not in {"text", "heatmap"} and not defaults.get("noValue"):
-            yield f"{panel['title']}: no words for nothing"
+            yield f"{panel['title']}: no text for missing data"
         if panel["type"] == "heatmap" and not panel["options"]["yAxis"]["unit"]:
             yield f"{panel['title']}: no unit"
         if panel["type"] != "text" and not panel.get("targets"):
@@ -146,7 +146,7 @@ def legends(dashboard: DashboardFile) -> Iterator[str]:
         for target in panel["targets"]:
             legend = target.get("legendFormat", "")
             if not legend:
-                yield f"{panel['title']}: a series has no name"
+                yield f"{panel['title']}: a series has no legend"
             for label in re.findall(r"\{\{(\w+)\}\}", legend):
                 if not any(label in (labels_of(one.name) or ()) for one in selectors(target["expr"])):
                     yield f"{panel['title']}: no label {label}"
@@ -183,13 +183,15 @@ def promql(dashboard: DashboardFile) -> Iterator[str]:
             for name in names.split("|"):
                 labels = labels_of(name)
                 if labels is None:
-                    yield f"{place}: no series {name}"
-                elif name not in UNTARGETED_SERIES and (strange := selector.matchers.keys() - labels - {"__name__"}):
-                    yield f"{place}: {name} has no {strange}"
+                    yield f"{place}: unknown series {name}"
+                elif name not in UNTARGETED_SERIES and (
+                    unknown_labels := selector.matchers.keys() - labels - {"__name__"}
+                ):
+                    yield f"{place}: {name} has no labels {unknown_labels}"
                 known_labels |= ALERT_LABELS if name in UNTARGETED_SERIES else labels or set()
         for label in named_labels(expand_variables(expr)):
             if label not in known_labels:
-                yield f"{place}: no series has {label}"
+                yield f"{place}: no series has the label {label}"
 
 
 def variable_matchers(dashboard: DashboardFile) -> Iterator[str]:
@@ -203,7 +205,7 @@ def variable_matchers(dashboard: DashboardFile) -> Iterator[str]:
             labels = labels_of(selector.name) or set()
             for name in {"job", "instance", "workspace", "platform"} & labels:
                 if selector.matchers.get(name) != Matcher("=~", name):
-                    yield f"{place}: {selector.name} is of any {name}"
+                    yield f"{place}: {selector.name} is not filtered by {name}"
 
 
 def counters(dashboard: DashboardFile) -> Iterator[str]:
@@ -214,9 +216,9 @@ def counters(dashboard: DashboardFile) -> Iterator[str]:
         for selector in selectors(expr):
             counter = re.search(r"_(total|bucket|count|sum)$", selector.name)
             if counter and selector.function not in COUNTER_FUNCTIONS:
-                yield f"{place}: {selector.name} is a counter"
+                yield f"{place}: {selector.name} is a counter without rate or increase"
             if not counter and selector.function in COUNTER_FUNCTIONS:
-                yield f"{place}: {selector.name} is no counter"
+                yield f"{place}: {selector.name} is not a counter"
         for window in re.findall(r"\bi?rate\([^\[]+\[([^\]]+)\]", re.sub(r'"[^"]*"', "", expr)):
             if window != "$__rate_interval":
                 yield f"{place}: rate over {window}"
@@ -227,7 +229,7 @@ def process_series(dashboard: DashboardFile) -> Iterator[str]:
     for place, expr in dashboard.expressions:
         names = {selector.name for selector in selectors(expr)}
         if any(PROCESS_SERIES.fullmatch(name) for name in names) and "late_exporter_build_info" not in names:
-            yield f"{place}: of any job"
+            yield f"{place}: not restricted to exporters"
 
 
 def navigation(dashboard: DashboardFile) -> Iterator[str]:
@@ -241,9 +243,9 @@ def navigation(dashboard: DashboardFile) -> Iterator[str]:
         "keepTime": True,
     }
     if any(menu.get(name) != value for name, value in expected.items()):
-        yield "the menu is odd"
+        yield "unexpected menu settings"
     if "placement" in json.dumps(menu):
-        yield "the menu is hidden"
+        yield "hidden menu"
     for url in dashboard.links:
         for parameter in (
             "${__url_time_range}",
@@ -252,7 +254,7 @@ def navigation(dashboard: DashboardFile) -> Iterator[str]:
             "${instance:queryparam}",
         ):
             if parameter not in url:
-                yield f"{url} forgets {parameter}"
+                yield f"{url} lacks {parameter}"
 
 
 def event_annotations(dashboard: DashboardFile) -> Iterator[str]:
@@ -261,7 +263,7 @@ def event_annotations(dashboard: DashboardFile) -> Iterator[str]:
         annotation["name"]: annotation["enable"] for annotation in dashboard.document["annotations"]["list"]
     }
     if enabled_by_name != {"Critical alerts": True, "Warnings": False, "Starts and releases": True}:
-        yield f"annotations are {enabled_by_name}"
+        yield f"unexpected annotations {enabled_by_name}"
     for annotation in dashboard.document["annotations"]["list"]:
         if annotation.get("hide") or "placement" in annotation:
             yield f"{annotation['name']} is hidden"

@@ -72,7 +72,7 @@ export async function loadDashboard(uid: string): Promise<Dashboard> {
   const dashboard: Dashboard = await (await fetch(`/dashboards/${uid}.json`)).json();
   const unknown = dashboard.panels.find((panel) => panel.repeat || panel.collapsed);
   if (unknown) {
-    throw new Error(`${unknown.title}: the preview knows neither repeats nor folded rows`);
+    throw new Error(`${unknown.title}: the preview does not support repeated panels or collapsed rows`);
   }
   return dashboard;
 }

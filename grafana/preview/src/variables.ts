@@ -65,7 +65,7 @@ async function optionsOf(
         .join(','),
     );
   } else {
-    throw new Error(`${variable.name}: the preview does not know the query ${query}`);
+    throw new Error(`${variable.name}: the preview does not support the query ${query}`);
   }
   const options = texts.map((text) => optionOf(text, variable.regex)).filter((option) => option !== undefined);
   return options.sort((one, other) => one.text.localeCompare(other.text));
