@@ -32,7 +32,7 @@ ALERT_LABELS = {"alertname", "alertstate", "severity", "workspace", "platform", 
 
 
 def datasource_variable(dashboard: DashboardFile) -> Iterator[str]:
-    """The data source variable is the first and only one, and everything uses it."""
+    """Require that the data source variable is the first and only one, and that everything uses it."""
     first, *others = dashboard.document["templating"]["list"]
     if (first["name"], first["type"], first["label"]) != ("datasource", "datasource", "Data source"):
         yield "the first variable is not the data source"
@@ -50,7 +50,7 @@ def datasource_variable(dashboard: DashboardFile) -> Iterator[str]:
 
 
 def variables(dashboard: DashboardFile) -> Iterator[str]:
-    """Job, instance, workspace and platform are multi-value variables, each filtered by the previous ones."""
+    """Require multi-value variables for job, instance, workspace and platform, each filtered by the previous ones."""
     outer_variables: list[str] = []
     for name in ("job", "instance", "workspace", "platform"):
         variable = dashboard.variables.get(name)
@@ -71,7 +71,7 @@ def variables(dashboard: DashboardFile) -> Iterator[str]:
 
 
 def identity(dashboard: DashboardFile) -> Iterator[str]:
-    """The dashboard has a stable uid, no leftovers of an export, and cannot be edited in Grafana."""
+    """Require a stable uid, no leftovers of an export, and no editing in Grafana."""
     document = dashboard.document
     if not re.fullmatch(r"late-[a-z]+", document["uid"]):
         yield "unexpected uid"
@@ -92,7 +92,7 @@ def identity(dashboard: DashboardFile) -> Iterator[str]:
 
 
 def ids(dashboard: DashboardFile) -> Iterator[str]:
-    """Panel ids are unique and in the hundred of their row."""
+    """Require unique panel ids in the hundred of their row."""
     panel_ids = [panel["id"] for panel in (*dashboard.rows, *dashboard.panels)]
     if len(set(panel_ids)) != len(panel_ids):
         yield "duplicate panel id"
@@ -103,7 +103,7 @@ def ids(dashboard: DashboardFile) -> Iterator[str]:
 
 
 def grid(dashboard: DashboardFile) -> Iterator[str]:
-    """Panels do not overlap, stay within the grid, and leave no holes in a row."""
+    """Require that panels do not overlap, stay within the grid, and leave no holes in a row."""
     occupied: dict[tuple[int, int], str] = {}
     for panel in (*dashboard.rows, *dashboard.panels):
         place = panel["gridPos"]
@@ -121,7 +121,7 @@ def grid(dashboard: DashboardFile) -> Iterator[str]:
 
 
 def descriptions(dashboard: DashboardFile) -> Iterator[str]:
-    """Every panel has a title, a description, a unit, and a text for missing data."""
+    """Require a title, a description, a unit, and a text for missing data in every panel."""
     for panel in dashboard.panels:
         defaults = panel.get("fieldConfig", {}).get("defaults", {})
         if not panel.get("title") or not re.fullmatch(r"[A-Z0-9].*[.?]", panel.get("description", "")):
@@ -137,7 +137,7 @@ def descriptions(dashboard: DashboardFile) -> Iterator[str]:
 
 
 def legends(dashboard: DashboardFile) -> Iterator[str]:
-    """Time series have a legend that uses existing labels."""
+    """Require legends in time series, with existing labels."""
     for panel in dashboard.panels:
         if panel["type"] not in {"timeseries", "state-timeline"}:
             continue
@@ -153,7 +153,7 @@ def legends(dashboard: DashboardFile) -> Iterator[str]:
 
 
 def instant_queries(dashboard: DashboardFile) -> Iterator[str]:
-    """Stat and table panels use instant queries, all others range queries."""
+    """Require instant queries in stat and table panels, and range queries in all others."""
     for panel in dashboard.panels:
         for target in panel.get("targets", []):
             instant = bool(target.get("instant"))
@@ -162,7 +162,7 @@ def instant_queries(dashboard: DashboardFile) -> Iterator[str]:
 
 
 def intervals(dashboard: DashboardFile) -> Iterator[str]:
-    """Query intervals are at least the scrape interval, so that every rate has two samples."""
+    """Require query intervals of at least the scrape interval, so that every rate has two samples."""
     for panel in dashboard.panels:
         intervals = [panel.get("interval"), *(target.get("interval") for target in panel.get("targets", []))]
         if panel["type"] != "text" and any(interval is None or _seconds(interval) < 30 for interval in intervals):
@@ -170,7 +170,7 @@ def intervals(dashboard: DashboardFile) -> Iterator[str]:
 
 
 def promql(dashboard: DashboardFile) -> Iterator[str]:
-    """Queries are valid PromQL with existing series and labels."""
+    """Require valid PromQL with existing series and labels."""
     for place, expr in dashboard.expressions:
         try:
             panel_ids = selectors(expr)
@@ -195,7 +195,7 @@ def promql(dashboard: DashboardFile) -> Iterator[str]:
 
 
 def variable_matchers(dashboard: DashboardFile) -> Iterator[str]:
-    """Every series is filtered by the dashboard variables."""
+    """Require that every series is filtered by the dashboard variables."""
     for place, expr in dashboard.expressions:
         if place.startswith("variable"):
             continue
@@ -209,7 +209,7 @@ def variable_matchers(dashboard: DashboardFile) -> Iterator[str]:
 
 
 def counters(dashboard: DashboardFile) -> Iterator[str]:
-    """Counters are used with rate or increase, and rates use $__rate_interval."""
+    """Require rate or increase for counters, and $__rate_interval for rates."""
     for place, expr in dashboard.expressions:
         if place.startswith("variable"):
             continue
@@ -225,7 +225,7 @@ def counters(dashboard: DashboardFile) -> Iterator[str]:
 
 
 def process_series(dashboard: DashboardFile) -> Iterator[str]:
-    """Series that every target has are restricted to exporters, because All matches the targets of every job."""
+    """Require that series of every target are restricted to exporters, because All matches the targets of every job."""
     for place, expr in dashboard.expressions:
         names = {selector.name for selector in selectors(expr)}
         if any(PROCESS_SERIES.fullmatch(name) for name in names) and "late_exporter_build_info" not in names:
@@ -233,7 +233,7 @@ def process_series(dashboard: DashboardFile) -> Iterator[str]:
 
 
 def navigation(dashboard: DashboardFile) -> Iterator[str]:
-    """The menu and all links keep the time range and the variables."""
+    """Require that the menu and all links keep the time range and the variables."""
     (menu,) = dashboard.document["links"]
     expected = {
         "type": "dashboards",
@@ -258,7 +258,7 @@ def navigation(dashboard: DashboardFile) -> Iterator[str]:
 
 
 def event_annotations(dashboard: DashboardFile) -> Iterator[str]:
-    """Critical alerts and starts are annotated; warnings are available but off."""
+    """Require annotations of critical alerts and starts, and warnings that are off by default."""
     enabled_by_name = {
         annotation["name"]: annotation["enable"] for annotation in dashboard.document["annotations"]["list"]
     }

@@ -76,7 +76,7 @@ MAX_APPLY_BYTES = 1 << 18
 
 
 def assert_valid(text: str, folder: Path) -> None:
-    """Built-in resources match the schemas of the oldest and the newest version, without unknown fields."""
+    """Assert that built-in resources match the schemas of the oldest and the newest version, without unknown fields."""
     file = folder / "manifests.yaml"
     builtin = [document for document in parse_documents(text) if document["kind"] not in CUSTOM_RESOURCES]
     file.write_text(yaml.safe_dump_all(builtin), "utf-8")
@@ -89,7 +89,7 @@ def assert_valid(text: str, folder: Path) -> None:
 
 
 def assert_restricted(resources: Sequence[Manifest]) -> None:
-    """The pod fulfils the restricted profile, writes to its own volumes only, and has no API access."""
+    """Assert that the pod fulfils the restricted profile, writes to its own volumes only, and has no API access."""
     spec = pod_spec(resources)
     assert [] == profile_violations(spec)
     assert spec["securityContext"]["runAsUser"] > 0
@@ -107,7 +107,7 @@ def assert_restricted(resources: Sequence[Manifest]) -> None:
 
 
 def assert_one_writer(resources: Sequence[Manifest]) -> None:
-    """There is one pod, which shuts down before its replacement starts, and keeps its volume."""
+    """Assert that there is one pod, which stops before its replacement starts, and keeps its volume."""
     spec = find_resource(resources, "StatefulSet")["spec"]
     (claim,) = spec["volumeClaimTemplates"]
     assert (1, "RollingUpdate", "Parallel") == (
@@ -120,7 +120,7 @@ def assert_one_writer(resources: Sequence[Manifest]) -> None:
 
 
 def assert_probes(resources: Sequence[Manifest], scheme: str | None = None) -> None:
-    """Probes check liveness and never readiness, so that scrapes always reach the exporter."""
+    """Assert that probes check liveness and never readiness, so that scrapes always reach the exporter."""
     spec = container_spec(resources)
     for name in ("startupProbe", "livenessProbe", "readinessProbe"):
         expected = {"path": "/-/healthy", "port": "metrics"} | ({"scheme": scheme} if scheme else {})
@@ -128,7 +128,7 @@ def assert_probes(resources: Sequence[Manifest], scheme: str | None = None) -> N
 
 
 def assert_selectors(resources: Sequence[Manifest]) -> None:
-    """All selectors match the exporter's pod and use an existing port."""
+    """Assert that all selectors match the exporter's pod and use an existing port."""
     spec = find_resource(resources, "StatefulSet")["spec"]
     labels = spec["template"]["metadata"]["labels"]
     service = find_resource(resources, "Service")
@@ -157,7 +157,7 @@ def assert_selectors(resources: Sequence[Manifest]) -> None:
 
 
 def assert_known_fields(resources: Iterable[Manifest]) -> None:
-    """Custom resources contain only known fields."""
+    """Assert that custom resources contain only known fields."""
     for resource in resources:
         if resource["kind"] in CUSTOM_RESOURCES:
             paths = {path for path in field_paths(resource["spec"]) if not FREE_FORM_FIELDS.match(path)}
@@ -165,7 +165,7 @@ def assert_known_fields(resources: Iterable[Manifest]) -> None:
 
 
 def assert_scrape_config(monitor: Manifest, labels: Manifest) -> None:
-    """The job name matches the rules, and no target label hides a metric label."""
+    """Assert that the job name matches the rules, and that no target label hides a metric label."""
     (scrape,) = monitor["spec"][MONITORS[monitor["kind"]]]
     relabelings = scrape.get("relabelings", [])
     replacements = [rule["replacement"] for rule in relabelings if rule.get("targetLabel") == "job"]
@@ -176,7 +176,7 @@ def assert_scrape_config(monitor: Manifest, labels: Manifest) -> None:
 
 
 def assert_rules(resources: Sequence[Manifest], promtool: str, folder: Path) -> None:
-    """The resources contain all Prometheus rules, and promtool accepts them."""
+    """Assert that the resources contain all Prometheus rules, and that promtool accepts them."""
     specs = [resource["spec"] for resource in resources if resource["kind"] == "PrometheusRule"]
     expected = [yaml.safe_load(path.read_text("utf-8")) for path in RULES]
     assert _comparable_specs(expected) == _comparable_specs(specs)
@@ -195,7 +195,7 @@ def _comparable_specs(specs: Iterable[Any]) -> list[str]:
 
 
 def assert_dashboards(resources: Sequence[Manifest]) -> None:
-    """Each dashboard is in its own ConfigMap, unchanged and small enough to apply."""
+    """Assert that each dashboard is in its own ConfigMap, unchanged and small enough to apply."""
     maps = {
         name: resource
         for resource in resources
@@ -226,7 +226,7 @@ def certificates() -> dict[str, str]:
 
 
 def assert_web_config(resources: Sequence[Manifest], root: Path, secrets: dict[str, dict[str, str]]) -> None:
-    """The program finds its web configuration and the certificate in it."""
+    """Assert that the program finds its web configuration and the certificate in it."""
     settings = load_settings(resources, root, secrets)
     assert settings.web_config.ssl_context is not None
     assert {"web.yml", "tls.crt", "tls.key"} <= {file.name for file in settings.web_config.files}

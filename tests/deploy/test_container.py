@@ -139,7 +139,7 @@ def scrape(container_engine: ContainerEngine) -> Samples:
 
 
 def assert_restricted(container_engine: ContainerEngine, name: str) -> None:
-    """The kernel restricts the container, and only the state is writable."""
+    """Assert that the kernel restricts the container, and that only the state is writable."""
     status = container_engine.podman("exec", name, "cat", "/proc/1/status")
     restrictions = dict(re.findall(r"^(Uid|Gid|CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
     none = "0" * 16

@@ -152,7 +152,7 @@ def test_valid_key_replaces_a_rejected_one(
 
 
 def assert_restricted(engine: ContainerEngine) -> None:
-    """The kernel restricts the process, and only the state and temporary files are writable."""
+    """Assert that the kernel restricts the process, and that only the state and temporary files are writable."""
     status = engine.podman("exec", CONTAINER, "cat", "/proc/1/status")
     restrictions = dict(re.findall(r"^(Uid|Gid|CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
     none = "0" * 16
