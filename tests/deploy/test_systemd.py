@@ -142,7 +142,7 @@ def scrape_when_ready(machine: SystemdMachine, sandbox: Sandbox) -> Samples:
 
 
 def assert_restricted(machine: SystemdMachine) -> None:
-    """The kernel restricts the service, its state is private, and the key is not in its environment."""
+    """Assert that the kernel restricts the service, its state is private, and its environment lacks the key."""
     process = f"/proc/{machine.unit_property('late-exporter', 'MainPID')}"
     status = machine.run("cat", f"{process}/status")
     restrictions = dict(re.findall(r"^(CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
