@@ -99,7 +99,7 @@ STATUS_ROW = PanelRow(
         panels.stat_panel(
             PanelFrame(
                 106,
-                "Gap-free coverage",
+                "Coverage",
                 "Time for which every log of every feed has been counted without a gap. A sudden drop means"
                 " that logs were lost or that a gap is open.",
                 3,

@@ -160,5 +160,5 @@ FAILED_ATTEMPTS = selector("late_publishing_logs_total", action="~publish|retry"
 RULES_MARKER = "slo:late_publishing_success:objective"
 """A series that exists whenever the shipped recording rules are loaded."""
 
-ALERTS_FIRING = 'ALERTS{alertname=~"Late.+", alertstate="firing_alerts"}'
+ALERTS_FIRING = 'ALERTS{alertname=~"Late.+", alertstate="firing"}'
 """Not filtered by variables: alerts on feeds or exporters lack the platform or workspace label."""
