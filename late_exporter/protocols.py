@@ -7,13 +7,13 @@ from typing import Any, Protocol, TypeAlias
 
 from late_exporter.status import Quota
 
-__all__ = ["Answer", "Client", "Log", "Offload", "Request"]
+__all__ = ["ApiResponse", "Client", "Logger", "Offload", "RequestRecord"]
 
 Offload: TypeAlias = Callable[..., Awaitable[Any]]
 """Runs a call in the store's thread."""
 
 
-class Answer(Protocol):
+class ApiResponse(Protocol):
     """A good answer of the API."""
 
     @property
@@ -25,11 +25,11 @@ class Answer(Protocol):
         """The API's clock, a Unix time in seconds."""
 
 
-class Request(Protocol):
+class RequestRecord(Protocol):
     """A request that ended."""
 
     @property
-    def endpoint(self) -> str:
+    def path_template(self) -> str:
         """The path without ids."""
 
     @property
@@ -49,24 +49,24 @@ class Client(Protocol):
         """What the API last said of the key's rate limit."""
 
     @property
-    def limit(self) -> int:
+    def rate_limit(self) -> int:
         """Requests a minute allowed to the key."""
 
     @property
-    def key_readings(self) -> int:
+    def key_reload_count(self) -> int:
         """How often another key was read, for whichever feed asked first."""
 
-    def key_changed(self) -> bool:
+    def key_file_changed(self) -> bool:
         """Whether there is another key to try."""
 
-    def drain(self) -> tuple[Sequence[Request], float]:
+    def pop_request_log(self) -> tuple[Sequence[RequestRecord], float]:
         """The requests that ended and the seconds waited since last asked."""
 
-    async def get(self, path: str, params: Mapping[str, str | int], *, endpoint: str) -> Answer | None:
+    async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> ApiResponse | None:
         """The answer to a GET, None for 404; raises ApiError."""
 
 
-class Log(Protocol):
+class Logger(Protocol):
     """Takes an event and its fields."""
 
     def debug(self, event: str, **fields: Any) -> object:

@@ -19,7 +19,7 @@ class PollHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A poll that has ended.
 
     Args:
-        at: When it began, a Unix time in seconds.
+        started_at: When it began, a Unix time in seconds.
         outcome: As in ``late_exporter_polls_total``.
         error: What went wrong in words, empty where nothing did.
         requests: How often it asked the API.
@@ -27,7 +27,7 @@ class PollHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         duration: How long it took, in seconds.
     """
 
-    at: float
+    started_at: float
     outcome: str
     error: str = ""
     requests: int = 0
@@ -47,12 +47,12 @@ class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
         pending: How many of them are pending now.
         gaps: Stretches of the log list still to be read.
         coverage_start: Since when every log is counted; None before the first sync is complete.
-        recent: The last polls, the newest first.
-        failures: The last polls that failed, the newest first; they may have been long ago.
+        recent_polls: The last polls, the newest first.
+        recent_failures: The last polls that failed, the newest first; they may have been long ago.
     """
 
     name: str
-    synced: bool = False
+    is_synced: bool = False
     outcome: str | None = None
     error: str = ""
     last_poll: float | None = None
@@ -64,15 +64,15 @@ class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
     pending: int = 0
     gaps: int = 0
     coverage_start: float | None = None
-    recent: tuple[PollHealth, ...] = ()
-    failures: tuple[PollHealth, ...] = ()
+    recent_polls: tuple[PollHealth, ...] = ()
+    recent_failures: tuple[PollHealth, ...] = ()
 
 
 class PlatformHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the publishing logs say of a platform; times are Unix seconds.
 
     Args:
-        since: When counting began.
+        counted_since: When counting began.
         published: Publish and retry logs with status success.
         failed: Publish and retry logs with status failed.
         final: Publish and retry logs in any status but pending.
@@ -81,7 +81,7 @@ class PlatformHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
 
     name: str
-    since: float
+    counted_since: float
     published: int = 0
     failed: int = 0
     final: int = 0
@@ -95,23 +95,23 @@ class AccountHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     platform: str
     account_id: str
     username: str
-    failures: int
+    consecutive_failures: int
 
 
 class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
     """How a workspace is doing.
 
     Args:
-        api: Its base URL.
+        base_url: Its base URL.
         generation: Of the API, as far as is known.
         platforms: Those with publishing logs; none before the first sync is complete.
-        failing: Accounts whose last attempt failed, most failures in a row first.
+        failing_accounts: Accounts whose last attempt failed, most failures in a row first.
     """
 
     name: str
-    api: str
+    base_url: str
     generation: str = "late"
     feeds: tuple[FeedHealth, ...]
     quota: Quota | None = None
     platforms: tuple[PlatformHealth, ...] = ()
-    failing: tuple[AccountHealth, ...] = ()
+    failing_accounts: tuple[AccountHealth, ...] = ()

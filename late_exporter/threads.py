@@ -7,13 +7,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-__all__ = ["Errands"]
+__all__ = ["DaemonThreadExecutor"]
 
 P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
 
 
-class Errands(ThreadPoolExecutor):
+class DaemonThreadExecutor(ThreadPoolExecutor):
     """Runs every call in a thread of its own, for which nobody waits when the program ends.
 
     The event loop's usual executor would be waited for, and a program that is told to stop would not.

@@ -19,12 +19,12 @@ import bcrypt
 import pytest
 import trustme
 
-from late_exporter.config.options import OPTIONS
+from late_exporter.config.settings import OPTIONS
 from late_exporter.store import admin, open_store
-from tests.e2e.late import KEY, Late, answering
-from tests.e2e.program import Program, eventually, settles
-from tests.support.worlds import Exporter, VirtualClock, World
-from tests.support.worlds import Late as QuietLate
+from tests.e2e.late import KEY, LateServer, respond_with
+from tests.e2e.program import ExporterProcess, wait_equal, wait_until
+from tests.support.worlds import ExporterHarness, VirtualClock, World
+from tests.support.worlds import FakeLateApi as QuietLate
 
 ROOT = Path(__file__).parents[1]
 SECURITY = (ROOT / "SECURITY.md").read_text("utf-8")
@@ -37,18 +37,18 @@ HOSTILE = (
 
 
 @pytest.fixture
-def late() -> Iterator[Late]:
+def late() -> Iterator[LateServer]:
     """A Late API over real HTTP."""
-    with Late() as serving:
+    with LateServer() as serving:
         yield serving
 
 
 @pytest.fixture
-def start(tmp_path: Path, late: Late) -> Iterator[Callable[..., Program]]:
+def start(tmp_path: Path, late: LateServer) -> Iterator[Callable[..., ExporterProcess]]:
     """Starts the program, behind a password where it is asked to."""
-    started: list[Program] = []
+    started: list[ExporterProcess] = []
 
-    def starting(*arguments: str, password: bool = False, interval: str = "100ms", **environ: str) -> Program:
+    def starting(*arguments: str, password: bool = False, interval: str = "100ms", **environ: str) -> ExporterProcess:
         if password:
             hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
             text = f"basic_auth_users: {{alice: {hashed}}}\nauth_excluded_paths: [/-/healthy]\n"
@@ -56,7 +56,7 @@ def start(tmp_path: Path, late: Late) -> Iterator[Callable[..., Program]]:
             arguments = (*arguments, f"--web.config.file={tmp_path / 'web.yml'}")
         env = {"LATE_API_KEY": KEY, **environ}
         state = tmp_path / "data" / "state.db"
-        program = Program.exporter(tmp_path, late.url, *arguments, interval=interval, state=state, env=env)
+        program = ExporterProcess.for_api(tmp_path, late.url, *arguments, interval=interval, state=state, env=env)
         started.append(program.start())
         return program
 
@@ -121,7 +121,7 @@ def test_copies_are_for_their_owner_alone(tmp_path: Path) -> None:
     with _mask(0):
         open_store(f"sqlite:///{path}").close()
         admin.backup(path, tmp_path / "copy.db")
-        admin.read_in(tmp_path / "new.db", list(admin.write_out(path)))
+        admin.import_state(tmp_path / "new.db", list(admin.export_state(path)))
         modes = _modes(tmp_path)
     assert {"state.db", "copy.db", "new.db"} <= modes.keys()
     assert {0o600} == {mode for name, mode in modes.items() if name != tmp_path.name}
@@ -149,8 +149,12 @@ def test_what_the_state_knows(tmp_path: Path) -> None:
         "response": {"errorMessage": "SECRET-MESSAGE", "errorCode": "CODE", "rawBody": "SECRET-BODY"},
     }
     world.publish(3, kinds=({"status": "pending"}, {"status": "failed"}, {}), **fields)
-    world.connect("connect_failed", error={"code": "CODE", "message": "SECRET-CONNECTION"}, profileId="SECRET-PROFILE")
-    with closing(Exporter(QuietLate(world), tmp_path / "state.db", feeds=("publishing", "connections"))) as exporter:
+    world.add_connection(
+        "connect_failed", error={"code": "CODE", "message": "SECRET-CONNECTION"}, profileId="SECRET-PROFILE"
+    )
+    with closing(
+        ExporterHarness(QuietLate(world), tmp_path / "state.db", feeds=("publishing", "connections"))
+    ) as exporter:
         assert "success" == exporter.poll().outcome
         assert "success" == exporter.poll(feed="connections").outcome
         held = b"".join(path.read_bytes() for path in tmp_path.iterdir())
@@ -159,11 +163,13 @@ def test_what_the_state_knows(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_the_files_of_a_running_exporter_hold_no_key(start: Callable[..., Program], late: Late, tmp_path: Path) -> None:
+def test_the_files_of_a_running_exporter_hold_no_key(
+    start: Callable[..., ExporterProcess], late: LateServer, tmp_path: Path
+) -> None:
     """While it runs, neither the state nor its journal nor the arguments of the process hold the key."""
     late.world.publish(5)
     program = start()
-    settles(5.0, lambda: program.scrape().sum("late_publishing_logs_total"))
+    wait_equal(5.0, lambda: program.scrape().sum("late_publishing_logs_total"))
     folder = tmp_path / "data"
     held = {path.name: path.read_bytes() for path in folder.iterdir()}
     held["arguments"] = Path(f"/proc/{program.pid}/cmdline").read_bytes()
@@ -176,7 +182,7 @@ def test_no_flag_takes_a_key() -> None:
     """A key cannot be given where every user of the machine can read it."""
     secret = [option.name for option in OPTIONS if option.secret]
     assert ["api.key"] == secret
-    assert "| - | `LATE_API_KEY` or `ZERNIO_API_KEY` |" in (ROOT / "README.md").read_text("utf-8")
+    assert "| - | `LATE_API_KEY` or `ZERNIO_API_KEY` |" in (ROOT / "docs" / "configuration.md").read_text("utf-8")
 
 
 # A hostile API, or somebody in the middle.
@@ -200,8 +206,8 @@ def test_a_stranger_with_a_certificate_gets_no_key(tmp_path: Path) -> None:
         thread = threading.Thread(target=_eavesdrop, args=(listening, context, heard), daemon=True)
         thread.start()
         url = f"https://localhost:{listening.getsockname()[1]}/api"
-        with Program(tmp_path, "check", f"--api.base-url={url}", env={"LATE_API_KEY": KEY}) as program:
-            assert 1 == program.wait()
+        with ExporterProcess(tmp_path, "check", f"--api.base-url={url}", env={"LATE_API_KEY": KEY}) as program:
+            assert 1 == program.wait_exit()
             assert "certificate verify failed" in program.stdout.lower().replace("_", " ")
         listening.shutdown(socket.SHUT_RDWR)
         thread.join()
@@ -224,15 +230,15 @@ def _eavesdrop(listening: socket.socket, context: ssl.SSLContext, heard: list[by
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("log_format", ["logfmt", "json"])
-def test_hostile_texts_do_nothing(start: Callable[..., Program], late: Late, log_format: str) -> None:
+def test_hostile_texts_do_nothing(start: Callable[..., ExporterProcess], late: LateServer, log_format: str) -> None:
     """Names and errors with HTML, control characters and line ends steer no page, no terminal and no log."""
     names: dict[str, Any] = {"accountUsername": HOSTILE, "platform": HOSTILE[:60]}
     late.world.publish(3, kinds=({"action": HOSTILE}, {"action": "publish"}), status="failed", **names)
     program = start("--log.level=debug", f"--log.format={log_format}")
-    settles(3.0, lambda: program.scrape().sum("late_publishing_logs_total"))
+    wait_equal(3.0, lambda: program.scrape().sum("late_publishing_logs_total"))
     pages = {path: program.get(path).text for path in ("/", "/metrics", "/-/ready")}
-    late.fault = answering(500, '{"error": ' + _json(HOSTILE) + "}")
-    eventually(lambda: "alert(1)" in program.get("/").text.partition("</style>")[2] and "500" in program.stderr)
+    late.fault = respond_with(500, '{"error": ' + _json(HOSTILE) + "}")
+    wait_until(lambda: "alert(1)" in program.get("/").text.partition("</style>")[2] and "500" in program.stderr)
     pages["failing"] = program.get("/").text
     assert "alert(1)" in pages["/metrics"]
     assert "<script" not in pages["/"] + pages["failing"]
@@ -252,9 +258,9 @@ def _json(text: str) -> str:
 
 
 @pytest.mark.e2e
-def test_a_scrape_asks_nothing_of_the_api(start: Callable[..., Program], late: Late) -> None:
+def test_a_scrape_asks_nothing_of_the_api(start: Callable[..., ExporterProcess], late: LateServer) -> None:
     """However often it is scraped, the exporter asks the API no more often, and writes nothing."""
-    program = start("--poll.feeds=publishing", interval="1h").ready()
+    program = start("--poll.feeds=publishing", interval="1h").wait_ready()
     asked = len(late.requests)
     commits = program.scrape().sum("late_exporter_polls_total")
     for path in ("/metrics", "/", "/-/ready", "/-/healthy") * 25:
@@ -284,7 +290,7 @@ TARGETS = [
 
 
 @pytest.mark.e2e
-def test_open_paths_open_nothing_else(start: Callable[..., Program]) -> None:
+def test_open_paths_open_nothing_else(start: Callable[..., ExporterProcess]) -> None:
     """No way to write a path gets past the password by way of one that needs none."""
     program = start(password=True)
     assert "late-exporter is healthy\n" == program.get("/-/healthy?x=/metrics").text
@@ -313,7 +319,7 @@ HEADERS = [
 
 
 @pytest.mark.e2e
-def test_no_header_lets_anyone_in(start: Callable[..., Program]) -> None:
+def test_no_header_lets_anyone_in(start: Callable[..., ExporterProcess]) -> None:
     """Nothing that a request says of itself stands for a password."""
     program = start("--web.enable-lifecycle", password=True)
     assert [401] * len(HEADERS) == [program.get("/metrics", **header).status for header in HEADERS]
@@ -323,7 +329,7 @@ def test_no_header_lets_anyone_in(start: Callable[..., Program]) -> None:
 
 
 @pytest.mark.e2e
-def test_an_address_cannot_be_made_up(start: Callable[..., Program]) -> None:
+def test_an_address_cannot_be_made_up(start: Callable[..., ExporterProcess]) -> None:
     """Whoever tries passwords does not get more attempts by naming other addresses."""
     program = start(password=True, FORWARDED_ALLOW_IPS="*")
     wrong = "Basic " + base64.b64encode(b"alice:wrong").decode()
@@ -335,9 +341,9 @@ def test_an_address_cannot_be_made_up(start: Callable[..., Program]) -> None:
 
 
 @pytest.mark.e2e
-def test_a_page_of_another_site_reads_nothing(start: Callable[..., Program]) -> None:
+def test_a_page_of_another_site_reads_nothing(start: Callable[..., ExporterProcess]) -> None:
     """No answer allows a page of another site to read it, nor to ask what it might."""
-    program = start("--web.enable-lifecycle").ready()
+    program = start("--web.enable-lifecycle").wait_ready()
     for path in ("/", "/metrics", "/-/ready"):
         reply = program.get(path, Origin="https://example.org")
         assert [] == [name for name in reply.headers if name.lower().startswith("access-control-")]

@@ -9,29 +9,14 @@ from contextlib import suppress
 
 from late_exporter import log
 from late_exporter.app.exporter import Exporter
-from late_exporter.config.settings import Settings
+from late_exporter.config.settings import Settings, restart_only_changes
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, LateError
 
-__all__ = ["Control"]
-
-FIXED = {
-    "state_url": "state.url",
-    "feeds": "poll.feeds",
-    "listen_addresses": "web.listen-address",
-    "systemd_socket": "web.systemd-socket",
-    "telemetry_path": "web.telemetry-path",
-    "enable_lifecycle": "web.enable-lifecycle",
-    "webhook_path": "webhook.path",
-    "duration_buckets": "metrics.duration-buckets",
-    "max_label_values": "metrics.max-label-values",
-    "max_accounts": "metrics.max-accounts",
-    "created_timestamps": "metrics.created-timestamps",
-}
-"""The settings that a process keeps, and the options behind them."""
+__all__ = ["LifecycleController"]
 
 
-class Control:
+class LifecycleController:
     """Takes over changed settings, and stops the process.
 
     Args:
@@ -45,16 +30,16 @@ class Control:
     def __init__(
         self,
         settings: Settings,
-        reread: Callable[[], Settings],
+        reload_settings: Callable[[], Settings],
         exporter: Exporter,
-        source: WebConfigWatcher,
+        web_config_watcher: WebConfigWatcher,
         stop: Callable[[], None],
     ) -> None:
         self._settings = settings
-        self._reread = reread
+        self._reload_settings = reload_settings
         self._exporter = exporter
-        self._source = source
-        self._turn = asyncio.Lock()
+        self._web_config_watcher = web_config_watcher
+        self._lock = asyncio.Lock()
         self.quit = stop
 
     async def reload(self) -> None:
@@ -63,39 +48,41 @@ class Control:
         Raises:
             LateError: That cannot be done, and nothing has changed.
         """
-        async with self._turn:
+        async with self._lock:
             try:
-                settings = await asyncio.to_thread(self._reread)
-                _refuse_fixed(self._settings, settings)
+                settings = await asyncio.to_thread(self._reload_settings)
+                _reject_fixed_changes(self._settings, settings)
                 for secret in settings.secrets:
                     log.add_secret(secret)
                 await self._exporter.reload(settings)
             except LateError as exc:
-                self.note(succeeded=False)
-                await self._exporter.publisher.settled()
+                self.record_result(succeeded=False)
+                await self._exporter.publisher.wait_published()
                 log.get_logger("late_exporter").error("not reloaded", error=str(exc))
                 raise LateError(log.redact(str(exc))) from None
-            log.reconfigure(settings.log_level, settings.log_format)
-            self._source.replace(settings.web_config)
+            log.reconfigure(settings.log.level, settings.log.format)
+            self._web_config_watcher.replace(settings.web_config)
             self._settings = settings
-            self.note(succeeded=True)
-            await self._exporter.publisher.settled()
+            self.record_result(succeeded=True)
+            await self._exporter.publisher.wait_published()
             log.get_logger("late_exporter").info("reloaded", workspaces=len(settings.workspaces))
 
-    async def hang_up(self) -> None:
+    async def on_sighup(self) -> None:
         """Reload; what cannot be taken over is logged."""
         with suppress(LateError):
             await self.reload()
 
-    def note(self, *, succeeded: bool) -> None:
+    def record_result(self, *, succeeded: bool) -> None:
         """Show whether the last reload succeeded."""
-        self._exporter.board.gauge("late_exporter_config_last_reload_successful", (), int(succeeded))
+        self._exporter.registry.set_gauge("late_exporter_config_last_reload_successful", (), int(succeeded))
         if succeeded:
-            self._exporter.board.gauge("late_exporter_config_last_reload_success_timestamp_seconds", (), time.time())
+            self._exporter.registry.set_gauge(
+                "late_exporter_config_last_reload_success_timestamp_seconds", (), time.time()
+            )
 
 
-def _refuse_fixed(old: Settings, new: Settings) -> None:
+def _reject_fixed_changes(old: Settings, new: Settings) -> None:
     """Raise ConfigError where settings differ that the process cannot change."""
-    changed = [option for field, option in FIXED.items() if getattr(old, field) != getattr(new, field)]
+    changed = restart_only_changes(old, new)
     if changed:
         raise ConfigError(*(f"{option}: cannot be changed without a restart" for option in changed))

@@ -10,18 +10,18 @@ from http.client import HTTPConnection, HTTPException
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import LateError
 
-__all__ = ["ask"]
+__all__ = ["check_health"]
 
 # Where a process that listens on every interface is reached.
 LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not bound
 TIMEOUT = 3.0
 """Seconds; container engines are told to wait a little longer."""
 
-ALIVE = (HTTPStatus.OK, HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
+HEALTHY_STATUSES = (HTTPStatus.OK, HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 """Whoever asks for a password, or for patience, lives."""
 
 
-def ask(address: Address | UnixPath, *, secure: bool = False, timeout: float = TIMEOUT) -> None:
+def check_health(address: Address | UnixPath, *, secure: bool = False, timeout: float = TIMEOUT) -> None:
     """Ask the exporter that listens on an address whether it lives.
 
     Args:
@@ -42,12 +42,12 @@ def ask(address: Address | UnixPath, *, secure: bool = False, timeout: float = T
         raise LateError(f"{address} gives no answer: {exc.strerror or exc}") from exc
     except HTTPException as exc:
         raise LateError(f"{address} gives an answer that is not HTTP") from exc
-    if status not in ALIVE:
+    if status not in HEALTHY_STATUSES:
         raise LateError(f"{address} answers {status}")
 
 
 def _status(address: Address | UnixPath, timeout: float, *, secure: bool) -> int:
-    connection = _Connection(address, timeout, secure=secure)
+    connection = _HealthConnection(address, timeout, secure=secure)
     try:
         connection.request("GET", "/-/healthy")
         return connection.getresponse().status
@@ -55,21 +55,21 @@ def _status(address: Address | UnixPath, timeout: float, *, secure: bool) -> int
         reason = getattr(exc, "reason", None) or ""
         if reason == "WRONG_VERSION_NUMBER":
             return _status(address, timeout, secure=False)
-        if "ALERT" in reason or (connection.greeted and not isinstance(exc, TimeoutError)):
+        if "ALERT" in reason or (connection.tls_established and not isinstance(exc, TimeoutError)):
             return HTTPStatus.UNAUTHORIZED  # it wants a certificate
         raise
     finally:
         connection.close()
 
 
-class _Connection(HTTPConnection):
+class _HealthConnection(HTTPConnection):
     """A connection to an address of either kind, with or without TLS."""
 
     def __init__(self, address: Address | UnixPath, timeout: float, *, secure: bool) -> None:
         super().__init__("localhost", timeout=timeout)
         self._address = address
         self._secure = secure
-        self.greeted = False
+        self.tls_established = False
 
     def connect(self) -> None:
         """Open the connection."""
@@ -83,4 +83,4 @@ class _Connection(HTTPConnection):
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             self.sock = context.wrap_socket(self.sock)
-            self.greeted = True
+            self.tls_established = True

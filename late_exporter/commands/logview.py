@@ -13,12 +13,22 @@ from urllib.parse import quote
 import msgspec
 
 from late_exporter.errors import BadPayload
-from late_exporter.feeds.decoder import UNKNOWN, micros, millis, text
-from late_exporter.model import Entry, Feed
+from late_exporter.feeds.decoder import UNKNOWN, label_text, parse_millis, to_micros
+from late_exporter.model import Feed, LogEntry
 
-__all__ = ["Log", "Page", "Row", "chronological", "is_post_id", "mentions", "moment", "post_path", "read"]
+__all__ = [
+    "LogPage",
+    "LogView",
+    "RawLog",
+    "chronological",
+    "is_post_id",
+    "mentions",
+    "moment",
+    "parse_page",
+    "post_path",
+]
 
-Row: TypeAlias = Mapping[str, Any]
+RawLog: TypeAlias = Mapping[str, Any]
 """A log as the API sends it."""
 
 LONGEST = 1000
@@ -31,23 +41,23 @@ ONE = 1_000_000
 """The first attempt, as the metrics have it."""
 
 
-class Log(msgspec.Struct, frozen=True, kw_only=True):
+class LogView(msgspec.Struct, frozen=True, kw_only=True):
     """A log of any feed; a field that it does not have, or that is of another type, is empty.
 
     Args:
         key: Its id, or what it is told by where it has none.
         row: All that the API sent.
-        was: The status it was seen in before.
+        previous_status: The status it was seen in before.
         time: ``created`` as people read it, or whatever stands there if it is no time.
         duration: In microseconds.
     """
 
     key: str
-    row: Row
+    row: RawLog
     platform: str
     action: str
     status: str
-    was: str = ""
+    previous_status: str = ""
     log_id: str = ""
     post_id: str = ""
     created: int | None = None
@@ -65,16 +75,16 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
     method: str = ""
 
 
-class Page(msgspec.Struct, frozen=True):
+class LogPage(msgspec.Struct, frozen=True):
     """Some logs of a list, and what the answer says of the whole list."""
 
-    logs: Sequence[Log]
+    logs: Sequence[LogView]
     total: int | None
     has_more: bool | None
     rows: int
 
 
-def read(body: bytes, feed: Feed) -> Page:
+def parse_page(body: bytes, feed: Feed) -> LogPage:
     """The page that an answer holds; raises BadPayload where it is no log list."""
     try:
         # Neither of them is JSON, though Python reads and writes them.
@@ -87,29 +97,29 @@ def read(body: bytes, feed: Feed) -> Page:
     if not isinstance(rows, list):
         raise BadPayload("the answer has no list of logs")
     total, more = _at(answer, "pagination", "total"), _at(answer, "pagination", "hasMore")
-    return Page(
-        logs=_named(body, rows, feed) if feed.generation == "zernio" else _with_ids(rows, feed),
+    return LogPage(
+        logs=_parse_zernio(body, rows, feed) if feed.generation == "zernio" else _with_ids(rows, feed),
         total=total if isinstance(total, int) and not isinstance(total, bool) and total >= 0 else None,
         has_more=more if isinstance(more, bool) else None,
         rows=len(rows),
     )
 
 
-def _with_ids(rows: Sequence[object], feed: Feed) -> list[Log]:
+def _with_ids(rows: Sequence[object], feed: Feed) -> list[LogView]:
     kind = _publishing if feed.name == "publishing" else _connection
     return [kind(row) for row in rows if isinstance(row, dict)]
 
 
-def _named(body: bytes, rows: Sequence[object], feed: Feed) -> list[Log]:
+def _parse_zernio(body: bytes, rows: Sequence[object], feed: Feed) -> list[LogView]:
     """The logs of generation ``zernio``, told apart as the exporter does it, and in the words of the metrics."""
-    logs: list[Log] = []
+    logs: list[LogView] = []
     taken: set[str] = set()
     for row, entry in zip(rows, feed.parse(body).entries, strict=True):
         if isinstance(row, dict):
             # The number of those that are alike is counted status by status.
             key = f"{entry.key}/{entry.status}" if entry.key in taken else entry.key
             taken.add(key)
-            logs.append(_worded(row, entry, key, feed))
+            logs.append(_from_zernio(row, entry, key, feed))
     return logs
 
 
@@ -126,14 +136,14 @@ def post_path(feed: Feed, post_id: str) -> str | None:
     return feed.post_path.replace("{postId}", quote(post_id, safe=""))
 
 
-def mentions(log: Log, post_id: str) -> bool:
+def mentions(log: LogView, post_id: str) -> bool:
     """Whether a log without a path of its own is one of a post."""
     if log.post_id:
         return log.post_id == post_id
     return any(post_id in _text(log.row, name) for name in ("request_id", "request_body", "metadata"))
 
 
-def chronological(logs: Sequence[Log]) -> list[Log]:
+def chronological(logs: Sequence[LogView]) -> list[LogView]:
     """Logs that come newest first, oldest first; one without a time stays beside the one before it."""
     dated, last = [], 0
     for log in reversed(logs):
@@ -151,14 +161,14 @@ def moment(created: int, *, precise: bool = False) -> str:
     return time.isoformat(timespec="milliseconds" if precise else "seconds").replace("+00:00", "Z")
 
 
-def _publishing(row: Row) -> Log:
-    return Log(
+def _publishing(row: RawLog) -> LogView:
+    return LogView(
         **_shared(row),
         action=_text(row, "action") or UNKNOWN,
         status=_text(row, "status") or UNKNOWN,
         post_id=_text(row, "postId") or _text(row, "postId", "_id"),
         username=_text(row, "accountUsername"),
-        attempt=micros(_number(row, "attemptNumber"), 1),
+        attempt=to_micros(_number(row, "attemptNumber"), 1),
         status_code=_text(row, "statusCode"),
         error_code=_text(row, "response", "errorCode"),
         error=_text(row, "response", "errorMessage"),
@@ -168,9 +178,9 @@ def _publishing(row: Row) -> Log:
     )
 
 
-def _connection(row: Row) -> Log:
+def _connection(row: RawLog) -> LogView:
     event = _text(row, "eventType") or UNKNOWN
-    return Log(
+    return LogView(
         **_shared(row),
         action=event,
         status=_outcome(event),
@@ -186,12 +196,12 @@ def _outcome(event: str) -> str:
     return {"success": "success", FAILED: FAILED}.get(event.rpartition("_")[2], "")
 
 
-def _worded(row: Row, entry: Entry, key: str, feed: Feed) -> Log:
+def _from_zernio(row: RawLog, entry: LogEntry, key: str, feed: Feed) -> LogView:
     """A log of generation ``zernio``."""
     status = entry.status
     if feed.name == "connections":
         status = _outcome(entry.action) or (FAILED if _text(row, "status") == FAILED else "")
-    return Log(
+    return LogView(
         key=key,
         row=row,
         log_id=_text(row, "_id") or _text(row, "id"),
@@ -201,17 +211,18 @@ def _worded(row: Row, entry: Entry, key: str, feed: Feed) -> Log:
         action=entry.action,
         method=_known(entry.method),
         status=status,
-        post_id=entry.post_id or _within(row, "postId", "metadata", "request_body"),
+        post_id=entry.post_id or _search_json_text(row, "postId", "metadata", "request_body"),
         account_id=entry.account_id or "",
-        username=_known(entry.username) or _within(row, "accountUsername", "metadata", "response_body"),
+        username=_known(entry.username) or _search_json_text(row, "accountUsername", "metadata", "response_body"),
         attempt=None if entry.attempt is None else entry.attempt // ONE,
         duration=entry.duration,
         status_code=_text(row, "status_code"),
         error_code=_text(row, "error_code"),
         error=_text(row, "error_message"),
-        url=_within(row, "platformPostUrl", "metadata", "response_body"),
+        url=_search_json_text(row, "platformPostUrl", "metadata", "response_body"),
         endpoint=_text(row, "endpoint"),
-        caption=_within(row, "contentPreview", "request_body") or _within(row, "content", "request_body", "metadata"),
+        caption=_search_json_text(row, "contentPreview", "request_body")
+        or _search_json_text(row, "content", "request_body", "metadata"),
     )
 
 
@@ -219,7 +230,7 @@ def _known(text: str | None) -> str:
     return "" if text in (None, UNKNOWN) else text
 
 
-def _within(row: Row, name: str, *places: str) -> str:
+def _search_json_text(row: RawLog, name: str, *places: str) -> str:
     """A field in the JSON texts of a row, which may be cut anywhere, or be objects; empty where none has it."""
     return next(filter(None, (found for place in places for found in _found(row.get(place), name))), "")
 
@@ -235,9 +246,9 @@ def _found(place: object, name: str) -> Iterator[str]:
                 continue
 
 
-def _shared(row: Row) -> dict[str, Any]:
+def _shared(row: RawLog) -> dict[str, Any]:
     log_id, written = _text(row, "_id"), _text(row, "createdAt")
-    created = millis(written)
+    created = parse_millis(written)
     return {
         "key": log_id or _fingerprint(row),
         "row": row,
@@ -246,26 +257,26 @@ def _shared(row: Row) -> dict[str, Any]:
         "time": (moment(created) if created is not None else "") or written,
         "platform": _text(row, "platform") or UNKNOWN,
         "account_id": _text(row, "accountId"),
-        "duration": micros(_number(row, "durationMs"), 1000),
+        "duration": to_micros(_number(row, "durationMs"), 1000),
     }
 
 
-def _at(row: Row, *path: str) -> Any:
+def _at(row: RawLog, *path: str) -> Any:
     found: Any = row
     for name in path:
         found = found.get(name) if isinstance(found, dict) else None
     return found
 
 
-def _text(row: Row, *path: str) -> str:
+def _text(row: RawLog, *path: str) -> str:
     """A text, or a number that stands where a text belongs."""
     found = _at(row, *path)
     if isinstance(found, int | float) and not isinstance(found, bool):
         found = str(found)
-    return text(found, LONGEST) if isinstance(found, str) and found else ""
+    return label_text(found, LONGEST) if isinstance(found, str) and found else ""
 
 
-def _number(row: Row, name: str) -> float | None:
+def _number(row: RawLog, name: str) -> float | None:
     found = row.get(name)
     return found if isinstance(found, int | float) and not isinstance(found, bool) else None
 
@@ -275,7 +286,7 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= LONGEST_NUMBER else float(digits)
 
 
-def _fingerprint(row: Row) -> str:
+def _fingerprint(row: RawLog) -> str:
     try:
         written = json.dumps(row, sort_keys=True)
     except RecursionError:

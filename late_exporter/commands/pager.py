@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
-from late_exporter.commands.logview import Log, Page, moment, read
+from late_exporter.commands.logview import LogPage, LogView, moment, parse_page
 from late_exporter.errors import ApiUnavailable
 from late_exporter.model import Feed
-from late_exporter.protocols import Answer, Client
+from late_exporter.protocols import ApiResponse, Client
 
-__all__ = ["DAY", "LIMIT", "Listing"]
+__all__ = ["DAY", "LIMIT", "LogPager"]
 
 DAY = 86_400_000
 LIMIT = 100
@@ -27,7 +27,7 @@ STILL = 3
 """Pages in a row with nothing new, after which a list is taken to be at its end."""
 
 
-class Listing:
+class LogPager:
     """A log list, read from its newest end.
 
     Args:
@@ -54,13 +54,13 @@ class Listing:
         self._clock = clock
         self._floor: int | None = None
 
-    def raise_floor(self, logs: Iterable[Log]) -> None:
+    def skip_older_than(self, logs: Iterable[LogView]) -> None:
         """From now on leave out what is not newer than the oldest of these logs."""
         oldest = min((log.created for log in logs if log.created is not None), default=None)
         if oldest is not None and self._floor is not None:
             self._floor = max(self._floor, oldest + 1)
 
-    async def pages(self) -> AsyncIterator[list[Log]]:
+    async def pages(self) -> AsyncIterator[list[LogView]]:
         """Page after page, newest first, without what is too old and what was on a page before.
 
         Pages share rows. Where they do not, the list has moved up, and what slipped past is looked for further up.
@@ -83,34 +83,34 @@ class Listing:
             met |= keys
             skip += max(1, page.rows - OVERLAP)
 
-    async def _page(self, skip: int) -> Page:
+    async def _page(self, skip: int) -> LogPage:
         if self._floor is not None:
             answer = await self._ask(skip, self._floor)
         else:
             guessed = self._reach(self._clock())
             answer = await self._ask(skip, guessed)
             self._floor = self._reach(self._clock() if answer.date is None else answer.date)
-            if self._feed.windowed and self._floor < guessed:
+            if self._feed.supports_time_filter and self._floor < guessed:
                 answer = await self._ask(skip, self._floor)
-        return read(answer.body, self._feed)
+        return parse_page(answer.body, self._feed)
 
     def _reach(self, now: float) -> int:
         return math.floor((now - self._since) * 1000)
 
-    async def _ask(self, skip: int, floor: int) -> Answer:
+    async def _ask(self, skip: int, floor: int) -> ApiResponse:
         params = {**self._feed.query, **self._query, "limit": LIMIT, "skip": skip}
-        if self._feed.windowed and (begin := moment(floor - 1, precise=True)):
+        if self._feed.supports_time_filter and (begin := moment(floor - 1, precise=True)):
             # What is older need not even be looked at.
             params["from"] = begin
-        answer = await self._client.get(self._feed.path, params, endpoint=self._feed.path)
+        answer = await self._client.get(self._feed.path, params, path_template=self._feed.path)
         if answer is None:
             raise ApiUnavailable(f"404: no such endpoint: {self._feed.path}")
         return answer
 
-    def _old(self, log: Log) -> bool:
+    def _old(self, log: LogView) -> bool:
         return self._floor is not None and log.created is not None and log.created < self._floor
 
-    def _ended(self, page: Page, skip: int) -> bool:
+    def _ended(self, page: LogPage, skip: int) -> bool:
         dated = [log for log in page.logs if log.created is not None]
         if not page.rows or page.has_more is False or (dated and all(map(self._old, dated))):
             return True

@@ -7,19 +7,19 @@ from typing import NamedTuple
 
 import msgspec
 
-from late_exporter.commands.logview import Log, chronological, is_post_id, mentions, moment, post_path, read
-from late_exporter.commands.pager import DAY, Listing
-from late_exporter.commands.terminal import Column, Screen, Table, clean, duration, explanation, json_line
+from late_exporter.commands.logview import LogView, chronological, is_post_id, mentions, moment, parse_page, post_path
+from late_exporter.commands.pager import DAY, LogPager
+from late_exporter.commands.terminal import Column, TableFormatter, Terminal, clean, duration, explanation, json_line
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.model import PENDING, Feed
 from late_exporter.protocols import Client
 
-__all__ = ["Ending", "endings", "history"]
+__all__ = ["PostOutcome", "post_outcomes", "print_history"]
 
 LIMIT = 100
 """Logs of a post; the most the API gives."""
 
-SEARCHED = 1000
+SEARCH_LIMIT = 1000
 """Logs that a search brings and that are looked at, where a post's logs have to be searched for."""
 
 CAPTION = 72
@@ -29,19 +29,19 @@ PAUSE = "rate_limit_pause"
 
 COLUMNS = (
     Column("TIME", lambda log: log.time),
-    Column("STATUS", lambda log: log.status, toned=True),
+    Column("STATUS", lambda log: log.status, is_status=True),
     Column("PLATFORM", lambda log: log.platform),
     Column("ACCOUNT", lambda log: log.username or log.account_id),
     Column("ACTION", lambda log: log.action),
-    Column("TRY", lambda log: "" if log.attempt is None else str(log.attempt), right=True),
-    Column("HTTP", lambda log: log.status_code, right=True),
-    Column("TOOK", duration, right=True),
+    Column("TRY", lambda log: "" if log.attempt is None else str(log.attempt), align_right=True),
+    Column("HTTP", lambda log: log.status_code, align_right=True),
+    Column("TOOK", duration, align_right=True),
     Column("LOG", lambda log: log.log_id),
     Column("DETAIL", explanation),
 )
 
 
-class Ending(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class PostOutcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """How a post ended on one account of a platform.
 
     Args:
@@ -60,31 +60,31 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     reason: str
     url: str
     since: str
-    words: str
+    summary: str
 
 
-class _Story(NamedTuple):
+class PostHistory(NamedTuple):
     """The logs of a post, oldest first, and in words what of them is missing."""
 
-    logs: Sequence[Log]
+    logs: Sequence[LogView]
     missing: str
 
 
-class _Side(NamedTuple):
+class Destination(NamedTuple):
     """Where a post goes: one account of a platform."""
 
     platform: str
     account: str
 
 
-async def history(
+async def print_history(
     client: Client,
     feed: Feed,
     post_id: str,
     *,
     workspace: str,
     form: str,
-    screen: Screen,
+    screen: Terminal,
     write: Callable[[str], None],
     clock: Callable[[], float],
 ) -> None:
@@ -102,7 +102,9 @@ async def history(
     """
     if not is_post_id(post_id):
         raise ConfigError("POST_ID: can be no id of a post")
-    story = await (_asked(client, feed, post_id) if feed.post_path else _searched(client, feed, post_id, clock))
+    story = await (
+        _fetch_history(client, feed, post_id) if feed.post_path else _search_history(client, feed, post_id, clock)
+    )
     days = feed.retention // DAY
     if story is None:
         raise LateError(
@@ -114,43 +116,43 @@ async def history(
         write(line)
 
 
-async def _asked(client: Client, feed: Feed, post_id: str) -> _Story | None:
+async def _fetch_history(client: Client, feed: Feed, post_id: str) -> PostHistory | None:
     """What the API has under the post's id."""
-    answer = await client.get(post_path(feed, post_id) or "", {"limit": LIMIT}, endpoint=feed.post_path or "")
+    answer = await client.get(post_path(feed, post_id) or "", {"limit": LIMIT}, path_template=feed.post_path or "")
     if answer is None:
         return None
-    logs = chronological(read(answer.body, feed).logs)
+    logs = chronological(parse_page(answer.body, feed).logs)
     full = f"Late tells the newest {LIMIT} logs of a post; what was before them is missing here."
-    return _Story(logs, full if len(logs) >= LIMIT else "")
+    return PostHistory(logs, full if len(logs) >= LIMIT else "")
 
 
-async def _searched(client: Client, feed: Feed, post_id: str, clock: Callable[[], float]) -> _Story | None:
+async def _search_history(client: Client, feed: Feed, post_id: str, clock: Callable[[], float]) -> PostHistory | None:
     """What a search finds, which may find a post's id in the texts of others, too."""
-    found: list[Log] = []
+    found: list[LogView] = []
     met, missing = 0, ""
     query: dict[str, str | int] = {"search": post_id, "days": feed.retention // DAY}
-    async for logs in Listing(client, feed, query, feed.retention / 1000, clock=clock).pages():
+    async for logs in LogPager(client, feed, query, feed.retention / 1000, clock=clock).pages():
         met += len(logs)
         found += (log for log in logs if mentions(log, post_id))
-        if met >= SEARCHED:
+        if met >= SEARCH_LIMIT:
             missing = f"Only the newest {met:,} logs that a search for the post finds were looked at."
             break
-    return _Story(chronological(found), missing) if found else None
+    return PostHistory(chronological(found), missing) if found else None
 
 
-def _json(post_id: str, workspace: str, story: _Story) -> Iterator[str]:
+def _json(post_id: str, workspace: str, story: PostHistory) -> Iterator[str]:
     yield json_line(
         {
             "postId": post_id,
             "workspace": workspace,
             "complete": not story.missing,
-            "endings": [msgspec.to_builtins(ending) for ending in endings(story.logs)],
+            "outcomes": [msgspec.to_builtins(ending) for ending in post_outcomes(story.logs)],
             "logs": [log.row for log in story.logs],
         }
     )
 
 
-def _text(post_id: str, story: _Story, screen: Screen, days: int) -> Iterator[str]:
+def _text(post_id: str, story: PostHistory, screen: Terminal, days: int) -> Iterator[str]:
     logs = story.logs
     caption = clean(next((log.caption for log in logs if log.caption), ""))
     caption = caption if len(caption) <= CAPTION else f"{caption[: CAPTION - 3]}..."
@@ -162,26 +164,26 @@ def _text(post_id: str, story: _Story, screen: Screen, days: int) -> Iterator[st
     if not logs:
         yield f"No logs; Late keeps them for {days} days."
         return
-    yield from Table(COLUMNS, screen).lines(logs)
+    yield from TableFormatter(COLUMNS, screen).lines(logs)
     yield ""
-    for ending in endings(logs):
+    for ending in post_outcomes(logs):
         who = f"{ending.platform} {ending.account}".rstrip()
-        yield f"{clean(who)}: {screen.paint(clean(ending.words), ending.state)}"
+        yield f"{clean(who)}: {screen.coloured(clean(ending.summary), ending.state)}"
 
 
-def endings(logs: Sequence[Log]) -> list[Ending]:
+def post_outcomes(logs: Sequence[LogView]) -> list[PostOutcome]:
     """How the post whose logs these are, oldest first, ended on each platform and account."""
-    sides: dict[_Side, list[Log]] = {}
-    for log, side in zip(logs, _sides(logs), strict=True):
+    sides: dict[Destination, list[LogView]] = {}
+    for log, side in zip(logs, _destinations(logs), strict=True):
         sides.setdefault(side, []).append(log)
     several = [side.platform for side in sides]
     return [
-        _ending(side.platform, side.account if several.count(side.platform) > 1 else "", sides[side])
+        _outcome(side.platform, side.account if several.count(side.platform) > 1 else "", sides[side])
         for side in sorted(sides)
     ]
 
 
-def _sides(logs: Sequence[Log]) -> Iterator[_Side]:
+def _destinations(logs: Sequence[LogView]) -> Iterator[Destination]:
     """Where each log belongs; some name an account by its id, some by its name, and some not at all."""
     names = {(log.platform, log.account_id): log.username for log in logs if log.username}
     known: dict[str, set[str]] = {}
@@ -190,14 +192,14 @@ def _sides(logs: Sequence[Log]) -> Iterator[_Side]:
     for log in logs:
         named = known[log.platform] - {""}
         only = next(iter(named)) if len(named) == 1 else ""
-        yield _Side(log.platform, _account(log, names) or only)
+        yield Destination(log.platform, _account(log, names) or only)
 
 
-def _account(log: Log, names: dict[tuple[str, str], str]) -> str:
+def _account(log: LogView, names: dict[tuple[str, str], str]) -> str:
     return log.username or names.get((log.platform, log.account_id), log.account_id)
 
 
-def _ending(platform: str, account: str, logs: Sequence[Log]) -> Ending:
+def _outcome(platform: str, account: str, logs: Sequence[LogView]) -> PostOutcome:
     """What the newest logs say; what was published stays so, whatever was tried afterwards."""
     newest = logs[-1]
     tried = [log for log in logs if log.action in ATTEMPTS and log.status in (FAILED, SUCCESS, PENDING)]
@@ -208,10 +210,10 @@ def _ending(platform: str, account: str, logs: Sequence[Log]) -> Ending:
     if published is not None:
         later = any(log.action in ATTEMPTS and log.status == FAILED for log in logs[published + 1 :])
         state, words = "published", " ".join(filter(None, ("published", logs[published].url)))
-        words += f", then failed{_brackets(reason)}" if later else ""
+        words += f", then failed{_in_parentheses(reason)}" if later else ""
     else:
         state, words = _unpublished(newest, attempts, reason)
-    return Ending(
+    return PostOutcome(
         platform=platform,
         account=account,
         state=state,
@@ -219,36 +221,36 @@ def _ending(platform: str, account: str, logs: Sequence[Log]) -> Ending:
         reason=reason,
         url="" if published is None else logs[published].url,
         since="" if newest.created is None else moment(newest.created, precise=True),
-        words=words,
+        summary=words,
     )
 
 
-def _unpublished(newest: Log, attempts: int, reason: str) -> tuple[str, str]:
+def _unpublished(newest: LogView, attempts: int, reason: str) -> tuple[str, str]:
     """State and words of a post that has not come through."""
     since = f" since {newest.time}" if newest.time else ""
     tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
     after = f" after {tries}" if attempts else ""
     if newest.action == PAUSE:
-        return "paused", f"paused{since}{after}{_brackets(reason)}"
+        return "paused", f"paused{since}{after}{_in_parentheses(reason)}"
     if newest.status == PENDING:
         return PENDING, f"pending{since}"
     if newest.action == "cancelled":
         return "cancelled", f"cancelled{since.replace(' since', ' at')}"
     if newest.status == FAILED and newest.action in ATTEMPTS:
-        return FAILED, f"failed{after}{_brackets(reason)}"
+        return FAILED, f"failed{after}{_in_parentheses(reason)}"
     if newest.status in (FAILED, SKIPPED):
         where = "" if newest.action in ATTEMPTS else f" at {newest.action}"
-        return newest.status, f"{newest.status}{where}{_brackets(_reason(newest))}"
+        return newest.status, f"{newest.status}{where}{_in_parentheses(_reason(newest))}"
     return newest.status, f"not published yet: {newest.action} {newest.status}"
 
 
-def _publishes(log: Log) -> bool:
+def _publishes(log: LogView) -> bool:
     return log.action in ATTEMPTS and log.status == SUCCESS
 
 
-def _reason(log: Log) -> str:
+def _reason(log: LogView) -> str:
     return log.error_code or (f"HTTP {log.status_code}" if log.status_code else "") or log.error
 
 
-def _brackets(reason: str) -> str:
+def _in_parentheses(reason: str) -> str:
     return f" ({reason})" if reason else ""

@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -20,41 +19,47 @@ from typing import Any, TypeAlias
 import httpx
 import msgspec
 from prometheus_client.metrics_core import Metric
-from pydantic import SecretStr
 from structlog.stdlib import BoundLogger
 
 from late_exporter import __url__, __version__, log
-from late_exporter.api.client import Key, LateClient, Throttle
-from late_exporter.api.generation import Dialect
-from late_exporter.app.exporter import Exporter, own_metrics
-from late_exporter.app.reload import Control
-from late_exporter.commands._runner import Line, audit_feeds, follow_logs, keep_state, printing, show_logs, tell_of_post
-from late_exporter.commands.backfill.command import tell_of_past
+from late_exporter.api.client import ApiKey, LateClient, RateLimiter
+from late_exporter.api.generation import ApiGeneration
+from late_exporter.app.exporter import Exporter, process_collector
+from late_exporter.app.reload import LifecycleController
+from late_exporter.commands._runner import (
+    WorkspaceConnection,
+    audit_feeds,
+    follow_logs,
+    manage_state,
+    show_logs,
+    show_post,
+    write_stdout,
+)
+from late_exporter.commands.backfill.command import backfill
 from late_exporter.commands.check import (
     Finding,
     Level,
-    examine_addresses,
-    examine_api,
-    examine_generation,
-    examine_key_file,
-    examine_state,
-    examine_web,
-    generations_of,
-    lines,
+    check_addresses,
+    check_api,
+    check_generation,
+    check_key_file,
+    check_state,
+    check_web,
+    format_findings,
+    recorded_generations,
 )
-from late_exporter.commands.textfile import require_textfile, write
-from late_exporter.config.settings import CommandContext, Settings, Simulate, Workspace
+from late_exporter.commands.textfile import require_textfile, write_textfile
+from late_exporter.config.settings import CommandContext, Settings, SimulateSettings, Workspace
 from late_exporter.config.types import UnixPath
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import LateError
 from late_exporter.protocols import Offload
-from late_exporter.simulator import LONG_RETENTION, RETENTION, Service, World
-from late_exporter.simulator import create_app as create_simulator
+from late_exporter.simulator import RETENTION, ZERNIO_RETENTION, SimulatedApi, SimulatedWorld, create_simulator
 from late_exporter.store import open_store
-from late_exporter.threads import Errands
-from late_exporter.web.app import create_app
-from late_exporter.web.auth import Gate, Passwords
-from late_exporter.web.server import inherited, listen, serve
+from late_exporter.threads import DaemonThreadExecutor
+from late_exporter.web.app import Lifecycle, create_app
+from late_exporter.web.auth import AuthMiddleware, PasswordVerifier
+from late_exporter.web.server import bind_socket, serve, systemd_sockets
 
 __all__ = ["ACTIONS", "create_offload"]
 
@@ -62,7 +67,7 @@ DEMO_KEY = "sk_" + "0" * 64
 DEMO_INCIDENTS = ("platform-outage", "revoked-token")
 DEMO_LEAD = 900.0
 """The demo's incidents began so many seconds ago: there is something to see in its first minute."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Reread: TypeAlias = Callable[[], Settings]
 Stop: TypeAlias = Callable[[], None]
@@ -77,7 +82,7 @@ def run(call: CommandContext) -> int:
 
 def demo(call: CommandContext) -> int:
     """The simulated API and the exporter side by side."""
-    return asyncio.run(_until_stopped(partial(_demonstrate, call)))
+    return asyncio.run(_until_stopped(partial(_run_demo, call)))
 
 
 def simulate(call: CommandContext) -> int:
@@ -89,7 +94,7 @@ def textfile(call: CommandContext) -> int:
     """Poll once and write the metrics to a file."""
     path = Path(call.args[0])
     require_textfile(path)
-    return asyncio.run(_until_stopped(partial(_export_once, call.settings, partial(write, path))))
+    return asyncio.run(_until_stopped(partial(_export_once, call.settings, partial(write_textfile, path))))
 
 
 def check(call: CommandContext) -> int:
@@ -99,27 +104,27 @@ def check(call: CommandContext) -> int:
 
 def post(call: CommandContext) -> int:
     """What became of one post."""
-    return printing(lambda: asyncio.run(tell_of_post(call, _clients(call.settings))))
+    return write_stdout(lambda: asyncio.run(show_post(call, _connect_workspaces(call.settings))))
 
 
 def logs(call: CommandContext) -> int:
     """The logs that match, or those that come."""
-    clients = _clients(call.settings)
+    clients = _connect_workspaces(call.settings)
     if call.flags.follow:
-        return printing(lambda: asyncio.run(_until_stopped(lambda _: follow_logs(call, clients), quiet=True)))
-    return printing(lambda: asyncio.run(show_logs(call, clients)))
+        return write_stdout(lambda: asyncio.run(_until_stopped(lambda _: follow_logs(call, clients), quiet=True)))
+    return write_stdout(lambda: asyncio.run(show_logs(call, clients)))
 
 
 def audit(call: CommandContext) -> int:
     """Whether what was counted is what the API shows; who stops reading learns it too."""
-    show, found = asyncio.run(audit_feeds(call, _clients(call.settings)))
-    printing(show)
+    show, found = asyncio.run(audit_feeds(call, _connect_workspaces(call.settings)))
+    write_stdout(show)
     return found
 
 
-def backfill(call: CommandContext) -> int:
+def _backfill(call: CommandContext) -> int:
     """The past, for a Prometheus that was not there."""
-    return tell_of_past(call, _clients(call.settings))
+    return backfill(call, _connect_workspaces(call.settings))
 
 
 ACTIONS: Mapping[str, Callable[[CommandContext], int]] = MappingProxyType(
@@ -131,9 +136,9 @@ ACTIONS: Mapping[str, Callable[[CommandContext], int]] = MappingProxyType(
         "post": post,
         "logs": logs,
         "audit": audit,
-        "backfill": backfill,
+        "backfill": _backfill,
         "textfile": textfile,
-        "state": keep_state,
+        "state": manage_state,
     }
 )
 """What the commands do."""
@@ -144,15 +149,15 @@ async def _until_stopped(work: Callable[[Stop], Coroutine[Any, Any, None]], *, q
     # What was imported stays: the collector need not look through it again and again.
     gc.freeze()
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(Errands())
+    loop.set_default_executor(DaemonThreadExecutor())
     stopped = asyncio.Event()
-    for number in SIGNALS:
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stopped.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)  # until there is something to reload
     working = asyncio.ensure_future(work(stopped.set))
     waiting = asyncio.ensure_future(stopped.wait())
     await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
-    for number in SIGNALS:
+    for number in STOP_SIGNALS:
         loop.remove_signal_handler(number)
     waiting.cancel()
     if not working.done():
@@ -164,43 +169,43 @@ async def _until_stopped(work: Callable[[Stop], Coroutine[Any, Any, None]], *, q
     except asyncio.CancelledError:
         return 0
     except BaseExceptionGroup as group:
-        raise _expected(group) or group from None
+        raise _single_error(group) or group from None
     return 0
 
 
-def _expected(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+def _single_error(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
     """The error of ours that a group holds, where it holds nothing else."""
     ours, others = group.split(LateError)
     if others is not None or ours is None:
         return None
     first = ours.exceptions[0]
-    return _expected(first) if isinstance(first, BaseExceptionGroup) else first
+    return _single_error(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
     """Run the exporter; what is opened first is closed last."""
     async with AsyncExitStack() as stack:
         sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
-        exporter = await _open(settings, stack, own_metrics())
+        exporter = await _open(settings, stack, process_collector())
         group = await stack.enter_async_context(asyncio.TaskGroup())
         source = WebConfigWatcher(settings.web_config, _log())
-        control = Control(settings, reread, exporter, source, stop)
-        control.note(succeeded=True)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: group.create_task(control.hang_up()))
+        control = LifecycleController(settings, reread, exporter, source, stop)
+        control.record_result(succeeded=True)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: group.create_task(control.on_sighup()))
         group.create_task(exporter.publisher.run())
         exporter.start(group)
         app = create_app(
-            exporter.publisher,
+            exporter.exposition,
             exporter.health,
-            telemetry_path=settings.telemetry_path,
+            telemetry_path=settings.web.telemetry_path,
             version=__version__,
             documentation=f"{__url__}#readme",
-            lifecycle=control if settings.enable_lifecycle else None,
-            webhooks=exporter.webhooks,
+            lifecycle=Lifecycle(reload=control.reload, quit=control.quit) if settings.web.enable_lifecycle else None,
+            webhooks=exporter.webhook_receiver,
         )
-        opened = exporter.webhooks.takes if exporter.webhooks else None
-        gate = Gate(app, source.current, passwords=Passwords(), log=_log(), opened=opened)
-        group.create_task(serve(gate, sockets, web=source.current))
+        opened = exporter.webhook_receiver.handles if exporter.webhook_receiver else None
+        gate = AuthMiddleware(app, source.current, passwords=PasswordVerifier(), log=_log(), is_public=opened)
+        group.create_task(serve(gate, sockets, web_config=source.current))
         for bound in sockets:
             _log().info("listening", address=_url(bound, secure=settings.web_config.ssl_context is not None))
 
@@ -208,10 +213,10 @@ async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
 async def _open(settings: Settings, stack: AsyncExitStack, collect: Callable[[], Iterable[Metric]]) -> Exporter:
     """An exporter that is ready to poll."""
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
-    store = await offload(open_store, settings.state_url)
+    store = await offload(open_store, settings.state.url)
     stack.push_async_callback(offload, store.close)
     http = await stack.enter_async_context(_http(settings))
-    exporter = Exporter(settings, store, offload, partial(_connect, http, {}, {}), collect=collect)
+    exporter = Exporter(settings, store, offload, partial(_connect, http, {}, {}), collect_process_metrics=collect)
     await exporter.restore()
     return exporter
 
@@ -229,20 +234,20 @@ async def _export_once(settings: Settings, show: Callable[[bytes], None], _: Sto
             succeeded = await exporter.catch_up()
         finally:
             publishing.cancel()
-        show(exporter.publisher.answer(None, None).body)
+        show(exporter.exposition.get_body(None, None).body)
         if not succeeded:
             raise LateError("a poll failed")
 
 
 def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
     """What to serve on: the sockets of systemd, or those that the settings name."""
-    sockets = inherited()
-    if settings.systemd_socket and not sockets:
+    sockets = systemd_sockets()
+    if settings.web.systemd_socket and not sockets:
         raise LateError("--web.systemd-socket: systemd has passed no socket on")
     if sockets:
         return sockets
-    for address in settings.listen_addresses:
-        sockets.append(listen(address))
+    for address in settings.web.listen_address:
+        sockets.append(bind_socket(address))
         if isinstance(address, UnixPath):
             stack.callback(address.path.unlink, missing_ok=True)
     return sockets
@@ -250,40 +255,42 @@ def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
 
 def _connect(
     http: httpx.AsyncClient,
-    throttles: dict[str, Throttle],
-    dialects: dict[tuple[str, str], Dialect],
+    throttles: dict[str, RateLimiter],
+    dialects: dict[tuple[str, str], ApiGeneration],
     settings: Settings,
     workspace: Workspace,
-) -> tuple[LateClient, Dialect]:
+) -> tuple[LateClient, ApiGeneration]:
     """A client of the workspace, and the generation of its API; whoever reads from the same place shares that."""
-    place = (workspace.base_url, settings.api_generation)
-    dialect = dialects.setdefault(place, Dialect(settings.api_generation, log=_log().bind(api=workspace.base_url)))
+    place = (workspace.base_url, settings.api.generation)
+    dialect = dialects.setdefault(
+        place, ApiGeneration(settings.api.generation, logger=_log().bind(api=workspace.base_url))
+    )
     return _client(http, throttles, settings, workspace), dialect
 
 
 def _client(
-    http: httpx.AsyncClient, throttles: dict[str, Throttle], settings: Settings, workspace: Workspace
+    http: httpx.AsyncClient, throttles: dict[str, RateLimiter], settings: Settings, workspace: Workspace
 ) -> LateClient:
     """A client of the workspace; workspaces that share a key share its quota."""
     value = workspace.key.get_secret_value() if workspace.key else ""
-    throttle = throttles.setdefault(value, Throttle(settings.quota_share))
-    throttle.share = settings.quota_share
+    throttle = throttles.setdefault(value, RateLimiter(settings.api.quota_share))
+    throttle.quota_share = settings.api.quota_share
     return LateClient(
         http,
         base_url=workspace.base_url,
-        key=Key(value, workspace.key_file, learn=log.add_secret),
-        throttle=throttle,
-        timeout=settings.api_timeout,
+        key=ApiKey(value, workspace.key_file, on_change=log.add_secret),
+        rate_limiter=throttle,
+        timeout=settings.api.timeout,
     )
 
 
 def _http(settings: Settings) -> httpx.AsyncClient:
-    interval = max(settings.poll_interval, settings.webhook_poll_interval)
+    interval = settings.longest_poll_interval
     return httpx.AsyncClient(
         follow_redirects=False,
-        timeout=settings.api_timeout,
+        timeout=settings.api.timeout,
         # A connection outlives the pause between two polls.
-        limits=httpx.Limits(keepalive_expiry=2 * interval + settings.api_timeout),
+        limits=httpx.Limits(keepalive_expiry=2 * interval + settings.api.timeout),
         headers={"User-Agent": f"late-exporter/{__version__}"},
     )
 
@@ -307,69 +314,71 @@ def create_offload(executor: Executor) -> Offload:
     return offload
 
 
-async def _demonstrate(call: CommandContext, stop: Stop) -> None:
+async def _run_demo(call: CommandContext, stop: Stop) -> None:
     """Run the exporter against a simulated API in the same process."""
     settings = call.settings
-    with listen(settings.simulate.listen_address) as bound:
-        workspace = Workspace("default", f"{_url(bound)}/api", SecretStr(DEMO_KEY))
+    with bind_socket(settings.simulate.listen_address) as bound:
+        url = f"{_url(bound)}/api"
         simulate, lead = settings.simulate, 0.0
-        if not simulate.incidents:
-            simulate, lead = replace(simulate, incidents=DEMO_INCIDENTS), DEMO_LEAD
+        if not simulate.incident:
+            simulate, lead = simulate.model_copy(update={"incident": DEMO_INCIDENTS}), DEMO_LEAD
         async with asyncio.TaskGroup() as group:
             group.create_task(_serve_simulator(simulate, bound, call.flags.generation, lead=lead))
             group.create_task(
                 _export(
-                    replace(settings, workspaces=(workspace,)),
-                    lambda: replace(call.reload_settings(), workspaces=(workspace,)),
+                    settings.with_api(url, DEMO_KEY),
+                    lambda: call.reload_settings().with_api(url, DEMO_KEY),
                     stop,
                 )
             )
 
 
 async def _simulate(call: CommandContext) -> None:
-    with listen(call.settings.simulate.listen_address) as bound:
+    with bind_socket(call.settings.simulate.listen_address) as bound:
         await _serve_simulator(call.settings.simulate, bound, call.flags.generation)
 
 
-async def _serve_simulator(wanted: Simulate, bound: socket.socket, generation: str, *, lead: float = 0.0) -> None:
-    world = await asyncio.to_thread(_world, wanted, lead, late=generation == "late")
-    service = Service(world, clock=time.time, rate_limit=wanted.rate_limit, generation=generation)
+async def _serve_simulator(
+    options: SimulateSettings, bound: socket.socket, generation: str, *, lead: float = 0.0
+) -> None:
+    world = await asyncio.to_thread(_world, options, lead, late=generation == "late")
+    service = SimulatedApi(world, clock=time.time, rate_limit=options.rate_limit, generation=generation)
     _log().info("simulating the Late API", address=_url(bound), logs=len(world.publishing.rows))
     await serve(create_simulator(service), [bound], date_header=False)
 
 
-def _world(wanted: Simulate, lead: float, *, late: bool) -> World:
+def _world(options: SimulateSettings, lead: float, *, late: bool) -> SimulatedWorld:
     """A world whose incidents began ``lead`` seconds ago; generation ``late`` shows less of it."""
-    world = World(
-        wanted.seed,
+    world = SimulatedWorld(
+        options.seed,
         time.time() - lead,
-        logs_per_day=wanted.logs_per_day,
-        history=wanted.history,
-        retention=RETENTION if late else LONG_RETENTION,
-        active=not late,
+        logs_per_day=options.logs_per_day,
+        history=options.history,
+        retention=RETENTION if late else ZERNIO_RETENTION,
+        with_activity=not late,
     )
-    for incident in wanted.incidents:
+    for incident in options.incident:
         world.start_incident(incident)
     world.advance(time.time())
     return world
 
 
 @asynccontextmanager
-async def _clients(settings: Settings) -> AsyncIterator[Mapping[str, Line]]:
+async def _connect_workspaces(settings: Settings) -> AsyncIterator[Mapping[str, WorkspaceConnection]]:
     """The line of every workspace, for commands that ask and end."""
-    throttles: dict[str, Throttle] = {}
-    dialects: dict[str, Dialect] = {}
+    throttles: dict[str, RateLimiter] = {}
+    dialects: dict[str, ApiGeneration] = {}
     async with _http(settings) as http:
         yield {
-            workspace.name: Line(
-                dialects.setdefault(workspace.base_url, Dialect(settings.api_generation, log=_Aside())),
+            workspace.name: WorkspaceConnection(
+                dialects.setdefault(workspace.base_url, ApiGeneration(settings.api.generation, logger=QuietLogger())),
                 _client(http, throttles, settings, workspace),
             )
             for workspace in settings.workspaces
         }
 
 
-class _Aside:
+class QuietLogger:
     """A log for commands that print something else: what the exporter tells everyone is for those who look for it."""
 
     def debug(self, event: str, **fields: Any) -> object:
@@ -382,36 +391,38 @@ class _Aside:
 
 async def _check(settings: Settings, format: str) -> int:  # noqa: A002 - the flag's word
     secure = settings.web_config.ssl_context is not None
-    findings = [Finding(level=Level.OK, subject="configuration", words=_count_of(settings.workspaces))]
-    counted = await asyncio.to_thread(generations_of, settings.state_url)
-    async with _clients(settings) as known:
+    findings = [Finding(level=Level.OK, subject="configuration", message=_workspace_count(settings.workspaces))]
+    counted = await asyncio.to_thread(recorded_generations, settings.state.url)
+    async with _connect_workspaces(settings) as known:
         for workspace in settings.workspaces:
-            findings += examine_key_file(workspace.name, workspace.key_file)
+            findings += check_key_file(workspace.name, workspace.key_file)
             client = known[workspace.name].client
-            spoken = await examine_generation(
+            spoken = await check_generation(
                 workspace.name,
                 client,
-                settings.feeds,
-                asked=settings.api_generation,
-                counted=counted.get(workspace.name),
+                settings.poll.feeds,
+                configured=settings.api.generation,
+                recorded=counted.get(workspace.name),
             )
             findings += spoken.findings
-            findings += await examine_api(
+            findings += await check_api(
                 workspace.name,
                 client,
                 spoken.feeds,
-                interval=settings.poll_interval,
-                share=settings.quota_share,
+                interval=settings.poll.interval,
+                share=settings.api.quota_share,
             )
-    findings.append(await asyncio.to_thread(examine_state, settings.state_url))
-    findings += examine_web(settings.web_config_file, settings.web_config)
-    findings += await asyncio.to_thread(lambda: list(examine_addresses(settings.listen_addresses, secure=secure)))
-    printed = [msgspec.json.encode(findings).decode()] if format == "json" else map(log.escape, lines(findings))
+    findings.append(await asyncio.to_thread(check_state, settings.state.url))
+    findings += check_web(settings.web.config_file, settings.web_config)
+    findings += await asyncio.to_thread(lambda: list(check_addresses(settings.web.listen_address, secure=secure)))
+    printed = (
+        [msgspec.json.encode(findings).decode()] if format == "json" else map(log.escape, format_findings(findings))
+    )
     sys.stdout.write(log.redact("\n".join(printed)) + "\n")
     return int(any(finding.level is Level.ERROR for finding in findings))
 
 
-def _count_of(workspaces: Sequence[Workspace]) -> str:
+def _workspace_count(workspaces: Sequence[Workspace]) -> str:
     return "1 workspace" if len(workspaces) == 1 else f"{len(workspaces)} workspaces"
 
 

@@ -15,18 +15,18 @@ from late_exporter.config.types import INVALID_NAME, is_workspace_name, quote
 from late_exporter.errors import ConfigError, LateError, StoreError, StoreInUse
 from late_exporter.log import escape, redact
 from late_exporter.model import Scope
-from late_exporter.store import Records, admin, file_of, is_in_use
+from late_exporter.store import StateSnapshot, admin, is_in_use, state_path
 
-__all__ = ["Keeper", "Overview", "overview"]
+__all__ = ["StateCommand", "StateSummary", "summarize_state"]
 
-CONFIRMED = ("rename", "drop")
+CONFIRMED_ACTIONS = ("rename", "drop")
 STREAM = "-"
 """Standard input or output, in place of a file."""
 
 Write: TypeAlias = Callable[[str], None]
 
 
-class FeedView(msgspec.Struct, frozen=True, kw_only=True):
+class FeedSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What a state holds of a feed; times are ISO 8601 in UTC.
 
     Args:
@@ -46,12 +46,12 @@ class FeedView(msgspec.Struct, frozen=True, kw_only=True):
     synced: bool
 
 
-class WorkspaceView(msgspec.Struct, frozen=True, kw_only=True):
+class WorkspaceSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What a state holds of a workspace."""
 
     workspace: str
     series: int
-    feeds: Sequence[FeedView]
+    feeds: Sequence[FeedSummary]
 
     @property
     def logs(self) -> int:
@@ -59,7 +59,7 @@ class WorkspaceView(msgspec.Struct, frozen=True, kw_only=True):
         return sum(feed.logs for feed in self.feeds)
 
 
-class Overview(msgspec.Struct, frozen=True, kw_only=True):
+class StateSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What a state holds.
 
     Args:
@@ -71,9 +71,9 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     schema: int
     in_use: bool | None
-    workspaces: Sequence[WorkspaceView]
+    workspaces: Sequence[WorkspaceSummary]
 
-    def workspace(self, name: str) -> WorkspaceView:
+    def workspace(self, name: str) -> WorkspaceSummary:
         """The workspace of a name; raises StoreError where there is none."""
         for view in self.workspaces:
             if view.workspace == name:
@@ -91,42 +91,42 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
         yield f"{self.path}: {self.size:,} bytes, schema {self.schema}, {use}"
         for view in self.workspaces:
             yield f"{view.workspace}: {_counted(view.series, 'series')}"
-            yield from (f"  {feed.feed}: {', '.join(_words(feed))}" for feed in view.feeds)
+            yield from (f"  {feed.feed}: {', '.join(_feed_details(feed))}" for feed in view.feeds)
 
 
-def overview(url: str) -> Overview:
+def summarize_state(url: str) -> StateSummary:
     """What the state of a URL holds.
 
     Raises:
         StoreError: There is none, or it cannot be read.
     """
-    path = file_of(url)
-    with Records(path) as records:
-        names = [labels[0] for _, labels in records.totals()]
-        feeds: dict[str, list[FeedView]] = {}
+    path = state_path(url)
+    with StateSnapshot(path) as records:
+        names = [labels[0] for _, labels in records.series_values()]
+        feeds: dict[str, list[FeedSummary]] = {}
         for scope in records.scopes:
             feeds.setdefault(scope.workspace, []).append(_feed(records, scope))
         views = [
-            WorkspaceView(workspace=name, series=names.count(name), feeds=feeds.get(name, []))
+            WorkspaceSummary(workspace=name, series=names.count(name), feeds=feeds.get(name, []))
             for name in sorted({*feeds, *names})
         ]
-        size, schema = records.size, records.schema
-    return Overview(path=str(path), size=size, schema=schema, in_use=_in_use(url), workspaces=views)
+        size, schema = records.size, records.schema_version
+    return StateSummary(path=str(path), size=size, schema=schema, in_use=_in_use(url), workspaces=views)
 
 
-def _feed(records: Records, scope: Scope) -> FeedView:
-    state, span = records.feed(scope), records.span(scope)
+def _feed(records: StateSnapshot, scope: Scope) -> FeedSummary:
+    state, span = records.feed_state(scope), records.created_range(scope)
     coverage = state.coverage
     oldest, newest = (None, None) if span is None else (moment(span[0]), moment(span[1]))
-    return FeedView(
+    return FeedSummary(
         feed=scope.feed,
-        logs=state.logs,
-        pending=len(state.pendings),
+        logs=state.log_count,
+        pending=len(state.pending_logs),
         oldest=oldest,
         newest=newest,
-        since=moment(coverage.start) if coverage else None,
+        since=moment(coverage.complete_since) if coverage else None,
         gaps=len(coverage.gaps) if coverage else 0,
-        synced=coverage is not None and coverage.synced,
+        synced=coverage is not None and coverage.is_synced,
     )
 
 
@@ -137,7 +137,7 @@ def _in_use(url: str) -> bool | None:
         return None  # it can be read, but the lock beside it cannot be written
 
 
-def _words(feed: FeedView) -> Iterator[str]:
+def _feed_details(feed: FeedSummary) -> Iterator[str]:
     yield _counted(feed.logs, "logs")
     if feed.pending:
         yield f"{feed.pending:,} pending"
@@ -156,7 +156,7 @@ def _counted(number: int, things: str) -> str:
     return f"{number:,} {one if number == 1 else things}"
 
 
-class Keeper:
+class StateCommand:
     """Does to a state what is asked.
 
     Args:
@@ -167,11 +167,11 @@ class Keeper:
 
     def __init__(self, url: str, write: Write, source: Iterable[str] = ()) -> None:
         self._url = url
-        self._path = file_of(url)
+        self._path = state_path(url)
         self._write = write
         self._source = source
 
-    def act(self, words: Sequence[str], *, form: str = "text", confirmed: bool = False) -> int:
+    def run(self, words: Sequence[str], *, form: str = "text", confirmed: bool = False) -> int:
         """Do it; returns the exit code.
 
         Args:
@@ -186,7 +186,7 @@ class Keeper:
         action, *arguments = words
         if form != "text" and action != "info":
             raise ConfigError(f"--format: only state info prints {form}, not state {action}")
-        if confirmed and action not in CONFIRMED:
+        if confirmed and action not in CONFIRMED_ACTIONS:
             raise ConfigError(f"--yes: is for state rename and state drop, not for state {action}")
         actions: Mapping[str, Callable[..., int]] = {
             "info": partial(self._info, form),
@@ -195,91 +195,90 @@ class Keeper:
             "export": self._export,
             "import": self._import,
             "compact": self._compact,
-            "prune": self._compact,
             "rename": partial(self._rename, confirmed=confirmed),
             "drop": partial(self._drop, confirmed=confirmed),
         }
         return actions[action](*arguments)
 
     def _info(self, form: str) -> int:
-        found = overview(self._url)
+        found = summarize_state(self._url)
         for line in [found.json()] if form == "json" else found.text():
-            self._say(line)
+            self._print(line)
         return 0
 
     def _backup(self, target: str) -> int:
         size = admin.backup(self._path, Path(target))
-        self._say(f"{target}: copied {self._path}, {size:,} bytes")
+        self._print(f"{target}: copied {self._path}, {size:,} bytes")
         return 0
 
     def _check(self) -> int:
         faults = 0
         for faults, fault in enumerate(admin.check(self._path), 1):  # noqa: B007 - their number is the answer
-            self._say(fault)
+            self._print(fault)
         if not faults:
-            self._say(f"{self._path}: nothing is wrong")
+            self._print(f"{self._path}: nothing is wrong")
         return int(faults > 0)
 
     def _export(self, target: str = STREAM) -> int:
-        lines = admin.write_out(self._path)
+        lines = admin.export_state(self._path)
         if target == STREAM:
             for line in lines:
                 self._write(line)
             return 0
         rows = _write_file(Path(target), lines) - 2  # the first line and the last one are none
-        self._say(f"{target}: {_counted(rows, 'rows')} of {self._path}")
+        self._print(f"{target}: {_counted(rows, 'rows')} of {self._path}")
         return 0
 
     def _import(self, source: str) -> int:
         if source == STREAM:
-            rows = admin.read_in(self._path, self._source)
+            rows = admin.import_state(self._path, self._source)
         else:
-            with _opened(Path(source)) as lines:
-                rows = admin.read_in(self._path, lines)
-        self._say(f"{self._path}: {_counted(rows, 'rows')} read in")
+            with _open_file(Path(source)) as lines:
+                rows = admin.import_state(self._path, lines)
+        self._print(f"{self._path}: {_counted(rows, 'rows')} read in")
         return 0
 
     def _compact(self) -> int:
-        with self._stopped():
+        with self._exclusive():
             before, after = admin.compact(self._path)
-        self._say(f"{self._path}: {after:,} bytes, before {before:,}")
+        self._print(f"{self._path}: {after:,} bytes, before {before:,}")
         return 0
 
     def _rename(self, old: str, new: str, *, confirmed: bool) -> int:
         if not is_workspace_name(new):
             raise ConfigError(f"NEW{quote(new)}: {INVALID_NAME}")
-        found = overview(self._url)
+        found = summarize_state(self._url)
         view = found.workspace(old)
         if any(other.workspace == new for other in found.workspaces):
             raise StoreError(f"{self._path}: there is a workspace {new} already")
         if not confirmed:
-            raise ConfigError(f"would rename {_extent(view)} to {new}; add --yes to do so")
-        with self._stopped():
-            series = admin.rename(self._path, old, new)
-        self._say(f"{self._path}: {old} is {new} now, with {_counted(series, 'series')}")
+            raise ConfigError(f"would rename {_workspace_size(view)} to {new}; add --yes to do so")
+        with self._exclusive():
+            series = admin.rename_workspace(self._path, old, new)
+        self._print(f"{self._path}: {old} is {new} now, with {_counted(series, 'series')}")
         return 0
 
     def _drop(self, name: str, *, confirmed: bool) -> int:
-        view = overview(self._url).workspace(name)
+        view = summarize_state(self._url).workspace(name)
         if not confirmed:
-            raise ConfigError(f"would forget {_extent(view)}, for good; add --yes to do so")
-        with self._stopped():
-            logs = admin.drop(self._path, name)
-        self._say(f"{self._path}: {name} is forgotten, with {_counted(logs, 'logs')}")
+            raise ConfigError(f"would forget {_workspace_size(view)}, for good; add --yes to do so")
+        with self._exclusive():
+            logs = admin.drop_workspace(self._path, name)
+        self._print(f"{self._path}: {name} is forgotten, with {_counted(logs, 'logs')}")
         return 0
 
-    def _say(self, words: str) -> None:
+    def _print(self, words: str) -> None:
         self._write(escape(redact(words)))
 
     @contextmanager
-    def _stopped(self) -> Iterator[None]:
+    def _exclusive(self) -> Iterator[None]:
         try:
             yield
         except StoreInUse as exc:
             raise StoreInUse(f"{self._path}: an exporter works on it; stop it first") from exc
 
 
-def _extent(view: WorkspaceView) -> str:
+def _workspace_size(view: WorkspaceSummary) -> str:
     return f"the workspace {view.workspace} with {_counted(view.logs, 'logs')} and {_counted(view.series, 'series')}"
 
 
@@ -302,7 +301,7 @@ def _write_file(path: Path, lines: Iterable[str]) -> int:
         raise
 
 
-def _opened(path: Path) -> IO[str]:
+def _open_file(path: Path) -> IO[str]:
     try:
         return path.open(encoding="utf-8")
     except OSError as exc:

@@ -13,22 +13,33 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, Self, TextIO
 from unicodedata import combining, east_asian_width
 
-from late_exporter.commands.logview import Log
+from late_exporter.commands.logview import LogView
 from late_exporter.log import escape, redact
 
-__all__ = ["Column", "Csv", "Json", "Printer", "Screen", "Table", "clean", "duration", "explanation", "json_line"]
+__all__ = [
+    "Column",
+    "CsvFormatter",
+    "JsonFormatter",
+    "LogFormatter",
+    "TableFormatter",
+    "Terminal",
+    "clean",
+    "duration",
+    "explanation",
+    "json_line",
+]
 
-DEEPEST = 64
+MAX_DEPTH = 64
 """Levels of a row that JSON shows; Python's own limits are not far above."""
 
-WIDEST_CELL = 40
+MAX_COLUMN_WIDTH = 40
 """A longer one is shown whole, but does not push the next columns of other rows aside."""
 
 INDENT = 4
-LEAST_WIDTH = 20
+MIN_WIDTH = 20
 
 RESET, BOLD, RED, GREEN, YELLOW, DIM = (f"\x1b[{number}m" for number in (0, 1, 31, 32, 33, 2))
-TONES: Mapping[str, str] = MappingProxyType(
+STATUS_COLOURS: Mapping[str, str] = MappingProxyType(
     {
         "success": GREEN,
         "published": GREEN,
@@ -40,30 +51,30 @@ TONES: Mapping[str, str] = MappingProxyType(
     }
 )
 
-FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What makes a spreadsheet take a cell for a formula, in full width too."""
 
 
-class Screen(NamedTuple):
+class Terminal(NamedTuple):
     """Where text goes to: a terminal of some width, or None for a file or a pipe."""
 
     width: int | None = None
     colour: bool = False
 
     @classmethod
-    def of(cls, stream: TextIO, environ: Mapping[str, str]) -> Self:
+    def detect(cls, stream: TextIO, environ: Mapping[str, str]) -> Self:
         """What a stream is; colours are for terminals that have them and people who want them."""
         if not stream.isatty():
             return cls()
         colour = not environ.get("NO_COLOR") and environ.get("TERM") not in (None, "", "dumb")
         return cls(shutil.get_terminal_size().columns, colour)
 
-    def paint(self, text: str, status: str) -> str:
+    def coloured(self, text: str, status: str) -> str:
         """The text in the colour of a status, where there are colours."""
-        tone = TONES.get(status, "")
+        tone = STATUS_COLOURS.get(status, "")
         return f"{tone}{text}{RESET}" if self.colour and tone else text
 
-    def stress(self, text: str) -> str:
+    def bold(self, text: str) -> str:
         """The text in bold letters, where there are any."""
         return f"{BOLD}{text}{RESET}" if self.colour else text
 
@@ -72,19 +83,19 @@ class Column(NamedTuple):
     """A column of a table."""
 
     title: str
-    of: Callable[[Log], str]
-    right: bool = False
-    toned: bool = False
+    value: Callable[[LogView], str]
+    align_right: bool = False
+    is_status: bool = False
 
 
-class Printer(Protocol):
+class LogFormatter(Protocol):
     """Writes logs as lines, as they come."""
 
-    def lines(self, logs: Iterable[Log]) -> Iterator[str]:
+    def lines(self, logs: Iterable[LogView]) -> Iterator[str]:
         """The lines of some logs, with a head before the first of all."""
 
 
-class Table:
+class TableFormatter:
     """Aligned columns; a row takes several lines where a terminal is too narrow for it.
 
     Args:
@@ -92,22 +103,22 @@ class Table:
         screen: Where it is shown.
     """
 
-    def __init__(self, columns: Sequence[Column], screen: Screen) -> None:
+    def __init__(self, columns: Sequence[Column], screen: Terminal) -> None:
         self._columns = columns
         self._screen = screen
         self._widths = [len(column.title) for column in columns]
         self._begun = False
 
-    def lines(self, logs: Iterable[Log]) -> Iterator[str]:
+    def lines(self, logs: Iterable[LogView]) -> Iterator[str]:
         """The lines of some logs; columns grow as wider cells come."""
-        rows = [(log, [clean(column.of(log)) or "-" for column in self._columns]) for log in logs]
+        rows = [(log, [clean(column.value(log)) or "-" for column in self._columns]) for log in logs]
         for _, cells in rows:
-            widths = (min(_width(cell), WIDEST_CELL) for cell in cells)
+            widths = (min(_width(cell), MAX_COLUMN_WIDTH) for cell in cells)
             self._widths = list(map(max, self._widths, widths))
         folds = self._folds()
         if rows and not self._begun:
             self._begun = True
-            yield self._screen.stress(self._line([column.title for column in self._columns], folds[0]))
+            yield self._screen.bold(self._line([column.title for column in self._columns], folds[0]))
         for log, cells in rows:
             yield self._line(cells, folds[0], log.status)
             yield from self._rest(cells, folds[1:], log.status)
@@ -132,39 +143,39 @@ class Table:
 
     def _cell(self, cell: str, number: int, status: str) -> str:
         column, space = self._columns[number], " " * (self._widths[number] - _width(cell))
-        painted = self._screen.paint(cell, status) if column.toned else cell
-        return space + painted if column.right else painted + space
+        painted = self._screen.coloured(cell, status) if column.is_status else cell
+        return space + painted if column.align_right else painted + space
 
     def _rest(self, cells: Sequence[str], folds: Sequence[Sequence[int]], status: str) -> Iterator[str]:
         for numbers in folds[:-1]:
             yield " " * INDENT + self._line(cells, numbers, status)
-        width = max((self._screen.width or 0) - INDENT, LEAST_WIDTH)
+        width = max((self._screen.width or 0) - INDENT, MIN_WIDTH)
         for (number,) in folds[-1:]:
             told = "" if cells[number] == "-" else cells[number]
             for line in textwrap.wrap(told, width, break_long_words=False, break_on_hyphens=False):
                 yield " " * INDENT + line
 
 
-class Csv:
+class CsvFormatter:
     """Comma-separated values for spreadsheets: a cell that would be a formula gets an apostrophe before it."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = columns
         self._begun = False
 
-    def lines(self, logs: Iterable[Log]) -> Iterator[str]:
+    def lines(self, logs: Iterable[LogView]) -> Iterator[str]:
         """The lines of some logs."""
         for log in logs:
             if not self._begun:
                 self._begun = True
                 yield _csv_line(column.title for column in self._columns)
-            yield _csv_line(_harmless(clean(column.of(log))) for column in self._columns)
+            yield _csv_line(_escape_formula(clean(column.value(log))) for column in self._columns)
 
 
-class Json:
+class JsonFormatter:
     """One object a line: the logs as the API sent them."""
 
-    def lines(self, logs: Iterable[Log]) -> Iterator[str]:
+    def lines(self, logs: Iterable[LogView]) -> Iterator[str]:
         """The lines of some logs."""
         return (json_line(log.row) for log in logs)
 
@@ -176,7 +187,7 @@ def json_line(value: object) -> str:
 
 def _writable(value: object, depth: int = 0) -> Any:
     """The value without secrets, and without what JSON has no word for."""
-    if depth == DEEPEST:
+    if depth == MAX_DEPTH:
         return None
     match value:
         case str():
@@ -196,7 +207,7 @@ def clean(text: str) -> str:
     return escape(redact(" ".join(text.split())))
 
 
-def duration(log: Log) -> str:
+def duration(log: LogView) -> str:
     """How long it took, in a few characters."""
     if log.duration is None:
         return ""
@@ -210,7 +221,7 @@ def duration(log: Log) -> str:
     return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s"
 
 
-def explanation(log: Log) -> str:
+def explanation(log: LogView) -> str:
     """Why it failed, or where what was published is."""
     return ": ".join(filter(None, (log.error_code, log.error))) or log.url
 
@@ -222,8 +233,8 @@ def _width(text: str) -> int:
     return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
-def _harmless(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(FORMULAS) else cell
+def _escape_formula(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(FORMULA_PREFIXES) else cell
 
 
 def _csv_line(cells: Iterable[str]) -> str:

@@ -11,9 +11,9 @@ from typing import IO
 
 from late_exporter.errors import ConfigError, LateError
 
-__all__ = ["replacing", "require_textfile", "write"]
+__all__ = ["atomic_write", "require_textfile", "write_textfile"]
 
-READABLE = 0o644
+FILE_MODE = 0o644
 
 
 def require_textfile(path: Path) -> None:
@@ -22,18 +22,18 @@ def require_textfile(path: Path) -> None:
         raise ConfigError(f"{path}: the textfile collector reads only files whose names end in .prom")
 
 
-def write(path: Path, body: bytes) -> None:
+def write_textfile(path: Path, body: bytes) -> None:
     """Put a file in the place of another one at once, so that nobody ever reads half of it.
 
     Raises:
         LateError: It cannot be written; what was there is still there.
     """
-    with replacing(path, READABLE) as file:
+    with atomic_write(path, FILE_MODE) as file:
         file.write(body)
 
 
 @contextmanager
-def replacing(path: Path, mode: int) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, mode: int) -> Iterator[IO[bytes]]:
     """A file to write to, which takes its place once all of it is on the disk, or else is gone.
 
     Args:

@@ -19,13 +19,13 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
-from late_exporter.exposition.gzip import Segment, compress, inflate, member
-from late_exporter.exposition.negotiation import OPENMETRICS, TEXT, content_type, takes_gzip
-from late_exporter.exposition.text import Held, Marks, Writer, exemplar_text
-from late_exporter.metrics.catalogue import Family
+from late_exporter.exposition.family import Family
+from late_exporter.exposition.gzip import Segment, compress, gzip_member, inflate
+from late_exporter.exposition.negotiation import OPENMETRICS, TEXT, accepts_gzip, select_content_type
+from late_exporter.exposition.text import ExemplarsByLine, FamilyFormatter, PackedValue, format_exemplar
 from late_exporter.model import Exemplar, Histogram, Labels
 
-__all__ = ["Answer", "Exposition"]
+__all__ = ["EncodedBody", "Exposition"]
 
 BLOCK_LINES = 512
 """A block with more lines is split."""
@@ -34,7 +34,7 @@ MAX_EXEMPLARS = 2048
 """Series of a family that keep exemplars; past it those that got theirs longest ago lose them."""
 
 
-class Answer(msgspec.Struct, frozen=True):
+class EncodedBody(msgspec.Struct, frozen=True):
     """What to send to a scraper.
 
     Args:
@@ -50,7 +50,7 @@ class Answer(msgspec.Struct, frozen=True):
     version: int = 0
 
 
-Pair: TypeAlias = tuple[Segment, Segment]
+SegmentPair: TypeAlias = tuple[Segment, Segment]
 """The same lines as text and as OpenMetrics; one object where they do not differ."""
 
 
@@ -75,17 +75,18 @@ class Exposition:
     ) -> None:
         self._created = created
         self._deflate = deflate
-        self._sections = {name: _Section(family, deflate) for name, family in families.items()}
-        self._appended: tuple[Pair, ...] = ()
+        self._sections = {name: _FamilyBlocks(family, deflate) for name, family in families.items()}
+        self._appended: tuple[SegmentPair, ...] = ()
         self._end = deflate(b"# EOF\n")
         self._dirty = False
+        self._on_change: Callable[[], None] = _ignore_change
         self._answered = 0
         self._changing = threading.Lock()
         self._publishing = threading.Lock()
-        self._edition = _Edition(0, {TEXT: member(()), OPENMETRICS: member((self._end,))})
+        self._edition = _Snapshot(0, {TEXT: gzip_member(()), OPENMETRICS: gzip_member((self._end,))})
 
     @property
-    def samples(self) -> int:
+    def sample_count(self) -> int:
         """How many samples there are, those of ``append`` left out."""
         return sum(section.size * section.lines for section in self._sections.values())
 
@@ -94,6 +95,10 @@ class Exposition:
         """Whether there is something to publish."""
         return self._dirty
 
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` after every change of a series."""
+        self._on_change = callback
+
     def put(
         self,
         family: str,
@@ -101,7 +106,7 @@ class Exposition:
         value: float | Histogram,
         *,
         created: float | None = None,
-        newborn: bool = False,
+        start_at_zero: bool = False,
     ) -> None:
         """Sets a series.
 
@@ -110,27 +115,29 @@ class Exposition:
             labels: Its label values.
             value: Its value.
             created: Unix time at which it began; None leaves what is known.
-            newborn: If there is no such series yet, it shows 0 until that has been served.
+            start_at_zero: If there is no such series yet, it shows 0 until that has been served.
         """
         section = self._sections[family]
         with self._changing:
-            if section.put(labels, value, created if self._created else None) and newborn:
+            if section.put(labels, value, created if self._created else None) and start_at_zero:
                 section.hidden[labels] = 0
-            self._dirty = True
+        self._mark_dirty(changed=True)
 
-    def exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
+    def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         """Attaches an exemplar to a counter or to the bucket of an observation, unless a newer one is there."""
         with self._changing:
-            self._dirty |= self._sections[family].exemplar(labels, value, exemplar)
+            changed = self._sections[family].exemplar(labels, value, exemplar)
+        self._mark_dirty(changed=changed)
 
-    def drop(self, family: str, labels: Labels) -> None:
+    def remove(self, family: str, labels: Labels) -> None:
         """Removes a series."""
         with self._changing:
-            self._dirty |= self._sections[family].drop(labels)
+            changed = self._sections[family].drop(labels)
+        self._mark_dirty(changed=changed)
 
-    def append(self, metrics: Iterable[Metric]) -> None:
+    def set_process_metrics(self, metrics: Iterable[Metric]) -> None:
         """Replaces the families that come from other collectors and stand last."""
-        foreign = _Foreign(metrics)
+        foreign = _CollectedMetrics(metrics)
         text = generate_latest(foreign)
         openmetrics: bytes = generate_openmetrics(foreign)  # type: ignore[no-untyped-call]
         pair = self._deflate(text), self._deflate(openmetrics.removesuffix(b"# EOF\n"))
@@ -153,18 +160,18 @@ class Exposition:
             pairs = [pair for head, blocks in layout for pair in (head, *(block.pair for block in blocks))]
             pairs += appended
             text, openmetrics = [segment for segment, _ in pairs], [segment for _, segment in pairs]
-            members = {TEXT: member(text), OPENMETRICS: member([*openmetrics, self._end])}
-            self._edition = _Edition(version, members)
+            members = {TEXT: gzip_member(text), OPENMETRICS: gzip_member([*openmetrics, self._end])}
+            self._edition = _Snapshot(version, members)
 
-    def answer(self, accept: str | None, accept_encoding: str | None) -> Answer:
+    def get_body(self, accept: str | None, accept_encoding: str | None) -> EncodedBody:
         """The body for a request with these headers."""
-        media, edition = content_type(accept), self._edition
+        media, edition = select_content_type(accept), self._edition
         self._answered = edition.version
-        if takes_gzip(accept_encoding):
-            return Answer(media, "gzip", edition.gzipped(media), edition.version)
-        return Answer(media, None, edition.plain(media), edition.version)
+        if accepts_gzip(accept_encoding):
+            return EncodedBody(media, "gzip", edition.gzipped(media), edition.version)
+        return EncodedBody(media, None, edition.plain(media), edition.version)
 
-    def served(self, version: int | None = None) -> bool:
+    def mark_served(self, version: int | None = None) -> bool:
         """Lets series that were sent as 0 show their value; call it once a body has been sent.
 
         Args:
@@ -176,11 +183,16 @@ class Exposition:
         version = self._answered if version is None else version
         with self._changing:
             released = [section.release(version) for section in self._sections.values()]
-            self._dirty |= any(released)
+        self._mark_dirty(changed=any(released))
         return any(released)
 
+    def _mark_dirty(self, *, changed: bool) -> None:
+        if changed:
+            self._dirty = True
+            self._on_change()
 
-class _Edition:
+
+class _Snapshot:
     """The bodies of one publication, as pieces of their gzip members: none is put together before it is asked for."""
 
     def __init__(self, version: int, members: Mapping[str, Sequence[bytes]]) -> None:
@@ -200,7 +212,7 @@ class _Edition:
         return self._plain[media]
 
 
-class _Foreign(Collector):
+class _CollectedMetrics(Collector):
     """Metrics that others have collected."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
@@ -210,7 +222,7 @@ class _Foreign(Collector):
         return self._metrics
 
 
-_Row: TypeAlias = tuple[Labels, Held, float | None, Marks | None]
+_SeriesRow: TypeAlias = tuple[Labels, PackedValue, float | None, ExemplarsByLine | None]
 
 _NOTHING = compress(b"")
 
@@ -220,12 +232,12 @@ class _Block:
     """Neighbouring series of a family in columns, and their lines as of the last publication."""
 
     labels: list[Labels]
-    values: list[Held]
+    values: list[PackedValue]
     births: list[float | None]
     dirty: bool = True
-    pair: Pair = (_NOTHING, _NOTHING)
+    pair: SegmentPair = (_NOTHING, _NOTHING)
 
-    def insert(self, place: int, labels: Labels, value: Held, born: float | None) -> None:
+    def insert(self, place: int, labels: Labels, value: PackedValue, born: float | None) -> None:
         self.labels.insert(place, labels)
         self.values.insert(place, value)
         self.births.insert(place, born)
@@ -246,18 +258,18 @@ class _Block:
         self.dirty = True
 
 
-class _Section:
+class _FamilyBlocks:
     """The series of a family."""
 
     def __init__(self, family: Family, deflate: Callable[[bytes], Segment]) -> None:
         self._kind = family.kind
         self._buckets = family.buckets
-        self._writer = Writer(family)
+        self._writer = FamilyFormatter(family)
         self._deflate = deflate
-        self._exemplars: dict[Labels, Marks] = {}
-        text, openmetrics = self._writer.heads()
+        self._exemplars: dict[Labels, ExemplarsByLine] = {}
+        text, openmetrics = self._writer.header()
         self.head = deflate(text), deflate(openmetrics)
-        self.lines = self._writer.lines
+        self.lines = self._writer.line_count
         self._capacity = max(BLOCK_LINES // self.lines, 2)
         self.size = 0
         self.blocks: list[_Block] = []
@@ -265,7 +277,7 @@ class _Section:
 
     def put(self, labels: Labels, value: float | Histogram, born: float | None) -> bool:
         """Sets a series and tells whether it is new."""
-        held = self._writer.hold(value)
+        held = self._writer.pack(value)
         born = None if self._kind == "gauge" else born
         at, place, found = self._find(labels)
         if not self.blocks:
@@ -302,7 +314,7 @@ class _Section:
 
     def exemplar(self, labels: Labels, value: float, exemplar: Exemplar) -> bool:
         """Keeps an exemplar and tells whether that changes what is shown."""
-        text = exemplar_text(value, exemplar)
+        text = format_exemplar(value, exemplar)
         if text is None or self._kind == "gauge":
             return False
         marks = self._exemplars[labels] = self._exemplars.pop(labels, {})
@@ -324,34 +336,34 @@ class _Section:
             self._touch(labels)
         return bool(released)
 
-    def take(self, version: int) -> list[tuple[_Block, Iterator[_Row]]]:
+    def take(self, version: int) -> list[tuple[_Block, Iterator[_SeriesRow]]]:
         """What a publication has to render, as of now."""
         dirty = [block for block in self.blocks if block.dirty]
         return [(block, self._rows(block, version)) for block in dirty]
 
-    def render(self, rows: Iterable[_Row]) -> Pair:
+    def render(self, rows: Iterable[_SeriesRow]) -> SegmentPair:
         """The lines of a block."""
         text: list[str] = []
         openmetrics: list[str] = []
         for labels, held, born, marks in rows:
-            lines = self._writer.text(labels, held)
+            lines = self._writer.text_lines(labels, held)
             text += lines
-            openmetrics += self._writer.openmetrics(lines, labels, born, marks or {})
+            openmetrics += self._writer.openmetrics_lines(lines, labels, born, marks or {})
         plain = self._deflate("".join(text).encode(errors="replace"))
         if openmetrics == text:
             return plain, plain
         return plain, self._deflate("".join(openmetrics).encode(errors="replace"))
 
-    def _rows(self, block: _Block, version: int) -> Iterator[_Row]:
+    def _rows(self, block: _Block, version: int) -> Iterator[_SeriesRow]:
         block.dirty = False
         values = block.values.copy()
-        marks: list[Marks | None] = [None] * len(values)
+        marks: list[ExemplarsByLine | None] = [None] * len(values)
         if self.hidden or self._exemplars:
             for place, labels in enumerate(block.labels):
                 if labels in self.hidden:
                     self.hidden[labels] = self.hidden[labels] or version
                     values[place] = self._writer.zero
-                elif labels in self._exemplars and self._writer.fits(values[place]):
+                elif labels in self._exemplars and self._writer.matches_buckets(values[place]):
                     marks[place] = self._exemplars[labels].copy()
         return zip(block.labels.copy(), values, block.births.copy(), marks, strict=True)
 
@@ -380,3 +392,7 @@ class _Section:
 
 def _first(block: _Block) -> Labels:
     return block.labels[0]
+
+
+def _ignore_change() -> None:
+    pass

@@ -12,7 +12,7 @@ try:
 except ImportError:  # pragma: no cover - where isal has no wheel
     import zlib  # type: ignore[no-redef]
 
-__all__ = ["Segment", "combine", "compress", "inflate", "member"]
+__all__ = ["Segment", "combine_crc32", "compress", "gzip_member", "inflate"]
 
 
 class Segment(msgspec.Struct, frozen=True, gc=False):
@@ -34,7 +34,7 @@ def inflate(pieces: Sequence[bytes]) -> bytes:
     return zlib.decompress(b"".join(pieces), 31)
 
 
-def combine(first: int, second: int, size: int) -> int:
+def combine_crc32(first: int, second: int, size: int) -> int:
     """The CRC-32 of two stretches, of which the second has this size; for where isal is not there to do it."""
     return _times(_shift(size), first) ^ second
 
@@ -59,10 +59,10 @@ def _times(first: int, second: int) -> int:
     return product
 
 
-_combine: Callable[[int, int, int], int] = getattr(zlib, "crc32_combine", combine)
+_combine: Callable[[int, int, int], int] = getattr(zlib, "crc32_combine", combine_crc32)
 
 
-def member(segments: Sequence[Segment]) -> list[bytes]:
+def gzip_member(segments: Sequence[Segment]) -> list[bytes]:
     """The pieces of the gzip member (RFC 1952) that the segments make, without a name and a time."""
     crc = size = 0
     for segment in segments:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-__all__ = ["OPENMETRICS", "TEXT", "content_type", "takes_gzip"]
+__all__ = ["OPENMETRICS", "TEXT", "accepts_gzip", "select_content_type"]
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -35,7 +35,7 @@ _QUOTED = re.compile(r'"(?:\\.|[^"\\])*+"?', re.DOTALL)
 _WEIGHT = re.compile(r"0(\.[0-9]*)?|1(\.0*)?|\.[0-9]+")
 
 
-def content_type(accept: str | None) -> str:
+def select_content_type(accept: str | None) -> str:
     """The format to answer with: ``OPENMETRICS`` where it is named and nothing is liked better, else ``TEXT``."""
     ranges = [
         (f"{name};version={parameters['version']}" if "version" in parameters else name, weight)
@@ -45,7 +45,7 @@ def content_type(accept: str | None) -> str:
     return OPENMETRICS if wanted > 0 and wanted >= _weight(_TEXT_RANGES, ranges) else TEXT
 
 
-def takes_gzip(accept_encoding: str | None) -> bool:
+def accepts_gzip(accept_encoding: str | None) -> bool:
     """Whether gzip is acceptable and nothing is liked better."""
     weights = {name: weight for name, _, weight in _elements(accept_encoding)}
     identity = weights.get("identity")

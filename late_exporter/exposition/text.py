@@ -11,10 +11,10 @@ from typing import TypeAlias
 
 import msgspec
 
-from late_exporter.metrics.catalogue import Family
+from late_exporter.exposition.family import Family
 from late_exporter.model import Exemplar, Histogram, Labels
 
-__all__ = ["Held", "Marks", "Writer", "exemplar_text", "number"]
+__all__ = ["ExemplarsByLine", "FamilyFormatter", "PackedValue", "format_exemplar", "format_number"]
 
 MAX_EXEMPLAR_CHARACTERS = 128
 
@@ -22,17 +22,17 @@ EXPONENTS_FROM = 1_000_000
 """Go writes numbers from here on with an exponent; Python does so from 1e16 on."""
 
 
-Held: TypeAlias = float | bytes | Histogram
+PackedValue: TypeAlias = float | bytes | Histogram
 """A value as it is kept: a histogram with its family's bounds is packed, to a tenth of its size."""
 
-Marks: TypeAlias = dict[int, tuple[float, str]]
+ExemplarsByLine: TypeAlias = dict[int, tuple[float, str]]
 """Time and text of exemplars by the line they stand on."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[int]).decode
 
 
-class Writer:
+class FamilyFormatter:
     """How the series of a family are written."""
 
     def __init__(self, family: Family) -> None:
@@ -44,37 +44,39 @@ class Writer:
         self._names = [family.labels[place] for place in self._order]
         self._le = bisect_left(self._names, "le")
         self._les = _les(family.buckets)
-        self.lines = len(self._les) + 2 if family.kind == "histogram" else 1
-        self.zero = self.hold(Histogram(family.buckets, (0,) * len(self._les))) if family.kind == "histogram" else 0
+        self.line_count = len(self._les) + 2 if family.kind == "histogram" else 1
+        self.zero = self.pack(Histogram(family.buckets, (0,) * len(self._les))) if family.kind == "histogram" else 0
 
-    def heads(self) -> tuple[bytes, bytes]:
+    def header(self) -> tuple[bytes, bytes]:
         """HELP and TYPE, as text and as OpenMetrics."""
         kind, help_ = self._family.kind, self._family.help.replace("\\", r"\\").replace("\n", r"\n")
         text = f"# HELP {self._name} {help_}\n# TYPE {self._name} {kind}\n"
         openmetrics = f"# HELP {self._stem} {_escape(self._family.help)}\n# TYPE {self._stem} {kind}\n"
         return text.encode(errors="replace"), openmetrics.encode(errors="replace")
 
-    def hold(self, value: float | Histogram) -> Held:
+    def pack(self, value: float | Histogram) -> PackedValue:
         """A value as it is kept."""
-        if isinstance(value, Histogram) and self.fits(value):
+        if isinstance(value, Histogram) and self.matches_buckets(value):
             with suppress(OverflowError):
                 return _encode((value.micros, *value.counts))
         return value
 
-    def fits(self, held: Held) -> bool:
+    def matches_buckets(self, held: PackedValue) -> bool:
         """Whether a value has the buckets of its family: the state may hold histograms of another configuration."""
         return not isinstance(held, Histogram) or held.bounds == self._family.buckets
 
-    def text(self, labels: Labels, held: Held) -> list[str]:
+    def text_lines(self, labels: Labels, held: PackedValue) -> list[str]:
         """The lines of a series."""
         if isinstance(held, bytes):
             micros, *counts = _decode(held)
             return self._histogram(labels, self._les, counts, micros)
         if isinstance(held, Histogram):
             return self._histogram(labels, _les(held.bounds), held.counts, held.micros)
-        return [f"{self._name}{_braces(self._pairs(labels))} {number(held)}\n"]
+        return [f"{self._name}{_braces(self._pairs(labels))} {format_number(held)}\n"]
 
-    def openmetrics(self, lines: list[str], labels: Labels, born: float | None, marks: Marks) -> list[str]:
+    def openmetrics_lines(
+        self, lines: list[str], labels: Labels, born: float | None, marks: ExemplarsByLine
+    ) -> list[str]:
         """The same lines with what only OpenMetrics has."""
         if born is None and not marks:
             return lines
@@ -82,14 +84,14 @@ class Writer:
         for line, (_, exemplar) in marks.items():
             lines[line] = f"{lines[line][:-1]}{exemplar}\n"
         if born is not None:
-            lines.append(f"{self._stem}_created{_braces(self._pairs(labels))} {number(born)}\n")
+            lines.append(f"{self._stem}_created{_braces(self._pairs(labels))} {format_number(born)}\n")
         return lines
 
     def _histogram(self, labels: Labels, les: Sequence[str], counts: Sequence[int], micros: int) -> list[str]:
         pairs = self._pairs(labels)
         head = "".join((self._family.name, "_bucket{", *(f"{pair}," for pair in pairs[: self._le])))
         tail = "".join((*(f",{pair}" for pair in pairs[self._le :]), "} "))
-        numbers = [number(count) for count in accumulate(counts)]
+        numbers = [format_number(count) for count in accumulate(counts)]
         lines = [f"{head}{le}{tail}{count}\n" for le, count in zip(les, numbers, strict=True)]
         braces = _braces(pairs)
         lines.append(f"{self._family.name}_count{braces} {numbers[-1]}\n")
@@ -101,7 +103,7 @@ class Writer:
         return [f'{name}="{_escape(value)}"' for name, value in zip(self._names, values, strict=True)]
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """A number as Go and prometheus_client write it; an integer too large for a float is infinite."""
     if type(value) is int and 0 <= value < EXPONENTS_FROM:
         return f"{value}.0"
@@ -119,23 +121,23 @@ def number(value: float) -> str:
     return text
 
 
-def exemplar_text(value: float, exemplar: Exemplar) -> str | None:
+def format_exemplar(value: float, exemplar: Exemplar) -> str | None:
     """What stands behind a sample; None where it could not be read again."""
     pairs = sorted(dict(exemplar.labels).items())
     characters = sum(len(name) + len(text) for name, text in pairs)
     if characters > MAX_EXEMPLAR_CHARACTERS or math.isnan(value) or not math.isfinite(exemplar.timestamp):
         return None
     labels = ",".join(f'{name}="{_escape(text)}"' for name, text in pairs)
-    return f" # {{{labels}}} {number(value)} {exemplar.timestamp}"
+    return f" # {{{labels}}} {format_number(value)} {exemplar.timestamp}"
 
 
 def _les(bounds: Sequence[float]) -> list[str]:
-    return [f'le="{number(bound)}"' for bound in (*bounds, math.inf)]
+    return [f'le="{format_number(bound)}"' for bound in (*bounds, math.inf)]
 
 
 def _seconds(micros: int) -> str:
     try:
-        return number(micros / 1e6)
+        return format_number(micros / 1e6)
     except OverflowError:
         return "+Inf"
 

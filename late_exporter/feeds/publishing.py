@@ -6,11 +6,33 @@ from collections.abc import Iterator
 
 import msgspec
 
-from late_exporter.feeds.decoder import UNKNOWN, Answer, Id, key, mark, micros, millis, text
-from late_exporter.feeds.schema import LATE_PUBLISHING, Sentinel
-from late_exporter.model import PENDING, Add, Entry, Exemplar, Feed, Increment, Observe, Result, Take
+from late_exporter.feeds.decoder import (
+    UNKNOWN,
+    Id,
+    LogListDecoder,
+    fingerprint,
+    label_text,
+    log_key,
+    parse_millis,
+    to_micros,
+)
+from late_exporter.feeds.schema import LATE_PUBLISHING, SchemaChecker
+from late_exporter.feeds.view import common_fields, row_text
+from late_exporter.model import (
+    PENDING,
+    AttemptOutcome,
+    Exemplar,
+    Feed,
+    IncCounter,
+    Increment,
+    LogEntry,
+    LogView,
+    ObserveHistogram,
+    RawLog,
+    SetLatest,
+)
 
-__all__ = ["FEED", "category", "kind", "project"]
+__all__ = ["FEED", "failure_category", "generic_action", "project", "view"]
 
 DAY = 86_400_000
 FAILED = "failed"
@@ -38,62 +60,62 @@ CATEGORIES: tuple[tuple[str, str, frozenset[str]], ...] = (
 )
 
 
-class Post(msgspec.Struct, gc=False):
+class PostReference(msgspec.Struct, gc=False):
     """The post of a log, as the list embeds it."""
 
     id: str | None = msgspec.field(default=None, name="_id")
 
 
-class Response(msgspec.Struct, gc=False):
+class PlatformResponse(msgspec.Struct, gc=False):
     """What the platform answered."""
 
     error_code: str | None = msgspec.field(default=None, name="errorCode")
 
 
-class Row(msgspec.Struct, rename="camel", gc=False):
+class PublishingRow(msgspec.Struct, rename="camel", gc=False):
     """A publishing log as the API writes it."""
 
     id: Id = msgspec.field(name="_id")
-    post_id: str | Post | None = None
+    post_id: str | PostReference | None = None
     platform: str | None = None
     account_id: str | None = None
     account_username: str | None = None
     action: str | None = None
     status: str | None = None
     status_code: int | None = None
-    response: Response | None = None
+    response: PlatformResponse | None = None
     duration_ms: int | float | None = None
     attempt_number: int | float | None = None
     created_at: str | None = None
 
 
-def _entry(row: Row) -> Entry:
-    post = row.post_id.id if isinstance(row.post_id, Post) else row.post_id
-    duration, attempt = micros(row.duration_ms, 1000), micros(row.attempt_number, 1_000_000)
-    return Entry(
-        key=key(row.id),
-        status=text(row.status),
-        created=millis(row.created_at),
-        platform=text(row.platform),
-        action=text(row.action),
-        post_id=text(post) if post and post.strip(".") else None,  # in a path, dots would lead elsewhere
-        account_id=text(row.account_id) if row.account_id else None,
-        username=text(row.account_username),
+def _entry(row: PublishingRow) -> LogEntry:
+    post = row.post_id.id if isinstance(row.post_id, PostReference) else row.post_id
+    duration, attempt = to_micros(row.duration_ms, 1000), to_micros(row.attempt_number, 1_000_000)
+    return LogEntry(
+        key=log_key(row.id),
+        status=label_text(row.status),
+        created=parse_millis(row.created_at),
+        platform=label_text(row.platform),
+        action=label_text(row.action),
+        post_id=label_text(post) if post and post.strip(".") else None,  # in a path, dots would lead elsewhere
+        account_id=label_text(row.account_id) if row.account_id else None,
+        username=label_text(row.account_username),
         status_code=row.status_code,
         error_code=row.response.error_code if row.response else None,
         duration=duration,
         attempt=attempt,
-        mark=mark(row.platform, row.account_id, kind(text(row.action))),
-        detail=mark(row.action, row.status_code, duration, attempt),
+        fingerprint=fingerprint(row.platform, row.account_id, generic_action(label_text(row.action))),
+        status_fingerprint=fingerprint(row.action, row.status_code, duration, attempt),
     )
 
 
-def kind(action: str) -> str:
+def generic_action(action: str) -> str:
     """What an action is in both generations: zernio does not always tell a retry from a first attempt."""
     return "attempt" if action in ATTEMPTS else action
 
 
-def category(entry: Entry) -> str:
+def failure_category(entry: LogEntry) -> str:
     """Why a log failed, in the vendor's words, by the table CATEGORIES."""
     facts = {"status": str(entry.status_code), "action": entry.action}
     code = (entry.error_code or "").upper()
@@ -103,65 +125,88 @@ def category(entry: Entry) -> str:
     return UNKNOWN
 
 
-def project(workspace: str, entry: Entry) -> Iterator[Increment]:
+def project(workspace: str, entry: LogEntry) -> Iterator[Increment]:
     """What a sighting of a publishing log counts."""
     platform, status = (workspace, entry.platform), entry.status
     labels = (*platform, entry.action, status)
-    yield Add("late_publishing_logs_total", labels)
+    yield IncCounter("late_publishing_logs_total", labels)
     if entry.duration is not None:
-        yield Observe("late_publishing_duration_seconds", labels, micros=entry.duration, exemplar=_exemplar(entry))
+        yield ObserveHistogram(
+            "late_publishing_duration_seconds", labels, micros=entry.duration, exemplar=_exemplar(entry)
+        )
     if entry.created is not None:
-        yield Take("late_publishing_last_log_timestamp_seconds", labels, at=entry.created, value=entry.created / 1000)
+        yield SetLatest(
+            "late_publishing_last_log_timestamp_seconds", labels, at=entry.created, value=entry.created / 1000
+        )
     if status == FAILED:
-        failure = (*platform, entry.action, category(entry), _status_code(entry))
-        yield Add("late_publishing_failures_total", failure)
+        failure = (*platform, entry.action, failure_category(entry), _status_code(entry))
+        yield IncCounter("late_publishing_failures_total", failure)
     if entry.action == "rate_limit_pause":
-        yield Add("late_publishing_rate_limit_pauses_total", platform, once=True)
+        yield IncCounter("late_publishing_rate_limit_pauses_total", platform, once_per_log=True)
     if entry.action == "retry":
-        yield Add("late_publishing_retries_total", (*platform, status))
+        yield IncCounter("late_publishing_retries_total", (*platform, status))
     if entry.action in ATTEMPTS:
         yield from _attempt(platform, entry)
 
 
-def _attempt(platform: tuple[str, str], entry: Entry) -> Iterator[Increment]:
+def _attempt(platform: tuple[str, str], entry: LogEntry) -> Iterator[Increment]:
     if entry.status != PENDING and entry.attempt is not None:
-        yield Observe("late_publishing_attempts", (*platform, entry.status), micros=entry.attempt)
+        yield ObserveHistogram("late_publishing_attempts", (*platform, entry.status), micros=entry.attempt)
     account = (*platform, entry.account_id or UNKNOWN)
-    yield Add("late_account_logs_total", (*account, entry.status))
+    yield IncCounter("late_account_logs_total", (*account, entry.status))
     if entry.account_id is None or entry.created is None:
         return
     named = entry.username not in (None, UNKNOWN)
-    yield Take("late_account_info", account, at=entry.created if named else 0, value=entry.username or UNKNOWN)
+    yield SetLatest("late_account_info", account, at=entry.created if named else 0, value=entry.username or UNKNOWN)
     if entry.status in (FAILED, SUCCESS):
-        yield Result("late_account_consecutive_failures", account, at=entry.created, failed=entry.status == FAILED)
+        yield AttemptOutcome(
+            "late_account_consecutive_failures", account, at=entry.created, failed=entry.status == FAILED
+        )
     if entry.status == SUCCESS:
         seconds = entry.created / 1000
-        yield Take("late_account_last_success_timestamp_seconds", account, at=entry.created, value=seconds)
+        yield SetLatest("late_account_last_success_timestamp_seconds", account, at=entry.created, value=seconds)
 
 
-def _status_code(entry: Entry) -> str:
+def _status_code(entry: LogEntry) -> str:
     code = entry.status_code
     return str(code) if code is not None and 100 <= code <= 599 else "none"  # noqa: PLR2004 - HTTP's own range
 
 
-def _exemplar(entry: Entry) -> Exemplar | None:
+def _exemplar(entry: LogEntry) -> Exemplar | None:
     pairs = (("log_id", entry.key), ("post_id", entry.post_id or UNKNOWN))
     if sum(len(name) + len(value) for name, value in pairs) > EXEMPLAR_LENGTH:
         return None
     return Exemplar(pairs, (entry.created or 0) / 1000)
 
 
+def view(row: RawLog, entry: LogEntry) -> LogView:
+    """Return a publishing log for display."""
+    return LogView(
+        **common_fields(row, entry, created_field="createdAt", account_field="accountId"),
+        action=row_text(row, "action") or UNKNOWN,
+        status=row_text(row, "status") or UNKNOWN,
+        post_id=row_text(row, "postId") or row_text(row, "postId", "_id"),
+        username=row_text(row, "accountUsername"),
+        status_code=row_text(row, "statusCode"),
+        error_code=row_text(row, "response", "errorCode"),
+        error=row_text(row, "response", "errorMessage"),
+        url=row_text(row, "response", "platformPostUrl"),
+        caption=row_text(row, "request", "contentPreview") or row_text(row, "postId", "content"),
+    )
+
+
 FEED = Feed(
     name="publishing",
     path="/v1/posts/logs",
     retention=7 * DAY,
-    parse=Answer(Row, _entry, look=Sentinel(LATE_PUBLISHING).look).parse,
+    parse=LogListDecoder(PublishingRow, _entry, check_schema=SchemaChecker(LATE_PUBLISHING).check).parse,
+    view=view,
     project=project,
     counter="late_publishing_logs_total",
-    shares={
+    subset_counters={
         "late_publishing_failures_total": ("status", FAILED),
         "late_publishing_retries_total": ("action", "retry"),
     },
     post_path="/v1/posts/{postId}/logs",
-    settles=True,
+    has_pending=True,
 )

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from urllib.parse import quote
 
-from late_exporter.api.generation import Dialect
-from late_exporter.errors import ApiUnavailable
-from late_exporter.feeds.decoder import moment
-from late_exporter.ingest.reader import LIMIT
-from late_exporter.ingest.recorder import Bookkeeper
-from late_exporter.ingest.steps import Ask, Find, Read, Seen
-from late_exporter.model import Feed, Page
-from late_exporter.protocols import Client, Log
+from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.pages import NO_FILTERS, PageResponse, fetch_page, fetch_post
+from late_exporter.errors import EndpointNotFound
+from late_exporter.ingest.recorder import FeedRecorder
+from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchWindow
+from late_exporter.model import Feed, LogPage
+from late_exporter.protocols import Client, Logger
 
 __all__ = ["Fetcher"]
-
-DAY = 86_400_000
 
 
 class Fetcher:
@@ -31,92 +27,104 @@ class Fetcher:
         clock: Unix time in seconds.
 
     Attributes:
-        asked: How often the API was asked since the start.
+        request_count: How often the API was asked since the start.
     """
 
     def __init__(
-        self, feed: Feed, *, client: Client, dialect: Dialect, books: Bookkeeper, log: Log, clock: Callable[[], float]
+        self,
+        feed: Feed,
+        *,
+        client: Client,
+        generation: ApiGeneration,
+        recorder: FeedRecorder,
+        logger: Logger,
+        clock: Callable[[], float],
     ) -> None:
         self.feed = feed
-        self.asked = 0
+        self.request_count = 0
         self._client = client
-        self._dialect = dialect
-        self._books = books
-        self._log = log
+        self._generation = generation
+        self._recorder = recorder
+        self._logger = logger
         self._clock = clock
-        self._skew = 0
-        self._told: set[tuple[str, str]] = set()
+        self._clock_offset = 0
+        self._reported: set[tuple[str, str]] = set()
 
-    def retune(self, client: Client, dialect: Dialect) -> None:
+    def reconfigure(self, client: Client, generation: ApiGeneration) -> None:
         """Go on with another client."""
-        self._client, self._dialect = client, dialect
+        self._client, self._generation = client, generation
 
     def now(self) -> int:
         """The API's time in milliseconds, as far as it told."""
-        return int(self._clock() * 1000) + self._skew
+        return int(self._clock() * 1000) + self._clock_offset
 
-    async def follow(self) -> bool:
+    async def refresh_generation(self) -> bool:
         """Go on with the feed of the generation that the API speaks; tells whether that is another list.
 
         Raises:
             ApiError: It cannot be known.
             StoreError: The state cannot go on with it.
         """
-        coverage = self._books.coverage
-        bound = coverage.generation if coverage else None
-        feed = await self._dialect.feed(self.feed.name, self._client, bound=bound)
-        if feed is self.feed and bound in (feed.generation, None):
+        coverage = self._recorder.coverage
+        state_generation = coverage.generation if coverage else None
+        feed = await self._generation.resolve_feed(self.feed.name, self._client, state_generation=state_generation)
+        if feed is self.feed and state_generation in (feed.generation, None):
             return False
-        if bound not in (feed.generation, None):
-            self._log.warning("the API has changed its generation", before=bound, now=feed.generation)
-        await self._books.adopt(feed)
+        if state_generation not in (feed.generation, None):
+            self._logger.warning("the API has changed its generation", before=state_generation, now=feed.generation)
+        await self._recorder.switch_feed(feed)
         self.feed = feed
         return True
 
-    async def page(self, step: Read) -> Seen:
+    async def fetch_page(self, step: FetchPage) -> FetchedPage:
         """A page of the list; raises ApiError, or StoreError."""
-        return await self._page(step.skip, {} if step.status is None else {"status": step.status})
+        return await self._fetch(step.skip, filters={} if step.status is None else {"status": step.status})
 
-    async def find(self, step: Find) -> Seen:
-        """A page of the logs of a time; raises ApiError, or StoreError."""
-        return await self._page(step.skip, {"from": moment(step.created - 1), "to": moment(step.created + 1)})
+    async def fetch_window(self, step: FetchWindow) -> FetchedPage:
+        """Return a page of the logs created at a time; raises ApiError, or StoreError."""
+        return await self._fetch(step.skip, created_after=step.created - 1, created_before=step.created + 1)
 
-    async def _page(self, skip: int, more: Mapping[str, str]) -> Seen:
-        feed = self.feed
-        params: dict[str, str | int] = {
-            **feed.query,
-            "days": feed.retention // DAY,
-            "limit": LIMIT,
-            "skip": skip,
-            **more,
-        }
-        seen = await self._get(feed.path, params, feed.path)
-        self._dialect.note(present=seen is not None)
-        if seen is None:
-            raise ApiUnavailable(f"404: the API has no {feed.path}")
-        return seen
+    async def fetch_post(self, step: FetchPost) -> FetchedPage | None:
+        """Return the logs of a post, None if there is no such post; raises ApiError, or StoreError."""
+        self.request_count += 1
+        response = await fetch_post(self._client, self.feed, step.post_id)
+        return None if response is None else await self._look_up(response)
 
-    async def ask(self, step: Ask) -> Seen | None:
-        """The logs of a post, None where there is no such post; raises ApiError, or StoreError."""
-        endpoint = self.feed.post_path or ""
-        path = endpoint.replace("{postId}", quote(step.post_id, safe=""))
-        return await self._get(path, {"limit": LIMIT}, endpoint)
+    async def _fetch(
+        self,
+        skip: int,
+        *,
+        filters: Mapping[str, str | int] = NO_FILTERS,
+        created_after: int | None = None,
+        created_before: int | None = None,
+    ) -> FetchedPage:
+        self.request_count += 1
+        try:
+            response = await fetch_page(
+                self._client,
+                self.feed,
+                skip=skip,
+                filters=filters,
+                created_after=created_after,
+                created_before=created_before,
+            )
+        except EndpointNotFound:
+            self._generation.report_list(exists=False)
+            raise
+        self._generation.report_list(exists=True)
+        return await self._look_up(response)
 
-    async def _get(self, path: str, params: Mapping[str, str | int], endpoint: str) -> Seen | None:
-        self.asked += 1
-        answer = await self._client.get(path, params, endpoint=endpoint)
-        if answer is None:
-            return None
-        if answer.date is not None:
-            self._skew = int((answer.date - self._clock()) * 1000)
-        page = self.feed.parse(answer.body)
-        self._tell(page)
-        return Seen(page, await self._books.known(page.entries, since=self.now() - self.feed.retention))
+    async def _look_up(self, response: PageResponse) -> FetchedPage:
+        if response.date is not None:
+            self._clock_offset = int((response.date - self._clock()) * 1000)
+        page = response.page
+        self._log_deviations(page)
+        return FetchedPage(page, await self._recorder.lookup(page.entries, since=self.now() - self.feed.retention))
 
-    def _tell(self, page: Page) -> None:
+    def _log_deviations(self, page: LogPage) -> None:
         """Say of each field that is not as documented so, once."""
         for deviation in dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations):
-            if (deviation.path, deviation.kind) not in self._told:
-                self._told.add((deviation.path, deviation.kind))
-                found = {"type": deviation.type, "sample": deviation.sample} if deviation.type else {}
-                self._log.warning("the API has changed", field=deviation.path, kind=deviation.kind, **found)
+            if (deviation.path, deviation.kind) not in self._reported:
+                self._reported.add((deviation.path, deviation.kind))
+                details = {"type": deviation.type, "sample": deviation.sample} if deviation.type else {}
+                self._logger.warning("the API has changed", field=deviation.path, kind=deviation.kind, **details)

@@ -15,352 +15,399 @@ from collections.abc import Generator, Iterable, Sequence
 import msgspec
 
 from late_exporter.errors import BadPayload
-from late_exporter.ingest.steps import Ask, Count, Find, Plan, Position, Read, Seen, Step, Steps, Walk
-from late_exporter.model import PENDING, Coverage, Entry, Gap, Mark, Pending
+from late_exporter.ingest.steps import (
+    FetchedPage,
+    FetchPage,
+    FetchPost,
+    FetchWindow,
+    PageCursor,
+    PollContext,
+    ReaderStep,
+    ReaderSteps,
+    ReconcileScan,
+    Record,
+)
+from late_exporter.model import PAGE_SIZE, PENDING, Coverage, Gap, ListPosition, LogEntry, PendingLog
 
-__all__ = ["LATE_WINDOW", "LIMIT", "poll"]
+__all__ = ["LATE_ARRIVAL_WINDOW", "poll"]
 
-LIMIT = 100
-"""Logs on a page; the most the API gives."""
-
-LATE_WINDOW = 3_600_000
+LATE_ARRIVAL_WINDOW = 3_600_000
 """A log may appear this much later than its createdAt says: its row is written when the attempt ends."""
 
-OVERLAP = 2
+PAGE_OVERLAP = 2
 """Rows that two pages share at least, so that a shift between the two reads is noticed."""
 
-NEARBY = 1000
+TIME_FILTER_TOLERANCE = 1000
 """Milliseconds by which the logs of a time may be beside it."""
 
-REPEATS = 3
+MAX_REPEATS = 3
 """Pages that may in a row hold the same logs as the one before, at another place."""
 
-LEAPS = 40
+MAX_SEEK_READS = 40
 """How often a page is looked for that joins the one before, on a list that moves."""
 
 
-def poll(plan: Plan) -> Steps:
+def poll(context: PollContext) -> ReaderSteps:
     """One poll of a feed: the newest logs, the gaps, the pending ones, and a stretch of a walk."""
-    if plan.walk is None and plan.waking and plan.coverage and plan.coverage.head:
+    if context.scan is None and context.first_poll and context.coverage and context.coverage.newest:
         # Begun before anything is read, so that it outlives a poll that fails.
-        reached = plan.coverage.checked
-        plan.walk = Walk(lower=min(plan.coverage.head.created, reached or plan.now) - LATE_WINDOW, since=reached)
-    head = yield from _read(0)
-    coverage, position = yield from _count_head(plan, head)
+        caught_up_at = context.coverage.caught_up_at
+        context.scan = ReconcileScan(
+            lower=min(context.coverage.newest.created, caught_up_at or context.now) - LATE_ARRIVAL_WINDOW,
+            caught_up_at=caught_up_at,
+        )
+    head = yield from _fetch_page(0)
+    coverage, cursor = yield from _record_head(context, head)
     for gap in coverage.gaps:
-        coverage = yield from _fill(plan, coverage, gap, position)
-        position = None
-    if not coverage.synced:
-        coverage = yield from _complete_sync(plan, coverage)
-    met = {entry.key for entry in head.entries}
-    yield from _settle(plan, coverage, [log for key, log in plan.pendings.items() if key not in met])
-    yield from _look_around(plan, coverage, head)
+        coverage = yield from _fill_gap(context, coverage, gap, cursor)
+        cursor = None
+    if not coverage.is_synced:
+        coverage = yield from _complete_sync(context, coverage)
+    head_keys = {entry.key for entry in head.entries}
+    yield from _resolve_pending(
+        context, coverage, [log for key, log in context.pending_logs.items() if key not in head_keys]
+    )
+    yield from _reconcile(context, coverage, head)
 
 
-def _count_head(plan: Plan, head: Seen) -> Generator[Step, Seen | None, tuple[Coverage, Position | None]]:
+def _record_head(
+    context: PollContext, head: FetchedPage
+) -> Generator[ReaderStep, FetchedPage | None, tuple[Coverage, PageCursor | None]]:
     """Count the first page; where it does not reach known ground, what lies between becomes a gap."""
-    before = plan.coverage or _nothing(plan, head)
-    lower = before.head.created if before.head else before.horizon
-    new = sum(entry.key not in head.known.statuses for entry in head.entries)
-    sunk = tuple(msgspec.structs.replace(gap, depth=gap.depth + new) for gap in before.gaps)
-    coverage = msgspec.structs.replace(before, head=_ground(head) or before.head, gaps=sunk)
-    position = None
-    if _ended(head) or _reached(head, lower) or (before.head and _leaves(head, before.horizon)):
-        coverage = _checked(coverage, plan, before.checked)
+    previous = context.coverage or _initial_coverage(context, head)
+    lower = previous.newest.created if previous.newest else previous.retention_floor
+    new_count = sum(entry.key not in head.known_logs.statuses for entry in head.entries)
+    shifted_gaps = tuple(msgspec.structs.replace(gap, depth=gap.depth + new_count) for gap in previous.gaps)
+    coverage = msgspec.structs.replace(previous, newest=_high_water_mark(head) or previous.newest, gaps=shifted_gaps)
+    cursor = None
+    if (
+        _is_last_page(head)
+        or _reaches_high_water_mark(head, lower)
+        or (previous.newest and _crosses_retention(head, previous.retention_floor))
+    ):
+        coverage = _mark_caught_up(coverage, context, previous.caught_up_at)
     else:
-        position = _position(0, head)
-        gap = Gap(_bottom(head), lower, position.skip, before.checked)
-        coverage = msgspec.structs.replace(coverage, gaps=(gap, *sunk))
-    yield Count(_newly(plan, head, before.horizon), coverage)
-    return coverage, position
+        cursor = _next_cursor(0, head)
+        gap = Gap(_oldest(head), lower, cursor.skip, previous.caught_up_at)
+        coverage = msgspec.structs.replace(coverage, gaps=(gap, *shifted_gaps))
+    yield Record(_new_entries(context, head, previous.retention_floor), coverage)
+    return coverage, cursor
 
 
-def _nothing(plan: Plan, head: Seen) -> Coverage:
+def _initial_coverage(context: PollContext, head: FetchedPage) -> Coverage:
     """The coverage before the first sync; a clock that puts the newest log beyond the retention is not believed."""
-    newest = max(_dated(head.entries), default=plan.now)
-    now = plan.now if newest > plan.now - plan.retention else newest
-    horizon = now - min(plan.lookback, plan.retention)
-    return Coverage(horizon=horizon, start=horizon, generation=plan.generation)
+    newest = max(_timestamps(head.entries), default=context.now)
+    now = context.now if newest > context.now - context.retention else newest
+    retention_floor = now - min(context.lookback, context.retention)
+    return Coverage(retention_floor=retention_floor, complete_since=retention_floor, generation=context.generation)
 
 
-def _fill(
-    plan: Plan, coverage: Coverage, gap: Gap, position: Position | None
-) -> Generator[Step, Seen | None, Coverage]:
+def _fill_gap(
+    context: PollContext, coverage: Coverage, gap: Gap, start: PageCursor | None
+) -> Generator[ReaderStep, FetchedPage | None, Coverage]:
     """Read a gap to its end; every page makes it smaller, and durably so."""
     upper = frozenset((gap.upper.key,))
-    anchors = frozenset() if plan.windowed else upper
-    here = position or Position(max(0, gap.depth - OVERLAP), upper, gap.upper.created, anchors=anchors)
+    anchors = frozenset() if context.supports_time_filter else upper
+    cursor = start or PageCursor(max(0, gap.depth - PAGE_OVERLAP), upper, gap.upper.created, anchors=anchors)
     while gap in coverage.gaps:
-        seen, skip = yield from _join(here)
-        following = _position(skip, seen, here)
-        stuck = _stuck(here, following)
-        if stuck and len(here.keys) >= LIMIT:
-            raise BadPayload(f"the list of logs does not move on at skip={following.skip}")
-        if stuck or _ended(seen) or _reached(seen, gap.lower, below=True):
-            remaining = tuple(other for other in coverage.gaps if other != gap)
-            coverage = _checked(msgspec.structs.replace(coverage, gaps=remaining), plan, gap.since)
+        page, skip = yield from _seek(cursor)
+        next_cursor = _next_cursor(skip, page, cursor)
+        no_progress = _no_progress(cursor, next_cursor)
+        if no_progress and len(cursor.page_keys) >= PAGE_SIZE:
+            raise BadPayload(f"the list of logs does not move on at skip={next_cursor.skip}")
+        if no_progress or _is_last_page(page) or _reaches_high_water_mark(page, gap.lower, strict=True):
+            other_gaps = tuple(other for other in coverage.gaps if other != gap)
+            coverage = _mark_caught_up(
+                msgspec.structs.replace(coverage, gaps=other_gaps), context, gap.last_complete_at
+            )
         else:
-            smaller = Gap(_bottom(seen, gap.upper), gap.lower, following.skip, gap.since)
-            gaps = tuple(smaller if other == gap else other for other in coverage.gaps)
+            rest = Gap(_oldest(page, gap.upper), gap.lower, next_cursor.skip, gap.last_complete_at)
+            gaps = tuple(rest if other == gap else other for other in coverage.gaps)
             coverage = msgspec.structs.replace(coverage, gaps=gaps)
-            gap, here = smaller, following
-        yield Count(_newly(plan, seen, coverage.horizon), coverage, midway=_is_tied(seen))
+            gap, cursor = rest, next_cursor
+        yield Record(
+            _new_entries(context, page, coverage.retention_floor),
+            coverage,
+            splits_timestamp=_has_single_timestamp(page),
+        )
     return coverage
 
 
-def _newly(plan: Plan, seen: Seen, horizon: int) -> tuple[Entry, ...]:
-    fresh = seen.fresh(horizon)
-    plan.found.update(entry.key for entry in fresh if entry.key not in seen.known.statuses)
-    return fresh
+def _new_entries(context: PollContext, page: FetchedPage, retention_floor: int) -> tuple[LogEntry, ...]:
+    entries = page.new_entries(retention_floor)
+    context.new_keys.update(entry.key for entry in entries if entry.key not in page.known_logs.statuses)
+    return entries
 
 
-def _complete_sync(plan: Plan, coverage: Coverage) -> Generator[Step, Seen | None, Coverage]:
-    coverage = msgspec.structs.replace(coverage, synced=True, shown=plan.now)
-    yield Count((), coverage)
+def _complete_sync(context: PollContext, coverage: Coverage) -> Generator[ReaderStep, FetchedPage | None, Coverage]:
+    coverage = msgspec.structs.replace(coverage, is_synced=True, published_at=context.now)
+    yield Record((), coverage)
     return coverage
 
 
-def _settle(plan: Plan, coverage: Coverage, waiting: Sequence[Pending]) -> Steps:
+def _resolve_pending(context: PollContext, coverage: Coverage, pending_logs: Sequence[PendingLog]) -> ReaderSteps:
     """Learn what became of pending logs that the first page did not show."""
-    if not waiting:
+    if not pending_logs:
         return
-    unlisted = yield from _unlisted(plan, coverage, waiting)
-    lost = tuple(log.key for log in unlisted if not (log.created if plan.windowed else log.post_id))
-    if lost:
-        yield Count((), gone=lost)
-    yield from _find(plan, coverage, unlisted) if plan.windowed else _ask(plan, coverage, unlisted)
+    unlisted = yield from _unlisted_pending(context, coverage, pending_logs)
+    unresolvable = tuple(
+        log.key for log in unlisted if not (log.created if context.supports_time_filter else log.post_id)
+    )
+    if unresolvable:
+        yield Record((), deleted_keys=unresolvable)
+    yield from (
+        _resolve_by_time(context, coverage, unlisted)
+        if context.supports_time_filter
+        else _resolve_by_post(context, coverage, unlisted)
+    )
 
 
-def _ask(plan: Plan, coverage: Coverage, waiting: Sequence[Pending]) -> Steps:
+def _resolve_by_post(context: PollContext, coverage: Coverage, pending_logs: Sequence[PendingLog]) -> ReaderSteps:
     """Ask the posts of some logs for what became of them."""
     by_post: dict[str, set[str]] = {}
-    for log in waiting:
+    for log in pending_logs:
         if log.post_id:
             by_post.setdefault(log.post_id, set()).add(log.key)
-    for post_id in list(by_post)[: plan.posts]:
-        seen = yield Ask(post_id)
-        entries = seen.entries if seen else ()
-        gone = by_post[post_id] - {entry.key for entry in entries} if len(entries) < LIMIT else set()
-        yield Count(seen.fresh(coverage.horizon) if seen else (), gone=tuple(sorted(gone)))
+    for post_id in list(by_post)[: context.lookup_budget]:
+        page = yield FetchPost(post_id)
+        entries = page.entries if page else ()
+        deleted_keys = by_post[post_id] - {entry.key for entry in entries} if len(entries) < PAGE_SIZE else set()
+        yield Record(
+            page.new_entries(coverage.retention_floor) if page else (), deleted_keys=tuple(sorted(deleted_keys))
+        )
 
 
-def _find(plan: Plan, coverage: Coverage, waiting: Sequence[Pending]) -> Steps:
+def _resolve_by_time(context: PollContext, coverage: Coverage, pending_logs: Sequence[PendingLog]) -> ReaderSteps:
     """Look at the times of some logs for what became of them; a list that shows others too is left to the walks."""
     by_time: dict[int, set[str]] = {}
-    for log in waiting:
+    for log in pending_logs:
         if log.created:
             by_time.setdefault(log.created, set()).add(log.key)
-    for created in [] if plan.roll.blind else list(by_time)[: plan.posts]:
-        shown: set[str] = set()
-        ended, skip = False, 0
-        while not ended:
-            seen = yield Find(created, skip)
-            if seen is None or any(abs(other - created) > NEARBY for other in _dated(seen.entries)):
-                plan.roll.blind = True
+    for created in [] if context.pending_scan.window_unsupported else list(by_time)[: context.lookup_budget]:
+        listed_keys: set[str] = set()
+        at_end, skip = False, 0
+        while not at_end:
+            page = yield FetchWindow(created, skip)
+            if page is None or any(abs(other - created) > TIME_FILTER_TOLERANCE for other in _timestamps(page.entries)):
+                context.pending_scan.window_unsupported = True
                 return
-            yield Count(seen.fresh(coverage.horizon))
-            if shown.issuperset(entry.key for entry in seen.entries) and not _ended(seen):
+            yield Record(page.new_entries(coverage.retention_floor))
+            if listed_keys.issuperset(entry.key for entry in page.entries) and not _is_last_page(page):
                 return  # it does not move on, and has not shown all
-            shown.update(entry.key for entry in seen.entries)
-            ended, skip = _ended(seen), skip + max(1, len(seen.entries) - OVERLAP)
-        yield Count((), gone=tuple(sorted(by_time[created] - shown)))
+            listed_keys.update(entry.key for entry in page.entries)
+            at_end, skip = _is_last_page(page), skip + max(1, len(page.entries) - PAGE_OVERLAP)
+        yield Record((), deleted_keys=tuple(sorted(by_time[created] - listed_keys)))
 
 
-def _unlisted(
-    plan: Plan, coverage: Coverage, waiting: Sequence[Pending]
-) -> Generator[Step, Seen | None, Sequence[Pending]]:
-    """The logs of ``waiting`` that the API no longer lists as pending."""
-    roll = plan.roll
-    seen = yield from _read(roll.skip, PENDING)
-    fresh = seen.fresh(coverage.horizon)
-    if fresh:
-        yield Count(fresh)
-    roll.listed.update(entry.key for entry in seen.entries if entry.status == PENDING)
-    if not _ended(seen):
-        roll.skip += max(1, len(seen.entries) - OVERLAP)
+def _unlisted_pending(
+    context: PollContext, coverage: Coverage, pending_logs: Sequence[PendingLog]
+) -> Generator[ReaderStep, FetchedPage | None, Sequence[PendingLog]]:
+    """The logs of ``pending_logs`` that the API no longer lists as pending."""
+    scan = context.pending_scan
+    page = yield from _fetch_page(scan.skip, PENDING)
+    new_entries = page.new_entries(coverage.retention_floor)
+    if new_entries:
+        yield Record(new_entries)
+    scan.listed_keys.update(entry.key for entry in page.entries if entry.status == PENDING)
+    if not _is_last_page(page):
+        scan.skip += max(1, len(page.entries) - PAGE_OVERLAP)
         return []
-    listed, roll.listed, roll.skip = roll.listed, set(), 0
-    return [log for log in waiting if log.key not in listed]
+    listed_keys, scan.listed_keys, scan.skip = scan.listed_keys, set(), 0
+    return [log for log in pending_logs if log.key not in listed_keys]
 
 
-def _look_around(plan: Plan, coverage: Coverage, head: Seen) -> Steps:
+def _reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> ReaderSteps:
     """Walk over known ground where that is due, and where the API shows more than is known."""
-    excess = _excess(plan, head)
-    if plan.walk is None and excess:
-        plan.walk = Walk(sought=excess)
-    if plan.walk is None:
+    missing_count = _missing_count(context, head)
+    if context.scan is None and missing_count:
+        context.scan = ReconcileScan(target_count=missing_count)
+    if context.scan is None:
         return
-    if _ended(head):
-        plan.walk.done = True
+    if _is_last_page(head):
+        context.scan.is_complete = True
         return
-    if not plan.walk.position.keys:
-        plan.walk.position = _position(0, head)
-    usual, urgent = plan.strides
-    yield from _walk(plan, plan.walk, coverage, usual if plan.walk.sought is plan.walk.lower is None else urgent)
+    if not context.scan.cursor.page_keys:
+        context.scan.cursor = _next_cursor(0, head)
+    regular_pages, urgent_pages = context.page_budget
+    yield from _scan(
+        context,
+        context.scan,
+        coverage,
+        regular_pages if context.scan.target_count is context.scan.lower is None else urgent_pages,
+    )
 
 
-def _excess(plan: Plan, head: Seen) -> int:
-    before = plan.coverage
-    if head.page.total is None or before is None or before.gaps or not before.synced:
+def _missing_count(context: PollContext, head: FetchedPage) -> int:
+    coverage = context.coverage
+    if head.page.total is None or coverage is None or coverage.gaps or not coverage.is_synced:
         return 0
-    least = head.page.total - head.known.held - len(plan.found)
-    return plan.drift.excess(plan.now, least, least + head.known.fading)
+    lowest = head.page.total - head.known_logs.stored_count - len(context.new_keys)
+    return context.surplus_detector.missing_count(context.now, lowest, lowest + head.known_logs.expiring_count)
 
 
-def _walk(plan: Plan, walk: Walk, coverage: Coverage, strides: int) -> Steps:
-    if not walk.since and plan.coverage:
-        walk.since = plan.coverage.checked
-    lower = coverage.horizon if walk.lower is None else walk.lower
-    for _ in range(strides):
-        seen, skip = yield from _join(walk.position)
-        fresh = seen.fresh(coverage.horizon)
-        for entry in fresh:
-            yield Count((entry,), walked=entry.created is not None and entry.created < walk.since - LATE_WINDOW)
-        if walk.sought is not None:
-            walk.sought -= sum(entry.key not in plan.found | seen.known.statuses.keys() for entry in fresh)
-        following = _position(skip, seen, walk.position)
-        found = walk.sought is not None and walk.sought <= 0
-        walk.done = found or _stuck(walk.position, following) or _ended(seen) or _below(seen, lower)
-        walk.position = following
-        if walk.done:
+def _scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, page_budget: int) -> ReaderSteps:
+    if not scan.caught_up_at and context.coverage:
+        scan.caught_up_at = context.coverage.caught_up_at
+    lower = coverage.retention_floor if scan.lower is None else scan.lower
+    for _ in range(page_budget):
+        page, skip = yield from _seek(scan.cursor)
+        new_entries = page.new_entries(coverage.retention_floor)
+        for entry in new_entries:
+            yield Record(
+                (entry,),
+                by_reconciliation=entry.created is not None and entry.created < scan.caught_up_at - LATE_ARRIVAL_WINDOW,
+            )
+        if scan.target_count is not None:
+            scan.target_count -= sum(
+                entry.key not in context.new_keys | page.known_logs.statuses.keys() for entry in new_entries
+            )
+        next_cursor = _next_cursor(skip, page, scan.cursor)
+        target_reached = scan.target_count is not None and scan.target_count <= 0
+        scan.is_complete = (
+            target_reached or _no_progress(scan.cursor, next_cursor) or _is_last_page(page) or _is_below(page, lower)
+        )
+        scan.cursor = next_cursor
+        if scan.is_complete:
             return
 
 
-def _read(skip: int, status: str | None = None) -> Generator[Step, Seen | None, Seen]:
+def _fetch_page(skip: int, status: str | None = None) -> Generator[ReaderStep, FetchedPage | None, FetchedPage]:
     """A page; read once more where it ends the list while its ``total`` says that the list goes on."""
-    seen = yield Read(skip, status)
-    if seen is not None and _ended(seen) and (seen.page.total or 0) > skip + len(seen.entries):
-        seen = yield Read(skip, status)
-    if seen is None:
+    page = yield FetchPage(skip, status)
+    if page is not None and _is_last_page(page) and (page.page.total or 0) > skip + len(page.entries):
+        page = yield FetchPage(skip, status)
+    if page is None:
         raise BadPayload("the API does not know its own list of logs")
-    return seen
+    return page
 
 
-def _join(position: Position) -> Generator[Step, Seen | None, tuple[Seen, int]]:
-    """The page that goes on at ``position`` without leaving out a row, and where it begins.
+def _seek(cursor: PageCursor) -> Generator[ReaderStep, FetchedPage | None, tuple[FetchedPage, int]]:
+    """The page that goes on at ``cursor`` without leaving out a row, and where it begins.
 
     Where the list has moved since, the page is sought by time: first in growing leaps, then in halves. A page that
     begins too high repeats rows, which is harmless; one that begins too low would leave some out. So a page that tells
     no time is taken for one that begins too low.
     """
-    skip, leap = position.skip, LIMIT // 2
+    skip, step = cursor.skip, PAGE_SIZE // 2
     high, low = 0, None
-    for _ in range(LEAPS):
-        seen = yield from _read(skip)
-        if skip == 0 or not position.keys or _joins(seen, position):
-            return seen, skip
-        if not _dated(seen.entries) or _below(seen, position.created + 1):
+    for _ in range(MAX_SEEK_READS):
+        page = yield from _fetch_page(skip)
+        if skip == 0 or not cursor.page_keys or _continues(page, cursor):
+            return page, skip
+        if not _timestamps(page.entries) or _is_below(page, cursor.created + 1):
             # The list may have moved up since a page was seen to begin high enough.
             low, high = skip, high if high < skip else 0
         elif skip == high:
-            return seen, skip
+            return page, skip
         else:
             high, low = skip, low if low is not None and low > skip else None
-        leap *= 2
+        step *= 2
         if low is None:
-            skip += leap
+            skip += step
         elif high:
             skip = (high + low) // 2
         else:
-            skip = max(0, skip - leap)
-    seen = yield from _read(0)
-    return seen, 0
+            skip = max(0, skip - step)
+    page = yield from _fetch_page(0)
+    return page, 0
 
 
-def _joins(seen: Seen, position: Position) -> bool:
-    times = _dated(seen.entries)
-    if times and times[0] > position.created >= times[-1]:
+def _continues(page: FetchedPage, cursor: PageCursor) -> bool:
+    times = _timestamps(page.entries)
+    if times and times[0] > cursor.created >= times[-1]:
         return True
-    return any(entry.key in position.anchors for entry in seen.entries)
+    return any(entry.key in cursor.anchors for entry in page.entries)
 
 
-def _position(skip: int, seen: Seen, before: Position | None = None) -> Position:
+def _next_cursor(skip: int, page: FetchedPage, previous: PageCursor | None = None) -> PageCursor:
     """Where to go on after a page: on its last rows, and on all that share the time of the last one."""
-    entries = seen.entries
+    entries = page.entries
     if not entries:
-        return Position(skip)
-    last = entries[-1].created
+        return PageCursor(skip)
+    last_created = entries[-1].created
     ties = 0
     for entry in reversed(entries):
-        if entry.created != last:
+        if entry.created != last_created:
             break
         ties += 1
-    overlap = min(max(OVERLAP, ties + seen.page.anonymous), max(1, len(entries) // 2))
-    keys = anchors = frozenset(entry.key for entry in entries)
-    repeats = before.repeats + 1 if before and keys == before.keys else 0
-    if seen.page.anonymous and overlap > ties:
+    overlap = min(max(PAGE_OVERLAP, ties + page.page.without_ids), max(1, len(entries) // 2))
+    page_keys = anchors = frozenset(entry.key for entry in entries)
+    repeat_count = previous.repeat_count + 1 if previous and page_keys == previous.page_keys else 0
+    if page.page.without_ids and overlap > ties:
         # Logs that are told apart by number alone may be others of the same time.
         anchors = frozenset(entry.key for entry in entries[:-ties])
-    return Position(skip + len(entries) - overlap, keys, _bottom(seen).created, repeats, anchors)
+    return PageCursor(skip + len(entries) - overlap, page_keys, _oldest(page).created, repeat_count, anchors)
 
 
-def _stuck(here: Position, following: Position) -> bool:
+def _no_progress(cursor: PageCursor, next_cursor: PageCursor) -> bool:
     """Whether pages bring nothing but what the one before had: the end of a list that denies it.
 
     Once, or further up, it may be a list that has moved by just as much.
     """
-    if here.keys != following.keys or following.skip < here.skip:
+    if cursor.page_keys != next_cursor.page_keys or next_cursor.skip < cursor.skip:
         return False
-    return following.skip == here.skip or following.repeats > REPEATS
+    return next_cursor.skip == cursor.skip or next_cursor.repeat_count > MAX_REPEATS
 
 
-def _is_tied(seen: Seen) -> bool:
+def _has_single_timestamp(page: FetchedPage) -> bool:
     """Whether a page of logs that are told apart by number alone has those of one time only."""
-    times = {entry.created for entry in seen.entries}
-    return seen.page.anonymous and len(times) == 1
+    times = {entry.created for entry in page.entries}
+    return page.page.without_ids and len(times) == 1
 
 
-def _reached(seen: Seen, lower: int, *, below: bool = False) -> bool:
+def _reaches_high_water_mark(page: FetchedPage, lower: int, *, strict: bool = False) -> bool:
     """Known ground is reached by a known log below ``lower``, or where everything is below it.
 
     Of the logs at ``lower`` itself some may be new, and others known only since this gap is being read: where all of a
-    page are known, that will do, unless ``below`` asks for more.
+    page are known, that will do, unless ``strict`` asks for more.
     """
-    known = [entry for entry in seen.entries if entry.key in seen.known.statuses]
-    times = _dated(known)
-    if any(created < lower for created in times) or _below(seen, lower):
+    known_entries = [entry for entry in page.entries if entry.key in page.known_logs.statuses]
+    times = _timestamps(known_entries)
+    if any(created < lower for created in times) or _is_below(page, lower):
         return True
-    return not below and lower in times and len(known) == len(seen.entries)
+    return not strict and lower in times and len(known_entries) == len(page.entries)
 
 
-def _leaves(seen: Seen, horizon: int) -> bool:
+def _crosses_retention(page: FetchedPage, retention_floor: int) -> bool:
     """Whether a page that runs from new to old ends out of scope."""
-    times = _dated(seen.entries)
-    return bool(times) and times[0] > times[-1] and times[-1] < horizon
+    times = _timestamps(page.entries)
+    return bool(times) and times[0] > times[-1] and times[-1] < retention_floor
 
 
-def _below(seen: Seen, limit: int) -> bool:
-    times = _dated(seen.entries)
+def _is_below(page: FetchedPage, limit: int) -> bool:
+    times = _timestamps(page.entries)
     return bool(times) and max(times) < limit
 
 
-def _ended(seen: Seen) -> bool:
-    rows = len(seen.entries)
-    if rows == 0:
+def _is_last_page(page: FetchedPage) -> bool:
+    row_count = len(page.entries)
+    if row_count == 0:
         return True
-    return rows < LIMIT and seen.page.more is not True
+    return row_count < PAGE_SIZE and page.page.has_more is not True
 
 
-def _dated(entries: Iterable[Entry]) -> list[int]:
+def _timestamps(entries: Iterable[LogEntry]) -> list[int]:
     return [entry.created for entry in entries if entry.created is not None]
 
 
-def _ground(head: Seen) -> Mark | None:
+def _high_water_mark(head: FetchedPage) -> ListPosition | None:
     """The middle of the first page: one row with a wrong time must not move known ground."""
-    marks = sorted((entry.created, entry.key) for entry in head.entries if entry.created is not None)
-    return Mark(*marks[len(marks) // 2]) if marks else None
+    positions = sorted((entry.created, entry.key) for entry in head.entries if entry.created is not None)
+    return ListPosition(*positions[len(positions) // 2]) if positions else None
 
 
-def _bottom(seen: Seen, otherwise: Mark | None = None) -> Mark:
-    for entry in reversed(seen.entries):
+def _oldest(page: FetchedPage, default: ListPosition | None = None) -> ListPosition:
+    for entry in reversed(page.entries):
         if entry.created is not None:
-            return Mark(entry.created, entry.key)
-    return otherwise or Mark(0, "")
+            return ListPosition(entry.created, entry.key)
+    return default or ListPosition(0, "")
 
 
-def _checked(coverage: Coverage, plan: Plan, since: int) -> Coverage:
+def _mark_caught_up(coverage: Coverage, context: PollContext, since: int) -> Coverage:
     """The coverage after known ground was reached; what expired unread since ``since`` is lost."""
-    start = coverage.start
-    if since and since < plan.now - plan.retention:
-        start = max(start, plan.now - plan.retention)
-    return msgspec.structs.replace(coverage, start=start, checked=coverage.checked if coverage.gaps else plan.now)
+    start = coverage.complete_since
+    if since and since < context.now - context.retention:
+        start = max(start, context.now - context.retention)
+    return msgspec.structs.replace(
+        coverage, complete_since=start, caught_up_at=coverage.caught_up_at if coverage.gaps else context.now
+    )

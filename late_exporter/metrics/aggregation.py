@@ -8,101 +8,111 @@ from typing import Any
 
 import msgspec
 
-from late_exporter.model import Add, Histogram, Increment, Observe, Reading, Result, Streak, Take, Value
+from late_exporter.model import (
+    AttemptOutcome,
+    FailureStreak,
+    Histogram,
+    IncCounter,
+    Increment,
+    LatestValue,
+    ObserveHistogram,
+    SetLatest,
+    Value,
+)
 
-__all__ = ["decode", "encode", "fold", "post", "rebucket"]
+__all__ = ["apply_increment", "apply_increments", "decode_value", "encode_value", "rebucket"]
 
-MICROS = 1_000_000
-SATURATION = 2**63 - 1
+MICROS_PER_SECOND = 1_000_000
+MAX_SUM_MICROS = 2**63 - 1
 """Sums stop here rather than overflow: one absurd duration must not cost a poll."""
 
-STREAK_LENGTH = 1000
+MAX_STREAK_TIMES = 1000
 """Failures of an account kept one by one; older ones are only counted."""
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Value] = msgspec.json.Decoder(Value)
 
 
-def encode(value: Value) -> bytes:
+def encode_value(value: Value) -> bytes:
     """The written form of a value."""
     return _encoder.encode(value)
 
 
-def decode(written: bytes) -> Value:
+def decode_value(written: bytes) -> Value:
     """The value of a written form; raises msgspec.DecodeError where it is none."""
     return _decoder.decode(written)
 
 
-def fold(increment: Increment, value: Value | None) -> Value:
+def apply_increment(increment: Increment, value: Value | None) -> Value:
     """The value after an increment; None is a series that does not exist yet."""
-    return post((increment,), value)
+    return apply_increments((increment,), value)
 
 
-def post(increments: Sequence[Increment], value: Value | None) -> Value:
+def apply_increments(increments: Sequence[Increment], value: Value | None) -> Value:
     """The value after some increments, all of them of one kind; their order does not matter."""
-    return _POSTING[type(increments[0])](increments, value)
+    return _AGGREGATORS[type(increments[0])](increments, value)
 
 
-def _add(increments: Sequence[Add], value: Value | None) -> Value:
+def _add(increments: Sequence[IncCounter], value: Value | None) -> Value:
     before = value if isinstance(value, int | float) else 0
     return before + sum(increment.amount for increment in increments)
 
 
-def _observe(increments: Sequence[Observe], value: Value | None) -> Value:
+def _observe(increments: Sequence[ObserveHistogram], value: Value | None) -> Value:
     bounds = increments[0].bounds
     before = value if isinstance(value, Histogram) else Histogram(bounds, (0,) * (len(bounds) + 1))
     counts = list(rebucket(before, bounds).counts)
     micros = before.micros
     for increment in increments:
-        counts[bisect_left(bounds, increment.micros / MICROS)] += 1
+        counts[bisect_left(bounds, increment.micros / MICROS_PER_SECOND)] += 1
         micros += increment.micros
-    return Histogram(bounds, tuple(counts), min(micros, SATURATION))
+    return Histogram(bounds, tuple(counts), min(micros, MAX_SUM_MICROS))
 
 
-def _take(increments: Sequence[Take], value: Value | None) -> Value:
-    readings = [Reading(increment.at, increment.value) for increment in increments]
-    if isinstance(value, Reading):
+def _set_latest(increments: Sequence[SetLatest], value: Value | None) -> Value:
+    readings = [LatestValue(increment.at, increment.value) for increment in increments]
+    if isinstance(value, LatestValue):
         readings.append(value)
     return max(readings, key=lambda reading: (reading.at, str(reading.value)))
 
 
-def _judge(increments: Sequence[Result], value: Value | None) -> Value:
-    streak = value if isinstance(value, Streak) else Streak()
+def _update_streak(increments: Sequence[AttemptOutcome], value: Value | None) -> Value:
+    streak = value if isinstance(value, FailureStreak) else FailureStreak()
     for increment in increments:
-        streak = _fail(streak, increment.at) if increment.failed else _succeed(streak, increment.at)
+        streak = _add_failure(streak, increment.at) if increment.failed else _add_success(streak, increment.at)
     return streak
 
 
-_POSTING: Mapping[type[Increment], Callable[[Any, Value | None], Value]] = {
-    Add: _add,
-    Observe: _observe,
-    Take: _take,
-    Result: _judge,
+_AGGREGATORS: Mapping[type[Increment], Callable[[Any, Value | None], Value]] = {
+    IncCounter: _add,
+    ObserveHistogram: _observe,
+    SetLatest: _set_latest,
+    AttemptOutcome: _update_streak,
 }
 
 
-def _fail(streak: Streak, at: int) -> Streak:
-    if at <= streak.success:
+def _add_failure(streak: FailureStreak, at: int) -> FailureStreak:
+    if at <= streak.last_success:
         return streak
     failures = list(streak.failures)
     insort(failures, at)
-    if len(failures) <= STREAK_LENGTH:
+    if len(failures) <= MAX_STREAK_TIMES:
         return msgspec.structs.replace(streak, failures=tuple(failures))
     return msgspec.structs.replace(
         streak,
         failures=tuple(failures[1:]),
-        folded=streak.folded + 1,
-        folded_until=max(streak.folded_until, failures[0]),
+        older_failures=streak.older_failures + 1,
+        older_until=max(streak.older_until, failures[0]),
     )
 
 
-def _succeed(streak: Streak, at: int) -> Streak:
-    if at <= streak.success:
+def _add_success(streak: FailureStreak, at: int) -> FailureStreak:
+    if at <= streak.last_success:
         return streak
     later = streak.failures[bisect_right(streak.failures, at) :]
-    if at < streak.folded_until:
-        return Streak(at, later, streak.folded, streak.folded_until)
-    return Streak(at, later)
+    if at < streak.older_until:
+        return FailureStreak(at, later, streak.older_failures, streak.older_until)
+    return FailureStreak(at, later)
 
 
 def rebucket(histogram: Histogram, bounds: tuple[float, ...]) -> Histogram:

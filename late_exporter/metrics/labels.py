@@ -8,11 +8,11 @@ from types import MappingProxyType
 
 import msgspec
 
-from late_exporter.feeds.schema import DOCUMENTED
-from late_exporter.metrics.catalogue import Family
-from late_exporter.model import Add, Increment, Labels, Observe, Series
+from late_exporter.exposition.family import Family
+from late_exporter.feeds.schema import DOCUMENTED_PATHS
+from late_exporter.model import IncCounter, Increment, Labels, ObserveHistogram, Series
 
-__all__ = ["Governor"]
+__all__ = ["LabelLimiter"]
 
 PLATFORMS = (
     "bluesky",
@@ -43,12 +43,12 @@ CODES = (
 )
 
 LOGS = "late_publishing_logs_total"
-DRIFTED = "late_exporter_api_schema_drift_total"
+SCHEMA_DRIFT = "late_exporter_api_schema_drift_total"
 
 UNKNOWN = "unknown"
 OTHER = "other"
 
-VOCABULARY: Mapping[str, frozenset[str]] = MappingProxyType(
+KNOWN_VALUES: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "platform": frozenset(PLATFORMS),
         "action": frozenset(ACTIONS),
@@ -57,13 +57,13 @@ VOCABULARY: Mapping[str, frozenset[str]] = MappingProxyType(
         "method": frozenset(METHODS),
         "code": frozenset(CODES),
         "account_id": frozenset[str](),
-        "field": DOCUMENTED,
+        "field": DOCUMENTED_PATHS,
     }
 )
 """The labels whose values come from the API, and the values known beforehand: they never count towards the limit."""
 
 
-class Governor:
+class LabelLimiter:
     """Keeps the number of label values within bounds: past the limit a value becomes ``other``.
 
     Args:
@@ -74,91 +74,93 @@ class Governor:
 
     def __init__(self, families: Mapping[str, Family], *, max_values: int = 50, max_accounts: int = 500) -> None:
         self._families = families
-        self._limits = {label: max_accounts if label == "account_id" else max_values for label in VOCABULARY}
-        self._admitted: dict[tuple[str, str], set[str]] = {}
-        self._used: set[tuple[str, str]] = set()
-        self._clear: set[Series] = set()
-        self._announced: set[tuple[str, str]] = set()
+        self._limits = {label: max_accounts if label == "account_id" else max_values for label in KNOWN_VALUES}
+        self._accepted_values: dict[tuple[str, str], set[str]] = {}
+        self._known_platforms: set[tuple[str, str]] = set()
+        self._unlimited_series: set[Series] = set()
+        self._announced_platforms: set[tuple[str, str]] = set()
 
     def restore(self, series: Iterable[Series]) -> None:
         """Admit what the state has, so that a restart changes no label."""
         for name, labels in series:
             family = self._families.get(name)
-            if family is None or not (family.feeds or name == DRIFTED):
+            if family is None or not (family.feeds or name == SCHEMA_DRIFT):
                 continue
             for label, value in zip(family.labels, labels, strict=False):
-                if label in VOCABULARY and value not in (*VOCABULARY[label], UNKNOWN, OTHER):
-                    self._admitted.setdefault((labels[0], label), set()).add(value)
+                if label in KNOWN_VALUES and value not in (*KNOWN_VALUES[label], UNKNOWN, OTHER):
+                    self._accepted_values.setdefault((labels[0], label), set()).add(value)
             if name == LOGS:
-                self._used.add((labels[0], labels[1]))
+                self._known_platforms.add((labels[0], labels[1]))
 
-    def forget(self, workspace: str) -> None:
+    def remove_workspace(self, workspace: str) -> None:
         """Forget a workspace."""
-        self._admitted = {key: values for key, values in self._admitted.items() if key[0] != workspace}
-        self._used = {key for key in self._used if key[0] != workspace}
-        self._clear = {series for series in self._clear if series[1][0] != workspace}
+        self._accepted_values = {key: values for key, values in self._accepted_values.items() if key[0] != workspace}
+        self._known_platforms = {key for key in self._known_platforms if key[0] != workspace}
+        self._unlimited_series = {series for series in self._unlimited_series if series[1][0] != workspace}
 
     def platforms(self, workspace: str) -> set[str]:
         """The platforms that a workspace uses."""
-        return {platform for name, platform in self._used if name == workspace}
+        return {platform for name, platform in self._known_platforms if name == workspace}
 
-    def admit(self, workspace: str, label: str, value: str) -> str:
+    def limit_value(self, workspace: str, label: str, value: str) -> str:
         """The value, or ``other`` where the label has no room for it."""
-        if label not in VOCABULARY or value in VOCABULARY[label] or value in (UNKNOWN, OTHER):
+        if label not in KNOWN_VALUES or value in KNOWN_VALUES[label] or value in (UNKNOWN, OTHER):
             return value
-        admitted = self._admitted.setdefault((workspace, label), set())
+        admitted = self._accepted_values.setdefault((workspace, label), set())
         if value not in admitted and len(admitted) >= self._limits[label]:
             return OTHER
         admitted.add(value)
         return value
 
-    def begin(self) -> None:
+    def start_batch(self) -> None:
         """Begin a batch: it brings the platforms that the state does not have into being, once each."""
-        self._announced.clear()
+        self._announced_platforms.clear()
 
-    def govern(self, increments: Iterable[Increment]) -> Iterator[Increment]:
+    def apply(self, increments: Iterable[Increment]) -> Iterator[Increment]:
         """The increments with bounded labels and the catalogue's buckets; what overflows is itself counted."""
         for increment in increments:
-            if (increment.family, increment.labels) in self._clear:
-                yield self._measured(increment, increment.labels)
+            if (increment.family, increment.labels) in self._unlimited_series:
+                yield self._with_buckets(increment, increment.labels)
             else:
-                yield from self._judge(increment)
+                yield from self._limit(increment)
 
-    def _judge(self, increment: Increment) -> Iterator[Increment]:
+    def _limit(self, increment: Increment) -> Iterator[Increment]:
         family, before = self._families[increment.family], increment.labels
         of_accounts = "account_id" in family.labels
         if of_accounts and not self._limits["account_id"]:
             return
-        labels = tuple(self.admit(before[0], label, value) for label, value in zip(family.labels, before, strict=False))
-        yield from self._overflow(family, before, labels)
+        labels = tuple(
+            self.limit_value(before[0], label, value) for label, value in zip(family.labels, before, strict=False)
+        )
+        yield from self._count_overflow(family, before, labels)
         if of_accounts and labels[2] == OTHER and family.kind == "gauge":
             return
-        yield from self._births(family, labels)
-        if labels == before and (family.name != LOGS or labels[:2] in self._used):
-            self._clear.add((family.name, labels))
-        yield self._measured(increment, labels)
+        yield from self._initial_zeros(family, labels)
+        if labels == before and (family.name != LOGS or labels[:2] in self._known_platforms):
+            self._unlimited_series.add((family.name, labels))
+        yield self._with_buckets(increment, labels)
 
-    def _measured(self, increment: Increment, labels: Labels) -> Increment:
-        if isinstance(increment, Observe):
+    def _with_buckets(self, increment: Increment, labels: Labels) -> Increment:
+        if isinstance(increment, ObserveHistogram):
             bounds = self._families[increment.family].buckets
-            return Observe(
+            return ObserveHistogram(
                 increment.family, labels, micros=increment.micros, bounds=bounds, exemplar=increment.exemplar
             )
         return increment if labels is increment.labels else msgspec.structs.replace(increment, labels=labels)
 
-    def _overflow(self, family: Family, before: Labels, after: Labels) -> Iterator[Increment]:
+    def _count_overflow(self, family: Family, before: Labels, after: Labels) -> Iterator[Increment]:
         for label, old, new in zip(family.labels, before, after, strict=False):
             if old != new:
-                yield Add("late_exporter_label_overflow_total", (before[0], family.name, label))
+                yield IncCounter("late_exporter_label_overflow_total", (before[0], family.name, label))
 
-    def _births(self, family: Family, labels: Labels) -> Iterator[Increment]:
+    def _initial_zeros(self, family: Family, labels: Labels) -> Iterator[Increment]:
         """Bring every action and status of a platform into being with its first logs, until the state has them."""
         platform = (labels[0], labels[1])
-        if family.name != LOGS or platform in self._used or platform in self._announced:
+        if family.name != LOGS or platform in self._known_platforms or platform in self._announced_platforms:
             return
-        self._announced.add(platform)
+        self._announced_platforms.add(platform)
         for action, status in product(ACTIONS, STATUSES):
-            yield Add(LOGS, (*platform, action, status), amount=0)
+            yield IncCounter(LOGS, (*platform, action, status), amount=0)
         for status in STATUSES:
-            yield Add("late_publishing_retries_total", (*platform, status), amount=0)
-        yield Add("late_publishing_rate_limit_pauses_total", platform, amount=0)
+            yield IncCounter("late_publishing_retries_total", (*platform, status), amount=0)
+        yield IncCounter("late_publishing_rate_limit_pauses_total", platform, amount=0)

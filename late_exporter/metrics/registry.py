@@ -4,62 +4,40 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Protocol
 
+from late_exporter.exposition.exposition import Exposition
+from late_exporter.exposition.family import Family
 from late_exporter.metrics.aggregation import rebucket
-from late_exporter.metrics.catalogue import Family
 from late_exporter.model import (
     PENDING,
-    Add,
-    Exemplar,
+    FailureStreak,
     Histogram,
+    IncCounter,
     Labels,
-    Observe,
-    Reading,
+    LatestValue,
+    ObserveHistogram,
     Series,
-    Streak,
-    Total,
+    SeriesValue,
     Value,
 )
 from late_exporter.status import AccountHealth, PlatformHealth
 
-__all__ = ["Board", "Canvas"]
+__all__ = ["SeriesRegistry"]
 
 LOGS = "late_publishing_logs_total"
-WAITING = "late_publishing_pending_logs"
+PENDING_LOGS = "late_publishing_pending_logs"
 LAST_LOG = "late_publishing_last_log_timestamp_seconds"
 STREAKS = "late_account_consecutive_failures"
 INFO = "late_account_info"
 
-NOTED = frozenset({LOGS, WAITING, LAST_LOG, STREAKS})
+STATUS_FAMILIES = frozenset({LOGS, PENDING_LOGS, LAST_LOG, STREAKS})
 """The families whose shown values are remembered, for people to read."""
 
 ATTEMPTS = frozenset({"publish", "retry"})
-NAMELESS = "unknown"
+UNKNOWN = "unknown"
 
 
-class Canvas(Protocol):
-    """Where the board draws: the exposition."""
-
-    def put(
-        self,
-        family: str,
-        labels: Labels,
-        value: float | Histogram,
-        *,
-        created: float | None = None,
-        newborn: bool = False,
-    ) -> None:
-        """Set a series; a newborn one shows 0 until that was served."""
-
-    def drop(self, family: str, labels: Labels) -> None:
-        """Remove a series."""
-
-    def exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
-        """Attach an exemplar to a bucket."""
-
-
-class Board:
+class SeriesRegistry:
     """The current value of every series, and which of them may be seen.
 
     What the API held before a workspace's first sync is history: its families are withheld until that sync is
@@ -72,103 +50,103 @@ class Board:
     """
 
     def __init__(
-        self, families: Mapping[str, Family], canvas: Canvas, workspaces: Mapping[str, frozenset[str]]
+        self, families: Mapping[str, Family], exposition: Exposition, workspaces: Mapping[str, frozenset[str]]
     ) -> None:
         self._families = families
-        self._canvas = canvas
+        self._exposition = exposition
         self._feeds: dict[str, frozenset[str]] = {}
-        self._synced: dict[str, set[str]] = {}
-        self._withheld: dict[Series, Total] = {}
-        self._known: set[Series] = set()
-        self._own: dict[Series, tuple[float, float]] = {}
-        self._shown: dict[Series, Labels] = {}
-        self._noted: dict[tuple[str, str], dict[Labels, tuple[float, float]]] = {}
+        self._synced_feeds: dict[str, set[str]] = {}
+        self._hidden_values: dict[Series, SeriesValue] = {}
+        self._existing_series: set[Series] = set()
+        self._own_counters: dict[Series, tuple[float, float]] = {}
+        self._visible_labels: dict[Series, Labels] = {}
+        self._status_values: dict[tuple[str, str], dict[Labels, tuple[float, float]]] = {}
         for workspace, feeds in workspaces.items():
-            self.enroll(workspace, feeds)
+            self.add_workspace(workspace, feeds)
 
-    def enroll(self, workspace: str, feeds: frozenset[str]) -> None:
+    def add_workspace(self, workspace: str, feeds: frozenset[str]) -> None:
         """Take a workspace in that reads these feeds."""
         self._feeds[workspace] = feeds
-        self._synced[workspace] = set()
+        self._synced_feeds[workspace] = set()
 
-    def forget(self, workspace: str) -> None:
+    def remove_workspace(self, workspace: str) -> None:
         """Take a workspace out, and its series from the exposition."""
-        for series in [series for series in self._shown if self._is_of(series, workspace)]:
-            self._canvas.drop(series[0], self._shown.pop(series))
-        self._known = {series for series in self._known if not self._is_of(series, workspace)}
-        for kept in (self._withheld, self._own):
-            for series in [series for series in kept if self._is_of(series, workspace)]:
+        for series in [series for series in self._visible_labels if self._belongs_to(series, workspace)]:
+            self._exposition.remove(series[0], self._visible_labels.pop(series))
+        self._existing_series = {series for series in self._existing_series if not self._belongs_to(series, workspace)}
+        for kept in (self._hidden_values, self._own_counters):
+            for series in [series for series in kept if self._belongs_to(series, workspace)]:
                 del kept[series]
-        self._noted = {key: notes for key, notes in self._noted.items() if key[0] != workspace}
-        del self._feeds[workspace], self._synced[workspace]
+        self._status_values = {key: notes for key, notes in self._status_values.items() if key[0] != workspace}
+        del self._feeds[workspace], self._synced_feeds[workspace]
 
-    def restore(self, totals: Mapping[Series, Total], synced: Mapping[str, Iterable[str]]) -> None:
+    def restore(self, totals: Mapping[Series, SeriesValue], synced: Mapping[str, Iterable[str]]) -> None:
         """Take over what the state holds, and which feeds of which workspaces have completed their first sync."""
         for series, total in totals.items():
             if series[0] in self._families and series[1][0] in self._feeds:
-                self._place(series, self._keep(series, total), newborn=False)
+                self._set(series, self._keep_maximum(series, total), start_at_zero=False)
         for workspace, feeds in synced.items():
             for feed in feeds:
-                self.release(workspace, feed)
+                self.show_feed(workspace, feed)
 
-    def apply(self, totals: Mapping[Series, Total]) -> None:
+    def update(self, totals: Mapping[Series, SeriesValue]) -> None:
         """Take over what a transaction has made durable."""
         for series, total in totals.items():
-            newborn = series not in self._known and self._is_settled(series)
-            self._place(series, self._keep(series, total), newborn=newborn)
+            newborn = series not in self._existing_series and self._is_live(series)
+            self._set(series, self._keep_maximum(series, total), start_at_zero=newborn)
 
-    def release(self, workspace: str, feed: str) -> None:
+    def show_feed(self, workspace: str, feed: str) -> None:
         """Show the families of a feed whose first sync is complete."""
-        self._synced[workspace].add(feed)
-        for series in [series for series in self._withheld if not self._is_withheld(series)]:
-            self._draw(series, self._withheld.pop(series), newborn=False)
+        self._synced_feeds[workspace].add(feed)
+        for series in [series for series in self._hidden_values if not self._is_hidden(series)]:
+            self._show(series, self._hidden_values.pop(series), start_at_zero=False)
 
-    def provisional(self, counts: Iterable[Add]) -> None:
+    def add_unsaved(self, counts: Iterable[IncCounter]) -> None:
         """Show what could not be saved yet of the exporter's own counters; a later total includes it."""
         for count in counts:
             series = (count.family, count.labels)
-            value, created = self._own.get(series, (0, 0.0))
-            self.apply({series: Total(value + count.amount, created)})
+            value, created = self._own_counters.get(series, (0, 0.0))
+            self.update({series: SeriesValue(value + count.amount, created)})
 
-    def gauge(self, family: str, labels: Labels, value: float) -> None:
+    def set_gauge(self, family: str, labels: Labels, value: float) -> None:
         """Set a gauge that is not of the state."""
-        self._place((family, labels), Total(value, 0.0), newborn=False)
+        self._set((family, labels), SeriesValue(value, 0.0), start_at_zero=False)
 
-    def clear(self, family: str, labels: Labels) -> None:
+    def remove_gauge(self, family: str, labels: Labels) -> None:
         """Remove a gauge."""
         series = (family, labels)
-        self._withheld.pop(series, None)
-        if series in self._shown:
-            self._canvas.drop(family, self._shown.pop(series))
-            if family in NOTED:
-                del self._noted[labels[0], family][labels]
+        self._hidden_values.pop(series, None)
+        if series in self._visible_labels:
+            self._exposition.remove(family, self._visible_labels.pop(series))
+            if family in STATUS_FAMILIES:
+                del self._status_values[labels[0], family][labels]
 
-    def exemplar(self, observation: Observe) -> None:
+    def add_exemplar(self, observation: ObserveHistogram) -> None:
         """Attach what an observation points to."""
         series = (observation.family, observation.labels)
-        if observation.exemplar is not None and series in self._shown:
-            self._canvas.exemplar(*series, observation.micros / 1_000_000, observation.exemplar)
+        if observation.exemplar is not None and series in self._visible_labels:
+            self._exposition.add_exemplar(*series, observation.micros / 1_000_000, observation.exemplar)
 
-    def platforms(self, workspace: str) -> tuple[PlatformHealth, ...]:
+    def platform_health(self, workspace: str) -> tuple[PlatformHealth, ...]:
         """What the shown publishing logs of a workspace say of each platform, by name."""
         logs, final, pending = Counter[str](), Counter[str](), Counter[str]()
         attempts = Counter[tuple[str, str]]()
         since: dict[str, float] = {}
         last: dict[str, float] = {}
-        for (_, platform, action, status), (count, created) in self._notes(workspace, LOGS):
+        for (_, platform, action, status), (count, created) in self._values_of(workspace, LOGS):
             logs[platform] += int(count)
             since[platform] = min(created, since.get(platform, created))
             if action in ATTEMPTS and status != PENDING:
                 final[platform] += int(count)
                 attempts[platform, status] += int(count)
-        for (_, platform, _), (count, _) in self._notes(workspace, WAITING):
+        for (_, platform, _), (count, _) in self._values_of(workspace, PENDING_LOGS):
             pending[platform] += int(count)
-        for (_, platform, _, _), (at, _) in self._notes(workspace, LAST_LOG):
+        for (_, platform, _, _), (at, _) in self._values_of(workspace, LAST_LOG):
             last[platform] = max(at, last.get(platform, at))
         return tuple(
             PlatformHealth(
                 name=platform,
-                since=since[platform],
+                counted_since=since[platform],
                 published=attempts[platform, "success"],
                 failed=attempts[platform, "failed"],
                 final=final[platform],
@@ -179,43 +157,48 @@ class Board:
             if logs[platform]
         )
 
-    def failing(self, workspace: str) -> tuple[AccountHealth, ...]:
+    def failing_accounts(self, workspace: str) -> tuple[AccountHealth, ...]:
         """The accounts of a workspace whose last attempt failed, most failures in a row first."""
         accounts = (
             AccountHealth(
-                platform=labels[1], account_id=labels[2], username=self._username(labels), failures=int(failures)
+                platform=labels[1],
+                account_id=labels[2],
+                username=self._username(labels),
+                consecutive_failures=int(failures),
             )
-            for labels, (failures, _) in self._notes(workspace, STREAKS)
+            for labels, (failures, _) in self._values_of(workspace, STREAKS)
             if failures
         )
-        return tuple(sorted(accounts, key=lambda account: (-account.failures, account.platform, account.account_id)))
+        return tuple(
+            sorted(accounts, key=lambda account: (-account.consecutive_failures, account.platform, account.account_id))
+        )
 
-    def _notes(self, workspace: str, family: str) -> Iterable[tuple[Labels, tuple[float, float]]]:
-        return self._noted.get((workspace, family), {}).items()
+    def _values_of(self, workspace: str, family: str) -> Iterable[tuple[Labels, tuple[float, float]]]:
+        return self._status_values.get((workspace, family), {}).items()
 
     def _username(self, account: Labels) -> str:
-        username = self._shown.get((INFO, account), ("",))[-1]
-        return "" if username == NAMELESS else username
+        username = self._visible_labels.get((INFO, account), ("",))[-1]
+        return "" if username == UNKNOWN else username
 
-    def _keep(self, series: Series, total: Total) -> Total:
+    def _keep_maximum(self, series: Series, total: SeriesValue) -> SeriesValue:
         """What to show of a total: never less than was shown provisionally."""
-        self._known.add(series)
+        self._existing_series.add(series)
         if self._families[series[0]].feeds or not isinstance(total.value, int | float):
             return total
-        shown, _ = self._own.get(series, (0, 0.0))
-        self._own[series] = (max(shown, total.value), total.created)
-        return Total(*self._own[series])
+        shown, _ = self._own_counters.get(series, (0, 0.0))
+        self._own_counters[series] = (max(shown, total.value), total.created)
+        return SeriesValue(*self._own_counters[series])
 
-    def _is_of(self, series: Series, workspace: str) -> bool:
+    def _belongs_to(self, series: Series, workspace: str) -> bool:
         family, labels = series
         return labels[:1] == (workspace,) and self._families[family].labels[0] == "workspace"
 
-    def _is_settled(self, series: Series) -> bool:
+    def _is_live(self, series: Series) -> bool:
         """Whether the series' workspace has its history behind it, so that a new series is a birth."""
         workspace = series[1][0] if series[1] else ""
         needed = self._feeds.get(workspace, frozenset())
         feeds = set(self._feeds_of(series)) & needed or needed
-        return self._synced.get(workspace, set()) >= feeds
+        return self._synced_feeds.get(workspace, set()) >= feeds
 
     def _feeds_of(self, series: Series) -> tuple[str, ...]:
         """The feeds that a series waits for: where its type says which one it is of, that one alone."""
@@ -224,37 +207,37 @@ class Board:
             return (series[1][family.labels.index("type")],)
         return family.feeds
 
-    def _is_withheld(self, series: Series) -> bool:
+    def _is_hidden(self, series: Series) -> bool:
         labels, feeds = series[1], self._feeds_of(series)
         if not feeds:
             return False
-        return labels[0] not in self._synced or not self._synced[labels[0]].intersection(feeds)
+        return labels[0] not in self._synced_feeds or not self._synced_feeds[labels[0]].intersection(feeds)
 
-    def _place(self, series: Series, total: Total, *, newborn: bool) -> None:
-        if self._is_withheld(series):
-            self._withheld[series] = total
+    def _set(self, series: Series, total: SeriesValue, *, start_at_zero: bool) -> None:
+        if self._is_hidden(series):
+            self._hidden_values[series] = total
         else:
-            self._draw(series, total, newborn=newborn)
+            self._show(series, total, start_at_zero=start_at_zero)
 
-    def _draw(self, series: Series, total: Total, *, newborn: bool) -> None:
+    def _show(self, series: Series, total: SeriesValue, *, start_at_zero: bool) -> None:
         family, labels = self._families[series[0]], series[1]
         value = total.value
-        if isinstance(value, Reading) and isinstance(value.value, str):
+        if isinstance(value, LatestValue) and isinstance(value.value, str):
             labels = (*labels, value.value)
             value = 1
-        if self._shown.get(series, labels) != labels:
-            self._canvas.drop(family.name, self._shown[series])
-        self._shown[series] = labels
+        if self._visible_labels.get(series, labels) != labels:
+            self._exposition.remove(family.name, self._visible_labels[series])
+        self._visible_labels[series] = labels
         number = _number(value, family)
-        if series[0] in NOTED and not isinstance(number, Histogram):
-            self._noted.setdefault((labels[0], series[0]), {})[series[1]] = (number, total.created)
+        if series[0] in STATUS_FAMILIES and not isinstance(number, Histogram):
+            self._status_values.setdefault((labels[0], series[0]), {})[series[1]] = (number, total.created)
         created = None if family.kind == "gauge" else total.created
-        self._canvas.put(
+        self._exposition.put(
             family.name,
             labels,
             number,
             created=created,
-            newborn=newborn and family.kind != "gauge",
+            start_at_zero=start_at_zero and family.kind != "gauge",
         )
 
 
@@ -262,9 +245,9 @@ def _number(value: Value, family: Family) -> float | Histogram:
     match value:
         case Histogram():
             return rebucket(value, family.buckets)
-        case Reading():
+        case LatestValue():
             return float(value.value)
-        case Streak():
-            return value.folded + len(value.failures)
+        case FailureStreak():
+            return value.older_failures + len(value.failures)
         case _:
             return value

@@ -7,9 +7,9 @@ from hashlib import sha256
 
 import msgspec
 
-from late_exporter.simulator.platforms import PLATFORMS, Platform
+from late_exporter.simulator.platforms import PLATFORMS, SimulatedPlatform
 
-__all__ = ["ACCOUNTS", "CAPTIONS", "Account"]
+__all__ = ["ACCOUNTS", "CAPTIONS", "SimulatedAccount"]
 
 CAPTIONS = (
     "Check out our new feature! 🚀",
@@ -30,13 +30,13 @@ CAPTIONS = (
 )
 
 
-class Account(msgspec.Struct, frozen=True):
+class SimulatedAccount(msgspec.Struct, frozen=True):
     """An account of a customer on a platform."""
 
     id: str
     user_id: str
     profile_id: str
-    platform: Platform
+    platform: SimulatedPlatform
     username: str
     display_name: str
     method: str
@@ -46,9 +46,9 @@ def _object_id(name: str) -> str:
     return sha256(name.encode()).hexdigest()[:24]
 
 
-def _customer(handle: str, display_name: str, platforms: str) -> Iterator[Account]:
+def _customer_accounts(handle: str, display_name: str, platforms: str) -> Iterator[SimulatedAccount]:
     for name in platforms.split():
-        yield Account(
+        yield SimulatedAccount(
             id=_object_id(f"account {handle} {name}"),
             user_id=_object_id(f"user {handle}"),
             profile_id=_object_id(f"profile {handle}"),
@@ -60,9 +60,9 @@ def _customer(handle: str, display_name: str, platforms: str) -> Iterator[Accoun
 
 
 ACCOUNTS = (
-    *_customer("acmecorp", "Acme Corp", "instagram facebook linkedin twitter youtube threads"),
-    *_customer("baeckerei.mueller", "Bäckerei Müller", "instagram facebook googlebusiness tiktok telegram"),
-    *_customer("tokyo_ramen_club", "東京ラーメン部", "tiktok instagram twitter youtube snapchat threads"),
-    *_customer("nordlicht.studio", "Nordlicht Studio", "pinterest bluesky instagram reddit"),
-    *_customer("riverside_fc", "Riverside FC", "twitter facebook youtube telegram bluesky"),
+    *_customer_accounts("acmecorp", "Acme Corp", "instagram facebook linkedin twitter youtube threads"),
+    *_customer_accounts("baeckerei.mueller", "Bäckerei Müller", "instagram facebook googlebusiness tiktok telegram"),
+    *_customer_accounts("tokyo_ramen_club", "東京ラーメン部", "tiktok instagram twitter youtube snapchat threads"),
+    *_customer_accounts("nordlicht.studio", "Nordlicht Studio", "pinterest bluesky instagram reddit"),
+    *_customer_accounts("riverside_fc", "Riverside FC", "twitter facebook youtube telegram bluesky"),
 )

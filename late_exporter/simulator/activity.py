@@ -10,24 +10,24 @@ from typing import Any
 
 import msgspec
 
-from late_exporter.simulator.accounts import Account
-from late_exporter.simulator.events import HOUR, MINUTE, Agenda, timestamp
-from late_exporter.simulator.log_list import Archive, Row
+from late_exporter.simulator.accounts import SimulatedAccount
+from late_exporter.simulator.events import HOUR, MINUTE, EventQueue, timestamp
+from late_exporter.simulator.log_list import LogList, LogRow
 
-__all__ = ["Activity"]
+__all__ = ["ActivitySimulation"]
 
-TYPES = ("webhooks", "messaging", "workflow_event", "api_request")
-MESSAGE_EVERY = 10 * MINUTE
-WORKFLOW_EVERY = HOUR / 2
-CALL_EVERY = 2 * MINUTE
-LOST = 0.02
-ANSWERED = 0.8
-MESSENGERS = ("instagram", "facebook", "whatsapp")
-CALLS = {"GET /v1/posts": 200, "POST /v1/posts": 201, "GET /v1/accounts": 200, "GET /v1/analytics": 200}
-REFUSALS = {400: "Invalid query", 404: "Not found", 429: "Rate limit exceeded. Please try again later."}
+ACTIVITY_TYPES = ("webhooks", "messaging", "workflow_event", "api_request")
+MESSAGE_INTERVAL = 10 * MINUTE
+WORKFLOW_INTERVAL = HOUR / 2
+API_CALL_INTERVAL = 2 * MINUTE
+FAILURE_RATE = 0.02
+REPLY_RATE = 0.8
+MESSAGING_PLATFORMS = ("instagram", "facebook", "whatsapp")
+API_CALLS = {"GET /v1/posts": 200, "POST /v1/posts": 201, "GET /v1/accounts": 200, "GET /v1/analytics": 200}
+API_ERRORS = {400: "Invalid query", 404: "Not found", 429: "Rate limit exceeded. Please try again later."}
 
 
-class Activity:
+class ActivitySimulation:
     """Writes the logs of the further types; its chance is its own, so that posts go on as they do without it.
 
     Args:
@@ -36,95 +36,97 @@ class Activity:
         accounts: Whose activity it is.
     """
 
-    def __init__(self, agenda: Agenda, seed: int, accounts: Sequence[Account]) -> None:
-        self.archives = {name: Archive() for name in TYPES}
-        self._agenda = agenda
+    def __init__(self, events: EventQueue, seed: int, accounts: Sequence[SimulatedAccount]) -> None:
+        self.log_lists = {name: LogList() for name in ACTIVITY_TYPES}
+        self._events = events
         self._random = Random(f"activity {seed}")  # noqa: S311 - it imitates, it protects nothing
         self._accounts = tuple(accounts)
-        self._listening = {account.user_id for account in self._accounts[:1]}
-        self._every(MESSAGE_EVERY, self._receive)
-        self._every(WORKFLOW_EVERY, self._work)
-        self._every(CALL_EVERY, self._call)
+        self._webhook_user_ids = {account.user_id for account in self._accounts[:1]}
+        self._schedule_repeatedly(MESSAGE_INTERVAL, self._receive_message)
+        self._schedule_repeatedly(WORKFLOW_INTERVAL, self._run_workflow)
+        self._schedule_repeatedly(API_CALL_INTERVAL, self._call_api)
 
-    def tell(self, account: Account, post: str, result: str) -> None:
+    def on_result(self, account: SimulatedAccount, post_id: str, result: str) -> None:
         """A post has ended on an account; the one customer with a webhook hears of it."""
-        if account.user_id in self._listening and result in {"published", "failed"}:
+        if account.user_id in self._webhook_user_ids and result in {"published", "failed"}:
             delay = self._random.uniform(0.2, 3)
-            self._agenda.after(delay, partial(self._deliver, account, post, f"post.{result}"))
+            self._events.schedule_in(delay, partial(self._deliver_webhook, account, post_id, f"post.{result}"))
 
-    def _every(self, mean: float, event: Callable[[], None]) -> None:
-        def happen() -> None:
-            self._agenda.after(self._random.expovariate(1 / mean), happen)
+    def _schedule_repeatedly(self, mean_interval: float, event: Callable[[], None]) -> None:
+        def run() -> None:
+            self._events.schedule_in(self._random.expovariate(1 / mean_interval), run)
             event()
 
-        self._agenda.after(self._random.expovariate(1 / mean), happen)
+        self._events.schedule_in(self._random.expovariate(1 / mean_interval), run)
 
-    def _deliver(self, account: Account, post: str, event: str) -> None:
-        lost = self._random.random() < LOST
-        error = {"error_message": "The endpoint answered 503", "error_code": "WEBHOOK_FAILED"} if lost else {}
-        self._write(
+    def _deliver_webhook(self, account: SimulatedAccount, post_id: str, event: str) -> None:
+        has_failed = self._random.random() < FAILURE_RATE
+        error = {"error_message": "The endpoint answered 503", "error_code": "WEBHOOK_FAILED"} if has_failed else {}
+        self._write_log(
             "webhooks",
-            "webhook.failed" if lost else "webhook.delivered",
+            "webhook.failed" if has_failed else "webhook.delivered",
             account,
             event=event,
-            status_code=503 if lost else 200,
+            status_code=503 if has_failed else 200,
             endpoint="https://hooks.example.com/late",
-            request_body=_text({"event": event, "post": {"id": post}}),
-            metadata=_text({"event": event, "postId": post, "profileId": account.profile_id}),
+            request_body=_to_json({"event": event, "post": {"id": post_id}}),
+            metadata=_to_json({"event": event, "postId": post_id, "profileId": account.profile_id}),
             **error,
         )
 
-    def _receive(self) -> None:
-        fitting = [account for account in self._accounts if account.platform.name in MESSENGERS]
-        if not fitting:
+    def _receive_message(self) -> None:
+        candidates = [account for account in self._accounts if account.platform.name in MESSAGING_PLATFORMS]
+        if not candidates:
             return
-        account = self._random.choice(fitting)
-        whatsapp = self._random.random() < 1 / len(MESSENGERS)
-        place = {"platform": "whatsapp", "account_id": _whatsapp_id(account)} if whatsapp else {}
-        self._write("messaging", "message.received", account, **place)
-        if self._random.random() < ANSWERED:
-            wait = self._random.expovariate(1 / MINUTE)
-            self._agenda.after(wait, partial(self._write, "messaging", "message.sent", account, **place))
+        account = self._random.choice(candidates)
+        is_whatsapp = self._random.random() < 1 / len(MESSAGING_PLATFORMS)
+        overrides = {"platform": "whatsapp", "account_id": _whatsapp_id(account)} if is_whatsapp else {}
+        self._write_log("messaging", "message.received", account, **overrides)
+        if self._random.random() < REPLY_RATE:
+            reply_delay = self._random.expovariate(1 / MINUTE)
+            self._events.schedule_in(
+                reply_delay, partial(self._write_log, "messaging", "message.sent", account, **overrides)
+            )
 
-    def _work(self) -> None:
+    def _run_workflow(self) -> None:
         account = self._random.choice(self._accounts)
-        if self._random.random() < LOST:
+        if self._random.random() < FAILURE_RATE:
             error = {"error_message": "A step has timed out", "error_code": "STEP_TIMEOUT"}
-            self._write("workflow_event", "workflow.failed", account, **error)
+            self._write_log("workflow_event", "workflow.failed", account, **error)
         else:
-            self._write("workflow_event", "workflow.completed", account)
+            self._write_log("workflow_event", "workflow.completed", account)
 
-    def _call(self) -> None:
+    def _call_api(self) -> None:
         account = self._random.choice(self._accounts)
-        action, code = self._random.choice(tuple(CALLS.items()))
-        error: Row = {}
-        if self._random.random() < LOST:
-            code, message = self._random.choice(tuple(REFUSALS.items()))
+        action, code = self._random.choice(tuple(API_CALLS.items()))
+        error: LogRow = {}
+        if self._random.random() < FAILURE_RATE:
+            code, message = self._random.choice(tuple(API_ERRORS.items()))
             error = {"status": "failed", "error_message": message}
         endpoint = action.partition(" ")[2]
-        call = {"platform": None, "account_id": None, "endpoint": endpoint, "status_code": code, **error}
-        self._write("api_request", action, account, **call)
+        fields = {"platform": None, "account_id": None, "endpoint": endpoint, "status_code": code, **error}
+        self._write_log("api_request", action, account, **fields)
 
-    def _write(self, kind: str, action: str, account: Account, **fields: Any) -> None:
-        self.archives[kind].insert(
+    def _write_log(self, log_type: str, action: str, account: SimulatedAccount, **fields: Any) -> None:
+        self.log_lists[log_type].insert(
             {
-                "type": kind,
+                "type": log_type,
                 "action": action,
                 "user_id": account.user_id,
                 "platform": account.platform.name,
                 "account_id": account.id,
                 "status": "failed" if action.endswith(".failed") else "success",
                 "duration_ms": int(self._random.lognormvariate(5, 0.6)),
-                "created_at": timestamp(self._agenda.now),
-                "metadata": _text({"profileId": account.profile_id}),
+                "created_at": timestamp(self._events.now),
+                "metadata": _to_json({"profileId": account.profile_id}),
                 **fields,
             }
         )
 
 
-def _whatsapp_id(account: Account) -> str:
+def _whatsapp_id(account: SimulatedAccount) -> str:
     return sha256(f"whatsapp {account.user_id}".encode()).hexdigest()[:24]
 
 
-def _text(value: Row) -> str:
+def _to_json(value: LogRow) -> str:
     return msgspec.json.encode(value).decode()

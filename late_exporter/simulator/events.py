@@ -7,23 +7,23 @@ from datetime import UTC, datetime
 from heapq import heappop, heappush
 from random import Random
 
-__all__ = ["DAY", "HOUR", "MINUTE", "Agenda", "timestamp"]
+__all__ = ["DAY", "HOUR", "MINUTE", "EventQueue", "timestamp"]
 
 MINUTE = 60.0
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 
-def timestamp(moment: float, *, whole: bool = False) -> str:
+def timestamp(time: float, *, whole_seconds: bool = False) -> str:
     """A Unix time as the API writes it, with milliseconds or in whole seconds."""
-    text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds" if whole else "milliseconds")
+    text = datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds" if whole_seconds else "milliseconds")
     return text.removesuffix("+00:00") + "Z"
 
 
-class Agenda:
+class EventQueue:
     """Events in order of time.
 
-    All randomness is drawn while events happen, in their order: how ``run`` is sliced changes nothing.
+    All randomness is drawn while events happen, in their order: how ``run_until`` is sliced changes nothing.
 
     Args:
         seed: Decides everything that happens.
@@ -33,32 +33,32 @@ class Agenda:
     def __init__(self, seed: int, now: float) -> None:
         self.now = now
         self.random = Random(seed)  # noqa: S311 - it imitates, it protects nothing
-        self._machine = self.random.getrandbits(40)
-        self._ids = 0
-        self._planned = 0
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._machine_id = self.random.getrandbits(40)
+        self._id_count = 0
+        self._sequence = 0
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
 
-    def at(self, moment: float, event: Callable[[], None]) -> None:
+    def schedule_at(self, time: float, event: Callable[[], None]) -> None:
         """Plan an event; what is planned for the past happens next."""
-        self._planned += 1
-        heappush(self._events, (max(moment, self.now), self._planned, event))
+        self._sequence += 1
+        heappush(self._queue, (max(time, self.now), self._sequence, event))
 
-    def after(self, delay: float, event: Callable[[], None]) -> None:
+    def schedule_in(self, delay: float, event: Callable[[], None]) -> None:
         """Plan an event that many seconds from now."""
-        self.at(self.now + delay, event)
+        self.schedule_at(self.now + delay, event)
 
-    def run(self, until: float) -> None:
+    def run_until(self, time: float) -> None:
         """Let everything happen up to a Unix time."""
-        while self._events and self._events[0][0] <= until:
-            self.now, _, event = heappop(self._events)
+        while self._queue and self._queue[0][0] <= time:
+            self.now, _, event = heappop(self._queue)
             event()
-        self.now = max(self.now, until)
+        self.now = max(self.now, time)
 
-    def chance(self, probability: float) -> bool:
+    def draw_bool(self, probability: float) -> bool:
         """Whether something comes to pass."""
         return self.random.random() < probability
 
     def object_id(self) -> str:
         """A new id that begins, as MongoDB's do, with the second of its birth."""
-        self._ids += 1
-        return f"{int(self.now):08x}{self._machine:010x}{self._ids % 0x1000000:06x}"
+        self._id_count += 1
+        return f"{int(self.now):08x}{self._machine_id:010x}{self._id_count % 0x1000000:06x}"

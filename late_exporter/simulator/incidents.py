@@ -9,27 +9,27 @@ from typing import cast
 import msgspec
 
 from late_exporter.errors import ConfigError
-from late_exporter.simulator.accounts import Account
-from late_exporter.simulator.platforms import OUTAGE, PLATFORMS, RATE_LIMITED, TOKEN_EXPIRED, Failure
+from late_exporter.simulator.accounts import SimulatedAccount
+from late_exporter.simulator.platforms import OUTAGE, PLATFORMS, RATE_LIMITED, TOKEN_EXPIRED, PublishFailure
 
-__all__ = ["INCIDENTS", "Conditions", "Incident", "Kind", "incident_kind"]
+__all__ = ["INCIDENTS", "Incident", "IncidentKind", "WorldConditions", "find_incident_kind"]
 
-OUTAGE_FAILING = 0.95
-STORM_FAILING = 0.75
+OUTAGE_FAILURE_RATE = 0.95
+STORM_FAILURE_RATE = 0.75
 
 
-class Kind(msgspec.Struct, frozen=True):
+class IncidentKind(msgspec.Struct, frozen=True):
     """What is seen of a kind of incident, and where it strikes unless told otherwise; None is everywhere it can."""
 
     platform: str | None
-    story: str
+    description: str
 
 
-INCIDENTS: Mapping[str, Kind] = {
-    "platform-outage": Kind("instagram", "nearly every attempt on one platform fails with 503"),
-    "revoked-token": Kind(None, "one account is disconnected and fails with TOKEN_EXPIRED until it reconnects"),
-    "rate-limit-storm": Kind("twitter", "one platform answers 429, posts pause and take long"),
-    "slow-video": Kind(None, "videos take 10 to 20 times as long and stay pending"),
+INCIDENTS: Mapping[str, IncidentKind] = {
+    "platform-outage": IncidentKind("instagram", "nearly every attempt on one platform fails with 503"),
+    "revoked-token": IncidentKind(None, "one account is disconnected and fails with TOKEN_EXPIRED until it reconnects"),
+    "rate-limit-storm": IncidentKind("twitter", "one platform answers 429, posts pause and take long"),
+    "slow-video": IncidentKind(None, "videos take 10 to 20 times as long and stay pending"),
 }
 
 
@@ -42,7 +42,7 @@ class Incident(msgspec.Struct, frozen=True):
     account_id: str | None = None
 
 
-def incident_kind(name: str, platform: str | None) -> Kind:
+def find_incident_kind(name: str, platform: str | None) -> IncidentKind:
     """The kind of that name; raises ConfigError where it or the platform is unknown."""
     if name not in INCIDENTS:
         raise ConfigError(f"unknown incident {name!r}: use one of {', '.join(INCIDENTS)}")
@@ -51,37 +51,37 @@ def incident_kind(name: str, platform: str | None) -> Kind:
     return INCIDENTS[name]
 
 
-class Conditions:
+class WorldConditions:
     """What the world is like at the moment: the incidents under way, and the accounts that are disconnected."""
 
     def __init__(self) -> None:
         self.incidents: list[Incident] = []
-        self.disconnected: set[str] = set()
+        self.disconnected_ids: set[str] = set()
 
-    def failure(self, account: Account, random: Random) -> Failure | None:
+    def choose_failure(self, account: SimulatedAccount, random: Random) -> PublishFailure | None:
         """How an attempt of an account fails, None where it succeeds."""
-        if account.id in self.disconnected:
+        if account.id in self.disconnected_ids:
             return TOKEN_EXPIRED
-        chance = random.random()
-        if self._struck("platform-outage", account):
-            return OUTAGE if chance < OUTAGE_FAILING else None
-        if self._struck("rate-limit-storm", account):
-            return RATE_LIMITED if chance < STORM_FAILING else None
-        if chance >= account.platform.failing:
+        draw = random.random()
+        if self._is_affected("platform-outage", account):
+            return OUTAGE if draw < OUTAGE_FAILURE_RATE else None
+        if self._is_affected("rate-limit-storm", account):
+            return RATE_LIMITED if draw < STORM_FAILURE_RATE else None
+        if draw >= account.platform.failure_rate:
             return None
         weights, failures = zip(*account.platform.failures, strict=True)
-        return cast(Failure, random.choices(failures, weights)[0])
+        return cast(PublishFailure, random.choices(failures, weights)[0])
 
-    def duration(self, account: Account, kind: str, random: Random) -> float:
+    def draw_duration(self, account: SimulatedAccount, kind: str, random: Random) -> float:
         """How long an attempt of an account takes, in seconds."""
-        seconds = account.platform.latency * random.lognormvariate(0, account.platform.spread)
-        if self._struck("rate-limit-storm", account):
+        seconds = account.platform.median_seconds * random.lognormvariate(0, account.platform.sigma)
+        if self._is_affected("rate-limit-storm", account):
             seconds *= random.uniform(5, 12)
-        if kind == "video" and self._struck("slow-video", account):
+        if kind == "video" and self._is_affected("slow-video", account):
             seconds *= random.uniform(10, 20)
         return seconds
 
-    def _struck(self, name: str, account: Account) -> bool:
+    def _is_affected(self, name: str, account: SimulatedAccount) -> bool:
         return any(
             incident.name == name and incident.platform in {None, account.platform.name} for incident in self.incidents
         )

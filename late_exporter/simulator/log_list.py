@@ -9,123 +9,123 @@ from itertools import chain
 from math import inf
 from typing import Any, TypeAlias
 
-__all__ = ["Archive", "Row", "creation", "listed", "post_id"]
+__all__ = ["LogList", "LogRow", "creation_time", "page_document", "post_id"]
 
-Row: TypeAlias = dict[str, Any]
+LogRow: TypeAlias = dict[str, Any]
 """A log as the API serves it."""
 
-Key: TypeAlias = tuple[float, int]
+SortKey: TypeAlias = tuple[float, int]
 """Creation time and number of insertion: unique, so that every list breaks ties the same way."""
 
 UNDATED = -inf
 
 
-def creation(row: Row) -> float:
+def creation_time(row: LogRow) -> float:
     """The row's ``createdAt``, or ``created_at``, as a Unix time, minus infinity where it has none."""
     try:
-        moment = datetime.fromisoformat(row["createdAt"] if "createdAt" in row else row["created_at"])
+        time = datetime.fromisoformat(row["createdAt"] if "createdAt" in row else row["created_at"])
     except (KeyError, TypeError, ValueError):
         return UNDATED
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
-def post_id(row: Row) -> str | None:
+def post_id(row: LogRow) -> str | None:
     """The id of the row's post, which the list serves populated."""
     post = row.get("postId")
-    found = post.get("_id") if isinstance(post, dict) else post
-    return found if isinstance(found, str) else None
+    value = post.get("_id") if isinstance(post, dict) else post
+    return value if isinstance(value, str) else None
 
 
-def listed(rows: Sequence[Row], total: int, *, limit: int, skip: int) -> Row:
+def page_document(rows: Sequence[LogRow], total: int, *, limit: int, skip: int) -> LogRow:
     """A page of rows as the API wraps it."""
-    more = skip + limit < total
-    pagination = {"total": total, "limit": limit, "skip": skip, "pages": -(-total // limit), "hasMore": more}
+    has_more = skip + limit < total
+    pagination = {"total": total, "limit": limit, "skip": skip, "pages": -(-total // limit), "hasMore": has_more}
     return {"logs": rows, "pagination": pagination}
 
 
-class _Line:
+class SortedRows:
     """Rows in order of their keys, oldest first: the newest row is appended."""
 
     def __init__(self) -> None:
-        self.keys: list[Key] = []
-        self.rows: list[Row] = []
+        self.keys: list[SortKey] = []
+        self.rows: list[LogRow] = []
 
-    def insert(self, key: Key, row: Row) -> None:
-        at = bisect_left(self.keys, key)
-        self.keys.insert(at, key)
-        self.rows.insert(at, row)
+    def insert(self, key: SortKey, row: LogRow) -> None:
+        position = bisect_left(self.keys, key)
+        self.keys.insert(position, key)
+        self.rows.insert(position, row)
 
-    def remove(self, key: Key) -> None:
-        at = bisect_left(self.keys, key)
-        del self.keys[at], self.rows[at]
+    def remove(self, key: SortKey) -> None:
+        position = bisect_left(self.keys, key)
+        del self.keys[position], self.rows[position]
 
-    def cut(self, before: float) -> list[Row]:
+    def remove_before(self, before: float) -> list[LogRow]:
         """Drop the dated rows created before a time."""
-        stale = slice(self._undated(), self._first(before))
-        rows = self.rows[stale]
-        del self.keys[stale], self.rows[stale]
+        expired = slice(self._undated_count(), self._first_since(before))
+        rows = self.rows[expired]
+        del self.keys[expired], self.rows[expired]
         return rows
 
-    def places(self, since: float, until: float) -> tuple[range, range]:
+    def ranges(self, since: float, until: float) -> tuple[range, range]:
         """Where the rows created between two times stand, newest first, and then those that have no time."""
-        undated = self._undated()
-        beyond = bisect_left(self.keys, (until, inf))
-        return range(beyond - 1, self._first(since) - 1, -1), range(undated - 1, -1, -1)
+        undated_count = self._undated_count()
+        end = bisect_left(self.keys, (until, inf))
+        return range(end - 1, self._first_since(since) - 1, -1), range(undated_count - 1, -1, -1)
 
-    def _undated(self) -> int:
+    def _undated_count(self) -> int:
         return bisect_left(self.keys, (UNDATED, inf))
 
-    def _first(self, since: float) -> int:
-        return max(self._undated(), bisect_left(self.keys, (since, -inf)))
+    def _first_since(self, since: float) -> int:
+        return max(self._undated_count(), bisect_left(self.keys, (since, -inf)))
 
 
-class Archive:
+class LogList:
     """One stored log list.
 
     Rows need neither a usable ``_id`` nor a usable ``createdAt``: those without a time sort last, are in every window
     and never expire.
     """
 
-    def __init__(self, rows: Sequence[Row] = ()) -> None:
-        self._all = _Line()
-        self._indexes: dict[tuple[str, str], _Line] = {}
-        self._found: dict[str, tuple[Key, Row]] = {}
-        self._inserted = 0
+    def __init__(self, rows: Sequence[LogRow] = ()) -> None:
+        self._sorted_rows = SortedRows()
+        self._indexes: dict[tuple[str, str], SortedRows] = {}
+        self._by_id: dict[str, tuple[SortKey, LogRow]] = {}
+        self._insert_count = 0
         for row in rows:
             self.insert(row)
 
     def __len__(self) -> int:
-        return len(self._all.rows)
+        return len(self._sorted_rows.rows)
 
     @property
-    def rows(self) -> Sequence[Row]:
+    def rows(self) -> Sequence[LogRow]:
         """Every row, newest first."""
-        return self._all.rows[::-1]
+        return self._sorted_rows.rows[::-1]
 
-    def insert(self, row: Row) -> None:
+    def insert(self, row: LogRow) -> None:
         """Store a row at the place its ``createdAt`` says, before rows of the same time."""
-        self._inserted += 1
-        key = creation(row), self._inserted
-        self._all.insert(key, row)
+        self._insert_count += 1
+        key = creation_time(row), self._insert_count
+        self._sorted_rows.insert(key, row)
         self._index(key, row)
         if isinstance(row.get("_id"), str):
-            self._found[row["_id"]] = key, row
+            self._by_id[row["_id"]] = key, row
 
-    def find(self, log_id: str) -> Row | None:
+    def get(self, log_id: str) -> LogRow | None:
         """The row of an id."""
-        _, row = self._found.get(log_id, (None, None))
+        _, row = self._by_id.get(log_id, (None, None))
         return row
 
-    def of_post(self, post: str) -> list[Row]:
+    def rows_of_post(self, post_id: str) -> list[LogRow]:
         """The rows of a post, newest first."""
-        line = self._indexes.get(("post", post))
-        return line.rows[::-1] if line else []
+        index = self._indexes.get(("post", post_id))
+        return index.rows[::-1] if index else []
 
     def update(self, log_id: str, **changes: Any) -> bool:
         """Change fields of a row where it stands; false where there is no such row."""
-        if log_id not in self._found:
+        if log_id not in self._by_id:
             return False
-        key, row = self._found[log_id]
+        key, row = self._by_id[log_id]
         self._unindex(key, row)
         row.update(changes)
         self._index(key, row)
@@ -133,68 +133,68 @@ class Archive:
 
     def delete(self, log_id: str) -> bool:
         """Remove a row; false where there is no such row."""
-        if log_id not in self._found:
+        if log_id not in self._by_id:
             return False
-        key, row = self._found.pop(log_id)
-        self._all.remove(key)
+        key, row = self._by_id.pop(log_id)
+        self._sorted_rows.remove(key)
         self._unindex(key, row)
         return True
 
     def expire(self, before: float) -> int:
         """Drop the rows created before a Unix time, as a TTL index does; returns how many."""
-        rows = self._all.cut(before)
-        for name in {name for row in rows for name in _names(row)}:
-            self._indexes[name].cut(before)
-            self._forget_empty(name)
+        rows = self._sorted_rows.remove_before(before)
+        for name in {name for row in rows for name in _index_names(row)}:
+            self._indexes[name].remove_before(before)
+            self._drop_empty_index(name)
         for row in rows:
             if isinstance(row.get("_id"), str):
-                self._found.pop(row["_id"], None)
+                self._by_id.pop(row["_id"], None)
         return len(rows)
 
     def page(
         self,
         skip: int,
         limit: int,
-        keep: Callable[[Row], bool] | None = None,
+        predicate: Callable[[LogRow], bool] | None = None,
         *,
         since: float = UNDATED,
         until: float = inf,
         status: str | None = None,
-    ) -> tuple[list[Row], int]:
+    ) -> tuple[list[LogRow], int]:
         """A page of the rows that match, newest first, and how many match.
 
         Args:
             skip: How many matching rows to leave out.
             limit: How many rows to give at most.
-            keep: Says whether a row matches; None takes all.
+            predicate: Says whether a row matches; None takes all.
             since: Unix time from which on rows match.
             until: Unix time up to which rows match.
             status: The status in which rows match; it has an index.
         """
-        line = self._all if status is None else self._indexes.get(("status", status), _Line())
-        dated, undated = line.places(since, until)
-        if keep is not None:
-            matches = [row for place in chain(dated, undated) if keep(row := line.rows[place])]
+        index = self._sorted_rows if status is None else self._indexes.get(("status", status), SortedRows())
+        dated, undated = index.ranges(since, until)
+        if predicate is not None:
+            matches = [row for place in chain(dated, undated) if predicate(row := index.rows[place])]
             return matches[skip : skip + limit], len(matches)
         first, last = (max(0, place - len(dated)) for place in (skip, skip + limit))
-        places = chain(dated[skip : skip + limit], undated[first:last])
-        return [line.rows[place] for place in places], len(dated) + len(undated)
+        positions = chain(dated[skip : skip + limit], undated[first:last])
+        return [index.rows[place] for place in positions], len(dated) + len(undated)
 
-    def _index(self, key: Key, row: Row) -> None:
-        for name in _names(row):
-            self._indexes.setdefault(name, _Line()).insert(key, row)
+    def _index(self, key: SortKey, row: LogRow) -> None:
+        for name in _index_names(row):
+            self._indexes.setdefault(name, SortedRows()).insert(key, row)
 
-    def _unindex(self, key: Key, row: Row) -> None:
-        for name in _names(row):
+    def _unindex(self, key: SortKey, row: LogRow) -> None:
+        for name in _index_names(row):
             self._indexes[name].remove(key)
-            self._forget_empty(name)
+            self._drop_empty_index(name)
 
-    def _forget_empty(self, name: tuple[str, str]) -> None:
+    def _drop_empty_index(self, name: tuple[str, str]) -> None:
         if not self._indexes[name].rows:
             del self._indexes[name]
 
 
-def _names(row: Row) -> Iterator[tuple[str, str]]:
+def _index_names(row: LogRow) -> Iterator[tuple[str, str]]:
     if isinstance(status := row.get("status"), str):
         yield "status", status
     if post := post_id(row):

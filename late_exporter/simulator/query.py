@@ -9,14 +9,14 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
-__all__ = ["Parameters", "Refusal"]
+__all__ = ["QueryParameters", "RequestRejected"]
 
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-PART = re.compile(r"([0-9]{1,6})([smhd])")
-DURATION = re.compile(rf"({PART.pattern})+")
+UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+DURATION_PART = re.compile(r"([0-9]{1,6})([smhd])")
+DURATION = re.compile(rf"({DURATION_PART.pattern})+")
 
 
-class Refusal(Exception):
+class RequestRejected(Exception):
     """A request that gets an error instead of an answer."""
 
     def __init__(self, status: HTTPStatus, error: str, **fields: Any) -> None:
@@ -25,20 +25,20 @@ class Refusal(Exception):
         self.document = {"error": error, **fields}
 
 
-class Parameters:
-    """A query string, read and checked; what is wrong with it is told at once by ``check``."""
+class QueryParameters:
+    """A query string, read and checked; what is wrong with it is told at once by ``raise_errors``."""
 
     def __init__(self, query: str) -> None:
         self._values = dict(parse_qsl(query))
-        self._problems: dict[str, str] = {}
+        self._errors: dict[str, str] = {}
 
-    def number(self, name: str, default: int, low: int, high: int | None = None) -> int:
+    def integer(self, name: str, default: int, low: int, high: int | None = None) -> int:
         """An integer within its bounds."""
         text = self._values.get(name, str(default))
         number = int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else None
         if number is None or number < low or (high is not None and number > high):
             bounds = f"at least {low}" if high is None else f"between {low} and {high}"
-            self._problems[name] = f"must be an integer {bounds}"
+            self._errors[name] = f"must be an integer {bounds}"
             return default
         return number
 
@@ -48,7 +48,7 @@ class Parameters:
         if value == "all":
             return None
         if value not in allowed:
-            self._problems[name] = f"must be one of: {', '.join((*allowed, 'all'))}"
+            self._errors[name] = f"must be one of: {', '.join((*allowed, 'all'))}"
         return value
 
     def duration(self, name: str, default: float) -> float:
@@ -57,26 +57,28 @@ class Parameters:
         if text is None:
             return default
         if not DURATION.fullmatch(text):
-            self._problems[name] = "must be a duration such as 90s, 30m or 1h30m"
-        return sum(int(number) * SECONDS[unit] for number, unit in PART.findall(text))
+            self._errors[name] = "must be a duration such as 90s, 30m or 1h30m"
+        return sum(int(number) * UNIT_SECONDS[unit] for number, unit in DURATION_PART.findall(text))
 
-    def moment(self, name: str, default: float) -> float:
+    def time(self, name: str, default: float) -> float:
         """A time in ISO 8601, as a Unix time."""
         text = self._values.get(name)
         if text is None:
             return default
         try:
-            moment = datetime.fromisoformat(text)
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+            time = datetime.fromisoformat(text)
+            return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError):
-            self._problems[name] = "must be a time such as 2026-11-20T08:00:00Z"
+            self._errors[name] = "must be a time such as 2026-11-20T08:00:00Z"
             return default
 
     def text(self, name: str) -> str:
         """Any text, empty where none is given."""
         return self._values.get(name, "")
 
-    def check(self) -> None:
+    def raise_errors(self) -> None:
         """Raise Refusal if anything was wrong."""
-        if self._problems:
-            raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid query", code="VALIDATION_ERROR", details=self._problems)
+        if self._errors:
+            raise RequestRejected(
+                HTTPStatus.BAD_REQUEST, "Invalid query", code="VALIDATION_ERROR", details=self._errors
+            )

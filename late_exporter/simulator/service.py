@@ -11,31 +11,31 @@ from typing import Any
 import msgspec
 
 from late_exporter.errors import ConfigError
-from late_exporter.simulator.admin import Console, Source, welcome
+from late_exporter.simulator.admin import AdminEndpoints, LogSource, welcome_page
 from late_exporter.simulator.events import DAY
-from late_exporter.simulator.log_list import Archive, Row, listed, post_id
+from late_exporter.simulator.log_list import LogList, LogRow, page_document, post_id
 from late_exporter.simulator.platforms import PLATFORMS
-from late_exporter.simulator.query import Parameters, Refusal
-from late_exporter.simulator.zernio_list import STATUSES, unified
+from late_exporter.simulator.query import QueryParameters, RequestRejected
+from late_exporter.simulator.zernio_list import STATUSES, list_logs
 
-__all__ = ["GENERATIONS", "Answer", "Archives", "Service"]
+__all__ = ["GENERATIONS", "SimulatedApi", "SimulatorResponse", "StaticLogs"]
 
-ACTIONS = ("publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled")
-EVENTS = ("connect_success", "connect_failed", "disconnect", "reconnect_success", "reconnect_failed")
-RESULTS = ("success", "failed")
+PUBLISHING_ACTIONS = ("publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled")
+CONNECTION_EVENTS = ("connect_success", "connect_failed", "disconnect", "reconnect_success", "reconnect_failed")
+CONNECTION_RESULTS = ("success", "failed")
 MAX_DAYS = 7
 MAX_LIMIT = 100
-WINDOW = 60
+WINDOW_SECONDS = 60
 
 GENERATIONS = ("late", "zernio", "both")
-UNIFIED = "/v1/logs"
-ENDPOINTS = ("/v1/posts/logs", "/v1/connections/logs", UNIFIED)
-POST_LOGS = re.compile(r"/v1/posts/([^/]+)/logs")
-BEARER = re.compile(r"Bearer (\S+)")
-WELL_FORMED = re.compile(r"sk_[0-9a-f]{64}")
+ZERNIO_PATH = "/v1/logs"
+LIST_PATHS = ("/v1/posts/logs", "/v1/connections/logs", ZERNIO_PATH)
+POST_LOGS_PATH = re.compile(r"/v1/posts/([^/]+)/logs")
+BEARER_HEADER = re.compile(r"Bearer (\S+)")
+KEY_PATTERN = re.compile(r"sk_[0-9a-f]{64}")
 
 
-class Answer(msgspec.Struct, frozen=True):
+class SimulatorResponse(msgspec.Struct, frozen=True):
     """A response."""
 
     status: int
@@ -43,24 +43,24 @@ class Answer(msgspec.Struct, frozen=True):
     body: bytes
 
 
-class Archives:
+class StaticLogs:
     """Archives in which nothing happens by itself."""
 
     def __init__(
         self,
-        publishing: Archive | None = None,
-        connections: Archive | None = None,
-        activity: Mapping[str, Archive] | None = None,
+        publishing: LogList | None = None,
+        connections: LogList | None = None,
+        activity: Mapping[str, LogList] | None = None,
     ) -> None:
-        self.publishing = Archive() if publishing is None else publishing
-        self.connections = Archive() if connections is None else connections
-        self.activity: Mapping[str, Archive] = {} if activity is None else activity
+        self.publishing = LogList() if publishing is None else publishing
+        self.connections = LogList() if connections is None else connections
+        self.activity: Mapping[str, LogList] = {} if activity is None else activity
 
     def advance(self, now: float) -> None:
         """Do nothing."""
 
 
-class Service:
+class SimulatedApi:
     """The log endpoints of the API, with their keys and limits.
 
     Args:
@@ -73,7 +73,7 @@ class Service:
 
     def __init__(
         self,
-        source: Source,
+        source: LogSource,
         *,
         clock: Callable[[], float],
         keys: Collection[str] | None = None,
@@ -81,12 +81,12 @@ class Service:
         generation: str = "late",
     ) -> None:
         self._source = source
-        self._console = Console(source, self)
+        self._admin = AdminEndpoints(source, self)
         self._clock = clock
         self._keys = keys
         self._rate_limit = rate_limit
-        self._window = 0
-        self._used: dict[str, int] = {}
+        self._window_number = 0
+        self._request_counts: dict[str, int] = {}
         self.generation = generation
 
     @property
@@ -100,7 +100,7 @@ class Service:
             raise ConfigError(f"unknown generation {name!r}: use one of {', '.join(GENERATIONS)}")
         self._generation = name
 
-    def answer(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> Answer:
+    def handle(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> SimulatorResponse:
         """Answer a request.
 
         Args:
@@ -111,121 +111,132 @@ class Service:
         """
         now = self._clock()
         self._source.advance(now)
-        self._turn_window(now)
+        self._update_window(now)
         route = path.removeprefix("/api") if path.startswith("/api/") else path
-        answered = {"Content-Type": "application/json", "Date": formatdate(now, usegmt=True)}
+        response_headers = {"Content-Type": "application/json", "Date": formatdate(now, usegmt=True)}
         if route in ("/", "/-/healthy"):
-            text = {"Content-Type": "text/plain; charset=utf-8"}
-            return Answer(HTTPStatus.OK, answered | text, welcome(_header(headers, "host")))
-        status, key = HTTPStatus.OK, _bearer(headers)
+            text_headers = {"Content-Type": "text/plain; charset=utf-8"}
+            return SimulatorResponse(
+                HTTPStatus.OK, response_headers | text_headers, welcome_page(_header(headers, "host"))
+            )
+        status, key = HTTPStatus.OK, _bearer_key(headers)
         try:
             if route.startswith("/_simulator"):
-                document = self._console.document(method, route, Parameters(query))
+                document = self._admin.handle(method, route, QueryParameters(query))
             else:
-                self._admit(key)
-                document = self._document(method, route, Parameters(query), now)
-        except Refusal as refusal:
+                self._authorize(key)
+                document = self._handle_api(method, route, QueryParameters(query), now)
+        except RequestRejected as refusal:
             status, document = refusal.status, refusal.document
-        return Answer(status, answered | self._quota(key), msgspec.json.encode(document))
+        return SimulatorResponse(
+            status, response_headers | self._rate_limit_headers(key), msgspec.json.encode(document)
+        )
 
-    def _turn_window(self, now: float) -> None:
-        window = int(now // WINDOW)
-        if self._window != window:
-            self._window, self._used = window, {}
+    def _update_window(self, now: float) -> None:
+        window = int(now // WINDOW_SECONDS)
+        if self._window_number != window:
+            self._window_number, self._request_counts = window, {}
 
-    def _admit(self, key: str) -> None:
-        if not (WELL_FORMED.fullmatch(key) if self._keys is None else key in self._keys):
-            raise Refusal(HTTPStatus.UNAUTHORIZED, "Unauthorized")
-        if self._used.get(key, 0) >= self._rate_limit:
-            raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, "Rate limit exceeded. Please try again later.")
-        self._used[key] = self._used.get(key, 0) + 1
+    def _authorize(self, key: str) -> None:
+        if not (KEY_PATTERN.fullmatch(key) if self._keys is None else key in self._keys):
+            raise RequestRejected(HTTPStatus.UNAUTHORIZED, "Unauthorized")
+        if self._request_counts.get(key, 0) >= self._rate_limit:
+            raise RequestRejected(HTTPStatus.TOO_MANY_REQUESTS, "Rate limit exceeded. Please try again later.")
+        self._request_counts[key] = self._request_counts.get(key, 0) + 1
 
-    def _document(self, method: str, route: str, parameters: Parameters, now: float) -> Row:
-        post = POST_LOGS.fullmatch(route)
-        if self._generation == _retired(route) or not (post or route in ENDPOINTS):
-            raise Refusal(HTTPStatus.NOT_FOUND, "Not found")
+    def _handle_api(self, method: str, route: str, parameters: QueryParameters, now: float) -> LogRow:
+        post_match = POST_LOGS_PATH.fullmatch(route)
+        if self._generation == _absent_generation(route) or not (post_match or route in LIST_PATHS):
+            raise RequestRejected(HTTPStatus.NOT_FOUND, "Not found")
         if method != "GET":
-            raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
-        if post:
-            return self._post(post[1], parameters)
-        if route == UNIFIED:
-            return unified(self._source, parameters, now)
-        return self._publishing(parameters, now) if route == "/v1/posts/logs" else self._connections(parameters, now)
+            raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
+        if post_match:
+            return self._list_post_logs(post_match[1], parameters)
+        if route == ZERNIO_PATH:
+            return list_logs(self._source, parameters, now)
+        return (
+            self._list_publishing(parameters, now)
+            if route == "/v1/posts/logs"
+            else self._list_connections(parameters, now)
+        )
 
-    def _publishing(self, parameters: Parameters, now: float) -> Row:
+    def _list_publishing(self, parameters: QueryParameters, now: float) -> LogRow:
         status = parameters.choice("status", STATUSES)
-        wanted = {"platform": parameters.choice("platform", PLATFORMS), "action": parameters.choice("action", ACTIONS)}
-        search = parameters.text("search").casefold()
-        fields = {name: value for name, value in wanted.items() if value is not None}
-
-        def keep(row: Row) -> bool:
-            return fields.items() <= row.items() and (not search or search in _searchable(row))
-
-        matching = keep if fields or search else None
-        return _page(self._source.publishing, parameters, now, matching, status)
-
-    def _connections(self, parameters: Parameters, now: float) -> Row:
-        result = parameters.choice("status", RESULTS)
-        wanted = {
+        filters = {
             "platform": parameters.choice("platform", PLATFORMS),
-            "eventType": parameters.choice("eventType", EVENTS),
+            "action": parameters.choice("action", PUBLISHING_ACTIONS),
         }
-        fields = {name: value for name, value in wanted.items() if value is not None}
+        search = parameters.text("search").casefold()
+        fields = {name: value for name, value in filters.items() if value is not None}
 
-        def keep(row: Row) -> bool:
-            ending = str(row.get("eventType")).rpartition("_")[2]
-            return result in {None, ending} and fields.items() <= row.items()
+        def matches(row: LogRow) -> bool:
+            return fields.items() <= row.items() and (not search or search in _search_text(row))
 
-        return _page(self._source.connections, parameters, now, keep if fields or result else None)
+        predicate = matches if fields or search else None
+        return _list_page(self._source.publishing, parameters, now, predicate, status)
 
-    def _post(self, post: str, parameters: Parameters) -> Row:
-        limit = parameters.number("limit", 50, 1, MAX_LIMIT)
-        parameters.check()
-        rows = self._source.publishing.of_post(post)[:limit]
+    def _list_connections(self, parameters: QueryParameters, now: float) -> LogRow:
+        result = parameters.choice("status", CONNECTION_RESULTS)
+        filters = {
+            "platform": parameters.choice("platform", PLATFORMS),
+            "eventType": parameters.choice("eventType", CONNECTION_EVENTS),
+        }
+        fields = {name: value for name, value in filters.items() if value is not None}
+
+        def matches(row: LogRow) -> bool:
+            row_result = str(row.get("eventType")).rpartition("_")[2]
+            return result in {None, row_result} and fields.items() <= row.items()
+
+        return _list_page(self._source.connections, parameters, now, matches if fields or result else None)
+
+    def _list_post_logs(self, requested_id: str, parameters: QueryParameters) -> LogRow:
+        limit = parameters.integer("limit", 50, 1, MAX_LIMIT)
+        parameters.raise_errors()
+        rows = self._source.publishing.rows_of_post(requested_id)[:limit]
         if not rows:
-            raise Refusal(HTTPStatus.NOT_FOUND, "Not found")
-        return {"logs": [{**row, "postId": post_id(row)} for row in rows], "count": len(rows), "postId": post}
+            raise RequestRejected(HTTPStatus.NOT_FOUND, "Not found")
+        return {"logs": [{**row, "postId": post_id(row)} for row in rows], "count": len(rows), "postId": requested_id}
 
-    def _quota(self, key: str) -> dict[str, str]:
+    def _rate_limit_headers(self, key: str) -> dict[str, str]:
         return {
             "X-RateLimit-Limit": str(self._rate_limit),
-            "X-RateLimit-Remaining": str(self._rate_limit - self._used.get(key, 0)),
-            "X-RateLimit-Reset": str((self._window + 1) * WINDOW),
+            "X-RateLimit-Remaining": str(self._rate_limit - self._request_counts.get(key, 0)),
+            "X-RateLimit-Reset": str((self._window_number + 1) * WINDOW_SECONDS),
         }
 
 
-def _retired(route: str) -> str:
+def _absent_generation(route: str) -> str:
     """The generation that lacks an endpoint of the other."""
-    return "late" if route == UNIFIED else "zernio"
+    return "late" if route == ZERNIO_PATH else "zernio"
 
 
-def _bearer(headers: Mapping[str, str]) -> str:
-    bearer = BEARER.fullmatch(_header(headers, "authorization"))
+def _bearer_key(headers: Mapping[str, str]) -> str:
+    bearer = BEARER_HEADER.fullmatch(_header(headers, "authorization"))
     return bearer[1] if bearer else ""
 
 
-def _header(headers: Mapping[str, str], wanted: str) -> str:
-    return next((value for name, value in headers.items() if name.lower() == wanted), "")
+def _header(headers: Mapping[str, str], header_name: str) -> str:
+    return next((value for name, value in headers.items() if name.lower() == header_name), "")
 
 
-def _page(
-    archive: Archive,
-    parameters: Parameters,
+def _list_page(
+    log_list: LogList,
+    parameters: QueryParameters,
     now: float,
-    keep: Callable[[Row], bool] | None,
+    predicate: Callable[[LogRow], bool] | None,
     status: str | None = None,
-) -> Row:
-    limit = parameters.number("limit", 50, 1, MAX_LIMIT)
-    skip = parameters.number("skip", 0, 0)
-    since = now - DAY * parameters.number("days", MAX_DAYS, 1, MAX_DAYS)
-    parameters.check()
-    rows, total = archive.page(skip, limit, keep, since=since, status=status)
-    return listed(rows, total, limit=limit, skip=skip)
+) -> LogRow:
+    limit = parameters.integer("limit", 50, 1, MAX_LIMIT)
+    skip = parameters.integer("skip", 0, 0)
+    since = now - DAY * parameters.integer("days", MAX_DAYS, 1, MAX_DAYS)
+    parameters.raise_errors()
+    rows, total = log_list.page(skip, limit, predicate, since=since, status=status)
+    return page_document(rows, total, limit=limit, skip=skip)
 
 
-def _searchable(row: Row) -> str:
+def _search_text(row: LogRow) -> str:
     """What ``search`` looks through: the post, the account, and what the platform said."""
-    post, request, response = (_object(row, name) for name in ("postId", "request", "response"))
+    post, request, response = (_nested_object(row, name) for name in ("postId", "request", "response"))
     texts: Sequence[Any] = (
         post_id(row),
         post.get("content"),
@@ -238,6 +249,6 @@ def _searchable(row: Row) -> str:
     return "\n".join(text for text in texts if isinstance(text, str)).casefold()
 
 
-def _object(row: Row, name: str) -> Row:
-    found = row.get(name)
-    return found if isinstance(found, dict) else {}
+def _nested_object(row: LogRow, name: str) -> LogRow:
+    value = row.get(name)
+    return value if isinstance(value, dict) else {}

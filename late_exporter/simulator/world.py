@@ -6,22 +6,22 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from late_exporter.errors import ConfigError
-from late_exporter.simulator.accounts import ACCOUNTS, Account
-from late_exporter.simulator.activity import Activity
-from late_exporter.simulator.connections import Connecting
-from late_exporter.simulator.events import DAY, HOUR, MINUTE, Agenda
-from late_exporter.simulator.incidents import Conditions, Incident, incident_kind
-from late_exporter.simulator.log_list import Archive
-from late_exporter.simulator.publishing import Posting
+from late_exporter.simulator.accounts import ACCOUNTS, SimulatedAccount
+from late_exporter.simulator.activity import ActivitySimulation
+from late_exporter.simulator.connections import ConnectionSimulation
+from late_exporter.simulator.events import DAY, HOUR, MINUTE, EventQueue
+from late_exporter.simulator.incidents import Incident, WorldConditions, find_incident_kind
+from late_exporter.simulator.log_list import LogList
+from late_exporter.simulator.publishing import PublishingSimulation
 
-__all__ = ["LONG_RETENTION", "RETENTION", "World"]
+__all__ = ["RETENTION", "ZERNIO_RETENTION", "SimulatedWorld"]
 
 RETENTION = 7 * DAY
-LONG_RETENTION = 90 * DAY
+ZERNIO_RETENTION = 90 * DAY
 """That of generation ``zernio``."""
 
 
-class World:
+class SimulatedWorld:
     """What users of Late post and what becomes of it.
 
     What has happened by a time depends on the seed and the incidents started, never on how often ``advance`` is called.
@@ -45,34 +45,34 @@ class World:
         *,
         logs_per_day: float = 5000,
         history: float = RETENTION,
-        accounts: Sequence[Account] = ACCOUNTS,
-        scripted: bool = True,
-        publishing: Archive | None = None,
+        accounts: Sequence[SimulatedAccount] = ACCOUNTS,
+        with_past_incidents: bool = True,
+        publishing: LogList | None = None,
         retention: float = RETENTION,
-        active: bool = False,
+        with_activity: bool = False,
     ) -> None:
-        self.publishing = Archive() if publishing is None else publishing
-        self.connections = Archive()
-        self.activity: Mapping[str, Archive] = {}
+        self.publishing = LogList() if publishing is None else publishing
+        self.connections = LogList()
+        self.activity: Mapping[str, LogList] = {}
         self._retention = retention
-        self._agenda = Agenda(seed, start - history)
-        self._conditions = Conditions()
-        self._connecting = Connecting(self._agenda, self.connections, self._conditions, accounts)
-        listening = {}
-        if active:
-            activity = Activity(self._agenda, seed, accounts)
-            self.activity, listening = activity.archives, {"tell": activity.tell}
-        Posting(self._agenda, self.publishing, self._conditions, accounts, logs_per_day, **listening)
-        self._agenda.after(MINUTE, self._sweep)
-        if scripted and history > 2 * DAY:
-            self.start_incident("platform-outage", duration=3 * HOUR, at=start - 2 * DAY)
-            self.start_incident("revoked-token", duration=5 * HOUR, at=start - DAY)
+        self._events = EventQueue(seed, start - history)
+        self._conditions = WorldConditions()
+        self._connection_simulation = ConnectionSimulation(self._events, self.connections, self._conditions, accounts)
+        callbacks = {}
+        if with_activity:
+            activity = ActivitySimulation(self._events, seed, accounts)
+            self.activity, callbacks = activity.log_lists, {"on_result": activity.on_result}
+        PublishingSimulation(self._events, self.publishing, self._conditions, accounts, logs_per_day, **callbacks)
+        self._events.schedule_in(MINUTE, self._expire_logs)
+        if with_past_incidents and history > 2 * DAY:
+            self.start_incident("platform-outage", duration=3 * HOUR, start_time=start - 2 * DAY)
+            self.start_incident("revoked-token", duration=5 * HOUR, start_time=start - DAY)
         self.advance(start)
 
     @property
     def now(self) -> float:
         """Unix time up to which everything has happened."""
-        return self._agenda.now
+        return self._events.now
 
     @property
     def incidents(self) -> Sequence[Incident]:
@@ -81,10 +81,10 @@ class World:
 
     def advance(self, now: float) -> None:
         """Let everything happen up to a Unix time; an earlier one changes nothing."""
-        self._agenda.run(now)
+        self._events.run_until(now)
 
     def start_incident(
-        self, name: str, *, platform: str | None = None, duration: float = 30 * MINUTE, at: float | None = None
+        self, name: str, *, platform: str | None = None, duration: float = 30 * MINUTE, start_time: float | None = None
     ) -> None:
         """Begin an incident, now or later; raises ConfigError where it cannot be.
 
@@ -92,44 +92,46 @@ class World:
             name: One of INCIDENTS.
             platform: Where it strikes; None leaves it to the incident.
             duration: In seconds.
-            at: Unix time of its beginning.
+            start_time: Unix time of its beginning.
         """
-        kind = incident_kind(name, platform)
-        place = platform or kind.platform
-        if name == "revoked-token" and self._connecting.connected(place) is None:
-            raise ConfigError(f"no connected account on {place or 'any platform'}")
-        if at is None or at <= self.now:
-            self._begin(name, place, self.now + duration)
+        kind = find_incident_kind(name, platform)
+        affected_platform = platform or kind.platform
+        if name == "revoked-token" and self._connection_simulation.find_connected(affected_platform) is None:
+            raise ConfigError(f"no connected account on {affected_platform or 'any platform'}")
+        if start_time is None or start_time <= self.now:
+            self._begin_incident(name, affected_platform, self.now + duration)
         else:
-            self._agenda.at(at, partial(self._begin, name, place, at + duration))
+            self._events.schedule_at(
+                start_time, partial(self._begin_incident, name, affected_platform, start_time + duration)
+            )
 
     def stop_incident(self, name: str) -> Sequence[Incident]:
         """End the incidents of that name; returns which they were."""
-        incident_kind(name, None)
+        find_incident_kind(name, None)
         stopped = [incident for incident in self.incidents if incident.name == name]
         for incident in stopped:
-            self._end(incident)
+            self._end_incident(incident)
         return stopped
 
-    def _begin(self, name: str, platform: str | None, until: float) -> None:
+    def _begin_incident(self, name: str, platform: str | None, until: float) -> None:
         incident = Incident(name, platform, until)
         if name == "revoked-token":
-            account = self._connecting.connected(platform)
+            account = self._connection_simulation.find_connected(platform)
             if account is None:
                 return
-            self._connecting.disconnect(account)
+            self._connection_simulation.disconnect(account)
             incident = Incident(name, account.platform.name, until, account.id)
         self._conditions.incidents.append(incident)
-        self._agenda.at(until, partial(self._end, incident))
+        self._events.schedule_at(until, partial(self._end_incident, incident))
 
-    def _end(self, incident: Incident) -> None:
+    def _end_incident(self, incident: Incident) -> None:
         if incident not in self._conditions.incidents:
             return
         self._conditions.incidents.remove(incident)
         if incident.account_id:
-            self._connecting.reconnect(incident.account_id)
+            self._connection_simulation.reconnect(incident.account_id)
 
-    def _sweep(self) -> None:
+    def _expire_logs(self) -> None:
         for archive in (self.publishing, self.connections, *self.activity.values()):
             archive.expire(self.now - self._retention)
-        self._agenda.after(MINUTE, self._sweep)
+        self._events.schedule_in(MINUTE, self._expire_logs)

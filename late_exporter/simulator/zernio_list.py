@@ -9,111 +9,113 @@ from math import inf
 
 import msgspec
 
-from late_exporter.simulator.admin import Source
+from late_exporter.simulator.admin import LogSource
 from late_exporter.simulator.events import DAY
-from late_exporter.simulator.log_list import Archive, Row, creation, listed
+from late_exporter.simulator.log_list import LogList, LogRow, creation_time, page_document
 from late_exporter.simulator.platforms import PLATFORMS
-from late_exporter.simulator.query import Parameters
+from late_exporter.simulator.query import QueryParameters
 from late_exporter.simulator.zernio_rows import (
-    as_written,
-    connection,
-    connection_facets,
-    publishing,
-    publishing_facets,
-    searchable,
+    activity_row,
+    connection_filter_fields,
+    connection_row,
+    publishing_filter_fields,
+    publishing_row,
+    search_text,
 )
 
-__all__ = ["STATUSES", "unified"]
+__all__ = ["STATUSES", "list_logs"]
 
 STATUSES = ("success", "failed", "pending", "skipped")
-FURTHER_PLATFORMS = ("whatsapp", "discord", "slack", "sms")
+ACTIVITY_PLATFORMS = ("whatsapp", "discord", "slack", "sms")
 MAX_DAYS = 90
 MAX_LIMIT = 100
 
 
-class Kind(msgspec.Struct, frozen=True):
+class LogType(msgspec.Struct, frozen=True):
     """How logs of one type are read.
 
     Args:
-        facets: What an archived row is chosen by.
+        filter_fields: What an archived row is chosen by.
         render: The log that a row is shown as.
-        indexed: The archive finds rows by their status.
+        has_status_index: The archive finds rows by their status.
     """
 
-    facets: Callable[[Row], Row]
-    render: Callable[[Row], Row]
-    indexed: bool = True
+    filter_fields: Callable[[LogRow], LogRow]
+    render: Callable[[LogRow], LogRow]
+    has_status_index: bool = True
 
 
-KINDS: Mapping[str, Kind] = {
-    "publishing": Kind(publishing_facets, publishing),
-    "connections": Kind(connection_facets, connection, indexed=False),
-    **dict.fromkeys(("webhooks", "messaging", "workflow_event", "api_request"), Kind(dict, as_written)),
+LOG_TYPES: Mapping[str, LogType] = {
+    "publishing": LogType(publishing_filter_fields, publishing_row),
+    "connections": LogType(connection_filter_fields, connection_row, has_status_index=False),
+    **dict.fromkeys(("webhooks", "messaging", "workflow_event", "api_request"), LogType(dict, activity_row)),
 }
 
 
-class Query(msgspec.Struct, frozen=True):
+class ZernioQuery(msgspec.Struct, frozen=True):
     """Which logs are wanted, of any type; ``None`` takes every status."""
 
     status: str | None
-    fields: Row
+    fields: LogRow
     search: str
     since: float
     until: float
 
-    def page(self, kind: Kind, archive: Archive, skip: int, limit: int) -> tuple[list[Row], int]:
+    def page(self, log_type: LogType, log_list: LogList, skip: int, limit: int) -> tuple[list[LogRow], int]:
         """A page of an archive's rows, and how many match."""
-        status = self.status if kind.indexed else None
-        wanted = self.fields if kind.indexed or self.status is None else {**self.fields, "status": self.status}
+        status = self.status if log_type.has_status_index else None
+        filters = (
+            self.fields if log_type.has_status_index or self.status is None else {**self.fields, "status": self.status}
+        )
 
-        def keep(row: Row) -> bool:
-            if not wanted.items() <= kind.facets(row).items():
+        def matches(row: LogRow) -> bool:
+            if not filters.items() <= log_type.filter_fields(row).items():
                 return False
-            return not self.search or self.search in searchable(kind.render(row))
+            return not self.search or self.search in search_text(log_type.render(row))
 
-        matching = keep if wanted or self.search else None
-        return archive.page(skip, limit, matching, since=self.since, until=self.until, status=status)
+        predicate = matches if filters or self.search else None
+        return log_list.page(skip, limit, predicate, since=self.since, until=self.until, status=status)
 
 
-def unified(source: Source, parameters: Parameters, now: float) -> Row:
+def list_logs(source: LogSource, parameters: QueryParameters, now: float) -> LogRow:
     """Answer a request, or raise Refusal."""
-    chosen = parameters.choice("type", tuple(KINDS), "publishing")
-    limit = parameters.number("limit", 50, 1, MAX_LIMIT)
-    skip = parameters.number("skip", 0, 0)
-    query = _query(parameters, now)
-    parameters.check()
-    archives = {"publishing": source.publishing, "connections": source.connections, **source.activity}
-    if chosen is not None:
-        kind = KINDS[chosen]
-        rows, total = query.page(kind, archives.get(chosen, Archive()), skip, limit)
-        return listed([kind.render(row) for row in rows], total, limit=limit, skip=skip)
-    pages: list[list[tuple[Row, Kind]]] = []
+    type_name = parameters.choice("type", tuple(LOG_TYPES), "publishing")
+    limit = parameters.integer("limit", 50, 1, MAX_LIMIT)
+    skip = parameters.integer("skip", 0, 0)
+    query = _parse_query(parameters, now)
+    parameters.raise_errors()
+    log_lists = {"publishing": source.publishing, "connections": source.connections, **source.activity}
+    if type_name is not None:
+        kind = LOG_TYPES[type_name]
+        rows, total = query.page(kind, log_lists.get(type_name, LogList()), skip, limit)
+        return page_document([kind.render(row) for row in rows], total, limit=limit, skip=skip)
+    pages: list[list[tuple[LogRow, LogType]]] = []
     total = 0
-    for name, archive in archives.items():
-        rows, matching = query.page(KINDS[name], archive, 0, skip + limit)
-        pages.append([(row, KINDS[name]) for row in rows])
-        total += matching
-    newest = merge(*pages, key=lambda pair: creation(pair[0]), reverse=True)
-    shown = islice(newest, skip, skip + limit)
-    return listed([kind.render(row) for row, kind in shown], total, limit=limit, skip=skip)
+    for name, log_list in log_lists.items():
+        rows, matching_count = query.page(LOG_TYPES[name], log_list, 0, skip + limit)
+        pages.append([(row, LOG_TYPES[name]) for row in rows])
+        total += matching_count
+    newest_first = merge(*pages, key=lambda pair: creation_time(pair[0]), reverse=True)
+    page = islice(newest_first, skip, skip + limit)
+    return page_document([kind.render(row) for row, kind in page], total, limit=limit, skip=skip)
 
 
-def _query(parameters: Parameters, now: float) -> Query:
+def _parse_query(parameters: QueryParameters, now: float) -> ZernioQuery:
     """The vendor takes its older names of parameters too."""
-    code = parameters.number("statusCode", 0, 0, 999) or parameters.number("status_code", 0, 0, 999)
-    wanted = {
-        "platform": parameters.choice("platform", (*PLATFORMS, *FURTHER_PLATFORMS)),
+    code = parameters.integer("statusCode", 0, 0, 999) or parameters.integer("status_code", 0, 0, 999)
+    fields = {
+        "platform": parameters.choice("platform", (*PLATFORMS, *ACTIVITY_PLATFORMS)),
         "action": parameters.text("action"),
         "account_id": parameters.text("accountId") or parameters.text("account_id"),
         "event": parameters.text("event"),
         "request_id": parameters.text("requestId") or parameters.text("request_id"),
         "status_code": code,
     }
-    days = now - DAY * parameters.number("days", MAX_DAYS, 1, MAX_DAYS)
-    return Query(
+    oldest = now - DAY * parameters.integer("days", MAX_DAYS, 1, MAX_DAYS)
+    return ZernioQuery(
         status=parameters.choice("status", STATUSES),
-        fields={name: value for name, value in wanted.items() if value},
+        fields={name: value for name, value in fields.items() if value},
         search=parameters.text("search").casefold(),
-        since=max(days, parameters.moment("from", days)),
-        until=parameters.moment("to", inf),
+        since=max(oldest, parameters.time("from", oldest)),
+        until=parameters.time("to", inf),
     )

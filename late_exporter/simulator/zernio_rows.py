@@ -6,9 +6,16 @@ from typing import Any
 
 import msgspec
 
-from late_exporter.simulator.log_list import Row, post_id
+from late_exporter.simulator.log_list import LogRow, post_id
 
-__all__ = ["as_written", "connection", "connection_facets", "publishing", "publishing_facets", "searchable"]
+__all__ = [
+    "activity_row",
+    "connection_filter_fields",
+    "connection_row",
+    "publishing_filter_fields",
+    "publishing_row",
+    "search_text",
+]
 
 FIELDS = (
     "type",
@@ -28,8 +35,8 @@ FIELDS = (
     "metadata",
     "request_id",
 )
-MAX_REQUEST = 5_000
-MAX_RESPONSE = 10_000
+MAX_REQUEST_CHARS = 5_000
+MAX_RESPONSE_CHARS = 10_000
 SECOND_ATTEMPT = 2
 
 ACTIONS = {
@@ -50,7 +57,7 @@ ACTIONS = {
 }
 """By action and status."""
 
-STEADY_ACTIONS = {"rate_limit_pause": "post.rate_limited", "cancelled": "post.cancelled"}
+STATUS_INDEPENDENT_ACTIONS = {"rate_limit_pause": "post.rate_limited", "cancelled": "post.cancelled"}
 """Those that are called the same in every status."""
 
 EVENTS = {
@@ -62,12 +69,12 @@ EVENTS = {
 }
 
 
-def publishing_facets(row: Row) -> Row:
+def publishing_filter_fields(row: LogRow) -> LogRow:
     """What a publishing log is chosen by; it costs less than the whole log."""
     post = post_id(row)
     return {
         "type": "publishing",
-        "action": _action(row.get("action"), row.get("status")),
+        "action": _zernio_action(row.get("action"), row.get("status")),
         "platform": row.get("platform"),
         "account_id": row.get("accountId"),
         "status": row.get("status"),
@@ -76,9 +83,9 @@ def publishing_facets(row: Row) -> Row:
     }
 
 
-def publishing(row: Row) -> Row:
+def publishing_row(row: LogRow) -> LogRow:
     """A publishing log."""
-    response = _object(row, "response")
+    response = _nested_object(row, "response")
     number = row.get("attemptNumber")
     if number is None and row.get("action") == "retry":
         number = SECOND_ATTEMPT
@@ -89,19 +96,19 @@ def publishing(row: Row) -> Row:
         "attemptNumber": number,
         "platformPostUrl": response.get("platformPostUrl"),
     }
-    return _log(
+    return _build_row(
         row,
-        **publishing_facets(row),
+        **publishing_filter_fields(row),
         error_message=response.get("errorMessage"),
         error_code=response.get("errorCode"),
         endpoint=row.get("endpoint"),
-        request_body=_text(row.get("request"), MAX_REQUEST),
-        response_body=_text(row.get("response"), MAX_RESPONSE),
-        metadata=_text(_known(metadata)),
+        request_body=_to_json(row.get("request"), MAX_REQUEST_CHARS),
+        response_body=_to_json(row.get("response"), MAX_RESPONSE_CHARS),
+        metadata=_to_json(_without_nulls(metadata)),
     )
 
 
-def connection_facets(row: Row) -> Row:
+def connection_filter_fields(row: LogRow) -> LogRow:
     """What a connection log is chosen by."""
     event = row.get("eventType")
     return {
@@ -113,9 +120,9 @@ def connection_facets(row: Row) -> Row:
     }
 
 
-def connection(row: Row) -> Row:
+def connection_row(row: LogRow) -> LogRow:
     """A connection log."""
-    error, success = _object(row, "error"), _object(row, "success")
+    error, success = _nested_object(row, "error"), _nested_object(row, "success")
     metadata = {
         "profileId": row.get("profileId"),
         "accountUsername": success.get("username"),
@@ -123,49 +130,53 @@ def connection(row: Row) -> Row:
         "tokenExpiresAt": success.get("tokenExpiresAt"),
         "displayName": success.get("displayName"),
     }
-    return _log(
+    return _build_row(
         row,
-        **connection_facets(row),
+        **connection_filter_fields(row),
         error_message=error.get("message"),
         error_code=error.get("code"),
-        response_body=_text(row.get("error") or row.get("success"), MAX_RESPONSE),
-        metadata=_text(_known(metadata)),
+        response_body=_to_json(row.get("error") or row.get("success"), MAX_RESPONSE_CHARS),
+        metadata=_to_json(_without_nulls(metadata)),
     )
 
 
-def as_written(row: Row) -> Row:
+def activity_row(row: LogRow) -> LogRow:
     """A log of this generation, without what the archive alone knows of it."""
     return {name: row.get(name) for name in FIELDS}
 
 
-def searchable(log: Row) -> str:
+def search_text(log: LogRow) -> str:
     """What ``search`` looks through."""
     names = ("action", "request_id", "metadata", "error_message", "error_code", "request_body", "response_body")
     return "\n".join(text for name in names if isinstance(text := log.get(name), str)).casefold()
 
 
-def _log(row: Row, **fields: Any) -> Row:
-    found = {"user_id": row.get("userId"), "duration_ms": row.get("durationMs"), "created_at": row.get("createdAt")}
-    log = {**dict.fromkeys(FIELDS), **found, **fields}
+def _build_row(row: LogRow, **fields: Any) -> LogRow:
+    common_fields = {
+        "user_id": row.get("userId"),
+        "duration_ms": row.get("durationMs"),
+        "created_at": row.get("createdAt"),
+    }
+    log = {**dict.fromkeys(FIELDS), **common_fields, **fields}
     return {"_id": row["zernioId"], **log} if isinstance(row.get("zernioId"), str) else log
 
 
-def _action(action: Any, status: Any) -> Any:
+def _zernio_action(action: Any, status: Any) -> Any:
     """An action that is none of the vendor's keeps its name."""
     if not isinstance(action, str):
         return action
-    steady = STEADY_ACTIONS.get(action, action)
-    return ACTIONS.get((action, status), steady) if isinstance(status, str) else steady
+    default = STATUS_INDEPENDENT_ACTIONS.get(action, action)
+    return ACTIONS.get((action, status), default) if isinstance(status, str) else default
 
 
-def _known(metadata: Row) -> Row | None:
+def _without_nulls(metadata: LogRow) -> LogRow | None:
     return {name: value for name, value in metadata.items() if value is not None} or None
 
 
-def _text(value: Any, length: int | None = None) -> str | None:
+def _to_json(value: Any, length: int | None = None) -> str | None:
     return None if value is None else msgspec.json.encode(value).decode()[:length]
 
 
-def _object(row: Row, name: str) -> Row:
-    found = row.get(name)
-    return found if isinstance(found, dict) else {}
+def _nested_object(row: LogRow, name: str) -> LogRow:
+    value = row.get(name)
+    return value if isinstance(value, dict) else {}

@@ -7,12 +7,32 @@ from pathlib import Path
 from typing import Protocol
 
 from late_exporter.errors import ConfigError, StoreError, StoreInUse
-from late_exporter.model import Batch, Committed, Coverage, Entry, FeedState, Known, Scope, Series, Tally, Total
+from late_exporter.model import (
+    Batch,
+    CommitResult,
+    Coverage,
+    FeedAccounting,
+    FeedState,
+    KnownLogs,
+    LogEntry,
+    Scope,
+    Series,
+    SeriesValue,
+)
 from late_exporter.store.lockfile import lock, require_database
-from late_exporter.store.snapshot import Counted, Met, Records
+from late_exporter.store.snapshot import LookupResult, RecordedStatus, StateSnapshot
 from late_exporter.store.sqlite import SqliteStore
 
-__all__ = ["Counted", "Met", "Records", "Store", "file_of", "is_in_use", "open_records", "open_store"]
+__all__ = [
+    "LookupResult",
+    "RecordedStatus",
+    "StateSnapshot",
+    "Store",
+    "is_in_use",
+    "open_snapshot",
+    "open_store",
+    "state_path",
+]
 
 
 class Store(Protocol):
@@ -22,28 +42,28 @@ class Store(Protocol):
     thread at a time.
     """
 
-    def totals(self) -> Mapping[Series, Total]:
+    def series_values(self) -> Mapping[Series, SeriesValue]:
         """The total of every series of every workspace."""
 
-    def feed(self, scope: Scope) -> FeedState:
+    def feed_state(self, scope: Scope) -> FeedState:
         """What is kept of one feed."""
 
-    def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> Known:
+    def lookup(self, scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
         """The statuses in which logs were counted, and how many logs created from ``since`` on are held."""
 
-    def adopt(self, scope: Scope, coverage: Coverage) -> None:
+    def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
         """Go on with another generation of the API: the logs that are held are to be recognized from now on."""
 
-    def recognize(self, scope: Scope, entries: Sequence[Entry], *, settles: bool) -> bool:
+    def rekey(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> bool:
         """Know the logs of a page that are held under other keys by the keys they are shown under; tells of any.
 
-        ``settles``: logs may change their status.
+        ``has_pending``: logs may change their status.
         """
 
-    def tally(self, scope: Scope) -> Tally:
+    def accounting(self, scope: Scope) -> FeedAccounting:
         """What the state's own books say of a feed; every sighting is looked at."""
 
-    def commit(self, scope: Scope, batch: Batch) -> Committed:
+    def commit(self, scope: Scope, batch: Batch) -> CommitResult:
         """Make a batch durable; its sightings count only where they are new."""
 
     def size(self, workspace: str) -> tuple[int, int]:
@@ -66,17 +86,17 @@ def open_store(url: str) -> Store:
     return SqliteStore(_file(url))
 
 
-def open_records(url: str) -> Records:
+def open_snapshot(url: str) -> StateSnapshot:
     """Open the state that a URL names, to read it while its own process may go on writing.
 
     Raises:
         ConfigError: The URL is of no known kind.
         StoreError: There is no state, or it cannot be read.
     """
-    return Records(file_of(url))
+    return StateSnapshot(state_path(url))
 
 
-def file_of(url: str) -> Path:
+def state_path(url: str) -> Path:
     """The file of the state that a URL names, which need not be there.
 
     Raises:

@@ -16,15 +16,15 @@ from urllib.parse import quote
 import msgspec
 
 from late_exporter.errors import StoreError
-from late_exporter.metrics.aggregation import decode
+from late_exporter.metrics.aggregation import decode_value
 from late_exporter.store.lockfile import create, lock, require_database
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
-from late_exporter.store.snapshot import Records
+from late_exporter.store.snapshot import StateSnapshot
 
-__all__ = ["backup", "check", "compact", "drop", "read_in", "rename", "write_out"]
+__all__ = ["backup", "check", "compact", "drop_workspace", "export_state", "import_state", "rename_workspace"]
 
 FORMAT = "late-exporter state"
-OF_SCOPE = ("sighting", "tally", "pending")
+SCOPE_TABLES = ("sighting", "tally", "pending")
 """The tables whose rows belong to a feed of a workspace."""
 
 
@@ -34,9 +34,9 @@ def backup(path: Path, target: Path) -> int:
     Raises:
         StoreError: There is such a file, or the state cannot be read or the copy not be written.
     """
-    Records(path).close()  # whether it is a state at all
+    StateSnapshot(path).close()  # whether it is a state at all
     _require_absent(target)
-    with _translated(target), closing(_reading(path)) as source:
+    with _store_errors(target), closing(_connect_readonly(path)) as source:
         try:
             create(target)
             with closing(sqlite3.connect(target)) as copy:
@@ -54,8 +54,8 @@ def check(path: Path) -> Iterator[str]:
     Raises:
         StoreError: It cannot be read at all.
     """
-    Records(path).close()
-    with _translated(path), closing(_reading(path)) as connection:
+    StateSnapshot(path).close()
+    with _store_errors(path), closing(_connect_readonly(path)) as connection:
         connection.execute("BEGIN")
         found = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")]
         yield from (f"database: {line}" for line in found if line != "ok")
@@ -86,7 +86,7 @@ def _inconsistencies(connection: sqlite3.Connection) -> Iterator[str]:
         if lost:
             yield f"{place}: {lost:,} logs are pending that were never counted"
     known = {number for number, *_ in scopes}
-    for table in OF_SCOPE:
+    for table in SCOPE_TABLES:
         strays = {number for (number,) in connection.execute(f"SELECT DISTINCT scope FROM {table}")} - known  # noqa: S608 - a constant
         if strays:
             yield f"{table}: rows belong to no workspace"
@@ -97,19 +97,19 @@ def _unreadable(connection: sqlite3.Connection) -> Iterator[str]:
     for family, labels, value in connection.execute("SELECT family, labels, value FROM series"):
         try:
             msgspec.json.decode(labels, type=tuple[str, ...])
-            decode(value)
+            decode_value(value)
         except msgspec.MsgspecError as exc:
             yield f"{family} {labels}: the total cannot be read: {exc}"
 
 
-def write_out(path: Path) -> Iterator[str]:
+def export_state(path: Path) -> Iterator[str]:
     """The whole state as JSON, a line a row, as of one moment.
 
     Raises:
         StoreError: It cannot be read.
     """
-    Records(path).close()
-    with _translated(path), closing(_reading(path)) as connection:
+    StateSnapshot(path).close()
+    with _store_errors(path), closing(_connect_readonly(path)) as connection:
         connection.execute("BEGIN")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         yield json.dumps({"format": FORMAT, "schema": version})
@@ -122,7 +122,7 @@ def write_out(path: Path) -> Iterator[str]:
         yield json.dumps({"end": True})
 
 
-def read_in(path: Path, lines: Iterable[str]) -> int:
+def import_state(path: Path, lines: Iterable[str]) -> int:
     """Make a state of what ``write_out`` has written, of whichever version; returns how many rows it has.
 
     Raises:
@@ -132,7 +132,7 @@ def read_in(path: Path, lines: Iterable[str]) -> int:
     holder = lock(path)
     try:
         create(path)
-        with _translated(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        with _store_errors(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
             rows = _fill(connection, iter(lines))
     except BaseException:
         path.unlink(missing_ok=True)
@@ -202,13 +202,13 @@ def _columns(connection: sqlite3.Connection, table: str) -> dict[str, str]:
     return {row[1]: row[2] for row in connection.execute(f"PRAGMA table_info({table})")}
 
 
-def rename(path: Path, old: str, new: str) -> int:
+def rename_workspace(path: Path, old: str, new: str) -> int:
     """Give a workspace another name; returns how many series it has.
 
     Raises:
         StoreError: There is no such workspace, there is one of the new name, or an exporter works on the state.
     """
-    with _changing(path) as connection:
+    with _exclusive_transaction(path) as connection:
         _require_workspace(connection, old)
         if _scopes(connection, new):
             raise StoreError(f"{path}: there is a workspace {new} already")
@@ -221,18 +221,18 @@ def rename(path: Path, old: str, new: str) -> int:
     return len(renamed)
 
 
-def drop(path: Path, name: str) -> int:
+def drop_workspace(path: Path, name: str) -> int:
     """Forget a workspace and all that was counted for it; returns how many logs it had.
 
     Raises:
         StoreError: There is no such workspace, or an exporter works on the state.
     """
-    with _changing(path) as connection:
+    with _exclusive_transaction(path) as connection:
         _require_workspace(connection, name)
         scopes = _scopes(connection, name)
         logs = sum(logs for _, logs in scopes)
         for number, _ in scopes:
-            for table in OF_SCOPE:
+            for table in SCOPE_TABLES:
                 connection.execute(f"DELETE FROM {table} WHERE scope = ?", (number,))  # noqa: S608 - a constant
         connection.execute("DELETE FROM scope WHERE workspace = ?", (name,))
         gone = [(family, written) for family, written, _ in _series(connection, name)]
@@ -247,7 +247,7 @@ def compact(path: Path) -> tuple[int, int]:
         StoreError: An exporter works on the state, or it cannot be written.
     """
     before = path.stat().st_size if path.exists() else 0
-    with _exclusive(path) as connection:
+    with _exclusive_connection(path) as connection:
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return before, path.stat().st_size
@@ -273,9 +273,9 @@ def _require_workspace(connection: sqlite3.Connection, name: str) -> None:
 
 
 @contextmanager
-def _changing(path: Path) -> Iterator[sqlite3.Connection]:
+def _exclusive_transaction(path: Path) -> Iterator[sqlite3.Connection]:
     """A transaction on a state that nobody else works on."""
-    with _exclusive(path) as connection:
+    with _exclusive_connection(path) as connection:
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
@@ -286,19 +286,19 @@ def _changing(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
-def _exclusive(path: Path) -> Iterator[sqlite3.Connection]:
-    Records(path).close()
+def _exclusive_connection(path: Path) -> Iterator[sqlite3.Connection]:
+    StateSnapshot(path).close()
     holder = lock(path)
     try:
         require_database(path)
-        with _translated(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        with _store_errors(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = FULL")
             yield connection
     finally:
         holder.close()
 
 
-def _reading(path: Path) -> sqlite3.Connection:
+def _connect_readonly(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
 
 
@@ -308,7 +308,7 @@ def _require_absent(path: Path) -> None:
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def _store_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError, UnicodeDecodeError) as exc:

@@ -9,7 +9,7 @@ from typing import IO
 
 from late_exporter.errors import StoreError, StoreInUse
 
-__all__ = ["create", "identity", "lock", "require_database"]
+__all__ = ["create", "file_identity", "lock", "require_database"]
 
 FOLDER, FILE = 0o700, 0o600
 """What is made here is for its owner alone: names of accounts are nobody else's business."""
@@ -38,7 +38,7 @@ def lock(path: Path) -> IO[str]:
     return holder
 
 
-def identity(path: Path) -> tuple[int, int]:
+def file_identity(path: Path) -> tuple[int, int]:
     """Which file it is, whatever its name; raises StoreError where there is none."""
     try:
         found = path.stat()

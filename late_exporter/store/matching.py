@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple, TypeAlias
 
-from late_exporter.model import PENDING, Entry
+from late_exporter.model import PENDING, LogEntry
 
-__all__ = ["Held", "adopted", "recognize", "time_of"]
+__all__ = ["StoredLogs", "interim_key", "match_logs", "time_prefix"]
 
 FORM = re.compile(r"(\d{13}-)([0-9a-f]{12})?([@#=])(.*)", re.DOTALL)
 """When a log was created, its mark where that is known, and its name: an id of late, an id of zernio, or neither."""
@@ -32,7 +32,7 @@ class _Name(NamedTuple):
 class _Pair(NamedTuple):
     """A log that is shown and one that is held, which may be the same."""
 
-    entry: Entry
+    entry: LogEntry
     shown: _Name
     key: str
     held: _Name
@@ -58,12 +58,14 @@ class _Pair(NamedTuple):
     @property
     def has_its_detail(self) -> bool:
         """Whether it was counted as what it is shown as."""
-        return self.is_of_its_status and self.statuses[self.entry.status] == self.entry.detail != ""
+        return self.is_of_its_status and self.statuses[self.entry.status] == self.entry.status_fingerprint != ""
 
     def is_elsewhere(self, present: AbstractSet[tuple[str, str]]) -> bool:
         """Whether it was counted as something else, that is not among the times and details of a page."""
         detail = self.statuses.get(self.entry.status)
-        return detail is not None and detail != self.entry.detail and (self.held.time, detail) not in present
+        return (
+            detail is not None and detail != self.entry.status_fingerprint and (self.held.time, detail) not in present
+        )
 
     @property
     def has_settled(self) -> bool:
@@ -76,7 +78,7 @@ class _Pair(NamedTuple):
         return self.held.mark is not None or self.is_of_its_status
 
 
-Held: TypeAlias = Mapping[str, Mapping[str, str | None]]
+StoredLogs: TypeAlias = Mapping[str, Mapping[str, str | None]]
 """Logs by key: their statuses, and the detail that each was counted with, where that is known."""
 
 _Rule: TypeAlias = Callable[[_Pair], bool]
@@ -85,18 +87,20 @@ FEW = 3
 """Times on a page at which logs are held with other details: so many mean that the generations tell details unlike."""
 
 
-def adopted(key: str, created: int | None, mark: str | None) -> str:
+def interim_key(key: str, created: int | None, mark: str | None) -> str:
     """The key that a log of generation ``late`` has from a switch on, until it is recognized."""
     return f"{created or 0:013d}-{mark or ''}@{key}"
 
 
-def time_of(key: str) -> str | None:
+def time_prefix(key: str) -> str | None:
     """How the keys of all logs begin that were created at the time of this one; None where that cannot be told."""
     name = _name(key)
     return name.time if name else None
 
 
-def recognize(entries: Sequence[Entry], held: Held, *, settles: bool, told: bool = False) -> dict[str, Entry]:
+def match_logs(
+    entries: Sequence[LogEntry], stored_logs: StoredLogs, *, has_pending: bool, fingerprints_agree: bool = False
+) -> dict[str, LogEntry]:
     """Which logs that are held are which that are shown, by the keys under which they are held.
 
     The surest come first. Where both generations tell details alike, a log that was counted with another one is
@@ -104,18 +108,18 @@ def recognize(entries: Sequence[Entry], held: Held, *, settles: bool, told: bool
 
     Args:
         entries: Of one page.
-        held: The logs that are held for the times of these.
-        settles: A log may change its status; else the mark says as much as the status.
-        told: Both generations are known to tell details alike.
+        stored_logs: The logs that are held for the times of these.
+        has_pending: A log may change its status; else the mark says as much as the status.
+        fingerprints_agree: Both generations are known to tell details alike.
     """
-    page = _Page(entries, held)
+    page = _Page(entries, stored_logs)
     page.claim(lambda pair: pair.has_its_id)
-    if not settles:
+    if not has_pending:
         page.claim(lambda pair: pair.has_its_mark)
         return page.found
-    told |= any(entry.status != PENDING for entry in page.claim(lambda pair: pair.has_its_detail))
-    present = {(time, entry.detail) for entry in entries if (time := time_of(entry.key))}
-    if told or page.times(lambda pair: pair.is_elsewhere(present)) < FEW:
+    fingerprints_agree |= any(entry.status != PENDING for entry in page.claim(lambda pair: pair.has_its_detail))
+    present = {(time, entry.status_fingerprint) for entry in entries if (time := time_prefix(entry.key))}
+    if fingerprints_agree or page.times(lambda pair: pair.is_elsewhere(present)) < FEW:
         page.claim(lambda pair: pair.is_of_its_status and not pair.is_elsewhere(present))
     else:
         page.claim(lambda pair: pair.is_of_its_status)
@@ -129,16 +133,16 @@ class _Page:
     ``found``: which of the one are which of the others.
     """
 
-    def __init__(self, entries: Sequence[Entry], held: Held) -> None:
+    def __init__(self, entries: Sequence[LogEntry], held: StoredLogs) -> None:
         shown = {entry.key for entry in entries}
         self._held = held
         self._free = {key: name for key in sorted(held, key=_marked_first) if key not in shown and (name := _name(key))}
         self._strangers = {
             (entry.key, entry.status): entry for entry in entries if entry.status not in held.get(entry.key, ())
         }
-        self.found: dict[str, Entry] = {}
+        self.found: dict[str, LogEntry] = {}
 
-    def claim(self, rule: _Rule) -> Sequence[Entry]:
+    def claim(self, rule: _Rule) -> Sequence[LogEntry]:
         """Find logs by a rule; gives those that were shown."""
         claimed = []
         for entry in list(self._strangers.values()):
@@ -153,7 +157,7 @@ class _Page:
         """At how many times a rule might find logs."""
         return len({pair.shown.time for entry in self._strangers.values() for pair in self._pairs(entry) if rule(pair)})
 
-    def _pairs(self, entry: Entry) -> Iterator[_Pair]:
+    def _pairs(self, entry: LogEntry) -> Iterator[_Pair]:
         shown = _name(entry.key)
         if shown is None:
             return

@@ -7,11 +7,11 @@ from sqlite3 import Connection
 
 import msgspec
 
-from late_exporter.metrics.aggregation import decode
-from late_exporter.model import Coverage, Entry, FeedState, Labels, Pending, Series, Tally, Total
-from late_exporter.store.matching import recognize, time_of
+from late_exporter.metrics.aggregation import decode_value
+from late_exporter.model import Coverage, FeedAccounting, FeedState, Labels, LogEntry, PendingLog, Series, SeriesValue
+from late_exporter.store.matching import match_logs, time_prefix
 
-__all__ = ["feed", "pendings", "recognized", "statuses", "tally", "totals"]
+__all__ = ["accounting", "feed_state", "match_page", "pending_logs", "series_values", "stored_statuses"]
 
 LOOKUP_KEYS = 100
 
@@ -20,40 +20,40 @@ LOOKUP = f"SELECT key, status FROM sighting WHERE scope = ? AND key IN ({','.joi
 
 
 # A log that was recognized by its detail keeps it. The newest are recognized first.
-TOLD = (
+FINGERPRINTS_AGREE = (
     "SELECT EXISTS (SELECT 1 FROM sighting WHERE scope = ? AND detail IS NOT NULL AND status <> 'pending'"
     " AND instr(key, '=') ORDER BY key DESC)"
 )
 
 
-def totals(connection: Connection) -> Mapping[Series, Total]:
+def series_values(connection: Connection) -> Mapping[Series, SeriesValue]:
     """The total of every series."""
     rows = connection.execute("SELECT family, labels, value, created FROM series")
     return {
-        (family, msgspec.json.decode(labels, type=Labels)): Total(decode(value), created)
+        (family, msgspec.json.decode(labels, type=Labels)): SeriesValue(decode_value(value), created)
         for family, labels, value, created in rows
     }
 
 
-def feed(connection: Connection, scope: int) -> FeedState:
+def feed_state(connection: Connection, scope: int) -> FeedState:
     """What is kept of one feed."""
     coverage, logs = connection.execute("SELECT coverage, logs FROM scope WHERE id = ?", (scope,)).fetchone()
     return FeedState(
         coverage=msgspec.json.decode(coverage, type=Coverage) if coverage else None,
-        pendings=pendings(connection, scope),
-        logs=logs,
+        pending_logs=pending_logs(connection, scope),
+        log_count=logs,
     )
 
 
-def pendings(connection: Connection, scope: int) -> dict[str, Pending]:
+def pending_logs(connection: Connection, scope: int) -> dict[str, PendingLog]:
     """The logs that are pending, by key."""
     rows = connection.execute(
         "SELECT key, created, platform, action, post_id FROM pending WHERE scope = ? ORDER BY created, key", (scope,)
     )
-    return {row[0]: Pending(*row) for row in rows}
+    return {row[0]: PendingLog(*row) for row in rows}
 
 
-def statuses(connection: Connection, scope: int, keys: Sequence[str]) -> dict[str, set[str]]:
+def stored_statuses(connection: Connection, scope: int, keys: Sequence[str]) -> dict[str, set[str]]:
     """The statuses in which some logs were counted, by key."""
     statuses: dict[str, set[str]] = {}
     for start in range(0, len(keys), LOOKUP_KEYS):
@@ -64,11 +64,13 @@ def statuses(connection: Connection, scope: int, keys: Sequence[str]) -> dict[st
     return statuses
 
 
-def recognized(connection: Connection, scope: int, entries: Sequence[Entry], *, settles: bool) -> dict[str, Entry]:
+def match_page(
+    connection: Connection, scope: int, entries: Sequence[LogEntry], *, has_pending: bool
+) -> dict[str, LogEntry]:
     """Which logs, by the keys under which they are held, are shown under other ones now."""
-    known = statuses(connection, scope, [entry.key for entry in entries])
+    known = stored_statuses(connection, scope, [entry.key for entry in entries])
     strangers = [entry.key for entry in entries if entry.status not in known.get(entry.key, ())]
-    times = {time for key in strangers if (time := time_of(key))}
+    times = {time for key in strangers if (time := time_prefix(key))}
     held: dict[str, dict[str, str | None]] = {key: dict.fromkeys(found) for key, found in known.items()}
     for time in times:
         found = connection.execute(
@@ -79,12 +81,14 @@ def recognized(connection: Connection, scope: int, entries: Sequence[Entry], *, 
             held.setdefault(key, {})[status] = detail
     if len(held) == len(known):
         return {}
-    (told,) = connection.execute(TOLD, (scope,)).fetchone()
-    return recognize(entries, held, settles=settles, told=bool(told))
+    (told,) = connection.execute(FINGERPRINTS_AGREE, (scope,)).fetchone()
+    return match_logs(entries, held, has_pending=has_pending, fingerprints_agree=bool(told))
 
 
-def tally(connection: Connection, scope: int) -> Tally:
+def accounting(connection: Connection, scope: int) -> FeedAccounting:
     """How many sightings of a feed were counted, are held and were forgotten."""
     counted, forgotten = connection.execute("SELECT counted, forgotten FROM scope WHERE id = ?", (scope,)).fetchone()
     (held,) = connection.execute("SELECT count(*) FROM sighting WHERE scope = ?", (scope,)).fetchone()
-    return Tally(counted=counted, held=held, forgotten=forgotten, totals=totals(connection))
+    return FeedAccounting(
+        observation_count=counted, stored_count=held, pruned_count=forgotten, series_values=series_values(connection)
+    )

@@ -12,15 +12,15 @@ from urllib.parse import quote
 import msgspec
 
 from late_exporter.errors import StoreError, StoreOutdated
-from late_exporter.model import Entry, FeedState, Scope, Series, Tally, Total
+from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, Series, SeriesValue
 from late_exporter.store import queries
 from late_exporter.store.lockfile import require_database
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
 
-__all__ = ["Counted", "Met", "Records"]
+__all__ = ["LookupResult", "RecordedStatus", "StateSnapshot"]
 
 
-class Counted(NamedTuple):
+class RecordedStatus(NamedTuple):
     """A sighting that was counted; ``created`` is in milliseconds, None where the log has no time."""
 
     key: str
@@ -28,22 +28,22 @@ class Counted(NamedTuple):
     created: int | None
 
 
-class Met(NamedTuple):
+class LookupResult(NamedTuple):
     """What the state knows of the logs of a page.
 
     Args:
         statuses: Those in which each was counted; a log that is missing here is not known.
-        former: The keys under which the exporter has yet to recognize some of them, after a switch of generations.
+        former_keys: The keys under which the exporter has yet to recognize some of them, after a switch of generations.
     """
 
     statuses: Mapping[str, frozenset[str]]
-    former: frozenset[str]
+    former_keys: frozenset[str]
 
 
-class Records:
+class StateSnapshot:
     """A state in a SQLite file, read only: all that is read is of the moment at which it was opened.
 
-    ``schema`` is the version of its tables.
+    ``schema_version`` is the version of its tables.
 
     Neither the lock nor the file is touched, so it does not matter whether an exporter runs on it.
 
@@ -57,16 +57,16 @@ class Records:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.schema = len(MIGRATIONS)
+        self.schema_version = len(MIGRATIONS)
         if not path.exists():
             raise StoreError(f"{path}: there is no state")
         require_database(path, writable=False)
-        with self._translated():
+        with self._store_errors():
             self._connection = sqlite3.connect(
                 f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
             )
         try:
-            with self._translated():
+            with self._store_errors():
                 self._begin()
         except BaseException:
             self._connection.close()
@@ -83,7 +83,7 @@ class Records:
             raise StoreOutdated(f"{self._path} was written by an earlier late-exporter; start this one on it once")
         if version > len(MIGRATIONS):
             raise StoreError(f"{self._path} was written by a newer late-exporter; use that one")
-        self._numbers = {
+        self._scope_ids = {
             Scope(workspace, feed): number
             for number, workspace, feed in execute("SELECT id, workspace, feed FROM scope ORDER BY workspace, feed")
         }
@@ -107,56 +107,56 @@ class Records:
     @property
     def scopes(self) -> Sequence[Scope]:
         """The feeds of which something is kept."""
-        return list(self._numbers)
+        return list(self._scope_ids)
 
-    def totals(self) -> Mapping[Series, Total]:
+    def series_values(self) -> Mapping[Series, SeriesValue]:
         """The total of every series."""
-        with self._translated():
-            return queries.totals(self._connection)
+        with self._store_errors():
+            return queries.series_values(self._connection)
 
-    def feed(self, scope: Scope) -> FeedState:
+    def feed_state(self, scope: Scope) -> FeedState:
         """What is kept of a feed; raises KeyError where nothing is."""
-        with self._translated():
-            return queries.feed(self._connection, self._numbers[scope])
+        with self._store_errors():
+            return queries.feed_state(self._connection, self._scope_ids[scope])
 
-    def span(self, scope: Scope) -> tuple[int, int] | None:
+    def created_range(self, scope: Scope) -> tuple[int, int] | None:
         """When the oldest and the newest log that is held was created, in milliseconds; None where none has a time."""
-        with self._translated():
+        with self._store_errors():
             oldest, newest = self._connection.execute(
-                "SELECT min(created), max(created) FROM sighting WHERE scope = ?", (self._numbers.get(scope),)
+                "SELECT min(created), max(created) FROM sighting WHERE scope = ?", (self._scope_ids.get(scope),)
             ).fetchone()
         return None if oldest is None else (oldest, newest)
 
-    def counted(self, scope: Scope) -> Iterator[Counted]:
+    def recorded_statuses(self, scope: Scope) -> Iterator[RecordedStatus]:
         """Every sighting of a feed that was counted and is not forgotten, by key; none where nothing is kept."""
-        with self._translated():
+        with self._store_errors():
             found = self._connection.execute(
                 "SELECT key, status, created FROM sighting WHERE scope = ? ORDER BY key, status",
-                (self._numbers.get(scope),),
+                (self._scope_ids.get(scope),),
             )
-            yield from map(Counted._make, found)
+            yield from map(RecordedStatus._make, found)
 
-    def known(self, scope: Scope, entries: Sequence[Entry], *, settles: bool) -> Met:
+    def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> LookupResult:
         """What is known of the logs of a page, also of those that the exporter has yet to recognize.
 
-        ``settles``: logs may change their status.
+        ``has_pending``: logs may change their status.
         """
-        with self._translated():
-            number = self._numbers[scope]
-            found = queries.statuses(self._connection, number, [entry.key for entry in entries])
-            former = queries.recognized(self._connection, number, entries, settles=settles)
-            held = queries.statuses(self._connection, number, list(former))
+        with self._store_errors():
+            number = self._scope_ids[scope]
+            found = queries.stored_statuses(self._connection, number, [entry.key for entry in entries])
+            former = queries.match_page(self._connection, number, entries, has_pending=has_pending)
+            held = queries.stored_statuses(self._connection, number, list(former))
             for key, entry in former.items():
-                found.setdefault(entry.key, set()).update(held[key] if settles else {entry.status})
-        return Met({key: frozenset(statuses) for key, statuses in found.items()}, frozenset(former))
+                found.setdefault(entry.key, set()).update(held[key] if has_pending else {entry.status})
+        return LookupResult({key: frozenset(statuses) for key, statuses in found.items()}, frozenset(former))
 
-    def tally(self, scope: Scope) -> Tally:
+    def accounting(self, scope: Scope) -> FeedAccounting:
         """What the state's own books say of a feed; raises KeyError where nothing is kept."""
-        with self._translated():
-            return queries.tally(self._connection, self._numbers[scope])
+        with self._store_errors():
+            return queries.accounting(self._connection, self._scope_ids[scope])
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _store_errors(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, msgspec.MsgspecError) as exc:

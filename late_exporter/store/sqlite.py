@@ -11,32 +11,32 @@ from pathlib import Path
 import msgspec
 
 from late_exporter.errors import StoreError
-from late_exporter.metrics.aggregation import decode, encode, post
+from late_exporter.metrics.aggregation import apply_increments, decode_value, encode_value
 from late_exporter.model import (
     PENDING,
     Batch,
-    Committed,
+    CommitResult,
     Coverage,
-    Entry,
+    FeedAccounting,
     FeedState,
     Increment,
-    Known,
+    KnownLogs,
     Labels,
+    LogEntry,
+    Observation,
     Scope,
     Series,
-    Sighting,
-    Tally,
-    Total,
+    SeriesValue,
     Value,
 )
 from late_exporter.store import queries
-from late_exporter.store.lockfile import create, identity, lock, require_database
+from late_exporter.store.lockfile import create, file_identity, lock, require_database
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
 
 __all__ = ["SqliteStore"]
 
 MINUTE = 60_000
-FADING = 2
+EXPIRY_SLACK_MINUTES = 2
 """Minutes by which the API's own expiry may be early or late."""
 
 PRUNE_ROWS = 10_000
@@ -44,7 +44,7 @@ PRUNE_ROWS = 10_000
 
 
 # What identity.adopted says.
-ADOPTED = "printf('%013d-', coalesce(sighting.created, 0)) || coalesce(mark, '') || '@' || sighting.key"
+INTERIM_KEY = "printf('%013d-', coalesce(sighting.created, 0)) || coalesce(mark, '') || '@' || sighting.key"
 
 
 class SqliteStore:
@@ -61,8 +61,8 @@ class SqliteStore:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._name = str(path) if path else "the state in memory"
-        self._scopes: dict[Scope, int] = {}
-        self._pruning: dict[int, str] = {}
+        self._scope_ids: dict[Scope, int] = {}
+        self._prune_cursors: dict[int, str] = {}
         self._lock = lock(path) if path else None
         try:
             self._open()
@@ -75,19 +75,19 @@ class SqliteStore:
         if self._path:
             require_database(self._path)
             create(self._path)
-        with self._translated():
+        with self._store_errors():
             self._connection = sqlite3.connect(
                 self._path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5.0
             )
         try:
-            with self._translated():
-                self._adopt()
-            self._identity = identity(self._path) if self._path else None
+            with self._store_errors():
+                self._migrate()
+            self._identity = file_identity(self._path) if self._path else None
         except BaseException:
             self._connection.close()
             raise
 
-    def _adopt(self) -> None:
+    def _migrate(self) -> None:
         execute = self._connection.execute
         (application,) = execute("PRAGMA application_id").fetchone()
         (version,) = execute("PRAGMA user_version").fetchone()
@@ -109,7 +109,7 @@ class SqliteStore:
             execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _store_errors(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, msgspec.MsgspecError) as exc:
@@ -126,63 +126,65 @@ class SqliteStore:
                 self._connection.execute("ROLLBACK")
             raise
 
-    def totals(self) -> Mapping[Series, Total]:
+    def series_values(self) -> Mapping[Series, SeriesValue]:
         """See Store."""
-        with self._translated():
-            return queries.totals(self._connection)
+        with self._store_errors():
+            return queries.series_values(self._connection)
 
-    def feed(self, scope: Scope) -> FeedState:
+    def feed_state(self, scope: Scope) -> FeedState:
         """See Store."""
-        with self._translated():
-            return queries.feed(self._connection, self._number(scope))
+        with self._store_errors():
+            return queries.feed_state(self._connection, self._scope_id(scope))
 
-    def _number(self, scope: Scope) -> int:
-        if scope not in self._scopes:
+    def _scope_id(self, scope: Scope) -> int:
+        if scope not in self._scope_ids:
             names = (scope.workspace, scope.feed)
             self._connection.execute("INSERT OR IGNORE INTO scope (workspace, feed) VALUES (?, ?)", names)
             row = self._connection.execute("SELECT id FROM scope WHERE workspace = ? AND feed = ?", names).fetchone()
-            self._scopes[scope] = row[0]
-        return self._scopes[scope]
+            self._scope_ids[scope] = row[0]
+        return self._scope_ids[scope]
 
-    def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> Known:
+    def lookup(self, scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
         """See Store."""
-        with self._translated():
-            number = self._number(scope)
-            statuses = queries.statuses(self._connection, number, keys)
-            return Known({key: frozenset(found) for key, found in statuses.items()}, *self._held(number, since))
+        with self._store_errors():
+            number = self._scope_id(scope)
+            statuses = queries.stored_statuses(self._connection, number, keys)
+            return KnownLogs(
+                {key: frozenset(found) for key, found in statuses.items()}, *self._log_counts(number, since)
+            )
 
-    def adopt(self, scope: Scope, coverage: Coverage) -> None:
+    def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
         """See Store."""
-        with self._translated():
-            number = self._number(scope)
+        with self._store_errors():
+            number = self._scope_id(scope)
             with self._transaction():
                 self._connection.execute(
-                    f"UPDATE pending SET key = (SELECT {ADOPTED} FROM sighting"  # noqa: S608 - a constant
+                    f"UPDATE pending SET key = (SELECT {INTERIM_KEY} FROM sighting"  # noqa: S608 - a constant
                     " WHERE sighting.scope = pending.scope AND sighting.key = pending.key LIMIT 1) WHERE scope = ?",
                     (number,),
                 )
                 self._connection.execute(
-                    f"UPDATE sighting SET key = {ADOPTED}, mark = NULL WHERE scope = ?",  # noqa: S608 - a constant
+                    f"UPDATE sighting SET key = {INTERIM_KEY}, mark = NULL WHERE scope = ?",  # noqa: S608 - a constant
                     (number,),
                 )
                 self._connection.execute(
                     "UPDATE scope SET coverage = ? WHERE id = ?", (msgspec.json.encode(coverage), number)
                 )
-            self._pruning.pop(number, None)
+            self._prune_cursors.pop(number, None)
 
-    def recognize(self, scope: Scope, entries: Sequence[Entry], *, settles: bool) -> bool:
+    def rekey(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> bool:
         """See Store."""
-        with self._translated():
-            number = self._number(scope)
-            found = queries.recognized(self._connection, number, entries, settles=settles)
+        with self._store_errors():
+            number = self._scope_id(scope)
+            found = queries.match_page(self._connection, number, entries, has_pending=has_pending)
             if not found:
                 return False
             with self._transaction():
                 for key, entry in found.items():
-                    self._rename(number, key, entry, settles=settles)
+                    self._rekey_log(number, key, entry, settles=has_pending)
             return True
 
-    def _rename(self, scope: int, key: str, entry: Entry, *, settles: bool) -> None:
+    def _rekey_log(self, scope: int, key: str, entry: LogEntry, *, settles: bool) -> None:
         """Hold a log under the key of an entry; logs that are alike but for their status become one."""
         execute = self._connection.execute
         (merged,) = execute(
@@ -191,7 +193,7 @@ class SqliteStore:
         execute(
             "UPDATE OR IGNORE sighting SET key = ?1, status = coalesce(?2, status),"
             " detail = CASE WHEN detail = ?5 THEN detail END WHERE scope = ?3 AND key = ?4",
-            (entry.key, None if settles else entry.status, scope, key, entry.detail),
+            (entry.key, None if settles else entry.status, scope, key, entry.status_fingerprint),
         )
         execute("UPDATE OR REPLACE pending SET key = ? WHERE scope = ? AND key = ?", (entry.key, scope, key))
         (left,) = execute("SELECT EXISTS (SELECT 1 FROM sighting WHERE scope = ? AND key = ?)", (scope, key)).fetchone()
@@ -200,13 +202,13 @@ class SqliteStore:
             minute = None if entry.created is None else entry.created // MINUTE
             execute("UPDATE tally SET logs = logs - 1 WHERE scope = ? AND minute = ?", (scope, minute))
 
-    def tally(self, scope: Scope) -> Tally:
+    def accounting(self, scope: Scope) -> FeedAccounting:
         """See Store."""
-        with self._translated():
-            return queries.tally(self._connection, self._number(scope))
+        with self._store_errors():
+            return queries.accounting(self._connection, self._scope_id(scope))
 
-    def _held(self, scope: int, since: int) -> tuple[int, int]:
-        earliest, latest = since // MINUTE - FADING, since // MINUTE + FADING
+    def _log_counts(self, scope: int, since: int) -> tuple[int, int]:
+        earliest, latest = since // MINUTE - EXPIRY_SLACK_MINUTES, since // MINUTE + EXPIRY_SLACK_MINUTES
         held, fading = self._connection.execute(
             "SELECT logs - (SELECT coalesce(sum(logs), 0) FROM tally WHERE scope = id AND minute < ?1),"
             " (SELECT coalesce(sum(logs), 0) FROM tally WHERE scope = id AND minute BETWEEN ?1 AND ?2)"
@@ -215,29 +217,29 @@ class SqliteStore:
         ).fetchone()
         return held, fading
 
-    def commit(self, scope: Scope, batch: Batch) -> Committed:
+    def commit(self, scope: Scope, batch: Batch) -> CommitResult:
         """See Store."""
-        if self._path and identity(self._path) != self._identity:
+        if self._path and file_identity(self._path) != self._identity:
             raise StoreError(f"{self._name}: the state was replaced by another file; restart to use that one")
-        with self._translated():
-            number = self._number(scope)
+        with self._store_errors():
+            number = self._scope_id(scope)
             with self._transaction():
-                inserted, first = self._insert(number, batch.sightings)
-                totals = self._post(_effective(batch, inserted, first), batch.at)
-                self._remember(number, batch, first.values(), counted=len(inserted))
-                moved = self._keep_pendings(number, inserted, batch.gone)
-                if batch.prune is not None:
-                    moved |= self._prune(number, batch.prune)
+                inserted, first = self._insert(number, batch.observations)
+                totals = self._apply_increments(_effective_increments(batch, inserted, first), batch.committed_at)
+                self._update_scope(number, batch, first.values(), counted=len(inserted))
+                moved = self._update_pending(number, inserted, batch.deleted_keys)
+                if batch.prune_before is not None:
+                    moved |= self._prune(number, batch.prune_before)
                 # Read before COMMIT: once it is done, nothing may fail.
                 (logs,) = self._connection.execute("SELECT logs FROM scope WHERE id = ?", (number,)).fetchone()
-                pendings = queries.pendings(self._connection, number) if moved else None
-            return Committed(sightings=inserted, totals=totals, pendings=pendings, logs=logs)
+                pendings = queries.pending_logs(self._connection, number) if moved else None
+            return CommitResult(observations=inserted, series_values=totals, pending_logs=pendings, log_count=logs)
 
-    def _insert(self, scope: int, sightings: Sequence[Sighting]) -> tuple[list[Sighting], dict[str, Sighting]]:
+    def _insert(self, scope: int, sightings: Sequence[Observation]) -> tuple[list[Observation], dict[str, Observation]]:
         """Insert what is new; returns it, and by key the sightings that are the first ones of their logs."""
-        statuses = queries.statuses(self._connection, scope, [sighting.entry.key for sighting in sightings])
-        inserted: list[Sighting] = []
-        first: dict[str, Sighting] = {}
+        statuses = queries.stored_statuses(self._connection, scope, [sighting.entry.key for sighting in sightings])
+        inserted: list[Observation] = []
+        first: dict[str, Observation] = {}
         for sighting in sightings:
             entry = sighting.entry
             found = statuses.setdefault(entry.key, set())
@@ -249,35 +251,35 @@ class SqliteStore:
             inserted.append(sighting)
         self._connection.executemany(
             "INSERT INTO sighting VALUES (?, ?, ?, ?, ?, ?)",
-            [(scope, s.entry.key, s.entry.status, s.entry.created, *_hints(s.entry)) for s in inserted],
+            [(scope, s.entry.key, s.entry.status, s.entry.created, *_match_columns(s.entry)) for s in inserted],
         )
         return inserted, first
 
-    def _post(self, increments: Iterable[Increment], at: float) -> dict[Series, Total]:
+    def _apply_increments(self, increments: Iterable[Increment], at: float) -> dict[Series, SeriesValue]:
         accounts: dict[Series, list[Increment]] = {}
         for increment in increments:
             accounts.setdefault((increment.family, increment.labels), []).append(increment)
         totals = {}
         for series, entries in accounts.items():
-            value, birth = self._total(series, at)
-            totals[series] = Total(post(entries, value), birth)
+            value, birth = self._load_series(series, at)
+            totals[series] = SeriesValue(apply_increments(entries, value), birth)
         self._connection.executemany(
             "INSERT INTO series VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
             [
-                (family, _written(labels), encode(total.value), total.created)
+                (family, _encode_labels(labels), encode_value(total.value), total.created)
                 for (family, labels), total in totals.items()
             ],
         )
         return totals
 
-    def _total(self, series: Series, at: float) -> tuple[Value | None, float]:
+    def _load_series(self, series: Series, at: float) -> tuple[Value | None, float]:
         family, labels = series
         row = self._connection.execute(
-            "SELECT value, created FROM series WHERE family = ? AND labels = ?", (family, _written(labels))
+            "SELECT value, created FROM series WHERE family = ? AND labels = ?", (family, _encode_labels(labels))
         ).fetchone()
-        return (decode(row[0]), row[1]) if row else (None, at)
+        return (decode_value(row[0]), row[1]) if row else (None, at)
 
-    def _remember(self, scope: int, batch: Batch, first: Collection[Sighting], *, counted: int) -> None:
+    def _update_scope(self, scope: int, batch: Batch, first: Collection[Observation], *, counted: int) -> None:
         minutes = Counter(sighting.entry.created // MINUTE for sighting in first if sighting.entry.created is not None)
         self._connection.executemany(
             "INSERT INTO tally VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET logs = logs + excluded.logs",
@@ -288,20 +290,20 @@ class SqliteStore:
             (len(first), counted, msgspec.json.encode(batch.coverage) if batch.coverage else None, scope),
         )
 
-    def _keep_pendings(self, scope: int, inserted: Sequence[Sighting], gone: Sequence[str]) -> bool:
-        waiting = [
+    def _update_pending(self, scope: int, inserted: Sequence[Observation], deleted_keys: Sequence[str]) -> bool:
+        added = [
             (scope, s.entry.key, s.entry.created or 0, s.entry.platform, s.entry.action, s.entry.post_id)
             for s in inserted
             if s.entry.status == PENDING
         ]
         settled = [(scope, s.entry.key) for s in inserted if s.entry.status != PENDING]
-        settled += [(scope, key) for key in gone]
+        settled += [(scope, key) for key in deleted_keys]
         before = self._connection.total_changes
         self._connection.executemany(
             # A log known in another status has settled before: an old answer must not bring it back.
             "INSERT OR IGNORE INTO pending SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS"
             " (SELECT 1 FROM sighting WHERE scope = ?1 AND key = ?2 AND status <> 'pending')",
-            waiting,
+            added,
         )
         self._connection.executemany("DELETE FROM pending WHERE scope = ? AND key = ?", settled)
         return self._connection.total_changes > before
@@ -315,13 +317,13 @@ class SqliteStore:
             return False
         found = execute(
             "SELECT key, created FROM sighting WHERE scope = ? AND key > ? ORDER BY key LIMIT ?",
-            (scope, self._pruning.get(scope, ""), PRUNE_ROWS),
+            (scope, self._prune_cursors.get(scope, ""), PRUNE_ROWS),
         ).fetchall()
-        self._pruning[scope] = found[-1][0] if len(found) == PRUNE_ROWS else ""
+        self._prune_cursors[scope] = found[-1][0] if len(found) == PRUNE_ROWS else ""
         old = {key: created // MINUTE for key, created in found if created is not None and created < minute * MINUTE}
-        return self._forget(scope, old)
+        return self._delete_logs(scope, old)
 
-    def _forget(self, scope: int, old: Mapping[str, int]) -> bool:
+    def _delete_logs(self, scope: int, old: Mapping[str, int]) -> bool:
         connection = self._connection
         keys = [(scope, key) for key in old]
         forgotten = connection.executemany("DELETE FROM sighting WHERE scope = ? AND key = ?", keys).rowcount
@@ -339,7 +341,7 @@ class SqliteStore:
 
     def size(self, workspace: str) -> tuple[int, int]:
         """See Store."""
-        with self._translated():
+        with self._store_errors():
             own, every = self._connection.execute(
                 "SELECT coalesce(sum(logs) FILTER (WHERE workspace = ?), 0), coalesce(sum(logs), 0) FROM scope",
                 (workspace,),
@@ -357,19 +359,21 @@ class SqliteStore:
             self._lock.close()
 
 
-def _hints(entry: Entry) -> tuple[str | None, str | None]:
+def _match_columns(entry: LogEntry) -> tuple[str | None, str | None]:
     """By what a log will be recognized; one that has its mark in its key needs none."""
-    return (entry.mark, entry.detail) if entry.mark else (None, None)
+    return (entry.fingerprint, entry.status_fingerprint) if entry.fingerprint else (None, None)
 
 
-def _effective(batch: Batch, inserted: Sequence[Sighting], first: Mapping[str, Sighting]) -> list[Increment]:
+def _effective_increments(
+    batch: Batch, inserted: Sequence[Observation], first: Mapping[str, Observation]
+) -> list[Increment]:
     """The increments that count; of those that count once a log, only a log's first ones."""
     increments = list(batch.increments)
     for sighting in inserted:
         once = first.get(sighting.entry.key) is sighting
-        increments += [increment for increment in sighting.increments if once or not increment.once]
+        increments += [increment for increment in sighting.increments if once or not increment.once_per_log]
     return increments
 
 
-def _written(labels: Labels) -> str:
+def _encode_labels(labels: Labels) -> str:
     return msgspec.json.encode(labels).decode()

@@ -5,20 +5,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
 from late_exporter.errors import LateError
-from late_exporter.ingest.webhooks import LARGEST
+from late_exporter.exposition.exposition import Exposition
+from late_exporter.ingest.webhooks import MAX_PAYLOAD_BYTES, WebhookReceiver
 from late_exporter.status import FeedHealth, WorkspaceHealth
 from late_exporter.web.asgi import App, Message, Receive, Send
-from late_exporter.web.landing import STYLE, State, page, plain, state_of, trouble
+from late_exporter.web.landing import STYLE, FeedStatus, feed_state, problem_text, render_page, single_line
 
-__all__ = ["Answer", "Body", "Lifecycle", "Webhooks", "create_app"]
+__all__ = ["Lifecycle", "create_app"]
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -41,54 +42,16 @@ PAGE: Headers = (
 )
 
 
-class Answer(Protocol):
-    """The metrics as one scraper asked for them."""
+class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):
+    """Callbacks of ``/-/reload`` and ``/-/quit``.
 
-    @property
-    def content_type(self) -> str:
-        """Value of the header Content-Type."""
+    Args:
+        reload: Reload the configuration; raises LateError if that fails.
+        quit: Stop the process.
+    """
 
-    @property
-    def content_encoding(self) -> str | None:
-        """Value of the header Content-Encoding, None for identity."""
-
-    @property
-    def body(self) -> bytes:
-        """The encoded metrics."""
-
-    @property
-    def version(self) -> int:
-        """The publication it is from."""
-
-
-class Body(Protocol):
-    """Where the metrics come from."""
-
-    def answer(self, accept: str | None, accept_encoding: str | None, /) -> Answer:
-        """What fits the request's headers, None where it has none."""
-
-    def served(self, version: int, /) -> object:
-        """A scraper was sent the body of an answer of this version."""
-
-
-class Lifecycle(Protocol):
-    """What may be asked of the process."""
-
-    async def reload(self) -> None:
-        """Take over a changed configuration; raises LateError where that cannot be done."""
-
-    def quit(self) -> None:
-        """Stop in good order."""
-
-
-class Webhooks(Protocol):
-    """What takes webhooks; it waits for nothing."""
-
-    def takes(self, path: str, /) -> bool:
-        """Whether webhooks are posted to such a path."""
-
-    def take(self, path: str, body: bytes, signatures: Iterable[bytes], /) -> HTTPStatus:
-        """What to answer to a webhook; its body ends where it is too large."""
+    reload: Callable[[], Awaitable[None]]
+    quit: Callable[[], None]
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +68,7 @@ Route: TypeAlias = tuple[Sequence[str], Callable[[Message], Awaitable[Reply]]]
 
 
 def create_app(
-    exposition: Body,
+    exposition: Exposition,
     health: Callable[[], Sequence[WorkspaceHealth]],
     *,
     version: str,
@@ -113,7 +76,7 @@ def create_app(
     clock: Callable[[], float] = time.time,
     documentation: str = "",
     lifecycle: Lifecycle | None = None,
-    webhooks: Webhooks | None = None,
+    webhooks: WebhookReceiver | None = None,
 ) -> App:
     """The application.
 
@@ -129,7 +92,9 @@ def create_app(
     """
 
     def landing(_: Message) -> Reply:
-        html = page(health(), now=clock(), version=version, telemetry_path=telemetry_path, documentation=documentation)
+        html = render_page(
+            health(), now=clock(), version=version, telemetry_path=telemetry_path, documentation=documentation
+        )
         return Reply(body=html.encode("utf-8", "replace"), headers=PAGE)
 
     routes: dict[str, Route] = {
@@ -143,7 +108,7 @@ def create_app(
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            told = webhooks is not None and webhooks.takes(scope["path"])
+            told = webhooks is not None and webhooks.handles(scope["path"])
             reply = await (_tell(webhooks, scope, receive) if webhooks and told else _route(routes, scope))
             await _respond(reply, send, head=scope["method"] == "HEAD")
         elif scope["type"] == "lifespan":
@@ -163,14 +128,14 @@ async def _route(routes: Mapping[str, Route], scope: Message) -> Reply:
     return await respond(scope)
 
 
-async def _tell(webhooks: Webhooks, scope: Message, receive: Receive) -> Reply:
+async def _tell(webhooks: WebhookReceiver, scope: Message, receive: Receive) -> Reply:
     if scope["method"] not in TELLING:
         return _not_allowed(TELLING)
-    body = await _body(receive, LARGEST)
+    body = await _body(receive, MAX_PAYLOAD_BYTES)
     if body is None:
         return _text("cut off", HTTPStatus.BAD_REQUEST)
     signatures = [value for name, value in scope["headers"] if name.lower() in SIGNATURES]
-    status = webhooks.take(scope["path"], body, signatures)
+    status = webhooks.receive(scope["path"], body, signatures)
     return Reply(body=b"", status=status) if status == HTTPStatus.NO_CONTENT else _text(status.phrase.lower(), status)
 
 
@@ -221,12 +186,12 @@ async def _quit(lifecycle: Lifecycle) -> Reply:
     return Reply(body=b"stopping\n", sent=lifecycle.quit)
 
 
-def _metrics(exposition: Body, scope: Message) -> Reply:
-    answer = exposition.answer(_header(scope, b"accept"), _header(scope, b"accept-encoding"))
+def _metrics(exposition: Exposition, scope: Message) -> Reply:
+    answer = exposition.get_body(_header(scope, b"accept"), _header(scope, b"accept-encoding"))
     headers: Headers = (("content-type", answer.content_type), ("vary", "Accept, Accept-Encoding"))
     if answer.content_encoding is not None:
         headers += (("content-encoding", answer.content_encoding),)
-    return Reply(body=answer.body, headers=headers, sent=partial(exposition.served, answer.version))
+    return Reply(body=answer.body, headers=headers, sent=partial(exposition.mark_served, answer.version))
 
 
 def _readiness(workspaces: Sequence[WorkspaceHealth]) -> Reply:
@@ -237,15 +202,15 @@ def _readiness(workspaces: Sequence[WorkspaceHealth]) -> Reply:
 def _reasons(workspaces: Sequence[WorkspaceHealth]) -> Iterator[str]:
     for workspace in workspaces:
         for feed in workspace.feeds:
-            if not feed.synced:
-                yield f"{plain(workspace.name)}/{plain(feed.name)}: {_reason(feed)}"
+            if not feed.is_synced:
+                yield f"{single_line(workspace.name)}/{single_line(feed.name)}: {_reason(feed)}"
 
 
 def _reason(feed: FeedHealth) -> str:
-    match state_of(feed):
-        case State.FAILING:
-            return f"first sync has not succeeded: {trouble(feed)}"
-        case State.WAITING:
+    match feed_state(feed):
+        case FeedStatus.FAILING:
+            return f"first sync has not succeeded: {problem_text(feed)}"
+        case FeedStatus.WAITING:
             return "waiting for the first poll"
         case _:
             return f"first sync under way, {feed.logs:,} logs read"

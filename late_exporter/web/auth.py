@@ -17,30 +17,30 @@ from typing import TypeVar
 import bcrypt
 
 from late_exporter.config.web import RequestRate, WebConfig
-from late_exporter.protocols import Log
-from late_exporter.threads import Errands
+from late_exporter.protocols import Logger
+from late_exporter.threads import DaemonThreadExecutor
 from late_exporter.web.asgi import App, Message, Receive, Send
 
-__all__ = ["Bucket", "Gate", "Passwords"]
+__all__ = ["AuthMiddleware", "PasswordVerifier", "TokenBucket"]
 
 CHALLENGE = 'Basic realm="late-exporter", charset="UTF-8"'
-ATTEMPTS = RequestRate(interval=3.0, burst=10)
+FAILED_LOGIN_RATE = RequestRate(interval=3.0, burst=10)
 """Wrong passwords that an address may try."""
 
-WAITING = 16
+MAX_PENDING_CHECKS = 16
 """Attempts that may wait for the one thread that hashes."""
 
-REMEMBERED = 100
+MAX_CACHED = 100
 """Passwords that are known to be right, and addresses that tried a wrong one."""
 
 KeyT = TypeVar("KeyT")
 ValueT = TypeVar("ValueT")
 
-LENGTH = 72
+BCRYPT_MAX_BYTES = 72
 """Bytes of a password that bcrypt looks at."""
 
 
-class Bucket:
+class TokenBucket:
     """A token bucket.
 
     Args:
@@ -53,7 +53,7 @@ class Bucket:
         self._monotonic = monotonic
         self._full_at = monotonic()
 
-    def wait(self) -> float:
+    def seconds_until_token(self) -> float:
         """Seconds until there is a token; 0 where there is one."""
         spare = self._full_at - self._monotonic() - self.rate.interval * (self.rate.burst - 1)
         return max(0.0, spare)
@@ -63,7 +63,7 @@ class Bucket:
         self._full_at = max(self._full_at, self._monotonic()) + self.rate.interval
 
 
-class Passwords:
+class PasswordVerifier:
     """Verifies passwords against bcrypt hashes, in a thread; the right ones are remembered.
 
     Args:
@@ -75,18 +75,18 @@ class Passwords:
         self,
         *,
         monotonic: Callable[[], float] = time.monotonic,
-        check: Callable[[bytes, bytes], bool] = bcrypt.checkpw,
+        check_password: Callable[[bytes, bytes], bool] = bcrypt.checkpw,
     ) -> None:
         self._monotonic = monotonic
-        self._check = check
+        self._check = check_password
         self._secret = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, None] = OrderedDict()
-        self._tried: OrderedDict[str, Bucket] = OrderedDict()
+        self._tried: OrderedDict[str, TokenBucket] = OrderedDict()
         self._waiting = 0
         self._turn = asyncio.Lock()
-        self._thread = Errands()
+        self._thread = DaemonThreadExecutor()
 
-    async def refusal(self, users: Mapping[str, bytes], authorization: str, peer: str) -> tuple[HTTPStatus, float]:
+    async def authenticate(self, users: Mapping[str, bytes], authorization: str, peer: str) -> tuple[HTTPStatus, float]:
         """OK, or why a request may not pass, and the seconds after which to try again.
 
         Args:
@@ -103,10 +103,10 @@ class Passwords:
         if name in users and token in self._right:
             self._right.move_to_end(token)
             return HTTPStatus.OK, 0.0
-        tried = self._tried.get(peer) or Bucket(ATTEMPTS, self._monotonic)
+        tried = self._tried.get(peer) or TokenBucket(FAILED_LOGIN_RATE, self._monotonic)
         _remember(self._tried, peer, tried)
-        if (wait := tried.wait()) or self._waiting >= WAITING:
-            return HTTPStatus.TOO_MANY_REQUESTS, wait or ATTEMPTS.interval
+        if (wait := tried.seconds_until_token()) or self._waiting >= MAX_PENDING_CHECKS:
+            return HTTPStatus.TOO_MANY_REQUESTS, wait or FAILED_LOGIN_RATE.interval
         tried.take()
         if not await self._has(password, hashed) or name not in users:
             return HTTPStatus.UNAUTHORIZED, 0.0
@@ -119,7 +119,7 @@ class Passwords:
         try:
             async with self._turn:
                 return await asyncio.get_running_loop().run_in_executor(
-                    self._thread, self._check, password[:LENGTH], hashed
+                    self._thread, self._check, password[:BCRYPT_MAX_BYTES], hashed
                 )
         except ValueError:  # a password that bcrypt does not take
             return False
@@ -130,7 +130,7 @@ class Passwords:
         return hmac.digest(self._secret, b"\0".join((name.encode(), hashed, password)), "sha256")
 
 
-class Gate:
+class AuthMiddleware:
     """The application as the outside sees it.
 
     Args:
@@ -145,20 +145,20 @@ class Gate:
     def __init__(
         self,
         app: App,
-        web: Callable[[], WebConfig],
+        config: Callable[[], WebConfig],
         *,
-        passwords: Passwords,
-        log: Log,
-        opened: Callable[[str], bool] | None = None,
+        passwords: PasswordVerifier,
+        log: Logger,
+        is_public: Callable[[str], bool] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
-        self._opened = opened
-        self._web = web
+        self._opened = is_public
+        self._web = config
         self._passwords = passwords
         self._log = log
         self._monotonic = monotonic
-        self._bucket: Bucket | None = None
+        self._bucket: TokenBucket | None = None
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request, or have the application answer it."""
@@ -183,8 +183,8 @@ class Gate:
         if rate is None:
             return HTTPStatus.OK, 0.0
         if self._bucket is None or self._bucket.rate != rate:
-            self._bucket = Bucket(rate, self._monotonic)
-        wait = self._bucket.wait()
+            self._bucket = TokenBucket(rate, self._monotonic)
+        wait = self._bucket.seconds_until_token()
         if wait:
             return HTTPStatus.TOO_MANY_REQUESTS, wait
         self._bucket.take()
@@ -194,7 +194,7 @@ class Gate:
         authorization = next((value for name, value in scope["headers"] if name.lower() == b"authorization"), b"")
         client = scope.get("client")
         peer = str(client[0]) if client else ""
-        status, wait = await self._passwords.refusal(web.users, authorization.decode("latin-1"), peer)
+        status, wait = await self._passwords.authenticate(web.users, authorization.decode("latin-1"), peer)
         if authorization and status != HTTPStatus.OK:
             self._log.warning("request refused", peer=peer, status=int(status))
         return status, wait
@@ -214,7 +214,7 @@ def _credentials(authorization: str) -> tuple[str, bytes]:
 def _remember(known: OrderedDict[KeyT, ValueT], key: KeyT, value: ValueT) -> None:
     known[key] = value
     known.move_to_end(key)
-    if len(known) > REMEMBERED:
+    if len(known) > MAX_CACHED:
         known.popitem(last=False)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from late_exporter.status import AccountHealth, FeedHealth, PlatformHealth, PollHealth, Quota, WorkspaceHealth
 
-__all__ = ["STYLE", "State", "page", "plain", "state_of", "trouble", "verdict"]
+__all__ = ["STYLE", "FeedStatus", "feed_state", "problem_text", "render_page", "single_line", "summarize"]
 
 REFRESH_SECONDS = 15
 ERROR_LENGTH = 300
@@ -70,7 +70,7 @@ OUTCOMES = {
 }
 
 
-class State(Enum):
+class FeedStatus(Enum):
     """How a feed is doing, the worst first: the tone of its colour and icon, and its name."""
 
     FAILING = ("bad", "Failing")
@@ -81,44 +81,44 @@ class State(Enum):
 
     def __init__(self, tone: str, words: str) -> None:
         self.tone = tone
-        self.words = words
+        self.label = words
 
 
-RANK = {state: rank for rank, state in enumerate(State)}
+RANK = {state: rank for rank, state in enumerate(FeedStatus)}
 
 PREDICATES = {
-    State.FAILING: ("has a problem", "have a problem"),
-    State.CATCHING_UP: ("is catching up", "are catching up"),
-    State.WAITING: ("is waiting for the first poll", "are waiting for the first poll"),
-    State.OK: ("is polled and up to date", "are polled and up to date"),
+    FeedStatus.FAILING: ("has a problem", "have a problem"),
+    FeedStatus.CATCHING_UP: ("is catching up", "are catching up"),
+    FeedStatus.WAITING: ("is waiting for the first poll", "are waiting for the first poll"),
+    FeedStatus.OK: ("is polled and up to date", "are polled and up to date"),
 }
 
 
-def state_of(feed: FeedHealth) -> State:
+def feed_state(feed: FeedHealth) -> FeedStatus:
     """What the health of a feed amounts to."""
     if feed.outcome not in {None, "success"}:
-        return State.FAILING
-    if not feed.synced and (feed.outcome or feed.logs):
-        return State.SYNCING
+        return FeedStatus.FAILING
+    if not feed.is_synced and (feed.outcome or feed.logs):
+        return FeedStatus.SYNCING
     if feed.outcome is None:
-        return State.WAITING
-    return State.CATCHING_UP if feed.gaps else State.OK
+        return FeedStatus.WAITING
+    return FeedStatus.CATCHING_UP if feed.gaps else FeedStatus.OK
 
 
-def trouble(feed: FeedHealth) -> str:
+def problem_text(feed: FeedHealth) -> str:
     """What went wrong with the last poll in words, empty where nothing did."""
     if feed.error or feed.outcome in {None, "success"}:
-        return plain(feed.error)
+        return single_line(feed.error)
     return OUTCOMES.get(str(feed.outcome), f"The last poll ended as {feed.outcome}.")
 
 
-def verdict(states: Sequence[State]) -> tuple[str, str]:
+def summarize(states: Sequence[FeedStatus]) -> tuple[str, str]:
     """The tone and the one sentence at the top of the page."""
     if not states:
-        return State.WAITING.tone, "No feed is configured"
+        return FeedStatus.WAITING.tone, "No feed is configured"
     worst = min(states, key=RANK.__getitem__)
     some, total = states.count(worst), len(states)
-    if worst is State.SYNCING:
+    if worst is FeedStatus.SYNCING:
         return worst.tone, "First sync under way" + (f" in {some:,} of {total:,} feeds" if some < total else "")
     subject = f"{some:,} of {total:,} feeds"
     if some == total:
@@ -126,11 +126,11 @@ def verdict(states: Sequence[State]) -> tuple[str, str]:
     return worst.tone, f"{subject} {PREDICATES[worst][some > 1]}"
 
 
-def page(
+def render_page(
     workspaces: Sequence[WorkspaceHealth], *, now: float, version: str, telemetry_path: str, documentation: str
 ) -> str:
     """The whole page; ``now`` is Unix seconds, ``documentation`` a URL or empty."""
-    tone, sentence = verdict([state_of(feed) for workspace in workspaces for feed in workspace.feeds])
+    tone, sentence = summarize([feed_state(feed) for workspace in workspaces for feed in workspace.feeds])
     ordered = sorted(enumerate(workspaces), key=lambda numbered: RANK[_worst(numbered[1])])
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{sentence} - late-exporter</title>
@@ -146,14 +146,14 @@ def page(
 """
 
 
-def plain(text: str, length: int = ERROR_LENGTH) -> str:
+def single_line(text: str, length: int = ERROR_LENGTH) -> str:
     """A stranger's text as one line of bounded length."""
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
-def _worst(workspace: WorkspaceHealth) -> State:
-    return min(map(state_of, workspace.feeds), key=RANK.__getitem__, default=State.WAITING)
+def _worst(workspace: WorkspaceHealth) -> FeedStatus:
+    return min(map(feed_state, workspace.feeds), key=RANK.__getitem__, default=FeedStatus.WAITING)
 
 
 def _links(telemetry_path: str, documentation: str) -> str:
@@ -181,8 +181,8 @@ def _index(ordered: Sequence[tuple[int, WorkspaceHealth]]) -> str:
     if len(ordered) < INDEX_FROM:
         return ""
     entries = (
-        f'<li><a class="{state.tone}" href="#w{number}" title="{state.words}">{_icon(state.tone)}'
-        f"<bdi>{escape(plain(workspace.name, NAME_LENGTH))}</bdi></a></li>"
+        f'<li><a class="{state.tone}" href="#w{number}" title="{state.label}">{_icon(state.tone)}'
+        f"<bdi>{escape(single_line(workspace.name, NAME_LENGTH))}</bdi></a></li>"
         for number, workspace in ordered
         for state in [_worst(workspace)]
     )
@@ -190,7 +190,7 @@ def _index(ordered: Sequence[tuple[int, WorkspaceHealth]]) -> str:
 
 
 def _card(number: int, workspace: WorkspaceHealth, now: float) -> str:
-    host = workspace.api.partition("://")[2].partition("/")[0].rpartition("@")[2] or workspace.api
+    host = workspace.base_url.partition("://")[2].partition("/")[0].rpartition("@")[2] or workspace.base_url
     where = f"{host}, generation {workspace.generation}"
     return f"""<article class="card" id="w{number}" aria-labelledby="n{number}">
 <header><div><h2 id="n{number}"><bdi>{escape(workspace.name)}</bdi></h2><p class="soft">{escape(where)}</p></div>
@@ -213,11 +213,11 @@ def _quota(quota: Quota | None, now: float) -> str:
 
 
 def _feed(feed: FeedHealth, now: float) -> str:
-    state = state_of(feed)
-    error = trouble(feed)
+    state = feed_state(feed)
+    error = problem_text(feed)
     alarm = f'<p class="error bad">{escape(error)}</p>' if error else ""
     return f"""<section class="feed"><div><h3><bdi>{escape(feed.name)}</bdi></h3>
-<span class="pill {state.tone}">{_icon(state.tone)}{state.words}</span></div>{alarm}<dl>
+<span class="pill {state.tone}">{_icon(state.tone)}{state.label}</span></div>{alarm}<dl>
 {"".join(f"<div><dt>{term}</dt><dd>{fact}</dd></div>" for term, fact in _facts(feed, now))}</dl>
 {_polls(feed, now)}</section>
 """
@@ -237,13 +237,13 @@ def _facts(feed: FeedHealth, now: float) -> Iterator[tuple[str, str]]:
 
 def _polls(feed: FeedHealth, now: float) -> str:
     """The last polls, folded away while all is well, and the last errors but the one that stands above."""
-    if not feed.recent:
+    if not feed.recent_polls:
         return ""
-    earlier = [poll for poll in feed.failures if poll.at < feed.recent[0].at]
-    errors = "".join(f"<li>{_when(poll.at, now)}: {escape(_failure(poll))}</li>" for poll in earlier)
+    earlier = [poll for poll in feed.recent_failures if poll.started_at < feed.recent_polls[0].started_at]
+    errors = "".join(f"<li>{_when(poll.started_at, now)}: {escape(_failure(poll))}</li>" for poll in earlier)
     before = f'<p class="soft">Last errors</p><ul class="soft">{errors}</ul>' if errors else ""
-    return f"""<details{" open" if state_of(feed) is State.FAILING else ""}><summary>Recent polls</summary>
-<table class="polls"><thead><tr>{POLL_COLUMNS}<tbody>{"".join(_poll(poll, now) for poll in feed.recent)}</table>{before}
+    return f"""<details{" open" if feed_state(feed) is FeedStatus.FAILING else ""}><summary>Recent polls</summary>
+<table class="polls"><thead><tr>{POLL_COLUMNS}<tbody>{"".join(_poll(poll, now) for poll in feed.recent_polls)}</table>{before}
 </details>"""
 
 
@@ -253,13 +253,13 @@ def _poll(poll: PollHealth, now: float) -> str:
         outcome = f'<span class="bad" title="{escape(_failure(poll))}">{outcome}</span>'
     logs = f"{poll.logs:,}" if poll.logs else '<span class="nil">0</span>'
     return (
-        f'<tr><th scope="row">{_when(poll.at, now)}<td>{outcome}<td>{poll.requests:,}<td>{logs}'
+        f'<tr><th scope="row">{_when(poll.started_at, now)}<td>{outcome}<td>{poll.requests:,}<td>{logs}'
         f"<td>{_duration(poll.duration)}\n"
     )
 
 
 def _failure(poll: PollHealth) -> str:
-    return plain(poll.error) or OUTCOMES.get(poll.outcome, poll.outcome)
+    return single_line(poll.error) or OUTCOMES.get(poll.outcome, poll.outcome)
 
 
 def _publishing(number: int, workspace: WorkspaceHealth, now: float) -> str:
@@ -268,12 +268,12 @@ def _publishing(number: int, workspace: WorkspaceHealth, now: float) -> str:
     ordered = sorted(workspace.platforms, key=lambda platform: (-_share(platform), -platform.failed, platform.name))
     hidden = len(ordered) - PLATFORMS_SHOWN
     rest = f'<p class="soft">and {_count(hidden, "more platform")}</p>' if hidden > 0 else ""
-    since = min(platform.since for platform in ordered)
+    since = min(platform.counted_since for platform in ordered)
     return f"""<section class="feed"><div><h3 id="p{number}">Publishing by platform</h3>
 <span class="soft">counted since <span title="{_utc(since)}">{_utc(since)[:10]}</span></span></div>
 <table aria-labelledby="p{number}"><thead><tr>{COLUMNS}<tbody>
 {"".join(_platform(platform, now) for platform in ordered[:PLATFORMS_SHOWN])}</table>{rest}
-{_failing(workspace.failing)}</section>
+{_failing(workspace.failing_accounts)}</section>
 """
 
 
@@ -284,7 +284,7 @@ def _platform(platform: PlatformHealth, now: float) -> str:
         failed = f"<td>{platform.failed:,}<td>{_percent(share)}"
         bar = f'<svg aria-hidden="true"><rect width="{share:.1%}" height="4" rx="2"/></svg>'
     return (
-        f'<tr><th scope="row"><bdi>{escape(plain(platform.name, NAME_LENGTH))}</bdi><td>{platform.published:,}{failed}'
+        f'<tr><th scope="row"><bdi>{escape(single_line(platform.name, NAME_LENGTH))}</bdi><td>{platform.published:,}{failed}'
         f'<td class="bar">{bar}<td class="waiting{"" if platform.pending else " nil"}">{platform.pending:,}'
         f'<td class="last">{_last(platform.last_log, now)}\n'
     )
@@ -316,9 +316,9 @@ def _failing(accounts: Sequence[AccountHealth]) -> str:
 
 
 def _account(account: AccountHealth) -> str:
-    name = escape(plain(account.username or account.account_id, NAME_LENGTH))
-    times = f", {account.failures:,}&nbsp;in&nbsp;a&nbsp;row" if account.failures > 1 else ""
-    return f"<bdi>{name}</bdi> (<bdi>{escape(plain(account.platform, NAME_LENGTH))}</bdi>{times})"
+    name = escape(single_line(account.username or account.account_id, NAME_LENGTH))
+    times = f", {account.consecutive_failures:,}&nbsp;in&nbsp;a&nbsp;row" if account.consecutive_failures > 1 else ""
+    return f"<bdi>{name}</bdi> (<bdi>{escape(single_line(account.platform, NAME_LENGTH))}</bdi>{times})"
 
 
 def _due(at: float | None, now: float) -> str:

@@ -27,16 +27,16 @@ from late_exporter.config.web import WebConfig
 from late_exporter.errors import LateError
 from late_exporter.web.asgi import App
 
-__all__ = ["inherited", "listen", "serve"]
+__all__ = ["bind_socket", "serve", "systemd_sockets"]
 
 BACKLOG = 128
-GRACE = 2
+SHUTDOWN_SECONDS = 2
 """Seconds that answers under way get at the end."""
 
 KEEP_ALIVE = 75
 """Seconds that a connection may idle: longer than people let pass between two scrapes."""
 
-PATIENCE = 10.0
+CLIENT_TIMEOUT = 10.0
 """Seconds that a client may take for its handshake, for its request, or to take any of its answer."""
 
 MAX_CONNECTIONS = 256
@@ -49,7 +49,7 @@ FIRST_INHERITED = 3
 """File descriptor of the first socket that systemd passes on; see sd_listen_fds(3)."""
 
 
-def listen(address: Address | UnixPath) -> socket.socket:
+def bind_socket(address: Address | UnixPath) -> socket.socket:
     """A socket bound to an address; an empty host is every interface, IPv4 and IPv6.
 
     Raises:
@@ -63,7 +63,9 @@ def listen(address: Address | UnixPath) -> socket.socket:
     return _prepared(bound)
 
 
-def inherited(environ: MutableMapping[str, str] = os.environ, *, first: int = FIRST_INHERITED) -> list[socket.socket]:
+def systemd_sockets(
+    environ: MutableMapping[str, str] = os.environ, *, first: int = FIRST_INHERITED
+) -> list[socket.socket]:
     """The sockets that systemd listens on for this process; they are taken out of the environment.
 
     Raises:
@@ -136,7 +138,7 @@ async def serve(
     app: App,
     sockets: Sequence[socket.socket],
     *,
-    web: Callable[[], WebConfig] = WebConfig,
+    web_config: Callable[[], WebConfig] = WebConfig,
     date_header: bool = True,
 ) -> None:
     """Serve until cancelled; then answers under way get a moment to end.
@@ -144,7 +146,7 @@ async def serve(
     Args:
         app: The application.
         sockets: They listen already.
-        web: Gives the TLS configuration of the next connection.
+        web_config: Gives the TLS configuration of the next connection.
         date_header: Whether answers carry ``Date``.
     """
     config = uvicorn.Config(
@@ -152,17 +154,17 @@ async def serve(
         access_log=False,
         date_header=date_header,
         h11_max_incomplete_event_size=MAX_HEAD,
-        http=_Connection,
+        http=_HttpConnection,
         lifespan="off",
         log_config=None,
         log_level="warning",
         proxy_headers=False,  # whoever asks could say that somebody else does
         server_header=False,
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         timeout_keep_alive=KEEP_ALIVE,
         ws="none",
     )
-    server = _Server(config, web)
+    server = _Server(config, web_config)
     serving = asyncio.ensure_future(server.serve(sockets=list(sockets)))
     try:
         await asyncio.shield(serving)
@@ -188,9 +190,9 @@ class _Server(uvicorn.Server):
         yield
 
     @property
-    def connections(self) -> list[_Connection]:
+    def connections(self) -> list[_HttpConnection]:
         """Those that are open."""
-        return cast("list[_Connection]", list(self.server_state.connections))
+        return cast("list[_HttpConnection]", list(self.server_state.connections))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept."""
@@ -202,7 +204,7 @@ class _Server(uvicorn.Server):
         """Also close, each second, the connections of clients that take too long."""
         if counter % 10 == 0:
             for connection in self.connections:
-                if connection.waited() > PATIENCE:
+                if connection.waited() > CLIENT_TIMEOUT:
                     connection.abort()
         return await super().on_tick(counter)
 
@@ -240,7 +242,7 @@ class _Server(uvicorn.Server):
     async def _open(self, accepted: socket.socket) -> None:
         web = self._web()
         protocol = partial(
-            _Connection,
+            _HttpConnection,
             config=self.config,
             server_state=self.server_state,
             app_state={},
@@ -251,14 +253,14 @@ class _Server(uvicorn.Server):
                 protocol,
                 accepted,
                 ssl=web.ssl_context,
-                ssl_handshake_timeout=PATIENCE if web.ssl_context else None,
-                ssl_shutdown_timeout=GRACE if web.ssl_context else None,
+                ssl_handshake_timeout=CLIENT_TIMEOUT if web.ssl_context else None,
+                ssl_shutdown_timeout=SHUTDOWN_SECONDS if web.ssl_context else None,
             )
         except OSError:  # no handshake
             accepted.close()
 
 
-class _Connection(H11Protocol):
+class _HttpConnection(H11Protocol):
     """A connection that knows how long its client keeps it waiting.
 
     Args:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from late_exporter.api.client import BODY_LIMIT, Answer, Key, LateClient, Request, Throttle
+from late_exporter.api.client import MAX_BODY_BYTES, ApiKey, ApiResponse, LateClient, RateLimiter, RequestRecord
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, BadRequest, RateLimited, Unauthorized
 from late_exporter.status import Quota
 
@@ -55,18 +55,24 @@ class Api:
     """A client of an API whose answers are up to a test."""
 
     def __init__(
-        self, handler: Handler, key: Key | None = None, *, share: float = 0.5, timeout: float = 30.0, base: str = BASE
+        self,
+        handler: Handler,
+        key: ApiKey | None = None,
+        *,
+        share: float = 0.5,
+        timeout: float = 30.0,
+        base: str = BASE,
     ) -> None:
         self.requests: list[httpx.Request] = []
         self.times: list[float] = []
         self.clock = Clock()
-        self.throttle = Throttle(share, monotonic=self.clock.monotonic, sleep=self.clock.sleep)
+        self.throttle = RateLimiter(share, monotonic=self.clock.monotonic, sleep=self.clock.sleep)
         self._handler = handler
         self.client = LateClient(
             httpx.AsyncClient(transport=httpx.MockTransport(self._handle), follow_redirects=False),
             base_url=base,
-            key=key or Key(SECRET),
-            throttle=self.throttle,
+            key=key or ApiKey(SECRET),
+            rate_limiter=self.throttle,
             timeout=timeout,
             clock=self.clock.time,
             monotonic=self.clock.monotonic,
@@ -78,9 +84,9 @@ class Api:
         answer = self._handler(request)
         return unread(answer if isinstance(answer, httpx.Response) else await answer)
 
-    async def get(self, path: str = PATH, **params: str | int) -> Answer | None:
+    async def get(self, path: str = PATH, **params: str | int) -> ApiResponse | None:
         """Ask the API."""
-        return await self.client.get(path, params, endpoint=path)
+        return await self.client.get(path, params, path_template=path)
 
     async def failure(self) -> ApiError:
         """Ask the API for something it does not give."""
@@ -91,7 +97,7 @@ class Api:
     @property
     def codes(self) -> list[str]:
         """How the requests ended."""
-        return [request.code for request in self.client.drain()[0]]
+        return [request.code for request in self.client.pop_request_log()[0]]
 
 
 def unread(response: httpx.Response) -> httpx.Response:
@@ -128,7 +134,7 @@ async def test_what_is_asked() -> None:
     answer = await api.get(days=7, limit=100, skip=0, status="pending")
 
     (request,) = api.requests
-    assert Answer(b'{"logs": []}', NOW - 7) == answer
+    assert ApiResponse(b'{"logs": []}', NOW - 7) == answer
     assert ("GET", f"{BASE}{PATH}?days=7&limit=100&skip=0&status=pending") == (request.method, str(request.url))
     assert f"Bearer {SECRET}" == request.headers["Authorization"]
     assert "application/json" == request.headers["Accept"]
@@ -147,7 +153,7 @@ async def test_a_path_that_was_quoted_stays_so() -> None:
 async def test_no_usable_date(value: str | None) -> None:
     """An answer without a usable Date tells nothing of the API's clock."""
     api = Api(answering(**({} if value is None else {"Date": value})))
-    assert Answer(b"{}", None) == await api.get()
+    assert ApiResponse(b"{}", None) == await api.get()
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126)))
@@ -162,7 +168,7 @@ async def test_any_header(text: str) -> None:
             limited = exc
             assert api.clock.now <= limited.until <= api.clock.now + 3600
         else:
-            assert isinstance(answer, Answer)
+            assert isinstance(answer, ApiResponse)
 
 
 NETWORK = [
@@ -234,7 +240,7 @@ async def test_statuses(status: int, body: str | bytes, kind: type[ApiError] | N
     """Every status that is no success is an error that says why in one short line."""
     api = Api(answering(status, body))
     if kind is None:
-        assert Answer(b"", None) == await api.get()
+        assert ApiResponse(b"", None) == await api.get()
     else:
         failure = await api.failure()
         assert (kind, words) == (type(failure), str(failure))
@@ -310,50 +316,50 @@ def rewrite(file: Path, content: str | bytes) -> None:
 
 def test_a_key_without_a_file() -> None:
     """A key that was given stays."""
-    key = Key(SECRET)
-    assert (SECRET, False, False) == (key.value(), key.changed(), key.read())
+    key = ApiKey(SECRET)
+    assert (SECRET, False, False) == (key.value(), key.file_changed(), key.reload())
 
 
 def test_a_key_file_is_read_when_it_changes(file: Path) -> None:
     """A changed file is noticed at once, told to those who mask, and read once."""
     told: list[str] = []
-    key = Key(SECRET, file, learn=told.append)
-    assert (SECRET, False) == (key.value(), key.changed())
+    key = ApiKey(SECRET, file, on_change=told.append)
+    assert (SECRET, False) == (key.value(), key.file_changed())
 
     rewrite(file, f"  {OTHER} \n")
-    assert key.changed()
+    assert key.file_changed()
     assert OTHER == key.value()
-    assert not key.changed()
+    assert not key.file_changed()
     assert [OTHER] == told
 
 
 @pytest.mark.parametrize("content", ["", "\n", "two words", "a\tb", "a\nb", b"sk_\xff", "sk_\u00e9", "sk_\x00", SECRET])
 def test_a_key_file_without_another_key(file: Path, content: str | bytes) -> None:
     """A file that holds no key, or the same one, leaves the last one in force."""
-    key = Key(SECRET, file)
+    key = ApiKey(SECRET, file)
     rewrite(file, content)
 
-    assert (SECRET, False) == (key.value(), key.read())
-    assert not key.changed(), "it was looked at"
+    assert (SECRET, False) == (key.value(), key.reload())
+    assert not key.file_changed(), "it was looked at"
 
 
 def test_a_key_file_that_is_away(file: Path) -> None:
     """A file that vanishes leaves the last key in force, until it is back with another one."""
-    key = Key(SECRET, file)
+    key = ApiKey(SECRET, file)
     file.unlink()
-    assert (SECRET, False, False) == (key.value(), key.changed(), key.read())
+    assert (SECRET, False, False) == (key.value(), key.file_changed(), key.reload())
 
     file.mkdir()
     assert SECRET == key.value()
     file.rmdir()
     file.write_text(OTHER)
-    assert (True, OTHER) == (key.changed(), key.value())
+    assert (True, OTHER) == (key.file_changed(), key.value())
 
 
 def test_a_key_file_that_comes_later(file: Path) -> None:
     """A file that was not there at the start is read once it is."""
     file.unlink()
-    key = Key(SECRET, file)
+    key = ApiKey(SECRET, file)
     file.write_text(OTHER)
     assert OTHER == key.value()
 
@@ -365,7 +371,7 @@ def test_a_key_file_swapped_by_a_link(tmp_path: Path) -> None:
         os.utime(tmp_path / name, ns=(1, 1))
     link = tmp_path / "link"
     link.symlink_to("old")
-    held = Key(SECRET, link)
+    held = ApiKey(SECRET, link)
     link.unlink()
     link.symlink_to("new")
     assert OTHER == held.value()
@@ -395,7 +401,7 @@ def keys(api: Api) -> list[str]:
 
 async def test_another_key_in_the_file_is_used(file: Path) -> None:
     """The next request after a change of the file has the new key."""
-    api = Api(keyed(OTHER), Key(SECRET, file))
+    api = Api(keyed(OTHER), ApiKey(SECRET, file))
     rewrite(file, OTHER)
     assert await api.get() is not None
     assert [OTHER] == keys(api)
@@ -403,7 +409,7 @@ async def test_another_key_in_the_file_is_used(file: Path) -> None:
 
 async def test_a_refused_key_is_tried_anew_from_its_file(file: Path) -> None:
     """On a 401 the file is read even if it looks unchanged, and the request is sent once more with its key."""
-    api = Api(keyed(OTHER), Key(SECRET, file))
+    api = Api(keyed(OTHER), ApiKey(SECRET, file))
     replace_unnoticed(file)
 
     assert await api.get() is not None
@@ -413,7 +419,7 @@ async def test_a_refused_key_is_tried_anew_from_its_file(file: Path) -> None:
 
 async def test_a_refused_key_is_not_tried_twice(file: Path) -> None:
     """A 401 without another key is an error at once; one with another key that is refused too, after it."""
-    api = Api(keyed("none"), Key(SECRET, file))
+    api = Api(keyed("none"), ApiKey(SECRET, file))
     assert Unauthorized is type(await api.failure())
     assert [SECRET] == keys(api)
 
@@ -432,22 +438,22 @@ async def test_two_feeds_that_are_refused_together(file: Path) -> None:
         await gate.wait()
         return httpx.Response(401)
 
-    api = Api(answer, Key(SECRET, file))
+    api = Api(answer, ApiKey(SECRET, file))
     replace_unnoticed(file)
     first, second = await asyncio.gather(api.get(), api.get())
 
-    assert Answer(b"{}", None) == first == second
+    assert ApiResponse(b"{}", None) == first == second
     assert [SECRET, SECRET, OTHER, OTHER] == keys(api)
 
 
 async def test_whether_the_key_changed(file: Path) -> None:
     """The client tells that its key file was changed since it was read."""
-    api = Api(answering(), Key(SECRET, file))
-    assert (False, 0) == (api.client.key_changed(), api.client.key_readings)
+    api = Api(answering(), ApiKey(SECRET, file))
+    assert (False, 0) == (api.client.key_file_changed(), api.client.key_reload_count)
     rewrite(file, OTHER)
-    assert (True, 0) == (api.client.key_changed(), api.client.key_readings)
+    assert (True, 0) == (api.client.key_file_changed(), api.client.key_reload_count)
     await api.get()
-    assert (False, 1) == (api.client.key_changed(), api.client.key_readings)
+    assert (False, 1) == (api.client.key_file_changed(), api.client.key_reload_count)
 
 
 # The quota.
@@ -498,13 +504,13 @@ async def test_nothing_is_sent_before_the_reset() -> None:
     await asyncio.gather(api.failure(), api.failure())
 
     assert [1000.0, 1030.0, 1030.0] == api.times
-    assert 30.0 == api.client.drain()[1]
+    assert 30.0 == api.client.pop_request_log()[1]
 
 
 async def test_a_shorter_wait_does_not_undo_a_longer_one() -> None:
     """Of several waits the longest holds."""
-    throttle = Throttle(1.0, monotonic=lambda: 5.0)
-    assert [105.0, 105.0] == [throttle.block(100.0), throttle.block(1.0)]
+    throttle = RateLimiter(1.0, monotonic=lambda: 5.0)
+    assert [105.0, 105.0] == [throttle.pause(100.0), throttle.pause(1.0)]
 
 
 async def test_the_smallest_plan_is_assumed() -> None:
@@ -513,8 +519,8 @@ async def test_the_smallest_plan_is_assumed() -> None:
     times = await send(api, 91)
 
     assert [1000.0] * 30 + [1060.0] * 30 + [1120.0] * 30 + [1180.0] == times
-    assert 180.0 == api.client.drain()[1]
-    assert 60 == api.client.limit
+    assert 180.0 == api.client.pop_request_log()[1]
+    assert 60 == api.client.rate_limit
 
 
 async def test_the_limit_is_learned() -> None:
@@ -529,7 +535,7 @@ async def test_the_limit_is_learned() -> None:
 
     assert Quota(600, 599, NOW + 10) == api.client.quota
     assert [1000.0] * 300 + [1060.0] == times
-    assert 600 == api.client.limit
+    assert 600 == api.client.rate_limit
 
 
 @pytest.mark.parametrize(
@@ -550,7 +556,7 @@ async def test_no_word_on_the_quota(headers: dict[str, str]) -> None:
     api = Api(answering(**headers))
     await api.get()
     assert api.client.quota is None
-    assert 60 == api.client.limit
+    assert 60 == api.client.rate_limit
 
 
 async def test_a_quota_without_a_reset() -> None:
@@ -596,13 +602,13 @@ async def test_a_reset_in_the_far_future() -> None:
 async def test_the_share_holds_in_any_minute(share: float, limits: list[int], pauses: list[float]) -> None:
     """In any sixty seconds no more is sent than the share of the limit last heard of, and at least one request."""
     clock = Clock()
-    throttle = Throttle(share, monotonic=clock.monotonic, sleep=clock.sleep)
+    throttle = RateLimiter(share, monotonic=clock.monotonic, sleep=clock.sleep)
     for limit in limits:
-        throttle.learn(Quota(limit, limit, 0.0), 0.0)
+        throttle.update(Quota(limit, limit, 0.0), 0.0)
         sent: list[float] = []
         for pause in pauses * 3:
             clock.now += pause
-            await throttle.admit()
+            await throttle.acquire()
             sent.append(clock.now)
         most = max(1, int(limit * share))
         for number, start in enumerate(sent):
@@ -612,15 +618,15 @@ async def test_the_share_holds_in_any_minute(share: float, limits: list[int], pa
 async def test_requests_at_once_take_turns() -> None:
     """Requests that come together share the quota, and one that gives up leaves its turn to the others."""
     clock = Clock()
-    throttle = Throttle(0.02, monotonic=clock.monotonic, sleep=clock.sleep)
-    first, second, third = (asyncio.ensure_future(throttle.admit()) for _ in range(3))
+    throttle = RateLimiter(0.02, monotonic=clock.monotonic, sleep=clock.sleep)
+    first, second, third = (asyncio.ensure_future(throttle.acquire()) for _ in range(3))
     await first
     second.cancel()
     await third
 
     assert second.cancelled()
     assert 1060.0 == clock.now
-    assert 60.0 <= throttle.waited <= 120.0
+    assert 60.0 <= throttle.wait_seconds <= 120.0
 
 
 # Bodies.
@@ -665,21 +671,21 @@ async def test_a_body_without_end() -> None:
     failure = await api.failure()
 
     assert (BadPayload, "the answer is larger than 32 MiB") == (type(failure), str(failure))
-    assert BODY_LIMIT < stream.sent <= BODY_LIMIT + 1024 * 1024
+    assert MAX_BODY_BYTES < stream.sent <= MAX_BODY_BYTES + 1024 * 1024
     assert stream.closed
     assert ["too_large"] == api.codes
 
 
 async def test_a_body_of_the_largest_size() -> None:
     """An answer of exactly 32 MiB is read."""
-    answer = await Api(answering(200, b" " * BODY_LIMIT)).get()
+    answer = await Api(answering(200, b" " * MAX_BODY_BYTES)).get()
     assert answer is not None
-    assert BODY_LIMIT == len(answer.body)
+    assert MAX_BODY_BYTES == len(answer.body)
 
 
 async def test_a_bomb() -> None:
     """An answer that unpacks to more than 32 MiB is refused, however small it came."""
-    bomb = gzip.compress(b" " * (BODY_LIMIT + 1))
+    bomb = gzip.compress(b" " * (MAX_BODY_BYTES + 1))
     assert len(bomb) < 100_000
     api = Api(answering(200, bomb, Content_Encoding="gzip"))
 
@@ -689,18 +695,18 @@ async def test_a_bomb() -> None:
 async def test_a_packed_body() -> None:
     """A gzipped answer is unpacked."""
     api = Api(answering(200, gzip.compress(b'{"logs": []}'), Content_Encoding="gzip"))
-    assert Answer(b'{"logs": []}', None) == await api.get()
+    assert ApiResponse(b'{"logs": []}', None) == await api.get()
     assert "gzip" == api.requests[0].headers["Accept-Encoding"]
 
 
 async def test_a_bomb_takes_little_memory() -> None:
     """What is too large is not unpacked to see how large it is."""
-    bomb = gzip.compress(b" " * 8 * BODY_LIMIT)
+    bomb = gzip.compress(b" " * 8 * MAX_BODY_BYTES)
     api = Api(answering(200, bomb, Content_Encoding="gzip"))
     tracemalloc.start()
     try:
         assert BadPayload is type(await api.failure())
-        assert tracemalloc.get_traced_memory()[1] < 3 * BODY_LIMIT
+        assert tracemalloc.get_traced_memory()[1] < 3 * MAX_BODY_BYTES
     finally:
         tracemalloc.stop()
 
@@ -708,7 +714,7 @@ async def test_a_bomb_takes_little_memory() -> None:
 @pytest.mark.parametrize("encoding", ["gzip, gzip", "deflate", "br", "zstd", "gzip, br", "nonsense"])
 async def test_a_packing_that_was_not_asked_for(encoding: str) -> None:
     """An answer that is packed otherwise, or twice, is refused before anything of it is read."""
-    stream = Stream(gzip.compress(gzip.compress(b" " * BODY_LIMIT)), forever=b" ")
+    stream = Stream(gzip.compress(gzip.compress(b" " * MAX_BODY_BYTES)), forever=b" ")
     api = Api(streaming(stream, Content_Encoding=encoding))
     failure = await api.failure()
 
@@ -778,8 +784,8 @@ async def test_drain() -> None:
 
     api = Api(answer, share=0.02)
     await api.get("/v1/posts/logs")
-    await api.client.get("/v1/posts/gone/logs", {}, endpoint="/v1/posts/{postId}/logs")
+    await api.client.get("/v1/posts/gone/logs", {}, path_template="/v1/posts/{postId}/logs")
 
-    requests = [Request("/v1/posts/logs", "200", 0.25), Request("/v1/posts/{postId}/logs", "404", 0.25)]
-    assert (requests, 59.75) == api.client.drain()
-    assert ([], 0.0) == api.client.drain()
+    requests = [RequestRecord("/v1/posts/logs", "200", 0.25), RequestRecord("/v1/posts/{postId}/logs", "404", 0.25)]
+    assert (requests, 59.75) == api.client.pop_request_log()
+    assert ([], 0.0) == api.client.pop_request_log()

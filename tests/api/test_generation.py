@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from late_exporter.api.generation import AUTO, Dialect
+from late_exporter.api.generation import AUTO, ApiGeneration
 from late_exporter.errors import ApiError, ApiUnavailable, Unauthorized
 from late_exporter.feeds import GENERATIONS
 from late_exporter.status import Quota
-from tests.support.worlds import Call, Reply, Silence
+from tests.support.worlds import Call, NullLogger, Reply
 
 LATE, ZERNIO = (GENERATIONS[name]["publishing"] for name in ("late", "zernio"))
 
@@ -18,35 +18,35 @@ class Api:
     """An API that has some paths."""
 
     quota: Quota | None = None
-    limit = 60
-    key_readings = 0
+    rate_limit = 60
+    key_reload_count = 0
 
     def __init__(self, *paths: str) -> None:
         self.paths = set(paths)
         self.asked: list[str] = []
         self.error: ApiError | None = None
 
-    def key_changed(self) -> bool:
+    def key_file_changed(self) -> bool:
         """Never."""
         return False
 
-    def drain(self) -> tuple[Sequence[Call], float]:
+    def pop_request_log(self) -> tuple[Sequence[Call], float]:
         """Nothing."""
         return (), 0.0
 
-    async def get(self, path: str, params: Mapping[str, str | int], *, endpoint: str) -> Reply | None:
+    async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
         """An empty list, or 404."""
         await asyncio.sleep(0)
-        assert (path, 1) == (endpoint, params["limit"])
+        assert (path, 1) == (path_template, params["limit"])
         self.asked.append(path)
         if self.error is not None:
             raise self.error
         return Reply(b'{"logs": []}', None) if path in self.paths else None
 
 
-def dialect(asked: str = AUTO) -> Dialect:
+def dialect(asked: str = AUTO) -> ApiGeneration:
     """One that nobody listens to."""
-    return Dialect(asked, log=Silence())
+    return ApiGeneration(asked, logger=NullLogger())
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def dialect(asked: str = AUTO) -> Dialect:
 async def test_it_is_asked_once(paths: list[str], expected: object, asked: list[str]) -> None:
     """All who read from a place share one answer; where both generations are spoken, the one with ids is chosen."""
     api, spoken = Api(*paths), dialect()
-    found = await asyncio.gather(*(spoken.feed("publishing", api, bound=None) for _ in range(3)))
+    found = await asyncio.gather(*(spoken.resolve_feed("publishing", api, state_generation=None) for _ in range(3)))
     assert ([expected] * 3, asked) == (found, api.asked)
 
 
@@ -68,9 +68,9 @@ async def test_an_api_that_has_neither() -> None:
     """Where there is no list at all the address is wrong; it is asked again the next time."""
     api, spoken = Api(), dialect()
     with pytest.raises(ApiUnavailable, match="neither /v1/posts/logs nor /v1/logs"):
-        await spoken.feed("publishing", api, bound=None)
+        await spoken.resolve_feed("publishing", api, state_generation=None)
     api.paths = {ZERNIO.path}
-    assert ZERNIO is await spoken.feed("publishing", api, bound=None)
+    assert ZERNIO is await spoken.resolve_feed("publishing", api, state_generation=None)
 
 
 async def test_a_refused_key_tells_nothing() -> None:
@@ -78,15 +78,15 @@ async def test_a_refused_key_tells_nothing() -> None:
     api, spoken = Api(LATE.path), dialect()
     api.error = Unauthorized("401")
     with pytest.raises(Unauthorized):
-        await spoken.feed("publishing", api, bound="late")
+        await spoken.resolve_feed("publishing", api, state_generation="late")
     api.error = None
-    assert LATE is await spoken.feed("publishing", api, bound="late")
+    assert LATE is await spoken.resolve_feed("publishing", api, state_generation="late")
 
 
 async def test_repeated_404s_ask_again() -> None:
     """One list that is gone may be a deployment; three in a row are a switch."""
     api, spoken = Api(LATE.path), dialect()
-    await spoken.feed("publishing", api, bound=None)
+    await spoken.resolve_feed("publishing", api, state_generation=None)
     api.paths = {ZERNIO.path}
     for present, expected in [
         (False, LATE),
@@ -96,32 +96,32 @@ async def test_repeated_404s_ask_again() -> None:
         (False, LATE),
         (False, ZERNIO),
     ]:
-        spoken.note(present=present)
-        assert expected is await spoken.feed("publishing", api, bound="late")
+        spoken.report_list(exists=present)
+        assert expected is await spoken.resolve_feed("publishing", api, state_generation="late")
 
 
 async def test_a_state_without_ids_cannot_go_back() -> None:
     """What was counted without ids is read without ids, whatever else the API speaks; who forbids that is told."""
     api = Api(LATE.path, ZERNIO.path)
-    assert ZERNIO is await dialect().feed("publishing", api, bound="zernio")
+    assert ZERNIO is await dialect().resolve_feed("publishing", api, state_generation="zernio")
     assert [] == api.asked
     with pytest.raises(ApiUnavailable, match=r"use --api\.generation zernio or auto, or another --state\.url"):
-        await dialect("late").feed("publishing", api, bound="zernio")
+        await dialect("late").resolve_feed("publishing", api, state_generation="zernio")
 
 
 async def test_a_choice_is_not_asked_for() -> None:
     """A generation that the user has chosen is believed, and kept whatever is gone."""
     api, chosen = Api(LATE.path), dialect("zernio")
     for _ in range(5):
-        chosen.note(present=False)
-    assert ZERNIO is await chosen.feed("publishing", api, bound="late")
+        chosen.report_list(exists=False)
+    assert ZERNIO is await chosen.resolve_feed("publishing", api, state_generation="late")
     assert [] == api.asked
 
 
 async def test_a_feed_that_a_generation_does_not_have() -> None:
     """The further types of logs are told to be missing from the older generation."""
     with pytest.raises(ApiUnavailable, match="generation late of the API has no webhooks logs"):
-        await dialect("late").feed("webhooks", Api(), bound=None)
-    assert GENERATIONS["zernio"]["webhooks"] is dialect("late").likely("webhooks", bound=None)
-    assert ZERNIO is dialect().likely("publishing", bound="zernio")
-    assert LATE is dialect().likely("publishing", bound=None)
+        await dialect("late").resolve_feed("webhooks", Api(), state_generation=None)
+    assert GENERATIONS["zernio"]["webhooks"] is dialect("late").initial_feed("webhooks", state_generation=None)
+    assert ZERNIO is dialect().initial_feed("publishing", state_generation="zernio")
+    assert LATE is dialect().initial_feed("publishing", state_generation=None)

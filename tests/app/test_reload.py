@@ -11,19 +11,19 @@ import httpx
 import pytest
 
 from late_exporter import log
-from late_exporter.api.client import Key, LateClient, Throttle
-from late_exporter.api.generation import Dialect
+from late_exporter.api.client import ApiKey, LateClient, RateLimiter
+from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.exporter import Exporter
-from late_exporter.app.reload import FIXED, Control
+from late_exporter.app.reload import LifecycleController
 from late_exporter.commands.run import create_offload
-from late_exporter.config import settings
-from late_exporter.config.settings import Settings, Workspace
+from late_exporter.config import sources
+from late_exporter.config.settings import OPTIONS, Settings, Workspace
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import LateError, StoreError
 from late_exporter.ingest.webhooks import sign
-from late_exporter.simulator import Service
+from late_exporter.simulator import SimulatedApi
 from late_exporter.store import open_store
-from tests.support.worlds import DAY, HOUR, Samples, Silence, VirtualClock, World
+from tests.support.worlds import DAY, HOUR, NullLogger, Samples, VirtualClock, World
 
 LOGS = "late_publishing_logs_total"
 RELOADED = "late_exporter_config_last_reload_successful"
@@ -43,14 +43,14 @@ class Rig:
         for name, key in KEYS.items():
             (folder / f"{name}.key").write_text(key)
         self.http = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
-        self.throttles: dict[str, Throttle] = {}
+        self.throttles: dict[str, RateLimiter] = {}
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
         name = request.url.path.split("/")[1]
         self.asked.append((name, request.headers["Authorization"].removeprefix("Bearer ")))
         path = request.url.path.removeprefix(f"/{name}")
-        service = Service(self.worlds[name].archives, clock=time.time, rate_limit=10**9)
-        answer = service.answer("GET", path, request.url.query.decode(), dict(request.headers.items()))
+        service = SimulatedApi(self.worlds[name].archives, clock=time.time, rate_limit=10**9)
+        answer = service.handle("GET", path, request.url.query.decode(), dict(request.headers.items()))
         await asyncio.sleep(0)
         return httpx.Response(answer.status, headers=answer.headers, stream=httpx.ByteStream(answer.body))
 
@@ -65,20 +65,20 @@ class Rig:
 
     def read(self) -> Settings:
         """The settings, read anew."""
-        return settings.load("run", {"config.file": [str(self.folder / "late.yml")]}, {})
+        return sources.load("run", {"config.file": [str(self.folder / "late.yml")]}, {})
 
-    def connect(self, wanted: Settings, workspace: Workspace) -> tuple[LateClient, Dialect]:
+    def connect(self, wanted: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
         """The client of a workspace, and its generation."""
         assert workspace.key is not None
         value = workspace.key.get_secret_value()
         client = LateClient(
             self.http,
             base_url=workspace.base_url,
-            key=Key(value, workspace.key_file),
-            throttle=self.throttles.setdefault(value, Throttle(1.0)),
-            timeout=wanted.api_timeout,
+            key=ApiKey(value, workspace.key_file),
+            rate_limiter=self.throttles.setdefault(value, RateLimiter(1.0)),
+            timeout=wanted.api.timeout,
         )
-        return client, Dialect("late", log=Silence())
+        return client, ApiGeneration("late", logger=NullLogger())
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Rig]:
@@ -86,19 +86,19 @@ class Rig:
         async with AsyncExitStack() as stack:
             offload = create_offload(stack.enter_context(ThreadPoolExecutor(1)))
             wanted = self.read()
-            self.store = await offload(open_store, wanted.state_url)
+            self.store = await offload(open_store, wanted.state.url)
             stack.push_async_callback(offload, self.store.close)
-            self.exporter = Exporter(wanted, self.store, offload, self.connect, collect=list)
+            self.exporter = Exporter(wanted, self.store, offload, self.connect, collect_process_metrics=list)
             await self.exporter.restore()
-            self.control = Control(
-                wanted, self.read, self.exporter, WebConfigWatcher(wanted.web_config, Silence()), self._stop
+            self.control = LifecycleController(
+                wanted, self.read, self.exporter, WebConfigWatcher(wanted.web_config, NullLogger()), self._stop
             )
-            self.control.note(succeeded=True)
+            self.control.record_result(succeeded=True)
             group = await stack.enter_async_context(asyncio.TaskGroup())
             publishing = group.create_task(self.exporter.publisher.run())
             self.exporter.start(group)
             yield self
-            for unit in self.exporter.units.values():
+            for unit in self.exporter.workspaces.values():
                 await unit.stop()
             publishing.cancel()
 
@@ -112,8 +112,8 @@ class Rig:
 
     async def _look(self) -> Samples:
         await self.exporter.publisher.publish()
-        answer = self.exporter.publisher.answer(None, None)
-        self.exporter.publisher.served(answer.version)
+        answer = self.exporter.exposition.get_body(None, None)
+        self.exporter.exposition.mark_served(answer.version)
         return Samples.parse(answer.body.decode())
 
     async def until(self, holds: Callable[[Samples], object]) -> Samples:
@@ -177,10 +177,10 @@ async def test_a_workspace_comes_and_goes_and_comes_back(rig: Rig) -> None:
 async def test_a_workspace_that_stays_is_not_disturbed(rig: Rig) -> None:
     """A reload that does not concern a workspace leaves its pollers running, and no series of it falls."""
     before = await rig.counts(acme=120)
-    running = rig.exporter.units["acme"].running.copy()
+    running = rig.exporter.workspaces["acme"].tasks.copy()
     rig.write("acme", "beta")
     await rig.control.reload()
-    assert running == rig.exporter.units["acme"].running
+    assert running == rig.exporter.workspaces["acme"].tasks
     after = await rig.scrape()
     assert {} == {series: value for series, value in before.counters.items() if after.get(series, -1) < value}
 
@@ -204,12 +204,12 @@ async def test_another_secret_of_webhooks(tmp_path: Path) -> None:
     rig.write("acme", text=f"{common}acme.key}}")
     async with rig.running():
         await rig.until(lambda samples: samples.sum("late_up") == 2)
-        webhooks = rig.exporter.webhooks
+        webhooks = rig.exporter.webhook_receiver
         assert webhooks is not None
 
         def send(key: str, path: str, event: str) -> int:
             body = f'{{"event": "{event}", "path": "{path}"}}'.encode()
-            return webhooks.take(path, body, [sign(body, KEYS[key]).encode()])
+            return webhooks.receive(path, body, [sign(body, KEYS[key]).encode()])
 
         assert [204, 404, 401] == [
             send(*case, "post.failed")
@@ -249,7 +249,7 @@ async def test_a_configuration_that_is_wrong_changes_nothing(rig: Rig) -> None:
     await rig.counts(acme=120)
 
     rig.write("acme", "beta")
-    await rig.control.hang_up()
+    await rig.control.on_sighup()
     healed = await rig.counts(acme=120, beta=30)
     assert 1 == healed[RELOADED, ()]
     assert healed[WHEN, ()] > good[WHEN, ()]
@@ -258,7 +258,7 @@ async def test_a_configuration_that_is_wrong_changes_nothing(rig: Rig) -> None:
 async def test_a_hang_up_survives_a_wrong_configuration(rig: Rig) -> None:
     """SIGHUP with a wrong configuration ends nothing."""
     (rig.folder / "late.yml").unlink()
-    await rig.control.hang_up()
+    await rig.control.on_sighup()
     await rig.counts(acme=120)
     assert 0 == (await rig.scrape())[RELOADED, ()]
 
@@ -281,37 +281,24 @@ async def test_what_only_a_restart_changes(rig: Rig, text: str, option: str) -> 
     await rig.counts(acme=120)
 
 
-def test_every_setting_can_be_reloaded_or_is_refused() -> None:
-    """No setting is silently ignored by a reload."""
-    taken_over = {
-        "workspaces",
-        "api_generation",
-        "api_timeout",
-        "quota_share",
-        "poll_interval",
-        "lookback",
-        "reconcile_interval",
-        "audit_interval",
-        "web_config_file",
-        "web_config",
-        "webhook",
-        "webhook_poll_interval",
-        "log_level",
-        "log_format",
+def test_every_option_of_pollers_and_clients_can_be_reloaded() -> None:
+    """A reload applies every option of pollers and clients, except for those that take a restart."""
+    restarted = {option.name for option in OPTIONS if option.section in {"api", "poll", "webhook"}} - {
+        option.name for option in OPTIONS if option.reload == "live"
     }
-    assert {*Settings.__dataclass_fields__} == taken_over | {*FIXED} | {"simulate"}
+    assert {"poll.feeds", "webhook.path"} == restarted
 
 
 async def test_a_state_that_cannot_be_read_changes_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the state of a new workspace cannot be read, the old configuration stays whole."""
     await rig.counts(acme=120)
-    totals = rig.store.totals
-    monkeypatch.setattr(rig.store, "totals", _broken)
+    totals = rig.store.series_values
+    monkeypatch.setattr(rig.store, "series_values", _broken)
     rig.write("acme", "beta")
     with pytest.raises(LateError, match="no luck"):
         await rig.control.reload()
-    assert {"acme"} == rig.exporter.units.keys()
-    monkeypatch.setattr(rig.store, "totals", totals)
+    assert {"acme"} == rig.exporter.workspaces.keys()
+    monkeypatch.setattr(rig.store, "series_values", totals)
     await rig.control.reload()
     await rig.counts(acme=120, beta=30)
 
@@ -333,7 +320,7 @@ async def test_reloads_at_every_step_of_a_catch_up(
     tmp_path: Path, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often a first sync is interrupted by reloads, every log and every request is counted once."""
-    monkeypatch.setattr("late_exporter.ingest.poller.COMMIT_ENTRIES", together)
+    monkeypatch.setattr("late_exporter.ingest.poller.COMMIT_SIZE", together)
     rig = Rig(tmp_path, {"acme": World(VirtualClock(time.time()))})
     rig.worlds["acme"].publish(430, over=DAY)
     rig.write("acme")
@@ -349,7 +336,7 @@ async def test_reloads_at_every_step_of_a_catch_up(
         samples = await rig.until(lambda samples: samples.sum("late_exporter_polls_total") > polls + 2)
         assert {"acme": 490} == logs(samples)
         assert samples.sum("late_exporter_api_requests_total") <= len(rig.asked)
-        assert 490 == sum(total.value for (name, _), total in rig.store.totals().items() if name == LOGS)
+        assert 490 == sum(total.value for (name, _), total in rig.store.series_values().items() if name == LOGS)
         assert 0 == samples.sum("late_exporter_reconciled_logs_total")
     await rig.http.aclose()
 

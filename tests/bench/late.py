@@ -19,9 +19,9 @@ from typing import Any, TypeAlias
 
 import uvicorn
 
-from late_exporter.simulator import Archive, Archives, Service, create_app
-from late_exporter.simulator.log_list import Row
-from late_exporter.simulator.platforms import PLATFORMS, Platform
+from late_exporter.simulator import LogList, SimulatedApi, StaticLogs, create_simulator
+from late_exporter.simulator.log_list import LogRow
+from late_exporter.simulator.platforms import PLATFORMS, SimulatedPlatform
 from tests.bench.naming import account, log_id
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -37,14 +37,14 @@ _random = random.Random(1)
 _platforms = tuple(PLATFORMS.values())
 
 
-def make_row(number: int, created: float) -> Row:
+def make_row(number: int, created: float) -> LogRow:
     """A publishing log like those of the simulated world; none is pending."""
     chance = _random.random()
     of = number * 7919 % ACCOUNTS
     on = _platforms[of % len(_platforms)]
     action = "retry" if chance > 0.97 else "media_upload" if chance > 0.9 else "publish"
     words = f"Fresh from the oven, number {number}: " + "the best bread is the one that is shared. " * 3
-    row: Row = {
+    row: LogRow = {
         "_id": log_id(created, number),
         "postId": {"_id": f"65f2{number:020x}", "content": words, "status": "published"},
         "userId": "65f000000000000000000001",
@@ -57,18 +57,18 @@ def make_row(number: int, created: float) -> Row:
         "endpoint": on.endpoint,
         "request": {"contentPreview": words[:100], "mediaCount": 1, "mediaUrls": [f"https://media/{number}.jpg"]},
         "createdAt": datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "durationMs": int(on.latency * _random.lognormvariate(0, on.spread) * 1000),
+        "durationMs": int(on.median_seconds * _random.lognormvariate(0, on.sigma) * 1000),
         "attemptNumber": 2 if action == "retry" else 1,
     }
     return row | _answer(on, row["status"])
 
 
-def _answer(on: Platform, status: str) -> Row:
+def _answer(on: SimulatedPlatform, status: str) -> LogRow:
     if status == "success":
         published = str(_random.getrandbits(56))
         return {
             "statusCode": 200,
-            "response": {"platformPostId": published, "platformPostUrl": f"{on.url}{published}"},
+            "response": {"platformPostId": published, "platformPostUrl": f"{on.post_url_prefix}{published}"},
         }
     _, failure = _random.choice(on.failures)
     response = {"errorMessage": failure.message, "errorCode": failure.code, "rawBody": failure.message * 2}
@@ -87,9 +87,9 @@ class Api:
         self._open.set()
         now = time.time() - 60
         rows = [make_row(n, now - (max(sizes) - n) * DAYS * 86400 / max(sizes)) for n in range(max(sizes))]
-        self._archives = {str(size): Archives(Archive(rows[len(rows) - size :])) for size in sizes}
+        self._archives = {str(size): StaticLogs(LogList(rows[len(rows) - size :])) for size in sizes}
         self._apps = {
-            name: create_app(Service(archives, clock=time.time, rate_limit=RATE_LIMIT))
+            name: create_simulator(SimulatedApi(archives, clock=time.time, rate_limit=RATE_LIMIT))
             for name, archives in self._archives.items()
         }
 

@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from late_exporter.metrics.catalogue import DURATION_BUCKETS
-from late_exporter.model import Add, Batch, Coverage, Increment, Observe, Result, Scope, Take
+from late_exporter.model import (
+    AttemptOutcome,
+    Batch,
+    Coverage,
+    IncCounter,
+    Increment,
+    ObserveHistogram,
+    Scope,
+    SetLatest,
+)
 from late_exporter.store.sqlite import SqliteStore
 from tests.bench.naming import ACTIONS, STATUSES, account, platform
 
@@ -30,8 +39,8 @@ def with_series(path: Path, samples: int) -> None:
     accounts = max(1, (samples - platforms * OF_PLATFORM) // OF_ACCOUNT)
     store = SqliteStore(path)
     increments = [*_of_platforms(platforms, now), *_of_accounts(accounts, now)]
-    coverage = Coverage(horizon=horizon, start=horizon, synced=True)
-    store.commit(SCOPE, Batch(at=now, increments=increments, coverage=coverage))
+    coverage = Coverage(retention_floor=horizon, complete_since=horizon, is_synced=True)
+    store.commit(SCOPE, Batch(committed_at=now, increments=increments, coverage=coverage))
     store.close()
 
 
@@ -40,9 +49,9 @@ def _of_platforms(count: int, now: float) -> Iterator[Increment]:
         for action in ACTIONS:
             for status in STATUSES:
                 labels = ("default", platform(number), action, status)
-                yield Add("late_publishing_logs_total", labels)
-                yield Take("late_publishing_last_log_timestamp_seconds", labels, at=int(now), value=now - number)
-                yield Observe(
+                yield IncCounter("late_publishing_logs_total", labels)
+                yield SetLatest("late_publishing_last_log_timestamp_seconds", labels, at=int(now), value=now - number)
+                yield ObserveHistogram(
                     "late_publishing_duration_seconds", labels, micros=1_500_000 + number, bounds=DURATION_BUCKETS
                 )
 
@@ -50,11 +59,11 @@ def _of_platforms(count: int, now: float) -> Iterator[Increment]:
 def _of_accounts(count: int, now: float) -> Iterator[Increment]:
     for number in range(count):
         labels = ("default", platform(number % 13), account(number))
-        yield Take("late_account_info", labels, at=int(now), value=f"@bakery{number}")
-        yield Take("late_account_last_success_timestamp_seconds", labels, at=int(now), value=now - number)
-        yield Result("late_account_consecutive_failures", labels, at=int(now), failed=True)
+        yield SetLatest("late_account_info", labels, at=int(now), value=f"@bakery{number}")
+        yield SetLatest("late_account_last_success_timestamp_seconds", labels, at=int(now), value=now - number)
+        yield AttemptOutcome("late_account_consecutive_failures", labels, at=int(now), failed=True)
         for status in STATUSES:
-            yield Add("late_account_logs_total", (*labels, status))
+            yield IncCounter("late_account_logs_total", (*labels, status))
 
 
 def with_ids(source: Path, path: Path, ids: int) -> None:

@@ -2,24 +2,24 @@ from __future__ import annotations
 
 import pytest
 
-from late_exporter.api.generation import Dialect
-from late_exporter.commands.feed_choice import counted, require_kept, spoken
+from late_exporter.api.generation import ApiGeneration
+from late_exporter.commands.feed_choice import current_feed, recorded_feed, require_retained
 from late_exporter.errors import ApiUnavailable, ConfigError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.model import Coverage
-from tests.support.worlds import DAY, Late, Silence, VirtualClock, World, drive
+from tests.support.worlds import DAY, FakeLateApi, NullLogger, VirtualClock, World, drive
 
 
-def late(generation: str) -> Late:
+def late(generation: str) -> FakeLateApi:
     """An API of a generation."""
-    late = Late(World(VirtualClock()))
-    late.speak(generation)
+    late = FakeLateApi(World(VirtualClock()))
+    late.set_generation(generation)
     return late
 
 
 def coverage(generation: str) -> Coverage:
     """What a state was counted from."""
-    return Coverage(horizon=0, start=0, generation=generation)
+    return Coverage(retention_floor=0, complete_since=0, generation=generation)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def coverage(generation: str) -> Coverage:
 def test_what_the_api_speaks(asked: str, there: str, expected: str) -> None:
     """It is asked which generation it is, unless the user says it."""
     api = late(there)
-    feed = drive(spoken("connections", Dialect(asked, log=Silence()), api))
+    feed = drive(current_feed("connections", ApiGeneration(asked, logger=NullLogger()), api))
 
     assert GENERATIONS[expected]["connections"] is feed
     assert (asked == "auto") == bool(api.requests)
@@ -38,8 +38,10 @@ def test_what_the_api_speaks(asked: str, there: str, expected: str) -> None:
 def test_a_feed_that_is_not_there() -> None:
     """Where the generation has no such feed, it is told which ones it has."""
     with pytest.raises(ConfigError, match="--feed: generation late of the API has no webhooks logs, but publishing, "):
-        drive(spoken("webhooks", Dialect("auto", log=Silence()), late("late")))
-    assert "webhooks" == drive(spoken("webhooks", Dialect("auto", log=Silence()), late("zernio"))).name
+        drive(current_feed("webhooks", ApiGeneration("auto", logger=NullLogger()), late("late")))
+    assert (
+        "webhooks" == drive(current_feed("webhooks", ApiGeneration("auto", logger=NullLogger()), late("zernio"))).name
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,24 +57,29 @@ def test_a_feed_that_is_not_there() -> None:
 )
 def test_what_the_state_was_counted_from(state: str, asked: str, there: str, words: str) -> None:
     """Its generation is that of the feed, or it is told what to do."""
-    api, dialect = late(there), Dialect(asked, log=Silence())
+    api, dialect = late(there), ApiGeneration(asked, logger=NullLogger())
     if words:
         with pytest.raises(ApiUnavailable, match=words):
-            drive(counted("publishing", coverage(state), dialect, api))
+            drive(recorded_feed("publishing", coverage(state), dialect, api))
     else:
-        assert state == drive(counted("publishing", coverage(state), dialect, api)).generation
+        assert state == drive(recorded_feed("publishing", coverage(state), dialect, api)).generation
 
 
 def test_a_state_of_nothing() -> None:
     """Where nothing was counted yet, it would be from what the API speaks."""
-    assert "zernio" == drive(counted("publishing", None, Dialect("auto", log=Silence()), late("zernio"))).generation
+    assert (
+        "zernio"
+        == drive(
+            recorded_feed("publishing", None, ApiGeneration("auto", logger=NullLogger()), late("zernio"))
+        ).generation
+    )
 
 
 @pytest.mark.parametrize(("generation", "days"), [("late", 7), ("zernio", 90)])
 def test_how_far_back(generation: str, days: int) -> None:
     """Nobody looks further back than logs are kept."""
     feed = GENERATIONS[generation]["publishing"]
-    require_kept(None, feed)
-    require_kept(days * DAY, feed)
+    require_retained(None, feed)
+    require_retained(days * DAY, feed)
     with pytest.raises(ConfigError, match=f"--since: must be at most {days}d, as long as generation {generation} of"):
-        require_kept(days * DAY + 1, feed)
+        require_retained(days * DAY + 1, feed)

@@ -12,46 +12,46 @@ import pytest
 import trustme
 
 from late_exporter.cli import main
-from late_exporter.commands.healthcheck import ask
+from late_exporter.commands.healthcheck import check_health
 from late_exporter.config import web as webconfig
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import LateError
 from late_exporter.web.asgi import Message, Receive, Send
-from late_exporter.web.server import listen, serve
-from tests.e2e.late import Exchange, Fault, Late, answering, hanging
+from late_exporter.web.server import bind_socket, serve
+from tests.e2e.late import FaultHandler, HttpExchange, LateServer, hang, respond_with
 
 
 @pytest.fixture
-def server() -> Iterator[Late]:
+def server() -> Iterator[LateServer]:
     """Something that serves on a loopback address, and answers as it is told."""
-    with Late() as late:
+    with LateServer() as late:
         yield late
 
 
-def address(server: Late) -> Address:
+def address(server: LateServer) -> Address:
     """Where it serves."""
     host, _, port = server.url.removeprefix("http://").partition("/")[0].rpartition(":")
     return Address(host, int(port))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "", "0.0.0.0"])  # noqa: S104 - asked, not bound
-def test_healthy(server: Late, host: str) -> None:
+def test_healthy(server: LateServer, host: str) -> None:
     """An exporter that listens on every interface is asked on the loopback one."""
-    server.fault = answering(200, "late-exporter is healthy")
-    ask(Address(host, address(server).port))
+    server.fault = respond_with(200, "late-exporter is healthy")
+    check_health(Address(host, address(server).port))
     assert ["/-/healthy"] == [received.path for received in server.requests]
 
 
 def test_ipv6() -> None:
     """Where every IPv6 interface is listened on, the loopback one is asked, whose answer is waited for."""
     with (
-        listen(Address("::", 0)) as bound,
+        bind_socket(Address("::", 0)) as bound,
         pytest.raises(LateError, match=r"^\[::1\]:\d+ gives no answer within 0.05 s$"),
     ):
-        ask(Address("::", bound.getsockname()[1]), timeout=0.05)
+        check_health(Address("::", bound.getsockname()[1]), timeout=0.05)
 
 
-def not_http(exchange: Exchange) -> None:
+def not_http(exchange: HttpExchange) -> None:
     """Answer in no protocol."""
     exchange.write(b"SSH-2.0-secret\r\n")
 
@@ -59,39 +59,39 @@ def not_http(exchange: Exchange) -> None:
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (answering(503, "why"), "answers 503"),
-        (answering(404, ""), "answers 404"),
+        (respond_with(503, "why"), "answers 503"),
+        (respond_with(404, ""), "answers 404"),
         (not_http, "gives an answer that is not HTTP"),
     ],
 )
-def test_unhealthy(server: Late, fault: Fault, reason: str) -> None:
+def test_unhealthy(server: LateServer, fault: FaultHandler, reason: str) -> None:
     """What answers something else is not a healthy exporter, and the reason is short."""
     server.fault = fault
     with pytest.raises(LateError) as caught:
-        ask(address(server))
+        check_health(address(server))
     assert f"{address(server)} {reason}" == str(caught.value)
 
 
-def test_stuck(server: Late) -> None:
+def test_stuck(server: LateServer) -> None:
     """What takes a connection and then says nothing is not healthy either."""
-    server.fault = hanging(server)
+    server.fault = hang(server)
     with pytest.raises(LateError, match=r" gives no answer within 0.05 s$"):
-        ask(address(server), timeout=0.05)
+        check_health(address(server), timeout=0.05)
 
 
 def test_nobody_is_there() -> None:
     """Where nobody listens, that is said."""
-    with listen(Address("127.0.0.1", 0)) as bound:
+    with bind_socket(Address("127.0.0.1", 0)) as bound:
         port = bound.getsockname()[1]
     with pytest.raises(LateError, match=rf"^127.0.0.1:{port} gives no answer: Connection refused$"):
-        ask(Address("127.0.0.1", port))
+        check_health(Address("127.0.0.1", port))
 
 
-def test_a_password_is_a_sign_of_life(server: Late) -> None:
+def test_a_password_is_a_sign_of_life(server: LateServer) -> None:
     """An exporter that asks for a password, or for patience, lives."""
     for status in (401, 429):
-        server.fault = answering(status, "")
-        ask(address(server))
+        server.fault = respond_with(status, "")
+        check_health(address(server))
 
 
 async def refuse(scope: Message, _receive: Receive, send: Send) -> None:
@@ -112,11 +112,11 @@ async def test_listeners_of_all_kinds(kind: str, tmp_path: Path) -> None:
     (tmp_path / "web.yml").write_text(tls if "tls" in kind else "")
     config = webconfig.load(tmp_path / "web.yml")
     where = UnixPath(tmp_path / "socket") if kind == "unix" else Address("127.0.0.1", 0)
-    with listen(where) as bound:
-        serving = asyncio.ensure_future(serve(refuse, [bound], web=lambda: config))
+    with bind_socket(where) as bound:
+        serving = asyncio.ensure_future(serve(refuse, [bound], web_config=lambda: config))
         if isinstance(where, Address):
             where = Address(*bound.getsockname())
-        await asyncio.to_thread(ask, where, secure=True)
+        await asyncio.to_thread(check_health, where, secure=True)
         serving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await serving
@@ -124,7 +124,7 @@ async def test_listeners_of_all_kinds(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("way", ["flag", "variable", "file"])
 def test_command(
-    server: Late, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: LateServer, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The address is what the exporter's own is, whichever way it is set, and no key is needed."""
     (tmp_path / "late.yml").write_text(
@@ -134,9 +134,9 @@ def test_command(
     if way == "variable":
         monkeypatch.setenv("LATE_EXPORTER_WEB__LISTEN_ADDRESS", f"{address(server)},:1")
     flags = {"flag": [f"--web.listen-address={address(server)}"], "file": ["--config.file", str(tmp_path / "late.yml")]}
-    server.fault = answering(200, "")
+    server.fault = respond_with(200, "")
     assert 0 == main(["healthcheck", *flags.get(way, [])])
-    server.fault = answering(500, "")
+    server.fault = respond_with(500, "")
     assert 1 == main(["healthcheck", *flags.get(way, [])])
     output = capsys.readouterr()
     assert "late-exporter is healthy\n" == output.out
@@ -146,7 +146,7 @@ def test_command(
 def test_command_with_a_port_that_nobody_knows(capsys: pytest.CaptureFixture[str]) -> None:
     """A port of the system's choice cannot be asked: that is a mistake of usage."""
     assert 2 == main(["healthcheck", "--web.listen-address=127.0.0.1:0"])
-    assert "whose port is known once it listens" in capsys.readouterr().err
+    assert "cannot run a health check against port 0" in capsys.readouterr().err
 
 
 def test_command_imports_little() -> None:

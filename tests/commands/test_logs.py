@@ -10,43 +10,43 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from late_exporter.commands.logs import CELLS, Follower, Wanted, follow, printer, show
-from late_exporter.commands.logview import read
-from late_exporter.commands.pager import Listing
-from late_exporter.commands.terminal import Screen
+from late_exporter.commands.logs import CSV_COLUMNS, LogFilter, LogFollower, follow, log_formatter, print_newest
+from late_exporter.commands.logview import parse_page
+from late_exporter.commands.pager import LogPager
+from late_exporter.commands.terminal import Terminal
 from late_exporter.errors import ApiUnavailable, BadRequest, Unauthorized
 from late_exporter.feeds import FEEDS, GENERATIONS
-from tests.support.api import Api
+from tests.support.api import FakeHttpApi
 from tests.support.worlds import DAY, HOUR, VirtualClock, World
 
 ZERNIO = GENERATIONS["zernio"]["publishing"]
 FEED, CONNECTIONS = FEEDS["publishing"], FEEDS["connections"]
-ANY = Wanted(since=7 * DAY)
+ANY = LogFilter(since=7 * DAY)
 
 
-class Desk:
+class LogsHarness:
     """Somebody who asks for logs, and what is printed for them."""
 
     def __init__(
-        self, wanted: Wanted = ANY, *, feed: str = "publishing", form: str = "json", generation: str = "late"
+        self, wanted: LogFilter = ANY, *, feed: str = "publishing", form: str = "json", generation: str = "late"
     ) -> None:
         self.clock = VirtualClock()
         self.world = World(self.clock)
-        self.api = Api(self.world, generation=generation)
+        self.api = FakeHttpApi(self.world, generation=generation)
         self.wanted = wanted
         self.feed = GENERATIONS[generation][feed]
         self.lines: list[str] = []
         self.notes: list[str] = []
-        self.printer = printer(form, feed, Screen())
+        self.printer = log_formatter(form, feed, Terminal())
 
-    def listing(self, *, lasting: bool = False) -> Listing:
+    def listing(self, *, lasting: bool = False) -> LogPager:
         """The list as it is asked for."""
-        query = self.wanted.query(self.feed, lasting=lasting)
-        return Listing(self.api.client, self.feed, query, self.wanted.since, clock=self.clock.time)
+        query = self.wanted.query(self.feed, following=lasting)
+        return LogPager(self.api.client, self.feed, query, self.wanted.since, clock=self.clock.time)
 
     async def show(self, limit: int = 0) -> tuple[int, bool]:
         """Print what there is."""
-        return await show(self.listing(), self.wanted, self.printer, limit=limit, write=self.lines.append)
+        return await print_newest(self.listing(), self.wanted, self.printer, limit=limit, write=self.lines.append)
 
     async def follow(self, *turns: Callable[[], object], limit: int = 100, interval: float = 5.0) -> list[float]:
         """Print what comes while one thing happens after another, one between two polls; the pauses."""
@@ -61,7 +61,7 @@ class Desk:
             self.clock.advance(seconds)
 
         listing = self.listing(lasting=True)
-        follower = Follower(self.api.client, self.feed, listing, self.wanted, self.printer, self.lines.append)
+        follower = LogFollower(self.api.client, self.feed, listing, self.wanted, self.printer, self.lines.append)
         with pytest.raises(asyncio.CancelledError):
             await follow(follower, limit=limit, interval=interval, note=self.notes.append, sleep=sleep)
         return pauses
@@ -79,7 +79,7 @@ class Desk:
 
 async def test_newest_first() -> None:
     """Every log is printed once, the newest first, whatever the number of pages."""
-    desk = Desk()
+    desk = LogsHarness()
     desk.world.publish(250, over=HOUR)
 
     assert (250, False) == await desk.show()
@@ -90,7 +90,7 @@ async def test_newest_first() -> None:
 @pytest.mark.parametrize(("limit", "requests"), [(1, 1), (100, 1), (101, 2)])
 async def test_a_limit_ends_the_reading(limit: int, requests: int) -> None:
     """No more is read than is shown."""
-    desk = Desk()
+    desk = LogsHarness()
     desk.world.publish(500, over=HOUR)
 
     assert (limit, True) == await desk.show(limit)
@@ -100,7 +100,7 @@ async def test_a_limit_ends_the_reading(limit: int, requests: int) -> None:
 
 async def test_nothing() -> None:
     """An empty list prints nothing."""
-    desk = Desk(form="table")
+    desk = LogsHarness(form="table")
 
     assert (0, False) == await desk.show()
     assert [] == desk.lines
@@ -108,7 +108,7 @@ async def test_nothing() -> None:
 
 async def test_since() -> None:
     """What is older is left out, by the API's clock, and the reading ends there."""
-    desk = Desk(Wanted(since=HOUR - 1))
+    desk = LogsHarness(LogFilter(since=HOUR - 1))
     desk.world.publish(300, over=3 * HOUR)
     await desk.show()
 
@@ -120,55 +120,55 @@ async def test_since() -> None:
 @pytest.mark.parametrize(("since", "days"), [(1.0, 1), (DAY, 1), (DAY + 1, 2), (7 * DAY, 7), (90 * DAY, 7)], ids=str)
 def test_days(since: float, days: int) -> None:
     """The API is asked for as many days as are needed, and no more than it takes."""
-    assert {"days": days} == Wanted(since=since).query(FEED, lasting=False)
+    assert {"days": days} == LogFilter(since=since).query(FEED, following=False)
 
 
 def test_what_the_api_chooses() -> None:
     """The API chooses by what it knows; while following, the status pending is looked at here."""
-    wanted = Wanted(platform="x", status="pending", action="retry", account="@a", since=1.0)
+    wanted = LogFilter(platform="x", status="pending", action="retry", account="@a", since=1.0)
 
-    assert {"platform": "x", "status": "pending", "action": "retry", "days": 1} == wanted.query(FEED, lasting=False)
-    assert {"platform": "x", "action": "retry", "days": 1} == wanted.query(FEED, lasting=True)
-    assert "retry" == wanted.query(CONNECTIONS, lasting=False)["eventType"]
+    assert {"platform": "x", "status": "pending", "action": "retry", "days": 1} == wanted.query(FEED, following=False)
+    assert {"platform": "x", "action": "retry", "days": 1} == wanted.query(FEED, following=True)
+    assert "retry" == wanted.query(CONNECTIONS, following=False)["eventType"]
 
 
 @pytest.mark.parametrize(
     ("wanted", "query"),
     [
-        (Wanted(platform="x", status="failed"), {"platform": "x", "status": "failed", "days": 1}),
-        (Wanted(action="publish"), {"days": 1}),
-        (Wanted(action="all"), {"days": 1}),
-        (Wanted(action="disconnect"), {"days": 1}),
-        (Wanted(action="post.published"), {"action": "post.published", "days": 1}),
-        (Wanted(account="@acme"), {"days": 1}),
-        (Wanted(account="65f1c0a9e2b5af0012ab34cd"), {"accountId": "65f1c0a9e2b5af0012ab34cd", "days": 1}),
-        (Wanted(since=90 * DAY), {"days": 90}),
+        (LogFilter(platform="x", status="failed"), {"platform": "x", "status": "failed", "days": 1}),
+        (LogFilter(action="publish"), {"days": 1}),
+        (LogFilter(action="all"), {"days": 1}),
+        (LogFilter(action="disconnect"), {"days": 1}),
+        (LogFilter(action="post.published"), {"action": "post.published", "days": 1}),
+        (LogFilter(account="@acme"), {"days": 1}),
+        (LogFilter(account="65f1c0a9e2b5af0012ab34cd"), {"accountId": "65f1c0a9e2b5af0012ab34cd", "days": 1}),
+        (LogFilter(since=90 * DAY), {"days": 90}),
     ],
     ids=str,
 )
-def test_what_zernio_chooses(wanted: Wanted, query: dict[str, object]) -> None:
+def test_what_zernio_chooses(wanted: LogFilter, query: dict[str, object]) -> None:
     """An action that is several ones of the API is looked at here; an account it knows by its id."""
-    assert query == wanted.query(ZERNIO, lasting=False)
+    assert query == wanted.query(ZERNIO, following=False)
 
 
 @pytest.mark.parametrize(
     ("wanted", "matches"),
     [
-        (Wanted(), True),
-        (Wanted(platform="all", status="all", action="all"), True),
-        (Wanted(platform="Instagram"), True),
-        (Wanted(platform="facebook"), False),
-        (Wanted(status="failed"), True),
-        (Wanted(status="success"), False),
-        (Wanted(action="retry"), False),
-        (Wanted(account="acc1"), True),
-        (Wanted(account="Acme"), True),
-        (Wanted(account="@ACME"), True),
-        (Wanted(account="acm"), False),
+        (LogFilter(), True),
+        (LogFilter(platform="all", status="all", action="all"), True),
+        (LogFilter(platform="Instagram"), True),
+        (LogFilter(platform="facebook"), False),
+        (LogFilter(status="failed"), True),
+        (LogFilter(status="success"), False),
+        (LogFilter(action="retry"), False),
+        (LogFilter(account="acc1"), True),
+        (LogFilter(account="Acme"), True),
+        (LogFilter(account="@ACME"), True),
+        (LogFilter(account="acm"), False),
     ],
     ids=str,
 )
-def test_what_matches(wanted: Wanted, matches: bool) -> None:  # noqa: FBT001 - the expected value
+def test_what_matches(wanted: LogFilter, matches: bool) -> None:  # noqa: FBT001 - the expected value
     """Values are matched whole, in whatever letters, and a name with or without its sign."""
     row = {
         "platform": "instagram",
@@ -177,14 +177,14 @@ def test_what_matches(wanted: Wanted, matches: bool) -> None:  # noqa: FBT001 - 
         "accountId": "acc1",
         "accountUsername": "@acme",
     }
-    (log,) = read(json.dumps({"logs": [row]}).encode(), FEED).logs
+    (log,) = parse_page(json.dumps({"logs": [row]}).encode(), FEED).logs
 
     assert matches == wanted.matches(log)
 
 
 async def test_filters() -> None:
     """Only what is asked for is printed, whether the API can choose by it or not."""
-    desk = Desk(Wanted(status="failed", account="@other", since=DAY))
+    desk = LogsHarness(LogFilter(status="failed", account="@other", since=DAY))
     kinds = [
         {"status": status, "accountUsername": name} for status in ("failed", "success") for name in ("@other", "@x")
     ]
@@ -198,9 +198,9 @@ async def test_filters() -> None:
 
 async def test_connections() -> None:
     """The other list is chosen from by its events."""
-    desk = Desk(Wanted(action="disconnect", status=None), feed="connections", form="table")
-    desk.world.connect("connect_success", success={"username": "@a"})
-    desk.world.connect("disconnect")
+    desk = LogsHarness(LogFilter(action="disconnect", status=None), feed="connections", form="table")
+    desk.world.add_connection("connect_success", success={"username": "@a"})
+    desk.world.add_connection("disconnect")
     await desk.show()
 
     head, line = desk.lines
@@ -212,14 +212,14 @@ async def test_connections() -> None:
 
 async def test_an_unknown_value() -> None:
     """A value that the API does not know is an error that says what it knows."""
-    desk = Desk(Wanted(status="lost"))
+    desk = LogsHarness(LogFilter(status="lost"))
     with pytest.raises(BadRequest, match="400: Invalid query; status must be one of: success, failed"):
         await desk.show()
 
 
 async def test_an_endpoint_that_is_not_there() -> None:
     """A wrong base URL is told."""
-    desk = Desk()
+    desk = LogsHarness()
     desk.api.fault = lambda _: httpx.Response(404)
     with pytest.raises(ApiUnavailable, match="404: no such endpoint: /v1/posts/logs"):
         await desk.show()
@@ -227,7 +227,7 @@ async def test_an_endpoint_that_is_not_there() -> None:
 
 async def test_the_table() -> None:
     """A line has what leads further: the post's id, and why it failed."""
-    desk = Desk(form="table")
+    desk = LogsHarness(form="table")
     desk.world.publish(status="failed", response={"errorCode": "X", "errorMessage": "bad"}, postId="p1")
     await desk.show()
 
@@ -241,12 +241,12 @@ async def test_the_table() -> None:
 
 async def test_csv() -> None:
     """CSV has a column for everything, with times to the millisecond."""
-    desk = Desk(form="csv")
+    desk = LogsHarness(form="csv")
     log_id = desk.world.insert(desk.clock.now - 1, postId="p1", response={"errorCode": "X", "platformPostUrl": "u"})
     await desk.show()
 
     assert [
-        ",".join(column.title for column in CELLS),
+        ",".join(column.title for column in CSV_COLUMNS),
         f"2026-11-25T09:46:39.000Z,{log_id},p1,instagram,acc1,'@baeckerei,publish,,success,1,200,1.2,X,,u,",
     ] == desk.lines
 
@@ -255,7 +255,7 @@ async def test_csv() -> None:
 @settings(max_examples=40, deadline=None)
 async def test_a_list_that_moves(happenings: list[tuple[int, int]]) -> None:
     """Logs that come or go between two reads make no log appear twice, and none that stays is left out."""
-    desk = Desk()
+    desk = LogsHarness()
     desk.world.publish(700, over=DAY)
     before, moves = desk.world.ids, dict(happenings)
 
@@ -275,7 +275,7 @@ async def test_a_list_that_moves(happenings: list[tuple[int, int]]) -> None:
 @pytest.mark.parametrize("says", [True, False, None])
 async def test_an_answer_that_lies_about_more(says: bool | None) -> None:  # noqa: FBT001 - a value of the API
     """Reading ends though the API always promises more, and with what there is where it promises nothing."""
-    desk = Desk()
+    desk = LogsHarness()
     rows = [{"_id": str(number)} for number in range(10)]
     desk.api.answer = json.dumps({"logs": rows, "pagination": {} if says is None else {"hasMore": says}}).encode()
     await desk.show()
@@ -286,7 +286,7 @@ async def test_an_answer_that_lies_about_more(says: bool | None) -> None:  # noq
 
 async def test_a_bad_row_costs_no_other() -> None:
     """Rows that are odd in every way are shown as far as can be."""
-    desk = Desk(form="table")
+    desk = LogsHarness(form="table")
     rows: list[Any] = [None, 5, {}, {"_id": "a", "createdAt": "soon", "response": [], "status": {"x": 1}}, "text"]
     desk.api.answer = json.dumps({"logs": rows, "pagination": {"hasMore": False}}).encode()
     await desk.show()
@@ -297,7 +297,7 @@ async def test_a_bad_row_costs_no_other() -> None:
 
 async def test_logs_of_zernio() -> None:
     """Every log is printed once, as the API sent it; the list is asked for by its type."""
-    desk = Desk(generation="zernio")
+    desk = LogsHarness(generation="zernio")
     desk.world.publish(250, over=HOUR)
 
     assert (250, False) == await desk.show()
@@ -309,7 +309,7 @@ async def test_logs_of_zernio() -> None:
 @pytest.mark.parametrize(("action", "count"), [("publish", 60), ("retry", 30), ("post.failed", 30)])
 async def test_actions_of_zernio(action: str, count: int) -> None:
     """An action is meant as the metrics have it, or as the API does."""
-    desk = Desk(Wanted(action=action, since=DAY), generation="zernio", form="table")
+    desk = LogsHarness(LogFilter(action=action, since=DAY), generation="zernio", form="table")
     kinds: list[dict[str, Any]] = [{"status": "success"}, {"status": "failed"}, {"action": "retry", "attemptNumber": 2}]
     desk.world.publish(90, over=HOUR, kinds=kinds)
 
@@ -318,7 +318,7 @@ async def test_actions_of_zernio(action: str, count: int) -> None:
 
 async def test_zernio_is_not_asked_for_what_is_older() -> None:
     """The list ends where it is asked to, so that what is older costs no request."""
-    desk = Desk(Wanted(since=HOUR - 1), generation="zernio")
+    desk = LogsHarness(LogFilter(since=HOUR - 1), generation="zernio")
     desk.world.publish(270, over=3 * HOUR)
 
     assert (90, False) == await desk.show()
@@ -327,18 +327,18 @@ async def test_zernio_is_not_asked_for_what_is_older() -> None:
 
 async def test_a_clock_that_is_ahead_hides_nothing() -> None:
     """How far back is by the API's clock: where it is behind, the list is asked for again."""
-    desk = Desk(Wanted(since=HOUR), generation="zernio")
+    desk = LogsHarness(LogFilter(since=HOUR), generation="zernio")
     desk.world.publish(59, over=HOUR - 60)
-    query = desk.wanted.query(desk.feed, lasting=False)
-    listing = Listing(desk.api.client, desk.feed, query, HOUR, clock=lambda: desk.clock.now + HOUR)
+    query = desk.wanted.query(desk.feed, following=False)
+    listing = LogPager(desk.api.client, desk.feed, query, HOUR, clock=lambda: desk.clock.now + HOUR)
 
-    assert (59, False) == await show(listing, desk.wanted, desk.printer, limit=0, write=desk.lines.append)
+    assert (59, False) == await print_newest(listing, desk.wanted, desk.printer, limit=0, write=desk.lines.append)
     assert 2 == len(desk.api.requests)
 
 
 async def test_an_activity_of_zernio() -> None:
     """Further lists have a table of their own."""
-    desk = Desk(generation="zernio", feed="webhooks", form="table")
+    desk = LogsHarness(generation="zernio", feed="webhooks", form="table")
     row = {
         "type": "webhooks",
         "action": "webhook.delivered",
@@ -356,7 +356,7 @@ async def test_an_activity_of_zernio() -> None:
 
 async def test_following_zernio() -> None:
     """Each log that comes is shown once, in its order, though none has an id."""
-    desk = Desk(generation="zernio")
+    desk = LogsHarness(generation="zernio")
     desk.world.publish(300, over=HOUR)
     same = desk.clock.now
     await desk.follow(
@@ -372,9 +372,9 @@ async def test_following_zernio() -> None:
 
 async def test_a_status_that_changes_far_down_in_zernio() -> None:
     """A pending log that has left the first page is looked after by its time."""
-    desk = Desk(generation="zernio")
+    desk = LogsHarness(generation="zernio")
     waiting = desk.world.insert(desk.clock.now - 60, status="pending", postId="p1")
-    desk.world.newest = desk.clock.now
+    desk.world.newest_at = desk.clock.now
     await desk.follow(
         lambda: desk.world.publish(150),
         lambda: None,
@@ -389,7 +389,7 @@ async def test_a_status_that_changes_far_down_in_zernio() -> None:
 
 async def test_following() -> None:
     """It begins with the newest logs, oldest first, and each that comes is shown once, in its order."""
-    desk = Desk()
+    desk = LogsHarness()
     desk.world.publish(300, over=HOUR)
     begun = desk.world.ids[:100][::-1]
     await desk.follow(lambda: desk.world.publish(3), lambda: None, lambda: desk.world.publish(2))
@@ -401,7 +401,7 @@ async def test_following() -> None:
 @pytest.mark.parametrize("limit", [1, 5, 0])
 async def test_following_begins_with_so_many(limit: int) -> None:
     """What has been there before those is never shown, though it slides into view."""
-    desk = Desk()
+    desk = LogsHarness()
     desk.world.publish(130, over=HOUR)
     shown = desk.world.ids[:limit] if limit else desk.world.ids
     await desk.follow(lambda: desk.world.delete_top(40), lambda: desk.world.publish(1), limit=limit)
@@ -411,7 +411,7 @@ async def test_following_begins_with_so_many(limit: int) -> None:
 
 async def test_following_from_nothing() -> None:
     """An empty list is waited for."""
-    desk = Desk()
+    desk = LogsHarness()
     await desk.follow(lambda: desk.world.publish(1), lambda: desk.world.publish(1))
 
     assert desk.world.ids[::-1] == desk.ids
@@ -419,7 +419,7 @@ async def test_following_from_nothing() -> None:
 
 async def test_following_catches_up() -> None:
     """More new logs than a page holds are all shown, oldest first."""
-    desk = Desk()
+    desk = LogsHarness()
     desk.world.publish(10, over=HOUR)
     await desk.follow(lambda: desk.world.publish(350))
 
@@ -428,7 +428,7 @@ async def test_following_catches_up() -> None:
 
 async def test_following_a_late_log() -> None:
     """A log that appears below newer ones is shown too."""
-    desk = Desk()
+    desk = LogsHarness()
     desk.world.publish(10, over=HOUR)
     late: list[str] = []
     await desk.follow(lambda: late.append(desk.world.insert(desk.clock.now - 600)))
@@ -438,7 +438,7 @@ async def test_following_a_late_log() -> None:
 
 async def test_a_status_that_changes() -> None:
     """A log that was shown pending is shown again as what it has become, with what it was."""
-    desk = Desk(form="table")
+    desk = LogsHarness(form="table")
     (log_id,) = desk.world.publish(status="pending")
     await desk.follow(lambda: None, lambda: desk.world.change(log_id, "failed"), lambda: None)
 
@@ -449,7 +449,7 @@ async def test_a_status_that_changes() -> None:
 
 async def test_a_status_that_comes_to_match() -> None:
     """A log that was not asked for is shown once it is."""
-    desk = Desk(Wanted(status="failed"))
+    desk = LogsHarness(LogFilter(status="failed"))
     (log_id,) = desk.world.publish(status="pending")
     await desk.follow(lambda: desk.world.change(log_id, "failed"), lambda: None)
 
@@ -458,7 +458,7 @@ async def test_a_status_that_comes_to_match() -> None:
 
 async def test_pending_logs_that_settle() -> None:
     """Who follows pending logs sees how they end, but no log that never was pending."""
-    desk = Desk(Wanted(status="pending"))
+    desk = LogsHarness(LogFilter(status="pending"))
     (log_id,) = desk.world.publish(status="pending")
     await desk.follow(lambda: desk.world.change(log_id, "success"), lambda: desk.world.publish(2))
 
@@ -467,9 +467,9 @@ async def test_pending_logs_that_settle() -> None:
 
 async def test_pending_logs_far_down() -> None:
     """A pending log that has left the first page is looked after, one request a poll, each in its turn."""
-    desk = Desk()
+    desk = LogsHarness()
     waiting = [desk.world.insert(desk.clock.now - 60 + n, status="pending", postId=f"p{n}") for n in range(2)]
-    desk.world.newest = desk.clock.now
+    desk.world.newest_at = desk.clock.now
     await desk.follow(
         lambda: desk.world.publish(150),
         lambda: desk.world.change(waiting[1], "failed"),
@@ -490,7 +490,7 @@ async def test_pending_logs_far_down() -> None:
 
 async def test_trouble_while_following() -> None:
     """A poll that fails is noted and tried again, later and later; what came meanwhile is shown once."""
-    desk = Desk()
+    desk = LogsHarness()
     desk.world.publish(2)
 
     def fail() -> None:
@@ -509,7 +509,7 @@ async def test_trouble_while_following() -> None:
 
 async def test_a_poll_that_fails_half_way() -> None:
     """Nothing is lost of what was on the pages before."""
-    desk = Desk()
+    desk = LogsHarness()
     desk.world.publish(2)
 
     def happen() -> None:
@@ -522,7 +522,7 @@ async def test_a_poll_that_fails_half_way() -> None:
     assert desk.world.ids[::-1] == desk.ids
 
 
-def second_fails(desk: Desk) -> Callable[[int], None]:
+def second_fails(desk: LogsHarness) -> Callable[[int], None]:
     """Let the second page of the first poll fail."""
     first = len(desk.api.requests)
 
@@ -534,7 +534,7 @@ def second_fails(desk: Desk) -> Callable[[int], None]:
 
 async def test_pauses_are_bounded() -> None:
     """A long outage is asked about every minute, and a long interval is kept."""
-    desk = Desk()
+    desk = LogsHarness()
 
     def fail() -> None:
         desk.api.fault = lambda _: httpx.Response(500)
@@ -547,18 +547,18 @@ async def test_pauses_are_bounded() -> None:
 @pytest.mark.parametrize(("status", "error"), [(400, BadRequest), (401, Unauthorized), (500, ApiUnavailable)])
 async def test_following_does_not_begin_in_trouble(status: int, error: type[Exception]) -> None:
     """What is wrong from the start ends it."""
-    desk = Desk()
+    desk = LogsHarness()
     desk.api.fault = lambda _: httpx.Response(status)
     listing = desk.listing(lasting=True)
-    follower = Follower(desk.api.client, FEED, listing, ANY, desk.printer, desk.lines.append)
+    follower = LogFollower(desk.api.client, FEED, listing, ANY, desk.printer, desk.lines.append)
     with pytest.raises(error):
         await follow(follower, limit=1, interval=1.0, note=desk.notes.append, sleep=desk.clock.sleep)
 
 
 async def test_following_keeps_to_the_quota() -> None:
     """However short the interval, requests stay within the share of the limit."""
-    desk = Desk()
-    desk.api = Api(desk.world, share=3e-8)
+    desk = LogsHarness()
+    desk.api = FakeHttpApi(desk.world, share=3e-8)
     desk.api.before = lambda _: times.append(desk.clock.elapsed)
     times: list[float] = []
     desk.world.publish(2)
@@ -570,8 +570,8 @@ async def test_following_keeps_to_the_quota() -> None:
 
 async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Old logs are forgotten, and still not shown again."""
-    monkeypatch.setattr("late_exporter.commands.logs.REMEMBERED", 150)
-    desk = Desk()
+    monkeypatch.setattr("late_exporter.commands.logs.STATUS_CACHE_SIZE", 150)
+    desk = LogsHarness()
     await desk.follow(*[lambda: desk.world.publish(60)] * 6)
 
     assert desk.world.ids[::-1] == desk.ids

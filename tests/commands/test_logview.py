@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from late_exporter.commands.logview import Log, chronological, mentions, moment, post_path, read
+from late_exporter.commands.logview import LogView, chronological, mentions, moment, parse_page, post_path
 from late_exporter.errors import BadPayload
 from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.model import Feed
@@ -73,15 +73,15 @@ def body(*rows: object, **more: object) -> bytes:
     return json.dumps({"logs": rows, **more}).encode()
 
 
-def one(row: object, feed: str = "publishing", generation: str = "late") -> Log:
+def one(row: object, feed: str = "publishing", generation: str = "late") -> LogView:
     """The log that a row is."""
-    (log,) = read(body(row), GENERATIONS[generation][feed]).logs
+    (log,) = parse_page(body(row), GENERATIONS[generation][feed]).logs
     return log
 
 
 def test_a_publishing_log_is_read_in_full() -> None:
     """Everything that helps to understand an attempt is there."""
-    assert one(PUBLISHING) == Log(
+    assert one(PUBLISHING) == LogView(
         key="log1",
         row=PUBLISHING,
         platform="instagram",
@@ -154,10 +154,10 @@ def test_connections_of_zernio() -> None:
 def test_logs_of_zernio_that_are_alike() -> None:
     """Each of them has a key of its own, whatever stands beside it."""
     rows = [ZERNIO, 5, ZERNIO, {**ZERNIO, "status": "pending"}]
-    keys = [log.key for log in read(body(*rows), GENERATIONS["zernio"]["publishing"]).logs]
+    keys = [log.key for log in parse_page(body(*rows), GENERATIONS["zernio"]["publishing"]).logs]
 
     assert 3 == len(set(keys))
-    assert keys[0] == read(body(ZERNIO), GENERATIONS["zernio"]["publishing"]).logs[0].key
+    assert keys[0] == parse_page(body(ZERNIO), GENERATIONS["zernio"]["publishing"]).logs[0].key
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_bad_row_costs_no_other(rows: list[object], place: int, feed: Feed) ->
     """Whatever stands beside it, a good log is read, and so is every other object."""
     good = ZERNIO if feed.generation == "zernio" else PUBLISHING if feed.name == "publishing" else CONNECTION
     mixed = [*rows[:place], good, *rows[place:]]
-    page = read(body(*mixed), feed)
+    page = parse_page(body(*mixed), feed)
 
     assert one(good, feed.name, feed.generation) in page.logs
     assert sum(isinstance(row, dict) for row in mixed) == len(page.logs)
@@ -227,13 +227,13 @@ def test_numbers_stand_for_texts() -> None:
     huge = (
         b'{"logs": [{"_id": "a", "durationMs": ' + b"9" * 6000 + b', "statusCode": NaN, "attemptNumber": -Infinity}]}'
     )
-    (log,) = read(huge, FEEDS["publishing"]).logs
+    (log,) = parse_page(huge, FEEDS["publishing"]).logs
     assert (None, "", None) == (log.duration, log.status_code, log.attempt)
 
 
 def test_rows_without_an_id_are_told_apart() -> None:
     """Two logs without an id are one only where all of them is the same."""
-    first, second, again = read(body({"status": "a"}, {"status": "b"}, {"status": "a"}), FEEDS["publishing"]).logs
+    first, second, again = parse_page(body({"status": "a"}, {"status": "b"}, {"status": "a"}), FEEDS["publishing"]).logs
 
     assert first.key == again.key != second.key
 
@@ -252,7 +252,7 @@ def test_rows_without_an_id_are_told_apart() -> None:
 def test_what_is_no_list_is_an_error(answer: bytes, words: str) -> None:
     """An answer without logs is told in a line."""
     with pytest.raises(BadPayload, match=words):
-        read(answer, FEEDS["publishing"])
+        parse_page(answer, FEEDS["publishing"])
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_what_is_no_list_is_an_error(answer: bytes, words: str) -> None:
 )
 def test_what_an_answer_says_of_the_list(pagination: object, total: int | None, more: bool | None) -> None:  # noqa: FBT001 - the expected value
     """A page knows how many logs there are, where the answer does."""
-    page = read(body(pagination=pagination), FEEDS["publishing"])
+    page = parse_page(body(pagination=pagination), FEEDS["publishing"])
 
     assert (total, more) == (page.total, page.has_more)
 

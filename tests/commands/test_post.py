@@ -5,19 +5,19 @@ from typing import Any
 
 import pytest
 
-from late_exporter.commands.logview import chronological, read
-from late_exporter.commands.post import endings, history
-from late_exporter.commands.terminal import Screen
+from late_exporter.commands.logview import chronological, parse_page
+from late_exporter.commands.post import post_outcomes, print_history
+from late_exporter.commands.terminal import Terminal
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.feeds import FEEDS, GENERATIONS
-from tests.support.api import Api
+from tests.support.api import FakeHttpApi
 from tests.support.worlds import VirtualClock, World
 
 FEED = FEEDS["publishing"]
 URL = "https://www.instagram.com/p/1"
 
 
-def ended(*rows: dict[str, Any]) -> list[str]:
+def summaries(*rows: dict[str, Any]) -> list[str]:
     """How a post ended whose logs these are, oldest first."""
     logs = [
         {
@@ -30,10 +30,10 @@ def ended(*rows: dict[str, Any]) -> list[str]:
         }
         for number, row in enumerate(rows)
     ]
-    page = read(json.dumps({"logs": logs[::-1]}).encode(), FEED)
+    page = parse_page(json.dumps({"logs": logs[::-1]}).encode(), FEED)
     return [
-        f"{ending.platform} {ending.account}".rstrip() + f": {ending.words}"
-        for ending in endings(chronological(page.logs))
+        f"{ending.platform} {ending.account}".rstrip() + f": {ending.summary}"
+        for ending in post_outcomes(chronological(page.logs))
     ]
 
 
@@ -71,7 +71,7 @@ ENDINGS = [
 @pytest.mark.parametrize(("rows", "words"), ENDINGS, ids=[words for _, words in ENDINGS])
 def test_endings(rows: list[dict[str, Any]], words: str) -> None:
     """The newest log decides, but what was published once is published."""
-    assert [f"instagram: {words}"] == ended(*rows)
+    assert [f"instagram: {words}"] == summaries(*rows)
 
 
 def test_endings_by_platform_and_account() -> None:
@@ -80,7 +80,7 @@ def test_endings_by_platform_and_account() -> None:
         "facebook @a: failed after 1 attempt (X)",
         f"facebook @b: published {URL}",
         f"instagram: published {URL}",
-    ] == ended(
+    ] == summaries(
         failed("X", platform="facebook", accountUsername="@a"),
         SUCCESS | {"platform": "facebook", "accountId": "acc2", "accountUsername": "@b"},
         SUCCESS,
@@ -92,28 +92,28 @@ def test_endings_by_platform_and_account() -> None:
 )
 def test_endings_of_logs_that_name_the_account_otherwise(first: dict[str, Any]) -> None:
     """Logs that leave the account out, or name it in another way, tell of the same one."""
-    assert [f"instagram: published {URL}"] == ended(failed(**first), SUCCESS | {"accountUsername": "@a"})
+    assert [f"instagram: published {URL}"] == summaries(failed(**first), SUCCESS | {"accountUsername": "@a"})
 
 
-class Story:
+class PostHarness:
     """A post, and what is printed of it."""
 
     def __init__(self, generation: str = "late") -> None:
         self.clock = VirtualClock()
         self.world = World(self.clock)
-        self.api = Api(self.world, generation=generation)
+        self.api = FakeHttpApi(self.world, generation=generation)
         self.feed = GENERATIONS[generation]["publishing"]
         self.lines: list[str] = []
 
-    async def tell(self, post_id: str = "p1", *, form: str = "text", screen: Screen | None = None) -> list[str]:
+    async def tell(self, post_id: str = "p1", *, form: str = "text", screen: Terminal | None = None) -> list[str]:
         """Print it."""
-        await history(
+        await print_history(
             self.api.client,
             self.feed,
             post_id,
             workspace="brand",
             form=form,
-            screen=screen or Screen(),
+            screen=screen or Terminal(),
             write=self.lines.append,
             clock=lambda: self.clock.now,
         )
@@ -126,7 +126,7 @@ class Story:
 
 async def test_the_timeline_of_a_post() -> None:
     """Attempts come oldest first, with what went wrong, and then how each platform ended."""
-    story = Story()
+    story = PostHarness()
     failure = {"errorCode": "RATE_LIMITED", "errorMessage": "Slow\n\u202e\x1b[31mdown"}
     first = story.log(60, status="failed", statusCode=429, response=failure, request={"contentPreview": "Hi\nthere"})
     second = story.log(30, action="retry", attemptNumber=2, response={"platformPostUrl": URL})
@@ -146,7 +146,7 @@ async def test_the_timeline_of_a_post() -> None:
 
 async def test_the_timeline_of_a_post_in_zernio() -> None:
     """The logs are searched for, and told as ever; what only mentions the post's id is left out."""
-    story = Story("zernio")
+    story = PostHarness("zernio")
     failure = {"errorCode": "RATE_LIMITED", "errorMessage": "Slow down"}
     story.log(60, status="failed", statusCode=429, response=failure, request={"contentPreview": "Hi there"})
     story.log(30, action="retry", attemptNumber=2, response={"platformPostUrl": URL})
@@ -168,7 +168,7 @@ async def test_the_timeline_of_a_post_in_zernio() -> None:
 
 async def test_a_post_in_zernio_with_many_logs() -> None:
     """More pages are read where there are more logs, but not without end."""
-    story = Story("zernio")
+    story = PostHarness("zernio")
     for number in range(150):
         story.log(200 - number)
     (line,) = await story.tell(form="json")
@@ -185,7 +185,7 @@ async def test_a_post_in_zernio_with_many_logs() -> None:
 
 async def test_an_unknown_post_in_zernio() -> None:
     """Where a search finds nothing, or only what is of other posts, there is no such post."""
-    story = Story("zernio")
+    story = PostHarness("zernio")
     story.world.publish(2, over=60)
     with pytest.raises(LateError, match="the workspace brand has no logs of a post p1; Late keeps them for 90 days"):
         await story.tell()
@@ -196,16 +196,16 @@ async def test_an_unknown_post_in_zernio() -> None:
 
 async def test_the_timeline_on_a_terminal() -> None:
     """A terminal shows in colour how it ended."""
-    story = Story()
+    story = PostHarness()
     story.log(30, status="failed", response={"errorCode": "X"})
 
-    lines = await story.tell(screen=Screen(width=200, colour=True))
+    lines = await story.tell(screen=Terminal(width=200, colour=True))
     assert "instagram: \x1b[31mfailed after 1 attempt (X)\x1b[0m" == lines[-1]
 
 
 async def test_json_has_everything() -> None:
     """One object holds the endings and the logs as the API sent them."""
-    story = Story()
+    story = PostHarness()
     story.log(30, status="failed", response={"errorCode": "X"}, request={"rawBody": "€\u202e"})
     (line,) = await story.tell(form="json")
     document = json.loads(line)
@@ -221,15 +221,15 @@ async def test_json_has_everything() -> None:
             "reason": "X",
             "url": "",
             "since": "2026-11-25T09:46:10.000Z",
-            "words": "failed after 1 attempt (X)",
+            "summary": "failed after 1 attempt (X)",
         }
-    ] == document["endings"]
+    ] == document["outcomes"]
     assert line.isprintable()
 
 
 async def test_a_post_with_more_logs_than_the_api_shows() -> None:
     """Where the API's limit is reached, that is said, and JSON says so too."""
-    story = Story()
+    story = PostHarness()
     for number in range(101):
         story.log(200 - number)
 
@@ -242,12 +242,12 @@ async def test_a_post_with_more_logs_than_the_api_shows() -> None:
 async def test_an_unknown_post() -> None:
     """A post that Late does not know is an error that names the workspace."""
     with pytest.raises(LateError, match="the workspace brand has no logs of a post p1; Late keeps them for 7 days"):
-        await Story().tell()
+        await PostHarness().tell()
 
 
 async def test_a_post_without_logs() -> None:
     """An empty history is no error."""
-    story = Story()
+    story = PostHarness()
     story.api.answer = b'{"logs": []}'
 
     assert ["Post p1", "", "No logs; Late keeps them for 7 days."] == await story.tell()
@@ -256,7 +256,7 @@ async def test_a_post_without_logs() -> None:
 @pytest.mark.parametrize("post_id", ["", ".", "..", "a\x00b"], ids=repr)
 async def test_what_can_be_no_id(post_id: str) -> None:
     """Nothing is asked for an id that would lead elsewhere."""
-    story = Story()
+    story = PostHarness()
     with pytest.raises(ConfigError, match="POST_ID"):
         await story.tell(post_id)
     assert [] == story.api.requests

@@ -15,14 +15,14 @@ from typing import NamedTuple
 import pytest
 
 from late_exporter import cli
-from late_exporter.model import Add, Batch, Coverage, Entry, Gap, Mark, Scope, Sighting
-from late_exporter.store import Store, open_records, open_store
+from late_exporter.model import Batch, Coverage, Gap, IncCounter, ListPosition, LogEntry, Observation, Scope
+from late_exporter.store import Store, open_snapshot, open_store
 from late_exporter.store.schema import MIGRATIONS
 
 LOGS = "late_publishing_logs_total"
 
 
-class Ran(NamedTuple):
+class CommandResult(NamedTuple):
     """What came of a command line."""
 
     code: int
@@ -30,12 +30,12 @@ class Ran(NamedTuple):
     err: str
 
 
-def state(path: Path, *words: str) -> Ran:
+def state(path: Path, *words: str) -> CommandResult:
     """Run the command on a state."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = cli.main(["state", *words, f"--state.url=sqlite:///{path}"])
-    return Ran(code, out.getvalue(), err.getvalue())
+    return CommandResult(code, out.getvalue(), err.getvalue())
 
 
 def fill(store: Store, workspace: str, count: int) -> None:
@@ -43,11 +43,16 @@ def fill(store: Store, workspace: str, count: int) -> None:
     logs = []
     for number in range(count):
         status = "pending" if number == count - 1 else "success"
-        entry = Entry(key=f"log{number:06}", status=status, created=number * 60_000)
-        logs.append(Sighting(entry, (Add(LOGS, (workspace, "tiktok", "publish", status)),)))
-    gap = Gap(upper=Mark(created=1, key="log"), lower=0, depth=0, since=0)
-    coverage = Coverage(horizon=0, start=1000, synced=workspace == "acme", gaps=() if workspace == "acme" else (gap,))
-    store.commit(Scope(workspace, "publishing"), Batch(at=7.0, sightings=logs, coverage=coverage))
+        entry = LogEntry(key=f"log{number:06}", status=status, created=number * 60_000)
+        logs.append(Observation(entry, (IncCounter(LOGS, (workspace, "tiktok", "publish", status)),)))
+    gap = Gap(upper=ListPosition(created=1, key="log"), lower=0, depth=0, last_complete_at=0)
+    coverage = Coverage(
+        retention_floor=0,
+        complete_since=1000,
+        is_synced=workspace == "acme",
+        gaps=() if workspace == "acme" else (gap,),
+    )
+    store.commit(Scope(workspace, "publishing"), Batch(committed_at=7.0, observations=logs, coverage=coverage))
 
 
 @pytest.fixture(autouse=True)
@@ -77,8 +82,10 @@ def path(store: Store, tmp_path: Path) -> Path:
 
 def content(path: Path) -> object:
     """All that a state holds."""
-    with open_records(f"sqlite:///{path}") as records:
-        return records.totals(), {scope: (records.feed(scope), [*records.counted(scope)]) for scope in records.scopes}
+    with open_snapshot(f"sqlite:///{path}") as records:
+        return records.series_values(), {
+            scope: (records.feed_state(scope), [*records.recorded_statuses(scope)]) for scope in records.scopes
+        }
 
 
 def test_info(path: Path) -> None:
@@ -119,14 +126,14 @@ def test_info_for_programs(store: Store, tmp_path: Path) -> None:
             }
         ],
     } == found["workspaces"][0]
-    assert store.totals()
+    assert store.series_values()
 
 
 def test_info_of_a_state_that_has_read_nothing(tmp_path: Path) -> None:
     """A feed of which nothing is known, and a lock that cannot be written, are no failure."""
     path = tmp_path / "state.db"
     with closing(open_store(f"sqlite:///{path}")) as store:
-        store.commit(Scope("acme", "publishing"), Batch(at=7.0))
+        store.commit(Scope("acme", "publishing"), Batch(committed_at=7.0))
     (tmp_path / "state.db.lock").unlink()
     (tmp_path / "state.db.lock").mkdir()
     code, out, _ = state(path, "info")
@@ -145,15 +152,15 @@ def test_backup(store: Store, tmp_path: Path) -> None:
     again = state(tmp_path / "state.db", "backup", str(copy))
     assert (1, "") == again[:2]
     assert f"late-exporter: error: {copy}: there is such a file already; it is left as it is\n" == again.err
-    assert store.totals()
+    assert store.series_values()
 
 
 def test_check(path: Path) -> None:
     """A good state is told to be one; what is wrong with another is told line by line, with exit code 1."""
-    assert Ran(0, f"{path}: nothing is wrong\n", "") == state(path, "check")
+    assert CommandResult(0, f"{path}: nothing is wrong\n", "") == state(path, "check")
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE scope SET logs = logs + 1")
-    assert Ran(
+    assert CommandResult(
         1, "acme/publishing: 62 logs are noted, 61 are held\nbeta/publishing: 2 logs are noted, 1 are held\n", ""
     ) == state(path, "check")
 
@@ -178,9 +185,9 @@ def test_to_another_machine(path: Path, tmp_path: Path, monkeypatch: pytest.Monk
     if way == "file":
         code, out, _ = state(path, "export", str(lines))
         rows = len(lines.read_text().splitlines()) - 2
-        assert Ran(0, f"{lines}: {rows} rows of {path}\n", "") == (code, out, "")
+        assert CommandResult(0, f"{lines}: {rows} rows of {path}\n", "") == (code, out, "")
         assert 0o600 == lines.stat().st_mode & 0o777
-        assert Ran(0, f"{there}: {rows} rows read in\n", "") == state(there, "import", str(lines))
+        assert CommandResult(0, f"{there}: {rows} rows read in\n", "") == state(there, "import", str(lines))
     else:
         code, out, _ = state(path, "export")
         monkeypatch.setattr("sys.stdin", io.StringIO(out))
@@ -229,22 +236,23 @@ def test_what_cannot_be_exported(path: Path, tmp_path: Path) -> None:
     assert "precious" == lines.read_text()
     nowhere = tmp_path / "nowhere" / "state.jsonl"
     ran = state(path, "export", str(nowhere))
-    assert Ran(1, "", f"late-exporter: error: {nowhere}: cannot be written: No such file or directory\n") == ran
+    assert (
+        CommandResult(1, "", f"late-exporter: error: {nowhere}: cannot be written: No such file or directory\n") == ran
+    )
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE series SET value = x'ff'")
     assert 1 == state(path, "export", str(tmp_path / "half.jsonl")).code
     assert not (tmp_path / "half.jsonl").exists()
 
 
-@pytest.mark.parametrize("action", ["compact", "prune"])
-def test_compact(path: Path, action: str) -> None:
+def test_compact(path: Path) -> None:
     """The file gets smaller, and nothing that it holds is lost."""
     with closing(open_store(f"sqlite:///{path}")) as store:
         fill(store, "gamma", 5000)
     state(path, "drop", "gamma", "--yes")
     before, size = content(path), path.stat().st_size
-    code, out, _ = state(path, action)
-    assert Ran(0, f"{path}: {path.stat().st_size:,} bytes, before {size:,}\n", "") == (code, out, "")
+    code, out, _ = state(path, "compact")
+    assert CommandResult(0, f"{path}: {path.stat().st_size:,} bytes, before {size:,}\n", "") == (code, out, "")
     assert path.stat().st_size < size
     assert before == content(path)
 
@@ -253,12 +261,12 @@ def test_rename(path: Path) -> None:
     """Without --yes it is only told what would happen; with it the workspace goes on under the new name."""
     before = content(path)
     told = "would rename the workspace acme with 61 logs and 2 series to agency; add --yes to do so"
-    assert Ran(2, "", f"late-exporter: error: {told}\n") == state(path, "rename", "acme", "agency")
+    assert CommandResult(2, "", f"late-exporter: error: {told}\n") == state(path, "rename", "acme", "agency")
     assert before == content(path)
-    assert Ran(0, f"{path}: acme is agency now, with 2 series\n", "") == state(
+    assert CommandResult(0, f"{path}: acme is agency now, with 2 series\n", "") == state(
         path, "rename", "acme", "agency", "--yes"
     )
-    with open_records(f"sqlite:///{path}") as records:
+    with open_snapshot(f"sqlite:///{path}") as records:
         assert ["agency", "beta"] == [scope.workspace for scope in records.scopes]
 
 
@@ -268,24 +276,26 @@ def test_drop(path: Path) -> None:
     told = (
         "late-exporter: error: would forget the workspace beta with 1 log and 1 series, for good; add --yes to do so\n"
     )
-    assert Ran(2, "", told) == state(path, "drop", "beta")
+    assert CommandResult(2, "", told) == state(path, "drop", "beta")
     assert before == content(path)
-    assert Ran(0, f"{path}: beta is forgotten, with 1 log\n", "") == state(path, "drop", "beta", "--yes")
-    with open_records(f"sqlite:///{path}") as records:
-        assert {"acme"} == {scope.workspace for scope in records.scopes} | {labels[0] for _, labels in records.totals()}
+    assert CommandResult(0, f"{path}: beta is forgotten, with 1 log\n", "") == state(path, "drop", "beta", "--yes")
+    with open_snapshot(f"sqlite:///{path}") as records:
+        assert {"acme"} == {scope.workspace for scope in records.scopes} | {
+            labels[0] for _, labels in records.series_values()
+        }
 
 
 @pytest.mark.parametrize(
-    "words", [["compact"], ["prune"], ["rename", "acme", "agency", "--yes"], ["drop", "acme", "--yes"]], ids=str
+    "words", [["compact"], ["rename", "acme", "agency", "--yes"], ["drop", "acme", "--yes"]], ids=str
 )
 def test_a_running_exporter_is_left_alone(store: Store, tmp_path: Path, words: list[str]) -> None:
     """Whatever changes the state is refused while an exporter works on it, with what to do."""
     path = tmp_path / "state.db"
     before = content(path)
     told = f"late-exporter: error: {path}: an exporter works on it; stop it first\n"
-    assert Ran(1, "", told) == state(path, *words)
+    assert CommandResult(1, "", told) == state(path, *words)
     assert before == content(path)
-    assert store.totals()
+    assert store.series_values()
 
 
 @pytest.mark.parametrize(
@@ -301,7 +311,7 @@ def test_a_running_exporter_is_left_alone(store: Store, tmp_path: Path, words: l
         (
             ["erase", "acme"],
             2,
-            'ACTION "erase": must be one of info, backup, check, export, import, compact, prune, rename, drop',
+            'ACTION "erase": must be one of info, backup, check, export, import, compact, rename, drop',
         ),
         (["check", "--format", "json"], 2, "--format: only state info prints json, not state check"),
         (["info", "--yes"], 2, "--yes: is for state rename and state drop, not for state info"),
@@ -327,7 +337,7 @@ def test_mistakes(path: Path, words: list[str], code: int, message: str) -> None
 def test_no_state(tmp_path: Path, action: str) -> None:
     """A state that is not there is named and not made; one in memory is none."""
     path = tmp_path / "none.db"
-    assert Ran(1, "", f"late-exporter: error: {path}: there is no state\n") == state(path, action)
+    assert CommandResult(1, "", f"late-exporter: error: {path}: there is no state\n") == state(path, action)
     assert [] == list(tmp_path.iterdir())
     err = io.StringIO()
     with redirect_stderr(err):
@@ -355,10 +365,8 @@ def test_a_name_steers_no_terminal(path: Path) -> None:
 
 
 def test_help_has_every_action(capsys: pytest.CaptureFixture[str]) -> None:
-    """Help and manual page say what each action takes and does."""
+    """The help says what each action takes and does."""
     cli.main(["state", "--help"])
     shown = capsys.readouterr().out
-    assert "\n  rename OLD NEW\n      Give a workspace another name" in shown
+    assert "\n  rename OLD NEW  Rename a workspace" in shown
     assert "\nACTION is one of:\n" in shown
-    cli.main(["manual"])
-    assert "state backup FILE" in capsys.readouterr().out

@@ -11,14 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter import log
-from late_exporter.commands.logview import Log
-from late_exporter.commands.terminal import Column, Csv, Json, Screen, Table, clean, duration, explanation, json_line
+from late_exporter.commands.logview import LogView
+from late_exporter.commands.terminal import (
+    Column,
+    CsvFormatter,
+    JsonFormatter,
+    TableFormatter,
+    Terminal,
+    clean,
+    duration,
+    explanation,
+    json_line,
+)
 
 KEY = "sk_" + "0123456789abcdef" * 4
 COLUMNS = (
     Column("NAME", lambda log: log.username),
-    Column("TRY", lambda log: log.status_code, right=True),
-    Column("STATUS", lambda log: log.status, toned=True),
+    Column("TRY", lambda log: log.status_code, align_right=True),
+    Column("STATUS", lambda log: log.status, is_status=True),
     Column("DETAIL", explanation),
 )
 
@@ -30,7 +40,7 @@ values: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-class Terminal(io.StringIO):
+class TtyStream(io.StringIO):
     """Standard output that a person looks at."""
 
     def isatty(self) -> bool:
@@ -46,15 +56,15 @@ def secret() -> Iterator[None]:
     log.configure()
 
 
-def entry(username: str = "@acme", **fields: Any) -> Log:
+def entry(username: str = "@acme", **fields: Any) -> LogView:
     """A log."""
     needed = {"key": "k", "row": {}, "platform": "x", "action": "publish", "status": "failed"}
-    return Log(**{**needed, "username": username, **fields})
+    return LogView(**{**needed, "username": username, **fields})
 
 
-def table(*logs: Log, screen: Screen | None = None) -> list[str]:
+def table(*logs: LogView, screen: Terminal | None = None) -> list[str]:
     """The lines of a table."""
-    return list(Table(COLUMNS, screen or Screen()).lines(logs))
+    return list(TableFormatter(COLUMNS, screen or Terminal()).lines(logs))
 
 
 def test_a_table_is_aligned() -> None:
@@ -73,7 +83,7 @@ def test_a_table_is_aligned() -> None:
 
 def test_a_table_grows() -> None:
     """The head comes once, before the first log; columns grow with what comes later."""
-    growing = Table(COLUMNS, Screen())
+    growing = TableFormatter(COLUMNS, Terminal())
 
     assert [] == list(growing.lines([]))
     assert ["NAME   TRY  STATUS  DETAIL", "@acme    -  failed  -"] == list(growing.lines([entry()]))
@@ -92,7 +102,7 @@ def test_an_absurd_cell_spoils_one_row() -> None:
 def test_a_narrow_terminal_folds() -> None:
     """A row that does not fit goes on below, set in; nothing is cut."""
     lines = table(
-        entry(status_code="429", error="one two three four five six seven"), screen=Screen(width=24, colour=False)
+        entry(status_code="429", error="one two three four five six seven"), screen=Terminal(width=24, colour=False)
     )
 
     assert [
@@ -106,43 +116,45 @@ def test_a_narrow_terminal_folds() -> None:
         "@acme  429",
         "    failed",
         "    https://example.org/long/path",
-    ] == table(entry(status_code="429", url="https://example.org/long/path"), screen=Screen(width=14))
+    ] == table(entry(status_code="429", url="https://example.org/long/path"), screen=Terminal(width=14))
 
 
 def test_colours() -> None:
     """A terminal shows the status in its colour, and the line is aligned as without."""
-    screen = Screen(width=80, colour=True)
+    screen = Terminal(width=80, colour=True)
     head, line = table(entry(), screen=screen)
 
     assert "\x1b[1mNAME   TRY  STATUS  DETAIL\x1b[0m" == head
     assert "@acme    -  \x1b[31mfailed\x1b[0m  -" == line
-    assert "odd" == screen.paint("odd", "odd")
+    assert "odd" == screen.coloured("odd", "odd")
 
 
 @pytest.mark.parametrize(
     ("stream", "environ", "screen"),
     [
-        (io.StringIO(), {"TERM": "xterm"}, Screen(None, colour=False)),
-        (Terminal(), {"TERM": "xterm"}, Screen(50, colour=True)),
-        (Terminal(), {"TERM": "xterm", "NO_COLOR": "1"}, Screen(50, colour=False)),
-        (Terminal(), {"TERM": "xterm", "NO_COLOR": ""}, Screen(50, colour=True)),
-        (Terminal(), {"TERM": "dumb"}, Screen(50, colour=False)),
-        (Terminal(), {}, Screen(50, colour=False)),
+        (io.StringIO(), {"TERM": "xterm"}, Terminal(None, colour=False)),
+        (TtyStream(), {"TERM": "xterm"}, Terminal(50, colour=True)),
+        (TtyStream(), {"TERM": "xterm", "NO_COLOR": "1"}, Terminal(50, colour=False)),
+        (TtyStream(), {"TERM": "xterm", "NO_COLOR": ""}, Terminal(50, colour=True)),
+        (TtyStream(), {"TERM": "dumb"}, Terminal(50, colour=False)),
+        (TtyStream(), {}, Terminal(50, colour=False)),
     ],
     ids=range(6),
 )
-def test_screens(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, environ: dict[str, str], screen: Screen) -> None:
+def test_screens(
+    monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, environ: dict[str, str], screen: Terminal
+) -> None:
     """Colours are for terminals that have them and people who want them."""
     monkeypatch.setenv("COLUMNS", "50")
 
-    assert screen == Screen.of(stream, environ)
+    assert screen == Terminal.detect(stream, environ)
 
 
 @given(text=everything)
 def test_no_text_steers_a_terminal(text: str) -> None:
     """Whatever strangers write is one line of what can be printed, in every format."""
     log = entry(text, error=text, url=text, status_code=text, row={"text": text, text: [text]})
-    lines = [*table(log), *Csv(COLUMNS).lines([log]), *Json().lines([log]), clean(text)]
+    lines = [*table(log), *CsvFormatter(COLUMNS).lines([log]), *JsonFormatter().lines([log]), clean(text)]
 
     assert [] == [line for line in lines if not line.isprintable()]
     assert 2 + 2 + 1 + 1 == len(lines)
@@ -152,7 +164,7 @@ def test_no_text_steers_a_terminal(text: str) -> None:
 def test_no_output_holds_a_key(text: str) -> None:
     """A key that the API repeats, whole or in part, is in no format."""
     log = entry(text, error=text, url=text, row={"a": text, text: [{"b": text}]})
-    lines = [*table(log), *Csv(COLUMNS).lines([log]), *Json().lines([log])]
+    lines = [*table(log), *CsvFormatter(COLUMNS).lines([log]), *JsonFormatter().lines([log])]
 
     assert [] == [line for line in lines if KEY[:20] in line]
     assert json.loads(lines[-1])
@@ -188,7 +200,7 @@ def test_json_stays_json_where_a_token_is_hidden() -> None:
 def test_csv_is_read_as_it_was_written(cells: list[str]) -> None:
     """Readers of CSV find every cell, cleaned, and none is a formula."""
     name, code, error = cells
-    head, row = csv.reader(Csv(COLUMNS).lines([entry(name, status_code=code, error=error, status="failed")]))
+    head, row = csv.reader(CsvFormatter(COLUMNS).lines([entry(name, status_code=code, error=error, status="failed")]))
 
     assert ["NAME", "TRY", "STATUS", "DETAIL"] == head
     for text, cell in zip((name, code, error), (row[0], row[1], row[3]), strict=True):
@@ -214,7 +226,7 @@ def test_csv_is_read_as_it_was_written(cells: list[str]) -> None:
 )
 def test_csv_cells(cell: str, written: str) -> None:
     """A cell that a spreadsheet would run gets an apostrophe; commas and quotation marks are quoted."""
-    assert written == list(Csv(COLUMNS[:1]).lines([entry(cell)]))[1]
+    assert written == list(CsvFormatter(COLUMNS[:1]).lines([entry(cell)]))[1]
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.commands.textfile import require_textfile, write
+from late_exporter.commands.textfile import require_textfile, write_textfile
 from late_exporter.errors import ConfigError, LateError
 
 
 def test_a_file_is_replaced_at_once(tmp_path: Path) -> None:
     """Whoever has the old file open reads it to its end; everyone can read the new one, and nothing else is left."""
     path = tmp_path / "late.prom"
-    write(path, b"late_up 1\n")
+    write_textfile(path, b"late_up 1\n")
     with path.open("rb") as reading:
-        write(path, b"late_up 0\n")
+        write_textfile(path, b"late_up 0\n")
         assert b"late_up 1\n" == reading.read()
     assert b"late_up 0\n" == path.read_bytes()
     assert 0o644 == path.stat().st_mode & 0o777
@@ -23,14 +23,14 @@ def test_a_file_is_replaced_at_once(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was there is still there, and no half of another one beside it."""
     path = tmp_path / "late.prom"
-    write(path, b"late_up 1\n")
+    write_textfile(path, b"late_up 1\n")
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(LateError, match=r"late.prom: cannot be written: No space left on device$"):
-        write(path, b"late_up 0\n")
+        write_textfile(path, b"late_up 0\n")
     assert b"late_up 1\n" == path.read_bytes()
     assert [path] == list(tmp_path.iterdir())
 
@@ -38,7 +38,7 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypat
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     """The message names the file."""
     with pytest.raises(LateError, match=r"nowhere/late\.prom: cannot be written: No such file or directory"):
-        write(tmp_path / "nowhere" / "late.prom", b"")
+        write_textfile(tmp_path / "nowhere" / "late.prom", b"")
 
 
 def test_names_that_the_collector_does_not_read() -> None:

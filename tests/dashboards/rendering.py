@@ -19,8 +19,8 @@ from late_exporter.exposition.negotiation import OPENMETRICS
 from tests.dashboards import rule_samples
 from tests.dashboards.dashboard_files import Json
 from tests.dashboards.simulated_week import END, WeekOfScrapes
-from tests.e2e.program import eventually
-from tests.e2e.prometheus import Prometheus, prometheus
+from tests.e2e.program import wait_until
+from tests.e2e.prometheus import PrometheusApi, run_prometheus
 from tests.support.worlds import HOUR
 
 __all__ = ["DASHBOARDS", "PREVIEW", "ROOT", "FindTool", "draw_dashboards", "week_in_prometheus"]
@@ -65,7 +65,7 @@ FindTool: TypeAlias = Callable[[str], str]
 
 
 @contextmanager
-def week_in_prometheus(find: FindTool, folder: Path) -> Iterator[Prometheus]:
+def week_in_prometheus(find: FindTool, folder: Path) -> Iterator[PrometheusApi]:
     """Start a Prometheus over a copy of the week; exemplars are scraped, because blocks do not store them."""
     for name in PROGRAMS:
         find(name)
@@ -73,7 +73,7 @@ def week_in_prometheus(find: FindTool, folder: Path) -> Iterator[Prometheus]:
     shutil.copytree(week / "tsdb", folder / "tsdb")
     with (
         _serve_body((week / "last.om").read_bytes()) as target,
-        prometheus(
+        run_prometheus(
             find("prometheus"),
             folder,
             CONFIG % target,
@@ -83,16 +83,18 @@ def week_in_prometheus(find: FindTool, folder: Path) -> Iterator[Prometheus]:
         ) as database,
     ):
         window = {"start": str(END - HOUR), "end": str(END)}
-        eventually(lambda: database.ask("query_exemplars", query='{job="late"}', **window))
+        wait_until(lambda: database.call_api("query_exemplars", query='{job="late"}', **window))
         yield database
 
 
-def draw_dashboards(find: FindTool, database: Prometheus, pictures: Path, themes: Sequence[str]) -> Mapping[str, Json]:
+def draw_dashboards(
+    find: FindTool, database: PrometheusApi, pictures: Path, themes: Sequence[str]
+) -> Mapping[str, Json]:
     """Draw the dashboards at the end of the week.
 
     Args:
         find: Lookup of required programs.
-        database: Prometheus with the data.
+        database: PrometheusApi with the data.
         pictures: Folder for one PNG per dashboard and theme.
         themes: ``dark`` and ``light``.
 
@@ -146,7 +148,7 @@ def _build_week(find: FindTool, folder: Path) -> None:
     while part := [*islice(remaining_scrapes, SCRAPES_PER_BLOCK)]:
         _add_blocks(find, folder, chain.from_iterable(part))
     (folder / "last.om").write_bytes(scrapes.last_body)
-    with prometheus(find("prometheus"), folder, "global: {}\n", UNLIMITED_RETENTION) as database:
+    with run_prometheus(find("prometheus"), folder, "global: {}\n", UNLIMITED_RETENTION) as database:
         rule_lines = [*rule_samples.sample_lines(database, int(END - RULE_SECONDS), int(END))]
     _add_blocks(find, folder, rule_lines)
 

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from tests.dashboards.dashboard_files import UNTARGETED_SERIES
-from tests.e2e.prometheus import Prometheus
+from tests.e2e.prometheus import PrometheusApi
 
 __all__ = ["ActivePeriod", "active_periods", "sample_lines"]
 
@@ -41,14 +41,14 @@ class ActivePeriod:
     until: int
 
 
-def sample_lines(prometheus: Prometheus, start: int, end: int) -> Iterator[str]:
+def sample_lines(prometheus: PrometheusApi, start: int, end: int) -> Iterator[str]:
     """Yield the samples of rules shown on dashboards, as OpenMetrics lines with timestamps in time order."""
     samples = [*_recorded_samples(prometheus, start, end), *_alert_samples(prometheus, start, end)]
     for timestamp, series, value in sorted(samples):
         yield f"{series} {value} {timestamp}\n"
 
 
-def _recorded_samples(prometheus: Prometheus, start: int, end: int) -> Iterator[tuple[int, str, str]]:
+def _recorded_samples(prometheus: PrometheusApi, start: int, end: int) -> Iterator[tuple[int, str, str]]:
     for name, expr in _recording_rules().items():
         if name in UNTARGETED_SERIES:
             for metric, values in _query_range(prometheus, _inline_records(expr), start, end):
@@ -56,7 +56,7 @@ def _recorded_samples(prometheus: Prometheus, start: int, end: int) -> Iterator[
                     yield timestamp, _format_series(name, metric), value
 
 
-def _alert_samples(prometheus: Prometheus, start: int, end: int) -> Iterator[tuple[int, str, str]]:
+def _alert_samples(prometheus: PrometheusApi, start: int, end: int) -> Iterator[tuple[int, str, str]]:
     """Yield samples of ALERTS and ALERTS_FOR_STATE."""
     for rule in _load_rules("late-exporter.alerts.yml"):
         for_seconds, keep_firing_seconds = (
@@ -83,9 +83,9 @@ def active_periods(timestamps: Sequence[int], for_seconds: int, keep_firing_seco
 
 
 def _query_range(
-    prometheus: Prometheus, expr: str, start: int, end: int
+    prometheus: PrometheusApi, expr: str, start: int, end: int
 ) -> Iterator[tuple[Mapping[str, str], Sequence[tuple[int, str]]]]:
-    answer = prometheus.ask("query_range", query=expr, start=str(start), end=str(end), step=str(STEP))
+    answer = prometheus.call_api("query_range", query=expr, start=str(start), end=str(end), step=str(STEP))
     for row in answer["result"]:
         metric = {name: value for name, value in row["metric"].items() if name != "__name__"}
         yield metric, [(int(timestamp), value) for timestamp, value in row["values"]]

@@ -20,11 +20,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from late_exporter.errors import ApiUnavailable
 from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest.poller import Pace
-from late_exporter.simulator import Service
-from late_exporter.simulator import World as Town
+from late_exporter.ingest.poller import PollConfig
+from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.status import Quota
-from tests.support.worlds import DAY, HOUR, KEY, MINUTE, Call, Exporter, Late, Reply, VirtualClock, World
+from tests.support.worlds import DAY, HOUR, KEY, MINUTE, Call, ExporterHarness, FakeLateApi, Reply, VirtualClock, World
 
 __all__ = ["END", "WeekOfScrapes"]
 
@@ -65,17 +64,17 @@ RESTART = END - 110 * MINUTE
 RESTART_SECONDS = 8.0
 
 
-def build_world() -> Town:
+def build_world() -> SimulatedWorld:
     """Return a world with five customers that starts a day before the exporter."""
-    world = Town(SEED, BEGIN, history=DAY, scripted=False)
-    world.start_incident("platform-outage", platform="tiktok", duration=40 * MINUTE, at=END - 4 * DAY)
-    world.start_incident("rate-limit-storm", duration=30 * MINUTE, at=END - 2 * DAY)
-    world.start_incident("revoked-token", platform="facebook", duration=9 * HOUR, at=END - 150 * MINUTE)
-    world.start_incident("platform-outage", platform="instagram", duration=2 * HOUR, at=END - 36 * MINUTE)
+    world = SimulatedWorld(SEED, BEGIN, history=DAY, with_past_incidents=False)
+    world.start_incident("platform-outage", platform="tiktok", duration=40 * MINUTE, start_time=END - 4 * DAY)
+    world.start_incident("rate-limit-storm", duration=30 * MINUTE, start_time=END - 2 * DAY)
+    world.start_incident("revoked-token", platform="facebook", duration=9 * HOUR, start_time=END - 150 * MINUTE)
+    world.start_incident("platform-outage", platform="instagram", duration=2 * HOUR, start_time=END - 36 * MINUTE)
     return world
 
 
-def add_expiring_token(world: Town) -> None:
+def add_expiring_token(world: SimulatedWorld) -> None:
     """Connect an account with a token that expires within days and is not renewed."""
     rows = reversed(world.connections.rows)
     oldest = next(row for row in rows if row.get("success") and row["platform"] == "linkedin")
@@ -88,7 +87,7 @@ def _iso_time(timestamp: float) -> str:
     return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-class SimulatedApi(Late):
+class TroubledApi(FakeLateApi):
     """Simulated Late API with latency, quota headers and an outage.
 
     Args:
@@ -96,20 +95,20 @@ class SimulatedApi(Late):
         clock: Virtual clock.
     """
 
-    def __init__(self, world: Town, clock: VirtualClock) -> None:
+    def __init__(self, world: SimulatedWorld, clock: VirtualClock) -> None:
         super().__init__(World(clock))
-        self._service = Service(world, clock=clock.time)
+        self._service = SimulatedApi(world, clock=clock.time)
         self._random = Random(SEED)
 
-    async def get(self, path: str, params: Mapping[str, str | int], *, endpoint: str) -> Reply | None:
+    async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
         """Return the response to a request."""
         seconds = self._random.lognormvariate(-1.9, 0.4)
         self._clock.advance(seconds)
         if API_OUTAGE[0] <= self._clock.now < API_OUTAGE[1]:
-            self._calls.append(Call(endpoint, "503", seconds))
+            self._calls.append(Call(path_template, "503", seconds))
             raise ApiUnavailable("503: the simulated API is down")
-        response = self._service.answer("GET", f"/api{path}", urlencode(params), {"Authorization": f"Bearer {KEY}"})
-        self._calls.append(Call(endpoint, str(response.status), seconds))
+        response = self._service.handle("GET", f"/api{path}", urlencode(params), {"Authorization": f"Bearer {KEY}"})
+        self._calls.append(Call(path_template, str(response.status), seconds))
         limit, remaining, reset = (response.headers[f"X-RateLimit-{name}"] for name in ("Limit", "Remaining", "Reset"))
         self.quota = Quota(limit=int(limit), remaining=int(remaining), reset=float(reset))
         if response.status == HTTPStatus.NOT_FOUND:
@@ -155,11 +154,11 @@ class WeekOfScrapes:
         self.last_body = b""
         self._clock = VirtualClock(BEGIN - POLL_LEAD)
         self._world = build_world()
-        api, pace = (
-            SimulatedApi(self._world, self._clock),
-            Pace(reconcile_interval=RECONCILE_INTERVAL, audit_interval=DAY),
+        api, config = (
+            TroubledApi(self._world, self._clock),
+            PollConfig(reconcile_interval=RECONCILE_INTERVAL, audit_interval=DAY),
         )
-        self._exporter = Exporter(api, folder / "state.db", feeds=tuple(FEEDS), pace=pace, webhooks=True)
+        self._exporter = ExporterHarness(api, folder / "state.db", feeds=tuple(FEEDS), config=config, webhooks=True)
         self._event_random = Random(SEED)
         self._process = ProcessMetrics(BEGIN - POLL_LEAD)
         self._random = Random(SEED)
@@ -187,13 +186,13 @@ class WeekOfScrapes:
 
     def _send_webhooks(self) -> None:
         """Deliver some webhooks, and occasionally a replayed one."""
-        (inbox,) = self._exporter.inboxes.values()
+        (stats,) = self._exporter.webhook_stats.values()
         for event in self._event_random.choices(
             [*WEBHOOK_EVENTS], [*WEBHOOK_EVENTS.values()], k=self._event_random.randrange(4)
         ):
-            inbox.receive(event, self._clock.now - self._event_random.lognormvariate(-0.7, 0.8), self._clock.now)
+            stats.record(event, self._clock.now - self._event_random.lognormvariate(-0.7, 0.8), self._clock.now)
         if self._event_random.random() < REPLAY_PROBABILITY:
-            inbox.refuse("replay")
+            stats.record_rejection("replay")
 
     def _restart(self) -> None:
         self._exporter.restart(RESTART_SECONDS)
@@ -206,11 +205,11 @@ class WeekOfScrapes:
             ("late_exporter_config_last_reload_successful", (), 1.0),
             ("late_exporter_config_last_reload_success_timestamp_seconds", (), self._process.start_time),
         ):
-            exporter.board.gauge(family, labels, gauge)
-        exporter.exposition.append(self._process.metrics(self._random, seconds))
+            exporter.registry.set_gauge(family, labels, gauge)
+        exporter.exposition.set_process_metrics(self._process.metrics(self._random, seconds))
         exporter.exposition.publish()
-        response = exporter.exposition.answer(OPENMETRICS, None)
-        exporter.exposition.served(response.version)
+        response = exporter.exposition.get_body(OPENMETRICS, None)
+        exporter.exposition.mark_served(response.version)
         self.last_body = response.body
         lines = [line for line in response.body.decode().splitlines() if not line.startswith("#")]
         scrape_metrics = {

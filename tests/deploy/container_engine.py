@@ -11,7 +11,7 @@ from typing import Any
 
 from late_exporter import __version__
 from tests.deploy.namespaces import Sandbox, remove_cgroups
-from tests.e2e.program import eventually
+from tests.e2e.program import wait_until
 
 __all__ = ["BASE", "IMAGE", "TOOLS", "ContainerEngine", "run_engine"]
 
@@ -133,4 +133,4 @@ def run_engine(*, network: bool) -> Iterator[ContainerEngine]:
             container_engine.buildah("rm", "--all")
             container_engine.buildah("rmi", "--prune")
     with suppress(AssertionError):  # cgroups of another podman stay
-        eventually(lambda: remove_cgroups("libpod_parent"), within=5)
+        wait_until(lambda: remove_cgroups("libpod_parent"), timeout=5)

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import yaml
 
 from deploy.kubernetes.files import CHART, DASHBOARDS, ROOT, RULES
-from late_exporter.config import settings
+from late_exporter.config import sources
 from late_exporter.config.settings import Settings
 
 __all__ = [
@@ -62,8 +62,8 @@ def _output(*command: str | Path) -> str:
 
 
 def readme_commands(heading: str) -> str:
-    """Return the commands below a heading of the README."""
-    section = (ROOT / "README.md").read_text("utf-8").partition(f"\n### {heading}\n")[2]
+    """Return the commands below a heading of docs/install.md."""
+    section = (ROOT / "docs" / "install.md").read_text("utf-8").partition(f"\n## {heading}\n")[2]
     return section.partition("```sh\n")[2].partition("```")[0]
 
 
@@ -153,7 +153,7 @@ def load_settings(resources: Sequence[Manifest], root: Path, secrets: Mapping[st
         for name, text in volume_files(volume).items():
             (folder / name).write_text(_rebase_paths(root, text, paths), "utf-8")
     environ = {row["name"]: _rebase_paths(root, row["value"], paths) for row in container_spec(resources)["env"]}
-    return settings.load("run", {}, environ)
+    return sources.load("run", {}, environ)
 
 
 def _rebase_paths(root: Path, text: str, paths: Mapping[str, object]) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from tests.e2e.program import PATIENCE, eventually
+from tests.e2e.program import DEFAULT_TIMEOUT, wait_until
 
 __all__ = ["Sandbox", "children", "remove_cgroups", "run"]
 
@@ -80,7 +80,7 @@ class Sandbox:
         ]
         self._init_process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         init_pid = self._init_process.pid
-        self._pid = eventually(lambda: children(init_pid))[0]
+        self._pid = wait_until(lambda: children(init_pid))[0]
         if self._network:
             self.run("ip", "link", "set", "lo", "up")
         for folder in self._volatile:
@@ -91,7 +91,7 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         if self._init_process is not None:
             self._init_process.kill()
-            self._init_process.wait(PATIENCE)
+            self._init_process.wait(DEFAULT_TIMEOUT)
 
     def command(self, *command: str | Path) -> list[str]:
         """Return the command line that runs a command in the sandbox."""
@@ -114,7 +114,7 @@ class Sandbox:
             # Kill the command itself; its nsenter parent only waits for it.
             for pid in children(nsenter.pid) or [nsenter.pid]:
                 os.kill(pid, signal.SIGKILL)
-            nsenter.wait(PATIENCE)
+            nsenter.wait(DEFAULT_TIMEOUT)
 
     def get(self, url: str) -> str:
         """Return a successful response of a server in the sandbox; raise ConnectionError otherwise."""

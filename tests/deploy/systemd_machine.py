@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.deploy.container_engine import CACHE, EXCLUDED_PATHS
 from tests.deploy.namespaces import Sandbox, children, remove_cgroups, run
-from tests.e2e.program import eventually
+from tests.e2e.program import wait_until
 
 __all__ = ["TOOLS", "SystemdMachine", "boot", "build_root"]
 
@@ -75,20 +75,20 @@ def boot(sandbox: Sandbox, changes: Path) -> Iterator[SystemdMachine]:
     group = f"late-exporter-{os.getpid()}"
     try:
         with sandbox.run_in_background("sh", "-c", BOOT_SCRIPT, "boot", root, group, log=log) as nspawn_pid:
-            pid = eventually(lambda: _systemd_pid(nspawn_pid), hint=log.read_text)
+            pid = wait_until(lambda: _systemd_pid(nspawn_pid), describe=log.read_text)
             try:
                 yield _wait_until_running(SystemdMachine(pid), log)
             finally:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
     finally:
-        eventually(lambda: remove_cgroups(group))
+        wait_until(lambda: remove_cgroups(group))
 
 
 def _wait_until_running(machine: SystemdMachine, log: Path) -> SystemdMachine:
-    eventually(
+    wait_until(
         lambda: machine.systemctl("is-system-running") in ("running", "degraded"),
-        hint=lambda: log.read_text() + machine.systemctl("list-jobs"),
+        describe=lambda: log.read_text() + machine.systemctl("list-jobs"),
     )
     return machine
 

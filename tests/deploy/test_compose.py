@@ -18,7 +18,7 @@ from late_exporter import __version__
 from tests.deploy.container_engine import BASE, CACHE, ROOT, ContainerEngine, run_engine
 from tests.deploy.namespaces import run
 from tests.e2e.late import KEY
-from tests.e2e.program import eventually
+from tests.e2e.program import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.compose]
 
@@ -131,7 +131,7 @@ class ComposeStack:
         log = folder / "background.log"
         serve = engine.command("podman", "system", "service", "--time=0", f"unix://{SOCKET}")
         exit_stack.enter_context(engine.sandbox.run_in_background(*serve, log=log))
-        eventually(lambda: engine.sandbox.run("ls", SOCKET, check=False) == f"{SOCKET}\n")
+        wait_until(lambda: engine.sandbox.run("ls", SOCKET, check=False) == f"{SOCKET}\n")
         # Podman relies on systemd timers for health checks, which are not available here.
         podman = " ".join(engine.command("podman"))
         look = f"while sleep 1; do for id in $({podman} ps -q); do {podman} healthcheck run $id; done; done"
@@ -146,7 +146,7 @@ class ComposeStack:
     def up(self, *arguments: str) -> None:
         """Start services and wait until they are healthy."""
         self.compose(*arguments)
-        eventually(lambda: self.health() <= {"healthy", ""}, within=60, hint=lambda: self.compose("ps", "--all"))
+        wait_until(lambda: self.health() <= {"healthy", ""}, timeout=60, describe=lambda: self.compose("ps", "--all"))
 
     def health(self) -> set[str]:
         """Return the health states of the running services."""
@@ -214,7 +214,7 @@ def shorten_intervals(folder: Path, image: str) -> None:
 def test_exporter_starts_with_a_key(stack: ComposeStack) -> None:
     """The exporter starts with the key from its file and keeps its state in the volume."""
     stack.up("up", "--detach", "--no-build", "--pull=never", "exporter")
-    eventually(lambda: "late_exporter_polls_total" in stack.get(f"{EXPORTER}/metrics"))
+    wait_until(lambda: "late_exporter_polls_total" in stack.get(f"{EXPORTER}/metrics"))
     assert "late-exporter.db" in stack.compose("exec", "-T", "exporter", "ls", "/var/lib/late-exporter")
     assert KEY not in stack.compose("logs") + stack.compose("config") + stack.get(f"{EXPORTER}/")
     stack.compose("down", "--volumes", "--timeout=1")
@@ -223,9 +223,9 @@ def test_exporter_starts_with_a_key(stack: ComposeStack) -> None:
 def test_demo_delivers_an_alert(stack: ComposeStack) -> None:
     """The demo becomes healthy, is isolated, is scraped by Prometheus, and delivers an alert."""
     stack.up("--profile=demo", "up", "--detach", "--no-build", "--pull=never", *DEMO)
-    eventually(lambda: "late_publishing_logs_total" in stack.get(f"{EXPORTER}/metrics"))
+    wait_until(lambda: "late_publishing_logs_total" in stack.get(f"{EXPORTER}/metrics"))
     query = f"{PROMETHEUS}/api/v1/query?query=sum(late_publishing_logs_total)"
-    eventually(lambda: json.loads(stack.get(query))["data"]["result"], hint=lambda: stack.get(query))
+    wait_until(lambda: json.loads(stack.get(query))["data"]["result"], describe=lambda: stack.get(query))
     rules = json.loads(stack.get(f"{PROMETHEUS}/api/v1/rules"))["data"]["groups"]
     assert {"late-exporter.rules.yml", "late-exporter.alerts.yml"} == {Path(group["file"]).name for group in rules}
     reach = "import socket; socket.create_connection(('exporter', 10077), 5)"
@@ -233,10 +233,10 @@ def test_demo_delivers_an_alert(stack: ComposeStack) -> None:
         stack.compose("exec", "-T", "receiver", "python", "-c", reach)
 
     stack.compose("stop", "demo")
-    messages = eventually(
+    messages = wait_until(
         lambda: [line for line in stack.compose("logs", "receiver").splitlines() if "LateExporterDown" in line],
-        within=60,
-        hint=lambda: stack.compose("logs", "receiver", "alertmanager"),
+        timeout=60,
+        describe=lambda: stack.compose("logs", "receiver", "alertmanager"),
     )
     assert "#late-critical" in messages[0]
     stack.compose("--profile=demo", "down", "--volumes", "--timeout=1")

@@ -13,7 +13,7 @@ import pytest
 from tests.deploy.container_engine import BASE, IMAGE, ROOT, ContainerEngine, run_engine
 from tests.deploy.namespaces import run
 from tests.e2e.late import KEY
-from tests.e2e.program import eventually
+from tests.e2e.program import wait_until
 from tests.support.worlds import Samples
 
 pytestmark = [pytest.mark.e2e, pytest.mark.container]
@@ -108,9 +108,9 @@ def test_restricted_container_runs(container_engine: ContainerEngine, tmp_path: 
     ]
     arguments = ("run", f"--api.base-url={API}", "--poll.interval=1s")
     start_container(container_engine, "exporter", *arguments, options=options)
-    eventually(
+    wait_until(
         lambda: "is ready" in container_engine.sandbox.get(f"{EXPORTER}/-/ready"),
-        hint=lambda: container_engine.podman("logs", "exporter"),
+        describe=lambda: container_engine.podman("logs", "exporter"),
     )
     assert "" == container_engine.podman("healthcheck", "run", "exporter")
     assert_restricted(container_engine, "exporter")
@@ -125,7 +125,7 @@ def test_restricted_container_runs(container_engine: ContainerEngine, tmp_path: 
     assert "Traceback" not in log
 
     start_container(container_engine, "again", *arguments, options=options)
-    eventually(lambda: "is ready" in container_engine.sandbox.get(f"{EXPORTER}/-/ready"))
+    wait_until(lambda: "is ready" in container_engine.sandbox.get(f"{EXPORTER}/-/ready"))
     again = scrape(container_engine)
     assert again.sum("late_publishing_logs_total") >= before.sum("late_publishing_logs_total")
     assert again.sum("late_exporter_coverage_start_timestamp_seconds") == before.sum(
@@ -165,7 +165,7 @@ def test_unresponsive_container_is_unhealthy(container_engine: ContainerEngine) 
 
 def test_readme_commands_work(container_engine: ContainerEngine, tmp_path: Path) -> None:
     """The container commands of the README work, with podman under the name docker."""
-    readme = (ROOT / "README.md").read_text("utf-8")
+    readme = (ROOT / "docs" / "install.md").read_text("utf-8")
     (block,) = re.findall(r"^```sh\nmake image\n(.+?)^```$", readme, re.DOTALL | re.MULTILINE)
     assert IMAGE.rpartition("/")[2] in block
     docker = tmp_path / "docker"
@@ -173,6 +173,6 @@ def test_readme_commands_work(container_engine: ContainerEngine, tmp_path: Path)
     docker.chmod(0o700)
     script = f"cd {tmp_path} && PATH={tmp_path}:$PATH && {block}"
     container_engine.sandbox.run("sh", "-euc", script)
-    eventually(lambda: "healthy" in container_engine.sandbox.get(f"{EXPORTER}/-/healthy"))
+    wait_until(lambda: "healthy" in container_engine.sandbox.get(f"{EXPORTER}/-/healthy"))
     assert "" == container_engine.podman("healthcheck", "run", "late-exporter")
     assert_restricted(container_engine, "late-exporter")

@@ -139,7 +139,7 @@ def test_program_finds_the_api_key(helm: str, tmp_path: Path) -> None:
     """The program finds the API key named in the values and stores its state on the volume."""
     settings = load_settings(render_release(helm, "apiKey.key=token"), tmp_path, {"late-api-key": {"token": "sk_1"}})
     assert [tmp_path / "etc/late-exporter/keys/token"] == [each.key_file for each in settings.workspaces]
-    assert settings.state_url.startswith(f"sqlite:///{tmp_path}/var/lib/late-exporter/")
+    assert settings.state.url.startswith(f"sqlite:///{tmp_path}/var/lib/late-exporter/")
 
 
 @pytest.mark.e2e
@@ -150,10 +150,14 @@ def test_program_reads_workspaces_and_options(helm: str, tmp_path: Path) -> None
     assert [("brand", "https://getlate.dev/api"), ("agency", "https://late.example.com/api")] == [
         (each.name, each.base_url) for each in settings.workspaces
     ]
-    assert (60.0, ("publishing",), 2_000_000) == (settings.poll_interval, settings.feeds, settings.max_accounts)
-    assert settings.created_timestamps
+    assert (60.0, ("publishing",), 2_000_000) == (
+        settings.poll.interval,
+        settings.poll.feeds,
+        settings.metrics.max_accounts,
+    )
+    assert settings.metrics.created_timestamps
     (scrape,) = find_resource(resources, "ServiceMonitor")["spec"]["endpoints"]
-    assert settings.telemetry_path == scrape["path"]
+    assert settings.web.telemetry_path == scrape["path"]
 
 
 @pytest.mark.e2e

@@ -178,7 +178,7 @@ def test_program_finds_the_api_key(build: Build, tmp_path: Path) -> None:
     assert [("default", tmp_path / "pod/etc/late-exporter/keys/api-key")] == [
         (workspace.name, workspace.key_file) for workspace in settings.workspaces
     ]
-    assert settings.state_url.startswith(f"sqlite:///{tmp_path}/pod/var/lib/late-exporter/")
+    assert settings.state.url.startswith(f"sqlite:///{tmp_path}/pod/var/lib/late-exporter/")
 
 
 @pytest.mark.e2e

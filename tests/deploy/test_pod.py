@@ -23,7 +23,7 @@ from tests.deploy.manifests import (
     pod_spec,
 )
 from tests.e2e.late import KEY
-from tests.e2e.program import eventually
+from tests.e2e.program import wait_until
 from tests.support.worlds import Samples
 
 pytestmark = [pytest.mark.e2e, pytest.mark.container, pytest.mark.kubernetes]
@@ -100,9 +100,9 @@ def resource(kind: str, name: str, **rest: Any) -> dict[str, Any]:
 
 def scrape(engine: ContainerEngine) -> Samples:
     """Return the metrics of the exporter once it is ready."""
-    eventually(
+    wait_until(
         lambda: "is ready" in engine.sandbox.get(f"{EXPORTER}/-/ready"),
-        hint=lambda: engine.podman("logs", CONTAINER, check=False),
+        describe=lambda: engine.podman("logs", CONTAINER, check=False),
     )
     return Samples.parse(engine.sandbox.get(f"{EXPORTER}/metrics"))
 
@@ -140,7 +140,7 @@ def test_valid_key_replaces_a_rejected_one(
     put_key(keys, "sk_refused")
     manifest.write_text(pod_manifest(resources, image, state, keys), "utf-8")
     engine.podman("kube", "play", "--network=host", manifest)
-    eventually(lambda: 'outcome="unauthorized"' in engine.sandbox.get(f"{EXPORTER}/metrics"))
+    wait_until(lambda: 'outcome="unauthorized"' in engine.sandbox.get(f"{EXPORTER}/metrics"))
     assert "healthy" in engine.sandbox.get(f"{EXPORTER}/-/healthy")
     with pytest.raises(ConnectionError, match="503"):
         engine.sandbox.get(f"{EXPORTER}/-/ready")

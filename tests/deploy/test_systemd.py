@@ -14,7 +14,7 @@ from tests.deploy.container_engine import ROOT, run_engine
 from tests.deploy.namespaces import Sandbox, run
 from tests.deploy.systemd_machine import TOOLS, SystemdMachine, boot
 from tests.e2e.late import KEY
-from tests.e2e.program import eventually
+from tests.e2e.program import wait_until
 from tests.support.worlds import Samples
 
 pytestmark = [pytest.mark.e2e, pytest.mark.systemd]
@@ -92,7 +92,7 @@ def test_service_restarts_and_stops(machine: SystemdMachine, sandbox: Sandbox) -
     assert_restricted(machine)
 
     machine.systemctl("kill", "--signal=KILL", "late-exporter.service")
-    eventually(lambda: machine.unit_property("late-exporter", "NRestarts") == "1")
+    wait_until(lambda: machine.unit_property("late-exporter", "NRestarts") == "1")
     after_kill = scrape_when_ready(machine, sandbox)
     machine.run("systemctl", "restart", "late-exporter.service")
     after_restart = scrape_when_ready(machine, sandbox)
@@ -117,7 +117,7 @@ def test_reload_keeps_the_process(machine: SystemdMachine, sandbox: Sandbox) -> 
     reload_time = ("late_exporter_config_last_reload_success_timestamp_seconds", ())
     before, pid = scrape_when_ready(machine, sandbox), machine.unit_property("late-exporter", "MainPID")
     machine.run("systemctl", "reload", "late-exporter.service")
-    eventually(lambda: scrape_when_ready(machine, sandbox)[reload_time] > before[reload_time])
+    wait_until(lambda: scrape_when_ready(machine, sandbox)[reload_time] > before[reload_time])
     assert pid == machine.unit_property("late-exporter", "MainPID")
 
 
@@ -126,7 +126,7 @@ def test_socket_queues_scrapes_during_restart(machine: SystemdMachine, sandbox: 
     machine.run("systemctl", "start", "late-exporter.socket", "late-exporter.service")
     before = scrape_when_ready(machine, sandbox)
     machine.systemctl("kill", "--signal=KILL", "late-exporter.service")
-    eventually(lambda: machine.unit_property("late-exporter", "ActiveState") != "active")
+    wait_until(lambda: machine.unit_property("late-exporter", "ActiveState") != "active")
     response = sandbox.run("curl", "--silent", "--show-error", "--fail", "--max-time", "30", f"{URL}/metrics")
     assert Samples.parse(response).sum(LOGS) >= before.sum(LOGS)
     machine.run("systemctl", "stop", "late-exporter.socket", "late-exporter.service")
@@ -134,9 +134,9 @@ def test_socket_queues_scrapes_during_restart(machine: SystemdMachine, sandbox: 
 
 def scrape_when_ready(machine: SystemdMachine, sandbox: Sandbox) -> Samples:
     """Return the metrics of the exporter once it is ready."""
-    eventually(
+    wait_until(
         lambda: "is ready" in sandbox.get(f"{URL}/-/ready"),
-        hint=lambda: machine.systemctl("status", "late-exporter"),
+        describe=lambda: machine.systemctl("status", "late-exporter"),
     )
     return Samples.parse(sandbox.get(f"{URL}/metrics"))
 
@@ -159,7 +159,7 @@ def test_configuration_error_is_not_retried(machine: SystemdMachine) -> None:
     """A configuration error is not retried, and the journal names it."""
     machine.run("sh", "-c", "echo LATE_EXPORTER_POLL__INTERVAL=often >>/etc/late-exporter/late-exporter.env")
     machine.systemctl("start", "late-exporter.service")
-    eventually(lambda: machine.unit_property("late-exporter", "ActiveState") == "failed")
+    wait_until(lambda: machine.unit_property("late-exporter", "ActiveState") == "failed")
     assert "0" == machine.unit_property("late-exporter", "NRestarts")
     journal = machine.run("journalctl", "--unit=late-exporter", "--no-pager", "--output=cat")
     assert 'LATE_EXPORTER_POLL__INTERVAL "often": not a duration' in journal

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.e2e.program import PATIENCE, eventually, spawned
+from tests.e2e.program import DEFAULT_TIMEOUT, start_process, wait_until
 
-__all__ = ["alertmanager"]
+__all__ = ["run_alertmanager"]
 
 
 @contextmanager
-def alertmanager(binary: str, folder: Path, config: str) -> Iterator[str]:
+def run_alertmanager(binary: str, folder: Path, config: str) -> Iterator[str]:
     """Where an Alertmanager serves, on a port of the system's choice; it talks to no other one."""
     file, log = folder / "alertmanager.yml", folder / "alertmanager.log"
     file.write_text(config)
@@ -25,15 +25,18 @@ def alertmanager(binary: str, folder: Path, config: str) -> Iterator[str]:
         "--cluster.listen-address=",
     ]
     # Where it was unpacked rather than installed, it finds its own templates only from above usr/bin.
-    above = Path(binary).resolve().parents[2]
-    with log.open("wb") as output, spawned(command, stdout=output, stderr=output, cwd=above) as process:
+    working_directory = Path(binary).resolve().parents[2]
+    with (
+        log.open("wb") as output,
+        start_process(command, stdout=output, stderr=output, cwd=working_directory) as process,
+    ):
         try:
-            yield eventually(lambda: _listening(log.read_text()), hint=log.read_text)
+            yield wait_until(lambda: _find_url(log.read_text()), describe=log.read_text)
         finally:
             process.terminate()
-            process.wait(PATIENCE)
+            process.wait(DEFAULT_TIMEOUT)
 
 
-def _listening(log: str) -> str:
+def _find_url(log: str) -> str:
     match = re.search(r'msg="?Listening on"? .*?address=([\d.]+:\d+)', log)
     return f"http://{match[1]}" if match else ""

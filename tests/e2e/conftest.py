@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.late import Late
-from tests.e2e.program import Program
+from tests.e2e.late import LateServer
+from tests.e2e.program import ExporterProcess
 
 
 @pytest.fixture
@@ -21,16 +21,16 @@ def ending() -> Iterator[ExitStack]:
 
 
 @pytest.fixture
-def late(ending: ExitStack) -> Late:
+def late(ending: ExitStack) -> LateServer:
     """A Late API without logs, which serves."""
-    return ending.enter_context(Late())
+    return ending.enter_context(LateServer())
 
 
 @pytest.fixture
-def run(ending: ExitStack, tmp_path: Path, late: Late) -> Callable[..., Program]:
+def run(ending: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
     """Starts the exporter against the API, polling ten times a second, with a state below ``tmp_path``."""
 
-    def start(*arguments: str, **options: Any) -> Program:
-        return ending.enter_context(Program.exporter(tmp_path, late.url, *arguments, **options))
+    def start(*arguments: str, **options: Any) -> ExporterProcess:
+        return ending.enter_context(ExporterProcess.for_api(tmp_path, late.url, *arguments, **options))
 
     return start

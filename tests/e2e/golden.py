@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from late_exporter.feeds import FEEDS
-from tests.e2e.late import Late
-from tests.e2e.program import Program, eventually
+from tests.e2e.late import LateServer
+from tests.e2e.program import ExporterProcess, wait_until
 from tests.support.worlds import World
 
 __all__ = ["FOLDER", "FORMATS", "collect"]
@@ -37,7 +37,7 @@ VERSIONS = re.compile(r"(late_exporter_build_info)\{[^}]*\}")
 MOMENTS = re.compile(r"( # \{.*\} [^ ]+) [0-9.e+]+$", re.MULTILINE)
 
 
-def history(late: Late) -> None:
+def history(late: LateServer) -> None:
     """Logs of every kind, whose labels, durations and ids are always the same."""
     insert, world = partial(add, late.world), late.world
     insert("log01", 3000, durationMs=90)
@@ -51,14 +51,14 @@ def history(late: Late) -> None:
     insert("log09", 2200, platform="a\nnew 🚀 platform", action=None, status="success")
     insert("log10", 2100, platform=None, status=None, durationMs="soon", attemptNumber=-1)
     world.archives.publishing.insert({"postId": "no id at all"})
-    world.connect(
+    world.add_connection(
         "connect_success", _id="c1", success={"username": "@baeckerei", "tokenExpiresAt": "2027-01-01T00:00:00Z"}
     )
-    world.connect("connect_failed", _id="c2", accountId=None, error={"code": "oauth_denied"}, durationMs=350)
-    world.connect("disconnect", _id="c3", platform="tiktok", accountId="acc2", connectionMethod=None)
+    world.add_connection("connect_failed", _id="c2", accountId=None, error={"code": "oauth_denied"}, durationMs=350)
+    world.add_connection("disconnect", _id="c3", platform="tiktok", accountId="acc2", connectionMethod=None)
 
 
-def news(late: Late) -> None:
+def news(late: LateServer) -> None:
     """What happens after the first sync."""
     insert, world = partial(add, late.world), late.world
     world.change("log08", "success", durationMs=8000)
@@ -66,7 +66,7 @@ def news(late: Late) -> None:
     insert("log12", 0, platform="tiktok", status="failed", statusCode=500, response={"errorCode": None})
     insert("log13", 0, platform="bluesky", status="pending", statusCode=None, durationMs=None)
     insert("log14", 7200, platform="bluesky", durationMs=300)
-    world.connect("reconnect_failed", _id="c4", platform="tiktok", accountId="acc2", error={"code": "a code"})
+    world.add_connection("reconnect_failed", _id="c4", platform="tiktok", accountId="acc2", error={"code": "a code"})
 
 
 def add(world: World, log_id: str, ago: float, **fields: Any) -> None:
@@ -83,9 +83,9 @@ def steady(text: str) -> str:
 
 def collect(folder: Path) -> Mapping[str, str]:
     """The files as they are now; works in a folder."""
-    with Late() as late:
+    with LateServer() as late:
         history(late)
-        with Program.exporter(folder, late.url, interval="1h") as program:
+        with ExporterProcess.for_api(folder, late.url, interval="1h") as program:
             settled(program)
             program.stop()
             news(late)
@@ -93,16 +93,16 @@ def collect(folder: Path) -> Mapping[str, str]:
             return {name: steady(program.get("/metrics", Accept=accept).text) for name, accept in FORMATS.items()}
 
 
-def settled(program: Program) -> None:
+def settled(program: ExporterProcess) -> None:
     """Wait until both feeds were polled and two scrapes in a row are the same: no series is shown as 0 any more."""
-    eventually(lambda: program.scrape().sum("late_up") == len(FEEDS))
+    wait_until(lambda: program.scrape().sum("late_up") == len(FEEDS))
     texts = [""]
 
     def same() -> bool:
         texts.append(steady(program.get("/metrics").text))
         return texts[-1] == texts[-2]
 
-    eventually(same)
+    wait_until(same)
 
 
 def main() -> None:

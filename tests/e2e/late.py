@@ -12,33 +12,43 @@ from typing import Any, NamedTuple, Self, TypeAlias
 
 import msgspec
 
-from late_exporter.simulator import Service
-from late_exporter.simulator.admin import Source
+from late_exporter.simulator import SimulatedApi
+from late_exporter.simulator.admin import LogSource
 from tests.support.worlds import VirtualClock, World
 
-__all__ = ["KEY", "Elsewhere", "Exchange", "Fault", "Late", "Received", "answering", "hanging", "slowly"]
+__all__ = [
+    "KEY",
+    "FaultHandler",
+    "HttpExchange",
+    "LateServer",
+    "OtherServer",
+    "ReceivedRequest",
+    "drip",
+    "hang",
+    "respond_with",
+]
 
 KEY = "sk_" + "c0ffee42" * 8
 
 Headers: TypeAlias = Mapping[str, str]
-Fault: TypeAlias = Callable[["Exchange"], None]
+FaultHandler: TypeAlias = Callable[["HttpExchange"], None]
 """Answers a request in the service's place."""
 
 
-class Received(NamedTuple):
-    """A request as the server saw it; ``at`` is a Unix time."""
+class ReceivedRequest(NamedTuple):
+    """A request as the server saw it; ``time`` is a Unix time."""
 
-    at: float
+    time: float
     path: str
     query: str
     headers: Headers
     status: int
 
 
-class Exchange:
+class HttpExchange:
     """A request, and the ways in which it can be answered."""
 
-    def __init__(self, handler: _Handler) -> None:
+    def __init__(self, handler: RequestHandler) -> None:
         self._handler = handler
         self.path, _, self.query = handler.path.partition("?")
         self.headers = dict(handler.headers.items())
@@ -74,30 +84,32 @@ class Exchange:
         self.close()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class RequestHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    server: _Server
+    server: HttpServer
 
     def do_GET(self) -> None:
-        exchange = Exchange(self)
-        at = time.time()
-        place = self.server.owner.note(Received(at, exchange.path, exchange.query, exchange.headers, 0))
+        exchange = HttpExchange(self)
+        received_at = time.time()
+        index = self.server.owner.record(
+            ReceivedRequest(received_at, exchange.path, exchange.query, exchange.headers, 0)
+        )
         try:
-            self.server.owner.answer(exchange)
+            self.server.owner.handle(exchange)
         except OSError:
             self.close_connection = True
         finally:
-            self.server.owner.requests[place] = self.server.owner.requests[place]._replace(status=exchange.status)
+            self.server.owner.requests[index] = self.server.owner.requests[index]._replace(status=exchange.status)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the inherited name
         pass
 
 
-class _Server(ThreadingHTTPServer):
+class HttpServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
-    owner: _Listener
+    owner: ThreadedServer
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self.owner.connections.add(request)
@@ -111,15 +123,15 @@ class _Server(ThreadingHTTPServer):
         pass
 
 
-class _Listener:
+class ThreadedServer:
     """An HTTP server in a thread, which can be stopped and started again on its port."""
 
     def __init__(self) -> None:
-        self.requests: list[Received] = []
+        self.requests: list[ReceivedRequest] = []
         self.connections: set[socket.socket] = set()
         self.lock = threading.RLock()
         self.port = 0
-        self._server: _Server | None = None
+        self._server: HttpServer | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -134,14 +146,14 @@ class _Listener:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def reserve(self) -> None:
+    def reserve_port(self) -> None:
         """Know the port without serving: connections to it are refused."""
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
 
     def start(self) -> None:
         """Serve, on the same port as before if there was one."""
-        self._server = _Server(("127.0.0.1", self.port), _Handler)
+        self._server = HttpServer(("127.0.0.1", self.port), RequestHandler)
         self._server.owner = self
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -161,18 +173,18 @@ class _Listener:
         self._server.server_close()
         self._server = None
 
-    def note(self, request: Received) -> int:
+    def record(self, request: ReceivedRequest) -> int:
         """Remember a request; returns its number."""
         with self.lock:
             self.requests.append(request)
             return len(self.requests) - 1
 
-    def answer(self, exchange: Exchange) -> None:
+    def handle(self, exchange: HttpExchange) -> None:
         """Answer a request."""
         raise NotImplementedError
 
 
-class _RealClock(VirtualClock):
+class RealClock(VirtualClock):
     """The time of the machine, for a world that takes a clock."""
 
     @property
@@ -185,7 +197,7 @@ class _RealClock(VirtualClock):
         pass
 
 
-class Late(_Listener):
+class LateServer(ThreadedServer):
     """The simulator's service over HTTP, with faults; hold ``lock`` to change its world.
 
     Args:
@@ -196,15 +208,15 @@ class Late(_Listener):
     """
 
     def __init__(
-        self, source: Source | None = None, *, rate_limit: int = 1_000_000, delay: float = 0.0, key: str = KEY
+        self, source: LogSource | None = None, *, rate_limit: int = 1_000_000, delay: float = 0.0, key: str = KEY
     ) -> None:
         super().__init__()
-        self.world = World(_RealClock())
+        self.world = World(RealClock())
         self.keys = {key}
         self.delay = delay
-        self.fault: Fault | None = None
-        self.service = Service(source or self.world.archives, clock=time.time, keys=self.keys, rate_limit=rate_limit)
-        self._ending = threading.Event()
+        self.fault: FaultHandler | None = None
+        self.api = SimulatedApi(source or self.world.archives, clock=time.time, keys=self.keys, rate_limit=rate_limit)
+        self._stopping = threading.Event()
 
     @property
     def url(self) -> str:
@@ -215,63 +227,65 @@ class Late(_Listener):
         """What was asked for, from a request on."""
         return [request.path.removeprefix("/api") for request in self.requests[since:]]
 
-    def answer(self, exchange: Exchange) -> None:
+    def handle(self, exchange: HttpExchange) -> None:
         """Answer as the API does, or as the fault does."""
         if self.fault is not None:
             self.fault(exchange)
             return
-        self.serve(exchange)
+        self.respond(exchange)
 
-    def serve(self, exchange: Exchange) -> None:
+    def respond(self, exchange: HttpExchange) -> None:
         """Answer as the API does."""
         if self.delay:
-            self._ending.wait(self.delay)
+            self._stopping.wait(self.delay)
         with self.lock:
-            answer = self.service.answer("GET", exchange.path, exchange.query, exchange.headers)
-        exchange.send(answer.status, answer.body, answer.headers)
+            response = self.api.handle("GET", exchange.path, exchange.query, exchange.headers)
+        exchange.send(response.status, response.body, response.headers)
 
     def stop(self) -> None:
         """Refuse connections, and let nobody wait any longer."""
-        self._ending.set()
+        self._stopping.set()
         super().stop()
-        self._ending.clear()
+        self._stopping.clear()
 
-    def wait(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
         """Let time pass in an answer, unless the server stops."""
-        self._ending.wait(seconds)
+        self._stopping.wait(seconds)
 
 
-class Elsewhere(_Listener):
+class OtherServer(ThreadedServer):
     """Another server, to which the key must never go."""
 
-    def answer(self, exchange: Exchange) -> None:
+    def handle(self, exchange: HttpExchange) -> None:
         """Answer with a log list, to encourage."""
         exchange.send(200, b'{"logs": [], "pagination": {"total": 0}}')
 
 
-def answering(status: int, body: bytes | str | Mapping[str, Any] = b"", headers: Headers | None = None) -> Fault:
+def respond_with(
+    status: int, body: bytes | str | Mapping[str, Any] = b"", headers: Headers | None = None
+) -> FaultHandler:
     """Every request gets this answer; a mapping is sent as JSON."""
     data = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else msgspec.json.encode(body)
     return lambda exchange: exchange.send(status, data, headers)
 
 
-def hanging(late: Late, seconds: float = 60.0) -> Fault:
+def hang(late: LateServer, seconds: float = 60.0) -> FaultHandler:
     """Requests get no answer for so long."""
 
-    def fault(exchange: Exchange) -> None:
-        late.wait(seconds)
+    def fault(exchange: HttpExchange) -> None:
+        late.pause(seconds)
         exchange.close()
 
     return fault
 
 
-def slowly(late: Late, pause: float = 0.2) -> Fault:
+def drip(late: LateServer, pause: float = 0.2) -> FaultHandler:
     """Answers drip, byte by byte, and never end."""
 
-    def fault(exchange: Exchange) -> None:
+    def fault(exchange: HttpExchange) -> None:
         exchange.send(200, b"{", length=100_000)
         for _ in range(1000):
-            late.wait(pause)
+            late.pause(pause)
             exchange.write(b" ")
 
     return fault

@@ -21,20 +21,29 @@ from urllib.parse import urlsplit
 from tests.e2e.late import KEY
 from tests.support.worlds import Samples
 
-__all__ = ["PATIENCE", "ROOT", "Program", "Reply", "eventually", "get", "settles", "spawned"]
+__all__ = [
+    "DEFAULT_TIMEOUT",
+    "ROOT",
+    "ExporterProcess",
+    "HttpResponse",
+    "http_get",
+    "start_process",
+    "wait_equal",
+    "wait_until",
+]
 
-PATIENCE = 30.0
+DEFAULT_TIMEOUT = 30.0
 """Seconds after which a thing that should have happened has not; a busy machine is slow, not wrong."""
 
 ROOT = Path(__file__).resolve().parents[2]
-LISTENING = re.compile(r"""listening\W.*?address\W+((?:https?://|unix:)[^"\s]+)""")
+LISTENING_PATTERN = re.compile(r"""listening\W.*?address\W+((?:https?://|unix:)[^"\s]+)""")
 
-NUMBERS = itertools.count(1)
+RUN_NUMBERS = itertools.count(1)
 
 ResultT = TypeVar("ResultT")
 
 
-class Reply(NamedTuple):
+class HttpResponse(NamedTuple):
     """An answer to a request."""
 
     status: int
@@ -47,13 +56,13 @@ class Reply(NamedTuple):
         return self.body.decode()
 
 
-def get(
+def http_get(
     url: str,
     headers: Mapping[str, str] | None = None,
     *,
     timeout: float = 10.0,
     tls: ssl.SSLContext | None = None,
-) -> Reply:
+) -> HttpResponse:
     """Ask once, over TLS where the address says so."""
     parts = urlsplit(url)
     connection: http.client.HTTPConnection
@@ -65,40 +74,42 @@ def get(
         target = parts.path or "/"
         connection.request("GET", f"{target}?{parts.query}" if parts.query else target, headers=dict(headers or {}))
         response = connection.getresponse()
-        return Reply(response.status, dict(response.getheaders()), response.read())
+        return HttpResponse(response.status, dict(response.getheaders()), response.read())
     finally:
         connection.close()
 
 
-def eventually(probe: Callable[[], ResultT], *, within: float = PATIENCE, hint: Callable[[], object] = str) -> ResultT:
+def wait_until(
+    probe: Callable[[], ResultT], *, timeout: float = DEFAULT_TIMEOUT, describe: Callable[[], object] = str
+) -> ResultT:
     """What a probe gives once it gives something true; OSError counts as not yet."""
-    deadline = time.monotonic() + within
+    deadline = time.monotonic() + timeout
     pause = threading.Event()
-    found: object = None
+    last_result: object = None
     while time.monotonic() < deadline:
         try:
-            found = result = probe()
+            last_result = result = probe()
             if result:
                 return result
         except (OSError, http.client.HTTPException) as exc:
-            found = exc
+            last_result = exc
         pause.wait(0.03)
-    raise AssertionError(f"not within {within} s; last: {found!r} {hint()}")
+    raise AssertionError(f"not within {timeout} s; last: {last_result!r} {describe()}")
 
 
-def settles(expected: object, actual: Callable[[], object], *, within: float = PATIENCE) -> None:
+def wait_equal(expected: object, actual: Callable[[], object], *, timeout: float = DEFAULT_TIMEOUT) -> None:
     """Assert that a value becomes the expected one in time."""
-    last: list[object] = []
+    last_value: list[object] = []
 
-    def same() -> bool:
-        last[:] = [actual()]
-        return bool(last[0] == expected)
+    def is_equal() -> bool:
+        last_value[:] = [actual()]
+        return bool(last_value[0] == expected)
 
-    eventually(same, within=within, hint=lambda: f"expected {expected!r}, is {last}")
+    wait_until(is_equal, timeout=timeout, describe=lambda: f"expected {expected!r}, is {last_value}")
 
 
 @contextmanager
-def spawned(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+def start_process(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Start a process and kill it, with all the processes it started, when the block ends."""
     with subprocess.Popen(command, start_new_session=True, **options) as process:
         try:
@@ -108,7 +119,7 @@ def spawned(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-class Program:
+class ExporterProcess:
     """A process of late-exporter.
 
     Args:
@@ -129,15 +140,15 @@ class Program:
         self.arguments = arguments
         self._env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **(env or {})}
         self._file_limit = file_limit
-        number = next(NUMBERS)
-        self._output = folder / f"output-{number}.txt"
-        self._errors = folder / f"errors-{number}.txt"
+        number = next(RUN_NUMBERS)
+        self._stdout_path = folder / f"output-{number}.txt"
+        self._stderr_path = folder / f"errors-{number}.txt"
         self._process: subprocess.Popen[bytes] | None = None
         self._url = ""
         self.tls: ssl.SSLContext | None = None
 
     @classmethod
-    def exporter(
+    def for_api(
         cls,
         folder: Path,
         api: str,
@@ -172,7 +183,7 @@ class Program:
         if self._file_limit is not None:
             command = ["prlimit", f"--fsize={self._file_limit}:", *command]
         self._url = ""
-        with self._output.open("wb") as output, self._errors.open("wb") as errors:
+        with self._stdout_path.open("wb") as output, self._stderr_path.open("wb") as errors:
             self._process = subprocess.Popen(
                 command, cwd=self.folder, env=self._env, stdin=subprocess.DEVNULL, stdout=output, stderr=errors
             )
@@ -181,77 +192,77 @@ class Program:
     @property
     def pid(self) -> int:
         """The number of the process."""
-        return self._running.pid
+        return self._started_process.pid
 
     @property
     def stderr(self) -> str:
         """What it has logged since it was last started."""
-        return self._errors.read_bytes().decode("utf-8", "backslashreplace")
+        return self._stderr_path.read_bytes().decode("utf-8", "backslashreplace")
 
     @property
     def stdout(self) -> str:
         """What it has printed since it was last started."""
-        return self._output.read_bytes().decode("utf-8", "backslashreplace")
+        return self._stdout_path.read_bytes().decode("utf-8", "backslashreplace")
 
     @property
     def url(self) -> str:
         """Where it serves; waits until it does."""
         if not self._url:
-            self._url = eventually(self._listening, hint=lambda: self.stderr)
+            self._url = wait_until(self._find_url, describe=lambda: self.stderr)
         return self._url
 
     @property
     def exit_code(self) -> int | None:
         """The exit code, None while it runs."""
-        return self._running.poll()
+        return self._started_process.poll()
 
     @property
-    def peak_memory(self) -> int:
+    def peak_memory_bytes(self) -> int:
         """The most bytes of memory it ever had."""
         status = Path(f"/proc/{self.pid}/status").read_text("ascii")
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
     @property
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _started_process(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             raise RuntimeError("not started")
         return self._process
 
-    def _listening(self) -> str:
+    def _find_url(self) -> str:
         if self.exit_code is not None:
             raise RuntimeError(f"ended with {self.exit_code}: {self.stderr}")
-        match = LISTENING.search(self.stderr)
+        match = LISTENING_PATTERN.search(self.stderr)
         return match[1] if match else ""
 
-    def get(self, path: str, **headers: str) -> Reply:
+    def get(self, path: str, **headers: str) -> HttpResponse:
         """Ask it."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return get(self.url + path, named, tls=self.tls)
+        header_fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        return http_get(self.url + path, header_fields, tls=self.tls)
 
     def scrape(self) -> Samples:
         """Its metrics."""
         return Samples.parse(self.get("/metrics").text)
 
-    def ready(self) -> Self:
+    def wait_ready(self) -> Self:
         """Wait until its first sync is complete."""
-        eventually(lambda: self.get("/-/ready").status == http.HTTPStatus.OK, hint=lambda: self.stderr)
+        wait_until(lambda: self.get("/-/ready").status == http.HTTPStatus.OK, describe=lambda: self.stderr)
         return self
 
-    def send(self, number: signal.Signals) -> None:
+    def send_signal(self, signal_number: signal.Signals) -> None:
         """Send it a signal."""
-        self._running.send_signal(number)
+        self._started_process.send_signal(signal_number)
 
-    def wait(self, within: float = PATIENCE) -> int:
+    def wait_exit(self, timeout: float = DEFAULT_TIMEOUT) -> int:
         """The exit code it ends with by itself."""
-        return self._running.wait(within)
+        return self._started_process.wait(timeout)
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+    def stop(self, signal_number: signal.Signals = signal.SIGTERM) -> int:
         """End it as an administrator does; the exit code."""
-        self.send(number)
-        return self.wait()
+        self.send_signal(signal_number)
+        return self.wait_exit()
 
     def kill(self) -> None:
         """End it at once, as a power cut does."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
-            self._process.wait(PATIENCE)
+            self._process.wait(DEFAULT_TIMEOUT)

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
-from tests.e2e.program import PATIENCE, eventually, get, spawned
+from tests.e2e.program import DEFAULT_TIMEOUT, http_get, start_process, wait_until
 
-__all__ = ["Prometheus", "Row", "prometheus"]
+__all__ = ["PrometheusApi", "ResultRow", "run_prometheus"]
 
-Row: TypeAlias = Mapping[str, Any]
+ResultRow: TypeAlias = Mapping[str, Any]
 
 
-class Prometheus:
+class PrometheusApi:
     """A Prometheus that runs.
 
     Args:
@@ -27,15 +27,17 @@ class Prometheus:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def ask(self, endpoint: str, **parameters: str) -> Any:
+    def call_api(self, path: str, **parameters: str) -> Any:
         """What an endpoint of its API says."""
-        answer = json.loads(get(f"{self.url}/api/v1/{endpoint}?{urlencode(parameters)}", timeout=PATIENCE).body)
-        assert "success" == answer["status"], answer
-        return answer["data"]
+        response = json.loads(
+            http_get(f"{self.url}/api/v1/{path}?{urlencode(parameters)}", timeout=DEFAULT_TIMEOUT).body
+        )
+        assert "success" == response["status"], response
+        return response["data"]
 
-    def query(self, expression: str) -> list[Row]:
+    def query(self, expression: str) -> list[ResultRow]:
         """The rows of an instant query."""
-        rows: list[Row] = self.ask("query", query=expression)["result"]
+        rows: list[ResultRow] = self.call_api("query", query=expression)["result"]
         return rows
 
     def value(self, expression: str) -> float | None:
@@ -45,7 +47,7 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(binary: str, folder: Path, config: str, *arguments: str) -> Iterator[Prometheus]:
+def run_prometheus(binary: str, folder: Path, config: str, *arguments: str) -> Iterator[PrometheusApi]:
     """A Prometheus of its own, on a port of the system's choice, with its database in ``folder/tsdb``."""
     file, log = folder / "prometheus.yml", folder / "prometheus.log"
     file.write_text(config)
@@ -56,15 +58,15 @@ def prometheus(binary: str, folder: Path, config: str, *arguments: str) -> Itera
         "--web.listen-address=127.0.0.1:0",
         *arguments,
     ]
-    with log.open("wb") as errors, spawned(command, stderr=errors, stdout=errors, cwd=folder) as process:
+    with log.open("wb") as errors, start_process(command, stderr=errors, stdout=errors, cwd=folder) as process:
         try:
-            yield Prometheus(eventually(lambda: _listening(log.read_text()), hint=log.read_text))
+            yield PrometheusApi(wait_until(lambda: _find_url(log.read_text()), describe=log.read_text))
         finally:
             process.terminate()
-            process.wait(PATIENCE)
+            process.wait(DEFAULT_TIMEOUT)
 
 
-def _listening(log: str) -> str:
+def _find_url(log: str) -> str:
     """Where a Prometheus that wrote such a log serves."""
     match = re.search(r'msg="?Listening on"? .*?address=([\d.]+:\d+)', log)
     return f"http://{match[1]}" if match and "Server is ready" in log else ""

@@ -20,14 +20,14 @@ import pytest
 import yaml
 
 from deploy.prometheus.files import render
-from deploy.prometheus.timescale import scale_duration
 from deploy.prometheus.thresholds import PLATFORM_FINAL_LOGS
+from deploy.prometheus.timescale import scale_duration
 from late_exporter.feeds import FEEDS
-from late_exporter.simulator import World
-from tests.e2e.alertmanager import alertmanager
+from late_exporter.simulator import SimulatedWorld
+from tests.e2e.alertmanager import run_alertmanager
 from tests.e2e.late import KEY
-from tests.e2e.program import PATIENCE, Program, eventually, get
-from tests.e2e.prometheus import prometheus
+from tests.e2e.program import DEFAULT_TIMEOUT, ExporterProcess, http_get, wait_until
+from tests.e2e.prometheus import run_prometheus
 from tests.e2e.receivers import Receivers
 
 pytestmark = pytest.mark.e2e
@@ -57,7 +57,7 @@ HELD_BACK = {"LatePollStale", "LateAccountFailing"}
 """What follows from that."""
 
 WAITS = {"group_wait", "group_interval", "repeat_interval"}
-LONG = 4 * PATIENCE
+LONG = 4 * DEFAULT_TIMEOUT
 
 
 class Site:
@@ -74,17 +74,19 @@ class Site:
         enter = ending.enter_context
         binaries = tools("prometheus"), tools("prometheus-alertmanager")
         self.receivers = enter(Receivers())
-        simulator = enter(Program(folder, "simulate", *_busy(), "--simulate.listen-address=127.0.0.1:0"))
-        self.late = eventually(lambda: _address(simulator.stderr), hint=lambda: simulator.stderr)
+        simulator = enter(ExporterProcess(folder, "simulate", *_busy(), "--simulate.listen-address=127.0.0.1:0"))
+        self.late = wait_until(lambda: _address(simulator.stderr), describe=lambda: simulator.stderr)
         for name in WORKSPACES:
             self.give(name, KEY)
         (folder / "late.yml").write_text(yaml.safe_dump({"workspaces": [_workspace(name) for name in WORKSPACES]}))
-        self._exporter = Program.exporter(folder, f"{self.late}/api", "--config.file=late.yml", env={}, interval=POLL)
-        self.exporter = enter(self._exporter).ready().url
-        self.alertmanager = enter(alertmanager(binaries[1], folder, self._routes()))
+        self._exporter = ExporterProcess.for_api(
+            folder, f"{self.late}/api", "--config.file=late.yml", env={}, interval=POLL
+        )
+        self.exporter = enter(self._exporter).wait_ready().url
+        self.alertmanager = enter(run_alertmanager(binaries[1], folder, self._routes()))
         config = self._scraping(urlsplit(self.alertmanager).netloc, urlsplit(self.exporter).netloc)
         lookback = f"--query.lookback-delta={scale_duration('5m', SPEED)}"
-        self.prometheus = enter(prometheus(binaries[0], folder, config, lookback))
+        self.prometheus = enter(run_prometheus(binaries[0], folder, config, lookback))
 
     def give(self, workspace: str, key: str) -> None:
         """Change the key of a workspace."""
@@ -102,7 +104,7 @@ class Site:
 
     def incident(self, method: str, name: str) -> None:
         """Begin an incident on the platform, or end it."""
-        connection = http.client.HTTPConnection(urlsplit(self.late).netloc, timeout=PATIENCE)
+        connection = http.client.HTTPConnection(urlsplit(self.late).netloc, timeout=DEFAULT_TIMEOUT)
         query = f"?platform={PLATFORM}" if method == "POST" else ""
         connection.request(method, f"/_simulator/incidents/{name}{query}")
         assert 200 == connection.getresponse().status
@@ -114,15 +116,15 @@ class Site:
 
     def waits(self, name: str, status: str, **labels: str) -> None:
         """Wait until the webhooks are told of an alert."""
-        eventually(
+        wait_until(
             lambda: self.receivers.of(name, status, **labels),
-            within=LONG,
-            hint=lambda: (name, status, labels, self.alerts(), self.receivers.told),
+            timeout=LONG,
+            describe=lambda: (name, status, labels, self.alerts(), self.receivers.told),
         )
 
     def alerts(self) -> list[tuple[str, str, str]]:
         """The alerts that Alertmanager has: their names, workspaces and whether they are held back."""
-        rows = json.loads(get(f"{self.alertmanager}/api/v2/alerts").body)
+        rows = json.loads(http_get(f"{self.alertmanager}/api/v2/alerts").body)
         return sorted(
             (row["labels"]["alertname"], row["labels"].get("workspace", ""), row["status"]["state"]) for row in rows
         )
@@ -158,7 +160,7 @@ class Site:
 
 def _busy() -> tuple[str, ...]:
     """Options of a world that is as busy now as at any hour."""
-    ordinary = World(1, time.time(), logs_per_day=DAY, history=600, scripted=False)
+    ordinary = SimulatedWorld(1, time.time(), logs_per_day=DAY, history=600, with_past_incidents=False)
     rate = len(ordinary.publishing) / 600
     return (
         f"--simulate.logs-per-day={DAY * LOGS_A_SECOND / rate:.0f}",
@@ -184,7 +186,7 @@ def site(tmp_path: Path, require_tool: Callable[[str], str], ending: ExitStack) 
 
 def test_the_right_people_are_told(site: Site) -> None:
     """An outage, a refused key and a stopped exporter are told of in words that help, their ends too, and no more."""
-    eventually(lambda: site.busy() == len(WORKSPACES), within=LONG, hint=site.alerts)
+    wait_until(lambda: site.busy() == len(WORKSPACES), timeout=LONG, describe=site.alerts)
     assert [] == site.receivers.told
 
     site.incident("POST", "platform-outage")
@@ -195,12 +197,12 @@ def test_the_right_people_are_told(site: Site) -> None:
     for workspace in WORKSPACES:
         site.waits("LatePlatformFailing", "resolved", workspace=workspace)
     # What seems to fail while nothing is read would be told of with the next poll.
-    eventually(lambda: not site.prometheus.query('ALERTS{alertname="LateAccountFailing"}'), within=LONG)
+    wait_until(lambda: not site.prometheus.query('ALERTS{alertname="LateAccountFailing"}'), timeout=LONG)
 
     site.give("client", REVOKED)
     for feed in FEEDS:
         site.waits("LateKeyRefused", "firing", workspace="client", feed=feed)
-    eventually(lambda: ("LatePollStale", "client", "suppressed") in site.alerts(), within=LONG, hint=site.alerts)
+    wait_until(lambda: ("LatePollStale", "client", "suppressed") in site.alerts(), timeout=LONG, describe=site.alerts)
     site.give("client", KEY)
     for feed in FEEDS:
         site.waits("LateKeyRefused", "resolved", workspace="client", feed=feed)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.late import KEY, Late
-from tests.e2e.program import Program, settles
+from tests.e2e.late import KEY, LateServer
+from tests.e2e.program import ExporterProcess, wait_equal
 from tests.support.worlds import DAY
 
 pytestmark = pytest.mark.e2e
@@ -21,13 +21,15 @@ MISSING, EXTRA = "late_exporter_audit_missing_logs", "late_exporter_audit_extra_
 
 
 @pytest.fixture
-def ask(late: Late, tmp_path: Path, ending: ExitStack) -> Callable[..., Program]:
+def ask(late: LateServer, tmp_path: Path, ending: ExitStack) -> Callable[..., ExporterProcess]:
     """Runs an audit of the state below ``tmp_path`` to its end."""
 
-    def audit(*arguments: str) -> Program:
+    def audit(*arguments: str) -> ExporterProcess:
         where = (f"--api.base-url={late.url}", f"--state.url=sqlite:///{tmp_path / 'state.db'}")
-        program = ending.enter_context(Program(tmp_path, "audit", *where, *arguments, env={"LATE_API_KEY": KEY}))
-        program.wait()
+        program = ending.enter_context(
+            ExporterProcess(tmp_path, "audit", *where, *arguments, env={"LATE_API_KEY": KEY})
+        )
+        program.wait_exit()
         return program
 
     return audit
@@ -41,12 +43,12 @@ def lose(tmp_path: Path, log_id: str) -> None:
 
 
 def test_an_audit_beside_a_running_exporter(
-    late: Late, run: Callable[..., Program], ask: Callable[..., Program], tmp_path: Path
+    late: LateServer, run: Callable[..., ExporterProcess], ask: Callable[..., ExporterProcess], tmp_path: Path
 ) -> None:
     """It exits with 0 where nothing differs, and with 1 where a log is missing, which it names."""
     late.world.publish(250, over=DAY)
     program = run()
-    settles(250.0, lambda: program.scrape().sum(LOGS))
+    wait_equal(250.0, lambda: program.scrape().sum(LOGS))
     good = ask()
     assert (0, "") == (good.exit_code, good.stderr)
     lines = good.stdout.splitlines()
@@ -56,7 +58,7 @@ def test_an_audit_beside_a_running_exporter(
     bad = ask("--wait=0s", "--format=json")
     assert 1 == bad.exit_code
     found = json.loads(bad.stdout)
-    assert (False, 1, 1) == (found["good"], found["missing"], found["extra"])
+    assert (False, 1, 1) == (found["ok"], found["missing"], found["extra"])
     assert [late.world.ids[200]] == [difference["id"] for difference in found["feeds"][0]["differences"]]
     text = ask("--wait=0s", "--workspace=default")
     assert late.world.ids[200] in text.stdout
@@ -64,16 +66,18 @@ def test_an_audit_beside_a_running_exporter(
     assert 250 == program.scrape().sum(LOGS), "an audit counts nothing"
 
 
-def test_a_running_exporter_audits_itself(late: Late, run: Callable[..., Program], tmp_path: Path) -> None:
+def test_a_running_exporter_audits_itself(
+    late: LateServer, run: Callable[..., ExporterProcess], tmp_path: Path
+) -> None:
     """What an audit has found is scraped; a log that was taken from the record is counted again, and told as extra."""
     late.world.publish(250, over=DAY)
     program = run("--poll.audit-interval=1s", "--poll.reconcile-interval=300ms")
-    settles(2, lambda: sum(name == EXTRA for name, _ in program.scrape()))
+    wait_equal(2, lambda: sum(name == EXTRA for name, _ in program.scrape()))
     assert 0 == program.scrape().sum(EXTRA) == program.scrape().sum(MISSING)
     lose(tmp_path, late.world.ids[200])
-    settles(1.0, lambda: program.scrape().sum(EXTRA, feed="publishing"))
-    settles(251.0, lambda: program.scrape().sum(LOGS))
-    settles(0.0, lambda: program.scrape().sum(MISSING))
+    wait_equal(1.0, lambda: program.scrape().sum(EXTRA, feed="publishing"))
+    wait_equal(251.0, lambda: program.scrape().sum(LOGS))
+    wait_equal(0.0, lambda: program.scrape().sum(MISSING))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +89,9 @@ def test_a_running_exporter_audits_itself(late: Late, run: Callable[..., Program
         (("--format=xml",), 2, '--format "xml": must be one of text, json'),
     ],
 )
-def test_what_cannot_be_audited(ask: Callable[..., Program], arguments: tuple[str, ...], code: int, words: str) -> None:
+def test_what_cannot_be_audited(
+    ask: Callable[..., ExporterProcess], arguments: tuple[str, ...], code: int, words: str
+) -> None:
     """Without a state there is nothing to compare; wrong usage is told."""
     program = ask(*arguments)
     assert (code, "") == (program.exit_code, program.stdout)

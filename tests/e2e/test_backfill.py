@@ -13,9 +13,9 @@ from random import Random
 
 import pytest
 
-from tests.e2e.late import KEY, Late, hanging
-from tests.e2e.program import Program, eventually, settles
-from tests.e2e.prometheus import Prometheus, prometheus
+from tests.e2e.late import KEY, LateServer, hang
+from tests.e2e.program import ExporterProcess, wait_equal, wait_until
+from tests.e2e.prometheus import PrometheusApi, run_prometheus
 from tests.support.worlds import DAY, HOUR, MINUTE
 
 pytestmark = pytest.mark.e2e
@@ -35,24 +35,24 @@ scrape_configs:
 
 
 @pytest.fixture
-def backfill(late: Late, tmp_path: Path, ending: ExitStack) -> Callable[..., Program]:
+def backfill(late: LateServer, tmp_path: Path, ending: ExitStack) -> Callable[..., ExporterProcess]:
     """Starts the command on the state below ``tmp_path``."""
 
-    def start(*arguments: str) -> Program:
+    def start(*arguments: str) -> ExporterProcess:
         state = f"--state.url=sqlite:///{tmp_path / 'state.db'}"
         command = ("backfill", f"--api.base-url={late.url}", state, *arguments)
-        return ending.enter_context(Program(tmp_path, *command, env={"LATE_API_KEY": KEY}))
+        return ending.enter_context(ExporterProcess(tmp_path, *command, env={"LATE_API_KEY": KEY}))
 
     return start
 
 
-def made(program: Program) -> Program:
+def made(program: ExporterProcess) -> ExporterProcess:
     """The command, when it has done its work."""
-    assert 0 == program.wait(), program.stderr
+    assert 0 == program.wait_exit(), program.stderr
     return program
 
 
-def history(late: Late, begin: float) -> Counter[tuple[str, str, int]]:
+def history(late: LateServer, begin: float) -> Counter[tuple[str, str, int]]:
     """Publish some logs an hour; how many by platform, status and hour."""
     random, truth = Random(5), Counter[tuple[str, str, int]]()
     for hour in range(HOURS):
@@ -70,20 +70,20 @@ def history(late: Late, begin: float) -> Counter[tuple[str, str, int]]:
     return truth
 
 
-def increases(database: Prometheus, expression: str, moments: Sequence[float]) -> dict[tuple[str, str, int], int]:
+def increases(database: PrometheusApi, expression: str, moments: Sequence[float]) -> dict[tuple[str, str, int], int]:
     """What an expression gives by platform, status and number of the moment, rounded."""
     found = {}
     for number, moment in enumerate(moments):
-        for row in database.ask("query", query=expression, time=f"{moment:.0f}")["result"]:
+        for row in database.call_api("query", query=expression, time=f"{moment:.0f}")["result"]:
             labels = row["metric"]
             found[labels["platform"], labels["status"], number] = round(float(row["value"][1]))
     return found
 
 
 def test_a_prometheus_sees_the_week_before(
-    late: Late,
-    run: Callable[..., Program],
-    backfill: Callable[..., Program],
+    late: LateServer,
+    run: Callable[..., ExporterProcess],
+    backfill: Callable[..., ExporterProcess],
     require_tool: Callable[[str], str],
     tmp_path: Path,
 ) -> None:
@@ -92,13 +92,13 @@ def test_a_prometheus_sees_the_week_before(
     truth = history(late, begin)
     waiting = late.world.insert(begin - 2 * HOUR, platform="tiktok", status="pending", durationMs=None)
     edge = late.world.publish(5, over=HOUR, platform="bluesky", durationMs=700)
-    late.world.connect()
-    exporter = run().ready()
+    late.world.add_connection()
+    exporter = run().wait_ready()
     first = exporter.scrape()
     late.world.change(waiting, "success", durationMs=500)
     late.world.publish(4, over=1, platform="tiktok", durationMs=100)
     expected = sum(truth.values()) + len(edge) + 4 + 2
-    settles(expected, lambda: exporter.scrape().sum(LOGS))
+    wait_equal(expected, lambda: exporter.scrape().sum(LOGS))
 
     instance = exporter.url.removeprefix("http://")
     labels = ("--label", "job=late", "--label", f"instance={instance}")
@@ -107,8 +107,8 @@ def test_a_prometheus_sees_the_week_before(
     blocks = ["tsdb", "create-blocks-from", f"--max-block-duration={WIDEST}", "openmetrics"]
     subprocess.run([require_tool("promtool"), *blocks, tmp_path / "late.om", tmp_path / "tsdb"], check=True)
 
-    with prometheus(require_tool("prometheus"), tmp_path, CONFIG % instance) as database:
-        settles(float(expected), lambda: database.value(f"sum({LOGS})"))
+    with run_prometheus(require_tool("prometheus"), tmp_path, CONFIG % instance) as database:
+        wait_equal(float(expected), lambda: database.value(f"sum({LOGS})"))
         hours = [begin + (hour + 1) * HOUR for hour in range(HOURS)]
         actions = '{action="publish",status=~"success|failed"}'
         # There is a sample at each full hour, so their difference is exact; increase() sees from the first minute to
@@ -119,7 +119,7 @@ def test_a_prometheus_sees_the_week_before(
 
         until = hours[-1]
         ended = {"time": f"{until:.0f}"}
-        last = database.ask("query", query=f"sum by (__name__) ({COUNTERS})", **ended)["result"]
+        last = database.call_api("query", query=f"sum by (__name__) ({COUNTERS})", **ended)["result"]
         assert {row["metric"]["__name__"] for row in last} >= {
             LOGS,
             "late_account_logs_total",
@@ -131,7 +131,7 @@ def test_a_prometheus_sees_the_week_before(
             name = row["metric"]["__name__"]
             assert float(row["value"][1]) <= first.sum(name) + 1e-6
             assert 0 == database.value(f"sum(resets({name}[3d]))"), name
-        at_end = database.ask("query", query=f"sum({LOGS})", **ended)["result"][0]["value"][1]
+        at_end = database.call_api("query", query=f"sum({LOGS})", **ended)["result"][0]["value"][1]
         assert sum(truth.values()) == float(at_end)
         crossing = f"sum({LOGS}) - sum({LOGS} @ {until:.0f})"
         assert len(edge) + 4 + 2 == database.value(crossing)
@@ -140,22 +140,24 @@ def test_a_prometheus_sees_the_week_before(
     assert 0 == exporter.stop()
 
 
-def test_refusals(late: Late, run: Callable[..., Program], backfill: Callable[..., Program], tmp_path: Path) -> None:
+def test_refusals(
+    late: LateServer, run: Callable[..., ExporterProcess], backfill: Callable[..., ExporterProcess], tmp_path: Path
+) -> None:
     """Without a state, or with one that is not ready, there is no history; a file is never overwritten."""
     unready = backfill("--output", "late.om")
-    assert 1 == unready.wait()
+    assert 1 == unready.wait_exit()
     assert "there is no state" in unready.stderr
     late.world.publish(3, over=DAY)
-    assert 0 == run("--poll.feeds=publishing").ready().stop()
+    assert 0 == run("--poll.feeds=publishing").wait_ready().stop()
     half = backfill("--output", "late.om")
-    assert 1 == half.wait()
+    assert 1 == half.wait_exit()
     assert "default connections: the first sync is not complete" in half.stderr
     (tmp_path / "late.om").write_text("mine")
     there = backfill("--output", "late.om", "--label=job=late", "--label=job=x,platform=y,nonsense")
-    assert 2 == there.wait()
+    assert 2 == there.wait_exit()
     assert '--label "nonsense": must be a name and a value, like job=late' in there.stderr
     there = backfill("--output=late.om", "--label=job=late", "--label=job=x,platform=y", "--until=2099-01-01T00:00:00Z")
-    assert 2 == there.wait()
+    assert 2 == there.wait_exit()
     for words in (
         '--output "late.om": there is such a file already',
         "--until: must be at least 3h ago",
@@ -165,21 +167,23 @@ def test_refusals(late: Late, run: Callable[..., Program], backfill: Callable[..
         assert words in there.stderr
     assert "mine" == (tmp_path / "late.om").read_text()
     nowhere = backfill("--output", "not/there.om", "--poll.feeds=publishing")
-    assert 1 == nowhere.wait()
+    assert 1 == nowhere.wait_exit()
     assert "not/there.om: cannot be written: No such file or directory" in nowhere.stderr
     missing = backfill("--workspace=acme", "--until=yesterday")
-    assert 2 == missing.wait()
+    assert 2 == missing.wait_exit()
     assert '--until "yesterday": not a time' in missing.stderr
     missing = backfill("--workspace=acme")
-    assert 2 == missing.wait()
+    assert 2 == missing.wait_exit()
     assert "--output: is needed" in missing.stderr
     assert '--workspace "acme": there is no such workspace, but default' in missing.stderr
 
 
-def test_standard_output(late: Late, run: Callable[..., Program], backfill: Callable[..., Program]) -> None:
+def test_standard_output(
+    late: LateServer, run: Callable[..., ExporterProcess], backfill: Callable[..., ExporterProcess]
+) -> None:
     """With - the history goes to standard output, and nothing else does."""
     late.world.insert(time.time() - DAY)
-    run().ready()
+    run().wait_ready()
     program = made(backfill("--output", "-", "--step=4m"))
     lines = program.stdout.splitlines()
     assert "# EOF" == lines[-1]
@@ -187,16 +191,16 @@ def test_standard_output(late: Late, run: Callable[..., Program], backfill: Call
     assert "no --label job=" in program.stderr
 
 
-def test_several_workspaces(late: Late, tmp_path: Path, ending: ExitStack) -> None:
+def test_several_workspaces(late: LateServer, tmp_path: Path, ending: ExitStack) -> None:
     """All workspaces are in one file, the series of a family together."""
     late.world.insert(time.time() - DAY)
     (tmp_path / "late.key").write_text(KEY)
     rows = "".join(f"- {{name: {name}, api_key_file: late.key}}\n" for name in ("acme", "agency"))
     (tmp_path / "late.yml").write_text(f"workspaces:\n{rows}api: {{base-url: {late.url}}}\n")
     commands = (("run", "--once"), ("backfill", "--output=late.om"), ("backfill", "--output=-", "--workspace=acme"))
-    programs = [Program(tmp_path, *command, "--config.file=late.yml", env={}) for command in commands]
+    programs = [ExporterProcess(tmp_path, *command, "--config.file=late.yml", env={}) for command in commands]
     for program in programs:
-        assert 0 == ending.enter_context(program).wait(), program.stderr
+        assert 0 == ending.enter_context(program).wait_exit(), program.stderr
     lines = (tmp_path / "late.om").read_text().splitlines()
     heads = [line for line in lines if line.startswith("# TYPE ")]
     assert len(heads) == len(set(heads))
@@ -209,15 +213,19 @@ def test_several_workspaces(late: Late, tmp_path: Path, ending: ExitStack) -> No
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_interrupted(
-    late: Late, run: Callable[..., Program], backfill: Callable[..., Program], tmp_path: Path, number: signal.Signals
+    late: LateServer,
+    run: Callable[..., ExporterProcess],
+    backfill: Callable[..., ExporterProcess],
+    tmp_path: Path,
+    number: signal.Signals,
 ) -> None:
     """Broken off it leaves no file, whole or half, and says that it failed."""
     late.world.insert(time.time() - DAY)
-    assert 0 == run().ready().stop()
-    late.fault = hanging(late)
+    assert 0 == run().wait_ready().stop()
+    late.fault = hang(late)
     before = len(late.requests)
     program = backfill("--output", "late.om")
-    eventually(lambda: len(late.requests) > before)
+    wait_until(lambda: len(late.requests) > before)
 
     assert 1 == program.stop(number)
     assert [] == [file.name for file in tmp_path.iterdir() if ".om" in file.name]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.late import KEY, Late, answering
-from tests.e2e.program import Program, eventually, get, settles
+from tests.e2e.late import KEY, LateServer, respond_with
+from tests.e2e.program import ExporterProcess, http_get, wait_equal, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -24,7 +24,7 @@ LOGS = "late_publishing_logs_total"
 def test_demo(tmp_path: Path, ending: ExitStack) -> None:
     """The demo shows a page and real-looking metrics within a minute, needs no key, and leaves no file."""
     program = ending.enter_context(
-        Program(
+        ExporterProcess(
             tmp_path,
             "demo",
             "--web.listen-address=127.0.0.1:0",
@@ -33,7 +33,7 @@ def test_demo(tmp_path: Path, ending: ExitStack) -> None:
             "--simulate.incident=platform-outage",
         )
     )
-    eventually(lambda: program.get("/-/ready").status == 200, within=60, hint=lambda: program.stderr)
+    wait_until(lambda: program.get("/-/ready").status == 200, timeout=60, describe=lambda: program.stderr)
     page = program.get("/")
     assert 200 == page.status
     assert "up to date" in page.text
@@ -50,12 +50,12 @@ def test_demo(tmp_path: Path, ending: ExitStack) -> None:
 def test_simulate(tmp_path: Path, ending: ExitStack) -> None:
     """The simulated API tells what it is, answers to a key, and refuses everything else."""
     program = ending.enter_context(
-        Program(tmp_path, "simulate", "--simulate.listen-address=127.0.0.1:0", "--simulate.history=1h")
+        ExporterProcess(tmp_path, "simulate", "--simulate.listen-address=127.0.0.1:0", "--simulate.history=1h")
     )
-    url = eventually(lambda: address(program.stderr), hint=lambda: program.stderr)
-    logs = get(f"{url}/api/v1/posts/logs?limit=5", {"Authorization": f"Bearer {KEY}"})
-    assert "A simulated Late API" in get(url).text
-    assert 401 == get(f"{url}/api/v1/posts/logs").status
+    url = wait_until(lambda: address(program.stderr), describe=lambda: program.stderr)
+    logs = http_get(f"{url}/api/v1/posts/logs?limit=5", {"Authorization": f"Bearer {KEY}"})
+    assert "A simulated Late API" in http_get(url).text
+    assert 401 == http_get(f"{url}/api/v1/posts/logs").status
     assert {"logs", "pagination"} == json.loads(logs.body).keys()
     assert "x-ratelimit-limit" in {name.lower() for name in logs.headers}
     assert 0 == program.stop()
@@ -70,21 +70,21 @@ def address(errors: str) -> str:
 def test_simulate_and_run(tmp_path: Path, ending: ExitStack) -> None:
     """The exporter counts what the simulated API shows, whose world goes on meanwhile."""
     arguments = ("--simulate.listen-address=127.0.0.1:0", "--simulate.history=15m", "--simulate.logs-per-day=500000")
-    simulator = ending.enter_context(Program(tmp_path, "simulate", *arguments, "--simulate.rate-limit=100000"))
-    url = eventually(lambda: address(simulator.stderr), within=60, hint=lambda: simulator.stderr)
-    program = ending.enter_context(Program.exporter(tmp_path, f"{url}/api", "--poll.feeds=publishing"))
-    eventually(lambda: program.get("/-/ready").status == 200, within=60, hint=lambda: program.stderr)
+    simulator = ending.enter_context(ExporterProcess(tmp_path, "simulate", *arguments, "--simulate.rate-limit=100000"))
+    url = wait_until(lambda: address(simulator.stderr), timeout=60, describe=lambda: simulator.stderr)
+    program = ending.enter_context(ExporterProcess.for_api(tmp_path, f"{url}/api", "--poll.feeds=publishing"))
+    wait_until(lambda: program.get("/-/ready").status == 200, timeout=60, describe=lambda: program.stderr)
     before = program.scrape().sum(LOGS)
-    eventually(lambda: program.scrape().sum(LOGS) >= before + 20)
+    wait_until(lambda: program.scrape().sum(LOGS) >= before + 20)
     assert 0 == program.scrape().sum("late_exporter_polls_total", outcome="unavailable")
 
 
-def test_check_good(late: Late, tmp_path: Path) -> None:
+def test_check_good(late: LateServer, tmp_path: Path) -> None:
     """With a good key every endpoint gets a line that says how much it has, and the exit code is 0."""
     late.world.publish(1234, over=600)
-    late.world.connect()
-    with Program(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
-        assert 0 == program.wait()
+    late.world.add_connection()
+    with ExporterProcess(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
+        assert 0 == program.wait_exit()
         found = {line[9:].split("  ")[0]: line.split("  ", 2)[-1].strip() for line in program.stdout.splitlines()}
         assert ["ok"] * len(found) == [line.split()[0] for line in program.stdout.splitlines()]
         assert "1,234 logs" in found["default /v1/posts/logs"]
@@ -96,11 +96,11 @@ def test_check_good(late: Late, tmp_path: Path) -> None:
         assert not (tmp_path / "data").exists()
 
 
-def test_check_bad_key(late: Late, tmp_path: Path) -> None:
+def test_check_bad_key(late: LateServer, tmp_path: Path) -> None:
     """A refused key is told for every endpoint, and the exit code is 1."""
     late.keys.clear()
-    with Program(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
-        assert 1 == program.wait()
+    with ExporterProcess(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
+        assert 1 == program.wait_exit()
         refused = [line for line in program.stdout.splitlines() if line.startswith("error")]
         assert ["/v1/posts/logs", "/v1/connections/logs"] == [line.split()[2] for line in refused]
         assert all("401: the key was refused: Unauthorized; make sure that" in line for line in refused)
@@ -115,11 +115,11 @@ def test_check_bad_key(late: Late, tmp_path: Path) -> None:
         (500, '{"error": "\\u001b[31mred\\nnew line"}', "500: ", 2),
     ],
 )
-def test_check_bad_answers(late: Late, tmp_path: Path, status: int, body: str, words: str, errors: int) -> None:
+def test_check_bad_answers(late: LateServer, tmp_path: Path, status: int, body: str, words: str, errors: int) -> None:
     """A foreign text is told in one harmless line an endpoint, a wrong base URL in one; the exit code is 1."""
-    late.fault = answering(status, body)
-    with Program(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
-        assert 1 == program.wait()
+    late.fault = respond_with(status, body)
+    with ExporterProcess(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
+        assert 1 == program.wait_exit()
         wrong = [line for line in program.stdout.split("\n") if not line.startswith("ok ")]
         assert [*["error"] * errors, ""] == [line.partition(" ")[0] for line in wrong]
         assert words in wrong[0]
@@ -128,23 +128,23 @@ def test_check_bad_answers(late: Late, tmp_path: Path, status: int, body: str, w
 
 def test_check_unreachable(tmp_path: Path) -> None:
     """Without a connection check says so, once an endpoint, and exits with 1."""
-    nobody = Late()
-    nobody.reserve()
-    with Program(tmp_path, "check", f"--api.base-url={nobody.url}", env={"LATE_API_KEY": KEY}) as program:
-        assert 1 == program.wait()
+    nobody = LateServer()
+    nobody.reserve_port()
+    with ExporterProcess(tmp_path, "check", f"--api.base-url={nobody.url}", env={"LATE_API_KEY": KEY}) as program:
+        assert 1 == program.wait_exit()
         assert 2 == program.stdout.count("no connection: ")
 
 
-def test_healthcheck(run: Callable[..., Program], tmp_path: Path, ending: ExitStack) -> None:
+def test_healthcheck(run: Callable[..., ExporterProcess], tmp_path: Path, ending: ExitStack) -> None:
     """A running exporter is healthy whether or not it has synced, and is not once it has ended."""
     program = run()
     where = program.url.removeprefix("http://")
     command = ("healthcheck", f"--web.listen-address={where}")
-    before = ending.enter_context(Program(tmp_path, *command))
-    assert (0, "late-exporter is healthy\n", "") == (before.wait(), before.stdout, before.stderr)
+    before = ending.enter_context(ExporterProcess(tmp_path, *command))
+    assert (0, "late-exporter is healthy\n", "") == (before.wait_exit(), before.stdout, before.stderr)
     program.stop()
-    after = ending.enter_context(Program(tmp_path, *command))
-    assert 1 == after.wait()
+    after = ending.enter_context(ExporterProcess(tmp_path, *command))
+    assert 1 == after.wait_exit()
     assert f"late-exporter: error: {where} gives no answer: Connection refused\n" == after.stderr
 
 
@@ -169,11 +169,11 @@ def test_output_into_a_closed_pipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_landing_page_in_a_browser(late: Late, run: Callable[..., Program], tmp_path: Path) -> None:
+def test_landing_page_in_a_browser(late: LateServer, run: Callable[..., ExporterProcess], tmp_path: Path) -> None:
     """A browser draws the landing page and finds nothing to complain about, though its policy is strict."""
     late.world.publish(40, over=60)
-    program = run().ready()
-    settles(40.0, lambda: program.scrape().sum(LOGS))
+    program = run().wait_ready()
+    wait_equal(40.0, lambda: program.scrape().sum(LOGS))
     picture = tmp_path / "page.png"
     command = [
         CHROMIUM or "",

@@ -12,15 +12,15 @@ from typing import TypeAlias
 
 import pytest
 
-from tests.e2e.late import Late
-from tests.e2e.program import Program, eventually, settles
+from tests.e2e.late import LateServer
+from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 
 pytestmark = pytest.mark.e2e
 
 LOGS = "late_publishing_logs_total"
 POLLS = "late_exporter_polls_total"
 
-Full: TypeAlias = Callable[[Program], None]
+Full: TypeAlias = Callable[[ExporterProcess], None]
 
 
 @contextmanager
@@ -37,35 +37,35 @@ def small_disk(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def survives(late: Late, program: Program, fill: Full, free: Full) -> None:
+def survives(late: LateServer, program: ExporterProcess, fill: Full, free: Full) -> None:
     """Assert that a program gets over a full disk with exact totals, also when it is restarted later."""
-    settles(200.0, lambda: program.scrape().sum(LOGS))
+    wait_equal(200.0, lambda: program.scrape().sum(LOGS))
     fill(program)
     late.world.publish(3000, over=30)
-    eventually(lambda: program.scrape().sum(POLLS, outcome="store_error") > 0, hint=lambda: program.stderr)
-    settles(0.0, lambda: program.scrape().sum("late_up", feed="publishing"))
+    wait_until(lambda: program.scrape().sum(POLLS, outcome="store_error") > 0, describe=lambda: program.stderr)
+    wait_equal(0.0, lambda: program.scrape().sum("late_up", feed="publishing"))
     assert 200 <= program.scrape().sum(LOGS) < 3200
     assert 200 == program.get("/-/healthy").status
     free(program)
-    settles(3200.0, lambda: program.scrape().sum(LOGS))
-    settles(2.0, lambda: program.scrape().sum("late_up"))
+    wait_equal(3200.0, lambda: program.scrape().sum(LOGS))
+    wait_equal(2.0, lambda: program.scrape().sum("late_up"))
     assert 0 == program.stop()
     assert "Traceback" not in program.stderr
-    program.start().ready()
-    settles(3200.0, lambda: program.scrape().sum(LOGS))
+    program.start().wait_ready()
+    wait_equal(3200.0, lambda: program.scrape().sum(LOGS))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
-def test_disk_full(late: Late, tmp_path: Path, ending: ExitStack) -> None:
+def test_disk_full(late: LateServer, tmp_path: Path, ending: ExitStack) -> None:
     """A disk that is full makes polls fail with store_error, and they succeed again when there is room."""
     disk = tmp_path / "disk"
     disk.mkdir()
     ending.enter_context(small_disk(disk))
     late.world.publish(200, over=600)
-    program = ending.enter_context(Program.exporter(tmp_path, late.url, state=disk / "state.db"))
+    program = ending.enter_context(ExporterProcess.for_api(tmp_path, late.url, state=disk / "state.db"))
     ballast = disk / "ballast"
 
-    def fill(_: Program) -> None:
+    def fill(_: ExporterProcess) -> None:
         with ballast.open("wb", buffering=0) as file:
             try:
                 while file.write(b"x" * 4096):
@@ -76,23 +76,23 @@ def test_disk_full(late: Late, tmp_path: Path, ending: ExitStack) -> None:
     survives(late, program, fill, lambda _: ballast.unlink())
 
 
-def test_file_cannot_grow(late: Late, tmp_path: Path, ending: ExitStack) -> None:
+def test_file_cannot_grow(late: LateServer, tmp_path: Path, ending: ExitStack) -> None:
     """A limit on the size of files does what a full disk does, and raising it heals."""
     late.world.publish(200, over=600)
-    program = ending.enter_context(Program.exporter(tmp_path, late.url))
+    program = ending.enter_context(ExporterProcess.for_api(tmp_path, late.url))
 
-    def fill(running: Program) -> None:
+    def fill(running: ExporterProcess) -> None:
         resource.prlimit(running.pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 
-    def free(running: Program) -> None:
+    def free(running: ExporterProcess) -> None:
         resource.prlimit(running.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
     survives(late, program, fill, free)
 
 
-def test_disk_full_at_the_start(late: Late, tmp_path: Path, ending: ExitStack) -> None:
+def test_disk_full_at_the_start(late: LateServer, tmp_path: Path, ending: ExitStack) -> None:
     """A state that cannot be created is named; exit 1, no traceback."""
-    program = ending.enter_context(Program.exporter(tmp_path, late.url, file_limit=2000))
-    assert 1 == program.wait()
+    program = ending.enter_context(ExporterProcess.for_api(tmp_path, late.url, file_limit=2000))
+    assert 1 == program.wait_exit()
     assert str(tmp_path / "state.db") in program.stderr
     assert "Traceback" not in program.stderr

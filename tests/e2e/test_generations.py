@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.late import KEY, Late
-from tests.e2e.program import Program, eventually, settles
+from tests.e2e.late import KEY, LateServer
+from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.support.worlds import DAY
 
 pytestmark = pytest.mark.e2e
@@ -20,19 +20,19 @@ FAILURE = {"errorCode": "RATE_LIMITED", "errorMessage": "Rate limit exceeded"}
 
 
 @pytest.fixture
-def ask(ending: ExitStack, tmp_path: Path, late: Late) -> Callable[..., Program]:
+def ask(ending: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
     """Starts a command against the API, which speaks zernio; the state is that of ``run``."""
-    late.service.generation = "zernio"
+    late.api.generation = "zernio"
 
-    def start(*arguments: str) -> Program:
+    def start(*arguments: str) -> ExporterProcess:
         env = {"LATE_API_KEY": KEY, "LATE_EXPORTER_API__BASE_URL": late.url}
         env["LATE_EXPORTER_STATE__URL"] = f"sqlite:///{tmp_path / 'state.db'}"
-        return ending.enter_context(Program(tmp_path, *arguments, env=env))
+        return ending.enter_context(ExporterProcess(tmp_path, *arguments, env=env))
 
     return start
 
 
-def test_a_post_and_logs(late: Late, ask: Callable[..., Program]) -> None:
+def test_a_post_and_logs(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
     """The person on call is told the same as by generation late."""
     late.world.publish(150, over=600)
     late.world.publish(postId="p1", platform="tiktok", status="failed", response=FAILURE)
@@ -48,69 +48,71 @@ def test_a_post_and_logs(late: Late, ask: Callable[..., Program]) -> None:
         )
     )
 
-    assert (0, "") == (post.wait(), post.stderr)
+    assert (0, "") == (post.wait_exit(), post.stderr)
     assert [
         "instagram: published https://example.org/p/1",
         "tiktok: failed after 1 attempt (RATE_LIMITED)",
     ] == post.stdout.splitlines()[-2:]
-    assert 1 == unknown.wait()
+    assert 1 == unknown.wait_exit()
     assert "has no logs of a post nobody; Late keeps them for 90 days" in unknown.stderr
-    assert (0, 152, "") == (logs.wait(), len(logs.stdout.splitlines()), logs.stderr)
+    assert (0, 152, "") == (logs.wait_exit(), len(logs.stdout.splitlines()), logs.stderr)
     assert {"post.published", "post.failed"} == {json.loads(line)["action"] for line in logs.stdout.splitlines()}
-    assert (0, 2) == (back.wait(), len(back.stdout.splitlines()))
-    assert 2 == feed.wait()
+    assert (0, 2) == (back.wait_exit(), len(back.stdout.splitlines()))
+    assert 2 == feed.wait_exit()
     assert "--feed: generation late of the API has no webhooks logs, but publishing, connections" in feed.stderr
 
 
-def test_following(late: Late, ask: Callable[..., Program]) -> None:
+def test_following(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
     """What comes is shown once."""
     late.world.publish(5)
     program = ask("logs", "--follow", "--poll.interval=100ms", "--format=json")
-    settles(5, lambda: len(program.stdout.splitlines()))
+    wait_equal(5, lambda: len(program.stdout.splitlines()))
     with late.lock:
         late.world.publish(2)
-    settles(7, lambda: len(program.stdout.splitlines()))
+    wait_equal(7, lambda: len(program.stdout.splitlines()))
     asked = len(late.requests)
-    eventually(lambda: len(late.requests) > asked + 2)
+    wait_until(lambda: len(late.requests) > asked + 2)
     assert 7 == len(program.stdout.splitlines())
 
 
-def test_check_and_audit(late: Late, ask: Callable[..., Program], run: Callable[..., Program]) -> None:
+def test_check_and_audit(
+    late: LateServer, ask: Callable[..., ExporterProcess], run: Callable[..., ExporterProcess]
+) -> None:
     """After a run nothing differs, and the check says which generation there is."""
     late.world.publish(250, over=DAY, kinds=[{}, {"status": "failed", "response": FAILURE}, {"status": "pending"}])
-    late.world.connect()
+    late.world.add_connection()
     program = run()
-    settles(250.0, lambda: program.scrape().sum(LOGS))
-    program.ready()
+    wait_equal(250.0, lambda: program.scrape().sum(LOGS))
+    program.wait_ready()
     check, audit = ask("check", "--web.listen-address=127.0.0.1:0"), ask("audit")
 
-    assert 0 == check.wait(), check.stdout
+    assert 0 == check.wait_exit(), check.stdout
     found = {line[9:].split("  ")[0]: line.split("  ", 2)[-1].strip() for line in check.stdout.splitlines()}
     assert "zernio, GET /v1/logs; no GET /v1/posts/logs" in found["default generation"]
     assert "250 logs" in found["default /v1/logs?type=publishing"]
-    assert (0, "") == (audit.wait(), audit.stderr), audit.stdout
+    assert (0, "") == (audit.wait_exit(), audit.stderr), audit.stdout
     assert ["default publishing: no difference", "default connections: no difference"] == [
         line for line in audit.stdout.splitlines() if line.startswith("default")
     ]
 
 
-def test_a_switch(late: Late, ask: Callable[..., Program], run: Callable[..., Program]) -> None:
+def test_a_switch(late: LateServer, ask: Callable[..., ExporterProcess], run: Callable[..., ExporterProcess]) -> None:
     """From late to zernio nothing is lost: who asks too early is told so, and afterwards nothing differs."""
-    late.service.generation = "late"
+    late.api.generation = "late"
     late.world.publish(350, over=DAY, kinds=[{}, {"status": "failed", "response": FAILURE}])
-    late.world.connect()
+    late.world.add_connection()
     program = run()
-    settles(350.0, lambda: program.scrape().sum(LOGS))
-    program.ready().stop()
-    late.service.generation = "zernio"
+    wait_equal(350.0, lambda: program.scrape().sum(LOGS))
+    program.wait_ready().stop()
+    late.api.generation = "zernio"
     check, early = ask("check", "--web.listen-address=127.0.0.1:0"), ask("audit")
-    assert (0, 1) == (check.wait(), early.wait())
+    assert (0, 1) == (check.wait_exit(), early.wait_exit())
     assert "the state was counted from late; the exporter will recognize its logs in zernio" in check.stdout
     assert "the API speaks generation zernio and the state was counted from late; start the exporter" in early.stdout
 
     program.start()
-    program.ready()
-    settles(1.0, lambda: program.scrape().sum("late_exporter_api_generation_info", generation="zernio"))
+    program.wait_ready()
+    wait_equal(1.0, lambda: program.scrape().sum("late_exporter_api_generation_info", generation="zernio"))
     audit = ask("audit")
-    assert 0 == audit.wait(), audit.stdout
+    assert 0 == audit.wait_exit(), audit.stdout
     assert 350 == program.scrape().sum(LOGS)

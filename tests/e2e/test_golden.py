@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.golden import FOLDER, FORMATS, collect, steady
-from tests.e2e.late import Late
-from tests.e2e.program import Program, settles
+from tests.e2e.late import LateServer
+from tests.e2e.program import ExporterProcess, wait_equal
 
 pytestmark = pytest.mark.e2e
 
@@ -45,13 +45,15 @@ def test_what_varies_is_left_out() -> None:
     ) == steady(before)
 
 
-def test_promtool(late: Late, run: Callable[..., Program], require_tool: Callable[[str], str], tmp_path: Path) -> None:
+def test_promtool(
+    late: LateServer, run: Callable[..., ExporterProcess], require_tool: Callable[[str], str], tmp_path: Path
+) -> None:
     """Prometheus' linter has nothing to say about a scrape."""
     promtool = require_tool("promtool")
     late.world.publish(20, over=60)
-    late.world.connect()
-    program = run(interval="1h").ready()
-    settles(20.0, lambda: program.scrape().sum("late_publishing_logs_total"))
+    late.world.add_connection()
+    program = run(interval="1h").wait_ready()
+    wait_equal(20.0, lambda: program.scrape().sum("late_publishing_logs_total"))
     scrape = tmp_path / "scrape"
     scrape.write_bytes(program.get("/metrics").body)
     with scrape.open("rb") as text:

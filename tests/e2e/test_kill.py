@@ -15,9 +15,9 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from tests.e2e.late import Late
-from tests.e2e.program import Program, settles
-from tests.support.worlds import Samples, Sighted, World
+from tests.e2e.late import LateServer
+from tests.e2e.program import ExporterProcess, wait_equal
+from tests.support.worlds import LogStatus, Samples, World
 
 pytestmark = pytest.mark.e2e
 
@@ -39,7 +39,7 @@ class Traffic:
         seed: Decides what happens, but not when.
     """
 
-    def __init__(self, late: Late, seed: int) -> None:
+    def __init__(self, late: LateServer, seed: int) -> None:
         self._late = late
         self._world = late.world
         self._random = Random(seed)
@@ -70,7 +70,7 @@ class Traffic:
         elif chance < 0.45 and self._doomed:
             self._world.delete(self._doomed.pop(self._random.randrange(len(self._doomed))))
         elif chance < 0.5:
-            self._world.connect(self._random.choice(("connect_success", "connect_failed", "disconnect")))
+            self._world.add_connection(self._random.choice(("connect_success", "connect_failed", "disconnect")))
         else:
             for _ in range(self._random.randrange(1, 4)):
                 self._insert(now)
@@ -111,7 +111,7 @@ class Watch:
                 self.falls.append((series, before, after))
         self._last = Samples(counters)
 
-    def run(self, program: Program, ended: threading.Event) -> None:
+    def run(self, program: ExporterProcess, ended: threading.Event) -> None:
         """Scrape whatever process is there, all the time."""
         while not ended.wait(0.03):
             try:
@@ -137,16 +137,16 @@ def beside(work: Callable[[threading.Event], object]) -> Iterator[None]:
     ("generations", "kills"), [(("late",), KILLS), (("zernio",), FEWER_KILLS), (("late", "zernio"), FEWER_KILLS)]
 )
 def test_killed_again_and_again(
-    generations: Sequence[str], kills: int, late: Late, tmp_path: Path, ending: ExitStack
+    generations: Sequence[str], kills: int, late: LateServer, tmp_path: Path, ending: ExitStack
 ) -> None:
     """After many kills at random moments every log was counted exactly once, and no counter was ever seen to fall.
 
     That is so for either generation of the API, and for the day on which one takes the place of the other.
     """
-    late.service.generation = generations[0]
+    late.api.generation = generations[0]
     late.delay = 0.005
     late.world.publish(3000, over=86_400)
-    program, watch, random = Program.exporter(tmp_path, late.url), Watch(), Random(SEED)
+    program, watch, random = ExporterProcess.for_api(tmp_path, late.url), Watch(), Random(SEED)
     ending.callback(program.kill)
     state = tmp_path / "state.db"
     inodes = set()
@@ -154,17 +154,17 @@ def test_killed_again_and_again(
         with beside(Traffic(late, SEED).run):
             for number in range(kills):
                 if number == kills // 2:
-                    late.service.generation = generations[-1]
+                    late.api.generation = generations[-1]
                 program.start()
                 if number % 3:
                     assert program.url
                 threading.Event().wait(random.uniform(0, 0.8))
                 program.kill()
                 inodes |= {state.stat().st_ino} if state.exists() else set()
-        program.start().ready()
-        settles(sure(late.world), lambda: counted(program.scrape()), within=60)
+        program.start().wait_ready()
+        wait_equal(sure(late.world), lambda: counted(program.scrape()), timeout=60)
         connections = float(len(late.world.archives.connections))
-        settles(connections, lambda: program.scrape().sum("late_connection_events_total"))
+        wait_equal(connections, lambda: program.scrape().sum("late_connection_events_total"))
     final = program.scrape()
     assert 0 == program.stop()
     assert 1 == len(inodes)
@@ -193,7 +193,7 @@ def labels(row: dict[str, Any]) -> tuple[str, ...]:
     return row["platform"], row["action"], row["status"]
 
 
-def remembered(state: Path) -> set[Sighted]:
+def remembered(state: Path) -> set[LogStatus]:
     """The sightings that the state holds of the publishing feed."""
     with closing(sqlite3.connect(state)) as connection:
         rows = connection.execute(
@@ -202,12 +202,12 @@ def remembered(state: Path) -> set[Sighted]:
         return set(rows.fetchall())
 
 
-def agrees(samples: Samples, world: World, held: set[Sighted]) -> None:
+def agrees(samples: Samples, world: World, held: set[LogStatus]) -> None:
     """Assert that the metrics are the sum of what is remembered, and that nothing visible was left out."""
-    rows = [world.ever[sighted] for sighted in held]
+    rows = [world.history[sighted] for sighted in held]
     timed = [row for row in rows if row["durationMs"] is not None]
     of_accounts = [row for row in rows if row["action"] in ("publish", "retry")]
-    assert set() == {sighted for sighted in world.shown if sighted not in held}
+    assert set() == {sighted for sighted in world.visible if sighted not in held}
     assert Counter(map(labels, rows)) == Counter(samples.family(LOGS))
     assert Counter(map(labels, timed)) == Counter(samples.family("late_publishing_duration_seconds_count"))
     assert pytest.approx(sum(row["durationMs"] for row in timed) / 1000) == samples.sum(

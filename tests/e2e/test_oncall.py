@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.late import KEY, Exchange, Late, answering
-from tests.e2e.program import PATIENCE, ROOT, Program, eventually, settles, spawned
+from tests.e2e.late import KEY, HttpExchange, LateServer, respond_with
+from tests.e2e.program import DEFAULT_TIMEOUT, ROOT, ExporterProcess, start_process, wait_equal, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -25,18 +25,20 @@ FAILURE = {"errorCode": "RATE_LIMITED", "errorMessage": "Rate limit exceeded"}
 
 
 @pytest.fixture
-def ask(ending: ExitStack, tmp_path: Path, late: Late) -> Callable[..., Program]:
+def ask(ending: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
     """Starts a command against the API."""
 
-    def start(*arguments: str, **env: str) -> Program:
+    def start(*arguments: str, **env: str) -> ExporterProcess:
         return ending.enter_context(
-            Program(tmp_path, *arguments, env={"LATE_API_KEY": KEY, "LATE_EXPORTER_API__BASE_URL": late.url, **env})
+            ExporterProcess(
+                tmp_path, *arguments, env={"LATE_API_KEY": KEY, "LATE_EXPORTER_API__BASE_URL": late.url, **env}
+            )
         )
 
     return start
 
 
-def test_post(late: Late, ask: Callable[..., Program]) -> None:
+def test_post(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
     """A failed post is told with its attempts and how it ended; the exit code is 0."""
     late.world.publish(postId="p1", platform="tiktok", status="failed", response=FAILURE)
     late.world.publish(
@@ -45,7 +47,7 @@ def test_post(late: Late, ask: Callable[..., Program]) -> None:
     late.world.publish(postId="p1", response={"platformPostUrl": "https://example.org/p/1"})
     program = ask("post", "p1")
 
-    assert (0, "") == (program.wait(), program.stderr)
+    assert (0, "") == (program.wait_exit(), program.stderr)
     lines = program.stdout.splitlines()
     assert "Post p1" == lines[0]
     assert [
@@ -69,18 +71,18 @@ def test_post(late: Late, ask: Callable[..., Program]) -> None:
     ],
     ids=range(7),
 )
-def test_mistakes(ask: Callable[..., Program], arguments: tuple[str, ...], code: int, words: str) -> None:
+def test_mistakes(ask: Callable[..., ExporterProcess], arguments: tuple[str, ...], code: int, words: str) -> None:
     """A mistake is one line."""
     program = ask(*arguments)
 
-    assert (code, "") == (program.wait(), program.stdout)
+    assert (code, "") == (program.wait_exit(), program.stdout)
     assert program.stderr.startswith(f"late-exporter: error: {words}")
     assert 1 == len(program.stderr.splitlines())
 
 
-def test_ids_stay_in_the_path(late: Late, ask: Callable[..., Program]) -> None:
+def test_ids_stay_in_the_path(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
     """An id leads to no other endpoint."""
-    ask("post", "../logs?limit=1#x").wait()
+    ask("post", "../logs?limit=1#x").wait_exit()
 
     assert ["/v1/posts/logs", "/v1/posts/..%2Flogs%3Flimit%3D1%23x/logs"] == late.paths()
 
@@ -89,15 +91,17 @@ def test_ids_stay_in_the_path(late: Late, ask: Callable[..., Program]) -> None:
 @pytest.mark.parametrize(
     ("status", "words"), [(401, "401: the key was refused: no"), (429, "429: no"), (500, "500: no")]
 )
-def test_trouble(late: Late, ask: Callable[..., Program], command: tuple[str, ...], status: int, words: str) -> None:
+def test_trouble(
+    late: LateServer, ask: Callable[..., ExporterProcess], command: tuple[str, ...], status: int, words: str
+) -> None:
     """What the API refuses is one line, and exit 1."""
-    late.fault = answering(status, {"error": "no"})
+    late.fault = respond_with(status, {"error": "no"})
     program = ask(*command)
 
-    assert (1, "", f"late-exporter: error: {words}\n") == (program.wait(), program.stdout, program.stderr)
+    assert (1, "", f"late-exporter: error: {words}\n") == (program.wait_exit(), program.stdout, program.stderr)
 
 
-def test_workspaces(late: Late, ask: Callable[..., Program], tmp_path: Path) -> None:
+def test_workspaces(late: LateServer, ask: Callable[..., ExporterProcess], tmp_path: Path) -> None:
     """Among several workspaces one is chosen, and its key is used."""
     (tmp_path / "a").write_text("sk_" + "a" * 64)
     (tmp_path / "b").write_text(KEY)
@@ -110,37 +114,37 @@ def test_workspaces(late: Late, ask: Callable[..., Program], tmp_path: Path) -> 
     )
 
     assert (2, "late-exporter: error: --workspace: is needed, as there are several: a, b\n") == (
-        unnamed.wait(),
+        unnamed.wait_exit(),
         unnamed.stderr,
     )
-    assert 1 == refused.wait()
-    assert 0 == good.wait()
+    assert 1 == refused.wait_exit()
+    assert 0 == good.wait_exit()
 
 
-def test_logs_as_a_table(late: Late, ask: Callable[..., Program]) -> None:
+def test_logs_as_a_table(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
     """The newest logs that match are printed, and whether there are more is told aside."""
     late.world.publish(150, over=600, kinds=[{"status": "failed", "response": FAILURE}, {}])
     program = ask("logs", "--status", "failed", "--limit", "5")
 
-    assert 0 == program.wait()
+    assert 0 == program.wait_exit()
     assert 6 == len(program.stdout.splitlines())
     assert "late-exporter: these are the newest 5; --limit 0 shows all\n" == program.stderr
 
 
-def test_no_logs(ask: Callable[..., Program]) -> None:
+def test_no_logs(ask: Callable[..., ExporterProcess]) -> None:
     """Where nothing matches, the output is empty and the exit code 0."""
     program = ask("logs", "--format", "csv")
 
-    assert (0, "", "late-exporter: no log matches\n") == (program.wait(), program.stdout, program.stderr)
+    assert (0, "", "late-exporter: no log matches\n") == (program.wait_exit(), program.stdout, program.stderr)
 
 
 @pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}], ids=str)
-def test_formats_are_exact(late: Late, ask: Callable[..., Program], locale: dict[str, str]) -> None:
+def test_formats_are_exact(late: LateServer, ask: Callable[..., ExporterProcess], locale: dict[str, str]) -> None:
     """JSON and CSV are UTF-8 and have everything, whatever the locale is."""
     late.world.publish(130, over=600, accountUsername="Bäckerei 🥨")
     lines, table = (ask("logs", "--limit", "0", "--format", form, **locale) for form in ("json", "csv"))
 
-    assert (0, 0) == (lines.wait(), table.wait())
+    assert (0, 0) == (lines.wait_exit(), table.wait_exit())
     assert [dict(row) for row in late.world.rows] == [json.loads(line) for line in lines.stdout.splitlines()]
     assert late.world.ids == [row["log_id"] for row in csv.DictReader(table.stdout.splitlines())]
     assert {"Bäckerei 🥨"} == {row["username"] for row in csv.DictReader(table.stdout.splitlines())}
@@ -158,60 +162,60 @@ def test_formats_are_exact(late: Late, ask: Callable[..., Program], locale: dict
         "logs --feed connections --format json",
     ],
 )
-def test_hostile_texts(late: Late, ask: Callable[..., Program], arguments: str) -> None:
+def test_hostile_texts(late: LateServer, ask: Callable[..., ExporterProcess], arguments: str) -> None:
     """Nothing that strangers or the API write steers the terminal, and the key is nowhere."""
     text = f"{HOSTILE}{KEY}"
     inner = dict.fromkeys(("errorCode", "errorMessage", "rawBody", "platformPostUrl", "code", "message", text), text)
     outer = dict.fromkeys(("platform", "action", "eventType", "status", "accountUsername", "createdAt", text), text)
     row = {"_id": text, "postId": {"_id": "p1", "content": text}, "response": inner, "error": inner, **outer}
     # The simulator's own writer refuses half an emoji.
-    late.fault = answering(200, json.dumps({"logs": [row], "pagination": {"total": 1, "hasMore": False}}))
+    late.fault = respond_with(200, json.dumps({"logs": [row], "pagination": {"total": 1, "hasMore": False}}))
     program = ask(*arguments.split())
 
-    assert 0 == program.wait(), program.stderr
+    assert 0 == program.wait_exit(), program.stderr
     assert program.stdout.replace("\n", "").isprintable()
     assert KEY[:20] not in program.stdout + program.stderr
     assert "owned" in program.stdout
 
 
-def test_following(late: Late, ask: Callable[..., Program]) -> None:
+def test_following(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
     """Logs are shown as they come, through an outage too; Ctrl-C ends it with exit 0 and without a word."""
     late.world.publish(3)
     program = ask("logs", "--follow", "--poll.interval", "100ms", "--format", "json")
-    settles(late.world.ids[::-1], lambda: ids(program))
-    late.fault = answering(503, {"error": "down"})
-    eventually(lambda: "503: down; asking again in 0.2 s" in program.stderr)
+    wait_equal(late.world.ids[::-1], lambda: ids(program))
+    late.fault = respond_with(503, {"error": "down"})
+    wait_until(lambda: "503: down; asking again in 0.2 s" in program.stderr)
     with late.lock:
         late.world.publish(150)
         (pending,) = late.world.publish(status="pending")
     late.fault = None
-    settles(late.world.ids[::-1], lambda: ids(program))
+    wait_equal(late.world.ids[::-1], lambda: ids(program))
     with late.lock:
         late.world.change(pending, "failed")
-    settles([*late.world.ids[::-1], pending], lambda: ids(program))
+    wait_equal([*late.world.ids[::-1], pending], lambda: ids(program))
 
     assert "failed" == json.loads(program.stdout.splitlines()[-1])["status"]
     assert 0 == program.stop(signal.SIGINT)
     assert {"late-exporter"} == {line.partition(":")[0] for line in program.stderr.splitlines()}
 
 
-def ids(program: Program) -> list[str]:
+def ids(program: ExporterProcess) -> list[str]:
     """The ids of the JSON lines that are complete."""
     complete = program.stdout.rpartition("\n")[0]
     return [json.loads(line)["_id"] for line in complete.splitlines()]
 
 
-def test_following_ends_on_sigterm(late: Late, ask: Callable[..., Program]) -> None:
+def test_following_ends_on_sigterm(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
     """A service manager ends it as well."""
     late.world.publish()
     program = ask("logs", "--follow")
-    eventually(lambda: program.stdout.count("\n") == 2)
+    wait_until(lambda: program.stdout.count("\n") == 2)
 
     assert (0, "") == (program.stop(), program.stderr)
 
 
 @pytest.mark.parametrize("arguments", ["logs --limit 0", "logs --follow --poll.interval 100ms", "post p1"])
-def test_a_closed_pipe(late: Late, tmp_path: Path, arguments: str) -> None:
+def test_a_closed_pipe(late: LateServer, tmp_path: Path, arguments: str) -> None:
     """A reader that has seen enough ends it quietly."""
     late.world.publish(3000, over=600, postId="p1")
     env = {
@@ -222,17 +226,17 @@ def test_a_closed_pipe(late: Late, tmp_path: Path, arguments: str) -> None:
     }
     command = f"'{sys.executable}' -m late_exporter {arguments} | head -n 1"
     bash = ["bash", "-o", "pipefail", "-c", command]
-    with spawned(bash, env=env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with start_process(bash, env=env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         while process.poll() is None:
             with late.lock:
                 late.world.publish()
-            late.wait(0.05)
+            late.pause(0.05)
         outputs = process.communicate()
     assert (0, b"") == (process.returncode, outputs[1])
     assert 1 == len(outputs[0].splitlines())
 
 
-def test_a_terminal(late: Late, tmp_path: Path) -> None:
+def test_a_terminal(late: LateServer, tmp_path: Path) -> None:
     """A terminal gets colours, and lines that fit."""
     late.world.publish(postId="p1", status="failed", response=FAILURE)
     plain = {"LATE_API_KEY": KEY, "LATE_EXPORTER_API__BASE_URL": late.url, "PYTHONPATH": str(ROOT), "COLUMNS": "60"}
@@ -248,12 +252,12 @@ def shown(folder: Path, env: dict[str, str]) -> str:
     """What a post looks like on a terminal."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "late_exporter", "post", "p1"]
-    with spawned(command, stdout=theirs, env={"PATH": os.environ["PATH"], **env}, cwd=folder) as process:
+    with start_process(command, stdout=theirs, env={"PATH": os.environ["PATH"], **env}, cwd=folder) as process:
         os.close(theirs)
         output = b""
         while piece := _piece(ours):
             output += piece
-        process.wait(PATIENCE)
+        process.wait(DEFAULT_TIMEOUT)
     os.close(ours)
     assert 0 == process.returncode
     return output.decode().replace("\r\n", "\n")
@@ -266,32 +270,34 @@ def _piece(terminal: int) -> bytes:
         return b""
 
 
-def test_beside_a_running_exporter(late: Late, run: Callable[..., Program], ask: Callable[..., Program]) -> None:
+def test_beside_a_running_exporter(
+    late: LateServer, run: Callable[..., ExporterProcess], ask: Callable[..., ExporterProcess]
+) -> None:
     """Asking locks nothing, and the exporter goes on counting."""
     late.world.publish(5, postId="p1")
-    program = run().ready()
+    program = run().wait_ready()
     for command in (("logs",), ("post", "p1")):
         asked = ask(*command)
-        assert 0 == asked.wait(), asked.stderr
+        assert 0 == asked.wait_exit(), asked.stderr
     late.world.publish(2)
 
-    settles(7.0, lambda: program.scrape().sum("late_publishing_logs_total"))
+    wait_equal(7.0, lambda: program.scrape().sum("late_publishing_logs_total"))
     assert 1.0 == program.scrape().sum("late_up", feed="publishing")
 
 
-def test_a_quota_that_is_used_up(late: Late, ask: Callable[..., Program]) -> None:
+def test_a_quota_that_is_used_up(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
     """While following, a 429 is waited for and not insisted upon."""
     late.world.publish()
     program = ask("logs", "--follow", "--poll.interval", "100ms")
-    eventually(lambda: program.stdout.count("\n") == 2)
+    wait_until(lambda: program.stdout.count("\n") == 2)
 
-    def refuse(exchange: Exchange) -> None:
+    def refuse(exchange: HttpExchange) -> None:
         exchange.send(429, b'{"error": "slow down"}', {"Retry-After": "30"})
 
     late.fault = refuse
-    eventually(lambda: "429: slow down" in program.stderr)
+    wait_until(lambda: "429: slow down" in program.stderr)
     asked = len(late.requests)
-    late.wait(0.5)
+    late.pause(0.5)
 
     assert asked == len(late.requests)
     assert 0 == program.stop(signal.SIGINT)

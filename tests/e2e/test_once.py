@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from late_exporter.metrics.catalogue import CATALOGUE
-from tests.e2e.late import KEY, Late, answering, hanging
-from tests.e2e.program import Program, eventually
+from tests.e2e.late import KEY, LateServer, hang, respond_with
+from tests.e2e.program import ExporterProcess, wait_until
 from tests.support.worlds import DAY, Samples
 
 pytestmark = pytest.mark.e2e
@@ -18,10 +18,10 @@ pytestmark = pytest.mark.e2e
 LOGS = "late_publishing_logs_total"
 
 
-def program(late: Late, folder: Path, *arguments: str) -> Program:
+def program(late: LateServer, folder: Path, *arguments: str) -> ExporterProcess:
     """The program, with a state in the folder."""
     where = (f"--api.base-url={late.url}", f"--state.url=sqlite:///{folder}/state.db")
-    return Program(folder, *arguments, *where, env={"LATE_API_KEY": KEY})
+    return ExporterProcess(folder, *arguments, *where, env={"LATE_API_KEY": KEY})
 
 
 def families(text: str) -> set[str]:
@@ -29,38 +29,38 @@ def families(text: str) -> set[str]:
     return {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
 
 
-def test_run_once_prints_the_metrics(late: Late, tmp_path: Path) -> None:
+def test_run_once_prints_the_metrics(late: LateServer, tmp_path: Path) -> None:
     """Every log is counted once however often that is done, and a family of the process is none of ours."""
     late.world.publish(250, over=DAY)
     once = program(late, tmp_path, "run", "--once")
     for logs in (250, 253):
-        assert 0 == once.start().wait()
+        assert 0 == once.start().wait_exit()
         assert logs == Samples.parse(once.stdout).sum(LOGS)
         assert families(once.stdout) <= CATALOGUE.keys()
         late.world.publish(3)
     assert "listening" not in once.stderr
 
 
-def test_textfile(late: Late, tmp_path: Path) -> None:
+def test_textfile(late: LateServer, tmp_path: Path) -> None:
     """The file is written anew by every call; between them a restart loses nothing."""
     late.world.publish(120, over=DAY)
     file = tmp_path / "late.prom"
     writing = program(late, tmp_path, "textfile", str(file))
     for logs in (120, 127):
-        assert 0 == writing.start().wait()
+        assert 0 == writing.start().wait_exit()
         assert logs == Samples.parse(file.read_text()).sum(LOGS)
         late.world.publish(7)
     assert "" == writing.stdout
 
 
-def test_a_poll_that_fails(late: Late, tmp_path: Path) -> None:
+def test_a_poll_that_fails(late: LateServer, tmp_path: Path) -> None:
     """The exit code is 1, the reason is told, and the file says it too."""
     file = tmp_path / "late.prom"
     late.world.publish(5)
-    assert 0 == program(late, tmp_path, "textfile", str(file)).start().wait()
-    late.fault = answering(503, "closed")
+    assert 0 == program(late, tmp_path, "textfile", str(file)).start().wait_exit()
+    late.fault = respond_with(503, "closed")
     failing = program(late, tmp_path, "textfile", str(file)).start()
-    assert 1 == failing.wait()
+    assert 1 == failing.wait_exit()
     assert "late-exporter: error: a poll failed" in failing.stderr
     samples = Samples.parse(file.read_text())
     assert {("publishing",): 0.0, ("connections",): 0.0} == {
@@ -69,21 +69,21 @@ def test_a_poll_that_fails(late: Late, tmp_path: Path) -> None:
     assert 5 == samples.sum(LOGS)
 
 
-def test_a_name_that_nobody_reads(late: Late, tmp_path: Path) -> None:
+def test_a_name_that_nobody_reads(late: LateServer, tmp_path: Path) -> None:
     """A mistake of usage is told before anything is done."""
     wrong = program(late, tmp_path, "textfile", "late.txt").start()
-    assert 2 == wrong.wait()
+    assert 2 == wrong.wait_exit()
     assert "late.txt: the textfile collector reads only files whose names end in .prom" in wrong.stderr
     missing = program(late, tmp_path, "textfile").start()
-    assert 2 == missing.wait()
+    assert 2 == missing.wait_exit()
     assert "FILE is missing" in missing.stderr
     assert [] == late.requests
 
 
-def test_a_signal_ends_it(late: Late, tmp_path: Path, ending: ExitStack) -> None:
+def test_a_signal_ends_it(late: LateServer, tmp_path: Path, ending: ExitStack) -> None:
     """In the middle of a slow request it ends in good order."""
-    late.fault = hanging(late)
+    late.fault = hang(late)
     once = ending.enter_context(program(late, tmp_path, "run", "--once"))
-    eventually(lambda: late.requests)
+    wait_until(lambda: late.requests)
     assert 0 == once.stop(signal.SIGTERM)
     assert "" == once.stdout

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.late import Late
-from tests.e2e.program import Program, eventually, settles
-from tests.e2e.prometheus import Prometheus, prometheus
+from tests.e2e.late import LateServer
+from tests.e2e.program import ExporterProcess, wait_equal, wait_until
+from tests.e2e.prometheus import PrometheusApi, run_prometheus
 
 pytestmark = pytest.mark.e2e
 
@@ -26,68 +26,75 @@ scrape_configs:
 
 
 @contextmanager
-def scraping(binary: str, folder: Path, target: str) -> Iterator[Prometheus]:
+def scraping(binary: str, folder: Path, target: str) -> Iterator[PrometheusApi]:
     """A Prometheus that scrapes one target once a second."""
     config = CONFIG % target.removeprefix("http://")
-    with prometheus(binary, folder, config, f"--enable-feature={FEATURES}") as database:
+    with run_prometheus(binary, folder, config, f"--enable-feature={FEATURES}") as database:
         yield database
 
 
 @pytest.mark.parametrize("created", [False, True], ids=["plain", "created"])
 def test_prometheus_sees_what_was_counted(
-    late: Late, run: Callable[..., Program], require_tool: Callable[[str], str], tmp_path: Path, *, created: bool
+    late: LateServer,
+    run: Callable[..., ExporterProcess],
+    require_tool: Callable[[str], str],
+    tmp_path: Path,
+    *,
+    created: bool,
 ) -> None:
     """Prometheus has the exact totals, sees the first increment of a series as an increase, and keeps exemplars."""
     late.world.publish(40, over=600)
-    program = run(*(["--metrics.created-timestamps"] if created else [])).ready()
+    program = run(*(["--metrics.created-timestamps"] if created else [])).wait_ready()
     with scraping(require_tool("prometheus"), tmp_path, program.url) as database:
         # Nobody else may scrape here: whoever comes first is shown the zero of a new series.
-        settles(40.0, lambda: database.value(f"sum({LOGS})"))
+        wait_equal(40.0, lambda: database.value(f"sum({LOGS})"))
         late.world.publish(3, platform="mastodon", durationMs=700)
         late.world.publish(2, platform="mastodon", status="failed", statusCode=503)
-        settles(45.0, lambda: database.value(f"sum({LOGS})"))
-        settles(2.0, lambda: database.value('late_publishing_failures_total{platform="mastodon"}'))
+        wait_equal(45.0, lambda: database.value(f"sum({LOGS})"))
+        wait_equal(2.0, lambda: database.value('late_publishing_failures_total{platform="mastodon"}'))
         for expression in (
             f'increase({LOGS}{{platform="mastodon",status="success",action="publish"}}[1m])',
             'increase(late_publishing_failures_total{platform="mastodon"}[1m])',
             'increase(late_publishing_duration_seconds_count{platform="mastodon",status="success"}[1m])',
         ):
-            eventually(lambda: (database.value(expression) or 0) > 0.5, hint=lambda: expression)  # noqa: B023 - at once
+            wait_until(lambda: (database.value(expression) or 0) > 0.5, describe=lambda: expression)  # noqa: B023 - at once
         assert 1 == database.value("up")
         assert 2 == database.value("sum(late_up)")
         assert 40 == database.value('sum(late_publishing_duration_seconds_bucket{le="+Inf",platform="instagram"})')
         labels = exemplar(database)
         assert {"log_id", "post_id"} == labels.keys()
-        assert labels["log_id"] in late.world.inserted
+        assert labels["log_id"] in late.world.insertion_order
         births = database.query("late_publishing_logs_created")
         assert created == bool(births)
     assert 45 == program.scrape().sum(LOGS)
     assert 0 == program.stop()
 
 
-def exemplar(database: Prometheus) -> Mapping[str, str]:
+def exemplar(database: PrometheusApi) -> Mapping[str, str]:
     """The labels of an exemplar that Prometheus keeps of the new platform's durations."""
     expression = 'late_publishing_duration_seconds_bucket{platform="mastodon"}'
-    found = eventually(
-        lambda: database.ask("query_exemplars", query=expression, start=str(time.time() - 600), end=str(time.time()))
+    found = wait_until(
+        lambda: database.call_api(
+            "query_exemplars", query=expression, start=str(time.time() - 600), end=str(time.time())
+        )
     )
     labels: Mapping[str, str] = found[0]["exemplars"][0]["labels"]
     return labels
 
 
 def test_restart_leaves_no_trace_in_rates(
-    late: Late, run: Callable[..., Program], require_tool: Callable[[str], str], tmp_path: Path
+    late: LateServer, run: Callable[..., ExporterProcess], require_tool: Callable[[str], str], tmp_path: Path
 ) -> None:
     """A restart of the program is no reset of its counters, and nothing seems to have increased."""
     late.world.publish(40, over=600)
-    program = run().ready()
+    program = run().wait_ready()
     port = program.url.rpartition(":")[2]
     with scraping(require_tool("prometheus"), tmp_path, program.url) as database:
-        settles(40.0, lambda: database.value(f"sum({LOGS})"))
+        wait_equal(40.0, lambda: database.value(f"sum({LOGS})"))
         program.stop()
-        settles(0.0, lambda: database.value("up"))
+        wait_equal(0.0, lambda: database.value("up"))
         program = run(f"--web.listen-address=127.0.0.1:{port}")
-        settles(1.0, lambda: database.value("up"))
-        settles(40.0, lambda: database.value(f"sum({LOGS})"))
+        wait_equal(1.0, lambda: database.value("up"))
+        wait_equal(40.0, lambda: database.value(f"sum({LOGS})"))
         assert 0 == database.value(f"sum(resets({LOGS}[5m]))")
         assert 0 == database.value(f"sum(increase({LOGS}[5m]))")

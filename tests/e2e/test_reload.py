@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.late import KEY, Late
-from tests.e2e.program import Program, Reply, eventually, settles
+from tests.e2e.late import KEY, LateServer
+from tests.e2e.program import ExporterProcess, HttpResponse, wait_equal, wait_until
 from tests.support.worlds import DAY, Samples
 
 pytestmark = pytest.mark.e2e
@@ -30,13 +30,13 @@ class Setting:
         late: The API of every workspace.
     """
 
-    def __init__(self, folder: Path, late: Late) -> None:
+    def __init__(self, folder: Path, late: LateServer) -> None:
         self.folder = folder
         self.late = late
         self.write("acme")
         (folder / "key").write_text(KEY)
         arguments = ("--config.file=late.yml", "--web.enable-lifecycle", "--web.listen-address=127.0.0.1:0")
-        self.program = Program(folder, "run", *arguments)
+        self.program = ExporterProcess(folder, "run", *arguments)
 
     def write(self, *names: str, more: str = "log: {level: info}") -> None:
         """Write the configuration."""
@@ -50,30 +50,30 @@ class Setting:
         names = {dict(labels)["workspace"] for name, labels in samples if name == LOGS}
         return {name: samples.sum(LOGS, workspace=name) for name in names}
 
-    def post(self, path: str, **headers: str) -> Reply:
+    def post(self, path: str, **headers: str) -> HttpResponse:
         """Ask the program for something."""
         address = urlsplit(self.program.url)
         connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
         try:
             connection.request("POST", path, headers=headers)
             response = connection.getresponse()
-            return Reply(response.status, dict(response.getheaders()), response.read())
+            return HttpResponse(response.status, dict(response.getheaders()), response.read())
         finally:
             connection.close()
 
 
 @pytest.fixture
-def setting(ending: ExitStack, tmp_path: Path, late: Late) -> Setting:
+def setting(ending: ExitStack, tmp_path: Path, late: LateServer) -> Setting:
     """An exporter that has read a hundred logs."""
     late.world.publish(100, over=DAY)
     setting = Setting(tmp_path, late)
     ending.enter_context(setting.program)
-    settles({"acme": 100.0}, setting.logs)
+    wait_equal({"acme": 100.0}, setting.logs)
     return setting
 
 
 @contextmanager
-def scraped(program: Program) -> Iterator[None]:
+def scraped(program: ExporterProcess) -> Iterator[None]:
     """Scrape all the while; no scrape may fail, and no counter of ``acme`` may fall."""
     over, faults = threading.Event(), list[object]()
 
@@ -108,11 +108,11 @@ def test_workspaces_come_and_go_while_logs_arrive(setting: Setting, way: str) ->
             with setting.late.lock:
                 setting.late.world.publish(3)
             if way == "signal":
-                setting.program.send(signal.SIGHUP)
+                setting.program.send_signal(signal.SIGHUP)
             else:
                 assert 200 == setting.post("/-/reload").status
             expected = 100.0 + 3 * (turn + 1)
-            settles({"acme": expected, "beta": expected} if turn % 2 else {"acme": expected}, setting.logs)
+            wait_equal({"acme": expected, "beta": expected} if turn % 2 else {"acme": expected}, setting.logs)
     assert 1 == setting.program.scrape()[RELOADED, ()]
     assert 10 == setting.program.stderr.count("msg=reloaded")
 
@@ -130,7 +130,7 @@ def test_a_wrong_configuration_is_refused_with_its_reason(setting: Setting) -> N
     assert {"acme": 100.0} == setting.logs()
     setting.write("acme", "beta")
     assert "reloaded\n" == setting.post("/-/reload").text
-    settles({"acme": 100.0, "beta": 100.0}, setting.logs)
+    wait_equal({"acme": 100.0, "beta": 100.0}, setting.logs)
     assert KEY not in answer.text + setting.program.stderr
 
 
@@ -139,29 +139,29 @@ def test_the_log_level_changes(setting: Setting) -> None:
     assert "level=debug" not in setting.program.stderr
     setting.write("acme", more="log: {level: debug, format: json}")
     assert 200 == setting.post("/-/reload").status
-    eventually(lambda: '"level": "debug"' in setting.program.stderr)
+    wait_until(lambda: '"level": "debug"' in setting.program.stderr)
 
 
 def test_a_restart_after_reloads_finds_the_same(setting: Setting) -> None:
     """A workspace that a reload brought in, or took out, is in the state as any other."""
     setting.write("acme", "beta")
     assert 200 == setting.post("/-/reload").status
-    settles({"acme": 100.0, "beta": 100.0}, setting.logs)
+    wait_equal({"acme": 100.0, "beta": 100.0}, setting.logs)
     setting.write("acme")
     assert 200 == setting.post("/-/reload").status
-    settles({"acme": 100.0}, setting.logs)
+    wait_equal({"acme": 100.0}, setting.logs)
     setting.program.kill()
     setting.write("acme", "beta")
     with setting.late.lock:
         setting.late.world.publish(5)
     setting.program.start()
-    settles({"acme": 105.0, "beta": 105.0}, setting.logs)
+    wait_equal({"acme": 105.0, "beta": 105.0}, setting.logs)
 
 
 def test_quit(setting: Setting) -> None:
     """A request ends the program in good order."""
     assert "stopping\n" == setting.post("/-/quit").text
-    assert 0 == setting.program.wait()
+    assert 0 == setting.program.wait_exit()
 
 
 def test_pages_of_others_command_nothing(setting: Setting) -> None:
@@ -170,13 +170,13 @@ def test_pages_of_others_command_nothing(setting: Setting) -> None:
     assert 405 == setting.program.get("/-/reload").status
 
 
-def test_commands_are_for_those_who_enable_them(ending: ExitStack, tmp_path: Path, late: Late) -> None:
+def test_commands_are_for_those_who_enable_them(ending: ExitStack, tmp_path: Path, late: LateServer) -> None:
     """Without the flag nobody can reload or stop the program over HTTP; the signal reloads in any case."""
     setting = Setting(tmp_path, late)
     arguments = ("--config.file=late.yml", "--web.listen-address=127.0.0.1:0")
-    setting.program = ending.enter_context(Program(tmp_path, "run", *arguments))
+    setting.program = ending.enter_context(ExporterProcess(tmp_path, "run", *arguments))
     for path in ("/-/reload", "/-/quit"):
         answer = setting.post(path)
         assert (403, True) == (answer.status, "--web.enable-lifecycle" in answer.text)
-    setting.program.send(signal.SIGHUP)
-    eventually(lambda: "msg=reloaded" in setting.program.stderr)
+    setting.program.send_signal(signal.SIGHUP)
+    wait_until(lambda: "msg=reloaded" in setting.program.stderr)

@@ -15,13 +15,13 @@ import pytest
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.publisher import Publisher
 from late_exporter.metrics.catalogue import CATALOGUE
-from tests.e2e.late import KEY, Fault, Late, hanging, slowly
-from tests.e2e.program import ROOT, Program, eventually, settles
+from tests.e2e.late import KEY, FaultHandler, LateServer, drip, hang
+from tests.e2e.program import ROOT, ExporterProcess, wait_equal, wait_until
 from tests.support.worlds import Samples
 
 pytestmark = pytest.mark.e2e
 
-Run: TypeAlias = Callable[..., Program]
+Run: TypeAlias = Callable[..., ExporterProcess]
 
 LOGS = "late_publishing_logs_total"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -34,10 +34,10 @@ def history(samples: Samples) -> Samples:
     return Samples({series: value for series, value in samples.items() if series[0].startswith(("late_pub", "late_a"))})
 
 
-def stopped(program: Program, number: signal.Signals) -> int:
+def stopped(program: ExporterProcess, number: signal.Signals) -> int:
     """The exit code after a signal; fails where it takes longer than promised."""
-    program.send(number)
-    return program.wait(within=GRACE)
+    program.send_signal(number)
+    return program.wait_exit(timeout=GRACE)
 
 
 HANGING = """
@@ -52,7 +52,7 @@ def test_stop_while_no_name_can_be_resolved(tmp_path: Path, ending: ExitStack) -
     """A name server that gives no answer does not keep the program from ending in time."""
     (tmp_path / "sitecustomize.py").write_text(HANGING)
     program = ending.enter_context(
-        Program(
+        ExporterProcess(
             tmp_path,
             "run",
             "--api.base-url=https://late.example/api",
@@ -61,91 +61,91 @@ def test_stop_while_no_name_can_be_resolved(tmp_path: Path, ending: ExitStack) -
             env={"LATE_API_KEY": KEY, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
         )
     )
-    eventually(lambda: program.get("/-/healthy").status == 200, hint=lambda: program.stderr)
+    wait_until(lambda: program.get("/-/healthy").status == 200, describe=lambda: program.stderr)
     assert 0 == stopped(program, signal.SIGTERM)
 
 
-def test_clean_restart_changes_nothing(late: Late, run: Run) -> None:
+def test_clean_restart_changes_nothing(late: LateServer, run: Run) -> None:
     """After a restart with nothing new every total, label and gauge of the logs is what it was."""
     late.world.publish(1100, over=86_400)
     late.world.publish(40, platform='my"space\\', status="failed", response={"errorCode": "TOKEN_EXPIRED"})
     late.world.publish(3, status="pending", durationMs=None, accountId="ünïcode")
-    program = run().ready()
-    settles(1143.0, lambda: program.scrape().sum(LOGS))
+    program = run().wait_ready()
+    wait_equal(1143.0, lambda: program.scrape().sum(LOGS))
     before = program.scrape()
     assert 0 == program.stop()
-    after = program.start().ready().scrape()
+    after = program.start().wait_ready().scrape()
     assert history(before) == history(after)
 
 
-def test_restart_takes_few_requests(late: Late, run: Run) -> None:
+def test_restart_takes_few_requests(late: LateServer, run: Run) -> None:
     """With 3,000 known logs and nothing new a second start reads one page, and those of the last hour for late ones."""
     late.world.publish(3000, over=86_400)
-    program = run("--poll.feeds=publishing").ready()
+    program = run("--poll.feeds=publishing").wait_ready()
     assert len(late.requests) >= 30
     program.stop()
     before = len(late.requests)
-    program = run("--poll.feeds=publishing", interval="1h").ready()
-    settles(1.0, lambda: program.scrape().sum("late_up"))
+    program = run("--poll.feeds=publishing", interval="1h").wait_ready()
+    wait_equal(1.0, lambda: program.scrape().sum("late_up"))
     assert len(late.requests) - before <= 5
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_signal_while_idle(late: Late, run: Run, number: signal.Signals) -> None:
+def test_signal_while_idle(late: LateServer, run: Run, number: signal.Signals) -> None:
     """A signal ends the program with 0 in time, and it says that it stops."""
     late.world.publish(10)
-    program = run(interval="1h").ready()
+    program = run(interval="1h").wait_ready()
     assert 0 == stopped(program, number)
     assert "stopping" in program.stderr
     assert "Traceback" not in program.stderr
 
 
-@pytest.mark.parametrize(("fault", "number"), [(hanging, signal.SIGTERM), (slowly, signal.SIGINT)])
+@pytest.mark.parametrize(("fault", "number"), [(hang, signal.SIGTERM), (drip, signal.SIGINT)])
 def test_signal_during_a_slow_answer(
-    late: Late, run: Run, fault: Callable[[Late], Fault], number: signal.Signals
+    late: LateServer, run: Run, fault: Callable[[LateServer], FaultHandler], number: signal.Signals
 ) -> None:
     """The program does not wait for the API when it is told to stop."""
     late.fault = fault(late)
     program = run()
-    eventually(lambda: late.requests)
+    wait_until(lambda: late.requests)
     assert 0 == stopped(program, number)
     assert "Traceback" not in program.stderr
 
 
-def test_signal_during_start(late: Late, run: Run) -> None:
+def test_signal_during_start(late: LateServer, run: Run) -> None:
     """A signal as soon as signals are handled ends the program with 0, with an API that does not answer."""
-    late.fault = hanging(late)
+    late.fault = hang(late)
     for _ in range(2):
         program = run()
         assert program.url
         assert 0 == stopped(program, signal.SIGTERM)
 
 
-def test_nothing_is_lost_by_a_signal_during_a_catch_up(late: Late, run: Run) -> None:
+def test_nothing_is_lost_by_a_signal_during_a_catch_up(late: LateServer, run: Run) -> None:
     """A throttled catch-up is abandoned in time; what it had counted stays, and a later start counts the rest."""
     program = run("--poll.feeds=publishing", interval="1h")
-    program.ready().stop()
-    late.service._rate_limit = 60  # noqa: SLF001 - the plan of the key changes
+    program.wait_ready().stop()
+    late.api._rate_limit = 60  # noqa: SLF001 - the plan of the key changes
     late.world.publish(5000, over=86_400)
     before = len(late.requests)
     program.start()
-    eventually(lambda: program.scrape().sum(LOGS) >= 1000)
-    eventually(lambda: len(late.requests) - before >= 30)
+    wait_until(lambda: program.scrape().sum(LOGS) >= 1000)
+    wait_until(lambda: len(late.requests) - before >= 30)
     counted = program.scrape().sum(LOGS)
     assert 0 == stopped(program, signal.SIGTERM)
-    late.service._rate_limit = 1_000_000  # noqa: SLF001 - as above
+    late.api._rate_limit = 1_000_000  # noqa: SLF001 - as above
     program.start()
     assert 5000 > counted
     assert program.scrape().sum(LOGS) >= counted
-    settles(5000.0, lambda: program.scrape().sum(LOGS))
+    wait_equal(5000.0, lambda: program.scrape().sum(LOGS))
 
 
-def test_stopping_with_scrapers_connected(late: Late, run: Run, ending: ExitStack) -> None:
+def test_stopping_with_scrapers_connected(late: LateServer, run: Run, ending: ExitStack) -> None:
     """Open connections of scrapers do not keep the program from ending."""
     import socket  # noqa: PLC0415 - only here
 
     late.world.publish(10)
-    program = run().ready()
+    program = run().wait_ready()
     host, port = program.url.removeprefix("http://").split(":")
     for request in (b"", b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /metrics HT"):
         connection = ending.enter_context(socket.create_connection((host, int(port)), timeout=5))
@@ -153,11 +153,11 @@ def test_stopping_with_scrapers_connected(late: Late, run: Run, ending: ExitStac
     assert 0 == stopped(program, signal.SIGTERM)
 
 
-def test_the_program_starts_quickly(late: Late, run: Run, tmp_path: Path) -> None:
+def test_the_program_starts_quickly(late: LateServer, run: Run, tmp_path: Path) -> None:
     """A start with a state of 20,000 logs serves within seconds."""
     late.world.publish(20_000, over=86_400)
     program = run("--poll.feeds=publishing")
-    settles(20_000.0, lambda: program.scrape().sum(LOGS))
+    wait_equal(20_000.0, lambda: program.scrape().sum(LOGS))
     program.stop()
     assert (tmp_path / "state.db").stat().st_size > 500_000
     began = time.monotonic()
@@ -168,13 +168,14 @@ def test_the_program_starts_quickly(late: Late, run: Run, tmp_path: Path) -> Non
 @pytest.mark.parametrize("ticks", range(6))
 async def test_a_change_does_not_swallow_the_end(monkeypatch: pytest.MonkeyPatch, ticks: int) -> None:
     """The publisher ends when it is cancelled, also a few ticks of the loop after something has changed."""
-    monkeypatch.setattr("late_exporter.exposition.publisher.PAUSE", 0)
-    publisher = Publisher(Exposition(CATALOGUE), list)
+    monkeypatch.setattr("late_exporter.exposition.publisher.MIN_INTERVAL_SECONDS", 0)
+    exposition = Exposition(CATALOGUE)
+    publisher = Publisher(exposition, list)
     running = asyncio.ensure_future(publisher.run())
-    await publisher.settled()
+    await publisher.wait_published()
     for _ in range(5):
         await asyncio.sleep(0)
-    publisher.put("late_up", ("default", "publishing"), 1)
+    exposition.put("late_up", ("default", "publishing"), 1)
     for _ in range(ticks):
         await asyncio.sleep(0)
     running.cancel()

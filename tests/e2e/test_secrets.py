@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.e2e.late import Exchange, Late
-from tests.e2e.program import Program, eventually, settles
+from tests.e2e.late import HttpExchange, LateServer
+from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -25,74 +25,74 @@ PIECE = 16
 """So many characters in a row of a key are too many."""
 
 
-def said(exchange: Exchange) -> str:
+def said(exchange: HttpExchange) -> str:
     """The key that came with a request."""
     return exchange.key.removeprefix("Bearer ")
 
 
-def in_error(exchange: Exchange) -> None:
+def in_error(exchange: HttpExchange) -> None:
     """An error that repeats the header."""
     exchange.send(500, json.dumps({"error": f"bad header Authorization: {exchange.key}"}).encode())
 
 
-def in_bare_error(exchange: Exchange) -> None:
+def in_bare_error(exchange: HttpExchange) -> None:
     """An error that repeats the key where the message is cut."""
     exchange.send(503, json.dumps({"error": "x" * 170 + said(exchange)}).encode())
 
 
-def in_escaped_error(exchange: Exchange) -> None:
+def in_escaped_error(exchange: HttpExchange) -> None:
     """An error that writes every character of the key as an escape."""
     escaped = "".join(f"\\u{ord(character):04x}" for character in said(exchange))
     exchange.send(400, f'{{"error": "key {escaped}"}}'.encode())
 
 
-def in_refusal(exchange: Exchange) -> None:
+def in_refusal(exchange: HttpExchange) -> None:
     """A refusal that repeats the key."""
     exchange.send(401, json.dumps({"error": f"unknown key {said(exchange)}"}).encode())
 
 
-def in_html(exchange: Exchange) -> None:
+def in_html(exchange: HttpExchange) -> None:
     """A proxy's page that repeats the header, escaped as HTML."""
     exchange.send(502, f"<html><pre>{html.escape(exchange.key)}</pre></html>".encode(), {"Content-Type": "text/html"})
 
 
-def in_location(exchange: Exchange) -> None:
+def in_location(exchange: HttpExchange) -> None:
     """A redirect that carries the key on."""
     exchange.send(302, headers={"Location": f"https://example.org/login?key={quote(said(exchange), safe='')}"})
 
 
-def in_host(exchange: Exchange) -> None:
+def in_host(exchange: HttpExchange) -> None:
     """A redirect to a host that is the key."""
     exchange.send(302, headers={"Location": f"https://{quote(said(exchange), safe='')}/"})
 
 
-def in_broken_location(exchange: Exchange) -> None:
+def in_broken_location(exchange: HttpExchange) -> None:
     """A redirect to nowhere that holds the key."""
     exchange.send(302, headers={"Location": f"http://[{said(exchange)}"})
 
 
-def in_no_json(exchange: Exchange) -> None:
+def in_no_json(exchange: HttpExchange) -> None:
     """A good status with a text that begins with the key."""
     exchange.send(200, said(exchange).encode())
 
 
-def in_cut_no_json(exchange: Exchange) -> None:
+def in_cut_no_json(exchange: HttpExchange) -> None:
     """A good status with a text that holds the key where the excerpt is cut."""
     exchange.send(200, b"x" * 30 + said(exchange).encode())
 
 
-def in_base64(exchange: Exchange) -> None:
+def in_base64(exchange: HttpExchange) -> None:
     """An error that repeats the header in another alphabet, which nobody can be asked to know; it must not crash."""
     exchange.send(500, base64.b64encode(b"nothing here"))
 
 
-def in_status_line(exchange: Exchange) -> None:
+def in_status_line(exchange: HttpExchange) -> None:
     """An answer that is no HTTP and repeats the key."""
     exchange.write(f"HTTP/9 {said(exchange)}\r\n\r\n".encode())
     exchange.close()
 
 
-def in_header(exchange: Exchange) -> None:
+def in_header(exchange: HttpExchange) -> None:
     """A quota that is the key."""
     exchange.send(
         200, b"{", {"X-RateLimit-Limit": said(exchange), "Retry-After": said(exchange), "Date": said(exchange)}
@@ -134,11 +134,11 @@ def leaks(key: str, *outputs: bytes) -> list[str]:
 @pytest.mark.parametrize(("key", "log_format"), [(DOCUMENTED, "logfmt"), (STRANGE, "json")])
 def test_key_is_nowhere(tmp_path: Path, ending: ExitStack, key: str, log_format: str) -> None:
     """With everything logged and an API that repeats the key in every way, no output of any kind holds it."""
-    late = ending.enter_context(Late(key=key))
+    late = ending.enter_context(LateServer(key=key))
     late.world.publish(3, platform="telegram")
     path = tmp_path / "key.txt"
     path.write_text(key)
-    program = Program.exporter(
+    program = ExporterProcess.for_api(
         tmp_path,
         late.url,
         "--log.level=debug",
@@ -153,8 +153,8 @@ def test_key_is_nowhere(tmp_path: Path, ending: ExitStack, key: str, log_format:
         outputs += [program.get(page).body for page in ("/", "/-/ready", "/metrics")]
         # The first is met before the first sync, of which /-/ready tells; later a success ends the backoff.
         if fault is not HOSTILE[0]:
-            met(program, late, late.serve)
-    settles(3.0, lambda: program.scrape().sum("late_publishing_logs_total"))
+            met(program, late, late.respond)
+    wait_equal(3.0, lambda: program.scrape().sum("late_publishing_logs_total"))
     assert any(request.headers["Authorization"] == f"Bearer {key}" for request in late.requests)
     assert 0 == program.stop()
     outputs += [file.read_bytes() for file in tmp_path.iterdir() if file != path]
@@ -162,11 +162,11 @@ def test_key_is_nowhere(tmp_path: Path, ending: ExitStack, key: str, log_format:
     assert [] == leaks(key, *outputs)
 
 
-def met(program: Program, late: Late, fault: Callable[[Exchange], None]) -> None:
+def met(program: ExporterProcess, late: LateServer, fault: Callable[[HttpExchange], None]) -> None:
     """Wait until a poll has met a fault and the next one is under way, so that the first is told of."""
     before = len(late.requests)
     late.fault = fault
-    eventually(lambda: len(late.requests) >= before + 2, hint=lambda: program.stderr)
+    wait_until(lambda: len(late.requests) >= before + 2, describe=lambda: program.stderr)
 
 
 def test_leaks_are_found() -> None:
@@ -180,7 +180,7 @@ def test_leaks_are_found() -> None:
 @pytest.mark.parametrize("command", ["check", "run", "post", "logs"])
 def test_key_in_no_message_of_a_command(tmp_path: Path, ending: ExitStack, command: str) -> None:
     """Neither what asks the API nor a wrong configuration repeats the key."""
-    late = ending.enter_context(Late(key=DOCUMENTED))
+    late = ending.enter_context(LateServer(key=DOCUMENTED))
     late.fault = in_error
     arguments: dict[str, Any] = {
         "check": (f"--api.base-url={late.url}",),
@@ -188,7 +188,7 @@ def test_key_in_no_message_of_a_command(tmp_path: Path, ending: ExitStack, comma
         "logs": (f"--platform={DOCUMENTED}", f"--api.base-url={late.url}"),
         "run": (f"--api.base-url=https://u:{DOCUMENTED}@example.org?key={DOCUMENTED}",),
     }
-    with Program(tmp_path, command, *arguments[command], env={"LATE_API_KEY": DOCUMENTED}) as program:
-        assert program.wait() in (1, 2)
+    with ExporterProcess(tmp_path, command, *arguments[command], env={"LATE_API_KEY": DOCUMENTED}) as program:
+        assert program.wait_exit() in (1, 2)
         assert [] == leaks(DOCUMENTED, program.stdout.encode(), program.stderr.encode())
         assert program.stdout + program.stderr

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from late_exporter.model import Batch, Entry, Scope, Sighting
-from late_exporter.store import open_records, open_store
-from tests.e2e.program import ROOT, eventually, spawned
-from tests.e2e.prometheus import Prometheus, Row
+from late_exporter.model import Batch, LogEntry, Observation, Scope
+from late_exporter.store import open_snapshot, open_store
+from tests.e2e.program import ROOT, start_process, wait_until
+from tests.e2e.prometheus import PrometheusApi, ResultRow
 from tests.soak.stage import Stage
 from tests.soak.verdict import Life, Memory, differences, examine, falls, slope
 
@@ -51,9 +51,9 @@ def test_an_interrupted_soak(environ: dict[str, str], tmp_path: Path) -> None:
     env = {**environ, "SOAK": "1h", "TMPDIR": str(tmp_path)}
     with (
         output.open("wb") as file,
-        spawned(SOAK, cwd=ROOT, env=env, stdout=file, stderr=file) as soak,
+        start_process(SOAK, cwd=ROOT, env=env, stdout=file, stderr=file) as soak,
     ):
-        eventually(lambda: " happenings" in output.read_text(), hint=output.read_text)
+        wait_until(lambda: " happenings" in output.read_text(), describe=output.read_text)
         soak.send_signal(signal.SIGINT)
         assert 130 == soak.wait(60), output.read_text()
         with pytest.raises(ProcessLookupError):
@@ -105,9 +105,9 @@ def test_a_wrong_ledger_is_told(tmp_path: Path) -> None:
     sighted += [(twice, "failed"), ("nobody", "success")]
     url = f"sqlite:///{tmp_path / 'state.db'}"
     with closing(open_store(url)) as store:
-        sightings = [Sighting(Entry(key=log_id, status=status), ()) for log_id, status in sighted]
-        store.commit(Scope("acme", "publishing"), Batch(at=1.0, sightings=sightings))
-    with open_records(url) as records:
+        sightings = [Observation(LogEntry(key=log_id, status=status), ()) for log_id, status in sighted]
+        store.commit(Scope("acme", "publishing"), Batch(committed_at=1.0, observations=sightings))
+    with open_snapshot(url) as records:
         ledger = examine(stage, records, "acme")
     assert {
         f"acme: {missing} is success, and not counted",
@@ -139,19 +139,19 @@ def test_memory_that_leaks_slowly_is_told() -> None:
     assert ["memory leaks: +300 KiB/min in the last 199 s of a process"] == list(memory.faults())
 
 
-class Seen(Prometheus):
+class Seen(PrometheusApi):
     """A Prometheus that has seen what it is told."""
 
-    def __init__(self, rows: dict[str, list[Row]]) -> None:
+    def __init__(self, rows: dict[str, list[ResultRow]]) -> None:
         super().__init__("")
         self._rows = rows
 
-    def ask(self, endpoint: str, **_: str) -> list[str]:
+    def call_api(self, path: str, **_: str) -> list[str]:
         """The names it knows."""
-        assert "label/__name__/values" == endpoint
+        assert "label/__name__/values" == path
         return ["late_publishing_logs_total", "late_up", "up"]
 
-    def query(self, expression: str) -> list[Row]:
+    def query(self, expression: str) -> list[ResultRow]:
         """The rows that there are for an expression."""
         return self._rows.get(expression, [])
 
@@ -159,7 +159,7 @@ class Seen(Prometheus):
 def test_a_counter_that_fell_or_vanished_is_told() -> None:
     """What Prometheus saw is asked for by the name of every counter."""
     assert [] == list(falls(Seen({}), 60))
-    fell: list[Row] = [{"metric": {"a": "b"}, "value": [0, "2"]}]
+    fell: list[ResultRow] = [{"metric": {"a": "b"}, "value": [0, "2"]}]
     seen = Seen(
         {
             "resets(late_publishing_logs_total[60s]) > 0": fell,

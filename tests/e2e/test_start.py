@@ -11,35 +11,35 @@ from typing import TypeAlias
 
 import pytest
 
-from tests.e2e.late import KEY, Late
-from tests.e2e.program import Program, settles
+from tests.e2e.late import KEY, LateServer
+from tests.e2e.program import ExporterProcess, wait_equal
 
 pytestmark = pytest.mark.e2e
 
-Run: TypeAlias = Callable[..., Program]
+Run: TypeAlias = Callable[..., ExporterProcess]
 
 LOGS = "late_publishing_logs_total"
 
 
-def test_two_processes_on_one_state(late: Late, run: Run) -> None:
+def test_two_processes_on_one_state(late: LateServer, run: Run) -> None:
     """The second process says that the state is in use and exits with 1; the first goes on counting."""
     late.world.publish(10)
-    first = run().ready()
+    first = run().wait_ready()
     second = run()
-    assert 1 == second.wait()
+    assert 1 == second.wait_exit()
     assert [
         "late-exporter: error: " + state(first) + " is in use by another late-exporter; every process needs a state"
         " of its own"
     ] == second.stderr.splitlines()
     late.world.publish(5)
-    settles(15.0, lambda: first.scrape().sum(LOGS))
+    wait_equal(15.0, lambda: first.scrape().sum(LOGS))
     assert 0 == first.stop()
 
 
-def test_port_in_use(late: Late, run: Run) -> None:
+def test_port_in_use(late: LateServer, run: Run) -> None:
     """The address that is taken is named, the exit code is 1, and no state is made."""
     program = run(f"--web.listen-address=127.0.0.1:{late.port}")
-    assert 1 == program.wait()
+    assert 1 == program.wait_exit()
     assert [
         f"late-exporter: error: cannot listen on 127.0.0.1:{late.port}: Address already in use"
     ] == program.stderr.splitlines()
@@ -53,7 +53,7 @@ def test_unusable_key_file(run: Run, tmp_path: Path, content: str | None) -> Non
     if content is not None:
         path.write_text(content)
     program = run(env={"LATE_API_KEY_FILE": str(path)})
-    assert 2 == program.wait()
+    assert 2 == program.wait_exit()
     assert "LATE_API_KEY_FILE" in program.stderr
     assert "Traceback" not in program.stderr
     assert "two words" not in program.stderr
@@ -62,7 +62,7 @@ def test_unusable_key_file(run: Run, tmp_path: Path, content: str | None) -> Non
 def test_unreadable_key_file(run: Run, tmp_path: Path) -> None:
     """A key file that may not be read is named; exit 2."""
     program = run(env={"LATE_API_KEY_FILE": str(tmp_path)})
-    assert 2 == program.wait()
+    assert 2 == program.wait_exit()
     assert str(tmp_path) in program.stderr
     assert "Is a directory" in program.stderr
 
@@ -110,7 +110,7 @@ def test_state_of_somebody_else(run: Run, tmp_path: Path, make: Callable[[Path],
     make(path)
     before = path.read_bytes()
     program = run()
-    assert 1 == program.wait()
+    assert 1 == program.wait_exit()
     (line,) = program.stderr.splitlines()
     assert line.startswith(f"late-exporter: error: {path}")
     assert words in line
@@ -123,7 +123,7 @@ def test_read_only_folder(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o500)
     program = run(state=folder / "state.db")
-    assert 1 == program.wait()
+    assert 1 == program.wait_exit()
     assert str(folder) in program.stderr
 
 
@@ -131,7 +131,7 @@ def test_state_below_a_file(run: Run, tmp_path: Path) -> None:
     """A state whose folder is a file is refused in one line; exit 1."""
     (tmp_path / "file").write_text("")
     program = run(state=tmp_path / "file" / "state.db")
-    assert 1 == program.wait()
+    assert 1 == program.wait_exit()
     (line,) = program.stderr.splitlines()
     assert str(tmp_path / "file") in line
 
@@ -148,13 +148,13 @@ def test_state_below_a_file(run: Run, tmp_path: Path) -> None:
 )
 def test_wrong_command_line(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
     """A mistake on the command line is told in words, without a traceback and without a key; exit 2."""
-    with Program(tmp_path, *arguments, env={"LATE_API_KEY": KEY}) as program:
-        assert 2 == program.wait()
+    with ExporterProcess(tmp_path, *arguments, env={"LATE_API_KEY": KEY}) as program:
+        assert 2 == program.wait_exit()
         assert words in program.stderr
         assert "Traceback" not in program.stderr
         assert KEY not in program.stderr + program.stdout
 
 
-def state(program: Program) -> str:
+def state(program: ExporterProcess) -> str:
     """The path of a program's state."""
     return str(program.folder / "state.db")

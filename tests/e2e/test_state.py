@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.late import Late
-from tests.e2e.program import ROOT, Program, settles
+from tests.e2e.late import LateServer
+from tests.e2e.program import ROOT, ExporterProcess, wait_equal
 
 pytestmark = pytest.mark.e2e
 
@@ -30,7 +30,7 @@ def state(folder: Path, *words: str) -> tuple[int, str]:
 
 
 @contextmanager
-def traffic(late: Late) -> Iterator[None]:
+def traffic(late: LateServer) -> Iterator[None]:
     """Logs come all the while."""
     over = threading.Event()
 
@@ -49,11 +49,11 @@ def traffic(late: Late) -> Iterator[None]:
 
 
 def test_a_backup_of_a_running_exporter(
-    late: Late, run: Callable[..., Program], tmp_path: Path, ending: ExitStack
+    late: LateServer, run: Callable[..., ExporterProcess], tmp_path: Path, ending: ExitStack
 ) -> None:
     """Copies and looks disturb nothing, and an exporter that goes on from one counts each log once."""
     late.world.publish(2000, over=3600)
-    program = run().ready()
+    program = run().wait_ready()
     here = "--state.url=sqlite:///state.db"
     with traffic(late):
         for number in range(3):
@@ -65,19 +65,21 @@ def test_a_backup_of_a_running_exporter(
             )
             assert 0 == state(tmp_path, "check", here)[0]
         assert 1 == state(tmp_path, "drop", "default", "--yes", here)[0]
-    settles(float(len(late.world.rows)), lambda: program.scrape().sum(LOGS))
+    wait_equal(float(len(late.world.rows)), lambda: program.scrape().sum(LOGS))
     assert 0 == program.scrape().sum("late_exporter_polls_total", outcome="store_error")
-    again = ending.enter_context(Program.exporter(tmp_path, late.url, state=tmp_path / "copy-0.db"))
-    settles(float(len(late.world.rows)), lambda: again.scrape().sum(LOGS))
+    again = ending.enter_context(ExporterProcess.for_api(tmp_path, late.url, state=tmp_path / "copy-0.db"))
+    wait_equal(float(len(late.world.rows)), lambda: again.scrape().sum(LOGS))
     late.world.publish(7)
-    settles(float(len(late.world.rows)), lambda: again.scrape().sum(LOGS))
+    wait_equal(float(len(late.world.rows)), lambda: again.scrape().sum(LOGS))
 
 
-def test_to_another_machine(late: Late, run: Callable[..., Program], tmp_path: Path, ending: ExitStack) -> None:
+def test_to_another_machine(
+    late: LateServer, run: Callable[..., ExporterProcess], tmp_path: Path, ending: ExitStack
+) -> None:
     """An exporter goes on from a state that came through a pipe, under another name, where the first one stopped."""
     late.world.publish(300, over=600)
-    program = run().ready()
-    settles(300.0, lambda: program.scrape().sum(LOGS))
+    program = run().wait_ready()
+    wait_equal(300.0, lambda: program.scrape().sum(LOGS))
     assert 0 == program.stop()
     other = tmp_path / "other"
     export = f"'{sys.executable}' -m late_exporter state export --state.url=sqlite:///{tmp_path}/state.db"
@@ -87,15 +89,15 @@ def test_to_another_machine(late: Late, run: Callable[..., Program], tmp_path: P
     # Logs that the API no longer shows are known from the state alone.
     late.world.delete_top(50)
     late.world.publish(5)
-    moved = ending.enter_context(Program.exporter(tmp_path, late.url, state=other / "state.db"))
-    settles(305.0, lambda: moved.scrape().sum(LOGS))
+    moved = ending.enter_context(ExporterProcess.for_api(tmp_path, late.url, state=other / "state.db"))
+    wait_equal(305.0, lambda: moved.scrape().sum(LOGS))
     assert 0 == moved.stop()
     assert 0 == state(other, "rename", "default", "agency", "--yes", "--state.url=sqlite:///state.db")[0]
     shutil.copy(other / "state.db", other / "renamed.db")
     (other / "late.key").write_text("sk_" + "c0ffee42" * 8)
     (other / "late.yml").write_text("workspaces: [{name: agency, api_key_file: late.key}]\n")
     renamed = ending.enter_context(
-        Program.exporter(other, late.url, "--config.file=late.yml", state=other / "renamed.db", env={})
+        ExporterProcess.for_api(other, late.url, "--config.file=late.yml", state=other / "renamed.db", env={})
     )
     late.world.publish(2)
-    settles(307.0, lambda: renamed.scrape().sum(LOGS, workspace="agency"))
+    wait_equal(307.0, lambda: renamed.scrape().sum(LOGS, workspace="agency"))

@@ -10,13 +10,13 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from tests.e2e.late import KEY, Elsewhere, Exchange, Fault, Late, answering, hanging, slowly
-from tests.e2e.program import Program, eventually, settles
+from tests.e2e.late import KEY, FaultHandler, HttpExchange, LateServer, OtherServer, drip, hang, respond_with
+from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.support.worlds import Samples
 
 pytestmark = pytest.mark.e2e
 
-Run: TypeAlias = Callable[..., Program]
+Run: TypeAlias = Callable[..., ExporterProcess]
 
 LOGS = "late_publishing_logs_total"
 POLLS = "late_exporter_polls_total"
@@ -25,10 +25,10 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture(params=["late", "zernio"])
-def late(ending: ExitStack, request: pytest.FixtureRequest) -> Late:
+def late(ending: ExitStack, request: pytest.FixtureRequest) -> LateServer:
     """A Late API without logs, of either generation."""
-    late = ending.enter_context(Late())
-    late.service.generation = request.param
+    late = ending.enter_context(LateServer())
+    late.api.generation = request.param
     return late
 
 
@@ -37,17 +37,17 @@ def outcomes(samples: Samples, feed: str = "publishing") -> set[str]:
     return {outcome for (outcome,) in samples.family(POLLS, feed=feed)}
 
 
-def down(program: Program, outcome: str) -> None:
+def down(program: ExporterProcess, outcome: str) -> None:
     """Wait until polls end so and every feed counts as down."""
-    eventually(lambda: outcome in outcomes(program.scrape()), hint=lambda: program.stderr)
-    settles(0.0, lambda: program.scrape().sum("late_up"))
+    wait_until(lambda: outcome in outcomes(program.scrape()), describe=lambda: program.stderr)
+    wait_equal(0.0, lambda: program.scrape().sum("late_up"))
 
 
 def test_unknown_host_at_the_start(ending: ExitStack, tmp_path: Path) -> None:
     """Without a name server the program lives, is not ready, says why, and shows no counts."""
-    program = ending.enter_context(Program.exporter(tmp_path, "https://late.invalid/api"))
+    program = ending.enter_context(ExporterProcess.for_api(tmp_path, "https://late.invalid/api"))
     down(program, "unavailable")
-    eventually(lambda: program.scrape().sum(REQUESTS, code="connect") > 0)
+    wait_until(lambda: program.scrape().sum(REQUESTS, code="connect") > 0)
     ready = program.get("/-/ready")
     assert 200 == program.get("/-/healthy").status
     assert 503 == ready.status
@@ -59,68 +59,68 @@ def test_unknown_host_at_the_start(ending: ExitStack, tmp_path: Path) -> None:
 
 def test_refused_at_the_start_and_later_there(ending: ExitStack, tmp_path: Path) -> None:
     """The program starts before the API does, and counts once there is one."""
-    late = Late()
-    late.reserve()
+    late = LateServer()
+    late.reserve_port()
     late.world.publish(120, over=600)
-    program = ending.enter_context(Program.exporter(tmp_path, late.url))
+    program = ending.enter_context(ExporterProcess.for_api(tmp_path, late.url))
     down(program, "unavailable")
     assert 503 == program.get("/-/ready").status
     ending.enter_context(late)
-    settles(200, lambda: program.get("/-/ready").status)
-    settles(120.0, lambda: program.scrape().sum(LOGS))
-    settles(2.0, lambda: program.scrape().sum("late_up"))
+    wait_equal(200, lambda: program.get("/-/ready").status)
+    wait_equal(120.0, lambda: program.scrape().sum(LOGS))
+    wait_equal(2.0, lambda: program.scrape().sum("late_up"))
 
 
-def test_the_api_goes_away_and_comes_back(late: Late, run: Run) -> None:
+def test_the_api_goes_away_and_comes_back(late: LateServer, run: Run) -> None:
     """Counts stay visible while the API is away, and what came meanwhile is counted afterwards."""
     late.world.publish(50, over=600)
     program = run()
-    settles(50.0, lambda: program.scrape().sum(LOGS))
+    wait_equal(50.0, lambda: program.scrape().sum(LOGS))
     late.stop()
     down(program, "unavailable")
     assert 50 == program.scrape().sum(LOGS)
     assert 200 == program.get("/-/ready").status
     late.world.publish(250, over=5)
     late.start()
-    settles(300.0, lambda: program.scrape().sum(LOGS))
-    settles(2.0, lambda: program.scrape().sum("late_up"))
+    wait_equal(300.0, lambda: program.scrape().sum(LOGS))
+    wait_equal(2.0, lambda: program.scrape().sum("late_up"))
 
 
-def reset(exchange: Exchange) -> None:
+def reset(exchange: HttpExchange) -> None:
     """The connection breaks off before an answer."""
     exchange.reset()
 
 
-def truncated(exchange: Exchange) -> None:
+def truncated(exchange: HttpExchange) -> None:
     """The connection ends in the middle of the body."""
     exchange.send(200, b'{"logs": [{"_id": "x1", "status": "success"', length=5000)
     exchange.close()
 
 
-def garbage(exchange: Exchange) -> None:
+def garbage(exchange: HttpExchange) -> None:
     """What answers speaks another protocol."""
     exchange.write(b"SSH-2.0-OpenSSH_9.9\r\n")
     exchange.close()
 
 
-def around(exchange: Exchange) -> None:
+def around(exchange: HttpExchange) -> None:
     """A redirect to itself."""
     exchange.send(302, headers={"Location": exchange.path})
 
 
-def unpackable(exchange: Exchange) -> None:
+def unpackable(exchange: HttpExchange) -> None:
     """A body that is not packed as its header says."""
     exchange.send(200, b"not gzip at all", {"Content-Encoding": "gzip"})
 
 
-def huge(exchange: Exchange) -> None:
+def huge(exchange: HttpExchange) -> None:
     """A hundred megabytes of white space, which would be JSON in the end."""
     exchange.send(200, b"", length=100 * MIB)
     for _ in range(100):
         exchange.write(b" " * MIB)
 
 
-def swelling(exchange: Exchange) -> None:
+def swelling(exchange: HttpExchange) -> None:
     """A hundred megabytes in a small gzip."""
     import gzip  # noqa: PLC0415 - only here
 
@@ -130,13 +130,13 @@ def swelling(exchange: Exchange) -> None:
 @pytest.mark.parametrize(
     ("fault", "outcome", "code"),
     [
-        (answering(500, {"error": "Internal"}), "unavailable", "500"),
-        (answering(502, "<html><h1>Bad Gateway</h1></html>", {"Content-Type": "text/html"}), "unavailable", "502"),
-        (answering(404, {"error": "Not found"}), "unavailable", "404"),
-        (answering(403, {"error": "Forbidden"}), "unauthorized", "403"),
-        (answering(200, "<html>Please log in</html>"), "bad_payload", "200"),
-        (answering(200), "bad_payload", "200"),
-        (answering(200, {"logs": None}), "bad_payload", "200"),
+        (respond_with(500, {"error": "Internal"}), "unavailable", "500"),
+        (respond_with(502, "<html><h1>Bad Gateway</h1></html>", {"Content-Type": "text/html"}), "unavailable", "502"),
+        (respond_with(404, {"error": "Not found"}), "unavailable", "404"),
+        (respond_with(403, {"error": "Forbidden"}), "unauthorized", "403"),
+        (respond_with(200, "<html>Please log in</html>"), "bad_payload", "200"),
+        (respond_with(200), "bad_payload", "200"),
+        (respond_with(200, {"logs": None}), "bad_payload", "200"),
         (around, "unavailable", "302"),
         (reset, "unavailable", "network"),
         (truncated, "unavailable", "network"),
@@ -146,14 +146,16 @@ def swelling(exchange: Exchange) -> None:
         (swelling, "bad_payload", "too_large"),
     ],
 )
-def test_fault_and_recovery(lasting: tuple[Late, Program], fault: Fault, outcome: str, code: str) -> None:
+def test_fault_and_recovery(
+    lasting: tuple[LateServer, ExporterProcess], fault: FaultHandler, outcome: str, code: str
+) -> None:
     """A fault is a failed poll with its own outcome and code; the counts stay, memory is bounded, and it passes."""
     late, program = lasting
-    settles(1.0, lambda: program.scrape().sum("late_up"))
+    wait_equal(1.0, lambda: program.scrape().sum("late_up"))
     before = program.scrape()
     late.fault = fault
-    eventually(lambda: grown(before, program.scrape(), POLLS, "outcome", outcome), hint=lambda: program.stderr)
-    eventually(lambda: grown(before, program.scrape(), REQUESTS, "code", code), hint=lambda: program.stderr)
+    wait_until(lambda: grown(before, program.scrape(), POLLS, "outcome", outcome), describe=lambda: program.stderr)
+    wait_until(lambda: grown(before, program.scrape(), REQUESTS, "code", code), describe=lambda: program.stderr)
     samples = program.scrape()
     assert 0 == samples.sum("late_up")
     assert before.sum(LOGS) == samples.sum(LOGS)
@@ -162,20 +164,20 @@ def test_fault_and_recovery(lasting: tuple[Late, Program], fault: Fault, outcome
         for other in {*outcomes(samples)} - {"success", outcome}
         if grown(before, samples, POLLS, "outcome", other)
     ]
-    assert program.peak_memory < 200 * MIB
+    assert program.peak_memory_bytes < 200 * MIB
     late.world.publish(5)
     late.fault = None
-    settles(before.sum(LOGS) + 5, lambda: program.scrape().sum(LOGS))
-    settles(1.0, lambda: program.scrape().sum("late_up"))
+    wait_equal(before.sum(LOGS) + 5, lambda: program.scrape().sum(LOGS))
+    wait_equal(1.0, lambda: program.scrape().sum("late_up"))
 
 
 @pytest.fixture(scope="module")
-def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Late, Program]]:
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LateServer, ExporterProcess]]:
     """A program that goes on through all faults, and its API."""
     folder = tmp_path_factory.mktemp("faults")
-    with Late() as late, Program.exporter(folder, late.url, "--poll.feeds=publishing") as program:
+    with LateServer() as late, ExporterProcess.for_api(folder, late.url, "--poll.feeds=publishing") as program:
         late.world.publish(30, over=60)
-        settles(30.0, lambda: program.scrape().sum(LOGS))
+        wait_equal(30.0, lambda: program.scrape().sum(LOGS))
         yield late, program
 
 
@@ -184,89 +186,89 @@ def grown(before: Samples, after: Samples, name: str, label: str, value: str) ->
     return after.sum(name, **{label: value}) > before.sum(name, **{label: value})
 
 
-@pytest.mark.parametrize("fault", [hanging, slowly])
-def test_slow_answers_end(late: Late, run: Run, fault: Callable[[Late], Fault]) -> None:
+@pytest.mark.parametrize("fault", [hang, drip])
+def test_slow_answers_end(late: LateServer, run: Run, fault: Callable[[LateServer], FaultHandler]) -> None:
     """An answer that never comes, and one that never ends, are given up after the timeout for the whole request."""
     late.fault = fault(late)
     program = run("--api.timeout=500ms", "--poll.feeds=publishing")
     down(program, "unavailable")
-    eventually(lambda: program.scrape().sum(REQUESTS, code="timeout") > 0)
+    wait_until(lambda: program.scrape().sum(REQUESTS, code="timeout") > 0)
     assert "no answer within 0.5 s" in program.get("/-/ready").text
 
 
-def test_redirect_to_another_host(late: Late, run: Run, ending: ExitStack) -> None:
+def test_redirect_to_another_host(late: LateServer, run: Run, ending: ExitStack) -> None:
     """A redirect is not followed: the other host gets no request, and so no key."""
-    elsewhere = ending.enter_context(Elsewhere())
+    elsewhere = ending.enter_context(OtherServer())
     late.fault = lambda exchange: exchange.send(307, headers={"Location": f"{elsewhere.address}{exchange.path}"})
     program = run()
     down(program, "unavailable")
-    eventually(lambda: len(late.requests) >= 4)
+    wait_until(lambda: len(late.requests) >= 4)
     assert "not followed" in program.get("/-/ready").text
     assert [] == elsewhere.requests
 
 
 def test_proxies_of_the_environment_get_no_key_for_a_loopback_api(
-    late: Late, tmp_path: Path, ending: ExitStack
+    late: LateServer, tmp_path: Path, ending: ExitStack
 ) -> None:
     """A proxy that the environment names carries nothing that NO_PROXY exempts."""
-    elsewhere = ending.enter_context(Elsewhere())
+    elsewhere = ending.enter_context(OtherServer())
     env = {"LATE_API_KEY": KEY, "HTTP_PROXY": elsewhere.address, "NO_PROXY": "127.0.0.1"}
     late.world.publish(3)
-    program = ending.enter_context(Program.exporter(tmp_path, late.url, env=env))
-    settles(3.0, lambda: program.scrape().sum(LOGS))
+    program = ending.enter_context(ExporterProcess.for_api(tmp_path, late.url, env=env))
+    wait_equal(3.0, lambda: program.scrape().sum(LOGS))
     assert [] == elsewhere.requests
 
 
-def test_refused_key_heals_when_the_file_changes(late: Late, run: Run, tmp_path: Path) -> None:
+def test_refused_key_heals_when_the_file_changes(late: LateServer, run: Run, tmp_path: Path) -> None:
     """A refused key shows as such; a new one in the file is taken without a restart, and the old one is dropped."""
     late.world.publish(20)
     path = tmp_path / "key"
     path.write_text(KEY)
     program = run(env={"LATE_API_KEY_FILE": str(path)})
-    settles(20.0, lambda: program.scrape().sum(LOGS))
+    wait_equal(20.0, lambda: program.scrape().sum(LOGS))
     fresh = "sk_" + "5eed" * 16
     late.keys.clear()
     late.keys.add(fresh)
     down(program, "unauthorized")
-    eventually(lambda: program.scrape().sum(REQUESTS, code="401") > 0)
+    wait_until(lambda: program.scrape().sum(REQUESTS, code="401") > 0)
     late.world.publish(5)
     path.with_name("new").write_text(fresh + "\n")
     path.with_name("new").replace(path)
-    settles(25.0, lambda: program.scrape().sum(LOGS), within=10)
-    settles(2.0, lambda: program.scrape().sum("late_up"))
+    wait_equal(25.0, lambda: program.scrape().sum(LOGS), timeout=10)
+    wait_equal(2.0, lambda: program.scrape().sum("late_up"))
     good = len(late.requests)
-    eventually(lambda: len(late.requests) > good + 2)
+    wait_until(lambda: len(late.requests) > good + 2)
     assert {f"Bearer {fresh}"} == {request.headers["Authorization"] for request in late.requests[good:]}
 
 
 @pytest.mark.parametrize("told", ["reset", "retry-after"])
-def test_rate_limited(late: Late, run: Run, told: str) -> None:
+def test_rate_limited(late: LateServer, run: Run, told: str) -> None:
     """Between a 429 and its reset there is not one request; afterwards everything is counted."""
     late.world.publish(10)
     program = run()
-    settles(10.0, lambda: program.scrape().sum(LOGS))
+    wait_equal(10.0, lambda: program.scrape().sum(LOGS))
     opens: list[float] = []
 
-    def limited(exchange: Exchange) -> None:
+    def limited(exchange: HttpExchange) -> None:
         if not opens:
             opens.append(int(time.time()) + 4.0)
         if time.time() < opens[0]:
             exchange.send(429, b'{"error": "Rate limit exceeded. Please try again later."}', headers(told, opens[0]))
         else:
-            late.serve(exchange)
+            late.respond(exchange)
 
     before = len(late.requests)
     late.fault = limited
     late.world.publish(5)
-    eventually(lambda: program.scrape().sum(POLLS, outcome="rate_limited") > 0)
+    wait_until(lambda: program.scrape().sum(POLLS, outcome="rate_limited") > 0)
     assert program.scrape().sum("late_up") < 2
-    settles(15.0, lambda: program.scrape().sum(LOGS))
+    wait_equal(15.0, lambda: program.scrape().sum(LOGS))
     refused = [request for request in late.requests[before:] if request.status == 429]
-    after = [request for request in late.requests if request.at > refused[0].at and request.status != 429]
+    after = [request for request in late.requests if request.time > refused[0].time and request.status != 429]
     assert 1 <= len(refused) <= 2, "both feeds may be under way when the first is refused"
-    assert refused[-1].at - refused[0].at < 0.5
-    assert after[0].at >= opens[0] - 0.01
-    settles(2.0, lambda: program.scrape().sum("late_up"))
+    assert refused[-1].time - refused[0].time < 0.5
+    assert after[0].time >= opens[0] - 0.01
+    wait_equal(2.0, lambda: program.scrape().sum("late_up"))
 
 
 def headers(told: str, opens: float) -> Mapping[str, str]:
@@ -275,13 +277,13 @@ def headers(told: str, opens: float) -> Mapping[str, str]:
     return quota if told == "reset" else {"Retry-After": str(int(opens - time.time()) + 1)}
 
 
-def test_quota_share_is_kept(late: Late, run: Run) -> None:
+def test_quota_share_is_kept(late: LateServer, run: Run) -> None:
     """With a plan of 60 requests a minute and a long way to catch up, no more than half of them are used at once."""
-    late.service._rate_limit = 60  # noqa: SLF001 - the plan of the key
+    late.api._rate_limit = 60  # noqa: SLF001 - the plan of the key
     late.world.publish(6000, over=86_400)
     program = run()
-    eventually(lambda: program.scrape().sum("late_exporter_api_quota_limit") == 60)
-    eventually(lambda: len(late.requests) >= 25 and time.time() - late.requests[-1].at > 1)
+    wait_until(lambda: program.scrape().sum("late_exporter_api_quota_limit") == 60)
+    wait_until(lambda: len(late.requests) >= 25 and time.time() - late.requests[-1].time > 1)
     assert len(late.requests) <= 30
     assert {200} == {request.status for request in late.requests[1:]}  # the first one finds the generation out
 
@@ -301,17 +303,17 @@ def odd_logs() -> list[Any]:
     ]
 
 
-def test_odd_logs_cost_nothing(late: Late, run: Run) -> None:
+def test_odd_logs_cost_nothing(late: LateServer, run: Run) -> None:
     """Lone surrogates, wrong types and absurd texts still count; logs without an id are refused, once each."""
     import json  # noqa: PLC0415 - msgspec writes no lone surrogates, and that is what is wanted here
 
     body = json.dumps({"logs": odd_logs(), "pagination": {"total": 8, "hasMore": False}})
-    late.fault = answering(200, body)
-    program = run("--poll.feeds=publishing", "--log.level=debug").ready()
-    settles(5.0, lambda: program.scrape().sum(LOGS))
-    settles(3.0, lambda: program.scrape().sum("late_exporter_entries_rejected_total"))
+    late.fault = respond_with(200, body)
+    program = run("--poll.feeds=publishing", "--log.level=debug").wait_ready()
+    wait_equal(5.0, lambda: program.scrape().sum(LOGS))
+    wait_equal(3.0, lambda: program.scrape().sum("late_exporter_entries_rejected_total"))
     polls = program.scrape().sum(POLLS)
-    eventually(lambda: program.scrape().sum(POLLS) > polls + 2)
+    wait_until(lambda: program.scrape().sum(POLLS) > polls + 2)
     assert 5 == program.scrape().sum(LOGS)
     assert 3 == program.scrape().sum("late_exporter_entries_rejected_total")
     for accept in ("text/plain", "application/openmetrics-text; version=1.0.0"):
@@ -319,16 +321,16 @@ def test_odd_logs_cost_nothing(late: Late, run: Run) -> None:
     program.get("/").body.decode("utf-8")
 
 
-def test_five_thousand_platforms(late: Late, run: Run) -> None:
+def test_five_thousand_platforms(late: LateServer, run: Run) -> None:
     """However many platforms the API names, the labels stay few, every log counts, and the overflow is told."""
     for number in range(5000):
         late.world.insert(time.time() - number, platform=f"platform{number}", accountId=f"account{number}")
     program = run("--poll.feeds=publishing")
-    settles(5000.0, lambda: program.scrape().sum(LOGS), within=60)
+    wait_equal(5000.0, lambda: program.scrape().sum(LOGS), timeout=60)
     samples = program.scrape()
     platforms = {labels[0] for labels in samples.family(LOGS)}
     assert 51 == len(platforms)
     assert 4950 == samples.sum(LOGS, platform="other")
     assert samples.sum("late_exporter_label_overflow_total", label="platform") >= 4950
     assert len(samples) < 6000
-    assert program.peak_memory < 200 * MIB
+    assert program.peak_memory_bytes < 200 * MIB

@@ -18,13 +18,13 @@ import bcrypt
 import pytest
 import trustme
 
-from tests.e2e.late import KEY, Late
-from tests.e2e.program import PATIENCE, Program, eventually, settles, spawned
-from tests.e2e.prometheus import Prometheus, prometheus
+from tests.e2e.late import KEY, LateServer
+from tests.e2e.program import DEFAULT_TIMEOUT, ExporterProcess, start_process, wait_equal, wait_until
+from tests.e2e.prometheus import PrometheusApi, run_prometheus
 
 pytestmark = pytest.mark.e2e
 
-Run: TypeAlias = Callable[..., Program]
+Run: TypeAlias = Callable[..., ExporterProcess]
 Find: TypeAlias = Callable[[str], str]
 
 PASSWORD = "correct horse battery"
@@ -87,7 +87,7 @@ def basic(password: str = PASSWORD, user: str = "prometheus") -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def secrets_in(program: Program) -> list[str]:
+def secrets_in(program: ExporterProcess) -> list[str]:
     """What of the secrets the program has written."""
     keys = [one.private_key_pem.bytes().decode().splitlines()[1] for one in (SERVER, RENEWED)]
     return [secret for secret in (HASHED[7:], PASSWORD, KEY, *keys) if secret in program.stderr + program.stdout]
@@ -95,11 +95,11 @@ def secrets_in(program: Program) -> list[str]:
 
 def scraping(
     binary: str, folder: Path, target: str, jobs: dict[str, dict[str, str]]
-) -> AbstractContextManager[Prometheus]:
+) -> AbstractContextManager[PrometheusApi]:
     """A Prometheus that scrapes one target in several ways."""
     usual = {"ca": folder / "ca.crt", "certificate": "", "password": PASSWORD, "target": target}
     config = JOBS + "".join(JOB % (usual | {"name": name} | job) for name, job in jobs.items())
-    return prometheus(binary, folder, config)
+    return run_prometheus(binary, folder, config)
 
 
 def certificate(folder: Path, name: str) -> str:
@@ -108,13 +108,13 @@ def certificate(folder: Path, name: str) -> str:
 
 
 @pytest.mark.parametrize("mutual", [False, True], ids=["password", "mutual"])
-def test_prometheus(late: Late, run: Run, require_tool: Find, file: Path, *, mutual: bool) -> None:
+def test_prometheus(late: LateServer, run: Run, require_tool: Find, file: Path, *, mutual: bool) -> None:
     """A Prometheus with the right password, authority and certificate scrapes over TLS; a wrong one is kept out."""
     late.world.publish(40, over=600)
     file.write_text((MUTUAL if mutual else TLS) + USERS)
     program = run(f"--web.config.file={file}")
     program.tls = trusting(CLIENT if mutual else None)
-    program.ready()
+    program.wait_ready()
     own = {"certificate": certificate(file.parent, "client")} if mutual else {}
     jobs: dict[str, dict[str, str]] = {
         "right": own,
@@ -126,9 +126,9 @@ def test_prometheus(late: Late, run: Run, require_tool: Find, file: Path, *, mut
         jobs["foreign certificate"] = {"certificate": certificate(file.parent, "foreign")}
     expected = {name: float(name == "right") for name in jobs}
     with scraping(require_tool("prometheus"), file.parent, program.url.removeprefix("https://"), jobs) as database:
-        settles(40.0, lambda: database.value('sum(late_publishing_logs_total{job="right"})'))
-        settles(expected, lambda: {row["metric"]["job"]: float(row["value"][1]) for row in database.query("up")})
-        settles(1, lambda: len(database.query("count_over_time(up[5m]) > 4 and on(job) up == 1")))
+        wait_equal(40.0, lambda: database.value('sum(late_publishing_logs_total{job="right"})'))
+        wait_equal(expected, lambda: {row["metric"]["job"]: float(row["value"][1]) for row in database.query("up")})
+        wait_equal(1, lambda: len(database.query("count_over_time(up[5m]) > 4 and on(job) up == 1")))
         assert [] == database.query('late_publishing_logs_total{job!="right"}')
     assert 0 == program.stop()
     assert [] == secrets_in(program)
@@ -140,9 +140,9 @@ def test_refused_and_alive(run: Run, file: Path) -> None:
     file.write_text(TLS + USERS)
     program = run(f"--web.config.file={file}")
     program.tls = trusting()
-    program.ready()
+    program.wait_ready()
     assert program.url.startswith("https://127.0.0.1:")
-    with socket.create_connection(("127.0.0.1", int(program.url.rpartition(":")[2])), PATIENCE) as plain:
+    with socket.create_connection(("127.0.0.1", int(program.url.rpartition(":")[2])), DEFAULT_TIMEOUT) as plain:
         plain.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"late_" not in drained(plain)
     refused = program.get("/metrics")
@@ -206,8 +206,8 @@ def test_bad_file(tmp_path: Path, file: Path, command: str) -> None:
         f"  bob: {HASHED}x\nrate_limit: {{interval: 1s}}\n"
     )
     arguments = (command, f"--web.config.file={file}", "--poll.interval=soon")
-    with Program(tmp_path, *arguments, env={"LATE_API_KEY": KEY} if command == "run" else {}) as program:
-        assert 2 == program.wait()
+    with ExporterProcess(tmp_path, *arguments, env={"LATE_API_KEY": KEY} if command == "run" else {}) as program:
+        assert 2 == program.wait_exit()
         told = program.stderr
         assert "Traceback" not in told
         for place in (
@@ -236,7 +236,7 @@ def test_unusable_file(run: Run, file: Path, text: str | None, words: str) -> No
     if text is not None:
         file.write_text(text)
     program = run(f"--web.config.file={file}")
-    assert 2 == program.wait()
+    assert 2 == program.wait_exit()
     assert words in program.stderr
     assert str(file) in program.stderr
     assert "Traceback" not in program.stderr
@@ -247,7 +247,7 @@ def test_changes_while_running(run: Run, file: Path) -> None:
     file.write_text(TLS + USERS)
     program = run(f"--web.config.file={file}")
     program.tls = trusting()
-    program.ready()
+    program.wait_ready()
     assert 200 == program.get("/metrics", Authorization=basic()).status
 
     file.write_text(TLS + f"basic_auth_users: {{prometheus: {PASSWORD}}}\n")
@@ -269,11 +269,11 @@ def test_changes_while_running(run: Run, file: Path) -> None:
     assert [] == secrets_in(program)
 
 
-def shown(program: Program) -> bytes:
+def shown(program: ExporterProcess) -> bytes:
     """The certificate that the program shows."""
     address = ("127.0.0.1", int(program.url.rpartition(":")[2]))
     with (
-        socket.create_connection(address, PATIENCE) as connection,
+        socket.create_connection(address, DEFAULT_TIMEOUT) as connection,
         trusting().wrap_socket(connection, server_hostname="127.0.0.1") as speaking,
     ):
         return speaking.getpeercert(binary_form=True) or b""
@@ -282,17 +282,17 @@ def shown(program: Program) -> bytes:
 def test_unix_path(run: Run, tmp_path: Path) -> None:
     """A path of the file system is served, and is gone when the program has ended."""
     path = tmp_path / "late.sock"
-    program = Program(
+    program = ExporterProcess(
         tmp_path,
         *("demo", f"--web.listen-address=unix:{path}", "--simulate.listen-address=127.0.0.1:0"),
         env={},
     )
     with program:
         assert f"unix:{path}" == program.url
-        eventually(lambda: b"200 OK" in over(path, "/-/ready"), hint=lambda: program.stderr)
+        wait_until(lambda: b"200 OK" in over(path, "/-/ready"), describe=lambda: program.stderr)
         assert b"late_publishing_logs_total" in over(path, "/metrics")
         second = run(f"--web.listen-address=unix:{path}")
-        assert 1 == second.wait()
+        assert 1 == second.wait_exit()
         assert [
             f"late-exporter: error: cannot listen on unix:{path}: Address already in use"
         ] == second.stderr.splitlines()
@@ -306,7 +306,7 @@ def test_unix_path_after_a_kill(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "late.sock"
     for _ in range(2):
         program = run(f"--web.listen-address=unix:{path}")
-        eventually(lambda: b"healthy" in over(path, "/-/healthy"), hint=lambda: program.stderr)  # noqa: B023 - at once
+        wait_until(lambda: b"healthy" in over(path, "/-/healthy"), describe=lambda: program.stderr)  # noqa: B023 - at once
         program.kill()
     assert path.is_socket()
 
@@ -314,17 +314,17 @@ def test_unix_path_after_a_kill(run: Run, tmp_path: Path) -> None:
 def over(path: Path, page: str) -> bytes:
     """The whole answer to a request on a path of the file system."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(PATIENCE)
+        connection.settimeout(DEFAULT_TIMEOUT)
         connection.connect(str(path))
         connection.sendall(f"GET {page} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         return drained(connection)
 
 
-def test_several_addresses(late: Late, tmp_path: Path) -> None:
+def test_several_addresses(late: LateServer, tmp_path: Path) -> None:
     """Each address is served, and named in the log; all have the same numbers."""
     late.world.publish(7)
     path = tmp_path / "late.sock"
-    program = Program(
+    program = ExporterProcess(
         tmp_path,
         "run",
         f"--api.base-url={late.url}",
@@ -335,35 +335,35 @@ def test_several_addresses(late: Late, tmp_path: Path) -> None:
         env={"LATE_API_KEY": KEY},
     )
     with program:
-        program.ready()
-        settles(7.0, lambda: program.scrape().sum("late_publishing_logs_total"))
-        urls = eventually(
-            lambda: addresses(program) if len(addresses(program)) == 3 else [], hint=lambda: program.stderr
+        program.wait_ready()
+        wait_equal(7.0, lambda: program.scrape().sum("late_publishing_logs_total"))
+        urls = wait_until(
+            lambda: addresses(program) if len(addresses(program)) == 3 else [], describe=lambda: program.stderr
         )
         assert ["http://127.0.0.1", "http://127.0.0.2", "unix"] == [url.rpartition(":")[0] for url in urls]
         port = int(urls[1].rpartition(":")[2])
-        with socket.create_connection(("127.0.0.2", port), PATIENCE) as connection:
+        with socket.create_connection(("127.0.0.2", port), DEFAULT_TIMEOUT) as connection:
             connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert b"late_publishing_logs_total{" in drained(connection)
         assert b"late_publishing_logs_total{" in over(path, "/metrics")
         assert 0 == program.stop()
 
 
-def addresses(program: Program) -> list[str]:
+def addresses(program: ExporterProcess) -> list[str]:
     """The addresses that the log names."""
     return re.findall(r"msg=listening .*?address=(\S+)", program.stderr)
 
 
-def test_one_address_of_several_in_use(late: Late, tmp_path: Path) -> None:
+def test_one_address_of_several_in_use(late: LateServer, tmp_path: Path) -> None:
     """Where one of several addresses is taken it is named, exit 1, and the others are left as they were."""
     path = tmp_path / "late.sock"
-    program = Program(
+    program = ExporterProcess(
         tmp_path,
         *("run", f"--api.base-url={late.url}", f"--web.listen-address=unix:{path},127.0.0.1:{late.port}"),
         env={"LATE_API_KEY": KEY},
     )
     with program:
-        assert 1 == program.wait()
+        assert 1 == program.wait_exit()
         assert [
             f"late-exporter: error: cannot listen on 127.0.0.1:{late.port}: Address already in use"
         ] == program.stderr.splitlines()
@@ -373,14 +373,14 @@ def test_one_address_of_several_in_use(late: Late, tmp_path: Path) -> None:
 def test_systemd_socket_without_one(run: Run) -> None:
     """Where systemd was to pass a socket on and did not, that is said; exit 1, and no state is made."""
     program = run("--web.systemd-socket")
-    assert 1 == program.wait()
+    assert 1 == program.wait_exit()
     assert [
         "late-exporter: error: --web.systemd-socket: systemd has passed no socket on"
     ] == program.stderr.splitlines()
     assert not (program.folder / "state.db").exists()
 
 
-def test_systemd_socket(late: Late, tmp_path: Path) -> None:
+def test_systemd_socket(late: LateServer, tmp_path: Path) -> None:
     """A socket that was passed on is served in place of the addresses."""
     with socket.create_server(("127.0.0.1", 0)) as bound:
         port = bound.getsockname()[1]
@@ -392,7 +392,7 @@ def test_systemd_socket(late: Late, tmp_path: Path) -> None:
         }
         # The descriptor has to be the third and the process its own: a shell sees to both, as systemd does.
         script = f'exec 3<&{bound.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"'
-        with spawned(
+        with start_process(
             ["bash", "-c", script, sys.executable, "-m", "late_exporter", *arguments],
             cwd=tmp_path,
             env=environment,
@@ -400,16 +400,16 @@ def test_systemd_socket(late: Late, tmp_path: Path) -> None:
             stderr=subprocess.PIPE,
         ) as process:
             bound.close()
-            eventually(lambda: b"healthy" in reached(port))
+            wait_until(lambda: b"healthy" in reached(port))
             process.terminate()
-            _, errors = process.communicate(timeout=PATIENCE)
+            _, errors = process.communicate(timeout=DEFAULT_TIMEOUT)
     assert 0 == process.returncode
     assert f"address=http://127.0.0.1:{port}\n" in errors.decode()
 
 
 def reached(port: int) -> bytes:
     """The whole answer of a port to a probe."""
-    with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
-        connection.settimeout(PATIENCE)
+    with socket.create_connection(("127.0.0.1", port), DEFAULT_TIMEOUT) as connection:
+        connection.settimeout(DEFAULT_TIMEOUT)
         connection.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         return drained(connection)

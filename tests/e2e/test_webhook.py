@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from late_exporter.ingest.webhooks import sign
-from tests.e2e.late import Late
-from tests.e2e.program import Program, settles
+from tests.e2e.late import LateServer
+from tests.e2e.program import ExporterProcess, wait_equal
 
 pytestmark = pytest.mark.e2e
 
@@ -25,7 +25,7 @@ RECEIVED = "late_exporter_webhooks_received_total"
 REFUSED = "late_exporter_webhooks_rejected_total"
 
 
-def post(program: Program, event: str, *, secret: str = SECRET) -> int:
+def post(program: ExporterProcess, event: str, *, secret: str = SECRET) -> int:
     """Send a webhook as Late does; gives the status of the answer."""
     timestamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     body = json.dumps({"id": timestamp, "event": event, "timestamp": timestamp, "post": {"id": "p"}}).encode()
@@ -40,37 +40,37 @@ def post(program: Program, event: str, *, secret: str = SECRET) -> int:
 
 
 @pytest.fixture
-def program(run: Callable[..., Program], tmp_path: Path, late: Late) -> Program:
+def program(run: Callable[..., ExporterProcess], tmp_path: Path, late: LateServer) -> ExporterProcess:
     """An exporter that polls once a minute and has polled once; users need a password, where there is one to need."""
     secret, web = tmp_path / "secret", tmp_path / "web.yml"
     secret.write_text(f"{SECRET}\n")
     web.write_text(f"basic_auth_users: {{alice: {HASH}}}\nauth_excluded_paths: [/metrics, /-/ready]\n")
     late.world.publish(3, over=60)
     arguments = ("--webhook.path=/webhook", f"--webhook.secret-file={secret}", f"--web.config.file={web}")
-    started = run(*arguments, interval="1m").ready()
-    settles(3.0, lambda: started.scrape().sum("late_publishing_logs_total"))
+    started = run(*arguments, interval="1m").wait_ready()
+    wait_equal(3.0, lambda: started.scrape().sum("late_publishing_logs_total"))
     return started
 
 
-def fails(late: Late) -> None:
+def fails(late: LateServer) -> None:
     """A post fails at Late."""
     with late.lock:
         late.world.publish(1, status="failed", statusCode=500)
 
 
-def test_a_failure_is_shown_once_its_webhook_has_come(program: Program, late: Late) -> None:
+def test_a_failure_is_shown_once_its_webhook_has_come(program: ExporterProcess, late: LateServer) -> None:
     """A minute is not waited for, the log counts once, and so does the webhook."""
     assert 401 == program.get("/").status
     fails(late)
     assert 204 == post(program, "post.failed")
-    settles(1.0, lambda: program.scrape().sum(FAILURES), within=20.0)
+    wait_equal(1.0, lambda: program.scrape().sum(FAILURES), timeout=20.0)
     samples = program.scrape()
     assert (1, 0) == (samples.sum(RECEIVED, event="post.failed"), samples.sum(REFUSED))
     assert 1 == samples.sum("late_exporter_webhook_lag_seconds_count")
     assert 4 == samples.sum("late_publishing_logs_total")
 
 
-def test_a_forged_webhook_wakes_nothing(program: Program, late: Late) -> None:
+def test_a_forged_webhook_wakes_nothing(program: ExporterProcess, late: LateServer) -> None:
     """Who does not know the secret has no request made; what he tried is counted, and a genuine one still works."""
     fails(late)
     asked = len(late.requests)
@@ -79,17 +79,17 @@ def test_a_forged_webhook_wakes_nothing(program: Program, late: Late) -> None:
     assert asked == len(late.requests)
     assert 0 == program.scrape().sum(FAILURES)
     assert 204 == post(program, "post.failed")
-    settles(1.0, lambda: program.scrape().sum(FAILURES), within=20.0)
+    wait_equal(1.0, lambda: program.scrape().sum(FAILURES), timeout=20.0)
     assert 20 == program.scrape().sum(REFUSED, reason="signature")
 
 
-def test_the_secret_changes_while_it_runs(program: Program, tmp_path: Path) -> None:
+def test_the_secret_changes_while_it_runs(program: ExporterProcess, tmp_path: Path) -> None:
     """The file is read again when it changes; no secret is logged, and what was counted outlives the process."""
     (tmp_path / "secret").write_text("another-secret-of-the-webhook")
     assert 401 == post(program, "post.scheduled")
     assert 204 == post(program, "post.scheduled", secret="another-secret-of-the-webhook")
-    settles(1.0, lambda: program.scrape().sum(RECEIVED), within=20.0)
+    wait_equal(1.0, lambda: program.scrape().sum(RECEIVED), timeout=20.0)
     program.kill()
-    assert 1 == program.start().ready().scrape().sum(RECEIVED, event="post.scheduled")
+    assert 1 == program.start().wait_ready().scrape().sum(RECEIVED, event="post.scheduled")
     assert SECRET not in program.stderr
     assert "another-secret" not in program.stderr

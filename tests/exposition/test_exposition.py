@@ -23,10 +23,11 @@ from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from late_exporter.exposition.exposition import MAX_EXEMPLARS, Exposition
-from late_exporter.exposition.gzip import Segment, combine, compress
+from late_exporter.exposition.family import Family
+from late_exporter.exposition.gzip import Segment, combine_crc32, compress
 from late_exporter.exposition.negotiation import OPENMETRICS, TEXT
-from late_exporter.exposition.text import number
-from late_exporter.metrics.catalogue import CATALOGUE, Family
+from late_exporter.exposition.text import format_number
+from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import Exemplar, Histogram, Labels
 
 OM = "application/openmetrics-text"
@@ -77,7 +78,7 @@ FAMILIES = table(POSTS, UP, SECONDS)
 
 def plain(exposed: Exposition, media: str | None = None) -> bytes:
     """The body without compression."""
-    return exposed.answer(media, None).body
+    return exposed.get_body(media, None).body
 
 
 def bodies(exposed: Exposition) -> tuple[bytes, bytes]:
@@ -96,7 +97,7 @@ def filled(families: Mapping[str, Family], state: State, *, created: bool = True
     for (name, labels), shown in state.items():
         exposed.put(name, labels, shown.value, created=shown.born)
         for value, exemplar in shown.exemplars:
-            exposed.exemplar(name, labels, value, exemplar)
+            exposed.add_exemplar(name, labels, value, exemplar)
     exposed.publish()
     return exposed
 
@@ -155,7 +156,7 @@ def _metric(declared: Family, series: list[tuple[Labels, Shown]]) -> core.Metric
         assert isinstance(shown.value, Histogram)
         exemplars = newest(shown, declared.buckets)
         buckets = [
-            (number(bound), count, exemplars.get(place))
+            (format_number(bound), count, exemplars.get(place))
             for place, (bound, count) in enumerate(
                 zip((*declared.buckets, math.inf), accumulate(shown.value.counts), strict=True)
             )
@@ -277,26 +278,26 @@ def test_changes_end_where_a_fresh_start_does(steps: list[tuple[str, tuple[str, 
             shown = state.setdefault((name, labels), Shown(0))
             shown.value = value_of(families[name], amount)
             shown.born = float(amount) if amount else shown.born
-            exposed.put(name, labels, shown.value, created=float(amount) or None, newborn=step == "newborn")
+            exposed.put(name, labels, shown.value, created=float(amount) or None, start_at_zero=step == "newborn")
         elif step == "drop":
             state.pop((name, labels), None)
-            exposed.drop(name, labels)
+            exposed.remove(name, labels)
         elif step == "exemplar" and shown is not None:
             exemplar = Exemplar((("log_id", str(amount)),), float(amount))
             shown.exemplars.append((float(amount), exemplar))
-            exposed.exemplar(name, labels, float(amount), exemplar)
+            exposed.add_exemplar(name, labels, float(amount), exemplar)
         elif step == "publish":
             exposed.publish()
         elif step == "answer":
-            exposed.answer(OM, "gzip")
+            exposed.get_body(OM, "gzip")
         elif step == "served":
-            exposed.served()
+            exposed.mark_served()
     exposed.publish()
-    exposed.served(exposed.answer(None, None).version)
+    exposed.mark_served(exposed.get_body(None, None).version)
     exposed.publish()
     fresh = filled(families, state)
     assert bodies(fresh) == bodies(exposed)
-    assert fresh.samples == exposed.samples == len(lines(exposed))
+    assert fresh.sample_count == exposed.sample_count == len(lines(exposed))
     for (name, _), shown in state.items():
         shown.born = None if families[name].kind == "gauge" else shown.born
         shown.exemplars = [] if families[name].kind == "gauge" else shown.exemplars
@@ -306,19 +307,19 @@ def test_changes_end_where_a_fresh_start_does(steps: list[tuple[str, tuple[str, 
 @given(st.floats() | st.integers() | st.integers(0, 2**70) | st.floats(1e5, 1e8))
 def test_numbers_are_written_as_go_does(value: float) -> None:
     """Numbers look as in prometheus_client, exponents included."""
-    assert floatToGoString(value) == number(value)  # type: ignore[no-untyped-call]
+    assert floatToGoString(value) == format_number(value)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(("value", "expected"), [(10**400, "+Inf"), (-(10**400), "-Inf")])
 def test_an_integer_beyond_a_float_is_infinite(value: int, expected: str) -> None:
     """Numbers are never an error, however large."""
-    assert expected == number(value)
+    assert expected == format_number(value)
 
 
 @given(st.binary(), st.binary())
 def test_checksums_combine(first: bytes, second: bytes) -> None:
     """The checksum of two stretches follows from theirs, with isal and without."""
-    assert zlib.crc32(first + second) == combine(zlib.crc32(first), zlib.crc32(second), len(second))
+    assert zlib.crc32(first + second) == combine_crc32(zlib.crc32(first), zlib.crc32(second), len(second))
 
 
 def test_without_isal_the_bodies_say_the_same() -> None:
@@ -330,7 +331,7 @@ def test_without_isal_the_bodies_say_the_same() -> None:
         "exposed = Exposition({'up': Family('up', 'gauge', 'Help.', ('n',))})\n"
         "for n in range(600): exposed.put('up', (str(n),), n)\n"
         "exposed.publish()\n"
-        "sys.stdout.buffer.write(exposed.answer(None, 'gzip').body)"
+        "sys.stdout.buffer.write(exposed.get_body(None, 'gzip').body)"
     )
     body = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout
     exposed = Exposition(table(family("up", "gauge", "n")))
@@ -348,7 +349,7 @@ def test_gzip_body_is_one_member_of_the_plain_body(media: str, series: int) -> N
     for place in range(series):
         exposed.put("wait_seconds", (f"w{place}", "publishing"), Histogram(SECONDS.buckets, (place, 0, 0, 1), place))
     exposed.publish()
-    answer = exposed.answer(media, "gzip")
+    answer = exposed.get_body(media, "gzip")
     reader = zlib.decompressobj(31)
     assert plain(exposed, media) == reader.decompress(answer.body)
     assert (True, b"") == (reader.eof, reader.unused_data)
@@ -359,13 +360,13 @@ def test_gzip_bodies_are_reproducible() -> None:
     """The same state gives the same bytes: no time of compression stands in them."""
     state: State = {("up", (f"w{place}",)): Shown(place) for place in range(700)}
     first, second = filled(FAMILIES, state), filled(FAMILIES, state)
-    assert first.answer(OM, "gzip") == second.answer(OM, "gzip")
+    assert first.get_body(OM, "gzip") == second.get_body(OM, "gzip")
 
 
 def test_answers_name_type_and_encoding() -> None:
     """An answer carries the exact content type, without which Prometheus 3 fails a scrape."""
     exposed = filled(FAMILIES, {("up", ("w",)): Shown(1)})
-    answers = [exposed.answer(accept, encoding) for accept in (None, OM) for encoding in (None, "gzip")]
+    answers = [exposed.get_body(accept, encoding) for accept in (None, OM) for encoding in (None, "gzip")]
     assert [
         ("text/plain; version=0.0.4; charset=utf-8", None),
         ("text/plain; version=0.0.4; charset=utf-8", "gzip"),
@@ -379,7 +380,7 @@ def test_bodies_are_prepared_once() -> None:
     exposed = filled(FAMILIES, {("up", ("w",)): Shown(1)})
     for media in (None, OM):
         for encoding in (None, "gzip"):
-            assert exposed.answer(media, encoding).body is exposed.answer(media, encoding).body
+            assert exposed.get_body(media, encoding).body is exposed.get_body(media, encoding).body
 
 
 def test_nothing_to_show_is_still_a_body() -> None:
@@ -398,7 +399,7 @@ def test_golden_bodies() -> None:
     exposed.put("posts_total", ("w", "x"), 1_000_000, created=9.5)
     exposed.put("posts_total", ("w", 'a"\\\n'), 2)
     exposed.put("wait_seconds", ("v", "publishing"), Histogram(SECONDS.buckets, (0, 0, 0, 0)))
-    exposed.exemplar("wait_seconds", ("w", "publishing"), 2, Exemplar((("log_id", "4"),), 1.5))
+    exposed.add_exemplar("wait_seconds", ("w", "publishing"), 2, Exemplar((("log_id", "4"),), 1.5))
     exposed.publish()
     buckets = 'wait_seconds_bucket{feed="publishing",le="'
     assert [
@@ -446,7 +447,7 @@ def test_birth_is_kept_where_a_put_names_none() -> None:
 def test_family_goes_with_its_last_series() -> None:
     """A family without series leaves no HELP and TYPE behind."""
     exposed = filled(FAMILIES, {("up", ("w",)): Shown(1)})
-    exposed.drop("up", ("w",))
+    exposed.remove("up", ("w",))
     exposed.publish()
     assert (b"", b"# EOF\n") == bodies(exposed)
 
@@ -454,8 +455,8 @@ def test_family_goes_with_its_last_series() -> None:
 def test_dropping_what_is_not_there_changes_nothing() -> None:
     """A series that does not exist can be dropped."""
     exposed = filled(FAMILIES, {("up", ("w",)): Shown(1)})
-    exposed.drop("up", ("v",))
-    exposed.drop("posts_total", ("v", "x"))
+    exposed.remove("up", ("v",))
+    exposed.remove("posts_total", ("v", "x"))
     assert exposed.dirty is False
 
 
@@ -463,7 +464,7 @@ def test_histogram_with_other_bounds_shows_its_own() -> None:
     """A histogram that was stored before the buckets were changed is shown as it is, without exemplars."""
     exposed = Exposition(FAMILIES)
     exposed.put("wait_seconds", ("w", "f"), Histogram((7.0,), (1, 2), 10**400))
-    exposed.exemplar("wait_seconds", ("w", "f"), 2.0, Exemplar((), 1.0))
+    exposed.add_exemplar("wait_seconds", ("w", "f"), 2.0, Exemplar((), 1.0))
     exposed.publish()
     assert [
         'wait_seconds_bucket{feed="f",le="7.0",workspace="w"} 1.0',
@@ -497,14 +498,14 @@ def test_lone_surrogates_are_replaced() -> None:
 def test_exemplars_that_cannot_be_read_are_left_out(value: float, exemplar: Exemplar) -> None:
     """An exemplar of more than 128 characters, or without a finite time or a value, is left out."""
     exposed = filled(FAMILIES, {("posts_total", ("w", "x")): Shown(1)})
-    exposed.exemplar("posts_total", ("w", "x"), value, exemplar)
+    exposed.add_exemplar("posts_total", ("w", "x"), value, exemplar)
     assert exposed.dirty is False
 
 
 def test_longest_exemplar_is_shown() -> None:
     """128 characters, not bytes, are allowed."""
     exposed = filled(FAMILIES, {("posts_total", ("w", "x")): Shown(1)})
-    exposed.exemplar("posts_total", ("w", "x"), 1, Exemplar((("log_id", "é" * 122),), 1.0))
+    exposed.add_exemplar("posts_total", ("w", "x"), 1, Exemplar((("log_id", "é" * 122),), 1.0))
     exposed.publish()
     assert [f'posts_total{{platform="x",workspace="w"}} 1.0 # {{log_id="{"é" * 122}"}} 1.0 1.0'] == lines(exposed, OM)
 
@@ -512,7 +513,7 @@ def test_longest_exemplar_is_shown() -> None:
 def test_exemplar_waits_for_its_series() -> None:
     """An exemplar may come before the series is put."""
     exposed = Exposition(FAMILIES)
-    exposed.exemplar("posts_total", ("w", "x"), 1, Exemplar((), 1.0))
+    exposed.add_exemplar("posts_total", ("w", "x"), 1, Exemplar((), 1.0))
     assert exposed.dirty is False
     exposed.put("posts_total", ("w", "x"), 1)
     exposed.publish()
@@ -522,7 +523,7 @@ def test_exemplar_waits_for_its_series() -> None:
 def test_gauges_have_no_exemplars() -> None:
     """OpenMetrics allows exemplars on counters and buckets only."""
     exposed = filled(FAMILIES, {("up", ("w",)): Shown(1)})
-    exposed.exemplar("up", ("w",), 1.0, Exemplar((), 1.0))
+    exposed.add_exemplar("up", ("w",), 1.0, Exemplar((), 1.0))
     assert exposed.dirty is False
 
 
@@ -533,9 +534,9 @@ def test_exemplars_are_bounded() -> None:
     for labels in names:
         exposed.put("posts_total", labels, 1)
     for labels in names[:-1]:
-        exposed.exemplar("posts_total", labels, 1.0, Exemplar((), 1.0))
+        exposed.add_exemplar("posts_total", labels, 1.0, Exemplar((), 1.0))
     exposed.publish()
-    exposed.exemplar("posts_total", names[-1], 1.0, Exemplar((), 1.0))
+    exposed.add_exemplar("posts_total", names[-1], 1.0, Exemplar((), 1.0))
     exposed.publish()
     shown = lines(exposed, OM)
     assert 'posts_total{platform="x",workspace="0000"} 1.0' == shown[0]
@@ -547,11 +548,11 @@ def test_newest_exemplar_of_a_bucket_is_shown() -> None:
     exposed = Exposition(FAMILIES)
     exposed.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (0, 0, 4, 0)))
     for value, at in ((2.0, 7.0), (2.1, 7.0), (2.2, 6.0)):
-        exposed.exemplar("wait_seconds", ("w", "f"), value, Exemplar((), at))
+        exposed.add_exemplar("wait_seconds", ("w", "f"), value, Exemplar((), at))
     exposed.publish()
     bucket = 'wait_seconds_bucket{feed="f",le="2.5",workspace="w"}'
     assert f"{bucket} 4.0 # {{}} 2.1 7.0" == lines(exposed, OM)[2]
-    exposed.drop("wait_seconds", ("w", "f"))
+    exposed.remove("wait_seconds", ("w", "f"))
     exposed.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (0, 0, 4, 0)))
     exposed.publish()
     assert f"{bucket} 4.0" == lines(exposed, OM)[2]
@@ -560,28 +561,28 @@ def test_newest_exemplar_of_a_bucket_is_shown() -> None:
 def test_newborn_is_shown_as_zero_until_that_was_served() -> None:
     """A new series shows 0 in every publication until a body with that 0 has been sent; then its newest value."""
     exposed = Exposition(FAMILIES)
-    exposed.put("posts_total", ("w", "x"), 3, newborn=True)
+    exposed.put("posts_total", ("w", "x"), 3, start_at_zero=True)
     exposed.publish()
     for amount in (4, 5):
         assert ['posts_total{platform="x",workspace="w"} 0.0'] == lines(exposed) == lines(exposed, OM)
         exposed.put("posts_total", ("w", "x"), amount)
         exposed.publish()
-    assert exposed.served() is True
+    assert exposed.mark_served() is True
     assert ['posts_total{platform="x",workspace="w"} 0.0'] == lines(exposed) == lines(exposed, OM)
     assert exposed.dirty is True
     exposed.publish()
     assert ['posts_total{platform="x",workspace="w"} 5.0'] == lines(exposed) == lines(exposed, OM)
-    assert exposed.served() is False
+    assert exposed.mark_served() is False
 
 
 def test_newborn_histogram_is_all_zero() -> None:
     """Buckets, count and sum of a new histogram are 0 at first, and it has no exemplar yet."""
     exposed = Exposition(FAMILIES)
-    exposed.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (1, 2, 3, 4), 5), newborn=True)
-    exposed.exemplar("wait_seconds", ("w", "f"), 2.0, Exemplar((), 1.0))
+    exposed.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (1, 2, 3, 4), 5), start_at_zero=True)
+    exposed.add_exemplar("wait_seconds", ("w", "f"), 2.0, Exemplar((), 1.0))
     exposed.publish()
     assert {"0.0"} == {line.split("} ")[1] for line in lines(exposed, OM)}
-    exposed.served()
+    exposed.mark_served()
     exposed.publish()
     assert ["1.0", "3.0", "6.0 # {", "10.0", "10.0", "5e-06"] == [line.split("} ")[1] for line in lines(exposed, OM)]
 
@@ -590,20 +591,20 @@ def test_what_was_sent_before_the_birth_does_not_count() -> None:
     """A body from before the series was published, sent late, does not end its showing 0."""
     exposed = Exposition(FAMILIES)
     exposed.publish()
-    early = exposed.answer(None, None)
-    exposed.put("posts_total", ("w", "x"), 3, newborn=True)
-    assert exposed.served(early.version) is False
+    early = exposed.get_body(None, None)
+    exposed.put("posts_total", ("w", "x"), 3, start_at_zero=True)
+    assert exposed.mark_served(early.version) is False
     exposed.publish()
-    assert exposed.served(early.version) is False
-    assert exposed.served() is False
-    assert exposed.served(exposed.answer(None, None).version) is True
+    assert exposed.mark_served(early.version) is False
+    assert exposed.mark_served() is False
+    assert exposed.mark_served(exposed.get_body(None, None).version) is True
 
 
 def test_dropping_a_newborn_ends_its_being_new() -> None:
     """A series that comes back after it was dropped is what its put says: newborn or not."""
     exposed = Exposition(FAMILIES)
-    exposed.put("posts_total", ("w", "x"), 3, newborn=True)
-    exposed.drop("posts_total", ("w", "x"))
+    exposed.put("posts_total", ("w", "x"), 3, start_at_zero=True)
+    exposed.remove("posts_total", ("w", "x"))
     exposed.put("posts_total", ("w", "x"), 4)
     exposed.publish()
     assert ['posts_total{platform="x",workspace="w"} 4.0'] == lines(exposed)
@@ -612,7 +613,7 @@ def test_dropping_a_newborn_ends_its_being_new() -> None:
 def test_series_that_is_known_is_not_born_again() -> None:
     """A series that has been shown never falls back to 0."""
     exposed = filled(FAMILIES, {("posts_total", ("w", "x")): Shown(1)})
-    exposed.put("posts_total", ("w", "x"), 2, newborn=True)
+    exposed.put("posts_total", ("w", "x"), 2, start_at_zero=True)
     exposed.publish()
     assert ['posts_total{platform="x",workspace="w"} 2.0'] == lines(exposed)
 
@@ -658,7 +659,7 @@ def test_blocks_are_split_and_merged(step: int) -> None:
     for kept, blocks in ((3, 8), (50, 1)):
         for place, name in enumerate(names):
             if place % kept:
-                exposed.drop("up", (name,))
+                exposed.remove("up", (name,))
         texts.clear()
         exposed.publish()
         names = names[::kept]
@@ -672,7 +673,7 @@ def test_merged_blocks_are_rendered_together() -> None:
     exposed = filled(table(WIDE), {("wide", (name,)): Shown(Histogram(WIDE.buckets, (1,) * 101)) for name in "abcde"})
     for dropped, left in (("a", "bcde"), ("cd", "be")):
         for name in dropped:
-            exposed.drop("wide", (name,))
+            exposed.remove("wide", (name,))
         exposed.publish()
         assert [f'wide_count{{workspace="{name}"}} 101.0' for name in left] == _counts(exposed)
 
@@ -683,22 +684,22 @@ def test_publication_shows_the_moment_at_which_it_began() -> None:
 
     def meddling(text: bytes) -> Segment:
         if b"wide_bucket" in text and plain(exposed) == b"":
-            exposed.drop("wide", ("a",))
-            exposed.drop("wide", ("b",))
-            exposed.exemplar("wide", ("e",), 0.0, Exemplar((), 8.0))
+            exposed.remove("wide", ("a",))
+            exposed.remove("wide", ("b",))
+            exposed.add_exemplar("wide", ("e",), 0.0, Exemplar((), 8.0))
             for name in "cdefgh":
-                exposed.put("wide", (name,), Histogram(WIDE.buckets, (2,) * 101), newborn=True)
+                exposed.put("wide", (name,), Histogram(WIDE.buckets, (2,) * 101), start_at_zero=True)
         return compress(text)
 
     exposed = Exposition(table(WIDE), deflate=meddling)
     for name in "abcde":
         exposed.put("wide", (name,), Histogram(WIDE.buckets, (1,) * 101))
-    exposed.exemplar("wide", ("e",), 0.0, Exemplar((), 7.0))
+    exposed.add_exemplar("wide", ("e",), 0.0, Exemplar((), 7.0))
     exposed.publish()
     assert [f'wide_count{{workspace="{name}"}} 101.0' for name in "abcde"] == _counts(exposed)
     assert 'wide_bucket{le="0.0",workspace="e"} 1.0 # {} 0.0 7.0' in lines(exposed, OM)
     assert exposed.dirty is True
-    assert exposed.served() is False
+    assert exposed.mark_served() is False
     exposed.publish()
     expected = {name: "202.0" if name < "f" else "0.0" for name in "cdefgh"}
     assert [f'wide_count{{workspace="{name}"}} {count}' for name, count in expected.items()] == _counts(exposed)
@@ -723,9 +724,9 @@ def test_publishing_in_a_thread_while_series_change() -> None:
     for place in range(3000):
         exposed.put("wait_seconds", (f"w{place % 1000:03}", "f"), Histogram(SECONDS.buckets, (place,) * 4, place))
         if place % 100 == 0:
-            assert gzip.decompress(exposed.answer(OM, "gzip").body).endswith(b"# EOF\n")
+            assert gzip.decompress(exposed.get_body(OM, "gzip").body).endswith(b"# EOF\n")
         if place % 7 == 0:
-            exposed.drop("wait_seconds", (f"w{place % 500:03}", "f"))
+            exposed.remove("wait_seconds", (f"w{place % 500:03}", "f"))
     done.set()
     thread.join()
     exposed.publish()
@@ -746,7 +747,7 @@ def test_families_of_other_collectors_stand_last() -> None:
     PlatformCollector(registry=registry)
     exposed = filled(FAMILIES, state)
     for foreign in (list(registry.collect()), list(registry.collect())[:1], []):
-        exposed.append(iter(foreign))
+        exposed.set_process_metrics(iter(foreign))
         assert exposed.dirty is True
         exposed.publish()
         everything = Collected([*ours, *foreign])

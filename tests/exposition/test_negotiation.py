@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from late_exporter.exposition.negotiation import MAX_HEADER, OPENMETRICS, TEXT, content_type, takes_gzip
+from late_exporter.exposition.negotiation import MAX_HEADER, OPENMETRICS, TEXT, accepts_gzip, select_content_type
 
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
@@ -78,7 +78,7 @@ OM = "application/openmetrics-text"
 )
 def test_format_by_accept(accept: str | None, expected: str) -> None:
     """OpenMetrics is answered to those who name a version they can read and like nothing better, text to the rest."""
-    assert expected == content_type(accept)
+    assert expected == select_content_type(accept)
 
 
 @pytest.mark.parametrize(
@@ -111,11 +111,11 @@ def test_format_by_accept(accept: str | None, expected: str) -> None:
 )
 def test_encoding_by_accept_encoding(accept_encoding: str | None, *, expected: bool) -> None:
     """The body is gzipped where that is acceptable and the client does not like it better plain."""
-    assert expected is takes_gzip(accept_encoding)
+    assert expected is accepts_gzip(accept_encoding)
 
 
 @given(st.text() | st.text(alphabet='*/;,=q01."\\ avpxtion-'))
 def test_no_header_is_an_error(header: str) -> None:
     """Whatever a header says, there is a format and an encoding to answer with."""
-    assert {TEXT, OPENMETRICS} >= {content_type(header)}
-    assert {True, False} >= {takes_gzip(header)}
+    assert {TEXT, OPENMETRICS} >= {select_content_type(header)}
+    assert {True, False} >= {accepts_gzip(header)}

@@ -11,10 +11,20 @@ from hypothesis import strategies as st
 
 from late_exporter.errors import BadPayload
 from late_exporter.feeds import FEEDS
-from late_exporter.feeds.decoder import Answer, key, micros, millis, moment, text
-from late_exporter.feeds.publishing import Row, category
+from late_exporter.feeds.decoder import LogListDecoder, format_millis, label_text, log_key, parse_millis, to_micros
+from late_exporter.feeds.publishing import PublishingRow, failure_category
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.model import Add, Entry, Exemplar, Feed, Increment, Observe, Page, Result, Take
+from late_exporter.model import (
+    AttemptOutcome,
+    Exemplar,
+    Feed,
+    IncCounter,
+    Increment,
+    LogEntry,
+    LogPage,
+    ObserveHistogram,
+    SetLatest,
+)
 
 PUBLISHING, CONNECTIONS = FEEDS["publishing"], FEEDS["connections"]
 MISSING = object()
@@ -81,7 +91,7 @@ CONNECTED: Document = {
     "durationMs": 12,
 }
 
-PUBLISHED_ENTRY = Entry(
+PUBLISHED_ENTRY = LogEntry(
     key="675f1c0a9e2b5af0012ab34cd",
     status="success",
     created=TEN + 5000,
@@ -94,7 +104,7 @@ PUBLISHED_ENTRY = Entry(
     duration=2_340_000,
     attempt=1_000_000,
 )
-CONNECTED_ENTRY = Entry(
+CONNECTED_ENTRY = LogEntry(
     key="675f1c0a9e2b5af0012ab34ce",
     status="connect_success",
     created=TEN - 3_600_000,
@@ -105,7 +115,7 @@ CONNECTED_ENTRY = Entry(
     username="@acme",
     error_code="unknown",
     duration=12_000,
-    expires=TEN,
+    expires_at=TEN,
 )
 
 
@@ -114,13 +124,15 @@ def body(*rows: object, **rest: object) -> bytes:
     return json.dumps({"logs": rows, **rest}).encode()
 
 
-def unmarked(page: Page) -> Page:
+def unmarked(page: LogPage) -> LogPage:
     """A page whose logs have no marks."""
-    entries = tuple(msgspec.structs.replace(entry, mark="", detail="", deviations=()) for entry in page.entries)
+    entries = tuple(
+        msgspec.structs.replace(entry, fingerprint="", status_fingerprint="", deviations=()) for entry in page.entries
+    )
     return msgspec.structs.replace(page, entries=entries)
 
 
-def parse(*rows: object, feed: Feed = PUBLISHING) -> tuple[Entry, ...]:
+def parse(*rows: object, feed: Feed = PUBLISHING) -> tuple[LogEntry, ...]:
     """The entries of an answer, without marks and without what is not as documented: test_drift.py looks at that."""
     return unmarked(feed.parse(body(*rows))).entries
 
@@ -143,7 +155,7 @@ def outcome(feed: Feed, payload: bytes) -> str:
         page = feed.parse(payload)
     except BadPayload as exc:
         return str(exc)
-    assert isinstance(page, Page)
+    assert isinstance(page, LogPage)
     return ""
 
 
@@ -158,14 +170,14 @@ def test_the_table_of_feeds() -> None:
 def test_the_documented_publishing_page() -> None:
     """The documentation's page of publishing logs is read as it says."""
     pagination = {"total": 150, "limit": 50, "skip": 0, "pages": 3, "hasMore": True}
-    assert Page((PUBLISHED_ENTRY,), 150, more=True) == unmarked(
+    assert LogPage((PUBLISHED_ENTRY,), 150, has_more=True) == unmarked(
         PUBLISHING.parse(body(PUBLISHED, pagination=pagination))
     )
 
 
 def test_the_documented_connections_page() -> None:
     """The documentation's page of connection logs is read as it says."""
-    expected = Entry(
+    expected = LogEntry(
         key="675f1c0a9e2b5af0012ab34ce",
         status="connect_failed",
         created=TEN - 3_600_000,
@@ -176,13 +188,15 @@ def test_the_documented_connections_page() -> None:
         error_code="oauth_denied",
     )
     pagination = {"total": 25, "limit": 50, "skip": 0, "pages": 1, "hasMore": False}
-    assert Page((expected,), 25, more=False) == unmarked(CONNECTIONS.parse(body(CONNECTION, pagination=pagination)))
+    assert LogPage((expected,), 25, has_more=False) == unmarked(
+        CONNECTIONS.parse(body(CONNECTION, pagination=pagination))
+    )
     assert (CONNECTED_ENTRY,) == parse(CONNECTED, feed=CONNECTIONS)
 
 
 def test_the_documented_logs_of_a_post() -> None:
     """The documentation's logs of one post are read as a page that says nothing of the list."""
-    expected = Entry(
+    expected = LogEntry(
         key="675f1c0a9e2b5af0012ab34ce",
         status="failed",
         created=TEN + 3000,
@@ -195,7 +209,9 @@ def test_the_documented_logs_of_a_post() -> None:
         duration=150_000,
         attempt=1_000_000,
     )
-    assert Page((expected,)) == unmarked(PUBLISHING.parse(body(POST_LOG, count=1, postId="65f1c0a9e2b5af0012ab34cd")))
+    assert LogPage((expected,)) == unmarked(
+        PUBLISHING.parse(body(POST_LOG, count=1, postId="65f1c0a9e2b5af0012ab34cd"))
+    )
 
 
 # One bad log never costs a page.
@@ -260,7 +276,7 @@ def test_an_odd_row_changes_nothing_for_the_others(page: tuple[Feed, list[Docume
 
     assert (*entries, mixed[-1]) == mixed
     assert len(rows) + 1 == len(mixed)
-    assert not any(entry.rejected for entry in entries)
+    assert not any(entry.rejection_reason for entry in entries)
 
 
 @given(page=pages)
@@ -270,7 +286,7 @@ def test_what_an_entry_may_hold(page: tuple[Feed, list[Document]]) -> None:
     for entry in parse(*rows, feed=feed):
         for label in (entry.platform, entry.action, entry.status, entry.method, entry.account_id or "x"):
             assert 0 < len(label.encode("utf-8").decode()) <= 128
-        for number in (entry.created, entry.duration, entry.attempt, entry.expires):
+        for number in (entry.created, entry.duration, entry.attempt, entry.expires_at):
             assert number is None or abs(number) < 2**63
         assert 0 < len(entry.key.encode()) <= 128
         for increment in feed.project("acme", entry):
@@ -306,7 +322,7 @@ def test_any_json(rows: list[Any], pagination: object) -> None:
         page = feed.parse(payload)
         assert len(rows) == len(page.entries)
         for entry in page.entries:
-            assert (entry.rejected is not None) == entry.key.startswith("!")
+            assert (entry.rejection_reason is not None) == entry.key.startswith("!")
             assert all(increment.labels[0] == name for increment in feed.project(name, entry))
         again = feed.parse(body(*rows, "another", pagination=pagination))
         assert page.entries == again.entries[:-1]
@@ -346,9 +362,9 @@ def test_rejected(feed: Feed, reason: str, row: object) -> None:
     alone, among = parse(row, feed=feed), parse({"_id": "a"}, row, {"_id": "b"}, feed=feed)
 
     created = 1730455205000 if isinstance(row, dict) and "createdAt" in row else None
-    assert (reason, "rejected", created) == (alone[0].rejected, alone[0].status, alone[0].created)
+    assert (reason, "rejected", created) == (alone[0].rejection_reason, alone[0].status, alone[0].created)
     assert alone[0] == among[1]
-    assert [None, reason, None] == [entry.rejected for entry in among]
+    assert [None, reason, None] == [entry.rejection_reason for entry in among]
     assert 65 == len(alone[0].key)
 
 
@@ -395,10 +411,10 @@ KINDS: dict[str, object] = {
 def test_odd_fields_of_publishing_logs(field: str, attribute: str | None, default: object, kind: str) -> None:
     """A field that is missing, null, empty or of another type counts as unknown, and the log counts."""
     (entry,) = parse(changed(PUBLISHED, **{field: KINDS[kind]}))
-    expected = {name: getattr(PUBLISHED_ENTRY, name) for name in Entry.__struct_fields__}
+    expected = {name: getattr(PUBLISHED_ENTRY, name) for name in LogEntry.__struct_fields__}
     if attribute is not None:
         expected[attribute] = default
-    assert Entry(**expected) == entry
+    assert LogEntry(**expected) == entry
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -410,7 +426,7 @@ def test_odd_fields_of_publishing_logs(field: str, attribute: str | None, defaul
         ("eventType", {"status": "unknown", "action": "unknown"}),
         ("connectionMethod", {"method": "unknown"}),
         ("error", {}),
-        ("success", {"username": "unknown", "expires": None}),
+        ("success", {"username": "unknown", "expires_at": None}),
         ("createdAt", {"created": None}),
         ("context", {}),
         ("metadata", {}),
@@ -419,8 +435,8 @@ def test_odd_fields_of_publishing_logs(field: str, attribute: str | None, defaul
 def test_odd_fields_of_connection_logs(field: str, defaults: Document, kind: str) -> None:
     """A field that is missing, null, empty or of another type counts as unknown, and the log counts."""
     (entry,) = parse(changed(CONNECTED, **{field: KINDS[kind]}), feed=CONNECTIONS)
-    expected = {name: getattr(CONNECTED_ENTRY, name) for name in Entry.__struct_fields__}
-    assert Entry(**{**expected, **defaults}) == entry
+    expected = {name: getattr(CONNECTED_ENTRY, name) for name in LogEntry.__struct_fields__}
+    assert LogEntry(**{**expected, **defaults}) == entry
 
 
 @pytest.mark.parametrize(
@@ -483,7 +499,7 @@ def test_numbers(raw: str, duration: int | None) -> None:
     (entry,) = PUBLISHING.parse(payload.encode()).entries
     (connection,) = CONNECTIONS.parse(payload.encode()).entries
 
-    assert ("a", None, duration) == (entry.key, entry.rejected, entry.duration)
+    assert ("a", None, duration) == (entry.key, entry.rejection_reason, entry.duration)
     assert duration == connection.duration
     assert (duration is None) == (entry.attempt is None)
     families = [increment.family for increment in PUBLISHING.project("acme", entry)]
@@ -539,7 +555,7 @@ TEXTS = [
 @pytest.mark.parametrize(("expected", "value"), TEXTS)
 def test_texts(expected: str, value: str | None) -> None:
     """A text becomes a valid label of at most 128 characters: halves of emoji and control characters are replaced."""
-    assert expected == text(value)
+    assert expected == label_text(value)
     assert expected == parse(changed(PUBLISHED, platform=value))[0].platform
     assert expected == parse(changed(CONNECTED, eventType=value), feed=CONNECTIONS)[0].action
 
@@ -560,7 +576,7 @@ def test_keys() -> None:
     """An id is a key as it is; an absurdly long one or one cut in half is a key of its own, always the same."""
     for expected, value in KEYS:
         assert expected == parse({"_id": value})[0].key
-    long = [key("x" * 129), key("x" * 130), key("🔥" * 33), key("\ud83d" * 128)]
+    long = [log_key("x" * 129), log_key("x" * 130), log_key("\N{FIRE}" * 33), log_key("\ud83d" * 128)]
     assert 4 == len(set(long))
     assert [65] * 4 == [len(digest) for digest in long]
     assert long[0] == parse({"_id": "x" * 129})[0].key
@@ -601,20 +617,20 @@ def test_moments(expected: int | None, value: object) -> None:
     """A time is ISO 8601, with or without fractions, in any zone; what is none is missing."""
     assert expected == parse(changed(PUBLISHED, createdAt=value))[0].created
     if value is None or isinstance(value, str):
-        assert expected == millis(value)
+        assert expected == parse_millis(value)
 
 
 @given(st.text())
 def test_any_moment(value: str) -> None:
     """No text breaks the reading of times."""
-    found = millis(value)
+    found = parse_millis(value)
     assert found is None or abs(found) < 2**48
 
 
 @given(st.one_of(st.none(), st.integers(), st.floats()), st.sampled_from([1000, 1_000_000]))
 def test_any_number(value: float | None, scale: int) -> None:
     """No number breaks the reading of durations, and none is beyond 31 years."""
-    found = micros(value, scale)
+    found = to_micros(value, scale)
     assert found is None or 0 <= found <= 10**15
 
 
@@ -696,7 +712,7 @@ def test_pagination(total: int | None, more: bool | None, pagination: object) ->
     """What an answer says of the whole list is taken where it makes sense, beside good rows and odd ones."""
     for rows in ((), ({"_id": "a"},), (None,)):
         page = PUBLISHING.parse(body(*rows, pagination=pagination))
-        assert (len(rows), total, more) == (len(page.entries), page.total, page.more)
+        assert (len(rows), total, more) == (len(page.entries), page.total, page.has_more)
 
 
 def test_a_repeated_answer() -> None:
@@ -709,8 +725,8 @@ def test_a_repeated_answer() -> None:
 
 def test_a_row_type_of_ones_own() -> None:
     """A feed is its fields and what they mean: nothing else is needed to read it."""
-    answer = Answer(Row, lambda row: Entry(key=row.id, status=row.status or "none"))
-    assert Page((Entry(key="a", status="none"),)) == answer.parse(b'{"logs": [{"_id": "a"}]}')
+    answer = LogListDecoder(PublishingRow, lambda row: LogEntry(key=row.id, status=row.status or "none"))
+    assert LogPage((LogEntry(key="a", status="none"),)) == answer.parse(b'{"logs": [{"_id": "a"}]}')
 
 
 # What a log counts.
@@ -781,8 +797,8 @@ CATEGORIES = [
 @pytest.mark.parametrize(("expected", "error_code", "status_code", "action"), CATEGORIES)
 def test_categories(expected: str, error_code: str | None, status_code: int | None, action: str) -> None:
     """A failure's category follows from the error code, then the status, then the action."""
-    entry = Entry(key="a", status="failed", error_code=error_code, status_code=status_code, action=action)
-    assert expected == category(entry)
+    entry = LogEntry(key="a", status="failed", error_code=error_code, status_code=status_code, action=action)
+    assert expected == failure_category(entry)
 
 
 def counted(feed: Feed, row: Document) -> dict[str, list[Increment]]:
@@ -818,14 +834,14 @@ def test_a_published_post() -> None:
     exemplar = Exemplar((("log_id", PUBLISHED["_id"]), ("post_id", PUBLISHED["postId"]["_id"])), AT / 1000)
     assert (
         by_family(
-            Add("late_publishing_logs_total", labels),
-            Observe("late_publishing_duration_seconds", labels, micros=2_340_000, exemplar=exemplar),
-            Take("late_publishing_last_log_timestamp_seconds", labels, at=AT, value=AT / 1000),
-            Observe("late_publishing_attempts", ("acme", "instagram", "success"), micros=1_000_000),
-            Add("late_account_logs_total", (*ACCOUNT, "success")),
-            Take("late_account_info", ACCOUNT, at=AT, value="@acmecorp"),
-            Result("late_account_consecutive_failures", ACCOUNT, at=AT, failed=False),
-            Take("late_account_last_success_timestamp_seconds", ACCOUNT, at=AT, value=AT / 1000),
+            IncCounter("late_publishing_logs_total", labels),
+            ObserveHistogram("late_publishing_duration_seconds", labels, micros=2_340_000, exemplar=exemplar),
+            SetLatest("late_publishing_last_log_timestamp_seconds", labels, at=AT, value=AT / 1000),
+            ObserveHistogram("late_publishing_attempts", ("acme", "instagram", "success"), micros=1_000_000),
+            IncCounter("late_account_logs_total", (*ACCOUNT, "success")),
+            SetLatest("late_account_info", ACCOUNT, at=AT, value="@acmecorp"),
+            AttemptOutcome("late_account_consecutive_failures", ACCOUNT, at=AT, failed=False),
+            SetLatest("late_account_last_success_timestamp_seconds", ACCOUNT, at=AT, value=AT / 1000),
         )
         == published()
     )
@@ -834,16 +850,16 @@ def test_a_published_post() -> None:
 def test_a_failed_retry() -> None:
     """A failed retry is a failure of its category, a retry, and its account's failure, not its success."""
     found = published(action="retry", status="failed", statusCode=401, attemptNumber=3)
-    assert [Add("late_publishing_failures_total", ("acme", "instagram", "retry", "auth_expired", "401"))] == found[
-        "late_publishing_failures_total"
-    ]
-    assert [Add("late_publishing_retries_total", ("acme", "instagram", "failed"))] == found[
+    assert [
+        IncCounter("late_publishing_failures_total", ("acme", "instagram", "retry", "auth_expired", "401"))
+    ] == found["late_publishing_failures_total"]
+    assert [IncCounter("late_publishing_retries_total", ("acme", "instagram", "failed"))] == found[
         "late_publishing_retries_total"
     ]
-    assert [Observe("late_publishing_attempts", ("acme", "instagram", "failed"), micros=3_000_000)] == found[
+    assert [ObserveHistogram("late_publishing_attempts", ("acme", "instagram", "failed"), micros=3_000_000)] == found[
         "late_publishing_attempts"
     ]
-    assert [Result("late_account_consecutive_failures", ACCOUNT, at=AT, failed=True)] == found[
+    assert [AttemptOutcome("late_account_consecutive_failures", ACCOUNT, at=AT, failed=True)] == found[
         "late_account_consecutive_failures"
     ]
     assert "late_account_last_success_timestamp_seconds" not in found
@@ -880,21 +896,21 @@ def test_kinds_of_publishing_logs(action: str | None, status: str | None, beyond
     }
     assert always | beyond == set(found)
     labels = ("acme", "instagram", action or "unknown", status or "unknown")
-    assert [Add("late_publishing_logs_total", labels)] == found["late_publishing_logs_total"]
-    once = {family for family, increments in found.items() if any(increment.once for increment in increments)}
+    assert [IncCounter("late_publishing_logs_total", labels)] == found["late_publishing_logs_total"]
+    once = {family for family, increments in found.items() if any(increment.once_per_log for increment in increments)}
     assert beyond & {"late_publishing_rate_limit_pauses_total"} == once
 
 
 def test_a_bare_publishing_log() -> None:
     """A log of which nothing is known counts as unknown, and nothing is made up."""
     labels = ("acme", "unknown", "unknown", "unknown")
-    assert by_family(Add("late_publishing_logs_total", labels)) == counted(PUBLISHING, {"_id": "a"})
+    assert by_family(IncCounter("late_publishing_logs_total", labels)) == counted(PUBLISHING, {"_id": "a"})
 
 
 def test_an_attempt_without_an_account() -> None:
     """An attempt without an account counts for an unknown one, which has neither name nor streak."""
     found = published(accountId=None)
-    assert [Add("late_account_logs_total", ("acme", "instagram", "unknown", "success"))] == found[
+    assert [IncCounter("late_account_logs_total", ("acme", "instagram", "unknown", "success"))] == found[
         "late_account_logs_total"
     ]
     gauges = {family for family in found if CATALOGUE[family].kind == "gauge"}
@@ -904,8 +920,8 @@ def test_an_attempt_without_an_account() -> None:
 def test_an_attempt_without_a_time() -> None:
     """An attempt without a time counts, and moves no reading."""
     found = published(createdAt="soon")
-    assert not [i for increments in found.values() for i in increments if isinstance(i, Take | Result)]
-    assert [Add("late_account_logs_total", (*ACCOUNT, "success"))] == found["late_account_logs_total"]
+    assert not [i for increments in found.values() for i in increments if isinstance(i, SetLatest | AttemptOutcome)]
+    assert [IncCounter("late_account_logs_total", (*ACCOUNT, "success"))] == found["late_account_logs_total"]
 
 
 @pytest.mark.parametrize(
@@ -915,7 +931,7 @@ def test_an_attempt_without_a_time() -> None:
 def test_exemplars(log_id: str, post_id: str | None, *, fits: bool) -> None:
     """A duration points to its log and its post where both fit into the 128 characters that there are."""
     (observation,) = published(_id=log_id, postId=post_id)["late_publishing_duration_seconds"]
-    assert isinstance(observation, Observe)
+    assert isinstance(observation, ObserveHistogram)
     expected = Exemplar((("log_id", log_id), ("post_id", post_id or "unknown")), AT / 1000)
     assert (expected if fits else None) == observation.exemplar
 
@@ -928,17 +944,17 @@ def test_a_connected_account() -> None:
     """A connection counts, is timed, and says of its account what it is called, that it is there and until when."""
     assert (
         by_family(
-            Add("late_connection_events_total", ("acme", "twitter", "connect_success", "oauth")),
-            Observe("late_connection_duration_seconds", ("acme", "twitter", "connect_success"), micros=12_000),
-            Take(
+            IncCounter("late_connection_events_total", ("acme", "twitter", "connect_success", "oauth")),
+            ObserveHistogram("late_connection_duration_seconds", ("acme", "twitter", "connect_success"), micros=12_000),
+            SetLatest(
                 "late_connection_last_event_timestamp_seconds",
                 ("acme", "twitter", "connect_success"),
                 at=CONNECTED_AT,
                 value=CONNECTED_AT / 1000,
             ),
-            Take("late_account_info", TWITTER, at=CONNECTED_AT, value="@acme"),
-            Take("late_account_connected", TWITTER, at=CONNECTED_AT, value=1),
-            Take("late_account_token_expiry_timestamp_seconds", TWITTER, at=CONNECTED_AT, value=TEN / 1000),
+            SetLatest("late_account_info", TWITTER, at=CONNECTED_AT, value="@acme"),
+            SetLatest("late_account_connected", TWITTER, at=CONNECTED_AT, value=1),
+            SetLatest("late_account_token_expiry_timestamp_seconds", TWITTER, at=CONNECTED_AT, value=TEN / 1000),
         )
         == connected()
     )
@@ -959,7 +975,7 @@ def test_a_connected_account() -> None:
 def test_kinds_of_connection_logs(event: str | None, value: int | None, failure: str | None) -> None:
     """What an event says of its account follows from its kind; a failure counts by its code."""
     found = connected(eventType=event, error={"code": "oauth_denied"})
-    connections = [i.value for i in found.get("late_account_connected", ()) if isinstance(i, Take)]
+    connections = [i.value for i in found.get("late_account_connected", ()) if isinstance(i, SetLatest)]
     assert ([] if value is None else [value]) == connections
     failures = [i.labels for i in found.get("late_connection_failures_total", ())]
     assert ([] if failure is None else [("acme", "twitter", failure, "oauth_denied")]) == failures
@@ -968,13 +984,13 @@ def test_kinds_of_connection_logs(event: str | None, value: int | None, failure:
 def test_a_bare_connection_log() -> None:
     """A connection log of which nothing is known counts as unknown."""
     labels = ("acme", "unknown", "unknown", "unknown")
-    assert by_family(Add("late_connection_events_total", labels)) == counted(CONNECTIONS, {"_id": "a"})
+    assert by_family(IncCounter("late_connection_events_total", labels)) == counted(CONNECTIONS, {"_id": "a"})
 
 
 def test_an_early_failure() -> None:
     """A failure without a code, an account or a duration counts by an unknown code and says nothing of accounts."""
     found = counted(CONNECTIONS, changed(CONNECTION, error=None, userId=None))
-    assert [Add("late_connection_failures_total", ("acme", "twitter", "connect_failed", "unknown"))] == found[
+    assert [IncCounter("late_connection_failures_total", ("acme", "twitter", "connect_failed", "unknown"))] == found[
         "late_connection_failures_total"
     ]
     assert {
@@ -1003,7 +1019,7 @@ def projected() -> Iterable[tuple[str, Increment]]:
 
 def test_projections_fit_the_catalogue() -> None:
     """Increments are of the kind and have the labels that the catalogue has for their family, and await their feed."""
-    kinds = {Add: "counter", Observe: "histogram", Take: "gauge", Result: "gauge"}
+    kinds = {IncCounter: "counter", ObserveHistogram: "histogram", SetLatest: "gauge", AttemptOutcome: "gauge"}
     for feed, increment in projected():
         family = CATALOGUE[increment.family]
         assert kinds[type(increment)] == family.kind
@@ -1024,4 +1040,4 @@ def test_projections_fit_the_catalogue() -> None:
 )
 def test_a_moment(created: int, expected: str) -> None:
     """A time is written as the API writes it; beyond the calendar it is the nearest one."""
-    assert expected == moment(created)
+    assert expected == format_millis(created)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from late_exporter.errors import BadPayload
 from late_exporter.feeds import FEEDS, GENERATIONS
 from late_exporter.feeds.zernio import ACTIONS, EVENTS
-from late_exporter.model import Add, Entry, Feed, Observe, Page
+from late_exporter.model import Feed, IncCounter, LogEntry, LogPage, ObserveHistogram
 
 Document: TypeAlias = dict[str, Any]
 
@@ -49,7 +49,7 @@ EVENT: Document = {
 }
 
 
-def parse(*rows: object, feed: Feed = PUBLISHING) -> tuple[Entry, ...]:
+def parse(*rows: object, feed: Feed = PUBLISHING) -> tuple[LogEntry, ...]:
     """The entries of an answer."""
     return feed.parse(json.dumps({"logs": rows}).encode()).entries
 
@@ -62,7 +62,7 @@ def keys(*rows: object, feed: Feed = PUBLISHING) -> list[str]:
 def test_a_publishing_log() -> None:
     """A log is read as what the other generation would have said of it, but for its key."""
     (entry,) = parse(LOG)
-    assert msgspec.structs.replace(entry, detail="") == Entry(
+    assert msgspec.structs.replace(entry, status_fingerprint="") == LogEntry(
         key=entry.key,
         status="success",
         created=TEN,
@@ -81,7 +81,7 @@ def test_a_publishing_log() -> None:
 def test_a_connection_log() -> None:
     """An action becomes an event."""
     (entry,) = parse(EVENT, feed=CONNECTIONS)
-    assert entry == Entry(
+    assert entry == LogEntry(
         key=entry.key,
         status="connect_success",
         created=TEN,
@@ -92,7 +92,7 @@ def test_a_connection_log() -> None:
         username="@acme",
         error_code="unknown",
         duration=12_000,
-        expires=TEN,
+        expires_at=TEN,
     )
 
 
@@ -183,10 +183,10 @@ def test_both_generations_mark_a_log_alike() -> None:
     row = {"_id": "i1", "platform": "instagram", "accountId": "a1", "status": "success"}
     late = [FEEDS["publishing"].parse(json.dumps({"logs": [{**row, "action": action}]}).encode()).entries[0]
             for action in ("publish", "retry")]  # fmt: skip
-    assert {keys(LOG)[0][14:26]} == {entry.mark for entry in late}
+    assert {keys(LOG)[0][14:26]} == {entry.fingerprint for entry in late}
     event = {"_id": "i1", "platform": "twitter", "accountId": "a1", "eventType": "reconnect_success"}
     (late_event,) = FEEDS["connections"].parse(json.dumps({"logs": [event]}).encode()).entries
-    assert keys(EVENT, feed=CONNECTIONS)[0][14:26] == late_event.mark
+    assert keys(EVENT, feed=CONNECTIONS)[0][14:26] == late_event.fingerprint
 
 
 @pytest.mark.parametrize("name", ["webhooks", "messaging", "workflow_event", "api_request"])
@@ -196,8 +196,8 @@ def test_activity(name: str) -> None:
     (entry,) = parse({**LOG, "type": name, "action": "webhook.delivered"}, feed=feed)
     labels = ("acme", name, "instagram", "webhook.delivered")
     assert [
-        Add("late_activity_logs_total", (*labels, "success")),
-        Observe("late_activity_duration_seconds", labels, micros=2_340_000),
+        IncCounter("late_activity_logs_total", (*labels, "success")),
+        ObserveHistogram("late_activity_duration_seconds", labels, micros=2_340_000),
     ] == list(feed.project("acme", entry))
     assert {"type": name} == feed.query
 
@@ -216,11 +216,11 @@ def test_whatever_a_row_holds_it_is_counted(rows: list[object]) -> None:
     """No row raises, none is lost, and no two sightings of a page are one."""
     for feed in ZERNIO.values():
         page = feed.parse(json.dumps({"logs": rows}).encode())
-        assert (len(rows), True) == (len(page.entries), page.anonymous)
+        assert (len(rows), True) == (len(page.entries), page.without_ids)
         named = [(entry.key, entry.status) for entry in page.entries if "=" in entry.key]
         assert len(named) == len({*named})
         for entry in page.entries:
-            if not entry.rejected:
+            if not entry.rejection_reason:
                 list(feed.project("acme", entry))
 
 
@@ -229,4 +229,4 @@ def test_what_is_no_list(body: bytes) -> None:
     """An answer without logs is told as one of the other generation is."""
     with pytest.raises(BadPayload):
         PUBLISHING.parse(body)
-    assert Page((), anonymous=True) == PUBLISHING.parse(b'{"logs": []}')
+    assert LogPage((), without_ids=True) == PUBLISHING.parse(b'{"logs": []}')

@@ -21,21 +21,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from late_exporter.api.client import Key, LateClient, Throttle
+from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.config import web as webconfig
-from late_exporter.config.options import OPTIONS
-from late_exporter.config.settings import load
+from late_exporter.config.settings import OPTIONS
+from late_exporter.config.sources import load
 from late_exporter.config.web import WebConfig
 from late_exporter.errors import ApiError, BadPayload, ConfigError
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import FEEDS
-from late_exporter.feeds.decoder import STEERING
+from late_exporter.feeds.decoder import CONTROL_CHARACTERS
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.labels import OTHER, UNKNOWN, VOCABULARY
+from late_exporter.metrics.labels import KNOWN_VALUES, OTHER, UNKNOWN
 from late_exporter.web.app import create_app
 from late_exporter.web.asgi import Message
-from late_exporter.web.auth import Gate, Passwords
-from tests.support.worlds import Exporter, Late, Listing, Silence, VirtualClock, World
+from late_exporter.web.auth import AuthMiddleware, PasswordVerifier
+from tests.support.worlds import ExporterHarness, FakeLateApi, ListQuirks, NullLogger, VirtualClock, World
 
 pytestmark = pytest.mark.fuzz
 
@@ -157,7 +157,7 @@ def _rows(*, connections: bool) -> list[Document]:
     if connections:
         for event in ("connect_success", "connect_failed", "disconnect"):
             clock.advance(1)
-            world.connect(event)
+            world.add_connection(event)
         return [dict(row) for row in world.archives.connections.rows]
     world.publish(5, over=100, kinds=({}, {"status": "failed", "statusCode": 429}, {"status": "pending"}))
     return [dict(row) for row in world.rows]
@@ -174,23 +174,23 @@ def _answer(rows: Iterable[object], pagination: object) -> bytes:
     return _written({"logs": list(rows), "pagination": pagination})
 
 
-def _exporter(**options: Any) -> Exporter:
-    return Exporter(Late(World(VirtualClock()), **options), feeds=tuple(FEEDS), max_values=MAX_VALUES)
+def _exporter(**options: Any) -> ExporterHarness:
+    return ExporterHarness(FakeLateApi(World(VirtualClock()), **options), feeds=tuple(FEEDS), max_values=MAX_VALUES)
 
 
-def _check_labels(exporter: Exporter) -> None:
+def _check_labels(exporter: ExporterHarness) -> None:
     """No label has more values than it may, none is long, and the metrics can be read."""
     values: dict[str, set[str]] = defaultdict(set)
-    for family, labels in exporter.store.totals():
+    for family, labels in exporter.store.series_values():
         for label, value in zip(CATALOGUE[family].labels, labels, strict=False):
             assert len(value) <= 128
-            assert not STEERING.search(value)
+            assert not CONTROL_CHARACTERS.search(value)
             values[label].add(value)
-    for label, known in VOCABULARY.items():
+    for label, known in KNOWN_VALUES.items():
         limit = 500 if label == "account_id" else MAX_VALUES
         assert len(values[label] - known - {OTHER, UNKNOWN}) <= limit
     exporter.exposition.publish()
-    body = exporter.exposition.answer(None, None).body.decode()
+    body = exporter.exposition.get_body(None, None).body.decode()
     assert {family.name for family in text_string_to_metric_families(body)} >= {"late_up"}
 
 
@@ -206,10 +206,10 @@ bodies = (
 def _any_bytes(feed: str, data: bytes) -> None:
     exporter = _exporter()
     try:
-        exporter.late.fail(0, lambda _late, _body: data)
+        exporter.api.fail_request(0, lambda _late, _body: data)
         assert exporter.poll(feed=feed).outcome in ("success", "bad_payload")
         _check_labels(exporter)
-        exporter.late.calm()
+        exporter.api.clear_events()
         assert exporter.poll(feed=feed).outcome == "success"
     finally:
         exporter.close()
@@ -237,7 +237,7 @@ def _neighbours(feed: str, odd: list[tuple[int, object]], changed: list[Document
     exporter = _exporter()
     try:
         for number in range(REQUESTS):
-            exporter.late.fail(number, lambda _late, _body: _answer(rows, pagination))
+            exporter.api.fail_request(number, lambda _late, _body: _answer(rows, pagination))
         assert exporter.poll(feed=feed).outcome == "success"
         counted = {key for _, (key, _) in exporter.counted}
         assert {row["_id"] for row in good} <= counted
@@ -263,13 +263,13 @@ def test_no_log_is_lost_to_a_neighbour() -> None:
 )
 @ROUND
 def _deeper(number: int, data: bytes) -> None:
-    exporter = _exporter(listing=Listing(cap=2))
-    late = exporter.late
+    exporter = _exporter(quirks=ListQuirks(max_page_size=2))
+    late = exporter.api
     try:
         late.world.publish(9, over=900, kinds=({"status": "pending"}, {}))
         exporter.poll(feed="publishing")
         late.world.publish(5)
-        late.fail(number, lambda _late, _body: data)
+        late.fail_request(number, lambda _late, _body: data)
         for _ in range(3):
             exporter.clock.advance(30)
             assert exporter.poll(feed="publishing").outcome in ("success", "bad_payload")
@@ -310,8 +310,8 @@ def _any_response(status: int, headers: Document, encoding: str | None, body: by
     client = LateClient(
         http,
         base_url="https://getlate.dev/api",
-        key=Key("sk_0123456789abcdef"),
-        throttle=Throttle(0.5, monotonic=clock.monotonic, sleep=clock.sleep),
+        key=ApiKey("sk_0123456789abcdef"),
+        rate_limiter=RateLimiter(0.5, monotonic=clock.monotonic, sleep=clock.sleep),
         timeout=30.0,
         clock=clock.time,
         monotonic=clock.monotonic,
@@ -319,12 +319,12 @@ def _any_response(status: int, headers: Document, encoding: str | None, body: by
 
     async def ask() -> str:
         try:
-            return str(await client.get("/v1/posts/logs", {}, endpoint="/v1/posts/logs"))[:0]
+            return str(await client.get("/v1/posts/logs", {}, path_template="/v1/posts/logs"))[:0]
         except ApiError as exc:
             return str(exc)
 
     assert "sk_0123456789abcdef" not in asyncio.run(ask()) + asyncio.run(ask())
-    assert client.limit >= 1
+    assert client.rate_limit >= 1
 
 
 def _answering(status: int, headers: Mapping[bytes, bytes], body: bytes) -> Callable[[httpx.Request], httpx.Response]:
@@ -483,7 +483,12 @@ def _any_request(method: str, path: str, head: list[tuple[bytes, bytes]]) -> Non
     app = create_app(exposition, tuple, version="1")
     users = {"a": b"$2b$04$" + b"." * 53}
     web = WebConfig(users=users, open_paths=frozenset({"/-/healthy"}))
-    gate = Gate(app, lambda: web, passwords=Passwords(check=lambda password, _: password == b"b"), log=Silence())
+    gate = AuthMiddleware(
+        app,
+        lambda: web,
+        passwords=PasswordVerifier(check_password=lambda password, _: password == b"b"),
+        log=NullLogger(),
+    )
     sent: list[Message] = []
 
     async def receive() -> Message:

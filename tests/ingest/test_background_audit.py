@@ -11,16 +11,26 @@ import pytest
 
 from late_exporter.errors import ApiUnavailable, BadPayload
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest.background_audit import Inspector
-from late_exporter.ingest.poller import Pace
-from late_exporter.ingest.steps import Read, Seen, Walk
-from late_exporter.model import Batch, Committed, Coverage, Entry, Known, Page, Scope, Take, Tally
-from tests.support.worlds import DAY, MINUTE, Exporter, Late, Listing, VirtualClock, World, unavailable
+from late_exporter.ingest.background_audit import BackgroundAuditor
+from late_exporter.ingest.poller import PollConfig
+from late_exporter.ingest.steps import FetchedPage, FetchPage, ReconcileScan
+from late_exporter.model import (
+    Batch,
+    CommitResult,
+    Coverage,
+    FeedAccounting,
+    KnownLogs,
+    LogEntry,
+    LogPage,
+    Scope,
+    SetLatest,
+)
+from tests.support.worlds import DAY, MINUTE, ExporterHarness, FakeLateApi, ListQuirks, VirtualClock, World, unavailable
 
 SCOPE = Scope("default", "publishing")
 MISSING, EXTRA = "late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs"
 LAST = "late_exporter_audit_last_completed_timestamp_seconds"
-AUDITED = Pace(audit_interval=DAY)
+AUDITED = PollConfig(audit_interval=DAY)
 
 
 @pytest.fixture
@@ -32,9 +42,9 @@ def world() -> World:
 
 
 @pytest.fixture
-def late(world: World) -> Late:
+def late(world: World) -> FakeLateApi:
     """The API of that key."""
-    return Late(world)
+    return FakeLateApi(world)
 
 
 @pytest.fixture
@@ -44,14 +54,14 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def exporter(late: Late, path: Path) -> Iterator[Exporter]:
+def exporter(late: FakeLateApi, path: Path) -> Iterator[ExporterHarness]:
     """An exporter that audits once a day, and has come through its first reconcile walk."""
-    with closing(Exporter(late, path, pace=AUDITED)) as exporter:
+    with closing(ExporterHarness(late, path, config=AUDITED)) as exporter:
         exporter.settle()
         yield exporter
 
 
-def audits(exporter: Exporter, polls: int = 60, every: float = 30.0) -> None:
+def audits(exporter: ExporterHarness, polls: int = 60, every: float = 30.0) -> None:
     """Some polls, each with a stretch of an audit, and the poll that saves what came of them."""
     for _ in range(polls):
         exporter.clock.advance(every)
@@ -60,7 +70,7 @@ def audits(exporter: Exporter, polls: int = 60, every: float = 30.0) -> None:
     exporter.poll()
 
 
-def found(exporter: Exporter) -> dict[str, float]:
+def found(exporter: ExporterHarness) -> dict[str, float]:
     """What the last audit has found, as it is scraped."""
     scrape = exporter.scrape()
     return {
@@ -68,7 +78,7 @@ def found(exporter: Exporter) -> dict[str, float]:
     }
 
 
-def test_a_healthy_exporter(exporter: Exporter, world: World) -> None:
+def test_a_healthy_exporter(exporter: ExporterHarness, world: World) -> None:
     """An audit is some pages after each poll; it finds nothing, says when it ended, and rests for a day."""
     assert {} == found(exporter)
     audits(exporter, polls=1)
@@ -84,10 +94,10 @@ def test_a_healthy_exporter(exporter: Exporter, world: World) -> None:
     assert world.clock.now - 5 * MINUTE < exporter.scrape().sum(LAST)
 
 
-def test_it_takes_few_pages_at_a_time(exporter: Exporter, late: Late) -> None:
+def test_it_takes_few_pages_at_a_time(exporter: ExporterHarness, late: FakeLateApi) -> None:
     """However long the list, an audit takes no more than two hundredths of the limit, and a page at least."""
     for limit, pages in ((600, 6), (60, 1)):
-        late.limit = limit
+        late.rate_limit = limit
         asked = len(late.requests)
         turn = exporter.poll()
         polled = len(late.requests) - asked
@@ -97,9 +107,9 @@ def test_it_takes_few_pages_at_a_time(exporter: Exporter, late: Late) -> None:
         assert pages == len(late.requests) - asked - polled - 1
 
 
-def test_the_first_one_begins_after_the_first_whole_walk(late: Late, path: Path) -> None:
+def test_the_first_one_begins_after_the_first_whole_walk(late: FakeLateApi, path: Path) -> None:
     """A start is busy enough, and what only the walk finds is no difference."""
-    with closing(Exporter(late, path, pace=AUDITED)) as exporter:
+    with closing(ExporterHarness(late, path, config=AUDITED)) as exporter:
         exporter.poll()
         for _ in range(3):
             asked = len(late.requests)
@@ -110,22 +120,22 @@ def test_the_first_one_begins_after_the_first_whole_walk(late: Late, path: Path)
         assert {MISSING: 0, EXTRA: 0} == found(exporter)
 
 
-def test_an_interval_of_zero_is_no_audit(late: Late, path: Path) -> None:
+def test_an_interval_of_zero_is_no_audit(late: FakeLateApi, path: Path) -> None:
     """Who wants none has none."""
-    with closing(Exporter(late, path)) as exporter:
+    with closing(ExporterHarness(late, path)) as exporter:
         exporter.settle()
         audits(exporter, polls=80)
         assert {} == found(exporter)
 
 
-def test_a_log_that_is_never_counted(exporter: Exporter, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_is_never_counted(exporter: ExporterHarness, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that polls and walks read and the state swallows is missing, and no more once it is counted."""
     honest = exporter.store.commit
     lost = world.insert(world.clock.now - 2 * DAY)
 
-    def commit(scope: Scope, batch: Batch) -> Committed:
-        kept = [sighting for sighting in batch.sightings if sighting.entry.key != lost]
-        return honest(scope, msgspec.structs.replace(batch, sightings=kept))
+    def commit(scope: Scope, batch: Batch) -> CommitResult:
+        kept = [sighting for sighting in batch.observations if sighting.entry.key != lost]
+        return honest(scope, msgspec.structs.replace(batch, observations=kept))
 
     monkeypatch.setattr(exporter.store, "commit", commit)
     audits(exporter, polls=60)
@@ -137,7 +147,7 @@ def test_a_log_that_is_never_counted(exporter: Exporter, world: World, monkeypat
     assert {MISSING: 0, EXTRA: 0} == found(exporter)
 
 
-def test_a_count_too_many(exporter: Exporter, path: Path) -> None:
+def test_a_count_too_many(exporter: ExporterHarness, path: Path) -> None:
     """A total that says more than was counted is extra."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(
@@ -149,7 +159,7 @@ def test_a_count_too_many(exporter: Exporter, path: Path) -> None:
     assert {MISSING: 0, EXTRA: 3} == found(exporter)
 
 
-def test_what_comes_late_is_no_difference(exporter: Exporter, world: World) -> None:
+def test_what_comes_late_is_no_difference(exporter: ExporterHarness, world: World) -> None:
     """A log that is written days late while the audit is under way is counted by a walk before it is judged."""
     exporter.clock.advance(30)
     exporter.audit()
@@ -159,22 +169,22 @@ def test_what_comes_late_is_no_difference(exporter: Exporter, world: World) -> N
     assert {} == found(exporter)
     audits(exporter, polls=60)
     assert {MISSING: 0, EXTRA: 0} == found(exporter)
-    assert late_one in {log_id for log_id, _ in exporter.sightings}
+    assert late_one in {log_id for log_id, _ in exporter.observations}
 
 
-def test_faults_only_delay_it(exporter: Exporter, late: Late) -> None:
+def test_faults_only_delay_it(exporter: ExporterHarness, late: FakeLateApi) -> None:
     """A request of an audit that fails is made again after the next poll."""
     for _ in range(4):
         exporter.clock.advance(30)
-        late.fail(1, unavailable)
-        late.fail(3, unavailable)
+        late.fail_request(1, unavailable)
+        late.fail_request(3, unavailable)
         exporter.audit()
-        late.calm()
+        late.clear_events()
     audits(exporter, polls=4)
     assert {MISSING: 0, EXTRA: 0} == found(exporter)
 
 
-def test_a_restart_begins_it_anew_but_not_sooner(exporter: Exporter, world: World, late: Late) -> None:
+def test_a_restart_begins_it_anew_but_not_sooner(exporter: ExporterHarness, world: World, late: FakeLateApi) -> None:
     """What an audit had looked at is forgotten; when one last ended, and what it found, is not."""
     exporter.clock.advance(30)
     exporter.audit()
@@ -194,26 +204,28 @@ def test_a_restart_begins_it_anew_but_not_sooner(exporter: Exporter, world: Worl
 
 
 @pytest.mark.parametrize("reason", ["error", "throttled"])
-def test_it_makes_way(exporter: Exporter, late: Late, monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
+def test_it_makes_way(
+    exporter: ExporterHarness, late: FakeLateApi, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
     """After a poll that failed, or that had to wait for the quota, there is no audit."""
     exporter.clock.advance(30)
     if reason == "error":
-        late.fail(0, unavailable)
+        late.fail_request(0, unavailable)
     else:
-        monkeypatch.setattr(late, "drain", lambda: ((), 2.5))
+        monkeypatch.setattr(late, "pop_request_log", lambda: ((), 2.5))
     asked = len(late.requests)
     exporter.audit()
     assert 1 == len(late.requests) - asked
 
 
-def test_a_list_that_cannot_be_read_to_its_end(exporter: Exporter, late: Late, world: World) -> None:
+def test_a_list_that_cannot_be_read_to_its_end(exporter: ExporterHarness, late: FakeLateApi, world: World) -> None:
     """An audit that finds no end is given up, and tried again after the interval."""
     exporter.clock.advance(30)
     exporter.audit()
-    late.listing = Listing(stays=True)
+    late.quirks = ListQuirks(ignores_skip=True)
     audits(exporter, polls=20)
     assert {} == found(exporter)
-    late.listing = Listing()
+    late.quirks = ListQuirks()
     audits(exporter, polls=5)
     assert {} == found(exporter)
     world.clock.advance(DAY)
@@ -235,20 +247,22 @@ class Diary:
     debug = warning = info
 
 
-COVERAGE = Coverage(horizon=0, start=0, checked=10_000_000, synced=True)
-ENTRY = Entry(key="a", status="success", created=1)
+COVERAGE = Coverage(retention_floor=0, complete_since=0, caught_up_at=10_000_000, is_synced=True)
+ENTRY = LogEntry(key="a", status="success", created=1)
 
 
 class Desk:
     """An inspector, and what it is given."""
 
-    def __init__(self, *pages: Seen | Exception) -> None:
+    def __init__(self, *pages: FetchedPage | Exception) -> None:
         self.pages = list(pages)
-        self.asked: list[Read] = []
+        self.asked: list[FetchPage] = []
         self.log = Diary()
-        self.inspector = Inspector(SCOPE, FEEDS["publishing"], look=self.look, tally=self.tally, log=self.log)
+        self.inspector = BackgroundAuditor(
+            SCOPE, FEEDS["publishing"], fetch_page=self.look, read_accounting=self.tally, logger=self.log
+        )
 
-    async def look(self, step: Read) -> Seen:
+    async def look(self, step: FetchPage) -> FetchedPage:
         """The next page."""
         self.asked.append(step)
         page = self.pages.pop(0)
@@ -256,29 +270,29 @@ class Desk:
             raise page
         return page
 
-    async def tally(self) -> Tally:
+    async def tally(self) -> FeedAccounting:
         """Books that are one short."""
-        return Tally(counted=1, held=0, forgotten=0, totals={})
+        return FeedAccounting(observation_count=1, stored_count=0, pruned_count=0, series_values={})
 
-    async def go_on(self, walk: Walk | None = None) -> dict[str, object]:
+    async def go_on(self, walk: ReconcileScan | None = None) -> dict[str, object]:
         """A stretch of two pages; what is to be shown."""
-        shown = await self.inspector.go_on(COVERAGE, walk, pages=2, grace=0, now=7.0)
-        return {take.family: take.value for take in shown if isinstance(take, Take)}
+        shown = await self.inspector.advance(COVERAGE, walk, page_budget=2, grace_period=0, now=7.0)
+        return {take.family: take.value for take in shown if isinstance(take, SetLatest)}
 
 
-def page(*entries: Entry, **counted: str) -> Seen:
+def page(*entries: LogEntry, **counted: str) -> FetchedPage:
     """The last page of a list, and what is known of its logs."""
-    return Seen(Page(entries), Known({key: frozenset({status}) for key, status in counted.items()}))
+    return FetchedPage(LogPage(entries), KnownLogs({key: frozenset({status}) for key, status in counted.items()}))
 
 
 async def test_doubts_wait_for_a_walk_that_begins_after_them() -> None:
     """A walk that was under way when they were raised had passed some of them already."""
-    desk, under_way = Desk(page(ENTRY), page(ENTRY)), Walk(begun=1)
+    desk, under_way = Desk(page(ENTRY), page(ENTRY)), ReconcileScan(started_at=1)
     assert {} == await desk.go_on(under_way)
     assert not desk.inspector.is_due(1e9, 1.0)
-    desk.inspector.note_walk(under_way)
+    desk.inspector.report_scan(under_way)
     assert not desk.inspector.is_due(1e9, 1.0)
-    desk.inspector.note_walk(Walk(begun=2))
+    desk.inspector.report_scan(ReconcileScan(started_at=2))
     assert desk.inspector.is_due(1e9, 1.0)
     assert {MISSING: 2, EXTRA: 1, LAST: 7.0} == await desk.go_on()
     assert [
@@ -296,4 +310,4 @@ async def test_a_page_that_fails_is_asked_for_again() -> None:
         with pytest.raises(failure):
             await desk.go_on()
     assert {MISSING: 1, EXTRA: 1, LAST: 7.0} == await desk.go_on()
-    assert [Read(0)] * 3 == desk.asked
+    assert [FetchPage(0)] * 3 == desk.asked

@@ -11,32 +11,33 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 
-from late_exporter.api.generation import Dialect
+from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimited, StoreError, Unauthorized
+from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest.poller import OUTCOMES, Pace, Poller, Turn
-from late_exporter.ingest.recorder import Bookkeeper, Draft, births
-from late_exporter.ingest.webhooks import Inbox, Spending
+from late_exporter.ingest.poller import POLL_OUTCOMES, PollConfig, Poller, PollResult
+from late_exporter.ingest.recorder import FeedRecorder, PendingBatch, initial_zeros
+from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.labels import Governor
-from late_exporter.metrics.registry import Board
+from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import (
-    Add,
     Batch,
-    Committed,
+    CommitResult,
     Coverage,
-    Entry,
     Exemplar,
+    FeedAccounting,
     FeedState,
     Histogram,
+    IncCounter,
     Increment,
-    Known,
+    KnownLogs,
     Labels,
-    Mark,
+    ListPosition,
+    LogEntry,
     Scope,
     Series,
-    Tally,
-    Total,
+    SeriesValue,
 )
 from late_exporter.status import FeedHealth, PollHealth, Quota
 from late_exporter.store import Store, open_store
@@ -68,7 +69,7 @@ class Reply(NamedTuple):
 class Call(NamedTuple):
     """A request that ended."""
 
-    endpoint: str
+    path_template: str
     code: str
     seconds: float
 
@@ -82,24 +83,24 @@ class Client:
     def __init__(self, handler: Handler) -> None:
         self.handler = handler
         self.quota: Quota | None = None
-        self.limit = 60
+        self.rate_limit = 60
         self.changed = False
-        self.key_readings = 0
+        self.key_reload_count = 0
         self.waited = 0.0
         self.asked: list[tuple[str, Mapping[str, str | int]]] = []
         self._calls: list[Call] = []
 
-    def key_changed(self) -> bool:
+    def key_file_changed(self) -> bool:
         """Whether there is another key."""
         return self.changed
 
-    def drain(self) -> tuple[Sequence[Call], float]:
+    def pop_request_log(self) -> tuple[Sequence[Call], float]:
         """What happened since last asked."""
         calls, self._calls = self._calls, []
         waited, self.waited = self.waited, 0.0
         return calls, waited
 
-    async def get(self, path: str, params: Mapping[str, str | int], *, endpoint: str) -> Reply | None:
+    async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
         """An answer."""
         self.asked.append((path, params))
         code = "error"
@@ -108,7 +109,7 @@ class Client:
             answer = self.handler(path, params)
             code = "200" if answer else "404"
         finally:
-            self._calls.append(Call(endpoint, code, 0.25))
+            self._calls.append(Call(path_template, code, 0.25))
         return answer
 
 
@@ -124,35 +125,35 @@ class Faulty:
         if name in self.failing:
             raise StoreError(f"{name}: no luck")
 
-    def totals(self) -> Mapping[Series, Total]:
+    def series_values(self) -> Mapping[Series, SeriesValue]:
         """See Store."""
-        return self._store.totals()
+        return self._store.series_values()
 
-    def feed(self, scope: Scope) -> FeedState:
+    def feed_state(self, scope: Scope) -> FeedState:
         """See Store."""
-        return self._store.feed(scope)
+        return self._store.feed_state(scope)
 
-    def known(self, scope: Scope, keys: Sequence[str], *, since: int) -> Known:
+    def lookup(self, scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
         """See Store."""
-        self._try("known")
-        return self._store.known(scope, keys, since=since)
+        self._try("lookup")
+        return self._store.lookup(scope, keys, since=since)
 
-    def adopt(self, scope: Scope, coverage: Coverage) -> None:
+    def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
         """See Store."""
-        self._try("adopt")
-        self._store.adopt(scope, coverage)
+        self._try("begin_rekey")
+        self._store.begin_rekey(scope, coverage)
 
-    def recognize(self, scope: Scope, entries: Sequence[Entry], *, settles: bool) -> bool:
+    def rekey(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> bool:
         """See Store."""
-        self._try("recognize")
-        return self._store.recognize(scope, entries, settles=settles)
+        self._try("rekey")
+        return self._store.rekey(scope, entries, has_pending=has_pending)
 
-    def tally(self, scope: Scope) -> Tally:
+    def accounting(self, scope: Scope) -> FeedAccounting:
         """See Store."""
-        self._try("tally")
-        return self._store.tally(scope)
+        self._try("accounting")
+        return self._store.accounting(scope)
 
-    def commit(self, scope: Scope, batch: Batch) -> Committed:
+    def commit(self, scope: Scope, batch: Batch) -> CommitResult:
         """See Store."""
         self._try("commit")
         self.batches.append(batch)
@@ -168,10 +169,11 @@ class Faulty:
         self._store.close()
 
 
-class Canvas:
+class FakeExposition(Exposition):
     """What is shown; counters are watched, so that none falls."""
 
     def __init__(self) -> None:
+        super().__init__(CATALOGUE)
         self.shown: dict[Series, float | Histogram] = {}
         self.born: set[Series] = set()
         self.exemplars: list[Labels] = []
@@ -183,7 +185,7 @@ class Canvas:
         value: float | Histogram,
         *,
         created: float | None = None,
-        newborn: bool = False,
+        start_at_zero: bool = False,
     ) -> None:
         """Set a series."""
         assert (created is None) == (CATALOGUE[family].kind == "gauge")
@@ -192,15 +194,15 @@ class Canvas:
             assert isinstance(value, int | float)
             assert isinstance(before, int | float)
             assert before <= value, f"{family}{labels} fell from {before} to {value}"
-        if newborn:
+        if start_at_zero:
             self.born.add((family, labels))
         self.shown[family, labels] = value
 
-    def drop(self, family: str, labels: Labels) -> None:
+    def remove(self, family: str, labels: Labels) -> None:
         """Remove a series."""
         del self.shown[family, labels]
 
-    def exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
+    def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         """Attach an exemplar."""
         assert (family, labels) in self.shown
         assert value >= 0
@@ -298,49 +300,49 @@ class Rig:
         self.shown: Callable[[], Any] | None = None
         self.start()
 
-    def start(self, pace: Pace | None = None, *, timeline: Timeline | None = None) -> None:
+    def start(self, pace: PollConfig | None = None, *, timeline: Timeline | None = None) -> None:
         """Begin as a process does."""
-        self.canvas = Canvas()
-        self.governor = Governor(CATALOGUE)
-        self.board = Board(CATALOGUE, self.canvas, {"acme": frozenset({self.feed.name})})
+        self.canvas = FakeExposition()
+        self.governor = LabelLimiter(CATALOGUE)
+        self.board = SeriesRegistry(CATALOGUE, self.canvas, {"acme": frozenset({self.feed.name})})
         self.diary = Diary()
         self.backlog: list[Increment] = []
-        totals = self.store.totals()
-        state = self.store.feed(Scope("acme", self.feed.name))
+        totals = self.store.series_values()
+        state = self.store.feed_state(Scope("acme", self.feed.name))
         self.governor.restore(totals)
-        synced = state.coverage is not None and state.coverage.synced
+        synced = state.coverage is not None and state.coverage.is_synced
         self.board.restore(totals, {"acme": [self.feed.name] if synced else []})
         self.books = self.keep_books(state)
-        self.inbox = Inbox("acme", Spending()) if timeline else None
+        self.inbox = WebhookStats("acme", RequestBudget()) if timeline else None
         self.poller = Poller(
             "acme",
             self.feed,
             client=self.client,
-            dialect=Dialect(self.feed.generation, log=self.diary),
-            books=self.books,
-            board=self.board,
-            pace=pace or Pace(),
-            log=self.diary,
+            generation=ApiGeneration(self.feed.generation, logger=self.diary),
+            recorder=self.books,
+            registry=self.board,
+            config=pace or PollConfig(),
+            logger=self.diary,
             clock=self.clock,
             monotonic=lambda: self.now,
             sleep=timeline.sleep if timeline else self.sleep,
-            chance=lambda: self.chance,
-            shown=self.is_shown,
-            inbox=self.inbox,
+            random_unit=lambda: self.chance,
+            wait_published=self.is_shown,
+            webhook_stats=self.inbox,
         )
         if self.inbox is not None:
-            self.inbox.wakes = {self.feed.name: self.poller.wake}
+            self.inbox.wake_callbacks = {self.feed.name: self.poller.wake}
 
-    def keep_books(self, state: FeedState) -> Bookkeeper:
+    def keep_books(self, state: FeedState) -> FeedRecorder:
         """The books of the feed."""
-        return Bookkeeper(
+        return FeedRecorder(
             "acme",
             self.feed,
             state,
             store=self.store,
             offload=self.offload,
-            governor=self.governor,
-            board=self.board,
+            label_limiter=self.governor,
+            registry=self.board,
             backlog=self.backlog,
             clock=self.clock,
         )
@@ -416,7 +418,7 @@ class Rig:
 
     def saved(self, family: str, *labels: str) -> object:
         """What the state holds."""
-        total = self.store.totals().get((family, ("acme", *labels)))
+        total = self.store.series_values().get((family, ("acme", *labels)))
         return total.value if total else None
 
 
@@ -437,7 +439,7 @@ async def test_a_good_poll(rig: Rig) -> None:
     rig.client.waited = 1.5
     turn = await rig.poller.poll()
 
-    assert Turn("success") == turn
+    assert PollResult("success") == turn
     assert [(LIST, {"days": 7, "limit": 100, "skip": 0})] == rig.client.asked
     assert ({"success": 1}, 1, 2) == (rig.polls(), rig.value("late_up", "publishing"), rig.logs())
     assert 1 == rig.value(REQUESTS, LIST, "200")
@@ -466,7 +468,7 @@ async def test_failing_polls(rig: Rig, outcome: str, failure: LateError) -> None
     await rig.poller.poll()
     rig.now = 30.0
     rig.fail(failure)
-    assert Turn(outcome, failure) == await rig.poller.poll()
+    assert PollResult(outcome, failure) == await rig.poller.poll()
 
     assert ({"success": 1, outcome: 1}, 0) == (rig.polls(), rig.value("late_up", "publishing"))
     assert NOW == rig.value(SUCCEEDED, "publishing"), "of the last one that succeeded"
@@ -480,7 +482,7 @@ async def test_failing_polls(rig: Rig, outcome: str, failure: LateError) -> None
     )
 
     rig.heal()
-    assert Turn("success") == await rig.poller.poll()
+    assert PollResult("success") == await rig.poller.poll()
     assert ({"success": 2, outcome: 1}, 1) == (rig.polls(), rig.value("late_up", "publishing"))
     assert ("success", "") == (rig.poller.health.outcome, rig.poller.health.error)
 
@@ -504,7 +506,7 @@ async def test_the_outcomes_are_born(rig: Rig) -> None:
     rig.fail(Stop())
     with pytest.raises(Stop):
         await rig.poller.run()
-    assert dict.fromkeys(OUTCOMES, 0) == {
+    assert dict.fromkeys(POLL_OUTCOMES, 0) == {
         labels[2]: value for (family, labels), value in rig.canvas.shown.items() if family == POLLS
     }
     assert [0, 0] == [
@@ -532,11 +534,11 @@ async def test_health(rig: Rig) -> None:
     rig.shown = lambda: seen.append(rig.poller.health)
     await rig.run(1)
 
-    assert (False, None) == (seen[0].synced, seen[0].outcome), "it is not told before it can be scraped"
+    assert (False, None) == (seen[0].is_synced, seen[0].outcome), "it is not told before it can be scraped"
     assert (
         FeedHealth(
             name="publishing",
-            synced=True,
+            is_synced=True,
             outcome="success",
             last_poll=NOW,
             last_success=NOW,
@@ -545,7 +547,7 @@ async def test_health(rig: Rig) -> None:
             logs=2,
             pending=1,
             coverage_start=NOW - 7 * DAY,
-            recent=(PollHealth(at=NOW, outcome="success", requests=1, logs=2),),
+            recent_polls=(PollHealth(started_at=NOW, outcome="success", requests=1, logs=2),),
         )
         == rig.poller.health
     )
@@ -564,10 +566,12 @@ async def test_the_last_polls_are_remembered(rig: Rig) -> None:
         await rig.poller.poll()
     health = rig.poller.health
 
-    assert [NOW + 30 * number for number in range(19, 11, -1)] == [poll.at for poll in health.recent]
-    assert {("success", 1, 1, "")} == {(poll.outcome, poll.requests, poll.logs, poll.error) for poll in health.recent}
+    assert [NOW + 30 * number for number in range(19, 11, -1)] == [poll.started_at for poll in health.recent_polls]
+    assert {("success", 1, 1, "")} == {
+        (poll.outcome, poll.requests, poll.logs, poll.error) for poll in health.recent_polls
+    }
     assert [("unavailable", "down 4"), ("unavailable", "down 3"), ("unavailable", "down 2")] == [
-        (poll.outcome, poll.error) for poll in health.failures
+        (poll.outcome, poll.error) for poll in health.recent_failures
     ]
 
 
@@ -649,7 +653,7 @@ async def test_backoff_after_many_failures(rig: Rig) -> None:
 
 async def test_a_long_interval_is_no_backoff(rig: Rig) -> None:
     """An interval longer than the longest backoff stays the pause."""
-    rig.start(Pace(interval=300.0))
+    rig.start(PollConfig(interval=300.0))
     rig.fail(ApiUnavailable("down"))
     assert [300.0] * 3 == await rig.run(3)
 
@@ -689,7 +693,7 @@ async def test_a_new_key_is_tried_soon(rig: Rig) -> None:
 
 async def test_a_new_key_ends_the_pause(rig: Rig) -> None:
     """A key that changes during a long pause ends it at the next look."""
-    rig.start(Pace(interval=10.0))
+    rig.start(PollConfig(interval=10.0))
     rig.fail(Unauthorized("401"))
     sleep = rig.sleep
 
@@ -700,7 +704,7 @@ async def test_a_new_key_ends_the_pause(rig: Rig) -> None:
         await sleep(seconds)
 
     rig.sleep = watched  # type: ignore[method-assign]
-    rig.start(Pace(interval=10.0))
+    rig.start(PollConfig(interval=10.0))
     rig.slept, rig.sleeps = [], 13
     with pytest.raises(Stop):
         await rig.poller.run()
@@ -710,18 +714,18 @@ async def test_a_new_key_ends_the_pause(rig: Rig) -> None:
 
 async def test_a_new_key_that_another_feed_read_ends_the_pause(rig: Rig) -> None:
     """The feed that comes second does not wait for its backoff because the first has read the new key already."""
-    rig.start(Pace(interval=10.0))
+    rig.start(PollConfig(interval=10.0))
     rig.fail(Unauthorized("401"))
     sleep = rig.sleep
 
     async def watched(seconds: float) -> None:
-        if rig.now >= 100.0 and not rig.client.key_readings:
-            rig.client.key_readings = 1
+        if rig.now >= 100.0 and not rig.client.key_reload_count:
+            rig.client.key_reload_count = 1
             rig.heal()
         await sleep(seconds)
 
     rig.sleep = watched  # type: ignore[method-assign]
-    rig.start(Pace(interval=10.0))
+    rig.start(PollConfig(interval=10.0))
     rig.slept, rig.sleeps = [], 13
     with pytest.raises(Stop):
         await rig.poller.run()
@@ -740,8 +744,8 @@ async def test_a_catch_up_gives_way(rig: Rig) -> None:
     rig.client.handler = slow
     rig.rows = [row(number, age=1000 - number) for number in range(950, 0, -1)]
     turn = await rig.poller.poll()
-    assert Turn("success", unfinished=True) == turn
-    assert ("success", False, 1) == (turn.outcome, rig.poller.health.synced, rig.poller.health.gaps)
+    assert PollResult("success", is_partial=True) == turn
+    assert ("success", False, 1) == (turn.outcome, rig.poller.health.is_synced, rig.poller.health.gaps)
     assert rig.logs() is None, "history is not shown before the first sync is complete"
 
     await rig.run(1)
@@ -763,10 +767,10 @@ async def test_a_catch_up_is_committed_in_parts(rig: Rig) -> None:
 
     rig.client.handler = handler
     assert "unavailable" == (await rig.poller.poll()).outcome
-    sizes = [len(batch.sightings) for batch in rig.store.batches]
+    sizes = [len(batch.observations) for batch in rig.store.batches]
     assert all(size < 1200 for size in sizes)
     assert 1800 < sum(sizes) < 2300
-    held = rig.store.feed(Scope("acme", "publishing")).logs
+    held = rig.store.feed_state(Scope("acme", "publishing")).log_count
     assert 1800 < held < 1901
     assert rig.logs() is None
 
@@ -780,7 +784,7 @@ async def test_a_catch_up_is_committed_in_parts(rig: Rig) -> None:
 
 async def test_a_reconcile_walk_now_and_then(rig: Rig) -> None:
     """Known ground is walked over again every reconcile interval, page by page; otherwise a poll is one request."""
-    rig.start(Pace(reconcile_interval=300.0))
+    rig.start(PollConfig(reconcile_interval=300.0))
     rig.rows = [row(number, age=5000 - number) for number in range(450, 0, -1)]
     await rig.poller.poll()
     await rig.poller.poll()
@@ -802,7 +806,7 @@ async def test_a_reconcile_walk_now_and_then(rig: Rig) -> None:
 
 async def test_an_audit_now_and_then(rig: Rig) -> None:
     """The loop audits after its polls; where it is to audit no more, nothing is shown that would only grow older."""
-    rig.start(Pace(reconcile_interval=60.0, audit_interval=3600.0))
+    rig.start(PollConfig(reconcile_interval=60.0, audit_interval=3600.0))
     rig.rows = [row(number, age=5000 - number) for number in range(150, 0, -1)]
     slept = await rig.run(12)
     assert [30.0] * 12 == slept
@@ -813,7 +817,7 @@ async def test_an_audit_now_and_then(rig: Rig) -> None:
     begun = rig.value("late_exporter_reconcile_last_completed_timestamp_seconds", "publishing")
     assert NOW < float(str(begun)) < rig.clock()
 
-    rig.start(Pace())
+    rig.start(PollConfig())
     assert 0 == rig.value(shown[0], "publishing")
     await rig.run(1)
     assert [None] * 3 == [rig.value(family, "publishing") for family in (*shown, last)]
@@ -822,7 +826,7 @@ async def test_an_audit_now_and_then(rig: Rig) -> None:
 @pytest.mark.parametrize("failing", [1, 2, 3, None])
 async def test_a_walk_whose_finds_are_not_saved_is_none(rig: Rig, failing: int | None) -> None:
     """A walk is shown to have passed only where all that it found on its way is durable."""
-    rig.start(Pace(reconcile_interval=600.0))
+    rig.start(PollConfig(reconcile_interval=600.0))
     rig.rows = [row(number, age=5000 - number) for number in range(390, 0, -1)]
     await rig.poller.poll()
     await rig.poller.poll()
@@ -922,9 +926,9 @@ async def test_a_failure_that_cannot_be_saved(rig: Rig) -> None:
 async def test_a_state_that_cannot_be_read(rig: Rig) -> None:
     """A state that cannot be asked fails the poll; nothing is counted twice later."""
     rig.rows = [row(1)]
-    rig.store.failing = {"known"}
+    rig.store.failing = {"lookup"}
     turn = await rig.poller.poll()
-    assert ("store_error", "known: no luck") == (turn.outcome, str(turn.error))
+    assert ("store_error", "lookup: no luck") == (turn.outcome, str(turn.error))
     assert {"store_error": 1} == rig.polls() == {"store_error": rig.saved(POLLS, "publishing", "store_error")}
     rig.store.failing = set()
     await rig.poller.poll()
@@ -992,26 +996,26 @@ async def test_a_size_that_cannot_be_told(rig: Rig) -> None:
 
 async def test_two_feeds_share_what_is_not_saved(rig: Rig) -> None:
     """What one feed could not save is saved with the next commit of another one, once, and nothing falls meanwhile."""
-    throttled = Add(THROTTLED, ("acme",), amount=5.0)
+    throttled = IncCounter(THROTTLED, ("acme",), amount=5.0)
     scope = Scope("acme", "connections")
-    other = Bookkeeper(
+    other = FeedRecorder(
         "acme",
         FEEDS["connections"],
-        rig.store.feed(scope),
+        rig.store.feed_state(scope),
         store=rig.store,
         offload=rig.offload,
-        governor=rig.governor,
-        board=rig.board,
+        label_limiter=rig.governor,
+        registry=rig.board,
         backlog=rig.backlog,
         clock=rig.clock,
     )
-    saving = asyncio.ensure_future(other.commit(Draft(), 0, [Add(THROTTLED, ("acme",), amount=1.0)]))
+    saving = asyncio.ensure_future(other.commit(PendingBatch(), 0, [IncCounter(THROTTLED, ("acme",), amount=1.0)]))
     await asyncio.sleep(0)  # its batch is made
-    rig.books.keep((), shown=[throttled])
+    rig.books.defer((), provisional=[throttled])
     await saving
     assert (5.0, 1.0) == (rig.value(THROTTLED), rig.saved(THROTTLED))
 
-    await other.commit(Draft(), 0)
+    await other.commit(PendingBatch(), 0)
     assert (6.0, 6.0) == (rig.value(THROTTLED), rig.saved(THROTTLED))
     assert [] == rig.backlog
 
@@ -1030,15 +1034,15 @@ async def test_a_bug_ends_the_loop(rig: Rig) -> None:
 async def test_a_bug_in_the_store_ends_the_loop(rig: Rig) -> None:
     """A bug while saving comes out of the loop, and what was waiting to be saved is still there."""
 
-    def broken(scope: Scope, batch: Batch) -> Committed:
-        assert ("acme", 1.0) <= (scope.workspace, batch.at)
+    def broken(scope: Scope, batch: Batch) -> CommitResult:
+        assert ("acme", 1.0) <= (scope.workspace, batch.committed_at)
         raise ZeroDivisionError
 
-    rig.books.keep([Add(THROTTLED, ("acme",))])
+    rig.books.defer([IncCounter(THROTTLED, ("acme",))])
     rig.store.commit = broken  # type: ignore[method-assign]
     with pytest.raises(ZeroDivisionError):
         await rig.poller.run()
-    assert [Add(THROTTLED, ("acme",))] == rig.backlog
+    assert [IncCounter(THROTTLED, ("acme",))] == rig.backlog
 
 
 @pytest.mark.parametrize("steps", range(1, 14))
@@ -1062,8 +1066,8 @@ async def test_cancellation_in_the_middle_of_a_request(rig: Rig) -> None:
     """A loop that waits for an answer can be cancelled; nothing of the poll is counted."""
     asked = asyncio.Event()
 
-    async def never(path: str, params: Mapping[str, str | int], *, endpoint: str) -> Reply | None:
-        assert (LIST, LIST) == (path, endpoint)
+    async def never(path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
+        assert (LIST, LIST) == (path, path_template)
         assert 0 == params["skip"]
         asked.set()
         await asyncio.Event().wait()
@@ -1114,7 +1118,7 @@ async def test_what_is_logged(rig: Rig) -> None:
 
 def test_births_of_the_exporters_own() -> None:
     """A feed's own counters begin at 0."""
-    born = births("acme", "publishing", ("success", "store_error"))
+    born = initial_zeros("acme", "publishing", ("success", "store_error"))
     assert {0} == {increment.amount for increment in born}
     assert {(POLLS, ("acme", "publishing", "success")), (POLLS, ("acme", "publishing", "store_error"))} <= {
         (increment.family, increment.labels) for increment in born
@@ -1128,7 +1132,12 @@ def test_births_of_the_exporters_own() -> None:
 
 def coverage(newest: float, horizon: float = 0.0) -> Coverage:
     """A coverage whose newest log is of a time."""
-    return Coverage(horizon=int(horizon * 1000), start=0, head=Mark(int(newest * 1000), "x"), synced=True)
+    return Coverage(
+        retention_floor=int(horizon * 1000),
+        complete_since=0,
+        newest=ListPosition(int(newest * 1000), "x"),
+        is_synced=True,
+    )
 
 
 PRUNES = [
@@ -1146,50 +1155,50 @@ PRUNES = [
 async def test_what_is_forgotten(rig: Rig, newest: float, clock: float, api: float, by: float) -> None:
     """Logs are forgotten a day after the API has, by the most cautious of the newest log and the two clocks."""
     rig.now = clock - NOW
-    await rig.books.commit(Draft(coverage=coverage(newest)), int(api * 1000))
+    await rig.books.commit(PendingBatch(coverage=coverage(newest)), int(api * 1000))
 
     batch = rig.store.batches[-1]
-    assert int((by - 8 * DAY) * 1000) == batch.prune
+    assert int((by - 8 * DAY) * 1000) == batch.prune_before
     assert batch.coverage is not None
-    assert batch.prune == batch.coverage.horizon
+    assert batch.prune_before == batch.coverage.retention_floor
     assert rig.books.coverage == batch.coverage
 
 
 async def test_what_is_forgotten_does_not_come_back(rig: Rig) -> None:
     """A log from before what was forgotten is not counted, even when an API shows it; one without a time is."""
-    rig.governor = Governor(CATALOGUE)
+    rig.governor = LabelLimiter(CATALOGUE)
     entries = [
-        Entry(key="old", status="success", created=int((NOW - 8 * DAY) * 1000) - 1),
-        Entry(key="edge", status="success", created=int((NOW - 8 * DAY) * 1000)),
-        Entry(key="undated", status="success"),
+        LogEntry(key="old", status="success", created=int((NOW - 8 * DAY) * 1000) - 1),
+        LogEntry(key="edge", status="success", created=int((NOW - 8 * DAY) * 1000)),
+        LogEntry(key="undated", status="success"),
     ]
-    draft = Draft(entries=[(entry, False) for entry in entries], coverage=coverage(NOW))
+    draft = PendingBatch(entries=[(entry, False) for entry in entries], coverage=coverage(NOW))
     await rig.books.commit(draft, int(NOW * 1000))
-    assert ["edge", "undated"] == [sighting.entry.key for sighting in rig.store.batches[-1].sightings]
+    assert ["edge", "undated"] == [sighting.entry.key for sighting in rig.store.batches[-1].observations]
 
-    await rig.books.commit(Draft(entries=[(entries[0], False)]), int(NOW * 1000))
-    assert [] == rig.store.batches[-1].sightings
+    await rig.books.commit(PendingBatch(entries=[(entries[0], False)]), int(NOW * 1000))
+    assert [] == rig.store.batches[-1].observations
 
 
 async def test_the_horizon_never_falls(rig: Rig) -> None:
     """A clock that goes back does not bring back what was forgotten."""
-    await rig.books.commit(Draft(coverage=coverage(NOW, horizon=NOW - 2 * DAY)), int(NOW * 1000))
+    await rig.books.commit(PendingBatch(coverage=coverage(NOW, horizon=NOW - 2 * DAY)), int(NOW * 1000))
     kept = rig.store.batches[-1].coverage
     assert kept is not None
-    assert int((NOW - 2 * DAY) * 1000) == kept.horizon
-    assert rig.store.batches[-1].prune == int((NOW - 8 * DAY) * 1000)
+    assert int((NOW - 2 * DAY) * 1000) == kept.retention_floor
+    assert rig.store.batches[-1].prune_before == int((NOW - 8 * DAY) * 1000)
 
 
 async def test_history_is_born_when_the_record_begins(rig: Rig) -> None:
     """Series of the first sync begin with the record; later ones, and the exporter's own, when they are counted."""
     rig.rows = [row(1, age=DAY)]
     await rig.poller.poll()
-    assert NOW - 7 * DAY == rig.store.totals()[LOGS, ("acme", "tiktok", "publish", "success")].created
-    assert NOW == rig.store.totals()[REQUESTS, ("acme", LIST, "200")].created
+    assert NOW - 7 * DAY == rig.store.series_values()[LOGS, ("acme", "tiktok", "publish", "success")].created
+    assert NOW == rig.store.series_values()[REQUESTS, ("acme", LIST, "200")].created
     rig.now = 60.0
     rig.rows.insert(0, row(2, age=-60, action="publish", platform="reddit"))
     await rig.poller.poll()
-    assert NOW + 60 == rig.store.totals()[LOGS, ("acme", "reddit", "publish", "success")].created
+    assert NOW + 60 == rig.store.series_values()[LOGS, ("acme", "reddit", "publish", "success")].created
 
 
 # What webhooks bring about.
@@ -1203,8 +1212,8 @@ async def woken(rig: Rig) -> AsyncIterator[Woken]:
     """A poller that has polled once, at 0, and whose webhooks a test sends; it polls every 100 seconds."""
     timeline = Timeline(rig)
     rig.rows = [row(1)]
-    rig.client.limit = 600
-    rig.start(Pace(interval=100.0), timeline=timeline)
+    rig.client.rate_limit = 600
+    rig.start(PollConfig(interval=100.0), timeline=timeline)
     running = asyncio.ensure_future(rig.poller.run())
     assert 1 == await timeline.reach(0.0)
     yield rig, timeline
@@ -1218,7 +1227,7 @@ def arrive(rig: Rig, *, event: str = "post.failed", log: bool = True) -> None:
     assert rig.inbox is not None
     if log:
         rig.rows.insert(0, row(len(rig.rows) + 1))
-    rig.inbox.receive(event, rig.clock() - 0.5, rig.clock())
+    rig.inbox.record(event, rig.clock() - 0.5, rig.clock())
 
 
 async def test_a_webhook_has_the_feed_polled_at_once(woken: Woken) -> None:
@@ -1295,7 +1304,7 @@ async def test_webhooks_do_not_hurry_a_poller_that_waits_for_the_api(woken: Woke
 async def test_webhooks_keep_to_a_part_of_the_quota(woken: Woken) -> None:
     """A webhook a second has no more requests made than their share of the limit, and the other polls go on."""
     rig, timeline = woken
-    rig.client.limit = 40
+    rig.client.rate_limit = 40
     for second in range(1, 121):
         await timeline.reach(float(second))
         arrive(rig, log=second % 2 == 1)
@@ -1309,7 +1318,7 @@ async def test_a_poll_of_a_webhook_walks_nowhere(rig: Rig) -> None:
     """What a webhook brings about reads what is new; walks and audits are left to the other polls."""
     timeline = Timeline(rig)
     rig.rows = [row(number, age=1000 - number) for number in range(350, 0, -1)]
-    rig.start(Pace(interval=100.0, reconcile_interval=20.0, audit_interval=1.0), timeline=timeline)
+    rig.start(PollConfig(interval=100.0, reconcile_interval=20.0, audit_interval=1.0), timeline=timeline)
     running = asyncio.ensure_future(rig.poller.run())
     at_first = await timeline.reach(99.0)
     arrive(rig)
@@ -1321,7 +1330,7 @@ async def test_a_poll_of_a_webhook_walks_nowhere(rig: Rig) -> None:
 async def test_polls_are_rarer_while_webhooks_come(rig: Rig) -> None:
     """With a relaxed interval polls go on at the usual one until a webhook came, and after they have stayed away."""
     timeline = Timeline(rig)
-    rig.start(Pace(interval=100.0, relaxed=500.0), timeline=timeline)
+    rig.start(PollConfig(interval=100.0, webhook_interval=500.0), timeline=timeline)
     running = asyncio.ensure_future(rig.poller.run())
     assert 3 == await timeline.reach(250.0)
     arrive(rig, event="account.connected", log=False)

@@ -10,21 +10,22 @@ from typing import Any
 
 import pytest
 
+from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest.webhooks import (
-    FEEDS_OF,
-    LARGEST,
-    REASONS,
-    Alarm,
-    Inbox,
-    Memory,
-    Spending,
-    Webhooks,
-    is_among,
+    EVENT_FEEDS,
+    MAX_PAYLOAD_BYTES,
+    REJECTION_REASONS,
+    Debouncer,
+    ReplayCache,
+    RequestBudget,
+    WebhookReceiver,
+    WebhookStats,
+    matches_any,
     sign,
 )
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.model import Add, Observe, Take
+from late_exporter.model import IncCounter, ObserveHistogram, SetLatest
 from late_exporter.status import WorkspaceHealth
 from late_exporter.web.app import create_app
 
@@ -53,168 +54,168 @@ def test_a_signature_is_that_of_the_raw_body() -> None:
     right = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
     assert right == sign(body, SECRET)
     for given in (right, f"sha256={right}", f" {right} "):
-        assert is_among(right, [b"wrong", given.encode()])
+        assert matches_any(right, [b"wrong", given.encode()])
 
 
 @pytest.mark.parametrize("given", [[], [b""], [b"sha256="], [b"\xff" * 64], [b"0" * 64], [b"0" * 100_000]])
 def test_other_signatures(given: Sequence[bytes]) -> None:
     """No signature, a strange one, or that of another body or secret, is none."""
     right = sign(payload(), SECRET)
-    assert not is_among(right, given)
+    assert not matches_any(right, given)
     others = [sign(payload() + b" ", SECRET), sign(payload(), "other"), right.upper(), right[:-1], f"sha1={right}"]
-    assert not is_among(right, [other.encode() for other in others])
+    assert not matches_any(right, [other.encode() for other in others])
 
 
 def test_the_memory_is_bounded_in_time() -> None:
     """What has come is new again once its lifetime is over, and takes no place from then on."""
-    memory = Memory()
-    assert memory.is_new(("", "a"), 0.0, 10.0)
-    assert not memory.is_new(("", "a"), 10.0, 10.0)
-    assert memory.is_new(("acme", "a"), 10.0, 10.0)
-    assert memory.is_new(("", "a"), 10.1, 10.0)
-    assert memory.is_new(("", "b"), 30.0, 10.0)
+    memory = ReplayCache()
+    assert memory.add(("", "a"), 0.0, 10.0)
+    assert not memory.add(("", "a"), 10.0, 10.0)
+    assert memory.add(("acme", "a"), 10.0, 10.0)
+    assert memory.add(("", "a"), 10.1, 10.0)
+    assert memory.add(("", "b"), 30.0, 10.0)
     assert 1 == len(memory)
 
 
 def test_the_memory_is_bounded_in_number() -> None:
     """Of more than it can hold, the memory lets the oldest go."""
-    memory = Memory(3)
-    assert [True] * 5 == [memory.is_new(("", str(number)), 0.0, 10.0) for number in range(5)]
+    memory = ReplayCache(3)
+    assert [True] * 5 == [memory.add(("", str(number)), 0.0, 10.0) for number in range(5)]
     assert 3 == len(memory)
-    assert not memory.is_new(("", "4"), 0.0, 10.0)
-    assert memory.is_new(("", "0"), 0.0, 10.0)
+    assert not memory.add(("", "4"), 0.0, 10.0)
+    assert memory.add(("", "0"), 0.0, 10.0)
 
 
 def test_the_memory_lasts_when_a_window_shrinks() -> None:
     """A lifetime shorter than that of others before it is kept all the same."""
-    memory = Memory()
-    memory.is_new(("", "long"), 0.0, 100.0)
-    memory.is_new(("", "short"), 0.0, 1.0)
-    assert memory.is_new(("", "short"), 2.0, 1.0)
-    assert not memory.is_new(("", "long"), 2.0, 1.0)
+    memory = ReplayCache()
+    memory.add(("", "long"), 0.0, 100.0)
+    memory.add(("", "short"), 0.0, 1.0)
+    assert memory.add(("", "short"), 2.0, 1.0)
+    assert not memory.add(("", "long"), 2.0, 1.0)
 
 
 # When to poll.
 
 
-def polled(alarm: Alarm, now: float, *, found: bool) -> None:
+def polled(alarm: Debouncer, now: float, *, found: bool) -> None:
     """A poll that takes no time."""
-    alarm.begin(now)
-    alarm.end(now, found=found)
+    alarm.start_poll(now)
+    alarm.finish_poll(now, has_new_logs=found)
 
 
 def test_without_a_ring_there_is_nothing_to_do() -> None:
     """Polls that find nothing by themselves are not repeated."""
-    alarm = Alarm()
-    assert math.inf == alarm.due()
+    alarm = Debouncer()
+    assert math.inf == alarm.due_at()
     polled(alarm, 5.0, found=False)
-    assert math.inf == alarm.due()
+    assert math.inf == alarm.due_at()
 
 
 def test_the_first_ring_is_answered_at_once_others_after_a_second() -> None:
     """However many rings come, there is one poll a debounce."""
-    alarm = Alarm()
-    alarm.ring()
-    assert alarm.due() <= 0.0
+    alarm = Debouncer()
+    alarm.notify()
+    assert alarm.due_at() <= 0.0
     polled(alarm, 5.0, found=True)
-    assert math.inf == alarm.due()
-    alarm.ring()
-    alarm.ring()
-    assert 6.0 == alarm.due()
+    assert math.inf == alarm.due_at()
+    alarm.notify()
+    alarm.notify()
+    assert 6.0 == alarm.due_at()
     polled(alarm, 6.0, found=True)
-    assert math.inf == alarm.due()
+    assert math.inf == alarm.due_at()
 
 
 def test_a_ring_during_a_poll_is_kept() -> None:
     """What happened after a poll began may have escaped it."""
-    alarm = Alarm()
-    alarm.ring()
-    alarm.begin(5.0)
-    alarm.ring()
-    alarm.end(5.5, found=True)
-    assert 6.0 == alarm.due()
+    alarm = Debouncer()
+    alarm.notify()
+    alarm.start_poll(5.0)
+    alarm.notify()
+    alarm.finish_poll(5.5, has_new_logs=True)
+    assert 6.0 == alarm.due_at()
 
 
 def test_what_was_not_found_is_looked_for_once_more() -> None:
     """A poll in vain is repeated two seconds after its end; the repetition is not, unless somebody rings again."""
-    alarm = Alarm()
-    alarm.ring()
-    alarm.begin(5.0)
-    alarm.end(5.25, found=False)
-    assert 7.25 == alarm.due()
-    alarm.begin(7.25)
-    alarm.end(7.5, found=False)
-    assert math.inf == alarm.due()
-    alarm.ring()
+    alarm = Debouncer()
+    alarm.notify()
+    alarm.start_poll(5.0)
+    alarm.finish_poll(5.25, has_new_logs=False)
+    assert 7.25 == alarm.due_at()
+    alarm.start_poll(7.25)
+    alarm.finish_poll(7.5, has_new_logs=False)
+    assert math.inf == alarm.due_at()
+    alarm.notify()
     polled(alarm, 8.0, found=False)
-    alarm.ring()
-    assert 9.0 == alarm.due()
+    alarm.notify()
+    assert 9.0 == alarm.due_at()
     polled(alarm, 9.0, found=False)
-    assert 11.0 == alarm.due()
+    assert 11.0 == alarm.due_at()
 
 
 def test_what_webhooks_may_spend() -> None:
     """Requests count for a minute; past the budget the next one waits until enough of them are older."""
-    spending = Spending()
-    assert (3, 0.0) == (spending.left(0.0, 3), spending.wait(0.0, 3))
+    spending = RequestBudget()
+    assert (3, 0.0) == (spending.remaining(0.0, 3), spending.seconds_until_free(0.0, 3))
     spending.add(0.0, 2)
     spending.add(10.0, 2)
-    assert (0, 40.0) == (spending.left(20.0, 3), spending.wait(20.0, 3))
-    assert (0, 50.0) == (spending.left(20.0, 2), spending.wait(20.0, 2))
-    assert (1, 0.0) == (spending.left(60.0, 3), spending.wait(60.0, 3))
-    assert math.inf == spending.wait(200.0, 0)
+    assert (0, 40.0) == (spending.remaining(20.0, 3), spending.seconds_until_free(20.0, 3))
+    assert (0, 50.0) == (spending.remaining(20.0, 2), spending.seconds_until_free(20.0, 2))
+    assert (1, 0.0) == (spending.remaining(60.0, 3), spending.seconds_until_free(60.0, 3))
+    assert math.inf == spending.seconds_until_free(200.0, 0)
 
 
 # What is counted.
 
 
-def counted(inbox: Inbox) -> dict[str, float]:
+def counted(inbox: WebhookStats) -> dict[str, float]:
     """What an inbox has counted since last asked, by the last label."""
-    return {count.labels[-1]: count.amount for count in inbox.drain() if isinstance(count, Add)}
+    return {count.labels[-1]: count.amount for count in inbox.pop_increments() if isinstance(count, IncCounter)}
 
 
 def test_births_cover_what_can_be_counted() -> None:
     """Every series that can come is there at 0, and is one of the catalogue."""
-    inbox = Inbox("acme", Spending())
-    born = {(birth.family, birth.labels) for birth in inbox.births()}
-    for event in (*FEEDS_OF, "comment.received"):
-        inbox.receive(event, None, NOW)
-    for reason in REASONS:
-        inbox.refuse(reason)
-    drained = inbox.drain()
-    assert born == {(count.family, count.labels) for count in drained if isinstance(count, Add)}
-    assert {0} == {birth.amount for birth in inbox.births()}
+    inbox = WebhookStats("acme", RequestBudget())
+    born = {(birth.family, birth.labels) for birth in inbox.initial_zeros()}
+    for event in (*EVENT_FEEDS, "comment.received"):
+        inbox.record(event, None, NOW)
+    for reason in REJECTION_REASONS:
+        inbox.record_rejection(reason)
+    drained = inbox.pop_increments()
+    assert born == {(count.family, count.labels) for count in drained if isinstance(count, IncCounter)}
+    assert {0} == {birth.amount for birth in inbox.initial_zeros()}
     assert all(len(CATALOGUE[count.family].labels) == len(count.labels) for count in drained)
-    assert {*FEEDS_OF.values()} == {*FEEDS}
+    assert {*EVENT_FEEDS.values()} == {*FEEDS}
 
 
 def test_an_inbox_is_emptied_once() -> None:
     """What was drained is not counted again; a time ahead of the clock is no negative lag."""
-    inbox = Inbox("acme", Spending())
-    inbox.receive("post.failed", NOW - 2.5, NOW)
-    inbox.receive("post.failed", NOW + 9, NOW + 1)
-    drained = inbox.drain()
-    assert [2] == [count.amount for count in drained if isinstance(count, Add)]
-    assert [2_500_000, 0] == [count.micros for count in drained if isinstance(count, Observe)]
-    assert [NOW + 1] == [count.value for count in drained if isinstance(count, Take)]
-    assert [] == inbox.drain()
+    inbox = WebhookStats("acme", RequestBudget())
+    inbox.record("post.failed", NOW - 2.5, NOW)
+    inbox.record("post.failed", NOW + 9, NOW + 1)
+    drained = inbox.pop_increments()
+    assert [2] == [count.amount for count in drained if isinstance(count, IncCounter)]
+    assert [2_500_000, 0] == [count.micros for count in drained if isinstance(count, ObserveHistogram)]
+    assert [NOW + 1] == [count.value for count in drained if isinstance(count, SetLatest)]
+    assert [] == inbox.pop_increments()
 
 
 def test_a_flood_takes_little_memory() -> None:
     """Between two polls counts are one number each, and lags are bounded."""
-    inbox = Inbox("acme", Spending())
+    inbox = WebhookStats("acme", RequestBudget())
     for _ in range(20_000):
-        inbox.receive("post.failed", NOW, NOW)
-        inbox.refuse("signature")
-    assert 10_003 == len(inbox.drain())
+        inbox.record("post.failed", NOW, NOW)
+        inbox.record_rejection("signature")
+    assert 10_003 == len(inbox.pop_increments())
 
 
 def test_how_long_webhooks_are_alive() -> None:
     """They are for ten intervals after the last one of a feed, or an hour if that is longer."""
-    inbox = Inbox("acme", Spending())
-    inbox.receive("comment.received", NOW, NOW)
+    inbox = WebhookStats("acme", RequestBudget())
+    inbox.record("comment.received", NOW, NOW)
     assert not inbox.is_alive(NOW, 60.0)
-    inbox.receive("account.connected", NOW, NOW)
+    inbox.record("account.connected", NOW, NOW)
     assert [True, True, False] == [inbox.is_alive(NOW + late, 60.0) for late in (-9, 3600, 3601)]
     assert [True, False] == [inbox.is_alive(NOW + late, 600.0) for late in (6000, 6001)]
 
@@ -229,13 +230,13 @@ class House:
         self.now = NOW
         self.secret = SECRET
         self.woken: list[str] = []
-        self.webhooks = Webhooks("/webhook", secret=lambda: self.secret, window=WINDOW, clock=lambda: self.now)
+        self.webhooks = WebhookReceiver("/webhook", secret=lambda: self.secret, window=WINDOW, clock=lambda: self.now)
         for name in ("acme", "beta"):
-            inbox = Inbox(name, Spending())
-            inbox.wakes = {feed: self._waker(f"{name}/{feed}") for feed in FEEDS}
-            self.webhooks.inboxes[name] = inbox
+            inbox = WebhookStats(name, RequestBudget())
+            inbox.wake_callbacks = {feed: self._waker(f"{name}/{feed}") for feed in FEEDS}
+            self.webhooks.stats_by_workspace[name] = inbox
         health: list[WorkspaceHealth] = []
-        self.app = create_app(_Nothing(), lambda: health, version="1", webhooks=self.webhooks)
+        self.app = create_app(Exposition({}), lambda: health, version="1", webhooks=self.webhooks)
 
     def _waker(self, who: str) -> Any:
         return lambda: self.woken.append(who)
@@ -286,15 +287,7 @@ class House:
 
     def counted(self) -> list[dict[str, float]]:
         """What every workspace has counted."""
-        return [counted(inbox) for inbox in self.webhooks.inboxes.values()]
-
-
-class _Nothing:
-    def answer(self, _: str | None, __: str | None) -> Any:
-        """No metrics."""
-
-    def served(self, version: int) -> None:
-        """Nobody asks."""
+        return [counted(inbox) for inbox in self.webhooks.stats_by_workspace.values()]
 
 
 @pytest.fixture
@@ -411,11 +404,11 @@ async def test_nonsense(house: House, body: bytes) -> None:
 
 async def test_the_largest_webhook(house: House) -> None:
     """A payload may come in pieces, and up to a size; beyond it no more is read, and nothing is computed of it."""
-    room = LARGEST - len(payload(more=""))
+    room = MAX_PAYLOAD_BYTES - len(payload(more=""))
     assert 204 == await house.post(payload(more="x" * room), pieces=9)
     house.counted()
     assert 413 == await house.post(payload(more="x" * (room + 1)), pieces=9)
-    assert 413 == await house.post(b"x" * 20 * LARGEST, pieces=20, signature=None)
+    assert 413 == await house.post(b"x" * 20 * MAX_PAYLOAD_BYTES, pieces=20, signature=None)
     assert [{"too_large": 2}] * 2 == house.counted()
 
 
@@ -446,5 +439,5 @@ async def test_a_webhook_that_breaks_off(house: House) -> None:
 
 async def test_without_webhooks_there_is_no_path(house: House) -> None:
     """Where none are configured, the path is unknown."""
-    house.app = create_app(_Nothing(), list, version="1")
+    house.app = create_app(Exposition({}), list, version="1")
     assert 404 == await house.post(payload())

@@ -10,9 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from late_exporter.metrics.aggregation import decode, encode, fold, post, rebucket
+from late_exporter.metrics.aggregation import apply_increment, apply_increments, decode_value, encode_value, rebucket
 from late_exporter.metrics.catalogue import DURATION_BUCKETS
-from late_exporter.model import Add, Histogram, Increment, Labels, Observe, Reading, Result, Streak, Take, Value
+from late_exporter.model import (
+    AttemptOutcome,
+    FailureStreak,
+    Histogram,
+    IncCounter,
+    Increment,
+    Labels,
+    LatestValue,
+    ObserveHistogram,
+    SetLatest,
+    Value,
+)
 
 LABELS: Labels = ("acme",)
 MOST = 2**63 - 1
@@ -23,23 +34,29 @@ IncrementT = TypeVar("IncrementT", bound=Increment)
 
 def folded(increments: list[IncrementT], value: Value | None = None) -> Value | None:
     """The value after one increment after the other, as if each had been read from the state anew."""
-    return reduce(lambda before, increment: decode(encode(fold(increment, before))), increments, value)
+    return reduce(
+        lambda before, increment: decode_value(encode_value(apply_increment(increment, before))), increments, value
+    )
 
 
 def streak(value: Value | None) -> int:
     """How many failures there are in a row."""
-    assert isinstance(value, Streak)
-    return value.folded + len(value.failures)
+    assert isinstance(value, FailureStreak)
+    return value.older_failures + len(value.failures)
 
 
-adds = st.builds(lambda amount: Add("f", LABELS, amount=amount), st.integers(0, 10**6))
+adds = st.builds(lambda amount: IncCounter("f", LABELS, amount=amount), st.integers(0, 10**6))
 observations = st.builds(
-    lambda micros: Observe("f", LABELS, micros=micros, bounds=BOUNDS),
+    lambda micros: ObserveHistogram("f", LABELS, micros=micros, bounds=BOUNDS),
     st.integers(0, 10**15) | st.sampled_from([0, 100_000, 100_001, 10_000_000]),
 )
-readings = st.builds(lambda at, value: Take("f", LABELS, at=at, value=value), st.integers(-5, 5), st.integers(0, 12))
-names = st.builds(lambda at, value: Take("f", LABELS, at=at, value=value), st.integers(-5, 5), st.text(max_size=2))
-results = st.builds(lambda at, failed: Result("f", LABELS, at=at, failed=failed), st.integers(1, 30), st.booleans())
+readings = st.builds(
+    lambda at, value: SetLatest("f", LABELS, at=at, value=value), st.integers(-5, 5), st.integers(0, 12)
+)
+names = st.builds(lambda at, value: SetLatest("f", LABELS, at=at, value=value), st.integers(-5, 5), st.text(max_size=2))
+results = st.builds(
+    lambda at, failed: AttemptOutcome("f", LABELS, at=at, failed=failed), st.integers(1, 30), st.booleans()
+)
 
 
 def shuffled(kind: st.SearchStrategy[IncrementT]) -> st.SearchStrategy[tuple[list[IncrementT], list[IncrementT]]]:
@@ -51,7 +68,7 @@ def shuffled(kind: st.SearchStrategy[IncrementT]) -> st.SearchStrategy[tuple[lis
 def test_order_does_not_matter(orders: tuple[list[Increment], list[Increment]]) -> None:
     """Increments give the same value in any order, one by one or together."""
     one, other = orders
-    assert folded(one) == folded(other) == post(one, None) == post(other, None)
+    assert folded(one) == folded(other) == apply_increments(one, None) == apply_increments(other, None)
 
 
 @given(shuffled(adds) | shuffled(observations) | shuffled(readings) | shuffled(results), st.integers(0, 20))
@@ -59,18 +76,21 @@ def test_where_a_batch_ends_does_not_matter(orders: tuple[list[Increment], list[
     """Increments give the same value in one commit or in two."""
     increments, _ = orders
     first, second = increments[:cut], increments[cut:]
-    before = post(first, None) if first else None
-    assert post(increments, None) == (post(second, before) if second else before)
+    before = apply_increments(first, None) if first else None
+    assert apply_increments(increments, None) == (apply_increments(second, before) if second else before)
 
 
 def test_an_amount_of_nothing() -> None:
     """An amount of 0 brings a counter into being, and leaves one that is there."""
-    assert [0, 7] == [fold(Add("f", LABELS, amount=0), None), fold(Add("f", LABELS, amount=0), 7)]
+    assert [0, 7] == [
+        apply_increment(IncCounter("f", LABELS, amount=0), None),
+        apply_increment(IncCounter("f", LABELS, amount=0), 7),
+    ]
 
 
 def test_large_counters_stay_exact() -> None:
     """A counter counts by ones however large it is."""
-    assert 2**60 + 1 == decode(encode(fold(Add("f", LABELS), 2**60)))
+    assert 2**60 + 1 == decode_value(encode_value(apply_increment(IncCounter("f", LABELS), 2**60)))
 
 
 @pytest.mark.parametrize(
@@ -80,37 +100,41 @@ def test_large_counters_stay_exact() -> None:
 def test_buckets(bucket: int, micros: int) -> None:
     """An observation falls into the first bucket whose bound is not below it."""
     counts = tuple(int(number == bucket) for number in range(4))
-    assert Histogram(BOUNDS, counts, micros) == fold(Observe("f", LABELS, micros=micros, bounds=BOUNDS), None)
+    assert Histogram(BOUNDS, counts, micros) == apply_increment(
+        ObserveHistogram("f", LABELS, micros=micros, bounds=BOUNDS), None
+    )
 
 
 @given(st.sampled_from(DURATION_BUCKETS))
 def test_every_bound_holds_itself(bound: float) -> None:
     """An observation of exactly a bound is in its bucket."""
     micros = round(bound * 1_000_000)
-    value = fold(Observe("f", LABELS, micros=micros, bounds=DURATION_BUCKETS), None)
+    value = apply_increment(ObserveHistogram("f", LABELS, micros=micros, bounds=DURATION_BUCKETS), None)
     assert isinstance(value, Histogram)
     assert bound == DURATION_BUCKETS[value.counts.index(1)]
 
 
 def test_a_histogram_without_bounds() -> None:
     """Without bounds everything is in the last bucket."""
-    assert Histogram((), (1,), 5) == fold(Observe("f", LABELS, micros=5), None)
+    assert Histogram((), (1,), 5) == apply_increment(ObserveHistogram("f", LABELS, micros=5), None)
 
 
 def test_saturation() -> None:
     """A sum ends at the largest number of 64 bits; observations are still counted, and it can be written down."""
-    absurd = [Observe("f", LABELS, micros=10**15, bounds=BOUNDS)] * 3
+    absurd = [ObserveHistogram("f", LABELS, micros=10**15, bounds=BOUNDS)] * 3
     full = Histogram(BOUNDS, (0, 0, 0, 5), MOST - 2 * 10**15)
-    assert Histogram(BOUNDS, (0, 0, 0, 8), MOST) == post(absurd, full) == folded(absurd, full)
+    assert Histogram(BOUNDS, (0, 0, 0, 8), MOST) == apply_increments(absurd, full) == folded(absurd, full)
 
 
 def test_a_newer_reading_wins() -> None:
     """The newest reading is kept, whenever it comes."""
-    newest = Take("f", LABELS, at=5, value=1.5)
+    newest = SetLatest("f", LABELS, at=5, value=1.5)
     assert (
-        Reading(5, 1.5) == fold(newest, Reading(4, 99.0)) == fold(Take("f", LABELS, at=4, value=99.0), Reading(5, 1.5))
+        LatestValue(5, 1.5)
+        == apply_increment(newest, LatestValue(4, 99.0))
+        == apply_increment(SetLatest("f", LABELS, at=4, value=99.0), LatestValue(5, 1.5))
     )
-    assert Reading(-1, "first") == fold(Take("f", LABELS, at=-1, value="first"), None)
+    assert LatestValue(-1, "first") == apply_increment(SetLatest("f", LABELS, at=-1, value="first"), None)
 
 
 bounds = st.lists(st.sampled_from([0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0]), unique=True).map(sorted).map(tuple)
@@ -121,7 +145,7 @@ bounds = st.lists(st.sampled_from([0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0]), 
 )
 def test_other_bounds(before: tuple[float, ...], after: tuple[float, ...], micros: list[int]) -> None:
     """Over other bounds a histogram keeps its count and its sum, and no observation falls below its value."""
-    value = post([Observe("f", LABELS, micros=each, bounds=before) for each in micros], None)
+    value = apply_increments([ObserveHistogram("f", LABELS, micros=each, bounds=before) for each in micros], None)
     assert isinstance(value, Histogram)
     moved = rebucket(value, after)
 
@@ -135,13 +159,17 @@ def test_other_bounds(before: tuple[float, ...], after: tuple[float, ...], micro
 
 def test_other_bounds_in_a_fold() -> None:
     """The first observation over other bounds takes the histogram along."""
-    value = fold(Observe("f", LABELS, micros=3_000_000, bounds=(0.5, 5.0)), Histogram(BOUNDS, (1, 1, 1, 1), 4))
+    value = apply_increment(
+        ObserveHistogram("f", LABELS, micros=3_000_000, bounds=(0.5, 5.0)), Histogram(BOUNDS, (1, 1, 1, 1), 4)
+    )
     assert Histogram((0.5, 5.0), (1, 2, 2), 3_000_004) == value
 
 
-def results_of(**at: list[int]) -> list[Result]:
+def results_of(**at: list[int]) -> list[AttemptOutcome]:
     """Results by their times."""
-    return [Result("f", LABELS, at=time, failed=kind == "failed") for kind, times in at.items() for time in times]
+    return [
+        AttemptOutcome("f", LABELS, at=time, failed=kind == "failed") for kind, times in at.items() for time in times
+    ]
 
 
 @pytest.mark.parametrize(
@@ -174,24 +202,28 @@ def test_streaks_by_their_meaning(failed: list[int], succeeded: list[int], draw:
 
 def test_a_streak_of_thousands() -> None:
     """A streak of any length is counted, is bounded in what it keeps, and ends with a success."""
-    value = post(results_of(failed=list(range(1, 3501))), None)
-    assert isinstance(value, Streak)
-    assert (3500, 1000, 2500) == (streak(value), len(value.failures), value.folded_until)
+    value = apply_increments(results_of(failed=list(range(1, 3501))), None)
+    assert isinstance(value, FailureStreak)
+    assert (3500, 1000, 2500) == (streak(value), len(value.failures), value.older_until)
 
-    assert 3501 == streak(fold(Result("f", LABELS, at=7, failed=True), value)), "one that comes late"
-    assert 500 == streak(fold(Result("f", LABELS, at=3000, failed=False), value))
-    assert 0 == streak(fold(Result("f", LABELS, at=3500, failed=False), value))
-    assert 1000 == streak(fold(Result("f", LABELS, at=2500, failed=False), value)), "at the last one folded"
-    assert 1 == streak(post(results_of(succeeded=[3500], failed=[3501, 4]), value))
+    assert 3501 == streak(apply_increment(AttemptOutcome("f", LABELS, at=7, failed=True), value)), "one that comes late"
+    assert 500 == streak(apply_increment(AttemptOutcome("f", LABELS, at=3000, failed=False), value))
+    assert 0 == streak(apply_increment(AttemptOutcome("f", LABELS, at=3500, failed=False), value))
+    assert 1000 == streak(apply_increment(AttemptOutcome("f", LABELS, at=2500, failed=False), value)), (
+        "at the last one folded"
+    )
+    assert 1 == streak(apply_increments(results_of(succeeded=[3500], failed=[3501, 4]), value))
 
 
 def test_a_late_success_within_what_was_folded() -> None:
     """A success among failures that are no longer kept one by one is remembered, and takes none that came after it."""
-    value = post(results_of(failed=list(range(1, 1501)), succeeded=[300]), None)
-    assert isinstance(value, Streak)
-    assert 300 == value.success
+    value = apply_increments(results_of(failed=list(range(1, 1501)), succeeded=[300]), None)
+    assert isinstance(value, FailureStreak)
+    assert 300 == value.last_success
     assert 1200 <= streak(value) <= 1500
-    assert streak(value) == streak(fold(Result("f", LABELS, at=299, failed=True), value)), "before the success"
+    assert streak(value) == streak(apply_increment(AttemptOutcome("f", LABELS, at=299, failed=True), value)), (
+        "before the success"
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -199,9 +231,9 @@ def test_long_streaks_in_any_order(seed: int) -> None:
     """Beyond a thousand, failures alone give the same value in any order."""
     draw = Random(seed)
     increments = results_of(failed=[draw.randrange(1, 5000) for _ in range(2500)])
-    value = post(increments, None)
+    value = apply_increments(increments, None)
     draw.shuffle(increments)
-    assert value == post(increments, None)
+    assert value == apply_increments(increments, None)
     assert 2500 == streak(value)
 
 
@@ -214,9 +246,9 @@ values: st.SearchStrategy[Value] = st.one_of(
         st.lists(st.integers(0, MOST), max_size=4).map(tuple),
         st.integers(0, MOST),
     ),
-    st.builds(Reading, st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False) | st.text()),
+    st.builds(LatestValue, st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False) | st.text()),
     st.builds(
-        Streak, st.integers(0, MOST), st.lists(st.integers(0, MOST), max_size=3).map(tuple), st.integers(0, 9)
+        FailureStreak, st.integers(0, MOST), st.lists(st.integers(0, MOST), max_size=3).map(tuple), st.integers(0, 9)
     ),
 )  # fmt: skip
 
@@ -224,7 +256,7 @@ values: st.SearchStrategy[Value] = st.one_of(
 @given(values)
 def test_written_values(value: Value) -> None:
     """A value that is written down is read as it was, and of the same kind."""
-    read = decode(encode(value))
+    read = decode_value(encode_value(value))
     assert (type(value), value) == (type(read), read)
 
 
@@ -232,4 +264,4 @@ def test_written_values(value: Value) -> None:
 def test_what_is_no_value(written: bytes) -> None:
     """What is no value is not taken for one."""
     with pytest.raises(msgspec.DecodeError):
-        decode(written)
+        decode_value(written)

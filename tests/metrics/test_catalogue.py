@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import pytest
 
+from late_exporter.exposition.family import Family
 from late_exporter.feeds import GENERATIONS, zernio
-from late_exporter.metrics.catalogue import CATALOGUE, DURATION_BUCKETS, Family, catalogue
+from late_exporter.metrics.catalogue import CATALOGUE, DURATION_BUCKETS, build_catalogue
 
 DESIGN = """
 late_publishing_logs_total                           counter   workspace platform action status
@@ -150,12 +151,12 @@ def test_the_help_names_its_source() -> None:
 
 def test_other_buckets() -> None:
     """Configured buckets are those of the durations of logs; everything else stays."""
-    changed = catalogue((1.0, 2.0))
+    changed = build_catalogue((1.0, 2.0))
     durations = {f"late_{what}_duration_seconds" for what in ("publishing", "connection", "activity")}
     assert list(CATALOGUE) == list(changed)
     assert durations == {name for name, family in changed.items() if family != CATALOGUE[name]}
     assert {(1.0, 2.0)} == {changed[name].buckets for name in durations}
-    assert dict(CATALOGUE) == dict(catalogue())
+    assert dict(CATALOGUE) == dict(build_catalogue())
 
 
 def test_the_catalogue_cannot_be_changed() -> None:

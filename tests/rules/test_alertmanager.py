@@ -14,8 +14,8 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 
-from tests.e2e.alertmanager import alertmanager
-from tests.e2e.program import PATIENCE, get
+from tests.e2e.alertmanager import run_alertmanager
+from tests.e2e.program import DEFAULT_TIMEOUT, http_get
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "alertmanager"
 CONFIG = FOLDER / "alertmanager.yml"
@@ -190,7 +190,7 @@ def alerts(require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPath
         "receivers": [{"name": "nobody"}],
         "inhibit_rules": example["inhibit_rules"],
     }
-    with alertmanager(require_tool("prometheus-alertmanager"), folder, yaml.safe_dump(config)) as url:
+    with run_alertmanager(require_tool("prometheus-alertmanager"), folder, yaml.safe_dump(config)) as url:
         yield f"{url}/api/v2/alerts"
 
 
@@ -212,7 +212,7 @@ def test_inhibition_suppresses_only_its_targets(
     ]
     _post(alerts, rows, ends="2100-01-01T00:00:00Z")
     try:
-        states = {row["labels"].get("case"): row["status"]["state"] for row in json.loads(get(alerts).body)}
+        states = {row["labels"].get("case"): row["status"]["state"] for row in json.loads(http_get(alerts).body)}
         assert state == states[case]
     finally:
         _post(alerts, rows, ends=datetime.now(UTC).isoformat())
@@ -221,5 +221,5 @@ def test_inhibition_suppresses_only_its_targets(
 def _post(url: str, rows: list[dict[str, str]], *, ends: str) -> None:
     body = json.dumps([{"labels": row, "endsAt": ends} for row in rows]).encode()
     request = Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - a local URL
-    with urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - a local URL
+    with urlopen(request, timeout=DEFAULT_TIMEOUT) as answer:  # noqa: S310 - a local URL
         assert 200 == answer.status

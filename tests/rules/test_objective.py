@@ -35,7 +35,7 @@ def _run(folder: Path, *command: str) -> None:
 
 def test_sed_and_generator_write_the_same_rules(copy_with_other_objective: Path, tmp_path: Path) -> None:
     """The documented sed command on the shipped files and the generator produce the same rules."""
-    (command,) = re.findall(r"^```sh\n(sed -i .*)\n```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    (command,) = re.findall(r"^```sh\n(sed -i .*)\n```", (ROOT / "docs" / "alerts.md").read_text("utf-8"), re.MULTILINE)
     by_hand = tmp_path / "by-hand"
     by_hand.mkdir()
     for name in RULES:

@@ -16,9 +16,9 @@ import yaml
 from deploy.prometheus.thresholds import AUDIT_AGE_SECONDS, COVERAGE_RISK_SECONDS, DAY, HOUR, RETENTION
 from deploy.prometheus.timescale import LONG_NUMBER, scale_duration, scale_expr
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest.poller import OUTCOMES
+from late_exporter.ingest.poller import POLL_OUTCOMES
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.metrics.labels import VOCABULARY
+from late_exporter.metrics.labels import KNOWN_VALUES
 from tests.rules.promql import Selector, named_labels, selectors
 
 ROOT = Path(__file__).parents[2]
@@ -54,8 +54,8 @@ LEVEL_LABELS = {
 """Labels of a recorded series, in addition to job."""
 
 LABEL_VALUES = {
-    **VOCABULARY,
-    "outcome": frozenset(OUTCOMES),
+    **KNOWN_VALUES,
+    "outcome": frozenset(POLL_OUTCOMES),
     "feed": frozenset(FEEDS),
     "le": frozenset(str(bound) for family in CATALOGUE.values() for bound in family.buckets),
 }

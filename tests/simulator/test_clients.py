@@ -20,7 +20,7 @@ from late.client.exceptions import (  # type: ignore[import-untyped]
 )
 from late.models._generated.models import ConnectionLog, PostLog  # type: ignore[import-untyped]
 
-from late_exporter.simulator import Service, World, create_app
+from late_exporter.simulator import SimulatedApi, SimulatedWorld, create_simulator
 
 pytestmark = pytest.mark.e2e
 
@@ -29,10 +29,10 @@ KEY = "sk_" + "0123456789abcdef" * 4
 
 
 @contextmanager
-def served(service: Service) -> Iterator[str]:
+def served(service: SimulatedApi) -> Iterator[str]:
     """The base URL of a service on a port of its own; what comes before the server is up waits in the backlog."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(create_app(service), log_level="warning", date_header=False))
+        server = uvicorn.Server(uvicorn.Config(create_simulator(service), log_level="warning", date_header=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
@@ -43,15 +43,15 @@ def served(service: Service) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
+def world() -> SimulatedWorld:
     """A world with its history of a week, in which time stands still."""
-    return World(1, NOW)
+    return SimulatedWorld(1, NOW)
 
 
 @pytest.fixture(scope="module")
-def url(world: World) -> Iterator[str]:
+def url(world: SimulatedWorld) -> Iterator[str]:
     """The base URL of the world's API."""
-    with served(Service(world, clock=lambda: NOW)) as base_url:
+    with served(SimulatedApi(world, clock=lambda: NOW)) as base_url:
         yield base_url
 
 
@@ -61,7 +61,7 @@ def late(url: str) -> Late:
     return Late(KEY, base_url=url, max_retries=1)
 
 
-def test_publishing_logs(late: Late, world: World) -> None:
+def test_publishing_logs(late: Late, world: SimulatedWorld) -> None:
     """The client reads the whole publishing list, and its models accept every row."""
     total = len(world.publishing)
     for skip in range(0, total, 2000):
@@ -71,7 +71,7 @@ def test_publishing_logs(late: Late, world: World) -> None:
         assert total == page["pagination"]["total"]
 
 
-def test_every_row_fits_the_models(world: World) -> None:
+def test_every_row_fits_the_models(world: SimulatedWorld) -> None:
     """Each row of a week is a log by the vendor's own description."""
     logs = [PostLog.model_validate(row) for row in world.publishing.rows]
     events = [ConnectionLog.model_validate(row) for row in world.connections.rows]
@@ -100,12 +100,12 @@ def test_connection_logs(late: Late) -> None:
     assert all(log.accountId for log in logs)
 
 
-def test_post_logs(late: Late, world: World) -> None:
+def test_post_logs(late: Late, world: SimulatedWorld) -> None:
     """The client reads the history of one post."""
     post = next(row["postId"]["_id"] for row in world.publishing.rows if row["action"] == "retry")
     answer = late.logs.get_post_logs(post)
     logs = [PostLog.model_validate(log) for log in answer["logs"]]
-    assert len(world.publishing.of_post(post)) == answer["count"] == len(logs)
+    assert len(world.publishing.rows_of_post(post)) == answer["count"] == len(logs)
     assert {post} == {answer["postId"], *(log.postId for log in logs)}
 
 
@@ -119,9 +119,9 @@ def test_refusals(url: str, late: Late) -> None:
         late.logs.list_posts_logs(limit=101)
 
 
-def test_rate_limit(world: World) -> None:
+def test_rate_limit(world: SimulatedWorld) -> None:
     """The client reads the quota from the headers, and stops when it is used up."""
-    with served(Service(world, clock=lambda: NOW, rate_limit=1)) as url:
+    with served(SimulatedApi(world, clock=lambda: NOW, rate_limit=1)) as url:
         late = Late(KEY, base_url=url)
         late.logs.list_posts_logs(limit=1)
         assert (1, 0) == (late.rate_limit_info["limit"], late.rate_limit_info["remaining"])

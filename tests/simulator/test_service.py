@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from late_exporter.errors import ConfigError
-from late_exporter.simulator import INCIDENTS, Answer, Archive, Archives, Service, World
+from late_exporter.simulator import INCIDENTS, LogList, SimulatedApi, SimulatedWorld, SimulatorResponse, StaticLogs
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 KEY = "sk_" + "0123456789abcdef" * 4
@@ -34,15 +34,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def archives() -> Archives:
+def archives() -> StaticLogs:
     """Twelve publishing logs, one in twelve hours, and three of connections."""
-    return Archives(Archive([publishing(number) for number in range(12)]), Archive(connections()))
+    return StaticLogs(LogList([publishing(number) for number in range(12)]), LogList(connections()))
 
 
 @pytest.fixture
-def service(archives: Archives, clock: Clock) -> Service:
+def service(archives: StaticLogs, clock: Clock) -> SimulatedApi:
     """A service of the bare archives."""
-    return Service(archives, clock=clock)
+    return SimulatedApi(archives, clock=clock)
 
 
 def publishing(number: int) -> dict[str, Any]:
@@ -69,17 +69,17 @@ def connections() -> list[dict[str, Any]]:
     ]
 
 
-def get(service: Service, path: str, query: str = "", key: str = KEY, method: str = "GET") -> Answer:
+def get(service: SimulatedApi, path: str, query: str = "", key: str = KEY, method: str = "GET") -> SimulatorResponse:
     """Ask with a key."""
-    return service.answer(method, path, query, {"Authorization": f"Bearer {key}"})
+    return service.handle(method, path, query, {"Authorization": f"Bearer {key}"})
 
 
-def body(answer: Answer) -> Any:
+def body(answer: SimulatorResponse) -> Any:
     """The document in an answer."""
     return msgspec.json.decode(answer.body)
 
 
-def numbers(answer: Answer) -> list[int]:
+def numbers(answer: SimulatorResponse) -> list[int]:
     """Which publishing logs an answer holds."""
     return [int(row["_id"], 16) for row in body(answer)["logs"]]
 
@@ -107,7 +107,7 @@ def numbers(answer: Answer) -> list[int]:
         ("unknown=1&limit=1", [11]),
     ],
 )
-def test_publishing_filters(service: Service, query: str, expected: list[int]) -> None:
+def test_publishing_filters(service: SimulatedApi, query: str, expected: list[int]) -> None:
     """Every documented filter of the publishing logs narrows the list, newest first."""
     assert expected == numbers(get(service, "/v1/posts/logs", query))
 
@@ -123,7 +123,7 @@ def test_publishing_filters(service: Service, query: str, expected: list[int]) -
         ("platform=tiktok", []),
     ],
 )
-def test_connection_filters(service: Service, query: str, expected: list[str]) -> None:
+def test_connection_filters(service: SimulatedApi, query: str, expected: list[str]) -> None:
     """Every documented filter of the connection logs narrows the list, newest first."""
     answer = get(service, "/v1/connections/logs", query)
     assert expected == [row["_id"] for row in body(answer)["logs"]]
@@ -144,7 +144,7 @@ def test_connection_filters(service: Service, query: str, expected: list[str]) -
         ("/v1/posts/post0/logs", "limit=1000", {"limit": "must be an integer between 1 and 100"}),
     ],
 )
-def test_validation(service: Service, path: str, query: str, wrong: dict[str, str]) -> None:
+def test_validation(service: SimulatedApi, path: str, query: str, wrong: dict[str, str]) -> None:
     """A parameter out of bounds is refused and named."""
     answer = get(service, path, query)
     assert 400 == answer.status
@@ -152,7 +152,7 @@ def test_validation(service: Service, path: str, query: str, wrong: dict[str, st
 
 
 @pytest.mark.parametrize("name", ["platform", "action", "eventType"])
-def test_unknown_names(service: Service, name: str) -> None:
+def test_unknown_names(service: SimulatedApi, name: str) -> None:
     """A value outside the vocabulary is refused, and all mistakes are told at once."""
     path = "/v1/connections/logs" if name == "eventType" else "/v1/posts/logs"
     answer = get(service, path, f"{name}=myspace&days=9")
@@ -164,7 +164,7 @@ def test_unknown_names(service: Service, name: str) -> None:
     ("limit", "skip", "pages", "more"),
     [(5, 0, 3, True), (5, 5, 3, True), (5, 10, 3, False), (6, 6, 2, False), (100, 0, 1, False), (1, 99, 12, False)],
 )
-def test_pagination(service: Service, limit: int, skip: int, pages: int, *, more: bool) -> None:
+def test_pagination(service: SimulatedApi, limit: int, skip: int, pages: int, *, more: bool) -> None:
     """The pagination says how many match, how many pages that is, and whether more follow."""
     answer = get(service, "/v1/posts/logs", f"limit={limit}&skip={skip}")
     expected = {"total": 12, "limit": limit, "skip": skip, "pages": pages, "hasMore": more}
@@ -173,12 +173,12 @@ def test_pagination(service: Service, limit: int, skip: int, pages: int, *, more
 
 def test_empty_list(clock: Clock) -> None:
     """An empty list has no pages."""
-    answer = get(Service(Archives(), clock=clock), "/v1/posts/logs")
+    answer = get(SimulatedApi(StaticLogs(), clock=clock), "/v1/posts/logs")
     expected = {"total": 0, "limit": 50, "skip": 0, "pages": 0, "hasMore": False}
     assert {"logs": [], "pagination": expected} == body(answer)
 
 
-def test_post_logs(service: Service) -> None:
+def test_post_logs(service: SimulatedApi) -> None:
     """A post's logs come newest first, with the post's id as text."""
     answer = body(get(service, "/v1/posts/post1/logs"))
     assert ["post1"] * 3 == [row["postId"] for row in answer["logs"]]
@@ -188,7 +188,7 @@ def test_post_logs(service: Service) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/posts/none/logs", "/v1/posts", "/v1/posts/a/b/logs", "/api", "/v2/posts/logs"])
-def test_not_found(service: Service, path: str) -> None:
+def test_not_found(service: SimulatedApi, path: str) -> None:
     """What is not there is answered as documented."""
     answer = get(service, path)
     assert (404, {"error": "Not found"}) == (answer.status, body(answer))
@@ -199,7 +199,7 @@ NEW = "/v1/logs"
 
 
 @pytest.mark.parametrize(("generation", "old", "new"), [("late", 200, 404), ("zernio", 404, 200), ("both", 200, 200)])
-def test_generations(service: Service, generation: str, old: int, new: int) -> None:
+def test_generations(service: SimulatedApi, generation: str, old: int, new: int) -> None:
     """Each generation has its own endpoints, and one can follow another while the API is up."""
     assert "late" == service.generation
     service.generation = generation
@@ -208,9 +208,9 @@ def test_generations(service: Service, generation: str, old: int, new: int) -> N
     assert {405 if new == 200 else 404} == {get(service, NEW, method="POST").status}
 
 
-def test_unknown_generation(archives: Archives, clock: Clock) -> None:
+def test_unknown_generation(archives: StaticLogs, clock: Clock) -> None:
     """A generation that never was is refused, and the one before stays."""
-    service = Service(archives, clock=clock, generation="zernio")
+    service = SimulatedApi(archives, clock=clock, generation="zernio")
     with pytest.raises(ConfigError, match="unknown generation 'meta': use one of late, zernio, both"):
         service.generation = "meta"
     assert "zernio" == service.generation
@@ -224,12 +224,12 @@ def test_generation_over_http(console: Callable[..., tuple[int, Any]]) -> None:
     assert 401 == console("GET", NEW)[0]
 
 
-def test_below_api(service: Service) -> None:
+def test_below_api(service: SimulatedApi) -> None:
     """The base URL can end in /api, as the real one does."""
     assert get(service, "/v1/posts/logs").body == get(service, "/api/v1/posts/logs").body
 
 
-def test_wrong_method(service: Service) -> None:
+def test_wrong_method(service: SimulatedApi) -> None:
     """Logs can only be read."""
     assert 405 == get(service, "/v1/posts/logs", method="POST").status
 
@@ -238,23 +238,23 @@ def test_wrong_method(service: Service) -> None:
     "headers",
     [{}, {"Authorization": KEY}, {"Authorization": "Bearer sk_short"}, {"authorization": "Bearer  " + KEY}],
 )
-def test_unauthorized(service: Service, headers: dict[str, str]) -> None:
+def test_unauthorized(service: SimulatedApi, headers: dict[str, str]) -> None:
     """Without a well-formed key there is no answer, and no quota is used."""
-    answer = service.answer("GET", "/v1/posts/logs", "", headers)
+    answer = service.handle("GET", "/v1/posts/logs", "", headers)
     assert (401, {"error": "Unauthorized"}) == (answer.status, body(answer))
     assert "600" == answer.headers["X-RateLimit-Remaining"]
 
 
-def test_given_keys(archives: Archives, clock: Clock) -> None:
+def test_given_keys(archives: StaticLogs, clock: Clock) -> None:
     """Where keys are given, only these are let in."""
-    service = Service(archives, clock=clock, keys={"sk_mine"})
+    service = SimulatedApi(archives, clock=clock, keys={"sk_mine"})
     assert 200 == get(service, "/v1/posts/logs", key="sk_mine").status
     assert 401 == get(service, "/v1/posts/logs", key=KEY).status
 
 
-def test_rate_limit(archives: Archives, clock: Clock) -> None:
+def test_rate_limit(archives: StaticLogs, clock: Clock) -> None:
     """The quota of a key shrinks by one a request, then 429 until the minute turns."""
-    service = Service(archives, clock=clock, rate_limit=2)
+    service = SimulatedApi(archives, clock=clock, rate_limit=2)
     clock.now += 45
     answers = [get(service, "/v1/posts/logs") for _ in range(3)]
     assert [(200, "1"), (200, "0"), (429, "0")] == [
@@ -269,15 +269,15 @@ def test_rate_limit(archives: Archives, clock: Clock) -> None:
     assert 200 == get(service, "/v1/posts/logs").status
 
 
-def test_rate_limit_is_a_keys_own(archives: Archives, clock: Clock) -> None:
+def test_rate_limit_is_a_keys_own(archives: StaticLogs, clock: Clock) -> None:
     """One key's requests leave another key's quota alone."""
-    service = Service(archives, clock=clock, rate_limit=1)
+    service = SimulatedApi(archives, clock=clock, rate_limit=1)
     assert [200, 429] == [get(service, "/v1/posts/logs").status for _ in range(2)]
     assert 200 == get(service, "/v1/posts/logs", key="sk_" + "f" * 64).status
 
 
 @pytest.mark.parametrize("path", ["/v1/posts/logs", "/v1/posts/none/logs", "/nowhere"])
-def test_headers(service: Service, path: str) -> None:
+def test_headers(service: SimulatedApi, path: str) -> None:
     """Every answer carries the quota and the API's date."""
     assert {
         "Content-Type": "application/json",
@@ -291,39 +291,39 @@ def test_headers(service: Service, path: str) -> None:
 def test_odd_rows_are_served(clock: Clock) -> None:
     """Rows of any shape are served as they are, whatever the filters."""
     odd = {"_id": 5, "postId": 7, "status": ["success"], "platform": {"a": 1}, "request": "text", "createdAt": None}
-    service = Service(Archives(Archive([odd]), Archive([{"eventType": None}])), clock=clock)
+    service = SimulatedApi(StaticLogs(LogList([odd]), LogList([{"eventType": None}])), clock=clock)
     assert [odd] == body(get(service, "/v1/posts/logs"))["logs"]
     assert [] == body(get(service, "/v1/posts/logs", "search=text&platform=tiktok"))["logs"]
     assert [] == body(get(service, "/v1/connections/logs", "status=failed"))["logs"]
 
 
 @pytest.fixture
-def world(clock: Clock) -> World:
+def world(clock: Clock) -> SimulatedWorld:
     """A world that began an hour ago."""
-    return World(1, clock.now, history=3600)
+    return SimulatedWorld(1, clock.now, history=3600)
 
 
 @pytest.fixture
-def console(world: World, clock: Clock) -> Callable[..., tuple[int, Any]]:
+def console(world: SimulatedWorld, clock: Clock) -> Callable[..., tuple[int, Any]]:
     """Asks the world's service for a path without a key; the answer's status and document."""
-    service = Service(world, clock=clock)
+    service = SimulatedApi(world, clock=clock)
 
     def ask(method: str, path: str, query: str = "") -> tuple[int, Any]:
-        answer = service.answer(method, path, query, {})
+        answer = service.handle(method, path, query, {})
         return answer.status, body(answer)
 
     return ask
 
 
-def test_world_lives(world: World, clock: Clock) -> None:
+def test_world_lives(world: SimulatedWorld, clock: Clock) -> None:
     """What has happened since the last request is in the next answer."""
-    service = Service(world, clock=clock)
+    service = SimulatedApi(world, clock=clock)
     before = body(get(service, "/v1/posts/logs"))["pagination"]["total"]
     clock.now += 3600
     assert body(get(service, "/v1/posts/logs"))["pagination"]["total"] > before
 
 
-def test_overview(console: Callable[..., tuple[int, Any]], world: World) -> None:
+def test_overview(console: Callable[..., tuple[int, Any]], world: SimulatedWorld) -> None:
     """The console tells generation, time, totals, incidents and what incidents there are."""
     assert (
         200,
@@ -379,22 +379,22 @@ def test_unknown_incident_names_the_known(console: Callable[..., tuple[int, Any]
     assert {"error": "Unknown incident 'flood'", "details": {"allowed": list(INCIDENTS)}} == document
 
 
-def test_no_incidents_without_a_world(service: Service) -> None:
+def test_no_incidents_without_a_world(service: SimulatedApi) -> None:
     """Bare archives have an overview but no incidents."""
     assert {
         "generation": "late",
         "totals": {"publishing": 12, "connections": 3},
         "allowed": list(INCIDENTS),
-    } == body(service.answer("GET", "/_simulator", "", {}))
-    assert 404 == service.answer("POST", "/_simulator/incidents/slow-video", "", {}).status
+    } == body(service.handle("GET", "/_simulator", "", {}))
+    assert 404 == service.handle("POST", "/_simulator/incidents/slow-video", "", {}).status
 
 
-def test_welcome(service: Service) -> None:
+def test_welcome(service: SimulatedApi) -> None:
     """The front page says in plain text what this is and what to curl, needs no key and uses no quota."""
-    answer = service.answer("GET", "/", "", {"host": "localhost:8077"})
+    answer = service.handle("GET", "/", "", {"host": "localhost:8077"})
     assert "text/plain; charset=utf-8" == answer.headers["Content-Type"]
     text = answer.body.decode()
     assert "simulated Late API" in text
     assert "curl http://localhost:8077/_simulator" in text
     assert all(name in text for name in INCIDENTS)
-    assert 200 == service.answer("GET", "/-/healthy", "", {}).status
+    assert 200 == service.handle("GET", "/-/healthy", "", {}).status

@@ -10,9 +10,9 @@ import pytest
 
 from deploy.prometheus.thresholds import SUCCESS_OBJECTIVE
 from late_exporter.errors import ConfigError
-from late_exporter.simulator import INCIDENTS, World
+from late_exporter.simulator import INCIDENTS, SimulatedWorld
 from late_exporter.simulator.accounts import ACCOUNTS
-from late_exporter.simulator.log_list import creation
+from late_exporter.simulator.log_list import creation_time
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
 HOUR = 3600.0
@@ -20,9 +20,9 @@ DAY = 24 * HOUR
 
 
 @pytest.fixture(scope="module")
-def week() -> World:
+def week() -> SimulatedWorld:
     """A world with its history of a week; the tests of this module only read it."""
-    return World(1, NOON)
+    return SimulatedWorld(1, NOON)
 
 
 def born(row: dict[str, Any]) -> int:
@@ -30,7 +30,7 @@ def born(row: dict[str, Any]) -> int:
     return int(row["_id"][:8], 16)
 
 
-def failing(world: World, platform: str, since: float, **wanted: Any) -> float:
+def failing(world: SimulatedWorld, platform: str, since: float, **wanted: Any) -> float:
     """Share of a platform's ended publish attempts since a time that failed as wanted."""
     ended = [
         row
@@ -38,14 +38,14 @@ def failing(world: World, platform: str, since: float, **wanted: Any) -> float:
         if row["platform"] == platform
         and row["action"] in {"publish", "retry"}
         and row["status"] in {"success", "failed"}
-        and creation(row) >= since
+        and creation_time(row) >= since
     ]
     return sum(wanted.items() <= row.items() for row in ended) / len(ended)
 
 
 def test_same_seed_same_world() -> None:
     """Two worlds of one seed agree in every row, two of different seeds do not."""
-    one, same, other = (World(seed, NOON, history=HOUR) for seed in (1, 1, 2))
+    one, same, other = (SimulatedWorld(seed, NOON, history=HOUR) for seed in (1, 1, 2))
     assert one.publishing.rows == same.publishing.rows
     assert one.connections.rows == same.connections.rows
     assert one.publishing.rows != other.publishing.rows
@@ -54,9 +54,9 @@ def test_same_seed_same_world() -> None:
 @pytest.mark.parametrize("steps", [2, 77, 3000])
 def test_slicing_changes_nothing(steps: int) -> None:
     """What has happened does not depend on how often the world was advanced."""
-    at_once, sliced = (World(3, NOON, history=0, logs_per_day=20_000) for _ in range(2))
-    at_once.start_incident("slow-video", duration=HOUR, at=NOON + HOUR)
-    sliced.start_incident("slow-video", duration=HOUR, at=NOON + HOUR)
+    at_once, sliced = (SimulatedWorld(3, NOON, history=0, logs_per_day=20_000) for _ in range(2))
+    at_once.start_incident("slow-video", duration=HOUR, start_time=NOON + HOUR)
+    sliced.start_incident("slow-video", duration=HOUR, start_time=NOON + HOUR)
     at_once.advance(NOON + 6 * HOUR)
     for step in range(steps):
         sliced.advance(NOON + 6 * HOUR * (step + 1) / steps)
@@ -66,29 +66,29 @@ def test_slicing_changes_nothing(steps: int) -> None:
 
 def test_time_does_not_run_back() -> None:
     """Advancing to an earlier time changes nothing."""
-    world = World(1, NOON, history=HOUR)
+    world = SimulatedWorld(1, NOON, history=HOUR)
     before = list(world.publishing.rows)
     world.advance(NOON - HOUR)
     assert before == world.publishing.rows
     assert world.now == NOON
 
 
-def test_rate(week: World) -> None:
+def test_rate(week: SimulatedWorld) -> None:
     """There are about as many logs as asked for."""
     assert pytest.approx(7 * 5000, rel=0.05) == len(week.publishing)
 
 
-def test_order_and_identity(week: World) -> None:
+def test_order_and_identity(week: SimulatedWorld) -> None:
     """Rows stand newest first, none is from the future, and no id is given twice."""
     for archive in (week.publishing, week.connections):
-        times = [creation(row) for row in archive.rows]
+        times = [creation_time(row) for row in archive.rows]
         assert sorted(times, reverse=True) == times
         assert times[0] <= NOON
         assert len(archive) == len({row["_id"] for row in archive.rows})
         assert all(24 == len(row["_id"]) for row in archive.rows)
 
 
-def test_everything_occurs(week: World) -> None:
+def test_everything_occurs(week: SimulatedWorld) -> None:
     """A week has every platform, action, status and kind of connection event."""
     publishing, connections = week.publishing.rows, week.connections.rows
     assert 13 == len({row["platform"] for row in publishing})
@@ -102,7 +102,7 @@ def test_everything_occurs(week: World) -> None:
     assert {"oauth", "credentials", "invitation"} == {row["connectionMethod"] for row in connections}
 
 
-def test_retries_follow_failures(week: World) -> None:
+def test_retries_follow_failures(week: SimulatedWorld) -> None:
     """A retry has a failed attempt of the same post and account, one number lower and earlier."""
     attempts = {
         (row["postId"]["_id"], row["accountId"], row["attemptNumber"]): row
@@ -115,35 +115,35 @@ def test_retries_follow_failures(week: World) -> None:
         previous = attempts.get((post, account, number - 1))
         if previous is not None:  # it can have expired
             assert "failed" == previous["status"]
-            assert creation(previous) < creation(row)
+            assert creation_time(previous) < creation_time(row)
 
 
-def test_late_rows(week: World) -> None:
+def test_late_rows(week: SimulatedWorld) -> None:
     """Some rows are written when their attempt ends, below rows that were there before."""
-    late = [row for row in week.publishing.rows if born(row) > creation(row) + 5]
+    late = [row for row in week.publishing.rows if born(row) > creation_time(row) + 5]
     assert len(late) > 1000
     births = [born(row) for row in week.publishing.rows]
     assert sorted(births, reverse=True) != births
 
 
-def test_equal_times(week: World) -> None:
+def test_equal_times(week: SimulatedWorld) -> None:
     """One post on several platforms has logs of the same createdAt."""
     moments = Counter((row["postId"]["_id"], row["createdAt"]) for row in week.publishing.rows if "postId" in row)
     assert max(moments.values()) >= 3
 
 
-def test_both_notations_of_time(week: World) -> None:
+def test_both_notations_of_time(week: SimulatedWorld) -> None:
     """Times are served with and without milliseconds."""
     assert {20, 24} == {len(row["createdAt"]) for row in week.publishing.rows}
 
 
-def test_videos_are_uploaded_first(week: World) -> None:
+def test_videos_are_uploaded_first(week: SimulatedWorld) -> None:
     """Posts with a video have a media_upload log."""
     kinds = {row["request"]["mediaTypes"][0] for row in week.publishing.rows if row["action"] == "media_upload"}
     assert {"video"} == kinds
 
 
-def test_day_and_week_have_a_curve(week: World) -> None:
+def test_day_and_week_have_a_curve(week: SimulatedWorld) -> None:
     """Afternoons are busier than nights, and weekdays than weekends."""
     moments = [datetime.fromisoformat(row["createdAt"]) for row in week.publishing.rows]
     hours, weekdays = Counter(moment.hour for moment in moments), Counter(moment.weekday() for moment in moments)
@@ -153,14 +153,14 @@ def test_day_and_week_have_a_curve(week: World) -> None:
 
 def test_pending_settles_in_place() -> None:
     """Nearly every pending row becomes success or failed under its id and createdAt, a few never do."""
-    world = World(1, NOON, history=0, logs_per_day=60_000)
+    world = SimulatedWorld(1, NOON, history=0, logs_per_day=60_000)
     pending: dict[str, str] = {}
     for minute in range(24 * 60):
         world.advance(NOON + 60 * minute)
         rows, _ = world.publishing.page(0, 1000, status="pending")
         pending |= {row["_id"]: row["createdAt"] for row in rows}
     world.advance(NOON + 26 * HOUR)
-    found = [row for row in map(world.publishing.find, pending) if row]
+    found = [row for row in map(world.publishing.get, pending) if row]
     assert [pending[row["_id"]] for row in found] == [row["createdAt"] for row in found]
     statuses = Counter(row["status"] for row in found)
     assert {"success", "failed", "pending"} == set(statuses)
@@ -169,30 +169,30 @@ def test_pending_settles_in_place() -> None:
 
 def test_deleted_posts_lose_their_logs() -> None:
     """Now and then a post is deleted, all its logs vanish and none comes back."""
-    world = World(1, NOON, history=0, logs_per_day=20_000)
+    world = SimulatedWorld(1, NOON, history=0, logs_per_day=20_000)
     world.advance(NOON + 12 * HOUR)
     before = {row["postId"]["_id"] for row in world.publishing.rows if "postId" in row}
     world.advance(NOON + 36 * HOUR)
     after = {row["postId"]["_id"] for row in world.publishing.rows if "postId" in row}
     gone = before - after
     assert 0 < len(gone) < len(before) / 50
-    assert [] == [row for post in gone for row in world.publishing.of_post(post)]
+    assert [] == [row for post in gone for row in world.publishing.rows_of_post(post)]
 
 
 def test_old_rows_expire_in_sweeps() -> None:
     """Rows older than seven days are swept away within a minute."""
-    world = World(1, NOON, logs_per_day=500)
+    world = SimulatedWorld(1, NOON, logs_per_day=500)
     for hour in range(1, 48):
         world.advance(NOON + hour * HOUR)
         for archive in (world.publishing, world.connections):
             oldest = archive.rows[-1]
-            assert creation(oldest) > world.now - 7 * DAY - 61
+            assert creation_time(oldest) > world.now - 7 * DAY - 61
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_ordinary_days_meet_the_objective(seed: int) -> None:
     """Without incidents some attempts fail, but too few to alert on: who runs the demo sees what they broke."""
-    world = World(seed, NOON, logs_per_day=10_000, scripted=False)
+    world = SimulatedWorld(seed, NOON, logs_per_day=10_000, with_past_incidents=False)
     ended = [
         row["status"]
         for row in world.publishing.rows
@@ -201,27 +201,27 @@ def test_ordinary_days_meet_the_objective(seed: int) -> None:
     assert 0.003 < ended.count("failed") / len(ended) < 1 - SUCCESS_OBJECTIVE
 
 
-def test_history_has_incidents(week: World) -> None:
+def test_history_has_incidents(week: SimulatedWorld) -> None:
     """The charts of a week show an outage two days ago and a revoked token yesterday."""
     outage = [row for row in week.publishing.rows if row.get("statusCode") == 503]
     assert {"instagram"} == {row["platform"] for row in outage}
     assert len(outage) > 50
     revoked = [row for row in week.connections.rows if row["eventType"] == "disconnect"]
-    assert any(abs(creation(row) - (NOON - DAY)) < 2 for row in revoked)
+    assert any(abs(creation_time(row) - (NOON - DAY)) < 2 for row in revoked)
     assert () == week.incidents
 
 
-def test_disconnected_accounts_fail(week: World) -> None:
+def test_disconnected_accounts_fail(week: SimulatedWorld) -> None:
     """Between its disconnect and its reconnect an account fails with TOKEN_EXPIRED, and only then."""
     events = sorted(
-        (creation(row), row["eventType"], row["accountId"])
+        (creation_time(row), row["eventType"], row["accountId"])
         for row in week.connections.rows
         if row["eventType"] in {"disconnect", "reconnect_success"}
     )
     expired = [row for row in week.publishing.rows if row.get("response", {}).get("errorCode") == "TOKEN_EXPIRED"]
     assert len(expired) > 10
     for row in expired:
-        ended = creation(row) + row["durationMs"] / 1000 + 1
+        ended = creation_time(row) + row["durationMs"] / 1000 + 1
         latest = [event for moment, event, account in events if account == row["accountId"] and moment <= ended]
         assert "disconnect" in latest[-2:]
 
@@ -232,7 +232,7 @@ def test_disconnected_accounts_fail(week: World) -> None:
 )
 def test_incident_raises_failures(name: str, platform: str, status_code: int) -> None:
     """During an incident most attempts on its platform fail with its status code, elsewhere and before hardly any."""
-    world = World(1, NOON, history=4 * HOUR, logs_per_day=20_000)
+    world = SimulatedWorld(1, NOON, history=4 * HOUR, logs_per_day=20_000)
     assert failing(world, platform, NOON - 4 * HOUR, statusCode=status_code) < 0.1
     world.start_incident(name, duration=2 * HOUR)
     world.advance(NOON + HOUR)
@@ -243,7 +243,7 @@ def test_incident_raises_failures(name: str, platform: str, status_code: int) ->
 
 def test_incident_ends() -> None:
     """After its duration an incident is over and attempts succeed again."""
-    world = World(1, NOON, history=0, logs_per_day=20_000)
+    world = SimulatedWorld(1, NOON, history=0, logs_per_day=20_000)
     world.start_incident("platform-outage", platform="twitter", duration=HOUR)
     world.advance(NOON + 3 * HOUR)
     assert () == world.incidents
@@ -252,7 +252,7 @@ def test_incident_ends() -> None:
 
 def test_rate_limit_storm_pauses() -> None:
     """A storm of rate limits leaves many pauses and long durations."""
-    calm, storm = (World(1, NOON, history=0, logs_per_day=20_000) for _ in range(2))
+    calm, storm = (SimulatedWorld(1, NOON, history=0, logs_per_day=20_000) for _ in range(2))
     storm.start_incident("rate-limit-storm", duration=2 * HOUR)
     pauses, durations = [], []
     for world in (calm, storm):
@@ -267,7 +267,7 @@ def test_rate_limit_storm_pauses() -> None:
 
 def test_slow_video() -> None:
     """Slow videos take at least ten times as long, and many are pending at any time."""
-    calm, slow = (World(1, NOON, history=0, logs_per_day=20_000) for _ in range(2))
+    calm, slow = (SimulatedWorld(1, NOON, history=0, logs_per_day=20_000) for _ in range(2))
     slow.start_incident("slow-video", duration=2 * HOUR)
     pending, durations = [0, 0], []
     for index, world in enumerate((calm, slow)):
@@ -282,7 +282,7 @@ def test_slow_video() -> None:
 
 def test_revoked_token() -> None:
     """A revoked token disconnects one account until the incident is stopped."""
-    world = World(1, NOON, history=0, logs_per_day=20_000)
+    world = SimulatedWorld(1, NOON, history=0, logs_per_day=20_000)
     world.start_incident("revoked-token", platform="youtube", duration=DAY)
     (incident,) = world.incidents
     world.advance(NOON + 3 * HOUR)
@@ -299,7 +299,7 @@ def test_revoked_token() -> None:
 
 def test_stopped_incident_stays_stopped() -> None:
     """The end that was planned for a stopped incident leaves a later one of the same name alone."""
-    world = World(1, NOON, history=0)
+    world = SimulatedWorld(1, NOON, history=0)
     world.start_incident("platform-outage", duration=HOUR)
     world.advance(NOON + 60)
     assert 1 == len(world.stop_incident("platform-outage"))
@@ -311,17 +311,17 @@ def test_stopped_incident_stays_stopped() -> None:
 
 def test_one_account_is_revoked_once() -> None:
     """A planned revocation that finds no connected account is no incident."""
-    world = World(1, NOON, history=0, accounts=ACCOUNTS[:1])
+    world = SimulatedWorld(1, NOON, history=0, accounts=ACCOUNTS[:1])
     for delay in (60, 120):
-        world.start_incident("revoked-token", duration=HOUR, at=NOON + delay)
+        world.start_incident("revoked-token", duration=HOUR, start_time=NOON + delay)
     world.advance(NOON + 180)
     assert 1 == len(world.incidents)
 
 
 def test_planned_incident() -> None:
     """An incident can be planned, and is not under way before its time."""
-    world = World(1, NOON, history=0)
-    world.start_incident("slow-video", duration=HOUR, at=NOON + HOUR)
+    world = SimulatedWorld(1, NOON, history=0)
+    world.start_incident("slow-video", duration=HOUR, start_time=NOON + HOUR)
     assert () == world.incidents
     world.advance(NOON + HOUR)
     assert 1 == len(world.incidents)
@@ -329,7 +329,7 @@ def test_planned_incident() -> None:
 
 def test_unknown_incident() -> None:
     """An unknown incident is refused with the names that are known."""
-    world = World(1, NOON, history=0)
+    world = SimulatedWorld(1, NOON, history=0)
     with pytest.raises(ConfigError) as refused:
         world.start_incident("flood")
     assert f"unknown incident 'flood': use one of {', '.join(INCIDENTS)}" == str(refused.value)
@@ -338,16 +338,16 @@ def test_unknown_incident() -> None:
 def test_unknown_platform() -> None:
     """An incident on an unknown platform is refused."""
     with pytest.raises(ConfigError, match="unknown platform 'myspace': use one of tiktok, instagram"):
-        World(1, NOON, history=0).start_incident("platform-outage", platform="myspace")
+        SimulatedWorld(1, NOON, history=0).start_incident("platform-outage", platform="myspace")
 
 
 def test_no_account_to_revoke() -> None:
     """A token can only be revoked where an account is connected."""
     with pytest.raises(ConfigError, match="no connected account on twitter"):
-        World(1, NOON, history=0, accounts=ACCOUNTS[:1]).start_incident("revoked-token", platform="twitter")
+        SimulatedWorld(1, NOON, history=0, accounts=ACCOUNTS[:1]).start_incident("revoked-token", platform="twitter")
 
 
-def test_captions_are_human(week: World) -> None:
+def test_captions_are_human(week: SimulatedWorld) -> None:
     """Captions hold emoji, umlauts and CJK, and the preview is cut at 200 characters."""
     text = "".join({row["postId"]["content"] for row in week.publishing.rows if "postId" in row})
     assert {"🚀", "Ö", "東", "한"} <= set(text)

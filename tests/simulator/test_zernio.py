@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from late_exporter.simulator import LONG_RETENTION, Archive, Archives, Service, World
+from late_exporter.simulator import ZERNIO_RETENTION, LogList, SimulatedApi, SimulatedWorld, StaticLogs
 from late_exporter.simulator.accounts import ACCOUNTS
-from late_exporter.simulator.log_list import creation
-from late_exporter.simulator.zernio_rows import FIELDS, as_written, connection, publishing
+from late_exporter.simulator.log_list import creation_time
+from late_exporter.simulator.zernio_rows import FIELDS, activity_row, connection_row, publishing_row
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 NOW = NOON.timestamp()
@@ -53,7 +53,7 @@ CONNECTED = {
 
 def test_publishing_log() -> None:
     """A publishing log has every field of its new form, in which it has no id."""
-    log = publishing(PUBLISHED)
+    log = publishing_row(PUBLISHED)
 
     assert {
         "type": "publishing",
@@ -83,7 +83,7 @@ def test_publishing_log() -> None:
 
 def test_connection_log() -> None:
     """A connection log is of the same form."""
-    log = connection(CONNECTED)
+    log = connection_row(CONNECTED)
 
     assert ("connections", "account.connected", "success", None) == (
         log["type"],
@@ -104,8 +104,10 @@ def test_connection_log() -> None:
 @pytest.mark.parametrize("name", ["message", "code"])
 def test_errors(name: str) -> None:
     """What went wrong has fields of its own, in the logs of either feed."""
-    refused = publishing({**PUBLISHED, "response": {"errorMessage": "message", "errorCode": "code"}})
-    denied = connection({**CONNECTED, "eventType": "connect_failed", "error": {"message": "message", "code": "code"}})
+    refused = publishing_row({**PUBLISHED, "response": {"errorMessage": "message", "errorCode": "code"}})
+    denied = connection_row(
+        {**CONNECTED, "eventType": "connect_failed", "error": {"message": "message", "code": "code"}}
+    )
 
     assert [name, name] == [refused[f"error_{name}"], denied[f"error_{name}"]]
 
@@ -126,7 +128,7 @@ def test_publishing_actions(action: str, expected: list[str]) -> None:
     """Action and status together make the new action; one that the vendor did not have keeps its name."""
     statuses = ("success", "failed", "pending", "skipped")
 
-    assert expected == [publishing({"action": action, "status": status})["action"] for status in statuses]
+    assert expected == [publishing_row({"action": action, "status": status})["action"] for status in statuses]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,7 @@ def test_publishing_actions(action: str, expected: list[str]) -> None:
 )
 def test_connection_actions(event: str, action: str, status: str) -> None:
     """An event makes action and status."""
-    log = connection({"eventType": event})
+    log = connection_row({"eventType": event})
 
     assert (action, status) == (log["action"], log["status"])
 
@@ -150,25 +152,25 @@ def test_connection_actions(event: str, action: str, status: str) -> None:
 @pytest.mark.parametrize(("given", "number"), [({"attemptNumber": 4}, 4), ({}, 2)])
 def test_retries_have_a_number(given: dict[str, int], number: int) -> None:
     """A retry is at least the second attempt, also where nobody has counted."""
-    log = publishing({"action": "retry", "status": "skipped", **given})
+    log = publishing_row({"action": "retry", "status": "skipped", **given})
 
     assert {"attemptNumber": number} == json.loads(log["metadata"])
 
 
 def test_bodies_are_cut() -> None:
     """Bodies are cut by a number of characters, after which they may be JSON no more."""
-    log = publishing({"request": {"rawBody": "ü" * 6000}, "response": {"rawBody": "ü" * 20_000}})
+    log = publishing_row({"request": {"rawBody": "ü" * 6000}, "response": {"rawBody": "ü" * 20_000}})
 
     assert ('{"rawBody":"' + "ü" * 4988, 10_000) == (log["request_body"], len(log["response_body"]))
 
 
 def test_id_that_comes_one_day() -> None:
     """A row can have an id for this generation, which is shown then."""
-    assert ["_id", "type"] == list(publishing({"zernioId": "z1"}))[:2]
-    assert "z1" == connection({"zernioId": "z1"})["_id"]
+    assert ["_id", "type"] == list(publishing_row({"zernioId": "z1"}))[:2]
+    assert "z1" == connection_row({"zernioId": "z1"})["_id"]
 
 
-@pytest.mark.parametrize("render", [publishing, connection])
+@pytest.mark.parametrize("render", [publishing_row, connection_row])
 def test_what_is_not_set_is_null(render: Any) -> None:
     """Every log has all fields, also one of which nothing is known, and one that is odd."""
     odd = {
@@ -186,7 +188,7 @@ def test_what_is_not_set_is_null(render: Any) -> None:
     assert {None, render({})["type"], render({})["status"]} == set(render({}).values())
 
 
-def archives() -> Archives:
+def archives() -> StaticLogs:
     """Twelve publishing logs, one in twelve hours, three connection logs, and one webhook delivery."""
     statuses = {11: "pending", 3: "failed"}
     posts = [
@@ -221,7 +223,7 @@ def archives() -> Archives:
         "created_at": "2026-11-24T01:00:00Z",
         "event": "post.published",
     }
-    return Archives(Archive(posts), Archive(events), {"webhooks": Archive([delivery])})
+    return StaticLogs(LogList(posts), LogList(events), {"webhooks": LogList([delivery])})
 
 
 def _text(moment: datetime) -> str:
@@ -230,8 +232,8 @@ def _text(moment: datetime) -> str:
 
 def asked(source: Any, query: str) -> Any:
     """The document in the answer."""
-    service = Service(source, clock=lambda: NOW, generation="zernio")
-    answer = service.answer("GET", "/v1/logs", query, {"Authorization": f"Bearer {KEY}"})
+    service = SimulatedApi(source, clock=lambda: NOW, generation="zernio")
+    answer = service.handle("GET", "/v1/logs", query, {"Authorization": f"Bearer {KEY}"})
     return msgspec.json.decode(answer.body)
 
 
@@ -312,46 +314,46 @@ def test_validation(query: str, wrong: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
+def world() -> SimulatedWorld:
     """A world with a history of ten days, all of which is kept; the tests of this module only read it."""
-    return World(1, NOW, history=10 * DAY, logs_per_day=1000, retention=LONG_RETENTION, active=True)
+    return SimulatedWorld(1, NOW, history=10 * DAY, logs_per_day=1000, retention=ZERNIO_RETENTION, with_activity=True)
 
 
-def test_both_generations_show_the_same(world: World) -> None:
+def test_both_generations_show_the_same(world: SimulatedWorld) -> None:
     """A page of one generation has the logs of the other's in the same order, also among equal times."""
-    service = Service(world, clock=lambda: NOW, generation="both")
+    service = SimulatedApi(world, clock=lambda: NOW, generation="both")
     for old, new in (("/v1/posts/logs", "publishing"), ("/v1/connections/logs", "connections")):
         pages = [
-            msgspec.json.decode(service.answer("GET", path, query, {"Authorization": f"Bearer {KEY}"}).body)
+            msgspec.json.decode(service.handle("GET", path, query, {"Authorization": f"Bearer {KEY}"}).body)
             for path, query in ((old, "limit=100&days=7"), ("/v1/logs", f"type={new}&limit=100&days=7"))
         ]
-        render = publishing if new == "publishing" else connection
+        render = publishing_row if new == "publishing" else connection_row
         assert [render(row) for row in pages[0]["logs"]] == pages[1]["logs"]
         assert pages[0]["pagination"] == pages[1]["pagination"]
 
 
-def test_ninety_days_are_kept(world: World) -> None:
+def test_ninety_days_are_kept(world: SimulatedWorld) -> None:
     """Logs of more than seven days ago are shown, and swept at the end of their retention."""
-    assert NOW - 10 * DAY < creation(world.publishing.rows[-1]) < NOW - 9.9 * DAY
-    brief = World(1, NOW, history=DAY, logs_per_day=100, retention=DAY / 2, active=True)
+    assert NOW - 10 * DAY < creation_time(world.publishing.rows[-1]) < NOW - 9.9 * DAY
+    brief = SimulatedWorld(1, NOW, history=DAY, logs_per_day=100, retention=DAY / 2, with_activity=True)
     assert all(
-        creation(row) >= NOW - DAY / 2 - 60
+        creation_time(row) >= NOW - DAY / 2 - 60
         for archive in (brief.publishing, brief.connections, *brief.activity.values())
         for row in archive.rows
     )
 
 
-def test_activity_changes_nothing(world: World) -> None:
+def test_activity_changes_nothing(world: SimulatedWorld) -> None:
     """The logs of posts and connections are the same with further types as without, which then cost nothing."""
-    late = World(1, NOW, history=10 * DAY, logs_per_day=1000, retention=LONG_RETENTION)
+    late = SimulatedWorld(1, NOW, history=10 * DAY, logs_per_day=1000, retention=ZERNIO_RETENTION)
     assert late.publishing.rows == world.publishing.rows
     assert late.connections.rows == world.connections.rows
     assert {} == late.activity
 
 
-def test_activity(world: World) -> None:
+def test_activity(world: SimulatedWorld) -> None:
     """Every further type has its actions, in a form of which no field is left out, newest first."""
-    shown = {kind: [as_written(row) for row in archive.rows] for kind, archive in world.activity.items()}
+    shown = {kind: [activity_row(row) for row in archive.rows] for kind, archive in world.activity.items()}
     assert {
         "webhooks": {"webhook.delivered", "webhook.failed"},
         "messaging": {"message.sent", "message.received"},
@@ -361,11 +363,11 @@ def test_activity(world: World) -> None:
     assert {"instagram", "facebook", "whatsapp"} == {log["platform"] for log in shown["messaging"]}
     for kind, logs in shown.items():
         assert {kind} == {log["type"] for log in logs}
-        assert sorted((creation(log) for log in logs), reverse=True) == [creation(log) for log in logs]
+        assert sorted((creation_time(log) for log in logs), reverse=True) == [creation_time(log) for log in logs]
         assert {"success", "failed"} >= {log["status"] for log in logs} > set()
 
 
-def test_webhooks_tell_of_posts(world: World) -> None:
+def test_webhooks_tell_of_posts(world: SimulatedWorld) -> None:
     """A delivery is of a post that was published or has failed."""
     posts = {row["postId"]["_id"] for row in world.publishing.rows if "postId" in row}
     told = [json.loads(row["metadata"]) for row in world.activity["webhooks"].rows]
@@ -375,7 +377,7 @@ def test_webhooks_tell_of_posts(world: World) -> None:
 
 def test_slicing_changes_no_activity() -> None:
     """What has happened does not depend on how often the world was advanced."""
-    at_once, sliced = (World(3, NOW, history=0, logs_per_day=5000, active=True) for _ in range(2))
+    at_once, sliced = (SimulatedWorld(3, NOW, history=0, logs_per_day=5000, with_activity=True) for _ in range(2))
     at_once.advance(NOW + DAY / 4)
     for step in range(77):
         sliced.advance(NOW + DAY / 4 * (step + 1) / 77)
@@ -387,5 +389,5 @@ def test_slicing_changes_no_activity() -> None:
 def test_no_messages_without_a_messenger() -> None:
     """Where no account can get messages, none come."""
     tweeting = [account for account in ACCOUNTS if account.platform.name == "twitter"]
-    world = World(1, NOW, history=DAY, accounts=tweeting, scripted=False, active=True)
+    world = SimulatedWorld(1, NOW, history=DAY, accounts=tweeting, with_past_incidents=False, with_activity=True)
     assert 0 == len(world.activity["messaging"]) < len(world.activity["webhooks"])

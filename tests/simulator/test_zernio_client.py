@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from late_exporter.simulator import LONG_RETENTION, Service, World
-from late_exporter.simulator.zernio_rows import connection, publishing
+from late_exporter.simulator import ZERNIO_RETENTION, SimulatedApi, SimulatedWorld
+from late_exporter.simulator.zernio_rows import connection_row, publishing_row
 from tests.simulator.test_clients import served
 
 pytestmark = pytest.mark.e2e
@@ -38,21 +38,21 @@ def sdk() -> None:
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
+def world() -> SimulatedWorld:
     """A world with a history of ten days, more than generation late had, in which time stands still."""
-    return World(1, NOW, history=10 * DAY, logs_per_day=500, retention=LONG_RETENTION, active=True)
+    return SimulatedWorld(1, NOW, history=10 * DAY, logs_per_day=500, retention=ZERNIO_RETENTION, with_activity=True)
 
 
 @pytest.fixture(scope="module")
-def url(world: World) -> Iterator[str]:
+def url(world: SimulatedWorld) -> Iterator[str]:
     """The base URL of the world's API."""
-    with served(Service(world, clock=lambda: NOW, generation="zernio")) as base_url:
+    with served(SimulatedApi(world, clock=lambda: NOW, generation="zernio")) as base_url:
         yield base_url
 
 
 def calling(url: str, *calls: dict[str, Any], key: str = KEY) -> list[dict[str, Any]]:
     """What becomes of the client's calls."""
-    command = [sys.executable, "-P", str(ROOT / "tests" / "zernio_client.py"), url, key]
+    command = [sys.executable, "-P", str(ROOT / "tests" / "support" / "zernio_client.py"), url, key]
     environ = {**os.environ, "PYTHONPATH": str(SDK)}
     ran = subprocess.run(command, input=json.dumps(calls), capture_output=True, text=True, check=False, env=environ)
     assert 0 == ran.returncode, ran.stderr
@@ -68,18 +68,18 @@ def pinned() -> str:
     return str(version)
 
 
-def test_both_feeds(url: str, world: World) -> None:
+def test_both_feeds(url: str, world: SimulatedWorld) -> None:
     """The client reads every publishing and every connection log of ten days, page by page."""
     total = len(world.publishing)
     *pages, connections = calling(
         url, *({"limit": 100, "skip": skip} for skip in range(0, total, 100)), {"type": "connections", "limit": 100}
     )
-    assert [publishing(row) for row in world.publishing.rows] == [
+    assert [publishing_row(row) for row in world.publishing.rows] == [
         log for page in pages for log in page["answer"]["logs"]
     ]
     assert {total} == {page["answer"]["pagination"]["total"] for page in pages}
     assert [False] == [page["answer"]["pagination"]["hasMore"] for page in pages][-1:]
-    assert [connection(row) for row in world.connections.rows[:100]] == connections["answer"]["logs"]
+    assert [connection_row(row) for row in world.connections.rows[:100]] == connections["answer"]["logs"]
 
 
 def test_filters(url: str) -> None:
@@ -101,20 +101,20 @@ def test_filters(url: str) -> None:
     }
 
 
-def test_refusals(url: str, world: World) -> None:
+def test_refusals(url: str, world: SimulatedWorld) -> None:
     """The client understands the refusals, also that of an API that has no such list yet."""
     (wrong_key,) = calling(url, {}, key="sk_wrong")
     (out_of_bounds,) = calling(url, {"days": 91})
-    with served(Service(world, clock=lambda: NOW)) as late:
+    with served(SimulatedApi(world, clock=lambda: NOW)) as late:
         (absent,) = calling(late, {})
     assert ("LateAuthenticationError", "[401] Unauthorized") == (wrong_key["raised"], wrong_key["text"])
     assert ("LateAPIError", True) == (out_of_bounds["raised"], "Invalid query" in out_of_bounds["text"])
     assert "LateNotFoundError" == absent["raised"]
 
 
-def test_rate_limit(world: World) -> None:
+def test_rate_limit(world: SimulatedWorld) -> None:
     """The client reads the quota from the headers, and stops when it is used up."""
-    with served(Service(world, clock=lambda: NOW, generation="zernio", rate_limit=1)) as limited:
+    with served(SimulatedApi(world, clock=lambda: NOW, generation="zernio", rate_limit=1)) as limited:
         first, second = calling(limited, {"limit": 1}, {"limit": 1})
     assert 1 == len(first["answer"]["logs"])
     assert (1, 0) == (first["quota"]["limit"], first["quota"]["remaining"])

@@ -16,10 +16,10 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from late_exporter.store import open_records
-from tests.e2e.late import KEY, Late
-from tests.e2e.program import Program, get
-from tests.e2e.prometheus import Prometheus, prometheus
+from late_exporter.store import open_snapshot
+from tests.e2e.late import KEY, LateServer
+from tests.e2e.program import ExporterProcess, http_get
+from tests.e2e.prometheus import PrometheusApi, run_prometheus
 from tests.soak.stage import FAULTS, Stage
 from tests.soak.verdict import SETTLED, Ledger, Life, Memory, counted, differences, examine, falls
 from tests.support.worlds import Samples
@@ -84,7 +84,7 @@ class Soak:
         self._say = say
         self._random = Random(plan.seed)
         self._stage = Stage(plan.seed, plan.rate)
-        self._late = Late(self._stage, rate_limit=QUOTA)
+        self._late = LateServer(self._stage, rate_limit=QUOTA)
         self._late.keys.update(KEYS.values())
         self._memory = Memory()
         self._reasons: list[str] = []
@@ -92,7 +92,7 @@ class Soak:
         self._names: tuple[str, ...] = WORKSPACES[:1]
         self._paces = deque(("1s", "900ms"))
         self._port = _free_port()
-        self._program = Program(folder, "run", "--config.file=late.yml")
+        self._program = ExporterProcess(folder, "run", "--config.file=late.yml")
         self._running = False
         self._started = self._told = time.monotonic()
         self._first = len(self._stage.publishing)
@@ -112,7 +112,7 @@ class Soak:
             stack.callback(self._program.kill)
             self._start()
             config = SCRAPING % f"127.0.0.1:{self._port}"
-            database = stack.enter_context(prometheus(self._binary, self._folder, config))
+            database = stack.enter_context(run_prometheus(self._binary, self._folder, config))
             self._started = time.monotonic()
             self._suffer()
             self._catch_up()
@@ -196,8 +196,8 @@ class Soak:
         """Copy the state while it is written to; the copy has to be whole."""
         copy = self._folder / "copy.db"
         for words in (("backup", "copy.db", "--config.file=late.yml"), ("check", "--state.url=sqlite:///copy.db")):
-            with Program(self._folder, "state", *words) as program:
-                if program.wait(CATCHING_UP):
+            with ExporterProcess(self._folder, "state", *words) as program:
+                if program.wait_exit(CATCHING_UP):
                     self._reasons.append(f"state {words[0]}: {program.stdout}{program.stderr}")
         copy.unlink(missing_ok=True)
 
@@ -211,7 +211,7 @@ class Soak:
     def _send_reload(self) -> None:
         # A process that has just begun knows no signal yet, and reads the new configuration anyway.
         if self._answers():
-            self._program.send(signal.SIGHUP)
+            self._program.send_signal(signal.SIGHUP)
 
     def _kill(self) -> None:
         self._note_life()
@@ -244,7 +244,7 @@ class Soak:
 
     def _answers(self) -> bool:
         try:
-            return get(f"http://127.0.0.1:{self._port}/-/healthy", timeout=5).status == http.HTTPStatus.OK
+            return http_get(f"http://127.0.0.1:{self._port}/-/healthy", timeout=5).status == http.HTTPStatus.OK
         except (OSError, http.client.HTTPException):
             return False
 
@@ -280,7 +280,7 @@ class Soak:
     def _scrape(self) -> Samples:
         """The metrics; none while nobody serves them."""
         try:
-            reply = get(f"http://127.0.0.1:{self._port}/metrics", timeout=5)
+            reply = http_get(f"http://127.0.0.1:{self._port}/metrics", timeout=5)
         except (OSError, http.client.HTTPException):
             return Samples()
         return Samples.parse(reply.text)
@@ -321,10 +321,10 @@ class Soak:
 
     def _ledgers(self) -> dict[str, Ledger]:
         """What the state has of every workspace."""
-        with open_records(f"sqlite:///{self._folder / 'state.db'}") as records:
+        with open_snapshot(f"sqlite:///{self._folder / 'state.db'}") as records:
             return {name: examine(self._stage, records, name) for name in WORKSPACES}
 
-    def _judge(self, database: Prometheus) -> None:
+    def _judge(self, database: PrometheusApi) -> None:
         samples, ledgers = self._scrape(), self._ledgers()
         for name, ledger in ledgers.items():
             self._reasons += ledger.wrong[:SHOWN]
@@ -347,21 +347,21 @@ class Soak:
         self._say(", ".join(f"{name} {times}" for name, times in sorted(self._done.items())))
 
     def _audit(self) -> None:
-        with Program(self._folder, "audit", "--config.file=late.yml", "--format=json") as audit:
-            code = audit.wait(CATCHING_UP)
+        with ExporterProcess(self._folder, "audit", "--config.file=late.yml", "--format=json") as audit:
+            code = audit.wait_exit(CATCHING_UP)
             if code not in (0, 1) or not audit.stdout:
                 self._reasons.append(f"the audit ended with {code}: {audit.stderr[-500:]}")
                 return
             report = json.loads(audit.stdout)
         compared = sum(feed["logs"] for feed in report["feeds"])
         self._say(f"audit: {compared:,} logs compared, {report['missing']} missing, {report['extra']} extra")
-        if code or not report["good"]:
-            troubles = [f"{feed['workspace']} {feed['feed']} {feed['trouble']}" for feed in report["feeds"]]
+        if code or not report["ok"]:
+            troubles = [f"{feed['workspace']} {feed['feed']} {feed['error']}" for feed in report["feeds"]]
             self._reasons.append(f"the audit found differences: {report['missing']} missing, {troubles}")
 
     def _judge_state(self) -> None:
-        with open_records(f"sqlite:///{self._folder / 'state.db'}") as records:
-            sightings = sum(1 for scope in records.scopes for _ in records.counted(scope))
+        with open_snapshot(f"sqlite:///{self._folder / 'state.db'}") as records:
+            sightings = sum(1 for scope in records.scopes for _ in records.recorded_statuses(scope))
         size = self._state_bytes()
         self._say(f"state: {size:,} bytes, {size / max(sightings, 1):.0f} for each of {sightings:,} sightings")
         if size > max(LEAST_STATE, MOST_BYTES * sightings):

@@ -11,10 +11,10 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from late_exporter.errors import ConfigError
-from late_exporter.simulator import Archive, World
+from late_exporter.simulator import LogList, SimulatedWorld
 from late_exporter.simulator.events import DAY, timestamp
-from late_exporter.simulator.log_list import Row
-from tests.e2e.late import Exchange, Late, answering, hanging
+from late_exporter.simulator.log_list import LogRow
+from tests.e2e.late import HttpExchange, LateServer, hang, respond_with
 
 __all__ = ["FAULTS", "Counts", "Stage"]
 
@@ -30,16 +30,16 @@ LATEST = 20.0
 """Seconds by which a log is late at most."""
 
 
-class Chronicle(Archive):
+class Chronicle(LogList):
     """A log list that remembers what was deleted from it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.deleted: dict[str, Row] = {}
+        self.deleted: dict[str, LogRow] = {}
 
     def delete(self, log_id: str) -> bool:
         """See Archive."""
-        row = self.find(log_id)
+        row = self.get(log_id)
         if row is not None:
             self.deleted[log_id] = dict(row)
         return super().delete(log_id)
@@ -57,19 +57,19 @@ class Stage:
         self._random = Random(seed)
         now = time.time()
         self._chronicle = Chronicle()
-        self.publishing: Archive = self._chronicle
-        self._world = World(
+        self.publishing: LogList = self._chronicle
+        self._world = SimulatedWorld(
             seed,
             now,
             logs_per_day=_daily(seed, now, rate),
             history=HISTORY,
-            scripted=False,
+            with_past_incidents=False,
             publishing=self.publishing,
         )
         self._late = 0
         self._next = now + LATE_EVERY
         self.over = False
-        self.connections: Archive = self._world.connections
+        self.connections: LogList = self._world.connections
         self.activity = self._world.activity
 
     def advance(self, now: float) -> None:
@@ -96,45 +96,45 @@ class Stage:
             self._world.start_incident(name, duration=seconds)
 
     @property
-    def deleted(self) -> dict[str, Row]:
+    def deleted(self) -> dict[str, LogRow]:
         """The logs that were deleted, by their ids, as they last were."""
         return self._chronicle.deleted
 
     @property
-    def rows(self) -> dict[str, Row]:
+    def rows(self) -> dict[str, LogRow]:
         """Every log that there ever was, by its id, as it is or last was."""
         return self.deleted | {row["_id"]: row for row in self.publishing.rows}
 
 
 def _daily(seed: int, now: float, rate: float) -> float:
     """The logs a day that come to such a rate at this time of the day, when less or more is posted than on average."""
-    trial = World(seed, now, logs_per_day=rate * DAY, history=TRIAL, scripted=False)
+    trial = SimulatedWorld(seed, now, logs_per_day=rate * DAY, history=TRIAL, with_past_incidents=False)
     _, found = trial.publishing.page(0, 1, since=now - TRIAL / 2)
     return rate * DAY * rate / max(found / (TRIAL / 2), 1e-9)
 
 
-def _limited(_late: Late, _random: Random) -> Callable[[Exchange], None]:
+def _limited(_late: LateServer, _random: Random) -> Callable[[HttpExchange], None]:
     reset = str(int(time.time()) + 2)
     headers = {"X-RateLimit-Limit": "600", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
-    return answering(429, {"error": "Rate limit exceeded. Please try again later."}, headers)
+    return respond_with(429, {"error": "Rate limit exceeded. Please try again later."}, headers)
 
 
-def _flaky(late: Late, random: Random) -> Callable[[Exchange], None]:
+def _flaky(late: LateServer, random: Random) -> Callable[[HttpExchange], None]:
     """Three requests of four go wrong, each in a way of its own."""
-    ways = [cut_off(late), hanging(late, 0.5), answering(502, "<html>Bad gateway</html>"), late.serve]
+    ways = [cut_off(late), hang(late, 0.5), respond_with(502, "<html>Bad gateway</html>"), late.respond]
 
-    def fault(exchange: Exchange) -> None:
+    def fault(exchange: HttpExchange) -> None:
         random.choice(ways)(exchange)
 
     return fault
 
 
-def cut_off(late: Late) -> Callable[[Exchange], None]:
+def cut_off(late: LateServer) -> Callable[[HttpExchange], None]:
     """Answers end in the middle."""
 
-    def fault(exchange: Exchange) -> None:
+    def fault(exchange: HttpExchange) -> None:
         with late.lock:
-            answer = late.service.answer("GET", exchange.path, exchange.query, exchange.headers)
+            answer = late.api.handle("GET", exchange.path, exchange.query, exchange.headers)
         half = answer.body[: len(answer.body) // 2]
         exchange.send(answer.status, half, answer.headers, length=len(answer.body))
         exchange.close()
@@ -142,13 +142,13 @@ def cut_off(late: Late) -> Callable[[Exchange], None]:
     return fault
 
 
-FAULTS: Mapping[str, Callable[[Late, Random], Callable[[Exchange], None]]] = MappingProxyType(
+FAULTS: Mapping[str, Callable[[LateServer, Random], Callable[[HttpExchange], None]]] = MappingProxyType(
     {
         "429": _limited,
-        "500": lambda _late, _random: answering(500, {"error": "Internal server error"}),
-        "503": lambda _late, _random: answering(503),
+        "500": lambda _late, _random: respond_with(500, {"error": "Internal server error"}),
+        "503": lambda _late, _random: respond_with(503),
         "cut off": lambda late, _random: cut_off(late),
-        "hanging": lambda late, _random: hanging(late),
+        "hanging": lambda late, _random: hang(late),
         "flaky": _flaky,
     }
 )

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from late_exporter.model import PENDING, Scope
-from late_exporter.store import Records
-from tests.e2e.prometheus import Prometheus
+from late_exporter.store import StateSnapshot
+from tests.e2e.prometheus import PrometheusApi
 from tests.soak.stage import Counts, Stage
 from tests.support.worlds import Samples
 
@@ -112,10 +112,10 @@ class Ledger(NamedTuple):
     wrong: Sequence[str]
 
 
-def examine(stage: Stage, records: Records, workspace: str) -> Ledger:
+def examine(stage: Stage, records: StateSnapshot, workspace: str) -> Ledger:
     """Look every log up: it has to be held once in its final status, unless it was deleted before that."""
     rows, held = stage.rows, dict[str, list[str]]()
-    for sighting in records.counted(Scope(workspace, "publishing")):
+    for sighting in records.recorded_statuses(Scope(workspace, "publishing")):
         held.setdefault(sighting.key, []).append(sighting.status)
     counts, wrong = Counts(), list[str]()
     for key in held.keys() | rows.keys():
@@ -131,9 +131,9 @@ def examine(stage: Stage, records: Records, workspace: str) -> Ledger:
     return Ledger(counts, wrong)
 
 
-def falls(database: Prometheus, seconds: float) -> Iterator[str]:
+def falls(database: PrometheusApi, seconds: float) -> Iterator[str]:
     """The counters that Prometheus saw fall or vanish within the last seconds."""
-    names = [name for name in database.ask("label/__name__/values") if name.startswith("late_")]
+    names = [name for name in database.call_api("label/__name__/values") if name.startswith("late_")]
     counters = [name for name in names if name.endswith(COUNTERS)]
     if LOGS not in counters:
         yield f"Prometheus has no {LOGS}"

@@ -10,30 +10,40 @@ from pathlib import Path
 import pytest
 
 from late_exporter.errors import StoreError, StoreInUse
-from late_exporter.model import Add, Batch, Coverage, Entry, Scope, Sighting
-from late_exporter.store import Store, open_records, open_store
-from late_exporter.store.admin import backup, check, compact, drop, read_in, rename, write_out
+from late_exporter.model import Batch, Coverage, IncCounter, LogEntry, Observation, Scope
+from late_exporter.store import Store, open_snapshot, open_store
+from late_exporter.store.admin import (
+    backup,
+    check,
+    compact,
+    drop_workspace,
+    export_state,
+    import_state,
+    rename_workspace,
+)
 
 LOGS = "late_publishing_logs_total"
 OWN = "late_exporter_polls_total"
 
 
-def sightings(workspace: str, first: int, count: int, status: str = "success") -> list[Sighting]:
+def sightings(workspace: str, first: int, count: int, status: str = "success") -> list[Observation]:
     """Some logs in a status; some have no time, and one a platform that needs quoting."""
     found = []
     for number in range(first, first + count):
         platform = 'my "space"\n🚀' if number == first else "tiktok"
-        entry = Entry(key=f"log{number:06}", status=status, created=None if number % 7 == 3 else number * 60_000)
-        found.append(Sighting(entry, (Add(LOGS, (workspace, platform, "publish", status)),)))
+        entry = LogEntry(key=f"log{number:06}", status=status, created=None if number % 7 == 3 else number * 60_000)
+        found.append(Observation(entry, (IncCounter(LOGS, (workspace, platform, "publish", status)),)))
     return found
 
 
 def fill(store: Store, workspace: str, first: int = 0, count: int = 100) -> None:
     """Count some logs of a workspace, of which a few are pending."""
     logs = [*sightings(workspace, first, count), *sightings(workspace, first + count, 3, "pending")]
-    coverage = Coverage(horizon=0, start=1, synced=True)
-    own = [Add(OWN, (workspace, "publishing", "success"))]
-    store.commit(Scope(workspace, "publishing"), Batch(at=7.0, sightings=logs, coverage=coverage, increments=own))
+    coverage = Coverage(retention_floor=0, complete_since=1, is_synced=True)
+    own = [IncCounter(OWN, (workspace, "publishing", "success"))]
+    store.commit(
+        Scope(workspace, "publishing"), Batch(committed_at=7.0, observations=logs, coverage=coverage, increments=own)
+    )
 
 
 @pytest.fixture
@@ -54,10 +64,10 @@ def store(path: Path) -> Iterator[Store]:
 
 def content(path: Path) -> object:
     """All that a state holds."""
-    with open_records(f"sqlite:///{path}") as records:
+    with open_snapshot(f"sqlite:///{path}") as records:
         return (
-            records.totals(),
-            {scope: (records.feed(scope), list(records.counted(scope))) for scope in records.scopes},
+            records.series_values(),
+            {scope: (records.feed_state(scope), list(records.recorded_statuses(scope))) for scope in records.scopes},
         )
 
 
@@ -91,7 +101,7 @@ def test_a_backup_of_a_state_in_use(store: Store, path: Path, tmp_path: Path) ->
     assert content(path) == content(target)
     assert not target.with_name("copy.db-wal").exists()
     with closing(open_store(f"sqlite:///{target}")) as copied:
-        assert store.totals() == copied.totals()
+        assert store.series_values() == copied.series_values()
 
 
 def test_a_backup_replaces_nothing(store: Store, path: Path, tmp_path: Path) -> None:
@@ -104,14 +114,14 @@ def test_a_backup_replaces_nothing(store: Store, path: Path, tmp_path: Path) -> 
     with pytest.raises(StoreError, match="there is no state"):
         backup(tmp_path / "nothing.db", tmp_path / "new.db")
     assert not (tmp_path / "new.db").exists()
-    assert store.totals()
+    assert store.series_values()
 
 
 def test_a_good_state_has_no_faults(store: Store, path: Path) -> None:
     """A state is good while it is in use, after logs were forgotten, and after a log has settled."""
     assert [] == list(check(path))
     settled = sightings("acme", 100, 1, "failed")
-    store.commit(Scope("acme", "publishing"), Batch(at=8.0, sightings=settled, prune=50 * 60_000))
+    store.commit(Scope("acme", "publishing"), Batch(committed_at=8.0, observations=settled, prune_before=50 * 60_000))
     assert [] == list(check(path))
 
 
@@ -152,17 +162,17 @@ def faults(path: Path) -> list[str]:
 
 def test_what_is_written_out_can_be_read_in(store: Store, path: Path, tmp_path: Path) -> None:
     """The copy holds the same to the last byte, and the lines are JSON without secrets of SQLite."""
-    lines = list(write_out(path))
+    lines = list(export_state(path))
     assert {"format": "late-exporter state", "schema": 3} == json.loads(lines[0])
     other = tmp_path / "elsewhere" / "other.db"
-    assert len(lines) - 2 == read_in(other, lines)
+    assert len(lines) - 2 == import_state(other, lines)
     assert content(path) == content(other)
     assert [] == list(check(other))
     with closing(open_store(f"sqlite:///{other}")) as moved:
         fill(moved, "acme")
         assert (
-            store.totals()[LOGS, ("acme", "tiktok", "publish", "success")]
-            == (moved.totals()[LOGS, ("acme", "tiktok", "publish", "success")])
+            store.series_values()[LOGS, ("acme", "tiktok", "publish", "success")]
+            == (moved.series_values()[LOGS, ("acme", "tiktok", "publish", "success")])
         )
 
 
@@ -181,43 +191,43 @@ def test_what_is_written_out_can_be_read_in(store: Store, path: Path, tmp_path: 
 )
 def test_what_is_not_a_state_is_not_read_in(store: Store, path: Path, text: str, reason: str) -> None:
     """The line that is wrong is named, and no half of a state is left."""
-    lines = list(write_out(path))
+    lines = list(export_state(path))
     for name, line in (("{head}", lines[0]), ("{row}", lines[1]), ("{end}", lines[-1])):
         text = text.replace(name, line)
     other = path.with_name("other.db")
     with pytest.raises(StoreError, match=reason):
-        read_in(other, text.splitlines())
+        import_state(other, text.splitlines())
     assert not other.exists()
     with pytest.raises(StoreError, match="there is such a file already"):
-        read_in(path, lines)
-    assert store.totals()
+        import_state(path, lines)
+    assert store.series_values()
 
 
 def test_a_workspace_gets_another_name(store: Store, path: Path) -> None:
     """All that was counted goes on under the new name, and the other workspace is as it was."""
-    before = dict(store.totals())
+    before = dict(store.series_values())
     store.close()
-    series = rename(path, "acme", "Große Firma")
+    series = rename_workspace(path, "acme", "Große Firma")
     with closing(open_store(f"sqlite:///{path}")) as renamed:
-        after = renamed.totals()
+        after = renamed.series_values()
         assert before == {
             (family, ("acme" if labels[0] == "Große Firma" else labels[0], *labels[1:])): total
             for (family, labels), total in after.items()
         }
         assert series == sum(labels[0] == "Große Firma" for _, labels in after)
-        assert 103 == renamed.feed(Scope("Große Firma", "publishing")).logs
+        assert 103 == renamed.feed_state(Scope("Große Firma", "publishing")).log_count
         fill(renamed, "Große Firma")
-        assert 103 == renamed.feed(Scope("Große Firma", "publishing")).logs
+        assert 103 == renamed.feed_state(Scope("Große Firma", "publishing")).log_count
     assert [] == list(check(path))
 
 
 def test_a_workspace_is_dropped(store: Store, path: Path) -> None:
     """Nothing of it is left, and the other workspace is as it was."""
-    before = {series: total for series, total in store.totals().items() if series[1][0] == "beta"}
+    before = {series: total for series, total in store.series_values().items() if series[1][0] == "beta"}
     store.close()
-    assert 103 == drop(path, "acme")
-    with open_records(f"sqlite:///{path}") as records:
-        assert before == records.totals()
+    assert 103 == drop_workspace(path, "acme")
+    with open_snapshot(f"sqlite:///{path}") as records:
+        assert before == records.series_values()
         assert [Scope("beta", "publishing")] == records.scopes
     assert [] == list(check(path))
 
@@ -227,7 +237,7 @@ def test_a_state_gets_smaller(store: Store, path: Path) -> None:
     for turn in range(10):
         fill(store, "acme", 1000 * (turn + 1), 900)
     store.close()
-    drop(path, "acme")
+    drop_workspace(path, "acme")
     before, after = compact(path)
     assert before > after == path.stat().st_size
     assert [] == list(check(path))
@@ -237,8 +247,8 @@ def test_changes_need_the_state_for_themselves(store: Store, path: Path) -> None
     """While an exporter works on the state, nothing of it is changed."""
     before = content(path)
     for change in (
-        lambda: rename(path, "acme", "other"),
-        lambda: drop(path, "acme"),
+        lambda: rename_workspace(path, "acme", "other"),
+        lambda: drop_workspace(path, "acme"),
         lambda: compact(path),
     ):
         with pytest.raises(StoreInUse):
@@ -252,9 +262,9 @@ def test_mistakes_change_nothing(store: Store, path: Path) -> None:
     store.close()
     before = content(path)
     with pytest.raises(StoreError, match="there is no workspace acne in the state; there are acme, beta"):
-        drop(path, "acne")
+        drop_workspace(path, "acne")
     with pytest.raises(StoreError, match="there is no workspace acne"):
-        rename(path, "acne", "other")
+        rename_workspace(path, "acne", "other")
     with pytest.raises(StoreError, match="there is a workspace beta already"):
-        rename(path, "acme", "beta")
+        rename_workspace(path, "acme", "beta")
     assert before == content(path)

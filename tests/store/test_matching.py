@@ -4,8 +4,8 @@ from types import MappingProxyType
 
 import pytest
 
-from late_exporter.model import Entry
-from late_exporter.store.matching import Held, adopted, recognize, time_of
+from late_exporter.model import LogEntry
+from late_exporter.store.matching import StoredLogs, interim_key, match_logs, time_prefix
 
 TIME = f"{1_730_455_200_000:013d}-"
 MARK, OTHER = "0123456789ab", "ba9876543210"
@@ -13,17 +13,17 @@ MARK, OTHER = "0123456789ab", "ba9876543210"
 
 def held(name: str, mark: str = MARK) -> str:
     """The key of a log of generation late after a switch."""
-    return adopted(name, 1_730_455_200_000, mark)
+    return interim_key(name, 1_730_455_200_000, mark)
 
 
-def shown(number: int, status: str = "success", mark: str = MARK) -> Entry:
+def shown(number: int, status: str = "success", mark: str = MARK) -> LogEntry:
     """A log without an id."""
-    return Entry(key=f"{TIME}{mark}=fine.{number}", status=status)
+    return LogEntry(key=f"{TIME}{mark}=fine.{number}", status=status)
 
 
-def given(name: str, status: str = "success") -> Entry:
+def given(name: str, status: str = "success") -> LogEntry:
     """A log with an id."""
-    return Entry(key=f"{TIME}{MARK}#{name}", status=status)
+    return LogEntry(key=f"{TIME}{MARK}#{name}", status=status)
 
 
 ONE, TWO = shown(0), shown(1)
@@ -32,15 +32,15 @@ PENDING, SUCCESS, FAILED, AGAIN = (
 )
 OTHER_DETAIL, DETAIL = {"success": "a"}, {"success": "d"}
 THIRD = {"success": "t"}
-UNLIKE = [Entry(key=f"{at:013d}-{MARK}=fine.0", status="success", detail=f"x{at}") for at in range(3)]
-MANY = {adopted(f"i{at}", at, MARK): {"success": f"y{at}"} for at in range(3)}
+UNLIKE = [LogEntry(key=f"{at:013d}-{MARK}=fine.0", status="success", status_fingerprint=f"x{at}") for at in range(3)]
+MANY = {interim_key(f"i{at}", at, MARK): {"success": f"y{at}"} for at in range(3)}
 LOST = shown(0, "failed")
 BOTH_WAYS = {held("i1"): {"success": None}, held("i2"): {"failed": None}}
 WAITING = shown(0, "pending")
-NEW = Entry(key=shown(1).key, status="success", detail="o")
-KNOWN = Entry(key=shown(2).key, status="success", detail="t")
+NEW = LogEntry(key=shown(1).key, status="success", status_fingerprint="o")
+KNOWN = LogEntry(key=shown(2).key, status="success", status_fingerprint="t")
 TAKEN = {held("i2"): DETAIL, held("i3"): THIRD, KNOWN.key: SUCCESS}
-TOLD = Entry(key=ONE.key, status="success", detail="d")
+TOLD = LogEntry(key=ONE.key, status="success", status_fingerprint="d")
 BOTH = (held("i1"), held("i2"))
 
 TABLE = [
@@ -65,24 +65,24 @@ TABLE = [
     ("ids that come one day", [given("x1")], {ONE.key: SUCCESS}, {ONE.key: given("x1")}),
     ("one that is shown itself", [ONE, given("x1")], {ONE.key: SUCCESS}, {}),
     ("nothing of the same form", [TWO], {ONE.key: SUCCESS}, {}),
-    ("another time", [ONE], {adopted("i1", 7, MARK): SUCCESS}, {}),
+    ("another time", [ONE], {interim_key("i1", 7, MARK): SUCCESS}, {}),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("entries", "logs", "expected"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
-def test_logs_that_settle(entries: list[Entry], logs: Held, expected: dict[str, Entry]) -> None:
+def test_logs_that_settle(entries: list[LogEntry], logs: StoredLogs, expected: dict[str, LogEntry]) -> None:
     """Each held log is recognized once, by what is surest."""
-    assert expected == recognize(entries, logs, settles=True)
+    assert expected == match_logs(entries, logs, has_pending=True)
 
 
 def test_logs_that_do_not_settle_are_recognized_by_their_mark() -> None:
     """A connection that came again is told as any other connection is."""
-    assert {held("i1"): ONE} == recognize([ONE], {held("i1"): AGAIN}, settles=False)
-    assert {} == recognize([ONE], {held("i1", ""): AGAIN}, settles=False)
+    assert {held("i1"): ONE} == match_logs([ONE], {held("i1"): AGAIN}, has_pending=False)
+    assert {} == match_logs([ONE], {held("i1", ""): AGAIN}, has_pending=False)
 
 
 def test_the_time_of_a_key() -> None:
     """Only keys that go by time have one; logs without a time share 0."""
-    assert TIME == time_of(ONE.key) == time_of(held("i1")) == time_of(held("a@b#c=d", ""))
-    assert f"{0:013d}-" == time_of(adopted("i1", None, None))
-    assert time_of("675f1c0a9e2b5af0012ab34cd") is None
+    assert TIME == time_prefix(ONE.key) == time_prefix(held("i1")) == time_prefix(held("a@b#c=d", ""))
+    assert f"{0:013d}-" == time_prefix(interim_key("i1", None, None))
+    assert time_prefix("675f1c0a9e2b5af0012ab34cd") is None

@@ -15,27 +15,27 @@ import pytest
 
 from late_exporter.errors import ConfigError, StoreError
 from late_exporter.model import (
-    Add,
+    AttemptOutcome,
     Batch,
-    Committed,
+    CommitResult,
     Coverage,
-    Entry,
+    FailureStreak,
+    FeedAccounting,
     FeedState,
     Gap,
     Histogram,
+    IncCounter,
     Increment,
-    Known,
-    Mark,
-    Observe,
-    Pending,
-    Reading,
-    Result,
+    KnownLogs,
+    LatestValue,
+    ListPosition,
+    LogEntry,
+    Observation,
+    ObserveHistogram,
+    PendingLog,
     Scope,
-    Sighting,
-    Streak,
-    Take,
-    Tally,
-    Total,
+    SeriesValue,
+    SetLatest,
     Value,
 )
 from late_exporter.store import Store, open_store
@@ -61,31 +61,31 @@ DURABLE = [name for name in BACKENDS if name != "memory"]
 Opening: TypeAlias = Callable[[], Store]
 
 
-def entry(key: str, status: str = "success", created: int | None = NOW, **facts: Any) -> Entry:
+def entry(key: str, status: str = "success", created: int | None = NOW, **facts: Any) -> LogEntry:
     """A publishing log."""
-    return Entry(key=key, status=status, created=created, platform="tiktok", action="publish", **facts)
+    return LogEntry(key=key, status=status, created=created, platform="tiktok", action="publish", **facts)
 
 
-def once(key: str, status: str = "success", created: int | None = NOW, **facts: Any) -> Sighting:
+def once(key: str, status: str = "success", created: int | None = NOW, **facts: Any) -> Observation:
     """A sighting that counts in one series a status."""
     log = entry(key, status, created, **facts)
-    return Sighting(log, (Add(LOGS, ("acme", log.platform, log.action, log.status)),))
+    return Observation(log, (IncCounter(LOGS, ("acme", log.platform, log.action, log.status)),))
 
 
-def commit(store: Store, *sightings: Sighting, scope: Scope = SCOPE, **rest: Any) -> Committed:
+def commit(store: Store, *sightings: Observation, scope: Scope = SCOPE, **rest: Any) -> CommitResult:
     """Make sightings durable."""
-    return store.commit(scope, Batch(at=rest.pop("at", AT), sightings=sightings, **rest))
+    return store.commit(scope, Batch(committed_at=rest.pop("at", AT), observations=sightings, **rest))
 
 
 def counted(store: Store, status: str = "success", workspace: str = "acme") -> object:
     """How many logs the state has counted in a status."""
-    total = store.totals().get((LOGS, (workspace, "tiktok", "publish", status)))
+    total = store.series_values().get((LOGS, (workspace, "tiktok", "publish", status)))
     return total.value if total else 0
 
 
-def known(store: Store, *keys: str, scope: Scope = SCOPE, since: int = 0) -> Known:
+def known(store: Store, *keys: str, scope: Scope = SCOPE, since: int = 0) -> KnownLogs:
     """What the store knows."""
-    return store.known(scope, keys, since=since)
+    return store.lookup(scope, keys, since=since)
 
 
 @pytest.fixture(params=BACKENDS)
@@ -107,9 +107,9 @@ def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Opening:
 
 def test_nothing_is_known_at_first(store: Store) -> None:
     """A new state is empty."""
-    assert {} == store.totals()
-    assert FeedState(coverage=None, pendings={}, logs=0) == store.feed(SCOPE)
-    assert Known({}) == known(store, "a")
+    assert {} == store.series_values()
+    assert FeedState(coverage=None, pending_logs={}, log_count=0) == store.feed_state(SCOPE)
+    assert KnownLogs({}) == known(store, "a")
     assert 0 == store.size("acme")[0]
 
 
@@ -118,26 +118,31 @@ def test_a_sighting_counts_once(store: Store) -> None:
     first = commit(store, once("a"), once("a"))
     again = commit(store, once("a"), once("b"))
 
-    assert [once("a")] == first.sightings
-    assert [once("b")] == again.sightings
+    assert [once("a")] == first.observations
+    assert [once("b")] == again.observations
     assert 2 == counted(store)
-    assert 2 == again.logs == store.feed(SCOPE).logs
+    assert 2 == again.log_count == store.feed_state(SCOPE).log_count
 
 
 def test_a_sighting_counts_once_across_restarts(opening: Opening) -> None:
     """What was counted before a restart is not counted after it, and nothing of it is lost."""
     coverage = Coverage(
-        horizon=1, start=2, checked=3, head=Mark(NOW, "b"), gaps=(Gap(Mark(5, "x"), 4, 100, 3),), synced=True
+        retention_floor=1,
+        complete_since=2,
+        caught_up_at=3,
+        newest=ListPosition(NOW, "b"),
+        gaps=(Gap(ListPosition(5, "x"), 4, 100, 3),),
+        is_synced=True,
     )
     with closing(opening()) as store:
         commit(store, once("a"), once("b", "pending", post_id="p"), coverage=coverage)
-        before = store.totals(), store.feed(SCOPE), known(store, "a", "b", "c")
+        before = store.series_values(), store.feed_state(SCOPE), known(store, "a", "b", "c")
     with closing(opening()) as store:
-        assert before == (store.totals(), store.feed(SCOPE), known(store, "a", "b", "c"))
-        assert [] == commit(store, once("a"), once("b", "pending", post_id="p")).sightings
+        assert before == (store.series_values(), store.feed_state(SCOPE), known(store, "a", "b", "c"))
+        assert [] == commit(store, once("a"), once("b", "pending", post_id="p")).observations
         assert 1 == counted(store)
-        assert coverage == store.feed(SCOPE).coverage
-        assert {"b": Pending("b", NOW, "tiktok", "publish", "p")} == store.feed(SCOPE).pendings
+        assert coverage == store.feed_state(SCOPE).coverage
+        assert {"b": PendingLog("b", NOW, "tiktok", "publish", "p")} == store.feed_state(SCOPE).pending_logs
 
 
 def test_each_status_counts(store: Store) -> None:
@@ -145,31 +150,33 @@ def test_each_status_counts(store: Store) -> None:
     commit(store, once("a", "pending"))
     committed = commit(store, once("a", "failed"), once("a", "pending"), once("a", "success"))
 
-    assert ["failed", "success"] == [sighting.entry.status for sighting in committed.sightings]
+    assert ["failed", "success"] == [sighting.entry.status for sighting in committed.observations]
     assert [1, 1, 1] == [counted(store, status) for status in ("pending", "failed", "success")]
-    assert 1 == committed.logs
+    assert 1 == committed.log_count
     assert {"a": frozenset({"pending", "failed", "success"})} == known(store, "a", "b").statuses
 
 
 def test_once_a_log(store: Store) -> None:
     """What counts once a log counts with its first sighting only, even when two come together."""
 
-    def paused(key: str, status: str) -> Sighting:
-        return Sighting(entry(key, status), (Add("pauses", ("acme",), once=True), Add("seen", ("acme",))))
+    def paused(key: str, status: str) -> Observation:
+        return Observation(
+            entry(key, status), (IncCounter("pauses", ("acme",), once_per_log=True), IncCounter("seen", ("acme",)))
+        )
 
     commit(store, paused("a", "pending"), paused("a", "success"))
     commit(store, paused("a", "failed"), paused("b", "success"))
 
-    assert 2 == store.totals()["pauses", ("acme",)].value
-    assert 4 == store.totals()["seen", ("acme",)].value
+    assert 2 == store.series_values()["pauses", ("acme",)].value
+    assert 4 == store.series_values()["seen", ("acme",)].value
 
 
 def test_increments_of_a_batch_always_count(store: Store) -> None:
     """What the exporter counts of itself counts in any case."""
     for _ in range(2):
-        commit(store, once("a"), increments=(Add("polls", ("acme",)),))
+        commit(store, once("a"), increments=(IncCounter("polls", ("acme",)),))
 
-    assert 2 == store.totals()["polls", ("acme",)].value
+    assert 2 == store.series_values()["polls", ("acme",)].value
 
 
 def test_only_moved_totals_are_told(store: Store) -> None:
@@ -177,42 +184,46 @@ def test_only_moved_totals_are_told(store: Store) -> None:
     commit(store, once("a"))
     committed = commit(store, once("b", "failed"), at=AT + 1)
 
-    assert {(LOGS, ("acme", "tiktok", "publish", "failed")): Total(1, AT + 1)} == committed.totals
-    assert {} == commit(store, once("b", "failed")).totals
+    assert {(LOGS, ("acme", "tiktok", "publish", "failed")): SeriesValue(1, AT + 1)} == committed.series_values
+    assert {} == commit(store, once("b", "failed")).series_values
 
 
 def test_a_birth_stays(opening: Opening) -> None:
     """A series keeps the time at which it began, also one that began at zero."""
     series = "seen", ("acme",)
     with closing(opening()) as store:
-        assert {series: Total(0, 7.5)} == commit(store, increments=(Add(*series, amount=0),), at=7.5).totals
+        assert {series: SeriesValue(0, 7.5)} == commit(
+            store, increments=(IncCounter(*series, amount=0),), at=7.5
+        ).series_values
     with closing(opening()) as store:
-        assert {series: Total(1, 7.5)} == commit(store, increments=(Add(*series),), at=9.0).totals
+        assert {series: SeriesValue(1, 7.5)} == commit(store, increments=(IncCounter(*series),), at=9.0).series_values
 
 
 def test_every_kind_of_value_is_kept(opening: Opening) -> None:
     """Counters, histograms, readings and streaks come back as they were, whatever is in their labels."""
     odd = ("acme", '"\\,\n\x00\x7f', "\u2028🔥", "�", "")
     increments: Sequence[Increment] = (
-        Add("whole", odd),
-        Add("part", odd, amount=0.25),
-        Observe("histogram", odd, micros=1_500_000, bounds=(1.0, 2.0)),
-        Take("reading", odd, at=NOW, value=12.5),
-        Take("words", odd, at=NOW, value="@acme 🔥"),
-        Result("streak", odd, at=NOW, failed=True),
+        IncCounter("whole", odd),
+        IncCounter("part", odd, amount=0.25),
+        ObserveHistogram("histogram", odd, micros=1_500_000, bounds=(1.0, 2.0)),
+        SetLatest("reading", odd, at=NOW, value=12.5),
+        SetLatest("words", odd, at=NOW, value="@acme 🔥"),
+        AttemptOutcome("streak", odd, at=NOW, failed=True),
     )
     with closing(opening()) as store:
-        told = commit(store, increments=increments).totals
+        told = commit(store, increments=increments).series_values
     expected: dict[str, Value] = {
         "whole": 1,
         "part": 0.25,
         "histogram": Histogram((1.0, 2.0), (0, 1, 0), 1_500_000),
-        "reading": Reading(NOW, 12.5),
-        "words": Reading(NOW, "@acme 🔥"),
-        "streak": Streak(failures=(NOW,)),
+        "reading": LatestValue(NOW, 12.5),
+        "words": LatestValue(NOW, "@acme 🔥"),
+        "streak": FailureStreak(failures=(NOW,)),
     }
     with closing(opening()) as store:
-        assert {(name, odd): Total(value, AT) for name, value in expected.items()} == told == store.totals()
+        assert (
+            {(name, odd): SeriesValue(value, AT) for name, value in expected.items()} == told == store.series_values()
+        )
 
 
 def test_odd_keys_stay_apart(store: Store) -> None:
@@ -220,7 +231,7 @@ def test_odd_keys_stay_apart(store: Store) -> None:
     keys = ["a", "A", "a ", "a\x00", "a\x00b", "'; DROP TABLE sighting; --", "é", "e\u0301", "%", "🔥", "a" * 128]
     committed = commit(store, *map(once, keys))
 
-    assert len(keys) == len(committed.sightings) == counted(store)
+    assert len(keys) == len(committed.observations) == counted(store)
     assert set(keys) == set(known(store, *keys).statuses)
     assert {"a\x00"} == set(known(store, "a\x00").statuses)
 
@@ -241,13 +252,13 @@ def test_pending_until_final(store: Store) -> None:
     settled = commit(store, once("b", "failed"))
 
     expected = {
-        "a": Pending("a", NOW - 1, "tiktok", "publish", None),
-        "b": Pending("b", NOW, "tiktok", "publish", "p"),
+        "a": PendingLog("a", NOW - 1, "tiktok", "publish", None),
+        "b": PendingLog("b", NOW, "tiktok", "publish", "p"),
     }
-    assert expected == waiting.pendings
-    assert ["a", "b"] == list(waiting.pendings or ()), "oldest first"
-    assert same.pendings is None, "nothing has changed"
-    assert {"a": expected["a"]} == settled.pendings == store.feed(SCOPE).pendings
+    assert expected == waiting.pending_logs
+    assert ["a", "b"] == list(waiting.pending_logs or ()), "oldest first"
+    assert same.pending_logs is None, "nothing has changed"
+    assert {"a": expected["a"]} == settled.pending_logs == store.feed_state(SCOPE).pending_logs
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -259,54 +270,69 @@ def test_stale_pending(store: Store, *, together: bool) -> None:
         commit(store, *batch)
 
     assert 1 == counted(store, "pending")
-    assert {} == store.feed(SCOPE).pendings
+    assert {} == store.feed_state(SCOPE).pending_logs
 
 
 def test_pending_and_final_at_once(store: Store) -> None:
     """A log that is seen as pending and as final in one batch does not wait."""
     committed = commit(store, once("a", "pending"), once("a"))
 
-    assert 2 == len(committed.sightings)
-    assert {} == store.feed(SCOPE).pendings
+    assert 2 == len(committed.observations)
+    assert {} == store.feed_state(SCOPE).pending_logs
 
 
 def test_gone(store: Store) -> None:
     """A pending log that no longer exists stops waiting, stays counted, and does not wait again."""
     commit(store, once("a", "pending"), once("b", "pending"))
-    committed = commit(store, gone=("a", "never seen"))
+    committed = commit(store, deleted_keys=("a", "never seen"))
     commit(store, once("a", "pending"))
 
-    assert {"b"} == set(committed.pendings or ())
-    assert {"b"} == set(store.feed(SCOPE).pendings)
+    assert {"b"} == set(committed.pending_logs or ())
+    assert {"b"} == set(store.feed_state(SCOPE).pending_logs)
     assert 2 == counted(store, "pending")
-    assert 2 == committed.logs
-    assert commit(store, gone=("a",)).pendings is None
+    assert 2 == committed.log_count
+    assert commit(store, deleted_keys=("a",)).pending_logs is None
 
 
 def test_coverage_is_replaced_or_left(store: Store) -> None:
     """A batch without a coverage leaves the last one."""
-    coverage = Coverage(horizon=1, start=1)
+    coverage = Coverage(retention_floor=1, complete_since=1)
     commit(store, coverage=coverage)
     commit(store, once("a"))
-    assert coverage == store.feed(SCOPE).coverage
+    assert coverage == store.feed_state(SCOPE).coverage
 
-    commit(store, coverage=Coverage(horizon=2, start=2))
-    assert Coverage(horizon=2, start=2) == store.feed(SCOPE).coverage
+    commit(store, coverage=Coverage(retention_floor=2, complete_since=2))
+    assert Coverage(retention_floor=2, complete_since=2) == store.feed_state(SCOPE).coverage
 
 
 def test_scopes_do_not_mix(store: Store) -> None:
     """The same key in another feed or another workspace is another log; pruning and settling one leaves the other."""
     others = Scope("acme", "connections"), Scope("umbrella", "publishing")
     for scope in (SCOPE, *others):
-        assert 1 == commit(store, once("a", "pending"), scope=scope, coverage=Coverage(horizon=0, start=0)).logs
+        assert (
+            1
+            == commit(
+                store, once("a", "pending"), scope=scope, coverage=Coverage(retention_floor=0, complete_since=0)
+            ).log_count
+        )
     assert 3 == counted(store, "pending"), "the series is the increment's business"
 
-    commit(store, once("b"), prune=NOW + HOUR, gone=("a",), coverage=Coverage(horizon=9, start=9))
+    commit(
+        store,
+        once("b"),
+        prune_before=NOW + HOUR,
+        deleted_keys=("a",),
+        coverage=Coverage(retention_floor=9, complete_since=9),
+    )
     assert {} == known(store, "a").statuses
     for scope in others:
         assert {"a": frozenset({"pending"})} == known(store, "a", "b", scope=scope).statuses
-        state = store.feed(scope)
-        assert (1, {"a"}, 0) == (state.logs, set(state.pendings), state.coverage and state.coverage.horizon)
+        state = store.feed_state(scope)
+        assert (1, {"a"}, 0) == (
+            state.log_count,
+            set(state.pending_logs),
+            state.coverage and state.coverage.retention_floor,
+        )
 
 
 def test_size(store: Store) -> None:
@@ -327,10 +353,10 @@ def test_held_and_fading(store: Store) -> None:
     commit(store, *(once(f"{number}", created=NOW + minute * MINUTE) for number, minute in enumerate(minutes)))
     commit(store, once("4", "failed"), once("again", created=NOW + 59_999))
 
-    assert (8, 6) == (known(store, since=NOW).held, known(store, since=NOW).fading)
-    assert (8, 6) == (known(store, since=NOW + 59_999).held, known(store, since=NOW + 59_999).fading)
-    assert (7, 6) == (known(store, since=NOW + MINUTE).held, known(store, since=NOW + MINUTE).fading)
-    assert (10, 0) == (known(store, since=0).held, known(store, since=0).fading)
+    assert (8, 6) == (known(store, since=NOW).stored_count, known(store, since=NOW).expiring_count)
+    assert (8, 6) == (known(store, since=NOW + 59_999).stored_count, known(store, since=NOW + 59_999).expiring_count)
+    assert (7, 6) == (known(store, since=NOW + MINUTE).stored_count, known(store, since=NOW + MINUTE).expiring_count)
+    assert (10, 0) == (known(store, since=0).stored_count, known(store, since=0).expiring_count)
 
 
 @pytest.mark.parametrize("key", ["in time", "at random"])
@@ -341,12 +367,12 @@ def test_prune_forgets_what_is_older(store: Store, key: str) -> None:
     named = {f"{at:014}" if key == "in time" else f"{draw.getrandbits(96):024x}": at for at in times}
     commit(store, *(once(name, created=at) for name, at in named.items()))
     commit(store, *(once(name, "failed", at) for name, at in list(named.items())[::2]))
-    committed = commit(store, prune=NOW + 30_000)
+    committed = commit(store, prune_before=NOW + 30_000)
 
     expected = {name for name, at in named.items() if at >= NOW}
     assert expected == set(known(store, *named).statuses)
-    assert len(expected) == committed.logs == store.size("acme")[0]
-    assert (len(expected), 9) == (known(store, since=NOW).held, known(store, since=NOW).fading)
+    assert len(expected) == committed.log_count == store.size("acme")[0]
+    assert (len(expected), 9) == (known(store, since=NOW).stored_count, known(store, since=NOW).expiring_count)
     assert len(times) == counted(store)
 
 
@@ -355,21 +381,23 @@ def test_prune_takes_turns(store: Store) -> None:
     draw = random.Random(2)
     due = [f"{draw.getrandbits(96):024x}" for _ in range(21_000)]
     kept = [f"{draw.getrandbits(96):024x}" for _ in range(500)]
-    store.commit(SCOPE, Batch(at=AT, sightings=[Sighting(entry(key, created=NOW - HOUR), ()) for key in due]))
-    store.commit(SCOPE, Batch(at=AT, sightings=[Sighting(entry(key), ()) for key in kept]))
-    left = [commit(store, prune=NOW).logs for _ in range(4)]
+    store.commit(
+        SCOPE, Batch(committed_at=AT, observations=[Observation(entry(key, created=NOW - HOUR), ()) for key in due])
+    )
+    store.commit(SCOPE, Batch(committed_at=AT, observations=[Observation(entry(key), ()) for key in kept]))
+    left = [commit(store, prune_before=NOW).log_count for _ in range(4)]
 
     assert left[0] > left[1] > left[2] == left[3] == 500
     assert kept == [key for key in kept if key in known(store, *kept).statuses]
-    assert (500, 500) == (known(store, since=NOW).held, known(store, since=NOW).fading)
+    assert (500, 500) == (known(store, since=NOW).stored_count, known(store, since=NOW).expiring_count)
 
 
 def test_prune_gets_everywhere(store: Store) -> None:
     """However many logs are to be kept, those that are due behind them are forgotten too."""
-    kept = [Sighting(entry(f"a{number}"), ()) for number in range(20_500)]
-    due = [Sighting(entry(f"b{number}", created=NOW - HOUR), ()) for number in range(50)]
-    store.commit(SCOPE, Batch(at=AT, sightings=[*kept, *due]))
-    left = [commit(store, prune=NOW).logs for _ in range(6)]
+    kept = [Observation(entry(f"a{number}"), ()) for number in range(20_500)]
+    due = [Observation(entry(f"b{number}", created=NOW - HOUR), ()) for number in range(50)]
+    store.commit(SCOPE, Batch(committed_at=AT, observations=[*kept, *due]))
+    left = [commit(store, prune_before=NOW).log_count for _ in range(6)]
 
     assert [20_550, 20_500] == [left[0], left[-1]]
     assert {} == known(store, *(f"b{number}" for number in range(50))).statuses
@@ -379,36 +407,46 @@ def test_prune_ends_waiting(store: Store) -> None:
     """A pending log that is forgotten no longer waits."""
     commit(store, once("old", "pending", NOW - HOUR), once("new", "pending"))
 
-    assert {"new"} == set(commit(store, prune=NOW).pendings or ())
-    assert commit(store, prune=NOW).pendings is None
-    assert {"new"} == set(store.feed(SCOPE).pendings)
+    assert {"new"} == set(commit(store, prune_before=NOW).pending_logs or ())
+    assert commit(store, prune_before=NOW).pending_logs is None
+    assert {"new"} == set(store.feed_state(SCOPE).pending_logs)
 
 
 def test_extreme_times(store: Store) -> None:
     """Logs from the first year, from the last one and without a time are held, and pruned by their time."""
     commit(store, once("first", created=-62_135_596_800_000), once("last", created=253_402_300_799_999))
     commit(store, once("undated", "pending", None))
-    assert 3 == known(store).held + 1, "the first year is before 1970"
+    assert 3 == known(store).stored_count + 1, "the first year is before 1970"
 
-    committed = commit(store, prune=NOW)
+    committed = commit(store, prune_before=NOW)
     assert {"last", "undated"} == set(known(store, "first", "last", "undated").statuses)
-    assert 2 == committed.logs
+    assert 2 == committed.log_count
 
 
 def test_the_books_of_a_feed(store: Store) -> None:
     """Every sighting that was ever counted is held or forgotten, whatever was committed twice or in two statuses."""
-    assert Tally(counted=0, held=0, forgotten=0, totals={}) == store.tally(SCOPE)
+    assert FeedAccounting(observation_count=0, stored_count=0, pruned_count=0, series_values={}) == store.accounting(
+        SCOPE
+    )
     commit(store, once("a", "pending", NOW - HOUR), once("b", created=NOW - HOUR), once("c"))
     commit(store, once("a", created=NOW - HOUR), once("b", created=NOW - HOUR))
     commit(store, once("d"), scope=Scope("acme", "connections"))
-    assert Tally(counted=4, held=4, forgotten=0, totals=store.totals()) == store.tally(SCOPE)
+    assert FeedAccounting(
+        observation_count=4, stored_count=4, pruned_count=0, series_values=store.series_values()
+    ) == store.accounting(SCOPE)
 
-    commit(store, prune=NOW)
-    assert Tally(counted=4, held=1, forgotten=3, totals=store.totals()) == store.tally(SCOPE)
+    commit(store, prune_before=NOW)
+    assert FeedAccounting(
+        observation_count=4, stored_count=1, pruned_count=3, series_values=store.series_values()
+    ) == store.accounting(SCOPE)
     commit(store, once("e"))
-    assert (5, 2, 3) == (store.tally(SCOPE).counted, store.tally(SCOPE).held, store.tally(SCOPE).forgotten)
-    other = store.tally(Scope("acme", "connections"))
-    assert (1, 1, 0) == (other.counted, other.held, other.forgotten)
+    assert (5, 2, 3) == (
+        store.accounting(SCOPE).observation_count,
+        store.accounting(SCOPE).stored_count,
+        store.accounting(SCOPE).pruned_count,
+    )
+    other = store.accounting(Scope("acme", "connections"))
+    assert (1, 1, 0) == (other.observation_count, other.stored_count, other.pruned_count)
 
 
 class Refusing(Increment, frozen=True):
@@ -419,25 +457,25 @@ class Refusing(Increment, frozen=True):
     ("increment", "error"),
     [
         (Refusing("bad", ("acme",)), (KeyError, TypeError)),
-        (Take("bad", ("acme",), at=1, value="\ud800"), UnicodeEncodeError),
+        (SetLatest("bad", ("acme",), at=1, value="\ud800"), UnicodeEncodeError),
     ],
 )
 def test_a_bug_leaves_nothing(store: Store, increment: Increment, error: type[Exception]) -> None:
     """A batch that fails by a bug leaves no trace, and the bug is not taken for a fault of the state."""
-    commit(store, once("a", "pending"), coverage=Coverage(horizon=1, start=1))
-    before = store.totals(), store.feed(SCOPE), known(store, "a", "b")
+    commit(store, once("a", "pending"), coverage=Coverage(retention_floor=1, complete_since=1))
+    before = store.series_values(), store.feed_state(SCOPE), known(store, "a", "b")
     with pytest.raises(error):
         commit(
             store,
             once("a"),
             once("b"),
-            Sighting(entry("c"), (increment,)),
-            coverage=Coverage(horizon=2, start=2),
-            gone=("a",),
+            Observation(entry("c"), (increment,)),
+            coverage=Coverage(retention_floor=2, complete_since=2),
+            deleted_keys=("a",),
         )
 
-    assert before == (store.totals(), store.feed(SCOPE), known(store, "a", "b"))
-    assert 2 == len(commit(store, once("a"), once("b")).sightings)
+    assert before == (store.series_values(), store.feed_state(SCOPE), known(store, "a", "b"))
+    assert 2 == len(commit(store, once("a"), once("b")).observations)
 
 
 # What the file of SQLite does.
@@ -508,13 +546,15 @@ def test_a_state_of_a_released_version(path: Path, version: str) -> None:
     for _ in range(2):
         with closing(opened(path)) as store, closing(sqlite3.connect(path)) as connection:
             assert before == [list(connection.execute(text)) for text in (SIGHTINGS, "SELECT * FROM series")]
-            tallies = [store.tally(scope) for scope in (publishing, connections)]
-            assert [(17, 7, 10), (2, 2, 0)] == [(tally.counted, tally.held, tally.forgotten) for tally in tallies]
-            assert store.feed(publishing).coverage is not None
+            tallies = [store.accounting(scope) for scope in (publishing, connections)]
+            assert [(17, 7, 10), (2, 2, 0)] == [
+                (tally.observation_count, tally.stored_count, tally.pruned_count) for tally in tallies
+            ]
+            assert store.feed_state(publishing).coverage is not None
     with closing(opened(path)) as store:
         old, new = once("6b06aebc0000000000000009", "pending"), once("new")
-        assert [new] == commit(store, old, new, scope=publishing).sightings
-        assert 18 == store.tally(publishing).counted
+        assert [new] == commit(store, old, new, scope=publishing).observations
+        assert 18 == store.accounting(publishing).observation_count
 
 
 def test_a_closed_state_is_one_file(path: Path) -> None:
@@ -594,7 +634,7 @@ def test_damage_inside(path: Path) -> None:
     path.write_bytes(content)
 
     with pytest.raises(StoreError) as caught, closing(opened(path)) as store:
-        store.totals()
+        store.series_values()
     assert f"{path}: database disk image is malformed" == str(caught.value)
     assert bytes(content[4096:]) == path.read_bytes()[4096:]
 
@@ -615,7 +655,7 @@ def test_damaged_values(path: Path, statement: str) -> None:
     execute(path, statement)
 
     with closing(opened(path)) as store, pytest.raises(StoreError, match=f"^{path}: "):
-        store.totals()
+        store.series_values()
 
 
 def test_a_directory_in_place_of_the_file(path: Path) -> None:
@@ -666,7 +706,7 @@ def test_a_second_exporter_on_the_same_file(path: Path) -> None:
         program = f"from late_exporter.store import open_store; open_store('sqlite:///{path}')"
         result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
         assert f"late_exporter.errors.StoreInUse: {path} {words}" == result.stderr.splitlines()[-1]
-        assert 2 == len(commit(store, once("b"), once("c")).sightings)
+        assert 2 == len(commit(store, once("b"), once("c")).observations)
     with closing(opened(link)) as store:
         assert 3 == counted(store)
 
@@ -684,27 +724,42 @@ def test_a_refused_file_is_not_kept_locked(path: Path) -> None:
 def test_a_failing_commit_leaves_nothing(path: Path, event: str) -> None:
     """Wherever a commit fails, nothing of it is kept; the same batch counts once when it is tried again."""
     with closing(opened(path)) as store:
-        commit(store, once("old", "pending", NOW - HOUR), once("a", "pending"), coverage=Coverage(horizon=1, start=1))
+        commit(
+            store,
+            once("old", "pending", NOW - HOUR),
+            once("a", "pending"),
+            coverage=Coverage(retention_floor=1, complete_since=1),
+        )
         execute(path, f"CREATE TRIGGER fault BEFORE {event} BEGIN SELECT raise(ABORT, 'no luck'); END")
-        before = store.totals(), store.feed(SCOPE), known(store, "old", "a", "b", "c"), store.size("acme")[0]
+        before = (
+            store.series_values(),
+            store.feed_state(SCOPE),
+            known(store, "old", "a", "b", "c"),
+            store.size("acme")[0],
+        )
         batch = Batch(
-            at=AT,
-            sightings=[once("a"), once("b"), once("c", "pending")],
-            increments=[Add("polls", ("acme",))],
-            coverage=Coverage(horizon=2, start=2),
-            prune=NOW,
+            committed_at=AT,
+            observations=[once("a"), once("b"), once("c", "pending")],
+            increments=[IncCounter("polls", ("acme",))],
+            coverage=Coverage(retention_floor=2, complete_since=2),
+            prune_before=NOW,
         )
         for _ in range(2):
             with pytest.raises(StoreError) as caught:
                 store.commit(SCOPE, batch)
             assert f"{path}: no luck" == str(caught.value)
-            after = store.totals(), store.feed(SCOPE), known(store, "old", "a", "b", "c"), store.size("acme")[0]
+            after = (
+                store.series_values(),
+                store.feed_state(SCOPE),
+                known(store, "old", "a", "b", "c"),
+                store.size("acme")[0],
+            )
             assert before == after
 
         execute(path, "DROP TRIGGER fault")
         committed = store.commit(SCOPE, batch)
-        assert (3, {"c"}, 3) == (len(committed.sightings), set(committed.pendings or ()), committed.logs)
-        assert 1 == store.totals()["polls", ("acme",)].value
+        assert (3, {"c"}, 3) == (len(committed.observations), set(committed.pending_logs or ()), committed.log_count)
+        assert 1 == store.series_values()["polls", ("acme",)].value
 
 
 @contextmanager
@@ -722,17 +777,17 @@ def full_disk(path: Path, *, room: int) -> Iterator[None]:
 @pytest.mark.parametrize("room", [0, 100, 5000, 50_000])
 def test_full_disk(path: Path, room: int) -> None:
     """A full disk costs a commit and nothing that was counted; with space again, the same batch counts once."""
-    batch = Batch(at=AT, sightings=[once(f"{number:024}", created=NOW + number) for number in range(2000)])
+    batch = Batch(committed_at=AT, observations=[once(f"{number:024}", created=NOW + number) for number in range(2000)])
     with closing(opened(path)) as store:
         commit(store, once("a"))
         with full_disk(path, room=room):
             for _ in range(3):
                 with pytest.raises(StoreError, match=f"^{path}: (disk I/O error|database or disk is full)$"):
                     store.commit(SCOPE, batch)
-                assert (1, 1) == (counted(store), known(store).held)
-        assert 2000 == len(store.commit(SCOPE, batch).sightings)
+                assert (1, 1) == (counted(store), known(store).stored_count)
+        assert 2000 == len(store.commit(SCOPE, batch).observations)
     with closing(opened(path)) as store:
-        assert (2001, 2001) == (counted(store), store.feed(SCOPE).logs)
+        assert (2001, 2001) == (counted(store), store.feed_state(SCOPE).log_count)
 
 
 def test_file_that_may_not_grow(path: Path) -> None:
@@ -748,26 +803,28 @@ def test_file_that_may_not_grow(path: Path) -> None:
         assert 1 == counted(store)
 
         pragma("PRAGMA max_page_count = 100000")
-        assert 2000 == len(commit(store, *batch).sightings)
+        assert 2000 == len(commit(store, *batch).observations)
 
 
 def test_a_killed_process_loses_nothing_that_was_committed(path: Path) -> None:
     """A process that dies without closing leaves what it committed, counted once, and the file free."""
     program = f"""
 import os
-from late_exporter.model import Add, Batch, Entry, Scope, Sighting
+from late_exporter.model import IncCounter, Batch, LogEntry, Scope, Observation
 from late_exporter.store import open_store
 store = open_store("sqlite:///{path}")
-sightings = [Sighting(Entry(key=str(n), status="success"), (Add("seen", ("acme",)),)) for n in range(100)]
+sightings = [Observation(LogEntry(key=str(n), status="success"), (IncCounter("seen", ("acme",)),)) for n in range(100)]
 for number in range(0, 100, 10):
-    store.commit(Scope("acme", "publishing"), Batch(at=1.0, sightings=sightings[number:number + 10]))
+    store.commit(Scope("acme", "publishing"), Batch(committed_at=1.0, observations=sightings[number:number + 10]))
 os._exit(9)
 """
     assert 9 == subprocess.run([sys.executable, "-c", program], check=False).returncode
     with closing(opened(path)) as store:
-        again = [Sighting(Entry(key=str(n), status="success"), (Add("seen", ("acme",)),)) for n in range(101)]
-        assert 1 == len(commit(store, *again).sightings)
-        assert 101 == store.totals()["seen", ("acme",)].value
+        again = [
+            Observation(LogEntry(key=str(n), status="success"), (IncCounter("seen", ("acme",)),)) for n in range(101)
+        ]
+        assert 1 == len(commit(store, *again).observations)
+        assert 101 == store.series_values()["seen", ("acme",)].value
 
 
 def test_what_is_asked_of_a_closed_state_fails(path: Path) -> None:
@@ -775,7 +832,7 @@ def test_what_is_asked_of_a_closed_state_fails(path: Path) -> None:
     store = opened(path)
     store.close()
     with pytest.raises(StoreError, match=f"^{path}: Cannot operate on a closed database"):
-        store.totals()
+        store.series_values()
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,18 @@ from typing import TypeAlias
 
 import httpx
 
-from late_exporter.api.client import Key, LateClient, Throttle
-from late_exporter.simulator import Service
+from late_exporter.api.client import ApiKey, LateClient, RateLimiter
+from late_exporter.simulator import SimulatedApi
 from tests.support.worlds import World
 
-__all__ = ["Api"]
+__all__ = ["FakeHttpApi"]
 
 KEY = "sk_" + "0" * 64
 
 Fault: TypeAlias = Callable[[httpx.Request], httpx.Response]
 
 
-class Request:
+class HttpRequest:
     """What was asked."""
 
     def __init__(self, request: httpx.Request) -> None:
@@ -27,21 +27,21 @@ class Request:
         self.params = dict(request.url.params)
 
 
-class Api:
+class FakeHttpApi:
     """Answers with a world's logs; ``before`` is called ahead of each request, with its number."""
 
     def __init__(self, world: World, *, share: float = 1.0, generation: str = "late") -> None:
-        self.requests: list[Request] = []
+        self.requests: list[HttpRequest] = []
         self.before: Callable[[int], object] = lambda _: None
         self.fault: Fault | None = None
         self.answer: bytes | None = None
         self._clock = world.clock
-        self._service = Service(world.archives, clock=world.clock.time, rate_limit=10**9, generation=generation)
+        self._service = SimulatedApi(world.archives, clock=world.clock.time, rate_limit=10**9, generation=generation)
         self.client = LateClient(
             httpx.AsyncClient(transport=httpx.MockTransport(self._handle)),
             base_url="https://getlate.dev/api",
-            key=Key(KEY),
-            throttle=Throttle(share, monotonic=world.clock.monotonic, sleep=world.clock.sleep),
+            key=ApiKey(KEY),
+            rate_limiter=RateLimiter(share, monotonic=world.clock.monotonic, sleep=world.clock.sleep),
             timeout=30.0,
             clock=world.clock.time,
             monotonic=world.clock.monotonic,
@@ -54,11 +54,11 @@ class Api:
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.before(len(self.requests))
-        self.requests.append(Request(request))
+        self.requests.append(HttpRequest(request))
         if self.fault is not None:
             return self.fault(request)
         if self.answer is not None:
             return httpx.Response(200, content=self.answer, headers={"Date": formatdate(self._clock.now, usegmt=True)})
         path, query = request.url.raw_path.decode().partition("?")[::2]
-        answer = self._service.answer("GET", path, query, dict(request.headers))
+        answer = self._service.handle("GET", path, query, dict(request.headers))
         return httpx.Response(answer.status, content=answer.body, headers=answer.headers)

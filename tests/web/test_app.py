@@ -9,41 +9,35 @@ from typing import Any
 import msgspec
 import pytest
 
+from late_exporter.exposition.exposition import EncodedBody, Exposition
 from late_exporter.status import FeedHealth, WorkspaceHealth
 from late_exporter.web.app import create_app
 from late_exporter.web.asgi import App
 
 Message = MutableMapping[str, Any]
 
-SYNCED = FeedHealth(name="publishing", synced=True, outcome="success")
+SYNCED = FeedHealth(name="publishing", is_synced=True, outcome="success")
 
 
-class Encoded(msgspec.Struct, frozen=True):
-    """The metrics in one encoding."""
-
-    content_type: str
-    content_encoding: str | None
-    body: bytes
-    version: int
-
-
-class Metrics:
+class Metrics(Exposition):
     """Answers with one text, and remembers what it was asked for and whether that was served."""
 
     def __init__(self, encoding: str | None = None) -> None:
+        super().__init__({})
         self.encoding = encoding
         self.asked: list[tuple[str | None, str | None]] = []
         self.servings: list[int] = []
 
-    def answer(self, accept: str | None, accept_encoding: str | None) -> Encoded:
+    def get_body(self, accept: str | None, accept_encoding: str | None) -> EncodedBody:
         """Remembers the two headers."""
         self.asked.append((accept, accept_encoding))
         version = len(self.asked)
-        return Encoded("text/plain; version=0.0.4; charset=utf-8", self.encoding, b"late_up 1\n", version)
+        return EncodedBody("text/plain; version=0.0.4; charset=utf-8", self.encoding, b"late_up 1\n", version)
 
-    def served(self, version: int) -> None:
+    def mark_served(self, version: int | None = None) -> bool:
         """Remembers the version."""
-        self.servings.append(version)
+        self.servings.append(version or 0)
+        return False
 
 
 class Response(msgspec.Struct):
@@ -61,7 +55,7 @@ class Response(msgspec.Struct):
 
 def application(*feeds: FeedHealth, metrics: Metrics | None = None, telemetry_path: str = "/metrics") -> App:
     """The application over one workspace with one feed that is fine, or the given ones."""
-    workspace = WorkspaceHealth(name="acme", api="https://getlate.dev/api", feeds=feeds or (SYNCED,))
+    workspace = WorkspaceHealth(name="acme", base_url="https://getlate.dev/api", feeds=feeds or (SYNCED,))
     return create_app(
         metrics or Metrics(), lambda: [workspace], telemetry_path=telemetry_path, version="1.2.3", clock=lambda: 0.0
     )
@@ -210,7 +204,7 @@ async def test_not_ready(reason: str, feed: FeedHealth) -> None:
 
 async def test_ready_needs_every_feed() -> None:
     """Each feed that is not synced has its line; one that was synced and fails now stays ready."""
-    failing = FeedHealth(name="connections", synced=True, outcome="unavailable", error="timeout")
+    failing = FeedHealth(name="connections", is_synced=True, outcome="unavailable", error="timeout")
     assert 200 == (await call(application(SYNCED, failing), "/-/ready")).status
     response = await call(application(SYNCED, FeedHealth(name="a"), FeedHealth(name="b\nc")), "/-/ready")
     assert "acme/a: waiting for the first poll\nacme/b c: waiting for the first poll\n" == response.text
@@ -241,7 +235,7 @@ async def test_page_reads_the_state_of_now() -> None:
     workspaces: list[WorkspaceHealth] = []
     app = create_app(Metrics(), lambda: workspaces, version="1.2.3", clock=lambda: 1_763_993_002.0)
     assert "No feed is configured" in (await call(app)).text
-    workspaces.append(WorkspaceHealth(name="acme", api="https://getlate.dev/api", feeds=(SYNCED,)))
+    workspaces.append(WorkspaceHealth(name="acme", base_url="https://getlate.dev/api", feeds=(SYNCED,)))
     text = (await call(app)).text
     assert "The feed is polled and up to date" in text
     assert "as of 14:03:22 UTC" in text

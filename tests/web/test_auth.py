@@ -11,8 +11,15 @@ import msgspec
 import pytest
 
 from late_exporter.config.web import RequestRate, WebConfig
-from late_exporter.ingest.webhooks import Webhooks
-from late_exporter.web.auth import ATTEMPTS, REMEMBERED, WAITING, Bucket, Gate, Passwords
+from late_exporter.ingest.webhooks import WebhookReceiver
+from late_exporter.web.auth import (
+    FAILED_LOGIN_RATE,
+    MAX_CACHED,
+    MAX_PENDING_CHECKS,
+    AuthMiddleware,
+    PasswordVerifier,
+    TokenBucket,
+)
 
 Message = MutableMapping[str, Any]
 
@@ -90,13 +97,13 @@ class Door:
     def __init__(self, **config: Any) -> None:
         self.clock, self.checks, self.lines = Clock(), Checks(), Lines()
         self.config = WebConfig(**config)
-        self.passwords = Passwords(monotonic=self.clock, check=self.checks)
-        self.gate = Gate(
+        self.passwords = PasswordVerifier(monotonic=self.clock, check_password=self.checks)
+        self.gate = AuthMiddleware(
             application,
             lambda: self.config,
             passwords=self.passwords,
             log=self.lines,
-            opened=Webhooks("/late/hook", secret=str, window=1.0).takes,
+            is_public=WebhookReceiver("/late/hook", secret=str, window=1.0).handles,
             monotonic=self.clock,
         )
 
@@ -120,7 +127,7 @@ class Door:
         )
 
 
-async def answer(gate: Gate, scope: Message) -> Response:
+async def answer(gate: AuthMiddleware, scope: Message) -> Response:
     """What the gate sends for a request."""
     sent: list[Message] = []
 
@@ -220,7 +227,7 @@ async def test_unknown_user(door: Door, user: str) -> None:
 )
 async def test_no_password(door: Door, header: bytes | None) -> None:
     """A header that holds no user and password is refused without a check, and is no attempt."""
-    for _ in range(ATTEMPTS.burst + 1):
+    for _ in range(FAILED_LOGIN_RATE.burst + 1):
         got = await door.knock(authorization=header)
         assert (401, True) == (got.status, "www-authenticate" in got.headers)
     assert [] == door.checks.asked
@@ -255,13 +262,13 @@ async def test_nothing_is_told_of_a_password(door: Door) -> None:
 
 async def test_attempts_are_limited(door: Door) -> None:
     """An address has a number of wrong attempts, and then one now and then; the answer says when."""
-    for _ in range(ATTEMPTS.burst):
+    for _ in range(FAILED_LOGIN_RATE.burst):
         assert 401 == (await door.knock("alice", "x")).status
     got = await door.knock("alice", "wonderland")
     assert (429, b"too many requests\n") == (got.status, got.body)
     assert "3" == got.headers["retry-after"]
     assert "www-authenticate" not in got.headers
-    assert ATTEMPTS.burst == len(door.checks.asked)
+    assert FAILED_LOGIN_RATE.burst == len(door.checks.asked)
 
     door.clock.now += 2.5
     got = await door.knock("alice", "x")
@@ -273,7 +280,7 @@ async def test_attempts_are_limited(door: Door) -> None:
 
 async def test_another_address_is_not_limited(door: Door) -> None:
     """Who guesses does not lock out others."""
-    for _ in range(ATTEMPTS.burst + 1):
+    for _ in range(FAILED_LOGIN_RATE.burst + 1):
         await door.knock("alice", "x")
     assert 200 == (await door.knock("alice", "wonderland", peer="192.0.2.2")).status
 
@@ -281,7 +288,7 @@ async def test_another_address_is_not_limited(door: Door) -> None:
 async def test_known_passwords_are_not_limited(door: Door) -> None:
     """Behind one address with somebody who guesses, a password that was right before still passes."""
     assert 200 == (await door.knock("alice", "wonderland")).status
-    for _ in range(ATTEMPTS.burst + 1):
+    for _ in range(FAILED_LOGIN_RATE.burst + 1):
         await door.knock("alice", "x")
     assert 429 == (await door.knock("alice", "x")).status
     assert 200 == (await door.knock("alice", "wonderland")).status
@@ -289,15 +296,17 @@ async def test_known_passwords_are_not_limited(door: Door) -> None:
 
 async def test_right_password_clears_the_record(door: Door) -> None:
     """Who mistypes and then does not has all attempts again."""
-    for _ in range(ATTEMPTS.burst - 1):
+    for _ in range(FAILED_LOGIN_RATE.burst - 1):
         await door.knock("alice", "x")
     assert 200 == (await door.knock("alice", "wonderland")).status
-    assert [401] * ATTEMPTS.burst == [(await door.knock("alice", "x")).status for _ in range(ATTEMPTS.burst)]
+    assert [401] * FAILED_LOGIN_RATE.burst == [
+        (await door.knock("alice", "x")).status for _ in range(FAILED_LOGIN_RATE.burst)
+    ]
 
 
 async def test_attempts_without_an_address(door: Door) -> None:
     """Those who come over a path of the file system share one record."""
-    for _ in range(ATTEMPTS.burst):
+    for _ in range(FAILED_LOGIN_RATE.burst):
         assert 401 == (await door.knock("alice", "x", peer=None)).status
     assert 429 == (await door.knock("alice", "x", peer=None)).status
 
@@ -313,7 +322,7 @@ async def test_few_attempts_wait(door: Door) -> None:
     """While one password is checked a number of others may wait; the next one is sent away, a known one passes."""
     assert 200 == (await door.knock("alice", "wonderland")).status
     door.checks.may_go.clear()
-    waiting = [asyncio.ensure_future(door.knock("alice", "x", peer=f"192.0.2.{n}")) for n in range(WAITING)]
+    waiting = [asyncio.ensure_future(door.knock("alice", "x", peer=f"192.0.2.{n}")) for n in range(MAX_PENDING_CHECKS)]
     try:
         await settled(lambda: 2 == len(door.checks.asked))
         got = await door.knock("bob", "builder", peer="198.51.100.1")
@@ -321,16 +330,16 @@ async def test_few_attempts_wait(door: Door) -> None:
         assert 200 == (await door.knock("alice", "wonderland")).status
     finally:
         door.checks.may_go.set()
-    assert [401] * WAITING == [(await one).status for one in waiting]
+    assert [401] * MAX_PENDING_CHECKS == [(await one).status for one in waiting]
     assert 200 == (await door.knock("bob", "builder", peer="198.51.100.1")).status
 
 
 async def test_attempts_at_once_are_counted(door: Door) -> None:
     """Attempts that are made side by side count as much as those one after another."""
-    many = [door.knock("alice", f"x{n}") for n in range(WAITING)]
+    many = [door.knock("alice", f"x{n}") for n in range(MAX_PENDING_CHECKS)]
     statuses = [got.status for got in await asyncio.gather(*many)]
-    assert ATTEMPTS.burst == statuses.count(401)
-    assert WAITING - ATTEMPTS.burst == statuses.count(429)
+    assert FAILED_LOGIN_RATE.burst == statuses.count(401)
+    assert MAX_PENDING_CHECKS - FAILED_LOGIN_RATE.burst == statuses.count(429)
 
 
 async def test_the_loop_goes_on(door: Door) -> None:
@@ -345,45 +354,45 @@ async def test_the_loop_goes_on(door: Door) -> None:
 
 async def test_known_passwords_are_bounded() -> None:
     """The passwords that came last are remembered, and no more than that."""
-    users = {f"user{n}": b"$2y$04$" + f"{n:053}".encode() for n in range(REMEMBERED + 1)}
+    users = {f"user{n}": b"$2y$04$" + f"{n:053}".encode() for n in range(MAX_CACHED + 1)}
     asked: list[bytes] = []
 
     def check(password: bytes, _: bytes) -> bool:
         asked.append(password)
         return True
 
-    passwords = Passwords(monotonic=Clock(), check=check)
+    passwords = PasswordVerifier(monotonic=Clock(), check_password=check)
 
     async def enter(number: int) -> None:
         header = basic(f"user{number}", str(number)).decode()
-        assert 200 == (await passwords.refusal(users, header, PEER))[0]
+        assert 200 == (await passwords.authenticate(users, header, PEER))[0]
 
-    for number in range(REMEMBERED):
+    for number in range(MAX_CACHED):
         await enter(number)
     await enter(0)
-    assert REMEMBERED == len(asked)
-    await enter(REMEMBERED)
+    assert MAX_CACHED == len(asked)
+    await enter(MAX_CACHED)
     await enter(0)
-    assert REMEMBERED + 1 == len(asked)
+    assert MAX_CACHED + 1 == len(asked)
     await enter(1)
-    assert REMEMBERED + 2 == len(asked)
+    assert MAX_CACHED + 2 == len(asked)
 
 
 async def test_addresses_are_bounded(door: Door) -> None:
     """The addresses that tried last are remembered, and no more than that."""
-    for _ in range(ATTEMPTS.burst):
+    for _ in range(FAILED_LOGIN_RATE.burst):
         await door.knock("alice", "x")
     assert 429 == (await door.knock("alice", "x")).status
-    for number in range(REMEMBERED):
+    for number in range(MAX_CACHED):
         await door.knock("alice", "x", peer=f"198.51.100.{number}")
     assert 401 == (await door.knock("alice", "x")).status
 
 
 async def test_an_address_that_is_refused_is_not_forgotten(door: Door) -> None:
     """Who goes on guessing stays limited while others come and go."""
-    for _ in range(ATTEMPTS.burst):
+    for _ in range(FAILED_LOGIN_RATE.burst):
         await door.knock("alice", "x")
-    for number in range(REMEMBERED + 10):
+    for number in range(MAX_CACHED + 10):
         await door.knock("alice", "x", peer=f"198.51.100.{number}")
         assert 429 == (await door.knock("alice", "x")).status
 
@@ -438,7 +447,7 @@ async def test_open_paths(status: int, path: str) -> None:
 async def test_open_paths_do_not_check() -> None:
     """On an open path a password is neither checked nor counted."""
     door = Door(users=USERS, open_paths=frozenset({"/-/healthy"}))
-    for _ in range(ATTEMPTS.burst + 1):
+    for _ in range(FAILED_LOGIN_RATE.burst + 1):
         assert 200 == (await door.knock("alice", "x", path="/-/healthy")).status
     assert [] == door.checks.asked
 
@@ -550,14 +559,14 @@ async def test_changed_rate() -> None:
 def test_bucket() -> None:
     """A bucket tells how long it takes until there is something in it."""
     clock = Clock()
-    bucket = Bucket(RequestRate(10.0, 2), clock)
-    assert 0.0 == bucket.wait()
+    bucket = TokenBucket(RequestRate(10.0, 2), clock)
+    assert 0.0 == bucket.seconds_until_token()
     bucket.take()
-    assert 0.0 == bucket.wait()
+    assert 0.0 == bucket.seconds_until_token()
     bucket.take()
-    assert 10.0 == bucket.wait()
+    assert 10.0 == bucket.seconds_until_token()
     clock.now += 4.0
-    assert 6.0 == bucket.wait()
+    assert 6.0 == bucket.seconds_until_token()
 
 
 @pytest.mark.parametrize("kind", ["websocket", "lifespan"])
@@ -609,16 +618,18 @@ async def test_bcrypt(password: str, right: str) -> None:
     made = hashed(right.encode()[:72])
     for mark in (b"$2a$", b"$2b$", b"$2y$"):
         users = {"alice": mark + made[4:]}
-        passwords = Passwords()
-        assert (200, 0.0) == await passwords.refusal(users, basic("alice", password).decode(), PEER)
-        assert (401, 0.0) == await passwords.refusal(users, basic("alice", f"not {password}").decode(), PEER)
+        passwords = PasswordVerifier()
+        assert (200, 0.0) == await passwords.authenticate(users, basic("alice", password).decode(), PEER)
+        assert (401, 0.0) == await passwords.authenticate(users, basic("alice", f"not {password}").decode(), PEER)
 
 
 @pytest.mark.parametrize("password", ["wonder\0land", "\0", "wonderland\0", "x" * 10_000])
 async def test_bcrypt_refuses(password: str) -> None:
     """What bcrypt would cut, or does not take, is a wrong password and no error."""
-    passwords = Passwords()
-    assert (401, 0.0) == await passwords.refusal({"alice": hashed(b"wonder")}, basic("alice", password).decode(), PEER)
+    passwords = PasswordVerifier()
+    assert (401, 0.0) == await passwords.authenticate(
+        {"alice": hashed(b"wonder")}, basic("alice", password).decode(), PEER
+    )
 
 
 async def test_check_that_refuses() -> None:
@@ -627,4 +638,6 @@ async def test_check_that_refuses() -> None:
     def check(_: bytes, __: bytes) -> bool:
         raise ValueError("Invalid salt")
 
-    assert (401, 0.0) == await Passwords(check=check).refusal(USERS, basic("alice", "x").decode(), PEER)
+    assert (401, 0.0) == await PasswordVerifier(check_password=check).authenticate(
+        USERS, basic("alice", "x").decode(), PEER
+    )

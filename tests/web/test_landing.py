@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from late_exporter.status import AccountHealth, FeedHealth, PlatformHealth, PollHealth, Quota, WorkspaceHealth
-from late_exporter.web.landing import STYLE, State, page, plain, state_of, trouble, verdict
+from late_exporter.web.landing import STYLE, FeedStatus, feed_state, problem_text, render_page, single_line, summarize
 
 NOW = 1_763_993_002.0  # 2025-11-24 14:03:22 UTC
 HOSTILE = "<script>alert('1')</script> & \"🔥\" \u202e\ud800"
@@ -15,28 +15,28 @@ HOSTILE = "<script>alert('1')</script> & \"🔥\" \u202e\ud800"
 
 def feed(name: str = "publishing", *, synced: bool = True, outcome: str | None = "success", **facts: Any) -> FeedHealth:
     """A feed that is fine but for the given facts."""
-    return FeedHealth(name=name, synced=synced, outcome=outcome, **facts)
+    return FeedHealth(name=name, is_synced=synced, outcome=outcome, **facts)
 
 
 def workspace(name: str = "acme", *feeds: FeedHealth, **more: Any) -> WorkspaceHealth:
     """A workspace with one feed that is fine, or the given ones."""
-    return WorkspaceHealth(name=name, api="https://getlate.dev/api", feeds=feeds or (feed(),), **more)
+    return WorkspaceHealth(name=name, base_url="https://getlate.dev/api", feeds=feeds or (feed(),), **more)
 
 
 def platform(name: str = "tiktok", published: int = 0, failed: int = 0, **more: Any) -> PlatformHealth:
     """A platform whose final attempts were published or failed."""
-    facts = {"since": NOW - 86_400, "final": published + failed, **more}
+    facts = {"counted_since": NOW - 86_400, "final": published + failed, **more}
     return PlatformHealth(name=name, published=published, failed=failed, **facts)
 
 
 def account(username: str = "@acme", failures: int = 1, *, on: str = "instagram") -> AccountHealth:
     """An account that fails."""
-    return AccountHealth(platform=on, account_id="a1", username=username, failures=failures)
+    return AccountHealth(platform=on, account_id="a1", username=username, consecutive_failures=failures)
 
 
 def render(*workspaces: WorkspaceHealth, telemetry_path: str = "/metrics", documentation: str = "") -> str:
     """The page at NOW."""
-    return page(workspaces, now=NOW, version="1.2.3", telemetry_path=telemetry_path, documentation=documentation)
+    return render_page(workspaces, now=NOW, version="1.2.3", telemetry_path=telemetry_path, documentation=documentation)
 
 
 def rows(html: str) -> list[list[str]]:
@@ -48,7 +48,7 @@ def rows(html: str) -> list[list[str]]:
 
 def failing(*accounts: AccountHealth) -> str:
     """The line about accounts, as it reads."""
-    html = render(workspace(platforms=(platform(published=1),), failing=accounts))
+    html = render(workspace(platforms=(platform(published=1),), failing_accounts=accounts))
     found = re.search('<p class="failing bad">(.*?)</p>', html)
     return re.sub("<[^>]+>", "", found[1]).replace("&nbsp;", " ") if found else ""
 
@@ -88,41 +88,41 @@ def fact(html: str, term: str) -> str:
 @pytest.mark.parametrize(
     ("state", "health"),
     [
-        (State.OK, feed()),
-        (State.CATCHING_UP, feed(gaps=1)),
-        (State.WAITING, feed(outcome=None)),
-        (State.WAITING, feed(synced=False, outcome=None)),
-        (State.SYNCING, feed(synced=False, outcome=None, logs=1)),
-        (State.SYNCING, feed(synced=False)),
-        (State.FAILING, feed(outcome="unauthorized")),
-        (State.FAILING, feed(synced=False, outcome="bad_payload", logs=1)),
+        (FeedStatus.OK, feed()),
+        (FeedStatus.CATCHING_UP, feed(gaps=1)),
+        (FeedStatus.WAITING, feed(outcome=None)),
+        (FeedStatus.WAITING, feed(synced=False, outcome=None)),
+        (FeedStatus.SYNCING, feed(synced=False, outcome=None, logs=1)),
+        (FeedStatus.SYNCING, feed(synced=False)),
+        (FeedStatus.FAILING, feed(outcome="unauthorized")),
+        (FeedStatus.FAILING, feed(synced=False, outcome="bad_payload", logs=1)),
     ],
 )
-def test_state(state: State, health: FeedHealth) -> None:
+def test_state(state: FeedStatus, health: FeedHealth) -> None:
     """A feed is failing, in its first sync, catching up, waiting or fine, in this order."""
-    assert state is state_of(health)
+    assert state is feed_state(health)
 
 
 @pytest.mark.parametrize(
     ("tone", "sentence", "states"),
     [
         ("idle", "No feed is configured", []),
-        ("ok", "The feed is polled and up to date", [State.OK]),
-        ("ok", "Both feeds are polled and up to date", [State.OK] * 2),
-        ("ok", "All 4 feeds are polled and up to date", [State.OK] * 4),
-        ("bad", "The feed has a problem", [State.FAILING]),
-        ("bad", "1 of 4 feeds has a problem", [State.OK, State.FAILING, State.SYNCING, State.OK]),
-        ("bad", "2 of 3 feeds have a problem", [State.FAILING, State.FAILING, State.OK]),
-        ("busy", "First sync under way", [State.SYNCING] * 2),
-        ("busy", "First sync under way in 1 of 2 feeds", [State.SYNCING, State.WAITING]),
-        ("busy", "1 of 2 feeds is catching up", [State.CATCHING_UP, State.OK]),
-        ("idle", "Both feeds are waiting for the first poll", [State.WAITING] * 2),
-        ("ok", "All 1,200 feeds are polled and up to date", [State.OK] * 1200),
+        ("ok", "The feed is polled and up to date", [FeedStatus.OK]),
+        ("ok", "Both feeds are polled and up to date", [FeedStatus.OK] * 2),
+        ("ok", "All 4 feeds are polled and up to date", [FeedStatus.OK] * 4),
+        ("bad", "The feed has a problem", [FeedStatus.FAILING]),
+        ("bad", "1 of 4 feeds has a problem", [FeedStatus.OK, FeedStatus.FAILING, FeedStatus.SYNCING, FeedStatus.OK]),
+        ("bad", "2 of 3 feeds have a problem", [FeedStatus.FAILING, FeedStatus.FAILING, FeedStatus.OK]),
+        ("busy", "First sync under way", [FeedStatus.SYNCING] * 2),
+        ("busy", "First sync under way in 1 of 2 feeds", [FeedStatus.SYNCING, FeedStatus.WAITING]),
+        ("busy", "1 of 2 feeds is catching up", [FeedStatus.CATCHING_UP, FeedStatus.OK]),
+        ("idle", "Both feeds are waiting for the first poll", [FeedStatus.WAITING] * 2),
+        ("ok", "All 1,200 feeds are polled and up to date", [FeedStatus.OK] * 1200),
     ],
 )
-def test_verdict(tone: str, sentence: str, states: list[State]) -> None:
+def test_verdict(tone: str, sentence: str, states: list[FeedStatus]) -> None:
     """The worst state decides the sentence at the top and its colour."""
-    assert (tone, sentence) == verdict(states)
+    assert (tone, sentence) == summarize(states)
 
 
 def test_verdict_stands_in_title_and_page() -> None:
@@ -206,7 +206,7 @@ def test_unknown_quota() -> None:
 )
 def test_host(host: str, api: str) -> None:
     """A card names the host of the API and never what stands before it."""
-    html = render(WorkspaceHealth(name="acme", api=api, feeds=(feed(),)))
+    html = render(WorkspaceHealth(name="acme", base_url=api, feeds=(feed(),)))
     assert f'<p class="soft">{host}, generation late</p>' in html
 
 
@@ -222,36 +222,36 @@ def test_host(host: str, api: str) -> None:
 )
 def test_trouble(expected: str, health: FeedHealth) -> None:
     """A problem is said in the words of its error, or in those of its outcome where there are none."""
-    assert expected == trouble(health)
+    assert expected == problem_text(health)
     assert bool(expected) == ('<p class="error bad">' in render(workspace("acme", health)))
 
 
 def test_long_text_is_cut() -> None:
     """A text is one line of at most 300 characters."""
-    assert "a b" == plain(" a\r\n\tb ")
-    assert "y" * 300 == plain("y" * 300)
-    assert "y" * 299 + "…" == plain("y" * 301)
+    assert "a b" == single_line(" a\r\n\tb ")
+    assert "y" * 300 == single_line("y" * 300)
+    assert "y" * 299 + "…" == single_line("y" * 301)
 
 
 def logs_of(name: str) -> dict[str, Any]:
     """A platform and two accounts, one of them known by its id only, that have the same text everywhere."""
-    named = AccountHealth(platform=name, account_id=name, username=name, failures=2)
-    nameless = AccountHealth(platform=name, account_id=name, username="", failures=2)
-    return {"platforms": (platform(name, 1, 1),), "failing": (named, nameless)}
+    named = AccountHealth(platform=name, account_id=name, username=name, consecutive_failures=2)
+    nameless = AccountHealth(platform=name, account_id=name, username="", consecutive_failures=2)
+    return {"platforms": (platform(name, 1, 1),), "failing_accounts": (named, nameless)}
 
 
 def test_hostile_text_is_escaped() -> None:
     """Names, hosts, errors, version and paths of any text add no element and no attribute to the page."""
     health = feed(HOSTILE, outcome=HOSTILE, error=HOSTILE)
-    hostile = page(
-        [WorkspaceHealth(name=HOSTILE, api=HOSTILE, feeds=(health,), **logs_of(HOSTILE))] * 5,
+    hostile = render_page(
+        [WorkspaceHealth(name=HOSTILE, base_url=HOSTILE, feeds=(health,), **logs_of(HOSTILE))] * 5,
         now=NOW,
         version=HOSTILE,
         telemetry_path='/"><script>',
         documentation='https://example.org/"><script>',
     )
-    tame = page(
-        [WorkspaceHealth(name="a", api="a", feeds=(feed("a", outcome="a", error="a"),), **logs_of("a"))] * 5,
+    tame = render_page(
+        [WorkspaceHealth(name="a", base_url="a", feeds=(feed("a", outcome="a", error="a"),), **logs_of("a"))] * 5,
         now=NOW,
         version="a",
         telemetry_path="/a",
@@ -308,7 +308,7 @@ def test_worst_platform_comes_first() -> None:
 
 def test_counting_began_with_the_first_platform() -> None:
     """The table is counted since the earliest of its platforms."""
-    platforms = (platform("tiktok", 1), platform("reddit", 1, since=NOW - 5 * 86_400))
+    platforms = (platform("tiktok", 1), platform("reddit", 1, counted_since=NOW - 5 * 86_400))
     assert "counted since 2025-11-19" in Reader(render(workspace(platforms=platforms))).text
 
 
@@ -323,7 +323,7 @@ def test_many_platforms() -> None:
 
 def test_without_logs() -> None:
     """Without a platform there is no table and no line about accounts."""
-    html = render(workspace(failing=(account(),)))
+    html = render(workspace(failing_accounts=(account(),)))
     assert "<table" not in html
     assert "Publishing by platform" not in html
     assert "failed its last publish" not in html
@@ -364,13 +364,13 @@ def test_table_names_its_columns() -> None:
 
 def poll(ago: float, outcome: str = "success", **facts: Any) -> PollHealth:
     """A poll some seconds before NOW."""
-    return PollHealth(at=NOW - ago, outcome=outcome, **facts)
+    return PollHealth(started_at=NOW - ago, outcome=outcome, **facts)
 
 
 def test_recent_polls() -> None:
     """The last polls have a row each: when, how it ended, requests, new logs, how long it took."""
     recent = (poll(5, requests=1, duration=0.012), poll(35, requests=1_024, logs=98_304, duration=65.0))
-    html = render(workspace("acme", feed(recent=recent)))
+    html = render(workspace("acme", feed(recent_polls=recent)))
     assert [
         ["5 s ago", "success", "1", "0", "12 ms"],
         ["35 s ago", "success", "1,024", "98,304", "1 min 5 s"],
@@ -382,7 +382,7 @@ def test_polls_that_failed() -> None:
     """Why a poll failed stands with it; the errors before the last poll stand below, however long ago they were."""
     failed = poll(5, "unavailable", error=f"503: {HOSTILE}")
     before = poll(4000, "unauthorized")
-    health = feed(outcome="unavailable", recent=(failed, poll(35)), failures=(failed, before))
+    health = feed(outcome="unavailable", recent_polls=(failed, poll(35)), recent_failures=(failed, before))
     html = render(workspace("acme", health))
     assert "<details open>" in html
     assert f"503: {HOSTILE}" in Reader(html).titles()
@@ -417,7 +417,7 @@ def test_index_leads_to_the_cards() -> None:
 
 def test_workspace_without_feeds() -> None:
     """A workspace without feeds is no error."""
-    assert "No feed is configured" in render(WorkspaceHealth(name="acme", api="a", feeds=()))
+    assert "No feed is configured" in render(WorkspaceHealth(name="acme", base_url="a", feeds=()))
 
 
 def test_links() -> None:
@@ -443,11 +443,11 @@ def test_sizes() -> None:
     platforms = [platform("googlebusiness", 12_345, 678, pending=9, last_log=NOW - 99)] * 13
     full = workspace(
         "acme",
-        feed(error="x" * 300, last_poll=NOW, recent=(poll(1, "unavailable", error="x" * 300),) * 8),
+        feed(error="x" * 300, last_poll=NOW, recent_polls=(poll(1, "unavailable", error="x" * 300),) * 8),
         feed("connections"),
         quota=Quota(600, 60, NOW),
         platforms=tuple(platforms),
-        failing=(account("u" * 128, 10, on="p" * 128),) * 500,
+        failing_accounts=(account("u" * 128, 10, on="p" * 128),) * 500,
     )
     assert len(render(full).encode()) < 24_000
     assert len(render(*[full] * 30).encode()) < 340_000

@@ -20,7 +20,7 @@ from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
 from late_exporter.errors import LateError
 from late_exporter.web import server
-from late_exporter.web.server import inherited, listen, serve
+from late_exporter.web.server import bind_socket, serve, systemd_sockets
 
 Message = MutableMapping[str, Any]
 
@@ -142,7 +142,7 @@ class House:
         self.app = app
         self.web = WebConfig()
         self.port = sockets[0].getsockname()[1] if sockets[0].family != socket.AF_UNIX else 0
-        self.serving = asyncio.ensure_future(serve(app, sockets, web=lambda: self.web))
+        self.serving = asyncio.ensure_future(serve(app, sockets, web_config=lambda: self.web))
         self._sockets = sockets
         self._clients: list[Client] = []
 
@@ -188,7 +188,7 @@ class House:
 @asynccontextmanager
 async def opened(*addresses: Address | UnixPath, web: WebConfig | None = None) -> AsyncIterator[House]:
     """A house at addresses."""
-    house = House(Application(), [listen(address) for address in addresses or (LOOPBACK,)])
+    house = House(Application(), [bind_socket(address) for address in addresses or (LOOPBACK,)])
     house.web = web or WebConfig()
     try:
         yield house
@@ -423,7 +423,7 @@ async def test_slow_clients(house: House, monkeypatch: pytest.MonkeyPatch, *, se
     assert (200, b"/quick") == await house.get("/quick", context)
     assert [] == [name for name, client in slow.items() if client.lost]
 
-    monkeypatch.setattr(server, "PATIENCE", 0.2)
+    monkeypatch.setattr(server, "CLIENT_TIMEOUT", 0.2)
     ending = {
         name: asyncio.ensure_future(
             # Who reads nothing notices by writing; what is written then is no help.
@@ -439,7 +439,7 @@ async def test_slow_clients(house: House, monkeypatch: pytest.MonkeyPatch, *, se
 @pytest.mark.parametrize("drip", [b"", b"\x16"])
 async def test_slow_handshakes(house: House, monkeypatch: pytest.MonkeyPatch, drip: bytes) -> None:
     """A handshake that does not end holds up nobody, and is parted with after a while."""
-    monkeypatch.setattr(server, "PATIENCE", 0.5)
+    monkeypatch.setattr(server, "CLIENT_TIMEOUT", 0.5)
     house.web = configuration()
     client = await house.connect()
     client.send(b"\x16\x03\x01\x02\x00")
@@ -449,7 +449,7 @@ async def test_slow_handshakes(house: House, monkeypatch: pytest.MonkeyPatch, dr
 
 async def test_idle_connections_stay(house: House, monkeypatch: pytest.MonkeyPatch, *, secure: bool) -> None:
     """A connection that had its answer may idle while others are parted with."""
-    monkeypatch.setattr(server, "PATIENCE", 0.2)
+    monkeypatch.setattr(server, "CLIENT_TIMEOUT", 0.2)
     house.web, context = (configuration(), trusting()) if secure else (WebConfig(), None)
     idle = await house.connect(context)
     assert (200, b"/a") == await idle.get("/a")
@@ -459,7 +459,7 @@ async def test_idle_connections_stay(house: House, monkeypatch: pytest.MonkeyPat
 
 async def test_slow_answers_are_no_fault_of_the_client(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that waits for the server is not parted with, however long that takes."""
-    monkeypatch.setattr(server, "PATIENCE", 0.2)
+    monkeypatch.setattr(server, "CLIENT_TIMEOUT", 0.2)
     patient = await house.connect()
     patient.send(REQUEST % b"/slow")
     await (await house.connect()).loses()
@@ -473,7 +473,7 @@ async def test_slow_readers_that_read(house: House, monkeypatch: pytest.MonkeyPa
     reading = await house.connect(trusting())
     reading.send(REQUEST % b"/large")
     await reading.reader.readuntil(b"\r\n\r\n")
-    monkeypatch.setattr(server, "PATIENCE", 1.5)
+    monkeypatch.setattr(server, "CLIENT_TIMEOUT", 1.5)
     got, until_then = 0, asyncio.get_running_loop().time() + 3.0
     while got < LARGE:
         got += len(await reading.reader.read(1 << 20))
@@ -584,15 +584,15 @@ def test_abandoned_path(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
     assert stat.S_ISSOCK(path.stat().st_mode)
-    with listen(UnixPath(path)), socket.socket(socket.AF_UNIX) as client:
+    with bind_socket(UnixPath(path)), socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
 
 
 def test_path_in_use(path: Path) -> None:
     """A path that somebody serves is refused by name, and goes on being served."""
-    with listen(UnixPath(path)):
+    with bind_socket(UnixPath(path)):
         with pytest.raises(LateError, match=rf"^cannot listen on unix:{path}: Address already in use$"):
-            listen(UnixPath(path))
+            bind_socket(UnixPath(path))
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
 
@@ -608,7 +608,7 @@ def test_path_of_somebody_who_is_stuck(path: Path) -> None:
             with suppress(BlockingIOError):
                 one.connect(str(path))
         with pytest.raises(LateError, match="Address already in use"):
-            listen(UnixPath(path))
+            bind_socket(UnixPath(path))
         for one in waiting:
             one.close()
 
@@ -617,7 +617,7 @@ def test_path_of_a_file(path: Path) -> None:
     """What is no socket is never removed."""
     path.write_text("precious")
     with pytest.raises(LateError, match=rf"^cannot listen on unix:{path}: Address already in use$"):
-        listen(UnixPath(path))
+        bind_socket(UnixPath(path))
     assert "precious" == path.read_text()
 
 
@@ -625,14 +625,14 @@ def test_path_of_a_link(path: Path) -> None:
     """A link is not followed and not removed."""
     path.symlink_to("elsewhere.sock")
     with pytest.raises(LateError, match="Address already in use"):
-        listen(UnixPath(path))
+        bind_socket(UnixPath(path))
     assert path.is_symlink()
 
 
 def test_path_nowhere(path: Path) -> None:
     """A folder that is not there is no place for a socket."""
     with pytest.raises(LateError, match=r"late\.sock/below: (Not a directory|No such file or directory)$"):
-        listen(UnixPath(path / "below"))
+        bind_socket(UnixPath(path / "below"))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", ""])
@@ -640,10 +640,10 @@ def test_address_in_use(host: str) -> None:
     """A port that is taken is refused by name."""
     if host == "::1" and not has_ipv6():
         pytest.skip("this machine has no IPv6")
-    with listen(Address(host, 0)) as taken:
+    with bind_socket(Address(host, 0)) as taken:
         address = Address(host, taken.getsockname()[1])
         with pytest.raises(LateError) as caught:
-            listen(address)
+            bind_socket(address)
     assert f"cannot listen on {address}: Address already in use" == str(caught.value)
 
 
@@ -708,11 +708,11 @@ def environment(count: str, pid: int | None = None) -> dict[str, str]:
 
 async def test_inherited(passed: list[int], path: Path) -> None:
     """Sockets that were passed to this process are served; they go to no child, and the environment forgets them."""
-    with socket.create_server(("127.0.0.1", 0)) as port, listen(UnixPath(path)) as unix:
+    with socket.create_server(("127.0.0.1", 0)) as port, bind_socket(UnixPath(path)) as unix:
         give(passed, port.fileno())
         give(passed, unix.fileno())
     environ = environment("2")
-    sockets = inherited(environ, first=FIRST)
+    sockets = systemd_sockets(environ, first=FIRST)
     assert {"HOME": "/"} == environ
     assert [FIRST, FIRST + 1] == [bound.fileno() for bound in sockets]
     assert [False, False] == [bound.get_inheritable() for bound in sockets]
@@ -741,7 +741,7 @@ def test_nothing_inherited(passed: list[int], environ: dict[str, str]) -> None:
     """What is meant for another process, or for none, is left alone; the environment forgets it."""
     with socket.create_server(("127.0.0.1", 0)) as port:
         give(passed, port.fileno())
-    assert [] == inherited(environ, first=FIRST)
+    assert [] == systemd_sockets(environ, first=FIRST)
     assert {} == {name: text for name, text in environ.items() if name.startswith("LISTEN")}
     assert os.get_inheritable(FIRST)
 
@@ -758,7 +758,7 @@ def test_unusable_inheritance(passed: list[int], kind: str) -> None:
         with socket.socket(type=socket.SOCK_DGRAM if kind == "datagram" else socket.SOCK_STREAM) as bound:
             give(passed, bound.fileno())
     with pytest.raises(LateError, match=f"^--web.systemd-socket: descriptor {FIRST} is no listening socket$"):
-        inherited(environment("1"), first=FIRST)
+        systemd_sockets(environment("1"), first=FIRST)
 
 
 async def test_answers_under_way_end(house: House) -> None:
@@ -801,6 +801,6 @@ async def test_the_end_waits_for_nobody_for_long(house: House, *, secure: bool) 
 
 async def test_the_end_before_the_beginning() -> None:
     """A server that is ended at once ends at once."""
-    house = House(Application(), [listen(LOOPBACK)])
+    house = House(Application(), [bind_socket(LOOPBACK)])
     await house.close()
     assert house.serving.done()

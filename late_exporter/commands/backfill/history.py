@@ -29,43 +29,43 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from late_exporter.metrics.aggregation import fold
-from late_exporter.metrics.catalogue import Family
-from late_exporter.metrics.labels import Governor
+from late_exporter.exposition.family import Family
+from late_exporter.metrics.aggregation import apply_increment
+from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.model import (
     PENDING,
-    Add,
-    Entry,
     Feed,
     Histogram,
+    IncCounter,
     Increment,
     Labels,
-    Observe,
+    LogEntry,
+    ObserveHistogram,
     Scope,
     Series,
-    Take,
-    Total,
+    SeriesValue,
+    SetLatest,
     Value,
 )
-from late_exporter.store import Counted
-from late_exporter.store.matching import recognize, time_of
+from late_exporter.store import RecordedStatus
+from late_exporter.store.matching import match_logs, time_prefix
 
-__all__ = ["History", "Number", "Track", "closed", "move"]
+__all__ = ["FeedHistory", "SampleValue", "SeriesHistory", "apply_delta", "frozen_limiter"]
 
-NEWEST = ("late_publishing_last_log_timestamp_seconds", "late_connection_last_event_timestamp_seconds")
+LATEST_GAUGES = ("late_publishing_last_log_timestamp_seconds", "late_connection_last_event_timestamp_seconds")
 """The gauges of which the past is known: they follow from the logs alone."""
 
-Number: TypeAlias = int | float | Histogram
+SampleValue: TypeAlias = int | float | Histogram
 
 
-class Move(NamedTuple):
+class Delta(NamedTuple):
     """What a series did: by how much a counter rose, what a histogram observed in millionths, what a gauge became."""
 
     at: int
     amount: float
 
 
-class Track(msgspec.Struct, frozen=True, kw_only=True):
+class SeriesHistory(msgspec.Struct, frozen=True, kw_only=True):
     """A series in the past.
 
     Args:
@@ -73,28 +73,28 @@ class Track(msgspec.Struct, frozen=True, kw_only=True):
         labels: Label values.
         until: Where it ends.
         base: Its value before the first move; None: it has none.
-        moves: In order of time.
+        deltas: In order of time.
     """
 
     family: Family
     labels: Labels
     until: int
-    base: Number | None
-    moves: tuple[Move, ...]
+    base: SampleValue | None
+    deltas: tuple[Delta, ...]
 
 
-def closed(families: Mapping[str, Family], totals: Iterable[Series]) -> Governor:
+def frozen_limiter(families: Mapping[str, Family], totals: Iterable[Series]) -> LabelLimiter:
     """A governor that gives every label the value that it was counted under, and admits nothing new."""
-    governor = Governor(families, max_values=0, max_accounts=1)
+    governor = LabelLimiter(families, max_values=0, max_accounts=1)
     governor.restore(totals)
     return governor
 
 
-def move(family: Family, value: Number | None, amount: float) -> Number:
+def apply_delta(family: Family, value: SampleValue | None, amount: float) -> SampleValue:
     """The value after a move."""
     if family.kind == "gauge":
         return amount
-    moved = fold(_increment(family, amount), value)
+    moved = apply_increment(_increment(family, amount), value)
     if not isinstance(moved, int | float | Histogram):
         raise TypeError(f"{family.name}: {moved!r} cannot be shown")
     return moved
@@ -102,11 +102,11 @@ def move(family: Family, value: Number | None, amount: float) -> Number:
 
 def _increment(family: Family, amount: float) -> Increment:
     if family.kind == "histogram":
-        return Observe(family.name, (), micros=int(amount), bounds=family.buckets)
-    return Add(family.name, (), amount=amount)
+        return ObserveHistogram(family.name, (), micros=int(amount), bounds=family.buckets)
+    return IncCounter(family.name, (), amount=amount)
 
 
-class History:
+class FeedHistory:
     """The past of a feed of a workspace.
 
     Args:
@@ -124,8 +124,8 @@ class History:
         feed: Feed,
         *,
         families: Mapping[str, Family],
-        governor: Governor,
-        counted: Iterable[Counted],
+        governor: LabelLimiter,
+        counted: Iterable[RecordedStatus],
         until: int,
     ) -> None:
         self._scope = scope
@@ -133,83 +133,83 @@ class History:
         self._families = {
             name: family
             for name, family in families.items()
-            if feed.name in family.feeds and (family.kind != "gauge" or name in NEWEST)
+            if feed.name in family.feeds and (family.kind != "gauge" or name in LATEST_GAUGES)
         }
         self._governor = governor
         self._until = until
         self._statuses: dict[str, frozenset[str]] = {}
         self._times: dict[str, set[str]] = {}
-        self._unplaced = 0
-        self._moves: dict[Series, list[Move]] = {}
-        self._told: dict[Series, Number] = {}
-        self._met: set[str] = set()
+        self._unmatched = 0
+        self._deltas: dict[Series, list[Delta]] = {}
+        self._sums: dict[Series, SampleValue] = {}
+        self._matched: set[str] = set()
         for key, sightings in groupby(counted, key=attrgetter("key")):
-            self._note_counted(key, [*sightings])
+            self._add_recorded(key, [*sightings])
         self.logs = 0
 
-    def _note_counted(self, key: str, sightings: Sequence[Counted]) -> None:
+    def _add_recorded(self, key: str, sightings: Sequence[RecordedStatus]) -> None:
         statuses = frozenset(sighting.status for sighting in sightings)
         self._statuses[key] = statuses
-        time = time_of(key)
+        time = time_prefix(key)
         if time is not None:
             self._times.setdefault(time, set()).add(key)
         if self._is_later(sightings[0].created, statuses):
-            self._unplaced += len(statuses)
+            self._unmatched += len(statuses)
 
     def _is_later(self, created: int | None, statuses: frozenset[str]) -> bool:
         return created is None or created > self._until or len(statuses) > 1
 
-    def take(self, entries: Sequence[Entry]) -> None:
+    def add_page(self, entries: Sequence[LogEntry]) -> None:
         """Take in what a page shows; a log that was there before is left out."""
         self._recognize(entries)
         for entry in entries:
             statuses = self._statuses.get(entry.key)
-            if entry.key in self._met or statuses is None:
+            if entry.key in self._matched or statuses is None:
                 continue
-            self._met.add(entry.key)
-            if entry.rejected:
+            self._matched.add(entry.key)
+            if entry.rejection_reason:
                 # It is in none of these series, so none has to give it up.
-                self._unplaced -= len(statuses) if self._is_later(entry.created, statuses) else 0
+                self._unmatched -= len(statuses) if self._is_later(entry.created, statuses) else 0
             elif entry.created is not None:
-                self._place(entry, statuses, entry.created)
+                self._match(entry, statuses, entry.created)
 
-    def _recognize(self, entries: Sequence[Entry]) -> None:
+    def _recognize(self, entries: Sequence[LogEntry]) -> None:
         """Know the logs of a page that were counted under other keys by the keys they are shown under."""
-        times = {time for entry in entries if entry.key not in self._statuses and (time := time_of(entry.key))}
+        times = {time for entry in entries if entry.key not in self._statuses and (time := time_prefix(entry.key))}
         keys = {entry.key for entry in entries if entry.key in self._statuses}.union(
             *(self._times.get(time, ()) for time in times)
         )
         if not times or not keys:
             return
         held = {key: dict.fromkeys(self._statuses[key]) for key in keys}
-        for key, entry in recognize(entries, held, settles=self._feed.settles).items():
+        for key, entry in match_logs(entries, held, has_pending=self._feed.has_pending).items():
             statuses = self._statuses.pop(key)
             alike = self._statuses.get(entry.key, frozenset())
-            self._statuses[entry.key] = alike | (statuses if self._feed.settles else {entry.status})
-            self._times[time_of(key) or ""].discard(key)
-            self._times[time_of(key) or ""].add(entry.key)
+            self._statuses[entry.key] = alike | (statuses if self._feed.has_pending else {entry.status})
+            self._times[time_prefix(key) or ""].discard(key)
+            self._times[time_prefix(key) or ""].add(entry.key)
 
-    def _place(self, entry: Entry, statuses: frozenset[str], created: int) -> None:
+    def _match(self, entry: LogEntry, statuses: frozenset[str], created: int) -> None:
         later = self._is_later(created, statuses)
         self.logs += not later
         for number, sighting in enumerate(_sightings(entry, statuses)):
-            self._unplaced -= later
-            for increment in self._governor.govern(self._feed.project(self._scope.workspace, sighting)):
-                if increment.family in self._families and not (number and increment.once):
-                    self._note(increment, None if later else created)
+            self._unmatched -= later
+            for increment in self._governor.apply(self._feed.project(self._scope.workspace, sighting)):
+                if increment.family in self._families and not (number and increment.once_per_log):
+                    self._add_delta(increment, None if later else created)
 
-    def _note(self, increment: Increment, at: int | None) -> None:
+    def _add_delta(self, increment: Increment, at: int | None) -> None:
         """Note a move; None is after the border."""
         family, series = self._families[increment.family], (increment.family, increment.labels)
         amount = _amount(increment)
         if not amount and family.kind == "counter":
             return
         if family.kind != "gauge":
-            self._told[series] = move(family, self._told.get(series), amount)
+            self._sums[series] = apply_delta(family, self._sums.get(series), amount)
         if at is not None:
-            self._moves.setdefault(series, []).append(Move(at, amount))
+            self._deltas.setdefault(series, []).append(Delta(at, amount))
 
-    def tracks(self, totals: Mapping[Series, Total], *, border: int) -> Iterator[Track]:
+    def series(self, totals: Mapping[Series, SeriesValue], *, border: int) -> Iterator[SeriesHistory]:
         """The series that were there at the border, with their values before it.
 
         Args:
@@ -220,23 +220,23 @@ class History:
             family = self._families.get(name)
             if family is None or labels[0] != self._scope.workspace or total.created * 1000 > border:
                 continue
-            moves = tuple(sorted(self._moves.get((name, labels), ()), key=itemgetter(0)))
+            moves = tuple(sorted(self._deltas.get((name, labels), ()), key=itemgetter(0)))
             base = self._base(family, labels, total.value)
             if base is not None or (family.kind == "gauge" and moves):
-                yield Track(family=family, labels=labels, until=self._until, base=base, moves=moves)
+                yield SeriesHistory(family=family, labels=labels, until=self._until, base=base, deltas=moves)
 
-    def _base(self, family: Family, labels: Labels, total: Value) -> Number | None:
+    def _base(self, family: Family, labels: Labels, total: Value) -> SampleValue | None:
         """What a counter or a histogram had before all that is told; None where that cannot be said."""
-        told = self._told.get((family.name, labels))
+        told = self._sums.get((family.name, labels))
         if family.kind == "counter" and isinstance(total, int | float):
             rest = total - (told if isinstance(told, int | float) else 0)
-            return max(0, rest - max(0, self._unplaced)) if rest >= 0 else None
+            return max(0, rest - max(0, self._unmatched)) if rest >= 0 else None
         if isinstance(total, Histogram) and dict(zip(family.labels, labels, strict=True)).get("status") != PENDING:
-            return self._base_of_histogram(family, told if isinstance(told, Histogram) else None, total)
+            return self._histogram_base(family, told if isinstance(told, Histogram) else None, total)
         # How long a log had been pending when it was seen to be is not known once it no longer is.
         return None
 
-    def _base_of_histogram(self, family: Family, told: Histogram | None, total: Histogram) -> Histogram | None:
+    def _histogram_base(self, family: Family, told: Histogram | None, total: Histogram) -> Histogram | None:
         if total.bounds != family.buckets:
             return None
         nothing = Histogram(family.buckets, (0,) * (len(family.buckets) + 1))
@@ -246,22 +246,22 @@ class History:
         if min(*counts, rest.micros) < 0:
             return None
         # Of a log that cannot be placed nobody knows its part of the sum.
-        return nothing if self._unplaced > 0 else rest
+        return nothing if self._unmatched > 0 else rest
 
 
 def _amount(increment: Increment) -> float:
     match increment:
-        case Add(amount=amount):
+        case IncCounter(amount=amount):
             return amount
-        case Observe(micros=micros):
+        case ObserveHistogram(micros=micros):
             return micros
-        case Take(value=float() | int() as value):
+        case SetLatest(value=float() | int() as value):
             return value
         case _:
             return 0
 
 
-def _sightings(entry: Entry, statuses: frozenset[str]) -> Iterator[Entry]:
+def _sightings(entry: LogEntry, statuses: frozenset[str]) -> Iterator[LogEntry]:
     """The sightings that were counted of a log and can be told."""
     if entry.status in statuses:
         yield entry

@@ -8,21 +8,21 @@ from typing import IO
 
 import msgspec
 
-from late_exporter.commands.backfill.history import Number, Track, move
-from late_exporter.exposition.text import Writer
-from late_exporter.metrics.catalogue import Family
+from late_exporter.commands.backfill.history import SampleValue, SeriesHistory, apply_delta
+from late_exporter.exposition.family import Family
+from late_exporter.exposition.text import FamilyFormatter
 
-__all__ = ["Grid", "samples", "write"]
+__all__ = ["SampleGrid", "samples", "write_openmetrics"]
 
-PULSE = 240_000
+MAX_SAMPLE_GAP = 240_000
 """A series that does not move is written this often: after five minutes without a sample Prometheus takes it to be
 gone."""
 
-AROUND = 3_600_000
+DENSE_WINDOW = 3_600_000
 """How close to a move every moment has a sample."""
 
 
-class Grid(msgspec.Struct, frozen=True):
+class SampleGrid(msgspec.Struct, frozen=True):
     """The moments that get samples, in milliseconds.
 
     Args:
@@ -33,72 +33,74 @@ class Grid(msgspec.Struct, frozen=True):
     since: int
     step: int
 
-    def until(self, end: int) -> range:
+    def timestamps(self, end: int) -> range:
         """The moments up to an end."""
         return range(-(-self.since // self.step) * self.step, end + 1, self.step)
 
 
-def samples(track: Track, moments: range) -> Iterator[tuple[int, Number]]:
+def samples(history: SeriesHistory, moments: range) -> Iterator[tuple[int, SampleValue]]:
     """The samples of a series.
 
     ``increase()`` and ``rate()`` extrapolate by the distances between samples, so that thin ones make them wrong.
     Within an hour of a move every moment has a sample: ranges of up to an hour see what they would have seen of a
     scrape at each of them. For the rest, which is most of a file, one in four minutes is enough.
     """
-    value, place, written = track.base, 0, None
+    value, place, written = history.base, 0, None
     for moment in moments:
-        while place < len(track.moves) and track.moves[place].at <= moment:
-            value = move(track.family, value, track.moves[place].amount)
+        while place < len(history.deltas) and history.deltas[place].at <= moment:
+            value = apply_delta(history.family, value, history.deltas[place].amount)
             place += 1
         if value is None:
             continue
-        due = written is None or moment + moments.step - written > PULSE or moment == moments[-1]
-        if due or any(abs(near.at - moment) <= AROUND for near in track.moves[max(0, place - 1) : place + 1]):
+        due = written is None or moment + moments.step - written > MAX_SAMPLE_GAP or moment == moments[-1]
+        if due or any(abs(near.at - moment) <= DENSE_WINDOW for near in history.deltas[max(0, place - 1) : place + 1]):
             yield moment, value
             written = moment
 
 
-def write(
+def write_openmetrics(
     file: IO[bytes],
-    tracks: Iterable[Track],
+    histories: Iterable[SeriesHistory],
     families: Mapping[str, Family],
-    grid: Grid,
+    grid: SampleGrid,
     target: Mapping[str, str],
     *,
-    note: Callable[[int], object] = lambda _: None,
+    on_progress: Callable[[int], object] = lambda _: None,
 ) -> int:
     """Write series to a file; returns how many lines with samples there are.
 
     Args:
         file: Takes them as they come.
-        tracks: The series.
+        histories: The series.
         families: In the order in which they are to stand.
         grid: When they have samples.
         target: Labels that each sample gets.
-        note: Hears how many series are written.
+        on_progress: Hears how many series are written.
     """
     order = {name: number for number, name in enumerate(families)}
-    ordered = sorted(tracks, key=lambda track: (order[track.family.name], track.labels))
+    ordered = sorted(histories, key=lambda track: (order[track.family.name], track.labels))
     written = done = 0
     for family, group in groupby(ordered, key=lambda track: track.family):
-        writer = Writer(msgspec.structs.replace(family, labels=(*family.labels, *target)))
-        file.write(writer.heads()[1])
+        writer = FamilyFormatter(msgspec.structs.replace(family, labels=(*family.labels, *target)))
+        file.write(writer.header()[1])
         for track in group:
             for text in _series(writer, track, (*track.labels, *target.values()), grid):
                 file.write(text)
-                written += writer.lines
+                written += writer.line_count
             done += 1
-            note(done)
+            on_progress(done)
     file.write(b"# EOF\n")
     return written
 
 
-def _series(writer: Writer, track: Track, labels: tuple[str, ...], grid: Grid) -> Iterator[bytes]:
+def _series(
+    writer: FamilyFormatter, track: SeriesHistory, labels: tuple[str, ...], grid: SampleGrid
+) -> Iterator[bytes]:
     """The lines of a series, moment by moment."""
-    held: Number | None = None
+    held: SampleValue | None = None
     lines: list[str] = []
-    for moment, value in samples(track, grid.until(track.until)):
+    for moment, value in samples(track, grid.timestamps(track.until)):
         if value is not held:
-            lines, held = [line[:-1] for line in writer.text(labels, value)], value
+            lines, held = [line[:-1] for line in writer.text_lines(labels, value)], value
         stamp = f" {moment // 1000}.{moment % 1000:03d}\n" if moment % 1000 else f" {moment // 1000}\n"
         yield "".join(line + stamp for line in lines).encode(errors="replace")

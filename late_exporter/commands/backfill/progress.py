@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-__all__ = ["Progress"]
+__all__ = ["ProgressBar"]
 
 WIDTH = 24
 MINUTE, HOUR = 60, 3600
 CLEAR = "\r\x1b[K"
 
 
-class Progress:
+class ProgressBar:
     """Tells a person how long it will take.
 
     Args:
@@ -28,11 +28,11 @@ class Progress:
         self._subject = ""
         self._began = 0.0
 
-    def begin(self, subject: str) -> None:
+    def start(self, subject: str) -> None:
         """Begin with something."""
         self._subject, self._began = subject, self._monotonic()
 
-    def show(self, done: int, total: int, words: str) -> None:
+    def update(self, done: int, total: int, words: str) -> None:
         """Tell how much of it is done."""
         if not self._moves:
             return
@@ -42,12 +42,12 @@ class Progress:
         self._stream.write(f"{CLEAR}{self._subject} [{bar:<{WIDTH}}] {words}, {_span(left)} left")
         self._stream.flush()
 
-    def end(self, words: str) -> None:
+    def finish(self, words: str) -> None:
         """Tell that it is done."""
         self._stream.write(f"{CLEAR if self._moves else ''}{self._subject}: {words}\n")
         self._stream.flush()
 
-    def abandon(self) -> None:
+    def clear(self) -> None:
         """Leave no half of a line."""
         if self._moves:
             self._stream.write(CLEAR)

@@ -8,29 +8,28 @@ from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 from late_exporter.api.client import LateClient
-from late_exporter.commands.check.finding import Finding, Level, count
+from late_exporter.commands.check.finding import Finding, Level, log_count
 from late_exporter.errors import ApiError, ApiUnavailable, RateLimited, Unauthorized
-from late_exporter.ingest.reader import LIMIT
-from late_exporter.model import Deviation, Feed
+from late_exporter.model import PAGE_SIZE, Deviation, Feed
 
-__all__ = ["examine_api", "failed"]
+__all__ = ["api_failure", "check_api"]
 
 PLANS = {60: "Free", 120: "Build", 600: "Accelerate", 1200: "Unlimited"}
 """Requests a minute by plan, as the vendor publishes them."""
 
-SKEW = 60.0
+MAX_SKEW = 60.0
 """Seconds by which two clocks may differ before it is worth a word."""
 
-ADVICE: dict[type[ApiError], str] = {
+HINTS: dict[type[ApiError], str] = {
     Unauthorized: "make sure that the key is whole, of this API, and may read logs",
     RateLimited: "wait a minute; other programs use the same key",
     ApiUnavailable: "look at the network, a proxy, DNS, and --api.base-url",
 }
 
-DRIFT = {"unknown": "is not documented", "missing": "is missing", "type": "has another type than documented"}
+DRIFT_KINDS = {"unknown": "is not documented", "missing": "is missing", "type": "has another type than documented"}
 
 
-async def examine_api(
+async def check_api(
     workspace: str,
     client: LateClient,
     feeds: Sequence[Feed],
@@ -52,29 +51,29 @@ async def examine_api(
     findings: list[Finding] = []
     skews: list[float] = []
     for feed in feeds:
-        listed = await _list(client, feed)
-        findings += [listed.finding, *(_drifted(feed.path, deviation) for deviation in listed.drift)]
+        listed = await _check_list(client, feed)
+        findings += [listed.finding, *(_schema_drift(feed.path, deviation) for deviation in listed.drift)]
         if listed.limited:
             break  # whoever asks again waits until the minute is over
         if listed.date is not None:
             skews.append(listed.date - clock())
         if feed.post_path is not None and listed.post_id is not None:
-            findings.append(await _post(client, feed.post_path, feed, listed.post_id))
-    findings += _quota(client, len(feeds), interval, share)
-    findings += _clock(skews)
+            findings.append(await _check_post(client, feed.post_path, feed, listed.post_id))
+    findings += _check_quota(client, len(feeds), interval, share)
+    findings += _check_clock(skews)
     return [
         Finding(
             level=finding.level,
             subject=finding.subject,
-            words=finding.words,
-            advice=finding.advice,
+            message=finding.message,
+            hint=finding.hint,
             workspace=workspace,
         )
         for finding in findings
     ]
 
 
-class _Listed(NamedTuple):
+class _ListCheck(NamedTuple):
     """What a list of logs tells; ``date`` is the API's time, ``limited`` that it asks to wait."""
 
     finding: Finding
@@ -84,52 +83,52 @@ class _Listed(NamedTuple):
     limited: bool = False
 
 
-async def _list(client: LateClient, feed: Feed) -> _Listed:
+async def _check_list(client: LateClient, feed: Feed) -> _ListCheck:
     try:
-        answer = await client.get(feed.path, {**feed.query, "limit": LIMIT}, endpoint=feed.path)
+        answer = await client.get(feed.path, {**feed.query, "limit": PAGE_SIZE}, path_template=feed.path)
         if answer is None:
             raise ApiUnavailable("404: no such endpoint")
         page = feed.parse(answer.body)
     except ApiError as exc:
-        return _Listed(failed(_subject(feed), exc), limited=isinstance(exc, RateLimited))
+        return _ListCheck(api_failure(_subject(feed), exc), limited=isinstance(exc, RateLimited))
     post_id = next((entry.post_id for entry in page.entries if entry.post_id), None)
     drift = list(dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations))
-    finding = Finding(level=Level.OK, subject=_subject(feed), words=count(page.total))
-    return _Listed(finding, drift, post_id, answer.date)
+    finding = Finding(level=Level.OK, subject=_subject(feed), message=log_count(page.total))
+    return _ListCheck(finding, drift, post_id, answer.date)
 
 
-def _drifted(endpoint: str, deviation: Deviation) -> Finding:
-    words = f"{deviation.path} {DRIFT[deviation.kind]}"
+def _schema_drift(endpoint: str, deviation: Deviation) -> Finding:
+    words = f"{deviation.path} {DRIFT_KINDS[deviation.kind]}"
     if deviation.type:
         words += f": {deviation.type} {deviation.sample}".rstrip()
     advice = "the API has changed; look for a newer late-exporter"
-    return Finding(level=Level.WARNING, subject=endpoint, words=words, advice=advice)
+    return Finding(level=Level.WARNING, subject=endpoint, message=words, hint=advice)
 
 
-async def _post(client: LateClient, endpoint: str, feed: Feed, post_id: str) -> Finding:
+async def _check_post(client: LateClient, endpoint: str, feed: Feed, post_id: str) -> Finding:
     path = endpoint.replace("{postId}", quote(post_id, safe=""))
     try:
-        answer = await client.get(path, {"limit": 1}, endpoint=endpoint)
+        answer = await client.get(path, {"limit": 1}, path_template=endpoint)
         words = (
             "the newest post is gone"
             if answer is None
-            else f"{count(len(feed.parse(answer.body).entries))} of the newest post"
+            else f"{log_count(len(feed.parse(answer.body).entries))} of the newest post"
         )
     except ApiError as exc:
-        return failed(endpoint, exc)
-    return Finding(level=Level.OK, subject=endpoint, words=words)
+        return api_failure(endpoint, exc)
+    return Finding(level=Level.OK, subject=endpoint, message=words)
 
 
 def _subject(feed: Feed) -> str:
     return f"{feed.path}?{urlencode(feed.query)}" if feed.query else feed.path
 
 
-def failed(endpoint: str, exc: ApiError) -> Finding:
+def api_failure(endpoint: str, exc: ApiError) -> Finding:
     """That an endpoint does not answer, and what to do."""
-    return Finding(level=Level.ERROR, subject=endpoint, words=str(exc), advice=ADVICE.get(type(exc), ""))
+    return Finding(level=Level.ERROR, subject=endpoint, message=str(exc), hint=HINTS.get(type(exc), ""))
 
 
-def _quota(client: LateClient, feeds: int, interval: float, share: float) -> Iterator[Finding]:
+def _check_quota(client: LateClient, feeds: int, interval: float, share: float) -> Iterator[Finding]:
     """Whether steady polls fit into the share of the limit: one request a feed, and one for pending logs."""
     quota = client.quota
     if quota is None:
@@ -143,27 +142,27 @@ def _quota(client: LateClient, feeds: int, interval: float, share: float) -> Ite
         yield Finding(
             level=Level.WARNING,
             subject="quota",
-            words=f"{words}, more than the {_rounded(allowed)} they may",
-            advice="raise --poll.interval or --api.quota-share",
+            message=f"{words}, more than the {_rounded(allowed)} they may",
+            hint="raise --poll.interval or --api.quota-share",
         )
     else:
-        yield Finding(level=Level.OK, subject="quota", words=words)
+        yield Finding(level=Level.OK, subject="quota", message=words)
 
 
-def _clock(skews: Iterable[float]) -> Iterator[Finding]:
+def _check_clock(skews: Iterable[float]) -> Iterator[Finding]:
     skew = max(skews, key=abs, default=None)
     if skew is None:
         return
     words = f"{abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the API's"
-    if abs(skew) > SKEW:
+    if abs(skew) > MAX_SKEW:
         yield Finding(
             level=Level.WARNING,
             subject="clock",
-            words=words,
-            advice="synchronise it, or alerts on age go off by as much",
+            message=words,
+            hint="synchronise it, or alerts on age go off by as much",
         )
     else:
-        yield Finding(level=Level.OK, subject="clock", words=words if abs(skew) >= 1 else "that of the API")
+        yield Finding(level=Level.OK, subject="clock", message=words if abs(skew) >= 1 else "that of the API")
 
 
 def _rounded(number: float) -> str:

@@ -11,16 +11,27 @@ from typing import Any
 import msgspec
 import pytest
 
-from late_exporter.api.generation import Dialect
-from late_exporter.commands.audit.report import Report, as_json, as_text
-from late_exporter.commands.audit.run import Examiner
-from late_exporter.commands.feed_choice import counted
+from late_exporter.api.generation import ApiGeneration
+from late_exporter.commands.audit.report import AuditReport, render_json, render_text
+from late_exporter.commands.audit.run import AuditRunner
+from late_exporter.commands.feed_choice import recorded_feed
 from late_exporter.errors import ConfigError, StoreError, Unauthorized
-from late_exporter.ingest.audit import Difference, Imbalance
-from late_exporter.ingest.poller import Pace
-from late_exporter.model import Entry, Scope, Tally
-from late_exporter.store import open_records
-from tests.support.worlds import DAY, HOUR, Exporter, Late, Reply, Silence, VirtualClock, World, drive, unavailable
+from late_exporter.ingest.audit import CounterMismatch, Difference
+from late_exporter.ingest.poller import PollConfig
+from late_exporter.model import FeedAccounting, LogEntry, Scope
+from late_exporter.store import open_snapshot
+from tests.support.worlds import (
+    DAY,
+    HOUR,
+    ExporterHarness,
+    FakeLateApi,
+    NullLogger,
+    Reply,
+    VirtualClock,
+    World,
+    drive,
+    unavailable,
+)
 
 SCOPE = Scope("default", "publishing")
 
@@ -40,19 +51,19 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def exporter(world: World, path: Path) -> Iterator[Exporter]:
+def exporter(world: World, path: Path) -> Iterator[ExporterHarness]:
     """An exporter that has counted them."""
-    with closing(Exporter(Late(world), path)) as exporter:
+    with closing(ExporterHarness(FakeLateApi(world), path)) as exporter:
         exporter.settle()
         yield exporter
 
 
-class Bench:
+class AuditHarness:
     """The command beside an exporter, which does something whenever the command waits."""
 
-    def __init__(self, exporter: Exporter, path: Path, meanwhile: Callable[[], object] = list) -> None:
+    def __init__(self, exporter: ExporterHarness, path: Path, meanwhile: Callable[[], object] = list) -> None:
         self.clock = exporter.clock
-        self.late = exporter.late
+        self.late = exporter.api
         self.path = path
         self.meanwhile = meanwhile
         self.slept: list[float] = []
@@ -63,22 +74,22 @@ class Bench:
         self.clock.advance(seconds)
         self.meanwhile()
 
-    def examine(self, *, since: float | None = None, wait: float = 120.0, scope: Scope = SCOPE) -> Report:
+    def run(self, *, since: float | None = None, wait: float = 120.0, scope: Scope = SCOPE) -> AuditReport:
         """What the command finds."""
-        dialect = Dialect("auto", log=Silence())
-        examiner = Examiner(
+        dialect = ApiGeneration("auto", logger=NullLogger())
+        examiner = AuditRunner(
             scope,
-            lambda coverage: counted(scope.feed, coverage, dialect, self.late),
+            lambda coverage: recorded_feed(scope.feed, coverage, dialect, self.late),
             client=self.late,
-            records=partial(open_records, f"sqlite:///{self.path}"),
+            records=partial(open_snapshot, f"sqlite:///{self.path}"),
             interval=30.0,
             wait=wait,
-            log=Silence(),
+            log=NullLogger(),
             clock=self.clock.time,
             monotonic=self.clock.monotonic,
             sleep=self.sleep,
         )
-        return drive(examiner.examine(since))
+        return drive(examiner.run(since))
 
 
 def lose(path: Path, key: str) -> None:
@@ -88,64 +99,64 @@ def lose(path: Path, key: str) -> None:
         connection.commit()
 
 
-def test_a_healthy_state(exporter: Exporter, world: World, path: Path) -> None:
+def test_a_healthy_state(exporter: ExporterHarness, world: World, path: Path) -> None:
     """Beside a running exporter nothing differs; what was deleted and what is new is told."""
     world.delete(*world.ids[10:13])
     world.clock.advance(30)
     exporter.poll()
     world.publish(2, over=5)
-    report = Bench(exporter, path).examine()
-    assert report.good
-    assert (True, 247, 2, 3, 3) == (report.polled, report.logs, report.early, report.deleted, report.requests)
-    assert (250, 250, 0) == (report.tally.counted, report.tally.held, report.tally.forgotten)
+    report = AuditHarness(exporter, path).run()
+    assert report.ok
+    assert (True, 247, 2, 3, 3) == (report.polled, report.logs, report.too_recent, report.deleted, report.requests)
+    assert (250, 250, 0) == (report.tally.observation_count, report.tally.stored_count, report.tally.pruned_count)
     assert report.until == pytest.approx((world.clock.now - 90) * 1000, abs=5000)
 
 
-def test_what_the_exporter_counts_in_time_is_no_difference(exporter: Exporter, world: World, path: Path) -> None:
+def test_what_the_exporter_counts_in_time_is_no_difference(exporter: ExporterHarness, world: World, path: Path) -> None:
     """What is in doubt is waited for, and no longer than needed."""
     exporter.poll()
     world.insert(world.clock.now - 2 * DAY)
-    bench = Bench(exporter, path, exporter.poll)
-    report = bench.examine()
-    assert (True, False, [5.0]) == (report.good, report.walked, bench.slept)
+    bench = AuditHarness(exporter, path, exporter.poll)
+    report = bench.run()
+    assert (True, False, [5.0]) == (report.ok, report.reconciled, bench.slept)
 
 
-def test_what_stays_unknown_is_a_difference(exporter: Exporter, world: World, path: Path) -> None:
+def test_what_stays_unknown_is_a_difference(exporter: ExporterHarness, world: World, path: Path) -> None:
     """After the wait a log that nobody has counted is one; without a wait at once."""
     lost = world.ids[100]
     lose(path, lost)
     exporter.poll()
     for wait, slept in ((12.0, [5.0, 5.0, 2.0]), (0.0, [])):
-        bench = Bench(exporter, path)
-        report = bench.examine(wait=wait)
+        bench = AuditHarness(exporter, path)
+        report = bench.run(wait=wait)
         assert slept == bench.slept
         assert [lost] == [difference.entry.key for difference in report.differences]
-        assert [Imbalance("", 250, 249)] == report.imbalances
-        assert not report.good
-        assert not report.walked
+        assert [CounterMismatch("", 250, 249)] == report.imbalances
+        assert not report.ok
+        assert not report.reconciled
 
 
 def test_a_walk_that_has_passed_ends_the_wait(
-    exporter: Exporter, world: World, path: Path, monkeypatch: pytest.MonkeyPatch
+    exporter: ExporterHarness, world: World, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a whole walk has passed by without counting it will not be counted by waiting longer."""
     lost = world.ids[100]
     lose(path, lost)
     exporter.poll()
-    honest = exporter.store.known
+    honest = exporter.store.lookup
 
     def known(scope: Scope, keys: Any, *, since: int) -> Any:
         found = honest(scope, keys, since=since)
-        return type(found)({**found.statuses, lost: frozenset({"success"})}, found.held, found.fading)
+        return type(found)({**found.statuses, lost: frozenset({"success"})}, found.stored_count, found.expiring_count)
 
-    monkeypatch.setattr(exporter.store, "known", known)
-    bench = Bench(exporter, path, exporter.settle)
-    report = bench.examine(wait=3600.0)
-    assert ([5.0], True) == (bench.slept, report.walked)
+    monkeypatch.setattr(exporter.store, "lookup", known)
+    bench = AuditHarness(exporter, path, exporter.settle)
+    report = bench.run(wait=3600.0)
+    assert ([5.0], True) == (bench.slept, report.reconciled)
     assert [lost] == [difference.entry.key for difference in report.differences]
 
 
-def test_without_a_running_exporter(exporter: Exporter, world: World, path: Path) -> None:
+def test_without_a_running_exporter(exporter: ExporterHarness, world: World, path: Path) -> None:
     """Only what was due before it stopped is compared, and nobody is waited for."""
     (waiting,) = world.publish(1, status="pending")
     exporter.poll()
@@ -153,37 +164,37 @@ def test_without_a_running_exporter(exporter: Exporter, world: World, path: Path
     world.publish(120, over=2 * HOUR)
     world.insert(world.clock.now - 3.5 * HOUR)
     world.change(waiting, "success")
-    bench = Bench(exporter, path)
-    report = bench.examine()
-    assert report.good
-    assert (False, [], 122) == (report.polled, bench.slept, report.early)
+    bench = AuditHarness(exporter, path)
+    report = bench.run()
+    assert report.ok
+    assert (False, [], 122) == (report.polled, bench.slept, report.too_recent)
     lose(path, world.ids[200])
-    assert not bench.examine().good
+    assert not bench.run().ok
     assert [] == bench.slept
 
 
-def test_only_since(exporter: Exporter, world: World, path: Path) -> None:
+def test_only_since(exporter: ExporterHarness, world: World, path: Path) -> None:
     """What is older than asked for is not compared, and read no further than needed to know."""
     exporter.poll()
     lose(path, world.ids[200])
-    report = Bench(exporter, path).examine(since=DAY)
+    report = AuditHarness(exporter, path).run(since=DAY)
     assert (50, 2) == (report.logs, report.requests)
     assert [] == report.differences
     assert report.since == pytest.approx((world.clock.now - DAY) * 1000, abs=2000)
 
 
-def test_nothing_to_compare(exporter: Exporter, path: Path, world: World) -> None:
+def test_nothing_to_compare(exporter: ExporterHarness, path: Path, world: World) -> None:
     """A feed that was never read, and one whose first sync is not complete, are told as that."""
-    report = Bench(exporter, path).examine(scope=Scope("default", "connections"))
-    assert ("nothing has been counted yet", False) == (report.trouble, report.good)
+    report = AuditHarness(exporter, path).run(scope=Scope("default", "connections"))
+    assert ("nothing has been counted yet", False) == (report.error, report.ok)
     beside = path.with_name("other.db")
-    with closing(Exporter(Late(world), beside, pace=Pace())) as other:
-        other.late.fail(1, unavailable)
+    with closing(ExporterHarness(FakeLateApi(world), beside, config=PollConfig())) as other:
+        other.api.fail_request(1, unavailable)
         other.poll()
-        report = Bench(other, beside).examine()
-    assert ("the first sync is not complete: nothing can be compared yet", False) == (report.trouble, report.good)
+        report = AuditHarness(other, beside).run()
+    assert ("the first sync is not complete: nothing can be compared yet", False) == (report.error, report.ok)
     with pytest.raises(StoreError, match="there is no state"):
-        Bench(exporter, path.with_name("none.db")).examine()
+        AuditHarness(exporter, path.with_name("none.db")).run()
 
 
 def _refuse(*_: Any) -> bytes:
@@ -191,30 +202,30 @@ def _refuse(*_: Any) -> bytes:
 
 
 @pytest.mark.parametrize("number", [0, 2])
-def test_an_api_that_fails(exporter: Exporter, path: Path, number: int) -> None:
+def test_an_api_that_fails(exporter: ExporterHarness, path: Path, number: int) -> None:
     """An audit that cannot be carried through is no good one."""
-    exporter.late.fail(number, _refuse)
-    report = Bench(exporter, path).examine()
-    assert ("401: the key was refused", False) == (report.trouble, report.good)
+    exporter.api.fail_request(number, _refuse)
+    report = AuditHarness(exporter, path).run()
+    assert ("401: the key was refused", False) == (report.error, report.ok)
 
 
-def test_an_endpoint_that_is_not_there(exporter: Exporter, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_is_not_there(exporter: ExporterHarness, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """404 is no empty list."""
 
-    async def get(path: str, params: Mapping[str, str | int], *, endpoint: str) -> Reply | None:
-        assert path == endpoint == "/v1/posts/logs"
+    async def get(path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
+        assert path == path_template == "/v1/posts/logs"
         return None if "skip" in params else Reply(b"", None)
 
-    monkeypatch.setattr(exporter.late, "get", get)
-    assert "404: the API has no /v1/posts/logs" == Bench(exporter, path).examine().trouble
+    monkeypatch.setattr(exporter.api, "get", get)
+    assert "404: the API has no /v1/posts/logs" == AuditHarness(exporter, path).run().error
 
 
-def adopt(exporter: Exporter, scope: Scope = SCOPE) -> None:
+def adopt(exporter: ExporterHarness, scope: Scope = SCOPE) -> None:
     """Have the API speak zernio, and the exporter know it and nothing else of it."""
-    exporter.late.speak("zernio")
-    coverage = exporter.store.feed(scope).coverage
+    exporter.api.set_generation("zernio")
+    coverage = exporter.store.feed_state(scope).coverage
     assert coverage is not None
-    exporter.store.adopt(scope, msgspec.structs.replace(coverage, generation="zernio"))
+    exporter.store.begin_rekey(scope, msgspec.structs.replace(coverage, generation="zernio"))
 
 
 def test_a_state_of_zernio(world: World, path: Path) -> None:
@@ -222,35 +233,37 @@ def test_a_state_of_zernio(world: World, path: Path) -> None:
     world.publish(3, status="pending")
     for _ in range(3):
         world.insert(world.clock.now - DAY, postId="p1")
-    late = Late(world)
-    late.speak("zernio")
-    with closing(Exporter(late, path, generation="auto")) as exporter:
+    late = FakeLateApi(world)
+    late.set_generation("zernio")
+    with closing(ExporterHarness(late, path, generation="auto")) as exporter:
         exporter.settle()
         exporter.poll()
-        report = Bench(exporter, path).examine()
-        assert report.good
-        assert (256, 0, 0) == (report.logs + report.early, report.deleted, report.unread)
-        lost = next(key for key, _ in exporter.sightings if int(key[:13]) < (world.clock.now - DAY) * 1000)
+        report = AuditHarness(exporter, path).run()
+        assert report.ok
+        assert (256, 0, 0) == (report.logs + report.too_recent, report.deleted, report.in_gap)
+        lost = next(key for key, _ in exporter.observations if int(key[:13]) < (world.clock.now - DAY) * 1000)
         lose(path, lost)
-        report = Bench(exporter, path).examine(wait=0.0)
+        report = AuditHarness(exporter, path).run(wait=0.0)
         assert [lost] == [difference.entry.key for difference in report.differences]
 
 
-def test_logs_that_are_yet_to_be_recognized(exporter: Exporter, world: World, path: Path) -> None:
+def test_logs_that_are_yet_to_be_recognized(exporter: ExporterHarness, world: World, path: Path) -> None:
     """After a switch a log is no difference and was not deleted, but what nobody has counted is one."""
     exporter.poll()
     adopt(exporter)
-    report = Bench(exporter, path).examine()
-    assert report.good
-    assert (250, 0) == (report.logs + report.early, report.deleted)
+    report = AuditHarness(exporter, path).run()
+    assert report.ok
+    assert (250, 0) == (report.logs + report.too_recent, report.deleted)
     world.insert(world.clock.now - 2 * DAY, platform="tiktok")
     world.delete(world.ids[150])
-    report = Bench(exporter, path).examine(wait=0.0)
-    assert [("tiktok", frozenset())] == [(found.entry.platform, found.counted) for found in report.differences]
+    report = AuditHarness(exporter, path).run(wait=0.0)
+    assert [("tiktok", frozenset())] == [
+        (found.entry.platform, found.recorded_statuses) for found in report.differences
+    ]
     assert 1 == report.deleted
 
 
-def test_what_settled_before_it_was_recognized(exporter: Exporter, world: World, path: Path) -> None:
+def test_what_settled_before_it_was_recognized(exporter: ExporterHarness, world: World, path: Path) -> None:
     """A log that was counted as pending and has settled since is the status that is missing."""
     world.insert(world.clock.now - DAY, status="pending", platform="tiktok")
     (waiting,) = (row["_id"] for row in world.rows if row["status"] == "pending")
@@ -258,47 +271,49 @@ def test_what_settled_before_it_was_recognized(exporter: Exporter, world: World,
     exporter.poll()
     adopt(exporter)
     world.change(waiting, "failed")
-    report = Bench(exporter, path).examine(wait=0.0)
-    assert [("failed", frozenset({"pending"}))] == [(found.entry.status, found.counted) for found in report.differences]
+    report = AuditHarness(exporter, path).run(wait=0.0)
+    assert [("failed", frozenset({"pending"}))] == [
+        (found.entry.status, found.recorded_statuses) for found in report.differences
+    ]
 
 
 def test_connections_that_are_yet_to_be_recognized(world: World, path: Path) -> None:
     """Their events are taken for those that they were counted as."""
     for event in ("connect_success", "reconnect_success", "disconnect"):
-        world.connect(event)
+        world.add_connection(event)
         world.clock.advance(600)
     scope = Scope("default", "connections")
-    with closing(Exporter(Late(world), path, feeds=["connections"])) as exporter:
+    with closing(ExporterHarness(FakeLateApi(world), path, feeds=["connections"])) as exporter:
         exporter.settle()
         exporter.poll()
         adopt(exporter, scope)
-        report = Bench(exporter, path).examine(scope=scope)
-    assert report.good
-    assert (3, 0) == (report.logs + report.early, report.deleted)
+        report = AuditHarness(exporter, path).run(scope=scope)
+    assert report.ok
+    assert (3, 0) == (report.logs + report.too_recent, report.deleted)
 
 
-def test_an_api_of_another_generation(exporter: Exporter, path: Path) -> None:
+def test_an_api_of_another_generation(exporter: ExporterHarness, path: Path) -> None:
     """Where the exporter has not heard of a switch, it is to be started."""
-    exporter.late.speak("zernio")
-    report = Bench(exporter, path).examine()
-    assert not report.good
+    exporter.api.set_generation("zernio")
+    report = AuditHarness(exporter, path).run()
+    assert not report.ok
     assert (
         "the API speaks generation zernio and the state was counted from late; start the exporter once, and it goes on "
         "from there"
-    ) == report.trouble
+    ) == report.error
 
 
-def test_since_before_logs_are_kept(exporter: Exporter, path: Path) -> None:
+def test_since_before_logs_are_kept(exporter: ExporterHarness, path: Path) -> None:
     """A generation keeps logs for so long and no longer."""
     with pytest.raises(ConfigError, match="--since: must be at most 7d, as long as generation late of the API keeps"):
-        Bench(exporter, path).examine(since=8 * DAY)
+        AuditHarness(exporter, path).run(since=8 * DAY)
     adopt(exporter)
-    assert Bench(exporter, path).examine(since=8 * DAY).good
+    assert AuditHarness(exporter, path).run(since=8 * DAY).ok
 
 
 # What is printed.
 
-MADE = Report(
+MADE = AuditReport(
     workspace="brand",
     feed="publishing",
     since=1_795_000_000_000,
@@ -307,14 +322,14 @@ MADE = Report(
     logs=35_012,
     requests=358,
     seconds=41.23,
-    tally=Tally(counted=36_120, held=35_420, forgotten=700, totals={}),
+    tally=FeedAccounting(observation_count=36_120, stored_count=35_420, pruned_count=700, series_values={}),
 )
-ENTRY = Entry(key="65f1", status="failed", created=1_795_500_000_000, platform="tiktok", action="publish")
+ENTRY = LogEntry(key="65f1", status="failed", created=1_795_500_000_000, platform="tiktok", action="publish")
 
 
-def changed(**changes: Any) -> Report:
+def changed(**changes: Any) -> AuditReport:
     """The report with something in it."""
-    return Report(**{name: changes.get(name, getattr(MADE, name)) for name in MADE.__struct_fields__})
+    return AuditReport(**{name: changes.get(name, getattr(MADE, name)) for name in MADE.__struct_fields__})
 
 
 def test_text_of_a_good_report() -> None:
@@ -323,25 +338,25 @@ def test_text_of_a_good_report() -> None:
         "brand publishing: no difference",
         "  35,012 logs from 2026-11-18T11:06:40Z to 2026-11-25T09:46:40Z compared, 358 requests, 41.2 s",
         "  36,120 counted in all: 35,420 on record, 700 forgotten by age",
-    ] == list(as_text([MADE]))
+    ] == list(render_text([MADE]))
 
 
 def test_text_of_what_differs() -> None:
     """A line a difference with id, time and both statuses, and what to do."""
-    settled = Entry(key="!ab", status="success", platform="instagram", action="retry")
+    settled = LogEntry(key="!ab", status="success", platform="instagram", action="retry")
     report = changed(
         differences=[Difference(ENTRY, frozenset()), Difference(settled, frozenset({"pending", "failed"}))],
         imbalances=[
-            Imbalance("late_publishing_logs_total", 36_120, 36_122),
-            Imbalance("late_publishing_retries_total", 12, 11),
-            Imbalance("", 36_120, 36_119),
-            Imbalance("", 36_120, 36_125),
+            CounterMismatch("late_publishing_logs_total", 36_120, 36_122),
+            CounterMismatch("late_publishing_retries_total", 12, 11),
+            CounterMismatch("", 36_120, 36_119),
+            CounterMismatch("", 36_120, 36_125),
         ],
-        early=1,
-        unread=2,
+        too_recent=1,
+        in_gap=2,
         deleted=1200,
     )
-    lines = list(as_text([report]))
+    lines = list(render_text([report]))
     assert "brand publishing: 6 differences" == lines[0]
     assert [
         "  2 logs in a gap that the exporter knows of and will read",
@@ -360,14 +375,14 @@ def test_text_of_what_differs() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"walked": True}, "this is a bug, please report it"),
+        ({"reconciled": True}, "this is a bug, please report it"),
         ({"polled": False}, "once it runs"),
         ({}, "audit again"),
     ],
 )
 def test_text_says_what_to_do(changes: dict[str, Any], words: str) -> None:
     """The advice is another one where a walk has passed, and where nobody polls."""
-    lines = list(as_text([changed(differences=[Difference(ENTRY, frozenset())], **changes)]))
+    lines = list(render_text([changed(differences=[Difference(ENTRY, frozenset())], **changes)]))
     assert "brand publishing: 1 difference" == lines[0]
     assert words in lines[-1]
     assert ("no exporter polls" in "".join(lines)) == (changes.get("polled") is False)
@@ -375,33 +390,34 @@ def test_text_says_what_to_do(changes: dict[str, Any], words: str) -> None:
 
 def test_text_is_cut_after_fifty_lines() -> None:
     """Thousands of differences are a number."""
-    lines = list(as_text([changed(differences=[Difference(ENTRY, frozenset())] * 1300)]))
+    lines = list(render_text([changed(differences=[Difference(ENTRY, frozenset())] * 1300)]))
     assert 50 == sum("missing" in line for line in lines)
     assert "  and 1,250 more; --format json names them all" in lines
 
 
 def test_text_of_several_feeds() -> None:
     """A paragraph each; trouble is a line."""
-    broken = Report(workspace="brand", feed="connections", trouble="nothing has been counted yet")
-    lines = list(as_text([MADE, broken]))
+    broken = AuditReport(workspace="brand", feed="connections", error="nothing has been counted yet")
+    lines = list(render_text([MADE, broken]))
     assert ["", "brand connections: nothing has been counted yet"] == lines[-2:]
 
 
 def test_text_of_a_time_beyond_the_calendar() -> None:
     """An absurd time is shown as it is."""
-    odd = Entry(key="a", status="x", created=10**18)
-    assert str(10**18) in "".join(as_text([changed(differences=[Difference(odd, frozenset())])]))
+    odd = LogEntry(key="a", status="x", created=10**18)
+    assert str(10**18) in "".join(render_text([changed(differences=[Difference(odd, frozenset())])]))
 
 
 def test_json() -> None:
     """One object with every difference."""
     report = changed(
-        differences=[Difference(ENTRY, frozenset({"pending"}))], imbalances=[Imbalance("", 5, 4), Imbalance("x", 5, 7)]
+        differences=[Difference(ENTRY, frozenset({"pending"}))],
+        imbalances=[CounterMismatch("", 5, 4), CounterMismatch("x", 5, 7)],
     )
-    read = json.loads(as_json([MADE, report]))
-    assert (False, 1, 3, 2) == (read["good"], read["missing"], read["extra"], len(read["feeds"]))
+    read = json.loads(render_json([MADE, report]))
+    assert (False, 1, 3, 2) == (read["ok"], read["missing"], read["extra"], len(read["feeds"]))
     good, bad = read["feeds"]
-    assert (True, [], []) == (good["good"], good["differences"], good["imbalances"])
+    assert (True, [], []) == (good["ok"], good["differences"], good["imbalances"])
     assert [
         {
             "kind": "status",
@@ -413,7 +429,8 @@ def test_json() -> None:
             "counted": ["pending"],
         }
     ] == bad["differences"]
-    assert [{"of": "records", "expected": 5, "found": 4}, {"of": "x", "expected": 5, "found": 7}] == bad["imbalances"]
-    assert {"workspace", "feed", "trouble", "since", "until", "polled", "walked", "logs", "requests", "seconds"} <= {
+    mismatches = [{"metric": "records", "expected": 5, "found": 4}, {"metric": "x", "expected": 5, "found": 7}]
+    assert mismatches == bad["imbalances"]
+    assert {"workspace", "feed", "error", "since", "until", "polled", "reconciled", "logs", "requests", "seconds"} <= {
         *bad
     }

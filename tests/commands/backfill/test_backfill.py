@@ -11,20 +11,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from late_exporter.commands.backfill import Grid, Progress, Span, Track, gather, write
-from late_exporter.commands.backfill.history import Move, Number, move
-from late_exporter.commands.backfill.openmetrics import PULSE, samples
+from late_exporter.commands.backfill import (
+    Period,
+    ProgressBar,
+    SampleGrid,
+    SeriesHistory,
+    collect_history,
+    write_openmetrics,
+)
+from late_exporter.commands.backfill.history import Delta, SampleValue, apply_delta
+from late_exporter.commands.backfill.openmetrics import MAX_SAMPLE_GAP, samples
 from late_exporter.errors import ApiUnavailable, LateError, Unauthorized
+from late_exporter.exposition.family import Family
 from late_exporter.feeds import GENERATIONS
-from late_exporter.metrics.catalogue import CATALOGUE, Family, catalogue
+from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
 from late_exporter.model import Coverage, Histogram, Scope
-from late_exporter.store import open_records
+from late_exporter.store import open_snapshot
 from tests.support.worlds import (
     DAY,
     HOUR,
     MINUTE,
-    Exporter,
-    Late,
+    ExporterHarness,
+    FakeLateApi,
     Samples,
     VirtualClock,
     World,
@@ -39,10 +47,10 @@ DURATION = "late_publishing_duration_seconds"
 LAST = "late_publishing_last_log_timestamp_seconds"
 STEP = 60_000
 
-Past: TypeAlias = Mapping[tuple[str, tuple[str, ...]], Track]
+Past: TypeAlias = Mapping[tuple[str, tuple[str, ...]], SeriesHistory]
 
 
-class Rig:
+class BackfillHarness:
     """An exporter on a state in a file, in a world that is two days old when it is first polled.
 
     Args:
@@ -53,7 +61,7 @@ class Rig:
     def __init__(self, path: Path, *, max_values: int = 50) -> None:
         self.clock = VirtualClock()
         self.world = World(self.clock)
-        self.late = Late(self.world)
+        self.late = FakeLateApi(self.world)
         self.started = 0.0
         self.first = Samples()
         self._path = path
@@ -63,10 +71,10 @@ class Rig:
 
     def start(self) -> None:
         """Start the exporter: it counts what is there, and is scraped for the first time."""
-        self.exporter = Exporter(self.late, self._path, max_values=self._max_values, generation=self.generation)
+        self.exporter = ExporterHarness(self.late, self._path, max_values=self._max_values, generation=self.generation)
         self.exporter.poll()
         self.started = self.clock.now
-        self.first = self.exporter.look()
+        self.first = self.exporter.scrape_once()
 
     def __enter__(self) -> Self:
         return self
@@ -77,11 +85,11 @@ class Rig:
     def switch(self) -> None:
         """Have the API speak zernio, and the exporter know it and nothing else of it."""
         self.generation = "zernio"
-        self.late.speak("zernio")
+        self.late.set_generation("zernio")
         scope = Scope("default", "publishing")
-        coverage = self.exporter.store.feed(scope).coverage
+        coverage = self.exporter.store.feed_state(scope).coverage
         assert coverage is not None
-        self.exporter.store.adopt(scope, msgspec.structs.replace(coverage, generation="zernio"))
+        self.exporter.store.begin_rekey(scope, msgspec.structs.replace(coverage, generation="zernio"))
 
     def live(self, seconds: float) -> None:
         """Let the exporter poll for some time."""
@@ -99,20 +107,20 @@ class Rig:
     ) -> Past:
         """What is told of the past."""
         now = int(self.clock.now * 1000)
-        span = Span(now, now - int(since * 1000), None if until is None else int(until * 1000))
+        span = Period(now, now - int(since * 1000), None if until is None else int(until * 1000))
 
         async def sleep(seconds: float) -> None:
             self.slept.append(seconds)
 
         tracks = drive(
-            gather(
+            collect_history(
                 Scope("default", "publishing"),
                 GENERATIONS[self.generation]["publishing"],
                 client=self.late,
-                records=open_records(f"sqlite:///{self._path}"),
+                records=open_snapshot(f"sqlite:///{self._path}"),
                 families=families,
-                span=span,
-                progress=Progress(io.StringIO()),
+                period=span,
+                progress=ProgressBar(io.StringIO()),
                 sleep=sleep,
             )
         )
@@ -120,23 +128,23 @@ class Rig:
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
+def rig(tmp_path: Path) -> Iterator[BackfillHarness]:
     """A world, and an exporter that has not started yet."""
-    with Rig(tmp_path / "state.db") as rig:
+    with BackfillHarness(tmp_path / "state.db") as rig:
         rig.clock.advance(2 * DAY)
         yield rig
 
 
-def value(track: Track, at: float | None = None) -> Number | None:
+def value(track: SeriesHistory, at: float | None = None) -> SampleValue | None:
     """What a series shows at a time, or at its end."""
     result = track.base
-    for moved in track.moves:
+    for moved in track.deltas:
         if at is None or moved.at <= at * 1000:
-            result = move(track.family, result, moved.amount)
+            result = apply_delta(track.family, result, moved.amount)
     return result
 
 
-def plain(found: Number | None) -> float:
+def plain(found: SampleValue | None) -> float:
     """A value that is a number."""
     assert isinstance(found, int | float)
     return found
@@ -157,7 +165,7 @@ def ends(past: Past) -> dict[tuple[str, tuple[str, ...]], float]:
     return {series: number for series, number in found.items() if number}
 
 
-def above(rig: Rig, past: Past) -> list[tuple[str, tuple[str, ...]]]:
+def above(rig: BackfillHarness, past: Past) -> list[tuple[str, tuple[str, ...]]]:
     """The series whose history ends above what was first scraped."""
     first: dict[tuple[str, tuple[str, ...]], float] = {}
     for name in {name for name, _ in ends(past)}:
@@ -166,13 +174,13 @@ def above(rig: Rig, past: Past) -> list[tuple[str, tuple[str, ...]]]:
     return [series for series, number in ends(past).items() if number > first.get(series, 0.0) + 1e-6]
 
 
-def kinds(rig: Rig, count: int, **fields: Any) -> None:
+def kinds(rig: BackfillHarness, count: int, **fields: Any) -> None:
     """Some logs of a kind, over two days until two hours ago."""
     for number in range(count, 0, -1):
         rig.world.insert(rig.clock.now - 2 * HOUR - number * (2 * DAY - 3 * HOUR) / count, **fields)
 
 
-def test_every_log_stands_at_its_creation(rig: Rig) -> None:
+def test_every_log_stands_at_its_creation(rig: BackfillHarness) -> None:
     """A counter at any time is the number of logs that were created by then, and it begins at 0."""
     made = [rig.clock.now - hours * HOUR for hours in (40, 30, 30, 20, 5)]
     for created in made:
@@ -187,7 +195,7 @@ def test_every_log_stands_at_its_creation(rig: Rig) -> None:
     assert rig.border == track.until
 
 
-def test_history_ends_where_the_first_scrape_begins(rig: Rig) -> None:
+def test_history_ends_where_the_first_scrape_begins(rig: BackfillHarness) -> None:
     """What came in the hour before the first sync is missing, and nothing else; so it is for every family."""
     kinds(rig, 40, platform="tiktok", durationMs=1500)
     kinds(rig, 30, status="failed", statusCode=500, action="retry", attemptNumber=2)
@@ -215,7 +223,7 @@ def test_history_ends_where_the_first_scrape_begins(rig: Rig) -> None:
 
 def test_the_state_tells_since_when_it_is_shown(tmp_path: Path) -> None:
     """It is the time at which the first sync was complete, by the API's clock, and stays so."""
-    with Rig(tmp_path / "state.db") as rig:
+    with BackfillHarness(tmp_path / "state.db") as rig:
         rig.world.publish(450, over=DAY)
         rig.late.latency = 1.0
         began = rig.clock.now
@@ -223,16 +231,16 @@ def test_the_state_tells_since_when_it_is_shown(tmp_path: Path) -> None:
         rig.live(HOUR)
         rig.exporter.restart(8 * DAY)
         rig.live(HOUR)
-        coverage = rig.exporter.store.feed(Scope("default", "publishing")).coverage
+        coverage = rig.exporter.store.feed_state(Scope("default", "publishing")).coverage
 
         assert coverage is not None
-        assert began + 5 <= coverage.shown / 1000 <= rig.started
+        assert began + 5 <= coverage.published_at / 1000 <= rig.started
 
 
-def test_the_history_of_zernio(rig: Rig) -> None:
+def test_the_history_of_zernio(rig: BackfillHarness) -> None:
     """Logs without ids have the same history, those that are alike too."""
     rig.generation = "zernio"
-    rig.late.speak("zernio")
+    rig.late.set_generation("zernio")
     kinds(rig, 130, status="failed", statusCode=500)
     for _ in range(3):
         rig.world.insert(rig.clock.now - DAY, postId="p1")
@@ -245,7 +253,7 @@ def test_the_history_of_zernio(rig: Rig) -> None:
     assert 3 == value(past[LOGS, ("instagram", "publish", "success")])
 
 
-def test_history_after_a_switch(rig: Rig) -> None:
+def test_history_after_a_switch(rig: BackfillHarness) -> None:
     """Logs that the exporter has yet to recognize are in history as if it had."""
     kinds(rig, 130)
     kinds(rig, 20, platform="tiktok", action="retry", attemptNumber=2)
@@ -260,10 +268,10 @@ def test_history_after_a_switch(rig: Rig) -> None:
     assert before == ends(rig.past())
 
 
-def test_history_goes_no_further_than_what_was_counted(rig: Rig) -> None:
+def test_history_goes_no_further_than_what_was_counted(rig: BackfillHarness) -> None:
     """Logs before the horizon cost no requests."""
     rig.generation = "zernio"
-    rig.late.speak("zernio")
+    rig.late.set_generation("zernio")
     rig.world.publish(200, over=DAY)
     rig.start()
     rig.live(4 * HOUR)
@@ -275,7 +283,7 @@ def test_history_goes_no_further_than_what_was_counted(rig: Rig) -> None:
     assert len(rig.late.requests) - asked <= 4
 
 
-def test_a_log_that_was_not_counted_yet_is_left_out(rig: Rig) -> None:
+def test_a_log_that_was_not_counted_yet_is_left_out(rig: BackfillHarness) -> None:
     """It will be in the live counters, so it is in no history, however old it is."""
     kinds(rig, 10)
     rig.start()
@@ -288,7 +296,7 @@ def test_a_log_that_was_not_counted_yet_is_left_out(rig: Rig) -> None:
     assert [] == above(rig, past)
 
 
-def test_a_log_that_settled_after_the_border(rig: Rig) -> None:
+def test_a_log_that_settled_after_the_border(rig: BackfillHarness) -> None:
     """Nobody knows how it was counted by the border: it is in no history, neither as pending nor as it ended."""
     log = rig.world.insert(rig.clock.now - DAY, status="pending", durationMs=None)
     kinds(rig, 5)
@@ -304,7 +312,7 @@ def test_a_log_that_settled_after_the_border(rig: Rig) -> None:
     assert [] == above(rig, past)
 
 
-def test_a_log_that_has_settled_since_the_last_poll(rig: Rig) -> None:
+def test_a_log_that_has_settled_since_the_last_poll(rig: BackfillHarness) -> None:
     """The ledger has it as pending, and so has history; how it ended the exporter will count."""
     log = rig.world.insert(rig.clock.now - DAY, status="pending", durationMs=None)
     rig.start()
@@ -316,7 +324,7 @@ def test_a_log_that_has_settled_since_the_last_poll(rig: Rig) -> None:
     assert 0 == value(past[LOGS, ("instagram", "publish", "success")])
 
 
-def test_a_pending_log_that_pauses_counts_as_a_pause_once(rig: Rig) -> None:
+def test_a_pending_log_that_pauses_counts_as_a_pause_once(rig: BackfillHarness) -> None:
     """A pause is one a log, in history too."""
     log = rig.world.insert(rig.clock.now - DAY, status="pending", action="rate_limit_pause")
     kinds(rig, 3, action="rate_limit_pause")
@@ -325,12 +333,12 @@ def test_a_pending_log_that_pauses_counts_as_a_pause_once(rig: Rig) -> None:
     rig.live(4 * HOUR)
 
     past = rig.past()
-    assert (log, "success") in rig.exporter.sightings
+    assert (log, "success") in rig.exporter.observations
     assert 0 == past["late_publishing_rate_limit_pauses_total", ("instagram",)].base
     assert 3 == value(past["late_publishing_rate_limit_pauses_total", ("instagram",)])
 
 
-def test_a_status_that_nobody_shows_any_more(rig: Rig) -> None:
+def test_a_status_that_nobody_shows_any_more(rig: BackfillHarness) -> None:
     """Nobody knows whether a log that failed and then succeeded had failed by the border: it is in no history."""
     log = rig.world.insert(rig.clock.now - DAY, status="failed", statusCode=500)
     kinds(rig, 5)
@@ -341,7 +349,7 @@ def test_a_status_that_nobody_shows_any_more(rig: Rig) -> None:
     rig.live(4 * HOUR)
 
     past = rig.past()
-    assert {(log, "failed"), (log, "success")} <= rig.exporter.sightings
+    assert {(log, "failed"), (log, "success")} <= rig.exporter.observations
     assert 0 == value(past[LOGS, ("instagram", "publish", "failed")])
     assert 5 == value(past[LOGS, ("instagram", "publish", "success")])
     assert [] == above(rig, past)
@@ -349,7 +357,7 @@ def test_a_status_that_nobody_shows_any_more(rig: Rig) -> None:
 
 def test_what_has_expired_is_below_the_first_value(tmp_path: Path) -> None:
     """A log that the first sync still saw and the API no longer shows is in history from its begin: none comes late."""
-    with Rig(tmp_path / "state.db") as rig:
+    with BackfillHarness(tmp_path / "state.db") as rig:
         rig.clock.advance(10 * DAY)
         for days in range(7):
             rig.world.insert(rig.clock.now - (6 - days) * DAY - 23 * HOUR)
@@ -361,7 +369,7 @@ def test_what_has_expired_is_below_the_first_value(tmp_path: Path) -> None:
         assert 7 == value(track)
 
 
-def test_old_logs_that_were_deleted(rig: Rig) -> None:
+def test_old_logs_that_were_deleted(rig: BackfillHarness) -> None:
     """A deleted log of before the border stays in the history of its series."""
     kinds(rig, 20)
     kinds(rig, 10, platform="tiktok")
@@ -376,7 +384,7 @@ def test_old_logs_that_were_deleted(rig: Rig) -> None:
     assert [] == above(rig, past)
 
 
-def test_young_logs_that_were_deleted(rig: Rig) -> None:
+def test_young_logs_that_were_deleted(rig: BackfillHarness) -> None:
     """Nobody can say of which series a deleted log of after the border was, so no series ends above its first value."""
     kinds(rig, 20)
     kinds(rig, 10, platform="tiktok")
@@ -392,7 +400,7 @@ def test_young_logs_that_were_deleted(rig: Rig) -> None:
     assert [] == above(rig, past)
 
 
-def test_logs_that_were_rejected(rig: Rig) -> None:
+def test_logs_that_were_rejected(rig: BackfillHarness) -> None:
     """A log without an id is in no series, so its being there changes none."""
     kinds(rig, 20)
     rig.start()
@@ -406,7 +414,7 @@ def test_logs_that_were_rejected(rig: Rig) -> None:
     assert 20 == value(past[LOGS, ("instagram", "publish", "success")])
 
 
-def test_logs_that_have_been_forgotten(rig: Rig) -> None:
+def test_logs_that_have_been_forgotten(rig: BackfillHarness) -> None:
     """After more than a week the state has forgotten the first logs, and there is nothing before the border to tell."""
     kinds(rig, 20)
     rig.start()
@@ -418,7 +426,7 @@ def test_logs_that_have_been_forgotten(rig: Rig) -> None:
         rig.past()
 
 
-def test_series_that_were_born_later(rig: Rig) -> None:
+def test_series_that_were_born_later(rig: BackfillHarness) -> None:
     """A series that was served at 0 first has no history, though a log that came late is older than the border."""
     kinds(rig, 20)
     rig.start()
@@ -434,7 +442,7 @@ def test_series_that_were_born_later(rig: Rig) -> None:
 
 def test_labels_are_those_of_the_ledger(tmp_path: Path) -> None:
     """What was folded into other at the time is there in history, and what was admitted under its name."""
-    with Rig(tmp_path / "state.db", max_values=1) as rig:
+    with BackfillHarness(tmp_path / "state.db", max_values=1) as rig:
         rig.clock.advance(2 * DAY)
         for platform in ("mastodon", "nostr", "lemmy"):
             kinds(rig, 2, platform=platform)
@@ -448,17 +456,17 @@ def test_labels_are_those_of_the_ledger(tmp_path: Path) -> None:
         assert [] == above(rig, past)
 
 
-def test_other_buckets(rig: Rig) -> None:
+def test_other_buckets(rig: BackfillHarness) -> None:
     """Where the state has a histogram over other buckets, what it had before cannot be told, and it is left out."""
     kinds(rig, 5)
     rig.start()
     rig.live(4 * HOUR)
 
-    past = rig.past(families=catalogue((1.0, 2.0)))
+    past = rig.past(families=build_catalogue((1.0, 2.0)))
     assert {DURATION} == {name for name, _ in rig.past()} - {name for name, _ in past}
 
 
-def test_the_newest_log(rig: Rig) -> None:
+def test_the_newest_log(rig: BackfillHarness) -> None:
     """The time of the newest log follows the logs, and there is none before the first."""
     made = [rig.clock.now - hours * HOUR for hours in (40, 30, 20)]
     for created in made:
@@ -471,7 +479,7 @@ def test_the_newest_log(rig: Rig) -> None:
     assert [made[0], made[1]] == [plain(value(track, at)) for at in (made[1] - 1, made[2] - 1)]
 
 
-def test_a_chosen_end(rig: Rig) -> None:
+def test_a_chosen_end(rig: BackfillHarness) -> None:
     """Where Prometheus came later than the exporter, history goes on until then."""
     kinds(rig, 20)
     rig.start()
@@ -483,7 +491,7 @@ def test_a_chosen_end(rig: Rig) -> None:
     assert 20 == value(rig.past()[LOGS, ("instagram", "publish", "success")])
 
 
-def test_a_short_history(rig: Rig) -> None:
+def test_a_short_history(rig: BackfillHarness) -> None:
     """What is older than asked for is in the value that history begins with, and no more is read than is needed."""
     rig.world.publish(1000, over=2 * DAY - HOUR)
     rig.start()
@@ -497,42 +505,42 @@ def test_a_short_history(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("fault", [unavailable, rate_limited], ids=lambda fault: fault.__name__)
-def test_a_page_that_fails_is_asked_for_again(rig: Rig, fault: object) -> None:
+def test_a_page_that_fails_is_asked_for_again(rig: BackfillHarness, fault: object) -> None:
     """An error in the middle costs a pause and no log."""
     kinds(rig, 250)
     rig.start()
     rig.live(4 * HOUR)
-    rig.late.fail(1, fault)  # type: ignore[arg-type]
+    rig.late.fail_request(1, fault)  # type: ignore[arg-type]
 
     past = rig.past()
     assert [1.0] == rig.slept
     assert 250 == value(past[LOGS, ("instagram", "publish", "success")])
 
 
-def test_an_api_that_stays_away(rig: Rig) -> None:
+def test_an_api_that_stays_away(rig: BackfillHarness) -> None:
     """After half a minute of pauses the error is told; a key that is refused is told at once."""
     kinds(rig, 5)
     rig.start()
     rig.live(4 * HOUR)
     for number in range(6):
-        rig.late.fail(number, unavailable)
+        rig.late.fail_request(number, unavailable)
     with pytest.raises(ApiUnavailable):
         rig.past()
     assert [1.0, 2.0, 4.0, 8.0, 16.0] == rig.slept
-    rig.late.calm()
-    rig.late.fail(0, unauthorized)
+    rig.late.clear_events()
+    rig.late.fail_request(0, unauthorized)
     with pytest.raises(Unauthorized):
         rig.past()
 
 
-def test_a_list_that_moves_while_it_is_read(rig: Rig) -> None:
+def test_a_list_that_moves_while_it_is_read(rig: BackfillHarness) -> None:
     """Logs that come or are deleted between two pages neither double another one nor hide it."""
     kinds(rig, 350)
     rig.start()
     rig.live(4 * HOUR)
     expected = ends(rig.past())
-    rig.late.before(1, lambda: rig.world.publish(130, over=MINUTE) and None)
-    rig.late.before(2, lambda: rig.world.delete_top(130))
+    rig.late.before_request(1, lambda: rig.world.publish(130, over=MINUTE) and None)
+    rig.late.before_request(2, lambda: rig.world.delete_top(130))
 
     assert expected == ends(rig.past())
 
@@ -541,35 +549,41 @@ def test_a_list_that_moves_while_it_is_read(rig: Rig) -> None:
     ("coverage", "words"),
     [
         (None, "the first sync is not complete; start the exporter"),
-        (Coverage(horizon=0, start=0), "the first sync is not complete; start the exporter"),
-        (Coverage(horizon=0, start=0, synced=True), "does not tell since when it is shown; give --until"),
-        (Coverage(horizon=0, start=0, synced=True, shown=8 * 3_600_000), "history would begin at 1970-01-01T10:00:00Z"),
+        (Coverage(retention_floor=0, complete_since=0), "the first sync is not complete; start the exporter"),
+        (
+            Coverage(retention_floor=0, complete_since=0, is_synced=True),
+            "does not tell since when it is shown; give --until",
+        ),
+        (
+            Coverage(retention_floor=0, complete_since=0, is_synced=True, published_at=8 * 3_600_000),
+            "history would begin at 1970-01-01T10:00:00Z",
+        ),
     ],
 )
 def test_a_history_that_cannot_be_told(coverage: Coverage | None, words: str) -> None:
     """It is said what is missing."""
     with pytest.raises(LateError, match=words):
-        Span(now=24 * 3_600_000, since=10 * 3_600_000).end(Scope("a", "publishing"), coverage)
+        Period(now=24 * 3_600_000, since=10 * 3_600_000).end(Scope("a", "publishing"), coverage)
 
 
 def test_the_newest_three_hours_are_never_told() -> None:
     """History ends three hours ago where the exporter is younger than that."""
-    coverage = Coverage(horizon=0, start=0, synced=True, shown=23 * 3_600_000)
-    assert 21 * 3_600_000 == Span(now=24 * 3_600_000, since=0).end(Scope("a", "publishing"), coverage)
+    coverage = Coverage(retention_floor=0, complete_since=0, is_synced=True, published_at=23 * 3_600_000)
+    assert 21 * 3_600_000 == Period(now=24 * 3_600_000, since=0).end(Scope("a", "publishing"), coverage)
 
 
 COUNTER = CATALOGUE["late_publishing_rate_limit_pauses_total"]
 
 
-def track(*moves: int, base: Number | None = 0, until: int = 3_600_000, family: Family = COUNTER) -> Track:
+def track(*moves: int, base: SampleValue | None = 0, until: int = 3_600_000, family: Family = COUNTER) -> SeriesHistory:
     """A series that moves by 1 at each of these times."""
-    moved = tuple(Move(at, at if family.kind == "gauge" else 1) for at in moves)
-    return Track(family=family, labels=("default", "tiktok"), until=until, base=base, moves=moved)
+    moved = tuple(Delta(at, at if family.kind == "gauge" else 1) for at in moves)
+    return SeriesHistory(family=family, labels=("default", "tiktok"), until=until, base=base, deltas=moved)
 
 
-def told(found: Track, step: int = STEP) -> list[tuple[int, Number]]:
+def told(found: SeriesHistory, step: int = STEP) -> list[tuple[int, SampleValue]]:
     """Its samples, with times in steps."""
-    moments = Grid(0, step).until(found.until)
+    moments = SampleGrid(0, step).timestamps(found.until)
     return [(at // step, number) for at, number in samples(found, moments)]
 
 
@@ -595,14 +609,14 @@ def test_samples_of_a_reading() -> None:
 @settings(max_examples=25)
 def test_thinning_changes_no_increase(moves: Sequence[int], step: int, end: int) -> None:
     """At every moment the last sample is true and not stale, and a range of an hour that has a move has all samples."""
-    moments = Grid(0, step).until(end)
+    moments = SampleGrid(0, step).timestamps(end)
     found = dict(samples(track(*moves), moments))
     truth = {moment: sum(at <= moment for at in moves) for moment in moments}
     assert [] == [moment for moment in found if found[moment] != truth[moment]]
     last = 0
     for moment in moments:
         last = moment if moment in found else last
-        assert moment - last <= max(PULSE, step)
+        assert moment - last <= max(MAX_SAMPLE_GAP, step)
         assert truth[moment] == found[last]
         if truth[moment] != truth.get(max(0, moment - 3_600_000)):
             assert set(range(max(0, moment - 3_600_000 + step), moment + 1, step)) <= found.keys()
@@ -611,16 +625,20 @@ def test_thinning_changes_no_increase(moves: Sequence[int], step: int, end: int)
 def test_the_file_is_openmetrics() -> None:
     """Families stand together, each series in order of time, with the labels of the target, and it has an end."""
     histogram = CATALOGUE["late_publishing_attempts"]
-    observed = Track(
+    observed = SeriesHistory(
         family=histogram,
         labels=("default", "x\n", "failed"),
         until=5 * STEP,
         base=Histogram(histogram.buckets, (0,) * 7),
-        moves=(Move(STEP, 2_000_000),),
+        deltas=(Delta(STEP, 2_000_000),),
     )
     file = io.BytesIO()
-    count = write(
-        file, [observed, track(STEP, until=5 * STEP)], CATALOGUE, Grid(0, STEP), {"job": 'la"te', "instance": "here"}
+    count = write_openmetrics(
+        file,
+        [observed, track(STEP, until=5 * STEP)],
+        CATALOGUE,
+        SampleGrid(0, STEP),
+        {"job": 'la"te', "instance": "here"},
     )
     text = file.getvalue().decode()
 
@@ -643,11 +661,11 @@ def test_the_file_is_openmetrics() -> None:
 def test_parts_of_seconds() -> None:
     """A step that is no whole second has times with a fraction."""
     file = io.BytesIO()
-    write(file, [track(500, until=1500)], CATALOGUE, Grid(0, 1500), {})
+    write_openmetrics(file, [track(500, until=1500)], CATALOGUE, SampleGrid(0, 1500), {})
     assert b'{platform="tiktok",workspace="default"} 1.0 1.500\n' in file.getvalue()
 
 
-class Terminal(io.StringIO):
+class TtyStream(io.StringIO):
     """A terminal."""
 
     def isatty(self) -> bool:
@@ -658,17 +676,17 @@ class Terminal(io.StringIO):
 def test_progress() -> None:
     """A terminal shows a bar with the time left, anything else a line for each feed."""
     clock = VirtualClock()
-    terminal, pipe = Terminal(), io.StringIO()
+    terminal, pipe = TtyStream(), io.StringIO()
     for stream in (terminal, pipe):
-        progress = Progress(stream, clock.monotonic)
-        progress.begin("acme publishing")
-        progress.show(0, 0, "no logs")
+        progress = ProgressBar(stream, clock.monotonic)
+        progress.start("acme publishing")
+        progress.update(0, 0, "no logs")
         clock.advance(100)
-        progress.show(25, 100, "25 of 100 logs")
+        progress.update(25, 100, "25 of 100 logs")
         clock.advance(3 * HOUR)
-        progress.show(50, 100, "50 of 100 logs")
-        progress.end("50 logs")
-        progress.abandon()
+        progress.update(50, 100, "50 of 100 logs")
+        progress.finish("50 logs")
+        progress.clear()
 
     shown = [piece.removeprefix("\x1b[K") for piece in terminal.getvalue().split("\r")]
     assert "acme publishing [######                  ] 25 of 100 logs, 5m00s left" == shown[2]
@@ -684,7 +702,7 @@ def test_no_history_ends_above_what_was_first_scraped(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """Whatever happens before and after the first scrape, no counter falls at the border."""
-    with Rig(tmp_path_factory.mktemp("any") / "state.db") as rig:
+    with BackfillHarness(tmp_path_factory.mktemp("any") / "state.db") as rig:
         rig.clock.advance(8 * DAY)
         ages = st.floats(MINUTE, 7 * DAY - HOUR)
         statuses = st.sampled_from(["success", "failed", "pending", "skipped"])

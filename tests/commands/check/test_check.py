@@ -8,26 +8,26 @@ from typing import Any
 import httpx
 import pytest
 
-from late_exporter.api.client import Key, LateClient, Throttle
+from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.commands.check import (
     Finding,
     Level,
-    examine_addresses,
-    examine_api,
-    examine_generation,
-    examine_key_file,
-    examine_state,
-    examine_web,
-    generations_of,
-    lines,
+    check_addresses,
+    check_api,
+    check_generation,
+    check_key_file,
+    check_state,
+    check_web,
+    format_findings,
+    recorded_generations,
 )
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.feeds import FEEDS
-from late_exporter.model import Add, Batch, Coverage, Entry, Scope, Sighting
-from late_exporter.simulator import Service
+from late_exporter.model import Batch, Coverage, IncCounter, LogEntry, Observation, Scope
+from late_exporter.simulator import SimulatedApi
 from late_exporter.store import open_store
-from late_exporter.web.server import listen
+from late_exporter.web.server import bind_socket
 from tests.support.worlds import DAY, VirtualClock, World
 
 KEY = "sk_" + "0" * 64
@@ -41,7 +41,7 @@ def world() -> World:
     return world
 
 
-async def examined(
+async def check_world(
     world: World,
     *,
     interval: float = 30.0,
@@ -54,18 +54,20 @@ async def examined(
     names: Sequence[str] = tuple(FEEDS),
 ) -> Mapping[str, Finding]:
     """What is found at the API, by subject."""
-    service = Service(world.archives, clock=time.time, rate_limit=limit, generation=generation)
+    service = SimulatedApi(world.archives, clock=time.time, rate_limit=limit, generation=generation)
 
     def answer(request: httpx.Request) -> httpx.Response:
-        answered = service.answer("GET", request.url.path, request.url.query.decode(), dict(request.headers.items()))
+        answered = service.handle("GET", request.url.path, request.url.query.decode(), dict(request.headers.items()))
         return httpx.Response(
             status or answered.status, headers=answered.headers, stream=httpx.ByteStream(answered.body)
         )
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        client = LateClient(http, base_url="http://127.0.0.1/api", key=Key(KEY), throttle=Throttle(1.0), timeout=5.0)
-        spoken = await examine_generation("acme", client, names, asked=asked, counted=counted)
-        found = await examine_api(
+        client = LateClient(
+            http, base_url="http://127.0.0.1/api", key=ApiKey(KEY), rate_limiter=RateLimiter(1.0), timeout=5.0
+        )
+        spoken = await check_generation("acme", client, names, configured=asked, recorded=counted)
+        found = await check_api(
             "acme", client, spoken.feeds, interval=interval, share=0.5, clock=lambda: time.time() + skew
         )
     found = [*spoken.findings, *found]
@@ -75,13 +77,13 @@ async def examined(
 
 async def test_a_good_key(world: World) -> None:
     """Every endpoint, the quota with the plan, and the clock have a line."""
-    found = await examined(world)
+    found = await check_world(world)
     assert {Level.OK} == {finding.level for finding in found.values()}
-    assert "1,234 logs" == found["/v1/posts/logs"].words
+    assert "1,234 logs" == found["/v1/posts/logs"].message
     assert "595 of 600 requests left this minute, the limit of the plan Accelerate; polls take about 6" == (
-        found["quota"].words
+        found["quota"].message
     )
-    assert "that of the API" == found["clock"].words
+    assert "that of the API" == found["clock"].message
 
 
 @pytest.mark.parametrize(
@@ -94,12 +96,12 @@ async def test_a_good_key(world: World) -> None:
 )
 async def test_generations(world: World, generation: str, words: str) -> None:
     """Both are asked for, and the endpoints of the one that is read are looked at."""
-    found = await examined(world, generation=generation)
+    found = await check_world(world, generation=generation)
     assert (Level.OK, words) == level_and_words(found["generation"])
     assert ("/v1/posts/logs" in found) == (generation != "zernio")
     if generation == "zernio":
-        assert "1,234 logs" == found["/v1/logs?type=publishing"].words
-        assert "0 logs" == found["/v1/logs?type=connections"].words
+        assert "1,234 logs" == found["/v1/logs?type=publishing"].message
+        assert "0 logs" == found["/v1/logs?type=connections"].message
 
 
 @pytest.mark.parametrize(
@@ -119,34 +121,34 @@ async def test_generations_that_do_not_fit(
     world: World, options: Mapping[str, Any], level: Level, words: str, advice: str
 ) -> None:
     """What the API, the state and the configuration speak has to be the same, or to be recognized."""
-    finding = (await examined(world, **options))["generation"]
+    finding = (await check_world(world, **options))["generation"]
     assert level == finding.level
-    assert words in finding.words
-    assert advice in finding.advice
+    assert words in finding.message
+    assert advice in finding.hint
 
 
 @pytest.mark.parametrize(("limit", "plan"), [(60, "Free"), (120, "Build"), (1200, "Unlimited"), (777, "")])
 async def test_plans(world: World, limit: int, plan: str) -> None:
     """The plan is known by its limit; another limit has no name."""
-    words = (await examined(world, limit=limit))["quota"].words
+    words = (await check_world(world, limit=limit))["quota"].message
     assert (f"plan {plan}" if plan else "left this minute; polls") in words
     assert bool(plan) == ("plan" in words)
 
 
 async def test_a_quota_that_is_too_small(world: World) -> None:
     """Where steady polls alone do not fit into the share, the advice is what to turn."""
-    quota = (await examined(world, interval=5.0, limit=60))["quota"]
+    quota = (await check_world(world, interval=5.0, limit=60))["quota"]
     assert Level.WARNING == quota.level
-    assert quota.words.endswith("polls take about 36, more than the 30 they may")
-    assert "--poll.interval" in quota.advice
+    assert quota.message.endswith("polls take about 36, more than the 30 they may")
+    assert "--poll.interval" in quota.hint
 
 
 @pytest.mark.parametrize(("skew", "words"), [(300.0, "300 s ahead of the API's"), (-90.0, "90 s behind the API's")])
 async def test_a_clock_that_is_wrong(world: World, skew: float, words: str) -> None:
     """A clock that differs by minutes is worth a warning."""
-    clock = (await examined(world, skew=skew))["clock"]
+    clock = (await check_world(world, skew=skew))["clock"]
     assert Level.WARNING == clock.level
-    expected, told = words.split(maxsplit=1), clock.words.split(maxsplit=1)
+    expected, told = words.split(maxsplit=1), clock.message.split(maxsplit=1)
     assert abs(int(expected[0]) - int(told[0])) <= 2
     assert expected[1] == told[1]
 
@@ -156,11 +158,11 @@ async def test_a_clock_that_is_wrong(world: World, skew: float, words: str) -> N
 )
 async def test_an_api_that_refuses(world: World, status: int, advice: str) -> None:
     """Every endpoint that does not answer is an error, with what to look at; who is to wait asks nothing more."""
-    found = await examined(world, status=status)
+    found = await check_world(world, status=status)
     for path in ("/v1/posts/logs", "/v1/connections/logs")[: 1 if status == 429 else 2]:
         assert Level.ERROR == found[path].level
-        assert str(status) in found[path].words
-        assert advice in found[path].advice
+        assert str(status) in found[path].message
+        assert advice in found[path].hint
 
 
 def test_key_files(tmp_path: Path) -> None:
@@ -170,43 +172,43 @@ def test_key_files(tmp_path: Path) -> None:
     found: list[Finding] = []
     for mode in (0o600, 0o640, 0o644):
         path.chmod(mode)
-        found += examine_key_file("acme", path)
+        found += check_key_file("acme", path)
     path.unlink()
-    found += examine_key_file("acme", path)
+    found += check_key_file("acme", path)
     assert [Level.OK, Level.OK, Level.WARNING, Level.ERROR] == [finding.level for finding in found]
-    assert f"chmod o= {path}" == found[2].advice
-    assert [] == list(examine_key_file("acme", None))
+    assert f"chmod o= {path}" == found[2].hint
+    assert [] == list(check_key_file("acme", None))
     assert KEY not in "".join(map(str, found))
 
 
 def test_states(tmp_path: Path) -> None:
     """A state that is there, in use, or to be made is fine; nothing is made or changed by looking."""
     url = f"sqlite:///{tmp_path}/state.db"
-    assert (Level.OK, f"{tmp_path}/state.db: will be made") == level_and_words(examine_state(url))
+    assert (Level.OK, f"{tmp_path}/state.db: will be made") == level_and_words(check_state(url))
     assert [] == list(tmp_path.iterdir())
     store = open_store(url)
-    entry = Entry(key="log1", status="success", created=1)
-    increment = Add("late_publishing_logs_total", ("acme", "tiktok", "publish", "success"))
-    store.commit(Scope("acme", "publishing"), Batch(at=1.0, sightings=[Sighting(entry, (increment,))]))
-    assert (Level.OK, f"{tmp_path}/state.db, in use by an exporter: 1 log") == level_and_words(examine_state(url))
+    entry = LogEntry(key="log1", status="success", created=1)
+    increment = IncCounter("late_publishing_logs_total", ("acme", "tiktok", "publish", "success"))
+    store.commit(Scope("acme", "publishing"), Batch(committed_at=1.0, observations=[Observation(entry, (increment,))]))
+    assert (Level.OK, f"{tmp_path}/state.db, in use by an exporter: 1 log") == level_and_words(check_state(url))
     store.close()
-    assert (Level.OK, f"{tmp_path}/state.db: 1 log") == level_and_words(examine_state(url))
-    assert (Level.WARNING, "in memory") == level_and_words(examine_state("sqlite://"))
+    assert (Level.OK, f"{tmp_path}/state.db: 1 log") == level_and_words(check_state(url))
+    assert (Level.WARNING, "in memory") == level_and_words(check_state("sqlite://"))
 
 
 def test_generations_of_a_state(tmp_path: Path) -> None:
     """A workspace that has once been counted from zernio stays with it; where there is no state nothing is known."""
     url = f"sqlite:///{tmp_path}/state.db"
-    assert {} == generations_of(url)
+    assert {} == recorded_generations(url)
     store = open_store(url)
     for workspace, feed, generation in (
         ("acme", "connections", "zernio"),
         ("acme", "publishing", "late"),
         ("brand", "publishing", "late"),
     ):
-        coverage = Coverage(horizon=0, start=0, generation=generation)
-        store.commit(Scope(workspace, feed), Batch(at=1.0, coverage=coverage))
-    assert {"acme": "zernio", "brand": "late"} == generations_of(url)
+        coverage = Coverage(retention_floor=0, complete_since=0, generation=generation)
+        store.commit(Scope(workspace, feed), Batch(committed_at=1.0, coverage=coverage))
+    assert {"acme": "zernio", "brand": "late"} == recorded_generations(url)
     store.close()
 
 
@@ -214,43 +216,43 @@ def test_a_state_that_cannot_be_used(tmp_path: Path) -> None:
     """A file of others is an error that names it."""
     path = tmp_path / "state.db"
     path.write_text("something else")
-    finding = examine_state(f"sqlite:///{path}")
+    finding = check_state(f"sqlite:///{path}")
     assert Level.ERROR == finding.level
-    assert str(path) in finding.words
+    assert str(path) in finding.message
     assert "something else" == path.read_text()
 
 
 def level_and_words(finding: Finding) -> tuple[Level, str]:
     """What is found."""
-    return finding.level, finding.words
+    return finding.level, finding.message
 
 
 def test_web() -> None:
     """Passwords in the clear are worth a warning, and what has no effect is told."""
-    assert ["plain HTTP, no password"] == [finding.words for finding in examine_web(None, WebConfig())]
+    assert ["plain HTTP, no password"] == [finding.message for finding in check_web(None, WebConfig())]
     config = WebConfig(users={"bob": b"", "alice": b""}, rate=RequestRate(1, 1), warnings=("http2: no",))
-    found = list(examine_web(Path("web.yml"), config))
-    assert ["web.yml: plain HTTP, passwords of alice, bob", "http2: no"] == [finding.words for finding in found[:2]]
+    found = list(check_web(Path("web.yml"), config))
+    assert ["web.yml: plain HTTP, passwords of alice, bob", "http2: no"] == [finding.message for finding in found[:2]]
     assert [Level.OK, Level.WARNING, Level.WARNING] == [finding.level for finding in found]
-    assert "in the clear" in found[2].words
+    assert "in the clear" in found[2].message
 
 
 def test_addresses(tmp_path: Path) -> None:
     """A free address is free again afterwards, and one that others hold is an error that names it."""
     path = UnixPath(tmp_path / "socket")
-    with listen(Address("127.0.0.1", 0)) as bound:
+    with bind_socket(Address("127.0.0.1", 0)) as bound:
         held = Address(*bound.getsockname())
         bound.listen(0)
-        found = list(examine_addresses([Address("127.0.0.1", 0), path, held], secure=False))
+        found = list(check_addresses([Address("127.0.0.1", 0), path, held], secure=False))
     assert [Level.OK, Level.OK, Level.ERROR] == [finding.level for finding in found]
-    assert str(held) in found[2].words
+    assert str(held) in found[2].message
     assert [] == list(tmp_path.iterdir())
 
 
 def test_lines() -> None:
     """Columns stand below each other, and the advice comes last."""
     findings: Sequence[Finding] = [
-        Finding(level=Level.OK, subject="quota", words="597 left", workspace="acme"),
-        Finding(level=Level.WARNING, subject="state", words="in memory", advice="name a file"),
+        Finding(level=Level.OK, subject="quota", message="597 left", workspace="acme"),
+        Finding(level=Level.WARNING, subject="state", message="in memory", hint="name a file"),
     ]
-    assert ["ok       acme quota  597 left", "warning  state       in memory; name a file"] == lines(findings)
+    assert ["ok       acme quota  597 left", "warning  state       in memory; name a file"] == format_findings(findings)

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+
+from late_exporter.format import human_duration, iso_time, plural
+
+
+def test_a_time_is_iso_8601_in_utc() -> None:
+    """A time is shown to the second or the millisecond, and is empty beyond the calendar."""
+    assert "1970-01-01T00:00:01Z" == iso_time(1999)
+    assert "1970-01-01T00:00:01.999Z" == iso_time(1999, precise=True)
+    assert "" == iso_time(10**18)
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "plural_noun", "expected"),
+    [
+        (0, "log", "", "0 logs"),
+        (1, "log", "", "1 log"),
+        (1234, "log", "", "1,234 logs"),
+        (1, "series", "series", "1 series"),
+        (2, "series", "series", "2 series"),
+    ],
+)
+def test_a_count_has_the_right_form_of_its_noun(count: int, noun: str, plural_noun: str, expected: str) -> None:
+    """Only one thing takes the singular."""
+    assert expected == plural(count, noun, plural_noun)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected", "compact"),
+    [
+        (0.0, "0 ms", "0ms"),
+        (0.15, "150 ms", "150ms"),
+        (2.34, "2.3 s", "2.3s"),
+        (45.4, "45 s", "45s"),
+        (65.0, "1 min 5 s", "1min5s"),
+        (240.0, "4 min", "4min"),
+        (3_960.0, "1 h 6 min", "1h6min"),
+        (608_400.0, "7 d 1 h", "7d1h"),
+        (86_400.0 * 1_234, "1,234 d", "1,234d"),
+    ],
+)
+def test_a_duration_has_at_most_two_units(seconds: float, expected: str, compact: str) -> None:
+    """A duration is shown in its two largest units, without spaces in tables."""
+    assert expected == human_duration(seconds)
+    assert compact == human_duration(seconds, compact=True)
+
+
+def test_a_rough_duration_has_one_unit() -> None:
+    """A rough duration leaves out the smaller unit."""
+    assert "1 h" == human_duration(3_960.0, rough=True)
