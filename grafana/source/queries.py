@@ -135,9 +135,9 @@ def age(expr: str) -> str:
     return f"clamp_min(time() - {expr}, 0)"
 
 
-def safe_ratio(part: str, whole: str) -> str:
+def safe_ratio(numerator: str, denominator: str) -> str:
     """Return a ratio; empty if the denominator is 0."""
-    return f"{part} / ({whole} > 0)"
+    return f"{numerator} / ({denominator} > 0)"
 
 
 def success_ratio(window: str, *by: str) -> str:

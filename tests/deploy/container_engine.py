@@ -41,7 +41,7 @@ default_ulimits = [{limits}] # no more than this process has itself
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
-runtime = "runc" # crun refuses machines that have both versions of cgroups
+runtime = "runc" # crun does not work if both cgroup versions are mounted
 tmp_dir = "{cache}/run/podman"
 
 [network]

@@ -24,12 +24,12 @@ __all__ = [
     "field_paths",
     "find_resource",
     "helm_template",
+    "install_commands",
     "kustomize",
     "load_settings",
     "parse_documents",
     "pod_spec",
     "profile_violations",
-    "readme_commands",
     "run_script",
     "volumes_by_path",
 ]
@@ -61,7 +61,7 @@ def _output(*command: str | Path) -> str:
     return process.stdout
 
 
-def readme_commands(heading: str) -> str:
+def install_commands(heading: str) -> str:
     """Return the commands below a heading of docs/install.md."""
     section = (ROOT / "docs" / "install.md").read_text("utf-8").partition(f"\n## {heading}\n")[2]
     return section.partition("```sh\n")[2].partition("```")[0]

@@ -163,10 +163,10 @@ def test_unresponsive_container_is_unhealthy(container_engine: ContainerEngine) 
     assert "127.0.0.1:10077 gives no answer: Connection refused" in log
 
 
-def test_readme_commands_work(container_engine: ContainerEngine, tmp_path: Path) -> None:
-    """The container commands of the README work, with podman under the name docker."""
-    readme = (ROOT / "docs" / "install.md").read_text("utf-8")
-    (block,) = re.findall(r"^```sh\nmake image\n(.+?)^```$", readme, re.DOTALL | re.MULTILINE)
+def test_install_commands_work(container_engine: ContainerEngine, tmp_path: Path) -> None:
+    """The container commands of docs/install.md work, with podman under the name docker."""
+    page = (ROOT / "docs" / "install.md").read_text("utf-8")
+    (block,) = re.findall(r"^```sh\nmake image\n(.+?)^```$", page, re.DOTALL | re.MULTILINE)
     assert IMAGE.rpartition("/")[2] in block
     docker = tmp_path / "docker"
     docker.write_text(f'#!/bin/sh\nexec {" ".join(container_engine.command("podman"))} "$@"\n')

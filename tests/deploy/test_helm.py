@@ -37,10 +37,10 @@ from tests.deploy.manifests import (
     container_spec,
     find_resource,
     helm_template,
+    install_commands,
     load_settings,
     parse_documents,
     pod_spec,
-    readme_commands,
     run_script,
 )
 
@@ -323,10 +323,10 @@ def test_package_contents(helm: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_readme_commands_work(helm: str) -> None:
-    """The install command of the README creates everything it promises."""
-    secret, install = readme_commands("Helm").split("helm install ")
-    assert readme_commands("Kubernetes").startswith(secret)
+def test_install_commands_work(helm: str) -> None:
+    """The install command of docs/install.md creates everything it promises."""
+    secret, install = install_commands("Helm").split("helm install ")
+    assert install_commands("Kubernetes").startswith(secret)
     script = f"helm template {install}"
     resources = parse_documents(run_script(script, ROOT, helm))
     kinds = {resource["kind"] for resource in resources}

@@ -32,12 +32,12 @@ from tests.deploy.manifests import (
     Manifest,
     container_spec,
     find_resource,
+    install_commands,
     kustomize,
     load_settings,
     parse_documents,
     pod_spec,
     profile_violations,
-    readme_commands,
     run_script,
 )
 
@@ -246,9 +246,9 @@ def test_dashboards_are_provided(build: Build, component: str, kinds: set[str]) 
 
 
 @pytest.mark.e2e
-def test_readme_commands_work(require_tool: Callable[[str], str], tmp_path: Path) -> None:
-    """The kubectl commands of the README work, as far as possible without a cluster."""
-    script = readme_commands("Kubernetes").replace("kubectl apply --kustomize", "echo ---; kubectl kustomize")
+def test_install_commands_work(require_tool: Callable[[str], str], tmp_path: Path) -> None:
+    """The kubectl commands of docs/install.md work, as far as possible without a cluster."""
+    script = install_commands("Kubernetes").replace("kubectl apply --kustomize", "echo ---; kubectl kustomize")
     assert "echo ---" in script
     (tmp_path / "deploy").symlink_to(ROOT / "deploy")
     offline = script.replace("=late-api-key\n", "=late-api-key --dry-run=client --output=yaml\n")

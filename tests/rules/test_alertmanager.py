@@ -186,8 +186,8 @@ def alerts(require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("alertmanager")
     example = yaml.safe_load(CONFIG.read_text("utf-8"))
     config = {
-        "route": {"receiver": "nobody"},
-        "receivers": [{"name": "nobody"}],
+        "route": {"receiver": "none"},
+        "receivers": [{"name": "none"}],
         "inhibit_rules": example["inhibit_rules"],
     }
     with run_alertmanager(require_tool("prometheus-alertmanager"), folder, yaml.safe_dump(config)) as url:

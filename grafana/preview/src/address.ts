@@ -1,4 +1,4 @@
-/** What the page's own address asks for: `?dashboard=late-overview&prometheus=http://127.0.0.1:9090&theme=light`. */
+/** Settings from the URL of the page: `?dashboard=late-overview&prometheus=http://127.0.0.1:9090&theme=light`. */
 
 import { dateMath, dateTime, type DateTime, type TimeRange } from '@grafana/data';
 

@@ -27,7 +27,7 @@ const ALL = '$__all';
 
 export async function selectValues(
   variables: Variable[],
-  asked: Map<string, string[]>,
+  requested: Map<string, string[]>,
   prometheus: Prometheus,
   range: TimeRange,
 ): Promise<VariableValues> {
@@ -37,7 +37,7 @@ export async function selectValues(
       variable.type === 'datasource'
         ? [{ text: 'Prometheus', value: 'prometheus' }]
         : await optionsOf(variable, variableValues, prometheus, range);
-    const values = asked.get(variable.name) ?? (variable.includeAll ? [ALL] : [options[0].value]);
+    const values = requested.get(variable.name) ?? (variable.includeAll ? [ALL] : [options[0].value]);
     const selected = values.map((value) => options.find((option) => option.value === value) ?? { text: value, value });
     variableValues.set(variable.name, { variable, options, selected, all: values.includes(ALL) });
   }
