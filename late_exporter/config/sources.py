@@ -40,7 +40,6 @@ _IN_FILE = {
     f"{option.section}.{option.key}": option for option in OPTIONS if option.flag and option.section != "config"
 }
 _SECTIONS = dict.fromkeys(option.section for option in _IN_FILE.values())
-_PATHS = ("api.key-file", "web.config.file", "webhook.secret-file")
 
 # Kubernetes sets variables for every Service in every pod; a Service named late-exporter must not stop the exporter.
 _SERVICE_VARIABLE = re.compile(
@@ -214,9 +213,9 @@ def _read_option(file: YamlFile, path: Path, source: ConfigSource, keys: tuple[s
     name = f"{section}.{key.replace('_', '-')}"
     option, value = _IN_FILE.get(name), file.values[section][key]
     if option is None:
-        file.reject(keys, "unknown" + suggest(name, _IN_FILE), name=name)
+        file.reject((section, key.replace("_", "-")), "unknown" + suggest(name, _IN_FILE))
     elif isinstance(value, str):
-        text = _relative_to(path, value) if option.name in _PATHS else value
+        text = _relative_to(path, value) if option.metavar == "FILE" else value
         source.put(option, text, file.place(keys, option.name))
     elif option.many and isinstance(value, list) and all(isinstance(item, str) for item in value):
         source.put(option, value, file.place(keys, option.name))

@@ -54,7 +54,10 @@ class YamlFile:
         node, line = self._root, 1
         for key in keys:
             if isinstance(node, yaml.MappingNode):
-                pair = next((pair for pair in node.value if self._normalize(str(pair[0].value)) == key), None)
+                pair = next(
+                    (pair for pair in node.value if self._normalize(str(pair[0].value)) == self._normalize(str(key))),
+                    None,
+                )
                 if pair is None:
                     break
                 line, node = _line(pair[0]), pair[1]
@@ -117,11 +120,11 @@ def _line(node: yaml.Node) -> int:
 
 
 def _name(keys: Keys) -> str:
-    """Join the keys; what follows a colon, or looks like a hash, may be a secret that was put in the wrong place."""
+    """Join the keys; what follows a colon, or looks like a hash or a key, may be a misplaced secret."""
     name = ""
     for key in keys:
         if isinstance(key, int):
             name += f"[{key}]"
         else:
-            name += "." * bool(name) + re.sub(r":.*|\$2.*", "***", key, flags=re.DOTALL)
+            name += "." * bool(name) + re.sub(r":.*|\$2.*|sk[_-][0-9A-Za-z]{8,}", "***", key, flags=re.DOTALL)
     return name

@@ -524,6 +524,9 @@ FILES = [
     ("poll:\n  interval: 30", f'late.yaml:2: poll.interval "30": {DURATION}'),
     ("config: {file: a}", "late.yaml:1: config: unknown"),
     ("api:\n  key: sk_0123", "late.yaml:2: api.key: unknown; did you mean api.key-file?"),
+    ("api:\n  keyfile:sk_0123: x", "late.yaml:2: api.keyfile***: unknown; did you mean api.key-file?"),
+    (f"{KEY}: x", "late.yaml:1: ***: unknown"),
+    (f"api:\n  {KEY}: x", "late.yaml:2: api.***: unknown"),
     ("poll: {}\npoll: {}", "late.yaml:2: poll: given twice, first in line 1"),
     (
         "metrics:\n  max-accounts: 1\n  max_accounts: 2",
@@ -822,6 +825,14 @@ def test_every_option_is_in_the_table() -> None:
         "| `--poll.interval` | `LATE_EXPORTER_POLL__INTERVAL` | `30s` (`demo`: `5s`, `logs`: `5s`) "
         "| run, check, demo, textfile, logs, audit | Time between two polls, with jitter. |"
     ) in rows
+
+
+def test_options_are_unique_and_explained() -> None:
+    """Every option has its own flag or variable, and a help of whole sentences."""
+    names = [name for option in OPTIONS for name in (option.flag, option.variable, option.alias) if name]
+
+    assert len(names) == len(set(names))
+    assert [] == [option.name for option in OPTIONS if not option.help.endswith(".")]
 
 
 @pytest.mark.parametrize("option", [option for option in OPTIONS if option.default], ids=lambda option: option.name)
