@@ -17,7 +17,7 @@ from late_exporter.exposition.exposition import Exposition
 from late_exporter.ingest.webhooks import MAX_PAYLOAD_BYTES, WebhookReceiver
 from late_exporter.status import FeedHealth, WorkspaceHealth
 from late_exporter.web.asgi import App, Message, Receive, Send
-from late_exporter.web.landing import STYLE, FeedStatus, feed_state, problem_text, render_page, single_line
+from late_exporter.web.landing import STYLE, FeedStatus, feed_status, problem_text, render_page, single_line
 
 __all__ = ["Lifecycle", "create_app"]
 
@@ -207,7 +207,7 @@ def _reasons(workspaces: Sequence[WorkspaceHealth]) -> Iterator[str]:
 
 
 def _reason(feed: FeedHealth) -> str:
-    match feed_state(feed):
+    match feed_status(feed):
         case FeedStatus.FAILING:
             return f"first sync has not succeeded: {problem_text(feed)}"
         case FeedStatus.WAITING:
