@@ -34,10 +34,9 @@ class Metrics(Exposition):
         version = len(self.asked)
         return EncodedBody("text/plain; version=0.0.4; charset=utf-8", self.encoding, b"late_up 1\n", version)
 
-    def mark_served(self, version: int | None = None) -> bool:
+    def mark_served(self, version: int) -> None:
         """Remembers the version."""
-        self.servings.append(version or 0)
-        return False
+        self.servings.append(version)
 
 
 class Response(msgspec.Struct):
