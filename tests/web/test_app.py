@@ -187,12 +187,12 @@ REFUSED = "Unauthorized: the key was refused"
 @pytest.mark.parametrize(
     ("reason", "feed"),
     [
-        ("first sync under way, 1,234 logs read", FeedHealth(name="f", logs=1234)),
-        ("first sync under way, 0 logs read", FeedHealth(name="f", outcome="success")),
+        ("first sync in progress, 1,234 logs read", FeedHealth(name="f", logs=1234)),
+        ("first sync in progress, 0 logs read", FeedHealth(name="f", outcome="success")),
         ("waiting for the first poll", FeedHealth(name="f")),
         (f"first sync has not succeeded: {REFUSED}", FeedHealth(name="f", outcome="unauthorized", error=REFUSED)),
         ("first sync has not succeeded: two lines", FeedHealth(name="f", outcome="store_error", error="two\r\nlines")),
-        ("first sync has not succeeded: The API asked to wait.", FeedHealth(name="f", outcome="rate_limited")),
+        ("first sync has not succeeded: The API rate limit was reached.", FeedHealth(name="f", outcome="rate_limited")),
     ],
 )
 async def test_not_ready(reason: str, feed: FeedHealth) -> None:
