@@ -184,7 +184,7 @@ async def test_wrong_password(door: Door) -> None:
         "x-content-type-options": "nosniff",
         "www-authenticate": 'Basic realm="late-exporter", charset="UTF-8"',
     } == got.headers
-    assert [("request refused", {"peer": PEER, "status": 401})] == door.lines.told
+    assert [("request rejected", {"peer": PEER, "status": 401})] == door.lines.told
 
 
 async def test_wrong_passwords_are_not_remembered(door: Door) -> None:
@@ -275,7 +275,7 @@ async def test_attempts_are_limited(door: Door) -> None:
     assert (429, "1") == (got.status, got.headers["retry-after"])
     door.clock.now += 0.5
     assert [401, 429] == [(await door.knock("alice", "x")).status for _ in range(2)]
-    assert ("request refused", {"peer": PEER, "status": 429}) == door.lines.told[-1]
+    assert ("request rejected", {"peer": PEER, "status": 429}) == door.lines.told[-1]
 
 
 async def test_another_address_is_not_limited(door: Door) -> None:
