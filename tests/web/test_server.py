@@ -757,7 +757,7 @@ def test_unusable_inheritance(passed: list[int], kind: str) -> None:
     elif kind != "none":
         with socket.socket(type=socket.SOCK_DGRAM if kind == "datagram" else socket.SOCK_STREAM) as bound:
             give(passed, bound.fileno())
-    with pytest.raises(LateError, match=f"^--web.systemd-socket: descriptor {FIRST} is no listening socket$"):
+    with pytest.raises(LateError, match=f"^--web.systemd-socket: descriptor {FIRST} is not a listening socket$"):
         systemd_sockets(environment("1"), first=FIRST)
 
 
