@@ -1,4 +1,4 @@
-"""What SECURITY.md claims, as far as no other test shows it; and that each of its claims names a test there is."""
+"""Tests of the claims in SECURITY.md that no other test covers, and of its references to tests."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _modes(folder: Path) -> dict[str, int]:
     return {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())}
 
 
-# The page itself.
+# The document itself.
 
 
 def _claims() -> list[list[str]]:
@@ -93,10 +93,10 @@ def test_every_claim_has_a_test() -> None:
     """Every row of the threat model names existing tests."""
     missing = []
     for row in _claims():
-        named = re.findall(r"`([\w/]+)::(\w+)`", row[-1])
-        if not named:
+        references = re.findall(r"`([\w/]+)::(\w+)`", row[-1])
+        if not references:
             missing.append(f"no test: {row[0]}")
-        for module, name in named:
+        for module, name in references:
             path = ROOT / "tests" / f"{module}.py"
             if not path.exists() or not re.search(rf"^(async )?def {name}\(", path.read_text("utf-8"), re.MULTILINE):
                 missing.append(f"no such test: {module}::{name}")
@@ -104,7 +104,7 @@ def test_every_claim_has_a_test() -> None:
     assert [] == missing
 
 
-# Who steals the state file.
+# Thieves of the state file.
 
 
 def test_what_is_made_is_for_its_owner_alone(tmp_path: Path) -> None:
@@ -155,9 +155,9 @@ def test_what_the_state_knows(tmp_path: Path) -> None:
     with closing(Exporter(QuietLate(world), tmp_path / "state.db", feeds=("publishing", "connections"))) as exporter:
         assert "success" == exporter.poll().outcome
         assert "success" == exporter.poll(feed="connections").outcome
-        held = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    assert [] == re.findall(rb"SECRET-\w+", held)
-    assert all(known in held for known in (b"POST-ID", b"ACCOUNT-ID", b"@USERNAME", world.ids[0].encode()))
+        content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert [] == re.findall(rb"SECRET-\w+", content)
+    assert all(text in content for text in (b"POST-ID", b"ACCOUNT-ID", b"@USERNAME", world.ids[0].encode()))
 
 
 @pytest.mark.e2e
@@ -169,10 +169,10 @@ def test_the_files_of_a_running_exporter_hold_no_key(
     program = start()
     wait_equal(5.0, lambda: program.scrape().sum("late_publishing_logs_total"))
     folder = tmp_path / "data"
-    held = {path.name: path.read_bytes() for path in folder.iterdir()}
-    held["arguments"] = Path(f"/proc/{program.pid}/cmdline").read_bytes()
-    assert {"state.db", "state.db-wal"} <= held.keys()
-    assert [] == [name for name, content in held.items() if KEY[3:19].encode() in content]
+    contents = {path.name: path.read_bytes() for path in folder.iterdir()}
+    contents["arguments"] = Path(f"/proc/{program.pid}/cmdline").read_bytes()
+    assert {"state.db", "state.db-wal"} <= contents.keys()
+    assert [] == [name for name, content in contents.items() if KEY[3:19].encode() in content]
     assert {0o600} == {mode for name, mode in _modes(folder).items() if name != "data"}
 
 
@@ -183,7 +183,7 @@ def test_no_flag_takes_a_key() -> None:
     assert "| - | `LATE_API_KEY` or `ZERNIO_API_KEY` |" in (ROOT / "README.md").read_text("utf-8")
 
 
-# A hostile API, or somebody in the middle.
+# Hostile APIs and attackers on the way to the API.
 
 
 def test_the_exporter_only_reads() -> None:
@@ -252,18 +252,18 @@ def _json(text: str) -> str:
     return '"' + "".join(f"\\u{ord(character):04x}" for character in text) + '"'
 
 
-# A hostile scraper, and pages in a browser.
+# Hostile scrapers and web pages in a browser.
 
 
 @pytest.mark.e2e
 def test_a_scrape_asks_nothing_of_the_api(start: Callable[..., ExporterProcess], late: LateServer) -> None:
     """A scrape neither sends API requests nor writes to the state."""
     program = start("--poll.feeds=publishing", interval="1h").wait_ready()
-    asked = len(late.requests)
+    request_count = len(late.requests)
     commits = program.scrape().sum("late_exporter_polls_total")
     for path in ("/metrics", "/", "/-/ready", "/-/healthy") * 25:
         program.get(path)
-    assert asked == len(late.requests)
+    assert request_count == len(late.requests)
     assert commits == program.scrape().sum("late_exporter_polls_total")
 
 

@@ -91,7 +91,7 @@ class Exposition:
 
     @property
     def dirty(self) -> bool:
-        """Whether there are changes that are not published yet."""
+        """True if there are unpublished changes."""
         return self._dirty
 
     def on_change(self, callback: Callable[[], None]) -> None:

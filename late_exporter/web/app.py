@@ -197,11 +197,11 @@ async def _quit(lifecycle: Lifecycle) -> Reply:
 
 
 def _metrics(exposition: Exposition, scope: Message) -> Reply:
-    encoded = exposition.get_body(_header(scope, b"accept"), _header(scope, b"accept-encoding"))
-    headers: Headers = (("content-type", encoded.content_type), ("vary", "Accept, Accept-Encoding"))
-    if encoded.content_encoding is not None:
-        headers += (("content-encoding", encoded.content_encoding),)
-    return Reply(body=encoded.body, headers=headers, on_sent=partial(exposition.mark_served, encoded.version))
+    metrics = exposition.get_body(_header(scope, b"accept"), _header(scope, b"accept-encoding"))
+    headers: Headers = (("content-type", metrics.content_type), ("vary", "Accept, Accept-Encoding"))
+    if metrics.content_encoding is not None:
+        headers += (("content-encoding", metrics.content_encoding),)
+    return Reply(body=metrics.body, headers=headers, on_sent=partial(exposition.mark_served, metrics.version))
 
 
 def _readiness(workspaces: Sequence[WorkspaceHealth]) -> Reply:

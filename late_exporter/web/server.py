@@ -301,10 +301,10 @@ class _HttpConnection(H11Protocol):
 
     @property
     def waits_for_client(self) -> bool:
-        """Whether the client has to send a request or the rest of it, or to read a response."""
+        """True if the client has to send a request or the rest of it, or to read a response."""
         if self.conn.their_state is h11.IDLE:
-            remaining, _ = self.conn.trailing_data
-            expects_data = bool(remaining) or self.cycle is None
+            unread_data, _ = self.conn.trailing_data
+            expects_data = bool(unread_data) or self.cycle is None
         else:
             expects_data = self.conn.their_state is h11.SEND_BODY
         return expects_data or self._unsent_bytes() > 0

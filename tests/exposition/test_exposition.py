@@ -110,13 +110,13 @@ def build(families: Mapping[str, Family], state: State, *, created: bool = True)
 
 def newest(series_state: SeriesState, bounds: tuple[float, ...]) -> dict[int, ForeignExemplar]:
     """Return the newest exemplar of each bucket, by the index of the bucket."""
-    found: dict[int, ForeignExemplar] = {}
+    exemplars_by_index: dict[int, ForeignExemplar] = {}
     for value, exemplar in series_state.exemplars:
         index = bisect_left(bounds, value)
-        last = found.get(index)
+        last = exemplars_by_index.get(index)
         if last is None or float(last.timestamp or 0) <= exemplar.timestamp:
-            found[index] = ForeignExemplar(dict(exemplar.labels), value, exemplar.timestamp)
-    return found
+            exemplars_by_index[index] = ForeignExemplar(dict(exemplar.labels), value, exemplar.timestamp)
+    return exemplars_by_index
 
 
 def seconds(micros: int) -> float:
@@ -131,8 +131,8 @@ def to_metrics(families: Mapping[str, Family], state: State, *, only_openmetrics
     """Return the state as families of prometheus_client, with exemplars and creation times for OpenMetrics only."""
     return FixedCollector(
         metric
-        for name, declared in families.items()
-        if (metric := _metric(declared, [(key[1], state[key]) for key in sorted(state) if key[0] == name])).samples
+        for name, definition in families.items()
+        if (metric := _metric(definition, [(key[1], state[key]) for key in sorted(state) if key[0] == name])).samples
         if only_openmetrics or _drop_openmetrics_parts(metric)
     )
 
@@ -144,15 +144,15 @@ def _drop_openmetrics_parts(metric: core.Metric) -> bool:
     return True
 
 
-def _metric(declared: Family, series: list[tuple[Labels, SeriesState]]) -> core.Metric:
-    if declared.kind == "gauge":
-        gauge = core.GaugeMetricFamily(declared.name, declared.help, labels=declared.labels)
+def _metric(definition: Family, series: list[tuple[Labels, SeriesState]]) -> core.Metric:
+    if definition.kind == "gauge":
+        gauge = core.GaugeMetricFamily(definition.name, definition.help, labels=definition.labels)
         for labels, series_state in series:
             assert not isinstance(series_state.value, Histogram)
             gauge.add_metric(labels, series_state.value)
         return gauge
-    if declared.kind == "counter":
-        counter = core.CounterMetricFamily(declared.name, declared.help, labels=declared.labels)
+    if definition.kind == "counter":
+        counter = core.CounterMetricFamily(definition.name, definition.help, labels=definition.labels)
         for labels, series_state in series:
             assert not isinstance(series_state.value, Histogram)
             counter.add_metric(
@@ -162,20 +162,20 @@ def _metric(declared: Family, series: list[tuple[Labels, SeriesState]]) -> core.
                 exemplar=newest(series_state, ()).get(0),
             )
         return counter
-    histogram = core.HistogramMetricFamily(declared.name, declared.help, labels=declared.labels)
+    histogram = core.HistogramMetricFamily(definition.name, definition.help, labels=definition.labels)
     for labels, series_state in series:
         assert isinstance(series_state.value, Histogram)
-        exemplars = newest(series_state, declared.buckets)
+        exemplars = newest(series_state, definition.buckets)
         buckets = [
             (format_number(bound), count, exemplars.get(index))
             for index, (bound, count) in enumerate(
-                zip((*declared.buckets, math.inf), accumulate(series_state.value.counts), strict=True)
+                zip((*definition.buckets, math.inf), accumulate(series_state.value.counts), strict=True)
             )
         ]
         histogram.add_metric(labels, buckets, seconds(series_state.value.micros))  # type: ignore[arg-type]
         if series_state.created_at is not None:
-            names = dict(zip(declared.labels, labels, strict=True))
-            histogram.samples.append(Sample(f"{declared.name}_created", names, series_state.created_at))
+            names = dict(zip(definition.labels, labels, strict=True))
+            histogram.samples.append(Sample(f"{definition.name}_created", names, series_state.created_at))
     return histogram
 
 
@@ -210,11 +210,11 @@ def worlds(draw: st.DrawFn, *, sane: bool = False) -> tuple[Mapping[str, Family]
     # prometheus_client's parser does not know escapes in exemplars.
     exemplars = observed_exemplars(st.text("abc", max_size=3) if sane else LABEL_TEXTS)
     state: State = {}
-    declared = []
+    definition = []
     for name, kind in (("c_total", "counter"), ("g", "gauge"), ("h_seconds", "histogram"), ("d_total", "counter")):
         labels = draw(LABEL_NAMES)
         buckets = tuple(draw(BOUNDS)) if kind == "histogram" else ()
-        declared.append(family(name, kind, *labels, buckets=buckets, text=draw(LABEL_TEXTS)))
+        definition.append(family(name, kind, *labels, buckets=buckets, text=draw(LABEL_TEXTS)))
         for values in draw(st.lists(st.tuples(*[LABEL_TEXTS] * len(labels)), unique=True, max_size=4)):
             series_state = state[name, values] = SeriesState(0)
             if kind == "histogram":
@@ -225,7 +225,7 @@ def worlds(draw: st.DrawFn, *, sane: bool = False) -> tuple[Mapping[str, Family]
             if kind != "gauge":
                 series_state.created_at = draw(st.none() | TIMES)
                 series_state.exemplars = draw(exemplars)
-    return table(*declared), state
+    return table(*definition), state
 
 
 @given(worlds())
@@ -269,10 +269,10 @@ STEPS = st.lists(
 )
 
 
-def value_of(declared: Family, amount: int) -> float | Histogram:
+def value_of(definition: Family, amount: int) -> float | Histogram:
     """Return a value of the family's type."""
-    if declared.kind == "histogram":
-        return Histogram(declared.buckets, (amount,) * (len(declared.buckets) + 1), amount)
+    if definition.kind == "histogram":
+        return Histogram(definition.buckets, (amount,) * (len(definition.buckets) + 1), amount)
     return amount
 
 
@@ -804,9 +804,11 @@ def test_process_metrics_come_last() -> None:
 def test_promtool_accepts_the_whole_catalogue(require_tool: Callable[[str], str]) -> None:
     """Promtool reports nothing about the names, help texts and values of all families."""
     exposition = Exposition(CATALOGUE)
-    for declared in CATALOGUE.values():
+    for definition in CATALOGUE.values():
         for suffix in "ab":
-            exposition.put(declared.name, tuple(f"{name}\\{suffix}" for name in declared.labels), value_of(declared, 1))
+            exposition.put(
+                definition.name, tuple(f"{name}\\{suffix}" for name in definition.labels), value_of(definition, 1)
+            )
     exposition.publish()
     command = [require_tool("promtool"), "check", "metrics"]
     finished = subprocess.run(command, input=plain(exposition), capture_output=True, check=False)

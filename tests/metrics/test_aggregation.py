@@ -158,14 +158,14 @@ def test_rebucket(before: tuple[float, ...], after: tuple[float, ...], micros: l
     """With other bounds a histogram keeps its count and sum, and no observation moves below its value."""
     value = apply_increments([ObserveHistogram("f", LABELS, micros=each, bounds=before) for each in micros], None)
     assert isinstance(value, Histogram)
-    rebucketed = rebucket(value, after)
+    result = rebucket(value, after)
 
-    assert (after, len(micros), value.micros) == (rebucketed.bounds, sum(rebucketed.counts), rebucketed.micros)
-    for bound, count in zip(after, accumulate(rebucketed.counts), strict=False):
+    assert (after, len(micros), value.micros) == (result.bounds, sum(result.counts), result.micros)
+    for bound, count in zip(after, accumulate(result.counts), strict=False):
         assert count <= sum(each / 1_000_000 <= bound for each in micros)
     for bound, count in zip(before, accumulate(value.counts), strict=False):
         if bound in after:
-            assert count == sum(rebucketed.counts[: after.index(bound) + 1]), "a bound that stays tells the same"
+            assert count == sum(result.counts[: after.index(bound) + 1]), "a bound that stays tells the same"
 
 
 def test_observation_with_other_bounds() -> None:
@@ -184,7 +184,7 @@ def outcomes_at(**at: list[int]) -> list[AttemptOutcome]:
 
 
 @pytest.mark.parametrize(
-    ("expected", "failed", "succeeded"),
+    ("expected", "failed", "successes"),
     [
         (0, [], [5]),
         (3, [1, 2, 3], []),
@@ -196,19 +196,19 @@ def outcomes_at(**at: list[int]) -> list[AttemptOutcome]:
         (0, [4, 4, 4], [4]),
     ],
 )
-def test_streaks(expected: int, failed: list[int], succeeded: list[int]) -> None:
+def test_streaks(expected: int, failed: list[int], successes: list[int]) -> None:
     """The streak is the number of failures after the last success by time, in any order."""
-    assert expected == streak_length(apply_one_by_one(outcomes_at(failed=failed, succeeded=succeeded)))
-    assert expected == streak_length(apply_one_by_one(outcomes_at(succeeded=succeeded, failed=failed)))
+    assert expected == streak_length(apply_one_by_one(outcomes_at(failed=failed, successes=successes)))
+    assert expected == streak_length(apply_one_by_one(outcomes_at(successes=successes, failed=failed)))
 
 
 @given(st.lists(st.integers(1, 50), max_size=40), st.lists(st.integers(1, 50), max_size=5), st.randoms())
-def test_streak_counts_failures_after_last_success(failed: list[int], succeeded: list[int], draw: Random) -> None:
+def test_streak_counts_failures_after_last_success(failed: list[int], successes: list[int], draw: Random) -> None:
     """In any order the streak is the number of failures later than the last success."""
-    increments = outcomes_at(failed=failed, succeeded=succeeded)
+    increments = outcomes_at(failed=failed, successes=successes)
     draw.shuffle(increments)
     if increments:
-        assert sum(at > max(succeeded, default=0) for at in failed) == streak_length(apply_one_by_one(increments))
+        assert sum(at > max(successes, default=0) for at in failed) == streak_length(apply_one_by_one(increments))
 
 
 def test_long_streak() -> None:
@@ -225,12 +225,12 @@ def test_long_streak() -> None:
     assert 1000 == streak_length(apply_increment(AttemptOutcome("f", LABELS, at=2500, failed=False), value)), (
         "at the last one apply_one_by_one"
     )
-    assert 1 == streak_length(apply_increments(outcomes_at(succeeded=[3500], failed=[3501, 4]), value))
+    assert 1 == streak_length(apply_increments(outcomes_at(successes=[3500], failed=[3501, 4]), value))
 
 
 def test_late_success_among_older_failures() -> None:
     """A late success among failures without stored times removes no failure after it."""
-    value = apply_increments(outcomes_at(failed=list(range(1, 1501)), succeeded=[300]), None)
+    value = apply_increments(outcomes_at(failed=list(range(1, 1501)), successes=[300]), None)
     assert isinstance(value, FailureStreak)
     assert 300 == value.last_success
     assert 1200 <= streak_length(value) <= 1500

@@ -119,7 +119,9 @@ def test_labels_of_connections(label: str) -> None:
     found_values = set()
     for number in range(10):
         values = tuple(f"x{number}" if name == label else known[name] for name in names)
-        found_values |= {values[names.index(label)] for values in labels_of(apply([IncCounter(family, values)]), family)}
+        found_values |= {
+            values[names.index(label)] for values in labels_of(apply([IncCounter(family, values)]), family)
+        }
     assert {"x0", "x1", "x2", "other"} == found_values
 
 
@@ -279,7 +281,9 @@ def test_once_per_log_is_kept() -> None:
     family = "late_publishing_rate_limit_pauses_total"
     apply = create_limiter(max_values=0).apply
     for platform in ("tiktok", "mastodon"):
-        increments = [i for i in apply([IncCounter(family, ("acme", platform), once_per_log=True)]) if i.family == family]
+        increments = [
+            i for i in apply([IncCounter(family, ("acme", platform), once_per_log=True)]) if i.family == family
+        ]
         assert [True] == [increment.once_per_log for increment in increments]
 
 

@@ -51,8 +51,8 @@ def rows(html: str) -> list[list[str]]:
 def failing_line(*accounts: AccountHealth) -> str:
     """Return the text of the line about failing accounts."""
     html = render(workspace(platforms=(platform(published=1),), failing_accounts=accounts))
-    found = re.search('<p class="failing bad">(.*?)</p>', html, re.DOTALL)
-    return " ".join(re.sub("<[^>]+>", "", found[1]).replace("&nbsp;", " ").split()) if found else ""
+    match = re.search('<p class="failing bad">(.*?)</p>', html, re.DOTALL)
+    return " ".join(re.sub("<[^>]+>", "", match[1]).replace("&nbsp;", " ").split()) if match else ""
 
 
 class PageParser(HTMLParser):
@@ -83,8 +83,8 @@ class PageParser(HTMLParser):
 
 def fact(html: str, term: str) -> str:
     """Return the text beside a term of the first feed."""
-    found = re.search(f"<dt>{term}</dt><dd>(.*?)</dd>", html)
-    return re.sub("<[^>]+>", " ", found[1]).strip() if found else "missing"
+    match = re.search(f"<dt>{term}</dt><dd>(.*?)</dd>", html)
+    return re.sub("<[^>]+>", " ", match[1]).strip() if match else "missing"
 
 
 @pytest.mark.parametrize(
@@ -187,10 +187,10 @@ def test_impossible_times(time: float) -> None:
 def test_quota(text: str, width: str, tone: str, quota: Quota) -> None:
     """The quota is shown as text and as a meter that turns red when little is left."""
     html = render(workspace(quota=quota))
-    found = re.search(r'<div class="quota (\w+)">(.*?)<svg aria-hidden="true"><rect width="([^"]+)"', html, re.DOTALL)
-    assert found is not None
-    assert (tone, width) == (found[1], found[3])
-    assert text == " ".join(re.sub("<[^>]+>", " ", found[2]).split())
+    match = re.search(r'<div class="quota (\w+)">(.*?)<svg aria-hidden="true"><rect width="([^"]+)"', html, re.DOTALL)
+    assert match is not None
+    assert (tone, width) == (match[1], match[3])
+    assert text == " ".join(re.sub("<[^>]+>", " ", match[2]).split())
 
 
 def test_unknown_quota() -> None:
