@@ -41,7 +41,7 @@ CLIENT_TIMEOUT = 10.0
 """Seconds within which a client has to complete its TLS handshake or its request, or read any part of a response."""
 
 MAX_CONNECTIONS = 256
-"""Maximum number of connections; beyond it the least useful connection is closed for a new one."""
+"""Maximum number of connections; beyond it an idle or slow one is closed for a new one."""
 
 MAX_HEADER_BYTES = 32 * 1024
 """Maximum size of the request line and the headers."""
@@ -238,7 +238,7 @@ class _Server(uvicorn.Server):
         if len(self._open_tasks) > len(connections):
             next(iter(self._open_tasks)).cancel()
         else:
-            min(connections, key=lambda connection: connection.usefulness).abort()
+            min(connections, key=lambda connection: connection.close_order).abort()
 
     async def _open(self, client: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -310,8 +310,8 @@ class _HttpConnection(H11Protocol):
         return expects_data or self._unsent_bytes() > 0
 
     @property
-    def usefulness(self) -> tuple[bool, bool, float]:
-        """Sort key: clients that wait for a response are kept longest, then recently active ones."""
+    def close_order(self) -> tuple[bool, bool, float]:
+        """Sort key: idle connections, those that wait for the client, those whose client waits; each oldest first."""
         waits_for_server = not self.waits_for_client and self.conn.our_state is not h11.IDLE
         return waits_for_server, self.waits_for_client, self._progress_at
 
