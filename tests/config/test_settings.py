@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from late_exporter import log
 from late_exporter.config.markdown import options_markdown
 from late_exporter.config.options import Option
-from late_exporter.config.settings import OPTIONS, Settings, restart_only_changes
+from late_exporter.config.settings import OPTIONS, Settings, Workspace, restart_only_changes
 from late_exporter.config.sources import load
 from late_exporter.config.types import Address
 from late_exporter.errors import ConfigError
@@ -164,6 +164,18 @@ def test_settings_are_frozen() -> None:
     """Settings are immutable."""
     with pytest.raises(ValidationError):
         load_flags().poll.interval = 1.0
+
+
+def test_another_api(file: Path) -> None:
+    """A copy for another API has a single workspace and keeps everything else."""
+    (file.parent / "web.yml").write_text("rate_limit: {interval: 1s, burst: 5}")
+    settings = load_flags("demo", web__config__file="web.yml")
+    copy = settings.with_api("http://localhost:1/api", KEY)
+
+    assert (Workspace("default", "http://localhost:1/api", SecretStr(KEY)),) == copy.workspaces
+    assert (KEY,) == copy.secrets
+    assert settings.web_config is copy.web_config
+    assert copy.web_config.rate is not None
 
 
 def test_changes_that_take_a_restart() -> None:
