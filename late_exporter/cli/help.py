@@ -86,6 +86,7 @@ class _Program(_Layout, click.Group):
 
     def __init__(self) -> None:
         super().__init__(COMMANDS["run"], is_program=True)
+        self.subcommand_metavar = "[COMMAND] [ARGS]..."
         self.commands = {name: _Layout(command) for name, command in COMMANDS.items()}
 
 

@@ -258,6 +258,7 @@ def test_help_of_the_program_names_the_commands() -> None:
     """The help of the program lists all commands."""
     out = ProgramRun("--help").out
 
+    assert out.startswith("Usage: late-exporter [OPTIONS] [COMMAND] [ARGS]...\n")
     assert [] == [name for name, command in COMMANDS.items() if f"\n  {name:<11}  {command.help[:30]}" not in out]
 
 
