@@ -29,6 +29,7 @@ from late_exporter.ingest.poller import PollConfig
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.model import (
     Coverage,
+    Feed,
     FeedAccounting,
     Gap,
     IncCounter,
@@ -190,8 +191,8 @@ def test_a_log_that_neither_polls_nor_walks_count(
     execute(path, "DELETE FROM sighting WHERE key = ?", log_id)
     honest = exporter.store.lookup
 
-    def known(scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
-        found = honest(scope, keys, since=since)
+    def known(scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int) -> KnownLogs:
+        found = honest(scope, entries, feed=feed, since=since)
         return KnownLogs({**found.statuses, log_id: frozenset({"success"})}, found.stored_count, found.expiring_count)
 
     monkeypatch.setattr(exporter.store, "lookup", known)

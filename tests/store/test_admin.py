@@ -108,7 +108,7 @@ def test_a_backup_replaces_nothing(store: Store, path: Path, tmp_path: Path) -> 
     """A file that is there stays as it is, and what cannot be read leaves no copy."""
     target = tmp_path / "copy.db"
     target.write_text("precious")
-    with pytest.raises(StoreError, match="there is such a file already"):
+    with pytest.raises(StoreError, match="the file exists already"):
         backup(path, target)
     assert "precious" == target.read_text()
     with pytest.raises(StoreError, match="there is no state"):
@@ -128,11 +128,11 @@ def test_a_good_state_has_no_faults(store: Store, path: Path) -> None:
 @pytest.mark.parametrize(
     ("statement", "fault"),
     [
-        ("DELETE FROM sighting WHERE key = 'log000001'", "logs are noted"),
-        ("UPDATE scope SET logs = logs + 1", "logs are noted"),
-        ("DELETE FROM tally WHERE minute = 5", "are tallied by minute"),
-        ("INSERT INTO pending VALUES (1, 'nobody', 1, 'a', 'b', NULL)", "pending that were never counted"),
-        ("UPDATE series SET value = x'7b' WHERE family = 'late_publishing_logs_total'", "the total cannot be read"),
+        ("DELETE FROM sighting WHERE key = 'log000001'", "logs are stored"),
+        ("UPDATE scope SET logs = logs + 1", "logs are stored"),
+        ("DELETE FROM tally WHERE minute = 5", "the log counts per minute add up to"),
+        ("INSERT INTO pending VALUES (1, 'nobody', 1, 'a', 'b', NULL)", "pending logs are not stored as counted"),
+        ("UPDATE series SET value = x'7b' WHERE family = 'late_publishing_logs_total'", "the value cannot be decoded"),
         ("DELETE FROM scope WHERE workspace = 'beta'", "rows belong to no workspace"),
     ],
 )
@@ -180,12 +180,12 @@ def test_what_is_written_out_can_be_read_in(store: Store, path: Path, tmp_path: 
     ("text", "reason"),
     [
         ("", "line 1"),
-        ("not json", "line 1: this is not a JSON object"),
-        ('{"format": "other"}', "line 1: this is not a state"),
-        ('{"format": "late-exporter state", "schema": 99}', "line 1: this is not a state"),
-        ("{head}\n{row}", "cut off after 1 rows"),
-        ('{head}\n{"table": "sqlite_schema"}\n{end}', "line 2: this is not a row"),
-        ('{head}\n{"table": "scope", "id": 1}\n{end}', "line 2: this is not a row"),
+        ("not json", "line 1: not a JSON object"),
+        ('{"format": "other"}', "line 1: not an export"),
+        ('{"format": "late-exporter state", "schema": 99}', "line 1: not an export"),
+        ("{head}\n{row}", "truncated after 1 rows"),
+        ('{head}\n{"table": "sqlite_schema"}\n{end}', "line 2: not a row"),
+        ('{head}\n{"table": "scope", "id": 1}\n{end}', "line 2: not a row"),
         ("{head}\n{row}\n{row}\n{end}", "UNIQUE"),
     ],
 )
@@ -198,7 +198,7 @@ def test_what_is_not_a_state_is_not_read_in(store: Store, path: Path, text: str,
     with pytest.raises(StoreError, match=reason):
         import_state(other, text.splitlines())
     assert not other.exists()
-    with pytest.raises(StoreError, match="there is such a file already"):
+    with pytest.raises(StoreError, match="the file exists already"):
         import_state(path, lines)
     assert store.series_values()
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from late_exporter.errors import ConfigError, StoreError
+from late_exporter.feeds import FEEDS
 from late_exporter.model import (
     AttemptOutcome,
     Batch,
@@ -83,9 +84,10 @@ def counted(store: Store, status: str = "success", workspace: str = "acme") -> o
     return total.value if total else 0
 
 
-def known(store: Store, *keys: str, scope: Scope = SCOPE, since: int = 0) -> KnownLogs:
-    """What the store knows."""
-    return store.lookup(scope, keys, since=since)
+def lookup(store: Store, *keys: str, scope: Scope = SCOPE, since: int = 0) -> KnownLogs:
+    """Look up keys of generation ``late``."""
+    entries = [LogEntry(key=key, status="success") for key in keys]
+    return store.lookup(scope, entries, feed=FEEDS[scope.feed], since=since)
 
 
 @pytest.fixture(params=BACKENDS)
@@ -109,7 +111,7 @@ def test_nothing_is_known_at_first(store: Store) -> None:
     """A new state is empty."""
     assert {} == store.series_values()
     assert FeedState(coverage=None, pending_logs={}, log_count=0) == store.feed_state(SCOPE)
-    assert KnownLogs({}) == known(store, "a")
+    assert KnownLogs({}) == lookup(store, "a")
     assert 0 == store.size("acme")[0]
 
 
@@ -136,9 +138,9 @@ def test_a_sighting_counts_once_across_restarts(opening: Opening) -> None:
     )
     with closing(opening()) as store:
         commit(store, once("a"), once("b", "pending", post_id="p"), coverage=coverage)
-        before = store.series_values(), store.feed_state(SCOPE), known(store, "a", "b", "c")
+        before = store.series_values(), store.feed_state(SCOPE), lookup(store, "a", "b", "c")
     with closing(opening()) as store:
-        assert before == (store.series_values(), store.feed_state(SCOPE), known(store, "a", "b", "c"))
+        assert before == (store.series_values(), store.feed_state(SCOPE), lookup(store, "a", "b", "c"))
         assert [] == commit(store, once("a"), once("b", "pending", post_id="p")).observations
         assert 1 == counted(store)
         assert coverage == store.feed_state(SCOPE).coverage
@@ -153,7 +155,7 @@ def test_each_status_counts(store: Store) -> None:
     assert ["failed", "success"] == [sighting.entry.status for sighting in committed.observations]
     assert [1, 1, 1] == [counted(store, status) for status in ("pending", "failed", "success")]
     assert 1 == committed.log_count
-    assert {"a": frozenset({"pending", "failed", "success"})} == known(store, "a", "b").statuses
+    assert {"a": frozenset({"pending", "failed", "success"})} == lookup(store, "a", "b").statuses
 
 
 def test_once_a_log(store: Store) -> None:
@@ -232,17 +234,17 @@ def test_odd_keys_stay_apart(store: Store) -> None:
     committed = commit(store, *map(once, keys))
 
     assert len(keys) == len(committed.observations) == counted(store)
-    assert set(keys) == set(known(store, *keys).statuses)
-    assert {"a\x00"} == set(known(store, "a\x00").statuses)
+    assert set(keys) == set(lookup(store, *keys).statuses)
+    assert {"a\x00"} == set(lookup(store, "a\x00").statuses)
 
 
 def test_many_keys_in_one_question(store: Store) -> None:
     """A question may be about no key, the same key twice, or a thousand keys."""
     commit(store, *(once(f"k{number}") for number in range(1000)))
 
-    assert {} == known(store).statuses
-    assert {"k1"} == set(known(store, "k1", "k1").statuses)
-    assert 1000 == len(known(store, *(f"k{number}" for number in range(1000))).statuses)
+    assert {} == lookup(store).statuses
+    assert {"k1"} == set(lookup(store, "k1", "k1").statuses)
+    assert 1000 == len(lookup(store, *(f"k{number}" for number in range(1000))).statuses)
 
 
 def test_pending_until_final(store: Store) -> None:
@@ -324,9 +326,9 @@ def test_scopes_do_not_mix(store: Store) -> None:
         deleted_keys=("a",),
         coverage=Coverage(retention_floor=9, complete_since=9),
     )
-    assert {} == known(store, "a").statuses
+    assert {} == lookup(store, "a").statuses
     for scope in others:
-        assert {"a": frozenset({"pending"})} == known(store, "a", "b", scope=scope).statuses
+        assert {"a": frozenset({"pending"})} == lookup(store, "a", "b", scope=scope).statuses
         state = store.feed_state(scope)
         assert (1, {"a"}, 0) == (
             state.log_count,
@@ -353,10 +355,10 @@ def test_held_and_fading(store: Store) -> None:
     commit(store, *(once(f"{number}", created=NOW + minute * MINUTE) for number, minute in enumerate(minutes)))
     commit(store, once("4", "failed"), once("again", created=NOW + 59_999))
 
-    assert (8, 6) == (known(store, since=NOW).stored_count, known(store, since=NOW).expiring_count)
-    assert (8, 6) == (known(store, since=NOW + 59_999).stored_count, known(store, since=NOW + 59_999).expiring_count)
-    assert (7, 6) == (known(store, since=NOW + MINUTE).stored_count, known(store, since=NOW + MINUTE).expiring_count)
-    assert (10, 0) == (known(store, since=0).stored_count, known(store, since=0).expiring_count)
+    assert (8, 6) == (lookup(store, since=NOW).stored_count, lookup(store, since=NOW).expiring_count)
+    assert (8, 6) == (lookup(store, since=NOW + 59_999).stored_count, lookup(store, since=NOW + 59_999).expiring_count)
+    assert (7, 6) == (lookup(store, since=NOW + MINUTE).stored_count, lookup(store, since=NOW + MINUTE).expiring_count)
+    assert (10, 0) == (lookup(store, since=0).stored_count, lookup(store, since=0).expiring_count)
 
 
 @pytest.mark.parametrize("key", ["in time", "at random"])
@@ -370,9 +372,9 @@ def test_prune_forgets_what_is_older(store: Store, key: str) -> None:
     committed = commit(store, prune_before=NOW + 30_000)
 
     expected = {name for name, at in named.items() if at >= NOW}
-    assert expected == set(known(store, *named).statuses)
+    assert expected == set(lookup(store, *named).statuses)
     assert len(expected) == committed.log_count == store.size("acme")[0]
-    assert (len(expected), 9) == (known(store, since=NOW).stored_count, known(store, since=NOW).expiring_count)
+    assert (len(expected), 9) == (lookup(store, since=NOW).stored_count, lookup(store, since=NOW).expiring_count)
     assert len(times) == counted(store)
 
 
@@ -388,8 +390,8 @@ def test_prune_takes_turns(store: Store) -> None:
     left = [commit(store, prune_before=NOW).log_count for _ in range(4)]
 
     assert left[0] > left[1] > left[2] == left[3] == 500
-    assert kept == [key for key in kept if key in known(store, *kept).statuses]
-    assert (500, 500) == (known(store, since=NOW).stored_count, known(store, since=NOW).expiring_count)
+    assert kept == [key for key in kept if key in lookup(store, *kept).statuses]
+    assert (500, 500) == (lookup(store, since=NOW).stored_count, lookup(store, since=NOW).expiring_count)
 
 
 def test_prune_gets_everywhere(store: Store) -> None:
@@ -400,7 +402,7 @@ def test_prune_gets_everywhere(store: Store) -> None:
     left = [commit(store, prune_before=NOW).log_count for _ in range(6)]
 
     assert [20_550, 20_500] == [left[0], left[-1]]
-    assert {} == known(store, *(f"b{number}" for number in range(50))).statuses
+    assert {} == lookup(store, *(f"b{number}" for number in range(50))).statuses
 
 
 def test_prune_ends_waiting(store: Store) -> None:
@@ -416,10 +418,10 @@ def test_extreme_times(store: Store) -> None:
     """Logs from the first year, from the last one and without a time are held, and pruned by their time."""
     commit(store, once("first", created=-62_135_596_800_000), once("last", created=253_402_300_799_999))
     commit(store, once("undated", "pending", None))
-    assert 3 == known(store).stored_count + 1, "the first year is before 1970"
+    assert 3 == lookup(store).stored_count + 1, "the first year is before 1970"
 
     committed = commit(store, prune_before=NOW)
-    assert {"last", "undated"} == set(known(store, "first", "last", "undated").statuses)
+    assert {"last", "undated"} == set(lookup(store, "first", "last", "undated").statuses)
     assert 2 == committed.log_count
 
 
@@ -463,7 +465,7 @@ class Refusing(Increment, frozen=True):
 def test_a_bug_leaves_nothing(store: Store, increment: Increment, error: type[Exception]) -> None:
     """A batch that fails by a bug leaves no trace, and the bug is not taken for a fault of the state."""
     commit(store, once("a", "pending"), coverage=Coverage(retention_floor=1, complete_since=1))
-    before = store.series_values(), store.feed_state(SCOPE), known(store, "a", "b")
+    before = store.series_values(), store.feed_state(SCOPE), lookup(store, "a", "b")
     with pytest.raises(error):
         commit(
             store,
@@ -474,7 +476,7 @@ def test_a_bug_leaves_nothing(store: Store, increment: Increment, error: type[Ex
             deleted_keys=("a",),
         )
 
-    assert before == (store.series_values(), store.feed_state(SCOPE), known(store, "a", "b"))
+    assert before == (store.series_values(), store.feed_state(SCOPE), lookup(store, "a", "b"))
     assert 2 == len(commit(store, once("a"), once("b")).observations)
 
 
@@ -521,7 +523,7 @@ def test_unknown_kind_of_state() -> None:
     """A URL of another kind is a mistake of the user."""
     with pytest.raises(ConfigError) as caught:
         open_store("postgres://db/late")
-    expected = "--state.url 'postgres://db/late': not a state; write it like sqlite:///data/late-exporter.db"
+    expected = "--state.url 'postgres://db/late': not a state URL; write it like sqlite:///data/late-exporter.db"
     assert expected == str(caught.value)
 
 
@@ -595,8 +597,8 @@ def noise(path: Path) -> None:
     path.write_bytes(b"SQLite format 3\0" + random.Random(3).randbytes(8000))
 
 
-FOREIGN = "/late.db is the database of another program; it is left as it is"
-STRANGE = "/late.db is not a state of late-exporter, or is damaged; it is left as it is"
+FOREIGN = "/late.db is the database of another program; it was not changed"
+STRANGE = "/late.db is not a state of late-exporter, or is damaged; it was not changed"
 
 
 @pytest.mark.parametrize(
@@ -610,7 +612,7 @@ STRANGE = "/late.db is not a state of late-exporter, or is damaged; it is left a
         (FOREIGN, other_program),
         (FOREIGN, other_mark),
         (
-            "/late.db was written by a newer late-exporter (schema 4711, this one knows 3); it is left as it is",
+            "/late.db was written by a newer late-exporter (schema 4711, this version supports 3); it was not changed",
             newer,
         ),
     ],
@@ -734,7 +736,7 @@ def test_a_failing_commit_leaves_nothing(path: Path, event: str) -> None:
         before = (
             store.series_values(),
             store.feed_state(SCOPE),
-            known(store, "old", "a", "b", "c"),
+            lookup(store, "old", "a", "b", "c"),
             store.size("acme")[0],
         )
         batch = Batch(
@@ -751,7 +753,7 @@ def test_a_failing_commit_leaves_nothing(path: Path, event: str) -> None:
             after = (
                 store.series_values(),
                 store.feed_state(SCOPE),
-                known(store, "old", "a", "b", "c"),
+                lookup(store, "old", "a", "b", "c"),
                 store.size("acme")[0],
             )
             assert before == after
@@ -784,7 +786,7 @@ def test_full_disk(path: Path, room: int) -> None:
             for _ in range(3):
                 with pytest.raises(StoreError, match=f"^{path}: (disk I/O error|database or disk is full)$"):
                     store.commit(SCOPE, batch)
-                assert (1, 1) == (counted(store), known(store).stored_count)
+                assert (1, 1) == (counted(store), lookup(store).stored_count)
         assert 2000 == len(store.commit(SCOPE, batch).observations)
     with closing(opened(path)) as store:
         assert (2001, 2001) == (counted(store), store.feed_state(SCOPE).log_count)
@@ -838,7 +840,10 @@ def test_what_is_asked_of_a_closed_state_fails(path: Path) -> None:
 @pytest.mark.parametrize(
     ("happening", "words"),
     [
-        (lambda path: path.unlink(), "the state is gone: No such file or directory; restart to begin a new one"),
+        (
+            lambda path: path.unlink(),
+            "the state file was removed: No such file or directory; restart to create a new one",
+        ),
         (
             lambda path: (path.rename(path.with_suffix(".old")), path.touch()),
             "the state was replaced by another file; restart to use that one",

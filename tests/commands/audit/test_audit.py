@@ -134,8 +134,8 @@ def test_a_walk_that_has_passed_ends_the_wait(
     exporter.poll()
     honest = exporter.store.lookup
 
-    def known(scope: Scope, keys: Any, *, since: int) -> Any:
-        found = honest(scope, keys, since=since)
+    def known(scope: Scope, entries: Any, *, feed: Any, since: int) -> Any:
+        found = honest(scope, entries, feed=feed, since=since)
         return type(found)({**found.statuses, lost: frozenset({"success"})}, found.stored_count, found.expiring_count)
 
     monkeypatch.setattr(exporter.store, "lookup", known)
