@@ -5,6 +5,7 @@ LateError
 │   ├── Unauthorized     the key was rejected (401, 403): back off until it changes
 │   ├── RateLimited      429: no request before ``until``
 │   ├── ApiUnavailable   no usable response: network, timeout, 5xx, redirect, 4xx
+│   │   ├── EndpointNotFound  404: the API does not have the endpoint
 │   │   └── BadRequest   400: the request is not supported, a retry cannot succeed
 │   └── BadPayload       a response that is not what the API documents
 ├── StoreError           the state could not be read or written; nothing was counted
@@ -23,6 +24,7 @@ __all__ = [
     "BadPayload",
     "BadRequest",
     "ConfigError",
+    "EndpointNotFound",
     "LateError",
     "RateLimited",
     "StoreError",
@@ -69,6 +71,10 @@ class RateLimited(ApiError):
 
 class ApiUnavailable(ApiError):
     """The API returned no usable response."""
+
+
+class EndpointNotFound(ApiUnavailable):
+    """The API does not have the endpoint."""
 
 
 class BadRequest(ApiUnavailable):

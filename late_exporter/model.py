@@ -10,11 +10,13 @@ collector.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
 __all__ = [
+    "DAY_MS",
+    "PAGE_SIZE",
     "PENDING",
     "AttemptOutcome",
     "Batch",
@@ -36,9 +38,11 @@ __all__ = [
     "ListPosition",
     "LogEntry",
     "LogPage",
+    "LogView",
     "Observation",
     "ObserveHistogram",
     "PendingLog",
+    "RawLog",
     "Scope",
     "Series",
     "SeriesValue",
@@ -47,6 +51,10 @@ __all__ = [
 ]
 
 PENDING = "pending"
+DAY_MS = 86_400_000
+
+PAGE_SIZE = 100
+"""Logs per page; the most that the API returns."""
 
 Labels: TypeAlias = tuple[str, ...]
 """Label values in the order of the family's label names, workspace first."""
@@ -111,6 +119,45 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fingerprint: str = ""
     status_fingerprint: str = ""
     deviations: tuple[Deviation, ...] = ()
+
+
+RawLog: TypeAlias = Mapping[str, Any]
+"""A log as the API sent it, with all its fields."""
+
+
+class LogView(msgspec.Struct, frozen=True, kw_only=True):
+    """A log for display; a field that is missing or has another type than documented is empty.
+
+    Args:
+        key: Key of its LogEntry.
+        row: The log as the API sent it.
+        previous_status: Status in which it was shown before.
+        time: ``created`` in ISO 8601, or the text of the API if that is not a time.
+        duration: Duration in microseconds.
+        error: Error message.
+    """
+
+    key: str
+    row: RawLog
+    platform: str
+    action: str
+    status: str
+    previous_status: str = ""
+    log_id: str = ""
+    post_id: str = ""
+    created: int | None = None
+    time: str = ""
+    account_id: str = ""
+    username: str = ""
+    attempt: int | None = None
+    duration: int | None = None
+    status_code: str = ""
+    error_code: str = ""
+    error: str = ""
+    url: str = ""
+    endpoint: str = ""
+    caption: str = ""
+    method: str = ""
 
 
 class LogPage(msgspec.Struct, frozen=True, gc=False):
@@ -383,6 +430,7 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
         path: Path below the base URL.
         retention: Time that the API keeps a log, in milliseconds.
         parse: Decode a response body; raises BadPayload.
+        view: Return a log for display, given the row and its entry.
         project: Return the increments of a log; the labels start with the workspace.
         counter: Family that counts every observation once.
         subset_counters: Families that count the observations with one label value of ``counter``, as label and value.
@@ -398,6 +446,7 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     retention: int
     parse: Callable[[bytes], LogPage]
+    view: Callable[[RawLog, LogEntry], LogView]
     project: Callable[[str, LogEntry], Iterable[Increment]]
     counter: str
     subset_counters: Mapping[str, tuple[str, str]] = msgspec.field(default_factory=dict)

@@ -92,7 +92,7 @@ def test_examples_that_end(late: LateServer, example: Callable[[str], ExporterPr
     post = shlex.split(line)[1] if line.startswith("post ") else "p1"
     kind: dict[str, Any] = {"postId": post, "accountUsername": "@acmecorp", "status": "failed"}
     late.world.publish(3, over=60, **kind)
-    late.world.connect("disconnect")
+    late.world.add_connection("disconnect")
     program = example(line)
 
     assert 0 == program.wait_exit(), program.stderr
