@@ -39,7 +39,7 @@ CONNECTED_AFTER = {
     "reconnect_failed": 0,
     "disconnect": 0,
 }
-"""Whether an account is connected after an event."""
+"""Value of ``late_account_connected`` after an event."""
 
 
 class ConnectionFailure(msgspec.Struct, gc=False):

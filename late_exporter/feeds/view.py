@@ -15,7 +15,7 @@ from late_exporter.model import LogEntry, RawLog
 __all__ = ["common_fields", "event_status", "row_text", "search_json_text", "without_unknown"]
 
 TEXT_LENGTH = 1000
-"""Longest text that is shown; JSON output has all of it."""
+"""Length at which texts are truncated, except in JSON output."""
 
 FAILED = "failed"
 ONE_ATTEMPT = 1_000_000

@@ -61,8 +61,8 @@ def stored_statuses(connection: Connection, scope_id: int, keys: Sequence[str]) 
 
 def accounting(connection: Connection, scope_id: int) -> FeedAccounting:
     """Return the redundant counts of a feed; reads all of its observations."""
-    counted, pruned = connection.execute("SELECT counted, forgotten FROM scope WHERE id = ?", (scope_id,)).fetchone()
+    total, pruned = connection.execute("SELECT counted, forgotten FROM scope WHERE id = ?", (scope_id,)).fetchone()
     (stored,) = connection.execute("SELECT count(*) FROM sighting WHERE scope = ?", (scope_id,)).fetchone()
     return FeedAccounting(
-        observation_count=counted, stored_count=stored, pruned_count=pruned, series_values=series_values(connection)
+        observation_count=total, stored_count=stored, pruned_count=pruned, series_values=series_values(connection)
     )
