@@ -182,7 +182,7 @@ def test_no_flag_takes_a_key() -> None:
     """A key cannot be given where every user of the machine can read it."""
     secret = [option.name for option in OPTIONS if option.secret]
     assert ["api.key"] == secret
-    assert "| - | `LATE_API_KEY` or `ZERNIO_API_KEY` |" in (ROOT / "README.md").read_text("utf-8")
+    assert "| - | `LATE_API_KEY` or `ZERNIO_API_KEY` |" in (ROOT / "docs" / "configuration.md").read_text("utf-8")
 
 
 # A hostile API, or somebody in the middle.
