@@ -24,7 +24,7 @@ from late_exporter.store.snapshot import StateSnapshot
 __all__ = ["backup", "check", "compact", "drop_workspace", "export_state", "import_state", "rename_workspace"]
 
 FORMAT = "late-exporter state"
-SCOPE_TABLES = ("sighting", "tally", "pending")
+SCOPE_TABLES = ("observation", "logs_per_minute", "pending")
 """Tables with a foreign key ``scope``."""
 
 
@@ -66,18 +66,18 @@ def _inconsistencies(connection: sqlite3.Connection) -> Iterator[str]:
     scopes = connection.execute("SELECT id, workspace, feed, logs FROM scope ORDER BY id").fetchall()
     for scope_id, workspace, feed, log_count in scopes:
         name = f"{workspace}/{feed}"
-        stored, with_time, in_tally, uncounted = connection.execute(
+        stored, with_time, per_minute, uncounted = connection.execute(
             "SELECT count(DISTINCT key), count(DISTINCT key) FILTER (WHERE created IS NOT NULL),"
-            " (SELECT coalesce(sum(logs), 0) FROM tally WHERE scope = ?1),"
-            " (SELECT count(*) FROM pending WHERE scope = ?1 AND NOT EXISTS (SELECT 1 FROM sighting"
-            " WHERE sighting.scope = ?1 AND sighting.key = pending.key))"
-            " FROM sighting WHERE scope = ?1",
+            " (SELECT coalesce(sum(logs), 0) FROM logs_per_minute WHERE scope = ?1),"
+            " (SELECT count(*) FROM pending WHERE scope = ?1 AND NOT EXISTS (SELECT 1 FROM observation"
+            " WHERE observation.scope = ?1 AND observation.key = pending.key))"
+            " FROM observation WHERE scope = ?1",
             (scope_id,),
         ).fetchone()
         if stored != log_count:
             yield f"{name}: the log count is {log_count:,}, but {stored:,} logs are stored"
-        if in_tally != with_time:
-            yield f"{name}: the log counts per minute add up to {in_tally:,}, but {with_time:,} stored logs have a time"
+        if per_minute != with_time:
+            yield f"{name}: the log counts per minute add up to {per_minute:,}, but {with_time:,} stored logs have a time"
         if uncounted:
             yield f"{name}: {uncounted:,} pending logs are not stored as counted"
     scope_ids = {scope_id for scope_id, *_ in scopes}

@@ -18,7 +18,7 @@ MINUTE = 60_000
 LOOKUP_KEYS = 100
 
 # The number of placeholders is fixed, because SQLite caches each different statement, at tens of kilobytes apiece.
-LOOKUP = f"SELECT key, status FROM sighting WHERE scope = ? AND key IN ({','.join('?' * LOOKUP_KEYS)})"  # noqa: S608 - placeholders
+LOOKUP = f"SELECT key, status FROM observation WHERE scope = ? AND key IN ({','.join('?' * LOOKUP_KEYS)})"  # noqa: S608 - placeholders
 
 
 def series_values(connection: Connection) -> Mapping[Series, SeriesValue]:
@@ -61,8 +61,8 @@ def stored_statuses(connection: Connection, scope_id: int, keys: Sequence[str]) 
 
 def accounting(connection: Connection, scope_id: int) -> FeedAccounting:
     """Return the redundant counts of a feed; reads all of its observations."""
-    total, pruned = connection.execute("SELECT counted, forgotten FROM scope WHERE id = ?", (scope_id,)).fetchone()
-    (stored,) = connection.execute("SELECT count(*) FROM sighting WHERE scope = ?", (scope_id,)).fetchone()
+    total, pruned = connection.execute("SELECT observations, pruned FROM scope WHERE id = ?", (scope_id,)).fetchone()
+    (stored,) = connection.execute("SELECT count(*) FROM observation WHERE scope = ?", (scope_id,)).fetchone()
     return FeedAccounting(
         observation_count=total, stored_count=stored, pruned_count=pruned, series_values=series_values(connection)
     )

@@ -17,10 +17,10 @@ __all__ = ["applies_to", "apply_matches", "assign_interim_keys", "find_matches",
 
 # Only a log that was matched by its status fingerprint keeps the fingerprint. The newest logs are matched first.
 FINGERPRINTS_AGREE = (
-    "SELECT EXISTS (SELECT 1 FROM sighting WHERE scope = ? AND detail IS NOT NULL AND status <> 'pending'"
+    "SELECT EXISTS (SELECT 1 FROM observation WHERE scope = ? AND status_fingerprint IS NOT NULL AND status <> 'pending'"
     " AND instr(key, '=') ORDER BY key DESC)"
 )
-HAS_KEY = "SELECT EXISTS (SELECT 1 FROM sighting WHERE scope = ? AND key = ?)"
+HAS_KEY = "SELECT EXISTS (SELECT 1 FROM observation WHERE scope = ? AND key = ?)"
 
 
 def applies_to(feed: Feed) -> bool:
@@ -29,7 +29,7 @@ def applies_to(feed: Feed) -> bool:
 
 
 def match_columns(entry: LogEntry) -> tuple[str | None, str | None]:
-    """Return the columns ``mark`` and ``detail`` of a log; both are empty if its key contains the fingerprint."""
+    """Return the columns ``fingerprint`` and ``status_fingerprint``; both are empty if the key has the fingerprint."""
     return (entry.fingerprint, entry.status_fingerprint) if entry.fingerprint else (None, None)
 
 
@@ -37,12 +37,12 @@ def assign_interim_keys(connection: Connection, scope_id: int) -> None:
     """Give all logs of a feed interim keys."""
     connection.create_function("interim_key", 3, interim_key, deterministic=True)
     connection.execute(
-        "UPDATE pending SET key = (SELECT interim_key(sighting.key, sighting.created, mark) FROM sighting"
-        " WHERE sighting.scope = pending.scope AND sighting.key = pending.key LIMIT 1) WHERE scope = ?",
+        "UPDATE pending SET key = (SELECT interim_key(observation.key, observation.created, fingerprint) FROM observation"
+        " WHERE observation.scope = pending.scope AND observation.key = pending.key LIMIT 1) WHERE scope = ?",
         (scope_id,),
     )
     connection.execute(
-        "UPDATE sighting SET key = interim_key(key, created, mark), mark = NULL WHERE scope = ?", (scope_id,)
+        "UPDATE observation SET key = interim_key(key, created, fingerprint), fingerprint = NULL WHERE scope = ?", (scope_id,)
     )
 
 
@@ -67,11 +67,11 @@ def find_matches(
     stored_logs: dict[str, dict[str, str | None]] = {key: dict.fromkeys(names) for key, names in statuses.items()}
     for prefix in {prefix for key in new_keys if (prefix := time_prefix(key))}:
         rows = connection.execute(
-            "SELECT key, status, detail FROM sighting WHERE scope = ? AND key >= ? AND key < ?",
+            "SELECT key, status, status_fingerprint FROM observation WHERE scope = ? AND key >= ? AND key < ?",
             (scope_id, prefix, f"{prefix}~"),
         )
-        for key, status, detail in rows:
-            stored_logs.setdefault(key, {})[status] = detail
+        for key, status, status_fingerprint in rows:
+            stored_logs.setdefault(key, {})[status] = status_fingerprint
     if len(stored_logs) == len(statuses):
         return {}
     (agree,) = connection.execute(FINGERPRINTS_AGREE, (scope_id,)).fetchone()
@@ -106,8 +106,8 @@ def _rekey_log(connection: Connection, scope_id: int, key: str, entry: LogEntry,
     (has_new_key,) = execute(HAS_KEY, (scope_id, entry.key)).fetchone()
     # If both keys are stored in the same status, the former row stays.
     execute(
-        "UPDATE OR IGNORE sighting SET key = ?1, status = coalesce(?2, status),"
-        " detail = CASE WHEN detail = ?5 THEN detail END WHERE scope = ?3 AND key = ?4",
+        "UPDATE OR IGNORE observation SET key = ?1, status = coalesce(?2, status),"
+        " status_fingerprint = CASE WHEN status_fingerprint = ?5 THEN status_fingerprint END WHERE scope = ?3 AND key = ?4",
         (entry.key, None if has_pending else entry.status, scope_id, key, entry.status_fingerprint),
     )
     execute("UPDATE OR REPLACE pending SET key = ? WHERE scope = ? AND key = ?", (entry.key, scope_id, key))
@@ -116,4 +116,4 @@ def _rekey_log(connection: Connection, scope_id: int, key: str, entry: LogEntry,
         # Logs that differ in their status only have become one.
         execute("UPDATE scope SET logs = logs - 1 WHERE id = ?", (scope_id,))
         minute = None if entry.created is None else entry.created // MINUTE
-        execute("UPDATE tally SET logs = logs - 1 WHERE scope = ? AND minute = ?", (scope_id, minute))
+        execute("UPDATE logs_per_minute SET logs = logs - 1 WHERE scope = ? AND minute = ?", (scope_id, minute))

@@ -9,7 +9,7 @@ __all__ = ["APPLICATION_ID", "MIGRATIONS", "migrate"]
 APPLICATION_ID = 0x4C617465
 """Identifies a state of late-exporter; the ASCII codes of ``Late``."""
 
-# Ids of the API begin with their time, so that new rows of sighting are appended at the end of the B-tree.
+# Ids of the API begin with their time, so that new observations are appended at the end of the B-tree.
 MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE scope (
@@ -68,6 +68,23 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE sighting ADD COLUMN mark TEXT;
     ALTER TABLE sighting ADD COLUMN detail TEXT
+    """,
+    # Names of the glossary, for tables as for metrics.
+    """
+    ALTER TABLE sighting RENAME TO observation;
+    ALTER TABLE observation RENAME COLUMN mark TO fingerprint;
+    ALTER TABLE observation RENAME COLUMN detail TO status_fingerprint;
+    ALTER TABLE tally RENAME TO logs_per_minute;
+    ALTER TABLE scope RENAME COLUMN counted TO observations;
+    ALTER TABLE scope RENAME COLUMN forgotten TO pruned;
+    UPDATE OR IGNORE series SET family = 'late_exporter_api_schema_drift_total'
+        WHERE family = 'late_exporter_api_fields_drifted_total';
+    UPDATE OR IGNORE series SET family = 'late_exporter_audit_last_completed_timestamp_seconds'
+        WHERE family = 'late_exporter_audit_last_timestamp_seconds';
+    UPDATE OR IGNORE series SET family = 'late_exporter_reconcile_last_completed_timestamp_seconds'
+        WHERE family = 'late_exporter_last_reconcile_timestamp_seconds';
+    UPDATE OR IGNORE series SET family = 'late_exporter_webhooks_rejected_total'
+        WHERE family = 'late_exporter_webhooks_refused_total'
     """,
 )
 """The statements of each schema version; released ones never change."""

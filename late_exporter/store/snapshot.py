@@ -124,7 +124,7 @@ class StateSnapshot:
         """Return the creation times of the oldest and the newest stored log; None if no stored log has a time."""
         with self._store_errors():
             oldest, newest = self._connection.execute(
-                "SELECT min(created), max(created) FROM sighting WHERE scope = ?", (self._scope_ids.get(scope),)
+                "SELECT min(created), max(created) FROM observation WHERE scope = ?", (self._scope_ids.get(scope),)
             ).fetchone()
         return None if oldest is None else (oldest, newest)
 
@@ -132,7 +132,7 @@ class StateSnapshot:
         """Return all stored statuses of a feed, ordered by key."""
         with self._store_errors():
             rows = self._connection.execute(
-                "SELECT key, status, created FROM sighting WHERE scope = ? ORDER BY key, status",
+                "SELECT key, status, created FROM observation WHERE scope = ? ORDER BY key, status",
                 (self._scope_ids.get(scope),),
             )
             yield from map(RecordedStatus._make, rows)

@@ -174,8 +174,8 @@ class SqliteStore:
     def _log_counts(self, scope_id: int, since: int) -> tuple[int, int]:
         earliest, latest = since // MINUTE - EXPIRY_SLACK_MINUTES, since // MINUTE + EXPIRY_SLACK_MINUTES
         stored_count, expiring_count = self._connection.execute(
-            "SELECT logs - (SELECT coalesce(sum(logs), 0) FROM tally WHERE scope = id AND minute < ?1),"
-            " (SELECT coalesce(sum(logs), 0) FROM tally WHERE scope = id AND minute BETWEEN ?1 AND ?2)"
+            "SELECT logs - (SELECT coalesce(sum(logs), 0) FROM logs_per_minute WHERE scope = id AND minute < ?1),"
+            " (SELECT coalesce(sum(logs), 0) FROM logs_per_minute WHERE scope = id AND minute BETWEEN ?1 AND ?2)"
             " FROM scope WHERE id = ?3",
             (earliest, latest, scope_id),
         ).fetchone()
@@ -222,7 +222,7 @@ class SqliteStore:
             stored.add(entry.status)
             new.append(observation)
         self._connection.executemany(
-            "INSERT INTO sighting VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO observation VALUES (?, ?, ?, ?, ?, ?)",
             [(scope_id, o.entry.key, o.entry.status, o.entry.created, *rekey.match_columns(o.entry)) for o in new],
         )
         return new, first
@@ -257,12 +257,12 @@ class SqliteStore:
         times = [observation.entry.created for observation in first]
         minutes = Counter(created // MINUTE for created in times if created is not None)
         self._connection.executemany(
-            "INSERT INTO tally VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET logs = logs + excluded.logs",
+            "INSERT INTO logs_per_minute VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET logs = logs + excluded.logs",
             [(scope_id, minute, log_count) for minute, log_count in minutes.items()],
         )
         coverage = msgspec.json.encode(batch.coverage) if batch.coverage else None
         self._connection.execute(
-            "UPDATE scope SET logs = logs + ?, counted = counted + ?, coverage = coalesce(?, coverage) WHERE id = ?",
+            "UPDATE scope SET logs = logs + ?, observations = observations + ?, coverage = coalesce(?, coverage) WHERE id = ?",
             (len(first), observation_count, coverage, scope_id),
         )
 
@@ -279,7 +279,7 @@ class SqliteStore:
         self._connection.executemany(
             # A log that has another status is final: an outdated response must not make it pending again.
             "INSERT OR IGNORE INTO pending SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS"
-            " (SELECT 1 FROM sighting WHERE scope = ?1 AND key = ?2 AND status <> 'pending')",
+            " (SELECT 1 FROM observation WHERE scope = ?1 AND key = ?2 AND status <> 'pending')",
             pending,
         )
         self._connection.executemany("DELETE FROM pending WHERE scope = ? AND key = ?", final)
@@ -289,11 +289,11 @@ class SqliteStore:
         """Delete the expired logs among the next PRUNE_ROWS rows; return whether one of them was pending."""
         minute = prune_before // MINUTE
         execute = self._connection.execute
-        (expired,) = execute("SELECT count(*) FROM tally WHERE scope = ? AND minute < ?", (scope_id, minute)).fetchone()
+        (expired,) = execute("SELECT count(*) FROM logs_per_minute WHERE scope = ? AND minute < ?", (scope_id, minute)).fetchone()
         if not expired:
             return False
         rows = execute(
-            "SELECT key, created FROM sighting WHERE scope = ? AND key > ? ORDER BY key LIMIT ?",
+            "SELECT key, created FROM observation WHERE scope = ? AND key > ? ORDER BY key LIMIT ?",
             (scope_id, self._prune_cursors.get(scope_id, ""), PRUNE_ROWS),
         ).fetchall()
         self._prune_cursors[scope_id] = rows[-1][0] if len(rows) == PRUNE_ROWS else ""
@@ -306,15 +306,15 @@ class SqliteStore:
         """Delete logs, given as minutes by key; return whether one of them was pending."""
         connection = self._connection
         keys = [(scope_id, key) for key in minutes]
-        observation_count = connection.executemany("DELETE FROM sighting WHERE scope = ? AND key = ?", keys).rowcount
+        observation_count = connection.executemany("DELETE FROM observation WHERE scope = ? AND key = ?", keys).rowcount
         pending_count = connection.executemany("DELETE FROM pending WHERE scope = ? AND key = ?", keys).rowcount
         connection.executemany(
-            "UPDATE tally SET logs = logs - ? WHERE scope = ? AND minute = ?",
+            "UPDATE logs_per_minute SET logs = logs - ? WHERE scope = ? AND minute = ?",
             [(log_count, scope_id, minute) for minute, log_count in Counter(minutes.values()).items()],
         )
-        connection.execute("DELETE FROM tally WHERE scope = ? AND logs <= 0", (scope_id,))
+        connection.execute("DELETE FROM logs_per_minute WHERE scope = ? AND logs <= 0", (scope_id,))
         connection.execute(
-            "UPDATE scope SET logs = logs - ?, forgotten = forgotten + ? WHERE id = ?",
+            "UPDATE scope SET logs = logs - ?, pruned = pruned + ? WHERE id = ?",
             (len(minutes), max(0, observation_count), scope_id),
         )
         return pending_count > 0

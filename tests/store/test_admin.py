@@ -128,9 +128,9 @@ def test_check_finds_nothing_in_a_consistent_state(store: Store, path: Path) -> 
 @pytest.mark.parametrize(
     ("statement", "fault"),
     [
-        ("DELETE FROM sighting WHERE key = 'log000001'", "logs are stored"),
+        ("DELETE FROM observation WHERE key = 'log000001'", "logs are stored"),
         ("UPDATE scope SET logs = logs + 1", "logs are stored"),
-        ("DELETE FROM tally WHERE minute = 5", "the log counts per minute add up to"),
+        ("DELETE FROM logs_per_minute WHERE minute = 5", "the log counts per minute add up to"),
         ("INSERT INTO pending VALUES (1, 'nobody', 1, 'a', 'b', NULL)", "pending logs are not stored as counted"),
         ("UPDATE series SET value = x'7b' WHERE family = 'late_publishing_logs_total'", "the value cannot be decoded"),
         ("DELETE FROM scope WHERE workspace = 'beta'", "rows belong to no workspace"),
@@ -163,7 +163,7 @@ def problems(path: Path) -> list[str]:
 def test_import_restores_an_export(store: Store, path: Path, tmp_path: Path) -> None:
     """The imported state has the same content, and the lines are JSON."""
     lines = list(export_state(path))
-    assert {"format": "late-exporter state", "schema": 3} == json.loads(lines[0])
+    assert {"format": "late-exporter state", "schema": 4} == json.loads(lines[0])
     other = tmp_path / "elsewhere" / "other.db"
     assert len(lines) - 2 == import_state(other, lines)
     assert content(path) == content(other)

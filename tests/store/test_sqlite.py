@@ -40,6 +40,7 @@ from late_exporter.model import (
     Value,
 )
 from late_exporter.store import Store, open_store
+from late_exporter.store.schema import MIGRATIONS, migrate
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
@@ -232,7 +233,7 @@ def test_values_of_all_kinds_are_stored(reopen: Reopen) -> None:
 
 def test_similar_keys_are_different(store: Store) -> None:
     """Keys that differ in any way are different logs."""
-    keys = ["a", "A", "a ", "a\x00", "a\x00b", "'; DROP TABLE sighting; --", "é", "e\u0301", "%", "🔥", "a" * 128]
+    keys = ["a", "A", "a ", "a\x00", "a\x00b", "'; DROP TABLE observation; --", "é", "e\u0301", "%", "🔥", "a" * 128]
     result = commit(store, *map(observation, keys))
 
     assert len(keys) == len(result.observations) == counter_value(store)
@@ -533,26 +534,76 @@ def test_file_properties(path: Path) -> None:
     """The file has the application id and schema version, and commits are synchronous."""
     with closing(open_file(path)) as store, closing(sqlite3.connect(path)) as connection:
         pragmas = ["application_id", "user_version", "journal_mode"]
-        assert [0x4C617465, 3, "wal"] == [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
+        assert [0x4C617465, 4, "wal"] == [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
         assert [(2,)] == list(store._connection.execute("PRAGMA synchronous"))  # type: ignore[attr-defined] # noqa: SLF001 - a setting of the connection
 
 
-ALL_ROWS = "SELECT scope, key, status, created FROM sighting"
+RENAMED_FAMILIES = {
+    "late_exporter_api_fields_drifted_total": "late_exporter_api_schema_drift_total",
+    "late_exporter_audit_last_timestamp_seconds": "late_exporter_audit_last_completed_timestamp_seconds",
+    "late_exporter_last_reconcile_timestamp_seconds": "late_exporter_reconcile_last_completed_timestamp_seconds",
+    "late_exporter_webhooks_refused_total": "late_exporter_webhooks_rejected_total",
+}
+
+
+def rows(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Return the observations and series of a state of any version, with the current family names."""
+    with closing(sqlite3.connect(path)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+        table = "observation" if "observation" in tables else "sighting"
+        observations = connection.execute(f"SELECT scope, key, status, created FROM {table}")  # noqa: S608 - a constant
+        series = connection.execute("SELECT family, labels, value, created FROM series")
+        return {
+            "observations": list(observations),
+            "series": sorted((RENAMED_FAMILIES.get(family, family), *rest) for family, *rest in series),
+        }
+
+
+def create_released(path: Path, version: str) -> None:
+    """Create a state of a released version."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((STATES / f"{version}.sql").read_text())
+
+
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+def test_migration_of_every_schema_version(path: Path, version: int) -> None:
+    """A state of any schema version has the same content after the migration."""
+    create_released(path, "0.1.0")
+    with closing(sqlite3.connect(path)) as connection:
+        migrate(connection, 1, version)
+        connection.commit()
+    before = rows(path)
+    open_file(path).close()
+    assert before == rows(path)
+
+
+def test_migration_renames_families(path: Path) -> None:
+    """Series of renamed metrics keep their values."""
+    create_released(path, "0.1.0")
+    execute(
+        path,
+        "DELETE FROM series",
+        *(f"INSERT INTO series VALUES ('{family}', '[\"acme\"]', x'37', 1.0)" for family in RENAMED_FAMILIES),  # noqa: S608 - constants
+    )
+    with closing(open_file(path)) as store:
+        assert (
+            dict.fromkeys(((family, ("acme",)) for family in RENAMED_FAMILIES.values()), SeriesValue(7, 1.0))
+            == store.series_values()
+        )
 
 
 @pytest.mark.parametrize("version", [file.stem for file in sorted(STATES.glob("*.sql"))])
 def test_migration_of_released_versions(path: Path, version: str) -> None:
     """A state of any released version is migrated without loss, and its accounting is consistent."""
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript((STATES / f"{version}.sql").read_text())
-        before = [list(connection.execute(text)) for text in (ALL_ROWS, "SELECT * FROM series")]
+    create_released(path, version)
+    before = rows(path)
     publishing, connections = Scope("default", "publishing"), Scope("default", "connections")
     for _ in range(2):
-        with closing(open_file(path)) as store, closing(sqlite3.connect(path)) as connection:
-            assert before == [list(connection.execute(text)) for text in (ALL_ROWS, "SELECT * FROM series")]
-            tallies = [store.accounting(scope) for scope in (publishing, connections)]
+        with closing(open_file(path)) as store:
+            assert before == rows(path)
+            accounts = [store.accounting(scope) for scope in (publishing, connections)]
             assert [(17, 7, 10), (2, 2, 0)] == [
-                (tally.observation_count, tally.stored_count, tally.pruned_count) for tally in tallies
+                (account.observation_count, account.stored_count, account.pruned_count) for account in accounts
             ]
             assert store.feed_state(publishing).coverage is not None
     with closing(open_file(path)) as store:
@@ -614,7 +665,7 @@ STRANGE = "/late.db is not a state of late-exporter, or is damaged; it was not c
         (FOREIGN, other_program),
         (FOREIGN, foreign_application_id),
         (
-            "/late.db was written by a newer late-exporter (schema 4711, this version supports 3); it was not changed",
+            "/late.db was written by a newer late-exporter (schema 4711, this version supports 4); it was not changed",
             newer,
         ),
     ],
@@ -719,12 +770,22 @@ def test_rejected_file_is_unlocked(path: Path) -> None:
     """A file that was rejected can be opened once it is repaired."""
     newer(path)
     open_error(path)
-    execute(path, "PRAGMA user_version = 3")
+    execute(path, "PRAGMA user_version = 4")
     open_file(path).close()
 
 
-@pytest.mark.parametrize("event", ["INSERT ON sighting", "INSERT ON series", "INSERT ON tally", "UPDATE ON scope",
-                                   "INSERT ON pending", "DELETE ON pending", "DELETE ON sighting"])  # fmt: skip
+@pytest.mark.parametrize(
+    "event",
+    [
+        "INSERT ON observation",
+        "INSERT ON series",
+        "INSERT ON logs_per_minute",
+        "UPDATE ON scope",
+        "INSERT ON pending",
+        "DELETE ON pending",
+        "DELETE ON observation",
+    ],
+)
 def test_failed_commit_changes_nothing(path: Path, event: str) -> None:
     """A commit that fails at any statement is rolled back; the same batch counts once when it is retried."""
     with closing(open_file(path)) as store:

@@ -95,7 +95,7 @@ class AuditHarness:
 def lose(path: Path, key: str) -> None:
     """Take a log from the record."""
     with closing(sqlite3.connect(path)) as connection:
-        assert 1 == connection.execute("DELETE FROM sighting WHERE key = ?", (key,)).rowcount
+        assert 1 == connection.execute("DELETE FROM observation WHERE key = ?", (key,)).rowcount
         connection.commit()
 
 
