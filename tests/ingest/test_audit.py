@@ -133,7 +133,7 @@ def test_a_log_that_was_never_counted(exporter: ExporterHarness, path: Path, wor
     """A log of which nothing is known, neither record nor count, is missing, wherever it stands."""
     log_id = world.ids[place]
     execute(path, "DELETE FROM observation WHERE key = ?", log_id)
-    execute(path, "UPDATE scope SET counted = counted - 1 WHERE feed = ?", "publishing")
+    execute(path, "UPDATE scope SET observations = observations - 1 WHERE feed = ?", "publishing")
     execute(path, ADD, -1, LOGS, SUCCESS)
     plan, imbalances = exporter.run_audit(exporter_running=False)
     assert ([(log_id, "success", [])], []) == (told(plan), imbalances)
