@@ -1,7 +1,8 @@
 """Match stored logs to logs of a page whose keys come from another API generation.
 
 Generation ``late`` identifies logs by id; ``zernio`` has no ids, but may introduce them. Both report creation time,
-fingerprint and status, so stored logs are matched by these. Each stored log is matched at most once.
+fingerprint and status, so stored logs are matched by these. Each stored log is matched at most once. The rules are
+explained in docs/design/generation-matching.md.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from late_exporter.model import PENDING, LogEntry
 __all__ = ["StoredLogs", "interim_key", "match_logs", "time_prefix"]
 
 KEY_PATTERN = re.compile(r"(\d{13}-)([0-9a-f]{12})?([@#=])(.*)", re.DOTALL)
-"""Creation time, fingerprint if known, kind and rest of a key that sorts by time.
+"""Creation time, fingerprint if known, form and rest of a key that sorts by time.
 
-The kind is ``@`` for an id of generation ``late``, ``#`` for an id of ``zernio``, and ``=`` for a digest.
+The form is ``@`` for an id of generation ``late``, ``#`` for an id of ``zernio``, and ``=`` for a digest.
 """
 
 DIGEST = "="
@@ -33,7 +34,7 @@ StoredLogs: TypeAlias = Mapping[str, Mapping[str, str | None]]
 class _KeyParts(NamedTuple):
     time: str
     fingerprint: str | None
-    kind: str
+    form: str
     rest: str
 
 
@@ -48,18 +49,18 @@ class _Candidate(NamedTuple):
 
     @property
     def is_comparable(self) -> bool:
-        """Return whether time and fingerprint agree and the keys are of different kinds."""
+        """Return whether time and fingerprint agree and the keys are of different forms."""
         entry_key, stored = self.entry_key, self.stored_parts
         return (
             stored.time == entry_key.time
             and stored.fingerprint in (entry_key.fingerprint, None)
-            and stored.kind != entry_key.kind
+            and stored.form != entry_key.form
         )
 
     @property
     def has_same_id(self) -> bool:
         """Return whether both generations report the same id."""
-        has_ids = DIGEST not in (self.stored_parts.kind, self.entry_key.kind)
+        has_ids = DIGEST not in (self.stored_parts.form, self.entry_key.form)
         return has_ids and self.stored_parts.rest == self.entry_key.rest
 
     @property
