@@ -77,7 +77,7 @@ def _inconsistencies(connection: sqlite3.Connection) -> Iterator[str]:
         if stored != log_count:
             yield f"{name}: the log count is {log_count:,}, but {stored:,} logs are stored"
         if per_minute != with_time:
-            yield f"{name}: the log counts per minute add up to {per_minute:,}, but {with_time:,} stored logs have a time"
+            yield f"{name}: the log counts per minute add up to {per_minute:,}, but {with_time:,} logs have a time"
         if uncounted:
             yield f"{name}: {uncounted:,} pending logs are not stored as counted"
     scope_ids = {scope_id for scope_id, *_ in scopes}

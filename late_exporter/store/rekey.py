@@ -17,8 +17,8 @@ __all__ = ["applies_to", "apply_matches", "assign_interim_keys", "find_matches",
 
 # Only a log that was matched by its status fingerprint keeps the fingerprint. The newest logs are matched first.
 FINGERPRINTS_AGREE = (
-    "SELECT EXISTS (SELECT 1 FROM observation WHERE scope = ? AND status_fingerprint IS NOT NULL AND status <> 'pending'"
-    " AND instr(key, '=') ORDER BY key DESC)"
+    "SELECT EXISTS (SELECT 1 FROM observation WHERE scope = ? AND status_fingerprint IS NOT NULL"
+    " AND status <> 'pending' AND instr(key, '=') ORDER BY key DESC)"
 )
 HAS_KEY = "SELECT EXISTS (SELECT 1 FROM observation WHERE scope = ? AND key = ?)"
 
@@ -37,12 +37,13 @@ def assign_interim_keys(connection: Connection, scope_id: int) -> None:
     """Give all logs of a feed interim keys."""
     connection.create_function("interim_key", 3, interim_key, deterministic=True)
     connection.execute(
-        "UPDATE pending SET key = (SELECT interim_key(observation.key, observation.created, fingerprint) FROM observation"
-        " WHERE observation.scope = pending.scope AND observation.key = pending.key LIMIT 1) WHERE scope = ?",
+        "UPDATE pending SET key = (SELECT interim_key(o.key, o.created, o.fingerprint) FROM observation o"
+        " WHERE o.scope = pending.scope AND o.key = pending.key LIMIT 1) WHERE scope = ?",
         (scope_id,),
     )
     connection.execute(
-        "UPDATE observation SET key = interim_key(key, created, fingerprint), fingerprint = NULL WHERE scope = ?", (scope_id,)
+        "UPDATE observation SET key = interim_key(key, created, fingerprint), fingerprint = NULL WHERE scope = ?",
+        (scope_id,),
     )
 
 
@@ -106,8 +107,8 @@ def _rekey_log(connection: Connection, scope_id: int, key: str, entry: LogEntry,
     (has_new_key,) = execute(HAS_KEY, (scope_id, entry.key)).fetchone()
     # If both keys are stored in the same status, the former row stays.
     execute(
-        "UPDATE OR IGNORE observation SET key = ?1, status = coalesce(?2, status),"
-        " status_fingerprint = CASE WHEN status_fingerprint = ?5 THEN status_fingerprint END WHERE scope = ?3 AND key = ?4",
+        "UPDATE OR IGNORE observation SET key = ?1, status = coalesce(?2, status), status_fingerprint ="
+        " CASE WHEN status_fingerprint = ?5 THEN status_fingerprint END WHERE scope = ?3 AND key = ?4",
         (entry.key, None if has_pending else entry.status, scope_id, key, entry.status_fingerprint),
     )
     execute("UPDATE OR REPLACE pending SET key = ? WHERE scope = ? AND key = ?", (entry.key, scope_id, key))

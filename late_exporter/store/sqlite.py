@@ -262,7 +262,8 @@ class SqliteStore:
         )
         coverage = msgspec.json.encode(batch.coverage) if batch.coverage else None
         self._connection.execute(
-            "UPDATE scope SET logs = logs + ?, observations = observations + ?, coverage = coalesce(?, coverage) WHERE id = ?",
+            "UPDATE scope SET logs = logs + ?, observations = observations + ?, coverage = coalesce(?, coverage)"
+            " WHERE id = ?",
             (len(first), observation_count, coverage, scope_id),
         )
 
@@ -289,7 +290,9 @@ class SqliteStore:
         """Delete the expired logs among the next PRUNE_ROWS rows; return whether one of them was pending."""
         minute = prune_before // MINUTE
         execute = self._connection.execute
-        (expired,) = execute("SELECT count(*) FROM logs_per_minute WHERE scope = ? AND minute < ?", (scope_id, minute)).fetchone()
+        (expired,) = execute(
+            "SELECT count(*) FROM logs_per_minute WHERE scope = ? AND minute < ?", (scope_id, minute)
+        ).fetchone()
         if not expired:
             return False
         rows = execute(
