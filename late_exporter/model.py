@@ -16,8 +16,10 @@ import msgspec
 
 __all__ = [
     "DAY_MS",
+    "FAILED",
     "PAGE_SIZE",
     "PENDING",
+    "SUCCESS",
     "AttemptOutcome",
     "Batch",
     "CommitResult",
@@ -50,7 +52,9 @@ __all__ = [
     "Value",
 ]
 
-PENDING = "pending"
+PENDING, SUCCESS, FAILED = "pending", "success", "failed"
+"""Statuses of logs that the exporter interprets."""
+
 DAY_MS = 86_400_000
 
 PAGE_SIZE = 100

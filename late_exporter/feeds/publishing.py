@@ -21,7 +21,9 @@ from late_exporter.feeds.schema import LATE_PUBLISHING, SchemaChecker
 from late_exporter.feeds.view import common_fields, row_text
 from late_exporter.model import (
     DAY_MS,
+    FAILED,
     PENDING,
+    SUCCESS,
     AttemptOutcome,
     Exemplar,
     Feed,
@@ -36,8 +38,6 @@ from late_exporter.model import (
 
 __all__ = ["FEED", "failure_category", "generic_action", "project", "view"]
 
-FAILED = "failed"
-SUCCESS = "success"
 ATTEMPTS = ("publish", "retry")
 EXEMPLAR_LENGTH = 128
 

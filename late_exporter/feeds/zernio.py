@@ -30,35 +30,46 @@ from late_exporter.feeds.decoder import (
 )
 from late_exporter.feeds.schema import ZERNIO_LOGS, SchemaChecker
 from late_exporter.feeds.view import common_fields, event_status, row_text, search_json_text, without_unknown
-from late_exporter.model import DAY_MS, Feed, IncCounter, Increment, LogEntry, LogView, ObserveHistogram, RawLog
+from late_exporter.model import (
+    DAY_MS,
+    FAILED,
+    PENDING,
+    SUCCESS,
+    Feed,
+    IncCounter,
+    Increment,
+    LogEntry,
+    LogView,
+    ObserveHistogram,
+    RawLog,
+)
 
 __all__ = ["ACTIONS", "ACTIVITIES", "EVENTS", "FEEDS", "actions_markdown"]
 
 RETENTION = 90 * DAY_MS
-FAILED = "failed"
 FIRST_ATTEMPT = 1_000_000
 """Attempt number 1 in millionths."""
 
 ACTIONS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        "post.published": ("publish", "success"),
+        "post.published": ("publish", SUCCESS),
         "post.failed": ("publish", FAILED),
-        "post.partial": ("publish", "success"),
-        "post.publishing": ("publish", "pending"),
-        "post.pending": ("publish", "pending"),
-        "post.scheduled": ("publish", "pending"),
+        "post.partial": ("publish", SUCCESS),
+        "post.publishing": ("publish", PENDING),
+        "post.pending": ("publish", PENDING),
+        "post.scheduled": ("publish", PENDING),
         "post.skipped": ("publish", "skipped"),
-        "post.retried": ("retry", "success"),
+        "post.retried": ("retry", SUCCESS),
         "post.retry_failed": ("retry", FAILED),
-        "post.retrying": ("retry", "pending"),
+        "post.retrying": ("retry", PENDING),
         "post.retry": ("retry", UNKNOWN),
         "post.rate_limited": ("rate_limit_pause", "skipped"),
         "post.cancelled": ("cancelled", "skipped"),
-        "media.uploaded": ("media_upload", "success"),
-        "media.uploading": ("media_upload", "pending"),
+        "media.uploaded": ("media_upload", SUCCESS),
+        "media.uploading": ("media_upload", PENDING),
         "media.failed": ("media_upload", FAILED),
-        "token.refreshed": ("token_refresh", "success"),
-        "token.refreshing": ("token_refresh", "pending"),
+        "token.refreshed": ("token_refresh", SUCCESS),
+        "token.refreshing": ("token_refresh", PENDING),
         "token.refresh_failed": ("token_refresh", FAILED),
     }
 )

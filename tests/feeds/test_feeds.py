@@ -30,7 +30,7 @@ PUBLISHING, CONNECTIONS = FEEDS["publishing"], FEEDS["connections"]
 MISSING = object()
 Document: TypeAlias = dict[str, Any]
 
-# The documentation's own examples.
+# Examples of the documentation.
 PUBLISHED: Document = {
     "_id": "675f1c0a9e2b5af0012ab34cd",
     "postId": {"_id": "65f1c0a9e2b5af0012ab34cd", "content": "Check out our new feature!", "status": "published"},
@@ -214,7 +214,7 @@ def test_documented_logs_of_a_post() -> None:
     )
 
 
-# One bad log never costs a page.
+# Invalid rows.
 
 ODD: tuple[object, ...] = (
     None,
@@ -623,18 +623,18 @@ def test_times(expected: int | None, value: object) -> None:
 @given(st.text())
 def test_any_time(value: str) -> None:
     """No text breaks the parser of times."""
-    found = parse_millis(value)
-    assert found is None or abs(found) < 2**48
+    result = parse_millis(value)
+    assert result is None or abs(result) < 2**48
 
 
 @given(st.one_of(st.none(), st.integers(), st.floats()), st.sampled_from([1000, 1_000_000]))
 def test_any_number(value: float | None, scale: int) -> None:
     """Any number gives a duration of at most 31 years, or none."""
-    found = to_micros(value, scale)
-    assert found is None or 0 <= found <= 10**15
+    result = to_micros(value, scale)
+    assert result is None or 0 <= result <= 10**15
 
 
-# What is no page at all.
+# Invalid responses.
 
 BODIES = [
     (b"", "the response is not JSON: it is empty"),
@@ -729,7 +729,7 @@ def test_custom_row_type() -> None:
     assert LogPage((LogEntry(key="a", status="none"),)) == answer.parse(b'{"logs": [{"_id": "a"}]}')
 
 
-# What a log counts.
+# Increments.
 
 CATEGORIES = [
     ("rate_limited", "RATE_LIMITED", 400, "publish"),
@@ -803,10 +803,10 @@ def test_failure_categories(expected: str, error_code: str | None, status_code: 
 
 def increments(feed: Feed, row: Document) -> dict[str, list[Increment]]:
     """Return the increments of a row by family."""
-    found: dict[str, list[Increment]] = {}
+    result: dict[str, list[Increment]] = {}
     for increment in feed.project("acme", parse(row, feed=feed)[0]):
-        found.setdefault(increment.family, []).append(increment)
-    return found
+        result.setdefault(increment.family, []).append(increment)
+    return result
 
 
 def publishing_increments(**changes: object) -> dict[str, list[Increment]]:
@@ -849,20 +849,20 @@ def test_successful_publish() -> None:
 
 def test_failed_retry() -> None:
     """A failed retry counts in its category, as a retry, and as a failure of its account."""
-    found = publishing_increments(action="retry", status="failed", statusCode=401, attemptNumber=3)
+    result = publishing_increments(action="retry", status="failed", statusCode=401, attemptNumber=3)
     assert [
         IncCounter("late_publishing_failures_total", ("acme", "instagram", "retry", "auth_expired", "401"))
-    ] == found["late_publishing_failures_total"]
-    assert [IncCounter("late_publishing_retries_total", ("acme", "instagram", "failed"))] == found[
+    ] == result["late_publishing_failures_total"]
+    assert [IncCounter("late_publishing_retries_total", ("acme", "instagram", "failed"))] == result[
         "late_publishing_retries_total"
     ]
-    assert [ObserveHistogram("late_publishing_attempts", ("acme", "instagram", "failed"), micros=3_000_000)] == found[
+    assert [ObserveHistogram("late_publishing_attempts", ("acme", "instagram", "failed"), micros=3_000_000)] == result[
         "late_publishing_attempts"
     ]
-    assert [AttemptOutcome("late_account_consecutive_failures", ACCOUNT, at=AT, failed=True)] == found[
+    assert [AttemptOutcome("late_account_consecutive_failures", ACCOUNT, at=AT, failed=True)] == result[
         "late_account_consecutive_failures"
     ]
-    assert "late_account_last_success_timestamp_seconds" not in found
+    assert "late_account_last_success_timestamp_seconds" not in result
 
 
 COUNTED = [
@@ -888,16 +888,16 @@ COUNTED = [
 @pytest.mark.parametrize(("action", "status", "beyond"), COUNTED)
 def test_increments_by_action_and_status(action: str | None, status: str | None, beyond: set[str]) -> None:
     """Every log counts; further increments depend on its action and status."""
-    found = publishing_increments(action=action, status=status)
+    result = publishing_increments(action=action, status=status)
     always = {
         "late_publishing_logs_total",
         "late_publishing_duration_seconds",
         "late_publishing_last_log_timestamp_seconds",
     }
-    assert always | beyond == set(found)
+    assert always | beyond == set(result)
     labels = ("acme", "instagram", action or "unknown", status or "unknown")
-    assert [IncCounter("late_publishing_logs_total", labels)] == found["late_publishing_logs_total"]
-    once = {family for family, increments in found.items() if any(increment.once_per_log for increment in increments)}
+    assert [IncCounter("late_publishing_logs_total", labels)] == result["late_publishing_logs_total"]
+    once = {family for family, increments in result.items() if any(increment.once_per_log for increment in increments)}
     assert beyond & {"late_publishing_rate_limit_pauses_total"} == once
 
 
@@ -909,19 +909,19 @@ def test_publishing_log_without_fields() -> None:
 
 def test_attempt_without_an_account() -> None:
     """It counts for an unknown account, without name and streak."""
-    found = publishing_increments(accountId=None)
-    assert [IncCounter("late_account_logs_total", ("acme", "instagram", "unknown", "success"))] == found[
+    result = publishing_increments(accountId=None)
+    assert [IncCounter("late_account_logs_total", ("acme", "instagram", "unknown", "success"))] == result[
         "late_account_logs_total"
     ]
-    gauges = {family for family in found if CATALOGUE[family].kind == "gauge"}
+    gauges = {family for family in result if CATALOGUE[family].kind == "gauge"}
     assert {"late_publishing_last_log_timestamp_seconds"} == gauges
 
 
 def test_attempt_without_a_time() -> None:
     """It counts, and sets no gauge."""
-    found = publishing_increments(createdAt="soon")
-    assert not [i for increments in found.values() for i in increments if isinstance(i, SetLatest | AttemptOutcome)]
-    assert [IncCounter("late_account_logs_total", (*ACCOUNT, "success"))] == found["late_account_logs_total"]
+    result = publishing_increments(createdAt="soon")
+    assert not [i for increments in result.values() for i in increments if isinstance(i, SetLatest | AttemptOutcome)]
+    assert [IncCounter("late_account_logs_total", (*ACCOUNT, "success"))] == result["late_account_logs_total"]
 
 
 @pytest.mark.parametrize(
@@ -974,10 +974,10 @@ def test_connected_account() -> None:
 )
 def test_account_state_by_event(event: str | None, value: int | None, failure: str | None) -> None:
     """The state of the account depends on the event; a failure counts by its code."""
-    found = connection_increments(eventType=event, error={"code": "oauth_denied"})
-    connections = [i.value for i in found.get("late_account_connected", ()) if isinstance(i, SetLatest)]
+    result = connection_increments(eventType=event, error={"code": "oauth_denied"})
+    connections = [i.value for i in result.get("late_account_connected", ()) if isinstance(i, SetLatest)]
     assert ([] if value is None else [value]) == connections
-    failures = [i.labels for i in found.get("late_connection_failures_total", ())]
+    failures = [i.labels for i in result.get("late_connection_failures_total", ())]
     assert ([] if failure is None else [("acme", "twitter", failure, "oauth_denied")]) == failures
 
 
@@ -989,32 +989,32 @@ def test_connection_log_without_fields() -> None:
 
 def test_connection_failure_without_an_account() -> None:
     """It counts with an unknown code and sets no gauge."""
-    found = increments(CONNECTIONS, with_changes(CONNECTION, error=None, userId=None))
-    assert [IncCounter("late_connection_failures_total", ("acme", "twitter", "connect_failed", "unknown"))] == found[
+    result = increments(CONNECTIONS, with_changes(CONNECTION, error=None, userId=None))
+    assert [IncCounter("late_connection_failures_total", ("acme", "twitter", "connect_failed", "unknown"))] == result[
         "late_connection_failures_total"
     ]
     assert {
         "late_connection_events_total",
         "late_connection_failures_total",
         "late_connection_last_event_timestamp_seconds",
-    } == set(found)
+    } == set(result)
 
 
 def test_connection_without_a_name() -> None:
     """It keeps the current name of the account."""
-    found = connection_increments(success=None)
-    assert "late_account_info" not in found
-    assert "late_account_token_expiry_timestamp_seconds" not in found
-    assert "late_account_connected" in found
+    result = connection_increments(success=None)
+    assert "late_account_info" not in result
+    assert "late_account_token_expiry_timestamp_seconds" not in result
+    assert "late_account_connected" in result
 
 
 def all_increments() -> Iterable[tuple[str, Increment]]:
     """Yield all increments of the rows above with their feeds."""
     for action, status, _ in COUNTED:
         row = with_changes(PUBLISHED, action=action, status=status)
-        yield from (("publishing", i) for found in increments(PUBLISHING, row).values() for i in found)
+        yield from (("publishing", i) for result in increments(PUBLISHING, row).values() for i in result)
     for row in (CONNECTION, CONNECTED):
-        yield from (("connections", i) for found in increments(CONNECTIONS, row).values() for i in found)
+        yield from (("connections", i) for result in increments(CONNECTIONS, row).values() for i in result)
 
 
 def test_increments_match_the_catalogue() -> None:
@@ -1024,5 +1024,5 @@ def test_increments_match_the_catalogue() -> None:
         family = CATALOGUE[increment.family]
         assert kinds[type(increment)] == family.kind
         assert feed in family.feeds
-        shown = increment.labels + (("name",) if family.name == "late_account_info" else ())
-        assert len(family.labels) == len(shown)
+        displayed = increment.labels + (("name",) if family.name == "late_account_info" else ())
+        assert len(family.labels) == len(displayed)

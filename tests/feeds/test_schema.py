@@ -93,7 +93,7 @@ def deviations_of(shape: Schema, *rows: object, **around: object) -> list[Deviat
     return [deviation for deviations in looks for deviation in deviations]
 
 
-# What the documentation has is no drift.
+# Documented responses.
 
 
 @pytest.mark.parametrize(("shape", "row"), DOCUMENTATION)
@@ -140,20 +140,20 @@ def test_simulated_week_has_no_deviations() -> None:
         "/v1/connections/logs": SchemaChecker(LATE_CONNECTIONS),
     }
     for path, sentinel in sentinels.items():
-        looked = 0
+        row_count = 0
         while True:
-            answer = service.handle("GET", path, f"limit=100&skip={looked}", headers).body
+            answer = service.handle("GET", path, f"limit=100&skip={row_count}", headers).body
             assert () == sentinel.check(answer)
             rows = json.loads(answer)["logs"]
             for post in {row["postId"]["_id"] for row in rows[:3] if "postId" in row}:
                 assert () == sentinel.check(service.handle("GET", f"/v1/posts/{post}/logs", "", headers).body)
             if not rows:
                 break
-            looked += len(rows)
-        assert looked > (3000 if "posts" in path else 50)
+            row_count += len(rows)
+        assert row_count > (3000 if "posts" in path else 50)
 
 
-# What is not documented is drift.
+# Deviations.
 
 DEVIATIONS: tuple[tuple[Schema, Row, list[Deviation]], ...] = (
     (LATE_PUBLISHING, {**PUBLISHED, "region": "eu-west"}, [Deviation("region", "unknown", "string", "eu-west")]),
@@ -281,12 +281,12 @@ def test_any_name(fields: dict[str, None]) -> None:
 def test_unknown_paths_are_bounded() -> None:
     """Beyond 50 unknown fields further ones share a path, once per log; documented paths are kept."""
     sentinel = SchemaChecker(LATE_PUBLISHING)
-    seen = {
+    paths = {
         deviation.path
         for number in range(200)
         for deviation in sentinel.check(body({**PUBLISHED, f"field{number}": 1, f"more{number}": 1, "status": 1}))[0]
     }
-    assert 50 + len({"other", "status"}) == len(seen)
+    assert 50 + len({"other", "status"}) == len(paths)
     last = sentinel.check(body({**PUBLISHED, "status": 1, "yet": 1, "another": 2}))
     assert {("status", "type"), ("other", "unknown")} == {(deviation.path, deviation.kind) for deviation in last[0]}
 
@@ -314,7 +314,7 @@ def test_samples(value: object, sample: str) -> None:
     assert sample == deviation.sample
 
 
-# What becomes of it.
+# Metrics, log messages and findings.
 
 
 @pytest.fixture
@@ -405,10 +405,10 @@ def test_nothing_private_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     logger = log.get_logger("late_exporter")
     for deviation in page.entries[0].deviations:
         logger.warning("the API has changed", **msgspec.to_builtins(deviation))
-    written = stream.getvalue()
-    assert len(private) == written.count("the API has changed")
+    output = stream.getvalue()
+    assert len(private) == output.count("the API has changed")
     for secret in (CAPTION, "harbour", KEY, "acmecorp", "hunter2", "a b c", PUBLISHED["request"]["contentPreview"]):
-        assert secret not in written
+        assert secret not in output
 
 
 def page_response(*rows: Row) -> httpx.Response:

@@ -174,8 +174,8 @@ def test_id_is_used_if_present(field: str) -> None:
 def test_keys_sort_by_time() -> None:
     """Keys sort by creation time."""
     times = ["2024-11-01T10:00:00Z", "2024-11-01T10:00:01Z", "2025-01-01T00:00:00Z"]
-    found = keys(*({**LOG, "created_at": time} for time in times))
-    assert sorted(found) == found
+    result = keys(*({**LOG, "created_at": time} for time in times))
+    assert sorted(result) == result
 
 
 def test_both_generations_have_the_same_fingerprint() -> None:
@@ -217,8 +217,8 @@ def test_any_row_is_counted(rows: list[object]) -> None:
     for feed in ZERNIO.values():
         page = feed.parse(json.dumps({"logs": rows}).encode())
         assert (len(rows), True) == (len(page.entries), page.without_ids)
-        named = [(entry.key, entry.status) for entry in page.entries if "=" in entry.key]
-        assert len(named) == len({*named})
+        observations = [(entry.key, entry.status) for entry in page.entries if "=" in entry.key]
+        assert len(observations) == len({*observations})
         for entry in page.entries:
             if not entry.rejection_reason:
                 list(feed.project("acme", entry))

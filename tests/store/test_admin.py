@@ -168,11 +168,11 @@ def test_import_restores_an_export(store: Store, path: Path, tmp_path: Path) -> 
     assert len(lines) - 2 == import_state(other, lines)
     assert content(path) == content(other)
     assert [] == list(check(other))
-    with closing(open_store(f"sqlite:///{other}")) as moved:
-        fill(moved, "acme")
+    with closing(open_store(f"sqlite:///{other}")) as copied_store:
+        fill(copied_store, "acme")
         assert (
             store.series_values()[LOGS, ("acme", "tiktok", "publish", "success")]
-            == (moved.series_values()[LOGS, ("acme", "tiktok", "publish", "success")])
+            == (copied_store.series_values()[LOGS, ("acme", "tiktok", "publish", "success")])
         )
 
 

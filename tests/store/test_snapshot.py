@@ -52,18 +52,18 @@ def test_reads_a_state_in_use(store: Store, path: Path) -> None:
 @pytest.mark.parametrize("number", [0, 1, 99, 100, 101, 250])
 def test_lookups_share_one_statement(store: Store, path: Path, number: int) -> None:
     """SQLite caches compiled statements, so one per number of keys would use much memory."""
-    asked: set[str] = set()
+    statements: set[str] = set()
     store.commit(PUBLISHING, Batch(committed_at=8.0, observations=[observation(at) for at in range(3, 400)]))
 
     class Recorder(sqlite3.Connection):
         def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
-            asked.add(sql)
+            statements.add(sql)
             return super().execute(sql, *values)  # type: ignore[arg-type]
 
     with closing(sqlite3.connect(path, factory=Recorder)) as connection:
         statuses = queries.stored_statuses(connection, 1, [f"log{at}" for at in range(1, number + 1)] + ["unknown"])
     assert {f"log{at}": {"pending" if at == 2 else "success"} for at in range(1, number + 1)} == statuses
-    assert {queries.LOOKUP} == asked
+    assert {queries.LOOKUP} == statements
 
 
 def test_lookup_matches_logs_that_are_not_rekeyed(store: Store, path: Path) -> None:

@@ -56,7 +56,7 @@ BACKENDS: dict[str, Callable[[Path], str]] = {
 """A URL a backend; a new backend is a row here, and one in DURABLE if it outlives its process."""
 
 STATES = Path(__file__).parents[1] / "states"
-"""What every released version has left behind, as SQL."""
+"""SQL dumps of the states of released versions."""
 
 DURABLE = [name for name in BACKENDS if name != "memory"]
 
@@ -94,8 +94,8 @@ def lookup(store: Store, *keys: str, scope: Scope = SCOPE, since: int = 0) -> Kn
 @pytest.fixture(params=BACKENDS)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """Open an empty state of each backend."""
-    with closing(open_store(BACKENDS[request.param](tmp_path))) as opened:
-        yield opened
+    with closing(open_store(BACKENDS[request.param](tmp_path))) as new_store:
+        yield new_store
 
 
 @pytest.fixture(params=DURABLE)
@@ -105,7 +105,7 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Reopen:
     return lambda: open_store(url)
 
 
-# What every backend does.
+# Behaviour of every backend.
 
 
 def test_new_state_is_empty(store: Store) -> None:
@@ -369,13 +369,13 @@ def test_prune_deletes_older_logs(store: Store, key: str) -> None:
     """Only logs of earlier minutes are deleted, whatever their keys are; the counters stay."""
     times = [NOW + offset for offset in range(-30 * MINUTE, 30 * MINUTE, 20_000)]
     draw = random.Random(1)
-    named = {f"{at:014}" if key == "in time" else f"{draw.getrandbits(96):024x}": at for at in times}
-    commit(store, *(observation(name, created=at) for name, at in named.items()))
-    commit(store, *(observation(name, "failed", at) for name, at in list(named.items())[::2]))
+    times_by_key = {f"{at:014}" if key == "in time" else f"{draw.getrandbits(96):024x}": at for at in times}
+    commit(store, *(observation(name, created=at) for name, at in times_by_key.items()))
+    commit(store, *(observation(name, "failed", at) for name, at in list(times_by_key.items())[::2]))
     result = commit(store, prune_before=NOW + 30_000)
 
-    expected = {name for name, at in named.items() if at >= NOW}
-    assert expected == set(lookup(store, *named).statuses)
+    expected = {name for name, at in times_by_key.items() if at >= NOW}
+    assert expected == set(lookup(store, *times_by_key).statuses)
     assert len(expected) == result.log_count == store.size("acme")[0]
     assert (len(expected), 9) == (lookup(store, since=NOW).stored_count, lookup(store, since=NOW).expiring_count)
     assert len(times) == counter_value(store)
@@ -385,26 +385,26 @@ def test_prune_is_incremental(store: Store) -> None:
     """A few commits delete any number of expired logs, and never a younger one."""
     draw = random.Random(2)
     due = [f"{draw.getrandbits(96):024x}" for _ in range(21_000)]
-    kept = [f"{draw.getrandbits(96):024x}" for _ in range(500)]
+    recent = [f"{draw.getrandbits(96):024x}" for _ in range(500)]
     store.commit(
         SCOPE, Batch(committed_at=AT, observations=[Observation(entry(key, created=NOW - HOUR), ()) for key in due])
     )
-    store.commit(SCOPE, Batch(committed_at=AT, observations=[Observation(entry(key), ()) for key in kept]))
-    left = [commit(store, prune_before=NOW).log_count for _ in range(4)]
+    store.commit(SCOPE, Batch(committed_at=AT, observations=[Observation(entry(key), ()) for key in recent]))
+    log_counts = [commit(store, prune_before=NOW).log_count for _ in range(4)]
 
-    assert left[0] > left[1] > left[2] == left[3] == 500
-    assert kept == [key for key in kept if key in lookup(store, *kept).statuses]
+    assert log_counts[0] > log_counts[1] > log_counts[2] == log_counts[3] == 500
+    assert recent == [key for key in recent if key in lookup(store, *recent).statuses]
     assert (500, 500) == (lookup(store, since=NOW).stored_count, lookup(store, since=NOW).expiring_count)
 
 
 def test_prune_reaches_all_keys(store: Store) -> None:
     """Expired logs are deleted behind any number of logs that stay."""
-    kept = [Observation(entry(f"a{number}"), ()) for number in range(20_500)]
+    recent = [Observation(entry(f"a{number}"), ()) for number in range(20_500)]
     due = [Observation(entry(f"b{number}", created=NOW - HOUR), ()) for number in range(50)]
-    store.commit(SCOPE, Batch(committed_at=AT, observations=[*kept, *due]))
-    left = [commit(store, prune_before=NOW).log_count for _ in range(6)]
+    store.commit(SCOPE, Batch(committed_at=AT, observations=[*recent, *due]))
+    log_counts = [commit(store, prune_before=NOW).log_count for _ in range(6)]
 
-    assert [20_550, 20_500] == [left[0], left[-1]]
+    assert [20_550, 20_500] == [log_counts[0], log_counts[-1]]
     assert {} == lookup(store, *(f"b{number}" for number in range(50))).statuses
 
 
@@ -483,7 +483,7 @@ def test_bug_in_a_commit_changes_nothing(store: Store, increment: Increment, err
     assert 2 == len(commit(store, observation("a"), observation("b")).observations)
 
 
-# What the file of SQLite does.
+# Behaviour of the SQLite file.
 
 
 @pytest.fixture
