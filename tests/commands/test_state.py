@@ -151,7 +151,7 @@ def test_backup(store: Store, tmp_path: Path) -> None:
     assert content(copy) == content(tmp_path / "state.db")
     again = state(tmp_path / "state.db", "backup", str(copy))
     assert (1, "") == again[:2]
-    assert f"late-exporter: error: {copy}: there is such a file already; it is left as it is\n" == again.err
+    assert f"late-exporter: error: {copy}: the file exists already and was not changed\n" == again.err
     assert store.series_values()
 
 
@@ -161,7 +161,9 @@ def test_check(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE scope SET logs = logs + 1")
     assert CommandResult(
-        1, "acme/publishing: 62 logs are noted, 61 are held\nbeta/publishing: 2 logs are noted, 1 are held\n", ""
+        1,
+        "acme/publishing: the log count is 62, but 61 logs are stored\nbeta/publishing: the log count is 2, but 1 logs are stored\n",
+        "",
     ) == state(path, "check")
 
 
@@ -214,16 +216,16 @@ def test_what_cannot_be_imported(path: Path, tmp_path: Path) -> None:
     lines = tmp_path / "state.jsonl"
     state(path, "export", str(lines))
     for target, source, words in (
-        (path, lines, f"{path}: there is such a file already; it is left as it is"),
+        (path, lines, f"{path}: the file exists already and was not changed"),
         (tmp_path / "new.db", tmp_path / "none", f"{tmp_path / 'none'}: cannot be read: No such file or directory"),
         (tmp_path / "new.db", path, "codec can't decode"),
-        (tmp_path / "new.db", Path(__file__), "line 1: this is not a JSON object"),
+        (tmp_path / "new.db", Path(__file__), "line 1: not a JSON object"),
     ):
         ran = state(target, "import", str(source))
         assert (1, "") == ran[:2]
         assert words in ran.err
     lines.write_text("".join(lines.read_text().splitlines(keepends=True)[:-1]))
-    assert "the state is cut off after" in state(tmp_path / "new.db", "import", str(lines)).err
+    assert "the export is truncated after" in state(tmp_path / "new.db", "import", str(lines)).err
     assert not (tmp_path / "new.db").exists()
     assert before == content(path)
 

@@ -38,7 +38,7 @@ def ask(late: LateServer, tmp_path: Path, ending: ExitStack) -> Callable[..., Ex
 def lose(tmp_path: Path, log_id: str) -> None:
     """Take a log from the record, behind the back of whoever works on the state."""
     with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
-        assert 1 == connection.execute("DELETE FROM sighting WHERE key = ?", (log_id,)).rowcount
+        assert 1 == connection.execute("DELETE FROM observation WHERE key = ?", (log_id,)).rowcount
         connection.commit()
 
 

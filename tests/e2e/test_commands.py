@@ -110,7 +110,7 @@ def test_check_bad_key(late: LateServer, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "words", "errors"),
     [
-        (200, "<html>", "the answer is not JSON: it begins with '<html>'", 2),
+        (200, "<html>", "the response is not JSON: it begins with '<html>'", 2),
         (404, "", "404: no GET /v1/posts/logs; no GET /v1/logs; look at --api.base-url", 1),
         (500, '{"error": "\\u001b[31mred\\nnew line"}', "500: ", 2),
     ],

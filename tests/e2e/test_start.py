@@ -98,9 +98,9 @@ def newer(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (corrupt, "is not a state of late-exporter, or is damaged; it is left as it is"),
+        (corrupt, "is not a state of late-exporter, or is damaged; it was not changed"),
         (damaged, ""),
-        (foreign, "is the database of another program; it is left as it is"),
+        (foreign, "is the database of another program; it was not changed"),
         (newer, "was written by a newer late-exporter"),
     ],
 )

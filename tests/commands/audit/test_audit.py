@@ -95,7 +95,7 @@ class AuditHarness:
 def lose(path: Path, key: str) -> None:
     """Take a log from the record."""
     with closing(sqlite3.connect(path)) as connection:
-        assert 1 == connection.execute("DELETE FROM sighting WHERE key = ?", (key,)).rowcount
+        assert 1 == connection.execute("DELETE FROM observation WHERE key = ?", (key,)).rowcount
         connection.commit()
 
 
@@ -145,8 +145,8 @@ def test_a_walk_that_has_passed_ends_the_wait(
     exporter.poll()
     honest = exporter.store.lookup
 
-    def known(scope: Scope, keys: Any, *, since: int) -> Any:
-        found = honest(scope, keys, since=since)
+    def known(scope: Scope, entries: Any, *, feed: Any, since: int) -> Any:
+        found = honest(scope, entries, feed=feed, since=since)
         return type(found)({**found.statuses, lost: frozenset({"success"})}, found.stored_count, found.expiring_count)
 
     monkeypatch.setattr(exporter.store, "lookup", known)
