@@ -114,8 +114,13 @@ def test_settings_are_read_at_the_edge() -> None:
         "config.markdown",
         "config.sources",
         "commands._runner",
+        "commands.audit.command",
         "commands.backfill.command",
+        "commands.check.command",
+        "commands.logs",
+        "commands.post",
         "commands.run",
+        "commands.state",
     }
 
 
