@@ -375,7 +375,7 @@ def test_systemd_socket_without_one(run: Run) -> None:
     program = run("--web.systemd-socket")
     assert 1 == program.wait_exit()
     assert [
-        "late-exporter: error: --web.systemd-socket: systemd has passed no socket on"
+        "late-exporter: error: --web.systemd-socket: systemd did not pass a socket"
     ] == program.stderr.splitlines()
     assert not (program.folder / "state.db").exists()
 
