@@ -57,12 +57,12 @@ async def connect_workspace(
 def selected_workspaces(context: CommandContext) -> Sequence[str]:
     """Return the name given by ``--workspace``, or the names of all workspaces; raises ConfigError."""
     names = [workspace.name for workspace in context.settings.workspaces]
-    selected = context.flags.workspace
-    if selected is None:
+    selected_name = context.flags.workspace
+    if selected_name is None:
         return names
-    if selected not in names:
-        raise ConfigError(f"--workspace{quote(selected)}: no such workspace; choose from {', '.join(names)}")
-    return [selected]
+    if selected_name not in names:
+        raise ConfigError(f"--workspace{quote(selected_name)}: no such workspace; choose from {', '.join(names)}")
+    return [selected_name]
 
 
 def write_stdout(command: Callable[[], int], *, broken_pipe_code: int = 0) -> int:

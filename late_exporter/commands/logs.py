@@ -186,8 +186,8 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def _equals(expected: str | None, value: str) -> bool:
-    return expected is None or expected == "all" or expected.casefold() == value.casefold()
+def _equals(expected_value: str | None, value: str) -> bool:
+    return expected_value is None or expected_value == "all" or expected_value.casefold() == value.casefold()
 
 
 def _normalize(account: str) -> str:
@@ -209,9 +209,9 @@ async def print_newest(
     count = 0
     async for logs in pager.pages():
         matching = [log for log in logs if log_filter.matches(log)]
-        selected = matching[: limit - count] if limit else matching
-        _print(formatter, selected, write)
-        count += len(selected)
+        selected_logs = matching[: limit - count] if limit else matching
+        _print(formatter, selected_logs, write)
+        count += len(selected_logs)
         if limit and count >= limit:
             return count, True
     return count, False
@@ -307,12 +307,12 @@ class LogFollower:
             logs += page
             if page and page[-1].key in self._statuses:
                 break
-        changes = [self._changed(log) for log in chronological(logs)]
+        changes = [self._status_change(log) for log in chronological(logs)]
         self._remember(logs)
         self._show(log for log in changes if log is not None)
         await self._refresh_pending(logs)
 
-    def _changed(self, log: LogView) -> LogView | None:
+    def _status_change(self, log: LogView) -> LogView | None:
         """Return the log with its previous status, or None if there is nothing new to write."""
         previous_status = self._statuses.get(log.key)
         if previous_status == log.status:

@@ -39,8 +39,8 @@ def mentions(log: LogView, post_id: str) -> bool:
 
 def chronological(logs: Sequence[LogView]) -> list[LogView]:
     """Return logs oldest first, given newest first; a log without a time stays beside the one before it."""
-    dated, last = [], 0
+    logs_by_time, last = [], 0
     for log in reversed(logs):
         last = last if log.created is None else log.created
-        dated.append((last, log))
-    return [log for _, log in sorted(dated, key=lambda pair: pair[0])]
+        logs_by_time.append((last, log))
+    return [log for _, log in sorted(logs_by_time, key=lambda pair: pair[0])]

@@ -103,8 +103,8 @@ class LogPager:
         return self._oldest is not None and log.created is not None and log.created < self._oldest
 
     def _is_last_page(self, page: LogPage, logs: Sequence[LogView], skip: int) -> bool:
-        dated = [log for log in logs if log.created is not None]
-        if not page.entries or page.has_more is False or (dated and all(map(self._is_too_old, dated))):
+        dated_logs = [log for log in logs if log.created is not None]
+        if not page.entries or page.has_more is False or (dated_logs and all(map(self._is_too_old, dated_logs))):
             return True
         if page.has_more is None:
             row_count = len(page.entries)

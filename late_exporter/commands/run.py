@@ -261,9 +261,10 @@ class _Connector:
 
     def connect(self, settings: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
         """Return a client of the workspace, and the generation of its API."""
-        configured = settings.api.generation
+        generation_name = settings.api.generation
         generation = self._generations.setdefault(
-            (workspace.base_url, configured), ApiGeneration(configured, logger=self._create_logger(workspace.base_url))
+            (workspace.base_url, generation_name),
+            ApiGeneration(generation_name, logger=self._create_logger(workspace.base_url)),
         )
         key = workspace.key.get_secret_value() if workspace.key else ""
         rate_limiter = self._rate_limiters.setdefault(key, RateLimiter(settings.api.quota_share))
@@ -320,14 +321,14 @@ def create_offload(executor: Executor) -> Offload:
 
     async def offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
         future = asyncio.get_running_loop().run_in_executor(executor, partial(call, *args, **keywords))
-        cancelled = False
+        is_cancelled = False
         while not future.done():
             try:
                 await asyncio.wait((future,))
             except asyncio.CancelledError:
-                cancelled = True
+                is_cancelled = True
         task = asyncio.current_task()
-        if cancelled and task is not None:
+        if is_cancelled and task is not None:
             task.cancel()
         return future.result()
 

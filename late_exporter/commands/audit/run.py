@@ -110,7 +110,7 @@ class AuditRunner:
         require_retained(since, feed)
         audit = self._begin(coverage, status.last_poll, since)
         try:
-            reconciled = await self._compare(audit, feed)
+            has_reconciled = await self._compare(audit, feed)
         except ApiError as exc:
             return self._failure(str(exc))
         listed_keys = audit.listed_keys or set()
@@ -121,7 +121,7 @@ class AuditRunner:
             since=max(audit.lower, audit.coverage.caught_up_at - feed.retention),
             until=audit.cutoff,
             polled=audit.exporter_running,
-            reconciled=reconciled,
+            reconciled=has_reconciled,
             logs=len(listed_keys) - len(audit.too_recent) - len(audit.in_gap),
             requests=self._request_count,
             seconds=self._timing.monotonic() - started_at,
@@ -151,15 +151,15 @@ class AuditRunner:
     async def _compare(self, audit: Audit, feed: Feed) -> bool:
         """Execute the steps of the audit; return whether a reconciliation completed during the wait."""
         steps = audit_list(audit)
-        reconciled = False
+        has_reconciled = False
         page: FetchedPage | None = None
         while True:
             try:
                 step = steps.send(page)
             except StopIteration:
-                return reconciled
+                return has_reconciled
             if isinstance(step, WaitForExporter):
-                reconciled, page = await self._wait_for_exporter(audit, feed), None
+                has_reconciled, page = await self._wait_for_exporter(audit, feed), None
             else:
                 page = await self._fetch_page(step, feed)
 
@@ -174,21 +174,21 @@ class AuditRunner:
         """Wait until all suspects are counted or a reconciliation has completed; return whether one has."""
         began_at = self._timing.clock() + self._clock_offset
         deadline = self._timing.monotonic() + self._wait
-        reconciled = False
+        has_reconciled = False
         if audit.exporter_running and self._wait:
             self._logger.info(
                 "waiting for the exporter to count logs that differ",
                 logs=len(audit.suspects),
                 at_most=f"{self._wait:g}s",
             )
-        while audit.exporter_running and not reconciled and self._has_suspects(audit, feed):
+        while audit.exporter_running and not has_reconciled and self._has_suspects(audit, feed):
             seconds_left = deadline - self._timing.monotonic()
             if seconds_left <= 0:
                 break
             await self._timing.sleep(min(seconds_left, RECHECK_INTERVAL))
-            reconciled = self._state.status().last_reconcile > began_at
+            has_reconciled = self._state.status().last_reconcile > began_at
         audit.coverage = self._state.status().coverage or audit.coverage
-        return reconciled
+        return has_reconciled
 
     def _has_suspects(self, audit: Audit, feed: Feed) -> bool:
         entries = [suspect.entry for suspect in audit.suspects.values()]
@@ -243,8 +243,8 @@ class _AuditState:
         lower = max(audit.lower, audit.coverage.caught_up_at - feed.retention + EXPIRY_MARGIN)
         with self._open_snapshot() as snapshot:
             stored_keys = {
-                recorded.key
-                for recorded in snapshot.recorded_statuses(self._scope)
-                if recorded.created is not None and lower <= recorded.created <= audit.cutoff
+                row.key
+                for row in snapshot.recorded_statuses(self._scope)
+                if row.created is not None and lower <= row.created <= audit.cutoff
             }
         return len(stored_keys - (audit.listed_keys or set()) - self._former_keys)

@@ -102,9 +102,9 @@ async def collect_history(
     with snapshot:
         coverage = snapshot.feed_state(scope).coverage if scope in snapshot.scopes else None
         until, values = period.end(scope, coverage), snapshot.series_values()
-        recorded = RecordedLogs(snapshot.recorded_statuses(scope), until=until, has_pending=feed.has_pending)
+        recorded_logs = RecordedLogs(snapshot.recorded_statuses(scope), until=until, has_pending=feed.has_pending)
     limiter = frozen_limiter(families, values)
-    history = FeedHistory(scope, feed, families=families, limiter=limiter, recorded=recorded, until=until)
+    history = FeedHistory(scope, feed, families=families, limiter=limiter, recorded_logs=recorded_logs, until=until)
     # Older logs were never counted, or are pruned.
     lower = max(period.since, coverage.retention_floor) if coverage else period.since
     reader = _PageReader(client, feed, progress, sleep)

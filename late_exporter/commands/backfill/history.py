@@ -114,31 +114,31 @@ class RecordedLogs:
     """Logs that the state has recorded as counted, by key.
 
     Args:
-        recorded: Recorded statuses, ordered by key.
+        rows: Recorded statuses, ordered by key.
         until: End of the history in milliseconds.
         has_pending: Whether logs of the feed may be pending and change their status.
 
     Attributes:
-        unmatched: Number of statuses recorded after the end of the history and not yet assigned to a series.
+        unmatched_count: Number of statuses recorded after the end of the history and not yet assigned to a series.
     """
 
-    def __init__(self, recorded: Iterable[RecordedStatus], *, until: int, has_pending: bool) -> None:
+    def __init__(self, rows: Iterable[RecordedStatus], *, until: int, has_pending: bool) -> None:
         self._until = until
         self._has_pending = has_pending
         self._statuses: dict[str, frozenset[str]] = {}
         self._keys_by_time: dict[str, set[str]] = {}
-        self.unmatched = 0
-        for key, group in groupby(recorded, key=attrgetter("key")):
+        self.unmatched_count = 0
+        for key, group in groupby(rows, key=attrgetter("key")):
             self._add(key, list(group))
 
-    def _add(self, key: str, recorded: Sequence[RecordedStatus]) -> None:
-        statuses = frozenset(row.status for row in recorded)
+    def _add(self, key: str, rows: Sequence[RecordedStatus]) -> None:
+        statuses = frozenset(row.status for row in rows)
         self._statuses[key] = statuses
         time = time_prefix(key)
         if time is not None:
             self._keys_by_time.setdefault(time, set()).add(key)
-        if self.is_later(recorded[0].created, statuses):
-            self.unmatched += len(statuses)
+        if self.is_later(rows[0].created, statuses):
+            self.unmatched_count += len(statuses)
 
     def statuses(self, key: str) -> frozenset[str] | None:
         """Return the recorded statuses of a log, None if it was not counted."""
@@ -173,7 +173,7 @@ class FeedHistory:
         feed: Log list of the feed.
         families: Families to reconstruct.
         limiter: Limiter of label values; see ``frozen_limiter``.
-        recorded: Logs that the state has recorded.
+        recorded_logs: Logs that the state has recorded.
         until: End of the history in milliseconds.
 
     Attributes:
@@ -187,7 +187,7 @@ class FeedHistory:
         *,
         families: Mapping[str, Family],
         limiter: LabelLimiter,
-        recorded: RecordedLogs,
+        recorded_logs: RecordedLogs,
         until: int,
     ) -> None:
         self._scope = scope
@@ -198,32 +198,34 @@ class FeedHistory:
             if feed.name in family.feeds and (family.kind != "gauge" or name in LATEST_GAUGES)
         }
         self._limiter = limiter
-        self._recorded = recorded
+        self._recorded_logs = recorded_logs
         self._until = until
         self._deltas: dict[Series, list[Delta]] = {}
         self._sums: dict[Series, SampleValue] = {}
-        self._matched: set[str] = set()
+        self._matched_keys: set[str] = set()
         self.log_count = 0
 
     def add_page(self, entries: Sequence[LogEntry]) -> None:
         """Add the logs of a page, except those that were on an earlier one."""
-        self._recorded.rekey(entries)
+        self._recorded_logs.rekey(entries)
         for entry in entries:
-            statuses = self._recorded.statuses(entry.key)
-            if entry.key in self._matched or statuses is None:
+            statuses = self._recorded_logs.statuses(entry.key)
+            if entry.key in self._matched_keys or statuses is None:
                 continue
-            self._matched.add(entry.key)
+            self._matched_keys.add(entry.key)
             if entry.rejection_reason:
                 # Rejected logs are in none of these series.
-                self._recorded.unmatched -= len(statuses) if self._recorded.is_later(entry.created, statuses) else 0
+                self._recorded_logs.unmatched_count -= (
+                    len(statuses) if self._recorded_logs.is_later(entry.created, statuses) else 0
+                )
             elif entry.created is not None:
                 self._add_log(entry, statuses, entry.created)
 
     def _add_log(self, entry: LogEntry, statuses: frozenset[str], created: int) -> None:
-        is_later = self._recorded.is_later(created, statuses)
+        is_later = self._recorded_logs.is_later(created, statuses)
         self.log_count += not is_later
         for index, observation in enumerate(_observations(entry, statuses)):
-            self._recorded.unmatched -= is_later
+            self._recorded_logs.unmatched_count -= is_later
             for increment in self._limiter.apply(self._feed.project(self._scope.workspace, observation)):
                 if increment.family in self._families and not (index and increment.once_per_log):
                     self._add_delta(increment, None if is_later else created)
@@ -246,37 +248,44 @@ class FeedHistory:
             values: Current values of all series.
             published_at: Time in milliseconds at which the counters of the feed were first exposed.
         """
-        for (name, labels), current in values.items():
+        for (name, labels), current_value in values.items():
             family = self._families.get(name)
-            if family is None or labels[0] != self._scope.workspace or current.created * 1000 > published_at:
+            if family is None or labels[0] != self._scope.workspace or current_value.created * 1000 > published_at:
                 continue
             deltas = tuple(sorted(self._deltas.get((name, labels), ()), key=itemgetter(0)))
-            base = self._base(family, labels, current.value)
+            base = self._base(family, labels, current_value.value)
             if base is not None or (family.kind == "gauge" and deltas):
                 yield SeriesHistory(family=family, labels=labels, until=self._until, base=base, deltas=deltas)
 
-    def _base(self, family: Family, labels: Labels, current: Value) -> SampleValue | None:
+    def _base(self, family: Family, labels: Labels, current_value: Value) -> SampleValue | None:
         """Return the value of a counter or histogram before all logs of the pages, None if it is unknown."""
-        listed = self._sums.get((family.name, labels))
-        if family.kind == "counter" and isinstance(current, int | float):
-            rest = current - (listed if isinstance(listed, int | float) else 0)
-            return max(0, rest - max(0, self._recorded.unmatched)) if rest >= 0 else None
-        if isinstance(current, Histogram) and dict(zip(family.labels, labels, strict=True)).get("status") != PENDING:
-            return self._histogram_base(family, listed if isinstance(listed, Histogram) else None, current)
+        listed_value = self._sums.get((family.name, labels))
+        if family.kind == "counter" and isinstance(current_value, int | float):
+            rest = current_value - (listed_value if isinstance(listed_value, int | float) else 0)
+            return max(0, rest - max(0, self._recorded_logs.unmatched_count)) if rest >= 0 else None
+        if (
+            isinstance(current_value, Histogram)
+            and dict(zip(family.labels, labels, strict=True)).get("status") != PENDING
+        ):
+            return self._histogram_base(
+                family, listed_value if isinstance(listed_value, Histogram) else None, current_value
+            )
         # The duration that a log had while it was pending is unknown once it has settled.
         return None
 
-    def _histogram_base(self, family: Family, listed: Histogram | None, current: Histogram) -> Histogram | None:
-        if current.bounds != family.buckets:
+    def _histogram_base(
+        self, family: Family, listed_value: Histogram | None, current_value: Histogram
+    ) -> Histogram | None:
+        if current_value.bounds != family.buckets:
             return None
         empty = Histogram(family.buckets, (0,) * (len(family.buckets) + 1))
-        listed = listed or empty
-        counts = tuple(total - part for total, part in zip(current.counts, listed.counts, strict=True))
-        rest = Histogram(family.buckets, counts, current.micros - listed.micros)
+        listed_value = listed_value or empty
+        counts = tuple(total - part for total, part in zip(current_value.counts, listed_value.counts, strict=True))
+        rest = Histogram(family.buckets, counts, current_value.micros - listed_value.micros)
         if min(*counts, rest.micros) < 0:
             return None
         # Unmatched logs contribute an unknown amount to the sum.
-        return empty if self._recorded.unmatched > 0 else rest
+        return empty if self._recorded_logs.unmatched_count > 0 else rest
 
 
 def _amount(increment: Increment) -> float:

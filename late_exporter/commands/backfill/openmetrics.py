@@ -82,9 +82,9 @@ def write_openmetrics(
         on_progress: Callback that receives the number of series written.
     """
     order = {name: index for index, name in enumerate(families)}
-    ordered = sorted(histories, key=lambda history: (order[history.family.name], history.labels))
+    sorted_histories = sorted(histories, key=lambda history: (order[history.family.name], history.labels))
     sample_count = series_count = 0
-    for family, group in groupby(ordered, key=lambda history: history.family):
+    for family, group in groupby(sorted_histories, key=lambda history: history.family):
         formatter = FamilyFormatter(msgspec.structs.replace(family, labels=(*family.labels, *target_labels)))
         file.write(formatter.header()[1])
         for history in group:

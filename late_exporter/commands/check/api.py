@@ -137,14 +137,14 @@ def _check_quota(client: LateClient, feed_count: int, interval: float, quota_sha
     if quota is None:
         return
     plan = f", the limit of the plan {PLANS[quota.limit]}" if quota.limit in PLANS else ""
-    required, allowed = (feed_count + 1) * 60 / interval, quota.limit * quota_share
+    required_rate, allowed_rate = (feed_count + 1) * 60 / interval, quota.limit * quota_share
     quota_text = f"{quota.remaining:,} of {quota.limit:,} requests left this minute{plan}"
-    message = f"{quota_text}; polling takes about {_rounded(required)}"
-    if required > allowed:
+    message = f"{quota_text}; polling takes about {_rounded(required_rate)}"
+    if required_rate > allowed_rate:
         yield Finding(
             level=Level.WARNING,
             subject="quota",
-            message=f"{message}, more than the {_rounded(allowed)} allowed by --api.quota-share",
+            message=f"{message}, more than the {_rounded(allowed_rate)} allowed by --api.quota-share",
             hint="raise --poll.interval or --api.quota-share",
         )
     else:

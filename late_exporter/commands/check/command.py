@@ -35,7 +35,7 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
     secure = settings.web_config.ssl_context is not None
     summary = plural(len(settings.workspaces), "workspace")
     findings = [Finding(level=Level.OK, subject="configuration", message=summary)]
-    recorded = await asyncio.to_thread(recorded_generations, settings.state.url)
+    state_generations = await asyncio.to_thread(recorded_generations, settings.state.url)
     async with connect as connections:
         for workspace in settings.workspaces:
             findings += check_key_file(workspace.name, workspace.key_file)
@@ -44,8 +44,8 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
                 workspace.name,
                 client,
                 settings.poll.feeds,
-                configured=settings.api.generation,
-                recorded=recorded.get(workspace.name),
+                configured_generation=settings.api.generation,
+                state_generation=state_generations.get(workspace.name),
             )
             findings += generation.findings
             findings += await check_api(

@@ -46,7 +46,7 @@ def recorded_generations(url: str) -> Mapping[str, str]:
 
 
 async def check_generation(
-    workspace: str, client: Client, names: Sequence[str], *, configured: str, recorded: str | None
+    workspace: str, client: Client, names: Sequence[str], *, configured_generation: str, state_generation: str | None
 ) -> GenerationCheck:
     """Request the publishing logs of every generation.
 
@@ -54,8 +54,8 @@ async def check_generation(
         workspace: Name of the workspace.
         client: API client of the workspace.
         names: Names of the feeds to be polled.
-        configured: Value of --api.generation: ``auto`` or a generation.
-        recorded: Generation that the state was counted from, None if there is no such state.
+        configured_generation: Value of --api.generation: ``auto`` or a generation.
+        state_generation: Generation that the state was counted from, None if there is no such state.
     """
     availability: dict[str, bool | None] = {}
     for generation, feeds in GENERATIONS.items():
@@ -66,19 +66,19 @@ async def check_generation(
             return GenerationCheck(_for_workspace([api_failure(feeds["publishing"].path, exc)], workspace), ())
         except ApiError:
             availability[generation] = None  # the check of its endpoints reports the error
-    selected = _select(availability, configured, recorded)
+    selected_generation = _select(availability, configured_generation, state_generation)
     findings = [
-        *_availability_findings(availability, selected, configured),
-        *_state_findings(selected, configured, recorded),
+        *_availability_findings(availability, selected_generation, configured_generation),
+        *_state_findings(selected_generation, configured_generation, state_generation),
     ]
-    if selected is None or availability[selected] is False:
+    if selected_generation is None or availability[selected_generation] is False:
         return GenerationCheck(_for_workspace(findings, workspace), ())
-    feeds = GENERATIONS[selected]
+    feeds = GENERATIONS[selected_generation]
     findings += (
         Finding(
             level=Level.ERROR,
             subject=SUBJECT,
-            message=f"{selected} has no {name} logs",
+            message=f"{selected_generation} has no {name} logs",
             hint="remove it from --poll.feeds",
         )
         for name in names
@@ -91,53 +91,61 @@ def _for_workspace(findings: Sequence[Finding], workspace: str) -> Sequence[Find
     return [msgspec.structs.replace(finding, workspace=workspace) for finding in findings]
 
 
-def _select(availability: Mapping[str, bool | None], configured: str, recorded: str | None) -> str | None:
+def _select(
+    availability: Mapping[str, bool | None], configured_generation: str, state_generation: str | None
+) -> str | None:
     """Return the generation that the exporter reads, None if the API has none."""
-    if configured != AUTO:
-        return configured
-    if recorded == "zernio":
-        return recorded
+    if configured_generation != AUTO:
+        return configured_generation
+    if state_generation == "zernio":
+        return state_generation
     return next((generation for generation, is_available in availability.items() if is_available is not False), None)
 
 
 def _availability_findings(
-    availability: Mapping[str, bool | None], selected: str | None, configured: str
+    availability: Mapping[str, bool | None], selected_generation: str | None, configured_generation: str
 ) -> Iterator[Finding]:
     """Yield which generations the API has, and nothing if a request failed."""
-    present = [f"{generation}, GET {_path(generation)}" for generation, is_there in availability.items() if is_there]
-    absent = [f"no GET {_path(generation)}" for generation, is_there in availability.items() if is_there is False]
-    if selected is None or availability[selected] is False:
-        if not present:
+    present_paths = [
+        f"{generation}, GET {_path(generation)}" for generation, is_there in availability.items() if is_there
+    ]
+    absent_paths = [f"no GET {_path(generation)}" for generation, is_there in availability.items() if is_there is False]
+    if selected_generation is None or availability[selected_generation] is False:
+        if not present_paths:
             hint = "check --api.base-url"
-        elif configured != AUTO:
+        elif configured_generation != AUTO:
             hint = "use --api.generation auto"
         else:
-            hint = f"the state was counted from {selected}: use another --state.url"
-        message = "404: " + "; ".join([*present, *absent])
+            hint = f"the state was counted from {selected_generation}: use another --state.url"
+        message = "404: " + "; ".join([*present_paths, *absent_paths])
         yield Finding(level=Level.ERROR, subject=SUBJECT, message=message, hint=hint)
-    elif availability[selected]:
-        present.sort(key=lambda text: not text.startswith(selected))
-        yield Finding(level=Level.OK, subject=SUBJECT, message="; ".join([*present, *absent]))
+    elif availability[selected_generation]:
+        present_paths.sort(key=lambda text: not text.startswith(selected_generation))
+        yield Finding(level=Level.OK, subject=SUBJECT, message="; ".join([*present_paths, *absent_paths]))
 
 
-def _state_findings(selected: str | None, configured: str, recorded: str | None) -> Iterator[Finding]:
+def _state_findings(
+    selected_generation: str | None, configured_generation: str, state_generation: str | None
+) -> Iterator[Finding]:
     """Yield whether the exporter can go on with a state of another generation."""
-    if recorded is None or selected in (None, recorded):
+    if state_generation is None or selected_generation in (None, state_generation):
         return
-    if recorded == "zernio":
+    if state_generation == "zernio":
         yield Finding(
             level=Level.ERROR,
             subject=SUBJECT,
-            message=f"the state was counted from {recorded}, whose logs have no ids, but --api.generation is "
-            f"{configured}",
-            hint=f"use --api.generation {recorded} or auto, or another --state.url",
+            message=(
+                f"the state was counted from {state_generation}, whose logs have no ids, but --api.generation is "
+                f"{configured_generation}"
+            ),
+            hint=f"use --api.generation {state_generation} or auto, or another --state.url",
         )
         return
-    yield Finding(
-        level=Level.OK,
-        subject=SUBJECT,
-        message=f"the state was counted from {recorded}; the exporter will match its logs to those of {selected}",
+    message = (
+        f"the state was counted from {state_generation}; the exporter will match its logs to those of "
+        f"{selected_generation}"
     )
+    yield Finding(level=Level.OK, subject=SUBJECT, message=message)
 
 
 def _path(generation: str) -> str:

@@ -58,7 +58,9 @@ async def check_world(
         client = LateClient(
             http, base_url="http://127.0.0.1/api", key=ApiKey(KEY), rate_limiter=RateLimiter(1.0), timeout=5.0
         )
-        generation_check = await check_generation("acme", client, names, configured=configured, recorded=recorded)
+        generation_check = await check_generation(
+            "acme", client, names, configured_generation=configured, state_generation=recorded
+        )
         findings = await check_api(
             "acme", client, generation_check.feeds, interval=interval, quota_share=0.5, clock=lambda: time.time() + skew
         )
