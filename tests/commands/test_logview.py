@@ -235,11 +235,11 @@ def test_rows_without_an_id_have_keys() -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "the answer is not JSON"),
-        (b"<html>", "the answer is not JSON"),
-        (b"[" * 200_000, "the answer nests too deeply"),
-        (b"[]", "the answer is a list, not an object"),
-        (b'{"logs": null}', "the answer has no list of logs"),
+        (b"", "is not JSON"),
+        (b"<html>", "is not JSON"),
+        (b"[" * 200_000, "too deeply"),
+        (b"[]", "is a list, not an object"),
+        (b'{"logs": null}', "has no list of logs"),
     ],
     ids=lambda value: str(value)[:20],
 )
