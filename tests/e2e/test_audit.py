@@ -84,7 +84,7 @@ def test_a_running_exporter_audits_itself(
     ("arguments", "code", "words"),
     [
         ((), 1, "state.db: there is no state"),
-        (("--workspace=nobody",), 2, '--workspace "nobody": there is no such workspace, but default'),
+        (("--workspace=nobody",), 2, '--workspace "nobody": no such workspace; choose from default'),
         (("--since=yesterday",), 2, '--since "yesterday": not a duration'),
         (("--format=xml",), 2, '--format "xml": must be one of text, json'),
     ],

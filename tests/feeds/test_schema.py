@@ -17,7 +17,8 @@ from late.models._generated import models  # type: ignore[import-untyped]
 
 from late_exporter import log
 from late_exporter.api.client import ApiKey, LateClient, RateLimiter
-from late_exporter.commands.check import Finding, Level, check_api, format_findings
+from late_exporter.commands.check.api import check_api
+from late_exporter.commands.check.finding import Finding, Level, format_findings
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.schema import (
     DOCUMENTED_PATHS,
@@ -430,7 +431,7 @@ async def check_findings(*rows: Row) -> Sequence[Finding]:
         client = LateClient(
             http, base_url="http://127.0.0.1/api", key=ApiKey(KEY), rate_limiter=RateLimiter(1.0), timeout=5.0
         )
-        return await check_api("acme", client, list(FEEDS.values()), interval=30.0, share=0.5, clock=time.time)
+        return await check_api("acme", client, list(FEEDS.values()), interval=30.0, quota_share=0.5, clock=time.time)
 
 
 async def test_check_warns_of_drift() -> None:
