@@ -47,7 +47,7 @@ class Option:
         path: Attributes that lead to its value, as in ``("poll", "interval")``.
         variable: Environment variable; empty for the flags of a single command.
         alias: Second environment variable with the same meaning.
-        default: Default value as a user would write it; None if there is none.
+        default: Default value as a user would write it, or None.
         metavar: Placeholder of the value; empty for a boolean flag.
         help: One or more sentences.
         commands: Commands that have the option.

@@ -302,7 +302,7 @@ def _check_webhooks(settings: Settings, places: Mapping[Location, str]) -> Itera
         if settings.webhook.secret_file is None:
             yield f"{place}: name a file that holds the secret of the webhooks with --webhook.secret-file"
         if f"{settings.web.telemetry_path}/".startswith(f"{path}/"):
-            yield f"{place}: must not be --web.telemetry-path{quote(settings.web.telemetry_path)}, nor a parent of it"
+            yield f"{place}: must not be --web.telemetry-path{quote(settings.web.telemetry_path)} or its parent"
     if interval is not None and interval < settings.poll.interval:
         place = f"{places['webhook', 'poll_interval']}{quote(f'{interval:g}s')}"
         yield f"{place}: must be at least --poll.interval, {settings.poll.interval:g}s"

@@ -122,7 +122,7 @@ def test_webhooks_have_a_path_of_their_own(file: Path, telemetry: str) -> None:
     (file.parent / "secret").write_text("whsec_0123456789")
     text = f"webhook: {{path: /late, secret-file: secret}}\nweb: {{telemetry-path: {telemetry}}}"
     assert [
-        f'late.yaml:1: webhook.path "/late": must not be --web.telemetry-path "{telemetry}", nor a parent of it'
+        f'late.yaml:1: webhook.path "/late": must not be --web.telemetry-path "{telemetry}" or its parent'
     ] == file_problems(file, text)
 
 
