@@ -89,11 +89,10 @@ class Exporter:
         self._label_limiter = LabelLimiter(
             families, max_values=settings.max_label_values, max_accounts=settings.max_accounts
         )
-        self.publisher = Publisher(
-            Exposition(visible_families, created=settings.created_timestamps), collect_process_metrics
-        )
+        self.exposition = Exposition(visible_families, created=settings.created_timestamps)
+        self.publisher = Publisher(self.exposition, collect_process_metrics)
         self.registry = SeriesRegistry(
-            visible_families, self.publisher, {workspace.name: feeds for workspace in settings.workspaces}
+            visible_families, self.exposition, {workspace.name: feeds for workspace in settings.workspaces}
         )
         self.workspaces: dict[str, WorkspacePollers] = {}
         self.webhook_receiver = _create_receiver(settings)

@@ -9,7 +9,8 @@ import sys
 import msgspec
 
 from late_exporter.cli.help import WIDEST, entry
-from late_exporter.metrics.catalogue import CATALOGUE, Family
+from late_exporter.exposition.family import Family
+from late_exporter.metrics.catalogue import CATALOGUE
 
 __all__ = ["catalogue"]
 

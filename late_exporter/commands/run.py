@@ -59,7 +59,7 @@ from late_exporter.protocols import Offload
 from late_exporter.simulator import RETENTION, ZERNIO_RETENTION, SimulatedApi, SimulatedWorld, create_simulator
 from late_exporter.store import open_store
 from late_exporter.threads import DaemonThreadExecutor
-from late_exporter.web.app import create_app
+from late_exporter.web.app import Lifecycle, create_app
 from late_exporter.web.auth import AuthMiddleware, PasswordVerifier
 from late_exporter.web.server import bind_socket, serve, systemd_sockets
 
@@ -197,12 +197,12 @@ async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
         group.create_task(exporter.publisher.run())
         exporter.start(group)
         app = create_app(
-            exporter.publisher,
+            exporter.exposition,
             exporter.health,
             telemetry_path=settings.telemetry_path,
             version=__version__,
             documentation=f"{__url__}#readme",
-            lifecycle=control if settings.enable_lifecycle else None,
+            lifecycle=Lifecycle(reload=control.reload, quit=control.quit) if settings.enable_lifecycle else None,
             webhooks=exporter.webhook_receiver,
         )
         opened = exporter.webhook_receiver.handles if exporter.webhook_receiver else None
@@ -236,7 +236,7 @@ async def _export_once(settings: Settings, show: Callable[[bytes], None], _: Sto
             succeeded = await exporter.catch_up()
         finally:
             publishing.cancel()
-        show(exporter.publisher.get_body(None, None).body)
+        show(exporter.exposition.get_body(None, None).body)
         if not succeeded:
             raise LateError("a poll failed")
 

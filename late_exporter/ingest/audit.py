@@ -19,7 +19,7 @@ import msgspec
 from late_exporter.errors import BadPayload
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.model import PENDING, Coverage, Feed, FeedAccounting, LogEntry, Scope, Series, SeriesValue
+from late_exporter.model import PAGE_SIZE, PENDING, Coverage, Feed, FeedAccounting, LogEntry, Scope, Series, SeriesValue
 
 __all__ = [
     "Audit",
@@ -36,9 +36,12 @@ __all__ = [
     "scan_list",
 ]
 
+<<<<<<< HEAD
 PAGE_SIZE = 100
 """Logs per page; the maximum of the API."""
 
+=======
+>>>>>>> main
 PAGE_OVERLAP = 2
 """Rows that two pages of a list at rest share; if they share none, rows may have moved past the second page."""
 

@@ -31,16 +31,13 @@ from late_exporter.ingest.steps import (
     ReconcileScan,
     Record,
 )
-from late_exporter.model import PENDING, Coverage, Gap, ListPosition, LogEntry, PendingLog
+from late_exporter.model import PAGE_SIZE, PENDING, Coverage, Gap, ListPosition, LogEntry, PendingLog
 
-__all__ = ["LATE_ARRIVAL_WINDOW", "PAGE_SIZE", "poll"]
+__all__ = ["LATE_ARRIVAL_WINDOW", "poll"]
 
 ResultT = TypeVar("ResultT")
 StepsTo: TypeAlias = Generator[ReaderStep, FetchedPage | None, ResultT]
 """Generator of steps that returns a result."""
-
-PAGE_SIZE = 100
-"""Logs per page; the maximum of the API."""
 
 LATE_ARRIVAL_WINDOW = 3_600_000
 """Milliseconds by which a log may appear later than its createdAt: its row is written when the attempt ends."""

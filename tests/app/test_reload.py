@@ -112,8 +112,8 @@ class Rig:
 
     async def _look(self) -> Samples:
         await self.exporter.publisher.publish()
-        answer = self.exporter.publisher.get_body(None, None)
-        self.exporter.publisher.mark_served(answer.version)
+        answer = self.exporter.exposition.get_body(None, None)
+        self.exporter.exposition.mark_served(answer.version)
         return Samples.parse(answer.body.decode())
 
     async def until(self, holds: Callable[[Samples], object]) -> Samples:

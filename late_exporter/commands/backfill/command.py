@@ -27,7 +27,8 @@ from late_exporter.commands.textfile import atomic_write
 from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import quote
 from late_exporter.errors import ConfigError, LateError
-from late_exporter.metrics.catalogue import Family, build_catalogue
+from late_exporter.exposition.family import Family
+from late_exporter.metrics.catalogue import build_catalogue
 from late_exporter.model import Coverage, Feed, Scope
 from late_exporter.store import open_snapshot
 

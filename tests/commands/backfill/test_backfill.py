@@ -22,8 +22,9 @@ from late_exporter.commands.backfill import (
 from late_exporter.commands.backfill.history import Delta, SampleValue, apply_delta
 from late_exporter.commands.backfill.openmetrics import MAX_SAMPLE_GAP, samples
 from late_exporter.errors import ApiUnavailable, LateError, Unauthorized
+from late_exporter.exposition.family import Family
 from late_exporter.feeds import GENERATIONS
-from late_exporter.metrics.catalogue import CATALOGUE, Family, build_catalogue
+from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
 from late_exporter.model import Coverage, Histogram, Scope
 from late_exporter.store import open_snapshot
 from tests.support.worlds import (
