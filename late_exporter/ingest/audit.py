@@ -36,12 +36,6 @@ __all__ = [
     "scan_list",
 ]
 
-<<<<<<< HEAD
-PAGE_SIZE = 100
-"""Logs per page; the maximum of the API."""
-
-=======
->>>>>>> main
 PAGE_OVERLAP = 2
 """Rows that two pages of a list at rest share; if they share none, rows may have moved past the second page."""
 

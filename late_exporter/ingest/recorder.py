@@ -83,6 +83,7 @@ class FeedRecorder:
         clock: Returns the Unix time in seconds.
 
     Attributes:
+        feed: Log list, in the generation in use.
         recorded_count: Number of observations recorded since the start.
     """
 
@@ -99,7 +100,7 @@ class FeedRecorder:
         clock: Callable[[], float],
     ) -> None:
         self._scope = Scope(workspace, feed.name)
-        self._feed = feed
+        self.feed = feed
         self._state = state
         self._store, self._offload = store_thread
         self._label_limiter = label_limiter
@@ -154,12 +155,12 @@ class FeedRecorder:
         """
         keys = [entry.key for entry in entries]
         known_logs: KnownLogs = await self._offload(self._store.lookup, self._scope, keys, since=since)
-        if self._feed.generation == "late" or all(
+        if self.feed.generation == "late" or all(
             entry.status in known_logs.statuses.get(entry.key, ()) for entry in entries
         ):
             return known_logs
         # Logs that look new may be stored under keys of the other generation.
-        if await self._offload(self._store.rekey, self._scope, entries, has_pending=self._feed.has_pending):
+        if await self._offload(self._store.rekey, self._scope, entries, has_pending=self.feed.has_pending):
             known_logs = await self._offload(self._store.lookup, self._scope, keys, since=since)
             state: FeedState = await self._offload(self._store.feed_state, self._scope)
             self._state = msgspec.structs.replace(self._state, pending_logs=state.pending_logs)
@@ -170,10 +171,8 @@ class FeedRecorder:
         if self.coverage is not None and self.coverage.generation != feed.generation:
             coverage = msgspec.structs.replace(self.coverage, generation=feed.generation)
             state: FeedState = await self._offload(self._begin_rekey, coverage)
-            self._state = msgspec.structs.replace(
-                self._state, coverage=state.coverage, pending_logs=state.pending_logs
-            )
-        self._feed = feed
+            self._state = msgspec.structs.replace(self._state, coverage=state.coverage, pending_logs=state.pending_logs)
+        self.feed = feed
 
     def _begin_rekey(self, coverage: Coverage) -> FeedState:
         self._store.begin_rekey(self._scope, coverage)
@@ -228,7 +227,7 @@ class FeedRecorder:
         if coverage is not None and coverage.newest is not None:
             # The time of the newest log bounds what a wrong clock can prune.
             newest = min(now, int(self._clock() * 1000), coverage.newest.created)
-            prune_before = newest - self._feed.retention - RETENTION_MARGIN
+            prune_before = newest - self.feed.retention - RETENTION_MARGIN
             coverage = msgspec.structs.replace(coverage, retention_floor=max(coverage.retention_floor, prune_before))
         # A log that was pruned, or is about to be, would be counted twice.
         retention_floor = max((each.retention_floor for each in (self.coverage, coverage) if each), default=0)
@@ -257,7 +256,7 @@ class FeedRecorder:
         if entry.created is not None and entry.created > now + MAX_CLOCK_SKEW:
             # A time in the future would stay the newest one until it has passed.
             entry = msgspec.structs.replace(entry, created=now)
-        yield from self._label_limiter.apply(self._feed.project(self._scope.workspace, entry))
+        yield from self._label_limiter.apply(self.feed.project(self._scope.workspace, entry))
         if entry.created is None or not self.is_synced:
             return
         lag = max(0, now - entry.created)
@@ -281,7 +280,7 @@ class FeedRecorder:
         if self.complete_since is None:
             return
         self._publisher.show_feed(self.complete_since)
-        if self._feed.counter == "late_publishing_logs_total":
+        if self.feed.counter == "late_publishing_logs_total":
             self._publisher.update_pending_gauges(self.pending_logs.values())
 
 

@@ -116,9 +116,7 @@ class PollReporter:
         if outcome == "success":
             increments.append(SetLatest(LAST_SUCCESS, self._labels, at=int(now * 1000), value=now))
         if scan_started_at:
-            increments.append(
-                SetLatest(LAST_RECONCILE, self._labels, at=scan_started_at, value=scan_started_at / 1000)
-            )
+            increments.append(SetLatest(LAST_RECONCILE, self._labels, at=scan_started_at, value=scan_started_at / 1000))
         return increments
 
     def update_gauges(self, result: PollResult, seconds: float, *, generation: str, quota: Quota | None) -> None:

@@ -32,12 +32,12 @@ COMMIT_SIZE = 1000
 """Logs that a catch-up commits in one transaction."""
 
 MIN_CATCH_UP_SECONDS = 5.0
-"""A catch-up is interrupted by a look at the newest logs after this time, or after a poll interval if that is longer."""
+"""A catch-up is interrupted to read the newest logs after this time, or after a poll interval if that is longer."""
 
 SCAN_SHARE = 0.05
 URGENT_SHARE = 0.25
 AUDIT_SHARE = 0.02
-"""Shares of the key's rate limit for a feed's reconciliation scan, its lookups of pending or missing logs, its audit."""
+"""Shares of the rate limit for a feed's reconciliation scan, for lookups of pending or missing logs, for its audit."""
 
 MIN_LOOKUPS = 10
 """Lookups of pending logs allowed per poll, however low the rate limit is."""

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from late_exporter.api.client import MAX_BODY_BYTES, ApiKey, ApiResponse, LateClient, RateLimiter, RequestRecord
+from late_exporter.api.client import MAX_BODY_BYTES, ApiKey, LateClient, RateLimiter
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, BadRequest, RateLimited, Unauthorized
+from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
 
 NOW = 1_763_993_002.0
@@ -175,11 +176,11 @@ NETWORK = [
     (httpx.ConnectError("[Errno -2] Name or service not known"), "connect",
      "no connection: [Errno -2] Name or service not known"),
     (httpx.ConnectError(""), "connect", "no connection: ConnectError"),
-    (httpx.ConnectTimeout("slow"), "timeout", "no answer within 30 s"),
-    (httpx.ReadTimeout("slow"), "timeout", "no answer within 30 s"),
-    (httpx.WriteTimeout("slow"), "timeout", "no answer within 30 s"),
-    (httpx.PoolTimeout("slow"), "timeout", "no answer within 30 s"),
-    (TimeoutError(), "timeout", "no answer within 30 s"),
+    (httpx.ConnectTimeout("slow"), "timeout", "no response within 30 s"),
+    (httpx.ReadTimeout("slow"), "timeout", "no response within 30 s"),
+    (httpx.WriteTimeout("slow"), "timeout", "no response within 30 s"),
+    (httpx.PoolTimeout("slow"), "timeout", "no response within 30 s"),
+    (TimeoutError(), "timeout", "no response within 30 s"),
     (httpx.ReadError("reset"), "network", "the connection failed: reset"),
     (httpx.WriteError("broken pipe"), "network", "the connection failed: broken pipe"),
     (httpx.RemoteProtocolError("peer closed connection"), "network", "the connection failed: peer closed connection"),
@@ -216,13 +217,13 @@ STATUSES = [
     (400, '{"error": "Invalid query", "details": {"status": "must be one of: failed", "days": [1, 7]}}', BadRequest,
      "400: Invalid query; status must be one of: failed; days [1, 7]"),
     (400, '{"details": {"status": "odd"}}', BadRequest, '400: {"details": {"status": "odd"}}'),
-    (401, '{"error": "Unauthorized"}', Unauthorized, "401: the key was refused: Unauthorized"),
-    (403, '{"error": "No rights", "code": "x"}', Unauthorized, "403: the key was refused: No rights"),
-    (405, "", ApiUnavailable, "405: no reason given"),
+    (401, '{"error": "Unauthorized"}', Unauthorized, "401: the API key was rejected: Unauthorized"),
+    (403, '{"error": "No rights", "code": "x"}', Unauthorized, "403: the API key was rejected: No rights"),
+    (405, "", ApiUnavailable, "405: no error message"),
     (410, '{"error": null}', ApiUnavailable, "410: None"),
     (418, '{"error": {"text": "odd"}}', ApiUnavailable, "418: {'text': 'odd'}"),
     (422, '{"message": "other"}', ApiUnavailable, '422: {"message": "other"}'),
-    (500, '["a list"]', ApiUnavailable, "500: no reason given"),
+    (500, '["a list"]', ApiUnavailable, "500: no error message"),
     (500, "{" + '"error":[' * 1 + "[" * 100_000, ApiUnavailable, "500: " + ('{"error":[' + "[" * 200)[:200]),
     (500, '{"error": ' + "9" * 5000 + "}", ApiUnavailable, "500: " + ('{"error": ' + "9" * 200)[:200]),
     (500, '{"error": "line one\\nline\\ttwo \\u001b[31mred\\u001b[0m \\u202e"}', ApiUnavailable,
@@ -230,7 +231,7 @@ STATUSES = [
     (500, b"\xff\xfe\x00 binary", ApiUnavailable, "500: �� binary"),
     (502, HTML, ApiUnavailable, "502: " + " ".join(HTML[:200].split())),
     (503, '{"error": "' + "long " * 100 + '"}', ApiUnavailable, "503: " + ("long " * 100)[:200]),
-    (599, "", ApiUnavailable, "599: no reason given"),
+    (599, "", ApiUnavailable, "599: no error message"),
     (204, "", None, ""),
 ]  # fmt: skip
 
@@ -271,7 +272,9 @@ async def test_redirects_are_not_followed(status: int, location: str, host: str)
     failure = await api.failure()
 
     assert ApiUnavailable is type(failure)
-    assert f"{status}: redirected to {host}; not followed, the key goes to no other address" == str(failure)
+    assert f"{status}: redirected to {host}; redirects are not followed, to keep the API key from other hosts" == str(
+        failure
+    )
     assert [BASE + PATH] == [str(request.url) for request in api.requests]
 
 
@@ -670,7 +673,7 @@ async def test_a_body_without_end() -> None:
     api = Api(streaming(stream))
     failure = await api.failure()
 
-    assert (BadPayload, "the answer is larger than 32 MiB") == (type(failure), str(failure))
+    assert (BadPayload, "the response is larger than 32 MiB") == (type(failure), str(failure))
     assert MAX_BODY_BYTES < stream.sent <= MAX_BODY_BYTES + 1024 * 1024
     assert stream.closed
     assert ["too_large"] == api.codes
@@ -689,7 +692,7 @@ async def test_a_bomb() -> None:
     assert len(bomb) < 100_000
     api = Api(answering(200, bomb, Content_Encoding="gzip"))
 
-    assert "the answer is larger than 32 MiB" == str(await api.failure())
+    assert "the response is larger than 32 MiB" == str(await api.failure())
 
 
 async def test_a_packed_body() -> None:
@@ -719,7 +722,7 @@ async def test_a_packing_that_was_not_asked_for(encoding: str) -> None:
     failure = await api.failure()
 
     assert BadPayload is type(failure)
-    assert "the answer is packed other than with gzip, which alone was asked for" == str(failure)
+    assert "the response has an unsupported Content-Encoding; only gzip was requested" == str(failure)
     assert 0 == stream.sent
 
 
@@ -737,7 +740,7 @@ async def test_a_body_that_cannot_be_unpacked(body: bytes) -> None:
     failure = await api.failure()
 
     assert BadPayload is type(failure)
-    assert str(failure).startswith("the answer cannot be unpacked: ")
+    assert str(failure).startswith("the response cannot be decompressed: ")
     assert isinstance(failure.__cause__, zlib.error)
     assert ["decoding"] == api.codes
 
@@ -752,7 +755,7 @@ async def test_a_body_that_drips() -> None:
     api = Api(streaming(stream), timeout=0.02)
     failure = await api.failure()
 
-    assert (ApiUnavailable, "no answer within 0.02 s") == (type(failure), str(failure))
+    assert (ApiUnavailable, "no response within 0.02 s") == (type(failure), str(failure))
     assert stream.closed
     assert ["timeout"] == api.codes
 

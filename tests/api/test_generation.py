@@ -120,7 +120,7 @@ async def test_a_choice_is_not_asked_for() -> None:
 
 async def test_a_feed_that_a_generation_does_not_have() -> None:
     """The further types of logs are told to be missing from the older generation."""
-    with pytest.raises(ApiUnavailable, match="generation late of the API has no webhooks logs"):
+    with pytest.raises(ApiUnavailable, match="API generation late has no webhooks logs"):
         await dialect("late").resolve_feed("webhooks", Api(), state_generation=None)
     assert GENERATIONS["zernio"]["webhooks"] is dialect("late").initial_feed("webhooks", state_generation=None)
     assert ZERNIO is dialect().initial_feed("publishing", state_generation="zernio")

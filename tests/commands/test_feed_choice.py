@@ -50,7 +50,7 @@ def test_a_feed_that_is_not_there() -> None:
         ("zernio", "auto", "both", ""),
         ("late", "auto", "zernio", "the API speaks generation zernio and the state was counted from late; start the"),
         ("late", "zernio", "both", "the API speaks generation zernio and the state was counted from late; start the"),
-        ("zernio", "late", "both", "the state was counted from generation zernio, whose logs have no ids: use"),
+        ("zernio", "late", "both", "the state has logs of API generation zernio, which have no ids: use"),
     ],
 )
 def test_what_the_state_was_counted_from(state: str, asked: str, there: str, words: str) -> None:
