@@ -67,8 +67,11 @@ class Client(Protocol):
 class Logger(Protocol):
     """Logger of events with fields."""
 
-    def debug(self, event: str, **fields: Any) -> object: ...
+    def debug(self, event: str, **fields: Any) -> object:
+        """Log an event of interest in troubleshooting."""
 
-    def info(self, event: str, **fields: Any) -> object: ...
+    def info(self, event: str, **fields: Any) -> object:
+        """Log a normal event."""
 
-    def warning(self, event: str, **fields: Any) -> object: ...
+    def warning(self, event: str, **fields: Any) -> object:
+        """Log an event that may need action."""

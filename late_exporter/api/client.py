@@ -312,7 +312,7 @@ class LateClient:
 
 
 def _decompressor(response: httpx.Response) -> Callable[[bytes, int], bytes]:
-    """Return a function that decompresses a chunk to a maximum number of bytes; accepts gzip only, which was requested."""
+    """Return a function that decompresses a chunk, up to a number of bytes; only gzip is accepted."""
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding in ("gzip", "x-gzip"):
         return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress
@@ -351,7 +351,7 @@ def _error_message(body: bytes) -> str:
 
 
 def _retry_delay(headers: httpx.Headers, now: float) -> float:
-    """Return the seconds to wait after a 429: the longer of X-RateLimit-Reset and Retry-After, a minute without either."""
+    """Return the seconds to wait after a 429, by X-RateLimit-Reset and Retry-After; a minute without either."""
     delays = []
     reset = _parse_number(headers.get("X-RateLimit-Reset"))
     if reset is not None and 0 <= reset - now <= MAX_WAIT:

@@ -69,8 +69,8 @@ class ApiGeneration:
             raise ApiUnavailable(f"API generation {generation} has no {name} logs; remove it from --poll.feeds")
         if generation != self._configured != AUTO:
             raise ApiUnavailable(
-                f"the state has logs of API generation {generation}, which have no ids: use --api.generation {generation} "
-                "or auto, or another --state.url"
+                f"the state has logs of API generation {generation}, which have no ids: use --api.generation "
+                f"{generation} or auto, or another --state.url"
             )
         return feeds[name]
 
