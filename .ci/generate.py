@@ -8,8 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from late_exporter.config.flags import asked_markdown, commands_markdown
-from late_exporter.config.options import options_markdown
+from late_exporter.config.markdown import commands_markdown, flags_markdown, options_markdown
 from late_exporter.feeds.zernio import actions_markdown
 
 ROOT = Path(__file__).parent.parent
@@ -37,7 +36,7 @@ def main() -> None:
         "metrics": _said("late_exporter", "metrics", "--format", "markdown"),
         "options": options_markdown(),
         "commands": commands_markdown(),
-        "flags": asked_markdown(),
+        "flags": flags_markdown(),
         "actions": actions_markdown(),
         "alerts": _said("deploy.prometheus", "--table"),
     }

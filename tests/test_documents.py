@@ -21,10 +21,12 @@ from deploy.prometheus.table import alerts_markdown
 from late_exporter import __version__
 from late_exporter.cli import main
 from late_exporter.cli.parser import parse
-from late_exporter.config import settings
+from late_exporter.config import sources
 from late_exporter.config import web as webconfig
-from late_exporter.config.flags import ASKED, asked_markdown, commands_markdown, parse_flags
-from late_exporter.config.options import OPTIONS, options_markdown
+from late_exporter.config.flags import COMMAND_FLAGS
+from late_exporter.config.markdown import commands_markdown, flags_markdown, options_markdown
+from late_exporter.config.settings import OPTIONS
+from late_exporter.config.sources import parse_flags
 from late_exporter.feeds.zernio import actions_markdown
 from late_exporter.metrics.catalogue import CATALOGUE
 
@@ -98,7 +100,7 @@ def test_readme_has_the_table_of_options() -> None:
 def test_readme_has_the_table_of_commands() -> None:
     """The README shows the commands and their own flags as the program has them."""
     assert f"<!-- begin commands -->\n{commands_markdown()}\n<!-- end commands -->" in README
-    assert f"<!-- begin flags -->\n{asked_markdown()}\n<!-- end flags -->" in README
+    assert f"<!-- begin flags -->\n{flags_markdown()}\n<!-- end flags -->" in README
 
 
 def test_readme_has_the_table_of_actions() -> None:
@@ -112,7 +114,7 @@ def test_documents_show_commands_that_exist(words: str) -> None:
     line = parse(shlex.split(words))
     line.check()
     assert [] == line.problems
-    parse_flags(line.command, line.given(ASKED))
+    parse_flags(line.command, line.values_of(COMMAND_FLAGS))
 
 
 def test_readme_has_the_table_of_alerts() -> None:
@@ -152,7 +154,7 @@ def test_readme_has_a_configuration_that_loads(tmp_path: Path, monkeypatch: pyte
         (tmp_path / f"{name}.key").write_text(f"sk_{name}")
     (tmp_path / "late.yml").write_text(text)
     monkeypatch.delenv("LATE_API_KEY", raising=False)
-    loaded = settings.load("run", {"config.file": [str(tmp_path / "late.yml")]}, {})
+    loaded = sources.load("run", {"config.file": [str(tmp_path / "late.yml")]}, {})
     assert ["brand", "agency"] == [workspace.name for workspace in loaded.workspaces]
 
 

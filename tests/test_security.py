@@ -19,7 +19,7 @@ import bcrypt
 import pytest
 import trustme
 
-from late_exporter.config.options import OPTIONS
+from late_exporter.config.settings import OPTIONS
 from late_exporter.store import admin, open_store
 from tests.e2e.late import KEY, LateServer, respond_with
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until

@@ -15,7 +15,8 @@ from late_exporter import __revision__, __version__, log
 from late_exporter.api.client import ApiKey
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import ApiConnection, PipelineConfig, assemble, create_exposition
-from late_exporter.config.settings import Settings, Webhook, Workspace
+from late_exporter.config.settings import Settings, Workspace
+from late_exporter.config.types import SecretFile
 from late_exporter.errors import LateError
 from late_exporter.exposition.publisher import Publisher
 from late_exporter.ingest.poller import Poller
@@ -143,11 +144,12 @@ class Exporter:
             self._pipeline.remove_workspace(name)
             if self.webhook_receiver is not None:
                 self.webhook_receiver.stats_by_workspace.pop(name)
-        if self.webhook_receiver is not None and settings.webhook is not None:
-            self.webhook_receiver.reconfigure(_secret_reader(settings.webhook), settings.webhook.window)
+        webhook = settings.webhook
+        if self.webhook_receiver is not None and webhook.secret_file is not None:
+            self.webhook_receiver.reconfigure(_secret_reader(webhook.secret_file), webhook.replay_window)
         for workspace in settings.workspaces:
             pollers = self.workspaces[workspace.name]
-            is_changed = pollers.workspace != workspace or _tuning(previous) != _tuning(settings)
+            is_changed = pollers.workspace != workspace or _is_polling_changed(previous, settings)
             if not pollers.tasks or is_changed:
                 await pollers.stop()
                 self._restart(pollers, workspace)
@@ -200,25 +202,27 @@ class Exporter:
 
 
 def _pipeline_config(settings: Settings) -> PipelineConfig:
+    metrics = settings.metrics
     return PipelineConfig(
-        feeds=tuple(settings.feeds),
+        feeds=tuple(settings.poll.feeds),
         poll=_poll_config(settings),
-        families=build_catalogue(settings.duration_buckets),
-        max_label_values=settings.max_label_values,
-        max_accounts=settings.max_accounts,
-        has_webhooks=settings.webhook is not None,
-        created_timestamps=settings.created_timestamps,
+        families=build_catalogue(metrics.duration_buckets),
+        max_label_values=metrics.max_label_values,
+        max_accounts=metrics.max_accounts,
+        has_webhooks=settings.webhook.path is not None,
+        created_timestamps=metrics.created_timestamps,
     )
 
 
 def _poll_config(settings: Settings) -> PollConfig:
+    poll = settings.poll
     return PollConfig(
-        interval=settings.poll_interval,
-        lookback=settings.lookback,
-        reconcile_interval=settings.reconcile_interval,
-        audit_interval=settings.audit_interval,
-        webhook_interval=settings.webhook_poll_interval,
-        webhook_share=settings.quota_share / 2,
+        interval=poll.interval,
+        lookback=poll.lookback,
+        reconcile_interval=poll.reconcile_interval,
+        audit_interval=poll.audit_interval,
+        webhook_interval=settings.webhook.poll_interval or 0.0,
+        webhook_share=settings.api.quota_share / 2,
     )
 
 
@@ -227,28 +231,21 @@ def _create_logger(scope: Scope) -> Logger:
     return logger
 
 
-def _tuning(settings: Settings) -> tuple[float | str, ...]:
-    """Return the settings whose change restarts all pollers."""
-    return (
-        settings.api_generation,
-        settings.api_timeout,
-        settings.quota_share,
-        settings.poll_interval,
-        settings.lookback,
-        settings.reconcile_interval,
-        settings.audit_interval,
-        settings.webhook_poll_interval,
-    )
+def _is_polling_changed(old: Settings, new: Settings) -> bool:
+    """Return whether pollers and clients need to be restarted."""
+    return (old.api, old.poll, old.webhook) != (new.api, new.poll, new.webhook)
 
 
 def _create_receiver(settings: Settings) -> WebhookReceiver | None:
-    path, webhook = settings.webhook_path, settings.webhook
-    return WebhookReceiver(path, secret=_secret_reader(webhook), window=webhook.window) if path and webhook else None
+    webhook = settings.webhook
+    if webhook.path is None or webhook.secret_file is None:
+        return None
+    return WebhookReceiver(webhook.path, secret=_secret_reader(webhook.secret_file), window=webhook.replay_window)
 
 
-def _secret_reader(webhook: Webhook) -> Callable[[], str]:
-    """Return a function that returns the secret, read again if its file has changed."""
-    return ApiKey(webhook.secret.get_secret_value(), webhook.secret_file, on_change=log.add_secret).value
+def _secret_reader(file: SecretFile) -> Callable[[], str]:
+    """Return a function that returns the secret of webhooks, read again if its file has changed."""
+    return ApiKey(file.key.get_secret_value(), file.path, on_change=log.add_secret).value
 
 
 def _redact(health: FeedHealth) -> FeedHealth:

@@ -23,8 +23,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.config import web as webconfig
-from late_exporter.config.options import OPTIONS
-from late_exporter.config.settings import load
+from late_exporter.config.settings import OPTIONS
+from late_exporter.config.sources import load
 from late_exporter.config.web import WebConfig
 from late_exporter.errors import ApiError, BadPayload, ConfigError
 from late_exporter.exposition.exposition import Exposition
