@@ -23,7 +23,7 @@ from late_exporter.errors import LateError, StoreError
 from late_exporter.ingest.webhooks import sign
 from late_exporter.simulator import SimulatedApi
 from late_exporter.store import open_store
-from tests.support.worlds import DAY, HOUR, Samples, Silence, VirtualClock, World
+from tests.support.worlds import DAY, HOUR, NullLogger, Samples, VirtualClock, World
 
 LOGS = "late_publishing_logs_total"
 RELOADED = "late_exporter_config_last_reload_successful"
@@ -78,7 +78,7 @@ class Rig:
             rate_limiter=self.throttles.setdefault(value, RateLimiter(1.0)),
             timeout=wanted.api.timeout,
         )
-        return client, ApiGeneration("late", logger=Silence())
+        return client, ApiGeneration("late", logger=NullLogger())
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Rig]:
@@ -91,7 +91,7 @@ class Rig:
             self.exporter = Exporter(wanted, self.store, offload, self.connect, collect_process_metrics=list)
             await self.exporter.restore()
             self.control = LifecycleController(
-                wanted, self.read, self.exporter, WebConfigWatcher(wanted.web_config, Silence()), self._stop
+                wanted, self.read, self.exporter, WebConfigWatcher(wanted.web_config, NullLogger()), self._stop
             )
             self.control.record_result(succeeded=True)
             group = await stack.enter_async_context(asyncio.TaskGroup())

@@ -53,8 +53,8 @@ def _said(*command: str | Path) -> str:
 
 
 def readme(heading: str) -> str:
-    """The commands below a heading of the README."""
-    section = (ROOT / "README.md").read_text("utf-8").partition(f"\n### {heading}\n")[2]
+    """Return the commands below a heading of docs/install.md."""
+    section = (ROOT / "docs" / "install.md").read_text("utf-8").partition(f"\n## {heading}\n")[2]
     return section.partition("```sh\n")[2].partition("```")[0]
 
 

@@ -80,7 +80,7 @@ def test_check_and_audit(
 ) -> None:
     """After a run nothing differs, and the check says which generation there is."""
     late.world.publish(250, over=DAY, kinds=[{}, {"status": "failed", "response": FAILURE}, {"status": "pending"}])
-    late.world.connect()
+    late.world.add_connection()
     program = run()
     wait_equal(250.0, lambda: program.scrape().sum(LOGS))
     program.wait_ready()
@@ -100,7 +100,7 @@ def test_a_switch(late: LateServer, ask: Callable[..., ExporterProcess], run: Ca
     """From late to zernio nothing is lost: who asks too early is told so, and afterwards nothing differs."""
     late.api.generation = "late"
     late.world.publish(350, over=DAY, kinds=[{}, {"status": "failed", "response": FAILURE}])
-    late.world.connect()
+    late.world.add_connection()
     program = run()
     wait_equal(350.0, lambda: program.scrape().sum(LOGS))
     program.wait_ready().stop()

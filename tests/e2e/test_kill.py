@@ -17,7 +17,7 @@ import pytest
 
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal
-from tests.support.worlds import Samples, Sighted, World
+from tests.support.worlds import LogStatus, Samples, World
 
 pytestmark = pytest.mark.e2e
 
@@ -70,7 +70,7 @@ class Traffic:
         elif chance < 0.45 and self._doomed:
             self._world.delete(self._doomed.pop(self._random.randrange(len(self._doomed))))
         elif chance < 0.5:
-            self._world.connect(self._random.choice(("connect_success", "connect_failed", "disconnect")))
+            self._world.add_connection(self._random.choice(("connect_success", "connect_failed", "disconnect")))
         else:
             for _ in range(self._random.randrange(1, 4)):
                 self._insert(now)
@@ -193,7 +193,7 @@ def labels(row: dict[str, Any]) -> tuple[str, ...]:
     return row["platform"], row["action"], row["status"]
 
 
-def remembered(state: Path) -> set[Sighted]:
+def remembered(state: Path) -> set[LogStatus]:
     """The sightings that the state holds of the publishing feed."""
     with closing(sqlite3.connect(state)) as connection:
         rows = connection.execute(
@@ -202,12 +202,12 @@ def remembered(state: Path) -> set[Sighted]:
         return set(rows.fetchall())
 
 
-def agrees(samples: Samples, world: World, held: set[Sighted]) -> None:
+def agrees(samples: Samples, world: World, held: set[LogStatus]) -> None:
     """Assert that the metrics are the sum of what is remembered, and that nothing visible was left out."""
-    rows = [world.ever[sighted] for sighted in held]
+    rows = [world.history[sighted] for sighted in held]
     timed = [row for row in rows if row["durationMs"] is not None]
     of_accounts = [row for row in rows if row["action"] in ("publish", "retry")]
-    assert set() == {sighted for sighted in world.shown if sighted not in held}
+    assert set() == {sighted for sighted in world.visible if sighted not in held}
     assert Counter(map(labels, rows)) == Counter(samples.family(LOGS))
     assert Counter(map(labels, timed)) == Counter(samples.family("late_publishing_duration_seconds_count"))
     assert pytest.approx(sum(row["durationMs"] for row in timed) / 1000) == samples.sum(
