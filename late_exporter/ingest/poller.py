@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import StoreError
+from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.reporter import PollReporter
 from late_exporter.ingest.schedule import PollConfig, PollResult, PollSchedule, Runtime
 from late_exporter.ingest.sync import FeedSync
@@ -56,13 +57,18 @@ class Poller:
         return self._reporter.health
 
     @property
+    def recorder(self) -> FeedRecorder:
+        """Recorder of the feed."""
+        return self._sync.recorder
+
+    @property
     def generation(self) -> str:
         """Generation of the API that the feed is read from."""
         return self._sync.generation
 
     def reconfigure(self, client: Client, generation: ApiGeneration, config: PollConfig) -> None:
         """Use another client and other intervals; must not be called while ``run`` is running."""
-        self._sync.recorder.defer(self._pop_increments())
+        self.recorder.defer(self._pop_increments())
         self._client = client
         self._sync.reconfigure(client, generation, config)
         self._schedule.reconfigure(config)
@@ -100,7 +106,7 @@ class Poller:
         if self._webhook_stats is not None:
             zeros += self._webhook_stats.initial_zeros()
         if await self._sync.commit(zeros) is not None:
-            self._sync.recorder.defer((), provisional=zeros)
+            self.recorder.defer((), provisional=zeros)
         if not self._sync.has_audits:
             self._reporter.clear_audit_gauges()
 
@@ -111,15 +117,15 @@ class Poller:
             by_webhook: Whether a webhook triggered the poll, which then reads only what is new.
         """
         start, started_at = self._runtime.monotonic(), self._runtime.clock()
-        recorder = self._sync.recorder
-        requests, recorded = self._sync.request_count, recorder.recorded_count
+        recorder = self.recorder
+        request_count, recorded_count = self._sync.request_count, recorder.recorded_count
         self._schedule.start_poll()
         allowance = self._schedule.reserve_requests(self._client.rate_limit) if by_webhook else None
         result = await self._sync.poll(self._schedule.interval, request_allowance=allowance)
         if by_webhook:
-            self._schedule.charge_requests(self._sync.request_count - requests - 1)
+            self._schedule.charge_requests(self._sync.request_count - request_count - 1)
         result = await self._save(result)
-        self._schedule.finish_poll(has_new_logs=result.error is not None or recorder.recorded_count > recorded)
+        self._schedule.finish_poll(has_new_logs=result.error is not None or recorder.recorded_count > recorded_count)
         duration = self._runtime.monotonic() - start
         self._reporter.update_gauges(result, duration, generation=self.generation, quota=self._client.quota)
         if self._wait_published is not None:
@@ -130,8 +136,8 @@ class Poller:
                 started_at=started_at,
                 outcome=result.outcome,
                 error=str(result.error or ""),
-                requests=self._sync.request_count - requests,
-                logs=recorder.recorded_count - recorded,
+                requests=self._sync.request_count - request_count,
+                logs=recorder.recorded_count - recorded_count,
                 duration=duration,
             ),
         )
@@ -154,7 +160,7 @@ class Poller:
         if error is None:
             return result
         # A poll that could not be saved is the one thing shown without being durable.
-        self._sync.recorder.defer(increments, provisional=[self._reporter.poll_increment(error.outcome)])
+        self.recorder.defer(increments, provisional=[self._reporter.poll_increment(error.outcome)])
         return PollResult(error.outcome, error)
 
     def _pop_increments(self) -> list[Increment]:

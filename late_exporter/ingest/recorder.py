@@ -84,6 +84,7 @@ class FeedRecorder:
 
     Attributes:
         feed: Log list, in the generation in use.
+        backlog: Increments that could not be saved yet.
         recorded_count: Number of observations recorded since the start.
     """
 
@@ -104,7 +105,7 @@ class FeedRecorder:
         self._state = state
         self._store, self._offload = store_thread
         self._label_limiter = label_limiter
-        self._backlog = backlog
+        self.backlog = backlog
         self._clock = clock
         self._publisher = _FeedPublisher(self._scope, registry, label_limiter)
         self.recorded_count = 0
@@ -194,12 +195,12 @@ class FeedRecorder:
         Raises:
             StoreError: Nothing was recorded, neither logs nor increments.
         """
-        backlog, self._backlog[:] = list(self._backlog), []
+        backlog, self.backlog[:] = list(self.backlog), []
         try:
             batch = self._build_batch(pending, now, [*backlog, *increments])
             result, size = await self._offload(self._commit_batch, batch)
         except BaseException:
-            self._backlog[:0] = backlog
+            self.backlog[:0] = backlog
             raise
         self._apply(result, batch.coverage)
         if size is not None:
@@ -212,7 +213,7 @@ class FeedRecorder:
             increments: Increments that are published once they are committed.
             provisional: Increments that are published at once.
         """
-        self._backlog += [*increments, *provisional]
+        self.backlog += [*increments, *provisional]
         self._publisher.add_unsaved(provisional)
 
     def _commit_batch(self, batch: Batch) -> tuple[CommitResult, tuple[int, int] | None]:

@@ -8,8 +8,9 @@ import pytest
 from late_exporter.api.generation import AUTO, ApiGeneration
 from late_exporter.errors import ApiError, ApiUnavailable, Unauthorized
 from late_exporter.feeds import GENERATIONS
+from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
-from tests.support.worlds import Call, NullLogger, Reply
+from tests.support.loggers import NullLogger
 
 LATE, ZERNIO = (GENERATIONS[name]["publishing"] for name in ("late", "zernio"))
 
@@ -30,18 +31,18 @@ class Api:
         """Never."""
         return False
 
-    def pop_request_log(self) -> tuple[Sequence[Call], float]:
+    def pop_request_log(self) -> tuple[Sequence[RequestRecord], float]:
         """Nothing."""
         return (), 0.0
 
-    async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
+    async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> ApiResponse | None:
         """An empty list, or 404."""
         await asyncio.sleep(0)
         assert (path, 1) == (path_template, params["limit"])
         self.asked.append(path)
         if self.error is not None:
             raise self.error
-        return Reply(b'{"logs": []}', None) if path in self.paths else None
+        return ApiResponse(b'{"logs": []}', None) if path in self.paths else None
 
 
 def dialect(asked: str = AUTO) -> ApiGeneration:

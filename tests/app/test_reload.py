@@ -23,7 +23,10 @@ from late_exporter.errors import LateError, StoreError
 from late_exporter.ingest.webhooks import sign
 from late_exporter.simulator import SimulatedApi
 from late_exporter.store import open_store
-from tests.support.worlds import DAY, HOUR, NullLogger, Samples, VirtualClock, World
+from tests.support.clock import DAY, HOUR, VirtualClock
+from tests.support.loggers import NullLogger
+from tests.support.samples import Samples
+from tests.support.world import World
 
 LOGS = "late_publishing_logs_total"
 RELOADED = "late_exporter_config_last_reload_successful"
@@ -320,7 +323,7 @@ async def test_reloads_at_every_step_of_a_catch_up(
     tmp_path: Path, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often a first sync is interrupted by reloads, every log and every request is counted once."""
-    monkeypatch.setattr("late_exporter.ingest.poller.COMMIT_SIZE", together)
+    monkeypatch.setattr("late_exporter.ingest.sync.COMMIT_SIZE", together)
     rig = Rig(tmp_path, {"acme": World(VirtualClock(time.time()))})
     rig.worlds["acme"].publish(430, over=DAY)
     rig.write("acme")

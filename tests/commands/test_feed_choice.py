@@ -7,7 +7,11 @@ from late_exporter.commands.feed_choice import current_feed, recorded_feed, requ
 from late_exporter.errors import ApiUnavailable, ConfigError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.model import Coverage
-from tests.support.worlds import DAY, FakeLateApi, NullLogger, VirtualClock, World, drive
+from tests.support.clock import DAY, VirtualClock
+from tests.support.late_api import FakeLateApi
+from tests.support.loggers import NullLogger
+from tests.support.steps import drive
+from tests.support.world import World
 
 
 def late(generation: str) -> FakeLateApi:

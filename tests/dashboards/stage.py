@@ -21,7 +21,7 @@ from tests.dashboards.boards import Json
 from tests.dashboards.week import END, Scrapes
 from tests.e2e.program import wait_until
 from tests.e2e.prometheus import PrometheusApi, run_prometheus
-from tests.support.worlds import HOUR
+from tests.support.clock import HOUR
 
 __all__ = ["DASHBOARDS", "PREVIEW", "ROOT", "Find", "draw", "staged"]
 

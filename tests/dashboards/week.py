@@ -20,11 +20,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from late_exporter.errors import ApiUnavailable
 from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest.poller import PollConfig
+from late_exporter.ingest.schedule import PollConfig
+from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.simulator import SimulatedApi
 from late_exporter.simulator import SimulatedWorld as Town
 from late_exporter.status import Quota
-from tests.support.worlds import DAY, HOUR, KEY, MINUTE, Call, ExporterHarness, FakeLateApi, Reply, VirtualClock, World
+from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import KEY, FakeLateApi
+from tests.support.world import World
 
 __all__ = ["END", "Scrapes"]
 
@@ -101,15 +105,15 @@ class Api(FakeLateApi):
         self._town = SimulatedApi(town, clock=clock.time)
         self._random = Random(SEED)
 
-    async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
+    async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> ApiResponse | None:
         """The answer to a request."""
         seconds = self._random.lognormvariate(-1.9, 0.4)
         self._clock.advance(seconds)
         if HICCUP[0] <= self._clock.now < HICCUP[1]:
-            self._calls.append(Call(path_template, "503", seconds))
+            self._request_log.append(RequestRecord(path_template, "503", seconds))
             raise ApiUnavailable("503: the simulated API is down")
         answer = self._town.handle("GET", f"/api{path}", urlencode(params), {"Authorization": f"Bearer {KEY}"})
-        self._calls.append(Call(path_template, str(answer.status), seconds))
+        self._request_log.append(RequestRecord(path_template, str(answer.status), seconds))
         limit, remaining, reset = (answer.headers[f"X-RateLimit-{name}"] for name in ("Limit", "Remaining", "Reset"))
         self.quota = Quota(limit=int(limit), remaining=int(remaining), reset=float(reset))
         if answer.status == HTTPStatus.NOT_FOUND:
@@ -117,7 +121,7 @@ class Api(FakeLateApi):
         body = answer.body
         if UNDOCUMENTED[0] <= self._clock.now < UNDOCUMENTED[1]:
             body = body.replace(b'"platform":', b'"region":"eu","platform":')
-        return Reply(body, parsedate_to_datetime(answer.headers["Date"]).timestamp())
+        return ApiResponse(body, parsedate_to_datetime(answer.headers["Date"]).timestamp())
 
 
 @dataclass

@@ -14,7 +14,7 @@ from tests.deploy.containers import BASE, IMAGE, ROOT, Engine, engine
 from tests.deploy.sandbox import run
 from tests.e2e.late import KEY
 from tests.e2e.program import wait_until
-from tests.support.worlds import Samples
+from tests.support.samples import Samples
 
 pytestmark = [pytest.mark.e2e, pytest.mark.container]
 

@@ -16,7 +16,7 @@ from tests.deploy.containers import Engine, engine
 from tests.deploy.manifests import Manifest, container, documents, kustomize, named, pod, template
 from tests.e2e.late import KEY
 from tests.e2e.program import wait_until
-from tests.support.worlds import Samples
+from tests.support.samples import Samples
 
 pytestmark = [pytest.mark.e2e, pytest.mark.container, pytest.mark.kubernetes]
 

@@ -15,7 +15,7 @@ from tests.deploy.machine import TOOLS, Machine, boot
 from tests.deploy.sandbox import Sandbox, run
 from tests.e2e.late import KEY
 from tests.e2e.program import wait_until
-from tests.support.worlds import Samples
+from tests.support.samples import Samples
 
 pytestmark = [pytest.mark.e2e, pytest.mark.systemd]
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.late import KEY, FaultHandler, HttpExchange, LateServer, OtherServer, drip, hang, respond_with
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
-from tests.support.worlds import Samples
+from tests.support.samples import Samples
 
 pytestmark = pytest.mark.e2e
 

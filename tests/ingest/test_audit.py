@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from late_exporter.errors import BadPayload
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest import poller
+from late_exporter.ingest import sync
 from late_exporter.ingest.audit import (
     Audit,
     AuditSteps,
@@ -25,7 +25,7 @@ from late_exporter.ingest.audit import (
     count_missing,
     grace_period,
 )
-from late_exporter.ingest.poller import PollConfig
+from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.model import (
     Coverage,
@@ -41,17 +41,10 @@ from late_exporter.model import (
     SeriesValue,
 )
 from late_exporter.simulator.log_list import LogRow
-from tests.support.worlds import (
-    DAY,
-    HOUR,
-    MINUTE,
-    ExporterHarness,
-    FakeLateApi,
-    ListQuirks,
-    VirtualClock,
-    World,
-    unavailable,
-)
+from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
+from tests.support.world import World
 
 PUBLISHING, CONNECTIONS = FEEDS["publishing"], FEEDS["connections"]
 SCOPE = Scope("default", "publishing")
@@ -275,13 +268,13 @@ def test_what_settled_while_no_exporter_runs(exporter: ExporterHarness, world: W
 
 def test_an_open_gap(exporter: ExporterHarness, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the exporter itself knows to be unread is told as that, and is no difference."""
-    monkeypatch.setattr(poller, "COMMIT_SIZE", 1)
+    monkeypatch.setattr(sync, "COMMIT_SIZE", 1)
     counted = set(world.ids)
     world.clock.advance(DAY)
     world.publish(450)
     exporter.api.fail_request(2, unavailable)
     assert "unavailable" == exporter.poll().outcome
-    unread = set(world.ids) - counted - {log_id for _, (log_id, _) in exporter.counted}
+    unread = set(world.ids) - counted - {log_id for _, (log_id, _) in exporter.commit_log}
     plan, imbalances = exporter.run_audit(exporter_running=False)
     assert ([], [], unread) == (told(plan), imbalances, plan.in_gap)
     assert len(unread) > 200
@@ -344,7 +337,7 @@ def test_refused_rows_and_folded_labels_are_in_the_books(late: FakeLateApi, path
         exporter.poll()
         plan, imbalances = exporter.run_audit()
         assert ([], [], 43) == (told(plan), imbalances, exporter.store.accounting(SCOPE).observation_count)
-        (refused,) = (log_id for _, (log_id, status) in exporter.counted[-1:] if status == "rejected")
+        (refused,) = (log_id for _, (log_id, status) in exporter.commit_log[-1:] if status == "rejected")
         execute(path, "DELETE FROM sighting WHERE key = ?", refused)
         assert [(refused, "rejected", [])] == told(exporter.run_audit(exporter_running=False)[0])
 
@@ -520,7 +513,7 @@ def test_a_list_that_does_not_move_on() -> None:
     next(steps)
     for _ in range(11):
         steps.send(seen)
-    with pytest.raises(BadPayload, match="does not move on"):
+    with pytest.raises(BadPayload, match="repeats the same page"):
         steps.send(seen)
 
 

@@ -12,7 +12,7 @@ import pytest
 from late_exporter.errors import ApiUnavailable, BadPayload
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest.background_audit import BackgroundAuditor
-from late_exporter.ingest.poller import PollConfig
+from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.steps import FetchedPage, FetchPage, ReconcileScan
 from late_exporter.model import (
     Batch,
@@ -25,7 +25,10 @@ from late_exporter.model import (
     Scope,
     SetLatest,
 )
-from tests.support.worlds import DAY, MINUTE, ExporterHarness, FakeLateApi, ListQuirks, VirtualClock, World, unavailable
+from tests.support.clock import DAY, MINUTE, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
+from tests.support.world import World
 
 SCOPE = Scope("default", "publishing")
 MISSING, EXTRA = "late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs"

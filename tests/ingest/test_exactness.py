@@ -18,24 +18,18 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from late_exporter.ingest import poller
-from late_exporter.ingest.poller import PollConfig
+from late_exporter.ingest import sync
+from late_exporter.ingest.schedule import PollConfig
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import Scope
 from late_exporter.simulator.log_list import LogRow
-from tests.support.worlds import (
-    DAY,
-    HOUR,
-    MINUTE,
+from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import (
     Document,
-    ExporterHarness,
     FakeLateApi,
     Fault,
     ListQuirks,
-    LogStatus,
-    Samples,
-    VirtualClock,
-    World,
     bad_gateway,
     cut_off,
     empty,
@@ -44,6 +38,9 @@ from tests.support.worlds import (
     unauthorized,
     unavailable,
 )
+from tests.support.samples import Samples
+from tests.support.store import LogStatus
+from tests.support.world import World
 
 Start: TypeAlias = Callable[..., ExporterHarness]
 Action: TypeAlias = tuple[str, int, int]
@@ -228,7 +225,7 @@ CAUSES = {
 
 def check(exporter: ExporterHarness, world: World, expected: Iterable[LogStatus] | None = None) -> Samples:
     """Nothing was counted twice, nothing but what is expected, and every family says so."""
-    counted = [sighted for _, sighted in exporter.counted]
+    counted = [sighted for _, sighted in exporter.commit_log]
     assert [] == [sighted for sighted, times in Counter(counted).items() if times > 1]
     if expected is not None:
         assert set(expected) == set(counted)
@@ -286,7 +283,7 @@ def test_a_kill_at_every_step_of_a_catch_up_leaves_no_gap(
     cap: int, stride: int, together: int, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A catch-up of five pages that is killed at any step, with new logs since, is complete after one more poll."""
-    monkeypatch.setattr(poller, "COMMIT_SIZE", together)
+    monkeypatch.setattr(sync, "COMMIT_SIZE", together)
     step, going_on = 0, True
     while going_on:
         step += stride
@@ -309,7 +306,7 @@ def test_a_kill_at_every_step_of_a_first_sync_leaves_no_gap(
     together: int, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A first sync that is killed at any step, with more new logs than a page since, is complete after one more."""
-    monkeypatch.setattr(poller, "COMMIT_SIZE", together)
+    monkeypatch.setattr(sync, "COMMIT_SIZE", together)
     step, going_on = 0, True
     while going_on:
         step += 1
@@ -329,7 +326,7 @@ def test_kills_that_follow_each_other_leave_no_gap(
     world: World, exporter: ExporterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Gaps above gaps, each left by a killed catch-up, are all read in the end."""
-    monkeypatch.setattr(poller, "COMMIT_SIZE", 15)
+    monkeypatch.setattr(sync, "COMMIT_SIZE", 15)
     exporter.api.quirks = ListQuirks(max_page_size=10)
     world.publish(15, over=HOUR)
     exporter.poll()
@@ -347,7 +344,7 @@ def test_a_gap_is_found_again_above_logs_without_a_time(
     new: int, world: World, exporter: ExporterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A gap that has sunk is looked for by time; the logs at the list's end that have none do not hide it."""
-    monkeypatch.setattr(poller, "COMMIT_SIZE", 1)
+    monkeypatch.setattr(sync, "COMMIT_SIZE", 1)
     exporter.api.quirks = ListQuirks(max_page_size=10)
     exporter.poll()
     for count in (30, new):
@@ -367,7 +364,7 @@ def test_a_list_that_moves_up_while_a_gap_is_looked_for_hides_no_log(
     number: int, deleted: int, world: World, exporter: ExporterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page that began too high when it was read may begin too low once logs above it are gone."""
-    monkeypatch.setattr(poller, "COMMIT_SIZE", 1)
+    monkeypatch.setattr(sync, "COMMIT_SIZE", 1)
     exporter.api.quirks = ListQuirks(max_page_size=10)
     exporter.poll()
     world.clock.advance(1)
@@ -479,7 +476,7 @@ def test_logs_of_the_moment_of_known_ground_are_no_known_ground(
     together: int, world: World, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A catch-up down to logs of the very moment of those it knows does not take what it has just read for known."""
-    monkeypatch.setattr(poller, "COMMIT_SIZE", together)
+    monkeypatch.setattr(sync, "COMMIT_SIZE", together)
     exporter = start(
         FakeLateApi(world, quirks=ListQuirks(max_page_size=10)), config=PollConfig(reconcile_interval=NEVER)
     )
@@ -507,7 +504,7 @@ def test_a_log_from_the_future_moves_no_known_ground(world: World, exporter: Exp
     world.publish(130, over=HOUR)
     exporter.poll_repeatedly(2)
     assert set(world.history) == exporter.observations
-    assert len(world.history) == len(exporter.counted)
+    assert len(world.history) == len(exporter.commit_log)
 
 
 def test_a_pause_counts_once_whatever_becomes_of_it(world: World, exporter: ExporterHarness) -> None:
@@ -928,8 +925,10 @@ def test_connection_logs_are_counted_exactly_once_too(world: World, late: FakeLa
     } == scrape.family("late_connection_events_total")
     assert {("instagram", "connect_failed", "oauth_denied"): 1} == scrape.family("late_connection_failures_total")
     assert {} == scrape.family("late_account_connected")
-    assert len(exporter.counted) == len(set(exporter.counted)) == 242
-    assert {Scope("default", "publishing"), Scope("default", "connections")} == {scope for scope, _ in exporter.counted}
+    assert len(exporter.commit_log) == len(set(exporter.commit_log)) == 242
+    assert {Scope("default", "publishing"), Scope("default", "connections")} == {
+        scope for scope, _ in exporter.commit_log
+    }
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -938,7 +937,7 @@ def test_a_state_that_cannot_be_written_counts_nothing_twice(
     number: int, when: str, world: World, exporter: ExporterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit that fails, durable or not, is an outcome of its own, and the next poll makes up for it."""
-    monkeypatch.setattr(poller, "COMMIT_SIZE", 100)
+    monkeypatch.setattr(sync, "COMMIT_SIZE", 100)
     world.publish(120, over=HOUR)
     exporter.poll()
     world.clock.advance(HOUR)
@@ -979,7 +978,7 @@ def test_an_api_that_keeps_logs_longer_than_it_says_makes_none_count_twice(
     together: int, world: World, walker: ExporterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Logs that are still shown when their ids have been forgotten do not come back."""
-    monkeypatch.setattr(poller, "COMMIT_SIZE", together)
+    monkeypatch.setattr(sync, "COMMIT_SIZE", together)
     walker.api.quirks = ListQuirks(never_expires=True)
     world.publish(130, over=6 * DAY)
     walker.poll()
@@ -1092,7 +1091,7 @@ class Exactness(RuleBasedStateMachine):
     )
     def begin(self, cap: int, latency: float, history: int, reconcile: float, together: int, *, dated: bool) -> None:
         """An API with some logs, and an exporter that has not polled yet."""
-        self._patch.setattr(poller, "COMMIT_SIZE", together)
+        self._patch.setattr(sync, "COMMIT_SIZE", together)
         self.late = FakeLateApi(self.world, latency=latency, sends_date=dated, quirks=ListQuirks(max_page_size=cap))
         self.world.publish(history, over=5 * DAY)
         path = Path(self._folder.name) / "state.db"
@@ -1103,7 +1102,7 @@ class Exactness(RuleBasedStateMachine):
 
     def _counted(self) -> list[LogStatus]:
         """What was counted, in order."""
-        return [(self._id(key), status) for _, (key, status) in self.exporter.counted]
+        return [(self._id(key), status) for _, (key, status) in self.exporter.commit_log]
 
     def _id(self, key: str) -> str:
         """The id of a log that is known by a key."""
@@ -1159,7 +1158,7 @@ class Exactness(RuleBasedStateMachine):
         self.exporter.restart(downtime)
         self._compare()
 
-    @precondition(lambda self: self.exporter.counted)
+    @precondition(lambda self: self.exporter.commit_log)
     @rule()
     def settle(self) -> None:
         """Nothing happens for a while."""

@@ -14,23 +14,16 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import precondition, rule
 
 from late_exporter.feeds import GENERATIONS
-from late_exporter.ingest import poller
-from late_exporter.ingest.poller import PollConfig
+from late_exporter.ingest import sync
+from late_exporter.ingest.schedule import PollConfig
 from late_exporter.simulator.log_list import LogRow
 from tests.ingest.test_exactness import EVENTS as HAPPENINGS
 from tests.ingest.test_exactness import NEVER, Events, Exactness
-from tests.support.worlds import (
-    DAY,
-    HOUR,
-    MINUTE,
-    ExporterHarness,
-    FakeLateApi,
-    ListQuirks,
-    LogStatus,
-    VirtualClock,
-    World,
-    zernio,
-)
+from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import FakeLateApi, ListQuirks, zernio_row
+from tests.support.store import LogStatus
+from tests.support.world import World
 
 Start: TypeAlias = Callable[..., ExporterHarness]
 
@@ -97,7 +90,7 @@ def test_logs_without_ids_are_counted_once(cap: int, world: World, start: Start)
     world.insert(world.clock.now - 20 * MINUTE)
     exporter.poll_repeatedly(2)
     assert truth(world.rows) == counts(exporter)
-    assert len(set(exporter.counted)) == len(exporter.counted) == 278
+    assert len(set(exporter.commit_log)) == len(exporter.commit_log) == 278
 
 
 @pytest.mark.parametrize("alike", [2, 5, 40])
@@ -240,7 +233,7 @@ def test_a_switch_neither_loses_nor_doubles_a_log(world: World, start: Start) ->
 
 def test_a_switch_in_the_middle_of_a_catch_up(world: World, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """A gap that was left in one generation is read to its end in the other one, after a crash at any step."""
-    monkeypatch.setattr(poller, "COMMIT_SIZE", 15)
+    monkeypatch.setattr(sync, "COMMIT_SIZE", 15)
     step, going_on = 0, True
     while going_on:
         step += 7
@@ -346,7 +339,7 @@ class Anonymous(Exactness):
         """Whatever a log is known by."""
         for sighted in self.world.history.keys() - self._known:
             self._known.add(sighted)
-            self._ids[_key(msgspec.json.encode(zernio(self.world.history[sighted])))] = sighted[0]
+            self._ids[_key(msgspec.json.encode(zernio_row(self.world.history[sighted])))] = sighted[0]
         return self._ids.get(key, key)
 
 

@@ -10,7 +10,7 @@ import httpx
 
 from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.simulator import SimulatedApi
-from tests.support.worlds import World
+from tests.support.world import World
 
 __all__ = ["FakeHttpApi"]
 

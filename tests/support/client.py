@@ -4,22 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
 
-__all__ = ["FakeClient", "Handler", "QueryParams"]
+__all__ = ["ClientRequest", "FakeClient", "Handler", "QueryParams"]
 
 QueryParams: TypeAlias = Mapping[str, str | int]
 Handler: TypeAlias = Callable[[str, QueryParams], ApiResponse | None | Awaitable[ApiResponse | None]]
 
 
+class ClientRequest(NamedTuple):
+    """A request to the API."""
+
+    path: str
+    params: QueryParams
+
+    @property
+    def skip(self) -> int:
+        """Number of rows to skip."""
+        return int(self.params.get("skip", 0))
+
+    @property
+    def status(self) -> str | None:
+        """Status filter."""
+        status = self.params.get("status")
+        return None if status is None else str(status)
+
+
 class FakeClient:
-    """Client that answers requests by a handler, or by an overridden ``respond``.
+    """Client that answers requests by a handler.
 
     Attributes:
-        requests: Path and parameters of all requests.
+        requests: All requests so far.
         wait_seconds: Seconds that requests waited for the rate limiter since the last report.
         has_new_key: Whether the key file has changed.
     """
@@ -31,7 +49,7 @@ class FakeClient:
         self.key_reload_count = 0
         self.has_new_key = False
         self.wait_seconds = 0.0
-        self.requests: list[tuple[str, QueryParams]] = []
+        self.requests: list[ClientRequest] = []
         self._seconds = seconds
         self._request_log: list[RequestRecord] = []
 
@@ -47,7 +65,7 @@ class FakeClient:
 
     async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
         """Answer a request."""
-        self.requests.append((path, params))
+        self.requests.append(ClientRequest(path, params))
         code = "error"
         try:
             await asyncio.sleep(0)

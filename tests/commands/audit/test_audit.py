@@ -17,21 +17,16 @@ from late_exporter.commands.audit.run import AuditRunner
 from late_exporter.commands.feed_choice import recorded_feed
 from late_exporter.errors import ConfigError, StoreError, Unauthorized
 from late_exporter.ingest.audit import CounterMismatch, Difference
-from late_exporter.ingest.poller import PollConfig
+from late_exporter.ingest.schedule import PollConfig
 from late_exporter.model import FeedAccounting, LogEntry, Scope
+from late_exporter.protocols import ApiResponse
 from late_exporter.store import open_snapshot
-from tests.support.worlds import (
-    DAY,
-    HOUR,
-    ExporterHarness,
-    FakeLateApi,
-    NullLogger,
-    Reply,
-    VirtualClock,
-    World,
-    drive,
-    unavailable,
-)
+from tests.support.clock import DAY, HOUR, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import FakeLateApi, unavailable
+from tests.support.loggers import NullLogger
+from tests.support.steps import drive
+from tests.support.world import World
 
 SCOPE = Scope("default", "publishing")
 
@@ -212,9 +207,9 @@ def test_an_api_that_fails(exporter: ExporterHarness, path: Path, number: int) -
 def test_an_endpoint_that_is_not_there(exporter: ExporterHarness, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """404 is no empty list."""
 
-    async def get(path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
+    async def get(path: str, params: Mapping[str, str | int], *, path_template: str) -> ApiResponse | None:
         assert path == path_template == "/v1/posts/logs"
-        return None if "skip" in params else Reply(b"", None)
+        return None if "skip" in params else ApiResponse(b"", None)
 
     monkeypatch.setattr(exporter.api, "get", get)
     assert "404: the API has no /v1/posts/logs" == AuditHarness(exporter, path).run().error
