@@ -12,7 +12,7 @@ from late_exporter.status import Quota
 __all__ = ["ClientRequest", "FakeClient", "Handler", "QueryParams"]
 
 QueryParams: TypeAlias = Mapping[str, str | int]
-Handler: TypeAlias = Callable[[str, QueryParams], ApiResponse | None | Awaitable[ApiResponse | None]]
+Handler: TypeAlias = Callable[[str, QueryParams], ApiResponse | Awaitable[ApiResponse | None] | None]
 
 
 class ClientRequest(NamedTuple):
