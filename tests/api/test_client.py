@@ -20,6 +20,7 @@ from late_exporter.api.client import MAX_BODY_BYTES, ApiKey, LateClient, RateLim
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, BadRequest, RateLimited, Unauthorized
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
+from tests.support.clock import LoopClock
 
 NOW = 1_763_993_002.0
 SECRET = "sk_" + "0123456789abcdef" * 4
@@ -28,28 +29,6 @@ BASE = "https://getlate.dev/api"
 PATH = "/v1/posts/logs"
 
 Handler: TypeAlias = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
-
-
-class Clock:
-    """Time that only moves when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.slept: list[float] = []
-
-    def monotonic(self) -> float:
-        """Seconds."""
-        return self.now
-
-    def time(self) -> float:
-        """Unix seconds."""
-        return NOW + self.now - 1000.0
-
-    async def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        self.slept.append(seconds)
-        self.now += seconds
-        await asyncio.sleep(0)
 
 
 class Api:
@@ -66,7 +45,7 @@ class Api:
     ) -> None:
         self.requests: list[httpx.Request] = []
         self.times: list[float] = []
-        self.clock = Clock()
+        self.clock = LoopClock(NOW, elapsed=1000.0)
         self.throttle = RateLimiter(share, monotonic=self.clock.monotonic, sleep=self.clock.sleep)
         self._handler = handler
         self.client = LateClient(
@@ -81,7 +60,7 @@ class Api:
 
     async def _handle(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        self.times.append(self.clock.now)
+        self.times.append(self.clock.elapsed)
         answer = self._handler(request)
         return unread(answer if isinstance(answer, httpx.Response) else await answer)
 
@@ -167,7 +146,7 @@ async def test_any_header(text: str) -> None:
             answer = await api.get()
         except RateLimited as exc:
             limited = exc
-            assert api.clock.now <= limited.until <= api.clock.now + 3600
+            assert api.clock.elapsed <= limited.until <= api.clock.elapsed + 3600
         else:
             assert isinstance(answer, ApiResponse)
 
@@ -496,7 +475,7 @@ async def test_rate_limited(wait: float, headers: dict[str, str]) -> None:
 
     assert isinstance(failure, RateLimited)
     assert "429: Rate limit exceeded." == str(failure)
-    assert api.clock.now + wait == failure.until
+    assert api.clock.elapsed + wait == failure.until
     assert ["429"] == api.codes
 
 
@@ -604,15 +583,15 @@ async def test_a_reset_in_the_far_future() -> None:
 @settings(max_examples=60, deadline=None)
 async def test_the_share_holds_in_any_minute(share: float, limits: list[int], pauses: list[float]) -> None:
     """In any sixty seconds no more is sent than the share of the limit last heard of, and at least one request."""
-    clock = Clock()
+    clock = LoopClock(NOW, elapsed=1000.0)
     throttle = RateLimiter(share, monotonic=clock.monotonic, sleep=clock.sleep)
     for limit in limits:
         throttle.update(Quota(limit, limit, 0.0), 0.0)
         sent: list[float] = []
         for pause in pauses * 3:
-            clock.now += pause
+            clock.advance(pause)
             await throttle.acquire()
-            sent.append(clock.now)
+            sent.append(clock.elapsed)
         most = max(1, int(limit * share))
         for number, start in enumerate(sent):
             assert most >= sum(start <= at < start + 59.999 for at in sent[number:])
@@ -620,7 +599,7 @@ async def test_the_share_holds_in_any_minute(share: float, limits: list[int], pa
 
 async def test_requests_at_once_take_turns() -> None:
     """Requests that come together share the quota, and one that gives up leaves its turn to the others."""
-    clock = Clock()
+    clock = LoopClock(NOW, elapsed=1000.0)
     throttle = RateLimiter(0.02, monotonic=clock.monotonic, sleep=clock.sleep)
     first, second, third = (asyncio.ensure_future(throttle.acquire()) for _ in range(3))
     await first
@@ -628,7 +607,7 @@ async def test_requests_at_once_take_turns() -> None:
     await third
 
     assert second.cancelled()
-    assert 1060.0 == clock.now
+    assert 1060.0 == clock.elapsed
     assert 60.0 <= throttle.wait_seconds <= 120.0
 
 
@@ -782,7 +761,7 @@ async def test_drain() -> None:
     """Requests and waits are told once."""
 
     def answer(request: httpx.Request) -> httpx.Response:
-        api.clock.now += 0.25
+        api.clock.advance(0.25)
         return httpx.Response(404 if "gone" in request.url.path else 200, content=json.dumps({}))
 
     api = Api(answer, share=0.02)

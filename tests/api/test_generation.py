@@ -1,45 +1,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
 
 import pytest
 
 from late_exporter.api.generation import AUTO, ApiGeneration
 from late_exporter.errors import ApiError, ApiUnavailable, Unauthorized
 from late_exporter.feeds import GENERATIONS
-from late_exporter.protocols import ApiResponse, RequestRecord
-from late_exporter.status import Quota
+from late_exporter.protocols import ApiResponse
+from tests.support.client import FakeClient, QueryParams
 from tests.support.loggers import NullLogger
 
 LATE, ZERNIO = (GENERATIONS[name]["publishing"] for name in ("late", "zernio"))
 
 
-class Api:
-    """An API that has some paths."""
+class FakeListApi(FakeClient):
+    """API with some paths.
 
-    quota: Quota | None = None
-    rate_limit = 60
-    key_reload_count = 0
+    Attributes:
+        paths: Paths that exist.
+        error: Raised by every request if set.
+    """
 
     def __init__(self, *paths: str) -> None:
+        super().__init__(self._respond)
         self.paths = set(paths)
-        self.asked: list[str] = []
         self.error: ApiError | None = None
 
-    def key_file_changed(self) -> bool:
-        """Never."""
-        return False
+    @property
+    def requested_paths(self) -> list[str]:
+        """Paths of all requests so far."""
+        return [request.path for request in self.requests]
 
-    def pop_request_log(self) -> tuple[Sequence[RequestRecord], float]:
-        """Nothing."""
-        return (), 0.0
-
-    async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> ApiResponse | None:
-        """An empty list, or 404."""
-        await asyncio.sleep(0)
-        assert (path, 1) == (path_template, params["limit"])
-        self.asked.append(path)
+    def _respond(self, path: str, params: QueryParams) -> ApiResponse | None:
+        assert 1 == params["limit"]
         if self.error is not None:
             raise self.error
         return ApiResponse(b'{"logs": []}', None) if path in self.paths else None
@@ -60,14 +54,14 @@ def dialect(asked: str = AUTO) -> ApiGeneration:
 )
 async def test_it_is_asked_once(paths: list[str], expected: object, asked: list[str]) -> None:
     """All who read from a place share one answer; where both generations are spoken, the one with ids is chosen."""
-    api, spoken = Api(*paths), dialect()
+    api, spoken = FakeListApi(*paths), dialect()
     found = await asyncio.gather(*(spoken.resolve_feed("publishing", api, state_generation=None) for _ in range(3)))
-    assert ([expected] * 3, asked) == (found, api.asked)
+    assert ([expected] * 3, asked) == (found, api.requested_paths)
 
 
 async def test_an_api_that_has_neither() -> None:
     """Where there is no list at all the address is wrong; it is asked again the next time."""
-    api, spoken = Api(), dialect()
+    api, spoken = FakeListApi(), dialect()
     with pytest.raises(ApiUnavailable, match="neither /v1/posts/logs nor /v1/logs"):
         await spoken.resolve_feed("publishing", api, state_generation=None)
     api.paths = {ZERNIO.path}
@@ -76,7 +70,7 @@ async def test_an_api_that_has_neither() -> None:
 
 async def test_a_refused_key_tells_nothing() -> None:
     """An error is the poll's, and what the API speaks is still unknown."""
-    api, spoken = Api(LATE.path), dialect()
+    api, spoken = FakeListApi(LATE.path), dialect()
     api.error = Unauthorized("401")
     with pytest.raises(Unauthorized):
         await spoken.resolve_feed("publishing", api, state_generation="late")
@@ -86,7 +80,7 @@ async def test_a_refused_key_tells_nothing() -> None:
 
 async def test_repeated_404s_ask_again() -> None:
     """One list that is gone may be a deployment; three in a row are a switch."""
-    api, spoken = Api(LATE.path), dialect()
+    api, spoken = FakeListApi(LATE.path), dialect()
     await spoken.resolve_feed("publishing", api, state_generation=None)
     api.paths = {ZERNIO.path}
     for present, expected in [
@@ -103,26 +97,26 @@ async def test_repeated_404s_ask_again() -> None:
 
 async def test_a_state_without_ids_cannot_go_back() -> None:
     """What was counted without ids is read without ids, whatever else the API speaks; who forbids that is told."""
-    api = Api(LATE.path, ZERNIO.path)
+    api = FakeListApi(LATE.path, ZERNIO.path)
     assert ZERNIO is await dialect().resolve_feed("publishing", api, state_generation="zernio")
-    assert [] == api.asked
+    assert [] == api.requested_paths
     with pytest.raises(ApiUnavailable, match=r"use --api\.generation zernio or auto, or another --state\.url"):
         await dialect("late").resolve_feed("publishing", api, state_generation="zernio")
 
 
 async def test_a_choice_is_not_asked_for() -> None:
     """A generation that the user has chosen is believed, and kept whatever is gone."""
-    api, chosen = Api(LATE.path), dialect("zernio")
+    api, chosen = FakeListApi(LATE.path), dialect("zernio")
     for _ in range(5):
         chosen.report_list(exists=False)
     assert ZERNIO is await chosen.resolve_feed("publishing", api, state_generation="late")
-    assert [] == api.asked
+    assert [] == api.requested_paths
 
 
 async def test_a_feed_that_a_generation_does_not_have() -> None:
     """The further types of logs are told to be missing from the older generation."""
     with pytest.raises(ApiUnavailable, match="API generation late has no webhooks logs"):
-        await dialect("late").resolve_feed("webhooks", Api(), state_generation=None)
+        await dialect("late").resolve_feed("webhooks", FakeListApi(), state_generation=None)
     assert GENERATIONS["zernio"]["webhooks"] is dialect("late").initial_feed("webhooks", state_generation=None)
     assert ZERNIO is dialect().initial_feed("publishing", state_generation="zernio")
     assert LATE is dialect().initial_feed("publishing", state_generation=None)

@@ -4,7 +4,7 @@ import io
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, TypeAlias
 
@@ -33,8 +33,7 @@ from late_exporter.model import Deviation, IncCounter
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.store import open_store
 from tests.feeds.test_feeds import CONNECTED, CONNECTION, POST_LOG, PUBLISHED, anything
-from tests.ingest.test_poller import Rig
-from tests.ingest.test_poller import row as polled
+from tests.support.poller import PollerHarness, publishing_row
 
 DRIFTED = "late_exporter_api_schema_drift_total"
 KEY = "sk_" + "0" * 64
@@ -312,62 +311,76 @@ def test_what_is_shown_of_a_value(value: object, sample: str) -> None:
 
 
 @pytest.fixture
-def rig() -> Iterator[Rig]:
-    """A poller that has not begun."""
+async def harness() -> AsyncIterator[PollerHarness]:
+    """Return a poller that has not polled yet."""
     with closing(open_store("sqlite://")) as store:
-        yield Rig(store)
+        harness = PollerHarness(store)
+        await harness.start()
+        yield harness
 
 
-def told(rig: Rig) -> list[Mapping[str, Any]]:
+def told(harness: PollerHarness) -> list[Mapping[str, Any]]:
     """What the log says of drift."""
-    return [fields for level, event, fields in rig.diary.lines if (level, event) == ("warning", "the API has changed")]
+    return [
+        fields
+        for level, event, fields in harness.logger.records
+        if (level, event) == ("warning", "the API has changed")
+    ]
 
 
-async def test_a_poller_counts_and_tells_once(rig: Rig) -> None:
+async def test_a_poller_counts_and_tells_once(harness: PollerHarness) -> None:
     """Logs count once however often they are read, in each status; a kind of drift is told once a process."""
-    rig.rows = [polled(2, "pending", state="ok", postId="p2"), polled(1, state="ok")]
+    harness.rows = [publishing_row(2, "pending", state="ok", postId="p2"), publishing_row(1, state="ok")]
     for _ in range(3):
-        await rig.poller.poll()
-        rig.now += 700.0
+        await harness.poller.poll()
+        harness.now += 700.0
     assert (
         2
-        == rig.value(DRIFTED, "publishing", "state", "unknown")
-        == rig.saved(DRIFTED, "publishing", "state", "unknown")
+        == harness.value(DRIFTED, "publishing", "state", "unknown")
+        == harness.stored_value(DRIFTED, "publishing", "state", "unknown")
     )
-    assert [{"field": "state", "kind": "unknown", "type": "string", "sample": "ok"}] == told(rig)
+    assert [{"field": "state", "kind": "unknown", "type": "string", "sample": "ok"}] == told(harness)
 
-    rig.rows = [polled(3, state="ok"), polled(2, state="ok", postId="p2"), polled(1, state="ok")]
-    await rig.poller.poll()
-    assert 4 == rig.value(DRIFTED, "publishing", "state", "unknown")
-    assert 1 == len(told(rig))
+    harness.rows = [
+        publishing_row(3, state="ok"),
+        publishing_row(2, state="ok", postId="p2"),
+        publishing_row(1, state="ok"),
+    ]
+    await harness.poller.poll()
+    assert 4 == harness.value(DRIFTED, "publishing", "state", "unknown")
+    assert 1 == len(told(harness))
 
-    rig.start()
-    rig.rows.insert(0, polled(4, platform=None))
-    await rig.poller.poll()
-    assert 4 == rig.value(DRIFTED, "publishing", "state", "unknown")
-    assert 1 == rig.value(DRIFTED, "publishing", "platform", "missing")
-    assert [("platform", "missing"), ("state", "unknown")] == [(one["field"], one["kind"]) for one in told(rig)]
+    await harness.start()
+    harness.rows.insert(0, publishing_row(4, platform=None))
+    await harness.poller.poll()
+    assert 4 == harness.value(DRIFTED, "publishing", "state", "unknown")
+    assert 1 == harness.value(DRIFTED, "publishing", "platform", "missing")
+    assert [("platform", "missing"), ("state", "unknown")] == [(one["field"], one["kind"]) for one in told(harness)]
 
 
-async def test_what_could_not_be_saved_is_not_counted_twice(rig: Rig) -> None:
+async def test_what_could_not_be_saved_is_not_counted_twice(harness: PollerHarness) -> None:
     """Where a commit fails, the logs are read again and their drift counts once."""
-    await rig.poller.poll()
-    rig.rows = [polled(1, state="ok")]
-    rig.store.failing.add("commit")
-    await rig.poller.poll()
-    rig.store.failing.clear()
-    await rig.poller.poll()
-    assert 1 == rig.value(DRIFTED, "publishing", "state", "unknown")
+    await harness.poller.poll()
+    harness.rows = [publishing_row(1, state="ok")]
+    harness.store.failing.add("commit")
+    await harness.poller.poll()
+    harness.store.failing.clear()
+    await harness.poller.poll()
+    assert 1 == harness.value(DRIFTED, "publishing", "state", "unknown")
 
 
-async def test_a_log_without_an_id_drifts_too(rig: Rig) -> None:
+async def test_a_log_without_an_id_drifts_too(harness: PollerHarness) -> None:
     """The rename of the id itself is seen, though its log cannot be counted."""
-    odd = polled(1)
-    rig.rows = [{**{name: value for name, value in odd.items() if name != "_id"}, "id": odd["_id"]}]
+    odd = publishing_row(1)
+    harness.rows = [{**{name: value for name, value in odd.items() if name != "_id"}, "id": odd["_id"]}]
     for _ in range(2):
-        await rig.poller.poll()
-    assert 1 == rig.value(DRIFTED, "publishing", "_id", "missing") == rig.value(DRIFTED, "publishing", "id", "unknown")
-    assert 1 == rig.value("late_exporter_entries_rejected_total", "publishing", "no_id")
+        await harness.poller.poll()
+    assert (
+        1
+        == harness.value(DRIFTED, "publishing", "_id", "missing")
+        == harness.value(DRIFTED, "publishing", "id", "unknown")
+    )
+    assert 1 == harness.value("late_exporter_entries_rejected_total", "publishing", "no_id")
 
 
 def test_the_governor_bounds_fields() -> None:

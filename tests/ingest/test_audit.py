@@ -521,7 +521,7 @@ def test_a_list_that_is_gone() -> None:
     """An endpoint that is not there is no empty list."""
     steps = audit_list(Audit(coverage=COVERAGE))
     next(steps)
-    with pytest.raises(BadPayload, match="its own list"):
+    with pytest.raises(BadPayload, match="has no log list"):
         steps.send(None)
 
 

@@ -4,7 +4,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -28,6 +27,7 @@ from late_exporter.model import (
 from tests.support.clock import DAY, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
+from tests.support.loggers import RecordingLogger
 from tests.support.world import World
 
 SCOPE = Scope("default", "publishing")
@@ -237,80 +237,69 @@ def test_a_list_that_cannot_be_read_to_its_end(exporter: ExporterHarness, late: 
     assert {MISSING: 0, EXTRA: 0} == found(exporter)
 
 
-class Diary:
-    """What was logged."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, dict[str, Any]]] = []
-
-    def info(self, event: str, **fields: Any) -> None:
-        """Take note."""
-        self.lines.append((event, fields))
-
-    debug = warning = info
-
-
 COVERAGE = Coverage(retention_floor=0, complete_since=0, caught_up_at=10_000_000, is_synced=True)
 ENTRY = LogEntry(key="a", status="success", created=1)
 
 
-class Desk:
-    """An inspector, and what it is given."""
+class AuditorHarness:
+    """A background auditor over some pages, with an accounting that is one log short."""
 
     def __init__(self, *pages: FetchedPage | Exception) -> None:
         self.pages = list(pages)
-        self.asked: list[FetchPage] = []
-        self.log = Diary()
-        self.inspector = BackgroundAuditor(
-            SCOPE, FEEDS["publishing"], fetch_page=self.look, read_accounting=self.tally, logger=self.log
+        self.steps: list[FetchPage] = []
+        self.logger = RecordingLogger()
+        self.auditor = BackgroundAuditor(
+            SCOPE,
+            FEEDS["publishing"],
+            fetch_page=self._fetch_page,
+            read_accounting=self._read_accounting,
+            logger=self.logger,
         )
 
-    async def look(self, step: FetchPage) -> FetchedPage:
-        """The next page."""
-        self.asked.append(step)
+    async def _fetch_page(self, step: FetchPage) -> FetchedPage:
+        self.steps.append(step)
         page = self.pages.pop(0)
         if isinstance(page, Exception):
             raise page
         return page
 
-    async def tally(self) -> FeedAccounting:
-        """Books that are one short."""
+    async def _read_accounting(self) -> FeedAccounting:
         return FeedAccounting(observation_count=1, stored_count=0, pruned_count=0, series_values={})
 
-    async def go_on(self, walk: ReconcileScan | None = None) -> dict[str, object]:
-        """A stretch of two pages; what is to be shown."""
-        shown = await self.inspector.advance(COVERAGE, walk, page_budget=2, grace_period=0, now=7.0)
-        return {take.family: take.value for take in shown if isinstance(take, SetLatest)}
+    async def advance(self, scan: ReconcileScan | None = None) -> dict[str, object]:
+        """Audit up to two pages; return the results by family."""
+        results = await self.auditor.advance(COVERAGE, scan, page_budget=2, grace_period=0, now=7.0)
+        return {result.family: result.value for result in results if isinstance(result, SetLatest)}
 
 
-def page(*entries: LogEntry, **counted: str) -> FetchedPage:
-    """The last page of a list, and what is known of its logs."""
-    return FetchedPage(LogPage(entries), KnownLogs({key: frozenset({status}) for key, status in counted.items()}))
+def last_page(*entries: LogEntry, **statuses: str) -> FetchedPage:
+    """Return the last page of a list, with the recorded status of its logs by key."""
+    return FetchedPage(LogPage(entries), KnownLogs({key: frozenset({status}) for key, status in statuses.items()}))
 
 
-async def test_doubts_wait_for_a_walk_that_begins_after_them() -> None:
-    """A walk that was under way when they were raised had passed some of them already."""
-    desk, under_way = Desk(page(ENTRY), page(ENTRY)), ReconcileScan(started_at=1)
-    assert {} == await desk.go_on(under_way)
-    assert not desk.inspector.is_due(1e9, 1.0)
-    desk.inspector.report_scan(under_way)
-    assert not desk.inspector.is_due(1e9, 1.0)
-    desk.inspector.report_scan(ReconcileScan(started_at=2))
-    assert desk.inspector.is_due(1e9, 1.0)
-    assert {MISSING: 2, EXTRA: 1, LAST: 7.0} == await desk.go_on()
+async def test_suspects_wait_for_a_scan_that_starts_after_them() -> None:
+    """A scan that was in progress when the suspects were found does not release them, the next one does."""
+    harness, in_progress = AuditorHarness(last_page(ENTRY), last_page(ENTRY)), ReconcileScan(started_at=1)
+    assert {} == await harness.advance(in_progress)
+    assert not harness.auditor.is_due(1e9, 1.0)
+    harness.auditor.report_scan(in_progress)
+    assert not harness.auditor.is_due(1e9, 1.0)
+    harness.auditor.report_scan(ReconcileScan(started_at=2))
+    assert harness.auditor.is_due(1e9, 1.0)
+    assert {MISSING: 2, EXTRA: 1, LAST: 7.0} == await harness.advance()
     assert [
         ("audit found differences", {"missing": 2, "extra": 1}),
         ("log not counted", {"id": "a", "status": "success", "counted": "none"}),
-        ("count is wrong", {"of": "late_publishing_logs_total", "expected": 1, "found": 0}),
-        ("count is wrong", {"of": "logs on record", "expected": 1, "found": 0}),
-    ] == desk.log.lines
+        ("count is wrong", {"metric": "late_publishing_logs_total", "expected": 1, "found": 0}),
+        ("count is wrong", {"metric": "stored logs", "expected": 1, "found": 0}),
+    ] == [(event, fields) for _, event, fields in harness.logger.records]
 
 
-async def test_a_page_that_fails_is_asked_for_again() -> None:
-    """Whatever fails on the way, nothing is left out."""
-    desk = Desk(ApiUnavailable("no"), BadPayload("odd"), page(ENTRY, a="success"))
-    for failure in (ApiUnavailable, BadPayload):
-        with pytest.raises(failure):
-            await desk.go_on()
-    assert {MISSING: 1, EXTRA: 1, LAST: 7.0} == await desk.go_on()
-    assert [FetchPage(0)] * 3 == desk.asked
+async def test_a_failed_page_is_fetched_again() -> None:
+    """A failure interrupts the audit, which continues with the same page."""
+    harness = AuditorHarness(ApiUnavailable("no"), BadPayload("odd"), last_page(ENTRY, a="success"))
+    for error in ("no", "odd"):
+        assert {} == await harness.advance()
+        assert ("debug", "audit interrupted", {"error": error}) == harness.logger.records[-1]
+    assert {MISSING: 1, EXTRA: 1, LAST: 7.0} == await harness.advance()
+    assert [FetchPage(0)] * 3 == harness.steps

@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import itertools
 
-__all__ = ["DAY", "HOUR", "MINUTE", "START", "SleepingClock", "VirtualClock"]
+__all__ = ["DAY", "HOUR", "MINUTE", "START", "LoopClock", "SleepingClock", "VirtualClock"]
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 START = 1_795_600_000.0
@@ -43,6 +43,15 @@ class VirtualClock:
         """Let time pass without waiting."""
         self.sleeps.append(seconds)
         self.advance(seconds)
+
+
+class LoopClock(VirtualClock):
+    """Time for tests in an event loop: sleeping advances it and lets other tasks run."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        await super().sleep(seconds)
+        await asyncio.sleep(0)
 
 
 class SleepingClock(VirtualClock):

@@ -21,7 +21,7 @@ from late_exporter.model import Histogram
 from late_exporter.protocols import ApiResponse
 from late_exporter.store import Store
 from tests.support.client import FakeClient, QueryParams
-from tests.support.clock import SleepingClock, VirtualClock
+from tests.support.clock import LoopClock, SleepingClock, VirtualClock
 from tests.support.exposition import FakeExposition
 from tests.support.loggers import RecordingLogger
 from tests.support.store import StoreProxy
@@ -78,7 +78,7 @@ class PollerHarness:
         self.max_sleeps = 1
         self.random_value = 0.5
         self.on_published: Callable[[], object] = lambda: None
-        self.clock = VirtualClock(NOW)
+        self.clock: VirtualClock = LoopClock(NOW)
         self.store = StoreProxy(store)
         self.client = FakeClient(self.respond)
         self.feeds = feeds or ("publishing",)
@@ -137,7 +137,6 @@ class PollerHarness:
     async def sleep(self, seconds: float) -> None:
         """Let time pass; stop the loop after the last sleep."""
         await self.clock.sleep(seconds)
-        await asyncio.sleep(0)
         if len(self.clock.sleeps) >= self.max_sleeps:
             raise Stop
 
