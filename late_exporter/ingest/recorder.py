@@ -133,7 +133,7 @@ class FeedRecorder:
 
     @property
     def is_synced(self) -> bool:
-        """Whether the first sync is complete."""
+        """True once the first sync is complete."""
         return self.coverage is not None and self.coverage.is_synced
 
     @property

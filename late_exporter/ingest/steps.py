@@ -84,7 +84,7 @@ class FetchedPage(msgspec.Struct, frozen=True):
 
     @property
     def without_ids(self) -> bool:
-        """Whether the logs have no ids, so that equal ones are told apart by an ordinal."""
+        """True if the logs have no ids, so that equal ones are distinguished by an ordinal."""
         return self.page.without_ids
 
     def new_entries(self, retention_floor: int) -> tuple[LogEntry, ...]:
@@ -145,7 +145,7 @@ class ReconcileScan(msgspec.Struct):
 
     @property
     def is_regular(self) -> bool:
-        """Whether this is a scan of the whole list on its schedule, not one that looks for logs known to be missing."""
+        """True for a scheduled scan of the whole list, False for one that looks for logs known to be missing."""
         return self.target_count is None and self.lower is None
 
 

@@ -93,7 +93,7 @@ class FeedSync:
 
     @property
     def has_audits(self) -> bool:
-        """Whether audits are enabled."""
+        """True if audits are enabled."""
         return self._config.audit_interval > 0
 
     def reconfigure(self, client: Client, generation: ApiGeneration, config: PollConfig) -> None:
@@ -251,7 +251,7 @@ class FeedSync:
                 raise error
 
     def _is_interruptible(self, step: ReaderStep) -> bool:
-        """Return whether a catch-up may be interrupted after this step: the coverage tells where to continue."""
+        """Return whether a catch-up may be interrupted after a step, as its coverage records where to continue."""
         if not isinstance(step, Record) or step.splits_timestamp or step.coverage is None:
             return False
         return bool(step.coverage.gaps)
