@@ -300,7 +300,7 @@ def _seek(cursor: PageCursor) -> StepsTo[tuple[FetchedPage, int]]:
     # bisect; the list may move again meanwhile, so a bound that a later read contradicts is dropped. A page that starts
     # too high (``high``) only repeats rows; one that starts too low (``low``) would skip some, so a page without times
     # counts as too low, and the fallback is the top of the list.
-    # See docs/decisions/0002-reader-as-a-pure-generator.md.
+    # See docs/design/page-seeking.md and docs/decisions/0002-reader-as-a-pure-generator.md.
     skip, step = cursor.skip, PAGE_SIZE // 2
     high, low = 0, None
     for _ in range(MAX_SEEK_READS):

@@ -160,7 +160,7 @@ class FeedRecorder:
             entry.status in known_logs.statuses.get(entry.key, ()) for entry in entries
         ):
             return known_logs
-        # Logs that look new may be stored under keys of the other generation.
+        # Logs that look new may be stored under keys of the other generation; see docs/design/generation-matching.md.
         if await self._offload(self._store.rekey, self._scope, entries, has_pending=self.feed.has_pending):
             known_logs = await self._offload(self._store.lookup, self._scope, keys, since=since)
             state: FeedState = await self._offload(self._store.feed_state, self._scope)

@@ -38,14 +38,14 @@ async def harness() -> AsyncIterator[PollerHarness]:
 # How a poll ends.
 
 
-async def test_a_good_poll(harness: PollerHarness) -> None:
-    """A poll that succeeds counts itself, its requests and the logs, and says so."""
+async def test_successful_poll(harness: PollerHarness) -> None:
+    """A successful poll counts itself, its requests and the logs, and sets the gauges."""
     harness.rows = [publishing_row(2), publishing_row(1)]
     harness.client.quota = Quota(60, 59, NOW + 9)
     harness.client.wait_seconds = 1.5
-    turn = await harness.poller.poll()
+    result = await harness.poller.poll()
 
-    assert PollResult("success") == turn
+    assert PollResult("success") == result
     assert [(LIST, {"days": 7, "limit": 100, "skip": 0})] == harness.client.requests
     assert ({"success": 1}, 1, 2) == (harness.poll_counts(), harness.value("late_up", "publishing"), harness.logs())
     assert 1 == harness.value(REQUESTS, LIST, "200")
@@ -69,8 +69,8 @@ OUTCOMES_OF = [
 
 
 @pytest.mark.parametrize(("outcome", "failure"), OUTCOMES_OF)
-async def test_failing_polls(harness: PollerHarness, outcome: str, failure: LateError) -> None:
-    """A poll that fails counts by its outcome and shows that the feed is down, until one succeeds."""
+async def test_failed_poll(harness: PollerHarness, outcome: str, failure: LateError) -> None:
+    """A failed poll counts by its outcome and sets late_up to 0 until a poll succeeds."""
     await harness.poller.poll()
     harness.now = 30.0
     harness.fail_requests(failure)
@@ -93,22 +93,22 @@ async def test_failing_polls(harness: PollerHarness, outcome: str, failure: Late
     assert ("success", "") == (harness.poller.health.outcome, harness.poller.health.error)
 
 
-async def test_a_list_that_is_not_there(harness: PollerHarness) -> None:
-    """A 404 for the list itself is no empty list."""
+async def test_missing_list(harness: PollerHarness) -> None:
+    """A 404 for the list is a failure, not an empty list."""
     harness.client.handler = lambda _, __: None
-    turn = await harness.poller.poll()
-    assert ("unavailable", "404: the API has no /v1/posts/logs") == (turn.outcome, str(turn.error))
+    result = await harness.poller.poll()
+    assert ("unavailable", "404: the API has no /v1/posts/logs") == (result.outcome, str(result.error))
     assert 1 == harness.value(REQUESTS, LIST, "404")
 
 
-async def test_an_answer_that_is_none(harness: PollerHarness) -> None:
-    """An answer that is no list of logs is a bad payload."""
+async def test_bad_payload(harness: PollerHarness) -> None:
+    """A response that is no list of logs is a bad payload."""
     harness.client.handler = lambda _, __: ApiResponse(b"<html>", None)
     assert "bad_payload" == (await harness.poller.poll()).outcome
 
 
-async def test_the_outcomes_are_born(harness: PollerHarness) -> None:
-    """Every outcome is at 0 before the first poll has ended."""
+async def test_counters_start_at_zero(harness: PollerHarness) -> None:
+    """Every outcome is exposed at 0 before the first poll has ended."""
     harness.fail_requests(Stop())
     with pytest.raises(Stop):
         await harness.poller.run()
@@ -121,8 +121,8 @@ async def test_the_outcomes_are_born(harness: PollerHarness) -> None:
     assert 0 == harness.value(THROTTLED)
 
 
-async def test_a_restart_keeps_what_was_counted(harness: PollerHarness) -> None:
-    """After a restart everything goes on from where it was, and births change nothing."""
+async def test_restart(harness: PollerHarness) -> None:
+    """After a restart all counters continue from their values."""
     harness.rows = [publishing_row(1)]
     await harness.run(2)
     await harness.start()
@@ -132,14 +132,14 @@ async def test_a_restart_keeps_what_was_counted(harness: PollerHarness) -> None:
 
 
 async def test_health(harness: PollerHarness) -> None:
-    """For people it is told how the feed is doing, from the first poll on."""
+    """The health of the feed is reported from the first poll on."""
     assert FeedHealth(name="publishing") == harness.poller.health
     harness.rows = [publishing_row(2, "pending", postId="p"), publishing_row(1, age=DAY)]
-    seen: list[FeedHealth] = []
-    harness.on_published = lambda: seen.append(harness.poller.health)
+    reports: list[FeedHealth] = []
+    harness.on_published = lambda: reports.append(harness.poller.health)
     await harness.run(1)
 
-    assert (False, None) == (seen[0].is_synced, seen[0].outcome), "it is not told before it can be scraped"
+    assert (False, None) == (reports[0].is_synced, reports[0].outcome), "not reported before it can be scraped"
     assert (
         FeedHealth(
             name="publishing",
@@ -158,8 +158,8 @@ async def test_health(harness: PollerHarness) -> None:
     )
 
 
-async def test_the_last_polls_are_remembered(harness: PollerHarness) -> None:
-    """Of every poll it is told what it cost and brought; failures are remembered for longer, and neither for ever."""
+async def test_recent_polls(harness: PollerHarness) -> None:
+    """Cost and yield of the last polls are kept, failures for longer, both bounded."""
     for number in range(5):
         harness.now = 30.0 * number
         harness.fail_requests(ApiUnavailable(f"down {number}"))
@@ -180,8 +180,8 @@ async def test_the_last_polls_are_remembered(harness: PollerHarness) -> None:
     ]
 
 
-async def test_the_lag(harness: PollerHarness) -> None:
-    """The lag runs from createdAt to counting by the API's clock; history has none, and none is below 0."""
+async def test_lag(harness: PollerHarness) -> None:
+    """The lag runs from createdAt to recording by the API's clock; history has none, and it is never negative."""
     harness.rows = [publishing_row(1, age=DAY)]
     harness.date = NOW + 1000
     await harness.poller.poll()
@@ -200,7 +200,7 @@ async def test_the_lag(harness: PollerHarness) -> None:
 
 
 async def test_exemplars(harness: PollerHarness) -> None:
-    """Logs that come live leave exemplars; history does not, nor does what was counted before."""
+    """Live logs leave exemplars; history and logs counted before do not."""
     harness.rows = [publishing_row(1)]
     await harness.poller.poll()
     assert [] == harness.exposition.exemplars
@@ -211,7 +211,7 @@ async def test_exemplars(harness: PollerHarness) -> None:
 
 
 async def test_rejected_rows(harness: PollerHarness) -> None:
-    """A row without an id is refused, and counted as such once."""
+    """A row without an id is rejected, and counted as such once."""
     harness.rows = [publishing_row(1), {"platform": "tiktok", "status": "x"}, publishing_row(2, _id=5)]
     for _ in range(3):
         assert "success" == (await harness.poller.poll()).outcome
@@ -221,8 +221,8 @@ async def test_rejected_rows(harness: PollerHarness) -> None:
 # When the next poll is.
 
 
-async def test_the_interval(harness: PollerHarness) -> None:
-    """Polls begin an interval apart, whatever they took, and never follow without a pause."""
+async def test_interval(harness: PollerHarness) -> None:
+    """Polls start an interval apart whatever they take, but never without a pause."""
 
     def slow(seconds: float) -> Handler:
         def handler(path: str, params: QueryParams) -> ApiResponse | None:
@@ -239,7 +239,7 @@ async def test_the_interval(harness: PollerHarness) -> None:
 
 @pytest.mark.parametrize(("chance", "factor"), [(0.0, 0.9), (0.5, 1.0), (1.0, 1.1)])
 async def test_backoff(harness: PollerHarness, chance: float, factor: float) -> None:
-    """After each failure the pause doubles, up to two minutes, with jitter; a success ends it."""
+    """After each failure the pause doubles up to two minutes, with jitter; a success resets it."""
     harness.random_value = chance
     harness.fail_requests(ApiUnavailable("down"))
     assert pytest.approx([factor * pause for pause in (30, 60, 120, 120, 120)]) == await harness.run(5)
@@ -250,14 +250,14 @@ async def test_backoff(harness: PollerHarness, chance: float, factor: float) -> 
 
 
 async def test_backoff_after_many_failures(harness: PollerHarness) -> None:
-    """However often it fails, the pause is bounded."""
+    """The pause is bounded after any number of failures."""
     harness.fail_requests(ApiUnavailable("down"))
     assert [120.0] * 1100 == (await harness.run(1102))[2:]
     assert {"unavailable": 1102} == harness.poll_counts()
 
 
-async def test_a_long_interval_is_no_backoff(harness: PollerHarness) -> None:
-    """An interval longer than the longest backoff stays the pause."""
+async def test_interval_longer_than_the_backoff(harness: PollerHarness) -> None:
+    """An interval longer than the maximum backoff stays the pause."""
     await harness.start(PollConfig(interval=300.0))
     harness.fail_requests(ApiUnavailable("down"))
     assert [300.0] * 3 == await harness.run(3)
@@ -265,14 +265,14 @@ async def test_a_long_interval_is_no_backoff(harness: PollerHarness) -> None:
 
 @pytest.mark.parametrize(("until", "pause"), [(500.0, 500.0), (31.0, 31.0), (12.0, 30.0), (-5.0, 30.0)])
 async def test_rate_limited(harness: PollerHarness, until: float, pause: float) -> None:
-    """After a 429 nothing is asked before its reset, nor before the next poll is due."""
+    """After a 429 no request is sent before the reset, nor before the next poll is due."""
     harness.fail_requests(RateLimited("429", until=until))
     assert [pause] == await harness.run(1)
     assert NOW + pause == harness.poller.health.next_poll
 
 
 async def test_rate_limits_do_not_add_up(harness: PollerHarness) -> None:
-    """A key that is over its limit again and again waits for each reset, and no longer."""
+    """A key that is repeatedly over its limit waits for each reset, and no longer."""
 
     def handler(_: str, __: QueryParams) -> ApiResponse | None:
         raise RateLimited("429", until=harness.now + 45)
@@ -282,7 +282,7 @@ async def test_rate_limits_do_not_add_up(harness: PollerHarness) -> None:
 
 
 async def test_a_new_key_is_tried_soon(harness: PollerHarness) -> None:
-    """A refused key backs off; another one in its file is tried within an interval, not after the whole backoff."""
+    """A rejected key backs off; a new key in its file is tried within an interval."""
     harness.fail_requests(Unauthorized("401"))
     assert [30.0, 30.0, 30.0, 30.0, 30.0, 30.0, 30.0] == await harness.run(7)
     assert 3 == len(harness.client.requests), "30 s, 60 s and 120 s of backoff"
@@ -297,7 +297,7 @@ async def test_a_new_key_is_tried_soon(harness: PollerHarness) -> None:
 
 
 async def test_a_new_key_ends_the_pause(harness: PollerHarness) -> None:
-    """A key that changes during a long pause ends it at the next look."""
+    """A key that changes during a long pause ends it at the next check."""
     await harness.start(PollConfig(interval=10.0))
     harness.fail_requests(Unauthorized("401"))
     sleep = harness.sleep
@@ -318,7 +318,7 @@ async def test_a_new_key_ends_the_pause(harness: PollerHarness) -> None:
 
 
 async def test_a_new_key_that_another_feed_read_ends_the_pause(harness: PollerHarness) -> None:
-    """The feed that comes second does not wait for its backoff because the first has read the new key already."""
+    """A key reload by another feed ends the backoff as well."""
     await harness.start(PollConfig(interval=10.0))
     harness.fail_requests(Unauthorized("401"))
     sleep = harness.sleep
@@ -337,8 +337,8 @@ async def test_a_new_key_that_another_feed_read_ends_the_pause(harness: PollerHa
     assert {"unauthorized": 4, "success": 2} == harness.poll_counts(), "at 0, 10, 30, 70 and 110 s"
 
 
-async def test_a_catch_up_gives_way(harness: PollerHarness) -> None:
-    """A catch-up that takes longer than an interval is interrupted for the newest logs, and goes on at once."""
+async def test_a_catch_up_is_interrupted(harness: PollerHarness) -> None:
+    """A catch-up longer than an interval is interrupted for the newest logs and resumed at once."""
 
     def slow(path: str, params: QueryParams) -> ApiResponse | None:
         harness.now += 20.0
@@ -348,9 +348,9 @@ async def test_a_catch_up_gives_way(harness: PollerHarness) -> None:
 
     harness.client.handler = slow
     harness.rows = [publishing_row(number, age=1000 - number) for number in range(950, 0, -1)]
-    turn = await harness.poller.poll()
-    assert PollResult("success", is_partial=True) == turn
-    assert ("success", False, 1) == (turn.outcome, harness.poller.health.is_synced, harness.poller.health.gaps)
+    result = await harness.poller.poll()
+    assert PollResult("success", is_partial=True) == result
+    assert ("success", False, 1) == (result.outcome, harness.poller.health.is_synced, harness.poller.health.gaps)
     assert harness.logs() is None, "history is not shown before the first sync is complete"
 
     await harness.run(1)
@@ -362,7 +362,7 @@ async def test_a_catch_up_gives_way(harness: PollerHarness) -> None:
 
 
 async def test_a_catch_up_is_committed_in_parts(harness: PollerHarness) -> None:
-    """A long first sync is made durable every thousand logs, and a failure in its middle costs none of them."""
+    """A long first sync is committed every thousand logs, and a failure in its middle costs none of them."""
     harness.rows = [publishing_row(number, age=5000 - number) for number in range(2500, 0, -1)]
 
     def handler(path: str, params: QueryParams) -> ApiResponse | None:
@@ -387,8 +387,8 @@ async def test_a_catch_up_is_committed_in_parts(harness: PollerHarness) -> None:
     assert len(harness.client.requests) < 20, "what was read is not read again, but for what may have come late"
 
 
-async def test_a_reconcile_walk_now_and_then(harness: PollerHarness) -> None:
-    """Known ground is walked over again every reconcile interval, page by page; otherwise a poll is one request."""
+async def test_reconciliation_scan(harness: PollerHarness) -> None:
+    """Known logs are scanned again every reconcile interval, page by page; otherwise a poll is one request."""
     await harness.start(PollConfig(reconcile_interval=300.0))
     harness.rows = [publishing_row(number, age=5000 - number) for number in range(450, 0, -1)]
     await harness.poller.poll()
@@ -409,8 +409,8 @@ async def test_a_reconcile_walk_now_and_then(harness: PollerHarness) -> None:
     assert 1 == len(harness.client.requests) - requests
 
 
-async def test_an_audit_now_and_then(harness: PollerHarness) -> None:
-    """The loop audits after its polls; where it is to audit no more, nothing is shown that would only grow older."""
+async def test_background_audit(harness: PollerHarness) -> None:
+    """The loop audits after its polls; if audits are disabled, the old results are removed."""
     await harness.start(PollConfig(reconcile_interval=60.0, audit_interval=3600.0))
     harness.rows = [publishing_row(number, age=5000 - number) for number in range(150, 0, -1)]
     slept = await harness.run(12)
@@ -429,8 +429,8 @@ async def test_an_audit_now_and_then(harness: PollerHarness) -> None:
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3, None])
-async def test_a_walk_whose_finds_are_not_saved_is_none(harness: PollerHarness, failing: int | None) -> None:
-    """A walk is shown to have passed only where all that it found on its way is durable."""
+async def test_an_unsaved_scan_is_not_reported(harness: PollerHarness, failing: int | None) -> None:
+    """A scan is reported as completed only if all it found was committed."""
     await harness.start(PollConfig(reconcile_interval=600.0))
     harness.rows = [publishing_row(number, age=5000 - number) for number in range(390, 0, -1)]
     await harness.poller.poll()
@@ -445,17 +445,17 @@ async def test_a_walk_whose_finds_are_not_saved_is_none(harness: PollerHarness, 
     assert (None if failing else begun) == walked
 
 
-async def test_pending_logs_are_asked_for(harness: PollerHarness) -> None:
-    """What became of a pending log is learned from its post, whatever its id is made of."""
+async def test_pending_logs_are_looked_up(harness: PollerHarness) -> None:
+    """The final status of a pending log is looked up by its post, whatever its id."""
     harness.rows = [publishing_row(1, "pending", postId="a/b?c", age=DAY)]
     await harness.poller.poll()
     gauges = "late_publishing_pending_logs", "late_publishing_oldest_pending_timestamp_seconds"
     assert [1, NOW - DAY] == [harness.value(gauges[0], "tiktok", "publish"), harness.value(gauges[1], "tiktok")]
 
-    asked: list[str] = []
+    paths: list[str] = []
 
     def handler(path: str, params: QueryParams) -> ApiResponse | None:
-        asked.append(path)
+        paths.append(path)
         return harness.respond(path if path == LIST else "/v1/posts/a/b?c/logs", params)
 
     harness.rows = [publishing_row(number) for number in range(300, 100, -1)]
@@ -464,14 +464,14 @@ async def test_pending_logs_are_asked_for(harness: PollerHarness) -> None:
     await harness.start()
     for _ in range(2):
         await harness.poller.poll()
-    assert "/v1/posts/a%2Fb%3Fc/logs" in asked
+    assert "/v1/posts/a%2Fb%3Fc/logs" in paths
     assert 0 == harness.value(gauges[0], "tiktok", "publish")
     assert harness.value(gauges[1], "tiktok") is None
     assert (201, 1, 0) == (harness.logs(), harness.logs("pending"), harness.poller.health.pending)
 
 
-async def test_a_post_that_is_gone(harness: PollerHarness) -> None:
-    """A pending log whose post is gone is pending no more."""
+async def test_deleted_post(harness: PollerHarness) -> None:
+    """A pending log of a deleted post is not pending any more."""
     harness.rows = [publishing_row(1, "pending", postId="p", age=DAY)]
     await harness.poller.poll()
     harness.rows = [publishing_row(2)]
@@ -482,7 +482,7 @@ async def test_a_post_that_is_gone(harness: PollerHarness) -> None:
 
 
 async def test_connection_logs() -> None:
-    """The other feed is polled in the same way, and knows nothing of pending logs."""
+    """The connections feed is polled in the same way, without pending logs."""
     with closing(open_store("sqlite://")) as store:
         harness = PollerHarness(store, "connections")
         await harness.start()
@@ -497,16 +497,16 @@ async def test_connection_logs() -> None:
 # When the state cannot be written.
 
 
-async def test_a_poll_that_cannot_be_saved(harness: PollerHarness) -> None:
-    """A poll whose logs cannot be saved is no success, counts none of them, and still counts itself."""
+async def test_unsaved_poll(harness: PollerHarness) -> None:
+    """A poll whose logs cannot be saved fails, counts none of them, and still counts itself."""
     harness.rows = [publishing_row(1)]
     await harness.poller.poll()
     harness.rows.insert(0, publishing_row(2, "failed"))
     harness.now = 30.0
     harness.store.failing = {"commit"}
     for number in (1, 2, 3):
-        turn = await harness.poller.poll()
-        assert ("store_error", "commit: disk I/O error") == (turn.outcome, str(turn.error))
+        result = await harness.poller.poll()
+        assert ("store_error", "commit: disk I/O error") == (result.outcome, str(result.error))
         assert {"success": 1, "store_error": number} == harness.poll_counts()
     assert (0, 0) == (harness.value("late_up", "publishing"), harness.logs("failed"))
     assert NOW == harness.value(SUCCEEDED, "publishing")
@@ -529,20 +529,20 @@ async def test_a_poll_that_cannot_be_saved(harness: PollerHarness) -> None:
     assert [] == harness.recorder.backlog
 
 
-async def test_a_failure_that_cannot_be_saved(harness: PollerHarness) -> None:
-    """Where both the API and the state fail, the poll counts once, by the state."""
+async def test_unsaved_failure(harness: PollerHarness) -> None:
+    """If both the API and the store fail, the poll counts once, as store_error."""
     harness.fail_requests(ApiUnavailable("down"))
     harness.store.failing = {"commit"}
     assert "store_error" == (await harness.poller.poll()).outcome
     assert {"store_error": 1} == harness.poll_counts()
 
 
-async def test_a_state_that_cannot_be_read(harness: PollerHarness) -> None:
-    """A state that cannot be asked fails the poll; nothing is counted twice later."""
+async def test_unreadable_store(harness: PollerHarness) -> None:
+    """A failed lookup fails the poll; nothing is counted twice later."""
     harness.rows = [publishing_row(1)]
     harness.store.failing = {"lookup"}
-    turn = await harness.poller.poll()
-    assert ("store_error", "lookup: disk I/O error") == (turn.outcome, str(turn.error))
+    result = await harness.poller.poll()
+    assert ("store_error", "lookup: disk I/O error") == (result.outcome, str(result.error))
     assert (
         {"store_error": 1}
         == harness.poll_counts()
@@ -553,8 +553,8 @@ async def test_a_state_that_cannot_be_read(harness: PollerHarness) -> None:
     assert 1 == harness.logs()
 
 
-async def test_a_start_that_cannot_be_saved(harness: PollerHarness) -> None:
-    """An exporter that starts on a full disk shows its counters at once, and saves all of it exactly once later."""
+async def test_unsaved_start(harness: PollerHarness) -> None:
+    """An exporter started on a full disk exposes its counters at once and saves them exactly once later."""
     harness.rows = [publishing_row(1)]
     harness.store.failing = {"commit"}
     assert [30.0, 60.0] == await harness.run(2)
@@ -569,8 +569,8 @@ async def test_a_start_that_cannot_be_saved(harness: PollerHarness) -> None:
     assert 3 == harness.value(REQUESTS, LIST, "200")
 
 
-async def test_a_first_sync_that_cannot_be_saved(harness: PollerHarness) -> None:
-    """A first sync that fails by the state in its middle begins where it was last saved, and counts every log once."""
+async def test_interrupted_first_sync(harness: PollerHarness) -> None:
+    """A first sync that fails by the store resumes at its last commit and counts every log once."""
     harness.rows = [publishing_row(number, age=5000 - number) for number in range(1500, 0, -1)]
 
     def handler(path: str, params: QueryParams) -> ApiResponse | None:
@@ -585,8 +585,8 @@ async def test_a_first_sync_that_cannot_be_saved(harness: PollerHarness) -> None
     assert (1500, 1500) == (harness.logs(), harness.poller.health.logs)
 
 
-async def test_births_of_a_platform_survive_a_failed_commit(harness: PollerHarness) -> None:
-    """The zeros of a new platform, and that it is newborn, are not lost with the commit that failed."""
+async def test_initial_zeros_survive_a_failed_commit(harness: PollerHarness) -> None:
+    """A failed commit does not lose the initial zeros of a new platform."""
     await harness.poller.poll()
     harness.rows = [publishing_row(1)]
     harness.store.failing = {"commit"}
@@ -599,8 +599,8 @@ async def test_births_of_a_platform_survive_a_failed_commit(harness: PollerHarne
     assert (LOGS, ("acme", "tiktok", "publish", "success")) in harness.exposition.zero_started
 
 
-async def test_a_size_that_cannot_be_told(harness: PollerHarness) -> None:
-    """Whatever fails after a commit, what it made durable is shown, and counts once."""
+async def test_failed_size(harness: PollerHarness) -> None:
+    """A failure after the commit does not undo what was committed."""
     harness.rows = [publishing_row(1)]
     harness.store.failing = {"size"}
     assert "success" == (await harness.poller.poll()).outcome
@@ -634,7 +634,7 @@ async def test_the_feeds_of_a_workspace_share_unsaved_increments() -> None:
 
 
 async def test_a_bug_ends_the_loop(harness: PollerHarness) -> None:
-    """An exception that is none of ours comes out of the loop, whatever it was doing."""
+    """An unexpected exception is raised by the loop."""
     harness.fail_requests(ZeroDivisionError("a bug"))
     with pytest.raises(ZeroDivisionError):
         await harness.poller.run()
@@ -642,7 +642,7 @@ async def test_a_bug_ends_the_loop(harness: PollerHarness) -> None:
 
 
 async def test_a_bug_in_the_store_ends_the_loop(harness: PollerHarness) -> None:
-    """A bug while saving comes out of the loop, and what was waiting to be saved is still there."""
+    """An unexpected exception of a commit is raised, and the backlog is kept."""
 
     def broken(scope: Scope, batch: Batch) -> CommitResult:
         assert ("acme", 1.0) <= (scope.workspace, batch.committed_at)
@@ -657,7 +657,7 @@ async def test_a_bug_in_the_store_ends_the_loop(harness: PollerHarness) -> None:
 
 @pytest.mark.parametrize("steps", range(1, 14))
 async def test_cancellation(harness: PollerHarness, steps: int) -> None:
-    """A loop that is cancelled at any moment ends at once; another one on the same state counts everything once."""
+    """A loop cancelled at any step ends at once; another one on the same state counts everything once."""
     harness.rows = [publishing_row(number, age=1000 - number) for number in range(150, 0, -1)]
     harness.max_sleeps = 1000
     running = asyncio.ensure_future(harness.poller.run())
@@ -672,20 +672,20 @@ async def test_cancellation(harness: PollerHarness, steps: int) -> None:
     assert (150, 150) == (harness.logs(), harness.stored_value(LOGS, "tiktok", "publish", "success"))
 
 
-async def test_cancellation_in_the_middle_of_a_request(harness: PollerHarness) -> None:
-    """A loop that waits for an answer can be cancelled; nothing of the poll is counted."""
-    asked = asyncio.Event()
+async def test_cancellation_during_a_request(harness: PollerHarness) -> None:
+    """A loop that waits for a response can be cancelled; nothing of the poll is counted."""
+    requested = asyncio.Event()
 
     async def never(path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
         assert (LIST, LIST) == (path, path_template)
         assert 0 == params["skip"]
-        asked.set()
+        requested.set()
         await asyncio.Event().wait()
         return None
 
     harness.client.get = never  # type: ignore[method-assign]
     running = asyncio.ensure_future(harness.poller.run())
-    await asked.wait()
+    await requested.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -696,8 +696,8 @@ async def test_cancellation_in_the_middle_of_a_request(harness: PollerHarness) -
 # What is said.
 
 
-async def test_what_is_logged(harness: PollerHarness) -> None:
-    """The first sync, the first of equal failures and the first success after them are told, the rest whispered."""
+async def test_log_messages(harness: PollerHarness) -> None:
+    """The first sync, the first of equal failures and the recovery are logged, all else at debug level."""
     for failure in (
         None,
         None,
@@ -726,8 +726,8 @@ async def test_what_is_logged(harness: PollerHarness) -> None:
     assert 4 == harness.logger.records[6][2]["failed_polls"]
 
 
-def test_births_of_the_exporters_own() -> None:
-    """A feed's own counters begin at 0."""
+def test_initial_zeros() -> None:
+    """A feed's own counters start at 0."""
     born = initial_zeros("acme", "publishing", ("success", "store_error"))
     assert {0} == {increment.amount for increment in born}
     assert {(POLLS, ("acme", "publishing", "success")), (POLLS, ("acme", "publishing", "store_error"))} <= {
@@ -741,7 +741,7 @@ def test_births_of_the_exporters_own() -> None:
 
 
 def coverage(newest: float, horizon: float = 0.0) -> Coverage:
-    """A coverage whose newest log is of a time."""
+    """Return a coverage with this time of its newest log."""
     return Coverage(
         retention_floor=int(horizon * 1000),
         complete_since=0,
@@ -762,8 +762,8 @@ PRUNES = [
 
 
 @pytest.mark.parametrize(("newest", "clock", "api", "by"), PRUNES)
-async def test_what_is_forgotten(harness: PollerHarness, newest: float, clock: float, api: float, by: float) -> None:
-    """Logs are forgotten a day after the API has, by the most cautious of the newest log and the two clocks."""
+async def test_pruning(harness: PollerHarness, newest: float, clock: float, api: float, by: float) -> None:
+    """Logs are pruned a day after the API has dropped them, by the earliest of the newest log and the two clocks."""
     harness.now = clock - NOW
     await harness.recorder.commit(PendingBatch(coverage=coverage(newest)), int(api * 1000))
 
@@ -774,8 +774,8 @@ async def test_what_is_forgotten(harness: PollerHarness, newest: float, clock: f
     assert harness.recorder.coverage == batch.coverage
 
 
-async def test_what_is_forgotten_does_not_come_back(harness: PollerHarness) -> None:
-    """A log from before what was forgotten is not counted, even when an API shows it; one without a time is."""
+async def test_pruned_logs_are_not_counted_again(harness: PollerHarness) -> None:
+    """A log older than the pruned ones is not counted even if the API shows it; one without a time is."""
     entries = [
         LogEntry(key="old", status="success", created=int((NOW - 8 * DAY) * 1000) - 1),
         LogEntry(key="edge", status="success", created=int((NOW - 8 * DAY) * 1000)),
@@ -789,8 +789,8 @@ async def test_what_is_forgotten_does_not_come_back(harness: PollerHarness) -> N
     assert [] == harness.store.batches[-1].observations
 
 
-async def test_the_horizon_never_falls(harness: PollerHarness) -> None:
-    """A clock that goes back does not bring back what was forgotten."""
+async def test_the_retention_floor_never_falls(harness: PollerHarness) -> None:
+    """A clock that goes back does not bring back pruned logs."""
     await harness.recorder.commit(PendingBatch(coverage=coverage(NOW, horizon=NOW - 2 * DAY)), int(NOW * 1000))
     kept = harness.store.batches[-1].coverage
     assert kept is not None
@@ -798,8 +798,8 @@ async def test_the_horizon_never_falls(harness: PollerHarness) -> None:
     assert harness.store.batches[-1].prune_before == int((NOW - 8 * DAY) * 1000)
 
 
-async def test_history_is_born_when_the_record_begins(harness: PollerHarness) -> None:
-    """Series of the first sync begin with the record; later ones, and the exporter's own, when they are counted."""
+async def test_created_timestamps(harness: PollerHarness) -> None:
+    """Series of the first sync are created when the record starts, others when they are first counted."""
     harness.rows = [publishing_row(1, age=DAY)]
     await harness.poller.poll()
     assert NOW - 7 * DAY == harness.store.series_values()[LOGS, ("acme", "tiktok", "publish", "success")].created
@@ -827,17 +827,17 @@ async def webhook_harness(harness: PollerHarness) -> AsyncIterator[PollerHarness
         await running
 
 
-def arrive(harness: PollerHarness, *, event: str = "post.failed", log: bool = True) -> None:
-    """A webhook comes, with or without a log to find."""
+def send_webhook(harness: PollerHarness, *, event: str = "post.failed", log: bool = True) -> None:
+    """Receive a webhook, with or without a new log."""
     if log:
         harness.rows.insert(0, publishing_row(len(harness.rows) + 1))
     harness.webhook_stats.record(event, harness.clock.time() - 0.5, harness.clock.time())
 
 
-async def test_a_webhook_has_the_feed_polled_at_once(webhook_harness: PollerHarness) -> None:
-    """What it tells of is counted within the moment, once, and so is the webhook."""
+async def test_a_webhook_triggers_a_poll(webhook_harness: PollerHarness) -> None:
+    """Its log is counted at once and once, and so is the webhook."""
     await webhook_harness.reach(40.0)
-    arrive(webhook_harness)
+    send_webhook(webhook_harness)
     assert 2 == await webhook_harness.reach(40.0)
     assert (2, 2) == (webhook_harness.logs(), webhook_harness.stored_value(LOGS, "tiktok", "publish", "success"))
     assert 1 == webhook_harness.value("late_exporter_webhooks_received_total", "post.failed")
@@ -852,47 +852,47 @@ async def test_a_webhook_has_the_feed_polled_at_once(webhook_harness: PollerHarn
 
 
 async def test_a_burst_of_webhooks_costs_a_poll_a_second(webhook_harness: PollerHarness) -> None:
-    """The first of many is followed at once, the rest together a second later."""
+    """The first of many webhooks triggers a poll at once, the others one per second."""
     for tenth in range(30):
         await webhook_harness.reach(10 + tenth / 10)
-        arrive(webhook_harness)
+        send_webhook(webhook_harness)
     assert 1 + 3 == await webhook_harness.reach(12.99)
     assert 1 + 4 == await webhook_harness.reach(99.0)
     assert 31 == webhook_harness.logs()
 
 
 async def test_a_webhook_ahead_of_its_log(webhook_harness: PollerHarness) -> None:
-    """A poll that found nothing is repeated two seconds later, and finds a log that has come; it is repeated once."""
+    """A triggered poll that finds nothing is repeated once, two seconds later."""
     await webhook_harness.reach(10.0)
-    arrive(webhook_harness, log=False)
+    send_webhook(webhook_harness, log=False)
     assert 2 == await webhook_harness.reach(11.99)
     webhook_harness.rows.insert(0, publishing_row(2))
     assert 3 == await webhook_harness.reach(12.0)
     assert 2 == webhook_harness.logs()
-    arrive(webhook_harness, log=False)
+    send_webhook(webhook_harness, log=False)
     assert (4, 5) == (await webhook_harness.reach(12.0), await webhook_harness.reach(99.0))
 
 
-async def test_other_webhooks_wake_nothing(webhook_harness: PollerHarness) -> None:
-    """An event of another feed or of none is counted by the next poll, and brings none about."""
+async def test_other_webhooks_trigger_nothing(webhook_harness: PollerHarness) -> None:
+    """An event of another feed or of none is counted by the next poll and triggers none."""
     for event in ("account.connected", "comment.received"):
-        arrive(webhook_harness, event=event, log=False)
+        send_webhook(webhook_harness, event=event, log=False)
     assert 1 == await webhook_harness.reach(99.0)
     await webhook_harness.reach(100.0)
     assert 1 == webhook_harness.value("late_exporter_webhooks_received_total", "account.connected")
     assert 1 == webhook_harness.value("late_exporter_webhooks_received_total", "other")
 
 
-async def test_webhooks_do_not_hurry_a_poller_that_waits_for_the_api(webhook_harness: PollerHarness) -> None:
-    """After a failure or a 429 a webhook changes nothing about when the API is asked again."""
+async def test_webhooks_do_not_shorten_a_backoff(webhook_harness: PollerHarness) -> None:
+    """After a failure or a 429 a webhook does not trigger a poll."""
     webhook_harness.fail_requests(RateLimited("429: slowly", until=350.0))
     assert 2 == await webhook_harness.reach(100.0)
     for second in range(100, 350, 10):
         await webhook_harness.reach(float(second))
-        arrive(webhook_harness)
+        send_webhook(webhook_harness)
     webhook_harness.fail_requests(ApiUnavailable("502: Bad Gateway"))
     assert (2, 3) == (await webhook_harness.reach(349.0), await webhook_harness.reach(350.0))
-    arrive(webhook_harness)
+    send_webhook(webhook_harness)
     webhook_harness.restore_api()
     # The backoff of a second failure; what came meanwhile is found by one poll.
     assert (3, 4) == (await webhook_harness.reach(469.0), await webhook_harness.reach(470.0))
@@ -900,36 +900,36 @@ async def test_webhooks_do_not_hurry_a_poller_that_waits_for_the_api(webhook_har
     assert 4 == await webhook_harness.reach(569.0)
 
 
-async def test_webhooks_keep_to_a_part_of_the_quota(webhook_harness: PollerHarness) -> None:
-    """A webhook a second has no more requests made than their share of the limit, and the other polls go on."""
+async def test_webhooks_have_a_request_budget(webhook_harness: PollerHarness) -> None:
+    """A webhook per second triggers no more requests than its share of the limit; other polls go on."""
     webhook_harness.client.rate_limit = 40
     for second in range(1, 121):
         await webhook_harness.reach(float(second))
-        arrive(webhook_harness, log=second % 2 == 1)
+        send_webhook(webhook_harness, log=second % 2 == 1)
     # A quarter of the limit in each of two minutes, and the polls at 0 and at 100.
     assert 2 + 2 * 10 == await webhook_harness.reach(120.5)
     await webhook_harness.reach(200.0)
     assert 61 == webhook_harness.logs()
 
 
-async def test_a_poll_of_a_webhook_walks_nowhere(harness: PollerHarness) -> None:
-    """What a webhook brings about reads what is new; walks and audits are left to the other polls."""
+async def test_a_triggered_poll_does_not_scan(harness: PollerHarness) -> None:
+    """A triggered poll reads only what is new; scans and audits are left to the other polls."""
     harness.rows = [publishing_row(number, age=1000 - number) for number in range(350, 0, -1)]
     await harness.start(PollConfig(interval=100.0, reconcile_interval=20.0, audit_interval=1.0), has_webhooks=True)
     running = asyncio.ensure_future(harness.poller.run())
     at_first = await harness.reach(99.0)
-    arrive(harness)
+    send_webhook(harness)
     assert at_first + 1 == await harness.reach(99.9)
     assert at_first + 4 <= await harness.reach(100.0)
     running.cancel()
 
 
-async def test_polls_are_rarer_while_webhooks_come(harness: PollerHarness) -> None:
-    """With a relaxed interval polls go on at the usual one until a webhook came, and after they have stayed away."""
+async def test_webhook_interval(harness: PollerHarness) -> None:
+    """While webhooks arrive, polls are a webhook interval apart."""
     await harness.start(PollConfig(interval=100.0, webhook_interval=500.0), has_webhooks=True)
     running = asyncio.ensure_future(harness.poller.run())
     assert 3 == await harness.reach(250.0)
-    arrive(harness, event="account.connected", log=False)
+    send_webhook(harness, event="account.connected", log=False)
     # One more at 300, then one every 500 s for ten of them.
     assert (4, 5, 6) == (await harness.reach(799.0), await harness.reach(800.0), await harness.reach(1300.0))
     assert 4 + 10 == await harness.reach(5300.0)

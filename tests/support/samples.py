@@ -11,16 +11,16 @@ __all__ = ["Samples"]
 
 
 class Samples(dict[tuple[str, tuple[tuple[str, str], ...]], float]):
-    """A scrape: value by name and labels."""
+    """Samples of a scrape: value by name and labels."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read the text format."""
+        """Parse the text format."""
         lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
         return cls({_series(head): float(value) for head, _, value in lines})
 
     def family(self, name: str, **labels: str) -> dict[tuple[str, ...], float]:
-        """Values above 0 by the other labels' values in the catalogue's order, of the samples with these labels."""
+        """Return values above 0 with some labels, by the values of the other labels in the catalogue's order."""
         family = CATALOGUE.get(name) or CATALOGUE[name.rpartition("_")[0]]
         rest = [label for label in (*family.labels[1:], "le") if label not in labels]
         found: dict[tuple[str, ...], float] = {}
@@ -32,12 +32,12 @@ class Samples(dict[tuple[str, tuple[tuple[str, str], ...]], float]):
         return found
 
     def sum(self, name: str, **labels: str) -> float:
-        """The sum of the samples that carry these labels."""
+        """Return the sum of the samples with some labels."""
         return sum(self.family(name, **labels).values())
 
     @property
     def counters(self) -> Self:
-        """The samples that may never fall."""
+        """Samples that must never fall."""
         endings = ("_total", "_bucket", "_count", "_sum")
         return type(self)({series: value for series, value in self.items() if series[0].endswith(endings)})
 
