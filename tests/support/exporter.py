@@ -78,19 +78,19 @@ class ExporterHarness:
     @property
     def exposition(self) -> Exposition:
         """Exposition of the pipeline."""
-        return self._pipeline.exposition
+        return self.pipeline.exposition
 
     @property
     def registry(self) -> SeriesRegistry:
         """Registry of the pipeline."""
-        return self._pipeline.registry
+        return self.pipeline.registry
 
     @property
     def pollers(self) -> dict[Scope, Poller]:
         """Pollers by workspace and feed."""
         return {
             Scope(workspace, feed): poller
-            for workspace, pollers in self._pipeline.pollers.items()
+            for workspace, pollers in self.pipeline.pollers.items()
             for feed, poller in pollers.items()
         }
 
@@ -228,7 +228,7 @@ class ExporterHarness:
 
     def _start(self) -> None:
         self.store = StoreProxy(open_store(self._url), self.commit_log)
-        self._pipeline = assemble(
+        self.pipeline = assemble(
             self._config,
             store_thread=StoreThread(self.store, offload_in_steps),
             create_logger=lambda _: NullLogger(),
@@ -245,6 +245,6 @@ class ExporterHarness:
             name: ApiConnection(api, ApiGeneration(self.generation, logger=NullLogger()), self.webhook_stats.get(name))
             for name, api in self.apis.items()
         }
-        drive(self._pipeline.add_workspaces(connections))
+        drive(self.pipeline.add_workspaces(connections))
         for poller in self.pollers.values():
             drive(poller.start())
