@@ -322,7 +322,7 @@ def test_a_key_file_without_another_key(key_file: Path, content: str | bytes) ->
     rewrite(key_file, content)
 
     assert (SECRET, False) == (key.value(), key.reload())
-    assert not key.file_changed(), "it was looked at"
+    assert not key.file_changed(), "the file was read"
 
 
 def test_missing_key_file(key_file: Path) -> None:

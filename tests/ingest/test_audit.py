@@ -107,7 +107,7 @@ def differences_of(audit: Audit) -> list[tuple[str, str, list[str]]]:
     return [(found.entry.key, found.entry.status, sorted(found.recorded_statuses)) for found in audit.differences]
 
 
-# What is compared with a world.
+# Audits of a world.
 
 
 def test_a_healthy_state(exporter: ExporterHarness, world: World) -> None:
@@ -413,7 +413,7 @@ def _move(world: World, exporter: ExporterHarness, name: str, first: int, second
             world.clock.advance(first * MINUTE)
 
 
-# The walk by itself.
+# The scan by itself.
 
 
 def make_entry(number: int, status: str = "success") -> LogEntry:

@@ -137,7 +137,7 @@ def test_a_log_that_is_never_counted(exporter: ExporterHarness, world: World, mo
     lost = world.insert(world.clock.now - 2 * DAY)
 
     def commit(scope: Scope, batch: Batch) -> CommitResult:
-        kept = [sighting for sighting in batch.observations if sighting.entry.key != lost]
+        kept = [observation for observation in batch.observations if observation.entry.key != lost]
         return honest(scope, msgspec.structs.replace(batch, observations=kept))
 
     monkeypatch.setattr(exporter.store, "commit", commit)

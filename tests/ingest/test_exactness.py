@@ -1153,7 +1153,7 @@ class Exactness(RuleBasedStateMachine):
         """Poll and kill the process at a step, if the poll takes that many."""
         self._foresee(events)
         if self.exporter.kill(steps, downtime):
-            # What the process would have looked for next, only the reconcile walk finds.
+            # Only the reconciliation scan finds what the killed process would have looked for next.
             self.steady = False
         self.late.clear_events()
         self._compare()

@@ -35,7 +35,7 @@ async def harness() -> AsyncIterator[PollerHarness]:
         yield harness
 
 
-# How a poll ends.
+# Results of a poll.
 
 
 async def test_successful_poll(harness: PollerHarness) -> None:
@@ -77,7 +77,7 @@ async def test_failed_poll(harness: PollerHarness, outcome: str, failure: LateEr
     assert PollResult(outcome, failure) == await harness.poller.poll()
 
     assert ({"success": 1, outcome: 1}, 0) == (harness.poll_counts(), harness.value("late_up", "publishing"))
-    assert NOW == harness.value(SUCCEEDED, "publishing"), "of the last one that succeeded"
+    assert NOW == harness.value(SUCCEEDED, "publishing"), "the time of the last success"
     assert 1 == harness.value(REQUESTS, LIST, "error")
     health = harness.poller.health
     assert (outcome, str(failure), NOW, NOW + 30) == (
@@ -218,7 +218,7 @@ async def test_rejected_rows(harness: PollerHarness) -> None:
     assert (1, 2) == (harness.logs(), harness.value("late_exporter_entries_rejected_total", "publishing", "no_id"))
 
 
-# When the next poll is.
+# Time of the next poll.
 
 
 async def test_interval(harness: PollerHarness) -> None:
@@ -351,7 +351,7 @@ async def test_a_catch_up_is_interrupted(harness: PollerHarness) -> None:
     result = await harness.poller.poll()
     assert PollResult("success", is_partial=True) == result
     assert ("success", False, 1) == (result.outcome, harness.poller.health.is_synced, harness.poller.health.gaps)
-    assert harness.logs() is None, "history is not shown before the first sync is complete"
+    assert harness.logs() is None, "history is hidden until the first sync is complete"
 
     await harness.run(1)
     assert (950, 1, 0) == (harness.logs(), harness.logs("failed"), harness.poller.health.gaps)
@@ -384,7 +384,7 @@ async def test_a_catch_up_is_committed_in_parts(harness: PollerHarness) -> None:
     harness.client.requests.clear()
     await harness.poller.poll()
     assert (2500, 2500) == (harness.logs(), harness.poller.health.logs)
-    assert len(harness.client.requests) < 20, "what was read is not read again, but for what may have come late"
+    assert len(harness.client.requests) < 20, "only late arrivals are searched for again"
 
 
 async def test_reconciliation_scan(harness: PollerHarness) -> None:
@@ -397,7 +397,7 @@ async def test_reconciliation_scan(harness: PollerHarness) -> None:
     await harness.poller.poll()
     assert 1 == len(harness.client.requests)
 
-    harness.rows.insert(440, publishing_row(9999, "failed", age=4990))  # behind the reader's back
+    harness.rows.insert(440, publishing_row(9999, "failed", age=4990))  # below the high-water mark
     harness.rows.pop()
     harness.now = 300.0
     for _ in range(12):
@@ -415,17 +415,17 @@ async def test_background_audit(harness: PollerHarness) -> None:
     harness.rows = [publishing_row(number, age=5000 - number) for number in range(150, 0, -1)]
     slept = await harness.run(12)
     assert [30.0] * 12 == slept
-    shown = "late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs"
-    assert [0, 0] == [harness.value(family, "publishing") for family in shown]
+    families = "late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs"
+    assert [0, 0] == [harness.value(family, "publishing") for family in families]
     last = "late_exporter_audit_last_completed_timestamp_seconds"
     assert NOW < float(str(harness.value(last, "publishing"))) <= harness.clock.time()
-    begun = harness.value("late_exporter_reconcile_last_completed_timestamp_seconds", "publishing")
-    assert NOW < float(str(begun)) < harness.clock.time()
+    started_at = harness.value("late_exporter_reconcile_last_completed_timestamp_seconds", "publishing")
+    assert NOW < float(str(started_at)) < harness.clock.time()
 
     await harness.start(PollConfig())
-    assert 0 == harness.value(shown[0], "publishing")
+    assert 0 == harness.value(families[0], "publishing")
     await harness.run(1)
-    assert [None] * 3 == [harness.value(family, "publishing") for family in (*shown, last)]
+    assert [None] * 3 == [harness.value(family, "publishing") for family in (*families, last)]
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3, None])
@@ -436,13 +436,13 @@ async def test_an_unsaved_scan_is_not_reported(harness: PollerHarness, failing: 
     await harness.poller.poll()
     await harness.poller.poll()
     harness.now += 601
-    begun = harness.clock.time()
+    started_at = harness.clock.time()
     for number in range(1, 8):
         harness.store.failing = {"commit"} if number == failing else set()
         await harness.poller.poll()
         harness.now += 1
-    walked = harness.value("late_exporter_reconcile_last_completed_timestamp_seconds", "publishing")
-    assert (None if failing else begun) == walked
+    completed_at = harness.value("late_exporter_reconcile_last_completed_timestamp_seconds", "publishing")
+    assert (None if failing else started_at) == completed_at
 
 
 async def test_pending_logs_are_looked_up(harness: PollerHarness) -> None:
@@ -494,7 +494,7 @@ async def test_connection_logs() -> None:
         assert not [family for family, _ in harness.exposition.values if family.startswith("late_publishing")]
 
 
-# When the state cannot be written.
+# Failures of the store.
 
 
 async def test_unsaved_poll(harness: PollerHarness) -> None:
@@ -630,7 +630,7 @@ async def test_the_feeds_of_a_workspace_share_unsaved_increments() -> None:
         assert [] == harness.recorder.backlog
 
 
-# How it ends.
+# Exceptions and cancellation.
 
 
 async def test_a_bug_ends_the_loop(harness: PollerHarness) -> None:
@@ -693,7 +693,7 @@ async def test_cancellation_during_a_request(harness: PollerHarness) -> None:
     assert harness.value("late_up", "publishing") is None
 
 
-# What is said.
+# Logging.
 
 
 async def test_log_messages(harness: PollerHarness) -> None:
@@ -737,13 +737,13 @@ def test_initial_zeros() -> None:
         assert len(CATALOGUE[increment.family].labels) == len(increment.labels)
 
 
-# What may be forgotten.
+# Pruning.
 
 
-def coverage(newest: float, horizon: float = 0.0) -> Coverage:
+def coverage(newest: float, floor: float = 0.0) -> Coverage:
     """Return a coverage with this time of its newest log."""
     return Coverage(
-        retention_floor=int(horizon * 1000),
+        retention_floor=int(floor * 1000),
         complete_since=0,
         newest=ListPosition(int(newest * 1000), "x"),
         is_synced=True,
@@ -751,7 +751,7 @@ def coverage(newest: float, horizon: float = 0.0) -> Coverage:
 
 
 PRUNES = [
-    # newest log, the clock, the API's clock, and what it is pruned by
+    # newest log, clock, clock of the API, time that pruning is based on
     (NOW, NOW, NOW, NOW),
     (NOW - 5 * DAY, NOW, NOW, NOW - 5 * DAY),
     (NOW + 5 * DAY, NOW, NOW, NOW),
@@ -781,9 +781,9 @@ async def test_pruned_logs_are_not_counted_again(harness: PollerHarness) -> None
         LogEntry(key="edge", status="success", created=int((NOW - 8 * DAY) * 1000)),
         LogEntry(key="undated", status="success"),
     ]
-    draft = PendingBatch(entries=[(entry, False) for entry in entries], coverage=coverage(NOW))
-    await harness.recorder.commit(draft, int(NOW * 1000))
-    assert ["edge", "undated"] == [sighting.entry.key for sighting in harness.store.batches[-1].observations]
+    batch = PendingBatch(entries=[(entry, False) for entry in entries], coverage=coverage(NOW))
+    await harness.recorder.commit(batch, int(NOW * 1000))
+    assert ["edge", "undated"] == [observation.entry.key for observation in harness.store.batches[-1].observations]
 
     await harness.recorder.commit(PendingBatch(entries=[(entries[0], False)]), int(NOW * 1000))
     assert [] == harness.store.batches[-1].observations
@@ -791,7 +791,7 @@ async def test_pruned_logs_are_not_counted_again(harness: PollerHarness) -> None
 
 async def test_the_retention_floor_never_falls(harness: PollerHarness) -> None:
     """A clock that goes back does not bring back pruned logs."""
-    await harness.recorder.commit(PendingBatch(coverage=coverage(NOW, horizon=NOW - 2 * DAY)), int(NOW * 1000))
+    await harness.recorder.commit(PendingBatch(coverage=coverage(NOW, floor=NOW - 2 * DAY)), int(NOW * 1000))
     kept = harness.store.batches[-1].coverage
     assert kept is not None
     assert int((NOW - 2 * DAY) * 1000) == kept.retention_floor
@@ -810,7 +810,7 @@ async def test_created_timestamps(harness: PollerHarness) -> None:
     assert NOW + 60 == harness.store.series_values()[LOGS, ("acme", "reddit", "publish", "success")].created
 
 
-# What webhooks bring about.
+# Webhooks.
 
 
 @pytest.fixture
@@ -894,7 +894,7 @@ async def test_webhooks_do_not_shorten_a_backoff(webhook_harness: PollerHarness)
     assert (2, 3) == (await webhook_harness.reach(349.0), await webhook_harness.reach(350.0))
     send_webhook(webhook_harness)
     webhook_harness.restore_api()
-    # The backoff of a second failure; what came meanwhile is found by one poll.
+    # The backoff of a second failure; one poll finds all logs since.
     assert (3, 4) == (await webhook_harness.reach(469.0), await webhook_harness.reach(470.0))
     assert 27 == webhook_harness.logs()
     assert 4 == await webhook_harness.reach(569.0)

@@ -95,7 +95,7 @@ def test_a_shorter_lifetime() -> None:
     assert not memory.add(("", "long"), 2.0, 1.0)
 
 
-# When to poll.
+# Triggered polls.
 
 
 def run_poll(alarm: Debouncer, now: float, *, found: bool) -> None:
@@ -166,7 +166,7 @@ def test_request_budget() -> None:
     assert math.inf == spending.seconds_until_free(200.0, 0)
 
 
-# What is counted.
+# Counting.
 
 
 def pop_counts(stats: WebhookStats) -> dict[str, float]:
@@ -177,14 +177,14 @@ def pop_counts(stats: WebhookStats) -> dict[str, float]:
 def test_initial_zeros() -> None:
     """Every series that can be counted starts at 0 and is in the catalogue."""
     stats = WebhookStats("acme", RequestBudget())
-    born = {(birth.family, birth.labels) for birth in stats.initial_zeros()}
+    zeros = {(zero.family, zero.labels) for zero in stats.initial_zeros()}
     for event in (*EVENT_FEEDS, "comment.received"):
         stats.record(event, None, NOW)
     for reason in REJECTION_REASONS:
         stats.record_rejection(reason)
     drained = stats.pop_increments()
-    assert born == {(count.family, count.labels) for count in drained if isinstance(count, IncCounter)}
-    assert {0} == {birth.amount for birth in stats.initial_zeros()}
+    assert zeros == {(count.family, count.labels) for count in drained if isinstance(count, IncCounter)}
+    assert {0} == {zero.amount for zero in stats.initial_zeros()}
     assert all(len(CATALOGUE[count.family].labels) == len(count.labels) for count in drained)
     assert {*EVENT_FEEDS.values()} == {*FEEDS}
 

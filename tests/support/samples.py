@@ -23,13 +23,13 @@ class Samples(dict[tuple[str, tuple[tuple[str, str], ...]], float]):
         """Return values above 0 with some labels, by the values of the other labels in the catalogue's order."""
         family = CATALOGUE.get(name) or CATALOGUE[name.rpartition("_")[0]]
         rest = [label for label in (*family.labels[1:], "le") if label not in labels]
-        found: dict[tuple[str, ...], float] = {}
+        sums: dict[tuple[str, ...], float] = {}
         for (sample, pairs), value in self.items():
             carried = dict(pairs)
             if sample == name and value and labels.items() <= carried.items():
                 values = tuple(carried[label] for label in rest if label in carried)
-                found[values] = found.get(values, 0) + value
-        return found
+                sums[values] = sums.get(values, 0) + value
+        return sums
 
     def sum(self, name: str, **labels: str) -> float:
         """Return the sum of the samples with some labels."""
