@@ -233,7 +233,7 @@ def _create_logger(scope: Scope) -> Logger:
 
 def _is_polling_changed(old: Settings, new: Settings) -> bool:
     """Return whether pollers and clients need to be restarted."""
-    return (old.api, old.poll, old.webhook) != (new.api, new.poll, new.webhook)
+    return (old.api, old.poll, old.webhook.poll_interval) != (new.api, new.poll, new.webhook.poll_interval)
 
 
 def _create_receiver(settings: Settings) -> WebhookReceiver | None:

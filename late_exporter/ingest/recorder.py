@@ -152,19 +152,13 @@ class FeedRecorder:
             since: Time in milliseconds from which on the API may still have logs.
 
         Raises:
-            StoreError: The store cannot be read, or not be re-keyed.
+            StoreError: The lookup failed.
         """
-        keys = [entry.key for entry in entries]
-        known_logs: KnownLogs = await self._offload(self._store.lookup, self._scope, keys, since=since)
-        if self.feed.generation == "late" or all(
-            entry.status in known_logs.statuses.get(entry.key, ()) for entry in entries
-        ):
-            return known_logs
-        # Logs that look new may be stored under keys of the other generation; see docs/design/generation-matching.md.
-        if await self._offload(self._store.rekey, self._scope, entries, has_pending=self.feed.has_pending):
-            known_logs = await self._offload(self._store.lookup, self._scope, keys, since=since)
-            state: FeedState = await self._offload(self._store.feed_state, self._scope)
-            self._state = msgspec.structs.replace(self._state, pending_logs=state.pending_logs)
+        known_logs: KnownLogs = await self._offload(
+            self._store.lookup, self._scope, entries, feed=self.feed, since=since
+        )
+        if known_logs.pending_logs is not None:
+            self._state = msgspec.structs.replace(self._state, pending_logs=known_logs.pending_logs)
         return known_logs
 
     async def switch_feed(self, feed: Feed) -> None:

@@ -38,7 +38,7 @@ def ask(late: LateServer, tmp_path: Path, ending: ExitStack) -> Callable[..., Ex
 def lose(tmp_path: Path, log_id: str) -> None:
     """Take a log from the record, behind the back of whoever works on the state."""
     with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
-        assert 1 == connection.execute("DELETE FROM sighting WHERE key = ?", (log_id,)).rowcount
+        assert 1 == connection.execute("DELETE FROM observation WHERE key = ?", (log_id,)).rowcount
         connection.commit()
 
 
@@ -84,7 +84,7 @@ def test_a_running_exporter_audits_itself(
     ("arguments", "code", "words"),
     [
         ((), 1, "state.db: there is no state"),
-        (("--workspace=nobody",), 2, '--workspace "nobody": there is no such workspace, but default'),
+        (("--workspace=nobody",), 2, '--workspace "nobody": no such workspace; choose from default'),
         (("--since=yesterday",), 2, '--since "yesterday": not a duration'),
         (("--format=xml",), 2, '--format "xml": must be one of text, json'),
     ],

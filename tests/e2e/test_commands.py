@@ -88,7 +88,7 @@ def test_check_good(late: LateServer, tmp_path: Path) -> None:
         found = {line[9:].split("  ")[0]: line.split("  ", 2)[-1].strip() for line in program.stdout.splitlines()}
         assert ["ok"] * len(found) == [line.split()[0] for line in program.stdout.splitlines()]
         assert "1,234 logs" in found["default /v1/posts/logs"]
-        assert "1 log of the newest post" in found["default /v1/posts/{postId}/logs"]
+        assert "of the newest post" in found["default /v1/posts/{postId}/logs"]
         assert "1 log" in found["default /v1/connections/logs"]
         assert "requests left this minute" in found["default quota"]
         assert {"configuration", "state", "web", "default clock", "listen :10077"} <= found.keys()
@@ -110,8 +110,8 @@ def test_check_bad_key(late: LateServer, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "words", "errors"),
     [
-        (200, "<html>", "the answer is not JSON: it begins with '<html>'", 2),
-        (404, "", "404: no GET /v1/posts/logs; no GET /v1/logs; look at --api.base-url", 1),
+        (200, "<html>", "the response is not JSON: it begins with '<html>'", 2),
+        (404, "", "404: no GET /v1/posts/logs; no GET /v1/logs; check --api.base-url", 1),
         (500, '{"error": "\\u001b[31mred\\nnew line"}', "500: ", 2),
     ],
 )
@@ -145,7 +145,7 @@ def test_healthcheck(run: Callable[..., ExporterProcess], tmp_path: Path, ending
     program.stop()
     after = ending.enter_context(ExporterProcess(tmp_path, *command))
     assert 1 == after.wait_exit()
-    assert f"late-exporter: error: {where} gives no answer: Connection refused\n" == after.stderr
+    assert f"late-exporter: error: {where} does not answer: Connection refused\n" == after.stderr
 
 
 @pytest.mark.parametrize("arguments", ["metrics", "metrics --format=json", "--help"])

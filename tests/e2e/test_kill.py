@@ -199,7 +199,7 @@ def remembered(state: Path) -> set[LogStatus]:
     """The sightings that the state holds of the publishing feed."""
     with closing(sqlite3.connect(state)) as connection:
         rows = connection.execute(
-            "SELECT key, status FROM sighting JOIN scope ON scope.id = scope WHERE feed = 'publishing'"
+            "SELECT key, status FROM observation JOIN scope ON scope.id = scope WHERE feed = 'publishing'"
         )
         return set(rows.fetchall())
 

@@ -98,9 +98,9 @@ def newer(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (corrupt, "is not a state of late-exporter, or is damaged; it is left as it is"),
+        (corrupt, "is not a state of late-exporter, or is damaged; it was not changed"),
         (damaged, ""),
-        (foreign, "is the database of another program; it is left as it is"),
+        (foreign, "is the database of another program; it was not changed"),
         (newer, "was written by a newer late-exporter"),
     ],
 )
@@ -142,7 +142,7 @@ def test_state_below_a_file(run: Run, tmp_path: Path) -> None:
         (("--pol.interval=1s",), "did you mean --poll.interval?"),
         (("--poll.interval", "soon"), "not a duration"),
         (("walk",), "unknown command"),
-        (("--api.base-url=http://example.org",), "plain http is for a loopback address only"),
+        (("--api.base-url=http://example.org",), "plain http is allowed for loopback addresses only"),
         (("--api.key", KEY), "no such flag"),
     ],
 )

@@ -374,9 +374,7 @@ def test_systemd_socket_without_one(run: Run) -> None:
     """Where systemd was to pass a socket on and did not, that is said; exit 1, and no state is made."""
     program = run("--web.systemd-socket")
     assert 1 == program.wait_exit()
-    assert [
-        "late-exporter: error: --web.systemd-socket: systemd has passed no socket on"
-    ] == program.stderr.splitlines()
+    assert ["late-exporter: error: --web.systemd-socket: systemd did not pass a socket"] == program.stderr.splitlines()
     assert not (program.folder / "state.db").exists()
 
 

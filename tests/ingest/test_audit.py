@@ -29,6 +29,7 @@ from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.model import (
     Coverage,
+    Feed,
     FeedAccounting,
     Gap,
     IncCounter,
@@ -124,8 +125,8 @@ def test_a_healthy_state(exporter: ExporterHarness, world: World) -> None:
 def test_a_log_that_was_never_counted(exporter: ExporterHarness, path: Path, world: World, place: int) -> None:
     """A log without record and count is missing, wherever it is."""
     log_id = world.ids[place]
-    execute(path, "DELETE FROM sighting WHERE key = ?", log_id)
-    execute(path, "UPDATE scope SET counted = counted - 1 WHERE feed = ?", "publishing")
+    execute(path, "DELETE FROM observation WHERE key = ?", log_id)
+    execute(path, "UPDATE scope SET observations = observations - 1 WHERE feed = ?", "publishing")
     execute(path, ADD, -1, LOGS, SUCCESS)
     audit, mismatches = exporter.run_audit(exporter_running=False)
     assert ([(log_id, "success", [])], []) == (differences_of(audit), mismatches)
@@ -135,7 +136,7 @@ def test_a_log_that_was_never_counted(exporter: ExporterHarness, path: Path, wor
 def test_lost_record(exporter: ExporterHarness, path: Path, world: World) -> None:
     """A log whose record was lost is missing, and is extra once it is counted again."""
     log_id = world.ids[150]
-    execute(path, "DELETE FROM sighting WHERE key = ?", log_id)
+    execute(path, "DELETE FROM observation WHERE key = ?", log_id)
     audit, mismatches = exporter.run_audit(exporter_running=False)
     assert [(log_id, "success", [])] == differences_of(audit)
     assert [CounterMismatch("", 236, 235)] == mismatches
@@ -170,7 +171,7 @@ def test_wrong_counter(
 def test_a_log_counted_in_another_status(exporter: ExporterHarness, path: Path, world: World) -> None:
     """A log recorded in another status is a difference with both."""
     log_id = world.ids[120]
-    execute(path, "UPDATE sighting SET status = 'failed' WHERE key = ?", log_id)
+    execute(path, "UPDATE observation SET status = 'failed' WHERE key = ?", log_id)
     audit, mismatches = exporter.run_audit(exporter_running=False)
     assert ([(log_id, "success", ["failed"])], []) == (differences_of(audit), mismatches)
     assert (1, 0) == (count_missing(audit.differences, mismatches), count_extra(mismatches))
@@ -179,7 +180,7 @@ def test_a_log_counted_in_another_status(exporter: ExporterHarness, path: Path, 
 def test_uncounted_record(exporter: ExporterHarness, path: Path) -> None:
     """A record that was never counted makes the records one too many."""
     created = int((exporter.clock.now - DAY) * 1000)
-    execute(path, "INSERT INTO sighting VALUES (1, 'stray', 'success', ?, NULL, NULL)", created)
+    execute(path, "INSERT INTO observation VALUES (1, 'stray', 'success', ?, NULL, NULL)", created)
     audit, mismatches = exporter.run_audit()
     assert ([], [CounterMismatch("", 236, 237)]) == (differences_of(audit), mismatches)
     assert (0, 1) == (count_missing(audit.differences, mismatches), count_extra(mismatches))
@@ -190,14 +191,15 @@ def test_a_log_that_is_wrongly_known(
 ) -> None:
     """A log that the exporter wrongly takes for known is still missing after polls and scans."""
     log_id = world.ids[200]
-    execute(path, "DELETE FROM sighting WHERE key = ?", log_id)
+    execute(path, "DELETE FROM observation WHERE key = ?", log_id)
     honest = exporter.store.lookup
 
-    def known(scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
-        found = honest(scope, keys, since=since)
-        return KnownLogs({**found.statuses, log_id: frozenset({"success"})}, found.stored_count, found.expiring_count)
+    def lookup(scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int) -> KnownLogs:
+        known_logs = honest(scope, entries, feed=feed, since=since)
+        statuses = {**known_logs.statuses, log_id: frozenset({"success"})}
+        return KnownLogs(statuses, known_logs.stored_count, known_logs.expiring_count)
 
-    monkeypatch.setattr(exporter.store, "lookup", known)
+    monkeypatch.setattr(exporter.store, "lookup", lookup)
     audit, _ = exporter.run_audit()
     assert [(log_id, "success", [])] == differences_of(audit)
 
@@ -242,7 +244,7 @@ def test_only_since(exporter: ExporterHarness, path: Path, world: World) -> None
     """With ``since`` older logs are not compared."""
     new, old = world.ids[50], world.ids[150]
     for log_id in (new, old):
-        execute(path, "DELETE FROM sighting WHERE key = ?", log_id)
+        execute(path, "DELETE FROM observation WHERE key = ?", log_id)
     since = int((world.clock.now - 2.5 * DAY) * 1000)
     assert [(new, "success", [])] == differences_of(exporter.run_audit(exporter_running=False, since=since)[0])
     assert [new, old] == [log_id for log_id, _, _ in differences_of(exporter.run_audit(exporter_running=False)[0])]
@@ -320,7 +322,7 @@ def test_connections_are_audited_too(late: FakeLateApi, path: Path) -> None:
         exporter.poll(feed="connections")
         audit, mismatches = exporter.run_audit(feed="connections")
         assert ([], [], set(ids)) == (differences_of(audit), mismatches, audit.listed_keys)
-        execute(path, "DELETE FROM sighting WHERE key = ?", ids[65])
+        execute(path, "DELETE FROM observation WHERE key = ?", ids[65])
         audit, mismatches = exporter.run_audit(feed="connections", exporter_running=False)
         assert ([(ids[65], "sso_failed", [])], [CounterMismatch("", 120, 119)]) == (differences_of(audit), mismatches)
 
@@ -338,7 +340,7 @@ def test_rejected_rows_and_limited_labels_are_counted(late: FakeLateApi, path: P
         audit, mismatches = exporter.run_audit()
         assert ([], [], 43) == (differences_of(audit), mismatches, exporter.store.accounting(SCOPE).observation_count)
         (refused,) = (log_id for _, (log_id, status) in exporter.commit_log[-1:] if status == "rejected")
-        execute(path, "DELETE FROM sighting WHERE key = ?", refused)
+        execute(path, "DELETE FROM observation WHERE key = ?", refused)
         assert [(refused, "rejected", [])] == differences_of(exporter.run_audit(exporter_running=False)[0])
 
 

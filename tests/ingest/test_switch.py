@@ -278,7 +278,7 @@ def test_a_state_without_fingerprints_is_matched(world: World, start: Start) -> 
     ids = world.publish(120, over=DAY, kinds=({}, {"status": "pending"}))
     exporter.poll()
     store = exporter.store.store
-    store._connection.execute("UPDATE sighting SET mark = NULL")  # type: ignore[attr-defined]  # noqa: SLF001 - as 0.1.0 has left it
+    store._connection.execute("UPDATE observation SET fingerprint = NULL")  # type: ignore[attr-defined]  # noqa: SLF001 - as 0.1.0 has left it
     switch(exporter)
     world.change(ids[1], "success")
     exporter.poll_repeatedly(3)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.assembly import ApiConnection, PipelineConfig, assemble
 from late_exporter.exposition.exposition import Exposition
@@ -224,7 +226,8 @@ class ExporterHarness:
         assert response is not None
         page = feed.parse(response.body)
         # The real store answers, even if a test makes the exporter's store lie.
-        return FetchedPage(page, self.store.store.lookup(scope, [entry.key for entry in page.entries], since=0))
+        without_rekey = msgspec.structs.replace(feed, generation="late")
+        return FetchedPage(page, self.store.store.lookup(scope, page.entries, feed=without_rekey, since=0))
 
     def _start(self) -> None:
         self.store = StoreProxy(open_store(self._url), self.commit_log)

@@ -11,6 +11,7 @@ from late_exporter.model import (
     Batch,
     CommitResult,
     Coverage,
+    Feed,
     FeedAccounting,
     FeedState,
     KnownLogs,
@@ -57,20 +58,15 @@ class StoreProxy:
         """See Store."""
         return self.store.feed_state(scope)
 
-    def lookup(self, scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
+    def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int) -> KnownLogs:
         """See Store."""
         self._check("lookup")
-        return self.store.lookup(scope, keys, since=since)
+        return self.store.lookup(scope, entries, feed=feed, since=since)
 
     def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
         """See Store."""
         self._check("begin_rekey")
         self.store.begin_rekey(scope, coverage)
-
-    def rekey(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> bool:
-        """See Store."""
-        self._check("rekey")
-        return self.store.rekey(scope, entries, has_pending=has_pending)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         """See Store."""
