@@ -89,7 +89,7 @@ def test_ids_stay_in_the_path(late: LateServer, ask: Callable[..., ExporterProce
 
 @pytest.mark.parametrize("command", [("post", "p1"), ("logs",), ("logs", "--follow")], ids=" ".join)
 @pytest.mark.parametrize(
-    ("status", "words"), [(401, "401: the key was refused: no"), (429, "429: no"), (500, "500: no")]
+    ("status", "words"), [(401, "401: the API key was rejected: no"), (429, "429: no"), (500, "500: no")]
 )
 def test_trouble(
     late: LateServer, ask: Callable[..., ExporterProcess], command: tuple[str, ...], status: int, words: str

@@ -22,7 +22,7 @@ from tests.e2e.program import ExporterProcess, http_get
 from tests.e2e.prometheus import PrometheusApi, run_prometheus
 from tests.soak.stage import FAULTS, Stage
 from tests.soak.verdict import SETTLED, Ledger, Life, Memory, counted, differences, examine, falls
-from tests.support.worlds import Samples
+from tests.support.samples import Samples
 
 __all__ = ["Plan", "Soak"]
 
