@@ -37,7 +37,7 @@ OPENERS = frozenset({"What", "Whether", "How", "Where", "Which", "When", "Who", 
 """First words of a docstring that describes instead of commanding."""
 
 DIALECT = re.compile(
-    r"\b(?:tells?|hears?|anew|parted with|taken over|is none|that are none|such an?|of it|whoever|nobody"
+    r"\b(?:tells?|hears?|anew|parted with|taken over|(?<!there )(?:is|are) none|whoever|nobody"
     r"|(?:came|comes) to its end|is given its chance)\b"
 )
 """Phrases of the private language that this code base was once written in."""

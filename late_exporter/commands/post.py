@@ -53,7 +53,7 @@ class PostOutcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         platform: Platform.
         account: User name or id; empty if the post has only one account on the platform.
         state: ``published``, ``failed``, ``pending``, ``paused``, ``skipped``, ``cancelled``, or the status of the
-            newest log if it is none of these.
+            newest log if it is not one of these.
         attempts: Number of attempts.
         reason: Error code, HTTP status or error message of the last failure.
         url: Address of the published post.

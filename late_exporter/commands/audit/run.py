@@ -205,7 +205,7 @@ class _StateStatus(NamedTuple):
 
 
 class _AuditState:
-    """Reads the state anew for every question, because the exporter may be writing to it.
+    """State that is opened again for every query, because the exporter may be writing to it.
 
     Args:
         scope: Feed of a workspace.
