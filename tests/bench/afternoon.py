@@ -26,27 +26,27 @@ ACCOUNT_LOGS = Counter("late_account_logs", "Logs by account.", ["platform", "ac
 LAST_POLL = Gauge("late_last_poll_timestamp_seconds", "When the last poll succeeded.")
 
 log = logging.getLogger("afternoon")
-seen: set[tuple[str, str]] = set()
+counted_keys: set[tuple[str, str]] = set()
 
 
 def read_all(client: httpx.Client) -> Iterator[dict[str, Any]]:
     """Every log that the API shows."""
-    skip, more = 0, True
-    while more:
+    skip, has_more = 0, True
+    while has_more:
         response = client.get("/v1/posts/logs", params={"days": 7, "limit": 100, "skip": skip})
         response.raise_for_status()
         page = json.loads(response.content)
         yield from page["logs"]
         skip += len(page["logs"])
-        more = page["pagination"]["hasMore"]
+        has_more = page["pagination"]["hasMore"]
 
 
-def count(row: dict[str, Any]) -> None:
+def count_log(row: dict[str, Any]) -> None:
     """Count a log, once in each status."""
     platform, action, status = row["platform"], row["action"], row["status"]
-    if (row["_id"], status) in seen:
+    if (row["_id"], status) in counted_keys:
         return
-    seen.add((row["_id"], status))
+    counted_keys.add((row["_id"], status))
     LOGS.labels(platform, action, status).inc()
     if row.get("durationMs") is not None:
         DURATION.labels(platform, action, status).observe(row["durationMs"] / 1000)
@@ -66,9 +66,9 @@ def main() -> None:
         while True:
             try:
                 for row in read_all(client):
-                    count(row)
+                    count_log(row)
                 LAST_POLL.set_to_current_time()
-                log.info("polled, %d logs", len(seen))
+                log.info("polled, %d logs", len(counted_keys))
             except httpx.HTTPError as exc:
                 log.warning("poll failed: %s", exc)
             time.sleep(float(os.environ.get("INTERVAL", "30")))

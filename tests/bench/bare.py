@@ -6,12 +6,12 @@ import asyncio
 import sys
 
 
-class Bare(asyncio.Protocol):
+class FixedResponse(asyncio.Protocol):
     """Sends the answer to whatever comes."""
 
     def __init__(self, size: int) -> None:
         head = f"HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n"
-        self._answer = head.encode() + bytes(size)
+        self._response = head.encode() + bytes(size)
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -21,12 +21,12 @@ class Bare(asyncio.Protocol):
     def data_received(self, _: bytes) -> None:
         """Answer."""
         if self._transport is not None:
-            self._transport.write(self._answer)
+            self._transport.write(self._response)
 
 
 async def main(port: int, size: int) -> None:
     """Serve until killed."""
-    server = await asyncio.get_running_loop().create_server(lambda: Bare(size), "127.0.0.1", port)
+    server = await asyncio.get_running_loop().create_server(lambda: FixedResponse(size), "127.0.0.1", port)
     await server.serve_forever()
 
 

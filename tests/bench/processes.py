@@ -15,16 +15,16 @@ from typing import Any, Self
 
 from tests.bench.naming import KEY
 
-__all__ = ["Api", "Process", "Workshop"]
+__all__ = ["ApiProcess", "MeasuredProcess", "ProcessLauncher"]
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 120.0
+TIMEOUT_SECONDS = 120.0
 
-HIDDEN = {"pinned": ("httptools", "rich"), "httptools": ("rich",)}
+HIDDEN_MODULES = {"pinned": ("httptools", "rich"), "httptools": ("rich",)}
 """What developers may have installed and users do not: others import it where they find it."""
 
 
-class Process:
+class MeasuredProcess:
     """A process that serves on a port; it is killed at the end of the ``with`` block.
 
     Args:
@@ -55,34 +55,34 @@ class Process:
         self._process.terminate()
         self._process.wait(30)
 
-    def cpu(self) -> float:
+    def cpu_seconds(self) -> float:
         """Seconds of CPU that all its threads have used: Linux has a clock for it that anyone may read."""
         return time.clock_gettime(~self._process.pid << 3 | 2)
 
-    def memory(self, field: str = "VmRSS") -> float:
+    def memory_mb(self, field: str = "VmRSS") -> float:
         """MB it has in memory, or with VmHWM ever had."""
         status = Path(f"/proc/{self._process.pid}/status").read_text("ascii")
         return int(status.partition(f"{field}:")[2].split()[0]) * 1024 / 1e6
 
-    def check(self) -> None:
+    def check_running(self) -> None:
         """Raise an error where it has ended."""
         if self._process.poll() is not None:
             raise RuntimeError(f"{self._log.name} ended:\n{self._log.read_text('utf-8', 'replace')[-2000:]}")
 
-    def until(self, words: str, times: int = 1) -> None:
+    def wait_for_log(self, message: str, count: int = 1) -> None:
         """Wait until its log has some words so many times."""
-        self._wait(lambda: self._log.read_bytes().count(words.encode()) >= times, words)
+        self._wait(lambda: self._log.read_bytes().count(message.encode()) >= count, message)
 
-    def serving(self) -> None:
+    def wait_serving(self) -> None:
         """Wait until it accepts connections."""
         self._wait(lambda: _accepts(self.port), "serving")
 
-    def _wait(self, done: Callable[[], bool], what: str, *, pause: float = 0.002) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not done():
-            self.check()
+    def _wait(self, is_done: Callable[[], bool], description: str, *, pause: float = 0.002) -> None:
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while not is_done():
+            self.check_running()
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{self._log.name}: not within {PATIENCE:g} s: {what}")
+                raise TimeoutError(f"{self._log.name}: not within {TIMEOUT_SECONDS:g} s: {description}")
             time.sleep(pause)
 
 
@@ -94,33 +94,33 @@ def _accepts(port: int) -> bool:
     return True
 
 
-class Api(Process):
+class ApiProcess(MeasuredProcess):
     """The Late API."""
 
-    def tell(self, command: str = "") -> dict[str, Any]:
+    def send_command(self, command: str = "") -> dict[str, Any]:
         """Give it a command; says how many requests it has answered and how many are waiting."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request("GET", f"/_bench/{command}")
-        answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        status: dict[str, Any] = json.loads(connection.getresponse().read())
         connection.close()
-        return answer
+        return status
 
     @property
-    def requests(self) -> int:
+    def request_count(self) -> int:
         """How many requests were answered."""
-        answered: int = self.tell()["requests"]
-        return answered
+        request_count: int = self.send_command()["requests"]
+        return request_count
 
-    def shut(self) -> None:
+    def hold_requests(self) -> None:
         """Let requests wait."""
-        self.tell("shut")
+        self.send_command("shut")
 
-    def awaited(self) -> None:
+    def wait_for_request(self) -> None:
         """Wait until a request is waiting."""
-        self._wait(lambda: self.tell()["waiting"] > 0, "a request", pause=0.02)
+        self._wait(lambda: self.send_command()["waiting"] > 0, "a request", pause=0.02)
 
 
-class Workshop:
+class ProcessLauncher:
     """Starts the processes of a bench.
 
     Args:
@@ -129,30 +129,32 @@ class Workshop:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._number = 0
-        self._paths = {name: self._hide(*modules) for name, modules in HIDDEN.items()}
+        self._process_count = 0
+        self._python_paths = {name: self._hide_modules(*modules) for name, modules in HIDDEN_MODULES.items()}
 
-    def _hide(self, *modules: str) -> str:
+    def _hide_modules(self, *modules: str) -> str:
         """A path on which some modules cannot be found, whatever is installed."""
-        hiding = self.folder / f"without-{'-'.join(modules)}"
-        hiding.mkdir()
+        folder = self.folder / f"without-{'-'.join(modules)}"
+        folder.mkdir()
         for module in modules:
-            (hiding / f"{module}.py").write_text("raise ImportError('not among the pins')\n", "ascii")
-        return f"{hiding}{os.pathsep}{ROOT}"
+            (folder / f"{module}.py").write_text("raise ImportError('not among the pins')\n", "ascii")
+        return f"{folder}{os.pathsep}{ROOT}"
 
-    def _start(self, kind: type[Process], arguments: list[str], port: int, **env: str) -> Any:
-        self._number += 1
-        log = self.folder / f"{self._number:03}-{arguments[1].rpartition('.')[2]}.log"
-        base = {"PATH": os.environ["PATH"], "PYTHONPATH": self._paths["pinned"]}
+    def _start(self, kind: type[MeasuredProcess], arguments: list[str], port: int, **env: str) -> Any:
+        self._process_count += 1
+        log = self.folder / f"{self._process_count:03}-{arguments[1].rpartition('.')[2]}.log"
+        base = {"PATH": os.environ["PATH"], "PYTHONPATH": self._python_paths["pinned"]}
         return kind([sys.executable, *arguments], port, log, base | env)
 
-    def api(self, *sizes: int) -> Api:
+    def api(self, *sizes: int) -> ApiProcess:
         """A Late API with lists of logs of these sizes."""
         port = _free_port()
-        api: Api = self._start(Api, ["-m", "tests.bench.late", str(port), *map(str, sizes)], port)
+        api: ApiProcess = self._start(ApiProcess, ["-m", "tests.bench.late", str(port), *map(str, sizes)], port)
         return api
 
-    def exporter(self, api: Api, logs: int, state: Path, *, interval: str = "30s", httptools: bool = False) -> Process:
+    def exporter(
+        self, api: ApiProcess, logs: int, state: Path, *, interval: str = "30s", httptools: bool = False
+    ) -> MeasuredProcess:
         """The exporter, as a user starts it; uvicorn parses with h11 unless ``httptools`` is wanted."""
         port = _free_port()
         arguments = [
@@ -168,17 +170,17 @@ class Workshop:
             "--metrics.max-label-values=1000000",
             "--metrics.max-accounts=1000000",
         ]
-        env = {"LATE_API_KEY": KEY, "PYTHONPATH": self._paths["httptools" if httptools else "pinned"]}
-        process: Process = self._start(Process, arguments, port, **env)
+        env = {"LATE_API_KEY": KEY, "PYTHONPATH": self._python_paths["httptools" if httptools else "pinned"]}
+        process: MeasuredProcess = self._start(MeasuredProcess, arguments, port, **env)
         return process
 
-    def bare(self, size: int) -> Process:
+    def socket_server(self, size: int) -> MeasuredProcess:
         """A server that sends so many bytes and does nothing else."""
         port = _free_port()
-        process: Process = self._start(Process, ["-m", "tests.bench.bare", str(port), str(size)], port)
+        process: MeasuredProcess = self._start(MeasuredProcess, ["-m", "tests.bench.bare", str(port), str(size)], port)
         return process
 
-    def script(self, api: Api, logs: int, *, samples: int = 0, interval: float = 30) -> Process:
+    def script(self, api: ApiProcess, logs: int, *, samples: int = 0, interval: float = 30) -> MeasuredProcess:
         """The afternoon's script, with so many samples from its start."""
         port = _free_port()
         arguments = ["-m", "tests.bench.padded", str(samples)] if samples else ["-m", "tests.bench.afternoon"]
@@ -188,11 +190,11 @@ class Workshop:
             "PORT": str(port),
             "INTERVAL": str(interval),
         }
-        process: Process = self._start(Process, arguments, port, **env)
+        process: MeasuredProcess = self._start(MeasuredProcess, arguments, port, **env)
         return process
 
 
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
         return port

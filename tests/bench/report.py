@@ -7,23 +7,23 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
-__all__ = ["Aim", "Figure", "Report"]
+__all__ = ["BenchReport", "Goal", "Measurement"]
 
 WIDTHS = (42, 13, 13, 9, 14)
 
 
-class Aim(NamedTuple):
+class Goal(NamedTuple):
     """What is aimed at, in words, and whether it is met."""
 
-    words: str
-    met: bool
+    condition: str
+    is_met: bool
 
     def __str__(self) -> str:
-        return f"{self.words} {'met' if self.met else 'SHORT'}"
+        return f"{self.condition} {'met' if self.is_met else 'SHORT'}"
 
 
 @dataclass(frozen=True)
-class Figure:
+class Measurement:
     """One line of the report.
 
     Args:
@@ -31,33 +31,33 @@ class Figure:
         exporter: The exporter's.
         unit: Of both sides.
         script: The script's; None where it has none.
-        aim: None where there is none.
-        rate: More is better.
+        goal: None where there is none.
+        is_rate: More is better.
     """
 
     name: str
     exporter: float
     unit: str
     script: float | None = None
-    aim: Aim | None = None
-    rate: bool = False
+    goal: Goal | None = None
+    is_rate: bool = False
 
     @property
     def ratio(self) -> float | None:
         """How many times better the exporter is; None where there is nothing to compare."""
         if self.script is None:
             return None
-        return self.exporter / self.script if self.rate else self.script / self.exporter
+        return self.exporter / self.script if self.is_rate else self.script / self.exporter
 
 
 @dataclass
-class Report:
+class BenchReport:
     """All figures, in sections."""
 
-    about: list[str] = field(default_factory=list)
-    sections: dict[str, list[Figure]] = field(default_factory=dict)
+    header_lines: list[str] = field(default_factory=list)
+    sections: dict[str, list[Measurement]] = field(default_factory=dict)
 
-    def add(self, section: str, *figures: Figure) -> None:
+    def add(self, section: str, *figures: Measurement) -> None:
         """Note some figures."""
         self.sections.setdefault(section, []).extend(figures)
 
@@ -67,11 +67,11 @@ class Report:
             name: [asdict(figure) | {"ratio": figure.ratio} for figure in figures]
             for name, figures in self.sections.items()
         }
-        return json.dumps({"about": self.about, "figures": figures}, indent=2)
+        return json.dumps({"about": self.header_lines, "figures": figures}, indent=2)
 
     def text(self) -> str:
         """For people, in at most a hundred columns."""
-        return "\n".join([*self.about, "", *self._lines(), "", *self._summary()])
+        return "\n".join([*self.header_lines, "", *self._lines(), "", *self._summary()])
 
     def _lines(self) -> Iterator[str]:
         yield _line("", "exporter", "script", "better", "aim")
@@ -86,12 +86,12 @@ class Report:
                     f"{_number(figure.exporter)} {figure.unit}",
                     script,
                     ratio,
-                    str(figure.aim or ""),
+                    str(figure.goal or ""),
                 )
 
     def _summary(self) -> Iterator[str]:
-        aims = [figure.aim for figures in self.sections.values() for figure in figures if figure.aim]
-        yield f"{sum(aim.met for aim in aims)} of {len(aims)} aims met"
+        aims = [figure.goal for figures in self.sections.values() for figure in figures if figure.goal]
+        yield f"{sum(aim.is_met for aim in aims)} of {len(aims)} aims met"
 
 
 def _line(name: str, exporter: str, script: str, ratio: str, verdict: str) -> str:

@@ -13,9 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench.measures import QUICK, Bench, Sizes
-from tests.bench.processes import Workshop
-from tests.bench.report import Report
+from tests.bench.measures import QUICK_SIZES, Bench, BenchSizes
+from tests.bench.processes import ProcessLauncher
+from tests.bench.report import BenchReport
 
 
 def main() -> None:
@@ -25,17 +25,17 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     arguments = parser.parse_args()
     started, load = time.monotonic(), os.getloadavg()[0]
-    report = Report()
+    report = BenchReport()
     # On a disk: a state in memory would be durable for nothing.
     with tempfile.TemporaryDirectory(prefix="late-exporter-bench-") as folder:
-        Bench(Workshop(Path(folder)), QUICK if arguments.quick else Sizes(), report).run()
+        Bench(ProcessLauncher(Path(folder)), QUICK_SIZES if arguments.quick else BenchSizes(), report).run()
     load_after, took = os.getloadavg()[0], time.monotonic() - started
-    report.about = [
+    report.header_lines = [
         f"late-exporter against an afternoon's script, both under CPython {platform.python_version()}",
         f"{os.cpu_count()} CPUs, load {load:.1f} before and {load_after:.1f} after; took {took:.0f} s",
     ]
     if arguments.quick:
-        report.about.append("--quick: sizes are too small for the aims to mean much")
+        report.header_lines.append("--quick: sizes are too small for the aims to mean much")
     sys.stdout.write(f"{report.json() if arguments.json else report.text()}\n")
 
 

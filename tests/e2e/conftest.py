@@ -14,23 +14,23 @@ from tests.e2e.program import ExporterProcess
 
 
 @pytest.fixture
-def ending() -> Iterator[ExitStack]:
+def exit_stack() -> Iterator[ExitStack]:
     """Ends what a test started, the last first."""
     with ExitStack() as stack:
         yield stack
 
 
 @pytest.fixture
-def late(ending: ExitStack) -> LateServer:
+def late(exit_stack: ExitStack) -> LateServer:
     """A Late API without logs, which serves."""
-    return ending.enter_context(LateServer())
+    return exit_stack.enter_context(LateServer())
 
 
 @pytest.fixture
-def run(ending: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
+def run(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
     """Starts the exporter against the API, polling ten times a second, with a state below ``tmp_path``."""
 
     def start(*arguments: str, **options: Any) -> ExporterProcess:
-        return ending.enter_context(ExporterProcess.for_api(tmp_path, late.url, *arguments, **options))
+        return exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url, *arguments, **options))
 
     return start

@@ -28,7 +28,7 @@ from tests.e2e.alertmanager import run_alertmanager
 from tests.e2e.late import KEY
 from tests.e2e.program import DEFAULT_TIMEOUT, ExporterProcess, http_get, wait_until
 from tests.e2e.prometheus import run_prometheus
-from tests.e2e.receivers import Receivers
+from tests.e2e.receivers import AlertReceivers
 
 pytestmark = pytest.mark.e2e
 
@@ -53,14 +53,14 @@ EXPECTED = {
 }
 """A sixth of all posts fail, by which the budget of a month is spent in two days."""
 
-HELD_BACK = {"LatePollStale", "LateAccountFailing"}
+INHIBITED = {"LatePollStale", "LateAccountFailing"}
 """What follows from that."""
 
-WAITS = {"group_wait", "group_interval", "repeat_interval"}
-LONG = 4 * DEFAULT_TIMEOUT
+MAX_WAITS = {"group_wait", "group_interval", "repeat_interval"}
+LONG_WAIT = 4 * DEFAULT_TIMEOUT
 
 
-class Site:
+class AlertingStack:
     """Everything between Late and the people on call, which ends with ``ending``.
 
     Args:
@@ -69,11 +69,11 @@ class Site:
         ending: Ends them.
     """
 
-    def __init__(self, folder: Path, tools: Callable[[str], str], ending: ExitStack) -> None:
+    def __init__(self, folder: Path, tools: Callable[[str], str], exit_stack: ExitStack) -> None:
         self._folder = folder
-        enter = ending.enter_context
+        enter = exit_stack.enter_context
         binaries = tools("prometheus"), tools("prometheus-alertmanager")
-        self.receivers = enter(Receivers())
+        self.receivers = enter(AlertReceivers())
         simulator = enter(ExporterProcess(folder, "simulate", *_busy(), "--simulate.listen-address=127.0.0.1:0"))
         self.late = wait_until(lambda: _address(simulator.stderr), describe=lambda: simulator.stderr)
         for name in WORKSPACES:
@@ -117,9 +117,9 @@ class Site:
     def waits(self, name: str, status: str, **labels: str) -> None:
         """Wait until the webhooks are told of an alert."""
         wait_until(
-            lambda: self.receivers.of(name, status, **labels),
-            timeout=LONG,
-            describe=lambda: (name, status, labels, self.alerts(), self.receivers.told),
+            lambda: self.receivers.find_notifications(name, status, **labels),
+            timeout=LONG_WAIT,
+            describe=lambda: (name, status, labels, self.alerts(), self.receivers.notifications),
         )
 
     def alerts(self) -> list[tuple[str, str, str]]:
@@ -142,7 +142,7 @@ class Site:
         for receiver in config["receivers"]:
             receiver["webhook_configs"] = [{"url": f"{self.receivers.url}/{receiver['name']}"}]
         for route in (config["route"], *config["route"]["routes"]):
-            route |= {name: sooner(value, SPEED) for name, value in route.items() if name in WAITS}
+            route |= {name: sooner(value, SPEED) for name, value in route.items() if name in MAX_WAITS}
         return yaml.safe_dump(config)
 
     def _scraping(self, alertmanager: str, exporter: str) -> str:
@@ -179,15 +179,15 @@ def _address(errors: str) -> str:
 
 
 @pytest.fixture
-def site(tmp_path: Path, require_tool: Callable[[str], str], ending: ExitStack) -> Site:
+def site(tmp_path: Path, require_tool: Callable[[str], str], exit_stack: ExitStack) -> AlertingStack:
     """Everything between Late and the people on call."""
-    return Site(tmp_path, require_tool, ending)
+    return AlertingStack(tmp_path, require_tool, exit_stack)
 
 
-def test_the_right_people_are_told(site: Site) -> None:
+def test_the_right_people_are_told(site: AlertingStack) -> None:
     """An outage, a refused key and a stopped exporter are told of in words that help, their ends too, and no more."""
-    wait_until(lambda: site.busy() == len(WORKSPACES), timeout=LONG, describe=site.alerts)
-    assert [] == site.receivers.told
+    wait_until(lambda: site.busy() == len(WORKSPACES), timeout=LONG_WAIT, describe=site.alerts)
+    assert [] == site.receivers.notifications
 
     site.incident("POST", "platform-outage")
     for workspace in WORKSPACES:
@@ -197,12 +197,14 @@ def test_the_right_people_are_told(site: Site) -> None:
     for workspace in WORKSPACES:
         site.waits("LatePlatformFailing", "resolved", workspace=workspace)
     # What seems to fail while nothing is read would be told of with the next poll.
-    wait_until(lambda: not site.prometheus.query('ALERTS{alertname="LateAccountFailing"}'), timeout=LONG)
+    wait_until(lambda: not site.prometheus.query('ALERTS{alertname="LateAccountFailing"}'), timeout=LONG_WAIT)
 
     site.give("client", REVOKED)
     for feed in FEEDS:
         site.waits("LateKeyRefused", "firing", workspace="client", feed=feed)
-    wait_until(lambda: ("LatePollStale", "client", "suppressed") in site.alerts(), timeout=LONG, describe=site.alerts)
+    wait_until(
+        lambda: ("LatePollStale", "client", "suppressed") in site.alerts(), timeout=LONG_WAIT, describe=site.alerts
+    )
     site.give("client", KEY)
     for feed in FEEDS:
         site.waits("LateKeyRefused", "resolved", workspace="client", feed=feed)
@@ -214,27 +216,27 @@ def test_the_right_people_are_told(site: Site) -> None:
     site.start()
     site.waits("LateExporterDown", "resolved")
 
-    _is_all(site)
-    _reads_well(site.receivers)
+    _has_expected_alerts(site)
+    _check_messages(site.receivers)
 
 
-def _is_all(site: Site) -> None:
+def _has_expected_alerts(site: AlertingStack) -> None:
     """Nothing else was told, and nothing else fired but what follows from what was told."""
-    told = site.receivers.told
-    assert {one.name for one in told} <= EXPECTED
-    assert {PLATFORM} == {one.labels["platform"] for one in told if "platform" in one.labels}
-    assert {"client"} == {one.labels["workspace"] for one in told if one.name == "LateKeyRefused"}
-    fired = site.prometheus.query('count by (alertname) (count_over_time(ALERTS{alertstate="firing"}[1h]))')
-    assert {row["metric"]["alertname"] for row in fired} <= EXPECTED | HELD_BACK
+    notified = site.receivers.notifications
+    assert {one.name for one in notified} <= EXPECTED
+    assert {PLATFORM} == {one.labels["platform"] for one in notified if "platform" in one.labels}
+    assert {"client"} == {one.labels["workspace"] for one in notified if one.name == "LateKeyRefused"}
+    firing = site.prometheus.query('count by (alertname) (count_over_time(ALERTS{alertstate="firing"}[1h]))')
+    assert {row["metric"]["alertname"] for row in firing} <= EXPECTED | INHIBITED
     # Its own people are told of a workspace, and of no other; critical ones are told of by the page.
-    assert {"agency"} == {one.labels["workspace"] for one in told if one.receiver == "agency"}
-    assert {"critical"} == {one.labels["severity"] for one in told if one.receiver == "critical"}
-    assert {"warning"} >= {one.labels["severity"] for one in told if one.receiver == "warning"}
+    assert {"agency"} == {one.labels["workspace"] for one in notified if one.receiver == "agency"}
+    assert {"critical"} == {one.labels["severity"] for one in notified if one.receiver == "critical"}
+    assert {"warning"} >= {one.labels["severity"] for one in notified if one.receiver == "warning"}
 
 
-def _reads_well(receivers: Receivers) -> None:
+def _check_messages(receivers: AlertReceivers) -> None:
     """What people read names what is wrong, and where to look."""
-    failing = receivers.of("LatePlatformFailing", "firing", workspace="brand")[0]
+    failing = receivers.find_notifications("LatePlatformFailing", "firing", workspace="brand")[0]
     assert {
         "alertname": "LatePlatformFailing",
         "job": "late",
@@ -242,20 +244,20 @@ def _reads_well(receivers: Receivers) -> None:
         "platform": PLATFORM,
         "severity": "critical",
     } == failing.labels
-    said = rf"Workspace brand: [5-9]\d(\.\d+)?% of the publish attempts on {PLATFORM} failed in the last 30 minutes\."
-    assert re.fullmatch(said, failing.annotations["description"])
+    texts = rf"Workspace brand: [5-9]\d(\.\d+)?% of the publish attempts on {PLATFORM} failed in the last 30 minutes\."
+    assert re.fullmatch(texts, failing.annotations["description"])
     assert "Most publish attempts on a platform fail." == failing.annotations["summary"]
     dashboard = f"/d/late-platform?var-job=late&var-workspace=brand&var-platform={PLATFORM}"
     assert failing.annotations["dashboard_url"].endswith(dashboard)
     assert failing.annotations["runbook_url"].endswith("/deploy/prometheus/runbooks/LatePlatformFailing.md")
-    slack = receivers.slack_of("CRITICAL [brand] LatePlatformFailing")[0]
+    slack = receivers.slack_attachments("CRITICAL [brand] LatePlatformFailing")[0]
     assert ("danger", failing.annotations["dashboard_url"]) == (slack["color"], slack["title_link"])
-    assert re.search(said, slack["text"])
-    assert receivers.slack_of("Resolved [brand] LatePlatformFailing")
+    assert re.search(texts, slack["text"])
+    assert receivers.slack_attachments("Resolved [brand] LatePlatformFailing")
     mail = receivers.mails_to("on-call@example.org", "CRITICAL [brand] LatePlatformFailing")[0]
-    assert re.search(said, mail)
+    assert re.search(texts, mail)
     assert f"What to do: {failing.annotations['runbook_url']}" in mail
     assert receivers.mails_to("social-media@agency.example.org", "CRITICAL [agency] LatePlatformFailing")
     assert receivers.mails_to("on-call@example.org", "Resolved [agency] LatePlatformFailing")
-    everything = json.dumps([receivers.told, receivers.slack]) + "".join(receivers.texts)
+    everything = json.dumps([receivers.notifications, receivers.slack_messages]) + "".join(receivers.mail_texts)
     assert not re.search(r"<no value>|<nil>|\{\{|%!|<error", everything)

@@ -35,18 +35,18 @@ scrape_configs:
 
 
 @pytest.fixture
-def backfill(late: LateServer, tmp_path: Path, ending: ExitStack) -> Callable[..., ExporterProcess]:
+def backfill(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Callable[..., ExporterProcess]:
     """Starts the command on the state below ``tmp_path``."""
 
     def start(*arguments: str) -> ExporterProcess:
         state = f"--state.url=sqlite:///{tmp_path / 'state.db'}"
         command = ("backfill", f"--api.base-url={late.url}", state, *arguments)
-        return ending.enter_context(ExporterProcess(tmp_path, *command, env={"LATE_API_KEY": KEY}))
+        return exit_stack.enter_context(ExporterProcess(tmp_path, *command, env={"LATE_API_KEY": KEY}))
 
     return start
 
 
-def made(program: ExporterProcess) -> ExporterProcess:
+def output_names(program: ExporterProcess) -> ExporterProcess:
     """The command, when it has done its work."""
     assert 0 == program.wait_exit(), program.stderr
     return program
@@ -54,35 +54,35 @@ def made(program: ExporterProcess) -> ExporterProcess:
 
 def history(late: LateServer, begin: float) -> Counter[tuple[str, str, int]]:
     """Publish some logs an hour; how many by platform, status and hour."""
-    random, truth = Random(5), Counter[tuple[str, str, int]]()
+    random, expected = Random(5), Counter[tuple[str, str, int]]()
     for hour in range(HOURS):
         moments = []
         for platform in ("tiktok", "bluesky"):
             for status in ("success", "failed"):
                 # So few that increase(), which extrapolates by a sixtieth, can be rounded.
-                truth[platform, status, hour] = random.randrange(7)
+                expected[platform, status, hour] = random.randrange(7)
                 moments += [
                     (begin + hour * HOUR + random.uniform(2, 59) * MINUTE, platform, status)
-                    for _ in range(truth[platform, status, hour])
+                    for _ in range(expected[platform, status, hour])
                 ]
         for moment, platform, status in sorted(moments):
             late.world.insert(moment, platform=platform, status=status, durationMs=random.randrange(100, 9000))
-    return truth
+    return expected
 
 
 def increases(database: PrometheusApi, expression: str, moments: Sequence[float]) -> dict[tuple[str, str, int], int]:
     """What an expression gives by platform, status and number of the moment, rounded."""
-    found = {}
+    values = {}
     for number, moment in enumerate(moments):
         for row in database.call_api("query", query=expression, time=f"{moment:.0f}")["result"]:
             labels = row["metric"]
-            found[labels["platform"], labels["status"], number] = round(float(row["value"][1]))
-    return found
+            values[labels["platform"], labels["status"], number] = round(float(row["value"][1]))
+    return values
 
 
 def test_a_prometheus_sees_the_week_before(
     late: LateServer,
-    run: Callable[..., ExporterProcess],
+    start_exporter: Callable[..., ExporterProcess],
     backfill: Callable[..., ExporterProcess],
     require_tool: Callable[[str], str],
     tmp_path: Path,
@@ -93,7 +93,7 @@ def test_a_prometheus_sees_the_week_before(
     waiting = late.world.insert(begin - 2 * HOUR, platform="tiktok", status="pending", durationMs=None)
     edge = late.world.publish(5, over=HOUR, platform="bluesky", durationMs=700)
     late.world.connect()
-    exporter = run().wait_ready()
+    exporter = start_exporter().wait_ready()
     first = exporter.scrape()
     late.world.change(waiting, "success", durationMs=500)
     late.world.publish(4, over=1, platform="tiktok", durationMs=100)
@@ -102,7 +102,7 @@ def test_a_prometheus_sees_the_week_before(
 
     instance = exporter.url.removeprefix("http://")
     labels = ("--label", "job=late", "--label", f"instance={instance}")
-    command = made(backfill("--output", "late.om", "--since=3d", *labels))
+    command = output_names(backfill("--output", "late.om", "--since=3d", *labels))
     assert f"default publishing: {sum(truth.values()):,} logs until" in command.stderr
     blocks = ["tsdb", "create-blocks-from", f"--max-block-duration={WIDEST}", "openmetrics"]
     subprocess.run([require_tool("promtool"), *blocks, tmp_path / "late.om", tmp_path / "tsdb"], check=True)
@@ -141,14 +141,17 @@ def test_a_prometheus_sees_the_week_before(
 
 
 def test_refusals(
-    late: LateServer, run: Callable[..., ExporterProcess], backfill: Callable[..., ExporterProcess], tmp_path: Path
+    late: LateServer,
+    start_exporter: Callable[..., ExporterProcess],
+    backfill: Callable[..., ExporterProcess],
+    tmp_path: Path,
 ) -> None:
     """Without a state, or with one that is not ready, there is no history; a file is never overwritten."""
     unready = backfill("--output", "late.om")
     assert 1 == unready.wait_exit()
     assert "there is no state" in unready.stderr
     late.world.publish(3, over=DAY)
-    assert 0 == run("--poll.feeds=publishing").wait_ready().stop()
+    assert 0 == start_exporter("--poll.feeds=publishing").wait_ready().stop()
     half = backfill("--output", "late.om")
     assert 1 == half.wait_exit()
     assert "default connections: the first sync is not complete" in half.stderr
@@ -179,19 +182,19 @@ def test_refusals(
 
 
 def test_standard_output(
-    late: LateServer, run: Callable[..., ExporterProcess], backfill: Callable[..., ExporterProcess]
+    late: LateServer, start_exporter: Callable[..., ExporterProcess], backfill: Callable[..., ExporterProcess]
 ) -> None:
     """With - the history goes to standard output, and nothing else does."""
     late.world.insert(time.time() - DAY)
-    run().wait_ready()
-    program = made(backfill("--output", "-", "--step=4m"))
+    start_exporter().wait_ready()
+    program = output_names(backfill("--output", "-", "--step=4m"))
     lines = program.stdout.splitlines()
     assert "# EOF" == lines[-1]
     assert [] == [line for line in lines if not line.startswith(("# ", "late_"))]
     assert "no --label job=" in program.stderr
 
 
-def test_several_workspaces(late: LateServer, tmp_path: Path, ending: ExitStack) -> None:
+def test_several_workspaces(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> None:
     """All workspaces are in one file, the series of a family together."""
     late.world.insert(time.time() - DAY)
     (tmp_path / "late.key").write_text(KEY)
@@ -200,7 +203,7 @@ def test_several_workspaces(late: LateServer, tmp_path: Path, ending: ExitStack)
     commands = (("run", "--once"), ("backfill", "--output=late.om"), ("backfill", "--output=-", "--workspace=acme"))
     programs = [ExporterProcess(tmp_path, *command, "--config.file=late.yml", env={}) for command in commands]
     for program in programs:
-        assert 0 == ending.enter_context(program).wait_exit(), program.stderr
+        assert 0 == exit_stack.enter_context(program).wait_exit(), program.stderr
     lines = (tmp_path / "late.om").read_text().splitlines()
     heads = [line for line in lines if line.startswith("# TYPE ")]
     assert len(heads) == len(set(heads))
@@ -214,19 +217,19 @@ def test_several_workspaces(late: LateServer, tmp_path: Path, ending: ExitStack)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_interrupted(
     late: LateServer,
-    run: Callable[..., ExporterProcess],
+    start_exporter: Callable[..., ExporterProcess],
     backfill: Callable[..., ExporterProcess],
     tmp_path: Path,
-    number: signal.Signals,
+    signal_number: signal.Signals,
 ) -> None:
     """Broken off it leaves no file, whole or half, and says that it failed."""
     late.world.insert(time.time() - DAY)
-    assert 0 == run().wait_ready().stop()
+    assert 0 == start_exporter().wait_ready().stop()
     late.fault = hang(late)
     before = len(late.requests)
     program = backfill("--output", "late.om")
     wait_until(lambda: len(late.requests) > before)
 
-    assert 1 == program.stop(number)
+    assert 1 == program.stop(signal_number)
     assert [] == [file.name for file in tmp_path.iterdir() if ".om" in file.name]
     assert "Traceback" not in program.stderr

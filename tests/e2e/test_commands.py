@@ -21,9 +21,9 @@ CHROMIUM = shutil.which("chromium")
 LOGS = "late_publishing_logs_total"
 
 
-def test_demo(tmp_path: Path, ending: ExitStack) -> None:
+def test_demo(tmp_path: Path, exit_stack: ExitStack) -> None:
     """The demo shows a page and real-looking metrics within a minute, needs no key, and leaves no file."""
-    program = ending.enter_context(
+    program = exit_stack.enter_context(
         ExporterProcess(
             tmp_path,
             "demo",
@@ -47,12 +47,12 @@ def test_demo(tmp_path: Path, ending: ExitStack) -> None:
     assert "Traceback" not in program.stderr
 
 
-def test_simulate(tmp_path: Path, ending: ExitStack) -> None:
+def test_simulate(tmp_path: Path, exit_stack: ExitStack) -> None:
     """The simulated API tells what it is, answers to a key, and refuses everything else."""
-    program = ending.enter_context(
+    program = exit_stack.enter_context(
         ExporterProcess(tmp_path, "simulate", "--simulate.listen-address=127.0.0.1:0", "--simulate.history=1h")
     )
-    url = wait_until(lambda: address(program.stderr), describe=lambda: program.stderr)
+    url = wait_until(lambda: parse_address(program.stderr), describe=lambda: program.stderr)
     logs = http_get(f"{url}/api/v1/posts/logs?limit=5", {"Authorization": f"Bearer {KEY}"})
     assert "A simulated Late API" in http_get(url).text
     assert 401 == http_get(f"{url}/api/v1/posts/logs").status
@@ -61,18 +61,20 @@ def test_simulate(tmp_path: Path, ending: ExitStack) -> None:
     assert 0 == program.stop()
 
 
-def address(errors: str) -> str:
+def parse_address(errors: str) -> str:
     """Where the simulated API serves, by what the program says."""
     words = [word for word in errors.split() if word.startswith("address=http://")]
     return words[0].partition("=")[2] if words else ""
 
 
-def test_simulate_and_run(tmp_path: Path, ending: ExitStack) -> None:
+def test_simulate_and_run(tmp_path: Path, exit_stack: ExitStack) -> None:
     """The exporter counts what the simulated API shows, whose world goes on meanwhile."""
     arguments = ("--simulate.listen-address=127.0.0.1:0", "--simulate.history=15m", "--simulate.logs-per-day=500000")
-    simulator = ending.enter_context(ExporterProcess(tmp_path, "simulate", *arguments, "--simulate.rate-limit=100000"))
-    url = wait_until(lambda: address(simulator.stderr), timeout=60, describe=lambda: simulator.stderr)
-    program = ending.enter_context(ExporterProcess.for_api(tmp_path, f"{url}/api", "--poll.feeds=publishing"))
+    simulator = exit_stack.enter_context(
+        ExporterProcess(tmp_path, "simulate", *arguments, "--simulate.rate-limit=100000")
+    )
+    url = wait_until(lambda: parse_address(simulator.stderr), timeout=60, describe=lambda: simulator.stderr)
+    program = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, f"{url}/api", "--poll.feeds=publishing"))
     wait_until(lambda: program.get("/-/ready").status == 200, timeout=60, describe=lambda: program.stderr)
     before = program.scrape().sum(LOGS)
     wait_until(lambda: program.scrape().sum(LOGS) >= before + 20)
@@ -135,15 +137,15 @@ def test_check_unreachable(tmp_path: Path) -> None:
         assert 2 == program.stdout.count("no connection: ")
 
 
-def test_healthcheck(run: Callable[..., ExporterProcess], tmp_path: Path, ending: ExitStack) -> None:
+def test_healthcheck(start_exporter: Callable[..., ExporterProcess], tmp_path: Path, exit_stack: ExitStack) -> None:
     """A running exporter is healthy whether or not it has synced, and is not once it has ended."""
-    program = run()
+    program = start_exporter()
     where = program.url.removeprefix("http://")
     command = ("healthcheck", f"--web.listen-address={where}")
-    before = ending.enter_context(ExporterProcess(tmp_path, *command))
+    before = exit_stack.enter_context(ExporterProcess(tmp_path, *command))
     assert (0, "late-exporter is healthy\n", "") == (before.wait_exit(), before.stdout, before.stderr)
     program.stop()
-    after = ending.enter_context(ExporterProcess(tmp_path, *command))
+    after = exit_stack.enter_context(ExporterProcess(tmp_path, *command))
     assert 1 == after.wait_exit()
     assert f"late-exporter: error: {where} gives no answer: Connection refused\n" == after.stderr
 
@@ -169,10 +171,12 @@ def test_output_into_a_closed_pipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_landing_page_in_a_browser(late: LateServer, run: Callable[..., ExporterProcess], tmp_path: Path) -> None:
+def test_landing_page_in_a_browser(
+    late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path
+) -> None:
     """A browser draws the landing page and finds nothing to complain about, though its policy is strict."""
     late.world.publish(40, over=60)
-    program = run().wait_ready()
+    program = start_exporter().wait_ready()
     wait_equal(40.0, lambda: program.scrape().sum(LOGS))
     picture = tmp_path / "page.png"
     command = [

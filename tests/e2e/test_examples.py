@@ -41,7 +41,7 @@ ANYWHERE = {
 
 
 @pytest.fixture
-def example(ending: ExitStack, tmp_path: Path, late: LateServer) -> Callable[[str], ExporterProcess]:
+def example(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable[[str], ExporterProcess]:
     """Starts an example in a folder that has the files it names, with an exporter that runs beside it."""
     (tmp_path / "late.key").write_text(KEY)
     (tmp_path / "late.yml").write_text("poll: {interval: 1m}\n")
@@ -59,10 +59,10 @@ def example(ending: ExitStack, tmp_path: Path, late: LateServer) -> Callable[[st
             late.world.archives.activity = {"webhooks": LogList([DELIVERY])}
         if words[0] in ("audit", "backfill"):
             env["LATE_EXPORTER_STATE__URL"] = "sqlite:///state.db"
-            assert 0 == ending.enter_context(ExporterProcess(tmp_path, "run", "--once", env=env)).wait_exit()
+            assert 0 == exit_stack.enter_context(ExporterProcess(tmp_path, "run", "--once", env=env)).wait_exit()
         if words[0] == "healthcheck":
             listening = ("--web.listen-address=unix:late.sock", "--web.listen-address=127.0.0.1:0")
-            exporter = ending.enter_context(ExporterProcess(tmp_path, "run", *listening, env=env))
+            exporter = exit_stack.enter_context(ExporterProcess(tmp_path, "run", *listening, env=env))
             env["LATE_EXPORTER_WEB__LISTEN_ADDRESS"] = exporter.url.removeprefix("http://")
         if words[0] == "state":
             env["LATE_EXPORTER_STATE__URL"] = "sqlite:///state.db"
@@ -70,7 +70,7 @@ def example(ending: ExitStack, tmp_path: Path, late: LateServer) -> Callable[[st
                 assert 0 == counting.wait_exit()
             if "backup" not in words:
                 shutil.copy(tmp_path / "state.db", tmp_path / "late-backup.db")
-        return ending.enter_context(ExporterProcess(tmp_path, *words, env=env))
+        return exit_stack.enter_context(ExporterProcess(tmp_path, *words, env=env))
 
     return start
 

@@ -20,25 +20,25 @@ FAILURE = {"errorCode": "RATE_LIMITED", "errorMessage": "Rate limit exceeded"}
 
 
 @pytest.fixture
-def ask(ending: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
+def run_command(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
     """Starts a command against the API, which speaks zernio; the state is that of ``run``."""
     late.api.generation = "zernio"
 
     def start(*arguments: str) -> ExporterProcess:
         env = {"LATE_API_KEY": KEY, "LATE_EXPORTER_API__BASE_URL": late.url}
         env["LATE_EXPORTER_STATE__URL"] = f"sqlite:///{tmp_path / 'state.db'}"
-        return ending.enter_context(ExporterProcess(tmp_path, *arguments, env=env))
+        return exit_stack.enter_context(ExporterProcess(tmp_path, *arguments, env=env))
 
     return start
 
 
-def test_a_post_and_logs(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
+def test_a_post_and_logs(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
     """The person on call is told the same as by generation late."""
     late.world.publish(150, over=600)
     late.world.publish(postId="p1", platform="tiktok", status="failed", response=FAILURE)
     late.world.publish(postId="p1", response={"platformPostUrl": "https://example.org/p/1"})
     post, unknown, logs, back, feed = (
-        ask(*words.split())
+        run_command(*words.split())
         for words in (
             "post p1",
             "post nobody",
@@ -62,10 +62,10 @@ def test_a_post_and_logs(late: LateServer, ask: Callable[..., ExporterProcess]) 
     assert "--feed: generation late of the API has no webhooks logs, but publishing, connections" in feed.stderr
 
 
-def test_following(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
+def test_following(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
     """What comes is shown once."""
     late.world.publish(5)
-    program = ask("logs", "--follow", "--poll.interval=100ms", "--format=json")
+    program = run_command("logs", "--follow", "--poll.interval=100ms", "--format=json")
     wait_equal(5, lambda: len(program.stdout.splitlines()))
     with late.lock:
         late.world.publish(2)
@@ -76,15 +76,15 @@ def test_following(late: LateServer, ask: Callable[..., ExporterProcess]) -> Non
 
 
 def test_check_and_audit(
-    late: LateServer, ask: Callable[..., ExporterProcess], run: Callable[..., ExporterProcess]
+    late: LateServer, run_command: Callable[..., ExporterProcess], start_exporter: Callable[..., ExporterProcess]
 ) -> None:
     """After a run nothing differs, and the check says which generation there is."""
     late.world.publish(250, over=DAY, kinds=[{}, {"status": "failed", "response": FAILURE}, {"status": "pending"}])
     late.world.connect()
-    program = run()
+    program = start_exporter()
     wait_equal(250.0, lambda: program.scrape().sum(LOGS))
     program.wait_ready()
-    check, audit = ask("check", "--web.listen-address=127.0.0.1:0"), ask("audit")
+    check, audit = run_command("check", "--web.listen-address=127.0.0.1:0"), run_command("audit")
 
     assert 0 == check.wait_exit(), check.stdout
     found = {line[9:].split("  ")[0]: line.split("  ", 2)[-1].strip() for line in check.stdout.splitlines()}
@@ -96,16 +96,18 @@ def test_check_and_audit(
     ]
 
 
-def test_a_switch(late: LateServer, ask: Callable[..., ExporterProcess], run: Callable[..., ExporterProcess]) -> None:
+def test_a_switch(
+    late: LateServer, run_command: Callable[..., ExporterProcess], start_exporter: Callable[..., ExporterProcess]
+) -> None:
     """From late to zernio nothing is lost: who asks too early is told so, and afterwards nothing differs."""
     late.api.generation = "late"
     late.world.publish(350, over=DAY, kinds=[{}, {"status": "failed", "response": FAILURE}])
     late.world.connect()
-    program = run()
+    program = start_exporter()
     wait_equal(350.0, lambda: program.scrape().sum(LOGS))
     program.wait_ready().stop()
     late.api.generation = "zernio"
-    check, early = ask("check", "--web.listen-address=127.0.0.1:0"), ask("audit")
+    check, early = run_command("check", "--web.listen-address=127.0.0.1:0"), run_command("audit")
     assert (0, 1) == (check.wait_exit(), early.wait_exit())
     assert "the state was counted from late; the exporter will recognize its logs in zernio" in check.stdout
     assert "the API speaks generation zernio and the state was counted from late; start the exporter" in early.stdout
@@ -113,6 +115,6 @@ def test_a_switch(late: LateServer, ask: Callable[..., ExporterProcess], run: Ca
     program.start()
     program.wait_ready()
     wait_equal(1.0, lambda: program.scrape().sum("late_exporter_api_generation_info", generation="zernio"))
-    audit = ask("audit")
+    audit = run_command("audit")
     assert 0 == audit.wait_exit(), audit.stdout
     assert 350 == program.scrape().sum(LOGS)

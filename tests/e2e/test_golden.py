@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.golden import FOLDER, FORMATS, collect, steady
+from tests.e2e.golden import FOLDER, FORMATS, mask_varying, render_golden_files
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(scope="module")
 def scraped(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     """The files as the program would write them now."""
-    return collect(tmp_path_factory.mktemp("golden"))
+    return render_golden_files(tmp_path_factory.mktemp("golden"))
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -42,17 +42,17 @@ def test_what_varies_is_left_out() -> None:
         'late_exporter_polls_total{feed="publishing"} 3\n'
         'late_publishing_last_log_timestamp_seconds{platform="a"} VARIES\n'
         'late_publishing_duration_seconds_bucket{le="1"} 3 # {log_id="x"} 0.7 TIME\n'
-    ) == steady(before)
+    ) == mask_varying(before)
 
 
 def test_promtool(
-    late: LateServer, run: Callable[..., ExporterProcess], require_tool: Callable[[str], str], tmp_path: Path
+    late: LateServer, start_exporter: Callable[..., ExporterProcess], require_tool: Callable[[str], str], tmp_path: Path
 ) -> None:
     """Prometheus' linter has nothing to say about a scrape."""
     promtool = require_tool("promtool")
     late.world.publish(20, over=60)
     late.world.connect()
-    program = run(interval="1h").wait_ready()
+    program = start_exporter(interval="1h").wait_ready()
     wait_equal(20.0, lambda: program.scrape().sum("late_publishing_logs_total"))
     scrape = tmp_path / "scrape"
     scrape.write_bytes(program.get("/metrics").body)

@@ -43,18 +43,18 @@ class Traffic:
         self._late = late
         self._world = late.world
         self._random = Random(seed)
-        self._waiting: dict[str, float] = {}
-        self._doomed: list[str] = []
+        self._pending: dict[str, float] = {}
+        self._deletable: list[str] = []
 
     def run(self, ended: threading.Event) -> None:
         """Let things happen until told to stop; then everything settles that ever will."""
         while not ended.wait(0.01):
             with self._late.lock:
-                self._happen()
+                self._change_something()
         with self._late.lock:
             self._settle(until=time.time() + 60)
 
-    def _happen(self) -> None:
+    def _change_something(self) -> None:
         chance, now = self._random.random(), time.time()
         if chance < 0.01:
             for _ in range(self._random.randrange(80, 260)):
@@ -64,11 +64,11 @@ class Traffic:
         elif chance < 0.3:
             log_id = self._insert(now, status="pending", statusCode=None, durationMs=None)
             if self._random.random() < 0.9:
-                self._waiting[log_id] = now + self._random.expovariate(0.5)
+                self._pending[log_id] = now + self._random.expovariate(0.5)
         elif chance < 0.4:
-            self._doomed.append(self._insert(now, **DOOMED))
-        elif chance < 0.45 and self._doomed:
-            self._world.delete(self._doomed.pop(self._random.randrange(len(self._doomed))))
+            self._deletable.append(self._insert(now, **DOOMED))
+        elif chance < 0.45 and self._deletable:
+            self._world.delete(self._deletable.pop(self._random.randrange(len(self._deletable))))
         elif chance < 0.5:
             self._world.connect(self._random.choice(("connect_success", "connect_failed", "disconnect")))
         else:
@@ -88,12 +88,12 @@ class Traffic:
         return self._world.insert(created, precise=pick((True, False)), **{**usual, **fields})
 
     def _settle(self, until: float) -> None:
-        for log_id in [log_id for log_id, at in self._waiting.items() if at <= until]:
-            del self._waiting[log_id]
+        for log_id in [log_id for log_id, at in self._pending.items() if at <= until]:
+            del self._pending[log_id]
             self._world.change(log_id, self._random.choice(("success", "failed")), durationMs=1500)
 
 
-class Watch:
+class CounterWatch:
     """Sees every scrape, and what must not be in one."""
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ class Watch:
         self.scrapes = 0
         self._last = Samples()
 
-    def see(self, samples: Samples) -> None:
+    def add_scrape(self, samples: Samples) -> None:
         """Compare a scrape with the one before it."""
         self.scrapes += 1
         counters = {series: value for series, value in samples.counters.items() if series[0].startswith("late_")}
@@ -115,13 +115,13 @@ class Watch:
         """Scrape whatever process is there, all the time."""
         while not ended.wait(0.03):
             try:
-                self.see(program.scrape())
+                self.add_scrape(program.scrape())
             except (OSError, http.client.HTTPException, RuntimeError, AssertionError):
                 continue
 
 
 @contextmanager
-def beside(work: Callable[[threading.Event], object]) -> Iterator[None]:
+def in_thread(work: Callable[[threading.Event], object]) -> Iterator[None]:
     """Work goes on in a thread meanwhile."""
     ended = threading.Event()
     thread = threading.Thread(target=work, args=(ended,))
@@ -137,7 +137,7 @@ def beside(work: Callable[[threading.Event], object]) -> Iterator[None]:
     ("generations", "kills"), [(("late",), KILLS), (("zernio",), FEWER_KILLS), (("late", "zernio"), FEWER_KILLS)]
 )
 def test_killed_again_and_again(
-    generations: Sequence[str], kills: int, late: LateServer, tmp_path: Path, ending: ExitStack
+    generations: Sequence[str], kills: int, late: LateServer, tmp_path: Path, exit_stack: ExitStack
 ) -> None:
     """After many kills at random moments every log was counted exactly once, and no counter was ever seen to fall.
 
@@ -146,12 +146,12 @@ def test_killed_again_and_again(
     late.api.generation = generations[0]
     late.delay = 0.005
     late.world.publish(3000, over=86_400)
-    program, watch, random = ExporterProcess.for_api(tmp_path, late.url), Watch(), Random(SEED)
-    ending.callback(program.kill)
+    program, watch, random = ExporterProcess.for_api(tmp_path, late.url), CounterWatch(), Random(SEED)
+    exit_stack.callback(program.kill)
     state = tmp_path / "state.db"
     inodes = set()
-    with beside(lambda ended: watch.run(program, ended)):
-        with beside(Traffic(late, SEED).run):
+    with in_thread(lambda ended: watch.run(program, ended)):
+        with in_thread(Traffic(late, SEED).run):
             for number in range(kills):
                 if number == kills // 2:
                     late.api.generation = generations[-1]
@@ -162,7 +162,7 @@ def test_killed_again_and_again(
                 program.kill()
                 inodes |= {state.stat().st_ino} if state.exists() else set()
         program.start().wait_ready()
-        wait_equal(sure(late.world), lambda: counted(program.scrape()), timeout=60)
+        wait_equal(expected_counts(late.world), lambda: exposed_counts(program.scrape()), timeout=60)
         connections = float(len(late.world.archives.connections))
         wait_equal(connections, lambda: program.scrape().sum("late_connection_events_total"))
     final = program.scrape()
@@ -170,22 +170,22 @@ def test_killed_again_and_again(
     assert 1 == len(inodes)
     assert [] == watch.falls
     assert watch.scrapes > kills
-    assert sure(late.world) == counted(final)
+    assert expected_counts(late.world) == exposed_counts(final)
     if generations == ("late",):
-        agrees(final, late.world, remembered(state))
+        assert_consistent(final, late.world, stored_statuses(state))
 
 
-def sure(world: World) -> Counts:
+def expected_counts(world: World) -> Counts:
     """Final logs by platform, action and status that had to be counted."""
     return Counter(
         labels(row) for row in world.rows if row["status"] != "pending" and row["action"] != DOOMED["action"]
     )
 
 
-def counted(samples: Samples) -> Counts:
+def exposed_counts(samples: Samples) -> Counts:
     """The same as the exporter counted them."""
-    found = samples.family(LOGS)
-    return Counter({key: int(value) for key, value in found.items() if key[2] != "pending" and key[1] != "cancelled"})
+    values = samples.family(LOGS)
+    return Counter({key: int(value) for key, value in values.items() if key[2] != "pending" and key[1] != "cancelled"})
 
 
 def labels(row: dict[str, Any]) -> tuple[str, ...]:
@@ -193,7 +193,7 @@ def labels(row: dict[str, Any]) -> tuple[str, ...]:
     return row["platform"], row["action"], row["status"]
 
 
-def remembered(state: Path) -> set[Sighted]:
+def stored_statuses(state: Path) -> set[Sighted]:
     """The sightings that the state holds of the publishing feed."""
     with closing(sqlite3.connect(state)) as connection:
         rows = connection.execute(
@@ -202,24 +202,24 @@ def remembered(state: Path) -> set[Sighted]:
         return set(rows.fetchall())
 
 
-def agrees(samples: Samples, world: World, held: set[Sighted]) -> None:
+def assert_consistent(samples: Samples, world: World, stored: set[Sighted]) -> None:
     """Assert that the metrics are the sum of what is remembered, and that nothing visible was left out."""
-    rows = [world.ever[sighted] for sighted in held]
+    rows = [world.ever[observations] for observations in stored]
     timed = [row for row in rows if row["durationMs"] is not None]
-    of_accounts = [row for row in rows if row["action"] in ("publish", "retry")]
-    assert set() == {sighted for sighted in world.shown if sighted not in held}
+    account_counts = [row for row in rows if row["action"] in ("publish", "retry")]
+    assert set() == {sighted for sighted in world.shown if sighted not in stored}
     assert Counter(map(labels, rows)) == Counter(samples.family(LOGS))
     assert Counter(map(labels, timed)) == Counter(samples.family("late_publishing_duration_seconds_count"))
     assert pytest.approx(sum(row["durationMs"] for row in timed) / 1000) == samples.sum(
         "late_publishing_duration_seconds_sum"
     )
-    assert len(of_accounts) == samples.sum("late_account_logs_total")
+    assert len(account_counts) == samples.sum("late_account_logs_total")
     assert len([row for row in world.rows if row["status"] == "pending"]) == samples.sum("late_publishing_pending_logs")
 
 
 def test_watch_sees_a_fall() -> None:
     """A counter that falls, and one that vanishes, is noticed; a gauge is not."""
-    watch = Watch()
-    watch.see(Samples.parse('late_a_total{x="1"} 2\nlate_b_total 1\nlate_up 1'))
-    watch.see(Samples.parse('late_a_total{x="1"} 1\nlate_up 0'))
+    watch = CounterWatch()
+    watch.add_scrape(Samples.parse('late_a_total{x="1"} 2\nlate_b_total 1\nlate_up 1'))
+    watch.add_scrape(Samples.parse('late_a_total{x="1"} 1\nlate_up 0'))
     assert [(("late_a_total", (("x", "1"),)), 2.0, 1.0), (("late_b_total", ()), 1.0, None)] == watch.falls

@@ -25,11 +25,11 @@ FAILURE = {"errorCode": "RATE_LIMITED", "errorMessage": "Rate limit exceeded"}
 
 
 @pytest.fixture
-def ask(ending: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
+def run_command(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
     """Starts a command against the API."""
 
     def start(*arguments: str, **env: str) -> ExporterProcess:
-        return ending.enter_context(
+        return exit_stack.enter_context(
             ExporterProcess(
                 tmp_path, *arguments, env={"LATE_API_KEY": KEY, "LATE_EXPORTER_API__BASE_URL": late.url, **env}
             )
@@ -38,14 +38,14 @@ def ask(ending: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., Ex
     return start
 
 
-def test_post(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
+def test_post(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
     """A failed post is told with its attempts and how it ended; the exit code is 0."""
     late.world.publish(postId="p1", platform="tiktok", status="failed", response=FAILURE)
     late.world.publish(
         postId="p1", platform="tiktok", action="retry", attemptNumber=2, status="failed", response=FAILURE
     )
     late.world.publish(postId="p1", response={"platformPostUrl": "https://example.org/p/1"})
-    program = ask("post", "p1")
+    program = run_command("post", "p1")
 
     assert (0, "") == (program.wait_exit(), program.stderr)
     lines = program.stdout.splitlines()
@@ -71,18 +71,20 @@ def test_post(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
     ],
     ids=range(7),
 )
-def test_mistakes(ask: Callable[..., ExporterProcess], arguments: tuple[str, ...], code: int, words: str) -> None:
+def test_mistakes(
+    run_command: Callable[..., ExporterProcess], arguments: tuple[str, ...], code: int, words: str
+) -> None:
     """A mistake is one line."""
-    program = ask(*arguments)
+    program = run_command(*arguments)
 
     assert (code, "") == (program.wait_exit(), program.stdout)
     assert program.stderr.startswith(f"late-exporter: error: {words}")
     assert 1 == len(program.stderr.splitlines())
 
 
-def test_ids_stay_in_the_path(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
+def test_ids_stay_in_the_path(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
     """An id leads to no other endpoint."""
-    ask("post", "../logs?limit=1#x").wait_exit()
+    run_command("post", "../logs?limit=1#x").wait_exit()
 
     assert ["/v1/posts/logs", "/v1/posts/..%2Flogs%3Flimit%3D1%23x/logs"] == late.paths()
 
@@ -92,16 +94,16 @@ def test_ids_stay_in_the_path(late: LateServer, ask: Callable[..., ExporterProce
     ("status", "words"), [(401, "401: the key was refused: no"), (429, "429: no"), (500, "500: no")]
 )
 def test_trouble(
-    late: LateServer, ask: Callable[..., ExporterProcess], command: tuple[str, ...], status: int, words: str
+    late: LateServer, run_command: Callable[..., ExporterProcess], command: tuple[str, ...], status: int, words: str
 ) -> None:
     """What the API refuses is one line, and exit 1."""
     late.fault = respond_with(status, {"error": "no"})
-    program = ask(*command)
+    program = run_command(*command)
 
     assert (1, "", f"late-exporter: error: {words}\n") == (program.wait_exit(), program.stdout, program.stderr)
 
 
-def test_workspaces(late: LateServer, ask: Callable[..., ExporterProcess], tmp_path: Path) -> None:
+def test_workspaces(late: LateServer, run_command: Callable[..., ExporterProcess], tmp_path: Path) -> None:
     """Among several workspaces one is chosen, and its key is used."""
     (tmp_path / "a").write_text("sk_" + "a" * 64)
     (tmp_path / "b").write_text(KEY)
@@ -109,7 +111,7 @@ def test_workspaces(late: LateServer, ask: Callable[..., ExporterProcess], tmp_p
     late.world.publish(postId="p1")
     config = ("--config.file", "late.yml")
     unnamed, refused, good = (
-        ask(*command, *config, LATE_API_KEY="")
+        run_command(*command, *config, LATE_API_KEY="")
         for command in (("logs",), ("post", "p1", "--workspace", "a"), ("post", "p1", "--workspace=b"))
     )
 
@@ -121,28 +123,30 @@ def test_workspaces(late: LateServer, ask: Callable[..., ExporterProcess], tmp_p
     assert 0 == good.wait_exit()
 
 
-def test_logs_as_a_table(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
+def test_logs_as_a_table(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
     """The newest logs that match are printed, and whether there are more is told aside."""
     late.world.publish(150, over=600, kinds=[{"status": "failed", "response": FAILURE}, {}])
-    program = ask("logs", "--status", "failed", "--limit", "5")
+    program = run_command("logs", "--status", "failed", "--limit", "5")
 
     assert 0 == program.wait_exit()
     assert 6 == len(program.stdout.splitlines())
     assert "late-exporter: these are the newest 5; --limit 0 shows all\n" == program.stderr
 
 
-def test_no_logs(ask: Callable[..., ExporterProcess]) -> None:
+def test_no_logs(run_command: Callable[..., ExporterProcess]) -> None:
     """Where nothing matches, the output is empty and the exit code 0."""
-    program = ask("logs", "--format", "csv")
+    program = run_command("logs", "--format", "csv")
 
     assert (0, "", "late-exporter: no log matches\n") == (program.wait_exit(), program.stdout, program.stderr)
 
 
 @pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}], ids=str)
-def test_formats_are_exact(late: LateServer, ask: Callable[..., ExporterProcess], locale: dict[str, str]) -> None:
+def test_formats_are_exact(
+    late: LateServer, run_command: Callable[..., ExporterProcess], locale: dict[str, str]
+) -> None:
     """JSON and CSV are UTF-8 and have everything, whatever the locale is."""
     late.world.publish(130, over=600, accountUsername="Bäckerei 🥨")
-    lines, table = (ask("logs", "--limit", "0", "--format", form, **locale) for form in ("json", "csv"))
+    lines, table = (run_command("logs", "--limit", "0", "--format", form, **locale) for form in ("json", "csv"))
 
     assert (0, 0) == (lines.wait_exit(), table.wait_exit())
     assert [dict(row) for row in late.world.rows] == [json.loads(line) for line in lines.stdout.splitlines()]
@@ -162,7 +166,7 @@ def test_formats_are_exact(late: LateServer, ask: Callable[..., ExporterProcess]
         "logs --feed connections --format json",
     ],
 )
-def test_hostile_texts(late: LateServer, ask: Callable[..., ExporterProcess], arguments: str) -> None:
+def test_hostile_texts(late: LateServer, run_command: Callable[..., ExporterProcess], arguments: str) -> None:
     """Nothing that strangers or the API write steers the terminal, and the key is nowhere."""
     text = f"{HOSTILE}{KEY}"
     inner = dict.fromkeys(("errorCode", "errorMessage", "rawBody", "platformPostUrl", "code", "message", text), text)
@@ -170,7 +174,7 @@ def test_hostile_texts(late: LateServer, ask: Callable[..., ExporterProcess], ar
     row = {"_id": text, "postId": {"_id": "p1", "content": text}, "response": inner, "error": inner, **outer}
     # The simulator's own writer refuses half an emoji.
     late.fault = respond_with(200, json.dumps({"logs": [row], "pagination": {"total": 1, "hasMore": False}}))
-    program = ask(*arguments.split())
+    program = run_command(*arguments.split())
 
     assert 0 == program.wait_exit(), program.stderr
     assert program.stdout.replace("\n", "").isprintable()
@@ -178,37 +182,37 @@ def test_hostile_texts(late: LateServer, ask: Callable[..., ExporterProcess], ar
     assert "owned" in program.stdout
 
 
-def test_following(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
+def test_following(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
     """Logs are shown as they come, through an outage too; Ctrl-C ends it with exit 0 and without a word."""
     late.world.publish(3)
-    program = ask("logs", "--follow", "--poll.interval", "100ms", "--format", "json")
-    wait_equal(late.world.ids[::-1], lambda: ids(program))
+    program = run_command("logs", "--follow", "--poll.interval", "100ms", "--format", "json")
+    wait_equal(late.world.ids[::-1], lambda: log_ids(program))
     late.fault = respond_with(503, {"error": "down"})
     wait_until(lambda: "503: down; asking again in 0.2 s" in program.stderr)
     with late.lock:
         late.world.publish(150)
         (pending,) = late.world.publish(status="pending")
     late.fault = None
-    wait_equal(late.world.ids[::-1], lambda: ids(program))
+    wait_equal(late.world.ids[::-1], lambda: log_ids(program))
     with late.lock:
         late.world.change(pending, "failed")
-    wait_equal([*late.world.ids[::-1], pending], lambda: ids(program))
+    wait_equal([*late.world.ids[::-1], pending], lambda: log_ids(program))
 
     assert "failed" == json.loads(program.stdout.splitlines()[-1])["status"]
     assert 0 == program.stop(signal.SIGINT)
     assert {"late-exporter"} == {line.partition(":")[0] for line in program.stderr.splitlines()}
 
 
-def ids(program: ExporterProcess) -> list[str]:
+def log_ids(program: ExporterProcess) -> list[str]:
     """The ids of the JSON lines that are complete."""
     complete = program.stdout.rpartition("\n")[0]
     return [json.loads(line)["_id"] for line in complete.splitlines()]
 
 
-def test_following_ends_on_sigterm(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
+def test_following_ends_on_sigterm(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
     """A service manager ends it as well."""
     late.world.publish()
-    program = ask("logs", "--follow")
+    program = run_command("logs", "--follow")
     wait_until(lambda: program.stdout.count("\n") == 2)
 
     assert (0, "") == (program.stop(), program.stderr)
@@ -241,14 +245,14 @@ def test_a_terminal(late: LateServer, tmp_path: Path) -> None:
     late.world.publish(postId="p1", status="failed", response=FAILURE)
     plain = {"LATE_API_KEY": KEY, "LATE_EXPORTER_API__BASE_URL": late.url, "PYTHONPATH": str(ROOT), "COLUMNS": "60"}
 
-    assert "\x1b[31mfailed" in shown(tmp_path, {**plain, "TERM": "xterm"})
-    assert "\x1b" not in shown(tmp_path, {**plain, "TERM": "dumb"})
-    lines = shown(tmp_path, {**plain, "TERM": "xterm", "NO_COLOR": "1"}).splitlines()
+    assert "\x1b[31mfailed" in run_in_terminal(tmp_path, {**plain, "TERM": "xterm"})
+    assert "\x1b" not in run_in_terminal(tmp_path, {**plain, "TERM": "dumb"})
+    lines = run_in_terminal(tmp_path, {**plain, "TERM": "xterm", "NO_COLOR": "1"}).splitlines()
     assert [] == [line for line in lines if len(line) > 60 or "\x1b" in line]
     assert "tiktok" not in "".join(lines)
 
 
-def shown(folder: Path, env: dict[str, str]) -> str:
+def run_in_terminal(folder: Path, env: dict[str, str]) -> str:
     """What a post looks like on a terminal."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "late_exporter", "post", "p1"]
@@ -271,13 +275,13 @@ def _piece(terminal: int) -> bytes:
 
 
 def test_beside_a_running_exporter(
-    late: LateServer, run: Callable[..., ExporterProcess], ask: Callable[..., ExporterProcess]
+    late: LateServer, start_exporter: Callable[..., ExporterProcess], run_command: Callable[..., ExporterProcess]
 ) -> None:
     """Asking locks nothing, and the exporter goes on counting."""
     late.world.publish(5, postId="p1")
-    program = run().wait_ready()
+    program = start_exporter().wait_ready()
     for command in (("logs",), ("post", "p1")):
-        asked = ask(*command)
+        asked = run_command(*command)
         assert 0 == asked.wait_exit(), asked.stderr
     late.world.publish(2)
 
@@ -285,10 +289,10 @@ def test_beside_a_running_exporter(
     assert 1.0 == program.scrape().sum("late_up", feed="publishing")
 
 
-def test_a_quota_that_is_used_up(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
+def test_a_quota_that_is_used_up(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
     """While following, a 429 is waited for and not insisted upon."""
     late.world.publish()
-    program = ask("logs", "--follow", "--poll.interval", "100ms")
+    program = run_command("logs", "--follow", "--poll.interval", "100ms")
     wait_until(lambda: program.stdout.count("\n") == 2)
 
     def refuse(exchange: HttpExchange) -> None:

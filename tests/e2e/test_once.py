@@ -80,10 +80,10 @@ def test_a_name_that_nobody_reads(late: LateServer, tmp_path: Path) -> None:
     assert [] == late.requests
 
 
-def test_a_signal_ends_it(late: LateServer, tmp_path: Path, ending: ExitStack) -> None:
+def test_a_signal_ends_it(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> None:
     """In the middle of a slow request it ends in good order."""
     late.fault = hang(late)
-    once = ending.enter_context(program(late, tmp_path, "run", "--once"))
+    once = exit_stack.enter_context(program(late, tmp_path, "run", "--once"))
     wait_until(lambda: late.requests)
     assert 0 == once.stop(signal.SIGTERM)
     assert "" == once.stdout

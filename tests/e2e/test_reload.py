@@ -22,7 +22,7 @@ LOGS = "late_publishing_logs_total"
 RELOADED = "late_exporter_config_last_reload_successful"
 
 
-class Setting:
+class ReloadSetup:
     """A folder with a configuration, and an exporter that reads it.
 
     Args:
@@ -63,31 +63,31 @@ class Setting:
 
 
 @pytest.fixture
-def setting(ending: ExitStack, tmp_path: Path, late: LateServer) -> Setting:
+def setting(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> ReloadSetup:
     """An exporter that has read a hundred logs."""
     late.world.publish(100, over=DAY)
-    setting = Setting(tmp_path, late)
-    ending.enter_context(setting.program)
+    setting = ReloadSetup(tmp_path, late)
+    exit_stack.enter_context(setting.program)
     wait_equal({"acme": 100.0}, setting.logs)
     return setting
 
 
 @contextmanager
-def scraped(program: ExporterProcess) -> Iterator[None]:
+def scraping(program: ExporterProcess) -> Iterator[None]:
     """Scrape all the while; no scrape may fail, and no counter of ``acme`` may fall."""
     over, faults = threading.Event(), list[object]()
 
     def scrape() -> None:
-        shown = Samples()
+        samples = Samples()
         while not over.wait(0.002):
             try:
-                seen = program.scrape()
+                values = program.scrape()
             except (OSError, http.client.HTTPException) as exc:
                 faults.append(exc)
                 continue
-            before = {at: value for at, value in shown.counters.items() if ("workspace", "acme") in at[1]}
-            faults.extend((at, value) for at, value in before.items() if seen.get(at, -1) < value)
-            shown = seen
+            before = {at: value for at, value in samples.counters.items() if ("workspace", "acme") in at[1]}
+            faults.extend((at, value) for at, value in before.items() if values.get(at, -1) < value)
+            samples = values
 
     scraping = threading.Thread(target=scrape)
     scraping.start()
@@ -100,9 +100,9 @@ def scraped(program: ExporterProcess) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("way", ["signal", "request"])
-def test_workspaces_come_and_go_while_logs_arrive(setting: Setting, way: str) -> None:
+def test_workspaces_come_and_go_while_logs_arrive(setting: ReloadSetup, way: str) -> None:
     """Ten reloads drop no scrape and no log, and count none twice."""
-    with scraped(setting.program):
+    with scraping(setting.program):
         for turn in range(10):
             setting.write("acme", *(["beta"] if turn % 2 else []))
             with setting.late.lock:
@@ -117,10 +117,10 @@ def test_workspaces_come_and_go_while_logs_arrive(setting: Setting, way: str) ->
     assert 10 == setting.program.stderr.count("msg=reloaded")
 
 
-def test_a_wrong_configuration_is_refused_with_its_reason(setting: Setting) -> None:
+def test_a_wrong_configuration_is_refused_with_its_reason(setting: ReloadSetup) -> None:
     """The answer and the log name every mistake, nothing changes, and no key is told."""
     setting.write("acme", "beta", more="log: {level: loud}\npol: {}")
-    with scraped(setting.program):
+    with scraping(setting.program):
         answer = setting.post("/-/reload")
     assert 500 == answer.status
     for mistake in ('late.yml:6: log.level "loud": must be one of', "late.yml:7: pol: unknown; did you mean poll?"):
@@ -134,7 +134,7 @@ def test_a_wrong_configuration_is_refused_with_its_reason(setting: Setting) -> N
     assert KEY not in answer.text + setting.program.stderr
 
 
-def test_the_log_level_changes(setting: Setting) -> None:
+def test_the_log_level_changes(setting: ReloadSetup) -> None:
     """Another level or format of the log holds from the reload on."""
     assert "level=debug" not in setting.program.stderr
     setting.write("acme", more="log: {level: debug, format: json}")
@@ -142,7 +142,7 @@ def test_the_log_level_changes(setting: Setting) -> None:
     wait_until(lambda: '"level": "debug"' in setting.program.stderr)
 
 
-def test_a_restart_after_reloads_finds_the_same(setting: Setting) -> None:
+def test_a_restart_after_reloads_finds_the_same(setting: ReloadSetup) -> None:
     """A workspace that a reload brought in, or took out, is in the state as any other."""
     setting.write("acme", "beta")
     assert 200 == setting.post("/-/reload").status
@@ -158,23 +158,23 @@ def test_a_restart_after_reloads_finds_the_same(setting: Setting) -> None:
     wait_equal({"acme": 105.0, "beta": 105.0}, setting.logs)
 
 
-def test_quit(setting: Setting) -> None:
+def test_quit(setting: ReloadSetup) -> None:
     """A request ends the program in good order."""
     assert "stopping\n" == setting.post("/-/quit").text
     assert 0 == setting.program.wait_exit()
 
 
-def test_pages_of_others_command_nothing(setting: Setting) -> None:
+def test_pages_of_others_command_nothing(setting: ReloadSetup) -> None:
     """A page in a browser that posts to the exporter is refused, and so is a mere look."""
     assert 403 == setting.post("/-/quit", Origin="https://example.com").status
     assert 405 == setting.program.get("/-/reload").status
 
 
-def test_commands_are_for_those_who_enable_them(ending: ExitStack, tmp_path: Path, late: LateServer) -> None:
+def test_commands_are_for_those_who_enable_them(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> None:
     """Without the flag nobody can reload or stop the program over HTTP; the signal reloads in any case."""
-    setting = Setting(tmp_path, late)
+    setting = ReloadSetup(tmp_path, late)
     arguments = ("--config.file=late.yml", "--web.listen-address=127.0.0.1:0")
-    setting.program = ending.enter_context(ExporterProcess(tmp_path, "run", *arguments))
+    setting.program = exit_stack.enter_context(ExporterProcess(tmp_path, "run", *arguments))
     for path in ("/-/reload", "/-/quit"):
         answer = setting.post(path)
         assert (403, True) == (answer.status, "--web.enable-lifecycle" in answer.text)

@@ -19,8 +19,15 @@ from late_exporter.model import Batch, LogEntry, Observation, Scope
 from late_exporter.store import open_snapshot, open_store
 from tests.e2e.program import ROOT, start_process, wait_until
 from tests.e2e.prometheus import PrometheusApi, ResultRow
-from tests.soak.stage import Stage
-from tests.soak.verdict import Life, Memory, differences, examine, falls, slope
+from tests.soak.stage import SoakWorld
+from tests.soak.verdict import (
+    MemoryHistory,
+    ProcessMemory,
+    check_state,
+    find_count_differences,
+    find_counter_resets,
+    slope,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -72,14 +79,14 @@ def test_a_time_that_is_none(environ: dict[str, str], words: str, message: str) 
 
 def test_the_rate_is_the_one_that_is_asked_for() -> None:
     """Whatever the time of the day, about so many logs come as are wanted."""
-    stage = Stage(1, 50)
+    stage = SoakWorld(1, 50)
     now = time.time()
     before = len(stage.publishing)
     stage.advance(now + 60)
     assert 0.6 * 50 * 60 < len(stage.publishing) - before < 1.6 * 50 * 60
     late = [row for row in stage.publishing.rows if "1a7e0" in row["_id"]]
     assert 1 == len(late)
-    stage.over = True
+    stage.is_stopped = True
     rows = stage.rows
     stage.advance(now + 120)
     assert rows == stage.rows
@@ -87,33 +94,35 @@ def test_the_rate_is_the_one_that_is_asked_for() -> None:
 
 def test_differences_are_told() -> None:
     """A log too many and one too few are told by their kind."""
-    assert [] == list(differences(Counter({KIND: 2}), Counter({KIND: 2})))
+    assert [] == list(find_count_differences(Counter({KIND: 2}), Counter({KIND: 2})))
     assert ["tiktok/publish/success: there are 2 logs, 3 are shown"] == list(
-        differences(Counter({KIND: 2}), Counter({KIND: 3}))
+        find_count_differences(Counter({KIND: 2}), Counter({KIND: 3}))
     )
-    assert ["tiktok/publish/success: there are 2 logs, 0 are shown"] == list(differences(Counter({KIND: 2}), Counter()))
+    assert ["tiktok/publish/success: there are 2 logs, 0 are shown"] == list(
+        find_count_differences(Counter({KIND: 2}), Counter())
+    )
 
 
 def test_a_wrong_ledger_is_told(tmp_path: Path) -> None:
     """A log that is missing, one counted twice and one that never was are named; one deleted may be either."""
-    stage = Stage(1, 2)
+    stage = SoakWorld(1, 2)
     rows = {log_id: row for log_id, row in stage.rows.items() if row["status"] == "success"}
     missing, twice, deleted, unseen, *_ = rows
     for log_id in (deleted, unseen):
         stage.publishing.delete(log_id)
-    sighted = [(log_id, row["status"]) for log_id, row in stage.rows.items() if log_id not in (missing, unseen)]
-    sighted += [(twice, "failed"), ("nobody", "success")]
+    statuses = [(log_id, row["status"]) for log_id, row in stage.rows.items() if log_id not in (missing, unseen)]
+    statuses += [(twice, "failed"), ("nobody", "success")]
     url = f"sqlite:///{tmp_path / 'state.db'}"
     with closing(open_store(url)) as store:
-        sightings = [Observation(LogEntry(key=log_id, status=status), ()) for log_id, status in sighted]
+        sightings = [Observation(LogEntry(key=log_id, status=status), ()) for log_id, status in statuses]
         store.commit(Scope("acme", "publishing"), Batch(committed_at=1.0, observations=sightings))
     with open_snapshot(url) as records:
-        ledger = examine(stage, records, "acme")
+        ledger = check_state(stage, records, "acme")
     assert {
         f"acme: {missing} is success, and not counted",
         f"acme: {twice} is success, counted as failed, success",
         "acme: nobody was counted and never was",
-    } == set(ledger.wrong)
+    } == set(ledger.problems)
     assert len(rows) - 3 == sum(count for (_, _, status), count in ledger.counts.items() if status == "success")
 
 
@@ -121,25 +130,25 @@ def test_memory_that_grows_is_told() -> None:
     """The slope is that of the samples; a second half that takes much more than the first one is a fault."""
     assert 2.0 == slope([(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)])
     assert 0.0 == slope([]) == slope([(1.0, 2.0)])
-    flat, growing = Memory(), Memory()
-    flat.lives.append(Life([(float(at), 60_000.0) for at in range(100)]))
-    growing.lives.append(Life([(float(at), 60_000.0 + 1000 * at) for at in range(100)]))
-    assert [] == list(flat.faults())
-    assert ["memory grows: 82.5 MiB in the first half, 131.3 MiB in the second"] == list(growing.faults())
-    assert 60_000 == pytest.approx(growing.lives[0].slope)
+    flat, growing = MemoryHistory(), MemoryHistory()
+    flat.processes.append(ProcessMemory([(float(at), 60_000.0) for at in range(100)]))
+    growing.processes.append(ProcessMemory([(float(at), 60_000.0 + 1000 * at) for at in range(100)]))
+    assert [] == list(flat.find_problems())
+    assert ["memory grows: 82.5 MiB in the first half, 131.3 MiB in the second"] == list(growing.find_problems())
+    assert 60_000 == pytest.approx(growing.processes[0].kib_per_minute)
 
 
 def test_memory_that_leaks_slowly_is_told() -> None:
     """A process may take what it needs at first; one that goes on to grow leaks, however little it is."""
-    memory = Memory()
-    memory.lives.append(Life([(float(at), 70_000.0 + min(at, 100) * 80) for at in range(300)]))
-    memory.lives.append(Life([(float(at), 90_000.0 + at * 80) for at in range(100)]))
-    assert [] == list(memory.faults())
-    memory.lives.append(Life([(float(at), 75_000.0 + at * 5) for at in range(400)]))
-    assert ["memory leaks: +300 KiB/min in the last 199 s of a process"] == list(memory.faults())
+    memory = MemoryHistory()
+    memory.processes.append(ProcessMemory([(float(at), 70_000.0 + min(at, 100) * 80) for at in range(300)]))
+    memory.processes.append(ProcessMemory([(float(at), 90_000.0 + at * 80) for at in range(100)]))
+    assert [] == list(memory.find_problems())
+    memory.processes.append(ProcessMemory([(float(at), 75_000.0 + at * 5) for at in range(400)]))
+    assert ["memory leaks: +300 KiB/min in the last 199 s of a process"] == list(memory.find_problems())
 
 
-class Seen(PrometheusApi):
+class FakePrometheus(PrometheusApi):
     """A Prometheus that has seen what it is told."""
 
     def __init__(self, rows: dict[str, list[ResultRow]]) -> None:
@@ -158,15 +167,15 @@ class Seen(PrometheusApi):
 
 def test_a_counter_that_fell_or_vanished_is_told() -> None:
     """What Prometheus saw is asked for by the name of every counter."""
-    assert [] == list(falls(Seen({}), 60))
-    fell: list[ResultRow] = [{"metric": {"a": "b"}, "value": [0, "2"]}]
-    seen = Seen(
+    assert [] == list(find_counter_resets(FakePrometheus({}), 60))
+    reset_rows: list[ResultRow] = [{"metric": {"a": "b"}, "value": [0, "2"]}]
+    database = FakePrometheus(
         {
-            "resets(late_publishing_logs_total[60s]) > 0": fell,
-            "last_over_time(late_publishing_logs_total[60s]) unless late_publishing_logs_total": fell,
+            "resets(late_publishing_logs_total[60s]) > 0": reset_rows,
+            "last_over_time(late_publishing_logs_total[60s]) unless late_publishing_logs_total": reset_rows,
         }
     )
     assert [
         "late_publishing_logs_total{'a': 'b'} fell 2 times",
         "late_publishing_logs_total{'a': 'b'} vanished",
-    ] == list(falls(seen, 60))
+    ] == list(find_counter_resets(database, 60))

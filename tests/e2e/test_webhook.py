@@ -40,19 +40,19 @@ def post(program: ExporterProcess, event: str, *, secret: str = SECRET) -> int:
 
 
 @pytest.fixture
-def program(run: Callable[..., ExporterProcess], tmp_path: Path, late: LateServer) -> ExporterProcess:
+def program(start_exporter: Callable[..., ExporterProcess], tmp_path: Path, late: LateServer) -> ExporterProcess:
     """An exporter that polls once a minute and has polled once; users need a password, where there is one to need."""
     secret, web = tmp_path / "secret", tmp_path / "web.yml"
     secret.write_text(f"{SECRET}\n")
     web.write_text(f"basic_auth_users: {{alice: {HASH}}}\nauth_excluded_paths: [/metrics, /-/ready]\n")
     late.world.publish(3, over=60)
     arguments = ("--webhook.path=/webhook", f"--webhook.secret-file={secret}", f"--web.config.file={web}")
-    started = run(*arguments, interval="1m").wait_ready()
+    started = start_exporter(*arguments, interval="1m").wait_ready()
     wait_equal(3.0, lambda: started.scrape().sum("late_publishing_logs_total"))
     return started
 
 
-def fails(late: LateServer) -> None:
+def insert_failure(late: LateServer) -> None:
     """A post fails at Late."""
     with late.lock:
         late.world.publish(1, status="failed", statusCode=500)
@@ -61,7 +61,7 @@ def fails(late: LateServer) -> None:
 def test_a_failure_is_shown_once_its_webhook_has_come(program: ExporterProcess, late: LateServer) -> None:
     """A minute is not waited for, the log counts once, and so does the webhook."""
     assert 401 == program.get("/").status
-    fails(late)
+    insert_failure(late)
     assert 204 == post(program, "post.failed")
     wait_equal(1.0, lambda: program.scrape().sum(FAILURES), timeout=20.0)
     samples = program.scrape()
@@ -72,7 +72,7 @@ def test_a_failure_is_shown_once_its_webhook_has_come(program: ExporterProcess, 
 
 def test_a_forged_webhook_wakes_nothing(program: ExporterProcess, late: LateServer) -> None:
     """Who does not know the secret has no request made; what he tried is counted, and a genuine one still works."""
-    fails(late)
+    insert_failure(late)
     asked = len(late.requests)
     assert [401] * 20 == [post(program, "post.failed", secret="guess") for _ in range(20)]
     threading.Event().wait(3.0)

@@ -29,7 +29,7 @@ KEY = "sk_" + "0123456789abcdef" * 4
 
 
 @contextmanager
-def served(service: SimulatedApi) -> Iterator[str]:
+def serve_api(service: SimulatedApi) -> Iterator[str]:
     """The base URL of a service on a port of its own; what comes before the server is up waits in the backlog."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(create_simulator(service), log_level="warning", date_header=False))
@@ -51,7 +51,7 @@ def world() -> SimulatedWorld:
 @pytest.fixture(scope="module")
 def url(world: SimulatedWorld) -> Iterator[str]:
     """The base URL of the world's API."""
-    with served(SimulatedApi(world, clock=lambda: NOW)) as base_url:
+    with serve_api(SimulatedApi(world, clock=lambda: NOW)) as base_url:
         yield base_url
 
 
@@ -121,7 +121,7 @@ def test_refusals(url: str, late: Late) -> None:
 
 def test_rate_limit(world: SimulatedWorld) -> None:
     """The client reads the quota from the headers, and stops when it is used up."""
-    with served(SimulatedApi(world, clock=lambda: NOW, rate_limit=1)) as url:
+    with serve_api(SimulatedApi(world, clock=lambda: NOW, rate_limit=1)) as url:
         late = Late(KEY, base_url=url)
         late.logs.list_posts_logs(limit=1)
         assert (1, 0) == (late.rate_limit_info["limit"], late.rate_limit_info["remaining"])
@@ -131,10 +131,10 @@ def test_rate_limit(world: SimulatedWorld) -> None:
 
 def test_head(url: str) -> None:
     """HEAD answers as GET does, without the body."""
-    got, head = (
+    response, head = (
         httpx.request(method, f"{url}/v1/posts/logs", headers={"Authorization": f"Bearer {KEY}"})
         for method in ("GET", "HEAD")
     )
     assert (200, b"") == (head.status_code, head.content)
-    assert got.headers["Content-Length"] == head.headers["Content-Length"]
+    assert response.headers["Content-Length"] == head.headers["Content-Length"]
     assert ["Tue, 24 Nov 2026 12:00:00 GMT"] == head.headers.get_list("Date")

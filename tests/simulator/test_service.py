@@ -74,14 +74,14 @@ def get(service: SimulatedApi, path: str, query: str = "", key: str = KEY, metho
     return service.handle(method, path, query, {"Authorization": f"Bearer {key}"})
 
 
-def body(answer: SimulatorResponse) -> Any:
+def body(response: SimulatorResponse) -> Any:
     """The document in an answer."""
-    return msgspec.json.decode(answer.body)
+    return msgspec.json.decode(response.body)
 
 
-def numbers(answer: SimulatorResponse) -> list[int]:
+def numbers(response: SimulatorResponse) -> list[int]:
     """Which publishing logs an answer holds."""
-    return [int(row["_id"], 16) for row in body(answer)["logs"]]
+    return [int(row["_id"], 16) for row in body(response)["logs"]]
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_publishing_filters(service: SimulatedApi, query: str, expected: list[in
 )
 def test_connection_filters(service: SimulatedApi, query: str, expected: list[str]) -> None:
     """Every documented filter of the connection logs narrows the list, newest first."""
-    answer = get(service, "/v1/connections/logs", query)
-    assert expected == [row["_id"] for row in body(answer)["logs"]]
+    response = get(service, "/v1/connections/logs", query)
+    assert expected == [row["_id"] for row in body(response)["logs"]]
 
 
 @pytest.mark.parametrize(
@@ -146,18 +146,18 @@ def test_connection_filters(service: SimulatedApi, query: str, expected: list[st
 )
 def test_validation(service: SimulatedApi, path: str, query: str, wrong: dict[str, str]) -> None:
     """A parameter out of bounds is refused and named."""
-    answer = get(service, path, query)
-    assert 400 == answer.status
-    assert {"error": "Invalid query", "code": "VALIDATION_ERROR", "details": wrong} == body(answer)
+    response = get(service, path, query)
+    assert 400 == response.status
+    assert {"error": "Invalid query", "code": "VALIDATION_ERROR", "details": wrong} == body(response)
 
 
 @pytest.mark.parametrize("name", ["platform", "action", "eventType"])
 def test_unknown_names(service: SimulatedApi, name: str) -> None:
     """A value outside the vocabulary is refused, and all mistakes are told at once."""
     path = "/v1/connections/logs" if name == "eventType" else "/v1/posts/logs"
-    answer = get(service, path, f"{name}=myspace&days=9")
-    assert 400 == answer.status
-    assert {name, "days"} == set(body(answer)["details"])
+    response = get(service, path, f"{name}=myspace&days=9")
+    assert 400 == response.status
+    assert {name, "days"} == set(body(response)["details"])
 
 
 @pytest.mark.parametrize(
@@ -166,32 +166,32 @@ def test_unknown_names(service: SimulatedApi, name: str) -> None:
 )
 def test_pagination(service: SimulatedApi, limit: int, skip: int, pages: int, *, more: bool) -> None:
     """The pagination says how many match, how many pages that is, and whether more follow."""
-    answer = get(service, "/v1/posts/logs", f"limit={limit}&skip={skip}")
+    response = get(service, "/v1/posts/logs", f"limit={limit}&skip={skip}")
     expected = {"total": 12, "limit": limit, "skip": skip, "pages": pages, "hasMore": more}
-    assert expected == body(answer)["pagination"]
+    assert expected == body(response)["pagination"]
 
 
 def test_empty_list(clock: Clock) -> None:
     """An empty list has no pages."""
-    answer = get(SimulatedApi(StaticLogs(), clock=clock), "/v1/posts/logs")
+    response = get(SimulatedApi(StaticLogs(), clock=clock), "/v1/posts/logs")
     expected = {"total": 0, "limit": 50, "skip": 0, "pages": 0, "hasMore": False}
-    assert {"logs": [], "pagination": expected} == body(answer)
+    assert {"logs": [], "pagination": expected} == body(response)
 
 
 def test_post_logs(service: SimulatedApi) -> None:
     """A post's logs come newest first, with the post's id as text."""
-    answer = body(get(service, "/v1/posts/post1/logs"))
-    assert ["post1"] * 3 == [row["postId"] for row in answer["logs"]]
-    assert [11, 6, 1] == [int(row["_id"], 16) for row in answer["logs"]]
-    assert (3, "post1") == (answer["count"], answer["postId"])
+    response = body(get(service, "/v1/posts/post1/logs"))
+    assert ["post1"] * 3 == [row["postId"] for row in response["logs"]]
+    assert [11, 6, 1] == [int(row["_id"], 16) for row in response["logs"]]
+    assert (3, "post1") == (response["count"], response["postId"])
     assert [11] == numbers(get(service, "/v1/posts/post1/logs", "limit=1"))
 
 
 @pytest.mark.parametrize("path", ["/v1/posts/none/logs", "/v1/posts", "/v1/posts/a/b/logs", "/api", "/v2/posts/logs"])
 def test_not_found(service: SimulatedApi, path: str) -> None:
     """What is not there is answered as documented."""
-    answer = get(service, path)
-    assert (404, {"error": "Not found"}) == (answer.status, body(answer))
+    response = get(service, path)
+    assert (404, {"error": "Not found"}) == (response.status, body(response))
 
 
 OLD = ("/v1/posts/logs", "/v1/connections/logs", "/v1/posts/post0/logs")
@@ -216,12 +216,12 @@ def test_unknown_generation(archives: StaticLogs, clock: Clock) -> None:
     assert "zernio" == service.generation
 
 
-def test_generation_over_http(console: Callable[..., tuple[int, Any]]) -> None:
+def test_generation_over_http(admin: Callable[..., tuple[int, Any]]) -> None:
     """The generation can be asked for and changed over HTTP."""
-    assert (200, {"generation": "late"}) == console("GET", "/_simulator/generation")
-    assert (200, {"generation": "zernio"}) == console("POST", "/_simulator/generation", "name=zernio")
-    assert "zernio" == console("GET", "/_simulator")[1]["generation"]
-    assert 401 == console("GET", NEW)[0]
+    assert (200, {"generation": "late"}) == admin("GET", "/_simulator/generation")
+    assert (200, {"generation": "zernio"}) == admin("POST", "/_simulator/generation", "name=zernio")
+    assert "zernio" == admin("GET", "/_simulator")[1]["generation"]
+    assert 401 == admin("GET", NEW)[0]
 
 
 def test_below_api(service: SimulatedApi) -> None:
@@ -240,9 +240,9 @@ def test_wrong_method(service: SimulatedApi) -> None:
 )
 def test_unauthorized(service: SimulatedApi, headers: dict[str, str]) -> None:
     """Without a well-formed key there is no answer, and no quota is used."""
-    answer = service.handle("GET", "/v1/posts/logs", "", headers)
-    assert (401, {"error": "Unauthorized"}) == (answer.status, body(answer))
-    assert "600" == answer.headers["X-RateLimit-Remaining"]
+    response = service.handle("GET", "/v1/posts/logs", "", headers)
+    assert (401, {"error": "Unauthorized"}) == (response.status, body(response))
+    assert "600" == response.headers["X-RateLimit-Remaining"]
 
 
 def test_given_keys(archives: StaticLogs, clock: Clock) -> None:
@@ -258,7 +258,7 @@ def test_rate_limit(archives: StaticLogs, clock: Clock) -> None:
     clock.now += 45
     answers = [get(service, "/v1/posts/logs") for _ in range(3)]
     assert [(200, "1"), (200, "0"), (429, "0")] == [
-        (answer.status, answer.headers["X-RateLimit-Remaining"]) for answer in answers
+        (response.status, response.headers["X-RateLimit-Remaining"]) for response in answers
     ]
     assert {"error": "Rate limit exceeded. Please try again later."} == body(answers[2])
     reset = int(answers[2].headers["X-RateLimit-Reset"])
@@ -304,13 +304,13 @@ def world(clock: Clock) -> SimulatedWorld:
 
 
 @pytest.fixture
-def console(world: SimulatedWorld, clock: Clock) -> Callable[..., tuple[int, Any]]:
+def admin(world: SimulatedWorld, clock: Clock) -> Callable[..., tuple[int, Any]]:
     """Asks the world's service for a path without a key; the answer's status and document."""
     service = SimulatedApi(world, clock=clock)
 
     def ask(method: str, path: str, query: str = "") -> tuple[int, Any]:
-        answer = service.handle(method, path, query, {})
-        return answer.status, body(answer)
+        response = service.handle(method, path, query, {})
+        return response.status, body(response)
 
     return ask
 
@@ -323,7 +323,7 @@ def test_world_lives(world: SimulatedWorld, clock: Clock) -> None:
     assert body(get(service, "/v1/posts/logs"))["pagination"]["total"] > before
 
 
-def test_overview(console: Callable[..., tuple[int, Any]], world: SimulatedWorld) -> None:
+def test_overview(admin: Callable[..., tuple[int, Any]], world: SimulatedWorld) -> None:
     """The console tells generation, time, totals, incidents and what incidents there are."""
     assert (
         200,
@@ -334,10 +334,10 @@ def test_overview(console: Callable[..., tuple[int, Any]], world: SimulatedWorld
             "incidents": [],
             "allowed": list(INCIDENTS),
         },
-    ) == console("GET", "/_simulator")
+    ) == admin("GET", "/_simulator")
 
 
-def test_incident_by_hand(console: Callable[..., tuple[int, Any]]) -> None:
+def test_incident_by_hand(admin: Callable[..., tuple[int, Any]]) -> None:
     """An incident can be started and stopped over HTTP."""
     incident = {
         "name": "platform-outage",
@@ -346,10 +346,10 @@ def test_incident_by_hand(console: Callable[..., tuple[int, Any]]) -> None:
         "account_id": None,
     }
     path = "/_simulator/incidents/platform-outage"
-    assert (200, {"incidents": [incident]}) == console("POST", path, "platform=tiktok&duration=1h30m")
-    assert [incident] == console("GET", "/_simulator")[1]["incidents"]
-    assert (200, {"stopped": [incident]}) == console("DELETE", path)
-    assert [] == console("GET", "/_simulator")[1]["incidents"]
+    assert (200, {"incidents": [incident]}) == admin("POST", path, "platform=tiktok&duration=1h30m")
+    assert [incident] == admin("GET", "/_simulator")[1]["incidents"]
+    assert (200, {"stopped": [incident]}) == admin("DELETE", path)
+    assert [] == admin("GET", "/_simulator")[1]["incidents"]
 
 
 @pytest.mark.parametrize(
@@ -367,15 +367,15 @@ def test_incident_by_hand(console: Callable[..., tuple[int, Any]]) -> None:
     ],
 )
 def test_console_refusals(
-    console: Callable[..., tuple[int, Any]], method: str, path: str, query: str, status: int
+    admin: Callable[..., tuple[int, Any]], method: str, path: str, query: str, status: int
 ) -> None:
     """What the console does not know or understand is refused."""
-    assert status == console(method, path, query)[0]
+    assert status == admin(method, path, query)[0]
 
 
-def test_unknown_incident_names_the_known(console: Callable[..., tuple[int, Any]]) -> None:
+def test_unknown_incident_names_the_known(admin: Callable[..., tuple[int, Any]]) -> None:
     """Who asks for an unknown incident learns which there are."""
-    _, document = console("POST", "/_simulator/incidents/flood")
+    _, document = admin("POST", "/_simulator/incidents/flood")
     assert {"error": "Unknown incident 'flood'", "details": {"allowed": list(INCIDENTS)}} == document
 
 
@@ -391,9 +391,9 @@ def test_no_incidents_without_a_world(service: SimulatedApi) -> None:
 
 def test_welcome(service: SimulatedApi) -> None:
     """The front page says in plain text what this is and what to curl, needs no key and uses no quota."""
-    answer = service.handle("GET", "/", "", {"host": "localhost:8077"})
-    assert "text/plain; charset=utf-8" == answer.headers["Content-Type"]
-    text = answer.body.decode()
+    response = service.handle("GET", "/", "", {"host": "localhost:8077"})
+    assert "text/plain; charset=utf-8" == response.headers["Content-Type"]
+    text = response.body.decode()
     assert "simulated Late API" in text
     assert "curl http://localhost:8077/_simulator" in text
     assert all(name in text for name in INCIDENTS)

@@ -25,12 +25,12 @@ def week() -> SimulatedWorld:
     return SimulatedWorld(1, NOON)
 
 
-def born(row: dict[str, Any]) -> int:
+def created_at(row: dict[str, Any]) -> int:
     """When a row was inserted, as its id says."""
     return int(row["_id"][:8], 16)
 
 
-def failing(world: SimulatedWorld, platform: str, since: float, **wanted: Any) -> float:
+def failure_share(world: SimulatedWorld, platform: str, since: float, **wanted: Any) -> float:
     """Share of a platform's ended publish attempts since a time that failed as wanted."""
     ended = [
         row
@@ -120,9 +120,9 @@ def test_retries_follow_failures(week: SimulatedWorld) -> None:
 
 def test_late_rows(week: SimulatedWorld) -> None:
     """Some rows are written when their attempt ends, below rows that were there before."""
-    late = [row for row in week.publishing.rows if born(row) > creation_time(row) + 5]
+    late = [row for row in week.publishing.rows if created_at(row) > creation_time(row) + 5]
     assert len(late) > 1000
-    births = [born(row) for row in week.publishing.rows]
+    births = [created_at(row) for row in week.publishing.rows]
     assert sorted(births, reverse=True) != births
 
 
@@ -233,11 +233,11 @@ def test_disconnected_accounts_fail(week: SimulatedWorld) -> None:
 def test_incident_raises_failures(name: str, platform: str, status_code: int) -> None:
     """During an incident most attempts on its platform fail with its status code, elsewhere and before hardly any."""
     world = SimulatedWorld(1, NOON, history=4 * HOUR, logs_per_day=20_000)
-    assert failing(world, platform, NOON - 4 * HOUR, statusCode=status_code) < 0.1
+    assert failure_share(world, platform, NOON - 4 * HOUR, statusCode=status_code) < 0.1
     world.start_incident(name, duration=2 * HOUR)
     world.advance(NOON + HOUR)
-    assert failing(world, platform, NOON, statusCode=status_code) > 0.6
-    assert failing(world, "facebook", NOON, statusCode=status_code) < 0.1
+    assert failure_share(world, platform, NOON, statusCode=status_code) > 0.6
+    assert failure_share(world, "facebook", NOON, statusCode=status_code) < 0.1
     assert [(name, platform, NOON + 2 * HOUR)] == [(each.name, each.platform, each.until) for each in world.incidents]
 
 
@@ -247,7 +247,11 @@ def test_incident_ends() -> None:
     world.start_incident("platform-outage", platform="twitter", duration=HOUR)
     world.advance(NOON + 3 * HOUR)
     assert () == world.incidents
-    assert failing(world, "twitter", NOON, statusCode=503) > failing(world, "twitter", NOON + HOUR, statusCode=503) == 0
+    assert (
+        failure_share(world, "twitter", NOON, statusCode=503)
+        > failure_share(world, "twitter", NOON + HOUR, statusCode=503)
+        == 0
+    )
 
 
 def test_rate_limit_storm_pauses() -> None:

@@ -230,7 +230,7 @@ def _text(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
-def asked(source: Any, query: str) -> Any:
+def request(source: Any, query: str) -> Any:
     """The document in the answer."""
     service = SimulatedApi(source, clock=lambda: NOW, generation="zernio")
     answer = service.handle("GET", "/v1/logs", query, {"Authorization": f"Bearer {KEY}"})
@@ -279,15 +279,15 @@ def asked(source: Any, query: str) -> Any:
 )
 def test_filters(query: str, expected: list[int]) -> None:
     """Every filter narrows the list, newest first."""
-    assert expected == [log["duration_ms"] for log in asked(archives(), query)["logs"]]
+    assert expected == [log["duration_ms"] for log in request(archives(), query)["logs"]]
 
 
 def test_pagination() -> None:
     """The pagination is that of all types together where all are wanted."""
-    assert {"total": 12, "limit": 5, "skip": 5, "pages": 3, "hasMore": True} == asked(archives(), "limit=5&skip=5")[
+    assert {"total": 12, "limit": 5, "skip": 5, "pages": 3, "hasMore": True} == request(archives(), "limit=5&skip=5")[
         "pagination"
     ]
-    assert {"total": 16, "limit": 8, "skip": 8, "pages": 2, "hasMore": False} == asked(
+    assert {"total": 16, "limit": 8, "skip": 8, "pages": 2, "hasMore": False} == request(
         archives(), "type=all&limit=8&skip=8"
     )["pagination"]
 
@@ -308,7 +308,7 @@ def test_pagination() -> None:
 )
 def test_validation(query: str, wrong: str) -> None:
     """A parameter out of bounds is refused and named."""
-    answer = asked(archives(), query)
+    answer = request(archives(), query)
 
     assert ("VALIDATION_ERROR", [wrong]) == (answer["code"], list(answer["details"]))
 

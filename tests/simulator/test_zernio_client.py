@@ -16,7 +16,7 @@ import pytest
 
 from late_exporter.simulator import ZERNIO_RETENTION, SimulatedApi, SimulatedWorld
 from late_exporter.simulator.zernio_rows import connection_row, publishing_row
-from tests.simulator.test_clients import served
+from tests.simulator.test_clients import serve_api
 
 pytestmark = pytest.mark.e2e
 
@@ -46,11 +46,11 @@ def world() -> SimulatedWorld:
 @pytest.fixture(scope="module")
 def url(world: SimulatedWorld) -> Iterator[str]:
     """The base URL of the world's API."""
-    with served(SimulatedApi(world, clock=lambda: NOW, generation="zernio")) as base_url:
+    with serve_api(SimulatedApi(world, clock=lambda: NOW, generation="zernio")) as base_url:
         yield base_url
 
 
-def calling(url: str, *calls: dict[str, Any], key: str = KEY) -> list[dict[str, Any]]:
+def call_client(url: str, *calls: dict[str, Any], key: str = KEY) -> list[dict[str, Any]]:
     """What becomes of the client's calls."""
     command = [sys.executable, "-P", str(ROOT / "tests" / "support" / "zernio_client.py"), url, key]
     environ = {**os.environ, "PYTHONPATH": str(SDK)}
@@ -71,7 +71,7 @@ def pinned() -> str:
 def test_both_feeds(url: str, world: SimulatedWorld) -> None:
     """The client reads every publishing and every connection log of ten days, page by page."""
     total = len(world.publishing)
-    *pages, connections = calling(
+    *pages, connections = call_client(
         url, *({"limit": 100, "skip": skip} for skip in range(0, total, 100)), {"type": "connections", "limit": 100}
     )
     assert [publishing_row(row) for row in world.publishing.rows] == [
@@ -84,7 +84,7 @@ def test_both_feeds(url: str, world: SimulatedWorld) -> None:
 
 def test_filters(url: str) -> None:
     """The client's filters are the simulator's."""
-    failed, revoked, window, everything = calling(
+    failed, revoked, window, everything = call_client(
         url,
         {"status": "failed", "platform": "instagram", "action": "post.failed", "search": "unavailable"},
         {"type": "connections", "action": "account.disconnected", "days": 7},
@@ -103,10 +103,10 @@ def test_filters(url: str) -> None:
 
 def test_refusals(url: str, world: SimulatedWorld) -> None:
     """The client understands the refusals, also that of an API that has no such list yet."""
-    (wrong_key,) = calling(url, {}, key="sk_wrong")
-    (out_of_bounds,) = calling(url, {"days": 91})
-    with served(SimulatedApi(world, clock=lambda: NOW)) as late:
-        (absent,) = calling(late, {})
+    (wrong_key,) = call_client(url, {}, key="sk_wrong")
+    (out_of_bounds,) = call_client(url, {"days": 91})
+    with serve_api(SimulatedApi(world, clock=lambda: NOW)) as late:
+        (absent,) = call_client(late, {})
     assert ("LateAuthenticationError", "[401] Unauthorized") == (wrong_key["raised"], wrong_key["text"])
     assert ("LateAPIError", True) == (out_of_bounds["raised"], "Invalid query" in out_of_bounds["text"])
     assert "LateNotFoundError" == absent["raised"]
@@ -114,8 +114,8 @@ def test_refusals(url: str, world: SimulatedWorld) -> None:
 
 def test_rate_limit(world: SimulatedWorld) -> None:
     """The client reads the quota from the headers, and stops when it is used up."""
-    with served(SimulatedApi(world, clock=lambda: NOW, generation="zernio", rate_limit=1)) as limited:
-        first, second = calling(limited, {"limit": 1}, {"limit": 1})
+    with serve_api(SimulatedApi(world, clock=lambda: NOW, generation="zernio", rate_limit=1)) as limited:
+        first, second = call_client(limited, {"limit": 1}, {"limit": 1})
     assert 1 == len(first["answer"]["logs"])
     assert (1, 0) == (first["quota"]["limit"], first["quota"]["remaining"])
     assert "LateRateLimitError" == second["raised"]

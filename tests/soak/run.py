@@ -20,9 +20,9 @@ from typing import Annotated, Any
 from pydantic import TypeAdapter, ValidationError
 
 from late_exporter.config.types import duration
-from tests.soak.soak import Plan, Soak
+from tests.soak.soak import Soak, SoakPlan
 
-DEFAULT = "10m"
+DEFAULT_DURATION = "10m"
 
 
 def main() -> int:
@@ -35,24 +35,26 @@ def main() -> int:
     if binary is None:
         parser.error("prometheus is not installed; make tools fetches it")
     seed = int(time.time()) if arguments.seed is None else arguments.seed
-    plan = Plan(_seconds(parser, os.environ.get("SOAK") or DEFAULT), arguments.rate, seed)
+    plan = SoakPlan(_parse_duration(parser, os.environ.get("SOAK") or DEFAULT_DURATION), arguments.rate, seed)
     signal.signal(signal.SIGTERM, _interrupt)
-    _say(
+    _print(
         f"{plan.seconds:g} s at {plan.rate:g} logs/s, seed {seed}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
     )
     with tempfile.TemporaryDirectory(prefix="late-exporter-soak-") as folder:
         try:
-            reasons = Soak(Path(folder), plan, binary, _say).run()
+            problems = Soak(Path(folder), plan, binary, _print).run()
         except KeyboardInterrupt:
-            _say("interrupted")
+            _print("interrupted")
             return 130
-    for reason in reasons:
-        _say(f"WRONG: {reason}")
-    _say(f"{len(reasons)} things are wrong" if reasons else "every log was counted exactly once, and no counter fell")
-    return int(bool(reasons))
+    for problem in problems:
+        _print(f"WRONG: {problem}")
+    _print(
+        f"{len(problems)} things are wrong" if problems else "every log was counted exactly once, and no counter fell"
+    )
+    return int(bool(problems))
 
 
-def _seconds(parser: argparse.ArgumentParser, text: str) -> float:
+def _parse_duration(parser: argparse.ArgumentParser, text: str) -> float:
     adapter: TypeAdapter[float] = TypeAdapter(Annotated[float, duration("5s", "30d")])
     try:
         return adapter.validate_python(text)
@@ -64,7 +66,7 @@ def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

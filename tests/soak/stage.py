@@ -16,21 +16,21 @@ from late_exporter.simulator.events import DAY, timestamp
 from late_exporter.simulator.log_list import LogRow
 from tests.e2e.late import HttpExchange, LateServer, hang, respond_with
 
-__all__ = ["FAULTS", "Counts", "Stage"]
+__all__ = ["FAULTS", "LogCounts", "SoakWorld"]
 
-Counts: TypeAlias = Counter[tuple[str, str, str]]
+LogCounts: TypeAlias = Counter[tuple[str, str, str]]
 """How many logs there are by platform, action and status."""
 
-HISTORY = 120.0
-TRIAL = 120.0
-LATE_EVERY = 10.0
+HISTORY_SECONDS = 120.0
+TRIAL_SECONDS = 120.0
+LATE_LOG_INTERVAL = 10.0
 """Seconds between two logs that arrive late."""
 
-LATEST = 20.0
+MAX_LATENESS = 20.0
 """Seconds by which a log is late at most."""
 
 
-class Chronicle(LogList):
+class RecordingLogList(LogList):
     """A log list that remembers what was deleted from it."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Chronicle(LogList):
         return super().delete(log_id)
 
 
-class Stage:
+class SoakWorld:
     """The simulated world while it plays; hold the API's lock to look at it.
 
     Args:
@@ -56,41 +56,41 @@ class Stage:
     def __init__(self, seed: int, rate: float) -> None:
         self._random = Random(seed)
         now = time.time()
-        self._chronicle = Chronicle()
-        self.publishing: LogList = self._chronicle
+        self._log_list = RecordingLogList()
+        self.publishing: LogList = self._log_list
         self._world = SimulatedWorld(
             seed,
             now,
-            logs_per_day=_daily(seed, now, rate),
-            history=HISTORY,
+            logs_per_day=_logs_per_day(seed, now, rate),
+            history=HISTORY_SECONDS,
             with_past_incidents=False,
             publishing=self.publishing,
         )
-        self._late = 0
-        self._next = now + LATE_EVERY
-        self.over = False
+        self._late_log_count = 0
+        self._next_late_log = now + LATE_LOG_INTERVAL
+        self.is_stopped = False
         self.connections: LogList = self._world.connections
         self.activity = self._world.activity
 
     def advance(self, now: float) -> None:
         """Let everything happen up to a Unix time, unless the play is over."""
-        if self.over:
+        if self.is_stopped:
             return
         self._world.advance(now)
-        if now >= self._next:
-            self._next = now + LATE_EVERY
-            self._arrive_late(now)
+        if now >= self._next_late_log:
+            self._next_late_log = now + LATE_LOG_INTERVAL
+            self._insert_late_log(now)
 
-    def _arrive_late(self, now: float) -> None:
+    def _insert_late_log(self, now: float) -> None:
         """Insert a log that was created some time ago, below many that have been read."""
         rows, _ = self.publishing.page(self._random.randrange(50), 1, status="success")
-        created = now - self._random.uniform(1, LATEST)
-        self._late += 1
+        created_at = now - self._random.uniform(1, MAX_LATENESS)
+        self._late_log_count += 1
         for row in rows:
-            late_id = f"{int(created):08x}1a7e{self._late:012x}"
-            self.publishing.insert({**row, "_id": late_id, "createdAt": timestamp(created)})
+            late_id = f"{int(created_at):08x}1a7e{self._late_log_count:012x}"
+            self.publishing.insert({**row, "_id": late_id, "createdAt": timestamp(created_at)})
 
-    def begin_incident(self, name: str, seconds: float) -> None:
+    def start_incident(self, name: str, seconds: float) -> None:
         """Let the posts of some customers fail, as they do in the demo."""
         with suppress(ConfigError):  # nobody is connected whose token could be revoked
             self._world.start_incident(name, duration=seconds)
@@ -98,7 +98,7 @@ class Stage:
     @property
     def deleted(self) -> dict[str, LogRow]:
         """The logs that were deleted, by their ids, as they last were."""
-        return self._chronicle.deleted
+        return self._log_list.deleted
 
     @property
     def rows(self) -> dict[str, LogRow]:
@@ -106,14 +106,14 @@ class Stage:
         return self.deleted | {row["_id"]: row for row in self.publishing.rows}
 
 
-def _daily(seed: int, now: float, rate: float) -> float:
+def _logs_per_day(seed: int, now: float, rate: float) -> float:
     """The logs a day that come to such a rate at this time of the day, when less or more is posted than on average."""
-    trial = SimulatedWorld(seed, now, logs_per_day=rate * DAY, history=TRIAL, with_past_incidents=False)
-    _, found = trial.publishing.page(0, 1, since=now - TRIAL / 2)
-    return rate * DAY * rate / max(found / (TRIAL / 2), 1e-9)
+    trial = SimulatedWorld(seed, now, logs_per_day=rate * DAY, history=TRIAL_SECONDS, with_past_incidents=False)
+    _, log_count = trial.publishing.page(0, 1, since=now - TRIAL_SECONDS / 2)
+    return rate * DAY * rate / max(log_count / (TRIAL_SECONDS / 2), 1e-9)
 
 
-def _limited(_late: LateServer, _random: Random) -> Callable[[HttpExchange], None]:
+def _rate_limited(_late: LateServer, _random: Random) -> Callable[[HttpExchange], None]:
     reset = str(int(time.time()) + 2)
     headers = {"X-RateLimit-Limit": "600", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
     return respond_with(429, {"error": "Rate limit exceeded. Please try again later."}, headers)
@@ -121,33 +121,33 @@ def _limited(_late: LateServer, _random: Random) -> Callable[[HttpExchange], Non
 
 def _flaky(late: LateServer, random: Random) -> Callable[[HttpExchange], None]:
     """Three requests of four go wrong, each in a way of its own."""
-    ways = [cut_off(late), hang(late, 0.5), respond_with(502, "<html>Bad gateway</html>"), late.respond]
+    handlers = [truncate(late), hang(late, 0.5), respond_with(502, "<html>Bad gateway</html>"), late.respond]
 
-    def fault(exchange: HttpExchange) -> None:
-        random.choice(ways)(exchange)
+    def handle(exchange: HttpExchange) -> None:
+        random.choice(handlers)(exchange)
 
-    return fault
+    return handle
 
 
-def cut_off(late: LateServer) -> Callable[[HttpExchange], None]:
+def truncate(late: LateServer) -> Callable[[HttpExchange], None]:
     """Answers end in the middle."""
 
-    def fault(exchange: HttpExchange) -> None:
+    def handle(exchange: HttpExchange) -> None:
         with late.lock:
-            answer = late.api.handle("GET", exchange.path, exchange.query, exchange.headers)
-        half = answer.body[: len(answer.body) // 2]
-        exchange.send(answer.status, half, answer.headers, length=len(answer.body))
+            response = late.api.handle("GET", exchange.path, exchange.query, exchange.headers)
+        half = response.body[: len(response.body) // 2]
+        exchange.send(response.status, half, response.headers, length=len(response.body))
         exchange.close()
 
-    return fault
+    return handle
 
 
 FAULTS: Mapping[str, Callable[[LateServer, Random], Callable[[HttpExchange], None]]] = MappingProxyType(
     {
-        "429": _limited,
+        "429": _rate_limited,
         "500": lambda _late, _random: respond_with(500, {"error": "Internal server error"}),
         "503": lambda _late, _random: respond_with(503),
-        "cut off": lambda late, _random: cut_off(late),
+        "cut off": lambda late, _random: truncate(late),
         "hanging": lambda late, _random: hang(late),
         "flaky": _flaky,
     }

@@ -8,31 +8,40 @@ from typing import NamedTuple
 from late_exporter.model import PENDING, Scope
 from late_exporter.store import StateSnapshot
 from tests.e2e.prometheus import PrometheusApi
-from tests.soak.stage import Counts, Stage
+from tests.soak.stage import LogCounts, SoakWorld
 from tests.support.worlds import Samples
 
-__all__ = ["Ledger", "Life", "Memory", "counted", "differences", "examine", "falls", "slope"]
+__all__ = [
+    "MemoryHistory",
+    "ProcessMemory",
+    "StateCheck",
+    "check_state",
+    "exposed_counts",
+    "find_count_differences",
+    "find_counter_resets",
+    "slope",
+]
 
-LOGS = "late_publishing_logs_total"
-COUNTERS = ("_total", "_bucket", "_count", "_sum")
+LOGS_FAMILY = "late_publishing_logs_total"
+COUNTER_SUFFIXES = ("_total", "_bucket", "_count", "_sum")
 
-GROWTH, SLACK = 1.25, 16 * 1024
+MAX_GROWTH_RATIO, GROWTH_SLACK_KIB = 1.25, 16 * 1024
 """By how much, and by how many KiB on top, the second half of a soak may take more memory than the first."""
 
-SETTLED = 120.0
+MIN_LEAK_WINDOW = 120.0
 """Seconds for which a process has to be watched, after as long a time to settle, to tell whether it leaks."""
 
-STEEPEST = 256.0
+MAX_LEAK_SLOPE = 256.0
 """KiB a minute by which a process that has settled may grow."""
 
 
-class Life(NamedTuple):
+class ProcessMemory(NamedTuple):
     """The memory of one process: pairs of seconds and KiB."""
 
     samples: list[tuple[float, float]]
 
     @property
-    def slope(self) -> float:
+    def kib_per_minute(self) -> float:
         """KiB a minute."""
         return slope(self.samples) * 60
 
@@ -42,26 +51,26 @@ class Life(NamedTuple):
         return self.samples[-1][0] - self.samples[0][0] if self.samples else 0.0
 
     @property
-    def settled(self) -> Life:
+    def second_half(self) -> ProcessMemory:
         """Its second half: caches are full by then, and what grows still is a leak."""
-        return Life(self.samples[len(self.samples) // 2 :])
+        return ProcessMemory(self.samples[len(self.samples) // 2 :])
 
 
-class Memory:
+class MemoryHistory:
     """The memory of all processes of a soak, one after the other."""
 
     def __init__(self) -> None:
-        self.lives: list[Life] = []
+        self.processes: list[ProcessMemory] = []
 
     @property
     def samples(self) -> list[tuple[float, float]]:
         """Those of all lives."""
-        return [sample for life in self.lives for sample in life.samples]
+        return [sample for life in self.processes for sample in life.samples]
 
     @property
-    def longest(self) -> Life:
+    def longest_process(self) -> ProcessMemory:
         """The life that was watched for the longest time."""
-        return max(self.lives, key=lambda life: life.seconds, default=Life([]))
+        return max(self.processes, key=lambda life: life.seconds, default=ProcessMemory([]))
 
     def halves(self) -> tuple[float, float]:
         """The mean of the first half and of the second one, in KiB."""
@@ -69,14 +78,14 @@ class Memory:
         middle = len(sizes) // 2
         return _mean(sizes[:middle]), _mean(sizes[middle:])
 
-    def faults(self) -> Iterator[str]:
+    def find_problems(self) -> Iterator[str]:
         """Whether it grew: from process to process, or within the one that lived longest."""
         first, second = self.halves()
-        if second > first * GROWTH + SLACK:
+        if second > first * MAX_GROWTH_RATIO + GROWTH_SLACK_KIB:
             yield f"memory grows: {first / 1024:.1f} MiB in the first half, {second / 1024:.1f} MiB in the second"
-        settled = self.longest.settled
-        if settled.seconds >= SETTLED and settled.slope > STEEPEST:
-            yield f"memory leaks: {settled.slope:+,.0f} KiB/min in the last {settled.seconds:.0f} s of a process"
+        second_half = self.longest_process.second_half
+        if second_half.seconds >= MIN_LEAK_WINDOW and second_half.kib_per_minute > MAX_LEAK_SLOPE:
+            yield f"memory leaks: {second_half.kib_per_minute:+,.0f} KiB/min in the last {second_half.seconds:.0f} s of a process"
 
 
 def slope(samples: Sequence[tuple[float, float]]) -> float:
@@ -84,59 +93,59 @@ def slope(samples: Sequence[tuple[float, float]]) -> float:
     if not samples:
         return 0.0
     x_mean, y_mean = _mean([x for x, _ in samples]), _mean([y for _, y in samples])
-    spread = sum((x - x_mean) ** 2 for x, _ in samples)
-    return sum((x - x_mean) * (y - y_mean) for x, y in samples) / spread if spread else 0.0
+    variance = sum((x - x_mean) ** 2 for x, _ in samples)
+    return sum((x - x_mean) * (y - y_mean) for x, y in samples) / variance if variance else 0.0
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def counted(samples: Samples, workspace: str) -> Counts:
+def exposed_counts(samples: Samples, workspace: str) -> LogCounts:
     """What the exporter shows of a workspace, without the statuses that pass."""
-    found = samples.family(LOGS, workspace=workspace)
-    return Counts({(key[0], key[1], key[2]): int(value) for key, value in found.items() if key[2] != PENDING})
+    values = samples.family(LOGS_FAMILY, workspace=workspace)
+    return LogCounts({(key[0], key[1], key[2]): int(value) for key, value in values.items() if key[2] != PENDING})
 
 
-def differences(ledger: Counts, shown: Counts) -> Iterator[str]:
+def find_count_differences(expected: LogCounts, exposed: LogCounts) -> Iterator[str]:
     """Where the metrics are not what the logs come to."""
-    for key in sorted(ledger | shown):
-        if ledger[key] != shown[key]:
-            yield f"{'/'.join(key)}: there are {ledger[key]:,} logs, {shown[key]:,} are shown"
+    for key in sorted(expected | exposed):
+        if expected[key] != exposed[key]:
+            yield f"{'/'.join(key)}: there are {expected[key]:,} logs, {exposed[key]:,} are shown"
 
 
-class Ledger(NamedTuple):
+class StateCheck(NamedTuple):
     """What the state has counted of a workspace, by kind, and what is wrong with that."""
 
-    counts: Counts
-    wrong: Sequence[str]
+    counts: LogCounts
+    problems: Sequence[str]
 
 
-def examine(stage: Stage, records: StateSnapshot, workspace: str) -> Ledger:
+def check_state(world: SoakWorld, records: StateSnapshot, workspace: str) -> StateCheck:
     """Look every log up: it has to be held once in its final status, unless it was deleted before that."""
-    rows, held = stage.rows, dict[str, list[str]]()
+    rows, statuses_by_key = world.rows, dict[str, list[str]]()
     for sighting in records.recorded_statuses(Scope(workspace, "publishing")):
-        held.setdefault(sighting.key, []).append(sighting.status)
-    counts, wrong = Counts(), list[str]()
-    for key in held.keys() | rows.keys():
-        row, final = rows.get(key), [status for status in held.get(key, ()) if status != PENDING]
+        statuses_by_key.setdefault(sighting.key, []).append(sighting.status)
+    counts, problems = LogCounts(), list[str]()
+    for key in statuses_by_key.keys() | rows.keys():
+        row, final_statuses = rows.get(key), [status for status in statuses_by_key.get(key, ()) if status != PENDING]
         if row is None:
-            wrong.append(f"{workspace}: {key} was counted and never was")
-        elif final not in ([], [row["status"]]):
-            wrong.append(f"{workspace}: {key} is {row['status']}, counted as {', '.join(final)}")
-        elif final:
+            problems.append(f"{workspace}: {key} was counted and never was")
+        elif final_statuses not in ([], [row["status"]]):
+            problems.append(f"{workspace}: {key} is {row['status']}, counted as {', '.join(final_statuses)}")
+        elif final_statuses:
             counts[row["platform"], row["action"], row["status"]] += 1
-        elif row["status"] != PENDING and key not in stage.deleted:
-            wrong.append(f"{workspace}: {key} is {row['status']}, and not counted")
-    return Ledger(counts, wrong)
+        elif row["status"] != PENDING and key not in world.deleted:
+            problems.append(f"{workspace}: {key} is {row['status']}, and not counted")
+    return StateCheck(counts, problems)
 
 
-def falls(database: PrometheusApi, seconds: float) -> Iterator[str]:
+def find_counter_resets(database: PrometheusApi, seconds: float) -> Iterator[str]:
     """The counters that Prometheus saw fall or vanish within the last seconds."""
-    names = [name for name in database.call_api("label/__name__/values") if name.startswith("late_")]
-    counters = [name for name in names if name.endswith(COUNTERS)]
-    if LOGS not in counters:
-        yield f"Prometheus has no {LOGS}"
+    metric_names = [name for name in database.call_api("label/__name__/values") if name.startswith("late_")]
+    counters = [name for name in metric_names if name.endswith(COUNTER_SUFFIXES)]
+    if LOGS_FAMILY not in counters:
+        yield f"Prometheus has no {LOGS_FAMILY}"
     period = f"[{round(seconds)}s]"
     for name in counters:
         for row in database.query(f"resets({name}{period}) > 0"):
