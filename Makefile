@@ -11,6 +11,8 @@ PY := .venv/bin/python
 LATE_EXPORTER := .venv/bin/late-exporter
 ARGS ?=
 ENGINE ?= docker
+WORKERS ?= 2
+PYTEST := $(PY) -m pytest -n $(WORKERS)
 
 export PATH := $(CURDIR)/.cache/tools/pinned:$(PATH):$(CURDIR)/.cache/tools/usr/bin
 
@@ -34,17 +36,22 @@ image: ## Build the container image; ENGINE=podman or buildah does it without do
 	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" $(ARGS) .
 
 .PHONY: test
-test: check tools ## Run make check and every test.
-	$(PY) -m pytest $(ARGS)
+test: check test-future ## Run make check and every test, the unit tests with the clock moved, too.
+	$(PYTEST) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 .PHONY: unit
 unit: dev ## Run the unit tests.
-	$(PY) -m pytest -n 2 --dist worksteal -m "not e2e and not fuzz" $(ARGS)
+	$(PYTEST) --dist worksteal -m unit $(ARGS)
 
 .PHONY: test-future
 test-future: dev tools ## Run the unit tests with the clock 400 days ahead, then 3 days back.
-	.ci/at +400d $(PY) -m pytest -n 2 --dist worksteal -m "not e2e and not fuzz" -p no:cacheprovider $(ARGS)
-	.ci/at -3d $(PY) -m pytest -n 2 --dist worksteal -m "not e2e and not fuzz" -p no:cacheprovider $(ARGS)
+	@for offset in +400d -3d; do \
+	  HYPOTHESIS_PROFILE=fast .ci/at $$offset $(PYTEST) --dist worksteal -m unit -p no:cacheprovider $(ARGS); \
+	done
+
+.PHONY: thorough
+thorough: dev ## Run the tests of exact counting with many examples; takes about a quarter of an hour.
+	HYPOTHESIS_PROFILE=thorough $(PYTEST) --dist worksteal tests/ingest $(ARGS)
 
 .PHONY: check
 check: lint drift ## Check style, types, layers, and that what is generated is up to date.

@@ -214,7 +214,7 @@ def test_several_workspaces(late: LateServer, tmp_path: Path, exit_stack: ExitSt
     assert "agency" not in programs[-1].stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_interrupted(
     late: LateServer,
     start_exporter: Callable[..., ExporterProcess],

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -41,6 +40,7 @@ from late_exporter.model import (
     SeriesValue,
 )
 from late_exporter.simulator.log_list import LogRow
+from tests.support.profiles import example_count, is_thorough
 from tests.support.worlds import DAY, HOUR, MINUTE, Exporter, Late, Listing, VirtualClock, World, unavailable
 
 PUBLISHING, CONNECTIONS = FEEDS["publishing"], FEEDS["connections"]
@@ -350,13 +350,12 @@ MOVES = st.tuples(
     st.integers(0, 150),
     st.integers(0, 60),
 )
-THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 
 
 @settings(
-    max_examples=150 if THOROUGH else 15,
+    max_examples=example_count(15, thorough=150),
     deadline=None,
-    derandomize=not THOROUGH,
+    derandomize=not is_thorough(),
     database=None,
     suppress_health_check=list(HealthCheck),
 )

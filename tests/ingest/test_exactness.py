@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from bisect import bisect_left
 from collections import Counter
@@ -23,6 +22,7 @@ from late_exporter.ingest.poller import PollConfig
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import Scope
 from late_exporter.simulator.log_list import LogRow
+from tests.support.profiles import example_count, is_thorough
 from tests.support.worlds import (
     DAY,
     HOUR,
@@ -1247,13 +1247,12 @@ def test_more_logs_of_one_moment_than_a_page_are_all_counted() -> None:
     state.teardown()
 
 
-THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 TestExactness = Exactness.TestCase
 TestExactness.settings = settings(
-    max_examples=400 if THOROUGH else 20,
+    max_examples=example_count(20, thorough=400),
     stateful_step_count=25,
     deadline=None,
-    derandomize=not THOROUGH,
+    derandomize=not is_thorough(),
     database=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from late_exporter.ingest.poller import PollConfig
 from late_exporter.simulator.log_list import LogRow
 from tests.ingest.test_exactness import EVENTS as HAPPENINGS
 from tests.ingest.test_exactness import NEVER, Events, Exactness
+from tests.support.profiles import example_count, is_thorough
 from tests.support.worlds import DAY, HOUR, MINUTE, Exporter, Late, Listing, Sighted, VirtualClock, World, zernio
 
 Start: TypeAlias = Callable[..., Exporter]
@@ -380,13 +380,12 @@ class Switching(Anonymous):
         self._compare()
 
 
-THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 SETTINGS = settings(
     phases=[Phase.generate],
-    max_examples=200 if THOROUGH else 12,
+    max_examples=example_count(12, thorough=200),
     stateful_step_count=25,
     deadline=None,
-    derandomize=not THOROUGH,
+    derandomize=not is_thorough(),
     database=None,
     suppress_health_check=list(HealthCheck),
 )
