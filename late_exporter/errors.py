@@ -5,6 +5,7 @@ LateError
 │   ├── Unauthorized     the key was refused (401, 403): back off until it changes
 │   ├── RateLimited      429: no request before ``until``
 │   ├── ApiUnavailable   no usable answer: network, timeout, 5xx, redirect, 4xx
+│   │   ├── EndpointNotFound  404: the API does not have the endpoint
 │   │   └── BadRequest   400: what was asked for cannot be had, however often it is tried
 │   └── BadPayload       an answer that is not what the API documents
 ├── StoreError           the state could not be read or written; nothing was counted
@@ -23,6 +24,7 @@ __all__ = [
     "BadPayload",
     "BadRequest",
     "ConfigError",
+    "EndpointNotFound",
     "LateError",
     "RateLimited",
     "StoreError",
@@ -68,6 +70,10 @@ class RateLimited(ApiError):
 
 class ApiUnavailable(ApiError):
     """There was no usable answer."""
+
+
+class EndpointNotFound(ApiUnavailable):
+    """The API does not have the endpoint."""
 
 
 class BadRequest(ApiUnavailable):

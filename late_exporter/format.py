@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 __all__ = ["human_duration", "iso_time", "plural"]
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -18,8 +19,8 @@ def iso_time(millis: float, *, precise: bool = False) -> str:
         precise: Whether to show milliseconds.
     """
     try:
-        time = datetime.fromtimestamp(millis / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
+        time = EPOCH + timedelta(milliseconds=millis)
+    except (ValueError, OverflowError):
         return ""
     return time.isoformat(timespec="milliseconds" if precise else "seconds").replace("+00:00", "Z")
 

@@ -14,6 +14,8 @@ from typing import TypeAlias
 import msgspec
 
 __all__ = [
+    "DAY_MS",
+    "PAGE_SIZE",
     "PENDING",
     "AttemptOutcome",
     "Batch",
@@ -46,6 +48,10 @@ __all__ = [
 ]
 
 PENDING = "pending"
+DAY_MS = 86_400_000
+
+PAGE_SIZE = 100
+"""Logs per page; the most that the API returns."""
 
 Labels: TypeAlias = tuple[str, ...]
 """Label values in the order of the family's label names; the first one is the workspace."""

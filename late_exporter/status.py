@@ -52,7 +52,7 @@ class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    synced: bool = False
+    is_synced: bool = False
     outcome: str | None = None
     error: str = ""
     last_poll: float | None = None

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 from late_exporter.errors import BadPayload
-from late_exporter.feeds.decoder import UNKNOWN, micros, millis, text
+from late_exporter.feeds.decoder import UNKNOWN, label_text, parse_millis, to_micros
 from late_exporter.model import Feed, LogEntry
 
 __all__ = [
@@ -168,7 +168,7 @@ def _publishing(row: RawLog) -> LogView:
         status=_text(row, "status") or UNKNOWN,
         post_id=_text(row, "postId") or _text(row, "postId", "_id"),
         username=_text(row, "accountUsername"),
-        attempt=micros(_number(row, "attemptNumber"), 1),
+        attempt=to_micros(_number(row, "attemptNumber"), 1),
         status_code=_text(row, "statusCode"),
         error_code=_text(row, "response", "errorCode"),
         error=_text(row, "response", "errorMessage"),
@@ -248,7 +248,7 @@ def _found(place: object, name: str) -> Iterator[str]:
 
 def _shared(row: RawLog) -> dict[str, Any]:
     log_id, written = _text(row, "_id"), _text(row, "createdAt")
-    created = millis(written)
+    created = parse_millis(written)
     return {
         "key": log_id or _fingerprint(row),
         "row": row,
@@ -257,7 +257,7 @@ def _shared(row: RawLog) -> dict[str, Any]:
         "time": (moment(created) if created is not None else "") or written,
         "platform": _text(row, "platform") or UNKNOWN,
         "account_id": _text(row, "accountId"),
-        "duration": micros(_number(row, "durationMs"), 1000),
+        "duration": to_micros(_number(row, "durationMs"), 1000),
     }
 
 
@@ -273,7 +273,7 @@ def _text(row: RawLog, *path: str) -> str:
     found = _at(row, *path)
     if isinstance(found, int | float) and not isinstance(found, bool):
         found = str(found)
-    return text(found, LONGEST) if isinstance(found, str) and found else ""
+    return label_text(found, LONGEST) if isinstance(found, str) and found else ""
 
 
 def _number(row: RawLog, name: str) -> float | None:

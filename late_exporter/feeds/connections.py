@@ -6,15 +6,24 @@ from collections.abc import Iterator
 
 import msgspec
 
-from late_exporter.feeds.decoder import UNKNOWN, Answer, Id, key, mark, micros, millis, text
-from late_exporter.feeds.schema import LATE_CONNECTIONS, Sentinel
+from late_exporter.feeds.decoder import (
+    UNKNOWN,
+    Id,
+    LogListDecoder,
+    fingerprint,
+    label_text,
+    log_key,
+    parse_millis,
+    to_micros,
+)
+from late_exporter.feeds.schema import LATE_CONNECTIONS, SchemaChecker
 from late_exporter.model import Feed, IncCounter, Increment, LogEntry, ObserveHistogram, SetLatest
 
-__all__ = ["FEED", "kind", "project"]
+__all__ = ["FEED", "generic_event", "project"]
 
 DAY = 86_400_000
 
-CONNECTED = {
+CONNECTED_AFTER = {
     "connect_success": 1,
     "reconnect_success": 1,
     "reconnect_failed": 0,
@@ -23,20 +32,20 @@ CONNECTED = {
 """What an event says of the account it names."""
 
 
-class Failure(msgspec.Struct, gc=False):
+class ConnectionFailure(msgspec.Struct, gc=False):
     """Why an account could not be connected."""
 
     code: str | None = None
 
 
-class Success(msgspec.Struct, rename="camel", gc=False):
+class ConnectedAccount(msgspec.Struct, rename="camel", gc=False):
     """What was connected."""
 
     username: str | None = None
     token_expires_at: str | None = None
 
 
-class Row(msgspec.Struct, rename="camel", gc=False):
+class ConnectionRow(msgspec.Struct, rename="camel", gc=False):
     """A connection log as the API writes it."""
 
     id: Id = msgspec.field(name="_id")
@@ -44,32 +53,32 @@ class Row(msgspec.Struct, rename="camel", gc=False):
     account_id: str | None = None
     event_type: str | None = None
     connection_method: str | None = None
-    error: Failure | None = None
-    success: Success | None = None
+    error: ConnectionFailure | None = None
+    success: ConnectedAccount | None = None
     duration_ms: int | float | None = None
     created_at: str | None = None
 
 
-def _entry(row: Row) -> LogEntry:
-    event = text(row.event_type)
-    success = row.success or Success()
+def _entry(row: ConnectionRow) -> LogEntry:
+    event = label_text(row.event_type)
+    success = row.success or ConnectedAccount()
     return LogEntry(
-        key=key(row.id),
+        key=log_key(row.id),
         status=event,
-        created=millis(row.created_at),
-        platform=text(row.platform),
+        created=parse_millis(row.created_at),
+        platform=label_text(row.platform),
         action=event,
-        method=text(row.connection_method),
-        account_id=text(row.account_id) if row.account_id else None,
-        username=text(success.username),
-        error_code=text(row.error.code if row.error else None),
-        duration=micros(row.duration_ms, 1000),
-        expires_at=millis(success.token_expires_at),
-        fingerprint=mark(row.platform, row.account_id, kind(event)),
+        method=label_text(row.connection_method),
+        account_id=label_text(row.account_id) if row.account_id else None,
+        username=label_text(success.username),
+        error_code=label_text(row.error.code if row.error else None),
+        duration=to_micros(row.duration_ms, 1000),
+        expires_at=parse_millis(success.token_expires_at),
+        fingerprint=fingerprint(row.platform, row.account_id, generic_event(event)),
     )
 
 
-def kind(event: str) -> str:
+def generic_event(event: str) -> str:
     """What an event is in both generations: zernio does not always tell that an account is connected again."""
     return event.removeprefix("re")
 
@@ -93,8 +102,8 @@ def project(workspace: str, entry: LogEntry) -> Iterator[Increment]:
 def _account(account: tuple[str, str, str], entry: LogEntry, at: int) -> Iterator[Increment]:
     if entry.username not in (None, UNKNOWN):
         yield SetLatest("late_account_info", account, at=at, value=entry.username)
-    if entry.action in CONNECTED:
-        yield SetLatest("late_account_connected", account, at=at, value=CONNECTED[entry.action])
+    if entry.action in CONNECTED_AFTER:
+        yield SetLatest("late_account_connected", account, at=at, value=CONNECTED_AFTER[entry.action])
     if entry.expires_at is not None:
         yield SetLatest("late_account_token_expiry_timestamp_seconds", account, at=at, value=entry.expires_at / 1000)
 
@@ -103,7 +112,7 @@ FEED = Feed(
     name="connections",
     path="/v1/connections/logs",
     retention=7 * DAY,
-    parse=Answer(Row, _entry, look=Sentinel(LATE_CONNECTIONS).look).parse,
+    parse=LogListDecoder(ConnectionRow, _entry, check_schema=SchemaChecker(LATE_CONNECTIONS).check).parse,
     project=project,
     counter="late_connection_events_total",
 )

@@ -6,8 +6,17 @@ from collections.abc import Iterator
 
 import msgspec
 
-from late_exporter.feeds.decoder import UNKNOWN, Answer, Id, key, mark, micros, millis, text
-from late_exporter.feeds.schema import LATE_PUBLISHING, Sentinel
+from late_exporter.feeds.decoder import (
+    UNKNOWN,
+    Id,
+    LogListDecoder,
+    fingerprint,
+    label_text,
+    log_key,
+    parse_millis,
+    to_micros,
+)
+from late_exporter.feeds.schema import LATE_PUBLISHING, SchemaChecker
 from late_exporter.model import (
     PENDING,
     AttemptOutcome,
@@ -20,7 +29,7 @@ from late_exporter.model import (
     SetLatest,
 )
 
-__all__ = ["FEED", "category", "kind", "project"]
+__all__ = ["FEED", "failure_category", "generic_action", "project"]
 
 DAY = 86_400_000
 FAILED = "failed"
@@ -48,62 +57,62 @@ CATEGORIES: tuple[tuple[str, str, frozenset[str]], ...] = (
 )
 
 
-class Post(msgspec.Struct, gc=False):
+class PostReference(msgspec.Struct, gc=False):
     """The post of a log, as the list embeds it."""
 
     id: str | None = msgspec.field(default=None, name="_id")
 
 
-class Response(msgspec.Struct, gc=False):
+class PlatformResponse(msgspec.Struct, gc=False):
     """What the platform answered."""
 
     error_code: str | None = msgspec.field(default=None, name="errorCode")
 
 
-class Row(msgspec.Struct, rename="camel", gc=False):
+class PublishingRow(msgspec.Struct, rename="camel", gc=False):
     """A publishing log as the API writes it."""
 
     id: Id = msgspec.field(name="_id")
-    post_id: str | Post | None = None
+    post_id: str | PostReference | None = None
     platform: str | None = None
     account_id: str | None = None
     account_username: str | None = None
     action: str | None = None
     status: str | None = None
     status_code: int | None = None
-    response: Response | None = None
+    response: PlatformResponse | None = None
     duration_ms: int | float | None = None
     attempt_number: int | float | None = None
     created_at: str | None = None
 
 
-def _entry(row: Row) -> LogEntry:
-    post = row.post_id.id if isinstance(row.post_id, Post) else row.post_id
-    duration, attempt = micros(row.duration_ms, 1000), micros(row.attempt_number, 1_000_000)
+def _entry(row: PublishingRow) -> LogEntry:
+    post = row.post_id.id if isinstance(row.post_id, PostReference) else row.post_id
+    duration, attempt = to_micros(row.duration_ms, 1000), to_micros(row.attempt_number, 1_000_000)
     return LogEntry(
-        key=key(row.id),
-        status=text(row.status),
-        created=millis(row.created_at),
-        platform=text(row.platform),
-        action=text(row.action),
-        post_id=text(post) if post and post.strip(".") else None,  # in a path, dots would lead elsewhere
-        account_id=text(row.account_id) if row.account_id else None,
-        username=text(row.account_username),
+        key=log_key(row.id),
+        status=label_text(row.status),
+        created=parse_millis(row.created_at),
+        platform=label_text(row.platform),
+        action=label_text(row.action),
+        post_id=label_text(post) if post and post.strip(".") else None,  # in a path, dots would lead elsewhere
+        account_id=label_text(row.account_id) if row.account_id else None,
+        username=label_text(row.account_username),
         status_code=row.status_code,
         error_code=row.response.error_code if row.response else None,
         duration=duration,
         attempt=attempt,
-        fingerprint=mark(row.platform, row.account_id, kind(text(row.action))),
-        status_fingerprint=mark(row.action, row.status_code, duration, attempt),
+        fingerprint=fingerprint(row.platform, row.account_id, generic_action(label_text(row.action))),
+        status_fingerprint=fingerprint(row.action, row.status_code, duration, attempt),
     )
 
 
-def kind(action: str) -> str:
+def generic_action(action: str) -> str:
     """What an action is in both generations: zernio does not always tell a retry from a first attempt."""
     return "attempt" if action in ATTEMPTS else action
 
 
-def category(entry: LogEntry) -> str:
+def failure_category(entry: LogEntry) -> str:
     """Why a log failed, in the vendor's words, by the table CATEGORIES."""
     facts = {"status": str(entry.status_code), "action": entry.action}
     code = (entry.error_code or "").upper()
@@ -127,7 +136,7 @@ def project(workspace: str, entry: LogEntry) -> Iterator[Increment]:
             "late_publishing_last_log_timestamp_seconds", labels, at=entry.created, value=entry.created / 1000
         )
     if status == FAILED:
-        failure = (*platform, entry.action, category(entry), _status_code(entry))
+        failure = (*platform, entry.action, failure_category(entry), _status_code(entry))
         yield IncCounter("late_publishing_failures_total", failure)
     if entry.action == "rate_limit_pause":
         yield IncCounter("late_publishing_rate_limit_pauses_total", platform, once_per_log=True)
@@ -171,7 +180,7 @@ FEED = Feed(
     name="publishing",
     path="/v1/posts/logs",
     retention=7 * DAY,
-    parse=Answer(Row, _entry, look=Sentinel(LATE_PUBLISHING).look).parse,
+    parse=LogListDecoder(PublishingRow, _entry, check_schema=SchemaChecker(LATE_PUBLISHING).check).parse,
     project=project,
     counter="late_publishing_logs_total",
     subset_counters={

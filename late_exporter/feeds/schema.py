@@ -12,7 +12,15 @@ import msgspec
 
 from late_exporter.model import Deviation
 
-__all__ = ["DOCUMENTED", "LATE_CONNECTIONS", "LATE_PUBLISHING", "ZERNIO_LOGS", "Field", "Sentinel", "Shape"]
+__all__ = [
+    "DOCUMENTED_PATHS",
+    "LATE_CONNECTIONS",
+    "LATE_PUBLISHING",
+    "ZERNIO_LOGS",
+    "Schema",
+    "SchemaChecker",
+    "SchemaField",
+]
 
 MAX_PATHS = 50
 PATH_LENGTH = 64
@@ -27,48 +35,48 @@ SECRET = re.compile(r"[0-9A-Fa-f]{8,}|[A-Za-z0-9_]{16,}")
 """Ids, tokens and telephone numbers; a longer word of an error code goes with them."""
 
 
-class Field(msgspec.Struct, frozen=True):
+class SchemaField(msgspec.Struct, frozen=True):
     """A documented field; each may be null.
 
     Args:
         types: The JSON types it may have; none: it is not looked into.
-        expected: No log is without it.
+        required: No log is without it.
         fields: What an object holds.
     """
 
     types: tuple[str, ...] = ()
-    expected: bool = False
-    fields: Mapping[str, Field] = MappingProxyType({})
+    required: bool = False
+    fields: Mapping[str, SchemaField] = MappingProxyType({})
 
 
-Shape: TypeAlias = Mapping[str, Field]
+Schema: TypeAlias = Mapping[str, SchemaField]
 """Documented fields by name."""
 
-TEXT, NUMBER, TRUTH, LIST, OPAQUE = (
-    Field(("string",)),
-    Field(("number",)),
-    Field(("boolean",)),
-    Field(("array",)),
-    Field(),
+TEXT, NUMBER, BOOLEAN, LIST, OPAQUE = (
+    SchemaField(("string",)),
+    SchemaField(("number",)),
+    SchemaField(("boolean",)),
+    SchemaField(("array",)),
+    SchemaField(),
 )
-ALWAYS = Field(("string",), expected=True)
+REQUIRED_TEXT = SchemaField(("string",), required=True)
 
 
-def _object(*types: str, **fields: Field) -> Field:
-    return Field(("object", *types), fields=fields)
+def _object(*types: str, **fields: SchemaField) -> SchemaField:
+    return SchemaField(("object", *types), fields=fields)
 
 
-LATE_PUBLISHING: Shape = MappingProxyType(
+LATE_PUBLISHING: Schema = MappingProxyType(
     {
-        "_id": ALWAYS,
+        "_id": REQUIRED_TEXT,
         "postId": _object("string", _id=TEXT, content=TEXT, status=TEXT),
         "userId": TEXT,
         "profileId": TEXT,
-        "platform": ALWAYS,
+        "platform": REQUIRED_TEXT,
         "accountId": TEXT,
         "accountUsername": TEXT,
-        "action": ALWAYS,
-        "status": ALWAYS,
+        "action": REQUIRED_TEXT,
+        "status": REQUIRED_TEXT,
         "statusCode": NUMBER,
         "endpoint": TEXT,
         "request": _object(
@@ -79,18 +87,18 @@ LATE_PUBLISHING: Shape = MappingProxyType(
         ),
         "durationMs": NUMBER,
         "attemptNumber": NUMBER,
-        "createdAt": ALWAYS,
+        "createdAt": REQUIRED_TEXT,
     }
 )
 
-LATE_CONNECTIONS: Shape = MappingProxyType(
+LATE_CONNECTIONS: Schema = MappingProxyType(
     {
-        "_id": ALWAYS,
+        "_id": REQUIRED_TEXT,
         "userId": TEXT,
         "profileId": TEXT,
         "accountId": TEXT,
-        "platform": ALWAYS,
-        "eventType": ALWAYS,
+        "platform": REQUIRED_TEXT,
+        "eventType": REQUIRED_TEXT,
         "connectionMethod": TEXT,
         "error": _object(code=TEXT, message=TEXT, rawResponse=OPAQUE),
         "success": _object(
@@ -102,27 +110,27 @@ LATE_CONNECTIONS: Shape = MappingProxyType(
             accountType=TEXT,
         ),
         "context": _object(
-            isHeadlessMode=TRUTH,
-            hasCustomRedirectUrl=TRUTH,
-            isReconnection=TRUTH,
-            isBYOK=TRUTH,
+            isHeadlessMode=BOOLEAN,
+            hasCustomRedirectUrl=BOOLEAN,
+            isReconnection=BOOLEAN,
+            isBYOK=BOOLEAN,
             invitationToken=OPAQUE,  # these two are known to late-sdk 1.2.60 alone
             connectToken=OPAQUE,
         ),
         "durationMs": NUMBER,
         "metadata": OPAQUE,
-        "createdAt": ALWAYS,
+        "createdAt": REQUIRED_TEXT,
     }
 )
 
-ZERNIO_LOGS: Shape = MappingProxyType(
+ZERNIO_LOGS: Schema = MappingProxyType(
     {
-        "type": ALWAYS,
-        "action": ALWAYS,
+        "type": REQUIRED_TEXT,
+        "action": REQUIRED_TEXT,
         "user_id": TEXT,
         "platform": TEXT,
         "account_id": TEXT,
-        "status": ALWAYS,
+        "status": REQUIRED_TEXT,
         "status_code": NUMBER,
         "error_message": TEXT,
         "error_code": TEXT,
@@ -130,19 +138,23 @@ ZERNIO_LOGS: Shape = MappingProxyType(
         "endpoint": TEXT,
         "request_body": OPAQUE,
         "response_body": OPAQUE,
-        "created_at": ALWAYS,
+        "created_at": REQUIRED_TEXT,
         "metadata": OPAQUE,
         "request_id": TEXT,
         "api_key_id": TEXT,
     }
 )
 
-COUNT = Field(("number",), expected=True)
-ENVELOPE: Shape = MappingProxyType(
+REQUIRED_NUMBER = SchemaField(("number",), required=True)
+ENVELOPE: Schema = MappingProxyType(
     {
         "logs": OPAQUE,
         "pagination": _object(
-            total=COUNT, limit=NUMBER, skip=NUMBER, pages=NUMBER, hasMore=Field(("boolean",), expected=True)
+            total=REQUIRED_NUMBER,
+            limit=NUMBER,
+            skip=NUMBER,
+            pages=NUMBER,
+            hasMore=SchemaField(("boolean",), required=True),
         ),
         "count": NUMBER,
         "postId": TEXT,
@@ -151,27 +163,27 @@ ENVELOPE: Shape = MappingProxyType(
 """What stands around the logs, of a list or of one post."""
 
 
-class Sentinel:
+class SchemaChecker:
     """Looks at the answers of one log list.
 
     Args:
         shape: The fields of its logs.
     """
 
-    def __init__(self, shape: Shape) -> None:
-        self._shape = shape
-        self._decoder = msgspec.json.Decoder(_strict(ENVELOPE, logs=list[_strict(shape)]))  # type: ignore[misc]
-        self._unknown: set[str] = set()
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._decoder = msgspec.json.Decoder(_strict(ENVELOPE, logs=list[_strict(schema)]))  # type: ignore[misc]
+        self._unknown_paths: set[str] = set()
 
-    def look(self, body: bytes) -> Sequence[tuple[Deviation, ...]]:
+    def check(self, body: bytes) -> Sequence[tuple[Deviation, ...]]:
         """What is not as documented in each log, and around all of them; nothing where all is well, or no answer."""
         try:
             self._decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return self._search(body)
+            return self._find_deviations(body)
         return ()
 
-    def _search(self, body: bytes) -> Sequence[tuple[Deviation, ...]]:
+    def _find_deviations(self, body: bytes) -> Sequence[tuple[Deviation, ...]]:
         try:
             answer = json.loads(body.decode("utf-8", "replace"))
         except (ValueError, RecursionError):
@@ -179,63 +191,63 @@ class Sentinel:
         logs = answer.get("logs") if isinstance(answer, dict) else None
         if not isinstance(logs, list):
             return ()
-        seen: dict[tuple[str, str], Deviation] = {}
-        around = self._deviations(answer, ENVELOPE, seen)
-        rows = [self._deviations(row, self._shape, seen) if isinstance(row, dict) else () for row in logs]
-        return [around + row for row in rows] if seen else ()
+        deviations: dict[tuple[str, str], Deviation] = {}
+        around = self._deviations(answer, ENVELOPE, deviations)
+        rows = [self._deviations(row, self._schema, deviations) if isinstance(row, dict) else () for row in logs]
+        return [around + row for row in rows] if deviations else ()
 
     def _deviations(
-        self, found: Mapping[str, Any], shape: Shape, seen: dict[tuple[str, str], Deviation]
+        self, document: Mapping[str, Any], schema: Schema, known_deviations: dict[tuple[str, str], Deviation]
     ) -> tuple[Deviation, ...]:
         deviations = {}
-        for path, kind, value in _differences(found, shape):
-            name = self._name(path) if kind == "unknown" else path
-            if (name, kind) not in seen:
-                seen[name, kind] = _deviation(name, kind, value)
-            deviations[name, kind] = seen[name, kind]
+        for path, kind, value in _differences(document, schema):
+            name = self._bounded_path(path) if kind == "unknown" else path
+            if (name, kind) not in known_deviations:
+                known_deviations[name, kind] = _deviation(name, kind, value)
+            deviations[name, kind] = known_deviations[name, kind]
         return tuple(deviations.values())
 
-    def _name(self, path: str) -> str:
+    def _bounded_path(self, path: str) -> str:
         name = "".join(char if char.isprintable() else "\ufffd" for char in path[:PATH_LENGTH])
-        if name not in self._unknown and len(self._unknown) >= MAX_PATHS:
+        if name not in self._unknown_paths and len(self._unknown_paths) >= MAX_PATHS:
             return OTHER
-        self._unknown.add(name)
+        self._unknown_paths.add(name)
         return name
 
 
-def _paths(shape: Shape, prefix: str = "") -> Iterator[str]:
-    for name, field in shape.items():
+def _paths(schema: Schema, prefix: str = "") -> Iterator[str]:
+    for name, field in schema.items():
         yield f"{prefix}{name}"
         yield from _paths(field.fields, f"{prefix}{name}.")
 
 
-DOCUMENTED = frozenset(
+DOCUMENTED_PATHS = frozenset(
     path for shape in (ENVELOPE, LATE_PUBLISHING, LATE_CONNECTIONS, ZERNIO_LOGS) for path in _paths(shape)
 )
 """The paths of all documented fields."""
 
 
-def _strict(shape: Shape, **types: Any) -> type[msgspec.Struct]:
+def _strict(schema: Schema, **types: Any) -> type[msgspec.Struct]:
     """A type that decodes what is as documented and nothing else: much faster than to search in vain."""
     fields: list[Any] = []
-    for name, field in shape.items():
+    for name, field in schema.items():
         kind = types.get(name, _type(field))
-        absent = () if field.expected else (None if field.types else msgspec.Raw(),)
+        absent = () if field.required else (None if field.types else msgspec.Raw(),)
         fields.append((name, kind, *absent))
     return msgspec.defstruct("Strict", fields, kw_only=True, forbid_unknown_fields=True, gc=False)
 
 
-def _type(field: Field) -> Any:
+def _type(field: SchemaField) -> Any:
     if not field.types:
         return msgspec.Raw
     kinds = [_strict(field.fields) if name == "object" else TYPES[name] for name in field.types]
-    return Union[tuple(kinds if field.expected else [*kinds, None])]  # noqa: UP007 - of a number known only now
+    return Union[tuple(kinds if field.required else [*kinds, None])]  # noqa: UP007 - of a number known only now
 
 
-def _differences(found: Mapping[str, Any], shape: Shape, prefix: str = "") -> Iterator[tuple[str, str, object]]:
+def _differences(document: Mapping[str, Any], schema: Schema, prefix: str = "") -> Iterator[tuple[str, str, object]]:
     """Path, kind and value of every field that is not as documented; a missing one has no value."""
-    for name, value in found.items():
-        field = shape.get(name)
+    for name, value in document.items():
+        field = schema.get(name)
         if field is None:
             yield f"{prefix}{name}", "unknown", value
         elif value is None or not field.types:
@@ -244,8 +256,8 @@ def _differences(found: Mapping[str, Any], shape: Shape, prefix: str = "") -> It
             yield f"{prefix}{name}", "type", value
         elif isinstance(value, dict):
             yield from _differences(value, field.fields, f"{prefix}{name}.")
-    for name, field in shape.items():
-        if field.expected and found.get(name) is None:
+    for name, field in schema.items():
+        if field.required and document.get(name) is None:
             yield f"{prefix}{name}", "missing", None
 
 

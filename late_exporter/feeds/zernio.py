@@ -17,8 +17,16 @@ from typing import TypeAlias
 import msgspec
 
 from late_exporter.feeds import connections, publishing
-from late_exporter.feeds.decoder import UNKNOWN, Answer, key, mark, micros, millis, text
-from late_exporter.feeds.schema import ZERNIO_LOGS, Sentinel
+from late_exporter.feeds.decoder import (
+    UNKNOWN,
+    LogListDecoder,
+    fingerprint,
+    label_text,
+    log_key,
+    parse_millis,
+    to_micros,
+)
+from late_exporter.feeds.schema import ZERNIO_LOGS, SchemaChecker
 from late_exporter.model import Feed, IncCounter, Increment, LogEntry, ObserveHistogram
 
 __all__ = ["ACTIONS", "ACTIVITIES", "EVENTS", "FEEDS", "actions_markdown"]
@@ -80,7 +88,7 @@ def actions_markdown() -> str:
     return "\n".join(rows)
 
 
-class Details(msgspec.Struct, rename="camel", gc=False):
+class RowMetadata(msgspec.Struct, rename="camel", gc=False):
     """What is used of ``metadata``."""
 
     post_id: str | None = None
@@ -91,10 +99,10 @@ class Details(msgspec.Struct, rename="camel", gc=False):
     is_reconnection: bool | None = None
 
 
-class Row(msgspec.Struct, gc=False):
+class ZernioRow(msgspec.Struct, gc=False):
     """A log as the API writes it; ``metadata`` is a JSON text, or might be an object one day."""
 
-    under_id: str | None = msgspec.field(default=None, name="_id")
+    underscore_id: str | None = msgspec.field(default=None, name="_id")
     id: str | None = None
     action: str | None = None
     user_id: str | None = None
@@ -106,115 +114,115 @@ class Row(msgspec.Struct, gc=False):
     duration_ms: int | float | None = None
     request_body: str | None = None
     created_at: str | None = None
-    metadata: str | Details | None = None
+    metadata: str | RowMetadata | None = None
     request_id: str | None = None
 
 
-_details = msgspec.json.Decoder(Details)
+_metadata_decoder = msgspec.json.Decoder(RowMetadata)
 _FIELD = re.compile(r'"(postId|accountUsername|attemptNumber|connectionMethod|tokenExpiresAt)"\s*:\s*("[^"\\]*"|\d+)')
 
 
-def _read(metadata: str | Details | None) -> Details:
+def _parse_metadata(metadata: str | RowMetadata | None) -> RowMetadata:
     """What ``metadata`` holds; where it was cut or is odd, the fields that are whole."""
-    if not metadata or isinstance(metadata, Details):
-        return metadata or Details()
+    if not metadata or isinstance(metadata, RowMetadata):
+        return metadata or RowMetadata()
     try:
-        return _details.decode(metadata)
+        return _metadata_decoder.decode(metadata)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         fields = {name: msgspec.json.decode(value) for name, value in _FIELD.findall(metadata)}
-    found = {}
-    for field in msgspec.structs.fields(Details):
+    values = {}
+    for field in msgspec.structs.fields(RowMetadata):
         try:
-            found[field.name] = msgspec.convert(fields[field.encode_name], field.type)
+            values[field.name] = msgspec.convert(fields[field.encode_name], field.type)
         except (KeyError, msgspec.ValidationError):
             continue
-    return Details(**found)
+    return RowMetadata(**values)
 
 
-def _key(row: Row, created: int | None, log_mark: str, action: str) -> str:
+def _row_key(row: ZernioRow, created: int | None, log_fingerprint: str, action: str) -> str:
     """The key of a log, which goes by time; without its number where the row has no id."""
-    place = f"{created or 0:013d}-{log_mark}"
-    given = row.under_id or row.id
-    if given:
-        return f"{place}#{key(given)}"
+    prefix = f"{created or 0:013d}-{log_fingerprint}"
+    row_id = row.underscore_id or row.id
+    if row_id:
+        return f"{prefix}#{log_key(row_id)}"
     facts = (action, row.user_id, row.request_id, row.request_body)
     digest = hashlib.blake2b(repr(facts).encode("utf-8", "backslashreplace"), digest_size=6).hexdigest()
-    return f"{place}={digest}"
+    return f"{prefix}={digest}"
 
 
-def _number(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
+def _number_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
     """Tell the logs of a page that are alike from each other."""
-    seen = Counter[tuple[str, str]]()
-    numbered = []
+    ordinals = Counter[tuple[str, str]]()
+    numbered_entries = []
     for entry in entries:
         if entry.rejection_reason or "#" in entry.key:
-            numbered.append(entry)
+            numbered_entries.append(entry)
             continue
-        number = seen[entry.key, entry.status]
-        seen[entry.key, entry.status] += 1
-        numbered.append(msgspec.structs.replace(entry, key=f"{entry.key}.{number}"))
-    return numbered
+        number = ordinals[entry.key, entry.status]
+        ordinals[entry.key, entry.status] += 1
+        numbered_entries.append(msgspec.structs.replace(entry, key=f"{entry.key}.{number}"))
+    return numbered_entries
 
 
-def _publishing(row: Row) -> LogEntry:
-    details = _read(row.metadata)
-    action, status = ACTIONS.get(row.action or "", (text(row.action), UNKNOWN))
-    attempt = micros(details.attempt_number, 1_000_000)
+def _publishing(row: ZernioRow) -> LogEntry:
+    details = _parse_metadata(row.metadata)
+    action, status = ACTIONS.get(row.action or "", (label_text(row.action), UNKNOWN))
+    attempt = to_micros(details.attempt_number, 1_000_000)
     if action == "publish" and attempt is not None and attempt > FIRST:
         action = "retry"
-    created, duration = millis(row.created_at), micros(row.duration_ms, 1000)
-    log_mark = mark(row.platform, row.account_id, publishing.kind(action))
+    created, duration = parse_millis(row.created_at), to_micros(row.duration_ms, 1000)
+    log_fingerprint = fingerprint(row.platform, row.account_id, publishing.generic_action(action))
     return LogEntry(
-        key=_key(row, created, log_mark, action),
-        status=text(row.status) if row.status else status,
+        key=_row_key(row, created, log_fingerprint, action),
+        status=label_text(row.status) if row.status else status,
         created=created,
-        platform=text(row.platform),
+        platform=label_text(row.platform),
         action=action,
-        post_id=text(details.post_id) if details.post_id else None,
-        account_id=text(row.account_id) if row.account_id else None,
-        username=text(details.account_username),
+        post_id=label_text(details.post_id) if details.post_id else None,
+        account_id=label_text(row.account_id) if row.account_id else None,
+        username=label_text(details.account_username),
         status_code=row.status_code,
         error_code=row.error_code,
         duration=duration,
         attempt=attempt,
-        status_fingerprint=mark(action, row.status_code, duration, attempt),
+        status_fingerprint=fingerprint(action, row.status_code, duration, attempt),
     )
 
 
-def _connection(row: Row) -> LogEntry:
-    details = _read(row.metadata)
-    event = EVENTS.get(row.action or "", text(row.action))
+def _connection(row: ZernioRow) -> LogEntry:
+    details = _parse_metadata(row.metadata)
+    event = EVENTS.get(row.action or "", label_text(row.action))
     if row.status == FAILED:
         event = event.replace("_success", "_failed")
     if details.is_reconnection and event.startswith("connect_"):
         event = f"re{event}"
-    created = millis(row.created_at)
-    log_mark = mark(row.platform, row.account_id, connections.kind(event))
+    created = parse_millis(row.created_at)
+    log_fingerprint = fingerprint(row.platform, row.account_id, connections.generic_event(event))
     return LogEntry(
-        key=_key(row, created, log_mark, event),
+        key=_row_key(row, created, log_fingerprint, event),
         status=event,
         created=created,
-        platform=text(row.platform),
+        platform=label_text(row.platform),
         action=event,
-        method=text(details.connection_method),
-        account_id=text(row.account_id) if row.account_id else None,
-        username=text(details.account_username),
-        error_code=text(row.error_code),
-        duration=micros(row.duration_ms, 1000),
-        expires_at=millis(details.token_expires_at),
+        method=label_text(details.connection_method),
+        account_id=label_text(row.account_id) if row.account_id else None,
+        username=label_text(details.account_username),
+        error_code=label_text(row.error_code),
+        duration=to_micros(row.duration_ms, 1000),
+        expires_at=parse_millis(details.token_expires_at),
     )
 
 
-def _activity(row: Row) -> LogEntry:
-    created = millis(row.created_at)
-    log_mark = mark(row.platform, row.account_id, row.action)
+def _activity(row: ZernioRow) -> LogEntry:
+    created = parse_millis(row.created_at)
+    log_fingerprint = fingerprint(row.platform, row.account_id, row.action)
     return LogEntry(
-        key=_key(row, created, log_mark, text(row.action)),
-        status=text(row.status),
+        key=_row_key(row, created, log_fingerprint, label_text(row.action)),
+        status=label_text(row.status),
         created=created,
-        platform=text(row.platform),
-        action=text(row.action),
-        duration=micros(row.duration_ms, 1000),
+        platform=label_text(row.platform),
+        action=label_text(row.action),
+        duration=to_micros(row.duration_ms, 1000),
     )
 
 
@@ -226,14 +234,14 @@ def _project_activity(name: str, workspace: str, entry: LogEntry) -> Iterator[In
         yield ObserveHistogram("late_activity_duration_seconds", labels, micros=entry.duration)
 
 
-def _feed(like: Feed, answer: Answer[Row]) -> Feed:
+def _zernio_feed(late_feed: Feed, decoder: LogListDecoder[ZernioRow]) -> Feed:
     """A feed that counts what another one does, from this list."""
     return msgspec.structs.replace(
-        like,
+        late_feed,
         path="/v1/logs",
-        query={"type": like.name},
+        query={"type": late_feed.name},
         retention=RETENTION,
-        parse=answer.parse,
+        parse=decoder.parse,
         post_path=None,
         generation="zernio",
         supports_time_filter=True,
@@ -246,7 +254,9 @@ def _activity_feed(name: str) -> Feed:
         path="/v1/logs",
         query={"type": name},
         retention=RETENTION,
-        parse=Answer(Row, _activity, number=_number, look=Sentinel(ZERNIO_LOGS).look).parse,
+        parse=LogListDecoder(
+            ZernioRow, _activity, number_entries=_number_entries, check_schema=SchemaChecker(ZERNIO_LOGS).check
+        ).parse,
         project=partial(_project_activity, name),
         counter="late_activity_logs_total",
         counter_labels={"type": name},
@@ -260,8 +270,24 @@ FEEDS: Mapping[str, Feed] = MappingProxyType(
     {
         feed.name: feed
         for feed in (
-            _feed(publishing.FEED, Answer(Row, _publishing, number=_number, look=Sentinel(ZERNIO_LOGS).look)),
-            _feed(connections.FEED, Answer(Row, _connection, number=_number, look=Sentinel(ZERNIO_LOGS).look)),
+            _zernio_feed(
+                publishing.FEED,
+                LogListDecoder(
+                    ZernioRow,
+                    _publishing,
+                    number_entries=_number_entries,
+                    check_schema=SchemaChecker(ZERNIO_LOGS).check,
+                ),
+            ),
+            _zernio_feed(
+                connections.FEED,
+                LogListDecoder(
+                    ZernioRow,
+                    _connection,
+                    number_entries=_number_entries,
+                    check_schema=SchemaChecker(ZERNIO_LOGS).check,
+                ),
+            ),
             *map(_activity_feed, ACTIVITIES),
         )
     }

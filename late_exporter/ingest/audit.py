@@ -20,7 +20,7 @@ import msgspec
 from late_exporter.errors import BadPayload
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.metrics.catalogue import CATALOGUE
-from late_exporter.model import PENDING, Coverage, Feed, FeedAccounting, LogEntry, Scope, Series, SeriesValue
+from late_exporter.model import PAGE_SIZE, PENDING, Coverage, Feed, FeedAccounting, LogEntry, Scope, Series, SeriesValue
 
 __all__ = [
     "Audit",
@@ -36,9 +36,6 @@ __all__ = [
     "leaves_scope",
     "scan_list",
 ]
-
-PAGE_SIZE = 100
-"""Logs on a page; the most the API gives."""
 
 PAGE_OVERLAP = 2
 """Rows that two pages share where the list stands still; where they share none, rows may have moved up unseen."""

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from urllib.parse import quote
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.errors import ApiUnavailable
-from late_exporter.feeds.decoder import moment
-from late_exporter.ingest.reader import PAGE_SIZE
+from late_exporter.api.pages import NO_FILTERS, PageResponse, fetch_page, fetch_post
+from late_exporter.errors import EndpointNotFound
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchWindow
 from late_exporter.model import Feed, LogPage
 from late_exporter.protocols import Client, Logger
 
 __all__ = ["Fetcher"]
-
-DAY = 86_400_000
 
 
 class Fetcher:
@@ -82,41 +78,46 @@ class Fetcher:
 
     async def fetch_page(self, step: FetchPage) -> FetchedPage:
         """A page of the list; raises ApiError, or StoreError."""
-        return await self._fetch_list(step.skip, {} if step.status is None else {"status": step.status})
+        return await self._fetch(step.skip, filters={} if step.status is None else {"status": step.status})
 
     async def fetch_window(self, step: FetchWindow) -> FetchedPage:
-        """A page of the logs of a time; raises ApiError, or StoreError."""
-        return await self._fetch_list(step.skip, {"from": moment(step.created - 1), "to": moment(step.created + 1)})
-
-    async def _fetch_list(self, skip: int, filters: Mapping[str, str]) -> FetchedPage:
-        feed = self.feed
-        params: dict[str, str | int] = {
-            **feed.query,
-            "days": feed.retention // DAY,
-            "limit": PAGE_SIZE,
-            "skip": skip,
-            **filters,
-        }
-        page = await self._get(feed.path, params, feed.path)
-        self._generation.report_list(exists=page is not None)
-        if page is None:
-            raise ApiUnavailable(f"404: the API has no {feed.path}")
-        return page
+        """Return a page of the logs created at a time; raises ApiError, or StoreError."""
+        return await self._fetch(step.skip, created_after=step.created - 1, created_before=step.created + 1)
 
     async def fetch_post(self, step: FetchPost) -> FetchedPage | None:
-        """The logs of a post, None where there is no such post; raises ApiError, or StoreError."""
-        path_template = self.feed.post_path or ""
-        path = path_template.replace("{postId}", quote(step.post_id, safe=""))
-        return await self._get(path, {"limit": PAGE_SIZE}, path_template)
-
-    async def _get(self, path: str, params: Mapping[str, str | int], path_template: str) -> FetchedPage | None:
+        """Return the logs of a post, None if there is no such post; raises ApiError, or StoreError."""
         self.request_count += 1
-        response = await self._client.get(path, params, path_template=path_template)
-        if response is None:
-            return None
+        response = await fetch_post(self._client, self.feed, step.post_id)
+        return None if response is None else await self._look_up(response)
+
+    async def _fetch(
+        self,
+        skip: int,
+        *,
+        filters: Mapping[str, str | int] = NO_FILTERS,
+        created_after: int | None = None,
+        created_before: int | None = None,
+    ) -> FetchedPage:
+        self.request_count += 1
+        try:
+            response = await fetch_page(
+                self._client,
+                self.feed,
+                skip=skip,
+                filters=filters,
+                created_after=created_after,
+                created_before=created_before,
+            )
+        except EndpointNotFound:
+            self._generation.report_list(exists=False)
+            raise
+        self._generation.report_list(exists=True)
+        return await self._look_up(response)
+
+    async def _look_up(self, response: PageResponse) -> FetchedPage:
         if response.date is not None:
             self._clock_offset = int((response.date - self._clock()) * 1000)
-        page = self.feed.parse(response.body)
+        page = response.page
         self._log_deviations(page)
         return FetchedPage(page, await self._recorder.lookup(page.entries, since=self.now() - self.feed.retention))
 

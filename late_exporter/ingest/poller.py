@@ -170,7 +170,7 @@ class Poller:
         self._failures = 0
         self._recent: deque[PollHealth] = deque(maxlen=RECENT_POLLS)
         self._errors: deque[PollHealth] = deque(maxlen=RECENT_FAILURES)
-        self._health = FeedHealth(name=feed.name, synced=recorder.is_synced)
+        self._health = FeedHealth(name=feed.name, is_synced=recorder.is_synced)
 
     @property
     def health(self) -> FeedHealth:
@@ -459,7 +459,7 @@ class Poller:
             self._errors.appendleft(ended)
         self._health = msgspec.structs.replace(
             self._health,
-            synced=self._recorder.is_synced,
+            is_synced=self._recorder.is_synced,
             outcome=ended.outcome,
             error=ended.error,
             last_poll=ended.started_at,
@@ -473,7 +473,7 @@ class Poller:
             self._logger.warning("poll failed", error=str(turn.error), **fields)
         elif turn.error is None and self._failures:
             self._logger.info("poll succeeds again", after=self._failures, **fields)
-        elif self._recorder.is_synced and not self._health.synced:
+        elif self._recorder.is_synced and not self._health.is_synced:
             self._logger.info("first sync complete", **fields)
         else:
             self._logger.debug("poll ended", **fields)

@@ -27,12 +27,9 @@ from late_exporter.ingest.steps import (
     ReconcileScan,
     Record,
 )
-from late_exporter.model import PENDING, Coverage, Gap, ListPosition, LogEntry, PendingLog
+from late_exporter.model import PAGE_SIZE, PENDING, Coverage, Gap, ListPosition, LogEntry, PendingLog
 
-__all__ = ["LATE_ARRIVAL_WINDOW", "PAGE_SIZE", "poll"]
-
-PAGE_SIZE = 100
-"""Logs on a page; the most the API gives."""
+__all__ = ["LATE_ARRIVAL_WINDOW", "poll"]
 
 LATE_ARRIVAL_WINDOW = 3_600_000
 """A log may appear this much later than its createdAt says: its row is written when the attempt ends."""

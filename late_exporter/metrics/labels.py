@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from late_exporter.feeds.schema import DOCUMENTED
+from late_exporter.feeds.schema import DOCUMENTED_PATHS
 from late_exporter.metrics.catalogue import Family
 from late_exporter.model import IncCounter, Increment, Labels, ObserveHistogram, Series
 
@@ -57,7 +57,7 @@ KNOWN_VALUES: Mapping[str, frozenset[str]] = MappingProxyType(
         "method": frozenset(METHODS),
         "code": frozenset(CODES),
         "account_id": frozenset[str](),
-        "field": DOCUMENTED,
+        "field": DOCUMENTED_PATHS,
     }
 )
 """The labels whose values come from the API, and the values known beforehand: they never count towards the limit."""

@@ -239,7 +239,7 @@ def _readiness(workspaces: Sequence[WorkspaceHealth]) -> Reply:
 def _reasons(workspaces: Sequence[WorkspaceHealth]) -> Iterator[str]:
     for workspace in workspaces:
         for feed in workspace.feeds:
-            if not feed.synced:
+            if not feed.is_synced:
                 yield f"{single_line(workspace.name)}/{single_line(feed.name)}: {_reason(feed)}"
 
 

@@ -98,7 +98,7 @@ def feed_state(feed: FeedHealth) -> FeedStatus:
     """What the health of a feed amounts to."""
     if feed.outcome not in {None, "success"}:
         return FeedStatus.FAILING
-    if not feed.synced and (feed.outcome or feed.logs):
+    if not feed.is_synced and (feed.outcome or feed.logs):
         return FeedStatus.SYNCING
     if feed.outcome is None:
         return FeedStatus.WAITING

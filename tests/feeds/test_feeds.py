@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from late_exporter.errors import BadPayload
 from late_exporter.feeds import FEEDS
-from late_exporter.feeds.decoder import Answer, key, micros, millis, moment, text
-from late_exporter.feeds.publishing import Row, category
+from late_exporter.feeds.decoder import LogListDecoder, format_millis, label_text, log_key, parse_millis, to_micros
+from late_exporter.feeds.publishing import PublishingRow, failure_category
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import (
     AttemptOutcome,
@@ -555,7 +555,7 @@ TEXTS = [
 @pytest.mark.parametrize(("expected", "value"), TEXTS)
 def test_texts(expected: str, value: str | None) -> None:
     """A text becomes a valid label of at most 128 characters: halves of emoji and control characters are replaced."""
-    assert expected == text(value)
+    assert expected == label_text(value)
     assert expected == parse(changed(PUBLISHED, platform=value))[0].platform
     assert expected == parse(changed(CONNECTED, eventType=value), feed=CONNECTIONS)[0].action
 
@@ -576,7 +576,7 @@ def test_keys() -> None:
     """An id is a key as it is; an absurdly long one or one cut in half is a key of its own, always the same."""
     for expected, value in KEYS:
         assert expected == parse({"_id": value})[0].key
-    long = [key("x" * 129), key("x" * 130), key("🔥" * 33), key("\ud83d" * 128)]
+    long = [log_key("x" * 129), log_key("x" * 130), log_key("\N{FIRE}" * 33), log_key("\ud83d" * 128)]
     assert 4 == len(set(long))
     assert [65] * 4 == [len(digest) for digest in long]
     assert long[0] == parse({"_id": "x" * 129})[0].key
@@ -617,20 +617,20 @@ def test_moments(expected: int | None, value: object) -> None:
     """A time is ISO 8601, with or without fractions, in any zone; what is none is missing."""
     assert expected == parse(changed(PUBLISHED, createdAt=value))[0].created
     if value is None or isinstance(value, str):
-        assert expected == millis(value)
+        assert expected == parse_millis(value)
 
 
 @given(st.text())
 def test_any_moment(value: str) -> None:
     """No text breaks the reading of times."""
-    found = millis(value)
+    found = parse_millis(value)
     assert found is None or abs(found) < 2**48
 
 
 @given(st.one_of(st.none(), st.integers(), st.floats()), st.sampled_from([1000, 1_000_000]))
 def test_any_number(value: float | None, scale: int) -> None:
     """No number breaks the reading of durations, and none is beyond 31 years."""
-    found = micros(value, scale)
+    found = to_micros(value, scale)
     assert found is None or 0 <= found <= 10**15
 
 
@@ -725,7 +725,7 @@ def test_a_repeated_answer() -> None:
 
 def test_a_row_type_of_ones_own() -> None:
     """A feed is its fields and what they mean: nothing else is needed to read it."""
-    answer = Answer(Row, lambda row: LogEntry(key=row.id, status=row.status or "none"))
+    answer = LogListDecoder(PublishingRow, lambda row: LogEntry(key=row.id, status=row.status or "none"))
     assert LogPage((LogEntry(key="a", status="none"),)) == answer.parse(b'{"logs": [{"_id": "a"}]}')
 
 
@@ -798,7 +798,7 @@ CATEGORIES = [
 def test_categories(expected: str, error_code: str | None, status_code: int | None, action: str) -> None:
     """A failure's category follows from the error code, then the status, then the action."""
     entry = LogEntry(key="a", status="failed", error_code=error_code, status_code=status_code, action=action)
-    assert expected == category(entry)
+    assert expected == failure_category(entry)
 
 
 def counted(feed: Feed, row: Document) -> dict[str, list[Increment]]:
@@ -1040,4 +1040,4 @@ def test_projections_fit_the_catalogue() -> None:
 )
 def test_a_moment(created: int, expected: str) -> None:
     """A time is written as the API writes it; beyond the calendar it is the nearest one."""
-    assert expected == moment(created)
+    assert expected == format_millis(created)

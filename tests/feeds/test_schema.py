@@ -19,7 +19,14 @@ from late_exporter import log
 from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.commands.check import Finding, Level, check_api, format_findings
 from late_exporter.feeds import FEEDS
-from late_exporter.feeds.schema import DOCUMENTED, LATE_CONNECTIONS, LATE_PUBLISHING, ZERNIO_LOGS, Sentinel, Shape
+from late_exporter.feeds.schema import (
+    DOCUMENTED_PATHS,
+    LATE_CONNECTIONS,
+    LATE_PUBLISHING,
+    ZERNIO_LOGS,
+    Schema,
+    SchemaChecker,
+)
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.model import Deviation, IncCounter
@@ -55,7 +62,7 @@ LOGGED: Row = {
     "request_id": "req_1",
 }
 PAGINATION = {"total": 150, "limit": 50, "skip": 0, "pages": 3, "hasMore": True}
-DOCUMENTATION: tuple[tuple[Shape, Row], ...] = (
+DOCUMENTATION: tuple[tuple[Schema, Row], ...] = (
     (LATE_PUBLISHING, PUBLISHED),
     (LATE_PUBLISHING, POST_LOG),
     (LATE_CONNECTIONS, CONNECTION),
@@ -80,9 +87,9 @@ def changed(row: Row, **changes: object) -> Row:
     return {name: value for name, value in {**row, **changes}.items() if value is not MISSING}
 
 
-def found(shape: Shape, *rows: object, **around: object) -> list[Deviation]:
+def found(shape: Schema, *rows: object, **around: object) -> list[Deviation]:
     """What is not as documented in one of the rows."""
-    looks = Sentinel(shape).look(body(*rows, **around))
+    looks = SchemaChecker(shape).check(body(*rows, **around))
     return [deviation for deviations in looks for deviation in deviations]
 
 
@@ -90,9 +97,9 @@ def found(shape: Shape, *rows: object, **around: object) -> list[Deviation]:
 
 
 @pytest.mark.parametrize(("shape", "row"), DOCUMENTATION)
-def test_the_documentation_is_no_drift(shape: Shape, row: Row) -> None:
+def test_the_documentation_is_no_drift(shape: Schema, row: Row) -> None:
     """Neither the documented examples, alone or in a page, nor those with every optional field null deviate."""
-    nulls = {name: None if not field.expected else row[name] for name, field in shape.items()}
+    nulls = {name: None if not field.required else row[name] for name, field in shape.items()}
     for rows in ([row], [row, nulls], []):
         assert [] == found(shape, *rows)
         assert [] == found(shape, *rows, pagination=PAGINATION)
@@ -117,7 +124,7 @@ def test_what_the_official_client_knows_is_documented() -> None:
 @pytest.mark.parametrize("name", SHAPES)
 def test_what_is_expected(name: str) -> None:
     """Only what every log has can be missing."""
-    assert EXPECTED[name] == {field for field, about in SHAPES[name].items() if about.expected}
+    assert EXPECTED[name] == {field for field, about in SHAPES[name].items() if about.required}
     assert {(field, "missing") for field in EXPECTED[name]} == {(one.path, one.kind) for one in found(SHAPES[name], {})}
 
 
@@ -126,15 +133,18 @@ def test_a_simulated_week_is_no_drift() -> None:
     world = SimulatedWorld(7, 1_763_993_002.0, logs_per_day=800)
     service = SimulatedApi(world, clock=lambda: world.now, rate_limit=10**6)
     headers = {"Authorization": f"Bearer {KEY}"}
-    sentinels = {"/v1/posts/logs": Sentinel(LATE_PUBLISHING), "/v1/connections/logs": Sentinel(LATE_CONNECTIONS)}
+    sentinels = {
+        "/v1/posts/logs": SchemaChecker(LATE_PUBLISHING),
+        "/v1/connections/logs": SchemaChecker(LATE_CONNECTIONS),
+    }
     for path, sentinel in sentinels.items():
         looked = 0
         while True:
             answer = service.handle("GET", path, f"limit=100&skip={looked}", headers).body
-            assert () == sentinel.look(answer)
+            assert () == sentinel.check(answer)
             rows = json.loads(answer)["logs"]
             for post in {row["postId"]["_id"] for row in rows[:3] if "postId" in row}:
-                assert () == sentinel.look(service.handle("GET", f"/v1/posts/{post}/logs", "", headers).body)
+                assert () == sentinel.check(service.handle("GET", f"/v1/posts/{post}/logs", "", headers).body)
             if not rows:
                 break
             looked += len(rows)
@@ -143,7 +153,7 @@ def test_a_simulated_week_is_no_drift() -> None:
 
 # What is not documented is drift.
 
-DEVIATIONS: tuple[tuple[Shape, Row, list[Deviation]], ...] = (
+DEVIATIONS: tuple[tuple[Schema, Row, list[Deviation]], ...] = (
     (LATE_PUBLISHING, {**PUBLISHED, "region": "eu-west"}, [Deviation("region", "unknown", "string", "eu-west")]),
     (LATE_PUBLISHING, {**PUBLISHED, "score": 0.5}, [Deviation("score", "unknown", "number", "0.5")]),
     (LATE_PUBLISHING, {**PUBLISHED, "beta": True}, [Deviation("beta", "unknown", "boolean", "true")]),
@@ -194,11 +204,11 @@ DEVIATIONS: tuple[tuple[Shape, Row, list[Deviation]], ...] = (
 
 
 @pytest.mark.parametrize(("shape", "row", "deviations"), DEVIATIONS)
-def test_deviations(shape: Shape, row: Row, deviations: list[Deviation]) -> None:
+def test_deviations(shape: Schema, row: Row, deviations: list[Deviation]) -> None:
     """A field that is not as documented is found by its path, in an answer of good logs too."""
     assert deviations == found(shape, row)
     good = next(good for of, good in DOCUMENTATION if of is shape)
-    looks = Sentinel(shape).look(body(good, row, good, pagination=PAGINATION))
+    looks = SchemaChecker(shape).check(body(good, row, good, pagination=PAGINATION))
     assert ([(), tuple(deviations), ()] if deviations else []) == list(looks)
 
 
@@ -219,26 +229,26 @@ AROUND: tuple[tuple[Row, list[Deviation]], ...] = (
 @pytest.mark.parametrize(("around", "deviations"), AROUND)
 def test_what_stands_around_the_logs(around: Row, deviations: list[Deviation]) -> None:
     """What has changed around the logs is found with each of them."""
-    assert [tuple(deviations)] * 2 == list(Sentinel(LATE_PUBLISHING).look(body(PUBLISHED, POST_LOG, **around)))
+    assert [tuple(deviations)] * 2 == list(SchemaChecker(LATE_PUBLISHING).check(body(PUBLISHED, POST_LOG, **around)))
 
 
 def test_an_odd_row_is_no_drift() -> None:
     """A row that is no object has no fields; the others are looked at all the same."""
-    looks = Sentinel(LATE_PUBLISHING).look(body(None, [], {**PUBLISHED, "a": 1}, "x"))
+    looks = SchemaChecker(LATE_PUBLISHING).check(body(None, [], {**PUBLISHED, "a": 1}, "x"))
     assert [(), (), (Deviation("a", "unknown", "number", "1"),), ()] == list(looks)
 
 
 @pytest.mark.parametrize("answer", [b"", b"\xff", b"[]", b"7", b'{"logs": null}', b'{"logs": {}}', b"[" * 99_999])
 def test_what_is_no_answer(answer: bytes) -> None:
     """What holds no logs is for others to refuse."""
-    assert () == Sentinel(LATE_PUBLISHING).look(answer)
+    assert () == SchemaChecker(LATE_PUBLISHING).check(answer)
 
 
 @given(st.lists(anything, max_size=4), anything)
 def test_any_json(rows: list[Any], pagination: object) -> None:
     """Whatever JSON comes, there are as many looks as rows or none, and what is said of it is short."""
     for shape in SHAPES.values():
-        looks = Sentinel(shape).look(body(*rows, pagination=pagination))
+        looks = SchemaChecker(shape).check(body(*rows, pagination=pagination))
         assert len(looks) in {0, len(rows)}
         for deviation in (deviation for deviations in looks for deviation in deviations):
             assert deviation.kind in {"unknown", "missing", "type"}
@@ -250,7 +260,7 @@ def test_any_json(rows: list[Any], pagination: object) -> None:
 @given(st.binary())
 def test_any_bytes(answer: bytes) -> None:
     """Whatever bytes come, nothing breaks."""
-    assert () == Sentinel(LATE_PUBLISHING).look(answer)
+    assert () == SchemaChecker(LATE_PUBLISHING).check(answer)
 
 
 @given(st.dictionaries(st.text(max_size=90), st.none(), min_size=1, max_size=5))
@@ -264,14 +274,14 @@ def test_any_name(fields: dict[str, None]) -> None:
 
 def test_names_are_bounded() -> None:
     """Past 50 unknown fields further ones are one, once a log, and documented ones keep their names."""
-    sentinel = Sentinel(LATE_PUBLISHING)
+    sentinel = SchemaChecker(LATE_PUBLISHING)
     seen = {
         deviation.path
         for number in range(200)
-        for deviation in sentinel.look(body({**PUBLISHED, f"field{number}": 1, f"more{number}": 1, "status": 1}))[0]
+        for deviation in sentinel.check(body({**PUBLISHED, f"field{number}": 1, f"more{number}": 1, "status": 1}))[0]
     }
     assert 50 + len({"other", "status"}) == len(seen)
-    last = sentinel.look(body({**PUBLISHED, "status": 1, "yet": 1, "another": 2}))
+    last = sentinel.check(body({**PUBLISHED, "status": 1, "yet": 1, "another": 2}))
     assert {("status", "type"), ("other", "unknown")} == {(deviation.path, deviation.kind) for deviation in last[0]}
 
 
@@ -368,7 +378,7 @@ def test_the_governor_bounds_fields() -> None:
 
     governor = LabelLimiter(CATALOGUE, max_values=2)
     governor.restore([(DRIFTED, drift("a").labels)])
-    documented = [drift(path, "missing") for path in DOCUMENTED]
+    documented = [drift(path, "missing") for path in DOCUMENTED_PATHS]
     assert [*documented, drift("a"), drift("b")] == list(governor.apply([*documented, drift("a"), drift("b")]))
     overflow = IncCounter("late_exporter_label_overflow_total", ("acme", DRIFTED, "field"))
     assert [overflow, drift("other")] == list(governor.apply([drift("c")]))

@@ -1208,7 +1208,7 @@ class Exactness(RuleBasedStateMachine):
         fallen = {series: value for series, value in self.shown.items() if scrape.get(series, -1) < value}
         assert {} == fallen
         self.shown = scrape.counters
-        if self.exporter.poller.health.synced or scrape.family("late_publishing_logs_total"):
+        if self.exporter.poller.health.is_synced or scrape.family("late_publishing_logs_total"):
             Oracle(self.world.ever[sighted] for sighted in counted).check(scrape)
 
     def _audit(self) -> None:

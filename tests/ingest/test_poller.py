@@ -532,11 +532,11 @@ async def test_health(rig: Rig) -> None:
     rig.shown = lambda: seen.append(rig.poller.health)
     await rig.run(1)
 
-    assert (False, None) == (seen[0].synced, seen[0].outcome), "it is not told before it can be scraped"
+    assert (False, None) == (seen[0].is_synced, seen[0].outcome), "it is not told before it can be scraped"
     assert (
         FeedHealth(
             name="publishing",
-            synced=True,
+            is_synced=True,
             outcome="success",
             last_poll=NOW,
             last_success=NOW,
@@ -743,7 +743,7 @@ async def test_a_catch_up_gives_way(rig: Rig) -> None:
     rig.rows = [row(number, age=1000 - number) for number in range(950, 0, -1)]
     turn = await rig.poller.poll()
     assert PollResult("success", is_partial=True) == turn
-    assert ("success", False, 1) == (turn.outcome, rig.poller.health.synced, rig.poller.health.gaps)
+    assert ("success", False, 1) == (turn.outcome, rig.poller.health.is_synced, rig.poller.health.gaps)
     assert rig.logs() is None, "history is not shown before the first sync is complete"
 
     await rig.run(1)

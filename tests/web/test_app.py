@@ -15,7 +15,7 @@ from late_exporter.web.asgi import App
 
 Message = MutableMapping[str, Any]
 
-SYNCED = FeedHealth(name="publishing", synced=True, outcome="success")
+SYNCED = FeedHealth(name="publishing", is_synced=True, outcome="success")
 
 
 class Encoded(msgspec.Struct, frozen=True):
@@ -210,7 +210,7 @@ async def test_not_ready(reason: str, feed: FeedHealth) -> None:
 
 async def test_ready_needs_every_feed() -> None:
     """Each feed that is not synced has its line; one that was synced and fails now stays ready."""
-    failing = FeedHealth(name="connections", synced=True, outcome="unavailable", error="timeout")
+    failing = FeedHealth(name="connections", is_synced=True, outcome="unavailable", error="timeout")
     assert 200 == (await call(application(SYNCED, failing), "/-/ready")).status
     response = await call(application(SYNCED, FeedHealth(name="a"), FeedHealth(name="b\nc")), "/-/ready")
     assert "acme/a: waiting for the first poll\nacme/b c: waiting for the first poll\n" == response.text

@@ -15,7 +15,7 @@ HOSTILE = "<script>alert('1')</script> & \"🔥\" \u202e\ud800"
 
 def feed(name: str = "publishing", *, synced: bool = True, outcome: str | None = "success", **facts: Any) -> FeedHealth:
     """A feed that is fine but for the given facts."""
-    return FeedHealth(name=name, synced=synced, outcome=outcome, **facts)
+    return FeedHealth(name=name, is_synced=synced, outcome=outcome, **facts)
 
 
 def workspace(name: str = "acme", *feeds: FeedHealth, **more: Any) -> WorkspaceHealth:

@@ -10,8 +10,7 @@ from urllib.parse import quote, urlencode
 from late_exporter.api.client import LateClient
 from late_exporter.commands.check.finding import Finding, Level, log_count
 from late_exporter.errors import ApiError, ApiUnavailable, RateLimited, Unauthorized
-from late_exporter.ingest.reader import PAGE_SIZE
-from late_exporter.model import Deviation, Feed
+from late_exporter.model import PAGE_SIZE, Deviation, Feed
 
 __all__ = ["api_failure", "check_api"]
 

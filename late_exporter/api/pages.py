@@ -1,0 +1,99 @@
+"""Request the pages of a log list, and the logs of one post."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+from urllib.parse import quote
+
+from late_exporter.errors import EndpointNotFound
+from late_exporter.format import iso_time
+from late_exporter.model import DAY_MS, PAGE_SIZE, Feed, LogPage
+from late_exporter.protocols import Client
+
+__all__ = ["NO_FILTERS", "PageResponse", "fetch_page", "fetch_post", "is_post_id"]
+
+NO_FILTERS: Mapping[str, str | int] = MappingProxyType({})
+MAX_ID_LENGTH = 200
+
+FIRST_TIME, LAST_TIME = -62_135_596_800_000, 253_402_300_799_999
+"""The years 1 to 9999 in milliseconds, which is as far as ISO 8601 reaches."""
+
+
+class PageResponse(NamedTuple):
+    """A page of logs and the response that it came in.
+
+    Args:
+        page: Parsed logs.
+        body: Response body, as the API sent it.
+        date: Clock of the API as a Unix time in seconds, None if the response has no date.
+    """
+
+    page: LogPage
+    body: bytes
+    date: float | None
+
+
+async def fetch_page(
+    client: Client,
+    feed: Feed,
+    *,
+    skip: int = 0,
+    filters: Mapping[str, str | int] = NO_FILTERS,
+    created_after: int | None = None,
+    created_before: int | None = None,
+) -> PageResponse:
+    """Request one page of a log list.
+
+    Args:
+        client: API client of the workspace.
+        feed: Log list to read.
+        skip: Number of logs to skip, counted from the newest.
+        filters: Further parameters of the request; ``days`` defaults to all that the API keeps.
+        created_after: Time in milliseconds after which the logs were created; needs ``feed.supports_time_filter``.
+        created_before: Time in milliseconds before which the logs were created; needs the same.
+
+    Raises:
+        EndpointNotFound: The API does not have this list.
+        ApiError: The request failed, or the response is not a list of logs.
+    """
+    params: dict[str, str | int] = {**feed.query, "days": feed.retention // DAY_MS, "limit": PAGE_SIZE, "skip": skip}
+    params.update(filters)
+    if created_after is not None:
+        params["from"] = _api_time(created_after)
+    if created_before is not None:
+        params["to"] = _api_time(created_before)
+    response = await client.get(feed.path, params, path_template=feed.path)
+    if response is None:
+        raise EndpointNotFound(f"404: the API has no {feed.path}")
+    return PageResponse(feed.parse(response.body), response.body, response.date)
+
+
+async def fetch_post(client: Client, feed: Feed, post_id: str) -> PageResponse | None:
+    """Request the newest logs of one post; return None if there is no such post.
+
+    Args:
+        client: API client of the workspace.
+        feed: Log list with a ``post_path``.
+        post_id: Id of the post.
+
+    Raises:
+        ApiError: The request failed, or the response is not a list of logs.
+    """
+    path_template = feed.post_path or ""
+    path = path_template.replace("{postId}", quote(post_id, safe=""))
+    response = await client.get(path, {"limit": PAGE_SIZE}, path_template=path_template)
+    if response is None:
+        return None
+    return PageResponse(feed.parse(response.body), response.body, response.date)
+
+
+def is_post_id(text: str) -> bool:
+    """Return whether a user's text is usable as the id of a post in a path."""
+    # Dots move through a path even if they are quoted.
+    return bool(text.strip(".")) and len(text) <= MAX_ID_LENGTH and text.isprintable()
+
+
+def _api_time(millis: int) -> str:
+    return iso_time(min(max(millis, FIRST_TIME), LAST_TIME), precise=True)

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import pytest
+
+from late_exporter.api.pages import fetch_page, fetch_post, is_post_id
+from late_exporter.errors import BadPayload, EndpointNotFound
+from late_exporter.feeds import FEEDS, GENERATIONS
+from tests.support.api import Api
+from tests.support.worlds import HOUR, VirtualClock, World
+
+PUBLISHING = FEEDS["publishing"]
+ZERNIO = GENERATIONS["zernio"]["publishing"]
+
+
+@pytest.fixture
+def api() -> Api:
+    """An API without logs."""
+    return Api(World(VirtualClock()))
+
+
+async def parameters(api: Api, **options: int | Mapping[str, str]) -> Mapping[str, str]:
+    """Request a page and return the parameters that the API received."""
+    await fetch_page(api.client, PUBLISHING, **options)  # type: ignore[arg-type]
+    return api.requests[-1].params
+
+
+async def test_a_page_is_requested_over_the_whole_retention(api: Api) -> None:
+    """The first page has the largest size and reaches as far back as the API keeps logs."""
+    assert {"days": "7", "limit": "100", "skip": "0"} == await parameters(api)
+    assert "98" == (await parameters(api, skip=98))["skip"]
+
+
+async def test_filters_are_parameters(api: Api) -> None:
+    """Filters are sent as they are and may shorten the days."""
+    params = await parameters(api, filters={"status": "failed", "days": "1"})
+    assert ("failed", "1") == (params["status"], params["days"])
+
+
+async def test_a_feed_adds_its_own_parameters() -> None:
+    """A list that shares its path is chosen by its query."""
+    api = Api(World(VirtualClock()), generation="zernio")
+    await fetch_page(api.client, ZERNIO)
+    assert "publishing" == api.requests[0].params["type"]
+
+
+@pytest.mark.parametrize(
+    ("millis", "expected"),
+    [
+        (1_795_514_403_250, "2026-11-24T10:00:03.250Z"),
+        (-(10**18), "0001-01-01T00:00:00.000Z"),
+        (10**18, "9999-12-31T23:59:59.999Z"),
+    ],
+)
+async def test_a_time_is_sent_to_the_millisecond(api: Api, millis: int, expected: str) -> None:
+    """A time beyond the calendar is sent as the nearest one that the calendar has."""
+    params = await parameters(api, created_after=millis, created_before=millis)
+    assert (expected, expected) == (params["from"], params["to"])
+
+
+async def test_a_response_has_the_page_and_the_clock_of_the_api(api: Api) -> None:
+    """The parsed page comes with the body and the date."""
+    api.answer = json.dumps({"logs": [{"_id": "a"}]}).encode()
+    response = await fetch_page(api.client, PUBLISHING)
+    assert ["a"] == [entry.key for entry in response.page.entries]
+    assert api.answer == response.body
+    assert response.date is not None
+
+
+async def test_a_missing_list_is_an_error(api: Api) -> None:
+    """A list that the API does not have is told apart from an empty one."""
+    with pytest.raises(EndpointNotFound, match="404: the API has no /v1/logs"):
+        await fetch_page(api.client, ZERNIO)
+
+
+async def test_a_response_without_logs_is_an_error(api: Api) -> None:
+    """A response that is not a list of logs is rejected."""
+    api.answer = b"[]"
+    with pytest.raises(BadPayload):
+        await fetch_page(api.client, PUBLISHING)
+
+
+async def test_the_logs_of_a_post(api: Api) -> None:
+    """The logs of a post are requested by its id; an unknown post has none."""
+    world = World(VirtualClock())
+    world.publish(over=HOUR, postId="p1")
+    api = Api(world)
+    response = await fetch_post(api.client, PUBLISHING, "p1")
+    assert response is not None
+    assert 1 == len(response.page.entries)
+    assert None is await fetch_post(api.client, PUBLISHING, "p2")
+
+
+@pytest.mark.parametrize(
+    ("post_id", "path"), [("65f1", "/v1/posts/65f1/logs"), ("a/b?c", "/v1/posts/a/b?c/logs"), ("ä", "/v1/posts/ä/logs")]
+)
+async def test_a_post_id_stays_one_segment_of_the_path(api: Api, post_id: str, path: str) -> None:
+    """Whatever an id contains, it is quoted."""
+    await fetch_post(api.client, PUBLISHING, post_id)
+    assert path == api.requests[0].path
+    assert {"limit": "100"} == api.requests[0].params
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("65f1", True),
+        ("a/b?c#d %", True),
+        ("", False),
+        ("..", False),
+        ("a\nb", False),
+        ("\udcff", False),
+        ("x" * 201, False),
+    ],
+)
+def test_post_ids(text: str, *, expected: bool) -> None:
+    """An id that is empty, too long, unprintable or only dots is rejected."""
+    assert expected == is_post_id(text)
