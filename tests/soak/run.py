@@ -1,8 +1,8 @@
-"""Lets the exporter count for a long time while everything around it goes wrong: SOAK=10m make soak.
+"""Run the exporter for a long time against a failing API: SOAK=10m make soak.
 
-The simulated world posts 200 logs a second; its API is unavailable, refuses, hangs and breaks off; the exporter is
-killed, restarted, and given and taken a second workspace; a Prometheus scrapes it all the while. In the end each log
-has to be counted once. Exit 0 where it is, 1 with the reasons where it is not.
+The simulated world writes 200 logs per second. Its API is unavailable, rate limits, hangs and truncates responses; the
+exporter is killed, restarted and reloaded with another workspace; a Prometheus scrapes it. At the end every log has to
+be counted exactly once. Exit code 0 if it is, 1 with the problems otherwise.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ DEFAULT_DURATION = "10m"
 
 
 def main() -> int:
-    """Soak and tell."""
+    """Run a soak, print its report, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=float, default=200, help="publishing logs a second")
-    parser.add_argument("--seed", type=int, help="decides what happens, but not when; a new one if not given")
+    parser.add_argument("--rate", type=float, default=200, help="publishing logs per second")
+    parser.add_argument("--seed", type=int, help="seed of the logs and events, but not of their times; default: new")
     arguments = parser.parse_args()
-    binary = shutil.which("prometheus")
-    if binary is None:
+    prometheus = shutil.which("prometheus")
+    if prometheus is None:
         parser.error("prometheus is not installed; make tools fetches it")
     seed = int(time.time()) if arguments.seed is None else arguments.seed
     plan = SoakPlan(_parse_duration(parser, os.environ.get("SOAK") or DEFAULT_DURATION), arguments.rate, seed)
@@ -42,15 +42,13 @@ def main() -> int:
     )
     with tempfile.TemporaryDirectory(prefix="late-exporter-soak-") as folder:
         try:
-            problems = Soak(Path(folder), plan, binary, _print).run()
+            problems = Soak(Path(folder), plan, _print).run(prometheus)
         except KeyboardInterrupt:
             _print("interrupted")
             return 130
     for problem in problems:
-        _print(f"WRONG: {problem}")
-    _print(
-        f"{len(problems)} things are wrong" if problems else "every log was counted exactly once, and no counter fell"
-    )
+        _print(f"PROBLEM: {problem}")
+    _print(f"{len(problems)} problems" if problems else "every log was counted exactly once, and no counter fell")
     return int(bool(problems))
 
 

@@ -1,64 +1,57 @@
-"""A soak: the exporter counts for a long time, while everything around it goes wrong."""
+"""Soak test: the exporter counts for a long time while its API, its process and its configuration change and fail."""
 
 from __future__ import annotations
 
-import http.client
 import json
-import signal
-import socket
-import threading
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from late_exporter.store import open_snapshot
-from tests.e2e.late import KEY, LateServer
-from tests.e2e.program import ExporterProcess, http_get
+from tests.e2e.late import LateServer
+from tests.e2e.program import ExporterProcess
 from tests.e2e.prometheus import PrometheusApi, run_prometheus
-from tests.soak.stage import FAULTS, SoakWorld
-from tests.soak.verdict import (
+from tests.soak.checks import (
     MIN_LEAK_WINDOW,
-    MemoryHistory,
-    ProcessMemory,
     StateCheck,
     check_state,
     exposed_counts,
     find_count_differences,
     find_counter_resets,
 )
-from tests.support.worlds import Samples
+from tests.soak.exporter import CONFIG_FLAG, SAMPLE_INTERVAL, WORKSPACES, SoakExporter
+from tests.soak.world import FAULTS, SoakWorld
 
 __all__ = ["Soak", "SoakPlan"]
 
-WORKSPACES = ("acme", "beta")
-KEYS = {"acme": KEY, "beta": "sk_" + "be7a0000" * 8}
+Event: TypeAlias = tuple[str, Callable[[], None]]
+"""Name of an event and the function that runs it."""
+
+ALL_WORKSPACES = tuple(WORKSPACES)
+FIRST_WORKSPACE = ALL_WORKSPACES[:1]
 INCIDENTS = ("platform-outage", "revoked-token", "rate-limit-storm", "slow-video")
 RATE_LIMIT = 20_000
-"""Requests a minute: enough to read such a rate, and to catch up."""
-
-SAMPLE_INTERVAL = 0.5
-WARM_UP = 5.0
-"""Seconds that a process takes to be as large as it wants to be."""
+"""Requests per minute, enough to catch up at the rate of a soak."""
 
 MIN_MEMORY_WINDOW = 10.0
-"""Seconds for which a process has to be watched for its memory to say anything."""
+"""Seconds of memory samples below which a process is not reported."""
 
 RESTART_SHARE = 0.4
-"""The part of a soak, from its beginning, in which processes are killed: the last one lives for all the rest."""
+"""Share of a soak, from its start, in which processes are killed and restarted. The last process lives for the rest."""
 
 CATCH_UP_TIMEOUT = 300.0
-"""Seconds after which an exporter that is left in peace has to have counted everything."""
+"""Seconds in which the exporter has to count everything once the API is healthy again."""
 
 MAX_BYTES_PER_OBSERVATION, MIN_STATE_LIMIT = 400, 8 << 20
-"""Bytes that the state may take for a sighting, and altogether where there are few."""
+"""Allowed size of the state in bytes: per observation, but at least the second number."""
 
 MAX_REPORTED = 20
-"""Logs that are named where many are wrong."""
+"""Number of wrong logs that are reported by id."""
 
 PROMETHEUS_CONFIG = """\
 global: {scrape_interval: 1s, scrape_timeout: 1s}
@@ -69,7 +62,7 @@ scrape_configs:
 
 
 class SoakPlan(NamedTuple):
-    """How long a soak takes, in seconds, how many logs come a second, and what decides the rest."""
+    """Duration in seconds, publishing logs per second, and seed of a soak."""
 
     seconds: float
     rate: float
@@ -80,88 +73,62 @@ class Soak:
     """One soak.
 
     Args:
-        folder: Where the exporter works.
-        plan: How much of it.
-        prometheus: The program.
-        say: Takes a line of the report.
+        folder: Working directory of the exporter.
+        plan: Duration, rate and seed.
+        print_line: Function that prints a line of the report.
     """
 
-    def __init__(self, folder: Path, plan: SoakPlan, prometheus: str, print_line: Callable[[str], None]) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, plan: SoakPlan, print_line: Callable[[str], None]) -> None:
         self._plan = plan
-        self._binary = prometheus
         self._print = print_line
         self._random = Random(plan.seed)
         self._world = SoakWorld(plan.seed, plan.rate)
         self._server = LateServer(self._world, rate_limit=RATE_LIMIT)
-        self._server.keys.update(KEYS.values())
-        self._memory = MemoryHistory()
+        self._server.keys.update(WORKSPACES.values())
+        self._server.reserve_port()
+        self._exporter = SoakExporter(folder, self._server.url)
+        self._workspaces = FIRST_WORKSPACE
         self._problems: list[str] = []
-        self._event_counts: dict[str, int] = {}
-        self._workspaces: tuple[str, ...] = WORKSPACES[:1]
-        self._intervals = deque(("1s", "900ms"))
-        self._port = _free_port()
-        self._exporter = ExporterProcess(folder, "run", "--config.file=late.yml")
-        self._is_running = False
+        self._event_counts = Counter[str]()
         self._started_at = self._reported_at = time.monotonic()
         self._initial_log_count = len(self._world.publishing)
-        self._launched_at = 0.0
-        self._sampled_at = 0.0
-        self._pause_event = threading.Event()
 
-    def run(self) -> list[str]:
-        """Go through it; returns what was wrong."""
+    def run(self, prometheus: str) -> list[str]:
+        """Run the soak and return the problems found.
+
+        Args:
+            prometheus: Path of the Prometheus binary.
+        """
         with ExitStack() as stack:
             stack.enter_context(self._server)
-            for name, key in KEYS.items():
-                file = self._folder / f"{name}.key"
-                file.touch(0o600)
-                file.write_text(key)
-            self._configure()
+            self._exporter.write_keys()
+            self._exporter.configure(self._workspaces)
             stack.callback(self._exporter.kill)
-            self._start()
-            config = PROMETHEUS_CONFIG % f"127.0.0.1:{self._port}"
-            database = stack.enter_context(run_prometheus(self._binary, self._folder, config))
+            self._exporter.start()
+            config = PROMETHEUS_CONFIG % self._exporter.address
+            database = stack.enter_context(run_prometheus(prometheus, self._exporter.folder, config))
             self._started_at = time.monotonic()
             self._disturb()
             self._catch_up()
             self._evaluate(database)
         return self._problems
 
-    def _configure(self) -> None:
-        rows = [
-            f"  - {{name: {name}, api_key_file: {name}.key, api_base_url: '{self._server.url}'}}"
-            for name in self._workspaces
-        ]
-        lines = [
-            "workspaces:",
-            *rows,
-            "api: {timeout: 2s}",
-            f"poll: {{interval: {self._intervals[0]}, reconcile-interval: 1m}}",
-            "state: {url: 'sqlite:///state.db'}",
-            f"web: {{listen-address: '127.0.0.1:{self._port}'}}",
-        ]
-        file = self._folder / "late.yml"
-        file.with_suffix(".new").write_text("\n".join(lines) + "\n")
-        file.with_suffix(".new").replace(file)
-
-    # What happens.
+    # Events.
 
     def _disturb(self) -> None:
-        """Let one thing after the other go wrong until the time is over."""
+        """Run one event after the other until the time of the plan is over."""
         end = self._started_at + self._plan.seconds
-        for event in self._events():
+        for name, run in self._events():
             if time.monotonic() >= end:
                 return
-            name, run = event
-            self._event_counts[name] = self._event_counts.get(name, 0) + 1
+            self._event_counts[name] += 1
             run()
             self._pause(min(self._random.uniform(0.5, 4), max(0.0, end - time.monotonic())))
 
-    def _events(self) -> Iterator[tuple[str, Callable[[], None]]]:
-        """Everything in an order of its own, again and again; the first ones are those that matter most."""
-        restarts: list[tuple[str, Callable[[], None]]] = [("kill", self._kill), ("restart", self._restart)]
-        faults: list[tuple[str, Callable[[], None]]] = [
+    def _events(self) -> Iterator[Event]:
+        """Yield all events again and again, in random order after the first, most important ones."""
+        restarts: list[Event] = [("kill", self._kill), ("restart", self._restart)]
+        faults: list[Event] = [
             ("reload", self._reload),
             ("unavailable", self._stop_api),
             ("slow", self._slow_api),
@@ -175,12 +142,11 @@ class Soak:
             self._random.shuffle(faults)
             for event in faults:
                 yield event
-                if not self._keeps_process and time.monotonic() - self._launched_at >= min_lifetime:
+                if not self._keeps_process and time.monotonic() - self._exporter.started_at >= min_lifetime:
                     yield self._random.choice(restarts)
 
     @property
     def _keeps_process(self) -> bool:
-        """Whether the process that runs is to live on."""
         return time.monotonic() - self._started_at >= RESTART_SHARE * self._plan.seconds
 
     def _inject_fault(self, name: str) -> None:
@@ -203,25 +169,20 @@ class Soak:
             self._world.start_incident(self._random.choice(INCIDENTS), self._random.uniform(10, 60))
 
     def _back_up(self) -> None:
-        """Copy the state while it is written to; the copy has to be whole."""
-        copy = self._folder / "copy.db"
-        for arguments in (("backup", "copy.db", "--config.file=late.yml"), ("check", "--state.url=sqlite:///copy.db")):
-            with ExporterProcess(self._folder, "state", *arguments) as program:
-                if program.wait_exit(CATCH_UP_TIMEOUT):
-                    self._problems.append(f"state {arguments[0]}: {program.stdout}{program.stderr}")
-        copy.unlink(missing_ok=True)
+        """Back up the state while the exporter writes to it, and check the copy."""
+        folder = self._exporter.folder
+        for arguments in (("backup", "copy.db", CONFIG_FLAG), ("check", "--state.url=sqlite:///copy.db")):
+            with ExporterProcess(folder, "state", *arguments) as command:
+                if command.wait_exit(CATCH_UP_TIMEOUT):
+                    self._problems.append(f"state {arguments[0]} failed: {command.stdout}{command.stderr}")
+        (folder / "copy.db").unlink(missing_ok=True)
 
     def _reload(self) -> None:
-        """Take the second workspace in or out; once the last process runs, change the pace of both."""
-        self._workspaces = WORKSPACES if len(self._workspaces) == 1 or self._keeps_process else WORKSPACES[:1]
-        self._intervals.rotate()
-        self._configure()
-        self._send_reload()
-
-    def _send_reload(self) -> None:
-        # A process that has just begun knows no signal yet, and reads the new configuration anyway.
-        if self._is_serving():
-            self._exporter.send_signal(signal.SIGHUP)
+        """Add or remove the second workspace. The last process keeps both, and only changes its poll interval."""
+        add = self._workspaces == FIRST_WORKSPACE or self._keeps_process
+        self._workspaces = ALL_WORKSPACES if add else FIRST_WORKSPACE
+        self._exporter.configure(self._workspaces)
+        self._exporter.reload()
 
     def _kill(self) -> None:
         self._check_log()
@@ -229,182 +190,145 @@ class Soak:
         self._start_after_pause()
 
     def _restart(self) -> None:
-        if not self._is_serving():
-            return  # a process that has just begun knows no signal yet
+        if not self._exporter.is_serving():
+            return  # it does not handle signals yet
         self._check_log()
-        code = self._exporter.stop()
-        if code:
-            self._problems.append(f"SIGTERM ended it with {code}: {self._exporter.stderr[-500:]}")
+        if code := self._exporter.stop():
+            self._problems.append(f"SIGTERM: exit code {code}: {self._exporter.stderr[-500:]}")
         self._start_after_pause()
 
     def _start_after_pause(self) -> None:
-        self._is_running = False
         self._pause(self._random.choice((0.0, 0.0, 1.0, 2.0)))
-        self._start()
-
-    def _start(self) -> None:
         self._exporter.start()
-        self._memory.processes.append(ProcessMemory([]))
-        self._is_running, self._launched_at = True, time.monotonic()
 
     def _check_log(self) -> None:
-        """Look at what a process has logged before that is gone."""
+        """Check the log of the current process, which the next one overwrites."""
         if "Traceback" in self._exporter.stderr:
-            self._problems.append(f"a bug: {self._exporter.stderr[-2000:]}")
+            self._problems.append(f"traceback in the log: {self._exporter.stderr[-2000:]}")
 
-    def _is_serving(self) -> bool:
-        try:
-            return http_get(f"http://127.0.0.1:{self._port}/-/healthy", timeout=5).status == http.HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
-            return False
-
-    # What is seen meanwhile.
+    # Observation.
 
     def _pause(self, seconds: float) -> None:
-        """Let time pass, and look."""
+        """Wait, and observe the exporter meanwhile."""
         end = time.monotonic() + seconds
         while True:
             self._observe()
             remaining = end - time.monotonic()
             if remaining <= 0:
                 return
-            self._pause_event.wait(min(remaining, SAMPLE_INTERVAL))
+            time.sleep(min(remaining, SAMPLE_INTERVAL))
 
     def _observe(self) -> None:
         now = time.monotonic()
-        if self._is_running and self._exporter.exit_code is not None:
-            self._problems.append(f"it ended with {self._exporter.exit_code}: {self._exporter.stderr[-2000:]}")
-            self._start()
-        if self._is_running and now - self._sampled_at >= SAMPLE_INTERVAL and now - self._launched_at >= WARM_UP:
-            self._sampled_at = now
-            self._memory.processes[-1].samples.append((now - self._started_at, self._resident_kib()))
+        if self._exporter.is_running and self._exporter.exit_code is not None:
+            self._problems.append(f"ended with exit code {self._exporter.exit_code}: {self._exporter.stderr[-2000:]}")
+            self._exporter.start()
+        self._exporter.sample_memory(now - self._started_at)
         if now - self._reported_at >= max(1.0, min(10.0, self._plan.seconds / 12)):
             self._reported_at = now
             self._print(self._progress(now - self._started_at))
 
-    def _resident_kib(self) -> float:
-        """KiB of memory."""
-        status = Path(f"/proc/{self._exporter.pid}/status").read_text("ascii")
-        return float(status.partition("VmRSS:")[2].split()[0]) if "VmRSS:" in status else 0.0
-
-    def _scrape(self) -> Samples:
-        """The metrics; none while nobody serves them."""
-        try:
-            response = http_get(f"http://127.0.0.1:{self._port}/metrics", timeout=5)
-        except (OSError, http.client.HTTPException):
-            return Samples()
-        return Samples.parse(response.text)
-
-    def _state_bytes(self) -> int:
-        return sum(file.stat().st_size for file in self._folder.glob("state.db*"))
-
     def _progress(self, seconds: float) -> str:
-        samples, log_count = self._scrape(), len(self._world.publishing)
+        samples, log_count = self._exporter.scrape(), len(self._world.publishing)
         rate = (log_count - self._initial_log_count) / max(seconds, 1)
         counts = [f"{sum(exposed_counts(samples, name).values()):,}" for name in self._workspaces]
-        memory = self._resident_kib() / 1024 if self._is_running else 0.0
         return (
             f"{seconds:6.0f} s  {log_count:,} logs, {rate:.0f}/s  counted {' and '.join(counts)}"
-            f"  {memory:.0f} MiB  state {self._state_bytes() / 1e6:.1f} MB  {sum(self._event_counts.values())} happenings"
+            f"  memory {self._exporter.memory_kib() / 1024:.0f} MiB  state {self._exporter.state_bytes() / 1e6:.1f} MB"
+            f"  {self._event_counts.total()} events"
         )
 
-    # What it comes to.
+    # Evaluation.
 
     def _catch_up(self) -> None:
-        """Leave it in peace until it has counted everything, in both workspaces."""
-        self._print("the play is over; catching up")
+        """Leave the exporter alone until it has counted everything, in both workspaces."""
+        self._print("no more events; catching up")
         with self._server.lock:
             self._world.is_stopped = True
-        self._workspaces = WORKSPACES
-        self._configure()
+        self._workspaces = ALL_WORKSPACES
+        self._exporter.configure(self._workspaces)
         start = time.monotonic()
         is_reloaded = False
         while time.monotonic() < start + CATCH_UP_TIMEOUT:
-            if not is_reloaded and self._is_serving():
-                self._send_reload()
-                is_reloaded = True
+            is_reloaded = is_reloaded or self._exporter.reload()
             self._pause(4 * SAMPLE_INTERVAL)
-            if not any(ledger.problems for ledger in self._check_workspaces().values()):
+            if not any(check.problems for check in self._check_workspaces().values()):
                 break
-        self._print(f"caught up within {time.monotonic() - start:.1f} s")
-        self._pause(3.0)  # whatever would be counted again, is now
+        self._print(f"caught up in {time.monotonic() - start:.1f} s")
+        self._pause(3.0)  # a log that is counted twice, is counted again by now
 
     def _check_workspaces(self) -> dict[str, StateCheck]:
-        """What the state has of every workspace."""
-        with open_snapshot(f"sqlite:///{self._folder / 'state.db'}") as records:
-            return {name: check_state(self._world, records, name) for name in WORKSPACES}
+        with open_snapshot(self._state_url) as snapshot:
+            return {name: check_state(self._world, snapshot, name) for name in ALL_WORKSPACES}
+
+    @property
+    def _state_url(self) -> str:
+        return f"sqlite:///{self._exporter.folder / 'state.db'}"
 
     def _evaluate(self, database: PrometheusApi) -> None:
-        samples, checks = self._scrape(), self._check_workspaces()
-        for name, check in checks.items():
-            self._problems += check.problems[:MAX_REPORTED]
-            self._problems += [
-                f"{name}: {line}" for line in find_count_differences(check.counts, exposed_counts(samples, name))
-            ]
-            logs = check.counts.total()
-            self._print(f"{name}: {logs:,} logs counted in their final status, in {len(check.counts)} kinds")
-        reconciled_count = samples.sum("late_exporter_reconciled_logs_total")
-        self._print(f"{len(self._world.deleted)} logs were deleted; {reconciled_count:.0f} were found by walks alone")
+        self._evaluate_counts()
         self._audit()
         self._check_log()
         self._problems += find_counter_resets(database, time.monotonic() - self._started_at + 60)
         series = database.value('count({__name__=~"late_.+"})')
         self._print(f"Prometheus: {series or 0:,.0f} series")
-        code = self._exporter.stop()
-        if code:
-            self._problems.append(f"SIGTERM ended it with {code} at last")
-        self._is_running = False
+        if code := self._exporter.stop():
+            self._problems.append(f"SIGTERM at the end: exit code {code}")
         self._evaluate_state_size()
         self._evaluate_memory()
         self._print(", ".join(f"{name} {count}" for name, count in sorted(self._event_counts.items())))
 
+    def _evaluate_counts(self) -> None:
+        samples = self._exporter.scrape()
+        for name, check in self._check_workspaces().items():
+            self._problems += check.problems[:MAX_REPORTED]
+            differences = find_count_differences(check.counts, exposed_counts(samples, name))
+            self._problems += [f"{name}: {line}" for line in differences]
+            log_count, series_count = check.counts.total(), len(check.counts)
+            self._print(f"{name}: {log_count:,} logs counted in their final status, in {series_count} series")
+        reconciled_count = samples.sum("late_exporter_reconciled_logs_total")
+        self._print(f"{len(self._world.deleted)} logs were deleted; reconciliation found {reconciled_count:.0f} logs")
+
     def _audit(self) -> None:
-        with ExporterProcess(self._folder, "audit", "--config.file=late.yml", "--format=json") as audit:
+        with ExporterProcess(self._exporter.folder, "audit", CONFIG_FLAG, "--format=json") as audit:
             code = audit.wait_exit(CATCH_UP_TIMEOUT)
             if code not in (0, 1) or not audit.stdout:
-                self._problems.append(f"the audit ended with {code}: {audit.stderr[-500:]}")
+                self._problems.append(f"audit failed with exit code {code}: {audit.stderr[-500:]}")
                 return
             report = json.loads(audit.stdout)
         log_count = sum(feed["logs"] for feed in report["feeds"])
         self._print(f"audit: {log_count:,} logs compared, {report['missing']} missing, {report['extra']} extra")
         if code or not report["ok"]:
             errors = [f"{feed['workspace']} {feed['feed']} {feed['error']}" for feed in report["feeds"]]
-            self._problems.append(f"the audit found differences: {report['missing']} missing, {errors}")
+            self._problems.append(f"audit found differences: {report['missing']} missing, {errors}")
 
     def _evaluate_state_size(self) -> None:
-        with open_snapshot(f"sqlite:///{self._folder / 'state.db'}") as records:
-            sightings = sum(1 for scope in records.scopes for _ in records.recorded_statuses(scope))
-        size = self._state_bytes()
-        self._print(f"state: {size:,} bytes, {size / max(sightings, 1):.0f} for each of {sightings:,} sightings")
-        if size > max(MIN_STATE_LIMIT, MAX_BYTES_PER_OBSERVATION * sightings):
-            self._problems.append(f"the state is too large: {size:,} bytes for {sightings:,} sightings")
+        with open_snapshot(self._state_url) as snapshot:
+            observation_count = sum(1 for scope in snapshot.scopes for _ in snapshot.recorded_statuses(scope))
+        size = self._exporter.state_bytes()
+        per_observation = size / max(observation_count, 1)
+        self._print(f"state: {size:,} bytes, {per_observation:.0f} for each of {observation_count:,} observations")
+        if size > max(MIN_STATE_LIMIT, MAX_BYTES_PER_OBSERVATION * observation_count):
+            self._problems.append(f"the state is too large: {size:,} bytes for {observation_count:,} observations")
 
     def _evaluate_memory(self) -> None:
-        for number, process in enumerate(self._memory.processes, 1):
+        memory = self._exporter.memory
+        for number, process in enumerate(memory.processes, 1):
             if process.seconds >= MIN_MEMORY_WINDOW:
                 first, last = process.samples[0][1], process.samples[-1][1]
                 self._print(
                     f"memory of process {number}: {process.seconds:.0f} s, {first / 1024:.1f} to {last / 1024:.1f} MiB,"
                     f" {process.kib_per_minute:+,.0f} KiB/min"
                 )
-        first, second = (size / 1024 for size in self._memory.halves())
+        before, after = (size / 1024 for size in memory.halves())
         self._print(
-            f"memory of all {len(self._memory.processes)} processes:"
-            f" {first:.1f} MiB in the first half, {second:.1f} MiB in the second"
+            f"memory of all {len(memory.processes)} processes:"
+            f" {before:.1f} MiB in the first half, {after:.1f} MiB in the second"
         )
-        second_half = self._memory.longest_process.second_half
-        if second_half.seconds >= MIN_LEAK_WINDOW:
-            self._print(
-                f"memory once settled: {second_half.kib_per_minute:+,.0f} KiB/min in the last {second_half.seconds:.0f} s"
-            )
+        end = memory.longest_process.second_half
+        if end.seconds >= MIN_LEAK_WINDOW:
+            self._print(f"memory trend: {end.kib_per_minute:+,.0f} KiB/min in the last {end.seconds:.0f} s")
         else:
-            self._print(
-                f"too short to tell whether memory is flat: that takes {2 * MIN_LEAK_WINDOW / (1 - RESTART_SHARE):.0f} s"
-            )
-        self._problems += self._memory.find_problems()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+            min_seconds = 2 * MIN_LEAK_WINDOW / (1 - RESTART_SHARE)
+            self._print(f"memory trend: unknown, a soak of at least {min_seconds:.0f} s is needed")
+        self._problems += memory.find_problems()

@@ -1,4 +1,4 @@
-"""The world of a soak: the simulator's own, at a rate that is measured, and what its API can suffer."""
+"""World of a soak: the simulated world at an exact rate, with late logs, and the faults of its API."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from tests.e2e.late import HttpExchange, LateServer, hang, respond_with
 __all__ = ["FAULTS", "LogCounts", "SoakWorld"]
 
 LogCounts: TypeAlias = Counter[tuple[str, str, str]]
-"""How many logs there are by platform, action and status."""
+"""Number of logs by platform, action and status."""
 
 HISTORY_SECONDS = 120.0
 TRIAL_SECONDS = 120.0
 LATE_LOG_INTERVAL = 10.0
-"""Seconds between two logs that arrive late."""
+"""Seconds between two late logs."""
 
 MAX_LATENESS = 20.0
-"""Seconds by which a log is late at most."""
+"""Maximum age of a late log, in seconds."""
 
 
 class RecordingLogList(LogList):
-    """A log list that remembers what was deleted from it."""
+    """Log list that keeps deleted rows."""
 
     def __init__(self) -> None:
         super().__init__()
         self.deleted: dict[str, LogRow] = {}
 
     def delete(self, log_id: str) -> bool:
-        """See Archive."""
+        """Delete a row and keep a copy of it."""
         row = self.get(log_id)
         if row is not None:
             self.deleted[log_id] = dict(row)
@@ -46,11 +46,11 @@ class RecordingLogList(LogList):
 
 
 class SoakWorld:
-    """The simulated world while it plays; hold the API's lock to look at it.
+    """Simulated world of a soak. Hold the API server's lock to use it.
 
     Args:
-        seed: Decides everything that happens.
-        rate: Publishing logs a second, about.
+        seed: Seed of the logs.
+        rate: Approximate number of publishing logs per second.
     """
 
     def __init__(self, seed: int, rate: float) -> None:
@@ -73,7 +73,7 @@ class SoakWorld:
         self.activity = self._world.activity
 
     def advance(self, now: float) -> None:
-        """Let everything happen up to a Unix time, unless the play is over."""
+        """Advance to a Unix time, unless the world is stopped."""
         if self.is_stopped:
             return
         self._world.advance(now)
@@ -82,7 +82,7 @@ class SoakWorld:
             self._insert_late_log(now)
 
     def _insert_late_log(self, now: float) -> None:
-        """Insert a log that was created some time ago, below many that have been read."""
+        """Insert a log with an older creation time than logs that have been read."""
         rows, _ = self.publishing.page(self._random.randrange(50), 1, status="success")
         created_at = now - self._random.uniform(1, MAX_LATENESS)
         self._late_log_count += 1
@@ -91,23 +91,23 @@ class SoakWorld:
             self.publishing.insert({**row, "_id": late_id, "createdAt": timestamp(created_at)})
 
     def start_incident(self, name: str, seconds: float) -> None:
-        """Let the posts of some customers fail, as they do in the demo."""
-        with suppress(ConfigError):  # nobody is connected whose token could be revoked
+        """Start an incident of the simulated world."""
+        with suppress(ConfigError):  # no account is connected
             self._world.start_incident(name, duration=seconds)
 
     @property
     def deleted(self) -> dict[str, LogRow]:
-        """The logs that were deleted, by their ids, as they last were."""
+        """Return the deleted logs by id, as they were when they were deleted."""
         return self._log_list.deleted
 
     @property
     def rows(self) -> dict[str, LogRow]:
-        """Every log that there ever was, by its id, as it is or last was."""
+        """Return all logs by id, including the deleted ones."""
         return self.deleted | {row["_id"]: row for row in self.publishing.rows}
 
 
 def _logs_per_day(seed: int, now: float, rate: float) -> float:
-    """The logs a day that come to such a rate at this time of the day, when less or more is posted than on average."""
+    """Return the logs per day that give a rate at the current time of day, whose traffic differs from the mean."""
     trial = SimulatedWorld(seed, now, logs_per_day=rate * DAY, history=TRIAL_SECONDS, with_past_incidents=False)
     _, log_count = trial.publishing.page(0, 1, since=now - TRIAL_SECONDS / 2)
     return rate * DAY * rate / max(log_count / (TRIAL_SECONDS / 2), 1e-9)
@@ -120,7 +120,7 @@ def _rate_limited(_late: LateServer, _random: Random) -> Callable[[HttpExchange]
 
 
 def _flaky(late: LateServer, random: Random) -> Callable[[HttpExchange], None]:
-    """Three requests of four go wrong, each in a way of its own."""
+    """Return a fault in which three of four requests fail, each in another way."""
     handlers = [truncate(late), hang(late, 0.5), respond_with(502, "<html>Bad gateway</html>"), late.respond]
 
     def handle(exchange: HttpExchange) -> None:
@@ -130,7 +130,7 @@ def _flaky(late: LateServer, random: Random) -> Callable[[HttpExchange], None]:
 
 
 def truncate(late: LateServer) -> Callable[[HttpExchange], None]:
-    """Answers end in the middle."""
+    """Return a fault in which response bodies are truncated."""
 
     def handle(exchange: HttpExchange) -> None:
         with late.lock:
@@ -152,4 +152,4 @@ FAULTS: Mapping[str, Callable[[LateServer, Random], Callable[[HttpExchange], Non
         "flaky": _flaky,
     }
 )
-"""What the API answers in place of the truth, for some seconds."""
+"""Faults of the API by name, each active for a few seconds."""

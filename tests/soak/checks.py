@@ -1,4 +1,4 @@
-"""What a soak has to come to, and what it came to instead."""
+"""Checks at the end of a soak: the state, the metrics, counter resets and memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from late_exporter.model import PENDING, Scope
 from late_exporter.store import StateSnapshot
 from tests.e2e.prometheus import PrometheusApi
-from tests.soak.stage import LogCounts, SoakWorld
+from tests.soak.world import LogCounts, SoakWorld
 from tests.support.worlds import Samples
 
 __all__ = [
@@ -26,70 +26,71 @@ LOGS_FAMILY = "late_publishing_logs_total"
 COUNTER_SUFFIXES = ("_total", "_bucket", "_count", "_sum")
 
 MAX_GROWTH_RATIO, GROWTH_SLACK_KIB = 1.25, 16 * 1024
-"""By how much, and by how many KiB on top, the second half of a soak may take more memory than the first."""
+"""Allowed growth of memory from the first to the second half of a soak: a ratio, plus a number of KiB."""
 
 MIN_LEAK_WINDOW = 120.0
-"""Seconds for which a process has to be watched, after as long a time to settle, to tell whether it leaks."""
+"""Seconds of samples from which a leak can be told, after the same time for caches to fill."""
 
 MAX_LEAK_SLOPE = 256.0
-"""KiB a minute by which a process that has settled may grow."""
+"""Allowed growth of a process with full caches, in KiB per minute."""
 
 
 class ProcessMemory(NamedTuple):
-    """The memory of one process: pairs of seconds and KiB."""
+    """Memory samples of one process: pairs of seconds and KiB."""
 
     samples: list[tuple[float, float]]
 
     @property
     def kib_per_minute(self) -> float:
-        """KiB a minute."""
+        """Return the growth in KiB per minute."""
         return slope(self.samples) * 60
 
     @property
     def seconds(self) -> float:
-        """How long it was watched."""
+        """Return the time between the first and the last sample."""
         return self.samples[-1][0] - self.samples[0][0] if self.samples else 0.0
 
     @property
     def second_half(self) -> ProcessMemory:
-        """Its second half: caches are full by then, and what grows still is a leak."""
+        """Return the second half of the samples, in which caches are full and growth is a leak."""
         return ProcessMemory(self.samples[len(self.samples) // 2 :])
 
 
 class MemoryHistory:
-    """The memory of all processes of a soak, one after the other."""
+    """Memory samples of all processes of a soak, in the order of their starts."""
 
     def __init__(self) -> None:
         self.processes: list[ProcessMemory] = []
 
     @property
     def samples(self) -> list[tuple[float, float]]:
-        """Those of all lives."""
-        return [sample for life in self.processes for sample in life.samples]
+        """Return the samples of all processes."""
+        return [sample for process in self.processes for sample in process.samples]
 
     @property
     def longest_process(self) -> ProcessMemory:
-        """The life that was watched for the longest time."""
-        return max(self.processes, key=lambda life: life.seconds, default=ProcessMemory([]))
+        """Return the process with the longest time of samples."""
+        return max(self.processes, key=lambda process: process.seconds, default=ProcessMemory([]))
 
     def halves(self) -> tuple[float, float]:
-        """The mean of the first half and of the second one, in KiB."""
+        """Return the mean memory of the first and the second half of all samples, in KiB."""
         sizes = [size for _, size in self.samples]
         middle = len(sizes) // 2
         return _mean(sizes[:middle]), _mean(sizes[middle:])
 
     def find_problems(self) -> Iterator[str]:
-        """Whether it grew: from process to process, or within the one that lived longest."""
+        """Yield problems: growth from process to process, or within the longest one."""
         first, second = self.halves()
         if second > first * MAX_GROWTH_RATIO + GROWTH_SLACK_KIB:
             yield f"memory grows: {first / 1024:.1f} MiB in the first half, {second / 1024:.1f} MiB in the second"
         second_half = self.longest_process.second_half
         if second_half.seconds >= MIN_LEAK_WINDOW and second_half.kib_per_minute > MAX_LEAK_SLOPE:
-            yield f"memory leaks: {second_half.kib_per_minute:+,.0f} KiB/min in the last {second_half.seconds:.0f} s of a process"
+            growth, seconds = second_half.kib_per_minute, second_half.seconds
+            yield f"memory leaks: {growth:+,.0f} KiB/min in the last {seconds:.0f} s of a process"
 
 
 def slope(samples: Sequence[tuple[float, float]]) -> float:
-    """By how much the second number grows with the first one, by least squares; 0 where nothing can be said."""
+    """Return the slope of a least-squares line through points, 0 if it is undefined."""
     if not samples:
         return 0.0
     x_mean, y_mean = _mean([x for x, _ in samples]), _mean([y for _, y in samples])
@@ -102,46 +103,46 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def exposed_counts(samples: Samples, workspace: str) -> LogCounts:
-    """What the exporter shows of a workspace, without the statuses that pass."""
+    """Return the exposed counts of the final statuses of a workspace."""
     values = samples.family(LOGS_FAMILY, workspace=workspace)
     return LogCounts({(key[0], key[1], key[2]): int(value) for key, value in values.items() if key[2] != PENDING})
 
 
 def find_count_differences(expected: LogCounts, exposed: LogCounts) -> Iterator[str]:
-    """Where the metrics are not what the logs come to."""
+    """Yield the series whose exposed value is not the number of logs."""
     for key in sorted(expected | exposed):
         if expected[key] != exposed[key]:
-            yield f"{'/'.join(key)}: there are {expected[key]:,} logs, {exposed[key]:,} are shown"
+            yield f"{'/'.join(key)}: there are {expected[key]:,} logs, /metrics shows {exposed[key]:,}"
 
 
 class StateCheck(NamedTuple):
-    """What the state has counted of a workspace, by kind, and what is wrong with that."""
+    """Counted logs of a workspace in the state, by series, and the problems found."""
 
     counts: LogCounts
     problems: Sequence[str]
 
 
-def check_state(world: SoakWorld, records: StateSnapshot, workspace: str) -> StateCheck:
-    """Look every log up: it has to be held once in its final status, unless it was deleted before that."""
+def check_state(world: SoakWorld, snapshot: StateSnapshot, workspace: str) -> StateCheck:
+    """Check that the state has every log once in its final status, unless the log was deleted before that."""
     rows, statuses_by_key = world.rows, dict[str, list[str]]()
-    for sighting in records.recorded_statuses(Scope(workspace, "publishing")):
-        statuses_by_key.setdefault(sighting.key, []).append(sighting.status)
+    for observation in snapshot.recorded_statuses(Scope(workspace, "publishing")):
+        statuses_by_key.setdefault(observation.key, []).append(observation.status)
     counts, problems = LogCounts(), list[str]()
     for key in statuses_by_key.keys() | rows.keys():
         row, final_statuses = rows.get(key), [status for status in statuses_by_key.get(key, ()) if status != PENDING]
         if row is None:
-            problems.append(f"{workspace}: {key} was counted and never was")
+            problems.append(f"{workspace}: {key} was counted but never existed")
         elif final_statuses not in ([], [row["status"]]):
             problems.append(f"{workspace}: {key} is {row['status']}, counted as {', '.join(final_statuses)}")
         elif final_statuses:
             counts[row["platform"], row["action"], row["status"]] += 1
         elif row["status"] != PENDING and key not in world.deleted:
-            problems.append(f"{workspace}: {key} is {row['status']}, and not counted")
+            problems.append(f"{workspace}: {key} is {row['status']}, but not counted")
     return StateCheck(counts, problems)
 
 
 def find_counter_resets(database: PrometheusApi, seconds: float) -> Iterator[str]:
-    """The counters that Prometheus saw fall or vanish within the last seconds."""
+    """Yield the counters that Prometheus saw fall or vanish in the last seconds."""
     metric_names = [name for name in database.call_api("label/__name__/values") if name.startswith("late_")]
     counters = [name for name in metric_names if name.endswith(COUNTER_SUFFIXES)]
     if LOGS_FAMILY not in counters:
