@@ -27,7 +27,7 @@ def late(exit_stack: ExitStack) -> LateServer:
 
 
 @pytest.fixture
-def run(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
+def start_exporter(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
     """Starts the exporter against the API, polling ten times a second, with a state below ``tmp_path``."""
 
     def start(*arguments: str, **options: Any) -> ExporterProcess:
