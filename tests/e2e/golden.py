@@ -1,6 +1,6 @@
-"""The golden copies of ``/metrics``: a small fixed world, scraped from the real process, without what time changes.
+"""Golden copies of ``/metrics``: a small fixed world, scraped from a real process, with varying values masked.
 
-``python -m tests.e2e.golden`` writes them anew.
+``python -m tests.e2e.golden`` writes them.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = ["FOLDER", "FORMATS", "render_golden_files"]
 
 FOLDER = Path(__file__).resolve().parents[1] / "golden"
 FORMATS = {"metrics.txt": "text/plain", "metrics.om": "application/openmetrics-text; version=1.0.0"}
-"""The files, and what a scraper has to accept to get them."""
+"""File names and the Accept header of their format."""
 
 CLIENT_LIBRARY_LINES = re.compile(r"(?:# \w+ )?(?:process_|python_)")
-"""Lines of the collectors of prometheus_client, which are its own business."""
+"""Lines of the collectors of prometheus_client."""
 
 VARYING_VALUES = re.compile(
     r"^(late_\w*(?:_timestamp_seconds|_created|_request_duration_seconds_(?:bucket|sum)|_poll_duration_seconds|_state_bytes"
@@ -38,7 +38,7 @@ EXEMPLAR_TIMES = re.compile(r"( # \{.*\} [^ ]+) [0-9.e+]+$", re.MULTILINE)
 
 
 def insert_history(late: LateServer) -> None:
-    """Logs of every kind, whose labels, durations and ids are always the same."""
+    """Insert logs of every kind with fixed labels, durations and ids."""
     insert, world = partial(insert_log, late.world), late.world
     insert("log01", 3000, durationMs=90)
     insert("log02", 2900, durationMs=4200.5, accountId="acc2", accountUsername='Bäckerei "Müller" \\ Söhne')
@@ -59,7 +59,7 @@ def insert_history(late: LateServer) -> None:
 
 
 def insert_new_logs(late: LateServer) -> None:
-    """What happens after the first sync."""
+    """Insert and change logs after the first sync."""
     insert, world = partial(insert_log, late.world), late.world
     world.change("log08", "success", durationMs=8000)
     insert("log11", 0, durationMs=1500)
@@ -70,12 +70,12 @@ def insert_new_logs(late: LateServer) -> None:
 
 
 def insert_log(world: World, log_id: str, age_seconds: float, **fields: Any) -> None:
-    """Insert a log with ids of its own."""
+    """Insert a log with fixed ids."""
     world.insert(time.time() - age_seconds, _id=log_id, postId={"_id": f"post-of-{log_id}"}, **fields)
 
 
 def mask_varying(text: str) -> str:
-    """A scrape without what is different in every run."""
+    """Return a scrape without the values that differ in every run."""
     exporter_lines = "".join(line for line in text.splitlines(keepends=True) if not CLIENT_LIBRARY_LINES.match(line))
     exporter_lines = BUILD_INFO_LABELS.sub(
         r'\1{version="VERSION",revision="REVISION",python_version="PYTHON"}', exporter_lines
@@ -84,7 +84,7 @@ def mask_varying(text: str) -> str:
 
 
 def render_golden_files(folder: Path) -> Mapping[str, str]:
-    """The files as they are now; works in a folder."""
+    """Return the current contents of the golden files by name."""
     with LateServer() as late:
         insert_history(late)
         with ExporterProcess.for_api(folder, late.url, interval="1h") as program:
@@ -96,7 +96,7 @@ def render_golden_files(folder: Path) -> Mapping[str, str]:
 
 
 def wait_unchanged(program: ExporterProcess) -> None:
-    """Wait until both feeds were polled and two scrapes in a row are the same: no series is shown as 0 any more."""
+    """Wait until both feeds were polled and two scrapes are the same, so that no new series is still shown as 0."""
     wait_until(lambda: program.scrape().sum("late_up") == len(FEEDS))
     texts = [""]
 
@@ -108,7 +108,7 @@ def wait_unchanged(program: ExporterProcess) -> None:
 
 
 def main() -> None:
-    """Write the files."""
+    """Write the golden files."""
     with TemporaryDirectory() as folder:
         for name, text in render_golden_files(Path(folder)).items():
             (FOLDER / name).write_text(text, "utf-8")

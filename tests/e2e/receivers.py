@@ -1,4 +1,4 @@
-"""Those whom Alertmanager tells: a webhook, Slack and a mail server, which keep what they are told."""
+"""Receivers of Alertmanager: a webhook, Slack and a mail server that record their messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["AlertReceivers", "Notification"]
 
 
 class Notification(NamedTuple):
-    """An alert as a webhook was told of it; ``receiver`` is the path by which."""
+    """Alert in a webhook of Alertmanager; ``receiver`` is the path of the webhook."""
 
     receiver: str
     status: str
@@ -24,7 +24,7 @@ class Notification(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What the alert is called."""
+        """Return the name of the alert."""
         return self.labels["alertname"]
 
 
@@ -37,7 +37,7 @@ class WebhookHandler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", "2")
         self.end_headers()
-        self.wfile.write(b"ok")  # Slack's word for it
+        self.wfile.write(b"ok")  # the response of Slack
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the inherited name
         pass
@@ -49,7 +49,7 @@ class WebhookServer(ThreadingHTTPServer):
 
 
 class MailHandler(StreamRequestHandler):
-    """As much of SMTP as it takes to be handed a message."""
+    """Minimal SMTP server that accepts messages."""
 
     server: MailServer
 
@@ -76,7 +76,7 @@ class MailServer(ThreadingTCPServer):
 
 
 class AlertReceivers:
-    """Servers on the loopback interface: a webhook for every path but ``/slack``, Slack there, and a mail server."""
+    """Servers on the loopback interface: Slack at ``/slack``, a webhook at all other paths, and a mail server."""
 
     def __init__(self) -> None:
         self.notifications: list[Notification] = []
@@ -102,16 +102,16 @@ class AlertReceivers:
 
     @property
     def url(self) -> str:
-        """Where webhooks go."""
+        """Return the base URL of the webhooks."""
         return f"http://127.0.0.1:{self._web.server_address[1]}"
 
     @property
     def smarthost(self) -> str:
-        """Where mail goes."""
+        """Return the address of the mail server."""
         return f"127.0.0.1:{self._mail.server_address[1]}"
 
     def record(self, path: str, document: Mapping[str, Any]) -> None:
-        """Keep what was posted."""
+        """Record a posted document."""
         if path == "slack":
             self.slack_messages.append(document)
             return
@@ -119,20 +119,20 @@ class AlertReceivers:
             self.notifications.append(Notification(path, alert["status"], alert["labels"], alert["annotations"]))
 
     def slack_attachments(self, title: str) -> list[Mapping[str, Any]]:
-        """The messages of that title in Slack."""
+        """Return the Slack messages with a title."""
         return [part for message in self.slack_messages for part in message["attachments"] if part["title"] == title]
 
     def mails_to(self, address: str, subject: str) -> list[str]:
-        """The texts of the messages of that subject to somebody."""
+        """Return the texts of the mails with a recipient and a subject."""
         return [_plain_text(mail) for mail in self.mails if (mail["To"], mail["Subject"]) == (address, subject)]
 
     @property
     def mail_texts(self) -> list[str]:
-        """The texts of all messages."""
+        """Return the texts of all mails."""
         return [_plain_text(mail) for mail in self.mails]
 
     def find_notifications(self, name: str, status: str, **labels: str) -> list[Notification]:
-        """What was told of an alert."""
+        """Return the notifications of an alert in a status, with at least these labels."""
         expected_labels = {"alertname": name, **labels}.items()
         return [
             notification

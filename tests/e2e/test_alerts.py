@@ -1,8 +1,8 @@
-"""From a log of Late to the people on call: every program is the real one, and so are the rules, routes and words.
+"""Test of alerting from a log of Late to the receivers, with all programs, rules, routes and templates as shipped.
 
-Time is compressed. The rules are written for a time that runs SPEED times as fast: each window, offset, ``for`` and age
-is so many times shorter, and so are the waits of Alertmanager. Nothing else is changed, and thresholds are not, so the
-simulated API has to show in seconds as many logs as a busy customer has in an hour. What posts take is not compressed.
+Time is compressed: all windows, offsets, ``for`` and ages of the rules and the waits of Alertmanager are divided by
+SPEED. Thresholds are unchanged, so the simulated API has to write in seconds as many logs as a busy customer has in an
+hour. Durations of posts are not compressed.
 """
 
 from __future__ import annotations
@@ -51,22 +51,22 @@ EXPECTED = {
     "LateKeyRefused",
     "LateExporterDown",
 }
-"""A sixth of all posts fail, by which the budget of a month is spent in two days."""
+"""A sixth of all posts fail, which spends the error budget of a month in two days."""
 
 INHIBITED = {"LatePollStale", "LateAccountFailing"}
-"""What follows from that."""
+"""Alerts that the expected ones inhibit."""
 
 MAX_WAITS = {"group_wait", "group_interval", "repeat_interval"}
 LONG_WAIT = 4 * DEFAULT_TIMEOUT
 
 
 class AlertingStack:
-    """Everything between Late and the people on call, which ends with ``ending``.
+    """All programs between Late and the receivers.
 
     Args:
-        folder: Where it all works.
-        tools: Finds the programs.
-        ending: Ends them.
+        folder: Working directory of the programs.
+        tools: Function that finds a program.
+        exit_stack: Stack that ends the programs.
     """
 
     def __init__(self, folder: Path, tools: Callable[[str], str], exit_stack: ExitStack) -> None:
@@ -93,17 +93,17 @@ class AlertingStack:
         (self._folder / f"{workspace}.key").write_text(key)
 
     def stop(self) -> None:
-        """End the exporter as an administrator does."""
+        """Stop the exporter by SIGTERM."""
         assert 0 == self._exporter.stop()
 
     def start(self) -> None:
-        """Start it again where it was."""
+        """Start the exporter again on the same port."""
         port = urlsplit(self.exporter).port
         self._exporter.arguments += (f"--web.listen-address=127.0.0.1:{port}",)
         self._exporter.start()
 
     def incident(self, method: str, name: str) -> None:
-        """Begin an incident on the platform, or end it."""
+        """Start an incident on the platform by POST, or stop it by DELETE."""
         connection = http.client.HTTPConnection(urlsplit(self.late).netloc, timeout=DEFAULT_TIMEOUT)
         query = f"?platform={PLATFORM}" if method == "POST" else ""
         connection.request(method, f"/_simulator/incidents/{name}{query}")
@@ -111,11 +111,11 @@ class AlertingStack:
         connection.close()
 
     def busy(self) -> int:
-        """In how many workspaces there is so much on the platform that it could be seen to fail."""
+        """Return the number of workspaces with enough traffic on the platform for its alert."""
         return len(self.prometheus.query(f'{TRAFFIC}{{platform="{PLATFORM}"}} >= {PLATFORM_FINAL_LOGS}'))
 
     def waits(self, name: str, status: str, **labels: str) -> None:
-        """Wait until the webhooks are told of an alert."""
+        """Wait until the webhooks receive an alert."""
         wait_until(
             lambda: self.receivers.find_notifications(name, status, **labels),
             timeout=LONG_WAIT,
@@ -123,14 +123,14 @@ class AlertingStack:
         )
 
     def alerts(self) -> list[tuple[str, str, str]]:
-        """The alerts that Alertmanager has: their names, workspaces and whether they are held back."""
+        """Return name, workspace and state of all alerts in Alertmanager."""
         rows = json.loads(http_get(f"{self.alertmanager}/api/v2/alerts").body)
         return sorted(
             (row["labels"]["alertname"], row["labels"].get("workspace", ""), row["status"]["state"]) for row in rows
         )
 
     def _routes(self) -> str:
-        """The routing, inhibition and messages that are shipped; each receiver has a webhook of its name beside."""
+        """Return the shipped Alertmanager configuration, with a webhook of its name added to each receiver."""
         config = yaml.safe_load((DEPLOY / "alertmanager" / "alertmanager.yml").read_text("utf-8"))
         secrets = {"slack_api_url_file": f"{self.receivers.url}/slack", "smtp_auth_password_file": "secret"}
         for option, secret in secrets.items():
@@ -146,7 +146,7 @@ class AlertingStack:
         return yaml.safe_dump(config)
 
     def _scraping(self, alertmanager: str, exporter: str) -> str:
-        """The configuration of Prometheus that is shipped, with everything where it is here."""
+        """Return the shipped Prometheus configuration, with the addresses of this test."""
         config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text("utf-8"))
         config["global"] = {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE, "evaluation_interval": SCRAPE}
         config["alerting"]["alertmanagers"][0]["static_configs"] = [{"targets": [alertmanager]}]
@@ -159,7 +159,7 @@ class AlertingStack:
 
 
 def _busy() -> tuple[str, ...]:
-    """Options of a world that is as busy now as at any hour."""
+    """Return options of a simulator with full traffic at any time of day."""
     ordinary = SimulatedWorld(1, time.time(), logs_per_day=DAY, history=600, with_past_incidents=False)
     rate = len(ordinary.publishing) / 600
     return (
@@ -180,12 +180,12 @@ def _address(errors: str) -> str:
 
 @pytest.fixture
 def site(tmp_path: Path, require_tool: Callable[[str], str], exit_stack: ExitStack) -> AlertingStack:
-    """Everything between Late and the people on call."""
+    """Return all programs between Late and the receivers."""
     return AlertingStack(tmp_path, require_tool, exit_stack)
 
 
-def test_the_right_people_are_told(site: AlertingStack) -> None:
-    """An outage, a refused key and a stopped exporter are told of in words that help, their ends too, and no more."""
+def test_alerts_reach_their_receivers(site: AlertingStack) -> None:
+    """An outage, a rejected key and a stopped exporter alert their receivers and resolve; no other alert is sent."""
     wait_until(lambda: site.busy() == len(WORKSPACES), timeout=LONG_WAIT, describe=site.alerts)
     assert [] == site.receivers.notifications
 
@@ -196,7 +196,7 @@ def test_the_right_people_are_told(site: AlertingStack) -> None:
     site.incident("DELETE", "platform-outage")
     for workspace in WORKSPACES:
         site.waits("LatePlatformFailing", "resolved", workspace=workspace)
-    # What seems to fail while nothing is read would be told of with the next poll.
+    # An account that still fails would alert as soon as the next poll succeeds.
     wait_until(lambda: not site.prometheus.query('ALERTS{alertname="LateAccountFailing"}'), timeout=LONG_WAIT)
 
     site.give("client", REVOKED)
@@ -221,21 +221,21 @@ def test_the_right_people_are_told(site: AlertingStack) -> None:
 
 
 def _has_expected_alerts(site: AlertingStack) -> None:
-    """Nothing else was told, and nothing else fired but what follows from what was told."""
+    """Assert that only expected alerts were sent, and that only those they inhibit fired besides."""
     notified = site.receivers.notifications
     assert {one.name for one in notified} <= EXPECTED
     assert {PLATFORM} == {one.labels["platform"] for one in notified if "platform" in one.labels}
     assert {"client"} == {one.labels["workspace"] for one in notified if one.name == "LateKeyRefused"}
     firing = site.prometheus.query('count by (alertname) (count_over_time(ALERTS{alertstate="firing"}[1h]))')
     assert {row["metric"]["alertname"] for row in firing} <= EXPECTED | INHIBITED
-    # Its own people are told of a workspace, and of no other; critical ones are told of by the page.
+    # Each receiver gets its own workspace and severity only.
     assert {"agency"} == {one.labels["workspace"] for one in notified if one.receiver == "agency"}
     assert {"critical"} == {one.labels["severity"] for one in notified if one.receiver == "critical"}
     assert {"warning"} >= {one.labels["severity"] for one in notified if one.receiver == "warning"}
 
 
 def _check_messages(receivers: AlertReceivers) -> None:
-    """What people read names what is wrong, and where to look."""
+    """Assert that messages name the problem and link to its dashboard and runbook."""
     failing = receivers.find_notifications("LatePlatformFailing", "firing", workspace="brand")[0]
     assert {
         "alertname": "LatePlatformFailing",

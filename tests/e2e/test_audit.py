@@ -1,4 +1,4 @@
-"""Whether the counters are right, asked from outside and by the running program itself."""
+"""Tests of the audit: the command beside a running exporter, and the audit in the background."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MISSING, EXTRA = "late_exporter_audit_missing_logs", "late_exporter_audit_extra_
 
 @pytest.fixture
 def run_audit(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Callable[..., ExporterProcess]:
-    """Runs an audit of the state below ``tmp_path`` to its end."""
+    """Return a function that runs an audit of the state below ``tmp_path`` to its end."""
 
     def audit(*arguments: str) -> ExporterProcess:
-        where = (f"--api.base-url={late.url}", f"--state.url=sqlite:///{tmp_path / 'state.db'}")
+        options = (f"--api.base-url={late.url}", f"--state.url=sqlite:///{tmp_path / 'state.db'}")
         program = exit_stack.enter_context(
-            ExporterProcess(tmp_path, "audit", *where, *arguments, env={"LATE_API_KEY": KEY})
+            ExporterProcess(tmp_path, "audit", *options, *arguments, env={"LATE_API_KEY": KEY})
         )
         program.wait_exit()
         return program
@@ -36,7 +36,7 @@ def run_audit(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Callab
 
 
 def delete_from_state(tmp_path: Path, log_id: str) -> None:
-    """Take a log from the record, behind the back of whoever works on the state."""
+    """Delete a log from the state, unknown to the exporter."""
     with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
         assert 1 == connection.execute("DELETE FROM sighting WHERE key = ?", (log_id,)).rowcount
         connection.commit()
@@ -48,7 +48,7 @@ def test_an_audit_beside_a_running_exporter(
     run_audit: Callable[..., ExporterProcess],
     tmp_path: Path,
 ) -> None:
-    """It exits with 0 where nothing differs, and with 1 where a log is missing, which it names."""
+    """The exit code is 0 without differences, and 1 with a missing log, which the report names."""
     late.world.publish(250, over=DAY)
     program = start_exporter()
     wait_equal(250.0, lambda: program.scrape().sum(LOGS))
@@ -60,19 +60,19 @@ def test_an_audit_beside_a_running_exporter(
     delete_from_state(tmp_path, late.world.ids[200])
     bad = run_audit("--wait=0s", "--format=json")
     assert 1 == bad.exit_code
-    found = json.loads(bad.stdout)
-    assert (False, 1, 1) == (found["ok"], found["missing"], found["extra"])
-    assert [late.world.ids[200]] == [difference["id"] for difference in found["feeds"][0]["differences"]]
+    report = json.loads(bad.stdout)
+    assert (False, 1, 1) == (report["ok"], report["missing"], report["extra"])
+    assert [late.world.ids[200]] == [difference["id"] for difference in report["feeds"][0]["differences"]]
     text = run_audit("--wait=0s", "--workspace=default")
     assert late.world.ids[200] in text.stdout
     assert KEY not in text.stdout + text.stderr
-    assert 250 == program.scrape().sum(LOGS), "an audit counts nothing"
+    assert 250 == program.scrape().sum(LOGS), "the audit changes no counter"
 
 
 def test_a_running_exporter_audits_itself(
     late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path
 ) -> None:
-    """What an audit has found is scraped; a log that was taken from the record is counted again, and told as extra."""
+    """Findings are metrics; a log that is lost from the state is counted again and then reported as extra."""
     late.world.publish(250, over=DAY)
     program = start_exporter("--poll.audit-interval=1s", "--poll.reconcile-interval=300ms")
     wait_equal(2, lambda: sum(name == EXTRA for name, _ in program.scrape()))
@@ -84,7 +84,7 @@ def test_a_running_exporter_audits_itself(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "message"),
     [
         ((), 1, "state.db: there is no state"),
         (("--workspace=nobody",), 2, '--workspace "nobody": there is no such workspace, but default'),
@@ -92,10 +92,10 @@ def test_a_running_exporter_audits_itself(
         (("--format=xml",), 2, '--format "xml": must be one of text, json'),
     ],
 )
-def test_what_cannot_be_audited(
-    run_audit: Callable[..., ExporterProcess], arguments: tuple[str, ...], code: int, words: str
+def test_audit_errors(
+    run_audit: Callable[..., ExporterProcess], arguments: tuple[str, ...], code: int, message: str
 ) -> None:
-    """Without a state there is nothing to compare; wrong usage is told."""
+    """A missing state and usage errors are reported."""
     program = run_audit(*arguments)
     assert (code, "") == (program.exit_code, program.stdout)
-    assert words in program.stderr
+    assert message in program.stderr

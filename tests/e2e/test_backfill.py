@@ -1,4 +1,4 @@
-"""The history of before the installation, in a real Prometheus that then scrapes the exporter."""
+"""Tests of the backfill command, with a real Prometheus that imports the history and then scrapes the exporter."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOGS = "late_publishing_logs_total"
 COUNTERS = '{__name__=~"late_(publishing|connection|account)_.*_(total|bucket|count|sum)"}'
 HOURS = 44
 WIDEST = "162h"
-"""Of a block: promtool reads the whole file for each block that it makes."""
+"""Duration of a block. Long, because promtool reads the whole file for each block."""
 
 CONFIG = """\
 global: {scrape_interval: 1s, scrape_timeout: 1s}
@@ -36,7 +36,7 @@ scrape_configs:
 
 @pytest.fixture
 def backfill(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Callable[..., ExporterProcess]:
-    """Starts the command on the state below ``tmp_path``."""
+    """Return a function that runs the command on the state below ``tmp_path``."""
 
     def start(*arguments: str) -> ExporterProcess:
         state = f"--state.url=sqlite:///{tmp_path / 'state.db'}"
@@ -46,20 +46,20 @@ def backfill(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Callabl
     return start
 
 
-def output_names(program: ExporterProcess) -> ExporterProcess:
-    """The command, when it has done its work."""
+def assert_done(program: ExporterProcess) -> ExporterProcess:
+    """Return a command that has ended successfully."""
     assert 0 == program.wait_exit(), program.stderr
     return program
 
 
 def history(late: LateServer, begin: float) -> Counter[tuple[str, str, int]]:
-    """Publish some logs an hour; how many by platform, status and hour."""
+    """Publish a few logs per hour, and return their number by platform, status and hour."""
     random, expected = Random(5), Counter[tuple[str, str, int]]()
     for hour in range(HOURS):
         moments = []
         for platform in ("tiktok", "bluesky"):
             for status in ("success", "failed"):
-                # So few that increase(), which extrapolates by a sixtieth, can be rounded.
+                # Few logs, because increase() extrapolates by a sixtieth and is rounded.
                 expected[platform, status, hour] = random.randrange(7)
                 moments += [
                     (begin + hour * HOUR + random.uniform(2, 59) * MINUTE, platform, status)
@@ -71,7 +71,7 @@ def history(late: LateServer, begin: float) -> Counter[tuple[str, str, int]]:
 
 
 def increases(database: PrometheusApi, expression: str, moments: Sequence[float]) -> dict[tuple[str, str, int], int]:
-    """What an expression gives by platform, status and number of the moment, rounded."""
+    """Return the rounded values of an expression by platform, status and index of the time."""
     values = {}
     for number, moment in enumerate(moments):
         for row in database.call_api("query", query=expression, time=f"{moment:.0f}")["result"]:
@@ -87,7 +87,7 @@ def test_a_prometheus_sees_the_week_before(
     require_tool: Callable[[str], str],
     tmp_path: Path,
 ) -> None:
-    """Each hour before the installation has its increases, and at the border nothing is lost or counted twice."""
+    """Every hour before the installation has its increases, and none is lost or doubled where live samples begin."""
     begin = (time.time() // HOUR - HOURS - 4) * HOUR
     truth = history(late, begin)
     waiting = late.world.insert(begin - 2 * HOUR, platform="tiktok", status="pending", durationMs=None)
@@ -102,7 +102,7 @@ def test_a_prometheus_sees_the_week_before(
 
     instance = exporter.url.removeprefix("http://")
     labels = ("--label", "job=late", "--label", f"instance={instance}")
-    command = output_names(backfill("--output", "late.om", "--since=3d", *labels))
+    command = assert_done(backfill("--output", "late.om", "--since=3d", *labels))
     assert f"default publishing: {sum(truth.values()):,} logs until" in command.stderr
     blocks = ["tsdb", "create-blocks-from", f"--max-block-duration={WIDEST}", "openmetrics"]
     subprocess.run([require_tool("promtool"), *blocks, tmp_path / "late.om", tmp_path / "tsdb"], check=True)
@@ -112,7 +112,7 @@ def test_a_prometheus_sees_the_week_before(
         hours = [begin + (hour + 1) * HOUR for hour in range(HOURS)]
         actions = '{action="publish",status=~"success|failed"}'
         # There is a sample at each full hour, so their difference is exact; increase() sees from the first minute to
-        # the last one and extrapolates to the hour. Nothing happens in the first minutes of an hour here.
+        # the last one and extrapolates to the hour. No log is in the first minutes of an hour.
         exact = increases(database, f"{LOGS}{actions} - {LOGS}{actions} offset 1h", hours)
         assert truth == Counter(exact)
         assert truth == Counter(increases(database, f"increase({LOGS}{actions}[1h])", hours))
@@ -140,13 +140,13 @@ def test_a_prometheus_sees_the_week_before(
     assert 0 == exporter.stop()
 
 
-def test_refusals(
+def test_backfill_errors(
     late: LateServer,
     start_exporter: Callable[..., ExporterProcess],
     backfill: Callable[..., ExporterProcess],
     tmp_path: Path,
 ) -> None:
-    """Without a state, or with one that is not ready, there is no history; a file is never overwritten."""
+    """Without a state or a completed first sync there is an error; a file is never overwritten."""
     unready = backfill("--output", "late.om")
     assert 1 == unready.wait_exit()
     assert "there is no state" in unready.stderr
@@ -184,10 +184,10 @@ def test_refusals(
 def test_standard_output(
     late: LateServer, start_exporter: Callable[..., ExporterProcess], backfill: Callable[..., ExporterProcess]
 ) -> None:
-    """With - the history goes to standard output, and nothing else does."""
+    """With - the history, and nothing else, goes to standard output."""
     late.world.insert(time.time() - DAY)
     start_exporter().wait_ready()
-    program = output_names(backfill("--output", "-", "--step=4m"))
+    program = assert_done(backfill("--output", "-", "--step=4m"))
     lines = program.stdout.splitlines()
     assert "# EOF" == lines[-1]
     assert [] == [line for line in lines if not line.startswith(("# ", "late_"))]
@@ -195,7 +195,7 @@ def test_standard_output(
 
 
 def test_several_workspaces(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> None:
-    """All workspaces are in one file, the series of a family together."""
+    """One file has all workspaces, with the series of a family together."""
     late.world.insert(time.time() - DAY)
     (tmp_path / "late.key").write_text(KEY)
     rows = "".join(f"- {{name: {name}, api_key_file: late.key}}\n" for name in ("acme", "agency"))
@@ -222,7 +222,7 @@ def test_interrupted(
     tmp_path: Path,
     signal_number: signal.Signals,
 ) -> None:
-    """Broken off it leaves no file, whole or half, and says that it failed."""
+    """An interrupted command leaves no file and reports the failure."""
     late.world.insert(time.time() - DAY)
     assert 0 == start_exporter().wait_ready().stop()
     late.fault = hang(late)

@@ -1,4 +1,4 @@
-"""Every command as a user runs it."""
+"""Tests of the commands as processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOGS = "late_publishing_logs_total"
 
 
 def test_demo(tmp_path: Path, exit_stack: ExitStack) -> None:
-    """The demo shows a page and real-looking metrics within a minute, needs no key, and leaves no file."""
+    """The demo serves a landing page and realistic metrics within a minute, without a key and without files."""
     program = exit_stack.enter_context(
         ExporterProcess(
             tmp_path,
@@ -48,7 +48,7 @@ def test_demo(tmp_path: Path, exit_stack: ExitStack) -> None:
 
 
 def test_simulate(tmp_path: Path, exit_stack: ExitStack) -> None:
-    """The simulated API tells what it is, answers to a key, and refuses everything else."""
+    """The simulated API describes itself, answers requests with a key, and rejects all others."""
     program = exit_stack.enter_context(
         ExporterProcess(tmp_path, "simulate", "--simulate.listen-address=127.0.0.1:0", "--simulate.history=1h")
     )
@@ -62,13 +62,13 @@ def test_simulate(tmp_path: Path, exit_stack: ExitStack) -> None:
 
 
 def parse_address(errors: str) -> str:
-    """Where the simulated API serves, by what the program says."""
+    """Return the address in the log of the simulated API."""
     words = [word for word in errors.split() if word.startswith("address=http://")]
     return words[0].partition("=")[2] if words else ""
 
 
 def test_simulate_and_run(tmp_path: Path, exit_stack: ExitStack) -> None:
-    """The exporter counts what the simulated API shows, whose world goes on meanwhile."""
+    """The exporter counts the logs of a simulated API that keeps writing logs."""
     arguments = ("--simulate.listen-address=127.0.0.1:0", "--simulate.history=15m", "--simulate.logs-per-day=500000")
     simulator = exit_stack.enter_context(
         ExporterProcess(tmp_path, "simulate", *arguments, "--simulate.rate-limit=100000")
@@ -82,7 +82,7 @@ def test_simulate_and_run(tmp_path: Path, exit_stack: ExitStack) -> None:
 
 
 def test_check_good(late: LateServer, tmp_path: Path) -> None:
-    """With a good key every endpoint gets a line that says how much it has, and the exit code is 0."""
+    """With a valid key every endpoint has a line with its number of logs, and the exit code is 0."""
     late.world.publish(1234, over=600)
     late.world.connect()
     with ExporterProcess(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
@@ -99,7 +99,7 @@ def test_check_good(late: LateServer, tmp_path: Path) -> None:
 
 
 def test_check_bad_key(late: LateServer, tmp_path: Path) -> None:
-    """A refused key is told for every endpoint, and the exit code is 1."""
+    """A rejected key is reported per endpoint, and the exit code is 1."""
     late.keys.clear()
     with ExporterProcess(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
         assert 1 == program.wait_exit()
@@ -118,7 +118,7 @@ def test_check_bad_key(late: LateServer, tmp_path: Path) -> None:
     ],
 )
 def test_check_bad_answers(late: LateServer, tmp_path: Path, status: int, body: str, words: str, errors: int) -> None:
-    """A foreign text is told in one harmless line an endpoint, a wrong base URL in one; the exit code is 1."""
+    """An invalid response is reported in one line per endpoint, a wrong base URL in one; the exit code is 1."""
     late.fault = respond_with(status, body)
     with ExporterProcess(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
         assert 1 == program.wait_exit()
@@ -129,7 +129,7 @@ def test_check_bad_answers(late: LateServer, tmp_path: Path, status: int, body: 
 
 
 def test_check_unreachable(tmp_path: Path) -> None:
-    """Without a connection check says so, once an endpoint, and exits with 1."""
+    """An unreachable API is reported per endpoint, and the exit code is 1."""
     nobody = LateServer()
     nobody.reserve_port()
     with ExporterProcess(tmp_path, "check", f"--api.base-url={nobody.url}", env={"LATE_API_KEY": KEY}) as program:
@@ -138,7 +138,7 @@ def test_check_unreachable(tmp_path: Path) -> None:
 
 
 def test_healthcheck(start_exporter: Callable[..., ExporterProcess], tmp_path: Path, exit_stack: ExitStack) -> None:
-    """A running exporter is healthy whether or not it has synced, and is not once it has ended."""
+    """A running exporter is healthy, synced or not, and unhealthy after its end."""
     program = start_exporter()
     where = program.url.removeprefix("http://")
     command = ("healthcheck", f"--web.listen-address={where}")
@@ -152,7 +152,7 @@ def test_healthcheck(start_exporter: Callable[..., ExporterProcess], tmp_path: P
 
 @pytest.mark.parametrize("arguments", ["metrics", "metrics --format=json", "--help"])
 def test_output_into_head(tmp_path: Path, arguments: str) -> None:
-    """A reader that has seen enough causes no noise."""
+    """No error is shown if the reader of the output ends early."""
     command = f"'{sys.executable}' -m late_exporter {arguments} | head -n 1"
     result = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, check=False, cwd=tmp_path, text=True, timeout=60
@@ -162,7 +162,7 @@ def test_output_into_head(tmp_path: Path, arguments: str) -> None:
 
 
 def test_output_into_a_closed_pipe(tmp_path: Path) -> None:
-    """A reader that is gone before the first line causes no noise either."""
+    """No error is shown if the reader of the output has ended before the first line."""
     command = f"'{sys.executable}' -m late_exporter metrics | true"
     result = subprocess.run(
         ["bash", "-c", command], capture_output=True, check=False, cwd=tmp_path, text=True, timeout=60
@@ -174,7 +174,7 @@ def test_output_into_a_closed_pipe(tmp_path: Path) -> None:
 def test_landing_page_in_a_browser(
     late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path
 ) -> None:
-    """A browser draws the landing page and finds nothing to complain about, though its policy is strict."""
+    """A browser renders the landing page without an error, also of its content security policy."""
     late.world.publish(40, over=60)
     program = start_exporter().wait_ready()
     wait_equal(40.0, lambda: program.scrape().sum(LOGS))

@@ -1,4 +1,4 @@
-"""The program against an API of generation zernio: what is on call, what is checked, and a switch from late."""
+"""Tests with an API of generation zernio: on-call commands, checks, and the switch from late."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FAILURE = {"errorCode": "RATE_LIMITED", "errorMessage": "Rate limit exceeded"}
 
 @pytest.fixture
 def run_command(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
-    """Starts a command against the API, which speaks zernio; the state is that of ``run``."""
+    """Return a function that starts a command with the API and the state of ``run``."""
     late.api.generation = "zernio"
 
     def start(*arguments: str) -> ExporterProcess:
@@ -33,7 +33,7 @@ def run_command(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Call
 
 
 def test_a_post_and_logs(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
-    """The person on call is told the same as by generation late."""
+    """Post and logs show the same as with generation late."""
     late.world.publish(150, over=600)
     late.world.publish(postId="p1", platform="tiktok", status="failed", response=FAILURE)
     late.world.publish(postId="p1", response={"platformPostUrl": "https://example.org/p/1"})
@@ -63,7 +63,7 @@ def test_a_post_and_logs(late: LateServer, run_command: Callable[..., ExporterPr
 
 
 def test_following(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
-    """What comes is shown once."""
+    """A new log is shown once."""
     late.world.publish(5)
     program = run_command("logs", "--follow", "--poll.interval=100ms", "--format=json")
     wait_equal(5, lambda: len(program.stdout.splitlines()))
@@ -78,7 +78,7 @@ def test_following(late: LateServer, run_command: Callable[..., ExporterProcess]
 def test_check_and_audit(
     late: LateServer, run_command: Callable[..., ExporterProcess], start_exporter: Callable[..., ExporterProcess]
 ) -> None:
-    """After a run nothing differs, and the check says which generation there is."""
+    """After a run the audit finds no difference, and the check names the generation."""
     late.world.publish(250, over=DAY, kinds=[{}, {"status": "failed", "response": FAILURE}, {"status": "pending"}])
     late.world.connect()
     program = start_exporter()
@@ -99,7 +99,7 @@ def test_check_and_audit(
 def test_a_switch(
     late: LateServer, run_command: Callable[..., ExporterProcess], start_exporter: Callable[..., ExporterProcess]
 ) -> None:
-    """From late to zernio nothing is lost: who asks too early is told so, and afterwards nothing differs."""
+    """A switch from late to zernio loses nothing; an audit before the first start is rejected, a later one is clean."""
     late.api.generation = "late"
     late.world.publish(350, over=DAY, kinds=[{}, {"status": "failed", "response": FAILURE}])
     late.world.connect()

@@ -1,4 +1,4 @@
-"""The whole of ``/metrics`` against golden copies, and against Prometheus' own opinion of it."""
+"""Tests of the whole of ``/metrics``: golden copies, and the linter of Prometheus."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def scraped(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """The files as the program would write them now."""
+    """Return the current contents of the golden files."""
     return render_golden_files(tmp_path_factory.mktemp("golden"))
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_golden(scraped: Mapping[str, str], name: str) -> None:
-    """Nothing in what is scraped has changed unawares; ``python -m tests.e2e.golden`` writes the copies anew."""
+    """The output has not changed by accident; ``python -m tests.e2e.golden`` writes the copies."""
     assert (FOLDER / name).read_text("utf-8") == scraped[name]
 
 
-def test_what_varies_is_left_out() -> None:
-    """Only values that time decides are taken out of a scrape."""
+def test_only_varying_values_are_masked() -> None:
+    """Only values that depend on time are masked."""
     before = (
         'late_exporter_build_info{version="0.1.0",revision="x",python_version="3.11"} 1\n'
         'late_exporter_polls_total{feed="publishing"} 3\n'
@@ -48,7 +48,7 @@ def test_what_varies_is_left_out() -> None:
 def test_promtool(
     late: LateServer, start_exporter: Callable[..., ExporterProcess], require_tool: Callable[[str], str], tmp_path: Path
 ) -> None:
-    """Prometheus' linter has nothing to say about a scrape."""
+    """The linter of Prometheus accepts a scrape without a warning."""
     promtool = require_tool("promtool")
     late.world.publish(20, over=60)
     late.world.connect()

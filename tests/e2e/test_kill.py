@@ -1,4 +1,4 @@
-"""Killed again and again: nothing twice, nothing missed, and no counter that was shown ever falls."""
+"""Tests with many kills: no log is counted twice or missed, and no exposed counter falls."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ FEWER_KILLS = 9
 SEED = 20261124
 LOGS = "late_publishing_logs_total"
 DOOMED = {"action": "cancelled", "status": "skipped"}
-"""What logs are that are going to be deleted: whether they are counted is a matter of luck."""
+"""Labels of logs that will be deleted. They may be counted or not, depending on the time of the deletion."""
 
 Counts: TypeAlias = Counter[tuple[str, ...]]
 
 
 class Traffic:
-    """Logs that come, come late, settle and go, about two hundred a second.
+    """Logs that are inserted, inserted late, changed and deleted, about 200 per second.
 
     Args:
-        late: Where they happen.
-        seed: Decides what happens, but not when.
+        late: API that has the logs.
+        seed: Seed of the logs, but not of their times.
     """
 
     def __init__(self, late: LateServer, seed: int) -> None:
@@ -47,7 +47,7 @@ class Traffic:
         self._deletable: list[str] = []
 
     def run(self, ended: threading.Event) -> None:
-        """Let things happen until told to stop; then everything settles that ever will."""
+        """Change logs until an event is set, then finish all pending ones."""
         while not ended.wait(0.01):
             with self._late.lock:
                 self._change_something()
@@ -94,7 +94,7 @@ class Traffic:
 
 
 class CounterWatch:
-    """Sees every scrape, and what must not be in one."""
+    """Compares every scrape with the one before it."""
 
     def __init__(self) -> None:
         self.falls: list[tuple[object, float, float | None]] = []
@@ -112,7 +112,7 @@ class CounterWatch:
         self._last = Samples(counters)
 
     def run(self, program: ExporterProcess, ended: threading.Event) -> None:
-        """Scrape whatever process is there, all the time."""
+        """Scrape all the time, with any process that runs."""
         while not ended.wait(0.03):
             try:
                 self.add_scrape(program.scrape())
@@ -122,7 +122,7 @@ class CounterWatch:
 
 @contextmanager
 def in_thread(work: Callable[[threading.Event], object]) -> Iterator[None]:
-    """Work goes on in a thread meanwhile."""
+    """Run a function in a thread during the block."""
     ended = threading.Event()
     thread = threading.Thread(target=work, args=(ended,))
     thread.start()
@@ -139,9 +139,9 @@ def in_thread(work: Callable[[threading.Event], object]) -> Iterator[None]:
 def test_killed_again_and_again(
     generations: Sequence[str], kills: int, late: LateServer, tmp_path: Path, exit_stack: ExitStack
 ) -> None:
-    """After many kills at random moments every log was counted exactly once, and no counter was ever seen to fall.
+    """After many kills at random times every log was counted exactly once, and no counter has fallen.
 
-    That is so for either generation of the API, and for the day on which one takes the place of the other.
+    The same holds for both generations of the API, and for a switch from one to the other.
     """
     late.api.generation = generations[0]
     late.delay = 0.005
@@ -176,25 +176,25 @@ def test_killed_again_and_again(
 
 
 def expected_counts(world: World) -> Counts:
-    """Final logs by platform, action and status that had to be counted."""
+    """Return the number of final logs by platform, action and status that had to be counted."""
     return Counter(
         labels(row) for row in world.rows if row["status"] != "pending" and row["action"] != DOOMED["action"]
     )
 
 
 def exposed_counts(samples: Samples) -> Counts:
-    """The same as the exporter counted them."""
+    """Return the counts that the exporter exposes."""
     values = samples.family(LOGS)
     return Counter({key: int(value) for key, value in values.items() if key[2] != "pending" and key[1] != "cancelled"})
 
 
 def labels(row: dict[str, Any]) -> tuple[str, ...]:
-    """The label values of a log."""
+    """Return the label values of a log."""
     return row["platform"], row["action"], row["status"]
 
 
 def stored_statuses(state: Path) -> set[Sighted]:
-    """The sightings that the state holds of the publishing feed."""
+    """Return the observations of the publishing feed in the state."""
     with closing(sqlite3.connect(state)) as connection:
         rows = connection.execute(
             "SELECT key, status FROM sighting JOIN scope ON scope.id = scope WHERE feed = 'publishing'"
@@ -203,7 +203,7 @@ def stored_statuses(state: Path) -> set[Sighted]:
 
 
 def assert_consistent(samples: Samples, world: World, stored: set[Sighted]) -> None:
-    """Assert that the metrics are the sum of what is remembered, and that nothing visible was left out."""
+    """Assert that the metrics are the sum of the state, and that every visible log is in it."""
     rows = [world.ever[observations] for observations in stored]
     timed = [row for row in rows if row["durationMs"] is not None]
     account_counts = [row for row in rows if row["action"] in ("publish", "retry")]
@@ -217,8 +217,8 @@ def assert_consistent(samples: Samples, world: World, stored: set[Sighted]) -> N
     assert len([row for row in world.rows if row["status"] == "pending"]) == samples.sum("late_publishing_pending_logs")
 
 
-def test_watch_sees_a_fall() -> None:
-    """A counter that falls, and one that vanishes, is noticed; a gauge is not."""
+def test_counter_watch_detects_a_fall() -> None:
+    """A counter that falls or vanishes is detected; a gauge may fall."""
     watch = CounterWatch()
     watch.add_scrape(Samples.parse('late_a_total{x="1"} 2\nlate_b_total 1\nlate_up 1'))
     watch.add_scrape(Samples.parse('late_a_total{x="1"} 1\nlate_up 0'))

@@ -1,4 +1,4 @@
-"""What the person on call asks, as a process against a real HTTP API."""
+"""Tests of the on-call commands as processes, with a real HTTP API."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FAILURE = {"errorCode": "RATE_LIMITED", "errorMessage": "Rate limit exceeded"}
 
 @pytest.fixture
 def run_command(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
-    """Starts a command against the API."""
+    """Return a function that starts a command with the API."""
 
     def start(*arguments: str, **env: str) -> ExporterProcess:
         return exit_stack.enter_context(
@@ -39,7 +39,7 @@ def run_command(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Call
 
 
 def test_post(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
-    """A failed post is told with its attempts and how it ended; the exit code is 0."""
+    """A failed post is shown with its attempts and its outcome; the exit code is 0."""
     late.world.publish(postId="p1", platform="tiktok", status="failed", response=FAILURE)
     late.world.publish(
         postId="p1", platform="tiktok", action="retry", attemptNumber=2, status="failed", response=FAILURE
@@ -71,10 +71,10 @@ def test_post(late: LateServer, run_command: Callable[..., ExporterProcess]) -> 
     ],
     ids=range(7),
 )
-def test_mistakes(
+def test_usage_errors(
     run_command: Callable[..., ExporterProcess], arguments: tuple[str, ...], code: int, words: str
 ) -> None:
-    """A mistake is one line."""
+    """A usage error is one line."""
     program = run_command(*arguments)
 
     assert (code, "") == (program.wait_exit(), program.stdout)
@@ -83,7 +83,7 @@ def test_mistakes(
 
 
 def test_ids_stay_in_the_path(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
-    """An id leads to no other endpoint."""
+    """An id with special characters leads to no other endpoint."""
     run_command("post", "../logs?limit=1#x").wait_exit()
 
     assert ["/v1/posts/logs", "/v1/posts/..%2Flogs%3Flimit%3D1%23x/logs"] == late.paths()
@@ -93,10 +93,10 @@ def test_ids_stay_in_the_path(late: LateServer, run_command: Callable[..., Expor
 @pytest.mark.parametrize(
     ("status", "words"), [(401, "401: the key was refused: no"), (429, "429: no"), (500, "500: no")]
 )
-def test_trouble(
+def test_api_errors(
     late: LateServer, run_command: Callable[..., ExporterProcess], command: tuple[str, ...], status: int, words: str
 ) -> None:
-    """What the API refuses is one line, and exit 1."""
+    """An error of the API is one line, and the exit code is 1."""
     late.fault = respond_with(status, {"error": "no"})
     program = run_command(*command)
 
@@ -104,7 +104,7 @@ def test_trouble(
 
 
 def test_workspaces(late: LateServer, run_command: Callable[..., ExporterProcess], tmp_path: Path) -> None:
-    """Among several workspaces one is chosen, and its key is used."""
+    """A command uses the key of the chosen workspace."""
     (tmp_path / "a").write_text("sk_" + "a" * 64)
     (tmp_path / "b").write_text(KEY)
     (tmp_path / "late.yml").write_text("workspaces: [{name: a, api_key_file: a}, {name: b, api_key_file: b}]")
@@ -124,7 +124,7 @@ def test_workspaces(late: LateServer, run_command: Callable[..., ExporterProcess
 
 
 def test_logs_as_a_table(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
-    """The newest logs that match are printed, and whether there are more is told aside."""
+    """The newest matching logs are printed, with a note about more."""
     late.world.publish(150, over=600, kinds=[{"status": "failed", "response": FAILURE}, {}])
     program = run_command("logs", "--status", "failed", "--limit", "5")
 
@@ -134,7 +134,7 @@ def test_logs_as_a_table(late: LateServer, run_command: Callable[..., ExporterPr
 
 
 def test_no_logs(run_command: Callable[..., ExporterProcess]) -> None:
-    """Where nothing matches, the output is empty and the exit code 0."""
+    """Without a match the output is empty and the exit code is 0."""
     program = run_command("logs", "--format", "csv")
 
     assert (0, "", "late-exporter: no log matches\n") == (program.wait_exit(), program.stdout, program.stderr)
@@ -144,7 +144,7 @@ def test_no_logs(run_command: Callable[..., ExporterProcess]) -> None:
 def test_formats_are_exact(
     late: LateServer, run_command: Callable[..., ExporterProcess], locale: dict[str, str]
 ) -> None:
-    """JSON and CSV are UTF-8 and have everything, whatever the locale is."""
+    """JSON and CSV are complete and in UTF-8 in every locale."""
     late.world.publish(130, over=600, accountUsername="Bäckerei 🥨")
     lines, table = (run_command("logs", "--limit", "0", "--format", form, **locale) for form in ("json", "csv"))
 
@@ -167,12 +167,12 @@ def test_formats_are_exact(
     ],
 )
 def test_hostile_texts(late: LateServer, run_command: Callable[..., ExporterProcess], arguments: str) -> None:
-    """Nothing that strangers or the API write steers the terminal, and the key is nowhere."""
+    """No text of the API or of users sends control characters to the terminal, and the key is never shown."""
     text = f"{HOSTILE}{KEY}"
     inner = dict.fromkeys(("errorCode", "errorMessage", "rawBody", "platformPostUrl", "code", "message", text), text)
     outer = dict.fromkeys(("platform", "action", "eventType", "status", "accountUsername", "createdAt", text), text)
     row = {"_id": text, "postId": {"_id": "p1", "content": text}, "response": inner, "error": inner, **outer}
-    # The simulator's own writer refuses half an emoji.
+    # The simulator's JSON encoder rejects a lone surrogate.
     late.fault = respond_with(200, json.dumps({"logs": [row], "pagination": {"total": 1, "hasMore": False}}))
     program = run_command(*arguments.split())
 
@@ -183,7 +183,7 @@ def test_hostile_texts(late: LateServer, run_command: Callable[..., ExporterProc
 
 
 def test_following(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
-    """Logs are shown as they come, through an outage too; Ctrl-C ends it with exit 0 and without a word."""
+    """New logs are shown as they arrive, also after an outage; SIGINT ends with exit code 0 and no message."""
     late.world.publish(3)
     program = run_command("logs", "--follow", "--poll.interval", "100ms", "--format", "json")
     wait_equal(late.world.ids[::-1], lambda: log_ids(program))
@@ -204,13 +204,13 @@ def test_following(late: LateServer, run_command: Callable[..., ExporterProcess]
 
 
 def log_ids(program: ExporterProcess) -> list[str]:
-    """The ids of the JSON lines that are complete."""
+    """Return the ids of the complete JSON lines."""
     complete = program.stdout.rpartition("\n")[0]
     return [json.loads(line)["_id"] for line in complete.splitlines()]
 
 
 def test_following_ends_on_sigterm(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
-    """A service manager ends it as well."""
+    """SIGTERM ends following with exit code 0."""
     late.world.publish()
     program = run_command("logs", "--follow")
     wait_until(lambda: program.stdout.count("\n") == 2)
@@ -220,7 +220,7 @@ def test_following_ends_on_sigterm(late: LateServer, run_command: Callable[..., 
 
 @pytest.mark.parametrize("arguments", ["logs --limit 0", "logs --follow --poll.interval 100ms", "post p1"])
 def test_a_closed_pipe(late: LateServer, tmp_path: Path, arguments: str) -> None:
-    """A reader that has seen enough ends it quietly."""
+    """The command ends silently if the reader of its output has ended."""
     late.world.publish(3000, over=600, postId="p1")
     env = {
         "LATE_API_KEY": KEY,
@@ -241,7 +241,7 @@ def test_a_closed_pipe(late: LateServer, tmp_path: Path, arguments: str) -> None
 
 
 def test_a_terminal(late: LateServer, tmp_path: Path) -> None:
-    """A terminal gets colours, and lines that fit."""
+    """On a terminal the output has colours and fits the width."""
     late.world.publish(postId="p1", status="failed", response=FAILURE)
     plain = {"LATE_API_KEY": KEY, "LATE_EXPORTER_API__BASE_URL": late.url, "PYTHONPATH": str(ROOT), "COLUMNS": "60"}
 
@@ -253,7 +253,7 @@ def test_a_terminal(late: LateServer, tmp_path: Path) -> None:
 
 
 def run_in_terminal(folder: Path, env: dict[str, str]) -> str:
-    """What a post looks like on a terminal."""
+    """Return the output of a command in a terminal."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "late_exporter", "post", "p1"]
     with start_process(command, stdout=theirs, env={"PATH": os.environ["PATH"], **env}, cwd=folder) as process:
@@ -277,7 +277,7 @@ def _piece(terminal: int) -> bytes:
 def test_beside_a_running_exporter(
     late: LateServer, start_exporter: Callable[..., ExporterProcess], run_command: Callable[..., ExporterProcess]
 ) -> None:
-    """Asking locks nothing, and the exporter goes on counting."""
+    """The commands lock nothing, and the exporter keeps counting."""
     late.world.publish(5, postId="p1")
     program = start_exporter().wait_ready()
     for command in (("logs",), ("post", "p1")):
@@ -290,7 +290,7 @@ def test_beside_a_running_exporter(
 
 
 def test_a_quota_that_is_used_up(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
-    """While following, a 429 is waited for and not insisted upon."""
+    """Following waits for the reset after a 429."""
     late.world.publish()
     program = run_command("logs", "--follow", "--poll.interval", "100ms")
     wait_until(lambda: program.stdout.count("\n") == 2)

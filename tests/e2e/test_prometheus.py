@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes the program, and finds in its own memory what the program counted."""
+"""Tests with a real Prometheus that scrapes the exporter."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ scrape_configs:
 
 @contextmanager
 def scrape_with_prometheus(binary: str, folder: Path, target: str) -> Iterator[PrometheusApi]:
-    """A Prometheus that scrapes one target once a second."""
+    """Run a Prometheus that scrapes one target once a second."""
     config = CONFIG % target.removeprefix("http://")
     with run_prometheus(binary, folder, config, f"--enable-feature={FEATURES}") as database:
         yield database
@@ -42,11 +42,11 @@ def test_prometheus_sees_what_was_counted(
     *,
     created: bool,
 ) -> None:
-    """Prometheus has the exact totals, sees the first increment of a series as an increase, and keeps exemplars."""
+    """Prometheus has the exact totals, sees the first increment of a series as increase, and stores exemplars."""
     late.world.publish(40, over=600)
     program = start_exporter(*(["--metrics.created-timestamps"] if created else [])).wait_ready()
     with scrape_with_prometheus(require_tool("prometheus"), tmp_path, program.url) as database:
-        # Nobody else may scrape here: whoever comes first is shown the zero of a new series.
+        # No other scrape here: the first one after the increment gets the zero of a new series.
         wait_equal(40.0, lambda: database.value(f"sum({LOGS})"))
         late.world.publish(3, platform="mastodon", durationMs=700)
         late.world.publish(2, platform="mastodon", status="failed", statusCode=503)
@@ -71,7 +71,7 @@ def test_prometheus_sees_what_was_counted(
 
 
 def exemplar(database: PrometheusApi) -> Mapping[str, str]:
-    """The labels of an exemplar that Prometheus keeps of the new platform's durations."""
+    """Return the labels of the stored exemplar of the new platform's durations."""
     expression = 'late_publishing_duration_seconds_bucket{platform="mastodon"}'
     exemplars = wait_until(
         lambda: database.call_api(
@@ -85,7 +85,7 @@ def exemplar(database: PrometheusApi) -> Mapping[str, str]:
 def test_restart_leaves_no_trace_in_rates(
     late: LateServer, start_exporter: Callable[..., ExporterProcess], require_tool: Callable[[str], str], tmp_path: Path
 ) -> None:
-    """A restart of the program is no reset of its counters, and nothing seems to have increased."""
+    """Prometheus sees no counter reset and no increase in a restart."""
     late.world.publish(40, over=600)
     program = start_exporter().wait_ready()
     port = program.url.rpartition(":")[2]

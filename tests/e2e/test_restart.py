@@ -1,4 +1,4 @@
-"""Stopped and started again: the same totals, few requests, nothing lost, and quickly."""
+"""Tests of stopping and restarting: the same totals, few requests, nothing lost, and in time."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ Run: TypeAlias = Callable[..., ExporterProcess]
 LOGS = "late_publishing_logs_total"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 GRACE = 5.0
-"""Seconds within which the program promises to be gone."""
+"""Seconds within which the program has to exit after a signal."""
 
 
 def event_counters(samples: Samples) -> Samples:
-    """What a scrape says of the logs, not of the exporter."""
+    """Return the samples about logs, without those about the exporter."""
     return Samples({series: value for series, value in samples.items() if series[0].startswith(("late_pub", "late_a"))})
 
 
 def assert_stops(program: ExporterProcess, signal_number: signal.Signals) -> int:
-    """The exit code after a signal; fails where it takes longer than promised."""
+    """Send a signal, and assert that the program exits with 0 in time."""
     program.send_signal(signal_number)
     return program.wait_exit(timeout=GRACE)
 
@@ -49,7 +49,7 @@ socket.getaddrinfo = getaddrinfo
 
 
 def test_stop_while_no_name_can_be_resolved(tmp_path: Path, exit_stack: ExitStack) -> None:
-    """A name server that gives no answer does not keep the program from ending in time."""
+    """A name server that does not respond cannot delay the exit."""
     (tmp_path / "sitecustomize.py").write_text(HANGING_DNS)
     program = exit_stack.enter_context(
         ExporterProcess(
@@ -66,7 +66,7 @@ def test_stop_while_no_name_can_be_resolved(tmp_path: Path, exit_stack: ExitStac
 
 
 def test_clean_restart_changes_nothing(late: LateServer, start_exporter: Run) -> None:
-    """After a restart with nothing new every total, label and gauge of the logs is what it was."""
+    """After a restart without new logs every metric of the logs is unchanged."""
     late.world.publish(1100, over=86_400)
     late.world.publish(40, platform='my"space\\', status="failed", response={"errorCode": "TOKEN_EXPIRED"})
     late.world.publish(3, status="pending", durationMs=None, accountId="ünïcode")
@@ -79,7 +79,7 @@ def test_clean_restart_changes_nothing(late: LateServer, start_exporter: Run) ->
 
 
 def test_restart_takes_few_requests(late: LateServer, start_exporter: Run) -> None:
-    """With 3,000 known logs and nothing new a second start reads one page, and those of the last hour for late ones."""
+    """With 3,000 known logs a restart reads one page, and those of the last hour for late logs."""
     late.world.publish(3000, over=86_400)
     program = start_exporter("--poll.feeds=publishing").wait_ready()
     assert len(late.requests) >= 30
@@ -92,7 +92,7 @@ def test_restart_takes_few_requests(late: LateServer, start_exporter: Run) -> No
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_signal_while_idle(late: LateServer, start_exporter: Run, number: signal.Signals) -> None:
-    """A signal ends the program with 0 in time, and it says that it stops."""
+    """A signal ends the program with 0 in time, and the log says that it stops."""
     late.world.publish(10)
     program = start_exporter(interval="1h").wait_ready()
     assert 0 == assert_stops(program, number)
@@ -104,7 +104,7 @@ def test_signal_while_idle(late: LateServer, start_exporter: Run, number: signal
 def test_signal_during_a_slow_answer(
     late: LateServer, start_exporter: Run, fault: Callable[[LateServer], FaultHandler], number: signal.Signals
 ) -> None:
-    """The program does not wait for the API when it is told to stop."""
+    """A slow response cannot delay the exit."""
     late.fault = fault(late)
     program = start_exporter()
     wait_until(lambda: late.requests)
@@ -113,7 +113,7 @@ def test_signal_during_a_slow_answer(
 
 
 def test_signal_during_start(late: LateServer, start_exporter: Run) -> None:
-    """A signal as soon as signals are handled ends the program with 0, with an API that does not answer."""
+    """A signal right after the start ends the program with 0, with an API that does not respond."""
     late.fault = hang(late)
     for _ in range(2):
         program = start_exporter()
@@ -122,7 +122,7 @@ def test_signal_during_start(late: LateServer, start_exporter: Run) -> None:
 
 
 def test_nothing_is_lost_by_a_signal_during_a_catch_up(late: LateServer, start_exporter: Run) -> None:
-    """A throttled catch-up is abandoned in time; what it had counted stays, and a later start counts the rest."""
+    """A throttled catch-up stops in time; its counts stay, and the next start counts the rest."""
     program = start_exporter("--poll.feeds=publishing", interval="1h")
     program.wait_ready().stop()
     late.api._rate_limit = 60  # noqa: SLF001 - the plan of the key changes
@@ -141,7 +141,7 @@ def test_nothing_is_lost_by_a_signal_during_a_catch_up(late: LateServer, start_e
 
 
 def test_stopping_with_scrapers_connected(late: LateServer, start_exporter: Run, exit_stack: ExitStack) -> None:
-    """Open connections of scrapers do not keep the program from ending."""
+    """Open connections of scrapers cannot delay the exit."""
     import socket  # noqa: PLC0415 - only here
 
     late.world.publish(10)
@@ -167,7 +167,7 @@ def test_the_program_starts_quickly(late: LateServer, start_exporter: Run, tmp_p
 
 @pytest.mark.parametrize("ticks", range(6))
 async def test_a_change_does_not_swallow_the_end(monkeypatch: pytest.MonkeyPatch, ticks: int) -> None:
-    """The publisher ends when it is cancelled, also a few ticks of the loop after something has changed."""
+    """The publisher ends if it is cancelled shortly after a change."""
     monkeypatch.setattr("late_exporter.exposition.publisher.MIN_INTERVAL_SECONDS", 0)
     publisher = Publisher(Exposition(CATALOGUE), list)
     running = asyncio.ensure_future(publisher.run())

@@ -1,4 +1,4 @@
-"""The key in no output: not in a log, a page, a metric or the state, whatever the API says of it."""
+"""Tests that the key is in no output: no log, page, metric or state, with an API that repeats it in every way."""
 
 from __future__ import annotations
 
@@ -22,78 +22,78 @@ pytestmark = pytest.mark.e2e
 DOCUMENTED = "sk_" + "4f1d8c6b" * 8
 STRANGE = "Zq7-\"quoted\"<&>'back\\slash'%20+/=~" + "LongSecret" * 4
 PIECE = 16
-"""So many characters in a row of a key are too many."""
+"""Length of a fragment of the key that counts as a leak."""
 
 
 def key_in_body(exchange: HttpExchange) -> str:
-    """The key that came with a request."""
+    """Return the key of a request."""
     return exchange.key.removeprefix("Bearer ")
 
 
 def key_in_error(exchange: HttpExchange) -> None:
-    """An error that repeats the header."""
+    """Send an error that repeats the header."""
     exchange.send(500, json.dumps({"error": f"bad header Authorization: {exchange.key}"}).encode())
 
 
 def key_in_bare_error(exchange: HttpExchange) -> None:
-    """An error that repeats the key where the message is cut."""
+    """Send an error with the key where the message is truncated."""
     exchange.send(503, json.dumps({"error": "x" * 170 + key_in_body(exchange)}).encode())
 
 
 def key_in_escaped_error(exchange: HttpExchange) -> None:
-    """An error that writes every character of the key as an escape."""
+    """Send an error in which every character of the key is escaped."""
     escaped = "".join(f"\\u{ord(character):04x}" for character in key_in_body(exchange))
     exchange.send(400, f'{{"error": "key {escaped}"}}'.encode())
 
 
 def key_in_rejection(exchange: HttpExchange) -> None:
-    """A refusal that repeats the key."""
+    """Send a 401 that repeats the key."""
     exchange.send(401, json.dumps({"error": f"unknown key {key_in_body(exchange)}"}).encode())
 
 
 def key_in_html(exchange: HttpExchange) -> None:
-    """A proxy's page that repeats the header, escaped as HTML."""
+    """Send an error page that repeats the header, escaped as HTML."""
     exchange.send(502, f"<html><pre>{html.escape(exchange.key)}</pre></html>".encode(), {"Content-Type": "text/html"})
 
 
 def key_in_location(exchange: HttpExchange) -> None:
-    """A redirect that carries the key on."""
+    """Send a redirect with the key in its URL."""
     exchange.send(302, headers={"Location": f"https://example.org/login?key={quote(key_in_body(exchange), safe='')}"})
 
 
 def key_in_host(exchange: HttpExchange) -> None:
-    """A redirect to a host that is the key."""
+    """Send a redirect to the key as host."""
     exchange.send(302, headers={"Location": f"https://{quote(key_in_body(exchange), safe='')}/"})
 
 
 def key_in_broken_location(exchange: HttpExchange) -> None:
-    """A redirect to nowhere that holds the key."""
+    """Send a redirect to an invalid URL with the key."""
     exchange.send(302, headers={"Location": f"http://[{key_in_body(exchange)}"})
 
 
 def key_in_invalid_json(exchange: HttpExchange) -> None:
-    """A good status with a text that begins with the key."""
+    """Send a text that begins with the key, with status 200."""
     exchange.send(200, key_in_body(exchange).encode())
 
 
 def key_in_truncated_json(exchange: HttpExchange) -> None:
-    """A good status with a text that holds the key where the excerpt is cut."""
+    """Send a text with the key where the excerpt is truncated, with status 200."""
     exchange.send(200, b"x" * 30 + key_in_body(exchange).encode())
 
 
 def key_in_base64(exchange: HttpExchange) -> None:
-    """An error that repeats the header in another alphabet, which nobody can be asked to know; it must not crash."""
+    """Send an error that repeats the header in base64, which is not redacted but must not crash."""
     exchange.send(500, base64.b64encode(b"nothing here"))
 
 
 def key_in_status_line(exchange: HttpExchange) -> None:
-    """An answer that is no HTTP and repeats the key."""
+    """Send a response that is not HTTP and repeats the key."""
     exchange.write(f"HTTP/9 {key_in_body(exchange)}\r\n\r\n".encode())
     exchange.close()
 
 
 def key_in_header(exchange: HttpExchange) -> None:
-    """A quota that is the key."""
+    """Send the key as quota header."""
     exchange.send(
         200,
         b"{",
@@ -123,13 +123,13 @@ HOSTILE = (
 
 
 def key_fragments(key: str) -> set[str]:
-    """Every piece of a key that is too long, as it is and as usual encodings have it."""
+    """Return all fragments of a key that are long enough to matter, plain and in common encodings."""
     encodings = {key, html.escape(key), quote(key, safe=""), json.dumps(key)[1:-1], repr(key)[1:-1], key.lower()}
     return {text[at : at + PIECE] for text in encodings for at in range(len(text) - PIECE + 1)}
 
 
 def find_leaks(key: str, *outputs: bytes) -> list[str]:
-    """The places where a piece of the key stands, with what is around it."""
+    """Return all places of a text with a fragment of the key, with their context."""
     pieces = key_fragments(key)
     texts = [output.decode("utf-8", "backslashreplace") for output in outputs]
     return sorted(
@@ -139,7 +139,7 @@ def find_leaks(key: str, *outputs: bytes) -> list[str]:
 
 @pytest.mark.parametrize(("key", "log_format"), [(DOCUMENTED, "logfmt"), (STRANGE, "json")])
 def test_key_is_nowhere(tmp_path: Path, exit_stack: ExitStack, key: str, log_format: str) -> None:
-    """With everything logged and an API that repeats the key in every way, no output of any kind holds it."""
+    """At the most verbose log level, no output contains the key that the API repeats."""
     late = exit_stack.enter_context(LateServer(key=key))
     late.world.publish(3, platform="telegram")
     path = tmp_path / "key.txt"
@@ -157,7 +157,7 @@ def test_key_is_nowhere(tmp_path: Path, exit_stack: ExitStack, key: str, log_for
     for fault in HOSTILE:
         send_fault(program, late, fault)
         outputs += [program.get(page).body for page in ("/", "/-/ready", "/metrics")]
-        # The first is met before the first sync, of which /-/ready tells; later a success ends the backoff.
+        # The first fault is before the first sync, so /-/ready shows it; later a success ends the backoff.
         if fault is not HOSTILE[0]:
             send_fault(program, late, late.respond)
     wait_equal(3.0, lambda: program.scrape().sum("late_publishing_logs_total"))
@@ -169,14 +169,14 @@ def test_key_is_nowhere(tmp_path: Path, exit_stack: ExitStack, key: str, log_for
 
 
 def send_fault(program: ExporterProcess, late: LateServer, fault: Callable[[HttpExchange], None]) -> None:
-    """Wait until a poll has met a fault and the next one is under way, so that the first is told of."""
+    """Wait until a poll has failed by a fault and the next one has begun, so that the failure is logged."""
     before = len(late.requests)
     late.fault = fault
     wait_until(lambda: len(late.requests) >= before + 2, describe=lambda: program.stderr)
 
 
 def test_leaks_are_found() -> None:
-    """A whole key, a piece of it and an escaped one are noticed; what is short is not."""
+    """A whole key, a fragment and an escaped key are detected; short fragments are not."""
     for encoded in (DOCUMENTED, DOCUMENTED[20:40], quote(STRANGE, safe=""), html.escape(STRANGE)):
         key = STRANGE if encoded[0] == "Z" else DOCUMENTED
         assert [] != find_leaks(key, f"text {encoded} text".encode())
@@ -185,7 +185,7 @@ def test_leaks_are_found() -> None:
 
 @pytest.mark.parametrize("command", ["check", "run", "post", "logs"])
 def test_key_in_no_message_of_a_command(tmp_path: Path, exit_stack: ExitStack, command: str) -> None:
-    """Neither what asks the API nor a wrong configuration repeats the key."""
+    """Neither API errors nor configuration errors of a command repeat the key."""
     late = exit_stack.enter_context(LateServer(key=DOCUMENTED))
     late.fault = key_in_error
     arguments: dict[str, Any] = {

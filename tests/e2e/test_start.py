@@ -1,4 +1,4 @@
-"""What keeps the program from starting: the exit code, the words, and what is left as it was."""
+"""Tests of failing starts: exit codes, messages, and files that stay unchanged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOGS = "late_publishing_logs_total"
 
 
 def test_two_processes_on_one_state(late: LateServer, start_exporter: Run) -> None:
-    """The second process says that the state is in use and exits with 1; the first goes on counting."""
+    """A second process on a state reports that it is in use and exits with 1; the first keeps counting."""
     late.world.publish(10)
     first = start_exporter().wait_ready()
     second = start_exporter()
@@ -37,7 +37,7 @@ def test_two_processes_on_one_state(late: LateServer, start_exporter: Run) -> No
 
 
 def test_port_in_use(late: LateServer, start_exporter: Run) -> None:
-    """The address that is taken is named, the exit code is 1, and no state is made."""
+    """An address in use is named, the exit code is 1, and no state is created."""
     program = start_exporter(f"--web.listen-address=127.0.0.1:{late.port}")
     assert 1 == program.wait_exit()
     assert [
@@ -48,7 +48,7 @@ def test_port_in_use(late: LateServer, start_exporter: Run) -> None:
 
 @pytest.mark.parametrize("content", [None, "", "two words"])
 def test_unusable_key_file(start_exporter: Run, tmp_path: Path, content: str | None) -> None:
-    """A key file that is missing, empty or holds no key is named and not shown; exit 2, no traceback."""
+    """A key file that is missing, empty or invalid is named but not shown; exit code 2, no traceback."""
     path = tmp_path / "key"
     if content is not None:
         path.write_text(content)
@@ -60,7 +60,7 @@ def test_unusable_key_file(start_exporter: Run, tmp_path: Path, content: str | N
 
 
 def test_unreadable_key_file(start_exporter: Run, tmp_path: Path) -> None:
-    """A key file that may not be read is named; exit 2."""
+    """A key file without read permission is named; exit code 2."""
     program = start_exporter(env={"LATE_API_KEY_FILE": str(tmp_path)})
     assert 2 == program.wait_exit()
     assert str(tmp_path) in program.stderr
@@ -68,12 +68,12 @@ def test_unreadable_key_file(start_exporter: Run, tmp_path: Path) -> None:
 
 
 def make_corrupt(path: Path) -> None:
-    """A state that is none."""
+    """Write a file that is not a database."""
     path.write_bytes(b"this is not a database" * 500)
 
 
 def make_damaged(path: Path) -> None:
-    """A database whose pages are noise behind a good beginning."""
+    """Damage the pages of a database after its first one."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE t (x)")
         connection.executemany("INSERT INTO t VALUES (?)", [("y" * 1000,)] * 50)
@@ -82,13 +82,13 @@ def make_damaged(path: Path) -> None:
 
 
 def make_foreign(path: Path) -> None:
-    """The database of another program."""
+    """Create the database of another program."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE cookies (name, value)")
 
 
 def make_newer(path: Path) -> None:
-    """A state that a later version wrote."""
+    """Create a state of a later version."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(f"PRAGMA application_id = {0x4C617465}")
         connection.execute("PRAGMA user_version = 99")
@@ -104,8 +104,10 @@ def make_newer(path: Path) -> None:
         (make_newer, "was written by a newer late-exporter"),
     ],
 )
-def test_state_of_somebody_else(start_exporter: Run, tmp_path: Path, make: Callable[[Path], None], words: str) -> None:
-    """A file that is no state of ours is named and left byte for byte as it was; exit 1."""
+def test_an_invalid_state_is_not_changed(
+    start_exporter: Run, tmp_path: Path, make: Callable[[Path], None], words: str
+) -> None:
+    """A file that is not a valid state is named and stays unchanged; exit code 1."""
     path = tmp_path / "state.db"
     make(path)
     before = path.read_bytes()
@@ -119,7 +121,7 @@ def test_state_of_somebody_else(start_exporter: Run, tmp_path: Path, make: Calla
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_read_only_folder(start_exporter: Run, tmp_path: Path) -> None:
-    """A folder that cannot be written is named; exit 1."""
+    """A folder without write permission is named; exit code 1."""
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o500)
     program = start_exporter(state=folder / "state.db")
@@ -128,7 +130,7 @@ def test_read_only_folder(start_exporter: Run, tmp_path: Path) -> None:
 
 
 def test_state_below_a_file(start_exporter: Run, tmp_path: Path) -> None:
-    """A state whose folder is a file is refused in one line; exit 1."""
+    """A state whose folder is a file is reported in one line; exit code 1."""
     (tmp_path / "file").write_text("")
     program = start_exporter(state=tmp_path / "file" / "state.db")
     assert 1 == program.wait_exit()
@@ -147,7 +149,7 @@ def test_state_below_a_file(start_exporter: Run, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_command_line(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
-    """A mistake on the command line is told in words, without a traceback and without a key; exit 2."""
+    """A usage error is reported without a traceback and without the key; exit code 2."""
     with ExporterProcess(tmp_path, *arguments, env={"LATE_API_KEY": KEY}) as program:
         assert 2 == program.wait_exit()
         assert words in program.stderr
@@ -156,5 +158,5 @@ def test_wrong_command_line(tmp_path: Path, arguments: tuple[str, ...], words: s
 
 
 def state(program: ExporterProcess) -> str:
-    """The path of a program's state."""
+    """Return the path of the state of a program."""
     return str(program.folder / "state.db")

@@ -1,4 +1,4 @@
-"""The state looked at, copied and moved while logs are being counted, and counting that goes on from the copy."""
+"""Tests of inspecting, copying and moving a state while logs are counted, and of counting from a copy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOGS = "late_publishing_logs_total"
 
 
 def run_state(folder: Path, *words: str) -> tuple[int, str]:
-    """Run the command in a folder; its exit code and what it prints."""
+    """Run the state command in a folder, and return its exit code and output."""
     command = [sys.executable, "-m", "late_exporter", "state", *words]
     env = {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, cwd=folder, env=env, capture_output=True, check=False, text=True, timeout=60)
@@ -31,7 +31,7 @@ def run_state(folder: Path, *words: str) -> tuple[int, str]:
 
 @contextmanager
 def traffic(late: LateServer) -> Iterator[None]:
-    """Logs come all the while."""
+    """Publish logs during the block."""
     is_done = threading.Event()
 
     def publish() -> None:
@@ -51,7 +51,7 @@ def traffic(late: LateServer) -> Iterator[None]:
 def test_a_backup_of_a_running_exporter(
     late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path, exit_stack: ExitStack
 ) -> None:
-    """Copies and looks disturb nothing, and an exporter that goes on from one counts each log once."""
+    """Backups do not disturb the exporter, and an exporter that continues from one counts each log once."""
     late.world.publish(2000, over=3600)
     program = start_exporter().wait_ready()
     here = "--state.url=sqlite:///state.db"
@@ -76,7 +76,7 @@ def test_a_backup_of_a_running_exporter(
 def test_to_another_machine(
     late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path, exit_stack: ExitStack
 ) -> None:
-    """An exporter goes on from a state that came through a pipe, under another name, where the first one stopped."""
+    """An exporter continues from a state that was exported, imported and renamed."""
     late.world.publish(300, over=600)
     program = start_exporter().wait_ready()
     wait_equal(300.0, lambda: program.scrape().sum(LOGS))
@@ -86,7 +86,7 @@ def test_to_another_machine(
     imported = f"'{sys.executable}' -m late_exporter state import - --state.url=sqlite:///{other}/state.db"
     command = ["bash", "-o", "pipefail", "-c", f"{export} | {imported}"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
-    # Logs that the API no longer shows are known from the state alone.
+    # Logs that the API no longer shows are only in the state.
     late.world.delete_top(50)
     late.world.publish(5)
     moved = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url, state=other / "state.db"))

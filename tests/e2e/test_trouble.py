@@ -1,4 +1,4 @@
-"""An API in trouble: the program says so, keeps what it has, asks nobody else, and heals by itself."""
+"""Tests with a failing API: the exporter reports it, keeps its counts, and recovers by itself."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ MIB = 1024 * 1024
 
 @pytest.fixture(params=["late", "zernio"])
 def late(exit_stack: ExitStack, request: pytest.FixtureRequest) -> LateServer:
-    """A Late API without logs, of either generation."""
+    """Return a Late API without logs, of each generation."""
     late = exit_stack.enter_context(LateServer())
     late.api.generation = request.param
     return late
 
 
 def outcomes(samples: Samples, feed: str = "publishing") -> set[str]:
-    """How polls have ended so far."""
+    """Return the number of polls by outcome."""
     return {outcome for (outcome,) in samples.family(POLLS, feed=feed)}
 
 
 def is_down(program: ExporterProcess, outcome: str) -> None:
-    """Wait until polls end so and every feed counts as down."""
+    """Wait until polls have an outcome and every feed is down."""
     wait_until(lambda: outcome in outcomes(program.scrape()), describe=lambda: program.stderr)
     wait_equal(0.0, lambda: program.scrape().sum("late_up"))
 
 
 def test_unknown_host_at_the_start(exit_stack: ExitStack, tmp_path: Path) -> None:
-    """Without a name server the program lives, is not ready, says why, and shows no counts."""
+    """Without a name server the program runs, is not ready, logs the reason, and shows no counts."""
     program = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, "https://late.invalid/api"))
     is_down(program, "unavailable")
     wait_until(lambda: program.scrape().sum(REQUESTS, code="connect") > 0)
@@ -58,7 +58,7 @@ def test_unknown_host_at_the_start(exit_stack: ExitStack, tmp_path: Path) -> Non
 
 
 def test_refused_at_the_start_and_later_there(exit_stack: ExitStack, tmp_path: Path) -> None:
-    """The program starts before the API does, and counts once there is one."""
+    """A program that starts before the API counts once the API is there."""
     late = LateServer()
     late.reserve_port()
     late.world.publish(120, over=600)
@@ -72,7 +72,7 @@ def test_refused_at_the_start_and_later_there(exit_stack: ExitStack, tmp_path: P
 
 
 def test_the_api_goes_away_and_comes_back(late: LateServer, start_exporter: Run) -> None:
-    """Counts stay visible while the API is away, and what came meanwhile is counted afterwards."""
+    """Counts stay visible while the API is away, and logs of that time are counted afterwards."""
     late.world.publish(50, over=600)
     program = start_exporter()
     wait_equal(50.0, lambda: program.scrape().sum(LOGS))
@@ -87,41 +87,41 @@ def test_the_api_goes_away_and_comes_back(late: LateServer, start_exporter: Run)
 
 
 def reset_connection(exchange: HttpExchange) -> None:
-    """The connection breaks off before an answer."""
+    """Reset the connection before a response."""
     exchange.reset()
 
 
 def send_truncated(exchange: HttpExchange) -> None:
-    """The connection ends in the middle of the body."""
+    """Close the connection in the middle of the body."""
     exchange.send(200, b'{"logs": [{"_id": "x1", "status": "success"', length=5000)
     exchange.close()
 
 
 def send_garbage(exchange: HttpExchange) -> None:
-    """What answers speaks another protocol."""
+    """Send something that is not HTTP."""
     exchange.write(b"SSH-2.0-OpenSSH_9.9\r\n")
     exchange.close()
 
 
 def redirect_in_circles(exchange: HttpExchange) -> None:
-    """A redirect to itself."""
+    """Redirect to the same URL."""
     exchange.send(302, headers={"Location": exchange.path})
 
 
 def send_bad_gzip(exchange: HttpExchange) -> None:
-    """A body that is not packed as its header says."""
+    """Send a body that is not gzip as its header says."""
     exchange.send(200, b"not gzip at all", {"Content-Encoding": "gzip"})
 
 
 def send_huge_body(exchange: HttpExchange) -> None:
-    """A hundred megabytes of white space, which would be JSON in the end."""
+    """Send 100 MB of white space before the JSON."""
     exchange.send(200, b"", length=100 * MIB)
     for _ in range(100):
         exchange.write(b" " * MIB)
 
 
 def send_gzip_bomb(exchange: HttpExchange) -> None:
-    """A hundred megabytes in a small gzip."""
+    """Send 100 MB in a small gzip body."""
     import gzip  # noqa: PLC0415 - only here
 
     exchange.send(200, gzip.compress(b" " * 100 * MIB, 1), {"Content-Encoding": "gzip"})
@@ -149,7 +149,7 @@ def send_gzip_bomb(exchange: HttpExchange) -> None:
 def test_fault_and_recovery(
     lasting: tuple[LateServer, ExporterProcess], fault: FaultHandler, outcome: str, code: str
 ) -> None:
-    """A fault is a failed poll with its own outcome and code; the counts stay, memory is bounded, and it passes."""
+    """A fault is a failed poll with its own outcome; counts stay, memory is bounded, and the exporter recovers."""
     late, program = lasting
     wait_equal(1.0, lambda: program.scrape().sum("late_up"))
     before = program.scrape()
@@ -173,7 +173,7 @@ def test_fault_and_recovery(
 
 @pytest.fixture(scope="module")
 def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LateServer, ExporterProcess]]:
-    """A program that goes on through all faults, and its API."""
+    """Return a program that runs through all faults, and its API."""
     folder = tmp_path_factory.mktemp("faults")
     with LateServer() as late, ExporterProcess.for_api(folder, late.url, "--poll.feeds=publishing") as program:
         late.world.publish(30, over=60)
@@ -182,13 +182,13 @@ def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LateServ
 
 
 def increase(before: Samples, after: Samples, name: str, label: str, value: str) -> bool:
-    """Whether a counter has moved between two scrapes."""
+    """Return whether a counter has increased between two scrapes."""
     return after.sum(name, **{label: value}) > before.sum(name, **{label: value})
 
 
 @pytest.mark.parametrize("fault", [hang, drip])
 def test_slow_answers_end(late: LateServer, start_exporter: Run, fault: Callable[[LateServer], FaultHandler]) -> None:
-    """An answer that never comes, and one that never ends, are given up after the timeout for the whole request."""
+    """A response that never comes or never ends is abandoned after the timeout of the whole request."""
     late.fault = fault(late)
     program = start_exporter("--api.timeout=500ms", "--poll.feeds=publishing")
     is_down(program, "unavailable")
@@ -197,7 +197,7 @@ def test_slow_answers_end(late: LateServer, start_exporter: Run, fault: Callable
 
 
 def test_redirect_to_another_host(late: LateServer, start_exporter: Run, exit_stack: ExitStack) -> None:
-    """A redirect is not followed: the other host gets no request, and so no key."""
+    """Redirects are not followed: the other host gets no request, so it gets no key."""
     elsewhere = exit_stack.enter_context(OtherServer())
     late.fault = lambda exchange: exchange.send(307, headers={"Location": f"{elsewhere.address}{exchange.path}"})
     program = start_exporter()
@@ -210,7 +210,7 @@ def test_redirect_to_another_host(late: LateServer, start_exporter: Run, exit_st
 def test_proxies_of_the_environment_get_no_key_for_a_loopback_api(
     late: LateServer, tmp_path: Path, exit_stack: ExitStack
 ) -> None:
-    """A proxy that the environment names carries nothing that NO_PROXY exempts."""
+    """A proxy of the environment gets no request that NO_PROXY exempts."""
     elsewhere = exit_stack.enter_context(OtherServer())
     env = {"LATE_API_KEY": KEY, "HTTP_PROXY": elsewhere.address, "NO_PROXY": "127.0.0.1"}
     late.world.publish(3)
@@ -219,8 +219,10 @@ def test_proxies_of_the_environment_get_no_key_for_a_loopback_api(
     assert [] == elsewhere.requests
 
 
-def test_refused_key_heals_when_the_file_changes(late: LateServer, start_exporter: Run, tmp_path: Path) -> None:
-    """A refused key shows as such; a new one in the file is taken without a restart, and the old one is dropped."""
+def test_a_rejected_key_is_replaced_when_the_file_changes(
+    late: LateServer, start_exporter: Run, tmp_path: Path
+) -> None:
+    """A rejected key is shown as such, and a new key in the file is used without a restart."""
     late.world.publish(20)
     path = tmp_path / "key"
     path.write_text(KEY)
@@ -243,7 +245,7 @@ def test_refused_key_heals_when_the_file_changes(late: LateServer, start_exporte
 
 @pytest.mark.parametrize("told", ["reset", "retry-after"])
 def test_rate_limited(late: LateServer, start_exporter: Run, told: str) -> None:
-    """Between a 429 and its reset there is not one request; afterwards everything is counted."""
+    """Between a 429 and its reset there is no request; afterwards everything is counted."""
     late.world.publish(10)
     program = start_exporter()
     wait_equal(10.0, lambda: program.scrape().sum(LOGS))
@@ -274,24 +276,24 @@ def test_rate_limited(late: LateServer, start_exporter: Run, told: str) -> None:
 
 
 def quota_headers(told: str, opens: float) -> Mapping[str, str]:
-    """The ways to say when the next request may come."""
+    """Return headers for each way to announce the time of the next request."""
     quota = {"X-RateLimit-Limit": "600", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(opens))}
     return quota if told == "reset" else {"Retry-After": str(int(opens - time.time()) + 1)}
 
 
 def test_quota_share_is_kept(late: LateServer, start_exporter: Run) -> None:
-    """With a plan of 60 requests a minute and a long way to catch up, no more than half of them are used at once."""
+    """With a limit of 60 requests per minute, a catch-up uses no more than half of them."""
     late.api._rate_limit = 60  # noqa: SLF001 - the plan of the key
     late.world.publish(6000, over=86_400)
     program = start_exporter()
     wait_until(lambda: program.scrape().sum("late_exporter_api_quota_limit") == 60)
     wait_until(lambda: len(late.requests) >= 25 and time.time() - late.requests[-1].time > 1)
     assert len(late.requests) <= 30
-    assert {200} == {request.status for request in late.requests[1:]}  # the first one finds the generation out
+    assert {200} == {request.status for request in late.requests[1:]}  # the first one detects the generation
 
 
 def odd_logs() -> list[Any]:
-    """Logs no two of which are odd in the same way."""
+    """Return logs that are invalid in different ways."""
     moment = "2026-11-24T10:00:00Z"
     return [
         {"_id": "s1", "platform": "instagram", "action": "publish", "status": "success", "createdAt": moment},
@@ -306,7 +308,7 @@ def odd_logs() -> list[Any]:
 
 
 def test_odd_logs_cost_nothing(late: LateServer, start_exporter: Run) -> None:
-    """Lone surrogates, wrong types and absurd texts still count; logs without an id are refused, once each."""
+    """Logs with lone surrogates, wrong types and odd texts are counted; logs without an id are rejected once each."""
     import json  # noqa: PLC0415 - msgspec writes no lone surrogates, and that is what is wanted here
 
     body = json.dumps({"logs": odd_logs(), "pagination": {"total": 8, "hasMore": False}})
@@ -324,7 +326,7 @@ def test_odd_logs_cost_nothing(late: LateServer, start_exporter: Run) -> None:
 
 
 def test_five_thousand_platforms(late: LateServer, start_exporter: Run) -> None:
-    """However many platforms the API names, the labels stay few, every log counts, and the overflow is told."""
+    """With thousands of platforms the labels are bounded, every log is counted, and the overflow is a metric."""
     for number in range(5000):
         late.world.insert(time.time() - number, platform=f"platform{number}", accountId=f"account{number}")
     program = start_exporter("--poll.feeds=publishing")

@@ -1,4 +1,4 @@
-"""The web configuration file and the places to listen on, as an administrator and a real Prometheus meet them."""
+"""Tests of the web configuration file and of listen addresses, partly with a real Prometheus."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ JOB = """\
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where ``web.yml`` is, beside all certificates."""
+    """Return the path of ``web.yml``, beside all certificates."""
     install(tmp_path, SERVER)
     (tmp_path / "ca.crt").write_bytes(CA.cert_pem.bytes())
     (tmp_path / "stranger.crt").write_bytes(OTHER_CA.cert_pem.bytes())
@@ -68,13 +68,13 @@ def file(tmp_path: Path) -> Path:
 
 
 def install(folder: Path, certificate: trustme.LeafCert) -> None:
-    """Give the program a certificate and its key."""
+    """Install a certificate and its key for the program."""
     (folder / "server.crt").write_bytes(certificate.cert_chain_pems[0].bytes())
     (folder / "server.key").write_bytes(certificate.private_key_pem.bytes())
 
 
 def client_context(certificate: trustme.LeafCert | None = None) -> ssl.SSLContext:
-    """A client's side of TLS."""
+    """Return the TLS context of a client."""
     context = ssl.create_default_context()
     CA.configure_trust(context)
     if certificate is not None:
@@ -83,12 +83,12 @@ def client_context(certificate: trustme.LeafCert | None = None) -> ssl.SSLContex
 
 
 def basic(password: str = PASSWORD, user: str = "prometheus") -> str:
-    """The header of a user."""
+    """Return the basic auth header of a user."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def secrets_in(program: ExporterProcess) -> list[str]:
-    """What of the secrets the program has written."""
+    """Return the secrets in the output of the program."""
     keys = [one.private_key_pem.bytes().decode().splitlines()[1] for one in (SERVER, RENEWED)]
     return [secret for secret in (PASSWORD_HASH[7:], PASSWORD, KEY, *keys) if secret in program.stderr + program.stdout]
 
@@ -96,20 +96,20 @@ def secrets_in(program: ExporterProcess) -> list[str]:
 def scrape_with_prometheus(
     binary: str, folder: Path, target: str, jobs: dict[str, dict[str, str]]
 ) -> AbstractContextManager[PrometheusApi]:
-    """A Prometheus that scrapes one target in several ways."""
+    """Run a Prometheus that scrapes one target by several jobs."""
     usual = {"ca": folder / "ca.crt", "certificate": "", "password": PASSWORD, "target": target}
     config = JOBS + "".join(JOB % (usual | {"name": name} | job) for name, job in jobs.items())
     return run_prometheus(binary, folder, config)
 
 
 def certificate(folder: Path, name: str) -> str:
-    """What a job says of its own certificate."""
+    """Return the TLS settings of a job with a client certificate."""
     return f", cert_file: {folder / name}.crt, key_file: {folder / name}.key"
 
 
 @pytest.mark.parametrize("mutual", [False, True], ids=["password", "mutual"])
 def test_prometheus(late: LateServer, start_exporter: Run, require_tool: FindTool, file: Path, *, mutual: bool) -> None:
-    """A Prometheus with the right password, authority and certificate scrapes over TLS; a wrong one is kept out."""
+    """A Prometheus with the right password, CA and certificate can scrape over TLS; others are rejected."""
     late.world.publish(40, over=600)
     file.write_text((MUTUAL if mutual else TLS) + USERS)
     program = start_exporter(f"--web.config.file={file}")
@@ -137,8 +137,8 @@ def test_prometheus(late: LateServer, start_exporter: Run, require_tool: FindToo
     assert "Traceback" not in program.stderr
 
 
-def test_refused_and_alive(start_exporter: Run, file: Path) -> None:
-    """Plain HTTP, a stranger's trust, and no or a wrong password get nothing; probes and those who may get answers."""
+def test_access_control(start_exporter: Run, file: Path) -> None:
+    """Plain HTTP, an unknown CA and a wrong password are rejected; probes and valid users get responses."""
     file.write_text(TLS + USERS)
     program = start_exporter(f"--web.config.file={file}")
     program.tls = client_context()
@@ -174,7 +174,7 @@ def test_refused_and_alive(start_exporter: Run, file: Path) -> None:
 
 
 def read_to_end(connection: socket.socket) -> bytes:
-    """What comes until the end."""
+    """Return all data until the connection is closed."""
     data = b""
     try:
         while more := connection.recv(4096):
@@ -185,7 +185,7 @@ def read_to_end(connection: socket.socket) -> bytes:
 
 
 def test_headers_and_limit(start_exporter: Run, file: Path) -> None:
-    """Headers of the file are on every answer, and past the rate there is none."""
+    """Headers of the file are on every response, and requests above the rate limit are rejected."""
     file.write_text(
         "http_server_config:\n  headers:\n    X-Frame-Options: sameorigin\n    Strict-Transport-Security: max-age=9\n"
         "rate_limit: {interval: 1h, burst: 2}\n"
@@ -202,7 +202,7 @@ def test_headers_and_limit(start_exporter: Run, file: Path) -> None:
 
 @pytest.mark.parametrize("command", ["run", "demo"])
 def test_bad_file(tmp_path: Path, file: Path, command: str) -> None:
-    """All mistakes of a file are named with their lines; exit 2, no traceback, no secret."""
+    """All errors of a file are reported with their lines; exit code 2, no traceback, no secret."""
     file.write_text(
         f"tls_server_config:\n  min_version: SSL3\n  certfile: x\nbasic_auth_users:\n  alice: {PASSWORD}\n"
         f"  bob: {PASSWORD_HASH}x\nrate_limit: {{interval: 1s}}\n"
@@ -234,7 +234,7 @@ def test_bad_file(tmp_path: Path, file: Path, command: str) -> None:
     ],
 )
 def test_unusable_file(start_exporter: Run, file: Path, text: str | None, words: str) -> None:
-    """A file that is missing, or whose certificates do not fit, keeps the program from starting; exit 2."""
+    """A missing file or mismatched certificates prevent the start; exit code 2."""
     if text is not None:
         file.write_text(text)
     program = start_exporter(f"--web.config.file={file}")
@@ -245,7 +245,7 @@ def test_unusable_file(start_exporter: Run, file: Path, text: str | None, words:
 
 
 def test_changes_while_running(start_exporter: Run, file: Path) -> None:
-    """Users and certificates are taken over without a restart; a broken file changes nothing and is told of once."""
+    """Changes of users and certificates apply without a restart; a broken file changes nothing and is logged once."""
     file.write_text(TLS + USERS)
     program = start_exporter(f"--web.config.file={file}")
     program.tls = client_context()
@@ -272,7 +272,7 @@ def test_changes_while_running(start_exporter: Run, file: Path) -> None:
 
 
 def server_serial(program: ExporterProcess) -> bytes:
-    """The certificate that the program shows."""
+    """Return the serial number of the certificate of the program."""
     address = ("127.0.0.1", int(program.url.rpartition(":")[2]))
     with (
         socket.create_connection(address, DEFAULT_TIMEOUT) as connection,
@@ -282,7 +282,7 @@ def server_serial(program: ExporterProcess) -> bytes:
 
 
 def test_unix_path(start_exporter: Run, tmp_path: Path) -> None:
-    """A path of the file system is served, and is gone when the program has ended."""
+    """A Unix socket is served, and removed at the end."""
     path = tmp_path / "late.sock"
     program = ExporterProcess(
         tmp_path,
@@ -304,7 +304,7 @@ def test_unix_path(start_exporter: Run, tmp_path: Path) -> None:
 
 
 def test_unix_path_after_a_kill(start_exporter: Run, tmp_path: Path) -> None:
-    """The socket that a killed program left behind is in nobody's way."""
+    """The stale socket of a killed program is replaced."""
     path = tmp_path / "late.sock"
     for _ in range(2):
         program = start_exporter(f"--web.listen-address=unix:{path}")
@@ -314,7 +314,7 @@ def test_unix_path_after_a_kill(start_exporter: Run, tmp_path: Path) -> None:
 
 
 def get_over_socket(path: Path, page: str) -> bytes:
-    """The whole answer to a request on a path of the file system."""
+    """Return the whole response to a request on a Unix socket."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(DEFAULT_TIMEOUT)
         connection.connect(str(path))
@@ -323,7 +323,7 @@ def get_over_socket(path: Path, page: str) -> bytes:
 
 
 def test_several_addresses(late: LateServer, tmp_path: Path) -> None:
-    """Each address is served, and named in the log; all have the same numbers."""
+    """All addresses are served and logged, with the same metrics."""
     late.world.publish(7)
     path = tmp_path / "late.sock"
     program = ExporterProcess(
@@ -353,12 +353,12 @@ def test_several_addresses(late: LateServer, tmp_path: Path) -> None:
 
 
 def listen_addresses(program: ExporterProcess) -> list[str]:
-    """The addresses that the log names."""
+    """Return the addresses in the log."""
     return re.findall(r"msg=listening .*?address=(\S+)", program.stderr)
 
 
 def test_one_address_of_several_in_use(late: LateServer, tmp_path: Path) -> None:
-    """Where one of several addresses is taken it is named, exit 1, and the others are left as they were."""
+    """One address in use is an error that names it, with exit code 1, and the others stay unchanged."""
     path = tmp_path / "late.sock"
     program = ExporterProcess(
         tmp_path,
@@ -374,7 +374,7 @@ def test_one_address_of_several_in_use(late: LateServer, tmp_path: Path) -> None
 
 
 def test_systemd_socket_without_one(start_exporter: Run) -> None:
-    """Where systemd was to pass a socket on and did not, that is said; exit 1, and no state is made."""
+    """A missing systemd socket is an error with exit code 1, and no state is created."""
     program = start_exporter("--web.systemd-socket")
     assert 1 == program.wait_exit()
     assert [
@@ -384,7 +384,7 @@ def test_systemd_socket_without_one(start_exporter: Run) -> None:
 
 
 def test_systemd_socket(late: LateServer, tmp_path: Path) -> None:
-    """A socket that was passed on is served in place of the addresses."""
+    """A socket of systemd is served instead of the addresses."""
     with socket.create_server(("127.0.0.1", 0)) as bound:
         port = bound.getsockname()[1]
         arguments = ("run", f"--api.base-url={late.url}", "--web.systemd-socket", "--state.url=sqlite://")
@@ -393,7 +393,7 @@ def test_systemd_socket(late: LateServer, tmp_path: Path) -> None:
             "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
             "LATE_API_KEY": KEY,
         }
-        # The descriptor has to be the third and the process its own: a shell sees to both, as systemd does.
+        # The socket has to be descriptor 3 and LISTEN_PID the process id: a shell sets both, like systemd.
         script = f'exec 3<&{bound.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"'
         with start_process(
             ["bash", "-c", script, sys.executable, "-m", "late_exporter", *arguments],
@@ -411,7 +411,7 @@ def test_systemd_socket(late: LateServer, tmp_path: Path) -> None:
 
 
 def try_connect(port: int) -> bytes:
-    """The whole answer of a port to a probe."""
+    """Return the whole response of a port to a probe."""
     with socket.create_connection(("127.0.0.1", port), DEFAULT_TIMEOUT) as connection:
         connection.settimeout(DEFAULT_TIMEOUT)
         connection.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
