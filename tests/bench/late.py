@@ -1,8 +1,8 @@
-"""A Late API as a process of its own, so that its work is nobody's: python -m tests.bench.late PORT ROWS...
+"""Late API as a separate process, so that its CPU time is not measured: python -m tests.bench.late PORT ROWS...
 
-Below ``/ROWS/api`` it shows that many logs, all of the last days, in which nothing happens. ``/_bench`` says how many
-requests came; ``/_bench/shut`` lets all others wait until ``/_bench/open``, so that a measurement begins where it is
-said to; ``/_bench/busy`` brings in a new log with every first page, until ``/_bench/calm``.
+``/ROWS/api`` serves a fixed list of that many logs of the last days. ``/_bench`` returns the number of requests.
+``/_bench/hold`` makes all requests wait until ``/_bench/release``, so that a measurement has an exact start.
+``/_bench/add`` inserts a new log before every first page, until ``/_bench/keep``.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 DAYS = 6
 ACCOUNTS = 200
 RATE_LIMIT = 1_000_000_000
-"""Requests a minute: neither side is to be slowed down by its quota."""
+"""Requests per minute, high enough that neither program is limited."""
 
 _random = random.Random(1)
 _platforms = tuple(PLATFORMS.values())
 
 
 def make_row(number: int, created_at: float) -> LogRow:
-    """A publishing log like those of the simulated world; none is pending."""
+    """Return a final publishing log like those of the simulated world."""
     draw = _random.random()
     account_number = number * 7919 % ACCOUNTS
     platform = _platforms[account_number % len(_platforms)]
@@ -76,7 +76,7 @@ def _outcome_fields(platform: SimulatedPlatform, status: str) -> LogRow:
 
 
 class BenchApi:
-    """The ASGI application."""
+    """ASGI application of the API."""
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self._request_count = 0
@@ -94,7 +94,7 @@ class BenchApi:
         }
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Respond to a request."""
         _, size, path = scope["path"].split("/", 2)
         if size == "_bench":
             await self._command(path, send)
@@ -110,12 +110,12 @@ class BenchApi:
 
     async def _command(self, command: str, send: Send) -> None:
         match command:
-            case "shut":
+            case "hold":
                 self._is_open.clear()
-            case "open":
+            case "release":
                 self._is_open.set()
-            case "busy" | "calm":
-                self._adds_logs = command == "busy"
+            case "add" | "keep":
+                self._adds_logs = command == "add"
         body = json.dumps({"requests": self._request_count, "waiting": self._waiting_count}).encode()
         headers = [(b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -1,4 +1,4 @@
-"""What the bench measures, a function a section; both sides take turns, and medians are shown."""
+"""Measurements of the bench, one method per section. Both programs are measured in turns, and the median counts."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ MS_PER_SECOND, US_PER_SECOND = 1e3, 1e6
 
 @dataclass(frozen=True)
 class BenchSizes:
-    """How much is measured.
+    """Sizes of the measurements.
 
     Args:
-        small: Logs of the smaller list.
-        large: Logs of the larger one.
-        samples: Of the scrapes: few, many, and very many.
-        id_count: How many known ids are very many.
-        repeat_count: How often a thing is measured.
-        window_seconds: Seconds of steady polling that are looked at.
-        scrape_count: How many are measured of the exporter.
-        settle_seconds: Seconds that a process gets to come to rest before it is measured.
+        small: Number of logs of the smaller list.
+        large: Number of logs of the larger list.
+        samples: Numbers of samples of a scrape: small, medium and large.
+        id_count: Number of known ids of a large state.
+        repeat_count: Number of measurements, of which the median counts.
+        window_seconds: Duration of a measurement of steady polling.
+        scrape_count: Number of measured scrapes of the exporter.
+        settle_seconds: Idle time of a process before a measurement.
     """
 
     small: int = 10_000
@@ -70,14 +70,14 @@ QUICK_SIZES = BenchSizes(
 
 
 class TimeUsed(NamedTuple):
-    """What something took, in seconds."""
+    """Used time in seconds."""
 
     wall_seconds: float
     cpu_seconds: float
 
 
 class PollCost(NamedTuple):
-    """What a steady poll takes."""
+    """Cost of one poll."""
 
     cpu_seconds: float
     request_count: float
@@ -87,9 +87,9 @@ class Bench:
     """One run of the bench.
 
     Args:
-        workshop: Starts what is measured.
-        sizes: How much of it.
-        report: Takes the figures.
+        launcher: Launcher of the measured processes.
+        sizes: Sizes of the measurements.
+        report: Report that receives the results.
     """
 
     def __init__(self, launcher: ProcessLauncher, sizes: BenchSizes, report: BenchReport) -> None:
@@ -101,7 +101,7 @@ class Bench:
     def run(self) -> None:
         """Measure everything."""
         with self._api:
-            _print_progress(f"making up {self._sizes.large:,} logs")
+            _print_progress(f"creating {self._sizes.large:,} logs")
             self._api.wait_serving()
             self.measure_catch_up()
             self.measure_steady_polls()
@@ -112,7 +112,7 @@ class Bench:
         return self._launcher.folder / f"{name}.db"
 
     def measure_catch_up(self) -> None:
-        """Everything that the API has, read for the first time."""
+        """Measure reading a whole list for the first time."""
         logs = self._sizes.large
         exporter_times, script_times = [], []
         for turn in range(self._sizes.repeat_count):
@@ -129,14 +129,14 @@ class Bench:
         self._report.add(
             f"(a) catch-up of {logs:,} logs",
             Measurement(
-                "logs a second, durable here only",
+                "logs per second (the script is not durable)",
                 exporter_rate,
                 "",
                 script_rate,
                 Goal(">= 1x", exporter_rate >= script_rate),
                 is_rate=True,
             ),
-            Measurement("CPU a log", exporter_cpu, "us", script_cpu),
+            Measurement("CPU per log", exporter_cpu, "us", script_cpu),
         )
 
     def _time_first_sync(self, logs: int, state: Path) -> TimeUsed:
@@ -146,34 +146,34 @@ class Bench:
         return used
 
     def _time_catch_up(self, process: MeasuredProcess, log_message: str) -> TimeUsed:
-        """What a process uses from its first request to its saying that it is done."""
+        """Return the time from the first request of a process to a log message."""
         self._api.hold_requests()
         process.wait_serving()
         self._api.wait_for_request()
         started, before = time.perf_counter(), process.cpu_seconds()
-        self._api.send_command("open")
+        self._api.send_command("release")
         process.wait_for_log(log_message)
         return TimeUsed(time.perf_counter() - started, process.cpu_seconds() - before)
 
     def measure_steady_polls(self) -> None:
-        """Polls that find nothing new, and polls that find something."""
+        """Measure polls without and with new logs."""
         self._time_first_sync(self._sizes.small, self._state_path("small"))
         self._compare_steady_polls(self._sizes.small, self._state_path("small"), 200)
         self._compare_steady_polls(self._sizes.large, self._state_path("large0"), 2000)
-        # Last, because the list has grown then.
+        # Last, because this makes the list longer.
         with self._launcher.exporter(
             self._api, self._sizes.large, self._state_path("large0"), interval="100ms"
         ) as exporter:
-            self._api.send_command("busy")
+            self._api.send_command("add")
             busy_poll = self._measure_exporter_poll(exporter)
-            self._api.send_command("calm")
+            self._api.send_command("keep")
             exporter.stop()
         self._report.add(
             f"(b) steady poll at {self._sizes.large:,} logs",
-            Measurement("CPU where each poll finds a new log", busy_poll.cpu_seconds * MS_PER_SECOND, "ms"),
+            Measurement("CPU per poll with a new log", busy_poll.cpu_seconds * MS_PER_SECOND, "ms"),
         )
 
-    def _compare_steady_polls(self, logs: int, state: Path, aim: int) -> None:
+    def _compare_steady_polls(self, logs: int, state: Path, min_ratio: int) -> None:
         _print_progress(f"polling steadily at {logs:,} logs")
         with self._launcher.exporter(self._api, logs, state, interval="100ms") as exporter:
             exporter_poll = self._measure_exporter_poll(exporter)
@@ -197,7 +197,7 @@ class Bench:
                 script_poll.cpu_seconds * MS_PER_SECOND,
                 Goal("< 2 ms", exporter_poll.cpu_seconds < 0.002),
             ),
-            Measurement("CPU, times less", ratio, "x", goal=Goal(f">= {aim:,}x", ratio >= aim)),
+            Measurement("CPU, ratio", ratio, "x", goal=Goal(f">= {min_ratio:,}x", ratio >= min_ratio)),
         )
 
     def _measure_exporter_poll(self, exporter: MeasuredProcess) -> PollCost:
@@ -226,7 +226,7 @@ class Bench:
         return PollCost(median(poll.cpu_seconds for poll in polls), median(poll.request_count for poll in polls))
 
     def measure_scrapes(self) -> None:
-        """Scrapes of few, many and very many samples, and what these take in memory."""
+        """Measure scrapes with few to many samples, idle and during a catch-up, and memory."""
         few, many, most = self._sizes.samples
         for samples in self._sizes.samples:
             _print_progress(f"scraping {samples:,} samples")
@@ -252,7 +252,8 @@ class Bench:
                 script, max(2, min(50, 500_000 // samples)), self._sizes.settle_seconds
             )
             script_memory, script_peak = script.memory_mb(), script.memory_mb("VmHWM")
-        section = f"(c) scrape of {exporter_samples:,} samples, the script of {script_samples:,}; {exporter_latencies.size / 1000:,.0f} kB gzipped"
+        size = f"{exporter_latencies.size / 1000:,.0f} kB gzipped"
+        section = f"(c) scrape of {exporter_samples:,} samples (script: {script_samples:,}), {size}"
         self._report.add(
             section,
             Measurement("p50 idle", exporter_latencies.p50, "ms", script_latencies.p50),
@@ -266,30 +267,28 @@ class Bench:
         )
         if has_goal:
             ratio = script_latencies.p99 / exporter_latencies.p99
-            self._report.add(
-                section, Measurement("p99 idle, times less", ratio, "x", goal=Goal(">= 100x", ratio >= 100))
-            )
+            self._report.add(section, Measurement("p99 idle, ratio", ratio, "x", goal=Goal(">= 100x", ratio >= 100)))
             self._measure_socket_server(section, exporter_latencies.size)
-        name, aim = (
+        name, goal = (
             f"RSS at {samples:,} samples",
             memory_goal and Goal(f"<= {memory_goal} MB", memory_idle <= memory_goal),
         )
         self._report.add(
             "(e) memory",
-            Measurement(name, memory_idle, "MB", script_memory, aim or None),
+            Measurement(name, memory_idle, "MB", script_memory, goal or None),
             Measurement(f"{name}, peak", memory_peak, "MB", script_peak),
         )
         return section
 
     def _measure_socket_server(self, section: str, size: int) -> None:
-        """What a scrape costs on this machine, now, where nothing else is done than to send as many bytes."""
+        """Measure a server that only sends as many bytes, as a lower bound."""
         with self._launcher.socket_server(size) as bare:
             bare.wait_serving()
             latencies = Scraper(bare.port).measure(self._sizes.scrape_count, pause=0.005)
         self._report.add(
             section,
-            Measurement("p50 of a bare socket server, same bytes", latencies.p50, "ms"),
-            Measurement("p99 of a bare socket server, same bytes", latencies.p99, "ms"),
+            Measurement("p50 of a socket server, same bytes", latencies.p50, "ms"),
+            Measurement("p99 of a socket server, same bytes", latencies.p99, "ms"),
         )
 
     def _measure_httptools(self, section: str, state: Path) -> None:
@@ -313,13 +312,13 @@ class Bench:
         self._report.add(
             section,
             Measurement(
-                f"p50 in a catch-up ({exporter_latencies.scrapes} scrapes)",
+                f"p50 during catch-up ({exporter_latencies.scrapes} scrapes)",
                 exporter_latencies.p50,
                 "ms",
                 script_latencies.p50,
             ),
             Measurement(
-                "p99 in a catch-up",
+                "p99 during catch-up",
                 exporter_latencies.p99,
                 "ms",
                 script_latencies.p99,
@@ -328,22 +327,22 @@ class Bench:
         )
 
     def _scrape_during_catch_up(self, process: MeasuredProcess) -> Latencies:
-        """Scrapes while the process catches up; the API is asked now and then whether it still does."""
+        """Measure scrapes during a catch-up."""
         self._api.hold_requests()
         process.wait_serving()
         self._api.wait_for_request()
         scraper = Scraper(process.port)
         scraper.scrape()
         end = self._api.request_count + self._sizes.large // PAGE_SIZE * 9 // 10
-        self._api.send_command("open")
+        self._api.send_command("release")
         is_catching_up = _probe_every(10, lambda: self._api.request_count < end)
         latencies = scraper.measure(self._sizes.scrape_count, pause=0.005, keep_going=lambda: next(is_catching_up))
         scraper.close()
         return latencies
 
     def measure_start(self) -> None:
-        """From the start of the process to the first scrape that shows every log."""
-        _print_progress(f"making a state with {self._sizes.id_count:,} ids")
+        """Measure the time from the start of a process to a scrape that shows every log."""
+        _print_progress(f"creating a state with {self._sizes.id_count:,} ids")
         create_state_with_ids(self._state_path("small"), self._state_path("ids"), self._sizes.id_count)
         states = {0: "none", self._sizes.small: "small", self._sizes.id_count: "ids"}
         exporter_times: dict[int, list[TimeUsed]] = {ids: [] for ids in states}
@@ -357,7 +356,7 @@ class Bench:
                     exporter.stop()
             with self._launcher.script(self._api, self._sizes.small) as script:
                 script_seconds.append(_time_first_scrape(script, self._sizes.small).wall_seconds)
-        section = "(d) from process start to the first correct /metrics"
+        section = "(d) from process start to a complete /metrics"
         for ids, uses in exporter_times.items():
             wall, script_median = (
                 median(used.wall_seconds for used in uses),
@@ -369,12 +368,14 @@ class Bench:
                 Measurement(f"{ids:,} known ids, CPU", median(used.cpu_seconds for used in uses), "s"),
             )
         many, none = (median(used.wall_seconds for used in exporter_times[ids]) for ids in (self._sizes.id_count, 0))
-        aim = Goal("<= 1.2x", many / none <= 1.2)
-        self._report.add(section, Measurement(f"{self._sizes.id_count:,} ids against none", many / none, "x", goal=aim))
+        goal = Goal("<= 1.2x", many / none <= 1.2)
+        self._report.add(
+            section, Measurement(f"{self._sizes.id_count:,} ids, ratio to none", many / none, "x", goal=goal)
+        )
 
 
 def _poll_and_request_counts(exporter: MeasuredProcess) -> tuple[int, int]:
-    """How many polls and requests there were, as the exporter itself counts them."""
+    """Return the number of polls and requests, by the metrics of the exporter."""
     scraper = Scraper(exporter.port)
     body = scraper.scrape()
     scraper.close()
@@ -382,7 +383,7 @@ def _poll_and_request_counts(exporter: MeasuredProcess) -> tuple[int, int]:
 
 
 def _scrape_idle(process: MeasuredProcess, scrapes: int, settle_seconds: float) -> tuple[Latencies, int]:
-    """Scrapes of a process that rests, and how many samples they showed."""
+    """Measure scrapes of an idle process, and return their number of samples."""
     process.wait_serving()
     scraper = Scraper(process.port)
     sample_count = count_samples(scraper.scrape())
@@ -393,12 +394,12 @@ def _scrape_idle(process: MeasuredProcess, scrapes: int, settle_seconds: float) 
 
 
 def _time_first_scrape(process: MeasuredProcess, logs: int) -> TimeUsed:
-    """How long it took until a scrape showed so many logs."""
+    """Return the time from the start of a process to a scrape that shows all logs."""
     scraper = Scraper(process.port)
     exposed_logs = -1
     while exposed_logs != logs:
         process.check_running()
-        # Whoever answers is not asked all the time: that would slow it down.
+        # Once it responds, scrape less often, so that scrapes do not slow it down.
         time.sleep(0.001 if exposed_logs < 0 else 0.05)
         with suppress(ConnectionRefusedError):
             exposed_logs = sum_family(scraper.scrape(), LOGS_FAMILY)
@@ -408,7 +409,7 @@ def _time_first_scrape(process: MeasuredProcess, logs: int) -> TimeUsed:
 
 
 def _probe_every(times: int, probe: Callable[[], bool]) -> Iterator[bool]:
-    """The probe's answer, asked for only every so many times."""
+    """Yield the result of a probe that is called only once every few times."""
     while True:
         yield from repeat(probe(), times)
 

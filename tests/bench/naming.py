@@ -1,4 +1,4 @@
-"""What the platforms, accounts and logs of the bench are called, the same for everybody who takes part."""
+"""Names of platforms, accounts and logs in the bench."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _NAMES = tuple(PLATFORMS)
 
 
 def platform_name(number: int) -> str:
-    """A platform: first the real ones, then made up ones."""
+    """Return the name of a platform: a real one, or an invented one beyond those."""
     return _NAMES[number] if number < len(_NAMES) else f"network{number}"
 
 
 def account_id(number: int) -> str:
-    """An account id as the API has them."""
+    """Return an account id in the format of the API."""
     return f"65f1c0{number:018x}"
 
 
 def log_id(seconds: float, number: int) -> str:
-    """A log id as the API has them: it begins with a time."""
+    """Return a log id in the format of the API, which begins with a time."""
     return f"{int(seconds):08x}{number:016x}"

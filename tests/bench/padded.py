@@ -1,4 +1,4 @@
-"""The afternoon's script with so many samples that a scrape of it can be compared: python -m tests.bench.padded N."""
+"""The script of afternoon.py with many samples from its start: python -m tests.bench.padded SAMPLES."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from tests.bench import afternoon
 from tests.bench.naming import ACTIONS, STATUSES, account_id, platform_name
 
 SAMPLES_PER_COUNTER = 2
-"""Samples of a counter: the total, and when it was created."""
+"""Samples of a counter: its total and its creation time."""
 
 SAMPLES_PER_HISTOGRAM = len(afternoon.BUCKETS) + 4
 
 
 def add_series(samples: int) -> None:
-    """Bring series into being: half of the samples are durations and counts by platform, half are of accounts."""
+    """Create series: half of the samples by platform, half by account."""
     remaining = samples // 2
     for labels in _label_sets():
         if remaining <= 0:

@@ -1,4 +1,4 @@
-"""Processes that are measured: started, watched by their log, and asked for what they have used."""
+"""Measured processes: started, watched by their log, with their CPU time and memory."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.bench.naming import KEY
+from tests.e2e.program import with_default_signals
 
 __all__ = ["ApiProcess", "MeasuredProcess", "ProcessLauncher"]
 
@@ -21,17 +22,17 @@ ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 120.0
 
 HIDDEN_MODULES = {"pinned": ("httptools", "rich"), "httptools": ("rich",)}
-"""What developers may have installed and users do not: others import it where they find it."""
+"""Optional modules that developers may have installed and users may not."""
 
 
 class MeasuredProcess:
-    """A process that serves on a port; it is killed at the end of the ``with`` block.
+    """Process that serves on a port. It is killed at the end of the ``with`` block.
 
     Args:
-        command: Its command line.
-        port: Where it serves.
-        log: Where its output goes.
-        env: Its whole environment.
+        command: Command line.
+        port: Port of its HTTP server.
+        log: File of its output.
+        env: Whole environment.
     """
 
     def __init__(self, command: list[str], port: int, log: Path, env: dict[str, str]) -> None:
@@ -40,7 +41,12 @@ class MeasuredProcess:
         self.started = time.perf_counter()
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                command, cwd=log.parent, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                with_default_signals(command),
+                cwd=log.parent,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
             )
 
     def __enter__(self) -> Self:
@@ -51,26 +57,26 @@ class MeasuredProcess:
         self._process.wait()
 
     def stop(self) -> None:
-        """End it in peace."""
+        """Stop it by SIGTERM."""
         self._process.terminate()
         self._process.wait(30)
 
     def cpu_seconds(self) -> float:
-        """Seconds of CPU that all its threads have used: Linux has a clock for it that anyone may read."""
+        """Return the CPU time of all its threads, by its Linux CPU clock."""
         return time.clock_gettime(~self._process.pid << 3 | 2)
 
     def memory_mb(self, field: str = "VmRSS") -> float:
-        """MB it has in memory, or with VmHWM ever had."""
+        """Return its memory in MB; VmHWM for the peak."""
         status = Path(f"/proc/{self._process.pid}/status").read_text("ascii")
         return int(status.partition(f"{field}:")[2].split()[0]) * 1024 / 1e6
 
     def check_running(self) -> None:
-        """Raise an error where it has ended."""
+        """Raise RuntimeError if it has ended."""
         if self._process.poll() is not None:
             raise RuntimeError(f"{self._log.name} ended:\n{self._log.read_text('utf-8', 'replace')[-2000:]}")
 
     def wait_for_log(self, message: str, count: int = 1) -> None:
-        """Wait until its log has some words so many times."""
+        """Wait until its log contains a message a number of times."""
         self._wait(lambda: self._log.read_bytes().count(message.encode()) >= count, message)
 
     def wait_serving(self) -> None:
@@ -82,7 +88,7 @@ class MeasuredProcess:
         while not is_done():
             self.check_running()
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{self._log.name}: not within {TIMEOUT_SECONDS:g} s: {description}")
+                raise TimeoutError(f"{self._log.name}: timeout after {TIMEOUT_SECONDS:g} s: {description}")
             time.sleep(pause)
 
 
@@ -95,10 +101,10 @@ def _accepts(port: int) -> bool:
 
 
 class ApiProcess(MeasuredProcess):
-    """The Late API."""
+    """Process of tests.bench.late."""
 
     def send_command(self, command: str = "") -> dict[str, Any]:
-        """Give it a command; says how many requests it has answered and how many are waiting."""
+        """Send a command, and return the numbers of requests and of waiting requests."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request("GET", f"/_bench/{command}")
         status: dict[str, Any] = json.loads(connection.getresponse().read())
@@ -107,13 +113,13 @@ class ApiProcess(MeasuredProcess):
 
     @property
     def request_count(self) -> int:
-        """How many requests were answered."""
+        """Return the number of requests."""
         request_count: int = self.send_command()["requests"]
         return request_count
 
     def hold_requests(self) -> None:
-        """Let requests wait."""
-        self.send_command("shut")
+        """Make requests wait."""
+        self.send_command("hold")
 
     def wait_for_request(self) -> None:
         """Wait until a request is waiting."""
@@ -121,10 +127,10 @@ class ApiProcess(MeasuredProcess):
 
 
 class ProcessLauncher:
-    """Starts the processes of a bench.
+    """Launcher of the processes of a bench.
 
     Args:
-        folder: Where they work.
+        folder: Working directory of the processes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -133,11 +139,11 @@ class ProcessLauncher:
         self._python_paths = {name: self._hide_modules(*modules) for name, modules in HIDDEN_MODULES.items()}
 
     def _hide_modules(self, *modules: str) -> str:
-        """A path on which some modules cannot be found, whatever is installed."""
+        """Return a PYTHONPATH on which some modules cannot be imported."""
         folder = self.folder / f"without-{'-'.join(modules)}"
         folder.mkdir()
         for module in modules:
-            (folder / f"{module}.py").write_text("raise ImportError('not among the pins')\n", "ascii")
+            (folder / f"{module}.py").write_text("raise ImportError('hidden by the bench')\n", "ascii")
         return f"{folder}{os.pathsep}{ROOT}"
 
     def _start(self, kind: type[MeasuredProcess], arguments: list[str], port: int, **env: str) -> Any:
@@ -147,7 +153,7 @@ class ProcessLauncher:
         return kind([sys.executable, *arguments], port, log, base | env)
 
     def api(self, *sizes: int) -> ApiProcess:
-        """A Late API with lists of logs of these sizes."""
+        """Start a Late API with lists of these sizes."""
         port = _free_port()
         api: ApiProcess = self._start(ApiProcess, ["-m", "tests.bench.late", str(port), *map(str, sizes)], port)
         return api
@@ -155,7 +161,7 @@ class ProcessLauncher:
     def exporter(
         self, api: ApiProcess, logs: int, state: Path, *, interval: str = "30s", httptools: bool = False
     ) -> MeasuredProcess:
-        """The exporter, as a user starts it; uvicorn parses with h11 unless ``httptools`` is wanted."""
+        """Start the exporter, by default without httptools, as a user has it."""
         port = _free_port()
         arguments = [
             "-m",
@@ -175,13 +181,13 @@ class ProcessLauncher:
         return process
 
     def socket_server(self, size: int) -> MeasuredProcess:
-        """A server that sends so many bytes and does nothing else."""
+        """Start a server that sends a number of bytes."""
         port = _free_port()
         process: MeasuredProcess = self._start(MeasuredProcess, ["-m", "tests.bench.bare", str(port), str(size)], port)
         return process
 
     def script(self, api: ApiProcess, logs: int, *, samples: int = 0, interval: float = 30) -> MeasuredProcess:
-        """The afternoon's script, with so many samples from its start."""
+        """Start the script of afternoon.py, with a number of samples from its start."""
         port = _free_port()
         arguments = ["-m", "tests.bench.padded", str(samples)] if samples else ["-m", "tests.bench.afternoon"]
         env = {

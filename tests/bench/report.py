@@ -1,4 +1,4 @@
-"""The figures of a bench, and how they are shown."""
+"""Results of a bench, as text and JSON."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ WIDTHS = (42, 13, 13, 9, 14)
 
 
 class Goal(NamedTuple):
-    """What is aimed at, in words, and whether it is met."""
+    """Condition of a goal, and whether it is met."""
 
     condition: str
     is_met: bool
 
     def __str__(self) -> str:
-        return f"{self.condition} {'met' if self.is_met else 'SHORT'}"
+        return f"{self.condition} {'met' if self.is_met else 'MISSED'}"
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Measurement:
     """One line of the report.
 
     Args:
-        name: What was measured.
-        exporter: The exporter's.
-        unit: Of both sides.
-        script: The script's; None where it has none.
-        goal: None where there is none.
-        is_rate: More is better.
+        name: Name of the measured value.
+        exporter: Value of the exporter.
+        unit: Unit of both values.
+        script: Value of the script; None if it has none.
+        goal: Goal of the exporter's value; None if there is none.
+        is_rate: Whether more is better.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Measurement:
 
     @property
     def ratio(self) -> float | None:
-        """How many times better the exporter is; None where there is nothing to compare."""
+        """Return how many times better the exporter is, or None without a value of the script."""
         if self.script is None:
             return None
         return self.exporter / self.script if self.is_rate else self.script / self.exporter
@@ -52,17 +52,17 @@ class Measurement:
 
 @dataclass
 class BenchReport:
-    """All figures, in sections."""
+    """All measurements, by section."""
 
     header_lines: list[str] = field(default_factory=list)
     sections: dict[str, list[Measurement]] = field(default_factory=dict)
 
     def add(self, section: str, *figures: Measurement) -> None:
-        """Note some figures."""
+        """Add measurements to a section."""
         self.sections.setdefault(section, []).extend(figures)
 
     def json(self) -> str:
-        """For programs."""
+        """Return the report as JSON."""
         figures = {
             name: [asdict(figure) | {"ratio": figure.ratio} for figure in figures]
             for name, figures in self.sections.items()
@@ -70,11 +70,11 @@ class BenchReport:
         return json.dumps({"about": self.header_lines, "figures": figures}, indent=2)
 
     def text(self) -> str:
-        """For people, in at most a hundred columns."""
+        """Return the report as text of at most 100 columns."""
         return "\n".join([*self.header_lines, "", *self._lines(), "", *self._summary()])
 
     def _lines(self) -> Iterator[str]:
-        yield _line("", "exporter", "script", "better", "aim")
+        yield _line("", "exporter", "script", "ratio", "goal")
         for name, figures in sorted(self.sections.items(), key=lambda section: section[0][:3]):
             yield ""
             yield name
@@ -90,14 +90,14 @@ class BenchReport:
                 )
 
     def _summary(self) -> Iterator[str]:
-        aims = [figure.goal for figures in self.sections.values() for figure in figures if figure.goal]
-        yield f"{sum(aim.is_met for aim in aims)} of {len(aims)} aims met"
+        goals = [figure.goal for figures in self.sections.values() for figure in figures if figure.goal]
+        yield f"{sum(goal.is_met for goal in goals)} of {len(goals)} goals met"
 
 
-def _line(name: str, exporter: str, script: str, ratio: str, verdict: str) -> str:
+def _line(name: str, exporter: str, script: str, ratio: str, goal: str) -> str:
     cells = (exporter, script, ratio)
     numbers = "".join(f"{cell.strip():>{width}}" for cell, width in zip(cells, WIDTHS[1:], strict=False))
-    return f"{name:{WIDTHS[0]}}{numbers}  {verdict}".rstrip()
+    return f"{name:{WIDTHS[0]}}{numbers}  {goal}".rstrip()
 
 
 def _number(value: float) -> str:

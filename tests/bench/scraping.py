@@ -1,4 +1,4 @@
-"""A scraper that costs next to nothing: one socket, kept alive where the server allows it."""
+"""Scraper with little overhead: one socket, kept alive if the server allows it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ACCEPT = (
     "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
     "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
 )
-"""As Prometheus 2.53 sends it."""
+"""Accept header of Prometheus 2.53."""
 
 _REQUEST = (
     "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: Prometheus/2.53.0\r\n"
@@ -29,7 +29,7 @@ REQUESTS_FAMILY = "late_exporter_api_requests_total"
 
 
 class Latencies(NamedTuple):
-    """What scrapes took, in milliseconds."""
+    """Latencies of scrapes, in milliseconds."""
 
     p50: float
     p99: float
@@ -38,7 +38,7 @@ class Latencies(NamedTuple):
 
     @classmethod
     def of(cls, seconds: list[float], size: int) -> Latencies:
-        """Of some scrapes; of fewer than a hundred the worst one is the 99th percentile."""
+        """Return the percentiles of scrapes. Of fewer than a hundred, the slowest one is p99."""
         ordered = sorted(seconds)
         return cls(
             p50=ordered[len(ordered) // 2] * 1000,
@@ -49,7 +49,7 @@ class Latencies(NamedTuple):
 
 
 class Scraper:
-    """Scrapes one process."""
+    """Scraper of one process."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -57,13 +57,13 @@ class Scraper:
         self._buffer = bytearray(1 << 16)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
     def scrape(self) -> bytes:
-        """The body as it came."""
+        """Scrape once, and return the compressed body."""
         if self._socket is None:
             self._socket = socket.create_connection(("127.0.0.1", self._port), 120)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -73,7 +73,7 @@ class Scraper:
             self._receive(response)
         head = bytes(response[:end]).lower()
         if b" 200 " not in head.split(b"\r\n", 1)[0]:
-            raise RuntimeError(f"the answer is {head!r}")
+            raise RuntimeError(f"unexpected response {head!r}")
         _, separator, rest = head.partition(b"content-length:")
         size = end + 4 + int(rest.split(b"\r\n", 1)[0]) if separator else None
         while size is None or len(response) < size:
@@ -86,12 +86,12 @@ class Scraper:
     def _receive(self, response: bytearray, *, at_end: bool = False) -> bool:
         byte_count = self._socket.recv_into(self._buffer) if self._socket else 0
         if not byte_count and not at_end:
-            raise ConnectionError("the server hung up")
+            raise ConnectionError("the server closed the connection")
         response += memoryview(self._buffer)[:byte_count]
         return byte_count > 0
 
     def measure(self, scrapes: int, *, pause: float, keep_going: Callable[[], bool] | None = None) -> Latencies:
-        """Scrape so many times, with a pause in between, as long as something is going on."""
+        """Scrape a number of times with a pause in between, or until ``keep_going`` returns False."""
         seconds: list[float] = []
         size = 0
         gc.collect()
@@ -106,11 +106,11 @@ class Scraper:
 
 
 def sum_family(body: bytes, family: str) -> int:
-    """The sum of a family's samples."""
+    """Return the sum of the samples of a family."""
     values = re.findall(rf"^{family}(?:\{{[^}}]*\}})? (\S+)", gzip.decompress(body).decode(), re.MULTILINE)
     return int(sum(float(value) for value in values))
 
 
 def count_samples(body: bytes) -> int:
-    """How many samples a body has."""
+    """Return the number of samples."""
     return sum(not line.startswith(b"#") for line in gzip.decompress(body).splitlines())

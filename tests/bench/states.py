@@ -1,4 +1,4 @@
-"""States made ready for the exporter, through its own store where there are series, and by SQL where there are ids."""
+"""Prepared states: series by the store itself, ids by SQL."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ __all__ = ["create_state_with_ids", "create_state_with_series"]
 DAY = 86_400
 SCOPE = Scope("default", "publishing")
 SAMPLES_PER_PLATFORM = len(ACTIONS) * len(STATUSES) * (len(DURATION_BUCKETS) + 5)
-"""Samples of a platform: counts, newest times and durations by action and status."""
+"""Samples of a platform: counter, latest time and histogram, by action and status."""
 
 SAMPLES_PER_ACCOUNT = len(STATUSES) + 3
 
 
 def create_state_with_series(path: Path, samples: int) -> None:
-    """A state that shows about so many samples, knows no log, and has its first sync behind it."""
+    """Create a synced state with about a number of samples and no logs."""
     now = time.time()
     horizon = int((now - 7 * DAY) * 1000)
     platforms = max(1, round(samples / 2 / SAMPLES_PER_PLATFORM))
@@ -67,7 +67,7 @@ def _account_increments(count: int, now: float) -> Iterator[Increment]:
 
 
 def create_state_with_ids(source: Path, path: Path, ids: int) -> None:
-    """The state of ``source``, which then knows so many ids more: of logs of the last week that were deleted since."""
+    """Copy a state and add ids of logs of the last week that the API has deleted."""
     with sqlite3.connect(source) as connection:
         connection.execute("VACUUM INTO ?", (str(path),))
     connection.close()

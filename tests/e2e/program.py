@@ -30,6 +30,7 @@ __all__ = [
     "start_process",
     "wait_equal",
     "wait_until",
+    "with_default_signals",
 ]
 
 DEFAULT_TIMEOUT = 30.0
@@ -114,10 +115,18 @@ def wait_equal(expected: object, actual: Callable[[], object], *, timeout: float
     wait_until(is_equal, timeout=timeout, describe=lambda: f"expected {expected!r}, is {last_value}")
 
 
+def with_default_signals(command: Sequence[str]) -> list[str]:
+    """Return a command that runs another one with default signal handling.
+
+    A shell ignores SIGINT in its background jobs, and children inherit that.
+    """
+    return ["env", "--default-signal=HUP,INT,TERM", *command]
+
+
 @contextmanager
 def start_process(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Start a process with default signal handling, and kill its process group at the end of the block."""
-    with subprocess.Popen(command, start_new_session=True, **options) as process:
+    with subprocess.Popen(with_default_signals(command), start_new_session=True, **options) as process:
         try:
             yield process
         finally:
@@ -191,7 +200,12 @@ class ExporterProcess:
         self._url = ""
         with self._stdout_path.open("wb") as output, self._stderr_path.open("wb") as errors:
             self._process = subprocess.Popen(
-                command, cwd=self.folder, env=self._env, stdin=subprocess.DEVNULL, stdout=output, stderr=errors
+                with_default_signals(command),
+                cwd=self.folder,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
             )
         return self
 
