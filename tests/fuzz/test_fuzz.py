@@ -1,6 +1,6 @@
-"""Nonsense for everything that reads what others wrote, other nonsense each time, for as long as FUZZ_SECONDS says.
+"""Fuzz tests of everything that parses foreign input, with new input in every run, for FUZZ_SECONDS.
 
-A failure prints the example that it takes, and how to repeat it.
+A failure prints its example, and how to repeat it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TARGETS = 7
 SECONDS = float(os.environ.get("FUZZ_SECONDS") or 15) / TARGETS
 MAX_VALUES = 3
 REQUESTS = 200
-"""More than a poll makes."""
+"""More than a poll sends."""
 
 ROUND = settings(
     max_examples=100,
@@ -55,7 +55,7 @@ ROUND = settings(
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
-"""A part of a target's time. Where CI is set Hypothesis would try the same each time; here every run is another one."""
+"""One round of a target. Not derandomized, although Hypothesis does that by default if CI is set."""
 
 
 def for_a_while(target: Callable[[], None]) -> None:
@@ -116,7 +116,7 @@ FIELDS = [
 ]
 
 HUGE = "a number of 5000 digits"
-"""Stands for what json does not write."""
+"""Placeholder of a number that json cannot encode."""
 
 NASTY_VALUES: list[Any] = [
     *(None, True, False, 0, -1, 1.5, -0.0, 2**63, -(2**63) - 1, 10**400, HUGE),
@@ -137,7 +137,7 @@ odd_rows = st.lists(st.tuples(st.sampled_from(FIELDS[2:]), nasty | texts), min_s
 
 @st.composite
 def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
-    """Bytes with some cut out, put in, said twice, or changed."""
+    """Cut, insert, repeat or change bytes."""
     data = whole
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(data)))
@@ -179,7 +179,7 @@ def _exporter(**options: Any) -> Exporter:
 
 
 def _check_labels(exporter: Exporter) -> None:
-    """No label has more values than it may, none is long, and the metrics can be read."""
+    """Assert that label values are bounded in number and length, and that the metrics can be parsed."""
     values: dict[str, set[str]] = defaultdict(set)
     for family, labels in exporter.store.series_values():
         for label, value in zip(CATALOGUE[family].labels, labels, strict=False):
@@ -215,8 +215,8 @@ def _any_bytes(feed: str, data: bytes) -> None:
         exporter.close()
 
 
-def test_any_bytes_as_an_answer() -> None:
-    """Whatever bytes a list answers with: a page or a bad payload, bounded labels, and a next poll that is good."""
+def test_any_bytes_as_a_response() -> None:
+    """Any response of a list is a page or a BadPayload with bounded labels, and the next poll succeeds."""
     for_a_while(_any_bytes)
 
 
@@ -248,12 +248,12 @@ def _neighbours(feed: str, odd: list[tuple[int, object]], changed: list[Document
 
 
 def _is_old(fields: Document) -> bool:
-    """Whether a log may be too old to be counted."""
+    """Return whether a log may be too old to be counted."""
     return "createdAt" in fields
 
 
-def test_no_log_is_lost_to_a_neighbour() -> None:
-    """Whatever stands beside them in an answer, logs as documented are counted."""
+def test_a_bad_log_does_not_affect_others() -> None:
+    """Valid logs are counted, whatever else is in the response."""
     for_a_while(_neighbours)
 
 
@@ -279,7 +279,7 @@ def _deeper(number: int, data: bytes) -> None:
 
 
 def test_any_bytes_at_any_request() -> None:
-    """Whichever request of a poll gets nonsense, of a page further down, of pending logs or of a post: it goes on."""
+    """A poll survives any response to any of its requests: a later page, pending logs, or a post."""
     for_a_while(_deeper)
 
 
@@ -332,7 +332,7 @@ def _answering(status: int, headers: Mapping[bytes, bytes], body: bytes) -> Call
 
 
 def test_any_response() -> None:
-    """Whatever status, headers and body come back: an answer or an ApiError, which does not tell the key."""
+    """Any status, headers and body give a response or an ApiError that does not contain the key."""
     for_a_while(_any_response)
 
 
@@ -417,12 +417,12 @@ yaml_documents = (
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file to write nonsense into."""
+    """Return a file for the input."""
     return tmp_path_factory.mktemp("fuzz") / "nonsense.yml"
 
 
 def test_any_web_configuration(file: Path) -> None:
-    """Whatever a web configuration holds, it is one or there is a ConfigError that names the file."""
+    """Any web configuration is valid or raises a ConfigError that names the file."""
 
     @given(yaml_documents | damaged(WEB.encode()))
     @ROUND
@@ -440,7 +440,7 @@ def test_any_web_configuration(file: Path) -> None:
 
 
 def test_any_configuration(file: Path) -> None:
-    """Whatever a configuration holds, it is one or there is a ConfigError."""
+    """Any configuration is valid or raises a ConfigError."""
 
     @given(yaml_documents | damaged(CONFIG.encode()))
     @ROUND
@@ -502,12 +502,12 @@ def _any_request(method: str, path: str, head: list[tuple[bytes, bytes]]) -> Non
 
 
 def test_any_request() -> None:
-    """Whatever a request's head is, there is one answer, and without a password it is a refusal."""
+    """Any request gets one response, which is a rejection without a password."""
     for_a_while(_any_request)
 
 
-def test_what_is_good_is_good() -> None:
-    """The examples that are damaged here are right before that."""
+def test_examples_are_valid() -> None:
+    """The examples are valid before they are damaged."""
     for name, feed in FEEDS.items():
         page = feed.parse(_answer(GOOD[name], {"total": 5}))
         assert [row["_id"] for row in GOOD[name]] == [entry.key for entry in page.entries]
