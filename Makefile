@@ -93,7 +93,7 @@ soak: dev tools ## Let it count amid faults, kills and reloads for SOAK, 10m if 
 	@SOAK="$${SOAK:-10m}" exec $(PY) tests/soak/run.py $(ARGS)
 
 .PHONY: generate
-generate: dev ## Write what is generated anew: the tables of README.md, rules, dashboards, manifests.
+generate: dev ## Update generated files: tables in docs, rules, dashboards, manifests.
 	$(PY) .ci/generate.py
 	$(PY) -m deploy.prometheus
 	$(PY) -m grafana.source

@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - a script, not a module
-"""Writes the tables of README.md that the sources know best; with --check, only tells whether they are true."""
+"""Write the generated tables of docs/*.md; with --check, fail if one of them is out of date."""
 
 from __future__ import annotations
 
@@ -8,46 +8,54 @@ import subprocess
 import sys
 from pathlib import Path
 
-from late_exporter.config.flags import asked_markdown, commands_markdown
-from late_exporter.config.options import options_markdown
+from late_exporter.config.markdown import commands_markdown, flags_markdown, options_markdown
 from late_exporter.feeds.zernio import actions_markdown
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
+DOCS = ROOT / "docs"
 
 
-def _said(module: str, *arguments: str) -> str:
+def _output(module: str, *arguments: str) -> str:
     command = [sys.executable, "-m", module, *arguments]
-    said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)  # noqa: S603 - our own
-    return said.stdout.strip()
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)  # noqa: S603 - our own
+    return done.stdout.strip()
 
 
-def _with(text: str, name: str, table: str) -> str:
+def _tables() -> dict[str, dict[str, str]]:
+    """Return the tables of each page, by the name in their markers."""
+    alerts = _output("deploy.prometheus", "--table")
+    return {
+        "alerts.md": {"alerts": alerts.replace("](deploy/", "](../deploy/")},
+        "api-generations.md": {"actions": actions_markdown()},
+        "commands.md": {"commands": commands_markdown(), "flags": flags_markdown()},
+        "configuration.md": {"options": options_markdown()},
+        "metrics.md": {"metrics": _output("late_exporter", "metrics", "--format", "markdown")},
+    }
+
+
+def _replace(page: str, text: str, name: str, table: str) -> str:
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-    found = re.compile(f"{begin}.*{end}", re.DOTALL)
-    if len(found.findall(text)) != 1:
-        sys.exit(f"README.md: there must be one {begin} with its {end}")
-    return found.sub(lambda _: f"{begin}\n{table}\n{end}", text)
+    section = re.compile(f"{begin}.*{end}", re.DOTALL)
+    if len(section.findall(text)) != 1:
+        sys.exit(f"docs/{page}: there must be exactly one {begin} with its {end}")
+    return section.sub(lambda _: f"{begin}\n{table}\n{end}", text)
 
 
 def main() -> None:
-    """Bring the tables up to date, or fail where they are not and that is all that was asked."""
-    before = README.read_text("utf-8")
-    tables = {
-        "metrics": _said("late_exporter", "metrics", "--format", "markdown"),
-        "options": options_markdown(),
-        "commands": commands_markdown(),
-        "flags": asked_markdown(),
-        "actions": actions_markdown(),
-        "alerts": _said("deploy.prometheus", "--table"),
-    }
-    after = before
-    for name, table in tables.items():
-        after = _with(after, name, table)
-    if "--check" not in sys.argv[1:]:
-        README.write_text(after, "utf-8")
-    elif after != before:
-        sys.exit("README.md is not up to date; run make generate")
+    """Update the tables, or fail if --check is given and one of them is out of date."""
+    outdated = []
+    for page, tables in _tables().items():
+        path = DOCS / page
+        before = after = path.read_text("utf-8")
+        for name, table in tables.items():
+            after = _replace(page, after, name, table)
+        if after == before:
+            continue
+        outdated.append(f"docs/{page}")
+        if "--check" not in sys.argv[1:]:
+            path.write_text(after, "utf-8")
+    if outdated and "--check" in sys.argv[1:]:
+        sys.exit(f"{', '.join(outdated)}: out of date; run make generate")
 
 
 if __name__ == "__main__":

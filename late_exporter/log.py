@@ -1,4 +1,4 @@
-"""Structured logs on standard error: one line an entry, without secrets, and without lines forged by foreign text."""
+"""Structured logs on standard error: one line per entry, without secrets and without forged lines."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import traceback
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import takewhile
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
-import structlog
-from structlog.stdlib import BoundLogger, ProcessorFormatter
-from structlog.typing import EventDict, Processor, WrappedLogger
+if TYPE_CHECKING:
+    from structlog.stdlib import BoundLogger
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 __all__ = [
     "FORMATS",
@@ -34,96 +34,106 @@ LEVELS = ("debug", "info", "warn", "error")
 FORMATS = ("logfmt", "json")
 
 _REDACTED = "[redacted]"
-_LEAST = 12
-"""Characters of a secret that give it away."""
+_MIN_PREFIX = 12
+"""Length from which the beginning of a secret is redacted."""
 _TOKENS = re.compile(r"sk_[0-9a-fA-F]{8,}|bearer\s+[^\s\"']+", re.IGNORECASE)
 _LEVEL_NAMES = {"DEBUG": "debug", "INFO": "info", "WARNING": "warn", "ERROR": "error", "CRITICAL": "error"}
 
 _spellings: tuple[str, ...] = ()
 
 
-def configure(level: str = "info", format: str = "logfmt", secrets: Iterable[str] = ()) -> None:  # noqa: A002 - the flag's word
-    """Send everything that is logged, by us and by libraries, to standard error.
+def configure(level: str = "info", format: str = "logfmt", secrets: Iterable[str] = ()) -> None:  # noqa: A002 - the name of the flag
+    """Write all logs, also those of libraries, to standard error.
 
     Args:
-        level: One of LEVELS; what is below is dropped.
+        level: Minimum level, one of LEVELS.
         format: One of FORMATS.
         secrets: Texts that must never be written; they replace those of an earlier call.
     """
     _set_secrets(secrets)
     reconfigure(level, format)
-    for chatty in ("httpx", "httpcore"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("uvicorn.access").disabled = True
 
 
 def reconfigure(level: str, format: str) -> None:  # noqa: A002 - as in configure
-    """Log from another level on, or in another format; what is secret stays so."""
+    """Change level and format, and keep the registered secrets."""
     root = logging.getLogger()
     root.handlers = [_Handler(format), *(handler for handler in root.handlers if not isinstance(handler, _Handler))]
     root.setLevel(level.upper())
 
 
 def get_logger(name: str) -> BoundLogger:
-    """A logger whose methods take an event and fields: ``log.info("poll done", feed="publishing", logs=3)``."""
-    processors: list[Processor] = [structlog.stdlib.filter_by_level, ProcessorFormatter.wrap_for_formatter]
-    logger = structlog.wrap_logger(logging.getLogger(name), processors=processors, wrapper_class=BoundLogger)
+    """Return a logger whose methods take an event and fields: ``log.info("poll done", feed="publishing")``."""
+    import structlog  # noqa: PLC0415 - commands that do not log start faster without it
+
+    processors: list[Processor] = [
+        structlog.stdlib.filter_by_level,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ]
+    logger = structlog.wrap_logger(
+        logging.getLogger(name), processors=processors, wrapper_class=structlog.stdlib.BoundLogger
+    )
     return cast("BoundLogger", logger)
 
 
 def add_secret(value: str) -> None:
-    """Never write this text again, nor its usual spellings in other texts."""
-    global _spellings  # noqa: PLW0603 - logging is global, and so is what it must not say
+    """Redact a text from now on, also if it is quoted, escaped or URL-encoded."""
+    global _spellings  # noqa: PLW0603 - logging is global, and so are its secrets
     spellings = {*_spellings, value, repr(value)[1:-1], json.dumps(value)[1:-1], quote(value, safe="")} - {""}
     _spellings = tuple(sorted(spellings, key=len, reverse=True))
 
 
 def redact(text: str) -> str:
-    """The text without registered secrets, and without what looks like a key or a bearer token."""
+    """Replace registered secrets, keys and bearer tokens in a text."""
     for spelling in _spellings:
         text = text.replace(spelling, _REDACTED)
-    while beginning := max((_beginning(spelling, text) for spelling in _spellings), key=len, default=""):
-        text = text.replace(beginning, _REDACTED)
+    while prefix := max((_common_prefix(spelling, text) for spelling in _spellings), key=len, default=""):
+        text = text.replace(prefix, _REDACTED)
     return _TOKENS.sub(_REDACTED, text)
 
 
-def _beginning(secret: str, text: str) -> str:
-    """As much of a secret as stands in a text that was cut in the middle of it."""
-    at = text.find(secret[:_LEAST])
-    if len(secret) < _LEAST or at < 0:
+def _common_prefix(secret: str, text: str) -> str:
+    """Return the part of a secret that is left in a text that was cut in the middle of it."""
+    at = text.find(secret[:_MIN_PREFIX])
+    if len(secret) < _MIN_PREFIX or at < 0:
         return ""
     return "".join(char for char, _ in takewhile(lambda pair: pair[0] == pair[1], zip(secret, text[at:], strict=False)))
 
 
 def escape(text: str) -> str:
-    """The text with everything that could start a line or steer a terminal written as JSON escapes."""
+    """Escape line breaks and control characters as in JSON."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def redacted_traceback(error: BaseException) -> str:
-    """A traceback for people; it is indented, so that no line of it can pass itself off as an entry."""
+    """Return a readable traceback, indented so that no line of it looks like a log entry."""
     lines = redact("".join(traceback.format_exception(error))).splitlines()
     return "".join(f"  {escape(line)}\n" for line in lines)
 
 
 class _Handler(logging.StreamHandler[Any]):
-    """Writes to whatever standard error is at the time, and says nothing of an entry that it cannot write."""
+    """Writes to the current standard error, and drops entries that cannot be written."""
 
     def __init__(self, format: str) -> None:  # noqa: A002 - as in configure
         super().__init__(sys.stderr)
+        from structlog.processors import format_exc_info  # noqa: PLC0415 - as in get_logger
+        from structlog.stdlib import ProcessorFormatter  # noqa: PLC0415
+
         render = _render_json if format == "json" else _render_logfmt
-        self.setFormatter(ProcessorFormatter(processors=[structlog.processors.format_exc_info, _entry, render]))
+        self.setFormatter(ProcessorFormatter(processors=[format_exc_info, _entry, render]))
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
         super().emit(record)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name logging gave it
-        """The inherited one prints the arguments, and with them perhaps a key."""
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - overrides a method of logging
+        """Report a failure without the arguments of the entry, which the inherited method prints."""
         if not isinstance(sys.exc_info()[1], OSError):
-            sys.stderr.write(f'level=error msg="an entry could not be written" logger={escape(record.name)}\n')
+            sys.stderr.write(f'level=error msg="log entry could not be written" logger={escape(record.name)}\n')
 
 
 def _set_secrets(secrets: Iterable[str]) -> None:
@@ -134,30 +144,30 @@ def _set_secrets(secrets: Iterable[str]) -> None:
 
 
 def _entry(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """What is written of an entry, in its order; a field cannot pass itself off as the time or the level."""
+    """Return the fields of an entry in their order; an event cannot override time and level."""
     record = event.pop("_record")
     event.pop("_from_structlog")
     head = {
         "ts": datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
         + f"{int(record.created * 1000) % 1000:03}Z",
         "level": _LEVEL_NAMES.get(record.levelname, "info"),
-        "msg": _cleaned(event.pop("event")),
+        "msg": _clean(event.pop("event")),
         "logger": record.name,
     }
-    return {**head, **{key: _cleaned(value) for key, value in event.items() if key not in head}}
+    return {**head, **{key: _clean(value) for key, value in event.items() if key not in head}}
 
 
-def _cleaned(value: object) -> Any:
-    """The value as JSON has it, with redacted texts."""
+def _clean(value: object) -> Any:
+    """Convert a value to JSON types and redact its texts."""
     match value:
         case None | bool() | int():
             return value
         case float() if math.isfinite(value):
             return value
         case Mapping():
-            return {redact(str(key)): _cleaned(item) for key, item in value.items()}
+            return {redact(str(key)): _clean(item) for key, item in value.items()}
         case list() | tuple() | set() | frozenset():
-            return [_cleaned(item) for item in value]
+            return [_clean(item) for item in value]
         case _:
             return redact(str(value))
 
@@ -167,10 +177,10 @@ def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
 
 
 def _render_logfmt(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    return " ".join(f"{_bare(key)}={_logfmt(value)}" for key, value in event.items())
+    return " ".join(f"{_escape_key(key)}={_logfmt(value)}" for key, value in event.items())
 
 
-def _bare(key: str) -> str:
+def _escape_key(key: str) -> str:
     return re.sub(r'[\s="\\]', "_", escape(key))
 
 

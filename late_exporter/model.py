@@ -9,7 +9,7 @@ None of the small values can be part of a cycle, and there are many of them: the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -37,9 +37,11 @@ __all__ = [
     "ListPosition",
     "LogEntry",
     "LogPage",
+    "LogView",
     "Observation",
     "ObserveHistogram",
     "PendingLog",
+    "RawLog",
     "Scope",
     "Series",
     "SeriesValue",
@@ -110,6 +112,45 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fingerprint: str = ""
     status_fingerprint: str = ""
     deviations: tuple[Deviation, ...] = ()
+
+
+RawLog: TypeAlias = Mapping[str, Any]
+"""A log as the API sent it, with all its fields."""
+
+
+class LogView(msgspec.Struct, frozen=True, kw_only=True):
+    """A log for display; a field that is missing or has another type than documented is empty.
+
+    Args:
+        key: Key of its LogEntry.
+        row: The log as the API sent it.
+        previous_status: Status in which it was shown before.
+        time: ``created`` in ISO 8601, or the text of the API if that is not a time.
+        duration: Duration in microseconds.
+        error: Error message.
+    """
+
+    key: str
+    row: RawLog
+    platform: str
+    action: str
+    status: str
+    previous_status: str = ""
+    log_id: str = ""
+    post_id: str = ""
+    created: int | None = None
+    time: str = ""
+    account_id: str = ""
+    username: str = ""
+    attempt: int | None = None
+    duration: int | None = None
+    status_code: str = ""
+    error_code: str = ""
+    error: str = ""
+    url: str = ""
+    endpoint: str = ""
+    caption: str = ""
+    method: str = ""
 
 
 class LogPage(msgspec.Struct, frozen=True, gc=False):
@@ -376,6 +417,7 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
         path: Path below the base URL.
         retention: How long the API keeps a log, in milliseconds.
         parse: Body of an answer to a page; raises BadPayload.
+        view: Callback that returns a log for display, given the log as the API sent it and its entry.
         project: An entry to its increments, workspace first in the labels.
         post_path: Path of the logs of one post, with ``{postId}``; None where there are none.
         counter: The family that counts every sighting once.
@@ -391,6 +433,7 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     retention: int
     parse: Callable[[bytes], LogPage]
+    view: Callable[[RawLog, LogEntry], LogView]
     project: Callable[[str, LogEntry], Iterable[Increment]]
     counter: str
     subset_counters: Mapping[str, tuple[str, str]] = msgspec.field(default_factory=dict)

@@ -1,14 +1,15 @@
-"""The documents, the pins and the files around the program: what they say is true."""
+"""Documents, pins and the files around the program are consistent with the program."""
 
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
+import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -17,45 +18,53 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from deploy.prometheus.table import alerts_markdown
-from late_exporter import __version__
-from late_exporter.cli import main
+from deploy.prometheus.rules import RECORDING_GROUPS
+from late_exporter import __url__, __version__
 from late_exporter.cli.parser import parse
-from late_exporter.config import settings
+from late_exporter.config import sources
 from late_exporter.config import web as webconfig
-from late_exporter.config.flags import ASKED, asked_markdown, commands_markdown, parse_flags
-from late_exporter.config.options import OPTIONS, options_markdown
-from late_exporter.feeds.zernio import actions_markdown
+from late_exporter.config.commands import COMMANDS
+from late_exporter.config.flags import COMMAND_FLAGS
+from late_exporter.config.settings import OPTIONS
+from late_exporter.config.sources import parse_flags
 from late_exporter.metrics.catalogue import CATALOGUE
+from tests.support.documents import DOCUMENTS, ROOT, blocks, commands, document, inline_commands, spans
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text("utf-8")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PROJECT = PYPROJECT["project"]
 
-CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.DOTALL | re.MULTILINE)
+README_WORDS = 1200
+GLOSSARY_TERMS = 40
+SECTIONS = "api|config|log|metrics|poll|simulate|state|web|webhook"
+FOLDERS = ("deploy/", "docs/", "grafana/", "tests/", "late_exporter/")
+PROGRAMS = {
+    *(
+        "bash",
+        "cd",
+        "cp",
+        "docker",
+        "echo",
+        "export",
+        "gh",
+        "git",
+        "helm",
+        "install",
+        "kubectl",
+        "late-exporter",
+        "make",
+    ),
+    *("mimirtool", "mkdir", "openssl", "pip", "prometheus", "promtool", "python3", "rm", "sed", "systemctl", "thanos"),
+    *("vmagent", "vmalert"),
+}
+"""The programs that shell blocks may use."""
+
 KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 # Written so that they do not match themselves.
 REGISTRIES = re.compile(r"py[p]i\.org|python[h]osted\.org|registry\.n[p]mjs|d[e]b\.debian|proxy\.g[o]lang")
 MACHINES = re.compile(r"/ro[o]t/|/ho[m]e/\w+/|/Us[e]rs/\w+/|/wo[r]k/|\.\./sh[a]red")
-
-
-def _code() -> str:
-    return "\n".join(CODE.findall(README))
-
-
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-
-
-def _commands() -> set[str]:
-    """The command lines of the README and the runbooks, without variables and the program's name."""
-    runbooks = (ROOT / "deploy" / "prometheus" / "runbooks").glob("*.md")
-    texts = [README, *(file.read_text("utf-8") for file in runbooks)]
-    lines = re.compile(r"^(?:\$ |LATE_API_KEY=\S+ )?late-exporter\b([^#\n]*)", re.MULTILINE)
-    return {words.strip() for text in texts for words in lines.findall(text)}
 
 
 def _files() -> Iterator[Path]:
@@ -84,81 +93,85 @@ def _pins(name: str) -> dict[str, Version]:
     return {canonicalize_name(pin.name): Version(str(pin.specifier).removeprefix("==")) for pin in pins}
 
 
-def test_readme_has_the_table_of_metrics(capsys: pytest.CaptureFixture[str]) -> None:
-    """The README shows the catalogue as the program prints it."""
-    assert 0 == main(["metrics", "--format", "markdown"])
-    assert f"<!-- begin metrics -->\n{capsys.readouterr().out.strip()}\n<!-- end metrics -->" in README
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_of_the_program_are_valid(path: Path) -> None:
+    """Every command line of the exporter in a document is one that the program accepts."""
+    for command in (*commands(path), *inline_commands(path)):
+        if command.is_program and len(command.words) > 1:
+            _parse(command.words[1:])
 
 
-def test_readme_has_the_table_of_options() -> None:
-    """The README shows the options as the program has them."""
-    assert f"<!-- begin options -->\n{options_markdown()}\n<!-- end options -->" in README
+def _parse(words: Sequence[str]) -> None:
+    line = parse(words)
+    if len(words) > 1:
+        line.check()
+    assert line.command in COMMANDS, words
+    assert [] == line.problems, words
+    parse_flags(line.command, line.values_of(COMMAND_FLAGS))
 
 
-def test_readme_has_the_table_of_commands() -> None:
-    """The README shows the commands and their own flags as the program has them."""
-    assert f"<!-- begin commands -->\n{commands_markdown()}\n<!-- end commands -->" in README
-    assert f"<!-- begin flags -->\n{asked_markdown()}\n<!-- end flags -->" in README
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_shell_blocks_are_valid(path: Path) -> None:
+    """Every shell block can be parsed, and uses known programs, make targets that exist and files that exist."""
+    for script in blocks(path.read_text("utf-8"), "sh"):
+        done = subprocess.run(["bash", "-n"], input=script, text=True, check=False, capture_output=True)
+        assert "" == done.stderr, script
+    targets = _targets()
+    for command in commands(path):
+        name, *arguments = command.words
+        assert name.startswith((".venv/bin/", "/opt/")) or name in PROGRAMS, command
+        if name == "make":
+            assert arguments[0] in targets, command
+        files = [word.partition("=")[0] for word in arguments if word.startswith(FOLDERS)]
+        assert [] == [file for file in files if not (ROOT / file).exists()], command
 
 
-def test_readme_has_the_table_of_actions() -> None:
-    """The README shows what an action of the API is in the metrics."""
-    assert f"<!-- begin actions -->\n{actions_markdown()}\n<!-- end actions -->" in README
+def _targets() -> set[str]:
+    """Return the make targets that the Makefile explains."""
+    return set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
 
 
-@pytest.mark.parametrize("words", sorted(_commands()))
-def test_documents_show_commands_that_exist(words: str) -> None:
-    """Every command line of the README and the runbooks is one that the program understands."""
-    line = parse(shlex.split(words))
-    line.check()
-    assert [] == line.problems
-    parse_flags(line.command, line.given(ASKED))
-
-
-def test_readme_has_the_table_of_alerts() -> None:
-    """The README shows every alert as its rule has it."""
-    assert f"<!-- begin alerts -->\n{alerts_markdown()}\n<!-- end alerts -->" in README
-
-
-def test_readme_names_metrics_that_exist() -> None:
-    """Every metric that the README names is in the catalogue."""
-    named = {name for name in re.findall(r"\blate_[a-z_]+[a-z]\b", _code()) if name != "late_exporter"}
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_exist(path: Path) -> None:
+    """Every metric, flag, variable and make target in a document exists."""
+    text = path.read_text("utf-8")
+    metrics = {name for name in re.findall(r"\blate_[a-z_]+[a-z]\b", spans(text)) if name != "late_exporter"}
+    flags = set(re.findall(rf"--(?:{SECTIONS})\.[a-z.-]*[a-z]", text))
+    variables = set(re.findall(r"\bLATE_[A-Z_]+", text))
+    targets = set(re.findall(r"\bmake ([a-z-]+)", spans(text)))
+    recorded = {rule.name.split(":")[1] for group in RECORDING_GROUPS for rule in group.rules}
     samples = {f"{name}{end}" for name in CATALOGUE for end in ("", "_bucket", "_sum", "_count")}
-    assert {"late_publishing_logs_total", "late_account_info"} <= named
-    assert set() == named - samples
+    assert set() == metrics - samples - recorded
+    assert set() == flags - {option.flag for option in OPTIONS}
+    assert set() == variables - {name for option in OPTIONS for name in (option.variable, option.alias)}
+    assert set() == targets - _targets()
 
 
-def test_readme_names_flags_and_variables_that_exist() -> None:
-    """Every flag and every variable that the README names is one of the options."""
-    flags = set(re.findall(r"--[a-z]+\.[a-z.-]*[a-z]", README))
-    variables = set(re.findall(r"\bLATE_[A-Z_]+", README))
-    assert flags <= {option.flag for option in OPTIONS}
-    assert variables <= {option.variable for option in OPTIONS}
-    assert {"--poll.interval", "LATE_API_KEY"} <= flags | variables
+def test_readme_is_short() -> None:
+    """The README has at most 1,200 words; everything else is a page in docs/."""
+    assert len(README.split()) <= README_WORDS
 
 
-def test_readme_names_targets_that_exist() -> None:
-    """Every make target that the README names is in the Makefile, which explains it."""
-    explained = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    named = set(re.findall(r"\bmake ([a-z]+)", _code()))
-    assert {"demo", "test", "run"} <= named
-    assert named <= explained
+def test_readme_leads_to_every_page() -> None:
+    """Every page directly in docs/ is linked from the README."""
+    pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    assert pages <= {link.partition("#")[0] for link in _links(README)}
 
 
-def test_readme_has_a_configuration_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file of options and workspaces in the README is one."""
-    (text,) = (block for block in _blocks("yaml") if "workspaces" in block)
+def test_configuration_file_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The configuration file in docs/configuration.md is valid."""
+    (text,) = (block for block in blocks(document("docs/configuration.md"), "yaml") if "workspaces" in block)
     for name in ("brand", "agency"):
         (tmp_path / f"{name}.key").write_text(f"sk_{name}")
     (tmp_path / "late.yml").write_text(text)
     monkeypatch.delenv("LATE_API_KEY", raising=False)
-    loaded = settings.load("run", {"config.file": [str(tmp_path / "late.yml")]}, {})
+    loaded = sources.load("run", {"config.file": [str(tmp_path / "late.yml")]}, {})
     assert ["brand", "agency"] == [workspace.name for workspace in loaded.workspaces]
 
 
-def test_readme_has_a_web_configuration_that_loads(tmp_path: Path) -> None:
-    """The web configuration in the README is one, with the certificates that it names."""
-    (text,) = (block for block in _blocks("yaml") if "tls_server_config" in block)
+def test_web_configuration_loads(tmp_path: Path) -> None:
+    """The web configuration in docs/configuration.md is valid, with the certificates that it names."""
+    (text,) = (block for block in blocks(document("docs/configuration.md"), "yaml") if "tls_server_config" in block)
     certificate = trustme.CA().issue_cert("localhost")
     certificate.cert_chain_pems[0].write_to_path(tmp_path / "server.crt")
     certificate.private_key_pem.write_to_path(tmp_path / "server.key")
@@ -171,36 +184,55 @@ def test_readme_has_a_web_configuration_that_loads(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_readme_has_a_scrape_configuration_for_prometheus(tmp_path: Path, require_tool: Callable[[str], str]) -> None:
-    """Prometheus accepts the scrape configuration of the README."""
-    (text,) = (block for block in _blocks("yaml") if "scrape_configs" in block)
-    (tmp_path / "prometheus.yml").write_text(text)
-    command = [require_tool("promtool"), "check", "config", str(tmp_path / "prometheus.yml")]
-    assert 0 == subprocess.run(command, check=False).returncode
+def test_prometheus_accepts_the_scrape_configurations(tmp_path: Path, require_tool: Callable[[str], str]) -> None:
+    """Prometheus accepts every scrape or remote-write configuration in the documents."""
+    promtool = require_tool("promtool")
+    for name in ("ca.crt", "late.password", "grafana-cloud.token"):
+        (tmp_path / name).touch()
+    texts = [text for path in DOCUMENTS for text in blocks(path.read_text("utf-8"), "yaml")]
+    configs = [config for text in texts for config in _prometheus_configs(yaml.safe_load(text))]
+    assert len(configs) >= 5
+    for config in configs:
+        (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+        command = [promtool, "check", "config", "--syntax-only", str(tmp_path / "prometheus.yml")]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert 0 == done.returncode, done.stderr
+
+
+def _prometheus_configs(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a configuration of Prometheus, and the one inside a configuration of the OpenTelemetry Collector."""
+    if {"scrape_configs", "remote_write"} & document.keys():
+        yield document
+    if "receivers" in document:
+        yield document["receivers"]["prometheus"]["config"]
 
 
 @pytest.mark.e2e
-def test_readme_has_queries_for_prometheus(tmp_path: Path, require_tool: Callable[[str], str]) -> None:
-    """Prometheus can read every query of the README."""
-    queries = _blocks("promql")
+def test_prometheus_accepts_the_queries(tmp_path: Path, require_tool: Callable[[str], str]) -> None:
+    """Prometheus can parse every query in the README and in docs/."""
+    queries = [query for path in DOCUMENTS for query in blocks(path.read_text("utf-8"), "promql")]
     rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries)]
-    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "readme", "rules": rules}]}))
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "documents", "rules": rules}]}))
     command = [require_tool("promtool"), "check", "rules", str(tmp_path / "rules.yml")]
     checked = subprocess.run(command, check=False, capture_output=True, text=True)
     assert f"SUCCESS: {len(queries)} rules found" in checked.stdout
 
 
 def test_links_lead_somewhere() -> None:
-    """Every relative link of a Markdown file leads to a file, and to a heading where it names one."""
+    """Every relative link of a Markdown file leads to a file, and to a heading if it names one."""
     documents = [path for path in _files() if path.suffix == ".md"]
     dead = [
         f"{path.relative_to(ROOT)}: {link}"
         for path in documents
-        for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text("utf-8"))
+        for link in _links(path.read_text("utf-8"))
         if "://" not in link and not _leads(path, link)
     ]
-    assert ROOT / "README.md" in documents
+    assert {ROOT / "README.md", ROOT / "docs" / "install.md"} <= {*documents}
     assert [] == dead
+
+
+def _links(text: str) -> list[str]:
+    return re.findall(r"\]\(([^)\s]+)\)", text)
 
 
 def _leads(path: Path, link: str) -> bool:
@@ -210,6 +242,71 @@ def _leads(path: Path, link: str) -> bool:
         return target.exists()
     titles = re.findall(r"^#+ (.+)$", target.read_text("utf-8"), re.MULTILINE) if target.is_file() else []
     return anchor in {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_links_on_an_index_page_are_absolute() -> None:
+    """The README of a distribution has no relative link, and leads to the repository in [project.urls]."""
+    command = [sys.executable, "-m", "hatch_fancy_pypi_readme"]
+    text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    source = PROJECT["urls"]["Source"]
+    links = [link for link in _links(text) if not link.startswith("#")]
+    assert [] == [link for link in links if "://" not in link]
+    relative = [link for link in _links(README) if "://" not in link and not link.startswith("#")]
+    assert len(relative) == sum(link.startswith((f"{source}/blob/v", f"{source}/raw/v")) for link in links)
+    assert all(url.startswith(source) for url in PROJECT["urls"].values())
+    assert __url__ == source
+
+
+def test_invariants_have_tests() -> None:
+    """Each of the ten invariants in docs/architecture.md names tests, and these exist."""
+    rows = re.findall(r"^\| (I\d+) \| .* \| (.*) \|$", document("docs/architecture.md"), re.MULTILINE)
+    assert [f"I{number}" for number in range(1, 11)] == [name for name, _ in rows]
+    for _, tests in rows:
+        references = re.findall(r"`([\w/]+)::(\w+)`", tests)
+        assert references
+        for module, name in references:
+            text = (ROOT / "tests" / f"{module}.py").read_text("utf-8")
+            assert re.search(rf"^(async )?def {name}\(", text, re.MULTILINE), f"{module}::{name}"
+
+
+def test_glossary_uses_the_names_of_the_code() -> None:
+    """Every name in the last column of the glossary is one of the program: in code, a metric, a flag or a command."""
+    rows = re.findall(r"^\| .* \| .* \| (.*) \|$", document("docs/glossary.md"), re.MULTILINE)
+    names = {name for row in rows for name in re.findall(r"`([A-Za-z_]+)`", row)}
+    source = "\n".join(path.read_text("utf-8") for path in (ROOT / "late_exporter").rglob("*.py"))
+    words = {
+        *(name.strip("_") for name in re.findall(r"[A-Za-z_]+", source)),
+        *(path.stem for path in (ROOT / "late_exporter").rglob("*.py")),
+    }
+    assert len(rows) >= GLOSSARY_TERMS
+    assert set() == names - words
+
+
+def test_architecture_names_every_package() -> None:
+    """The table of packages in docs/architecture.md is that of the source tree."""
+    named = set(re.findall(r"^\| `(\w+)` \|", document("docs/architecture.md"), re.MULTILINE))
+    assert {path.parent.name for path in (ROOT / "late_exporter").glob("*/__init__.py")} == named
+
+
+@pytest.mark.parametrize(
+    ("schema", "names"), [("forms", "[!c]*.yml"), ("forms", "counts.yml"), ("config", "config.yml")]
+)
+def test_issue_templates_are_valid(schema: str, names: str) -> None:
+    """GitHub accepts every issue form and the configuration of the chooser."""
+    files = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob(names))
+    check = Path(sys.executable).parent / "check-jsonschema"
+    command = [str(check), "--builtin-schema", f"vendor.github-issue-{schema}", *map(str, files)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert files
+    assert 0 == done.returncode, done.stdout
+
+
+def test_pre_commit_hooks_run_what_lint_runs() -> None:
+    """The hooks call the tools of .venv only, so that they need no remote repository."""
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
+    entries = [hook["entry"] for repo in config["repos"] for hook in repo["hooks"]]
+    assert {"local"} == {repo["repo"] for repo in config["repos"]}
+    assert all(entry.startswith(".venv/bin/python -m ") for entry in entries)
 
 
 def test_changelog_keeps_the_format() -> None:

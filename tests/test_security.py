@@ -19,12 +19,12 @@ import bcrypt
 import pytest
 import trustme
 
-from late_exporter.config.options import OPTIONS
+from late_exporter.config.settings import OPTIONS
 from late_exporter.store import admin, open_store
 from tests.e2e.late import KEY, LateServer, respond_with
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
-from tests.support.worlds import Exporter, VirtualClock, World
-from tests.support.worlds import Late as QuietLate
+from tests.support.worlds import ExporterHarness, VirtualClock, World
+from tests.support.worlds import FakeLateApi as QuietLate
 
 ROOT = Path(__file__).parents[1]
 SECURITY = (ROOT / "SECURITY.md").read_text("utf-8")
@@ -149,8 +149,12 @@ def test_what_the_state_knows(tmp_path: Path) -> None:
         "response": {"errorMessage": "SECRET-MESSAGE", "errorCode": "CODE", "rawBody": "SECRET-BODY"},
     }
     world.publish(3, kinds=({"status": "pending"}, {"status": "failed"}, {}), **fields)
-    world.connect("connect_failed", error={"code": "CODE", "message": "SECRET-CONNECTION"}, profileId="SECRET-PROFILE")
-    with closing(Exporter(QuietLate(world), tmp_path / "state.db", feeds=("publishing", "connections"))) as exporter:
+    world.add_connection(
+        "connect_failed", error={"code": "CODE", "message": "SECRET-CONNECTION"}, profileId="SECRET-PROFILE"
+    )
+    with closing(
+        ExporterHarness(QuietLate(world), tmp_path / "state.db", feeds=("publishing", "connections"))
+    ) as exporter:
         assert "success" == exporter.poll().outcome
         assert "success" == exporter.poll(feed="connections").outcome
         held = b"".join(path.read_bytes() for path in tmp_path.iterdir())
@@ -178,7 +182,7 @@ def test_no_flag_takes_a_key() -> None:
     """A key cannot be given where every user of the machine can read it."""
     secret = [option.name for option in OPTIONS if option.secret]
     assert ["api.key"] == secret
-    assert "| - | `LATE_API_KEY` or `ZERNIO_API_KEY` |" in (ROOT / "README.md").read_text("utf-8")
+    assert "| - | `LATE_API_KEY` or `ZERNIO_API_KEY` |" in (ROOT / "docs" / "configuration.md").read_text("utf-8")
 
 
 # A hostile API, or somebody in the middle.

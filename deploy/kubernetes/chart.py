@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from late_exporter.config.options import OPTIONS, Option
+from late_exporter.config.options import Option
+from late_exporter.config.settings import OPTIONS
 
 __all__ = ["Value", "options_schema", "table", "values"]
 

@@ -15,7 +15,8 @@ from prometheus_client.metrics_core import Metric
 from late_exporter import __revision__, __version__, log
 from late_exporter.api.client import ApiKey
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.config.settings import Settings, Webhook, Workspace
+from late_exporter.config.settings import Settings, Workspace
+from late_exporter.config.types import SecretFile
 from late_exporter.errors import LateError
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.exposition.publisher import Publisher
@@ -74,8 +75,8 @@ class Exporter:
         *,
         collect_process_metrics: Callable[[], Iterable[Metric]],
     ) -> None:
-        families = build_catalogue(settings.duration_buckets)
-        feeds = frozenset(settings.feeds)
+        families = build_catalogue(settings.metrics.duration_buckets)
+        feeds = frozenset(settings.poll.feeds)
         self._settings = settings
         self._store = store
         self._offload = offload
@@ -83,17 +84,16 @@ class Exporter:
         visible_families = {
             name: family
             for name, family in families.items()
-            if (settings.max_accounts or "account_id" not in family.labels)
-            and (settings.webhook or not name.startswith("late_exporter_webhook"))
+            if (settings.metrics.max_accounts or "account_id" not in family.labels)
+            and (settings.webhook.path or not name.startswith("late_exporter_webhook"))
         }
         self._label_limiter = LabelLimiter(
-            families, max_values=settings.max_label_values, max_accounts=settings.max_accounts
+            families, max_values=settings.metrics.max_label_values, max_accounts=settings.metrics.max_accounts
         )
-        self.publisher = Publisher(
-            Exposition(visible_families, created=settings.created_timestamps), collect_process_metrics
-        )
+        self.exposition = Exposition(visible_families, created=settings.metrics.created_timestamps)
+        self.publisher = Publisher(self.exposition, collect_process_metrics)
         self.registry = SeriesRegistry(
-            visible_families, self.publisher, {workspace.name: feeds for workspace in settings.workspaces}
+            visible_families, self.exposition, {workspace.name: feeds for workspace in settings.workspaces}
         )
         self.workspaces: dict[str, WorkspacePollers] = {}
         self.webhook_receiver = _create_receiver(settings)
@@ -140,11 +140,12 @@ class Exporter:
             self._label_limiter.remove_workspace(name)
             if self.webhook_receiver is not None:
                 self.webhook_receiver.stats_by_workspace.pop(name)
-        if self.webhook_receiver is not None and settings.webhook is not None:
-            self.webhook_receiver.reconfigure(_secret_reader(settings.webhook), settings.webhook.window)
+        webhook = settings.webhook
+        if self.webhook_receiver is not None and webhook.secret_file is not None:
+            self.webhook_receiver.reconfigure(_secret_reader(webhook.secret_file), webhook.replay_window)
         for workspace in settings.workspaces:
             unit = self.workspaces[workspace.name]
-            if not unit.tasks or unit.workspace != workspace or _tuning(old) != _tuning(settings):
+            if not unit.tasks or unit.workspace != workspace or _pollers_affected(old, settings):
                 await unit.stop()
                 self._reconfigure(unit, workspace)
         self.workspaces = {workspace.name: self.workspaces[workspace.name] for workspace in settings.workspaces}
@@ -163,12 +164,12 @@ class Exporter:
         names = {workspace.name for workspace in workspaces}
         if not names:
             return
-        scopes = [Scope(name, feed) for name in sorted(names) for feed in settings.feeds]
+        scopes = [Scope(name, feed) for name in sorted(names) for feed in settings.poll.feeds]
         totals = await self._offload(self._store.series_values)
         states = {scope: await self._offload(self._store.feed_state, scope) for scope in scopes}
         totals = {series: total for series, total in totals.items() if not names.isdisjoint(series[1][:1])}
         for name in names:
-            self.registry.add_workspace(name, frozenset(settings.feeds))
+            self.registry.add_workspace(name, frozenset(settings.poll.feeds))
         self._label_limiter.restore(totals)
         self.registry.restore(totals, _synced_feeds(states))
         for workspace in workspaces:
@@ -198,12 +199,12 @@ class Exporter:
     def _poll_config(self) -> PollConfig:
         settings = self._settings
         return PollConfig(
-            interval=settings.poll_interval,
-            lookback=settings.lookback,
-            reconcile_interval=settings.reconcile_interval,
-            audit_interval=settings.audit_interval,
-            webhook_interval=settings.webhook_poll_interval,
-            webhook_share=settings.quota_share / 2,
+            interval=settings.poll.interval,
+            lookback=settings.poll.lookback,
+            reconcile_interval=settings.poll.reconcile_interval,
+            audit_interval=settings.poll.audit_interval,
+            webhook_interval=settings.webhook.poll_interval or 0.0,
+            webhook_share=settings.api.quota_share / 2,
         )
 
     def _create_poller(
@@ -259,28 +260,21 @@ class Exporter:
         ]
 
 
-def _tuning(settings: Settings) -> tuple[float | str, ...]:
-    """What pollers and clients are set to."""
-    return (
-        settings.api_generation,
-        settings.api_timeout,
-        settings.quota_share,
-        settings.poll_interval,
-        settings.lookback,
-        settings.reconcile_interval,
-        settings.audit_interval,
-        settings.webhook_poll_interval,
-    )
+def _pollers_affected(old: Settings, new: Settings) -> bool:
+    """Return whether pollers and clients have to follow changed settings."""
+    return (old.api, old.poll, old.webhook) != (new.api, new.poll, new.webhook)
 
 
 def _create_receiver(settings: Settings) -> WebhookReceiver | None:
-    path, wanted = settings.webhook_path, settings.webhook
-    return WebhookReceiver(path, secret=_secret_reader(wanted), window=wanted.window) if path and wanted else None
+    webhook = settings.webhook
+    if webhook.path is None or webhook.secret_file is None:
+        return None
+    return WebhookReceiver(webhook.path, secret=_secret_reader(webhook.secret_file), window=webhook.replay_window)
 
 
-def _secret_reader(wanted: Webhook) -> Callable[[], str]:
-    """The secret of webhooks as it is at the time."""
-    return ApiKey(wanted.secret.get_secret_value(), wanted.secret_file, on_change=log.add_secret).value
+def _secret_reader(file: SecretFile) -> Callable[[], str]:
+    """Return a function that reads the secret of webhooks again when its file changes."""
+    return ApiKey(file.key.get_secret_value(), file.path, on_change=log.add_secret).value
 
 
 def _redacted(health: FeedHealth) -> FeedHealth:

@@ -9,26 +9,11 @@ from contextlib import suppress
 
 from late_exporter import log
 from late_exporter.app.exporter import Exporter
-from late_exporter.config.settings import Settings
+from late_exporter.config.settings import Settings, restart_only_changes
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, LateError
 
 __all__ = ["LifecycleController"]
-
-FIXED = {
-    "state_url": "state.url",
-    "feeds": "poll.feeds",
-    "listen_addresses": "web.listen-address",
-    "systemd_socket": "web.systemd-socket",
-    "telemetry_path": "web.telemetry-path",
-    "enable_lifecycle": "web.enable-lifecycle",
-    "webhook_path": "webhook.path",
-    "duration_buckets": "metrics.duration-buckets",
-    "max_label_values": "metrics.max-label-values",
-    "max_accounts": "metrics.max-accounts",
-    "created_timestamps": "metrics.created-timestamps",
-}
-"""The settings that a process keeps, and the options behind them."""
 
 
 class LifecycleController:
@@ -75,7 +60,7 @@ class LifecycleController:
                 await self._exporter.publisher.wait_published()
                 log.get_logger("late_exporter").error("not reloaded", error=str(exc))
                 raise LateError(log.redact(str(exc))) from None
-            log.reconfigure(settings.log_level, settings.log_format)
+            log.reconfigure(settings.log.level, settings.log.format)
             self._web_config_watcher.replace(settings.web_config)
             self._settings = settings
             self.record_result(succeeded=True)
@@ -98,6 +83,6 @@ class LifecycleController:
 
 def _reject_fixed_changes(old: Settings, new: Settings) -> None:
     """Raise ConfigError where settings differ that the process cannot change."""
-    changed = [option for field, option in FIXED.items() if getattr(old, field) != getattr(new, field)]
+    changed = restart_only_changes(old, new)
     if changed:
         raise ConfigError(*(f"{option}: cannot be changed without a restart" for option in changed))

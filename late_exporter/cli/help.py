@@ -1,120 +1,168 @@
-"""The help of every command, from the tables of commands and options."""
+"""The commands as click commands, which provide help and shell completion."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
-from late_exporter.cli.manpage import EXIT_CODES
-from late_exporter.config.commands import COMMANDS, Command
-from late_exporter.config.flags import ASKED
-from late_exporter.config.options import OPTIONS, Option
+import click
+from click.shell_completion import get_completion_class, shell_complete
 
-__all__ = ["WIDEST", "describe", "entry"]
+from late_exporter.config.commands import COMMANDS, EXIT_CODES, Command
+from late_exporter.config.flags import COMMAND_FLAGS
+from late_exporter.config.options import Option
+from late_exporter.config.settings import OPTIONS
 
-WIDEST = 100
+__all__ = ["COMPLETION_VARIABLE", "MAX_WIDTH", "complete", "completion_script", "format_entry", "help_text"]
+
+PROGRAM = "late-exporter"
+COMPLETION_VARIABLE = "_LATE_EXPORTER_COMPLETE"
+MAX_WIDTH = 100
 INDENT = " " * 6
 
 
-def describe(name: str) -> Iterator[str]:
-    """The help of a command, line by line; without a name, that of the program and of ``run``."""
-    width = min(shutil.get_terminal_size().columns, WIDEST)
-    command = COMMANDS[name or "run"]
-    usage = " ".join(["late-exporter", name or "[COMMAND]", *command.arguments, *_flags(command)])
-    yield from textwrap.wrap(f"Usage: {usage}", width, subsequent_indent=INDENT, break_on_hyphens=False)
-    yield ""
-    if name:
-        yield from textwrap.wrap(command.help, width)
-        for note in command.notes:
-            yield ""
-            yield from textwrap.wrap(note, width, break_on_hyphens=False)
-        yield from _actions(command, width)
-    else:
-        yield from _overview(width)
-    yield from _options(command.name, width)
-    yield ""
-    yield from entry("--help, --version", ["Print this, or the version."], width)
-    yield from _examples(command, width)
+class _Layout(click.Command):
+    """A command whose help shows examples first, and options by section.
+
+    Args:
+        command: The command.
+        is_program: Whether to describe the whole program instead of this command.
+    """
+
+    def __init__(self, command: Command, *, is_program: bool = False) -> None:
+        self._command = command
+        self._is_program = is_program
+        super().__init__(None if is_program else command.name, params=list(_parameters(command)), help=command.help)
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """Write description, notes, actions and examples."""
+        text = (
+            "Prometheus exporter for the logs of Late. Flags take precedence over environment variables, and these "
+            "over the file of --config.file."
+        )
+        paragraphs = [text] if self._is_program else [self._command.help, *self._command.notes]
+        for paragraph in paragraphs:
+            formatter.write_paragraph()
+            formatter.write("\n".join(_wrap(paragraph, formatter.width)) + "\n")
+        if self._is_program:
+            with formatter.section("Commands (COMMAND --help lists the options of each)"):
+                formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
+        if self._command.actions:
+            with formatter.section(f"{self._command.arguments[0]} is one of"):
+                formatter.write_dl(
+                    [(" ".join((action.name, *action.arguments)), action.help) for action in self._command.actions]
+                )
+        with formatter.section("Examples"):
+            for arguments, meaning in self._command.examples:
+                # Two columns are left for the backslash of a continued line.
+                lines = _wrap(f"{PROGRAM} {arguments}", formatter.width - len(INDENT) - 2)
+                _write(formatter, format_entry(f" \\\n{INDENT}".join(lines), [meaning], formatter.width))
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
+        """Write the options by section."""
+        name = self._command.name
+        options = [option for option in (*COMMAND_FLAGS, *OPTIONS) if name in option.commands]
+        for section, members in groupby(options, key=lambda option: option.section):
+            formatter.write(f"\n{section or ('Options of run' if self._is_program else 'Options')}:\n")
+            for option in members:
+                heading = f"{option.flag} {option.metavar}".rstrip() if option.flag else option.variable
+                paragraphs = [option.help, *_origin(option, name, formatter.width)]
+                _write(formatter, format_entry(heading, paragraphs, formatter.width))
+        formatter.write_paragraph()
+        _write(formatter, format_entry("--help, --version", ["Print this help, or the version."], formatter.width))
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
+        """Write the exit codes."""
+        if self._is_program:
+            with formatter.section("Exit codes"):
+                formatter.write_dl([(str(code), meaning) for code, meaning in EXIT_CODES])
+
+
+class _Program(_Layout, click.Group):
+    """The program, whose options are those of ``run``."""
+
+    def __init__(self) -> None:
+        super().__init__(COMMANDS["run"], is_program=True)
+        self.commands = {name: _Layout(command) for name, command in COMMANDS.items()}
+
+
+def help_text(name: str) -> str:
+    """Return the help of a command, or of the program if the name is empty."""
+    program = _Program()
+    width = min(shutil.get_terminal_size().columns, MAX_WIDTH)
+    context = click.Context(program, info_name=PROGRAM, terminal_width=width)
     if not name:
-        yield from ("", "Exit codes:")
-        for code, meaning in EXIT_CODES:
-            yield from textwrap.wrap(f"  {code}  {meaning}", width, subsequent_indent=" " * 5)
+        return program.get_help(context)
+    command = program.commands[name]
+    return command.get_help(click.Context(command, info_name=name, parent=context, terminal_width=width))
 
 
-def _actions(command: Command, width: int) -> Iterator[str]:
-    if command.actions:
-        yield from ("", f"{command.arguments[0]} is one of:")
-    for action in command.actions:
-        yield from entry(" ".join((action.name, *action.arguments)), [action.help], width)
+def completion_script(shell: str) -> str:
+    """Return the script that makes a shell (bash, zsh or fish) complete the arguments of the program."""
+    completion = get_completion_class(shell)
+    if completion is None:
+        raise ValueError(f"click has no completion for {shell}")
+    return completion(_Program(), {}, PROGRAM, COMPLETION_VARIABLE).source()
 
 
-def _flags(command: Command) -> Iterator[str]:
-    """What kinds of flags it has."""
-    if any(command.name in option.commands for option in ASKED):
-        yield "[--option VALUE ...]"
-    if any(command.name in option.commands for option in OPTIONS):
-        yield "[--section.option VALUE ...]"
+def complete() -> int:
+    """Print the completions that a script of ``completion_script()`` asks for, and return the exit code."""
+    return shell_complete(_Program(), {}, PROGRAM, COMPLETION_VARIABLE, os.environ[COMPLETION_VARIABLE])
 
 
-def _overview(width: int) -> Iterator[str]:
-    yield from textwrap.wrap(
-        "Prometheus exporter for the logs of Late. Flags win over the environment, and the "
-        "environment over the file of --config.file.",
-        width,
-    )
-    yield ""
-    yield "Commands (COMMAND --help has the options of each):"
-    column = max(map(len, COMMANDS)) + 4
-    for name, command in COMMANDS.items():
-        yield from textwrap.wrap(f"  {name:<{column - 2}}{command.help}", width, subsequent_indent=" " * column)
-    yield ""
-    yield "Options of run:"
-
-
-def _options(name: str, width: int) -> Iterator[str]:
-    heading = None
-    for option in (*ASKED, *OPTIONS):
-        if name not in option.commands:
-            continue
-        section = option.section if option.name.count(".") else ""
-        if section != heading:
-            heading = section
-            yield from ("", f"{section}:") if section else ("",)
-        yield from entry(_heading(option), [_meaning(option, name), *_origin(option, name, width)], width)
-
-
-def _meaning(option: Option, name: str) -> str:
-    formats = COMMANDS[name].formats
-    return f"{option.help} One of {', '.join(formats)}." if option.name == "format" else option.help
-
-
-def _heading(option: Option) -> str:
-    return f"{option.flag} {option.metavar}".rstrip() if option.flag else option.variable
-
-
-def _origin(option: Option, name: str, width: int) -> list[str]:
-    """Default and variable, in one line where they fit."""
-    default = COMMANDS[name].formats[0] if option.name == "format" else option.default_of(name)
-    parts = [f"default {default}" if default is not None else "", option.variable if option.flag else ""]
-    parts = [part for part in parts if part]
-    line = ", ".join(parts)
-    return [line] if len(line) <= width - len(INDENT) else parts
-
-
-def _examples(command: Command, width: int) -> Iterator[str]:
-    if command.examples:
-        yield from ("", "Examples:")
-    for arguments, meaning in command.examples:
-        # Room is left for a backslash, so that it can be copied as it stands.
-        lines = textwrap.wrap(f"late-exporter {arguments}", width - len(INDENT) - 2, break_on_hyphens=False)
-        heading = f" \\\n{INDENT}".join(lines)
-        yield from entry(heading, [meaning], width)
-
-
-def entry(heading: str, paragraphs: Iterable[str], width: int) -> Iterator[str]:
-    """A heading, and paragraphs set in below it."""
+def format_entry(heading: str, paragraphs: Iterable[str], width: int) -> Iterator[str]:
+    """Yield the lines of a heading and of paragraphs indented below it."""
     yield f"  {heading}"
     for paragraph in paragraphs:
-        lines = textwrap.wrap(paragraph, width - len(INDENT), break_on_hyphens=False, break_long_words=False)
-        yield from (INDENT + line for line in lines)
+        yield from (INDENT + line for line in _wrap(paragraph, width - len(INDENT)))
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+
+
+def _write(formatter: click.HelpFormatter, lines: Iterable[str]) -> None:
+    formatter.write("".join(f"{line}\n" for line in lines))
+
+
+def _origin(option: Option, command: str, width: int) -> list[str]:
+    """Return choices, default and variable, the latter two in one line if they fit."""
+    choices = option.command_choices.get(command)
+    default = option.default_for(command)
+    parts = [f"default {default}"] if default else []
+    parts += [option.variable] if option.flag and option.variable else []
+    joined = ", ".join(parts)
+    lines = [joined] if joined and len(joined) <= width - len(INDENT) else parts
+    return [f"One of {', '.join(choices)}.", *lines] if choices else lines
+
+
+def _parameters(command: Command) -> Iterator[click.Parameter]:
+    for option in (*COMMAND_FLAGS, *OPTIONS):
+        if option.flag and command.name in option.commands:
+            yield _click_option(option, command.name)
+    for index, argument in enumerate(command.arguments):
+        choices = command.first_arguments if not index else ()
+        yield click.Argument(
+            [f"argument{index}"],
+            metavar=argument,
+            required=not argument.startswith("["),
+            type=_value_type(argument, choices),
+            nargs=-1 if "..." in argument else 1,
+        )
+
+
+def _click_option(option: Option, command: str) -> click.Option:
+    name = "_".join(option.path)
+    if not option.metavar:
+        return click.Option([name, f"{option.flag}/--no-{option.name}"], help=option.help)
+    kind = _value_type(option.metavar, option.choices_for(command))
+    return click.Option([name, option.flag], type=kind, metavar=option.metavar, help=option.help, multiple=option.many)
+
+
+def _value_type(metavar: str, choices: Sequence[str]) -> click.ParamType[str]:
+    if choices:
+        return click.Choice(choices)
+    return click.Path() if "FILE" in metavar else click.STRING

@@ -1,4 +1,4 @@
-"""The catalogue of metrics, printed."""
+"""The ``metrics`` command: print the catalogue of metrics."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ import sys
 
 import msgspec
 
-from late_exporter.cli.help import WIDEST, entry
-from late_exporter.metrics.catalogue import CATALOGUE, Family
+from late_exporter.cli.help import MAX_WIDTH, format_entry
+from late_exporter.exposition.family import Family
+from late_exporter.metrics.catalogue import CATALOGUE
 
-__all__ = ["catalogue"]
+__all__ = ["format_catalogue"]
 
 
-def catalogue(format: str) -> str:  # noqa: A002 - the flag's word
-    """The catalogue as a table, Markdown or JSON."""
+def format_catalogue(format: str) -> str:  # noqa: A002 - the name of the flag
+    """Return the catalogue as a table, Markdown or JSON."""
     return {"table": _table, "markdown": _markdown, "json": _json}[format]()
 
 
 def _table() -> str:
-    """One line a family, for grep and less; on a terminal too narrow for that, an entry a family."""
+    """Return one line per family, for grep and less, or an entry per family if the terminal is too narrow for that."""
     rows = [("NAME", "TYPE", "LABELS", "MEANING"), *(_cells(family) for family in CATALOGUE.values())]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = ["  ".join([*(map(str.ljust, row, widths)), row[3]]) for row in rows]
     columns = shutil.get_terminal_size().columns
     if sys.stdout.isatty() and columns < max(map(len, lines)):
         entries = (
-            entry(f"{name} ({kind})", [meaning, labels], min(columns, WIDEST))
+            format_entry(f"{name} ({kind})", [meaning, labels], min(columns, MAX_WIDTH))
             for name, kind, labels, meaning in rows[1:]
         )
         lines = [line.removeprefix("  ") for entry in entries for line in entry]

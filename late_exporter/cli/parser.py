@@ -1,113 +1,141 @@
-"""A command line, taken apart."""
+"""Split a command line into command, arguments and flags, and collect all of its mistakes.
+
+click stops at the first mistake, takes the flags of a command only behind its name, and reads ``--limit -1`` as two
+flags. So it provides help and completion, and this module reads the arguments.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from late_exporter.config.commands import COMMANDS
-from late_exporter.config.flags import ASKED
-from late_exporter.config.options import OPTIONS, Option, suggestion
+from late_exporter.config.flags import COMMAND_FLAGS
+from late_exporter.config.options import Option, suggest
+from late_exporter.config.settings import OPTIONS
 from late_exporter.config.types import quote
 
-__all__ = ["FLAGS", "Line", "parse", "quoted"]
+__all__ = ["ParsedArgs", "parse"]
 
-LONG = 24
+MAX_QUOTED = 24
 
-FLAGS = {option.flag: option for option in (*OPTIONS, *ASKED) if option.flag}
+FLAGS = {option.flag: option for option in (*OPTIONS, *COMMAND_FLAGS) if option.flag}
 NEGATIONS = {f"--no-{flag[2:]}": option for flag, option in FLAGS.items() if not option.metavar}
+HINTS = {"help": "--help", "version": "--version", "-V": "--version", "-v": "--log.level debug"}
 
 
 @dataclass
-class Line:
-    """A command line as it was understood."""
+class ParsedArgs:
+    """A parsed command line.
+
+    Args:
+        words: Command and arguments.
+        flags: Values of each flag by option name.
+        wants_help: Whether the help is asked for.
+        problems: Mistakes.
+    """
 
     words: list[str] = field(default_factory=list)
     flags: dict[str, list[str]] = field(default_factory=dict)
-    wants: set[str] = field(default_factory=set)
+    wants_help: bool = False
     problems: list[str] = field(default_factory=list)
 
     @property
     def command(self) -> str:
-        """The command, which need not be one."""
+        """Name of the command, which may be unknown."""
         return self.words[0] if self.words else "run"
 
-    def take(self, tokens: deque[str]) -> None:
-        """Take one argument off the tokens, and its value with it."""
+    def values_of(self, options: Sequence[Option]) -> dict[str, list[str]]:
+        """Return the values of those options that the command has, by option name."""
+        names = {option.name for option in options if self.command in option.commands}
+        return {name: texts for name, texts in self.flags.items() if name in names}
+
+    def consume(self, tokens: deque[str]) -> None:
+        """Read one argument, and its value with it."""
         token = tokens.popleft()
         flag, equals, value = token.partition("=")
         if not token.startswith("-") or len(token) == 1:
             self.words.append(token)
-        elif token in ("-h", "--help", "--version"):
-            self.wants.add(token.lstrip("-")[0])
+        elif token in ("-h", "--help"):
+            self.wants_help = True
         elif flag in NEGATIONS and not equals:
-            self._give(NEGATIONS[flag], "false")
+            self._set(NEGATIONS[flag], "false")
         elif flag not in FLAGS:
-            self._refuse(flag, equals, tokens)
+            self._reject(flag, equals, tokens)
         elif equals:
-            self._give(FLAGS[flag], value)
+            self._set(FLAGS[flag], value)
         else:
-            self._give_next(FLAGS[flag], tokens)
+            self._consume_value(FLAGS[flag], tokens)
 
-    def _give_next(self, option: Option, tokens: deque[str]) -> None:
+    def check(self) -> None:
+        """Record unknown commands, wrong arguments, and flags of other commands."""
+        if self.command not in COMMANDS:
+            hint = _hint(self.command, COMMANDS) or f"; commands are {', '.join(COMMANDS)}"
+            self.problems.append(f"unknown command{_quote(self.command)}{hint}")
+            return
+        self._check_arguments()
+        self.problems += [
+            f"{option.flag}: not an option of {self.command}{self._hint_for(option)}"
+            for option in (FLAGS[f"--{name}"] for name in self.flags)
+            if self.command not in option.commands
+        ]
+
+    def _check_arguments(self) -> None:
+        command, args = COMMANDS[self.command], self.words[1:]
+        allowed = command.first_arguments
+        if allowed and args and args[0] not in allowed:
+            self.problems.append(f"{command.arguments[0]}{_quote(args[0])}: must be one of {', '.join(allowed)}")
+            return
+        expected = command.expected_arguments(args)
+        required = sum(not argument.startswith("[") for argument in expected)
+        self.problems += [f"unexpected argument{_quote(word)}" for word in args[len(expected) :]]
+        for index, missing in enumerate(expected[len(args) : required], len(args)):
+            choices = f"; must be one of {', '.join(allowed)}" if allowed and not index else ""
+            self.problems.append(f"{missing} is missing{choices}")
+
+    def _hint_for(self, option: Option) -> str:
+        """Return the option of this command that a user may have meant, or the commands that have the option."""
+        for other in OPTIONS if option.section else ():
+            if other.key == option.key and self.command in other.commands:
+                return f"; did you mean {other.flag}?"
+        return f", but of {' and '.join(option.commands)}"
+
+    def _consume_value(self, option: Option, tokens: deque[str]) -> None:
         if not option.metavar:
-            self._give(option, tokens.popleft() if tokens and tokens[0] in ("true", "false") else "true")
+            self._set(option, tokens.popleft() if tokens and tokens[0] in ("true", "false") else "true")
         elif tokens and not tokens[0].startswith("--"):
-            self._give(option, tokens.popleft())
+            self._set(option, tokens.popleft())
         else:
             self.problems.append(f"{option.flag}: needs a value: {option.flag} {option.metavar}")
 
-    def _give(self, option: Option, value: str) -> None:
+    def _set(self, option: Option, value: str) -> None:
         self.flags.setdefault(option.name, []).append(value)
 
-    def _refuse(self, flag: str, equals: str, tokens: deque[str]) -> None:
-        """What follows an unknown flag may be a key, so it is left out."""
+    def _reject(self, flag: str, equals: str, tokens: deque[str]) -> None:
+        """Record an unknown flag and drop its value, which may be a key."""
         if not equals and tokens and not tokens[0].startswith("-") and tokens[0] not in COMMANDS:
             tokens.popleft()
         if flag == "--api.key":
             self.problems.append(
-                f"{flag}: no such flag, because others could read it; set LATE_API_KEY or --api.key-file"
+                f"{flag}: no such flag, because other users could read it; set LATE_API_KEY or --api.key-file"
             )
         else:
-            self.problems.append(f"unknown flag{quoted(flag)}{suggestion(flag, FLAGS)}")
-
-    def check(self) -> None:
-        """Note what the command does not know, and what it misses."""
-        if self.command not in COMMANDS:
-            known = f"; there are {', '.join(COMMANDS)}"
-            hint = suggestion(self.command, COMMANDS) or known
-            self.problems.append(f"unknown command{quoted(self.command)}{hint}")
-            return
-        command, given = COMMANDS[self.command], self.words[1:]
-        if command.firsts and given and given[0] not in command.firsts:
-            self.problems.append(
-                f"{command.arguments[0]}{quoted(given[0])}: must be one of {', '.join(command.firsts)}"
-            )
-        else:
-            arguments = command.arguments_after(given)
-            needed = sum(not argument.startswith("[") for argument in arguments)
-            self.problems.extend(f"unexpected argument{quoted(word)}" for word in given[len(arguments) :])
-            self.problems.extend(f"{missing} is missing" for missing in arguments[len(given) : needed])
-        for option in (FLAGS[f"--{name}"] for name in self.flags):
-            if self.command not in option.commands:
-                belongs = " and ".join(option.commands)
-                self.problems.append(f"{option.flag}: not an option of {self.command}, but of {belongs}")
-
-    def given(self, options: Sequence[Option]) -> dict[str, list[str]]:
-        """The flags that are among some options, by name."""
-        names = {option.name for option in options if self.command in option.commands}
-        return {name: texts for name, texts in self.flags.items() if name in names}
+            self.problems.append(f"unknown flag{_quote(flag)}{_hint(flag, FLAGS)}")
 
 
-def parse(argv: Sequence[str]) -> Line:
-    """Take a command line apart."""
-    line, tokens = Line(), deque(argv)
+def parse(argv: Sequence[str]) -> ParsedArgs:
+    """Parse the arguments of the program; mistakes that depend on the command are left to ``check()``."""
+    parsed, tokens = ParsedArgs(), deque(argv)
     while tokens:
-        line.take(tokens)
-    return line
+        parsed.consume(tokens)
+    return parsed
 
 
-def quoted(text: str) -> str:
-    """An argument as messages quote it; a long one may be a key."""
-    return quote(text) if len(text) <= LONG else f" of {len(text)} characters"
+def _hint(name: str, candidates: Iterable[str]) -> str:
+    return f"; did you mean {HINTS[name]}?" if name in HINTS else suggest(name, candidates)
+
+
+def _quote(text: str) -> str:
+    """Quote an argument; a long one may be a key."""
+    return quote(text) if len(text) <= MAX_QUOTED else f" of {len(text)} characters"

@@ -107,7 +107,7 @@ async def follow_logs(call: CommandContext, clients: ConnectWorkspaces) -> None:
         listing = LogPager(line.client, feed, wanted.query(feed, following=True), wanted.since, clock=time.time)
         form = log_formatter(asked.format, feed.name, Terminal.detect(sys.stdout, os.environ))
         follower = LogFollower(line.client, feed, listing, wanted, form, _write)
-        await follow(follower, limit=asked.limit, interval=call.settings.poll_interval, note=_note)
+        await follow(follower, limit=asked.limit, interval=call.settings.poll.interval, note=_note)
 
 
 async def audit_feeds(call: CommandContext, clients: ConnectWorkspaces) -> tuple[Callable[[], int], int]:
@@ -122,14 +122,14 @@ async def audit_feeds(call: CommandContext, clients: ConnectWorkspaces) -> tuple
                 Scope(name, feed),
                 partial(_recorded_feed, feed, known[name]),
                 client=known[name].client,
-                records=partial(open_snapshot, settings.state_url),
-                interval=max(settings.poll_interval, settings.webhook_poll_interval),
+                records=partial(open_snapshot, settings.state.url),
+                interval=settings.longest_poll_interval,
                 wait=asked.wait,
                 log=log.get_logger("late_exporter").bind(workspace=name, feed=feed),
             ).run(asked.since)
             for name in names
             if asked.workspace in (None, name)
-            for feed in settings.feeds
+            for feed in settings.poll.feeds
         ]
     exit_code = int(not all(report.ok for report in reports))
     lines = [render_json(reports)] if asked.format == "json" else [log.escape(line) for line in render_text(reports)]
@@ -159,7 +159,7 @@ def manage_state(call: CommandContext) -> int:
 
 
 def _run_state_command(call: CommandContext, put: Callable[[str], None]) -> int:
-    keeper = StateCommand(call.settings.state_url, put, sys.stdin)
+    keeper = StateCommand(call.settings.state.url, put, sys.stdin)
     code = keeper.run(call.args, form=call.flags.format, confirmed=call.flags.yes)
     sys.stdout.flush()
     return code

@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -20,7 +19,6 @@ from typing import Any, TypeAlias
 import httpx
 import msgspec
 from prometheus_client.metrics_core import Metric
-from pydantic import SecretStr
 from structlog.stdlib import BoundLogger
 
 from late_exporter import __url__, __version__, log
@@ -51,7 +49,7 @@ from late_exporter.commands.check import (
     recorded_generations,
 )
 from late_exporter.commands.textfile import require_textfile, write_textfile
-from late_exporter.config.settings import CommandContext, Settings, Simulate, Workspace
+from late_exporter.config.settings import CommandContext, Settings, SimulateSettings, Workspace
 from late_exporter.config.types import UnixPath
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import LateError
@@ -59,7 +57,7 @@ from late_exporter.protocols import Offload
 from late_exporter.simulator import RETENTION, ZERNIO_RETENTION, SimulatedApi, SimulatedWorld, create_simulator
 from late_exporter.store import open_store
 from late_exporter.threads import DaemonThreadExecutor
-from late_exporter.web.app import create_app
+from late_exporter.web.app import Lifecycle, create_app
 from late_exporter.web.auth import AuthMiddleware, PasswordVerifier
 from late_exporter.web.server import bind_socket, serve, systemd_sockets
 
@@ -138,7 +136,7 @@ ACTIONS: Mapping[str, Callable[[CommandContext], int]] = MappingProxyType(
         "post": post,
         "logs": logs,
         "audit": audit,
-        "_backfill": _backfill,
+        "backfill": _backfill,
         "textfile": textfile,
         "state": manage_state,
     }
@@ -197,12 +195,12 @@ async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
         group.create_task(exporter.publisher.run())
         exporter.start(group)
         app = create_app(
-            exporter.publisher,
+            exporter.exposition,
             exporter.health,
-            telemetry_path=settings.telemetry_path,
+            telemetry_path=settings.web.telemetry_path,
             version=__version__,
             documentation=f"{__url__}#readme",
-            lifecycle=control if settings.enable_lifecycle else None,
+            lifecycle=Lifecycle(reload=control.reload, quit=control.quit) if settings.web.enable_lifecycle else None,
             webhooks=exporter.webhook_receiver,
         )
         opened = exporter.webhook_receiver.handles if exporter.webhook_receiver else None
@@ -215,7 +213,7 @@ async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
 async def _open(settings: Settings, stack: AsyncExitStack, collect: Callable[[], Iterable[Metric]]) -> Exporter:
     """An exporter that is ready to poll."""
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
-    store = await offload(open_store, settings.state_url)
+    store = await offload(open_store, settings.state.url)
     stack.push_async_callback(offload, store.close)
     http = await stack.enter_async_context(_http(settings))
     exporter = Exporter(settings, store, offload, partial(_connect, http, {}, {}), collect_process_metrics=collect)
@@ -236,7 +234,7 @@ async def _export_once(settings: Settings, show: Callable[[bytes], None], _: Sto
             succeeded = await exporter.catch_up()
         finally:
             publishing.cancel()
-        show(exporter.publisher.get_body(None, None).body)
+        show(exporter.exposition.get_body(None, None).body)
         if not succeeded:
             raise LateError("a poll failed")
 
@@ -244,11 +242,11 @@ async def _export_once(settings: Settings, show: Callable[[bytes], None], _: Sto
 def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
     """What to serve on: the sockets of systemd, or those that the settings name."""
     sockets = systemd_sockets()
-    if settings.systemd_socket and not sockets:
+    if settings.web.systemd_socket and not sockets:
         raise LateError("--web.systemd-socket: systemd has passed no socket on")
     if sockets:
         return sockets
-    for address in settings.listen_addresses:
+    for address in settings.web.listen_address:
         sockets.append(bind_socket(address))
         if isinstance(address, UnixPath):
             stack.callback(address.path.unlink, missing_ok=True)
@@ -263,9 +261,9 @@ def _connect(
     workspace: Workspace,
 ) -> tuple[LateClient, ApiGeneration]:
     """A client of the workspace, and the generation of its API; whoever reads from the same place shares that."""
-    place = (workspace.base_url, settings.api_generation)
+    place = (workspace.base_url, settings.api.generation)
     dialect = dialects.setdefault(
-        place, ApiGeneration(settings.api_generation, logger=_log().bind(api=workspace.base_url))
+        place, ApiGeneration(settings.api.generation, logger=_log().bind(api=workspace.base_url))
     )
     return _client(http, throttles, settings, workspace), dialect
 
@@ -275,24 +273,24 @@ def _client(
 ) -> LateClient:
     """A client of the workspace; workspaces that share a key share its quota."""
     value = workspace.key.get_secret_value() if workspace.key else ""
-    throttle = throttles.setdefault(value, RateLimiter(settings.quota_share))
-    throttle.quota_share = settings.quota_share
+    throttle = throttles.setdefault(value, RateLimiter(settings.api.quota_share))
+    throttle.quota_share = settings.api.quota_share
     return LateClient(
         http,
         base_url=workspace.base_url,
         key=ApiKey(value, workspace.key_file, on_change=log.add_secret),
         rate_limiter=throttle,
-        timeout=settings.api_timeout,
+        timeout=settings.api.timeout,
     )
 
 
 def _http(settings: Settings) -> httpx.AsyncClient:
-    interval = max(settings.poll_interval, settings.webhook_poll_interval)
+    interval = settings.longest_poll_interval
     return httpx.AsyncClient(
         follow_redirects=False,
-        timeout=settings.api_timeout,
+        timeout=settings.api.timeout,
         # A connection outlives the pause between two polls.
-        limits=httpx.Limits(keepalive_expiry=2 * interval + settings.api_timeout),
+        limits=httpx.Limits(keepalive_expiry=2 * interval + settings.api.timeout),
         headers={"User-Agent": f"late-exporter/{__version__}"},
     )
 
@@ -320,16 +318,16 @@ async def _run_demo(call: CommandContext, stop: Stop) -> None:
     """Run the exporter against a simulated API in the same process."""
     settings = call.settings
     with bind_socket(settings.simulate.listen_address) as bound:
-        workspace = Workspace("default", f"{_url(bound)}/api", SecretStr(DEMO_KEY))
+        url = f"{_url(bound)}/api"
         simulate, lead = settings.simulate, 0.0
-        if not simulate.incidents:
-            simulate, lead = replace(simulate, incidents=DEMO_INCIDENTS), DEMO_LEAD
+        if not simulate.incident:
+            simulate, lead = simulate.model_copy(update={"incident": DEMO_INCIDENTS}), DEMO_LEAD
         async with asyncio.TaskGroup() as group:
             group.create_task(_serve_simulator(simulate, bound, call.flags.generation, lead=lead))
             group.create_task(
                 _export(
-                    replace(settings, workspaces=(workspace,)),
-                    lambda: replace(call.reload_settings(), workspaces=(workspace,)),
+                    settings.with_api(url, DEMO_KEY),
+                    lambda: call.reload_settings().with_api(url, DEMO_KEY),
                     stop,
                 )
             )
@@ -340,14 +338,16 @@ async def _simulate(call: CommandContext) -> None:
         await _serve_simulator(call.settings.simulate, bound, call.flags.generation)
 
 
-async def _serve_simulator(options: Simulate, bound: socket.socket, generation: str, *, lead: float = 0.0) -> None:
+async def _serve_simulator(
+    options: SimulateSettings, bound: socket.socket, generation: str, *, lead: float = 0.0
+) -> None:
     world = await asyncio.to_thread(_world, options, lead, late=generation == "late")
     service = SimulatedApi(world, clock=time.time, rate_limit=options.rate_limit, generation=generation)
     _log().info("simulating the Late API", address=_url(bound), logs=len(world.publishing.rows))
     await serve(create_simulator(service), [bound], date_header=False)
 
 
-def _world(options: Simulate, lead: float, *, late: bool) -> SimulatedWorld:
+def _world(options: SimulateSettings, lead: float, *, late: bool) -> SimulatedWorld:
     """A world whose incidents began ``lead`` seconds ago; generation ``late`` shows less of it."""
     world = SimulatedWorld(
         options.seed,
@@ -357,7 +357,7 @@ def _world(options: Simulate, lead: float, *, late: bool) -> SimulatedWorld:
         retention=RETENTION if late else ZERNIO_RETENTION,
         with_activity=not late,
     )
-    for incident in options.incidents:
+    for incident in options.incident:
         world.start_incident(incident)
     world.advance(time.time())
     return world
@@ -371,7 +371,7 @@ async def _connect_workspaces(settings: Settings) -> AsyncIterator[Mapping[str, 
     async with _http(settings) as http:
         yield {
             workspace.name: WorkspaceConnection(
-                dialects.setdefault(workspace.base_url, ApiGeneration(settings.api_generation, logger=QuietLogger())),
+                dialects.setdefault(workspace.base_url, ApiGeneration(settings.api.generation, logger=QuietLogger())),
                 _client(http, throttles, settings, workspace),
             )
             for workspace in settings.workspaces
@@ -392,7 +392,7 @@ class QuietLogger:
 async def _check(settings: Settings, format: str) -> int:  # noqa: A002 - the flag's word
     secure = settings.web_config.ssl_context is not None
     findings = [Finding(level=Level.OK, subject="configuration", message=_workspace_count(settings.workspaces))]
-    counted = await asyncio.to_thread(recorded_generations, settings.state_url)
+    counted = await asyncio.to_thread(recorded_generations, settings.state.url)
     async with _connect_workspaces(settings) as known:
         for workspace in settings.workspaces:
             findings += check_key_file(workspace.name, workspace.key_file)
@@ -400,8 +400,8 @@ async def _check(settings: Settings, format: str) -> int:  # noqa: A002 - the fl
             spoken = await check_generation(
                 workspace.name,
                 client,
-                settings.feeds,
-                configured=settings.api_generation,
+                settings.poll.feeds,
+                configured=settings.api.generation,
                 recorded=counted.get(workspace.name),
             )
             findings += spoken.findings
@@ -409,12 +409,12 @@ async def _check(settings: Settings, format: str) -> int:  # noqa: A002 - the fl
                 workspace.name,
                 client,
                 spoken.feeds,
-                interval=settings.poll_interval,
-                share=settings.quota_share,
+                interval=settings.poll.interval,
+                share=settings.api.quota_share,
             )
-    findings.append(await asyncio.to_thread(check_state, settings.state_url))
-    findings += check_web(settings.web_config_file, settings.web_config)
-    findings += await asyncio.to_thread(lambda: list(check_addresses(settings.listen_addresses, secure=secure)))
+    findings.append(await asyncio.to_thread(check_state, settings.state.url))
+    findings += check_web(settings.web.config_file, settings.web_config)
+    findings += await asyncio.to_thread(lambda: list(check_addresses(settings.web.listen_address, secure=secure)))
     printed = (
         [msgspec.json.encode(findings).decode()] if format == "json" else map(log.escape, format_findings(findings))
     )

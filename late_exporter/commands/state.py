@@ -195,7 +195,6 @@ class StateCommand:
             "export": self._export,
             "import": self._import,
             "compact": self._compact,
-            "prune": self._compact,
             "rename": partial(self._rename, confirmed=confirmed),
             "drop": partial(self._drop, confirmed=confirmed),
         }

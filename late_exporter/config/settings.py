@@ -1,51 +1,324 @@
-"""What a user has set, whichever way: flags win over the environment, the environment over the file.
+"""The settings of the program: one nested, frozen model that declares every option once.
 
-Every value arrives as text, so one parser per option serves all three ways, and every mistake is told with the place
-it came from.
+A section and a field make the flag ``--poll.interval``, the variable ``LATE_EXPORTER_POLL__INTERVAL`` and the key
+``poll: {interval: 30s}`` of the configuration file. Every value arrives as text, so that one parser per option serves
+all three. Durations are in seconds.
 """
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import SecretStr, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from late_exporter.config import web as webconfig
+from late_exporter.config.commands import (
+    ALL_COMMANDS,
+    API_COMMANDS,
+    EXPORTER_COMMANDS,
+    QUERY_COMMANDS,
+    SERVER_COMMANDS,
+    SIMULATOR_COMMANDS,
+    STATE_COMMANDS,
+)
 from late_exporter.config.flags import CommandFlags
-from late_exporter.config.options import EXPORTING, OPTIONS, PREFIX, REAL, Given, Layer, Loc, suggestion
-from late_exporter.config.types import Address, UnixPath, quote, read_file
-from late_exporter.config.web import WebConfig
-from late_exporter.config.yaml_file import Document
-from late_exporter.errors import ConfigError
-
-__all__ = ["CommandContext", "Settings", "Simulate", "Webhook", "Workspace", "load"]
-
-MAX_FILE = 1 << 20
-LONG = 8
-NO_KEY = (
-    "no API key: set LATE_API_KEY or ZERNIO_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or "
-    "--api.key-file, or list workspaces in --config.file"
+from late_exporter.config.options import Option, option, options_of
+from late_exporter.config.types import (
+    FEED_NAMES,
+    RATE_LIMITS,
+    BaseUrl,
+    Bool,
+    Bounds,
+    CommaSeparated,
+    File,
+    Key,
+    KeyFile,
+    ListenAddress,
+    RateLimit,
+    Share,
+    StateUrl,
+    TcpAddress,
+    TelemetryPath,
+    WebhookPath,
+    WorkspaceName,
+    choice,
+    distinct,
+    duration,
+    integer,
 )
 
-_BY_NAME = {option.name: option for option in OPTIONS}
-_BY_VARIABLE = {name: option for option in OPTIONS for name in (option.variable, option.alias) if name}
+if TYPE_CHECKING:
+    from late_exporter.config.web import WebConfig
 
-# Kubernetes gives every pod variables for every Service: one named late-exporter must not stop the exporter.
-_SERVICE_VARIABLE = re.compile(
-    r"LATE_EXPORTER_(?!.*__)(?:[A-Z0-9]+_)*?"
-    r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9]+)*|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
-)
+__all__ = ["OPTIONS", "CommandContext", "Settings", "SimulateSettings", "Workspace", "restart_only_changes"]
+
+GENERATIONS = ("auto", "late", "zernio")
+LEVELS = ("debug", "info", "warn", "error")
+FORMATS = ("logfmt", "json")
+PLANS = ", ".join(f"{plan} ({limit})" for plan, limit in RATE_LIMITS.items())
+INCIDENTS = ("platform-outage", "revoked-token", "rate-limit-storm", "slow-video")
+
+
+class SettingsSection(BaseModel):
+    """One section of the settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ConfigSettings(SettingsSection):
+    """Section ``config``."""
+
+    file: str | None = option(None, "FILE", "YAML file with options and workspaces.", (*ALL_COMMANDS, "healthcheck"))
+
+
+class ApiSettings(SettingsSection):
+    """Section ``api``."""
+
+    key: Key | None = option(
+        None,
+        "KEY",
+        "API key of Late. It has no flag, because every user of a machine can read the arguments of its processes.",
+        API_COMMANDS,
+        reload="live",
+        variable="LATE_API_KEY",
+        alias="ZERNIO_API_KEY",
+        secret=True,
+    )
+    key_file: KeyFile | None = option(
+        None,
+        "FILE",
+        "File that holds the API key. It is read again when it changes.",
+        API_COMMANDS,
+        reload="live",
+        variable="LATE_API_KEY_FILE",
+    )
+    base_url: BaseUrl = option(
+        "https://getlate.dev/api",
+        "URL",
+        "Base URL of the Late API. Plain http is allowed for loopback addresses only.",
+        API_COMMANDS,
+        reload="live",
+    )
+    generation: Annotated[str, choice(*GENERATIONS)] = option(
+        "auto",
+        "NAME",
+        "Generation of the API: late, zernio, or auto to detect it.",
+        API_COMMANDS,
+        reload="live",
+        choices=GENERATIONS,
+    )
+    timeout: Annotated[float, duration("1ms")] = option(
+        "30s", "DURATION", "Timeout of a request.", (*EXPORTER_COMMANDS, *QUERY_COMMANDS), reload="live"
+    )
+    quota_share: Share = option(
+        "0.5",
+        "SHARE",
+        "Share of the key's requests per minute that the exporter may use, above 0 and at most 1.",
+        (*EXPORTER_COMMANDS, *QUERY_COMMANDS),
+        reload="live",
+    )
+
+
+class PollSettings(SettingsSection):
+    """Section ``poll``."""
+
+    interval: Annotated[float, duration("100ms")] = option(
+        "30s",
+        "DURATION",
+        "Time between two polls, with jitter.",
+        (*EXPORTER_COMMANDS, "logs", "audit"),
+        reload="live",
+        command_defaults={"demo": "5s", "logs": "5s"},
+    )
+    lookback: Annotated[float, duration("1m", "90d")] = option(
+        "7d", "DURATION", "How far back the first sync reads, 1m to 90d.", reload="live"
+    )
+    reconcile_interval: Annotated[float, duration("100ms")] = option(
+        "10m",
+        "DURATION",
+        "Time between two reconciliation scans, which find logs that polls missed.",
+        reload="live",
+    )
+    # Daily by default: an audit costs fewer requests in a day than the reconciliation scan does in ten minutes.
+    audit_interval: Annotated[float, duration("0s")] = option(
+        "1d",
+        "DURATION",
+        "Time between two audits, which compare every counted log with the API; 0s disables them.",
+        reload="live",
+    )
+    feeds: CommaSeparated[Annotated[str, choice(*FEED_NAMES)]] = option(
+        "publishing,connections",
+        "LIST",
+        "Log feeds to read; webhooks, messaging, workflow_event and api_request exist in generation zernio only.",
+        (*EXPORTER_COMMANDS, *STATE_COMMANDS),
+        many=True,
+        choices=FEED_NAMES,
+    )
+
+
+class StateSettings(SettingsSection):
+    """Section ``state``."""
+
+    url: StateUrl = option(
+        "sqlite:///data/late-exporter.db",
+        "URL",
+        "Database with everything that was counted: three slashes for a relative path, four for an absolute one, "
+        "sqlite:// for memory. If $STATE_DIRECTORY is set, as by systemd, the default is a file in it.",
+        (*EXPORTER_COMMANDS, *STATE_COMMANDS, "state"),
+        command_defaults={"demo": "sqlite://"},
+    )
+
+
+class WebSettings(SettingsSection):
+    """Section ``web``."""
+
+    listen_address: CommaSeparated[ListenAddress] = option(
+        ":10077",
+        "ADDRESS",
+        "Address to serve on, or unix: and a path; may be repeated. Ignored if systemd passes sockets.",
+        SERVER_COMMANDS,
+        many=True,
+    )
+    systemd_socket: Bool = option("false", "", "Fail to start unless systemd passes sockets.")
+    telemetry_path: TelemetryPath = option("/metrics", "PATH", "Path of the metrics.")
+    config_file: File | None = option(
+        None,
+        "FILE",
+        "YAML file with TLS, users, headers and limits, in the format of the exporter-toolkit. It is read again when "
+        "it or a certificate changes.",
+        SERVER_COMMANDS,
+        reload="live",
+        name="web.config.file",
+    )
+    enable_lifecycle: Bool = option(
+        "false", "", "Enable POST /-/reload and POST /-/quit. SIGHUP reloads in either case."
+    )
+
+
+class WebhookSettings(SettingsSection):
+    """Section ``webhook``."""
+
+    path: WebhookPath | None = option(
+        None,
+        "PATH",
+        "Path that receives webhooks, for example /webhook. Use PATH/WORKSPACE for one workspace. Needs "
+        "--webhook.secret-file.",
+    )
+    secret_file: KeyFile | None = option(
+        None,
+        "FILE",
+        "File that holds the secret that signs the webhooks. It is read again when it changes.",
+        reload="live",
+    )
+    replay_window: Annotated[float, duration("1s", "1d")] = option(
+        "5m",
+        "DURATION",
+        "Maximum clock difference accepted for a webhook timestamp. Older, newer and repeated webhooks are rejected.",
+        reload="live",
+    )
+    poll_interval: Annotated[float, duration("100ms")] | None = option(
+        None,
+        "DURATION",
+        "Time between two polls while webhooks arrive; by default --poll.interval.",
+        (*EXPORTER_COMMANDS, "audit"),
+        reload="live",
+    )
+
+
+class MetricsSettings(SettingsSection):
+    """Section ``metrics``."""
+
+    duration_buckets: Bounds = option(
+        "0.1,0.25,0.5,1,2.5,5,10,30,60,120,300,600",
+        "LIST",
+        "Upper bounds of the buckets of duration histograms, in seconds.",
+        (*EXPORTER_COMMANDS, "backfill"),
+        many=True,
+    )
+    max_label_values: Annotated[int, integer(1)] = option(
+        "50", "NUMBER", "Maximum number of unknown values per label; any further value is counted as other."
+    )
+    max_accounts: Annotated[int, integer(0)] = option(
+        "500",
+        "NUMBER",
+        "Maximum number of accounts with their own metrics; any further account is counted as other. 0 disables them.",
+        (*EXPORTER_COMMANDS, "backfill"),
+    )
+    created_timestamps: Bool = option("false", "", "Add a _created series to counters and histograms in OpenMetrics.")
+
+
+class LogSettings(SettingsSection):
+    """Section ``log``."""
+
+    level: Annotated[str, choice(*LEVELS)] = option(
+        "info",
+        "LEVEL",
+        "Minimum level to log: debug, info, warn or error.",
+        ALL_COMMANDS,
+        reload="live",
+        choices=LEVELS,
+    )
+    format: Annotated[str, choice(*FORMATS)] = option(
+        "logfmt", "FORMAT", "Format of the log: logfmt or json.", ALL_COMMANDS, reload="live", choices=FORMATS
+    )
+
+
+class SimulateSettings(SettingsSection):
+    """Section ``simulate``."""
+
+    listen_address: TcpAddress = option(
+        "127.0.0.1:10078", "ADDRESS", "Address to serve the simulated API on.", SIMULATOR_COMMANDS
+    )
+    seed: Annotated[int, integer(0)] = option("1", "NUMBER", "The same seed gives the same logs.", SIMULATOR_COMMANDS)
+    logs_per_day: Annotated[int, integer(1)] = option(
+        "5000", "NUMBER", "Publishing logs per day.", SIMULATOR_COMMANDS, command_defaults={"demo": "20000"}
+    )
+    history: Annotated[float, duration("0s", "90d")] = option(
+        "7d",
+        "DURATION",
+        "Age of the oldest log at startup, at most 90d.",
+        SIMULATOR_COMMANDS,
+        command_defaults={"demo": "3d"},
+    )
+    rate_limit: RateLimit = option(
+        "600",
+        "LIMIT",
+        f"Requests per minute allowed per key, or a plan: {PLANS}.",
+        SIMULATOR_COMMANDS,
+        command_defaults={"demo": "6000"},
+    )
+    incident: CommaSeparated[Annotated[str, choice(*INCIDENTS)]] = option(
+        None,
+        "NAME",
+        f"Incident to start with; may be repeated: {', '.join(INCIDENTS)}.",
+        SIMULATOR_COMMANDS,
+        many=True,
+        choices=INCIDENTS,
+    )
+
+
+class WorkspaceSettings(SettingsSection):
+    """One item of ``workspaces`` in the configuration file."""
+
+    name: WorkspaceName
+    api_key_file: KeyFile
+    api_base_url: BaseUrl | None = None
+
+
+def _require_names(rows: tuple[WorkspaceSettings, ...]) -> tuple[WorkspaceSettings, ...]:
+    if not rows:
+        raise ValueError("must list at least one workspace")
+    distinct(tuple(f'the name "{row.name}"' for row in rows))
+    return rows
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """One API key, and where it is good; ``key_file`` is what to read again when the key changes."""
+    """One API key and the API it belongs to; ``key_file`` is read again when the key changes."""
 
     name: str
     base_url: str
@@ -53,75 +326,91 @@ class Workspace:
     key_file: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Webhook:
-    """Which webhooks are taken; ``secret_file`` is what to read again when the secret changes."""
+class Settings(BaseSettings):
+    """All settings, made of ``sources`` in the order of their precedence."""
 
-    secret: SecretStr
-    secret_file: Path
-    window: float
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
 
+    config: ConfigSettings = ConfigSettings()
+    api: ApiSettings = ApiSettings()
+    poll: PollSettings = PollSettings()
+    state: StateSettings = StateSettings()
+    web: WebSettings = WebSettings()
+    webhook: WebhookSettings = WebhookSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    log: LogSettings = LogSettings()
+    simulate: SimulateSettings = SimulateSettings()
+    workspace_list: Annotated[tuple[WorkspaceSettings, ...], AfterValidator(_require_names)] | None = Field(
+        None, alias="workspaces"
+    )
+    _web_config: WebConfig | None = PrivateAttr(None)
 
-@dataclass(frozen=True, slots=True)
-class Simulate:
-    """What the simulated API is like; ``history`` is in seconds."""
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: Any, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Replace pydantic's own sources, which do not record where a value comes from."""
+        return tuple(InitSettingsSource(settings_cls, source) for source in init_settings.init_kwargs["sources"])
 
-    listen_address: Address
-    seed: int
-    logs_per_day: int
-    history: float
-    rate_limit: int
-    incidents: tuple[str, ...]
+    @property
+    def workspaces(self) -> tuple[Workspace, ...]:
+        """The workspaces of the configuration file, or the one of the API key."""
+        if self.workspace_list is not None:
+            return tuple(
+                Workspace(row.name, row.api_base_url or self.api.base_url, row.api_key_file.key, row.api_key_file.path)
+                for row in self.workspace_list
+            )
+        file = self.api.key_file
+        if file is not None:
+            return (Workspace("default", self.api.base_url, file.key, file.path),)
+        return (Workspace("default", self.api.base_url, self.api.key),)
 
+    @property
+    def web_config(self) -> WebConfig:
+        """The content of the web configuration file."""
+        from late_exporter.config.web import WebConfig  # noqa: PLC0415 - not needed by the health check and by --help
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the rest of the program gets; all times are in seconds, and ``webhook_poll_interval`` is 0 for none."""
+        return self._web_config or WebConfig()
 
-    workspaces: tuple[Workspace, ...]
-    api_generation: str
-    api_timeout: float
-    quota_share: float
-    poll_interval: float
-    lookback: float
-    reconcile_interval: float
-    audit_interval: float
-    feeds: tuple[str, ...]
-    state_url: str
-    listen_addresses: tuple[Address | UnixPath, ...]
-    systemd_socket: bool
-    telemetry_path: str
-    web_config_file: Path | None
-    web_config: WebConfig
-    enable_lifecycle: bool
-    webhook_path: str | None
-    webhook: Webhook | None
-    webhook_poll_interval: float
-    duration_buckets: tuple[float, ...]
-    max_label_values: int
-    max_accounts: int
-    created_timestamps: bool
-    log_level: str
-    log_format: str
-    simulate: Simulate
+    def set_web_config(self, web_config: WebConfig) -> None:
+        """Attach the content of the web configuration file."""
+        self._web_config = web_config
+
+    @property
+    def longest_poll_interval(self) -> float:
+        """Time between two polls if webhooks arrive."""
+        return max(self.poll.interval, self.webhook.poll_interval or 0.0)
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must never be written."""
-        found = [workspace.key for workspace in self.workspaces]
-        found += [self.webhook.secret] if self.webhook else []
-        return tuple(secret.get_secret_value() for secret in found if secret is not None)
+        """All texts that must never be written."""
+        keys = [workspace.key for workspace in self.workspaces]
+        if self.webhook.path is not None and self.webhook.secret_file is not None:
+            keys.append(self.webhook.secret_file.key)
+        return tuple(key.get_secret_value() for key in keys if key is not None)
+
+    def with_api(self, base_url: str, key: str) -> Settings:
+        """Return a copy that reads the single workspace of another API."""
+        api = self.api.model_copy(update={"base_url": base_url, "key": SecretStr(key), "key_file": None})
+        return self.model_copy(update={"api": api, "workspace_list": None})
+
+    def value_of(self, option: Option) -> object:
+        """Return the value of an option."""
+        return reduce(getattr, option.path, self)
+
+
+OPTIONS = tuple(options_of(Settings))
 
 
 @dataclass(frozen=True, slots=True)
 class CommandContext:
-    """What a command is called with.
+    """Everything a command needs to run.
 
     Args:
-        settings: In force.
-        reload_settings: Reads them anew.
-        flags: The flags of the command itself.
-        args: Its arguments.
+        settings: Settings at startup.
+        reload_settings: Reads the settings again; raises ConfigError.
+        flags: Flags of the command itself.
+        args: Positional arguments.
     """
 
     settings: Settings
@@ -130,208 +419,8 @@ class CommandContext:
     args: tuple[str, ...] = ()
 
 
-def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of a command; raises ConfigError with every mistake there is.
-
-    Args:
-        command: Options that it does not have are left out, and their files unread.
-        flags: Texts by the option's name, as in ``{"poll.interval": ["30s"]}``.
-        environ: The environment; None is that of the process.
-    """
-    environ = os.environ if environ is None else environ
-    layers = _layers(command, flags, environ)
-    places = {loc: place for layer in reversed(layers) for loc, place in layer.places.items()}
-    problems = [problem for layer in layers for problem in layer.problems]
-    given, wrong = _validated(layers)
-    problems += [_problem(error, places) for error in wrong]
-    problems += _problems_of_keys(command, places, broken=any(layer.broken for layer in layers))
-    web, unusable = _web_config(layers) if command in EXPORTING else (WebConfig(), ())
-    problems += unusable
-    problems += _problems_of_webhooks(given, places) if given else ()
-    if given is None or problems:
-        raise ConfigError(*_without(_keys(environ), problems))
-    return _settings(given, web)
-
-
-def _layers(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> list[Layer]:
-    """What every source gives, in the order in which they win."""
-    said = [_from_flags(command, flags), _from_environment(command, environ)]
-    return [*said, _from_file(command, said), _defaults(command, environ)]
-
-
-def _from_flags(command: str, flags: Mapping[str, Sequence[str]]) -> Layer:
-    layer = Layer(command)
-    for name, texts in flags.items():
-        option = _BY_NAME[name]
-        if len(texts) > 1 and not option.many:
-            layer.problems.append(f"{option.flag}: given {len(texts)} times")
-        layer.put(option, list(texts) if option.many else texts[-1], option.flag)
-    return layer
-
-
-def _from_environment(command: str, environ: Mapping[str, str]) -> Layer:
-    layer = Layer(command)
-    for variable, text in sorted(environ.items()):
-        option = _BY_VARIABLE.get(variable)
-        if option is not None and text:
-            if variable == option.alias and environ.get(option.variable, text) != text:
-                layer.problems.append(f"{option.variable} and {variable}: two keys are given; drop one of them")
-            layer.put(option, SecretStr(text) if option.secret else text, variable)
-        elif option is None and variable.startswith(PREFIX) and not _SERVICE_VARIABLE.fullmatch(variable):
-            layer.problems.append(f"{variable}: unknown variable{suggestion(variable, _BY_VARIABLE, PREFIX)}")
-    return layer
-
-
-def _from_file(command: str, said: Sequence[Layer]) -> Layer:
-    """What is in the file, where one of the layers names it."""
-    layer = Layer(command)
-    naming = next((named for named in said if "config_file" in named.values), None)
-    if naming is None:
-        return layer
-    path = naming.values["config_file"]
-    try:
-        read = read_file(path, MAX_FILE)
-        if len(read) > MAX_FILE:
-            raise ValueError("larger than 1 MiB")  # noqa: TRY301 - told as the other reasons are
-    except ValueError as exc:
-        layer.broken = True
-        layer.problems.append(f"{naming.places['config_file',]}{quote(path)}: {exc}")
-    else:
-        Document(path, layer).read(read)
-    return layer
-
-
-def _defaults(command: str, environ: Mapping[str, str]) -> Layer:
-    """Only where a command or systemd has others than the model."""
-    layer = Layer(command)
-    directory = environ.get("STATE_DIRECTORY", "").partition(":")[0].rstrip("/")
-    if directory:
-        layer.put(_BY_NAME["state.url"], f"sqlite:///{directory}/late-exporter.db", "STATE_DIRECTORY")
-    for option in OPTIONS:
-        if command in option.others:
-            layer.put(option, option.others[command], option.flag)
-    return layer
-
-
-def _validated(layers: Sequence[Layer]) -> tuple[Given | None, list[ErrorDetails]]:
-    arguments: dict[str, Any] = {"layers": layers}
-    try:
-        return Given(**arguments), []
-    except ValidationError as exc:
-        return None, exc.errors()
-
-
-def _web_config(layers: Sequence[Layer]) -> tuple[WebConfig, Sequence[str]]:
-    """What the web server's own file says, and its mistakes."""
-    naming = next((layer for layer in layers if "web_config_file" in layer.values), None)
-    if naming is None:
-        return WebConfig(), ()
-    path = naming.values["web_config_file"]
-    try:
-        read_file(path, 0)
-        return webconfig.load(Path(path)), ()
-    except ConfigError as exc:
-        return WebConfig(), exc.problems
-    except ValueError as exc:
-        return WebConfig(), [f"{naming.places['web_config_file',]}{quote(path)}: {exc}"]
-
-
-def _problem(error: ErrorDetails, places: Mapping[Loc, str]) -> str:
-    loc = error["loc"]
-    place = next(places[loc[:size]] for size in range(len(loc), 0, -1) if loc[:size] in places)
-    if error["type"] == "missing":
-        return f"{place}: {loc[-1]} is missing"
-    value = quote(error["input"], url=str(loc[-1]).endswith("url"))
-    return f"{place}{value}: {error['ctx']['error']}"
-
-
-def _problems_of_keys(command: str, places: Mapping[Loc, str], *, broken: bool) -> Iterator[str]:
-    keys = [places[field,] for field in ("api_key", "api_key_file") if (field,) in places]
-    if ("workspaces",) in places:
-        reason = f"drop it, each workspace in {places['workspaces',]} has its own api_key_file"
-        yield from (f"{key}: {reason}" for key in keys)
-    elif len(keys) > 1:
-        yield f"{' and '.join(keys)}: two keys are given; drop one of them"
-    elif not keys and command in REAL and not broken:
-        yield NO_KEY
-
-
-def _keys(environ: Mapping[str, str]) -> list[str]:
+def restart_only_changes(old: Settings, new: Settings) -> list[str]:
+    """Return the names of the changed options that cannot be applied without a restart."""
     return [
-        environ.get(name, "").strip() for option in OPTIONS if option.secret for name in (option.variable, option.alias)
+        option.name for option in OPTIONS if option.reload == "restart" and old.value_of(option) != new.value_of(option)
     ]
-
-
-def _problems_of_webhooks(given: Given, places: Mapping[Loc, str]) -> Iterator[str]:
-    path, telemetry, relaxed = given.webhook_path, given.web_telemetry_path, given.webhook_poll_interval
-    if path is not None:
-        place = f"{places['webhook_path',]}{quote(path)}"
-        if given.webhook_secret_file is None:
-            yield f"{place}: name a file that holds the secret of the webhooks with --webhook.secret-file"
-        if f"{telemetry}/".startswith(f"{path}/"):
-            yield f"{place}: must not be --web.telemetry-path{quote(telemetry)}, nor above it"
-    if relaxed is not None and relaxed < given.poll_interval:
-        place = places["webhook_poll_interval",]
-        yield f"{place}{quote(f'{relaxed:g}s')}: must be at least --poll.interval, {given.poll_interval:g}s"
-
-
-def _without(keys: Sequence[str], problems: list[str]) -> list[str]:
-    """The problems without a key that was given by mistake as something else too; a short one hides too much."""
-    for key in keys:
-        if len(key) >= LONG:
-            problems = [problem.replace(key, "***") for problem in problems]
-    return problems
-
-
-def _settings(given: Given, web: WebConfig) -> Settings:
-    return Settings(
-        workspaces=tuple(_workspaces(given)),
-        api_generation=given.api_generation,
-        api_timeout=given.api_timeout,
-        quota_share=given.api_quota_share,
-        poll_interval=given.poll_interval,
-        lookback=given.poll_lookback,
-        reconcile_interval=given.poll_reconcile_interval,
-        audit_interval=given.poll_audit_interval,
-        feeds=given.poll_feeds,
-        state_url=given.state_url,
-        listen_addresses=given.web_listen_address,
-        systemd_socket=given.web_systemd_socket,
-        telemetry_path=given.web_telemetry_path,
-        web_config_file=given.web_config_file,
-        web_config=web,
-        enable_lifecycle=given.web_enable_lifecycle,
-        webhook_path=given.webhook_path,
-        webhook=_webhook(given),
-        webhook_poll_interval=given.webhook_poll_interval or 0.0,
-        duration_buckets=given.metrics_duration_buckets,
-        max_label_values=given.metrics_max_label_values,
-        max_accounts=given.metrics_max_accounts,
-        created_timestamps=given.metrics_created_timestamps,
-        log_level=given.log_level,
-        log_format=given.log_format,
-        simulate=Simulate(
-            listen_address=given.simulate_listen_address,
-            seed=given.simulate_seed,
-            logs_per_day=given.simulate_logs_per_day,
-            history=given.simulate_history,
-            rate_limit=given.simulate_rate_limit,
-            incidents=given.simulate_incident,
-        ),
-    )
-
-
-def _webhook(given: Given) -> Webhook | None:
-    secret = given.webhook_secret_file
-    if given.webhook_path is None or secret is None:
-        return None
-    return Webhook(secret.key, secret.path, given.webhook_replay_window)
-
-
-def _workspaces(given: Given) -> Iterator[Workspace]:
-    for row in given.workspaces or ():
-        yield Workspace(row.name, row.api_base_url or given.api_base_url, row.api_key_file.key, row.api_key_file.path)
-    if given.workspaces is None and given.api_key_file is not None:
-        yield Workspace("default", given.api_base_url, given.api_key_file.key, given.api_key_file.path)
-    elif given.workspaces is None:
-        yield Workspace("default", given.api_base_url, given.api_key)

@@ -1,4 +1,4 @@
-"""TLS of the web server: what the exporter-toolkit's ``tls_server_config`` says, as an SSLContext."""
+"""TLS of the web server: an SSLContext from the exporter-toolkit's ``tls_server_config``."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ SUITES = MappingProxyType(
         "TLS_RSA_WITH_AES_256_GCM_SHA384": "AES256-GCM-SHA384",
     }
 )
-"""Cipher suites up to TLS 1.2 by the names that Go has for them, and what OpenSSL calls them."""
+"""OpenSSL's names of cipher suites up to TLS 1.2, by their names in Go."""
 
 SUITES_13 = frozenset({"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"})
-"""Those of TLS 1.3, which are always on, here as in Go."""
+"""Cipher suites of TLS 1.3, which are always enabled, as in Go."""
 
 CURVES = MappingProxyType(
     {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
@@ -56,25 +56,25 @@ Version: TypeAlias = Literal["TLS10", "TLS11", "TLS12", "TLS13"]
 
 NOT_VERIFIED = ("RequireAnyClientCert", "RequireClientCert")
 NO_CERTIFICATE = ("", "NoClientCert", "RequestClientCert")
-"""A certificate that is asked for and not verified says nothing, so it is not asked for."""
+"""Client authentication without a request for a certificate; an unverified one would prove nothing."""
 
 
 class TlsError(ValueError):
-    """The option of this name cannot be used, and why."""
+    """An option that cannot be used, with the reason."""
 
     def __init__(self, option: str, reason: str) -> None:
         super().__init__(reason)
         self.option = option
 
 
-def _known_suite(name: str) -> str:
+def _check_suite(name: str) -> str:
     if name not in SUITES and name not in SUITES_13:
         raise ValueError(f"must be one of {', '.join([*SUITES, *sorted(SUITES_13)])}")
     return name
 
 
 class Tls(Section):
-    """The options of ``tls_server_config``."""
+    """Section ``tls_server_config``."""
 
     cert: str = ""
     key: str = ""
@@ -94,13 +94,13 @@ class Tls(Section):
     client_allowed_sans: tuple[str, ...] = ()
     min_version: Version = "TLS12"
     max_version: Version = "TLS13"
-    cipher_suites: tuple[Annotated[str, AfterValidator(_known_suite)], ...] = ()
+    cipher_suites: tuple[Annotated[str, AfterValidator(_check_suite)], ...] = ()
     prefer_server_cipher_suites: bool = True
     curve_preferences: tuple[Literal["CurveP256", "CurveP384", "CurveP521", "X25519"], ...] = ()
 
     @property
     def is_set(self) -> bool:
-        """Whether TLS is wanted: there is something that makes no sense without it."""
+        """Whether TLS is enabled: an option is set that has no meaning without it."""
         return any(
             (
                 self.cert,
@@ -116,26 +116,26 @@ class Tls(Section):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files that it names."""
+        """Files that the options name."""
         return tuple(name for name in (self.cert_file, self.key_file, self.client_ca_file) if name)
 
-    def remarks(self) -> Iterator[str]:
-        """What of it has no effect here."""
+    def warnings(self) -> Iterator[str]:
+        """Yield the options that have no effect."""
         for option in ("cert", "key", "client_ca"):
             if getattr(self, option) and getattr(self, f"{option}_file"):
-                yield f"{option}: not used, there is a {option}_file"
+                yield f"{option}: ignored, because {option}_file is set"
         if len(self.curve_preferences) > 1:
-            yield "curve_preferences: more than one curve cannot be set, those of OpenSSL are used"
+            yield "curve_preferences: ignored, because OpenSSL accepts one curve only; its defaults are used"
         if self.client_auth_type == "RequestClientCert":
-            yield "client_auth_type: a certificate that is not verified is not asked for"
+            yield "client_auth_type: ignored, because certificates that are not verified are not requested"
 
 
-def create_context(tls: Tls, beside: Path) -> ssl.SSLContext:
-    """What TLS connections begin with.
+def create_context(tls: Tls, folder: Path) -> ssl.SSLContext:
+    """Return the context of TLS connections.
 
     Args:
-        tls: The options.
-        beside: The folder that its paths are relative to.
+        tls: Options.
+        folder: Folder that paths are relative to.
 
     Raises:
         TlsError: An option cannot be used.
@@ -144,8 +144,8 @@ def create_context(tls: Tls, beside: Path) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_RENEGOTIATION
     _set_ciphers(context, tls)
-    _set_certificate(context, tls, beside)
-    _set_clients(context, tls, beside)
+    _set_certificate(context, tls, folder)
+    _set_clients(context, tls, folder)
     return context
 
 
@@ -153,7 +153,7 @@ def _set_ciphers(context: ssl.SSLContext, tls: Tls) -> None:
     if tls.min_version > tls.max_version:
         raise TlsError("min_version", f"{tls.min_version} is above max_version, which is {tls.max_version}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # who asks for TLS 1.0 knows that it is old
+        warnings.simplefilter("ignore", DeprecationWarning)  # TLS 1.0 is deprecated, but may be configured
         context.maximum_version = VERSIONS[tls.max_version]
         context.minimum_version = VERSIONS[tls.min_version]
     suites = [SUITES[name] for name in tls.cipher_suites if name in SUITES]
@@ -161,64 +161,66 @@ def _set_ciphers(context: ssl.SSLContext, tls: Tls) -> None:
         try:
             context.set_ciphers(":".join(suites))
         except ssl.SSLError:
-            raise TlsError("cipher_suites", "OpenSSL has none of them here") from None
+            raise TlsError("cipher_suites", "this build of OpenSSL supports none of them") from None
     elif tls.cipher_suites and tls.max_version == "TLS13":
         context.minimum_version = ssl.TLSVersion.TLSv1_3
     elif tls.cipher_suites:
-        raise TlsError("cipher_suites", f"none of them is for {tls.max_version}")
+        raise TlsError("cipher_suites", f"none of them is usable with {tls.max_version}")
     if not tls.prefer_server_cipher_suites:
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     if len(tls.curve_preferences) == 1:
         try:
             context.set_ecdh_curve(CURVES[tls.curve_preferences[0]])
         except (ValueError, ssl.SSLError):
-            raise TlsError("curve_preferences", "OpenSSL does not have it here") from None
+            raise TlsError("curve_preferences", "this build of OpenSSL does not support it") from None
 
 
-def _set_certificate(context: ssl.SSLContext, tls: Tls, beside: Path) -> None:
-    def refuse() -> str:
-        raise TlsError(_given(tls, "key"), "is encrypted, and nobody is there to ask for its password")
+def _set_certificate(context: ssl.SSLContext, tls: Tls, folder: Path) -> None:
+    def reject_encrypted() -> str:
+        raise TlsError(_option_in_use(tls, "key"), "encrypted private keys are not supported")
 
-    with _file(tls, "cert", beside) as cert, _file(tls, "key", beside) as key:
+    with _file(tls, "cert", folder) as cert, _file(tls, "key", folder) as key:
         try:
-            context.load_cert_chain(cert, key, password=refuse)
+            context.load_cert_chain(cert, key, password=reject_encrypted)
         except OSError as exc:
-            raise TlsError(_given(tls, "cert"), f"certificate and key cannot be used: {_reason(exc)}") from None
+            raise TlsError(_option_in_use(tls, "cert"), f"cannot use certificate and key: {_reason(exc)}") from None
 
 
-def _set_clients(context: ssl.SSLContext, tls: Tls, beside: Path) -> None:
+def _set_clients(context: ssl.SSLContext, tls: Tls, folder: Path) -> None:
     kind, authority = tls.client_auth_type, tls.client_ca or tls.client_ca_file
     if kind in NOT_VERIFIED:
-        raise TlsError("client_auth_type", f"{kind} is not supported; RequireAndVerifyClientCert is, and is safe")
+        raise TlsError("client_auth_type", f"{kind} is not supported; use RequireAndVerifyClientCert")
     if tls.client_allowed_sans and kind != "RequireAndVerifyClientCert":
         raise TlsError("client_allowed_sans", "needs client_auth_type: RequireAndVerifyClientCert")
     if authority and kind in ("", "NoClientCert"):
-        raise TlsError("client_auth_type", "must say what to do with the certificates of clients")
+        raise TlsError("client_auth_type", "must be set, because client_ca is set")
     if kind in NO_CERTIFICATE:
         return
-    with _file(tls, "client_ca", beside) as authorities:
+    with _file(tls, "client_ca", folder) as authorities:
         try:
             context.load_verify_locations(authorities)
         except OSError as exc:
-            raise TlsError(_given(tls, "client_ca"), f"no certificate can be read from it: {_reason(exc)}") from None
+            raise TlsError(
+                _option_in_use(tls, "client_ca"), f"contains no readable certificate: {_reason(exc)}"
+            ) from None
     context.verify_mode = ssl.CERT_REQUIRED if kind == "RequireAndVerifyClientCert" else ssl.CERT_OPTIONAL
 
 
-def _given(tls: Tls, option: str) -> str:
-    """The option, or the one for a file in its place."""
+def _option_in_use(tls: Tls, option: str) -> str:
+    """Return the name of the option for a file if it is set, otherwise the option."""
     return f"{option}_file" if getattr(tls, f"{option}_file") else option
 
 
 @contextmanager
-def _file(tls: Tls, option: str, beside: Path) -> Iterator[str]:
-    """The path of what an option names, or of what holds the option's own text: OpenSSL reads files only."""
+def _file(tls: Tls, option: str, folder: Path) -> Iterator[str]:
+    """Provide the content of an option as a file, since OpenSSL reads only files."""
     name, text = getattr(tls, f"{option}_file"), getattr(tls, option)
     if name:
         try:
-            read_file(str(beside / name), 0)
+            read_file(str(folder / name), 0)
         except ValueError as exc:
-            raise TlsError(f"{option}_file", f"{beside / name}: {exc}") from None
-        yield str(beside / name)
+            raise TlsError(f"{option}_file", f"{folder / name}: {exc}") from None
+        yield str(folder / name)
     elif not text:
         raise TlsError(f"{option}_file", "is missing")
     elif hasattr(os, "memfd_create"):
@@ -234,6 +236,6 @@ def _file(tls: Tls, option: str, beside: Path) -> Iterator[str]:
 
 
 def _reason(exc: OSError) -> str:
-    """OpenSSL says nothing of what is no PEM at all."""
+    """Return OpenSSL's reason; it has none if the file is not in PEM format."""
     reason = getattr(exc, "reason", None)
     return str(reason).replace("_", " ").lower() if reason else "not in PEM format"

@@ -1,4 +1,4 @@
-"""The types of values, each made of a text; ValueError says what would be right."""
+"""Types of option values, each parsed from text; a ValueError says what would be right."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from pydantic import PlainValidator as Parsed
 
 __all__ = [
     "EMPTY_VALUES",
+    "FEED_NAMES",
     "INVALID_NAME",
+    "MAX_FILE",
     "RATE_LIMITS",
     "Address",
     "BaseUrl",
@@ -31,6 +33,7 @@ __all__ = [
     "ListenAddress",
     "Parsed",
     "RateLimit",
+    "SecretFile",
     "Section",
     "Share",
     "StateUrl",
@@ -54,12 +57,14 @@ T = TypeVar("T")
 
 RESERVED_PATHS = ("/", "/-/healthy", "/-/ready", "/-/reload", "/-/quit")
 MAX_BUCKETS = 50
+MAX_FILE = 1 << 20
 MAX_PORT = 65_535
 MAX_SOCKET_PATH = 107
 MAX_SHOWN = 100
 EMPTY_VALUES = ("", "~", "null")
 NOT_A_URL = "must be a URL like https://getlate.dev/api"
 INVALID_NAME = "must be 1 to 64 letters, digits, or _ . -"
+FEED_NAMES = ("publishing", "connections", "webhooks", "messaging", "workflow_event", "api_request")
 RATE_LIMITS = {"free": 60, "build": 120, "accelerate": 600, "unlimited": 1200}
 """Requests a minute by plan."""
 NOT_A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
@@ -73,7 +78,7 @@ _HOST_AND_PORT = re.compile(r"(?:\[(?P<six>[^\[\]\s]+)\]|(?P<host>[A-Za-z0-9._-]
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen; an empty host is every interface."""
+    """A TCP address to listen on; an empty host means every interface."""
 
     host: str
     port: int
@@ -84,7 +89,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class UnixPath:
-    """Where to listen in the file system."""
+    """A Unix socket to listen on."""
 
     path: Path
 
@@ -93,38 +98,40 @@ class UnixPath:
 
 
 @dataclass(frozen=True, slots=True)
-class _KeyFile:
+class SecretFile:
+    """The content of a file that holds an API key or the secret of webhooks."""
+
     path: Path
     key: SecretStr
 
 
 class Section(BaseModel):
-    """Options in a file: an unknown one is a mistake, one without a value is not given."""
+    """A section of a file: unknown keys are rejected, keys without a value keep their default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _without_nothing(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        return {key: value for key, value in given.items() if key not in cls.model_fields or value not in EMPTY_VALUES}
+    def _drop_empty_values(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {key: value for key, value in values.items() if key not in cls.model_fields or value not in EMPTY_VALUES}
 
 
-def _parsed(parse: Callable[[str], object], complaint: str) -> Parsed:
-    """A type whose texts give something other than None."""
+def _parsed(parse: Callable[[str], object], message: str) -> Parsed:
+    """Return a validator that rejects a text for which ``parse`` returns None."""
 
-    def parsed(text: str) -> object:
+    def validate(text: str) -> object:
         value = parse(text)
         if value is None:
-            raise ValueError(complaint)
+            raise ValueError(message)
         return value
 
-    return Parsed(parsed)
+    return Parsed(validate)
 
 
 def integer(low: int) -> Parsed:
-    """A whole number."""
+    """Return a validator for whole numbers."""
     return _parsed(
         lambda text: int(text) if re.fullmatch(r"[0-9]{1,18}", text) and int(text) >= low else None,
         f"must be a whole number of at least {low}",
@@ -132,22 +139,20 @@ def integer(low: int) -> Parsed:
 
 
 def choice(*allowed: str) -> Parsed:
-    """One word of several."""
+    """Return a validator for one of several words."""
     return _parsed(lambda text: text if text in allowed else None, f"must be one of {', '.join(allowed)}")
 
 
-def _positive(high: float, complaint: str) -> Parsed:
-    return _parsed(
-        lambda text: float(text) if _NUMBER.fullmatch(text) and 0.0 < float(text) <= high else None, complaint
-    )
+def _positive(high: float, message: str) -> Parsed:
+    return _parsed(lambda text: float(text) if _NUMBER.fullmatch(text) and 0.0 < float(text) <= high else None, message)
 
 
-def _matching(pattern: str, complaint: str) -> Parsed:
-    return _parsed(lambda text: text if re.fullmatch(pattern, text) and text.isprintable() else None, complaint)
+def _matching(pattern: str, message: str) -> Parsed:
+    return _parsed(lambda text: text if re.fullmatch(pattern, text) and text.isprintable() else None, message)
 
 
 def duration(low: str, high: str = "100y") -> Parsed:
-    """Seconds, written as a duration of Prometheus."""
+    """Return a validator for Prometheus durations, which gives seconds."""
 
     def parse(text: str) -> float:
         seconds = _seconds(text)
@@ -159,7 +164,7 @@ def duration(low: str, high: str = "100y") -> Parsed:
 
 
 def _seconds(text: str) -> float:
-    """Units from large to small, each at most once, or a bare 0."""
+    """Parse units from large to small, each at most once, or a bare 0."""
     match = _DURATION.fullmatch(text)
     if text == "0":
         return 0.0
@@ -168,10 +173,10 @@ def _seconds(text: str) -> float:
     return sum(int(count) * size for count, size in zip(match.groups(), _UNITS.values(), strict=True) if count)
 
 
-def _moment(text: str) -> float:
+def _timestamp(text: str) -> float:
     try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        time = datetime.fromisoformat(text)
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         raise ValueError("not a time; write it like 2026-11-20T08:00:00Z") from None
 
@@ -192,10 +197,10 @@ def _items(value: str | Sequence[str]) -> list[str]:
 
 
 def distinct(items: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The items, none of them twice."""
-    twice = next((item for index, item in enumerate(items) if item in items[:index]), None)
-    if twice is not None:
-        raise ValueError(f"{twice} is given twice")
+    """Return the items; raise ValueError if one of them occurs twice."""
+    duplicate = next((item for index, item in enumerate(items) if item in items[:index]), None)
+    if duplicate is not None:
+        raise ValueError(f"{duplicate} is given twice")
     return items
 
 
@@ -226,7 +231,7 @@ def _address_or_path(text: str) -> Address | UnixPath | None:
 
 
 def _host_and_port(text: str) -> tuple[str, str]:
-    """Each is empty where it was left out, both where they cannot be."""
+    """Return host and port, each empty if it is missing, both empty if either is invalid."""
     match = _HOST_AND_PORT.fullmatch(text)
     if match is None or int(match["port"] or 0) > MAX_PORT:
         return "", ""
@@ -242,7 +247,7 @@ def _host_and_port(text: str) -> tuple[str, str]:
 
 def _telemetry_path(text: str) -> str:
     if not re.fullmatch(r"/[A-Za-z0-9._~/-]*", text):
-        raise ValueError("must begin with / and hold only letters, digits and - . _ ~ /")
+        raise ValueError("must begin with / and contain only letters, digits and - . _ ~ /")
     if text in RESERVED_PATHS:
         raise ValueError(f"must not be one of {', '.join(RESERVED_PATHS)}")
     return text
@@ -252,7 +257,7 @@ def _webhook_path(text: str) -> str:
     if not re.fullmatch(r"(?:/[A-Za-z0-9._~-]+)+", text):
         raise ValueError("must be a path like /webhook, of letters, digits and - . _ ~ between slashes")
     if any(f"{path}/".startswith(f"{text}/") for path in RESERVED_PATHS):
-        raise ValueError(f"must not be one of {', '.join(RESERVED_PATHS)}, nor above one")
+        raise ValueError(f"must not be one of {', '.join(RESERVED_PATHS)}, nor a parent of one")
     return text
 
 
@@ -260,14 +265,14 @@ def _base_url(text: str) -> str:
     if not re.fullmatch(r"https?://[!-~]+", text) or "\\" in text:
         raise ValueError(NOT_A_URL)
     if "@" in text:
-        raise ValueError("must hold no user and no password; give the key with LATE_API_KEY or --api.key-file")
+        raise ValueError("must not contain a user or password; give the key with LATE_API_KEY or --api.key-file")
     if "?" in text or "#" in text:
-        raise ValueError("must hold no query and no fragment")
+        raise ValueError("must not contain a query or fragment")
     host, port = _host_and_port(text.partition("://")[2].partition("/")[0])
     if not host or "%" in host or int(port or 443) == 0:
         raise ValueError(NOT_A_URL)
     if text.startswith("http:") and not _is_loopback(host):
-        raise ValueError("must begin with https://; plain http is for a loopback address only")
+        raise ValueError("must begin with https://; plain http is allowed for loopback addresses only")
     return text.rstrip("/")
 
 
@@ -278,24 +283,24 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _key(given: SecretStr) -> SecretStr:
-    key = given.get_secret_value().strip()
+def _key(secret: SecretStr) -> SecretStr:
+    key = secret.get_secret_value().strip()
     if not key:
         raise ValueError("is empty; " + NOT_A_KEY)
     if not re.fullmatch(r"[!-~]{1,512}", key):
-        raise ValueError("not a usable key (it is not shown); " + NOT_A_KEY)
+        raise ValueError("not a valid key (its value is not shown); " + NOT_A_KEY)
     return SecretStr(key)
 
 
-def _key_file(path: str) -> _KeyFile:
+def _key_file(path: str) -> SecretFile:
     text = read_file(path, 4096).decode("latin-1")
     if not text.strip():
         raise ValueError("the file is empty")
-    return _KeyFile(Path(path), _key(SecretStr(text)))
+    return SecretFile(Path(path), _key(SecretStr(text)))
 
 
-def read_file(path: str, limit: int) -> bytes:
-    """What is in the file, one byte more than the limit at most."""
+def read_file(path: str, limit: int = MAX_FILE) -> bytes:
+    """Return the content of a file, cut one byte behind the limit; raise ValueError if it cannot be read."""
     if not path or "\0" in path:
         raise ValueError("must be the path of a file")
     try:
@@ -306,23 +311,23 @@ def read_file(path: str, limit: int) -> bytes:
 
 
 def is_workspace_name(text: str) -> bool:
-    """Whether a workspace can be configured under such a name."""
+    """Return whether the text is a valid name of a workspace."""
     return _NAME.fullmatch(text) is not None
 
 
 def quote(value: object, *, url: bool = False) -> str:
-    """A value as messages quote it: without what may be a key, and cut where it is long; empty for what is no text."""
+    """Return a value as messages quote it: keys masked, long texts cut, and nothing for other types than text."""
     if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
         value = ",".join(value)
     if not isinstance(value, str):
         return ""
     text = re.sub(r"sk_[0-9A-Za-z]{8,}", "***", value)
-    text = _masked(text) if url or "://" in text else text
+    text = _mask_url(text) if url or "://" in text else text
     return " " + json.dumps(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "...", ensure_ascii=False)
 
 
-def _masked(url: str) -> str:
-    """The URL without user, password, query and fragment; where one cannot tell them apart, without all of them."""
+def _mask_url(url: str) -> str:
+    """Mask user, password, query and fragment of a URL, or all after the scheme if they cannot be told apart."""
     scheme, slashes, rest = url.partition("://") if "://" in url else ("", "", url)
     if "@" in rest and re.search(r"[?#]", rest):
         return f"{scheme}{slashes}***"
@@ -331,7 +336,7 @@ def _masked(url: str) -> str:
 
 
 CommaSeparated: TypeAlias = Annotated[tuple[T, ...], BeforeValidator(_items), AfterValidator(distinct)]
-"""A list, whether it has commas, was given in parts, or both."""
+"""A tuple, parsed from a comma-separated text, several texts, or both."""
 
 Bound: TypeAlias = Annotated[float, _positive(sys.float_info.max, "must be a number of seconds above 0")]
 Bounds: TypeAlias = Annotated[tuple[Bound, ...], BeforeValidator(_items), AfterValidator(_ascending)]
@@ -352,15 +357,16 @@ TcpAddress: TypeAlias = Annotated[
     Address, _parsed(_address, "not an address; write it like :10077, 127.0.0.1:10077 or [::1]:10077")
 ]
 File: TypeAlias = Annotated[Path, _parsed(Path, "must be the path of a file")]
-Timestamp: TypeAlias = Annotated[float, Parsed(_moment)]
+Timestamp: TypeAlias = Annotated[float, Parsed(_timestamp)]
 TargetLabel: TypeAlias = Annotated[
-    tuple[str, str], _parsed(_target_label, "must be a name and a value, like job=late; names do not begin with __")
+    tuple[str, str],
+    _parsed(_target_label, "must be a name and a value, like job=late; a name must not begin with __"),
 ]
 TelemetryPath: TypeAlias = Annotated[str, Parsed(_telemetry_path)]
 WebhookPath: TypeAlias = Annotated[str, Parsed(_webhook_path)]
 BaseUrl: TypeAlias = Annotated[str, Parsed(_base_url)]
 Key: TypeAlias = Annotated[SecretStr, Parsed(_key)]
-KeyFile: TypeAlias = Annotated[_KeyFile, Parsed(_key_file)]
+KeyFile: TypeAlias = Annotated[SecretFile, Parsed(_key_file)]
 WorkspaceName: TypeAlias = Annotated[str, _matching(_NAME.pattern, INVALID_NAME)]
 StateUrl: TypeAlias = Annotated[
     str,

@@ -1,135 +1,127 @@
-"""The YAML file of ``--config.file``, read with the line of every value and of every mistake."""
+"""YAML as nested dicts, lists and strings, with the line of every value and of every mistake."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+import re
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import yaml
 
-from late_exporter.config.options import OPTIONS, REAL, Layer, Option, WorkspaceRow, suggestion
+from late_exporter.config.types import EMPTY_VALUES, MAX_FILE, quote
+from late_exporter.errors import ConfigError
 
-__all__ = ["Document"]
+__all__ = ["YamlFile"]
 
-_ALLOWED = {
-    f"{option.section}.{option.key}": option for option in OPTIONS if not option.secret and option.name != "config.file"
-}
-_SECTIONS = {option.section for option in _ALLOWED.values()}
-_PATHS = ("api.key-file", "web.config.file", "webhook.secret-file")
+Keys: TypeAlias = tuple[int | str, ...]
 
 
-class Document:
-    """A file, read into a layer as far as it is right.
+class YamlFile:
+    """A parsed YAML file.
 
     Args:
-        path: As the user gave it.
-        layer: Takes the values and the mistakes.
+        path: Path as the user wrote it, for messages.
+        content: Content of the file.
+        normalize: Maps spellings of a key that mean the same to one of them.
+
+    Raises:
+        ConfigError: The content is too large or not valid YAML.
     """
 
-    def __init__(self, path: str, layer: Layer) -> None:
+    def __init__(self, path: str, content: bytes, normalize: Callable[[str], str] = str) -> None:
         self._path = path
-        self._layer = layer
+        self._normalize = normalize
+        self._root = self._compose(content)
+        self._problems: list[tuple[int, str]] = []
+        self.values: Any = self._convert(self._root, (), {})
+        """The content; an empty file is an empty dict."""
 
-    def read(self, content: bytes) -> None:
-        """Read what the file holds."""
+    @property
+    def problems(self) -> list[str]:
+        """All mistakes, in the order of their lines."""
+        return [problem for _, problem in sorted(self._problems, key=lambda pair: pair[0])]
+
+    def reject(self, keys: Keys, reason: str, *, name: str = "", value: object = None) -> None:
+        """Record a mistake; ``value`` is quoted if it is text."""
+        self._problems.append((self.line(keys), f"{self.place(keys, name)}{quote(value)}: {reason}"))
+
+    def place(self, keys: Keys, name: str = "") -> str:
+        """Return "path:line: name" of a value, or of the closest parent that the file has."""
+        return f"{self._path}:{self.line(keys)}: {name or _name(keys)}"
+
+    def line(self, keys: Keys) -> int:
+        """Return the line of a value, or of the closest parent that the file has, counted from 1."""
+        node, line = self._root, 1
+        for key in keys:
+            if isinstance(node, yaml.MappingNode):
+                pair = next((pair for pair in node.value if self._normalize(str(pair[0].value)) == key), None)
+                if pair is None:
+                    break
+                line, node = _line(pair[0]), pair[1]
+            elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+                node = node.value[key]
+                line = _line(node)
+        return line
+
+    def _compose(self, content: bytes) -> yaml.Node:
+        if len(content) > MAX_FILE:
+            raise ConfigError(f"{self._path}: larger than 1 MiB")
         try:
             root = yaml.compose(content.decode("utf-8-sig"), Loader=yaml.BaseLoader)
-        except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as exc:
-            self._layer.broken = True
-            self._layer.problems.append(self._broken(exc))
-            return
-        if isinstance(root, yaml.MappingNode):
-            self._read_root(root)
-        elif root is not None:
-            self._layer.problems.append(f"{self._path}: must be a mapping of sections, as in poll: {{interval: 30s}}")
+        except yaml.MarkedYAMLError as exc:
+            mark = exc.problem_mark
+            place = f"{self._path}:{mark.line + 1}:{mark.column + 1}" if mark else self._path
+            # A quoted token may be part of a secret.
+            problem = re.sub(r"'[^'\s]{2,}'|\"[^\"\s]{2,}\"", "...", str(exc.problem))
+            raise ConfigError(f"{place}: not valid YAML: {problem}") from None
+        except (yaml.YAMLError, UnicodeDecodeError):
+            raise ConfigError(f"{self._path}: not a text file in UTF-8") from None
+        except RecursionError:
+            raise ConfigError(f"{self._path}: nested too deeply") from None
+        except (ValueError, OverflowError):
+            raise ConfigError(f"{self._path}: not valid YAML: a character or number is out of range") from None
+        if root is None or (isinstance(root, yaml.ScalarNode) and root.value in EMPTY_VALUES):
+            return yaml.MappingNode("", [])
+        return root
 
-    def _broken(self, exc: Exception) -> str:
-        match exc:
-            case yaml.MarkedYAMLError(problem_mark=yaml.Mark() as mark):
-                return f"{self._path}:{mark.line + 1}:{mark.column + 1}: not valid YAML: {exc.problem}"
-            case RecursionError():
-                return f"{self._path}: nested too deeply"
-            case yaml.YAMLError() | UnicodeDecodeError():
-                return f"{self._path}: not a text file in UTF-8"
-            case _:
-                return f"{self._path}: not valid YAML: a character or a number in it is out of range"
-
-    def _read_root(self, root: yaml.MappingNode) -> None:
-        for name, key, node in self._pairs(root, ""):
-            if name == "workspaces":
-                self._read_workspaces(key, node)
-            elif name in _SECTIONS:
-                self._read_section(name, key, node)
-            else:
-                self._complain(key, key.value, "unknown" + suggestion(name, [*_SECTIONS, "workspaces"]))
-
-    def _read_section(self, section: str, key: yaml.Node, node: yaml.Node) -> None:
-        if isinstance(node, yaml.ScalarNode) and node.value in ("", "~", "null"):
-            return
-        if not isinstance(node, yaml.MappingNode):
-            self._complain(key, section, "must be a mapping of options")
-            return
-        for name, name_key, value in self._pairs(node, f"{section}."):
-            option = f"{section}.{name.replace('_', '-')}"
-            if option in _ALLOWED:
-                self._read_option(_ALLOWED[option], name_key, value)
-            else:
-                self._complain(name_key, f"{section}.{name_key.value}", "unknown" + suggestion(option, _ALLOWED))
-
-    def _read_option(self, option: Option, key: yaml.Node, node: yaml.Node) -> None:
-        place = self._place(key, option.name)
-        match node:
-            case yaml.ScalarNode():
-                value = self._beside(node.value) if option.name in _PATHS else node.value
-                self._layer.put(option, value, place)
-            case yaml.SequenceNode() if option.many and all(isinstance(item, yaml.ScalarNode) for item in node.value):
-                self._layer.put(option, [item.value for item in node.value], place)
-            case _:
-                allowed = "one value or a list of values" if option.many else "one value"
-                self._complain(key, option.name, f"must be {allowed}")
-
-    def _read_workspaces(self, key: yaml.Node, node: yaml.Node) -> None:
-        if self._layer.command not in REAL:
-            return
-        self._layer.places["workspaces",] = self._place(key, "workspaces")
+    def _convert(self, node: yaml.Node, keys: Keys, converted: dict[int, Any]) -> Any:
+        """Convert a node, once however many aliases refer to it."""
+        if isinstance(node, yaml.ScalarNode):
+            return node.value
+        if id(node) in converted:
+            return converted[id(node)]
         if isinstance(node, yaml.SequenceNode):
-            self._layer.values["workspaces"] = [self._workspace(*item) for item in enumerate(node.value)]
-        else:
-            self._complain(key, "workspaces", "must be a list of name, api_key_file and perhaps api_base_url")
-
-    def _workspace(self, index: int, node: yaml.Node) -> dict[str, str]:
-        here = f"workspaces[{index}]"
-        row: dict[str, str] = {}
-        self._layer.places["workspaces", index] = self._place(node, here)
-        for name, key, value in self._pairs(node, f"{here}."):
-            if name not in WorkspaceRow.model_fields:
-                self._complain(key, f"{here}.{key.value}", "unknown" + suggestion(name, WorkspaceRow.model_fields))
-                continue
-            self._layer.places["workspaces", index, name] = self._place(key, f"{here}.{name}")
-            text = value.value if isinstance(value, yaml.ScalarNode) else ""
-            row[name] = self._beside(text) if name == "api_key_file" else text
-        return row
-
-    def _pairs(self, node: yaml.Node, prefix: str) -> Iterator[tuple[str, yaml.ScalarNode, yaml.Node]]:
-        """Keys in snake case with their nodes, each key once; none where the node is no mapping."""
+            items = converted[id(node)] = []
+            items += [self._convert(item, (*keys, index), converted) for index, item in enumerate(node.value)]
+            return items
+        mapping: dict[str, Any] = {}
+        converted[id(node)] = mapping
         lines: dict[str, int] = {}
-        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                self._complain(key, prefix.rstrip(".") or "key", "a key must be one word")
+                self._problems.append((_line(key), f"{self._path}:{_line(key)}: a key must be one word"))
                 continue
-            name = key.value.replace("-", "_")
+            name = self._normalize(key.value)
             if name in lines:
-                self._complain(key, prefix + key.value, f"given twice, first in line {lines[name]}")
+                place = f"{self._path}:{_line(key)}: {_name((*keys, key.value))}"
+                self._problems.append((_line(key), f"{place}: given twice, first in line {lines[name]}"))
                 continue
-            lines[name] = key.start_mark.line + 1
-            yield name, key, value
+            lines[name] = _line(key)
+            mapping[name] = self._convert(value, (*keys, name), converted)
+        return mapping
 
-    def _beside(self, path: str) -> str:
-        """Paths in a file are relative to the file, as in Prometheus' own."""
-        return str(Path(self._path).parent / path) if path else ""
 
-    def _place(self, node: yaml.Node, name: str) -> str:
-        return f"{self._path}:{node.start_mark.line + 1}: {name}"
+def _line(node: yaml.Node) -> int:
+    line: int = node.start_mark.line
+    return line + 1
 
-    def _complain(self, node: yaml.Node, name: str, reason: str) -> None:
-        self._layer.problems.append(f"{self._place(node, name)}: {reason}")
+
+def _name(keys: Keys) -> str:
+    """Join the keys; what follows a colon, or looks like a hash, may be a secret that was put in the wrong place."""
+    name = ""
+    for key in keys:
+        if isinstance(key, int):
+            name += f"[{key}]"
+        else:
+            name += "." * bool(name) + re.sub(r":.*|\$2.*", "***", key, flags=re.DOTALL)
+    return name

@@ -19,10 +19,10 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
+from late_exporter.exposition.family import Family
 from late_exporter.exposition.gzip import Segment, compress, gzip_member, inflate
 from late_exporter.exposition.negotiation import OPENMETRICS, TEXT, accepts_gzip, select_content_type
 from late_exporter.exposition.text import ExemplarsByLine, FamilyFormatter, PackedValue, format_exemplar
-from late_exporter.metrics.catalogue import Family
 from late_exporter.model import Exemplar, Histogram, Labels
 
 __all__ = ["EncodedBody", "Exposition"]
@@ -79,6 +79,7 @@ class Exposition:
         self._appended: tuple[SegmentPair, ...] = ()
         self._end = deflate(b"# EOF\n")
         self._dirty = False
+        self._on_change: Callable[[], None] = _ignore_change
         self._answered = 0
         self._changing = threading.Lock()
         self._publishing = threading.Lock()
@@ -93,6 +94,10 @@ class Exposition:
     def dirty(self) -> bool:
         """Whether there is something to publish."""
         return self._dirty
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` after every change of a series."""
+        self._on_change = callback
 
     def put(
         self,
@@ -116,17 +121,19 @@ class Exposition:
         with self._changing:
             if section.put(labels, value, created if self._created else None) and start_at_zero:
                 section.hidden[labels] = 0
-            self._dirty = True
+        self._mark_dirty(changed=True)
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         """Attaches an exemplar to a counter or to the bucket of an observation, unless a newer one is there."""
         with self._changing:
-            self._dirty |= self._sections[family].exemplar(labels, value, exemplar)
+            changed = self._sections[family].exemplar(labels, value, exemplar)
+        self._mark_dirty(changed=changed)
 
     def remove(self, family: str, labels: Labels) -> None:
         """Removes a series."""
         with self._changing:
-            self._dirty |= self._sections[family].drop(labels)
+            changed = self._sections[family].drop(labels)
+        self._mark_dirty(changed=changed)
 
     def set_process_metrics(self, metrics: Iterable[Metric]) -> None:
         """Replaces the families that come from other collectors and stand last."""
@@ -176,8 +183,13 @@ class Exposition:
         version = self._answered if version is None else version
         with self._changing:
             released = [section.release(version) for section in self._sections.values()]
-            self._dirty |= any(released)
+        self._mark_dirty(changed=any(released))
         return any(released)
+
+    def _mark_dirty(self, *, changed: bool) -> None:
+        if changed:
+            self._dirty = True
+            self._on_change()
 
 
 class _Snapshot:
@@ -380,3 +392,7 @@ class _FamilyBlocks:
 
 def _first(block: _Block) -> Labels:
     return block.labels[0]
+
+
+def _ignore_change() -> None:
+    pass

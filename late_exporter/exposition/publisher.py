@@ -8,8 +8,7 @@ from contextlib import suppress
 
 from prometheus_client.metrics_core import Metric
 
-from late_exporter.exposition.exposition import EncodedBody, Exposition
-from late_exporter.model import Exemplar, Histogram, Labels
+from late_exporter.exposition.exposition import Exposition
 
 __all__ = ["Publisher"]
 
@@ -35,39 +34,8 @@ class Publisher:
         self._exposition = exposition
         self._collect = collect
         self._changed = asyncio.Event()
+        exposition.on_change(self._changed.set)
         self._waiting: list[asyncio.Future[None]] = []
-
-    def put(
-        self,
-        family: str,
-        labels: Labels,
-        value: float | Histogram,
-        *,
-        created: float | None = None,
-        start_at_zero: bool = False,
-    ) -> None:
-        """Set a series; see Exposition."""
-        self._exposition.put(family, labels, value, created=created, start_at_zero=start_at_zero)
-        self._changed.set()
-
-    def remove(self, family: str, labels: Labels) -> None:
-        """Remove a series; see Exposition."""
-        self._exposition.remove(family, labels)
-        self._changed.set()
-
-    def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
-        """Attach an exemplar; see Exposition."""
-        self._exposition.add_exemplar(family, labels, value, exemplar)
-        self._changed.set()
-
-    def get_body(self, accept: str | None, accept_encoding: str | None, /) -> EncodedBody:
-        """The body for a request with these headers."""
-        return self._exposition.get_body(accept, accept_encoding)
-
-    def mark_served(self, version: int, /) -> None:
-        """A body of this version was sent."""
-        if self._exposition.mark_served(version):
-            self._changed.set()
 
     async def wait_published(self) -> None:
         """Wait until all that has been drawn is published; ``run`` has to be running."""

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from late_exporter.metrics.catalogue import Family
+from late_exporter.exposition.family import Family
 from late_exporter.model import Exemplar, Histogram, Labels
 
 __all__ = ["ExemplarsByLine", "FamilyFormatter", "PackedValue", "format_exemplar", "format_number"]

@@ -17,9 +17,10 @@ from late_exporter.feeds.decoder import (
     to_micros,
 )
 from late_exporter.feeds.schema import LATE_CONNECTIONS, SchemaChecker
-from late_exporter.model import Feed, IncCounter, Increment, LogEntry, ObserveHistogram, SetLatest
+from late_exporter.feeds.view import common_fields, event_status, row_text
+from late_exporter.model import Feed, IncCounter, Increment, LogEntry, LogView, ObserveHistogram, RawLog, SetLatest
 
-__all__ = ["FEED", "generic_event", "project"]
+__all__ = ["FEED", "generic_event", "project", "view"]
 
 DAY = 86_400_000
 
@@ -108,11 +109,26 @@ def _account(account: tuple[str, str, str], entry: LogEntry, at: int) -> Iterato
         yield SetLatest("late_account_token_expiry_timestamp_seconds", account, at=at, value=entry.expires_at / 1000)
 
 
+def view(row: RawLog, entry: LogEntry) -> LogView:
+    """Return a connection log for display."""
+    event = row_text(row, "eventType") or UNKNOWN
+    return LogView(
+        **common_fields(row, entry, created_field="createdAt", account_field="accountId"),
+        action=event,
+        status=event_status(event),
+        username=row_text(row, "success", "username"),
+        error_code=row_text(row, "error", "code"),
+        error=row_text(row, "error", "message"),
+        method=row_text(row, "connectionMethod"),
+    )
+
+
 FEED = Feed(
     name="connections",
     path="/v1/connections/logs",
     retention=7 * DAY,
     parse=LogListDecoder(ConnectionRow, _entry, check_schema=SchemaChecker(LATE_CONNECTIONS).check).parse,
+    view=view,
     project=project,
     counter="late_connection_events_total",
 )

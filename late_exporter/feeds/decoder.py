@@ -24,6 +24,7 @@ __all__ = [
     "label_text",
     "log_key",
     "parse_millis",
+    "raw_rows",
     "to_micros",
 ]
 
@@ -43,6 +44,9 @@ MAX_CACHED_BYTES = 2**18
 
 Id: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
 """A usable id."""
+
+MAX_DIGITS = 1000
+"""Longest integer that is kept as one when a log is shown."""
 
 RowT = TypeVar("RowT", bound=msgspec.Struct)
 
@@ -120,11 +124,9 @@ class LogListDecoder(Generic[RowT]):
         return self._page([self._to_entry(row) for row in answer.logs], answer.pagination or Pagination())
 
     def _decode_leniently(self, body: bytes) -> LogPage:
-        answer = _loads(body)
-        logs = answer.get("logs")
-        if not isinstance(logs, list):
-            raise BadPayload(f"the answer has no list of logs: logs is {_json_kind(logs)}")
-        return self._page([self._lenient_entry(row) for row in logs], _lenient_pagination(answer.get("pagination")))
+        answer = _loads(body, _integer)
+        entries = [self._lenient_entry(row) for row in _rows(answer)]
+        return self._page(entries, _lenient_pagination(answer.get("pagination")))
 
     def _page(self, entries: list[LogEntry], pagination: Pagination) -> LogPage:
         total = pagination.total if pagination.total is not None and pagination.total >= 0 else None
@@ -146,9 +148,24 @@ class LogListDecoder(Generic[RowT]):
         return self._to_entry(self._row_type(**values))
 
 
-def _loads(body: bytes) -> Mapping[str, Any]:
+def raw_rows(body: bytes) -> Sequence[Any]:
+    """Return the rows of a page with all their fields, one per entry; raises BadPayload."""
     try:
-        answer = json.loads(body.decode("utf-8", "replace"), parse_int=_integer)
+        return _rows(_loads(body, _exact_integer))
+    except RecursionError as exc:
+        raise BadPayload("the answer nests too deeply") from exc
+
+
+def _rows(answer: Mapping[str, Any]) -> Sequence[Any]:
+    logs = answer.get("logs")
+    if not isinstance(logs, list):
+        raise BadPayload(f"the answer has no list of logs: logs is {_json_kind(logs)}")
+    return logs
+
+
+def _loads(body: bytes, parse_int: Callable[[str], int | float]) -> Mapping[str, Any]:
+    try:
+        answer = json.loads(body.decode("utf-8", "replace"), parse_int=parse_int)
     except ValueError as exc:
         raise BadPayload(f"the answer is not JSON: {_excerpt(body)}") from exc
     if not isinstance(answer, dict):
@@ -158,6 +175,11 @@ def _loads(body: bytes) -> Mapping[str, Any]:
 
 def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) < 20 else float(digits)  # noqa: PLR2004 - digits of 64 bits
+
+
+def _exact_integer(digits: str) -> int | float:
+    # Python refuses to convert a number of some thousand digits.
+    return int(digits) if len(digits) <= MAX_DIGITS else float(digits)
 
 
 def _lenient_pagination(value: object) -> Pagination:

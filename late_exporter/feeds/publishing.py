@@ -17,6 +17,7 @@ from late_exporter.feeds.decoder import (
     to_micros,
 )
 from late_exporter.feeds.schema import LATE_PUBLISHING, SchemaChecker
+from late_exporter.feeds.view import common_fields, row_text
 from late_exporter.model import (
     PENDING,
     AttemptOutcome,
@@ -25,11 +26,13 @@ from late_exporter.model import (
     IncCounter,
     Increment,
     LogEntry,
+    LogView,
     ObserveHistogram,
+    RawLog,
     SetLatest,
 )
 
-__all__ = ["FEED", "failure_category", "generic_action", "project"]
+__all__ = ["FEED", "failure_category", "generic_action", "project", "view"]
 
 DAY = 86_400_000
 FAILED = "failed"
@@ -176,11 +179,28 @@ def _exemplar(entry: LogEntry) -> Exemplar | None:
     return Exemplar(pairs, (entry.created or 0) / 1000)
 
 
+def view(row: RawLog, entry: LogEntry) -> LogView:
+    """Return a publishing log for display."""
+    return LogView(
+        **common_fields(row, entry, created_field="createdAt", account_field="accountId"),
+        action=row_text(row, "action") or UNKNOWN,
+        status=row_text(row, "status") or UNKNOWN,
+        post_id=row_text(row, "postId") or row_text(row, "postId", "_id"),
+        username=row_text(row, "accountUsername"),
+        status_code=row_text(row, "statusCode"),
+        error_code=row_text(row, "response", "errorCode"),
+        error=row_text(row, "response", "errorMessage"),
+        url=row_text(row, "response", "platformPostUrl"),
+        caption=row_text(row, "request", "contentPreview") or row_text(row, "postId", "content"),
+    )
+
+
 FEED = Feed(
     name="publishing",
     path="/v1/posts/logs",
     retention=7 * DAY,
     parse=LogListDecoder(PublishingRow, _entry, check_schema=SchemaChecker(LATE_PUBLISHING).check).parse,
+    view=view,
     project=project,
     counter="late_publishing_logs_total",
     subset_counters={

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import TypeAlias
@@ -27,7 +27,8 @@ from late_exporter.feeds.decoder import (
     to_micros,
 )
 from late_exporter.feeds.schema import ZERNIO_LOGS, SchemaChecker
-from late_exporter.model import Feed, IncCounter, Increment, LogEntry, ObserveHistogram
+from late_exporter.feeds.view import common_fields, event_status, row_text, search_json_text, without_unknown
+from late_exporter.model import Feed, IncCounter, Increment, LogEntry, LogView, ObserveHistogram, RawLog
 
 __all__ = ["ACTIONS", "ACTIVITIES", "EVENTS", "FEEDS", "actions_markdown"]
 
@@ -226,6 +227,31 @@ def _activity(row: ZernioRow) -> LogEntry:
     )
 
 
+def _view(row: RawLog, entry: LogEntry) -> LogView:
+    """Return a log for display, with the actions of generation ``late``."""
+    return LogView(
+        **common_fields(row, entry, created_field="created_at", account_field="account_id"),
+        action=entry.action,
+        status=entry.status,
+        method=without_unknown(entry.method),
+        post_id=entry.post_id or search_json_text(row, "postId", "metadata", "request_body"),
+        username=without_unknown(entry.username)
+        or search_json_text(row, "accountUsername", "metadata", "response_body"),
+        status_code=row_text(row, "status_code"),
+        error_code=row_text(row, "error_code"),
+        error=row_text(row, "error_message"),
+        url=search_json_text(row, "platformPostUrl", "metadata", "response_body"),
+        caption=search_json_text(row, "contentPreview", "request_body")
+        or search_json_text(row, "content", "request_body", "metadata"),
+    )
+
+
+def _connection_view(row: RawLog, entry: LogEntry) -> LogView:
+    """Return a connection log for display; its status is that of the event, not the event itself."""
+    status = event_status(entry.action) or (FAILED if row_text(row, "status") == FAILED else "")
+    return msgspec.structs.replace(_view(row, entry), status=status)
+
+
 def _project_activity(name: str, workspace: str, entry: LogEntry) -> Iterator[Increment]:
     """What a sighting of an activity log counts."""
     labels = (workspace, name, entry.platform, entry.action)
@@ -234,7 +260,9 @@ def _project_activity(name: str, workspace: str, entry: LogEntry) -> Iterator[In
         yield ObserveHistogram("late_activity_duration_seconds", labels, micros=entry.duration)
 
 
-def _zernio_feed(late_feed: Feed, decoder: LogListDecoder[ZernioRow]) -> Feed:
+def _zernio_feed(
+    late_feed: Feed, view: Callable[[RawLog, LogEntry], LogView], decoder: LogListDecoder[ZernioRow]
+) -> Feed:
     """A feed that counts what another one does, from this list."""
     return msgspec.structs.replace(
         late_feed,
@@ -242,6 +270,7 @@ def _zernio_feed(late_feed: Feed, decoder: LogListDecoder[ZernioRow]) -> Feed:
         query={"type": late_feed.name},
         retention=RETENTION,
         parse=decoder.parse,
+        view=view,
         post_path=None,
         generation="zernio",
         supports_time_filter=True,
@@ -257,6 +286,7 @@ def _activity_feed(name: str) -> Feed:
         parse=LogListDecoder(
             ZernioRow, _activity, number_entries=_number_entries, check_schema=SchemaChecker(ZERNIO_LOGS).check
         ).parse,
+        view=_view,
         project=partial(_project_activity, name),
         counter="late_activity_logs_total",
         counter_labels={"type": name},
@@ -272,6 +302,7 @@ FEEDS: Mapping[str, Feed] = MappingProxyType(
         for feed in (
             _zernio_feed(
                 publishing.FEED,
+                _view,
                 LogListDecoder(
                     ZernioRow,
                     _publishing,
@@ -281,6 +312,7 @@ FEEDS: Mapping[str, Feed] = MappingProxyType(
             ),
             _zernio_feed(
                 connections.FEED,
+                _connection_view,
                 LogListDecoder(
                     ZernioRow,
                     _connection,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal, TypeAlias
 
 import msgspec
 
-__all__ = ["CATALOGUE", "DURATION_BUCKETS", "Family", "build_catalogue"]
+from late_exporter.exposition.family import Family, FamilyKind
 
-Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
+__all__ = ["CATALOGUE", "DURATION_BUCKETS", "build_catalogue"]
 
 DURATION_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 ATTEMPT_BUCKETS = (1.0, 2.0, 3.0, 4.0, 5.0, 10.0)
@@ -23,30 +22,9 @@ CONNECTIONS = ("connections",)
 ACTIVITIES = ("webhooks", "messaging", "workflow_event", "api_request")
 
 
-class Family(msgspec.Struct, frozen=True):
-    """One metric family.
-
-    Args:
-        name: As samples carry it; counters end in ``_total``.
-        kind: Prometheus type.
-        help: One line; names the source field where there is one.
-        labels: Label names in order; ``workspace`` comes first where it applies.
-        buckets: Upper bounds in ascending order without +Inf, for histograms.
-        feeds: The family is withheld from a workspace until one of these feeds has completed its first sync;
-            none: it is always shown.
-    """
-
-    name: str
-    kind: Kind
-    help: str
-    labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()
-    feeds: tuple[str, ...] = ()
-
-
 def _family(
     name: str,
-    kind: Kind,
+    kind: FamilyKind,
     labels: str,
     help: str,  # noqa: A002 - the field's own word
     *,

@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 import msgspec
 
+from late_exporter.exposition.family import Family
 from late_exporter.feeds.schema import DOCUMENTED_PATHS
-from late_exporter.metrics.catalogue import Family
 from late_exporter.model import IncCounter, Increment, Labels, ObserveHistogram, Series
 
 __all__ = ["LabelLimiter"]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Protocol
 
+from late_exporter.exposition.exposition import Exposition
+from late_exporter.exposition.family import Family
 from late_exporter.metrics.aggregation import rebucket
-from late_exporter.metrics.catalogue import Family
 from late_exporter.model import (
     PENDING,
-    Exemplar,
     FailureStreak,
     Histogram,
     IncCounter,
@@ -23,7 +22,7 @@ from late_exporter.model import (
 )
 from late_exporter.status import AccountHealth, PlatformHealth
 
-__all__ = ["Canvas", "SeriesRegistry"]
+__all__ = ["SeriesRegistry"]
 
 LOGS = "late_publishing_logs_total"
 PENDING_LOGS = "late_publishing_pending_logs"
@@ -36,27 +35,6 @@ STATUS_FAMILIES = frozenset({LOGS, PENDING_LOGS, LAST_LOG, STREAKS})
 
 ATTEMPTS = frozenset({"publish", "retry"})
 UNKNOWN = "unknown"
-
-
-class Canvas(Protocol):
-    """Where the board draws: the exposition."""
-
-    def put(
-        self,
-        family: str,
-        labels: Labels,
-        value: float | Histogram,
-        *,
-        created: float | None = None,
-        start_at_zero: bool = False,
-    ) -> None:
-        """Set a series; a newborn one shows 0 until that was served."""
-
-    def remove(self, family: str, labels: Labels) -> None:
-        """Remove a series."""
-
-    def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
-        """Attach an exemplar to a bucket."""
 
 
 class SeriesRegistry:
@@ -72,7 +50,7 @@ class SeriesRegistry:
     """
 
     def __init__(
-        self, families: Mapping[str, Family], exposition: Canvas, workspaces: Mapping[str, frozenset[str]]
+        self, families: Mapping[str, Family], exposition: Exposition, workspaces: Mapping[str, frozenset[str]]
     ) -> None:
         self._families = families
         self._exposition = exposition

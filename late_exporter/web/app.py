@@ -5,20 +5,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
 from late_exporter.errors import LateError
-from late_exporter.ingest.webhooks import MAX_PAYLOAD_BYTES
+from late_exporter.exposition.exposition import Exposition
+from late_exporter.ingest.webhooks import MAX_PAYLOAD_BYTES, WebhookReceiver
 from late_exporter.status import FeedHealth, WorkspaceHealth
 from late_exporter.web.asgi import App, Message, Receive, Send
 from late_exporter.web.landing import STYLE, FeedStatus, feed_state, problem_text, render_page, single_line
 
-__all__ = ["Answer", "Body", "Lifecycle", "Webhooks", "create_app"]
+__all__ = ["Lifecycle", "create_app"]
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -41,54 +42,16 @@ PAGE: Headers = (
 )
 
 
-class Answer(Protocol):
-    """The metrics as one scraper asked for them."""
+class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):
+    """Callbacks of ``/-/reload`` and ``/-/quit``.
 
-    @property
-    def content_type(self) -> str:
-        """Value of the header Content-Type."""
+    Args:
+        reload: Reload the configuration; raises LateError if that fails.
+        quit: Stop the process.
+    """
 
-    @property
-    def content_encoding(self) -> str | None:
-        """Value of the header Content-Encoding, None for identity."""
-
-    @property
-    def body(self) -> bytes:
-        """The encoded metrics."""
-
-    @property
-    def version(self) -> int:
-        """The publication it is from."""
-
-
-class Body(Protocol):
-    """Where the metrics come from."""
-
-    def get_body(self, accept: str | None, accept_encoding: str | None, /) -> Answer:
-        """What fits the request's headers, None where it has none."""
-
-    def mark_served(self, version: int, /) -> object:
-        """A scraper was sent the body of an answer of this version."""
-
-
-class Lifecycle(Protocol):
-    """What may be asked of the process."""
-
-    async def reload(self) -> None:
-        """Take over a changed configuration; raises LateError where that cannot be done."""
-
-    def quit(self) -> None:
-        """Stop in good order."""
-
-
-class Webhooks(Protocol):
-    """What takes webhooks; it waits for nothing."""
-
-    def handles(self, path: str, /) -> bool:
-        """Whether webhooks are posted to such a path."""
-
-    def receive(self, path: str, body: bytes, signatures: Iterable[bytes], /) -> HTTPStatus:
-        """What to answer to a webhook; its body ends where it is too large."""
+    reload: Callable[[], Awaitable[None]]
+    quit: Callable[[], None]
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +68,7 @@ Route: TypeAlias = tuple[Sequence[str], Callable[[Message], Awaitable[Reply]]]
 
 
 def create_app(
-    exposition: Body,
+    exposition: Exposition,
     health: Callable[[], Sequence[WorkspaceHealth]],
     *,
     version: str,
@@ -113,7 +76,7 @@ def create_app(
     clock: Callable[[], float] = time.time,
     documentation: str = "",
     lifecycle: Lifecycle | None = None,
-    webhooks: Webhooks | None = None,
+    webhooks: WebhookReceiver | None = None,
 ) -> App:
     """The application.
 
@@ -165,7 +128,7 @@ async def _route(routes: Mapping[str, Route], scope: Message) -> Reply:
     return await respond(scope)
 
 
-async def _tell(webhooks: Webhooks, scope: Message, receive: Receive) -> Reply:
+async def _tell(webhooks: WebhookReceiver, scope: Message, receive: Receive) -> Reply:
     if scope["method"] not in TELLING:
         return _not_allowed(TELLING)
     body = await _body(receive, MAX_PAYLOAD_BYTES)
@@ -223,7 +186,7 @@ async def _quit(lifecycle: Lifecycle) -> Reply:
     return Reply(body=b"stopping\n", sent=lifecycle.quit)
 
 
-def _metrics(exposition: Body, scope: Message) -> Reply:
+def _metrics(exposition: Exposition, scope: Message) -> Reply:
     answer = exposition.get_body(_header(scope, b"accept"), _header(scope, b"accept-encoding"))
     headers: Headers = (("content-type", answer.content_type), ("vary", "Accept, Accept-Encoding"))
     if answer.content_encoding is not None:

@@ -9,7 +9,7 @@ from late_exporter.api.generation import AUTO, ApiGeneration
 from late_exporter.errors import ApiError, ApiUnavailable, Unauthorized
 from late_exporter.feeds import GENERATIONS
 from late_exporter.status import Quota
-from tests.support.worlds import Call, Reply, Silence
+from tests.support.worlds import Call, NullLogger, Reply
 
 LATE, ZERNIO = (GENERATIONS[name]["publishing"] for name in ("late", "zernio"))
 
@@ -46,7 +46,7 @@ class Api:
 
 def dialect(asked: str = AUTO) -> ApiGeneration:
     """One that nobody listens to."""
-    return ApiGeneration(asked, logger=Silence())
+    return ApiGeneration(asked, logger=NullLogger())
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from late_exporter.api.pages import fetch_page, fetch_post, is_post_id
 from late_exporter.errors import BadPayload, EndpointNotFound
 from late_exporter.feeds import FEEDS, GENERATIONS
-from tests.support.api import Api
+from tests.support.api import FakeHttpApi
 from tests.support.worlds import HOUR, VirtualClock, World
 
 PUBLISHING = FEEDS["publishing"]
@@ -16,24 +16,24 @@ ZERNIO = GENERATIONS["zernio"]["publishing"]
 
 
 @pytest.fixture
-def api() -> Api:
+def api() -> FakeHttpApi:
     """An API without logs."""
-    return Api(World(VirtualClock()))
+    return FakeHttpApi(World(VirtualClock()))
 
 
-async def parameters(api: Api, **options: int | Mapping[str, str]) -> Mapping[str, str]:
+async def parameters(api: FakeHttpApi, **options: int | Mapping[str, str]) -> Mapping[str, str]:
     """Request a page and return the parameters that the API received."""
     await fetch_page(api.client, PUBLISHING, **options)  # type: ignore[arg-type]
     return api.requests[-1].params
 
 
-async def test_a_page_is_requested_over_the_whole_retention(api: Api) -> None:
+async def test_a_page_is_requested_over_the_whole_retention(api: FakeHttpApi) -> None:
     """The first page has the largest size and reaches as far back as the API keeps logs."""
     assert {"days": "7", "limit": "100", "skip": "0"} == await parameters(api)
     assert "98" == (await parameters(api, skip=98))["skip"]
 
 
-async def test_filters_are_parameters(api: Api) -> None:
+async def test_filters_are_parameters(api: FakeHttpApi) -> None:
     """Filters are sent as they are and may shorten the days."""
     params = await parameters(api, filters={"status": "failed", "days": "1"})
     assert ("failed", "1") == (params["status"], params["days"])
@@ -41,7 +41,7 @@ async def test_filters_are_parameters(api: Api) -> None:
 
 async def test_a_feed_adds_its_own_parameters() -> None:
     """A list that shares its path is chosen by its query."""
-    api = Api(World(VirtualClock()), generation="zernio")
+    api = FakeHttpApi(World(VirtualClock()), generation="zernio")
     await fetch_page(api.client, ZERNIO)
     assert "publishing" == api.requests[0].params["type"]
 
@@ -54,13 +54,13 @@ async def test_a_feed_adds_its_own_parameters() -> None:
         (10**18, "9999-12-31T23:59:59.999Z"),
     ],
 )
-async def test_a_time_is_sent_to_the_millisecond(api: Api, millis: int, expected: str) -> None:
+async def test_a_time_is_sent_to_the_millisecond(api: FakeHttpApi, millis: int, expected: str) -> None:
     """A time beyond the calendar is sent as the nearest one that the calendar has."""
     params = await parameters(api, created_after=millis, created_before=millis)
     assert (expected, expected) == (params["from"], params["to"])
 
 
-async def test_a_response_has_the_page_and_the_clock_of_the_api(api: Api) -> None:
+async def test_a_response_has_the_page_and_the_clock_of_the_api(api: FakeHttpApi) -> None:
     """The parsed page comes with the body and the date."""
     api.answer = json.dumps({"logs": [{"_id": "a"}]}).encode()
     response = await fetch_page(api.client, PUBLISHING)
@@ -69,24 +69,24 @@ async def test_a_response_has_the_page_and_the_clock_of_the_api(api: Api) -> Non
     assert response.date is not None
 
 
-async def test_a_missing_list_is_an_error(api: Api) -> None:
+async def test_a_missing_list_is_an_error(api: FakeHttpApi) -> None:
     """A list that the API does not have is told apart from an empty one."""
     with pytest.raises(EndpointNotFound, match="404: the API has no /v1/logs"):
         await fetch_page(api.client, ZERNIO)
 
 
-async def test_a_response_without_logs_is_an_error(api: Api) -> None:
+async def test_a_response_without_logs_is_an_error(api: FakeHttpApi) -> None:
     """A response that is not a list of logs is rejected."""
     api.answer = b"[]"
     with pytest.raises(BadPayload):
         await fetch_page(api.client, PUBLISHING)
 
 
-async def test_the_logs_of_a_post(api: Api) -> None:
+async def test_the_logs_of_a_post(api: FakeHttpApi) -> None:
     """The logs of a post are requested by its id; an unknown post has none."""
     world = World(VirtualClock())
     world.publish(over=HOUR, postId="p1")
-    api = Api(world)
+    api = FakeHttpApi(world)
     response = await fetch_post(api.client, PUBLISHING, "p1")
     assert response is not None
     assert 1 == len(response.page.entries)
@@ -96,7 +96,7 @@ async def test_the_logs_of_a_post(api: Api) -> None:
 @pytest.mark.parametrize(
     ("post_id", "path"), [("65f1", "/v1/posts/65f1/logs"), ("a/b?c", "/v1/posts/a/b?c/logs"), ("ä", "/v1/posts/ä/logs")]
 )
-async def test_a_post_id_stays_one_segment_of_the_path(api: Api, post_id: str, path: str) -> None:
+async def test_a_post_id_stays_one_segment_of_the_path(api: FakeHttpApi, post_id: str, path: str) -> None:
     """Whatever an id contains, it is quoted."""
     await fetch_post(api.client, PUBLISHING, post_id)
     assert path == api.requests[0].path

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter import __version__, cli, commands, log
+from late_exporter.cli.program import CommandFunction
 from late_exporter.config.commands import COMMANDS
-from late_exporter.config.flags import ASKED
-from late_exporter.config.options import OPTIONS
-from late_exporter.config.settings import CommandContext, Settings
+from late_exporter.config.flags import COMMAND_FLAGS
+from late_exporter.config.settings import OPTIONS, CommandContext, Settings
 from late_exporter.errors import ConfigError, LateError, StoreError
 from late_exporter.metrics.catalogue import CATALOGUE
 
@@ -53,7 +53,7 @@ class Ran:
             self.code = cli.main(argv, commands)
         self.out, self.err = out.getvalue(), err.getvalue()
 
-    def _command(self, name: str, act: Callable[[Settings], int]) -> cli.Action:
+    def _command(self, name: str, act: Callable[[Settings], int]) -> CommandFunction:
         def command(call: CommandContext) -> int:
             assert call.settings == call.reload_settings()
             self.calls.append((name, call.settings))
@@ -95,7 +95,7 @@ def test_the_exit_code_is_that_of_the_command(code: int) -> None:
 )
 def test_flags(argv: list[str]) -> None:
     """A flag and its value are two arguments or one, before the command or after it."""
-    assert 5.0 == Ran(*argv).calls[0][1].poll_interval
+    assert 5.0 == Ran(*argv).calls[0][1].poll.interval
 
 
 @pytest.mark.parametrize(
@@ -112,27 +112,34 @@ def test_flags(argv: list[str]) -> None:
 )
 def test_switches(argv: list[str], created: bool) -> None:  # noqa: FBT001 - the expected value
     """A switch needs no value, takes one, and has a negation."""
-    assert created == Ran(*argv).calls[0][1].created_timestamps
+    assert created == Ran(*argv).calls[0][1].metrics.created_timestamps
 
 
 def test_repeated_flags() -> None:
     """A list's flag may be given several times."""
-    addresses = Ran("--web.listen-address", ":1", "--web.listen-address=[::1]:2").calls[0][1].listen_addresses
+    addresses = Ran("--web.listen-address", ":1", "--web.listen-address=[::1]:2").calls[0][1].web.listen_address
 
     assert [":1", "[::1]:2"] == [str(address) for address in addresses]
 
 
 NAMES = ", ".join(COMMANDS)
-BELONGING = {option.flag: " and ".join(option.commands) for option in (*OPTIONS, *ASKED)}
+BELONGING = {option.flag: " and ".join(option.commands) for option in (*OPTIONS, *COMMAND_FLAGS)}
+SIMULATE_ADDRESS = "--web.listen-address: not an option of simulate; did you mean --simulate.listen-address?"
 WRONG = [
     (["rnu"], 'unknown command "rnu"; did you mean run?'),
-    (["fly"], f'unknown command "fly"; there are {NAMES}'),
-    (["fly", "--help"], f'unknown command "fly"; there are {NAMES}'),
+    (["fly"], f'unknown command "fly"; commands are {NAMES}'),
+    (["fly", "--help"], f'unknown command "fly"; commands are {NAMES}'),
     (["run", "away"], 'unexpected argument "away"'),
     (["run", "x" * 25], "unexpected argument of 25 characters"),
     (["--poll.intervall", "5s"], 'unknown flag "--poll.intervall"; did you mean --poll.interval?'),
     (["--verbose", "run"], 'unknown flag "--verbose"'),
-    (["-v"], 'unknown flag "-v"'),
+    (["-v"], 'unknown flag "-v"; did you mean --log.level debug?'),
+    (["-V"], 'unknown flag "-V"; did you mean --version?'),
+    (["help"], 'unknown command "help"; did you mean --help?'),
+    (["version"], 'unknown command "version"; did you mean --version?'),
+    (["simulate", "--web.listen-address", ":1"], SIMULATE_ADDRESS),
+    (["state"], "ACTION is missing; must be one of info, backup, check, export, import, compact, rename, drop"),
+    (["completion"], "SHELL is missing; must be one of bash, zsh, fish"),
     (["--"], 'unknown flag "--"'),
     (["--poll.interval"], "--poll.interval: needs a value: --poll.interval DURATION"),
     (["--poll.interval", "--log.level", "debug"], "--poll.interval: needs a value: --poll.interval DURATION"),
@@ -166,7 +173,7 @@ WRONG = [
     ),
     (
         ["--api.key", KEY],
-        "--api.key: no such flag, because others could read it; set LATE_API_KEY or --api.key-file",
+        "--api.key: no such flag, because other users could read it; set LATE_API_KEY or --api.key-file",
     ),
 ]
 
@@ -190,7 +197,7 @@ def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     duration = "not a duration; write it like 500ms, 30s or 1h30m"
     assert [
         'unknown flag "--zzz"',
-        f'unknown command "away"; there are {NAMES}',
+        f'unknown command "away"; commands are {NAMES}',
     ] == ran.problems
     assert [
         'unknown flag "--poll.feed"; did you mean --poll.feeds?',
@@ -254,8 +261,8 @@ def test_help_of_the_catalogue() -> None:
     """The catalogue has one option."""
     out = Ran("metrics", "--help").out
 
-    assert out.startswith("Usage: late-exporter metrics [--option VALUE ...]\n")
-    assert "\n\n  --format FORMAT\n" in out
+    assert out.startswith("Usage: late-exporter metrics [OPTIONS]\n")
+    assert "\nOptions:\n  --format FORMAT\n" in out
     assert "      default table\n" in out
 
 

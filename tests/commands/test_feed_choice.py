@@ -7,13 +7,13 @@ from late_exporter.commands.feed_choice import current_feed, recorded_feed, requ
 from late_exporter.errors import ApiUnavailable, ConfigError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.model import Coverage
-from tests.support.worlds import DAY, Late, Silence, VirtualClock, World, drive
+from tests.support.worlds import DAY, FakeLateApi, NullLogger, VirtualClock, World, drive
 
 
-def late(generation: str) -> Late:
+def late(generation: str) -> FakeLateApi:
     """An API of a generation."""
-    late = Late(World(VirtualClock()))
-    late.speak(generation)
+    late = FakeLateApi(World(VirtualClock()))
+    late.set_generation(generation)
     return late
 
 
@@ -29,7 +29,7 @@ def coverage(generation: str) -> Coverage:
 def test_what_the_api_speaks(asked: str, there: str, expected: str) -> None:
     """It is asked which generation it is, unless the user says it."""
     api = late(there)
-    feed = drive(current_feed("connections", ApiGeneration(asked, logger=Silence()), api))
+    feed = drive(current_feed("connections", ApiGeneration(asked, logger=NullLogger()), api))
 
     assert GENERATIONS[expected]["connections"] is feed
     assert (asked == "auto") == bool(api.requests)
@@ -38,8 +38,10 @@ def test_what_the_api_speaks(asked: str, there: str, expected: str) -> None:
 def test_a_feed_that_is_not_there() -> None:
     """Where the generation has no such feed, it is told which ones it has."""
     with pytest.raises(ConfigError, match="--feed: generation late of the API has no webhooks logs, but publishing, "):
-        drive(current_feed("webhooks", ApiGeneration("auto", logger=Silence()), late("late")))
-    assert "webhooks" == drive(current_feed("webhooks", ApiGeneration("auto", logger=Silence()), late("zernio"))).name
+        drive(current_feed("webhooks", ApiGeneration("auto", logger=NullLogger()), late("late")))
+    assert (
+        "webhooks" == drive(current_feed("webhooks", ApiGeneration("auto", logger=NullLogger()), late("zernio"))).name
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,7 @@ def test_a_feed_that_is_not_there() -> None:
 )
 def test_what_the_state_was_counted_from(state: str, asked: str, there: str, words: str) -> None:
     """Its generation is that of the feed, or it is told what to do."""
-    api, dialect = late(there), ApiGeneration(asked, logger=Silence())
+    api, dialect = late(there), ApiGeneration(asked, logger=NullLogger())
     if words:
         with pytest.raises(ApiUnavailable, match=words):
             drive(recorded_feed("publishing", coverage(state), dialect, api))
@@ -67,7 +69,9 @@ def test_a_state_of_nothing() -> None:
     """Where nothing was counted yet, it would be from what the API speaks."""
     assert (
         "zernio"
-        == drive(recorded_feed("publishing", None, ApiGeneration("auto", logger=Silence()), late("zernio"))).generation
+        == drive(
+            recorded_feed("publishing", None, ApiGeneration("auto", logger=NullLogger()), late("zernio"))
+        ).generation
     )
 
 

@@ -146,7 +146,7 @@ def test_command(
 def test_command_with_a_port_that_nobody_knows(capsys: pytest.CaptureFixture[str]) -> None:
     """A port of the system's choice cannot be asked: that is a mistake of usage."""
     assert 2 == main(["healthcheck", "--web.listen-address=127.0.0.1:0"])
-    assert "whose port is known once it listens" in capsys.readouterr().err
+    assert "cannot run a health check against port 0" in capsys.readouterr().err
 
 
 def test_command_imports_little() -> None:

@@ -16,7 +16,7 @@ from late_exporter.commands.pager import LogPager
 from late_exporter.commands.terminal import Terminal
 from late_exporter.errors import ApiUnavailable, BadRequest, Unauthorized
 from late_exporter.feeds import FEEDS, GENERATIONS
-from tests.support.api import Api
+from tests.support.api import FakeHttpApi
 from tests.support.worlds import DAY, HOUR, VirtualClock, World
 
 ZERNIO = GENERATIONS["zernio"]["publishing"]
@@ -32,7 +32,7 @@ class LogsHarness:
     ) -> None:
         self.clock = VirtualClock()
         self.world = World(self.clock)
-        self.api = Api(self.world, generation=generation)
+        self.api = FakeHttpApi(self.world, generation=generation)
         self.wanted = wanted
         self.feed = GENERATIONS[generation][feed]
         self.lines: list[str] = []
@@ -199,8 +199,8 @@ async def test_filters() -> None:
 async def test_connections() -> None:
     """The other list is chosen from by its events."""
     desk = LogsHarness(LogFilter(action="disconnect", status=None), feed="connections", form="table")
-    desk.world.connect("connect_success", success={"username": "@a"})
-    desk.world.connect("disconnect")
+    desk.world.add_connection("connect_success", success={"username": "@a"})
+    desk.world.add_connection("disconnect")
     await desk.show()
 
     head, line = desk.lines
@@ -374,7 +374,7 @@ async def test_a_status_that_changes_far_down_in_zernio() -> None:
     """A pending log that has left the first page is looked after by its time."""
     desk = LogsHarness(generation="zernio")
     waiting = desk.world.insert(desk.clock.now - 60, status="pending", postId="p1")
-    desk.world.newest = desk.clock.now
+    desk.world.newest_at = desk.clock.now
     await desk.follow(
         lambda: desk.world.publish(150),
         lambda: None,
@@ -469,7 +469,7 @@ async def test_pending_logs_far_down() -> None:
     """A pending log that has left the first page is looked after, one request a poll, each in its turn."""
     desk = LogsHarness()
     waiting = [desk.world.insert(desk.clock.now - 60 + n, status="pending", postId=f"p{n}") for n in range(2)]
-    desk.world.newest = desk.clock.now
+    desk.world.newest_at = desk.clock.now
     await desk.follow(
         lambda: desk.world.publish(150),
         lambda: desk.world.change(waiting[1], "failed"),
@@ -558,7 +558,7 @@ async def test_following_does_not_begin_in_trouble(status: int, error: type[Exce
 async def test_following_keeps_to_the_quota() -> None:
     """However short the interval, requests stay within the share of the limit."""
     desk = LogsHarness()
-    desk.api = Api(desk.world, share=3e-8)
+    desk.api = FakeHttpApi(desk.world, share=3e-8)
     desk.api.before = lambda _: times.append(desk.clock.elapsed)
     times: list[float] = []
     desk.world.publish(2)

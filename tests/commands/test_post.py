@@ -10,7 +10,7 @@ from late_exporter.commands.post import post_outcomes, print_history
 from late_exporter.commands.terminal import Terminal
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.feeds import FEEDS, GENERATIONS
-from tests.support.api import Api
+from tests.support.api import FakeHttpApi
 from tests.support.worlds import VirtualClock, World
 
 FEED = FEEDS["publishing"]
@@ -101,7 +101,7 @@ class PostHarness:
     def __init__(self, generation: str = "late") -> None:
         self.clock = VirtualClock()
         self.world = World(self.clock)
-        self.api = Api(self.world, generation=generation)
+        self.api = FakeHttpApi(self.world, generation=generation)
         self.feed = GENERATIONS[generation]["publishing"]
         self.lines: list[str] = []
 

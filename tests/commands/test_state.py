@@ -245,14 +245,13 @@ def test_what_cannot_be_exported(path: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "half.jsonl").exists()
 
 
-@pytest.mark.parametrize("action", ["compact", "prune"])
-def test_compact(path: Path, action: str) -> None:
+def test_compact(path: Path) -> None:
     """The file gets smaller, and nothing that it holds is lost."""
     with closing(open_store(f"sqlite:///{path}")) as store:
         fill(store, "gamma", 5000)
     state(path, "drop", "gamma", "--yes")
     before, size = content(path), path.stat().st_size
-    code, out, _ = state(path, action)
+    code, out, _ = state(path, "compact")
     assert CommandResult(0, f"{path}: {path.stat().st_size:,} bytes, before {size:,}\n", "") == (code, out, "")
     assert path.stat().st_size < size
     assert before == content(path)
@@ -287,7 +286,7 @@ def test_drop(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["compact"], ["prune"], ["rename", "acme", "agency", "--yes"], ["drop", "acme", "--yes"]], ids=str
+    "words", [["compact"], ["rename", "acme", "agency", "--yes"], ["drop", "acme", "--yes"]], ids=str
 )
 def test_a_running_exporter_is_left_alone(store: Store, tmp_path: Path, words: list[str]) -> None:
     """Whatever changes the state is refused while an exporter works on it, with what to do."""
@@ -312,7 +311,7 @@ def test_a_running_exporter_is_left_alone(store: Store, tmp_path: Path, words: l
         (
             ["erase", "acme"],
             2,
-            'ACTION "erase": must be one of info, backup, check, export, import, compact, prune, rename, drop',
+            'ACTION "erase": must be one of info, backup, check, export, import, compact, rename, drop',
         ),
         (["check", "--format", "json"], 2, "--format: only state info prints json, not state check"),
         (["info", "--yes"], 2, "--yes: is for state rename and state drop, not for state info"),
@@ -366,10 +365,8 @@ def test_a_name_steers_no_terminal(path: Path) -> None:
 
 
 def test_help_has_every_action(capsys: pytest.CaptureFixture[str]) -> None:
-    """Help and manual page say what each action takes and does."""
+    """The help says what each action takes and does."""
     cli.main(["state", "--help"])
     shown = capsys.readouterr().out
-    assert "\n  rename OLD NEW\n      Give a workspace another name" in shown
+    assert "\n  rename OLD NEW  Rename a workspace" in shown
     assert "\nACTION is one of:\n" in shown
-    cli.main(["manual"])
-    assert "state backup FILE" in capsys.readouterr().out

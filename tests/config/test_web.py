@@ -254,7 +254,8 @@ def test_a_file_wins_over_what_is_inline(file: Path) -> None:
     assert got.ssl_context is not None
     assert (
         tuple(
-            f"tls_server_config.{option}: not used, there is a {option}_file" for option in ("cert", "key", "client_ca")
+            f"tls_server_config.{option}: ignored, because {option}_file is set"
+            for option in ("cert", "key", "client_ca")
         )
         == got.warnings
     )
@@ -268,14 +269,15 @@ def test_a_file_wins_over_what_is_inline(file: Path) -> None:
             "http_server_config: {http2: true}",
         ),
         (
-            "tls_server_config.curve_preferences: more than one curve cannot be set, those of OpenSSL are used",
+            "tls_server_config.curve_preferences: ignored, because OpenSSL accepts one curve only; its defaults "
+            "are used",
             TLS + "  curve_preferences: [X25519, CurveP256, CurveP384, CurveP521]\n",
         ),
         (
-            "tls_server_config.client_auth_type: a certificate that is not verified is not asked for",
+            "tls_server_config.client_auth_type: ignored, because certificates that are not verified are not requested",
             TLS + "  client_auth_type: RequestClientCert\n",
         ),
-        ("tls_server_config: without a certificate there is no TLS", "tls_server_config: {min_version: TLS13}"),
+        ("tls_server_config: ignored, because TLS needs a certificate", "tls_server_config: {min_version: TLS13}"),
     ],
 )
 def test_remarks(file: Path, remark: str, text: str) -> None:
@@ -356,16 +358,16 @@ POLICY_LIST = (
 HEADER_LIST = (
     "Content-Security-Policy, Strict-Transport-Security, X-Content-Type-Options, X-Frame-Options, X-XSS-Protection"
 )
-NO_AUTHORITY = "no certificate can be read from it: no certificate or crl found"
-UNSAFE = "is not supported; RequireAndVerifyClientCert is, and is safe"
+NO_AUTHORITY = "contains no readable certificate: no certificate or crl found"
+UNSAFE = "is not supported; use RequireAndVerifyClientCert"
 A_HASH = "must be a bcrypt hash, as htpasswd -nBC 10 makes it"
-A_NAME = "a user's name must be printable, and without a colon"
+A_NAME = "a user name must be printable and must not contain a colon"
 A_MAPPING = "must be a mapping, as in basic_auth_users: {alice: $2y$10$...}"
 DURATION = "not a duration; write it like 500ms, 30s or 1h30m"
 AUTH = "  client_auth_type: "
 VERIFY = f"{AUTH}RequireAndVerifyClientCert\n"
-ENCRYPTED_KEY = "is encrypted, and nobody is there to ask for its password"
-UNUSABLE = "certificate and key cannot be used"
+ENCRYPTED_KEY = "encrypted private keys are not supported"
+UNUSABLE = "cannot use certificate and key"
 
 
 @pytest.mark.parametrize(
@@ -375,7 +377,7 @@ UNUSABLE = "certificate and key cannot be used"
         ("[]", [f"web.yml: {A_MAPPING}"]),
         ("hello", [f"web.yml: {A_MAPPING}"]),
         ("a: b: c", ["web.yml:1:5: not valid YAML: mapping values are not allowed here"]),
-        ("a: [", ["web.yml:1:5: not valid YAML: expected the node content, but found ..."]),
+        ("a: [", ["web.yml:1:5: not valid YAML: expected the node content, but found '<stream end>'"]),
         ("a: 1\n---\nb: 2\n", ["web.yml:2:1: not valid YAML: but found another document"]),
         (b"\xff\xfe\x00", ["web.yml: not a text file in UTF-8"]),
         (b"a: \x00", ["web.yml: not a text file in UTF-8"]),
@@ -395,10 +397,10 @@ UNUSABLE = "certificate and key cannot be used"
                 "web.yml:5: rate_limit.every: unknown",
             ],
         ),
-        ("rate_limit: {}\nrate_limit: {}\n", ["web.yml:2: rate_limit: given twice"]),
+        ("rate_limit: {}\nrate_limit: {}\n", ["web.yml:2: rate_limit: given twice, first in line 1"]),
         (
             f"basic_auth_users:\n  alice: {HASHED}\n  bob: {HASHED}\n  alice: {HASHED}\n",
-            ["web.yml:4: alice: given twice"],
+            ["web.yml:4: basic_auth_users.alice: given twice, first in line 2"],
         ),
         # kinds of values
         (
@@ -437,16 +439,16 @@ UNUSABLE = "certificate and key cannot be used"
         ),
         (
             TLS + "  cipher_suites:\n    - TLS_AES_128_GCM_SHA256\n    - TLS_RSA_WITH_RC4_128_SHA\n",
-            [f"web.yml:6: tls_server_config.cipher_suites.1: {SUITE_LIST}"],
+            [f"web.yml:6: tls_server_config.cipher_suites[1]: {SUITE_LIST}"],
         ),
         (
             TLS + "  max_version: TLS12\n  cipher_suites: [TLS_AES_128_GCM_SHA256]\n",
-            ["web.yml:5: tls_server_config.cipher_suites: none of them is for TLS12"],
+            ["web.yml:5: tls_server_config.cipher_suites: none of them is usable with TLS12"],
         ),
         (
             TLS + "  curve_preferences: [CurveP256, CurveP999]\n",
             [
-                f'web.yml:4: tls_server_config.curve_preferences.1 "CurveP999": {CURVE_LIST}',
+                f'web.yml:4: tls_server_config.curve_preferences[1] "CurveP999": {CURVE_LIST}',
             ],
         ),
         ("tls_server_config:\n  key_file: server.key\n", ["web.yml:1: tls_server_config.cert_file: is missing"]),
@@ -487,11 +489,11 @@ UNUSABLE = "certificate and key cannot be used"
         # clients' certificates
         (
             TLS + "  client_ca_file: ca.crt\n",
-            ["web.yml:1: tls_server_config.client_auth_type: must say what to do with the certificates of clients"],
+            ["web.yml:1: tls_server_config.client_auth_type: must be set, because client_ca is set"],
         ),
         (
             TLS + "  client_auth_type: NoClientCert\n  client_ca_file: ca.crt\n",
-            ["web.yml:4: tls_server_config.client_auth_type: must say what to do with the certificates of clients"],
+            ["web.yml:4: tls_server_config.client_auth_type: must be set, because client_ca is set"],
         ),
         (TLS + VERIFY, ["web.yml:1: tls_server_config.client_ca_file: is missing"]),
         (
@@ -532,7 +534,7 @@ UNUSABLE = "certificate and key cannot be used"
         # headers
         (
             "http_server_config:\n  headers:\n    Server: late\n",
-            [f"web.yml:2: http_server_config.headers: Server cannot be set; there are {HEADER_LIST}"],
+            [f"web.yml:2: http_server_config.headers: Server cannot be set; allowed are {HEADER_LIST}"],
         ),
         (
             "http_server_config:\n  headers:\n    X-Frame-Options: DENY\n",
@@ -573,11 +575,11 @@ UNUSABLE = "certificate and key cannot be used"
         ("rate_limit:\n  interval: [1s]\n", ["web.yml:2: rate_limit.interval: must be one value"]),
         (
             "rate_limit:\n  interval: 1s\n",
-            ["web.yml:1: rate_limit: burst must be at least 1, or no request would ever pass"],
+            ["web.yml:1: rate_limit: burst must be at least 1, otherwise every request is rejected"],
         ),
         (
             "rate_limit: {interval: 1s, burst: 0}",
-            ["web.yml:1: rate_limit: burst must be at least 1, or no request would ever pass"],
+            ["web.yml:1: rate_limit: burst must be at least 1, otherwise every request is rejected"],
         ),
         *(
             (f"rate_limit:\n  burst: {wrong}\n", ["web.yml:2: rate_limit.burst: must be a whole number of at least 0"])
@@ -587,8 +589,8 @@ UNUSABLE = "certificate and key cannot be used"
         (
             "auth_excluded_paths:\n  - /-/ready\n  - metrics\n  - {a: b}\n",
             [
-                "web.yml:3: auth_excluded_paths.1: a path must begin with /",
-                "web.yml:4: auth_excluded_paths.2: must be one value",
+                "web.yml:3: auth_excluded_paths[1]: a path must begin with /",
+                "web.yml:4: auth_excluded_paths[2]: must be one value",
             ],
         ),
     ],
@@ -907,7 +909,7 @@ def test_source_remarks(file: Path) -> None:
     file.write_text("http_server_config: {http2: true}")
     source.current()
     remark = "http_server_config.http2: HTTP/2 is not supported, HTTP/1.1 is served"
-    assert ("warning", "web configuration", {"remark": remark}) == lines.told[0]
+    assert ("warning", "web configuration option has no effect", {"remark": remark}) == lines.told[0]
 
 
 def test_source_replaced(file: Path) -> None:

@@ -24,7 +24,7 @@ from late_exporter.ingest.poller import PollConfig
 from late_exporter.simulator import SimulatedApi
 from late_exporter.simulator import SimulatedWorld as Town
 from late_exporter.status import Quota
-from tests.support.worlds import DAY, HOUR, KEY, MINUTE, Call, Exporter, Late, Reply, VirtualClock, World
+from tests.support.worlds import DAY, HOUR, KEY, MINUTE, Call, ExporterHarness, FakeLateApi, Reply, VirtualClock, World
 
 __all__ = ["END", "Scrapes"]
 
@@ -88,7 +88,7 @@ def _iso(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-class Api(Late):
+class Api(FakeLateApi):
     """Late's API over a simulated world: it takes its time, tells the quota, and is down for some minutes.
 
     Args:
@@ -156,7 +156,7 @@ class Scrapes:
         self._clock = VirtualClock(BEGIN - EARLIER)
         self._town = world()
         api, pace = Api(self._town, self._clock), PollConfig(reconcile_interval=RECONCILE, audit_interval=DAY)
-        self._exporter = Exporter(api, folder / "state.db", feeds=tuple(FEEDS), pace=pace, webhooks=True)
+        self._exporter = ExporterHarness(api, folder / "state.db", feeds=tuple(FEEDS), config=pace, webhooks=True)
         self._events = Random(SEED)
         self._process = Process(BEGIN - EARLIER)
         self._random = Random(SEED)
@@ -184,7 +184,7 @@ class Scrapes:
 
     def _tell(self) -> None:
         """Some webhooks come; now and then one is repeated."""
-        (inbox,) = self._exporter.inboxes.values()
+        (inbox,) = self._exporter.webhook_stats.values()
         for event in self._events.choices([*EVENTS], [*EVENTS.values()], k=self._events.randrange(4)):
             inbox.record(event, self._clock.now - self._events.lognormvariate(-0.7, 0.8), self._clock.now)
         if self._events.random() < RETRIED:
@@ -201,7 +201,7 @@ class Scrapes:
             ("late_exporter_config_last_reload_successful", (), 1.0),
             ("late_exporter_config_last_reload_success_timestamp_seconds", (), self._process.started),
         ):
-            exporter.board.set_gauge(family, labels, gauge)
+            exporter.registry.set_gauge(family, labels, gauge)
         exporter.exposition.set_process_metrics(self._process.metrics(self._random, seconds))
         exporter.exposition.publish()
         answer = exporter.exposition.get_body(OPENMETRICS, None)

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import yaml
 
 from deploy.kubernetes.files import CHART, DASHBOARDS, ROOT, RULES
-from late_exporter.config import settings
+from late_exporter.config import sources
 from late_exporter.config.settings import Settings
 
 __all__ = [
@@ -53,8 +53,8 @@ def _said(*command: str | Path) -> str:
 
 
 def readme(heading: str) -> str:
-    """The commands below a heading of the README."""
-    section = (ROOT / "README.md").read_text("utf-8").partition(f"\n### {heading}\n")[2]
+    """Return the commands below a heading of docs/install.md."""
+    section = (ROOT / "docs" / "install.md").read_text("utf-8").partition(f"\n## {heading}\n")[2]
     return section.partition("```sh\n")[2].partition("```")[0]
 
 
@@ -143,7 +143,7 @@ def loaded(resources: Sequence[Manifest], root: Path, secrets: Mapping[str, Mapp
         for name, text in files(volume).items():
             (folder / name).write_text(_below(root, text, paths), "utf-8")
     environ = {row["name"]: _below(root, row["value"], paths) for row in container(resources)["env"]}
-    return settings.load("run", {}, environ)
+    return sources.load("run", {}, environ)
 
 
 def _below(root: Path, text: str, paths: Mapping[str, object]) -> str:

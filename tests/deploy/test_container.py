@@ -150,7 +150,7 @@ def test_unhealthy(running: Engine) -> None:
 
 def test_readme(running: Engine, tmp_path: Path) -> None:
     """What the README says of containers works as it is written, with podman under the name of docker."""
-    readme = (ROOT / "README.md").read_text("utf-8")
+    readme = (ROOT / "docs" / "install.md").read_text("utf-8")
     (block,) = re.findall(r"^```sh\nmake image\n(.+?)^```$", readme, re.DOTALL | re.MULTILINE)
     assert IMAGE.rpartition("/")[2] in block
     docker = tmp_path / "docker"

@@ -137,7 +137,7 @@ def test_one_key(helm: str, tmp_path: Path) -> None:
     """The program finds the key that the values name, and the place of the state on the volume."""
     given = loaded(rendered(helm, "apiKey.key=token"), tmp_path, {"late-api-key": {"token": "sk_1"}})
     assert [tmp_path / "etc/late-exporter/keys/token"] == [each.key_file for each in given.workspaces]
-    assert given.state_url.startswith(f"sqlite:///{tmp_path}/var/lib/late-exporter/")
+    assert given.state.url.startswith(f"sqlite:///{tmp_path}/var/lib/late-exporter/")
 
 
 @pytest.mark.e2e
@@ -148,10 +148,10 @@ def test_several_workspaces(helm: str, tmp_path: Path) -> None:
     assert [("brand", "https://getlate.dev/api"), ("agency", "https://late.example.com/api")] == [
         (each.name, each.base_url) for each in given.workspaces
     ]
-    assert (60.0, ("publishing",), 2_000_000) == (given.poll_interval, given.feeds, given.max_accounts)
-    assert given.created_timestamps
+    assert (60.0, ("publishing",), 2_000_000) == (given.poll.interval, given.poll.feeds, given.metrics.max_accounts)
+    assert given.metrics.created_timestamps
     (scrape,) = named(resources, "ServiceMonitor")["spec"]["endpoints"]
-    assert given.telemetry_path == scrape["path"]
+    assert given.web.telemetry_path == scrape["path"]
 
 
 @pytest.mark.e2e

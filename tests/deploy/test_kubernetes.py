@@ -179,7 +179,7 @@ def test_one_key(build: Build, tmp_path: Path) -> None:
     assert [("default", tmp_path / "pod/etc/late-exporter/keys/api-key")] == [
         (workspace.name, workspace.key_file) for workspace in given.workspaces
     ]
-    assert given.state_url.startswith(f"sqlite:///{tmp_path}/pod/var/lib/late-exporter/")
+    assert given.state.url.startswith(f"sqlite:///{tmp_path}/pod/var/lib/late-exporter/")
 
 
 @pytest.mark.e2e

@@ -51,11 +51,11 @@ def insert_history(late: LateServer) -> None:
     insert("log09", 2200, platform="a\nnew 🚀 platform", action=None, status="success")
     insert("log10", 2100, platform=None, status=None, durationMs="soon", attemptNumber=-1)
     world.archives.publishing.insert({"postId": "no id at all"})
-    world.connect(
+    world.add_connection(
         "connect_success", _id="c1", success={"username": "@baeckerei", "tokenExpiresAt": "2027-01-01T00:00:00Z"}
     )
-    world.connect("connect_failed", _id="c2", accountId=None, error={"code": "oauth_denied"}, durationMs=350)
-    world.connect("disconnect", _id="c3", platform="tiktok", accountId="acc2", connectionMethod=None)
+    world.add_connection("connect_failed", _id="c2", accountId=None, error={"code": "oauth_denied"}, durationMs=350)
+    world.add_connection("disconnect", _id="c3", platform="tiktok", accountId="acc2", connectionMethod=None)
 
 
 def insert_new_logs(late: LateServer) -> None:
@@ -66,7 +66,7 @@ def insert_new_logs(late: LateServer) -> None:
     insert("log12", 0, platform="tiktok", status="failed", statusCode=500, response={"errorCode": None})
     insert("log13", 0, platform="bluesky", status="pending", statusCode=None, durationMs=None)
     insert("log14", 7200, platform="bluesky", durationMs=300)
-    world.connect("reconnect_failed", _id="c4", platform="tiktok", accountId="acc2", error={"code": "a code"})
+    world.add_connection("reconnect_failed", _id="c4", platform="tiktok", accountId="acc2", error={"code": "a code"})
 
 
 def insert_log(world: World, log_id: str, age_seconds: float, **fields: Any) -> None:

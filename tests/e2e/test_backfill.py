@@ -92,7 +92,7 @@ def test_a_prometheus_sees_the_week_before(
     truth = history(late, begin)
     waiting = late.world.insert(begin - 2 * HOUR, platform="tiktok", status="pending", durationMs=None)
     edge = late.world.publish(5, over=HOUR, platform="bluesky", durationMs=700)
-    late.world.connect()
+    late.world.add_connection()
     exporter = start_exporter().wait_ready()
     first = exporter.scrape()
     late.world.change(waiting, "success", durationMs=500)

@@ -84,7 +84,7 @@ def test_simulate_and_run(tmp_path: Path, exit_stack: ExitStack) -> None:
 def test_check_good(late: LateServer, tmp_path: Path) -> None:
     """With a valid key every endpoint has a line with its number of logs, and the exit code is 0."""
     late.world.publish(1234, over=600)
-    late.world.connect()
+    late.world.add_connection()
     with ExporterProcess(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
         assert 0 == program.wait_exit()
         found = {line[9:].split("  ")[0]: line.split("  ", 2)[-1].strip() for line in program.stdout.splitlines()}

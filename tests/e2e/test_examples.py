@@ -1,4 +1,4 @@
-"""Every example of every command's help, run as it is written."""
+"""Every example of every command's help, and every command in the documents, run as written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +19,23 @@ from late_exporter.config.commands import COMMANDS
 from late_exporter.simulator import LogList
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import ExporterProcess, http_get, wait_until
+from tests.support.documents import DOCUMENTS, commands
 
 pytestmark = pytest.mark.e2e
 
-EXAMPLES = [(command.name, line) for command in COMMANDS.values() for line, _ in command.examples]
+HELP = [(command.name, line) for command in COMMANDS.values() for line, _ in command.examples]
+DOCUMENTED = sorted(
+    {
+        command.arguments
+        for path in DOCUMENTS
+        if "runbooks" not in path.parts
+        for command in commands(path)
+        if command.is_program
+    }
+    - {line for _, line in HELP}
+    - {"state import -"}  # reads a pipe; test_state.py covers it
+)
+EXAMPLES = [*HELP, *((shlex.split(line)[0] if line else "run", line) for line in DOCUMENTED)]
 SERVING = ("run", "demo")
 
 DELIVERY = {
@@ -37,69 +50,86 @@ ANYWHERE = {
     "LATE_EXPORTER_SIMULATE__LISTEN_ADDRESS": "127.0.0.1:0",
     "LATE_EXPORTER_STATE__URL": "sqlite://",
 }
-"""In place of the ports and the state that are meant, which others may use."""
+"""Replaces ports and states that another process may use."""
 
 
 @pytest.fixture
 def example(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable[[str], ExporterProcess]:
-    """Starts an example in a folder that has the files it names, with an exporter that runs beside it."""
+    """Start an example in a folder with the files that it names, with a running exporter if it needs one."""
     (tmp_path / "late.key").write_text(KEY)
+    (tmp_path / "webhook.secret").write_text("c0ffee" * 8)
     (tmp_path / "late.yml").write_text("poll: {interval: 1m}\n")
     (tmp_path / "workspaces.yml").write_text("workspaces: [{name: agency, api_key_file: late.key}]\n")
 
     def start(line: str) -> ExporterProcess:
-        words = shlex.split(line)
+        # A path of the system is a file in the folder.
+        words = [
+            word.rpartition("/")[2] if word.startswith("/") and "." in word else word for word in shlex.split(line)
+        ]
+        command = words[0] if words else "run"
         env = {**ANYWHERE, "LATE_EXPORTER_API__BASE_URL": late.url}
-        if "--workspace" in words:
+        if "--workspace" in words or "drop" in words:
             env["LATE_EXPORTER_CONFIG__FILE"] = "workspaces.yml"
         elif "--api.key-file" not in words:
             env["LATE_API_KEY"] = KEY
-        if "webhooks" in words:
+        if any("webhooks" in word.split(",") for word in words):
             late.api.generation = "zernio"  # the only one that has them
             late.world.archives.activity = {"webhooks": LogList([DELIVERY])}
-        if words[0] in ("audit", "backfill"):
+        if command in ("audit", "backfill", "state"):
             env["LATE_EXPORTER_STATE__URL"] = "sqlite:///state.db"
-            assert 0 == exit_stack.enter_context(ExporterProcess(tmp_path, "run", "--once", env=env)).wait_exit()
-        if words[0] == "healthcheck":
+            _count(tmp_path, env)
+        if command == "state":
+            _prepare_state(tmp_path, words, env)
+        if command == "healthcheck":
             listening = ("--web.listen-address=unix:late.sock", "--web.listen-address=127.0.0.1:0")
             exporter = exit_stack.enter_context(ExporterProcess(tmp_path, "run", *listening, env=env))
             env["LATE_EXPORTER_WEB__LISTEN_ADDRESS"] = exporter.url.removeprefix("http://")
-        if words[0] == "state":
-            env["LATE_EXPORTER_STATE__URL"] = "sqlite:///state.db"
-            with ExporterProcess(tmp_path, "run", "--once", env=env) as counting:
-                assert 0 == counting.wait_exit()
-            if "backup" not in words:
-                shutil.copy(tmp_path / "state.db", tmp_path / "late-backup.db")
         return exit_stack.enter_context(ExporterProcess(tmp_path, *words, env=env))
 
     return start
 
 
+def _count(folder: Path, env: Mapping[str, str]) -> None:
+    """Create a state by polling once."""
+    with ExporterProcess(folder, "run", "--once", env=env) as program:
+        assert 0 == program.wait_exit(), program.stderr
+
+
+def _prepare_state(folder: Path, words: list[str], env: dict[str, str]) -> None:
+    """Create the files that an action of ``state`` reads, and remove those that it creates."""
+    if words[1] == "import":
+        with ExporterProcess(folder, "state", "export", words[2], env=env) as program:
+            assert 0 == program.wait_exit(), program.stderr
+        env["LATE_EXPORTER_STATE__URL"] = "sqlite:///other.db"
+    if words[1] != "backup":
+        shutil.copy(folder / "state.db", folder / "late-backup.db")
+
+
 def ending_by_itself(name: str, line: str) -> bool:
-    """Whether a command ends when it has done what was asked."""
+    """Return whether a command ends without a signal."""
     return "--once" in line or (name not in (*SERVING, "simulate") and "--follow" not in line)
 
 
 def test_every_command_has_examples() -> None:
-    """Nobody has to guess how a command is used, and each example is one of it."""
-    assert set(COMMANDS) == {name for name, _ in EXAMPLES}
-    assert [] == [line for name, line in EXAMPLES if shlex.split(line)[0] != name]
+    """Every command has examples, and each example starts with its command."""
+    assert set(COMMANDS) == {name for name, _ in HELP}
+    assert [] == [line for name, line in HELP if shlex.split(line)[0] != name]
 
 
 @pytest.mark.parametrize("line", [line for name, line in EXAMPLES if ending_by_itself(name, line)])
 def test_examples_that_end(late: LateServer, example: Callable[[str], ExporterProcess], line: str) -> None:
-    """They print something or write a file, warn of nothing, and end with 0."""
+    """Such an example prints something or writes a file, logs no warning, and exits with 0."""
     post = shlex.split(line)[1] if line.startswith("post ") else "p1"
     kind: dict[str, Any] = {"postId": post, "accountUsername": "@acmecorp", "status": "failed"}
     late.world.publish(3, over=60, **kind)
-    late.world.connect("disconnect")
+    late.world.add_connection("disconnect")
     program = example(line)
 
     assert 0 == program.wait_exit(), program.stderr
     assert not re.search("error|warn", program.stderr)
     words = shlex.split(line)
     file = words[words.index("--output") + 1] if "--output" in words else words[-1]
-    assert program.stdout or (program.folder / file).stat().st_size
+    assert program.stdout or (program.folder / Path(file).name).stat().st_size
     if "--format json" in line:
         assert [
             json.loads(text)
@@ -111,7 +141,7 @@ def test_examples_that_end(late: LateServer, example: Callable[[str], ExporterPr
     "line", [line for name, line in EXAMPLES if name in SERVING and not ending_by_itself(name, line)]
 )
 def test_examples_that_serve(example: Callable[[str], ExporterProcess], line: str) -> None:
-    """They serve metrics, and end with 0 when told to."""
+    """Such an example serves metrics, and exits with 0 on SIGTERM."""
     program = example(line)
 
     assert 200 == program.get("/-/healthy").status
@@ -121,7 +151,7 @@ def test_examples_that_serve(example: Callable[[str], ExporterProcess], line: st
 
 @pytest.mark.parametrize("line", [line for name, line in EXAMPLES if name == "simulate"])
 def test_examples_that_simulate(example: Callable[[str], ExporterProcess], line: str) -> None:
-    """They answer like Late, and end with 0 when told to."""
+    """Such an example responds like Late, and exits with 0 on SIGTERM."""
     program = example(line)
     words = wait_until(lambda: [word for word in program.stderr.split() if word.startswith("address=")])
     url = words[0].removeprefix("address=")
@@ -132,7 +162,7 @@ def test_examples_that_simulate(example: Callable[[str], ExporterProcess], line:
 
 @pytest.mark.parametrize("line", [line for _, line in EXAMPLES if "--follow" in line])
 def test_examples_that_follow(late: LateServer, example: Callable[[str], ExporterProcess], line: str) -> None:
-    """They show a log, and end with 0 on Ctrl-C."""
+    """Such an example prints a log, and exits with 0 on SIGINT."""
     late.world.publish(platform="tiktok", status="failed")
     program = example(line)
     wait_until(lambda: "tiktok" in program.stdout, describe=lambda: program.stderr)

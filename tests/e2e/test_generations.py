@@ -80,7 +80,7 @@ def test_check_and_audit(
 ) -> None:
     """After a run the audit finds no difference, and the check names the generation."""
     late.world.publish(250, over=DAY, kinds=[{}, {"status": "failed", "response": FAILURE}, {"status": "pending"}])
-    late.world.connect()
+    late.world.add_connection()
     program = start_exporter()
     wait_equal(250.0, lambda: program.scrape().sum(LOGS))
     program.wait_ready()
@@ -102,7 +102,7 @@ def test_a_switch(
     """A switch from late to zernio loses nothing; an audit before the first start is rejected, a later one is clean."""
     late.api.generation = "late"
     late.world.publish(350, over=DAY, kinds=[{}, {"status": "failed", "response": FAILURE}])
-    late.world.connect()
+    late.world.add_connection()
     program = start_exporter()
     wait_equal(350.0, lambda: program.scrape().sum(LOGS))
     program.wait_ready().stop()

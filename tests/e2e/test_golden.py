@@ -51,7 +51,7 @@ def test_promtool(
     """The linter of Prometheus accepts a scrape without a warning."""
     promtool = require_tool("promtool")
     late.world.publish(20, over=60)
-    late.world.connect()
+    late.world.add_connection()
     program = start_exporter(interval="1h").wait_ready()
     wait_equal(20.0, lambda: program.scrape().sum("late_publishing_logs_total"))
     scrape = tmp_path / "scrape"

@@ -17,7 +17,7 @@ import pytest
 
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal
-from tests.support.worlds import Samples, Sighted, World
+from tests.support.worlds import LogStatus, Samples, World
 
 pytestmark = pytest.mark.e2e
 
@@ -70,7 +70,7 @@ class Traffic:
         elif chance < 0.45 and self._deletable:
             self._world.delete(self._deletable.pop(self._random.randrange(len(self._deletable))))
         elif chance < 0.5:
-            self._world.connect(self._random.choice(("connect_success", "connect_failed", "disconnect")))
+            self._world.add_connection(self._random.choice(("connect_success", "connect_failed", "disconnect")))
         else:
             for _ in range(self._random.randrange(1, 4)):
                 self._insert(now)
@@ -193,7 +193,7 @@ def labels(row: dict[str, Any]) -> tuple[str, ...]:
     return row["platform"], row["action"], row["status"]
 
 
-def stored_statuses(state: Path) -> set[Sighted]:
+def stored_statuses(state: Path) -> set[LogStatus]:
     """Return the observations of the publishing feed in the state."""
     with closing(sqlite3.connect(state)) as connection:
         rows = connection.execute(
@@ -202,12 +202,12 @@ def stored_statuses(state: Path) -> set[Sighted]:
         return set(rows.fetchall())
 
 
-def assert_consistent(samples: Samples, world: World, stored: set[Sighted]) -> None:
+def assert_consistent(samples: Samples, world: World, stored: set[LogStatus]) -> None:
     """Assert that the metrics are the sum of the state, and that every visible log is in it."""
-    rows = [world.ever[observations] for observations in stored]
+    rows = [world.history[status] for status in stored]
     timed = [row for row in rows if row["durationMs"] is not None]
     account_counts = [row for row in rows if row["action"] in ("publish", "retry")]
-    assert set() == {sighted for sighted in world.shown if sighted not in stored}
+    assert set() == {status for status in world.visible if status not in stored}
     assert Counter(map(labels, rows)) == Counter(samples.family(LOGS))
     assert Counter(map(labels, timed)) == Counter(samples.family("late_publishing_duration_seconds_count"))
     assert pytest.approx(sum(row["durationMs"] for row in timed) / 1000) == samples.sum(

@@ -63,7 +63,7 @@ def test_prometheus_sees_what_was_counted(
         assert 40 == database.value('sum(late_publishing_duration_seconds_bucket{le="+Inf",platform="instagram"})')
         labels = exemplar(database)
         assert {"log_id", "post_id"} == labels.keys()
-        assert labels["log_id"] in late.world.inserted
+        assert labels["log_id"] in late.world.insertion_order
         births = database.query("late_publishing_logs_created")
         assert created == bool(births)
     assert 45 == program.scrape().sum(LOGS)

@@ -169,12 +169,13 @@ def test_the_program_starts_quickly(late: LateServer, start_exporter: Run, tmp_p
 async def test_a_change_does_not_swallow_the_end(monkeypatch: pytest.MonkeyPatch, ticks: int) -> None:
     """The publisher ends if it is cancelled shortly after a change."""
     monkeypatch.setattr("late_exporter.exposition.publisher.MIN_INTERVAL_SECONDS", 0)
-    publisher = Publisher(Exposition(CATALOGUE), list)
+    exposition = Exposition(CATALOGUE)
+    publisher = Publisher(exposition, list)
     running = asyncio.ensure_future(publisher.run())
     await publisher.wait_published()
     for _ in range(5):
         await asyncio.sleep(0)
-    publisher.put("late_up", ("default", "publishing"), 1)
+    exposition.put("late_up", ("default", "publishing"), 1)
     for _ in range(ticks):
         await asyncio.sleep(0)
     running.cancel()

@@ -23,10 +23,11 @@ from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from late_exporter.exposition.exposition import MAX_EXEMPLARS, Exposition
+from late_exporter.exposition.family import Family
 from late_exporter.exposition.gzip import Segment, combine_crc32, compress
 from late_exporter.exposition.negotiation import OPENMETRICS, TEXT
 from late_exporter.exposition.text import format_number
-from late_exporter.metrics.catalogue import CATALOGUE, Family
+from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import Exemplar, Histogram, Labels
 
 OM = "application/openmetrics-text"

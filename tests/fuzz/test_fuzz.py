@@ -23,8 +23,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.config import web as webconfig
-from late_exporter.config.options import OPTIONS
-from late_exporter.config.settings import load
+from late_exporter.config.settings import OPTIONS
+from late_exporter.config.sources import load
 from late_exporter.config.web import WebConfig
 from late_exporter.errors import ApiError, BadPayload, ConfigError
 from late_exporter.exposition.exposition import Exposition
@@ -35,7 +35,7 @@ from late_exporter.metrics.labels import KNOWN_VALUES, OTHER, UNKNOWN
 from late_exporter.web.app import create_app
 from late_exporter.web.asgi import Message
 from late_exporter.web.auth import AuthMiddleware, PasswordVerifier
-from tests.support.worlds import Exporter, Late, Listing, Silence, VirtualClock, World
+from tests.support.worlds import ExporterHarness, FakeLateApi, ListQuirks, NullLogger, VirtualClock, World
 
 pytestmark = pytest.mark.fuzz
 
@@ -157,7 +157,7 @@ def _rows(*, connections: bool) -> list[Document]:
     if connections:
         for event in ("connect_success", "connect_failed", "disconnect"):
             clock.advance(1)
-            world.connect(event)
+            world.add_connection(event)
         return [dict(row) for row in world.archives.connections.rows]
     world.publish(5, over=100, kinds=({}, {"status": "failed", "statusCode": 429}, {"status": "pending"}))
     return [dict(row) for row in world.rows]
@@ -174,11 +174,11 @@ def _answer(rows: Iterable[object], pagination: object) -> bytes:
     return _written({"logs": list(rows), "pagination": pagination})
 
 
-def _exporter(**options: Any) -> Exporter:
-    return Exporter(Late(World(VirtualClock()), **options), feeds=tuple(FEEDS), max_values=MAX_VALUES)
+def _exporter(**options: Any) -> ExporterHarness:
+    return ExporterHarness(FakeLateApi(World(VirtualClock()), **options), feeds=tuple(FEEDS), max_values=MAX_VALUES)
 
 
-def _check_labels(exporter: Exporter) -> None:
+def _check_labels(exporter: ExporterHarness) -> None:
     """Assert that label values are bounded in number and length, and that the metrics can be parsed."""
     values: dict[str, set[str]] = defaultdict(set)
     for family, labels in exporter.store.series_values():
@@ -206,10 +206,10 @@ bodies = (
 def _any_bytes(feed: str, data: bytes) -> None:
     exporter = _exporter()
     try:
-        exporter.late.fail(0, lambda _late, _body: data)
+        exporter.api.fail_request(0, lambda _late, _body: data)
         assert exporter.poll(feed=feed).outcome in ("success", "bad_payload")
         _check_labels(exporter)
-        exporter.late.calm()
+        exporter.api.clear_events()
         assert exporter.poll(feed=feed).outcome == "success"
     finally:
         exporter.close()
@@ -237,7 +237,7 @@ def _neighbours(feed: str, odd: list[tuple[int, object]], changed: list[Document
     exporter = _exporter()
     try:
         for number in range(REQUESTS):
-            exporter.late.fail(number, lambda _late, _body: _answer(rows, pagination))
+            exporter.api.fail_request(number, lambda _late, _body: _answer(rows, pagination))
         assert exporter.poll(feed=feed).outcome == "success"
         counted = {key for _, (key, _) in exporter.counted}
         assert {row["_id"] for row in good} <= counted
@@ -263,13 +263,13 @@ def test_a_bad_log_does_not_affect_others() -> None:
 )
 @ROUND
 def _deeper(number: int, data: bytes) -> None:
-    exporter = _exporter(listing=Listing(cap=2))
-    late = exporter.late
+    exporter = _exporter(quirks=ListQuirks(max_page_size=2))
+    late = exporter.api
     try:
         late.world.publish(9, over=900, kinds=({"status": "pending"}, {}))
         exporter.poll(feed="publishing")
         late.world.publish(5)
-        late.fail(number, lambda _late, _body: data)
+        late.fail_request(number, lambda _late, _body: data)
         for _ in range(3):
             exporter.clock.advance(30)
             assert exporter.poll(feed="publishing").outcome in ("success", "bad_payload")
@@ -484,7 +484,10 @@ def _any_request(method: str, path: str, head: list[tuple[bytes, bytes]]) -> Non
     users = {"a": b"$2b$04$" + b"." * 53}
     web = WebConfig(users=users, open_paths=frozenset({"/-/healthy"}))
     gate = AuthMiddleware(
-        app, lambda: web, passwords=PasswordVerifier(check_password=lambda password, _: password == b"b"), log=Silence()
+        app,
+        lambda: web,
+        passwords=PasswordVerifier(check_password=lambda password, _: password == b"b"),
+        log=NullLogger(),
     )
     sent: list[Message] = []
 

@@ -41,7 +41,17 @@ from late_exporter.model import (
 )
 from late_exporter.simulator.log_list import LogRow
 from tests.support.profiles import example_count, is_thorough
-from tests.support.worlds import DAY, HOUR, MINUTE, Exporter, Late, Listing, VirtualClock, World, unavailable
+from tests.support.worlds import (
+    DAY,
+    HOUR,
+    MINUTE,
+    ExporterHarness,
+    FakeLateApi,
+    ListQuirks,
+    VirtualClock,
+    World,
+    unavailable,
+)
 
 PUBLISHING, CONNECTIONS = FEEDS["publishing"], FEEDS["connections"]
 SCOPE = Scope("default", "publishing")
@@ -66,9 +76,9 @@ def world(clock: VirtualClock) -> World:
 
 
 @pytest.fixture
-def late(world: World) -> Late:
+def late(world: World) -> FakeLateApi:
     """The API of that key."""
-    return Late(world)
+    return FakeLateApi(world)
 
 
 @pytest.fixture
@@ -78,12 +88,12 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def exporter(late: Late, path: Path) -> Iterator[Exporter]:
+def exporter(late: FakeLateApi, path: Path) -> Iterator[ExporterHarness]:
     """An exporter that has counted the logs of some days, some of which have settled since."""
     late.world.publish(230, over=5 * DAY)
     late.world.publish(3, status="failed", statusCode=500)
     waiting = late.world.publish(2, status="pending", action="retry")
-    with closing(Exporter(late, path)) as exporter:
+    with closing(ExporterHarness(late, path)) as exporter:
         exporter.poll()
         late.world.change(waiting[0], "success")
         exporter.settle()
@@ -107,39 +117,39 @@ def told(plan: Audit) -> list[tuple[str, str, list[str]]]:
 # What is compared with a world.
 
 
-def test_a_healthy_state(exporter: Exporter, world: World) -> None:
+def test_a_healthy_state(exporter: ExporterHarness, world: World) -> None:
     """Where all is right nothing is said, and every log of the list was looked at, for few requests."""
-    asked = len(exporter.late.requests)
-    plan, imbalances = exporter.examine()
+    asked = len(exporter.api.requests)
+    plan, imbalances = exporter.run_audit()
     assert ([], []) == (plan.differences, imbalances)
     assert set(world.ids) == plan.listed_keys
     assert (set(), set()) == (plan.too_recent, plan.in_gap)
-    assert 3 == len(exporter.late.requests) - asked
+    assert 3 == len(exporter.api.requests) - asked
 
 
 @pytest.mark.parametrize("place", [5, 99, 100, 234])
-def test_a_log_that_was_never_counted(exporter: Exporter, path: Path, world: World, place: int) -> None:
+def test_a_log_that_was_never_counted(exporter: ExporterHarness, path: Path, world: World, place: int) -> None:
     """A log of which nothing is known, neither record nor count, is missing, wherever it stands."""
     log_id = world.ids[place]
     execute(path, "DELETE FROM sighting WHERE key = ?", log_id)
     execute(path, "UPDATE scope SET counted = counted - 1 WHERE feed = ?", "publishing")
     execute(path, ADD, -1, LOGS, SUCCESS)
-    plan, imbalances = exporter.examine(exporter_running=False)
+    plan, imbalances = exporter.run_audit(exporter_running=False)
     assert ([(log_id, "success", [])], []) == (told(plan), imbalances)
     assert (1, 0) == (count_missing(plan.differences, imbalances), count_extra(imbalances))
 
 
-def test_a_record_that_was_lost(exporter: Exporter, path: Path, world: World) -> None:
+def test_a_record_that_was_lost(exporter: ExporterHarness, path: Path, world: World) -> None:
     """A log whose record is gone is missing, and the records are one short; once it is counted again it is extra."""
     log_id = world.ids[150]
     execute(path, "DELETE FROM sighting WHERE key = ?", log_id)
-    plan, imbalances = exporter.examine(exporter_running=False)
+    plan, imbalances = exporter.run_audit(exporter_running=False)
     assert [(log_id, "success", [])] == told(plan)
     assert [CounterMismatch("", 236, 235)] == imbalances
     assert (1, 1) == (count_missing(plan.differences, imbalances), count_extra(imbalances))
 
     exporter.settle()
-    plan, imbalances = exporter.examine()
+    plan, imbalances = exporter.run_audit()
     assert ([], [CounterMismatch("", 237, 236)]) == (told(plan), imbalances)
     assert (0, 1) == (count_missing(plan.differences, imbalances), count_extra(imbalances))
 
@@ -155,35 +165,35 @@ def test_a_record_that_was_lost(exporter: Exporter, path: Path, world: World) ->
 )
 @pytest.mark.parametrize("change", [1, -1])
 def test_a_total_that_is_wrong(
-    exporter: Exporter, path: Path, family: str, labels: str, expected: int, change: int
+    exporter: ExporterHarness, path: Path, family: str, labels: str, expected: int, change: int
 ) -> None:
     """A count too many was counted twice, one too few was lost; no log differs, and no other family is blamed."""
     execute(path, ADD, change, family, labels)
-    plan, imbalances = exporter.examine()
+    plan, imbalances = exporter.run_audit()
     assert ([], [CounterMismatch(family, expected, expected + change)]) == (told(plan), imbalances)
     assert (max(0, -change), max(0, change)) == (count_missing(plan.differences, imbalances), count_extra(imbalances))
 
 
-def test_a_log_counted_in_another_status(exporter: Exporter, path: Path, world: World) -> None:
+def test_a_log_counted_in_another_status(exporter: ExporterHarness, path: Path, world: World) -> None:
     """A log that is on record in a status that the API does not show is told with both."""
     log_id = world.ids[120]
     execute(path, "UPDATE sighting SET status = 'failed' WHERE key = ?", log_id)
-    plan, imbalances = exporter.examine(exporter_running=False)
+    plan, imbalances = exporter.run_audit(exporter_running=False)
     assert ([(log_id, "success", ["failed"])], []) == (told(plan), imbalances)
     assert (1, 0) == (count_missing(plan.differences, imbalances), count_extra(imbalances))
 
 
-def test_a_record_of_a_log_that_never_was(exporter: Exporter, path: Path) -> None:
+def test_a_record_of_a_log_that_never_was(exporter: ExporterHarness, path: Path) -> None:
     """A record that was never counted makes the records one too many; the log itself might just be deleted."""
     created = int((exporter.clock.now - DAY) * 1000)
     execute(path, "INSERT INTO sighting VALUES (1, 'stray', 'success', ?, NULL, NULL)", created)
-    plan, imbalances = exporter.examine()
+    plan, imbalances = exporter.run_audit()
     assert ([], [CounterMismatch("", 236, 237)]) == (told(plan), imbalances)
     assert (0, 1) == (count_missing(plan.differences, imbalances), count_extra(imbalances))
 
 
 def test_a_log_that_neither_polls_nor_walks_count(
-    exporter: Exporter, world: World, path: Path, monkeypatch: pytest.MonkeyPatch
+    exporter: ExporterHarness, world: World, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A log that the exporter takes for counted, though it is not, is still missing after polls and walks."""
     log_id = world.ids[200]
@@ -195,97 +205,97 @@ def test_a_log_that_neither_polls_nor_walks_count(
         return KnownLogs({**found.statuses, log_id: frozenset({"success"})}, found.stored_count, found.expiring_count)
 
     monkeypatch.setattr(exporter.store, "lookup", known)
-    plan, _ = exporter.examine()
+    plan, _ = exporter.run_audit()
     assert [(log_id, "success", [])] == told(plan)
 
 
-def test_deleted_logs_are_no_difference(exporter: Exporter, world: World) -> None:
+def test_deleted_logs_are_no_difference(exporter: ExporterHarness, world: World) -> None:
     """What Late has deleted since it was counted stays counted, and nothing is wrong with that."""
     world.delete(*world.ids[3:150:2])
-    plan, imbalances = exporter.examine()
+    plan, imbalances = exporter.run_audit()
     assert ([], []) == (told(plan), imbalances)
     assert set(world.ids) == plan.listed_keys
 
 
-def test_forgotten_logs_are_no_difference(exporter: Exporter, world: World) -> None:
+def test_forgotten_logs_are_no_difference(exporter: ExporterHarness, world: World) -> None:
     """When the records of old logs have been let go of, the books still close to the last log."""
     for _ in range(12):
         world.clock.advance(DAY)
         world.publish(20)
         exporter.poll()
     assert exporter.store.accounting(SCOPE).pruned_count > 200
-    plan, imbalances = exporter.examine()
+    plan, imbalances = exporter.run_audit()
     assert ([], []) == (told(plan), imbalances)
 
 
-def test_logs_before_the_lookback_are_out_of_scope(late: Late, path: Path) -> None:
+def test_logs_before_the_lookback_are_out_of_scope(late: FakeLateApi, path: Path) -> None:
     """Logs that are older than the first sync went, and logs without a time below them, are not asked for."""
     late.world.publish(700, over=7 * DAY)
     late.world.publish(130, over=50 * MINUTE)
     for _ in range(3):
         late.world.insert(None)
-    with closing(Exporter(late, path, pace=PollConfig(lookback=HOUR))) as exporter:
+    with closing(ExporterHarness(late, path, config=PollConfig(lookback=HOUR))) as exporter:
         exporter.poll()
         late.world.clock.advance(10 * MINUTE)
         exporter.poll()
         asked = len(late.requests)
-        plan, imbalances = exporter.examine()
+        plan, imbalances = exporter.run_audit()
         assert ([], []) == (told(plan), imbalances)
         assert 140 > len(plan.listed_keys or ()) >= 130
         assert 4 >= len(late.requests) - asked
 
 
-def test_only_since(exporter: Exporter, path: Path, world: World) -> None:
+def test_only_since(exporter: ExporterHarness, path: Path, world: World) -> None:
     """Where only newer logs are asked for, older ones are not compared."""
     new, old = world.ids[50], world.ids[150]
     for log_id in (new, old):
         execute(path, "DELETE FROM sighting WHERE key = ?", log_id)
     since = int((world.clock.now - 2.5 * DAY) * 1000)
-    assert [(new, "success", [])] == told(exporter.examine(exporter_running=False, since=since)[0])
-    assert [new, old] == [log_id for log_id, _, _ in told(exporter.examine(exporter_running=False)[0])]
+    assert [(new, "success", [])] == told(exporter.run_audit(exporter_running=False, since=since)[0])
+    assert [new, old] == [log_id for log_id, _, _ in told(exporter.run_audit(exporter_running=False)[0])]
 
 
-def test_what_no_poll_can_have_counted_yet(exporter: Exporter, world: World) -> None:
+def test_what_no_poll_can_have_counted_yet(exporter: ExporterHarness, world: World) -> None:
     """Logs written since the last poll are no difference."""
     world.clock.advance(HOUR)
     new = world.publish(150, over=HOUR)
-    plan, _ = exporter.examine(exporter_running=False)
+    plan, _ = exporter.run_audit(exporter_running=False)
     assert ([], set(new)) == (told(plan), plan.too_recent)
 
 
-def test_what_settled_while_no_exporter_runs(exporter: Exporter, world: World) -> None:
+def test_what_settled_while_no_exporter_runs(exporter: ExporterHarness, world: World) -> None:
     """A log that is known as pending is no difference while nobody polls, and is counted once somebody does."""
     (waiting,) = [row["_id"] for row in world.rows if row["status"] == "pending"]
     world.clock.advance(HOUR)
     world.change(waiting, "failed", statusCode=400)
-    plan, _ = exporter.examine(exporter_running=False)
+    plan, _ = exporter.run_audit(exporter_running=False)
     assert ([], {waiting}) == (told(plan), plan.too_recent)
-    assert [] == told(exporter.examine()[0])
+    assert [] == told(exporter.run_audit()[0])
 
 
-def test_an_open_gap(exporter: Exporter, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_open_gap(exporter: ExporterHarness, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the exporter itself knows to be unread is told as that, and is no difference."""
     monkeypatch.setattr(poller, "COMMIT_SIZE", 1)
     counted = set(world.ids)
     world.clock.advance(DAY)
     world.publish(450)
-    exporter.late.fail(2, unavailable)
+    exporter.api.fail_request(2, unavailable)
     assert "unavailable" == exporter.poll().outcome
     unread = set(world.ids) - counted - {log_id for _, (log_id, _) in exporter.counted}
-    plan, imbalances = exporter.examine(exporter_running=False)
+    plan, imbalances = exporter.run_audit(exporter_running=False)
     assert ([], [], unread) == (told(plan), imbalances, plan.in_gap)
     assert len(unread) > 200
     exporter.poll()
-    plan, imbalances = exporter.examine()
+    plan, imbalances = exporter.run_audit()
     assert ([], [], set()) == (told(plan), imbalances, plan.in_gap)
 
 
-def test_logs_that_come_late_during_an_audit(exporter: Exporter, world: World) -> None:
+def test_logs_that_come_late_during_an_audit(exporter: ExporterHarness, world: World) -> None:
     """Logs that are written days late are in doubt at first, and no difference once the exporter had its chance."""
     late_ones = {world.insert(world.clock.now - days * DAY) for days in (1, 3, 4)}
-    plan, imbalances = exporter.examine()
+    plan, imbalances = exporter.run_audit()
     assert ([], []) == (told(plan), imbalances)
-    assert late_ones <= {log_id for log_id, _ in exporter.sightings}
+    assert late_ones <= {log_id for log_id, _ in exporter.observations}
 
 
 def test_workspaces_do_not_mix(clock: VirtualClock, path: Path) -> None:
@@ -293,50 +303,50 @@ def test_workspaces_do_not_mix(clock: VirtualClock, path: Path) -> None:
     worlds = {name: World(clock) for name in ("acme", "umbrella")}
     worlds["acme"].publish(130, over=DAY)
     worlds["umbrella"].publish(260, over=DAY)
-    with closing(Exporter({name: Late(world) for name, world in worlds.items()}, path)) as exporter:
+    with closing(ExporterHarness({name: FakeLateApi(world) for name, world in worlds.items()}, path)) as exporter:
         for name in worlds:
             exporter.poll(name)
         for name, world in worlds.items():
-            plan, imbalances = exporter.examine(name)
+            plan, imbalances = exporter.run_audit(name)
             assert ([], [], set(world.ids)) == (told(plan), imbalances, plan.listed_keys)
         execute(path, ADD, 1, LOGS, '["umbrella","instagram","publish","success"]')
-        assert [] == exporter.examine("acme")[1]
-        assert [CounterMismatch(LOGS, 260, 261)] == exporter.examine("umbrella")[1]
+        assert [] == exporter.run_audit("acme")[1]
+        assert [CounterMismatch(LOGS, 260, 261)] == exporter.run_audit("umbrella")[1]
 
 
-def test_connections_are_audited_too(late: Late, path: Path) -> None:
+def test_connections_are_audited_too(late: FakeLateApi, path: Path) -> None:
     """The other list has a counter of its own and is compared like the first one."""
     ids = []
     for number in range(120):
         late.world.clock.advance(60)
-        ids.append(late.world.connect(("connect_success", "connect_failed", "sso_failed")[number % 3]))
-    with closing(Exporter(late, path, feeds=("publishing", "connections"))) as exporter:
+        ids.append(late.world.add_connection(("connect_success", "connect_failed", "sso_failed")[number % 3]))
+    with closing(ExporterHarness(late, path, feeds=("publishing", "connections"))) as exporter:
         exporter.poll()
         exporter.poll(feed="connections")
         late.world.clock.advance(600)
         exporter.poll(feed="connections")
-        plan, imbalances = exporter.examine(feed="connections")
+        plan, imbalances = exporter.run_audit(feed="connections")
         assert ([], [], set(ids)) == (told(plan), imbalances, plan.listed_keys)
         execute(path, "DELETE FROM sighting WHERE key = ?", ids[65])
-        plan, imbalances = exporter.examine(feed="connections", exporter_running=False)
+        plan, imbalances = exporter.run_audit(feed="connections", exporter_running=False)
         assert ([(ids[65], "sso_failed", [])], [CounterMismatch("", 120, 119)]) == (told(plan), imbalances)
 
 
-def test_refused_rows_and_folded_labels_are_in_the_books(late: Late, path: Path) -> None:
+def test_refused_rows_and_folded_labels_are_in_the_books(late: FakeLateApi, path: Path) -> None:
     """Rows without an id, and platforms beyond the limit of labels, are weighed and compared like all others."""
     odd = ({"platform": "x"}, None, {"_id": 7, "createdAt": "2026-11-24T12:00:00Z"})
-    late.listing = Listing(tell=lambda document: {**document, "logs": [*document["logs"], *odd]})
+    late.quirks = ListQuirks(transform=lambda document: {**document, "logs": [*document["logs"], *odd]})
     for number in range(40):
         late.world.insert(late.world.clock.now - DAY + number, platform=f"platform{number}", action=f"action{number}")
-    with closing(Exporter(late, path, max_values=5)) as exporter:
+    with closing(ExporterHarness(late, path, max_values=5)) as exporter:
         exporter.poll()
         late.world.clock.advance(600)
         exporter.poll()
-        plan, imbalances = exporter.examine()
+        plan, imbalances = exporter.run_audit()
         assert ([], [], 43) == (told(plan), imbalances, exporter.store.accounting(SCOPE).observation_count)
         (refused,) = (log_id for _, (log_id, status) in exporter.counted[-1:] if status == "rejected")
         execute(path, "DELETE FROM sighting WHERE key = ?", refused)
-        assert [(refused, "rejected", [])] == told(exporter.examine(exporter_running=False)[0])
+        assert [(refused, "rejected", [])] == told(exporter.run_audit(exporter_running=False)[0])
 
 
 KINDS: tuple[LogRow, ...] = (
@@ -366,9 +376,9 @@ def test_no_false_alarm_while_the_list_moves(
     """With logs that come, come late, settle and go between any two requests, a healthy exporter is found healthy."""
     world = World(VirtualClock())
     world.publish(history, over=6 * DAY, kinds=KINDS)
-    late = Late(world, listing=Listing(cap=cap))
+    late = FakeLateApi(world, quirks=ListQuirks(max_page_size=cap))
     together = data.draw(st.integers(1, 5))
-    with closing(Exporter(late)) as exporter:
+    with closing(ExporterHarness(late)) as exporter:
         exporter.settle()
         left = iter(moves)
 
@@ -377,16 +387,16 @@ def test_no_false_alarm_while_the_list_moves(
                 _move(world, exporter, name, first, second)
 
         for _ in range(2):
-            plan, imbalances = exporter.examine(between=between)
+            plan, imbalances = exporter.run_audit(between=between)
             assert ([], []) == (told(plan), imbalances)
         for name, first, second in left:
             _move(world, exporter, name, first, second)
         exporter.settle()
-        plan, imbalances = exporter.examine()
+        plan, imbalances = exporter.run_audit()
         assert ([], [], set(), set()) == (told(plan), imbalances, plan.too_recent, plan.in_gap)
 
 
-def _move(world: World, exporter: Exporter, name: str, first: int, second: int) -> None:
+def _move(world: World, exporter: ExporterHarness, name: str, first: int, second: int) -> None:
     now, kind = world.clock.now, KINDS[second % len(KINDS)]
     match name:
         case "publish":

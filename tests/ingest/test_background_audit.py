@@ -25,7 +25,7 @@ from late_exporter.model import (
     Scope,
     SetLatest,
 )
-from tests.support.worlds import DAY, MINUTE, Exporter, Late, Listing, VirtualClock, World, unavailable
+from tests.support.worlds import DAY, MINUTE, ExporterHarness, FakeLateApi, ListQuirks, VirtualClock, World, unavailable
 
 SCOPE = Scope("default", "publishing")
 MISSING, EXTRA = "late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs"
@@ -42,9 +42,9 @@ def world() -> World:
 
 
 @pytest.fixture
-def late(world: World) -> Late:
+def late(world: World) -> FakeLateApi:
     """The API of that key."""
-    return Late(world)
+    return FakeLateApi(world)
 
 
 @pytest.fixture
@@ -54,14 +54,14 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def exporter(late: Late, path: Path) -> Iterator[Exporter]:
+def exporter(late: FakeLateApi, path: Path) -> Iterator[ExporterHarness]:
     """An exporter that audits once a day, and has come through its first reconcile walk."""
-    with closing(Exporter(late, path, pace=AUDITED)) as exporter:
+    with closing(ExporterHarness(late, path, config=AUDITED)) as exporter:
         exporter.settle()
         yield exporter
 
 
-def audits(exporter: Exporter, polls: int = 60, every: float = 30.0) -> None:
+def audits(exporter: ExporterHarness, polls: int = 60, every: float = 30.0) -> None:
     """Some polls, each with a stretch of an audit, and the poll that saves what came of them."""
     for _ in range(polls):
         exporter.clock.advance(every)
@@ -70,7 +70,7 @@ def audits(exporter: Exporter, polls: int = 60, every: float = 30.0) -> None:
     exporter.poll()
 
 
-def found(exporter: Exporter) -> dict[str, float]:
+def found(exporter: ExporterHarness) -> dict[str, float]:
     """What the last audit has found, as it is scraped."""
     scrape = exporter.scrape()
     return {
@@ -78,7 +78,7 @@ def found(exporter: Exporter) -> dict[str, float]:
     }
 
 
-def test_a_healthy_exporter(exporter: Exporter, world: World) -> None:
+def test_a_healthy_exporter(exporter: ExporterHarness, world: World) -> None:
     """An audit is some pages after each poll; it finds nothing, says when it ended, and rests for a day."""
     assert {} == found(exporter)
     audits(exporter, polls=1)
@@ -94,7 +94,7 @@ def test_a_healthy_exporter(exporter: Exporter, world: World) -> None:
     assert world.clock.now - 5 * MINUTE < exporter.scrape().sum(LAST)
 
 
-def test_it_takes_few_pages_at_a_time(exporter: Exporter, late: Late) -> None:
+def test_it_takes_few_pages_at_a_time(exporter: ExporterHarness, late: FakeLateApi) -> None:
     """However long the list, an audit takes no more than two hundredths of the limit, and a page at least."""
     for limit, pages in ((600, 6), (60, 1)):
         late.rate_limit = limit
@@ -107,9 +107,9 @@ def test_it_takes_few_pages_at_a_time(exporter: Exporter, late: Late) -> None:
         assert pages == len(late.requests) - asked - polled - 1
 
 
-def test_the_first_one_begins_after_the_first_whole_walk(late: Late, path: Path) -> None:
+def test_the_first_one_begins_after_the_first_whole_walk(late: FakeLateApi, path: Path) -> None:
     """A start is busy enough, and what only the walk finds is no difference."""
-    with closing(Exporter(late, path, pace=AUDITED)) as exporter:
+    with closing(ExporterHarness(late, path, config=AUDITED)) as exporter:
         exporter.poll()
         for _ in range(3):
             asked = len(late.requests)
@@ -120,15 +120,15 @@ def test_the_first_one_begins_after_the_first_whole_walk(late: Late, path: Path)
         assert {MISSING: 0, EXTRA: 0} == found(exporter)
 
 
-def test_an_interval_of_zero_is_no_audit(late: Late, path: Path) -> None:
+def test_an_interval_of_zero_is_no_audit(late: FakeLateApi, path: Path) -> None:
     """Who wants none has none."""
-    with closing(Exporter(late, path)) as exporter:
+    with closing(ExporterHarness(late, path)) as exporter:
         exporter.settle()
         audits(exporter, polls=80)
         assert {} == found(exporter)
 
 
-def test_a_log_that_is_never_counted(exporter: Exporter, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_is_never_counted(exporter: ExporterHarness, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that polls and walks read and the state swallows is missing, and no more once it is counted."""
     honest = exporter.store.commit
     lost = world.insert(world.clock.now - 2 * DAY)
@@ -147,7 +147,7 @@ def test_a_log_that_is_never_counted(exporter: Exporter, world: World, monkeypat
     assert {MISSING: 0, EXTRA: 0} == found(exporter)
 
 
-def test_a_count_too_many(exporter: Exporter, path: Path) -> None:
+def test_a_count_too_many(exporter: ExporterHarness, path: Path) -> None:
     """A total that says more than was counted is extra."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(
@@ -159,7 +159,7 @@ def test_a_count_too_many(exporter: Exporter, path: Path) -> None:
     assert {MISSING: 0, EXTRA: 3} == found(exporter)
 
 
-def test_what_comes_late_is_no_difference(exporter: Exporter, world: World) -> None:
+def test_what_comes_late_is_no_difference(exporter: ExporterHarness, world: World) -> None:
     """A log that is written days late while the audit is under way is counted by a walk before it is judged."""
     exporter.clock.advance(30)
     exporter.audit()
@@ -169,22 +169,22 @@ def test_what_comes_late_is_no_difference(exporter: Exporter, world: World) -> N
     assert {} == found(exporter)
     audits(exporter, polls=60)
     assert {MISSING: 0, EXTRA: 0} == found(exporter)
-    assert late_one in {log_id for log_id, _ in exporter.sightings}
+    assert late_one in {log_id for log_id, _ in exporter.observations}
 
 
-def test_faults_only_delay_it(exporter: Exporter, late: Late) -> None:
+def test_faults_only_delay_it(exporter: ExporterHarness, late: FakeLateApi) -> None:
     """A request of an audit that fails is made again after the next poll."""
     for _ in range(4):
         exporter.clock.advance(30)
-        late.fail(1, unavailable)
-        late.fail(3, unavailable)
+        late.fail_request(1, unavailable)
+        late.fail_request(3, unavailable)
         exporter.audit()
-        late.calm()
+        late.clear_events()
     audits(exporter, polls=4)
     assert {MISSING: 0, EXTRA: 0} == found(exporter)
 
 
-def test_a_restart_begins_it_anew_but_not_sooner(exporter: Exporter, world: World, late: Late) -> None:
+def test_a_restart_begins_it_anew_but_not_sooner(exporter: ExporterHarness, world: World, late: FakeLateApi) -> None:
     """What an audit had looked at is forgotten; when one last ended, and what it found, is not."""
     exporter.clock.advance(30)
     exporter.audit()
@@ -204,11 +204,13 @@ def test_a_restart_begins_it_anew_but_not_sooner(exporter: Exporter, world: Worl
 
 
 @pytest.mark.parametrize("reason", ["error", "throttled"])
-def test_it_makes_way(exporter: Exporter, late: Late, monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
+def test_it_makes_way(
+    exporter: ExporterHarness, late: FakeLateApi, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
     """After a poll that failed, or that had to wait for the quota, there is no audit."""
     exporter.clock.advance(30)
     if reason == "error":
-        late.fail(0, unavailable)
+        late.fail_request(0, unavailable)
     else:
         monkeypatch.setattr(late, "pop_request_log", lambda: ((), 2.5))
     asked = len(late.requests)
@@ -216,14 +218,14 @@ def test_it_makes_way(exporter: Exporter, late: Late, monkeypatch: pytest.Monkey
     assert 1 == len(late.requests) - asked
 
 
-def test_a_list_that_cannot_be_read_to_its_end(exporter: Exporter, late: Late, world: World) -> None:
+def test_a_list_that_cannot_be_read_to_its_end(exporter: ExporterHarness, late: FakeLateApi, world: World) -> None:
     """An audit that finds no end is given up, and tried again after the interval."""
     exporter.clock.advance(30)
     exporter.audit()
-    late.listing = Listing(stays=True)
+    late.quirks = ListQuirks(ignores_skip=True)
     audits(exporter, polls=20)
     assert {} == found(exporter)
-    late.listing = Listing()
+    late.quirks = ListQuirks()
     audits(exporter, polls=5)
     assert {} == found(exporter)
     world.clock.advance(DAY)

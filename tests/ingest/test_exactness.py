@@ -28,12 +28,12 @@ from tests.support.worlds import (
     HOUR,
     MINUTE,
     Document,
-    Exporter,
+    ExporterHarness,
+    FakeLateApi,
     Fault,
-    Late,
-    Listing,
+    ListQuirks,
+    LogStatus,
     Samples,
-    Sighted,
     VirtualClock,
     World,
     bad_gateway,
@@ -45,7 +45,7 @@ from tests.support.worlds import (
     unavailable,
 )
 
-Start: TypeAlias = Callable[..., Exporter]
+Start: TypeAlias = Callable[..., ExporterHarness]
 Action: TypeAlias = tuple[str, int, int]
 Events: TypeAlias = tuple[float, list[Action], list[tuple[int, Action]]]
 Values: TypeAlias = Mapping[tuple[str, ...], float]
@@ -75,18 +75,18 @@ def world(clock: VirtualClock) -> World:
 
 
 @pytest.fixture
-def late(world: World) -> Late:
+def late(world: World) -> FakeLateApi:
     """The API of that key."""
-    return Late(world)
+    return FakeLateApi(world)
 
 
 @pytest.fixture
 def start(folder: Path) -> Iterator[Start]:
     """Starts an exporter with a state in a file of its own."""
-    started: list[Exporter] = []
+    started: list[ExporterHarness] = []
 
-    def start(lates: Late | Mapping[str, Late], **options: Any) -> Exporter:
-        started.append(Exporter(lates, folder / f"{len(started)}.db", **options))
+    def start(lates: FakeLateApi | Mapping[str, FakeLateApi], **options: Any) -> ExporterHarness:
+        started.append(ExporterHarness(lates, folder / f"{len(started)}.db", **options))
         return started[-1]
 
     yield start
@@ -95,13 +95,13 @@ def start(folder: Path) -> Iterator[Start]:
 
 
 @pytest.fixture
-def exporter(start: Start, late: Late) -> Exporter:
+def exporter(start: Start, late: FakeLateApi) -> ExporterHarness:
     """An exporter before its first poll; what it finds it finds without a reconcile walk."""
-    return start(late, pace=PollConfig(reconcile_interval=NEVER))
+    return start(late, config=PollConfig(reconcile_interval=NEVER))
 
 
 @pytest.fixture
-def walker(start: Start, late: Late) -> Exporter:
+def walker(start: Start, late: FakeLateApi) -> ExporterHarness:
     """An exporter before its first poll, with a reconcile walk every ten minutes."""
     return start(late)
 
@@ -226,49 +226,51 @@ CAUSES = {
 """What a failure with this ``statusCode`` and error code is counted as."""
 
 
-def check(exporter: Exporter, world: World, expected: Iterable[Sighted] | None = None) -> Samples:
+def check(exporter: ExporterHarness, world: World, expected: Iterable[LogStatus] | None = None) -> Samples:
     """Nothing was counted twice, nothing but what is expected, and every family says so."""
     counted = [sighted for _, sighted in exporter.counted]
     assert [] == [sighted for sighted, times in Counter(counted).items() if times > 1]
     if expected is not None:
         assert set(expected) == set(counted)
     scrape = exporter.scrape()
-    Oracle(world.ever[sighted] for sighted in counted).check(scrape)
+    Oracle(world.history[sighted] for sighted in counted).check(scrape)
     return scrape
 
 
 def pending_truth(world: World, grace: float = 0.0) -> Counter[tuple[str, ...]]:
     """Which logs are pending now, or expired a moment ago, by platform and action."""
     edge = world.clock.now - 7 * DAY
-    recent = [row for row in world.ever.values() if row["createdAt"] and edge - grace <= _created(row) < edge]
+    recent = [row for row in world.history.values() if row["createdAt"] and edge - grace <= _created(row) < edge]
     return Counter(
-        (row["platform"], row["action"]) for row in (*world.shown.values(), *recent) if row["status"] == "pending"
+        (row["platform"], row["action"]) for row in (*world.visible.values(), *recent) if row["status"] == "pending"
     )
 
 
-def test_everything_the_api_holds_is_history_and_counted_at_first_exposure(world: World, exporter: Exporter) -> None:
+def test_everything_the_api_holds_is_history_and_counted_at_first_exposure(
+    world: World, exporter: ExporterHarness
+) -> None:
     """A first sync of several pages counts every log, shows nothing before it is whole, and no births at 0."""
     world.publish(450, over=6 * DAY)
-    exporter.late.fail(3, unavailable)
+    exporter.api.fail_request(3, unavailable)
     assert "unavailable" == exporter.poll().outcome
-    assert {} == exporter.look().family("late_publishing_logs_total")
+    assert {} == exporter.scrape_once().family("late_publishing_logs_total")
     exporter.poll()
-    assert 450 == exporter.look().sum("late_publishing_logs_total")
-    check(exporter, world, world.ever)
+    assert 450 == exporter.scrape_once().sum("late_publishing_logs_total")
+    check(exporter, world, world.history)
 
 
-def test_a_new_series_is_served_at_zero_before_its_first_increment(world: World, exporter: Exporter) -> None:
+def test_a_new_series_is_served_at_zero_before_its_first_increment(world: World, exporter: ExporterHarness) -> None:
     """After the first sync a series that comes into being shows 0 in one scrape and its value in the next."""
     world.publish(3)
     exporter.poll()
-    exporter.look()
+    exporter.scrape_once()
     world.clock.advance(30)
     world.publish(2, platform="tiktok", status="failed", statusCode=None)
     exporter.poll()
     born = {"platform": "tiktok", "action": "publish"}
     series = ("late_publishing_logs_total", _labels(**born, status="failed"))
     failure = ("late_publishing_failures_total", _labels(**born, category="unknown", status_code="none"))
-    first, second = exporter.look(), exporter.look()
+    first, second = exporter.scrape_once(), exporter.scrape_once()
     assert 0 == first["late_publishing_logs_total", _labels(platform="tiktok", action="retry", status="skipped")]
     assert (0, 0) == (first[series], first[failure])
     assert (2, 2) == (second[series], second[failure])
@@ -289,16 +291,16 @@ def test_a_kill_at_every_step_of_a_catch_up_leaves_no_gap(
     while going_on:
         step += stride
         world = World(VirtualClock())
-        late = Late(world, listing=Listing(cap=cap))
+        late = FakeLateApi(world, quirks=ListQuirks(max_page_size=cap))
         world.publish(150, over=HOUR)
-        exporter = start(late, pace=PollConfig(reconcile_interval=NEVER))
+        exporter = start(late, config=PollConfig(reconcile_interval=NEVER))
         exporter.poll()
         world.clock.advance(2 * HOUR)
         world.publish(4 * cap + cap // 2)
         going_on = exporter.kill(step, downtime=120)
         world.publish(3)
         exporter.poll()
-        check(exporter, world, world.ever)
+        check(exporter, world, world.history)
     assert step > 20
 
 
@@ -312,21 +314,23 @@ def test_a_kill_at_every_step_of_a_first_sync_leaves_no_gap(
     while going_on:
         step += 1
         world = World(VirtualClock())
-        exporter = start(Late(world, listing=Listing(cap=10)), pace=PollConfig(reconcile_interval=NEVER))
+        exporter = start(
+            FakeLateApi(world, quirks=ListQuirks(max_page_size=10)), config=PollConfig(reconcile_interval=NEVER)
+        )
         world.publish(46, over=3 * DAY)
         going_on = exporter.kill(step, downtime=HOUR)
         world.publish(13)
         exporter.poll()
-        check(exporter, world, world.ever)
+        check(exporter, world, world.history)
     assert step > 10
 
 
 def test_kills_that_follow_each_other_leave_no_gap(
-    world: World, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+    world: World, exporter: ExporterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Gaps above gaps, each left by a killed catch-up, are all read in the end."""
     monkeypatch.setattr(poller, "COMMIT_SIZE", 15)
-    exporter.late.listing = Listing(cap=10)
+    exporter.api.quirks = ListQuirks(max_page_size=10)
     world.publish(15, over=HOUR)
     exporter.poll()
     for step in range(1, 19):
@@ -334,138 +338,140 @@ def test_kills_that_follow_each_other_leave_no_gap(
         world.publish(23 + step)
         exporter.kill(3 * step)
     exporter.poll()
-    check(exporter, world, world.ever)
+    check(exporter, world, world.history)
     assert 0 == exporter.scrape().sum("late_exporter_reconciled_logs_total")
 
 
 @pytest.mark.parametrize("new", range(60, 130, 5))
 def test_a_gap_is_found_again_above_logs_without_a_time(
-    new: int, world: World, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+    new: int, world: World, exporter: ExporterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A gap that has sunk is looked for by time; the logs at the list's end that have none do not hide it."""
     monkeypatch.setattr(poller, "COMMIT_SIZE", 1)
-    exporter.late.listing = Listing(cap=10)
+    exporter.api.quirks = ListQuirks(max_page_size=10)
     exporter.poll()
     for count in (30, new):
         world.publish(count, over=HOUR / 2)
         for _ in range(6):
             world.insert(None)
-        exporter.late.fail(2, unavailable)
+        exporter.api.fail_request(2, unavailable)
         assert "unavailable" == exporter.poll().outcome
         world.clock.advance(HOUR)
     exporter.poll()
-    check(exporter, world, world.ever)
+    check(exporter, world, world.history)
 
 
 @pytest.mark.parametrize("deleted", range(2, 24, 3))
 @pytest.mark.parametrize("number", range(2, 7))
 def test_a_list_that_moves_up_while_a_gap_is_looked_for_hides_no_log(
-    number: int, deleted: int, world: World, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+    number: int, deleted: int, world: World, exporter: ExporterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page that began too high when it was read may begin too low once logs above it are gone."""
     monkeypatch.setattr(poller, "COMMIT_SIZE", 1)
-    exporter.late.listing = Listing(cap=10)
+    exporter.api.quirks = ListQuirks(max_page_size=10)
     exporter.poll()
     world.clock.advance(1)
     world.publish(12)
-    exporter.late.fail(1, unavailable)
+    exporter.api.fail_request(1, unavailable)
     exporter.poll()
     world.clock.advance(1)
     world.publish(12)
-    exporter.late.before(2, partial(world.publish, 8))
-    exporter.late.before(number, partial(world.delete_top, deleted))
+    exporter.api.before_request(2, partial(world.publish, 8))
+    exporter.api.before_request(number, partial(world.delete_top, deleted))
     exporter.poll()
-    shown = {sighted for sighted in world.shown if sighted[0] in world.in_order}
-    assert {sighted for sighted in shown if world.inserted[sighted[0]] < 24} <= exporter.sightings
-    exporter.polls(1)
-    assert set(world.shown) <= exporter.sightings
+    shown = {sighted for sighted in world.visible if sighted[0] in world.appended_ids}
+    assert {sighted for sighted in shown if world.insertion_order[sighted[0]] < 24} <= exporter.observations
+    exporter.poll_repeatedly(1)
+    assert set(world.visible) <= exporter.observations
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("number", range(6))
-def test_a_fault_at_every_request_costs_nothing(number: int, fault: Fault, world: World, exporter: Exporter) -> None:
+def test_a_fault_at_every_request_costs_nothing(
+    number: int, fault: Fault, world: World, exporter: ExporterHarness
+) -> None:
     """Whichever request of a catch-up fails, and however, the next poll completes it."""
-    exporter.late.listing = Listing(cap=10)
+    exporter.api.quirks = ListQuirks(max_page_size=10)
     world.publish(12, over=HOUR)
     exporter.poll()
     world.clock.advance(HOUR)
     world.publish(41)
-    exporter.late.fail(number, fault)
+    exporter.api.fail_request(number, fault)
     exporter.poll()
-    exporter.late.calm()
-    exporter.polls(1)
-    check(exporter, world, world.ever)
+    exporter.api.clear_events()
+    exporter.poll_repeatedly(1)
+    check(exporter, world, world.history)
 
 
 @pytest.mark.parametrize("deleted", [1, 2, 50, 98, 99, 120, 300])
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_deletes_between_page_reads_pull_no_log_past_the_reader(
-    number: int, deleted: int, world: World, exporter: Exporter
+    number: int, deleted: int, world: World, exporter: ExporterHarness
 ) -> None:
     """Logs deleted from the top while pages are read move the others up; none is skipped."""
     world.publish(520, over=DAY)
-    exporter.late.before(number, partial(world.delete_top, deleted))
+    exporter.api.before_request(number, partial(world.delete_top, deleted))
     assert "success" == exporter.poll().outcome
     read = 100 + 98 * (number - 1)
-    unread = set(list(reversed(world.ever))[read:deleted])
-    check(exporter, world, set(world.ever) - unread)
+    unread = set(list(reversed(world.history))[read:deleted])
+    check(exporter, world, set(world.history) - unread)
 
 
 @pytest.mark.parametrize("deleted", [(95, 105), (50, 150), (0, 100), (97, 300), (99, 100), (198, 200)])
-def test_deletes_at_a_page_edge_hide_no_log(deleted: tuple[int, int], world: World, exporter: Exporter) -> None:
+def test_deletes_at_a_page_edge_hide_no_log(deleted: tuple[int, int], world: World, exporter: ExporterHarness) -> None:
     """Logs deleted around the edge between two pages, the ones that join them among them, hide no other log."""
     world.publish(520, over=DAY)
     first, last = deleted
-    exporter.late.before(1, lambda: world.delete(*world.ids[first:last]))
+    exporter.api.before_request(1, lambda: world.delete(*world.ids[first:last]))
     exporter.poll()
-    unread = set(list(reversed(world.ever))[max(first, 100) : last])
-    check(exporter, world, set(world.ever) - unread)
+    unread = set(list(reversed(world.history))[max(first, 100) : last])
+    check(exporter, world, set(world.history) - unread)
 
 
 @pytest.mark.parametrize("inserted", [1, 98, 99, 100, 250, 900])
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_inserts_between_page_reads_are_counted_by_the_next_poll(
-    number: int, inserted: int, world: World, exporter: Exporter
+    number: int, inserted: int, world: World, exporter: ExporterHarness
 ) -> None:
     """Logs inserted while pages are read push the others down; none counts twice, and the new ones count next."""
     world.publish(520, over=DAY)
-    before = set(world.ever)
+    before = set(world.history)
     world.clock.advance(60)
-    exporter.late.before(number, partial(world.publish, inserted))
+    exporter.api.before_request(number, partial(world.publish, inserted))
     assert "success" == exporter.poll().outcome
-    assert before <= exporter.sightings
-    exporter.polls(1)
-    check(exporter, world, world.ever)
+    assert before <= exporter.observations
+    exporter.poll_repeatedly(1)
+    check(exporter, world, world.history)
 
 
-def test_a_list_that_never_rests_is_read_to_its_end(world: World, exporter: Exporter) -> None:
+def test_a_list_that_never_rests_is_read_to_its_end(world: World, exporter: ExporterHarness) -> None:
     """With logs inserted and deleted before every request a first sync still ends, and nothing is missed."""
     world.publish(900, over=DAY)
-    steady = set(world.ever)
+    steady = set(world.history)
     for number in range(60):
-        exporter.late.before(number, lambda: world.clock.advance(1))
-        exporter.late.before(number, partial(world.publish, 1 + 37 * number % 120))
-        exporter.late.before(number, partial(world.delete_top, 41 * number % 90))
+        exporter.api.before_request(number, lambda: world.clock.advance(1))
+        exporter.api.before_request(number, partial(world.publish, 1 + 37 * number % 120))
+        exporter.api.before_request(number, partial(world.delete_top, 41 * number % 90))
     exporter.poll()
-    assert steady - exporter.sightings <= set(world.ever) - set(world.shown)
-    exporter.late.calm()
-    exporter.polls(2)
+    assert steady - exporter.observations <= set(world.history) - set(world.visible)
+    exporter.api.clear_events()
+    exporter.poll_repeatedly(2)
     check(exporter, world)
-    assert set(world.shown) <= exporter.sightings
+    assert set(world.visible) <= exporter.observations
 
 
 @pytest.mark.parametrize("deleted", [0, 3, 120])
-def test_logs_of_one_moment_fill_several_pages(deleted: int, world: World, exporter: Exporter) -> None:
+def test_logs_of_one_moment_fill_several_pages(deleted: int, world: World, exporter: ExporterHarness) -> None:
     """Hundreds of logs with equal createdAt are told apart by their ids, even while some are deleted."""
     world.publish(30, over=HOUR)
     world.publish(430, over=0)
-    exporter.late.before(2, partial(world.delete_top, deleted))
+    exporter.api.before_request(2, partial(world.delete_top, deleted))
     exporter.poll()
-    unread = set(list(reversed(world.ever))[198:deleted])
-    check(exporter, world, set(world.ever) - unread)
+    unread = set(list(reversed(world.history))[198:deleted])
+    check(exporter, world, set(world.history) - unread)
     world.publish(250, over=0)
     exporter.poll()
-    check(exporter, world, set(world.ever) - unread)
+    check(exporter, world, set(world.history) - unread)
 
 
 @pytest.mark.parametrize("together", [1, 1000])
@@ -474,19 +480,21 @@ def test_logs_of_the_moment_of_known_ground_are_no_known_ground(
 ) -> None:
     """A catch-up down to logs of the very moment of those it knows does not take what it has just read for known."""
     monkeypatch.setattr(poller, "COMMIT_SIZE", together)
-    exporter = start(Late(world, listing=Listing(cap=10)), pace=PollConfig(reconcile_interval=NEVER))
+    exporter = start(
+        FakeLateApi(world, quirks=ListQuirks(max_page_size=10)), config=PollConfig(reconcile_interval=NEVER)
+    )
     world.publish(20, over=HOUR)
     world.publish(6, over=0)
     exporter.poll()
     for _ in range(3):
         world.publish(31, over=0)
-        exporter.late.fail(2, unavailable)
+        exporter.api.fail_request(2, unavailable)
         exporter.poll()
         exporter.poll()
-        check(exporter, world, world.ever)
+        check(exporter, world, world.history)
 
 
-def test_a_log_from_the_future_moves_no_known_ground(world: World, exporter: Exporter) -> None:
+def test_a_log_from_the_future_moves_no_known_ground(world: World, exporter: ExporterHarness) -> None:
     """One log with a createdAt a year ahead stands on top of the list for ever, and hides none below it."""
     world.publish(120, over=HOUR)
     world.insert(world.clock.now + 365 * DAY)
@@ -494,75 +502,77 @@ def test_a_log_from_the_future_moves_no_known_ground(world: World, exporter: Exp
     world.clock.advance(60)
     world.publish(230)
     exporter.poll()
-    assert set(world.ever) == exporter.sightings
+    assert set(world.history) == exporter.observations
     exporter.restart(downtime=9 * DAY)
     world.publish(130, over=HOUR)
-    exporter.polls(2)
-    assert set(world.ever) == exporter.sightings
-    assert len(world.ever) == len(exporter.counted)
+    exporter.poll_repeatedly(2)
+    assert set(world.history) == exporter.observations
+    assert len(world.history) == len(exporter.counted)
 
 
-def test_a_pause_counts_once_whatever_becomes_of_it(world: World, exporter: Exporter) -> None:
+def test_a_pause_counts_once_whatever_becomes_of_it(world: World, exporter: ExporterHarness) -> None:
     """A rate_limit_pause that was pending is a pause, not two."""
     world.publish(1, action="rate_limit_pause", status="pending")
     exporter.poll()
     world.change(world.ids[0], "success")
-    exporter.polls(2)
-    assert 1 == check(exporter, world, world.ever).sum("late_publishing_rate_limit_pauses_total")
+    exporter.poll_repeatedly(2)
+    assert 1 == check(exporter, world, world.history).sum("late_publishing_rate_limit_pauses_total")
 
 
-def test_a_list_with_its_oldest_log_first_is_counted_in_the_end(world: World, walker: Exporter) -> None:
+def test_a_list_with_its_oldest_log_first_is_counted_in_the_end(world: World, walker: ExporterHarness) -> None:
     """The order is nowhere documented: with the newest log last, every log still counts exactly once."""
-    walker.late.listing = Listing(order=lambda rows: rows[::-1])
+    walker.api.quirks = ListQuirks(order=lambda rows: rows[::-1])
     world.publish(350, over=6 * DAY)
     walker.poll()
-    check(walker, world, world.ever)
+    check(walker, world, world.history)
     for _ in range(5):
         world.clock.advance(30)
         world.publish(70)
         walker.poll()
     walker.settle()
-    check(walker, world, world.ever)
+    check(walker, world, world.history)
 
 
-def test_a_list_in_order_of_insertion_is_counted_at_once(world: World, exporter: Exporter) -> None:
+def test_a_list_in_order_of_insertion_is_counted_at_once(world: World, exporter: ExporterHarness) -> None:
     """Where logs stand in the order in which they were written, those that come late are on top."""
-    exporter.late.listing = Listing(order=lambda rows: sorted(rows, key=lambda row: -world.inserted[row["_id"]]))
+    exporter.api.quirks = ListQuirks(
+        order=lambda rows: sorted(rows, key=lambda row: -world.insertion_order[row["_id"]])
+    )
     world.publish(350, over=6 * DAY)
     exporter.poll()
-    check(exporter, world, world.ever)
+    check(exporter, world, world.history)
     for number in range(1, 9):
         world.clock.advance(300)
         world.publish(30 * number)
         for minutes in (1, 30, 50):
             world.insert(world.clock.now - 60 * minutes)
         exporter.poll()
-        check(exporter, world, world.ever)
+        check(exporter, world, world.history)
 
 
-def test_a_list_that_ignores_skip_fails_loudly(world: World, exporter: Exporter) -> None:
+def test_a_list_that_ignores_skip_fails_loudly(world: World, exporter: ExporterHarness) -> None:
     """Where every page is the first one, the poll fails instead of taking the list for read."""
-    exporter.late.listing = Listing(stays=True)
+    exporter.api.quirks = ListQuirks(ignores_skip=True)
     world.publish(350, over=DAY)
     assert "bad_payload" == exporter.poll().outcome
-    assert len(exporter.late.requests) < 10
+    assert len(exporter.api.requests) < 10
     assert {} == exporter.scrape().family("late_publishing_logs_total")
-    exporter.late.listing = Listing()
-    exporter.polls(1)
-    check(exporter, world, world.ever)
+    exporter.api.quirks = ListQuirks()
+    exporter.poll_repeatedly(1)
+    check(exporter, world, world.history)
 
 
 @pytest.mark.parametrize("cap", [50, 10])
-def test_pages_shorter_than_asked_for_are_no_end(cap: int, world: World, exporter: Exporter) -> None:
+def test_pages_shorter_than_asked_for_are_no_end(cap: int, world: World, exporter: ExporterHarness) -> None:
     """An API that gives fewer logs a page than it was asked for is read as far as it says that there is more."""
-    exporter.late.listing = Listing(cap=cap)
+    exporter.api.quirks = ListQuirks(max_page_size=cap)
     world.publish(330, over=DAY)
     exporter.poll()
-    check(exporter, world, world.ever)
+    check(exporter, world, world.history)
     world.clock.advance(60)
     world.publish(140)
     exporter.poll()
-    check(exporter, world, world.ever)
+    check(exporter, world, world.history)
 
 
 def _paginated(**changes: Any) -> Callable[[Document], Document]:
@@ -587,42 +597,42 @@ def _paginated(**changes: Any) -> Callable[[Document], Document]:
         {"total": 7, "hasMore": True},
     ],
 )
-def test_wrong_pagination_costs_no_log(changes: Mapping[str, Any], world: World, exporter: Exporter) -> None:
+def test_wrong_pagination_costs_no_log(changes: Mapping[str, Any], world: World, exporter: ExporterHarness) -> None:
     """``total`` and ``hasMore`` may say what they like: the logs decide."""
-    exporter.late.listing = Listing(tell=_paginated(**changes))
+    exporter.api.quirks = ListQuirks(transform=_paginated(**changes))
     world.publish(330, over=DAY)
     exporter.poll()
     for count in (0, 5, 100, 230):
         world.clock.advance(60)
         world.publish(count)
         exporter.poll()
-        check(exporter, world, world.ever)
-    assert len(exporter.late.requests) < 40
+        check(exporter, world, world.history)
+    assert len(exporter.api.requests) < 40
 
 
-def test_what_expires_while_down_is_lost_and_said_to_be(world: World, exporter: Exporter) -> None:
+def test_what_expires_while_down_is_lost_and_said_to_be(world: World, exporter: ExporterHarness) -> None:
     """After a downtime beyond the retention the coverage begins anew where the API's memory begins."""
     world.publish(250, over=DAY)
     exporter.poll()
     before = exporter.scrape().sum("late_exporter_coverage_start_timestamp_seconds")
-    read = set(world.ever)
+    read = set(world.history)
     world.clock.advance(DAY)
     world.publish(150)
     exporter.restart(downtime=6.5 * DAY)
     world.publish(300, over=6.4 * DAY)
     exporter.poll()
-    scrape = check(exporter, world, read | set(world.shown))
+    scrape = check(exporter, world, read | set(world.visible))
     after = scrape.sum("late_exporter_coverage_start_timestamp_seconds")
     assert before == pytest.approx(world.clock.now - 14.5 * DAY, abs=2)
     assert after == pytest.approx(world.clock.now - 7 * DAY, abs=2)
 
 
-def test_a_short_lookback_leaves_older_logs_out_for_ever(world: World, late: Late, start: Start) -> None:
+def test_a_short_lookback_leaves_older_logs_out_for_ever(world: World, late: FakeLateApi, start: Start) -> None:
     """With a lookback of an hour the logs before it never count, by no poll, no walk and no restart."""
-    exporter = start(late, pace=PollConfig(lookback=HOUR))
+    exporter = start(late, config=PollConfig(lookback=HOUR))
     world.publish(700, over=7 * DAY)
     world.publish(130, over=50 * MINUTE)
-    scope = {sighted for sighted, row in world.ever.items() if _created(row) >= world.clock.now - HOUR}
+    scope = {sighted for sighted, row in world.history.items() if _created(row) >= world.clock.now - HOUR}
     exporter.poll()
     check(exporter, world, scope)
     exporter.settle()
@@ -630,37 +640,39 @@ def test_a_short_lookback_leaves_older_logs_out_for_ever(world: World, late: Lat
 
 
 @pytest.mark.parametrize("skew", [-366 * DAY, -HOUR, HOUR, 366 * DAY])
-def test_a_wrong_clock_is_set_right_by_the_date_header(skew: float, world: World, late: Late, start: Start) -> None:
+def test_a_wrong_clock_is_set_right_by_the_date_header(
+    skew: float, world: World, late: FakeLateApi, start: Start
+) -> None:
     """An exporter whose clock is a year off counts all the same, by the API's own clock."""
     exporter = start(late, skew=skew)
     world.publish(300, over=6 * DAY)
     exporter.poll()
-    check(exporter, world, world.ever)
+    check(exporter, world, world.history)
     for _ in range(12):
         world.clock.advance(DAY)
         world.publish(40)
         exporter.poll()
         exporter.restart()
     exporter.settle()
-    check(exporter, world, world.ever)
+    check(exporter, world, world.history)
 
 
-def test_a_pending_log_deep_in_the_list_settles_within_two_polls(world: World, exporter: Exporter) -> None:
+def test_a_pending_log_deep_in_the_list_settles_within_two_polls(world: World, exporter: ExporterHarness) -> None:
     """A log that settles 3,000 logs deep counts in its new status, for a handful of requests."""
     (deep,) = world.publish(1, status="pending", durationMs=None)
     world.clock.advance(HOUR)
     world.publish(3000)
     exporter.poll()
-    exporter.polls(2)
+    exporter.poll_repeatedly(2)
     world.change(deep, "success", durationMs=4200)
-    asked = len(exporter.late.requests)
-    exporter.polls(2)
-    assert len(exporter.late.requests) - asked <= 6
-    scrape = check(exporter, world, world.ever)
+    asked = len(exporter.api.requests)
+    exporter.poll_repeatedly(2)
+    assert len(exporter.api.requests) - asked <= 6
+    scrape = check(exporter, world, world.history)
     assert {} == scrape.family("late_publishing_pending_logs")
 
 
-def test_many_pending_logs_settle_at_once_deep_in_the_list(world: World, exporter: Exporter) -> None:
+def test_many_pending_logs_settle_at_once_deep_in_the_list(world: World, exporter: ExporterHarness) -> None:
     """A hundred pending logs that settle together cost one request a post, within the budget of a few polls."""
     deep = world.publish(100, status="pending", durationMs=None)
     world.clock.advance(HOUR)
@@ -668,11 +680,11 @@ def test_many_pending_logs_settle_at_once_deep_in_the_list(world: World, exporte
     exporter.poll()
     for number, log_id in enumerate(deep):
         world.change(log_id, ("success", "failed")[number % 2], statusCode=(200, 500)[number % 2])
-    exporter.polls(3)
-    check(exporter, world, world.ever)
+    exporter.poll_repeatedly(3)
+    check(exporter, world, world.history)
 
 
-def test_an_old_pending_log_settles_below_many_that_never_do(world: World, exporter: Exporter) -> None:
+def test_an_old_pending_log_settles_below_many_that_never_do(world: World, exporter: ExporterHarness) -> None:
     """More newer pending logs than a page holds do not hide what becomes of the older ones."""
     (old,) = world.publish(1, status="pending")
     world.clock.advance(HOUR)
@@ -680,13 +692,13 @@ def test_an_old_pending_log_settles_below_many_that_never_do(world: World, expor
     world.clock.advance(HOUR)
     world.publish(150)
     exporter.poll()
-    exporter.polls(2)
+    exporter.poll_repeatedly(2)
     world.change(old, "success")
-    exporter.polls(6)
-    check(exporter, world, world.ever)
+    exporter.poll_repeatedly(6)
+    check(exporter, world, world.history)
 
 
-def test_a_pending_log_whose_post_is_deleted_is_pending_no_more(world: World, exporter: Exporter) -> None:
+def test_a_pending_log_whose_post_is_deleted_is_pending_no_more(world: World, exporter: ExporterHarness) -> None:
     """Where the post is gone the log counts as pending for ever, and the gauge forgets it."""
     (deep, kept) = world.publish(2, status="pending")
     world.clock.advance(HOUR)
@@ -694,49 +706,49 @@ def test_a_pending_log_whose_post_is_deleted_is_pending_no_more(world: World, ex
     exporter.poll()
     assert 2 == exporter.scrape().sum("late_publishing_pending_logs")
     world.delete(deep)
-    exporter.polls(2)
-    scrape = check(exporter, world, world.ever)
+    exporter.poll_repeatedly(2)
+    scrape = check(exporter, world, world.history)
     assert pending_truth(world) == scrape.family("late_publishing_pending_logs")
-    assert {(kept, "pending")} <= set(world.shown)
+    assert {(kept, "pending")} <= set(world.visible)
 
 
-def test_a_filter_that_the_api_ignores_only_delays_what_settles(world: World, exporter: Exporter) -> None:
+def test_a_filter_that_the_api_ignores_only_delays_what_settles(world: World, exporter: ExporterHarness) -> None:
     """Where ``status=pending`` gives every log, they are all read, a page a poll."""
-    exporter.late.listing = Listing(lumps=True)
+    exporter.api.quirks = ListQuirks(ignores_status=True)
     (deep,) = world.publish(1, status="pending")
     world.clock.advance(HOUR)
     world.publish(250)
     exporter.poll()
     world.change(deep, "failed", statusCode=400)
-    exporter.polls(4)
-    check(exporter, world, world.ever)
+    exporter.poll_repeatedly(4)
+    check(exporter, world, world.history)
 
 
-def test_logs_without_a_time_are_counted_once(world: World, walker: Exporter) -> None:
+def test_logs_without_a_time_are_counted_once(world: World, walker: ExporterHarness) -> None:
     """Logs without createdAt stand last in the list, never expire, and count like all others."""
     for _ in range(120):
         world.insert(None)
     world.publish(250, over=DAY)
     walker.poll()
-    check(walker, world, world.ever)
+    check(walker, world, world.history)
     world.insert(None, status="failed", statusCode=500)
     walker.settle()
-    check(walker, world, world.ever)
+    check(walker, world, world.history)
     for _ in range(10):
         world.clock.advance(DAY)
         world.publish(20)
         walker.poll()
     walker.settle()
-    check(walker, world, world.ever)
+    check(walker, world, world.history)
 
 
-def test_one_odd_row_costs_none_of_its_neighbours(world: World, exporter: Exporter) -> None:
+def test_one_odd_row_costs_none_of_its_neighbours(world: World, exporter: ExporterHarness) -> None:
     """A row without an id, or that is no object, is refused and counted once; the other ones count."""
     odd: tuple[Any, ...] = ({"platform": "x"}, "<html>", None, {"_id": 7, "createdAt": "2026-11-24T12:00:00Z"})
-    exporter.late.listing = Listing(tell=lambda document: document | {"logs": [*document["logs"][:50], *odd]})
+    exporter.api.quirks = ListQuirks(transform=lambda document: document | {"logs": [*document["logs"][:50], *odd]})
     world.publish(50, over=HOUR)
     exporter.poll()
-    exporter.polls(3)
+    exporter.poll_repeatedly(3)
     scrape = exporter.scrape()
     assert 50 == scrape.sum("late_publishing_logs_total")
     assert {("publishing", "no_id"): 2, ("publishing", "not_an_object"): 2} == scrape.family(
@@ -744,27 +756,27 @@ def test_one_odd_row_costs_none_of_its_neighbours(world: World, exporter: Export
     )
 
 
-def test_late_logs_are_counted_at_any_depth(world: World, exporter: Exporter) -> None:
+def test_late_logs_are_counted_at_any_depth(world: World, exporter: ExporterHarness) -> None:
     """Logs that come fifty minutes late, hundreds of logs deep, are found by the next polls, not as reconciled."""
     world.publish(900, over=2 * HOUR)
     exporter.poll()
-    exporter.polls(8)
+    exporter.poll_repeatedly(8)
     for minutes in (5, 20, 49, 50):
         world.insert(world.clock.now - MINUTE * minutes)
-        exporter.polls(2)
-        check(exporter, world, world.ever)
-        exporter.polls(8)
+        exporter.poll_repeatedly(2)
+        check(exporter, world, world.history)
+        exporter.poll_repeatedly(8)
     assert 0 == exporter.scrape().sum("late_exporter_reconciled_logs_total")
 
 
 @pytest.mark.parametrize("restarted", [True, False])
 def test_logs_that_came_late_during_an_outage_are_not_called_reconciled(
-    world: World, walker: Exporter, *, restarted: bool
+    world: World, walker: ExporterHarness, *, restarted: bool
 ) -> None:
     """What was written late while nobody looked is found after an outage of hours, and no sign of a bug."""
     world.publish(600, over=2 * HOUR)
     walker.poll()
-    walker.polls(8)
+    walker.poll_repeatedly(8)
     lull = world.clock.now
     world.clock.advance(10 * MINUTE)
     world.insert(lull - 40 * MINUTE)
@@ -772,17 +784,17 @@ def test_logs_that_came_late_during_an_outage_are_not_called_reconciled(
         walker.restart(downtime=3 * HOUR)
     else:
         for _ in range(6):
-            walker.late.fail(0, unavailable)
+            walker.api.fail_request(0, unavailable)
             world.clock.advance(30 * MINUTE)
             walker.poll()
     world.publish(260)
-    walker.polls(3)
+    walker.poll_repeatedly(3)
     walker.settle()
-    scrape = check(walker, world, world.ever)
+    scrape = check(walker, world, world.history)
     assert 0 == scrape.sum("late_exporter_reconciled_logs_total")
 
 
-def test_a_first_poll_that_fails_leaves_what_came_late_to_the_next(world: World, exporter: Exporter) -> None:
+def test_a_first_poll_that_fails_leaves_what_came_late_to_the_next(world: World, exporter: ExporterHarness) -> None:
     """What was written late before a restart is looked for until that has been done, without a reconcile walk."""
     world.publish(600, over=2 * HOUR)
     exporter.poll()
@@ -791,67 +803,69 @@ def test_a_first_poll_that_fails_leaves_what_came_late_to_the_next(world: World,
     world.insert(lull - 40 * MINUTE)
     exporter.restart(downtime=3 * HOUR)
     world.publish(60, over=MINUTE)
-    exporter.late.fail(1, unavailable)
+    exporter.api.fail_request(1, unavailable)
     assert "unavailable" == exporter.poll().outcome
     world.publish(60, over=MINUTE)
-    exporter.polls(1)
-    scrape = check(exporter, world, world.ever)
+    exporter.poll_repeatedly(1)
+    scrape = check(exporter, world, world.history)
     assert 0 == scrape.sum("late_exporter_reconciled_logs_total")
 
 
-def test_the_reconcile_walk_finds_what_came_days_late(world: World, walker: Exporter) -> None:
+def test_the_reconcile_walk_finds_what_came_days_late(world: World, walker: ExporterHarness) -> None:
     """A log that appears days late while others vanish is found by the walk, counted and reported."""
     world.publish(900, over=5 * DAY)
     walker.poll()
-    walker.polls(8)
+    walker.poll_repeatedly(8)
     world.insert(world.clock.now - 3 * DAY)
     world.delete_top(2)
     walker.settle()
-    scrape = check(walker, world, world.ever)
+    scrape = check(walker, world, world.history)
     assert 1 == scrape.sum("late_exporter_reconciled_logs_total")
 
 
-def test_at_rest_a_poll_is_one_request(world: World, exporter: Exporter) -> None:
+def test_at_rest_a_poll_is_one_request(world: World, exporter: ExporterHarness) -> None:
     """With nothing new and every pending log in sight a poll is one request; a pending log further down makes two."""
     world.publish(250, over=DAY)
     world.publish(3, status="pending", over=MINUTE)
     exporter.poll()
-    exporter.polls(3)
+    exporter.poll_repeatedly(3)
     for expected in (1, 2):
-        asked = len(exporter.late.requests)
-        exporter.polls(5)
-        assert 5 * expected == len(exporter.late.requests) - asked
+        asked = len(exporter.api.requests)
+        exporter.poll_repeatedly(5)
+        assert 5 * expected == len(exporter.api.requests) - asked
         world.publish(120)
-        exporter.polls(2)
-    check(exporter, world, world.ever)
+        exporter.poll_repeatedly(2)
+    check(exporter, world, world.history)
 
 
-def test_at_rest_a_poll_is_one_request_even_after_a_short_lookback(world: World, late: Late, start: Start) -> None:
+def test_at_rest_a_poll_is_one_request_even_after_a_short_lookback(
+    world: World, late: FakeLateApi, start: Start
+) -> None:
     """Logs that are out of scope are no reason to read on."""
-    exporter = start(late, pace=PollConfig(lookback=HOUR, reconcile_interval=NEVER))
+    exporter = start(late, config=PollConfig(lookback=HOUR, reconcile_interval=NEVER))
     world.publish(700, over=6 * DAY)
     exporter.poll()
     for _ in range(5):
-        exporter.polls(2)
+        exporter.poll_repeatedly(2)
         asked = len(late.requests)
-        exporter.polls(2)
+        exporter.poll_repeatedly(2)
         assert 2 == len(late.requests) - asked
         world.publish(3)
 
 
-def test_a_burst_of_more_than_a_page_is_no_reason_to_walk(world: World, exporter: Exporter) -> None:
+def test_a_burst_of_more_than_a_page_is_no_reason_to_walk(world: World, exporter: ExporterHarness) -> None:
     """What the catch-up itself reads is not looked for once more."""
     world.publish(900, over=DAY)
     exporter.poll()
-    exporter.polls(3)
-    asked = len(exporter.late.requests)
+    exporter.poll_repeatedly(3)
+    asked = len(exporter.api.requests)
     world.publish(250)
-    exporter.polls(1)
-    assert 4 >= len(exporter.late.requests) - asked
-    check(exporter, world, world.ever)
+    exporter.poll_repeatedly(1)
+    assert 4 >= len(exporter.api.requests) - asked
+    check(exporter, world, world.history)
 
 
-def test_thousands_of_platforms_end_in_other_and_every_sum_is_exact(world: World, exporter: Exporter) -> None:
+def test_thousands_of_platforms_end_in_other_and_every_sum_is_exact(world: World, exporter: ExporterHarness) -> None:
     """Beyond the known platforms fifty get a label value of their own, the rest is ``other``, and all are counted."""
     for number in range(5000):
         world.insert(world.clock.now - DAY + number, platform=f"platform{number}")
@@ -859,7 +873,7 @@ def test_thousands_of_platforms_end_in_other_and_every_sum_is_exact(world: World
         world.publish(2, platform=platform)
     exporter.poll()
     exporter.restart()
-    exporter.polls(1)
+    exporter.poll_repeatedly(1)
     scrape = exporter.scrape()
     platforms = {labels[0] for labels in scrape.family("late_publishing_logs_total")}
     assert 54 == len(platforms)
@@ -872,7 +886,7 @@ def test_thousands_of_platforms_end_in_other_and_every_sum_is_exact(world: World
 def test_two_workspaces_share_a_state_and_nothing_else(clock: VirtualClock, start: Start) -> None:
     """The same ids under two keys are two logs, and each workspace shows once its own first sync is complete."""
     worlds = {name: World(clock) for name in ("acme", "müller")}
-    lates = {name: Late(world) for name, world in worlds.items()}
+    lates = {name: FakeLateApi(world) for name, world in worlds.items()}
     exporter = start(lates)
     worlds["acme"].publish(130, over=DAY)
     worlds["müller"].publish(260, over=DAY)
@@ -885,25 +899,25 @@ def test_two_workspaces_share_a_state_and_nothing_else(clock: VirtualClock, star
     assert {"acme": 130.0, "müller": 260.0} == _by_workspace(exporter)
 
 
-def _by_workspace(exporter: Exporter) -> dict[str, float]:
+def _by_workspace(exporter: ExporterHarness) -> dict[str, float]:
     scrape = exporter.scrape()
-    return {name: scrape.sum("late_publishing_logs_total", workspace=name) for name in exporter.lates}
+    return {name: scrape.sum("late_publishing_logs_total", workspace=name) for name in exporter.apis}
 
 
-def test_connection_logs_are_counted_exactly_once_too(world: World, late: Late, start: Start) -> None:
+def test_connection_logs_are_counted_exactly_once_too(world: World, late: FakeLateApi, start: Start) -> None:
     """Connections are read like publishing logs, through a kill and a restart, and shown when they are whole."""
     exporter = start(late, feeds=("publishing", "connections"))
     for _ in range(230):
         world.clock.advance(60)
-        world.connect()
+        world.add_connection()
     world.publish(10)
     exporter.poll()
     assert 0 == exporter.scrape().sum("late_connection_events_total")
     assert 10 == exporter.scrape().sum("late_publishing_logs_total")
     exporter.poll(feed="connections")
-    world.connect("connect_failed", error={"code": "oauth_denied"}, accountId=None)
+    world.add_connection("connect_failed", error={"code": "oauth_denied"}, accountId=None)
     world.clock.advance(1)
-    world.connect("disconnect", accountId="acc1")
+    world.add_connection("disconnect", accountId="acc1")
     exporter.restart(downtime=60)
     exporter.poll(feed="connections")
     scrape = exporter.scrape()
@@ -921,7 +935,7 @@ def test_connection_logs_are_counted_exactly_once_too(world: World, late: Late, 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("number", range(3))
 def test_a_state_that_cannot_be_written_counts_nothing_twice(
-    number: int, when: str, world: World, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+    number: int, when: str, world: World, exporter: ExporterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit that fails, durable or not, is an outcome of its own, and the next poll makes up for it."""
     monkeypatch.setattr(poller, "COMMIT_SIZE", 100)
@@ -933,20 +947,20 @@ def test_a_state_that_cannot_be_written_counts_nothing_twice(
     turns = [exporter.poll()]
     if when == "after":
         exporter.restart()
-    turns += exporter.polls(2)
+    turns += exporter.poll_repeatedly(2)
     assert 1 == sum(turn.outcome == "store_error" for turn in turns)
-    scrape = check(exporter, world, world.ever)
+    scrape = check(exporter, world, world.history)
     if when == "before":
         assert 1 == scrape.sum("late_exporter_polls_total", outcome="store_error")
 
 
-def test_a_poll_that_could_not_be_saved_is_no_success(world: World, exporter: Exporter) -> None:
+def test_a_poll_that_could_not_be_saved_is_no_success(world: World, exporter: ExporterHarness) -> None:
     """While the state cannot be written, the time of the last successful poll stands still."""
     world.publish(20, over=HOUR)
     exporter.poll()
     before = exporter.scrape().sum("late_exporter_last_successful_poll_timestamp_seconds")
     exporter.store.failures.update(dict.fromkeys(range(50), "before"))
-    for turn in exporter.polls(10):
+    for turn in exporter.poll_repeatedly(10):
         assert "store_error" == turn.outcome
     scrape = exporter.scrape()
     assert before == scrape.sum("late_exporter_last_successful_poll_timestamp_seconds")
@@ -954,7 +968,7 @@ def test_a_poll_that_could_not_be_saved_is_no_success(world: World, exporter: Ex
         "late_exporter_polls_total"
     )
     exporter.store.failures.clear()
-    exporter.polls(1)
+    exporter.poll_repeatedly(1)
     assert {("publishing", "success"): 2, ("publishing", "store_error"): 10} == exporter.scrape().family(
         "late_exporter_polls_total"
     )
@@ -962,11 +976,11 @@ def test_a_poll_that_could_not_be_saved_is_no_success(world: World, exporter: Ex
 
 @pytest.mark.parametrize("together", [1, 1000])
 def test_an_api_that_keeps_logs_longer_than_it_says_makes_none_count_twice(
-    together: int, world: World, walker: Exporter, monkeypatch: pytest.MonkeyPatch
+    together: int, world: World, walker: ExporterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Logs that are still shown when their ids have been forgotten do not come back."""
     monkeypatch.setattr(poller, "COMMIT_SIZE", together)
-    walker.late.listing = Listing(every=True)
+    walker.api.quirks = ListQuirks(never_expires=True)
     world.publish(130, over=6 * DAY)
     walker.poll()
     for _ in range(12):
@@ -974,17 +988,19 @@ def test_an_api_that_keeps_logs_longer_than_it_says_makes_none_count_twice(
         world.publish(20)
         walker.poll()
         walker.settle()
-    check(walker, world, world.ever)
+    check(walker, world, world.history)
 
 
-def test_nothing_that_was_shown_falls_when_the_process_dies_on_a_full_disk(world: World, exporter: Exporter) -> None:
+def test_nothing_that_was_shown_falls_when_the_process_dies_on_a_full_disk(
+    world: World, exporter: ExporterHarness
+) -> None:
     """While the state cannot be written, what is shown is what a restart finds, but for the polls that failed by it."""
     world.publish(20, over=HOUR)
     exporter.poll()
     exporter.scrape()
     exporter.store.failures.update(dict.fromkeys(range(50), "before"))
     world.publish(20, platform="tiktok")
-    exporter.polls(3)
+    exporter.poll_repeatedly(3)
     shown = exporter.scrape().counters
     assert 3 == shown.sum("late_exporter_polls_total", outcome="store_error")
     exporter.store.failures.clear()
@@ -1062,7 +1078,7 @@ class Exactness(RuleBasedStateMachine):
         self._folder = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
         self._patch = pytest.MonkeyPatch()
         self.world = World(VirtualClock())
-        self.due: set[Sighted] = set()
+        self.due: set[LogStatus] = set()
         self.shown = Samples()
         self.steady = True
 
@@ -1077,15 +1093,15 @@ class Exactness(RuleBasedStateMachine):
     def begin(self, cap: int, latency: float, history: int, reconcile: float, together: int, *, dated: bool) -> None:
         """An API with some logs, and an exporter that has not polled yet."""
         self._patch.setattr(poller, "COMMIT_SIZE", together)
-        self.late = Late(self.world, latency=latency, dated=dated, listing=Listing(cap=cap))
+        self.late = FakeLateApi(self.world, latency=latency, sends_date=dated, quirks=ListQuirks(max_page_size=cap))
         self.world.publish(history, over=5 * DAY)
         path = Path(self._folder.name) / "state.db"
         self.exporter = self._start(self.late, path, PollConfig(reconcile_interval=reconcile))
 
-    def _start(self, late: Late, path: Path, pace: PollConfig) -> Exporter:
-        return Exporter(late, path, pace=pace)
+    def _start(self, late: FakeLateApi, path: Path, pace: PollConfig) -> ExporterHarness:
+        return ExporterHarness(late, path, config=pace)
 
-    def _counted(self) -> list[Sighted]:
+    def _counted(self) -> list[LogStatus]:
         """What was counted, in order."""
         return [(self._id(key), status) for _, (key, status) in self.exporter.counted]
 
@@ -1098,9 +1114,9 @@ class Exactness(RuleBasedStateMachine):
         """A poll that succeeds; what stood in the list all the while, written in order, it has to count."""
         self._foresee(events)
         before = {row["_id"]: row["status"] for row in self.world.rows}
-        fresh = self.world.in_order - {log_id for log_id, _ in self._counted()}
+        fresh = self.world.appended_ids - {log_id for log_id, _ in self._counted()}
         turn = self.exporter.poll()
-        self.late.calm()
+        self.late.clear_events()
         assert "success" == turn.outcome, turn.error
         if not turn.is_partial:
             steady = before.items() & {row["_id"]: row["status"] for row in self.world.rows}.items()
@@ -1111,9 +1127,9 @@ class Exactness(RuleBasedStateMachine):
     def poll_in_vain(self, events: Events, number: int, fault: Fault) -> None:
         """A poll that fails at a request, if it gets that far."""
         self._foresee(events)
-        self.late.fail(number, fault)
+        self.late.fail_request(number, fault)
         self.exporter.poll()
-        self.late.calm()
+        self.late.clear_events()
         self._compare()
 
     @rule(events=EVENTS, number=st.integers(0, 4))
@@ -1123,7 +1139,7 @@ class Exactness(RuleBasedStateMachine):
         self.exporter.store.failures[number] = "before"
         self.exporter.poll()
         self.exporter.store.failures.clear()
-        self.late.calm()
+        self.late.clear_events()
         self._compare()
         self.shown = _saved(self.shown)
 
@@ -1134,7 +1150,7 @@ class Exactness(RuleBasedStateMachine):
         if self.exporter.kill(steps, downtime):
             # What the process would have looked for next, only the reconcile walk finds.
             self.steady = False
-        self.late.calm()
+        self.late.clear_events()
         self._compare()
 
     @rule(downtime=TIMES)
@@ -1190,13 +1206,13 @@ class Exactness(RuleBasedStateMachine):
         for action in actions:
             self._do(action)
         for number, action in between:
-            self.late.before(number, partial(self._do, action))
+            self.late.before_request(number, partial(self._do, action))
 
-    def _lasting(self) -> set[Sighted]:
+    def _lasting(self) -> set[LogStatus]:
         """What the API shows now and for a while."""
         since = self.world.clock.now - 7 * DAY + 5 * MINUTE
         return {
-            sighted for sighted, row in self.world.shown.items() if row["createdAt"] is None or _created(row) >= since
+            sighted for sighted, row in self.world.visible.items() if row["createdAt"] is None or _created(row) >= since
         }
 
     def _compare(self) -> None:
@@ -1209,11 +1225,11 @@ class Exactness(RuleBasedStateMachine):
         assert {} == fallen
         self.shown = scrape.counters
         if self.exporter.poller.health.is_synced or scrape.family("late_publishing_logs_total"):
-            Oracle(self.world.ever[sighted] for sighted in counted).check(scrape)
+            Oracle(self.world.history[sighted] for sighted in counted).check(scrape)
 
     def _audit(self) -> None:
         """An audit by other rules than those of the reader says the same, and the books close to the last log."""
-        plan, imbalances = self.exporter.examine()
+        plan, imbalances = self.exporter.run_audit()
         assert ([], [], set()) == (plan.differences, imbalances, plan.in_gap)
         assert set(map(self._id, plan.listed_keys or ())) >= {log_id for log_id, _ in self._lasting()}
 
@@ -1226,7 +1242,7 @@ class Exactness(RuleBasedStateMachine):
             assert 0 == scrape.sum("late_exporter_reconciled_logs_total")
         asked = len(self.late.requests)
         assert "success" == self.exporter.poll().outcome
-        top = set(self.world.ids[: self.late.listing.cap])
+        top = set(self.world.ids[: self.late.quirks.max_page_size])
         deep = any(row["status"] == "pending" and row["_id"] not in top for row in self.world.rows)
         assert 1 + deep == len(self.late.requests) - asked
 

@@ -13,6 +13,7 @@ import pytest
 
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimited, StoreError, Unauthorized
+from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest.poller import POLL_OUTCOMES, PollConfig, Poller, PollResult
 from late_exporter.ingest.recorder import FeedRecorder, PendingBatch, initial_zeros
@@ -168,10 +169,11 @@ class Faulty:
         self._store.close()
 
 
-class FakeExposition:
+class FakeExposition(Exposition):
     """What is shown; counters are watched, so that none falls."""
 
     def __init__(self) -> None:
+        super().__init__(CATALOGUE)
         self.shown: dict[Series, float | Histogram] = {}
         self.born: set[Series] = set()
         self.exemplars: list[Labels] = []

@@ -19,9 +19,20 @@ from late_exporter.simulator.log_list import LogRow
 from tests.ingest.test_exactness import EVENTS as HAPPENINGS
 from tests.ingest.test_exactness import NEVER, Events, Exactness
 from tests.support.profiles import example_count, is_thorough
-from tests.support.worlds import DAY, HOUR, MINUTE, Exporter, Late, Listing, Sighted, VirtualClock, World, zernio
+from tests.support.worlds import (
+    DAY,
+    HOUR,
+    MINUTE,
+    ExporterHarness,
+    FakeLateApi,
+    ListQuirks,
+    LogStatus,
+    VirtualClock,
+    World,
+    zernio,
+)
 
-Start: TypeAlias = Callable[..., Exporter]
+Start: TypeAlias = Callable[..., ExporterHarness]
 
 ZERNIO = GENERATIONS["zernio"]["publishing"]
 LOGS = "late_publishing_logs_total"
@@ -36,11 +47,13 @@ def world() -> World:
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts an exporter that finds out what the API speaks, with a state in a file of its own."""
-    started: list[Exporter] = []
+    started: list[ExporterHarness] = []
 
-    def start(late: Late, **options: Any) -> Exporter:
+    def start(late: FakeLateApi, **options: Any) -> ExporterHarness:
         pace = options.pop("pace", PollConfig(reconcile_interval=NEVER))
-        started.append(Exporter(late, tmp_path / f"{len(started)}.db", generation="auto", pace=pace, **options))
+        started.append(
+            ExporterHarness(late, tmp_path / f"{len(started)}.db", generation="auto", config=pace, **options)
+        )
         return started[-1]
 
     yield start
@@ -53,16 +66,16 @@ def truth(rows: Sequence[LogRow]) -> Counter[tuple[str, ...]]:
     return Counter((row["platform"], row["action"], row["status"]) for row in rows)
 
 
-def counts(exporter: Exporter) -> Counter[tuple[str, ...]]:
+def counts(exporter: ExporterHarness) -> Counter[tuple[str, ...]]:
     """How many logs are shown by platform, action and status."""
     return Counter({labels: int(value) for labels, value in exporter.scrape().family(LOGS).items()})
 
 
-def switch(exporter: Exporter) -> None:
+def switch(exporter: ExporterHarness) -> None:
     """The vendor turns the old endpoints off, and the exporter finds out."""
-    exporter.late.generation = "zernio"
+    exporter.api.generation = "zernio"
     for _ in range(4):
-        exporter.polls(1)
+        exporter.poll_repeatedly(1)
     assert "zernio" == exporter.poller.generation
 
 
@@ -73,16 +86,16 @@ ALIKE: dict[str, Any] = {"requestId": None}
 @pytest.mark.parametrize("cap", [10, 100])
 def test_logs_without_ids_are_counted_once(cap: int, world: World, start: Start) -> None:
     """A first sync, a catch-up, a restart and late logs of generation zernio are exact."""
-    exporter = start(Late(world, listing=Listing(cap=cap), generation="zernio"))
+    exporter = start(FakeLateApi(world, quirks=ListQuirks(max_page_size=cap), generation="zernio"))
     world.publish(230, over=5 * DAY)
     exporter.poll()
     assert truth(world.rows) == counts(exporter)
     world.clock.advance(HOUR)
     world.publish(47, platform="tiktok", status="failed")
     exporter.restart(downtime=HOUR)
-    exporter.polls(2)
+    exporter.poll_repeatedly(2)
     world.insert(world.clock.now - 20 * MINUTE)
-    exporter.polls(2)
+    exporter.poll_repeatedly(2)
     assert truth(world.rows) == counts(exporter)
     assert len(set(exporter.counted)) == len(exporter.counted) == 278
 
@@ -90,7 +103,7 @@ def test_logs_without_ids_are_counted_once(cap: int, world: World, start: Start)
 @pytest.mark.parametrize("alike", [2, 5, 40])
 def test_logs_that_are_alike_are_as_many_as_there_are(alike: int, world: World, start: Start) -> None:
     """Logs of one moment that nothing tells apart count each, wherever pages break; so does a later one."""
-    exporter = start(Late(world, generation="zernio"))
+    exporter = start(FakeLateApi(world, generation="zernio"))
     world.publish(61, over=DAY)
     world.publish(alike, over=0, **ALIKE)
     world.clock.advance(1)
@@ -99,13 +112,13 @@ def test_logs_that_are_alike_are_as_many_as_there_are(alike: int, world: World, 
     exporter.restart()
     assert truth(world.rows) == counts(exporter)
     world.archives.publishing.insert(dict(world.rows[90], _id="twin"))
-    exporter.polls(3)
+    exporter.poll_repeatedly(3)
     assert truth(world.rows) == counts(exporter)
 
 
 def test_the_order_of_equals_does_not_matter(world: World, start: Start) -> None:
     """Logs of one moment in another order, in several statuses, are no new logs."""
-    late = Late(world, generation="zernio")
+    late = FakeLateApi(world, generation="zernio")
     exporter = start(late)
     world.publish(3, over=0, **ALIKE)
     (failed,) = world.publish(1, over=0, status="failed", **ALIKE)
@@ -116,19 +129,19 @@ def test_the_order_of_equals_does_not_matter(world: World, start: Start) -> None
     assert row is not None
     world.archives.publishing.delete(failed)
     world.archives.publishing.insert(row)
-    exporter.polls(2)
+    exporter.poll_repeatedly(2)
     assert truth(world.rows) == expected == counts(exporter)
 
 
 @pytest.mark.parametrize("deleted", [1, 3, 12])
 def test_a_page_that_begins_among_equals_leaves_none_out(deleted: int, world: World, start: Start) -> None:
     """Where rows are pulled up between two pages, logs alike at the edge are still all counted."""
-    exporter = start(Late(world, listing=Listing(cap=10), generation="zernio"))
+    exporter = start(FakeLateApi(world, quirks=ListQuirks(max_page_size=10), generation="zernio"))
     world.publish(40, over=DAY)
     world.publish(4, over=0, **ALIKE)
     world.clock.advance(60)
     world.publish(8, over=30)
-    exporter.late.before(2, lambda: world.delete_top(deleted))
+    exporter.api.before_request(2, lambda: world.delete_top(deleted))
     before = truth(world.rows)
     exporter.poll()
     exporter.settle()
@@ -139,13 +152,13 @@ def test_a_page_that_begins_among_equals_leaves_none_out(deleted: int, world: Wo
 @pytest.mark.parametrize("depth", [1, 20, 260])
 def test_a_pending_log_settles_without_its_post(depth: int, world: World, start: Start) -> None:
     """What became of a pending log at any depth is asked for by its time, within two polls."""
-    exporter = start(Late(world, generation="zernio"))
+    exporter = start(FakeLateApi(world, generation="zernio"))
     (waiting,) = world.publish(1, status="pending", durationMs=None)
     world.clock.advance(HOUR)
     world.publish(depth)
     exporter.poll()
     world.change(waiting, "failed", statusCode=500, durationMs=10)
-    exporter.polls(2)
+    exporter.poll_repeatedly(2)
     assert {("instagram", "publish", "pending"): 1, ("instagram", "publish", "failed"): 1} == {
         labels: count for labels, count in counts(exporter).items() if labels[2] != "success"
     }
@@ -154,29 +167,29 @@ def test_a_pending_log_settles_without_its_post(depth: int, world: World, start:
 
 def test_a_pending_log_that_was_deleted_is_given_up(world: World, start: Start) -> None:
     """A pending log that its time no longer shows is gone."""
-    exporter = start(Late(world, generation="zernio"))
+    exporter = start(FakeLateApi(world, generation="zernio"))
     (waiting,) = world.publish(1, status="pending")
     world.clock.advance(HOUR)
     world.publish(150)
     exporter.poll()
     world.delete(waiting)
-    exporter.polls(2)
+    exporter.poll_repeatedly(2)
     assert {} == exporter.scrape().family("late_publishing_pending_logs")
-    assert 0 == len(exporter.books[next(iter(exporter.books))].pending_logs)
+    assert 0 == len(exporter.recorders[next(iter(exporter.recorders))].pending_logs)
 
 
 def test_a_list_that_ignores_times_is_left_to_the_walks(world: World, start: Start) -> None:
     """Where ``from`` and ``to`` are ignored nothing is given up, and the budget is not spent on it."""
-    late = Late(world, generation="zernio", listing=Listing(timeless=True))
+    late = FakeLateApi(world, generation="zernio", quirks=ListQuirks(ignores_time_filter=True))
     exporter = start(late, pace=PollConfig())
     (waiting,) = world.publish(1, status="pending")
     world.clock.advance(2 * HOUR)
     world.publish(250, over=HOUR)
     exporter.poll()
     world.change(waiting, "success")
-    exporter.polls(3)
+    exporter.poll_repeatedly(3)
     asked = len(late.requests)
-    exporter.polls(2)
+    exporter.poll_repeatedly(2)
     assert 2 * 2 >= len(late.requests) - asked
     exporter.settle()
     assert truth(world.rows)["instagram", "publish", "success"] == counts(exporter)["instagram", "publish", "success"]
@@ -185,43 +198,43 @@ def test_a_list_that_ignores_times_is_left_to_the_walks(world: World, start: Sta
 
 def test_a_time_whose_logs_do_not_move_on_ends_the_search(world: World, start: Start) -> None:
     """Where the API shows the same page of a moment again and again, a poll ends, and no log is given up."""
-    exporter = start(Late(world, listing=Listing(cap=10), generation="zernio"))
+    exporter = start(FakeLateApi(world, quirks=ListQuirks(max_page_size=10), generation="zernio"))
     ids = world.publish(15, over=0, status="pending")
     world.clock.advance(HOUR)
     world.publish(20)
     exporter.poll()
     for log_id in ids:
         world.change(log_id, "success")
-    exporter.late.listing = Listing(cap=10, stays=True)
-    asked = len(exporter.late.requests)
+    exporter.api.quirks = ListQuirks(max_page_size=10, ignores_skip=True)
+    asked = len(exporter.api.requests)
     exporter.poll()
-    assert len(exporter.late.requests) - asked <= 4
-    exporter.late.listing = Listing(cap=10)
-    exporter.polls(3)
-    assert truth(list(world.ever.values())) == counts(exporter)
+    assert len(exporter.api.requests) - asked <= 4
+    exporter.api.quirks = ListQuirks(max_page_size=10)
+    exporter.poll_repeatedly(3)
+    assert truth(list(world.history.values())) == counts(exporter)
 
 
 def test_a_switch_neither_loses_nor_doubles_a_log(world: World, start: Start) -> None:
     """What was counted by id is recognized; what came, settled or was missed about the switch counts once."""
-    exporter = start(Late(world))
+    exporter = start(FakeLateApi(world))
     world.publish(150, over=5 * DAY)
     world.publish(4, over=0)
     kinds = ({"status": "pending"}, {"action": "retry", "attemptNumber": 2}, {"platform": "tiktok", "status": "failed"})
     ids = world.publish(9, over=HOUR, kinds=kinds)
     exporter.poll()
-    exporter.polls(2)
+    exporter.poll_repeatedly(2)
     world.change(ids[0], "success")
     world.insert(world.clock.now - 30 * MINUTE)
     world.publish(130, over=10 * MINUTE, platform="twitter")
     switch(exporter)
     world.change(ids[3], "failed", statusCode=500)
-    exporter.polls(3)
-    plan, imbalances = exporter.examine()
+    exporter.poll_repeatedly(3)
+    plan, imbalances = exporter.run_audit()
     assert ([], [], 294) == (plan.differences, imbalances, len(plan.listed_keys or ()))
-    expected = truth(list(world.ever.values()))
+    expected = truth(list(world.history.values()))
     assert expected == counts(exporter)
     exporter.restart()
-    exporter.polls(3)
+    exporter.poll_repeatedly(3)
     assert expected == counts(exporter)
 
 
@@ -232,16 +245,16 @@ def test_a_switch_in_the_middle_of_a_catch_up(world: World, start: Start, monkey
     while going_on:
         step += 7
         world = World(VirtualClock())
-        exporter = start(Late(world, listing=Listing(cap=10)))
+        exporter = start(FakeLateApi(world, quirks=ListQuirks(max_page_size=10)))
         world.publish(30, over=HOUR)
         exporter.poll()
         world.clock.advance(HOUR)
         world.publish(60)
         going_on = exporter.kill(step)
-        exporter.late.generation = "zernio"
+        exporter.api.generation = "zernio"
         world.publish(25)
         exporter.poll()
-        exporter.polls(3)
+        exporter.poll_repeatedly(3)
         assert "zernio" == exporter.poller.generation
         assert truth(world.rows) == counts(exporter)
     assert step > 20
@@ -251,35 +264,35 @@ def test_a_crash_at_any_step_of_a_switch(world: World, start: Start) -> None:
     """The state is one generation's or the other's, never in between."""
     for step in range(1, 60, 3):
         world = World(VirtualClock())
-        exporter = start(Late(world))
+        exporter = start(FakeLateApi(world))
         ids = world.publish(130, over=DAY, kinds=({}, {"status": "pending"}))
         exporter.poll()
         exporter.restart()
-        exporter.late.generation = "zernio"
+        exporter.api.generation = "zernio"
         world.change(ids[1], "failed")
         exporter.kill(step)
-        exporter.polls(3)
+        exporter.poll_repeatedly(3)
         exporter.settle()
-        assert truth(list(world.ever.values())) == counts(exporter)
+        assert truth(list(world.history.values())) == counts(exporter)
 
 
 def test_a_state_of_an_earlier_version_is_recognized_too(world: World, start: Start) -> None:
     """Logs that were counted before marks were kept are told by their time and status."""
-    exporter = start(Late(world))
+    exporter = start(FakeLateApi(world))
     ids = world.publish(120, over=DAY, kinds=({}, {"status": "pending"}))
     exporter.poll()
     store = exporter.store.store
     store._connection.execute("UPDATE sighting SET mark = NULL")  # type: ignore[attr-defined]  # noqa: SLF001 - as 0.1.0 has left it
     switch(exporter)
     world.change(ids[1], "success")
-    exporter.polls(3)
+    exporter.poll_repeatedly(3)
     exporter.settle()
-    assert truth(list(world.ever.values())) == counts(exporter)
+    assert truth(list(world.history.values())) == counts(exporter)
 
 
 def test_ids_that_come_one_day_double_nothing(world: World, start: Start) -> None:
     """Logs that were counted without an id are recognized when they have one, and new ones are known by it."""
-    exporter = start(Late(world, generation="zernio"))
+    exporter = start(FakeLateApi(world, generation="zernio"))
     ids = world.publish(130, over=DAY)
     world.publish(3, over=0, **ALIKE)
     exporter.poll()
@@ -288,25 +301,25 @@ def test_ids_that_come_one_day_double_nothing(world: World, start: Start) -> Non
     world.publish(20, over=1, zernioId="y")
     for number, log_id in enumerate(world.ids[:20]):
         world.archives.publishing.update(log_id, zernioId=f"y{number}")
-    exporter.polls(3)
+    exporter.poll_repeatedly(3)
     assert truth(world.rows) == counts(exporter)
     exporter.restart()
-    exporter.polls(1)
+    exporter.poll_repeatedly(1)
     assert 153 == counts(exporter).total()
 
 
 def test_connections_are_recognized_by_what_both_generations_tell(world: World, start: Start) -> None:
     """An account that came again is only connected in the other generation, and no new event."""
-    exporter = start(Late(world), feeds=("connections",))
+    exporter = start(FakeLateApi(world), feeds=("connections",))
     for event in ("connect_success", "disconnect", "reconnect_success", "connect_failed"):
         world.clock.advance(60)
-        world.connect(event)
+        world.add_connection(event)
     exporter.poll()
     before = exporter.scrape().family("late_connection_events_total")
     switch(exporter)
     assert before == exporter.scrape().family("late_connection_events_total")
-    world.connect("disconnect", accountId="acc2")
-    exporter.polls(2)
+    world.add_connection("disconnect", accountId="acc2")
+    exporter.poll_repeatedly(2)
     assert 5 == exporter.scrape().sum("late_connection_events_total")
 
 
@@ -322,18 +335,18 @@ class Anonymous(Exactness):
 
     def __init__(self) -> None:
         super().__init__()
-        self._known: set[Sighted] = set()
+        self._known: set[LogStatus] = set()
         self._ids: dict[str, str] = {}
 
-    def _start(self, late: Late, path: Path, pace: PollConfig) -> Exporter:
+    def _start(self, late: FakeLateApi, path: Path, pace: PollConfig) -> ExporterHarness:
         late.generation = self.generation
-        return Exporter(late, path, pace=pace, generation="auto")
+        return ExporterHarness(late, path, config=pace, generation="auto")
 
     def _id(self, key: str) -> str:
         """Whatever a log is known by."""
-        for sighted in self.world.ever.keys() - self._known:
+        for sighted in self.world.history.keys() - self._known:
             self._known.add(sighted)
-            self._ids[_key(msgspec.json.encode(zernio(self.world.ever[sighted])))] = sighted[0]
+            self._ids[_key(msgspec.json.encode(zernio(self.world.history[sighted])))] = sighted[0]
         return self._ids.get(key, key)
 
 
@@ -375,7 +388,7 @@ class Switching(Anonymous):
         for _ in range(4):
             self.exporter.poll()
             self.world.clock.advance(30)
-        self.late.calm()
+        self.late.clear_events()
         self.steady = False
         self._compare()
 

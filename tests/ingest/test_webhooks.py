@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest.webhooks import (
     EVENT_FEEDS,
@@ -235,7 +236,7 @@ class House:
             inbox.wake_callbacks = {feed: self._waker(f"{name}/{feed}") for feed in FEEDS}
             self.webhooks.stats_by_workspace[name] = inbox
         health: list[WorkspaceHealth] = []
-        self.app = create_app(_Nothing(), lambda: health, version="1", webhooks=self.webhooks)
+        self.app = create_app(Exposition({}), lambda: health, version="1", webhooks=self.webhooks)
 
     def _waker(self, who: str) -> Any:
         return lambda: self.woken.append(who)
@@ -287,14 +288,6 @@ class House:
     def counted(self) -> list[dict[str, float]]:
         """What every workspace has counted."""
         return [counted(inbox) for inbox in self.webhooks.stats_by_workspace.values()]
-
-
-class _Nothing:
-    def get_body(self, _: str | None, __: str | None) -> Any:
-        """No metrics."""
-
-    def mark_served(self, version: int) -> None:
-        """Nobody asks."""
 
 
 @pytest.fixture
@@ -446,5 +439,5 @@ async def test_a_webhook_that_breaks_off(house: House) -> None:
 
 async def test_without_webhooks_there_is_no_path(house: House) -> None:
     """Where none are configured, the path is unknown."""
-    house.app = create_app(_Nothing(), list, version="1")
+    house.app = create_app(Exposition({}), list, version="1")
     assert 404 == await house.post(payload())

@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import pytest
 
+from late_exporter.exposition.family import Family
 from late_exporter.feeds import GENERATIONS, zernio
-from late_exporter.metrics.catalogue import CATALOGUE, DURATION_BUCKETS, Family, build_catalogue
+from late_exporter.metrics.catalogue import CATALOGUE, DURATION_BUCKETS, build_catalogue
 
 DESIGN = """
 late_publishing_logs_total                           counter   workspace platform action status

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from late_exporter.exposition.exposition import Exposition
 from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import (
@@ -33,10 +34,11 @@ POLLED: Series = (POLLS, ("acme", "publishing", "success"))
 ACCOUNT: Series = (INFO, ("acme", "tiktok", "a1"))
 
 
-class FakeExposition:
+class FakeExposition(Exposition):
     """What is shown now, and what happened."""
 
     def __init__(self) -> None:
+        super().__init__(CATALOGUE)
         self.shown: dict[Series, float | Histogram] = {}
         self.created: dict[Series, float | None] = {}
         self.newborn: set[Series] = set()

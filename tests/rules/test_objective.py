@@ -35,7 +35,7 @@ def _run(folder: Path, *command: str) -> None:
 
 def test_rules_can_be_changed_with_and_without_python(changed: Path, tmp_path: Path) -> None:
     """The command of the README makes the same rules of the files that are shipped as their source does."""
-    (command,) = re.findall(r"^```sh\n(sed -i .*)\n```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    (command,) = re.findall(r"^```sh\n(sed -i .*)\n```", (ROOT / "docs" / "alerts.md").read_text("utf-8"), re.MULTILINE)
     by_hand = tmp_path / "by-hand"
     by_hand.mkdir()
     for name in RULES:

@@ -12,14 +12,14 @@ from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.simulator import SimulatedApi
 from tests.support.worlds import World
 
-__all__ = ["Api"]
+__all__ = ["FakeHttpApi"]
 
 KEY = "sk_" + "0" * 64
 
 Fault: TypeAlias = Callable[[httpx.Request], httpx.Response]
 
 
-class Request:
+class HttpRequest:
     """What was asked."""
 
     def __init__(self, request: httpx.Request) -> None:
@@ -27,11 +27,11 @@ class Request:
         self.params = dict(request.url.params)
 
 
-class Api:
+class FakeHttpApi:
     """Answers with a world's logs; ``before`` is called ahead of each request, with its number."""
 
     def __init__(self, world: World, *, share: float = 1.0, generation: str = "late") -> None:
-        self.requests: list[Request] = []
+        self.requests: list[HttpRequest] = []
         self.before: Callable[[int], object] = lambda _: None
         self.fault: Fault | None = None
         self.answer: bytes | None = None
@@ -54,7 +54,7 @@ class Api:
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.before(len(self.requests))
-        self.requests.append(Request(request))
+        self.requests.append(HttpRequest(request))
         if self.fault is not None:
             return self.fault(request)
         if self.answer is not None:

@@ -50,12 +50,12 @@ __all__ = [
     "DAY",
     "HOUR",
     "MINUTE",
-    "Exporter",
-    "Late",
-    "Listing",
+    "ExporterHarness",
+    "FakeLateApi",
+    "ListQuirks",
+    "LogStatus",
+    "NullLogger",
     "Samples",
-    "Sighted",
-    "Silence",
     "VirtualClock",
     "World",
     "bad_gateway",
@@ -76,12 +76,12 @@ RETENTION = 7 * DAY
 ResultT = TypeVar("ResultT")
 
 Document: TypeAlias = dict[str, Any]
-Happening: TypeAlias = Callable[[], object]
+Callback: TypeAlias = Callable[[], object]
 
-Fault: TypeAlias = Callable[["Late", bytes], bytes]
+Fault: TypeAlias = Callable[["FakeLateApi", bytes], bytes]
 """What a request comes to instead: another body, or an ApiError."""
 
-Sighted: TypeAlias = tuple[str, str]
+LogStatus: TypeAlias = tuple[str, str]
 """A log in a status."""
 
 
@@ -113,16 +113,16 @@ class VirtualClock:
 class World:
     """The logs of one API key, and a record of what they ever were.
 
-    ``in_order`` are the logs that were newer than all others when they were written.
+    ``appended_ids`` are the logs that were newer than all others when they were written.
     """
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
         self.archives = StaticLogs(LogList(), LogList())
-        self.ever: dict[Sighted, LogRow] = {}
-        self.newest = clock.now
-        self.inserted: dict[str, int] = {}
-        self.in_order: set[str] = set()
+        self.history: dict[LogStatus, LogRow] = {}
+        self.newest_at = clock.now
+        self.insertion_order: dict[str, int] = {}
+        self.appended_ids: set[str] = set()
         self._latest = 0.0
 
     @property
@@ -136,7 +136,7 @@ class World:
         return [row["_id"] for row in self.rows]
 
     @property
-    def shown(self) -> dict[Sighted, LogRow]:
+    def visible(self) -> dict[LogStatus, LogRow]:
         """The publishing logs that the API shows now, in the status they are in."""
         since = self.clock.now - RETENTION
         return {
@@ -150,14 +150,14 @@ class World:
     ) -> list[str]:
         """Insert logs on top of the list, spread over the time since the last ones or over the last seconds."""
         now = self.clock.now
-        first = self.newest if over is None else now - over
-        self.newest = now
+        first = self.newest_at if over is None else now - over
+        self.newest_at = now
         step = (now - first) / max(count, 1)
         return [self.insert(first + step * (n + 1), **{**fields, **kinds[n % len(kinds)]}) for n in range(count)]
 
     def insert(self, created: float | None, *, precise: bool = True, **fields: Any) -> str:
         """Insert a log wherever its time belongs."""
-        number = len(self.inserted)
+        number = len(self.insertion_order)
         log_id = f"{int(self.clock.now):08x}{number:016x}"
         row: LogRow = {
             "_id": log_id,
@@ -174,9 +174,9 @@ class World:
             "createdAt": None if created is None else _written(created, precise=precise),
             **fields,
         }
-        self.inserted[log_id] = number
+        self.insertion_order[log_id] = number
         if created is not None and created >= self._latest:
-            self.in_order.add(log_id)
+            self.appended_ids.add(log_id)
             self._latest = created
         self.archives.publishing.insert(row)
         self._record(row)
@@ -199,12 +199,12 @@ class World:
         """Delete the newest logs."""
         self.delete(*self.ids[:count])
 
-    def sweep(self) -> None:
+    def expire(self) -> None:
         """Drop what is older than the retention."""
         self.archives.publishing.expire(self.clock.now - RETENTION)
         self.archives.connections.expire(self.clock.now - RETENTION)
 
-    def connect(self, event: str = "connect_success", **fields: Any) -> str:
+    def add_connection(self, event: str = "connect_success", **fields: Any) -> str:
         """Insert a connection log on top of its list."""
         number = len(self.archives.connections)
         log_id = f"{int(self.clock.now):08x}c{number:015x}"
@@ -222,7 +222,7 @@ class World:
         return log_id
 
     def _record(self, row: LogRow) -> None:
-        self.ever[row["_id"], row["status"]] = dict(row)
+        self.history[row["_id"], row["status"]] = dict(row)
 
 
 def _written(moment: float, *, precise: bool) -> str:
@@ -230,7 +230,7 @@ def _written(moment: float, *, precise: bool) -> str:
     return text.replace("+00:00", "Z")
 
 
-class Request(NamedTuple):
+class ListRequest(NamedTuple):
     """What was asked of the API."""
 
     path: str
@@ -254,29 +254,29 @@ class Reply(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listing:
+class ListQuirks:
     """How a list is other than documented.
 
     Args:
-        cap: Rows on a page at most, whatever was asked for.
+        max_page_size: Rows on a page at most, whatever was asked for.
         order: The whole list from the documented one; None where the order is as documented.
-        tell: Changes a document before it is sent.
-        every: nothing expires, and ``days`` is ignored: the list shows all that is stored.
-        stays: ``skip`` is ignored.
-        lumps: ``status`` is ignored.
-        timeless: ``from`` and ``to`` are ignored.
+        transform: Changes a document before it is sent.
+        never_expires: nothing expires, and ``days`` is ignored: the list shows all that is stored.
+        ignores_skip: ``skip`` is ignored.
+        ignores_status: ``status`` is ignored.
+        ignores_time_filter: ``from`` and ``to`` are ignored.
     """
 
-    cap: int = 100
+    max_page_size: int = 100
     order: Callable[[Sequence[LogRow]], Sequence[LogRow]] | None = None
-    tell: Callable[[Document], Document] | None = None
-    every: bool = False
-    stays: bool = False
-    lumps: bool = False
-    timeless: bool = False
+    transform: Callable[[Document], Document] | None = None
+    never_expires: bool = False
+    ignores_skip: bool = False
+    ignores_status: bool = False
+    ignores_time_filter: bool = False
 
 
-class Step:
+class Checkpoint:
     """A place at which the exporter can be killed."""
 
     def __await__(self) -> Generator[Self, None, None]:
@@ -284,14 +284,14 @@ class Step:
         yield self
 
 
-class Late:
+class FakeLateApi:
     """The API as a poller sees it, and what happens to it between two requests.
 
     Args:
         world: What it shows.
         latency: Seconds that a request takes.
-        dated: Answers carry ``Date``.
-        listing: How it lists.
+        sends_date: Answers carry ``Date``.
+        quirks: How it lists.
         generation: Which lists it has; it may change.
     """
 
@@ -300,39 +300,39 @@ class Late:
         world: World,
         *,
         latency: float = 0.0,
-        dated: bool = True,
-        listing: Listing | None = None,
+        sends_date: bool = True,
+        quirks: ListQuirks | None = None,
         generation: str = "late",
     ) -> None:
         self.world = world
         self.generation = generation
         self.latency = latency
-        self.dated = dated
-        self.listing = listing or Listing()
-        self.requests: list[Request] = []
+        self.sends_date = sends_date
+        self.quirks = quirks or ListQuirks()
+        self.requests: list[ListRequest] = []
         self.rate_limit = 600
         self.quota: Quota | None = None
         self._clock = world.clock
         self._calls: list[Call] = []
-        self._happenings: dict[int, list[Happening]] = {}
+        self._callbacks: dict[int, list[Callback]] = {}
         self._faults: dict[int, Fault] = {}
         self._service = SimulatedApi(world.archives, clock=world.clock.time, rate_limit=10**9)
 
-    def before(self, number: int, happening: Happening) -> None:
+    def before_request(self, number: int, callback: Callback) -> None:
         """Let something happen before the request of that number, counted from the next one, which is 0."""
-        self._happenings.setdefault(len(self.requests) + number, []).append(happening)
+        self._callbacks.setdefault(len(self.requests) + number, []).append(callback)
 
-    def fail(self, number: int, fault: Fault) -> None:
+    def fail_request(self, number: int, fault: Fault) -> None:
         """Let the request of that number fail, counted from the next one, which is 0."""
         self._faults[len(self.requests) + number] = fault
 
-    def speak(self, generation: str) -> None:
+    def set_generation(self, generation: str) -> None:
         """Have the endpoints of that generation from now on."""
         self.generation = generation
 
-    def calm(self) -> None:
+    def clear_events(self) -> None:
         """Forget what has not happened yet."""
-        self._happenings.clear()
+        self._callbacks.clear()
         self._faults.clear()
 
     @property
@@ -352,13 +352,13 @@ class Late:
     async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
         """The answer to a request."""
         number = len(self.requests)
-        for happening in self._happenings.pop(number, ()):
+        for happening in self._callbacks.pop(number, ()):
             happening()
-        await Step()
-        if not self.listing.every:
-            self.world.sweep()
+        await Checkpoint()
+        if not self.quirks.never_expires:
+            self.world.expire()
         status = params.get("status")
-        self.requests.append(Request(path, int(params.get("skip", 0)), None if status is None else str(status)))
+        self.requests.append(ListRequest(path, int(params.get("skip", 0)), None if status is None else str(status)))
         self._clock.advance(self.latency)
         code = "200"
         try:
@@ -372,54 +372,54 @@ class Late:
             raise
         finally:
             self._calls.append(Call(path_template, code, self.latency))
-        await Step()
+        await Checkpoint()
         return reply
 
     def _answer(self, path: str, params: Mapping[str, str | int]) -> Reply | None:
-        listing, asked = self.listing, dict(params)
+        listing, asked = self.quirks, dict(params)
         if self.generation != "both" and (path == "/v1/logs") != (self.generation == "zernio"):
             return None
         if path == "/v1/logs":
-            now = float(int(self._clock.now)) if self.dated else None
-            return Reply(msgspec.json.encode(self._rendered(asked)), now)
+            now = float(int(self._clock.now)) if self.sends_date else None
+            return Reply(msgspec.json.encode(self._zernio_page(asked)), now)
         if "skip" in asked:
-            asked["limit"] = min(int(asked["limit"]), listing.cap)
-            asked["skip"] = 0 if listing.stays else asked["skip"]
-            if listing.lumps:
+            asked["limit"] = min(int(asked["limit"]), listing.max_page_size)
+            asked["skip"] = 0 if listing.ignores_skip else asked["skip"]
+            if listing.ignores_status:
                 asked.pop("status", None)
         answer = self._service.handle("GET", f"/api{path}", urlencode(asked), {"Authorization": f"Bearer {KEY}"})
         if answer.status == HTTPStatus.NOT_FOUND:
             return None
         assert HTTPStatus.OK == answer.status, answer.body
         body = answer.body
-        if "skip" in asked and (listing.order or listing.every):
-            body = msgspec.json.encode(self._listed(asked))
-        if "skip" in asked and listing.tell:
-            body = msgspec.json.encode(listing.tell(msgspec.json.decode(body)))
+        if "skip" in asked and (listing.order or listing.never_expires):
+            body = msgspec.json.encode(self._custom_page(asked))
+        if "skip" in asked and listing.transform:
+            body = msgspec.json.encode(listing.transform(msgspec.json.decode(body)))
         moment = parsedate_to_datetime(answer.headers["Date"]).timestamp()
-        return Reply(body, moment if self.dated else None)
+        return Reply(body, moment if self.sends_date else None)
 
-    def _rendered(self, asked: Mapping[str, str | int]) -> Document:
+    def _zernio_page(self, asked: Mapping[str, str | int]) -> Document:
         """A page of a list of generation zernio."""
         archive = self.world.archives.publishing if asked["type"] == "publishing" else self.world.archives.connections
-        first, last = ("" if self.listing.timeless else str(asked.get(name, "")) for name in ("from", "to"))
+        first, last = ("" if self.quirks.ignores_time_filter else str(asked.get(name, "")) for name in ("from", "to"))
         rows = [
             row
             for row in archive.rows
             if asked.get("status") in {None, row.get("status")}
             and (not first or first <= _comparable(row["createdAt"]) <= last)
         ]
-        skip = 0 if self.listing.stays else int(asked.get("skip", 0))
-        limit = min(int(asked["limit"]), self.listing.cap)
+        skip = 0 if self.quirks.ignores_skip else int(asked.get("skip", 0))
+        limit = min(int(asked["limit"]), self.quirks.max_page_size)
         pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
         return {"logs": [zernio(row) for row in rows[skip : skip + limit]], "pagination": pagination}
 
-    def _listed(self, asked: Mapping[str, str | int]) -> Document:
+    def _custom_page(self, asked: Mapping[str, str | int]) -> Document:
         """A page of the publishing logs in an order of their own."""
-        rows = self.world.rows if self.listing.every else list(self.world.shown.values())
+        rows = self.world.rows if self.quirks.never_expires else list(self.world.visible.values())
         if "status" in asked:
             rows = [row for row in rows if row["status"] == asked["status"]]
-        rows = self.listing.order(rows) if self.listing.order else rows
+        rows = self.quirks.order(rows) if self.quirks.order else rows
         skip, limit = int(asked["skip"]), int(asked["limit"])
         pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
         return {"logs": rows[skip : skip + limit], "pagination": pagination}
@@ -469,37 +469,37 @@ def _comparable(written: str | None) -> str:
     return "" if written is None else written if "." in written else written.replace("Z", ".000Z")
 
 
-def unavailable(late: Late, body: bytes) -> bytes:
+def unavailable(late: FakeLateApi, body: bytes) -> bytes:
     """No answer in time."""
     raise ApiUnavailable(f"no answer within 30 s: {len(late.requests)} requests, {len(body)} bytes")
 
 
-def unauthorized(late: Late, body: bytes) -> bytes:
+def unauthorized(late: FakeLateApi, body: bytes) -> bytes:
     """The key is refused."""
     raise Unauthorized(f"401: the key was refused: {len(late.requests)} requests, {len(body)} bytes")
 
 
-def rate_limited(late: Late, body: bytes) -> bytes:
+def rate_limited(late: FakeLateApi, body: bytes) -> bytes:
     """The quota is used up."""
     raise RateLimited(f"429: {len(body)} bytes", until=late.world.clock.elapsed + 30)
 
 
-def cut_off(_: Late, body: bytes) -> bytes:
+def cut_off(_: FakeLateApi, body: bytes) -> bytes:
     """The answer ends in the middle."""
     return body[: len(body) // 2]
 
 
-def empty(_late: Late, _body: bytes) -> bytes:
+def empty(_late: FakeLateApi, _body: bytes) -> bytes:
     """A 200 without a body."""
     return b""
 
 
-def no_logs(_late: Late, _body: bytes) -> bytes:
+def no_logs(_late: FakeLateApi, _body: bytes) -> bytes:
     """A 200 whose list is null."""
     return b'{"logs": null}'
 
 
-def bad_gateway(_late: Late, _body: bytes) -> bytes:
+def bad_gateway(_late: FakeLateApi, _body: bytes) -> bytes:
     """A proxy's page instead of the API's answer."""
     raise BadPayload("the answer is not JSON: it begins with '<html>'")
 
@@ -545,7 +545,7 @@ def _series(head: str) -> tuple[str, tuple[tuple[str, str], ...]]:
 
 
 @dataclass
-class Witness:
+class StoreProxy:
     """A store that tells what was made durable, and fails when told.
 
     Args:
@@ -555,7 +555,7 @@ class Witness:
     """
 
     store: Store
-    counted: list[tuple[Scope, Sighted]]
+    counted: list[tuple[Scope, LogStatus]]
     failures: dict[int, str] = field(default_factory=dict)
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
@@ -603,7 +603,7 @@ class Witness:
         self.store.close()
 
 
-class Silence:
+class NullLogger:
     """A log that nobody reads."""
 
     def debug(self, event: str, **fields: Any) -> None:
@@ -630,46 +630,46 @@ def drive(work: Coroutine[Any, Any, ResultT], steps: int | None = None) -> Resul
     raise Killed
 
 
-class Exporter:
+class ExporterHarness:
     """Everything from the client to the exposition, put together as the program does it.
 
     Args:
-        lates: The API of each workspace; a single one is that of ``default``.
+        apis: The API of each workspace; a single one is that of ``default``.
         path: The state's file; None for memory.
         feeds: Which lists are read.
         generation: Of the API that it is set to.
         skew: Seconds by which the exporter's clock is ahead of the API's.
-        webhooks: They are taken; ``inboxes`` has that of each workspace.
+        webhooks: They are taken; ``webhook_stats`` has that of each workspace.
     """
 
     def __init__(
         self,
-        lates: Late | Mapping[str, Late],
+        apis: FakeLateApi | Mapping[str, FakeLateApi],
         path: Path | None = None,
         *,
         feeds: Sequence[str] = ("publishing",),
-        pace: PollConfig | None = None,
+        config: PollConfig | None = None,
         skew: float = 0.0,
         max_values: int = 50,
         generation: str = "late",
         webhooks: bool = False,
     ) -> None:
         self.generation = generation
-        self.lates = {"default": lates} if isinstance(lates, Late) else lates
-        self.clock = next(iter(self.lates.values())).world.clock
-        self.counted: list[tuple[Scope, Sighted]] = []
+        self.apis = {"default": apis} if isinstance(apis, FakeLateApi) else apis
+        self.clock = next(iter(self.apis.values())).world.clock
+        self.counted: list[tuple[Scope, LogStatus]] = []
         self._url = f"sqlite:///{path}" if path else "sqlite://"
         self._feeds = feeds
-        self._pace = pace or PollConfig()
+        self._config = config or PollConfig()
         self._skew = skew
         self._max_values = max_values
         self._webhooks = webhooks
         self._start()
 
     @property
-    def late(self) -> Late:
+    def api(self) -> FakeLateApi:
         """The API of the only workspace."""
-        (late,) = self.lates.values()
+        (late,) = self.apis.values()
         return late
 
     @property
@@ -679,9 +679,9 @@ class Exporter:
         return poller
 
     @property
-    def sightings(self) -> set[Sighted]:
+    def observations(self) -> set[LogStatus]:
         """The logs of the first workspace that were counted, and in which status."""
-        workspace = next(iter(self.lates))
+        workspace = next(iter(self.apis))
         return {sighted for scope, sighted in self.counted if scope.workspace == workspace}
 
     def restart(self, downtime: float = 0.0) -> None:
@@ -701,12 +701,12 @@ class Exporter:
     def audit(self, feed: str | None = None) -> PollResult:
         """One poll of a feed, and a stretch of an audit after it."""
         turn = self.poll(feed=feed)
-        (workspace,) = self.lates
+        (workspace,) = self.apis
         drive(self.pollers[Scope(workspace, feed or self._feeds[0])].audit(turn))
         return turn
 
-    def examine(
-        self, workspace: str = "default", feed: str | None = None, *, between: Happening = list, **options: Any
+    def run_audit(
+        self, workspace: str = "default", feed: str | None = None, *, between: Callback = list, **options: Any
     ) -> tuple[Audit, list[CounterMismatch]]:
         """An audit from outside, as one command does it; something may happen before each of its requests.
 
@@ -716,7 +716,7 @@ class Exporter:
         coverage = self.store.feed_state(scope).coverage
         assert coverage is not None
         plan = Audit(
-            coverage=coverage, **{"grace_period": grace_period(self._pace.interval), "listed_keys": set(), **options}
+            coverage=coverage, **{"grace_period": grace_period(self._config.interval), "listed_keys": set(), **options}
         )
         steps = audit_list(plan)
         answer: FetchedPage | None = None
@@ -735,7 +735,7 @@ class Exporter:
                 answer = drive(self._look(scope, step))
 
     async def _look(self, scope: Scope, step: FetchPage) -> FetchedPage:
-        feed, late = self._feed(scope), self.lates[scope.workspace]
+        feed, late = self._feed(scope), self.apis[scope.workspace]
         params: dict[str, str | int] = {**feed.query, "days": 7, "limit": 100, "skip": step.skip}
         reply = await late.get(feed.path, params, path_template=feed.path)
         assert reply is not None
@@ -755,7 +755,7 @@ class Exporter:
             return True
         return False
 
-    def polls(self, count: int, every: float = 30.0) -> list[PollResult]:
+    def poll_repeatedly(self, count: int, every: float = 30.0) -> list[PollResult]:
         """Some polls, and the time between them."""
         turns = []
         for _ in range(count):
@@ -766,22 +766,22 @@ class Exporter:
     def settle(self, scope: Scope | None = None) -> None:
         """Polls and walks enough to learn all there is to learn of a world in which nothing happens any more."""
         scope = scope or next(iter(self.pollers))
-        late = self.lates[scope.workspace]
-        late.calm()
+        late = self.apis[scope.workspace]
+        late.clear_events()
         rows = max(len(archive.rows) for archive in (late.world.archives.publishing, late.world.archives.connections))
         for _ in range(2):
-            self.clock.advance(self._pace.reconcile_interval + 1)
-            for _ in range(5 + (rows // late.listing.cap + 1) * 5 // 4):
+            self.clock.advance(self._config.reconcile_interval + 1)
+            for _ in range(5 + (rows // late.quirks.max_page_size + 1) * 5 // 4):
                 self.clock.advance(1.0)
                 turn = self.poll(scope.workspace, scope.feed)
                 assert "success" == turn.outcome, turn.error
 
     def scrape(self) -> Samples:
         """What a scraper gets, once it has seen the births."""
-        self.look()
-        return self.look()
+        self.scrape_once()
+        return self.scrape_once()
 
-    def look(self) -> Samples:
+    def scrape_once(self) -> Samples:
         """What a scraper gets."""
         self.exposition.publish()
         answer = self.exposition.get_body(None, None)
@@ -792,26 +792,26 @@ class Exporter:
         return self.clock.now + self._skew
 
     def _start(self) -> None:
-        self.store = Witness(open_store(self._url), self.counted)
+        self.store = StoreProxy(open_store(self._url), self.counted)
         totals = self.store.series_values()
-        scopes = [Scope(workspace, feed) for workspace in self.lates for feed in self._feeds]
+        scopes = [Scope(workspace, feed) for workspace in self.apis for feed in self._feeds]
         states = {scope: self.store.feed_state(scope) for scope in scopes}
-        self.governor = LabelLimiter(CATALOGUE, max_values=self._max_values)
-        self.governor.restore(totals)
+        self.label_limiter = LabelLimiter(CATALOGUE, max_values=self._max_values)
+        self.label_limiter.restore(totals)
         self.exposition = Exposition(CATALOGUE)
-        self.board = SeriesRegistry(CATALOGUE, self.exposition, {name: frozenset(self._feeds) for name in self.lates})
-        self.board.restore(totals, _synced(states))
-        self.books: dict[Scope, FeedRecorder] = {}
-        self.inboxes = {name: WebhookStats(name, RequestBudget()) for name in self.lates} if self._webhooks else {}
+        self.registry = SeriesRegistry(CATALOGUE, self.exposition, {name: frozenset(self._feeds) for name in self.apis})
+        self.registry.restore(totals, _synced(states))
+        self.recorders: dict[Scope, FeedRecorder] = {}
+        self.webhook_stats = {name: WebhookStats(name, RequestBudget()) for name in self.apis} if self._webhooks else {}
         self.pollers: dict[Scope, Poller] = {}
-        for workspace, late in self.lates.items():
+        for workspace, late in self.apis.items():
             backlog: list[Increment] = []
             for scope in scopes:
                 if scope.workspace == workspace:
                     self._assemble(scope, late, states[scope], backlog)
 
-    def _assemble(self, scope: Scope, late: Late, state: FeedState, backlog: list[Increment]) -> None:
-        dialect = ApiGeneration(self.generation, logger=Silence())
+    def _assemble(self, scope: Scope, late: FakeLateApi, state: FeedState, backlog: list[Increment]) -> None:
+        dialect = ApiGeneration(self.generation, logger=NullLogger())
         feed = dialect.initial_feed(scope.feed, state_generation=state.coverage.generation if state.coverage else None)
         books = FeedRecorder(
             scope.workspace,
@@ -819,23 +819,23 @@ class Exporter:
             state,
             store=self.store,
             offload=_offload,
-            label_limiter=self.governor,
-            registry=self.board,
+            label_limiter=self.label_limiter,
+            registry=self.registry,
             backlog=backlog,
             clock=self._time,
             last_audit_at=last_audit(self.store.series_values(), scope),
         )
-        self.books[scope] = books
-        inbox = self.inboxes.get(scope.workspace)
+        self.recorders[scope] = books
+        inbox = self.webhook_stats.get(scope.workspace)
         self.pollers[scope] = Poller(
             scope.workspace,
             feed,
             client=late,
             generation=dialect,
             recorder=books,
-            registry=self.board,
-            config=self._pace,
-            logger=Silence(),
+            registry=self.registry,
+            config=self._config,
+            logger=NullLogger(),
             clock=self._time,
             monotonic=self.clock.monotonic,
             sleep=self.clock.sleep,
@@ -847,9 +847,9 @@ class Exporter:
 
 
 async def _offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
-    await Step()
+    await Checkpoint()
     result = call(*args, **keywords)
-    await Step()
+    await Checkpoint()
     return result
 
 

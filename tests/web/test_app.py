@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from late_exporter.exposition.exposition import EncodedBody, Exposition
 from late_exporter.status import FeedHealth, WorkspaceHealth
 from late_exporter.web.app import create_app
 from late_exporter.web.asgi import App
@@ -18,32 +19,25 @@ Message = MutableMapping[str, Any]
 SYNCED = FeedHealth(name="publishing", is_synced=True, outcome="success")
 
 
-class Encoded(msgspec.Struct, frozen=True):
-    """The metrics in one encoding."""
-
-    content_type: str
-    content_encoding: str | None
-    body: bytes
-    version: int
-
-
-class Metrics:
+class Metrics(Exposition):
     """Answers with one text, and remembers what it was asked for and whether that was served."""
 
     def __init__(self, encoding: str | None = None) -> None:
+        super().__init__({})
         self.encoding = encoding
         self.asked: list[tuple[str | None, str | None]] = []
         self.servings: list[int] = []
 
-    def get_body(self, accept: str | None, accept_encoding: str | None) -> Encoded:
+    def get_body(self, accept: str | None, accept_encoding: str | None) -> EncodedBody:
         """Remembers the two headers."""
         self.asked.append((accept, accept_encoding))
         version = len(self.asked)
-        return Encoded("text/plain; version=0.0.4; charset=utf-8", self.encoding, b"late_up 1\n", version)
+        return EncodedBody("text/plain; version=0.0.4; charset=utf-8", self.encoding, b"late_up 1\n", version)
 
-    def mark_served(self, version: int) -> None:
+    def mark_served(self, version: int | None = None) -> bool:
         """Remembers the version."""
-        self.servings.append(version)
+        self.servings.append(version or 0)
+        return False
 
 
 class Response(msgspec.Struct):

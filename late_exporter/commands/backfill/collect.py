@@ -11,10 +11,10 @@ import msgspec
 from late_exporter.commands.backfill.history import FeedHistory, SeriesHistory, frozen_limiter
 from late_exporter.commands.backfill.progress import ProgressBar
 from late_exporter.errors import ApiError, ApiUnavailable, LateError, Unauthorized
+from late_exporter.exposition.family import Family
 from late_exporter.ingest.audit import leaves_scope, scan_list
 from late_exporter.ingest.reader import LATE_ARRIVAL_WINDOW
 from late_exporter.ingest.steps import FetchedPage
-from late_exporter.metrics.catalogue import Family
 from late_exporter.model import Coverage, Feed, KnownLogs, LogPage, Scope
 from late_exporter.protocols import Client
 from late_exporter.store import StateSnapshot

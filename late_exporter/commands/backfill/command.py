@@ -27,7 +27,8 @@ from late_exporter.commands.textfile import atomic_write
 from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import quote
 from late_exporter.errors import ConfigError, LateError
-from late_exporter.metrics.catalogue import Family, build_catalogue
+from late_exporter.exposition.family import Family
+from late_exporter.metrics.catalogue import build_catalogue
 from late_exporter.model import Coverage, Feed, Scope
 from late_exporter.store import open_snapshot
 
@@ -71,8 +72,8 @@ def backfill(call: CommandContext, clients: ConnectWorkspaces) -> int:
 
 def _families(call: CommandContext) -> Mapping[str, Family]:
     """What may be told of, as the exporter shows it."""
-    families = build_catalogue(call.settings.duration_buckets)
-    if call.settings.max_accounts:
+    families = build_catalogue(call.settings.metrics.duration_buckets)
+    if call.settings.metrics.max_accounts:
         return families
     return {name: family for name, family in families.items() if "account_id" not in family.labels}
 
@@ -105,12 +106,12 @@ async def _collect(
     scopes = [
         Scope(workspace.name, feed)
         for workspace in settings.workspaces
-        for feed in settings.feeds
+        for feed in settings.poll.feeds
         if asked.workspace in (None, workspace.name)
     ]
     tracks: list[SeriesHistory] = []
     async with clients as known:
-        coverages = _coverages(settings.state_url, scopes)
+        coverages = _coverages(settings.state.url, scopes)
         feeds = {scope: await recorded_feed(scope.feed, coverages[scope], *known[scope.workspace]) for scope in scopes}
         span = Period(
             now=now,
@@ -122,7 +123,7 @@ async def _collect(
                 scope,
                 feed,
                 client=known[scope.workspace].client,
-                records=open_snapshot(settings.state_url),
+                records=open_snapshot(settings.state.url),
                 families=families,
                 period=span,
                 progress=progress,

@@ -29,8 +29,8 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
+from late_exporter.exposition.family import Family
 from late_exporter.metrics.aggregation import apply_increment
-from late_exporter.metrics.catalogue import Family
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.model import (
     PENDING,

@@ -9,8 +9,8 @@ from typing import IO
 import msgspec
 
 from late_exporter.commands.backfill.history import SampleValue, SeriesHistory, apply_delta
+from late_exporter.exposition.family import Family
 from late_exporter.exposition.text import FamilyFormatter
-from late_exporter.metrics.catalogue import Family
 
 __all__ = ["SampleGrid", "samples", "write_openmetrics"]
 

@@ -20,7 +20,18 @@ from late_exporter.ingest.audit import CounterMismatch, Difference
 from late_exporter.ingest.poller import PollConfig
 from late_exporter.model import FeedAccounting, LogEntry, Scope
 from late_exporter.store import open_snapshot
-from tests.support.worlds import DAY, HOUR, Exporter, Late, Reply, Silence, VirtualClock, World, drive, unavailable
+from tests.support.worlds import (
+    DAY,
+    HOUR,
+    ExporterHarness,
+    FakeLateApi,
+    NullLogger,
+    Reply,
+    VirtualClock,
+    World,
+    drive,
+    unavailable,
+)
 
 SCOPE = Scope("default", "publishing")
 
@@ -40,9 +51,9 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def exporter(world: World, path: Path) -> Iterator[Exporter]:
+def exporter(world: World, path: Path) -> Iterator[ExporterHarness]:
     """An exporter that has counted them."""
-    with closing(Exporter(Late(world), path)) as exporter:
+    with closing(ExporterHarness(FakeLateApi(world), path)) as exporter:
         exporter.settle()
         yield exporter
 
@@ -50,9 +61,9 @@ def exporter(world: World, path: Path) -> Iterator[Exporter]:
 class AuditHarness:
     """The command beside an exporter, which does something whenever the command waits."""
 
-    def __init__(self, exporter: Exporter, path: Path, meanwhile: Callable[[], object] = list) -> None:
+    def __init__(self, exporter: ExporterHarness, path: Path, meanwhile: Callable[[], object] = list) -> None:
         self.clock = exporter.clock
-        self.late = exporter.late
+        self.late = exporter.api
         self.path = path
         self.meanwhile = meanwhile
         self.slept: list[float] = []
@@ -65,7 +76,7 @@ class AuditHarness:
 
     def run(self, *, since: float | None = None, wait: float = 120.0, scope: Scope = SCOPE) -> AuditReport:
         """What the command finds."""
-        dialect = ApiGeneration("auto", logger=Silence())
+        dialect = ApiGeneration("auto", logger=NullLogger())
         examiner = AuditRunner(
             scope,
             lambda coverage: recorded_feed(scope.feed, coverage, dialect, self.late),
@@ -73,7 +84,7 @@ class AuditHarness:
             records=partial(open_snapshot, f"sqlite:///{self.path}"),
             interval=30.0,
             wait=wait,
-            log=Silence(),
+            log=NullLogger(),
             clock=self.clock.time,
             monotonic=self.clock.monotonic,
             sleep=self.sleep,
@@ -88,7 +99,7 @@ def lose(path: Path, key: str) -> None:
         connection.commit()
 
 
-def test_a_healthy_state(exporter: Exporter, world: World, path: Path) -> None:
+def test_a_healthy_state(exporter: ExporterHarness, world: World, path: Path) -> None:
     """Beside a running exporter nothing differs; what was deleted and what is new is told."""
     world.delete(*world.ids[10:13])
     world.clock.advance(30)
@@ -101,7 +112,7 @@ def test_a_healthy_state(exporter: Exporter, world: World, path: Path) -> None:
     assert report.until == pytest.approx((world.clock.now - 90) * 1000, abs=5000)
 
 
-def test_what_the_exporter_counts_in_time_is_no_difference(exporter: Exporter, world: World, path: Path) -> None:
+def test_what_the_exporter_counts_in_time_is_no_difference(exporter: ExporterHarness, world: World, path: Path) -> None:
     """What is in doubt is waited for, and no longer than needed."""
     exporter.poll()
     world.insert(world.clock.now - 2 * DAY)
@@ -110,7 +121,7 @@ def test_what_the_exporter_counts_in_time_is_no_difference(exporter: Exporter, w
     assert (True, False, [5.0]) == (report.ok, report.reconciled, bench.slept)
 
 
-def test_what_stays_unknown_is_a_difference(exporter: Exporter, world: World, path: Path) -> None:
+def test_what_stays_unknown_is_a_difference(exporter: ExporterHarness, world: World, path: Path) -> None:
     """After the wait a log that nobody has counted is one; without a wait at once."""
     lost = world.ids[100]
     lose(path, lost)
@@ -126,7 +137,7 @@ def test_what_stays_unknown_is_a_difference(exporter: Exporter, world: World, pa
 
 
 def test_a_walk_that_has_passed_ends_the_wait(
-    exporter: Exporter, world: World, path: Path, monkeypatch: pytest.MonkeyPatch
+    exporter: ExporterHarness, world: World, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a whole walk has passed by without counting it will not be counted by waiting longer."""
     lost = world.ids[100]
@@ -145,7 +156,7 @@ def test_a_walk_that_has_passed_ends_the_wait(
     assert [lost] == [difference.entry.key for difference in report.differences]
 
 
-def test_without_a_running_exporter(exporter: Exporter, world: World, path: Path) -> None:
+def test_without_a_running_exporter(exporter: ExporterHarness, world: World, path: Path) -> None:
     """Only what was due before it stopped is compared, and nobody is waited for."""
     (waiting,) = world.publish(1, status="pending")
     exporter.poll()
@@ -162,7 +173,7 @@ def test_without_a_running_exporter(exporter: Exporter, world: World, path: Path
     assert [] == bench.slept
 
 
-def test_only_since(exporter: Exporter, world: World, path: Path) -> None:
+def test_only_since(exporter: ExporterHarness, world: World, path: Path) -> None:
     """What is older than asked for is not compared, and read no further than needed to know."""
     exporter.poll()
     lose(path, world.ids[200])
@@ -172,13 +183,13 @@ def test_only_since(exporter: Exporter, world: World, path: Path) -> None:
     assert report.since == pytest.approx((world.clock.now - DAY) * 1000, abs=2000)
 
 
-def test_nothing_to_compare(exporter: Exporter, path: Path, world: World) -> None:
+def test_nothing_to_compare(exporter: ExporterHarness, path: Path, world: World) -> None:
     """A feed that was never read, and one whose first sync is not complete, are told as that."""
     report = AuditHarness(exporter, path).run(scope=Scope("default", "connections"))
     assert ("nothing has been counted yet", False) == (report.error, report.ok)
     beside = path.with_name("other.db")
-    with closing(Exporter(Late(world), beside, pace=PollConfig())) as other:
-        other.late.fail(1, unavailable)
+    with closing(ExporterHarness(FakeLateApi(world), beside, config=PollConfig())) as other:
+        other.api.fail_request(1, unavailable)
         other.poll()
         report = AuditHarness(other, beside).run()
     assert ("the first sync is not complete: nothing can be compared yet", False) == (report.error, report.ok)
@@ -191,27 +202,27 @@ def _refuse(*_: Any) -> bytes:
 
 
 @pytest.mark.parametrize("number", [0, 2])
-def test_an_api_that_fails(exporter: Exporter, path: Path, number: int) -> None:
+def test_an_api_that_fails(exporter: ExporterHarness, path: Path, number: int) -> None:
     """An audit that cannot be carried through is no good one."""
-    exporter.late.fail(number, _refuse)
+    exporter.api.fail_request(number, _refuse)
     report = AuditHarness(exporter, path).run()
     assert ("401: the key was refused", False) == (report.error, report.ok)
 
 
-def test_an_endpoint_that_is_not_there(exporter: Exporter, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_is_not_there(exporter: ExporterHarness, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """404 is no empty list."""
 
     async def get(path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
         assert path == path_template == "/v1/posts/logs"
         return None if "skip" in params else Reply(b"", None)
 
-    monkeypatch.setattr(exporter.late, "get", get)
+    monkeypatch.setattr(exporter.api, "get", get)
     assert "404: the API has no /v1/posts/logs" == AuditHarness(exporter, path).run().error
 
 
-def adopt(exporter: Exporter, scope: Scope = SCOPE) -> None:
+def adopt(exporter: ExporterHarness, scope: Scope = SCOPE) -> None:
     """Have the API speak zernio, and the exporter know it and nothing else of it."""
-    exporter.late.speak("zernio")
+    exporter.api.set_generation("zernio")
     coverage = exporter.store.feed_state(scope).coverage
     assert coverage is not None
     exporter.store.begin_rekey(scope, msgspec.structs.replace(coverage, generation="zernio"))
@@ -222,21 +233,21 @@ def test_a_state_of_zernio(world: World, path: Path) -> None:
     world.publish(3, status="pending")
     for _ in range(3):
         world.insert(world.clock.now - DAY, postId="p1")
-    late = Late(world)
-    late.speak("zernio")
-    with closing(Exporter(late, path, generation="auto")) as exporter:
+    late = FakeLateApi(world)
+    late.set_generation("zernio")
+    with closing(ExporterHarness(late, path, generation="auto")) as exporter:
         exporter.settle()
         exporter.poll()
         report = AuditHarness(exporter, path).run()
         assert report.ok
         assert (256, 0, 0) == (report.logs + report.too_recent, report.deleted, report.in_gap)
-        lost = next(key for key, _ in exporter.sightings if int(key[:13]) < (world.clock.now - DAY) * 1000)
+        lost = next(key for key, _ in exporter.observations if int(key[:13]) < (world.clock.now - DAY) * 1000)
         lose(path, lost)
         report = AuditHarness(exporter, path).run(wait=0.0)
         assert [lost] == [difference.entry.key for difference in report.differences]
 
 
-def test_logs_that_are_yet_to_be_recognized(exporter: Exporter, world: World, path: Path) -> None:
+def test_logs_that_are_yet_to_be_recognized(exporter: ExporterHarness, world: World, path: Path) -> None:
     """After a switch a log is no difference and was not deleted, but what nobody has counted is one."""
     exporter.poll()
     adopt(exporter)
@@ -252,7 +263,7 @@ def test_logs_that_are_yet_to_be_recognized(exporter: Exporter, world: World, pa
     assert 1 == report.deleted
 
 
-def test_what_settled_before_it_was_recognized(exporter: Exporter, world: World, path: Path) -> None:
+def test_what_settled_before_it_was_recognized(exporter: ExporterHarness, world: World, path: Path) -> None:
     """A log that was counted as pending and has settled since is the status that is missing."""
     world.insert(world.clock.now - DAY, status="pending", platform="tiktok")
     (waiting,) = (row["_id"] for row in world.rows if row["status"] == "pending")
@@ -269,10 +280,10 @@ def test_what_settled_before_it_was_recognized(exporter: Exporter, world: World,
 def test_connections_that_are_yet_to_be_recognized(world: World, path: Path) -> None:
     """Their events are taken for those that they were counted as."""
     for event in ("connect_success", "reconnect_success", "disconnect"):
-        world.connect(event)
+        world.add_connection(event)
         world.clock.advance(600)
     scope = Scope("default", "connections")
-    with closing(Exporter(Late(world), path, feeds=["connections"])) as exporter:
+    with closing(ExporterHarness(FakeLateApi(world), path, feeds=["connections"])) as exporter:
         exporter.settle()
         exporter.poll()
         adopt(exporter, scope)
@@ -281,9 +292,9 @@ def test_connections_that_are_yet_to_be_recognized(world: World, path: Path) -> 
     assert (3, 0) == (report.logs + report.too_recent, report.deleted)
 
 
-def test_an_api_of_another_generation(exporter: Exporter, path: Path) -> None:
+def test_an_api_of_another_generation(exporter: ExporterHarness, path: Path) -> None:
     """Where the exporter has not heard of a switch, it is to be started."""
-    exporter.late.speak("zernio")
+    exporter.api.set_generation("zernio")
     report = AuditHarness(exporter, path).run()
     assert not report.ok
     assert (
@@ -292,7 +303,7 @@ def test_an_api_of_another_generation(exporter: Exporter, path: Path) -> None:
     ) == report.error
 
 
-def test_since_before_logs_are_kept(exporter: Exporter, path: Path) -> None:
+def test_since_before_logs_are_kept(exporter: ExporterHarness, path: Path) -> None:
     """A generation keeps logs for so long and no longer."""
     with pytest.raises(ConfigError, match="--since: must be at most 7d, as long as generation late of the API keeps"):
         AuditHarness(exporter, path).run(since=8 * DAY)

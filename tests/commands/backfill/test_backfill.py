@@ -22,16 +22,17 @@ from late_exporter.commands.backfill import (
 from late_exporter.commands.backfill.history import Delta, SampleValue, apply_delta
 from late_exporter.commands.backfill.openmetrics import MAX_SAMPLE_GAP, samples
 from late_exporter.errors import ApiUnavailable, LateError, Unauthorized
+from late_exporter.exposition.family import Family
 from late_exporter.feeds import GENERATIONS
-from late_exporter.metrics.catalogue import CATALOGUE, Family, build_catalogue
+from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
 from late_exporter.model import Coverage, Histogram, Scope
 from late_exporter.store import open_snapshot
 from tests.support.worlds import (
     DAY,
     HOUR,
     MINUTE,
-    Exporter,
-    Late,
+    ExporterHarness,
+    FakeLateApi,
     Samples,
     VirtualClock,
     World,
@@ -60,7 +61,7 @@ class BackfillHarness:
     def __init__(self, path: Path, *, max_values: int = 50) -> None:
         self.clock = VirtualClock()
         self.world = World(self.clock)
-        self.late = Late(self.world)
+        self.late = FakeLateApi(self.world)
         self.started = 0.0
         self.first = Samples()
         self._path = path
@@ -70,10 +71,10 @@ class BackfillHarness:
 
     def start(self) -> None:
         """Start the exporter: it counts what is there, and is scraped for the first time."""
-        self.exporter = Exporter(self.late, self._path, max_values=self._max_values, generation=self.generation)
+        self.exporter = ExporterHarness(self.late, self._path, max_values=self._max_values, generation=self.generation)
         self.exporter.poll()
         self.started = self.clock.now
-        self.first = self.exporter.look()
+        self.first = self.exporter.scrape_once()
 
     def __enter__(self) -> Self:
         return self
@@ -84,7 +85,7 @@ class BackfillHarness:
     def switch(self) -> None:
         """Have the API speak zernio, and the exporter know it and nothing else of it."""
         self.generation = "zernio"
-        self.late.speak("zernio")
+        self.late.set_generation("zernio")
         scope = Scope("default", "publishing")
         coverage = self.exporter.store.feed_state(scope).coverage
         assert coverage is not None
@@ -239,7 +240,7 @@ def test_the_state_tells_since_when_it_is_shown(tmp_path: Path) -> None:
 def test_the_history_of_zernio(rig: BackfillHarness) -> None:
     """Logs without ids have the same history, those that are alike too."""
     rig.generation = "zernio"
-    rig.late.speak("zernio")
+    rig.late.set_generation("zernio")
     kinds(rig, 130, status="failed", statusCode=500)
     for _ in range(3):
         rig.world.insert(rig.clock.now - DAY, postId="p1")
@@ -270,7 +271,7 @@ def test_history_after_a_switch(rig: BackfillHarness) -> None:
 def test_history_goes_no_further_than_what_was_counted(rig: BackfillHarness) -> None:
     """Logs before the horizon cost no requests."""
     rig.generation = "zernio"
-    rig.late.speak("zernio")
+    rig.late.set_generation("zernio")
     rig.world.publish(200, over=DAY)
     rig.start()
     rig.live(4 * HOUR)
@@ -332,7 +333,7 @@ def test_a_pending_log_that_pauses_counts_as_a_pause_once(rig: BackfillHarness) 
     rig.live(4 * HOUR)
 
     past = rig.past()
-    assert (log, "success") in rig.exporter.sightings
+    assert (log, "success") in rig.exporter.observations
     assert 0 == past["late_publishing_rate_limit_pauses_total", ("instagram",)].base
     assert 3 == value(past["late_publishing_rate_limit_pauses_total", ("instagram",)])
 
@@ -348,7 +349,7 @@ def test_a_status_that_nobody_shows_any_more(rig: BackfillHarness) -> None:
     rig.live(4 * HOUR)
 
     past = rig.past()
-    assert {(log, "failed"), (log, "success")} <= rig.exporter.sightings
+    assert {(log, "failed"), (log, "success")} <= rig.exporter.observations
     assert 0 == value(past[LOGS, ("instagram", "publish", "failed")])
     assert 5 == value(past[LOGS, ("instagram", "publish", "success")])
     assert [] == above(rig, past)
@@ -509,7 +510,7 @@ def test_a_page_that_fails_is_asked_for_again(rig: BackfillHarness, fault: objec
     kinds(rig, 250)
     rig.start()
     rig.live(4 * HOUR)
-    rig.late.fail(1, fault)  # type: ignore[arg-type]
+    rig.late.fail_request(1, fault)  # type: ignore[arg-type]
 
     past = rig.past()
     assert [1.0] == rig.slept
@@ -522,12 +523,12 @@ def test_an_api_that_stays_away(rig: BackfillHarness) -> None:
     rig.start()
     rig.live(4 * HOUR)
     for number in range(6):
-        rig.late.fail(number, unavailable)
+        rig.late.fail_request(number, unavailable)
     with pytest.raises(ApiUnavailable):
         rig.past()
     assert [1.0, 2.0, 4.0, 8.0, 16.0] == rig.slept
-    rig.late.calm()
-    rig.late.fail(0, unauthorized)
+    rig.late.clear_events()
+    rig.late.fail_request(0, unauthorized)
     with pytest.raises(Unauthorized):
         rig.past()
 
@@ -538,8 +539,8 @@ def test_a_list_that_moves_while_it_is_read(rig: BackfillHarness) -> None:
     rig.start()
     rig.live(4 * HOUR)
     expected = ends(rig.past())
-    rig.late.before(1, lambda: rig.world.publish(130, over=MINUTE) and None)
-    rig.late.before(2, lambda: rig.world.delete_top(130))
+    rig.late.before_request(1, lambda: rig.world.publish(130, over=MINUTE) and None)
+    rig.late.before_request(2, lambda: rig.world.delete_top(130))
 
     assert expected == ends(rig.past())
 

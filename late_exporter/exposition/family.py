@@ -1,0 +1,32 @@
+"""Definition of a metric family."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+__all__ = ["Family", "FamilyKind"]
+
+FamilyKind: TypeAlias = Literal["counter", "gauge", "histogram"]
+
+
+class Family(msgspec.Struct, frozen=True):
+    """A metric family.
+
+    Args:
+        name: Sample name; counters end in ``_total``.
+        kind: Prometheus type.
+        help: One sentence that says what the number means.
+        labels: Label names in order, ``workspace`` first if the family has one per workspace.
+        buckets: Upper bounds of a histogram in ascending order, without +Inf.
+        feeds: Feeds that fill the family. It is hidden for a workspace until one of them has completed its first sync;
+            an empty tuple means that it is always visible.
+    """
+
+    name: str
+    kind: FamilyKind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    feeds: tuple[str, ...] = ()

@@ -1,0 +1,88 @@
+"""Read the fields of a raw log that people look at and metrics do not need."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from late_exporter.feeds.decoder import UNKNOWN, label_text
+from late_exporter.format import iso_time
+from late_exporter.model import LogEntry, RawLog
+
+__all__ = ["common_fields", "event_status", "row_text", "search_json_text", "without_unknown"]
+
+TEXT_LENGTH = 1000
+"""Longest text that is shown; JSON output has all of it."""
+
+FAILED = "failed"
+ONE_ATTEMPT = 1_000_000
+"""One attempt in the millionths of ``LogEntry.attempt``."""
+
+
+def common_fields(row: RawLog, entry: LogEntry, *, created_field: str, account_field: str) -> dict[str, Any]:
+    """Return the fields of a LogView that every feed has.
+
+    Args:
+        row: Log as the API sent it.
+        entry: The same log as it is counted.
+        created_field: Field of the creation time.
+        account_field: Field of the account id.
+    """
+    time = iso_time(entry.created) if entry.created is not None else ""
+    return {
+        "key": entry.key,
+        "row": row,
+        "log_id": row_text(row, "_id") or row_text(row, "id"),
+        "created": entry.created,
+        "time": time or row_text(row, created_field),
+        "platform": row_text(row, "platform") or UNKNOWN,
+        "account_id": row_text(row, account_field),
+        "attempt": None if entry.attempt is None else entry.attempt // ONE_ATTEMPT,
+        "duration": entry.duration,
+        "endpoint": row_text(row, "endpoint"),
+    }
+
+
+def row_text(row: RawLog, *path: str) -> str:
+    """Return the text or number at a path of nested objects, or an empty string."""
+    value: Any = row
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        value = str(value)
+    return label_text(value, TEXT_LENGTH) if isinstance(value, str) and value else ""
+
+
+def search_json_text(row: RawLog, name: str, *fields: str) -> str:
+    """Return a member of the first field that has it, or an empty string.
+
+    Args:
+        row: Log as the API sent it.
+        name: Name of the member.
+        fields: Fields with JSON objects, or with JSON texts, which may be cut anywhere.
+    """
+    return next(filter(None, (value for field in fields for value in _members(row.get(field), name))), "")
+
+
+def _members(field: object, name: str) -> Iterator[str]:
+    if isinstance(field, dict):
+        yield row_text(field, name)
+    elif isinstance(field, str):
+        for value in re.findall(rf'"{name}"\s*:\s*("(?:[^"\\]|\\.)*"|\d{{1,100}})', field):
+            try:
+                yield row_text({name: json.loads(value, strict=False)}, name)
+            except ValueError:
+                continue
+
+
+def event_status(event: str) -> str:
+    """Return ``success`` or ``failed`` if the name of a connection event says so, else an empty string."""
+    return {"success": "success", FAILED: FAILED}.get(event.rpartition("_")[2], "")
+
+
+def without_unknown(text: str | None) -> str:
+    """Return a text of a LogEntry, or an empty string if it is missing or unknown."""
+    return "" if text in (None, UNKNOWN) else text

@@ -1,0 +1,112 @@
+"""Code blocks and commands of the Markdown documents."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["DOCUMENTS", "ROOT", "Command", "blocks", "commands", "document", "inline_commands", "spans"]
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = "late-exporter"
+ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
+SEPARATORS = frozenset({"|", "||", "&&", "&", ";"})
+REDIRECTIONS = frozenset({"<", ">", ">>"})
+
+DOCUMENTS = (
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    ROOT / "grafana" / "README.md",
+    ROOT / "deploy" / "helm" / "late-exporter" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "deploy" / "prometheus" / "runbooks").glob("*.md")),
+)
+"""The documents whose commands are checked."""
+
+
+class Command(NamedTuple):
+    """One command of a document, without assignments before it and redirections after it."""
+
+    path: Path
+    words: tuple[str, ...]
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it starts the exporter."""
+        return self.words[0] == PROGRAM
+
+    @property
+    def arguments(self) -> str:
+        """What follows the program, as one line."""
+        return shlex.join(self.words[1:])
+
+
+def document(name: str) -> str:
+    """Return the text of a document."""
+    return (ROOT / name).read_text("utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Return the code blocks of a language, without the indentation of a list."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```", text, re.DOTALL | re.MULTILINE)
+    return [re.sub(rf"^{indent}", "", block, flags=re.MULTILINE) for indent, block in found]
+
+
+def spans(text: str) -> str:
+    """Return everything in a document that is code."""
+    return "\n".join(re.findall(r"^ *```.*?^ *```|`[^`\n]+`", text, re.DOTALL | re.MULTILINE))
+
+
+def commands(path: Path) -> Iterator[Command]:
+    """Yield the commands in the shell and console blocks of a document."""
+    text = path.read_text("utf-8")
+    prompted = (line for block in blocks(text, "console") for line in re.findall(r"^\$ (.*)$", block, re.MULTILINE))
+    for script in (*blocks(text, "sh"), *prompted):
+        yield from (Command(path, words) for words in _simple_commands(script))
+
+
+def inline_commands(path: Path) -> Iterator[Command]:
+    """Yield the commands of the exporter between backticks."""
+    for span in re.findall(rf"`({PROGRAM} [^`\n]+)`", path.read_text("utf-8")):
+        yield Command(path, tuple(shlex.split(span)))
+
+
+def _simple_commands(script: str) -> Iterator[tuple[str, ...]]:
+    for line in script.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
+        lexer.whitespace_split, lexer.commenters = True, ""
+        words: list[str] = []
+        for token in [*_without_comment(lexer), ";"]:
+            if token not in SEPARATORS:
+                words.append(token)
+                continue
+            command = _plain(words)
+            if command:
+                yield command
+            words = []
+
+
+def _without_comment(tokens: shlex.shlex) -> Iterator[str]:
+    for token in tokens:
+        if token.startswith("#"):
+            return
+        yield token
+
+
+def _plain(words: list[str]) -> tuple[str, ...]:
+    """Drop assignments and redirections, and what ssh or sudo need before the command."""
+    for place, word in enumerate(words):
+        if word in REDIRECTIONS:
+            words = words[:place]
+            break
+    while words and ASSIGNMENT.fullmatch(words[0]):
+        words = words[1:]
+    if words[:1] == ["sudo"]:
+        words = words[1:]
+    if words[:1] == ["ssh"]:
+        words = words[2:]
+    return tuple(words)
