@@ -122,8 +122,8 @@ class BenchApi:
         await send({"type": "http.response.body", "body": body})
 
 
-def _parse_sizes(words: Sequence[str]) -> Iterator[int]:
-    return (int(word) for word in words)
+def _parse_sizes(arguments: Sequence[str]) -> Iterator[int]:
+    return (int(argument) for argument in arguments)
 
 
 if __name__ == "__main__":

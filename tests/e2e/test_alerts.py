@@ -174,8 +174,8 @@ def _workspace(name: str) -> Mapping[str, str]:
 
 
 def _address(errors: str) -> str:
-    words = [word for word in errors.split() if word.startswith("address=http://")]
-    return words[0].partition("=")[2] if words else ""
+    addresses = [word for word in errors.split() if word.startswith("address=http://")]
+    return addresses[0].partition("=")[2] if addresses else ""
 
 
 @pytest.fixture

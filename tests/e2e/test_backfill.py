@@ -118,8 +118,8 @@ def test_a_prometheus_sees_the_week_before(
         assert truth == Counter(increases(database, f"increase({LOGS}{actions}[1h])", hours))
 
         until = hours[-1]
-        ended = {"time": f"{until:.0f}"}
-        last = database.call_api("query", query=f"sum by (__name__) ({COUNTERS})", **ended)["result"]
+        last_sample = {"time": f"{until:.0f}"}
+        last = database.call_api("query", query=f"sum by (__name__) ({COUNTERS})", **last_sample)["result"]
         assert {row["metric"]["__name__"] for row in last} >= {
             LOGS,
             "late_account_logs_total",
@@ -131,7 +131,7 @@ def test_a_prometheus_sees_the_week_before(
             name = row["metric"]["__name__"]
             assert float(row["value"][1]) <= first.sum(name) + 1e-6
             assert 0 == database.value(f"sum(resets({name}[3d]))"), name
-        at_end = database.call_api("query", query=f"sum({LOGS})", **ended)["result"][0]["value"][1]
+        at_end = database.call_api("query", query=f"sum({LOGS})", **last_sample)["result"][0]["value"][1]
         assert sum(truth.values()) == float(at_end)
         crossing = f"sum({LOGS}) - sum({LOGS} @ {until:.0f})"
         assert len(edge) + 4 + 2 == database.value(crossing)
@@ -161,13 +161,13 @@ def test_backfill_errors(
     assert '--label "nonsense": must be a name and a value, like job=late' in there.stderr
     there = backfill("--output=late.om", "--label=job=late", "--label=job=x,platform=y", "--until=2099-01-01T00:00:00Z")
     assert 2 == there.wait_exit()
-    for words in (
+    for expected_message in (
         '--output "late.om": there is such a file already',
         "--until: must be at least 3h ago",
         '--label "platform": the metrics have such a label of their own',
         '--label "job": given 2 times',
     ):
-        assert words in there.stderr
+        assert expected_message in there.stderr
     assert "mine" == (tmp_path / "late.om").read_text()
     nowhere = backfill("--output", "not/there.om", "--poll.feeds=publishing")
     assert 1 == nowhere.wait_exit()
@@ -207,8 +207,10 @@ def test_several_workspaces(late: LateServer, tmp_path: Path, exit_stack: ExitSt
     lines = (tmp_path / "late.om").read_text().splitlines()
     heads = [line for line in lines if line.startswith("# TYPE ")]
     assert len(heads) == len(set(heads))
-    counted = [line for line in lines if line.startswith(LOGS) and 'status="success"' in line and '"publish"' in line]
-    ends = {line.partition('workspace="')[2].partition('"')[0]: line.split()[1] for line in counted}
+    log_counts = [
+        line for line in lines if line.startswith(LOGS) and 'status="success"' in line and '"publish"' in line
+    ]
+    ends = {line.partition('workspace="')[2].partition('"')[0]: line.split()[1] for line in log_counts}
     assert {"acme": "1.0", "agency": "1.0"} == ends
     assert 'workspace="acme"' in programs[-1].stdout
     assert "agency" not in programs[-1].stdout

@@ -63,8 +63,8 @@ def test_simulate(tmp_path: Path, exit_stack: ExitStack) -> None:
 
 def parse_address(errors: str) -> str:
     """Return the address in the log of the simulated API."""
-    words = [word for word in errors.split() if word.startswith("address=http://")]
-    return words[0].partition("=")[2] if words else ""
+    expected_message = [word for word in errors.split() if word.startswith("address=http://")]
+    return expected_message[0].partition("=")[2] if expected_message else ""
 
 
 def test_simulate_and_run(tmp_path: Path, exit_stack: ExitStack) -> None:
@@ -87,13 +87,15 @@ def test_check_good(late: LateServer, tmp_path: Path) -> None:
     late.world.add_connection()
     with ExporterProcess(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
         assert 0 == program.wait_exit()
-        found = {line[9:].split("  ")[0]: line.split("  ", 2)[-1].strip() for line in program.stdout.splitlines()}
-        assert ["ok"] * len(found) == [line.split()[0] for line in program.stdout.splitlines()]
-        assert "1,234 logs" in found["default /v1/posts/logs"]
-        assert "1 log of the newest post" in found["default /v1/posts/{postId}/logs"]
-        assert "1 log" in found["default /v1/connections/logs"]
-        assert "requests left this minute" in found["default quota"]
-        assert {"configuration", "state", "web", "default clock", "listen :10077"} <= found.keys()
+        endpoint_lines = {
+            line[9:].split("  ")[0]: line.split("  ", 2)[-1].strip() for line in program.stdout.splitlines()
+        }
+        assert ["ok"] * len(endpoint_lines) == [line.split()[0] for line in program.stdout.splitlines()]
+        assert "1,234 logs" in endpoint_lines["default /v1/posts/logs"]
+        assert "1 log of the newest post" in endpoint_lines["default /v1/posts/{postId}/logs"]
+        assert "1 log" in endpoint_lines["default /v1/connections/logs"]
+        assert "requests left this minute" in endpoint_lines["default quota"]
+        assert {"configuration", "state", "web", "default clock", "listen :10077"} <= endpoint_lines.keys()
         assert "" == program.stderr
         assert not (tmp_path / "data").exists()
 
@@ -103,28 +105,30 @@ def test_check_bad_key(late: LateServer, tmp_path: Path) -> None:
     late.keys.clear()
     with ExporterProcess(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
         assert 1 == program.wait_exit()
-        refused = [line for line in program.stdout.splitlines() if line.startswith("error")]
-        assert ["/v1/posts/logs", "/v1/connections/logs"] == [line.split()[2] for line in refused]
-        assert all("401: the key was refused: Unauthorized; make sure that" in line for line in refused)
+        command = [line for line in program.stdout.splitlines() if line.startswith("error")]
+        assert ["/v1/posts/logs", "/v1/connections/logs"] == [line.split()[2] for line in command]
+        assert all("401: the key was refused: Unauthorized; make sure that" in line for line in command)
         assert "" == program.stderr
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "words", "errors"),
+    ("status", "body", "expected_message", "errors"),
     [
         (200, "<html>", "the answer is not JSON: it begins with '<html>'", 2),
         (404, "", "404: no GET /v1/posts/logs; no GET /v1/logs; look at --api.base-url", 1),
         (500, '{"error": "\\u001b[31mred\\nnew line"}', "500: ", 2),
     ],
 )
-def test_check_bad_answers(late: LateServer, tmp_path: Path, status: int, body: str, words: str, errors: int) -> None:
+def test_check_bad_answers(
+    late: LateServer, tmp_path: Path, status: int, body: str, expected_message: str, errors: int
+) -> None:
     """An invalid response is reported in one line per endpoint, a wrong base URL in one; the exit code is 1."""
     late.fault = respond_with(status, body)
     with ExporterProcess(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
         assert 1 == program.wait_exit()
         wrong = [line for line in program.stdout.split("\n") if not line.startswith("ok ")]
         assert [*["error"] * errors, ""] == [line.partition(" ")[0] for line in wrong]
-        assert words in wrong[0]
+        assert expected_message in wrong[0]
         assert "\x1b" not in program.stdout
 
 

@@ -38,8 +38,8 @@ def test_a_post_and_logs(late: LateServer, run_command: Callable[..., ExporterPr
     late.world.publish(postId="p1", platform="tiktok", status="failed", response=FAILURE)
     late.world.publish(postId="p1", response={"platformPostUrl": "https://example.org/p/1"})
     post, unknown, logs, back, feed = (
-        run_command(*words.split())
-        for words in (
+        run_command(*fragments.split())
+        for fragments in (
             "post p1",
             "post nobody",
             "logs --action publish --limit 0 --format json",
@@ -70,8 +70,8 @@ def test_following(late: LateServer, run_command: Callable[..., ExporterProcess]
     with late.lock:
         late.world.publish(2)
     wait_equal(7, lambda: len(program.stdout.splitlines()))
-    asked = len(late.requests)
-    wait_until(lambda: len(late.requests) > asked + 2)
+    request_count = len(late.requests)
+    wait_until(lambda: len(late.requests) > request_count + 2)
     assert 7 == len(program.stdout.splitlines())
 
 
@@ -87,9 +87,9 @@ def test_check_and_audit(
     check, audit = run_command("check", "--web.listen-address=127.0.0.1:0"), run_command("audit")
 
     assert 0 == check.wait_exit(), check.stdout
-    found = {line[9:].split("  ")[0]: line.split("  ", 2)[-1].strip() for line in check.stdout.splitlines()}
-    assert "zernio, GET /v1/logs; no GET /v1/posts/logs" in found["default generation"]
-    assert "250 logs" in found["default /v1/logs?type=publishing"]
+    endpoint_lines = {line[9:].split("  ")[0]: line.split("  ", 2)[-1].strip() for line in check.stdout.splitlines()}
+    assert "zernio, GET /v1/logs; no GET /v1/posts/logs" in endpoint_lines["default generation"]
+    assert "250 logs" in endpoint_lines["default /v1/logs?type=publishing"]
     assert (0, "") == (audit.wait_exit(), audit.stderr), audit.stdout
     assert ["default publishing: no difference", "default connections: no difference"] == [
         line for line in audit.stdout.splitlines() if line.startswith("default")

@@ -46,9 +46,9 @@ class Traffic:
         self._pending: dict[str, float] = {}
         self._deletable: list[str] = []
 
-    def run(self, ended: threading.Event) -> None:
+    def run(self, stop: threading.Event) -> None:
         """Change logs until an event is set, then finish all pending ones."""
-        while not ended.wait(0.01):
+        while not stop.wait(0.01):
             with self._late.lock:
                 self._change_something()
         with self._late.lock:
@@ -88,7 +88,7 @@ class Traffic:
         return self._world.insert(created, precise=pick((True, False)), **{**usual, **fields})
 
     def _settle(self, until: float) -> None:
-        for log_id in [log_id for log_id, at in self._pending.items() if at <= until]:
+        for log_id in [log_id for log_id, settles_at in self._pending.items() if settles_at <= until]:
             del self._pending[log_id]
             self._world.change(log_id, self._random.choice(("success", "failed")), durationMs=1500)
 
@@ -111,9 +111,9 @@ class CounterWatch:
                 self.falls.append((series, before, after))
         self._last = Samples(counters)
 
-    def run(self, program: ExporterProcess, ended: threading.Event) -> None:
+    def run(self, program: ExporterProcess, stop: threading.Event) -> None:
         """Scrape all the time, with any process that runs."""
-        while not ended.wait(0.03):
+        while not stop.wait(0.03):
             try:
                 self.add_scrape(program.scrape())
             except (OSError, http.client.HTTPException, RuntimeError, AssertionError):
@@ -123,13 +123,13 @@ class CounterWatch:
 @contextmanager
 def in_thread(work: Callable[[threading.Event], object]) -> Iterator[None]:
     """Run a function in a thread during the block."""
-    ended = threading.Event()
-    thread = threading.Thread(target=work, args=(ended,))
+    stop = threading.Event()
+    thread = threading.Thread(target=work, args=(stop,))
     thread.start()
     try:
         yield
     finally:
-        ended.set()
+        stop.set()
         thread.join()
 
 
@@ -150,7 +150,7 @@ def test_killed_again_and_again(
     exit_stack.callback(program.kill)
     state = tmp_path / "state.db"
     inodes = set()
-    with in_thread(lambda ended: watch.run(program, ended)):
+    with in_thread(lambda stop: watch.run(program, stop)):
         with in_thread(Traffic(late, SEED).run):
             for number in range(kills):
                 if number == kills // 2:

@@ -59,7 +59,7 @@ def test_post(late: LateServer, run_command: Callable[..., ExporterProcess]) -> 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "expected_message"),
     [
         (("post", "nobody"), 1, "the workspace default has no logs of a post nobody; "),
         (("post", "../logs?limit=1#x"), 1, "the workspace default has no logs of a post ../logs?limit=1#x; "),
@@ -72,13 +72,13 @@ def test_post(late: LateServer, run_command: Callable[..., ExporterProcess]) -> 
     ids=range(7),
 )
 def test_usage_errors(
-    run_command: Callable[..., ExporterProcess], arguments: tuple[str, ...], code: int, words: str
+    run_command: Callable[..., ExporterProcess], arguments: tuple[str, ...], code: int, expected_message: str
 ) -> None:
     """A usage error is one line."""
     program = run_command(*arguments)
 
     assert (code, "") == (program.wait_exit(), program.stdout)
-    assert program.stderr.startswith(f"late-exporter: error: {words}")
+    assert program.stderr.startswith(f"late-exporter: error: {expected_message}")
     assert 1 == len(program.stderr.splitlines())
 
 
@@ -91,16 +91,24 @@ def test_ids_stay_in_the_path(late: LateServer, run_command: Callable[..., Expor
 
 @pytest.mark.parametrize("command", [("post", "p1"), ("logs",), ("logs", "--follow")], ids=" ".join)
 @pytest.mark.parametrize(
-    ("status", "words"), [(401, "401: the key was refused: no"), (429, "429: no"), (500, "500: no")]
+    ("status", "expected_message"), [(401, "401: the key was refused: no"), (429, "429: no"), (500, "500: no")]
 )
 def test_api_errors(
-    late: LateServer, run_command: Callable[..., ExporterProcess], command: tuple[str, ...], status: int, words: str
+    late: LateServer,
+    run_command: Callable[..., ExporterProcess],
+    command: tuple[str, ...],
+    status: int,
+    expected_message: str,
 ) -> None:
     """An error of the API is one line, and the exit code is 1."""
     late.fault = respond_with(status, {"error": "no"})
     program = run_command(*command)
 
-    assert (1, "", f"late-exporter: error: {words}\n") == (program.wait_exit(), program.stdout, program.stderr)
+    assert (1, "", f"late-exporter: error: {expected_message}\n") == (
+        program.wait_exit(),
+        program.stdout,
+        program.stderr,
+    )
 
 
 def test_workspaces(late: LateServer, run_command: Callable[..., ExporterProcess], tmp_path: Path) -> None:
@@ -110,7 +118,7 @@ def test_workspaces(late: LateServer, run_command: Callable[..., ExporterProcess
     (tmp_path / "late.yml").write_text("workspaces: [{name: a, api_key_file: a}, {name: b, api_key_file: b}]")
     late.world.publish(postId="p1")
     config = ("--config.file", "late.yml")
-    unnamed, refused, good = (
+    unnamed, rejected, good = (
         run_command(*command, *config, LATE_API_KEY="")
         for command in (("logs",), ("post", "p1", "--workspace", "a"), ("post", "p1", "--workspace=b"))
     )
@@ -119,7 +127,7 @@ def test_workspaces(late: LateServer, run_command: Callable[..., ExporterProcess
         unnamed.wait_exit(),
         unnamed.stderr,
     )
-    assert 1 == refused.wait_exit()
+    assert 1 == rejected.wait_exit()
     assert 0 == good.wait_exit()
 
 
@@ -281,8 +289,8 @@ def test_beside_a_running_exporter(
     late.world.publish(5, postId="p1")
     program = start_exporter().wait_ready()
     for command in (("logs",), ("post", "p1")):
-        asked = run_command(*command)
-        assert 0 == asked.wait_exit(), asked.stderr
+        request_count = run_command(*command)
+        assert 0 == request_count.wait_exit(), request_count.stderr
     late.world.publish(2)
 
     wait_equal(7.0, lambda: program.scrape().sum("late_publishing_logs_total"))
@@ -300,8 +308,8 @@ def test_a_quota_that_is_used_up(late: LateServer, run_command: Callable[..., Ex
 
     late.fault = refuse
     wait_until(lambda: "429: slow down" in program.stderr)
-    asked = len(late.requests)
+    request_count = len(late.requests)
     late.pause(0.5)
 
-    assert asked == len(late.requests)
+    assert request_count == len(late.requests)
     assert 0 == program.stop(signal.SIGINT)

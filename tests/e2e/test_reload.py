@@ -85,8 +85,8 @@ def scraping(program: ExporterProcess) -> Iterator[None]:
             except (OSError, http.client.HTTPException) as exc:
                 faults.append(exc)
                 continue
-            before = {at: value for at, value in samples.counters.items() if ("workspace", "acme") in at[1]}
-            faults.extend((at, value) for at, value in before.items() if values.get(at, -1) < value)
+            before = {series: value for series, value in samples.counters.items() if ("workspace", "acme") in series[1]}
+            faults.extend((series, value) for series, value in before.items() if values.get(series, -1) < value)
             samples = values
 
     scraping = threading.Thread(target=scrape)

@@ -179,6 +179,6 @@ async def test_a_change_does_not_swallow_the_end(monkeypatch: pytest.MonkeyPatch
     for _ in range(ticks):
         await asyncio.sleep(0)
     running.cancel()
-    done, _ = await asyncio.wait([running], timeout=GRACE)
-    assert {running} == done
+    tasks, _ = await asyncio.wait([running], timeout=GRACE)
+    assert {running} == tasks
     assert running.cancelled()

@@ -125,7 +125,7 @@ HOSTILE = (
 def key_fragments(key: str) -> set[str]:
     """Return all fragments of a key that are long enough to matter, plain and in common encodings."""
     encodings = {key, html.escape(key), quote(key, safe=""), json.dumps(key)[1:-1], repr(key)[1:-1], key.lower()}
-    return {text[at : at + PIECE] for text in encodings for at in range(len(text) - PIECE + 1)}
+    return {text[position : position + PIECE] for text in encodings for position in range(len(text) - PIECE + 1)}
 
 
 def find_leaks(key: str, *outputs: bytes) -> list[str]:

@@ -131,8 +131,8 @@ def test_memory_growth_is_reported() -> None:
     assert 2.0 == slope([(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)])
     assert 0.0 == slope([]) == slope([(1.0, 2.0)])
     flat, growing = MemoryHistory(), MemoryHistory()
-    flat.processes.append(ProcessMemory([(float(at), 60_000.0) for at in range(100)]))
-    growing.processes.append(ProcessMemory([(float(at), 60_000.0 + 1000 * at) for at in range(100)]))
+    flat.processes.append(ProcessMemory([(float(second), 60_000.0) for second in range(100)]))
+    growing.processes.append(ProcessMemory([(float(second), 60_000.0 + 1000 * second) for second in range(100)]))
     assert [] == list(flat.find_problems())
     assert ["memory grows: 82.5 MiB in the first half, 131.3 MiB in the second"] == list(growing.find_problems())
     assert 60_000 == pytest.approx(growing.processes[0].kib_per_minute)
@@ -141,10 +141,10 @@ def test_memory_growth_is_reported() -> None:
 def test_a_slow_memory_leak_is_reported() -> None:
     """Growth at the start of a process is allowed; steady growth later is a leak, however small."""
     memory = MemoryHistory()
-    memory.processes.append(ProcessMemory([(float(at), 70_000.0 + min(at, 100) * 80) for at in range(300)]))
-    memory.processes.append(ProcessMemory([(float(at), 90_000.0 + at * 80) for at in range(100)]))
+    memory.processes.append(ProcessMemory([(float(second), 70_000.0 + min(second, 100) * 80) for second in range(300)]))
+    memory.processes.append(ProcessMemory([(float(second), 90_000.0 + second * 80) for second in range(100)]))
     assert [] == list(memory.find_problems())
-    memory.processes.append(ProcessMemory([(float(at), 75_000.0 + at * 5) for at in range(400)]))
+    memory.processes.append(ProcessMemory([(float(second), 75_000.0 + second * 5) for second in range(400)]))
     assert ["memory leaks: +300 KiB/min in the last 199 s of a process"] == list(memory.find_problems())
 
 

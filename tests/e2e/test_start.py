@@ -96,7 +96,7 @@ def make_newer(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "expected_message"),
     [
         (make_corrupt, "is not a state of late-exporter, or is damaged; it is left as it is"),
         (make_damaged, ""),
@@ -105,7 +105,7 @@ def make_newer(path: Path) -> None:
     ],
 )
 def test_an_invalid_state_is_not_changed(
-    start_exporter: Run, tmp_path: Path, make: Callable[[Path], None], words: str
+    start_exporter: Run, tmp_path: Path, make: Callable[[Path], None], expected_message: str
 ) -> None:
     """A file that is not a valid state is named and stays unchanged; exit code 1."""
     path = tmp_path / "state.db"
@@ -115,7 +115,7 @@ def test_an_invalid_state_is_not_changed(
     assert 1 == program.wait_exit()
     (line,) = program.stderr.splitlines()
     assert line.startswith(f"late-exporter: error: {path}")
-    assert words in line
+    assert expected_message in line
     assert before == path.read_bytes()
 
 
@@ -139,7 +139,7 @@ def test_state_below_a_file(start_exporter: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "expected_message"),
     [
         (("--pol.interval=1s",), "did you mean --poll.interval?"),
         (("--poll.interval", "soon"), "not a duration"),
@@ -148,11 +148,11 @@ def test_state_below_a_file(start_exporter: Run, tmp_path: Path) -> None:
         (("--api.key", KEY), "no such flag"),
     ],
 )
-def test_wrong_command_line(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+def test_wrong_command_line(tmp_path: Path, arguments: tuple[str, ...], expected_message: str) -> None:
     """A usage error is reported without a traceback and without the key; exit code 2."""
     with ExporterProcess(tmp_path, *arguments, env={"LATE_API_KEY": KEY}) as program:
         assert 2 == program.wait_exit()
-        assert words in program.stderr
+        assert expected_message in program.stderr
         assert "Traceback" not in program.stderr
         assert KEY not in program.stderr + program.stdout
 

@@ -58,8 +58,8 @@ def test_a_backup_of_a_running_exporter(
     with traffic(late):
         for number in range(3):
             assert 0 == run_state(tmp_path, "backup", f"copy-{number}.db", here)[0]
-            code, shown = run_state(tmp_path, "info", "--format=json", here)
-            assert (0, True) == (code, json.loads(shown)["in_use"])
+            code, exposed = run_state(tmp_path, "info", "--format=json", here)
+            assert (0, True) == (code, json.loads(exposed)["in_use"])
             assert (0, f"copy-{number}.db: nothing is wrong\n") == run_state(
                 tmp_path, "check", f"--state.url=sqlite:///copy-{number}.db"
             )
@@ -89,9 +89,9 @@ def test_to_another_machine(
     # Logs that the API no longer shows are only in the state.
     late.world.delete_top(50)
     late.world.publish(5)
-    moved = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url, state=other / "state.db"))
-    wait_equal(305.0, lambda: moved.scrape().sum(LOGS))
-    assert 0 == moved.stop()
+    second = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url, state=other / "state.db"))
+    wait_equal(305.0, lambda: second.scrape().sum(LOGS))
+    assert 0 == second.stop()
     assert 0 == run_state(other, "rename", "default", "agency", "--yes", "--state.url=sqlite:///state.db")[0]
     shutil.copy(other / "state.db", other / "renamed.db")
     (other / "late.key").write_text("sk_" + "c0ffee42" * 8)

@@ -243,8 +243,8 @@ def test_a_rejected_key_is_replaced_when_the_file_changes(
     assert {f"Bearer {fresh}"} == {request.headers["Authorization"] for request in late.requests[good:]}
 
 
-@pytest.mark.parametrize("told", ["reset", "retry-after"])
-def test_rate_limited(late: LateServer, start_exporter: Run, told: str) -> None:
+@pytest.mark.parametrize("announcement", ["reset", "retry-after"])
+def test_rate_limited(late: LateServer, start_exporter: Run, announcement: str) -> None:
     """Between a 429 and its reset there is no request; afterwards everything is counted."""
     late.world.publish(10)
     program = start_exporter()
@@ -256,7 +256,7 @@ def test_rate_limited(late: LateServer, start_exporter: Run, told: str) -> None:
             opens.append(int(time.time()) + 4.0)
         if time.time() < opens[0]:
             exchange.send(
-                429, b'{"error": "Rate limit exceeded. Please try again later."}', quota_headers(told, opens[0])
+                429, b'{"error": "Rate limit exceeded. Please try again later."}', quota_headers(announcement, opens[0])
             )
         else:
             late.respond(exchange)
@@ -267,18 +267,18 @@ def test_rate_limited(late: LateServer, start_exporter: Run, told: str) -> None:
     wait_until(lambda: program.scrape().sum(POLLS, outcome="rate_limited") > 0)
     assert program.scrape().sum("late_up") < 2
     wait_equal(15.0, lambda: program.scrape().sum(LOGS))
-    refused = [request for request in late.requests[before:] if request.status == 429]
-    after = [request for request in late.requests if request.time > refused[0].time and request.status != 429]
-    assert 1 <= len(refused) <= 2, "both feeds may be under way when the first is refused"
-    assert refused[-1].time - refused[0].time < 0.5
+    request_count = [request for request in late.requests[before:] if request.status == 429]
+    after = [request for request in late.requests if request.time > request_count[0].time and request.status != 429]
+    assert 1 <= len(request_count) <= 2, "both feeds may be under way when the first is refused"
+    assert request_count[-1].time - request_count[0].time < 0.5
     assert after[0].time >= opens[0] - 0.01
     wait_equal(2.0, lambda: program.scrape().sum("late_up"))
 
 
-def quota_headers(told: str, opens: float) -> Mapping[str, str]:
+def quota_headers(announcement: str, opens: float) -> Mapping[str, str]:
     """Return headers for each way to announce the time of the next request."""
     quota = {"X-RateLimit-Limit": "600", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(opens))}
-    return quota if told == "reset" else {"Retry-After": str(int(opens - time.time()) + 1)}
+    return quota if announcement == "reset" else {"Retry-After": str(int(opens - time.time()) + 1)}
 
 
 def test_quota_share_is_kept(late: LateServer, start_exporter: Run) -> None:

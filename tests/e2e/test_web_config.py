@@ -147,10 +147,10 @@ def test_access_control(start_exporter: Run, file: Path) -> None:
     with socket.create_connection(("127.0.0.1", int(program.url.rpartition(":")[2])), DEFAULT_TIMEOUT) as plain:
         plain.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"late_" not in read_to_end(plain)
-    refused = program.get("/metrics")
+    rejected = program.get("/metrics")
     assert (401, 'Basic realm="late-exporter", charset="UTF-8"') == (
-        refused.status,
-        refused.headers["www-authenticate"],
+        rejected.status,
+        rejected.headers["www-authenticate"],
     )
     assert 401 == program.get("/metrics", Authorization=basic("wrong")).status
     assert 401 == program.get("/metrics", Authorization=basic(user="mallory")).status
@@ -210,8 +210,8 @@ def test_bad_file(tmp_path: Path, file: Path, command: str) -> None:
     arguments = (command, f"--web.config.file={file}", "--poll.interval=soon")
     with ExporterProcess(tmp_path, *arguments, env={"LATE_API_KEY": KEY} if command == "run" else {}) as program:
         assert 2 == program.wait_exit()
-        told = program.stderr
-        assert "Traceback" not in told
+        messages = program.stderr
+        assert "Traceback" not in messages
         for place in (
             "--poll.interval",
             f"{file}:2: tls_server_config.min_version",
@@ -220,12 +220,12 @@ def test_bad_file(tmp_path: Path, file: Path, command: str) -> None:
             f"{file}:6: basic_auth_users.bob",
             f"{file}:7: rate_limit",
         ):
-            assert place in told
+            assert place in messages
         assert [] == secrets_in(program)
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "expected_message"),
     [
         (None, "No such file or directory"),
         (TLS.replace("server.key", "client.key"), "key values mismatch"),
@@ -233,13 +233,13 @@ def test_bad_file(tmp_path: Path, file: Path, command: str) -> None:
         ("- a\n", "must be a mapping"),
     ],
 )
-def test_unusable_file(start_exporter: Run, file: Path, text: str | None, words: str) -> None:
+def test_unusable_file(start_exporter: Run, file: Path, text: str | None, expected_message: str) -> None:
     """A missing file or mismatched certificates prevent the start; exit code 2."""
     if text is not None:
         file.write_text(text)
     program = start_exporter(f"--web.config.file={file}")
     assert 2 == program.wait_exit()
-    assert words in program.stderr
+    assert expected_message in program.stderr
     assert str(file) in program.stderr
     assert "Traceback" not in program.stderr
 

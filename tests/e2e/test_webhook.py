@@ -73,10 +73,10 @@ def test_a_failure_is_shown_once_its_webhook_has_come(program: ExporterProcess, 
 def test_a_forged_webhook_wakes_nothing(program: ExporterProcess, late: LateServer) -> None:
     """A webhook with a wrong signature triggers no request and is counted as rejected; a valid one still works."""
     insert_failure(late)
-    asked = len(late.requests)
+    request_count = len(late.requests)
     assert [401] * 20 == [post(program, "post.failed", secret="guess") for _ in range(20)]
     threading.Event().wait(3.0)
-    assert asked == len(late.requests)
+    assert request_count == len(late.requests)
     assert 0 == program.scrape().sum(FAILURES)
     assert 204 == post(program, "post.failed")
     wait_equal(1.0, lambda: program.scrape().sum(FAILURES), timeout=20.0)

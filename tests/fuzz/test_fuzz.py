@@ -166,12 +166,12 @@ def _rows(*, connections: bool) -> list[Document]:
 GOOD = {"publishing": _rows(connections=False), "connections": _rows(connections=True)}
 
 
-def _written(value: object) -> bytes:
+def _encode(value: object) -> bytes:
     return json.dumps(value).replace(f'"{HUGE}"', "9" * 5000).encode()
 
 
 def _answer(rows: Iterable[object], pagination: object) -> bytes:
-    return _written({"logs": list(rows), "pagination": pagination})
+    return _encode({"logs": list(rows), "pagination": pagination})
 
 
 def _exporter(**options: Any) -> ExporterHarness:
@@ -186,9 +186,9 @@ def _check_labels(exporter: ExporterHarness) -> None:
             assert len(value) <= 128
             assert not CONTROL_CHARACTERS.search(value)
             values[label].add(value)
-    for label, known in KNOWN_VALUES.items():
+    for label, vocabulary in KNOWN_VALUES.items():
         limit = 500 if label == "account_id" else MAX_VALUES
-        assert len(values[label] - known - {OTHER, UNKNOWN}) <= limit
+        assert len(values[label] - vocabulary - {OTHER, UNKNOWN}) <= limit
     exporter.exposition.publish()
     body = exporter.exposition.get_body(None, None).body.decode()
     assert {family.name for family in text_string_to_metric_families(body)} >= {"late_up"}
@@ -197,7 +197,7 @@ def _check_labels(exporter: ExporterHarness) -> None:
 bodies = (
     st.binary(max_size=200)
     | st.sampled_from(sorted(FEEDS)).flatmap(lambda feed: damaged(_answer(GOOD[feed], {"total": 5, "hasMore": False})))
-    | nonsense.map(_written)
+    | nonsense.map(_encode)
 )
 
 
@@ -239,9 +239,9 @@ def _neighbours(feed: str, odd: list[tuple[int, object]], changed: list[Document
         for number in range(REQUESTS):
             exporter.api.fail_request(number, lambda _late, _body: _answer(rows, pagination))
         assert exporter.poll(feed=feed).outcome == "success"
-        counted = {key for _, (key, _) in exporter.counted}
-        assert {row["_id"] for row in good} <= counted
-        assert {f"changed{number}" for number, fields in enumerate(changed) if not _is_old(fields)} <= counted
+        expected_keys = {key for _, (key, _) in exporter.counted}
+        assert {row["_id"] for row in good} <= expected_keys
+        assert {f"changed{number}" for number, fields in enumerate(changed) if not _is_old(fields)} <= expected_keys
         _check_labels(exporter)
     finally:
         exporter.close()
@@ -298,7 +298,7 @@ header_values = (
     status=st.sampled_from([200, 204, 301, 302, 307, 401, 403, 404, 418, 429, 500, 503, 599]),
     headers=st.dictionaries(st.sampled_from(HEADERS), header_values, max_size=6),
     encoding=st.none() | st.sampled_from(["gzip", "deflate", "gzip, gzip", "identity", "br", "zstd", "nonsense", ""]),
-    body=st.binary(max_size=60) | nonsense.map(_written),
+    body=st.binary(max_size=60) | nonsense.map(_encode),
 )
 @ROUND
 def _any_response(status: int, headers: Document, encoding: str | None, body: bytes) -> None:
@@ -398,20 +398,20 @@ def _document(pairs: Iterable[tuple[str, str]]) -> bytes:
     return "\n".join(f"{key} : {value}" for key, value in pairs).encode()
 
 
-words = st.sampled_from([*WORDS, "*a", "*b"]) | st.text("aZ0_./-", min_size=1, max_size=5)
+word_lists = st.sampled_from([*WORDS, "*a", "*b"]) | st.text("aZ0_./-", min_size=1, max_size=5)
 anchors = st.sampled_from(["", "", "&a ", "&b "])
 nodes = st.recursive(
-    words,
+    word_lists,
     lambda inner: (
         st.tuples(anchors, st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]")).map("".join)
-        | st.tuples(anchors, st.lists(st.tuples(words | inner, inner), max_size=3).map(_mapping)).map("".join)
+        | st.tuples(anchors, st.lists(st.tuples(word_lists | inner, inner), max_size=3).map(_mapping)).map("".join)
     ),
     max_leaves=8,
 )
 yaml_documents = (
     st.binary(max_size=100)
     | st.lists(st.sampled_from(TOKENS + WORDS) | texts, max_size=25).map(lambda parts: _encoded("".join(parts)))
-    | st.lists(st.tuples(words, nodes), max_size=4).map(_document)
+    | st.lists(st.tuples(word_lists, nodes), max_size=4).map(_document)
 )
 
 
@@ -446,12 +446,12 @@ def test_any_configuration(file: Path) -> None:
     @ROUND
     def target(data: bytes) -> None:
         file.write_bytes(data)
-        told: Sequence[object]
+        message: Sequence[object]
         try:
-            told = load("run", {"config.file": [str(file)]}, {"LATE_API_KEY": "sk_0123456789abcdef"}).workspaces
+            message = load("run", {"config.file": [str(file)]}, {"LATE_API_KEY": "sk_0123456789abcdef"}).workspaces
         except ConfigError as exc:
-            told = exc.problems
-        assert told
+            message = exc.problems
+        assert message
 
     for_a_while(target)
 
@@ -500,8 +500,8 @@ def _any_request(method: str, path: str, head: list[tuple[bytes, bytes]]) -> Non
     scope = {"type": "http", "method": method, "path": path, "headers": head, "client": ("127.0.0.1", 1)}
     asyncio.run(gate(scope, receive, send))
     assert ["http.response.start", "http.response.body"] == [message["type"] for message in sent]
-    allowed = path == "/-/healthy" or any(name == b"authorization" for name, _ in head)
-    assert allowed or sent[0]["status"] == 401
+    is_allowed = path == "/-/healthy" or any(name == b"authorization" for name, _ in head)
+    assert is_allowed or sent[0]["status"] == 401
 
 
 def test_any_request() -> None:

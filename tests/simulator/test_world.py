@@ -30,9 +30,9 @@ def created_at(row: dict[str, Any]) -> int:
     return int(row["_id"][:8], 16)
 
 
-def failure_share(world: SimulatedWorld, platform: str, since: float, **wanted: Any) -> float:
+def failure_share(world: SimulatedWorld, platform: str, since: float, **fields: Any) -> float:
     """Return the share of a platform's finished publish attempts since a time that failed with a status code."""
-    ended = [
+    finished = [
         row
         for row in world.publishing.rows
         if row["platform"] == platform
@@ -40,7 +40,7 @@ def failure_share(world: SimulatedWorld, platform: str, since: float, **wanted: 
         and row["status"] in {"success", "failed"}
         and creation_time(row) >= since
     ]
-    return sum(wanted.items() <= row.items() for row in ended) / len(ended)
+    return sum(fields.items() <= row.items() for row in finished) / len(finished)
 
 
 def test_same_seed_same_world() -> None:
@@ -160,9 +160,9 @@ def test_pending_rows_are_updated_in_place() -> None:
         rows, _ = world.publishing.page(0, 1000, status="pending")
         pending |= {row["_id"]: row["createdAt"] for row in rows}
     world.advance(NOON + 26 * HOUR)
-    found = [row for row in map(world.publishing.get, pending) if row]
-    assert [pending[row["_id"]] for row in found] == [row["createdAt"] for row in found]
-    statuses = Counter(row["status"] for row in found)
+    settled = [row for row in map(world.publishing.get, pending) if row]
+    assert [pending[row["_id"]] for row in settled] == [row["createdAt"] for row in settled]
+    statuses = Counter(row["status"] for row in settled)
     assert {"success", "failed", "pending"} == set(statuses)
     assert statuses["success"] > 10 * statuses["failed"] > 10 * statuses["pending"]
 
@@ -174,9 +174,9 @@ def test_deleted_posts_lose_their_logs() -> None:
     before = {row["postId"]["_id"] for row in world.publishing.rows if "postId" in row}
     world.advance(NOON + 36 * HOUR)
     after = {row["postId"]["_id"] for row in world.publishing.rows if "postId" in row}
-    gone = before - after
-    assert 0 < len(gone) < len(before) / 50
-    assert [] == [row for post in gone for row in world.publishing.rows_of_post(post)]
+    deleted_ids = before - after
+    assert 0 < len(deleted_ids) < len(before) / 50
+    assert [] == [row for post in deleted_ids for row in world.publishing.rows_of_post(post)]
 
 
 def test_old_rows_expire_in_sweeps() -> None:
@@ -192,13 +192,13 @@ def test_old_rows_expire_in_sweeps() -> None:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_ordinary_days_meet_the_objective(seed: int) -> None:
     """Without incidents some attempts fail, but too few for an alert."""
-    world = SimulatedWorld(seed, NOON, logs_per_day=10_000, with_past_incidents=False)
-    ended = [
+    world = SimulatedWorld(seed, NOON, logs_per_day=5_000, with_past_incidents=False)
+    finished = [
         row["status"]
         for row in world.publishing.rows
         if row["action"] in {"publish", "retry"} and row["status"] in {"success", "failed"}
     ]
-    assert 0.003 < ended.count("failed") / len(ended) < 1 - SUCCESS_OBJECTIVE
+    assert 0.003 < finished.count("failed") / len(finished) < 1 - SUCCESS_OBJECTIVE
 
 
 def test_history_has_incidents(week: SimulatedWorld) -> None:
@@ -221,8 +221,8 @@ def test_disconnected_accounts_fail(week: SimulatedWorld) -> None:
     expired = [row for row in week.publishing.rows if row.get("response", {}).get("errorCode") == "TOKEN_EXPIRED"]
     assert len(expired) > 10
     for row in expired:
-        ended = creation_time(row) + row["durationMs"] / 1000 + 1
-        latest = [event for moment, event, account in events if account == row["accountId"] and moment <= ended]
+        finished = creation_time(row) + row["durationMs"] / 1000 + 1
+        latest = [event for moment, event, account in events if account == row["accountId"] and moment <= finished]
         assert "disconnect" in latest[-2:]
 
 
@@ -334,9 +334,9 @@ def test_planned_incident() -> None:
 def test_unknown_incident() -> None:
     """An unknown incident is rejected with the available names."""
     world = SimulatedWorld(1, NOON, history=0)
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError) as error:
         world.start_incident("flood")
-    assert f"unknown incident 'flood': use one of {', '.join(INCIDENTS)}" == str(refused.value)
+    assert f"unknown incident 'flood': use one of {', '.join(INCIDENTS)}" == str(error.value)
 
 
 def test_unknown_platform() -> None:

@@ -104,12 +104,12 @@ def test_connection_log() -> None:
 @pytest.mark.parametrize("name", ["message", "code"])
 def test_errors(name: str) -> None:
     """Errors have the same fields in the logs of both feeds."""
-    refused = publishing_row({**PUBLISHED, "response": {"errorMessage": "message", "errorCode": "code"}})
+    failed_log = publishing_row({**PUBLISHED, "response": {"errorMessage": "message", "errorCode": "code"}})
     denied = connection_row(
         {**CONNECTED, "eventType": "connect_failed", "error": {"message": "message", "code": "code"}}
     )
 
-    assert [name, name] == [refused[f"error_{name}"], denied[f"error_{name}"]]
+    assert [name, name] == [failed_log[f"error_{name}"], denied[f"error_{name}"]]
 
 
 @pytest.mark.parametrize(
@@ -149,10 +149,10 @@ def test_connection_actions(event: str, action: str, status: str) -> None:
     assert (action, status) == (log["action"], log["status"])
 
 
-@pytest.mark.parametrize(("given", "number"), [({"attemptNumber": 4}, 4), ({}, 2)])
-def test_retries_have_a_number(given: dict[str, int], number: int) -> None:
+@pytest.mark.parametrize(("row_number", "number"), [({"attemptNumber": 4}, 4), ({}, 2)])
+def test_retries_have_a_number(row_number: dict[str, int], number: int) -> None:
     """A retry has attempt number 2 if the row has none."""
-    log = publishing_row({"action": "retry", "status": "skipped", **given})
+    log = publishing_row({"action": "retry", "status": "skipped", **row_number})
 
     assert {"attemptNumber": number} == json.loads(log["metadata"])
 
@@ -353,15 +353,15 @@ def test_activity_changes_nothing(world: SimulatedWorld) -> None:
 
 def test_activity(world: SimulatedWorld) -> None:
     """Every activity type has its actions and all fields, newest first."""
-    shown = {kind: [activity_row(row) for row in archive.rows] for kind, archive in world.activity.items()}
+    logs_by_type = {kind: [activity_row(row) for row in archive.rows] for kind, archive in world.activity.items()}
     assert {
         "webhooks": {"webhook.delivered", "webhook.failed"},
         "messaging": {"message.sent", "message.received"},
         "workflow_event": {"workflow.completed", "workflow.failed"},
         "api_request": {"GET /v1/posts", "POST /v1/posts", "GET /v1/accounts", "GET /v1/analytics"},
-    } == {kind: {log["action"] for log in logs} for kind, logs in shown.items()}
-    assert {"instagram", "facebook", "whatsapp"} == {log["platform"] for log in shown["messaging"]}
-    for kind, logs in shown.items():
+    } == {kind: {log["action"] for log in logs} for kind, logs in logs_by_type.items()}
+    assert {"instagram", "facebook", "whatsapp"} == {log["platform"] for log in logs_by_type["messaging"]}
+    for kind, logs in logs_by_type.items():
         assert {kind} == {log["type"] for log in logs}
         assert sorted((creation_time(log) for log in logs), reverse=True) == [creation_time(log) for log in logs]
         assert {"success", "failed"} >= {log["status"] for log in logs} > set()
@@ -370,9 +370,9 @@ def test_activity(world: SimulatedWorld) -> None:
 def test_webhooks_tell_of_posts(world: SimulatedWorld) -> None:
     """Every webhook delivery is of a published or failed post."""
     posts = {row["postId"]["_id"] for row in world.publishing.rows if "postId" in row}
-    told = [json.loads(row["metadata"]) for row in world.activity["webhooks"].rows]
-    assert {"post.published", "post.failed"} == {metadata["event"] for metadata in told}
-    assert len({metadata["postId"] for metadata in told} - posts) < 0.05 * len(told)  # these were deleted
+    deliveries = [json.loads(row["metadata"]) for row in world.activity["webhooks"].rows]
+    assert {"post.published", "post.failed"} == {metadata["event"] for metadata in deliveries}
+    assert len({metadata["postId"] for metadata in deliveries} - posts) < 0.05 * len(deliveries)  # these were deleted
 
 
 def test_activity_in_any_steps() -> None:

@@ -54,11 +54,11 @@ def call_client(url: str, *calls: dict[str, Any], key: str = KEY) -> list[dict[s
     """Return the results of the client's calls."""
     command = [sys.executable, "-P", str(ROOT / "tests" / "support" / "zernio_client.py"), url, key]
     environ = {**os.environ, "PYTHONPATH": str(SDK)}
-    ran = subprocess.run(command, input=json.dumps(calls), capture_output=True, text=True, check=False, env=environ)
-    assert 0 == ran.returncode, ran.stderr
-    told = json.loads(ran.stdout)
-    assert pinned() == told["version"]
-    outcomes: list[dict[str, Any]] = told["outcomes"]
+    result = subprocess.run(command, input=json.dumps(calls), capture_output=True, text=True, check=False, env=environ)
+    assert 0 == result.returncode, result.stderr
+    output = json.loads(result.stdout)
+    assert pinned() == output["version"]
+    outcomes: list[dict[str, Any]] = output["outcomes"]
     return outcomes
 
 
