@@ -1,5 +1,5 @@
-# Needs make and Python 3.11 or later with venv; all else is set up below .venv, .cache and, to draw the dashboards,
-# grafana/preview/node_modules. Only for that a browser and npm are installed where they are missing: see .ci/tools.
+# Needs make and Python 3.11 or later with venv. Everything else is installed below .venv, .cache and
+# grafana/preview/node_modules, except a browser and npm for the dashboards, which .ci/tools installs in the system.
 # PYTHON=python3.12 chooses the interpreter, ARGS="--poll.interval 10s" goes to late-exporter, pytest or the build.
 
 SHELL := bash

@@ -28,7 +28,13 @@ SLOW_MARKERS = ("e2e", "fuzz", "container", "compose", "systemd", "kubernetes", 
 SYSTEM_MARKERS = ("container", "compose", "systemd")
 """Markers of the tests that share the machine's container storage, networks and control groups."""
 
-LONG_GROUPS = ("system", "tests/e2e/test_alerts.py", "tests/dashboards/test_browser.py", "tests/e2e/test_kill.py")
+LONG_GROUPS = (
+    "system",
+    "tests/e2e/test_alerts.py",
+    "tests/dashboards/test_browser.py",
+    "tests/rules/test_rules.py",
+    "tests/e2e/test_kill.py",
+)
 """The groups that take longest. They start first, so that no worker is left alone with one at the end."""
 
 
