@@ -1,5 +1,5 @@
-# late-exporter and what it runs on; what builds it stays in the first stage. `make image` gives the arguments.
-# The tag of the base gets its security fixes; whoever wants the same bytes each time gives BASE with a digest.
+# Image of late-exporter; build tools stay in the first stage. `make image` sets the build arguments.
+# The tag of the base image receives security fixes; pass BASE with a digest for reproducible builds.
 ARG BASE=docker.io/library/python:3.13-slim
 
 FROM ${BASE} AS build
@@ -17,7 +17,7 @@ COPY LICENSE README.md pyproject.toml ./
 COPY late_exporter late_exporter
 ARG VERSION=0.1.0
 ARG REVISION=unknown
-# Bytecode that does not look at the times of sources is good wherever the files are copied to, and starts faster.
+# Unchecked bytecode stays valid when files are copied, and starts faster.
 RUN grep -qx "__version__ = \"${VERSION}\"" late_exporter/__init__.py \
  && sed -i "s/^__revision__ = .*/__revision__ = \"${REVISION}\"/" late_exporter/__init__.py \
  && /opt/build/bin/python -m hatchling build --target wheel --directory /wheel \
@@ -42,7 +42,7 @@ LABEL org.opencontainers.image.title="late-exporter" \
 COPY --from=build /opt/late-exporter /opt/late-exporter
 COPY --from=build --chown=65532:65532 /state /var/lib/late-exporter
 
-# STATE_DIRECTORY is the default place of the state, so --state.url and the configuration file still win.
+# STATE_DIRECTORY sets the default location of the state; --state.url and the configuration file take precedence.
 ENV PATH=/opt/late-exporter/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     STATE_DIRECTORY=/var/lib/late-exporter

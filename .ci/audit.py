@@ -1,7 +1,7 @@
 # ruff: noqa: INP001 - a script, not a module
-"""Asks an advisory service whether what is pinned has known vulnerabilities.
+"""Check the pinned packages for known vulnerabilities.
 
-Exit codes: 0 none are known, 1 there are some, 75 nobody could be asked.
+Exit codes: 0 for none, 1 for at least one, 75 if the advisory service could not be reached.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-FOUND, UNASKED = 1, 75
-SECONDS = 300
+VULNERABLE, NOT_AUDITED = 1, 75
+TIMEOUT_SECONDS = 300
 
 
-def ask(pins: Path) -> list[dict[str, Any]] | str:
-    """What is known of each package of a file, or why that cannot be told."""
+def audit_file(pins: Path) -> list[dict[str, Any]] | str:
+    """Return the packages of a file with their vulnerabilities, or the reason why they are not available."""
     command = [
         str(ROOT / ".cache/audit/bin/pip-audit"),
         "--requirement",
@@ -29,33 +29,35 @@ def ask(pins: Path) -> list[dict[str, Any]] | str:
         "--progress-spinner=off",
     ]
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)  # noqa: S603
-        packages: list[dict[str, Any]] = json.loads(asked.stdout)["dependencies"]
+        process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS)  # noqa: S603
+        packages: list[dict[str, Any]] = json.loads(process.stdout)["dependencies"]
     except subprocess.TimeoutExpired:
-        return f"no answer within {SECONDS} s"
+        return f"no response within {TIMEOUT_SECONDS} s"
     except (ValueError, KeyError):
-        return asked.stderr.strip().rpartition("\n")[2] or "no answer"
-    unknown = [f"{package['name']}: {package['skip_reason']}" for package in packages if "skip_reason" in package]
-    return f"{len(unknown)} of {len(packages)} packages, as {unknown[0]}" if unknown else packages
+        return process.stderr.strip().rpartition("\n")[2] or "no response"
+    skipped = [f"{package['name']}: {package['skip_reason']}" for package in packages if "skip_reason" in package]
+    return f"{len(skipped)} of {len(packages)} packages, for example {skipped[0]}" if skipped else packages
 
 
 def main() -> int:
-    """Ask about every file of pins."""
-    worst = 0
+    """Audit every file of pins."""
+    exit_code = 0
     for pins in sorted((ROOT / ".requirements").glob("*.txt")):
-        answer = ask(pins)
-        if isinstance(answer, str):
-            sys.stdout.write(f"{pins.name}: NOT AUDITED, the advisory service could not be asked: {answer}\n")
-            worst = worst or UNASKED
+        result = audit_file(pins)
+        if isinstance(result, str):
+            sys.stdout.write(f"{pins.name}: NOT AUDITED, the advisory service could not be reached: {result}\n")
+            exit_code = exit_code or NOT_AUDITED
             continue
-        known = [(package, vulnerability) for package in answer for vulnerability in package["vulns"]]
-        for package, found in known:
-            fixed = ", ".join(found["fix_versions"]) or "no version yet"
-            sys.stdout.write(f"{pins.name}: {package['name']} {package['version']}: {found['id']}, fixed in {fixed}\n")
-            worst = FOUND
-        if not known:
-            sys.stdout.write(f"{pins.name}: no known vulnerability in {len(answer)} packages\n")
-    return worst
+        vulnerabilities = [(package, vulnerability) for package in result for vulnerability in package["vulns"]]
+        for package, vulnerability in vulnerabilities:
+            fix_versions = ", ".join(vulnerability["fix_versions"]) or "no version yet"
+            sys.stdout.write(
+                f"{pins.name}: {package['name']} {package['version']}: {vulnerability['id']}, fixed in {fix_versions}\n"
+            )
+            exit_code = VULNERABLE
+        if not vulnerabilities:
+            sys.stdout.write(f"{pins.name}: no known vulnerability in {len(result)} packages\n")
+    return exit_code
 
 
 if __name__ == "__main__":

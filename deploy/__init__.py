@@ -1,1 +1,1 @@
-"""What runs late-exporter and watches it."""
+"""Deployment files of late-exporter and the code that generates them."""

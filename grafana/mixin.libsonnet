@@ -1,4 +1,4 @@
-// A monitoring mixin: the same dashboards and rules as the files, for those who deploy with jsonnet.
+// Monitoring mixin with the same dashboards and rules as the files, for deployments with jsonnet.
 {
   grafanaDashboards+:: {
     'late-overview.json': import 'dashboards/late-overview.json',

@@ -1,4 +1,4 @@
-"""What is released: the files, the bytes, the version, and that the advisories are asked."""
+"""Release artifacts, versions, changelog and the vulnerability audit."""
 
 from __future__ import annotations
 
@@ -45,27 +45,27 @@ def _build(folder: Path, **env: str) -> Path:
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with wheel and sdist."""
+    """Return a folder with wheel and sdist."""
     return _build(tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="module")
 def wheel(dist: Path) -> set[str]:
-    """The files in the wheel."""
+    """Return the file names in the wheel."""
     with zipfile.ZipFile(dist / f"{STEM}-py3-none-any.whl") as archive:
         return set(archive.namelist())
 
 
 @pytest.fixture(scope="module")
 def sdist(dist: Path) -> set[str]:
-    """The files in the sdist, below its own folder."""
+    """Return the file names in the sdist, without its top-level folder."""
     with tarfile.open(dist / f"{STEM}.tar.gz") as archive:
         return {name.partition("/")[2] for name in archive.getnames()}
 
 
 @pytest.mark.e2e
-def test_the_wheel_is_the_package_and_nothing_else(wheel: set[str]) -> None:
-    """The wheel holds every file of the package, the licence, and no test, tool or cache."""
+def test_wheel_contains_only_the_package(wheel: set[str]) -> None:
+    """The wheel contains every file of the package and the licence, and nothing else."""
     package = {
         f"late_exporter/{path.relative_to(PACKAGE)}"
         for path in PACKAGE.rglob("*")
@@ -77,9 +77,9 @@ def test_the_wheel_is_the_package_and_nothing_else(wheel: set[str]) -> None:
 
 
 @pytest.mark.e2e
-def test_the_sdist_holds_what_it_takes_to_build_and_test(sdist: set[str]) -> None:
-    """The sdist holds sources, tests, tools, pins and documents."""
-    wanted = {
+def test_sdist_contains_sources_and_tests(sdist: set[str]) -> None:
+    """The sdist contains sources, tests, tools, pins and documents."""
+    expected = {
         ".ci/run",
         ".requirements/run.txt",
         "CHANGELOG.md",
@@ -92,19 +92,19 @@ def test_the_sdist_holds_what_it_takes_to_build_and_test(sdist: set[str]) -> Non
         "pyproject.toml",
         "tests/conftest.py",
     }
-    assert set() == wanted - sdist
+    assert set() == expected - sdist
 
 
 @pytest.mark.e2e
-def test_the_sdist_holds_only_what_git_tracks(sdist: set[str]) -> None:
-    """No key, state, cache or other file that lies about gets into the sdist."""
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout.decode()
-    assert {"PKG-INFO"} == sdist - set(tracked.split("\0"))
+def test_sdist_contains_only_tracked_files(sdist: set[str]) -> None:
+    """The sdist contains tracked files only."""
+    output = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout.decode()
+    assert {"PKG-INFO"} == sdist - set(output.split("\0"))
 
 
 @pytest.mark.e2e
-def test_a_build_can_be_repeated(dist: Path, tmp_path: Path) -> None:
-    """The same commit gives the same bytes, whatever the clock, the time zone and the mask of the user are."""
+def test_build_is_reproducible(dist: Path, tmp_path: Path) -> None:
+    """The build is reproducible regardless of clock, time zone, locale and umask."""
     again = _build(tmp_path / "again", TZ="Pacific/Chatham", LC_ALL="C", HOME=str(tmp_path))
     digests = [
         {path.name: sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()} for folder in (dist, again)
@@ -114,24 +114,24 @@ def test_a_build_can_be_repeated(dist: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_the_wheel_runs_on_the_pins_alone(dist: Path, tmp_path: Path) -> None:
-    """A fresh environment with the pinned hashes and the wheel runs the program."""
+def test_wheel_runs_with_the_pinned_packages(dist: Path, tmp_path: Path) -> None:
+    """The program runs in a fresh environment with the pinned packages and the wheel."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     install = [sys.executable, "-m", "pip", "--python", str(tmp_path / "venv"), "--disable-pip-version-check"]
     install += ["--no-input", "install", "--quiet", "--no-deps"]
     subprocess.run([*install, "--require-hashes", "-r", str(ROOT / ".requirements" / "run.txt")], check=True)
     subprocess.run([*install, "--no-index", str(dist / f"{STEM}-py3-none-any.whl")], check=True)
     program = tmp_path / "venv" / "bin" / "late-exporter"
-    said = subprocess.run([program, "--version"], check=True, capture_output=True, text=True, cwd=tmp_path, env={})
-    assert __version__ in said.stdout
-    checked = subprocess.run(
+    process = subprocess.run([program, "--version"], check=True, capture_output=True, text=True, cwd=tmp_path, env={})
+    assert __version__ in process.stdout
+    imported = subprocess.run(
         [tmp_path / "venv" / "bin" / "python", "-c", "import late_exporter.web.landing, late_exporter.commands.run"],
         check=False,
         capture_output=True,
         text=True,
         cwd=tmp_path,
     )
-    assert (0, "") == (checked.returncode, checked.stderr)
+    assert (0, "") == (imported.returncode, imported.stderr)
 
 
 NOTES = f"""# Changelog
@@ -148,76 +148,76 @@ NOTES = f"""# Changelog
 """
 
 
-def test_the_notes_of_a_release() -> None:
-    """The page of a release says what the changelog says of it."""
+def test_release_notes() -> None:
+    """The release notes are the changelog section of the version."""
     assert "### Added\n\n- Much." == release.notes(f"v{__version__}", __version__, NOTES)
 
 
 @pytest.mark.parametrize(
-    ("tag", "changelog", "words"),
+    ("tag", "changelog", "message"),
     [
         ("v9.9.9", NOTES, "the tag is v9.9.9"),
         (__version__, NOTES, "the tag is"),
-        (f"v{__version__}", "## [Unreleased]\n", "must have one section"),
-        (f"v{__version__}", NOTES + NOTES, "must have one section"),
-        (f"v{__version__}", f"## [{__version__}] - 2026-11-24\n\n## [0.0.1] - 2026-01-01\n", "says nothing"),
+        (f"v{__version__}", "## [Unreleased]\n", "must have exactly one section"),
+        (f"v{__version__}", NOTES + NOTES, "must have exactly one section"),
+        (f"v{__version__}", f"## [{__version__}] - 2026-11-24\n\n## [0.0.1] - 2026-01-01\n", "is empty"),
     ],
 )
-def test_no_release(tag: str, changelog: str, words: str) -> None:
-    """There is no release where tag, version and changelog disagree."""
-    with pytest.raises(ValueError, match=words):
+def test_release_is_refused(tag: str, changelog: str, message: str) -> None:
+    """A release is refused if tag, version and changelog disagree."""
+    with pytest.raises(ValueError, match=message):
         release.notes(tag, __version__, changelog)
 
 
-def test_the_changelog_is_ready() -> None:
-    """The version of the program could be released."""
+def test_changelog_has_the_current_version() -> None:
+    """The changelog has an entry for the current version."""
     assert release.notes(f"v{__version__}", __version__, (ROOT / "CHANGELOG.md").read_text("utf-8"))
 
 
-def _package(**facts: Any) -> dict[str, Any]:
-    return {"name": "yarn", "version": "1.0", "vulns": [], **facts}
+def _package(**fields: Any) -> dict[str, Any]:
+    return {"name": "yarn", "version": "1.0", "vulns": [], **fields}
 
 
 @pytest.mark.parametrize(
-    ("code", "answer", "words"),
+    ("exit_code", "result", "message"),
     [
         (0, [_package()], "no known vulnerability in 1 packages"),
         (1, [_package(vulns=[{"id": "PYSEC-1", "fix_versions": ["1.1"]}])], "yarn 1.0: PYSEC-1, fixed in 1.1"),
         (1, [_package(vulns=[{"id": "PYSEC-1", "fix_versions": []}])], "fixed in no version yet"),
-        (75, "no route", "NOT AUDITED, the advisory service could not be asked: no route"),
+        (75, "no route", "NOT AUDITED, the advisory service could not be reached: no route"),
     ],
 )
-def test_the_verdict_of_an_audit(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, code: int, answer: object, words: str
+def test_audit_exit_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, exit_code: int, result: object, message: str
 ) -> None:
-    """What nobody could be asked about is not taken for safe."""
-    monkeypatch.setattr(audit, "ask", lambda _: answer)
-    assert code == audit.main()
-    assert words in capsys.readouterr().out
+    """The exit code of the audit reflects vulnerabilities and unavailable services."""
+    monkeypatch.setattr(audit, "audit_file", lambda _: result)
+    assert exit_code == audit.main()
+    assert message in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("stdout", "reason"),
     [
         (
             json.dumps({"dependencies": [{"name": "yarn", "skip_reason": "unknown"}]}),
-            "1 of 1 packages, as yarn: unknown",
+            "1 of 1 packages, for example yarn: unknown",
         ),
         ("", "no route"),
     ],
 )
-def test_an_audit_without_an_answer(monkeypatch: pytest.MonkeyPatch, said: str, reason: str) -> None:
-    """A package that the service does not know was not audited, and nor was anything where there is no service."""
-    done = subprocess.CompletedProcess([], 1, said, "Traceback\nno route\n")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
-    assert reason == audit.ask(ROOT / ".requirements" / "run.txt")
+def test_failed_audit_is_reported(monkeypatch: pytest.MonkeyPatch, stdout: str, reason: str) -> None:
+    """A package unknown to the service, or a failed request, counts as not audited."""
+    process = subprocess.CompletedProcess([], 1, stdout, "Traceback\nno route\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: process)
+    assert reason == audit.audit_file(ROOT / ".requirements" / "run.txt")
 
 
 @pytest.mark.e2e
 def test_no_pinned_package_has_a_known_vulnerability() -> None:
-    """The advisory service knows of none; where it cannot be reached, that is no fault of the change being tested."""
+    """No pinned package has a known vulnerability; skipped if the service cannot be reached."""
     subprocess.run([ROOT / ".ci" / "venv", "audit"], check=True, capture_output=True)
-    asked = subprocess.run([sys.executable, ROOT / ".ci" / "audit.py"], check=False, capture_output=True, text=True)
-    if asked.returncode == audit.UNASKED:
-        pytest.skip(asked.stdout.partition("\n")[0])
-    assert (0, "") == (asked.returncode, "" if not asked.returncode else asked.stdout)
+    process = subprocess.run([sys.executable, ROOT / ".ci" / "audit.py"], check=False, capture_output=True, text=True)
+    if process.returncode == audit.NOT_AUDITED:
+        pytest.skip(process.stdout.partition("\n")[0])
+    assert (0, "") == (process.returncode, "" if not process.returncode else process.stdout)

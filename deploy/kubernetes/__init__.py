@@ -1,1 +1,1 @@
-"""What Kubernetes and Helm deploy: ``python -m deploy.kubernetes`` writes those files that are made of others."""
+"""Generated Kubernetes and Helm files; ``python -m deploy.kubernetes`` writes them."""

@@ -1,16 +1,16 @@
-"""Writes what is made of other files; with --check, only tells whether it is up to date."""
+"""Write the generated Kubernetes and Helm files; with --check, only verify that they are up to date."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from deploy.kubernetes.files import CHART, ROOT, written
+from deploy.kubernetes.files import CHART, ROOT, render
 
 
-def stale() -> list[Path]:
-    """The files that are not as they should be, or that nobody writes."""
-    files = written()
+def outdated_files() -> list[Path]:
+    """Return the files that differ from the generated text, are missing, or are left over."""
+    files = render()
     copies = {path for path in (CHART / "files").rglob("*") if path.is_file()}
     return sorted(
         path
@@ -20,14 +20,14 @@ def stale() -> list[Path]:
 
 
 def main() -> None:
-    """Bring the files up to date, or fail where they are not and that is all that was asked."""
-    paths = stale()
+    """Update the files, or exit with an error if --check finds outdated ones."""
+    paths = outdated_files()
     if "--check" in sys.argv[1:]:
         if paths:
             names = ", ".join(str(path.relative_to(ROOT)) for path in paths)
-            sys.exit(f"not up to date: {names}; run python -m deploy.kubernetes")
+            sys.exit(f"outdated: {names}; run python -m deploy.kubernetes")
         return
-    files = written()
+    files = render()
     for path in paths:
         if path not in files:
             path.unlink()

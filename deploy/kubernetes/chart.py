@@ -1,4 +1,4 @@
-"""The parts of the Helm chart that follow from others: the table of its values, and the schema of its options."""
+"""Generated parts of the Helm chart: the table of values and the JSON schema of ``config``."""
 
 from __future__ import annotations
 
@@ -12,65 +12,72 @@ import yaml
 from late_exporter.config.options import Option
 from late_exporter.config.settings import OPTIONS
 
-__all__ = ["Value", "options_schema", "table", "values"]
+__all__ = ["ChartValue", "options_schema", "parse_values", "values_markdown"]
 
-OWN = {"api.key-file", "config.file", "state.url", "web.config.file", "web.listen-address", "web.systemd-socket"}
-"""Options that are the chart's own business."""
+MANAGED_OPTIONS = {
+    "api.key-file",
+    "config.file",
+    "state.url",
+    "web.config.file",
+    "web.listen-address",
+    "web.systemd-socket",
+}
+"""Options that the chart sets itself, so users cannot set them in ``config``."""
 
 
 @dataclass(frozen=True)
-class Value:
-    """One row of the table: what may be set, to what it is, and what that means."""
+class ChartValue:
+    """One row of the table of values."""
 
     name: str
     default: object
-    meaning: str
+    description: str
 
 
-def values(text: str) -> Iterator[Value]:
-    """What values.yaml lets one set: every key with a comment, and every key without keys of its own."""
+def parse_values(text: str) -> Iterator[ChartValue]:
+    """Yield every documented key and every leaf key of a values.yaml."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if isinstance(root, yaml.MappingNode):
-        yield from _values(root, "", text.splitlines())
+        yield from _walk_values(root, "", text.splitlines())
 
 
-def _values(node: yaml.MappingNode, prefix: str, lines: list[str]) -> Iterator[Value]:
+def _walk_values(node: yaml.MappingNode, prefix: str, lines: list[str]) -> Iterator[ChartValue]:
     for key, value in node.value:
         name = f"{prefix}{key.value}"
-        meaning = _comment(lines[: key.start_mark.line])
-        if meaning or not (isinstance(value, yaml.MappingNode) and value.value):
-            yield Value(name, _loaded(value), meaning)
+        description = _preceding_comment(lines[: key.start_mark.line])
+        if description or not (isinstance(value, yaml.MappingNode) and value.value):
+            yield ChartValue(name, _plain_value(value), description)
         else:
-            yield from _values(value, f"{name}.", lines)
+            yield from _walk_values(value, f"{name}.", lines)
 
 
-def _loaded(node: yaml.Node) -> object:
+def _plain_value(node: yaml.Node) -> object:
     return yaml.safe_load(yaml.serialize(node))
 
 
-def _comment(before: list[str]) -> str:
-    """The comment that ends where a key begins."""
-    words: list[str] = []
+def _preceding_comment(before: list[str]) -> str:
+    """Return the comment directly above a key, joined to one line."""
+    lines_above: list[str] = []
     while before and before[-1].lstrip().startswith("#"):
-        words.insert(0, before[-1].lstrip().removeprefix("#").strip())
+        lines_above.insert(0, before[-1].lstrip().removeprefix("#").strip())
         before = before[:-1]
-    return " ".join(words)
+    return " ".join(lines_above)
 
 
-def table(text: str) -> str:
-    """The values in Markdown."""
-    rows = ["| value | default | |", "|---|---|---|"]
-    for value in values(text):
+def values_markdown(text: str) -> str:
+    """Return the table of values in Markdown."""
+    rows = ["| value | default | description |", "|---|---|---|"]
+    for value in parse_values(text):
         default = json.dumps(value.default).replace("|", "\\|")
-        rows.append(f"| `{value.name}` | `{default}` | {value.meaning} |")
+        rows.append(f"| `{value.name}` | `{default}` | {value.description} |")
     return "\n".join(rows)
 
 
 def options_schema() -> dict[str, Any]:
-    """What ``config`` may hold: the options of ``run``, but for those that the chart sets itself."""
+    """Return the JSON schema of ``config``: the options of ``run`` that the chart does not set itself."""
     sections: dict[str, dict[str, Any]] = {}
     for option in OPTIONS:
-        if "run" in option.commands and option.name not in OWN and not option.secret:
+        if "run" in option.commands and option.name not in MANAGED_OPTIONS and not option.secret:
             sections.setdefault(option.section, {})[option.key.replace("-", "_")] = _option_schema(option)
     return {
         "type": "object",

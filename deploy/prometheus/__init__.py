@@ -1,1 +1,1 @@
-"""The rules of Prometheus, written as code: ``python -m deploy.prometheus`` writes the rule files."""
+"""Prometheus rules as code; ``python -m deploy.prometheus`` writes the rule files."""

@@ -1,7 +1,8 @@
-"""What Prometheus records of late-exporter, and when it alerts: the source of the two rule files beside this one.
+"""Recording and alerting rules of late-exporter, the source of the two rule files in this folder.
 
-The numbers stand in thresholds.py. A level ``workspace`` keeps the labels job and workspace, ``platform`` the platform
-too, ``feed`` the feed; instance is left out, so that an exporter may move.
+Thresholds are in thresholds.py. A recorded ``workspace`` series keeps the labels job and workspace, a ``platform``
+series also platform, and a ``feed`` series also feed. The instance label is dropped so that series continue when an
+exporter moves to another host.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from deploy.prometheus.thresholds import (
-    ACCOUNT_FAILED_LATELY,
-    ACCOUNT_FAILED_WITHIN,
-    ACCOUNT_USED_SECONDS,
-    ACROSS_RESTART,
+    ACCOUNT_ACTIVE_SECONDS,
+    ACCOUNT_FAILURE_WINDOW,
+    ACCOUNT_RECENT_WINDOW,
     AUDIT_AGE_SECONDS,
     BUDGET_FAILED_LOGS,
     BUDGET_FINAL_LOGS,
+    CATCH_UP_RATIO,
     CONNECT_FAILED_SHARE,
     CONNECT_FAILURES,
     CONSECUTIVE_FAILURES,
@@ -28,11 +29,10 @@ from deploy.prometheus.thresholds import (
     ERROR_BUDGET,
     FAST_BURN,
     HOUR,
-    LATE_AFTER,
-    LATE_SHARE,
+    LATE_LOG_LAG,
     LONG_TICKET_BURN,
+    MIN_PAUSES,
     MINUTE,
-    PAUSES,
     PAUSES_PER_LOG,
     PENDING_EXCESS,
     PENDING_SECONDS,
@@ -42,6 +42,7 @@ from deploy.prometheus.thresholds import (
     QUIET_EXPECTED_LOGS,
     QUIET_SHARE,
     QUOTA_LEFT_WARNING,
+    RESTART_GRACE,
     RESTARTS,
     RETENTION,
     SLOW_BURN,
@@ -53,23 +54,23 @@ from deploy.prometheus.thresholds import (
     TICKET_BURN,
     TOKEN_LEFT_CRITICAL_SECONDS,
     TOKEN_LEFT_WARNING_SECONDS,
-    WEBHOOKS_REFUSED_WITHIN,
+    WEBHOOK_REJECTION_WINDOW,
 )
 
-__all__ = ["ALERT_GROUPS", "RECORDING_GROUPS", "Alert", "Group", "Record"]
+__all__ = ["ALERT_GROUPS", "RECORDING_GROUPS", "AlertingRule", "RecordingRule", "RuleGroup"]
 
 REPOSITORY_URL = "https://github.com/late-exporter/late-exporter"
 RUNBOOKS_URL = f"{REPOSITORY_URL}/blob/main/deploy/prometheus/runbooks"
 GRAFANA_URL = "http://localhost:3000"
 
 JOBS = "late|late-.*"
-"""The scrape jobs of late-exporter, for what Prometheus itself knows of a target."""
+"""Regular expression for the scrape jobs of late-exporter, used with metrics that every target has."""
 
 WINDOWS = ("5m", "30m", "1h", "2h", "6h")
-"""Read from the counters."""
+"""Windows computed from the raw counters."""
 
 LONG_WINDOWS = ("1d", "3d", PERIOD)
-"""Added up from the increases of an hour."""
+"""Windows computed from the recorded hourly increases."""
 
 
 def _percent(share: float) -> str:
@@ -85,54 +86,54 @@ Severity: TypeAlias = Literal["critical", "warning"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Burn:
-    """A burn rate that is too high: it is so in both windows, and has been for ``hold``."""
+class BurnRate:
+    """A burn-rate alert: it fires if the rate exceeds ``factor`` in both windows for ``for_``."""
 
     severity: Severity
     factor: float
-    long: str
-    short: str
-    hold: str
+    long_window: str
+    short_window: str
+    for_: str
 
 
-BURNS = (
-    Burn(severity="critical", factor=FAST_BURN, long="1h", short="5m", hold="2m"),
-    Burn(severity="critical", factor=SLOW_BURN, long="6h", short="30m", hold="15m"),
-    Burn(severity="warning", factor=TICKET_BURN, long="1d", short="2h", hold="1h"),
-    Burn(severity="warning", factor=LONG_TICKET_BURN, long="3d", short="6h", hold="3h"),
+BURN_RATES = (
+    BurnRate(severity="critical", factor=FAST_BURN, long_window="1h", short_window="5m", for_="2m"),
+    BurnRate(severity="critical", factor=SLOW_BURN, long_window="6h", short_window="30m", for_="15m"),
+    BurnRate(severity="warning", factor=TICKET_BURN, long_window="1d", short_window="2h", for_="1h"),
+    BurnRate(severity="warning", factor=LONG_TICKET_BURN, long_window="3d", short_window="6h", for_="3h"),
 )
 
 
 @dataclass(frozen=True)
-class Record:
-    """A recording rule."""
+class RecordingRule:
+    """A recording rule: the name of the new series and its expression."""
 
     name: str
     expr: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alert:
-    """An alerting rule; its runbook bears its name. ``when`` says in a table what ``expr`` asks for."""
+class AlertingRule:
+    """An alerting rule; its runbook has the same name. ``condition`` describes ``expr`` in the table of alerts."""
 
     name: str
     severity: Severity
-    when: str
+    condition: str
     expr: str
-    hold: str
+    for_: str
     summary: str
     description: str
-    dashboard: str
-    keep: str | None = None
+    dashboard_url: str
+    keep_firing_for: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
-    """Rules that are evaluated one after the other; without an interval, as often as Prometheus does by default."""
+class RuleGroup:
+    """A rule group; ``interval`` defaults to the evaluation interval of Prometheus."""
 
     name: str
-    rules: tuple[Record | Alert, ...]
+    rules: tuple[RecordingRule | AlertingRule, ...]
     interval: str | None = None
 
 
@@ -140,63 +141,69 @@ PLATFORM = "job, workspace, platform"
 ACCOUNT = "job, workspace, platform, account_id"
 FEED = "job, workspace, feed"
 
-ATTEMPTS = 'action=~"publish|retry"'
-FINAL = f'late_publishing_logs_total{{{ATTEMPTS}, status=~"success|failed"}}'
-FAILED = f'late_publishing_logs_total{{{ATTEMPTS}, status="failed"}}'
+ATTEMPT_ACTIONS = 'action=~"publish|retry"'
+FINAL_LOGS = f'late_publishing_logs_total{{{ATTEMPT_ACTIONS}, status=~"success|failed"}}'
+FAILED_LOGS = f'late_publishing_logs_total{{{ATTEMPT_ACTIONS}, status="failed"}}'
 
 COVERAGE = "late_exporter_coverage_start_timestamp_seconds"
 LAST_POLL = "late_exporter_last_successful_poll_timestamp_seconds"
-CATCHING_UP = f"workspace:late_exporter_late_logs:ratio_increase30m > {LATE_SHARE}"
-CAUGHT_UP_LATELY = f"workspace:late_exporter_late_logs:ratio_increase1h > {LATE_SHARE}"
+CATCHING_UP = f"workspace:late_exporter_late_logs:ratio_increase30m > {CATCH_UP_RATIO}"
+RECENT_CATCH_UP = f"workspace:late_exporter_late_logs:ratio_increase1h > {CATCH_UP_RATIO}"
 
 
-def _resets(window: str) -> Record:
-    """Counters fall where the state was lost; some may rise instead, as history is counted anew."""
+def _counter_resets(window: str) -> RecordingRule:
+    """Return the rule that counts counter resets.
+
+    Counters reset if the state is lost. Some may rise instead, because history is counted again.
+    """
     counters = f"resets(late_publishing_logs_total[{window}])"
-    return Record(f"workspace:late_publishing_logs:resets{window}", f"sum by (job, workspace) ({counters})")
+    return RecordingRule(f"workspace:late_publishing_logs:resets{window}", f"sum by (job, workspace) ({counters})")
 
 
-def _increase(counter: str, window: str) -> str:
+def _increase_expr(counter: str, window: str) -> str:
     return f"""\
 sum by ({PLATFORM}) (increase({counter}[{window}]))
 unless on (job, workspace)
-{_resets(window).name} > 0
+{_counter_resets(window).name} > 0
 """
 
 
-def _counts(window: str) -> tuple[Record, ...]:
-    """The logs of a window. Each log is in twelve of the increases of an hour that are five minutes apart."""
-    records = [] if window in LONG_WINDOWS else [_resets(window)]
-    for kind, counter in (("final", FINAL), ("failed", FAILED)):
+def _log_counts(window: str) -> tuple[RecordingRule, ...]:
+    """Return the rules that count final and failed logs in a window.
+
+    The sum of the hourly increases, sampled every five minutes, counts each log twelve times.
+    """
+    records = [] if window in LONG_WINDOWS else [_counter_resets(window)]
+    for kind, counter in (("final", FINAL_LOGS), ("failed", FAILED_LOGS)):
         name = f"late_publishing_{kind}_logs:increase"
         long = f"sum_over_time(platform:{name}1h[{window}:5m]) / 12"
-        expr = long if window in LONG_WINDOWS else _increase(counter, window)
+        expr = long if window in LONG_WINDOWS else _increase_expr(counter, window)
         records += [
-            Record(f"platform:{name}{window}", expr),
-            Record(f"workspace:{name}{window}", f"sum without (platform) (platform:{name}{window})"),
+            RecordingRule(f"platform:{name}{window}", expr),
+            RecordingRule(f"workspace:{name}{window}", f"sum without (platform) (platform:{name}{window})"),
         ]
     return tuple(records)
 
 
-def _ratios(window: str) -> tuple[Record, ...]:
+def _success_ratios(window: str) -> tuple[RecordingRule, ...]:
     records = []
     for level in ("workspace", "platform"):
         ratio = f"{level}:late_publishing_success:ratio_increase{window}"
         failed, final = (f"{level}:late_publishing_{kind}_logs:increase{window}" for kind in ("failed", "final"))
         burn = f"{level}:late_publishing_error_budget:burnrate{window}"
         records += [
-            Record(ratio, f"1 - {failed} / ({final} > 0)"),
-            Record(burn, f"(1 - {ratio}) / {ERROR_BUDGET}"),
+            RecordingRule(ratio, f"1 - {failed} / ({final} > 0)"),
+            RecordingRule(burn, f"(1 - {ratio}) / {ERROR_BUDGET}"),
         ]
     return tuple(records)
 
 
-def _quantiles(window: str) -> tuple[Record, ...]:
-    bucket = f'late_publishing_duration_seconds_bucket{{{ATTEMPTS}, status="success"}}'
+def _duration_quantiles(window: str) -> tuple[RecordingRule, ...]:
+    bucket = f'late_publishing_duration_seconds_bucket{{{ATTEMPT_ACTIONS}, status="success"}}'
     return tuple(
-        Record(
+        RecordingRule(
             f"{level}:late_publishing_duration_seconds:{name}_rate{window}",
-            # No traffic is NaN, which is not >= 0.
+            # NaN without traffic, which is not >= 0.
             f"histogram_quantile({quantile}, sum by ({labels}, le) (rate({bucket}[{window}]))) >= 0",
         )
         for level, labels in (("workspace", "job, workspace"), ("platform", PLATFORM))
@@ -204,9 +211,9 @@ def _quantiles(window: str) -> tuple[Record, ...]:
     )
 
 
-def _budget_left() -> tuple[Record, ...]:
+def _remaining_budget() -> tuple[RecordingRule, ...]:
     return tuple(
-        Record(
+        RecordingRule(
             f"{level}:late_publishing_error_budget:remaining{PERIOD}",
             f"1 - {level}:late_publishing_error_budget:burnrate{PERIOD}",
         )
@@ -214,14 +221,14 @@ def _budget_left() -> tuple[Record, ...]:
     )
 
 
-def _late_logs(window: str) -> Record:
+def _late_log_ratio(window: str) -> RecordingRule:
     lag = "late_exporter_log_lag_seconds"
-    return Record(
+    return RecordingRule(
         f"workspace:late_exporter_late_logs:ratio_increase{window}",
         f"""\
 1
 -
-sum by (job, workspace) (increase({lag}_bucket{{feed="publishing", le="{LATE_AFTER}"}}[{window}]))
+sum by (job, workspace) (increase({lag}_bucket{{feed="publishing", le="{LATE_LOG_LAG}"}}[{window}]))
 /
 (sum by (job, workspace) (increase({lag}_count{{feed="publishing"}}[{window}])) > 0)
 """,
@@ -231,14 +238,14 @@ sum by (job, workspace) (increase({lag}_bucket{{feed="publishing", le="{LATE_AFT
 FINAL_1H = "workspace:late_publishing_final_logs:increase1h"
 _WEEK_AGO = f"{FINAL_1H} offset 1w"
 _DAYS_AGO = f"({FINAL_1H} offset 1d + {FINAL_1H} offset 2d + {FINAL_1H} offset 3d) / 3"
-EXPECTED = Record(
-    # The lesser of the two, so that neither a weekend nor a catch-up of the past raises what is expected now.
+EXPECTED_LOGS = RecordingRule(
+    # Use the smaller value so that neither a quiet weekend nor a past catch-up raises the expectation.
     "workspace:late_publishing_final_logs:expected1h",
     f"({_WEEK_AGO} < {_DAYS_AGO})\nor\n({_DAYS_AGO} <= {_WEEK_AGO})\n",
 )
 
 P95 = "platform:late_publishing_duration_seconds:p95_rate1h"
-USUAL_P95 = Record(
+MEDIAN_P95 = RecordingRule(
     "platform:late_publishing_duration_seconds:p95_median7d",
     f"""\
 quantile_over_time(0.5, {P95}[7d:1h])
@@ -248,29 +255,30 @@ count_over_time({P95}[7d:1h]) >= {SLOW_HISTORY_HOURS}
 )
 
 PENDING = f"max by ({PLATFORM}) (sum without (action) (late_publishing_pending_logs))"
-USUAL_PENDING = Record(
+MEDIAN_PENDING = RecordingRule(
     "platform:late_publishing_pending_logs:median7d",
     f"quantile_over_time(0.5, ({PENDING})[7d:15m])",
 )
 
-EXPIRY = "late_account_token_expiry_timestamp_seconds"
+EXPIRY_METRIC = "late_account_token_expiry_timestamp_seconds"
 LAST_SUCCESS = "late_account_last_success_timestamp_seconds"
-TOKENS = Record(
-    # Known for a day, as Late itself renews those that live shorter; not renewed, and not given up.
+LONG_LIVED_TOKENS = RecordingRule(
+    # Skip tokens known for less than a day (Late renews short-lived ones itself), renewed tokens, and disconnected
+    # accounts.
     "account:late_account_token_expiry:timestamp_seconds",
     f"""\
-max by ({ACCOUNT}) ({EXPIRY})
+max by ({ACCOUNT}) ({EXPIRY_METRIC})
 ==
-max by ({ACCOUNT}) (last_over_time({EXPIRY}[1d] offset 1d))
+max by ({ACCOUNT}) (last_over_time({EXPIRY_METRIC}[1d] offset 1d))
 unless
-max by ({ACCOUNT}) ({LAST_SUCCESS}) > max by ({ACCOUNT}) ({EXPIRY})
+max by ({ACCOUNT}) ({LAST_SUCCESS}) > max by ({ACCOUNT}) ({EXPIRY_METRIC})
 unless
 max by ({ACCOUNT}) (late_account_connected) == 0
 """,
 )
 
-OPEN_GAP = Record(
-    # While a gap is open, the record is whole only above it: the start of coverage stands where the gap begins.
+OPEN_GAP = RecordingRule(
+    # While a gap is open, coverage starts where the gap begins.
     "feed:late_exporter_open_gap:bool",
     f"""\
 max by ({FEED}) (
@@ -280,62 +288,62 @@ max by ({FEED}) (
 )
 """,
 )
-WHOLE = Record(
-    "feed:late_exporter_whole:timestamp_seconds",
+LAST_GAPLESS_POLL = RecordingRule(
+    "feed:late_exporter_last_gapless_poll:timestamp_seconds",
     f"max by ({FEED}) ({LAST_POLL}) unless feed:late_exporter_open_gap:bool == 1",
 )
 
-WANTED = f"""\
+EXPECTED_FEEDS = f"""\
 max by ({FEED}) (
     present_over_time(late_up[1h])
   or
     present_over_time(late_up[7d]) unless on (job, instance) up == 1
 )"""
-"""What an exporter reads, or one read that does not answer: what was taken out of a configuration is neither."""
+"""Feeds of running exporters, and of exporters that are down. Excludes feeds removed from the configuration."""
 
 RECORDING_GROUPS = (
-    Group(
+    RuleGroup(
         name="late-publishing",
         rules=(
-            Record("slo:late_publishing_success:objective", f"vector({SUCCESS_OBJECTIVE})"),
-            *(record for window in WINDOWS for record in _counts(window)),
-            *(record for window in WINDOWS for record in _ratios(window)),
-            *(record for window in QUANTILE_WINDOWS for record in _quantiles(window)),
-            _late_logs("30m"),
-            _late_logs("1h"),
-            EXPECTED,
+            RecordingRule("slo:late_publishing_success:objective", f"vector({SUCCESS_OBJECTIVE})"),
+            *(record for window in WINDOWS for record in _log_counts(window)),
+            *(record for window in WINDOWS for record in _success_ratios(window)),
+            *(record for window in QUANTILE_WINDOWS for record in _duration_quantiles(window)),
+            _late_log_ratio("30m"),
+            _late_log_ratio("1h"),
+            EXPECTED_LOGS,
         ),
     ),
-    Group(
+    RuleGroup(
         name="late-publishing-long",
         interval="2m",
         rules=(
-            *(record for window in LONG_WINDOWS for record in _counts(window)),
-            *(record for window in LONG_WINDOWS for record in _ratios(window)),
-            *_budget_left(),
-            USUAL_P95,
-            USUAL_PENDING,
+            *(record for window in LONG_WINDOWS for record in _log_counts(window)),
+            *(record for window in LONG_WINDOWS for record in _success_ratios(window)),
+            *_remaining_budget(),
+            MEDIAN_P95,
+            MEDIAN_PENDING,
         ),
     ),
-    Group(name="late-accounts-tokens", rules=(TOKENS,)),
-    Group(name="late-coverage", rules=(OPEN_GAP, WHOLE)),
+    RuleGroup(name="late-accounts-tokens", rules=(LONG_LIVED_TOKENS,)),
+    RuleGroup(name="late-coverage", rules=(OPEN_GAP, LAST_GAPLESS_POLL)),
 )
 
 
-def _labelled(*names: str) -> str:
+def _dashboard_variables(*names: str) -> str:
     return "&".join(f"var-{name}={{{{ $labels.{name} | urlquery }}}}" for name in names)
 
 
-def _dashboard(uid: str, *names: str) -> str:
-    variables = _labelled(*names)
+def _dashboard_url(uid: str, *names: str) -> str:
+    variables = _dashboard_variables(*names)
     return f"{GRAFANA_URL}/d/{uid}{'?' if variables else ''}{variables}"
 
 
-OVERVIEW = _dashboard("late-overview", "job", "workspace")
-PLATFORM_DASHBOARD = _dashboard("late-platform", "job", "workspace", "platform")
-ACCOUNT_DASHBOARD = _dashboard("late-accounts", "job", "workspace", "platform", "account_id")
-EXPORTER = _dashboard("late-exporter", "job", "workspace")
-EXPORTER_TARGET = _dashboard("late-exporter", "job", "instance")
+OVERVIEW_DASHBOARD = _dashboard_url("late-overview", "job", "workspace")
+PLATFORM_DASHBOARD = _dashboard_url("late-platform", "job", "workspace", "platform")
+ACCOUNT_DASHBOARD = _dashboard_url("late-accounts", "job", "workspace", "platform", "account_id")
+EXPORTER_DASHBOARD = _dashboard_url("late-exporter", "job", "workspace")
+TARGET_DASHBOARD = _dashboard_url("late-exporter", "job", "instance")
 
 _WORKSPACE = "Workspace {{ $labels.workspace }}"
 _ACCOUNT = "{{ with $labels.username }}{{ . }}{{ else }}account{{ end }} ({{ $labels.account_id }})"
@@ -343,46 +351,49 @@ _ON_PLATFORM = f"{_ACCOUNT} on {{{{ $labels.platform }}}}"
 _FEED = "{{ $labels.feed }} feed"
 
 
-def _burning(burn: Burn) -> Alert:
-    fast = burn.severity == "critical"
+def _burn_rate_alert(burn_rate: BurnRate) -> AlertingRule:
+    fast = burn_rate.severity == "critical"
     rate = "workspace:late_publishing_error_budget:burnrate"
-    logs = "workspace:late_publishing_{}_logs:increase" + burn.long
+    logs = "workspace:late_publishing_{}_logs:increase" + burn_rate.long_window
     expr = f"""\
-{rate}{burn.long} > {burn.factor}
+{rate}{burn_rate.long_window} > {burn_rate.factor}
 and
-{rate}{burn.short} > {burn.factor}
+{rate}{burn_rate.short_window} > {burn_rate.factor}
 and
 {logs.format("final")} >= {BUDGET_FINAL_LOGS}
 and
 {logs.format("failed")} >= {BUDGET_FAILED_LOGS}
 """
-    return Alert(
+    return AlertingRule(
         name=f"LateErrorBudgetBurning{'Fast' if fast else 'Slowly'}",
-        severity=burn.severity,
-        when=f"the error budget burns over {burn.factor:g} times as fast as it may, in {burn.long} and in {burn.short}",
+        severity=burn_rate.severity,
+        condition=(
+            f"the error budget burns at more than {burn_rate.factor:g}x the allowed rate over {burn_rate.long_window}"
+            f" and {burn_rate.short_window}"
+        ),
         expr=f"{expr}unless\n{CATCHING_UP}\n" if fast else expr,
-        hold=burn.hold,
-        labels={"window": burn.long},
+        for_=burn_rate.for_,
+        labels={"window": burn_rate.long_window},
         summary="Too many publish attempts fail for the success objective.",
         description=(
-            f"{_WORKSPACE}: over {burn.long} the error budget burned {{{{ $value | humanize }}}} times as fast as"
-            f" {OBJECTIVE} success in {PERIOD} allows (alert above {burn.factor:g}), and does so still."
+            f"{_WORKSPACE}: over {burn_rate.long_window} the error budget burned {{{{ $value | humanize }}}} times as"
+            f" fast as {OBJECTIVE} success over {PERIOD} allows, and it still does (threshold: {burn_rate.factor:g})."
         ),
-        dashboard=OVERVIEW,
+        dashboard_url=OVERVIEW_DASHBOARD,
     )
 
 
-BUDGET_GROUP = Group(name="late-budget", rules=tuple(_burning(burn) for burn in BURNS))
+BUDGET_GROUP = RuleGroup(name="late-budget", rules=tuple(_burn_rate_alert(burn) for burn in BURN_RATES))
 
-PUBLISHING_GROUP = Group(
+PUBLISHING_GROUP = RuleGroup(
     name="late-publishing-alerts",
     rules=(
-        Alert(
+        AlertingRule(
             name="LatePlatformFailing",
             severity="critical",
-            when=(
-                f"more than {_percent(PLATFORM_FAILED_SHARE)} of the attempts on a platform failed in 30m,"
-                f" of {PLATFORM_FINAL_LOGS} or more"
+            condition=(
+                f"more than {_percent(PLATFORM_FAILED_SHARE)} of at least {PLATFORM_FINAL_LOGS} attempts on a platform"
+                " failed within 30m"
             ),
             expr=f"""\
 1 - platform:late_publishing_success:ratio_increase30m > {PLATFORM_FAILED_SHARE}
@@ -391,20 +402,20 @@ platform:late_publishing_final_logs:increase30m >= {PLATFORM_FINAL_LOGS}
 unless on (job, workspace)
 {CATCHING_UP}
 """,
-            hold="5m",
+            for_="5m",
             summary="Most publish attempts on a platform fail.",
             description=(
                 f"{_WORKSPACE}: {{{{ $value | humanizePercentage }}}} of the publish attempts on"
                 " {{ $labels.platform }} failed in the last 30 minutes."
             ),
-            dashboard=PLATFORM_DASHBOARD,
+            dashboard_url=PLATFORM_DASHBOARD,
         ),
-        Alert(
+        AlertingRule(
             name="LatePublishingQuiet",
             severity="warning",
-            when=(
-                f"there are less than {_percent(QUIET_SHARE)} of the attempts that this hour has on other days,"
-                f" if those are {QUIET_EXPECTED_LOGS} or more"
+            condition=(
+                f"fewer than {_percent(QUIET_SHARE)} of the attempts expected for this hour ended, if at least"
+                f" {QUIET_EXPECTED_LOGS} are expected"
             ),
             expr=f"""\
 {FINAL_1H} < {QUIET_SHARE} * workspace:late_publishing_final_logs:expected1h
@@ -413,46 +424,51 @@ workspace:late_publishing_final_logs:expected1h >= {QUIET_EXPECTED_LOGS}
 and
 time() - max by (job, workspace) ({LAST_POLL}{{feed="publishing"}}) < {DATA_AGE_WARNING_SECONDS}
 """,
-            hold="30m",
+            for_="30m",
             summary="Far fewer posts are published than at this hour on other days.",
             description=(
                 f"{_WORKSPACE}: {{{{ $value | humanize }}}} publish attempts ended in the last hour, less than"
-                f" {100 * QUIET_SHARE:g} % of what this hour brought a week ago and in the last three days."
+                f" {100 * QUIET_SHARE:g} % of the same hour a week ago and of its average over the last three days."
             ),
-            dashboard=OVERVIEW,
+            dashboard_url=OVERVIEW_DASHBOARD,
         ),
-        Alert(
+        AlertingRule(
             name="LatePublishingSlow",
             severity="warning",
-            when=f"the 95th percentile of 1h is over {SLOW_FACTOR} times that of the week, and {SLOW_SECONDS} s more",
+            condition=(
+                f"the 95th percentile over 1h is more than {SLOW_FACTOR} times its weekly median and more than"
+                f" {SLOW_SECONDS} s above it"
+            ),
             expr=f"""\
-{P95} > {SLOW_FACTOR} * {USUAL_P95.name}
+{P95} > {SLOW_FACTOR} * {MEDIAN_P95.name}
 and
-{P95} - {USUAL_P95.name} > {SLOW_SECONDS}
+{P95} - {MEDIAN_P95.name} > {SLOW_SECONDS}
 and
 sum by ({PLATFORM}) (
-  increase(late_publishing_duration_seconds_count{{{ATTEMPTS}, status="success"}}[1h])
+  increase(late_publishing_duration_seconds_count{{{ATTEMPT_ACTIONS}, status="success"}}[1h])
 ) >= {SLOW_LOGS}
 unless on (job, workspace)
-{CAUGHT_UP_LATELY}
+{RECENT_CATCH_UP}
 unless on (job, workspace)
-{_resets("1h").name} > 0
+{_counter_resets("1h").name} > 0
 """,
-            hold="15m",
+            for_="15m",
             summary="Publishing takes far longer than usual.",
             description=(
-                f"{_WORKSPACE}: the 95th percentile of publishing on {{{{ $labels.platform }}}} was"
+                f"{_WORKSPACE}: the 95th percentile of the publishing duration on {{{{ $labels.platform }}}} was"
                 " {{ $value | humanizeDuration }} in the last hour, more than"
-                f" {SLOW_FACTOR} times the median of its week."
+                f" {SLOW_FACTOR} times its weekly median."
             ),
-            dashboard=PLATFORM_DASHBOARD,
+            dashboard_url=PLATFORM_DASHBOARD,
         ),
-        Alert(
+        AlertingRule(
             name="LateRateLimited",
             severity="warning",
-            when=f"there are {PAUSES} or more pauses in 1h, more than one in {1 / PAUSES_PER_LOG:g} attempts",
+            condition=(
+                f"{MIN_PAUSES} or more rate-limit pauses within 1h, more than one per {1 / PAUSES_PER_LOG:g} attempts"
+            ),
             expr=f"""\
-sum by ({PLATFORM}) (increase(late_publishing_rate_limit_pauses_total[1h])) >= {PAUSES}
+sum by ({PLATFORM}) (increase(late_publishing_rate_limit_pauses_total[1h])) >= {MIN_PAUSES}
 and
 (
     sum by ({PLATFORM}) (increase(late_publishing_rate_limit_pauses_total[1h]))
@@ -460,125 +476,134 @@ and
     platform:late_publishing_final_logs:increase1h
 ) > {PAUSES_PER_LOG}
 unless on (job, workspace)
-{CAUGHT_UP_LATELY}
+{RECENT_CATCH_UP}
 """,
-            hold="15m",
-            summary="A platform's rate limit holds posts up.",
+            for_="15m",
+            summary="A platform's rate limit delays posts.",
             description=(
-                f"{_WORKSPACE}: {{{{ $labels.platform }}}} made posts pause {{{{ $value | humanize }}}} times in the"
-                f" last hour, more than once in {1 / PAUSES_PER_LOG:g} publish attempts."
+                f"{_WORKSPACE}: {{{{ $labels.platform }}}} paused posts {{{{ $value | humanize }}}} times in the last"
+                f" hour, more than once per {1 / PAUSES_PER_LOG:g} publish attempts."
             ),
-            dashboard=PLATFORM_DASHBOARD,
+            dashboard_url=PLATFORM_DASHBOARD,
         ),
-        Alert(
+        AlertingRule(
             name="LatePendingStuck",
             severity="warning",
-            when=f"{PENDING_EXCESS} more logs than usual are pending, the oldest for over {PENDING_SECONDS // HOUR}h",
+            condition=(
+                f"{PENDING_EXCESS} or more pending logs above the weekly median, the oldest pending for over"
+                f" {PENDING_SECONDS // HOUR}h"
+            ),
             expr=f"""\
-{PENDING} - {USUAL_PENDING.name} >= {PENDING_EXCESS}
+{PENDING} - {MEDIAN_PENDING.name} >= {PENDING_EXCESS}
 and
 time() - min by ({PLATFORM}) (late_publishing_oldest_pending_timestamp_seconds) > {PENDING_SECONDS}
 """,
-            hold="15m",
-            keep=ACROSS_RESTART,
+            for_="15m",
+            keep_firing_for=RESTART_GRACE,
             summary="Posts stay pending.",
             description=(
-                f"{_WORKSPACE}: {{{{ $value | humanize }}}} more logs of {{{{ $labels.platform }}}} are pending than"
-                f" is usual, the oldest for more than {PENDING_SECONDS // HOUR} hour."
+                f"{_WORKSPACE}: {{{{ $value | humanize }}}} more logs on {{{{ $labels.platform }}}} are pending than"
+                f" usual, the oldest for more than {PENDING_SECONDS // HOUR} hour."
             ),
-            dashboard=PLATFORM_DASHBOARD,
+            dashboard_url=PLATFORM_DASHBOARD,
         ),
     ),
 )
 
 
-def _named(expr: str) -> str:
-    """An expression over accounts, with the user name where it is known."""
-    indented = "".join(f"  {line}\n" for line in expr.splitlines())
+def _with_username(expr: str) -> str:
+    """Return an expression over accounts with the username label added."""
+    indented_expr = "".join(f"  {line}\n" for line in expr.splitlines())
     names = f"max by ({ACCOUNT}, username) (late_account_info)"
-    return f"(\n{indented})\n* on ({ACCOUNT}) group_left (username)\n{names}\n"
+    return f"(\n{indented_expr})\n* on ({ACCOUNT}) group_left (username)\n{names}\n"
 
 
-def _token(severity: Severity, seconds: int, hold: str) -> Alert:
-    expiring = f"{TOKENS.name} - time() < {seconds} > -{DAY}"
-    return Alert(
+def _token_expiry_alert(severity: Severity, seconds: int, for_: str) -> AlertingRule:
+    expiring_tokens = f"{LONG_LIVED_TOKENS.name} - time() < {seconds} > -{DAY}"
+    return AlertingRule(
         name="LateTokenExpiring",
         severity=severity,
-        when=f"the token of an account expires within {seconds // DAY}d",
-        expr=f"{_named(expiring)}or on ({ACCOUNT})\n{expiring}\n",
-        hold=hold,
-        keep=ACROSS_RESTART,
+        condition=f"an access token expires within {seconds // DAY}d",
+        expr=f"{_with_username(expiring_tokens)}or on ({ACCOUNT})\n{expiring_tokens}\n",
+        for_=for_,
+        keep_firing_for=RESTART_GRACE,
         summary="The access token of an account is about to expire.",
         description=(
             f"{_WORKSPACE}: the token of {_ON_PLATFORM}"
             " {{ if gt $value 0.0 }}expires in {{ $value | humanizeDuration }}{{ else }}has expired{{ end }}."
         ),
-        dashboard=ACCOUNT_DASHBOARD,
+        dashboard_url=ACCOUNT_DASHBOARD,
     )
 
 
 _CONNECT_FAILURES = (
-    f'sum by ({PLATFORM}) (increase(late_connection_failures_total{{code!="oauth_denied"}}[6h]))'  # people may say no
+    f'sum by ({PLATFORM}) (increase(late_connection_failures_total{{code!="oauth_denied"}}[6h]))'  # denied by the user
 )
 
 
-def _failed_within(window: str) -> str:
-    """Accounts with new failures; those of a window with a counter that fell may be old ones, counted anew."""
-    failed = f'late_account_logs_total{{status="failed"}}[{window}]'
+def _new_account_failures(window: str) -> str:
+    """Return an expression for accounts with new failures.
+
+    Skips windows with a counter reset, because their failures may be old ones counted again.
+    """
+    failures = f'late_account_logs_total{{status="failed"}}[{window}]'
     return f"""\
-    sum by ({ACCOUNT}) (increase({failed})) > 0
+    sum by ({ACCOUNT}) (increase({failures})) > 0
   unless
-    sum by ({ACCOUNT}) (resets({failed})) > 0"""
+    sum by ({ACCOUNT}) (resets({failures})) > 0"""
 
 
-ACCOUNTS_GROUP = Group(
+ACCOUNTS_GROUP = RuleGroup(
     name="late-accounts",
     rules=(
-        Alert(
+        AlertingRule(
             name="LateAccountFailing",
             severity="warning",
-            when=f"the last {CONSECUTIVE_FAILURES} or more attempts of an account failed",
-            expr=_named(f"""\
+            condition=f"the last {CONSECUTIVE_FAILURES} or more attempts of an account failed",
+            expr=_with_username(f"""\
 max by ({ACCOUNT}) (late_account_consecutive_failures) >= {CONSECUTIVE_FAILURES}
 and
 (
-{_failed_within(ACCOUNT_FAILED_WITHIN)}
+{_new_account_failures(ACCOUNT_FAILURE_WINDOW)}
   or
-{_failed_within(ACCOUNT_FAILED_LATELY)}
+{_new_account_failures(ACCOUNT_RECENT_WINDOW)}
 )
 """),
-            hold="30m",  # by then it is known whether the platform fails, or the account is disconnected
-            keep=ACROSS_RESTART,
-            summary="Publishing to an account fails again and again.",
+            for_="30m",  # long enough for LatePlatformFailing or LateAccountDisconnected to inhibit it
+            keep_firing_for=RESTART_GRACE,
+            summary="Publishing to an account keeps failing.",
             description=(
                 f"{_WORKSPACE}: the last {{{{ $value | humanize }}}} publish attempts of {_ON_PLATFORM} all failed."
             ),
-            dashboard=ACCOUNT_DASHBOARD,
+            dashboard_url=ACCOUNT_DASHBOARD,
         ),
-        Alert(
+        AlertingRule(
             name="LateAccountDisconnected",
             severity="warning",
-            when=f"an account published to in the last {ACCOUNT_USED_SECONDS // DAY}d is disconnected",
-            expr=_named(f"""\
+            condition=f"an account published to in the last {ACCOUNT_ACTIVE_SECONDS // DAY}d is disconnected",
+            expr=_with_username(f"""\
 max by ({ACCOUNT}) (late_account_connected) == 0
 and
-time() - max by ({ACCOUNT}) ({LAST_SUCCESS}) < {ACCOUNT_USED_SECONDS}
+time() - max by ({ACCOUNT}) ({LAST_SUCCESS}) < {ACCOUNT_ACTIVE_SECONDS}
 """),
-            hold="15m",
-            keep=ACROSS_RESTART,
-            summary="An account that was in use is disconnected.",
+            for_="15m",
+            keep_firing_for=RESTART_GRACE,
+            summary="An account in use was disconnected.",
             description=(
-                f"{_WORKSPACE}: {_ON_PLATFORM} is disconnected, and was published to in the last"
-                f" {ACCOUNT_USED_SECONDS // DAY} days."
+                f"{_WORKSPACE}: {_ON_PLATFORM} is disconnected but had posts published in the last"
+                f" {ACCOUNT_ACTIVE_SECONDS // DAY} days."
             ),
-            dashboard=ACCOUNT_DASHBOARD,
+            dashboard_url=ACCOUNT_DASHBOARD,
         ),
-        _token("warning", TOKEN_LEFT_WARNING_SECONDS, "1h"),
-        _token("critical", TOKEN_LEFT_CRITICAL_SECONDS, "15m"),
-        Alert(
+        _token_expiry_alert("warning", TOKEN_LEFT_WARNING_SECONDS, "1h"),
+        _token_expiry_alert("critical", TOKEN_LEFT_CRITICAL_SECONDS, "15m"),
+        AlertingRule(
             name="LateConnectFailing",
             severity="warning",
-            when=f"{CONNECT_FAILURES} or more attempts to connect accounts failed in 6h, and most of them",
+            condition=(
+                f"{CONNECT_FAILURES} or more attempts to connect accounts failed within 6h, more than half of all"
+                " attempts"
+            ),
             expr=f"""\
 {_CONNECT_FAILURES} >= {CONNECT_FAILURES}
 and
@@ -590,81 +615,81 @@ and
 unless on (job, workspace)
 sum by (job, workspace) (resets(late_connection_events_total[6h])) > 0
 """,
-            hold="15m",
+            for_="15m",
             summary="Most attempts to connect accounts fail.",
             description=(
-                f"{_WORKSPACE}: {{{{ $value | humanize }}}} attempts to connect an account of"
-                " {{ $labels.platform }} failed in the last 6 hours, most of those made."
+                f"{_WORKSPACE}: {{{{ $value | humanize }}}} attempts to connect an account on"
+                " {{ $labels.platform }} failed in the last 6 hours, more than half of all attempts."
             ),
-            dashboard=_dashboard("late-accounts", "job", "workspace", "platform"),
+            dashboard_url=_dashboard_url("late-accounts", "job", "workspace", "platform"),
         ),
     ),
 )
 
 
-def _new(counter: str, labels: str, synced: str) -> str:
-    """What a counter gained in an hour, of a workspace whose history is behind it."""
+def _increase_after_sync(counter: str, labels: str, feed_labels: str) -> str:
+    """Return the hourly increase of a counter in workspaces that have finished their first sync."""
     return f"""\
 sum by ({labels}) (increase({counter}[1h])) > 0
 unless
 sum by ({labels}) (resets({counter}[1h])) > 0
-and on ({synced})
+and on ({feed_labels})
 last_over_time({COVERAGE}[1d] offset 1h)
 """
 
 
-EXPORTER_GROUP = Group(
+EXPORTER_GROUP = RuleGroup(
     name="late-exporter",
     rules=(
-        Alert(
+        AlertingRule(
             name="LateExporterDown",
             severity="critical",
-            when="an exporter does not answer Prometheus",
+            condition="Prometheus cannot scrape an exporter",
             expr=f'up{{job=~"{JOBS}"}} == 0',
-            hold="5m",
+            for_="5m",
             summary="Prometheus cannot scrape an exporter.",
             description="Job {{ $labels.job }}: {{ $labels.instance }} has not answered for 5 minutes.",
-            dashboard=EXPORTER_TARGET,
+            dashboard_url=TARGET_DASHBOARD,
         ),
-        Alert(
+        AlertingRule(
             name="LateExporterAbsent",
             severity="critical",
-            when="Prometheus has no exporter to scrape",
+            condition="Prometheus has no exporter to scrape",
             expr=f'absent(up{{job=~"{JOBS}"}})',
-            hold="10m",
-            summary="Prometheus knows of no exporter.",
-            description=f"There is no target in a job that matches {JOBS}.",
-            dashboard=_dashboard("late-exporter"),
+            for_="10m",
+            summary="Prometheus has no exporter target.",
+            description=f"No target has a job that matches {JOBS}.",
+            dashboard_url=_dashboard_url("late-exporter"),
         ),
-        Alert(
+        AlertingRule(
             name="LateExporterRestarting",
             severity="warning",
-            when=f"an exporter restarts {RESTARTS} or more times in 1h",
+            condition=f"an exporter restarts {RESTARTS} or more times in 1h",
             expr=f'changes(process_start_time_seconds{{job=~"{JOBS}"}}[1h]) >= {RESTARTS}',
-            hold="0m",
-            summary="An exporter restarts again and again.",
+            for_="0m",
+            summary="An exporter keeps restarting.",
             description=(
                 "Job {{ $labels.job }}: {{ $labels.instance }} restarted {{ $value | humanize }} times in an hour."
             ),
-            dashboard=EXPORTER_TARGET,
+            dashboard_url=TARGET_DASHBOARD,
         ),
-        Alert(
+        AlertingRule(
             name="LateReloadFailed",
             severity="warning",
-            when="a changed configuration could not be taken over, for 5m",
+            condition="the last reload of the configuration failed",
             expr="late_exporter_config_last_reload_successful == 0",
-            hold="5m",
-            summary="An exporter goes on with an old configuration.",
+            for_="5m",
+            summary="An exporter runs with an outdated configuration.",
             description=(
-                "Job {{ $labels.job }}: {{ $labels.instance }} could not take its changed configuration over; "
-                "a restart would fail."
+                "Job {{ $labels.job }}: {{ $labels.instance }} could not reload its configuration;"
+                " it may fail to restart."
             ),
-            dashboard=EXPORTER_TARGET,
+            dashboard_url=TARGET_DASHBOARD,
         ),
-        Alert(
+        AlertingRule(
             name="LatePollStale",
             severity="critical",
-            when=f"no poll of a feed has succeeded for {DATA_AGE_CRITICAL_SECONDS // MINUTE}m",
+            condition=f"no poll of a feed has succeeded for {DATA_AGE_CRITICAL_SECONDS // MINUTE}m",
             expr=f"""\
 time() - {LAST_POLL} > {DATA_AGE_CRITICAL_SECONDS}
 or
@@ -674,189 +699,197 @@ time() - (
     {LAST_POLL}
 ) > {DATA_AGE_CRITICAL_SECONDS}
 """,
-            hold="10m",
-            summary="A feed is no longer read, so its metrics are frozen.",
+            for_="10m",
+            summary="A feed is no longer polled, so its metrics are frozen.",
             description=(
                 f"{_WORKSPACE}: the last successful poll of the {_FEED} was {{{{ $value | humanizeDuration }}}} ago."
             ),
-            dashboard=EXPORTER,
+            dashboard_url=EXPORTER_DASHBOARD,
         ),
-        Alert(
+        AlertingRule(
             name="LateKeyRefused",
             severity="critical",
-            when="polls are answered with 401 or 403",
+            condition="polls fail with 401 or 403",
             expr=f"""\
 sum by ({FEED}) (increase(late_exporter_polls_total{{outcome="unauthorized"}}[15m])) > 0
 and
 max by ({FEED}) (late_up) == 0
 """,
-            hold="5m",
-            summary="Late refuses the API key.",
-            description=f"{_WORKSPACE}: polls of the {_FEED} are answered with 401 or 403.",
-            dashboard=EXPORTER,
+            for_="5m",
+            summary="Late rejects the API key.",
+            description=f"{_WORKSPACE}: polls of the {_FEED} fail with 401 or 403.",
+            dashboard_url=EXPORTER_DASHBOARD,
         ),
-        Alert(
+        AlertingRule(
             name="LateQuotaLow",
             severity="warning",
-            when=f"less than {_percent(QUOTA_LEFT_WARNING)} of the key's requests a minute are left, on average of 15m",
+            condition=(
+                f"less than {_percent(QUOTA_LEFT_WARNING)} of the key's requests per minute are left, averaged over 15m"
+            ),
             expr=f"""\
 avg by (job, workspace) (avg_over_time(late_exporter_api_quota_remaining[15m]))
 /
 (avg by (job, workspace) (late_exporter_api_quota_limit) > 0)
 < {QUOTA_LEFT_WARNING}
 """,
-            hold="15m",
-            summary="Little is left of an API key's rate limit.",
+            for_="15m",
+            summary="The rate limit of an API key is almost used up.",
             description=(
-                f"{_WORKSPACE}: over 15 minutes {{{{ $value | humanizePercentage }}}} of the requests a minute were"
-                " left on average."
+                f"{_WORKSPACE}: on average, {{{{ $value | humanizePercentage }}}} of the requests per minute were left"
+                " over the last 15 minutes."
             ),
-            dashboard=EXPORTER,
+            dashboard_url=EXPORTER_DASHBOARD,
         ),
-        Alert(
+        AlertingRule(
             name="LateCatchUpStuck",
             severity="warning",
-            when="a stretch of a feed stays unread after an outage",
+            condition="a gap in a feed stays open after an outage",
             expr=f"{OPEN_GAP.name} == 1",
-            hold="1h",
-            keep=ACROSS_RESTART,
+            for_="1h",
+            keep_firing_for=RESTART_GRACE,
             summary="Catching up after an outage takes too long.",
-            description=f"{_WORKSPACE}: a stretch of the {_FEED} has been unread for an hour.",
-            dashboard=EXPORTER,
+            description=f"{_WORKSPACE}: a gap in the {_FEED} has been open for an hour.",
+            dashboard_url=EXPORTER_DASHBOARD,
         ),
-        Alert(
+        AlertingRule(
             name="LateCoverageAtRisk",
             severity="critical",
-            when=(
-                f"a feed was last read without a gap {COVERAGE_RISK_SECONDS // DAY}d ago, and logs expire after"
+            condition=(
+                f"a feed has not been read without a gap for {COVERAGE_RISK_SECONDS // DAY}d, and logs expire after"
                 f" {RETENTION // DAY}d"
             ),
             expr=f"""\
-time() - max by ({FEED}) (last_over_time({WHOLE.name}[7d])) > {COVERAGE_RISK_SECONDS}
+time() - max by ({FEED}) (last_over_time({LAST_GAPLESS_POLL.name}[7d])) > {COVERAGE_RISK_SECONDS}
 and
-{WANTED}
+{EXPECTED_FEEDS}
 """,
-            hold="15m",
+            for_="15m",
             summary="Logs will soon expire before they are counted.",
             description=(
                 f"{_WORKSPACE}: the {_FEED} was last read without a gap {{{{ $value | humanizeDuration }}}} ago."
-                f" Late forgets a log after {RETENTION // DAY} days."
+                f" Late deletes logs after {RETENTION // DAY} days."
             ),
-            dashboard=EXPORTER,
+            dashboard_url=EXPORTER_DASHBOARD,
         ),
-        Alert(
+        AlertingRule(
             name="LateCoverageLost",
             severity="warning",
-            when="logs expired before they were counted",
+            condition="logs expired before they were counted",
             expr=f"""\
 max by ({FEED}) ({COVERAGE}) > max by ({FEED}) (last_over_time({COVERAGE}[14d] offset 1d)) + {COVERAGE_STEP_SECONDS}
 and
 time() - max by ({FEED}) ({COVERAGE}) >= {RETENTION - HOUR}
 """,
-            hold="15m",
+            for_="15m",
             summary="Logs expired before they were counted.",
             description=(
-                f"{_WORKSPACE}: the record of the {_FEED} is whole only since {{{{ $value | humanizeTimestamp }}}}."
+                f"{_WORKSPACE}: counts of the {_FEED} are complete only since {{{{ $value | humanizeTimestamp }}}}."
             ),
-            dashboard=EXPORTER,
+            dashboard_url=EXPORTER_DASHBOARD,
         ),
-        Alert(
+        AlertingRule(
             name="LateLogsRejected",
             severity="warning",
-            when="logs came without an id in 1h",
-            expr=_new("late_exporter_entries_rejected_total", f"{FEED}, reason", FEED),
-            hold="5m",
-            summary="Logs cannot be counted because they have no id.",
+            condition="logs without a usable id were received within 1h",
+            expr=_increase_after_sync("late_exporter_entries_rejected_total", f"{FEED}, reason", FEED),
+            for_="5m",
+            summary="Logs cannot be counted because they have no usable id.",
             description=(
-                f"{_WORKSPACE}: {{{{ $value | humanize }}}} logs of the {_FEED} were refused in the last hour"
+                f"{_WORKSPACE}: {{{{ $value | humanize }}}} logs of the {_FEED} were rejected in the last hour"
                 " ({{ $labels.reason }})."
             ),
-            dashboard=EXPORTER,
+            dashboard_url=EXPORTER_DASHBOARD,
         ),
-        Alert(
+        AlertingRule(
             name="LateApiDrift",
             severity="warning",
-            when="logs came with fields in 1h that are not as documented",
-            expr=_new("late_exporter_api_fields_drifted_total", f"{FEED}, field, kind", FEED),
-            hold="5m",
+            condition="log fields differed from the API documentation within 1h",
+            expr=_increase_after_sync("late_exporter_api_schema_drift_total", f"{FEED}, field, kind", FEED),
+            for_="5m",
             summary="The Late API has changed.",
             description=(
-                f"{_WORKSPACE}: {{{{ $value | humanize }}}} logs of the {_FEED} came in the last hour with"
-                " {{ $labels.field }} not as documented ({{ $labels.kind }})."
+                f"{_WORKSPACE}: in {{{{ $value | humanize }}}} logs of the {_FEED} in the last hour,"
+                " {{ $labels.field }} was not as documented ({{ $labels.kind }})."
             ),
-            dashboard=EXPORTER,
+            dashboard_url=EXPORTER_DASHBOARD,
         ),
-        Alert(
+        AlertingRule(
             name="LateLogsReconciled",
             severity="warning",
-            when="polls missed logs in 1h that the walk then found",
-            expr=_new("late_exporter_reconciled_logs_total", FEED, FEED),
-            hold="5m",
-            summary="Polls missed logs that the reconcile walk found.",
+            condition="the reconciliation scan found logs within 1h that polls had missed",
+            expr=_increase_after_sync("late_exporter_reconciled_logs_total", FEED, FEED),
+            for_="5m",
+            summary="The reconciliation scan found logs that polls had missed.",
             description=(
-                f"{_WORKSPACE}: {{{{ $value | humanize }}}} logs of the {_FEED} were found by the walk alone in the"
-                " last hour. They are counted."
+                f"{_WORKSPACE}: only the reconciliation scan found {{{{ $value | humanize }}}} logs of the {_FEED} in"
+                " the last hour. They have been counted."
             ),
-            dashboard=EXPORTER,
+            dashboard_url=EXPORTER_DASHBOARD,
         ),
-        Alert(
+        AlertingRule(
             name="LateAuditFailed",
             severity="warning",
-            when="an audit found logs that are not counted, or counted twice",
+            condition="an audit found logs that were not counted or were counted twice",
             expr=f"""\
 max by ({FEED}) (late_exporter_audit_missing_logs)
 +
 max by ({FEED}) (late_exporter_audit_extra_logs)
 > 0
 """,
-            hold="0m",
-            keep=ACROSS_RESTART,
-            summary="An audit found the counters wrong.",
+            for_="0m",
+            keep_firing_for=RESTART_GRACE,
+            summary="An audit found wrong counters.",
             description=(
-                f"{_WORKSPACE}: the last audit of the {_FEED} found {{{{ $value | humanize }}}} logs that are not"
-                " counted, or counted twice."
+                f"{_WORKSPACE}: the last audit of the {_FEED} found {{{{ $value | humanize }}}} logs that were not"
+                " counted or were counted twice."
             ),
-            dashboard=EXPORTER,
+            dashboard_url=EXPORTER_DASHBOARD,
         ),
-        Alert(
+        AlertingRule(
             name="LateAuditOverdue",
             severity="warning",
-            when=f"no audit of a feed has come to its end for {AUDIT_AGE_SECONDS // DAY}d",
-            expr=f"time() - max by ({FEED}) (late_exporter_audit_last_timestamp_seconds) > {AUDIT_AGE_SECONDS}",
-            hold="6h",
-            summary="Audits do not come to their end, so nobody checks the counters.",
-            description=(f"{_WORKSPACE}: the last audit of the {_FEED} ended {{{{ $value | humanizeDuration }}}} ago."),
-            dashboard=EXPORTER,
+            condition=f"no audit of a feed has completed for {AUDIT_AGE_SECONDS // DAY}d",
+            expr=(
+                f"time() - max by ({FEED}) (late_exporter_audit_last_completed_timestamp_seconds) > {AUDIT_AGE_SECONDS}"
+            ),
+            for_="6h",
+            summary="Audits do not complete, so the counters are not verified.",
+            description=(
+                f"{_WORKSPACE}: the last audit of the {_FEED} completed {{{{ $value | humanizeDuration }}}} ago."
+            ),
+            dashboard_url=EXPORTER_DASHBOARD,
         ),
-        Alert(
+        AlertingRule(
             name="LateWebhooksRefused",
             severity="warning",
-            when=f"webhooks are refused because of their signature, for {WEBHOOKS_REFUSED_WITHIN}",
+            condition=f"webhooks are rejected because of their signature, for {WEBHOOK_REJECTION_WINDOW}",
             expr=f"""\
 sum by (job, workspace) (
-  increase(late_exporter_webhooks_refused_total{{reason="signature"}}[{WEBHOOKS_REFUSED_WITHIN}])
+  increase(late_exporter_webhooks_rejected_total{{reason="signature"}}[{WEBHOOK_REJECTION_WINDOW}])
 ) > 0
 """,
-            hold=WEBHOOKS_REFUSED_WITHIN,
-            summary="Webhooks come with a wrong signature.",
+            for_=WEBHOOK_REJECTION_WINDOW,
+            summary="Webhooks have an invalid signature.",
             description=(
-                f"{_WORKSPACE}: {{{{ $value | humanize }}}} webhooks of the last {WEBHOOKS_REFUSED_WITHIN} were not"
-                " signed with the secret of --webhook.secret-file. Polls go on."
+                f"{_WORKSPACE}: {{{{ $value | humanize }}}} webhooks in the last {WEBHOOK_REJECTION_WINDOW} were not"
+                " signed with the secret in --webhook.secret-file. Polling continues."
             ),
-            dashboard=EXPORTER,
+            dashboard_url=EXPORTER_DASHBOARD,
         ),
-        Alert(
+        AlertingRule(
             name="LateLabelOverflow",
             severity="warning",
-            when="a label has so many values that some are counted as other",
-            expr=_new("late_exporter_label_overflow_total", "job, workspace, family, label", "job, workspace"),
-            hold="5m",
-            summary="A label has too many values; the rest is counted as other.",
-            description=(
-                f"{_WORKSPACE}: {{{{ $labels.label }}}} of {{{{ $labels.family }}}} was folded into other"
-                " {{ $value | humanize }} times in the last hour."
+            condition="a label has so many values that some are counted as other",
+            expr=_increase_after_sync(
+                "late_exporter_label_overflow_total", "job, workspace, family, label", "job, workspace"
             ),
-            dashboard=EXPORTER,
+            for_="5m",
+            summary="A label has too many values; new ones are counted as other.",
+            description=(
+                f"{_WORKSPACE}: values of the label {{{{ $labels.label }}}} of {{{{ $labels.family }}}} were counted as"
+                " other {{ $value | humanize }} times in the last hour."
+            ),
+            dashboard_url=EXPORTER_DASHBOARD,
         ),
     ),
 )

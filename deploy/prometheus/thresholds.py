@@ -1,35 +1,35 @@
-"""The numbers at which something is wrong: alerts begin at them, and dashboards change colour at them."""
+"""Thresholds shared by the alerts and by the colors of the dashboards."""
 
 from __future__ import annotations
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 
 SUCCESS_OBJECTIVE = 0.99
-"""Share of the final publish and retry logs that succeed, over PERIOD."""
+"""Target share of final publish and retry logs that succeed over PERIOD."""
 
 PERIOD = "30d"
 ERROR_BUDGET = round(1 - SUCCESS_OBJECTIVE, 10)
 
 FAST_BURN = 14.4
-"""Times its rate at which the error budget of 30 days is spent in two days: wake somebody."""
+"""Burn rate that spends the 30-day error budget in two days: page immediately."""
 
 SLOW_BURN = 6
-"""Times its rate at which it is spent in five days: wake somebody, if it lasts."""
+"""Burn rate that spends the error budget in five days: page if it lasts."""
 
 TICKET_BURN = 3
 LONG_TICKET_BURN = 1
-"""Times its rate at which it is spent too early: tomorrow is soon enough."""
+"""Burn rates that exhaust the error budget before the period ends: open a ticket."""
 
 BUDGET_FINAL_LOGS = 50
 BUDGET_FAILED_LOGS = 10
-"""With fewer logs than these in the long window a burn rate says nothing."""
+"""Minimum logs in the long window for a burn rate to be meaningful."""
 
 RETENTION = 7 * DAY
-"""How long Late keeps a log."""
+"""Time for which Late keeps a log."""
 
-LATE_AFTER = "3600.0"
-LATE_SHARE = 0.2
-"""The exporter is catching up when a larger share of the logs it counts is older: what it reads is no longer so."""
+LATE_LOG_LAG = "3600.0"
+CATCH_UP_RATIO = 0.2
+"""The exporter is catching up if more than this share of the logs counted exceeds the lag above."""
 
 PLATFORM_FAILED_SHARE = 0.5
 PLATFORM_FINAL_LOGS = 20
@@ -42,42 +42,42 @@ SLOW_SECONDS = 5
 SLOW_LOGS = 30
 SLOW_HISTORY_HOURS = 24
 
-PAUSES = 20
+MIN_PAUSES = 20
 PAUSES_PER_LOG = 0.2
 
 PENDING_SECONDS = HOUR
 PENDING_EXCESS = 10
 
 CONSECUTIVE_FAILURES = 5
-"""Attempts of an account that failed in a row."""
+"""Failed attempts of an account in a row."""
 
-ACCOUNT_FAILED_WITHIN = "3d"
-ACCOUNT_FAILED_LATELY = "3h"
-ACCOUNT_USED_SECONDS = 7 * DAY
+ACCOUNT_FAILURE_WINDOW = "3d"
+ACCOUNT_RECENT_WINDOW = "3h"
+ACCOUNT_ACTIVE_SECONDS = 7 * DAY
 
 TOKEN_LEFT_WARNING_SECONDS = 7 * DAY
 TOKEN_LEFT_CRITICAL_SECONDS = DAY
-"""Until a token expires."""
+"""Time until an access token expires."""
 
 CONNECT_FAILURES = 5
 CONNECT_FAILED_SHARE = 0.5
 
 DATA_AGE_WARNING_SECONDS = 5 * MINUTE
 DATA_AGE_CRITICAL_SECONDS = 10 * MINUTE
-"""Since the last poll of a feed that succeeded."""
+"""Time since the last successful poll of a feed."""
 
 RESTARTS = 4
-ACROSS_RESTART = "10m"
-"""What rests on gauges fires on for so long while they are away, so that a restart resolves nothing."""
+RESTART_GRACE = "10m"
+"""``keep_firing_for`` of alerts based on gauges, so that a restart of the exporter does not resolve them."""
 
 QUOTA_LEFT_WARNING = 0.2
-"""Share of a key's requests a minute that is left."""
+"""Share of the requests per minute left for an API key."""
 
 AUDIT_AGE_SECONDS = 3 * DAY
-"""Since the last audit that came to its end; one is due every day."""
+"""Time since the last completed audit; the default interval is one day."""
 
-WEBHOOKS_REFUSED_WITHIN = "15m"
-"""Somebody's single try is no trouble; a secret that does not fit refuses all the time."""
+WEBHOOK_REJECTION_WINDOW = "15m"
+"""Duration that separates a wrong secret from a single forged request."""
 
 COVERAGE_RISK_SECONDS = 5 * DAY
 COVERAGE_STEP_SECONDS = 10 * MINUTE

@@ -3,7 +3,7 @@ import { join, normalize } from 'node:path';
 import react from '@vitejs/plugin-react';
 import { defineConfig, type Connect, type Plugin } from 'vite';
 
-// Served as they are on disk, so that a dashboard that has changed needs no build.
+// Serve dashboards from disk, so that changes need no build.
 const FOLDERS: Record<string, string> = {
   '/dashboards/': '../dashboards',
   '/public/build/img/': 'node_modules/@grafana/ui/dist/public/img',

@@ -1,4 +1,4 @@
-"""Writes grafana/dashboards/; with --check, only tells whether they are up to date."""
+"""Write grafana/dashboards/; with --check, only verify that the files are up to date."""
 
 from __future__ import annotations
 
@@ -11,44 +11,48 @@ from typing import Any
 try:
     from grafana_foundation_sdk.cog.encoder import JSONEncoder
 except ImportError:
-    sys.exit("The dashboards are made with grafana-foundation-sdk==0.0.21: install the extra dev.")
+    sys.exit("The dashboards need grafana-foundation-sdk==0.0.21; run make dev.")
 
 from grafana.source import accounts, exporter, overview, platforms
-from grafana.source.layout import Page, compose
+from grafana.source.layout import DashboardSpec, build_dashboard
 
 FOLDER = Path(__file__).parent.parent / "dashboards"
-PAGES = (overview.PAGE, platforms.PAGE, accounts.PAGE, exporter.PAGE)
+DASHBOARDS = (overview.DASHBOARD, platforms.DASHBOARD, accounts.DASHBOARD, exporter.DASHBOARD)
 
 
-def written(page: Page) -> str:
-    """The file of a dashboard."""
-    document = json.loads(JSONEncoder().encode(compose(page)))
-    return json.dumps(pruned(document), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+def render(spec: DashboardSpec) -> str:
+    """Return the JSON text of a dashboard."""
+    document = json.loads(JSONEncoder().encode(build_dashboard(spec)))
+    return json.dumps(without_menu_placement(document), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def pruned(value: Any) -> Any:
-    """Without the placement that hides links and annotations in a menu, as the SDK has it."""
+def without_menu_placement(value: Any) -> Any:
+    """Remove the ``placement`` that the SDK adds, which hides links and annotations in a menu."""
     if isinstance(value, dict):
-        return {name: pruned(part) for name, part in value.items() if name != "placement" or part != "inControlsMenu"}
+        return {
+            name: without_menu_placement(part)
+            for name, part in value.items()
+            if name != "placement" or part != "inControlsMenu"
+        }
     if isinstance(value, list):
-        return [pruned(part) for part in value]
+        return [without_menu_placement(part) for part in value]
     return value
 
 
-def stale(files: Mapping[str, str]) -> list[str]:
-    """The names of the files that are not as they should be, or that nobody writes."""
-    found = {file.name: file.read_text("utf-8") for file in FOLDER.glob("*.json")}
-    return sorted(name for name in files.keys() | found.keys() if files.get(name) != found.get(name))
+def outdated_files(files: Mapping[str, str]) -> list[str]:
+    """Return the names of the files that differ, are missing, or are left over."""
+    existing = {file.name: file.read_text("utf-8") for file in FOLDER.glob("*.json")}
+    return sorted(name for name in files.keys() | existing.keys() if files.get(name) != existing.get(name))
 
 
 def main() -> None:
-    """Write the dashboards, or fail where they are not up to date and that is all that was asked."""
-    files = {f"{page.uid}.json": written(page) for page in PAGES}
+    """Write the dashboards, or exit with an error if --check finds outdated ones."""
+    files = {f"{page.uid}.json": render(page) for page in DASHBOARDS}
     if "--check" in sys.argv[1:]:
-        if names := stale(files):
-            sys.exit(f"grafana/dashboards is not up to date: {', '.join(names)}; run python -m grafana.source")
+        if names := outdated_files(files):
+            sys.exit(f"outdated in grafana/dashboards: {', '.join(names)}; run python -m grafana.source")
         return
-    for name in stale(files):
+    for name in outdated_files(files):
         if name in files:
             (FOLDER / name).write_text(files[name], "utf-8")
         else:

@@ -1,91 +1,93 @@
-"""late-accounts: which accounts are in trouble, and who has to connect one again."""
+"""Dashboard late-accounts: failing accounts, and accounts that need to be reconnected."""
 
 from __future__ import annotations
 
 from grafana.source import panels, thresholds
-from grafana.source.layout import ACCOUNTS, PLATFORM, Page, Row, link
-from grafana.source.palette import CONNECTION_CODES, EVENTS, MUTED
-from grafana.source.panels import Column, Frame
-from grafana.source.queries import Query, age, count, increase, named, quantile, series
+from grafana.source.layout import ACCOUNTS, PLATFORM, DashboardSpec, PanelRow, dashboard_url
+from grafana.source.palette import CONNECTION_CODES, CONNECTION_EVENTS, MUTED
+from grafana.source.panels import Column, PanelFrame
+from grafana.source.queries import Query, age, increase, or_zero, quantile, selector, with_username
 
-__all__ = ["PAGE"]
+__all__ = ["DASHBOARD"]
 
 ACCOUNT = ("workspace", "platform", "account_id")
-CHOSEN = {"account_id": "~$account_id"}
-STREAK = series("late_account_consecutive_failures", **CHOSEN)
-CONNECTED = series("late_account_connected", **CHOSEN)
-LAST_SUCCESS = series("late_account_last_success_timestamp_seconds", **CHOSEN)
-EXPIRY = f"({series('late_account_token_expiry_timestamp_seconds', **CHOSEN)} unless {CONNECTED} == 0)"
-"""Of accounts that are connected: a token that was taken back is worth nothing, however long it was to last."""
+ACCOUNT_MATCHER = {"account_id": "~$account_id"}
+CONSECUTIVE_FAILURES = selector("late_account_consecutive_failures", **ACCOUNT_MATCHER)
+CONNECTED = selector("late_account_connected", **ACCOUNT_MATCHER)
+LAST_SUCCESS = selector("late_account_last_success_timestamp_seconds", **ACCOUNT_MATCHER)
+TOKEN_EXPIRY = f"({selector('late_account_token_expiry_timestamp_seconds', **ACCOUNT_MATCHER)} unless {CONNECTED} == 0)"
+"""Token expiry of connected accounts; a revoked token is worthless before it expires."""
 
-EVENTS_TOTAL = series("late_connection_events_total")
-FAILURES = series("late_connection_failures_total")
-BAR = "10m"
-NAME = "{{username}} ({{platform}})"
+EVENTS_TOTAL = selector("late_connection_events_total")
+FAILURES = selector("late_connection_failures_total")
+BAR_INTERVAL = "10m"
+ACCOUNT_LEGEND = "{{username}} ({{platform}})"
 
 
-def _each(selector: str) -> str:
+def _max_by_account(selector: str) -> str:
     return f"max by ({', '.join(ACCOUNT)}) ({selector})"
 
 
-def _logs(window: str, status: str) -> str:
-    counted = series("late_account_logs_total", status=status, **CHOSEN)
-    return named(f"sum by (job, instance, {', '.join(ACCOUNT)}) (increase({counted}[{window}]))")
+def _log_increase(window: str, status: str) -> str:
+    logs_total = selector("late_account_logs_total", status=status, **ACCOUNT_MATCHER)
+    return with_username(f"sum by (job, instance, {', '.join(ACCOUNT)}) (increase({logs_total}[{window}]))")
 
 
-NOW = Row(
+STATUS_ROW = PanelRow(
     100,
-    "Now",
+    "Current status",
     (
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 101,
                 "Accounts",
-                "Accounts seen in a log. With --metrics.max-accounts 0 the exporter tells of none.",
+                "Accounts seen in a log. The exporter reports none if --metrics.max-accounts is 0.",
                 4,
                 4,
             ),
-            count(f"count({_each(series('late_account_info', **CHOSEN))})"),
+            or_zero(f"count({_max_by_account(selector('late_account_info', **ACCOUNT_MATCHER))})"),
         ),
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 102,
                 "Failing",
-                f"Accounts whose last {thresholds.CONSECUTIVE_FAILURES} attempts or more all failed.",
+                f"Accounts whose last {thresholds.CONSECUTIVE_FAILURES} or more attempts all failed.",
                 4,
                 4,
             ),
-            f"sum({_each(STREAK)} >= bool {thresholds.CONSECUTIVE_FAILURES})",
-            steps=thresholds.AT_ALL,
+            f"sum({_max_by_account(CONSECUTIVE_FAILURES)} >= bool {thresholds.CONSECUTIVE_FAILURES})",
+            steps=thresholds.WARNING_ABOVE_ZERO,
         ),
-        panels.number(
-            Frame(103, "Disconnected", "Accounts whose newest connection log left them disconnected.", 4, 4),
-            f"sum({_each(CONNECTED)} == bool 0)",
-            steps=thresholds.AT_ALL,
+        panels.stat_panel(
+            PanelFrame(
+                103, "Disconnected", "Accounts that are disconnected according to their newest connection log.", 4, 4
+            ),
+            f"sum({_max_by_account(CONNECTED)} == bool 0)",
+            steps=thresholds.WARNING_ABOVE_ZERO,
         ),
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 104,
                 "Next token expiry",
-                "Until the first access token of a connected account expires, of those that are known. Late renews many"
-                " tokens itself: the tokens that matter are those of the table below that stay close to 0.",
+                "Time until the first known access token of a connected account expires. Late renews many"
+                " tokens itself; watch for tokens in the table below that stay close to 0.",
                 4,
                 4,
             ),
-            f"min({EXPIRY} - time()) / {thresholds.DAY}",
+            f"min({TOKEN_EXPIRY} - time()) / {thresholds.DAY}",
             unit=panels.DAYS,
             decimals=1,
             steps=thresholds.TOKEN_DAYS_LEFT,
             no_value=("Unknown", MUTED),
         ),
-        panels.number(
-            Frame(105, "Connect failures, 24 h", "Connection logs of the last 24 hours that are failures.", 4, 4),
-            count(increase(FAILURES, "24h")),
+        panels.stat_panel(
+            PanelFrame(105, "Connect failures, 24 h", "Connection failures logged in the last 24 hours.", 4, 4),
+            or_zero(increase(FAILURES, "24h")),
             decimals=0,
         ),
-        panels.number(
-            Frame(106, "Last connection log", "Time since the newest connection log was created.", 4, 4),
-            age(f"max({series('late_connection_last_event_timestamp_seconds')})"),
+        panels.stat_panel(
+            PanelFrame(106, "Last connection log", "Time since the newest connection log was created.", 4, 4),
+            age(f"max({selector('late_connection_last_event_timestamp_seconds')})"),
             unit="s",
             decimals=0,
             no_value=("Never", MUTED),
@@ -93,16 +95,17 @@ NOW = Row(
     ),
 )
 
-FIGURES = Row(
+TABLE_ROW = PanelRow(
     200,
     "Accounts",
     (
-        panels.cells(
-            Frame(
+        panels.table_panel(
+            PanelFrame(
                 201,
                 "Accounts",
-                "Each account now. A click on a platform leads to it. A dash under connected: no connection log of the"
-                " account was seen, as Late keeps them for seven days; under token: that, or it is disconnected.",
+                "Current state of each account. Click a platform for details. A dash under Connected means"
+                " that no connection log of the account was seen, because Late keeps them for seven days only;"
+                " a dash under Token left means the same, or that the account is disconnected.",
                 24,
                 13,
             ),
@@ -110,131 +113,132 @@ FIGURES = Row(
             Column(
                 title="Platform",
                 label="platform",
-                link=link(PLATFORM, platform="${__value.raw:percentencode}"),
+                link=dashboard_url(PLATFORM, platform="${__value.raw:percentencode}"),
                 width=130,
             ),
             Column(title="Workspace", label="workspace", width=120),
             Column(
-                title="Failures in a row",
-                expr=named(STREAK),
+                title="Consecutive failures",
+                expr=with_username(CONSECUTIVE_FAILURES),
                 decimals=0,
-                steps=thresholds.FAILURES_IN_A_ROW,
-                width=140,
+                steps=thresholds.FAILURE_STREAK,
+                width=170,
             ),
             Column(
                 title="Last success",
-                expr=f"1000 * {named(LAST_SUCCESS)}",
+                expr=f"1000 * {with_username(LAST_SUCCESS)}",
                 unit="dateTimeFromNow",
-                empty="never seen",
+                empty_text="none seen",
                 width=140,
             ),
-            Column(title="Succeeded, 24 h", expr=_logs("24h", "success"), decimals=0, width=140),
-            Column(title="Failed, 24 h", expr=_logs("24h", "failed"), decimals=0, width=120),
-            Column(title="Connected", expr=named(CONNECTED), words=panels.CONNECTED_WORDS, width=130),
+            Column(title="Succeeded, 24 h", expr=_log_increase("24h", "success"), decimals=0, width=140),
+            Column(title="Failed, 24 h", expr=_log_increase("24h", "failed"), decimals=0, width=120),
+            Column(title="Connected", expr=with_username(CONNECTED), mappings=panels.CONNECTED_MAPPINGS, width=130),
             Column(
                 title="Token left",
-                expr=f"({named(EXPIRY)} - time()) / {thresholds.DAY}",
+                expr=f"({with_username(TOKEN_EXPIRY)} - time()) / {thresholds.DAY}",
                 unit=panels.DAYS,
                 decimals=1,
                 steps=thresholds.TOKEN_DAYS_LEFT,
                 width=130,
             ),
             Column(title="Account id", label="account_id", width=230),
-            sort="Failures in a row",
+            sort="Consecutive failures",
             no_value="No accounts",
         ),
     ),
 )
 
-TIME = Row(
+HISTORY_ROW = PanelRow(
     300,
-    "Over time",
+    "History",
     (
-        panels.lines(
-            Frame(
+        panels.line_chart(
+            PanelFrame(
                 301,
-                "Failures in a row",
-                "The attempts of an account that failed since its last success, of accounts that had any in the time"
-                f" shown. Dashed: {thresholds.CONSECUTIVE_FAILURES}, from which on it is an alert.",
+                "Consecutive failures",
+                "Failed attempts since the last success, for accounts with at least two in the selected time"
+                f" range. Dashed line: {thresholds.CONSECUTIVE_FAILURES}, the alert threshold.",
                 12,
                 9,
             ),
             Query(
-                f"{named(STREAK)} and on ({', '.join(ACCOUNT)}) {_each(f'max_over_time({STREAK}[$__range])')} > 1",
-                NAME,
+                f"{with_username(CONSECUTIVE_FAILURES)} and on ({', '.join(ACCOUNT)})"
+                f" {_max_by_account(f'max_over_time({CONSECUTIVE_FAILURES}[$__range])')} > 1",
+                ACCOUNT_LEGEND,
             ),
             unit="short",
             colors={},
-            limits=((None, "transparent"), (thresholds.CONSECUTIVE_FAILURES, "orange")),
-            held=True,
-            axis=panels.Axis(high=thresholds.CONSECUTIVE_FAILURES + 1),
+            threshold_lines=((None, "transparent"), (thresholds.CONSECUTIVE_FAILURES, "orange")),
+            stepped=True,
+            axis=panels.Axis(soft_max=thresholds.CONSECUTIVE_FAILURES + 1),
             no_value="No account failed twice in a row",
         ),
-        panels.timeline(
-            Frame(
+        panels.state_timeline(
+            PanelFrame(
                 302,
-                "Connections that broke",
-                "Accounts that were disconnected at some time shown. All others stayed connected.",
+                "Disconnected accounts",
+                "Accounts that were disconnected at some point in the selected time range.",
                 12,
                 9,
             ),
             Query(
-                f"{named(CONNECTED)} and on ({', '.join(ACCOUNT)})"
-                f" {_each(f'min_over_time({CONNECTED}[$__range])').replace('max by', 'min by')} == 0",
-                NAME,
+                f"{with_username(CONNECTED)} and on ({', '.join(ACCOUNT)})"
+                f" {_max_by_account(f'min_over_time({CONNECTED}[$__range])').replace('max by', 'min by')} == 0",
+                ACCOUNT_LEGEND,
             ),
-            panels.CONNECTED_WORDS,
+            panels.CONNECTED_MAPPINGS,
             no_value="No account was disconnected",
         ),
     ),
 )
 
-CONNECTING = Row(
+CONNECTIONS_ROW = PanelRow(
     400,
-    "Connecting",
+    "Connections",
     (
-        panels.bars(
-            Frame(
-                401,
-                "Connection events",
-                "Connection logs within each bar, by event. Not narrowed to the accounts chosen.",
-                8,
-                8,
-            ),
+        panels.bar_chart(
+            PanelFrame(401, "Connection events", "Connection logs per bar, by event. Not filtered by account.", 8, 8),
             Query(f"{increase(EVENTS_TOTAL, '$__interval', 'event')} > 0", "{{event}}"),
             unit="short",
-            interval=BAR,
-            colors=EVENTS,
+            interval=BAR_INTERVAL,
+            colors=CONNECTION_EVENTS,
             no_value="No connection logs",
         ),
-        panels.bars(
-            Frame(
+        panels.bar_chart(
+            PanelFrame(
                 402,
                 "Connection failures",
-                "Failed connection logs within each bar, by the API's error code. oauth_denied: somebody said no.",
+                "Connection failures per bar, by API error code. oauth_denied: the user denied access.",
                 8,
                 8,
             ),
             Query(f"{increase(FAILURES, '$__interval', 'code')} > 0", "{{code}}"),
             unit="short",
-            interval=BAR,
+            interval=BAR_INTERVAL,
             colors=CONNECTION_CODES,
             no_value="No failures",
         ),
-        panels.lines(
-            Frame(403, "Duration, p95", "95 of 100 connection events of the six hours before took no longer.", 8, 8),
+        panels.line_chart(
+            PanelFrame(
+                403,
+                "Connection duration, p95",
+                "95 % of connection events in the preceding six hours finished within this time.",
+                8,
+                8,
+            ),
             Query(quantile(0.95, "late_connection_duration_seconds", "6h", "event"), "{{event}}"),
             unit="s",
-            colors=EVENTS,
+            colors=CONNECTION_EVENTS,
             no_value="No connection logs",
         ),
     ),
 )
 
-PAGE = Page(
+DASHBOARD = DashboardSpec(
     uid=ACCOUNTS,
     title="Late / Accounts",
-    description="Which accounts are in trouble, and which have to be connected again.",
-    rows=(NOW, FIGURES, TIME, CONNECTING),
-    accounts=True,
+    description="Failing accounts, and accounts that need to be reconnected.",
+    rows=(STATUS_ROW, TABLE_ROW, HISTORY_ROW, CONNECTIONS_ROW),
+    has_account_variable=True,
 )

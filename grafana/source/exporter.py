@@ -1,104 +1,107 @@
-"""late-exporter: can the other dashboards be believed."""
+"""Dashboard late-exporter: health of the exporter, and whether the other dashboards can be trusted."""
 
 from __future__ import annotations
 
 from grafana_foundation_sdk.models.common import BigValueTextMode
 
 from grafana.source import panels, thresholds
-from grafana.source.layout import EXPORTER, OVERVIEW, Page, Row, link
+from grafana.source.layout import EXPORTER, OVERVIEW, DashboardSpec, PanelRow, dashboard_url
 from grafana.source.palette import (
     BAD,
-    CODES,
     FEED_QUANTILES,
     FEEDS,
     MUTED,
     OUTCOMES,
     QUANTILES,
-    REFUSALS,
-    WEBHOOKS,
+    REJECTION_REASONS,
+    STATUS_CODES,
+    WEBHOOK_EVENTS,
 )
-from grafana.source.panels import PER_MINUTE, Column, Frame
+from grafana.source.panels import PER_MINUTE, Column, PanelFrame
 from grafana.source.queries import (
     RATE,
     TARGET,
     Query,
     age,
-    count,
-    happened,
     increase,
-    of_exporters,
-    own,
+    or_zero,
+    per_minute_nonzero,
+    process_metric,
     quantile,
     rate,
-    series,
-    total,
+    restrict_to_exporters,
+    selector,
+    sum_by,
 )
 
-__all__ = ["PAGE"]
+__all__ = ["DASHBOARD"]
 
 FEED = ("workspace", "feed")
-IN_FEED = "{{workspace}} / {{feed}}"
-LAST_POLL = series("late_exporter_last_successful_poll_timestamp_seconds")
-COVERAGE = series("late_exporter_coverage_start_timestamp_seconds")
-REQUESTS = series("late_exporter_api_requests_total")
-QUOTA = series("late_exporter_api_quota_limit")
-LEFT = series("late_exporter_api_quota_remaining")
-THROTTLED = series("late_exporter_api_throttled_seconds_total")
-AUDITED = series("late_exporter_audit_last_timestamp_seconds")
-DRIFTED = series("late_exporter_api_fields_drifted_total")
+FEED_LEGEND = "{{workspace}} / {{feed}}"
+LAST_POLL = selector("late_exporter_last_successful_poll_timestamp_seconds")
+COVERAGE = selector("late_exporter_coverage_start_timestamp_seconds")
+REQUESTS = selector("late_exporter_api_requests_total")
+QUOTA_LIMIT = selector("late_exporter_api_quota_limit")
+QUOTA_REMAINING = selector("late_exporter_api_quota_remaining")
+THROTTLED_SECONDS = selector("late_exporter_api_throttled_seconds_total")
+LAST_SCAN = selector("late_exporter_reconcile_last_completed_timestamp_seconds")
+LAST_AUDIT = selector("late_exporter_audit_last_completed_timestamp_seconds")
+SCHEMA_DRIFT = selector("late_exporter_api_schema_drift_total")
 LAG = "late_exporter_log_lag_seconds"
 WEBHOOK_LAG = "late_exporter_webhook_lag_seconds"
 NO_WEBHOOKS = "No webhooks"
-TOOK = "late_exporter_api_request_duration_seconds"
+REQUEST_DURATION = "late_exporter_api_request_duration_seconds"
 
 
-NOW = Row(
+STATUS_ROW = PanelRow(
     100,
-    "Now",
+    "Current status",
     (
-        panels.number(
-            Frame(101, "Scrape", "Whether Prometheus reaches every exporter chosen.", 3, 4),
-            f"min({own('up')})",
+        panels.stat_panel(
+            PanelFrame(101, "Scrape", "Whether Prometheus can scrape every selected exporter.", 3, 4),
+            f"min({process_metric('up')})",
             steps=thresholds.UP,
-            words=panels.UP_WORDS,
+            mappings=panels.UP_MAPPINGS,
             no_value=("No target", BAD),
         ),
-        panels.number(
-            Frame(102, "Feeds up", "Feeds whose last poll succeeded, of all.", 3, 4),
-            f"avg({series('late_up')})",
+        panels.stat_panel(
+            PanelFrame(102, "Feeds up", "Share of feeds whose last poll succeeded.", 3, 4),
+            f"avg({selector('late_up')})",
             unit="percentunit",
             decimals=0,
             steps=thresholds.UP,
             no_value=("Never polled", BAD),
         ),
-        panels.number(
-            Frame(103, "Age of the data", "Since the last successful poll of the feed that is furthest behind.", 3, 4),
+        panels.stat_panel(
+            PanelFrame(103, "Data age", "Time since the last successful poll of the most outdated feed.", 3, 4),
             age(f"min({LAST_POLL})"),
             unit="s",
             decimals=0,
             steps=thresholds.DATA_AGE,
             no_value=("Never polled", BAD),
-            link=link(OVERVIEW),
+            link=dashboard_url(OVERVIEW),
         ),
-        panels.number(
-            Frame(104, "Polls failed, 1 h", "Polls of the last hour with another outcome than success.", 3, 4),
-            increase(series("late_exporter_polls_total", outcome="!success"), "1h"),
+        panels.stat_panel(
+            PanelFrame(104, "Failed polls, 1 h", "Polls in the last hour with an outcome other than success.", 3, 4),
+            increase(selector("late_exporter_polls_total", outcome="!success"), "1h"),
             decimals=0,
         ),
-        panels.number(
-            Frame(105, "API quota left", "Share of the requests a minute left to the key that has least.", 3, 4),
-            f"min({LEFT} / {QUOTA})",
+        panels.stat_panel(
+            PanelFrame(
+                105, "API quota left", "Share of the requests per minute left for the API key with the least.", 3, 4
+            ),
+            f"min({QUOTA_REMAINING} / {QUOTA_LIMIT})",
             unit="percentunit",
             decimals=0,
             steps=thresholds.QUOTA_LEFT,
             no_value=("Unknown", MUTED),
         ),
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 106,
-                "Complete for",
-                "Since when every log of every feed is counted without a gap. It should stand still; where it jumps"
-                " forward, logs were lost.",
+                "Coverage",
+                "Time for which every log of every feed has been counted without a gap. A sudden drop means"
+                " that logs were lost or that a gap is open.",
                 3,
                 4,
             ),
@@ -107,71 +110,71 @@ NOW = Row(
             decimals=1,
             no_value=("First sync", MUTED),
         ),
-        panels.number(
-            Frame(107, "Running for", "Since the exporter started that started last.", 3, 4),
-            age(f"max({own('process_start_time_seconds')})"),
+        panels.stat_panel(
+            PanelFrame(107, "Uptime", "Time since the most recent start of an exporter.", 3, 4),
+            age(f"max({process_metric('process_start_time_seconds')})"),
             unit="s",
             decimals=1,
         ),
-        panels.number(
-            Frame(108, "Version", "Of the running exporter.", 3, 4),
-            Query(f"max by (version) ({series('late_exporter_build_info')})", "{{version}}"),
+        panels.stat_panel(
+            PanelFrame(108, "Version", "Version of the running exporter.", 3, 4),
+            Query(f"max by (version) ({selector('late_exporter_build_info')})", "{{version}}"),
             text_mode=BigValueTextMode.NAME,
         ),
     ),
 )
 
-POLLS = Row(
+POLL_ROW = PanelRow(
     200,
     "Polls",
     (
-        panels.timeline(
-            Frame(201, "Feeds", "Whether the last poll of each feed succeeded.", 8, 8),
-            Query(f"min by (workspace, feed) ({series('late_up')})", IN_FEED),
-            panels.UP_WORDS,
+        panels.state_timeline(
+            PanelFrame(201, "Feed status", "Whether the last poll of each feed succeeded.", 8, 8),
+            Query(f"min by (workspace, feed) ({selector('late_up')})", FEED_LEGEND),
+            panels.UP_MAPPINGS,
         ),
-        panels.bars(
-            Frame(
+        panels.bar_chart(
+            PanelFrame(
                 202,
                 "Polls by outcome",
-                "Polls a minute. unauthorized: the key; rate_limited, unavailable, bad_payload: the API; store_error:"
-                " the state's disk.",
+                "Polls per minute. unauthorized: the API key; rate_limited, unavailable, bad_payload: the"
+                " API; store_error: the state file.",
                 8,
                 8,
             ),
-            Query(happened(series("late_exporter_polls_total"), "outcome"), "{{outcome}}"),
+            Query(per_minute_nonzero(selector("late_exporter_polls_total"), "outcome"), "{{outcome}}"),
             unit=PER_MINUTE,
             colors=OUTCOMES,
         ),
-        panels.lines(
-            Frame(
+        panels.line_chart(
+            PanelFrame(
                 203,
-                "Age of the data",
-                "Since the last successful poll of each feed. Dashed: from where on it is worth a look, and an alert.",
+                "Data age by feed",
+                "Time since the last successful poll of each feed. Dashed lines: warning and alert thresholds.",
                 8,
                 8,
             ),
-            Query(age(f"min by (workspace, feed) ({LAST_POLL})"), IN_FEED),
+            Query(age(f"min by (workspace, feed) ({LAST_POLL})"), FEED_LEGEND),
             unit="s",
             colors=FEEDS,
-            limits=(
+            threshold_lines=(
                 (None, "transparent"),
                 (thresholds.DATA_AGE_WARNING_SECONDS, "orange"),
                 (thresholds.DATA_AGE_CRITICAL_SECONDS, "red"),
             ),
         ),
-        panels.lines(
-            Frame(204, "Poll duration", "How long the last poll of each feed took.", 8, 8),
-            Query(f"max by (workspace, feed) ({series('late_exporter_last_poll_duration_seconds')})", IN_FEED),
+        panels.line_chart(
+            PanelFrame(204, "Poll duration", "Duration of the last poll of each feed.", 8, 8),
+            Query(f"max by (workspace, feed) ({selector('late_exporter_last_poll_duration_seconds')})", FEED_LEGEND),
             unit="s",
             colors=FEEDS,
         ),
-        panels.lines(
-            Frame(
+        panels.line_chart(
+            PanelFrame(
                 205,
-                "Lag, p50 and p95",
-                "From the creation of a log to the moment it was counted, for the logs of the hour before."
-                " An hour and more means that the exporter catches up after an outage.",
+                "Log lag, p50 and p95",
+                "Time from the creation of a log until it was counted, over the preceding hour. More than an"
+                " hour means that the exporter is catching up after an outage.",
                 8,
                 8,
             ),
@@ -180,123 +183,130 @@ POLLS = Row(
             unit="s",
             colors=FEED_QUANTILES,
         ),
-        panels.heat_map(
-            Frame(206, "Lag", "How many logs were counted how long after their creation.", 8, 8),
-            Query(increase(series(f"{LAG}_bucket"), RATE, "le"), "{{le}}"),
+        panels.heatmap_panel(
+            PanelFrame(206, "Log lag distribution", "Number of logs by time from creation until counted.", 8, 8),
+            Query(increase(selector(f"{LAG}_bucket"), RATE, "le"), "{{le}}"),
             unit="s",
         ),
     ),
 )
 
-API = Row(
+API_ROW = PanelRow(
     300,
-    "The Late API",
+    "Late API",
     (
-        panels.bars(
-            Frame(
+        panels.bar_chart(
+            PanelFrame(
                 301,
                 "Requests by code",
-                "Requests a minute, by HTTP status, or by the kind of error where there was none.",
+                "Requests per minute by HTTP status, or by error kind if there was no response.",
                 8,
                 8,
             ),
-            Query(happened(REQUESTS, "code"), "{{code}}"),
+            Query(per_minute_nonzero(REQUESTS, "code"), "{{code}}"),
             unit=PER_MINUTE,
-            colors=CODES,
+            colors=STATUS_CODES,
         ),
-        panels.lines(
-            Frame(
+        panels.line_chart(
+            PanelFrame(
                 302,
                 "Request duration",
-                "50, 95 and 99 of 100 requests of the ten minutes before took no longer than this.",
+                "50, 95 and 99 % of requests in the preceding ten minutes finished within this time.",
                 8,
                 8,
             ),
-            *(Query(quantile(number, TOOK, "10m"), f"p{100 * number:g}") for number in (0.5, 0.95, 0.99)),
+            *(Query(quantile(number, REQUEST_DURATION, "10m"), f"p{100 * number:g}") for number in (0.5, 0.95, 0.99)),
             unit="s",
             colors=QUANTILES,
         ),
-        panels.lines(
-            Frame(
+        panels.line_chart(
+            PanelFrame(
                 303,
-                "Quota left",
-                "Share of the key's requests a minute that is left, and of the time that requests waited for the"
-                " exporter's own share of the quota.",
+                "Quota and throttling",
+                "Share of the API key's requests per minute that is left, and share of the time that requests"
+                " waited for the exporter's quota share.",
                 8,
                 8,
             ),
-            Query(f"min by (workspace) ({LEFT} / {QUOTA})", "{{workspace}}: left"),
-            Query(total(rate(THROTTLED), "workspace"), "{{workspace}}: waiting"),
+            Query(f"min by (workspace) ({QUOTA_REMAINING} / {QUOTA_LIMIT})", "{{workspace}}: left"),
+            Query(sum_by(rate(THROTTLED_SECONDS), "workspace"), "{{workspace}}: throttled"),
             unit="percentunit",
-            colors={"/: left$/": "#3B82F6", "/: waiting$/": "#EC4899"},
-            limits=((None, "transparent"), (thresholds.QUOTA_LEFT_WARNING, "orange")),
-            axis=panels.Axis(most=1),
+            colors={"/: left$/": "#3B82F6", "/: throttled$/": "#EC4899"},
+            threshold_lines=((None, "transparent"), (thresholds.QUOTA_LEFT_WARNING, "orange")),
+            axis=panels.Axis(hard_max=1),
         ),
     ),
 )
 
-EXACT = Row(
+EXACTNESS_ROW = PanelRow(
     400,
-    "Every log exactly once",
+    "Exactly-once counting",
     (
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 401,
-                "Rejected, 24 h",
-                "Logs without a usable id, which cannot be counted once. In a healthy world there are none.",
+                "Rejected logs, 24 h",
+                "Logs without a usable id, which cannot be counted exactly once. Expected: 0.",
                 4,
                 4,
             ),
-            count(increase(series("late_exporter_entries_rejected_total"), "24h")),
+            or_zero(increase(selector("late_exporter_entries_rejected_total"), "24h")),
             decimals=0,
-            steps=thresholds.AT_ALL,
+            steps=thresholds.WARNING_ABOVE_ZERO,
         ),
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 402,
-                "Reconciled, 24 h",
-                "Logs that polls missed and the reconcile walk found. They are counted; many of them mean that the"
-                " list is not in the order it is thought to be.",
+                "Reconciled logs, 24 h",
+                "Logs that polls missed and the reconciliation scan found. They are counted; many of them"
+                " mean that the list is not in the expected order.",
                 4,
                 4,
             ),
-            count(increase(series("late_exporter_reconciled_logs_total"), "24h")),
+            or_zero(increase(selector("late_exporter_reconciled_logs_total"), "24h")),
             decimals=0,
-            steps=thresholds.AT_ALL,
+            steps=thresholds.WARNING_ABOVE_ZERO,
         ),
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 403,
-                "Folded into other, 24 h",
-                "Label values counted as other because the label has too many. The sums stay right.",
+                "Label overflow, 24 h",
+                "Times that a label value was counted as other because the label has too many values. Sums"
+                " stay correct.",
                 4,
                 4,
             ),
-            count(increase(series("late_exporter_label_overflow_total"), "24h")),
+            or_zero(increase(selector("late_exporter_label_overflow_total"), "24h")),
             decimals=0,
-            steps=thresholds.AT_ALL,
+            steps=thresholds.WARNING_ABOVE_ZERO,
         ),
-        panels.number(
-            Frame(404, "Logs in the state", "Logs whose ids the state holds, so that none is counted twice.", 4, 4),
-            total(series("late_exporter_state_logs")),
+        panels.stat_panel(
+            PanelFrame(404, "Stored logs", "Logs whose ids are stored so that none is counted twice.", 4, 4),
+            sum_by(selector("late_exporter_state_logs")),
         ),
-        panels.number(
-            Frame(405, "Size of the state", "On disk. About 100 bytes a log.", 4, 4),
-            total(series("late_exporter_state_bytes")),
+        panels.stat_panel(
+            PanelFrame(405, "State size", "Size on disk, about 100 bytes per log.", 4, 4),
+            sum_by(selector("late_exporter_state_bytes")),
             unit="bytes",
             decimals=1,
         ),
-        panels.number(
-            Frame(406, "Samples scraped", "Samples of the last scrape.", 4, 4),
-            f"sum({own('scrape_samples_scraped')})",
+        panels.stat_panel(
+            PanelFrame(406, "Samples scraped", "Samples in the last scrape.", 4, 4),
+            f"sum({process_metric('scrape_samples_scraped')})",
             decimals=0,
         ),
-        panels.cells(
-            Frame(407, "Feeds", "Since when each feed is complete, and what was unusual in the last 24 hours.", 12, 8),
+        panels.table_panel(
+            PanelFrame(
+                407,
+                "Coverage by feed",
+                "Start of gap-free coverage by feed, and anomalies in the last 24 hours.",
+                12,
+                8,
+            ),
             Column(title="Workspace", label="workspace"),
             Column(title="Feed", label="feed", width=105),
             Column(
-                title="Complete since",
+                title="Coverage start",
                 expr=f"1000 * max by (workspace, feed) ({COVERAGE})",
                 unit="dateTimeAsIso",
                 width=165,
@@ -309,45 +319,45 @@ EXACT = Row(
             ),
             Column(
                 title="Rejected",
-                expr=increase(series("late_exporter_entries_rejected_total"), "24h", *FEED),
+                expr=increase(selector("late_exporter_entries_rejected_total"), "24h", *FEED),
                 decimals=0,
-                empty="0",
-                steps=thresholds.AT_ALL,
+                empty_text="0",
+                steps=thresholds.WARNING_ABOVE_ZERO,
                 width=88,
             ),
             Column(
                 title="Reconciled",
-                expr=increase(series("late_exporter_reconciled_logs_total"), "24h", *FEED),
+                expr=increase(selector("late_exporter_reconciled_logs_total"), "24h", *FEED),
                 decimals=0,
-                empty="0",
-                steps=thresholds.AT_ALL,
+                empty_text="0",
+                steps=thresholds.WARNING_ABOVE_ZERO,
                 width=88,
             ),
         ),
-        panels.lines(
-            Frame(
+        panels.line_chart(
+            PanelFrame(
                 408,
-                "Logs in the state",
-                "It grows with what is posted and forgets a log eight days after its creation.",
+                "Stored logs by workspace",
+                "Grows with the number of posts; logs are pruned eight days after their creation.",
                 12,
                 8,
             ),
-            Query(total(series("late_exporter_state_logs"), "workspace"), "{{workspace}}"),
+            Query(sum_by(selector("late_exporter_state_logs"), "workspace"), "{{workspace}}"),
             unit="short",
         ),
     ),
 )
 
-DRIFT = Row(
+SCHEMA_DRIFT_ROW = PanelRow(
     430,
-    "Changes of the API",
+    "API schema drift",
     (
-        panels.cells(
-            Frame(
+        panels.table_panel(
+            PanelFrame(
                 431,
-                "Fields not as documented",
-                "Logs of the last 24 hours that came with a field unknown, missing, or of another type than documented."
-                " In a healthy world there are none; the exporter's log has a sample of each.",
+                "Fields that differ from the documentation",
+                "Logs in the last 24 hours with an unknown or missing field, or with a field of another type"
+                " than documented. Expected: none. The exporter logs a sample of each.",
                 24,
                 6,
             ),
@@ -357,9 +367,9 @@ DRIFT = Row(
             Column(title="Kind", label="kind", width=105),
             Column(
                 title="Logs, 24 h",
-                expr=f"{increase(DRIFTED, '24h', *FEED, 'field', 'kind')} > 0",
+                expr=f"{increase(SCHEMA_DRIFT, '24h', *FEED, 'field', 'kind')} > 0",
                 decimals=0,
-                steps=thresholds.AT_ALL,
+                steps=thresholds.WARNING_ABOVE_ZERO,
                 width=105,
             ),
             sort="Logs, 24 h",
@@ -368,73 +378,81 @@ DRIFT = Row(
     ),
 )
 
-AUDIT = Row(
+AUDIT_ROW = PanelRow(
     450,
     "Audit",
     (
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 451,
-                "Missing",
-                "Logs that the last audits found at the API and not in the counters, though polls and a reconcile walk"
-                " had passed them. In a healthy world there are none.",
+                "Missing logs",
+                "Logs that the last audits found at the API but not in the counters, although polls and a"
+                " reconciliation scan had passed them. Expected: 0.",
                 4,
                 5,
             ),
-            total(series("late_exporter_audit_missing_logs")),
+            sum_by(selector("late_exporter_audit_missing_logs")),
             decimals=0,
-            steps=thresholds.NEVER,
+            steps=thresholds.BAD_ABOVE_ZERO,
             no_value=("No audit yet", MUTED),
         ),
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 452,
-                "Extra",
-                "Logs that the last audits found counted twice, or on record without a count. Those that Late has"
-                " deleted are none.",
+                "Extra logs",
+                "Logs that the last audits found counted more than once, or stored but not counted. Excludes"
+                " logs deleted by the API. Expected: 0.",
                 4,
                 5,
             ),
-            total(series("late_exporter_audit_extra_logs")),
+            sum_by(selector("late_exporter_audit_extra_logs")),
             decimals=0,
-            steps=thresholds.NEVER,
+            steps=thresholds.BAD_ABOVE_ZERO,
             no_value=("No audit yet", MUTED),
         ),
-        panels.number(
-            Frame(453, "Oldest audit", "How long ago the audit ended of the feed that has waited longest.", 4, 5),
-            age(f"min({AUDITED})"),
+        panels.stat_panel(
+            PanelFrame(
+                453, "Oldest audit", "Time since the last completed audit, of the feed that has waited longest.", 4, 5
+            ),
+            age(f"min({LAST_AUDIT})"),
             unit="s",
             decimals=1,
             steps=thresholds.AUDIT_AGE,
             no_value=("No audit yet", MUTED),
         ),
-        panels.cells(
-            Frame(454, "Audits", "What the last audit of each feed found, and when the last whole walk began.", 12, 5),
+        panels.table_panel(
+            PanelFrame(
+                454,
+                "Audit results",
+                "Result of the last audit of each feed, and start of its last completed reconciliation scan.",
+                12,
+                5,
+            ),
             Column(title="Workspace", label="workspace"),
             Column(title="Feed", label="feed", width=105),
             Column(
                 title="Missing",
-                expr=total(series("late_exporter_audit_missing_logs"), *FEED),
+                expr=sum_by(selector("late_exporter_audit_missing_logs"), *FEED),
                 decimals=0,
-                steps=thresholds.NEVER,
+                steps=thresholds.BAD_ABOVE_ZERO,
                 width=88,
             ),
             Column(
                 title="Extra",
-                expr=total(series("late_exporter_audit_extra_logs"), *FEED),
+                expr=sum_by(selector("late_exporter_audit_extra_logs"), *FEED),
                 decimals=0,
-                steps=thresholds.NEVER,
+                steps=thresholds.BAD_ABOVE_ZERO,
                 width=88,
             ),
             Column(
                 title="Last audit",
-                expr=f"1000 * max by (workspace, feed) ({AUDITED})",
+                expr=f"1000 * max by (workspace, feed) ({LAST_AUDIT})",
                 unit="dateTimeFromNow",
                 width=148,
             ),
             Column(
-                title="Last walk",
-                expr=f"1000 * max by (workspace, feed) ({series('late_exporter_last_reconcile_timestamp_seconds')})",
+                title="Last scan",
+                expr=f"1000 * max by (workspace, feed) ({LAST_SCAN})",
                 unit="dateTimeFromNow",
                 width=148,
             ),
@@ -442,43 +460,51 @@ AUDIT = Row(
     ),
 )
 
-HOOKS = Row(
+WEBHOOK_ROW = PanelRow(
     475,
     "Webhooks",
     (
-        panels.number(
-            Frame(476, "Last webhook", "Since the last genuine one, of any workspace.", 3, 8),
-            age(f"max({series('late_exporter_webhook_last_received_timestamp_seconds')})"),
+        panels.stat_panel(
+            PanelFrame(
+                476, "Last webhook", "Time since the last webhook with a valid signature, in any workspace.", 3, 8
+            ),
+            age(f"max({selector('late_exporter_webhook_last_received_timestamp_seconds')})"),
             unit="s",
             decimals=1,
             no_value=(NO_WEBHOOKS, MUTED),
         ),
-        panels.bars(
-            Frame(477, "Received by event", "Genuine webhooks a minute. other: events that bring no log.", 7, 8),
-            Query(happened(series("late_exporter_webhooks_received_total"), "event"), "{{event}}"),
-            unit=PER_MINUTE,
-            colors=WEBHOOKS,
-            no_value=NO_WEBHOOKS,
-        ),
-        panels.bars(
-            Frame(
-                478,
-                "Refused by reason",
-                "Webhooks a minute. signature: the secret is another one, or somebody tries. expired: a clock is wrong,"
-                " or a retry came late. replay: it came before, which a retry does too.",
+        panels.bar_chart(
+            PanelFrame(
+                477,
+                "Webhooks received by event",
+                "Webhooks with a valid signature per minute. other: events that do not announce a log.",
                 7,
                 8,
             ),
-            Query(happened(series("late_exporter_webhooks_refused_total"), "reason"), "{{reason}}"),
+            Query(per_minute_nonzero(selector("late_exporter_webhooks_received_total"), "event"), "{{event}}"),
             unit=PER_MINUTE,
-            colors=REFUSALS,
-            no_value="None refused",
+            colors=WEBHOOK_EVENTS,
+            no_value=NO_WEBHOOKS,
         ),
-        panels.lines(
-            Frame(
+        panels.bar_chart(
+            PanelFrame(
+                478,
+                "Webhooks rejected by reason",
+                "Rejected webhooks per minute. signature: wrong secret or a forged request. expired: wrong"
+                " clock or a late retry. replay: received before, for example by a retry.",
+                7,
+                8,
+            ),
+            Query(per_minute_nonzero(selector("late_exporter_webhooks_rejected_total"), "reason"), "{{reason}}"),
+            unit=PER_MINUTE,
+            colors=REJECTION_REASONS,
+            no_value="None rejected",
+        ),
+        panels.line_chart(
+            PanelFrame(
                 479,
                 "Webhook lag, p50 and p95",
-                "From the time that webhooks of the hour before tell to when they were received.",
+                "Time from the timestamp of a webhook until it was received, over the preceding hour.",
                 7,
                 8,
             ),
@@ -490,55 +516,56 @@ HOOKS = Row(
     ),
 )
 
-PROCESS = Row(
+PROCESS_ROW = PanelRow(
     500,
     "Process",
     (
-        panels.lines(
-            Frame(501, "CPU", "In use, of one core.", 5, 7),
-            Query(of_exporters(f"rate(process_cpu_seconds_total{{{TARGET}}}[{RATE}])"), "{{instance}}"),
+        panels.line_chart(
+            PanelFrame(501, "CPU", "CPU usage as a share of one core.", 5, 7),
+            Query(restrict_to_exporters(f"rate(process_cpu_seconds_total{{{TARGET}}}[{RATE}])"), "{{instance}}"),
             unit="percentunit",
         ),
-        panels.lines(
-            Frame(502, "Memory", "Resident memory.", 5, 7),
-            Query(own("process_resident_memory_bytes"), "{{instance}}"),
+        panels.line_chart(
+            PanelFrame(502, "Memory", "Resident memory.", 5, 7),
+            Query(process_metric("process_resident_memory_bytes"), "{{instance}}"),
             unit="bytes",
         ),
-        panels.lines(
-            Frame(503, "File descriptors", "Open file descriptors as a share of those allowed.", 5, 7),
-            Query(of_exporters(f"process_open_fds{{{TARGET}}} / process_max_fds{{{TARGET}}}"), "{{instance}}"),
+        panels.line_chart(
+            PanelFrame(503, "File descriptors", "Open file descriptors as a share of the limit.", 5, 7),
+            Query(restrict_to_exporters(f"process_open_fds{{{TARGET}}} / process_max_fds{{{TARGET}}}"), "{{instance}}"),
             unit="percentunit",
         ),
-        panels.lines(
-            Frame(504, "Scrape duration", "How long Prometheus' scrapes take.", 5, 7),
-            Query(own("scrape_duration_seconds"), "{{instance}}"),
+        panels.line_chart(
+            PanelFrame(504, "Scrape duration", "Duration of scrapes by Prometheus.", 5, 7),
+            Query(process_metric("scrape_duration_seconds"), "{{instance}}"),
             unit="s",
         ),
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 505,
-                "Configuration",
-                "Whether every exporter took over its last change; where it was refused, the one before is in force.",
+                "Configuration reload",
+                "Whether the last reload succeeded on every exporter. After a failed reload the previous"
+                " configuration stays active.",
                 4,
                 4,
             ),
-            f"min({series('late_exporter_config_last_reload_successful')})",
+            f"min({selector('late_exporter_config_last_reload_successful')})",
             steps=thresholds.UP,
-            words=panels.TAKEN_WORDS,
+            mappings=panels.RELOAD_MAPPINGS,
         ),
-        panels.number(
-            Frame(506, "In force for", "Since the configuration was taken over last.", 4, 3),
-            age(f"max({series('late_exporter_config_last_reload_success_timestamp_seconds')})"),
+        panels.stat_panel(
+            PanelFrame(506, "Configuration age", "Time since the configuration was last loaded.", 4, 3),
+            age(f"max({selector('late_exporter_config_last_reload_success_timestamp_seconds')})"),
             unit="s",
             decimals=1,
         ),
     ),
 )
 
-PAGE = Page(
+DASHBOARD = DashboardSpec(
     uid=EXPORTER,
     title="Late / Exporter",
-    description="The exporter itself: whether it reads everything, in time, and is well. Can the others be believed?",
-    rows=(NOW, POLLS, API, EXACT, DRIFT, AUDIT, HOOKS, PROCESS),
-    platforms=False,
+    description="Health of the exporter: whether it reads every log in time and the other dashboards can be trusted.",
+    rows=(STATUS_ROW, POLL_ROW, API_ROW, EXACTNESS_ROW, SCHEMA_DRIFT_ROW, AUDIT_ROW, WEBHOOK_ROW, PROCESS_ROW),
+    show_platform_variable=False,
 )

@@ -1,70 +1,69 @@
-"""late-overview: is anything wrong, since when, where, and why."""
+"""Dashboard late-overview: whether publishing works, and if not, since when, where and why."""
 
 from __future__ import annotations
 
 from grafana_foundation_sdk.models.common import BigValueTextMode
 
 from grafana.source import panels, thresholds
-from grafana.source.layout import ACCOUNTS, EXPORTER, OVERVIEW, PLATFORM, Page, Row, link
+from grafana.source.layout import ACCOUNTS, EXPORTER, OVERVIEW, PLATFORM, DashboardSpec, PanelRow, dashboard_url
 from grafana.source.palette import BAD, CATEGORIES, MUTED, PLATFORMS, STATUSES, WARNING
-from grafana.source.panels import PER_MINUTE, Column, Frame
+from grafana.source.panels import PER_MINUTE, Column, PanelFrame
 from grafana.source.queries import (
     ALERTS_FIRING,
     ATTEMPTS,
     FAILED_ATTEMPTS,
     RATE,
-    RULES_LOADED,
+    RULES_MARKER,
     Query,
     age,
-    firing,
-    happened,
+    firing_alerts,
     increase,
-    named,
     per_minute,
+    per_minute_nonzero,
     quantile,
-    series,
+    selector,
     success_ratio,
+    with_username,
 )
 
-__all__ = ["PAGE"]
+__all__ = ["DASHBOARD"]
 
 OBJECTIVE = f"{100 * thresholds.SUCCESS_OBJECTIVE:g} %"
 DURATION = "late_publishing_duration_seconds"
-ENDED = {"action": "~publish|retry", "status": "~success|failed"}
-TO_PLATFORM = link(PLATFORM, platform="${__data.fields.platform:percentencode}")
-STREAKS = series("late_account_consecutive_failures")
+FINAL_ATTEMPTS = {"action": "~publish|retry", "status": "~success|failed"}
+PLATFORM_LINK = dashboard_url(PLATFORM, platform="${__data.fields.platform:percentencode}")
+CONSECUTIVE_FAILURES = selector("late_account_consecutive_failures")
 
 
-def _firing(severity: str) -> str:
-    return f"count({firing(severity)}) or 0 * count({RULES_LOADED})"
+def _firing_count(severity: str) -> str:
+    return f"count({firing_alerts(severity)}) or 0 * count({RULES_MARKER})"
 
 
-NOW = Row(
+STATUS_ROW = PanelRow(
     100,
-    f"Now (objective: {OBJECTIVE} of all attempts to publish succeed)",
+    f"Current status (objective: {OBJECTIVE} of publish attempts succeed)",
     (
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 101,
                 "Alerts firing",
-                "Alerts of late-exporter that are firing; the list below names them. Critical: somebody has to act now;"
-                " warning: somebody has to, in working hours. No rules: Prometheus has not loaded the rules that are"
-                " shipped with the exporter.",
+                "Firing late-exporter alerts, listed below. Critical alerts need action now, warnings during"
+                " working hours. No rules: Prometheus has not loaded the rules shipped with the exporter.",
                 3,
                 4,
             ),
-            Query(_firing("critical"), "critical"),
-            Query(_firing("warning"), "warning"),
-            each={"critical": thresholds.NEVER, "warning": thresholds.AT_ALL},
-            steps=thresholds.AT_ALL,
+            Query(_firing_count("critical"), "critical"),
+            Query(_firing_count("warning"), "warning"),
+            steps_by_name={"critical": thresholds.BAD_ABOVE_ZERO, "warning": thresholds.WARNING_ABOVE_ZERO},
+            steps=thresholds.WARNING_ABOVE_ZERO,
             text_mode=BigValueTextMode.VALUE_AND_NAME,
             no_value=("No rules", WARNING),
         ),
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 102,
                 "Success, 1 h",
-                f"Share of the attempts to publish that ended in the last hour and succeeded. Objective: {OBJECTIVE}.",
+                f"Share of publish attempts in the last hour that succeeded. Objective: {OBJECTIVE}.",
                 3,
                 4,
             ),
@@ -74,11 +73,11 @@ NOW = Row(
             steps=thresholds.SUCCESS,
             no_value=("No posts", MUTED),
         ),
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 103,
                 "Success, 24 h",
-                f"Share of the attempts to publish of the last 24 hours that succeeded. Objective: {OBJECTIVE}.",
+                f"Share of publish attempts in the last 24 hours that succeeded. Objective: {OBJECTIVE}.",
                 3,
                 4,
             ),
@@ -88,94 +87,91 @@ NOW = Row(
             steps=thresholds.SUCCESS,
             no_value=("No posts", MUTED),
         ),
-        panels.number(
-            Frame(104, "Failed, 1 h", "Attempts to publish that failed in the last hour.", 3, 4),
+        panels.stat_panel(
+            PanelFrame(104, "Failed, 1 h", "Publish attempts that failed in the last hour.", 3, 4),
             increase(FAILED_ATTEMPTS, "1h"),
             decimals=0,
         ),
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 105,
                 "Oldest pending",
-                "Age of the oldest publishing log that is still pending. A post that neither succeeds nor fails"
-                " stays here until Late forgets it after seven days.",
+                "Age of the oldest pending publishing log. A log that never reaches a final status stays here"
+                " until Late deletes it after seven days.",
                 3,
                 4,
             ),
-            age(f"min({series('late_publishing_oldest_pending_timestamp_seconds')})"),
+            age(f"min({selector('late_publishing_oldest_pending_timestamp_seconds')})"),
             unit="s",
             decimals=0,
             no_value=("None", MUTED),
         ),
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 106,
-                "Accounts failing",
-                f"Accounts whose last {thresholds.CONSECUTIVE_FAILURES} attempts or more all failed.",
+                "Failing accounts",
+                f"Accounts whose last {thresholds.CONSECUTIVE_FAILURES} or more attempts all failed.",
                 3,
                 4,
             ),
-            f"sum(max by (workspace, platform, account_id) ({STREAKS}) >= bool {thresholds.CONSECUTIVE_FAILURES})",
-            steps=thresholds.AT_ALL,
-            link=link(ACCOUNTS),
+            f"sum(max by (workspace, platform, account_id) ({CONSECUTIVE_FAILURES})"
+            f" >= bool {thresholds.CONSECUTIVE_FAILURES})",
+            steps=thresholds.WARNING_ABOVE_ZERO,
+            link=dashboard_url(ACCOUNTS),
         ),
-        panels.number(
-            Frame(
+        panels.stat_panel(
+            PanelFrame(
                 107,
-                "Age of the data",
-                "Time since the last successful poll of the feed that is furthest behind. Everything here is as old"
+                "Data age",
+                "Time since the last successful poll of the most outdated feed. All other panels are as old"
                 " as this: while it grows, green means nothing.",
                 3,
                 4,
             ),
-            age(f"min({series('late_exporter_last_successful_poll_timestamp_seconds')})"),
+            age(f"min({selector('late_exporter_last_successful_poll_timestamp_seconds')})"),
             unit="s",
             decimals=0,
             steps=thresholds.DATA_AGE,
             no_value=("Never polled", BAD),
-            link=link(EXPORTER),
+            link=dashboard_url(EXPORTER),
         ),
-        panels.number(
-            Frame(
-                108,
-                "API quota left",
-                "Share of the requests a minute that the API key has left, of the key that has least.",
-                3,
-                4,
+        panels.stat_panel(
+            PanelFrame(
+                108, "API quota left", "Share of the requests per minute left for the API key with the least.", 3, 4
             ),
-            f"min({series('late_exporter_api_quota_remaining')} / {series('late_exporter_api_quota_limit')})",
+            f"min({selector('late_exporter_api_quota_remaining')} / {selector('late_exporter_api_quota_limit')})",
             unit="percentunit",
             decimals=0,
             steps=thresholds.QUOTA_LEFT,
             no_value=("Unknown", MUTED),
-            link=link(EXPORTER),
+            link=dashboard_url(EXPORTER),
         ),
     ),
 )
 
-WHERE = Row(
+TIMELINE_ROW = PanelRow(
     200,
-    "Since when, and where",
+    "Platforms, alerts and accounts",
     (
-        panels.timeline(
-            Frame(
+        panels.state_timeline(
+            PanelFrame(
                 201,
                 "Platforms",
-                "Success ratio of the attempts that ended in the hour before. Good: the objective of"
-                f" {OBJECTIVE} is met. Poor, failing: the month's error budget is spent"
-                f" {thresholds.SLOW_BURN:g} or {thresholds.FAST_BURN:g} times too fast. Blank: no posts.",
+                "Success ratio of the attempts in the preceding hour. Good: at least the objective of"
+                f" {OBJECTIVE}. Poor or failing: the monthly error budget burns {thresholds.SLOW_BURN:g} or"
+                f" {thresholds.FAST_BURN:g} times too fast. Blank: no posts.",
                 15,
                 15,
             ),
             Query(success_ratio("1h", "platform"), "{{platform}}"),
-            panels.SUCCESS_WORDS,
+            panels.SUCCESS_MAPPINGS,
         ),
-        panels.cells(
-            Frame(
+        panels.table_panel(
+            PanelFrame(
                 202,
                 "Alerts",
-                "Alerts of late-exporter that are firing, and when each, or the first of several, became pending. Their"
-                " rules and runbooks are shipped with the exporter.",
+                "Firing late-exporter alerts. Since: when the alert, or the first of several, became pending."
+                " Rules and runbooks are shipped with the exporter.",
                 9,
                 8,
             ),
@@ -194,18 +190,18 @@ WHERE = Row(
             descending=False,
             no_value="No alert is firing",
         ),
-        panels.cells(
-            Frame(
+        panels.table_panel(
+            PanelFrame(
                 203,
-                "Worst accounts",
-                "The ten accounts with the most failures in a row. A click on one leads to its detail.",
+                "Top failing accounts",
+                "The ten accounts with the most consecutive failures. Click an account for details.",
                 9,
                 7,
             ),
             Column(
                 title="Account",
                 label="username",
-                link=link(
+                link=dashboard_url(
                     ACCOUNTS,
                     platform="${__data.fields.platform:percentencode}",
                     account_id="${__data.fields.account_id:percentencode}",
@@ -213,29 +209,29 @@ WHERE = Row(
             ),
             Column(title="Platform", label="platform", width=100),
             Column(
-                title="In a row",
-                expr=f"topk(10, {named(STREAKS)} > 0)",
+                title="Failures",
+                expr=f"topk(10, {with_username(CONSECUTIVE_FAILURES)} > 0)",
                 decimals=0,
-                steps=thresholds.FAILURES_IN_A_ROW,
+                steps=thresholds.FAILURE_STREAK,
                 width=95,
             ),
             Column(title="Account id", label="account_id", width=210),
-            sort="In a row",
-            no_value="No account's last attempt failed",
+            sort="Failures",
+            no_value="No failing accounts",
         ),
     ),
 )
 
-RED = Row(
+RED_METHOD_ROW = PanelRow(
     300,
-    "Rate, errors, duration by platform",
+    "Rate, errors and duration by platform",
     (
-        panels.lines(
-            Frame(
+        panels.line_chart(
+            PanelFrame(
                 301,
                 "Attempts",
-                "Attempts to publish that ended, a minute, whether they succeeded or not. They are counted when"
-                " they are read: after an outage of the exporter or of the Late API, what was missed comes as a spike.",
+                "Finished publish attempts per minute, successful or not. Logs are counted when they are"
+                " read, so a spike follows an outage of the exporter or of the Late API.",
                 8,
                 9,
             ),
@@ -243,80 +239,83 @@ RED = Row(
             unit=PER_MINUTE,
             colors=PLATFORMS,
             stacked=True,
-            link=link(PLATFORM, platform="${__field.labels.platform:percentencode}"),
+            link=dashboard_url(PLATFORM, platform="${__field.labels.platform:percentencode}"),
         ),
-        panels.lines(
-            Frame(
+        panels.line_chart(
+            PanelFrame(
                 302,
-                "Success",
-                f"Share of the attempts of the hour before that succeeded. Dashed: the objective, {OBJECTIVE}.",
+                "Success ratio",
+                f"Share of attempts in the preceding hour that succeeded. Dashed line: objective of {OBJECTIVE}.",
                 8,
                 9,
             ),
             Query(success_ratio("1h", "platform"), "{{platform}}"),
             unit="percentunit",
             colors=PLATFORMS,
-            limits=((None, "transparent"), (thresholds.SUCCESS_OBJECTIVE, "green")),
-            axis=panels.RATIO,
-            link=link(PLATFORM, platform="${__field.labels.platform:percentencode}"),
+            threshold_lines=((None, "transparent"), (thresholds.SUCCESS_OBJECTIVE, "green")),
+            axis=panels.RATIO_AXIS,
+            link=dashboard_url(PLATFORM, platform="${__field.labels.platform:percentencode}"),
         ),
-        panels.lines(
-            Frame(
+        panels.line_chart(
+            PanelFrame(
                 303,
                 "Duration, p95",
-                "95 of 100 attempts of the hour before ended within this time. The scale is logarithmic.",
+                "95 % of attempts in the preceding hour finished within this time. Logarithmic scale.",
                 8,
                 9,
             ),
-            Query(quantile(0.95, DURATION, "1h", "platform", **ENDED), "{{platform}}"),
+            Query(quantile(0.95, DURATION, "1h", "platform", **FINAL_ATTEMPTS), "{{platform}}"),
             unit="s",
             colors=PLATFORMS,
-            axis=panels.LOGARITHMIC,
-            link=link(PLATFORM, platform="${__field.labels.platform:percentencode}"),
+            axis=panels.LOGARITHMIC_AXIS,
+            link=dashboard_url(PLATFORM, platform="${__field.labels.platform:percentencode}"),
         ),
     ),
 )
 
-WHY = Row(
+FAILURE_ROW = PanelRow(
     400,
-    "Why",
+    "Failures, retries and durations",
     (
-        panels.bars(
-            Frame(
+        panels.bar_chart(
+            PanelFrame(
                 401,
                 "Failures by category",
-                "Failed logs a minute, by what went wrong. auth_expired: the account has to be connected again;"
-                " user_content, media_error: the post is at fault; rate_limited, platform_rejected, system: the"
-                " platform is.",
+                "Failed logs per minute by cause. auth_expired: reconnect the account; user_content,"
+                " media_error: fix the post; rate_limited, platform_rejected, system: the platform is at"
+                " fault.",
                 12,
                 8,
             ),
-            Query(happened(series("late_publishing_failures_total"), "category"), "{{category}}"),
+            Query(per_minute_nonzero(selector("late_publishing_failures_total"), "category"), "{{category}}"),
             unit=PER_MINUTE,
             colors=CATEGORIES,
             no_value="No failures",
         ),
-        panels.heat_map(
-            Frame(
+        panels.heatmap_panel(
+            PanelFrame(
                 402,
-                "Durations",
-                "How many attempts took how long. A band that moves up is a platform that becomes slow.",
+                "Duration distribution",
+                "Number of attempts by duration. A band that moves up means that a platform is getting slower.",
                 12,
                 8,
             ),
-            Query(increase(series(f"{DURATION}_bucket", **ENDED), RATE, "le"), "{{le}}", exemplar=True),
+            Query(increase(selector(f"{DURATION}_bucket", **FINAL_ATTEMPTS), RATE, "le"), "{{le}}", exemplar=True),
             unit="s",
         ),
-        panels.bars(
-            Frame(403, "Retries", "Retries a minute, by how they ended.", 12, 7),
-            Query(happened(series("late_publishing_retries_total", status="~success|failed"), "status"), "{{status}}"),
+        panels.bar_chart(
+            PanelFrame(403, "Retries", "Finished retries per minute by status.", 12, 7),
+            Query(
+                per_minute_nonzero(selector("late_publishing_retries_total", status="~success|failed"), "status"),
+                "{{status}}",
+            ),
             unit=PER_MINUTE,
             colors=STATUSES,
             no_value="No retries",
         ),
-        panels.bars(
-            Frame(404, "Rate limit pauses", "Pauses a minute that a platform's rate limit forced on posts.", 12, 7),
-            Query(happened(series("late_publishing_rate_limit_pauses_total"), "platform"), "{{platform}}"),
+        panels.bar_chart(
+            PanelFrame(404, "Rate-limit pauses", "Pauses per minute caused by the rate limit of a platform.", 12, 7),
+            Query(per_minute_nonzero(selector("late_publishing_rate_limit_pauses_total"), "platform"), "{{platform}}"),
             unit=PER_MINUTE,
             colors=PLATFORMS,
             no_value="No pauses",
@@ -324,13 +323,13 @@ WHY = Row(
     ),
 )
 
-DETAIL = Row(
+TABLE_ROW = PanelRow(
     500,
-    "In figures",
+    "Platform details",
     (
-        panels.cells(
-            Frame(501, "Platforms", "Each platform now. A click on one leads to its detail.", 24, 15),
-            Column(title="Platform", label="platform", link=TO_PLATFORM),
+        panels.table_panel(
+            PanelFrame(501, "Platforms", "Current values by platform. Click a platform for details.", 24, 15),
+            Column(title="Platform", label="platform", link=PLATFORM_LINK),
             Column(title="Attempts, 24 h", expr=increase(ATTEMPTS, "24h", "platform"), decimals=0),
             Column(
                 title="Success, 24 h",
@@ -349,39 +348,39 @@ DETAIL = Row(
             Column(title="Failed, 1 h", expr=increase(FAILED_ATTEMPTS, "1h", "platform"), decimals=0),
             Column(
                 title="p95, 1 h",
-                expr=quantile(0.95, DURATION, "1h", "platform", **ENDED),
+                expr=quantile(0.95, DURATION, "1h", "platform", **FINAL_ATTEMPTS),
                 unit="s",
                 decimals=1,
             ),
             Column(
                 title="Pauses, 1 h",
-                expr=increase(series("late_publishing_rate_limit_pauses_total"), "1h", "platform"),
+                expr=increase(selector("late_publishing_rate_limit_pauses_total"), "1h", "platform"),
                 decimals=0,
             ),
-            Column(title="Pending", expr=f"sum by (platform) ({series('late_publishing_pending_logs')})", decimals=0),
+            Column(title="Pending", expr=f"sum by (platform) ({selector('late_publishing_pending_logs')})", decimals=0),
             Column(
                 title="Oldest pending",
-                expr=age(f"min by (platform) ({series('late_publishing_oldest_pending_timestamp_seconds')})"),
+                expr=age(f"min by (platform) ({selector('late_publishing_oldest_pending_timestamp_seconds')})"),
                 unit="s",
                 decimals=0,
             ),
             sort="Failed, 1 h",
         ),
-        panels.notes(
-            Frame(502, "How to read this", "What is counted here, and where to go on.", 24, 4),
-            "An **attempt** is a log with action `publish` or `retry` that ended in `success` or `failed`. Retries"
-            " count of their own: a post that succeeds at the second attempt is one success and one failure."
-            " A pending log is counted again when it ends, so never add statuses up."
-            " The menu **Late** above leads to the other dashboards; a click on a platform or an account to its detail."
-            " If **Age of the data** is not green, look at the exporter first."
-            " **Red** over a plot: a critical alert fires; a **blue** line: the exporter started.",
+        panels.text_panel(
+            PanelFrame(502, "How to read this dashboard", "Definitions and navigation.", 24, 4),
+            "An **attempt** is a log with action `publish` or `retry` in the final status `success` or `failed`."
+            " Retries count separately: a post that succeeds at the second attempt is one success and one failure."
+            " A pending log is counted again in its final status, so do not add statuses up."
+            " The menu **Late** at the top links to the other dashboards; click a platform or an account for details."
+            " If **Data age** is not green, check the exporter first."
+            " A **red** area in a chart marks a firing critical alert, a **blue** line an exporter start.",
         ),
     ),
 )
 
-PAGE = Page(
+DASHBOARD = DashboardSpec(
     uid=OVERVIEW,
     title="Late / Overview",
-    description="Publishing through Late: is anything wrong, since when, where, and why.",
-    rows=(NOW, WHERE, RED, WHY, DETAIL),
+    description="Whether publishing through Late works, and if not, since when, where and why.",
+    rows=(STATUS_ROW, TIMELINE_ROW, RED_METHOD_ROW, FAILURE_ROW, TABLE_ROW),
 )

@@ -1,4 +1,4 @@
-"""What each colour means: one meaning a colour, and one colour a thing on all dashboards."""
+"""Colors: one meaning per color, and one color per item on all dashboards."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ __all__ = [
     "ACTIONS",
     "BAD",
     "CATEGORIES",
-    "CODES",
     "CONNECTION_CODES",
-    "EVENTS",
+    "CONNECTION_EVENTS",
     "FEEDS",
     "FEED_QUANTILES",
     "GOOD",
@@ -20,14 +19,15 @@ __all__ = [
     "OUTCOMES",
     "PLATFORMS",
     "QUANTILES",
-    "REFUSALS",
+    "REJECTION_REASONS",
     "STATUSES",
+    "STATUS_CODES",
     "WARNING",
-    "WEBHOOKS",
+    "WEBHOOK_EVENTS",
 ]
 
 GOOD, NOTICE, WARNING, BAD = "green", "yellow", "orange", "red"
-"""Verdicts; nothing else on a dashboard is green or red."""
+"""Status colors; nothing else on a dashboard is green or red."""
 
 NEUTRAL, MUTED = "blue", "#8E8E8E"
 
@@ -55,7 +55,7 @@ CATEGORIES: Mapping[str, str] = {
     "system": "#DC2626",
     "unknown": MUTED,
 }
-CODES: Mapping[str, str] = {
+STATUS_CODES: Mapping[str, str] = {
     "/^2../": GOOD,
     "/^3../": "#38BDF8",
     "/^4../": "#F97316",
@@ -67,7 +67,7 @@ CODES: Mapping[str, str] = {
     "/^504/": "#FCA5A5",
     "/^[^0-9]/": MUTED,
 }
-"""By regular expression, of which the last that fits decides: HTTP status, or kind of error where there is none."""
+"""Colors by regular expression; the last match wins. HTTP status, or error kind if there was no response."""
 
 OUTCOMES: Mapping[str, str] = {
     "success": GOOD,
@@ -77,7 +77,7 @@ OUTCOMES: Mapping[str, str] = {
     "bad_payload": "#F97316",
     "store_error": "#EAB308",
 }
-EVENTS: Mapping[str, str] = {
+CONNECTION_EVENTS: Mapping[str, str] = {
     "connect_success": GOOD,
     "reconnect_success": "#84CC16",
     "disconnect": "#F97316",
@@ -89,7 +89,7 @@ CONNECTION_CODES: Mapping[str, str] = {
     "token_exchange_failed": "#F97316",
     "account_limit_reached": "#EAB308",
 }
-WEBHOOKS: Mapping[str, str] = {
+WEBHOOK_EVENTS: Mapping[str, str] = {
     "post.published": GOOD,
     "post.failed": BAD,
     "post.partial": "#F97316",
@@ -98,7 +98,7 @@ WEBHOOKS: Mapping[str, str] = {
     "account.disconnected": "#EC4899",
     "other": MUTED,
 }
-REFUSALS: Mapping[str, str] = {
+REJECTION_REASONS: Mapping[str, str] = {
     "signature": BAD,
     "replay": "#3B82F6",
     "expired": "#EAB308",

@@ -1,4 +1,4 @@
-"""The kinds of panel that the dashboards are made of, each with one look."""
+"""Builders for the panel types of the dashboards, one style per type."""
 
 from __future__ import annotations
 
@@ -17,58 +17,58 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from grafana.source.palette import BAD, GOOD, MUTED, NEUTRAL, NOTICE, WARNING
 from grafana.source.queries import Query
-from grafana.source.thresholds import FAST_BURN, PLAIN, SLOW_BURN, SUCCESS_OBJECTIVE, Steps, burning
+from grafana.source.thresholds import FAST_BURN, NEUTRAL_STEPS, SLOW_BURN, SUCCESS_OBJECTIVE, Steps, success_ratio_at
 
 __all__ = [
-    "CONNECTED_WORDS",
+    "CONNECTED_MAPPINGS",
     "COUNT",
     "DATASOURCE",
     "DAYS",
-    "LOGARITHMIC",
+    "LOGARITHMIC_AXIS",
     "MIN_INTERVAL",
     "PER_MINUTE",
-    "RATIO",
-    "SUCCESS_WORDS",
-    "TAKEN_WORDS",
-    "UP_WORDS",
+    "RATIO_AXIS",
+    "RELOAD_MAPPINGS",
+    "SUCCESS_MAPPINGS",
+    "UP_MAPPINGS",
     "Axis",
     "Column",
-    "Frame",
-    "Words",
-    "bars",
-    "cells",
-    "heat_map",
-    "lines",
-    "notes",
-    "number",
-    "timeline",
+    "PanelFrame",
+    "ValueMapping",
+    "bar_chart",
+    "heatmap_panel",
+    "line_chart",
+    "stat_panel",
+    "state_timeline",
+    "table_panel",
+    "text_panel",
 ]
 
 DATASOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 MIN_INTERVAL = "30s"
-"""How often the exporter polls and is scraped; ``$__rate_interval`` is four times this at least."""
+"""Interval of polls and scrapes; ``$__rate_interval`` is at least four times as long."""
 
-BRIDGED = 120_000
-"""Milliseconds without a value that a line passes over."""
+MAX_GAP_MS = 120_000
+"""Longest gap, in milliseconds, that a line bridges."""
 
-COARSE = 120
-"""Bars on a plot: each wide enough to be seen."""
+MAX_BARS = 120
+"""Maximum number of bars per chart, so that each one is visible."""
 
 VALUE_SIZE, NAME_SIZE = 34, 14
 
 PER_MINUTE = "suffix: /min"
 DAYS = "suffix: days"
 COUNT = "locale"
-"""All digits."""
+"""Unit that shows all digits."""
 
 NO_DATA = "No data"
-NOTHING = "-"
+EMPTY_CELL = "-"
 
 
 @dataclass(frozen=True)
-class Frame:
-    """What is around a panel: an id that never changes, as links rest on it; words; a size on a grid of 24 columns."""
+class PanelFrame:
+    """Id, texts and size of a panel. Links depend on the id, so it must not change; the grid has 24 columns."""
 
     id: int
     title: str
@@ -78,8 +78,8 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Words:
-    """What stands for a value, or for a range that begins with it."""
+class ValueMapping:
+    """Text shown instead of a value, or instead of a range from ``value`` to ``end``."""
 
     value: float
     text: str
@@ -89,36 +89,36 @@ class Words:
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """What an axis shows.
+    """Range and scale of a value axis.
 
     Args:
-        low: Where it begins, unless a value is lower.
-        high: Where it ends, unless a value is higher.
-        most: Where it ends at the latest.
-        logarithmic: It has no 0.
+        soft_min: Lower end, unless a value is lower.
+        soft_max: Upper end, unless a value is higher.
+        hard_max: Upper limit.
+        logarithmic: Whether the scale is logarithmic, without 0.
     """
 
-    low: float = 0
-    high: float | None = None
-    most: float | None = None
+    soft_min: float = 0
+    soft_max: float | None = None
+    hard_max: float | None = None
     logarithmic: bool = False
 
 
-FROM_ZERO = Axis()
-RATIO = Axis(low=0.9, most=1)
-LOGARITHMIC = Axis(logarithmic=True)
+ZERO_BASED_AXIS = Axis()
+RATIO_AXIS = Axis(soft_min=0.9, hard_max=1)
+LOGARITHMIC_AXIS = Axis(logarithmic=True)
 
-TAKEN_WORDS = (Words(0, "Refused", BAD), Words(1, "Taken over", GOOD))
-UP_WORDS = (Words(0, "Down", BAD), Words(1, "Up", GOOD))
-CONNECTED_WORDS = (Words(0, "Disconnected", WARNING), Words(1, "Connected", GOOD))
-SUCCESS_WORDS = (
-    # Where two ranges meet, the first one decides.
-    Words(SUCCESS_OBJECTIVE, "Good", GOOD, 1.0),
-    Words(burning(SLOW_BURN), "Below objective", NOTICE, SUCCESS_OBJECTIVE),
-    Words(burning(FAST_BURN), "Poor", WARNING, burning(SLOW_BURN)),
-    Words(0, "Failing", BAD, burning(FAST_BURN)),
+RELOAD_MAPPINGS = (ValueMapping(0, "Failed", BAD), ValueMapping(1, "Loaded", GOOD))
+UP_MAPPINGS = (ValueMapping(0, "Down", BAD), ValueMapping(1, "Up", GOOD))
+CONNECTED_MAPPINGS = (ValueMapping(0, "Disconnected", WARNING), ValueMapping(1, "Connected", GOOD))
+SUCCESS_MAPPINGS = (
+    # The first range wins at a shared boundary.
+    ValueMapping(SUCCESS_OBJECTIVE, "Good", GOOD, 1.0),
+    ValueMapping(success_ratio_at(SLOW_BURN), "Below objective", NOTICE, SUCCESS_OBJECTIVE),
+    ValueMapping(success_ratio_at(FAST_BURN), "Poor", WARNING, success_ratio_at(SLOW_BURN)),
+    ValueMapping(0, "Failing", BAD, success_ratio_at(FAST_BURN)),
 )
-"""What stands for a success ratio, by the numbers that colour it."""
+"""Texts for a success ratio, by the thresholds that color it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,16 +126,16 @@ class Column:
     """A column of a table.
 
     Args:
-        title: Its heading.
-        label: The label it shows, where it shows no value.
-        expr: The value it shows. All expressions of a table have the same labels.
-        unit: Of the value.
-        decimals: Of the value.
-        steps: What colours it.
-        words: What stands for it.
-        link: Where a click leads.
-        width: In pixels.
-        empty: What stands for no value.
+        title: Column heading.
+        label: Label to show; empty for a value column.
+        expr: Query of a value column. All queries of a table need the same labels.
+        unit: Unit of the value.
+        decimals: Number of decimals.
+        steps: Threshold colors of the value.
+        mappings: Texts shown instead of values.
+        link: URL opened by a click.
+        width: Width in pixels.
+        empty_text: Text of a cell without a value.
     """
 
     title: str
@@ -144,14 +144,14 @@ class Column:
     unit: str = COUNT
     decimals: int | None = None
     steps: Steps | None = None
-    words: Sequence[Words] = ()
+    mappings: Sequence[ValueMapping] = ()
     link: str = ""
     width: int | None = None
-    empty: str = NOTHING
+    empty_text: str = EMPTY_CELL
 
 
-class Framed(Protocol):
-    """What the builders of all panels have in common."""
+class PanelBuilder(Protocol):
+    """Methods shared by all panel builders of the SDK."""
 
     def id(self, id_val: int) -> Self:
         """Set the id."""
@@ -175,106 +175,108 @@ class Framed(Protocol):
         """Add a query."""
 
 
-PanelT = TypeVar("PanelT", bound=Framed)
+PanelT = TypeVar("PanelT", bound=PanelBuilder)
 
 
-def number(
-    frame: Frame,
+def stat_panel(
+    frame: PanelFrame,
     *values: str | Query,
     unit: str = COUNT,
     decimals: int | None = None,
-    steps: Steps = PLAIN,
-    each: Mapping[str, Steps] | None = None,
-    words: Sequence[Words] = (),
+    steps: Steps = NEUTRAL_STEPS,
+    steps_by_name: Mapping[str, Steps] | None = None,
+    mappings: Sequence[ValueMapping] = (),
     text_mode: common.BigValueTextMode = common.BigValueTextMode.VALUE,
     no_value: tuple[str, str] = (NO_DATA, MUTED),
     link: str = "",
 ) -> dashboard.Panel:
-    """Values of now.
+    """Return a stat panel with current values.
 
     Args:
-        frame: Around them.
-        values: A single one, or several with names.
-        unit: Of the values.
-        decimals: Of the values.
-        steps: What colours them; what is coloured all over is a verdict.
-        each: What colours those of some names.
-        words: What stands for them.
-        text_mode: Whether the value is shown, or its name, or both.
-        no_value: What stands for no value, and its colour: that of the first step would be a verdict.
-        link: Where a click leads.
+        frame: Id, texts and size.
+        values: One query, or several with legends.
+        unit: Unit of the values.
+        decimals: Number of decimals.
+        steps: Threshold colors. The background is colored unless they are neutral.
+        steps_by_name: Threshold colors by legend.
+        mappings: Texts shown instead of values.
+        text_mode: Whether to show the value, the name, or both.
+        no_value: Text and color without data; the color of the lowest step would look like a status.
+        link: URL opened by a click.
     """
     queries = [value if isinstance(value, Query) else Query(value) for value in values]
-    panel = _framed(stat.Panel(), frame, *queries, instant=True)
-    panel.unit(unit).no_value(no_value[0]).mappings([*_mappings(words), _nothing(*no_value)])
-    panel.thresholds(_thresholds(steps)).color_scheme(_by_thresholds())
-    panel.color_mode(common.BigValueColorMode.VALUE if steps == PLAIN else common.BigValueColorMode.BACKGROUND)
+    panel = _configure_panel(stat.Panel(), frame, *queries, instant=True)
+    panel.unit(unit).no_value(no_value[0]).mappings([*_sdk_mappings(mappings), _null_mapping(*no_value)])
+    panel.thresholds(_thresholds_config(steps)).color_scheme(_threshold_colors())
+    panel.color_mode(common.BigValueColorMode.VALUE if steps == NEUTRAL_STEPS else common.BigValueColorMode.BACKGROUND)
     panel.graph_mode(common.BigValueGraphMode.NONE).justify_mode(common.BigValueJustifyMode.CENTER)
     panel.text_mode(text_mode).text(parts.VizTextDisplayOptions().value_size(VALUE_SIZE).title_size(NAME_SIZE))
     panel.reduce_options(parts.ReduceDataOptions().calcs(["lastNotNull"]))
     if decimals is not None:
         panel.decimals(decimals)
-    for name, own in (each or {}).items():
-        panel.override_by_name(name, [dashboard.DynamicConfigValue("thresholds", _thresholds(own).build())])
+    for name, name_steps in (steps_by_name or {}).items():
+        panel.override_by_name(
+            name, [dashboard.DynamicConfigValue("thresholds", _thresholds_config(name_steps).build())]
+        )
     if link:
-        panel.data_links([_link("Open", link)])
+        panel.data_links([_data_link("Open", link)])
     return panel.build()
 
 
-def lines(
-    frame: Frame,
+def line_chart(
+    frame: PanelFrame,
     *queries: Query,
     unit: str,
     colors: Mapping[str, str] | None = None,
-    limits: Steps = (),
+    threshold_lines: Steps = (),
     stacked: bool = False,
-    held: bool = False,
-    axis: Axis = FROM_ZERO,
+    stepped: bool = False,
+    axis: Axis = ZERO_BASED_AXIS,
     calcs: Sequence[str] = (),
     link: str = "",
     no_value: str = NO_DATA,
 ) -> dashboard.Panel:
-    """Values over time.
+    """Return a line chart.
 
     Args:
-        frame: Around it.
-        queries: The values.
-        unit: Of the values.
-        colors: Of the series, by name or ``/regular expression/``; None: all are shades of one.
-        limits: Dashed lines where a value turns from good to bad.
-        stacked: Add the series up.
-        held: A value holds until the next one.
-        axis: Of the values.
-        calcs: What the legend tells of each series.
-        link: Where a click on a series leads.
-        no_value: What stands for no value.
+        frame: Id, texts and size.
+        queries: Series to plot.
+        unit: Unit of the values.
+        colors: Colors by legend or ``/regular expression/``; None for shades of a single color.
+        threshold_lines: Dashed horizontal lines with colors.
+        stacked: Whether to stack the series.
+        stepped: Whether a value holds until the next one.
+        axis: Value axis.
+        calcs: Calculations shown in the legend.
+        link: URL opened by a click on a series.
+        no_value: Text without data.
     """
-    panel = _plotted(frame, queries, unit, colors, calcs, no_value)
+    panel = _timeseries_panel(frame, queries, unit, colors, calcs, no_value)
     panel.line_width(1).fill_opacity(50 if stacked else 0)
     if axis.logarithmic:
         panel.scale_distribution(parts.ScaleDistributionConfig().type(common.ScaleDistribution.LOG).log(10))
     else:
-        panel.axis_soft_min(axis.low)
+        panel.axis_soft_min(axis.soft_min)
     if stacked:
-        panel.stacking(_stacking()).max_data_points(COARSE)
+        panel.stacking(_stacking_config()).max_data_points(MAX_BARS)
     else:
-        panel.span_nulls(BRIDGED)
-    if held:
+        panel.span_nulls(MAX_GAP_MS)
+    if stepped:
         panel.line_interpolation(common.LineInterpolation.STEP_AFTER)
-    if limits:
+    if threshold_lines:
         dashed = parts.GraphThresholdsStyleConfig().mode(common.GraphThresholdsStyleMode.DASHED)
-        panel.thresholds(_thresholds(limits)).thresholds_style(dashed)
-    if axis.high is not None:
-        panel.axis_soft_max(axis.high)
-    if axis.most is not None:
-        panel.max(axis.most)
+        panel.thresholds(_thresholds_config(threshold_lines)).thresholds_style(dashed)
+    if axis.soft_max is not None:
+        panel.axis_soft_max(axis.soft_max)
+    if axis.hard_max is not None:
+        panel.max(axis.hard_max)
     if link:
-        panel.data_links([_link("Open ${__field.displayName}", link)])
+        panel.data_links([_data_link("Open ${__field.displayName}", link)])
     return panel.build()
 
 
-def bars(
-    frame: Frame,
+def bar_chart(
+    frame: PanelFrame,
     *queries: Query,
     unit: str,
     colors: Mapping[str, str] | None = None,
@@ -282,18 +284,18 @@ def bars(
     interval: str = MIN_INTERVAL,
     no_value: str = NO_DATA,
 ) -> dashboard.Panel:
-    """How much happened, by kind, one upon the other; ``interval``: of a bar at least."""
-    panel = _plotted(frame, queries, unit, colors, calcs, no_value, interval)
+    """Return a stacked bar chart; ``interval`` is the minimum width of a bar."""
+    panel = _timeseries_panel(frame, queries, unit, colors, calcs, no_value, interval)
     panel.draw_style(common.GraphDrawStyle.BARS).line_width(0).fill_opacity(85).axis_soft_min(0)
-    return panel.stacking(_stacking()).max_data_points(COARSE).build()
+    return panel.stacking(_stacking_config()).max_data_points(MAX_BARS).build()
 
 
-def heat_map(frame: Frame, query: Query, *, unit: str) -> dashboard.Panel:
-    """How a histogram changes over time."""
+def heatmap_panel(frame: PanelFrame, query: Query, *, unit: str) -> dashboard.Panel:
+    """Return a heatmap of a histogram over time."""
     color = heatmap.HeatmapColorOptions()
     color.mode(heatmaps.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64).reverse(reverse=False)
     color.scale(heatmaps.HeatmapColorScale.EXPONENTIAL).exponent(0.5).fill("dark-orange")
-    panel = _framed(heatmap.Panel(), frame, query, layout=PromQueryFormat.HEATMAP)
+    panel = _configure_panel(heatmap.Panel(), frame, query, layout=PromQueryFormat.HEATMAP)
     panel.calculate(calculate=False).cell_gap(1).color(color).show_legend()
     panel.filter_values(heatmap.FilterValueRange().le(1e-9)).cell_values(heatmap.CellValues().unit("short"))
     panel.y_axis(heatmap.YAxisConfig().unit(unit).axis_placement(common.AxisPlacement.LEFT))
@@ -301,50 +303,54 @@ def heat_map(frame: Frame, query: Query, *, unit: str) -> dashboard.Panel:
     return panel.build()
 
 
-def timeline(frame: Frame, query: Query, words: Sequence[Words], *, no_value: str = NO_DATA) -> dashboard.Panel:
-    """What state each series was in, and when."""
-    panel = _framed(statetimeline.Panel(), frame, query).mappings(_mappings(words)).no_value(no_value)
-    panel.color_scheme(_by_thresholds()).thresholds(_thresholds(PLAIN)).unit("percentunit")
+def state_timeline(
+    frame: PanelFrame, query: Query, mappings: Sequence[ValueMapping], *, no_value: str = NO_DATA
+) -> dashboard.Panel:
+    """Return a timeline of the states of each series."""
+    panel = _configure_panel(statetimeline.Panel(), frame, query).mappings(_sdk_mappings(mappings)).no_value(no_value)
+    panel.color_scheme(_threshold_colors()).thresholds(_thresholds_config(NEUTRAL_STEPS)).unit("percentunit")
     panel.merge_values(merge_values=True).show_value(common.VisibilityMode.NEVER).row_height(0.85)
-    panel.fill_opacity(80).line_width(0).legend(_legend(()))
+    panel.fill_opacity(80).line_width(0).legend(_legend_options(()))
     return panel.tooltip(parts.VizTooltipOptions().mode(common.TooltipDisplayMode.SINGLE)).build()
 
 
-def cells(
-    frame: Frame, *columns: Column, sort: str = "", descending: bool = True, no_value: str = NO_DATA
+def table_panel(
+    frame: PanelFrame, *columns: Column, sort: str = "", descending: bool = True, no_value: str = NO_DATA
 ) -> dashboard.Panel:
-    """A table of now; the columns come in the order given, the labels they do not show are left out."""
+    """Return a table of current values; columns keep their order, and other labels are dropped."""
     values = [column for column in columns if column.expr]
     queries = [Query(column.expr) for column in values]
-    panel = _framed(table.Panel(), frame, *queries, layout=PromQueryFormat.TABLE, instant=True)
+    panel = _configure_panel(table.Panel(), frame, *queries, layout=PromQueryFormat.TABLE, instant=True)
     names = dict(zip(values, _value_names(len(values)), strict=True))
     order = [names.get(column, column.label) for column in columns]
     panel.with_transformation(_transformation("filterFieldsByName", {"include": {"names": order}}))
     panel.with_transformation(_transformation("merge", {}))
-    renamed = {name: column.title for name, column in zip(order, columns, strict=True)}
+    titles_by_name = {name: column.title for name, column in zip(order, columns, strict=True)}
     indices = {name: place for place, name in enumerate(order)}
     panel.with_transformation(
-        _transformation("organize", {"excludeByName": {}, "indexByName": indices, "renameByName": renamed})
+        _transformation("organize", {"excludeByName": {}, "indexByName": indices, "renameByName": titles_by_name})
     )
     for column in columns:
-        panel.override_by_name(column.title, _column(column))
-    panel.color_scheme(_by_thresholds()).thresholds(_thresholds(PLAIN)).unit("short").no_value(no_value)
+        panel.override_by_name(column.title, _column_overrides(column))
+    panel.color_scheme(_threshold_colors()).thresholds(_thresholds_config(NEUTRAL_STEPS)).unit("short").no_value(
+        no_value
+    )
     panel.show_header(show_header=True).cell_height(common.TableCellHeight.SM).filterable(filterable=False)
     if sort:
         panel.sort_by([parts.TableSortByFieldState().display_name(sort).desc(desc=descending)])
     return panel.build()
 
 
-def notes(frame: Frame, content: str) -> dashboard.Panel:
-    """Markdown."""
+def text_panel(frame: PanelFrame, content: str) -> dashboard.Panel:
+    """Return a panel with Markdown text."""
     panel = text.Panel().id(frame.id).title(frame.title).description(frame.description)
     panel.grid_pos(dashboard.GridPos(w=frame.w, h=frame.h)).content(content)
     return panel.build()
 
 
-def _framed(
+def _configure_panel(
     panel: PanelT,
-    frame: Frame,
+    frame: PanelFrame,
     *queries: Query,
     layout: PromQueryFormat = PromQueryFormat.TIME_SERIES,
     instant: bool = False,
@@ -359,8 +365,8 @@ def _framed(
     return panel
 
 
-def _plotted(
-    frame: Frame,
+def _timeseries_panel(
+    frame: PanelFrame,
     queries: Sequence[Query],
     unit: str,
     colors: Mapping[str, str] | None,
@@ -368,45 +374,45 @@ def _plotted(
     no_value: str,
     interval: str = MIN_INTERVAL,
 ) -> timeseries.Panel:
-    panel = _framed(timeseries.Panel(), frame, *queries, interval=interval).unit(unit).no_value(no_value)
-    panel.show_points(common.VisibilityMode.NEVER).legend(_legend(calcs))
+    panel = _configure_panel(timeseries.Panel(), frame, *queries, interval=interval).unit(unit).no_value(no_value)
+    panel.show_points(common.VisibilityMode.NEVER).legend(_legend_options(calcs))
     panel.tooltip(parts.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING))
     if colors is None:
-        # The first colour of Grafana's own is green, which is a verdict.
+        # Grafana's default palette starts with green, which is a status color.
         panel.color_scheme(builders.FieldColor().mode(dashboard.FieldColorModeId.SHADES).fixed_color(NEUTRAL))
     for name, color in (colors or {}).items():
-        fixed = [dashboard.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": color})]
+        overrides = [dashboard.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": color})]
         if name.startswith("/"):
-            panel.override_by_regexp(name, fixed)
+            panel.override_by_regexp(name, overrides)
         else:
-            panel.override_by_name(name, fixed)
+            panel.override_by_name(name, overrides)
     return panel
 
 
-def _legend(calcs: Sequence[str]) -> parts.VizLegendOptions:
+def _legend_options(calcs: Sequence[str]) -> parts.VizLegendOptions:
     legend = parts.VizLegendOptions().show_legend(show_legend=True).calcs(list(calcs))
     if calcs:
         return legend.display_mode(common.LegendDisplayMode.TABLE).placement(common.LegendPlacement.RIGHT)
     return legend.display_mode(common.LegendDisplayMode.LIST).placement(common.LegendPlacement.BOTTOM)
 
 
-def _stacking() -> parts.StackingConfig:
+def _stacking_config() -> parts.StackingConfig:
     return parts.StackingConfig().mode(common.StackingMode.NORMAL).group("A")
 
 
-def _by_thresholds() -> builders.FieldColor:
+def _threshold_colors() -> builders.FieldColor:
     return builders.FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS)
 
 
-def _thresholds(steps: Steps) -> builders.ThresholdsConfig:
+def _thresholds_config(steps: Steps) -> builders.ThresholdsConfig:
     thresholds = [dashboard.Threshold(value=value, color=color) for value, color in steps]
     return builders.ThresholdsConfig().mode(dashboard.ThresholdsMode.ABSOLUTE).steps(thresholds)
 
 
-def _mappings(words: Sequence[Words]) -> list[dashboard.ValueMapping]:
+def _sdk_mappings(mappings: Sequence[ValueMapping]) -> list[dashboard.ValueMapping]:
     exact = {
         f"{word.value:g}": dashboard.ValueMappingResult(text=word.text, color=word.color)
-        for word in words
+        for word in mappings
         if word.end is None
     }
     ranges: list[dashboard.ValueMapping] = [
@@ -417,22 +423,22 @@ def _mappings(words: Sequence[Words]) -> list[dashboard.ValueMapping]:
                 result=dashboard.ValueMappingResult(text=word.text, color=word.color),
             )
         )
-        for word in words
+        for word in mappings
         if word.end is not None
     ]
     return [dashboard.ValueMap(options=exact), *ranges] if exact else ranges
 
 
-def _nothing(words: str, color: str) -> dashboard.SpecialValueMap:
+def _null_mapping(text: str, color: str) -> dashboard.SpecialValueMap:
     return dashboard.SpecialValueMap(
         dashboard.DashboardSpecialValueMapOptions(
             match=dashboard.SpecialValueMatch.NULL_AND_NAN,
-            result=dashboard.ValueMappingResult(text=words, color=color),
+            result=dashboard.ValueMappingResult(text=text, color=color),
         )
     )
 
 
-def _link(title: str, url: str) -> builders.DashboardLink:
+def _data_link(title: str, url: str) -> builders.DashboardLink:
     return builders.DashboardLink(title).url(url)
 
 
@@ -444,21 +450,21 @@ def _value_names(count: int) -> list[str]:
     return [f"Value #{ref}" for ref in ascii_uppercase[:count]] if count > 1 else ["Value"]
 
 
-def _column(column: Column) -> list[dashboard.DynamicConfigValue]:
-    # An empty cell would get what stands for an empty table.
-    settings: dict[str, object] = {"noValue": column.empty}
+def _column_overrides(column: Column) -> list[dashboard.DynamicConfigValue]:
+    # An empty cell would otherwise show the text for an empty table.
+    settings: dict[str, object] = {"noValue": column.empty_text}
     if column.expr:
         settings |= {"unit": column.unit, "custom.align": "right"}
     if column.decimals is not None:
         settings["decimals"] = column.decimals
-    mappings = _mappings(column.words)
-    if column.steps or column.words:
+    mappings = _sdk_mappings(column.mappings)
+    if column.steps or column.mappings:
         settings["custom.cellOptions"] = {"type": "color-text"}
     if column.steps:
-        settings["thresholds"] = _thresholds(column.steps).build()
-    if column.empty == NOTHING:
-        # No value is no verdict: it would have the colour of the lowest step.
-        mappings = [*mappings, _nothing(NOTHING, MUTED)]
+        settings["thresholds"] = _thresholds_config(column.steps).build()
+    if column.empty_text == EMPTY_CELL:
+        # Without a value there is no status, so do not use the color of the lowest step.
+        mappings = [*mappings, _null_mapping(EMPTY_CELL, MUTED)]
     if mappings and column.expr:
         settings["mappings"] = mappings
     if column.link:

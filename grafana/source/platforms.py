@@ -1,104 +1,112 @@
-"""late-platform: one platform, or those chosen, through everything its logs tell."""
+"""Dashboard late-platform: all publishing metrics of the selected platforms."""
 
 from __future__ import annotations
 
 from grafana.source import panels, thresholds
-from grafana.source.layout import ACCOUNTS, PLATFORM, Page, Row, link
-from grafana.source.palette import ACTIONS, CATEGORIES, CODES, MUTED, QUANTILES, STATUSES
-from grafana.source.panels import PER_MINUTE, Column, Frame
+from grafana.source.layout import ACCOUNTS, PLATFORM, DashboardSpec, PanelRow, dashboard_url
+from grafana.source.palette import ACTIONS, CATEGORIES, MUTED, QUANTILES, STATUS_CODES, STATUSES
+from grafana.source.panels import PER_MINUTE, Column, PanelFrame
 from grafana.source.queries import (
     ATTEMPTS,
     FAILED_ATTEMPTS,
     RATE,
     Query,
     age,
-    count,
-    happened,
     increase,
-    named,
+    or_zero,
     per_minute,
+    per_minute_nonzero,
     quantile,
     rate,
-    series,
+    selector,
     success_ratio,
-    total,
+    sum_by,
+    with_username,
 )
 
-__all__ = ["PAGE"]
+__all__ = ["DASHBOARD"]
 
 OBJECTIVE = f"{100 * thresholds.SUCCESS_OBJECTIVE:g} %"
 DURATION = "late_publishing_duration_seconds"
-ENDED = {"action": "~publish|retry", "status": "~success|failed"}
-LOGS = series("late_publishing_logs_total")
-FAILURES = series("late_publishing_failures_total")
-PENDING = series("late_publishing_pending_logs")
-OLDEST = series("late_publishing_oldest_pending_timestamp_seconds")
-KIND = ("category", "action", "status_code")
+FINAL_ATTEMPTS = {"action": "~publish|retry", "status": "~success|failed"}
+LOGS = selector("late_publishing_logs_total")
+FAILURES = selector("late_publishing_failures_total")
+PENDING = selector("late_publishing_pending_logs")
+OLDEST_PENDING = selector("late_publishing_oldest_pending_timestamp_seconds")
+FAILURE_LABELS = ("category", "action", "status_code")
 ACCOUNT = ("workspace", "platform", "account_id")
 
 
-def _upto(bound: int) -> str:
-    """Attempts up to a number; ``le`` is written with and without decimals."""
-    return total(f"60 * {rate(series('late_publishing_attempts_bucket', le=f'~{bound}([.]0)?'))}")
+def _attempts_up_to(bound: int) -> str:
+    """Return attempts up to a number; ``le`` matches with and without decimals."""
+    return sum_by(f"60 * {rate(selector('late_publishing_attempts_bucket', le=f'~{bound}([.]0)?'))}")
 
 
-def _accounts(status: str) -> str:
-    counted = f"increase({series('late_account_logs_total', status=status)}[24h])"
-    return named(f"sum by (job, instance, {', '.join(ACCOUNT)}) ({counted})")
+def _account_logs(status: str) -> str:
+    logs_increase = f"increase({selector('late_account_logs_total', status=status)}[24h])"
+    return with_username(f"sum by (job, instance, {', '.join(ACCOUNT)}) ({logs_increase})")
 
 
-NOW = Row(
+STATUS_ROW = PanelRow(
     100,
-    "Now: $platform",
+    "Current status: $platform",
     (
-        panels.number(
-            Frame(101, "Success, 1 h", f"Of the attempts that ended in the last hour. Objective: {OBJECTIVE}.", 3, 4),
+        panels.stat_panel(
+            PanelFrame(
+                101, "Success, 1 h", f"Share of attempts in the last hour that succeeded. Objective: {OBJECTIVE}.", 3, 4
+            ),
             success_ratio("1h"),
             unit="percentunit",
             decimals=1,
             steps=thresholds.SUCCESS,
             no_value=("No posts", MUTED),
         ),
-        panels.number(
-            Frame(102, "Success, 24 h", f"Of the attempts of the last 24 hours. Objective: {OBJECTIVE}.", 3, 4),
+        panels.stat_panel(
+            PanelFrame(
+                102,
+                "Success, 24 h",
+                f"Share of attempts in the last 24 hours that succeeded. Objective: {OBJECTIVE}.",
+                3,
+                4,
+            ),
             success_ratio("24h"),
             unit="percentunit",
             decimals=2,
             steps=thresholds.SUCCESS,
             no_value=("No posts", MUTED),
         ),
-        panels.number(
-            Frame(103, "Attempts, 24 h", "Attempts to publish that ended in the last 24 hours.", 3, 4),
+        panels.stat_panel(
+            PanelFrame(103, "Attempts, 24 h", "Publish attempts that finished in the last 24 hours.", 3, 4),
             increase(ATTEMPTS, "24h"),
             decimals=0,
         ),
-        panels.number(
-            Frame(104, "Failed, 1 h", "Attempts to publish that failed in the last hour.", 3, 4),
+        panels.stat_panel(
+            PanelFrame(104, "Failed, 1 h", "Publish attempts that failed in the last hour.", 3, 4),
             increase(FAILED_ATTEMPTS, "1h"),
             decimals=0,
         ),
-        panels.number(
-            Frame(105, "Duration, p95", "95 of 100 attempts of the last hour ended within this time.", 3, 4),
-            quantile(0.95, DURATION, "1h", **ENDED),
+        panels.stat_panel(
+            PanelFrame(105, "Duration, p95", "95 % of attempts in the last hour finished within this time.", 3, 4),
+            quantile(0.95, DURATION, "1h", **FINAL_ATTEMPTS),
             unit="s",
             decimals=1,
             no_value=("No posts", MUTED),
         ),
-        panels.number(
-            Frame(106, "Pending", "Logs that are pending now.", 3, 4),
-            count(total(PENDING)),
+        panels.stat_panel(
+            PanelFrame(106, "Pending", "Logs that are pending now.", 3, 4),
+            or_zero(sum_by(PENDING)),
             decimals=0,
         ),
-        panels.number(
-            Frame(107, "Oldest pending", "Age of the oldest log that is pending now.", 3, 4),
-            age(f"min({OLDEST})"),
+        panels.stat_panel(
+            PanelFrame(107, "Oldest pending", "Age of the oldest pending log.", 3, 4),
+            age(f"min({OLDEST_PENDING})"),
             unit="s",
             decimals=0,
             no_value=("None", MUTED),
         ),
-        panels.number(
-            Frame(108, "Last log", "Time since the newest log, of any action and status, was created.", 3, 4),
-            age(f"max({series('late_publishing_last_log_timestamp_seconds')})"),
+        panels.stat_panel(
+            PanelFrame(108, "Last log", "Time since the newest log was created, for any action and status.", 3, 4),
+            age(f"max({selector('late_publishing_last_log_timestamp_seconds')})"),
             unit="s",
             decimals=0,
             no_value=("Never", MUTED),
@@ -106,16 +114,16 @@ NOW = Row(
     ),
 )
 
-FLOW = Row(
+THROUGHPUT_ROW = PanelRow(
     200,
-    "What happens",
+    "Throughput",
     (
-        panels.bars(
-            Frame(
+        panels.bar_chart(
+            PanelFrame(
                 201,
                 "Logs by status",
-                "Sightings of logs a minute, of all actions. A log is counted once in each status it was seen in:"
-                " one that was seen pending and then succeeded is in both.",
+                "Logs per minute, all actions. A log is counted once per status: one seen as pending and"
+                " later as success is counted in both.",
                 8,
                 8,
             ),
@@ -123,18 +131,18 @@ FLOW = Row(
             unit=PER_MINUTE,
             colors=STATUSES,
         ),
-        panels.bars(
-            Frame(202, "Logs by action", "Logs a minute that are no longer pending, by action.", 8, 8),
-            Query(per_minute(series("late_publishing_logs_total", status="!pending"), "action"), "{{action}}"),
+        panels.bar_chart(
+            PanelFrame(202, "Logs by action", "Logs per minute that are no longer pending, by action.", 8, 8),
+            Query(per_minute(selector("late_publishing_logs_total", status="!pending"), "action"), "{{action}}"),
             unit=PER_MINUTE,
             colors=ACTIONS,
         ),
-        panels.lines(
-            Frame(
+        panels.line_chart(
+            PanelFrame(
                 203,
-                "Success",
-                "Share of the attempts of the hour before that succeeded, and of the ten minutes before, which tells"
-                f" sooner when it is over. Dashed: the objective, {OBJECTIVE}.",
+                "Success ratio",
+                "Share of attempts that succeeded in the preceding hour, and in the preceding ten minutes to"
+                f" show a recovery sooner. Dashed line: objective of {OBJECTIVE}.",
                 8,
                 8,
             ),
@@ -142,58 +150,61 @@ FLOW = Row(
             Query(success_ratio("1h"), "1 h"),
             unit="percentunit",
             colors={"10 min": "#94A3B8", "1 h": "#3B82F6"},
-            limits=((None, "transparent"), (thresholds.SUCCESS_OBJECTIVE, "green")),
-            axis=panels.RATIO,
+            threshold_lines=((None, "transparent"), (thresholds.SUCCESS_OBJECTIVE, "green")),
+            axis=panels.RATIO_AXIS,
         ),
     ),
 )
 
-FAILING = Row(
+FAILURE_ROW = PanelRow(
     300,
-    "Why attempts fail",
+    "Failure causes",
     (
-        panels.bars(
-            Frame(
+        panels.bar_chart(
+            PanelFrame(
                 301,
                 "Failures by category",
-                "Failed logs a minute, by what went wrong. auth_expired: the account has to be connected again;"
-                " user_content, media_error: the post is at fault; rate_limited, platform_rejected, system: the"
-                " platform is.",
+                "Failed logs per minute by cause. auth_expired: reconnect the account; user_content,"
+                " media_error: fix the post; rate_limited, platform_rejected, system: the platform is at"
+                " fault.",
                 8,
                 8,
             ),
-            Query(happened(FAILURES, "category"), "{{category}}"),
+            Query(per_minute_nonzero(FAILURES, "category"), "{{category}}"),
             unit=PER_MINUTE,
             colors=CATEGORIES,
             no_value="No failures",
         ),
-        panels.bars(
-            Frame(
+        panels.bar_chart(
+            PanelFrame(
                 302,
                 "Failures by status code",
-                "Failed logs a minute, by the HTTP status that the platform answered with; none: without an answer.",
+                "Failed logs per minute by HTTP status of the platform; none: no response.",
                 8,
                 8,
             ),
-            Query(happened(FAILURES, "status_code"), "{{status_code}}"),
+            Query(per_minute_nonzero(FAILURES, "status_code"), "{{status_code}}"),
             unit=PER_MINUTE,
-            colors=CODES,
+            colors=STATUS_CODES,
             no_value="No failures",
         ),
-        panels.cells(
-            Frame(303, "Failures, in figures", "Failed logs of the last 24 hours and of the last hour.", 8, 8),
+        panels.table_panel(
+            PanelFrame(303, "Failure details", "Failed logs in the last 24 hours and in the last hour.", 8, 8),
             Column(title="Category", label="category"),
             Column(title="Action", label="action", width=110),
             Column(title="Code", label="status_code", width=60),
             Column(
                 title="24 h",
-                expr=f"{increase(FAILURES, '24h', *KIND)} > 0.5",
+                expr=f"{increase(FAILURES, '24h', *FAILURE_LABELS)} > 0.5",
                 decimals=0,
                 width=60,
             ),
             Column(
                 title="1 h",
-                expr=f"{increase(FAILURES, '1h', *KIND)} and {increase(FAILURES, '24h', *KIND)} > 0.5",
+                expr=(
+                    f"{increase(FAILURES, '1h', *FAILURE_LABELS)}"
+                    f" and {increase(FAILURES, '24h', *FAILURE_LABELS)} > 0.5"
+                ),
                 decimals=0,
                 width=60,
             ),
@@ -203,35 +214,36 @@ FAILING = Row(
     ),
 )
 
-LATENCY = Row(
+DURATION_ROW = PanelRow(
     400,
-    "How long it takes",
+    "Durations",
     (
-        panels.lines(
-            Frame(
+        panels.line_chart(
+            PanelFrame(
                 401,
-                "Duration",
-                "50, 95 and 99 of 100 attempts of the ten minutes before ended within this time. The dots are single"
-                " logs, with their log and post ids, where Prometheus keeps exemplars.",
+                "Duration percentiles",
+                "50, 95 and 99 % of attempts in the preceding ten minutes finished within this time. Dots are"
+                " individual logs with their log and post ids, if Prometheus stores exemplars.",
                 8,
                 8,
             ),
-            Query(quantile(0.5, DURATION, "10m", **ENDED), "p50"),
-            Query(quantile(0.95, DURATION, "10m", **ENDED), "p95"),
-            Query(quantile(0.99, DURATION, "10m", **ENDED), "p99", exemplar=True),
+            Query(quantile(0.5, DURATION, "10m", **FINAL_ATTEMPTS), "p50"),
+            Query(quantile(0.95, DURATION, "10m", **FINAL_ATTEMPTS), "p95"),
+            Query(quantile(0.99, DURATION, "10m", **FINAL_ATTEMPTS), "p99", exemplar=True),
             unit="s",
             colors=QUANTILES,
         ),
-        panels.heat_map(
-            Frame(402, "Durations", "How many attempts took how long; the dots are single logs.", 8, 8),
-            Query(increase(series(f"{DURATION}_bucket", **ENDED), RATE, "le"), "{{le}}", exemplar=True),
+        panels.heatmap_panel(
+            PanelFrame(402, "Duration distribution", "Number of attempts by duration; dots are individual logs.", 8, 8),
+            Query(increase(selector(f"{DURATION}_bucket", **FINAL_ATTEMPTS), RATE, "le"), "{{le}}", exemplar=True),
             unit="s",
         ),
-        panels.lines(
-            Frame(
+        panels.line_chart(
+            PanelFrame(
                 403,
                 "Duration by action, p95",
-                "Of the logs of each action that ended in the hour before: is the upload slow, or the platform?",
+                "95th percentile of the logs that finished in the preceding hour, by action: shows whether"
+                " the upload or the platform is slow.",
                 8,
                 8,
             ),
@@ -242,72 +254,61 @@ LATENCY = Row(
     ),
 )
 
-AGAIN = Row(
+RETRY_ROW = PanelRow(
     500,
-    "Attempts, retries, what is pending",
+    "Attempts, retries and pending logs",
     (
-        panels.bars(
-            Frame(
-                501,
-                "Attempts by number",
-                "Attempts a minute, by whether they were the first of their post on an account, the second or a later"
-                " one.",
-                8,
-                8,
+        panels.bar_chart(
+            PanelFrame(
+                501, "Attempts by number", "Attempts per minute by attempt number of a post on an account.", 8, 8
             ),
-            Query(_upto(1), "first"),
-            Query(f"{_upto(2)} - {_upto(1)}", "second"),
-            Query(f"{_upto(3)} - {_upto(2)}", "third"),
-            Query(f"60 * {total(rate(series('late_publishing_attempts_count')))} - {_upto(3)}", "later"),
+            Query(_attempts_up_to(1), "first"),
+            Query(f"{_attempts_up_to(2)} - {_attempts_up_to(1)}", "second"),
+            Query(f"{_attempts_up_to(3)} - {_attempts_up_to(2)}", "third"),
+            Query(f"60 * {sum_by(rate(selector('late_publishing_attempts_count')))} - {_attempts_up_to(3)}", "later"),
             unit=PER_MINUTE,
             colors={"first": "#7DD3FC", "second": "#EAB308", "third": "#F97316", "later": "#BE185D"},
         ),
-        panels.bars(
-            Frame(
-                502,
-                "Retries and pauses",
-                "Retries that ended, and pauses that the platform's rate limit forced on posts, a minute.",
-                8,
-                8,
-            ),
+        panels.bar_chart(
+            PanelFrame(502, "Retries and pauses", "Finished retries and rate-limit pauses per minute.", 8, 8),
             Query(
-                happened(series("late_publishing_retries_total", status="~success|failed"), "status"),
+                per_minute_nonzero(selector("late_publishing_retries_total", status="~success|failed"), "status"),
                 "retry: {{status}}",
             ),
-            Query(happened(series("late_publishing_rate_limit_pauses_total")), "pause"),
+            Query(per_minute_nonzero(selector("late_publishing_rate_limit_pauses_total")), "pause"),
             unit=PER_MINUTE,
             colors={"retry: success": "green", "retry: failed": "red", "pause": ACTIONS["rate_limit_pause"]},
             no_value="No retries",
         ),
-        panels.lines(
-            Frame(503, "Pending", "Logs that are pending, by action.", 8, 8),
-            Query(total(PENDING, "action"), "{{action}}"),
+        panels.line_chart(
+            PanelFrame(503, "Pending logs", "Pending logs by action.", 8, 8),
+            Query(sum_by(PENDING, "action"), "{{action}}"),
             unit="short",
             colors=ACTIONS,
-            held=True,
+            stepped=True,
             stacked=True,
-            no_value="Nothing is pending",
+            no_value="No pending logs",
         ),
     ),
 )
 
-ACCOUNTS_ROW = Row(
+ACCOUNTS_ROW = PanelRow(
     600,
     "Accounts",
     (
-        panels.cells(
-            Frame(
+        panels.table_panel(
+            PanelFrame(
                 601,
-                "Accounts that fail",
-                "Accounts with failures in the last 24 hours, or whose last attempt failed. A click on one leads to its"
-                " detail.",
+                "Failing accounts",
+                "Accounts with failures in the last 24 hours, or whose last attempt failed. Click an account"
+                " for details.",
                 24,
                 9,
             ),
             Column(
                 title="Account",
                 label="username",
-                link=link(
+                link=dashboard_url(
                     ACCOUNTS,
                     platform="${__data.fields.platform:percentencode}",
                     account_id="${__data.fields.account_id:percentencode}",
@@ -315,24 +316,24 @@ ACCOUNTS_ROW = Row(
             ),
             Column(title="Platform", label="platform"),
             Column(title="Workspace", label="workspace"),
-            Column(title="Failed, 24 h", expr=f"{_accounts('failed')} > 0.5", decimals=0),
+            Column(title="Failed, 24 h", expr=f"{_account_logs('failed')} > 0.5", decimals=0),
             Column(
-                title="Failures in a row",
-                expr=f"{named(series('late_account_consecutive_failures'))} > 0",
+                title="Consecutive failures",
+                expr=f"{with_username(selector('late_account_consecutive_failures'))} > 0",
                 decimals=0,
-                steps=thresholds.FAILURES_IN_A_ROW,
-                empty="0",
+                steps=thresholds.FAILURE_STREAK,
+                empty_text="0",
             ),
             Column(title="Account id", label="account_id"),
-            sort="Failures in a row",
-            no_value="No account fails",
+            sort="Consecutive failures",
+            no_value="No failing accounts",
         ),
     ),
 )
 
-PAGE = Page(
+DASHBOARD = DashboardSpec(
     uid=PLATFORM,
     title="Late / Platform",
-    description="The platforms chosen above through everything their publishing logs tell. Choose one.",
-    rows=(NOW, FLOW, FAILING, LATENCY, AGAIN, ACCOUNTS_ROW),
+    description="All publishing metrics of the selected platforms. Select one for details.",
+    rows=(STATUS_ROW, THROUGHPUT_ROW, FAILURE_ROW, DURATION_ROW, RETRY_ROW, ACCOUNTS_ROW),
 )

@@ -1,4 +1,4 @@
-"""PromQL from the exporter's own catalogue: a metric or label that it does not have cannot be asked for."""
+"""PromQL built from the catalogue, so that only existing metrics and labels can be queried."""
 
 from __future__ import annotations
 
@@ -11,76 +11,78 @@ __all__ = [
     "ATTEMPTS",
     "FAILED_ATTEMPTS",
     "RATE",
-    "RULES_LOADED",
-    "SUCCEEDED",
+    "RULES_MARKER",
+    "SUCCESSFUL_ATTEMPTS",
     "TARGET",
     "Query",
     "age",
-    "count",
-    "firing",
-    "happened",
+    "firing_alerts",
     "increase",
-    "named",
-    "of_exporters",
-    "own",
+    "or_zero",
     "per_minute",
+    "per_minute_nonzero",
+    "process_metric",
     "quantile",
     "rate",
-    "series",
-    "share",
+    "restrict_to_exporters",
+    "safe_ratio",
+    "selector",
     "success_ratio",
-    "total",
+    "sum_by",
+    "with_username",
 ]
 
 RATE = "$__rate_interval"
 TARGET = 'job=~"$job", instance=~"$instance"'
-CHOSEN = {"workspace": "$workspace", "platform": "$platform"}
-"""Labels that the dashboards' variables choose from, wherever a family has them."""
+VARIABLE_MATCHERS = {"workspace": "$workspace", "platform": "$platform"}
+"""Matchers for the dashboard variables, applied if a family has the label."""
 
-SAMPLES = ("_bucket", "_count", "_sum")
+HISTOGRAM_SUFFIXES = ("_bucket", "_count", "_sum")
 ACCOUNT = ("workspace", "platform", "account_id")
 
 
 class Query(NamedTuple):
-    """An expression and what its series are called."""
+    """An expression and the legend of its series."""
 
     expr: str
     legend: str = ""
     exemplar: bool = False
 
 
-def series(name: str, **labels: str) -> str:
-    """A selector of a catalogued family, narrowed to what the dashboard's variables choose.
+def selector(name: str, **labels: str) -> str:
+    """Return a selector for a catalogued family, filtered by the dashboard variables.
 
     Args:
-        name: The family, with the suffix of a histogram's sample if it is one.
-        labels: Value by label; ``~`` in front of it makes it a regular expression, ``!`` excludes it.
+        name: Family name, with the sample suffix of a histogram.
+        labels: Value by label; a leading ``~`` makes it a regular expression, a leading ``!`` excludes it.
     """
-    known = (*_labels(name), "le")
-    unknown = set(labels) - set(known)
+    known_labels = (*_labels(name), "le")
+    unknown = set(labels) - set(known_labels)
     if unknown:
         raise KeyError(f"{name} has no label {', '.join(sorted(unknown))}")
-    wanted = {label: f"~{variable}" for label, variable in CHOSEN.items() if label in known} | labels
-    return f"{name}{{{', '.join([TARGET, *(_matcher(label, value) for label, value in wanted.items())])}}}"
+    matchers = {
+        label: f"~{variable}" for label, variable in VARIABLE_MATCHERS.items() if label in known_labels
+    } | labels
+    return f"{name}{{{', '.join([TARGET, *(_matcher(label, value) for label, value in matchers.items())])}}}"
 
 
-def own(name: str) -> str:
-    """What is known of any process or scrape, such as ``up``, where it is of an exporter that ran within a day."""
-    return of_exporters(f"{name}{{{TARGET}}}")
+def process_metric(name: str) -> str:
+    """Return a metric that every target has, such as ``up``, for exporters seen in the last day."""
+    return restrict_to_exporters(f"{name}{{{TARGET}}}")
 
 
-def of_exporters(expr: str) -> str:
-    """Without what other jobs have: the variables match all of them when nothing is chosen."""
-    return f"{expr} and on (job, instance) last_over_time({series('late_exporter_build_info')}[1d])"
+def restrict_to_exporters(expr: str) -> str:
+    """Restrict an expression to exporters, because the variables match every job if nothing is selected."""
+    return f"{expr} and on (job, instance) last_over_time({selector('late_exporter_build_info')}[1d])"
 
 
-def count(expr: str) -> str:
-    """A number of things that is 0 where there are none, and nothing where no exporter tells of any."""
-    return f"{expr} or 0 * count({series('late_up')})"
+def or_zero(expr: str) -> str:
+    """Return a count that is 0 instead of empty, as long as an exporter reports data."""
+    return f"{expr} or 0 * count({selector('late_up')})"
 
 
 def _labels(name: str) -> tuple[str, ...]:
-    for suffix in SAMPLES:
+    for suffix in HISTOGRAM_SUFFIXES:
         family = CATALOGUE.get(name.removesuffix(suffix))
         if family is not None and family.kind == "histogram" and name.endswith(suffix):
             return family.labels
@@ -93,70 +95,70 @@ def _matcher(label: str, value: str) -> str:
     return f'{label}{operator}"{value[1:] if value[0] in operators else value}"'
 
 
-def total(expr: str, *by: str) -> str:
-    """The sum, by some labels."""
+def sum_by(expr: str, *by: str) -> str:
+    """Sum an expression, by some labels."""
     return f"sum by ({', '.join(by)}) ({expr})" if by else f"sum({expr})"
 
 
-def happened(selector: str, *by: str) -> str:
-    """As per_minute, where there was any: what never happens needs no place in a legend."""
+def per_minute_nonzero(selector: str, *by: str) -> str:
+    """Return the rate per minute without zeros, so that legends list only what occurred."""
     return f"{per_minute(selector, *by)} > 0"
 
 
 def rate(selector: str) -> str:
-    """Of a counter, a second."""
+    """Return the rate of a counter per second."""
     return f"rate({selector}[{RATE}])"
 
 
 def per_minute(selector: str, *by: str) -> str:
-    """Of a counter, a minute."""
-    return f"60 * {total(rate(selector), *by)}"
+    """Return the rate of a counter per minute."""
+    return f"60 * {sum_by(rate(selector), *by)}"
 
 
 def increase(selector: str, window: str, *by: str) -> str:
-    """Of a counter, within a window."""
-    return total(f"increase({selector}[{window}])", *by)
+    """Return the increase of a counter in a window."""
+    return sum_by(f"increase({selector}[{window}])", *by)
 
 
 def quantile(number: float, family: str, window: str, *by: str, **labels: str) -> str:
-    """Of a histogram within a window; nothing, which is not NaN, where nothing was observed."""
-    return f"histogram_quantile({number}, {increase(series(f'{family}_bucket', **labels), window, 'le', *by)}) >= 0"
+    """Return a quantile of a histogram in a window; empty instead of NaN without observations."""
+    return f"histogram_quantile({number}, {increase(selector(f'{family}_bucket', **labels), window, 'le', *by)}) >= 0"
 
 
-def firing(severity: str) -> str:
-    """The alerts of a severity that are firing."""
+def firing_alerts(severity: str) -> str:
+    """Return the firing alerts of a severity."""
     return f'{ALERTS_FIRING.removesuffix("}")}, severity="{severity}"}}'
 
 
 def age(expr: str) -> str:
-    """Since a Unix time; the clocks of two machines may differ a little."""
+    """Return the age of a Unix time, at least 0 because clocks may differ."""
     return f"clamp_min(time() - {expr}, 0)"
 
 
-def share(part: str, whole: str) -> str:
-    """A ratio; nothing at all where the whole is 0."""
-    return f"{part} / ({whole} > 0)"
+def safe_ratio(numerator: str, denominator: str) -> str:
+    """Return a ratio; empty if the denominator is 0."""
+    return f"{numerator} / ({denominator} > 0)"
 
 
 def success_ratio(window: str, *by: str) -> str:
-    """The share of the attempts to publish that succeeded."""
-    return share(increase(SUCCEEDED, window, *by), increase(ATTEMPTS, window, *by))
+    """Return the share of final publish attempts that succeeded."""
+    return safe_ratio(increase(SUCCESSFUL_ATTEMPTS, window, *by), increase(ATTEMPTS, window, *by))
 
 
-def named(expr: str) -> str:
-    """Series of accounts, with the user's name; ``expr`` has the labels of ``late_account_info`` but the name."""
+def with_username(expr: str) -> str:
+    """Add the username label to an account expression with the other labels of ``late_account_info``."""
     keys = ", ".join(("job", "instance", *ACCOUNT))
-    info = series("late_account_info")
+    info = selector("late_account_info")
     return f"max by (username, {', '.join(ACCOUNT)}) ({expr} * on ({keys}) group_left (username) {info})"
 
 
-ATTEMPTS = series("late_publishing_logs_total", action="~publish|retry", status="~success|failed")
-SUCCEEDED = series("late_publishing_logs_total", action="~publish|retry", status="success")
-FAILED_ATTEMPTS = series("late_publishing_logs_total", action="~publish|retry", status="failed")
-"""Attempts to publish that ended. A log is counted in each status it was seen in; these two are final."""
+ATTEMPTS = selector("late_publishing_logs_total", action="~publish|retry", status="~success|failed")
+SUCCESSFUL_ATTEMPTS = selector("late_publishing_logs_total", action="~publish|retry", status="success")
+FAILED_ATTEMPTS = selector("late_publishing_logs_total", action="~publish|retry", status="failed")
+"""Publish attempts in a final status. Logs are counted once per status, so pending ones are left out."""
 
-RULES_LOADED = "slo:late_publishing_success:objective"
-"""A series that the recording rules shipped with the exporter make, whatever it does."""
+RULES_MARKER = "slo:late_publishing_success:objective"
+"""A series that exists whenever the shipped recording rules are loaded."""
 
 ALERTS_FIRING = 'ALERTS{alertname=~"Late.+", alertstate="firing"}'
-"""Not narrowed: an alert of the feeds or of the exporter has neither platform nor workspace."""
+"""Not filtered by variables: alerts on feeds or exporters lack the platform or workspace label."""

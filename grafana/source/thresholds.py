@@ -1,4 +1,4 @@
-"""The colours of a value: it changes them at the numbers at which the alerts begin."""
+"""Threshold colors of the dashboards, at the thresholds of the alerts."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ from deploy.prometheus.thresholds import (
 from grafana.source.palette import BAD, GOOD, NEUTRAL, NOTICE, WARNING
 
 __all__ = [
-    "AT_ALL",
     "AUDIT_AGE",
     "AUDIT_AGE_SECONDS",
+    "BAD_ABOVE_ZERO",
     "CONNECTED",
     "CONSECUTIVE_FAILURES",
     "DATA_AGE",
     "DATA_AGE_CRITICAL_SECONDS",
     "DATA_AGE_WARNING_SECONDS",
     "DAY",
-    "FAILURES_IN_A_ROW",
+    "FAILURE_STREAK",
     "FAST_BURN",
-    "NEVER",
-    "PLAIN",
+    "NEUTRAL_STEPS",
     "QUOTA_LEFT",
     "QUOTA_LEFT_WARNING",
     "SLOW_BURN",
@@ -42,41 +41,42 @@ __all__ = [
     "TOKEN_LEFT_CRITICAL_SECONDS",
     "TOKEN_LEFT_WARNING_SECONDS",
     "UP",
+    "WARNING_ABOVE_ZERO",
     "Steps",
-    "burning",
+    "success_ratio_at",
 ]
 
 Steps: TypeAlias = tuple[tuple[float | None, str], ...]
-"""Colours and the value from which on each holds; the first holds below all others."""
+"""Color steps: each color applies from its value up; the first one applies below all others."""
 
 
-def burning(rate: float) -> float:
-    """The success ratio at which the error budget is spent at so many times its rate."""
+def success_ratio_at(rate: float) -> float:
+    """Return the success ratio that corresponds to a burn rate of the error budget."""
     return round(1 - rate * (1 - SUCCESS_OBJECTIVE), 6)
 
 
-PLAIN: Steps = ((None, NEUTRAL),)
-"""A fact that is neither good nor bad."""
+NEUTRAL_STEPS: Steps = ((None, NEUTRAL),)
+"""Color of a value that is neither good nor bad."""
 
 UP: Steps = ((None, BAD), (1, GOOD))
 CONNECTED: Steps = ((None, WARNING), (1, GOOD))
 SUCCESS: Steps = (
     (None, BAD),
-    (burning(FAST_BURN), WARNING),
-    (burning(SLOW_BURN), NOTICE),
+    (success_ratio_at(FAST_BURN), WARNING),
+    (success_ratio_at(SLOW_BURN), NOTICE),
     (SUCCESS_OBJECTIVE, GOOD),
 )
 AUDIT_AGE: Steps = ((None, GOOD), (AUDIT_AGE_SECONDS, WARNING))
 DATA_AGE: Steps = ((None, GOOD), (DATA_AGE_WARNING_SECONDS, WARNING), (DATA_AGE_CRITICAL_SECONDS, BAD))
 QUOTA_LEFT: Steps = ((None, WARNING), (QUOTA_LEFT_WARNING, GOOD))
-FAILURES_IN_A_ROW: Steps = ((None, GOOD), (1, NOTICE), (CONSECUTIVE_FAILURES, WARNING))
+FAILURE_STREAK: Steps = ((None, GOOD), (1, NOTICE), (CONSECUTIVE_FAILURES, WARNING))
 TOKEN_DAYS_LEFT: Steps = (
     (None, BAD),
     (TOKEN_LEFT_CRITICAL_SECONDS / DAY, WARNING),
     (TOKEN_LEFT_WARNING_SECONDS / DAY, GOOD),
 )
-AT_ALL: Steps = ((None, GOOD), (1, WARNING))
-"""One is worth a look."""
+WARNING_ABOVE_ZERO: Steps = ((None, GOOD), (1, WARNING))
+"""For counts that deserve attention above 0."""
 
-NEVER: Steps = ((None, GOOD), (1, BAD))
-"""One is too many."""
+BAD_ABOVE_ZERO: Steps = ((None, GOOD), (1, BAD))
+"""For counts that must be 0."""

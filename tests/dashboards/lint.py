@@ -1,4 +1,4 @@
-"""What is asked of every dashboard, as rules that tell what is wrong with one."""
+"""Lint rules for dashboards; each rule yields the problems of a dashboard."""
 
 from __future__ import annotations
 
@@ -8,123 +8,137 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from typing import TypeAlias
 
-from tests.dashboards.boards import GLOBAL, OWN, Board, Json, labels_of, selectors
+from tests.dashboards.dashboard_files import (
+    PROCESS_SERIES,
+    UNTARGETED_SERIES,
+    DashboardFile,
+    Json,
+    expand_variables,
+    labels_of,
+    selectors,
+)
+from tests.rules.promql import Matcher, named_labels
 
 __all__ = ["RULES"]
 
-Rule: TypeAlias = Callable[[Board], Iterator[str]]
+Rule: TypeAlias = Callable[[DashboardFile], Iterator[str]]
 
 DATASOURCE = "${datasource}"
 COLUMNS = 24
-LEAST_INTERVAL = 30
-FUNCTIONS_OF_COUNTERS = {"rate", "irate", "increase", "resets"}
+MIN_INTERVAL_SECONDS = 30
+COUNTER_FUNCTIONS = {"rate", "irate", "increase", "resets"}
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 ALERT_LABELS = {"alertname", "alertstate", "severity", "workspace", "platform", "feed"}
 
 
-def datasource_variable(board: Board) -> Iterator[str]:
-    """There is one data source variable, it comes first, and everything uses it."""
-    first, *others = board.document["templating"]["list"]
+def datasource_variable(dashboard: DashboardFile) -> Iterator[str]:
+    """Require that the data source variable is the first and only one, and that everything uses it."""
+    first, *others = dashboard.document["templating"]["list"]
     if (first["name"], first["type"], first["label"]) != ("datasource", "datasource", "Data source"):
         yield "the first variable is not the data source"
     if any(variable["type"] == "datasource" for variable in others):
-        yield "there are several data sources"
-    uses = [*board.panels, *(target for _, target in board.queries), *board.document["annotations"]["list"], *others]
+        yield "there are several data source variables"
+    uses = [
+        *dashboard.panels,
+        *(target for _, target in dashboard.queries),
+        *dashboard.document["annotations"]["list"],
+        *others,
+    ]
     for use in uses:
         if use.get("type") != "text" and use.get("datasource", {}).get("uid") != DATASOURCE:
-            yield f"{_called(use)} is bound to a data source"
+            yield f"{_name(use)} does not use the data source variable"
 
 
-def variables(board: Board) -> Iterator[str]:
-    """Job, instance, workspace and platform can be chosen, several at a time or all, each among the ones before."""
-    narrowed: list[str] = []
+def variables(dashboard: DashboardFile) -> Iterator[str]:
+    """Require multi-value variables for job, instance, workspace and platform, each filtered by the previous ones."""
+    outer_variables: list[str] = []
     for name in ("job", "instance", "workspace", "platform"):
-        variable = board.variables.get(name)
+        variable = dashboard.variables.get(name)
         if variable is None:
-            yield f"there is no {name}"
+            yield f"no variable {name}"
             continue
         if not (variable["multi"] and variable["includeAll"] and variable["allValue"] == ".+"):
-            yield f"{name} cannot be several or all"
+            yield f"{name} is not a multi-value variable with All"
         if variable["label"] != name.capitalize():
-            yield f"{name} is labelled {variable['label']}"
-        missing = [other for other in narrowed if f'{other}=~"${other}"' not in variable["query"]]
+            yield f"{name} has the label {variable['label']}"
+        missing = [other for other in outer_variables if f'{other}=~"${other}"' not in variable["query"]]
         if missing:
-            yield f"{name} is not chained to {missing}"
-        narrowed.append(name)
-    for variable in board.variables.values():
+            yield f"{name} is not filtered by {missing}"
+        outer_variables.append(name)
+    for variable in dashboard.variables.values():
         if variable["type"] == "query" and variable["refresh"] != 2:
-            yield f"{variable['name']} is not read again when the time changes"
+            yield f"{variable['name']} is not refreshed when the time range changes"
 
 
-def identity(board: Board) -> Iterator[str]:
-    """It is called by a uid, carries no trace of the Grafana it was made in, and cannot be edited there."""
-    document = board.document
+def identity(dashboard: DashboardFile) -> Iterator[str]:
+    """Require a stable uid, no leftovers of an export, and no editing in Grafana."""
+    document = dashboard.document
     if not re.fullmatch(r"late-[a-z]+", document["uid"]):
-        yield "odd uid"
+        yield "unexpected uid"
     if document.keys() & {"id", "__inputs", "__requires", "version"}:
-        yield "it was exported"
+        yield "leftovers of an export"
     if document["editable"]:
-        yield "it can be edited"
+        yield "editable in Grafana"
     if document["tags"] != ["late-exporter"] or not document["title"].startswith("Late / "):
-        yield "odd title or tags"
+        yield "unexpected title or tags"
     if not document["description"]:
         yield "no description"
     if document["schemaVersion"] > 39:
-        yield "the schema is newer than Grafana 11"
+        yield "schema newer than Grafana 11"
     if document["graphTooltip"] != 1:
         yield "no shared crosshair"
-    if _seconds(document["refresh"]) < LEAST_INTERVAL:
-        yield "it is refreshed more often than there is something new"
+    if _seconds(document["refresh"]) < MIN_INTERVAL_SECONDS:
+        yield "refreshed more often than data is scraped"
 
 
-def ids(board: Board) -> Iterator[str]:
-    """Every panel has an id of its own, of the hundred of its row."""
-    found = [panel["id"] for panel in (*board.rows, *board.panels)]
-    if len(set(found)) != len(found):
-        yield "an id is there twice"
-    for panel in board.panels:
-        rows = [row for row in board.rows if row["gridPos"]["y"] < panel["gridPos"]["y"]]
+def ids(dashboard: DashboardFile) -> Iterator[str]:
+    """Require unique panel ids in the hundred of their row."""
+    panel_ids = [panel["id"] for panel in (*dashboard.rows, *dashboard.panels)]
+    if len(set(panel_ids)) != len(panel_ids):
+        yield "duplicate panel id"
+    for panel in dashboard.panels:
+        rows = [row for row in dashboard.rows if row["gridPos"]["y"] < panel["gridPos"]["y"]]
         if not rows or max(rows, key=lambda row: int(row["gridPos"]["y"]))["id"] // 100 != panel["id"] // 100:
-            yield f"{panel['title']}: id {panel['id']} is of another row"
+            yield f"{panel['title']}: id {panel['id']} does not belong to its row"
 
 
-def grid(board: Board) -> Iterator[str]:
-    """Nothing overlaps, nothing stands out, and no row has a hole."""
-    taken: dict[tuple[int, int], str] = {}
-    for panel in (*board.rows, *board.panels):
+def grid(dashboard: DashboardFile) -> Iterator[str]:
+    """Require that panels do not overlap, stay within the grid, and leave no holes in a row."""
+    occupied: dict[tuple[int, int], str] = {}
+    for panel in (*dashboard.rows, *dashboard.panels):
         place = panel["gridPos"]
         xs = range(place["x"], place["x"] + place["w"])
         for cell in product(xs, range(place["y"], place["y"] + place["h"])):
-            if cell in taken:
-                yield f"{panel['title']} lies on {taken[cell]}"
+            if cell in occupied:
+                yield f"{panel['title']} overlaps {occupied[cell]}"
                 break
-            taken[cell] = panel["title"]
+            occupied[cell] = panel["title"]
         if place["x"] + place["w"] > COLUMNS:
-            yield f"{panel['title']} stands out"
-    depth = 1 + max(y for _, y in taken)
-    if len(taken) < COLUMNS * depth:
-        yield f"{COLUMNS * depth - len(taken)} cells are empty"
+            yield f"{panel['title']} exceeds the grid"
+    depth = 1 + max(y for _, y in occupied)
+    if len(occupied) < COLUMNS * depth:
+        yield f"{COLUMNS * depth - len(occupied)} cells are empty"
 
 
-def words(board: Board) -> Iterator[str]:
-    """Every panel says what it shows, and in which unit, and has words for when there is nothing."""
-    for panel in board.panels:
+def descriptions(dashboard: DashboardFile) -> Iterator[str]:
+    """Require a title, a description, a unit, and a text for missing data in every panel."""
+    for panel in dashboard.panels:
         defaults = panel.get("fieldConfig", {}).get("defaults", {})
         if not panel.get("title") or not re.fullmatch(r"[A-Z0-9].*[.?]", panel.get("description", "")):
             yield f"{panel['title']}: no title or description"
         if panel["type"] not in {"text", "heatmap"} and not defaults.get("unit"):
             yield f"{panel['title']}: no unit"
         if panel["type"] not in {"text", "heatmap"} and not defaults.get("noValue"):
-            yield f"{panel['title']}: no words for nothing"
+            yield f"{panel['title']}: no text for missing data"
         if panel["type"] == "heatmap" and not panel["options"]["yAxis"]["unit"]:
             yield f"{panel['title']}: no unit"
         if panel["type"] != "text" and not panel.get("targets"):
             yield f"{panel['title']}: no queries"
 
 
-def legends(board: Board) -> Iterator[str]:
-    """Series over time are named, by labels that they have; the legend is there."""
-    for panel in board.panels:
+def legends(dashboard: DashboardFile) -> Iterator[str]:
+    """Require legends in time series, with existing labels."""
+    for panel in dashboard.panels:
         if panel["type"] not in {"timeseries", "state-timeline"}:
             continue
         if not panel["options"]["legend"]["showLegend"]:
@@ -132,116 +146,125 @@ def legends(board: Board) -> Iterator[str]:
         for target in panel["targets"]:
             legend = target.get("legendFormat", "")
             if not legend:
-                yield f"{panel['title']}: a series has no name"
+                yield f"{panel['title']}: a series has no legend"
             for label in re.findall(r"\{\{(\w+)\}\}", legend):
                 if not any(label in (labels_of(one.name) or ()) for one in selectors(target["expr"])):
                     yield f"{panel['title']}: no label {label}"
 
 
-def instants(board: Board) -> Iterator[str]:
-    """Figures and tables are of now, all else is of the time shown."""
-    for panel in board.panels:
+def instant_queries(dashboard: DashboardFile) -> Iterator[str]:
+    """Require instant queries in stat and table panels, and range queries in all others."""
+    for panel in dashboard.panels:
         for target in panel.get("targets", []):
             instant = bool(target.get("instant"))
             if instant != (panel["type"] in {"stat", "table"}) or instant == bool(target.get("range")):
                 yield f"{panel['title']}: instant is {instant}"
 
 
-def intervals(board: Board) -> Iterator[str]:
-    """No value is asked for more often than there is one, so that every rate has two samples at least."""
-    for panel in board.panels:
-        asked = [panel.get("interval"), *(target.get("interval") for target in panel.get("targets", []))]
-        if panel["type"] != "text" and any(interval is None or _seconds(interval) < 30 for interval in asked):
-            yield f"{panel['title']}: {asked}"
+def intervals(dashboard: DashboardFile) -> Iterator[str]:
+    """Require query intervals of at least the scrape interval, so that every rate has two samples."""
+    for panel in dashboard.panels:
+        intervals = [panel.get("interval"), *(target.get("interval") for target in panel.get("targets", []))]
+        if panel["type"] != "text" and any(interval is None or _seconds(interval) < 30 for interval in intervals):
+            yield f"{panel['title']}: {intervals}"
 
 
-def promql(board: Board) -> Iterator[str]:
-    """Everything that is a query is PromQL, of series and labels that exist."""
-    for place, expr in board.expressions:
+def promql(dashboard: DashboardFile) -> Iterator[str]:
+    """Require valid PromQL with existing series and labels."""
+    for place, expr in dashboard.expressions:
         try:
-            found = selectors(expr)
+            panel_ids = selectors(expr)
         except ValueError as exc:
             yield f"{place}: {exc}"
             continue
-        known: set[str] = set()
-        for selector in found:
-            names = selector.name or selector.matchers["__name__"].removeprefix("=~")
+        known_labels: set[str] = set()
+        for selector in panel_ids:
+            names = selector.name or selector.matchers["__name__"].value
             for name in names.split("|"):
                 labels = labels_of(name)
                 if labels is None:
-                    yield f"{place}: no series {name}"
-                elif name not in GLOBAL and (strange := selector.matchers.keys() - labels - {"__name__"}):
-                    yield f"{place}: {name} has no {strange}"
-                known |= ALERT_LABELS if name in GLOBAL else labels or set()
-        for label in _listed(expr):
-            if label not in known:
-                yield f"{place}: no series has {label}"
+                    yield f"{place}: unknown series {name}"
+                elif name not in UNTARGETED_SERIES and (
+                    unknown_labels := selector.matchers.keys() - labels - {"__name__"}
+                ):
+                    yield f"{place}: {name} has no labels {unknown_labels}"
+                known_labels |= ALERT_LABELS if name in UNTARGETED_SERIES else labels or set()
+        for label in named_labels(expand_variables(expr)):
+            if label not in known_labels:
+                yield f"{place}: no series has the label {label}"
 
 
-def chosen(board: Board) -> Iterator[str]:
-    """Every series is narrowed to what the variables choose."""
-    for place, expr in board.expressions:
+def variable_matchers(dashboard: DashboardFile) -> Iterator[str]:
+    """Require that every series is filtered by the dashboard variables."""
+    for place, expr in dashboard.expressions:
         if place.startswith("variable"):
             continue
         for selector in selectors(expr):
-            if selector.name in GLOBAL:
+            if selector.name in UNTARGETED_SERIES:
                 continue
             labels = labels_of(selector.name) or set()
             for name in {"job", "instance", "workspace", "platform"} & labels:
-                if selector.matchers.get(name) != f"=~{name}":
-                    yield f"{place}: {selector.name} is of any {name}"
+                if selector.matchers.get(name) != Matcher("=~", name):
+                    yield f"{place}: {selector.name} is not filtered by {name}"
 
 
-def counters(board: Board) -> Iterator[str]:
-    """Counters are read as increases; a rate is over Grafana's own interval."""
-    for place, expr in board.expressions:
+def counters(dashboard: DashboardFile) -> Iterator[str]:
+    """Require rate or increase for counters, and $__rate_interval for rates."""
+    for place, expr in dashboard.expressions:
         if place.startswith("variable"):
             continue
         for selector in selectors(expr):
             counter = re.search(r"_(total|bucket|count|sum)$", selector.name)
-            if counter and not FUNCTIONS_OF_COUNTERS & {*selector.functions}:
-                yield f"{place}: {selector.name} is a counter"
-            if not counter and FUNCTIONS_OF_COUNTERS & {*selector.functions}:
-                yield f"{place}: {selector.name} is no counter"
+            if counter and selector.function not in COUNTER_FUNCTIONS:
+                yield f"{place}: {selector.name} is a counter without rate or increase"
+            if not counter and selector.function in COUNTER_FUNCTIONS:
+                yield f"{place}: {selector.name} is not a counter"
         for window in re.findall(r"\bi?rate\([^\[]+\[([^\]]+)\]", re.sub(r'"[^"]*"', "", expr)):
             if window != "$__rate_interval":
                 yield f"{place}: rate over {window}"
 
 
-def others(board: Board) -> Iterator[str]:
-    """What every target has is asked of exporters alone: All matches the targets of every job."""
-    for place, expr in board.expressions:
+def process_series(dashboard: DashboardFile) -> Iterator[str]:
+    """Require that series of every target are restricted to exporters, because All matches the targets of every job."""
+    for place, expr in dashboard.expressions:
         names = {selector.name for selector in selectors(expr)}
-        if any(OWN.fullmatch(name) for name in names) and "late_exporter_build_info" not in names:
-            yield f"{place}: of any job"
+        if any(PROCESS_SERIES.fullmatch(name) for name in names) and "late_exporter_build_info" not in names:
+            yield f"{place}: not restricted to exporters"
 
 
-def navigation(board: Board) -> Iterator[str]:
-    """The menu leads to the other dashboards and keeps the time and the variables; so do links."""
-    (menu,) = board.document["links"]
-    wanted = {
+def navigation(dashboard: DashboardFile) -> Iterator[str]:
+    """Require that the menu and all links keep the time range and the variables."""
+    (menu,) = dashboard.document["links"]
+    expected = {
         "type": "dashboards",
         "tags": ["late-exporter"],
         "asDropdown": True,
         "includeVars": True,
         "keepTime": True,
     }
-    if any(menu.get(name) != value for name, value in wanted.items()):
-        yield "the menu is odd"
+    if any(menu.get(name) != value for name, value in expected.items()):
+        yield "unexpected menu settings"
     if "placement" in json.dumps(menu):
-        yield "the menu is hidden"
-    for url in board.links:
-        for kept in ("${__url_time_range}", "${datasource:queryparam}", "${job:queryparam}", "${instance:queryparam}"):
-            if kept not in url:
-                yield f"{url} forgets {kept}"
+        yield "hidden menu"
+    for url in dashboard.links:
+        for parameter in (
+            "${__url_time_range}",
+            "${datasource:queryparam}",
+            "${job:queryparam}",
+            "${instance:queryparam}",
+        ):
+            if parameter not in url:
+                yield f"{url} lacks {parameter}"
 
 
-def marks(board: Board) -> Iterator[str]:
-    """Critical alerts and starts are marked, warnings for those who ask; each can be switched where it is shown."""
-    marked = {annotation["name"]: annotation["enable"] for annotation in board.document["annotations"]["list"]}
-    if marked != {"Critical alerts": True, "Warnings": False, "Starts and releases": True}:
-        yield f"annotations are {marked}"
-    for annotation in board.document["annotations"]["list"]:
+def event_annotations(dashboard: DashboardFile) -> Iterator[str]:
+    """Require annotations of critical alerts and starts, and warnings that are off by default."""
+    enabled_by_name = {
+        annotation["name"]: annotation["enable"] for annotation in dashboard.document["annotations"]["list"]
+    }
+    if enabled_by_name != {"Critical alerts": True, "Warnings": False, "Starts and releases": True}:
+        yield f"unexpected annotations {enabled_by_name}"
+    for annotation in dashboard.document["annotations"]["list"]:
         if annotation.get("hide") or "placement" in annotation:
             yield f"{annotation['name']} is hidden"
 
@@ -254,29 +277,23 @@ RULES: Mapping[str, Rule] = {
         identity,
         ids,
         grid,
-        words,
+        descriptions,
         legends,
-        instants,
+        instant_queries,
         intervals,
         promql,
-        chosen,
+        variable_matchers,
         counters,
-        others,
+        process_series,
         navigation,
-        marks,
+        event_annotations,
     )
 }
 
 
-def _called(part: Json) -> str:
+def _name(part: Json) -> str:
     return str(part.get("title") or part.get("name") or part.get("expr"))
 
 
 def _seconds(text: str) -> int:
     return int(text[:-1]) * SECONDS[text[-1]]
-
-
-def _listed(expr: str) -> Iterator[str]:
-    """The labels that aggregations and vector matching name."""
-    for match in re.finditer(r"\b(?:by|on|ignoring|group_left) \(([^)]*)\)", expr):
-        yield from filter(None, re.split(r",\s*", match[1]))

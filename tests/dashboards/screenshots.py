@@ -1,4 +1,4 @@
-"""Draws the pictures of grafana/screenshots/: ``python -m tests.dashboards.screenshots``."""
+"""Draw the pictures in grafana/screenshots/: ``python -m tests.dashboards.screenshots``."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.dashboards.stage import ROOT, draw, staged
+from tests.dashboards.rendering import ROOT, draw_dashboards, week_in_prometheus
 
 PICTURES = ROOT / "grafana" / "screenshots"
 
 
-def find(name: str) -> str:
-    """Where a program is; ends where there is none."""
+def find_program(name: str) -> str:
+    """Return the path of a program, or exit if it is missing."""
     return shutil.which(name) or sys.exit(f"{name} is not installed")
 
 
 def main() -> None:
-    """Draw every dashboard, dark and light, and remove what is no picture of one."""
+    """Draw every dashboard in both themes and remove outdated pictures."""
     PICTURES.mkdir(exist_ok=True)
-    with TemporaryDirectory() as folder, staged(find, Path(folder)) as database:
-        seen = draw(find, database, PICTURES, ("dark", "light"))
+    with TemporaryDirectory() as folder, week_in_prometheus(find_program, Path(folder)) as database:
+        pages = draw_dashboards(find_program, database, PICTURES, ("dark", "light"))
     for picture in PICTURES.glob("*.png"):
-        if picture.stem not in seen:
+        if picture.stem not in pages:
             picture.unlink()
-    complaints = [f"{name}: {complaint}" for name, page in seen.items() for complaint in page["complaints"]]
-    if complaints:
-        sys.exit("\n".join(complaints))
+    errors = [f"{name}: {error}" for name, page in pages.items() for error in page["errors"]]
+    if errors:
+        sys.exit("\n".join(errors))
 
 
 if __name__ == "__main__":

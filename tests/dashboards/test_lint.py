@@ -1,4 +1,4 @@
-"""The rules find what they are there for."""
+"""Every lint rule finds the mistakes it is meant for."""
 
 from __future__ import annotations
 
@@ -8,115 +8,121 @@ from typing import TypeAlias
 
 import pytest
 
-from tests.dashboards.boards import Board, Json, Selector, load, selectors
+from tests.dashboards.dashboard_files import DashboardFile, Json, load_dashboards, selectors
 from tests.dashboards.lint import RULES
+from tests.rules.promql import Matcher, Selector
 
 Change: TypeAlias = Callable[[Json], object]
 
-TOTAL = 'late_publishing_logs_total{job=~"$job", instance=~"$instance", workspace=~"$workspace", platform=~"$platform"}'
+COUNTER = (
+    'late_publishing_logs_total{job=~"$job", instance=~"$instance", workspace=~"$workspace", platform=~"$platform"}'
+)
 
 
-def variable(name: str, **fields: object) -> Change:
-    """Change a variable."""
+def change_variable(name: str, **fields: object) -> Change:
+    """Return a change to a variable."""
     return lambda document: next(one for one in document["templating"]["list"] if one["name"] == name).update(fields)
 
 
-def panel(number: int, **fields: object) -> Change:
-    """Change a panel."""
-    return lambda document: found(document, number).update(fields)
+def change_panel(number: int, **fields: object) -> Change:
+    """Return a change to a panel."""
+    return lambda document: find_panel(document, number).update(fields)
 
 
-def query(number: int, **fields: object) -> Change:
-    """Change the first query of a panel."""
-    return lambda document: found(document, number)["targets"][0].update(fields)
+def change_query(number: int, **fields: object) -> Change:
+    """Return a change to the first query of a panel."""
+    return lambda document: find_panel(document, number)["targets"][0].update(fields)
 
 
-def found(document: Json, number: int) -> Json:
-    """A panel."""
+def find_panel(document: Json, number: int) -> Json:
+    """Return a panel by id."""
     panel: Json = next(panel for panel in document["panels"] if panel["id"] == number)
     return panel
 
 
-def without(number: int) -> Change:
-    """Leave a panel out."""
-    return lambda document: document["panels"].remove(found(document, number))
+def remove_panel(number: int) -> Change:
+    """Return a change that removes a panel."""
+    return lambda document: document["panels"].remove(find_panel(document, number))
 
 
 MISTAKES: tuple[tuple[str, Change], ...] = (
-    ("datasource_variable", variable("datasource", label="Prometheus")),
-    ("datasource_variable", variable("job", datasource={"type": "prometheus", "uid": "P1809F7CD0C75ACF3"})),
-    ("datasource_variable", panel(301, datasource={"type": "prometheus", "uid": "P1809F7CD0C75ACF3"})),
-    ("datasource_variable", query(301, datasource={"type": "prometheus", "uid": "P1809F7CD0C75ACF3"})),
+    ("datasource_variable", change_variable("datasource", label="Prometheus")),
+    ("datasource_variable", change_variable("job", datasource={"type": "prometheus", "uid": "P1809F7CD0C75ACF3"})),
+    ("datasource_variable", change_panel(301, datasource={"type": "prometheus", "uid": "P1809F7CD0C75ACF3"})),
+    ("datasource_variable", change_query(301, datasource={"type": "prometheus", "uid": "P1809F7CD0C75ACF3"})),
     ("variables", lambda document: document["templating"]["list"].pop(1)),
-    ("variables", variable("job", multi=False)),
-    ("variables", variable("platform", allValue=".*")),
-    ("variables", variable("platform", query="label_values(late_publishing_logs_total, platform)")),
-    ("variables", variable("platform", refresh=1)),
-    ("variables", variable("job", label="job")),
+    ("variables", change_variable("job", multi=False)),
+    ("variables", change_variable("platform", allValue=".*")),
+    ("variables", change_variable("platform", query="label_values(late_publishing_logs_total, platform)")),
+    ("variables", change_variable("platform", refresh=1)),
+    ("variables", change_variable("job", label="job")),
     ("identity", lambda document: document.update(uid="")),
     ("identity", lambda document: document.update(id=7)),
     ("identity", lambda document: document.update(editable=True)),
     ("identity", lambda document: document.update(refresh="5s")),
     ("identity", lambda document: document.update(schemaVersion=42)),
-    ("ids", panel(301, id=302)),
-    ("ids", panel(301, id=499)),
-    ("grid", panel(301, gridPos={"x": 4, "y": 20, "w": 8, "h": 9})),
-    ("grid", panel(303, gridPos={"x": 20, "y": 20, "w": 8, "h": 9})),
-    ("grid", without(303)),
-    ("words", panel(301, description="")),
-    ("words", panel(301, fieldConfig={"defaults": {"noValue": "None"}})),
-    ("words", panel(301, fieldConfig={"defaults": {"unit": "s"}})),
-    ("words", panel(301, targets=[])),
-    ("legends", query(301, legendFormat="")),
-    ("legends", query(301, legendFormat="{{region}}")),
-    ("legends", panel(301, options={"legend": {"showLegend": False}})),
-    ("instants", query(101, instant=False, range=True)),
-    ("instants", query(301, instant=True, range=False)),
-    ("intervals", panel(301, interval="10s")),
-    ("intervals", query(301, interval=None)),
-    ("promql", query(301, expr=f"sum(rate({TOTAL}[5m])")),
-    ("promql", query(301, expr=f"rate({TOTAL})")),
-    ("promql", query(301, expr="late_publishing_posts_total")),
-    ("promql", query(301, expr='late_up{platform="x"}')),
-    ("promql", query(301, expr=f"sum by (region) (increase({TOTAL}[1h]))")),
-    ("chosen", query(301, expr='late_up{job=~"$job", workspace=~"$workspace"}')),
-    ("chosen", query(301, expr='late_up{job="$job", instance=~"$instance", workspace=~"$workspace"}')),
-    ("chosen", query(301, expr=f"sum(increase({TOTAL.replace('platform=~', 'status=~')}[1h]))")),
-    ("counters", query(301, expr=TOTAL)),
-    ("counters", query(301, expr=f"rate({TOTAL}[5m])")),
-    ("counters", query(301, expr='increase(late_up{job=~"$job"}[1h])')),
-    ("others", query(301, expr='up{job=~"$job", instance=~"$instance"}')),
+    ("ids", change_panel(301, id=302)),
+    ("ids", change_panel(301, id=499)),
+    ("grid", change_panel(301, gridPos={"x": 4, "y": 20, "w": 8, "h": 9})),
+    ("grid", change_panel(303, gridPos={"x": 20, "y": 20, "w": 8, "h": 9})),
+    ("grid", remove_panel(303)),
+    ("descriptions", change_panel(301, description="")),
+    ("descriptions", change_panel(301, fieldConfig={"defaults": {"noValue": "None"}})),
+    ("descriptions", change_panel(301, fieldConfig={"defaults": {"unit": "s"}})),
+    ("descriptions", change_panel(301, targets=[])),
+    ("legends", change_query(301, legendFormat="")),
+    ("legends", change_query(301, legendFormat="{{region}}")),
+    ("legends", change_panel(301, options={"legend": {"showLegend": False}})),
+    ("instant_queries", change_query(101, instant=False, range=True)),
+    ("instant_queries", change_query(301, instant=True, range=False)),
+    ("intervals", change_panel(301, interval="10s")),
+    ("intervals", change_query(301, interval=None)),
+    ("promql", change_query(301, expr=f"sum(rate({COUNTER}[5m])")),
+    ("promql", change_query(301, expr=f"rate({COUNTER})")),
+    ("promql", change_query(301, expr="late_publishing_posts_total")),
+    ("promql", change_query(301, expr='late_up{platform="x"}')),
+    ("promql", change_query(301, expr=f"sum by (region) (increase({COUNTER}[1h]))")),
+    ("variable_matchers", change_query(301, expr='late_up{job=~"$job", workspace=~"$workspace"}')),
+    (
+        "variable_matchers",
+        change_query(301, expr='late_up{job="$job", instance=~"$instance", workspace=~"$workspace"}'),
+    ),
+    ("variable_matchers", change_query(301, expr=f"sum(increase({COUNTER.replace('platform=~', 'status=~')}[1h]))")),
+    ("counters", change_query(301, expr=COUNTER)),
+    ("counters", change_query(301, expr=f"rate({COUNTER}[5m])")),
+    ("counters", change_query(301, expr='increase(late_up{job=~"$job"}[1h])')),
+    ("process_series", change_query(301, expr='up{job=~"$job", instance=~"$instance"}')),
     ("navigation", lambda document: document["links"][0].update(includeVars=False)),
     ("navigation", lambda document: document["links"][0].update(placement="inControlsMenu")),
-    ("navigation", panel(301, links=[{"url": "/d/late-platform"}])),
-    ("marks", lambda document: document["annotations"]["list"].pop()),
-    ("marks", lambda document: document["annotations"]["list"][0].update(hide=True)),
-    ("marks", lambda document: document["annotations"]["list"][0].update(enable=False)),
+    ("navigation", change_panel(301, links=[{"url": "/d/late-platform"}])),
+    ("event_annotations", lambda document: document["annotations"]["list"].pop()),
+    ("event_annotations", lambda document: document["annotations"]["list"][0].update(hide=True)),
+    ("event_annotations", lambda document: document["annotations"]["list"][0].update(enable=False)),
 )
 
 
 @pytest.mark.parametrize(("rule", "change"), MISTAKES, ids=[f"{n}-{rule}" for n, (rule, _) in enumerate(MISTAKES)])
-def test_mistakes(rule: str, change: Change) -> None:
-    """A dashboard with a mistake breaks the rule that forbids it."""
-    document = deepcopy(next(board for board in load() if board.uid == "late-overview").document)
-    assert [] == list(RULES[rule](Board(document)))
+def test_rule_finds_the_mistake(rule: str, change: Change) -> None:
+    """A dashboard with a mistake violates the rule."""
+    document = deepcopy(next(dashboard for dashboard in load_dashboards() if dashboard.uid == "late-overview").document)
+    assert [] == list(RULES[rule](DashboardFile(document)))
     change(document)
-    assert list(RULES[rule](Board(document)))
+    assert list(RULES[rule](DashboardFile(document)))
 
 
-def test_every_rule_is_tested() -> None:
-    """No rule is there that finds nothing."""
+def test_every_rule_has_a_mistake() -> None:
+    """Every rule has at least one mistake that it finds."""
     assert RULES.keys() == {rule for rule, _ in MISTAKES}
 
 
-def test_selectors() -> None:
-    """Series are found with their matchers and the functions around them."""
+def test_variables_are_expanded_in_queries() -> None:
+    """Dashboard variables and macros are replaced before a query is parsed."""
     expr = 'sum by (x) (rate(a_total{x="1", y!~"$z"}[$__rate_interval])) / on (x) b'
-    expected = [Selector("a_total", {"x": "=1", "y": "!~z"}, ("rate",)), Selector("b", {}, ())]
-    assert expected == selectors(expr)
+    matchers = {"x": Matcher("=", "1"), "y": Matcher("!~", "z")}
+    assert [Selector("a_total", matchers, "rate", is_range=True), Selector("b", {})] == selectors(expr)
 
 
-def test_what_is_no_promql() -> None:
-    """A mistake in PromQL is told."""
+def test_invalid_promql_raises() -> None:
+    """Invalid PromQL raises ValueError."""
     with pytest.raises(ValueError, match="matrix"):
         selectors("rate(a_total)")

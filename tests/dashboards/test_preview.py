@@ -1,4 +1,4 @@
-"""The preview is made of what may be used, at versions that stay, and its pictures are there."""
+"""The preview uses pinned dependencies with acceptable licences, and its pictures exist."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.dashboards.stage import DASHBOARDS, PREVIEW, ROOT
+from tests.dashboards.rendering import DASHBOARDS, PREVIEW, ROOT
 
 PICTURES = ROOT / "grafana" / "screenshots"
-LARGEST = 300_000
-"""Bytes of a picture: the repository keeps every version of it."""
+MAX_PICTURE_BYTES = 300_000
+"""Maximum size of a picture; the repository keeps every version of it."""
 
 
-def test_versions_stay() -> None:
-    """Every dependency is pinned, and the lock file names neither a registry nor what is AGPL."""
-    wanted = json.loads((PREVIEW / "package.json").read_text("utf-8"))["dependencies"]
-    locked = json.loads((PREVIEW / "package-lock.json").read_text("utf-8"))["packages"]
-    assert [] == [name for name, version in wanted.items() if not re.fullmatch(r"\d+\.\d+\.\d+", version)]
-    assert {"13.2.2"} == {version for name, version in wanted.items() if name.startswith("@grafana/")}
-    assert [] == [name for name, package in locked.items() if "resolved" in package]
-    assert [] == [name for name, package in locked.items() if "AGPL" in str(package.get("license"))]
-    assert "node_modules/@grafana/prometheus" not in locked
+def test_dependencies_are_pinned() -> None:
+    """Dependencies are pinned, and the lock file has no registry URLs and no AGPL packages."""
+    dependencies = json.loads((PREVIEW / "package.json").read_text("utf-8"))["dependencies"]
+    lock_packages = json.loads((PREVIEW / "package-lock.json").read_text("utf-8"))["packages"]
+    assert [] == [name for name, version in dependencies.items() if not re.fullmatch(r"\d+\.\d+\.\d+", version)]
+    assert {"13.2.2"} == {version for name, version in dependencies.items() if name.startswith("@grafana/")}
+    assert [] == [name for name, package in lock_packages.items() if "resolved" in package]
+    assert [] == [name for name, package in lock_packages.items() if "AGPL" in str(package.get("license"))]
+    assert "node_modules/@grafana/prometheus" not in lock_packages
 
 
 @pytest.mark.e2e
-def test_types(require_tool: Callable[[str], str]) -> None:
-    """The preview's types are right."""
+def test_preview_type_checks(require_tool: Callable[[str], str]) -> None:
+    """The TypeScript compiler accepts the preview."""
     compiler = require_tool(str(PREVIEW / "node_modules" / ".bin" / "tsc"))
-    checked = subprocess.run([compiler, "--noEmit"], cwd=PREVIEW, capture_output=True, text=True, check=False)
-    assert (0, "") == (checked.returncode, checked.stdout)
+    process = subprocess.run([compiler, "--noEmit"], cwd=PREVIEW, capture_output=True, text=True, check=False)
+    assert (0, "") == (process.returncode, process.stdout)
 
 
-def test_pictures() -> None:
-    """There is a picture of each dashboard, dark and light, none too large, and no other."""
+def test_every_dashboard_has_pictures() -> None:
+    """There are a dark and a light picture of each dashboard, none too large, and no others."""
     sizes = {picture.stem: picture.stat().st_size for picture in PICTURES.iterdir()}
     assert {f"{uid}-{theme}" for uid in DASHBOARDS for theme in ("dark", "light")} == sizes.keys()
-    assert [] == [name for name, size in sizes.items() if size > LARGEST]
+    assert [] == [name for name, size in sizes.items() if size > MAX_PICTURE_BYTES]

@@ -1,4 +1,4 @@
-"""What the tests of deployments share: the image, built once."""
+"""Fixtures of the deployment tests: the image is built once."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.deploy.containers import BASE, IMAGE, TOOLS, engine
+from tests.deploy.container_engine import BASE, IMAGE, TOOLS, run_engine
 
 
 @pytest.fixture(scope="session")
 def require_root() -> Callable[[], None]:
-    """Skips a test where it is not root, but fails it where CI=true says that nothing is skipped."""
+    """Return a function that skips a test without root, or fails it if CI=true."""
 
     def check() -> None:
         if os.geteuid() != 0 and os.environ.get("CI") == "true":
@@ -25,11 +25,11 @@ def require_root() -> Callable[[], None]:
 
 @pytest.fixture(scope="session")
 def image(require_root: Callable[[], None], require_tool: Callable[[str], str]) -> str:
-    """The image as ``make image`` makes it, over a stand-in of its base; its name."""
+    """Build the image with ``make image`` on a substitute base image; return its name."""
     require_root()
     for tool in TOOLS:
         require_tool(tool)
-    with engine(network=False) as building:
-        building.make_base(BASE)
-        building.make_image()
+    with run_engine(network=False) as engine:
+        engine.build_base_image(BASE)
+        engine.build_image()
     return IMAGE

@@ -1,4 +1,4 @@
-"""Manifests as kubectl and helm make them of what is below deploy/, and what may be asked of them."""
+"""Manifests rendered by kubectl and helm, and helpers to inspect them."""
 
 from __future__ import annotations
 
@@ -19,153 +19,166 @@ from late_exporter.config.settings import Settings
 __all__ = [
     "VERSIONS",
     "Manifest",
-    "abridged",
-    "container",
-    "documents",
-    "fields",
+    "abridge",
+    "container_spec",
+    "field_paths",
+    "find_resource",
+    "helm_template",
+    "install_commands",
     "kustomize",
-    "loaded",
-    "named",
-    "offences",
-    "pod",
-    "readme",
-    "shell",
-    "template",
-    "volumes",
+    "load_settings",
+    "parse_documents",
+    "pod_spec",
+    "profile_violations",
+    "run_script",
+    "volumes_by_path",
 ]
 
 Manifest: TypeAlias = Mapping[str, Any]
 
 GRAFANA = "http://localhost:3000/"
-"""Where the rules believe Grafana."""
+"""Grafana URL in the rules."""
 
 VERSIONS = ("1.25", "1.37")
-"""The oldest and the newest Kubernetes that manifests are checked against."""
+"""Oldest and newest supported Kubernetes version."""
 
-SOURCES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
-"""The volumes that the restricted profile allows."""
+VOLUME_SOURCES = {
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
+"""Volume types allowed by the restricted profile."""
 
 
-def _said(*command: str | Path) -> str:
-    done = subprocess.run([*map(str, command)], check=False, capture_output=True, text=True, timeout=60)
-    assert 0 == done.returncode, done.stderr
-    return done.stdout
+def _output(*command: str | Path) -> str:
+    process = subprocess.run([*map(str, command)], check=False, capture_output=True, text=True, timeout=60)
+    assert 0 == process.returncode, process.stderr
+    return process.stdout
 
 
-def readme(heading: str) -> str:
+def install_commands(heading: str) -> str:
     """Return the commands below a heading of docs/install.md."""
     section = (ROOT / "docs" / "install.md").read_text("utf-8").partition(f"\n## {heading}\n")[2]
     return section.partition("```sh\n")[2].partition("```")[0]
 
 
-def shell(script: str, folder: Path, *programs: str) -> str:
-    """What commands print that run in a folder, with programs found beside those of the system."""
+def run_script(script: str, folder: Path, *programs: str) -> str:
+    """Run a script in a folder and return its output; ``programs`` are added to the PATH."""
     path = ":".join([*(str(Path(program).parent) for program in programs), os.environ["PATH"]])
-    done = subprocess.run(
+    process = subprocess.run(
         ["sh", "-euc", script], cwd=folder, env={"PATH": path}, check=False, capture_output=True, text=True, timeout=60
     )
-    assert 0 == done.returncode, done.stderr
-    return done.stdout
+    assert 0 == process.returncode, process.stderr
+    return process.stdout
 
 
 def kustomize(kubectl: str, folder: Path) -> str:
-    """What ``kubectl apply -k`` would apply."""
-    return _said(kubectl, "kustomize", folder)
+    """Return what ``kubectl apply -k`` would apply."""
+    return _output(kubectl, "kustomize", folder)
 
 
-def template(helm: str, *arguments: str | Path, name: str = "late", namespace: str = "monitored") -> str:
-    """What ``helm install`` would apply."""
-    return _said(helm, "template", name, CHART, "--namespace", namespace, *arguments)
+def helm_template(helm: str, *arguments: str | Path, name: str = "late", namespace: str = "monitored") -> str:
+    """Return what ``helm install`` would apply."""
+    return _output(helm, "template", name, CHART, "--namespace", namespace, *arguments)
 
 
-def documents(text: str) -> list[Manifest]:
-    """The resources of a stream."""
+def parse_documents(text: str) -> list[Manifest]:
+    """Return the resources of a YAML stream."""
     return [document for document in yaml.safe_load_all(text) if document]
 
 
-def named(resources: Sequence[Manifest], kind: str, name: str | None = None) -> Manifest:
-    """The one resource of a kind, and of a name where it is given."""
-    (found,) = (
+def find_resource(resources: Sequence[Manifest], kind: str, name: str | None = None) -> Manifest:
+    """Return the only resource of a kind, and of a name if one is given."""
+    (resource,) = (
         resource for resource in resources if resource["kind"] == kind and name in (None, resource["metadata"]["name"])
     )
-    return found
+    return resource
 
 
-def pod(resources: Sequence[Manifest]) -> dict[str, Any]:
-    """What the StatefulSet makes its pod of."""
-    spec: dict[str, Any] = named(resources, "StatefulSet")["spec"]["template"]["spec"]
+def pod_spec(resources: Sequence[Manifest]) -> dict[str, Any]:
+    """Return the pod spec of the StatefulSet."""
+    spec: dict[str, Any] = find_resource(resources, "StatefulSet")["spec"]["template"]["spec"]
     return spec
 
 
-def container(resources: Sequence[Manifest]) -> dict[str, Any]:
-    """The one container of the pod."""
-    (only,) = pod(resources)["containers"]
-    found: dict[str, Any] = only
-    return found
+def container_spec(resources: Sequence[Manifest]) -> dict[str, Any]:
+    """Return the only container of the pod."""
+    (only,) = pod_spec(resources)["containers"]
+    result: dict[str, Any] = only
+    return result
 
 
-def volumes(resources: Sequence[Manifest]) -> dict[str, dict[str, Any]]:
-    """The volumes of the pod by the paths where the container has them; those of claims have no source."""
-    known = {
-        volume["name"]: {key: volume[key] for key in volume if key != "name"} for volume in pod(resources)["volumes"]
+def volumes_by_path(resources: Sequence[Manifest]) -> dict[str, dict[str, Any]]:
+    """Return the volumes of the pod by mount path; volumes of claims have no source."""
+    sources = {
+        volume["name"]: {key: volume[key] for key in volume if key != "name"}
+        for volume in pod_spec(resources)["volumes"]
     }
-    claims = named(resources, "StatefulSet")["spec"].get("volumeClaimTemplates", ())
-    known |= {claim["metadata"]["name"]: {} for claim in claims}
-    mounts = container(resources)["volumeMounts"]
-    assert known.keys() == {mount["name"] for mount in mounts}
-    return {mount["mountPath"]: known[mount["name"]] for mount in mounts}
+    claims = find_resource(resources, "StatefulSet")["spec"].get("volumeClaimTemplates", ())
+    sources |= {claim["metadata"]["name"]: {} for claim in claims}
+    mounts = container_spec(resources)["volumeMounts"]
+    assert sources.keys() == {mount["name"] for mount in mounts}
+    return {mount["mountPath"]: sources[mount["name"]] for mount in mounts}
 
 
-def loaded(resources: Sequence[Manifest], root: Path, secrets: Mapping[str, Mapping[str, str]]) -> Settings:
-    """What the program understands in the pod, whose file system is below a folder.
+def load_settings(resources: Sequence[Manifest], root: Path, secrets: Mapping[str, Mapping[str, str]]) -> Settings:
+    """Return the settings that the program would load in the pod.
 
     Args:
-        resources: Of which the pod is one.
-        root: An empty folder.
-        secrets: What the Secrets hold, by their names and keys.
+        resources: Manifests that include the pod.
+        root: Empty folder for the file system of the pod.
+        secrets: Contents of the Secrets by name and key.
     """
 
-    def files(volume: Mapping[str, Any]) -> Mapping[str, str]:
+    def volume_files(volume: Mapping[str, Any]) -> Mapping[str, str]:
         if source := volume.get("secret"):
             return secrets[source["secretName"]]
         if source := volume.get("configMap"):
-            found = [
+            match = [
                 each for each in resources if each["kind"] == "ConfigMap" and each["metadata"]["name"] == source["name"]
             ]
-            return found[0]["data"] if found else {}
+            return match[0]["data"] if match else {}
         parts = volume.get("projected", {}).get("sources", ())
         return {key: text for part in parts for key, text in secrets[part["secret"]["name"]].items()}
 
-    paths = volumes(resources)
+    paths = volumes_by_path(resources)
     for path, volume in paths.items():
         folder = root / path[1:]
         folder.mkdir(parents=True)
-        for name, text in files(volume).items():
-            (folder / name).write_text(_below(root, text, paths), "utf-8")
-    environ = {row["name"]: _below(root, row["value"], paths) for row in container(resources)["env"]}
+        for name, text in volume_files(volume).items():
+            (folder / name).write_text(_rebase_paths(root, text, paths), "utf-8")
+    environ = {row["name"]: _rebase_paths(root, row["value"], paths) for row in container_spec(resources)["env"]}
     return sources.load("run", {}, environ)
 
 
-def _below(root: Path, text: str, paths: Mapping[str, object]) -> str:
-    return re.sub("|".join(map(re.escape, paths)), lambda found: f"{root}{found[0]}", text)
+def _rebase_paths(root: Path, text: str, paths: Mapping[str, object]) -> str:
+    return re.sub("|".join(map(re.escape, paths)), lambda match: f"{root}{match[0]}", text)
 
 
-def offences(spec: Mapping[str, Any]) -> list[str]:
-    """Where a pod leaves the restricted profile of https://kubernetes.io/docs/concepts/security/pod-security-standards/."""
-    return [*_of_pod(spec), *(offence for each in spec["containers"] for offence in _of_container(each, spec))]
+def profile_violations(spec: Mapping[str, Any]) -> list[str]:
+    """Return violations of https://kubernetes.io/docs/concepts/security/pod-security-standards/ (restricted)."""
+    return [
+        *_pod_violations(spec),
+        *(offence for each in spec["containers"] for offence in _container_violations(each, spec)),
+    ]
 
 
-def _of_pod(spec: Mapping[str, Any]) -> Iterator[str]:
+def _pod_violations(spec: Mapping[str, Any]) -> Iterator[str]:
     for key in ("hostNetwork", "hostPID", "hostIPC"):
         if spec.get(key):
             yield key
     for volume in spec.get("volumes", ()):
-        if volume.keys() - {"name"} - SOURCES:
+        if volume.keys() - {"name"} - VOLUME_SOURCES:
             yield f"volume {volume['name']}"
 
 
-def _of_container(each: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[str]:
-    security: Mapping[str, Any] = {**spec.get("securityContext", {}), **each.get("securityContext", {})}
+def _container_violations(container: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[str]:
+    security: Mapping[str, Any] = {**spec.get("securityContext", {}), **container.get("securityContext", {})}
     if security.get("runAsNonRoot") is not True:
         yield "runAsNonRoot"
     if security.get("runAsUser") == 0:
@@ -177,21 +190,21 @@ def _of_container(each: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[
     capabilities = security.get("capabilities", {})
     if "ALL" not in capabilities.get("drop", ()) or set(capabilities.get("add", ())) - {"NET_BIND_SERVICE"}:
         yield "capabilities"
-    if any("hostPort" in port for port in each.get("ports", ())):
+    if any("hostPort" in port for port in container.get("ports", ())):
         yield "hostPort"
 
 
-def fields(value: object, prefix: str = "") -> set[str]:
-    """The paths to all that a resource says, as in ``spec.endpoints[].port``."""
+def field_paths(value: object, prefix: str = "") -> set[str]:
+    """Return the paths of all fields of a resource, such as ``spec.endpoints[].port``."""
     if isinstance(value, Mapping):
-        return {path for key, part in value.items() for path in fields(part, f"{prefix}.{key}" if prefix else key)}
+        return {path for key, part in value.items() for path in field_paths(part, f"{prefix}.{key}" if prefix else key)}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return {path for part in value for path in fields(part, f"{prefix}[]")}
+        return {path for part in value for path in field_paths(part, f"{prefix}[]")}
     return {prefix}
 
 
-def abridged(text: str, grafana: str = GRAFANA) -> str:
-    """With the name of a rule file or a dashboard in place of what it holds, where Grafana is at another URL too."""
+def abridge(text: str, grafana: str = GRAFANA) -> str:
+    """Replace the contents of rule files and dashboards by their names."""
     for path, depth in [*((path, 2) for path in RULES), *((path, 4) for path in DASHBOARDS)]:
         copy = indent(path.read_text("utf-8").replace(GRAFANA, grafana), " " * depth)
         text = text.replace(copy, f"{' ' * depth}# All of {path.relative_to(ROOT)}\n")

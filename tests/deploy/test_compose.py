@@ -1,4 +1,4 @@
-"""The compose file: valid, careful, and brought up until an alert reaches a receiver."""
+"""The compose file is valid, restricts its services, and delivers an alert."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from late_exporter import __version__
-from tests.deploy.containers import BASE, CACHE, ROOT, Engine, engine
-from tests.deploy.sandbox import run
+from tests.deploy.container_engine import BASE, CACHE, ROOT, ContainerEngine, run_engine
+from tests.deploy.namespaces import run
 from tests.e2e.late import KEY
 from tests.e2e.program import wait_until
 
@@ -26,7 +26,7 @@ FOLDER = ROOT / "deploy" / "compose"
 FILE = FOLDER / "compose.yml"
 SOCKET = CACHE / "run" / "podman.sock"
 STAND_INS = {
-    # Debian's programs in the place of the public images; Grafana's cannot be had.
+    # Debian packages replace the public images; Grafana has none.
     "prometheus": {"prometheus": "prometheus", "promtool": "promtool"},
     "alertmanager": {"prometheus-alertmanager": "alertmanager", "amtool": "amtool"},
 }
@@ -39,18 +39,18 @@ USER 65534
 ENTRYPOINT ["/bin/{name}"]
 """
 DEMO = ("simulator", "demo", "prometheus", "alertmanager", "receiver")
-RECEIVER = Path(__file__).parent / "receiver.py"
+RECEIVER = Path(__file__).parent / "webhook_receiver.py"
 EXPORTER = "http://127.0.0.1:10077"
 PROMETHEUS = "http://127.0.0.1:9090"
 
 
-def described() -> dict[str, Any]:
-    """What the file says, its anchors followed."""
+def load_compose_file() -> dict[str, Any]:
+    """Return the compose file with anchors resolved."""
     return dict(yaml.safe_load(FILE.read_text("utf-8")))
 
 
-def test_file_keeps_the_schema() -> None:
-    """The file is what the specification of compose files allows."""
+def test_file_matches_the_schema() -> None:
+    """The file matches the schema of the compose specification."""
     check = Path(sys.executable).parent / "check-jsonschema"
     assert "ok" in run(check, "--builtin-schema", "vendor.compose-spec", FILE)
 
@@ -58,15 +58,17 @@ def test_file_keeps_the_schema() -> None:
 @pytest.mark.parametrize(
     ("profiles", "exporters"), [([], {"exporter"}), (["--profile", "demo"], {"demo", "simulator"})]
 )
-def test_profiles(profiles: list[str], exporters: set[str], require_tool: Callable[[str], str]) -> None:
-    """Without a profile there is the exporter, with demo its stand-in: never both, and the rest always."""
+def test_profile_selects_the_services(
+    profiles: list[str], exporters: set[str], require_tool: Callable[[str], str]
+) -> None:
+    """Without a profile the exporter starts, with demo the simulator and the demo; the other services always do."""
     services = run(require_tool("docker-compose"), "-f", FILE, *profiles, "config", "--services").split()
     assert {"prometheus", "alertmanager", "grafana"} | exporters == set(services)
 
 
-def test_services_are_confined() -> None:
-    """Every service is pinned, restarted, checked and limited, and may write to nothing but its volumes."""
-    for name, service in described()["services"].items():
+def test_services_are_restricted() -> None:
+    """Every service is pinned, restarted, health-checked and limited, and can write to its volumes only."""
+    for name, service in load_compose_file()["services"].items():
         assert re.search(r":v?\d+\.\d+\.\d+$", service["image"]), name
         assert ("unless-stopped", True, ["ALL"]) == tuple(
             service[key] for key in ("restart", "read_only", "cap_drop")
@@ -76,83 +78,87 @@ def test_services_are_confined() -> None:
         assert "healthcheck" in service or service["image"].startswith("late-exporter:"), name
 
 
-def test_the_image_is_of_this_version() -> None:
-    """The exporter's image has the program's version."""
-    assert f"late-exporter:{__version__}" == described()["services"]["exporter"]["image"]
+def test_image_has_the_program_version() -> None:
+    """The image of the exporter has the version of the program."""
+    assert f"late-exporter:{__version__}" == load_compose_file()["services"]["exporter"]["image"]
 
 
-def test_what_is_exposed() -> None:
-    """Ports are this machine's alone, and what talks only to its like has no way out."""
-    described_ = described()
-    ports = [port for service in described_["services"].values() for port in service.get("ports", [])]
+def test_ports_and_networks_are_isolated() -> None:
+    """Ports are bound to loopback, and internal services have no route to the outside."""
+    document = load_compose_file()
+    ports = [port for service in document["services"].values() for port in service.get("ports", [])]
     assert {"3000", "9090", "9093", "10077"} == {port.rpartition(":")[2] for port in ports}
     assert [] == [port for port in ports if not port.startswith("127.0.0.1:")]
-    internal = {name for name, network in described_["networks"].items() if network and network["internal"]}
+    internal = {name for name, network in document["networks"].items() if network and network["internal"]}
     assert {"alerts", "scrape"} == internal
-    meeting = {
-        name: {service for service, found in described_["services"].items() if name in found.get("networks", [])}
-        for name in described_["networks"]
+    services_by_network = {
+        name: {
+            service
+            for service, names_by_path in document["services"].items()
+            if name in names_by_path.get("networks", [])
+        }
+        for name in document["networks"]
     }
-    assert {"exporter", "simulator", "prometheus"} == meeting["scrape"]
-    assert {"exporter", "simulator"} == meeting["late"]
+    assert {"exporter", "simulator", "prometheus"} == services_by_network["scrape"]
+    assert {"exporter", "simulator"} == services_by_network["late"]
 
 
-def test_secrets_are_files() -> None:
-    """The key comes from a file, and the only one in sight opens nothing but the simulated API."""
-    services = described()["services"]
+def test_api_key_is_read_from_a_file() -> None:
+    """The key comes from a file; the only key in the compose file is that of the simulator."""
+    services = load_compose_file()["services"]
     assert ["late-api-key"] == services["exporter"]["secrets"]
     assert {"LATE_API_KEY_FILE": "/run/secrets/late-api-key"} == services["exporter"]["environment"]
     keys = set(re.findall(r"sk_\w+", FILE.read_text("utf-8")))
     assert {f"sk_{'0' * 64}"} == keys == {services["demo"]["environment"]["LATE_API_KEY"]}
 
 
-class Stack:
-    """The compose file, on a copy of all that it mounts, by podman's side that speaks as Docker does.
+class ComposeStack:
+    """A copy of the compose project, run by podman's Docker-compatible API.
 
     Args:
-        running: An engine that has the images.
-        folder: Where the copy is.
-        started: Ends what runs in the background.
+        engine: Engine with the images.
+        folder: Folder for the copy.
+        exit_stack: Stops background processes.
     """
 
-    def __init__(self, running: Engine, folder: Path, started: ExitStack) -> None:
-        self.running = running
-        # Whoever has secrets beside these files keeps them.
-        own = shutil.ignore_patterns("secrets", "compose.override.yml")
+    def __init__(self, engine: ContainerEngine, folder: Path, exit_stack: ExitStack) -> None:
+        self.engine = engine
+        # Do not copy local secrets.
+        ignore_secrets = shutil.ignore_patterns("secrets", "compose.override.yml")
         for part in ("deploy", "grafana"):
-            shutil.copytree(ROOT / part, folder / part, ignore=own)
+            shutil.copytree(ROOT / part, folder / part, ignore=ignore_secrets)
         self.folder = folder
         log = folder / "background.log"
-        serve = running.command("podman", "system", "service", "--time=0", f"unix://{SOCKET}")
-        started.enter_context(running.sandbox.running(*serve, log=log))
-        wait_until(lambda: running.sandbox.run("ls", SOCKET, check=False) == f"{SOCKET}\n")
-        # Podman leaves it to systemd's timers to look after health, and here is no systemd.
-        podman = " ".join(running.command("podman"))
+        serve = engine.command("podman", "system", "service", "--time=0", f"unix://{SOCKET}")
+        exit_stack.enter_context(engine.sandbox.run_in_background(*serve, log=log))
+        wait_until(lambda: engine.sandbox.run("ls", SOCKET, check=False) == f"{SOCKET}\n")
+        # Podman relies on systemd timers for health checks, which are not available here.
+        podman = " ".join(engine.command("podman"))
         look = f"while sleep 1; do for id in $({podman} ps -q); do {podman} healthcheck run $id; done; done"
-        started.enter_context(running.sandbox.running("sh", "-c", look, log=log))
+        exit_stack.enter_context(engine.sandbox.run_in_background("sh", "-c", look, log=log))
 
     def compose(self, *arguments: str) -> str:
-        """What docker-compose prints."""
+        """Run docker-compose and return its output."""
         names = ("compose.yml", "compose.override.yml")
         files = (f"--file={self.folder / 'deploy' / 'compose' / name}" for name in names)
-        return self.running.sandbox.run("env", f"DOCKER_HOST=unix://{SOCKET}", "docker-compose", *files, *arguments)
+        return self.engine.sandbox.run("env", f"DOCKER_HOST=unix://{SOCKET}", "docker-compose", *files, *arguments)
 
     def up(self, *arguments: str) -> None:
-        """Bring services up and wait until they are healthy, as far as they can tell."""
+        """Start services and wait until they are healthy."""
         self.compose(*arguments)
         wait_until(lambda: self.health() <= {"healthy", ""}, timeout=60, describe=lambda: self.compose("ps", "--all"))
 
     def health(self) -> set[str]:
-        """How healthy the services are that run."""
+        """Return the health states of the running services."""
         return {json.loads(line)["Health"] for line in self.compose("ps", "--format=json").splitlines()}
 
     def get(self, url: str) -> str:
-        """What a person sees."""
-        return self.running.sandbox.get(url)
+        """Return the response body of a published port."""
+        return self.engine.sandbox.get(url)
 
 
 def stand_in(service: str, programs: Mapping[str, str], folder: Path) -> Path:
-    """The folder of a Dockerfile with Debian's programs, and what they want to find in /usr/share."""
+    """Create the build context of an image with Debian's programs; return its folder."""
     context = folder / service
     shutil.copytree(Path(next(iter(programs))).parents[1] / "share" / "prometheus", context / "share", symlinks=True)
     (context / "bin").mkdir()
@@ -163,23 +169,25 @@ def stand_in(service: str, programs: Mapping[str, str], folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stack(image: str, require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Everything ready to come up, and quick to tell of alerts."""
+def stack(
+    image: str, require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ComposeStack]:
+    """Build all images and yield a project with short intervals."""
     require_tool("docker-compose")
-    folder, wanted = tmp_path_factory.mktemp("compose"), described()["services"]
-    with engine(network=False) as building:
-        building.buildah("tag", image, f"docker.io/library/{wanted['demo']['image']}")
+    folder, services = tmp_path_factory.mktemp("compose"), load_compose_file()["services"]
+    with run_engine(network=False) as engine:
+        engine.buildah("tag", image, f"docker.io/library/{services['demo']['image']}")
         for service, programs in STAND_INS.items():
-            found = {require_tool(program): name for program, name in programs.items()}
-            building.build(f"docker.io/{wanted[service]['image']}", stand_in(service, found, folder))
-    with engine(network=True) as running, ExitStack() as started:
-        made = Stack(running, folder / "project", started)
-        hurry(folder / "project" / "deploy", wanted["demo"]["image"])
-        yield made
+            names_by_path = {require_tool(program): name for program, name in programs.items()}
+            engine.build(f"docker.io/{services[service]['image']}", stand_in(service, names_by_path, folder))
+    with run_engine(network=True) as engine, ExitStack() as exit_stack:
+        project = ComposeStack(engine, folder / "project", exit_stack)
+        shorten_intervals(folder / "project" / "deploy", services["demo"]["image"])
+        yield project
 
 
-def hurry(folder: Path, image: str) -> None:
-    """Make the copy of the project quick to tell, and have it tell the receiver."""
+def shorten_intervals(folder: Path, image: str) -> None:
+    """Shorten the intervals in the copy of the project and add the webhook receiver."""
     receiver = {
         "image": image,
         "entrypoint": ["python", "/receiver.py"],
@@ -203,8 +211,8 @@ def hurry(folder: Path, image: str) -> None:
         file.write_text(re.sub(pattern, replacement, file.read_text("utf-8")))
 
 
-def test_exporter_with_a_key(stack: Stack) -> None:
-    """Without a profile the exporter comes up with the key from its file, and its state is in its volume."""
+def test_exporter_starts_with_a_key(stack: ComposeStack) -> None:
+    """The exporter starts with the key from its file and keeps its state in the volume."""
     stack.up("up", "--detach", "--no-build", "--pull=never", "exporter")
     wait_until(lambda: "late_exporter_polls_total" in stack.get(f"{EXPORTER}/metrics"))
     assert "late-exporter.db" in stack.compose("exec", "-T", "exporter", "ls", "/var/lib/late-exporter")
@@ -212,8 +220,8 @@ def test_exporter_with_a_key(stack: Stack) -> None:
     stack.compose("down", "--volumes", "--timeout=1")
 
 
-def test_demo_tells_of_an_alert(stack: Stack) -> None:
-    """The demo comes up healthy and kept apart, Prometheus scrapes it, and an alert gets to where Slack is."""
+def test_demo_delivers_an_alert(stack: ComposeStack) -> None:
+    """The demo becomes healthy, is isolated, is scraped by Prometheus, and delivers an alert."""
     stack.up("--profile=demo", "up", "--detach", "--no-build", "--pull=never", *DEMO)
     wait_until(lambda: "late_publishing_logs_total" in stack.get(f"{EXPORTER}/metrics"))
     query = f"{PROMETHEUS}/api/v1/query?query=sum(late_publishing_logs_total)"
@@ -225,10 +233,10 @@ def test_demo_tells_of_an_alert(stack: Stack) -> None:
         stack.compose("exec", "-T", "receiver", "python", "-c", reach)
 
     stack.compose("stop", "demo")
-    told = wait_until(
+    messages = wait_until(
         lambda: [line for line in stack.compose("logs", "receiver").splitlines() if "LateExporterDown" in line],
         timeout=60,
         describe=lambda: stack.compose("logs", "receiver", "alertmanager"),
     )
-    assert "#late-critical" in told[0]
+    assert "#late-critical" in messages[0]
     stack.compose("--profile=demo", "down", "--volumes", "--timeout=1")

@@ -1,4 +1,4 @@
-"""The container image: what it holds, and that it runs with as little as it may be given."""
+"""The container image: its contents, and that it runs with minimal privileges."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.containers import BASE, IMAGE, ROOT, Engine, engine
-from tests.deploy.sandbox import run
+from tests.deploy.container_engine import BASE, IMAGE, ROOT, ContainerEngine, run_engine
+from tests.deploy.namespaces import run
 from tests.e2e.late import KEY
 from tests.e2e.program import wait_until
 from tests.support.worlds import Samples
@@ -20,52 +20,60 @@ pytestmark = [pytest.mark.e2e, pytest.mark.container]
 
 API = "http://127.0.0.1:10078/api"
 EXPORTER = "http://127.0.0.1:10077"
-CONFINED = ("--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "--memory=256m", "--network=host")
+RESTRICTED_OPTIONS = (
+    "--read-only",
+    "--cap-drop=all",
+    "--security-opt=no-new-privileges",
+    "--memory=256m",
+    "--network=host",
+)
 MEGABYTE = 1_000_000
 
 
 @pytest.fixture
-def running(image: str) -> Iterator[Engine]:
-    """An engine that has the image, and a network of its own."""
+def container_engine(image: str) -> Iterator[ContainerEngine]:
+    """Start an engine with the image and an isolated network."""
     assert IMAGE == image
-    with engine(network=True) as alone:
-        yield alone
+    with run_engine(network=True) as container_engine:
+        yield container_engine
 
 
-def test_dockerfile_is_good_style() -> None:
-    """Hadolint has nothing to say."""
+def test_dockerfile_passes_hadolint() -> None:
+    """Hadolint reports nothing."""
     assert "" == run(Path(sys.executable).parent / "hadolint", ROOT / "Dockerfile")
 
 
 def revision() -> str:
-    """The commit of which the image is made."""
+    """Return the commit that the image is built from."""
     return run("git", "-C", ROOT, "rev-parse", "HEAD").strip()
 
 
-def test_what_the_image_says(running: Engine) -> None:
-    """It says what it is, runs as a user with a number, keeps its state in a volume, and can tell whether it lives."""
-    said = running.inspect(IMAGE)
-    config, labels = said["Config"], said["Config"]["Labels"]
+def test_image_metadata(container_engine: ContainerEngine) -> None:
+    """The image has a numeric user, a volume for the state, a health check, and the OCI labels."""
+    details = container_engine.inspect_image(IMAGE)
+    config, labels = details["Config"], details["Config"]["Labels"]
     kind = "org.opencontainers.image."
     version = run(sys.executable, "-m", "late_exporter", "--version", cwd=ROOT).split()[1]
     assert "65532:65532" == config["User"]
     assert (["late-exporter"], ["run"]) == (config["Entrypoint"], config["Cmd"])
     assert ["/var/lib/late-exporter"] == list(config["Volumes"])
     assert ["10077/tcp"] == list(config["ExposedPorts"])
-    assert ["CMD", "late-exporter", "healthcheck"] == said["Healthcheck"]["Test"]
+    assert ["CMD", "late-exporter", "healthcheck"] == details["Healthcheck"]["Test"]
     assert (version, revision(), BASE) == tuple(labels[kind + name] for name in ("version", "revision", "base.name"))
     assert {"title", "description", "source", "documentation", "licenses"} <= {
         name.removeprefix(kind) for name in labels
     }
 
 
-def test_what_the_image_holds(running: Engine, capsys: pytest.CaptureFixture[str]) -> None:
-    """To its base it adds the program, with its bytecode, and an empty place for the state: nothing that builds."""
-    own = running.inspect(IMAGE)["Size"] - running.inspect(BASE)["Size"]
+def test_image_contents(container_engine: ContainerEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    """The image adds the program, its bytecode and an empty state folder to its base, but no build tools."""
+    own = container_engine.inspect_image(IMAGE)["Size"] - container_engine.inspect_image(BASE)["Size"]
     with capsys.disabled():
         sys.stdout.write(f"\nthe image adds {own / MEGABYTE:.0f} MB to its base\n")
     assert own < 40 * MEGABYTE
-    paths = [Path(line[2:]) for line in running.podman("diff", IMAGE, BASE).splitlines() if line.startswith("A ")]
+    paths = [
+        Path(line[2:]) for line in container_engine.podman("diff", IMAGE, BASE).splitlines() if line.startswith("A ")
+    ]
     program = [path for path in paths if path.is_relative_to("/opt/late-exporter")]
     assert [Path("/var/lib/late-exporter")] == [path for path in paths if path not in program]
     names = {path.name for path in program}
@@ -77,87 +85,94 @@ def test_what_the_image_holds(running: Engine, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.usefixtures("image")
-def test_a_version_that_is_not_the_programs() -> None:
-    """An image cannot be labelled with a version that its program has not."""
-    with engine(network=False) as building, pytest.raises(AssertionError, match="exit status 1"):
-        building.build("localhost/late-exporter:wrong", ROOT, VERSION="9.9.9")
+def test_wrong_version_fails_the_build() -> None:
+    """Building fails if VERSION differs from the version of the program."""
+    with run_engine(network=False) as engine, pytest.raises(AssertionError, match="exit status 1"):
+        engine.build("localhost/late-exporter:wrong", ROOT, VERSION="9.9.9")
 
 
-def start(running: Engine, name: str, *arguments: str, options: Sequence[str] = ()) -> None:
-    """Start a container that may do next to nothing."""
-    running.podman("run", "--detach", f"--name={name}", *CONFINED, *options, IMAGE, *arguments)
+def start_container(container_engine: ContainerEngine, name: str, *arguments: str, options: Sequence[str] = ()) -> None:
+    """Start a container with minimal privileges."""
+    container_engine.podman("run", "--detach", f"--name={name}", *RESTRICTED_OPTIONS, *options, IMAGE, *arguments)
 
 
-def test_run(running: Engine, tmp_path: Path) -> None:
-    """Confined and with a key from a file it serves, is healthy, stops at once, and goes on from its volume."""
+def test_restricted_container_runs(container_engine: ContainerEngine, tmp_path: Path) -> None:
+    """A restricted container serves, is healthy, stops quickly, and continues from its volume."""
     key = tmp_path / "late-api-key"
     key.write_text(f"{KEY}\n")
-    start(running, "late", "simulate", "--simulate.history=1h", "--simulate.seed=3")
+    start_container(container_engine, "late", "simulate", "--simulate.history=1h", "--simulate.seed=3")
     options = [
         f"--volume={key}:/run/secrets/late-api-key:ro",
         "--env=LATE_API_KEY_FILE=/run/secrets/late-api-key",
         "--volume=state:/var/lib/late-exporter",
     ]
     arguments = ("run", f"--api.base-url={API}", "--poll.interval=1s")
-    start(running, "exporter", *arguments, options=options)
+    start_container(container_engine, "exporter", *arguments, options=options)
     wait_until(
-        lambda: "is ready" in running.sandbox.get(f"{EXPORTER}/-/ready"),
-        describe=lambda: running.podman("logs", "exporter"),
+        lambda: "is ready" in container_engine.sandbox.get(f"{EXPORTER}/-/ready"),
+        describe=lambda: container_engine.podman("logs", "exporter"),
     )
-    assert "" == running.podman("healthcheck", "run", "exporter")
-    assert_confined(running, "exporter")
-    before = scrape(running)
+    assert "" == container_engine.podman("healthcheck", "run", "exporter")
+    assert_restricted(container_engine, "exporter")
+    before = scrape(container_engine)
     assert before.sum("late_publishing_logs_total") > 100
     assert 1 == before.sum("late_exporter_build_info", revision=revision())
 
-    running.podman("stop", "--time=20", "exporter")
-    assert "0" == running.podman("inspect", "--format={{.State.ExitCode}}", "exporter")
-    log = running.podman("logs", "exporter")
+    container_engine.podman("stop", "--time=20", "exporter")
+    assert "0" == container_engine.podman("inspect", "--format={{.State.ExitCode}}", "exporter")
+    log = container_engine.podman("logs", "exporter")
     assert KEY not in log
     assert "Traceback" not in log
 
-    start(running, "again", *arguments, options=options)
-    wait_until(lambda: "is ready" in running.sandbox.get(f"{EXPORTER}/-/ready"))
-    again = scrape(running)
+    start_container(container_engine, "again", *arguments, options=options)
+    wait_until(lambda: "is ready" in container_engine.sandbox.get(f"{EXPORTER}/-/ready"))
+    again = scrape(container_engine)
     assert again.sum("late_publishing_logs_total") >= before.sum("late_publishing_logs_total")
     assert again.sum("late_exporter_coverage_start_timestamp_seconds") == before.sum(
         "late_exporter_coverage_start_timestamp_seconds"
     )
 
 
-def scrape(running: Engine) -> Samples:
-    """What the exporter serves."""
-    return Samples.parse(running.sandbox.get(f"{EXPORTER}/metrics"))
+def scrape(container_engine: ContainerEngine) -> Samples:
+    """Return the metrics of the exporter."""
+    return Samples.parse(container_engine.sandbox.get(f"{EXPORTER}/metrics"))
 
 
-def assert_confined(running: Engine, name: str) -> None:
-    """The kernel says what a container may do, and it can write nothing but its state."""
-    status = running.podman("exec", name, "cat", "/proc/1/status")
-    kept = dict(re.findall(r"^(Uid|Gid|CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
+def assert_restricted(container_engine: ContainerEngine, name: str) -> None:
+    """Assert that the kernel restricts the container, and that only the state is writable."""
+    status = container_engine.podman("exec", name, "cat", "/proc/1/status")
+    restrictions = dict(re.findall(r"^(Uid|Gid|CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
     none = "0" * 16
-    assert {"Uid": "65532", "Gid": "65532", "CapEff": none, "CapBnd": none, "NoNewPrivs": "1", "Seccomp": "2"} == kept
+    assert {
+        "Uid": "65532",
+        "Gid": "65532",
+        "CapEff": none,
+        "CapBnd": none,
+        "NoNewPrivs": "1",
+        "Seccomp": "2",
+    } == restrictions
     for path in ("/opt/late-exporter/x", "/x", "/etc/x"):
-        assert "Read-only file system" in running.podman("exec", name, "touch", path, check=False)
+        assert "Read-only file system" in container_engine.podman("exec", name, "touch", path, check=False)
 
 
-def test_unhealthy(running: Engine) -> None:
-    """A container whose exporter does not answer is unhealthy, and its log of health says why."""
-    start(running, "idle", "infinity", options=["--entrypoint=sleep"])
-    running.podman("healthcheck", "run", "idle", check=False)
-    log = running.podman("inspect", "--format={{json .State.Health.Log}}", "idle")
+def test_unresponsive_container_is_unhealthy(container_engine: ContainerEngine) -> None:
+    """A container whose exporter does not respond is unhealthy, and its health log says why."""
+    start_container(container_engine, "idle", "infinity", options=["--entrypoint=sleep"])
+    container_engine.podman("healthcheck", "run", "idle", check=False)
+    log = container_engine.podman("inspect", "--format={{json .State.Health.Log}}", "idle")
     assert "127.0.0.1:10077 gives no answer: Connection refused" in log
 
 
-def test_readme(running: Engine, tmp_path: Path) -> None:
-    """What the README says of containers works as it is written, with podman under the name of docker."""
-    readme = (ROOT / "docs" / "install.md").read_text("utf-8")
-    (block,) = re.findall(r"^```sh\nmake image\n(.+?)^```$", readme, re.DOTALL | re.MULTILINE)
+def test_install_commands_work(container_engine: ContainerEngine, tmp_path: Path) -> None:
+    """The container commands of docs/install.md work, with podman under the name docker."""
+    page = (ROOT / "docs" / "install.md").read_text("utf-8")
+    (block,) = re.findall(r"^```sh\nmake image\n(.+?)^```$", page, re.DOTALL | re.MULTILINE)
     assert IMAGE.rpartition("/")[2] in block
     docker = tmp_path / "docker"
-    docker.write_text(f'#!/bin/sh\nexec {" ".join(running.command("podman"))} "$@"\n')
+    docker.write_text(f'#!/bin/sh\nexec {" ".join(container_engine.command("podman"))} "$@"\n')
     docker.chmod(0o700)
     script = f"cd {tmp_path} && PATH={tmp_path}:$PATH && {block}"
-    running.sandbox.run("sh", "-euc", script)
-    wait_until(lambda: "healthy" in running.sandbox.get(f"{EXPORTER}/-/healthy"))
-    assert "" == running.podman("healthcheck", "run", "late-exporter")
-    assert_confined(running, "late-exporter")
+    container_engine.sandbox.run("sh", "-euc", script)
+    wait_until(lambda: "healthy" in container_engine.sandbox.get(f"{EXPORTER}/-/healthy"))
+    assert "" == container_engine.podman("healthcheck", "run", "late-exporter")
+    assert_restricted(container_engine, "late-exporter")

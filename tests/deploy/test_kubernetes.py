@@ -1,4 +1,4 @@
-"""The manifests for kustomize: valid, confined, and understood by the program that they run."""
+"""The kustomize manifests are valid, restricted, and understood by the program."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ import pytest
 import yaml
 
 from deploy.kubernetes import __main__ as generator
-from deploy.kubernetes.files import COMPONENTS, ROOT, written
+from deploy.kubernetes.files import COMPONENTS, ROOT, render
 from late_exporter import __url__, __version__
-from tests.deploy.checks import (
-    CUSTOM,
+from tests.deploy.assertions import (
+    CUSTOM_RESOURCES,
     MONITORS,
-    assert_confined,
     assert_dashboards,
     assert_known_fields,
     assert_one_writer,
     assert_probes,
+    assert_restricted,
     assert_rules,
-    assert_scraped,
-    assert_secured,
+    assert_scrape_config,
     assert_selectors,
     assert_valid,
+    assert_web_config,
     certificates,
 )
 from tests.deploy.manifests import (
     Manifest,
-    container,
-    documents,
+    container_spec,
+    find_resource,
+    install_commands,
     kustomize,
-    loaded,
-    named,
-    offences,
-    pod,
-    readme,
-    shell,
+    load_settings,
+    parse_documents,
+    pod_spec,
+    profile_violations,
+    run_script,
 )
 
 pytestmark = pytest.mark.kubernetes
@@ -61,7 +61,7 @@ Build = Callable[..., str]
 
 @pytest.fixture
 def build(tmp_path: Path, require_tool: Callable[[str], str]) -> Build:
-    """Makes manifests of the base with components, or of a folder."""
+    """Return a function that builds the base with components, or another folder."""
     kubectl = require_tool("kubectl")
 
     def make(*components: str, of: Path = BASE) -> str:
@@ -79,67 +79,66 @@ def build(tmp_path: Path, require_tool: Callable[[str], str]) -> Build:
 
 @pytest.fixture(params=[*ASSEMBLIES, "example"])
 def manifests(request: pytest.FixtureRequest, build: Build) -> str:
-    """Each assembly as text."""
+    """Return the manifests of each assembly."""
     if request.param == "example":
         return build(of=EXAMPLE)
     return build(*ASSEMBLIES[request.param])
 
 
-def test_files_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is made of other files is as they are, and it is noticed where it is not, or where a copy is left over."""
-    assert [] == generator.stale()
-    files = dict(written())
+def test_outdated_files_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generated files that differ, are missing, or are left over are listed."""
+    files = dict(render())
     changed, dropped = (path for path in sorted(files) if "files/rules" in str(path))
     files[changed] += "# changed\n"
     del files[dropped]
-    monkeypatch.setattr(generator, "written", lambda: files)
-    assert [changed, dropped] == generator.stale()
+    monkeypatch.setattr(generator, "render", lambda: files)
+    assert [changed, dropped] == generator.outdated_files()
 
 
-def test_every_component_is_tried() -> None:
-    """No component is left out of the assemblies and the example."""
+def test_every_component_is_tested() -> None:
+    """Every component is part of an assembly or of the example."""
     example = yaml.safe_load((EXAMPLE / "kustomization.yaml").read_text("utf-8"))["components"]
-    tried = {name for names in ASSEMBLIES.values() for name in names} | {Path(path).name for path in example}
-    assert tried == {path.name for path in COMPONENTS.iterdir()}
+    component_names = {name for names in ASSEMBLIES.values() for name in names} | {Path(path).name for path in example}
+    assert component_names == {path.name for path in COMPONENTS.iterdir()}
 
 
-def test_dashboards_are_all_listed() -> None:
-    """Every dashboard is in the list of ConfigMaps to make."""
-    listed = yaml.safe_load((ROOT / "grafana/kustomization.yaml").read_text("utf-8"))["configMapGenerator"]
-    files = [file for row in listed for file in row["files"]]
+def test_every_dashboard_has_a_config_map() -> None:
+    """Every dashboard has a generated ConfigMap."""
+    generators = yaml.safe_load((ROOT / "grafana/kustomization.yaml").read_text("utf-8"))["configMapGenerator"]
+    files = [file for row in generators for file in row["files"]]
     assert sorted(files) == sorted(f"dashboards/{path.name}" for path in (ROOT / "grafana/dashboards").glob("*.json"))
 
 
 @pytest.mark.e2e
-def test_valid(manifests: str, tmp_path: Path) -> None:
+def test_resources_match_the_schemas(manifests: str, tmp_path: Path) -> None:
     """Kubernetes accepts every resource."""
     assert_valid(manifests, tmp_path)
 
 
 @pytest.mark.e2e
-def test_valid_is_strict(tmp_path: Path) -> None:
-    """A key that Kubernetes does not know is found."""
+def test_unknown_field_is_rejected(tmp_path: Path) -> None:
+    """A field unknown to Kubernetes is rejected."""
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "late"}, "automount": False}
     with pytest.raises(AssertionError, match="'automount' was unexpected"):
         assert_valid(yaml.safe_dump(account), tmp_path)
 
 
 @pytest.mark.e2e
-def test_what_is_deployed(manifests: str) -> None:
-    """However it is assembled, it is one confined exporter that is found by those who look for it."""
-    resources = documents(manifests)
-    assert_confined(resources)
+def test_assemblies_are_restricted(manifests: str) -> None:
+    """Every assembly is one restricted exporter with matching selectors."""
+    resources = parse_documents(manifests)
+    assert_restricted(resources)
     assert_one_writer(resources)
     assert_selectors(resources)
     assert_known_fields(resources)
     for resource in resources:
         if resource["kind"] in MONITORS:
-            labels = named(resources, "StatefulSet")["spec"]["template"]["metadata"]["labels"]
-            assert_scraped(resource, labels)
+            labels = find_resource(resources, "StatefulSet")["spec"]["template"]["metadata"]["labels"]
+            assert_scrape_config(resource, labels)
 
 
-def test_what_the_restricted_profile_forbids() -> None:
-    """An ordinary pod leaves the profile in every way that is looked for."""
+def test_profile_violations_are_found() -> None:
+    """A typical pod violates every rule of the restricted profile that is checked."""
     ordinary = {
         "hostNetwork": True,
         "volumes": [{"name": "docker", "hostPath": {"path": "/"}}],
@@ -154,69 +153,72 @@ def test_what_the_restricted_profile_forbids() -> None:
         "allowPrivilegeEscalation",
         "capabilities",
         "hostPort",
-    ] == offences(ordinary)
+    ] == profile_violations(ordinary)
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(("components", "scheme"), [((), None), (("web-config",), "HTTPS")])
-def test_probes(build: Build, components: Sequence[str], scheme: str | None) -> None:
-    """Probes ask whether it lives, by TLS where it is served by TLS."""
-    assert_probes(documents(build(*components)), scheme)
+def test_probes_check_liveness(build: Build, components: Sequence[str], scheme: str | None) -> None:
+    """Probes check liveness, over TLS if the exporter uses TLS."""
+    assert_probes(parse_documents(build(*components)), scheme)
 
 
 @pytest.mark.e2e
-def test_image(build: Build) -> None:
-    """The image is that of this version, named after the project, in the one place where kustomize is told of it."""
+def test_image_has_the_program_version(build: Build) -> None:
+    """The image tag is set in one place and has the version of the program."""
     project = __url__.removeprefix("https://github.com/")
-    assert f"ghcr.io/{project}:{__version__}" == container(documents(build()))["image"]
+    assert f"ghcr.io/{project}:{__version__}" == container_spec(parse_documents(build()))["image"]
     assert "image: late-exporter\n" in (BASE / "statefulset.yaml").read_text("utf-8")
 
 
 @pytest.mark.e2e
-def test_one_key(build: Build, tmp_path: Path) -> None:
-    """The program finds the key in its file, and the place of the state on the volume."""
-    given = loaded(documents(build()), tmp_path / "pod", KEYS)
+def test_program_finds_the_api_key(build: Build, tmp_path: Path) -> None:
+    """The program finds the API key file and stores its state on the volume."""
+    settings = load_settings(parse_documents(build()), tmp_path / "pod", KEYS)
     assert [("default", tmp_path / "pod/etc/late-exporter/keys/api-key")] == [
-        (workspace.name, workspace.key_file) for workspace in given.workspaces
+        (workspace.name, workspace.key_file) for workspace in settings.workspaces
     ]
-    assert given.state.url.startswith(f"sqlite:///{tmp_path}/pod/var/lib/late-exporter/")
+    assert settings.state.url.startswith(f"sqlite:///{tmp_path}/pod/var/lib/late-exporter/")
 
 
 @pytest.mark.e2e
-def test_several_workspaces(build: Build, tmp_path: Path) -> None:
-    """In the example the program finds two workspaces, each with a key of its own; another file is another pod."""
-    resources = documents(build(of=EXAMPLE))
-    given = loaded(resources, tmp_path / "pod", KEYS)
+def test_example_has_two_workspaces(build: Build, tmp_path: Path) -> None:
+    """In the example the program finds two workspaces with separate keys; a changed file restarts the pod."""
+    resources = parse_documents(build(of=EXAMPLE))
+    settings = load_settings(resources, tmp_path / "pod", KEYS)
     assert [("brand", "brand"), ("agency", "agency")] == [
-        (workspace.name, workspace.key_file.name) for workspace in given.workspaces if workspace.key_file
+        (workspace.name, workspace.key_file.name) for workspace in settings.workspaces if workspace.key_file
     ]
-    (config,) = (volume["configMap"]["name"] for volume in pod(resources)["volumes"] if "configMap" in volume)
+    (config,) = (volume["configMap"]["name"] for volume in pod_spec(resources)["volumes"] if "configMap" in volume)
     assert config.startswith("late-exporter-config-")
     assert {"late"} == {resource["metadata"].get("namespace", "late") for resource in resources}
-    assert "restricted" == named(resources, "Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+    assert (
+        "restricted"
+        == find_resource(resources, "Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+    )
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("kind", MONITORS)
-def test_web_config(build: Build, tmp_path: Path, kind: str) -> None:
-    """The program finds its certificate beside the file, and Prometheus comes by TLS and trusts the same authority."""
+def test_program_finds_the_web_config(build: Build, tmp_path: Path, kind: str) -> None:
+    """The program finds its certificate, and Prometheus scrapes over TLS and trusts the same CA."""
     monitor = {"ServiceMonitor": "service-monitor", "PodMonitor": "pod-monitor"}[kind]
-    resources = documents(build(monitor, "web-config"))
+    resources = parse_documents(build(monitor, "web-config"))
     web = "tls_server_config: {cert_file: tls.crt, key_file: tls.key}\n"
-    assert_secured(
+    assert_web_config(
         resources,
         tmp_path / "pod",
         {**KEYS, "late-exporter-web": {"web.yml": web}, "late-exporter-tls": certificates()},
     )
-    (scrape,) = named(resources, kind)["spec"][MONITORS[kind]]
+    (scrape,) = find_resource(resources, kind)["spec"][MONITORS[kind]]
     assert "https" == scrape["scheme"]
     assert {"name": "late-exporter-tls", "key": "ca.crt"} == scrape["tlsConfig"]["ca"]["secret"]
 
 
 @pytest.mark.e2e
-def test_network(build: Build) -> None:
-    """Only the namespace of Prometheus gets in, and nothing in a cluster or a cloud is reached but names."""
-    spec = named(documents(build()), "NetworkPolicy")["spec"]
+def test_network_policy_is_minimal(build: Build) -> None:
+    """Only the namespace of Prometheus can connect, and egress is limited to DNS and HTTPS to the internet."""
+    spec = find_resource(parse_documents(build()), "NetworkPolicy")["spec"]
     assert {"Ingress", "Egress"} == set(spec["policyTypes"])
     ((peer,),) = (rule["from"] for rule in spec["ingress"])
     assert {"kubernetes.io/metadata.name": "monitoring"} == peer["namespaceSelector"]["matchLabels"]
@@ -227,38 +229,40 @@ def test_network(build: Build) -> None:
 
 
 @pytest.mark.e2e
-def test_rules(build: Build, require_tool: Callable[[str], str], tmp_path: Path) -> None:
-    """Prometheus Operator gets all rules and alerts, and promtool accepts them."""
-    assert_rules(documents(build("prometheus-rule")), require_tool("promtool"), tmp_path)
+def test_rules_are_complete(build: Build, require_tool: Callable[[str], str], tmp_path: Path) -> None:
+    """The PrometheusRules contain all rules and alerts, and promtool accepts them."""
+    assert_rules(parse_documents(build("prometheus-rule")), require_tool("promtool"), tmp_path)
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(("component", "kinds"), [("dashboards", set()), ("grafana-operator", {"GrafanaDashboard"})])
-def test_dashboards(build: Build, component: str, kinds: set[str]) -> None:
-    """Grafana gets every dashboard, by its sidecar or by its operator."""
-    resources = documents(build(component))
+def test_dashboards_are_provided(build: Build, component: str, kinds: set[str]) -> None:
+    """Every dashboard is provided for the sidecar or for Grafana Operator."""
+    resources = parse_documents(build(component))
     assert_dashboards(resources)
-    assert kinds == {str(resource["kind"]) for resource in resources} & CUSTOM.keys()
-    labelled = [resource for resource in resources if "grafana_dashboard" in labels_of(resource)]
-    assert 4 == len(labelled)
+    assert kinds == {str(resource["kind"]) for resource in resources} & CUSTOM_RESOURCES.keys()
+    labelled_resources = [resource for resource in resources if "grafana_dashboard" in labels_of(resource)]
+    assert 4 == len(labelled_resources)
 
 
 @pytest.mark.e2e
-def test_readme(require_tool: Callable[[str], str], tmp_path: Path) -> None:
-    """What the README says works as it is written, as far as it can without a cluster."""
-    script = readme("Kubernetes").replace("kubectl apply --kustomize", "echo ---; kubectl kustomize")
+def test_install_commands_work(require_tool: Callable[[str], str], tmp_path: Path) -> None:
+    """The kubectl commands of docs/install.md work, as far as possible without a cluster."""
+    script = install_commands("Kubernetes").replace("kubectl apply --kustomize", "echo ---; kubectl kustomize")
     assert "echo ---" in script
     (tmp_path / "deploy").symlink_to(ROOT / "deploy")
     offline = script.replace("=late-api-key\n", "=late-api-key --dry-run=client --output=yaml\n")
-    resources = documents(shell(offline, tmp_path, require_tool("kubectl")))
-    secret = named(resources, "Secret")
-    assert secret["metadata"]["name"] in {volume["secret"]["secretName"] for volume in pod(resources)["volumes"][:1]}
+    resources = parse_documents(run_script(offline, tmp_path, require_tool("kubectl")))
+    secret = find_resource(resources, "Secret")
+    assert secret["metadata"]["name"] in {
+        volume["secret"]["secretName"] for volume in pod_spec(resources)["volumes"][:1]
+    }
     key = base64.b64decode(secret["data"]["api-key"]).decode()
-    given = loaded(resources, tmp_path / "pod", {"late-api-key": {"api-key": key}})
-    assert ["default"] == [workspace.name for workspace in given.workspaces]
+    settings = load_settings(resources, tmp_path / "pod", {"late-api-key": {"api-key": key}})
+    assert ["default"] == [workspace.name for workspace in settings.workspaces]
 
 
 def labels_of(resource: Manifest) -> Mapping[str, str]:
-    """The labels of a resource."""
+    """Return the labels of a resource."""
     labels: Mapping[str, str] = resource["metadata"].get("labels", {})
     return labels

@@ -1,4 +1,4 @@
-"""The pod of the manifests and of the chart, run with all that it is denied: by podman, as there is no cluster."""
+"""The pod of the manifests and of the chart runs in podman with its restrictions."""
 
 from __future__ import annotations
 
@@ -12,8 +12,16 @@ import pytest
 import yaml
 
 from deploy.kubernetes.files import ROOT
-from tests.deploy.containers import Engine, engine
-from tests.deploy.manifests import Manifest, container, documents, kustomize, named, pod, template
+from tests.deploy.container_engine import ContainerEngine, run_engine
+from tests.deploy.manifests import (
+    Manifest,
+    container_spec,
+    find_resource,
+    helm_template,
+    kustomize,
+    parse_documents,
+    pod_spec,
+)
 from tests.e2e.late import KEY
 from tests.e2e.program import wait_until
 from tests.support.worlds import Samples
@@ -28,45 +36,45 @@ GROUP = 65532
 
 @pytest.fixture(params=["kustomize", "helm"])
 def resources(request: pytest.FixtureRequest, require_tool: Callable[[str], str]) -> list[Manifest]:
-    """Both ways to the same pod, which polls often: by helm because a file says so, else because a variable does."""
+    """Return the pod of the chart and of the manifests, with a short poll interval."""
     if request.param == "helm":
         values = "--set=apiKey.existingSecret=late-api-key,config.poll.interval=2s"
-        return documents(template(require_tool("helm"), values))
-    manifests = documents(kustomize(require_tool("kubectl"), ROOT / "deploy/kubernetes/base"))
-    container(manifests)["env"].append({"name": "LATE_EXPORTER_POLL__INTERVAL", "value": "2s"})
+        return parse_documents(helm_template(require_tool("helm"), values))
+    manifests = parse_documents(kustomize(require_tool("kubectl"), ROOT / "deploy/kubernetes/base"))
+    container_spec(manifests)["env"].append({"name": "LATE_EXPORTER_POLL__INTERVAL", "value": "2s"})
     return manifests
 
 
 @pytest.fixture
-def running(image: str, require_tool: Callable[[str], str]) -> Iterator[tuple[Engine, str]]:
-    """An engine whose network is its own, with the simulator in it, and the image."""
+def engine_and_image(image: str, require_tool: Callable[[str], str]) -> Iterator[tuple[ContainerEngine, str]]:
+    """Start an engine with an isolated network, the image and the simulator."""
     require_tool("catatonit")
-    with engine(network=True) as found:
-        found.podman("run", "--detach", "--network=host", image, "simulate", "--simulate.history=1h")
-        yield found, image
+    with run_engine(network=True) as engine:
+        engine.podman("run", "--detach", "--network=host", image, "simulate", "--simulate.history=1h")
+        yield engine, image
 
 
-def played(resources: Sequence[Manifest], image: str, state: Path, keys: Path) -> str:
-    """What podman can play: the pod in place of what makes it, with folders that are as the kubelet would make them."""
-    spec, each = pod(resources), container(resources)
+def pod_manifest(resources: Sequence[Manifest], image: str, state: Path, keys: Path) -> str:
+    """Return a manifest that podman can play, with folders prepared as by the kubelet."""
+    spec, each = pod_spec(resources), container_spec(resources)
     each |= {"image": image, "imagePullPolicy": "Never"}
     each["env"].append({"name": "LATE_EXPORTER_API__BASE_URL", "value": API})
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        del each[probe]  # podman would ask by a curl that is not in the image
-    (claim,) = named(resources, "StatefulSet")["spec"]["volumeClaimTemplates"]
+        del each[probe]  # podman would run curl, which the image lacks
+    (claim,) = find_resource(resources, "StatefulSet")["spec"]["volumeClaimTemplates"]
     own = [volume for volume in spec["volumes"] if "secret" not in volume]
-    spec["volumes"] = [*own, folder("keys", keys), folder(claim["metadata"]["name"], state)]
+    spec["volumes"] = [*own, host_path_volume("keys", keys), host_path_volume(claim["metadata"]["name"], state)]
     maps = [each for each in resources if each["kind"] == "ConfigMap"]
     return yaml.safe_dump_all([*maps, resource("Pod", "late", spec=spec)])
 
 
-def folder(name: str, path: Path) -> dict[str, Any]:
-    """A volume that is a folder of this machine."""
+def host_path_volume(name: str, path: Path) -> dict[str, Any]:
+    """Return a volume backed by a folder of this machine."""
     return {"name": name, "hostPath": {"path": str(path), "type": "Directory"}}
 
 
-def as_volume(path: Path) -> Path:
-    """A folder, made the way the kubelet does it for a pod with a fsGroup: root's, and the group may write."""
+def make_volume(path: Path) -> Path:
+    """Create a folder as the kubelet does for a pod with fsGroup: owned by root, group-writable."""
     path.mkdir()
     os.chown(path, 0, GROUP)
     path.chmod(0o2775)
@@ -74,8 +82,8 @@ def as_volume(path: Path) -> Path:
 
 
 def put_key(keys: Path, key: str) -> None:
-    """What the kubelet does where a Secret has changed: it writes new files, and then points to them at once."""
-    new = as_volume(keys / f"..{len(list(keys.iterdir()))}")
+    """Update the key as the kubelet does: write new files, then switch a symlink atomically."""
+    new = make_volume(keys / f"..{len(list(keys.iterdir()))}")
     (new / "api-key").write_text(key, "ascii")
     (new / "api-key").chmod(0o440)
     os.chown(new / "api-key", 0, GROUP)
@@ -86,66 +94,77 @@ def put_key(keys: Path, key: str) -> None:
 
 
 def resource(kind: str, name: str, **rest: Any) -> dict[str, Any]:
-    """A resource of a kind that Kubernetes has from the beginning."""
+    """Return a core v1 resource."""
     return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, **rest}
 
 
-def scrape(engine_: Engine) -> Samples:
-    """What the exporter serves once it is ready."""
+def scrape(engine: ContainerEngine) -> Samples:
+    """Return the metrics of the exporter once it is ready."""
     wait_until(
-        lambda: "is ready" in engine_.sandbox.get(f"{EXPORTER}/-/ready"),
-        describe=lambda: engine_.podman("logs", CONTAINER, check=False),
+        lambda: "is ready" in engine.sandbox.get(f"{EXPORTER}/-/ready"),
+        describe=lambda: engine.podman("logs", CONTAINER, check=False),
     )
-    return Samples.parse(engine_.sandbox.get(f"{EXPORTER}/metrics"))
+    return Samples.parse(engine.sandbox.get(f"{EXPORTER}/metrics"))
 
 
-def test_run(running: tuple[Engine, str], resources: list[Manifest], tmp_path: Path) -> None:
-    """Within the restricted profile it finds its key and options, serves, and goes on where the pod before it was."""
-    engine_, image = running
-    state, keys, manifest = as_volume(tmp_path / "state"), as_volume(tmp_path / "keys"), tmp_path / "pod.yaml"
+def test_pod_continues_from_its_state(
+    engine_and_image: tuple[ContainerEngine, str], resources: list[Manifest], tmp_path: Path
+) -> None:
+    """The restricted pod finds its key and options, serves, and a new pod continues from its state."""
+    engine, image = engine_and_image
+    state, keys, manifest = make_volume(tmp_path / "state"), make_volume(tmp_path / "keys"), tmp_path / "pod.yaml"
     put_key(keys, KEY)
-    manifest.write_text(played(resources, image, state, keys), "utf-8")
-    engine_.podman("kube", "play", "--network=host", manifest)
-    before = scrape(engine_)
+    manifest.write_text(pod_manifest(resources, image, state, keys), "utf-8")
+    engine.podman("kube", "play", "--network=host", manifest)
+    before = scrape(engine)
     assert before.sum("late_publishing_logs_total") > 0
-    assert_confined(engine_)
-    assert KEY not in engine_.podman("logs", CONTAINER)
+    assert_restricted(engine)
+    assert KEY not in engine.podman("logs", CONTAINER)
 
-    engine_.podman("kube", "down", manifest)
+    engine.podman("kube", "down", manifest)
     with pytest.raises(ConnectionError):
-        engine_.sandbox.get(f"{EXPORTER}/-/healthy")
-    engine_.podman("kube", "play", "--network=host", manifest)
-    again = scrape(engine_)
+        engine.sandbox.get(f"{EXPORTER}/-/healthy")
+    engine.podman("kube", "play", "--network=host", manifest)
+    again = scrape(engine)
     assert again.sum("late_publishing_logs_total") >= before.sum("late_publishing_logs_total")
     began = "late_exporter_coverage_start_timestamp_seconds"
     assert before.sum(began) == again.sum(began)
 
 
-def test_a_key_that_is_changed(running: tuple[Engine, str], resources: list[Manifest], tmp_path: Path) -> None:
-    """With a key that is refused it is healthy and can be scraped; with a good one in its place it goes on."""
-    engine_, image = running
-    state, keys, manifest = as_volume(tmp_path / "state"), as_volume(tmp_path / "keys"), tmp_path / "pod.yaml"
+def test_valid_key_replaces_a_rejected_one(
+    engine_and_image: tuple[ContainerEngine, str], resources: list[Manifest], tmp_path: Path
+) -> None:
+    """A rejected key leaves the exporter healthy and scrapeable; it recovers with a valid key."""
+    engine, image = engine_and_image
+    state, keys, manifest = make_volume(tmp_path / "state"), make_volume(tmp_path / "keys"), tmp_path / "pod.yaml"
     put_key(keys, "sk_refused")
-    manifest.write_text(played(resources, image, state, keys), "utf-8")
-    engine_.podman("kube", "play", "--network=host", manifest)
-    wait_until(lambda: 'outcome="unauthorized"' in engine_.sandbox.get(f"{EXPORTER}/metrics"))
-    assert "healthy" in engine_.sandbox.get(f"{EXPORTER}/-/healthy")
+    manifest.write_text(pod_manifest(resources, image, state, keys), "utf-8")
+    engine.podman("kube", "play", "--network=host", manifest)
+    wait_until(lambda: 'outcome="unauthorized"' in engine.sandbox.get(f"{EXPORTER}/metrics"))
+    assert "healthy" in engine.sandbox.get(f"{EXPORTER}/-/healthy")
     with pytest.raises(ConnectionError, match="503"):
-        engine_.sandbox.get(f"{EXPORTER}/-/ready")
+        engine.sandbox.get(f"{EXPORTER}/-/ready")
 
     put_key(keys, KEY)
-    samples = scrape(engine_)
+    samples = scrape(engine)
     assert samples.sum("late_publishing_logs_total") > 0
-    assert "0" == engine_.podman("inspect", "--format={{.RestartCount}}", CONTAINER)
+    assert "0" == engine.podman("inspect", "--format={{.RestartCount}}", CONTAINER)
 
 
-def assert_confined(engine_: Engine) -> None:
-    """The kernel says what it may do, and it can write nothing but its state and what is for a while."""
-    status = engine_.podman("exec", CONTAINER, "cat", "/proc/1/status")
-    kept = dict(re.findall(r"^(Uid|Gid|CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
+def assert_restricted(engine: ContainerEngine) -> None:
+    """Assert that the kernel restricts the process, and that only the state and temporary files are writable."""
+    status = engine.podman("exec", CONTAINER, "cat", "/proc/1/status")
+    restrictions = dict(re.findall(r"^(Uid|Gid|CapEff|CapBnd|NoNewPrivs|Seccomp):\s+(\w+)", status, re.MULTILINE))
     none = "0" * 16
-    assert {"Uid": "65532", "Gid": "65532", "CapEff": none, "CapBnd": none, "NoNewPrivs": "1", "Seccomp": "2"} == kept
+    assert {
+        "Uid": "65532",
+        "Gid": "65532",
+        "CapEff": none,
+        "CapBnd": none,
+        "NoNewPrivs": "1",
+        "Seccomp": "2",
+    } == restrictions
     for folder in ("/", "/etc", "/etc/late-exporter/keys", "/opt/late-exporter"):
-        assert "Read-only file system" in engine_.podman("exec", CONTAINER, "touch", f"{folder}/x", check=False)
+        assert "Read-only file system" in engine.podman("exec", CONTAINER, "touch", f"{folder}/x", check=False)
     for folder in ("/tmp", "/var/lib/late-exporter"):  # noqa: S108 - in the container
-        assert "" == engine_.podman("exec", CONTAINER, "touch", f"{folder}/x")
+        assert "" == engine.podman("exec", CONTAINER, "touch", f"{folder}/x")

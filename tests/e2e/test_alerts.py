@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from deploy.prometheus.files import written
-from deploy.prometheus.pace import sooner
+from deploy.prometheus.files import render
 from deploy.prometheus.thresholds import PLATFORM_FINAL_LOGS
+from deploy.prometheus.timescale import scale_duration
 from late_exporter.feeds import FEEDS
 from late_exporter.simulator import SimulatedWorld
 from tests.e2e.alertmanager import run_alertmanager
@@ -85,7 +85,7 @@ class AlertingStack:
         self.exporter = enter(self._exporter).wait_ready().url
         self.alertmanager = enter(run_alertmanager(binaries[1], folder, self._routes()))
         config = self._scraping(urlsplit(self.alertmanager).netloc, urlsplit(self.exporter).netloc)
-        lookback = f"--query.lookback-delta={sooner('5m', SPEED)}"
+        lookback = f"--query.lookback-delta={scale_duration('5m', SPEED)}"
         self.prometheus = enter(run_prometheus(binaries[0], folder, config, lookback))
 
     def give(self, workspace: str, key: str) -> None:
@@ -142,7 +142,7 @@ class AlertingStack:
         for receiver in config["receivers"]:
             receiver["webhook_configs"] = [{"url": f"{self.receivers.url}/{receiver['name']}"}]
         for route in (config["route"], *config["route"]["routes"]):
-            route |= {name: sooner(value, SPEED) for name, value in route.items() if name in MAX_WAITS}
+            route |= {name: scale_duration(value, SPEED) for name, value in route.items() if name in MAX_WAITS}
         return yaml.safe_dump(config)
 
     def _scraping(self, alertmanager: str, exporter: str) -> str:
@@ -151,7 +151,7 @@ class AlertingStack:
         config["global"] = {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE, "evaluation_interval": SCRAPE}
         config["alerting"]["alertmanagers"][0]["static_configs"] = [{"targets": [alertmanager]}]
         config["scrape_configs"][0]["static_configs"] = [{"targets": [exporter]}]
-        rules = written(SPEED)
+        rules = render(SPEED)
         assert set(config["rule_files"]) == rules.keys()
         for name, text in rules.items():
             (self._folder / name).write_text(text, "utf-8")

@@ -1,83 +1,81 @@
-"""Just enough of PromQL to see which series an expression selects, and which labels it names."""
+"""Series and labels that a PromQL expression refers to."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import NamedTuple
 
-__all__ = ["Selector", "named_labels", "selectors"]
-
-TOKEN = re.compile(
-    r"""
-      (?P<space>\s+)
-    | (?P<text>"(?:[^"\\]|\\.)*")
-    | (?P<number>\d[\w.]*|\[[^\]]*\])
-    | (?P<name>[A-Za-z_:][\w:]*)
-    | (?P<sign>=~|!~|[=!<>]=|.)
-    """,
-    re.VERBOSE,
+from promql_parser import (
+    AggregateExpr,
+    BinaryExpr,
+    Call,
+    Expr,
+    MatrixSelector,
+    SubqueryExpr,
+    VectorSelector,
+    parse,
+    walk,
 )
-NAME = re.compile(r"[A-Za-z_:][\w:]*")
-WORDS = {"and", "or", "unless", "bool", "by", "without", "on", "ignoring", "group_left", "group_right", "offset"}
-LISTS = {"by", "without", "on", "ignoring", "group_left", "group_right"}
-PAIR = re.compile(r'\s*(\w+)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)')
 
-Matcher: TypeAlias = tuple[str, str, str]
+__all__ = ["Matcher", "Selector", "named_labels", "selectors"]
+
+OPERATORS = {"MatchOp.Equal": "=", "MatchOp.NotEqual": "!=", "MatchOp.Re": "=~", "MatchOp.NotRe": "!~"}
 
 
-@dataclass(frozen=True)
-class Selector:
-    """A series that an expression selects: ``function`` it is directly in, ``window`` where it is a range."""
+class Matcher(NamedTuple):
+    """Operator and value of a label matcher."""
+
+    operator: str
+    value: str
+
+
+class Selector(NamedTuple):
+    """A series selector of an expression.
+
+    Args:
+        name: Metric name, empty if the selector has none.
+        matchers: Matchers by label.
+        function: Function that takes the selector as its argument, if any.
+        is_range: Whether the selector has a range or is the expression of a subquery.
+    """
 
     name: str
-    matchers: tuple[Matcher, ...]
-    function: str
-    window: str
+    matchers: Mapping[str, Matcher]
+    function: str = ""
+    is_range: bool = False
 
 
-def _tokens(expr: str) -> list[str]:
-    found = [match for match in TOKEN.finditer(expr) if match.lastgroup != "space"]
-    assert expr.replace(" ", "").replace("\n", "") == "".join(match[0] for match in found).replace(" ", "")
-    return [match[0] for match in found]
+def selectors(expr: str) -> list[Selector]:
+    """Return the series selectors of an expression; raise ValueError if it is not valid PromQL."""
+    result: list[Selector] = []
+    ancestors: list[Expr] = []
 
+    def enter(node: Expr) -> None:
+        if isinstance(node, VectorSelector):
+            is_range = bool(ancestors) and isinstance(ancestors[-1], MatrixSelector | SubqueryExpr)
+            parent = ancestors[-1 - is_range] if len(ancestors) > is_range else None
+            function = parent.func.name if isinstance(parent, Call) else ""
+            matchers = {each.name: Matcher(OPERATORS[str(each.op)], each.value) for each in node.matchers.matchers}
+            result.append(Selector(node.name or "", matchers, function, is_range))
+        ancestors.append(node)
 
-def _matchers(tokens: list[str], start: int) -> tuple[tuple[Matcher, ...], int]:
-    """What stands in braces, and where it ends."""
-    if tokens[start] != "{":
-        return (), start
-    end = tokens.index("}", start)
-    inside = "".join(tokens[start + 1 : end])
-    pairs = tuple((match[1], match[2], match[3]) for match in PAIR.finditer(inside))
-    assert inside.count('"') == 2 * len(pairs), inside
-    return pairs, end + 1
+    def leave(_: Expr) -> None:
+        ancestors.pop()
 
-
-def selectors(expr: str) -> Iterator[Selector]:
-    """Every series that an expression selects."""
-    tokens = [*_tokens(expr), ""]
-    enclosing = [""]
-    lists = set(_in_lists(tokens))
-    at = 0
-    while tokens[at]:
-        token, at = tokens[at], at + 1
-        if token == "(":
-            enclosing.append(tokens[at - 2] if NAME.fullmatch(tokens[at - 2]) else "")
-        elif token == ")":
-            enclosing.pop()
-        elif NAME.fullmatch(token) and token not in WORDS and tokens[at] not in {"(", *LISTS} and at - 1 not in lists:
-            matchers, at = _matchers(tokens, at)
-            yield Selector(token, matchers, enclosing[-1], tokens[at] if tokens[at].startswith("[") else "")
+    walk(parse(expr), enter, leave)
+    return result
 
 
 def named_labels(expr: str) -> set[str]:
-    """The labels that the lists of aggregations and of vector matching name."""
-    tokens = _tokens(expr)
-    return {tokens[at] for at in _in_lists(tokens) if tokens[at] != ","}
+    """Return the labels in the by, without, on, ignoring and group clauses of an expression."""
+    labels: set[str] = set()
 
+    def enter(node: Expr) -> None:
+        if isinstance(node, AggregateExpr) and node.modifier:
+            labels.update(node.modifier.labels)
+        elif isinstance(node, BinaryExpr) and node.modifier:
+            labels.update(node.modifier.group_labels or ())
+            labels.update(node.modifier.matching.labels if node.modifier.matching else ())
 
-def _in_lists(tokens: list[str]) -> Iterator[int]:
-    for at, token in enumerate(tokens[:-1]):
-        if token in LISTS and tokens[at + 1] == "(":
-            yield from range(at + 2, tokens.index(")", at))
+    walk(parse(expr), enter)
+    return labels

@@ -1,4 +1,4 @@
-"""The example of Alertmanager: who is told of what, in which words, and what is kept quiet."""
+"""The example Alertmanager configuration: routes, messages and inhibitions."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ WORKSPACE = {"job": "late", "workspace": "acme"}
 
 URGENT = {**ACCOUNT, "severity": "critical"}
 
-QUIET, LOUD = "suppressed", "active"
+SUPPRESSED, ACTIVE = "suppressed", "active"
 INHIBITIONS: list[tuple[str, Mapping[str, str], str, Mapping[str, str], str]] = [
-    # The alert that is there, the other one, and whether that is kept quiet.
-    ("LateExporterAbsent", {}, "LatePollStale", FEED, QUIET),
-    ("LateExporterAbsent", {}, "LateCoverageAtRisk", FEED, LOUD),
-    ("LateExporterDown", {"job": "late", "instance": "a"}, "LatePollStale", FEED, QUIET),
-    ("LateExporterDown", {"job": "late-two", "instance": "a"}, "LatePollStale", FEED, LOUD),
-    ("LateExporterDown", {"job": "late", "instance": "a"}, "LateCoverageAtRisk", FEED, LOUD),
-    ("LateKeyRefused", FEED, "LatePollStale", FEED, QUIET),
-    ("LateKeyRefused", FEED, "LatePollStale", {**FEED, "feed": "connections"}, LOUD),
-    ("LateKeyRefused", FEED, "LatePublishingQuiet", WORKSPACE, QUIET),
-    ("LatePollStale", {**FEED, "feed": "connections"}, "LatePublishingQuiet", WORKSPACE, LOUD),
-    ("LateKeyRefused", FEED, "LateAccountFailing", ACCOUNT, QUIET),
-    ("LateKeyRefused", FEED, "LateAccountFailing", {**ACCOUNT, "workspace": "agency"}, LOUD),
-    ("LatePollStale", FEED, "LatePendingStuck", PLATFORM, QUIET),
-    ("LatePollStale", {**FEED, "feed": "connections"}, "LatePendingStuck", PLATFORM, LOUD),
-    ("LatePollStale", FEED, "LateQuotaLow", WORKSPACE, QUIET),
-    ("LateCoverageAtRisk", FEED, "LateCatchUpStuck", FEED, QUIET),
-    ("LatePlatformFailing", PLATFORM, "LateAccountFailing", ACCOUNT, QUIET),
-    ("LatePlatformFailing", PLATFORM, "LateAccountFailing", {**ACCOUNT, "platform": "threads"}, LOUD),
-    ("LatePlatformFailing", PLATFORM, "LateAccountFailing", {**ACCOUNT, "workspace": "agency"}, LOUD),
-    ("LatePlatformFailing", PLATFORM, "LateAccountDisconnected", ACCOUNT, LOUD),
-    ("LatePlatformFailing", PLATFORM, "LateErrorBudgetBurningFast", WORKSPACE, LOUD),
-    ("LateAccountDisconnected", ACCOUNT, "LateAccountFailing", ACCOUNT, QUIET),
-    ("LateAccountDisconnected", ACCOUNT, "LateAccountFailing", {**ACCOUNT, "account_id": "acc2"}, LOUD),
-    ("LateErrorBudgetBurningFast", WORKSPACE, "LateErrorBudgetBurningSlowly", WORKSPACE, QUIET),
-    ("LateTokenExpiring", URGENT, "LateTokenExpiring", ACCOUNT, QUIET),
-    ("LateTokenExpiring", URGENT, "LateTokenExpiring", {**ACCOUNT, "account_id": "b"}, LOUD),
+    # Source alert and its labels, target alert and its labels, expected state of the target.
+    ("LateExporterAbsent", {}, "LatePollStale", FEED, SUPPRESSED),
+    ("LateExporterAbsent", {}, "LateCoverageAtRisk", FEED, ACTIVE),
+    ("LateExporterDown", {"job": "late", "instance": "a"}, "LatePollStale", FEED, SUPPRESSED),
+    ("LateExporterDown", {"job": "late-two", "instance": "a"}, "LatePollStale", FEED, ACTIVE),
+    ("LateExporterDown", {"job": "late", "instance": "a"}, "LateCoverageAtRisk", FEED, ACTIVE),
+    ("LateKeyRefused", FEED, "LatePollStale", FEED, SUPPRESSED),
+    ("LateKeyRefused", FEED, "LatePollStale", {**FEED, "feed": "connections"}, ACTIVE),
+    ("LateKeyRefused", FEED, "LatePublishingQuiet", WORKSPACE, SUPPRESSED),
+    ("LatePollStale", {**FEED, "feed": "connections"}, "LatePublishingQuiet", WORKSPACE, ACTIVE),
+    ("LateKeyRefused", FEED, "LateAccountFailing", ACCOUNT, SUPPRESSED),
+    ("LateKeyRefused", FEED, "LateAccountFailing", {**ACCOUNT, "workspace": "agency"}, ACTIVE),
+    ("LatePollStale", FEED, "LatePendingStuck", PLATFORM, SUPPRESSED),
+    ("LatePollStale", {**FEED, "feed": "connections"}, "LatePendingStuck", PLATFORM, ACTIVE),
+    ("LatePollStale", FEED, "LateQuotaLow", WORKSPACE, SUPPRESSED),
+    ("LateCoverageAtRisk", FEED, "LateCatchUpStuck", FEED, SUPPRESSED),
+    ("LatePlatformFailing", PLATFORM, "LateAccountFailing", ACCOUNT, SUPPRESSED),
+    ("LatePlatformFailing", PLATFORM, "LateAccountFailing", {**ACCOUNT, "platform": "threads"}, ACTIVE),
+    ("LatePlatformFailing", PLATFORM, "LateAccountFailing", {**ACCOUNT, "workspace": "agency"}, ACTIVE),
+    ("LatePlatformFailing", PLATFORM, "LateAccountDisconnected", ACCOUNT, ACTIVE),
+    ("LatePlatformFailing", PLATFORM, "LateErrorBudgetBurningFast", WORKSPACE, ACTIVE),
+    ("LateAccountDisconnected", ACCOUNT, "LateAccountFailing", ACCOUNT, SUPPRESSED),
+    ("LateAccountDisconnected", ACCOUNT, "LateAccountFailing", {**ACCOUNT, "account_id": "acc2"}, ACTIVE),
+    ("LateErrorBudgetBurningFast", WORKSPACE, "LateErrorBudgetBurningSlowly", WORKSPACE, SUPPRESSED),
+    ("LateTokenExpiring", URGENT, "LateTokenExpiring", ACCOUNT, SUPPRESSED),
+    ("LateTokenExpiring", URGENT, "LateTokenExpiring", {**ACCOUNT, "account_id": "b"}, ACTIVE),
 ]
 
 MESSAGE: Mapping[str, Any] = {
@@ -86,9 +86,9 @@ SLACK = """\
 A token expires.
 
 • The token of &lt;!channel&gt; &amp; co expires. (since 2026-11-24 16:00 UTC, <http://g/d/one|dashboard>)
-• The token of Bakery expires. (over since 2026-11-24 15:30 UTC, <http://g/d/two|dashboard>)
+• The token of Bakery expires. (resolved at 2026-11-24 15:30 UTC, <http://g/d/two|dashboard>)
 
-<http://r/LateTokenExpiring.md|What to do>, or look: `late-exporter logs --status failed --since 1h`"""
+<http://r/LateTokenExpiring.md|What to do>, or run: `late-exporter logs --status failed --since 1h`"""
 
 EMAIL = """\
 A token expires.
@@ -98,41 +98,41 @@ A token expires.
   http://g/d/one
 
 - The token of Bakery expires.
-  over since 2026-11-24 15:30 UTC
+  resolved at 2026-11-24 15:30 UTC
   http://g/d/two
 
 What to do: http://r/LateTokenExpiring.md
-Look: late-exporter logs --status failed --since 1h
+Run: late-exporter logs --status failed --since 1h
 Silence it: http://am:9093
 """
 
 
 def _run(*command: str) -> str:
-    done = subprocess.run(command, cwd=FOLDER, check=False, capture_output=True, text=True)
-    assert 0 == done.returncode, done.stdout + done.stderr
-    return done.stdout
+    process = subprocess.run(command, cwd=FOLDER, check=False, capture_output=True, text=True)
+    assert 0 == process.returncode, process.stdout + process.stderr
+    return process.stdout
 
 
-def test_secrets_are_files() -> None:
-    """The configuration holds no secret."""
+def test_secrets_are_read_from_files() -> None:
+    """The configuration reads secrets from files and contains none itself."""
     text = CONFIG.read_text("utf-8")
     assert "slack_api_url_file:" in text
     assert "smtp_auth_password_file:" in text
     assert not re.findall(r"(?:api_url|password|secret|token):", text)
 
 
-def test_inhibitions_are_about_alerts_that_exist() -> None:
-    """Every alert that an inhibition names is one of the rules'."""
+def test_inhibitions_name_existing_alerts() -> None:
+    """Every alert named in an inhibition rule exists."""
     groups = yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]
-    known = {rule["alert"] for group in groups for rule in group["rules"]}
-    named = set(re.findall(r"\bLate\w+", CONFIG.read_text("utf-8")))
-    assert "LateExporterDown" in named
-    assert set() == named - known
+    alert_names = {rule["alert"] for group in groups for rule in group["rules"]}
+    inhibited_names = set(re.findall(r"\bLate\w+", CONFIG.read_text("utf-8")))
+    assert "LateExporterDown" in inhibited_names
+    assert set() == inhibited_names - alert_names
 
 
 @pytest.mark.e2e
-def test_alertmanager_accepts_the_example(require_tool: Callable[[str], str]) -> None:
-    """Amtool finds the configuration, its templates included, right."""
+def test_amtool_accepts_the_example(require_tool: Callable[[str], str]) -> None:
+    """Amtool accepts the configuration and its templates."""
     assert "SUCCESS" in _run(require_tool("amtool"), "check-config", str(CONFIG))
 
 
@@ -148,8 +148,10 @@ def test_alertmanager_accepts_the_example(require_tool: Callable[[str], str]) ->
         ("severity=info", "warning"),
     ],
 )
-def test_routes(labels: str, receivers: str, require_tool: Callable[[str], str]) -> None:
-    """Pages go to those on call, tickets to the channel, and a copy to whom the workspace belongs."""
+def test_alerts_are_routed_by_severity_and_workspace(
+    labels: str, receivers: str, require_tool: Callable[[str], str]
+) -> None:
+    """Critical alerts page, warnings go to the channel, and the owner of a workspace gets a copy."""
     command = ("config", "routes", "test", f"--config.file={CONFIG}", f"--verify.receivers={receivers}")
     _run(require_tool("amtool"), *command, *labels.split())
 
@@ -167,23 +169,25 @@ def test_routes(labels: str, receivers: str, require_tool: Callable[[str], str])
         ("email", "firing", EMAIL),
     ],
 )
-def test_messages(template: str, status: str, text: str, tmp_path: Path, require_tool: Callable[[str], str]) -> None:
-    """Messages read well without any formatting, and names of accounts are no markup."""
+def test_message_templates(
+    template: str, status: str, text: str, tmp_path: Path, require_tool: Callable[[str], str]
+) -> None:
+    """Messages are readable as plain text, and account names are not interpreted as markup."""
     data = tmp_path / "data.json"
     data.write_text(json.dumps({**MESSAGE, "status": status}))
     command = ("template", "render", "--template.glob=templates/*.tmpl", f"--template.data={data}")
-    rendered = _run(require_tool("amtool"), *command, f'--template.text={{{{ template "late.{template}" . }}}}')
-    assert text == rendered
+    message = _run(require_tool("amtool"), *command, f'--template.text={{{{ template "late.{template}" . }}}}')
+    assert text == message
 
 
 @pytest.fixture(scope="module")
 def alerts(require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where an Alertmanager with the inhibitions of the example takes alerts; it tells nobody."""
+    """Start an Alertmanager with the example's inhibitions and no notifications; return the URL of its alerts."""
     folder = tmp_path_factory.mktemp("alertmanager")
     example = yaml.safe_load(CONFIG.read_text("utf-8"))
     config = {
-        "route": {"receiver": "nobody"},
-        "receivers": [{"name": "nobody"}],
+        "route": {"receiver": "none"},
+        "receivers": [{"name": "none"}],
         "inhibit_rules": example["inhibit_rules"],
     }
     with run_alertmanager(require_tool("prometheus-alertmanager"), folder, yaml.safe_dump(config)) as url:
@@ -191,13 +195,21 @@ def alerts(require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPath
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize(("cause", "of", "other", "labels", "state"), INHIBITIONS)
-def test_inhibitions(
-    cause: str, of: Mapping[str, str], other: str, labels: Mapping[str, str], state: str, alerts: str
+@pytest.mark.parametrize(("source", "source_labels", "target", "target_labels", "state"), INHIBITIONS)
+def test_inhibition_suppresses_only_its_targets(
+    source: str,
+    source_labels: Mapping[str, str],
+    target: str,
+    target_labels: Mapping[str, str],
+    state: str,
+    alerts: str,
 ) -> None:
-    """What follows from another alert is kept quiet, and nothing else is."""
-    case = f"{cause} {of} {other} {labels}"
-    rows = [{**of, "alertname": cause}, {"severity": "warning", **labels, "alertname": other, "case": case}]
+    """An alert is suppressed only if an alert that explains it is firing."""
+    case = f"{source} {source_labels} {target} {target_labels}"
+    rows = [
+        {**source_labels, "alertname": source},
+        {"severity": "warning", **target_labels, "alertname": target, "case": case},
+    ]
     _post(alerts, rows, ends="2100-01-01T00:00:00Z")
     try:
         states = {row["labels"].get("case"): row["status"]["state"] for row in json.loads(http_get(alerts).body)}
@@ -208,6 +220,6 @@ def test_inhibitions(
 
 def _post(url: str, rows: list[dict[str, str]], *, ends: str) -> None:
     body = json.dumps([{"labels": row, "endsAt": ends} for row in rows]).encode()
-    request = Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - our own
-    with urlopen(request, timeout=DEFAULT_TIMEOUT) as answer:  # noqa: S310 - our own
+    request = Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - a local URL
+    with urlopen(request, timeout=DEFAULT_TIMEOUT) as answer:  # noqa: S310 - a local URL
         assert 200 == answer.status

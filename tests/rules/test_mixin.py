@@ -1,4 +1,4 @@
-"""The monitoring mixin hands those who deploy with jsonnet what everybody else gets as files."""
+"""The monitoring mixin contains the same dashboards and rules as the files."""
 
 from __future__ import annotations
 
@@ -31,36 +31,34 @@ local mixin = (import 'mixin.libsonnet') + {
   },
 }
 """
-"""As kube-prometheus takes a mixin: the three fields are hidden, can be added to, and make a resource of rules."""
+"""Use the mixin as kube-prometheus does: hidden fields, extensible, rendered to a PrometheusRule."""
 
 
 @pytest.fixture(scope="module")
 def mixin(require_tool: Callable[[str], str]) -> dict[str, Any]:
-    """The mixin, evaluated."""
+    """Return the evaluated mixin."""
     command = [require_tool("jsonnet"), "--jpath", str(ROOT / "grafana"), "--exec", KUBERNETES]
-    evaluated = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert 0 == evaluated.returncode, evaluated.stderr
-    found: dict[str, Any] = json.loads(evaluated.stdout)
-    return found
+    process = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert 0 == process.returncode, process.stderr
+    result: dict[str, Any] = json.loads(process.stdout)
+    return result
 
 
-def test_its_dashboards_are_the_files(mixin: dict[str, Any]) -> None:
-    """Every dashboard is there under the name of its file, and others can be added."""
+def test_dashboards_equal_the_files(mixin: dict[str, Any]) -> None:
+    """The mixin has every dashboard under its file name, and dashboards can be added."""
     files = {file.name: json.loads(file.read_text("utf-8")) for file in (ROOT / "grafana/dashboards").glob("*.json")}
     assert 4 == len(files)
     assert {**files, "own.json": {}} == mixin["dashboards"]
 
 
 @pytest.mark.parametrize("kind", ["rules", "alerts"])
-def test_its_rules_are_the_files(mixin: dict[str, Any], kind: str) -> None:
-    """Rules and alerts are those of the files."""
+def test_rules_equal_the_files(mixin: dict[str, Any], kind: str) -> None:
+    """Recording rules and alerts equal those of the files."""
     assert yaml.safe_load((RULES / f"late-exporter.{kind}.yml").read_text("utf-8")) == mixin[kind]
 
 
-def test_prometheus_accepts_its_rules(
-    mixin: dict[str, Any], require_tool: Callable[[str], str], tmp_path: Path
-) -> None:
-    """What a resource of Kubernetes makes of both is a rule file without a fault."""
+def test_promtool_accepts_the_rules(mixin: dict[str, Any], require_tool: Callable[[str], str], tmp_path: Path) -> None:
+    """Promtool accepts the rules of the PrometheusRule built from the mixin."""
     file = tmp_path / "rules.yml"
     file.write_text(json.dumps(mixin["resource"]["spec"]), "utf-8")
     command = [require_tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", str(file)]

@@ -1,4 +1,4 @@
-"""The objective is one number: who changes it as the README says changes everything that rests on it."""
+"""Changing the success objective as documented changes everything that depends on it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ RULES = ("late-exporter.rules.yml", "late-exporter.alerts.yml")
 
 
 @pytest.fixture
-def changed(tmp_path: Path) -> Path:
-    """A copy of the sources and what they wrote, with another objective."""
+def copy_with_other_objective(tmp_path: Path) -> Path:
+    """Return a copy of the sources and generated files with another objective."""
     for folder in ("deploy", "grafana/source", "grafana/dashboards"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     thresholds = tmp_path / "deploy" / "prometheus" / "thresholds.py"
@@ -29,29 +29,32 @@ def changed(tmp_path: Path) -> Path:
 
 
 def _run(folder: Path, *command: str) -> None:
-    done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
-    assert 0 == done.returncode, done.stderr
+    process = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    assert 0 == process.returncode, process.stderr
 
 
-def test_rules_can_be_changed_with_and_without_python(changed: Path, tmp_path: Path) -> None:
-    """The command of the README makes the same rules of the files that are shipped as their source does."""
+def test_sed_and_generator_write_the_same_rules(copy_with_other_objective: Path, tmp_path: Path) -> None:
+    """The documented sed command on the shipped files and the generator produce the same rules."""
     (command,) = re.findall(r"^```sh\n(sed -i .*)\n```", (ROOT / "docs" / "alerts.md").read_text("utf-8"), re.MULTILINE)
     by_hand = tmp_path / "by-hand"
     by_hand.mkdir()
     for name in RULES:
         shutil.copy(ROOT / "deploy" / "prometheus" / name, by_hand)
     _run(by_hand, "sh", "-c", command)
-    _run(changed, sys.executable, "-m", "deploy.prometheus")
+    _run(copy_with_other_objective, sys.executable, "-m", "deploy.prometheus")
     for name in RULES:
-        assert (changed / "deploy" / "prometheus" / name).read_text("utf-8") == (by_hand / name).read_text("utf-8")
+        assert (copy_with_other_objective / "deploy" / "prometheus" / name).read_text("utf-8") == (
+            by_hand / name
+        ).read_text("utf-8")
 
 
-def test_dashboards_follow(changed: Path) -> None:
-    """What dashboards say and colour by the objective is made of the same number."""
+def test_dashboards_follow_the_objective(copy_with_other_objective: Path) -> None:
+    """Texts and colors of the dashboards follow the objective."""
     pytest.importorskip("grafana_foundation_sdk")
-    _run(changed, sys.executable, "-W", "ignore", "-m", "grafana.source")
+    _run(copy_with_other_objective, sys.executable, "-W", "ignore", "-m", "grafana.source")
     before, after = (
-        (folder / "grafana" / "dashboards" / "late-overview.json").read_text("utf-8") for folder in (ROOT, changed)
+        (folder / "grafana" / "dashboards" / "late-overview.json").read_text("utf-8")
+        for folder in (ROOT, copy_with_other_objective)
     )
     assert before.count(" 99 %") == after.count(" 99.5 %") > 0
     (panel,) = (panel for panel in json.loads(after)["panels"] if panel["title"] == "Success, 1 h")

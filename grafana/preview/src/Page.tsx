@@ -4,7 +4,7 @@ import { type Event } from './annotations';
 import { type AnnotationQuery, type Dashboard, type GridPos } from './dashboard';
 import { PanelBox } from './PanelBox';
 import { type Prometheus } from './prometheus';
-import { interpolate, type Choice, type Choices } from './variables';
+import { interpolate, type VariableValue, type VariableValues } from './variables';
 
 const COLUMNS = 24;
 const CELL_HEIGHT = 38;
@@ -15,12 +15,12 @@ const HIDDEN = 2;
 interface Props {
   dashboard: Dashboard;
   prometheus: Prometheus;
-  choices: Choices;
+  variableValues: VariableValues;
   range: TimeRange;
   events: Event[];
 }
 
-export function Page({ dashboard, prometheus, choices, range, events }: Props) {
+export function Page({ dashboard, prometheus, variableValues, range, events }: Props) {
   const { background, text } = useTheme2().colors;
   const column = (innerWidth - 2 * PADDING) / COLUMNS;
   const width = ({ w }: GridPos) => Math.floor(w * column) - GAP;
@@ -30,8 +30,8 @@ export function Page({ dashboard, prometheus, choices, range, events }: Props) {
     <div style={{ background: background.canvas, color: text.primary, padding: PADDING, minHeight: '100vh' }}>
       <Heading {...{ dashboard, range }} />
       <div style={{ display: 'flex', gap: GAP, marginBottom: GAP, flexWrap: 'wrap' }}>
-        {[...choices.values()].map(
-          (choice) => choice.variable.hide !== HIDDEN && <Chosen key={choice.variable.name} {...{ choice }} />,
+        {[...variableValues.values()].map(
+          (variableValue) => variableValue.variable.hide !== HIDDEN && <SelectedValue key={variableValue.variable.name} {...{ variableValue }} />,
         )}
         <span style={{ flex: 1 }} />
         {dashboard.annotations.list.map((query) => (
@@ -47,11 +47,11 @@ export function Page({ dashboard, prometheus, choices, range, events }: Props) {
             {panel.type === 'row' ? (
               <h2 style={{ display: 'flex', alignItems: 'center', height: CELL_HEIGHT - GAP, fontSize: 14, margin: 0 }}>
                 <Icon name="angle-down" />
-                &nbsp;{interpolate(panel.title, choices, {}, 'text')}
+                &nbsp;{interpolate(panel.title, variableValues, {}, 'text')}
               </h2>
             ) : (
               <PanelBox
-                {...{ panel, prometheus, choices, range, events }}
+                {...{ panel, prometheus, variableValues, range, events }}
                 width={width(panel.gridPos)}
                 height={height(panel.gridPos)}
               />
@@ -86,13 +86,13 @@ function Heading({ dashboard, range }: Pick<Props, 'dashboard' | 'range'>) {
   );
 }
 
-function Chosen({ choice: { variable, chosen, all } }: { choice: Choice }) {
+function SelectedValue({ variableValue: { variable, selected, all } }: { variableValue: VariableValue }) {
   const { background, border } = useTheme2().colors;
   return (
     <div style={{ display: 'flex' }}>
       <InlineLabel width="auto">{variable.label ?? variable.name}</InlineLabel>
       <span style={{ background: background.primary, border: `1px solid ${border.weak}`, padding: '5px 12px' }}>
-        {all ? 'All' : chosen.map((option) => option.text).join(' + ')}
+        {all ? 'All' : selected.map((option) => option.text).join(' + ')}
         &nbsp;
         <Icon name="angle-down" />
       </span>

@@ -3,8 +3,8 @@ import { ErrorBoundaryAlert, PanelChrome, useTheme2 } from '@grafana/ui';
 import { useEffect, useState, type ComponentType } from 'react';
 import { type Event } from './annotations';
 import { type Panel } from './dashboard';
-import { dress } from './fields';
-import { ask, type Answer } from './frames';
+import { applyFieldConfig } from './fields';
+import { request, type QueryResult } from './frames';
 import { replacer } from './links';
 import { Heatmap } from './panels/Heatmap';
 import { type PanelProps } from './panels/props';
@@ -14,9 +14,9 @@ import { Table } from './panels/Table';
 import { Text } from './panels/Text';
 import { TimeSeries } from './panels/TimeSeries';
 import { type Prometheus } from './prometheus';
-import { interpolate, type Choices } from './variables';
+import { interpolate, type VariableValues } from './variables';
 
-const KINDS: Record<string, ComponentType<PanelProps>> = {
+const PANEL_COMPONENTS: Record<string, ComponentType<PanelProps>> = {
   heatmap: Heatmap,
   stat: Stat,
   'state-timeline': StateTimeline,
@@ -28,42 +28,42 @@ const KINDS: Record<string, ComponentType<PanelProps>> = {
 interface Props {
   panel: Panel;
   prometheus: Prometheus;
-  choices: Choices;
+  variableValues: VariableValues;
   range: TimeRange;
   events: Event[];
   width: number;
   height: number;
 }
 
-/** A panel and what is around it; its state stands in `data-state` for those who look at the page by program. */
-export function PanelBox({ panel, prometheus, choices, range, events, width, height }: Props) {
+/** A panel with its frame; `data-state` exposes its state to scripts. */
+export function PanelBox({ panel, prometheus, variableValues, range, events, width, height }: Props) {
   const theme = useTheme2();
-  const [answer, setAnswer] = useState<Answer>();
+  const [response, setAnswer] = useState<QueryResult>();
   const [error, setError] = useState<string>();
-  const replaceVariables = replacer(choices, range);
+  const replaceVariables = replacer(variableValues, range);
 
   useEffect(() => {
     const load = async () => {
-      const found = await ask(panel, width, prometheus, choices, range);
-      setAnswer({ ...found, frames: await dress(panel, found.frames, theme, replaceVariables) });
+      const result = await request(panel, width, prometheus, variableValues, range);
+      setAnswer({ ...result, frames: await applyFieldConfig(panel, result.frames, theme, replaceVariables) });
     };
     load().catch((reason: Error) => setError(reason.message));
   }, []);
 
-  const Kind = KINDS[panel.type];
-  const empty = answer !== undefined && panel.targets !== undefined && !hasValues(answer);
-  const state = error ? 'error' : !answer ? 'loading' : empty ? 'empty' : 'done';
+  const PanelComponent = PANEL_COMPONENTS[panel.type];
+  const empty = response !== undefined && panel.targets !== undefined && !hasValues(response);
+  const state = error ? 'error' : !response ? 'loading' : empty ? 'empty' : 'done';
   return (
     <div
       data-panel={panel.id}
       data-title={panel.title}
       data-state={state}
       data-error={error}
-      data-missing={answer?.missing.join(' ')}
+      data-missing={response?.missing.join(' ')}
     >
       <ErrorBoundaryAlert>
         <PanelChrome
-          title={interpolate(panel.title, choices, {}, 'text')}
+          title={interpolate(panel.title, variableValues, {}, 'text')}
           description={panel.description}
           width={width}
           height={height}
@@ -71,12 +71,12 @@ export function PanelBox({ panel, prometheus, choices, range, events, width, hei
           loadingState={state === 'loading' ? LoadingState.Loading : undefined}
         >
           {(innerWidth, innerHeight) =>
-            answer && empty && panel.type !== 'stat' ? (
-              <Nothing height={innerHeight} text={panel.fieldConfig?.defaults.noValue ?? 'No data'} />
-            ) : answer && Kind ? (
-              <Kind
+            response && empty && panel.type !== 'stat' ? (
+              <EmptyPanel height={innerHeight} text={panel.fieldConfig?.defaults.noValue ?? 'No data'} />
+            ) : response && PanelComponent ? (
+              <PanelComponent
                 {...{ panel, range, events, replaceVariables }}
-                {...answer}
+                {...response}
                 width={innerWidth}
                 height={innerHeight}
               />
@@ -88,11 +88,11 @@ export function PanelBox({ panel, prometheus, choices, range, events, width, hei
   );
 }
 
-function Nothing({ height, text }: { height: number; text: string }) {
+function EmptyPanel({ height, text }: { height: number; text: string }) {
   return <div style={{ height, display: 'grid', placeItems: 'center' }}>{text}</div>;
 }
 
-function hasValues({ frames }: Answer): boolean {
+function hasValues({ frames }: QueryResult): boolean {
   return frames.some(({ fields }) =>
     fields.some(({ type, values }) => type !== 'time' && values.some((v) => v !== null)),
   );

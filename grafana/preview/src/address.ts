@@ -1,4 +1,4 @@
-/** What the page's own address asks for: `?dashboard=late-overview&prometheus=http://127.0.0.1:9090&theme=light`. */
+/** Settings from the URL of the page: `?dashboard=late-overview&prometheus=http://127.0.0.1:9090&theme=light`. */
 
 import { dateMath, dateTime, type DateTime, type TimeRange } from '@grafana/data';
 
@@ -6,7 +6,7 @@ export interface Address {
   dashboard: string;
   prometheus: string;
   theme: 'dark' | 'light';
-  /** Absent where the dashboard's own time is to be shown. */
+  /** Undefined for the time range of the dashboard. */
   from?: string;
   to?: string;
   variables: Map<string, string[]>;
@@ -25,7 +25,7 @@ export function readAddress(search: string): Address {
   };
 }
 
-/** A range of Unix times in milliseconds, or of Grafana's expressions such as `now-6h`. */
+/** Parse a range of Unix times in milliseconds or of Grafana expressions such as `now-6h`. */
 export function timeRange(from: string, to: string): TimeRange {
   return { from: moment(from, false), to: moment(to, true), raw: { from, to } };
 }

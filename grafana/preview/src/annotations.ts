@@ -1,11 +1,11 @@
-/** What happened, as the dashboard's annotations tell it. */
+/** Events from the annotations of a dashboard. */
 
 import { rangeUtil, type TimeRange } from '@grafana/data';
 import { type AnnotationQuery } from './dashboard';
 import { fillIn, type Prometheus, type Series } from './prometheus';
-import { interpolate, type Choices } from './variables';
+import { interpolate, type VariableValues } from './variables';
 
-/** Times in milliseconds; an event that is a moment ends when it begins. */
+/** Times in milliseconds; start and end of an instantaneous event are equal. */
 export interface Event {
   title: string;
   color: string;
@@ -16,44 +16,44 @@ export interface Event {
 export async function events(
   queries: AnnotationQuery[],
   prometheus: Prometheus,
-  choices: Choices,
+  variableValues: VariableValues,
   range: TimeRange,
 ): Promise<Event[]> {
-  const found = await Promise.all(
+  const result = await Promise.all(
     queries
       .filter((query) => query.enable)
       .map(async (query) => {
         const step = rangeUtil.intervalToSeconds(query.step ?? '60s');
         const [start, end] = [range.from.unix(), range.to.unix()].map((time) => Math.floor(time / step) * step);
-        const series = await prometheus.range(interpolate(query.expr, choices), start, end, step);
-        return series.flatMap((one) => (query.useValueForTime ? moments(query, one) : spans(query, one, 1000 * step)));
+        const series = await prometheus.range(interpolate(query.expr, variableValues), start, end, step);
+        return series.flatMap((one) => (query.useValueForTime ? instantEvents(query, one) : periodEvents(query, one, 1000 * step)));
       }),
   );
   const [first, last] = [range.from.valueOf(), range.to.valueOf()];
-  return found.flat().filter((event) => event.begin >= first && event.begin <= last);
+  return result.flat().filter((event) => event.begin >= first && event.begin <= last);
 }
 
-/** One event for each time that the values name. */
-function moments(query: AnnotationQuery, { metric, values }: Series): Event[] {
+/** One event per time given as a value. */
+function instantEvents(query: AnnotationQuery, { metric, values }: Series): Event[] {
   const times = [...new Set(values.map(([, text]) => Number(text)))];
-  return times.map((time) => ({ ...look(query, metric), begin: time, end: time }));
+  return times.map((time) => ({ ...queryAnnotation(query, metric), begin: time, end: time }));
 }
 
-/** One event for each stretch of time without a gap. */
-function spans(query: AnnotationQuery, { metric, values }: Series, step: number): Event[] {
-  const stretches: Event[] = [];
+/** One event per contiguous period. */
+function periodEvents(query: AnnotationQuery, { metric, values }: Series, step: number): Event[] {
+  const periods: Event[] = [];
   for (const [moment] of values) {
     const time = 1000 * moment;
-    const open = stretches.at(-1);
+    const open = periods.at(-1);
     if (open && time - open.end <= step) {
       open.end = time;
     } else {
-      stretches.push({ ...look(query, metric), begin: time, end: time });
+      periods.push({ ...queryAnnotation(query, metric), begin: time, end: time });
     }
   }
-  return stretches;
+  return periods;
 }
 
-function look(query: AnnotationQuery, labels: Series['metric']): Pick<Event, 'title' | 'color'> {
+function queryAnnotation(query: AnnotationQuery, labels: Series['metric']): Pick<Event, 'title' | 'color'> {
   return { title: fillIn(query.titleFormat ?? query.name, labels), color: query.iconColor };
 }

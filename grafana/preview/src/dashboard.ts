@@ -1,4 +1,4 @@
-/** The parts of a dashboard's file that the preview reads. */
+/** Types of the parts of a dashboard file that the preview reads. */
 
 import { type DataTransformerConfig, type FieldConfigSource } from '@grafana/data';
 
@@ -72,7 +72,7 @@ export async function loadDashboard(uid: string): Promise<Dashboard> {
   const dashboard: Dashboard = await (await fetch(`/dashboards/${uid}.json`)).json();
   const unknown = dashboard.panels.find((panel) => panel.repeat || panel.collapsed);
   if (unknown) {
-    throw new Error(`${unknown.title}: the preview knows neither repeats nor folded rows`);
+    throw new Error(`${unknown.title}: the preview does not support repeated panels or collapsed rows`);
   }
   return dashboard;
 }

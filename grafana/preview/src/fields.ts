@@ -1,4 +1,4 @@
-/** How Grafana applies a panel's field options, defaults and overrides to its frames. */
+/** Apply field options, defaults and overrides of a panel to its frames, as Grafana does. */
 
 import {
   applyFieldOverrides,
@@ -84,7 +84,7 @@ const OTHERS: FieldConfigSource['defaults'] = { color: { mode: FieldColorModeId.
 
 const registry = new FieldConfigOptionsRegistry();
 
-/** To be called once, before anything is drawn. */
+/** Call once before rendering. */
 export function prepare(): void {
   registry.setInit(() => [
     ...Object.entries(PROCESSORS).map(([id, process]) => property(id, process)),
@@ -103,7 +103,7 @@ function property(id: string, process: FieldConfigPropertyItem['process']): Fiel
   return { id, path, isCustom: custom, name: id, process, shouldApply: () => true, settings: {} } as any;
 }
 
-/** A panel's field options over those that its kind has by itself. */
+/** Merge the field options of a panel over the defaults of its type. */
 export function fieldConfig(panel: Panel): FieldConfigSource {
   const own = panel.fieldConfig ?? { defaults: {}, overrides: [] };
   const kind = DEFAULTS[panel.type] ?? OTHERS;
@@ -125,13 +125,13 @@ export function fieldConfig(panel: Panel): FieldConfigSource {
   };
 }
 
-/** In a file the lowest step has no value. */
+/** The lowest step has no value in files. */
 function fromInfinity(step: Threshold): Threshold {
   return { ...step, value: step.value ?? -Infinity };
 }
 
-/** Frames after the panel's transformations, with its field options applied. */
-export async function dress(
+/** Return frames with transformations and field options applied. */
+export async function applyFieldConfig(
   panel: Panel,
   frames: DataFrame[],
   theme: GrafanaTheme2,
@@ -140,7 +140,7 @@ export async function dress(
   const transformed = panel.transformations?.length
     ? await lastValueFrom(transformDataFrame(panel.transformations, frames))
     : frames;
-  const dressed = applyFieldOverrides({
+  const configured = applyFieldOverrides({
     data: transformed,
     fieldConfig: fieldConfig(panel),
     fieldConfigRegistry: registry,
@@ -148,6 +148,6 @@ export async function dress(
     theme,
     timeZone: 'utc',
   });
-  cacheFieldDisplayNames(dressed);
-  return dressed;
+  cacheFieldDisplayNames(configured);
+  return configured;
 }

@@ -2,7 +2,7 @@ import { useEffect, useState, type ReactNode } from 'react';
 
 const WEIGHTS = [400, 500];
 
-/** Draws nothing before the fonts are there: texts are measured once, with the font of that moment. */
+/** Render nothing until the fonts are loaded, because texts are measured only once. */
 export function AfterFonts({ children }: { children: ReactNode }) {
   const [ready, setReady] = useState(false);
   useEffect(() => {

@@ -1,48 +1,48 @@
-/** From a panel's queries to Grafana's data frames. */
+/** Convert query results to Grafana data frames. */
 
 import { FieldType, rangeUtil, type DataFrame, type Field, type TimeRange } from '@grafana/data';
 import { type Panel, type Target } from './dashboard';
 import { fillIn, toNumber, type Exemplar, type Prometheus, type Series } from './prometheus';
-import { interpolate, type Choices, type Scope } from './variables';
+import { interpolate, type VariableValues, type Scope } from './variables';
 
-export interface Answer {
+export interface QueryResult {
   frames: DataFrame[];
   exemplars: Exemplar[];
-  /** The queries that found nothing. */
+  /** Ref ids of queries without data. */
   missing: string[];
 }
 
 const FEWEST_POINTS = 100;
 
-export async function ask(
+export async function request(
   panel: Panel,
   width: number,
   prometheus: Prometheus,
-  choices: Choices,
+  variableValues: VariableValues,
   range: TimeRange,
-): Promise<Answer> {
+): Promise<QueryResult> {
   const points = panel.maxDataPoints ?? Math.max(FEWEST_POINTS, Math.floor(width));
-  const answers = await Promise.all(
-    (panel.targets ?? []).map((target) => askTarget(target, points, panel, prometheus, choices, range)),
+  const results = await Promise.all(
+    (panel.targets ?? []).map((target) => queryTarget(target, points, panel, prometheus, variableValues, range)),
   );
   return {
-    frames: answers.flatMap((one) => one.frames),
-    exemplars: answers.flatMap((one) => one.exemplars),
-    missing: answers.flatMap((one) => one.missing),
+    frames: results.flatMap((one) => one.frames),
+    exemplars: results.flatMap((one) => one.exemplars),
+    missing: results.flatMap((one) => one.missing),
   };
 }
 
-async function askTarget(
+async function queryTarget(
   target: Target,
   points: number,
   panel: Panel,
   prometheus: Prometheus,
-  choices: Choices,
+  variableValues: VariableValues,
   range: TimeRange,
-): Promise<Answer> {
+): Promise<QueryResult> {
   const least = target.interval ?? panel.interval ?? '15s';
   const step = Math.round(rangeUtil.calculateInterval(range, points, least).intervalMs / 1000);
-  const expr = interpolate(target.expr, choices, macros(step, rangeUtil.intervalToMs(least) / 1000, range));
+  const expr = interpolate(target.expr, variableValues, macros(step, rangeUtil.intervalToMs(least) / 1000, range));
   const [start, end] = [range.from.valueOf() / 1000, range.to.valueOf() / 1000];
   if (target.instant) {
     const series = await prometheus.instant(expr, end);
@@ -50,23 +50,23 @@ async function askTarget(
       target.format === 'table'
         ? tableOf(target, series, valueName(target, panel))
         : series.map((one) => frameOf(target, one));
-    return answerOf(target, frames);
+    return queryResultOf(target, frames);
   }
   const times = grid(start, end, step);
   const series = await prometheus.range(expr, times[0], times[times.length - 1], step);
   const exemplars = target.exemplar ? await prometheus.exemplars(expr, start, end) : [];
-  return answerOf(
+  return queryResultOf(
     target,
     series.map((one) => frameOf(target, onGrid(one, times), step)),
     exemplars,
   );
 }
 
-function answerOf(target: Target, frames: DataFrame[], exemplars: Exemplar[] = []): Answer {
+function queryResultOf(target: Target, frames: DataFrame[], exemplars: Exemplar[] = []): QueryResult {
   return { frames, exemplars, missing: frames.length ? [] : [target.refId] };
 }
 
-/** `$__rate_interval` as Grafana has it: four scrapes at least, and one more than the step. */
+/** `$__rate_interval` as in Grafana: at least four scrapes, and one more than the step. */
 function macros(step: number, scrape: number, range: TimeRange): Scope {
   const seconds = Math.round((range.to.valueOf() - range.from.valueOf()) / 1000);
   return {
@@ -76,13 +76,13 @@ function macros(step: number, scrape: number, range: TimeRange): Scope {
   };
 }
 
-/** Multiples of the step, as Grafana asks for them. */
+/** Align the range to multiples of the step, as Grafana does. */
 function grid(start: number, end: number, step: number): number[] {
   const first = Math.floor(start / step);
   return Array.from({ length: Math.floor(end / step) - first + 1 }, (_, number) => (first + number) * step);
 }
 
-/** Times without a value have one that is not a number, which plots as a gap. */
+/** Fill times without a value with NaN, which is drawn as a gap. */
 function onGrid({ metric, values }: Series, times: number[]): Series {
   const known = new Map(values);
   return { metric, values: times.map((time) => [time, known.get(time) ?? '']) };
@@ -113,12 +113,12 @@ function nameOf(target: Target, metric: Series['metric']): string {
   return target.legendFormat ? fillIn(target.legendFormat, metric) : `${name}{${text}}`;
 }
 
-/** What tells the values of several queries apart once their tables are merged. */
+/** Distinguish the values of several queries after their tables are merged. */
 function valueName(target: Target, panel: Panel): string {
   return (panel.targets ?? []).length > 1 ? `Value #${target.refId}` : 'Value';
 }
 
-/** One row for each series, one column for each label: nothing at all where there are no series. */
+/** Return a table with one row per series and one column per label; empty without series. */
 function tableOf(target: Target, series: Series[], valueName: string): DataFrame[] {
   const labels = [...new Set(series.flatMap(({ metric }) => Object.keys(metric)))].sort();
   const texts: Field[] = labels.map((label) => ({

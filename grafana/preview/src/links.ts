@@ -1,13 +1,13 @@
-/** What a link knows of the value it is on. */
+/** Context of a data link: the value that it belongs to. */
 
 import { getFieldDisplayName, type InterpolateFunction, type TimeRange } from '@grafana/data';
-import { interpolate, type Choices, type Scope } from './variables';
+import { interpolate, type VariableValues, type Scope } from './variables';
 
-export function replacer(choices: Choices, range: TimeRange): InterpolateFunction {
+export function replacer(variableValues: VariableValues, range: TimeRange): InterpolateFunction {
   const time = `from=${range.from.valueOf()}&to=${range.to.valueOf()}`;
   return (text, scoped, format) => {
     const kind = typeof format === 'string' ? format : 'text';
-    return interpolate(text ?? '', choices, { __url_time_range: time, ...known(scoped) }, kind);
+    return interpolate(text ?? '', variableValues, { __url_time_range: time, ...known(scoped) }, kind);
   };
 }
 

@@ -8,9 +8,9 @@ import { prepare } from './fields';
 import { AfterFonts } from './fonts';
 import { Page } from './Page';
 import { Prometheus } from './prometheus';
-import { choose } from './variables';
+import { selectValues } from './variables';
 
-// Where Grafana's components look for icons and fonts.
+// Path from which Grafana's components load icons and fonts.
 Object.assign(window, { __grafana_public_path__: '/public/' });
 
 async function start(): Promise<void> {
@@ -18,15 +18,15 @@ async function start(): Promise<void> {
   const dashboard = await loadDashboard(address.dashboard);
   const range = timeRange(address.from ?? dashboard.time.from, address.to ?? dashboard.time.to);
   const prometheus = new Prometheus(address.prometheus);
-  const choices = await choose(dashboard.templating.list, address.variables, prometheus, range);
-  const happened = await events(dashboard.annotations.list, prometheus, choices, range);
+  const variableValues = await selectValues(dashboard.templating.list, address.variables, prometheus, range);
+  const eventList = await events(dashboard.annotations.list, prometheus, variableValues, range);
   prepare();
   createRoot(document.getElementById('root')!).render(
     <ThemeContext.Provider value={createTheme({ colors: { mode: address.theme } })}>
       <GlobalStyles />
       <PortalContainer />
       <AfterFonts>
-        <Page {...{ dashboard, prometheus, choices, range }} events={happened} />
+        <Page {...{ dashboard, prometheus, variableValues, range }} events={eventList} />
       </AfterFonts>
     </ThemeContext.Provider>,
   );

@@ -1,8 +1,8 @@
-/** Prometheus' HTTP API. */
+/** Client of the Prometheus HTTP API. */
 
 export type Labels = Record<string, string>;
 
-/** A Unix time in seconds and a number as text. */
+/** Unix time in seconds and the value as text. */
 export type Sample = [number, string];
 
 export interface Series {
@@ -20,7 +20,7 @@ export class Prometheus {
   constructor(private readonly url: string) {}
 
   async instant(query: string, time: number): Promise<Series[]> {
-    const { resultType, result } = await this.ask('query', { query, time });
+    const { resultType, result } = await this.request('query', { query, time });
     if (resultType === 'scalar') {
       return [{ metric: {}, values: [result] }];
     }
@@ -28,26 +28,26 @@ export class Prometheus {
   }
 
   async range(query: string, start: number, end: number, step: number): Promise<Series[]> {
-    return (await this.ask('query_range', { query, start, end, step })).result;
+    return (await this.request('query_range', { query, start, end, step })).result;
   }
 
   async exemplars(query: string, start: number, end: number): Promise<Exemplar[]> {
-    const series: Array<{ exemplars: Exemplar[] }> = await this.ask('query_exemplars', { query, start, end });
+    const series: Array<{ exemplars: Exemplar[] }> = await this.request('query_exemplars', { query, start, end });
     return series.flatMap((one) => one.exemplars);
   }
 
   async labelValues(label: string, selector: string, start: number, end: number): Promise<string[]> {
-    return this.ask(`label/${label}/values`, { 'match[]': selector, start, end });
+    return this.request(`label/${label}/values`, { 'match[]': selector, start, end });
   }
 
-  private async ask(endpoint: string, parameters: Record<string, string | number>): Promise<any> {
+  private async request(endpoint: string, parameters: Record<string, string | number>): Promise<any> {
     const texts = Object.entries(parameters).map(([name, value]) => [name, String(value)]);
     const response = await fetch(`${this.url}/api/v1/${endpoint}?${new URLSearchParams(texts)}`);
-    const answer = await response.json();
-    if (answer.status !== 'success') {
-      throw new Error(answer.error ?? response.statusText);
+    const body = await response.json();
+    if (body.status !== 'success') {
+      throw new Error(body.error ?? response.statusText);
     }
-    return answer.data;
+    return body.data;
   }
 }
 
@@ -55,7 +55,7 @@ export function toNumber(text: string): number {
   return text === '+Inf' ? Infinity : text === '-Inf' ? -Infinity : Number(text);
 }
 
-/** A legend such as `{{platform}}`, filled in. */
+/** Fill in a legend such as `{{platform}}`. */
 export function fillIn(format: string, labels: Labels): string {
   return format.replace(/\{\{\s*(.+?)\s*\}\}/g, (_, name: string) => labels[name] ?? '');
 }

@@ -1,4 +1,4 @@
-/** The dashboard's variables: what they can be, what they are, and their place in queries and links. */
+/** Dashboard variables: options, current values, and interpolation in queries and links. */
 
 import { type TimeRange } from '@grafana/data';
 import { type Variable } from './dashboard';
@@ -9,49 +9,49 @@ export interface Option {
   value: string;
 }
 
-/** A variable that has a value; `all` where everything is chosen. */
-export interface Choice {
+/** A variable with its value; `all` if everything is selected. */
+export interface VariableValue {
   variable: Variable;
   options: Option[];
-  chosen: Option[];
+  selected: Option[];
   all: boolean;
 }
 
-export type Choices = Map<string, Choice>;
+export type VariableValues = Map<string, VariableValue>;
 
-/** Values that stand for a name beside the variables. */
+/** Values of macros in addition to variables. */
 export type Scope = Record<string, unknown>;
 
 const REFERENCE = /\$(\w+)|\$\{([\w.]+)(?::(\w+))?\}/g;
 const ALL = '$__all';
 
-export async function choose(
+export async function selectValues(
   variables: Variable[],
-  asked: Map<string, string[]>,
+  requested: Map<string, string[]>,
   prometheus: Prometheus,
   range: TimeRange,
-): Promise<Choices> {
-  const choices: Choices = new Map();
+): Promise<VariableValues> {
+  const variableValues: VariableValues = new Map();
   for (const variable of variables) {
     const options =
       variable.type === 'datasource'
         ? [{ text: 'Prometheus', value: 'prometheus' }]
-        : await optionsOf(variable, choices, prometheus, range);
-    const values = asked.get(variable.name) ?? (variable.includeAll ? [ALL] : [options[0].value]);
-    const chosen = values.map((value) => options.find((option) => option.value === value) ?? { text: value, value });
-    choices.set(variable.name, { variable, options, chosen, all: values.includes(ALL) });
+        : await optionsOf(variable, variableValues, prometheus, range);
+    const values = requested.get(variable.name) ?? (variable.includeAll ? [ALL] : [options[0].value]);
+    const selected = values.map((value) => options.find((option) => option.value === value) ?? { text: value, value });
+    variableValues.set(variable.name, { variable, options, selected, all: values.includes(ALL) });
   }
-  return choices;
+  return variableValues;
 }
 
 async function optionsOf(
   variable: Variable,
-  choices: Choices,
+  variableValues: VariableValues,
   prometheus: Prometheus,
   range: TimeRange,
 ): Promise<Option[]> {
   const [start, end] = [range.from.unix(), range.to.unix()];
-  const query = interpolate(variable.query, choices);
+  const query = interpolate(variable.query, variableValues);
   const labelValues = query.match(/^label_values\((.+), (\w+)\)$/);
   const queryResult = query.match(/^query_result\((.+)\)$/);
   let texts: string[];
@@ -65,7 +65,7 @@ async function optionsOf(
         .join(','),
     );
   } else {
-    throw new Error(`${variable.name}: the preview does not know the query ${query}`);
+    throw new Error(`${variable.name}: the preview does not support the query ${query}`);
   }
   const options = texts.map((text) => optionOf(text, variable.regex)).filter((option) => option !== undefined);
   return options.sort((one, other) => one.text.localeCompare(other.text));
@@ -83,25 +83,25 @@ function optionOf(text: string, regex?: string): Option | undefined {
   return { text: match.groups?.text ?? value, value };
 }
 
-/** A text with variables, macros and what a link knows of its field in place of their names. */
-export function interpolate(text: string, choices: Choices, scope: Scope = {}, format = 'regex'): string {
+/** Interpolate variables, macros and data-link fields in a text. */
+export function interpolate(text: string, variableValues: VariableValues, scope: Scope = {}, format = 'regex'): string {
   return text.replace(REFERENCE, (whole, plain?: string, braced?: string, own?: string) => {
     const name = plain ?? braced ?? '';
     if (name in scope) {
       return own === 'percentencode' ? encodeURIComponent(String(scope[name])) : String(scope[name]);
     }
-    const choice = choices.get(name);
-    return choice ? formatted(name, choice, own ?? format) : whole;
+    const variableValue = variableValues.get(name);
+    return variableValue ? formatted(name, variableValue, own ?? format) : whole;
   });
 }
 
-function formatted(name: string, { variable, chosen, all }: Choice, format: string): string {
-  const values = all ? [ALL] : chosen.map((option) => option.value);
+function formatted(name: string, { variable, selected, all }: VariableValue, format: string): string {
+  const values = all ? [ALL] : selected.map((option) => option.value);
   switch (format) {
     case 'queryparam':
       return values.map((value) => `var-${name}=${encodeURIComponent(value)}`).join('&');
     case 'text':
-      return all ? 'All' : chosen.map((option) => option.text).join(' + ');
+      return all ? 'All' : selected.map((option) => option.text).join(' + ');
     default:
       return all
         ? (variable.allValue ?? '.*')
@@ -111,7 +111,7 @@ function formatted(name: string, { variable, chosen, all }: Choice, format: stri
   }
 }
 
-/** For a regular expression within a PromQL string. */
+/** Escape a value for a regular expression in a PromQL string. */
 function escape(value: string): string {
   return value.replace(/[\\^$*+?.()|[\]{}]/g, '\\\\$&');
 }

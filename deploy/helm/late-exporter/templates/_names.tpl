@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* 40 characters, as names are made of it that have 63 at most. */}}
+{{/* At most 40 characters, because suffixes are added and names are limited to 63. */}}
 {{- define "late-exporter.fullname" -}}
 {{- $name := include "late-exporter.name" . -}}
 {{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
@@ -35,7 +35,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 {{- end -}}
 
-{{/* The rules know the jobs late and late-*. */}}
+{{/* The rules match the jobs late and late-*. */}}
 {{- define "late-exporter.job" -}}
 {{- $name := include "late-exporter.fullname" . -}}
 {{- $known := or (eq "late" $name) (hasPrefix "late-" $name) -}}
@@ -47,7 +47,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- required $hint .Values.apiKey.existingSecret -}}
 {{- end -}}
 
-{{/* The file of --config.file; empty where flags and variables say it all. */}}
+{{/* Contents of the file of --config.file; empty if it is not needed. */}}
 {{- define "late-exporter.config" -}}
 {{- $config := deepCopy .Values.config -}}
 {{- if .Values.workspaces -}}
@@ -62,7 +62,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if $config -}}{{- toYaml $config -}}{{- end -}}
 {{- end -}}
 
-{{/* Whether it lives, as the kubelet can ask. */}}
+{{/* Action of the liveness, readiness and startup probes. */}}
 {{- define "late-exporter.probe" -}}
 {{- $secured := and .Values.webConfig.existingSecret .Values.webConfig.tls -}}
 {{- if and $secured .Values.webConfig.clientCertificates -}}

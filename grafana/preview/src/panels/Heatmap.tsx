@@ -13,14 +13,14 @@ const AXIS_HEIGHT = 22;
 const TOP = 6;
 const DOT = 2.5;
 
-/** What a bucket holds by itself, at each time. */
+/** Non-cumulative count of a bucket at each time. */
 interface Band {
   bound: number;
   times: number[];
   counts: number[];
 }
 
-/** Grafana's own is not in @grafana/ui. */
+/** Replaces Grafana's component, which is not part of @grafana/ui. */
 export function Heatmap(props: PanelProps) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const theme = useTheme2();
@@ -28,7 +28,7 @@ export function Heatmap(props: PanelProps) {
   return <canvas ref={canvas} style={{ width: props.width, height: props.height }} />;
 }
 
-/** From buckets that count all that is below them. */
+/** Convert cumulative buckets. */
 function bandsOf(frames: DataFrame[]): Band[] {
   const buckets = frames.map(({ fields: [time, value] }) => ({
     bound: toNumber(value.labels?.le ?? ''),
@@ -95,7 +95,7 @@ function draw(canvas: HTMLCanvasElement, props: PanelProps, theme: GrafanaTheme2
   ticks(range).forEach(({ time, text }) => ctx.fillText(text, x(time), height - AXIS_HEIGHT / 2));
 }
 
-/** From few to many: away from the background. */
+/** Color scale from few to many, increasing in contrast to the background. */
 function shades(scheme: string, theme: GrafanaTheme2): (share: number) => string {
   const interpolator = (schemes as unknown as Record<string, (share: number) => string>)[`interpolate${scheme}`];
   return (share) => interpolator(theme.isDark ? 1 - share : share);

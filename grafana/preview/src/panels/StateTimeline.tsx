@@ -12,7 +12,7 @@ const LEGEND_HEIGHT = 26;
 const ROW_SHARE = 0.85;
 const OPACITY = 0.8;
 
-interface Stretch {
+interface Period {
   begin: number;
   end: number;
   text: string;
@@ -21,10 +21,10 @@ interface Stretch {
 
 interface Line {
   name: string;
-  stretches: Stretch[];
+  periods: Period[];
 }
 
-/** Grafana's own is not in @grafana/ui. */
+/** Replaces Grafana's component, which is not part of @grafana/ui. */
 export function StateTimeline({ frames, events, range, width, height }: PanelProps) {
   const theme = useTheme2();
   const lines = frames.map((frame) => lineOf(frame, frames));
@@ -32,16 +32,16 @@ export function StateTimeline({ frames, events, range, width, height }: PanelPro
   const [plotWidth, plotHeight] = [width - left - NAME_SPACE, height - AXIS_HEIGHT - LEGEND_HEIGHT];
   const row = plotHeight / lines.length;
   const x = (time: number) => left + place(time, range, plotWidth);
-  const colors = new Map(lines.flatMap((line) => line.stretches).map(({ text, color }) => [text, color]));
+  const colors = new Map(lines.flatMap((line) => line.periods).map(({ text, color }) => [text, color]));
   return (
     <div>
       <svg width={width} height={height - LEGEND_HEIGHT} fill={theme.colors.text.primary} fontSize={FONT_SIZE}>
-        {lines.map(({ name, stretches }, number) => (
+        {lines.map(({ name, periods }, number) => (
           <g key={name} transform={`translate(0, ${row * number})`}>
             <text x={left - NAME_SPACE} y={row / 2} textAnchor="end" dominantBaseline="middle">
               {name}
             </text>
-            {stretches.map(({ begin, end, text, color }) => (
+            {periods.map(({ begin, end, text, color }) => (
               <rect
                 key={begin}
                 x={x(begin)}
@@ -85,12 +85,12 @@ export function StateTimeline({ frames, events, range, width, height }: PanelPro
 
 function lineOf(frame: DataFrame, frames: DataFrame[]): Line {
   const [time, value] = frame.fields;
-  return { name: getFieldDisplayName(value, frame, frames), stretches: stretchesOf(time, value) };
+  return { name: getFieldDisplayName(value, frame, frames), periods: periodsOf(time, value) };
 }
 
-/** Neighbours that are called the same are one; each holds until the next value, of which there may be none. */
-function stretchesOf(time: Field<number>, value: Field<number | null>): Stretch[] {
-  const stretches: Stretch[] = [];
+/** Merge neighbours with the same text; each state lasts until the next value, if there is one. */
+function periodsOf(time: Field<number>, value: Field<number | null>): Period[] {
+  const periods: Period[] = [];
   time.values.forEach((begin, at) => {
     const number = value.values[at];
     if (number === null) {
@@ -98,12 +98,12 @@ function stretchesOf(time: Field<number>, value: Field<number | null>): Stretch[
     }
     const { text, color } = value.display!(number);
     const end = time.values[at + 1] ?? begin;
-    const last = stretches.at(-1);
+    const last = periods.at(-1);
     if (last && last.text === text && last.end === begin) {
       last.end = end;
     } else {
-      stretches.push({ begin, end, text, color: color ?? 'transparent' });
+      periods.push({ begin, end, text, color: color ?? 'transparent' });
     }
   });
-  return stretches;
+  return periods;
 }

@@ -38,7 +38,7 @@ export function TimeSeries({ panel, frames, exemplars, events, range, width, hei
   );
 }
 
-/** Dashed lines where an event begins and ends, and its colour between them. */
+/** Draw dashed lines at the start and end of each event, and a shaded area between them. */
 function mark({ ctx, bbox, valToPos }: uPlot, event: Event, theme: GrafanaTheme2): void {
   const [begin, end] = [event.begin, event.end].map((time) => Math.round(valToPos(time, 'x', true)));
   ctx.strokeStyle = ctx.fillStyle = theme.visualization.getColorByName(event.color);

@@ -1,4 +1,4 @@
-/** The time below a panel that is not one of Grafana's own components. */
+/** Time axis of panels that are not Grafana components. */
 
 import { dateTimeFormat, type TimeRange } from '@grafana/data';
 
@@ -22,7 +22,7 @@ export function ticks(range: TimeRange): Tick[] {
   });
 }
 
-/** Where on a width a time is. */
+/** Return the horizontal position of a time. */
 export function place(time: number, range: TimeRange, width: number): number {
   const [from, to] = [range.from.valueOf(), range.to.valueOf()];
   return ((time - from) / (to - from)) * width;

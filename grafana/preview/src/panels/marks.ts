@@ -1,2 +1,2 @@
-/** How the lines of annotations are dashed. */
+/** Dash pattern of annotation lines. */
 export const DASH = [4, 4];

@@ -3,7 +3,7 @@ import { type Event } from '../annotations';
 import { type Panel } from '../dashboard';
 import { type Exemplar } from '../prometheus';
 
-/** What every kind of panel is drawn from. */
+/** Props of all panel components. */
 export interface PanelProps {
   panel: Panel;
   frames: DataFrame[];

@@ -1,4 +1,4 @@
-"""A small Debian that boots a systemd of its own, and is gone afterwards."""
+"""A small Debian system that boots systemd and is discarded afterwards."""
 
 from __future__ import annotations
 
@@ -8,64 +8,64 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.deploy.containers import CACHE, UNREAD
-from tests.deploy.sandbox import Sandbox, children, remove_groups, run
+from tests.deploy.container_engine import CACHE, EXCLUDED_PATHS
+from tests.deploy.namespaces import Sandbox, children, remove_cgroups, run
 from tests.e2e.program import wait_until
 
-__all__ = ["TOOLS", "Machine", "boot", "make_root"]
+__all__ = ["TOOLS", "SystemdMachine", "boot", "build_root"]
 
 TOOLS = ("mmdebstrap", "systemd-nspawn", "systemd-analyze", "nsenter", "unshare", "curl")
 
 ROOT = CACHE / "debian"
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3")
-# What boots has version 2 of cgroups, though this machine may have both.
-BOOT = """
+# Boot with cgroup v2, even if this machine also has v1.
+BOOT_SCRIPT = """
 umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup &&
 mkdir "/sys/fs/cgroup/$2" && echo $$ >"/sys/fs/cgroup/$2/cgroup.procs" &&
 exec systemd-nspawn --quiet --register=no --keep-unit --console=pipe --directory="$1" --boot
 """
 
 
-def make_root() -> None:
-    """Make the Debian that boots, unless it is there already."""
-    made = ROOT / "made"
-    if made.exists():
+def build_root() -> None:
+    """Build the Debian root file system, unless it exists."""
+    marker = ROOT / "made"
+    if marker.exists():
         return
-    unread = [f"--dpkgopt=path-exclude={path}" for path in UNREAD]
-    wanted = ["--variant=minbase", f"--include={','.join(PACKAGES)}", *unread]
+    excludes = [f"--dpkgopt=path-exclude={path}" for path in EXCLUDED_PATHS]
+    options = ["--variant=minbase", f"--include={','.join(PACKAGES)}", *excludes]
     with Sandbox(network=False) as sandbox:
         sandbox.run("rm", "-rf", ROOT)
-        sandbox.run("mmdebstrap", "--quiet", "--mode=root", *wanted, "trixie", ROOT)
-    made.touch()
+        sandbox.run("mmdebstrap", "--quiet", "--mode=root", *options, "trixie", ROOT)
+    marker.touch()
 
 
-class Machine:
+class SystemdMachine:
     """A running systemd.
 
     Args:
-        pid: Its first process, as others see it.
+        pid: PID of its init process, seen from outside.
     """
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
 
     def run(self, *command: str, check: bool = True) -> str:
-        """What a command prints that runs on it."""
+        """Run a command on the machine and return its output."""
         return run("nsenter", f"--target={self._pid}", "--all", "--", *command, check=check).strip()
 
     def systemctl(self, *arguments: str) -> str:
-        """What systemctl prints, also where it says no."""
+        """Run systemctl and return its output, even if it fails."""
         return self.run("systemctl", "--no-pager", *arguments, check=False)
 
-    def shown(self, unit: str, name: str) -> str:
-        """A property of a unit."""
+    def unit_property(self, unit: str, name: str) -> str:
+        """Return a property of a unit."""
         return self.systemctl("show", "--value", f"--property={name}", unit)
 
 
 @contextmanager
-def boot(sandbox: Sandbox, changes: Path) -> Iterator[Machine]:
-    """Boot in a sandbox, with the files of a folder laid over the Debian; what changes is kept in that folder."""
-    make_root()
+def boot(sandbox: Sandbox, changes: Path) -> Iterator[SystemdMachine]:
+    """Boot in a sandbox with an overlay: ``changes`` is laid over Debian and receives all writes."""
+    build_root()
     root, work = (changes.with_name(f"{changes.name}-{name}") for name in ("root", "work"))
     for folder in (root, work):
         folder.mkdir()
@@ -74,28 +74,27 @@ def boot(sandbox: Sandbox, changes: Path) -> Iterator[Machine]:
     log = changes.with_name("boot.log")
     group = f"late-exporter-{os.getpid()}"
     try:
-        with sandbox.running("sh", "-c", BOOT, "boot", root, group, log=log) as booting:
-            pid = wait_until(lambda: _systemd(booting), describe=log.read_text)
+        with sandbox.run_in_background("sh", "-c", BOOT_SCRIPT, "boot", root, group, log=log) as nspawn_pid:
+            pid = wait_until(lambda: _systemd_pid(nspawn_pid), describe=log.read_text)
             try:
-                yield _booted(Machine(pid), log)
+                yield _wait_until_running(SystemdMachine(pid), log)
             finally:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
     finally:
-        wait_until(lambda: remove_groups(group))
+        wait_until(lambda: remove_cgroups(group))
 
 
-def _booted(running: Machine, log: Path) -> Machine:
-    """The machine once it is up."""
+def _wait_until_running(machine: SystemdMachine, log: Path) -> SystemdMachine:
     wait_until(
-        lambda: running.systemctl("is-system-running") in ("running", "degraded"),
-        describe=lambda: log.read_text() + running.systemctl("list-jobs"),
+        lambda: machine.systemctl("is-system-running") in ("running", "degraded"),
+        describe=lambda: log.read_text() + machine.systemctl("list-jobs"),
     )
-    return running
+    return machine
 
 
-def _systemd(pid: int) -> int:
-    """The systemd among the descendants of a process; 0 while there is none."""
+def _systemd_pid(pid: int) -> int:
+    """Return the systemd process among the descendants of a process, or 0."""
     while pid:
         if Path(f"/proc/{pid}/comm").read_text("utf-8") == "systemd\n":
             return pid

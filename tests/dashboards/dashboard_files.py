@@ -1,20 +1,30 @@
-"""The dashboards as they are shipped, and what is in them."""
+"""Access to the shipped dashboard files and their queries."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import promql_parser
-
 from late_exporter.metrics.catalogue import CATALOGUE
+from tests.rules import promql
+from tests.rules.promql import Selector
 
-__all__ = ["FOLDER", "GLOBAL", "OWN", "Board", "Json", "Selector", "labels_of", "load", "selectors"]
+__all__ = [
+    "FOLDER",
+    "PROCESS_SERIES",
+    "UNTARGETED_SERIES",
+    "DashboardFile",
+    "Json",
+    "expand_variables",
+    "labels_of",
+    "load_dashboards",
+    "selectors",
+]
 
 FOLDER = Path(__file__).parents[2] / "grafana" / "dashboards"
 
@@ -24,123 +34,95 @@ MACROS = {"__rate_interval": "2m", "__interval": "1m", "__range": "6h"}
 VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::\w+)?\})")
 
 TARGET = {"job", "instance"}
-GLOBAL = {
+UNTARGETED_SERIES = {
     "ALERTS": "an alert may be of a workspace, a feed or a job, and then lacks the other labels",
     "ALERTS_FOR_STATE": "as ALERTS",
     "slo:late_publishing_success:objective": "a constant that recording rules make, without labels",
 }
-"""Series that are not of a target, and why the variables cannot choose among them."""
+"""Series that belong to no target, with the reason why variables cannot filter them."""
 
-OWN = re.compile(r"up|process_\w+|scrape_\w+")
-"""Series that any target has."""
-
-
-@dataclass(frozen=True)
-class Selector:
-    """A series that a query selects, with its matchers and the functions it is in."""
-
-    name: str
-    matchers: Mapping[str, str]
-    functions: tuple[str, ...]
+PROCESS_SERIES = re.compile(r"up|process_\w+|scrape_\w+")
+"""Series that every target has."""
 
 
 @dataclass(frozen=True)
-class Board:
-    """A dashboard."""
+class DashboardFile:
+    """A dashboard file."""
 
     document: Json
 
     @property
     def uid(self) -> str:
-        """What links call it."""
+        """Return the identifier used in links."""
         return str(self.document["uid"])
 
     @cached_property
     def rows(self) -> list[Json]:
-        """Its headings."""
+        """Return the row panels."""
         return [panel for panel in self.document["panels"] if panel["type"] == "row"]
 
     @cached_property
     def panels(self) -> list[Json]:
-        """Its panels, those of folded rows too."""
+        """Return all panels, including those in collapsed rows."""
         inner = [panel for row in self.rows for panel in row.get("panels", [])]
         return [panel for panel in self.document["panels"] if panel["type"] != "row"] + inner
 
     @cached_property
     def variables(self) -> dict[str, Json]:
-        """Its variables by name."""
+        """Return the variables by name."""
         return {variable["name"]: variable for variable in self.document["templating"]["list"]}
 
     @property
     def queries(self) -> Iterator[tuple[str, Json]]:
-        """Its queries, each with the title of its panel."""
+        """Yield each query with the title of its panel."""
         for panel in self.panels:
             for target in panel.get("targets", []):
                 yield panel["title"], target
 
     @property
     def expressions(self) -> Iterator[tuple[str, str]]:
-        """All its PromQL: of panels, annotations and variables, each with where it is."""
+        """Yield the PromQL of panels, annotations and variables, each with its location."""
         for title, target in self.queries:
             yield title, target["expr"]
         for annotation in self.document["annotations"]["list"]:
             yield f"annotation {annotation['name']}", annotation["expr"]
         for name, variable in self.variables.items():
             if variable["type"] == "query":
-                found = re.fullmatch(r"query_result\((.+)\)|label_values\((.+), \w+\)", variable["query"])
-                assert found, variable["query"]
-                yield f"variable {name}", found[1] or found[2]
+                match = re.fullmatch(r"query_result\((.+)\)|label_values\((.+), \w+\)", variable["query"])
+                assert match, variable["query"]
+                yield f"variable {name}", match[1] or match[2]
 
     @property
     def links(self) -> Iterator[str]:
-        """The addresses that it leads to."""
+        """Yield the URLs of all links."""
         return (match[1] for match in re.finditer(r'"url": "([^"]+)"', json.dumps(self.document)) if match[1])
 
 
-def load() -> list[Board]:
-    """The dashboards that are shipped."""
-    return [Board(json.loads(file.read_text("utf-8"))) for file in sorted(FOLDER.glob("*.json"))]
+def load_dashboards() -> list[DashboardFile]:
+    """Return the shipped dashboards."""
+    return [DashboardFile(json.loads(file.read_text("utf-8"))) for file in sorted(FOLDER.glob("*.json"))]
 
 
-def plain(expr: str) -> str:
-    """PromQL without Grafana's variables: a macro becomes a duration, a variable its own name."""
+def expand_variables(expr: str) -> str:
+    """Replace Grafana variables in PromQL: a macro by a duration, a variable by its name."""
 
-    def value(match: re.Match[str]) -> str:
+    def replacement(match: re.Match[str]) -> str:
         name = match[1] or match[2]
         return MACROS.get(name, name)
 
-    return VARIABLE.sub(value, expr)
+    return VARIABLE.sub(replacement, expr)
 
 
 def selectors(expr: str) -> list[Selector]:
-    """The series that an expression selects; fails where it is no PromQL."""
-    found: list[Selector] = []
-    above: list[promql_parser.Expr] = []
-
-    def enter(node: promql_parser.Expr) -> None:
-        if isinstance(node, promql_parser.VectorSelector):
-            calls = tuple(outer.func.name for outer in above if isinstance(outer, promql_parser.Call))
-            matchers = {matcher.name: _operator(str(matcher.op)) + matcher.value for matcher in node.matchers.matchers}
-            found.append(Selector(node.name or "", matchers, calls))
-        above.append(node)
-
-    def leave(_: promql_parser.Expr) -> None:
-        above.pop()
-
-    promql_parser.walk(promql_parser.parse(plain(expr)), enter, leave)
-    return found
-
-
-def _operator(text: str) -> str:
-    kind = text.rpartition(".")[2].partition("(")[0]
-    return {"Equal": "=", "NotEqual": "!=", "Re": "=~", "NotRe": "!~"}[kind]
+    """Return the series selectors of a dashboard query."""
+    return promql.selectors(expand_variables(expr))
 
 
 def labels_of(name: str) -> set[str] | None:
-    """The labels of a series, None where it is unknown."""
-    if OWN.fullmatch(name):
+    """Return the labels of a series, or None if it is unknown."""
+    if PROCESS_SERIES.fullmatch(name):
         return TARGET
-    if name in GLOBAL:
+    if name in UNTARGETED_SERIES:
         return set()
     family = CATALOGUE.get(name)
     if family is not None and family.kind != "histogram":

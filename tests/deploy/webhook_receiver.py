@@ -1,4 +1,4 @@
-"""Takes messages as Slack does, and prints them, one in a line; runs in a container."""
+"""Receive Slack messages and print one per line; runs in a container."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """Prints what is posted to it."""
+    """HTTP handler that prints request bodies."""
 
     def do_POST(self) -> None:
-        """Take a message."""
+        """Print the body and respond with 200."""
         message = self.rfile.read(int(self.headers["Content-Length"]))
         sys.stdout.write(f"{message.decode()}\n")
         sys.stdout.flush()

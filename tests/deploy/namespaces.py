@@ -1,4 +1,4 @@
-"""A place of its own on this machine: what runs in it ends with it, and nothing outside is touched."""
+"""Sandbox of Linux namespaces: processes in it end with it, and nothing outside changes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any, Self
 
 from tests.e2e.program import DEFAULT_TIMEOUT, wait_until
 
-__all__ = ["Sandbox", "children", "remove_groups", "run"]
+__all__ = ["Sandbox", "children", "remove_cgroups", "run"]
 
-# The first process takes over those whose parents ended; bash notices when they end too.
-FIRST = "sleep infinity & wait"
+# PID 1 adopts orphans; bash reaps them.
+INIT_SCRIPT = "sleep infinity & wait"
 
 
 def run(*command: str | Path, timeout: float = 300.0, check: bool = True, **options: Any) -> str:
-    """What a command prints, errors included; an AssertionError with all of it where it fails."""
-    done = subprocess.run(
+    """Run a command and return its output including errors; raise AssertionError if it fails."""
+    process = subprocess.run(
         [*map(str, command)],
         check=False,
         stdin=subprocess.DEVNULL,
@@ -31,41 +31,41 @@ def run(*command: str | Path, timeout: float = 300.0, check: bool = True, **opti
         timeout=timeout,
         **options,
     )
-    assert not check or 0 == done.returncode, f"{' '.join(map(str, command))}\n{done.stdout}"
-    return str(done.stdout)
+    assert not check or 0 == process.returncode, f"{' '.join(map(str, command))}\n{process.stdout}"
+    return str(process.stdout)
 
 
 def children(pid: int) -> list[int]:
-    """The children of a process that has one thread."""
+    """Return the child processes of a single-threaded process."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
 
 
-def remove_groups(name: str) -> bool:
-    """Remove the control groups of a name, which engines leave behind empty; whether none is left."""
+def remove_cgroups(name: str) -> bool:
+    """Remove empty cgroups left behind by container engines; return whether all are gone."""
     groups = sorted(Path("/sys/fs/cgroup").glob(f"**/{name}/**/"), reverse=True)
     for group in groups:
-        with suppress(OSError):  # in use
+        with suppress(OSError):  # still in use
             group.rmdir()
     return not any(group.exists() for group in groups)
 
 
 class Sandbox:
-    """Namespaces of their own for mounts and processes, and for the network too unless it is to be the machine's.
+    """Separate mount and process namespaces, and optionally a network namespace.
 
     Args:
-        network: Whether there is a network that only what runs in here sees.
-        volatile: Folders that are empty whenever this is entered.
+        network: Whether the sandbox has its own isolated network.
+        volatile: Folders mounted as empty tmpfs.
     """
 
     def __init__(self, *, network: bool = True, volatile: Sequence[Path] = ()) -> None:
         self._namespaces = ["--mount", "--pid", *(["--net"] if network else [])]
         self._network = network
         self._volatile = volatile
-        self._holder: subprocess.Popen[bytes] | None = None
+        self._init_process: subprocess.Popen[bytes] | None = None
         self._pid = 0
 
     def __enter__(self) -> Self:
-        # Whatever becomes of the tests, nothing of this outlives them.
+        # Kill everything in the sandbox if the test process dies.
         command = [
             "setpriv",
             "--pdeathsig=KILL",
@@ -76,11 +76,11 @@ class Sandbox:
             "--mount-proc",
             "bash",
             "-c",
-            FIRST,
+            INIT_SCRIPT,
         ]
-        self._holder = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        holder = self._holder.pid
-        self._pid = wait_until(lambda: children(holder))[0]
+        self._init_process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        init_pid = self._init_process.pid
+        self._pid = wait_until(lambda: children(init_pid))[0]
         if self._network:
             self.run("ip", "link", "set", "lo", "up")
         for folder in self._volatile:
@@ -89,35 +89,35 @@ class Sandbox:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._holder is not None:
-            self._holder.kill()
-            self._holder.wait(DEFAULT_TIMEOUT)
+        if self._init_process is not None:
+            self._init_process.kill()
+            self._init_process.wait(DEFAULT_TIMEOUT)
 
     def command(self, *command: str | Path) -> list[str]:
-        """The command line that runs a command in here."""
+        """Return the command line that runs a command in the sandbox."""
         return ["nsenter", f"--target={self._pid}", *self._namespaces, "--", *map(str, command)]
 
     def run(self, *command: str | Path, timeout: float = 300.0, check: bool = True, **options: Any) -> str:
-        """What a command prints that runs in here."""
+        """Run a command in the sandbox and return its output."""
         return run(*self.command(*command), timeout=timeout, check=check, **options)
 
     @contextmanager
-    def running(self, *command: str | Path, log: Path, **options: Any) -> Iterator[int]:
-        """Run a command in the background, and end it; the number of a process whose descendant it is."""
+    def run_in_background(self, *command: str | Path, log: Path, **options: Any) -> Iterator[int]:
+        """Run a command in the background; yield the pid of its ancestor and kill it at the end."""
         with log.open("ab") as output:
-            entering = subprocess.Popen(
+            nsenter = subprocess.Popen(
                 self.command(*command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options
             )
         try:
-            yield entering.pid
+            yield nsenter.pid
         finally:
-            # Who entered waits for the command, and nobody else would.
-            for pid in children(entering.pid) or [entering.pid]:
+            # Kill the command itself; its nsenter parent only waits for it.
+            for pid in children(nsenter.pid) or [nsenter.pid]:
                 os.kill(pid, signal.SIGKILL)
-            entering.wait(DEFAULT_TIMEOUT)
+            nsenter.wait(DEFAULT_TIMEOUT)
 
     def get(self, url: str) -> str:
-        """The good answer of a server in here; OSError while there is none."""
+        """Return a successful response of a server in the sandbox; raise ConnectionError otherwise."""
         try:
             return self.run("curl", "--silent", "--show-error", "--fail", "--max-time", "5", url)
         except AssertionError as exc:

@@ -1,0 +1,188 @@
+"""Render the dashboards over a Prometheus that holds the simulated week."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
+
+from late_exporter.exposition.negotiation import OPENMETRICS
+from tests.dashboards import rule_samples
+from tests.dashboards.dashboard_files import Json
+from tests.dashboards.simulated_week import END, WeekOfScrapes
+from tests.e2e.program import wait_until
+from tests.e2e.prometheus import PrometheusApi, run_prometheus
+from tests.support.worlds import HOUR
+
+__all__ = ["DASHBOARDS", "PREVIEW", "ROOT", "FindTool", "draw_dashboards", "week_in_prometheus"]
+
+ROOT = Path(__file__).parents[2]
+PREVIEW = ROOT / "grafana" / "preview"
+VITE = PREVIEW / "node_modules" / ".bin" / "vite"
+CACHE = ROOT / ".cache" / "week"
+
+PROGRAMS = ("prometheus", "promtool", "chromium", "node", str(VITE))
+"""Required programs, checked before the slow part starts."""
+
+DASHBOARDS = ("late-overview", "late-platform", "late-accounts", "late-exporter")
+VARIABLES = {"late-platform": {"platform": "instagram"}}
+"""Variable values by dashboard; all others select everything."""
+
+BROWSER_TIMEOUT = 300
+"""Timeout of the browser in seconds; the browser ends with the program that drives it."""
+
+UNLIMITED_RETENTION = "--storage.tsdb.retention.time=100y"
+SHORT_LOOKBACK = "--query.lookback-delta=1m"
+"""Scrape interval at the end of the week. Blocks made from text have no staleness markers."""
+
+BLOCK_DURATION = "162h"
+"""Maximum duration of a block; promtool reads the whole file for each block that it creates."""
+
+SCRAPES_PER_BLOCK = 150
+"""Scrapes per batch; the text of the whole week is 700 MB."""
+
+RULE_SECONDS = 12 * HOUR
+"""Time before the end for which rules are evaluated, long enough for alerts with a ``for`` of hours to fire."""
+
+CONFIG = """\
+global: {scrape_interval: 1s, scrape_timeout: 1s}
+scrape_configs:
+  - job_name: late
+    static_configs: [{targets: ["%s"], labels: {instance: "localhost:10077"}}]
+"""
+
+FindTool: TypeAlias = Callable[[str], str]
+"""Returns the path of a program, or does not return if it is missing."""
+
+
+@contextmanager
+def week_in_prometheus(find: FindTool, folder: Path) -> Iterator[PrometheusApi]:
+    """Start a Prometheus over a copy of the week; exemplars are scraped, because blocks do not store them."""
+    for name in PROGRAMS:
+        find(name)
+    week = _cached_week(find)
+    shutil.copytree(week / "tsdb", folder / "tsdb")
+    with (
+        _serve_body((week / "last.om").read_bytes()) as target,
+        run_prometheus(
+            find("prometheus"),
+            folder,
+            CONFIG % target,
+            UNLIMITED_RETENTION,
+            SHORT_LOOKBACK,
+            "--enable-feature=exemplar-storage",
+        ) as database,
+    ):
+        window = {"start": str(END - HOUR), "end": str(END)}
+        wait_until(lambda: database.call_api("query_exemplars", query='{job="late"}', **window))
+        yield database
+
+
+def draw_dashboards(
+    find: FindTool, database: PrometheusApi, pictures: Path, themes: Sequence[str]
+) -> Mapping[str, Json]:
+    """Draw the dashboards at the end of the week.
+
+    Args:
+        find: Lookup of required programs.
+        database: PrometheusApi with the data.
+        pictures: Folder for one PNG per dashboard and theme.
+        themes: ``dark`` and ``light``.
+
+    Returns:
+        What the browser rendered, by ``uid-theme``.
+    """
+    request = {
+        "browser": find("chromium"),
+        "prometheus": database.url,
+        "to": int(END * 1000),
+        "pictures": str(pictures),
+        "themes": list(themes),
+        "dashboards": DASHBOARDS,
+        "variables": VARIABLES,
+    }
+    subprocess.run([find(str(VITE)), "build", "--logLevel=warn"], cwd=PREVIEW, check=True)
+    command = [find("node"), "capture.mjs", json.dumps(request)]
+    process = subprocess.run(
+        command, cwd=PREVIEW, stdout=subprocess.PIPE, text=True, check=True, timeout=BROWSER_TIMEOUT
+    )
+    pages: Mapping[str, Json] = json.loads(process.stdout)
+    return pages
+
+
+def _cached_week(find: FindTool) -> Path:
+    """Return the folder with the week; rebuild it if its sources have changed."""
+    folder = CACHE / _source_digest()
+    if not folder.is_dir():
+        shutil.rmtree(CACHE, ignore_errors=True)
+        CACHE.mkdir(parents=True)
+        with TemporaryDirectory(dir=CACHE) as temporary:
+            complete_week = Path(temporary) / "finished"
+            complete_week.mkdir()
+            _build_week(find, complete_week)
+            complete_week.rename(folder)
+    return folder
+
+
+def _source_digest() -> str:
+    sources = [*(ROOT / "late_exporter").rglob("*.py"), *(ROOT / "deploy" / "prometheus").glob("*.yml")]
+    sources += [
+        ROOT / "tests" / "support" / "worlds.py",
+        *(Path(__file__).with_name(name) for name in ("simulated_week.py", "rule_samples.py")),
+    ]
+    return sha256(b"".join(source.read_bytes() for source in sorted(sources))).hexdigest()[:16]
+
+
+def _build_week(find: FindTool, folder: Path) -> None:
+    scrapes = WeekOfScrapes(folder)
+    remaining_scrapes = iter(scrapes)
+    while part := [*islice(remaining_scrapes, SCRAPES_PER_BLOCK)]:
+        _add_blocks(find, folder, chain.from_iterable(part))
+    (folder / "last.om").write_bytes(scrapes.last_body)
+    with run_prometheus(find("prometheus"), folder, "global: {}\n", UNLIMITED_RETENTION) as database:
+        rule_lines = [*rule_samples.sample_lines(database, int(END - RULE_SECONDS), int(END))]
+    _add_blocks(find, folder, rule_lines)
+
+
+def _add_blocks(find: FindTool, folder: Path, lines: Iterable[str]) -> None:
+    """Add lines with timestamps to the database as blocks."""
+    file = folder / "part.om"
+    with file.open("w", encoding="utf-8") as stream:
+        stream.writelines(lines)
+        stream.write("# EOF\n")
+    command = [find("promtool"), "tsdb", "create-blocks-from", f"--max-block-duration={BLOCK_DURATION}", "--quiet"]
+    subprocess.run([*command, "openmetrics", file, folder / "tsdb"], check=True)
+    file.unlink()
+
+
+@contextmanager
+def _serve_body(body: bytes) -> Iterator[str]:
+    """Serve a fixed body to a scraper; yield the address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", OPENMETRICS)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,231 @@
+"""A simulated week of scrapes, with incidents at its end.
+
+The samples come from production code: the simulator on a virtual clock, read by the poller and recorded as usual. Only
+process metrics and the metrics that Prometheus adds to a scrape are made up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from pathlib import Path
+from random import Random
+from urllib.parse import urlencode
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from late_exporter.errors import ApiUnavailable
+from late_exporter.exposition.negotiation import OPENMETRICS
+from late_exporter.feeds import FEEDS
+from late_exporter.ingest.poller import PollConfig
+from late_exporter.simulator import SimulatedApi, SimulatedWorld
+from late_exporter.status import Quota
+from tests.support.worlds import DAY, HOUR, KEY, MINUTE, Call, ExporterHarness, FakeLateApi, Reply, VirtualClock, World
+
+__all__ = ["END", "WeekOfScrapes"]
+
+SEED = 2
+END = datetime(2026, 11, 19, 16, 12, tzinfo=UTC).timestamp()
+BEGIN = END - 7 * DAY
+
+DETAILED_SECONDS = 7 * HOUR
+"""Time before the end that is scraped in detail: the default dashboard range and its rate windows."""
+
+SCRAPE_INTERVALS = ((DETAILED_SECONDS, MINUTE), (26 * HOUR, 5 * MINUTE), (END - BEGIN, 15 * MINUTE))
+"""Scrape interval by time until the end; the distant past needs less detail."""
+
+POLL_INTERVALS = ((DETAILED_SECONDS, 30.0), (END - BEGIN, 5 * MINUTE))
+"""Poll interval by time until the end."""
+
+POLL_LEAD = 12.0
+"""Seconds from the start of a poll to the scrape that includes its results."""
+
+RECONCILE_INTERVAL = 3 * HOUR
+"""Interval of reconciliation scans; the default would take most of the run time."""
+
+TARGET = 'job="late",instance="localhost:10077"'
+
+API_OUTAGE = (END - 200 * MINUTE, END - 193 * MINUTE)
+"""Period in which the API returns 503."""
+
+SCHEMA_DRIFT = (END - 170 * MINUTE, END - 110 * MINUTE)
+"""Period in which the API returns an undocumented field."""
+
+WEBHOOK_EVENTS = {"post.published": 60, "post.scheduled": 30, "post.failed": 5, "account.connected": 1}
+"""Webhook events and their relative frequency."""
+
+REPLAY_PROBABILITY = 0.02
+"""Probability, per poll, of a replayed webhook."""
+
+RESTART = END - 110 * MINUTE
+RESTART_SECONDS = 8.0
+
+
+def build_world() -> SimulatedWorld:
+    """Return a world with five customers that starts a day before the exporter."""
+    world = SimulatedWorld(SEED, BEGIN, history=DAY, with_past_incidents=False)
+    world.start_incident("platform-outage", platform="tiktok", duration=40 * MINUTE, start_time=END - 4 * DAY)
+    world.start_incident("rate-limit-storm", duration=30 * MINUTE, start_time=END - 2 * DAY)
+    world.start_incident("revoked-token", platform="facebook", duration=9 * HOUR, start_time=END - 150 * MINUTE)
+    world.start_incident("platform-outage", platform="instagram", duration=2 * HOUR, start_time=END - 36 * MINUTE)
+    return world
+
+
+def add_expiring_token(world: SimulatedWorld) -> None:
+    """Connect an account with a token that expires within days and is not renewed."""
+    rows = reversed(world.connections.rows)
+    oldest = next(row for row in rows if row.get("success") and row["platform"] == "linkedin")
+    success = {**oldest["success"], "tokenExpiresAt": _iso_time(END + 3.4 * DAY)}
+    identity = {"_id": f"{int(world.now):08x}{0:016x}", "createdAt": _iso_time(world.now)}
+    world.connections.insert({**oldest, **identity, "success": success})
+
+
+def _iso_time(timestamp: float) -> str:
+    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class TroubledApi(FakeLateApi):
+    """Simulated Late API with latency, quota headers and an outage.
+
+    Args:
+        world: World whose logs are returned.
+        clock: Virtual clock.
+    """
+
+    def __init__(self, world: SimulatedWorld, clock: VirtualClock) -> None:
+        super().__init__(World(clock))
+        self._service = SimulatedApi(world, clock=clock.time)
+        self._random = Random(SEED)
+
+    async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
+        """Return the response to a request."""
+        seconds = self._random.lognormvariate(-1.9, 0.4)
+        self._clock.advance(seconds)
+        if API_OUTAGE[0] <= self._clock.now < API_OUTAGE[1]:
+            self._calls.append(Call(path_template, "503", seconds))
+            raise ApiUnavailable("503: the simulated API is down")
+        response = self._service.handle("GET", f"/api{path}", urlencode(params), {"Authorization": f"Bearer {KEY}"})
+        self._calls.append(Call(path_template, str(response.status), seconds))
+        limit, remaining, reset = (response.headers[f"X-RateLimit-{name}"] for name in ("Limit", "Remaining", "Reset"))
+        self.quota = Quota(limit=int(limit), remaining=int(remaining), reset=float(reset))
+        if response.status == HTTPStatus.NOT_FOUND:
+            return None
+        body = response.body
+        if SCHEMA_DRIFT[0] <= self._clock.now < SCHEMA_DRIFT[1]:
+            body = body.replace(b'"platform":', b'"region":"eu","platform":')
+        return Reply(body, parsedate_to_datetime(response.headers["Date"]).timestamp())
+
+
+@dataclass
+class ProcessMetrics:
+    """Made-up process metrics of realistic size.
+
+    Args:
+        start_time: Unix time of the start.
+    """
+
+    start_time: float
+    cpu_seconds: float = 0.6
+
+    def metrics(self, random: Random, seconds: float) -> Iterator[Metric]:
+        """Yield the metrics; ``seconds`` is the time since the previous call."""
+        self.cpu_seconds += seconds * random.uniform(0.003, 0.006)
+        yield CounterMetricFamily("process_cpu_seconds", "User and system CPU time spent.", value=self.cpu_seconds)
+        for name, value in (
+            ("process_start_time_seconds", self.start_time),
+            ("process_resident_memory_bytes", 62e6 + 4096 * random.randrange(400)),
+            ("process_open_fds", 14 + random.randrange(3)),
+            ("process_max_fds", 1024),
+        ):
+            yield GaugeMetricFamily(name, name, value=value)
+
+
+class WeekOfScrapes:
+    """A week of scrapes as OpenMetrics lines with timestamps.
+
+    Args:
+        folder: Folder for the state of the exporter.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.last_body = b""
+        self._clock = VirtualClock(BEGIN - POLL_LEAD)
+        self._world = build_world()
+        api, config = (
+            TroubledApi(self._world, self._clock),
+            PollConfig(reconcile_interval=RECONCILE_INTERVAL, audit_interval=DAY),
+        )
+        self._exporter = ExporterHarness(api, folder / "state.db", feeds=tuple(FEEDS), config=config, webhooks=True)
+        self._event_random = Random(SEED)
+        self._process = ProcessMetrics(BEGIN - POLL_LEAD)
+        self._random = Random(SEED)
+        self._series_names: dict[str, str] = {}
+
+    def __iter__(self) -> Iterator[list[str]]:
+        """Yield the lines of each scrape in time order; ``last_body`` is the last response body afterwards."""
+        scheduled_calls: list[tuple[float, Callable[[], None]]] = [
+            (END - 30 * HOUR, lambda: add_expiring_token(self._world)),
+            (RESTART, self._restart),
+        ]
+        timestamp = last_scrape = BEGIN
+        while timestamp < END:
+            timestamp += _interval_at(POLL_INTERVALS, timestamp)
+            self._clock.advance(timestamp - POLL_LEAD - self._clock.now)
+            while scheduled_calls and scheduled_calls[0][0] <= timestamp:
+                scheduled_calls.pop(0)[1]()
+            self._send_webhooks()
+            for feed in FEEDS:
+                self._exporter.audit(feed)
+            if timestamp - last_scrape >= _interval_at(SCRAPE_INTERVALS, timestamp):
+                yield [*self._scrape(timestamp, timestamp - last_scrape)]
+                last_scrape = timestamp
+        self._exporter.close()
+
+    def _send_webhooks(self) -> None:
+        """Deliver some webhooks, and occasionally a replayed one."""
+        (stats,) = self._exporter.webhook_stats.values()
+        for event in self._event_random.choices(
+            [*WEBHOOK_EVENTS], [*WEBHOOK_EVENTS.values()], k=self._event_random.randrange(4)
+        ):
+            stats.record(event, self._clock.now - self._event_random.lognormvariate(-0.7, 0.8), self._clock.now)
+        if self._event_random.random() < REPLAY_PROBABILITY:
+            stats.record_rejection("replay")
+
+    def _restart(self) -> None:
+        self._exporter.restart(RESTART_SECONDS)
+        self._process = ProcessMetrics(self._clock.now)
+
+    def _scrape(self, timestamp: float, seconds: float) -> Iterator[str]:
+        exporter = self._exporter
+        for family, labels, gauge in (
+            ("late_exporter_build_info", ("0.1.0", "5d41402", "3.13.5"), 1.0),
+            ("late_exporter_config_last_reload_successful", (), 1.0),
+            ("late_exporter_config_last_reload_success_timestamp_seconds", (), self._process.start_time),
+        ):
+            exporter.registry.set_gauge(family, labels, gauge)
+        exporter.exposition.set_process_metrics(self._process.metrics(self._random, seconds))
+        exporter.exposition.publish()
+        response = exporter.exposition.get_body(OPENMETRICS, None)
+        exporter.exposition.mark_served(response.version)
+        self.last_body = response.body
+        lines = [line for line in response.body.decode().splitlines() if not line.startswith("#")]
+        scrape_metrics = {
+            "up": 1.0,
+            "scrape_duration_seconds": self._random.uniform(0.004, 0.009),
+            "scrape_samples_scraped": float(len(lines)),
+        }
+        for line in (*lines, *(f"{name} {value!r}" for name, value in scrape_metrics.items())):
+            head, _, value = line.partition(" # ")[0].rpartition(" ")
+            yield f"{self._series_names.get(head) or self._with_target_labels(head)} {value} {timestamp:.0f}\n"
+
+    def _with_target_labels(self, head: str) -> str:
+        name, brace, labels = head.partition("{")
+        self._series_names[head] = f"{name}{{{TARGET},{labels}" if brace else f"{name}{{{TARGET}}}"
+        return self._series_names[head]
+
+
+def _interval_at(steps: tuple[tuple[float, float], ...], timestamp: float) -> float:
+    return next(step for until_end, step in steps if END - timestamp <= until_end)

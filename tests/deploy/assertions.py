@@ -1,0 +1,232 @@
+"""Assertions that hold for the kustomize manifests and for the Helm chart."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import trustme
+import yaml
+
+from deploy.kubernetes.files import DASHBOARDS, RULES
+from late_exporter.metrics.catalogue import CATALOGUE
+from tests.deploy.manifests import (
+    VERSIONS,
+    Manifest,
+    container_spec,
+    field_paths,
+    find_resource,
+    load_settings,
+    parse_documents,
+    pod_spec,
+    profile_violations,
+    volumes_by_path,
+)
+
+__all__ = [
+    "CUSTOM_RESOURCES",
+    "MONITORS",
+    "assert_dashboards",
+    "assert_known_fields",
+    "assert_one_writer",
+    "assert_probes",
+    "assert_restricted",
+    "assert_rules",
+    "assert_scrape_config",
+    "assert_selectors",
+    "assert_valid",
+    "assert_web_config",
+    "certificates",
+]
+
+MONITORS = {"ServiceMonitor": "endpoints", "PodMonitor": "podMetricsEndpoints"}
+"""Monitor kinds of Prometheus Operator, with the field that lists their scrapes."""
+
+OPERATOR_LABELS = {"container", "endpoint", "instance", "job", "namespace", "pod", "service"}
+"""Target labels set by Prometheus Operator."""
+
+SCRAPE_FIELDS = {
+    *("port", "path", "interval", "scrapeTimeout", "scheme", "tlsConfig.serverName"),
+    *(f"tlsConfig.{part}.secret.{key}" for part in ("ca", "cert") for key in ("name", "key")),
+    *(f"tlsConfig.keySecret.{key}" for key in ("name", "key")),
+    *(f"basicAuth.{part}.{key}" for part in ("username", "password") for key in ("name", "key")),
+    *(f"relabelings[].{key}" for key in ("replacement", "targetLabel")),
+}
+RULE_FIELDS = {"alert", "record", "expr", "for", "keep_firing_for"}
+
+CUSTOM_RESOURCES = {
+    **{kind: {"jobLabel", *(f"{scrapes}[].{path}" for path in SCRAPE_FIELDS)} for kind, scrapes in MONITORS.items()},
+    "PrometheusRule": {"groups[].name", "groups[].interval", *(f"groups[].rules[].{path}" for path in RULE_FIELDS)},
+    "GrafanaDashboard": {"allowCrossNamespaceImport", "configMapRef.key", "configMapRef.name", "folder"},
+}
+"""Fields used in custom resources, because their schemas are not available offline."""
+
+FREE_FORM_FIELDS = re.compile(
+    r"^(selector|instanceSelector)\.matchLabels\.|^groups\[\]\.rules\[\]\.(labels|annotations)\."
+)
+"""Fields with arbitrary keys."""
+
+MAX_APPLY_BYTES = 1 << 18
+"""Size limit of annotations; ``kubectl apply`` stores the whole object in one."""
+
+
+def assert_valid(text: str, folder: Path) -> None:
+    """Assert that built-in resources match the schemas of the oldest and the newest version, without unknown fields."""
+    file = folder / "manifests.yaml"
+    builtin = [document for document in parse_documents(text) if document["kind"] not in CUSTOM_RESOURCES]
+    file.write_text(yaml.safe_dump_all(builtin), "utf-8")
+    program = Path(sys.executable).parent / "kubernetes-validate"
+    for version in VERSIONS:
+        command: list[str | Path] = [program, "--strict", "--kubernetes-version", version, file]
+        process = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+        output = process.stdout + process.stderr
+        assert (0, len(builtin)) == (process.returncode, output.count(" passed for resource ")), output
+
+
+def assert_restricted(resources: Sequence[Manifest]) -> None:
+    """Assert that the pod fulfils the restricted profile, writes to its own volumes only, and has no API access."""
+    spec = pod_spec(resources)
+    assert [] == profile_violations(spec)
+    assert spec["securityContext"]["runAsUser"] > 0
+    assert container_spec(resources)["securityContext"]["readOnlyRootFilesystem"] is True
+    assert {"/tmp", "/var/lib/late-exporter"} == {  # noqa: S108 - a mount path
+        mount["mountPath"] for mount in container_spec(resources)["volumeMounts"] if not mount.get("readOnly")
+    }
+    assert (False, False) == (spec["automountServiceAccountToken"], spec["enableServiceLinks"])
+    assert find_resource(resources, "ServiceAccount")["automountServiceAccountToken"] is False
+    assert find_resource(resources, "ServiceAccount")["metadata"]["name"] == spec["serviceAccountName"]
+    assert {"memory"} == container_spec(resources)["resources"]["limits"].keys()
+    secrets = [volume["secret"] for volume in volumes_by_path(resources).values() if "secret" in volume]
+    assert {0o440} == {secret["defaultMode"] for secret in secrets}
+    assert [] == [resource for resource in resources if resource["kind"] == "Secret"]
+
+
+def assert_one_writer(resources: Sequence[Manifest]) -> None:
+    """Assert that there is one pod, which stops before its replacement starts, and keeps its volume."""
+    spec = find_resource(resources, "StatefulSet")["spec"]
+    (claim,) = spec["volumeClaimTemplates"]
+    assert (1, "RollingUpdate", "Parallel") == (
+        spec["replicas"],
+        spec["updateStrategy"]["type"],
+        spec["podManagementPolicy"],
+    )
+    assert spec["template"]["spec"]["terminationGracePeriodSeconds"] > 5
+    assert claim["spec"]["accessModes"] in (["ReadWriteOnce"], ["ReadWriteOncePod"])
+
+
+def assert_probes(resources: Sequence[Manifest], scheme: str | None = None) -> None:
+    """Assert that probes check liveness and never readiness, so that scrapes always reach the exporter."""
+    spec = container_spec(resources)
+    for name in ("startupProbe", "livenessProbe", "readinessProbe"):
+        expected = {"path": "/-/healthy", "port": "metrics"} | ({"scheme": scheme} if scheme else {})
+        assert expected == spec[name]["httpGet"], name
+
+
+def assert_selectors(resources: Sequence[Manifest]) -> None:
+    """Assert that all selectors match the exporter's pod and use an existing port."""
+    spec = find_resource(resources, "StatefulSet")["spec"]
+    labels = spec["template"]["metadata"]["labels"]
+    service = find_resource(resources, "Service")
+    monitors = [resource for resource in resources if resource["kind"] in MONITORS]
+    for selector in (
+        spec["selector"]["matchLabels"],
+        service["spec"]["selector"],
+        find_resource(resources, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        *(monitor["spec"]["selector"]["matchLabels"] for monitor in monitors if monitor["kind"] == "PodMonitor"),
+    ):
+        assert selector.items() <= labels.items()
+    for monitor in monitors:
+        if monitor["kind"] == "ServiceMonitor":
+            assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert spec["serviceName"] == service["metadata"]["name"]
+    ports = {
+        *(port["targetPort"] for port in service["spec"]["ports"]),
+        *(
+            port["port"]
+            for rule in find_resource(resources, "NetworkPolicy")["spec"]["ingress"]
+            for port in rule["ports"]
+        ),
+        *(scrape["port"] for monitor in monitors for scrape in monitor["spec"][MONITORS[monitor["kind"]]]),
+    }
+    assert ports == {port["name"] for port in container_spec(resources)["ports"]} == {"metrics"}
+
+
+def assert_known_fields(resources: Iterable[Manifest]) -> None:
+    """Assert that custom resources contain only known fields."""
+    for resource in resources:
+        if resource["kind"] in CUSTOM_RESOURCES:
+            paths = {path for path in field_paths(resource["spec"]) if not FREE_FORM_FIELDS.match(path)}
+            assert paths <= CUSTOM_RESOURCES[resource["kind"]], resource["kind"]
+
+
+def assert_scrape_config(monitor: Manifest, labels: Manifest) -> None:
+    """Assert that the job name matches the rules, and that no target label hides a metric label."""
+    (scrape,) = monitor["spec"][MONITORS[monitor["kind"]]]
+    relabelings = scrape.get("relabelings", [])
+    replacements = [rule["replacement"] for rule in relabelings if rule.get("targetLabel") == "job"]
+    (job,) = replacements or [labels[monitor["spec"]["jobLabel"]]]
+    assert re.fullmatch("late|late-.*", job)
+    metric_labels = {label for family in CATALOGUE.values() for label in family.labels}
+    assert set() == metric_labels & OPERATOR_LABELS
+
+
+def assert_rules(resources: Sequence[Manifest], promtool: str, folder: Path) -> None:
+    """Assert that the resources contain all Prometheus rules, and that promtool accepts them."""
+    specs = [resource["spec"] for resource in resources if resource["kind"] == "PrometheusRule"]
+    expected = [yaml.safe_load(path.read_text("utf-8")) for path in RULES]
+    assert _comparable_specs(expected) == _comparable_specs(specs)
+    file = folder / "rules.yml"
+    file.write_text(yaml.safe_dump({"groups": [group for spec in specs for group in spec["groups"]]}), "utf-8")
+    process = subprocess.run(
+        [promtool, "check", "rules", file], check=False, capture_output=True, text=True, timeout=60
+    )
+    count = sum(len(group["rules"]) for spec in specs for group in spec["groups"])
+    assert f"SUCCESS: {count} rules found" in process.stdout, process.stderr
+
+
+def _comparable_specs(specs: Iterable[Any]) -> list[str]:
+    """Return the specs in a fixed order and without the Grafana URL."""
+    return sorted(re.sub(r"https?://[\w.:]+/d/", "/d/", json.dumps(spec, sort_keys=True)) for spec in specs)
+
+
+def assert_dashboards(resources: Sequence[Manifest]) -> None:
+    """Assert that each dashboard is in its own ConfigMap, unchanged and small enough to apply."""
+    maps = {
+        name: resource
+        for resource in resources
+        if resource["kind"] == "ConfigMap"
+        for name in resource["data"]
+        if name.endswith(".json")
+    }
+    assert {path.name for path in DASHBOARDS} == maps.keys()
+    for path in DASHBOARDS:
+        resource = maps[path.name]
+        assert path.read_text("utf-8") == resource["data"][path.name]
+        assert len(json.dumps(resource, ensure_ascii=False).encode()) < MAX_APPLY_BYTES
+    for resource in resources:
+        if resource["kind"] == "GrafanaDashboard":
+            source = resource["spec"]["configMapRef"]
+            assert source["name"] == maps[source["key"]]["metadata"]["name"]
+
+
+def certificates() -> dict[str, str]:
+    """Return the contents of a Secret created by cert-manager."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("late-exporter")
+    return {
+        "ca.crt": authority.cert_pem.bytes().decode(),
+        "tls.crt": "".join(part.bytes().decode() for part in certificate.cert_chain_pems),
+        "tls.key": certificate.private_key_pem.bytes().decode(),
+    }
+
+
+def assert_web_config(resources: Sequence[Manifest], root: Path, secrets: dict[str, dict[str, str]]) -> None:
+    """Assert that the program finds its web configuration and the certificate in it."""
+    settings = load_settings(resources, root, secrets)
+    assert settings.web_config.ssl_context is not None
+    assert {"web.yml", "tls.crt", "tls.key"} <= {file.name for file in settings.web_config.files}
