@@ -65,30 +65,34 @@ class AlertingStack:
 
     Args:
         folder: Working directory of the programs.
-        tools: Function that finds a program.
+        find_tool: Function that finds a program.
         exit_stack: Stack that ends the programs.
     """
 
-    def __init__(self, folder: Path, tools: Callable[[str], str], exit_stack: ExitStack) -> None:
+    def __init__(self, folder: Path, find_tool: Callable[[str], str], exit_stack: ExitStack) -> None:
         self._folder = folder
         enter = exit_stack.enter_context
-        binaries = tools("prometheus"), tools("prometheus-alertmanager")
+        binaries = find_tool("prometheus"), find_tool("prometheus-alertmanager")
         self.receivers = enter(AlertReceivers())
-        simulator = enter(ExporterProcess(folder, "simulate", *_busy(), "--simulate.listen-address=127.0.0.1:0"))
+        simulator = enter(
+            ExporterProcess(folder, "simulate", *_simulator_options(), "--simulate.listen-address=127.0.0.1:0")
+        )
         self.late = wait_until(lambda: _address(simulator.stderr), describe=lambda: simulator.stderr)
         for name in WORKSPACES:
-            self.give(name, KEY)
-        (folder / "late.yml").write_text(yaml.safe_dump({"workspaces": [_workspace(name) for name in WORKSPACES]}))
+            self.set_key(name, KEY)
+        (folder / "late.yml").write_text(
+            yaml.safe_dump({"workspaces": [_workspace_config(name) for name in WORKSPACES]})
+        )
         self._exporter = ExporterProcess.for_api(
             folder, f"{self.late}/api", "--config.file=late.yml", env={}, interval=POLL
         )
         self.exporter = enter(self._exporter).wait_ready().url
-        self.alertmanager = enter(run_alertmanager(binaries[1], folder, self._routes()))
-        config = self._scraping(urlsplit(self.alertmanager).netloc, urlsplit(self.exporter).netloc)
+        self.alertmanager = enter(run_alertmanager(binaries[1], folder, self._alertmanager_config()))
+        config = self._prometheus_config(urlsplit(self.alertmanager).netloc, urlsplit(self.exporter).netloc)
         lookback = f"--query.lookback-delta={scale_duration('5m', SPEED)}"
         self.prometheus = enter(run_prometheus(binaries[0], folder, config, lookback))
 
-    def give(self, workspace: str, key: str) -> None:
+    def set_key(self, workspace: str, key: str) -> None:
         """Change the key of a workspace."""
         (self._folder / f"{workspace}.key").write_text(key)
 
@@ -102,7 +106,7 @@ class AlertingStack:
         self._exporter.arguments += (f"--web.listen-address=127.0.0.1:{port}",)
         self._exporter.start()
 
-    def incident(self, method: str, name: str) -> None:
+    def change_incident(self, method: str, name: str) -> None:
         """Start an incident on the platform by POST, or stop it by DELETE."""
         connection = http.client.HTTPConnection(urlsplit(self.late).netloc, timeout=DEFAULT_TIMEOUT)
         query = f"?platform={PLATFORM}" if method == "POST" else ""
@@ -110,11 +114,11 @@ class AlertingStack:
         assert 200 == connection.getresponse().status
         connection.close()
 
-    def busy(self) -> int:
+    def busy_workspace_count(self) -> int:
         """Return the number of workspaces with enough traffic on the platform for its alert."""
         return len(self.prometheus.query(f'{TRAFFIC}{{platform="{PLATFORM}"}} >= {PLATFORM_FINAL_LOGS}'))
 
-    def waits(self, name: str, status: str, **labels: str) -> None:
+    def wait_for_alert(self, name: str, status: str, **labels: str) -> None:
         """Wait until the webhooks receive an alert."""
         wait_until(
             lambda: self.receivers.find_notifications(name, status, **labels),
@@ -129,7 +133,7 @@ class AlertingStack:
             (row["labels"]["alertname"], row["labels"].get("workspace", ""), row["status"]["state"]) for row in rows
         )
 
-    def _routes(self) -> str:
+    def _alertmanager_config(self) -> str:
         """Return the shipped Alertmanager configuration, with a webhook of its name added to each receiver."""
         config = yaml.safe_load((DEPLOY / "alertmanager" / "alertmanager.yml").read_text("utf-8"))
         secrets = {"slack_api_url_file": f"{self.receivers.url}/slack", "smtp_auth_password_file": "secret"}
@@ -145,7 +149,7 @@ class AlertingStack:
             route |= {name: scale_duration(value, SPEED) for name, value in route.items() if name in MAX_WAITS}
         return yaml.safe_dump(config)
 
-    def _scraping(self, alertmanager: str, exporter: str) -> str:
+    def _prometheus_config(self, alertmanager: str, exporter: str) -> str:
         """Return the shipped Prometheus configuration, with the addresses of this test."""
         config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text("utf-8"))
         config["global"] = {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE, "evaluation_interval": SCRAPE}
@@ -158,7 +162,7 @@ class AlertingStack:
         return yaml.safe_dump(config)
 
 
-def _busy() -> tuple[str, ...]:
+def _simulator_options() -> tuple[str, ...]:
     """Return options of a simulator with full traffic at any time of day."""
     ordinary = SimulatedWorld(1, time.time(), logs_per_day=DAY, history=600, with_past_incidents=False)
     rate = len(ordinary.publishing) / 600
@@ -169,7 +173,7 @@ def _busy() -> tuple[str, ...]:
     )
 
 
-def _workspace(name: str) -> Mapping[str, str]:
+def _workspace_config(name: str) -> Mapping[str, str]:
     return {"name": name, "api_key_file": f"{name}.key"}
 
 
@@ -179,59 +183,69 @@ def _address(errors: str) -> str:
 
 
 @pytest.fixture
-def site(tmp_path: Path, require_tool: Callable[[str], str], exit_stack: ExitStack) -> AlertingStack:
+def stack(tmp_path: Path, require_tool: Callable[[str], str], exit_stack: ExitStack) -> AlertingStack:
     """Return all programs between Late and the receivers."""
     return AlertingStack(tmp_path, require_tool, exit_stack)
 
 
-def test_alerts_reach_their_receivers(site: AlertingStack) -> None:
+def test_alerts_reach_their_receivers(stack: AlertingStack) -> None:
     """An outage, a rejected key and a stopped exporter alert their receivers and resolve; no other alert is sent."""
-    wait_until(lambda: site.busy() == len(WORKSPACES), timeout=LONG_WAIT, describe=site.alerts)
-    assert [] == site.receivers.notifications
+    wait_until(lambda: stack.busy_workspace_count() == len(WORKSPACES), timeout=LONG_WAIT, describe=stack.alerts)
+    assert [] == stack.receivers.notifications
 
-    site.incident("POST", "platform-outage")
+    stack.change_incident("POST", "platform-outage")
     for workspace in WORKSPACES:
-        site.waits("LatePlatformFailing", "firing", workspace=workspace)
-        site.waits("LateErrorBudgetBurningFast", "firing", workspace=workspace)
-    site.incident("DELETE", "platform-outage")
+        stack.wait_for_alert("LatePlatformFailing", "firing", workspace=workspace)
+        stack.wait_for_alert("LateErrorBudgetBurningFast", "firing", workspace=workspace)
+    stack.change_incident("DELETE", "platform-outage")
     for workspace in WORKSPACES:
-        site.waits("LatePlatformFailing", "resolved", workspace=workspace)
+        stack.wait_for_alert("LatePlatformFailing", "resolved", workspace=workspace)
     # An account that still fails would alert as soon as the next poll succeeds.
-    wait_until(lambda: not site.prometheus.query('ALERTS{alertname="LateAccountFailing"}'), timeout=LONG_WAIT)
+    wait_until(lambda: not stack.prometheus.query('ALERTS{alertname="LateAccountFailing"}'), timeout=LONG_WAIT)
 
-    site.give("client", REVOKED)
+    stack.set_key("client", REVOKED)
     for feed in FEEDS:
-        site.waits("LateKeyRefused", "firing", workspace="client", feed=feed)
+        stack.wait_for_alert("LateKeyRefused", "firing", workspace="client", feed=feed)
     wait_until(
-        lambda: ("LatePollStale", "client", "suppressed") in site.alerts(), timeout=LONG_WAIT, describe=site.alerts
+        lambda: ("LatePollStale", "client", "suppressed") in stack.alerts(), timeout=LONG_WAIT, describe=stack.alerts
     )
-    site.give("client", KEY)
+    stack.set_key("client", KEY)
     for feed in FEEDS:
-        site.waits("LateKeyRefused", "resolved", workspace="client", feed=feed)
+        stack.wait_for_alert("LateKeyRefused", "resolved", workspace="client", feed=feed)
     for workspace in WORKSPACES:
-        site.waits("LateErrorBudgetBurningFast", "resolved", workspace=workspace)
+        stack.wait_for_alert("LateErrorBudgetBurningFast", "resolved", workspace=workspace)
 
-    site.stop()
-    site.waits("LateExporterDown", "firing")
-    site.start()
-    site.waits("LateExporterDown", "resolved")
+    stack.stop()
+    stack.wait_for_alert("LateExporterDown", "firing")
+    stack.start()
+    stack.wait_for_alert("LateExporterDown", "resolved")
 
-    _has_expected_alerts(site)
-    _check_messages(site.receivers)
+    _has_expected_alerts(stack)
+    _check_messages(stack.receivers)
 
 
-def _has_expected_alerts(site: AlertingStack) -> None:
+def _has_expected_alerts(stack: AlertingStack) -> None:
     """Assert that only expected alerts were sent, and that only those they inhibit fired besides."""
-    notified = site.receivers.notifications
-    assert {one.name for one in notified} <= EXPECTED
-    assert {PLATFORM} == {one.labels["platform"] for one in notified if "platform" in one.labels}
-    assert {"client"} == {one.labels["workspace"] for one in notified if one.name == "LateKeyRefused"}
-    firing = site.prometheus.query('count by (alertname) (count_over_time(ALERTS{alertstate="firing"}[1h]))')
+    notified = stack.receivers.notifications
+    assert {notification.name for notification in notified} <= EXPECTED
+    assert {PLATFORM} == {
+        notification.labels["platform"] for notification in notified if "platform" in notification.labels
+    }
+    assert {"client"} == {
+        notification.labels["workspace"] for notification in notified if notification.name == "LateKeyRefused"
+    }
+    firing = stack.prometheus.query('count by (alertname) (count_over_time(ALERTS{alertstate="firing"}[1h]))')
     assert {row["metric"]["alertname"] for row in firing} <= EXPECTED | INHIBITED
     # Each receiver gets its own workspace and severity only.
-    assert {"agency"} == {one.labels["workspace"] for one in notified if one.receiver == "agency"}
-    assert {"critical"} == {one.labels["severity"] for one in notified if one.receiver == "critical"}
-    assert {"warning"} >= {one.labels["severity"] for one in notified if one.receiver == "warning"}
+    assert {"agency"} == {
+        notification.labels["workspace"] for notification in notified if notification.receiver == "agency"
+    }
+    assert {"critical"} == {
+        notification.labels["severity"] for notification in notified if notification.receiver == "critical"
+    }
+    assert {"warning"} >= {
+        notification.labels["severity"] for notification in notified if notification.receiver == "warning"
+    }
 
 
 def _check_messages(receivers: AlertReceivers) -> None:

@@ -25,7 +25,7 @@ KILLS = 21
 FEWER_KILLS = 9
 SEED = 20261124
 LOGS = "late_publishing_logs_total"
-DOOMED = {"action": "cancelled", "status": "skipped"}
+DELETED_LOG = {"action": "cancelled", "status": "skipped"}
 """Labels of logs that will be deleted. They may be counted or not, depending on the time of the deletion."""
 
 Counts: TypeAlias = Counter[tuple[str, ...]]
@@ -55,21 +55,21 @@ class Traffic:
             self._settle(until=time.time() + 60)
 
     def _change_something(self) -> None:
-        chance, now = self._random.random(), time.time()
-        if chance < 0.01:
+        draw, now = self._random.random(), time.time()
+        if draw < 0.01:
             for _ in range(self._random.randrange(80, 260)):
                 self._insert(now)
-        elif chance < 0.1:
+        elif draw < 0.1:
             self._insert(now - self._random.uniform(1, 90))
-        elif chance < 0.3:
+        elif draw < 0.3:
             log_id = self._insert(now, status="pending", statusCode=None, durationMs=None)
             if self._random.random() < 0.9:
                 self._pending[log_id] = now + self._random.expovariate(0.5)
-        elif chance < 0.4:
-            self._deletable.append(self._insert(now, **DOOMED))
-        elif chance < 0.45 and self._deletable:
+        elif draw < 0.4:
+            self._deletable.append(self._insert(now, **DELETED_LOG))
+        elif draw < 0.45 and self._deletable:
             self._world.delete(self._deletable.pop(self._random.randrange(len(self._deletable))))
-        elif chance < 0.5:
+        elif draw < 0.5:
             self._world.add_connection(self._random.choice(("connect_success", "connect_failed", "disconnect")))
         else:
             for _ in range(self._random.randrange(1, 4)):
@@ -77,15 +77,15 @@ class Traffic:
         self._settle(until=now)
 
     def _insert(self, created: float, **fields: Any) -> str:
-        pick = self._random.choice
-        usual: dict[str, Any] = {
-            "platform": pick(("instagram", "tiktok", "mastodon")),
-            "action": pick(("publish", "retry", "media_upload")),
-            "status": pick(("success", "success", "failed")),
+        choose = self._random.choice
+        defaults: dict[str, Any] = {
+            "platform": choose(("instagram", "tiktok", "mastodon")),
+            "action": choose(("publish", "retry", "media_upload")),
+            "status": choose(("success", "success", "failed")),
             "durationMs": self._random.randrange(50, 700_000),
-            "accountId": pick(("acc1", "acc2")),
+            "accountId": choose(("acc1", "acc2")),
         }
-        return self._world.insert(created, precise=pick((True, False)), **{**usual, **fields})
+        return self._world.insert(created, precise=choose((True, False)), **{**defaults, **fields})
 
     def _settle(self, until: float) -> None:
         for log_id in [log_id for log_id, settles_at in self._pending.items() if settles_at <= until]:
@@ -178,7 +178,7 @@ def test_killed_again_and_again(
 def expected_counts(world: World) -> Counts:
     """Return the number of final logs by platform, action and status that had to be counted."""
     return Counter(
-        labels(row) for row in world.rows if row["status"] != "pending" and row["action"] != DOOMED["action"]
+        labels(row) for row in world.rows if row["status"] != "pending" and row["action"] != DELETED_LOG["action"]
     )
 
 
