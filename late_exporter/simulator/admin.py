@@ -11,7 +11,7 @@ import msgspec
 from late_exporter.errors import ConfigError
 from late_exporter.simulator.events import MINUTE, timestamp
 from late_exporter.simulator.incidents import INCIDENTS, Incident
-from late_exporter.simulator.log_list import LogList, LogRow
+from late_exporter.simulator.log_list import JsonObject, LogList
 from late_exporter.simulator.query import QueryParameters, RequestRejected
 from late_exporter.simulator.world import SimulatedWorld
 
@@ -72,7 +72,7 @@ class AdminEndpoints:
             raise ConfigError(f"unknown generation {name!r}: use one of {', '.join(GENERATIONS)}")
         self.generation = name
 
-    def handle(self, method: str, route: str, parameters: QueryParameters) -> LogRow:
+    def handle(self, method: str, route: str, parameters: QueryParameters) -> JsonObject:
         """Return the response document of a request, or raise RequestRejected."""
         if route == ADMIN_PATH:
             if method != "GET":
@@ -93,7 +93,7 @@ class AdminEndpoints:
             return {"stopped": [_incident_document(incident) for incident in self._source.stop_incident(name)]}
         raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
 
-    def _generation(self, method: str, parameters: QueryParameters) -> LogRow:
+    def _generation(self, method: str, parameters: QueryParameters) -> JsonObject:
         if method not in ("GET", "POST"):
             raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
         if method == "POST":
@@ -103,16 +103,16 @@ class AdminEndpoints:
                 raise RequestRejected(HTTPStatus.BAD_REQUEST, str(exc)) from exc
         return {"generation": self.generation}
 
-    def _overview(self) -> LogRow:
+    def _overview(self) -> JsonObject:
         totals = {"publishing": len(self._source.publishing), "connections": len(self._source.connections)}
-        overview: LogRow = {"generation": self.generation, "totals": totals, "allowed": list(INCIDENTS)}
+        overview: JsonObject = {"generation": self.generation, "totals": totals, "allowed": list(INCIDENTS)}
         if isinstance(self._source, SimulatedWorld):
             overview["time"] = timestamp(self._source.now)
             overview["incidents"] = [_incident_document(incident) for incident in self._source.incidents]
         return overview
 
 
-def _start_incident(world: SimulatedWorld, name: str, parameters: QueryParameters) -> LogRow:
+def _start_incident(world: SimulatedWorld, name: str, parameters: QueryParameters) -> JsonObject:
     duration = parameters.duration("duration", 30 * MINUTE)
     parameters.raise_errors()
     try:

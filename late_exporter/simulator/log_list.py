@@ -9,9 +9,11 @@ from itertools import chain
 from math import inf
 from typing import Any, TypeAlias
 
-__all__ = ["LogList", "LogRow", "creation_time", "page_document", "post_id"]
+__all__ = ["JsonObject", "LogList", "LogRow", "creation_time", "page_document", "post_id"]
 
-LogRow: TypeAlias = dict[str, Any]
+JsonObject: TypeAlias = dict[str, Any]
+
+LogRow: TypeAlias = JsonObject
 """Log in the format of the API."""
 
 SortKey: TypeAlias = tuple[float, int]
@@ -36,7 +38,7 @@ def post_id(row: LogRow) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def page_document(rows: Sequence[LogRow], total: int, *, limit: int, skip: int) -> LogRow:
+def page_document(rows: Sequence[LogRow], total: int, *, limit: int, skip: int) -> JsonObject:
     """Return the response document of a page of rows."""
     has_more = skip + limit < total
     pagination = {"total": total, "limit": limit, "skip": skip, "pages": -(-total // limit), "hasMore": has_more}

@@ -12,7 +12,7 @@ import msgspec
 
 from late_exporter.simulator.admin import GENERATIONS, AdminEndpoints, LogSource, welcome_page
 from late_exporter.simulator.events import DAY
-from late_exporter.simulator.log_list import LogList, LogRow, page_document, post_id
+from late_exporter.simulator.log_list import JsonObject, LogList, LogRow, page_document, post_id
 from late_exporter.simulator.platforms import PLATFORMS
 from late_exporter.simulator.query import QueryParameters, RequestRejected
 from late_exporter.simulator.zernio_list import STATUSES, list_logs
@@ -139,7 +139,7 @@ class SimulatedApi:
             raise RequestRejected(HTTPStatus.TOO_MANY_REQUESTS, "Rate limit exceeded. Please try again later.")
         self._request_counts[key] = self._request_counts.get(key, 0) + 1
 
-    def _handle_api(self, method: str, route: str, parameters: QueryParameters, now: float) -> LogRow:
+    def _handle_api(self, method: str, route: str, parameters: QueryParameters, now: float) -> JsonObject:
         post_match = POST_LOGS_PATH.fullmatch(route)
         if self.generation == _absent_generation(route) or not (post_match or route in LIST_PATHS):
             raise RequestRejected(HTTPStatus.NOT_FOUND, "Not found")
@@ -155,7 +155,7 @@ class SimulatedApi:
             else self._list_connections(parameters, now)
         )
 
-    def _list_publishing(self, parameters: QueryParameters, now: float) -> LogRow:
+    def _list_publishing(self, parameters: QueryParameters, now: float) -> JsonObject:
         status = parameters.choice("status", STATUSES)
         filters = {
             "platform": parameters.choice("platform", PLATFORMS),
@@ -170,7 +170,7 @@ class SimulatedApi:
         predicate = matches if fields or search else None
         return _list_page(self._source.publishing, parameters, now, predicate, status)
 
-    def _list_connections(self, parameters: QueryParameters, now: float) -> LogRow:
+    def _list_connections(self, parameters: QueryParameters, now: float) -> JsonObject:
         result = parameters.choice("status", CONNECTION_RESULTS)
         filters = {
             "platform": parameters.choice("platform", PLATFORMS),
@@ -184,7 +184,7 @@ class SimulatedApi:
 
         return _list_page(self._source.connections, parameters, now, matches if fields or result else None)
 
-    def _list_post_logs(self, requested_id: str, parameters: QueryParameters) -> LogRow:
+    def _list_post_logs(self, requested_id: str, parameters: QueryParameters) -> JsonObject:
         limit = parameters.integer("limit", 50, 1, MAX_LIMIT)
         parameters.raise_errors()
         rows = self._source.publishing.rows_of_post(requested_id)[:limit]
@@ -220,7 +220,7 @@ def _list_page(
     now: float,
     predicate: Callable[[LogRow], bool] | None,
     status: str | None = None,
-) -> LogRow:
+) -> JsonObject:
     limit = parameters.integer("limit", 50, 1, MAX_LIMIT)
     skip = parameters.integer("skip", 0, 0)
     since = now - DAY * parameters.integer("days", MAX_DAYS, 1, MAX_DAYS)

@@ -11,7 +11,7 @@ import msgspec
 
 from late_exporter.simulator.admin import LogSource
 from late_exporter.simulator.events import DAY
-from late_exporter.simulator.log_list import LogList, LogRow, creation_time, page_document
+from late_exporter.simulator.log_list import JsonObject, LogList, LogRow, creation_time, page_document
 from late_exporter.simulator.platforms import PLATFORMS
 from late_exporter.simulator.query import QueryParameters
 from late_exporter.simulator.zernio_rows import (
@@ -77,7 +77,7 @@ class ZernioQuery(msgspec.Struct, frozen=True):
         return log_list.page(skip, limit, predicate, since=self.since, until=self.until, status=status)
 
 
-def list_logs(source: LogSource, parameters: QueryParameters, now: float) -> LogRow:
+def list_logs(source: LogSource, parameters: QueryParameters, now: float) -> JsonObject:
     """Return the response document of a request, or raise RequestRejected."""
     type_name = parameters.choice("type", tuple(LOG_TYPES), "publishing")
     limit = parameters.integer("limit", 50, 1, MAX_LIMIT)
