@@ -124,8 +124,12 @@ def test_wheel_runs_with_the_pinned_packages(dist: Path, tmp_path: Path) -> None
     program = tmp_path / "venv" / "bin" / "late-exporter"
     process = subprocess.run([program, "--version"], check=True, capture_output=True, text=True, cwd=tmp_path, env={})
     assert __version__ in process.stdout
+    code = (
+        "import late_exporter.commands.run; from late_exporter.web.landing import render_page; "
+        "render_page([], now=0.0, version='', telemetry_path='/metrics', documentation='')"
+    )
     imported = subprocess.run(
-        [tmp_path / "venv" / "bin" / "python", "-c", "import late_exporter.web.landing, late_exporter.commands.run"],
+        [tmp_path / "venv" / "bin" / "python", "-c", code],
         check=False,
         capture_output=True,
         text=True,

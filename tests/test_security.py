@@ -1,4 +1,4 @@
-"""What SECURITY.md claims, as far as no other test shows it; and that each of its claims names a test there is."""
+"""Tests of the claims in SECURITY.md that no other test covers, and of its references to tests."""
 
 from __future__ import annotations
 
@@ -38,30 +38,32 @@ HOSTILE = (
 
 @pytest.fixture
 def late() -> Iterator[LateServer]:
-    """A Late API over real HTTP."""
+    """Serve a simulated Late API over HTTP."""
     with LateServer() as serving:
         yield serving
 
 
 @pytest.fixture
 def start(tmp_path: Path, late: LateServer) -> Iterator[Callable[..., ExporterProcess]]:
-    """Starts the program, behind a password where it is asked to."""
-    started: list[ExporterProcess] = []
+    """Return a function that starts the program, optionally with a password."""
+    programs: list[ExporterProcess] = []
 
-    def starting(*arguments: str, password: bool = False, interval: str = "100ms", **environ: str) -> ExporterProcess:
+    def start_program(
+        *arguments: str, password: bool = False, interval: str = "100ms", **environ: str
+    ) -> ExporterProcess:
         if password:
-            hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
-            text = f"basic_auth_users: {{alice: {hashed}}}\nauth_excluded_paths: [/-/healthy]\n"
+            password_hash = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+            text = f"basic_auth_users: {{alice: {password_hash}}}\nauth_excluded_paths: [/-/healthy]\n"
             (tmp_path / "web.yml").write_text(text)
             arguments = (*arguments, f"--web.config.file={tmp_path / 'web.yml'}")
         env = {"LATE_API_KEY": KEY, **environ}
         state = tmp_path / "data" / "state.db"
         program = ExporterProcess.for_api(tmp_path, late.url, *arguments, interval=interval, state=state, env=env)
-        started.append(program.start())
+        programs.append(program.start())
         return program
 
-    yield starting
-    for program in started:
+    yield start_program
+    for program in programs:
         program.kill()
 
 
@@ -78,23 +80,23 @@ def _modes(folder: Path) -> dict[str, int]:
     return {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())}
 
 
-# The page itself.
+# The document itself.
 
 
 def _claims() -> list[list[str]]:
-    """The rows of the tables whose last column is for tests."""
+    """Return the rows of the tables whose last column names tests."""
     rows = [line.strip("| ").split(" | ") for line in SECURITY.splitlines() if line.startswith("| ")]
     return [row for row in rows if len(row) > 1 and "Test" not in row[-1]]
 
 
 def test_every_claim_has_a_test() -> None:
-    """Each line of the threat model names tests, and there are tests of these names."""
+    """Every row of the threat model names existing tests."""
     missing = []
     for row in _claims():
-        named = re.findall(r"`([\w/]+)::(\w+)`", row[-1])
-        if not named:
+        references = re.findall(r"`([\w/]+)::(\w+)`", row[-1])
+        if not references:
             missing.append(f"no test: {row[0]}")
-        for module, name in named:
+        for module, name in references:
             path = ROOT / "tests" / f"{module}.py"
             if not path.exists() or not re.search(rf"^(async )?def {name}\(", path.read_text("utf-8"), re.MULTILINE):
                 missing.append(f"no such test: {module}::{name}")
@@ -102,11 +104,11 @@ def test_every_claim_has_a_test() -> None:
     assert [] == missing
 
 
-# Who steals the state file.
+# Thieves of the state file.
 
 
 def test_what_is_made_is_for_its_owner_alone(tmp_path: Path) -> None:
-    """However generous the mask of the user is, nobody else may read the state, its journal or its folder."""
+    """The state, its journal and its directory are readable only by their owner, whatever the umask."""
     folder = tmp_path / "data"
     with _mask(0), closing(open_store(f"sqlite:///{folder}/state.db")):
         modes = _modes(folder)
@@ -116,7 +118,7 @@ def test_what_is_made_is_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 def test_copies_are_for_their_owner_alone(tmp_path: Path) -> None:
-    """A copy of a state, and a state that was read in, are as private as the state."""
+    """Backups and imported states are as private as the state."""
     path = tmp_path / "state.db"
     with _mask(0):
         open_store(f"sqlite:///{path}").close()
@@ -128,7 +130,7 @@ def test_copies_are_for_their_owner_alone(tmp_path: Path) -> None:
 
 
 def test_the_mode_of_a_state_stays(tmp_path: Path) -> None:
-    """Whoever lets others read the state, for a backup say, is not overruled."""
+    """Permissions that a user has set on the state are kept."""
     path = tmp_path / "state.db"
     open_store(f"sqlite:///{path}").close()
     path.chmod(0o640)
@@ -137,7 +139,7 @@ def test_the_mode_of_a_state_stays(tmp_path: Path) -> None:
 
 
 def test_what_the_state_knows(tmp_path: Path) -> None:
-    """The state knows ids, names and counts; it knows no caption, no link, no message and no user."""
+    """The state has ids, names and counts, but no captions, links, messages and users."""
     world = World(VirtualClock())
     fields: dict[str, Any] = {
         "postId": {"_id": "POST-ID", "content": "SECRET-CAPTION", "status": "published"},
@@ -157,39 +159,39 @@ def test_what_the_state_knows(tmp_path: Path) -> None:
     ) as exporter:
         assert "success" == exporter.poll().outcome
         assert "success" == exporter.poll(feed="connections").outcome
-        held = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    assert [] == re.findall(rb"SECRET-\w+", held)
-    assert all(known in held for known in (b"POST-ID", b"ACCOUNT-ID", b"@USERNAME", world.ids[0].encode()))
+        content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert [] == re.findall(rb"SECRET-\w+", content)
+    assert all(text in content for text in (b"POST-ID", b"ACCOUNT-ID", b"@USERNAME", world.ids[0].encode()))
 
 
 @pytest.mark.e2e
 def test_the_files_of_a_running_exporter_hold_no_key(
     start: Callable[..., ExporterProcess], late: LateServer, tmp_path: Path
 ) -> None:
-    """While it runs, neither the state nor its journal nor the arguments of the process hold the key."""
+    """Neither the state nor its journal nor the process arguments contain the key."""
     late.world.publish(5)
     program = start()
     wait_equal(5.0, lambda: program.scrape().sum("late_publishing_logs_total"))
     folder = tmp_path / "data"
-    held = {path.name: path.read_bytes() for path in folder.iterdir()}
-    held["arguments"] = Path(f"/proc/{program.pid}/cmdline").read_bytes()
-    assert {"state.db", "state.db-wal"} <= held.keys()
-    assert [] == [name for name, content in held.items() if KEY[3:19].encode() in content]
+    contents = {path.name: path.read_bytes() for path in folder.iterdir()}
+    contents["arguments"] = Path(f"/proc/{program.pid}/cmdline").read_bytes()
+    assert {"state.db", "state.db-wal"} <= contents.keys()
+    assert [] == [name for name, content in contents.items() if KEY[3:19].encode() in content]
     assert {0o600} == {mode for name, mode in _modes(folder).items() if name != "data"}
 
 
 def test_no_flag_takes_a_key() -> None:
-    """A key cannot be given where every user of the machine can read it."""
+    """The key has no flag, because other users can read the arguments of a process."""
     secret = [option.name for option in OPTIONS if option.secret]
     assert ["api.key"] == secret
     assert "| - | `LATE_API_KEY` or `ZERNIO_API_KEY` |" in (ROOT / "docs" / "configuration.md").read_text("utf-8")
 
 
-# A hostile API, or somebody in the middle.
+# Hostile APIs and attackers on the way to the API.
 
 
 def test_the_exporter_only_reads() -> None:
-    """The key could publish; the only request that there is in the program is a GET."""
+    """All requests to the API are GET requests."""
     source = (ROOT / "late_exporter" / "api" / "client.py").read_text("utf-8")
     assert ['stream("GET"'] == re.findall(r"_http\.(\w+\([^,)]*)", source)
     others = (ROOT / "late_exporter").rglob("*.py")
@@ -198,40 +200,40 @@ def test_the_exporter_only_reads() -> None:
 
 @pytest.mark.e2e
 def test_a_stranger_with_a_certificate_gets_no_key(tmp_path: Path) -> None:
-    """An API whose certificate nobody vouches for is not told the key."""
+    """The key is not sent to a server whose certificate is not trusted."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("localhost").configure_cert(context)
-    heard: list[bytes] = []
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=_eavesdrop, args=(listening, context, heard), daemon=True)
+    received_data: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_eavesdrop, args=(listener, context, received_data), daemon=True)
         thread.start()
-        url = f"https://localhost:{listening.getsockname()[1]}/api"
+        url = f"https://localhost:{listener.getsockname()[1]}/api"
         with ExporterProcess(tmp_path, "check", f"--api.base-url={url}", env={"LATE_API_KEY": KEY}) as program:
             assert 1 == program.wait_exit()
             assert "certificate verify failed" in program.stdout.lower().replace("_", " ")
-        listening.shutdown(socket.SHUT_RDWR)
+        listener.shutdown(socket.SHUT_RDWR)
         thread.join()
-    assert heard
-    assert {b""} == set(heard)
+    assert received_data
+    assert {b""} == set(received_data)
 
 
-def _eavesdrop(listening: socket.socket, context: ssl.SSLContext, heard: list[bytes]) -> None:
+def _eavesdrop(listener: socket.socket, context: ssl.SSLContext, received_data: list[bytes]) -> None:
     while True:
         try:
-            accepted, _ = listening.accept()
+            client, _ = listener.accept()
         except OSError:
             return
-        with accepted:
+        with client:
             try:
-                heard.append(context.wrap_socket(accepted, server_side=True).recv(4096))
+                received_data.append(context.wrap_socket(client, server_side=True).recv(4096))
             except OSError:
-                heard.append(b"")
+                received_data.append(b"")
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("log_format", ["logfmt", "json"])
 def test_hostile_texts_do_nothing(start: Callable[..., ExporterProcess], late: LateServer, log_format: str) -> None:
-    """Names and errors with HTML, control characters and line ends steer no page, no terminal and no log."""
+    """HTML, control characters and line ends in names and errors affect no page, terminal or log."""
     names: dict[str, Any] = {"accountUsername": HOSTILE, "platform": HOSTILE[:60]}
     late.world.publish(3, kinds=({"action": HOSTILE}, {"action": "publish"}), status="failed", **names)
     program = start("--log.level=debug", f"--log.format={log_format}")
@@ -254,18 +256,18 @@ def _json(text: str) -> str:
     return '"' + "".join(f"\\u{ord(character):04x}" for character in text) + '"'
 
 
-# A hostile scraper, and pages in a browser.
+# Hostile scrapers and web pages in a browser.
 
 
 @pytest.mark.e2e
 def test_a_scrape_asks_nothing_of_the_api(start: Callable[..., ExporterProcess], late: LateServer) -> None:
-    """However often it is scraped, the exporter asks the API no more often, and writes nothing."""
+    """A scrape neither sends API requests nor writes to the state."""
     program = start("--poll.feeds=publishing", interval="1h").wait_ready()
-    asked = len(late.requests)
+    request_count = len(late.requests)
     commits = program.scrape().sum("late_exporter_polls_total")
     for path in ("/metrics", "/", "/-/ready", "/-/healthy") * 25:
         program.get(path)
-    assert asked == len(late.requests)
+    assert request_count == len(late.requests)
     assert commits == program.scrape().sum("late_exporter_polls_total")
 
 
@@ -291,7 +293,7 @@ TARGETS = [
 
 @pytest.mark.e2e
 def test_open_paths_open_nothing_else(start: Callable[..., ExporterProcess]) -> None:
-    """No way to write a path gets past the password by way of one that needs none."""
+    """No spelling of a path gets past the password by way of an open path."""
     program = start(password=True)
     assert "late-exporter is healthy\n" == program.get("/-/healthy?x=/metrics").text
     answers = {
@@ -320,7 +322,7 @@ HEADERS = [
 
 @pytest.mark.e2e
 def test_no_header_lets_anyone_in(start: Callable[..., ExporterProcess]) -> None:
-    """Nothing that a request says of itself stands for a password."""
+    """No request header replaces the password."""
     program = start("--web.enable-lifecycle", password=True)
     assert [401] * len(HEADERS) == [program.get("/metrics", **header).status for header in HEADERS]
     for header in ("Host: x\r\nOrigin: null", "Host: localhost", "Host: 127.0.0.1"):
@@ -330,7 +332,7 @@ def test_no_header_lets_anyone_in(start: Callable[..., ExporterProcess]) -> None
 
 @pytest.mark.e2e
 def test_an_address_cannot_be_made_up(start: Callable[..., ExporterProcess]) -> None:
-    """Whoever tries passwords does not get more attempts by naming other addresses."""
+    """A forged address does not get more password attempts."""
     program = start(password=True, FORWARDED_ALLOW_IPS="*")
     wrong = "Basic " + base64.b64encode(b"alice:wrong").decode()
     statuses = [
@@ -342,7 +344,7 @@ def test_an_address_cannot_be_made_up(start: Callable[..., ExporterProcess]) -> 
 
 @pytest.mark.e2e
 def test_a_page_of_another_site_reads_nothing(start: Callable[..., ExporterProcess]) -> None:
-    """No answer allows a page of another site to read it, nor to ask what it might."""
+    """No response allows a page of another site to read it or to send other requests."""
     program = start("--web.enable-lifecycle").wait_ready()
     for path in ("/", "/metrics", "/-/ready"):
         reply = program.get(path, Origin="https://example.org")

@@ -1,1 +1,1 @@
-"""The bodies of the metrics endpoint."""
+"""Bodies of the metrics endpoint."""

@@ -1,8 +1,8 @@
-"""The bodies of ``/metrics``: text 0.0.4 and OpenMetrics 1.0.0, plain and gzipped.
+"""Bodies of ``/metrics``: text 0.0.4 and OpenMetrics 1.0.0, plain and compressed with gzip.
 
-The series of a family stand sorted in blocks of some hundred lines. Of a block's text only the deflated form is kept,
-closed by a full flush, so that a body is one gzip member put together from blocks, and a publication costs what has
-changed. One member, because httpx and curl stop at the end of the first.
+The series of a family are kept sorted in blocks of a few hundred lines, and the compressed lines of a block are cached
+until one of its series changes. A publication therefore renders only what has changed, and a scrape only joins bytes.
+The design, and from which size on it pays, is in docs/decisions/0004-cached-exposition.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector
 
 from late_exporter.exposition.family import Family
-from late_exporter.exposition.gzip import Segment, compress, gzip_member, inflate
+from late_exporter.exposition.gzip import Segment, compress, decompress, gzip_member
 from late_exporter.exposition.negotiation import OPENMETRICS, TEXT, accepts_gzip, select_content_type
 from late_exporter.exposition.text import ExemplarsByLine, FamilyFormatter, PackedValue, format_exemplar
 from late_exporter.model import Exemplar, Histogram, Labels
@@ -28,20 +28,20 @@ from late_exporter.model import Exemplar, Histogram, Labels
 __all__ = ["EncodedBody", "Exposition"]
 
 BLOCK_LINES = 512
-"""A block with more lines is split."""
+"""Maximum number of lines in a block; larger blocks are split."""
 
 MAX_EXEMPLARS = 2048
-"""Series of a family that keep exemplars; past it those that got theirs longest ago lose them."""
+"""Maximum number of series per family with exemplars; beyond it the least recently updated series loses its own."""
 
 
 class EncodedBody(msgspec.Struct, frozen=True):
-    """What to send to a scraper.
+    """Response to a scrape.
 
     Args:
-        content_type: Value of ``Content-Type``.
-        content_encoding: Value of ``Content-Encoding``; None: no such header.
-        body: The body.
-        version: The publication it is from, for ``Exposition.served``.
+        content_type: Value of the header ``Content-Type``.
+        content_encoding: Value of the header ``Content-Encoding``; None to send no such header.
+        body: Encoded metrics.
+        version: Version of the snapshot, for ``Exposition.mark_served``.
     """
 
     content_type: str
@@ -51,19 +51,19 @@ class EncodedBody(msgspec.Struct, frozen=True):
 
 
 SegmentPair: TypeAlias = tuple[Segment, Segment]
-"""The same lines as text and as OpenMetrics; one object where they do not differ."""
+"""The same lines as text and as OpenMetrics; both are one object if they do not differ."""
 
 
 class Exposition:
-    """The current value of every series, and the bodies that show them.
+    """Current values of the visible series, and the bodies rendered from them.
 
-    One thread, the event loop's, calls everything but ``publish``; that one may run in another thread meanwhile, and
-    shows the values of the moment at which it began.
+    All methods run in one thread, except that ``publish`` may run in another one. It renders the values of the moment
+    at which it starts.
 
     Args:
-        families: In the order in which they are shown.
-        created: OpenMetrics carries ``_created`` of counters and histograms.
-        deflate: Makes a stretch of a deflate stream from a block's text.
+        families: Metric families, in the order of the output.
+        created: Whether OpenMetrics carries ``_created`` samples of counters and histograms.
+        compress_lines: Compresses the lines of a block.
     """
 
     def __init__(
@@ -71,28 +71,27 @@ class Exposition:
         families: Mapping[str, Family],
         *,
         created: bool = False,
-        deflate: Callable[[bytes], Segment] = compress,
+        compress_lines: Callable[[bytes], Segment] = compress,
     ) -> None:
         self._created = created
-        self._deflate = deflate
-        self._sections = {name: _FamilyBlocks(family, deflate) for name, family in families.items()}
-        self._appended: tuple[SegmentPair, ...] = ()
-        self._end = deflate(b"# EOF\n")
+        self._compress = compress_lines
+        self._families = {name: _FamilyBlocks(family, compress_lines) for name, family in families.items()}
+        self._process_metrics: tuple[SegmentPair, ...] = ()
+        self._end = compress_lines(b"# EOF\n")
         self._dirty = False
         self._on_change: Callable[[], None] = _ignore_change
-        self._answered = 0
-        self._changing = threading.Lock()
-        self._publishing = threading.Lock()
-        self._edition = _Snapshot(0, {TEXT: gzip_member(()), OPENMETRICS: gzip_member((self._end,))})
+        self._change_lock = threading.Lock()
+        self._publish_lock = threading.Lock()
+        self._snapshot = _Snapshot(0, {TEXT: gzip_member(()), OPENMETRICS: gzip_member((self._end,))})
 
     @property
     def sample_count(self) -> int:
-        """How many samples there are, those of ``append`` left out."""
-        return sum(section.size * section.lines for section in self._sections.values())
+        """Number of samples without the process metrics."""
+        return sum(family.series_count * family.lines_per_series for family in self._families.values())
 
     @property
     def dirty(self) -> bool:
-        """Whether there is something to publish."""
+        """True if there are unpublished changes."""
         return self._dirty
 
     def on_change(self, callback: Callable[[], None]) -> None:
@@ -108,83 +107,77 @@ class Exposition:
         created: float | None = None,
         start_at_zero: bool = False,
     ) -> None:
-        """Sets a series.
+        """Set the value of a series.
 
         Args:
-            family: Name of its family.
-            labels: Its label values.
-            value: Its value.
-            created: Unix time at which it began; None leaves what is known.
-            start_at_zero: If there is no such series yet, it shows 0 until that has been served.
+            family: Name of the family.
+            labels: Label values.
+            value: New value.
+            created: Unix time at which the series was created; None keeps the time that is already set.
+            start_at_zero: Whether a new series shows 0 until that has been served.
         """
-        section = self._sections[family]
-        with self._changing:
-            if section.put(labels, value, created if self._created else None) and start_at_zero:
-                section.hidden[labels] = 0
+        blocks = self._families[family]
+        with self._change_lock:
+            if blocks.put(labels, value, created if self._created else None) and start_at_zero:
+                blocks.zero_versions[labels] = 0
         self._mark_dirty(changed=True)
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
-        """Attaches an exemplar to a counter or to the bucket of an observation, unless a newer one is there."""
-        with self._changing:
-            changed = self._sections[family].exemplar(labels, value, exemplar)
+        """Attach an exemplar to a counter or to the bucket of ``value``, unless a newer one is attached."""
+        with self._change_lock:
+            changed = self._families[family].add_exemplar(labels, value, exemplar)
         self._mark_dirty(changed=changed)
 
     def remove(self, family: str, labels: Labels) -> None:
-        """Removes a series."""
-        with self._changing:
-            changed = self._sections[family].drop(labels)
+        """Remove a series, if it exists."""
+        with self._change_lock:
+            changed = self._families[family].remove(labels)
         self._mark_dirty(changed=changed)
 
     def set_process_metrics(self, metrics: Iterable[Metric]) -> None:
-        """Replaces the families that come from other collectors and stand last."""
-        foreign = _CollectedMetrics(metrics)
-        text = generate_latest(foreign)
-        openmetrics: bytes = generate_openmetrics(foreign)  # type: ignore[no-untyped-call]
-        pair = self._deflate(text), self._deflate(openmetrics.removesuffix(b"# EOF\n"))
-        with self._changing:
-            self._appended = (pair,)
+        """Replace the metrics of prometheus_client collectors, which come last in the output."""
+        collector = _CollectedMetrics(metrics)
+        text = generate_latest(collector)
+        openmetrics: bytes = generate_openmetrics(collector)  # type: ignore[no-untyped-call]
+        pair = self._compress(text), self._compress(openmetrics.removesuffix(b"# EOF\n"))
+        with self._change_lock:
+            self._process_metrics = (pair,)
             self._dirty = True
 
     def publish(self) -> None:
-        """Renders what has changed and replaces the bodies."""
-        with self._publishing:
-            version = self._edition.version + 1
-            with self._changing:
+        """Render the changes and replace the bodies."""
+        with self._publish_lock:
+            version = self._snapshot.version + 1
+            with self._change_lock:
                 self._dirty = False
-                appended = self._appended
-                sections = [section for section in self._sections.values() if section.blocks]
-                layout = [(section.head, section.blocks.copy()) for section in sections]
-                work = [(section, *taken) for section in sections for taken in section.take(version)]
-            for section, block, rows in work:
-                block.pair = section.render(rows)
-            pairs = [pair for head, blocks in layout for pair in (head, *(block.pair for block in blocks))]
-            pairs += appended
+                process_metrics = self._process_metrics
+                families = [family for family in self._families.values() if family.blocks]
+                layout = [(family.header, family.blocks.copy()) for family in families]
+                work = [(family, *dirty) for family in families for dirty in family.take_dirty(version)]
+            for family, block, rows in work:
+                block.pair = family.render(rows)
+            pairs = [pair for header, blocks in layout for pair in (header, *(block.pair for block in blocks))]
+            pairs += process_metrics
             text, openmetrics = [segment for segment, _ in pairs], [segment for _, segment in pairs]
             members = {TEXT: gzip_member(text), OPENMETRICS: gzip_member([*openmetrics, self._end])}
-            self._edition = _Snapshot(version, members)
+            self._snapshot = _Snapshot(version, members)
 
     def get_body(self, accept: str | None, accept_encoding: str | None) -> EncodedBody:
-        """The body for a request with these headers."""
-        media, edition = select_content_type(accept), self._edition
-        self._answered = edition.version
+        """Return the published body for the headers ``Accept`` and ``Accept-Encoding``."""
+        content_type, snapshot = select_content_type(accept), self._snapshot
         if accepts_gzip(accept_encoding):
-            return EncodedBody(media, "gzip", edition.gzipped(media), edition.version)
-        return EncodedBody(media, None, edition.plain(media), edition.version)
+            return EncodedBody(content_type, "gzip", snapshot.gzip_body(content_type), snapshot.version)
+        return EncodedBody(content_type, None, snapshot.plain_body(content_type), snapshot.version)
 
-    def mark_served(self, version: int | None = None) -> bool:
-        """Lets series that were sent as 0 show their value; call it once a body has been sent.
+    def mark_served(self, version: int) -> None:
+        """Let the series that a served body showed as 0 show their values from the next publication on.
 
         Args:
-            version: Of the answer that was sent; None: the last answer's.
-
-        Returns:
-            Whether there are such series, so that it is time to publish.
+            version: Version of the body that was sent.
         """
-        version = self._answered if version is None else version
-        with self._changing:
-            released = [section.release(version) for section in self._sections.values()]
-        self._mark_dirty(changed=any(released))
-        return any(released)
+        with self._change_lock:
+            changed = [family.end_zeros(version) for family in self._families.values()]
+        self._mark_dirty(changed=any(changed))
 
     def _mark_dirty(self, *, changed: bool) -> None:
         if changed:
@@ -193,27 +186,27 @@ class Exposition:
 
 
 class _Snapshot:
-    """The bodies of one publication, as pieces of their gzip members: none is put together before it is asked for."""
+    """Bodies of one publication as pieces of their gzip members, which are joined on first use."""
 
     def __init__(self, version: int, members: Mapping[str, Sequence[bytes]]) -> None:
         self.version = version
         self._members = members
-        self._gzipped: dict[str, bytes] = {}
-        self._plain: dict[str, bytes] = {}
+        self._gzip_bodies: dict[str, bytes] = {}
+        self._plain_bodies: dict[str, bytes] = {}
 
-    def gzipped(self, media: str) -> bytes:
-        if media not in self._gzipped:
-            self._gzipped[media] = b"".join(self._members[media])
-        return self._gzipped[media]
+    def gzip_body(self, content_type: str) -> bytes:
+        if content_type not in self._gzip_bodies:
+            self._gzip_bodies[content_type] = b"".join(self._members[content_type])
+        return self._gzip_bodies[content_type]
 
-    def plain(self, media: str) -> bytes:
-        if media not in self._plain:
-            self._plain[media] = inflate(self._members[media])
-        return self._plain[media]
+    def plain_body(self, content_type: str) -> bytes:
+        if content_type not in self._plain_bodies:
+            self._plain_bodies[content_type] = decompress(self._members[content_type])
+        return self._plain_bodies[content_type]
 
 
 class _CollectedMetrics(Collector):
-    """Metrics that others have collected."""
+    """Metrics that have been collected already, as prometheus_client renders them."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._metrics = list(metrics)
@@ -223,174 +216,177 @@ class _CollectedMetrics(Collector):
 
 
 _SeriesRow: TypeAlias = tuple[Labels, PackedValue, float | None, ExemplarsByLine | None]
+"""Labels, value, creation time and exemplars of a series."""
 
-_NOTHING = compress(b"")
+_EMPTY = compress(b"")
 
 
 @dataclass(slots=True, eq=False)
 class _Block:
-    """Neighbouring series of a family in columns, and their lines as of the last publication."""
+    """Consecutive series of a family, column by column, and their lines as of the last publication."""
 
     labels: list[Labels]
     values: list[PackedValue]
-    births: list[float | None]
+    created: list[float | None]
     dirty: bool = True
-    pair: SegmentPair = (_NOTHING, _NOTHING)
+    pair: SegmentPair = (_EMPTY, _EMPTY)
 
-    def insert(self, place: int, labels: Labels, value: PackedValue, born: float | None) -> None:
-        self.labels.insert(place, labels)
-        self.values.insert(place, value)
-        self.births.insert(place, born)
+    def insert(self, index: int, labels: Labels, value: PackedValue, created: float | None) -> None:
+        self.labels.insert(index, labels)
+        self.values.insert(index, value)
+        self.created.insert(index, created)
 
-    def delete(self, place: int) -> None:
-        del self.labels[place], self.values[place], self.births[place]
+    def delete(self, index: int) -> None:
+        del self.labels[index], self.values[index], self.created[index]
 
     def split(self) -> _Block:
         half = len(self.labels) // 2
-        upper = _Block(self.labels[half:], self.values[half:], self.births[half:])
-        del self.labels[half:], self.values[half:], self.births[half:]
+        upper = _Block(self.labels[half:], self.values[half:], self.created[half:])
+        del self.labels[half:], self.values[half:], self.created[half:]
         return upper
 
-    def absorb(self, upper: _Block) -> None:
+    def extend(self, upper: _Block) -> None:
         self.labels += upper.labels
         self.values += upper.values
-        self.births += upper.births
+        self.created += upper.created
         self.dirty = True
 
 
 class _FamilyBlocks:
-    """The series of a family."""
+    """Series of a family in sorted blocks.
 
-    def __init__(self, family: Family, deflate: Callable[[bytes], Segment]) -> None:
-        self._kind = family.kind
-        self._buckets = family.buckets
-        self._writer = FamilyFormatter(family)
-        self._deflate = deflate
+    ``zero_versions`` has the series that show 0, each with the version that first showed it as 0, or 0 if no version
+    has.
+    """
+
+    def __init__(self, family: Family, compress_lines: Callable[[bytes], Segment]) -> None:
+        self._family = family
+        self._formatter = FamilyFormatter(family)
+        self._compress = compress_lines
         self._exemplars: dict[Labels, ExemplarsByLine] = {}
-        text, openmetrics = self._writer.header()
-        self.head = deflate(text), deflate(openmetrics)
-        self.lines = self._writer.line_count
-        self._capacity = max(BLOCK_LINES // self.lines, 2)
-        self.size = 0
+        text, openmetrics = self._formatter.header()
+        self.header = compress_lines(text), compress_lines(openmetrics)
+        self.lines_per_series = self._formatter.line_count
+        self._capacity = max(BLOCK_LINES // self.lines_per_series, 2)
+        self.series_count = 0
         self.blocks: list[_Block] = []
-        self.hidden: dict[Labels, int] = {}  # to the publication that shows them as 0; 0: none yet
+        self.zero_versions: dict[Labels, int] = {}
 
-    def put(self, labels: Labels, value: float | Histogram, born: float | None) -> bool:
-        """Sets a series and tells whether it is new."""
-        held = self._writer.pack(value)
-        born = None if self._kind == "gauge" else born
-        at, place, found = self._find(labels)
+    def put(self, labels: Labels, value: float | Histogram, created: float | None) -> bool:
+        """Set a series and return whether it is new."""
+        packed = self._formatter.pack(value)
+        created = None if self._family.kind == "gauge" else created
+        block_index, index, exists = self._find(labels)
         if not self.blocks:
             self.blocks.append(_Block([], [], []))
-        block = self.blocks[at]
-        if found:
-            born = block.births[place] if born is None else born
-            block.dirty |= (block.values[place], block.births[place]) != (held, born)
-            block.values[place], block.births[place] = held, born
+        block = self.blocks[block_index]
+        if exists:
+            created = block.created[index] if created is None else created
+            block.dirty |= (block.values[index], block.created[index]) != (packed, created)
+            block.values[index], block.created[index] = packed, created
             return False
         block.dirty = True
-        block.insert(place, labels, held, born)
-        self.size += 1
+        block.insert(index, labels, packed, created)
+        self.series_count += 1
         if len(block.labels) > self._capacity:
-            self.blocks.insert(at + 1, block.split())
+            self.blocks.insert(block_index + 1, block.split())
         return True
 
-    def drop(self, labels: Labels) -> bool:
-        """Removes a series and tells whether there was one."""
-        self.hidden.pop(labels, None)
+    def remove(self, labels: Labels) -> bool:
+        """Remove a series and return whether it existed."""
+        self.zero_versions.pop(labels, None)
         self._exemplars.pop(labels, None)
-        at, place, found = self._find(labels)
-        if not found:
+        block_index, index, exists = self._find(labels)
+        if not exists:
             return False
-        block = self.blocks[at]
+        block = self.blocks[block_index]
         block.dirty = True
-        block.delete(place)
-        self.size -= 1
+        block.delete(index)
+        self.series_count -= 1
         if not block.labels:
-            del self.blocks[at]
-        for lower in (at - 1, at):
-            self._merge(lower)
+            del self.blocks[block_index]
+        for lower in (block_index - 1, block_index):
+            self._merge_with_next(lower)
         return True
 
-    def exemplar(self, labels: Labels, value: float, exemplar: Exemplar) -> bool:
-        """Keeps an exemplar and tells whether that changes what is shown."""
+    def add_exemplar(self, labels: Labels, value: float, exemplar: Exemplar) -> bool:
+        """Store an exemplar and return whether that changes the output."""
         text = format_exemplar(value, exemplar)
-        if text is None or self._kind == "gauge":
+        if text is None or self._family.kind == "gauge":
             return False
-        marks = self._exemplars[labels] = self._exemplars.pop(labels, {})
-        line = bisect_left(self._buckets, value)
-        if line in marks and marks[line][0] > exemplar.timestamp:
+        exemplars = self._exemplars[labels] = self._exemplars.pop(labels, {})  # the last key is the newest
+        line = bisect_left(self._family.buckets, value)
+        if line in exemplars and exemplars[line][0] > exemplar.timestamp:
             return False
-        marks[line] = exemplar.timestamp, text
+        exemplars[line] = exemplar.timestamp, text
         if len(self._exemplars) > MAX_EXEMPLARS:
             oldest = next(iter(self._exemplars))
             del self._exemplars[oldest]
-            self._touch(oldest)
-        return self._touch(labels)
+            self._mark_dirty(oldest)
+        return self._mark_dirty(labels)
 
-    def release(self, version: int) -> bool:
-        """Stops hiding what a publication, or one before it, showed as 0, and tells whether there was any."""
-        released = [labels for labels, shown in self.hidden.items() if 0 < shown <= version]
-        for labels in released:
-            del self.hidden[labels]
-            self._touch(labels)
-        return bool(released)
+    def end_zeros(self, version: int) -> bool:
+        """Let series show their values that ``version`` or an earlier one showed as 0; return whether there are any."""
+        series = [labels for labels, zero_version in self.zero_versions.items() if 0 < zero_version <= version]
+        for labels in series:
+            del self.zero_versions[labels]
+            self._mark_dirty(labels)
+        return bool(series)
 
-    def take(self, version: int) -> list[tuple[_Block, Iterator[_SeriesRow]]]:
-        """What a publication has to render, as of now."""
-        dirty = [block for block in self.blocks if block.dirty]
-        return [(block, self._rows(block, version)) for block in dirty]
+    def take_dirty(self, version: int) -> list[tuple[_Block, Iterator[_SeriesRow]]]:
+        """Return the blocks to render, each with a copy of its series, and mark them as clean."""
+        dirty_blocks = [block for block in self.blocks if block.dirty]
+        return [(block, self._copy_rows(block, version)) for block in dirty_blocks]
 
     def render(self, rows: Iterable[_SeriesRow]) -> SegmentPair:
-        """The lines of a block."""
+        """Render the lines of a block."""
         text: list[str] = []
         openmetrics: list[str] = []
-        for labels, held, born, marks in rows:
-            lines = self._writer.text_lines(labels, held)
+        for labels, value, created, exemplars in rows:
+            lines = self._formatter.text_lines(labels, value)
             text += lines
-            openmetrics += self._writer.openmetrics_lines(lines, labels, born, marks or {})
-        plain = self._deflate("".join(text).encode(errors="replace"))
+            openmetrics += self._formatter.openmetrics_lines(lines, labels, created, exemplars or {})
+        text_segment = self._compress("".join(text).encode(errors="replace"))
         if openmetrics == text:
-            return plain, plain
-        return plain, self._deflate("".join(openmetrics).encode(errors="replace"))
+            return text_segment, text_segment
+        return text_segment, self._compress("".join(openmetrics).encode(errors="replace"))
 
-    def _rows(self, block: _Block, version: int) -> Iterator[_SeriesRow]:
+    def _copy_rows(self, block: _Block, version: int) -> Iterator[_SeriesRow]:
         block.dirty = False
         values = block.values.copy()
-        marks: list[ExemplarsByLine | None] = [None] * len(values)
-        if self.hidden or self._exemplars:
-            for place, labels in enumerate(block.labels):
-                if labels in self.hidden:
-                    self.hidden[labels] = self.hidden[labels] or version
-                    values[place] = self._writer.zero
-                elif labels in self._exemplars and self._writer.matches_buckets(values[place]):
-                    marks[place] = self._exemplars[labels].copy()
-        return zip(block.labels.copy(), values, block.births.copy(), marks, strict=True)
+        exemplars: list[ExemplarsByLine | None] = [None] * len(values)
+        if self.zero_versions or self._exemplars:
+            for index, labels in enumerate(block.labels):
+                if labels in self.zero_versions:
+                    self.zero_versions[labels] = self.zero_versions[labels] or version
+                    values[index] = self._formatter.zero
+                elif labels in self._exemplars and self._formatter.matches_buckets(values[index]):
+                    exemplars[index] = self._exemplars[labels].copy()
+        return zip(block.labels.copy(), values, block.created.copy(), exemplars, strict=True)
 
-    def _merge(self, lower: int) -> None:
-        """Makes one block of two small neighbours."""
-        blocks = self.blocks[max(lower, 0) : lower + 2]
+    def _merge_with_next(self, index: int) -> None:
+        blocks = self.blocks[max(index, 0) : index + 2]
         if len(blocks) > 1 and sum(len(block.labels) for block in blocks) <= self._capacity // 2:
-            blocks[0].absorb(blocks[1])
-            del self.blocks[lower + 1]
+            blocks[0].extend(blocks[1])
+            del self.blocks[index + 1]
 
-    def _touch(self, labels: Labels) -> bool:
-        at, _, found = self._find(labels)
-        if found:
-            self.blocks[at].dirty = True
-        return found
+    def _mark_dirty(self, labels: Labels) -> bool:
+        block_index, _, exists = self._find(labels)
+        if exists:
+            self.blocks[block_index].dirty = True
+        return exists
 
     def _find(self, labels: Labels) -> tuple[int, int, bool]:
-        """The block and the place in it that a series has or would have, and whether it is there."""
+        """Return the index of the block, the index in it, and whether the series exists there."""
         if not self.blocks:
             return 0, 0, False
-        at = max(bisect_right(self.blocks, labels, key=_first) - 1, 0)
-        known = self.blocks[at].labels
-        place = bisect_left(known, labels)
-        return at, place, place < len(known) and known[place] == labels
+        block_index = max(bisect_right(self.blocks, labels, key=_first_labels) - 1, 0)
+        block_labels = self.blocks[block_index].labels
+        index = bisect_left(block_labels, labels)
+        return block_index, index, index < len(block_labels) and block_labels[index] == labels
 
 
-def _first(block: _Block) -> Labels:
+def _first_labels(block: _Block) -> Labels:
     return block.labels[0]
 
 

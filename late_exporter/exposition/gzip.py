@@ -1,4 +1,9 @@
-"""Deflate streams that are put together from stretches, so that a gzip body costs only what has changed."""
+"""Gzip bodies put together from cached segments, so that a new body only compresses what has changed.
+
+A segment ends with a full flush and refers to nothing before it, so segments can be joined to one deflate stream, and
+their checksums combined to the one of the whole body. It is one gzip member because httpx and curl stop reading at the
+end of the first. See docs/decisions/0004-cached-exposition.md.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +14,26 @@ import msgspec
 
 try:
     from isal import isal_zlib as zlib
-except ImportError:  # pragma: no cover - where isal has no wheel
+except ImportError:  # pragma: no cover - platforms without a wheel of isal
     import zlib  # type: ignore[no-redef]
 
-__all__ = ["Segment", "combine_crc32", "compress", "gzip_member", "inflate"]
+__all__ = ["Segment", "combine_crc32", "compress", "decompress", "gzip_member"]
+
+RAW_DEFLATE = -15
+GZIP_FORMAT = 31
+"""Window bits of zlib for a stream without header, and for one with a gzip header."""
+
+GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
+"""Deflate, without a name and a time, of an unknown system (RFC 1952)."""
+
+LAST_BLOCK = b"\x03\0"
+"""Empty deflate block that ends the stream."""
+
+CRC32_POLYNOMIAL = 0xEDB88320
 
 
 class Segment(msgspec.Struct, frozen=True, gc=False):
-    """A stretch of a deflate stream that refers to nothing before it, with the checksum and size of its text."""
+    """Part of a deflate stream that can be decoded on its own, with the CRC-32 and the size of its text."""
 
     deflated: bytes
     crc: int
@@ -24,50 +41,57 @@ class Segment(msgspec.Struct, frozen=True, gc=False):
 
 
 def compress(text: bytes) -> Segment:
-    """Deflates a stretch of text; the same text gives the same bytes."""
-    stream = zlib.compressobj(1, zlib.DEFLATED, -15)
+    """Compress a text to a segment; the same text gives the same bytes."""
+    stream = zlib.compressobj(1, zlib.DEFLATED, RAW_DEFLATE)
     return Segment(stream.compress(text) + stream.flush(zlib.Z_FULL_FLUSH), zlib.crc32(text), len(text))
 
 
-def inflate(pieces: Sequence[bytes]) -> bytes:
-    """The text of a gzip member."""
-    return zlib.decompress(b"".join(pieces), 31)
-
-
-def combine_crc32(first: int, second: int, size: int) -> int:
-    """The CRC-32 of two stretches, of which the second has this size; for where isal is not there to do it."""
-    return _times(_shift(size), first) ^ second
-
-
-@lru_cache(maxsize=4096)
-def _shift(size: int) -> int:
-    """x^(8 * size) modulo the CRC's polynomial, bits reflected."""
-    power, square = 1 << 31, 1 << 23
-    while size:
-        power = _times(square, power) if size & 1 else power
-        square = _times(square, square)
-        size >>= 1
-    return power
-
-
-def _times(first: int, second: int) -> int:
-    product = 0
-    for bit in range(31, -1, -1):
-        if first >> bit & 1:
-            product ^= second
-        second = second >> 1 ^ 0xEDB88320 if second & 1 else second >> 1
-    return product
-
-
-_combine: Callable[[int, int, int], int] = getattr(zlib, "crc32_combine", combine_crc32)
+def decompress(pieces: Sequence[bytes]) -> bytes:
+    """Return the text of a gzip member."""
+    return zlib.decompress(b"".join(pieces), GZIP_FORMAT)
 
 
 def gzip_member(segments: Sequence[Segment]) -> list[bytes]:
-    """The pieces of the gzip member (RFC 1952) that the segments make, without a name and a time."""
+    """Return the pieces of the gzip member that has the text of the segments."""
     crc = size = 0
     for segment in segments:
         crc = _combine(crc, segment.crc, segment.size)
         size += segment.size
-    head, last_block = b"\x1f\x8b\x08\0\0\0\0\0\0\xff", b"\x03\0"
-    tail = crc.to_bytes(4, "little") + (size % 2**32).to_bytes(4, "little")
-    return [head, *(segment.deflated for segment in segments), last_block, tail]
+    trailer = crc.to_bytes(4, "little") + (size % 2**32).to_bytes(4, "little")
+    return [GZIP_HEADER, *(segment.deflated for segment in segments), LAST_BLOCK, trailer]
+
+
+def combine_crc32(first: int, second: int, size: int) -> int:
+    """Return the CRC-32 of two joined texts, like isal's crc32_combine, which the standard library lacks.
+
+    A CRC is a polynomial over GF(2). Appending ``size`` bytes multiplies that of the first text by x^(8 * size).
+
+    Args:
+        first: CRC-32 of the first text.
+        second: CRC-32 of the second text.
+        size: Size of the second text in bytes.
+    """
+    return _multiply(_power_of_x(size), first) ^ second
+
+
+@lru_cache(maxsize=4096)
+def _power_of_x(size: int) -> int:
+    """Return x^(8 * size) modulo the polynomial of CRC-32, bits reflected."""
+    power, square = 1 << 31, 1 << 23
+    while size:
+        power = _multiply(square, power) if size & 1 else power
+        square = _multiply(square, square)
+        size >>= 1
+    return power
+
+
+def _multiply(first: int, second: int) -> int:
+    product = 0
+    for bit in range(31, -1, -1):
+        if first >> bit & 1:
+            product ^= second
+        second = second >> 1 ^ CRC32_POLYNOMIAL if second & 1 else second >> 1
+    return product
+
+
+_combine: Callable[[int, int, int], int] = getattr(zlib, "crc32_combine", combine_crc32)

@@ -1,6 +1,6 @@
-"""What a scraper wants: the format by ``Accept``, the encoding by ``Accept-Encoding`` (RFC 9110, section 12.5).
+"""Content negotiation: format by ``Accept`` and encoding by ``Accept-Encoding`` (RFC 9110, section 12.5).
 
-Neither ever refuses: a header that is missing, malformed or asks for what is not there gets what everyone reads.
+No header is an error: if it is missing, malformed or asks for something else, the response is the plain text format.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 MAX_HEADER = 4096
-"""A longer header counts as missing; Prometheus sends about 200 characters."""
+"""Longer headers are ignored; Prometheus sends about 200 characters."""
 
-# Media ranges that name a format, the least specific first. Wildcards never ask for OpenMetrics: who sends `*/*` need
-# not know it. A reader of 0.0.1 reads 1.0.0, and one of text 1.0.0 reads 0.0.4.
+# Media ranges of a format, the least specific first. Wildcards do not select OpenMetrics, because clients that send
+# `*/*` need not know it. Clients of OpenMetrics 0.0.1 can read 1.0.0, and those of text 1.0.0 can read 0.0.4.
 _OPENMETRICS_RANGES = (
     "application/openmetrics-text;version=0.0.1",
     "application/openmetrics-text",
@@ -36,17 +36,19 @@ _WEIGHT = re.compile(r"0(\.[0-9]*)?|1(\.0*)?|\.[0-9]+")
 
 
 def select_content_type(accept: str | None) -> str:
-    """The format to answer with: ``OPENMETRICS`` where it is named and nothing is liked better, else ``TEXT``."""
+    """Return ``OPENMETRICS`` if the header names it and prefers nothing else, otherwise ``TEXT``."""
     ranges = [
         (f"{name};version={parameters['version']}" if "version" in parameters else name, weight)
         for name, parameters, weight in _elements(accept)
     ]
-    wanted = _weight(_OPENMETRICS_RANGES, ranges)
-    return OPENMETRICS if wanted > 0 and wanted >= _weight(_TEXT_RANGES, ranges) else TEXT
+    openmetrics_weight = _specific_weight(_OPENMETRICS_RANGES, ranges)
+    return (
+        OPENMETRICS if openmetrics_weight > 0 and openmetrics_weight >= _specific_weight(_TEXT_RANGES, ranges) else TEXT
+    )
 
 
 def accepts_gzip(accept_encoding: str | None) -> bool:
-    """Whether gzip is acceptable and nothing is liked better."""
+    """Return whether the header accepts gzip and does not prefer an uncompressed body."""
     weights = {name: weight for name, _, weight in _elements(accept_encoding)}
     identity = weights.get("identity")
     gzip = weights.get("gzip", weights.get("x-gzip", weights.get("*")))
@@ -56,10 +58,10 @@ def accepts_gzip(accept_encoding: str | None) -> bool:
 
 
 def _elements(header: str | None) -> Iterator[tuple[str, dict[str, str], float]]:
-    """Name, parameters and weight of each element; those whose weight is none are left out."""
+    """Yield name, parameters and weight of each element, without those whose weight is invalid."""
     if header is None or len(header) > MAX_HEADER:
         return
-    for element in _QUOTED.sub(_flatten, header).lower().split(","):
+    for element in _QUOTED.sub(_remove_separators, header).lower().split(","):
         name, *rest = (part.strip() for part in element.split(";"))
         pairs = (part.partition("=") for part in rest)
         parameters = {key.strip(): value.strip().strip('"') for key, _, value in pairs}
@@ -68,10 +70,12 @@ def _elements(header: str | None) -> Iterator[tuple[str, dict[str, str], float]]
             yield name, parameters, float(weight)
 
 
-def _flatten(quoted: re.Match[str]) -> str:
-    return quoted[0].replace(",", " ").replace(";", " ")
+def _remove_separators(match: re.Match[str]) -> str:
+    return match[0].replace(",", " ").replace(";", " ")
 
 
-def _weight(known: tuple[str, ...], ranges: list[tuple[str, float]]) -> float:
-    """The weight that the most specific of the ranges gives."""
-    return max(((known.index(name), weight) for name, weight in ranges if name in known), default=(0, 0.0))[1]
+def _specific_weight(format_ranges: tuple[str, ...], ranges: list[tuple[str, float]]) -> float:
+    """Return the weight of the most specific range of a format, 0 if there is none."""
+    return max(
+        ((format_ranges.index(name), weight) for name, weight in ranges if name in format_ranges), default=(0, 0.0)
+    )[1]

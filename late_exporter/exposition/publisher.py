@@ -1,4 +1,4 @@
-"""Publishes: what the board draws becomes bodies that a scrape only has to send."""
+"""Publication of changes: render them soon after they happen, so that a scrape only sends bytes."""
 
 from __future__ import annotations
 
@@ -13,56 +13,56 @@ from late_exporter.exposition.exposition import Exposition
 __all__ = ["Publisher"]
 
 THREAD_SAMPLES = 5000
-"""Samples from which on a publication leaves the event loop alone."""
+"""Number of samples from which on a publication runs in a thread instead of the event loop."""
 
 REFRESH_SECONDS = 10.0
-"""Seconds after which the process' own metrics are read anew, whatever else changes."""
+"""Interval at which the process metrics are collected, even if no series has changed."""
 
 MIN_INTERVAL_SECONDS = 0.02
-"""Seconds between two publications."""
+"""Minimum pause between two publications."""
 
 
 class Publisher:
-    """Stands between those who draw, the exposition, and those who send.
+    """Publish an exposition whenever it has changed.
 
     Args:
-        exposition: Renders.
-        collect: The process' own metrics.
+        exposition: Exposition to publish.
+        collect: Collects the metrics of the process.
     """
 
     def __init__(self, exposition: Exposition, collect: Callable[[], Iterable[Metric]]) -> None:
         self._exposition = exposition
         self._collect = collect
-        self._changed = asyncio.Event()
-        exposition.on_change(self._changed.set)
-        self._waiting: list[asyncio.Future[None]] = []
+        self._change_event = asyncio.Event()
+        self._waiters: list[asyncio.Future[None]] = []
+        exposition.on_change(self._change_event.set)
 
     async def wait_published(self) -> None:
-        """Wait until all that has been drawn is published; ``run`` has to be running."""
+        """Wait until all changes made so far are published; requires that ``run`` is running."""
         waiter = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
-        self._changed.set()
+        self._waiters.append(waiter)
+        self._change_event.set()
         await waiter
 
     async def run(self) -> None:
-        """Publish whenever something has changed, until cancelled."""
+        """Publish after every change, until cancelled."""
         while True:
-            # Python 3.11's wait_for would lose a cancellation that comes together with a change.
+            # Not wait_for: in Python 3.11 it loses a cancellation that coincides with a change.
             with suppress(TimeoutError):
                 async with asyncio.timeout(REFRESH_SECONDS):
-                    await self._changed.wait()
+                    await self._change_event.wait()
             await self.publish()
             await asyncio.sleep(MIN_INTERVAL_SECONDS)
 
     async def publish(self) -> None:
         """Publish now."""
-        self._changed.clear()
-        waiting, self._waiting = self._waiting, []
+        self._change_event.clear()
+        waiters, self._waiters = self._waiters, []
         self._exposition.set_process_metrics(self._collect())
         if self._exposition.sample_count > THREAD_SAMPLES:
             await asyncio.to_thread(self._exposition.publish)
         else:
             self._exposition.publish()
-        for waiter in waiting:
+        for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)

@@ -1,4 +1,4 @@
-"""The arithmetic of the ledger: how an increment moves a value, and how values are written down."""
+"""Aggregate increments into the values of series, and encode the values for the state."""
 
 from __future__ import annotations
 
@@ -24,45 +24,45 @@ __all__ = ["apply_increment", "apply_increments", "decode_value", "encode_value"
 
 MICROS_PER_SECOND = 1_000_000
 MAX_SUM_MICROS = 2**63 - 1
-"""Sums stop here rather than overflow: one absurd duration must not cost a poll."""
+"""Sums saturate here: SQLite stores 64-bit integers, and one absurd duration must not fail a poll."""
 
 MAX_STREAK_TIMES = 1000
-"""Failures of an account kept one by one; older ones are only counted."""
+"""Number of failures per account whose times are kept; older failures are only counted."""
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Value] = msgspec.json.Decoder(Value)
 
 
 def encode_value(value: Value) -> bytes:
-    """The written form of a value."""
+    """Encode a value as JSON."""
     return _encoder.encode(value)
 
 
-def decode_value(written: bytes) -> Value:
-    """The value of a written form; raises msgspec.DecodeError where it is none."""
-    return _decoder.decode(written)
+def decode_value(data: bytes) -> Value:
+    """Decode a value; raises msgspec.DecodeError if it is invalid."""
+    return _decoder.decode(data)
 
 
 def apply_increment(increment: Increment, value: Value | None) -> Value:
-    """The value after an increment; None is a series that does not exist yet."""
+    """Return the value after an increment; ``value`` is None for a new series."""
     return apply_increments((increment,), value)
 
 
 def apply_increments(increments: Sequence[Increment], value: Value | None) -> Value:
-    """The value after some increments, all of them of one kind; their order does not matter."""
+    """Return the value after increments of the same type, in any order; ``value`` is None for a new series."""
     return _AGGREGATORS[type(increments[0])](increments, value)
 
 
 def _add(increments: Sequence[IncCounter], value: Value | None) -> Value:
-    before = value if isinstance(value, int | float) else 0
-    return before + sum(increment.amount for increment in increments)
+    previous = value if isinstance(value, int | float) else 0
+    return previous + sum(increment.amount for increment in increments)
 
 
 def _observe(increments: Sequence[ObserveHistogram], value: Value | None) -> Value:
     bounds = increments[0].bounds
-    before = value if isinstance(value, Histogram) else Histogram(bounds, (0,) * (len(bounds) + 1))
-    counts = list(rebucket(before, bounds).counts)
-    micros = before.micros
+    previous = value if isinstance(value, Histogram) else Histogram(bounds, (0,) * (len(bounds) + 1))
+    counts = list(rebucket(previous, bounds).counts)
+    micros = previous.micros
     for increment in increments:
         counts[bisect_left(bounds, increment.micros / MICROS_PER_SECOND)] += 1
         micros += increment.micros
@@ -70,10 +70,10 @@ def _observe(increments: Sequence[ObserveHistogram], value: Value | None) -> Val
 
 
 def _set_latest(increments: Sequence[SetLatest], value: Value | None) -> Value:
-    readings = [LatestValue(increment.at, increment.value) for increment in increments]
+    values = [LatestValue(increment.at, increment.value) for increment in increments]
     if isinstance(value, LatestValue):
-        readings.append(value)
-    return max(readings, key=lambda reading: (reading.at, str(reading.value)))
+        values.append(value)
+    return max(values, key=lambda candidate: (candidate.at, str(candidate.value)))
 
 
 def _update_streak(increments: Sequence[AttemptOutcome], value: Value | None) -> Value:
@@ -116,7 +116,7 @@ def _add_success(streak: FailureStreak, at: int) -> FailureStreak:
 
 
 def rebucket(histogram: Histogram, bounds: tuple[float, ...]) -> Histogram:
-    """The histogram over other bounds: each old bucket goes into the first new one that surely holds it."""
+    """Return the histogram with other bounds: a bucket moves to the first new bucket that contains it entirely."""
     if histogram.bounds == bounds:
         return histogram
     counts = [0] * (len(bounds) + 1)

@@ -1,4 +1,4 @@
-"""The governor of labels: what comes from the API may not bring more values than a Prometheus can bear."""
+"""Cardinality limits for labels whose values come from the API."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ KNOWN_VALUES: Mapping[str, frozenset[str]] = MappingProxyType(
         "field": DOCUMENTED_PATHS,
     }
 )
-"""The labels whose values come from the API, and the values known beforehand: they never count towards the limit."""
+"""Labels whose values come from the API, with the documented values, which never count towards the limit."""
 
 
 class LabelLimiter:
-    """Keeps the number of label values within bounds: past the limit a value becomes ``other``.
+    """Bound the number of values per label and workspace: values beyond the limit become ``other``.
 
     Args:
-        families: The catalogue.
-        max_values: Values a workspace may bring to a label beyond the known ones.
-        max_accounts: The same for ``account_id``; 0 leaves out the metrics of accounts.
+        families: Catalogue of the metric families.
+        max_values: Maximum number of undocumented values per label and workspace.
+        max_accounts: Maximum number of values of ``account_id`` per workspace; 0 drops the metrics of accounts.
     """
 
     def __init__(self, families: Mapping[str, Family], *, max_values: int = 50, max_accounts: int = 500) -> None:
@@ -81,7 +81,7 @@ class LabelLimiter:
         self._announced_platforms: set[tuple[str, str]] = set()
 
     def restore(self, series: Iterable[Series]) -> None:
-        """Admit what the state has, so that a restart changes no label."""
+        """Accept the label values of stored series, so that a restart changes no label."""
         for name, labels in series:
             family = self._families.get(name)
             if family is None or not (family.feeds or name == SCHEMA_DRIFT):
@@ -93,31 +93,31 @@ class LabelLimiter:
                 self._known_platforms.add((labels[0], labels[1]))
 
     def remove_workspace(self, workspace: str) -> None:
-        """Forget a workspace."""
+        """Remove a workspace and its label values."""
         self._accepted_values = {key: values for key, values in self._accepted_values.items() if key[0] != workspace}
         self._known_platforms = {key for key in self._known_platforms if key[0] != workspace}
         self._unlimited_series = {series for series in self._unlimited_series if series[1][0] != workspace}
 
     def platforms(self, workspace: str) -> set[str]:
-        """The platforms that a workspace uses."""
+        """Return the platforms with publishing logs in a workspace."""
         return {platform for name, platform in self._known_platforms if name == workspace}
 
     def limit_value(self, workspace: str, label: str, value: str) -> str:
-        """The value, or ``other`` where the label has no room for it."""
+        """Return the value, or ``other`` if the label has reached its limit."""
         if label not in KNOWN_VALUES or value in KNOWN_VALUES[label] or value in (UNKNOWN, OTHER):
             return value
-        admitted = self._accepted_values.setdefault((workspace, label), set())
-        if value not in admitted and len(admitted) >= self._limits[label]:
+        accepted_values = self._accepted_values.setdefault((workspace, label), set())
+        if value not in accepted_values and len(accepted_values) >= self._limits[label]:
             return OTHER
-        admitted.add(value)
+        accepted_values.add(value)
         return value
 
     def start_batch(self) -> None:
-        """Begin a batch: it brings the platforms that the state does not have into being, once each."""
+        """Start a batch, in which every platform that is not stored yet gets its initial zeros once."""
         self._announced_platforms.clear()
 
     def apply(self, increments: Iterable[Increment]) -> Iterator[Increment]:
-        """The increments with bounded labels and the catalogue's buckets; what overflows is itself counted."""
+        """Yield the increments with limited labels and the buckets of the catalogue, and count the replaced values."""
         for increment in increments:
             if (increment.family, increment.labels) in self._unlimited_series:
                 yield self._with_buckets(increment, increment.labels)
@@ -125,18 +125,18 @@ class LabelLimiter:
                 yield from self._limit(increment)
 
     def _limit(self, increment: Increment) -> Iterator[Increment]:
-        family, before = self._families[increment.family], increment.labels
-        of_accounts = "account_id" in family.labels
-        if of_accounts and not self._limits["account_id"]:
+        family, original = self._families[increment.family], increment.labels
+        is_per_account = "account_id" in family.labels
+        if is_per_account and not self._limits["account_id"]:
             return
         labels = tuple(
-            self.limit_value(before[0], label, value) for label, value in zip(family.labels, before, strict=False)
+            self.limit_value(original[0], label, value) for label, value in zip(family.labels, original, strict=False)
         )
-        yield from self._count_overflow(family, before, labels)
-        if of_accounts and labels[2] == OTHER and family.kind == "gauge":
+        yield from self._count_overflow(family, original, labels)
+        if is_per_account and labels[2] == OTHER and family.kind == "gauge":
             return
         yield from self._initial_zeros(family, labels)
-        if labels == before and (family.name != LOGS or labels[:2] in self._known_platforms):
+        if labels == original and (family.name != LOGS or labels[:2] in self._known_platforms):
             self._unlimited_series.add((family.name, labels))
         yield self._with_buckets(increment, labels)
 
@@ -148,13 +148,13 @@ class LabelLimiter:
             )
         return increment if labels is increment.labels else msgspec.structs.replace(increment, labels=labels)
 
-    def _count_overflow(self, family: Family, before: Labels, after: Labels) -> Iterator[Increment]:
-        for label, old, new in zip(family.labels, before, after, strict=False):
+    def _count_overflow(self, family: Family, original: Labels, limited_labels: Labels) -> Iterator[Increment]:
+        for label, old, new in zip(family.labels, original, limited_labels, strict=False):
             if old != new:
-                yield IncCounter("late_exporter_label_overflow_total", (before[0], family.name, label))
+                yield IncCounter("late_exporter_label_overflow_total", (original[0], family.name, label))
 
     def _initial_zeros(self, family: Family, labels: Labels) -> Iterator[Increment]:
-        """Bring every action and status of a platform into being with its first logs, until the state has them."""
+        """Start every action and status of a platform at zero with its first log, until they are stored."""
         platform = (labels[0], labels[1])
         if family.name != LOGS or platform in self._known_platforms or platform in self._announced_platforms:
             return

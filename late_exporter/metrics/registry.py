@@ -1,4 +1,4 @@
-"""The board: the current value of every series, and which of them may be seen."""
+"""Registry of the current series: their values, and which of them are visible."""
 
 from __future__ import annotations
 
@@ -31,22 +31,23 @@ STREAKS = "late_account_consecutive_failures"
 INFO = "late_account_info"
 
 STATUS_FAMILIES = frozenset({LOGS, PENDING_LOGS, LAST_LOG, STREAKS})
-"""The families whose shown values are remembered, for people to read."""
+"""Families whose visible values are kept for the landing page."""
 
 ATTEMPTS = frozenset({"publish", "retry"})
 UNKNOWN = "unknown"
 
 
 class SeriesRegistry:
-    """The current value of every series, and which of them may be seen.
+    """Current value of every series; writes the visible ones to the exposition.
 
-    What the API held before a workspace's first sync is history: its families are withheld until that sync is
-    complete, and then appear with their whole value. Series that come into being later are newborn.
+    The logs that exist before the first sync of a feed are history: the families of the feed are hidden until that sync
+    is complete, and then appear with their full values. Series that are created later start at zero for one scrape, so
+    that Prometheus sees their first increase.
 
     Args:
-        families: The catalogue.
-        canvas: What shows the values.
-        workspaces: The feeds that each workspace reads.
+        families: Catalogue of the metric families.
+        exposition: Receives the visible series.
+        workspaces: Feeds of each workspace.
     """
 
     def __init__(
@@ -65,51 +66,56 @@ class SeriesRegistry:
             self.add_workspace(workspace, feeds)
 
     def add_workspace(self, workspace: str, feeds: frozenset[str]) -> None:
-        """Take a workspace in that reads these feeds."""
+        """Add a workspace with its feeds."""
         self._feeds[workspace] = feeds
         self._synced_feeds[workspace] = set()
 
     def remove_workspace(self, workspace: str) -> None:
-        """Take a workspace out, and its series from the exposition."""
+        """Remove a workspace and its series."""
         for series in [series for series in self._visible_labels if self._belongs_to(series, workspace)]:
             self._exposition.remove(series[0], self._visible_labels.pop(series))
         self._existing_series = {series for series in self._existing_series if not self._belongs_to(series, workspace)}
-        for kept in (self._hidden_values, self._own_counters):
-            for series in [series for series in kept if self._belongs_to(series, workspace)]:
-                del kept[series]
-        self._status_values = {key: notes for key, notes in self._status_values.items() if key[0] != workspace}
+        for table in (self._hidden_values, self._own_counters):
+            for series in [series for series in table if self._belongs_to(series, workspace)]:
+                del table[series]
+        self._status_values = {key: values for key, values in self._status_values.items() if key[0] != workspace}
         del self._feeds[workspace], self._synced_feeds[workspace]
 
-    def restore(self, totals: Mapping[Series, SeriesValue], synced: Mapping[str, Iterable[str]]) -> None:
-        """Take over what the state holds, and which feeds of which workspaces have completed their first sync."""
-        for series, total in totals.items():
+    def restore(self, values: Mapping[Series, SeriesValue], synced_feeds: Mapping[str, Iterable[str]]) -> None:
+        """Load the stored series.
+
+        Args:
+            values: Stored values; those of other workspaces and families are ignored.
+            synced_feeds: Feeds of each workspace that have completed their first sync.
+        """
+        for series, value in values.items():
             if series[0] in self._families and series[1][0] in self._feeds:
-                self._set(series, self._keep_maximum(series, total), start_at_zero=False)
-        for workspace, feeds in synced.items():
+                self._set(series, self._keep_maximum(series, value), start_at_zero=False)
+        for workspace, feeds in synced_feeds.items():
             for feed in feeds:
                 self.show_feed(workspace, feed)
 
-    def update(self, totals: Mapping[Series, SeriesValue]) -> None:
-        """Take over what a transaction has made durable."""
-        for series, total in totals.items():
-            newborn = series not in self._existing_series and self._is_live(series)
-            self._set(series, self._keep_maximum(series, total), start_at_zero=newborn)
+    def update(self, values: Mapping[Series, SeriesValue]) -> None:
+        """Set the values that a transaction has committed."""
+        for series, value in values.items():
+            start_at_zero = series not in self._existing_series and self._is_live(series)
+            self._set(series, self._keep_maximum(series, value), start_at_zero=start_at_zero)
 
     def show_feed(self, workspace: str, feed: str) -> None:
-        """Show the families of a feed whose first sync is complete."""
+        """Make the families of a feed visible, because its first sync is complete."""
         self._synced_feeds[workspace].add(feed)
         for series in [series for series in self._hidden_values if not self._is_hidden(series)]:
             self._show(series, self._hidden_values.pop(series), start_at_zero=False)
 
-    def add_unsaved(self, counts: Iterable[IncCounter]) -> None:
-        """Show what could not be saved yet of the exporter's own counters; a later total includes it."""
-        for count in counts:
-            series = (count.family, count.labels)
+    def add_unsaved(self, increments: Iterable[IncCounter]) -> None:
+        """Add increments of the exporter's own counters that could not be saved yet; later values include them."""
+        for increment in increments:
+            series = (increment.family, increment.labels)
             value, created = self._own_counters.get(series, (0, 0.0))
-            self.update({series: SeriesValue(value + count.amount, created)})
+            self.update({series: SeriesValue(value + increment.amount, created)})
 
     def set_gauge(self, family: str, labels: Labels, value: float) -> None:
-        """Set a gauge that is not of the state."""
+        """Set a gauge that is not stored."""
         self._set((family, labels), SeriesValue(value, 0.0), start_at_zero=False)
 
     def remove_gauge(self, family: str, labels: Labels) -> None:
@@ -122,43 +128,43 @@ class SeriesRegistry:
                 del self._status_values[labels[0], family][labels]
 
     def add_exemplar(self, observation: ObserveHistogram) -> None:
-        """Attach what an observation points to."""
+        """Attach the exemplar of an observation, if its series is visible."""
         series = (observation.family, observation.labels)
         if observation.exemplar is not None and series in self._visible_labels:
             self._exposition.add_exemplar(*series, observation.micros / 1_000_000, observation.exemplar)
 
     def platform_health(self, workspace: str) -> tuple[PlatformHealth, ...]:
-        """What the shown publishing logs of a workspace say of each platform, by name."""
+        """Return the health of the platforms of a workspace by their visible publishing logs, sorted by name."""
         logs, final, pending = Counter[str](), Counter[str](), Counter[str]()
         attempts = Counter[tuple[str, str]]()
-        since: dict[str, float] = {}
-        last: dict[str, float] = {}
+        counted_since: dict[str, float] = {}
+        last_log: dict[str, float] = {}
         for (_, platform, action, status), (count, created) in self._values_of(workspace, LOGS):
             logs[platform] += int(count)
-            since[platform] = min(created, since.get(platform, created))
+            counted_since[platform] = min(created, counted_since.get(platform, created))
             if action in ATTEMPTS and status != PENDING:
                 final[platform] += int(count)
                 attempts[platform, status] += int(count)
         for (_, platform, _), (count, _) in self._values_of(workspace, PENDING_LOGS):
             pending[platform] += int(count)
-        for (_, platform, _, _), (at, _) in self._values_of(workspace, LAST_LOG):
-            last[platform] = max(at, last.get(platform, at))
+        for (_, platform, _, _), (time, _) in self._values_of(workspace, LAST_LOG):
+            last_log[platform] = max(time, last_log.get(platform, time))
         return tuple(
             PlatformHealth(
                 name=platform,
-                counted_since=since[platform],
+                counted_since=counted_since[platform],
                 published=attempts[platform, "success"],
                 failed=attempts[platform, "failed"],
                 final=final[platform],
                 pending=pending[platform],
-                last_log=last.get(platform),
+                last_log=last_log.get(platform),
             )
             for platform in sorted(logs)
             if logs[platform]
         )
 
     def failing_accounts(self, workspace: str) -> tuple[AccountHealth, ...]:
-        """The accounts of a workspace whose last attempt failed, most failures in a row first."""
+        """Return the accounts whose last attempt failed, most consecutive failures first."""
         accounts = (
             AccountHealth(
                 platform=labels[1],
@@ -180,13 +186,13 @@ class SeriesRegistry:
         username = self._visible_labels.get((INFO, account), ("",))[-1]
         return "" if username == UNKNOWN else username
 
-    def _keep_maximum(self, series: Series, total: SeriesValue) -> SeriesValue:
-        """What to show of a total: never less than was shown provisionally."""
+    def _keep_maximum(self, series: Series, new_value: SeriesValue) -> SeriesValue:
+        # A counter must not fall when its unsaved increments are saved bit by bit.
         self._existing_series.add(series)
-        if self._families[series[0]].feeds or not isinstance(total.value, int | float):
-            return total
-        shown, _ = self._own_counters.get(series, (0, 0.0))
-        self._own_counters[series] = (max(shown, total.value), total.created)
+        if self._families[series[0]].feeds or not isinstance(new_value.value, int | float):
+            return new_value
+        visible, _ = self._own_counters.get(series, (0, 0.0))
+        self._own_counters[series] = (max(visible, new_value.value), new_value.created)
         return SeriesValue(*self._own_counters[series])
 
     def _belongs_to(self, series: Series, workspace: str) -> bool:
@@ -194,14 +200,14 @@ class SeriesRegistry:
         return labels[:1] == (workspace,) and self._families[family].labels[0] == "workspace"
 
     def _is_live(self, series: Series) -> bool:
-        """Whether the series' workspace has its history behind it, so that a new series is a birth."""
+        """Return whether the first sync of the series' feeds is complete, so that a new series starts at zero."""
         workspace = series[1][0] if series[1] else ""
-        needed = self._feeds.get(workspace, frozenset())
-        feeds = set(self._feeds_of(series)) & needed or needed
+        workspace_feeds = self._feeds.get(workspace, frozenset())
+        feeds = set(self._feeds_of(series)) & workspace_feeds or workspace_feeds
         return self._synced_feeds.get(workspace, set()) >= feeds
 
     def _feeds_of(self, series: Series) -> tuple[str, ...]:
-        """The feeds that a series waits for: where its type says which one it is of, that one alone."""
+        """Return the feeds that fill a series; the label ``type`` names the only one."""
         family = self._families[series[0]]
         if "type" in family.labels:
             return (series[1][family.labels.index("type")],)
@@ -213,15 +219,15 @@ class SeriesRegistry:
             return False
         return labels[0] not in self._synced_feeds or not self._synced_feeds[labels[0]].intersection(feeds)
 
-    def _set(self, series: Series, total: SeriesValue, *, start_at_zero: bool) -> None:
+    def _set(self, series: Series, value: SeriesValue, *, start_at_zero: bool) -> None:
         if self._is_hidden(series):
-            self._hidden_values[series] = total
+            self._hidden_values[series] = value
         else:
-            self._show(series, total, start_at_zero=start_at_zero)
+            self._show(series, value, start_at_zero=start_at_zero)
 
-    def _show(self, series: Series, total: SeriesValue, *, start_at_zero: bool) -> None:
+    def _show(self, series: Series, current: SeriesValue, *, start_at_zero: bool) -> None:
         family, labels = self._families[series[0]], series[1]
-        value = total.value
+        value = current.value
         if isinstance(value, LatestValue) and isinstance(value.value, str):
             labels = (*labels, value.value)
             value = 1
@@ -230,8 +236,8 @@ class SeriesRegistry:
         self._visible_labels[series] = labels
         number = _number(value, family)
         if series[0] in STATUS_FAMILIES and not isinstance(number, Histogram):
-            self._status_values.setdefault((labels[0], series[0]), {})[series[1]] = (number, total.created)
-        created = None if family.kind == "gauge" else total.created
+            self._status_values.setdefault((labels[0], series[0]), {})[series[1]] = (number, current.created)
+        created = None if family.kind == "gauge" else current.created
         self._exposition.put(
             family.name,
             labels,

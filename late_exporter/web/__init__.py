@@ -1,1 +1,1 @@
-"""The web server."""
+"""Web server."""

@@ -1,11 +1,14 @@
-"""The ASGI application: it reads memory and nothing else; what webhooks tell only wakes who polls."""
+"""ASGI application: landing page, metrics, health, life cycle and webhooks.
+
+A request only reads memory. A webhook only wakes the pollers and counts.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import TypeAlias
@@ -14,29 +17,30 @@ import msgspec
 
 from late_exporter.errors import LateError
 from late_exporter.exposition.exposition import Exposition
+from late_exporter.format import plural
 from late_exporter.ingest.webhooks import MAX_PAYLOAD_BYTES, WebhookReceiver
 from late_exporter.status import FeedHealth, WorkspaceHealth
 from late_exporter.web.asgi import App, Message, Receive, Send
-from late_exporter.web.landing import STYLE, FeedStatus, feed_state, problem_text, render_page, single_line
+from late_exporter.web.landing import STYLE, FeedStatus, feed_status, problem_text, render_page, single_line
 
 __all__ = ["Lifecycle", "create_app"]
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
-TEXT: Headers = (("content-type", "text/plain; charset=utf-8"),)
-READING = ("GET", "HEAD")
-COMMANDING = ("POST", "PUT")
-TELLING = ("POST",)
-SIGNATURES = (b"x-late-signature", b"x-zernio-signature")
-ALWAYS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
+TEXT_HEADERS: Headers = (("content-type", "text/plain; charset=utf-8"),)
+READ_METHODS = ("GET", "HEAD")
+LIFECYCLE_METHODS = ("POST", "PUT")
+WEBHOOK_METHODS = ("POST",)
+SIGNATURE_HEADERS = (b"x-late-signature", b"x-zernio-signature")
+COMMON_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
 STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-POLICY = (
+CONTENT_SECURITY_POLICY = (
     f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-PAGE: Headers = (
+PAGE_HEADERS: Headers = (
     ("content-type", "text/html; charset=utf-8"),
-    ("content-security-policy", POLICY),
+    ("content-security-policy", CONTENT_SECURITY_POLICY),
     ("referrer-policy", "no-referrer"),
     ("x-frame-options", "DENY"),
 )
@@ -46,8 +50,8 @@ class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):
     """Callbacks of ``/-/reload`` and ``/-/quit``.
 
     Args:
-        reload: Reload the configuration; raises LateError if that fails.
-        quit: Stop the process.
+        reload: Reloads the configuration; raises LateError if that fails.
+        quit: Stops the process.
     """
 
     reload: Callable[[], Awaitable[None]]
@@ -55,16 +59,16 @@ class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """A response; ``sent`` is called once its body went out."""
+    """Response to a request; ``on_sent`` is called after its body has been sent."""
 
     body: bytes
     status: int = 200
-    headers: Headers = TEXT
-    sent: Callable[[], object] | None = None
+    headers: Headers = TEXT_HEADERS
+    on_sent: Callable[[], object] | None = None
 
 
 Route: TypeAlias = tuple[Sequence[str], Callable[[Message], Awaitable[Reply]]]
-"""The methods that a path has, and what it does."""
+"""Methods of a path, and its handler."""
 
 
 def create_app(
@@ -78,39 +82,41 @@ def create_app(
     lifecycle: Lifecycle | None = None,
     webhooks: WebhookReceiver | None = None,
 ) -> App:
-    """The application.
+    """Create the application.
 
     Args:
-        exposition: Where the metrics come from.
-        health: How the workspaces are doing.
-        version: Of the program.
-        telemetry_path: Of the metrics.
-        clock: Unix time in seconds.
-        documentation: URL of a link on the landing page; left out where empty.
-        lifecycle: What ``/-/reload`` and ``/-/quit`` do; None: they are refused.
-        webhooks: Takes webhooks; None: they have no path.
+        exposition: Metrics.
+        health: Returns the health of the workspaces.
+        version: Version of the program.
+        telemetry_path: Path of the metrics.
+        clock: Returns the Unix time in seconds.
+        documentation: URL that the landing page links to; empty to leave the link out.
+        lifecycle: Callbacks of the life cycle API; None to disable it.
+        webhooks: Receiver of webhooks; None to disable them.
     """
 
-    def landing(_: Message) -> Reply:
+    def landing_page(_: Message) -> Reply:
         html = render_page(
             health(), now=clock(), version=version, telemetry_path=telemetry_path, documentation=documentation
         )
-        return Reply(body=html.encode("utf-8", "replace"), headers=PAGE)
+        return Reply(body=html.encode("utf-8", "replace"), headers=PAGE_HEADERS)
 
     routes: dict[str, Route] = {
-        "/": _reading(landing),
-        "/-/healthy": _reading(lambda _: _text("late-exporter is healthy")),
-        "/-/ready": _reading(lambda _: _readiness(health())),
-        "/-/reload": _commanding(lifecycle, _reload),
-        "/-/quit": _commanding(lifecycle, _quit),
-        telemetry_path: _reading(lambda scope: _metrics(exposition, scope)),
+        "/": _read_route(landing_page),
+        "/-/healthy": _read_route(lambda _: _text("late-exporter is healthy")),
+        "/-/ready": _read_route(lambda _: _readiness(health())),
+        "/-/reload": _lifecycle_route(lifecycle, _reload),
+        "/-/quit": _lifecycle_route(lifecycle, _quit),
+        telemetry_path: _read_route(lambda scope: _metrics(exposition, scope)),
     }
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            told = webhooks is not None and webhooks.handles(scope["path"])
-            reply = await (_tell(webhooks, scope, receive) if webhooks and told else _route(routes, scope))
-            await _respond(reply, send, head=scope["method"] == "HEAD")
+            if webhooks is not None and webhooks.handles(scope["path"]):
+                reply = await _receive_webhook(webhooks, scope, receive)
+            else:
+                reply = await _dispatch(routes, scope)
+            await _send_reply(reply, send, head=scope["method"] == "HEAD")
         elif scope["type"] == "lifespan":
             await _lifespan(receive, send)
         else:
@@ -119,28 +125,31 @@ def create_app(
     return app
 
 
-async def _route(routes: Mapping[str, Route], scope: Message) -> Reply:
+async def _dispatch(routes: Mapping[str, Route], scope: Message) -> Reply:
     if scope["path"] not in routes:
         return _text("not found", 404)
-    methods, respond = routes[scope["path"]]
+    methods, handle = routes[scope["path"]]
     if scope["method"] not in methods:
-        return _not_allowed(methods)
-    return await respond(scope)
+        return _method_not_allowed(methods)
+    return await handle(scope)
 
 
-async def _tell(webhooks: WebhookReceiver, scope: Message, receive: Receive) -> Reply:
-    if scope["method"] not in TELLING:
-        return _not_allowed(TELLING)
-    body = await _body(receive, MAX_PAYLOAD_BYTES)
+async def _receive_webhook(webhooks: WebhookReceiver, scope: Message, receive: Receive) -> Reply:
+    if scope["method"] not in WEBHOOK_METHODS:
+        return _method_not_allowed(WEBHOOK_METHODS)
+    body = await _read_body(receive, MAX_PAYLOAD_BYTES)
     if body is None:
-        return _text("cut off", HTTPStatus.BAD_REQUEST)
-    signatures = [value for name, value in scope["headers"] if name.lower() in SIGNATURES]
+        return _text("incomplete body", HTTPStatus.BAD_REQUEST)
+    signatures = [value for name, value in scope["headers"] if name.lower() in SIGNATURE_HEADERS]
     status = webhooks.receive(scope["path"], body, signatures)
     return Reply(body=b"", status=status) if status == HTTPStatus.NO_CONTENT else _text(status.phrase.lower(), status)
 
 
-async def _body(receive: Receive, limit: int) -> bytes | None:
-    """The body of a request, None where it was broken off; one that is larger ends somewhere beyond the limit."""
+async def _read_body(receive: Receive, limit: int) -> bytes | None:
+    """Return the body of a request, or None if the client disconnected.
+
+    Reading stops as soon as the body is longer than ``limit``, so that the result is longer than that, too.
+    """
     body = bytearray()
     more = True
     while more and len(body) <= limit:
@@ -152,72 +161,71 @@ async def _body(receive: Receive, limit: int) -> bytes | None:
     return bytes(body)
 
 
-def _not_allowed(methods: Sequence[str]) -> Reply:
+def _method_not_allowed(methods: Sequence[str]) -> Reply:
     return _text("method not allowed", 405, ("allow", ", ".join(methods)))
 
 
-def _reading(show: Callable[[Message], Reply]) -> Route:
-    async def respond(scope: Message) -> Reply:
-        return show(scope)
+def _read_route(respond: Callable[[Message], Reply]) -> Route:
+    async def handle(scope: Message) -> Reply:
+        return respond(scope)
 
-    return READING, respond
+    return READ_METHODS, handle
 
 
-def _commanding(lifecycle: Lifecycle | None, command: Callable[[Lifecycle], Awaitable[Reply]]) -> Route:
-    async def respond(scope: Message) -> Reply:
+def _lifecycle_route(lifecycle: Lifecycle | None, command: Callable[[Lifecycle], Awaitable[Reply]]) -> Route:
+    async def handle(scope: Message) -> Reply:
         if lifecycle is None:
-            return _text("this is for those who start with --web.enable-lifecycle", 403)
-        if _header(scope, b"origin") is not None:  # a page that somebody looks at, not somebody
-            return _text("not for browsers", 403)
+            return _text("lifecycle API is disabled; start with --web.enable-lifecycle", 403)
+        # Browsers send Origin with a POST: a web page must not control the exporter of someone who looks at it.
+        if _header(scope, b"origin") is not None:
+            return _text("requests from web pages are not allowed", 403)
         return await command(lifecycle)
 
-    return COMMANDING, respond
+    return LIFECYCLE_METHODS, handle
 
 
 async def _reload(lifecycle: Lifecycle) -> Reply:
     try:
         await lifecycle.reload()
     except LateError as exc:
-        return _text(f"not reloaded, all stays as it was:\n{exc}", 500)
+        return _text(f"reload failed, keeping the current configuration:\n{exc}", 500)
     return _text("reloaded")
 
 
 async def _quit(lifecycle: Lifecycle) -> Reply:
-    return Reply(body=b"stopping\n", sent=lifecycle.quit)
+    return Reply(body=b"stopping\n", on_sent=lifecycle.quit)
 
 
 def _metrics(exposition: Exposition, scope: Message) -> Reply:
-    answer = exposition.get_body(_header(scope, b"accept"), _header(scope, b"accept-encoding"))
-    headers: Headers = (("content-type", answer.content_type), ("vary", "Accept, Accept-Encoding"))
-    if answer.content_encoding is not None:
-        headers += (("content-encoding", answer.content_encoding),)
-    return Reply(body=answer.body, headers=headers, sent=partial(exposition.mark_served, answer.version))
+    metrics = exposition.get_body(_header(scope, b"accept"), _header(scope, b"accept-encoding"))
+    headers: Headers = (("content-type", metrics.content_type), ("vary", "Accept, Accept-Encoding"))
+    if metrics.content_encoding is not None:
+        headers += (("content-encoding", metrics.content_encoding),)
+    return Reply(body=metrics.body, headers=headers, on_sent=partial(exposition.mark_served, metrics.version))
 
 
 def _readiness(workspaces: Sequence[WorkspaceHealth]) -> Reply:
-    reasons = list(_reasons(workspaces))
+    reasons = [
+        f"{single_line(workspace.name)}/{single_line(feed.name)}: {_unready_reason(feed)}"
+        for workspace in workspaces
+        for feed in workspace.feeds
+        if not feed.is_synced
+    ]
     return _text("\n".join(reasons), 503) if reasons else _text("late-exporter is ready")
 
 
-def _reasons(workspaces: Sequence[WorkspaceHealth]) -> Iterator[str]:
-    for workspace in workspaces:
-        for feed in workspace.feeds:
-            if not feed.is_synced:
-                yield f"{single_line(workspace.name)}/{single_line(feed.name)}: {_reason(feed)}"
-
-
-def _reason(feed: FeedHealth) -> str:
-    match feed_state(feed):
+def _unready_reason(feed: FeedHealth) -> str:
+    match feed_status(feed):
         case FeedStatus.FAILING:
             return f"first sync has not succeeded: {problem_text(feed)}"
         case FeedStatus.WAITING:
             return "waiting for the first poll"
         case _:
-            return f"first sync under way, {feed.logs:,} logs read"
+            return f"first sync in progress, {plural(feed.logs, 'log')} read"
 
 
-def _text(line: str, status: int = 200, *headers: tuple[str, str]) -> Reply:
-    return Reply(body=f"{line}\n".encode("utf-8", "replace"), status=status, headers=TEXT + headers)
+def _text(text: str, status: int = 200, *headers: tuple[str, str]) -> Reply:
+    return Reply(body=f"{text}\n".encode("utf-8", "replace"), status=status, headers=TEXT_HEADERS + headers)
 
 
 def _header(scope: Message, name: bytes) -> str | None:
@@ -225,15 +233,16 @@ def _header(scope: Message, name: bytes) -> str | None:
     return ", ".join(values) if values else None
 
 
-async def _respond(reply: Reply, send: Send, *, head: bool) -> None:
-    bodiless = reply.status == HTTPStatus.NO_CONTENT
-    length: Headers = () if bodiless else (("content-length", str(len(reply.body))),)
-    headers = (*(() if bodiless else reply.headers), *ALWAYS, *length)
-    raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
-    await send({"type": "http.response.start", "status": reply.status, "headers": raw})
+async def _send_reply(reply: Reply, send: Send, *, head: bool) -> None:
+    has_content = reply.status != HTTPStatus.NO_CONTENT
+    headers = COMMON_HEADERS
+    if has_content:
+        headers = (*reply.headers, *headers, ("content-length", str(len(reply.body))))
+    encoded_headers = [(name.encode(), value.encode("latin-1")) for name, value in headers]
+    await send({"type": "http.response.start", "status": reply.status, "headers": encoded_headers})
     await send({"type": "http.response.body", "body": b"" if head else reply.body})
-    if reply.sent is not None and not head:
-        reply.sent()
+    if reply.on_sent is not None and not head:
+        reply.on_sent()
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

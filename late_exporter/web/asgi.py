@@ -1,4 +1,4 @@
-"""The types of ASGI, as far as the program uses it."""
+"""Types of ASGI."""
 
 from __future__ import annotations
 

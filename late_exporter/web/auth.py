@@ -1,4 +1,4 @@
-"""Stands before the application: who may pass, how often, and what every answer carries."""
+"""Middleware for basic authentication, the rate limit and configured headers."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ __all__ = ["AuthMiddleware", "PasswordVerifier", "TokenBucket"]
 
 CHALLENGE = 'Basic realm="late-exporter", charset="UTF-8"'
 FAILED_LOGIN_RATE = RequestRate(interval=3.0, burst=10)
-"""Wrong passwords that an address may try."""
+"""Rate at which an address may try wrong passwords."""
 
 MAX_PENDING_CHECKS = 16
-"""Attempts that may wait for the one thread that hashes."""
+"""Maximum number of passwords that retry_after for the hashing thread; further attempts are rejected."""
 
 MAX_CACHED = 100
-"""Passwords that are known to be right, and addresses that tried a wrong one."""
+"""Maximum number of cached passwords, and of addresses with failed attempts."""
 
 KeyT = TypeVar("KeyT")
 ValueT = TypeVar("ValueT")
 
 BCRYPT_MAX_BYTES = 72
-"""Bytes of a password that bcrypt looks at."""
+"""bcrypt uses only the first bytes of a password."""
 
 
 class TokenBucket:
-    """A token bucket.
+    """Token bucket.
 
     Args:
-        rate: How much it holds, and how fast it fills.
-        monotonic: Time in seconds that only goes forward.
+        rate: Capacity, and interval at which tokens are added.
+        monotonic: Monotonic clock in seconds.
     """
 
     def __init__(self, rate: RequestRate, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -54,9 +54,9 @@ class TokenBucket:
         self._full_at = monotonic()
 
     def seconds_until_token(self) -> float:
-        """Seconds until there is a token; 0 where there is one."""
-        spare = self._full_at - self._monotonic() - self.rate.interval * (self.rate.burst - 1)
-        return max(0.0, spare)
+        """Return the seconds until a token is available, 0 if one is."""
+        seconds = self._full_at - self._monotonic() - self.rate.interval * (self.rate.burst - 1)
+        return max(0.0, seconds)
 
     def take(self) -> None:
         """Take a token."""
@@ -64,11 +64,11 @@ class TokenBucket:
 
 
 class PasswordVerifier:
-    """Verifies passwords against bcrypt hashes, in a thread; the right ones are remembered.
+    """Verify passwords against bcrypt hashes in a thread, with a cache of correct passwords.
 
     Args:
-        monotonic: Time in seconds that only goes forward.
-        check: Whether a password, UTF-8, has a hash.
+        monotonic: Monotonic clock in seconds.
+        check_password: Checks a password, base64_text as UTF-8, against a hash.
     """
 
     def __init__(
@@ -78,68 +78,72 @@ class PasswordVerifier:
         check_password: Callable[[bytes, bytes], bool] = bcrypt.checkpw,
     ) -> None:
         self._monotonic = monotonic
-        self._check = check_password
+        self._check_password = check_password
         self._secret = secrets.token_bytes(32)
-        self._right: OrderedDict[bytes, None] = OrderedDict()
-        self._tried: OrderedDict[str, TokenBucket] = OrderedDict()
-        self._waiting = 0
-        self._turn = asyncio.Lock()
-        self._thread = DaemonThreadExecutor()
+        self._correct_passwords: OrderedDict[bytes, None] = OrderedDict()
+        self._failed_attempts: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._pending_checks = 0
+        self._lock = asyncio.Lock()
+        self._executor = DaemonThreadExecutor()
 
     async def authenticate(self, users: Mapping[str, bytes], authorization: str, peer: str) -> tuple[HTTPStatus, float]:
-        """OK, or why a request may not pass, and the seconds after which to try again.
+        """Authenticate a request.
 
         Args:
-            users: The hash of each user's password.
-            authorization: The header; empty where there is none.
-            peer: The address that asks.
+            users: Password hash of each user.
+            authorization: Value of the header ``Authorization``, empty if there is none.
+            peer: Address of the client.
+
+        Returns:
+            OK, or the status of the rejection and the seconds after which to retry.
         """
         name, password = _credentials(authorization)
         if not name:
             return HTTPStatus.UNAUTHORIZED, 0.0
-        # Whoever has no account waits as long as whoever has one.
-        hashed = users.get(name) or max(users.values(), key=lambda other: other[4:6])
-        token = self._token(name, hashed, password)
-        if name in users and token in self._right:
-            self._right.move_to_end(token)
+        # Unknown users cost as much time as the most expensive hash, so that timing does not reveal user names.
+        password_hash = users.get(name) or max(users.values(), key=lambda bcrypt_hash: bcrypt_hash[4:6])
+        cache_key = self._cache_key(name, password_hash, password)
+        if name in users and cache_key in self._correct_passwords:
+            self._correct_passwords.move_to_end(cache_key)
             return HTTPStatus.OK, 0.0
-        tried = self._tried.get(peer) or TokenBucket(FAILED_LOGIN_RATE, self._monotonic)
-        _remember(self._tried, peer, tried)
-        if (wait := tried.seconds_until_token()) or self._waiting >= MAX_PENDING_CHECKS:
-            return HTTPStatus.TOO_MANY_REQUESTS, wait or FAILED_LOGIN_RATE.interval
-        tried.take()
-        if not await self._has(password, hashed) or name not in users:
+        attempts = self._failed_attempts.get(peer) or TokenBucket(FAILED_LOGIN_RATE, self._monotonic)
+        _cache(self._failed_attempts, peer, attempts)
+        if (retry_after := attempts.seconds_until_token()) or self._pending_checks >= MAX_PENDING_CHECKS:
+            return HTTPStatus.TOO_MANY_REQUESTS, retry_after or FAILED_LOGIN_RATE.interval
+        attempts.take()
+        if not await self._matches(password, password_hash) or name not in users:
             return HTTPStatus.UNAUTHORIZED, 0.0
-        self._tried.pop(peer, None)
-        _remember(self._right, token, None)
+        self._failed_attempts.pop(peer, None)
+        _cache(self._correct_passwords, cache_key, None)
         return HTTPStatus.OK, 0.0
 
-    async def _has(self, password: bytes, hashed: bytes) -> bool:
-        self._waiting += 1
+    async def _matches(self, password: bytes, password_hash: bytes) -> bool:
+        self._pending_checks += 1
         try:
-            async with self._turn:
+            async with self._lock:
                 return await asyncio.get_running_loop().run_in_executor(
-                    self._thread, self._check, password[:BCRYPT_MAX_BYTES], hashed
+                    self._executor, self._check_password, password[:BCRYPT_MAX_BYTES], password_hash
                 )
-        except ValueError:  # a password that bcrypt does not take
+        except ValueError:  # bcrypt rejects the password or the hash
             return False
         finally:
-            self._waiting -= 1
+            self._pending_checks -= 1
 
-    def _token(self, name: str, hashed: bytes, password: bytes) -> bytes:
-        return hmac.digest(self._secret, b"\0".join((name.encode(), hashed, password)), "sha256")
+    def _cache_key(self, name: str, password_hash: bytes, password: bytes) -> bytes:
+        # A keyed digest, so that no password stays in memory.
+        return hmac.digest(self._secret, b"\0".join((name.encode(), password_hash, password)), "sha256")
 
 
 class AuthMiddleware:
-    """The application as the outside sees it.
+    """Authenticate and limit requests before they reach the application.
 
     Args:
-        app: The application.
-        web: How the web server is to behave, as of now.
-        passwords: Verifies passwords.
-        log: Hears of refusals.
-        opened: Whether a path is for those who cannot log in, and prove otherwise who they are.
-        monotonic: Time in seconds that only goes forward.
+        app: Application.
+        config: Returns the current configuration of the config server.
+        passwords: Password verifier.
+        log: Logger of rejected logins.
+        is_public: Returns whether a path needs no password because its requests are authenticated in another way.
+        monotonic: Monotonic clock in seconds.
     """
 
     def __init__(
@@ -153,86 +157,86 @@ class AuthMiddleware:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
-        self._opened = is_public
-        self._web = config
+        self._is_public = is_public
+        self._config = config
         self._passwords = passwords
         self._log = log
         self._monotonic = monotonic
         self._bucket: TokenBucket | None = None
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer a request, or have the application answer it."""
+        """Handle a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        web = self._web()
-        if web.headers:
-            send = _adding(web.headers, send)
-        status, wait = self._limit(web.rate)
-        if status == HTTPStatus.OK and web.users and not self._is_open(web, scope["path"]):
-            status, wait = await self._authenticate(web, scope)
+        config = self._config()
+        if config.headers:
+            send = _with_headers(config.headers, send)
+        status, retry_after = self._limit(config.rate)
+        if status == HTTPStatus.OK and config.users and not self._needs_no_password(config, scope["path"]):
+            status, retry_after = await self._authenticate(config, scope)
         if status == HTTPStatus.OK:
             await self._app(scope, receive, send)
         else:
-            await _refuse(status, wait, send, head=scope["method"] == "HEAD")
+            await _reject(status, retry_after, send, head=scope["method"] == "HEAD")
 
-    def _is_open(self, web: WebConfig, path: str) -> bool:
-        return path in web.open_paths or (self._opened is not None and self._opened(path))
+    def _needs_no_password(self, config: WebConfig, path: str) -> bool:
+        return path in config.open_paths or (self._is_public is not None and self._is_public(path))
 
     def _limit(self, rate: RequestRate | None) -> tuple[HTTPStatus, float]:
         if rate is None:
             return HTTPStatus.OK, 0.0
         if self._bucket is None or self._bucket.rate != rate:
             self._bucket = TokenBucket(rate, self._monotonic)
-        wait = self._bucket.seconds_until_token()
-        if wait:
-            return HTTPStatus.TOO_MANY_REQUESTS, wait
+        retry_after = self._bucket.seconds_until_token()
+        if retry_after:
+            return HTTPStatus.TOO_MANY_REQUESTS, retry_after
         self._bucket.take()
         return HTTPStatus.OK, 0.0
 
-    async def _authenticate(self, web: WebConfig, scope: Message) -> tuple[HTTPStatus, float]:
+    async def _authenticate(self, config: WebConfig, scope: Message) -> tuple[HTTPStatus, float]:
         authorization = next((value for name, value in scope["headers"] if name.lower() == b"authorization"), b"")
         client = scope.get("client")
         peer = str(client[0]) if client else ""
-        status, wait = await self._passwords.authenticate(web.users, authorization.decode("latin-1"), peer)
+        status, retry_after = await self._passwords.authenticate(config.users, authorization.decode("latin-1"), peer)
         if authorization and status != HTTPStatus.OK:
-            self._log.warning("request refused", peer=peer, status=int(status))
-        return status, wait
+            self._log.warning("request rejected", peer=peer, status=int(status))
+        return status, retry_after
 
 
 def _credentials(authorization: str) -> tuple[str, bytes]:
-    """User and password; no user where the header holds none."""
-    scheme, _, encoded = authorization.partition(" ")
+    """Return user and password, with an empty user if the header is invalid."""
+    scheme, _, base64_text = authorization.partition(" ")
     try:
-        decoded = base64.b64decode(encoded.strip(), validate=True)
-        name, colon, password = decoded.partition(b":")
+        credentials = base64.b64decode(base64_text.strip(), validate=True)
+        name, colon, password = credentials.partition(b":")
         return (name.decode(), password) if colon and scheme.lower() == "basic" else ("", b"")
     except (binascii.Error, ValueError):
         return "", b""
 
 
-def _remember(known: OrderedDict[KeyT, ValueT], key: KeyT, value: ValueT) -> None:
-    known[key] = value
-    known.move_to_end(key)
-    if len(known) > MAX_CACHED:
-        known.popitem(last=False)
+def _cache(cache: OrderedDict[KeyT, ValueT], key: KeyT, value: ValueT) -> None:
+    cache[key] = value
+    cache.move_to_end(key)
+    if len(cache) > MAX_CACHED:
+        cache.popitem(last=False)
 
 
-def _adding(headers: tuple[tuple[str, str], ...], send: Send) -> Send:
-    """Sends answers with these headers in place of what they have under the same names."""
-    added = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
-    names = {name for name, _ in added}
+def _with_headers(headers: tuple[tuple[str, str], ...], send: Send) -> Send:
+    """Return a ``send`` that sets headers of responses, replacing those of the same name."""
+    new_headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
+    names = {name for name, _ in new_headers}
 
-    async def sending(message: Message) -> None:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            kept = [(name, value) for name, value in message["headers"] if name.lower() not in names]
-            message = {**message, "headers": [*kept, *added]}
+            other_headers = [(name, value) for name, value in message["headers"] if name.lower() not in names]
+            message = {**message, "headers": [*other_headers, *new_headers]}
         await send(message)
 
-    return sending
+    return send_with_headers
 
 
-async def _refuse(status: HTTPStatus, wait: float, send: Send, *, head: bool) -> None:
+async def _reject(status: HTTPStatus, retry_after: float, send: Send, *, head: bool) -> None:
     body = f"{status.phrase.lower()}\n".encode()
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
@@ -242,7 +246,7 @@ async def _refuse(status: HTTPStatus, wait: float, send: Send, *, head: bool) ->
     ]
     if status == HTTPStatus.UNAUTHORIZED:
         headers.append((b"www-authenticate", CHALLENGE.encode()))
-    if wait:
-        headers.append((b"retry-after", str(math.ceil(wait)).encode()))
+    if retry_after:
+        headers.append((b"retry-after", str(math.ceil(retry_after)).encode()))
     await send({"type": "http.response.start", "status": int(status), "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head else body})

@@ -1,77 +1,54 @@
-"""The landing page: how every workspace and feed is doing, problems first, as HTML without a script."""
+"""Landing page: the status of every workspace and feed as HTML without scripts, problems first.
+
+The markup is in ``landing.html``; this module prepares its values.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
 from enum import Enum
-from html import escape
+from functools import cache
 from importlib.resources import files
-from itertools import pairwise
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
-from late_exporter.status import AccountHealth, FeedHealth, PlatformHealth, PollHealth, Quota, WorkspaceHealth
+from late_exporter.format import human_duration, iso_time, plural
+from late_exporter.status import FeedHealth, PlatformHealth, PollHealth, Quota, WorkspaceHealth
 
-__all__ = ["STYLE", "FeedStatus", "feed_state", "problem_text", "render_page", "single_line", "summarize"]
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+__all__ = ["STYLE", "FeedStatus", "feed_status", "problem_text", "render_page", "single_line", "summarize"]
 
 REFRESH_SECONDS = 15
-ERROR_LENGTH = 300
-INDEX_FROM = 5
-"""With this many workspaces the page begins with an index of them."""
+MAX_ERROR_LENGTH = 300
+MAX_NAME_LENGTH = 40
+MAX_PLATFORMS = 20
+MAX_ACCOUNTS = 5
 
-PLATFORMS_SHOWN = 20
-ACCOUNTS_SHOWN = 5
-NAME_LENGTH = 40
+MIN_INDEXED = 5
+"""Number of workspaces from which on the page starts with an index of them."""
 
-STYLE = files("late_exporter.web").joinpath("landing.css").read_text("utf-8")
+LOW_QUOTA = 0.1
+"""Remaining share of the quota below which its meter turns red."""
 
-SYMBOLS = """<svg hidden>
-<symbol id="ok" viewBox="0 0 16 16"><path d="m3 8.5 3.5 3.5L13 4.5"/></symbol>
-<symbol id="busy" viewBox="0 0 16 16"><path d="M8 2.5A5.5 5.5 0 1 1 2.5 8"/></symbol>
-<symbol id="bad" viewBox="0 0 16 16"><path d="M8 2.5v6.5M8 13v.2"/></symbol>
-<symbol id="idle" viewBox="0 0 16 16"><path d="M3 8h.01M8 8h.01M13 8h.01"/></symbol>
-</svg>"""
+MIN_PERCENT = 0.0005
+"""Shares below this would be rounded to zero, so they are shown as an upper limit."""
 
-PURPOSE = f"""<footer><h2>What is this?</h2>
-<p>late-exporter reads the publishing and connection logs of the Late API, counts every log exactly once and offers the
-counts to Prometheus. A card is one API key; a feed is one list of logs that is polled for it. This page reads itself
-again every {REFRESH_SECONDS} s; point at a time to see it in UTC.</p>
-<p><b>Lag</b> is the time from a log&rsquo;s creation to its being counted. <b>Pending</b> logs have no final status
-yet. <b>Published</b> and <b>failed</b> count publish and retry logs; the <b>share</b> is that of the failed among all
-with a final status. <b>Gaps</b> are stretches still to be read, after an interruption say. From <b>coverage since</b>
-on, every log is counted.</p></footer>"""
+_RESOURCES = files("late_exporter.web")
 
-COLUMNS = """<th scope="col">Platform<th scope="col">Published<th scope="col">Failed<th scope="col">Share
-<td class="bar"><th scope="col" class="waiting">Pending<th scope="col" class="last">Last log"""
+STYLE = _RESOURCES.joinpath("landing.css").read_text("utf-8")
 
-POLL_COLUMNS = """<th scope="col">Poll<th scope="col">Outcome<th scope="col">Requests<th scope="col">New logs
-<th scope="col">Took"""
-
-FAVICON = (
-    "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'>"
-    "<circle cx='4' cy='4' r='3.5' fill='{}'/></svg>"
-)
-FAVICON_COLOURS = {"ok": "%2316a068", "busy": "%233b76f0", "bad": "%23dc3d32", "idle": "%238a94a3"}
-
-SCARCE = 0.1
-"""Below this share of the quota its meter turns red."""
-
-LEAST_SHARE = 0.0005
-"""A share below this would round to none."""
-
-UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
-
-OUTCOMES = {
-    "unauthorized": "The API refused the key.",
-    "rate_limited": "The API asked to wait.",
-    "unavailable": "The API gave no usable answer.",
-    "bad_payload": "The API's answer was not a list of logs.",
+OUTCOME_TEXTS = {
+    "unauthorized": "The API rejected the key.",
+    "rate_limited": "The API rate limit was reached.",
+    "unavailable": "The API did not return a usable response.",
+    "bad_payload": "The API response was not a list of logs.",
     "store_error": "The state could not be read or written.",
 }
 
 
 class FeedStatus(Enum):
-    """How a feed is doing, the worst first: the tone of its colour and icon, and its name."""
+    """Status of a feed, worst first: the tone that selects its colour and icon, and its label."""
 
     FAILING = ("bad", "Failing")
     SYNCING = ("busy", "First sync")
@@ -79,12 +56,12 @@ class FeedStatus(Enum):
     WAITING = ("idle", "Waiting for first poll")
     OK = ("ok", "OK")
 
-    def __init__(self, tone: str, words: str) -> None:
+    def __init__(self, tone: str, label: str) -> None:
         self.tone = tone
-        self.label = words
+        self.label = label
 
 
-RANK = {state: rank for rank, state in enumerate(FeedStatus)}
+SEVERITY = {status: rank for rank, status in enumerate(FeedStatus)}
 
 PREDICATES = {
     FeedStatus.FAILING: ("has a problem", "have a problem"),
@@ -92,10 +69,11 @@ PREDICATES = {
     FeedStatus.WAITING: ("is waiting for the first poll", "are waiting for the first poll"),
     FeedStatus.OK: ("is polled and up to date", "are polled and up to date"),
 }
+"""Predicates of the summary, for one feed and for several."""
 
 
-def feed_state(feed: FeedHealth) -> FeedStatus:
-    """What the health of a feed amounts to."""
+def feed_status(feed: FeedHealth) -> FeedStatus:
+    """Return the status that a feed's health amounts to."""
     if feed.outcome not in {None, "success"}:
         return FeedStatus.FAILING
     if not feed.is_synced and (feed.outcome or feed.logs):
@@ -106,264 +84,140 @@ def feed_state(feed: FeedHealth) -> FeedStatus:
 
 
 def problem_text(feed: FeedHealth) -> str:
-    """What went wrong with the last poll in words, empty where nothing did."""
+    """Return the error of the last poll as one line, empty if it succeeded."""
     if feed.error or feed.outcome in {None, "success"}:
         return single_line(feed.error)
-    return OUTCOMES.get(str(feed.outcome), f"The last poll ended as {feed.outcome}.")
+    return OUTCOME_TEXTS.get(str(feed.outcome), f"The last poll ended with outcome {feed.outcome}.")
 
 
-def summarize(states: Sequence[FeedStatus]) -> tuple[str, str]:
-    """The tone and the one sentence at the top of the page."""
-    if not states:
+def summarize(statuses: Sequence[FeedStatus]) -> tuple[str, str]:
+    """Return the tone and the one sentence that summarize the feeds."""
+    if not statuses:
         return FeedStatus.WAITING.tone, "No feed is configured"
-    worst = min(states, key=RANK.__getitem__)
-    some, total = states.count(worst), len(states)
+    worst = min(statuses, key=SEVERITY.__getitem__)
+    affected, total = statuses.count(worst), len(statuses)
     if worst is FeedStatus.SYNCING:
-        return worst.tone, "First sync under way" + (f" in {some:,} of {total:,} feeds" if some < total else "")
-    subject = f"{some:,} of {total:,} feeds"
-    if some == total:
+        scope = f" in {affected:,} of {total:,} feeds" if affected < total else ""
+        return worst.tone, f"First sync in progress{scope}"
+    subject = f"{affected:,} of {total:,} feeds"
+    if affected == total:
         subject = {1: "The feed", 2: "Both feeds"}.get(total, f"All {total:,} feeds")
-    return worst.tone, f"{subject} {PREDICATES[worst][some > 1]}"
+    return worst.tone, f"{subject} {PREDICATES[worst][affected > 1]}"
 
 
 def render_page(
     workspaces: Sequence[WorkspaceHealth], *, now: float, version: str, telemetry_path: str, documentation: str
 ) -> str:
-    """The whole page; ``now`` is Unix seconds, ``documentation`` a URL or empty."""
-    tone, sentence = summarize([feed_state(feed) for workspace in workspaces for feed in workspace.feeds])
-    ordered = sorted(enumerate(workspaces), key=lambda numbered: RANK[_worst(numbered[1])])
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{sentence} - late-exporter</title>
-<meta name="viewport" content="width=device-width,initial-scale=1">
-<meta http-equiv="refresh" content="{REFRESH_SECONDS}">
-<link rel="icon" href="{FAVICON.format(FAVICON_COLOURS[tone])}"><style>{STYLE}</style></head>
-<body>{SYMBOLS}
-<div class="top"><h1>late-exporter<small>{escape(version)}</small></h1>{_links(telemetry_path, documentation)}</div>
-<main><div class="verdict {tone}">{_icon(tone)}<div><p>{sentence}</p><p>{_census(workspaces, now)}</p></div></div>
-{_index(ordered)}<div class="cards">
-{"".join(_card(number, workspace, now) for number, workspace in ordered)}</div></main>
-{PURPOSE}</body></html>
-"""
+    """Render the page.
+
+    Args:
+        workspaces: Health of the workspaces, in the order of the configuration.
+        now: Unix time in seconds.
+        version: Version of the program.
+        telemetry_path: Path of the metrics.
+        documentation: URL of the documentation; empty to leave the link out.
+    """
+    tone, summary = summarize([feed_status(feed) for workspace in workspaces for feed in workspace.feeds])
+    rows = [(number, workspace, _worst_status(workspace)) for number, workspace in enumerate(workspaces)]
+    return _template().render(
+        workspaces=sorted(rows, key=lambda row: SEVERITY[row[2]]),
+        tone=tone,
+        summary=summary,
+        totals=_totals(workspaces, now),
+        now=now,
+        version=version,
+        telemetry_path=telemetry_path,
+        documentation=documentation,
+    )
 
 
-def single_line(text: str, length: int = ERROR_LENGTH) -> str:
-    """A stranger's text as one line of bounded length."""
+def single_line(text: str, length: int = MAX_ERROR_LENGTH) -> str:
+    """Return a text from outside as one line of at most ``length`` characters."""
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
-def _worst(workspace: WorkspaceHealth) -> FeedStatus:
-    return min(map(feed_state, workspace.feeds), key=RANK.__getitem__, default=FeedStatus.WAITING)
+@cache
+def _template() -> Template:
+    # Imported here because only a server that is asked for the page needs it.
+    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415
+
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    environment.filters |= {
+        "duration": human_duration,
+        "failed_share": _failed_share,
+        "feed_status": feed_status,
+        "host": _host,
+        "number": "{:,}".format,
+        "percent": _percent,
+        "plural": plural,
+        "poll_error": _poll_error,
+        "problem": problem_text,
+        "quota_share": _quota_share,
+        "relative_time": _relative_time,
+        "single_line": single_line,
+        "utc": _utc,
+        "width": "{:.1%}".format,
+        "worst_first": _worst_first,
+    }
+    environment.globals |= {
+        "low_quota": LOW_QUOTA,
+        "max_accounts": MAX_ACCOUNTS,
+        "max_platforms": MAX_PLATFORMS,
+        "min_indexed": MIN_INDEXED,
+        "name_length": MAX_NAME_LENGTH,
+        "refresh_seconds": REFRESH_SECONDS,
+        "style": STYLE,
+    }
+    return environment.from_string(_RESOURCES.joinpath("landing.html").read_text("utf-8"))
 
 
-def _links(telemetry_path: str, documentation: str) -> str:
-    # Relative, so that they also hold behind a proxy that serves the page under a prefix.
-    paths = (telemetry_path, "/-/healthy", "/-/ready")
-    links = [f'<a href=".{escape(quote(path))}">{escape(path)}</a>' for path in paths]
-    if documentation:
-        links.append(f'<a href="{escape(documentation)}">Docs</a>')
-    return f'<nav aria-label="Pages">{"".join(links)}</nav>'
+def _worst_status(workspace: WorkspaceHealth) -> FeedStatus:
+    return min(map(feed_status, workspace.feeds), key=SEVERITY.__getitem__, default=FeedStatus.WAITING)
 
 
-def _census(workspaces: Sequence[WorkspaceHealth], now: float) -> str:
+def _totals(workspaces: Sequence[WorkspaceHealth], now: float) -> Sequence[str]:
     feeds = [feed for workspace in workspaces for feed in workspace.feeds]
-    counts = (
-        _count(len(workspaces), "workspace"),
-        _count(len(feeds), "feed"),
-        _count(sum(feed.logs for feed in feeds), "log") + " held",
+    return (
+        plural(len(workspaces), "workspace"),
+        plural(len(feeds), "feed"),
+        plural(sum(feed.logs for feed in feeds), "log") + " held",
         f"{sum(feed.pending for feed in feeds):,} pending",
         f"as of {_utc(now)[11:]}",
     )
-    return " · ".join(counts)
 
 
-def _index(ordered: Sequence[tuple[int, WorkspaceHealth]]) -> str:
-    if len(ordered) < INDEX_FROM:
-        return ""
-    entries = (
-        f'<li><a class="{state.tone}" href="#w{number}" title="{state.label}">{_icon(state.tone)}'
-        f"<bdi>{escape(single_line(workspace.name, NAME_LENGTH))}</bdi></a></li>"
-        for number, workspace in ordered
-        for state in [_worst(workspace)]
-    )
-    return f'<nav aria-label="Workspaces"><ul class="index">{"".join(entries)}</ul></nav>'
+def _host(base_url: str) -> str:
+    return base_url.partition("://")[2].partition("/")[0].rpartition("@")[2] or base_url
 
 
-def _card(number: int, workspace: WorkspaceHealth, now: float) -> str:
-    host = workspace.base_url.partition("://")[2].partition("/")[0].rpartition("@")[2] or workspace.base_url
-    where = f"{host}, generation {workspace.generation}"
-    return f"""<article class="card" id="w{number}" aria-labelledby="n{number}">
-<header><div><h2 id="n{number}"><bdi>{escape(workspace.name)}</bdi></h2><p class="soft">{escape(where)}</p></div>
-{_quota(workspace.quota, now)}</header>
-{"".join(_feed(feed, now) for feed in workspace.feeds)}{_publishing(number, workspace, now)}</article>
-"""
+def _quota_share(quota: Quota) -> float:
+    return min(max(quota.remaining / max(quota.limit, 1), 0), 1)
 
 
-def _quota(quota: Quota | None, now: float) -> str:
-    if quota is None:
-        return '<p class="quota soft">Quota not known yet</p>'
-    share = min(max(quota.remaining / max(quota.limit, 1), 0), 1)
-    tone = "bad" if share < SCARCE else "busy"
-    verb = "resets" if quota.reset > now else "reset"
-    return (
-        f'<div class="quota {tone}"><p><span><b>{quota.remaining:,}</b> of {quota.limit:,} requests left</span>'
-        f'<span class="soft">{verb} {_when(quota.reset, now)}</span></p>'
-        f'<svg aria-hidden="true"><rect width="{share:.1%}" height="6" rx="3"/></svg></div>'
-    )
+def _poll_error(poll: PollHealth) -> str:
+    return single_line(poll.error) or OUTCOME_TEXTS.get(poll.outcome, poll.outcome)
 
 
-def _feed(feed: FeedHealth, now: float) -> str:
-    state = feed_state(feed)
-    error = problem_text(feed)
-    alarm = f'<p class="error bad">{escape(error)}</p>' if error else ""
-    return f"""<section class="feed"><div><h3><bdi>{escape(feed.name)}</bdi></h3>
-<span class="pill {state.tone}">{_icon(state.tone)}{state.label}</span></div>{alarm}<dl>
-{"".join(f"<div><dt>{term}</dt><dd>{fact}</dd></div>" for term, fact in _facts(feed, now))}</dl>
-{_polls(feed, now)}</section>
-"""
+def _worst_first(platforms: Iterable[PlatformHealth]) -> Sequence[PlatformHealth]:
+    return sorted(platforms, key=lambda platform: (-_failed_share(platform), -platform.failed, platform.name))
 
 
-def _facts(feed: FeedHealth, now: float) -> Iterator[tuple[str, str]]:
-    took = "" if feed.duration is None else f"<small>took {_duration(feed.duration)}</small>"
-    yield "Last poll", _when(feed.last_poll, now) + took
-    yield "Last success", _when(feed.last_success, now)
-    yield "Next poll", _due(feed.next_poll, now)
-    yield "Lag", "&ndash;" if feed.lag is None else _duration(feed.lag)
-    yield "Logs held", f"{feed.logs:,}"
-    yield "Pending", f"{feed.pending:,}"
-    yield "Gaps to read", f"{feed.gaps:,}"
-    yield "Coverage since", _since(feed.coverage_start, now)
-
-
-def _polls(feed: FeedHealth, now: float) -> str:
-    """The last polls, folded away while all is well, and the last errors but the one that stands above."""
-    if not feed.recent_polls:
-        return ""
-    earlier = [poll for poll in feed.recent_failures if poll.started_at < feed.recent_polls[0].started_at]
-    errors = "".join(f"<li>{_when(poll.started_at, now)}: {escape(_failure(poll))}</li>" for poll in earlier)
-    before = f'<p class="soft">Last errors</p><ul class="soft">{errors}</ul>' if errors else ""
-    return f"""<details{" open" if feed_state(feed) is FeedStatus.FAILING else ""}><summary>Recent polls</summary>
-<table class="polls"><thead><tr>{POLL_COLUMNS}<tbody>{"".join(_poll(poll, now) for poll in feed.recent_polls)}</table>{before}
-</details>"""
-
-
-def _poll(poll: PollHealth, now: float) -> str:
-    outcome = escape(poll.outcome)
-    if poll.outcome != "success":
-        outcome = f'<span class="bad" title="{escape(_failure(poll))}">{outcome}</span>'
-    logs = f"{poll.logs:,}" if poll.logs else '<span class="nil">0</span>'
-    return (
-        f'<tr><th scope="row">{_when(poll.started_at, now)}<td>{outcome}<td>{poll.requests:,}<td>{logs}'
-        f"<td>{_duration(poll.duration)}\n"
-    )
-
-
-def _failure(poll: PollHealth) -> str:
-    return single_line(poll.error) or OUTCOMES.get(poll.outcome, poll.outcome)
-
-
-def _publishing(number: int, workspace: WorkspaceHealth, now: float) -> str:
-    if not workspace.platforms:
-        return ""
-    ordered = sorted(workspace.platforms, key=lambda platform: (-_share(platform), -platform.failed, platform.name))
-    hidden = len(ordered) - PLATFORMS_SHOWN
-    rest = f'<p class="soft">and {_count(hidden, "more platform")}</p>' if hidden > 0 else ""
-    since = min(platform.counted_since for platform in ordered)
-    return f"""<section class="feed"><div><h3 id="p{number}">Publishing by platform</h3>
-<span class="soft">counted since <span title="{_utc(since)}">{_utc(since)[:10]}</span></span></div>
-<table aria-labelledby="p{number}"><thead><tr>{COLUMNS}<tbody>
-{"".join(_platform(platform, now) for platform in ordered[:PLATFORMS_SHOWN])}</table>{rest}
-{_failing(workspace.failing_accounts)}</section>
-"""
-
-
-def _platform(platform: PlatformHealth, now: float) -> str:
-    failed, bar = '<td class="nil">0<td class="nil">0%', ""
-    if platform.failed:
-        share = _share(platform)
-        failed = f"<td>{platform.failed:,}<td>{_percent(share)}"
-        bar = f'<svg aria-hidden="true"><rect width="{share:.1%}" height="4" rx="2"/></svg>'
-    return (
-        f'<tr><th scope="row"><bdi>{escape(single_line(platform.name, NAME_LENGTH))}</bdi><td>{platform.published:,}{failed}'
-        f'<td class="bar">{bar}<td class="waiting{"" if platform.pending else " nil"}">{platform.pending:,}'
-        f'<td class="last">{_last(platform.last_log, now)}\n'
-    )
-
-
-def _last(at: float | None, now: float) -> str:
-    return "&ndash;" if at is None else _when(at, now, rough=True)
-
-
-def _share(platform: PlatformHealth) -> float:
+def _failed_share(platform: PlatformHealth) -> float:
     return platform.failed / max(platform.final, 1)
 
 
 def _percent(share: float) -> str:
-    return "&lt;0.1%" if share < LEAST_SHARE else f"{share:.1%}"
+    return f"<{2 * MIN_PERCENT:.1%}" if share < MIN_PERCENT else f"{share:.1%}"
 
 
-def _failing(accounts: Sequence[AccountHealth]) -> str:
-    if not accounts:
-        return ""
-    names = [_account(account) for account in accounts[:ACCOUNTS_SHOWN]]
-    if len(accounts) > ACCOUNTS_SHOWN:
-        names.append(f"and {len(accounts) - ACCOUNTS_SHOWN:,} more")
-    whose = "its" if len(accounts) == 1 else "their"
-    return (
-        f'<p class="failing bad">{_icon("bad")}<span><b>{_count(len(accounts), "account")} failed {whose} '
-        f"last publish:</b> {', '.join(names)}</span></p>"
-    )
-
-
-def _account(account: AccountHealth) -> str:
-    name = escape(single_line(account.username or account.account_id, NAME_LENGTH))
-    times = f", {account.consecutive_failures:,}&nbsp;in&nbsp;a&nbsp;row" if account.consecutive_failures > 1 else ""
-    return f"<bdi>{name}</bdi> (<bdi>{escape(single_line(account.platform, NAME_LENGTH))}</bdi>{times})"
-
-
-def _due(at: float | None, now: float) -> str:
-    if at is None:
-        return "&ndash;"
-    return _when(at, now) if at > now else f"due {_when(at, now)}"
-
-
-def _since(at: float | None, now: float) -> str:
-    if at is None:
-        return "not yet"
-    return f'<span title="{_utc(at)}">{_utc(at)[:10]}</span><small>{_relative(at - now)}</small>'
-
-
-def _when(at: float | None, now: float, *, rough: bool = False) -> str:
-    return "never" if at is None else f'<span title="{_utc(at)}">{_relative(at - now, rough=rough)}</span>'
-
-
-def _relative(seconds: float, *, rough: bool = False) -> str:
+def _relative_time(time: float, now: float, coarse: bool = False) -> str:  # noqa: FBT001, FBT002 - a filter's argument
+    seconds = time - now
     if abs(seconds) < 1:
         return "now"
-    words = _duration(abs(seconds) // 1, rough=rough)
-    return f"in {words}" if seconds > 0 else f"{words} ago"
+    duration = human_duration(abs(seconds) // 1, rough=coarse)
+    return f"in {duration}" if seconds > 0 else f"{duration} ago"
 
 
-def _duration(seconds: float, *, rough: bool = False) -> str:
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    for (size, unit), (part, rest) in pairwise(UNITS):
-        if seconds >= size:
-            more = 0 if rough else seconds % size // part
-            return f"{seconds // size:,.0f} {unit}" + (f" {more:.0f} {rest}" if more else "")
-    return f"{seconds:.2g} s"
-
-
-def _utc(at: float) -> str:
-    try:
-        return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    except (OSError, OverflowError, ValueError):
-        return "unknown"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
-def _icon(tone: str) -> str:
-    return f'<svg aria-hidden="true"><use href="#{tone}"/></svg>'
+def _utc(time: float) -> str:
+    return iso_time(time * 1000).replace("T", " ").replace("Z", " UTC") or "unknown"

@@ -1,7 +1,8 @@
-"""An HTTP server for an ASGI application, run and stopped by whoever asks for it.
+"""HTTP server for an ASGI application.
 
-Sockets are accepted here and spoken to by uvicorn: so that each connection begins with the TLS configuration of its
-moment, and no client can keep another one out.
+Connections are accepted here and handled by uvicorn's HTTP protocol, so that every connection starts with the current
+TLS configuration and slow or idle clients cannot lock out others. Why uvicorn's own accept loop is not enough is in
+docs/decisions/0005-own-accept-loop.md.
 """
 
 from __future__ import annotations
@@ -31,63 +32,63 @@ __all__ = ["bind_socket", "serve", "systemd_sockets"]
 
 BACKLOG = 128
 SHUTDOWN_SECONDS = 2
-"""Seconds that answers under way get at the end."""
+"""Seconds that responses in progress get to finish at shutdown."""
 
 KEEP_ALIVE = 75
-"""Seconds that a connection may idle: longer than people let pass between two scrapes."""
+"""Seconds after which idle connections are closed; longer than common scrape intervals."""
 
 CLIENT_TIMEOUT = 10.0
-"""Seconds that a client may take for its handshake, for its request, or to take any of its answer."""
+"""Seconds within which a client has to complete its TLS handshake or its request, or read any part of a response."""
 
 MAX_CONNECTIONS = 256
-"""Past it, the connection that has been of no use for longest makes room for the next one."""
+"""Maximum number of connections; beyond it an idle or slow one is closed for a new one."""
 
-MAX_HEAD = 32 * 1024
-"""Bytes of a request's line and headers."""
+MAX_HEADER_BYTES = 32 * 1024
+"""Maximum size of the request line and the headers."""
 
-FIRST_INHERITED = 3
-"""File descriptor of the first socket that systemd passes on; see sd_listen_fds(3)."""
+FIRST_SYSTEMD_FD = 3
+"""Number of the first file descriptor that systemd passes, see sd_listen_fds(3)."""
 
 
 def bind_socket(address: Address | UnixPath) -> socket.socket:
-    """A socket bound to an address; an empty host is every interface, IPv4 and IPv6.
+    """Return a socket that listens on an address; an empty host means all interfaces, IPv4 and IPv6.
 
     Raises:
-        LateError: The address cannot be used; the message names it.
+        LateError: The address cannot be used.
     """
     try:
-        bound = _bind_path(address.path) if isinstance(address, UnixPath) else _bind(address.host, address.port)
+        listener = _bind_path(address.path) if isinstance(address, UnixPath) else _bind(address.host, address.port)
     except OSError as exc:
-        reason = (exc.strerror or str(exc)).partition(" (while ")[0]  # Python 3.11 names the address a second time
+        reason = (exc.strerror or str(exc)).partition(" (while ")[0]  # Python 3.11 repeats the address
         raise LateError(f"cannot listen on {address}: {reason}") from exc
-    return _prepared(bound)
+    return _configure(listener)
 
 
 def systemd_sockets(
-    environ: MutableMapping[str, str] = os.environ, *, first: int = FIRST_INHERITED
+    environ: MutableMapping[str, str] = os.environ, *, first: int = FIRST_SYSTEMD_FD
 ) -> list[socket.socket]:
-    """The sockets that systemd listens on for this process; they are taken out of the environment.
+    """Return the sockets that systemd passes to this process, and remove its variables from the environment.
 
     Raises:
-        LateError: One of them is none.
+        LateError: A file descriptor is not a listening socket.
     """
     pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
     environ.pop("LISTEN_FDNAMES", None)
     if pid != str(os.getpid()) or not count.isdecimal():
         return []
-    return [_prepared(_adopted(number)) for number in range(first, first + int(count))]
+    return [_configure(_systemd_socket(number)) for number in range(first, first + int(count))]
 
 
-def _adopted(number: int) -> socket.socket:
+def _systemd_socket(number: int) -> socket.socket:
     try:
-        bound = socket.socket(fileno=number)
-        if not bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            bound.detach()
-            raise OSError  # noqa: TRY301 - told as what is no socket at all
+        listener = socket.socket(fileno=number)
+        if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            listener.detach()
+            raise OSError  # noqa: TRY301 - the same error as for a descriptor that is no socket
     except OSError:
-        raise LateError(f"--web.systemd-socket: descriptor {number} is no listening socket") from None
-    bound.set_inheritable(False)
-    return bound
+        raise LateError(f"--web.systemd-socket: descriptor {number} is not a listening socket") from None
+    listener.set_inheritable(False)
+    return listener
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -100,23 +101,23 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def _bind_path(path: Path) -> socket.socket:
-    """A socket at a path; one that nobody listens on any more is replaced."""
-    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    """Return a socket that listens on a path; a stale socket file is replaced."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with suppress(FileNotFoundError):
-            if stat.S_ISSOCK(path.lstat().st_mode) and _is_abandoned(path):
+            if stat.S_ISSOCK(path.lstat().st_mode) and _is_stale(path):
                 path.unlink()
-        bound.bind(str(path))
-        bound.listen(BACKLOG)
+        listener.bind(str(path))
+        listener.listen(BACKLOG)
     except BaseException:
-        bound.close()
+        listener.close()
         raise
-    return bound
+    return listener
 
 
-def _is_abandoned(path: Path) -> bool:
+def _is_stale(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # noqa: FBT003 - the socket's own way; whoever is stuck accepts nobody
+        probe.setblocking(False)  # noqa: FBT003 - standard library; a server that is stuck accepts no connection
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
@@ -126,12 +127,12 @@ def _is_abandoned(path: Path) -> bool:
     return False
 
 
-def _prepared(bound: socket.socket) -> socket.socket:
-    bound.setblocking(False)  # noqa: FBT003 - the socket's own way
-    if bound.family != socket.AF_UNIX:
-        # Connections inherit it. Without it a scrape on a kept connection waits 40 ms for an acknowledgement.
-        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return bound
+def _configure(listener: socket.socket) -> socket.socket:
+    listener.setblocking(False)  # noqa: FBT003 - standard library
+    if listener.family != socket.AF_UNIX:
+        # Inherited by connections. Without it a scrape on a kept-alive connection waits 40 ms for an acknowledgement.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 async def serve(
@@ -141,185 +142,211 @@ async def serve(
     web_config: Callable[[], WebConfig] = WebConfig,
     date_header: bool = True,
 ) -> None:
-    """Serve until cancelled; then answers under way get a moment to end.
+    """Serve until cancelled, then let responses in progress finish for a moment.
 
     Args:
-        app: The application.
-        sockets: They listen already.
-        web_config: Gives the TLS configuration of the next connection.
-        date_header: Whether answers carry ``Date``.
+        app: Application.
+        sockets: Listening sockets.
+        web_config: Returns the current configuration, whose TLS context is used for the next connection.
+        date_header: Whether responses have the header ``Date``.
     """
     config = uvicorn.Config(
         app,
         access_log=False,
         date_header=date_header,
-        h11_max_incomplete_event_size=MAX_HEAD,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         http=_HttpConnection,
         lifespan="off",
         log_config=None,
         log_level="warning",
-        proxy_headers=False,  # whoever asks could say that somebody else does
+        proxy_headers=False,  # clients could forge their address
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         timeout_keep_alive=KEEP_ALIVE,
         ws="none",
     )
     server = _Server(config, web_config)
-    serving = asyncio.ensure_future(server.serve(sockets=list(sockets)))
+    server_task = asyncio.ensure_future(server.serve(sockets=list(sockets)))
     try:
-        await asyncio.shield(serving)
+        await asyncio.shield(server_task)
     except asyncio.CancelledError:
         server.should_exit = True
-        await serving
+        await server_task
         raise
-    raise RuntimeError("the web server ended by itself")
+    raise RuntimeError("the web server stopped unexpectedly")
 
 
 class _Server(uvicorn.Server):
-    """Accepts connections, and leaves the process' signals alone."""
+    """Server of uvicorn with its own accept loop, and without signal handlers."""
 
-    def __init__(self, config: uvicorn.Config, web: Callable[[], WebConfig]) -> None:
+    def __init__(self, config: uvicorn.Config, web_config: Callable[[], WebConfig]) -> None:
         super().__init__(config)
-        self._web = web
-        self._accepting: list[asyncio.Task[None]] = []
-        self._opening: dict[asyncio.Task[None], None] = {}
+        self._web_config = web_config
+        self._accept_tasks: list[asyncio.Task[None]] = []
+        self._open_tasks: dict[asyncio.Task[None], None] = {}  # in the order in which they were started
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Whoever runs the server decides when it stops."""
+        """Leave the signals of the process alone."""
         yield
 
     @property
     def connections(self) -> list[_HttpConnection]:
-        """Those that are open."""
+        """Open connections."""
         return cast("list[_HttpConnection]", list(self.server_state.connections))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept."""
+        """Start to accept connections."""
         self.servers = []
-        self._accepting = [asyncio.ensure_future(self._accept(bound)) for bound in sockets or ()]
+        self._accept_tasks = [asyncio.ensure_future(self._accept(listener)) for listener in sockets or ()]
         self.started = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Also close, each second, the connections of clients that take too long."""
+        """Close the connections of slow clients, once per second."""
         if counter % 10 == 0:
             for connection in self.connections:
-                if connection.waited() > CLIENT_TIMEOUT:
+                if connection.idle_seconds() > CLIENT_TIMEOUT:
                     connection.abort()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept no more, let answers under way end, and then nobody stays."""
-        for task in (*self._accepting, *self._opening):
+        """Stop accepting, let responses in progress finish, and close all connections."""
+        for task in (*self._accept_tasks, *self._open_tasks):
             task.cancel()
         await super().shutdown(sockets)
         for connection in self.connections:
             connection.abort()
 
-    async def _accept(self, bound: socket.socket) -> None:
+    async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                accepted, _ = await loop.sock_accept(bound)
-            except OSError:  # no file descriptors left, or the client is gone already
+                client, _ = await loop.sock_accept(listener)
+            except OSError:  # out of file descriptors, or the client has disconnected already
                 await asyncio.sleep(0.1)
                 continue
             self._make_room()
-            opening = loop.create_task(self._open(accepted))
-            self._opening[opening] = None
-            opening.add_done_callback(self._opening.pop)
-            await asyncio.sleep(0)  # where many come at once, those who are here have their turn too
+            task = loop.create_task(self._open(client))
+            self._open_tasks[task] = None
+            task.add_done_callback(self._open_tasks.pop)
+            await asyncio.sleep(0)  # in a flood of new connections, let the open ones have their turn
 
     def _make_room(self) -> None:
         connections = self.connections
-        if len(connections) + len(self._opening) < MAX_CONNECTIONS:
+        if len(connections) + len(self._open_tasks) < MAX_CONNECTIONS:
             return
-        if len(self._opening) > len(connections):
-            next(iter(self._opening)).cancel()
+        if len(self._open_tasks) > len(connections):
+            next(iter(self._open_tasks)).cancel()
         else:
-            min(connections, key=lambda connection: (connection.serves, connection.waits, connection.since)).abort()
+            min(connections, key=lambda connection: connection.close_order).abort()
 
-    async def _open(self, accepted: socket.socket) -> None:
-        web = self._web()
-        protocol = partial(
-            _HttpConnection,
-            config=self.config,
-            server_state=self.server_state,
-            app_state={},
-            allowed_sans=web.allowed_sans,
-        )
+    async def _open(self, client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        config = self._web_config()
+        create_connection = partial(_HttpConnection, config=self.config, server_state=self.server_state, app_state={})
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                protocol,
-                accepted,
-                ssl=web.ssl_context,
-                ssl_handshake_timeout=CLIENT_TIMEOUT if web.ssl_context else None,
-                ssl_shutdown_timeout=SHUTDOWN_SECONDS if web.ssl_context else None,
-            )
-        except OSError:  # no handshake
-            accepted.close()
+            if config.ssl_context is None:
+                await loop.connect_accepted_socket(create_connection, client)
+                return
+            raw_transport, _ = await loop.connect_accepted_socket(_EarlyData, client)
+            try:
+                early_data = _EarlyData()
+                transport = await loop.start_tls(
+                    raw_transport,
+                    early_data,
+                    config.ssl_context,
+                    server_side=True,
+                    ssl_handshake_timeout=CLIENT_TIMEOUT,
+                    ssl_shutdown_timeout=SHUTDOWN_SECONDS,
+                )
+            except BaseException:
+                raw_transport.abort()
+                raise
+        except OSError:  # the client has disconnected, or its handshake failed
+            client.close()
+            return
+        if transport is None or transport.is_closing() or not _is_allowed(transport, config.allowed_sans):
+            raw_transport.abort()
+            return
+        connection = create_connection(raw_transport=raw_transport)
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        if early_data.data:
+            connection.data_received(early_data.data)
+
+
+class _EarlyData(asyncio.Protocol):
+    """Data that arrives with the end of the TLS handshake, before the HTTP protocol is attached."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Collect the data."""
+        self.data += data
 
 
 class _HttpConnection(H11Protocol):
-    """A connection that knows how long its client keeps it waiting.
+    """HTTP connection that knows for how long its client has kept it waiting.
 
     Args:
-        allowed_sans: Names of which the client's certificate has to carry one; empty: any will do.
+        raw_transport: Transport below TLS, which buffers encrypted data; None without TLS.
     """
 
-    def __init__(self, *args: Any, allowed_sans: frozenset[str] = frozenset(), **keywords: Any) -> None:
-        super().__init__(*args, **keywords)
-        self._allowed_sans = allowed_sans
-        self._seen: object = None
-        self.since = time.monotonic()
+    def __init__(self, *args: Any, raw_transport: asyncio.WriteTransport | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._raw_transport = raw_transport
+        self._progress: object = None
+        self._progress_at = time.monotonic()
 
     @property
-    def waits(self) -> bool:
-        """Whether the client has to do something: send a request, or its rest, or take the answer."""
+    def waits_for_client(self) -> bool:
+        """True if the client has to send a request or the rest of it, or to read a response."""
         if self.conn.their_state is h11.IDLE:
-            rest, _ = self.conn.trailing_data
-            sends = bool(rest) or self.cycle is None
+            unread_data, _ = self.conn.trailing_data
+            expects_data = bool(unread_data) or self.cycle is None
         else:
-            sends = self.conn.their_state is h11.SEND_BODY
-        return sends or self._unsent() > 0
+            expects_data = self.conn.their_state is h11.SEND_BODY
+        return expects_data or self._unsent_bytes() > 0
 
     @property
-    def serves(self) -> bool:
-        """Whether the client has done all that it has to, and has no answer yet."""
-        return not self.waits and self.conn.our_state is not h11.IDLE
+    def close_order(self) -> tuple[bool, bool, float]:
+        """Sort key: idle connections, those that wait for the client, those whose client waits; each oldest first."""
+        waits_for_server = not self.waits_for_client and self.conn.our_state is not h11.IDLE
+        return waits_for_server, self.waits_for_client, self._progress_at
 
-    def waited(self) -> float:
-        """Seconds for which the client has brought nothing forward."""
-        now, waits = time.monotonic(), self.waits
-        seen = (waits, self.cycle, self._unsent())
-        if seen != self._seen:
-            self._seen, self.since = seen, now
-        return now - self.since if waits else 0.0
+    def idle_seconds(self) -> float:
+        """Return the seconds since the client has made progress, 0 if the connection does not wait for it."""
+        now, waits_for_client = time.monotonic(), self.waits_for_client
+        progress = (waits_for_client, self.cycle, self._unsent_bytes())
+        if progress != self._progress:
+            self._progress, self._progress_at = progress, now
+        return now - self._progress_at if waits_for_client else 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Part with a client whose certificate is for others."""
+        """Start to measure the client's progress."""
         super().connection_made(transport)
-        self._seen = (self.waits, self.cycle, 0)
-        if self._allowed_sans and self._allowed_sans.isdisjoint(_sans(transport)):
-            transport.abort()
+        self._progress = (self.waits_for_client, self.cycle, 0)
 
     def data_received(self, data: bytes) -> None:
-        """What comes after the end is not heard."""
+        """Ignore data that arrives after the connection was closed."""
         if not self.transport.is_closing():
             super().data_received(data)
 
-    def _unsent(self) -> int:
-        """Bytes of answers that wait to be sent; those that are encrypted already are on the transport below."""
-        below = getattr(getattr(self.transport, "_ssl_protocol", None), "_transport", None)
-        return sum(one.get_write_buffer_size() for one in (self.transport, below) if one is not None)
-
     def abort(self) -> None:
-        """End it at once."""
+        """Close the connection at once."""
         self.transport.abort()
 
+    def _unsent_bytes(self) -> int:
+        transports = (self.transport, self._raw_transport)
+        return sum(transport.get_write_buffer_size() for transport in transports if transport is not None)
 
-def _sans(transport: asyncio.Transport) -> Iterator[str]:
-    """The names in the client's certificate."""
+
+def _is_allowed(transport: asyncio.BaseTransport, allowed_sans: frozenset[str]) -> bool:
+    """Return whether the client's certificate has one of the names; no names allow every client."""
     certificate: dict[str, Any] = transport.get_extra_info("peercert") or {}
-    for kind, name in certificate.get("subjectAltName", ()):
-        yield str(ipaddress.ip_address(name)) if kind == "IP Address" else str(name)
+    names = {
+        str(ipaddress.ip_address(name)) if kind == "IP Address" else str(name)
+        for kind, name in certificate.get("subjectAltName", ())
+    }
+    return not allowed_sans or not allowed_sans.isdisjoint(names)

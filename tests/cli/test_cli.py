@@ -299,7 +299,7 @@ def test_metrics_markdown() -> None:
     rows = Ran("metrics", "--format=markdown").out.splitlines()
 
     assert len(CATALOGUE) + 2 == len(rows)
-    assert "| `late_up` | gauge | workspace, feed | Whether the last poll of the feed succeeded. |" in rows
+    assert "| `late_up` | gauge | workspace, feed | 1 if the last poll of the feed succeeded, 0 otherwise. |" in rows
 
 
 def test_metrics_table_is_aligned() -> None:

@@ -14,9 +14,10 @@ from typing import TypeAlias
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, core, exposition, parser
-from prometheus_client.openmetrics import exposition as openmetrics_exposition
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, core, parser
+from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import parser as openmetrics_parser
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as ForeignExemplar
 from prometheus_client.samples import Sample
@@ -32,40 +33,40 @@ from late_exporter.model import Exemplar, Histogram, Labels
 
 OM = "application/openmetrics-text"
 
-Pointed: TypeAlias = tuple[float, Exemplar]
+ObservedExemplar: TypeAlias = tuple[float, Exemplar]
 
 
-class Shown:
-    """What a series should show."""
+class SeriesState:
+    """Expected value, creation time and exemplars of a series."""
 
     def __init__(self, value: float | Histogram) -> None:
         self.value = value
-        self.born: float | None = None
-        self.exemplars: list[Pointed] = []
+        self.created_at: float | None = None
+        self.exemplars: list[ObservedExemplar] = []
 
 
-State: TypeAlias = dict[tuple[str, Labels], Shown]
+State: TypeAlias = dict[tuple[str, Labels], SeriesState]
 
 
-class Collected(Collector):
-    """Metrics that are already there."""
+class FixedCollector(Collector):
+    """Collector of given metrics."""
 
     def __init__(self, metrics: Iterable[core.Metric]) -> None:
         self.metrics = list(metrics)
 
     def collect(self) -> list[core.Metric]:
-        """Them."""
+        """Return the metrics."""
         return self.metrics
 
 
 def family(name: str, kind: str, *labels: str, buckets: tuple[float, ...] = (), text: str = "Help.") -> Family:
-    """A family as the catalogue has them."""
+    """Return a metric family."""
     assert kind in {"counter", "gauge", "histogram"}
     return Family(name, kind, text, labels, buckets)  # type: ignore[arg-type]
 
 
 def table(*families: Family) -> Mapping[str, Family]:
-    """Families by their names."""
+    """Return families by their names."""
     return {family.name: family for family in families}
 
 
@@ -76,103 +77,113 @@ WIDE = family("wide", "histogram", "workspace", buckets=tuple(float(bound) for b
 FAMILIES = table(POSTS, UP, SECONDS)
 
 
-def plain(exposed: Exposition, media: str | None = None) -> bytes:
-    """The body without compression."""
-    return exposed.get_body(media, None).body
+def plain(exposition: Exposition, media: str | None = None) -> bytes:
+    """Return the uncompressed body."""
+    return exposition.get_body(media, None).body
 
 
-def bodies(exposed: Exposition) -> tuple[bytes, bytes]:
-    """Both bodies."""
-    return plain(exposed), plain(exposed, OM)
+def bodies(exposition: Exposition) -> tuple[bytes, bytes]:
+    """Return the text and the OpenMetrics body."""
+    return plain(exposition), plain(exposition, OM)
 
 
-def lines(exposed: Exposition, media: str | None = None) -> list[str]:
-    """The samples."""
-    return [line for line in plain(exposed, media).decode().splitlines() if not line.startswith("#")]
+def lines(exposition: Exposition, media: str | None = None) -> list[str]:
+    """Return the samples."""
+    return [line for line in plain(exposition, media).decode().splitlines() if not line.startswith("#")]
 
 
-def filled(families: Mapping[str, Family], state: State, *, created: bool = True) -> Exposition:
-    """An exposition that has been told the state and nothing else."""
-    exposed = Exposition(families, created=created)
-    for (name, labels), shown in state.items():
-        exposed.put(name, labels, shown.value, created=shown.born)
-        for value, exemplar in shown.exemplars:
-            exposed.add_exemplar(name, labels, value, exemplar)
-    exposed.publish()
-    return exposed
+def serve(exposition: Exposition) -> None:
+    """Mark the published bodies as served."""
+    exposition.mark_served(exposition.get_body(None, None).version)
 
 
-def newest(shown: Shown, bounds: tuple[float, ...]) -> dict[int, ForeignExemplar]:
-    """The exemplars that are left by the place of their bucket."""
-    found: dict[int, ForeignExemplar] = {}
-    for value, exemplar in shown.exemplars:
-        place = bisect_left(bounds, value)
-        last = found.get(place)
+def build(families: Mapping[str, Family], state: State, *, created: bool = True) -> Exposition:
+    """Return a published exposition of the state."""
+    exposition = Exposition(families, created=created)
+    for (name, labels), series_state in state.items():
+        exposition.put(name, labels, series_state.value, created=series_state.created_at)
+        for value, exemplar in series_state.exemplars:
+            exposition.add_exemplar(name, labels, value, exemplar)
+    exposition.publish()
+    return exposition
+
+
+def newest(series_state: SeriesState, bounds: tuple[float, ...]) -> dict[int, ForeignExemplar]:
+    """Return the newest exemplar of each bucket, by the index of the bucket."""
+    exemplars_by_index: dict[int, ForeignExemplar] = {}
+    for value, exemplar in series_state.exemplars:
+        index = bisect_left(bounds, value)
+        last = exemplars_by_index.get(index)
         if last is None or float(last.timestamp or 0) <= exemplar.timestamp:
-            found[place] = ForeignExemplar(dict(exemplar.labels), value, exemplar.timestamp)
-    return found
+            exemplars_by_index[index] = ForeignExemplar(dict(exemplar.labels), value, exemplar.timestamp)
+    return exemplars_by_index
 
 
 def seconds(micros: int) -> float:
-    """A sum as histograms show it."""
+    """Return the sum of a histogram in seconds."""
     try:
         return micros / 1e6
     except OverflowError:
         return math.inf
 
 
-def collected(families: Mapping[str, Family], state: State, *, only_openmetrics: bool) -> Collected:
-    """The state as prometheus_client's families; exemplars and births are for OpenMetrics only."""
-    return Collected(
+def to_metrics(families: Mapping[str, Family], state: State, *, only_openmetrics: bool) -> FixedCollector:
+    """Return the state as families of prometheus_client, with exemplars and creation times for OpenMetrics only."""
+    return FixedCollector(
         metric
-        for name, declared in families.items()
-        if (metric := _metric(declared, [(key[1], state[key]) for key in sorted(state) if key[0] == name])).samples
-        if only_openmetrics or _without_births(metric)
+        for name, definition in families.items()
+        if (metric := _metric(definition, [(key[1], state[key]) for key in sorted(state) if key[0] == name])).samples
+        if only_openmetrics or _drop_openmetrics_parts(metric)
     )
 
 
-def _without_births(metric: core.Metric) -> bool:
+def _drop_openmetrics_parts(metric: core.Metric) -> bool:
     metric.samples = [
         sample._replace(exemplar=None) for sample in metric.samples if sample.name != f"{metric.name}_created"
     ]
     return True
 
 
-def _metric(declared: Family, series: list[tuple[Labels, Shown]]) -> core.Metric:
-    if declared.kind == "gauge":
-        gauge = core.GaugeMetricFamily(declared.name, declared.help, labels=declared.labels)
-        for labels, shown in series:
-            assert not isinstance(shown.value, Histogram)
-            gauge.add_metric(labels, shown.value)
+def _metric(definition: Family, series: list[tuple[Labels, SeriesState]]) -> core.Metric:
+    if definition.kind == "gauge":
+        gauge = core.GaugeMetricFamily(definition.name, definition.help, labels=definition.labels)
+        for labels, series_state in series:
+            assert not isinstance(series_state.value, Histogram)
+            gauge.add_metric(labels, series_state.value)
         return gauge
-    if declared.kind == "counter":
-        counter = core.CounterMetricFamily(declared.name, declared.help, labels=declared.labels)
-        for labels, shown in series:
-            assert not isinstance(shown.value, Histogram)
-            counter.add_metric(labels, shown.value, created=shown.born, exemplar=newest(shown, ()).get(0))
+    if definition.kind == "counter":
+        counter = core.CounterMetricFamily(definition.name, definition.help, labels=definition.labels)
+        for labels, series_state in series:
+            assert not isinstance(series_state.value, Histogram)
+            counter.add_metric(
+                labels,
+                series_state.value,
+                created=series_state.created_at,
+                exemplar=newest(series_state, ()).get(0),
+            )
         return counter
-    histogram = core.HistogramMetricFamily(declared.name, declared.help, labels=declared.labels)
-    for labels, shown in series:
-        assert isinstance(shown.value, Histogram)
-        exemplars = newest(shown, declared.buckets)
+    histogram = core.HistogramMetricFamily(definition.name, definition.help, labels=definition.labels)
+    for labels, series_state in series:
+        assert isinstance(series_state.value, Histogram)
+        exemplars = newest(series_state, definition.buckets)
         buckets = [
-            (format_number(bound), count, exemplars.get(place))
-            for place, (bound, count) in enumerate(
-                zip((*declared.buckets, math.inf), accumulate(shown.value.counts), strict=True)
+            (format_number(bound), count, exemplars.get(index))
+            for index, (bound, count) in enumerate(
+                zip((*definition.buckets, math.inf), accumulate(series_state.value.counts), strict=True)
             )
         ]
-        histogram.add_metric(labels, buckets, seconds(shown.value.micros))  # type: ignore[arg-type]
-        if shown.born is not None:
-            names = dict(zip(declared.labels, labels, strict=True))
-            histogram.samples.append(Sample(f"{declared.name}_created", names, shown.born))
+        histogram.add_metric(labels, buckets, seconds(series_state.value.micros))  # type: ignore[arg-type]
+        if series_state.created_at is not None:
+            names = dict(zip(definition.labels, labels, strict=True))
+            histogram.samples.append(Sample(f"{definition.name}_created", names, series_state.created_at))
     return histogram
 
 
-def rendered(families: Mapping[str, Family], state: State) -> tuple[bytes, bytes]:
-    """Both bodies by prometheus_client."""
+def reference_bodies(families: Mapping[str, Family], state: State) -> tuple[bytes, bytes]:
+    """Return the text and the OpenMetrics body of prometheus_client."""
     return (
-        exposition.generate_latest(collected(families, state, only_openmetrics=False)),
-        openmetrics_exposition.generate_latest(collected(families, state, only_openmetrics=True)),  # type: ignore[no-untyped-call]
+        generate_latest(to_metrics(families, state, only_openmetrics=False)),
+        generate_openmetrics(to_metrics(families, state, only_openmetrics=True)),  # type: ignore[no-untyped-call]
     )
 
 
@@ -185,55 +196,55 @@ COUNTS = st.integers(0, 1000) | st.integers(0, 10**8) | st.integers(0, 2**70)
 TIMES = st.floats(1, 2e9)
 
 
-def pointed(texts: st.SearchStrategy[str]) -> st.SearchStrategy[list[Pointed]]:
-    """Observed values and their exemplars."""
+def observed_exemplars(texts: st.SearchStrategy[str]) -> st.SearchStrategy[list[ObservedExemplar]]:
+    """Generate observed values with exemplars."""
     pairs = st.dictionaries(st.sampled_from(["log_id", "post_id"]), texts).map(lambda pairs: tuple(pairs.items()))
     return st.lists(st.tuples(st.floats(0, 1e9), st.builds(Exemplar, pairs, TIMES)), max_size=3)
 
 
 @st.composite
 def worlds(draw: st.DrawFn, *, sane: bool = False) -> tuple[Mapping[str, Family], State]:
-    """Families with any number of series; sane: with values that the parsers allow."""
+    """Generate families with series; ``sane`` restricts the values to those that the parsers accept."""
     numbers = st.floats(0, 1e300) if sane else st.floats() | st.integers(-(2**1000), 2**1000) | st.integers(0, 2**70)
     micros = st.integers(0, 10**15) if sane else st.integers(0, 10**400) | st.integers(0, 10**15)
     # prometheus_client's parser does not know escapes in exemplars.
-    exemplars = pointed(st.text("abc", max_size=3) if sane else LABEL_TEXTS)
+    exemplars = observed_exemplars(st.text("abc", max_size=3) if sane else LABEL_TEXTS)
     state: State = {}
-    declared = []
+    definition = []
     for name, kind in (("c_total", "counter"), ("g", "gauge"), ("h_seconds", "histogram"), ("d_total", "counter")):
         labels = draw(LABEL_NAMES)
         buckets = tuple(draw(BOUNDS)) if kind == "histogram" else ()
-        declared.append(family(name, kind, *labels, buckets=buckets, text=draw(LABEL_TEXTS)))
+        definition.append(family(name, kind, *labels, buckets=buckets, text=draw(LABEL_TEXTS)))
         for values in draw(st.lists(st.tuples(*[LABEL_TEXTS] * len(labels)), unique=True, max_size=4)):
-            shown = state[name, values] = Shown(0)
+            series_state = state[name, values] = SeriesState(0)
             if kind == "histogram":
                 counts = tuple(draw(COUNTS) for _ in range(len(buckets) + 1))
-                shown.value = Histogram(buckets, counts, draw(micros))
+                series_state.value = Histogram(buckets, counts, draw(micros))
             else:
-                shown.value = draw(numbers)
+                series_state.value = draw(numbers)
             if kind != "gauge":
-                shown.born = draw(st.none() | TIMES)
-                shown.exemplars = draw(exemplars)
-    return table(*declared), state
+                series_state.created_at = draw(st.none() | TIMES)
+                series_state.exemplars = draw(exemplars)
+    return table(*definition), state
 
 
 @given(worlds())
-def test_bodies_are_those_of_prometheus_client(world: tuple[Mapping[str, Family], State]) -> None:
-    """Whatever the families and values, both bodies are to the byte what prometheus_client writes."""
+def test_bodies_equal_those_of_prometheus_client(world: tuple[Mapping[str, Family], State]) -> None:
+    """Both bodies are byte for byte those of prometheus_client, whatever the families and values."""
     families, state = world
-    assert rendered(families, state) == bodies(filled(families, state))
+    assert reference_bodies(families, state) == bodies(build(families, state))
 
 
 @given(worlds(sane=True))
 def test_bodies_are_read_back_by_the_parsers(world: tuple[Mapping[str, Family], State]) -> None:
-    """The parsers of both formats read the samples that were put."""
+    """The parsers of both formats read back the samples."""
     families, state = world
-    exposed = filled(families, state)
+    exposition = build(families, state)
     for only_openmetrics, read in (
-        (False, parser.text_string_to_metric_families(plain(exposed).decode())),
-        (True, openmetrics_parser.text_string_to_metric_families(plain(exposed, OM).decode())),  # type: ignore[no-untyped-call]
+        (False, parser.text_string_to_metric_families(plain(exposition).decode())),
+        (True, openmetrics_parser.text_string_to_metric_families(plain(exposition, OM).decode())),  # type: ignore[no-untyped-call]
     ):
-        expected = collected(families, state, only_openmetrics=only_openmetrics).metrics
+        expected = to_metrics(families, state, only_openmetrics=only_openmetrics).metrics
         assert _samples(expected) == _samples(read)
 
 
@@ -250,7 +261,7 @@ SERIES = st.sampled_from(
 )
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["put", "put", "put", "newborn", "drop", "exemplar", "publish", "answer", "served"]),
+        st.sampled_from(["put", "put", "put", "put new", "drop", "exemplar", "publish", "scrape", "served"]),
         SERIES,
         st.integers(0, 5),
     ),
@@ -258,149 +269,172 @@ STEPS = st.lists(
 )
 
 
-def value_of(declared: Family, amount: int) -> float | Histogram:
-    """A value that fits the family."""
-    if declared.kind == "histogram":
-        return Histogram(declared.buckets, (amount,) * (len(declared.buckets) + 1), amount)
+def value_of(definition: Family, amount: int) -> float | Histogram:
+    """Return a value of the family's type."""
+    if definition.kind == "histogram":
+        return Histogram(definition.buckets, (amount,) * (len(definition.buckets) + 1), amount)
     return amount
 
 
 @settings(max_examples=60)
 @given(STEPS)
-def test_changes_end_where_a_fresh_start_does(steps: list[tuple[str, tuple[str, Labels], int]]) -> None:
-    """Any course of changes and publications ends in the bodies that the last state alone gives."""
+def test_changes_give_the_bodies_of_a_fresh_start(steps: list[tuple[str, tuple[str, Labels], int]]) -> None:
+    """Any sequence of changes and publications gives the same bodies as the last state alone."""
     families = table(POSTS, SECONDS, UP, WIDE)
-    exposed = Exposition(families, created=True)
+    exposition = Exposition(families, created=True)
     state: State = {}
+    scraped_version = 0
     for step, (name, labels), amount in steps:
-        shown = state.get((name, labels))
-        if step in {"put", "newborn"}:
-            shown = state.setdefault((name, labels), Shown(0))
-            shown.value = value_of(families[name], amount)
-            shown.born = float(amount) if amount else shown.born
-            exposed.put(name, labels, shown.value, created=float(amount) or None, start_at_zero=step == "newborn")
+        series_state = state.get((name, labels))
+        if step in {"put", "put new"}:
+            series_state = state.setdefault((name, labels), SeriesState(0))
+            series_state.value = value_of(families[name], amount)
+            series_state.created_at = float(amount) if amount else series_state.created_at
+            exposition.put(
+                name, labels, series_state.value, created=float(amount) or None, start_at_zero=step == "put new"
+            )
         elif step == "drop":
             state.pop((name, labels), None)
-            exposed.remove(name, labels)
-        elif step == "exemplar" and shown is not None:
+            exposition.remove(name, labels)
+        elif step == "exemplar" and series_state is not None:
             exemplar = Exemplar((("log_id", str(amount)),), float(amount))
-            shown.exemplars.append((float(amount), exemplar))
-            exposed.add_exemplar(name, labels, float(amount), exemplar)
+            series_state.exemplars.append((float(amount), exemplar))
+            exposition.add_exemplar(name, labels, float(amount), exemplar)
         elif step == "publish":
-            exposed.publish()
-        elif step == "answer":
-            exposed.get_body(OM, "gzip")
+            exposition.publish()
+        elif step == "scrape":
+            scraped_version = exposition.get_body(OM, "gzip").version
         elif step == "served":
-            exposed.mark_served()
-    exposed.publish()
-    exposed.mark_served(exposed.get_body(None, None).version)
-    exposed.publish()
-    fresh = filled(families, state)
-    assert bodies(fresh) == bodies(exposed)
-    assert fresh.sample_count == exposed.sample_count == len(lines(exposed))
-    for (name, _), shown in state.items():
-        shown.born = None if families[name].kind == "gauge" else shown.born
-        shown.exemplars = [] if families[name].kind == "gauge" else shown.exemplars
-    assert rendered(families, state) == bodies(exposed)
+            exposition.mark_served(scraped_version)
+    exposition.publish()
+    serve(exposition)
+    exposition.publish()
+    fresh = build(families, state)
+    assert bodies(fresh) == bodies(exposition)
+    assert fresh.sample_count == exposition.sample_count == len(lines(exposition))
+    for (name, _), series_state in state.items():
+        series_state.created_at = None if families[name].kind == "gauge" else series_state.created_at
+        series_state.exemplars = [] if families[name].kind == "gauge" else series_state.exemplars
+    assert reference_bodies(families, state) == bodies(exposition)
 
 
 @given(st.floats() | st.integers() | st.integers(0, 2**70) | st.floats(1e5, 1e8))
-def test_numbers_are_written_as_go_does(value: float) -> None:
-    """Numbers look as in prometheus_client, exponents included."""
+def test_numbers_are_formatted_like_go(value: float) -> None:
+    """Numbers are formatted as in prometheus_client, including exponents."""
     assert floatToGoString(value) == format_number(value)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(("value", "expected"), [(10**400, "+Inf"), (-(10**400), "-Inf")])
 def test_an_integer_beyond_a_float_is_infinite(value: int, expected: str) -> None:
-    """Numbers are never an error, however large."""
+    """Integers of any size are formatted."""
     assert expected == format_number(value)
 
 
 @given(st.binary(), st.binary())
 def test_checksums_combine(first: bytes, second: bytes) -> None:
-    """The checksum of two stretches follows from theirs, with isal and without."""
+    """The checksum of two joined texts follows from those of the texts."""
     assert zlib.crc32(first + second) == combine_crc32(zlib.crc32(first), zlib.crc32(second), len(second))
 
 
-def test_without_isal_the_bodies_say_the_same() -> None:
-    """Where isal is missing the standard library makes gzip of the same text."""
+def test_bodies_without_isal() -> None:
+    """Without isal the standard library compresses the same text."""
     program = (
         "import sys; sys.modules['isal'] = None\n"
         "from late_exporter.exposition.exposition import Exposition\n"
         "from late_exporter.metrics.catalogue import Family\n"
-        "exposed = Exposition({'up': Family('up', 'gauge', 'Help.', ('n',))})\n"
-        "for n in range(600): exposed.put('up', (str(n),), n)\n"
-        "exposed.publish()\n"
-        "sys.stdout.buffer.write(exposed.get_body(None, 'gzip').body)"
+        "exposition = Exposition({'up': Family('up', 'gauge', 'Help.', ('n',))})\n"
+        "for n in range(600): exposition.put('up', (str(n),), n)\n"
+        "exposition.publish()\n"
+        "sys.stdout.buffer.write(exposition.get_body(None, 'gzip').body)"
     )
     body = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout
-    exposed = Exposition(table(family("up", "gauge", "n")))
-    for place in range(600):
-        exposed.put("up", (str(place),), place)
-    exposed.publish()
-    assert plain(exposed) == gzip.decompress(body)
+    exposition = Exposition(table(family("up", "gauge", "n")))
+    for index in range(600):
+        exposition.put("up", (str(index),), index)
+    exposition.publish()
+    assert plain(exposition) == gzip.decompress(body)
 
 
 @pytest.mark.parametrize("media", [TEXT, OPENMETRICS])
 @pytest.mark.parametrize("series", [0, 1, 2000])
-def test_gzip_body_is_one_member_of_the_plain_body(media: str, series: int) -> None:
-    """A reader that stops after the first gzip member, as httpx and curl do, has read all there is."""
-    exposed = Exposition(FAMILIES)
-    for place in range(series):
-        exposed.put("wait_seconds", (f"w{place}", "publishing"), Histogram(SECONDS.buckets, (place, 0, 0, 1), place))
-    exposed.publish()
-    answer = exposed.get_body(media, "gzip")
+def test_gzip_body_is_one_member(media: str, series: int) -> None:
+    """The first gzip member is the whole body, because httpx and curl stop after it."""
+    exposition = Exposition(FAMILIES)
+    for index in range(series):
+        exposition.put("wait_seconds", (f"w{index}", "publishing"), Histogram(SECONDS.buckets, (index, 0, 0, 1), index))
+    exposition.publish()
+    body = exposition.get_body(media, "gzip")
     reader = zlib.decompressobj(31)
-    assert plain(exposed, media) == reader.decompress(answer.body)
+    assert plain(exposition, media) == reader.decompress(body.body)
     assert (True, b"") == (reader.eof, reader.unused_data)
-    assert plain(exposed, media) == gzip.decompress(answer.body)
+    assert plain(exposition, media) == gzip.decompress(body.body)
 
 
 def test_gzip_bodies_are_reproducible() -> None:
-    """The same state gives the same bytes: no time of compression stands in them."""
-    state: State = {("up", (f"w{place}",)): Shown(place) for place in range(700)}
-    first, second = filled(FAMILIES, state), filled(FAMILIES, state)
+    """The same state gives the same bytes, without a time of compression."""
+    state: State = {("up", (f"w{index}",)): SeriesState(index) for index in range(700)}
+    first, second = build(FAMILIES, state), build(FAMILIES, state)
     assert first.get_body(OM, "gzip") == second.get_body(OM, "gzip")
 
 
-def test_answers_name_type_and_encoding() -> None:
-    """An answer carries the exact content type, without which Prometheus 3 fails a scrape."""
-    exposed = filled(FAMILIES, {("up", ("w",)): Shown(1)})
-    answers = [exposed.get_body(accept, encoding) for accept in (None, OM) for encoding in (None, "gzip")]
+def test_content_type_and_encoding() -> None:
+    """The content type is exact, otherwise Prometheus 3 fails the scrape."""
+    exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
+    bodies_by_header = [exposition.get_body(accept, encoding) for accept in (None, OM) for encoding in (None, "gzip")]
     assert [
         ("text/plain; version=0.0.4; charset=utf-8", None),
         ("text/plain; version=0.0.4; charset=utf-8", "gzip"),
         ("application/openmetrics-text; version=1.0.0; charset=utf-8", None),
         ("application/openmetrics-text; version=1.0.0; charset=utf-8", "gzip"),
-    ] == [(answer.content_type, answer.content_encoding) for answer in answers]
+    ] == [(body.content_type, body.content_encoding) for body in bodies_by_header]
 
 
-def test_bodies_are_prepared_once() -> None:
-    """Between two publications every request is answered with the same object."""
-    exposed = filled(FAMILIES, {("up", ("w",)): Shown(1)})
+def test_bodies_are_cached() -> None:
+    """Requests between two publications get the same object."""
+    exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
     for media in (None, OM):
         for encoding in (None, "gzip"):
-            assert exposed.get_body(media, encoding).body is exposed.get_body(media, encoding).body
+            assert exposition.get_body(media, encoding).body is exposition.get_body(media, encoding).body
 
 
-def test_nothing_to_show_is_still_a_body() -> None:
-    """Before the first series there is an empty text, and an OpenMetrics body that says it is complete."""
-    exposed = Exposition(FAMILIES)
-    assert exposed.dirty is False
-    assert (b"", b"# EOF\n") == bodies(exposed)
-    exposed.publish()
-    assert (b"", b"# EOF\n") == bodies(exposed)
+def test_changes_are_reported() -> None:
+    """The callback is called after every change of a series, and after nothing else."""
+    exposition = Exposition(FAMILIES)
+    changes: list[bool] = []
+    exposition.on_change(lambda: changes.append(exposition.dirty))
+    exposition.put("posts_total", ("w", "x"), 3, start_at_zero=True)
+    exposition.add_exemplar("posts_total", ("w", "x"), 3, Exemplar((), 1.0))
+    exposition.set_process_metrics([])
+    exposition.publish()
+    assert [True, True] == changes
+    serve(exposition)
+    exposition.publish()
+    serve(exposition)
+    exposition.remove("posts_total", ("w", "x"))
+    exposition.remove("posts_total", ("w", "x"))
+    assert [True] * 4 == changes
+
+
+def test_empty_exposition() -> None:
+    """Without series the text body is empty and the OpenMetrics body has its end marker."""
+    exposition = Exposition(FAMILIES)
+    assert exposition.dirty is False
+    assert (b"", b"# EOF\n") == bodies(exposition)
+    exposition.publish()
+    assert (b"", b"# EOF\n") == bodies(exposition)
 
 
 def test_golden_bodies() -> None:
-    """Families stand in the order of the catalogue, series by their labels, counters without _total in OpenMetrics."""
-    exposed = Exposition(FAMILIES, created=True)
-    exposed.put("wait_seconds", ("w", "publishing"), Histogram(SECONDS.buckets, (1, 0, 2, 1), 7_250_000), created=9.5)
-    exposed.put("posts_total", ("w", "x"), 1_000_000, created=9.5)
-    exposed.put("posts_total", ("w", 'a"\\\n'), 2)
-    exposed.put("wait_seconds", ("v", "publishing"), Histogram(SECONDS.buckets, (0, 0, 0, 0)))
-    exposed.add_exemplar("wait_seconds", ("w", "publishing"), 2, Exemplar((("log_id", "4"),), 1.5))
-    exposed.publish()
+    """Families keep the order of the catalogue and series are sorted by their labels."""
+    exposition = Exposition(FAMILIES, created=True)
+    exposition.put(
+        "wait_seconds", ("w", "publishing"), Histogram(SECONDS.buckets, (1, 0, 2, 1), 7_250_000), created=9.5
+    )
+    exposition.put("posts_total", ("w", "x"), 1_000_000, created=9.5)
+    exposition.put("posts_total", ("w", 'a"\\\n'), 2)
+    exposition.put("wait_seconds", ("v", "publishing"), Histogram(SECONDS.buckets, (0, 0, 0, 0)))
+    exposition.add_exemplar("wait_seconds", ("w", "publishing"), 2, Exemplar((("log_id", "4"),), 1.5))
+    exposition.publish()
     buckets = 'wait_seconds_bucket{feed="publishing",le="'
     assert [
         "# HELP posts Help.",
@@ -424,66 +458,68 @@ def test_golden_bodies() -> None:
         'wait_seconds_sum{feed="publishing",workspace="w"} 7.25',
         'wait_seconds_created{feed="publishing",workspace="w"} 9.5',
         "# EOF",
-    ] == plain(exposed, OM).decode().splitlines()
+    ] == plain(exposition, OM).decode().splitlines()
 
 
-def test_created_is_off_unless_asked_for() -> None:
-    """Without the option no _created is shown in any format."""
-    state: State = {("posts_total", ("w", "x")): Shown(1)}
-    state["posts_total", ("w", "x")].born = 5.0
-    assert ['posts_total{platform="x",workspace="w"} 1.0'] == lines(filled(FAMILIES, state, created=False), OM)
-    assert ['posts_total{platform="x",workspace="w"} 1.0'] == lines(filled(FAMILIES, state, created=True))
+def test_created_is_off_by_default() -> None:
+    """Samples of _created appear only in OpenMetrics and only if enabled."""
+    state: State = {("posts_total", ("w", "x")): SeriesState(1)}
+    state["posts_total", ("w", "x")].created_at = 5.0
+    assert ['posts_total{platform="x",workspace="w"} 1.0'] == lines(build(FAMILIES, state, created=False), OM)
+    assert ['posts_total{platform="x",workspace="w"} 1.0'] == lines(build(FAMILIES, state, created=True))
 
 
-def test_birth_is_kept_where_a_put_names_none() -> None:
-    """A series keeps its time of birth until another one is put."""
-    exposed = Exposition(FAMILIES, created=True)
-    exposed.put("posts_total", ("w", "x"), 1, created=5.0)
-    exposed.put("posts_total", ("w", "x"), 2)
-    exposed.publish()
-    assert 'posts_created{platform="x",workspace="w"} 5.0' == lines(exposed, OM)[1]
+def test_creation_time_is_kept() -> None:
+    """A series keeps its creation time if a put has none."""
+    exposition = Exposition(FAMILIES, created=True)
+    exposition.put("posts_total", ("w", "x"), 1, created=5.0)
+    exposition.put("posts_total", ("w", "x"), 2)
+    exposition.publish()
+    assert 'posts_created{platform="x",workspace="w"} 5.0' == lines(exposition, OM)[1]
 
 
-def test_family_goes_with_its_last_series() -> None:
-    """A family without series leaves no HELP and TYPE behind."""
-    exposed = filled(FAMILIES, {("up", ("w",)): Shown(1)})
-    exposed.remove("up", ("w",))
-    exposed.publish()
-    assert (b"", b"# EOF\n") == bodies(exposed)
+def test_family_without_series() -> None:
+    """HELP and TYPE of a family disappear with its last series."""
+    exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
+    exposition.remove("up", ("w",))
+    exposition.publish()
+    assert (b"", b"# EOF\n") == bodies(exposition)
 
 
-def test_dropping_what_is_not_there_changes_nothing() -> None:
-    """A series that does not exist can be dropped."""
-    exposed = filled(FAMILIES, {("up", ("w",)): Shown(1)})
-    exposed.remove("up", ("v",))
-    exposed.remove("posts_total", ("v", "x"))
-    assert exposed.dirty is False
+def test_removing_an_unknown_series() -> None:
+    """Removing a series that does not exist changes nothing."""
+    exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
+    exposition.remove("up", ("v",))
+    exposition.remove("posts_total", ("v", "x"))
+    assert exposition.dirty is False
 
 
-def test_histogram_with_other_bounds_shows_its_own() -> None:
-    """A histogram that was stored before the buckets were changed is shown as it is, without exemplars."""
-    exposed = Exposition(FAMILIES)
-    exposed.put("wait_seconds", ("w", "f"), Histogram((7.0,), (1, 2), 10**400))
-    exposed.add_exemplar("wait_seconds", ("w", "f"), 2.0, Exemplar((), 1.0))
-    exposed.publish()
+def test_histogram_with_other_buckets() -> None:
+    """A histogram stored with other buckets keeps them, without exemplars."""
+    exposition = Exposition(FAMILIES)
+    exposition.put("wait_seconds", ("w", "f"), Histogram((7.0,), (1, 2), 10**400))
+    exposition.add_exemplar("wait_seconds", ("w", "f"), 2.0, Exemplar((), 1.0))
+    exposition.publish()
     assert [
         'wait_seconds_bucket{feed="f",le="7.0",workspace="w"} 1.0',
         'wait_seconds_bucket{feed="f",le="+Inf",workspace="w"} 3.0',
         'wait_seconds_count{feed="f",workspace="w"} 3.0',
         'wait_seconds_sum{feed="f",workspace="w"} +Inf',
-    ] == lines(exposed, OM)
+    ] == lines(exposition, OM)
 
 
-def test_counts_beyond_64_bits_are_shown() -> None:
-    """No count is too large to be kept."""
-    exposed = filled(FAMILIES, {("wait_seconds", ("w", "f")): Shown(Histogram(SECONDS.buckets, (2**70, 0, 0, 0)))})
-    assert 'wait_seconds_count{feed="f",workspace="w"} 1.1805916207174113e+21' == lines(exposed)[-2]
+def test_counts_beyond_64_bits() -> None:
+    """Counts beyond 64 bits are formatted."""
+    exposition = build(
+        FAMILIES, {("wait_seconds", ("w", "f")): SeriesState(Histogram(SECONDS.buckets, (2**70, 0, 0, 0)))}
+    )
+    assert 'wait_seconds_count{feed="f",workspace="w"} 1.1805916207174113e+21' == lines(exposition)[-2]
 
 
 def test_lone_surrogates_are_replaced() -> None:
-    """Text that UTF-8 cannot carry is replaced, not an error."""
-    exposed = filled(FAMILIES, {("up", ("\ud800",)): Shown(1)})
-    assert ['up{workspace="?"} 1.0'] == lines(exposed)
+    """Text that UTF-8 cannot encode is replaced."""
+    exposition = build(FAMILIES, {("up", ("\ud800",)): SeriesState(1)})
+    assert ['up{workspace="?"} 1.0'] == lines(exposition)
 
 
 @pytest.mark.parametrize(
@@ -495,146 +531,151 @@ def test_lone_surrogates_are_replaced() -> None:
         (math.nan, Exemplar((), 1.0)),
     ],
 )
-def test_exemplars_that_cannot_be_read_are_left_out(value: float, exemplar: Exemplar) -> None:
-    """An exemplar of more than 128 characters, or without a finite time or a value, is left out."""
-    exposed = filled(FAMILIES, {("posts_total", ("w", "x")): Shown(1)})
-    exposed.add_exemplar("posts_total", ("w", "x"), value, exemplar)
-    assert exposed.dirty is False
+def test_invalid_exemplars_are_omitted(value: float, exemplar: Exemplar) -> None:
+    """An exemplar of more than 128 characters, or without a finite time or value, is omitted."""
+    exposition = build(FAMILIES, {("posts_total", ("w", "x")): SeriesState(1)})
+    exposition.add_exemplar("posts_total", ("w", "x"), value, exemplar)
+    assert exposition.dirty is False
 
 
-def test_longest_exemplar_is_shown() -> None:
-    """128 characters, not bytes, are allowed."""
-    exposed = filled(FAMILIES, {("posts_total", ("w", "x")): Shown(1)})
-    exposed.add_exemplar("posts_total", ("w", "x"), 1, Exemplar((("log_id", "é" * 122),), 1.0))
-    exposed.publish()
-    assert [f'posts_total{{platform="x",workspace="w"}} 1.0 # {{log_id="{"é" * 122}"}} 1.0 1.0'] == lines(exposed, OM)
+def test_longest_exemplar() -> None:
+    """The limit of an exemplar is 128 characters, not bytes."""
+    exposition = build(FAMILIES, {("posts_total", ("w", "x")): SeriesState(1)})
+    exposition.add_exemplar("posts_total", ("w", "x"), 1, Exemplar((("log_id", "é" * 122),), 1.0))
+    exposition.publish()
+    assert [f'posts_total{{platform="x",workspace="w"}} 1.0 # {{log_id="{"é" * 122}"}} 1.0 1.0'] == lines(
+        exposition, OM
+    )
 
 
 def test_exemplar_waits_for_its_series() -> None:
-    """An exemplar may come before the series is put."""
-    exposed = Exposition(FAMILIES)
-    exposed.add_exemplar("posts_total", ("w", "x"), 1, Exemplar((), 1.0))
-    assert exposed.dirty is False
-    exposed.put("posts_total", ("w", "x"), 1)
-    exposed.publish()
-    assert ['posts_total{platform="x",workspace="w"} 1.0 # {} 1.0 1.0'] == lines(exposed, OM)
+    """An exemplar can be attached before its series exists."""
+    exposition = Exposition(FAMILIES)
+    exposition.add_exemplar("posts_total", ("w", "x"), 1, Exemplar((), 1.0))
+    assert exposition.dirty is False
+    exposition.put("posts_total", ("w", "x"), 1)
+    exposition.publish()
+    assert ['posts_total{platform="x",workspace="w"} 1.0 # {} 1.0 1.0'] == lines(exposition, OM)
 
 
 def test_gauges_have_no_exemplars() -> None:
-    """OpenMetrics allows exemplars on counters and buckets only."""
-    exposed = filled(FAMILIES, {("up", ("w",)): Shown(1)})
-    exposed.add_exemplar("up", ("w",), 1.0, Exemplar((), 1.0))
-    assert exposed.dirty is False
+    """OpenMetrics allows exemplars only on counters and buckets."""
+    exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
+    exposition.add_exemplar("up", ("w",), 1.0, Exemplar((), 1.0))
+    assert exposition.dirty is False
 
 
-def test_exemplars_are_bounded() -> None:
-    """Past the limit the series that got its exemplars longest ago loses them."""
-    exposed = Exposition(FAMILIES)
-    names = [(f"{place:04}", "x") for place in range(MAX_EXEMPLARS + 1)]
+def test_number_of_exemplars_is_limited() -> None:
+    """Beyond the limit the series with the oldest exemplars loses them."""
+    exposition = Exposition(FAMILIES)
+    names = [(f"{index:04}", "x") for index in range(MAX_EXEMPLARS + 1)]
     for labels in names:
-        exposed.put("posts_total", labels, 1)
+        exposition.put("posts_total", labels, 1)
     for labels in names[:-1]:
-        exposed.add_exemplar("posts_total", labels, 1.0, Exemplar((), 1.0))
-    exposed.publish()
-    exposed.add_exemplar("posts_total", names[-1], 1.0, Exemplar((), 1.0))
-    exposed.publish()
-    shown = lines(exposed, OM)
-    assert 'posts_total{platform="x",workspace="0000"} 1.0' == shown[0]
-    assert MAX_EXEMPLARS == sum(line.endswith(" # {} 1.0 1.0") for line in shown)
+        exposition.add_exemplar("posts_total", labels, 1.0, Exemplar((), 1.0))
+    exposition.publish()
+    exposition.add_exemplar("posts_total", names[-1], 1.0, Exemplar((), 1.0))
+    exposition.publish()
+    series_state = lines(exposition, OM)
+    assert 'posts_total{platform="x",workspace="0000"} 1.0' == series_state[0]
+    assert MAX_EXEMPLARS == sum(line.endswith(" # {} 1.0 1.0") for line in series_state)
 
 
 def test_newest_exemplar_of_a_bucket_is_shown() -> None:
-    """An exemplar gives way to one of the same time or later in its bucket, and goes with its series."""
-    exposed = Exposition(FAMILIES)
-    exposed.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (0, 0, 4, 0)))
+    """An exemplar is replaced by a later one of its bucket and disappears with its series."""
+    exposition = Exposition(FAMILIES)
+    exposition.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (0, 0, 4, 0)))
     for value, at in ((2.0, 7.0), (2.1, 7.0), (2.2, 6.0)):
-        exposed.add_exemplar("wait_seconds", ("w", "f"), value, Exemplar((), at))
-    exposed.publish()
+        exposition.add_exemplar("wait_seconds", ("w", "f"), value, Exemplar((), at))
+    exposition.publish()
     bucket = 'wait_seconds_bucket{feed="f",le="2.5",workspace="w"}'
-    assert f"{bucket} 4.0 # {{}} 2.1 7.0" == lines(exposed, OM)[2]
-    exposed.remove("wait_seconds", ("w", "f"))
-    exposed.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (0, 0, 4, 0)))
-    exposed.publish()
-    assert f"{bucket} 4.0" == lines(exposed, OM)[2]
+    assert f"{bucket} 4.0 # {{}} 2.1 7.0" == lines(exposition, OM)[2]
+    exposition.remove("wait_seconds", ("w", "f"))
+    exposition.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (0, 0, 4, 0)))
+    exposition.publish()
+    assert f"{bucket} 4.0" == lines(exposition, OM)[2]
 
 
-def test_newborn_is_shown_as_zero_until_that_was_served() -> None:
-    """A new series shows 0 in every publication until a body with that 0 has been sent; then its newest value."""
-    exposed = Exposition(FAMILIES)
-    exposed.put("posts_total", ("w", "x"), 3, start_at_zero=True)
-    exposed.publish()
+def test_new_series_starts_at_zero() -> None:
+    """A new series shows 0 until a body with that 0 has been sent, and then its newest value."""
+    exposition = Exposition(FAMILIES)
+    exposition.put("posts_total", ("w", "x"), 3, start_at_zero=True)
+    exposition.publish()
     for amount in (4, 5):
-        assert ['posts_total{platform="x",workspace="w"} 0.0'] == lines(exposed) == lines(exposed, OM)
-        exposed.put("posts_total", ("w", "x"), amount)
-        exposed.publish()
-    assert exposed.mark_served() is True
-    assert ['posts_total{platform="x",workspace="w"} 0.0'] == lines(exposed) == lines(exposed, OM)
-    assert exposed.dirty is True
-    exposed.publish()
-    assert ['posts_total{platform="x",workspace="w"} 5.0'] == lines(exposed) == lines(exposed, OM)
-    assert exposed.mark_served() is False
+        assert ['posts_total{platform="x",workspace="w"} 0.0'] == lines(exposition) == lines(exposition, OM)
+        exposition.put("posts_total", ("w", "x"), amount)
+        exposition.publish()
+    assert exposition.dirty is False
+    serve(exposition)
+    assert exposition.dirty is True
+    assert ['posts_total{platform="x",workspace="w"} 0.0'] == lines(exposition) == lines(exposition, OM)
+    exposition.publish()
+    assert ['posts_total{platform="x",workspace="w"} 5.0'] == lines(exposition) == lines(exposition, OM)
+    serve(exposition)
+    assert exposition.dirty is False
 
 
-def test_newborn_histogram_is_all_zero() -> None:
-    """Buckets, count and sum of a new histogram are 0 at first, and it has no exemplar yet."""
-    exposed = Exposition(FAMILIES)
-    exposed.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (1, 2, 3, 4), 5), start_at_zero=True)
-    exposed.add_exemplar("wait_seconds", ("w", "f"), 2.0, Exemplar((), 1.0))
-    exposed.publish()
-    assert {"0.0"} == {line.split("} ")[1] for line in lines(exposed, OM)}
-    exposed.mark_served()
-    exposed.publish()
-    assert ["1.0", "3.0", "6.0 # {", "10.0", "10.0", "5e-06"] == [line.split("} ")[1] for line in lines(exposed, OM)]
+def test_new_histogram_starts_at_zero() -> None:
+    """Buckets, count and sum of a new histogram are 0 at first, without exemplars."""
+    exposition = Exposition(FAMILIES)
+    exposition.put("wait_seconds", ("w", "f"), Histogram(SECONDS.buckets, (1, 2, 3, 4), 5), start_at_zero=True)
+    exposition.add_exemplar("wait_seconds", ("w", "f"), 2.0, Exemplar((), 1.0))
+    exposition.publish()
+    assert {"0.0"} == {line.split("} ")[1] for line in lines(exposition, OM)}
+    serve(exposition)
+    exposition.publish()
+    assert ["1.0", "3.0", "6.0 # {", "10.0", "10.0", "5e-06"] == [line.split("} ")[1] for line in lines(exposition, OM)]
 
 
-def test_what_was_sent_before_the_birth_does_not_count() -> None:
-    """A body from before the series was published, sent late, does not end its showing 0."""
-    exposed = Exposition(FAMILIES)
-    exposed.publish()
-    early = exposed.get_body(None, None)
-    exposed.put("posts_total", ("w", "x"), 3, start_at_zero=True)
-    assert exposed.mark_served(early.version) is False
-    exposed.publish()
-    assert exposed.mark_served(early.version) is False
-    assert exposed.mark_served() is False
-    assert exposed.mark_served(exposed.get_body(None, None).version) is True
+def test_bodies_without_the_zero_do_not_end_it() -> None:
+    """A body without the new series, sent late, does not end its zero."""
+    exposition = Exposition(FAMILIES)
+    exposition.publish()
+    early = exposition.get_body(None, None)
+    exposition.put("posts_total", ("w", "x"), 3, start_at_zero=True)
+    exposition.mark_served(early.version)
+    exposition.publish()
+    exposition.mark_served(early.version)
+    assert exposition.dirty is False
+    serve(exposition)
+    assert exposition.dirty is True
 
 
-def test_dropping_a_newborn_ends_its_being_new() -> None:
-    """A series that comes back after it was dropped is what its put says: newborn or not."""
-    exposed = Exposition(FAMILIES)
-    exposed.put("posts_total", ("w", "x"), 3, start_at_zero=True)
-    exposed.remove("posts_total", ("w", "x"))
-    exposed.put("posts_total", ("w", "x"), 4)
-    exposed.publish()
-    assert ['posts_total{platform="x",workspace="w"} 4.0'] == lines(exposed)
+def test_removing_a_new_series_ends_its_zero() -> None:
+    """A series that is created again starts at zero only if its put says so."""
+    exposition = Exposition(FAMILIES)
+    exposition.put("posts_total", ("w", "x"), 3, start_at_zero=True)
+    exposition.remove("posts_total", ("w", "x"))
+    exposition.put("posts_total", ("w", "x"), 4)
+    exposition.publish()
+    assert ['posts_total{platform="x",workspace="w"} 4.0'] == lines(exposition)
 
 
-def test_series_that_is_known_is_not_born_again() -> None:
-    """A series that has been shown never falls back to 0."""
-    exposed = filled(FAMILIES, {("posts_total", ("w", "x")): Shown(1)})
-    exposed.put("posts_total", ("w", "x"), 2, start_at_zero=True)
-    exposed.publish()
-    assert ['posts_total{platform="x",workspace="w"} 2.0'] == lines(exposed)
+def test_existing_series_never_returns_to_zero() -> None:
+    """A series that has been shown never returns to 0."""
+    exposition = build(FAMILIES, {("posts_total", ("w", "x")): SeriesState(1)})
+    exposition.put("posts_total", ("w", "x"), 2, start_at_zero=True)
+    exposition.publish()
+    assert ['posts_total{platform="x",workspace="w"} 2.0'] == lines(exposition)
 
 
 def test_only_the_block_of_a_change_is_rendered() -> None:
-    """A change costs one block of some hundred lines, however many series there are, in both formats together."""
+    """A change renders one block of a few hundred lines, however many series there are."""
     texts: list[bytes] = []
 
-    def deflate(text: bytes) -> Segment:
+    def compress_lines(text: bytes) -> Segment:
         texts.append(text)
         return compress(text)
 
-    exposed = Exposition(FAMILIES, deflate=deflate)
-    for place in range(5000):
-        exposed.put("posts_total", (f"w{place:04}", "x"), place)
-    exposed.publish()
+    exposition = Exposition(FAMILIES, compress_lines=compress_lines)
+    for index in range(5000):
+        exposition.put("posts_total", (f"w{index:04}", "x"), index)
+    exposition.publish()
     texts.clear()
-    exposed.publish()
+    exposition.publish()
     assert [] == texts
-    exposed.put("posts_total", ("w2500", "x"), 7777)
-    exposed.publish()
+    exposition.put("posts_total", ("w2500", "x"), 7777)
+    exposition.publish()
     (text,) = texts
     assert b'posts_total{platform="x",workspace="w2500"} 7777.0' in text.splitlines()
     assert 512 >= len(text.splitlines())
@@ -642,127 +683,133 @@ def test_only_the_block_of_a_change_is_rendered() -> None:
 
 @pytest.mark.parametrize("step", [1, -1])
 def test_blocks_are_split_and_merged(step: int) -> None:
-    """Series may come and go in any order: the text stays sorted and no block outgrows its size."""
+    """Series can be created and removed in any order: the text stays sorted and blocks stay within their size."""
     texts: list[bytes] = []
 
-    def deflate(text: bytes) -> Segment:
+    def compress_lines(text: bytes) -> Segment:
         texts.append(text)
         return compress(text)
 
-    exposed = Exposition(FAMILIES, deflate=deflate)
-    names = [f"w{place:04}" for place in range(3000)][::step]
+    exposition = Exposition(FAMILIES, compress_lines=compress_lines)
+    names = [f"w{index:04}" for index in range(3000)][::step]
     for name in names:
-        exposed.put("up", (name,), 1)
-    exposed.publish()
-    assert [f'up{{workspace="{name}"}} 1.0' for name in sorted(names)] == lines(exposed)
+        exposition.put("up", (name,), 1)
+    exposition.publish()
+    assert [f'up{{workspace="{name}"}} 1.0' for name in sorted(names)] == lines(exposition)
     assert 512 >= max(len(text.splitlines()) for text in texts)
-    for kept, blocks in ((3, 8), (50, 1)):
-        for place, name in enumerate(names):
-            if place % kept:
-                exposed.remove("up", (name,))
+    for step_size, blocks in ((3, 8), (50, 1)):
+        for index, name in enumerate(names):
+            if index % step_size:
+                exposition.remove("up", (name,))
         texts.clear()
-        exposed.publish()
-        names = names[::kept]
-        assert [f'up{{workspace="{name}"}} 1.0' for name in sorted(names)] == lines(exposed)
+        exposition.publish()
+        names = names[::step_size]
+        assert [f'up{{workspace="{name}"}} 1.0' for name in sorted(names)] == lines(exposition)
         assert 512 >= max(len(text.splitlines()) for text in texts)
         assert blocks >= len(texts)
 
 
 def test_merged_blocks_are_rendered_together() -> None:
-    """A block that takes in a smaller neighbour shows the series of both."""
-    exposed = filled(table(WIDE), {("wide", (name,)): Shown(Histogram(WIDE.buckets, (1,) * 101)) for name in "abcde"})
-    for dropped, left in (("a", "bcde"), ("cd", "be")):
-        for name in dropped:
-            exposed.remove("wide", (name,))
-        exposed.publish()
-        assert [f'wide_count{{workspace="{name}"}} 101.0' for name in left] == _counts(exposed)
+    """A block that is merged with its neighbour shows the series of both."""
+    exposition = build(
+        table(WIDE), {("wide", (name,)): SeriesState(Histogram(WIDE.buckets, (1,) * 101)) for name in "abcde"}
+    )
+    for removed_names, remaining in (("a", "bcde"), ("cd", "be")):
+        for name in removed_names:
+            exposition.remove("wide", (name,))
+        exposition.publish()
+        assert [f'wide_count{{workspace="{name}"}} 101.0' for name in remaining] == _counts(exposition)
 
 
-def test_publication_shows_the_moment_at_which_it_began() -> None:
-    """What changes while a publication is rendered is shown by the next one, all of it."""
-    exposed: Exposition
+def test_publication_is_a_snapshot() -> None:
+    """Changes made while a publication is rendered appear in the next one."""
+    exposition: Exposition
 
-    def meddling(text: bytes) -> Segment:
-        if b"wide_bucket" in text and plain(exposed) == b"":
-            exposed.remove("wide", ("a",))
-            exposed.remove("wide", ("b",))
-            exposed.add_exemplar("wide", ("e",), 0.0, Exemplar((), 8.0))
+    def compress_and_change(text: bytes) -> Segment:
+        if b"wide_bucket" in text and plain(exposition) == b"":
+            exposition.remove("wide", ("a",))
+            exposition.remove("wide", ("b",))
+            exposition.add_exemplar("wide", ("e",), 0.0, Exemplar((), 8.0))
             for name in "cdefgh":
-                exposed.put("wide", (name,), Histogram(WIDE.buckets, (2,) * 101), start_at_zero=True)
+                exposition.put("wide", (name,), Histogram(WIDE.buckets, (2,) * 101), start_at_zero=True)
         return compress(text)
 
-    exposed = Exposition(table(WIDE), deflate=meddling)
+    exposition = Exposition(table(WIDE), compress_lines=compress_and_change)
     for name in "abcde":
-        exposed.put("wide", (name,), Histogram(WIDE.buckets, (1,) * 101))
-    exposed.add_exemplar("wide", ("e",), 0.0, Exemplar((), 7.0))
-    exposed.publish()
-    assert [f'wide_count{{workspace="{name}"}} 101.0' for name in "abcde"] == _counts(exposed)
-    assert 'wide_bucket{le="0.0",workspace="e"} 1.0 # {} 0.0 7.0' in lines(exposed, OM)
-    assert exposed.dirty is True
-    assert exposed.mark_served() is False
-    exposed.publish()
+        exposition.put("wide", (name,), Histogram(WIDE.buckets, (1,) * 101))
+    exposition.add_exemplar("wide", ("e",), 0.0, Exemplar((), 7.0))
+    exposition.publish()
+    assert [f'wide_count{{workspace="{name}"}} 101.0' for name in "abcde"] == _counts(exposition)
+    assert 'wide_bucket{le="0.0",workspace="e"} 1.0 # {} 0.0 7.0' in lines(exposition, OM)
+    assert exposition.dirty is True
+    serve(exposition)
+    exposition.publish()
     expected = {name: "202.0" if name < "f" else "0.0" for name in "cdefgh"}
-    assert [f'wide_count{{workspace="{name}"}} {count}' for name, count in expected.items()] == _counts(exposed)
-    assert 'wide_bucket{le="0.0",workspace="e"} 2.0 # {} 0.0 8.0' in lines(exposed, OM)
+    assert [f'wide_count{{workspace="{name}"}} {count}' for name, count in expected.items()] == _counts(exposition)
+    assert 'wide_bucket{le="0.0",workspace="e"} 2.0 # {} 0.0 8.0' in lines(exposition, OM)
 
 
-def _counts(exposed: Exposition) -> list[str]:
-    return [line for line in lines(exposed) if line.startswith("wide_count")]
+def _counts(exposition: Exposition) -> list[str]:
+    return [line for line in lines(exposition) if line.startswith("wide_count")]
 
 
-def test_publishing_in_a_thread_while_series_change() -> None:
-    """A thread may publish while the event loop's puts and answers: every body is whole and the last one complete."""
-    exposed = Exposition(FAMILIES)
-    done = threading.Event()
+def test_publishing_in_a_thread() -> None:
+    """Series can change while a thread publishes: every body is complete and the last one has all changes."""
+    exposition = Exposition(FAMILIES)
+    finished = threading.Event()
 
     def publish() -> None:
-        while not done.is_set():
-            exposed.publish()
+        while not finished.is_set():
+            exposition.publish()
 
     thread = threading.Thread(target=publish)
     thread.start()
-    for place in range(3000):
-        exposed.put("wait_seconds", (f"w{place % 1000:03}", "f"), Histogram(SECONDS.buckets, (place,) * 4, place))
-        if place % 100 == 0:
-            assert gzip.decompress(exposed.get_body(OM, "gzip").body).endswith(b"# EOF\n")
-        if place % 7 == 0:
-            exposed.remove("wait_seconds", (f"w{place % 500:03}", "f"))
-    done.set()
+    for index in range(3000):
+        exposition.put("wait_seconds", (f"w{index % 1000:03}", "f"), Histogram(SECONDS.buckets, (index,) * 4, index))
+        if index % 100 == 0:
+            assert gzip.decompress(exposition.get_body(OM, "gzip").body).endswith(b"# EOF\n")
+        if index % 7 == 0:
+            exposition.remove("wait_seconds", (f"w{index % 500:03}", "f"))
+    finished.set()
     thread.join()
-    exposed.publish()
+    exposition.publish()
     last: State = {}
-    for place in range(3000):
-        last["wait_seconds", (f"w{place % 1000:03}", "f")] = Shown(Histogram(SECONDS.buckets, (place,) * 4, place))
-        if place % 7 == 0:
-            last.pop(("wait_seconds", (f"w{place % 500:03}", "f")), None)
-    assert bodies(filled(FAMILIES, last)) == bodies(exposed)
+    for index in range(3000):
+        last["wait_seconds", (f"w{index % 1000:03}", "f")] = SeriesState(
+            Histogram(SECONDS.buckets, (index,) * 4, index)
+        )
+        if index % 7 == 0:
+            last.pop(("wait_seconds", (f"w{index % 500:03}", "f")), None)
+    assert bodies(build(FAMILIES, last)) == bodies(exposition)
 
 
-def test_families_of_other_collectors_stand_last() -> None:
-    """What prometheus_client collects of the process follows our families and is replaced as a whole."""
-    state: State = {("posts_total", ("w", "x")): Shown(1)}
-    ours = collected(FAMILIES, state, only_openmetrics=False).metrics
+def test_process_metrics_come_last() -> None:
+    """Metrics of prometheus_client collectors follow the own families and are replaced together."""
+    state: State = {("posts_total", ("w", "x")): SeriesState(1)}
+    own_metrics = to_metrics(FAMILIES, state, only_openmetrics=False).metrics
     registry = CollectorRegistry(auto_describe=False)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
-    exposed = filled(FAMILIES, state)
-    for foreign in (list(registry.collect()), list(registry.collect())[:1], []):
-        exposed.set_process_metrics(iter(foreign))
-        assert exposed.dirty is True
-        exposed.publish()
-        everything = Collected([*ours, *foreign])
-        assert exposition.generate_latest(everything) == plain(exposed)
-        assert openmetrics_exposition.generate_latest(everything) == plain(exposed, OM)  # type: ignore[no-untyped-call]
+    exposition = build(FAMILIES, state)
+    for process_metrics in (list(registry.collect()), list(registry.collect())[:1], []):
+        exposition.set_process_metrics(iter(process_metrics))
+        assert exposition.dirty is True
+        exposition.publish()
+        all_metrics = FixedCollector([*own_metrics, *process_metrics])
+        assert generate_latest(all_metrics) == plain(exposition)
+        assert generate_openmetrics(all_metrics) == plain(exposition, OM)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.e2e
 def test_promtool_accepts_the_whole_catalogue(require_tool: Callable[[str], str]) -> None:
-    """Promtool finds nothing to say about the names, helps and values of any family."""
-    exposed = Exposition(CATALOGUE)
-    for declared in CATALOGUE.values():
+    """Promtool reports nothing about the names, help texts and values of all families."""
+    exposition = Exposition(CATALOGUE)
+    for definition in CATALOGUE.values():
         for suffix in "ab":
-            exposed.put(declared.name, tuple(f"{name}\\{suffix}" for name in declared.labels), value_of(declared, 1))
-    exposed.publish()
+            exposition.put(
+                definition.name, tuple(f"{name}\\{suffix}" for name in definition.labels), value_of(definition, 1)
+            )
+    exposition.publish()
     command = [require_tool("promtool"), "check", "metrics"]
-    done = subprocess.run(command, input=plain(exposed), capture_output=True, check=False)
-    assert (0, b"") == (done.returncode, done.stdout + done.stderr)
+    finished = subprocess.run(command, input=plain(exposition), capture_output=True, check=False)
+    assert (0, b"") == (finished.returncode, finished.stdout + finished.stderr)

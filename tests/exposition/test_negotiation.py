@@ -77,7 +77,7 @@ OM = "application/openmetrics-text"
     ],
 )
 def test_format_by_accept(accept: str | None, expected: str) -> None:
-    """OpenMetrics is answered to those who name a version they can read and like nothing better, text to the rest."""
+    """OpenMetrics is selected if a readable version is named and nothing is preferred, otherwise text."""
     assert expected == select_content_type(accept)
 
 
@@ -110,12 +110,12 @@ def test_format_by_accept(accept: str | None, expected: str) -> None:
     ],
 )
 def test_encoding_by_accept_encoding(accept_encoding: str | None, *, expected: bool) -> None:
-    """The body is gzipped where that is acceptable and the client does not like it better plain."""
+    """Gzip is selected if it is accepted and no uncompressed body is preferred."""
     assert expected is accepts_gzip(accept_encoding)
 
 
 @given(st.text() | st.text(alphabet='*/;,=q01."\\ avpxtion-'))
 def test_no_header_is_an_error(header: str) -> None:
-    """Whatever a header says, there is a format and an encoding to answer with."""
+    """Every header selects a format and an encoding."""
     assert {TEXT, OPENMETRICS} >= {select_content_type(header)}
     assert {True, False} >= {accepts_gzip(header)}

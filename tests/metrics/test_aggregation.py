@@ -32,15 +32,15 @@ BOUNDS = (0.1, 1.0, 10.0)
 IncrementT = TypeVar("IncrementT", bound=Increment)
 
 
-def folded(increments: list[IncrementT], value: Value | None = None) -> Value | None:
-    """The value after one increment after the other, as if each had been read from the state anew."""
+def apply_one_by_one(increments: list[IncrementT], value: Value | None = None) -> Value | None:
+    """Apply the increments one after the other, encoding and decoding the value in between."""
     return reduce(
         lambda before, increment: decode_value(encode_value(apply_increment(increment, before))), increments, value
     )
 
 
-def streak(value: Value | None) -> int:
-    """How many failures there are in a row."""
+def streak_length(value: Value | None) -> int:
+    """Return the number of consecutive failures."""
     assert isinstance(value, FailureStreak)
     return value.older_failures + len(value.failures)
 
@@ -50,7 +50,7 @@ observations = st.builds(
     lambda micros: ObserveHistogram("f", LABELS, micros=micros, bounds=BOUNDS),
     st.integers(0, 10**15) | st.sampled_from([0, 100_000, 100_001, 10_000_000]),
 )
-readings = st.builds(
+latest_values = st.builds(
     lambda at, value: SetLatest("f", LABELS, at=at, value=value), st.integers(-5, 5), st.integers(0, 12)
 )
 names = st.builds(lambda at, value: SetLatest("f", LABELS, at=at, value=value), st.integers(-5, 5), st.text(max_size=2))
@@ -59,29 +59,40 @@ results = st.builds(
 )
 
 
-def shuffled(kind: st.SearchStrategy[IncrementT]) -> st.SearchStrategy[tuple[list[IncrementT], list[IncrementT]]]:
-    """Some increments in two orders."""
+def in_two_orders(kind: st.SearchStrategy[IncrementT]) -> st.SearchStrategy[tuple[list[IncrementT], list[IncrementT]]]:
+    """Generate increments in two orders."""
     return st.lists(kind, min_size=1, max_size=20).flatmap(lambda some: st.tuples(st.just(some), st.permutations(some)))
 
 
-@given(shuffled(adds) | shuffled(observations) | shuffled(readings) | shuffled(names) | shuffled(results))
+@given(
+    in_two_orders(adds)
+    | in_two_orders(observations)
+    | in_two_orders(latest_values)
+    | in_two_orders(names)
+    | in_two_orders(results)
+)
 def test_order_does_not_matter(orders: tuple[list[Increment], list[Increment]]) -> None:
     """Increments give the same value in any order, one by one or together."""
     one, other = orders
-    assert folded(one) == folded(other) == apply_increments(one, None) == apply_increments(other, None)
+    assert (
+        apply_one_by_one(one) == apply_one_by_one(other) == apply_increments(one, None) == apply_increments(other, None)
+    )
 
 
-@given(shuffled(adds) | shuffled(observations) | shuffled(readings) | shuffled(results), st.integers(0, 20))
-def test_where_a_batch_ends_does_not_matter(orders: tuple[list[Increment], list[Increment]], cut: int) -> None:
-    """Increments give the same value in one commit or in two."""
+@given(
+    in_two_orders(adds) | in_two_orders(observations) | in_two_orders(latest_values) | in_two_orders(results),
+    st.integers(0, 20),
+)
+def test_batches_do_not_matter(orders: tuple[list[Increment], list[Increment]], cut: int) -> None:
+    """Increments give the same value in one batch or in two."""
     increments, _ = orders
     first, second = increments[:cut], increments[cut:]
     before = apply_increments(first, None) if first else None
     assert apply_increments(increments, None) == (apply_increments(second, before) if second else before)
 
 
-def test_an_amount_of_nothing() -> None:
-    """An amount of 0 brings a counter into being, and leaves one that is there."""
+def test_initial_zero() -> None:
+    """An increment of 0 creates a counter and does not change an existing one."""
     assert [0, 7] == [
         apply_increment(IncCounter("f", LABELS, amount=0), None),
         apply_increment(IncCounter("f", LABELS, amount=0), 7),
@@ -89,7 +100,7 @@ def test_an_amount_of_nothing() -> None:
 
 
 def test_large_counters_stay_exact() -> None:
-    """A counter counts by ones however large it is."""
+    """Counters of any size count exactly."""
     assert 2**60 + 1 == decode_value(encode_value(apply_increment(IncCounter("f", LABELS), 2**60)))
 
 
@@ -98,7 +109,7 @@ def test_large_counters_stay_exact() -> None:
     [(0, 0), (0, 100_000), (1, 100_001), (1, 1_000_000), (2, 1_000_001), (2, 10_000_000), (3, 10_000_001), (3, MOST)],
 )
 def test_buckets(bucket: int, micros: int) -> None:
-    """An observation falls into the first bucket whose bound is not below it."""
+    """An observation is counted in the first bucket whose bound is not below it."""
     counts = tuple(int(number == bucket) for number in range(4))
     assert Histogram(BOUNDS, counts, micros) == apply_increment(
         ObserveHistogram("f", LABELS, micros=micros, bounds=BOUNDS), None
@@ -106,28 +117,28 @@ def test_buckets(bucket: int, micros: int) -> None:
 
 
 @given(st.sampled_from(DURATION_BUCKETS))
-def test_every_bound_holds_itself(bound: float) -> None:
-    """An observation of exactly a bound is in its bucket."""
+def test_bounds_are_inclusive(bound: float) -> None:
+    """An observation equal to a bound is in its bucket."""
     micros = round(bound * 1_000_000)
     value = apply_increment(ObserveHistogram("f", LABELS, micros=micros, bounds=DURATION_BUCKETS), None)
     assert isinstance(value, Histogram)
     assert bound == DURATION_BUCKETS[value.counts.index(1)]
 
 
-def test_a_histogram_without_bounds() -> None:
-    """Without bounds everything is in the last bucket."""
+def test_histogram_without_bounds() -> None:
+    """Without bounds everything is in the +Inf bucket."""
     assert Histogram((), (1,), 5) == apply_increment(ObserveHistogram("f", LABELS, micros=5), None)
 
 
 def test_saturation() -> None:
-    """A sum ends at the largest number of 64 bits; observations are still counted, and it can be written down."""
+    """A sum saturates at 64 bits; observations are still counted, and the value can be encoded."""
     absurd = [ObserveHistogram("f", LABELS, micros=10**15, bounds=BOUNDS)] * 3
     full = Histogram(BOUNDS, (0, 0, 0, 5), MOST - 2 * 10**15)
-    assert Histogram(BOUNDS, (0, 0, 0, 8), MOST) == apply_increments(absurd, full) == folded(absurd, full)
+    assert Histogram(BOUNDS, (0, 0, 0, 8), MOST) == apply_increments(absurd, full) == apply_one_by_one(absurd, full)
 
 
-def test_a_newer_reading_wins() -> None:
-    """The newest reading is kept, whenever it comes."""
+def test_latest_value_wins() -> None:
+    """The latest value is kept, in whatever order the values come."""
     newest = SetLatest("f", LABELS, at=5, value=1.5)
     assert (
         LatestValue(5, 1.5)
@@ -143,37 +154,37 @@ bounds = st.lists(st.sampled_from([0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0]), 
 @given(
     bounds, bounds, st.lists(st.integers(0, 70_000_000) | st.sampled_from([100_000, 1_000_000, 10_000_000]), min_size=1)
 )
-def test_other_bounds(before: tuple[float, ...], after: tuple[float, ...], micros: list[int]) -> None:
-    """Over other bounds a histogram keeps its count and its sum, and no observation falls below its value."""
+def test_rebucket(before: tuple[float, ...], after: tuple[float, ...], micros: list[int]) -> None:
+    """With other bounds a histogram keeps its count and sum, and no observation moves below its value."""
     value = apply_increments([ObserveHistogram("f", LABELS, micros=each, bounds=before) for each in micros], None)
     assert isinstance(value, Histogram)
-    moved = rebucket(value, after)
+    result = rebucket(value, after)
 
-    assert (after, len(micros), value.micros) == (moved.bounds, sum(moved.counts), moved.micros)
-    for bound, count in zip(after, accumulate(moved.counts), strict=False):
+    assert (after, len(micros), value.micros) == (result.bounds, sum(result.counts), result.micros)
+    for bound, count in zip(after, accumulate(result.counts), strict=False):
         assert count <= sum(each / 1_000_000 <= bound for each in micros)
     for bound, count in zip(before, accumulate(value.counts), strict=False):
         if bound in after:
-            assert count == sum(moved.counts[: after.index(bound) + 1]), "a bound that stays tells the same"
+            assert count == sum(result.counts[: after.index(bound) + 1]), "a bound that stays tells the same"
 
 
-def test_other_bounds_in_a_fold() -> None:
-    """The first observation over other bounds takes the histogram along."""
+def test_observation_with_other_bounds() -> None:
+    """An observation with other bounds changes the bounds of the histogram."""
     value = apply_increment(
         ObserveHistogram("f", LABELS, micros=3_000_000, bounds=(0.5, 5.0)), Histogram(BOUNDS, (1, 1, 1, 1), 4)
     )
     assert Histogram((0.5, 5.0), (1, 2, 2), 3_000_004) == value
 
 
-def results_of(**at: list[int]) -> list[AttemptOutcome]:
-    """Results by their times."""
+def outcomes_at(**at: list[int]) -> list[AttemptOutcome]:
+    """Return attempt outcomes at the given times."""
     return [
         AttemptOutcome("f", LABELS, at=time, failed=kind == "failed") for kind, times in at.items() for time in times
     ]
 
 
 @pytest.mark.parametrize(
-    ("expected", "failed", "succeeded"),
+    ("expected", "failed", "successes"),
     [
         (0, [], [5]),
         (3, [1, 2, 3], []),
@@ -185,56 +196,58 @@ def results_of(**at: list[int]) -> list[AttemptOutcome]:
         (0, [4, 4, 4], [4]),
     ],
 )
-def test_streaks(expected: int, failed: list[int], succeeded: list[int]) -> None:
-    """The streak is the failures after the newest success by their times, whichever is learnt first."""
-    assert expected == streak(folded(results_of(failed=failed, succeeded=succeeded)))
-    assert expected == streak(folded(results_of(succeeded=succeeded, failed=failed)))
+def test_streaks(expected: int, failed: list[int], successes: list[int]) -> None:
+    """The streak is the number of failures after the last success by time, in any order."""
+    assert expected == streak_length(apply_one_by_one(outcomes_at(failed=failed, successes=successes)))
+    assert expected == streak_length(apply_one_by_one(outcomes_at(successes=successes, failed=failed)))
 
 
 @given(st.lists(st.integers(1, 50), max_size=40), st.lists(st.integers(1, 50), max_size=5), st.randoms())
-def test_streaks_by_their_meaning(failed: list[int], succeeded: list[int], draw: Random) -> None:
-    """In any order, the streak is the number of failures later than the last success."""
-    increments = results_of(failed=failed, succeeded=succeeded)
+def test_streak_counts_failures_after_last_success(failed: list[int], successes: list[int], draw: Random) -> None:
+    """In any order the streak is the number of failures later than the last success."""
+    increments = outcomes_at(failed=failed, successes=successes)
     draw.shuffle(increments)
     if increments:
-        assert sum(at > max(succeeded, default=0) for at in failed) == streak(folded(increments))
+        assert sum(at > max(successes, default=0) for at in failed) == streak_length(apply_one_by_one(increments))
 
 
-def test_a_streak_of_thousands() -> None:
-    """A streak of any length is counted, is bounded in what it keeps, and ends with a success."""
-    value = apply_increments(results_of(failed=list(range(1, 3501))), None)
+def test_long_streak() -> None:
+    """A streak of any length is counted with bounded memory and ends with a success."""
+    value = apply_increments(outcomes_at(failed=list(range(1, 3501))), None)
     assert isinstance(value, FailureStreak)
-    assert (3500, 1000, 2500) == (streak(value), len(value.failures), value.older_until)
+    assert (3500, 1000, 2500) == (streak_length(value), len(value.failures), value.older_until)
 
-    assert 3501 == streak(apply_increment(AttemptOutcome("f", LABELS, at=7, failed=True), value)), "one that comes late"
-    assert 500 == streak(apply_increment(AttemptOutcome("f", LABELS, at=3000, failed=False), value))
-    assert 0 == streak(apply_increment(AttemptOutcome("f", LABELS, at=3500, failed=False), value))
-    assert 1000 == streak(apply_increment(AttemptOutcome("f", LABELS, at=2500, failed=False), value)), (
-        "at the last one folded"
+    assert 3501 == streak_length(apply_increment(AttemptOutcome("f", LABELS, at=7, failed=True), value)), (
+        "one that comes late"
     )
-    assert 1 == streak(apply_increments(results_of(succeeded=[3500], failed=[3501, 4]), value))
+    assert 500 == streak_length(apply_increment(AttemptOutcome("f", LABELS, at=3000, failed=False), value))
+    assert 0 == streak_length(apply_increment(AttemptOutcome("f", LABELS, at=3500, failed=False), value))
+    assert 1000 == streak_length(apply_increment(AttemptOutcome("f", LABELS, at=2500, failed=False), value)), (
+        "at the last one apply_one_by_one"
+    )
+    assert 1 == streak_length(apply_increments(outcomes_at(successes=[3500], failed=[3501, 4]), value))
 
 
-def test_a_late_success_within_what_was_folded() -> None:
-    """A success among failures that are no longer kept one by one is remembered, and takes none that came after it."""
-    value = apply_increments(results_of(failed=list(range(1, 1501)), succeeded=[300]), None)
+def test_late_success_among_older_failures() -> None:
+    """A late success among failures without stored times removes no failure after it."""
+    value = apply_increments(outcomes_at(failed=list(range(1, 1501)), successes=[300]), None)
     assert isinstance(value, FailureStreak)
     assert 300 == value.last_success
-    assert 1200 <= streak(value) <= 1500
-    assert streak(value) == streak(apply_increment(AttemptOutcome("f", LABELS, at=299, failed=True), value)), (
-        "before the success"
-    )
+    assert 1200 <= streak_length(value) <= 1500
+    assert streak_length(value) == streak_length(
+        apply_increment(AttemptOutcome("f", LABELS, at=299, failed=True), value)
+    ), "before the success"
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_long_streaks_in_any_order(seed: int) -> None:
-    """Beyond a thousand, failures alone give the same value in any order."""
+    """Failures beyond the stored times give the same value in any order."""
     draw = Random(seed)
-    increments = results_of(failed=[draw.randrange(1, 5000) for _ in range(2500)])
+    increments = outcomes_at(failed=[draw.randrange(1, 5000) for _ in range(2500)])
     value = apply_increments(increments, None)
     draw.shuffle(increments)
     assert value == apply_increments(increments, None)
-    assert 2500 == streak(value)
+    assert 2500 == streak_length(value)
 
 
 values: st.SearchStrategy[Value] = st.one_of(
@@ -254,14 +267,14 @@ values: st.SearchStrategy[Value] = st.one_of(
 
 
 @given(values)
-def test_written_values(value: Value) -> None:
-    """A value that is written down is read as it was, and of the same kind."""
+def test_values_can_be_encoded(value: Value) -> None:
+    """A value is decoded as it was encoded."""
     read = decode_value(encode_value(value))
     assert (type(value), value) == (type(read), read)
 
 
-@pytest.mark.parametrize("written", [b"", b"{", b"{}", b"null", b'"x"', b"[]", b'{"type":"other"}', b"true", b"\xff"])
-def test_what_is_no_value(written: bytes) -> None:
-    """What is no value is not taken for one."""
+@pytest.mark.parametrize("data", [b"", b"{", b"{}", b"null", b'"x"', b"[]", b'{"type":"other"}', b"true", b"\xff"])
+def test_invalid_values_are_rejected(data: bytes) -> None:
+    """Invalid data is not decoded."""
     with pytest.raises(msgspec.DecodeError):
-        decode_value(written)
+        decode_value(data)

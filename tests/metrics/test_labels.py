@@ -23,87 +23,89 @@ OVERFLOW = "late_exporter_label_overflow_total"
 LOGS = "late_publishing_logs_total"
 
 
-def governor(**limits: int) -> LabelLimiter:
-    """A governor that knows nothing yet."""
+def create_limiter(**limits: int) -> LabelLimiter:
+    """Create an empty limiter."""
     return LabelLimiter(CATALOGUE, **limits)
 
 
-def logs(platform: str, action: str = "publish", status: str = "success", workspace: str = "acme") -> IncCounter:
-    """What a log counts."""
+def count_log(platform: str, action: str = "publish", status: str = "success", workspace: str = "acme") -> IncCounter:
+    """Return the increment of a log."""
     return IncCounter(LOGS, (workspace, platform, action, status))
 
 
-def labels(increments: Iterable[Increment], family: str = LOGS, *, born: bool = False) -> list[Labels]:
-    """The labels of a family's increments, those that count or those that only bring a series into being."""
-    return [i.labels for i in increments if i.family == family and (getattr(i, "amount", 1) == 0) == born]
+def labels_of(increments: Iterable[Increment], family: str = LOGS, *, zeros: bool = False) -> list[Labels]:
+    """Return the labels of a family's increments, either those that count or the initial zeros."""
+    return [i.labels for i in increments if i.family == family and (getattr(i, "amount", 1) == 0) == zeros]
 
 
-def overflowing(increments: Iterable[Increment]) -> list[Labels]:
-    """What overflowed."""
-    return labels(increments, OVERFLOW)
+def overflow_labels(increments: Iterable[Increment]) -> list[Labels]:
+    """Return the labels of the overflow counter."""
+    return labels_of(increments, OVERFLOW)
 
 
-def test_up_to_the_limit() -> None:
-    """New values are let in up to the limit; past it they are other, counted as such, each time."""
-    govern = governor(max_values=2).apply
+def test_values_beyond_the_limit() -> None:
+    """New values are accepted up to the limit; values beyond it become other and are counted every time."""
+    apply = create_limiter(max_values=2).apply
     for platform in ("mastodon", "discord", "mastodon"):
-        increments = list(govern([logs(platform)]))
-        assert [("acme", platform, "publish", "success")] == labels(increments)
-        assert [] == overflowing(increments)
+        increments = list(apply([count_log(platform)]))
+        assert [("acme", platform, "publish", "success")] == labels_of(increments)
+        assert [] == overflow_labels(increments)
     for platform in ("slack", "sms", "slack"):
-        increments = list(govern([logs(platform)]))
-        assert [("acme", "other", "publish", "success")] == labels(increments)
-        assert [("acme", LOGS, "platform")] == overflowing(increments)
-    assert [("acme", "discord", "publish", "success")] == labels(govern([logs("discord")])), "those inside stay inside"
+        increments = list(apply([count_log(platform)]))
+        assert [("acme", "other", "publish", "success")] == labels_of(increments)
+        assert [("acme", LOGS, "platform")] == overflow_labels(increments)
+    assert [("acme", "discord", "publish", "success")] == labels_of(apply([count_log("discord")])), (
+        "accepted values stay accepted"
+    )
 
 
-def test_the_known_vocabulary_is_free() -> None:
-    """Values that the API documents, unknown and other never count towards the limit."""
-    govern = governor(max_values=0).apply
+def test_documented_values_are_not_limited() -> None:
+    """Documented values, unknown and other never count towards the limit."""
+    apply = create_limiter(max_values=0).apply
     for platform in (*PLATFORMS, "unknown", "other"):
         for action in (*ACTIONS, "unknown"):
             for status in (*STATUSES, "unknown"):
-                increments = list(govern([logs(platform, action, status)]))
-                assert [("acme", platform, action, status)] == labels(increments)
-                assert [] == overflowing(increments)
-    assert [("acme", "other", "publish", "success")] == labels(govern([logs("mastodon")]))
+                increments = list(apply([count_log(platform, action, status)]))
+                assert [("acme", platform, action, status)] == labels_of(increments)
+                assert [] == overflow_labels(increments)
+    assert [("acme", "other", "publish", "success")] == labels_of(apply([count_log("mastodon")]))
 
 
 def test_every_label_has_its_own_limit() -> None:
-    """A label that is full takes nothing from another one, and several can overflow at once."""
-    govern = governor(max_values=1).apply
-    assert [("acme", "p1", "a1", "s1")] == labels(govern([logs("p1", "a1", "s1")]))
-    increments = list(govern([logs("p2", "a2", "success")]))
-    assert [("acme", "other", "other", "success")] == labels(increments)
-    assert [("acme", LOGS, "platform"), ("acme", LOGS, "action")] == overflowing(increments)
+    """Labels have separate limits, and several of them can overflow at once."""
+    apply = create_limiter(max_values=1).apply
+    assert [("acme", "p1", "a1", "s1")] == labels_of(apply([count_log("p1", "a1", "s1")]))
+    increments = list(apply([count_log("p2", "a2", "success")]))
+    assert [("acme", "other", "other", "success")] == labels_of(increments)
+    assert [("acme", LOGS, "platform"), ("acme", LOGS, "action")] == overflow_labels(increments)
 
 
 def test_workspaces_do_not_share_a_limit() -> None:
-    """A workspace that is full takes nothing from another one."""
-    govern = governor(max_values=1).apply
-    assert [("acme", "p1", "publish", "success")] == labels(govern([logs("p1")]))
-    assert [("umbrella", "p2", "publish", "success")] == labels(govern([logs("p2", workspace="umbrella")]))
-    assert [("acme", "other", "publish", "success")] == labels(govern([logs("p2")]))
+    """Workspaces have separate limits."""
+    apply = create_limiter(max_values=1).apply
+    assert [("acme", "p1", "publish", "success")] == labels_of(apply([count_log("p1")]))
+    assert [("umbrella", "p2", "publish", "success")] == labels_of(apply([count_log("p2", workspace="umbrella")]))
+    assert [("acme", "other", "publish", "success")] == labels_of(apply([count_log("p2")]))
 
 
 def test_families_share_the_values_of_a_label() -> None:
-    """A platform that was let in is let in everywhere, and one that was not is other everywhere."""
-    govern = governor(max_values=1).apply
-    list(govern([logs("p1")]))
+    """A value is accepted or replaced in all families alike."""
+    apply = create_limiter(max_values=1).apply
+    list(apply([count_log("p1")]))
     events = [
         IncCounter("late_connection_events_total", ("acme", platform, "disconnect", "oauth"))
         for platform in ("p1", "p2")
     ]
-    increments = list(govern(events))
-    assert [("acme", "p1", "disconnect", "oauth"), ("acme", "other", "disconnect", "oauth")] == labels(
+    increments = list(apply(events))
+    assert [("acme", "p1", "disconnect", "oauth"), ("acme", "other", "disconnect", "oauth")] == labels_of(
         increments, "late_connection_events_total"
     )
-    assert [("acme", "late_connection_events_total", "platform")] == overflowing(increments)
+    assert [("acme", "late_connection_events_total", "platform")] == overflow_labels(increments)
 
 
 @pytest.mark.parametrize("label", ["event", "method", "code", "platform"])
 def test_labels_of_connections(label: str) -> None:
-    """Events, methods and codes of connections are bounded as well."""
+    """Events, methods and codes of connections are limited, too."""
     family = "late_connection_failures_total" if label == "code" else "late_connection_events_total"
     names = CATALOGUE[family].labels
     known = {
@@ -113,21 +115,23 @@ def test_labels_of_connections(label: str) -> None:
         "method": "oauth",
         "code": "oauth_denied",
     }
-    govern = governor(max_values=3).apply
-    seen = set()
+    apply = create_limiter(max_values=3).apply
+    found_values = set()
     for number in range(10):
         values = tuple(f"x{number}" if name == label else known[name] for name in names)
-        seen |= {found[names.index(label)] for found in labels(govern([IncCounter(family, values)]), family)}
-    assert {"x0", "x1", "x2", "other"} == seen
+        found_values |= {
+            values[names.index(label)] for values in labels_of(apply([IncCounter(family, values)]), family)
+        }
+    assert {"x0", "x1", "x2", "other"} == found_values
 
 
-def test_a_status_code_and_a_category_are_bounded_by_what_they_are() -> None:
-    """Labels that the exporter makes itself are left alone."""
-    govern = governor(max_values=0).apply
+def test_generated_labels_are_not_limited() -> None:
+    """Labels that the exporter generates itself are not limited."""
+    apply = create_limiter(max_values=0).apply
     family = "late_publishing_failures_total"
     for code in (*range(100, 600), "none"):
         values = ("acme", "tiktok", "publish", "unknown", str(code))
-        assert [values] == labels(govern([IncCounter(family, values)]), family)
+        assert [values] == labels_of(apply([IncCounter(family, values)]), family)
 
 
 ACCOUNT_FAMILIES: dict[str, Callable[[Labels], Increment]] = {
@@ -146,85 +150,85 @@ ACCOUNT_FAMILIES: dict[str, Callable[[Labels], Increment]] = {
 }
 
 
-def of_account(number: int) -> list[Increment]:
-    """One increment a family of accounts."""
+def account_increments(number: int) -> list[Increment]:
+    """Return one increment per family of accounts."""
     return [make(("acme", "tiktok", f"a{number}")) for make in ACCOUNT_FAMILIES.values()]
 
 
-def test_the_families_of_accounts_are_all_here() -> None:
-    """What is tested below is what the catalogue has."""
+def test_account_families_are_complete() -> None:
+    """The families of accounts tested here are those of the catalogue."""
     assert set(ACCOUNT_FAMILIES) == {name for name, family in CATALOGUE.items() if "account_id" in family.labels}
 
 
-def test_accounts_off() -> None:
-    """With no accounts allowed their metrics are left out, silently, and nothing else is."""
-    govern = governor(max_accounts=0).apply
-    assert [] == list(govern(of_account(1)))
-    assert [("acme", "tiktok", "publish", "success")] == labels(govern([logs("tiktok")]))
+def test_accounts_disabled() -> None:
+    """Without accounts their metrics are dropped, and nothing else is."""
+    apply = create_limiter(max_accounts=0).apply
+    assert [] == list(apply(account_increments(1)))
+    assert [("acme", "tiktok", "publish", "success")] == labels_of(apply([count_log("tiktok")]))
 
 
 def test_too_many_accounts() -> None:
-    """Past the limit an account is counted as other; readings of many accounts in one are left out."""
-    govern = governor(max_accounts=2).apply
+    """Accounts beyond the limit are counted as other, and their gauges are dropped."""
+    apply = create_limiter(max_accounts=2).apply
     for number in (1, 2):
-        increments = list(govern(of_account(number)))
-        assert of_account(number) == increments
-    increments = list(govern(of_account(3)))
-    assert [("acme", "tiktok", "other", "success")] == labels(increments, "late_account_logs_total")
-    assert sorted(("acme", family, "account_id") for family in ACCOUNT_FAMILIES) == sorted(overflowing(increments))
+        increments = list(apply(account_increments(number)))
+        assert account_increments(number) == increments
+    increments = list(apply(account_increments(3)))
+    assert [("acme", "tiktok", "other", "success")] == labels_of(increments, "late_account_logs_total")
+    assert sorted(("acme", family, "account_id") for family in ACCOUNT_FAMILIES) == sorted(overflow_labels(increments))
     assert {"late_account_logs_total", OVERFLOW} == {increment.family for increment in increments}
-    assert of_account(2) == list(govern(of_account(2)))
+    assert account_increments(2) == list(apply(account_increments(2)))
 
 
-def test_an_account_that_is_unknown_takes_no_place() -> None:
-    """Attempts without an account do not count towards the limit of accounts."""
-    govern = governor(max_accounts=1).apply
+def test_unknown_account_does_not_count() -> None:
+    """Logs without an account do not count towards the limit of accounts."""
+    apply = create_limiter(max_accounts=1).apply
     family = "late_account_logs_total"
     for account in ("unknown", "a1"):
         values = ("acme", "tiktok", account, "success")
-        assert [values] == labels(govern([IncCounter(family, values)]), family)
+        assert [values] == labels_of(apply([IncCounter(family, values)]), family)
 
 
-def test_births_of_a_platform() -> None:
-    """With its first log every action in every status of a platform comes into being, and its retries and pauses."""
-    increments = list(governor().apply([logs("mastodon", "dance", "done")]))
+def test_initial_zeros_of_a_platform() -> None:
+    """The first log of a platform starts all its actions and statuses, retries and pauses at zero."""
+    increments = list(create_limiter().apply([count_log("mastodon", "dance", "done")]))
 
-    born = labels(increments, born=True)
-    assert [("acme", "mastodon", action, status) for action in ACTIONS for status in STATUSES] == born
-    assert [("acme", "mastodon", status) for status in STATUSES] == labels(
-        increments, "late_publishing_retries_total", born=True
+    zeros = labels_of(increments, zeros=True)
+    assert [("acme", "mastodon", action, status) for action in ACTIONS for status in STATUSES] == zeros
+    assert [("acme", "mastodon", status) for status in STATUSES] == labels_of(
+        increments, "late_publishing_retries_total", zeros=True
     )
-    pauses = labels(increments, "late_publishing_rate_limit_pauses_total", born=True)
+    pauses = labels_of(increments, "late_publishing_rate_limit_pauses_total", zeros=True)
     assert [("acme", "mastodon")] == pauses
-    assert [("acme", "mastodon", "dance", "done")] == labels(increments)
-    assert logs("mastodon", "dance", "done") == increments[-1]
+    assert [("acme", "mastodon", "dance", "done")] == labels_of(increments)
+    assert count_log("mastodon", "dance", "done") == increments[-1]
 
 
-def test_births_until_they_are_kept() -> None:
-    """Births come once a batch until the state has the platform: those of a commit that failed are not lost."""
-    governing = governor()
+def test_initial_zeros_until_they_are_stored() -> None:
+    """Initial zeros come once per batch until they are stored, so that a failed commit loses none."""
+    limiter = create_limiter()
     for _ in range(3):
-        governing.start_batch()
-        assert 24 == len(labels(governing.apply([logs("tiktok"), logs("tiktok")]), born=True))
-    assert set() == governing.platforms("acme")
+        limiter.start_batch()
+        assert 24 == len(labels_of(limiter.apply([count_log("tiktok"), count_log("tiktok")]), zeros=True))
+    assert set() == limiter.platforms("acme")
 
-    governing.restore([(LOGS, ("acme", "tiktok", "publish", "success"))])
+    limiter.restore([(LOGS, ("acme", "tiktok", "publish", "success"))])
     for status in ("success", "failed", "failed"):
-        assert [] == labels(governing.apply([logs("tiktok", status=status)]), born=True)
-    assert {"tiktok"} == governing.platforms("acme")
-    assert 24 == len(labels(governing.apply([logs("tiktok", workspace="umbrella")]), born=True))
+        assert [] == labels_of(limiter.apply([count_log("tiktok", status=status)]), zeros=True)
+    assert {"tiktok"} == limiter.platforms("acme")
+    assert 24 == len(labels_of(limiter.apply([count_log("tiktok", workspace="umbrella")]), zeros=True))
 
 
-def test_births_of_other() -> None:
-    """The platforms past the limit are born as one."""
-    born = labels(governor(max_values=0).apply([logs("mastodon")]), born=True)
-    assert {"other"} == {values[1] for values in born}
+def test_initial_zeros_of_other() -> None:
+    """Platforms beyond the limit share their initial zeros."""
+    zeros = labels_of(create_limiter(max_values=0).apply([count_log("mastodon")]), zeros=True)
+    assert {"other"} == {values[1] for values in zeros}
 
 
-def test_only_publishing_logs_give_birth() -> None:
-    """A platform that is only connected is not born as one that is published to."""
+def test_connections_have_no_initial_zeros() -> None:
+    """Connection events of a platform do not start its publishing counters at zero."""
     events = [IncCounter("late_connection_events_total", ("acme", "tiktok", event, "oauth")) for event in EVENTS]
-    assert events == list(governor().apply(events))
+    assert events == list(create_limiter().apply(events))
 
 
 STATE: list[Series] = [
@@ -238,54 +242,56 @@ STATE: list[Series] = [
 
 
 def test_a_restart_changes_no_label() -> None:
-    """What the state has stays as it is, even beyond a limit that was lowered; what is new has to find room."""
-    governing = governor(max_values=1, max_accounts=1)
-    governing.restore(STATE)
+    """Stored values stay accepted, even beyond a reduced limit; new values need room."""
+    limiter = create_limiter(max_values=1, max_accounts=1)
+    limiter.restore(STATE)
 
-    assert ["p1", "p2", "other"] == [governing.limit_value("acme", "platform", name) for name in ("p1", "p2", "p3")]
-    assert ["e1", "other"] == [governing.limit_value("acme", "event", name) for name in ("e1", "e2")]
-    assert ["a1", "other"] == [governing.limit_value("acme", "account_id", name) for name in ("a1", "a2")]
-    assert ["a9", "other"] == [governing.limit_value("umbrella", "account_id", name) for name in ("a9", "a1")]
-    assert "outcome" == governing.limit_value("acme", "outcome", "outcome")
-    assert {"p1"} == governing.platforms("acme")
+    assert ["p1", "p2", "other"] == [limiter.limit_value("acme", "platform", name) for name in ("p1", "p2", "p3")]
+    assert ["e1", "other"] == [limiter.limit_value("acme", "event", name) for name in ("e1", "e2")]
+    assert ["a1", "other"] == [limiter.limit_value("acme", "account_id", name) for name in ("a1", "a2")]
+    assert ["a9", "other"] == [limiter.limit_value("umbrella", "account_id", name) for name in ("a9", "a1")]
+    assert "outcome" == limiter.limit_value("acme", "outcome", "outcome")
+    assert {"p1"} == limiter.platforms("acme")
 
 
-def test_a_restart_takes_no_place_for_what_is_known() -> None:
-    """Restored values of the vocabulary, unknown and other leave the room to others."""
-    governing = governor(max_values=1)
-    governing.restore([(LOGS, ("acme", platform, "publish", "success")) for platform in ("tiktok", "unknown", "other")])
-    assert "p1" == governing.limit_value("acme", "platform", "p1")
-    assert "other" == governing.limit_value("acme", "platform", "p2")
+def test_stored_documented_values_do_not_count() -> None:
+    """Stored documented values, unknown and other do not count towards the limit."""
+    limiter = create_limiter(max_values=1)
+    limiter.restore([(LOGS, ("acme", platform, "publish", "success")) for platform in ("tiktok", "unknown", "other")])
+    assert "p1" == limiter.limit_value("acme", "platform", "p1")
+    assert "other" == limiter.limit_value("acme", "platform", "p2")
 
 
 @pytest.mark.parametrize("platform", ["tiktok", "mastodon", "too many"])
 def test_observations_take_the_buckets_of_the_catalogue(platform: str) -> None:
-    """An observation is measured by the bounds configured, the first time and later, and keeps the rest."""
-    govern = LabelLimiter(build_catalogue((1.0, 2.0)), max_values=1).apply
-    list(govern([logs("mastodon")]))
+    """Observations get the configured buckets and keep everything else."""
+    apply = LabelLimiter(build_catalogue((1.0, 2.0)), max_values=1).apply
+    list(apply([count_log("mastodon")]))
     exemplar = Exemplar((("log_id", "a"),), 1.0)
     values = ("acme", platform, "publish", "success")
     observation = ObserveHistogram("late_publishing_duration_seconds", values, micros=5, exemplar=exemplar)
     for _ in range(2):
-        (found,) = [increment for increment in govern([observation]) if isinstance(increment, ObserveHistogram)]
-        assert ((1.0, 2.0), 5, exemplar) == (found.bounds, found.micros, found.exemplar)
-        assert ("other" if platform == "too many" else platform) == found.labels[1]
+        (limited,) = [increment for increment in apply([observation]) if isinstance(increment, ObserveHistogram)]
+        assert ((1.0, 2.0), 5, exemplar) == (limited.bounds, limited.micros, limited.exemplar)
+        assert ("other" if platform == "too many" else platform) == limited.labels[1]
 
 
-def test_once_stays_once() -> None:
-    """What counts once a log still does after its labels were bounded."""
+def test_once_per_log_is_kept() -> None:
+    """An increment that counts once per log still does after its labels were limited."""
     family = "late_publishing_rate_limit_pauses_total"
-    govern = governor(max_values=0).apply
+    apply = create_limiter(max_values=0).apply
     for platform in ("tiktok", "mastodon"):
-        found = [i for i in govern([IncCounter(family, ("acme", platform), once_per_log=True)]) if i.family == family]
-        assert [True] == [increment.once_per_log for increment in found]
+        increments = [
+            i for i in apply([IncCounter(family, ("acme", platform), once_per_log=True)]) if i.family == family
+        ]
+        assert [True] == [increment.once_per_log for increment in increments]
 
 
 def test_thousands_of_values() -> None:
-    """Whatever strangers write, the number of series stays bounded and every log is in one of them."""
-    governing = governor(max_values=3, max_accounts=3)
-    seen: set[Series] = set()
-    counted = 0
+    """The number of series stays bounded whatever the values, and every log is counted in one of them."""
+    limiter = create_limiter(max_values=3, max_accounts=3)
+    found_values: set[Series] = set()
+    log_count = 0
     for number in range(500):
         entry = LogEntry(
             key=f"{number}",
@@ -296,10 +302,10 @@ def test_thousands_of_values() -> None:
             account_id=f"a{number}",
             duration=1,
         )
-        for increment in governing.apply(FEEDS["publishing"].project("acme", entry)):
-            seen.add((increment.family, increment.labels))
-            counted += getattr(increment, "amount", 0) if increment.family == LOGS else 0
-    assert 500 == counted
-    platforms = {values[1] for family, values in seen if family == LOGS}
+        for increment in limiter.apply(FEEDS["publishing"].project("acme", entry)):
+            found_values.add((increment.family, increment.labels))
+            log_count += getattr(increment, "amount", 0) if increment.family == LOGS else 0
+    assert 500 == log_count
+    platforms = {values[1] for family, values in found_values if family == LOGS}
     assert {"p0", "p1", "p2", "other"} == platforms
-    assert len(seen) < 250
+    assert len(found_values) < 250

@@ -19,29 +19,28 @@ Message = MutableMapping[str, Any]
 SYNCED = FeedHealth(name="publishing", is_synced=True, outcome="success")
 
 
-class Metrics(Exposition):
-    """Answers with one text, and remembers what it was asked for and whether that was served."""
+class RecordingExposition(Exposition):
+    """Exposition with one text that records its calls."""
 
     def __init__(self, encoding: str | None = None) -> None:
         super().__init__({})
         self.encoding = encoding
-        self.asked: list[tuple[str | None, str | None]] = []
-        self.servings: list[int] = []
+        self.scrape_headers: list[tuple[str | None, str | None]] = []
+        self.served_versions: list[int] = []
 
     def get_body(self, accept: str | None, accept_encoding: str | None) -> EncodedBody:
-        """Remembers the two headers."""
-        self.asked.append((accept, accept_encoding))
-        version = len(self.asked)
+        """Record the headers."""
+        self.scrape_headers.append((accept, accept_encoding))
+        version = len(self.scrape_headers)
         return EncodedBody("text/plain; version=0.0.4; charset=utf-8", self.encoding, b"late_up 1\n", version)
 
-    def mark_served(self, version: int | None = None) -> bool:
-        """Remembers the version."""
-        self.servings.append(version or 0)
-        return False
+    def mark_served(self, version: int) -> None:
+        """Record the version."""
+        self.served_versions.append(version)
 
 
 class Response(msgspec.Struct):
-    """What the application sent."""
+    """Response of the application."""
 
     status: int
     headers: dict[str, str]
@@ -49,22 +48,28 @@ class Response(msgspec.Struct):
 
     @property
     def text(self) -> str:
-        """The body as text."""
+        """Return the body as text."""
         return self.body.decode()
 
 
-def application(*feeds: FeedHealth, metrics: Metrics | None = None, telemetry_path: str = "/metrics") -> App:
-    """The application over one workspace with one feed that is fine, or the given ones."""
+def application(
+    *feeds: FeedHealth, metrics: RecordingExposition | None = None, telemetry_path: str = "/metrics"
+) -> App:
+    """Create the application with one workspace of the given feeds, by default one synced feed."""
     workspace = WorkspaceHealth(name="acme", base_url="https://getlate.dev/api", feeds=feeds or (SYNCED,))
     return create_app(
-        metrics or Metrics(), lambda: [workspace], telemetry_path=telemetry_path, version="1.2.3", clock=lambda: 0.0
+        metrics or RecordingExposition(),
+        lambda: [workspace],
+        telemetry_path=telemetry_path,
+        version="1.2.3",
+        clock=lambda: 0.0,
     )
 
 
 async def call(
     app: App, path: str = "/", method: str = "GET", *, headers: Sequence[tuple[bytes, bytes]] = (), query: bytes = b""
 ) -> Response:
-    """Sends one request."""
+    """Send a request."""
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -95,29 +100,29 @@ async def call(
     ],
 )
 async def test_routes(status: int, content_type: str, start: str, path: str) -> None:
-    """Four paths are served, others are not found; a query changes nothing and HEAD is GET without the body."""
-    got = await call(application(), path, query=b"a=%ff&name[]=x")
+    """Known paths are served and others not found; a query changes nothing, and HEAD is GET without the body."""
+    response = await call(application(), path, query=b"a=%ff&name[]=x")
     head = await call(application(), path, "HEAD")
-    assert (status, content_type) == (got.status, got.headers["content-type"])
-    assert got.text.startswith(start)
-    assert str(len(got.body)) == got.headers["content-length"]
-    assert (status, got.headers, b"") == (head.status, head.headers, head.body)
+    assert (status, content_type) == (response.status, response.headers["content-type"])
+    assert response.text.startswith(start)
+    assert str(len(response.body)) == response.headers["content-length"]
+    assert (status, response.headers, b"") == (head.status, head.headers, head.body)
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/nowhere"])
 async def test_nothing_is_cached_or_guessed(path: str) -> None:
-    """No answer may be kept by a cache or taken for another type than it says."""
+    """Responses must not be cached or interpreted as another content type."""
     headers = (await call(application(), path)).headers
     assert ("no-store", "nosniff") == (headers["cache-control"], headers["x-content-type-options"])
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get", ""])
 async def test_wrong_method(method: str) -> None:
-    """Another method is refused with the ones that are allowed, without reading its body."""
-    metrics = Metrics()
+    """Other methods are rejected with the allowed ones, without reading the body."""
+    metrics = RecordingExposition()
     response = await call(application(metrics=metrics), "/metrics", method)
     assert (405, "GET, HEAD") == (response.status, response.headers["allow"])
-    assert ([], []) == (metrics.asked, metrics.servings)
+    assert ([], []) == (metrics.scrape_headers, metrics.served_versions)
     assert 404 == (await call(application(), "/nowhere", method)).status
 
 
@@ -139,34 +144,34 @@ async def test_telemetry_path() -> None:
     ],
 )
 async def test_negotiation(expected: tuple[str | None, str | None], headers: list[tuple[bytes, bytes]]) -> None:
-    """The exposition gets the two headers as they came, whatever bytes they are."""
-    metrics = Metrics()
+    """The exposition gets the two headers unchanged, whatever their bytes."""
+    metrics = RecordingExposition()
     await call(application(metrics=metrics), "/metrics", headers=headers)
-    assert [expected] == metrics.asked
+    assert [expected] == metrics.scrape_headers
 
 
 @pytest.mark.parametrize("encoding", [None, "gzip"])
 async def test_metrics_headers(encoding: str | None) -> None:
-    """An encoded body says so, and every answer says what it depends on."""
-    headers = (await call(application(metrics=Metrics(encoding)), "/metrics")).headers
+    """A response names its encoding and the headers it depends on."""
+    headers = (await call(application(metrics=RecordingExposition(encoding)), "/metrics")).headers
     assert (encoding, "Accept, Accept-Encoding") == (headers.get("content-encoding"), headers["vary"])
 
 
-async def test_served_once_a_body() -> None:
-    """The exposition hears of every body that was sent and of its version, and of nothing else."""
-    metrics = Metrics()
+async def test_sent_bodies_are_marked_as_served() -> None:
+    """Every body that was sent is marked as served with its version."""
+    metrics = RecordingExposition()
     app = application(metrics=metrics)
     for method, path in (("HEAD", "/metrics"), ("POST", "/metrics"), ("GET", "/"), ("GET", "/-/ready")):
         await call(app, path, method)
-    assert [] == metrics.servings
+    assert [] == metrics.served_versions
     await call(app, "/metrics")
     await call(app, "/metrics")
-    assert [2, 3] == metrics.servings
+    assert [2, 3] == metrics.served_versions
 
 
 async def test_not_served_when_sending_fails() -> None:
-    """A body that could not be sent was not served."""
-    metrics = Metrics()
+    """A body that could not be sent is not marked as served."""
+    metrics = RecordingExposition()
 
     async def receive() -> Message:
         return {"type": "http.disconnect"}
@@ -179,7 +184,7 @@ async def test_not_served_when_sending_fails() -> None:
         await application(metrics=metrics)(
             {"type": "http", "method": "GET", "path": "/metrics", "headers": []}, receive, send
         )
-    assert (1, []) == (len(metrics.asked), metrics.servings)
+    assert (1, []) == (len(metrics.scrape_headers), metrics.served_versions)
 
 
 REFUSED = "Unauthorized: the key was refused"
@@ -188,22 +193,22 @@ REFUSED = "Unauthorized: the key was refused"
 @pytest.mark.parametrize(
     ("reason", "feed"),
     [
-        ("first sync under way, 1,234 logs read", FeedHealth(name="f", logs=1234)),
-        ("first sync under way, 0 logs read", FeedHealth(name="f", outcome="success")),
+        ("first sync in progress, 1,234 logs read", FeedHealth(name="f", logs=1234)),
+        ("first sync in progress, 0 logs read", FeedHealth(name="f", outcome="success")),
         ("waiting for the first poll", FeedHealth(name="f")),
         (f"first sync has not succeeded: {REFUSED}", FeedHealth(name="f", outcome="unauthorized", error=REFUSED)),
         ("first sync has not succeeded: two lines", FeedHealth(name="f", outcome="store_error", error="two\r\nlines")),
-        ("first sync has not succeeded: The API asked to wait.", FeedHealth(name="f", outcome="rate_limited")),
+        ("first sync has not succeeded: The API rate limit was reached.", FeedHealth(name="f", outcome="rate_limited")),
     ],
 )
 async def test_not_ready(reason: str, feed: FeedHealth) -> None:
-    """A feed whose first sync is not complete is a reason in one line."""
+    """A feed whose first sync is not complete is reported with the reason."""
     response = await call(application(feed), "/-/ready")
     assert (503, f"acme/f: {reason}\n") == (response.status, response.text)
 
 
 async def test_ready_needs_every_feed() -> None:
-    """Each feed that is not synced has its line; one that was synced and fails now stays ready."""
+    """Every feed that is not synced is reported; a synced feed that fails stays ready."""
     failing = FeedHealth(name="connections", is_synced=True, outcome="unavailable", error="timeout")
     assert 200 == (await call(application(SYNCED, failing), "/-/ready")).status
     response = await call(application(SYNCED, FeedHealth(name="a"), FeedHealth(name="b\nc")), "/-/ready")
@@ -211,14 +216,14 @@ async def test_ready_needs_every_feed() -> None:
 
 
 async def test_surrogates_are_replaced() -> None:
-    """A text that UTF-8 cannot hold is sent with question marks."""
+    """Text that UTF-8 cannot encode is replaced by question marks."""
     app = application(FeedHealth(name="f\ud800"))
     assert "acme/f?: waiting for the first poll\n" == (await call(app, "/-/ready")).text
     assert "<bdi>f?</bdi>" in (await call(app)).text
 
 
 async def test_page_policy() -> None:
-    """The page may use its own style, by hash, and its icon: no script, no frame, no form, no referrer."""
+    """The page may use its own style, by hash, and its icon: no script, frame, form or referrer."""
     response = await call(application())
     style = re.search(r"<style>(.*?)</style>", response.text, re.DOTALL)
     assert style is not None
@@ -230,10 +235,10 @@ async def test_page_policy() -> None:
     assert ("no-referrer", "DENY") == (response.headers["referrer-policy"], response.headers["x-frame-options"])
 
 
-async def test_page_reads_the_state_of_now() -> None:
-    """Every request renders what the health says then, by the clock."""
+async def test_page_shows_current_health() -> None:
+    """Every request renders the current health and time."""
     workspaces: list[WorkspaceHealth] = []
-    app = create_app(Metrics(), lambda: workspaces, version="1.2.3", clock=lambda: 1_763_993_002.0)
+    app = create_app(RecordingExposition(), lambda: workspaces, version="1.2.3", clock=lambda: 1_763_993_002.0)
     assert "No feed is configured" in (await call(app)).text
     workspaces.append(WorkspaceHealth(name="acme", base_url="https://getlate.dev/api", feeds=(SYNCED,)))
     text = (await call(app)).text
@@ -242,7 +247,7 @@ async def test_page_reads_the_state_of_now() -> None:
 
 
 async def exchange(app: App, kind: str, *events: str) -> list[Message]:
-    """Sends the events of a scope that is not HTTP."""
+    """Send events to a scope that is not HTTP."""
     incoming = iter(events)
     sent: list[Message] = []
 
@@ -263,7 +268,7 @@ async def test_lifespan() -> None:
 
 
 async def test_websocket() -> None:
-    """A websocket is closed before it opens."""
+    """A WebSocket is closed before it opens."""
     assert [{"type": "websocket.close", "code": 1000}] == await exchange(
         application(), "websocket", "websocket.connect"
     )

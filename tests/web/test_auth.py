@@ -26,12 +26,12 @@ Message = MutableMapping[str, Any]
 ALICE = b"$2y$10$" + b"a" * 53
 BOB = b"$2y$12$" + b"b" * 53
 USERS: Mapping[str, bytes] = {"alice": ALICE, "bob": BOB}
-RIGHT: Mapping[bytes, bytes] = {ALICE: b"wonderland", BOB: b"builder"}
+CORRECT: Mapping[bytes, bytes] = {ALICE: b"wonderland", BOB: b"builder"}
 PEER = "192.0.2.1"
 
 
 class Clock:
-    """Time that a test moves."""
+    """Clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -41,40 +41,40 @@ class Clock:
         return self.now
 
 
-class Checks:
-    """Takes the place of bcrypt, and remembers what it was asked."""
+class FakeBcrypt:
+    """Replacement of bcrypt that records its calls."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[bytes, bytes]] = []
-        self.may_go = threading.Event()
-        self.may_go.set()
+        self.calls: list[tuple[bytes, bytes]] = []
+        self.released = threading.Event()
+        self.released.set()
 
-    def __call__(self, password: bytes, hashed: bytes) -> bool:
-        """Whether it is the one password of the hash."""
-        self.asked.append((password, hashed))
-        assert self.may_go.wait(30)
-        return RIGHT.get(hashed) == password
+    def __call__(self, password: bytes, make_hash: bytes) -> bool:
+        """Return whether the password is that of the hash."""
+        self.calls.append((password, make_hash))
+        assert self.released.wait(30)
+        return CORRECT.get(make_hash) == password
 
 
-class Lines:
-    """A log that keeps its warnings."""
+class WarningLog:
+    """Logger that records warnings."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, dict[str, Any]]] = []
+        self.warnings: list[tuple[str, dict[str, Any]]] = []
 
     def debug(self, event: str, **fields: Any) -> None:
-        """Not kept."""
+        """Ignore the event."""
 
     def info(self, event: str, **fields: Any) -> None:
-        """Not kept."""
+        """Ignore the event."""
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Keep it."""
-        self.told.append((event, fields))
+        """Record the event."""
+        self.warnings.append((event, fields))
 
 
 class Response(msgspec.Struct):
-    """What was sent."""
+    """Response of the application or the middleware."""
 
     status: int
     headers: dict[str, str]
@@ -82,7 +82,7 @@ class Response(msgspec.Struct):
 
 
 async def application(scope: Message, _: Callable[[], Awaitable[Message]], send: Any) -> None:
-    """Says its path; other scopes are told that they came through."""
+    """Respond with the path, and to other scopes with their type."""
     if scope["type"] != "http":
         await send({"type": f"{scope['type']}.seen"})
         return
@@ -91,23 +91,23 @@ async def application(scope: Message, _: Callable[[], Awaitable[Message]], send:
     await send({"type": "http.response.body", "body": scope["path"].encode("utf-8", "replace")})
 
 
-class Door:
-    """A gate with everything around it that a test looks at."""
+class AuthHarness:
+    """Middleware with all its collaborators."""
 
     def __init__(self, **config: Any) -> None:
-        self.clock, self.checks, self.lines = Clock(), Checks(), Lines()
+        self.clock, self.fake_bcrypt, self.log = Clock(), FakeBcrypt(), WarningLog()
         self.config = WebConfig(**config)
-        self.passwords = PasswordVerifier(monotonic=self.clock, check_password=self.checks)
-        self.gate = AuthMiddleware(
+        self.passwords = PasswordVerifier(monotonic=self.clock, check_password=self.fake_bcrypt)
+        self.middleware = AuthMiddleware(
             application,
             lambda: self.config,
             passwords=self.passwords,
-            log=self.lines,
+            log=self.log,
             is_public=WebhookReceiver("/late/hook", secret=str, window=1.0).handles,
             monotonic=self.clock,
         )
 
-    async def knock(
+    async def request(
         self,
         user: str | None = None,
         password: str = "",
@@ -117,18 +117,18 @@ class Door:
         method: str = "GET",
         authorization: bytes | None = None,
     ) -> Response:
-        """Send one request."""
+        """Send a request."""
         if user is not None:
-            authorization = basic(user, password)
+            authorization = basic_auth(user, password)
         headers = [(b"host", b"x")] + ([] if authorization is None else [(b"Authorization", authorization)])
         client = (peer, 12345) if peer is not None else None
-        return await answer(
-            self.gate, {"type": "http", "method": method, "path": path, "headers": headers, "client": client}
+        return await request_response(
+            self.middleware, {"type": "http", "method": method, "path": path, "headers": headers, "client": client}
         )
 
 
-async def answer(gate: AuthMiddleware, scope: Message) -> Response:
-    """What the gate sends for a request."""
+async def request_response(middleware: AuthMiddleware, scope: Message) -> Response:
+    """Send a request and return the response."""
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -137,7 +137,7 @@ async def answer(gate: AuthMiddleware, scope: Message) -> Response:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await gate(scope, receive, send)
+    await middleware(scope, receive, send)
     start, body = sent
     assert "http.response.start" == start["type"]
     names = [name.lower() for name, _ in start["headers"]]
@@ -146,60 +146,60 @@ async def answer(gate: AuthMiddleware, scope: Message) -> Response:
     return Response(start["status"], headers, body["body"])
 
 
-def basic(user: str, password: str) -> bytes:
-    """The header of a user and a password."""
+def basic_auth(user: str, password: str) -> bytes:
+    """Return the header value of a user and a password."""
     return b"Basic " + base64.b64encode(f"{user}:{password}".encode())
 
 
 @pytest.fixture
-def door() -> Door:
-    """A gate with two users."""
-    return Door(users=USERS)
+def auth() -> AuthHarness:
+    """Return a middleware with two users."""
+    return AuthHarness(users=USERS)
 
 
 async def test_open_without_users() -> None:
-    """Where there are no users nobody is asked."""
-    door = Door()
-    assert (200, b"/metrics") == ((await door.knock()).status, (await door.knock("alice", "wrong")).body)
-    assert ([], []) == (door.checks.asked, door.lines.told)
+    """Without users no password is needed."""
+    auth = AuthHarness()
+    assert (200, b"/metrics") == ((await auth.request()).status, (await auth.request("alice", "wrong")).body)
+    assert ([], []) == (auth.fake_bcrypt.calls, auth.log.warnings)
 
 
-async def test_right_password(door: Door) -> None:
-    """A right password passes, and is checked once however often it comes."""
+async def test_correct_password(auth: AuthHarness) -> None:
+    """A correct password is accepted, and checked only once."""
     for _ in range(5):
-        assert (200, b"/metrics") == ((got := await door.knock("alice", "wonderland")).status, got.body)
-    assert [(b"wonderland", ALICE)] == door.checks.asked
-    assert 200 == (await door.knock("bob", "builder", peer="192.0.2.2")).status
-    assert [] == door.lines.told
+        assert (200, b"/metrics") == ((response := await auth.request("alice", "wonderland")).status, response.body)
+    assert [(b"wonderland", ALICE)] == auth.fake_bcrypt.calls
+    assert 200 == (await auth.request("bob", "builder", peer="192.0.2.2")).status
+    assert [] == auth.log.warnings
 
 
-async def test_wrong_password(door: Door) -> None:
-    """A wrong password is refused and told of; the application hears nothing."""
-    got = await door.knock("alice", "builder")
-    assert (401, b"unauthorized\n") == (got.status, got.body)
+async def test_wrong_password(auth: AuthHarness) -> None:
+    """A wrong password is rejected and logged, and the request does not reach the application."""
+    response = await auth.request("alice", "builder")
+    assert (401, b"unauthorized\n") == (response.status, response.body)
     assert {
         "content-type": "text/plain; charset=utf-8",
         "content-length": "13",
         "cache-control": "no-store",
         "x-content-type-options": "nosniff",
         "www-authenticate": 'Basic realm="late-exporter", charset="UTF-8"',
-    } == got.headers
-    assert [("request refused", {"peer": PEER, "status": 401})] == door.lines.told
+    } == response.headers
+    assert [("request rejected", {"peer": PEER, "status": 401})] == auth.log.warnings
 
 
-async def test_wrong_passwords_are_not_remembered(door: Door) -> None:
-    """A wrong password is checked each time: what was wrong may be right later."""
-    assert [401, 401] == [(await door.knock("alice", "x")).status for _ in range(2)]
-    assert 2 == len(door.checks.asked)
+async def test_wrong_passwords_are_not_cached(auth: AuthHarness) -> None:
+    """A wrong password is checked every time, because it may become correct."""
+    assert [401, 401] == [(await auth.request("alice", "x")).status for _ in range(2)]
+    assert 2 == len(auth.fake_bcrypt.calls)
 
 
 @pytest.mark.parametrize("user", ["mallory", "Alice", "alice ", "élise", "a\0b", "x" * 5000])
-async def test_unknown_user(door: Door, user: str) -> None:
-    """Who has no account costs as much time as the dearest account, and never passes, whatever the password."""
-    assert 401 == (await door.knock(user, "builder")).status
-    assert [(b"builder", BOB)] == door.checks.asked
-    assert 401 == (await door.knock(user, "builder")).status
-    assert 2 == len(door.checks.asked)
+async def test_unknown_user(auth: AuthHarness, user: str) -> None:
+    """An unknown user takes as long as the most expensive hash and is rejected with every password."""
+    assert 401 == (await auth.request(user, "builder")).status
+    assert [(b"builder", BOB)] == auth.fake_bcrypt.calls
+    assert 401 == (await auth.request(user, "builder")).status
+    assert 2 == len(auth.fake_bcrypt.calls)
 
 
 @pytest.mark.parametrize(
@@ -225,195 +225,195 @@ async def test_unknown_user(door: Door, user: str) -> None:
         b"Basic " + b"A" * 20_000,
     ],
 )
-async def test_no_password(door: Door, header: bytes | None) -> None:
-    """A header that holds no user and password is refused without a check, and is no attempt."""
+async def test_no_password(auth: AuthHarness, header: bytes | None) -> None:
+    """A header without user and password is rejected without a check and is not a login attempt."""
     for _ in range(FAILED_LOGIN_RATE.burst + 1):
-        got = await door.knock(authorization=header)
-        assert (401, True) == (got.status, "www-authenticate" in got.headers)
-    assert [] == door.checks.asked
-    assert bool(header) == bool(door.lines.told)
+        response = await auth.request(authorization=header)
+        assert (401, True) == (response.status, "www-authenticate" in response.headers)
+    assert [] == auth.fake_bcrypt.calls
+    assert bool(header) == bool(auth.log.warnings)
 
 
 @pytest.mark.parametrize("scheme", [b"Basic ", b"basic ", b"BASIC   "])
-async def test_scheme(door: Door, scheme: bytes) -> None:
-    """The scheme is told by its name, in whichever case."""
-    assert 200 == (await door.knock(authorization=scheme + base64.b64encode(b"alice:wonderland"))).status
+async def test_scheme(auth: AuthHarness, scheme: bytes) -> None:
+    """The authentication scheme is case-insensitive."""
+    assert 200 == (await auth.request(authorization=scheme + base64.b64encode(b"alice:wonderland"))).status
 
 
-async def test_password_with_colons(door: Door) -> None:
-    """The first colon ends the name; the rest is the password."""
-    await door.knock("alice", "a:b:")
-    assert [(b"a:b:", ALICE)] == door.checks.asked
+async def test_password_with_colons(auth: AuthHarness) -> None:
+    """The first colon ends the user name; the password may contain colons."""
+    await auth.request("alice", "a:b:")
+    assert [(b"a:b:", ALICE)] == auth.fake_bcrypt.calls
 
 
-async def test_names_and_passwords_are_not_confused(door: Door) -> None:
-    """A password that was right for one user is not so for another one."""
-    assert 200 == (await door.knock("alice", "wonderland")).status
-    assert 401 == (await door.knock("bob", "wonderland")).status
-    assert 401 == (await door.knock("alic", "ewonderland")).status
+async def test_names_and_passwords_are_not_confused(auth: AuthHarness) -> None:
+    """The cached password of one user is not accepted for another one."""
+    assert 200 == (await auth.request("alice", "wonderland")).status
+    assert 401 == (await auth.request("bob", "wonderland")).status
+    assert 401 == (await auth.request("alic", "ewonderland")).status
 
 
-async def test_nothing_is_told_of_a_password(door: Door) -> None:
-    """The log names the address, and neither the user nor the password: both may be the password."""
-    await door.knock("wonderland", "builder")
-    assert "wonderland" not in str(door.lines.told)
-    assert "builder" not in str(door.lines.told)
+async def test_log_has_no_credentials(auth: AuthHarness) -> None:
+    """The log has the address, but neither user nor password, because both may be the password."""
+    await auth.request("wonderland", "builder")
+    assert "wonderland" not in str(auth.log.warnings)
+    assert "builder" not in str(auth.log.warnings)
 
 
-async def test_attempts_are_limited(door: Door) -> None:
-    """An address has a number of wrong attempts, and then one now and then; the answer says when."""
+async def test_attempts_are_limited(auth: AuthHarness) -> None:
+    """An address has a limited number of wrong attempts; the response says when to retry."""
     for _ in range(FAILED_LOGIN_RATE.burst):
-        assert 401 == (await door.knock("alice", "x")).status
-    got = await door.knock("alice", "wonderland")
-    assert (429, b"too many requests\n") == (got.status, got.body)
-    assert "3" == got.headers["retry-after"]
-    assert "www-authenticate" not in got.headers
-    assert FAILED_LOGIN_RATE.burst == len(door.checks.asked)
+        assert 401 == (await auth.request("alice", "x")).status
+    response = await auth.request("alice", "wonderland")
+    assert (429, b"too many requests\n") == (response.status, response.body)
+    assert "3" == response.headers["retry-after"]
+    assert "www-authenticate" not in response.headers
+    assert FAILED_LOGIN_RATE.burst == len(auth.fake_bcrypt.calls)
 
-    door.clock.now += 2.5
-    got = await door.knock("alice", "x")
-    assert (429, "1") == (got.status, got.headers["retry-after"])
-    door.clock.now += 0.5
-    assert [401, 429] == [(await door.knock("alice", "x")).status for _ in range(2)]
-    assert ("request refused", {"peer": PEER, "status": 429}) == door.lines.told[-1]
+    auth.clock.now += 2.5
+    response = await auth.request("alice", "x")
+    assert (429, "1") == (response.status, response.headers["retry-after"])
+    auth.clock.now += 0.5
+    assert [401, 429] == [(await auth.request("alice", "x")).status for _ in range(2)]
+    assert ("request rejected", {"peer": PEER, "status": 429}) == auth.log.warnings[-1]
 
 
-async def test_another_address_is_not_limited(door: Door) -> None:
-    """Who guesses does not lock out others."""
+async def test_another_address_is_not_limited(auth: AuthHarness) -> None:
+    """Wrong attempts of one address do not lock out another one."""
     for _ in range(FAILED_LOGIN_RATE.burst + 1):
-        await door.knock("alice", "x")
-    assert 200 == (await door.knock("alice", "wonderland", peer="192.0.2.2")).status
+        await auth.request("alice", "x")
+    assert 200 == (await auth.request("alice", "wonderland", peer="192.0.2.2")).status
 
 
-async def test_known_passwords_are_not_limited(door: Door) -> None:
-    """Behind one address with somebody who guesses, a password that was right before still passes."""
-    assert 200 == (await door.knock("alice", "wonderland")).status
+async def test_cached_passwords_are_not_limited(auth: AuthHarness) -> None:
+    """A cached password is accepted from an address that has used up its attempts."""
+    assert 200 == (await auth.request("alice", "wonderland")).status
     for _ in range(FAILED_LOGIN_RATE.burst + 1):
-        await door.knock("alice", "x")
-    assert 429 == (await door.knock("alice", "x")).status
-    assert 200 == (await door.knock("alice", "wonderland")).status
+        await auth.request("alice", "x")
+    assert 429 == (await auth.request("alice", "x")).status
+    assert 200 == (await auth.request("alice", "wonderland")).status
 
 
-async def test_right_password_clears_the_record(door: Door) -> None:
-    """Who mistypes and then does not has all attempts again."""
+async def test_correct_password_resets_attempts(auth: AuthHarness) -> None:
+    """A correct password resets the attempts of its address."""
     for _ in range(FAILED_LOGIN_RATE.burst - 1):
-        await door.knock("alice", "x")
-    assert 200 == (await door.knock("alice", "wonderland")).status
+        await auth.request("alice", "x")
+    assert 200 == (await auth.request("alice", "wonderland")).status
     assert [401] * FAILED_LOGIN_RATE.burst == [
-        (await door.knock("alice", "x")).status for _ in range(FAILED_LOGIN_RATE.burst)
+        (await auth.request("alice", "x")).status for _ in range(FAILED_LOGIN_RATE.burst)
     ]
 
 
-async def test_attempts_without_an_address(door: Door) -> None:
-    """Those who come over a path of the file system share one record."""
+async def test_attempts_without_an_address(auth: AuthHarness) -> None:
+    """Clients of a Unix socket share their attempts."""
     for _ in range(FAILED_LOGIN_RATE.burst):
-        assert 401 == (await door.knock("alice", "x", peer=None)).status
-    assert 429 == (await door.knock("alice", "x", peer=None)).status
+        assert 401 == (await auth.request("alice", "x", peer=None)).status
+    assert 429 == (await auth.request("alice", "x", peer=None)).status
 
 
-async def settled(condition: Callable[[], bool]) -> None:
-    """Wait until something holds."""
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
     async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - no event tells of it
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0)
 
 
-async def test_few_attempts_wait(door: Door) -> None:
-    """While one password is checked a number of others may wait; the next one is sent away, a known one passes."""
-    assert 200 == (await door.knock("alice", "wonderland")).status
-    door.checks.may_go.clear()
-    waiting = [asyncio.ensure_future(door.knock("alice", "x", peer=f"192.0.2.{n}")) for n in range(MAX_PENDING_CHECKS)]
+async def test_few_attempts_wait(auth: AuthHarness) -> None:
+    """Only a limited number of checks wait; further attempts are rejected, but cached passwords are accepted."""
+    assert 200 == (await auth.request("alice", "wonderland")).status
+    auth.fake_bcrypt.released.clear()
+    logins = [asyncio.ensure_future(auth.request("alice", "x", peer=f"192.0.2.{n}")) for n in range(MAX_PENDING_CHECKS)]
     try:
-        await settled(lambda: 2 == len(door.checks.asked))
-        got = await door.knock("bob", "builder", peer="198.51.100.1")
-        assert (429, "3") == (got.status, got.headers["retry-after"])
-        assert 200 == (await door.knock("alice", "wonderland")).status
+        await wait_until(lambda: 2 == len(auth.fake_bcrypt.calls))
+        response = await auth.request("bob", "builder", peer="198.51.100.1")
+        assert (429, "3") == (response.status, response.headers["retry-after"])
+        assert 200 == (await auth.request("alice", "wonderland")).status
     finally:
-        door.checks.may_go.set()
-    assert [401] * MAX_PENDING_CHECKS == [(await one).status for one in waiting]
-    assert 200 == (await door.knock("bob", "builder", peer="198.51.100.1")).status
+        auth.fake_bcrypt.released.set()
+    assert [401] * MAX_PENDING_CHECKS == [(await one).status for one in logins]
+    assert 200 == (await auth.request("bob", "builder", peer="198.51.100.1")).status
 
 
-async def test_attempts_at_once_are_counted(door: Door) -> None:
-    """Attempts that are made side by side count as much as those one after another."""
-    many = [door.knock("alice", f"x{n}") for n in range(MAX_PENDING_CHECKS)]
-    statuses = [got.status for got in await asyncio.gather(*many)]
+async def test_concurrent_attempts_are_counted(auth: AuthHarness) -> None:
+    """Concurrent attempts count as much as successive ones."""
+    many = [auth.request("alice", f"x{n}") for n in range(MAX_PENDING_CHECKS)]
+    statuses = [response.status for response in await asyncio.gather(*many)]
     assert FAILED_LOGIN_RATE.burst == statuses.count(401)
     assert MAX_PENDING_CHECKS - FAILED_LOGIN_RATE.burst == statuses.count(429)
 
 
-async def test_the_loop_goes_on(door: Door) -> None:
-    """While a password is checked the loop is free: checking is done in a thread."""
-    door.checks.may_go.clear()
-    knocking = asyncio.ensure_future(door.knock("alice", "wonderland"))
-    await settled(lambda: bool(door.checks.asked))
-    assert not knocking.done()
-    door.checks.may_go.set()
-    assert 200 == (await knocking).status
+async def test_checks_run_in_a_thread(auth: AuthHarness) -> None:
+    """The event loop is not blocked while a password is checked."""
+    auth.fake_bcrypt.released.clear()
+    login = asyncio.ensure_future(auth.request("alice", "wonderland"))
+    await wait_until(lambda: bool(auth.fake_bcrypt.calls))
+    assert not login.done()
+    auth.fake_bcrypt.released.set()
+    assert 200 == (await login).status
 
 
-async def test_known_passwords_are_bounded() -> None:
-    """The passwords that came last are remembered, and no more than that."""
+async def test_password_cache_is_bounded() -> None:
+    """Only the most recently used passwords are cached."""
     users = {f"user{n}": b"$2y$04$" + f"{n:053}".encode() for n in range(MAX_CACHED + 1)}
-    asked: list[bytes] = []
+    calls: list[bytes] = []
 
     def check(password: bytes, _: bytes) -> bool:
-        asked.append(password)
+        calls.append(password)
         return True
 
     passwords = PasswordVerifier(monotonic=Clock(), check_password=check)
 
     async def enter(number: int) -> None:
-        header = basic(f"user{number}", str(number)).decode()
+        header = basic_auth(f"user{number}", str(number)).decode()
         assert 200 == (await passwords.authenticate(users, header, PEER))[0]
 
     for number in range(MAX_CACHED):
         await enter(number)
     await enter(0)
-    assert MAX_CACHED == len(asked)
+    assert MAX_CACHED == len(calls)
     await enter(MAX_CACHED)
     await enter(0)
-    assert MAX_CACHED + 1 == len(asked)
+    assert MAX_CACHED + 1 == len(calls)
     await enter(1)
-    assert MAX_CACHED + 2 == len(asked)
+    assert MAX_CACHED + 2 == len(calls)
 
 
-async def test_addresses_are_bounded(door: Door) -> None:
-    """The addresses that tried last are remembered, and no more than that."""
+async def test_number_of_addresses_is_bounded(auth: AuthHarness) -> None:
+    """Only the most recent addresses with failed attempts are stored."""
     for _ in range(FAILED_LOGIN_RATE.burst):
-        await door.knock("alice", "x")
-    assert 429 == (await door.knock("alice", "x")).status
+        await auth.request("alice", "x")
+    assert 429 == (await auth.request("alice", "x")).status
     for number in range(MAX_CACHED):
-        await door.knock("alice", "x", peer=f"198.51.100.{number}")
-    assert 401 == (await door.knock("alice", "x")).status
+        await auth.request("alice", "x", peer=f"198.51.100.{number}")
+    assert 401 == (await auth.request("alice", "x")).status
 
 
-async def test_an_address_that_is_refused_is_not_forgotten(door: Door) -> None:
-    """Who goes on guessing stays limited while others come and go."""
+async def test_rejected_address_stays_limited(auth: AuthHarness) -> None:
+    """An address that keeps guessing stays limited while other addresses come and go."""
     for _ in range(FAILED_LOGIN_RATE.burst):
-        await door.knock("alice", "x")
+        await auth.request("alice", "x")
     for number in range(MAX_CACHED + 10):
-        await door.knock("alice", "x", peer=f"198.51.100.{number}")
-        assert 429 == (await door.knock("alice", "x")).status
+        await auth.request("alice", "x", peer=f"198.51.100.{number}")
+        assert 429 == (await auth.request("alice", "x")).status
 
 
-async def test_changed_hash(door: Door) -> None:
-    """A password that was right is checked anew when its hash changes, and a user that is gone does not pass."""
-    assert 200 == (await door.knock("alice", "wonderland")).status
-    door.config = WebConfig(users={"alice": BOB, "bob": BOB})
-    assert 401 == (await door.knock("alice", "wonderland")).status
-    door.config = WebConfig(users={"bob": BOB})
-    assert 401 == (await door.knock("alice", "wonderland")).status
-    door.config = WebConfig(users=USERS)
-    assert 200 == (await door.knock("alice", "wonderland")).status
+async def test_changed_hash(auth: AuthHarness) -> None:
+    """A cached password is checked again if the hash changes, and rejected if the user is removed."""
+    assert 200 == (await auth.request("alice", "wonderland")).status
+    auth.config = WebConfig(users={"alice": BOB, "bob": BOB})
+    assert 401 == (await auth.request("alice", "wonderland")).status
+    auth.config = WebConfig(users={"bob": BOB})
+    assert 401 == (await auth.request("alice", "wonderland")).status
+    auth.config = WebConfig(users=USERS)
+    assert 200 == (await auth.request("alice", "wonderland")).status
 
 
-async def test_renamed_user(door: Door) -> None:
-    """The old name does not pass any more, even where the new one has the same hash, and so the same password."""
-    assert 200 == (await door.knock("bob", "builder")).status
-    door.config = WebConfig(users={"robert": BOB})
-    assert 401 == (await door.knock("bob", "builder")).status
-    assert 200 == (await door.knock("robert", "builder")).status
+async def test_renamed_user(auth: AuthHarness) -> None:
+    """The old name of a renamed user is rejected, even with the same hash."""
+    assert 200 == (await auth.request("bob", "builder")).status
+    auth.config = WebConfig(users={"robert": BOB})
+    assert 401 == (await auth.request("bob", "builder")).status
+    assert 200 == (await auth.request("robert", "builder")).status
 
 
 @pytest.mark.parametrize(
@@ -438,18 +438,18 @@ async def test_renamed_user(door: Door) -> None:
     ],
 )
 async def test_open_paths(status: int, path: str) -> None:
-    """A path is open where it is exactly one that the file names, as the application sees it."""
-    door = Door(users=USERS, open_paths=frozenset({"/-/healthy", "/-/ready"}))
-    assert status == (await door.knock(path=path)).status
-    assert 200 == (await door.knock("alice", "wonderland", path=path)).status
+    """A path is open only if it is exactly one of the configured paths, as the application sees it."""
+    auth = AuthHarness(users=USERS, open_paths=frozenset({"/-/healthy", "/-/ready"}))
+    assert status == (await auth.request(path=path)).status
+    assert 200 == (await auth.request("alice", "wonderland", path=path)).status
 
 
 async def test_open_paths_do_not_check() -> None:
-    """On an open path a password is neither checked nor counted."""
-    door = Door(users=USERS, open_paths=frozenset({"/-/healthy"}))
+    """On an open path passwords are neither checked nor counted."""
+    auth = AuthHarness(users=USERS, open_paths=frozenset({"/-/healthy"}))
     for _ in range(FAILED_LOGIN_RATE.burst + 1):
-        assert 200 == (await door.knock("alice", "x", path="/-/healthy")).status
-    assert [] == door.checks.asked
+        assert 200 == (await auth.request("alice", "x", path="/-/healthy")).status
+    assert [] == auth.fake_bcrypt.calls
 
 
 @pytest.mark.parametrize(
@@ -468,96 +468,98 @@ async def test_open_paths_do_not_check() -> None:
     ],
 )
 async def test_webhooks_need_no_password(status: int, path: str) -> None:
-    """The sender of webhooks cannot log in: their path and one step below is open, and no other."""
-    assert status == (await Door(users=USERS).knock(path=path)).status
+    """The webhook path and one level below it need no password, other paths do."""
+    assert status == (await AuthHarness(users=USERS).request(path=path)).status
 
 
 async def test_webhooks_are_limited_too() -> None:
-    """The rate limit of the file holds for webhooks as for all others."""
-    door = Door(users=USERS, rate=RequestRate(interval=10.0, burst=1))
-    assert [200, 429] == [(await door.knock(path="/late/hook")).status for _ in range(2)]
+    """The rate limit also applies to webhooks."""
+    auth = AuthHarness(users=USERS, rate=RequestRate(interval=10.0, burst=1))
+    assert [200, 429] == [(await auth.request(path="/late/hook")).status for _ in range(2)]
 
 
 HEADERS = (("X-Frame-Options", "sameorigin"), ("Strict-Transport-Security", "max-age=1"))
 
 
 async def test_headers() -> None:
-    """The headers of the file take the place of the application's own of the same name, and leave the others."""
-    door = Door(headers=HEADERS)
-    got = await door.knock()
+    """Configured headers replace those of the application with the same name."""
+    auth = AuthHarness(headers=HEADERS)
+    response = await auth.request()
     assert {
         "content-type": "text/plain",
         "content-security-policy": "old",
         "x-frame-options": "sameorigin",
         "strict-transport-security": "max-age=1",
-    } == got.headers
-    assert b"/metrics" == got.body
+    } == response.headers
+    assert b"/metrics" == response.body
 
 
-async def test_headers_of_refusals() -> None:
-    """Refusals carry them as well."""
-    door = Door(headers=(*HEADERS, ("X-Content-Type-Options", "nosniff")), users=USERS, rate=RequestRate(60.0, 1))
+async def test_headers_of_rejections() -> None:
+    """Rejections have the configured headers, too."""
+    auth = AuthHarness(
+        headers=(*HEADERS, ("X-Content-Type-Options", "nosniff")), users=USERS, rate=RequestRate(60.0, 1)
+    )
     for status in (401, 429):
-        got = await door.knock()
+        response = await auth.request()
         assert (status, "sameorigin", "max-age=1") == (
-            got.status,
-            got.headers["x-frame-options"],
-            got.headers["strict-transport-security"],
+            response.status,
+            response.headers["x-frame-options"],
+            response.headers["strict-transport-security"],
         )
 
 
 async def test_rate_limit() -> None:
-    """So many requests pass at once, whoever sends them, and then one after each interval."""
-    door = Door(rate=RequestRate(2.0, 3))
-    assert [200] * 3 == [(await door.knock(peer=f"192.0.2.{n}")).status for n in range(3)]
-    got = await door.knock()
-    assert (429, b"too many requests\n", "2") == (got.status, got.body, got.headers["retry-after"])
-    assert "www-authenticate" not in got.headers
+    """A burst of requests is accepted, and then one per interval."""
+    auth = AuthHarness(rate=RequestRate(2.0, 3))
+    assert [200] * 3 == [(await auth.request(peer=f"192.0.2.{n}")).status for n in range(3)]
+    response = await auth.request()
+    assert (429, b"too many requests\n", "2") == (response.status, response.body, response.headers["retry-after"])
+    assert "www-authenticate" not in response.headers
 
-    door.clock.now += 1.9
-    assert 429 == (await door.knock()).status
-    door.clock.now += 0.1
-    assert [200, 429] == [(await door.knock()).status for _ in range(2)]
-    door.clock.now += 3600.0
-    assert [200] * 3 + [429] == [(await door.knock()).status for _ in range(4)]
+    auth.clock.now += 1.9
+    assert 429 == (await auth.request()).status
+    auth.clock.now += 0.1
+    assert [200, 429] == [(await auth.request()).status for _ in range(2)]
+    auth.clock.now += 3600.0
+    assert [200] * 3 + [429] == [(await auth.request()).status for _ in range(4)]
 
 
-async def test_refused_requests_take_no_token() -> None:
-    """Who is refused does not push the next pass further away."""
-    door = Door(rate=RequestRate(2.0, 1))
-    await door.knock()
+async def test_rejected_requests_take_no_token() -> None:
+    """Rejected requests do not delay the next accepted one."""
+    auth = AuthHarness(rate=RequestRate(2.0, 1))
+    await auth.request()
     for _ in range(10):
-        door.clock.now += 0.15
-        assert 429 == (await door.knock()).status
-    door.clock.now += 0.6
-    assert 200 == (await door.knock()).status
+        auth.clock.now += 0.15
+        assert 429 == (await auth.request()).status
+    auth.clock.now += 0.6
+    assert 200 == (await auth.request()).status
 
 
 async def test_rate_limit_comes_before_passwords() -> None:
-    """Requests past the rate are refused without a check, on open paths as well."""
-    door = Door(users=USERS, rate=RequestRate(2.0, 1), open_paths=frozenset({"/-/healthy"}))
-    assert 401 == (await door.knock("alice", "x")).status
-    assert 429 == (await door.knock("alice", "wonderland")).status
-    assert 429 == (await door.knock(path="/-/healthy")).status
-    assert 1 == len(door.checks.asked)
+    """Requests beyond the rate are rejected without a password check, also on open paths."""
+    auth = AuthHarness(users=USERS, rate=RequestRate(2.0, 1), open_paths=frozenset({"/-/healthy"}))
+    assert 401 == (await auth.request("alice", "x")).status
+    assert 429 == (await auth.request("alice", "wonderland")).status
+    assert 429 == (await auth.request(path="/-/healthy")).status
+    assert 1 == len(auth.fake_bcrypt.calls)
 
 
 async def test_changed_rate() -> None:
-    """Another rate counts at once; the same one goes on."""
-    door = Door(rate=RequestRate(60.0, 1))
-    assert [200, 429] == [(await door.knock()).status for _ in range(2)]
-    door.config = WebConfig(rate=RequestRate(60.0, 1))
-    assert 429 == (await door.knock()).status
-    door.config = WebConfig(rate=RequestRate(60.0, 2))
-    assert [200, 200, 429] == [(await door.knock()).status for _ in range(3)]
-    door.config = WebConfig()
-    assert 200 == (await door.knock()).status
-    door.config = WebConfig(rate=RequestRate(60.0, 2))
-    assert 429 == (await door.knock()).status
+    """A changed rate applies at once, and an unchanged one keeps its state."""
+    auth = AuthHarness(rate=RequestRate(60.0, 1))
+    assert [200, 429] == [(await auth.request()).status for _ in range(2)]
+    auth.config = WebConfig(rate=RequestRate(60.0, 1))
+    assert 429 == (await auth.request()).status
+    auth.config = WebConfig(rate=RequestRate(60.0, 2))
+    assert [200, 200, 429] == [(await auth.request()).status for _ in range(3)]
+    auth.config = WebConfig()
+    assert 200 == (await auth.request()).status
+    auth.config = WebConfig(rate=RequestRate(60.0, 2))
+    assert 429 == (await auth.request()).status
 
 
-def test_bucket() -> None:
-    """A bucket tells how long it takes until there is something in it."""
+def test_token_bucket() -> None:
+    """The bucket returns the time until a token is available."""
     clock = Clock()
     bucket = TokenBucket(RequestRate(10.0, 2), clock)
     assert 0.0 == bucket.seconds_until_token()
@@ -571,8 +573,8 @@ def test_bucket() -> None:
 
 @pytest.mark.parametrize("kind", ["websocket", "lifespan"])
 async def test_other_scopes(kind: str) -> None:
-    """What is no request passes untouched: the application closes or acknowledges it."""
-    door = Door(users=USERS, rate=RequestRate(60.0, 1), headers=HEADERS)
+    """WebSocket and lifespan scopes are passed on unchanged."""
+    auth = AuthHarness(users=USERS, rate=RequestRate(60.0, 1), headers=HEADERS)
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -582,29 +584,29 @@ async def test_other_scopes(kind: str) -> None:
         sent.append(message)
 
     for _ in range(3):
-        await door.gate({"type": kind, "path": "/metrics", "headers": []}, receive, send)
+        await auth.middleware({"type": kind, "path": "/metrics", "headers": []}, receive, send)
     assert [{"type": f"{kind}.seen"}] * 3 == sent
 
 
 @pytest.mark.parametrize("status", [401, 429])
 async def test_head(status: int) -> None:
-    """A refusal of HEAD has the headers of one of GET, and no body."""
+    """A rejected HEAD request has the headers of GET and no body."""
     rate = RequestRate(60.0, 1) if status == 429 else None
-    door = Door(users=USERS, rate=rate)
+    auth = AuthHarness(users=USERS, rate=rate)
     if rate:
-        await door.knock()
-    got, head = await door.knock(), await door.knock(method="HEAD")
-    assert (status, got.headers, b"") == (head.status, head.headers, head.body)
-    assert str(len(got.body)) == head.headers["content-length"]
+        await auth.request()
+    response, head = await auth.request(), await auth.request(method="HEAD")
+    assert (status, response.headers, b"") == (head.status, head.headers, head.body)
+    assert str(len(response.body)) == head.headers["content-length"]
 
 
-def hashed(password: bytes) -> bytes:
-    """A real hash, the cheapest there is."""
+def make_hash(password: bytes) -> bytes:
+    """Return a real hash of the lowest cost."""
     return bcrypt.hashpw(password, bcrypt.gensalt(4))
 
 
 @pytest.mark.parametrize(
-    ("password", "right"),
+    ("password", "correct"),
     [
         ("pass word:ö€", "pass word:ö€"),
         ("x" * 72, "x" * 72),
@@ -613,31 +615,31 @@ def hashed(password: bytes) -> bytes:
         ("", ""),
     ],
 )
-async def test_bcrypt(password: str, right: str) -> None:
-    """Real hashes are verified, however they are marked; bcrypt looks at 72 bytes of a password."""
-    made = hashed(right.encode()[:72])
-    for mark in (b"$2a$", b"$2b$", b"$2y$"):
-        users = {"alice": mark + made[4:]}
+async def test_bcrypt(password: str, correct: str) -> None:
+    """Real hashes of every prefix are verified by the first 72 bytes of the password."""
+    hash_text = make_hash(correct.encode()[:72])
+    for prefix in (b"$2a$", b"$2b$", b"$2y$"):
+        users = {"alice": prefix + hash_text[4:]}
         passwords = PasswordVerifier()
-        assert (200, 0.0) == await passwords.authenticate(users, basic("alice", password).decode(), PEER)
-        assert (401, 0.0) == await passwords.authenticate(users, basic("alice", f"not {password}").decode(), PEER)
+        assert (200, 0.0) == await passwords.authenticate(users, basic_auth("alice", password).decode(), PEER)
+        assert (401, 0.0) == await passwords.authenticate(users, basic_auth("alice", f"not {password}").decode(), PEER)
 
 
 @pytest.mark.parametrize("password", ["wonder\0land", "\0", "wonderland\0", "x" * 10_000])
-async def test_bcrypt_refuses(password: str) -> None:
-    """What bcrypt would cut, or does not take, is a wrong password and no error."""
+async def test_passwords_that_bcrypt_rejects(password: str) -> None:
+    """A password that bcrypt rejects or would truncate is a wrong password."""
     passwords = PasswordVerifier()
     assert (401, 0.0) == await passwords.authenticate(
-        {"alice": hashed(b"wonder")}, basic("alice", password).decode(), PEER
+        {"alice": make_hash(b"wonder")}, basic_auth("alice", password).decode(), PEER
     )
 
 
-async def test_check_that_refuses() -> None:
-    """A hash that bcrypt does not take lets nobody in, and is no error."""
+async def test_hashes_that_bcrypt_rejects() -> None:
+    """A hash that bcrypt rejects accepts no password."""
 
     def check(_: bytes, __: bytes) -> bool:
         raise ValueError("Invalid salt")
 
     assert (401, 0.0) == await PasswordVerifier(check_password=check).authenticate(
-        USERS, basic("alice", "x").decode(), PEER
+        USERS, basic_auth("alice", "x").decode(), PEER
     )

@@ -7,54 +7,56 @@ from typing import Any
 import pytest
 
 from late_exporter.status import AccountHealth, FeedHealth, PlatformHealth, PollHealth, Quota, WorkspaceHealth
-from late_exporter.web.landing import STYLE, FeedStatus, feed_state, problem_text, render_page, single_line, summarize
+from late_exporter.web.landing import STYLE, FeedStatus, feed_status, problem_text, render_page, single_line, summarize
 
 NOW = 1_763_993_002.0  # 2025-11-24 14:03:22 UTC
 HOSTILE = "<script>alert('1')</script> & \"🔥\" \u202e\ud800"
 
 
-def feed(name: str = "publishing", *, synced: bool = True, outcome: str | None = "success", **facts: Any) -> FeedHealth:
-    """A feed that is fine but for the given facts."""
-    return FeedHealth(name=name, is_synced=synced, outcome=outcome, **facts)
+def feed(
+    name: str = "publishing", *, is_synced: bool = True, outcome: str | None = "success", **values: Any
+) -> FeedHealth:
+    """Return a healthy feed with some values changed."""
+    return FeedHealth(name=name, is_synced=is_synced, outcome=outcome, **values)
 
 
 def workspace(name: str = "acme", *feeds: FeedHealth, **more: Any) -> WorkspaceHealth:
-    """A workspace with one feed that is fine, or the given ones."""
+    """Return a workspace with the given feeds, by default one healthy feed."""
     return WorkspaceHealth(name=name, base_url="https://getlate.dev/api", feeds=feeds or (feed(),), **more)
 
 
 def platform(name: str = "tiktok", published: int = 0, failed: int = 0, **more: Any) -> PlatformHealth:
-    """A platform whose final attempts were published or failed."""
-    facts = {"counted_since": NOW - 86_400, "final": published + failed, **more}
-    return PlatformHealth(name=name, published=published, failed=failed, **facts)
+    """Return a platform whose final attempts were published or failed."""
+    defaults = {"counted_since": NOW - 86_400, "final": published + failed, **more}
+    return PlatformHealth(name=name, published=published, failed=failed, **defaults)
 
 
 def account(username: str = "@acme", failures: int = 1, *, on: str = "instagram") -> AccountHealth:
-    """An account that fails."""
+    """Return an account that fails."""
     return AccountHealth(platform=on, account_id="a1", username=username, consecutive_failures=failures)
 
 
 def render(*workspaces: WorkspaceHealth, telemetry_path: str = "/metrics", documentation: str = "") -> str:
-    """The page at NOW."""
+    """Render the page at NOW."""
     return render_page(workspaces, now=NOW, version="1.2.3", telemetry_path=telemetry_path, documentation=documentation)
 
 
 def rows(html: str) -> list[list[str]]:
-    """The text of the table's cells, a platform a row."""
+    """Return the text of the first table's cells, row by row."""
     body = html.partition("<tbody>")[2].partition("</table>")[0]
     cells = [re.split("<t[hd][^>]*>", row)[1:] for row in body.split("<tr>")[1:]]
     return [[re.sub("<[^>]+>", "", cell).strip() for cell in row] for row in cells]
 
 
-def failing(*accounts: AccountHealth) -> str:
-    """The line about accounts, as it reads."""
+def failing_line(*accounts: AccountHealth) -> str:
+    """Return the text of the line about failing accounts."""
     html = render(workspace(platforms=(platform(published=1),), failing_accounts=accounts))
-    found = re.search('<p class="failing bad">(.*?)</p>', html)
-    return re.sub("<[^>]+>", "", found[1]).replace("&nbsp;", " ") if found else ""
+    match = re.search('<p class="failing bad">(.*?)</p>', html, re.DOTALL)
+    return " ".join(re.sub("<[^>]+>", "", match[1]).replace("&nbsp;", " ").split()) if match else ""
 
 
-class Reader(HTMLParser):
-    """The elements of a page, and its text without tags."""
+class PageParser(HTMLParser):
+    """Parser that collects the elements of a page and its text without tags."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -63,48 +65,48 @@ class Reader(HTMLParser):
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keeps an element."""
+        """Collect an element."""
         self.elements.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        """Keeps a text."""
+        """Collect text."""
         self.text += data if data.strip() else " "
 
     def links(self) -> list[str | None]:
-        """Where the links lead."""
+        """Return the targets of the links."""
         return [attributes["href"] for tag, attributes in self.elements if tag == "a"]
 
     def titles(self) -> list[str | None]:
-        """What shows when a pointer rests on something."""
+        """Return the tooltips."""
         return [attributes["title"] for _, attributes in self.elements if "title" in attributes]
 
 
 def fact(html: str, term: str) -> str:
-    """The text beside a term of the first feed."""
-    found = re.search(f"<dt>{term}</dt><dd>(.*?)</dd>", html)
-    return re.sub("<[^>]+>", " ", found[1]).strip() if found else "missing"
+    """Return the text beside a term of the first feed."""
+    match = re.search(f"<dt>{term}</dt><dd>(.*?)</dd>", html)
+    return re.sub("<[^>]+>", " ", match[1]).strip() if match else "missing"
 
 
 @pytest.mark.parametrize(
-    ("state", "health"),
+    ("status", "health"),
     [
         (FeedStatus.OK, feed()),
         (FeedStatus.CATCHING_UP, feed(gaps=1)),
         (FeedStatus.WAITING, feed(outcome=None)),
-        (FeedStatus.WAITING, feed(synced=False, outcome=None)),
-        (FeedStatus.SYNCING, feed(synced=False, outcome=None, logs=1)),
-        (FeedStatus.SYNCING, feed(synced=False)),
+        (FeedStatus.WAITING, feed(is_synced=False, outcome=None)),
+        (FeedStatus.SYNCING, feed(is_synced=False, outcome=None, logs=1)),
+        (FeedStatus.SYNCING, feed(is_synced=False)),
         (FeedStatus.FAILING, feed(outcome="unauthorized")),
-        (FeedStatus.FAILING, feed(synced=False, outcome="bad_payload", logs=1)),
+        (FeedStatus.FAILING, feed(is_synced=False, outcome="bad_payload", logs=1)),
     ],
 )
-def test_state(state: FeedStatus, health: FeedHealth) -> None:
-    """A feed is failing, in its first sync, catching up, waiting or fine, in this order."""
-    assert state is feed_state(health)
+def test_feed_status(status: FeedStatus, health: FeedHealth) -> None:
+    """The status of a feed follows from its last outcome, its first sync and its gaps."""
+    assert status is feed_status(health)
 
 
 @pytest.mark.parametrize(
-    ("tone", "sentence", "states"),
+    ("tone", "sentence", "statuses"),
     [
         ("idle", "No feed is configured", []),
         ("ok", "The feed is polled and up to date", [FeedStatus.OK]),
@@ -113,27 +115,27 @@ def test_state(state: FeedStatus, health: FeedHealth) -> None:
         ("bad", "The feed has a problem", [FeedStatus.FAILING]),
         ("bad", "1 of 4 feeds has a problem", [FeedStatus.OK, FeedStatus.FAILING, FeedStatus.SYNCING, FeedStatus.OK]),
         ("bad", "2 of 3 feeds have a problem", [FeedStatus.FAILING, FeedStatus.FAILING, FeedStatus.OK]),
-        ("busy", "First sync under way", [FeedStatus.SYNCING] * 2),
-        ("busy", "First sync under way in 1 of 2 feeds", [FeedStatus.SYNCING, FeedStatus.WAITING]),
+        ("busy", "First sync in progress", [FeedStatus.SYNCING] * 2),
+        ("busy", "First sync in progress in 1 of 2 feeds", [FeedStatus.SYNCING, FeedStatus.WAITING]),
         ("busy", "1 of 2 feeds is catching up", [FeedStatus.CATCHING_UP, FeedStatus.OK]),
         ("idle", "Both feeds are waiting for the first poll", [FeedStatus.WAITING] * 2),
         ("ok", "All 1,200 feeds are polled and up to date", [FeedStatus.OK] * 1200),
     ],
 )
-def test_verdict(tone: str, sentence: str, states: list[FeedStatus]) -> None:
-    """The worst state decides the sentence at the top and its colour."""
-    assert (tone, sentence) == summarize(states)
+def test_summary(tone: str, sentence: str, statuses: list[FeedStatus]) -> None:
+    """The worst status decides the summary and its colour."""
+    assert (tone, sentence) == summarize(statuses)
 
 
-def test_verdict_stands_in_title_and_page() -> None:
-    """The verdict is the page's title and stands in words beside its icon."""
+def test_summary_is_title_and_heading() -> None:
+    """The summary is the title of the page and stands as text beside its icon."""
     html = render(workspace("acme", feed(), feed("connections", outcome="unavailable")))
     assert "<title>1 of 2 feeds has a problem - late-exporter</title>" in html
     assert '<div class="verdict bad"><svg aria-hidden="true"><use href="#bad"/></svg><div><p>1 of 2 feeds' in html
 
 
 @pytest.mark.parametrize(
-    ("term", "expected", "facts"),
+    ("term", "expected", "values"),
     [
         ("Last poll", "12 s ago took 84 ms", {"last_poll": NOW - 12.3, "duration": 0.0842}),
         ("Last poll", "never", {}),
@@ -153,23 +155,23 @@ def test_verdict_stands_in_title_and_page() -> None:
         ("Coverage since", "not yet", {}),
     ],
 )
-def test_facts(term: str, expected: str, facts: dict[str, Any]) -> None:
-    """Every fact of a feed reads as a person would say it."""
-    assert expected == " ".join(fact(render(workspace("acme", feed(**facts))), term).split())
+def test_feed_values(term: str, expected: str, values: dict[str, Any]) -> None:
+    """Every value of a feed is formatted for people."""
+    assert expected == " ".join(fact(render(workspace("acme", feed(**values))), term).split())
 
 
 def test_absolute_times() -> None:
-    """The UTC time behind a relative one is its title."""
+    """The tooltip of a relative time is the time in UTC."""
     html = render(workspace("acme", feed(last_poll=NOW - 12)))
-    assert ["2025-11-24 14:03:10 UTC"] == Reader(html).titles()
+    assert ["2025-11-24 14:03:10 UTC"] == PageParser(html).titles()
     assert "as of 14:03:22 UTC" in html
 
 
-@pytest.mark.parametrize("moment", [1e30, -1e30, float("inf"), float("nan")])
-def test_impossible_times(moment: float) -> None:
-    """A time outside the calendar is shown as unknown, never an error."""
-    health = feed(last_poll=moment, last_success=moment, next_poll=moment, coverage_start=moment, lag=moment)
-    assert {"unknown"} == set(Reader(render(workspace("acme", health, quota=Quota(1, 1, moment)))).titles())
+@pytest.mark.parametrize("time", [1e30, -1e30, float("inf"), float("nan")])
+def test_impossible_times(time: float) -> None:
+    """Times outside the calendar are shown as unknown."""
+    health = feed(last_poll=time, last_success=time, next_poll=time, coverage_start=time, lag=time)
+    assert {"unknown"} == set(PageParser(render(workspace("acme", health, quota=Quota(1, 1, time)))).titles())
 
 
 @pytest.mark.parametrize(
@@ -183,30 +185,30 @@ def test_impossible_times(moment: float) -> None:
     ],
 )
 def test_quota(text: str, width: str, tone: str, quota: Quota) -> None:
-    """The quota is said in words and drawn as a meter that turns red when little is left."""
+    """The quota is shown as text and as a meter that turns red when little is left."""
     html = render(workspace(quota=quota))
-    found = re.search(r'<div class="quota (\w+)">(.*?)<svg aria-hidden="true"><rect width="([^"]+)"', html)
-    assert found is not None
-    assert (tone, width) == (found[1], found[3])
-    assert text == " ".join(re.sub("<[^>]+>", " ", found[2]).split())
+    match = re.search(r'<div class="quota (\w+)">(.*?)<svg aria-hidden="true"><rect width="([^"]+)"', html, re.DOTALL)
+    assert match is not None
+    assert (tone, width) == (match[1], match[3])
+    assert text == " ".join(re.sub("<[^>]+>", " ", match[2]).split())
 
 
 def test_unknown_quota() -> None:
-    """Before the API has told the quota the card says so."""
+    """The card says so if the quota is not known yet."""
     assert "Quota not known yet" in render(workspace())
 
 
 @pytest.mark.parametrize(
-    ("host", "api"),
+    ("host", "base_url"),
     [
         ("getlate.dev", "https://getlate.dev/api"),
         ("localhost:8080", "http://user:secret@localhost:8080/api"),
         ("getlate.dev", "getlate.dev"),
     ],
 )
-def test_host(host: str, api: str) -> None:
-    """A card names the host of the API and never what stands before it."""
-    html = render(WorkspaceHealth(name="acme", base_url=api, feeds=(feed(),)))
+def test_host(host: str, base_url: str) -> None:
+    """A card names the host of the API without user name and password."""
+    html = render(WorkspaceHealth(name="acme", base_url=base_url, feeds=(feed(),)))
     assert f'<p class="soft">{host}, generation late</p>' in html
 
 
@@ -216,32 +218,32 @@ def test_host(host: str, api: str) -> None:
         ("", feed()),
         ("", feed(outcome=None)),
         ("the key was refused", feed(outcome="unauthorized", error="the key was\n refused")),
-        ("The API refused the key.", feed(outcome="unauthorized")),
-        ("The last poll ended as strange.", feed(outcome="strange")),
+        ("The API rejected the key.", feed(outcome="unauthorized")),
+        ("The last poll ended with outcome strange.", feed(outcome="strange")),
     ],
 )
-def test_trouble(expected: str, health: FeedHealth) -> None:
-    """A problem is said in the words of its error, or in those of its outcome where there are none."""
+def test_problem_text(expected: str, health: FeedHealth) -> None:
+    """A problem is described by its error, or by its outcome if there is no error text."""
     assert expected == problem_text(health)
     assert bool(expected) == ('<p class="error bad">' in render(workspace("acme", health)))
 
 
-def test_long_text_is_cut() -> None:
-    """A text is one line of at most 300 characters."""
+def test_long_text_is_truncated() -> None:
+    """Text from outside becomes one line of at most 300 characters."""
     assert "a b" == single_line(" a\r\n\tb ")
     assert "y" * 300 == single_line("y" * 300)
     assert "y" * 299 + "…" == single_line("y" * 301)
 
 
 def logs_of(name: str) -> dict[str, Any]:
-    """A platform and two accounts, one of them known by its id only, that have the same text everywhere."""
-    named = AccountHealth(platform=name, account_id=name, username=name, consecutive_failures=2)
-    nameless = AccountHealth(platform=name, account_id=name, username="", consecutive_failures=2)
-    return {"platforms": (platform(name, 1, 1),), "failing_accounts": (named, nameless)}
+    """Return a platform and two accounts, one without a user name, whose names are all the same text."""
+    with_username = AccountHealth(platform=name, account_id=name, username=name, consecutive_failures=2)
+    without_username = AccountHealth(platform=name, account_id=name, username="", consecutive_failures=2)
+    return {"platforms": (platform(name, 1, 1),), "failing_accounts": (with_username, without_username)}
 
 
 def test_hostile_text_is_escaped() -> None:
-    """Names, hosts, errors, version and paths of any text add no element and no attribute to the page."""
+    """Names, hosts, errors, version and paths add no element and no attribute, whatever their text."""
     health = feed(HOSTILE, outcome=HOSTILE, error=HOSTILE)
     hostile = render_page(
         [WorkspaceHealth(name=HOSTILE, base_url=HOSTILE, feeds=(health,), **logs_of(HOSTILE))] * 5,
@@ -250,36 +252,36 @@ def test_hostile_text_is_escaped() -> None:
         telemetry_path='/"><script>',
         documentation='https://example.org/"><script>',
     )
-    tame = render_page(
+    harmless = render_page(
         [WorkspaceHealth(name="a", base_url="a", feeds=(feed("a", outcome="a", error="a"),), **logs_of("a"))] * 5,
         now=NOW,
         version="a",
         telemetry_path="/a",
         documentation="https://example.org/",
     )
-    shape = [(tag, list(attributes)) for tag, attributes in Reader(tame).elements]
-    assert shape == [(tag, list(attributes)) for tag, attributes in Reader(hostile).elements]
-    assert HOSTILE in Reader(hostile).text
+    shape = [(tag, list(attributes)) for tag, attributes in PageParser(harmless).elements]
+    assert shape == [(tag, list(attributes)) for tag, attributes in PageParser(hostile).elements]
+    assert HOSTILE in PageParser(hostile).text
 
 
 def test_platforms() -> None:
-    """A row says of a platform how many logs were published and failed, how many are pending, and when the last was."""
+    """A row shows the published, failed and pending logs of a platform and the time of its last log."""
     html = render(workspace(platforms=(platform("tiktok", 1234, 66, pending=7, last_log=NOW - 3_700),)))
     assert [["tiktok", "1,234", "66", "5.1%", "", "7", "1 h ago"]] == rows(html)
     assert '<rect width="5.1%" height="4" rx="2"/>' in html
-    assert "counted since 2025-11-23" in Reader(html).text
-    assert ["2025-11-23 14:03:22 UTC", "2025-11-24 13:01:42 UTC"] == Reader(html).titles()
+    assert "counted since 2025-11-23" in PageParser(html).text
+    assert ["2025-11-23 14:03:22 UTC", "2025-11-24 13:01:42 UTC"] == PageParser(html).titles()
 
 
 def test_platform_without_a_failure() -> None:
-    """Where nothing failed there is no bar, and where no log has a time there is none to show."""
+    """Without failures there is no bar, and without a log time there is a dash."""
     html = render(workspace(platforms=(platform("tiktok", 5),)))
     assert [["tiktok", "5", "0", "0%", "", "0", "&ndash;"]] == rows(html)
     assert "<rect" not in html
 
 
 @pytest.mark.parametrize(
-    ("share", "facts"),
+    ("share", "values"),
     [
         ("100.0%", {"failed": 1}),
         ("50.0%", {"published": 1, "failed": 2, "final": 4}),
@@ -288,13 +290,13 @@ def test_platform_without_a_failure() -> None:
         ("0%", {"published": 0}),
     ],
 )
-def test_share(share: str, facts: dict[str, Any]) -> None:
-    """The share is that of the failed among all with a final status, and never rounds to none where some failed."""
-    assert share == rows(render(workspace(platforms=(platform(**facts),))))[0][3]
+def test_failed_share(share: str, values: dict[str, Any]) -> None:
+    """The share is failed logs by all logs with a final status; it is not rounded to zero if any log failed."""
+    assert share == rows(render(workspace(platforms=(platform(**values),))))[0][3]
 
 
 def test_worst_platform_comes_first() -> None:
-    """Platforms stand by share of failed, then by number of failed, then by name."""
+    """Platforms are sorted by share of failures, then by number of failures, then by name."""
     names = ["reddit", "twitter", "tiktok", "bluesky", "threads"]
     platforms = (
         platform("threads", 9000),
@@ -306,14 +308,14 @@ def test_worst_platform_comes_first() -> None:
     assert names == [row[0] for row in rows(render(workspace(platforms=platforms)))]
 
 
-def test_counting_began_with_the_first_platform() -> None:
-    """The table is counted since the earliest of its platforms."""
+def test_counted_since_first_platform() -> None:
+    """The table shows the earliest time since which one of its platforms is counted."""
     platforms = (platform("tiktok", 1), platform("reddit", 1, counted_since=NOW - 5 * 86_400))
-    assert "counted since 2025-11-19" in Reader(render(workspace(platforms=platforms))).text
+    assert "counted since 2025-11-19" in PageParser(render(workspace(platforms=platforms))).text
 
 
 def test_many_platforms() -> None:
-    """At most 20 platforms have a row; the rest is a number."""
+    """At most 20 platforms have a row; the others are counted."""
     platforms = [platform(f"p-{number}", 1) for number in range(22)]
     assert 20 == len(rows(render(workspace(platforms=tuple(platforms)))))
     assert "and 2 more platforms" in render(workspace(platforms=tuple(platforms)))
@@ -322,7 +324,7 @@ def test_many_platforms() -> None:
 
 
 def test_without_logs() -> None:
-    """Without a platform there is no table and no line about accounts."""
+    """Without platforms there is neither a table nor a line about accounts."""
     html = render(workspace(failing_accounts=(account(),)))
     assert "<table" not in html
     assert "Publishing by platform" not in html
@@ -342,33 +344,33 @@ def test_without_logs() -> None:
     ],
 )
 def test_failing_accounts(line: str, accounts: list[AccountHealth]) -> None:
-    """Accounts that fail now are named with their platform and how often in a row, by their id where nameless."""
-    assert line == failing(*accounts)
+    """Failing accounts are listed with platform and number of failures, by id if they have no user name."""
+    assert line == failing_line(*accounts)
 
 
 def test_many_failing_accounts() -> None:
-    """At most five accounts are named; the others are counted."""
+    """At most five accounts are listed; the others are counted."""
     five = ", ".join(f"@{number} (instagram)" for number in range(5))
     accounts = [account(f"@{number}") for number in range(1005)]
-    assert f"5 accounts failed their last publish: {five}" == failing(*accounts[:5])
-    assert f"1,005 accounts failed their last publish: {five}, and 1,000 more" == failing(*accounts)
+    assert f"5 accounts failed their last publish: {five}" == failing_line(*accounts[:5])
+    assert f"1,005 accounts failed their last publish: {five}, and 1,000 more" == failing_line(*accounts)
 
 
 def test_table_names_its_columns() -> None:
-    """The table is named by its heading, and every column and row has a header for those who cannot see it."""
-    elements = Reader(render(workspace("a"), workspace("b", platforms=(platform(failed=1),)))).elements
+    """Screen readers find a heading for the table and a header for every column and row."""
+    elements = PageParser(render(workspace("a"), workspace("b", platforms=(platform(failed=1),)))).elements
     labels = [attributes["aria-labelledby"] for tag, attributes in elements if tag == "table"]
     assert labels == [attributes["id"] for tag, attributes in elements if tag == "h3" and "id" in attributes]
     assert ["col"] * 6 + ["row"] == [attributes["scope"] for tag, attributes in elements if tag == "th"]
 
 
-def poll(ago: float, outcome: str = "success", **facts: Any) -> PollHealth:
-    """A poll some seconds before NOW."""
-    return PollHealth(started_at=NOW - ago, outcome=outcome, **facts)
+def poll(ago: float, outcome: str = "success", **values: Any) -> PollHealth:
+    """Return a poll some seconds before NOW."""
+    return PollHealth(started_at=NOW - ago, outcome=outcome, **values)
 
 
 def test_recent_polls() -> None:
-    """The last polls have a row each: when, how it ended, requests, new logs, how long it took."""
+    """Each of the last polls has a row with time, outcome, requests, new logs and duration."""
     recent = (poll(5, requests=1, duration=0.012), poll(35, requests=1_024, logs=98_304, duration=65.0))
     html = render(workspace("acme", feed(recent_polls=recent)))
     assert [
@@ -379,58 +381,60 @@ def test_recent_polls() -> None:
 
 
 def test_polls_that_failed() -> None:
-    """Why a poll failed stands with it; the errors before the last poll stand below, however long ago they were."""
-    failed = poll(5, "unavailable", error=f"503: {HOSTILE}")
-    before = poll(4000, "unauthorized")
-    health = feed(outcome="unavailable", recent_polls=(failed, poll(35)), recent_failures=(failed, before))
+    """The error of a failed poll is its tooltip; errors older than the listed polls stand below the table."""
+    failure = poll(5, "unavailable", error=f"503: {HOSTILE}")
+    earlier = poll(4000, "unauthorized")
+    health = feed(outcome="unavailable", recent_polls=(failure, poll(35)), recent_failures=(failure, earlier))
     html = render(workspace("acme", health))
     assert "<details open>" in html
-    assert f"503: {HOSTILE}" in Reader(html).titles()
-    assert 1 == html.count("The API refused the key.")
+    assert f"503: {HOSTILE}" in PageParser(html).titles()
+    assert 1 == html.count("The API rejected the key.")
     assert "1 h 6 min ago" in html
     assert "<script>" not in html
 
 
 def test_no_poll_yet() -> None:
-    """Before the first poll there is nothing to fold away."""
+    """Before the first poll there is no list of polls."""
     assert "<details" not in render(workspace())
 
 
 def test_problems_come_first() -> None:
-    """Workspaces with a problem stand first, the others keep the order of the configuration."""
-    calm = [workspace(f"calm-{number}") for number in range(4)]
-    html = render(*calm, workspace("busy", feed(), feed(gaps=1)), workspace("broken", feed(outcome="unavailable")))
-    names = ["broken", "busy", "calm-0", "calm-1", "calm-2", "calm-3"]
+    """Workspaces with a problem come first; the others keep the order of the configuration."""
+    healthy = [workspace(f"ok-{number}") for number in range(4)]
+    html = render(*healthy, workspace("busy", feed(), feed(gaps=1)), workspace("broken", feed(outcome="unavailable")))
+    names = ["broken", "busy", "ok-0", "ok-1", "ok-2", "ok-3"]
     assert names == re.findall(r"<h2[^>]*><bdi>(.*?)</bdi>", html)
     assert names == re.findall(r"<li>.*?<bdi>(.*?)</bdi>", html)
 
 
-def test_index_leads_to_the_cards() -> None:
-    """From five workspaces on an index links to every card, and a card's link stays when the order changes."""
+def test_index_links_to_cards() -> None:
+    """From five workspaces on an index links to every card, and the link of a card does not depend on the order."""
     many = [workspace(f"w-{number}") for number in range(5)]
     html = render(*many[:4], workspace("w-4", feed(outcome="unavailable")))
-    assert ["#w4", "#w0", "#w1", "#w2", "#w3"] == Reader(html).links()[3:]
-    assert {f"w{number}" for number in range(5)} <= {attributes.get("id") for _, attributes in Reader(html).elements}
-    assert ["Failing", "OK", "OK", "OK", "OK"] == Reader(html).titles()
+    assert ["#w4", "#w0", "#w1", "#w2", "#w3"] == PageParser(html).links()[3:]
+    assert {f"w{number}" for number in range(5)} <= {
+        attributes.get("id") for _, attributes in PageParser(html).elements
+    }
+    assert ["Failing", "OK", "OK", "OK", "OK"] == PageParser(html).titles()
     assert 'class="index"' not in render(*many[:4])
 
 
 def test_workspace_without_feeds() -> None:
-    """A workspace without feeds is no error."""
+    """A workspace without feeds is rendered."""
     assert "No feed is configured" in render(WorkspaceHealth(name="acme", base_url="a", feeds=()))
 
 
 def test_links() -> None:
-    """The links are relative, so that they hold behind a proxy's prefix; documentation only where it is known."""
-    assert ["./metrics", "./-/healthy", "./-/ready"] == Reader(render()).links()
-    assert ["./my%20path", "./-/healthy", "./-/ready", "https://example.org/?a&b"] == Reader(
+    """Links are relative, so that they work behind a proxy prefix; the documentation link is optional."""
+    assert ["./metrics", "./-/healthy", "./-/ready"] == PageParser(render()).links()
+    assert ["./my%20path", "./-/healthy", "./-/ready", "https://example.org/?a&b"] == PageParser(
         render(telemetry_path="/my path", documentation="https://example.org/?a&b")
     ).links()
 
 
-def test_page_needs_nothing_else() -> None:
-    """There is no script, no inline style, no handler, and nothing to load but the icon in the page itself."""
-    elements = Reader(render(workspace(quota=Quota(600, 60, NOW), **logs_of("a")))).elements
+def test_page_is_self_contained() -> None:
+    """The page has no script, inline style or handler, and loads nothing but its embedded icon."""
+    elements = PageParser(render(workspace(quota=Quota(600, 60, NOW), **logs_of("a")))).elements
     assert not {"script", "img", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in elements}
     assert not [name for _, attributes in elements for name in attributes if name == "style" or name.startswith("on")]
     loads = [attributes.get("href") or attributes.get("src") for tag, attributes in elements if tag not in {"a", "use"}]
