@@ -105,9 +105,9 @@ def test_check_bad_key(late: LateServer, tmp_path: Path) -> None:
     late.keys.clear()
     with ExporterProcess(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
         assert 1 == program.wait_exit()
-        command = [line for line in program.stdout.splitlines() if line.startswith("error")]
-        assert ["/v1/posts/logs", "/v1/connections/logs"] == [line.split()[2] for line in command]
-        assert all("401: the key was refused: Unauthorized; make sure that" in line for line in command)
+        failed_lines = [line for line in program.stdout.splitlines() if line.startswith("error")]
+        assert ["/v1/posts/logs", "/v1/connections/logs"] == [line.split()[2] for line in failed_lines]
+        assert all("401: the key was refused: Unauthorized; make sure that" in line for line in failed_lines)
         assert "" == program.stderr
 
 
