@@ -41,8 +41,8 @@ test: check tools ## Run make check, make test-future and every test.
 	$(PYTEST) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 .PHONY: unit
-unit: dev ## Run the unit tests.
-	$(PYTEST) --dist worksteal -m unit $(ARGS)
+unit: dev ## Run the unit tests, with fewer Hypothesis examples than make test.
+	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-fast} $(PYTEST) --dist worksteal -m unit $(ARGS)
 
 .PHONY: test-future
 test-future: dev tools ## Run the unit tests with the clock 400 days ahead, then 3 days back.

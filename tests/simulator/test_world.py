@@ -153,7 +153,7 @@ def test_day_and_week_have_a_curve(week: SimulatedWorld) -> None:
 
 def test_pending_rows_are_updated_in_place() -> None:
     """Nearly every pending row gets a final status under its id and createdAt; a few never do."""
-    world = SimulatedWorld(1, NOON, history=0, logs_per_day=60_000)
+    world = SimulatedWorld(1, NOON, history=0, logs_per_day=40_000)
     pending: dict[str, str] = {}
     for minute in range(24 * 60):
         world.advance(NOON + 60 * minute)
