@@ -144,7 +144,7 @@ def test_state_below_a_file(start_exporter: Run, tmp_path: Path) -> None:
         (("--pol.interval=1s",), "did you mean --poll.interval?"),
         (("--poll.interval", "soon"), "not a duration"),
         (("walk",), "unknown command"),
-        (("--api.base-url=http://example.org",), "plain http is for a loopback address only"),
+        (("--api.base-url=http://example.org",), "plain http is allowed for loopback addresses only"),
         (("--api.key", KEY), "no such flag"),
     ],
 )
