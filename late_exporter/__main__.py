@@ -1,4 +1,4 @@
-"""``python -m late_exporter``."""
+"""Entry point of ``python -m late_exporter``."""
 
 import sys
 

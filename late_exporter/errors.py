@@ -2,15 +2,15 @@
 
 LateError
 ├── ApiError             a poll failed; the next one tries again
-│   ├── Unauthorized     the key was refused (401, 403): back off until it changes
+│   ├── Unauthorized     the key was rejected (401, 403): back off until it changes
 │   ├── RateLimited      429: no request before ``until``
-│   ├── ApiUnavailable   no usable answer: network, timeout, 5xx, redirect, 4xx
+│   ├── ApiUnavailable   no usable response: network, timeout, 5xx, redirect, 4xx
 │   │   ├── EndpointNotFound  404: the API does not have the endpoint
-│   │   └── BadRequest   400: what was asked for cannot be had, however often it is tried
-│   └── BadPayload       an answer that is not what the API documents
+│   │   └── BadRequest   400: the request is not supported, a retry cannot succeed
+│   └── BadPayload       a response that is not what the API documents
 ├── StoreError           the state could not be read or written; nothing was counted
-│   ├── StoreInUse       another process works on it
-│   └── StoreOutdated    an earlier version wrote it; starting the exporter brings it up to date
+│   ├── StoreInUse       another process has it open
+│   └── StoreOutdated    an earlier version wrote it; starting the exporter migrates it
 └── ConfigError          the user has to change something; the command ends with exit code 2
 """
 
@@ -35,29 +35,30 @@ __all__ = [
 
 
 class LateError(Exception):
-    """Root of all errors of this package; its text is fit to be shown to a user.
+    """Root of all errors of this package; the message is written for users.
 
-    ``outcome`` is what a poll that it ends is counted as.
+    Attributes:
+        outcome: Label value that counts a poll ended by this error.
     """
 
     outcome = "unavailable"
 
 
 class ApiError(LateError):
-    """A request to the Late API did not give what was asked for."""
+    """A request to the Late API failed."""
 
 
 class Unauthorized(ApiError):
-    """The API refused the key."""
+    """The API rejected the key."""
 
     outcome = "unauthorized"
 
 
 class RateLimited(ApiError):
-    """The API asked to wait.
+    """The API is rate limiting requests.
 
     Args:
-        message: What was refused.
+        message: Error message.
         until: Monotonic time in seconds before which no request may be sent.
     """
 
@@ -69,7 +70,7 @@ class RateLimited(ApiError):
 
 
 class ApiUnavailable(ApiError):
-    """There was no usable answer."""
+    """The API returned no usable response."""
 
 
 class EndpointNotFound(ApiUnavailable):
@@ -77,31 +78,31 @@ class EndpointNotFound(ApiUnavailable):
 
 
 class BadRequest(ApiUnavailable):
-    """The API does not know what it was asked for."""
+    """The API does not support the request."""
 
 
 class BadPayload(ApiError):
-    """The answer is not a log list: too large, not JSON, or of another shape."""
+    """The response is not a log list: too large, not JSON, or not of the documented shape."""
 
     outcome = "bad_payload"
 
 
 class StoreError(LateError):
-    """The state file could not be opened, read or written."""
+    """The state could not be opened, read or written."""
 
     outcome = "store_error"
 
 
 class StoreInUse(StoreError):
-    """Another process works on the state."""
+    """Another process has the state open."""
 
 
 class StoreOutdated(StoreError):
-    """The state is of an earlier version of this program."""
+    """The state was written by an earlier version of this program."""
 
 
 class ConfigError(LateError):
-    """One or more mistakes in flags, environment or file, all reported at once."""
+    """One or more configuration errors, all reported at once."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))

@@ -95,7 +95,7 @@ def redact(text: str) -> str:
 
 
 def _common_prefix(secret: str, text: str) -> str:
-    """Return the part of a secret that is left in a text that was cut in the middle of it."""
+    """Return the beginning of a secret with which a truncated text ends."""
     at = text.find(secret[:_MIN_PREFIX])
     if len(secret) < _MIN_PREFIX or at < 0:
         return ""
@@ -110,7 +110,7 @@ def escape(text: str) -> str:
 
 
 def redacted_traceback(error: BaseException) -> str:
-    """Return a readable traceback, indented so that no line of it looks like a log entry."""
+    """Return a readable traceback, indented so that no line looks like a log entry."""
     lines = redact("".join(traceback.format_exception(error))).splitlines()
     return "".join(f"  {escape(line)}\n" for line in lines)
 

@@ -1,9 +1,10 @@
-"""The frozen value types that every other module speaks in.
+"""Frozen value types shared by all packages.
 
-Times are integers in milliseconds since the Unix epoch unless a name says otherwise, durations are integers in
-microseconds: sums of integers do not depend on the order in which logs arrive.
+Times are integers in milliseconds since the Unix epoch unless documented otherwise. Durations are integers in
+microseconds, so that their sums do not depend on the order in which logs arrive.
 
-None of the small values can be part of a cycle, and there are many of them: they are kept out of the garbage collector.
+The small types are numerous and cannot be part of a reference cycle, so ``gc=False`` keeps them out of the garbage
+collector.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import msgspec
 
 __all__ = [
     "DAY_MS",
+    "FAILED",
     "PAGE_SIZE",
     "PENDING",
+    "SUCCESS",
     "AttemptOutcome",
     "Batch",
     "CommitResult",
@@ -49,34 +52,36 @@ __all__ = [
     "Value",
 ]
 
-PENDING = "pending"
+PENDING, SUCCESS, FAILED = "pending", "success", "failed"
+"""Statuses of logs that the exporter interprets."""
+
 DAY_MS = 86_400_000
 
 PAGE_SIZE = 100
 """Logs per page; the most that the API returns."""
 
 Labels: TypeAlias = tuple[str, ...]
-"""Label values in the order of the family's label names; the first one is the workspace."""
+"""Label values in the order of the family's label names, workspace first."""
 
 Series: TypeAlias = tuple[str, Labels]
-"""A family's name and the label values that pick one of its series."""
+"""Family name and label values that identify a series."""
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """One log list of one API key."""
+    """One feed of one workspace."""
 
     workspace: str
     feed: str
 
 
 class Deviation(msgspec.Struct, frozen=True, gc=False):
-    """A field of a log, or around the logs, that is not as documented.
+    """A field of a log or of its envelope that differs from the documented schema.
 
     Args:
-        path: Where it is, as in ``response.errorCode``.
-        kind: ``unknown``, ``missing``, or ``type`` where it has another one.
-        type: The JSON type found; empty where it is missing.
-        sample: What may be shown of a value found.
+        path: Dotted path, such as ``response.errorCode``.
+        kind: ``unknown``, ``missing``, or ``type`` if the JSON type differs.
+        type: Actual JSON type; empty if the field is missing.
+        sample: Excerpt of the value that is safe to log.
     """
 
     path: str
@@ -86,12 +91,18 @@ class Deviation(msgspec.Struct, frozen=True, gc=False):
 
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One row of a log list, reduced to what can be counted.
+    """A log as returned by a log list, reduced to the fields that are counted.
 
-    ``created`` is None where the row has no usable time. A row without a usable key is ``rejection_reason`` with the reason;
-    its key is then a fingerprint, so that it too is counted once. ``fingerprint`` is what a log has in common with itself in
-    the other generation of the API, and ``status_fingerprint`` what it has so in one status. ``deviations`` are what of it is not
-    as documented.
+    Args:
+        key: Identity within the feed; for a rejected row, a digest of the row, so that it is counted once.
+        created: Creation time; None if the row has no usable one.
+        duration: Duration in microseconds.
+        attempt: Attempt number in millionths, because histograms sum integers.
+        expires_at: Expiry time of the account's token.
+        rejection_reason: Reason why the row has no usable key; None if it has one.
+        fingerprint: Digest of the immutable fields that both API generations report.
+        status_fingerprint: Digest of the fields that both API generations report for the current status.
+        deviations: Differences from the documented schema.
     """
 
     key: str
@@ -154,10 +165,13 @@ class LogView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogPage(msgspec.Struct, frozen=True, gc=False):
-    """One answer of a log list, in the order of the API.
+    """One response of a log list, in API order.
 
-    ``total`` and ``has_more`` are what the answer says of the whole list, None where it does not. ``without_ids``: logs that
-    are alike are told apart by their number, so that a page has to show all that share a time, or tells too few.
+    Args:
+        total: Number of logs in the whole list; None if not reported.
+        has_more: Whether the list continues after this page; None if not reported.
+        without_ids: Identical logs are distinguished by an ordinal, which is only correct if the page contains all logs
+            of that time.
     """
 
     entries: tuple[LogEntry, ...]
@@ -167,20 +181,20 @@ class LogPage(msgspec.Struct, frozen=True, gc=False):
 
 
 class ListPosition(msgspec.Struct, frozen=True, gc=False):
-    """A place in a log list."""
+    """Position of a log in a log list."""
 
     created: int
     key: str
 
 
 class Gap(msgspec.Struct, frozen=True, rename={"last_complete_at": "since"}):
-    """A stretch of a log list that has not been read: below ``upper``, down to ``lower``.
+    """An unread range of a log list, from below ``upper`` down to ``lower``.
 
     Args:
-        upper: The last log read before the stretch.
-        lower: Logs at or before this time have been read.
-        depth: Where in the list ``upper`` stood when last seen; a hint.
-        last_complete_at: When the list was last read without a gap: logs older than the retention by then are lost.
+        upper: Last log read above the range.
+        lower: Creation time down to which the range is unread; older logs have been read.
+        depth: Last known index of ``upper`` in the list; a hint for seeking.
+        last_complete_at: Time of the last read without a gap. Logs that left the retention since then are lost.
     """
 
     upper: ListPosition
@@ -197,21 +211,21 @@ _COVERAGE_KEYS = {
     "is_synced": "synced",
     "published_at": "shown",
 }
-"""Field names of released state files."""
+"""JSON names in state files."""
 
 
 class Coverage(msgspec.Struct, frozen=True, rename=_COVERAGE_KEYS):
-    """What of a log list has been counted: everything from ``retention_floor`` on that is in none of the gaps.
+    """The part of a log list that has been counted: logs since ``retention_floor``, except those in a gap.
 
     Args:
-        retention_floor: Logs created before this are out of scope and never counted.
-        complete_since: Since when the record is whole.
-        caught_up_at: API time of the last read that reached known ground; 0 before the first.
-        newest: The newest log counted.
-        gaps: Newest first.
-        is_synced: The first sync is complete.
-        published_at: API time at which it was, before which nothing of the feed was shown; 0: not known.
-        generation: Of the API, whose logs are known by their keys.
+        retention_floor: Logs created before this time are never counted.
+        complete_since: Start of the period without lost logs.
+        caught_up_at: API time of the last read that reached the high-water mark; 0 before the first one.
+        newest: Newest counted log, the high-water mark.
+        gaps: Unread ranges, newest first.
+        is_synced: Whether the first sync is complete.
+        published_at: API time at which the first sync was complete and the series were first exposed; 0 if unknown.
+        generation: API generation whose keys the state holds.
     """
 
     retention_floor: int
@@ -225,19 +239,19 @@ class Coverage(msgspec.Struct, frozen=True, rename=_COVERAGE_KEYS):
 
 
 class Exemplar(msgspec.Struct, frozen=True, gc=False):
-    """What an observation points to: label pairs, at most 128 characters together, and a Unix time in seconds."""
+    """An exemplar: label pairs of at most 128 characters in total, and a Unix time in seconds."""
 
     labels: tuple[tuple[str, str], ...]
     timestamp: float
 
 
 class Increment(msgspec.Struct, frozen=True, gc=False):
-    """What one sighting does to one series.
+    """A change of one series.
 
     Args:
-        family: Name of the family.
+        family: Metric family name.
         labels: Label values.
-        once_per_log: Applies to the first sighting of a log only, whatever its later statuses.
+        once_per_log: Apply only for the first observed status of a log.
     """
 
     family: str
@@ -246,13 +260,13 @@ class Increment(msgspec.Struct, frozen=True, gc=False):
 
 
 class IncCounter(Increment, frozen=True, kw_only=True, gc=False):
-    """Adds to a counter; an amount of 0 only brings the series into being."""
+    """Increment a counter; an amount of 0 only creates the series."""
 
     amount: float = 1
 
 
 class ObserveHistogram(Increment, frozen=True, kw_only=True, gc=False):
-    """Adds one observation to a histogram; ``micros`` is its value in millionths of the family's unit."""
+    """Observe a histogram; ``micros`` is the value in millionths of the family's unit."""
 
     micros: int
     bounds: tuple[float, ...] = ()
@@ -260,21 +274,21 @@ class ObserveHistogram(Increment, frozen=True, kw_only=True, gc=False):
 
 
 class SetLatest(Increment, frozen=True, kw_only=True, gc=False):
-    """Sets a reading, unless a newer one is there."""
+    """Set a gauge, unless it has a value of a later time."""
 
     at: int
     value: float | str
 
 
 class AttemptOutcome(Increment, frozen=True, kw_only=True, gc=False):
-    """An attempt of an account that failed or succeeded at a time."""
+    """Record a failed or successful publishing attempt of an account."""
 
     at: int
     failed: bool
 
 
 class Histogram(msgspec.Struct, frozen=True, tag="histogram", gc=False):
-    """``counts`` has one number a bound and a last one for +Inf; none of them is cumulative."""
+    """A histogram value; ``counts`` has one non-cumulative count per bound, then one for +Inf."""
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
@@ -282,24 +296,24 @@ class Histogram(msgspec.Struct, frozen=True, tag="histogram", gc=False):
 
 
 class LatestValue(msgspec.Struct, frozen=True, tag="reading", gc=False):
-    """A value that the newest log gives."""
+    """A gauge value and the time of the log that set it."""
 
     at: int
     value: float | str
 
 
 _STREAK_KEYS = {"last_success": "success", "older_failures": "folded", "older_until": "folded_until"}
-"""Field names of released state files."""
+"""JSON names in state files."""
 
 
 class FailureStreak(msgspec.Struct, frozen=True, tag="streak", gc=False, rename=_STREAK_KEYS):
-    """The failures since the last success, in whatever order they are learnt.
+    """The failures since the last success; the result does not depend on the order of arrival.
 
     Args:
         last_success: Time of the newest success.
-        failures: Times of later failures, oldest first.
-        older_failures: How many still older failures were folded into this number.
-        older_until: Time of the newest of those.
+        failures: Times of the newest failures since then, oldest first.
+        older_failures: Number of older failures since then, of which only the count is kept.
+        older_until: Time of the newest of the older failures.
     """
 
     last_success: int = 0
@@ -312,20 +326,20 @@ Value: TypeAlias = int | float | Histogram | LatestValue | FailureStreak
 
 
 class SeriesValue(msgspec.Struct, frozen=True, gc=False):
-    """A series' value, and the Unix time in seconds at which it began."""
+    """Value of a series, and its creation time in Unix seconds."""
 
     value: Value
     created: float
 
 
 class FeedAccounting(msgspec.Struct, frozen=True, kw_only=True):
-    """What the books of the state itself say of a feed, all of one moment: what was counted is held or forgotten.
+    """Redundant counts of a feed in the state; observations are stored or pruned, and all are in the series.
 
     Args:
-        observation_count: Sightings that were ever counted; kept beside the totals, which are to say the same.
-        stored_count: Sightings whose keys are held.
-        pruned_count: Sightings whose keys were let go of because of their age.
-        series_values: The total of every series.
+        observation_count: Observations ever counted.
+        stored_count: Observations whose keys are stored.
+        pruned_count: Observations whose keys were deleted because of their age.
+        series_values: Value of every series.
     """
 
     observation_count: int
@@ -335,7 +349,7 @@ class FeedAccounting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PendingLog(msgspec.Struct, frozen=True, gc=False):
-    """A log that was pending when last seen."""
+    """A log whose last observed status is pending."""
 
     key: str
     created: int
@@ -345,22 +359,23 @@ class PendingLog(msgspec.Struct, frozen=True, gc=False):
 
 
 class Observation(msgspec.Struct, frozen=True, gc=False):
-    """A log in a status, and what it does to the series if the store has not seen it so before."""
+    """A log in a status, and the increments to apply if the store does not have that status yet."""
 
     entry: LogEntry
     increments: tuple[Increment, ...]
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """What one transaction makes durable.
+    """The content of one transaction.
 
     Args:
-        observations: Counted where the store really inserts them.
-        increments: Counted in any case.
-        coverage: Replaces the scope's coverage; None leaves it.
-        deleted_keys: Keys of pending logs that no longer exist.
-        prune_before: Logs created before this may be forgotten; the coverage's horizon keeps them from coming back.
-        committed_at: Unix time in seconds, the birth of new series.
+        committed_at: Creation time of new series, in Unix seconds.
+        observations: Counted if the store inserts them, ignored if it has them.
+        increments: Increments that are always applied.
+        coverage: New coverage of the feed; None keeps the current one.
+        deleted_keys: Keys of pending logs that the API no longer has.
+        prune_before: Logs created before this time may be deleted; the coverage's retention floor keeps them from being
+            counted again.
     """
 
     committed_at: float
@@ -372,13 +387,13 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a transaction did.
+    """The outcome of a transaction.
 
     Args:
-        observations: Those really inserted.
-        series_values: The new total of every series that was moved.
-        pending_logs: The feed's pending logs where these have changed, else None.
-        log_count: How many logs are held of the feed.
+        observations: Observations that were inserted.
+        series_values: New value of every changed series.
+        pending_logs: Pending logs of the feed by key; None if unchanged.
+        log_count: Number of stored logs of the feed.
     """
 
     observations: Sequence[Observation]
@@ -388,21 +403,23 @@ class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KnownLogs(msgspec.Struct, frozen=True):
-    """What the state knows of some logs, and of the whole list.
+    """The counted statuses of the logs of a page, and the number of stored logs of the feed.
 
     Args:
-        statuses: The statuses in which each log was counted; a log that is missing here is new.
-        stored_count: How many logs the state holds that the API may still show.
-        expiring_count: How many of them are about to expire, so that the API may or may not show them.
+        statuses: Counted statuses by key; a missing key is a new log.
+        stored_count: Number of stored logs that the API may still return.
+        expiring_count: Number of them so close to the end of the retention that the API may have deleted them.
+        pending_logs: Pending logs of the feed by key; None if the lookup did not change their keys.
     """
 
     statuses: Mapping[str, frozenset[str]]
     stored_count: int = 0
     expiring_count: int = 0
+    pending_logs: Mapping[str, PendingLog] | None = None
 
 
 class FeedState(msgspec.Struct, frozen=True):
-    """What the state keeps of one feed of a workspace; a coverage of None: it was never read."""
+    """State of one feed of a workspace; ``coverage`` is None before the first read."""
 
     coverage: Coverage | None
     pending_logs: Mapping[str, PendingLog]
@@ -410,23 +427,23 @@ class FeedState(msgspec.Struct, frozen=True):
 
 
 class Feed(msgspec.Struct, frozen=True, kw_only=True):
-    """One log list of the API: where it is, how it reads, what it counts.
+    """A log list of the API: its endpoint, its decoder, and its metrics.
 
     Args:
         name: Value of the label ``feed``.
         path: Path below the base URL.
-        retention: How long the API keeps a log, in milliseconds.
-        parse: Body of an answer to a page; raises BadPayload.
-        view: Callback that returns a log for display, given the log as the API sent it and its entry.
-        project: An entry to its increments, workspace first in the labels.
-        post_path: Path of the logs of one post, with ``{postId}``; None where there are none.
-        counter: The family that counts every sighting once.
-        generation: Of the API, by its name.
-        query: What picks the list where several share a path.
-        has_pending: Logs may be pending and change their status.
-        supports_time_filter: The list can be asked for the logs of a time.
-        counter_labels: Labels and values of those series of the counter that are of this feed, where others share it.
-        subset_counters: Families that count those sightings which ``counter`` has under one value of a label: label and value.
+        retention: Time that the API keeps a log, in milliseconds.
+        parse: Decode a response body; raises BadPayload.
+        view: Return a log for display, given the row and its entry.
+        project: Return the increments of a log; the labels start with the workspace.
+        counter: Family that counts every observation once.
+        subset_counters: Families that count the observations with one label value of ``counter``, as label and value.
+        post_path: Path of the logs of one post, with ``{postId}``; None if the API has none.
+        generation: Name of the API generation.
+        query: Query parameters that select the feed among several at ``path``.
+        has_pending: Whether logs can be pending and change their status.
+        supports_time_filter: Whether the list can be filtered by creation time.
+        counter_labels: Labels that select the feed's series among those of ``counter``.
     """
 
     name: str

@@ -19,8 +19,8 @@ texts = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=
 
 
 @pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    """Leave logging to the other tests as it was found."""
+def restored_logging() -> Iterator[None]:
+    """Restore logging for other tests."""
     root, access = logging.getLogger(), logging.getLogger("uvicorn.access")
     handlers, level, disabled = root.handlers, root.level, access.disabled
     yield
@@ -28,8 +28,8 @@ def logging_as_it_was() -> Iterator[None]:
     root.setLevel(level)
 
 
-def written(act: Callable[[structlog.stdlib.BoundLogger], None], **options: str) -> str:
-    """What is written to standard error when a logger is used."""
+def log_output(act: Callable[[structlog.stdlib.BoundLogger], None], **options: str) -> str:
+    """Return the output of a logger on standard error."""
     with contextlib.redirect_stderr(io.StringIO()) as stderr:
         log.configure(**options, secrets=["hunter22"])
         act(log.get_logger("poller"))
@@ -44,7 +44,7 @@ def fail(message: str) -> None:
         raise ValueError(f"because of {message}") from exc
 
 
-def logged_failure(logger: structlog.stdlib.BoundLogger, message: str) -> None:
+def log_failure(logger: structlog.stdlib.BoundLogger, message: str) -> None:
     """Log the failure with its traceback."""
     try:
         fail(message)
@@ -54,7 +54,7 @@ def logged_failure(logger: structlog.stdlib.BoundLogger, message: str) -> None:
 
 def test_logfmt() -> None:
     """An entry is one line of time, level, message, logger and fields."""
-    line = written(lambda logger: logger.info("poll done", feed="publishing", logs=3, took=0.5, error=None, ok=True))
+    line = log_output(lambda logger: logger.info("poll done", feed="publishing", logs=3, took=0.5, error=None, ok=True))
 
     assert re.fullmatch(
         r'ts=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=info msg="poll done" logger=poller '
@@ -65,20 +65,20 @@ def test_logfmt() -> None:
 
 def test_json() -> None:
     """The same entry in JSON keeps the types of its fields."""
-    entry = json.loads(written(lambda logger: logger.warning("slow", took=1.5, feeds=["a", "b"]), format="json"))
+    entry = json.loads(log_output(lambda logger: logger.warning("slow", took=1.5, feeds=["a", "b"]), format="json"))
 
     assert ["ts", "level", "msg", "logger", "took", "feeds"] == list(entry)
     assert ("warn", "slow", 1.5, ["a", "b"]) == (entry["level"], entry["msg"], entry["took"], entry["feeds"])
 
 
 def test_odd_numbers_are_valid_json() -> None:
-    """What JSON has no number for is a text."""
-    assert "nan" == json.loads(written(lambda logger: logger.info("x", value=float("nan")), format="json"))["value"]
+    """Numbers that JSON does not have are text."""
+    assert "nan" == json.loads(log_output(lambda logger: logger.info("x", value=float("nan")), format="json"))["value"]
 
 
 @pytest.mark.parametrize(("level", "lines"), [("debug", 4), ("info", 3), ("warn", 2), ("error", 1)], ids=str)
 def test_levels(level: str, lines: int) -> None:
-    """What is below the level is dropped."""
+    """Entries below the level are dropped."""
 
     def act(logger: structlog.stdlib.BoundLogger) -> None:
         logger.debug("a")
@@ -86,17 +86,17 @@ def test_levels(level: str, lines: int) -> None:
         logger.warning("c")
         logger.error("d")
 
-    assert lines == len(written(act, level=level).splitlines())
+    assert lines == len(log_output(act, level=level).splitlines())
 
 
 def test_bound_fields() -> None:
     """Fields can be bound to a logger."""
-    assert "workspace=default" in written(lambda logger: logger.bind(workspace="default").info("x"))
+    assert "workspace=default" in log_output(lambda logger: logger.bind(workspace="default").info("x"))
 
 
 def test_fields_do_not_replace_the_head() -> None:
-    """A field cannot pass itself off as another level or time."""
-    entry = json.loads(written(lambda logger: logger.info("x", level="error", ts="never"), format="json"))
+    """Fields cannot override level and time."""
+    entry = json.loads(log_output(lambda logger: logger.info("x", level="error", ts="never"), format="json"))
 
     assert "info" == entry["level"]
     assert "never" != entry["ts"]
@@ -108,10 +108,10 @@ def test_secrets_are_redacted_everywhere(format: str) -> None:  # noqa: A002 - t
 
     def act(logger: structlog.stdlib.BoundLogger) -> None:
         logger.info("key hunter22", header="Bearer abc.def", nested={"hunter22": [KEY, b"hunter22", {"k": KEY}]})
-        logged_failure(logger, f"hunter22 {KEY}")
+        log_failure(logger, f"hunter22 {KEY}")
         logging.getLogger("uvicorn.error").error("key %s", KEY, exc_info=ValueError("hunter22"))
 
-    text = written(act, format=format)
+    text = log_output(act, format=format)
 
     assert 3 == len(text.splitlines())
     assert "[redacted]" in text
@@ -119,7 +119,7 @@ def test_secrets_are_redacted_everywhere(format: str) -> None:  # noqa: A002 - t
 
 
 def failure(message: str) -> ValueError:
-    """A failure with its traceback."""
+    """Return a failure with its traceback."""
     try:
         fail(message)
     except ValueError as exc:
@@ -127,7 +127,7 @@ def failure(message: str) -> ValueError:
     raise AssertionError
 
 
-def test_a_traceback_for_people() -> None:
+def test_a_readable_traceback() -> None:
     """A traceback has its lines and causes, but no secret."""
     log.configure(secrets=["hunter22"])
     lines = log.redacted_traceback(failure(f"hunter22 {KEY}")).splitlines()
@@ -139,7 +139,7 @@ def test_a_traceback_for_people() -> None:
 
 @given(text=st.text())
 def test_a_traceback_forges_nothing(text: str) -> None:
-    """Whatever the text of an error holds, each line is printable and no entry."""
+    """Each line of a traceback is printable and does not look like an entry."""
     lines = log.redacted_traceback(ValueError(f"\nts=now level=error\n{text}")).split("\n")
 
     assert "" == lines.pop()
@@ -148,21 +148,21 @@ def test_a_traceback_forges_nothing(text: str) -> None:
 
 @given(secret=texts)
 def test_a_traceback_shows_no_secret(secret: str) -> None:
-    """Neither a secret nor its quoted spelling is in a traceback."""
+    """No traceback contains a secret or its quoted spelling."""
     log.configure(secrets=[secret])
 
     assert secret not in log.redacted_traceback(failure(secret))
 
 
 def test_redact() -> None:
-    """The rest of a text stays as it is."""
+    """Redaction keeps the rest of a text."""
     log.configure(secrets=["abc", "abcdef"])
 
     assert "a [redacted] b [redacted] c [redacted] sk_0" == log.redact("a abcdef b Bearer x.y c sk_0123456789 sk_0")
 
 
 def test_add_secret() -> None:
-    """A key that is read later is redacted from then on."""
+    """A secret that is added later is redacted."""
     log.configure()
     assert "tell swordfish" == log.redact("tell swordfish")
     log.add_secret("swordfish")
@@ -171,12 +171,12 @@ def test_add_secret() -> None:
 
 @given(secret=texts)
 def test_any_secret_is_redacted(secret: str) -> None:
-    """Whatever a secret is made of, neither it nor its quoted spelling is written."""
+    """No entry contains a secret or its quoted spelling."""
     for name in log.FORMATS:
         with contextlib.redirect_stderr(io.StringIO()) as stderr:
             log.configure(format=name, secrets=[secret])
             log.get_logger("x").info(f"a {secret}", b=secret, c=[secret], d=repr(secret), e=ValueError(secret))
-            logged_failure(log.get_logger("x"), secret)
+            log_failure(log.get_logger("x"), secret)
         assert secret not in stderr.getvalue()
         assert secret not in stderr.getvalue().encode().decode("unicode_escape")
 
@@ -184,7 +184,7 @@ def test_any_secret_is_redacted(secret: str) -> None:
 @pytest.mark.parametrize("format", log.FORMATS)
 @given(text=st.text())
 def test_foreign_text_forges_nothing(format: str, text: str) -> None:  # noqa: A002 - as above
-    """Whatever a text holds, the entry is one printable line."""
+    """An entry is one printable line for any text."""
     with contextlib.redirect_stderr(io.StringIO()) as stderr:
         log.configure(format=format)
         log.get_logger("x").info(text, value=text, **{f"k{text}": text})
@@ -197,7 +197,7 @@ def test_foreign_text_forges_nothing(format: str, text: str) -> None:  # noqa: A
 
 @given(text=st.text())
 def test_json_keeps_the_text(text: str) -> None:
-    """Escapes of JSON lose nothing, except halves of surrogate pairs which are no text."""
+    """JSON escapes keep the text."""
     with contextlib.redirect_stderr(io.StringIO()) as stderr:
         log.configure(format="json")
         log.get_logger("x").info("x", value=text)
@@ -207,13 +207,13 @@ def test_json_keeps_the_text(text: str) -> None:
 
 def test_a_forged_entry_stays_a_value() -> None:
     """A line break and a quote cannot end the message."""
-    line = written(lambda logger: logger.info('x"\nts=now level=error msg="forged\x1b[31m'))
+    line = log_output(lambda logger: logger.info('x"\nts=now level=error msg="forged\x1b[31m'))
 
     assert r'msg="x\"\nts=now level=error msg=\"forged\u001b[31m"' in line
 
 
 def test_libraries_use_the_same_lines() -> None:
-    """Entries of libraries are written like ours, those that nobody wants are not."""
+    """Entries of libraries have the same format, and unwanted ones are dropped."""
     logging.getLogger("uvicorn.error").setLevel(logging.NOTSET)  # a server in an earlier test has raised it
 
     def act(_: structlog.stdlib.BoundLogger) -> None:
@@ -222,28 +222,28 @@ def test_libraries_use_the_same_lines() -> None:
         logging.getLogger("httpx").info("HTTP Request")
         logging.getLogger("httpx").warning("slow")
 
-    first, second = written(act).splitlines()
+    first, second = log_output(act).splitlines()
 
     assert first.endswith('level=info msg="listening on :10077" logger=uvicorn.error')
     assert second.endswith("level=warn msg=slow logger=httpx")
 
 
 def test_an_entry_that_cannot_be_written_shows_no_argument(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mistake in a call to a logger does not print its arguments."""
+    """A wrong call of a logger does not print its arguments."""
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    text = written(lambda _: logging.getLogger("other").info("%d", "hunter22"))
+    text = log_output(lambda _: logging.getLogger("other").info("%d", "hunter22"))
 
     assert 'level=error msg="log entry could not be written" logger=other\n' == text
 
 
 def test_a_closed_standard_error_is_no_failure() -> None:
-    """Who cannot be told is not told that either."""
+    """A closed standard error does not raise."""
 
-    class Closed(io.StringIO):
+    class ClosedStream(io.StringIO):
         def write(self, _: str) -> int:
             raise BrokenPipeError
 
-    with contextlib.redirect_stderr(Closed()):
+    with contextlib.redirect_stderr(ClosedStream()):
         log.configure()
         log.get_logger("x").info("x")
 
@@ -255,5 +255,5 @@ def test_configure_twice_writes_once() -> None:
     log.configure()
     others = len(logging.getLogger().handlers)
 
-    assert 1 == len(written(lambda logger: logger.info("x")).splitlines())
+    assert 1 == len(log_output(lambda logger: logger.info("x")).splitlines())
     assert others == len(logging.getLogger().handlers)

@@ -262,7 +262,7 @@ class Exporter:
 
 def _pollers_affected(old: Settings, new: Settings) -> bool:
     """Return whether pollers and clients have to follow changed settings."""
-    return (old.api, old.poll, old.webhook) != (new.api, new.poll, new.webhook)
+    return (old.api, old.poll, old.webhook.poll_interval) != (new.api, new.poll, new.webhook.poll_interval)
 
 
 def _create_receiver(settings: Settings) -> WebhookReceiver | None:

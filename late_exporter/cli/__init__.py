@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from late_exporter import __version__
+from late_exporter.cli.output import print_text
 
 if TYPE_CHECKING:
     from late_exporter.config.settings import CommandContext
@@ -32,8 +33,7 @@ def main(
 
         return complete()
     if "--version" in argv:
-        sys.stdout.write(f"late-exporter {__version__}\n")
-        return 0
+        return print_text(f"late-exporter {__version__}")
     from late_exporter.cli.program import run_program  # noqa: PLC0415 - see above
 
     return run_program(argv, commands)

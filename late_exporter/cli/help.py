@@ -86,6 +86,7 @@ class _Program(_Layout, click.Group):
 
     def __init__(self) -> None:
         super().__init__(COMMANDS["run"], is_program=True)
+        self.subcommand_metavar = "[COMMAND] [ARGS]..."
         self.commands = {name: _Layout(command) for name, command in COMMANDS.items()}
 
 
@@ -132,10 +133,10 @@ def _origin(option: Option, command: str, width: int) -> list[str]:
     """Return choices, default and variable, the latter two in one line if they fit."""
     choices = option.command_choices.get(command)
     default = option.default_for(command)
-    parts = [f"default {default}"] if default else []
+    parts = [f"default {default}"] if default and option.metavar else []
     parts += [option.variable] if option.flag and option.variable else []
-    joined = ", ".join(parts)
-    lines = [joined] if joined and len(joined) <= width - len(INDENT) else parts
+    line = ", ".join(parts)
+    lines = [line] if line and len(line) <= width - len(INDENT) else parts
     return [f"One of {', '.join(choices)}.", *lines] if choices else lines
 
 

@@ -22,7 +22,7 @@ MAX_QUOTED = 24
 
 FLAGS = {option.flag: option for option in (*OPTIONS, *COMMAND_FLAGS) if option.flag}
 NEGATIONS = {f"--no-{flag[2:]}": option for flag, option in FLAGS.items() if not option.metavar}
-HINTS = {"help": "--help", "version": "--version", "-V": "--version", "-v": "--log.level debug"}
+HINTS = {"help": "--help", "version": "--version", "-V": "--version", "-f": "--follow", "-v": "--log.level debug"}
 
 
 @dataclass
@@ -83,23 +83,23 @@ class ParsedArgs:
 
     def _check_arguments(self) -> None:
         command, args = COMMANDS[self.command], self.words[1:]
-        allowed = command.first_arguments
-        if allowed and args and args[0] not in allowed:
-            self.problems.append(f"{command.arguments[0]}{_quote(args[0])}: must be one of {', '.join(allowed)}")
+        choices = command.first_arguments
+        if choices and args and args[0] not in choices:
+            self.problems.append(f"{command.arguments[0]}{_quote(args[0])}: must be one of {', '.join(choices)}")
             return
-        expected = command.expected_arguments(args)
-        required = sum(not argument.startswith("[") for argument in expected)
-        self.problems += [f"unexpected argument{_quote(word)}" for word in args[len(expected) :]]
-        for index, missing in enumerate(expected[len(args) : required], len(args)):
-            choices = f"; must be one of {', '.join(allowed)}" if allowed and not index else ""
-            self.problems.append(f"{missing} is missing{choices}")
+        names = command.expected_arguments(args)
+        required_count = sum(not argument.startswith("[") for argument in names)
+        self.problems += [f"unexpected argument{_quote(word)}" for word in args[len(names) :]]
+        for index, missing in enumerate(names[len(args) : required_count], len(args)):
+            hint = f"; must be one of {', '.join(choices)}" if choices and not index else ""
+            self.problems.append(f"{missing} is missing{hint}")
 
     def _hint_for(self, option: Option) -> str:
         """Return the option of this command that a user may have meant, or the commands that have the option."""
         for other in OPTIONS if option.section else ():
             if other.key == option.key and self.command in other.commands:
                 return f"; did you mean {other.flag}?"
-        return f", but of {' and '.join(option.commands)}"
+        return f", but of {', '.join(option.commands)}"
 
     def _consume_value(self, option: Option, tokens: deque[str]) -> None:
         if not option.metavar:
@@ -126,10 +126,10 @@ class ParsedArgs:
 
 def parse(argv: Sequence[str]) -> ParsedArgs:
     """Parse the arguments of the program; mistakes that depend on the command are left to ``check()``."""
-    parsed, tokens = ParsedArgs(), deque(argv)
+    args, tokens = ParsedArgs(), deque(argv)
     while tokens:
-        parsed.consume(tokens)
-    return parsed
+        args.consume(tokens)
+    return args
 
 
 def _hint(name: str, candidates: Iterable[str]) -> str:

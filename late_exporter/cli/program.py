@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
@@ -10,6 +9,7 @@ from functools import partial
 from typing import TypeAlias
 
 from late_exporter import log
+from late_exporter.cli.output import print_text
 from late_exporter.cli.parser import ParsedArgs, parse
 from late_exporter.config.commands import COMMANDS
 from late_exporter.config.flags import COMMAND_FLAGS, CommandFlags
@@ -56,13 +56,13 @@ def _run(argv: Sequence[str], commands: Mapping[str, CommandFunction] | None) ->
     if args.wants_help and args.command in COMMANDS:
         from late_exporter.cli.help import help_text  # noqa: PLC0415 - click is needed for help and completion only
 
-        return _print(help_text(args.command if args.words else ""))
+        return print_text(help_text(args.command if args.words else ""))
     args.check()
     if args.command not in COMMANDS:
         raise ConfigError(*args.problems)
     if args.command in OFFLINE_COMMANDS:
         flags, _ = _load(args, with_settings=False)
-        return _print(_offline_output(args, flags))
+        return print_text(_offline_output(args, flags))
     return _start(args, commands)
 
 
@@ -135,20 +135,10 @@ def _healthcheck(context: CommandContext) -> int:
             "--web.listen-address: cannot run a health check against port 0, which is assigned at startup"
         )
     check_health(address, secure=context.settings.web.config_file is not None)
-    return _print("late-exporter is healthy")
+    return print_text("late-exporter is healthy")
 
 
 def _print_errors(problems: Iterable[str], code: ExitCode) -> int:
     for problem in problems:
         sys.stderr.write(f"late-exporter: error: {log.escape(log.redact(problem))}\n")
     return code
-
-
-def _print(text: str) -> int:
-    """Print a text; a closed pipe, as of head, is no failure."""
-    try:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return ExitCode.OK

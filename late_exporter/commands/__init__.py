@@ -1,1 +1,1 @@
-"""What the person on call asks: what became of a post, which logs there are, and whether the counters are right."""
+"""The commands of the program, one module or package each."""

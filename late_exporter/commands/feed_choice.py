@@ -1,52 +1,50 @@
-"""Which log list a command is to read: that which the API speaks, or that which the state was counted from."""
+"""Choose the log list that a command reads: the API's current one, or the one that the state was counted from."""
 
 from __future__ import annotations
 
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.errors import ApiUnavailable, ConfigError
 from late_exporter.feeds import GENERATIONS
-from late_exporter.model import Coverage, Feed
+from late_exporter.model import DAY_MS, Coverage, Feed
 from late_exporter.protocols import Client
 
 __all__ = ["current_feed", "recorded_feed", "require_retained"]
 
-DAY = 86_400_000
 
-
-async def current_feed(name: str, dialect: ApiGeneration, client: Client) -> Feed:
-    """The feed of that name as the API speaks.
+async def current_feed(name: str, generation: ApiGeneration, client: Client) -> Feed:
+    """Return the feed of that name in the API's current generation.
 
     Raises:
-        ApiError: It cannot be known.
-        ConfigError: There is none in its generation.
+        ApiError: The generation cannot be detected.
+        ConfigError: The generation has no such feed.
     """
-    generation = (await dialect.resolve_feed("publishing", client, state_generation=None)).generation
-    feeds = GENERATIONS[generation]
+    current = (await generation.resolve_feed("publishing", client, state_generation=None)).generation
+    feeds = GENERATIONS[current]
     if name not in feeds:
-        raise ConfigError(f"--feed: generation {generation} of the API has no {name} logs, but {', '.join(feeds)}")
+        raise ConfigError(f"--feed: generation {current} of the API has no {name} logs, only {', '.join(feeds)}")
     return feeds[name]
 
 
-async def recorded_feed(name: str, coverage: Coverage | None, dialect: ApiGeneration, client: Client) -> Feed:
-    """The feed of that name that the state was counted from, or that would be counted where there is nothing yet.
+async def recorded_feed(name: str, coverage: Coverage | None, generation: ApiGeneration, client: Client) -> Feed:
+    """Return the feed that the state was counted from, or the current one if nothing was counted yet.
 
     Raises:
-        ApiError: It cannot be known, or is no longer what the API speaks.
+        ApiError: The generation cannot be detected, or the API has switched to another one.
     """
-    bound = coverage.generation if coverage else None
-    feed = await dialect.resolve_feed(name, client, state_generation=bound)
-    if bound not in (None, feed.generation):
+    state_generation = coverage.generation if coverage else None
+    feed = await generation.resolve_feed(name, client, state_generation=state_generation)
+    if state_generation not in (None, feed.generation):
         raise ApiUnavailable(
-            f"the API speaks generation {feed.generation} and the state was counted from {bound}; start the exporter "
-            "once, and it goes on from there"
+            f"the API has generation {feed.generation}, but the state was counted from {state_generation}; start the "
+            "exporter once to switch the state"
         )
     return feed
 
 
 def require_retained(since: float | None, feed: Feed) -> None:
-    """Refuse to look further back than logs are kept, in seconds; raises ConfigError."""
+    """Raise ConfigError if the API does not keep logs for that many seconds."""
     if since is not None and since * 1000 > feed.retention:
         raise ConfigError(
-            f"--since: must be at most {feed.retention // DAY}d, as long as generation {feed.generation} of the API "
-            "keeps logs"
+            f"--since: must be at most {feed.retention // DAY_MS}d, because generation {feed.generation} of the API "
+            "keeps logs no longer"
         )

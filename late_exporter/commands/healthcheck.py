@@ -1,4 +1,4 @@
-"""Whether the exporter that runs on this machine answers."""
+"""Check that the exporter on this machine is running."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from late_exporter.errors import LateError
 
 __all__ = ["check_health"]
 
-# Where a process that listens on every interface is reached.
-LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not bound
+# A process that listens on every interface is reached at a loopback address.
+LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - requested, not bound
 TIMEOUT = 3.0
-"""Seconds; container engines are told to wait a little longer."""
+"""Seconds; the health checks of container engines wait a little longer."""
 
 HEALTHY_STATUSES = (HTTPStatus.OK, HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
-"""Whoever asks for a password, or for patience, lives."""
+"""A server that asks for a password or limits requests is running."""
 
 
 def check_health(address: Address | UnixPath, *, secure: bool = False, timeout: float = TIMEOUT) -> None:
-    """Ask the exporter that listens on an address whether it lives.
+    """Request ``/-/healthy`` from the exporter that listens on an address.
 
     Args:
-        address: Where it listens; that every interface is meant is understood.
-        secure: It may speak TLS. Its certificate is not verified, as nothing secret is sent.
+        address: Address on which the exporter listens; one of all interfaces is requested at a loopback address.
+        secure: Whether to try TLS. The certificate is not verified, because nothing secret is sent.
         timeout: Seconds to wait.
 
     Raises:
-        LateError: It gives no answer, or another one than it should; the message says which.
+        LateError: The exporter does not answer, or answers with another status; the message says which.
     """
     if isinstance(address, Address):
         address = Address(LOOPBACK.get(address.host, address.host), address.port)
     try:
         status = _status(address, timeout, secure=secure)
     except TimeoutError as exc:
-        raise LateError(f"{address} gives no answer within {timeout:g} s") from exc
+        raise LateError(f"{address} does not answer within {timeout:g} s") from exc
     except OSError as exc:
-        raise LateError(f"{address} gives no answer: {exc.strerror or exc}") from exc
+        raise LateError(f"{address} does not answer: {exc.strerror or exc}") from exc
     except HTTPException as exc:
-        raise LateError(f"{address} gives an answer that is not HTTP") from exc
+        raise LateError(f"{address} does not answer in HTTP") from exc
     if status not in HEALTHY_STATUSES:
         raise LateError(f"{address} answers {status}")
 
@@ -56,14 +56,14 @@ def _status(address: Address | UnixPath, timeout: float, *, secure: bool) -> int
         if reason == "WRONG_VERSION_NUMBER":
             return _status(address, timeout, secure=False)
         if "ALERT" in reason or (connection.tls_established and not isinstance(exc, TimeoutError)):
-            return HTTPStatus.UNAUTHORIZED  # it wants a certificate
+            return HTTPStatus.UNAUTHORIZED  # the server requires a client certificate
         raise
     finally:
         connection.close()
 
 
 class _HealthConnection(HTTPConnection):
-    """A connection to an address of either kind, with or without TLS."""
+    """HTTP connection to a TCP address or a Unix socket, with or without TLS."""
 
     def __init__(self, address: Address | UnixPath, timeout: float, *, secure: bool) -> None:
         super().__init__("localhost", timeout=timeout)

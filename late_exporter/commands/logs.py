@@ -1,17 +1,23 @@
-"""The logs of a feed that match: the newest ones, or as they come."""
+"""Print the logs of a feed that match a filter: the newest ones, or new ones as they arrive."""
 
 from __future__ import annotations
 
 import asyncio
 import math
+import os
 import re
+import sys
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
 
-from late_exporter.commands.logview import LogView, chronological, moment, parse_page, post_path
-from late_exporter.commands.pager import DAY, LIMIT, LogPager
+from late_exporter.api.pages import PageResponse, fetch_page, fetch_post, is_post_id
+from late_exporter.commands._runner import ConnectWorkspaces, connect_workspace, warn, write_line
+from late_exporter.commands.feed_choice import current_feed, require_retained
+from late_exporter.commands.logview import chronological, log_views
+from late_exporter.commands.pager import LogPager
 from late_exporter.commands.terminal import (
     Column,
     CsvFormatter,
@@ -19,25 +25,39 @@ from late_exporter.commands.terminal import (
     LogFormatter,
     TableFormatter,
     Terminal,
+    detail,
     duration,
-    explanation,
 )
+from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ApiError, BadRequest
 from late_exporter.feeds.zernio import ACTIONS, EVENTS
-from late_exporter.model import PENDING, Feed
-from late_exporter.protocols import ApiResponse, Client
+from late_exporter.format import iso_time
+from late_exporter.model import DAY_MS, PENDING, Feed, LogView
+from late_exporter.protocols import Client
 
-__all__ = ["CSV_COLUMNS", "LogFilter", "LogFollower", "follow", "log_formatter", "print_newest"]
+__all__ = [
+    "CSV_COLUMNS",
+    "LogFilter",
+    "LogFollower",
+    "follow",
+    "follow_logs",
+    "log_formatter",
+    "print_newest",
+    "show_logs",
+]
 
 ACCOUNT_ID = re.compile(r"[0-9a-f]{24}")
 LOCAL_ACTIONS = frozenset({*(action for action, _ in ACTIONS.values()), *EVENTS.values(), "all"})
-"""What is one action in the metrics and may be several ones of the API, or is none."""
+"""Actions that the API cannot filter by, because each of them stands for several of its own or for any."""
 
 STATUS_CACHE_SIZE = 50_000
-"""Logs whose status is remembered while following."""
+"""Logs whose last status is remembered while following."""
 
 MAX_PENDING = 1000
+"""Pending logs whose outcome is followed at a time."""
+
 MAX_PAUSE = 60.0
+"""Seconds between two attempts after several failures."""
 
 _TIME = Column("TIME", lambda log: log.time)
 _STATUS = Column(
@@ -48,7 +68,7 @@ _STATUS = Column(
 _PLATFORM = Column("PLATFORM", lambda log: log.platform)
 _ACCOUNT = Column("ACCOUNT", lambda log: log.username or log.account_id)
 _TOOK = Column("TOOK", duration, align_right=True)
-_DETAIL = Column("DETAIL", explanation)
+_DETAIL = Column("DETAIL", detail)
 
 TABLE_COLUMNS: Mapping[str, Sequence[Column]] = MappingProxyType(
     {
@@ -88,10 +108,10 @@ ACTIVITY_COLUMNS: Sequence[Column] = (
     Column("ENDPOINT", lambda log: log.endpoint),
     _DETAIL,
 )
-"""The columns of all other logs."""
+"""Columns of all other feeds."""
 
 CSV_COLUMNS: Sequence[Column] = (
-    Column("time", lambda log: (moment(log.created, precise=True) if log.created is not None else "") or log.time),
+    Column("time", lambda log: (iso_time(log.created, precise=True) if log.created is not None else "") or log.time),
     Column("log_id", lambda log: log.log_id),
     Column("post_id", lambda log: log.post_id),
     Column("platform", lambda log: log.platform),
@@ -108,27 +128,25 @@ CSV_COLUMNS: Sequence[Column] = (
     Column("url", lambda log: log.url),
     Column("endpoint", lambda log: log.endpoint),
 )
-"""The columns of CSV, the same for all feeds."""
+"""Columns of CSV output, the same for all feeds."""
 
 
-def log_formatter(form: str, feed: str, screen: Terminal) -> LogFormatter:
-    """What writes logs as ``table``, ``json`` or ``csv``."""
-    if form == "json":
+def log_formatter(format_name: str, feed: str, terminal: Terminal) -> LogFormatter:
+    """Return the formatter for ``table``, ``json`` or ``csv``."""
+    if format_name == "json":
         return JsonFormatter()
-    return (
-        CsvFormatter(CSV_COLUMNS)
-        if form == "csv"
-        else TableFormatter(TABLE_COLUMNS.get(feed, ACTIVITY_COLUMNS), screen)
-    )
+    if format_name == "csv":
+        return CsvFormatter(CSV_COLUMNS)
+    return TableFormatter(TABLE_COLUMNS.get(feed, ACTIVITY_COLUMNS), terminal)
 
 
 class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which logs are asked for; None is any.
+    """Selects logs; None matches any value.
 
     Args:
-        action: An event among connection logs; as the metrics have it, or in generation ``zernio`` as the API does.
-        account: Id or name, with or without @.
-        since: How far back, in seconds.
+        action: Action or connection event as in the metrics, or in generation ``zernio`` as in the API.
+        account: Account id or user name, with or without @.
+        since: Age of the oldest logs, in seconds.
     """
 
     platform: str | None = None
@@ -138,22 +156,25 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
     since: float = 86_400.0
 
     def query(self, feed: Feed, *, following: bool) -> dict[str, str | int]:
-        """What the API can choose by itself.
+        """Return the part of the filter that the API can apply, as parameters of a request.
 
-        A log that was shown pending has to be seen when it no longer is: where that lasts, the status stays here.
+        Args:
+            feed: Log list to read.
+            following: Whether logs are followed: then pending logs have to be seen once they no longer are pending, so
+                the API must not filter by that status.
         """
         status = None if following and self.status == PENDING else self.status
-        chosen = {"platform": self.platform, "status": status}
+        filters = {"platform": self.platform, "status": status}
         if feed.generation == "late":
-            chosen["action" if feed.post_path is not None else "eventType"] = self.action
+            filters["action" if feed.post_path is not None else "eventType"] = self.action
         else:
-            chosen["action"] = None if self.action in LOCAL_ACTIONS else self.action
-            chosen["accountId"] = self.account if ACCOUNT_ID.fullmatch(self.account or "") else None
-        days = min(max(math.ceil(self.since * 1000 / DAY), 1), feed.retention // DAY)
-        return {name: value for name, value in chosen.items() if value} | {"days": days}
+            filters["action"] = None if self.action in LOCAL_ACTIONS else self.action
+            filters["accountId"] = self.account if ACCOUNT_ID.fullmatch(self.account or "") else None
+        days = min(max(math.ceil(self.since * 1000 / DAY_MS), 1), feed.retention // DAY_MS)
+        return {name: value for name, value in filters.items() if value} | {"days": days}
 
     def matches(self, log: LogView) -> bool:
-        """Whether a log is one of them, also where the API has not looked at everything."""
+        """Return whether a log matches the whole filter, including what the API cannot filter by."""
         return (
             _equals(self.platform, log.platform)
             and (_equals(self.action, log.action) or self.action == log.row.get("action"))
@@ -165,35 +186,35 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def _equals(wanted: str | None, value: str) -> bool:
-    return wanted is None or wanted == "all" or wanted.casefold() == value.casefold()
+def _equals(expected_value: str | None, value: str) -> bool:
+    return expected_value is None or expected_value == "all" or expected_value.casefold() == value.casefold()
 
 
-def _normalize(text: str) -> str:
-    return text.removeprefix("@").casefold()
+def _normalize(account: str) -> str:
+    return account.removeprefix("@").casefold()
 
 
 async def print_newest(
     pager: LogPager, log_filter: LogFilter, formatter: LogFormatter, *, limit: int, write: Callable[[str], None]
 ) -> tuple[int, bool]:
-    """Write the newest logs that match; how many there were, and whether there may be more.
+    """Write the newest logs that match; return their number and whether there may be more.
 
     Args:
-        pager: The list.
-        log_filter: Which of it.
-        formatter: How.
-        limit: How many at most; 0 is all.
-        write: Takes a line.
+        pager: Log list to read.
+        log_filter: Logs to select.
+        formatter: Formatter of the output.
+        limit: Maximum number of logs, 0 for all.
+        write: Callback that writes a line.
     """
-    shown = 0
+    count = 0
     async for logs in pager.pages():
         matching = [log for log in logs if log_filter.matches(log)]
-        some = matching[: limit - shown] if limit else matching
-        _print(formatter, some, write)
-        shown += len(some)
-        if limit and shown >= limit:
-            return shown, True
-    return shown, False
+        selected_logs = matching[: limit - count] if limit else matching
+        _print(formatter, selected_logs, write)
+        count += len(selected_logs)
+        if limit and count >= limit:
+            return count, True
+    return count, False
 
 
 async def follow(
@@ -201,22 +222,26 @@ async def follow(
     *,
     limit: int,
     interval: float,
-    note: Callable[[str], None],
+    warn: Callable[[str], None],
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
-    """Write the newest logs that match, oldest first, and then every one that comes, until cancelled.
+    """Write the newest logs that match, oldest first, and then new ones as they arrive, until cancelled.
 
     Args:
-        follower: Reads and writes them.
-        limit: How many to begin with; 0 is all.
-        interval: Between two polls, in seconds.
-        note: Takes what goes wrong meanwhile; only what was wrongly asked for ends it.
-        sleep: Waits.
+        follower: Follower that reads and writes the logs.
+        limit: Number of logs to start with, 0 for all.
+        interval: Seconds between two polls.
+        warn: Callback that reports a failed poll.
+        sleep: Callback that waits for some seconds.
+
+    Raises:
+        ApiError: The first poll failed.
+        BadRequest: The API rejects the filter.
     """
     await follower.start(limit)
     failures = 0
     while True:
-        await sleep(min(interval * 2.0**failures, max(interval, MAX_PAUSE)))
+        await sleep(_pause(interval, failures))
         try:
             await follower.poll()
             failures = 0
@@ -224,79 +249,82 @@ async def follow(
             raise
         except ApiError as exc:
             failures = min(failures + 1, 10)
-            pause = min(interval * 2.0**failures, max(interval, MAX_PAUSE))
-            note(f"{exc}; asking again in {pause:g} s")
+            warn(f"{exc}; retrying in {_pause(interval, failures):g} s")
+
+
+def _pause(interval: float, failures: int) -> float:
+    return min(interval * 2.0**failures, max(interval, MAX_PAUSE))
 
 
 class LogFollower:
-    """Knows which logs were shown, and in which status.
+    """Writes new logs and changed statuses, and remembers what it has written.
 
     Args:
-        client: Of the workspace, for the logs of single posts.
-        feed: Which list.
-        listing: The list.
-        wanted: Which of it.
-        printer: How.
-        write: Takes a line.
+        client: API client of the workspace.
+        feed: Log list to read.
+        pager: Pager of that list.
+        log_filter: Logs to select.
+        formatter: Formatter of the output.
+        write: Callback that writes a line.
     """
 
     def __init__(
         self,
         client: Client,
         feed: Feed,
-        listing: LogPager,
-        wanted: LogFilter,
-        printer: LogFormatter,
+        pager: LogPager,
+        log_filter: LogFilter,
+        formatter: LogFormatter,
         write: Callable[[str], None],
     ) -> None:
         self._client = client
         self._feed = feed
-        self._pager = listing
-        self._filter = wanted
-        self._formatter = printer
+        self._pager = pager
+        self._filter = log_filter
+        self._formatter = formatter
         self._write = write
         self._statuses: dict[str, str] = {}
         self._pending: dict[str, LogView] = {}
 
     async def start(self, limit: int) -> None:
-        """Show the newest logs; what is older than they are is never shown."""
-        met: list[LogView] = []
+        """Write the newest logs; older ones are never written."""
+        logs: list[LogView] = []
         matching: list[LogView] = []
-        async for logs in self._pager.pages():
-            met += logs
-            matching += (log for log in logs if self._filter.matches(log))
+        async for page in self._pager.pages():
+            logs += page
+            matching += (log for log in page if self._filter.matches(log))
             if limit and len(matching) >= limit:
-                # Whatever later slides into the pages that are read has been there all along.
-                self._pager.skip_older_than(met)
+                # Older logs move up into the pages that are read when newer ones are deleted.
+                self._pager.skip_older_than(logs)
                 break
-        self._remember(met)
+        self._remember(logs)
         self._show(chronological(matching[:limit] if limit else matching))
 
     async def poll(self) -> None:
-        """Show what has come and what has changed since; nothing is shown of a poll that fails half-way."""
-        met: list[LogView] = []
-        async for logs in self._pager.pages():
-            met += logs
-            if logs and logs[-1].key in self._statuses:
+        """Write new logs and changed statuses; write nothing if a request fails."""
+        logs: list[LogView] = []
+        async for page in self._pager.pages():
+            logs += page
+            if page and page[-1].key in self._statuses:
                 break
-        news = [self._changed(log) for log in chronological(met)]
-        self._remember(met)
-        self._show(log for log in news if log is not None)
-        await self._refresh_pending(met)
+        changes = [self._status_change(log) for log in chronological(logs)]
+        self._remember(logs)
+        self._show(log for log in changes if log is not None)
+        await self._refresh_pending(logs)
 
-    def _changed(self, log: LogView) -> LogView | None:
-        """The log as it is to be shown, None where there is nothing new about it."""
-        before = self._statuses.get(log.key)
-        if before == log.status:
+    def _status_change(self, log: LogView) -> LogView | None:
+        """Return the log with its previous status, or None if there is nothing new to write."""
+        previous_status = self._statuses.get(log.key)
+        if previous_status == log.status:
             return None
         if log.key in self._pending or self._filter.matches(log):
-            return msgspec.structs.replace(log, previous_status=before or "")
+            return msgspec.structs.replace(log, previous_status=previous_status or "")
         return None
 
     def _show(self, logs: Iterable[LogView]) -> None:
-        shown = list(logs)
-        _print(self._formatter, shown, self._write)
-        for log in shown:
+        batch = list(logs)
+        _print(self._formatter, batch, self._write)
+        for log in batch:
             self._pending.pop(log.key, None)
             if log.status == PENDING and len(self._pending) < MAX_PENDING:
                 self._pending[log.key] = log
@@ -308,38 +336,70 @@ class LogFollower:
         while len(self._statuses) > STATUS_CACHE_SIZE:
             self._statuses.pop(next(iter(self._statuses)))
 
-    async def _refresh_pending(self, met: Iterable[LogView]) -> None:
-        """Ask what became of a pending log that the pages no longer show; one at a time, each in turn."""
-        keys = {log.key for log in met}
-        waiting = next((log for key, log in self._pending.items() if key not in keys), None)
-        if waiting is None:
+    async def _refresh_pending(self, logs: Iterable[LogView]) -> None:
+        """Request the status of one pending log that is on none of the pages, each in turn."""
+        keys = {log.key for log in logs}
+        pending_log = next((log for key, log in self._pending.items() if key not in keys), None)
+        if pending_log is None:
             return
-        answer = await self._fetch_current(waiting)
-        del self._pending[waiting.key]
-        logs = parse_page(answer.body, self._feed).logs if answer else ()
-        for log in logs:
-            if log.key == waiting.key and log.status == PENDING:
+        response = await self._fetch_current(pending_log)
+        del self._pending[pending_log.key]
+        for log in log_views(response, self._feed) if response else ():
+            if log.key != pending_log.key:
+                continue
+            if log.status == PENDING:
                 self._pending[log.key] = log
-            elif log.key == waiting.key:
+            else:
                 self._show([msgspec.structs.replace(log, previous_status=PENDING)])
                 self._remember([log])
 
-    async def _fetch_current(self, log: LogView) -> ApiResponse | None:
-        """The logs of its post, or those of its time; None where neither can be asked for."""
-        feed, created = self._feed, log.created
-        if feed.supports_time_filter and created is not None:
-            window = {"from": moment(created - 1, precise=True), "to": moment(created + 1, precise=True)}
-            params: dict[str, str | int] = {
-                **feed.query,
-                **window,
-                "days": feed.retention // DAY,
-                "limit": LIMIT,
-            }
-            return await self._client.get(feed.path, params, path_template=feed.path)
-        path = post_path(feed, log.post_id)
-        return await self._client.get(path, {"limit": LIMIT}, path_template=feed.post_path or "") if path else None
+    async def _fetch_current(self, log: LogView) -> PageResponse | None:
+        """Return the logs of the same time or of the same post, None if the API can filter by neither."""
+        if self._feed.supports_time_filter and log.created is not None:
+            return await fetch_page(
+                self._client, self._feed, created_after=log.created - 1, created_before=log.created + 1
+            )
+        if self._feed.post_path is None or not is_post_id(log.post_id):
+            return None
+        return await fetch_post(self._client, self._feed, log.post_id)
 
 
-def _print(printer: LogFormatter, logs: Iterable[LogView], write: Callable[[str], None]) -> None:
-    for line in printer.lines(logs):
+def _print(formatter: LogFormatter, logs: Iterable[LogView], write: Callable[[str], None]) -> None:
+    for line in formatter.lines(logs):
         write(line)
+
+
+async def show_logs(context: CommandContext, connect: ConnectWorkspaces) -> int:
+    """Print the newest logs that match, and return the exit code."""
+    flags, log_filter = context.flags, _log_filter(context)
+    async with connect_workspace(context, connect) as (_, connection):
+        feed = await current_feed(flags.feed, *connection)
+        require_retained(flags.since, feed)
+        filters = log_filter.query(feed, following=False)
+        pager = LogPager(connection.client, feed, filters, log_filter.since, clock=time.time)
+        formatter = log_formatter(flags.format, feed.name, Terminal.detect(sys.stdout, os.environ))
+        count, has_more = await print_newest(pager, log_filter, formatter, limit=flags.limit, write=write_line)
+    if has_more:
+        warn(f"these are the newest {count:,}; --limit 0 shows all")
+    elif not count:
+        warn("no log matches")
+    return 0
+
+
+async def follow_logs(context: CommandContext, connect: ConnectWorkspaces) -> None:
+    """Print the newest logs that match and then new ones as they arrive, until cancelled."""
+    flags, log_filter = context.flags, _log_filter(context)
+    async with connect_workspace(context, connect) as (_, connection):
+        feed = await current_feed(flags.feed, *connection)
+        require_retained(flags.since, feed)
+        filters = log_filter.query(feed, following=True)
+        pager = LogPager(connection.client, feed, filters, log_filter.since, clock=time.time)
+        formatter = log_formatter(flags.format, feed.name, Terminal.detect(sys.stdout, os.environ))
+        follower = LogFollower(connection.client, feed, pager, log_filter, formatter, write_line)
+        await follow(follower, limit=flags.limit, interval=context.settings.poll.interval, warn=warn)
+
+
+def _log_filter(context: CommandContext) -> LogFilter:
+    flags = context.flags
+    log_filter = LogFilter(platform=flags.platform, status=flags.status, action=flags.action, account=flags.account)
+    return log_filter if flags.since is None else msgspec.structs.replace(log_filter, since=flags.since)

@@ -1,119 +1,112 @@
-"""A log list, read page after page from its newest end."""
+"""Read a log list page by page from its newest end."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
-from late_exporter.commands.logview import LogPage, LogView, moment, parse_page
-from late_exporter.errors import ApiUnavailable
-from late_exporter.model import Feed
-from late_exporter.protocols import ApiResponse, Client
+from late_exporter.api.pages import PageResponse, fetch_page
+from late_exporter.commands.logview import log_views
+from late_exporter.model import PAGE_SIZE, Feed, LogPage, LogView
+from late_exporter.protocols import Client
 
-__all__ = ["DAY", "LIMIT", "LogPager"]
+__all__ = ["LogPager"]
 
-DAY = 86_400_000
-LIMIT = 100
-"""Logs on a page; the most the API gives."""
+PAGE_OVERLAP = 2
+"""Rows that two pages share, so that a shift between the two requests is noticed."""
 
-OVERLAP = 2
-"""Rows that two pages share, so that a shift between the two reads is noticed."""
+STEP_BACK = 50
+"""Rows to go back if two pages share none."""
 
-LEAP = 50
-"""How far to go back where two pages share no row."""
-
-LEAPS = 40
-STILL = 3
-"""Pages in a row with nothing new, after which a list is taken to be at its end."""
+MAX_STEPS_BACK = 40
+MAX_EMPTY_PAGES = 3
+"""Pages in a row without new logs after which a list is considered complete."""
 
 
 class LogPager:
-    """A log list, read from its newest end.
+    """Reads a log list from its newest end.
 
     Args:
-        client: Of the workspace.
-        feed: Which list.
-        query: What the API is to choose.
-        since: How far back, in seconds.
-        clock: Unix time, where the API does not tell its own.
+        client: API client of the workspace.
+        feed: Log list to read.
+        filters: Parameters by which the API filters the logs.
+        since: Age of the oldest logs to return, in seconds.
+        clock: Unix time in seconds, used if a response has no date.
     """
 
     def __init__(
         self,
         client: Client,
         feed: Feed,
-        query: Mapping[str, str | int],
+        filters: Mapping[str, str | int],
         since: float,
         *,
         clock: Callable[[], float],
     ) -> None:
         self._client = client
         self._feed = feed
-        self._query = query
+        self._filters = filters
         self._since = since
         self._clock = clock
-        self._floor: int | None = None
+        self._oldest: int | None = None
 
     def skip_older_than(self, logs: Iterable[LogView]) -> None:
-        """From now on leave out what is not newer than the oldest of these logs."""
+        """Leave out everything that is not newer than the oldest of these logs from now on."""
         oldest = min((log.created for log in logs if log.created is not None), default=None)
-        if oldest is not None and self._floor is not None:
-            self._floor = max(self._floor, oldest + 1)
+        if oldest is not None and self._oldest is not None:
+            self._oldest = max(self._oldest, oldest + 1)
 
     async def pages(self) -> AsyncIterator[list[LogView]]:
-        """Page after page, newest first, without what is too old and what was on a page before.
+        """Yield the logs page by page, newest first, without those that are too old or were on an earlier page.
 
-        Pages share rows. Where they do not, the list has moved up, and what slipped past is looked for further up.
+        Consecutive pages share rows. If they do not, the list has shrunk between the two requests: go back and look for
+        the rows that moved up.
         """
-        met: set[str] = set()
-        before: set[str] = set()
-        skip = leaps = still = 0
+        all_keys: set[str] = set()
+        previous_keys: set[str] = set()
+        skip = steps_back = empty_pages = 0
         while True:
-            page = await self._page(skip)
-            keys = {log.key for log in page.logs}
-            if before and skip and not keys & before and leaps < LEAPS:
-                skip, leaps = max(0, skip - LEAP), leaps + 1
+            response = await self._fetch(skip)
+            logs = log_views(response, self._feed)
+            keys = {log.key for log in logs}
+            if previous_keys and skip and not keys & previous_keys and steps_back < MAX_STEPS_BACK:
+                skip, steps_back = max(0, skip - STEP_BACK), steps_back + 1
                 continue
-            fresh = {log.key: log for log in page.logs if log.key not in met}
-            yield [log for log in fresh.values() if not self._old(log)]
-            still = 0 if fresh else still + 1
-            if self._ended(page, skip) or still >= STILL:
+            new_logs = {log.key: log for log in logs if log.key not in all_keys}
+            yield [log for log in new_logs.values() if not self._is_too_old(log)]
+            empty_pages = 0 if new_logs else empty_pages + 1
+            if self._is_last_page(response.page, logs, skip) or empty_pages >= MAX_EMPTY_PAGES:
                 return
-            before = keys
-            met |= keys
-            skip += max(1, page.rows - OVERLAP)
+            previous_keys = keys
+            all_keys |= keys
+            skip += max(1, len(response.page.entries) - PAGE_OVERLAP)
 
-    async def _page(self, skip: int) -> LogPage:
-        if self._floor is not None:
-            answer = await self._ask(skip, self._floor)
-        else:
-            guessed = self._reach(self._clock())
-            answer = await self._ask(skip, guessed)
-            self._floor = self._reach(self._clock() if answer.date is None else answer.date)
-            if self._feed.supports_time_filter and self._floor < guessed:
-                answer = await self._ask(skip, self._floor)
-        return parse_page(answer.body, self._feed)
+    async def _fetch(self, skip: int) -> PageResponse:
+        if self._oldest is not None:
+            return await self._fetch_since(skip, self._oldest)
+        guess = self._oldest_at(self._clock())
+        response = await self._fetch_since(skip, guess)
+        self._oldest = self._oldest_at(self._clock() if response.date is None else response.date)
+        if self._feed.supports_time_filter and self._oldest < guess:
+            # The local clock is ahead of the API's: the request left out logs.
+            return await self._fetch_since(skip, self._oldest)
+        return response
 
-    def _reach(self, now: float) -> int:
+    async def _fetch_since(self, skip: int, oldest: int) -> PageResponse:
+        created_after = oldest - 1 if self._feed.supports_time_filter else None
+        return await fetch_page(self._client, self._feed, skip=skip, filters=self._filters, created_after=created_after)
+
+    def _oldest_at(self, now: float) -> int:
         return math.floor((now - self._since) * 1000)
 
-    async def _ask(self, skip: int, floor: int) -> ApiResponse:
-        params = {**self._feed.query, **self._query, "limit": LIMIT, "skip": skip}
-        if self._feed.supports_time_filter and (begin := moment(floor - 1, precise=True)):
-            # What is older need not even be looked at.
-            params["from"] = begin
-        answer = await self._client.get(self._feed.path, params, path_template=self._feed.path)
-        if answer is None:
-            raise ApiUnavailable(f"404: no such endpoint: {self._feed.path}")
-        return answer
+    def _is_too_old(self, log: LogView) -> bool:
+        return self._oldest is not None and log.created is not None and log.created < self._oldest
 
-    def _old(self, log: LogView) -> bool:
-        return self._floor is not None and log.created is not None and log.created < self._floor
-
-    def _ended(self, page: LogPage, skip: int) -> bool:
-        dated = [log for log in page.logs if log.created is not None]
-        if not page.rows or page.has_more is False or (dated and all(map(self._old, dated))):
+    def _is_last_page(self, page: LogPage, logs: Sequence[LogView], skip: int) -> bool:
+        dated_logs = [log for log in logs if log.created is not None]
+        if not page.entries or page.has_more is False or (dated_logs and all(map(self._is_too_old, dated_logs))):
             return True
         if page.has_more is None:
-            return skip + page.rows >= page.total if page.total is not None else page.rows < LIMIT
+            row_count = len(page.entries)
+            return skip + row_count >= page.total if page.total is not None else row_count < PAGE_SIZE
         return False

@@ -1,28 +1,33 @@
-"""The history of one post: every attempt, and how it ended on each platform."""
+"""Print the history of one post: every attempt, and the outcome on each platform."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from late_exporter.commands.logview import LogView, chronological, is_post_id, mentions, moment, parse_page, post_path
-from late_exporter.commands.pager import DAY, LogPager
-from late_exporter.commands.terminal import Column, TableFormatter, Terminal, clean, duration, explanation, json_line
+from late_exporter.api.pages import fetch_post, is_post_id
+from late_exporter.commands._runner import ConnectWorkspaces, connect_workspace, write_line
+from late_exporter.commands.feed_choice import current_feed
+from late_exporter.commands.logview import chronological, log_views, mentions
+from late_exporter.commands.pager import LogPager
+from late_exporter.commands.terminal import Column, TableFormatter, Terminal, clean, detail, duration, json_line
+from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, LateError
-from late_exporter.model import PENDING, Feed
+from late_exporter.format import iso_time, plural
+from late_exporter.model import DAY_MS, PAGE_SIZE, PENDING, Feed, LogView
 from late_exporter.protocols import Client
 
-__all__ = ["PostOutcome", "post_outcomes", "print_history"]
-
-LIMIT = 100
-"""Logs of a post; the most the API gives."""
+__all__ = ["PostOutcome", "fetch_history", "post_outcomes", "render_json", "render_text", "show_post"]
 
 SEARCH_LIMIT = 1000
-"""Logs that a search brings and that are looked at, where a post's logs have to be searched for."""
+"""Logs to read if the logs of a post have to be searched for."""
 
-CAPTION = 72
+CAPTION_LENGTH = 72
 ATTEMPTS = ("publish", "retry")
 FAILED, SUCCESS, SKIPPED = "failed", "success", "skipped"
 PAUSE = "rate_limit_pause"
@@ -37,20 +42,23 @@ COLUMNS = (
     Column("HTTP", lambda log: log.status_code, align_right=True),
     Column("TOOK", duration, align_right=True),
     Column("LOG", lambda log: log.log_id),
-    Column("DETAIL", explanation),
+    Column("DETAIL", detail),
 )
 
 
 class PostOutcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """How a post ended on one account of a platform.
+    """Outcome of a post on one account of a platform.
 
     Args:
-        account: Name or id; empty where the post has only one of the platform.
+        platform: Platform.
+        account: User name or id; empty if the post has only one account on the platform.
         state: ``published``, ``failed``, ``pending``, ``paused``, ``skipped``, ``cancelled``, or the status of the
-            newest log where that is none of these.
-        attempts: How often it was tried.
-        reason: Error code, HTTP status or error text of what failed last.
-        since: When the newest log was created.
+            newest log if it is none of these.
+        attempts: Number of attempts.
+        reason: Error code, HTTP status or error message of the last failure.
+        url: Address of the published post.
+        since: Creation time of the newest log.
+        summary: Outcome in one sentence.
     """
 
     platform: str
@@ -64,172 +72,189 @@ class PostOutcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class PostHistory(NamedTuple):
-    """The logs of a post, oldest first, and in words what of them is missing."""
+    """Logs of a post.
 
+    Args:
+        post_id: Id of the post.
+        logs: Logs, oldest first.
+        missing: Sentence about logs that could not be read, or an empty string.
+        retention_days: Days for which the API keeps logs.
+    """
+
+    post_id: str
     logs: Sequence[LogView]
     missing: str
+    retention_days: int
 
 
 class Destination(NamedTuple):
-    """Where a post goes: one account of a platform."""
+    """One account of a platform that a post goes to."""
 
     platform: str
     account: str
 
 
-async def print_history(
-    client: Client,
-    feed: Feed,
-    post_id: str,
-    *,
-    workspace: str,
-    form: str,
-    screen: Terminal,
-    write: Callable[[str], None],
-    clock: Callable[[], float],
-) -> None:
-    """Write the timeline of a post and how it ended; raises LateError where there is no such post.
+async def show_post(context: CommandContext, connect: ConnectWorkspaces) -> int:
+    """Print the history of a post, and return the exit code."""
+    async with connect_workspace(context, connect) as (workspace, connection):
+        feed = await current_feed("publishing", *connection)
+        history = await fetch_history(connection.client, feed, context.args[0], workspace=workspace, clock=time.time)
+    if context.flags.format == "json":
+        lines = render_json(history, workspace)
+    else:
+        lines = render_text(history, Terminal.detect(sys.stdout, os.environ))
+    for line in lines:
+        write_line(line)
+    return 0
+
+
+async def fetch_history(
+    client: Client, feed: Feed, post_id: str, *, workspace: str, clock: Callable[[], float]
+) -> PostHistory:
+    """Return the logs of a post.
 
     Args:
-        client: Of the workspace.
-        feed: The publishing logs.
-        post_id: As metrics' exemplars and Late have it.
-        workspace: Whose post it is.
-        form: ``text`` or ``json``.
-        screen: Where text is shown.
-        write: Takes a line.
-        clock: Unix time, if the API does not tell its own.
+        client: API client of the workspace.
+        feed: Publishing logs.
+        post_id: Id of the post, as in exemplars and in Late.
+        workspace: Name of the workspace.
+        clock: Unix time in seconds, used if a response has no date.
+
+    Raises:
+        ConfigError: The id cannot be one of a post.
+        LateError: There is no such post.
     """
     if not is_post_id(post_id):
-        raise ConfigError("POST_ID: can be no id of a post")
-    story = await (
-        _fetch_history(client, feed, post_id) if feed.post_path else _search_history(client, feed, post_id, clock)
-    )
-    days = feed.retention // DAY
-    if story is None:
+        raise ConfigError("POST_ID: not the id of a post")
+    if feed.post_path is not None:
+        history = await _fetch_post(client, feed, post_id)
+    else:
+        history = await _search_post(client, feed, post_id, clock)
+    if history is None:
+        days = feed.retention // DAY_MS
         raise LateError(
-            f"the workspace {workspace} has no logs of a post {post_id}; Late keeps them for {days} days, or the post "
-            "is another workspace's"
+            f"the workspace {workspace} has no logs of a post {post_id}: Late keeps logs for {days} days, and the post "
+            "may belong to another workspace"
         )
-    lines = _text(post_id, story, screen, days) if form == "text" else _json(post_id, workspace, story)
-    for line in lines:
-        write(line)
+    return history
 
 
-async def _fetch_history(client: Client, feed: Feed, post_id: str) -> PostHistory | None:
-    """What the API has under the post's id."""
-    answer = await client.get(post_path(feed, post_id) or "", {"limit": LIMIT}, path_template=feed.post_path or "")
-    if answer is None:
+async def _fetch_post(client: Client, feed: Feed, post_id: str) -> PostHistory | None:
+    response = await fetch_post(client, feed, post_id)
+    if response is None:
         return None
-    logs = chronological(parse_page(answer.body, feed).logs)
-    full = f"Late tells the newest {LIMIT} logs of a post; what was before them is missing here."
-    return PostHistory(logs, full if len(logs) >= LIMIT else "")
+    logs = chronological(log_views(response, feed))
+    missing = f"Late shows the newest {PAGE_SIZE} logs of a post; earlier logs are missing here."
+    return PostHistory(post_id, logs, missing if len(logs) >= PAGE_SIZE else "", feed.retention // DAY_MS)
 
 
-async def _search_history(client: Client, feed: Feed, post_id: str, clock: Callable[[], float]) -> PostHistory | None:
-    """What a search finds, which may find a post's id in the texts of others, too."""
-    found: list[LogView] = []
-    met, missing = 0, ""
-    query: dict[str, str | int] = {"search": post_id, "days": feed.retention // DAY}
-    async for logs in LogPager(client, feed, query, feed.retention / 1000, clock=clock).pages():
-        met += len(logs)
-        found += (log for log in logs if mentions(log, post_id))
-        if met >= SEARCH_LIMIT:
-            missing = f"Only the newest {met:,} logs that a search for the post finds were looked at."
+async def _search_post(client: Client, feed: Feed, post_id: str, clock: Callable[[], float]) -> PostHistory | None:
+    """Search for the id, which may also find logs of other posts whose texts contain it."""
+    history: list[LogView] = []
+    read_count, missing = 0, ""
+    pager = LogPager(client, feed, {"search": post_id}, feed.retention / 1000, clock=clock)
+    async for logs in pager.pages():
+        read_count += len(logs)
+        history += (log for log in logs if mentions(log, post_id))
+        if read_count >= SEARCH_LIMIT:
+            missing = f"Only the newest {read_count:,} results of a search for the post were read."
             break
-    return PostHistory(chronological(found), missing) if found else None
+    return PostHistory(post_id, chronological(history), missing, feed.retention // DAY_MS) if history else None
 
 
-def _json(post_id: str, workspace: str, story: PostHistory) -> Iterator[str]:
+def render_json(history: PostHistory, workspace: str) -> Iterator[str]:
+    """Return the history as one line of JSON."""
     yield json_line(
         {
-            "postId": post_id,
+            "postId": history.post_id,
             "workspace": workspace,
-            "complete": not story.missing,
-            "outcomes": [msgspec.to_builtins(ending) for ending in post_outcomes(story.logs)],
-            "logs": [log.row for log in story.logs],
+            "complete": not history.missing,
+            "outcomes": [msgspec.to_builtins(outcome) for outcome in post_outcomes(history.logs)],
+            "logs": [log.row for log in history.logs],
         }
     )
 
 
-def _text(post_id: str, story: PostHistory, screen: Terminal, days: int) -> Iterator[str]:
-    logs = story.logs
+def render_text(history: PostHistory, terminal: Terminal) -> Iterator[str]:
+    """Return the history as a table, and the outcomes below it."""
+    logs = history.logs
     caption = clean(next((log.caption for log in logs if log.caption), ""))
-    caption = caption if len(caption) <= CAPTION else f"{caption[: CAPTION - 3]}..."
-    yield f"Post {clean(post_id)}" + (f': "{caption}"' if caption else "")
+    caption = caption if len(caption) <= CAPTION_LENGTH else f"{caption[: CAPTION_LENGTH - 3]}..."
+    yield f"Post {clean(history.post_id)}" + (f': "{caption}"' if caption else "")
     yield ""
-    if story.missing:
-        yield story.missing
+    if history.missing:
+        yield history.missing
         yield ""
     if not logs:
-        yield f"No logs; Late keeps them for {days} days."
+        yield f"No logs; Late keeps them for {history.retention_days} days."
         return
-    yield from TableFormatter(COLUMNS, screen).lines(logs)
+    yield from TableFormatter(COLUMNS, terminal).lines(logs)
     yield ""
-    for ending in post_outcomes(logs):
-        who = f"{ending.platform} {ending.account}".rstrip()
-        yield f"{clean(who)}: {screen.coloured(clean(ending.summary), ending.state)}"
+    for outcome in post_outcomes(logs):
+        destination = f"{outcome.platform} {outcome.account}".rstrip()
+        yield f"{clean(destination)}: {terminal.coloured(clean(outcome.summary), outcome.state)}"
 
 
 def post_outcomes(logs: Sequence[LogView]) -> list[PostOutcome]:
-    """How the post whose logs these are, oldest first, ended on each platform and account."""
-    sides: dict[Destination, list[LogView]] = {}
-    for log, side in zip(logs, _destinations(logs), strict=True):
-        sides.setdefault(side, []).append(log)
-    several = [side.platform for side in sides]
+    """Return the outcomes of a post by platform and account, given its logs oldest first."""
+    by_destination: dict[Destination, list[LogView]] = {}
+    for log, destination in zip(logs, _destinations(logs), strict=True):
+        by_destination.setdefault(destination, []).append(log)
+    platforms = [destination.platform for destination in by_destination]
     return [
-        _outcome(side.platform, side.account if several.count(side.platform) > 1 else "", sides[side])
-        for side in sorted(sides)
+        _outcome(
+            platform, account if platforms.count(platform) > 1 else "", by_destination[Destination(platform, account)]
+        )
+        for platform, account in sorted(by_destination)
     ]
 
 
 def _destinations(logs: Sequence[LogView]) -> Iterator[Destination]:
-    """Where each log belongs; some name an account by its id, some by its name, and some not at all."""
-    names = {(log.platform, log.account_id): log.username for log in logs if log.username}
-    known: dict[str, set[str]] = {}
+    """Yield the destination of each log; logs may name an account by its id, by its user name, or not at all."""
+    usernames = {(log.platform, log.account_id): log.username for log in logs if log.username}
+    accounts: dict[str, set[str]] = {}
     for log in logs:
-        known.setdefault(log.platform, set()).add(_account(log, names))
+        accounts.setdefault(log.platform, set()).add(_account(log, usernames))
     for log in logs:
-        named = known[log.platform] - {""}
-        only = next(iter(named)) if len(named) == 1 else ""
-        yield Destination(log.platform, _account(log, names) or only)
+        candidates = accounts[log.platform] - {""}
+        default = next(iter(candidates)) if len(candidates) == 1 else ""
+        yield Destination(log.platform, _account(log, usernames) or default)
 
 
-def _account(log: LogView, names: dict[tuple[str, str], str]) -> str:
-    return log.username or names.get((log.platform, log.account_id), log.account_id)
+def _account(log: LogView, usernames: Mapping[tuple[str, str], str]) -> str:
+    return log.username or usernames.get((log.platform, log.account_id), log.account_id)
 
 
 def _outcome(platform: str, account: str, logs: Sequence[LogView]) -> PostOutcome:
-    """What the newest logs say; what was published stays so, whatever was tried afterwards."""
+    """Return the outcome after the newest log; a published post stays published, whatever was tried afterwards."""
     newest = logs[-1]
-    tried = [log for log in logs if log.action in ATTEMPTS and log.status in (FAILED, SUCCESS, PENDING)]
-    attempts = max([len(tried), *(log.attempt or 0 for log in tried)])
-    failed = [log for log in logs if log.status == FAILED]
-    reason = _reason(failed[-1]) if failed else ""
-    published = next((at for at in reversed(range(len(logs))) if _publishes(logs[at])), None)
-    if published is not None:
-        later = any(log.action in ATTEMPTS and log.status == FAILED for log in logs[published + 1 :])
-        state, words = "published", " ".join(filter(None, ("published", logs[published].url)))
-        words += f", then failed{_in_parentheses(reason)}" if later else ""
+    attempts = [log for log in logs if log.action in ATTEMPTS and log.status in (FAILED, SUCCESS, PENDING)]
+    attempt_count = max([len(attempts), *(log.attempt or 0 for log in attempts)])
+    failures = [log for log in logs if log.status == FAILED]
+    reason = _reason(failures[-1]) if failures else ""
+    published_index = next((index for index in reversed(range(len(logs))) if _is_published(logs[index])), None)
+    if published_index is not None:
+        later_failure = any(log.action in ATTEMPTS and log.status == FAILED for log in logs[published_index + 1 :])
+        state, summary = "published", " ".join(filter(None, ("published", logs[published_index].url)))
+        summary += f", then failed{_in_parentheses(reason)}" if later_failure else ""
     else:
-        state, words = _unpublished(newest, attempts, reason)
+        state, summary = _unpublished(newest, attempt_count, reason)
     return PostOutcome(
         platform=platform,
         account=account,
         state=state,
-        attempts=attempts,
+        attempts=attempt_count,
         reason=reason,
-        url="" if published is None else logs[published].url,
-        since="" if newest.created is None else moment(newest.created, precise=True),
-        summary=words,
+        url="" if published_index is None else logs[published_index].url,
+        since="" if newest.created is None else iso_time(newest.created, precise=True),
+        summary=summary,
     )
 
 
-def _unpublished(newest: LogView, attempts: int, reason: str) -> tuple[str, str]:
-    """State and words of a post that has not come through."""
+def _unpublished(newest: LogView, attempt_count: int, reason: str) -> tuple[str, str]:
+    """Return the state and summary of a post that is not published."""
     since = f" since {newest.time}" if newest.time else ""
-    tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
-    after = f" after {tries}" if attempts else ""
+    after = f" after {plural(attempt_count, 'attempt')}" if attempt_count else ""
     if newest.action == PAUSE:
         return "paused", f"paused{since}{after}{_in_parentheses(reason)}"
     if newest.status == PENDING:
@@ -239,12 +264,12 @@ def _unpublished(newest: LogView, attempts: int, reason: str) -> tuple[str, str]
     if newest.status == FAILED and newest.action in ATTEMPTS:
         return FAILED, f"failed{after}{_in_parentheses(reason)}"
     if newest.status in (FAILED, SKIPPED):
-        where = "" if newest.action in ATTEMPTS else f" at {newest.action}"
-        return newest.status, f"{newest.status}{where}{_in_parentheses(_reason(newest))}"
+        step = "" if newest.action in ATTEMPTS else f" at {newest.action}"
+        return newest.status, f"{newest.status}{step}{_in_parentheses(_reason(newest))}"
     return newest.status, f"not published yet: {newest.action} {newest.status}"
 
 
-def _publishes(log: LogView) -> bool:
+def _is_published(log: LogView) -> bool:
     return log.action in ATTEMPTS and log.status == SUCCESS
 
 

@@ -1,4 +1,4 @@
-"""The composition root: what the program is made of, and the order in which it starts and stops."""
+"""The commands that run until they are stopped, and the table of all commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -17,7 +17,6 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import httpx
-import msgspec
 from prometheus_client.metrics_core import Metric
 from structlog.stdlib import BoundLogger
 
@@ -26,34 +25,19 @@ from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.app.exporter import Exporter, process_collector
 from late_exporter.app.reload import LifecycleController
-from late_exporter.commands._runner import (
-    WorkspaceConnection,
-    audit_feeds,
-    follow_logs,
-    manage_state,
-    show_logs,
-    show_post,
-    write_stdout,
-)
-from late_exporter.commands.backfill.command import backfill
-from late_exporter.commands.check import (
-    Finding,
-    Level,
-    check_addresses,
-    check_api,
-    check_generation,
-    check_key_file,
-    check_state,
-    check_web,
-    format_findings,
-    recorded_generations,
-)
+from late_exporter.commands._runner import WorkspaceConnection, write_stdout
+from late_exporter.commands.audit.command import audit_feeds, print_reports
+from late_exporter.commands.backfill.command import write_backfill
+from late_exporter.commands.check.command import check_all
+from late_exporter.commands.logs import follow_logs, show_logs
+from late_exporter.commands.post import show_post
+from late_exporter.commands.state import manage_state
 from late_exporter.commands.textfile import require_textfile, write_textfile
 from late_exporter.config.settings import CommandContext, Settings, SimulateSettings, Workspace
 from late_exporter.config.types import UnixPath
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import LateError
-from late_exporter.protocols import Offload
+from late_exporter.protocols import Logger, Offload
 from late_exporter.simulator import RETENTION, ZERNIO_RETENTION, SimulatedApi, SimulatedWorld, create_simulator
 from late_exporter.store import open_store
 from late_exporter.threads import DaemonThreadExecutor
@@ -66,65 +50,66 @@ __all__ = ["ACTIONS", "create_offload"]
 DEMO_KEY = "sk_" + "0" * 64
 DEMO_INCIDENTS = ("platform-outage", "revoked-token")
 DEMO_LEAD = 900.0
-"""The demo's incidents began so many seconds ago: there is something to see in its first minute."""
+"""Seconds since the demo's incidents began, so that its first minute already shows something."""
+
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-Reread: TypeAlias = Callable[[], Settings]
 Stop: TypeAlias = Callable[[], None]
+"""Callback that stops the command."""
 
 
-def run(call: CommandContext) -> int:
-    """Poll and serve until told to stop, or poll once and print the metrics."""
-    if call.flags.once:
-        return asyncio.run(_until_stopped(partial(_export_once, call.settings, _print)))
-    return asyncio.run(_until_stopped(partial(_export, call.settings, call.reload_settings)))
+def run(context: CommandContext) -> int:
+    """Poll and serve until stopped, or poll once and print the metrics."""
+    if context.flags.once:
+        return asyncio.run(_run_until_stopped(partial(_export_once, context.settings, _print)))
+    return asyncio.run(_run_until_stopped(partial(_export, context.settings, context.reload_settings)))
 
 
-def demo(call: CommandContext) -> int:
-    """The simulated API and the exporter side by side."""
-    return asyncio.run(_until_stopped(partial(_run_demo, call)))
+def demo(context: CommandContext) -> int:
+    """Run the exporter beside a simulated API."""
+    return asyncio.run(_run_until_stopped(partial(_run_demo, context)))
 
 
-def simulate(call: CommandContext) -> int:
-    """The simulated API alone."""
-    return asyncio.run(_until_stopped(lambda _: _simulate(call)))
+def simulate(context: CommandContext) -> int:
+    """Run the simulated API alone."""
+    return asyncio.run(_run_until_stopped(lambda _: _simulate(context)))
 
 
-def textfile(call: CommandContext) -> int:
+def textfile(context: CommandContext) -> int:
     """Poll once and write the metrics to a file."""
-    path = Path(call.args[0])
+    path = Path(context.args[0])
     require_textfile(path)
-    return asyncio.run(_until_stopped(partial(_export_once, call.settings, partial(write_textfile, path))))
+    return asyncio.run(_run_until_stopped(partial(_export_once, context.settings, partial(write_textfile, path))))
 
 
-def check(call: CommandContext) -> int:
-    """Whether every endpoint answers to every key; prints what it finds."""
-    return asyncio.run(_check(call.settings, call.flags.format))
+def check(context: CommandContext) -> int:
+    """Check the configuration, the API, the state and the machine."""
+    return asyncio.run(check_all(context, _connect_workspaces(context.settings)))
 
 
-def post(call: CommandContext) -> int:
-    """What became of one post."""
-    return write_stdout(lambda: asyncio.run(show_post(call, _connect_workspaces(call.settings))))
+def post(context: CommandContext) -> int:
+    """Print the history of a post."""
+    return write_stdout(lambda: asyncio.run(show_post(context, _connect_workspaces(context.settings))))
 
 
-def logs(call: CommandContext) -> int:
-    """The logs that match, or those that come."""
-    clients = _connect_workspaces(call.settings)
-    if call.flags.follow:
-        return write_stdout(lambda: asyncio.run(_until_stopped(lambda _: follow_logs(call, clients), quiet=True)))
-    return write_stdout(lambda: asyncio.run(show_logs(call, clients)))
+def logs(context: CommandContext) -> int:
+    """Print the newest logs, or follow them."""
+    connect = _connect_workspaces(context.settings)
+    if context.flags.follow:
+        follow = _run_until_stopped(lambda _: follow_logs(context, connect), quiet=True)
+        return write_stdout(lambda: asyncio.run(follow))
+    return write_stdout(lambda: asyncio.run(show_logs(context, connect)))
 
 
-def audit(call: CommandContext) -> int:
-    """Whether what was counted is what the API shows; who stops reading learns it too."""
-    show, found = asyncio.run(audit_feeds(call, _connect_workspaces(call.settings)))
-    write_stdout(show)
-    return found
+def audit(context: CommandContext) -> int:
+    """Compare the counts with the API."""
+    reports = asyncio.run(audit_feeds(context, _connect_workspaces(context.settings)))
+    return print_reports(reports, context.flags.format)
 
 
-def _backfill(call: CommandContext) -> int:
-    """The past, for a Prometheus that was not there."""
-    return backfill(call, _connect_workspaces(call.settings))
+def backfill(context: CommandContext) -> int:
+    """Write the history that the API still holds, for Prometheus."""
+    return write_backfill(context, _connect_workspaces(context.settings))
 
 
 ACTIONS: Mapping[str, Callable[[CommandContext], int]] = MappingProxyType(
@@ -136,36 +121,36 @@ ACTIONS: Mapping[str, Callable[[CommandContext], int]] = MappingProxyType(
         "post": post,
         "logs": logs,
         "audit": audit,
-        "backfill": _backfill,
+        "backfill": backfill,
         "textfile": textfile,
         "state": manage_state,
     }
 )
-"""What the commands do."""
+"""Functions that run the commands, and return their exit codes."""
 
 
-async def _until_stopped(work: Callable[[Stop], Coroutine[Any, Any, None]], *, quiet: bool = False) -> int:
-    """Do the work until it fails, stops itself, or a signal comes; a second signal kills."""
-    # What was imported stays: the collector need not look through it again and again.
+async def _run_until_stopped(work: Callable[[Stop], Coroutine[Any, Any, None]], *, quiet: bool = False) -> int:
+    """Run until the work ends, calls its argument, or a signal arrives; a second signal kills the process."""
+    # Imported objects stay: the garbage collector need not scan them again and again.
     gc.freeze()
     loop = asyncio.get_running_loop()
     loop.set_default_executor(DaemonThreadExecutor())
-    stopped = asyncio.Event()
+    stop_event = asyncio.Event()
     for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(number, stop_event.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)  # until there is something to reload
-    working = asyncio.ensure_future(work(stopped.set))
-    waiting = asyncio.ensure_future(stopped.wait())
-    await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
+    work_task = asyncio.ensure_future(work(stop_event.set))
+    stop_task = asyncio.ensure_future(stop_event.wait())
+    await asyncio.wait((work_task, stop_task), return_when=asyncio.FIRST_COMPLETED)
     for number in STOP_SIGNALS:
         loop.remove_signal_handler(number)
-    waiting.cancel()
-    if not working.done():
+    stop_task.cancel()
+    if not work_task.done():
         if not quiet:
-            _log().info("stopping")
-        working.cancel()
+            _logger().info("stopping")
+        work_task.cancel()
     try:
-        await working
+        await work_task
     except asyncio.CancelledError:
         return 0
     except BaseExceptionGroup as group:
@@ -174,76 +159,83 @@ async def _until_stopped(work: Callable[[Stop], Coroutine[Any, Any, None]], *, q
 
 
 def _single_error(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
-    """The error of ours that a group holds, where it holds nothing else."""
-    ours, others = group.split(LateError)
-    if others is not None or ours is None:
+    """Return the first LateError of a group, None if the group contains any other error."""
+    matching, rest = group.split(LateError)
+    if rest is not None or matching is None:
         return None
-    first = ours.exceptions[0]
+    first = matching.exceptions[0]
     return _single_error(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-async def _export(settings: Settings, reread: Reread, stop: Stop) -> None:
-    """Run the exporter; what is opened first is closed last."""
+async def _export(settings: Settings, reload_settings: Callable[[], Settings], stop: Stop) -> None:
+    """Run the exporter; resources are closed in reverse order."""
     async with AsyncExitStack() as stack:
         sockets = [stack.enter_context(bound) for bound in _sockets(settings, stack)]
         exporter = await _open(settings, stack, process_collector())
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        source = WebConfigWatcher(settings.web_config, _log())
-        control = LifecycleController(settings, reread, exporter, source, stop)
-        control.record_result(succeeded=True)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: group.create_task(control.on_sighup()))
+        watcher = WebConfigWatcher(settings.web_config, _logger())
+        controller = LifecycleController(settings, reload_settings, exporter, watcher, stop)
+        controller.record_result(succeeded=True)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: group.create_task(controller.on_sighup()))
         group.create_task(exporter.publisher.run())
         exporter.start(group)
+        lifecycle = Lifecycle(reload=controller.reload, quit=controller.quit)
+        receiver = exporter.webhook_receiver
         app = create_app(
             exporter.exposition,
             exporter.health,
             telemetry_path=settings.web.telemetry_path,
             version=__version__,
             documentation=f"{__url__}#readme",
-            lifecycle=Lifecycle(reload=control.reload, quit=control.quit) if settings.web.enable_lifecycle else None,
-            webhooks=exporter.webhook_receiver,
+            lifecycle=lifecycle if settings.web.enable_lifecycle else None,
+            webhooks=receiver,
         )
-        opened = exporter.webhook_receiver.handles if exporter.webhook_receiver else None
-        gate = AuthMiddleware(app, source.current, passwords=PasswordVerifier(), log=_log(), is_public=opened)
-        group.create_task(serve(gate, sockets, web_config=source.current))
+        is_public = receiver.handles if receiver else None
+        protected_app = AuthMiddleware(
+            app, watcher.current, passwords=PasswordVerifier(), log=_logger(), is_public=is_public
+        )
+        group.create_task(serve(protected_app, sockets, web_config=watcher.current))
         for bound in sockets:
-            _log().info("listening", address=_url(bound, secure=settings.web_config.ssl_context is not None))
+            _logger().info("listening", address=_url(bound, secure=settings.web_config.ssl_context is not None))
 
 
-async def _open(settings: Settings, stack: AsyncExitStack, collect: Callable[[], Iterable[Metric]]) -> Exporter:
-    """An exporter that is ready to poll."""
+async def _open(
+    settings: Settings, stack: AsyncExitStack, collect_process_metrics: Callable[[], Iterable[Metric]]
+) -> Exporter:
+    """Return an exporter that is ready to poll."""
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
     store = await offload(open_store, settings.state.url)
     stack.push_async_callback(offload, store.close)
-    http = await stack.enter_async_context(_http(settings))
-    exporter = Exporter(settings, store, offload, partial(_connect, http, {}, {}), collect_process_metrics=collect)
+    http = await stack.enter_async_context(_http_client(settings))
+    connector = _Connector(http, lambda url: _logger().bind(api=url))
+    exporter = Exporter(settings, store, offload, connector.connect, collect_process_metrics=collect_process_metrics)
     await exporter.restore()
     return exporter
 
 
-async def _export_once(settings: Settings, show: Callable[[bytes], None], _: Stop) -> None:
-    """Poll every feed until it is caught up, and show the metrics, without those of a process that is about to end.
+async def _export_once(settings: Settings, write: Callable[[bytes], None], _: Stop) -> None:
+    """Poll until every feed is caught up, and write the metrics without those of the process, which is about to end.
 
     Raises:
-        LateError: A poll failed; the metrics say so too.
+        LateError: A poll failed, which the metrics show too.
     """
     async with AsyncExitStack() as stack:
         exporter = await _open(settings, stack, list)
-        publishing = asyncio.ensure_future(exporter.publisher.run())
+        publisher_task = asyncio.ensure_future(exporter.publisher.run())
         try:
             succeeded = await exporter.catch_up()
         finally:
-            publishing.cancel()
-        show(exporter.exposition.get_body(None, None).body)
+            publisher_task.cancel()
+        write(exporter.exposition.get_body(None, None).body)
         if not succeeded:
             raise LateError("a poll failed")
 
 
 def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
-    """What to serve on: the sockets of systemd, or those that the settings name."""
+    """Return the sockets of systemd, or sockets at the configured addresses."""
     sockets = systemd_sockets()
     if settings.web.systemd_socket and not sockets:
-        raise LateError("--web.systemd-socket: systemd has passed no socket on")
+        raise LateError("--web.systemd-socket: systemd did not pass a socket")
     if sockets:
         return sockets
     for address in settings.web.listen_address:
@@ -253,177 +245,143 @@ def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
     return sockets
 
 
-def _connect(
-    http: httpx.AsyncClient,
-    throttles: dict[str, RateLimiter],
-    dialects: dict[tuple[str, str], ApiGeneration],
-    settings: Settings,
-    workspace: Workspace,
-) -> tuple[LateClient, ApiGeneration]:
-    """A client of the workspace, and the generation of its API; whoever reads from the same place shares that."""
-    place = (workspace.base_url, settings.api.generation)
-    dialect = dialects.setdefault(
-        place, ApiGeneration(settings.api.generation, logger=_log().bind(api=workspace.base_url))
-    )
-    return _client(http, throttles, settings, workspace), dialect
+class _Connector:
+    """Connects workspaces to their APIs; workspaces with the same key share its quota.
+
+    Args:
+        http: HTTP client.
+        create_logger: Callback that returns the logger for a base URL.
+    """
+
+    def __init__(self, http: httpx.AsyncClient, create_logger: Callable[[str], Logger]) -> None:
+        self._http = http
+        self._create_logger = create_logger
+        self._rate_limiters: dict[str, RateLimiter] = {}
+        self._generations: dict[tuple[str, str], ApiGeneration] = {}
+
+    def connect(self, settings: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
+        """Return a client of the workspace, and the generation of its API."""
+        generation_name = settings.api.generation
+        generation = self._generations.setdefault(
+            (workspace.base_url, generation_name),
+            ApiGeneration(generation_name, logger=self._create_logger(workspace.base_url)),
+        )
+        key = workspace.key.get_secret_value() if workspace.key else ""
+        rate_limiter = self._rate_limiters.setdefault(key, RateLimiter(settings.api.quota_share))
+        rate_limiter.quota_share = settings.api.quota_share
+        client = LateClient(
+            self._http,
+            base_url=workspace.base_url,
+            key=ApiKey(key, workspace.key_file, on_change=log.add_secret),
+            rate_limiter=rate_limiter,
+            timeout=settings.api.timeout,
+        )
+        return client, generation
 
 
-def _client(
-    http: httpx.AsyncClient, throttles: dict[str, RateLimiter], settings: Settings, workspace: Workspace
-) -> LateClient:
-    """A client of the workspace; workspaces that share a key share its quota."""
-    value = workspace.key.get_secret_value() if workspace.key else ""
-    throttle = throttles.setdefault(value, RateLimiter(settings.api.quota_share))
-    throttle.quota_share = settings.api.quota_share
-    return LateClient(
-        http,
-        base_url=workspace.base_url,
-        key=ApiKey(value, workspace.key_file, on_change=log.add_secret),
-        rate_limiter=throttle,
-        timeout=settings.api.timeout,
-    )
+@asynccontextmanager
+async def _connect_workspaces(settings: Settings) -> AsyncIterator[Mapping[str, WorkspaceConnection]]:
+    """Connect all workspaces for a command that prints its result and ends."""
+    async with _http_client(settings) as http:
+        connector = _Connector(http, lambda _: QuietLogger())
+        connections = {}
+        for workspace in settings.workspaces:
+            client, generation = connector.connect(settings, workspace)
+            connections[workspace.name] = WorkspaceConnection(generation, client)
+        yield connections
 
 
-def _http(settings: Settings) -> httpx.AsyncClient:
+class QuietLogger:
+    """Logs everything at debug level, so that messages of the exporter do not disturb the output of a command."""
+
+    def debug(self, event: str, **fields: Any) -> object:
+        """Log an event."""
+        return _logger().debug(event, **fields)
+
+    info = debug
+    warning = debug
+
+
+def _http_client(settings: Settings) -> httpx.AsyncClient:
     interval = settings.longest_poll_interval
     return httpx.AsyncClient(
         follow_redirects=False,
         timeout=settings.api.timeout,
-        # A connection outlives the pause between two polls.
+        # Keep connections open between two polls.
         limits=httpx.Limits(keepalive_expiry=2 * interval + settings.api.timeout),
         headers={"User-Agent": f"late-exporter/{__version__}"},
     )
 
 
 def create_offload(executor: Executor) -> Offload:
-    """Runs calls in a thread. One under way ends before a cancellation takes effect: it may have made logs durable."""
+    """Return a coroutine function that runs calls in an executor.
+
+    A cancelled call is awaited all the same: it may have made logs durable.
+    """
 
     async def offload(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
-        running = asyncio.get_running_loop().run_in_executor(executor, partial(call, *args, **keywords))
-        cancelled = False
-        while not running.done():
+        future = asyncio.get_running_loop().run_in_executor(executor, partial(call, *args, **keywords))
+        is_cancelled = False
+        while not future.done():
             try:
-                await asyncio.wait((running,))
+                await asyncio.wait((future,))
             except asyncio.CancelledError:
-                cancelled = True
+                is_cancelled = True
         task = asyncio.current_task()
-        if cancelled and task is not None:
+        if is_cancelled and task is not None:
             task.cancel()
-        return running.result()
+        return future.result()
 
     return offload
 
 
-async def _run_demo(call: CommandContext, stop: Stop) -> None:
+async def _run_demo(context: CommandContext, stop: Stop) -> None:
     """Run the exporter against a simulated API in the same process."""
-    settings = call.settings
+    settings = context.settings
     with bind_socket(settings.simulate.listen_address) as bound:
         url = f"{_url(bound)}/api"
-        simulate, lead = settings.simulate, 0.0
-        if not simulate.incident:
-            simulate, lead = simulate.model_copy(update={"incident": DEMO_INCIDENTS}), DEMO_LEAD
+        options, lead = settings.simulate, 0.0
+        if not options.incident:
+            options, lead = options.model_copy(update={"incident": DEMO_INCIDENTS}), DEMO_LEAD
         async with asyncio.TaskGroup() as group:
-            group.create_task(_serve_simulator(simulate, bound, call.flags.generation, lead=lead))
+            group.create_task(_serve_simulator(options, bound, context.flags.generation, lead=lead))
             group.create_task(
                 _export(
                     settings.with_api(url, DEMO_KEY),
-                    lambda: call.reload_settings().with_api(url, DEMO_KEY),
+                    lambda: context.reload_settings().with_api(url, DEMO_KEY),
                     stop,
                 )
             )
 
 
-async def _simulate(call: CommandContext) -> None:
-    with bind_socket(call.settings.simulate.listen_address) as bound:
-        await _serve_simulator(call.settings.simulate, bound, call.flags.generation)
+async def _simulate(context: CommandContext) -> None:
+    with bind_socket(context.settings.simulate.listen_address) as bound:
+        await _serve_simulator(context.settings.simulate, bound, context.flags.generation)
 
 
 async def _serve_simulator(
     options: SimulateSettings, bound: socket.socket, generation: str, *, lead: float = 0.0
 ) -> None:
-    world = await asyncio.to_thread(_world, options, lead, late=generation == "late")
-    service = SimulatedApi(world, clock=time.time, rate_limit=options.rate_limit, generation=generation)
-    _log().info("simulating the Late API", address=_url(bound), logs=len(world.publishing.rows))
-    await serve(create_simulator(service), [bound], date_header=False)
+    world = await asyncio.to_thread(_create_world, options, lead, generation)
+    api = SimulatedApi(world, clock=time.time, rate_limit=options.rate_limit, generation=generation)
+    _logger().info("simulating the Late API", address=_url(bound), logs=len(world.publishing.rows))
+    await serve(create_simulator(api), [bound], date_header=False)
 
 
-def _world(options: SimulateSettings, lead: float, *, late: bool) -> SimulatedWorld:
-    """A world whose incidents began ``lead`` seconds ago; generation ``late`` shows less of it."""
+def _create_world(options: SimulateSettings, lead: float, generation: str) -> SimulatedWorld:
+    """Return a simulated world, in which the incidents began ``lead`` seconds ago."""
     world = SimulatedWorld(
         options.seed,
         time.time() - lead,
         logs_per_day=options.logs_per_day,
         history=options.history,
-        retention=RETENTION if late else ZERNIO_RETENTION,
-        with_activity=not late,
+        retention=RETENTION if generation == "late" else ZERNIO_RETENTION,
+        with_activity=generation != "late",
     )
     for incident in options.incident:
         world.start_incident(incident)
     world.advance(time.time())
     return world
-
-
-@asynccontextmanager
-async def _connect_workspaces(settings: Settings) -> AsyncIterator[Mapping[str, WorkspaceConnection]]:
-    """The line of every workspace, for commands that ask and end."""
-    throttles: dict[str, RateLimiter] = {}
-    dialects: dict[str, ApiGeneration] = {}
-    async with _http(settings) as http:
-        yield {
-            workspace.name: WorkspaceConnection(
-                dialects.setdefault(workspace.base_url, ApiGeneration(settings.api.generation, logger=QuietLogger())),
-                _client(http, throttles, settings, workspace),
-            )
-            for workspace in settings.workspaces
-        }
-
-
-class QuietLogger:
-    """A log for commands that print something else: what the exporter tells everyone is for those who look for it."""
-
-    def debug(self, event: str, **fields: Any) -> object:
-        """For those who look for something."""
-        return _log().debug(event, **fields)
-
-    info = debug
-    warning = debug
-
-
-async def _check(settings: Settings, format: str) -> int:  # noqa: A002 - the flag's word
-    secure = settings.web_config.ssl_context is not None
-    findings = [Finding(level=Level.OK, subject="configuration", message=_workspace_count(settings.workspaces))]
-    counted = await asyncio.to_thread(recorded_generations, settings.state.url)
-    async with _connect_workspaces(settings) as known:
-        for workspace in settings.workspaces:
-            findings += check_key_file(workspace.name, workspace.key_file)
-            client = known[workspace.name].client
-            spoken = await check_generation(
-                workspace.name,
-                client,
-                settings.poll.feeds,
-                configured=settings.api.generation,
-                recorded=counted.get(workspace.name),
-            )
-            findings += spoken.findings
-            findings += await check_api(
-                workspace.name,
-                client,
-                spoken.feeds,
-                interval=settings.poll.interval,
-                share=settings.api.quota_share,
-            )
-    findings.append(await asyncio.to_thread(check_state, settings.state.url))
-    findings += check_web(settings.web.config_file, settings.web_config)
-    findings += await asyncio.to_thread(lambda: list(check_addresses(settings.web.listen_address, secure=secure)))
-    printed = (
-        [msgspec.json.encode(findings).decode()] if format == "json" else map(log.escape, format_findings(findings))
-    )
-    sys.stdout.write(log.redact("\n".join(printed)) + "\n")
-    return int(any(finding.level is Level.ERROR for finding in findings))
-
-
-def _workspace_count(workspaces: Sequence[Workspace]) -> str:
-    return "1 workspace" if len(workspaces) == 1 else f"{len(workspaces)} workspaces"
 
 
 def _print(body: bytes) -> None:
@@ -432,14 +390,14 @@ def _print(body: bytes) -> None:
 
 
 def _url(bound: socket.socket, *, secure: bool = False) -> str:
-    """Where a person reaches a socket."""
+    """Return the address at which a user reaches a socket."""
     if bound.family == socket.AF_UNIX:
         return f"unix:{bound.getsockname()}"
     host, port = bound.getsockname()[:2]
-    shown = {"::": "127.0.0.1", "0.0.0.0": "127.0.0.1"}.get(host, host)  # noqa: S104 - shown, not bound
+    host = {"::": "127.0.0.1", "0.0.0.0": "127.0.0.1"}.get(host, host)  # noqa: S104 - displayed, not bound
     scheme = "https" if secure else "http"
-    return f"{scheme}://[{shown}]:{port}" if ":" in shown else f"{scheme}://{shown}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _log() -> BoundLogger:
+def _logger() -> BoundLogger:
     return log.get_logger("late_exporter")

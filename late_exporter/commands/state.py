@@ -1,39 +1,45 @@
-"""What can be done with a state: look at it, copy it, check it, move it, and change its workspaces on purpose."""
+"""The command ``state``: inspect, copy, check and move a state, and rename or drop its workspaces."""
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO
 
 import msgspec
 
-from late_exporter.commands.logview import moment
+from late_exporter.commands._runner import write_line, write_stdout
+from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import INVALID_NAME, is_workspace_name, quote
 from late_exporter.errors import ConfigError, LateError, StoreError, StoreInUse
+from late_exporter.format import iso_time, plural
 from late_exporter.log import escape, redact
 from late_exporter.model import Scope
 from late_exporter.store import StateSnapshot, admin, is_in_use, state_path
 
-__all__ = ["StateCommand", "StateSummary", "summarize_state"]
+__all__ = ["StateCommand", "StateSummary", "manage_state", "summarize_state"]
 
 CONFIRMED_ACTIONS = ("rename", "drop")
 STREAM = "-"
-"""Standard input or output, in place of a file."""
-
-Write: TypeAlias = Callable[[str], None]
+"""Name that stands for standard input or output."""
 
 
 class FeedSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What a state holds of a feed; times are ISO 8601 in UTC.
+    """Summary of a feed in a state; times are ISO 8601 in UTC.
 
     Args:
-        oldest, newest: When the logs held were created.
-        since: From when on every log is counted without a gap.
-        gaps: Stretches that are still to be read.
-        synced: The first sync is complete.
+        feed: Name of the feed.
+        logs: Number of stored logs.
+        pending: Number of pending logs.
+        oldest: Creation time of the oldest stored log.
+        newest: Creation time of the newest stored log.
+        since: Time since which every log was counted.
+        gaps: Number of gaps that the exporter has yet to read.
+        synced: Whether the first sync is complete.
     """
 
     feed: str
@@ -47,7 +53,7 @@ class FeedSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkspaceSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What a state holds of a workspace."""
+    """Summary of a workspace in a state."""
 
     workspace: str
     series: int
@@ -55,16 +61,19 @@ class WorkspaceSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def logs(self) -> int:
-        """Held of all feeds."""
+        """Return the number of stored logs of all feeds."""
         return sum(feed.logs for feed in self.feeds)
 
 
 class StateSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What a state holds.
+    """Summary of a state.
 
     Args:
-        size: In bytes.
-        in_use: An exporter works on it; None where that cannot be told.
+        path: Path of the file.
+        size: Size in bytes.
+        schema: Version of the schema.
+        in_use: Whether an exporter is using the state, None if unknown.
+        workspaces: Summaries of the workspaces, by name.
     """
 
     path: str
@@ -74,71 +83,71 @@ class StateSummary(msgspec.Struct, frozen=True, kw_only=True):
     workspaces: Sequence[WorkspaceSummary]
 
     def workspace(self, name: str) -> WorkspaceSummary:
-        """The workspace of a name; raises StoreError where there is none."""
-        for view in self.workspaces:
-            if view.workspace == name:
-                return view
-        known = ", ".join(view.workspace for view in self.workspaces) or "none"
-        raise StoreError(f"there is no workspace {name} in the state; there are {known}")
+        """Return the summary of a workspace; raises StoreError if there is no such workspace."""
+        for summary in self.workspaces:
+            if summary.workspace == name:
+                return summary
+        names = ", ".join(summary.workspace for summary in self.workspaces) or "none"
+        raise StoreError(f"there is no workspace {name} in the state; choose from {names}")
 
     def json(self) -> str:
-        """For programs."""
+        """Return the summary as JSON."""
         return msgspec.json.encode(self).decode()
 
     def text(self) -> Iterator[str]:
-        """For people, line by line."""
-        use = {True: "an exporter works on it", False: "no exporter works on it", None: "may be in use"}[self.in_use]
-        yield f"{self.path}: {self.size:,} bytes, schema {self.schema}, {use}"
-        for view in self.workspaces:
-            yield f"{view.workspace}: {_counted(view.series, 'series')}"
-            yield from (f"  {feed.feed}: {', '.join(_feed_details(feed))}" for feed in view.feeds)
+        """Return the summary as lines of text."""
+        usage = {True: "in use by an exporter", False: "not in use", None: "may be in use"}[self.in_use]
+        yield f"{self.path}: {self.size:,} bytes, schema {self.schema}, {usage}"
+        for summary in self.workspaces:
+            yield f"{summary.workspace}: {_series_count(summary.series)}"
+            yield from (f"  {feed.feed}: {', '.join(_feed_details(feed))}" for feed in summary.feeds)
 
 
 def summarize_state(url: str) -> StateSummary:
-    """What the state of a URL holds.
+    """Return the summary of the state at a URL.
 
     Raises:
-        StoreError: There is none, or it cannot be read.
+        StoreError: There is no state, or it cannot be read.
     """
     path = state_path(url)
-    with StateSnapshot(path) as records:
-        names = [labels[0] for _, labels in records.series_values()]
+    with StateSnapshot(path) as snapshot:
+        series_names = [labels[0] for _, labels in snapshot.series_values()]
         feeds: dict[str, list[FeedSummary]] = {}
-        for scope in records.scopes:
-            feeds.setdefault(scope.workspace, []).append(_feed(records, scope))
-        views = [
-            WorkspaceSummary(workspace=name, series=names.count(name), feeds=feeds.get(name, []))
-            for name in sorted({*feeds, *names})
+        for scope in snapshot.scopes:
+            feeds.setdefault(scope.workspace, []).append(_summarize_feed(snapshot, scope))
+        workspaces = [
+            WorkspaceSummary(workspace=name, series=series_names.count(name), feeds=feeds.get(name, []))
+            for name in sorted({*feeds, *series_names})
         ]
-        size, schema = records.size, records.schema_version
-    return StateSummary(path=str(path), size=size, schema=schema, in_use=_in_use(url), workspaces=views)
+        size, schema = snapshot.size, snapshot.schema_version
+    return StateSummary(path=str(path), size=size, schema=schema, in_use=_is_in_use(url), workspaces=workspaces)
 
 
-def _feed(records: StateSnapshot, scope: Scope) -> FeedSummary:
-    state, span = records.feed_state(scope), records.created_range(scope)
+def _summarize_feed(snapshot: StateSnapshot, scope: Scope) -> FeedSummary:
+    state, created_range = snapshot.feed_state(scope), snapshot.created_range(scope)
     coverage = state.coverage
-    oldest, newest = (None, None) if span is None else (moment(span[0]), moment(span[1]))
+    oldest, newest = map(iso_time, created_range) if created_range is not None else (None, None)
     return FeedSummary(
         feed=scope.feed,
         logs=state.log_count,
         pending=len(state.pending_logs),
         oldest=oldest,
         newest=newest,
-        since=moment(coverage.complete_since) if coverage else None,
+        since=iso_time(coverage.complete_since) if coverage else None,
         gaps=len(coverage.gaps) if coverage else 0,
         synced=coverage is not None and coverage.is_synced,
     )
 
 
-def _in_use(url: str) -> bool | None:
+def _is_in_use(url: str) -> bool | None:
     try:
         return is_in_use(url)
     except StoreError:
-        return None  # it can be read, but the lock beside it cannot be written
+        return None  # the state is readable, but its lock file is not writable
 
 
 def _feed_details(feed: FeedSummary) -> Iterator[str]:
-    yield _counted(feed.logs, "logs")
+    yield plural(feed.logs, "log")
     if feed.pending:
         yield f"{feed.pending:,} pending"
     if feed.newest:
@@ -146,50 +155,79 @@ def _feed_details(feed: FeedSummary) -> Iterator[str]:
     if not feed.synced:
         yield "first sync not complete"
     if feed.since:
-        yield f"without a gap since {feed.since}"
+        yield f"complete since {feed.since}"
     if feed.gaps:
-        yield f"{_counted(feed.gaps, 'gaps')} still to be read"
+        yield f"{plural(feed.gaps, 'gap')} to read"
 
 
-def _counted(number: int, things: str) -> str:
-    one = things if things == "series" else things.removesuffix("s")
-    return f"{number:,} {one if number == 1 else things}"
+def _series_count(count: int) -> str:
+    return plural(count, "series", "series")
+
+
+def manage_state(context: CommandContext) -> int:
+    """Run an action on the state, print the result, and return the exit code."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+    action, *rest = context.args
+    if action == "export" and rest in ([], [STREAM]):
+        # Half an export is useless, so that a closed pipe is a failure.
+        return write_stdout(lambda: _run(context, _write_buffered), broken_pipe_code=1)
+    lines: list[str] = []
+    exit_code = _run(context, lines.append)
+
+    def write() -> int:
+        for line in lines:
+            write_line(line)
+        return exit_code
+
+    return write_stdout(write, broken_pipe_code=exit_code)
+
+
+def _run(context: CommandContext, write: Callable[[str], object]) -> int:
+    command = StateCommand(context.settings.state.url, write, sys.stdin)
+    exit_code = command.run(context.args, format_name=context.flags.format, confirmed=context.flags.yes)
+    sys.stdout.flush()
+    return exit_code
+
+
+def _write_buffered(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
 
 
 class StateCommand:
-    """Does to a state what is asked.
+    """Runs actions on a state.
 
     Args:
-        url: Of the state.
-        write: Takes a line of what is printed, as it is to be.
-        source: Standard input.
+        url: URL of the state.
+        write: Callback that writes a line of output.
+        stdin: Lines of standard input.
     """
 
-    def __init__(self, url: str, write: Write, source: Iterable[str] = ()) -> None:
+    def __init__(self, url: str, write: Callable[[str], object], stdin: Iterable[str] = ()) -> None:
         self._url = url
         self._path = state_path(url)
         self._write = write
-        self._source = source
+        self._stdin = stdin
 
-    def run(self, words: Sequence[str], *, form: str = "text", confirmed: bool = False) -> int:
-        """Do it; returns the exit code.
+    def run(self, args: Sequence[str], *, format_name: str = "text", confirmed: bool = False) -> int:
+        """Run an action and return the exit code.
 
         Args:
-            words: The action and its arguments.
-            form: ``text``, or ``json`` for what can be printed so.
-            confirmed: What cannot be undone is meant.
+            args: Action and its arguments.
+            format_name: ``text``, or ``json`` if the action supports it.
+            confirmed: Whether ``--yes`` was given.
 
         Raises:
-            ConfigError: What was asked makes no sense, or is not confirmed.
-            LateError: It cannot be done; nothing was changed.
+            ConfigError: The arguments are invalid, or the action has to be confirmed.
+            LateError: The action failed; nothing was changed.
         """
-        action, *arguments = words
-        if form != "text" and action != "info":
-            raise ConfigError(f"--format: only state info prints {form}, not state {action}")
+        action, *arguments = args
+        if format_name != "text" and action != "info":
+            raise ConfigError(f"--format: {format_name} is supported by state info only, not by state {action}")
         if confirmed and action not in CONFIRMED_ACTIONS:
-            raise ConfigError(f"--yes: is for state rename and state drop, not for state {action}")
+            raise ConfigError(f"--yes: supported by state rename and state drop only, not by state {action}")
         actions: Mapping[str, Callable[..., int]] = {
-            "info": partial(self._info, form),
+            "info": partial(self._info, format_name),
             "backup": self._backup,
             "check": self._check,
             "export": self._export,
@@ -200,24 +238,22 @@ class StateCommand:
         }
         return actions[action](*arguments)
 
-    def _info(self, form: str) -> int:
-        found = summarize_state(self._url)
-        for line in [found.json()] if form == "json" else found.text():
+    def _info(self, format_name: str) -> int:
+        summary = summarize_state(self._url)
+        for line in [summary.json()] if format_name == "json" else summary.text():
             self._print(line)
         return 0
 
     def _backup(self, target: str) -> int:
         size = admin.backup(self._path, Path(target))
-        self._print(f"{target}: copied {self._path}, {size:,} bytes")
+        self._print(f"{target}: copy of {self._path}, {size:,} bytes")
         return 0
 
     def _check(self) -> int:
-        faults = 0
-        for faults, fault in enumerate(admin.check(self._path), 1):  # noqa: B007 - their number is the answer
-            self._print(fault)
-        if not faults:
-            self._print(f"{self._path}: nothing is wrong")
-        return int(faults > 0)
+        problems = list(admin.check(self._path))
+        for problem in problems or [f"{self._path}: no problems found"]:
+            self._print(problem)
+        return int(bool(problems))
 
     def _export(self, target: str = STREAM) -> int:
         lines = admin.export_state(self._path)
@@ -225,69 +261,70 @@ class StateCommand:
             for line in lines:
                 self._write(line)
             return 0
-        rows = _write_file(Path(target), lines) - 2  # the first line and the last one are none
-        self._print(f"{target}: {_counted(rows, 'rows')} of {self._path}")
+        row_count = _write_file(Path(target), lines) - 2  # the first and the last line are not rows
+        self._print(f"{target}: {plural(row_count, 'row')} exported from {self._path}")
         return 0
 
     def _import(self, source: str) -> int:
         if source == STREAM:
-            rows = admin.import_state(self._path, self._source)
+            row_count = admin.import_state(self._path, self._stdin)
         else:
             with _open_file(Path(source)) as lines:
-                rows = admin.import_state(self._path, lines)
-        self._print(f"{self._path}: {_counted(rows, 'rows')} read in")
+                row_count = admin.import_state(self._path, lines)
+        self._print(f"{self._path}: {plural(row_count, 'row')} imported")
         return 0
 
     def _compact(self) -> int:
         with self._exclusive():
             before, after = admin.compact(self._path)
-        self._print(f"{self._path}: {after:,} bytes, before {before:,}")
+        self._print(f"{self._path}: {after:,} bytes, previously {before:,}")
         return 0
 
     def _rename(self, old: str, new: str, *, confirmed: bool) -> int:
         if not is_workspace_name(new):
             raise ConfigError(f"NEW{quote(new)}: {INVALID_NAME}")
-        found = summarize_state(self._url)
-        view = found.workspace(old)
-        if any(other.workspace == new for other in found.workspaces):
-            raise StoreError(f"{self._path}: there is a workspace {new} already")
+        summary = summarize_state(self._url)
+        workspace = summary.workspace(old)
+        if any(other.workspace == new for other in summary.workspaces):
+            raise StoreError(f"{self._path}: the workspace {new} already exists")
         if not confirmed:
-            raise ConfigError(f"would rename {_workspace_size(view)} to {new}; add --yes to do so")
+            raise ConfigError(f"would rename {_describe(workspace)} to {new}; add --yes to do so")
         with self._exclusive():
-            series = admin.rename_workspace(self._path, old, new)
-        self._print(f"{self._path}: {old} is {new} now, with {_counted(series, 'series')}")
+            series_count = admin.rename_workspace(self._path, old, new)
+        self._print(f"{self._path}: renamed {old} to {new}, with {_series_count(series_count)}")
         return 0
 
     def _drop(self, name: str, *, confirmed: bool) -> int:
-        view = summarize_state(self._url).workspace(name)
+        workspace = summarize_state(self._url).workspace(name)
         if not confirmed:
-            raise ConfigError(f"would forget {_workspace_size(view)}, for good; add --yes to do so")
+            raise ConfigError(f"would delete {_describe(workspace)} permanently; add --yes to do so")
         with self._exclusive():
-            logs = admin.drop_workspace(self._path, name)
-        self._print(f"{self._path}: {name} is forgotten, with {_counted(logs, 'logs')}")
+            log_count = admin.drop_workspace(self._path, name)
+        self._print(f"{self._path}: deleted {name}, with {plural(log_count, 'log')}")
         return 0
 
-    def _print(self, words: str) -> None:
-        self._write(escape(redact(words)))
+    def _print(self, line: str) -> None:
+        self._write(escape(redact(line)))
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
         try:
             yield
         except StoreInUse as exc:
-            raise StoreInUse(f"{self._path}: an exporter works on it; stop it first") from exc
+            raise StoreInUse(f"{self._path}: in use by an exporter; stop it first") from exc
 
 
-def _workspace_size(view: WorkspaceSummary) -> str:
-    return f"the workspace {view.workspace} with {_counted(view.logs, 'logs')} and {_counted(view.series, 'series')}"
+def _describe(workspace: WorkspaceSummary) -> str:
+    log_count, series_count = plural(workspace.logs, "log"), _series_count(workspace.series)
+    return f"the workspace {workspace.workspace} with {log_count} and {series_count}"
 
 
 def _write_file(path: Path, lines: Iterable[str]) -> int:
-    """Write lines to a new file for its owner alone; returns how many there were."""
+    """Write lines to a new file that only its owner can read, and return their number."""
     try:
         path.touch(0o600, exist_ok=False)
     except FileExistsError as exc:
-        raise StoreError(f"{path}: there is such a file already; it is left as it is") from exc
+        raise StoreError(f"{path}: the file exists already and was not changed") from exc
     except OSError as exc:
         raise LateError(f"{path}: cannot be written: {exc.strerror}") from exc
     try:

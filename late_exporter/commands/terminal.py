@@ -1,4 +1,4 @@
-"""Logs written for terminals, files and programs; what strangers wrote steers none of them."""
+"""Format logs as tables, CSV and JSON lines; text from the API never controls the terminal."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, Self, TextIO
 from unicodedata import combining, east_asian_width
 
-from late_exporter.commands.logview import LogView
+from late_exporter.format import human_duration
 from late_exporter.log import escape, redact
+from late_exporter.model import LogView
 
 __all__ = [
     "Column",
@@ -24,16 +25,16 @@ __all__ = [
     "TableFormatter",
     "Terminal",
     "clean",
+    "detail",
     "duration",
-    "explanation",
     "json_line",
 ]
 
 MAX_DEPTH = 64
-"""Levels of a row that JSON shows; Python's own limits are not far above."""
+"""Levels of a log that JSON output shows; Python's own limit is not far above."""
 
 MAX_COLUMN_WIDTH = 40
-"""A longer one is shown whole, but does not push the next columns of other rows aside."""
+"""A longer cell is shown whole, but does not widen its column in other rows."""
 
 INDENT = 4
 MIN_WIDTH = 20
@@ -52,35 +53,42 @@ STATUS_COLOURS: Mapping[str, str] = MappingProxyType(
 )
 
 FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What makes a spreadsheet take a cell for a formula, in full width too."""
+"""First characters that make a spreadsheet read a cell as a formula, full-width forms included."""
 
 
 class Terminal(NamedTuple):
-    """Where text goes to: a terminal of some width, or None for a file or a pipe."""
+    """Width and colours of the output; no width for a file or a pipe."""
 
     width: int | None = None
     colour: bool = False
 
     @classmethod
     def detect(cls, stream: TextIO, environ: Mapping[str, str]) -> Self:
-        """What a stream is; colours are for terminals that have them and people who want them."""
+        """Return what a stream supports; NO_COLOR and a dumb terminal switch colours off."""
         if not stream.isatty():
             return cls()
         colour = not environ.get("NO_COLOR") and environ.get("TERM") not in (None, "", "dumb")
         return cls(shutil.get_terminal_size().columns, colour)
 
     def coloured(self, text: str, status: str) -> str:
-        """The text in the colour of a status, where there are colours."""
-        tone = STATUS_COLOURS.get(status, "")
-        return f"{tone}{text}{RESET}" if self.colour and tone else text
+        """Return the text in the colour of a status."""
+        colour = STATUS_COLOURS.get(status, "")
+        return f"{colour}{text}{RESET}" if self.colour and colour else text
 
     def bold(self, text: str) -> str:
-        """The text in bold letters, where there are any."""
+        """Return the text in bold."""
         return f"{BOLD}{text}{RESET}" if self.colour else text
 
 
 class Column(NamedTuple):
-    """A column of a table."""
+    """A column of a table.
+
+    Args:
+        title: Heading.
+        value: Callback that returns the cell of a log.
+        align_right: Whether cells are aligned to the right.
+        is_status: Whether cells have the colour of the log's status.
+    """
 
     title: str
     value: Callable[[LogView], str]
@@ -89,104 +97,103 @@ class Column(NamedTuple):
 
 
 class LogFormatter(Protocol):
-    """Writes logs as lines, as they come."""
+    """Formats logs as lines, batch by batch."""
 
     def lines(self, logs: Iterable[LogView]) -> Iterator[str]:
-        """The lines of some logs, with a head before the first of all."""
+        """Yield the lines of some logs, with a heading before the first of all."""
 
 
 class TableFormatter:
-    """Aligned columns; a row takes several lines where a terminal is too narrow for it.
+    """Formats logs in aligned columns; a row is folded into several lines if the terminal is too narrow.
 
     Args:
-        columns: The last one may be long.
-        screen: Where it is shown.
+        columns: Columns, of which the last one may be long.
+        terminal: Width and colours of the output.
     """
 
-    def __init__(self, columns: Sequence[Column], screen: Terminal) -> None:
+    def __init__(self, columns: Sequence[Column], terminal: Terminal) -> None:
         self._columns = columns
-        self._screen = screen
+        self._terminal = terminal
         self._widths = [len(column.title) for column in columns]
-        self._begun = False
+        self._has_heading = False
 
     def lines(self, logs: Iterable[LogView]) -> Iterator[str]:
-        """The lines of some logs; columns grow as wider cells come."""
+        """Yield the lines of some logs; columns widen with later logs."""
         rows = [(log, [clean(column.value(log)) or "-" for column in self._columns]) for log in logs]
         for _, cells in rows:
-            widths = (min(_width(cell), MAX_COLUMN_WIDTH) for cell in cells)
+            widths = (min(_display_width(cell), MAX_COLUMN_WIDTH) for cell in cells)
             self._widths = list(map(max, self._widths, widths))
         folds = self._folds()
-        if rows and not self._begun:
-            self._begun = True
-            yield self._screen.bold(self._line([column.title for column in self._columns], folds[0]))
+        if rows and not self._has_heading:
+            self._has_heading = True
+            yield self._terminal.bold(self._line([column.title for column in self._columns], folds[0]))
         for log, cells in rows:
             yield self._line(cells, folds[0], log.status)
-            yield from self._rest(cells, folds[1:], log.status)
+            yield from self._continuation(cells, folds[1:], log.status)
 
     def _folds(self) -> list[list[int]]:
-        """Which columns stand in a row's first line, and which in the next ones."""
-        width, numbers = self._screen.width, list(range(len(self._columns)))
-        if width is None or sum(self._widths) + 2 * (len(numbers) - 1) <= width:
-            return [numbers]
+        """Return the indexes of the columns in the first line of a row, and in its further lines."""
+        width, indexes = self._terminal.width, list(range(len(self._columns)))
+        if width is None or sum(self._widths) + 2 * (len(indexes) - 1) <= width:
+            return [indexes]
         folds: list[list[int]] = [[]]
-        taken = 0
-        for number in numbers[:-1]:
-            if folds[-1] and taken + self._widths[number] > width:
+        line_width = 0
+        for index in indexes[:-1]:
+            if folds[-1] and line_width + self._widths[index] > width:
                 folds.append([])
-                taken = INDENT
-            folds[-1].append(number)
-            taken += self._widths[number] + 2
-        return [*folds, numbers[-1:]]
+                line_width = INDENT
+            folds[-1].append(index)
+            line_width += self._widths[index] + 2
+        return [*folds, indexes[-1:]]
 
-    def _line(self, cells: Sequence[str], numbers: Sequence[int], status: str = "") -> str:
-        return "  ".join(self._cell(cells[number], number, status) for number in numbers).rstrip()
+    def _line(self, cells: Sequence[str], indexes: Sequence[int], status: str = "") -> str:
+        return "  ".join(self._cell(cells[index], index, status) for index in indexes).rstrip()
 
-    def _cell(self, cell: str, number: int, status: str) -> str:
-        column, space = self._columns[number], " " * (self._widths[number] - _width(cell))
-        painted = self._screen.coloured(cell, status) if column.is_status else cell
-        return space + painted if column.align_right else painted + space
+    def _cell(self, cell: str, index: int, status: str) -> str:
+        column, padding = self._columns[index], " " * (self._widths[index] - _display_width(cell))
+        text = self._terminal.coloured(cell, status) if column.is_status else cell
+        return padding + text if column.align_right else text + padding
 
-    def _rest(self, cells: Sequence[str], folds: Sequence[Sequence[int]], status: str) -> Iterator[str]:
-        for numbers in folds[:-1]:
-            yield " " * INDENT + self._line(cells, numbers, status)
-        width = max((self._screen.width or 0) - INDENT, MIN_WIDTH)
-        for (number,) in folds[-1:]:
-            told = "" if cells[number] == "-" else cells[number]
-            for line in textwrap.wrap(told, width, break_long_words=False, break_on_hyphens=False):
+    def _continuation(self, cells: Sequence[str], folds: Sequence[Sequence[int]], status: str) -> Iterator[str]:
+        for indexes in folds[:-1]:
+            yield " " * INDENT + self._line(cells, indexes, status)
+        width = max((self._terminal.width or 0) - INDENT, MIN_WIDTH)
+        for (index,) in folds[-1:]:
+            text = "" if cells[index] == "-" else cells[index]
+            for line in textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False):
                 yield " " * INDENT + line
 
 
 class CsvFormatter:
-    """Comma-separated values for spreadsheets: a cell that would be a formula gets an apostrophe before it."""
+    """Formats logs as comma-separated values for spreadsheets; an apostrophe defuses formulas."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = columns
-        self._begun = False
+        self._has_heading = False
 
     def lines(self, logs: Iterable[LogView]) -> Iterator[str]:
-        """The lines of some logs."""
+        """Yield the lines of some logs."""
         for log in logs:
-            if not self._begun:
-                self._begun = True
+            if not self._has_heading:
+                self._has_heading = True
                 yield _csv_line(column.title for column in self._columns)
             yield _csv_line(_escape_formula(clean(column.value(log))) for column in self._columns)
 
 
 class JsonFormatter:
-    """One object a line: the logs as the API sent them."""
+    """Formats each log as one line of JSON, with all that the API sent."""
 
     def lines(self, logs: Iterable[LogView]) -> Iterator[str]:
-        """The lines of some logs."""
+        """Yield the lines of some logs."""
         return (json_line(log.row) for log in logs)
 
 
 def json_line(value: object) -> str:
-    """JSON in one line, the same values and no secret; what could steer a terminal is written as escapes."""
-    return escape(json.dumps(_writable(value), ensure_ascii=False, allow_nan=False))
+    """Return a value as one line of JSON without secrets; control characters are escaped."""
+    return escape(json.dumps(_serializable(value), ensure_ascii=False, allow_nan=False))
 
 
-def _writable(value: object, depth: int = 0) -> Any:
-    """The value without secrets, and without what JSON has no word for."""
+def _serializable(value: object, depth: int = 0) -> Any:
     if depth == MAX_DEPTH:
         return None
     match value:
@@ -195,39 +202,29 @@ def _writable(value: object, depth: int = 0) -> Any:
         case float() if not math.isfinite(value):
             return None
         case Mapping():
-            return {redact(str(name)): _writable(item, depth + 1) for name, item in value.items()}
+            return {redact(str(name)): _serializable(member, depth + 1) for name, member in value.items()}
         case list() | tuple():
-            return [_writable(item, depth + 1) for item in value]
+            return [_serializable(member, depth + 1) for member in value]
         case _:
             return value
 
 
 def clean(text: str) -> str:
-    """A stranger's text as one harmless line without secrets."""
+    """Return a text from the API as one printable line without secrets."""
     return escape(redact(" ".join(text.split())))
 
 
 def duration(log: LogView) -> str:
-    """How long it took, in a few characters."""
-    if log.duration is None:
-        return ""
-    seconds = log.duration / 1_000_000
-    if seconds < 1:
-        return f"{log.duration / 1000:.0f}ms"
-    if seconds < 60:  # noqa: PLR2004 - a minute
-        return f"{seconds:.1f}s"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s"
+    """Return the duration of a log for a table, or an empty string."""
+    return "" if log.duration is None else human_duration(log.duration / 1_000_000, compact=True)
 
 
-def explanation(log: LogView) -> str:
-    """Why it failed, or where what was published is."""
+def detail(log: LogView) -> str:
+    """Return why a log failed, or the address of what it published."""
     return ": ".join(filter(None, (log.error_code, log.error))) or log.url
 
 
-def _width(text: str) -> int:
-    """Columns that a terminal gives to a text."""
+def _display_width(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)

@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, as the textfile collector of node_exporter wants them."""
+"""Write files atomically, as the textfile collector of node_exporter requires."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ FILE_MODE = 0o644
 
 
 def require_textfile(path: Path) -> None:
-    """Refuse a name that the collector would not read; raises ConfigError."""
+    """Raise ConfigError if the collector would not read a file of that name."""
     if path.suffix != ".prom":
         raise ConfigError(f"{path}: the textfile collector reads only files whose names end in .prom")
 
 
 def write_textfile(path: Path, body: bytes) -> None:
-    """Put a file in the place of another one at once, so that nobody ever reads half of it.
+    """Replace a file at once, so that no reader sees half of it.
 
     Raises:
-        LateError: It cannot be written; what was there is still there.
+        LateError: The file cannot be written; the previous one is unchanged.
     """
     with atomic_write(path, FILE_MODE) as file:
         file.write(body)
@@ -34,14 +34,14 @@ def write_textfile(path: Path, body: bytes) -> None:
 
 @contextmanager
 def atomic_write(path: Path, mode: int) -> Iterator[IO[bytes]]:
-    """A file to write to, which takes its place once all of it is on the disk, or else is gone.
+    """Yield a temporary file that replaces ``path`` once it is on the disk, or is deleted after an error.
 
     Args:
-        path: Its place.
-        mode: Who may read it then.
+        path: Path of the file.
+        mode: Permissions of the file.
 
     Raises:
-        LateError: It cannot be written; what was there is still there.
+        LateError: The file cannot be written; the previous one is unchanged.
     """
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:

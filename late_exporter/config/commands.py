@@ -199,9 +199,9 @@ _COMMANDS = (
         examples=(
             (
                 "backfill --output late.om --label job=late --label instance=localhost:10077",
-                "All of it, up to where the metrics of the running exporter begin.",
+                "Write everything before the first metrics of the running exporter.",
             ),
-            ("backfill --output day.om --since 1d --step 4m --workspace agency", "A day of one workspace."),
+            ("backfill --output day.om --since 1d --step 4m --workspace agency", "Write a day of one workspace."),
         ),
         notes=(
             "It needs the state of an exporter that is ready, and does not affect a running one. No log is in both.",

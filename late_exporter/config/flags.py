@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from late_exporter.config.commands import COMMANDS, QUERY_COMMANDS, SIMULATOR_COMMANDS
 from late_exporter.config.options import option, options_of
 from late_exporter.config.types import (
-    FEED_NAMES,
     Bool,
     CommaSeparated,
+    FeedName,
     TargetLabel,
     Timestamp,
-    choice,
     duration,
     integer,
 )
@@ -24,7 +23,6 @@ __all__ = ["COMMAND_FLAGS", "CommandFlags"]
 LOGS = ("logs",)
 AUDIT = ("audit",)
 BACKFILL = ("backfill",)
-GENERATIONS = ("late", "zernio", "both")
 FORMATS = {name: command.formats for name, command in COMMANDS.items() if command.formats}
 
 
@@ -47,13 +45,12 @@ class CommandFlags(BaseModel):
         "Workspace to read, if several are configured. By default audit and backfill read all of them.",
         QUERY_COMMANDS,
     )
-    feed: Annotated[str, choice(*FEED_NAMES)] = option(
+    feed: FeedName = option(
         "publishing",
         "FEED",
         "Log feed to read: publishing, connections, or in generation zernio webhooks, messaging, workflow_event or "
         "api_request.",
         LOGS,
-        choices=FEED_NAMES,
     )
     platform: str | None = option(None, "NAME", "Filter by platform, for example instagram.", LOGS)
     status: str | None = option(None, "STATUS", "Filter by status, for example failed.", LOGS)
@@ -80,12 +77,11 @@ class CommandFlags(BaseModel):
     follow: Bool = option(
         "false", "", "Print new logs as they appear, polling every --poll.interval. Ctrl-C exits with 0.", LOGS
     )
-    generation: Annotated[str, choice(*GENERATIONS)] = option(
+    generation: Literal["late", "zernio", "both"] = option(
         "late",
         "NAME",
         "API to simulate: late with one list per feed and 7d of logs, zernio with a single list and 90d, or both.",
         SIMULATOR_COMMANDS,
-        choices=GENERATIONS,
     )
     yes: Bool = option(
         "false",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias, get_args, get_origin
 
 from pydantic import BaseModel, Field
 from pydantic_core import ErrorDetails
@@ -13,7 +15,7 @@ from pydantic_core import ErrorDetails
 from late_exporter.config.commands import EXPORTER_COMMANDS
 from late_exporter.config.types import quote
 
-__all__ = ["PREFIX", "Location", "Option", "describe_error", "option", "options_of", "suggest"]
+__all__ = ["PREFIX", "Location", "Option", "describe_error", "error_reason", "option", "options_of", "suggest"]
 
 PREFIX = "LATE_EXPORTER_"
 
@@ -22,24 +24,37 @@ Location: TypeAlias = tuple[int | str, ...]
 
 Reload: TypeAlias = Literal["live", "restart"]
 
+REASONS = MappingProxyType(
+    {
+        "bool_parsing": "must be true or false",
+        "bool_type": "must be true or false",
+        "dict_type": "must be a mapping",
+        "extra_forbidden": "unknown",
+        "model_type": "must be a mapping",
+        "string_type": "must be one value",
+        "tuple_type": "must be a list",
+    }
+)
+"""Messages for pydantic's error types."""
+
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option as a user sees it.
+    """One option.
 
     Args:
         name: Section and option, as in ``poll.interval``.
         path: Attributes that lead to its value, as in ``("poll", "interval")``.
         variable: Environment variable; empty for the flags of a single command.
         alias: Second environment variable with the same meaning.
-        default: Default value as a user would write it; None if there is none.
+        default: Default value as a user would write it, or None.
         metavar: Placeholder of the value; empty for a boolean flag.
         help: One or more sentences.
         commands: Commands that have the option.
         reload: ``live`` if a reload applies a new value, ``restart`` if it takes a restart.
         command_defaults: Defaults that differ from ``default``, by command.
         command_choices: Allowed values that depend on the command.
-        choices: Allowed values, if they are a few words.
+        choices: Allowed values, from the Literal type of the field.
         many: Whether it may be repeated, or hold a comma-separated list.
         secret: Whether it can be set by an environment variable only.
     """
@@ -93,20 +108,10 @@ def option(
     variable: str = "",
     **metadata: Any,
 ) -> Any:
-    """Declare a model field as an option.
-
-    Args:
-        default: See Option.
-        metavar: See Option.
-        help: See Option.
-        commands: See Option.
-        name: Name, if it does not follow from the field.
-        variable: Environment variable, if it does not follow from the field.
-        metadata: Further fields of Option.
-    """
-    declared = Option(name, (), variable, default, metavar, help, commands, **metadata)
+    """Declare a model field as an option; the arguments are those of Option, most of which follow from the field."""
+    declaration = Option(name, (), variable, default, metavar, help, commands, **metadata)
     value: Any = () if "many" in metadata and default is None else default
-    return Field(value, validate_default=default is not None, json_schema_extra={"option": declared})  # type: ignore[dict-item]
+    return Field(value, validate_default=default is not None, json_schema_extra={"option": declaration})  # type: ignore[dict-item]
 
 
 def options_of(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[Option]:
@@ -116,14 +121,24 @@ def options_of(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[O
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             yield from options_of(info.annotation, here)
         elif isinstance(info.json_schema_extra, dict):
-            declared: Any = info.json_schema_extra["option"]
+            base: Any = info.json_schema_extra["option"]
             variable = f"{PREFIX}{'__'.join(here)}".upper() if path else ""
             yield replace(
-                declared,
-                name=declared.name or ".".join(here).replace("_", "-"),
+                base,
+                name=base.name or ".".join(here).replace("_", "-"),
                 path=here,
-                variable=declared.variable or variable,
+                variable=base.variable or variable,
+                choices=tuple(_literals(info.annotation)),
             )
+
+
+def _literals(annotation: object) -> Iterator[str]:
+    """Yield the values of a Literal, also of one within a tuple or a union."""
+    for argument in get_args(annotation):
+        if get_origin(annotation) is Literal:
+            yield argument
+        else:
+            yield from _literals(argument)
 
 
 def describe_error(error: ErrorDetails, places: Mapping[Location, str]) -> str:
@@ -138,7 +153,19 @@ def describe_error(error: ErrorDetails, places: Mapping[Location, str]) -> str:
     if error["type"] == "missing":
         return f"{place}: {location[-1]} is missing"
     value = quote(error["input"], url=str(location[-1]).endswith("url"))
-    return f"{place}{value}: {error['ctx']['error']}"
+    return f"{place}{value}: {error_reason(error)}"
+
+
+def error_reason(error: ErrorDetails) -> str:
+    """Return what is wrong with a value."""
+    match error["type"]:
+        case "literal_error":
+            words = re.findall("'([^']*)'", error["ctx"]["expected"])
+            return f"must be one of {', '.join(filter(None, words))}"
+        case "value_error":
+            return str(error["ctx"]["error"])
+        case kind:
+            return REASONS.get(kind) or str(error["msg"]).removeprefix("Input ")
 
 
 def suggest(name: str, candidates: Iterable[str], prefix: str = "") -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -28,12 +28,12 @@ from late_exporter.config.commands import (
 from late_exporter.config.flags import CommandFlags
 from late_exporter.config.options import Option, option, options_of
 from late_exporter.config.types import (
-    FEED_NAMES,
     RATE_LIMITS,
     BaseUrl,
     Bool,
     Bounds,
     CommaSeparated,
+    FeedName,
     File,
     Key,
     KeyFile,
@@ -45,7 +45,6 @@ from late_exporter.config.types import (
     TelemetryPath,
     WebhookPath,
     WorkspaceName,
-    choice,
     distinct,
     duration,
     integer,
@@ -56,11 +55,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OPTIONS", "CommandContext", "Settings", "SimulateSettings", "Workspace", "restart_only_changes"]
 
-GENERATIONS = ("auto", "late", "zernio")
-LEVELS = ("debug", "info", "warn", "error")
-FORMATS = ("logfmt", "json")
 PLANS = ", ".join(f"{plan} ({limit})" for plan, limit in RATE_LIMITS.items())
-INCIDENTS = ("platform-outage", "revoked-token", "rate-limit-storm", "slow-video")
+Incident: TypeAlias = Literal["platform-outage", "revoked-token", "rate-limit-storm", "slow-video"]
 
 
 class SettingsSection(BaseModel):
@@ -103,13 +99,8 @@ class ApiSettings(SettingsSection):
         API_COMMANDS,
         reload="live",
     )
-    generation: Annotated[str, choice(*GENERATIONS)] = option(
-        "auto",
-        "NAME",
-        "Generation of the API: late, zernio, or auto to detect it.",
-        API_COMMANDS,
-        reload="live",
-        choices=GENERATIONS,
+    generation: Literal["auto", "late", "zernio"] = option(
+        "auto", "NAME", "Generation of the API: late, zernio, or auto to detect it.", API_COMMANDS, reload="live"
     )
     timeout: Annotated[float, duration("1ms")] = option(
         "30s", "DURATION", "Timeout of a request.", (*EXPORTER_COMMANDS, *QUERY_COMMANDS), reload="live"
@@ -150,13 +141,12 @@ class PollSettings(SettingsSection):
         "Time between two audits, which compare every counted log with the API; 0s disables them.",
         reload="live",
     )
-    feeds: CommaSeparated[Annotated[str, choice(*FEED_NAMES)]] = option(
+    feeds: CommaSeparated[FeedName] = option(
         "publishing,connections",
         "LIST",
         "Log feeds to read; webhooks, messaging, workflow_event and api_request exist in generation zernio only.",
         (*EXPORTER_COMMANDS, *STATE_COMMANDS),
         many=True,
-        choices=FEED_NAMES,
     )
 
 
@@ -254,16 +244,11 @@ class MetricsSettings(SettingsSection):
 class LogSettings(SettingsSection):
     """Section ``log``."""
 
-    level: Annotated[str, choice(*LEVELS)] = option(
-        "info",
-        "LEVEL",
-        "Minimum level to log: debug, info, warn or error.",
-        ALL_COMMANDS,
-        reload="live",
-        choices=LEVELS,
+    level: Literal["debug", "info", "warn", "error"] = option(
+        "info", "LEVEL", "Minimum level to log: debug, info, warn or error.", ALL_COMMANDS, reload="live"
     )
-    format: Annotated[str, choice(*FORMATS)] = option(
-        "logfmt", "FORMAT", "Format of the log: logfmt or json.", ALL_COMMANDS, reload="live", choices=FORMATS
+    format: Literal["logfmt", "json"] = option(
+        "logfmt", "FORMAT", "Format of the log: logfmt or json.", ALL_COMMANDS, reload="live"
     )
 
 
@@ -291,13 +276,12 @@ class SimulateSettings(SettingsSection):
         SIMULATOR_COMMANDS,
         command_defaults={"demo": "6000"},
     )
-    incident: CommaSeparated[Annotated[str, choice(*INCIDENTS)]] = option(
+    incident: CommaSeparated[Incident] = option(
         None,
         "NAME",
-        f"Incident to start with; may be repeated: {', '.join(INCIDENTS)}.",
+        f"Incident to start with; may be repeated: {', '.join(get_args(Incident))}.",
         SIMULATOR_COMMANDS,
         many=True,
-        choices=INCIDENTS,
     )
 
 

@@ -30,7 +30,7 @@ __all__ = ["load", "parse_flags"]
 MIN_MASKED_LENGTH = 8
 NO_KEY = (
     "no API key: set LATE_API_KEY or ZERNIO_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or "
-    "--api.key-file, or list workspaces in --config.file"
+    "--api.key-file, or list workspaces in --config.file; the demo command needs no key"
 )
 WORKSPACES = "must be a list of name, api_key_file and optionally api_base_url"
 
@@ -40,7 +40,6 @@ _IN_FILE = {
     f"{option.section}.{option.key}": option for option in OPTIONS if option.flag and option.section != "config"
 }
 _SECTIONS = dict.fromkeys(option.section for option in _IN_FILE.values())
-_PATHS = ("api.key-file", "web.config.file", "webhook.secret-file")
 
 # Kubernetes sets variables for every Service in every pod; a Service named late-exporter must not stop the exporter.
 _SERVICE_VARIABLE = re.compile(
@@ -139,12 +138,12 @@ def parse_flags(command: str, flags: Mapping[str, Sequence[str]]) -> CommandFlag
     ]
     defaults = _from_defaults(command, COMMAND_FLAGS)
     try:
-        parsed = CommandFlags(**(defaults.values | source.values))
+        command_flags = CommandFlags(**(defaults.values | source.values))
     except ValidationError as exc:
         raise ConfigError(*problems, *(describe_error(error, source.places) for error in exc.errors())) from None
     if problems:
         raise ConfigError(*problems)
-    return parsed
+    return command_flags
 
 
 def _from_flags(command: str, flags: Mapping[str, Sequence[str]], options: Sequence[Option]) -> ConfigSource:
@@ -214,15 +213,15 @@ def _read_option(file: YamlFile, path: Path, source: ConfigSource, keys: tuple[s
     name = f"{section}.{key.replace('_', '-')}"
     option, value = _IN_FILE.get(name), file.values[section][key]
     if option is None:
-        file.reject(keys, "unknown" + suggest(name, _IN_FILE), name=name)
+        file.reject((section, key.replace("_", "-")), "unknown" + suggest(name, _IN_FILE))
     elif isinstance(value, str):
-        text = _relative_to(path, value) if option.name in _PATHS else value
+        text = _relative_to(path, value) if option.metavar == "FILE" else value
         source.put(option, text, file.place(keys, option.name))
     elif option.many and isinstance(value, list) and all(isinstance(item, str) for item in value):
         source.put(option, value, file.place(keys, option.name))
     else:
-        allowed = "one value or a list of values" if option.many else "one value"
-        file.reject(keys, f"must be {allowed}", name=option.name)
+        kinds = "one value or a list of values" if option.many else "one value"
+        file.reject(keys, f"must be {kinds}", name=option.name)
 
 
 def _read_workspaces(file: YamlFile, path: Path, source: ConfigSource) -> None:
@@ -243,8 +242,7 @@ def _read_workspaces(file: YamlFile, path: Path, source: ConfigSource) -> None:
                 file.reject((*here, key), "unknown" + suggest(key, WorkspaceSettings.model_fields))
                 continue
             source.places[*here, key] = file.place((*here, key))
-            text = value if isinstance(value, str) else ""
-            values[key] = _relative_to(path, text) if key == "api_key_file" else text
+            values[key] = _relative_to(path, value) if key == "api_key_file" and isinstance(value, str) else value
         source.values["workspaces"].append(values)
 
 
@@ -304,7 +302,7 @@ def _check_webhooks(settings: Settings, places: Mapping[Location, str]) -> Itera
         if settings.webhook.secret_file is None:
             yield f"{place}: name a file that holds the secret of the webhooks with --webhook.secret-file"
         if f"{settings.web.telemetry_path}/".startswith(f"{path}/"):
-            yield f"{place}: must not be --web.telemetry-path{quote(settings.web.telemetry_path)}, nor a parent of it"
+            yield f"{place}: must not be --web.telemetry-path{quote(settings.web.telemetry_path)} or its parent"
     if interval is not None and interval < settings.poll.interval:
         place = f"{places['webhook', 'poll_interval']}{quote(f'{interval:g}s')}"
         yield f"{place}: must be at least --poll.interval, {settings.poll.interval:g}s"
@@ -312,9 +310,9 @@ def _check_webhooks(settings: Settings, places: Mapping[Location, str]) -> Itera
 
 def _mask_keys(environ: Mapping[str, str], problems: Sequence[str]) -> list[str]:
     """Mask API keys that were also set as something else; masking a short one would hide too much."""
-    masked = list(problems)
+    messages = list(problems)
     for name in (name for option in OPTIONS if option.secret for name in (option.variable, option.alias)):
         key = environ.get(name, "").strip()
         if len(key) >= MIN_MASKED_LENGTH:
-            masked = [problem.replace(key, "***") for problem in masked]
-    return masked
+            messages = [problem.replace(key, "***") for problem in messages]
+    return messages

@@ -100,7 +100,7 @@ class Tls(Section):
 
     @property
     def is_set(self) -> bool:
-        """Whether TLS is enabled: an option is set that has no meaning without it."""
+        """True if an option is set that has no meaning without TLS."""
         return any(
             (
                 self.cert,
@@ -125,7 +125,7 @@ class Tls(Section):
             if getattr(self, option) and getattr(self, f"{option}_file"):
                 yield f"{option}: ignored, because {option}_file is set"
         if len(self.curve_preferences) > 1:
-            yield "curve_preferences: ignored, because OpenSSL accepts one curve only; its defaults are used"
+            yield "curve_preferences: ignored, because OpenSSL accepts only one; its defaults are used"
         if self.client_auth_type == "RequestClientCert":
             yield "client_auth_type: ignored, because certificates that are not verified are not requested"
 

@@ -11,14 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr, model_validator
-from pydantic import PlainValidator as Parsed
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainValidator, SecretStr, model_validator
 
 __all__ = [
     "EMPTY_VALUES",
-    "FEED_NAMES",
     "INVALID_NAME",
     "MAX_FILE",
     "RATE_LIMITS",
@@ -27,11 +25,11 @@ __all__ = [
     "Bool",
     "Bounds",
     "CommaSeparated",
+    "FeedName",
     "File",
     "Key",
     "KeyFile",
     "ListenAddress",
-    "Parsed",
     "RateLimit",
     "SecretFile",
     "Section",
@@ -44,7 +42,6 @@ __all__ = [
     "UnixPath",
     "WebhookPath",
     "WorkspaceName",
-    "choice",
     "distinct",
     "duration",
     "integer",
@@ -64,7 +61,6 @@ MAX_SHOWN = 100
 EMPTY_VALUES = ("", "~", "null")
 NOT_A_URL = "must be a URL like https://getlate.dev/api"
 INVALID_NAME = "must be 1 to 64 letters, digits, or _ . -"
-FEED_NAMES = ("publishing", "connections", "webhooks", "messaging", "workflow_event", "api_request")
 RATE_LIMITS = {"free": 60, "build": 120, "accelerate": 600, "unlimited": 1200}
 """Requests a minute by plan."""
 NOT_A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
@@ -118,7 +114,18 @@ class Section(BaseModel):
         return {key: value for key, value in values.items() if key not in cls.model_fields or value not in EMPTY_VALUES}
 
 
-def _parsed(parse: Callable[[str], object], message: str) -> Parsed:
+def _parser(parse: Callable[[str], object]) -> PlainValidator:
+    """Return a validator that parses text; ``parse`` raises ValueError."""
+
+    def validate(value: object) -> object:
+        if not isinstance(value, str):
+            raise ValueError("must be one value")  # noqa: TRY004 - pydantic expects a ValueError
+        return parse(value)
+
+    return PlainValidator(validate)
+
+
+def _optional_parser(parse: Callable[[str], object], message: str) -> PlainValidator:
     """Return a validator that rejects a text for which ``parse`` returns None."""
 
     def validate(text: str) -> object:
@@ -127,31 +134,28 @@ def _parsed(parse: Callable[[str], object], message: str) -> Parsed:
             raise ValueError(message)
         return value
 
-    return Parsed(validate)
+    return _parser(validate)
 
 
-def integer(low: int) -> Parsed:
+def integer(low: int) -> PlainValidator:
     """Return a validator for whole numbers."""
-    return _parsed(
+    return _optional_parser(
         lambda text: int(text) if re.fullmatch(r"[0-9]{1,18}", text) and int(text) >= low else None,
         f"must be a whole number of at least {low}",
     )
 
 
-def choice(*allowed: str) -> Parsed:
-    """Return a validator for one of several words."""
-    return _parsed(lambda text: text if text in allowed else None, f"must be one of {', '.join(allowed)}")
+def _positive(high: float, message: str) -> PlainValidator:
+    return _optional_parser(
+        lambda text: float(text) if _NUMBER.fullmatch(text) and 0.0 < float(text) <= high else None, message
+    )
 
 
-def _positive(high: float, message: str) -> Parsed:
-    return _parsed(lambda text: float(text) if _NUMBER.fullmatch(text) and 0.0 < float(text) <= high else None, message)
+def _matching(pattern: str, message: str) -> PlainValidator:
+    return _optional_parser(lambda text: text if re.fullmatch(pattern, text) and text.isprintable() else None, message)
 
 
-def _matching(pattern: str, message: str) -> Parsed:
-    return _parsed(lambda text: text if re.fullmatch(pattern, text) and text.isprintable() else None, message)
-
-
-def duration(low: str, high: str = "100y") -> Parsed:
+def duration(low: str, high: str = "100y") -> PlainValidator:
     """Return a validator for Prometheus durations, which gives seconds."""
 
     def parse(text: str) -> float:
@@ -160,7 +164,7 @@ def duration(low: str, high: str = "100y") -> Parsed:
             raise ValueError(f"must be at least {low} and at most {high}")
         return seconds
 
-    return Parsed(parse)
+    return _parser(parse)
 
 
 def _seconds(text: str) -> float:
@@ -338,35 +342,36 @@ def _mask_url(url: str) -> str:
 CommaSeparated: TypeAlias = Annotated[tuple[T, ...], BeforeValidator(_items), AfterValidator(distinct)]
 """A tuple, parsed from a comma-separated text, several texts, or both."""
 
+FeedName: TypeAlias = Literal["publishing", "connections", "webhooks", "messaging", "workflow_event", "api_request"]
 Bound: TypeAlias = Annotated[float, _positive(sys.float_info.max, "must be a number of seconds above 0")]
 Bounds: TypeAlias = Annotated[tuple[Bound, ...], BeforeValidator(_items), AfterValidator(_ascending)]
 Share: TypeAlias = Annotated[float, _positive(1.0, "must be a number above 0 and at most 1")]
 Bool: TypeAlias = Annotated[
-    bool, _parsed(lambda text: {"true": True, "false": False}.get(text.lower()), "must be true or false")
+    bool, _optional_parser(lambda text: {"true": True, "false": False}.get(text.lower()), "must be true or false")
 ]
 RateLimit: TypeAlias = Annotated[
-    int, _parsed(_rate_limit, f"must be a whole number of at least 1, or one of {', '.join(RATE_LIMITS)}")
+    int, _optional_parser(_rate_limit, f"must be a whole number of at least 1, or one of {', '.join(RATE_LIMITS)}")
 ]
 ListenAddress: TypeAlias = Annotated[
     Address | UnixPath,
-    _parsed(
+    _optional_parser(
         _address_or_path, "not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077 or unix:/run/late.sock"
     ),
 ]
 TcpAddress: TypeAlias = Annotated[
-    Address, _parsed(_address, "not an address; write it like :10077, 127.0.0.1:10077 or [::1]:10077")
+    Address, _optional_parser(_address, "not an address; write it like :10077, 127.0.0.1:10077 or [::1]:10077")
 ]
-File: TypeAlias = Annotated[Path, _parsed(Path, "must be the path of a file")]
-Timestamp: TypeAlias = Annotated[float, Parsed(_timestamp)]
+File: TypeAlias = Annotated[Path, _optional_parser(Path, "must be the path of a file")]
+Timestamp: TypeAlias = Annotated[float, _parser(_timestamp)]
 TargetLabel: TypeAlias = Annotated[
     tuple[str, str],
-    _parsed(_target_label, "must be a name and a value, like job=late; a name must not begin with __"),
+    _optional_parser(_target_label, "must be a name and a value, like job=late; a name must not begin with __"),
 ]
-TelemetryPath: TypeAlias = Annotated[str, Parsed(_telemetry_path)]
-WebhookPath: TypeAlias = Annotated[str, Parsed(_webhook_path)]
-BaseUrl: TypeAlias = Annotated[str, Parsed(_base_url)]
-Key: TypeAlias = Annotated[SecretStr, Parsed(_key)]
-KeyFile: TypeAlias = Annotated[SecretFile, Parsed(_key_file)]
+TelemetryPath: TypeAlias = Annotated[str, _parser(_telemetry_path)]
+WebhookPath: TypeAlias = Annotated[str, _parser(_webhook_path)]
+BaseUrl: TypeAlias = Annotated[str, _parser(_base_url)]
+Key: TypeAlias = Annotated[SecretStr, PlainValidator(_key)]
+KeyFile: TypeAlias = Annotated[SecretFile, _parser(_key_file)]
 WorkspaceName: TypeAlias = Annotated[str, _matching(_NAME.pattern, INVALID_NAME)]
 StateUrl: TypeAlias = Annotated[
     str,

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Self, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from late_exporter.config.options import error_reason
 from late_exporter.config.tls import Tls, TlsError, create_context
 from late_exporter.config.types import Section, duration, integer, read_file
 from late_exporter.config.yaml_file import YamlFile
@@ -37,19 +37,6 @@ HEADERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Headers that a file may set, with their allowed values; an empty tuple allows any value."""
 
 HASH = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
-
-REASONS = MappingProxyType(
-    {
-        "bool_parsing": "must be true or false",
-        "bool_type": "must be true or false",
-        "dict_type": "must be a mapping",
-        "extra_forbidden": "unknown",
-        "model_type": "must be a mapping",
-        "string_type": "must be one value",
-        "tuple_type": "must be a list",
-    }
-)
-"""Messages for pydantic's error types."""
 
 FileStamp: TypeAlias = tuple[int, int, int] | None
 """Change time, inode and size of a file; None if it does not exist."""
@@ -115,10 +102,10 @@ class WebConfigWatcher:
     def current(self) -> WebConfig:
         """Return the configuration."""
         if any(_stamp(file) != stamp for file, stamp in self._files.items()):
-            self._read()
+            self._reload()
         return self._config
 
-    def _read(self) -> None:
+    def _reload(self) -> None:
         files: dict[Path, FileStamp] = {}
         try:
             self.replace(_load(next(iter(self._files)), files))
@@ -153,7 +140,7 @@ def _load(path: Path, files: dict[Path, FileStamp]) -> WebConfig:
         ssl_context=ssl_context,
         allowed_sans=frozenset(tls.client_allowed_sans),
         headers=tuple((name, value) for name, value in content.http_server_config.headers.items() if value),
-        users={name: hashed.encode() for name, hashed in content.basic_auth_users.items()},
+        users={name: bcrypt_hash.encode() for name, bcrypt_hash in content.basic_auth_users.items()},
         open_paths=frozenset(content.auth_excluded_paths),
         rate=RequestRate(limit.interval, limit.burst) if limit.interval else None,
         files=files,
@@ -167,12 +154,6 @@ def _stamp(file: Path) -> FileStamp:
     except (OSError, ValueError):
         return None
     return status.st_ctime_ns, status.st_ino, status.st_size
-
-
-def _single(value: object) -> object:
-    if not isinstance(value, str):
-        raise ValueError("must be one value")  # noqa: TRY004 - pydantic wants a ValueError
-    return value
 
 
 def _check_hash(text: str) -> str:
@@ -210,8 +191,8 @@ class _Http(Section):
 
 
 class _RateLimit(Section):
-    interval: Annotated[float, duration("0"), BeforeValidator(_single)] = 0.0
-    burst: Annotated[int, integer(0), BeforeValidator(_single)] = 0
+    interval: Annotated[float, duration("0")] = 0.0
+    burst: Annotated[int, integer(0)] = 0
 
     @model_validator(mode="after")
     def _check_burst(self) -> Self:
@@ -238,21 +219,11 @@ def _validate(path: Path, file: YamlFile) -> _FileContent:
     except ValidationError as exc:
         for error in exc.errors():
             keys = tuple(key for key in error["loc"] if key != "[key]")
-            file.reject(keys, _reason(error), value=error["input"] if error["type"] == "literal_error" else None)
+            file.reject(keys, error_reason(error), value=error["input"] if error["type"] == "literal_error" else None)
         raise ConfigError(*file.problems) from None
     if file.problems:
         raise ConfigError(*file.problems)
     return content
-
-
-def _reason(error: ErrorDetails) -> str:
-    match error["type"]:
-        case "literal_error":
-            return f"must be one of {error['ctx']['expected']}"
-        case "value_error":
-            return str(error["ctx"]["error"])
-        case kind:
-            return REASONS.get(kind) or error["msg"].removeprefix("Input ")
 
 
 def _warnings(content: _FileContent) -> Iterator[str]:

@@ -54,7 +54,10 @@ class YamlFile:
         node, line = self._root, 1
         for key in keys:
             if isinstance(node, yaml.MappingNode):
-                pair = next((pair for pair in node.value if self._normalize(str(pair[0].value)) == key), None)
+                pair = next(
+                    (pair for pair in node.value if self._normalize(str(pair[0].value)) == self._normalize(str(key))),
+                    None,
+                )
                 if pair is None:
                     break
                 line, node = _line(pair[0]), pair[1]
@@ -84,18 +87,18 @@ class YamlFile:
             return yaml.MappingNode("", [])
         return root
 
-    def _convert(self, node: yaml.Node, keys: Keys, converted: dict[int, Any]) -> Any:
+    def _convert(self, node: yaml.Node, keys: Keys, by_node: dict[int, Any]) -> Any:
         """Convert a node, once however many aliases refer to it."""
         if isinstance(node, yaml.ScalarNode):
             return node.value
-        if id(node) in converted:
-            return converted[id(node)]
+        if id(node) in by_node:
+            return by_node[id(node)]
         if isinstance(node, yaml.SequenceNode):
-            items = converted[id(node)] = []
-            items += [self._convert(item, (*keys, index), converted) for index, item in enumerate(node.value)]
+            items = by_node[id(node)] = []
+            items += [self._convert(item, (*keys, index), by_node) for index, item in enumerate(node.value)]
             return items
         mapping: dict[str, Any] = {}
-        converted[id(node)] = mapping
+        by_node[id(node)] = mapping
         lines: dict[str, int] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
@@ -107,7 +110,7 @@ class YamlFile:
                 self._problems.append((_line(key), f"{place}: given twice, first in line {lines[name]}"))
                 continue
             lines[name] = _line(key)
-            mapping[name] = self._convert(value, (*keys, name), converted)
+            mapping[name] = self._convert(value, (*keys, name), by_node)
         return mapping
 
 
@@ -117,11 +120,11 @@ def _line(node: yaml.Node) -> int:
 
 
 def _name(keys: Keys) -> str:
-    """Join the keys; what follows a colon, or looks like a hash, may be a secret that was put in the wrong place."""
+    """Join the keys; what follows a colon, or looks like a hash or a key, may be a misplaced secret."""
     name = ""
     for key in keys:
         if isinstance(key, int):
             name += f"[{key}]"
         else:
-            name += "." * bool(name) + re.sub(r":.*|\$2.*", "***", key, flags=re.DOTALL)
+            name += "." * bool(name) + re.sub(r":.*|\$2.*|sk[_-][0-9A-Za-z]{8,}", "***", key, flags=re.DOTALL)
     return name

@@ -1,4 +1,4 @@
-"""The log lists that the exporter can read; a new one is a file beside these and a row in FEEDS."""
+"""The supported feeds; to add one, add a module here and a row in FEEDS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from late_exporter.model import Feed
 __all__ = ["FEEDS", "GENERATIONS"]
 
 FEEDS: Mapping[str, Feed] = MappingProxyType({feed.name: feed for feed in (publishing.FEED, connections.FEED)})
-"""Those of generation ``late``."""
+"""Feeds of generation ``late`` by name."""
 
 GENERATIONS: Mapping[str, Mapping[str, Feed]] = MappingProxyType({"late": FEEDS, "zernio": zernio.FEEDS})
-"""Those of each generation of the API."""
+"""Feeds by API generation and name."""

@@ -1,4 +1,4 @@
-"""The connection logs, ``GET /v1/connections/logs``: accounts that were connected, lost and connected again."""
+"""Connection logs, ``GET /v1/connections/logs``: accounts that were connected, disconnected or reconnected."""
 
 from __future__ import annotations
 
@@ -13,16 +13,25 @@ from late_exporter.feeds.decoder import (
     fingerprint,
     label_text,
     log_key,
+    optional_text,
     parse_millis,
     to_micros,
 )
 from late_exporter.feeds.schema import LATE_CONNECTIONS, SchemaChecker
 from late_exporter.feeds.view import common_fields, event_status, row_text
-from late_exporter.model import Feed, IncCounter, Increment, LogEntry, LogView, ObserveHistogram, RawLog, SetLatest
+from late_exporter.model import (
+    DAY_MS,
+    Feed,
+    IncCounter,
+    Increment,
+    LogEntry,
+    LogView,
+    ObserveHistogram,
+    RawLog,
+    SetLatest,
+)
 
 __all__ = ["FEED", "generic_event", "project", "view"]
-
-DAY = 86_400_000
 
 CONNECTED_AFTER = {
     "connect_success": 1,
@@ -30,24 +39,24 @@ CONNECTED_AFTER = {
     "reconnect_failed": 0,
     "disconnect": 0,
 }
-"""What an event says of the account it names."""
+"""Value of ``late_account_connected`` after an event."""
 
 
 class ConnectionFailure(msgspec.Struct, gc=False):
-    """Why an account could not be connected."""
+    """The reason why a connection failed."""
 
     code: str | None = None
 
 
 class ConnectedAccount(msgspec.Struct, rename="camel", gc=False):
-    """What was connected."""
+    """The account that was connected."""
 
     username: str | None = None
     token_expires_at: str | None = None
 
 
 class ConnectionRow(msgspec.Struct, rename="camel", gc=False):
-    """A connection log as the API writes it."""
+    """A connection log as sent by the API."""
 
     id: Id = msgspec.field(name="_id")
     platform: str | None = None
@@ -70,7 +79,7 @@ def _entry(row: ConnectionRow) -> LogEntry:
         platform=label_text(row.platform),
         action=event,
         method=label_text(row.connection_method),
-        account_id=label_text(row.account_id) if row.account_id else None,
+        account_id=optional_text(row.account_id),
         username=label_text(success.username),
         error_code=label_text(row.error.code if row.error else None),
         duration=to_micros(row.duration_ms, 1000),
@@ -80,12 +89,12 @@ def _entry(row: ConnectionRow) -> LogEntry:
 
 
 def generic_event(event: str) -> str:
-    """What an event is in both generations: zernio does not always tell that an account is connected again."""
+    """Return the event as both API generations report it: ``zernio`` does not always distinguish reconnections."""
     return event.removeprefix("re")
 
 
 def project(workspace: str, entry: LogEntry) -> Iterator[Increment]:
-    """What a connection log counts."""
+    """Return the increments of a connection log."""
     platform, event = (workspace, entry.platform), entry.action
     yield IncCounter("late_connection_events_total", (*platform, event, entry.method))
     if event.endswith("_failed"):
@@ -126,7 +135,7 @@ def view(row: RawLog, entry: LogEntry) -> LogView:
 FEED = Feed(
     name="connections",
     path="/v1/connections/logs",
-    retention=7 * DAY,
+    retention=7 * DAY_MS,
     parse=LogListDecoder(ConnectionRow, _entry, check_schema=SchemaChecker(LATE_CONNECTIONS).check).parse,
     view=view,
     project=project,

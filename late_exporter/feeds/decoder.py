@@ -1,4 +1,4 @@
-"""From the bytes of an answer to rows, whatever the bytes: one odd row never costs the other ones."""
+"""Decode responses of log lists; a malformed row or field never affects the other rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 
 import msgspec
@@ -20,55 +20,53 @@ __all__ = [
     "Id",
     "LogListDecoder",
     "fingerprint",
-    "format_millis",
     "label_text",
     "log_key",
+    "optional_text",
     "parse_millis",
     "raw_rows",
     "to_micros",
 ]
 
 UNKNOWN = "unknown"
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LABEL_LENGTH = 128
 KEY_LENGTH = 128
 MAX_MICROS = 10**15
-"""Durations end here, in microseconds: 31 years."""
+"""Upper bound of durations, about 31 years in microseconds."""
 
 CONTROL_CHARACTERS = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f]")
-"""Control characters, except for the ends of lines, which are escaped where metrics are written, and tabs."""
+"""Control characters, except for tabs and newlines, which the exposition format escapes."""
 
 CACHED_PAGES = 4
 MAX_CACHED_BYTES = 2**18
-"""How many recent answers are remembered, and how large they may be."""
 
 Id: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
-"""A usable id."""
+"""An id that is not empty."""
 
 MAX_DIGITS = 1000
-"""Longest integer that is kept as one when a log is shown."""
+"""Longest integer that is not converted to a float for display."""
 
 RowT = TypeVar("RowT", bound=msgspec.Struct)
 
 
 class Pagination(msgspec.Struct):
-    """What an answer says of the whole list."""
+    """The pagination fields of a response."""
 
     total: int | None = None
     has_more: bool | None = msgspec.field(default=None, name="hasMore")
 
 
 class LogListDecoder(Generic[RowT]):
-    """Reads answers of one log list.
+    """Decoder of the responses of one log list.
 
-    Answers that hold what is documented are decoded in one typed pass; all others row by row and field by field,
-    where a field of another type than documented counts as missing.
+    A response that matches the row type is decoded in one typed pass. Any other one is decoded row by row and field by
+    field, and a field of the wrong type counts as missing.
 
     Args:
-        row: The fields of a row that are used; ``id`` is the only one that is required, where there is one.
-        entry: From a row to what is counted.
-        number: Gives the logs of a page that have no id keys of their own; None: they all have one.
-        look: From an answer to what of each row is not as documented; may be empty where all is.
+        row_type: Struct with the used fields of a row; only ``id`` may be required.
+        to_entry: Conversion of a row.
+        number_entries: Assigns keys to the logs of a page that have no ids; None if all have ids.
+        check_schema: Finds deviations of a response by row; may return an empty sequence if there are none.
     """
 
     def __init__(
@@ -89,9 +87,9 @@ class LogListDecoder(Generic[RowT]):
         self._page_cache: dict[bytes, LogPage] = {}
 
     def parse(self, body: bytes) -> LogPage:
-        """The page that an answer holds; raises BadPayload where it is no log list.
+        """Return the page in a response body; raise BadPayload if it is not a log list.
 
-        An answer that repeats a recent one, as the first page does while nothing is new, is not decoded again.
+        Recent pages are cached, because the first page does not change while nothing is new.
         """
         page = self._page_cache.get(body)
         if page is None:
@@ -115,18 +113,18 @@ class LogListDecoder(Generic[RowT]):
 
     def _decode(self, body: bytes) -> LogPage:
         try:
-            answer = self._decoder.decode(body)
+            response = self._decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             try:
                 return self._decode_leniently(body)
             except RecursionError as exc:
-                raise BadPayload("the answer nests too deeply") from exc
-        return self._page([self._to_entry(row) for row in answer.logs], answer.pagination or Pagination())
+                raise BadPayload("the response is nested too deeply") from exc
+        return self._page([self._to_entry(row) for row in response.logs], response.pagination or Pagination())
 
     def _decode_leniently(self, body: bytes) -> LogPage:
-        answer = _loads(body, _integer)
-        entries = [self._lenient_entry(row) for row in _rows(answer)]
-        return self._page(entries, _lenient_pagination(answer.get("pagination")))
+        response = _loads(body, _integer)
+        entries = [self._lenient_entry(row) for row in _rows(response)]
+        return self._page(entries, _lenient_pagination(response.get("pagination")))
 
     def _page(self, entries: list[LogEntry], pagination: Pagination) -> LogPage:
         total = pagination.total if pagination.total is not None and pagination.total >= 0 else None
@@ -149,28 +147,28 @@ class LogListDecoder(Generic[RowT]):
 
 
 def raw_rows(body: bytes) -> Sequence[Any]:
-    """Return the rows of a page with all their fields, one per entry; raises BadPayload."""
+    """Return the rows of a page with all their fields, one per entry; raise BadPayload if it is not a log list."""
     try:
         return _rows(_loads(body, _exact_integer))
     except RecursionError as exc:
-        raise BadPayload("the answer nests too deeply") from exc
+        raise BadPayload("the response is nested too deeply") from exc
 
 
-def _rows(answer: Mapping[str, Any]) -> Sequence[Any]:
-    logs = answer.get("logs")
+def _rows(response: Mapping[str, Any]) -> Sequence[Any]:
+    logs = response.get("logs")
     if not isinstance(logs, list):
-        raise BadPayload(f"the answer has no list of logs: logs is {_json_kind(logs)}")
+        raise BadPayload(f"the response has no list of logs: logs is {_json_kind(logs)}")
     return logs
 
 
 def _loads(body: bytes, parse_int: Callable[[str], int | float]) -> Mapping[str, Any]:
     try:
-        answer = json.loads(body.decode("utf-8", "replace"), parse_int=parse_int)
+        response = json.loads(body.decode("utf-8", "replace"), parse_int=parse_int)
     except ValueError as exc:
-        raise BadPayload(f"the answer is not JSON: {_excerpt(body)}") from exc
-    if not isinstance(answer, dict):
-        raise BadPayload(f"the answer is {_json_kind(answer)}, not an object")
-    return answer
+        raise BadPayload(f"the response is not JSON: {_excerpt(body)}") from exc
+    if not isinstance(response, dict):
+        raise BadPayload(f"the response is {_json_kind(response)}, not an object")
+    return response
 
 
 def _integer(digits: str) -> int | float:
@@ -178,7 +176,7 @@ def _integer(digits: str) -> int | float:
 
 
 def _exact_integer(digits: str) -> int | float:
-    # Python refuses to convert a number of some thousand digits.
+    # Python rejects integers of several thousand digits.
     return int(digits) if len(digits) <= MAX_DIGITS else float(digits)
 
 
@@ -193,10 +191,10 @@ def _lenient_pagination(value: object) -> Pagination:
 
 
 def _rejected_entry(row: object, reason: str) -> LogEntry:
-    written = json.dumps(row, sort_keys=True).encode()
+    encoded = json.dumps(row, sort_keys=True).encode()
     created = row.get("createdAt") if isinstance(row, dict) else None
     return LogEntry(
-        key=f"!{hashlib.sha256(written).hexdigest()}",
+        key=f"!{hashlib.sha256(encoded).hexdigest()}",
         status="rejected",
         created=parse_millis(created) if isinstance(created, str) else None,
         rejection_reason=reason,
@@ -209,42 +207,47 @@ def _excerpt(body: bytes) -> str:
 
 
 def _json_kind(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "a truth value", type(None): "null or missing"}
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null or missing"}
     return names.get(type(value), "a number")
 
 
 def label_text(value: str | None, limit: int = LABEL_LENGTH) -> str:
-    """A text of a stranger as a label value: valid Unicode, cut, ``unknown`` where empty.
+    """Return an untrusted text as a label value: valid Unicode, truncated, ``unknown`` if empty.
 
-    Whoever looks at the metrics in a terminal is not to have it steered.
+    Control characters are replaced, because metrics are printed in terminals.
     """
     if not value:
         return UNKNOWN
     if value.isascii():
-        cut = value[:limit]
+        shortened = value[:limit]
     else:
-        cut = value[:limit].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return cut if cut.isprintable() else CONTROL_CHARACTERS.sub("\ufffd", cut)
+        shortened = value[:limit].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return shortened if shortened.isprintable() else CONTROL_CHARACTERS.sub("\ufffd", shortened)
+
+
+def optional_text(value: str | None) -> str | None:
+    """Return an untrusted text as a label value; None if empty."""
+    return label_text(value) if value else None
 
 
 def log_key(value: str) -> str:
-    """A log's ``_id`` as the state keeps it: itself, or a digest where it is absurdly long."""
+    """Return the key of a log by its id: the id itself, or a digest if it is too long."""
     if value.isascii() and len(value) <= KEY_LENGTH:
         return value
-    written = value.encode("utf-8", "backslashreplace")
-    if len(written) <= KEY_LENGTH:
-        return written.decode()
-    return f"#{hashlib.sha256(written).hexdigest()}"
+    encoded = value.encode("utf-8", "backslashreplace")
+    if len(encoded) <= KEY_LENGTH:
+        return encoded.decode()
+    return f"#{hashlib.sha256(encoded).hexdigest()}"
 
 
 def fingerprint(*values: object) -> str:
-    """What a log has in common with itself in the other generation of the API, in 12 hexadecimal digits."""
+    """Return a digest of values that both API generations report, as 12 hexadecimal digits."""
     joined = "\0".join("" if fact is None else str(fact) for fact in values).encode("utf-8", "replace")
     return hashlib.blake2b(joined, digest_size=6).hexdigest()
 
 
 def parse_millis(value: str | None) -> int | None:
-    """An ISO 8601 time in milliseconds since the Unix epoch, UTC where it names no zone; None where it is none."""
+    """Parse an ISO 8601 time, by default in UTC, to milliseconds since the Unix epoch; return None if it is invalid."""
     if not value:
         return None
     try:
@@ -255,17 +258,8 @@ def parse_millis(value: str | None) -> int | None:
         return None
 
 
-def format_millis(millis: int) -> str:
-    """Milliseconds since the Unix epoch as ISO 8601 in UTC; the nearest one that the calendar has."""
-    try:
-        time = EPOCH + timedelta(milliseconds=millis)
-    except OverflowError:
-        time = datetime.min.replace(tzinfo=UTC) if millis < 0 else datetime.max.replace(tzinfo=UTC)
-    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def to_micros(value: float | None, scale: int) -> int | None:
-    """A number >= 0 times a scale as an integer, at most 31 years; None where it is not finite or negative."""
+    """Return a number times a scale as an integer of at most MAX_MICROS; None if it is negative or not finite."""
     if value is None or not math.isfinite(value) or value < 0:
         return None
     return min(int(value) * scale if isinstance(value, int) else round(min(value, MAX_MICROS) * scale), MAX_MICROS)

@@ -1,4 +1,4 @@
-"""The publishing logs, ``GET /v1/posts/logs``: every attempt to bring a post to a platform."""
+"""Publishing logs, ``GET /v1/posts/logs``: attempts to publish posts on platforms."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from late_exporter.feeds.decoder import (
     fingerprint,
     label_text,
     log_key,
+    optional_text,
     parse_millis,
     to_micros,
 )
 from late_exporter.feeds.schema import LATE_PUBLISHING, SchemaChecker
 from late_exporter.feeds.view import common_fields, row_text
 from late_exporter.model import (
+    DAY_MS,
+    FAILED,
     PENDING,
+    SUCCESS,
     AttemptOutcome,
     Exemplar,
     Feed,
@@ -34,14 +38,11 @@ from late_exporter.model import (
 
 __all__ = ["FEED", "failure_category", "generic_action", "project", "view"]
 
-DAY = 86_400_000
-FAILED = "failed"
-SUCCESS = "success"
 ATTEMPTS = ("publish", "retry")
 EXEMPLAR_LENGTH = 128
 
 CATEGORIES: tuple[tuple[str, str, frozenset[str]], ...] = (
-    # The first row that holds decides. An error code matches where it contains one of the words.
+    # The first matching row applies. An error code matches if it contains one of the words.
     ("rate_limited", "code", frozenset({"RATE_LIMIT", "TOO_MANY", "QUOTA", "THROTTLE"})),
     ("media_error", "code", frozenset({"MEDIA", "VIDEO", "IMAGE", "UPLOAD"})),
     ("auth_expired", "code", frozenset({"TOKEN", "OAUTH", "AUTH", "CREDENTIAL", "SESSION_EXPIRED"})),
@@ -61,19 +62,19 @@ CATEGORIES: tuple[tuple[str, str, frozenset[str]], ...] = (
 
 
 class PostReference(msgspec.Struct, gc=False):
-    """The post of a log, as the list embeds it."""
+    """A post that is embedded in a log."""
 
     id: str | None = msgspec.field(default=None, name="_id")
 
 
 class PlatformResponse(msgspec.Struct, gc=False):
-    """What the platform answered."""
+    """The response of the platform."""
 
     error_code: str | None = msgspec.field(default=None, name="errorCode")
 
 
 class PublishingRow(msgspec.Struct, rename="camel", gc=False):
-    """A publishing log as the API writes it."""
+    """A publishing log as sent by the API."""
 
     id: Id = msgspec.field(name="_id")
     post_id: str | PostReference | None = None
@@ -98,8 +99,8 @@ def _entry(row: PublishingRow) -> LogEntry:
         created=parse_millis(row.created_at),
         platform=label_text(row.platform),
         action=label_text(row.action),
-        post_id=label_text(post) if post and post.strip(".") else None,  # in a path, dots would lead elsewhere
-        account_id=label_text(row.account_id) if row.account_id else None,
+        post_id=label_text(post) if post and post.strip(".") else None,  # dots would change the path of a request
+        account_id=optional_text(row.account_id),
         username=label_text(row.account_username),
         status_code=row.status_code,
         error_code=row.response.error_code if row.response else None,
@@ -111,22 +112,22 @@ def _entry(row: PublishingRow) -> LogEntry:
 
 
 def generic_action(action: str) -> str:
-    """What an action is in both generations: zernio does not always tell a retry from a first attempt."""
+    """Return the action as both API generations report it: ``zernio`` does not always distinguish retries."""
     return "attempt" if action in ATTEMPTS else action
 
 
 def failure_category(entry: LogEntry) -> str:
-    """Why a log failed, in the vendor's words, by the table CATEGORIES."""
-    facts = {"status": str(entry.status_code), "action": entry.action}
+    """Return the failure category of a log, in the vendor's terms, by the table CATEGORIES."""
+    values = {"status": str(entry.status_code), "action": entry.action}
     code = (entry.error_code or "").upper()
-    for name, fact, words in CATEGORIES:
-        if any(word in code for word in words) if fact == "code" else facts[fact] in words:
+    for name, field, words in CATEGORIES:
+        if any(word in code for word in words) if field == "code" else values[field] in words:
             return name
     return UNKNOWN
 
 
 def project(workspace: str, entry: LogEntry) -> Iterator[Increment]:
-    """What a sighting of a publishing log counts."""
+    """Return the increments of a publishing log."""
     platform, status = (workspace, entry.platform), entry.status
     labels = (*platform, entry.action, status)
     yield IncCounter("late_publishing_logs_total", labels)
@@ -156,8 +157,8 @@ def _attempt(platform: tuple[str, str], entry: LogEntry) -> Iterator[Increment]:
     yield IncCounter("late_account_logs_total", (*account, entry.status))
     if entry.account_id is None or entry.created is None:
         return
-    named = entry.username not in (None, UNKNOWN)
-    yield SetLatest("late_account_info", account, at=entry.created if named else 0, value=entry.username or UNKNOWN)
+    has_name = entry.username not in (None, UNKNOWN)
+    yield SetLatest("late_account_info", account, at=entry.created if has_name else 0, value=entry.username or UNKNOWN)
     if entry.status in (FAILED, SUCCESS):
         yield AttemptOutcome(
             "late_account_consecutive_failures", account, at=entry.created, failed=entry.status == FAILED
@@ -169,7 +170,7 @@ def _attempt(platform: tuple[str, str], entry: LogEntry) -> Iterator[Increment]:
 
 def _status_code(entry: LogEntry) -> str:
     code = entry.status_code
-    return str(code) if code is not None and 100 <= code <= 599 else "none"  # noqa: PLR2004 - HTTP's own range
+    return str(code) if code is not None and 100 <= code <= 599 else "none"  # noqa: PLR2004 - the range of HTTP
 
 
 def _exemplar(entry: LogEntry) -> Exemplar | None:
@@ -198,7 +199,7 @@ def view(row: RawLog, entry: LogEntry) -> LogView:
 FEED = Feed(
     name="publishing",
     path="/v1/posts/logs",
-    retention=7 * DAY,
+    retention=7 * DAY_MS,
     parse=LogListDecoder(PublishingRow, _entry, check_schema=SchemaChecker(LATE_PUBLISHING).check).parse,
     view=view,
     project=project,

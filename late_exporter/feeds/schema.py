@@ -1,4 +1,4 @@
-"""Notices when the API changes: fields of logs that are unknown, missing, or of another type than documented."""
+"""Detect schema drift: fields of logs that are unknown, missing, or of another type than documented."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ __all__ = [
 MAX_PATHS = 50
 PATH_LENGTH = 64
 OTHER = "other"
-"""Past so many unknown fields of a feed, further ones go by one name."""
+"""Path of all unknown fields of a feed beyond the first MAX_PATHS."""
 
 NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
 TYPES = {"array": list, "string": str, "boolean": bool, "number": int | float}
 
 IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,40}")
 SECRET = re.compile(r"[0-9A-Fa-f]{8,}|[A-Za-z0-9_]{16,}")
-"""Ids, tokens and telephone numbers; a longer word of an error code goes with them."""
+"""Ids, tokens and telephone numbers; long words in error codes match too."""
 
 
 class SchemaField(msgspec.Struct, frozen=True):
-    """A documented field; each may be null.
+    """A documented field; every field may be null.
 
     Args:
-        types: The JSON types it may have; none: it is not looked into.
-        required: No log is without it.
-        fields: What an object holds.
+        types: JSON types of the field; if empty, any value is accepted.
+        required: Whether every log has the field, and not null.
+        fields: Fields of an object.
     """
 
     types: tuple[str, ...] = ()
@@ -114,7 +114,7 @@ LATE_CONNECTIONS: Schema = MappingProxyType(
             hasCustomRedirectUrl=BOOLEAN,
             isReconnection=BOOLEAN,
             isBYOK=BOOLEAN,
-            invitationToken=OPAQUE,  # these two are known to late-sdk 1.2.60 alone
+            invitationToken=OPAQUE,  # these two are only in late-sdk 1.2.60
             connectToken=OPAQUE,
         ),
         "durationMs": NUMBER,
@@ -160,14 +160,14 @@ ENVELOPE: Schema = MappingProxyType(
         "postId": TEXT,
     }
 )
-"""What stands around the logs, of a list or of one post."""
+"""Fields of the responses around the logs, of a list or of one post."""
 
 
 class SchemaChecker:
-    """Looks at the answers of one log list.
+    """Checker of the responses of one log list.
 
     Args:
-        shape: The fields of its logs.
+        schema: Documented fields of its logs.
     """
 
     def __init__(self, schema: Schema) -> None:
@@ -176,7 +176,7 @@ class SchemaChecker:
         self._unknown_paths: set[str] = set()
 
     def check(self, body: bytes) -> Sequence[tuple[Deviation, ...]]:
-        """What is not as documented in each log, and around all of them; nothing where all is well, or no answer."""
+        """Return the deviations of each log, including those of the response; empty if there are none or no logs."""
         try:
             self._decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -185,16 +185,16 @@ class SchemaChecker:
 
     def _find_deviations(self, body: bytes) -> Sequence[tuple[Deviation, ...]]:
         try:
-            answer = json.loads(body.decode("utf-8", "replace"))
+            response = json.loads(body.decode("utf-8", "replace"))
         except (ValueError, RecursionError):
             return ()
-        logs = answer.get("logs") if isinstance(answer, dict) else None
+        logs = response.get("logs") if isinstance(response, dict) else None
         if not isinstance(logs, list):
             return ()
         deviations: dict[tuple[str, str], Deviation] = {}
-        around = self._deviations(answer, ENVELOPE, deviations)
+        envelope = self._deviations(response, ENVELOPE, deviations)
         rows = [self._deviations(row, self._schema, deviations) if isinstance(row, dict) else () for row in logs]
-        return [around + row for row in rows] if deviations else ()
+        return [envelope + row for row in rows] if deviations else ()
 
     def _deviations(
         self, document: Mapping[str, Any], schema: Schema, known_deviations: dict[tuple[str, str], Deviation]
@@ -228,7 +228,7 @@ DOCUMENTED_PATHS = frozenset(
 
 
 def _strict(schema: Schema, **types: Any) -> type[msgspec.Struct]:
-    """A type that decodes what is as documented and nothing else: much faster than to search in vain."""
+    """Return a type that only decodes documents without deviations, which is much faster than a search."""
     fields: list[Any] = []
     for name, field in schema.items():
         kind = types.get(name, _type(field))
@@ -241,11 +241,11 @@ def _type(field: SchemaField) -> Any:
     if not field.types:
         return msgspec.Raw
     kinds = [_strict(field.fields) if name == "object" else TYPES[name] for name in field.types]
-    return Union[tuple(kinds if field.required else [*kinds, None])]  # noqa: UP007 - of a number known only now
+    return Union[tuple(kinds if field.required else [*kinds, None])]  # noqa: UP007 - built at run time
 
 
 def _differences(document: Mapping[str, Any], schema: Schema, prefix: str = "") -> Iterator[tuple[str, str, object]]:
-    """Path, kind and value of every field that is not as documented; a missing one has no value."""
+    """Yield path, kind and value of every deviation; the value of a missing field is None."""
     for name, value in document.items():
         field = schema.get(name)
         if field is None:
@@ -272,7 +272,7 @@ def _deviation(path: str, kind: str, value: object) -> Deviation:
 
 
 def _sample(value: object) -> str:
-    """What may be shown of a value: texts of people and what looks like a secret may not."""
+    """Return an excerpt of a value without user content and secrets."""
     match value:
         case bool() | int() | float():
             return json.dumps(value)[:40]

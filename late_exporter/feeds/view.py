@@ -10,14 +10,13 @@ from typing import Any
 
 from late_exporter.feeds.decoder import UNKNOWN, label_text
 from late_exporter.format import iso_time
-from late_exporter.model import LogEntry, RawLog
+from late_exporter.model import FAILED, SUCCESS, LogEntry, RawLog
 
 __all__ = ["common_fields", "event_status", "row_text", "search_json_text", "without_unknown"]
 
 TEXT_LENGTH = 1000
-"""Longest text that is shown; JSON output has all of it."""
+"""Length at which texts are truncated, except in JSON output."""
 
-FAILED = "failed"
 ONE_ATTEMPT = 1_000_000
 """One attempt in the millionths of ``LogEntry.attempt``."""
 
@@ -80,7 +79,7 @@ def _members(field: object, name: str) -> Iterator[str]:
 
 def event_status(event: str) -> str:
     """Return ``success`` or ``failed`` if the name of a connection event says so, else an empty string."""
-    return {"success": "success", FAILED: FAILED}.get(event.rpartition("_")[2], "")
+    return {SUCCESS: SUCCESS, FAILED: FAILED}.get(event.rpartition("_")[2], "")
 
 
 def without_unknown(text: str | None) -> str:

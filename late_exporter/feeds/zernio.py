@@ -1,7 +1,8 @@
-"""The logs of generation ``zernio``, ``GET /v1/logs``: one list a type, of rows without an id.
+"""Logs of generation ``zernio``, ``GET /v1/logs``: one list per type, with rows without ids.
 
-A log is known by when it was created, by what does not change about it, and by its number among those that are alike.
-The number is counted status by status, in whatever order the rows come: so many alike are in that status at least.
+A log is identified by its creation time, a digest of its immutable fields, and its ordinal among identical logs. The
+ordinal is counted per status, so it does not depend on the order of the rows: ordinal n means that at least n + 1
+identical logs are in that status.
 """
 
 from __future__ import annotations
@@ -23,45 +24,56 @@ from late_exporter.feeds.decoder import (
     fingerprint,
     label_text,
     log_key,
+    optional_text,
     parse_millis,
     to_micros,
 )
 from late_exporter.feeds.schema import ZERNIO_LOGS, SchemaChecker
 from late_exporter.feeds.view import common_fields, event_status, row_text, search_json_text, without_unknown
-from late_exporter.model import Feed, IncCounter, Increment, LogEntry, LogView, ObserveHistogram, RawLog
+from late_exporter.model import (
+    DAY_MS,
+    FAILED,
+    PENDING,
+    SUCCESS,
+    Feed,
+    IncCounter,
+    Increment,
+    LogEntry,
+    LogView,
+    ObserveHistogram,
+    RawLog,
+)
 
 __all__ = ["ACTIONS", "ACTIVITIES", "EVENTS", "FEEDS", "actions_markdown"]
 
-DAY = 86_400_000
-RETENTION = 90 * DAY
-FAILED = "failed"
-FIRST = 1_000_000
-"""The first attempt, in millionths."""
+RETENTION = 90 * DAY_MS
+FIRST_ATTEMPT = 1_000_000
+"""Attempt number 1 in millionths."""
 
 ACTIONS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        "post.published": ("publish", "success"),
+        "post.published": ("publish", SUCCESS),
         "post.failed": ("publish", FAILED),
-        "post.partial": ("publish", "success"),
-        "post.publishing": ("publish", "pending"),
-        "post.pending": ("publish", "pending"),
-        "post.scheduled": ("publish", "pending"),
+        "post.partial": ("publish", SUCCESS),
+        "post.publishing": ("publish", PENDING),
+        "post.pending": ("publish", PENDING),
+        "post.scheduled": ("publish", PENDING),
         "post.skipped": ("publish", "skipped"),
-        "post.retried": ("retry", "success"),
+        "post.retried": ("retry", SUCCESS),
         "post.retry_failed": ("retry", FAILED),
-        "post.retrying": ("retry", "pending"),
+        "post.retrying": ("retry", PENDING),
         "post.retry": ("retry", UNKNOWN),
         "post.rate_limited": ("rate_limit_pause", "skipped"),
         "post.cancelled": ("cancelled", "skipped"),
-        "media.uploaded": ("media_upload", "success"),
-        "media.uploading": ("media_upload", "pending"),
+        "media.uploaded": ("media_upload", SUCCESS),
+        "media.uploading": ("media_upload", PENDING),
         "media.failed": ("media_upload", FAILED),
-        "token.refreshed": ("token_refresh", "success"),
-        "token.refreshing": ("token_refresh", "pending"),
+        "token.refreshed": ("token_refresh", SUCCESS),
+        "token.refreshing": ("token_refresh", PENDING),
         "token.refresh_failed": ("token_refresh", FAILED),
     }
 )
-"""What an action is in the metrics, and the status of a row that has none. All others keep their own name."""
+"""Action in the metrics, and default status, by action of the API; other actions keep their name."""
 
 EVENTS: Mapping[str, str] = MappingProxyType(
     {
@@ -73,16 +85,16 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "account.reconnect_failed": "reconnect_failed",
     }
 )
-"""What an action of the connection logs is in the metrics, unless its status says that it failed."""
+"""Event in the metrics by action of a connection log that did not fail."""
 
 ACTIVITIES = ("webhooks", "messaging", "workflow_event", "api_request")
-"""The further types of logs, each of them a feed of its own."""
+"""Log types without a counterpart in generation ``late``; each is a feed."""
 
 Scalar: TypeAlias = str | int | float | bool | None
 
 
 def actions_markdown() -> str:
-    """The table of actions for the README."""
+    """Return the table of actions for the documentation, in Markdown."""
     rows = ["| action of zernio | in the metrics |", "|---|---|"]
     rows += [f"| `{name}` | action `{action}` |" for name, (action, _) in ACTIONS.items()]
     rows += [f"| `{name}` | event `{event}` |" for name, event in EVENTS.items()]
@@ -90,7 +102,7 @@ def actions_markdown() -> str:
 
 
 class RowMetadata(msgspec.Struct, rename="camel", gc=False):
-    """What is used of ``metadata``."""
+    """The used fields of ``metadata``."""
 
     post_id: str | None = None
     account_username: str | None = None
@@ -101,7 +113,7 @@ class RowMetadata(msgspec.Struct, rename="camel", gc=False):
 
 
 class ZernioRow(msgspec.Struct, gc=False):
-    """A log as the API writes it; ``metadata`` is a JSON text, or might be an object one day."""
+    """A log as sent by the API; ``metadata`` is JSON text, but an object is accepted too."""
 
     underscore_id: str | None = msgspec.field(default=None, name="_id")
     id: str | None = None
@@ -124,7 +136,7 @@ _FIELD = re.compile(r'"(postId|accountUsername|attemptNumber|connectionMethod|to
 
 
 def _parse_metadata(metadata: str | RowMetadata | None) -> RowMetadata:
-    """What ``metadata`` holds; where it was cut or is odd, the fields that are whole."""
+    """Parse ``metadata``; if it is truncated or invalid, return the fields that can be read."""
     if not metadata or isinstance(metadata, RowMetadata):
         return metadata or RowMetadata()
     try:
@@ -141,18 +153,18 @@ def _parse_metadata(metadata: str | RowMetadata | None) -> RowMetadata:
 
 
 def _row_key(row: ZernioRow, created: int | None, log_fingerprint: str, action: str) -> str:
-    """The key of a log, which goes by time; without its number where the row has no id."""
+    """Return the key of a log, which sorts by time; if the row has no id, the key still lacks the ordinal."""
     prefix = f"{created or 0:013d}-{log_fingerprint}"
     row_id = row.underscore_id or row.id
     if row_id:
         return f"{prefix}#{log_key(row_id)}"
-    facts = (action, row.user_id, row.request_id, row.request_body)
-    digest = hashlib.blake2b(repr(facts).encode("utf-8", "backslashreplace"), digest_size=6).hexdigest()
+    fields = (action, row.user_id, row.request_id, row.request_body)
+    digest = hashlib.blake2b(repr(fields).encode("utf-8", "backslashreplace"), digest_size=6).hexdigest()
     return f"{prefix}={digest}"
 
 
 def _number_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
-    """Tell the logs of a page that are alike from each other."""
+    """Append the ordinals among identical logs to the keys of a page."""
     ordinals = Counter[tuple[str, str]]()
     numbered_entries = []
     for entry in entries:
@@ -166,10 +178,10 @@ def _number_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
 
 
 def _publishing(row: ZernioRow) -> LogEntry:
-    details = _parse_metadata(row.metadata)
+    metadata = _parse_metadata(row.metadata)
     action, status = ACTIONS.get(row.action or "", (label_text(row.action), UNKNOWN))
-    attempt = to_micros(details.attempt_number, 1_000_000)
-    if action == "publish" and attempt is not None and attempt > FIRST:
+    attempt = to_micros(metadata.attempt_number, 1_000_000)
+    if action == "publish" and attempt is not None and attempt > FIRST_ATTEMPT:
         action = "retry"
     created, duration = parse_millis(row.created_at), to_micros(row.duration_ms, 1000)
     log_fingerprint = fingerprint(row.platform, row.account_id, publishing.generic_action(action))
@@ -179,9 +191,9 @@ def _publishing(row: ZernioRow) -> LogEntry:
         created=created,
         platform=label_text(row.platform),
         action=action,
-        post_id=label_text(details.post_id) if details.post_id else None,
-        account_id=label_text(row.account_id) if row.account_id else None,
-        username=label_text(details.account_username),
+        post_id=optional_text(metadata.post_id),
+        account_id=optional_text(row.account_id),
+        username=label_text(metadata.account_username),
         status_code=row.status_code,
         error_code=row.error_code,
         duration=duration,
@@ -191,11 +203,11 @@ def _publishing(row: ZernioRow) -> LogEntry:
 
 
 def _connection(row: ZernioRow) -> LogEntry:
-    details = _parse_metadata(row.metadata)
+    metadata = _parse_metadata(row.metadata)
     event = EVENTS.get(row.action or "", label_text(row.action))
     if row.status == FAILED:
         event = event.replace("_success", "_failed")
-    if details.is_reconnection and event.startswith("connect_"):
+    if metadata.is_reconnection and event.startswith("connect_"):
         event = f"re{event}"
     created = parse_millis(row.created_at)
     log_fingerprint = fingerprint(row.platform, row.account_id, connections.generic_event(event))
@@ -205,12 +217,12 @@ def _connection(row: ZernioRow) -> LogEntry:
         created=created,
         platform=label_text(row.platform),
         action=event,
-        method=label_text(details.connection_method),
-        account_id=label_text(row.account_id) if row.account_id else None,
-        username=label_text(details.account_username),
+        method=label_text(metadata.connection_method),
+        account_id=optional_text(row.account_id),
+        username=label_text(metadata.account_username),
         error_code=label_text(row.error_code),
         duration=to_micros(row.duration_ms, 1000),
-        expires_at=parse_millis(details.token_expires_at),
+        expires_at=parse_millis(metadata.token_expires_at),
     )
 
 
@@ -253,23 +265,28 @@ def _connection_view(row: RawLog, entry: LogEntry) -> LogView:
 
 
 def _project_activity(name: str, workspace: str, entry: LogEntry) -> Iterator[Increment]:
-    """What a sighting of an activity log counts."""
+    """Return the increments of an activity log."""
     labels = (workspace, name, entry.platform, entry.action)
     yield IncCounter("late_activity_logs_total", (*labels, entry.status))
     if entry.duration is not None:
         yield ObserveHistogram("late_activity_duration_seconds", labels, micros=entry.duration)
 
 
+def _decoder(to_entry: Callable[[ZernioRow], LogEntry]) -> LogListDecoder[ZernioRow]:
+    checker = SchemaChecker(ZERNIO_LOGS)
+    return LogListDecoder(ZernioRow, to_entry, number_entries=_number_entries, check_schema=checker.check)
+
+
 def _zernio_feed(
-    late_feed: Feed, view: Callable[[RawLog, LogEntry], LogView], decoder: LogListDecoder[ZernioRow]
+    late_feed: Feed, to_entry: Callable[[ZernioRow], LogEntry], view: Callable[[RawLog, LogEntry], LogView]
 ) -> Feed:
-    """A feed that counts what another one does, from this list."""
+    """Return the counterpart of a feed of generation ``late``; it has the same metrics."""
     return msgspec.structs.replace(
         late_feed,
         path="/v1/logs",
         query={"type": late_feed.name},
         retention=RETENTION,
-        parse=decoder.parse,
+        parse=_decoder(to_entry).parse,
         view=view,
         post_path=None,
         generation="zernio",
@@ -283,9 +300,7 @@ def _activity_feed(name: str) -> Feed:
         path="/v1/logs",
         query={"type": name},
         retention=RETENTION,
-        parse=LogListDecoder(
-            ZernioRow, _activity, number_entries=_number_entries, check_schema=SchemaChecker(ZERNIO_LOGS).check
-        ).parse,
+        parse=_decoder(_activity).parse,
         view=_view,
         project=partial(_project_activity, name),
         counter="late_activity_logs_total",
@@ -300,26 +315,8 @@ FEEDS: Mapping[str, Feed] = MappingProxyType(
     {
         feed.name: feed
         for feed in (
-            _zernio_feed(
-                publishing.FEED,
-                _view,
-                LogListDecoder(
-                    ZernioRow,
-                    _publishing,
-                    number_entries=_number_entries,
-                    check_schema=SchemaChecker(ZERNIO_LOGS).check,
-                ),
-            ),
-            _zernio_feed(
-                connections.FEED,
-                _connection_view,
-                LogListDecoder(
-                    ZernioRow,
-                    _connection,
-                    number_entries=_number_entries,
-                    check_schema=SchemaChecker(ZERNIO_LOGS).check,
-                ),
-            ),
+            _zernio_feed(publishing.FEED, _publishing, _view),
+            _zernio_feed(connections.FEED, _connection, _connection_view),
             *map(_activity_feed, ACTIVITIES),
         )
     }

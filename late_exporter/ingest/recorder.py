@@ -110,16 +110,11 @@ class FeedRecorder:
 
     async def lookup(self, entries: Sequence[LogEntry], *, since: int) -> KnownLogs:
         """What the state knows of the logs of a page; ``since`` bounds those that the API may still show."""
-        keys = [entry.key for entry in entries]
-        known_logs: KnownLogs = await self._offload(self._store.lookup, self._scope, keys, since=since)
-        if self._feed.generation == "late" or all(
-            entry.status in known_logs.statuses.get(entry.key, ()) for entry in entries
-        ):
-            return known_logs
-        if await self._offload(self._store.rekey, self._scope, entries, has_pending=self._feed.has_pending):
-            known_logs = await self._offload(self._store.lookup, self._scope, keys, since=since)
-            state: FeedState = await self._offload(self._store.feed_state, self._scope)
-            self.pending_logs = state.pending_logs
+        known_logs: KnownLogs = await self._offload(
+            self._store.lookup, self._scope, entries, feed=self._feed, since=since
+        )
+        if known_logs.pending_logs is not None:
+            self.pending_logs = known_logs.pending_logs
         return known_logs
 
     async def switch_feed(self, feed: Feed) -> None:

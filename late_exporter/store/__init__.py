@@ -1,4 +1,4 @@
-"""Where the exporter remembers what it has counted."""
+"""Durable state: keys and statuses of counted logs, series values, pending logs and coverage."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from late_exporter.model import (
     Batch,
     CommitResult,
     Coverage,
+    Feed,
     FeedAccounting,
     FeedState,
     KnownLogs,
@@ -36,82 +37,87 @@ __all__ = [
 
 
 class Store(Protocol):
-    """Keys, totals, pending logs and coverage, moved together in one transaction.
+    """The state of all workspaces; each method is one transaction.
 
-    Every method may raise StoreError; after it, what the store holds is what it held before. A store is used by one
-    thread at a time.
+    If a method raises StoreError, the state is unchanged. A store must be used by one thread at a time.
     """
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
-        """The total of every series of every workspace."""
+        """Return the value of every series of every workspace."""
 
     def feed_state(self, scope: Scope) -> FeedState:
-        """What is kept of one feed."""
+        """Return the state of one feed."""
 
-    def lookup(self, scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
-        """The statuses in which logs were counted, and how many logs created from ``since`` on are held."""
+    def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int) -> KnownLogs:
+        """Return the counted statuses of the logs of a page, and re-key those that are stored under a former key.
 
-    def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
-        """Go on with another generation of the API: the logs that are held are to be recognized from now on."""
-
-    def rekey(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> bool:
-        """Know the logs of a page that are held under other keys by the keys they are shown under; tells of any.
-
-        ``has_pending``: logs may change their status.
+        Args:
+            scope: Feed of a workspace.
+            entries: Logs of the page.
+            feed: Feed that the page was read from.
+            since: Creation time of the oldest logs that the API may still return.
         """
 
+    def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
+        """Prepare the stored logs of a feed for the keys of another API generation, and store its coverage."""
+
     def accounting(self, scope: Scope) -> FeedAccounting:
-        """What the state's own books say of a feed; every sighting is looked at."""
+        """Return the redundant counts of a feed; reads all of its observations."""
 
     def commit(self, scope: Scope, batch: Batch) -> CommitResult:
-        """Make a batch durable; its sightings count only where they are new."""
+        """Store a batch durably; apply the increments of observations that are new."""
 
     def size(self, workspace: str) -> tuple[int, int]:
-        """How many logs the state holds of a workspace, and the bytes of the state that fall to it."""
+        """Return the number of stored logs of a workspace, and its share of the size of the state in bytes."""
 
     def close(self) -> None:
-        """Release the state; the store is not to be used again."""
+        """Close the state; the store cannot be used afterwards."""
 
 
 def open_store(url: str) -> Store:
-    """Open the state that a URL names, creating it where there is none.
+    """Open the state at a URL; create it if it does not exist.
 
     Args:
         url: ``sqlite:///relative/path``, ``sqlite:////absolute/path`` or ``sqlite://`` for memory.
 
     Raises:
-        ConfigError: The URL is of no known kind.
-        StoreError: The state cannot be used; the message names the file and says why.
+        ConfigError: The URL has an unknown scheme.
+        StoreError: The state cannot be used; the message names the file and the reason.
     """
-    return SqliteStore(_file(url))
+    return SqliteStore(_parse_url(url))
 
 
 def open_snapshot(url: str) -> StateSnapshot:
-    """Open the state that a URL names, to read it while its own process may go on writing.
+    """Open the state at a URL for reading; an exporter may continue to write it.
 
     Raises:
-        ConfigError: The URL is of no known kind.
-        StoreError: There is no state, or it cannot be read.
+        ConfigError: The URL has an unknown scheme.
+        StoreError: The state does not exist or cannot be read.
     """
     return StateSnapshot(state_path(url))
 
 
 def state_path(url: str) -> Path:
-    """The file of the state that a URL names, which need not be there.
+    """Return the path of the state at a URL, whether or not it exists.
 
     Raises:
-        ConfigError: The URL is of no known kind.
+        ConfigError: The URL has an unknown scheme.
         StoreError: The state is in memory.
     """
-    path = _file(url)
+    path = _parse_url(url)
     if path is None:
         raise StoreError("a state in memory cannot be read by another process")
     return path
 
 
 def is_in_use(url: str) -> bool:
-    """Whether another process works on the state; raises StoreError where it cannot be written to."""
-    path = _file(url)
+    """Return whether another process has the state open.
+
+    Raises:
+        ConfigError: The URL has an unknown scheme.
+        StoreError: The state cannot be written.
+    """
+    path = _parse_url(url)
     if path is None:
         return False
     try:
@@ -122,9 +128,9 @@ def is_in_use(url: str) -> bool:
     return False
 
 
-def _file(url: str) -> Path | None:
-    """The file of a state; None is memory."""
+def _parse_url(url: str) -> Path | None:
+    """Return the path of a state; None for memory."""
     scheme, _, path = url.partition("://")
     if scheme != "sqlite":
-        raise ConfigError(f"--state.url {url!r}: not a state; write it like sqlite:///data/late-exporter.db")
+        raise ConfigError(f"--state.url {url!r}: not a state URL; write it like sqlite:///data/late-exporter.db")
     return Path(path.removeprefix("/")) if path else None

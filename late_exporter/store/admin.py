@@ -1,6 +1,6 @@
-"""What an administrator does with a state: copy, check, write out, read in, forget, rename and drop.
+"""Administrative operations on a state: back up, check, export, import, rename, drop and compact.
 
-Copying and checking leave an exporter alone that works on the state; what changes it needs it for itself.
+``backup``, ``check`` and ``export_state`` can run beside an exporter; the others need exclusive access.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ import msgspec
 from late_exporter.errors import StoreError
 from late_exporter.metrics.aggregation import decode_value
 from late_exporter.store.lockfile import create, lock, require_database
-from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
+from late_exporter.store.schema import MIGRATIONS, migrate
 from late_exporter.store.snapshot import StateSnapshot
 
 __all__ = ["backup", "check", "compact", "drop_workspace", "export_state", "import_state", "rename_workspace"]
 
 FORMAT = "late-exporter state"
-SCOPE_TABLES = ("sighting", "tally", "pending")
-"""The tables whose rows belong to a feed of a workspace."""
+SCOPE_TABLES = ("observation", "logs_per_minute", "pending")
+"""Tables with a foreign key ``scope``."""
 
 
 def backup(path: Path, target: Path) -> int:
-    """Copy the state, by SQLite's own online backup, to a file that is not there yet; returns its size in bytes.
+    """Copy the state to a new file by SQLite's online backup; return its size in bytes.
 
     Raises:
-        StoreError: There is such a file, or the state cannot be read or the copy not be written.
+        StoreError: The target exists, the state cannot be read, or the copy cannot be written.
     """
-    StateSnapshot(path).close()  # whether it is a state at all
+    _require_state(path)
     _require_absent(target)
     with _store_errors(target), closing(_connect_readonly(path)) as source:
         try:
@@ -49,68 +49,60 @@ def backup(path: Path, target: Path) -> int:
 
 
 def check(path: Path) -> Iterator[str]:
-    """What is wrong with the state: nothing, or a line each.
+    """Check the state for corruption and inconsistencies; yield one message per problem.
 
     Raises:
-        StoreError: It cannot be read at all.
+        StoreError: The state cannot be read.
     """
-    StateSnapshot(path).close()
-    with _store_errors(path), closing(_connect_readonly(path)) as connection:
-        connection.execute("BEGIN")
-        found = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")]
-        yield from (f"database: {line}" for line in found if line != "ok")
+    with _read_transaction(path) as connection:
+        problems = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")]
+        yield from (f"database: {problem}" for problem in problems if problem != "ok")
         yield from _inconsistencies(connection)
-        yield from _unreadable(connection)
+        yield from _undecodable_series(connection)
 
 
 def _inconsistencies(connection: sqlite3.Connection) -> Iterator[str]:
-    """What the tables say of each other that is not so."""
+    """Yield contradictions between the tables."""
     scopes = connection.execute("SELECT id, workspace, feed, logs FROM scope ORDER BY id").fetchall()
-    for number, workspace, feed, logs in scopes:
-        place = f"{workspace}/{feed}"
-        (held,) = connection.execute("SELECT count(DISTINCT key) FROM sighting WHERE scope = ?", (number,)).fetchone()
-        if held != logs:
-            yield f"{place}: {logs:,} logs are noted, {held:,} are held"
-        (tallied, dated) = connection.execute(
-            "SELECT (SELECT coalesce(sum(logs), 0) FROM tally WHERE scope = ?1),"
-            " (SELECT count(DISTINCT key) FROM sighting WHERE scope = ?1 AND created IS NOT NULL)",
-            (number,),
+    for scope_id, workspace, feed, log_count in scopes:
+        name = f"{workspace}/{feed}"
+        stored, with_time, per_minute, uncounted = connection.execute(
+            "SELECT count(DISTINCT key), count(DISTINCT key) FILTER (WHERE created IS NOT NULL),"
+            " (SELECT coalesce(sum(logs), 0) FROM logs_per_minute WHERE scope = ?1),"
+            " (SELECT count(*) FROM pending WHERE scope = ?1 AND NOT EXISTS (SELECT 1 FROM observation"
+            " WHERE observation.scope = ?1 AND observation.key = pending.key))"
+            " FROM observation WHERE scope = ?1",
+            (scope_id,),
         ).fetchone()
-        if tallied != dated:
-            yield f"{place}: {tallied:,} logs are tallied by minute, {dated:,} have a time"
-        (lost,) = connection.execute(
-            "SELECT count(*) FROM pending WHERE scope = ?1 AND NOT EXISTS (SELECT 1 FROM sighting"
-            " WHERE sighting.scope = ?1 AND sighting.key = pending.key)",
-            (number,),
-        ).fetchone()
-        if lost:
-            yield f"{place}: {lost:,} logs are pending that were never counted"
-    known = {number for number, *_ in scopes}
+        if stored != log_count:
+            yield f"{name}: the log count is {log_count:,}, but {stored:,} logs are stored"
+        if per_minute != with_time:
+            yield f"{name}: the log counts per minute add up to {per_minute:,}, but {with_time:,} logs have a time"
+        if uncounted:
+            yield f"{name}: {uncounted:,} pending logs are not stored as counted"
+    scope_ids = {scope_id for scope_id, *_ in scopes}
     for table in SCOPE_TABLES:
-        strays = {number for (number,) in connection.execute(f"SELECT DISTINCT scope FROM {table}")} - known  # noqa: S608 - a constant
-        if strays:
+        rows = connection.execute(f"SELECT DISTINCT scope FROM {table}")  # noqa: S608 - a constant
+        if {scope_id for (scope_id,) in rows} - scope_ids:
             yield f"{table}: rows belong to no workspace"
 
 
-def _unreadable(connection: sqlite3.Connection) -> Iterator[str]:
-    """Totals that cannot be understood."""
+def _undecodable_series(connection: sqlite3.Connection) -> Iterator[str]:
     for family, labels, value in connection.execute("SELECT family, labels, value FROM series"):
         try:
             msgspec.json.decode(labels, type=tuple[str, ...])
             decode_value(value)
         except msgspec.MsgspecError as exc:
-            yield f"{family} {labels}: the total cannot be read: {exc}"
+            yield f"{family} {labels}: the value cannot be decoded: {exc}"
 
 
 def export_state(path: Path) -> Iterator[str]:
-    """The whole state as JSON, a line a row, as of one moment.
+    """Return the state as lines of JSON, one per row, from one consistent snapshot.
 
     Raises:
-        StoreError: It cannot be read.
+        StoreError: The state cannot be read.
     """
-    StateSnapshot(path).close()
-    with _store_errors(path), closing(_connect_readonly(path)) as connection:
-        connection.execute("BEGIN")
+    with _read_transaction(path) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         yield json.dumps({"format": FORMAT, "schema": version})
         for table in _tables(connection):
@@ -123,10 +115,10 @@ def export_state(path: Path) -> Iterator[str]:
 
 
 def import_state(path: Path, lines: Iterable[str]) -> int:
-    """Make a state of what ``write_out`` has written, of whichever version; returns how many rows it has.
+    """Create a state from an export of this or an earlier schema version; return the number of rows.
 
     Raises:
-        StoreError: There is a state already, or the lines are not a whole one; then there is none.
+        StoreError: The state exists, or the lines are not a complete export; then no state is created.
     """
     _require_absent(path)
     holder = lock(path)
@@ -146,24 +138,20 @@ def _fill(connection: sqlite3.Connection, lines: Iterator[str]) -> int:
     head = _row(next(lines, ""), 1)
     version = head.get("schema")
     if head.get("format") != FORMAT or not isinstance(version, int) or not 1 <= version <= len(MIGRATIONS):
-        raise StoreError(f"line 1: this is not a state that a late-exporter up to this version has written: {head}")
+        raise StoreError(f"line 1: not an export of this or an earlier version of late-exporter: {head}")
     connection.execute("BEGIN")
-    for step in MIGRATIONS[:version]:
-        for statement in step.split(";"):
-            connection.execute(statement)
+    migrate(connection, 0, version)
     columns = {table: _columns(connection, table) for table in _tables(connection)}
-    rows, ended = 0, False
+    rows, is_complete = 0, False
     for number, line in enumerate(lines, 2):
         row = _row(line, number)
-        if ended or row.get("end") is True:
-            ended = True
+        if is_complete or row.get("end") is True:
+            is_complete = True
             continue
         _insert(connection, columns, row, number)
         rows += 1
-    if not ended:
-        raise StoreError(f"the state is cut off after {rows:,} rows")
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {version}")
+    if not is_complete:
+        raise StoreError(f"the export is truncated after {rows:,} rows")
     connection.execute("COMMIT")
     return rows
 
@@ -174,7 +162,7 @@ def _row(line: str, number: int) -> dict[str, Any]:
     except ValueError:
         row = None
     if not isinstance(row, dict):
-        raise StoreError(f"line {number}: this is not a JSON object")
+        raise StoreError(f"line {number}: not a JSON object")
     return row
 
 
@@ -183,68 +171,67 @@ def _insert(
 ) -> None:
     table = row.pop("table", None)
     if table not in columns or row.keys() != columns[table].keys():
-        raise StoreError(f"line {number}: this is not a row of a state")
+        raise StoreError(f"line {number}: not a row of a state")
     values = [
         value.encode() if isinstance(value, str) and columns[table][name] == "BLOB" else value
         for name, value in row.items()
     ]
-    names, marks = ", ".join(row), ", ".join("?" * len(values))
-    connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", values)  # noqa: S608 - names of the schema
+    names, placeholders = ", ".join(row), ", ".join("?" * len(values))
+    connection.execute(f"INSERT INTO {table} ({names}) VALUES ({placeholders})", values)  # noqa: S608 - names of the schema
 
 
 def _tables(connection: sqlite3.Connection) -> Sequence[str]:
-    found = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
-    return [name for (name,) in found]
+    rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    return [name for (name,) in rows]
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> dict[str, str]:
-    """Type by name."""
+    """Return the column types by column name."""
     return {row[1]: row[2] for row in connection.execute(f"PRAGMA table_info({table})")}
 
 
 def rename_workspace(path: Path, old: str, new: str) -> int:
-    """Give a workspace another name; returns how many series it has.
+    """Rename a workspace; return the number of its series.
 
     Raises:
-        StoreError: There is no such workspace, there is one of the new name, or an exporter works on the state.
+        StoreError: The workspace does not exist, the new name is in use, or an exporter has the state open.
     """
     with _exclusive_transaction(path) as connection:
         _require_workspace(connection, old)
         if _scopes(connection, new):
             raise StoreError(f"{path}: there is a workspace {new} already")
         connection.execute("UPDATE scope SET workspace = ? WHERE workspace = ?", (new, old))
-        renamed = [
-            (msgspec.json.encode((new, *labels[1:])).decode(), family, written)
-            for family, written, labels in _series(connection, old)
+        updates = [
+            (msgspec.json.encode((new, *labels[1:])).decode(), family, encoded)
+            for family, encoded, labels in _series(connection, old)
         ]
-        connection.executemany("UPDATE series SET labels = ? WHERE family = ? AND labels = ?", renamed)
-    return len(renamed)
+        connection.executemany("UPDATE series SET labels = ? WHERE family = ? AND labels = ?", updates)
+    return len(updates)
 
 
 def drop_workspace(path: Path, name: str) -> int:
-    """Forget a workspace and all that was counted for it; returns how many logs it had.
+    """Delete a workspace with all its counters; return the number of its logs.
 
     Raises:
-        StoreError: There is no such workspace, or an exporter works on the state.
+        StoreError: The workspace does not exist, or an exporter has the state open.
     """
     with _exclusive_transaction(path) as connection:
         _require_workspace(connection, name)
         scopes = _scopes(connection, name)
-        logs = sum(logs for _, logs in scopes)
-        for number, _ in scopes:
+        for scope_id, _ in scopes:
             for table in SCOPE_TABLES:
-                connection.execute(f"DELETE FROM {table} WHERE scope = ?", (number,))  # noqa: S608 - a constant
+                connection.execute(f"DELETE FROM {table} WHERE scope = ?", (scope_id,))  # noqa: S608 - a constant
         connection.execute("DELETE FROM scope WHERE workspace = ?", (name,))
-        gone = [(family, written) for family, written, _ in _series(connection, name)]
-        connection.executemany("DELETE FROM series WHERE family = ? AND labels = ?", gone)
-    return logs
+        series = [(family, encoded) for family, encoded, _ in _series(connection, name)]
+        connection.executemany("DELETE FROM series WHERE family = ? AND labels = ?", series)
+    return sum(log_count for _, log_count in scopes)
 
 
 def compact(path: Path) -> tuple[int, int]:
-    """Give the space of what was forgotten back to the file system; returns the size before and after, in bytes.
+    """Return free space to the file system; return the file size before and after, in bytes.
 
     Raises:
-        StoreError: An exporter works on the state, or it cannot be written.
+        StoreError: An exporter has the state open, or it cannot be written.
     """
     before = path.stat().st_size if path.exists() else 0
     with _exclusive_connection(path) as connection:
@@ -254,10 +241,10 @@ def compact(path: Path) -> tuple[int, int]:
 
 
 def _series(connection: sqlite3.Connection, workspace: str) -> list[tuple[str, str, list[str]]]:
-    """The series of a workspace: family, labels as they are written, and labels."""
+    """Return the series of a workspace as family, encoded labels and labels."""
     rows = [
-        (family, written, json.loads(written))
-        for family, written in connection.execute("SELECT family, labels FROM series")
+        (family, encoded, json.loads(encoded))
+        for family, encoded in connection.execute("SELECT family, labels FROM series")
     ]
     return [row for row in rows if row[2][:1] == [workspace]]
 
@@ -268,13 +255,21 @@ def _scopes(connection: sqlite3.Connection, workspace: str) -> list[tuple[int, i
 
 def _require_workspace(connection: sqlite3.Connection, name: str) -> None:
     if not _scopes(connection, name):
-        known = sorted({row[0] for row in connection.execute("SELECT workspace FROM scope")})
-        raise StoreError(f"there is no workspace {name} in the state; there are {', '.join(known) or 'none'}")
+        names = sorted({row[0] for row in connection.execute("SELECT workspace FROM scope")})
+        raise StoreError(f"there is no workspace {name} in the state; there are {', '.join(names) or 'none'}")
+
+
+def _require_state(path: Path) -> None:
+    StateSnapshot(path).close()
+
+
+def _require_absent(path: Path) -> None:
+    if path.exists():
+        raise StoreError(f"{path}: the file exists already and was not changed")
 
 
 @contextmanager
 def _exclusive_transaction(path: Path) -> Iterator[sqlite3.Connection]:
-    """A transaction on a state that nobody else works on."""
     with _exclusive_connection(path) as connection:
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -287,7 +282,7 @@ def _exclusive_transaction(path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def _exclusive_connection(path: Path) -> Iterator[sqlite3.Connection]:
-    StateSnapshot(path).close()
+    _require_state(path)
     holder = lock(path)
     try:
         require_database(path)
@@ -298,13 +293,16 @@ def _exclusive_connection(path: Path) -> Iterator[sqlite3.Connection]:
         holder.close()
 
 
+@contextmanager
+def _read_transaction(path: Path) -> Iterator[sqlite3.Connection]:
+    _require_state(path)
+    with _store_errors(path), closing(_connect_readonly(path)) as connection:
+        connection.execute("BEGIN")
+        yield connection
+
+
 def _connect_readonly(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
-
-
-def _require_absent(path: Path) -> None:
-    if path.exists():
-        raise StoreError(f"{path}: there is such a file already; it is left as it is")
 
 
 @contextmanager

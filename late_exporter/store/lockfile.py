@@ -1,4 +1,4 @@
-"""The state's file before SQLite sees it: whose it is, and whether it may be used."""
+"""Lock, permissions and identity of the state file."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import IO
 
 from late_exporter.errors import StoreError, StoreInUse
 
-__all__ = ["create", "file_identity", "lock", "require_database"]
+__all__ = ["create", "file_identity", "lock", "require_database", "wal_size"]
 
-FOLDER, FILE = 0o700, 0o600
-"""What is made here is for its owner alone: names of accounts are nobody else's business."""
+DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
+"""Readable by the owner only, because the state contains account names."""
 
 
 def lock(path: Path) -> IO[str]:
-    """Hold a lock beside the file; the system releases it whenever the process ends.
+    """Lock the state by a file beside it; the operating system releases the lock when the process ends.
 
     Raises:
-        StoreInUse: Another process holds it.
-        StoreError: There can be no file.
+        StoreInUse: Another process holds the lock.
+        StoreError: The lock file cannot be written.
     """
     try:
-        path.parent.mkdir(FOLDER, parents=True, exist_ok=True)
-        file = path.resolve()  # by whatever name, it is one state
-        beside = file.with_name(f"{file.name}.lock")
-        beside.touch(FILE)
-        holder = beside.open("a")
+        path.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
+        target = path.resolve()  # symbolic links to one state share one lock
+        lock_path = target.with_name(f"{target.name}.lock")
+        lock_path.touch(FILE_MODE)
+        holder = lock_path.open("a")
     except OSError as exc:
         raise StoreError(f"{path}: the state cannot be written: {exc.strerror}: {exc.filename}") from exc
     try:
@@ -39,36 +39,42 @@ def lock(path: Path) -> IO[str]:
 
 
 def file_identity(path: Path) -> tuple[int, int]:
-    """Which file it is, whatever its name; raises StoreError where there is none."""
+    """Return device and inode of the file; raise StoreError if it does not exist."""
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError as exc:
-        raise StoreError(f"{path}: the state is gone: {exc.strerror}; restart to begin a new one") from exc
-    return found.st_dev, found.st_ino
+        raise StoreError(f"{path}: the state file was removed: {exc.strerror}; restart to create a new one") from exc
+    return stat.st_dev, stat.st_ino
 
 
 def require_database(path: Path, *, writable: bool = True) -> None:
-    """Refuse a file that is not a SQLite database or cannot be written; none at all is fine."""
+    """Raise StoreError if the file exists but is not a SQLite database or cannot be accessed."""
     try:
         if writable and path.exists() and not os.access(path, os.W_OK):
             raise StoreError(f"{path}: the state cannot be written: it is read-only")
-        beginning = _beginning(path)
+        header = _read_header(path)
     except OSError as exc:
         raise StoreError(f"{path}: the state cannot be read: {exc.strerror}") from exc
-    if beginning and not beginning.startswith(b"SQLite format 3\0"):
-        raise StoreError(f"{path} is not a state of late-exporter, or is damaged; it is left as it is")
+    if header and not header.startswith(b"SQLite format 3\0"):
+        raise StoreError(f"{path} is not a state of late-exporter, or is damaged; it was not changed")
 
 
 def create(path: Path) -> None:
-    """Make an empty file where there is none; SQLite gives the files beside it the same mode."""
+    """Create an empty file if it does not exist; SQLite copies its mode to the WAL and shared memory files."""
     try:
         if not path.exists():
-            path.touch(FILE)
+            path.touch(FILE_MODE)
     except OSError as exc:
         raise StoreError(f"{path}: the state cannot be written: {exc.strerror}") from exc
 
 
-def _beginning(path: Path) -> bytes:
+def wal_size(path: Path) -> int:
+    """Return the size in bytes of the write-ahead log of a database."""
+    wal = Path(f"{path}-wal")
+    return wal.stat().st_size if wal.exists() else 0
+
+
+def _read_header(path: Path) -> bytes:
     if not path.exists():
         return b""
     with path.open("rb") as file:

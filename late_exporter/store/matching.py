@@ -1,8 +1,8 @@
-"""Recognizes logs that have come to be known by another key: after a switch of the API's generation.
+"""Match stored logs to logs of a page whose keys come from another API generation.
 
-In generation ``late`` a log has an id; in ``zernio`` it has none, or one day perhaps another one. What a log has in
-common with itself is when it was created, its mark, and its status. So what the state holds under keys of another form
-is what the API shows now, as far as it goes: each held log is recognized once.
+Generation ``late`` identifies logs by id; ``zernio`` has no ids, but may introduce them. Both report creation time,
+fingerprint and status, so stored logs are matched by these. Each stored log is matched at most once. The rules are
+explained in docs/design/generation-matching.md.
 """
 
 from __future__ import annotations
@@ -16,162 +16,176 @@ from late_exporter.model import PENDING, LogEntry
 
 __all__ = ["StoredLogs", "interim_key", "match_logs", "time_prefix"]
 
-FORM = re.compile(r"(\d{13}-)([0-9a-f]{12})?([@#=])(.*)", re.DOTALL)
-"""When a log was created, its mark where that is known, and its name: an id of late, an id of zernio, or neither."""
+KEY_PATTERN = re.compile(r"(\d{13}-)([0-9a-f]{12})?([@#=])(.*)", re.DOTALL)
+"""Creation time, fingerprint if known, form and rest of a key that sorts by time.
+
+The form is ``@`` for an id of generation ``late``, ``#`` for an id of ``zernio``, and ``=`` for a digest.
+"""
+
+DIGEST = "="
+
+MIN_CONFLICTS = 3
+"""Creation times with conflicting status fingerprints that show that the two generations report them differently."""
+
+StoredLogs: TypeAlias = Mapping[str, Mapping[str, str | None]]
+"""Stored logs by key: status fingerprint, None if unknown, by status."""
 
 
-class _Name(NamedTuple):
-    """A key in its parts."""
-
+class _KeyParts(NamedTuple):
     time: str
-    mark: str | None
+    fingerprint: str | None
     form: str
     rest: str
 
 
-class _Pair(NamedTuple):
-    """A log that is shown and one that is held, which may be the same."""
+class _Candidate(NamedTuple):
+    """A log of the page and a stored log that may be the same one."""
 
     entry: LogEntry
-    shown: _Name
-    key: str
-    held: _Name
+    entry_key: _KeyParts
+    stored_key: str
+    stored_parts: _KeyParts
     statuses: Mapping[str, str | None]
 
     @property
-    def is_possible(self) -> bool:
-        """Whether they are of one time and one mark, and of different forms."""
-        shown, held = self.shown, self.held
-        return shown.time == held.time and held.mark in (shown.mark, None) and shown.form != held.form
-
-    @property
-    def has_its_id(self) -> bool:
-        """Whether both generations give it the same id."""
-        return self.held.form != "=" != self.shown.form and self.held.rest == self.shown.rest
-
-    @property
-    def is_of_its_status(self) -> bool:
-        """Whether it may still be in a status that it was counted in: what has settled does not go back."""
-        status = self.entry.status
-        return status in self.statuses and (status != PENDING or self.statuses.keys() == {PENDING})
-
-    @property
-    def has_its_detail(self) -> bool:
-        """Whether it was counted as what it is shown as."""
-        return self.is_of_its_status and self.statuses[self.entry.status] == self.entry.status_fingerprint != ""
-
-    def is_elsewhere(self, present: AbstractSet[tuple[str, str]]) -> bool:
-        """Whether it was counted as something else, that is not among the times and details of a page."""
-        detail = self.statuses.get(self.entry.status)
+    def is_comparable(self) -> bool:
+        """Return whether time and fingerprint agree and the keys are of different forms."""
+        entry_key, stored = self.entry_key, self.stored_parts
         return (
-            detail is not None and detail != self.entry.status_fingerprint and (self.held.time, detail) not in present
+            stored.time == entry_key.time
+            and stored.fingerprint in (entry_key.fingerprint, None)
+            and stored.form != entry_key.form
         )
 
     @property
-    def has_settled(self) -> bool:
-        """Whether it waited for what it has become."""
+    def has_same_id(self) -> bool:
+        """Return whether both generations report the same id."""
+        has_ids = DIGEST not in (self.stored_parts.form, self.entry_key.form)
+        return has_ids and self.stored_parts.rest == self.entry_key.rest
+
+    @property
+    def has_same_status(self) -> bool:
+        """Return whether the stored log can be in the status of the entry: a final log does not return to pending."""
+        status = self.entry.status
+        return status in self.statuses and (status != PENDING or self.was_pending)
+
+    @property
+    def has_same_status_fingerprint(self) -> bool:
+        return self.has_same_status and self.statuses[self.entry.status] == self.entry.status_fingerprint != ""
+
+    @property
+    def was_pending(self) -> bool:
         return self.statuses.keys() == {PENDING}
 
     @property
-    def has_its_mark(self) -> bool:
-        """Whether its mark says what it is."""
-        return self.held.mark is not None or self.is_of_its_status
+    def has_same_fingerprint(self) -> bool:
+        """Return whether the fingerprint, or the status if the stored one is unknown, is the same."""
+        return self.stored_parts.fingerprint is not None or self.has_same_status
+
+    def conflicts(self, page_fingerprints: AbstractSet[tuple[str, str]]) -> bool:
+        """Return whether the stored status fingerprint is neither the entry's nor on the page.
+
+        Args:
+            page_fingerprints: Time and status fingerprint of all logs of the page.
+        """
+        stored = self.statuses.get(self.entry.status)
+        if stored is None or stored == self.entry.status_fingerprint:
+            return False
+        return (self.stored_parts.time, stored) not in page_fingerprints
 
 
-StoredLogs: TypeAlias = Mapping[str, Mapping[str, str | None]]
-"""Logs by key: their statuses, and the detail that each was counted with, where that is known."""
-
-_Rule: TypeAlias = Callable[[_Pair], bool]
-
-FEW = 3
-"""Times on a page at which logs are held with other details: so many mean that the generations tell details unlike."""
+_Rule: TypeAlias = Callable[[_Candidate], bool]
 
 
-def interim_key(key: str, created: int | None, mark: str | None) -> str:
-    """The key that a log of generation ``late`` has from a switch on, until it is recognized."""
-    return f"{created or 0:013d}-{mark or ''}@{key}"
+def interim_key(key: str, created: int | None, fingerprint: str | None) -> str:
+    """Return the key of a log of generation ``late`` from a switch until it is matched."""
+    return f"{created or 0:013d}-{fingerprint or ''}@{key}"
 
 
 def time_prefix(key: str) -> str | None:
-    """How the keys of all logs begin that were created at the time of this one; None where that cannot be told."""
-    name = _name(key)
-    return name.time if name else None
+    """Return the prefix that all keys of the same creation time share; None if the key does not sort by time."""
+    parts = _parse_key(key)
+    return parts.time if parts else None
 
 
 def match_logs(
     entries: Sequence[LogEntry], stored_logs: StoredLogs, *, has_pending: bool, fingerprints_agree: bool = False
 ) -> dict[str, LogEntry]:
-    """Which logs that are held are which that are shown, by the keys under which they are held.
+    """Return the entries that are stored under another key, by the stored key.
 
-    The surest come first. Where both generations tell details alike, a log that was counted with another one is
-    another log, unless that one is on the page too: logs that are alike may have been taken for each other.
+    The rules are applied from the most to the least reliable. If both generations report the same status fingerprints,
+    a stored log with a different one is another log, unless that fingerprint is also on the page: identical logs may
+    have been swapped.
 
     Args:
-        entries: Of one page.
-        stored_logs: The logs that are held for the times of these.
-        has_pending: A log may change its status; else the mark says as much as the status.
-        fingerprints_agree: Both generations are known to tell details alike.
+        entries: Logs of one page.
+        stored_logs: All stored logs with the keys or the creation times of the entries.
+        has_pending: Whether logs can change their status; if not, the fingerprint is as good as the status.
+        fingerprints_agree: Whether both generations are known to report the same status fingerprints.
     """
-    page = _Page(entries, stored_logs)
-    page.claim(lambda pair: pair.has_its_id)
+    matcher = _PageMatcher(entries, stored_logs)
+    matcher.match(lambda pair: pair.has_same_id)
     if not has_pending:
-        page.claim(lambda pair: pair.has_its_mark)
-        return page.found
-    fingerprints_agree |= any(entry.status != PENDING for entry in page.claim(lambda pair: pair.has_its_detail))
+        matcher.match(lambda pair: pair.has_same_fingerprint)
+        return matcher.matches
+    same = matcher.match(lambda pair: pair.has_same_status_fingerprint)
+    fingerprints_agree |= any(entry.status != PENDING for entry in same)
     present = {(time, entry.status_fingerprint) for entry in entries if (time := time_prefix(entry.key))}
-    if fingerprints_agree or page.times(lambda pair: pair.is_elsewhere(present)) < FEW:
-        page.claim(lambda pair: pair.is_of_its_status and not pair.is_elsewhere(present))
+    if fingerprints_agree or matcher.count_times(lambda pair: pair.conflicts(present)) < MIN_CONFLICTS:
+        matcher.match(lambda pair: pair.has_same_status and not pair.conflicts(present))
     else:
-        page.claim(lambda pair: pair.is_of_its_status)
-    page.claim(lambda pair: pair.has_settled)
-    return page.found
+        matcher.match(lambda pair: pair.has_same_status)
+    matcher.match(lambda pair: pair.was_pending)
+    return matcher.matches
 
 
-class _Page:
-    """The logs of a page that are not known by their keys, and those that are held and not shown.
+class _PageMatcher:
+    """Pairs the entries of a page that have no stored key with stored logs that are not on the page."""
 
-    ``found``: which of the one are which of the others.
-    """
-
-    def __init__(self, entries: Sequence[LogEntry], held: StoredLogs) -> None:
-        shown = {entry.key for entry in entries}
-        self._held = held
-        self._free = {key: name for key in sorted(held, key=_marked_first) if key not in shown and (name := _name(key))}
-        self._strangers = {
-            (entry.key, entry.status): entry for entry in entries if entry.status not in held.get(entry.key, ())
+    def __init__(self, entries: Sequence[LogEntry], stored_logs: StoredLogs) -> None:
+        page_keys = {entry.key for entry in entries}
+        self._stored_logs = stored_logs
+        self._unmatched_logs = {
+            key: parts
+            for key in sorted(stored_logs, key=_with_fingerprint_first)
+            if key not in page_keys and (parts := _parse_key(key))
         }
-        self.found: dict[str, LogEntry] = {}
+        self._unmatched_entries = {
+            (entry.key, entry.status): entry for entry in entries if entry.status not in stored_logs.get(entry.key, ())
+        }
+        self.matches: dict[str, LogEntry] = {}
 
-    def claim(self, rule: _Rule) -> Sequence[LogEntry]:
-        """Find logs by a rule; gives those that were shown."""
-        claimed = []
-        for entry in list(self._strangers.values()):
-            match = next((pair for pair in self._pairs(entry) if rule(pair)), None)
-            if match is not None:
-                self.found[match.key] = entry
-                del self._free[match.key], self._strangers[entry.key, entry.status]
-                claimed.append(entry)
-        return claimed
+    def match(self, rule: _Rule) -> Sequence[LogEntry]:
+        """Match entries by a rule and return them."""
+        matched_entries = []
+        for entry in list(self._unmatched_entries.values()):
+            pair = next((pair for pair in self._candidates(entry) if rule(pair)), None)
+            if pair is not None:
+                self.matches[pair.stored_key] = entry
+                del self._unmatched_logs[pair.stored_key], self._unmatched_entries[entry.key, entry.status]
+                matched_entries.append(entry)
+        return matched_entries
 
-    def times(self, rule: _Rule) -> int:
-        """At how many times a rule might find logs."""
-        return len({pair.shown.time for entry in self._strangers.values() for pair in self._pairs(entry) if rule(pair)})
+    def count_times(self, rule: _Rule) -> int:
+        """Return the number of creation times with a candidate that satisfies a rule."""
+        entries = self._unmatched_entries.values()
+        return len({pair.entry_key.time for entry in entries for pair in self._candidates(entry) if rule(pair)})
 
-    def _pairs(self, entry: LogEntry) -> Iterator[_Pair]:
-        shown = _name(entry.key)
-        if shown is None:
+    def _candidates(self, entry: LogEntry) -> Iterator[_Candidate]:
+        entry_key = _parse_key(entry.key)
+        if entry_key is None:
             return
-        for key, name in self._free.items():
-            pair = _Pair(entry, shown, key, name, self._held[key])
-            if pair.is_possible:
+        for key, parts in self._unmatched_logs.items():
+            pair = _Candidate(entry, entry_key, key, parts, self._stored_logs[key])
+            if pair.is_comparable:
                 yield pair
 
 
-def _name(key: str) -> _Name | None:
-    match = FORM.fullmatch(key)
-    return _Name(*match.groups()) if match else None
+def _parse_key(key: str) -> _KeyParts | None:
+    match = KEY_PATTERN.fullmatch(key)
+    return _KeyParts(*match.groups()) if match else None
 
 
-def _marked_first(key: str) -> tuple[bool, str]:
-    name = _name(key)
-    return name is None or name.mark is None, key
+def _with_fingerprint_first(key: str) -> tuple[bool, str]:
+    parts = _parse_key(key)
+    return parts is None or parts.fingerprint is None, key

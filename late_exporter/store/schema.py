@@ -1,13 +1,15 @@
-"""The tables of the SQLite state, version by version."""
+"""The schema of the SQLite state and its migrations."""
 
 from __future__ import annotations
 
-__all__ = ["APPLICATION_ID", "MIGRATIONS"]
+from sqlite3 import Connection
+
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "migrate"]
 
 APPLICATION_ID = 0x4C617465
-"""Marks a file as ours; the letters of Late."""
+"""Identifies a state of late-exporter; the ASCII codes of ``Late``."""
 
-# The API's ids begin with a time, so that new rows of sighting go to the end of the tree.
+# Ids of the API begin with their time, so that new observations are appended at the end of the B-tree.
 MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE scope (
@@ -48,7 +50,7 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (family, labels)
     ) WITHOUT ROWID
     """,
-    # What was counted and forgotten before is known by the totals only, so they are believed once.
+    # Earlier versions kept no record of pruned observations; the counters are the only source.
     """
     ALTER TABLE scope ADD COLUMN counted INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE scope ADD COLUMN forgotten INTEGER NOT NULL DEFAULT 0;
@@ -62,10 +64,36 @@ MIGRATIONS: tuple[str, ...] = (
     );
     UPDATE scope SET forgotten = max(0, counted - (SELECT count(*) FROM sighting WHERE sighting.scope = scope.id))
     """,
-    # By which a log is recognized when the generation of the API changes.
+    # Fingerprints that match a log after a switch of the API generation.
     """
     ALTER TABLE sighting ADD COLUMN mark TEXT;
     ALTER TABLE sighting ADD COLUMN detail TEXT
     """,
+    # Names of the glossary, for tables as for metrics.
+    """
+    ALTER TABLE sighting RENAME TO observation;
+    ALTER TABLE observation RENAME COLUMN mark TO fingerprint;
+    ALTER TABLE observation RENAME COLUMN detail TO status_fingerprint;
+    ALTER TABLE tally RENAME TO logs_per_minute;
+    ALTER TABLE scope RENAME COLUMN counted TO observations;
+    ALTER TABLE scope RENAME COLUMN forgotten TO pruned;
+    UPDATE OR IGNORE series SET family = 'late_exporter_api_schema_drift_total'
+        WHERE family = 'late_exporter_api_fields_drifted_total';
+    UPDATE OR IGNORE series SET family = 'late_exporter_audit_last_completed_timestamp_seconds'
+        WHERE family = 'late_exporter_audit_last_timestamp_seconds';
+    UPDATE OR IGNORE series SET family = 'late_exporter_reconcile_last_completed_timestamp_seconds'
+        WHERE family = 'late_exporter_last_reconcile_timestamp_seconds';
+    UPDATE OR IGNORE series SET family = 'late_exporter_webhooks_rejected_total'
+        WHERE family = 'late_exporter_webhooks_refused_total'
+    """,
 )
-"""One step a schema version; steps are only ever added."""
+"""The statements of each schema version; released ones never change."""
+
+
+def migrate(connection: Connection, version: int, target: int = len(MIGRATIONS)) -> None:
+    """Bring the schema from one version to another, within the transaction of the caller."""
+    for migration in MIGRATIONS[version:target]:
+        for statement in migration.split(";"):
+            connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {target}")

@@ -1,4 +1,4 @@
-"""A state as others read it, while its own process goes on writing."""
+"""Read-only view of a state that an exporter may have open."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import msgspec
 
 from late_exporter.errors import StoreError, StoreOutdated
 from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, Series, SeriesValue
-from late_exporter.store import queries
-from late_exporter.store.lockfile import require_database
+from late_exporter.store import queries, rekey
+from late_exporter.store.lockfile import require_database, wal_size
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
 
 __all__ = ["LookupResult", "RecordedStatus", "StateSnapshot"]
 
 
 class RecordedStatus(NamedTuple):
-    """A sighting that was counted; ``created`` is in milliseconds, None where the log has no time."""
+    """A counted status of a log; ``created`` is None if the log has no time."""
 
     key: str
     status: str
@@ -29,11 +29,11 @@ class RecordedStatus(NamedTuple):
 
 
 class LookupResult(NamedTuple):
-    """What the state knows of the logs of a page.
+    """The counted statuses of the logs of a page.
 
     Args:
-        statuses: Those in which each was counted; a log that is missing here is not known.
-        former_keys: The keys under which the exporter has yet to recognize some of them, after a switch of generations.
+        statuses: Counted statuses by key; a missing key is a new log.
+        former_keys: Keys under which logs of the page are stored that the exporter has not re-keyed yet.
     """
 
     statuses: Mapping[str, frozenset[str]]
@@ -41,18 +41,20 @@ class LookupResult(NamedTuple):
 
 
 class StateSnapshot:
-    """A state in a SQLite file, read only: all that is read is of the moment at which it was opened.
+    """A snapshot of a SQLite state, as of the time at which it was opened.
 
-    ``schema_version`` is the version of its tables.
-
-    Neither the lock nor the file is touched, so it does not matter whether an exporter runs on it.
+    Neither takes the lock nor changes the file, so an exporter may have the state open.
 
     Args:
-        path: The file.
+        path: Path of the file.
+
+    Attributes:
+        schema_version: Version of the schema.
 
     Raises:
-        StoreOutdated: An earlier version wrote it, and this one has not run on it yet.
-        StoreError: There is no such file, it is not ours, is damaged, is of a newer version, or cannot be read.
+        StoreOutdated: The state has the schema of an earlier version.
+        StoreError: The file does not exist, belongs to another program, is damaged, was written by a newer version, or
+            cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,9 +82,9 @@ class StateSnapshot:
         if application != APPLICATION_ID:
             raise StoreError(f"{self._path} is the database of another program")
         if version < len(MIGRATIONS):
-            raise StoreOutdated(f"{self._path} was written by an earlier late-exporter; start this one on it once")
+            raise StoreOutdated(f"{self._path} was written by an earlier version; start this one to migrate it")
         if version > len(MIGRATIONS):
-            raise StoreError(f"{self._path} was written by a newer late-exporter; use that one")
+            raise StoreError(f"{self._path} was written by a newer late-exporter; use that version")
         self._scope_ids = {
             Scope(workspace, feed): number
             for number, workspace, feed in execute("SELECT id, workspace, feed FROM scope ORDER BY workspace, feed")
@@ -95,63 +97,64 @@ class StateSnapshot:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._connection.close()
 
     @property
     def size(self) -> int:
-        """Bytes on disk, with what is not yet in the file itself."""
-        journal = Path(f"{self._path}-wal")
-        return self._path.stat().st_size + (journal.stat().st_size if journal.exists() else 0)
+        """The size on disk in bytes, with the write-ahead log."""
+        return self._path.stat().st_size + wal_size(self._path)
 
     @property
     def scopes(self) -> Sequence[Scope]:
-        """The feeds of which something is kept."""
+        """The feeds in the state."""
         return list(self._scope_ids)
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
-        """The total of every series."""
+        """Return the value of every series of every workspace."""
         with self._store_errors():
             return queries.series_values(self._connection)
 
     def feed_state(self, scope: Scope) -> FeedState:
-        """What is kept of a feed; raises KeyError where nothing is."""
+        """Return the state of a feed; raise KeyError if it is not in the state."""
         with self._store_errors():
             return queries.feed_state(self._connection, self._scope_ids[scope])
 
     def created_range(self, scope: Scope) -> tuple[int, int] | None:
-        """When the oldest and the newest log that is held was created, in milliseconds; None where none has a time."""
+        """Return the creation times of the oldest and the newest stored log; None if no stored log has a time."""
         with self._store_errors():
             oldest, newest = self._connection.execute(
-                "SELECT min(created), max(created) FROM sighting WHERE scope = ?", (self._scope_ids.get(scope),)
+                "SELECT min(created), max(created) FROM observation WHERE scope = ?", (self._scope_ids.get(scope),)
             ).fetchone()
         return None if oldest is None else (oldest, newest)
 
     def recorded_statuses(self, scope: Scope) -> Iterator[RecordedStatus]:
-        """Every sighting of a feed that was counted and is not forgotten, by key; none where nothing is kept."""
+        """Return all stored statuses of a feed, ordered by key."""
         with self._store_errors():
-            found = self._connection.execute(
-                "SELECT key, status, created FROM sighting WHERE scope = ? ORDER BY key, status",
+            rows = self._connection.execute(
+                "SELECT key, status, created FROM observation WHERE scope = ? ORDER BY key, status",
                 (self._scope_ids.get(scope),),
             )
-            yield from map(RecordedStatus._make, found)
+            yield from map(RecordedStatus._make, rows)
 
     def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> LookupResult:
-        """What is known of the logs of a page, also of those that the exporter has yet to recognize.
+        """Return the counted statuses of the logs of a page, also of logs that the exporter has not re-keyed yet.
 
-        ``has_pending``: logs may change their status.
+        Args:
+            scope: Feed of a workspace.
+            entries: Logs of the page.
+            has_pending: Whether logs can change their status.
         """
         with self._store_errors():
-            number = self._scope_ids[scope]
-            found = queries.stored_statuses(self._connection, number, [entry.key for entry in entries])
-            former = queries.match_page(self._connection, number, entries, has_pending=has_pending)
-            held = queries.stored_statuses(self._connection, number, list(former))
-            for key, entry in former.items():
-                found.setdefault(entry.key, set()).update(held[key] if has_pending else {entry.status})
-        return LookupResult({key: frozenset(statuses) for key, statuses in found.items()}, frozenset(former))
+            scope_id = self._scope_ids[scope]
+            statuses = queries.stored_statuses(self._connection, scope_id, [entry.key for entry in entries])
+            statuses, former_keys = rekey.preview(
+                self._connection, scope_id, entries, statuses, has_pending=has_pending
+            )
+        return LookupResult({key: frozenset(names) for key, names in statuses.items()}, former_keys)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
-        """What the state's own books say of a feed; raises KeyError where nothing is kept."""
+        """Return the redundant counts of a feed; raise KeyError if it is not in the state."""
         with self._store_errors():
             return queries.accounting(self._connection, self._scope_ids[scope])
 

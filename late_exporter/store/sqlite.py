@@ -1,4 +1,4 @@
-"""The state in one SQLite file."""
+"""A store in a SQLite database."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from late_exporter.model import (
     Batch,
     CommitResult,
     Coverage,
+    Feed,
     FeedAccounting,
     FeedState,
     Increment,
@@ -29,33 +30,29 @@ from late_exporter.model import (
     SeriesValue,
     Value,
 )
-from late_exporter.store import queries
-from late_exporter.store.lockfile import create, file_identity, lock, require_database
-from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
+from late_exporter.store import queries, rekey
+from late_exporter.store.lockfile import create, file_identity, lock, require_database, wal_size
+from late_exporter.store.queries import MINUTE
+from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS, migrate
 
 __all__ = ["SqliteStore"]
 
-MINUTE = 60_000
 EXPIRY_SLACK_MINUTES = 2
-"""Minutes by which the API's own expiry may be early or late."""
+"""Minutes by which the API may delete a log before or after the end of its retention."""
 
 PRUNE_ROWS = 10_000
-"""Rows looked at by one commit in search of logs to forget."""
-
-
-# What identity.adopted says.
-INTERIM_KEY = "printf('%013d-', coalesce(sighting.created, 0)) || coalesce(mark, '') || '@' || sighting.key"
+"""Rows that one commit checks for logs to delete."""
 
 
 class SqliteStore:
-    """A store in a SQLite file of its own, or in memory.
+    """A store in a SQLite file, or in memory.
 
     Args:
-        path: The file, created with its folders where missing; None for memory.
+        path: Path of the file, which is created with its directories if missing; None for memory.
 
     Raises:
-        StoreError: The file is in use by another process, is not ours, is damaged, is newer than this version, or
-            cannot be written.
+        StoreError: The file is in use by another process, belongs to another program, is damaged, was written by a
+            newer version, or cannot be written.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -93,20 +90,16 @@ class SqliteStore:
         (version,) = execute("PRAGMA user_version").fetchone()
         (tables,) = execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if application != APPLICATION_ID and (application or tables):
-            raise StoreError(f"{self._name} is the database of another program; it is left as it is")
+            raise StoreError(f"{self._name} is the database of another program; it was not changed")
         if version > len(MIGRATIONS):
             raise StoreError(
                 f"{self._name} was written by a newer late-exporter"
-                f" (schema {version}, this one knows {len(MIGRATIONS)}); it is left as it is"
+                f" (schema {version}, this version supports {len(MIGRATIONS)}); it was not changed"
             )
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         with self._transaction():
-            for step in MIGRATIONS[version:]:
-                for statement in step.split(";"):
-                    execute(statement)
-            execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            migrate(self._connection, version)
 
     @contextmanager
     def _store_errors(self) -> Iterator[None]:
@@ -127,12 +120,10 @@ class SqliteStore:
             raise
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
-        """See Store."""
         with self._store_errors():
             return queries.series_values(self._connection)
 
     def feed_state(self, scope: Scope) -> FeedState:
-        """See Store."""
         with self._store_errors():
             return queries.feed_state(self._connection, self._scope_id(scope))
 
@@ -144,234 +135,218 @@ class SqliteStore:
             self._scope_ids[scope] = row[0]
         return self._scope_ids[scope]
 
-    def lookup(self, scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
-        """See Store."""
+    def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int) -> KnownLogs:
         with self._store_errors():
-            number = self._scope_id(scope)
-            statuses = queries.stored_statuses(self._connection, number, keys)
+            scope_id, keys = self._scope_id(scope), [entry.key for entry in entries]
+            statuses, pending_logs = queries.stored_statuses(self._connection, scope_id, keys), None
+            if self._rekey(scope_id, entries, statuses, feed):
+                statuses = queries.stored_statuses(self._connection, scope_id, keys)
+                pending_logs = queries.pending_logs(self._connection, scope_id)
+            stored_count, expiring_count = self._log_counts(scope_id, since)
             return KnownLogs(
-                {key: frozenset(found) for key, found in statuses.items()}, *self._log_counts(number, since)
+                {key: frozenset(names) for key, names in statuses.items()}, stored_count, expiring_count, pending_logs
             )
 
+    def _rekey(self, scope_id: int, entries: Sequence[LogEntry], statuses: Mapping[str, set[str]], feed: Feed) -> bool:
+        """Give the logs of a page that are stored under a former key their new keys; return whether there are any."""
+        if not rekey.applies_to(feed):
+            return False
+        matches = rekey.find_matches(self._connection, scope_id, entries, statuses, has_pending=feed.has_pending)
+        if matches:
+            with self._transaction():
+                rekey.apply_matches(self._connection, scope_id, matches, has_pending=feed.has_pending)
+        return bool(matches)
+
     def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
-        """See Store."""
         with self._store_errors():
-            number = self._scope_id(scope)
+            scope_id = self._scope_id(scope)
             with self._transaction():
+                rekey.assign_interim_keys(self._connection, scope_id)
                 self._connection.execute(
-                    f"UPDATE pending SET key = (SELECT {INTERIM_KEY} FROM sighting"  # noqa: S608 - a constant
-                    " WHERE sighting.scope = pending.scope AND sighting.key = pending.key LIMIT 1) WHERE scope = ?",
-                    (number,),
+                    "UPDATE scope SET coverage = ? WHERE id = ?", (msgspec.json.encode(coverage), scope_id)
                 )
-                self._connection.execute(
-                    f"UPDATE sighting SET key = {INTERIM_KEY}, mark = NULL WHERE scope = ?",  # noqa: S608 - a constant
-                    (number,),
-                )
-                self._connection.execute(
-                    "UPDATE scope SET coverage = ? WHERE id = ?", (msgspec.json.encode(coverage), number)
-                )
-            self._prune_cursors.pop(number, None)
-
-    def rekey(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> bool:
-        """See Store."""
-        with self._store_errors():
-            number = self._scope_id(scope)
-            found = queries.match_page(self._connection, number, entries, has_pending=has_pending)
-            if not found:
-                return False
-            with self._transaction():
-                for key, entry in found.items():
-                    self._rekey_log(number, key, entry, settles=has_pending)
-            return True
-
-    def _rekey_log(self, scope: int, key: str, entry: LogEntry, *, settles: bool) -> None:
-        """Hold a log under the key of an entry; logs that are alike but for their status become one."""
-        execute = self._connection.execute
-        (merged,) = execute(
-            "SELECT EXISTS (SELECT 1 FROM sighting WHERE scope = ? AND key = ?)", (scope, entry.key)
-        ).fetchone()
-        execute(
-            "UPDATE OR IGNORE sighting SET key = ?1, status = coalesce(?2, status),"
-            " detail = CASE WHEN detail = ?5 THEN detail END WHERE scope = ?3 AND key = ?4",
-            (entry.key, None if settles else entry.status, scope, key, entry.status_fingerprint),
-        )
-        execute("UPDATE OR REPLACE pending SET key = ? WHERE scope = ? AND key = ?", (entry.key, scope, key))
-        (left,) = execute("SELECT EXISTS (SELECT 1 FROM sighting WHERE scope = ? AND key = ?)", (scope, key)).fetchone()
-        if merged and not left:
-            execute("UPDATE scope SET logs = logs - 1 WHERE id = ?", (scope,))
-            minute = None if entry.created is None else entry.created // MINUTE
-            execute("UPDATE tally SET logs = logs - 1 WHERE scope = ? AND minute = ?", (scope, minute))
+            self._prune_cursors.pop(scope_id, None)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
-        """See Store."""
         with self._store_errors():
             return queries.accounting(self._connection, self._scope_id(scope))
 
-    def _log_counts(self, scope: int, since: int) -> tuple[int, int]:
+    def _log_counts(self, scope_id: int, since: int) -> tuple[int, int]:
         earliest, latest = since // MINUTE - EXPIRY_SLACK_MINUTES, since // MINUTE + EXPIRY_SLACK_MINUTES
-        held, fading = self._connection.execute(
-            "SELECT logs - (SELECT coalesce(sum(logs), 0) FROM tally WHERE scope = id AND minute < ?1),"
-            " (SELECT coalesce(sum(logs), 0) FROM tally WHERE scope = id AND minute BETWEEN ?1 AND ?2)"
+        stored_count, expiring_count = self._connection.execute(
+            "SELECT logs - (SELECT coalesce(sum(logs), 0) FROM logs_per_minute WHERE scope = id AND minute < ?1),"
+            " (SELECT coalesce(sum(logs), 0) FROM logs_per_minute WHERE scope = id AND minute BETWEEN ?1 AND ?2)"
             " FROM scope WHERE id = ?3",
-            (earliest, latest, scope),
+            (earliest, latest, scope_id),
         ).fetchone()
-        return held, fading
+        return stored_count, expiring_count
 
     def commit(self, scope: Scope, batch: Batch) -> CommitResult:
-        """See Store."""
         if self._path and file_identity(self._path) != self._identity:
             raise StoreError(f"{self._name}: the state was replaced by another file; restart to use that one")
         with self._store_errors():
-            number = self._scope_id(scope)
+            scope_id = self._scope_id(scope)
             with self._transaction():
-                inserted, first = self._insert(number, batch.observations)
-                totals = self._apply_increments(_effective_increments(batch, inserted, first), batch.committed_at)
-                self._update_scope(number, batch, first.values(), counted=len(inserted))
-                moved = self._update_pending(number, inserted, batch.deleted_keys)
+                new, first = self._insert(scope_id, batch.observations)
+                series_values = self._apply_increments(_effective_increments(batch, new, first), batch.committed_at)
+                self._update_scope(scope_id, batch, first.values(), observation_count=len(new))
+                pending_changed = self._update_pending(scope_id, new, batch.deleted_keys)
                 if batch.prune_before is not None:
-                    moved |= self._prune(number, batch.prune_before)
-                # Read before COMMIT: once it is done, nothing may fail.
-                (logs,) = self._connection.execute("SELECT logs FROM scope WHERE id = ?", (number,)).fetchone()
-                pendings = queries.pending_logs(self._connection, number) if moved else None
-            return CommitResult(observations=inserted, series_values=totals, pending_logs=pendings, log_count=logs)
+                    pending_changed |= self._prune(scope_id, batch.prune_before)
+                # Read before COMMIT: a failure after it would have the batch committed twice.
+                (log_count,) = self._connection.execute("SELECT logs FROM scope WHERE id = ?", (scope_id,)).fetchone()
+                pending_logs = queries.pending_logs(self._connection, scope_id) if pending_changed else None
+            return CommitResult(
+                observations=new, series_values=series_values, pending_logs=pending_logs, log_count=log_count
+            )
 
-    def _insert(self, scope: int, sightings: Sequence[Observation]) -> tuple[list[Observation], dict[str, Observation]]:
-        """Insert what is new; returns it, and by key the sightings that are the first ones of their logs."""
-        statuses = queries.stored_statuses(self._connection, scope, [sighting.entry.key for sighting in sightings])
-        inserted: list[Observation] = []
+    def _insert(
+        self, scope_id: int, observations: Sequence[Observation]
+    ) -> tuple[list[Observation], dict[str, Observation]]:
+        """Insert the observations that are new.
+
+        Returns:
+            The new observations, and by key those of them that are the first of their logs.
+        """
+        keys = [observation.entry.key for observation in observations]
+        statuses = queries.stored_statuses(self._connection, scope_id, keys)
+        new: list[Observation] = []
         first: dict[str, Observation] = {}
-        for sighting in sightings:
-            entry = sighting.entry
-            found = statuses.setdefault(entry.key, set())
-            if entry.status in found:
+        for observation in observations:
+            entry = observation.entry
+            stored = statuses.setdefault(entry.key, set())
+            if entry.status in stored:
                 continue
-            if not found:
-                first[entry.key] = sighting
-            found.add(entry.status)
-            inserted.append(sighting)
+            if not stored:
+                first[entry.key] = observation
+            stored.add(entry.status)
+            new.append(observation)
         self._connection.executemany(
-            "INSERT INTO sighting VALUES (?, ?, ?, ?, ?, ?)",
-            [(scope, s.entry.key, s.entry.status, s.entry.created, *_match_columns(s.entry)) for s in inserted],
+            "INSERT INTO observation VALUES (?, ?, ?, ?, ?, ?)",
+            [(scope_id, o.entry.key, o.entry.status, o.entry.created, *rekey.match_columns(o.entry)) for o in new],
         )
-        return inserted, first
+        return new, first
 
-    def _apply_increments(self, increments: Iterable[Increment], at: float) -> dict[Series, SeriesValue]:
-        accounts: dict[Series, list[Increment]] = {}
+    def _apply_increments(self, increments: Iterable[Increment], committed_at: float) -> dict[Series, SeriesValue]:
+        by_series: dict[Series, list[Increment]] = {}
         for increment in increments:
-            accounts.setdefault((increment.family, increment.labels), []).append(increment)
-        totals = {}
-        for series, entries in accounts.items():
-            value, birth = self._load_series(series, at)
-            totals[series] = SeriesValue(apply_increments(entries, value), birth)
+            by_series.setdefault((increment.family, increment.labels), []).append(increment)
+        series_values = {}
+        for series, changes in by_series.items():
+            value, created = self._load_series(series, committed_at)
+            series_values[series] = SeriesValue(apply_increments(changes, value), created)
         self._connection.executemany(
             "INSERT INTO series VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
             [
-                (family, _encode_labels(labels), encode_value(total.value), total.created)
-                for (family, labels), total in totals.items()
+                (family, _encode_labels(labels), encode_value(value.value), value.created)
+                for (family, labels), value in series_values.items()
             ],
         )
-        return totals
+        return series_values
 
-    def _load_series(self, series: Series, at: float) -> tuple[Value | None, float]:
+    def _load_series(self, series: Series, committed_at: float) -> tuple[Value | None, float]:
         family, labels = series
         row = self._connection.execute(
             "SELECT value, created FROM series WHERE family = ? AND labels = ?", (family, _encode_labels(labels))
         ).fetchone()
-        return (decode_value(row[0]), row[1]) if row else (None, at)
+        return (decode_value(row[0]), row[1]) if row else (None, committed_at)
 
-    def _update_scope(self, scope: int, batch: Batch, first: Collection[Observation], *, counted: int) -> None:
-        minutes = Counter(sighting.entry.created // MINUTE for sighting in first if sighting.entry.created is not None)
+    def _update_scope(
+        self, scope_id: int, batch: Batch, first: Collection[Observation], *, observation_count: int
+    ) -> None:
+        times = [observation.entry.created for observation in first]
+        minutes = Counter(created // MINUTE for created in times if created is not None)
         self._connection.executemany(
-            "INSERT INTO tally VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET logs = logs + excluded.logs",
-            [(scope, minute, logs) for minute, logs in minutes.items()],
+            "INSERT INTO logs_per_minute VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET logs = logs + excluded.logs",
+            [(scope_id, minute, log_count) for minute, log_count in minutes.items()],
         )
+        coverage = msgspec.json.encode(batch.coverage) if batch.coverage else None
         self._connection.execute(
-            "UPDATE scope SET logs = logs + ?, counted = counted + ?, coverage = coalesce(?, coverage) WHERE id = ?",
-            (len(first), counted, msgspec.json.encode(batch.coverage) if batch.coverage else None, scope),
+            "UPDATE scope SET logs = logs + ?, observations = observations + ?, coverage = coalesce(?, coverage)"
+            " WHERE id = ?",
+            (len(first), observation_count, coverage, scope_id),
         )
 
-    def _update_pending(self, scope: int, inserted: Sequence[Observation], deleted_keys: Sequence[str]) -> bool:
-        added = [
-            (scope, s.entry.key, s.entry.created or 0, s.entry.platform, s.entry.action, s.entry.post_id)
-            for s in inserted
-            if s.entry.status == PENDING
+    def _update_pending(self, scope_id: int, new: Sequence[Observation], deleted_keys: Sequence[str]) -> bool:
+        """Return whether a pending log was added or removed."""
+        pending = [
+            (scope_id, o.entry.key, o.entry.created or 0, o.entry.platform, o.entry.action, o.entry.post_id)
+            for o in new
+            if o.entry.status == PENDING
         ]
-        settled = [(scope, s.entry.key) for s in inserted if s.entry.status != PENDING]
-        settled += [(scope, key) for key in deleted_keys]
+        final = [(scope_id, o.entry.key) for o in new if o.entry.status != PENDING]
+        final += [(scope_id, key) for key in deleted_keys]
         before = self._connection.total_changes
         self._connection.executemany(
-            # A log known in another status has settled before: an old answer must not bring it back.
+            # A log that has another status is final: an outdated response must not make it pending again.
             "INSERT OR IGNORE INTO pending SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS"
-            " (SELECT 1 FROM sighting WHERE scope = ?1 AND key = ?2 AND status <> 'pending')",
-            added,
+            " (SELECT 1 FROM observation WHERE scope = ?1 AND key = ?2 AND status <> 'pending')",
+            pending,
         )
-        self._connection.executemany("DELETE FROM pending WHERE scope = ? AND key = ?", settled)
+        self._connection.executemany("DELETE FROM pending WHERE scope = ? AND key = ?", final)
         return self._connection.total_changes > before
 
-    def _prune(self, scope: int, before: int) -> bool:
-        """Forget some of the logs that are due; tells whether a pending one was among them."""
-        minute = before // MINUTE
+    def _prune(self, scope_id: int, prune_before: int) -> bool:
+        """Delete the expired logs among the next PRUNE_ROWS rows; return whether one of them was pending."""
+        minute = prune_before // MINUTE
         execute = self._connection.execute
-        (due,) = execute("SELECT count(*) FROM tally WHERE scope = ? AND minute < ?", (scope, minute)).fetchone()
-        if not due:
+        (expired,) = execute(
+            "SELECT count(*) FROM logs_per_minute WHERE scope = ? AND minute < ?", (scope_id, minute)
+        ).fetchone()
+        if not expired:
             return False
-        found = execute(
-            "SELECT key, created FROM sighting WHERE scope = ? AND key > ? ORDER BY key LIMIT ?",
-            (scope, self._prune_cursors.get(scope, ""), PRUNE_ROWS),
+        rows = execute(
+            "SELECT key, created FROM observation WHERE scope = ? AND key > ? ORDER BY key LIMIT ?",
+            (scope_id, self._prune_cursors.get(scope_id, ""), PRUNE_ROWS),
         ).fetchall()
-        self._prune_cursors[scope] = found[-1][0] if len(found) == PRUNE_ROWS else ""
-        old = {key: created // MINUTE for key, created in found if created is not None and created < minute * MINUTE}
-        return self._delete_logs(scope, old)
+        self._prune_cursors[scope_id] = rows[-1][0] if len(rows) == PRUNE_ROWS else ""
+        return self._delete_logs(
+            scope_id,
+            {key: created // MINUTE for key, created in rows if created is not None and created < minute * MINUTE},
+        )
 
-    def _delete_logs(self, scope: int, old: Mapping[str, int]) -> bool:
+    def _delete_logs(self, scope_id: int, minutes: Mapping[str, int]) -> bool:
+        """Delete logs, given as minutes by key; return whether one of them was pending."""
         connection = self._connection
-        keys = [(scope, key) for key in old]
-        forgotten = connection.executemany("DELETE FROM sighting WHERE scope = ? AND key = ?", keys).rowcount
-        waiting = connection.executemany("DELETE FROM pending WHERE scope = ? AND key = ?", keys).rowcount
+        keys = [(scope_id, key) for key in minutes]
+        observation_count = connection.executemany("DELETE FROM observation WHERE scope = ? AND key = ?", keys).rowcount
+        pending_count = connection.executemany("DELETE FROM pending WHERE scope = ? AND key = ?", keys).rowcount
         connection.executemany(
-            "UPDATE tally SET logs = logs - ? WHERE scope = ? AND minute = ?",
-            [(logs, scope, minute) for minute, logs in Counter(old.values()).items()],
+            "UPDATE logs_per_minute SET logs = logs - ? WHERE scope = ? AND minute = ?",
+            [(log_count, scope_id, minute) for minute, log_count in Counter(minutes.values()).items()],
         )
-        connection.execute("DELETE FROM tally WHERE scope = ? AND logs <= 0", (scope,))
+        connection.execute("DELETE FROM logs_per_minute WHERE scope = ? AND logs <= 0", (scope_id,))
         connection.execute(
-            "UPDATE scope SET logs = logs - ?, forgotten = forgotten + ? WHERE id = ?",
-            (len(old), max(0, forgotten), scope),
+            "UPDATE scope SET logs = logs - ?, pruned = pruned + ? WHERE id = ?",
+            (len(minutes), max(0, observation_count), scope_id),
         )
-        return waiting > 0
+        return pending_count > 0
 
     def size(self, workspace: str) -> tuple[int, int]:
-        """See Store."""
         with self._store_errors():
-            own, every = self._connection.execute(
+            log_count, total = self._connection.execute(
                 "SELECT coalesce(sum(logs) FILTER (WHERE workspace = ?), 0), coalesce(sum(logs), 0) FROM scope",
                 (workspace,),
             ).fetchone()
             (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
-            (page,) = self._connection.execute("PRAGMA page_size").fetchone()
-        journal = Path(f"{self._path}-wal") if self._path else None
-        size = pages * page + (journal.stat().st_size if journal and journal.exists() else 0)
-        return own, size * own // every if every else size
+            (page_size,) = self._connection.execute("PRAGMA page_size").fetchone()
+        size = pages * page_size + (wal_size(self._path) if self._path else 0)
+        return log_count, size * log_count // total if total else size
 
     def close(self) -> None:
-        """See Store."""
         self._connection.close()
         if self._lock:
             self._lock.close()
 
 
-def _match_columns(entry: LogEntry) -> tuple[str | None, str | None]:
-    """By what a log will be recognized; one that has its mark in its key needs none."""
-    return (entry.fingerprint, entry.status_fingerprint) if entry.fingerprint else (None, None)
-
-
 def _effective_increments(
-    batch: Batch, inserted: Sequence[Observation], first: Mapping[str, Observation]
+    batch: Batch, new: Sequence[Observation], first: Mapping[str, Observation]
 ) -> list[Increment]:
-    """The increments that count; of those that count once a log, only a log's first ones."""
+    """Return the increments of a batch that apply: those once per log only for a log's first observation."""
     increments = list(batch.increments)
-    for sighting in inserted:
-        once = first.get(sighting.entry.key) is sighting
-        increments += [increment for increment in sighting.increments if once or not increment.once_per_log]
+    for observation in new:
+        is_first = first.get(observation.entry.key) is observation
+        increments += [increment for increment in observation.increments if is_first or not increment.once_per_log]
     return increments
 
 

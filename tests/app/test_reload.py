@@ -281,12 +281,11 @@ async def test_what_only_a_restart_changes(rig: Rig, text: str, option: str) -> 
     await rig.counts(acme=120)
 
 
-def test_every_option_of_pollers_and_clients_can_be_reloaded() -> None:
-    """A reload applies every option of pollers and clients, except for those that take a restart."""
-    restarted = {option.name for option in OPTIONS if option.section in {"api", "poll", "webhook"}} - {
-        option.name for option in OPTIONS if option.reload == "live"
-    }
-    assert {"poll.feeds", "webhook.path"} == restarted
+def test_live_options_are_those_that_a_reload_applies() -> None:
+    """A reload applies the sections of API, polls, webhooks and logs, and the web configuration file."""
+    live = [option for option in OPTIONS if option.reload == "live"]
+    assert {"api", "poll", "webhook", "log", "web"} == {option.section for option in live}
+    assert ["web.config.file"] == [option.name for option in live if option.section == "web"]
 
 
 async def test_a_state_that_cannot_be_read_changes_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

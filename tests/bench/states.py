@@ -84,18 +84,20 @@ def create_state_with_ids(source: Path, path: Path, ids: int) -> None:
         execute(
             "WITH RECURSIVE row(n, at) AS (SELECT 0, ?2 UNION ALL SELECT n + 1, ?2 + (n + 1) * ?3 / ?4 FROM row"
             " WHERE n + 1 < ?4)"
-            " INSERT INTO sighting"
+            " INSERT INTO observation"
             " SELECT ?1, printf('%08x%016x', at / 1000, n + 1099511627776), 'success', at, NULL, NULL"
             " FROM row",
             (scope, start, int(6.5 * DAY * 1000), ids),
         )
-        execute("DELETE FROM tally WHERE scope = ?", (scope,))
+        execute("DELETE FROM logs_per_minute WHERE scope = ?", (scope,))
         execute(
-            "INSERT INTO tally SELECT scope, created / 60000, count(*) FROM sighting WHERE scope = ? GROUP BY 1, 2",
+            "INSERT INTO logs_per_minute SELECT scope, created / 60000, count(*) FROM observation"
+            " WHERE scope = ? GROUP BY 1, 2",
             (scope,),
         )
         execute(
-            "UPDATE scope SET logs = (SELECT sum(logs) FROM tally WHERE scope = id), counted = counted + ?"
+            "UPDATE scope SET logs = (SELECT sum(logs) FROM logs_per_minute WHERE scope = id),"
+            " observations = observations + ?"
             " WHERE id = ?",
             (ids, scope),
         )

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter import __version__, cli, commands, log
-from late_exporter.cli.program import CommandFunction
+from late_exporter.cli.program import OFFLINE_COMMANDS, CommandFunction
+from late_exporter.commands.run import ACTIONS
 from late_exporter.config.commands import COMMANDS
 from late_exporter.config.flags import COMMAND_FLAGS
 from late_exporter.config.settings import OPTIONS, CommandContext, Settings
@@ -30,7 +31,7 @@ keys = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=2
 
 @pytest.fixture(autouse=True)
 def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test has a key, 80 columns, and logging of its own."""
+    """Give each test a key, 80 columns and its own logging."""
     for variable in [name for name in os.environ if name.startswith("LATE_")]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("LATE_API_KEY", KEY)
@@ -42,8 +43,8 @@ def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root.setLevel(level)
 
 
-class Ran:
-    """What a command line did: exit code, both outputs, and the command with its settings."""
+class ProgramRun:
+    """A run of the program: exit code, both outputs, and the settings of the called command."""
 
     def __init__(self, *argv: str, act: Callable[[Settings], int] = lambda _: 0) -> None:
         self.calls: list[tuple[str, Settings]] = []
@@ -71,17 +72,17 @@ class Ran:
 
 @pytest.mark.parametrize("argv", [[], ["run"], ["demo"], ["simulate"], ["check"], ["healthcheck"], ["logs"]], ids=str)
 def test_commands(argv: list[str]) -> None:
-    """A command gets its settings, and without one it is run."""
-    ran = Ran(*argv)
+    """A command receives its settings; the default command is run."""
+    run = ProgramRun(*argv)
 
-    assert (0, "", "") == (ran.code, ran.out, ran.err)
-    assert (argv or ["run"]) == [name for name, _ in ran.calls]
+    assert (0, "", "") == (run.code, run.out, run.err)
+    assert (argv or ["run"]) == [name for name, _ in run.calls]
 
 
 @pytest.mark.parametrize("code", [0, 1])
 def test_the_exit_code_is_that_of_the_command(code: int) -> None:
-    """What a command returns is the exit code."""
-    assert code == Ran("check", act=lambda _: code).code
+    """The exit code of the program is that of the command."""
+    assert code == ProgramRun("check", act=lambda _: code).code
 
 
 @pytest.mark.parametrize(
@@ -95,11 +96,11 @@ def test_the_exit_code_is_that_of_the_command(code: int) -> None:
 )
 def test_flags(argv: list[str]) -> None:
     """A flag and its value are two arguments or one, before the command or after it."""
-    assert 5.0 == Ran(*argv).calls[0][1].poll.interval
+    assert 5.0 == ProgramRun(*argv).calls[0][1].poll.interval
 
 
 @pytest.mark.parametrize(
-    ("argv", "created"),
+    ("argv", "enabled"),
     [
         ([], False),
         (["--metrics.created-timestamps"], True),
@@ -110,20 +111,20 @@ def test_flags(argv: list[str]) -> None:
     ],
     ids=str,
 )
-def test_switches(argv: list[str], created: bool) -> None:  # noqa: FBT001 - the expected value
-    """A switch needs no value, takes one, and has a negation."""
-    assert created == Ran(*argv).calls[0][1].metrics.created_timestamps
+def test_boolean_flags(argv: list[str], enabled: bool) -> None:  # noqa: FBT001 - the expected value
+    """A boolean flag needs no value, accepts one, and has a negation."""
+    assert enabled == ProgramRun(*argv).calls[0][1].metrics.created_timestamps
 
 
 def test_repeated_flags() -> None:
-    """A list's flag may be given several times."""
-    addresses = Ran("--web.listen-address", ":1", "--web.listen-address=[::1]:2").calls[0][1].web.listen_address
+    """The flag of a list may be repeated."""
+    addresses = ProgramRun("--web.listen-address", ":1", "--web.listen-address=[::1]:2").calls[0][1].web.listen_address
 
     assert [":1", "[::1]:2"] == [str(address) for address in addresses]
 
 
 NAMES = ", ".join(COMMANDS)
-BELONGING = {option.flag: " and ".join(option.commands) for option in (*OPTIONS, *COMMAND_FLAGS)}
+COMMANDS_OF = {option.flag: ", ".join(option.commands) for option in (*OPTIONS, *COMMAND_FLAGS)}
 SIMULATE_ADDRESS = "--web.listen-address: not an option of simulate; did you mean --simulate.listen-address?"
 WRONG = [
     (["rnu"], 'unknown command "rnu"; did you mean run?'),
@@ -135,6 +136,7 @@ WRONG = [
     (["--verbose", "run"], 'unknown flag "--verbose"'),
     (["-v"], 'unknown flag "-v"; did you mean --log.level debug?'),
     (["-V"], 'unknown flag "-V"; did you mean --version?'),
+    (["logs", "-f"], 'unknown flag "-f"; did you mean --follow?'),
     (["help"], 'unknown command "help"; did you mean --help?'),
     (["version"], 'unknown command "version"; did you mean --version?'),
     (["simulate", "--web.listen-address", ":1"], SIMULATE_ADDRESS),
@@ -146,16 +148,16 @@ WRONG = [
     (["--metrics.max-accounts", "-1"], '--metrics.max-accounts "-1": must be a whole number of at least 0'),
     (["--metrics.created-timestamps=on"], '--metrics.created-timestamps "on": must be true or false'),
     (["--log.level", "info", "--log.level", "info"], "--log.level: given 2 times"),
-    (["--simulate.seed", "1"], "--simulate.seed: not an option of run, but of demo and simulate"),
+    (["--simulate.seed", "1"], "--simulate.seed: not an option of run, but of demo, simulate"),
     (
         ["simulate", "--poll.interval", "1s"],
-        f"--poll.interval: not an option of simulate, but of {BELONGING['--poll.interval']}",
+        f"--poll.interval: not an option of simulate, but of {COMMANDS_OF['--poll.interval']}",
     ),
     (
         ["demo", "--api.key-file", "/nowhere"],
-        f"--api.key-file: not an option of demo, but of {BELONGING['--api.key-file']}",
+        f"--api.key-file: not an option of demo, but of {COMMANDS_OF['--api.key-file']}",
     ),
-    (["--format", "json"], f"--format: not an option of run, but of {BELONGING['--format']}"),
+    (["--format", "json"], f"--format: not an option of run, but of {COMMANDS_OF['--format']}"),
     (["check", "--follow"], "--follow: not an option of check, but of logs"),
     (["post"], "POST_ID is missing"),
     (["post", "a", "b"], 'unexpected argument "b"'),
@@ -169,7 +171,7 @@ WRONG = [
     (["metrics", "--format", "xml"], '--format "xml": must be one of table, markdown, json'),
     (
         ["metrics", "--log.level", "info"],
-        f"--log.level: not an option of metrics, but of {BELONGING['--log.level']}",
+        f"--log.level: not an option of metrics, but of {COMMANDS_OF['--log.level']}",
     ),
     (
         ["--api.key", KEY],
@@ -179,50 +181,52 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("argv", "message"), WRONG, ids=range(len(WRONG)))
-def test_wrong_lines(argv: list[str], message: str) -> None:
-    """A wrong line is told in one line, and the exit code is 2."""
-    ran = Ran(*argv)
+def test_wrong_command_lines(argv: list[str], message: str) -> None:
+    """A wrong command line gives one message, and exit code 2."""
+    run = ProgramRun(*argv)
 
-    assert (2, "", [message], []) == (ran.code, ran.out, ran.problems, ran.calls)
+    assert (2, "", [message], []) == (run.code, run.out, run.problems, run.calls)
 
 
 def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Mistakes of the line, the environment and the file are told together, each in its line."""
+    """Mistakes of the command line, the environment and the file are reported together, one per line."""
     (tmp_path / "late.yaml").write_text("poll: {lookback: 1}")
     monkeypatch.setenv("LATE_EXPORTER_API__TIMEOUT", "0")
     monkeypatch.chdir(tmp_path)
 
-    ran = Ran("--config.file", "late.yaml", "--zzz", "1s", "--poll.interval", "5\n", "away", "--log.level=")
+    run = ProgramRun("--config.file", "late.yaml", "--zzz", "1s", "--poll.interval", "5\n", "away", "--log.level=")
 
     duration = "not a duration; write it like 500ms, 30s or 1h30m"
     assert [
         'unknown flag "--zzz"',
         f'unknown command "away"; commands are {NAMES}',
-    ] == ran.problems
+    ] == run.problems
     assert [
         'unknown flag "--poll.feed"; did you mean --poll.feeds?',
         'LATE_EXPORTER_API__TIMEOUT "0": must be at least 1ms and at most 100y',
         f'--poll.interval "5\\n": {duration}',
         f'late.yaml:1: poll.lookback "1": {duration}',
         '--log.level "": must be one of debug, info, warn, error',
-    ] == Ran("--config.file", "late.yaml", "--poll.feed", "1s", "--poll.interval", "5\n", "--log.level=").problems
+    ] == ProgramRun(
+        "--config.file", "late.yaml", "--poll.feed", "1s", "--poll.interval", "5\n", "--log.level="
+    ).problems
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 @pytest.mark.parametrize("columns", ["60", "80", "200"])
 def test_help_fits(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) -> None:
-    """Help fits the terminal, and is never wider than is good to read."""
+    """Help fits the terminal, and is at most 100 columns wide."""
     monkeypatch.setenv("COLUMNS", columns)
-    ran = Ran(*command.split(), "--help")
+    run = ProgramRun(*command.split(), "--help")
 
-    assert (0, "", []) == (ran.code, ran.err, ran.calls)
-    assert [] == [line for line in ran.out.splitlines() if len(line) > min(int(columns), 100)]
+    assert (0, "", []) == (run.code, run.err, run.calls)
+    assert [] == [line for line in run.out.splitlines() if len(line) > min(int(columns), 100)]
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "metrics"])
 def test_help_names_every_option(command: str) -> None:
-    """Help has every option of the command with its default and variable, and none of the others."""
-    words = Ran(command, "-h").out.replace(",\n", ", ").split()
+    """Help lists every option of the command, and none of other commands."""
+    words = ProgramRun(command, "-h").out.replace(",\n", ", ").split()
 
     for option in OPTIONS:
         assert (command in option.commands) == (option.variable in words)
@@ -232,34 +236,35 @@ def test_help_names_every_option(command: str) -> None:
 @pytest.mark.parametrize("columns", ["40", "60", "100"])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_every_example(monkeypatch: pytest.MonkeyPatch, command: str, columns: str) -> None:
-    """An example can be copied into a shell, whatever the terminal's width."""
+    """An example can be copied into a shell at any width of the terminal."""
     monkeypatch.setenv("COLUMNS", columns)
-    shell = re.sub(r" \\\n +", " ", Ran(command, "--help").out)
+    shell = re.sub(r" \\\n +", " ", ProgramRun(command, "--help").out)
 
     assert COMMANDS[command].examples
     assert [] == [line for line, _ in COMMANDS[command].examples if f"\n  late-exporter {line}\n" not in shell]
 
 
 def test_help_is_grouped() -> None:
-    """Options stand in their section with meaning, default and variable."""
+    """Options are grouped by section, with help, default and variable."""
     assert (
         "\npoll:\n"
         "  --poll.interval DURATION\n"
         "      Time between two polls, with jitter.\n"
         "      default 30s, LATE_EXPORTER_POLL__INTERVAL\n"
-    ) in Ran("--help").out
+    ) in ProgramRun("--help").out
 
 
 def test_help_of_the_program_names_the_commands() -> None:
-    """Who knows nothing finds the commands."""
-    out = Ran("--help").out
+    """The help of the program lists all commands."""
+    out = ProgramRun("--help").out
 
+    assert out.startswith("Usage: late-exporter [OPTIONS] [COMMAND] [ARGS]...\n")
     assert [] == [name for name, command in COMMANDS.items() if f"\n  {name:<11}  {command.help[:30]}" not in out]
 
 
 def test_help_of_the_catalogue() -> None:
-    """The catalogue has one option."""
-    out = Ran("metrics", "--help").out
+    """The help of the catalogue has its only flag."""
+    out = ProgramRun("metrics", "--help").out
 
     assert out.startswith("Usage: late-exporter metrics [OPTIONS]\n")
     assert "\nOptions:\n  --format FORMAT\n" in out
@@ -267,44 +272,44 @@ def test_help_of_the_catalogue() -> None:
 
 
 def test_help_breaks_no_list() -> None:
-    """A default that is too long for one line with its variable has a line of its own."""
+    """A default that does not fit beside its variable has its own line."""
     assert (
         "      default 0.1,0.25,0.5,1,2.5,5,10,30,60,120,300,600\n      LATE_EXPORTER_METRICS__DURATION_BUCKETS\n"
-    ) in Ran("--help").out
+    ) in ProgramRun("--help").out
 
 
 def test_help_needs_no_right_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asks for help has perhaps made a mistake."""
+    """Help is printed even if flags and variables are wrong."""
     monkeypatch.setenv("LATE_EXPORTER_POLL__INTERVAL", "x")
 
-    assert 0 == Ran("run", "--what", "--help").code
+    assert 0 == ProgramRun("run", "--what", "--help").code
 
 
 @pytest.mark.parametrize("argv", [["--version"], ["run", "--version"], ["--version", "--help"]], ids=str)
 def test_version(argv: list[str]) -> None:
     """The version is one line."""
-    assert f"late-exporter {__version__}\n" == Ran(*argv).out
+    assert f"late-exporter {__version__}\n" == ProgramRun(*argv).out
 
 
 def test_metrics_json_is_complete() -> None:
-    """The catalogue in JSON has every family with all that is known of it."""
-    families = json.loads(Ran("metrics", "--format", "json").out)
+    """The catalogue in JSON has every family with all of its fields."""
+    families = json.loads(ProgramRun("metrics", "--format", "json").out)
 
     assert list(CATALOGUE) == [family["name"] for family in families]
     assert {"name", "kind", "help", "labels", "buckets", "feeds"} == set(families[0])
 
 
 def test_metrics_markdown() -> None:
-    """The catalogue in Markdown has one row a family."""
-    rows = Ran("metrics", "--format=markdown").out.splitlines()
+    """The catalogue in Markdown has one row per family."""
+    rows = ProgramRun("metrics", "--format=markdown").out.splitlines()
 
     assert len(CATALOGUE) + 2 == len(rows)
     assert "| `late_up` | gauge | workspace, feed | 1 if the last poll of the feed succeeded, 0 otherwise. |" in rows
 
 
 def test_metrics_table_is_aligned() -> None:
-    """The catalogue as a table has its columns under their names."""
-    head, *rows = Ran("metrics").out.splitlines()
+    """The columns of the table are aligned with their headings."""
+    head, *rows = ProgramRun("metrics").out.splitlines()
     column = head.index("MEANING")
 
     assert [family.help for family in CATALOGUE.values()] == [row[column:] for row in rows]
@@ -313,7 +318,7 @@ def test_metrics_table_is_aligned() -> None:
 
 @pytest.mark.parametrize("columns", ["70", "80"])
 def test_metrics_fit_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
-    """Where the table is wider than the terminal, a family has a few lines that fit."""
+    """If the table is wider than the terminal, each family takes a few lines that fit."""
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -329,15 +334,15 @@ def test_metrics_fit_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: str) -
 
 
 def test_metrics_reads_no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The catalogue is printed whatever the environment holds."""
+    """The catalogue is printed even if the environment is wrong."""
     monkeypatch.setenv("LATE_EXPORTER_POLL__INTERVAL", "x")
     monkeypatch.setenv("LATE_API_KEY", "a b")
 
-    assert 0 == Ran("metrics").code
+    assert 0 == ProgramRun("metrics").code
 
 
 def failing(error: BaseException) -> Callable[[Settings], int]:
-    """A command that fails."""
+    """Return a command that fails."""
 
     def command(_: Settings) -> int:
         raise error
@@ -357,31 +362,31 @@ def failing(error: BaseException) -> Callable[[Settings], int]:
     ids=lambda value: type(value).__name__,
 )
 def test_failures_have_no_traceback(error: BaseException, code: int, messages: list[str]) -> None:
-    """What goes wrong at run time is told in a line, and the exit code says what kind it was."""
-    ran = Ran(act=failing(error))
+    """A failure at run time is one line, and the exit code depends on its kind."""
+    run = ProgramRun(act=failing(error))
 
-    assert (code, messages) == (ran.code, ran.problems)
+    assert (code, messages) == (run.code, run.problems)
 
 
-def test_a_bug_is_one_entry_of_json() -> None:
-    """A bug ends the command with exit code 1, and its redacted traceback is a field of the entry."""
-    ran = Ran("--log.format", "json", act=failing(RuntimeError(f"oops {KEY}")))
-    entry = json.loads(ran.err)
+def test_a_bug_in_json() -> None:
+    """A bug ends the command with exit code 1; its redacted traceback is a field of the entry."""
+    run = ProgramRun("--log.format", "json", act=failing(RuntimeError(f"oops {KEY}")))
+    entry = json.loads(run.err)
 
-    assert (1, "this is a bug, please report it") == (ran.code, entry["msg"])
+    assert (1, "this is a bug, please report it") == (run.code, entry["msg"])
     assert entry["exception"].endswith("RuntimeError: oops [redacted]")
 
 
-def test_a_bug_can_be_read() -> None:
-    """Among logs for people the redacted traceback stands in lines of its own below the entry."""
-    ran = Ran(act=failing(RuntimeError(f"oops {KEY}")))
-    entry, head, *frames, last = ran.err.splitlines()
+def test_a_bug_in_logfmt() -> None:
+    """In logfmt the redacted traceback follows below the entry."""
+    run = ProgramRun(act=failing(RuntimeError(f"oops {KEY}")))
+    entry, head, *frames, last = run.err.splitlines()
 
-    assert 1 == ran.code
+    assert 1 == run.code
     assert entry.endswith('level=error msg="this is a bug, please report it" logger=late_exporter')
     assert ("  Traceback (most recent call last):", "  RuntimeError: oops [redacted]") == (head, last)
     assert "      raise error" in frames
-    assert KEY not in ran.err
+    assert KEY not in run.err
 
 
 def test_keys_are_redacted_from_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,12 +402,12 @@ def test_keys_are_redacted_from_logs(tmp_path: Path, monkeypatch: pytest.MonkeyP
         log.get_logger("x").debug("first-key-of-two and second-key-of-two")
         return 0
 
-    assert '"[redacted] and [redacted]"' in Ran("--config.file", f"{tmp_path}/late.yaml", act=act).err
+    assert '"[redacted] and [redacted]"' in ProgramRun("--config.file", f"{tmp_path}/late.yaml", act=act).err
 
 
 @given(key=keys)
 def test_no_output_holds_a_key(key: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A key is in no output: not where it belongs, and not where it was put by mistake."""
+    """No output contains a key, wherever it was set by mistake."""
     folder = tmp_path_factory.mktemp("keys")
     (folder / "key").write_text(f"{key} {key}")
     (folder / "late.yaml").write_text(f"api: {{key: {json.dumps(key)}, key-file: {json.dumps(key)}}}\n")
@@ -419,17 +424,17 @@ def test_no_output_holds_a_key(key: str, tmp_path_factory: pytest.TempPathFactor
         ["metrics", key],
     ]
     outputs = []
-    for placed in ({"LATE_API_KEY": key}, {"LATE_API_KEY": f"{key} {key}"}, {"LATE_EXPORTER_API__KEY": key}):
+    for environ in ({"LATE_API_KEY": key}, {"LATE_API_KEY": f"{key} {key}"}, {"LATE_EXPORTER_API__KEY": key}):
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in placed.items():
+            for name, value in environ.items():
                 patch.setenv(name, value)
-            outputs += [Ran(*argv, act=failing(LateError(f"says {key}"))) for argv in lines]
+            outputs += [ProgramRun(*argv, act=failing(LateError(f"says {key}"))) for argv in lines]
 
-    assert [] == [ran.err for ran in outputs if key in ran.out + ran.err]
+    assert [] == [run.err for run in outputs if key in run.out + run.err]
 
 
-def test_the_commands_are_those_of_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without others the commands come from the composition root."""
+def test_the_functions_are_those_of_the_commands_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The functions of commands come from the commands package by default."""
     codes = {"run": 0, "demo": 1, "simulate": 0, "check": 1}
     module = SimpleNamespace(ACTIONS={name: lambda _, code=code: code for name, code in codes.items()})
     monkeypatch.setattr(commands, "run", module, raising=False)
@@ -437,8 +442,15 @@ def test_the_commands_are_those_of_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert codes == {name: cli.main([name]) for name in codes}
 
 
-def test_the_line_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without another one the command line is that of the process."""
+def test_every_command_has_a_function() -> None:
+    """Every command that reads settings is implemented."""
+    assert set(COMMANDS) - {*OFFLINE_COMMANDS, "healthcheck"} == set(ACTIONS)
+
+
+def test_the_command_line_is_that_of_the_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command line is that of the process by default."""
     monkeypatch.setattr(sys, "argv", ["late-exporter", "--version"])
 
     assert 0 == cli.main()
@@ -446,13 +458,13 @@ def test_the_line_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch, capsys
 
 
 @pytest.mark.e2e
-def test_a_reader_that_has_seen_enough() -> None:
-    """Printing into a closed pipe is quiet."""
+def test_a_closed_pipe() -> None:
+    """Printing into a closed pipe is no error."""
     reading, writing = os.pipe()
     os.close(reading)
-    ran = subprocess.run(
+    run = subprocess.run(
         [sys.executable, "-m", "late_exporter", "metrics"], stdout=writing, stderr=subprocess.PIPE, check=False
     )
     os.close(writing)
 
-    assert (0, b"") == (ran.returncode, ran.stderr)
+    assert (0, b"") == (run.returncode, run.stderr)

@@ -10,76 +10,79 @@ from late_exporter.model import Coverage
 from tests.support.worlds import DAY, FakeLateApi, NullLogger, VirtualClock, World, drive
 
 
-def late(generation: str) -> FakeLateApi:
-    """An API of a generation."""
-    late = FakeLateApi(World(VirtualClock()))
-    late.set_generation(generation)
-    return late
+def api_with(generation: str) -> FakeLateApi:
+    """Return an API of a generation."""
+    api = FakeLateApi(World(VirtualClock()))
+    api.set_generation(generation)
+    return api
 
 
 def coverage(generation: str) -> Coverage:
-    """What a state was counted from."""
+    """Return the coverage of a state that was counted from a generation."""
     return Coverage(retention_floor=0, complete_since=0, generation=generation)
 
 
 @pytest.mark.parametrize(
-    ("asked", "there", "expected"),
+    ("configured", "available", "expected"),
     [("auto", "late", "late"), ("auto", "zernio", "zernio"), ("auto", "both", "late"), ("zernio", "both", "zernio")],
 )
-def test_what_the_api_speaks(asked: str, there: str, expected: str) -> None:
-    """It is asked which generation it is, unless the user says it."""
-    api = late(there)
-    feed = drive(current_feed("connections", ApiGeneration(asked, logger=NullLogger()), api))
+def test_the_generation_is_detected(configured: str, available: str, expected: str) -> None:
+    """No request is needed if the generation is configured."""
+    api = api_with(available)
+    feed = drive(current_feed("connections", ApiGeneration(configured, logger=NullLogger()), api))
 
     assert GENERATIONS[expected]["connections"] is feed
-    assert (asked == "auto") == bool(api.requests)
+    assert (configured == "auto") == bool(api.requests)
 
 
-def test_a_feed_that_is_not_there() -> None:
-    """Where the generation has no such feed, it is told which ones it has."""
-    with pytest.raises(ConfigError, match="--feed: generation late of the API has no webhooks logs, but publishing, "):
-        drive(current_feed("webhooks", ApiGeneration("auto", logger=NullLogger()), late("late")))
+def test_a_missing_feed_is_an_error() -> None:
+    """The error lists the feeds of the generation."""
+    with pytest.raises(ConfigError, match="--feed: generation late of the API has no webhooks logs, only publishing, "):
+        drive(current_feed("webhooks", ApiGeneration("auto", logger=NullLogger()), api_with("late")))
     assert (
-        "webhooks" == drive(current_feed("webhooks", ApiGeneration("auto", logger=NullLogger()), late("zernio"))).name
+        "webhooks"
+        == drive(current_feed("webhooks", ApiGeneration("auto", logger=NullLogger()), api_with("zernio"))).name
     )
 
 
 @pytest.mark.parametrize(
-    ("state", "asked", "there", "words"),
+    ("state", "configured", "available", "message"),
     [
         ("late", "auto", "late", ""),
         ("late", "auto", "both", ""),
         ("zernio", "auto", "both", ""),
-        ("late", "auto", "zernio", "the API speaks generation zernio and the state was counted from late; start the"),
-        ("late", "zernio", "both", "the API speaks generation zernio and the state was counted from late; start the"),
+        ("late", "auto", "zernio", "the API has generation zernio, but the state was counted from late; start the"),
+        ("late", "zernio", "both", "the API has generation zernio, but the state was counted from late; start the"),
         ("zernio", "late", "both", "the state was counted from generation zernio, whose logs have no ids: use"),
     ],
 )
-def test_what_the_state_was_counted_from(state: str, asked: str, there: str, words: str) -> None:
-    """Its generation is that of the feed, or it is told what to do."""
-    api, dialect = late(there), ApiGeneration(asked, logger=NullLogger())
-    if words:
-        with pytest.raises(ApiUnavailable, match=words):
-            drive(recorded_feed("publishing", coverage(state), dialect, api))
+def test_the_feed_must_be_of_the_generation_of_the_state(
+    state: str, configured: str, available: str, message: str
+) -> None:
+    """The error says how to go on."""
+    api, generation = api_with(available), ApiGeneration(configured, logger=NullLogger())
+    if message:
+        with pytest.raises(ApiUnavailable, match=message):
+            drive(recorded_feed("publishing", coverage(state), generation, api))
     else:
-        assert state == drive(recorded_feed("publishing", coverage(state), dialect, api)).generation
+        assert state == drive(recorded_feed("publishing", coverage(state), generation, api)).generation
 
 
-def test_a_state_of_nothing() -> None:
-    """Where nothing was counted yet, it would be from what the API speaks."""
+def test_without_coverage_the_current_feed_is_used() -> None:
+    """A state that has counted nothing may start with any generation."""
     assert (
         "zernio"
         == drive(
-            recorded_feed("publishing", None, ApiGeneration("auto", logger=NullLogger()), late("zernio"))
+            recorded_feed("publishing", None, ApiGeneration("auto", logger=NullLogger()), api_with("zernio"))
         ).generation
     )
 
 
 @pytest.mark.parametrize(("generation", "days"), [("late", 7), ("zernio", 90)])
-def test_how_far_back(generation: str, days: int) -> None:
-    """Nobody looks further back than logs are kept."""
+def test_since_must_be_within_the_retention(generation: str, days: int) -> None:
+    """The limit depends on the generation."""
     feed = GENERATIONS[generation]["publishing"]
     require_retained(None, feed)
     require_retained(days * DAY, feed)
-    with pytest.raises(ConfigError, match=f"--since: must be at most {days}d, as long as generation {generation} of"):
+    with pytest.raises(ConfigError, match=f"--since: must be at most {days}d, because generation {generation} of"):
         require_retained(days * DAY + 1, feed)

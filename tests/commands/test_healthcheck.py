@@ -1,4 +1,4 @@
-"""Asking the exporter that runs on this machine whether it lives."""
+"""The health check of the exporter on this machine."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from tests.e2e.late import FaultHandler, HttpExchange, LateServer, hang, respond
 
 @pytest.fixture
 def server() -> Iterator[LateServer]:
-    """Something that serves on a loopback address, and answers as it is told."""
+    """Return a server on a loopback address."""
     with LateServer() as late:
         yield late
 
 
 def address(server: LateServer) -> Address:
-    """Where it serves."""
+    """Return the address of a server."""
     host, _, port = server.url.removeprefix("http://").partition("/")[0].rpartition(":")
     return Address(host, int(port))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "", "0.0.0.0"])  # noqa: S104 - asked, not bound
-def test_healthy(server: LateServer, host: str) -> None:
-    """An exporter that listens on every interface is asked on the loopback one."""
+def test_all_interfaces_are_checked_at_loopback(server: LateServer, host: str) -> None:
+    """An exporter that listens on every interface is requested at a loopback address."""
     server.fault = respond_with(200, "late-exporter is healthy")
     check_health(Address(host, address(server).port))
     assert ["/-/healthy"] == [received.path for received in server.requests]
 
 
-def test_ipv6() -> None:
-    """Where every IPv6 interface is listened on, the loopback one is asked, whose answer is waited for."""
+def test_all_ipv6_interfaces_are_checked_at_loopback() -> None:
+    """The check waits for an answer."""
     with (
         bind_socket(Address("::", 0)) as bound,
-        pytest.raises(LateError, match=r"^\[::1\]:\d+ gives no answer within 0.05 s$"),
+        pytest.raises(LateError, match=r"^\[::1\]:\d+ does not answer within 0.05 s$"),
     ):
         check_health(Address("::", bound.getsockname()[1]), timeout=0.05)
 
 
 def not_http(exchange: HttpExchange) -> None:
-    """Answer in no protocol."""
+    """Answer with bytes that are not HTTP."""
     exchange.write(b"SSH-2.0-secret\r\n")
 
 
@@ -61,34 +61,34 @@ def not_http(exchange: HttpExchange) -> None:
     [
         (respond_with(503, "why"), "answers 503"),
         (respond_with(404, ""), "answers 404"),
-        (not_http, "gives an answer that is not HTTP"),
+        (not_http, "does not answer in HTTP"),
     ],
 )
-def test_unhealthy(server: LateServer, fault: FaultHandler, reason: str) -> None:
-    """What answers something else is not a healthy exporter, and the reason is short."""
+def test_another_answer_is_unhealthy(server: LateServer, fault: FaultHandler, reason: str) -> None:
+    """The error gives the reason in a few words."""
     server.fault = fault
     with pytest.raises(LateError) as caught:
         check_health(address(server))
     assert f"{address(server)} {reason}" == str(caught.value)
 
 
-def test_stuck(server: LateServer) -> None:
-    """What takes a connection and then says nothing is not healthy either."""
+def test_a_hanging_server_is_unhealthy(server: LateServer) -> None:
+    """The check times out."""
     server.fault = hang(server)
-    with pytest.raises(LateError, match=r" gives no answer within 0.05 s$"):
+    with pytest.raises(LateError, match=r" does not answer within 0.05 s$"):
         check_health(address(server), timeout=0.05)
 
 
-def test_nobody_is_there() -> None:
-    """Where nobody listens, that is said."""
+def test_a_refused_connection_is_unhealthy() -> None:
+    """The error says so."""
     with bind_socket(Address("127.0.0.1", 0)) as bound:
         port = bound.getsockname()[1]
-    with pytest.raises(LateError, match=rf"^127.0.0.1:{port} gives no answer: Connection refused$"):
+    with pytest.raises(LateError, match=rf"^127.0.0.1:{port} does not answer: Connection refused$"):
         check_health(Address("127.0.0.1", port))
 
 
-def test_a_password_is_a_sign_of_life(server: LateServer) -> None:
-    """An exporter that asks for a password, or for patience, lives."""
+def test_authentication_and_rate_limits_are_healthy(server: LateServer) -> None:
+    """A server that asks for a password or limits requests is running."""
     for status in (401, 429):
         server.fault = respond_with(status, "")
         check_health(address(server))
@@ -102,8 +102,8 @@ async def refuse(scope: Message, _receive: Receive, send: Send) -> None:
 
 
 @pytest.mark.parametrize("kind", ["plain", "tls", "mtls", "unix"])
-async def test_listeners_of_all_kinds(kind: str, tmp_path: Path) -> None:
-    """With a web configuration file it may be TLS, with clients' certificates or not, and it may be at a path."""
+async def test_tls_and_unix_sockets_are_supported(kind: str, tmp_path: Path) -> None:
+    """TLS may require client certificates, and the address may be a path."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
@@ -111,51 +111,51 @@ async def test_listeners_of_all_kinds(kind: str, tmp_path: Path) -> None:
     tls = f"tls_server_config: {{cert_file: server.pem, key_file: server.pem, {clients}}}"
     (tmp_path / "web.yml").write_text(tls if "tls" in kind else "")
     config = webconfig.load(tmp_path / "web.yml")
-    where = UnixPath(tmp_path / "socket") if kind == "unix" else Address("127.0.0.1", 0)
-    with bind_socket(where) as bound:
+    address_in_use = UnixPath(tmp_path / "socket") if kind == "unix" else Address("127.0.0.1", 0)
+    with bind_socket(address_in_use) as bound:
         serving = asyncio.ensure_future(serve(refuse, [bound], web_config=lambda: config))
-        if isinstance(where, Address):
-            where = Address(*bound.getsockname())
-        await asyncio.to_thread(check_health, where, secure=True)
+        if isinstance(address_in_use, Address):
+            address_in_use = Address(*bound.getsockname())
+        await asyncio.to_thread(check_health, address_in_use, secure=True)
         serving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await serving
 
 
-@pytest.mark.parametrize("way", ["flag", "variable", "file"])
-def test_command(
-    server: LateServer, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("source", ["flag", "variable", "file"])
+def test_the_command_uses_the_configured_address(
+    server: LateServer, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The address is what the exporter's own is, whichever way it is set, and no key is needed."""
+    """The address comes from any source, and no key is needed."""
     (tmp_path / "late.yml").write_text(
         f"workspaces: 7\npoll: {{interval: x}}\nweb: {{listen-address: '{address(server)}'}}"
     )
     monkeypatch.delenv("LATE_API_KEY", raising=False)
-    if way == "variable":
+    if source == "variable":
         monkeypatch.setenv("LATE_EXPORTER_WEB__LISTEN_ADDRESS", f"{address(server)},:1")
     flags = {"flag": [f"--web.listen-address={address(server)}"], "file": ["--config.file", str(tmp_path / "late.yml")]}
     server.fault = respond_with(200, "")
-    assert 0 == main(["healthcheck", *flags.get(way, [])])
+    assert 0 == main(["healthcheck", *flags.get(source, [])])
     server.fault = respond_with(500, "")
-    assert 1 == main(["healthcheck", *flags.get(way, [])])
+    assert 1 == main(["healthcheck", *flags.get(source, [])])
     output = capsys.readouterr()
     assert "late-exporter is healthy\n" == output.out
     assert f"late-exporter: error: {address(server)} answers 500\n" == output.err
 
 
-def test_command_with_a_port_that_nobody_knows(capsys: pytest.CaptureFixture[str]) -> None:
-    """A port of the system's choice cannot be asked: that is a mistake of usage."""
+def test_port_0_cannot_be_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    """A port that is assigned at startup is a usage error."""
     assert 2 == main(["healthcheck", "--web.listen-address=127.0.0.1:0"])
     assert "cannot run a health check against port 0" in capsys.readouterr().err
 
 
-def test_command_imports_little() -> None:
-    """It runs every half minute, so it loads neither the server nor the client nor the store."""
+def test_the_command_imports_little() -> None:
+    """The check runs every half minute, so it loads neither server nor client nor store."""
     program = """
 import sys
 from late_exporter.cli import main
 main(["healthcheck", "--web.listen-address=127.0.0.1:1"])
 print(sorted({"httpx", "sqlite3", "uvicorn", "late_exporter.commands.run"} & sys.modules.keys()))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
-    assert "[]\n" == done.stdout
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
+    assert "[]\n" == result.stdout

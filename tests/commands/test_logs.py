@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from late_exporter.commands.logs import CSV_COLUMNS, LogFilter, LogFollower, follow, log_formatter, print_newest
-from late_exporter.commands.logview import parse_page
 from late_exporter.commands.pager import LogPager
 from late_exporter.commands.terminal import Terminal
 from late_exporter.errors import ApiUnavailable, BadRequest, Unauthorized
 from late_exporter.feeds import FEEDS, GENERATIONS
+from tests.commands.views import parse_rows
 from tests.support.api import FakeHttpApi
 from tests.support.worlds import DAY, HOUR, VirtualClock, World
 
@@ -25,33 +25,38 @@ ANY = LogFilter(since=7 * DAY)
 
 
 class LogsHarness:
-    """Somebody who asks for logs, and what is printed for them."""
+    """A simulated API, and the output of the command."""
 
     def __init__(
-        self, wanted: LogFilter = ANY, *, feed: str = "publishing", form: str = "json", generation: str = "late"
+        self,
+        log_filter: LogFilter = ANY,
+        *,
+        feed: str = "publishing",
+        format_name: str = "json",
+        generation: str = "late",
     ) -> None:
         self.clock = VirtualClock()
         self.world = World(self.clock)
         self.api = FakeHttpApi(self.world, generation=generation)
-        self.wanted = wanted
+        self.log_filter = log_filter
         self.feed = GENERATIONS[generation][feed]
         self.lines: list[str] = []
-        self.notes: list[str] = []
-        self.printer = log_formatter(form, feed, Terminal())
+        self.warnings: list[str] = []
+        self.formatter = log_formatter(format_name, feed, Terminal())
 
-    def listing(self, *, lasting: bool = False) -> LogPager:
-        """The list as it is asked for."""
-        query = self.wanted.query(self.feed, following=lasting)
-        return LogPager(self.api.client, self.feed, query, self.wanted.since, clock=self.clock.time)
+    def pager(self, *, following: bool = False) -> LogPager:
+        """Return a pager with the filters of the API."""
+        query = self.log_filter.query(self.feed, following=following)
+        return LogPager(self.api.client, self.feed, query, self.log_filter.since, clock=self.clock.time)
 
     async def show(self, limit: int = 0) -> tuple[int, bool]:
-        """Print what there is."""
-        return await print_newest(self.listing(), self.wanted, self.printer, limit=limit, write=self.lines.append)
+        """Print the newest logs."""
+        return await print_newest(self.pager(), self.log_filter, self.formatter, limit=limit, write=self.lines.append)
 
-    async def follow(self, *turns: Callable[[], object], limit: int = 100, interval: float = 5.0) -> list[float]:
-        """Print what comes while one thing happens after another, one between two polls; the pauses."""
+    async def follow(self, *steps: Callable[[], object], limit: int = 100, interval: float = 5.0) -> list[float]:
+        """Follow the logs while one callback runs between two polls each; return the pauses."""
         pauses: list[float] = []
-        remaining = list(turns)
+        remaining = list(steps)
 
         async def sleep(seconds: float) -> None:
             pauses.append(seconds)
@@ -60,80 +65,82 @@ class LogsHarness:
             remaining.pop(0)()
             self.clock.advance(seconds)
 
-        listing = self.listing(lasting=True)
-        follower = LogFollower(self.api.client, self.feed, listing, self.wanted, self.printer, self.lines.append)
+        pager = self.pager(following=True)
+        follower = LogFollower(self.api.client, self.feed, pager, self.log_filter, self.formatter, self.lines.append)
         with pytest.raises(asyncio.CancelledError):
-            await follow(follower, limit=limit, interval=interval, note=self.notes.append, sleep=sleep)
+            await follow(follower, limit=limit, interval=interval, warn=self.warnings.append, sleep=sleep)
         return pauses
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The logs that were printed."""
+        """Return the printed logs."""
         return [json.loads(line) for line in self.lines]
 
     @property
     def ids(self) -> list[str]:
-        """Their ids."""
+        """Return the ids of the printed logs."""
         return [row["_id"] for row in self.rows]
 
 
-async def test_newest_first() -> None:
-    """Every log is printed once, the newest first, whatever the number of pages."""
-    desk = LogsHarness()
-    desk.world.publish(250, over=HOUR)
+async def test_logs_are_printed_newest_first() -> None:
+    """Every log is printed once, whatever the number of pages."""
+    harness = LogsHarness()
+    harness.world.publish(250, over=HOUR)
 
-    assert (250, False) == await desk.show()
-    assert desk.world.ids == desk.ids
-    assert ["0", "98", "196"] == [request.params["skip"] for request in desk.api.requests]
+    assert (250, False) == await harness.show()
+    assert harness.world.ids == harness.ids
+    assert ["0", "98", "196"] == [request.params["skip"] for request in harness.api.requests]
 
 
 @pytest.mark.parametrize(("limit", "requests"), [(1, 1), (100, 1), (101, 2)])
-async def test_a_limit_ends_the_reading(limit: int, requests: int) -> None:
-    """No more is read than is shown."""
-    desk = LogsHarness()
-    desk.world.publish(500, over=HOUR)
+async def test_reading_stops_at_the_limit(limit: int, requests: int) -> None:
+    """No more pages are read than necessary."""
+    harness = LogsHarness()
+    harness.world.publish(500, over=HOUR)
 
-    assert (limit, True) == await desk.show(limit)
-    assert desk.world.ids[:limit] == desk.ids
-    assert requests == len(desk.api.requests)
-
-
-async def test_nothing() -> None:
-    """An empty list prints nothing."""
-    desk = LogsHarness(form="table")
-
-    assert (0, False) == await desk.show()
-    assert [] == desk.lines
+    assert (limit, True) == await harness.show(limit)
+    assert harness.world.ids[:limit] == harness.ids
+    assert requests == len(harness.api.requests)
 
 
-async def test_since() -> None:
-    """What is older is left out, by the API's clock, and the reading ends there."""
-    desk = LogsHarness(LogFilter(since=HOUR - 1))
-    desk.world.publish(300, over=3 * HOUR)
-    await desk.show()
+async def test_an_empty_list_prints_nothing() -> None:
+    """A table without logs has no heading either."""
+    harness = LogsHarness(format_name="table")
 
-    assert desk.world.ids[:100] == desk.ids
-    assert {"1"} == {request.params["days"] for request in desk.api.requests}
-    assert len(desk.api.requests) <= 3
+    assert (0, False) == await harness.show()
+    assert [] == harness.lines
+
+
+async def test_logs_older_than_since_are_left_out() -> None:
+    """The age is measured with the clock of the API, and reading stops at older logs."""
+    harness = LogsHarness(LogFilter(since=HOUR - 1))
+    harness.world.publish(300, over=3 * HOUR)
+    await harness.show()
+
+    assert harness.world.ids[:100] == harness.ids
+    assert {"1"} == {request.params["days"] for request in harness.api.requests}
+    assert len(harness.api.requests) <= 3
 
 
 @pytest.mark.parametrize(("since", "days"), [(1.0, 1), (DAY, 1), (DAY + 1, 2), (7 * DAY, 7), (90 * DAY, 7)], ids=str)
-def test_days(since: float, days: int) -> None:
-    """The API is asked for as many days as are needed, and no more than it takes."""
+def test_days_are_derived_from_since(since: float, days: int) -> None:
+    """The request covers as many days as necessary, and at most as many as the API accepts."""
     assert {"days": days} == LogFilter(since=since).query(FEED, following=False)
 
 
-def test_what_the_api_chooses() -> None:
-    """The API chooses by what it knows; while following, the status pending is looked at here."""
-    wanted = LogFilter(platform="x", status="pending", action="retry", account="@a", since=1.0)
+def test_the_api_filters_by_what_it_knows() -> None:
+    """While following, the status pending is filtered locally."""
+    log_filter = LogFilter(platform="x", status="pending", action="retry", account="@a", since=1.0)
 
-    assert {"platform": "x", "status": "pending", "action": "retry", "days": 1} == wanted.query(FEED, following=False)
-    assert {"platform": "x", "action": "retry", "days": 1} == wanted.query(FEED, following=True)
-    assert "retry" == wanted.query(CONNECTIONS, following=False)["eventType"]
+    assert {"platform": "x", "status": "pending", "action": "retry", "days": 1} == log_filter.query(
+        FEED, following=False
+    )
+    assert {"platform": "x", "action": "retry", "days": 1} == log_filter.query(FEED, following=True)
+    assert "retry" == log_filter.query(CONNECTIONS, following=False)["eventType"]
 
 
 @pytest.mark.parametrize(
-    ("wanted", "query"),
+    ("log_filter", "query"),
     [
         (LogFilter(platform="x", status="failed"), {"platform": "x", "status": "failed", "days": 1}),
         (LogFilter(action="publish"), {"days": 1}),
@@ -146,13 +153,13 @@ def test_what_the_api_chooses() -> None:
     ],
     ids=str,
 )
-def test_what_zernio_chooses(wanted: LogFilter, query: dict[str, object]) -> None:
-    """An action that is several ones of the API is looked at here; an account it knows by its id."""
-    assert query == wanted.query(ZERNIO, following=False)
+def test_zernio_filters_by_what_it_knows(log_filter: LogFilter, query: dict[str, object]) -> None:
+    """Actions that stand for several of the API are filtered locally, and accounts are filtered by id only."""
+    assert query == log_filter.query(ZERNIO, following=False)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "matches"),
+    ("log_filter", "matches"),
     [
         (LogFilter(), True),
         (LogFilter(platform="all", status="all", action="all"), True),
@@ -168,7 +175,7 @@ def test_what_zernio_chooses(wanted: LogFilter, query: dict[str, object]) -> Non
     ],
     ids=str,
 )
-def test_what_matches(wanted: LogFilter, matches: bool) -> None:  # noqa: FBT001 - the expected value
+def test_values_match_as_a_whole(log_filter: LogFilter, matches: bool) -> None:  # noqa: FBT001 - the expected value
     """Values are matched whole, in whatever letters, and a name with or without its sign."""
     row = {
         "platform": "instagram",
@@ -177,168 +184,183 @@ def test_what_matches(wanted: LogFilter, matches: bool) -> None:  # noqa: FBT001
         "accountId": "acc1",
         "accountUsername": "@acme",
     }
-    (log,) = parse_page(json.dumps({"logs": [row]}).encode(), FEED).logs
+    (log,) = parse_rows(FEED, row)
 
-    assert matches == wanted.matches(log)
+    assert matches == log_filter.matches(log)
 
 
-async def test_filters() -> None:
-    """Only what is asked for is printed, whether the API can choose by it or not."""
-    desk = LogsHarness(LogFilter(status="failed", account="@other", since=DAY))
+async def test_only_matching_logs_are_printed() -> None:
+    """Logs are filtered whether or not the API can do it."""
+    harness = LogsHarness(LogFilter(status="failed", account="@other", since=DAY))
     kinds = [
         {"status": status, "accountUsername": name} for status in ("failed", "success") for name in ("@other", "@x")
     ]
-    desk.world.publish(400, over=HOUR, kinds=kinds)
-    await desk.show()
+    harness.world.publish(400, over=HOUR, kinds=kinds)
+    await harness.show()
 
-    assert 100 == len(desk.ids)
-    assert {("failed", "@other")} == {(row["status"], row["accountUsername"]) for row in desk.rows}
-    assert {"failed"} == {request.params["status"] for request in desk.api.requests}
+    assert 100 == len(harness.ids)
+    assert {("failed", "@other")} == {(row["status"], row["accountUsername"]) for row in harness.rows}
+    assert {"failed"} == {request.params["status"] for request in harness.api.requests}
 
 
-async def test_connections() -> None:
-    """The other list is chosen from by its events."""
-    desk = LogsHarness(LogFilter(action="disconnect", status=None), feed="connections", form="table")
-    desk.world.add_connection("connect_success", success={"username": "@a"})
-    desk.world.add_connection("disconnect")
-    await desk.show()
+async def test_connections_are_filtered_by_event() -> None:
+    """The list of connections has its own parameter and table."""
+    harness = LogsHarness(LogFilter(action="disconnect", status=None), feed="connections", format_name="table")
+    harness.world.add_connection("connect_success", success={"username": "@a"})
+    harness.world.add_connection("disconnect")
+    await harness.show()
 
-    head, line = desk.lines
+    head, line = harness.lines
     assert ["TIME", "PLATFORM", "ACCOUNT", "EVENT", "METHOD", "TOOK", "LOG", "DETAIL"] == head.split()
     assert "acc1" in line
     assert "disconnect" in line
-    assert "disconnect" == desk.api.requests[0].params["eventType"]
+    assert "disconnect" == harness.api.requests[0].params["eventType"]
 
 
-async def test_an_unknown_value() -> None:
-    """A value that the API does not know is an error that says what it knows."""
-    desk = LogsHarness(LogFilter(status="lost"))
+async def test_an_unknown_value_is_an_error() -> None:
+    """The error lists the values that the API accepts."""
+    harness = LogsHarness(LogFilter(status="lost"))
     with pytest.raises(BadRequest, match="400: Invalid query; status must be one of: success, failed"):
-        await desk.show()
+        await harness.show()
 
 
-async def test_an_endpoint_that_is_not_there() -> None:
-    """A wrong base URL is told."""
-    desk = LogsHarness()
-    desk.api.fault = lambda _: httpx.Response(404)
-    with pytest.raises(ApiUnavailable, match="404: no such endpoint: /v1/posts/logs"):
-        await desk.show()
+async def test_a_missing_endpoint_is_an_error() -> None:
+    """A wrong base URL is reported."""
+    harness = LogsHarness()
+    harness.api.fault = lambda _: httpx.Response(404)
+    with pytest.raises(ApiUnavailable, match="404: the API has no /v1/posts/logs"):
+        await harness.show()
 
 
-async def test_the_table() -> None:
-    """A line has what leads further: the post's id, and why it failed."""
-    desk = LogsHarness(form="table")
-    desk.world.publish(status="failed", response={"errorCode": "X", "errorMessage": "bad"}, postId="p1")
-    await desk.show()
+async def test_the_table_has_post_and_error() -> None:
+    """A row has the id of the post, and the reason of the failure."""
+    harness = LogsHarness(format_name="table")
+    harness.world.publish(status="failed", response={"errorCode": "X", "errorMessage": "bad"}, postId="p1")
+    await harness.show()
 
-    assert ["TIME", "STATUS", "PLATFORM", "ACCOUNT", "ACTION", "TRY", "HTTP", "TOOK", "POST", "DETAIL"] == desk.lines[
-        0
-    ].split()
-    assert ["failed", "instagram", "@baeckerei", "publish", "1", "200", "1.2s", "p1", "X:", "bad"] == desk.lines[
+    assert [
+        "TIME",
+        "STATUS",
+        "PLATFORM",
+        "ACCOUNT",
+        "ACTION",
+        "TRY",
+        "HTTP",
+        "TOOK",
+        "POST",
+        "DETAIL",
+    ] == harness.lines[0].split()
+    assert ["failed", "instagram", "@baeckerei", "publish", "1", "200", "1.2s", "p1", "X:", "bad"] == harness.lines[
         1
     ].split()[1:]
 
 
-async def test_csv() -> None:
-    """CSV has a column for everything, with times to the millisecond."""
-    desk = LogsHarness(form="csv")
-    log_id = desk.world.insert(desk.clock.now - 1, postId="p1", response={"errorCode": "X", "platformPostUrl": "u"})
-    await desk.show()
+async def test_csv_has_all_columns() -> None:
+    """CSV has a column for everything, and times to the millisecond."""
+    harness = LogsHarness(format_name="csv")
+    log_id = harness.world.insert(
+        harness.clock.now - 1, postId="p1", response={"errorCode": "X", "platformPostUrl": "u"}
+    )
+    await harness.show()
 
     assert [
         ",".join(column.title for column in CSV_COLUMNS),
         f"2026-11-25T09:46:39.000Z,{log_id},p1,instagram,acc1,'@baeckerei,publish,,success,1,200,1.2,X,,u,",
-    ] == desk.lines
+    ] == harness.lines
 
 
-@given(happenings=st.lists(st.tuples(st.integers(1, 8), st.integers(-60, 60)), max_size=5))
+@given(changes=st.lists(st.tuples(st.integers(1, 8), st.integers(-60, 60)), max_size=5))
 @settings(max_examples=40, deadline=None)
-async def test_a_list_that_moves(happenings: list[tuple[int, int]]) -> None:
-    """Logs that come or go between two reads make no log appear twice, and none that stays is left out."""
-    desk = LogsHarness()
-    desk.world.publish(700, over=DAY)
-    before, moves = desk.world.ids, dict(happenings)
+async def test_a_changing_list_is_printed_without_duplicates(changes: list[tuple[int, int]]) -> None:
+    """Insertions and deletions between two requests neither duplicate nor hide a log."""
+    harness = LogsHarness()
+    harness.world.publish(700, over=DAY)
+    before, moves = harness.world.ids, dict(changes)
 
     def move(number: int) -> None:
         count = moves.get(number, 0)
         if count > 0:
-            desk.world.publish(count)
-        desk.world.delete_top(-count)
+            harness.world.publish(count)
+        harness.world.delete_top(-count)
 
-    desk.api.before = move
-    await desk.show()
+    harness.api.before = move
+    await harness.show()
 
-    assert len(desk.ids) == len(set(desk.ids))
-    assert set() == {log_id for log_id in before if log_id in set(desk.world.ids)} - set(desk.ids)
+    assert len(harness.ids) == len(set(harness.ids))
+    assert set() == {log_id for log_id in before if log_id in set(harness.world.ids)} - set(harness.ids)
 
 
-@pytest.mark.parametrize("says", [True, False, None])
-async def test_an_answer_that_lies_about_more(says: bool | None) -> None:  # noqa: FBT001 - a value of the API
+@pytest.mark.parametrize("has_more", [True, False, None])
+async def test_reading_ends_despite_a_wrong_has_more(has_more: bool | None) -> None:  # noqa: FBT001 - a value of the API
     """Reading ends though the API always promises more, and with what there is where it promises nothing."""
-    desk = LogsHarness()
+    harness = LogsHarness()
     rows = [{"_id": str(number)} for number in range(10)]
-    desk.api.answer = json.dumps({"logs": rows, "pagination": {} if says is None else {"hasMore": says}}).encode()
-    await desk.show()
+    harness.api.answer = json.dumps(
+        {"logs": rows, "pagination": {} if has_more is None else {"hasMore": has_more}}
+    ).encode()
+    await harness.show()
 
-    assert [str(number) for number in range(10)] == desk.ids
-    assert len(desk.api.requests) <= 5
+    assert [str(number) for number in range(10)] == harness.ids
+    assert len(harness.api.requests) <= 5
 
 
-async def test_a_bad_row_costs_no_other() -> None:
-    """Rows that are odd in every way are shown as far as can be."""
-    desk = LogsHarness(form="table")
+async def test_bad_rows_are_printed_as_far_as_possible() -> None:
+    """Rows of any shape do not prevent others from being printed."""
+    harness = LogsHarness(format_name="table")
     rows: list[Any] = [None, 5, {}, {"_id": "a", "createdAt": "soon", "response": [], "status": {"x": 1}}, "text"]
-    desk.api.answer = json.dumps({"logs": rows, "pagination": {"hasMore": False}}).encode()
-    await desk.show()
+    harness.api.answer = json.dumps({"logs": rows, "pagination": {"hasMore": False}}).encode()
+    await harness.show()
 
-    assert 3 == len(desk.lines)
-    assert "soon" in desk.lines[2]
+    assert 3 == len(harness.lines)
+    assert "soon" in harness.lines[2]
 
 
-async def test_logs_of_zernio() -> None:
-    """Every log is printed once, as the API sent it; the list is asked for by its type."""
-    desk = LogsHarness(generation="zernio")
-    desk.world.publish(250, over=HOUR)
+async def test_logs_of_zernio_are_printed_as_they_are() -> None:
+    """Every log is printed once, and the list is requested by its type."""
+    harness = LogsHarness(generation="zernio")
+    harness.world.publish(250, over=HOUR)
 
-    assert (250, False) == await desk.show()
-    times = [row["created_at"] for row in desk.rows]
-    assert [row["createdAt"] for row in desk.world.rows] == times
-    assert {"publishing"} == {request.params["type"] for request in desk.api.requests}
+    assert (250, False) == await harness.show()
+    times = [row["created_at"] for row in harness.rows]
+    assert [row["createdAt"] for row in harness.world.rows] == times
+    assert {"publishing"} == {request.params["type"] for request in harness.api.requests}
 
 
 @pytest.mark.parametrize(("action", "count"), [("publish", 60), ("retry", 30), ("post.failed", 30)])
-async def test_actions_of_zernio(action: str, count: int) -> None:
-    """An action is meant as the metrics have it, or as the API does."""
-    desk = LogsHarness(LogFilter(action=action, since=DAY), generation="zernio", form="table")
+async def test_actions_of_zernio_have_two_names(action: str, count: int) -> None:
+    """An action is given as in the metrics or as in the API."""
+    harness = LogsHarness(LogFilter(action=action, since=DAY), generation="zernio", format_name="table")
     kinds: list[dict[str, Any]] = [{"status": "success"}, {"status": "failed"}, {"action": "retry", "attemptNumber": 2}]
-    desk.world.publish(90, over=HOUR, kinds=kinds)
+    harness.world.publish(90, over=HOUR, kinds=kinds)
 
-    assert (count, False) == await desk.show()
-
-
-async def test_zernio_is_not_asked_for_what_is_older() -> None:
-    """The list ends where it is asked to, so that what is older costs no request."""
-    desk = LogsHarness(LogFilter(since=HOUR - 1), generation="zernio")
-    desk.world.publish(270, over=3 * HOUR)
-
-    assert (90, False) == await desk.show()
-    assert ["2026-11-25T08:46:40.999Z"] == [request.params["from"] for request in desk.api.requests]
+    assert (count, False) == await harness.show()
 
 
-async def test_a_clock_that_is_ahead_hides_nothing() -> None:
-    """How far back is by the API's clock: where it is behind, the list is asked for again."""
-    desk = LogsHarness(LogFilter(since=HOUR), generation="zernio")
-    desk.world.publish(59, over=HOUR - 60)
-    query = desk.wanted.query(desk.feed, following=False)
-    listing = LogPager(desk.api.client, desk.feed, query, HOUR, clock=lambda: desk.clock.now + HOUR)
+async def test_older_logs_of_zernio_cost_no_request() -> None:
+    """The request names the time at which the list ends."""
+    harness = LogsHarness(LogFilter(since=HOUR - 1), generation="zernio")
+    harness.world.publish(270, over=3 * HOUR)
 
-    assert (59, False) == await print_newest(listing, desk.wanted, desk.printer, limit=0, write=desk.lines.append)
-    assert 2 == len(desk.api.requests)
+    assert (90, False) == await harness.show()
+    assert ["2026-11-25T08:46:40.999Z"] == [request.params["from"] for request in harness.api.requests]
 
 
-async def test_an_activity_of_zernio() -> None:
-    """Further lists have a table of their own."""
-    desk = LogsHarness(generation="zernio", feed="webhooks", form="table")
+async def test_a_fast_local_clock_hides_no_logs() -> None:
+    """The page is requested again if the clock of the API is behind."""
+    harness = LogsHarness(LogFilter(since=HOUR), generation="zernio")
+    harness.world.publish(59, over=HOUR - 60)
+    query = harness.log_filter.query(harness.feed, following=False)
+    pager = LogPager(harness.api.client, harness.feed, query, HOUR, clock=lambda: harness.clock.now + HOUR)
+
+    assert (59, False) == await print_newest(
+        pager, harness.log_filter, harness.formatter, limit=0, write=harness.lines.append
+    )
+    assert 2 == len(harness.api.requests)
+
+
+async def test_activity_feeds_have_their_own_table() -> None:
+    """Further feeds are printed with their endpoint."""
+    harness = LogsHarness(generation="zernio", feed="webhooks", format_name="table")
     row = {
         "type": "webhooks",
         "action": "webhook.delivered",
@@ -346,232 +368,234 @@ async def test_an_activity_of_zernio() -> None:
         "status_code": 500,
         "endpoint": "https://x",
     }
-    desk.api.answer = json.dumps({"logs": [row], "pagination": {"hasMore": False}}).encode()
-    await desk.show()
+    harness.api.answer = json.dumps({"logs": [row], "pagination": {"hasMore": False}}).encode()
+    await harness.show()
 
-    head, line = desk.lines
+    head, line = harness.lines
     assert ["TIME", "STATUS", "PLATFORM", "ACCOUNT", "ACTION", "HTTP", "TOOK", "ENDPOINT", "DETAIL"] == head.split()
     assert ["-", "failed", "unknown", "-", "webhook.delivered", "500", "-", "https://x", "-"] == line.split()
 
 
-async def test_following_zernio() -> None:
-    """Each log that comes is shown once, in its order, though none has an id."""
-    desk = LogsHarness(generation="zernio")
-    desk.world.publish(300, over=HOUR)
-    same = desk.clock.now
-    await desk.follow(
-        lambda: desk.world.publish(3),
+async def test_following_zernio_prints_each_log_once() -> None:
+    """New logs are printed in order, although they have no ids."""
+    harness = LogsHarness(generation="zernio")
+    harness.world.publish(300, over=HOUR)
+    same = harness.clock.now
+    await harness.follow(
+        lambda: harness.world.publish(3),
         lambda: None,
-        lambda: [desk.world.insert(same + 7, postId="p1") for _ in range(2)],
-        lambda: [desk.world.insert(same + 7, postId="p1")],
+        lambda: [harness.world.insert(same + 7, postId="p1") for _ in range(2)],
+        lambda: [harness.world.insert(same + 7, postId="p1")],
     )
 
-    assert 106 == len(desk.lines)
-    assert sorted(row["created_at"] for row in desk.rows) == [row["created_at"] for row in desk.rows]
+    assert 106 == len(harness.lines)
+    assert sorted(row["created_at"] for row in harness.rows) == [row["created_at"] for row in harness.rows]
 
 
-async def test_a_status_that_changes_far_down_in_zernio() -> None:
-    """A pending log that has left the first page is looked after by its time."""
-    desk = LogsHarness(generation="zernio")
-    waiting = desk.world.insert(desk.clock.now - 60, status="pending", postId="p1")
-    desk.world.newest_at = desk.clock.now
-    await desk.follow(
-        lambda: desk.world.publish(150),
+async def test_a_pending_log_of_zernio_is_requested_by_time() -> None:
+    """A pending log that left the first page is looked up by its creation time."""
+    harness = LogsHarness(generation="zernio")
+    waiting = harness.world.insert(harness.clock.now - 60, status="pending", postId="p1")
+    harness.world.newest_at = harness.clock.now
+    await harness.follow(
+        lambda: harness.world.publish(150),
         lambda: None,
-        lambda: desk.world.change(waiting, "failed"),
+        lambda: harness.world.change(waiting, "failed"),
         lambda: None,
         lambda: None,
     )
 
-    assert ["pending", "failed"] == [row["status"] for row in desk.rows if "p1" in row["metadata"]]
-    assert 2 == len([request for request in desk.api.requests if "to" in request.params])
+    assert ["pending", "failed"] == [row["status"] for row in harness.rows if "p1" in row["metadata"]]
+    assert 2 == len([request for request in harness.api.requests if "to" in request.params])
 
 
-async def test_following() -> None:
-    """It begins with the newest logs, oldest first, and each that comes is shown once, in its order."""
-    desk = LogsHarness()
-    desk.world.publish(300, over=HOUR)
-    begun = desk.world.ids[:100][::-1]
-    await desk.follow(lambda: desk.world.publish(3), lambda: None, lambda: desk.world.publish(2))
+async def test_following_starts_with_the_newest_logs() -> None:
+    """The newest logs are printed oldest first, and then each new log once."""
+    harness = LogsHarness()
+    harness.world.publish(300, over=HOUR)
+    first_ids = harness.world.ids[:100][::-1]
+    await harness.follow(lambda: harness.world.publish(3), lambda: None, lambda: harness.world.publish(2))
 
-    assert desk.world.ids[:105][::-1] == desk.ids
-    assert begun == desk.ids[:100]
+    assert harness.world.ids[:105][::-1] == harness.ids
+    assert first_ids == harness.ids[:100]
 
 
 @pytest.mark.parametrize("limit", [1, 5, 0])
-async def test_following_begins_with_so_many(limit: int) -> None:
-    """What has been there before those is never shown, though it slides into view."""
-    desk = LogsHarness()
-    desk.world.publish(130, over=HOUR)
-    shown = desk.world.ids[:limit] if limit else desk.world.ids
-    await desk.follow(lambda: desk.world.delete_top(40), lambda: desk.world.publish(1), limit=limit)
+async def test_following_never_prints_logs_older_than_the_first(limit: int) -> None:
+    """Older logs are not printed when they move up into view."""
+    harness = LogsHarness()
+    harness.world.publish(130, over=HOUR)
+    printed_ids = harness.world.ids[:limit] if limit else harness.world.ids
+    await harness.follow(lambda: harness.world.delete_top(40), lambda: harness.world.publish(1), limit=limit)
 
-    assert [*shown[::-1], desk.world.ids[0]] == desk.ids
-
-
-async def test_following_from_nothing() -> None:
-    """An empty list is waited for."""
-    desk = LogsHarness()
-    await desk.follow(lambda: desk.world.publish(1), lambda: desk.world.publish(1))
-
-    assert desk.world.ids[::-1] == desk.ids
+    assert [*printed_ids[::-1], harness.world.ids[0]] == harness.ids
 
 
-async def test_following_catches_up() -> None:
-    """More new logs than a page holds are all shown, oldest first."""
-    desk = LogsHarness()
-    desk.world.publish(10, over=HOUR)
-    await desk.follow(lambda: desk.world.publish(350))
+async def test_following_an_empty_list_waits() -> None:
+    """The first log is printed when it arrives."""
+    harness = LogsHarness()
+    await harness.follow(lambda: harness.world.publish(1), lambda: harness.world.publish(1))
 
-    assert desk.world.ids[::-1] == desk.ids
+    assert harness.world.ids[::-1] == harness.ids
 
 
-async def test_following_a_late_log() -> None:
-    """A log that appears below newer ones is shown too."""
-    desk = LogsHarness()
-    desk.world.publish(10, over=HOUR)
+async def test_following_reads_several_pages() -> None:
+    """More new logs than fit on a page are printed oldest first."""
+    harness = LogsHarness()
+    harness.world.publish(10, over=HOUR)
+    await harness.follow(lambda: harness.world.publish(350))
+
+    assert harness.world.ids[::-1] == harness.ids
+
+
+async def test_following_prints_late_logs() -> None:
+    """A log that appears below newer ones is printed too."""
+    harness = LogsHarness()
+    harness.world.publish(10, over=HOUR)
     late: list[str] = []
-    await desk.follow(lambda: late.append(desk.world.insert(desk.clock.now - 600)))
+    await harness.follow(lambda: late.append(harness.world.insert(harness.clock.now - 600)))
 
-    assert late == desk.ids[10:]
+    assert late == harness.ids[10:]
 
 
-async def test_a_status_that_changes() -> None:
-    """A log that was shown pending is shown again as what it has become, with what it was."""
-    desk = LogsHarness(form="table")
-    (log_id,) = desk.world.publish(status="pending")
-    await desk.follow(lambda: None, lambda: desk.world.change(log_id, "failed"), lambda: None)
+async def test_a_changed_status_is_printed_with_the_previous_one() -> None:
+    """A pending log is printed again once it has settled."""
+    harness = LogsHarness(format_name="table")
+    (log_id,) = harness.world.publish(status="pending")
+    await harness.follow(lambda: None, lambda: harness.world.change(log_id, "failed"), lambda: None)
 
     assert [["pending"], ["failed,", "was", "pending"]] == [
-        [word for word in line.split() if word in ("pending", "failed,", "was")] for line in desk.lines[1:]
+        [word for word in line.split() if word in ("pending", "failed,", "was")] for line in harness.lines[1:]
     ]
 
 
-async def test_a_status_that_comes_to_match() -> None:
-    """A log that was not asked for is shown once it is."""
-    desk = LogsHarness(LogFilter(status="failed"))
-    (log_id,) = desk.world.publish(status="pending")
-    await desk.follow(lambda: desk.world.change(log_id, "failed"), lambda: None)
+async def test_a_log_is_printed_once_its_status_matches() -> None:
+    """A log that did not match before is printed when its status changes."""
+    harness = LogsHarness(LogFilter(status="failed"))
+    (log_id,) = harness.world.publish(status="pending")
+    await harness.follow(lambda: harness.world.change(log_id, "failed"), lambda: None)
 
-    assert [(log_id, "failed")] == [(row["_id"], row["status"]) for row in desk.rows]
-
-
-async def test_pending_logs_that_settle() -> None:
-    """Who follows pending logs sees how they end, but no log that never was pending."""
-    desk = LogsHarness(LogFilter(status="pending"))
-    (log_id,) = desk.world.publish(status="pending")
-    await desk.follow(lambda: desk.world.change(log_id, "success"), lambda: desk.world.publish(2))
-
-    assert [(log_id, "pending"), (log_id, "success")] == [(row["_id"], row["status"]) for row in desk.rows]
+    assert [(log_id, "failed")] == [(row["_id"], row["status"]) for row in harness.rows]
 
 
-async def test_pending_logs_far_down() -> None:
-    """A pending log that has left the first page is looked after, one request a poll, each in its turn."""
-    desk = LogsHarness()
-    waiting = [desk.world.insert(desk.clock.now - 60 + n, status="pending", postId=f"p{n}") for n in range(2)]
-    desk.world.newest_at = desk.clock.now
-    await desk.follow(
-        lambda: desk.world.publish(150),
-        lambda: desk.world.change(waiting[1], "failed"),
+async def test_following_pending_logs_prints_their_outcome() -> None:
+    """Logs that never were pending are not printed."""
+    harness = LogsHarness(LogFilter(status="pending"))
+    (log_id,) = harness.world.publish(status="pending")
+    await harness.follow(lambda: harness.world.change(log_id, "success"), lambda: harness.world.publish(2))
+
+    assert [(log_id, "pending"), (log_id, "success")] == [(row["_id"], row["status"]) for row in harness.rows]
+
+
+async def test_pending_logs_below_the_first_page_are_requested() -> None:
+    """One pending log is looked up per poll, each in its turn."""
+    harness = LogsHarness()
+    waiting = [harness.world.insert(harness.clock.now - 60 + n, status="pending", postId=f"p{n}") for n in range(2)]
+    harness.world.newest_at = harness.clock.now
+    await harness.follow(
+        lambda: harness.world.publish(150),
+        lambda: harness.world.change(waiting[1], "failed"),
         lambda: None,
-        lambda: desk.world.delete(waiting[0]),
+        lambda: harness.world.delete(waiting[0]),
         lambda: None,
         lambda: None,
         lambda: None,
     )
 
-    assert [(waiting[0], "pending"), (waiting[1], "pending")] == [(r["_id"], r["status"]) for r in desk.rows[:2]]
-    assert [(waiting[1], "failed")] == [(row["_id"], row["status"]) for row in desk.rows if row["status"] == "failed"]
-    asked = [request.path for request in desk.api.requests if request.path != "/v1/posts/logs"]
-    assert {"/v1/posts/p0/logs", "/v1/posts/p1/logs"} == set(asked)
-    assert "/v1/posts/p0/logs" == asked[-1]
-    assert len(asked) <= 5
+    assert [(waiting[0], "pending"), (waiting[1], "pending")] == [(r["_id"], r["status"]) for r in harness.rows[:2]]
+    assert [(waiting[1], "failed")] == [
+        (row["_id"], row["status"]) for row in harness.rows if row["status"] == "failed"
+    ]
+    post_paths = [request.path for request in harness.api.requests if request.path != "/v1/posts/logs"]
+    assert {"/v1/posts/p0/logs", "/v1/posts/p1/logs"} == set(post_paths)
+    assert "/v1/posts/p0/logs" == post_paths[-1]
+    assert len(post_paths) <= 5
 
 
-async def test_trouble_while_following() -> None:
-    """A poll that fails is noted and tried again, later and later; what came meanwhile is shown once."""
-    desk = LogsHarness()
-    desk.world.publish(2)
+async def test_a_failed_poll_is_retried_with_backoff() -> None:
+    """Failures are reported, and logs that arrived meanwhile are printed once."""
+    harness = LogsHarness()
+    harness.world.publish(2)
 
     def fail() -> None:
-        desk.world.publish(120)
-        desk.api.fault = lambda _: httpx.Response(503, json={"error": "down\n"})
+        harness.world.publish(120)
+        harness.api.fault = lambda _: httpx.Response(503, json={"error": "down\n"})
 
-    def heal() -> None:
-        desk.api.fault = None
+    def recover() -> None:
+        harness.api.fault = None
 
-    pauses = await desk.follow(fail, lambda: None, heal, lambda: None)
+    pauses = await harness.follow(fail, lambda: None, recover, lambda: None)
 
     assert [5.0, 10.0, 20.0, 5.0, 5.0] == pauses
-    assert ["503: down; asking again in 10 s", "503: down; asking again in 20 s"] == desk.notes
-    assert desk.world.ids[::-1] == desk.ids
+    assert ["503: down; retrying in 10 s", "503: down; retrying in 20 s"] == harness.warnings
+    assert harness.world.ids[::-1] == harness.ids
 
 
-async def test_a_poll_that_fails_half_way() -> None:
-    """Nothing is lost of what was on the pages before."""
-    desk = LogsHarness()
-    desk.world.publish(2)
+async def test_an_interrupted_poll_loses_no_logs() -> None:
+    """Logs of the pages before the failure are printed by the next poll."""
+    harness = LogsHarness()
+    harness.world.publish(2)
 
-    def happen() -> None:
-        desk.world.publish(250)
-        desk.api.before = second_fails(desk)
+    def publish() -> None:
+        harness.world.publish(250)
+        harness.api.before = fail_second_page(harness)
 
-    await desk.follow(happen, lambda: None)
+    await harness.follow(publish, lambda: None)
 
-    assert 1 == len(desk.notes)
-    assert desk.world.ids[::-1] == desk.ids
+    assert 1 == len(harness.warnings)
+    assert harness.world.ids[::-1] == harness.ids
 
 
-def second_fails(desk: LogsHarness) -> Callable[[int], None]:
-    """Let the second page of the first poll fail."""
-    first = len(desk.api.requests)
+def fail_second_page(harness: LogsHarness) -> Callable[[int], None]:
+    """Return a callback that lets the second page of the next poll fail."""
+    first = len(harness.api.requests)
 
     def before(number: int) -> None:
-        desk.api.fault = (lambda _: httpx.Response(500)) if number == first + 1 else None
+        harness.api.fault = (lambda _: httpx.Response(500)) if number == first + 1 else None
 
     return before
 
 
-async def test_pauses_are_bounded() -> None:
-    """A long outage is asked about every minute, and a long interval is kept."""
-    desk = LogsHarness()
+async def test_the_backoff_is_bounded() -> None:
+    """The pause is at most a minute, or the interval if that is longer."""
+    harness = LogsHarness()
 
     def fail() -> None:
-        desk.api.fault = lambda _: httpx.Response(500)
+        harness.api.fault = lambda _: httpx.Response(500)
 
-    assert 60.0 == max(await desk.follow(fail, *[lambda: None] * 30))
-    desk.api.fault = None
-    assert {300.0} == set(await desk.follow(fail, *[lambda: None] * 3, interval=300.0))
+    assert 60.0 == max(await harness.follow(fail, *[lambda: None] * 30))
+    harness.api.fault = None
+    assert {300.0} == set(await harness.follow(fail, *[lambda: None] * 3, interval=300.0))
 
 
 @pytest.mark.parametrize(("status", "error"), [(400, BadRequest), (401, Unauthorized), (500, ApiUnavailable)])
-async def test_following_does_not_begin_in_trouble(status: int, error: type[Exception]) -> None:
-    """What is wrong from the start ends it."""
-    desk = LogsHarness()
-    desk.api.fault = lambda _: httpx.Response(status)
-    listing = desk.listing(lasting=True)
-    follower = LogFollower(desk.api.client, FEED, listing, ANY, desk.printer, desk.lines.append)
+async def test_following_does_not_start_after_an_error(status: int, error: type[Exception]) -> None:
+    """An error of the first poll ends the command."""
+    harness = LogsHarness()
+    harness.api.fault = lambda _: httpx.Response(status)
+    pager = harness.pager(following=True)
+    follower = LogFollower(harness.api.client, FEED, pager, ANY, harness.formatter, harness.lines.append)
     with pytest.raises(error):
-        await follow(follower, limit=1, interval=1.0, note=desk.notes.append, sleep=desk.clock.sleep)
+        await follow(follower, limit=1, interval=1.0, warn=harness.warnings.append, sleep=harness.clock.sleep)
 
 
-async def test_following_keeps_to_the_quota() -> None:
-    """However short the interval, requests stay within the share of the limit."""
-    desk = LogsHarness()
-    desk.api = FakeHttpApi(desk.world, share=3e-8)
-    desk.api.before = lambda _: times.append(desk.clock.elapsed)
+async def test_following_respects_the_quota() -> None:
+    """Requests stay within the share of the limit, however short the interval is."""
+    harness = LogsHarness()
+    harness.api = FakeHttpApi(harness.world, share=3e-8)
+    harness.api.before = lambda _: times.append(harness.clock.elapsed)
     times: list[float] = []
-    desk.world.publish(2)
-    await desk.follow(*[lambda: desk.world.publish(1)] * 40, interval=0.1)
+    harness.world.publish(2)
+    await harness.follow(*[lambda: harness.world.publish(1)] * 40, interval=0.1)
 
-    assert desk.world.ids[::-1] == desk.ids
+    assert harness.world.ids[::-1] == harness.ids
     assert times[-1] > 60
 
 
-async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Old logs are forgotten, and still not shown again."""
+async def test_the_status_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs that left the cache are not printed again."""
     monkeypatch.setattr("late_exporter.commands.logs.STATUS_CACHE_SIZE", 150)
-    desk = LogsHarness()
-    await desk.follow(*[lambda: desk.world.publish(60)] * 6)
+    harness = LogsHarness()
+    await harness.follow(*[lambda: harness.world.publish(60)] * 6)
 
-    assert desk.world.ids[::-1] == desk.ids
+    assert harness.world.ids[::-1] == harness.ids

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from late_exporter.commands.logview import LogView, chronological, mentions, moment, parse_page, post_path
+from late_exporter.commands.logview import chronological, mentions
 from late_exporter.errors import BadPayload
 from late_exporter.feeds import FEEDS, GENERATIONS
-from late_exporter.model import Feed
+from late_exporter.model import Feed, LogView
+from tests.commands.views import parse_body, parse_rows
 
 PUBLISHING: dict[str, Any] = {
     "_id": "log1",
@@ -65,22 +65,17 @@ hostile = anything | st.fixed_dictionaries(
 )
 
 
-EVERY = [feed for feeds in GENERATIONS.values() for feed in feeds.values()]
-
-
-def body(*rows: object, **more: object) -> bytes:
-    """An answer with these rows."""
-    return json.dumps({"logs": rows, **more}).encode()
+ALL_FEEDS = [feed for feeds in GENERATIONS.values() for feed in feeds.values()]
 
 
 def one(row: object, feed: str = "publishing", generation: str = "late") -> LogView:
-    """The log that a row is."""
-    (log,) = parse_page(body(row), GENERATIONS[generation][feed]).logs
+    """Return the log of a row."""
+    (log,) = parse_rows(GENERATIONS[generation][feed], row)
     return log
 
 
-def test_a_publishing_log_is_read_in_full() -> None:
-    """Everything that helps to understand an attempt is there."""
+def test_a_publishing_log_has_all_fields() -> None:
+    """Everything that helps to understand an attempt is shown."""
     assert one(PUBLISHING) == LogView(
         key="log1",
         row=PUBLISHING,
@@ -104,30 +99,30 @@ def test_a_publishing_log_is_read_in_full() -> None:
     )
 
 
-def test_a_log_of_zernio_is_read_in_full() -> None:
-    """It is shown in the words of generation late, with what stands in its JSON texts, and has a key without an id."""
+def test_a_log_of_zernio_has_the_same_fields() -> None:
+    """It has the actions of generation late, the members of its JSON texts, and a key without an id."""
     log = one(ZERNIO, generation="zernio")
     late = one(PUBLISHING)
 
     assert log.key.startswith("1795514403250-")
-    known = ("platform", "action", "status", "post_id", "created", "time", "account_id", "username", "attempt")
-    for name in (*known, "duration", "status_code", "error_code", "error", "url", "endpoint"):
+    shared_fields = ("platform", "action", "status", "post_id", "created", "time", "account_id", "username", "attempt")
+    for name in (*shared_fields, "duration", "status_code", "error_code", "error", "url", "endpoint"):
         assert getattr(late, name) == getattr(log, name), name
     assert ('Frische "Brezeln"', "", "") == (log.caption, log.log_id, log.method)
     assert "id1" == one({**ZERNIO, "_id": "id1"}, generation="zernio").log_id
 
 
-def test_texts_of_zernio_that_are_cut() -> None:
-    """What is whole in a JSON text that was cut is shown, and so is what stands in an object."""
+def test_truncated_json_texts_of_zernio_are_searched() -> None:
+    """Complete members of a truncated JSON text are shown, and so are members of an object."""
     cut = {"metadata": ZERNIO["metadata"][:-2], "response_body": '{"a": [{"platformPostUrl": "https://x/1"}, {"b'}
     log = one({**ZERNIO, **cut, "request_body": '{"contentPreview": "Fris'}, generation="zernio")
     assert ("post1", "@baeckerei", "https://x/1", "") == (log.post_id, log.username, log.url, log.caption)
-    told = {
+    other = {
         "metadata": None,
         "request_body": '{"postId": "p2", "content": "Hi"}',
         "response_body": {"platformPostUrl": 5},
     }
-    log = one({**ZERNIO, **told}, generation="zernio")
+    log = one({**ZERNIO, **other}, generation="zernio")
     assert ("p2", "Hi", "5", "", None) == (log.post_id, log.caption, log.url, log.username, log.attempt)
     odd = one(
         {**ZERNIO, "metadata": '{"postId": "a\\ud83d", "platformPostUrl": "\\x"}', "response_body": None},
@@ -136,8 +131,8 @@ def test_texts_of_zernio_that_are_cut() -> None:
     assert ("a\ufffd", "") == (odd.post_id, odd.url)
 
 
-def test_connections_of_zernio() -> None:
-    """Their actions are the events of generation late; one of no known name is told by its status."""
+def test_connections_of_zernio_have_the_events_of_late() -> None:
+    """The status of an unknown event is taken from the row."""
     row = {
         "type": "connections",
         "action": "account.connect_failed",
@@ -151,17 +146,17 @@ def test_connections_of_zernio() -> None:
     assert "" == one({"action": "account.disconnected", "status": "success"}, "connections", "zernio").status
 
 
-def test_logs_of_zernio_that_are_alike() -> None:
-    """Each of them has a key of its own, whatever stands beside it."""
+def test_equal_logs_of_zernio_have_different_keys() -> None:
+    """Each log has its own key, whatever rows are on the page."""
     rows = [ZERNIO, 5, ZERNIO, {**ZERNIO, "status": "pending"}]
-    keys = [log.key for log in parse_page(body(*rows), GENERATIONS["zernio"]["publishing"]).logs]
+    keys = [log.key for log in parse_rows(GENERATIONS["zernio"]["publishing"], *rows)]
 
     assert 3 == len(set(keys))
-    assert keys[0] == parse_page(body(ZERNIO), GENERATIONS["zernio"]["publishing"]).logs[0].key
+    assert keys[0] == one(ZERNIO, generation="zernio").key
 
 
 @pytest.mark.parametrize(
-    ("fields", "found"),
+    ("fields", "expected"),
     [
         ({"metadata": '{"postId": "p1"}'}, True),
         ({"metadata": '{"postId": "p12"}', "request_body": "p1"}, False),
@@ -171,13 +166,13 @@ def test_logs_of_zernio_that_are_alike() -> None:
     ],
     ids=str,
 )
-def test_what_mentions_a_post(fields: dict[str, Any], found: bool) -> None:  # noqa: FBT001 - the expected value
-    """A log that names its post is of no other; one that names none may still mention it."""
-    assert found == mentions(one(fields, generation="zernio"), "p1")
+def test_a_log_without_a_post_id_may_mention_the_post(fields: dict[str, Any], *, expected: bool) -> None:
+    """A log with the id of a post belongs to that post only; otherwise its texts are searched."""
+    assert expected == mentions(one(fields, generation="zernio"), "p1")
 
 
-def test_a_connection_log_is_read_in_full() -> None:
-    """An event says by its name whether it succeeded."""
+def test_a_connection_log_has_all_fields() -> None:
+    """The status follows from the name of the event."""
     log = one(CONNECTION, "connections")
 
     assert ("connect_failed", "failed", "oauth") == (log.action, log.status, log.method)
@@ -186,24 +181,23 @@ def test_a_connection_log_is_read_in_full() -> None:
     assert "" == one({"eventType": "disconnect"}, "connections").status
 
 
-@given(rows=st.lists(hostile, max_size=5), place=st.integers(0, 5), feed=st.sampled_from(EVERY))
-def test_a_bad_row_costs_no_other(rows: list[object], place: int, feed: Feed) -> None:
-    """Whatever stands beside it, a good log is read, and so is every other object."""
+@given(rows=st.lists(hostile, max_size=5), index=st.integers(0, 5), feed=st.sampled_from(ALL_FEEDS))
+def test_a_bad_row_does_not_affect_others(rows: list[object], index: int, feed: Feed) -> None:
+    """A good log is read whatever rows surround it, and so is every other object."""
     good = ZERNIO if feed.generation == "zernio" else PUBLISHING if feed.name == "publishing" else CONNECTION
-    mixed = [*rows[:place], good, *rows[place:]]
-    page = parse_page(body(*mixed), feed)
+    mixed = [*rows[:index], good, *rows[index:]]
+    logs = parse_rows(feed, *mixed)
 
-    assert one(good, feed.name, feed.generation) in page.logs
-    assert sum(isinstance(row, dict) for row in mixed) == len(page.logs)
-    assert len(mixed) == page.rows
-    for log in page.logs:
+    assert one(good, feed.name, feed.generation) in logs
+    assert sum(isinstance(row, dict) for row in mixed) == len(logs)
+    for log in logs:
         assert all(len(text) <= 1000 for text in (log.error, log.username, log.platform, log.action, log.log_id))
         assert log.key
 
 
 @pytest.mark.parametrize("value", [None, True, [], {}, [{}], {"_id": None}], ids=str)
 def test_a_field_of_another_type_is_empty(value: object) -> None:
-    """What is no text and no number counts as missing."""
+    """Fields that are neither texts nor numbers count as missing."""
     log = one(dict.fromkeys(PUBLISHING, value))
 
     assert ("unknown", "unknown", "unknown") == (log.platform, log.action, log.status)
@@ -212,96 +206,52 @@ def test_a_field_of_another_type_is_empty(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "shown"), [("yesterday", "yesterday"), ("9999-12-31T23:59:59-23:00", "9999-12-31T23:59:59-23:00")]
+    ("created_at", "expected"), [("yesterday", "yesterday"), ("9999-12-31T23:59:59-23:00", "9999-12-31T23:59:59-23:00")]
 )
-def test_a_time_that_is_none_is_shown_as_it_is(written: str, shown: str) -> None:
-    """What the calendar does not have is still told."""
-    assert shown == one({"createdAt": written}).time
+def test_an_invalid_time_is_shown_as_it_is(created_at: str, expected: str) -> None:
+    """A time that cannot be parsed, or is beyond the calendar, is shown as a text."""
+    assert expected == one({"createdAt": created_at}).time
 
 
-def test_numbers_stand_for_texts() -> None:
-    """An id or a code that is a number is shown as one; an absurd number harms nothing."""
+def test_numbers_are_shown_as_texts() -> None:
+    """An id or a code may be a number; an absurd number does no harm."""
     log = one({"_id": 5, "statusCode": "429", "platform": 7, "durationMs": -1, "attemptNumber": 1e300})
 
     assert ("5", "429", "7", None) == (log.log_id, log.status_code, log.platform, log.duration)
     huge = (
         b'{"logs": [{"_id": "a", "durationMs": ' + b"9" * 6000 + b', "statusCode": NaN, "attemptNumber": -Infinity}]}'
     )
-    (log,) = parse_page(huge, FEEDS["publishing"]).logs
+    (log,) = parse_body(FEEDS["publishing"], huge)
     assert (None, "", None) == (log.duration, log.status_code, log.attempt)
 
 
-def test_rows_without_an_id_are_told_apart() -> None:
-    """Two logs without an id are one only where all of them is the same."""
-    first, second, again = parse_page(body({"status": "a"}, {"status": "b"}, {"status": "a"}), FEEDS["publishing"]).logs
+def test_rows_without_an_id_have_keys() -> None:
+    """Two rows without an id have the same key only if they are equal."""
+    first, second, again = parse_rows(FEEDS["publishing"], {"status": "a"}, {"status": "b"}, {"status": "a"})
 
     assert first.key == again.key != second.key
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("body", "message"),
     [
-        (b"", "the answer is not JSON"),
-        (b"<html>", "the answer is not JSON"),
-        (b"[" * 200_000, "the answer nests too deeply"),
-        (b"[]", "the answer has no list of logs"),
-        (b'{"logs": null}', "the answer has no list of logs"),
+        (b"", "is not JSON"),
+        (b"<html>", "is not JSON"),
+        (b"[" * 200_000, "too deeply"),
+        (b"[]", "is a list, not an object"),
+        (b'{"logs": null}', "has no list of logs"),
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_what_is_no_list_is_an_error(answer: bytes, words: str) -> None:
-    """An answer without logs is told in a line."""
-    with pytest.raises(BadPayload, match=words):
-        parse_page(answer, FEEDS["publishing"])
+def test_a_body_without_logs_is_an_error(body: bytes, message: str) -> None:
+    """A response that is not a list of logs is described in one line."""
+    with pytest.raises(BadPayload, match=message):
+        parse_body(FEEDS["publishing"], body)
 
 
-@pytest.mark.parametrize(
-    ("pagination", "total", "more"),
-    [
-        ({"total": 5, "hasMore": True}, 5, True),
-        ({"total": -1, "hasMore": "yes"}, None, None),
-        ({"total": True}, None, None),
-        (None, None, None),
-        ([], None, None),
-    ],
-    ids=str,
-)
-def test_what_an_answer_says_of_the_list(pagination: object, total: int | None, more: bool | None) -> None:  # noqa: FBT001 - the expected value
-    """A page knows how many logs there are, where the answer does."""
-    page = parse_page(body(pagination=pagination), FEEDS["publishing"])
-
-    assert (total, more) == (page.total, page.has_more)
-
-
-def test_order() -> None:
-    """Oldest first; equal times keep the list's order, and a log without one stays where it was."""
+def test_logs_are_ordered_by_time() -> None:
+    """Equal times keep the order of the list, and a log without a time stays where it was."""
     rows = [("e", "10:00:05"), ("d", ""), ("c", "10:00:03"), ("b", "10:00:04"), ("a", "10:00:03")]
     logs = [one({"_id": name, "createdAt": time and f"2026-11-24T{time}Z"}) for name, time in rows]
 
     assert ["a", "c", "d", "b", "e"] == [log.log_id for log in chronological(logs)]
-
-
-def test_moments() -> None:
-    """A time is UTC, to the second or the millisecond, and none beyond the calendar."""
-    assert "1970-01-01T00:00:01Z" == moment(1999)
-    assert "1970-01-01T00:00:01.999Z" == moment(1999, precise=True)
-    assert "" == moment(10**18)
-
-
-@pytest.mark.parametrize(
-    ("post_id", "path"),
-    [
-        ("65f1", "/v1/posts/65f1/logs"),
-        ("a/b?c#d %", "/v1/posts/a%2Fb%3Fc%23d%20%25/logs"),
-        ("ä", "/v1/posts/%C3%A4/logs"),
-        ("", None),
-        ("..", None),
-        ("a\nb", None),
-        ("\udcff", None),
-        ("x" * 201, None),
-    ],
-)
-def test_paths_of_posts(post_id: str, path: str | None) -> None:
-    """An id stays one step of the path, whatever it holds."""
-    assert path == post_path(FEEDS["publishing"], post_id)
-    assert None is post_path(FEEDS["connections"], post_id)

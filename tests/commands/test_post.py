@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from late_exporter.commands.logview import chronological, parse_page
-from late_exporter.commands.post import post_outcomes, print_history
+from late_exporter.commands.logview import chronological
+from late_exporter.commands.post import PostHistory, fetch_history, post_outcomes, render_json, render_text
 from late_exporter.commands.terminal import Terminal
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.feeds import FEEDS, GENERATIONS
+from tests.commands.views import parse_rows
 from tests.support.api import FakeHttpApi
 from tests.support.worlds import VirtualClock, World
 
@@ -18,8 +19,8 @@ URL = "https://www.instagram.com/p/1"
 
 
 def summaries(*rows: dict[str, Any]) -> list[str]:
-    """How a post ended whose logs these are, oldest first."""
-    logs = [
+    """Return the outcomes of a post, given its logs oldest first."""
+    full_rows = [
         {
             "_id": str(number),
             "platform": "instagram",
@@ -30,21 +31,20 @@ def summaries(*rows: dict[str, Any]) -> list[str]:
         }
         for number, row in enumerate(rows)
     ]
-    page = parse_page(json.dumps({"logs": logs[::-1]}).encode(), FEED)
+    logs = chronological(parse_rows(FEED, *full_rows[::-1]))
     return [
-        f"{ending.platform} {ending.account}".rstrip() + f": {ending.summary}"
-        for ending in post_outcomes(chronological(page.logs))
+        f"{outcome.platform} {outcome.account}".rstrip() + f": {outcome.summary}" for outcome in post_outcomes(logs)
     ]
 
 
 def failed(code: str | None = "RATE_LIMITED", **row: Any) -> dict[str, Any]:
-    """An attempt that failed."""
+    """Return a failed attempt."""
     return {"status": "failed", "response": {"errorCode": code}, **row}
 
 
 SUCCESS = {"status": "success", "response": {"platformPostUrl": URL}}
 PAUSE = {"action": "rate_limit_pause", "status": "skipped"}
-ENDINGS = [
+OUTCOMES = [
     ([SUCCESS], f"published {URL}"),
     ([{"status": "success"}], "published"),
     ([failed(), SUCCESS | {"action": "retry"}], f"published {URL}"),
@@ -68,14 +68,14 @@ ENDINGS = [
 ]
 
 
-@pytest.mark.parametrize(("rows", "words"), ENDINGS, ids=[words for _, words in ENDINGS])
-def test_endings(rows: list[dict[str, Any]], words: str) -> None:
-    """The newest log decides, but what was published once is published."""
-    assert [f"instagram: {words}"] == summaries(*rows)
+@pytest.mark.parametrize(("rows", "summary"), OUTCOMES, ids=[summary for _, summary in OUTCOMES])
+def test_the_newest_log_decides_the_outcome(rows: list[dict[str, Any]], summary: str) -> None:
+    """A post that was published once stays published."""
+    assert [f"instagram: {summary}"] == summaries(*rows)
 
 
-def test_endings_by_platform_and_account() -> None:
-    """Each platform ends by itself; accounts are named where a platform has several."""
+def test_every_platform_and_account_has_an_outcome() -> None:
+    """Accounts are named only if a platform has several."""
     assert [
         "facebook @a: failed after 1 attempt (X)",
         f"facebook @b: published {URL}",
@@ -90,128 +90,126 @@ def test_endings_by_platform_and_account() -> None:
 @pytest.mark.parametrize(
     "first", [{"accountId": None}, {"accountId": None, "accountUsername": "@a"}, {"accountId": "acc1"}], ids=str
 )
-def test_endings_of_logs_that_name_the_account_otherwise(first: dict[str, Any]) -> None:
-    """Logs that leave the account out, or name it in another way, tell of the same one."""
+def test_logs_that_name_an_account_differently_belong_together(first: dict[str, Any]) -> None:
+    """Logs without an account, or with only its id or user name, count for the same account."""
     assert [f"instagram: published {URL}"] == summaries(failed(**first), SUCCESS | {"accountUsername": "@a"})
 
 
 class PostHarness:
-    """A post, and what is printed of it."""
+    """A post in a simulated world, and the output of the command."""
 
     def __init__(self, generation: str = "late") -> None:
         self.clock = VirtualClock()
         self.world = World(self.clock)
         self.api = FakeHttpApi(self.world, generation=generation)
         self.feed = GENERATIONS[generation]["publishing"]
-        self.lines: list[str] = []
 
-    async def tell(self, post_id: str = "p1", *, form: str = "text", screen: Terminal | None = None) -> list[str]:
-        """Print it."""
-        await print_history(
-            self.api.client,
-            self.feed,
-            post_id,
-            workspace="brand",
-            form=form,
-            screen=screen or Terminal(),
-            write=self.lines.append,
-            clock=lambda: self.clock.now,
-        )
-        return self.lines
+    async def text(self, post_id: str = "p1", *, terminal: Terminal | None = None) -> list[str]:
+        """Return the lines of text."""
+        return list(render_text(await self._history(post_id), terminal or Terminal()))
 
-    def log(self, seconds: float, **fields: Any) -> str:
-        """A log of the post, so many seconds ago."""
-        return self.world.insert(self.clock.now - seconds, postId="p1", **fields)
+    async def json(self) -> str:
+        """Return the line of JSON."""
+        (line,) = render_json(await self._history("p1"), "brand")
+        return line
+
+    async def _history(self, post_id: str) -> PostHistory:
+        return await fetch_history(self.api.client, self.feed, post_id, workspace="brand", clock=self.clock.time)
+
+    def log(self, age: float, **fields: Any) -> str:
+        """Insert a log of the post that is some seconds old."""
+        return self.world.insert(self.clock.now - age, postId="p1", **fields)
 
 
-async def test_the_timeline_of_a_post() -> None:
-    """Attempts come oldest first, with what went wrong, and then how each platform ended."""
-    story = PostHarness()
+async def test_the_history_of_a_post_lists_attempts_and_outcomes() -> None:
+    """Attempts are listed oldest first with their errors, followed by the outcome on each platform."""
+    harness = PostHarness()
     failure = {"errorCode": "RATE_LIMITED", "errorMessage": "Slow\n\u202e\x1b[31mdown"}
-    first = story.log(60, status="failed", statusCode=429, response=failure, request={"contentPreview": "Hi\nthere"})
-    second = story.log(30, action="retry", attemptNumber=2, response={"platformPostUrl": URL})
+    first = harness.log(60, status="failed", statusCode=429, response=failure, request={"contentPreview": "Hi\nthere"})
+    second = harness.log(30, action="retry", attemptNumber=2, response={"platformPostUrl": URL})
 
     reason = "RATE_LIMITED: Slow \\u202e\ufffd[31mdown"
-    heads = "TIME                  STATUS   PLATFORM   ACCOUNT     ACTION   TRY  HTTP  TOOK  LOG" + " " * 23 + "DETAIL"
+    heading = (
+        "TIME                  STATUS   PLATFORM   ACCOUNT     ACTION   TRY  HTTP  TOOK  LOG" + " " * 23 + "DETAIL"
+    )
     assert [
         'Post p1: "Hi there"',
         "",
-        heads,
+        heading,
         f"2026-11-25T09:45:40Z  failed   instagram  @baeckerei  publish    1   429  1.2s  {first}  {reason}",
         f"2026-11-25T09:46:10Z  success  instagram  @baeckerei  retry      2   200  1.2s  {second}  {URL}",
         "",
         f"instagram: published {URL}",
-    ] == await story.tell()
+    ] == await harness.text()
 
 
-async def test_the_timeline_of_a_post_in_zernio() -> None:
-    """The logs are searched for, and told as ever; what only mentions the post's id is left out."""
-    story = PostHarness("zernio")
+async def test_a_post_in_zernio_is_found_by_a_search() -> None:
+    """The search result is filtered: logs of other posts that contain the id are left out."""
+    harness = PostHarness("zernio")
     failure = {"errorCode": "RATE_LIMITED", "errorMessage": "Slow down"}
-    story.log(60, status="failed", statusCode=429, response=failure, request={"contentPreview": "Hi there"})
-    story.log(30, action="retry", attemptNumber=2, response={"platformPostUrl": URL})
-    story.world.insert(story.clock.now - 10, postId="p2", response={"errorMessage": "a copy of p1"})
+    harness.log(60, status="failed", statusCode=429, response=failure, request={"contentPreview": "Hi there"})
+    harness.log(30, action="retry", attemptNumber=2, response={"platformPostUrl": URL})
+    harness.world.insert(harness.clock.now - 10, postId="p2", response={"errorMessage": "a copy of p1"})
 
-    heads = "TIME                  STATUS   PLATFORM   ACCOUNT     ACTION   TRY  HTTP  TOOK  LOG  DETAIL"
+    heading = "TIME                  STATUS   PLATFORM   ACCOUNT     ACTION   TRY  HTTP  TOOK  LOG  DETAIL"
     assert [
         'Post p1: "Hi there"',
         "",
-        heads,
+        heading,
         "2026-11-25T09:45:40Z  failed   instagram  @baeckerei  publish    1   429  1.2s  -    RATE_LIMITED: Slow down",
         f"2026-11-25T09:46:10Z  success  instagram  @baeckerei  retry      2   200  1.2s  -    {URL}",
         "",
         f"instagram: published {URL}",
-    ] == await story.tell()
-    (request,) = story.api.requests
+    ] == await harness.text()
+    (request,) = harness.api.requests
     assert ("/v1/logs", "publishing", "p1") == (request.path, request.params["type"], request.params["search"])
 
 
-async def test_a_post_in_zernio_with_many_logs() -> None:
-    """More pages are read where there are more logs, but not without end."""
-    story = PostHarness("zernio")
+async def test_a_search_reads_a_limited_number_of_pages() -> None:
+    """Several pages are read if necessary, but not without end."""
+    harness = PostHarness("zernio")
     for number in range(150):
-        story.log(200 - number)
-    (line,) = await story.tell(form="json")
+        harness.log(200 - number)
+    line = await harness.json()
     document = json.loads(line)
-    assert (150, True, 2) == (len(document["logs"]), document["complete"], len(story.api.requests))
+    assert (150, True, 2) == (len(document["logs"]), document["complete"], len(harness.api.requests))
 
     for number in range(1000):
-        story.log(2000 - number, durationMs=number)
-    story.lines.clear()
-    lines = await story.tell()
-    assert "Only the newest 1,080 logs that a search for the post finds were looked at." == lines[2]
-    assert len(story.api.requests) <= 2 + 11
+        harness.log(2000 - number, durationMs=number)
+    lines = await harness.text()
+    assert "Only the newest 1,080 results of a search for the post were read." == lines[2]
+    assert len(harness.api.requests) <= 2 + 11
 
 
-async def test_an_unknown_post_in_zernio() -> None:
-    """Where a search finds nothing, or only what is of other posts, there is no such post."""
-    story = PostHarness("zernio")
-    story.world.publish(2, over=60)
-    with pytest.raises(LateError, match="the workspace brand has no logs of a post p1; Late keeps them for 90 days"):
-        await story.tell()
-    story.world.insert(story.clock.now - 10, postId="p12")
+async def test_an_unknown_post_in_zernio_is_an_error() -> None:
+    """A post is unknown if the search finds nothing, or only logs of other posts."""
+    harness = PostHarness("zernio")
+    harness.world.publish(2, over=60)
+    with pytest.raises(LateError, match="the workspace brand has no logs of a post p1: Late keeps logs for 90 days"):
+        await harness.text()
+    harness.world.insert(harness.clock.now - 10, postId="p12")
     with pytest.raises(LateError, match="no logs of a post p1"):
-        await story.tell()
+        await harness.text()
 
 
-async def test_the_timeline_on_a_terminal() -> None:
-    """A terminal shows in colour how it ended."""
-    story = PostHarness()
-    story.log(30, status="failed", response={"errorCode": "X"})
+async def test_a_terminal_shows_the_outcome_in_colour() -> None:
+    """A terminal with colours shows a failure in red."""
+    harness = PostHarness()
+    harness.log(30, status="failed", response={"errorCode": "X"})
 
-    lines = await story.tell(screen=Terminal(width=200, colour=True))
+    lines = await harness.text(terminal=Terminal(width=200, colour=True))
     assert "instagram: \x1b[31mfailed after 1 attempt (X)\x1b[0m" == lines[-1]
 
 
-async def test_json_has_everything() -> None:
-    """One object holds the endings and the logs as the API sent them."""
-    story = PostHarness()
-    story.log(30, status="failed", response={"errorCode": "X"}, request={"rawBody": "€\u202e"})
-    (line,) = await story.tell(form="json")
+async def test_json_has_outcomes_and_logs() -> None:
+    """One JSON object has the outcomes, and the logs as the API sent them."""
+    harness = PostHarness()
+    harness.log(30, status="failed", response={"errorCode": "X"}, request={"rawBody": "€\u202e"})
+    line = await harness.json()
     document = json.loads(line)
 
     assert ("p1", "brand", True) == (document["postId"], document["workspace"], document["complete"])
-    assert [{**story.world.rows[0], "postId": "p1"}] == document["logs"]
+    assert [{**harness.world.rows[0], "postId": "p1"}] == document["logs"]
     assert [
         {
             "platform": "instagram",
@@ -227,36 +225,35 @@ async def test_json_has_everything() -> None:
     assert line.isprintable()
 
 
-async def test_a_post_with_more_logs_than_the_api_shows() -> None:
-    """Where the API's limit is reached, that is said, and JSON says so too."""
-    story = PostHarness()
+async def test_missing_logs_of_a_post_are_reported() -> None:
+    """If the page of a post is full, text and JSON say that earlier logs are missing."""
+    harness = PostHarness()
     for number in range(101):
-        story.log(200 - number)
+        harness.log(200 - number)
 
-    assert "Late tells the newest 100 logs of a post; what was before them is missing here." == (await story.tell())[2]
-    story.lines.clear()
-    assert not json.loads((await story.tell(form="json"))[0])["complete"]
-    assert ["100"] == [request.params["limit"] for request in story.api.requests[-1:]]
-
-
-async def test_an_unknown_post() -> None:
-    """A post that Late does not know is an error that names the workspace."""
-    with pytest.raises(LateError, match="the workspace brand has no logs of a post p1; Late keeps them for 7 days"):
-        await PostHarness().tell()
+    assert "Late shows the newest 100 logs of a post; earlier logs are missing here." == (await harness.text())[2]
+    assert not json.loads(await harness.json())["complete"]
+    assert ["100"] == [request.params["limit"] for request in harness.api.requests[-1:]]
 
 
-async def test_a_post_without_logs() -> None:
-    """An empty history is no error."""
-    story = PostHarness()
-    story.api.answer = b'{"logs": []}'
+async def test_an_unknown_post_is_an_error() -> None:
+    """The error names the workspace and the retention."""
+    with pytest.raises(LateError, match="the workspace brand has no logs of a post p1: Late keeps logs for 7 days"):
+        await PostHarness().text()
 
-    assert ["Post p1", "", "No logs; Late keeps them for 7 days."] == await story.tell()
+
+async def test_a_post_without_logs_is_not_an_error() -> None:
+    """An empty history says for how long logs are kept."""
+    harness = PostHarness()
+    harness.api.answer = b'{"logs": []}'
+
+    assert ["Post p1", "", "No logs; Late keeps them for 7 days."] == await harness.text()
 
 
 @pytest.mark.parametrize("post_id", ["", ".", "..", "a\x00b"], ids=repr)
-async def test_what_can_be_no_id(post_id: str) -> None:
-    """Nothing is asked for an id that would lead elsewhere."""
-    story = PostHarness()
+async def test_an_impossible_id_is_rejected(post_id: str) -> None:
+    """No request is sent for an id that would lead to another path."""
+    harness = PostHarness()
     with pytest.raises(ConfigError, match="POST_ID"):
-        await story.tell(post_id)
-    assert [] == story.api.requests
+        await harness.text(post_id)
+    assert [] == harness.api.requests

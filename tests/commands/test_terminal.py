@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter import log
-from late_exporter.commands.logview import LogView
 from late_exporter.commands.terminal import (
     Column,
     CsvFormatter,
@@ -19,90 +18,92 @@ from late_exporter.commands.terminal import (
     TableFormatter,
     Terminal,
     clean,
+    detail,
     duration,
-    explanation,
     json_line,
 )
+from late_exporter.model import LogView
 
 KEY = "sk_" + "0123456789abcdef" * 4
 COLUMNS = (
     Column("NAME", lambda log: log.username),
     Column("TRY", lambda log: log.status_code, align_right=True),
     Column("STATUS", lambda log: log.status, is_status=True),
-    Column("DETAIL", explanation),
+    Column("DETAIL", detail),
 )
 
-everything = st.text(st.characters(exclude_categories=())).filter(lambda text: text == log.redact(text))
+any_text = st.text(st.characters(exclude_categories=())).filter(lambda text: text == log.redact(text))
 values: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | everything,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(everything, inner, max_size=4),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | any_text,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(any_text, inner, max_size=4),
     max_leaves=10,
 )
 
 
 class TtyStream(io.StringIO):
-    """Standard output that a person looks at."""
+    """A stream that is a terminal."""
 
     def isatty(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
 
 @pytest.fixture(autouse=True, scope="module")
 def secret() -> Iterator[None]:
-    """The key is known to be secret, as when the program runs."""
+    """Register the key as a secret, as the program does."""
     log.add_secret(KEY)
     yield
     log.configure()
 
 
-def entry(username: str = "@acme", **fields: Any) -> LogView:
-    """A log."""
+def log_view(username: str = "@acme", **fields: Any) -> LogView:
+    """Return a log."""
     needed = {"key": "k", "row": {}, "platform": "x", "action": "publish", "status": "failed"}
     return LogView(**{**needed, "username": username, **fields})
 
 
-def table(*logs: LogView, screen: Terminal | None = None) -> list[str]:
-    """The lines of a table."""
-    return list(TableFormatter(COLUMNS, screen or Terminal()).lines(logs))
+def table(*logs: LogView, terminal: Terminal | None = None) -> list[str]:
+    """Return the lines of a table."""
+    return list(TableFormatter(COLUMNS, terminal or Terminal()).lines(logs))
 
 
 def test_a_table_is_aligned() -> None:
-    """Columns stand below their names, numbers to the right, in whatever script they are."""
+    """Cells stand below their headings, numbers to the right, in any script."""
     assert [
         "NAME      TRY  STATUS   DETAIL",
         "@acme     429  failed   RATE_LIMITED: Slow down",
         "ラーメン    -  success  https://example.org",
         "e\u0301           7  failed   -",
     ] == table(
-        entry(status_code="429", error_code="RATE_LIMITED", error="Slow down"),
-        entry("ラーメン", status="success", url="https://example.org"),
-        entry("e\u0301", status_code="7"),
+        log_view(status_code="429", error_code="RATE_LIMITED", error="Slow down"),
+        log_view("ラーメン", status="success", url="https://example.org"),
+        log_view("e\u0301", status_code="7"),
     )
 
 
-def test_a_table_grows() -> None:
-    """The head comes once, before the first log; columns grow with what comes later."""
-    growing = TableFormatter(COLUMNS, Terminal())
+def test_columns_widen_with_later_logs() -> None:
+    """The heading is printed once, before the first log."""
+    formatter = TableFormatter(COLUMNS, Terminal())
 
-    assert [] == list(growing.lines([]))
-    assert ["NAME   TRY  STATUS  DETAIL", "@acme    -  failed  -"] == list(growing.lines([entry()]))
-    assert ["@acmecorp    -  failed  -"] == list(growing.lines([entry("@acmecorp")]))
-    assert ["@acme        -  failed  -"] == list(growing.lines([entry()]))
+    assert [] == list(formatter.lines([]))
+    assert ["NAME   TRY  STATUS  DETAIL", "@acme    -  failed  -"] == list(formatter.lines([log_view()]))
+    assert ["@acmecorp    -  failed  -"] == list(formatter.lines([log_view("@acmecorp")]))
+    assert ["@acme        -  failed  -"] == list(formatter.lines([log_view()]))
 
 
-def test_an_absurd_cell_spoils_one_row() -> None:
-    """A name of a thousand characters is shown whole, and moves nothing in other rows."""
-    _, long, short = table(entry("x" * 1000), entry())
+def test_a_very_long_cell_affects_only_its_row() -> None:
+    """A long name is shown in full, and other rows keep their width."""
+    _, long, short = table(log_view("x" * 1000), log_view())
 
     assert long.startswith("x" * 1000 + "  ")
     assert "@acme" + " " * 39 + "-  failed  -" == short
 
 
-def test_a_narrow_terminal_folds() -> None:
-    """A row that does not fit goes on below, set in; nothing is cut."""
+def test_a_narrow_terminal_folds_rows() -> None:
+    """A row that does not fit continues on an indented line, and nothing is cut."""
     lines = table(
-        entry(status_code="429", error="one two three four five six seven"), screen=Terminal(width=24, colour=False)
+        log_view(status_code="429", error="one two three four five six seven"),
+        terminal=Terminal(width=24, colour=False),
     )
 
     assert [
@@ -116,21 +117,21 @@ def test_a_narrow_terminal_folds() -> None:
         "@acme  429",
         "    failed",
         "    https://example.org/long/path",
-    ] == table(entry(status_code="429", url="https://example.org/long/path"), screen=Terminal(width=14))
+    ] == table(log_view(status_code="429", url="https://example.org/long/path"), terminal=Terminal(width=14))
 
 
-def test_colours() -> None:
-    """A terminal shows the status in its colour, and the line is aligned as without."""
-    screen = Terminal(width=80, colour=True)
-    head, line = table(entry(), screen=screen)
+def test_statuses_are_coloured() -> None:
+    """Colours do not change the alignment."""
+    terminal = Terminal(width=80, colour=True)
+    heading, line = table(log_view(), terminal=terminal)
 
-    assert "\x1b[1mNAME   TRY  STATUS  DETAIL\x1b[0m" == head
+    assert "\x1b[1mNAME   TRY  STATUS  DETAIL\x1b[0m" == heading
     assert "@acme    -  \x1b[31mfailed\x1b[0m  -" == line
-    assert "odd" == screen.coloured("odd", "odd")
+    assert "odd" == terminal.coloured("odd", "odd")
 
 
 @pytest.mark.parametrize(
-    ("stream", "environ", "screen"),
+    ("stream", "environ", "terminal"),
     [
         (io.StringIO(), {"TERM": "xterm"}, Terminal(None, colour=False)),
         (TtyStream(), {"TERM": "xterm"}, Terminal(50, colour=True)),
@@ -141,19 +142,19 @@ def test_colours() -> None:
     ],
     ids=range(6),
 )
-def test_screens(
-    monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, environ: dict[str, str], screen: Terminal
+def test_colours_depend_on_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, environ: dict[str, str], terminal: Terminal
 ) -> None:
-    """Colours are for terminals that have them and people who want them."""
+    """Colours need a terminal that supports them, and NO_COLOR switches them off."""
     monkeypatch.setenv("COLUMNS", "50")
 
-    assert screen == Terminal.detect(stream, environ)
+    assert terminal == Terminal.detect(stream, environ)
 
 
-@given(text=everything)
-def test_no_text_steers_a_terminal(text: str) -> None:
-    """Whatever strangers write is one line of what can be printed, in every format."""
-    log = entry(text, error=text, url=text, status_code=text, row={"text": text, text: [text]})
+@given(text=any_text)
+def test_no_text_controls_the_terminal(text: str) -> None:
+    """Any text from the API is one printable line in every format."""
+    log = log_view(text, error=text, url=text, status_code=text, row={"text": text, text: [text]})
     lines = [*table(log), *CsvFormatter(COLUMNS).lines([log]), *JsonFormatter().lines([log]), clean(text)]
 
     assert [] == [line for line in lines if not line.isprintable()]
@@ -161,9 +162,9 @@ def test_no_text_steers_a_terminal(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [KEY, f"key={KEY}&", f'"{KEY}"', KEY[:30], f"Bearer {KEY}"])
-def test_no_output_holds_a_key(text: str) -> None:
-    """A key that the API repeats, whole or in part, is in no format."""
-    log = entry(text, error=text, url=text, row={"a": text, text: [{"b": text}]})
+def test_no_output_contains_a_key(text: str) -> None:
+    """A key that the API repeats, whole or in part, is redacted in every format."""
+    log = log_view(text, error=text, url=text, row={"a": text, text: [{"b": text}]})
     lines = [*table(log), *CsvFormatter(COLUMNS).lines([log]), *JsonFormatter().lines([log])]
 
     assert [] == [line for line in lines if KEY[:20] in line]
@@ -172,15 +173,15 @@ def test_no_output_holds_a_key(text: str) -> None:
 
 @given(value=values)
 def test_json_is_exact(value: object) -> None:
-    """A line of JSON is what it was made of, in one line."""
+    """A line of JSON parses to the value it was made of."""
     line = json_line(value)
 
     assert value == json.loads(line)
     assert line.isprintable()
 
 
-def test_json_of_what_json_has_no_word_for() -> None:
-    """What JSON cannot say becomes null, and so does what nests absurdly deep."""
+def test_values_without_json_become_null() -> None:
+    """Infinite numbers and very deep nesting become null."""
     deep: list[Any] = []
     for _ in range(500):
         deep = [deep]
@@ -191,16 +192,18 @@ def test_json_of_what_json_has_no_word_for() -> None:
     assert "[" * 64 + "null" + "]" * 64 == json_line(deep)
 
 
-def test_json_stays_json_where_a_token_is_hidden() -> None:
-    """A token beside a quotation mark is hidden without it."""
+def test_json_stays_valid_after_redaction() -> None:
+    """A quotation mark beside a token is kept."""
     assert {"a": '[redacted]"x'} == json.loads(json_line({"a": 'Bearer abc"x'}))
 
 
-@given(cells=st.lists(everything, min_size=3, max_size=3))
+@given(cells=st.lists(any_text, min_size=3, max_size=3))
 def test_csv_is_read_as_it_was_written(cells: list[str]) -> None:
-    """Readers of CSV find every cell, cleaned, and none is a formula."""
+    """A CSV reader returns every cell, cleaned, and none of them is a formula."""
     name, code, error = cells
-    head, row = csv.reader(CsvFormatter(COLUMNS).lines([entry(name, status_code=code, error=error, status="failed")]))
+    head, row = csv.reader(
+        CsvFormatter(COLUMNS).lines([log_view(name, status_code=code, error=error, status="failed")])
+    )
 
     assert ["NAME", "TRY", "STATUS", "DETAIL"] == head
     for text, cell in zip((name, code, error), (row[0], row[1], row[3]), strict=True):
@@ -213,7 +216,7 @@ def test_csv_is_read_as_it_was_written(cells: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "written"),
+    ("cell", "expected"),
     [
         ("=1+1", "'=1+1"),
         ("\t=1+1", "'=1+1"),
@@ -224,32 +227,29 @@ def test_csv_is_read_as_it_was_written(cells: list[str]) -> None:
         ("", '""'),
     ],
 )
-def test_csv_cells(cell: str, written: str) -> None:
-    """A cell that a spreadsheet would run gets an apostrophe; commas and quotation marks are quoted."""
-    assert written == list(CsvFormatter(COLUMNS[:1]).lines([entry(cell)]))[1]
+def test_csv_cells_are_escaped(cell: str, expected: str) -> None:
+    """Formulas get an apostrophe, and commas and quotation marks are quoted."""
+    assert expected == list(CsvFormatter(COLUMNS[:1]).lines([log_view(cell)]))[1]
 
 
 @pytest.mark.parametrize(
-    ("micros", "words"),
+    ("micros", "expected"),
     [
         (None, ""),
         (0, "0ms"),
         (150_000, "150ms"),
-        (999_999, "1000ms"),
         (2_340_000, "2.3s"),
-        (59_999_999, "60.0s"),
-        (65_000_000, "1m05s"),
-        (3_599_900_000, "1h00m"),
-        (7_380_000_000, "2h03m"),
+        (65_000_000, "1min5s"),
+        (7_380_000_000, "2h3min"),
     ],
 )
-def test_durations(micros: int | None, words: str) -> None:
-    """A duration is told in the unit that fits it."""
-    assert words == duration(entry(duration=micros))
+def test_durations_are_compact(micros: int | None, expected: str) -> None:
+    """A duration has no spaces, so that it stays one column."""
+    assert expected == duration(log_view(duration=micros))
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "expected"),
     [
         ({"error_code": "X", "error": "bad", "url": "u"}, "X: bad"),
         ({"error": "bad"}, "bad"),
@@ -259,6 +259,6 @@ def test_durations(micros: int | None, words: str) -> None:
     ],
     ids=str,
 )
-def test_explanations(fields: dict[str, str], words: str) -> None:
-    """What went wrong comes before where it is."""
-    assert words == explanation(entry(**fields))
+def test_the_detail_is_the_error_or_the_url(fields: dict[str, str], expected: str) -> None:
+    """The error comes before the address of the post."""
+    assert expected == detail(log_view(**fields))

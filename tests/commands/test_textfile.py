@@ -9,7 +9,7 @@ from late_exporter.errors import ConfigError, LateError
 
 
 def test_a_file_is_replaced_at_once(tmp_path: Path) -> None:
-    """Whoever has the old file open reads it to its end; everyone can read the new one, and nothing else is left."""
+    """Open readers see the old content, everyone can read the new file, and no temporary file remains."""
     path = tmp_path / "late.prom"
     write_textfile(path, b"late_up 1\n")
     with path.open("rb") as reading:
@@ -20,8 +20,8 @@ def test_a_file_is_replaced_at_once(tmp_path: Path) -> None:
     assert [path] == list(tmp_path.iterdir())
 
 
-def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was there is still there, and no half of another one beside it."""
+def test_a_failed_write_keeps_the_previous_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No temporary file remains."""
     path = tmp_path / "late.prom"
     write_textfile(path, b"late_up 1\n")
 
@@ -35,14 +35,14 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypat
     assert [path] == list(tmp_path.iterdir())
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    """The message names the file."""
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
+    """The error names the file."""
     with pytest.raises(LateError, match=r"nowhere/late\.prom: cannot be written: No such file or directory"):
         write_textfile(tmp_path / "nowhere" / "late.prom", b"")
 
 
-def test_names_that_the_collector_does_not_read() -> None:
-    """A file that nobody would read is a mistake."""
+def test_the_name_must_end_in_prom() -> None:
+    """The collector would not read any other file."""
     require_textfile(Path("a.b.prom"))
     for name in ("late.txt", "prom", "late.prom.tmp"):
         with pytest.raises(ConfigError, match=r"end in \.prom"):

@@ -4,19 +4,19 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from late_exporter import log
 from late_exporter.config.markdown import options_markdown
 from late_exporter.config.options import Option
-from late_exporter.config.settings import OPTIONS, Settings
+from late_exporter.config.settings import OPTIONS, Settings, Workspace, restart_only_changes
 from late_exporter.config.sources import load
 from late_exporter.config.types import Address
 from late_exporter.errors import ConfigError
 from late_exporter.metrics import catalogue as metrics
 
 KEY = "sk_" + "0123456789abcdef" * 4
-KEYED = {"LATE_API_KEY": KEY}
+WITH_KEY = {"LATE_API_KEY": KEY}
 DURATION = "not a duration; write it like 500ms, 30s or 1h30m"
 TCP_ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077 or [::1]:10077"
 ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077 or unix:/run/late.sock"
@@ -24,7 +24,7 @@ URL = "must be a URL like https://getlate.dev/api"
 USER = "must not contain a user or password; give the key with LATE_API_KEY or --api.key-file"
 NO_KEY = (
     "no API key: set LATE_API_KEY or ZERNIO_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or "
-    "--api.key-file, or list workspaces in --config.file"
+    "--api.key-file, or list workspaces in --config.file; the demo command needs no key"
 )
 STATE = "must be sqlite:///relative/path.db, sqlite:////absolute/path.db, or sqlite:// for memory"
 WEBHOOK = "must be a path like /webhook, of letters, digits and - . _ ~ between slashes"
@@ -35,100 +35,108 @@ visible = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
 keys = st.text(visible, min_size=16, max_size=80)
 
 
-def loaded(command: str = "run", **flags: str) -> Settings:
-    """Settings with a key and flags, ``poll_interval="1s"`` for ``--poll.interval 1s``."""
+def load_flags(command: str = "run", **flags: str) -> Settings:
+    """Return settings of a key and flags, ``poll__interval="1s"`` for ``--poll.interval 1s``."""
     given = {name.replace("__", ".").replace("_", "-"): [text] for name, text in flags.items()}
-    return load(command, given, KEYED)
+    return load(command, given, WITH_KEY)
 
 
 def problems(
     flags: dict[str, list[str]] | None = None, environ: dict[str, str] | None = None, command: str = "run"
 ) -> list[str]:
-    """What is wrong."""
+    """Return the problems of flags and environment."""
     with pytest.raises(ConfigError) as caught:
-        load(command, flags or {}, KEYED if environ is None else environ)
+        load(command, flags or {}, WITH_KEY if environ is None else environ)
     return list(caught.value.problems)
 
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where ``late.yaml`` is, in the working directory."""
+    """Return the path of ``late.yaml`` in the working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path / "late.yaml"
 
 
 def from_file(file: Path, text: str, environ: dict[str, str] | None = None, command: str = "run") -> Settings:
-    """Settings with a key and a file."""
+    """Return settings of a key and a file."""
     file.write_text(text)
-    return load(command, {"config.file": ["late.yaml"]}, KEYED if environ is None else environ)
+    return load(command, {"config.file": ["late.yaml"]}, WITH_KEY if environ is None else environ)
 
 
 def without_file(settings: Settings) -> Settings:
-    """Settings as if they came from no file."""
+    """Return the settings without the path of their file."""
     return settings.model_copy(update={"config": Settings.model_fields["config"].default})
 
 
 def file_problems(file: Path, text: str, environ: dict[str, str] | None = None) -> list[str]:
-    """What is wrong with a file."""
+    """Return the problems of a file."""
     with pytest.raises(ConfigError) as caught:
         from_file(file, text, environ)
     return list(caught.value.problems)
 
 
 def test_defaults() -> None:
-    """Without any option the settings are those of the design."""
-    got = loaded()
+    """The defaults are those of the documentation."""
+    settings = load_flags()
 
-    assert ("default", "https://getlate.dev/api") == (got.workspaces[0].name, got.workspaces[0].base_url)
+    assert ("default", "https://getlate.dev/api") == (settings.workspaces[0].name, settings.workspaces[0].base_url)
     assert (30.0, 0.5, 30.0, 604_800.0, 600.0, 86_400.0) == (
-        got.api.timeout,
-        got.api.quota_share,
-        got.poll.interval,
-        got.poll.lookback,
-        got.poll.reconcile_interval,
-        got.poll.audit_interval,
+        settings.api.timeout,
+        settings.api.quota_share,
+        settings.poll.interval,
+        settings.poll.lookback,
+        settings.poll.reconcile_interval,
+        settings.poll.audit_interval,
     )
-    assert ("publishing", "connections") == got.poll.feeds
-    assert "sqlite:///data/late-exporter.db" == got.state.url
-    assert ((Address("", 10077),), "/metrics") == (got.web.listen_address, got.web.telemetry_path)
-    assert (50, 500, False) == (got.metrics.max_label_values, got.metrics.max_accounts, got.metrics.created_timestamps)
-    assert ("info", "logfmt") == (got.log.level, got.log.format)
+    assert ("publishing", "connections") == settings.poll.feeds
+    assert "sqlite:///data/late-exporter.db" == settings.state.url
+    assert ((Address("", 10077),), "/metrics") == (settings.web.listen_address, settings.web.telemetry_path)
+    assert (50, 500, False) == (
+        settings.metrics.max_label_values,
+        settings.metrics.max_accounts,
+        settings.metrics.created_timestamps,
+    )
+    assert ("info", "logfmt") == (settings.log.level, settings.log.format)
 
 
 def test_webhooks(file: Path) -> None:
-    """Webhooks are off; their secret is in a file, beside the file that names it, and is no part of what is printed."""
-    off = loaded()
+    """Webhooks are off by default; their secret is read from a file and never printed."""
+    off = load_flags()
     assert (None, None, None) == (off.webhook.path, off.webhook.secret_file, off.webhook.poll_interval)
 
     (file.parent / "secret").write_text("whsec_0123456789\n")
     text = "webhook: {path: /late/hook, secret-file: secret, replay-window: 1m, poll-interval: 4m}"
-    got = from_file(file, text)
-    assert ("/late/hook", 60.0, 240.0) == (got.webhook.path, got.webhook.replay_window, got.webhook.poll_interval)
-    assert (KEY, "whsec_0123456789") == got.secrets
-    assert "whsec_" not in repr(got)
+    settings = from_file(file, text)
+    assert ("/late/hook", 60.0, 240.0) == (
+        settings.webhook.path,
+        settings.webhook.replay_window,
+        settings.webhook.poll_interval,
+    )
+    assert (KEY, "whsec_0123456789") == settings.secrets
+    assert "whsec_" not in repr(settings)
 
 
 @pytest.mark.parametrize("telemetry", ["/late", "/late/metrics"])
 def test_webhooks_have_a_path_of_their_own(file: Path, telemetry: str) -> None:
-    """A path at which nobody is asked for a password is none at which there are metrics, nor above it."""
+    """The webhook path, which needs no password, must not be the telemetry path or a parent of it."""
     (file.parent / "secret").write_text("whsec_0123456789")
     text = f"webhook: {{path: /late, secret-file: secret}}\nweb: {{telemetry-path: {telemetry}}}"
     assert [
-        f'late.yaml:1: webhook.path "/late": must not be --web.telemetry-path "{telemetry}", nor a parent of it'
+        f'late.yaml:1: webhook.path "/late": must not be --web.telemetry-path "{telemetry}" or its parent'
     ] == file_problems(file, text)
 
 
 def test_defaults_of_the_simulator() -> None:
-    """The simulator has defaults of its own."""
-    got = loaded("simulate").simulate
+    """The simulator has its own defaults."""
+    settings = load_flags("simulate").simulate
 
-    assert Address("127.0.0.1", 10078) == got.listen_address
+    assert Address("127.0.0.1", 10078) == settings.listen_address
     assert (1, 5000, 604_800.0, 600, ()) == (
-        got.seed,
-        got.logs_per_day,
-        got.history,
-        got.rate_limit,
-        got.incident,
+        settings.seed,
+        settings.logs_per_day,
+        settings.history,
+        settings.rate_limit,
+        settings.incident,
     )
 
 
@@ -136,63 +144,83 @@ def test_defaults_of_the_simulator() -> None:
     ("text", "limit"), [("7", 7), ("free", 60), ("Build", 120), ("ACCELERATE", 600), ("unlimited", 1200)]
 )
 def test_rate_limit_of_a_plan(text: str, limit: int) -> None:
-    """The simulator's quota is a number or that of a plan, in any case of letters."""
+    """The simulator's rate limit is a number or the name of a plan in upper or lower case."""
     assert limit == load("simulate", {"simulate.rate-limit": [text]}, {}).simulate.rate_limit
 
 
 def test_demo_leaves_no_state_behind_and_polls_faster() -> None:
-    """The demo keeps its state in memory, polls often, and has a quota that allows it."""
-    got = loaded("demo")
+    """The demo keeps its state in memory, polls often, and has a rate limit that allows it."""
+    settings = load_flags("demo")
 
-    assert ("sqlite://", 5.0, 6000) == (got.state.url, got.poll.interval, got.simulate.rate_limit)
+    assert ("sqlite://", 5.0, 6000) == (settings.state.url, settings.poll.interval, settings.simulate.rate_limit)
 
 
 def test_demo_ignores_the_state_directory() -> None:
-    """Under systemd too the demo keeps its state in memory."""
+    """The demo keeps its state in memory also under systemd."""
     assert "sqlite://" == load("demo", {}, {"STATE_DIRECTORY": "/var/lib/late"}).state.url
 
 
 def test_settings_are_frozen() -> None:
-    """Nobody changes a setting."""
+    """Settings are immutable."""
     with pytest.raises(ValidationError):
-        loaded().poll.interval = 1.0
+        load_flags().poll.interval = 1.0
+
+
+def test_another_api(file: Path) -> None:
+    """A copy for another API has a single workspace and keeps everything else."""
+    (file.parent / "web.yml").write_text("rate_limit: {interval: 1s, burst: 5}")
+    settings = load_flags("demo", web__config__file="web.yml")
+    copy = settings.with_api("http://localhost:1/api", KEY)
+
+    assert (Workspace("default", "http://localhost:1/api", SecretStr(KEY)),) == copy.workspaces
+    assert (KEY,) == copy.secrets
+    assert settings.web_config is copy.web_config
+    assert copy.web_config.rate is not None
+
+
+def test_changes_that_take_a_restart() -> None:
+    """Changed options that take a restart are named, others are not."""
+    old, new = load_flags(), load_flags(poll__interval="1s", poll__feeds="publishing", metrics__max_accounts="3")
+
+    assert ["poll.feeds", "metrics.max-accounts"] == restart_only_changes(old, new)
+    assert [] == restart_only_changes(old, load_flags(poll__interval="1s", log__level="debug"))
 
 
 def test_bounds_of_durations_are_those_of_the_catalogue() -> None:
-    """The default buckets are written in two places and agree."""
-    assert metrics.DURATION_BUCKETS == loaded().metrics.duration_buckets
+    """The default buckets of settings and catalogue are the same."""
+    assert metrics.DURATION_BUCKETS == load_flags().metrics.duration_buckets
 
 
 def test_log_options_are_those_of_log() -> None:
-    """Levels and formats are written in two places and agree."""
-    assert log.LEVELS == tuple(loaded(log__level=level).log.level for level in log.LEVELS)
-    assert log.FORMATS == tuple(loaded(log__format=name).log.format for name in log.FORMATS)
+    """Levels and formats of settings and log are the same."""
+    assert log.LEVELS == tuple(load_flags(log__level=level).log.level for level in log.LEVELS)
+    assert log.FORMATS == tuple(load_flags(log__format=name).log.format for name in log.FORMATS)
 
 
 def test_flags_win_then_environment_then_file(file: Path) -> None:
-    """A flag wins over the environment, the environment over the file, and the file over the default."""
+    """Flags win over the environment, the environment over the file, and the file over defaults."""
     file.write_text("poll: {interval: 1s, lookback: 1d, reconcile-interval: 1h}\napi: {timeout: 1s}\n")
-    environ = KEYED | {"LATE_EXPORTER_POLL__INTERVAL": "2s", "LATE_EXPORTER_POLL__LOOKBACK": "2d"}
+    environ = WITH_KEY | {"LATE_EXPORTER_POLL__INTERVAL": "2s", "LATE_EXPORTER_POLL__LOOKBACK": "2d"}
     environ["LATE_EXPORTER_CONFIG__FILE"] = str(file)
 
-    got = load("run", {"poll.interval": ["3s"]}, environ)
+    settings = load("run", {"poll.interval": ["3s"]}, environ)
 
     assert (3.0, 172_800.0, 3600.0, 1.0) == (
-        got.poll.interval,
-        got.poll.lookback,
-        got.poll.reconcile_interval,
-        got.api.timeout,
+        settings.poll.interval,
+        settings.poll.lookback,
+        settings.poll.reconcile_interval,
+        settings.api.timeout,
     )
-    assert 0.5 == got.api.quota_share
+    assert 0.5 == settings.api.quota_share
 
 
 def test_a_wrong_value_that_does_not_win_is_no_mistake() -> None:
-    """What a flag overrides need not be right."""
-    assert 1.0 == load("run", {"poll.interval": ["1s"]}, KEYED | {"LATE_EXPORTER_POLL__INTERVAL": "x"}).poll.interval
+    """A wrong variable is no mistake if a flag overrides it."""
+    assert 1.0 == load("run", {"poll.interval": ["1s"]}, WITH_KEY | {"LATE_EXPORTER_POLL__INTERVAL": "x"}).poll.interval
 
 
 def test_the_process_has_an_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without another one the environment is that of the process."""
+    """The environment is that of the process by default."""
     monkeypatch.setenv("LATE_API_KEY", KEY)
     monkeypatch.setenv("LATE_EXPORTER_METRICS__MAX_LABEL_VALUES", "7")
 
@@ -200,8 +228,10 @@ def test_the_process_has_an_environment(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_an_empty_variable_is_not_set() -> None:
-    """Compose files set variables to nothing; that means the default."""
-    assert 30.0 == load("run", {}, KEYED | {"LATE_EXPORTER_POLL__INTERVAL": "", "LATE_API_KEY_FILE": ""}).poll.interval
+    """An empty variable, as in compose files, means the default."""
+    assert (
+        30.0 == load("run", {}, WITH_KEY | {"LATE_EXPORTER_POLL__INTERVAL": "", "LATE_API_KEY_FILE": ""}).poll.interval
+    )
 
 
 @pytest.mark.parametrize(
@@ -217,9 +247,9 @@ def test_an_empty_variable_is_not_set() -> None:
     ],
 )
 def test_variables_of_kubernetes_services_are_no_mistake(variable: str) -> None:
-    """A Service named late-exporter puts variables into every pod of its namespace."""
-    assert loaded() is not None
-    assert 30.0 == load("run", {}, KEYED | {variable: "tcp://10.0.0.1:10077"}).poll.interval
+    """Variables that Kubernetes sets for a Service named late-exporter are ignored."""
+    assert load_flags() is not None
+    assert 30.0 == load("run", {}, WITH_KEY | {variable: "tcp://10.0.0.1:10077"}).poll.interval
 
 
 @pytest.mark.parametrize(
@@ -236,13 +266,13 @@ def test_variables_of_kubernetes_services_are_no_mistake(variable: str) -> None:
     ],
 )
 def test_durations(text: str, seconds: float) -> None:
-    """Durations are written as Prometheus has them."""
-    assert seconds == pytest.approx(loaded(poll__reconcile_interval=text).poll.reconcile_interval)
+    """Durations are parsed as in Prometheus."""
+    assert seconds == pytest.approx(load_flags(poll__reconcile_interval=text).poll.reconcile_interval)
 
 
 def test_no_history() -> None:
-    """Zero is a duration where it makes sense."""
-    assert 0.0 == loaded("simulate", simulate__history="0").simulate.history
+    """A duration of zero is valid for the simulated history."""
+    assert 0.0 == load_flags("simulate", simulate__history="0").simulate.history
 
 
 @pytest.mark.parametrize(
@@ -256,8 +286,8 @@ def test_no_history() -> None:
     ],
 )
 def test_addresses(text: str, address: Address) -> None:
-    """An address has a host, or none for every interface, and a port; it is written as it is read."""
-    assert (address,) == loaded(web__listen_address=text).web.listen_address
+    """An address has a port and an optional host, and is formatted as it was parsed."""
+    assert (address,) == load_flags(web__listen_address=text).web.listen_address
     assert text == str(address)
 
 
@@ -274,45 +304,45 @@ def test_addresses(text: str, address: Address) -> None:
     ],
 )
 def test_base_urls(text: str, url: str) -> None:
-    """The API is reached over TLS, or in plain text on the same machine."""
-    assert url == loaded(api__base_url=text).workspaces[0].base_url
+    """The base URL is https, or http on a loopback address."""
+    assert url == load_flags(api__base_url=text).workspaces[0].base_url
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///late.db", "sqlite:////var/lib/late.db"])
 def test_state_urls(url: str) -> None:
-    """The state is a file or in memory."""
-    assert url == loaded(state__url=url).state.url
+    """The state URL is a file or memory."""
+    assert url == load_flags(state__url=url).state.url
 
 
 @pytest.mark.parametrize("directories", ["/var/lib/late", "/var/lib/late/:/var/lib/other"])
 def test_state_directory(directories: str) -> None:
-    """Under systemd the state is in the first state directory, unless it is said where."""
-    environ = KEYED | {"STATE_DIRECTORY": directories}
+    """The state is in the first state directory of systemd unless --state.url is set."""
+    environ = WITH_KEY | {"STATE_DIRECTORY": directories}
 
     assert "sqlite:////var/lib/late/late-exporter.db" == load("run", {}, environ).state.url
     assert "sqlite://" == load("run", {"state.url": ["sqlite://"]}, environ).state.url
 
 
 def test_lists() -> None:
-    """Lists have commas, or their flag is given several times."""
+    """Lists are comma-separated, or their flag is repeated."""
     given = {
         "web.listen-address": [":1", "[::1]:2"],
         "metrics.duration-buckets": [".5, 1,2e1"],
         "poll.feeds": ["publishing"],
     }
 
-    got = load("run", given, KEYED)
+    settings = load("run", given, WITH_KEY)
 
-    assert (Address("", 1), Address("::1", 2)) == got.web.listen_address
-    assert (0.5, 1.0, 20.0) == got.metrics.duration_buckets
-    assert ("publishing",) == got.poll.feeds
+    assert (Address("", 1), Address("::1", 2)) == settings.web.listen_address
+    assert (0.5, 1.0, 20.0) == settings.metrics.duration_buckets
+    assert ("publishing",) == settings.poll.feeds
 
 
 def test_incidents() -> None:
-    """The simulated API can begin with trouble."""
-    got = load("demo", {"simulate.incident": ["slow-video", "revoked-token"]}, {})
+    """The simulated API can start with several incidents."""
+    settings = load("demo", {"simulate.incident": ["slow-video", "revoked-token"]}, {})
 
-    assert ("slow-video", "revoked-token") == got.simulate.incident
+    assert ("slow-video", "revoked-token") == settings.simulate.incident
 
 
 WRONG = [
@@ -423,8 +453,8 @@ WRONG = [
 
 @pytest.mark.parametrize(("option", "text", "message"), WRONG)
 def test_wrong_values(option: str, text: str, message: str) -> None:
-    """A wrong value is named with its flag and what is allowed."""
-    environ = {} if option == "api.key-file" else KEYED
+    """A wrong value is reported with its flag and the allowed values."""
+    environ = {} if option == "api.key-file" else WITH_KEY
 
     assert [f"--{option} {message}"] == problems({option: [text]}, environ)
 
@@ -449,13 +479,13 @@ def test_wrong_values(option: str, text: str, message: str) -> None:
     ],
 )
 def test_wrong_values_of_the_simulator(option: str, text: str, message: str) -> None:
-    """The simulator's options are checked like the others."""
+    """Wrong values of the simulator's options are reported like others."""
     assert [f"--{option} {message}"] == problems({option: [text]}, {}, "simulate")
 
 
-def test_every_way_names_itself(file: Path) -> None:
-    """A mistake is told with the flag, the variable or the place in the file that it came from."""
-    environ = KEYED | {"LATE_EXPORTER_POLL__LOOKBACK": "1"}
+def test_every_source_is_named(file: Path) -> None:
+    """A mistake is reported with its flag, variable or line of the file."""
+    environ = WITH_KEY | {"LATE_EXPORTER_POLL__LOOKBACK": "1"}
     file.write_text("api:\n  timeout: fast\n")
 
     assert [
@@ -466,7 +496,7 @@ def test_every_way_names_itself(file: Path) -> None:
 
 
 def test_all_mistakes_at_once(file: Path) -> None:
-    """Whoever made many mistakes reads of all of them."""
+    """All mistakes of all sources are reported at once."""
     file.write_text("pol: {}\npoll: {intervall: 1s, lookback: 1, lookback: 2}\n")
     flags = {"config.file": ["late.yaml"], "web.listen-address": ["a", ":1", "b"], "log.level": ["info", "warn"]}
 
@@ -493,8 +523,8 @@ def test_all_mistakes_at_once(file: Path) -> None:
     ],
 )
 def test_unknown_variables(variable: str, message: str) -> None:
-    """A variable that nobody reads is a mistake."""
-    assert [f"{variable}: {message}"] == problems({}, KEYED | {variable: "1s"})
+    """An unknown variable is a mistake."""
+    assert [f"{variable}: {message}"] == problems({}, WITH_KEY | {variable: "1s"})
 
 
 FILES = [
@@ -506,6 +536,9 @@ FILES = [
     ("poll:\n  interval: 30", f'late.yaml:2: poll.interval "30": {DURATION}'),
     ("config: {file: a}", "late.yaml:1: config: unknown"),
     ("api:\n  key: sk_0123", "late.yaml:2: api.key: unknown; did you mean api.key-file?"),
+    ("api:\n  keyfile:sk_0123: x", "late.yaml:2: api.keyfile***: unknown; did you mean api.key-file?"),
+    (f"{KEY}: x", "late.yaml:1: ***: unknown"),
+    (f"api:\n  {KEY}: x", "late.yaml:2: api.***: unknown"),
     ("poll: {}\npoll: {}", "late.yaml:2: poll: given twice, first in line 1"),
     (
         "metrics:\n  max-accounts: 1\n  max_accounts: 2",
@@ -526,12 +559,12 @@ FILES = [
 
 @pytest.mark.parametrize(("text", "message"), FILES, ids=range(len(FILES)))
 def test_wrong_files(file: Path, text: str, message: str) -> None:
-    """A mistake in the file is named with its line, a broken file with its column too."""
+    """A mistake in the file is reported with its line, invalid YAML also with its column."""
     assert [message] == file_problems(file, text)
 
 
 def test_a_binary_file(file: Path) -> None:
-    """A file that is no text is said to be none."""
+    """A file that is not text is rejected."""
     file.write_bytes(b"\xff\xfe\x00")
 
     assert ["late.yaml: not a text file in UTF-8"] == problems({"config.file": ["late.yaml"]})
@@ -539,63 +572,63 @@ def test_a_binary_file(file: Path) -> None:
 
 @pytest.mark.parametrize(("path", "reason"), [("gone", "No such file or directory"), (".", "Is a directory")])
 def test_unreadable_files(file: Path, path: str, reason: str) -> None:
-    """A file that cannot be read is an error with the reason, and says nothing of keys that it may name."""
+    """A file that cannot be read is reported with the reason, and without a missing key."""
     assert not file.exists()
     assert [f'LATE_EXPORTER_CONFIG__FILE "{path}": {reason}'] == problems({}, {"LATE_EXPORTER_CONFIG__FILE": path})
 
 
 def test_a_broken_file_may_have_named_a_key(file: Path) -> None:
-    """Who has no key because the file is broken reads of the file alone."""
+    """A broken file is reported without a missing key, which it may have named."""
     assert ["late.yaml:1:2: not valid YAML: expected the node content, but found '<stream end>'"] == file_problems(
         file, "[", {}
     )
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "poll:\n", "poll: ~\nweb: null\n", "\ufeffpoll: {}\n"])
-def test_files_that_say_nothing(file: Path, text: str) -> None:
-    """An empty file or section leaves the defaults."""
-    assert loaded() == without_file(from_file(file, text))
+def test_empty_files(file: Path, text: str) -> None:
+    """An empty file or section keeps the defaults."""
+    assert load_flags() == without_file(from_file(file, text))
 
 
 @pytest.mark.parametrize("style", ["max-label-values", "max_label_values"])
 def test_keys_in_either_style(file: Path, style: str) -> None:
-    """Keys have hyphens or underscores."""
+    """Keys are written with hyphens or underscores."""
     assert 7 == from_file(file, f"metrics: {{{style}: 7}}").metrics.max_label_values
 
 
-def test_values_of_a_file_are_what_is_written(file: Path) -> None:
-    """Numbers, switches and lists are taken as they stand in the file."""
+def test_values_of_a_file(file: Path) -> None:
+    """Numbers, booleans and lists of YAML are accepted."""
     text = "metrics: {duration-buckets: [0.5, 1], created-timestamps: True}\nweb: {listen-address: ':1, :2'}\n"
 
-    got = from_file(file, text)
+    settings = from_file(file, text)
 
-    assert ((0.5, 1.0), True) == (got.metrics.duration_buckets, got.metrics.created_timestamps)
-    assert (Address("", 1), Address("", 2)) == got.web.listen_address
+    assert ((0.5, 1.0), True) == (settings.metrics.duration_buckets, settings.metrics.created_timestamps)
+    assert (Address("", 1), Address("", 2)) == settings.web.listen_address
 
 
 def test_the_simulator_leaves_other_options_alone(file: Path) -> None:
-    """One file serves all commands, and each reads its own options only."""
-    got = from_file(file, "poll: {interval: x}\nsimulate: {seed: 3}\nworkspaces: 7\n", {}, "simulate")
+    """One file serves all commands, and each reads only its own options."""
+    settings = from_file(file, "poll: {interval: x}\nsimulate: {seed: 3}\nworkspaces: 7\n", {}, "simulate")
 
-    assert 3 == got.simulate.seed
+    assert 3 == settings.simulate.seed
 
 
 @pytest.mark.parametrize("command", ["run", "check"])
 def test_no_key(command: str) -> None:
-    """Commands that ask the API need a key, and say how to give one."""
+    """Commands that use the API need a key, and say how to set one."""
     assert [NO_KEY] == problems({}, {}, command)
 
 
 @pytest.mark.parametrize("command", ["demo", "simulate"])
 def test_no_key_is_read_where_none_is_needed(command: str) -> None:
-    """The demo and the simulator read no key, not even a wrong one."""
-    got = load(command, {}, {"LATE_API_KEY": "a b", "LATE_API_KEY_FILE": "/nowhere"})
+    """The demo and the simulator ignore keys, also wrong ones."""
+    settings = load(command, {}, {"LATE_API_KEY": "a b", "LATE_API_KEY_FILE": "/nowhere"})
 
-    assert (None, None) == (got.workspaces[0].key, got.workspaces[0].key_file)
+    assert (None, None) == (settings.workspaces[0].key, settings.workspaces[0].key_file)
 
 
 def test_key_by_its_other_name() -> None:
-    """The key may be given under the API's newer name; two that differ are a mistake, and neither is shown."""
+    """The key may be set by the API's newer name; two different keys are a mistake, and neither is shown."""
     other = "sk_" + "e" * 64
     assert KEY == _key_of({"ZERNIO_API_KEY": KEY}) == _key_of({"ZERNIO_API_KEY": KEY, "LATE_API_KEY": KEY})
     (problem,) = problems({}, {"ZERNIO_API_KEY": other, "LATE_API_KEY": KEY})
@@ -610,7 +643,7 @@ def _key_of(environ: dict[str, str]) -> str:
 
 
 def test_key_from_the_environment() -> None:
-    """The key comes from the environment, without the whitespace around it."""
+    """The key of the environment is stripped of whitespace."""
     key = load("run", {}, {"LATE_API_KEY": f" {KEY}\n"}).workspaces[0].key
 
     assert key is not None
@@ -618,7 +651,7 @@ def test_key_from_the_environment() -> None:
 
 
 def test_key_from_a_file(file: Path) -> None:
-    """The key comes from a file, which is remembered to be read again."""
+    """The key is read from a file whose path is kept."""
     file.write_text(f"{KEY}\n")
     workspace = load("run", {"api.key-file": [str(file)]}, {}).workspaces[0]
 
@@ -627,14 +660,14 @@ def test_key_from_a_file(file: Path) -> None:
 
 
 def test_the_flag_wins_over_the_variable_of_a_key_file(file: Path) -> None:
-    """One key file replaces the other."""
+    """The flag of a key file wins over its variable."""
     file.write_text(KEY)
 
     assert file == load("run", {"api.key-file": [str(file)]}, {"LATE_API_KEY_FILE": "/nowhere"}).workspaces[0].key_file
 
 
 def test_key_files_in_a_file_are_beside_it(tmp_path: Path) -> None:
-    """A relative path in the file is relative to the file."""
+    """Relative paths in a file are relative to the file."""
     (tmp_path / "key").write_text(KEY)
     (tmp_path / "late.yaml").write_text("api: {key-file: key}")
 
@@ -642,11 +675,11 @@ def test_key_files_in_a_file_are_beside_it(tmp_path: Path) -> None:
 
 
 def test_two_keys(file: Path) -> None:
-    """A key and a key file together are a mistake."""
+    """Setting a key and a key file is a mistake."""
     file.write_text(KEY)
 
     assert ["LATE_API_KEY and --api.key-file: two keys are given; drop one of them"] == problems(
-        {"api.key-file": [str(file)]}, KEYED
+        {"api.key-file": [str(file)]}, WITH_KEY
     )
 
 
@@ -665,7 +698,7 @@ def test_two_keys(file: Path) -> None:
     ids=range(8),
 )
 def test_wrong_key_files(file: Path, content: bytes, reason: str) -> None:
-    """What is wrong with a key is said without showing it."""
+    """A wrong key file is reported without its content."""
     file.write_bytes(content)
 
     assert [f'LATE_API_KEY_FILE "late.yaml": {reason}'] == problems({}, {"LATE_API_KEY_FILE": "late.yaml"})
@@ -676,12 +709,12 @@ def test_wrong_key_files(file: Path, content: bytes, reason: str) -> None:
     [(" ", f"is empty; {A_KEY}"), ("one two", f"not a valid key (its value is not shown); {A_KEY}")],
 )
 def test_wrong_keys(key: str, reason: str) -> None:
-    """A wrong key is not shown."""
+    """A wrong key is reported without its value."""
     assert [f"LATE_API_KEY: {reason}"] == problems({}, {"LATE_API_KEY": key})
 
 
 def test_workspaces(file: Path) -> None:
-    """Each workspace has a name, a key file, and perhaps a place of its own."""
+    """Each workspace has a name, a key file and optionally a base URL."""
     (file.parent / "a").write_text(KEY)
     text = (
         "api: {base-url: https://zernio.com/api}\n"
@@ -725,7 +758,7 @@ def test_workspaces(file: Path) -> None:
         ),
         (
             "workspaces:\n- {name: a, api_key_file: [key]}",
-            ['late.yaml:2: workspaces[0].api_key_file "": must be the path of a file'],
+            ['late.yaml:2: workspaces[0].api_key_file "key": must be one value'],
         ),
         (
             "workspaces:\n- {name: a, api_key_file: key, api_base_url: 'http://me:pw@x'}",
@@ -737,35 +770,35 @@ def test_workspaces(file: Path) -> None:
     ids=range(8),
 )
 def test_wrong_workspaces(file: Path, text: str, messages: list[str]) -> None:
-    """Mistakes in workspaces are told with the workspace they are in."""
+    """Mistakes in workspaces are reported with the index of the workspace."""
     (file.parent / "key").write_text(KEY)
 
     assert messages == file_problems(file, text, {})
 
 
 def test_workspaces_and_a_key(file: Path) -> None:
-    """With workspaces a single key has no place, and the message says which to drop."""
+    """Setting workspaces and a key is a mistake, and the message says what to drop."""
     (file.parent / "key").write_text(KEY)
     file.write_text("workspaces:\n- {name: a, api_key_file: key}\n")
     drop = "drop it, each workspace in late.yaml:1: workspaces has its own api_key_file"
 
     assert [f"LATE_API_KEY: {drop}", f"--api.key-file: {drop}"] == problems(
-        {"config.file": ["late.yaml"], "api.key-file": ["key"]}, KEYED
+        {"config.file": ["late.yaml"], "api.key-file": ["key"]}, WITH_KEY
     )
 
 
 @given(key=keys)
 def test_settings_never_show_a_key(key: str) -> None:
-    """However settings are printed, the key is not in them."""
-    got, other = (load("run", {}, {"LATE_API_KEY": value}) for value in (key, "another"))
+    """No representation of settings contains a key."""
+    settings, other = (load("run", {}, {"LATE_API_KEY": value}) for value in (key, "another"))
     assume(key not in repr(other))
 
-    assert key not in f"{got!r} {got} {got.workspaces[0].key}"
+    assert key not in f"{settings!r} {settings} {settings.workspaces[0].key}"
 
 
 @given(key=keys)
 def test_errors_never_show_a_key(key: str) -> None:
-    """A key in the wrong place is in no message."""
+    """No message contains a key that was set in the wrong place."""
     flags = {
         "api.base-url": [f"https://me:{key}@getlate.dev"],
         "api.key-file": [f"{key}"],
@@ -779,7 +812,7 @@ def test_errors_never_show_a_key(key: str) -> None:
 
 @given(key=keys)
 def test_urls_never_show_a_key(key: str) -> None:
-    """A key in a URL is masked although nobody knows that it is one."""
+    """Keys in URLs are masked."""
     for url in (
         f"https://me:{key}@late.dev",
         f"http://{key}@late.dev",
@@ -791,12 +824,12 @@ def test_urls_never_show_a_key(key: str) -> None:
 
 
 def test_what_looks_like_a_key_is_masked() -> None:
-    """Who gives a key in place of its file does not read it in the message."""
+    """A key given in place of its file is masked."""
     assert ['--api.key-file "***": No such file or directory'] == problems({"api.key-file": [KEY]}, {})
 
 
 def test_every_option_is_in_the_table() -> None:
-    """The README's table has one row an option, with what a user needs."""
+    """The table of options has one row per option."""
     rows = options_markdown().splitlines()
 
     assert len(OPTIONS) + 2 == len(rows)
@@ -806,29 +839,37 @@ def test_every_option_is_in_the_table() -> None:
     ) in rows
 
 
+def test_options_are_unique_and_explained() -> None:
+    """Every option has its own flag or variable, and a help of whole sentences."""
+    names = [name for option in OPTIONS for name in (option.flag, option.variable, option.alias) if name]
+
+    assert len(names) == len(set(names))
+    assert [] == [option.name for option in OPTIONS if not option.help.endswith(".")]
+
+
 @pytest.mark.parametrize("option", [option for option in OPTIONS if option.default], ids=lambda option: option.name)
 def test_defaults_are_as_they_are_shown(option: Option) -> None:
-    """Giving an option its default changes nothing."""
+    """Setting an option to its documented default changes nothing."""
     command = option.commands[0]
 
-    assert load(command, {}, KEYED) == load(command, {option.name: [option.default_for(command) or ""]}, KEYED)
+    assert load(command, {}, WITH_KEY) == load(command, {option.name: [option.default_for(command) or ""]}, WITH_KEY)
 
 
 IN_FILES = [option for option in OPTIONS if option.flag and option.name != "config.file"]
 
 
 @pytest.mark.parametrize("option", IN_FILES, ids=lambda option: option.name)
-def test_every_option_has_all_ways(file: Path, option: Option) -> None:
-    """Each option is read from flag, variable and file, and a wrong value is told with its way."""
+def test_every_option_has_all_sources(file: Path, option: Option) -> None:
+    """Each option is read from flag, variable and file, and a wrong value is reported with its source."""
     wrong = "\u2603"
     file.write_text(json.dumps({option.section: {option.key: wrong}}, ensure_ascii=False))
     command = option.commands[0]
-    ways: list[tuple[str, dict[str, list[str]], dict[str, str]]] = [
+    sources: list[tuple[str, dict[str, list[str]], dict[str, str]]] = [
         (option.flag, {option.name: [wrong]}, {}),
         (option.variable, {}, {option.variable: wrong}),
         (f"late.yaml:1: {option.name}", {"config.file": ["late.yaml"]}, {}),
     ]
 
-    for place, flags, environ in ways:
-        told = problems(flags, (KEYED if option.name != "api.key-file" else {}) | environ, command)
-        assert [True] == [text.startswith(f'{place} "{wrong}": ') for text in told]
+    for place, flags, environ in sources:
+        messages = problems(flags, (WITH_KEY if option.name != "api.key-file" else {}) | environ, command)
+        assert [True] == [text.startswith(f'{place} "{wrong}": ') for text in messages]

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from late_exporter.config.web import RequestRate, WebConfig, WebConfigWatcher, load
 from late_exporter.errors import ConfigError
 
-HASHED = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
+BCRYPT_HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
 PASSWORD = "hunter2-and-more"
 
 CA = trustme.CA()
@@ -33,10 +33,10 @@ ENCRYPTED = serialization.load_pem_private_key(KEY, None).private_bytes(
     serialization.PrivateFormat.PKCS8,
     serialization.BestAvailableEncryption(PASSWORD.encode()),
 )
-BODY = KEY.splitlines()[1].decode()
+KEY_LINE = KEY.splitlines()[1].decode()
 """A line of the key that no output may hold."""
 
-WHOLE = f"""\
+COMPLETE = f"""\
 tls_server_config:
   cert_file: server.crt
   key_file: server.key
@@ -59,8 +59,8 @@ http_server_config:
     X-Frame-Options: sameorigin
     X-XSS-Protection:
 basic_auth_users:
-  alice: {HASHED}
-  "bob the builder": "{HASHED.replace("2y", "2b")}"
+  alice: {BCRYPT_HASH}
+  "bob the builder": "{BCRYPT_HASH.replace("2y", "2b")}"
 rate_limit:
   interval: 1s500ms
   burst: 20
@@ -71,33 +71,33 @@ auth_excluded_paths:
 TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
 
 
-class Lines:
-    """A log that keeps what it was told."""
+class RecordingLogger:
+    """A logger that records its entries."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, str, dict[str, Any]]] = []
+        self.entries: list[tuple[str, str, dict[str, Any]]] = []
 
     def debug(self, event: str, **fields: Any) -> None:
-        """Keep it."""
-        self.told.append(("debug", event, fields))
+        """Record an entry."""
+        self.entries.append(("debug", event, fields))
 
     def info(self, event: str, **fields: Any) -> None:
-        """Keep it."""
-        self.told.append(("info", event, fields))
+        """Record an entry."""
+        self.entries.append(("info", event, fields))
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Keep it."""
-        self.told.append(("warning", event, fields))
+        """Record an entry."""
+        self.entries.append(("warning", event, fields))
 
     @property
     def events(self) -> list[str]:
-        """What was told, without the fields."""
-        return [event for _, event, _ in self.told]
+        """The events without their fields."""
+        return [event for _, event, _ in self.entries]
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where ``web.yml`` is, beside the certificates that it may name."""
+    """Return the path of ``web.yml``, beside certificates."""
     contents = {
         "server.crt": CERT,
         "server.key": KEY,
@@ -113,34 +113,34 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "web.yml"
 
 
-def loaded(file: Path, text: str | bytes) -> WebConfig:
-    """What a file says."""
+def load_text(file: Path, text: str | bytes) -> WebConfig:
+    """Write and load a file."""
     file.write_bytes(text.encode() if isinstance(text, str) else text)
     return load(file)
 
 
 def problems(file: Path, text: str | bytes) -> list[str]:
-    """What is wrong with a file, named without its folder."""
+    """Return the problems of a file without its folder."""
     with pytest.raises(ConfigError) as caught:
-        loaded(file, text)
+        load_text(file, text)
     return [problem.replace(f"{file.parent}{os.sep}", "") for problem in caught.value.problems]
 
 
 def inline(option: str, pem: bytes) -> str:
-    """An option whose value is a text in PEM."""
+    """Return an option whose value is a text in PEM."""
     return f"  {option}: |\n" + "".join(f"    {line}\n" for line in pem.decode().splitlines())
 
 
 def tls(config: WebConfig) -> ssl.SSLContext:
-    """The context of a configuration that has one."""
+    """Return the SSL context of a configuration."""
     assert config.ssl_context is not None
     return config.ssl_context
 
 
 def test_a_whole_file(file: Path) -> None:
-    """Every key of the format is known and has its effect."""
-    got = loaded(file, WHOLE)
-    context = tls(got)
+    """Every key of the format is supported."""
+    config = load_text(file, COMPLETE)
+    context = tls(config)
 
     assert (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3) == (context.minimum_version, context.maximum_version)
     assert ssl.CERT_REQUIRED == context.verify_mode
@@ -149,25 +149,25 @@ def test_a_whole_file(file: Path) -> None:
     assert [CA.cert_pem.bytes()] == [
         ssl.DER_cert_to_PEM_cert(der).encode() for der in context.get_ca_certs(binary_form=True)
     ]
-    assert {"prometheus.example", "10.0.0.1"} == got.allowed_sans
+    assert {"prometheus.example", "10.0.0.1"} == config.allowed_sans
     assert (
         ("Content-Security-Policy", "default-src 'none'"),
         ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
         ("X-Content-Type-Options", "nosniff"),
         ("X-Frame-Options", "sameorigin"),
-    ) == got.headers
+    ) == config.headers
     assert {
-        "alice": HASHED.encode(),
-        "bob the builder": HASHED.replace("2y", "2b").encode(),
-    } == got.users
-    assert RequestRate(1.5, 20) == got.rate
-    assert {"/-/healthy", "/-/ready"} == got.open_paths
-    assert ["web.yml", "server.crt", "server.key", "ca.crt"] == [path.name for path in got.files]
-    assert () == got.warnings
+        "alice": BCRYPT_HASH.encode(),
+        "bob the builder": BCRYPT_HASH.replace("2y", "2b").encode(),
+    } == config.users
+    assert RequestRate(1.5, 20) == config.rate
+    assert {"/-/healthy", "/-/ready"} == config.open_paths
+    assert ["web.yml", "server.crt", "server.key", "ca.crt"] == [path.name for path in config.files]
+    assert () == config.warnings
 
 
 def suites_before_13(context: ssl.SSLContext) -> list[str]:
-    """The suites that are allowed up to TLS 1.2."""
+    """Return the cipher suites up to TLS 1.2."""
     return [suite["name"] for suite in context.get_ciphers() if suite["protocol"] != "TLSv1.3"]
 
 
@@ -188,89 +188,88 @@ def suites_before_13(context: ssl.SSLContext) -> list[str]:
         "http_server_config: {headers: {X-Frame-Options: }}",
     ],
 )
-def test_a_file_that_says_nothing(file: Path, text: str) -> None:
-    """What has no value is not given: plain HTTP for everybody, as without a file."""
-    got = loaded(file, text)
+def test_empty_files(file: Path, text: str) -> None:
+    """Keys without a value keep the defaults: plain HTTP without passwords."""
+    config = load_text(file, text)
 
-    assert [file] == list(got.files)
+    assert [file] == list(config.files)
     assert (None, (), {}, frozenset(), None, ()) == (
-        got.ssl_context,
-        got.headers,
-        got.users,
-        got.open_paths,
-        got.rate,
-        got.warnings,
+        config.ssl_context,
+        config.headers,
+        config.users,
+        config.open_paths,
+        config.rate,
+        config.warnings,
     )
 
 
 def test_defaults_of_tls(file: Path) -> None:
-    """Without more than a certificate, TLS is 1.2 or later by the server's preference, and nobody is asked for one."""
-    got = loaded(file, TLS)
-    context = tls(got)
+    """With only a certificate, TLS is 1.2 or later in the server's order, without client certificates."""
+    config = load_text(file, TLS)
+    context = tls(config)
 
     assert (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3) == (context.minimum_version, context.maximum_version)
     assert ssl.CERT_NONE == context.verify_mode
     assert context.options & ssl.OP_CIPHER_SERVER_PREFERENCE
-    assert frozenset() == got.allowed_sans
+    assert frozenset() == config.allowed_sans
 
 
 def test_paths_are_relative_to_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the program runs does not matter; an absolute path is what it says."""
+    """Relative paths do not depend on the working directory, and absolute paths are kept."""
     monkeypatch.chdir("/")
-    assert loaded(file, TLS).ssl_context is not None
+    assert load_text(file, TLS).ssl_context is not None
     elsewhere = file.parent / "elsewhere"
     elsewhere.mkdir()
     absolute = TLS.replace(": server", f": {file.parent}/server")
-    assert loaded(elsewhere / "web.yml", absolute).ssl_context is not None
-    assert loaded(elsewhere / "web.yml", TLS.replace(": server", ": ../server")).ssl_context is not None
+    assert load_text(elsewhere / "web.yml", absolute).ssl_context is not None
+    assert load_text(elsewhere / "web.yml", TLS.replace(": server", ": ../server")).ssl_context is not None
 
 
 def test_inline(file: Path) -> None:
-    """Certificate, key and authority may stand in the file itself."""
+    """Certificate, key and authority may be inline."""
     text = "tls_server_config:\n" + inline("cert", CERT) + inline("key", KEY) + inline("client_ca", CA_CERT)
-    got = loaded(file, text + "  client_auth_type: VerifyClientCertIfGiven\n")
+    config = load_text(file, text + "  client_auth_type: VerifyClientCertIfGiven\n")
 
-    assert ssl.CERT_OPTIONAL == tls(got).verify_mode
-    assert 1 == len(tls(got).get_ca_certs())
-    assert [file] == list(got.files)
-    assert BODY not in repr(got)
+    assert ssl.CERT_OPTIONAL == tls(config).verify_mode
+    assert 1 == len(tls(config).get_ca_certs())
+    assert [file] == list(config.files)
+    assert KEY_LINE not in repr(config)
 
 
 def test_inline_without_memory_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system has no files in memory, those that OpenSSL reads are gone afterwards."""
+    """Temporary files for OpenSSL are deleted on systems without memory files."""
     monkeypatch.delattr(os, "memfd_create", raising=False)
     monkeypatch.setattr("tempfile.tempdir", str(file.parent))
     before = {path.name for path in file.parent.iterdir()}
 
-    assert loaded(file, "tls_server_config:\n" + inline("cert", CERT) + inline("key", KEY)).ssl_context is not None
+    assert load_text(file, "tls_server_config:\n" + inline("cert", CERT) + inline("key", KEY)).ssl_context is not None
     assert before | {"web.yml"} == {path.name for path in file.parent.iterdir()}
 
 
 def test_a_file_wins_over_what_is_inline(file: Path) -> None:
-    """Where both are given the file is used, and it is said that the other one is not."""
+    """A file wins over an inline value, with a warning."""
     text = TLS + inline("cert", b"not used") + inline("key", b"not used") + inline("client_ca", b"not used")
-    got = loaded(file, text + "  client_ca_file: ca.crt\n  client_auth_type: RequireAndVerifyClientCert\n")
+    config = load_text(file, text + "  client_ca_file: ca.crt\n  client_auth_type: RequireAndVerifyClientCert\n")
 
-    assert got.ssl_context is not None
+    assert config.ssl_context is not None
     assert (
         tuple(
             f"tls_server_config.{option}: ignored, because {option}_file is set"
             for option in ("cert", "key", "client_ca")
         )
-        == got.warnings
+        == config.warnings
     )
 
 
 @pytest.mark.parametrize(
-    ("remark", "text"),
+    ("warning", "text"),
     [
         (
             "http_server_config.http2: HTTP/2 is not supported, HTTP/1.1 is served",
             "http_server_config: {http2: true}",
         ),
         (
-            "tls_server_config.curve_preferences: ignored, because OpenSSL accepts one curve only; its defaults "
-            "are used",
+            "tls_server_config.curve_preferences: ignored, because OpenSSL accepts only one; its defaults are used",
             TLS + "  curve_preferences: [X25519, CurveP256, CurveP384, CurveP521]\n",
         ),
         (
@@ -280,15 +279,15 @@ def test_a_file_wins_over_what_is_inline(file: Path) -> None:
         ("tls_server_config: ignored, because TLS needs a certificate", "tls_server_config: {min_version: TLS13}"),
     ],
 )
-def test_remarks(file: Path, remark: str, text: str) -> None:
-    """What a file asks for and does not get is said."""
-    assert (remark,) == loaded(file, text).warnings
+def test_warnings(file: Path, warning: str, text: str) -> None:
+    """An option without effect gives a warning."""
+    assert (warning,) == load_text(file, text).warnings
 
 
 @pytest.mark.parametrize("curve", ["X25519", "CurveP256", "CurveP384", "CurveP521"])
 def test_one_curve(file: Path, curve: str) -> None:
-    """Each curve can be chosen."""
-    assert () == loaded(file, f"{TLS}  curve_preferences: [{curve}]\n").warnings
+    """Each single curve is supported."""
+    assert () == load_text(file, f"{TLS}  curve_preferences: [{curve}]\n").warnings
 
 
 ALL_SUITES = (
@@ -310,35 +309,35 @@ ALL_SUITES = (
 
 
 def test_every_cipher_suite(file: Path) -> None:
-    """All suites that Go has by name can be chosen, in the order given."""
-    context = tls(loaded(file, f"{TLS}  cipher_suites: [{', '.join(ALL_SUITES)}, TLS_AES_256_GCM_SHA384]\n"))
+    """All suites of Go are supported and keep their order."""
+    context = tls(load_text(file, f"{TLS}  cipher_suites: [{', '.join(ALL_SUITES)}, TLS_AES_256_GCM_SHA384]\n"))
     assert len(ALL_SUITES) == len(suites_before_13(context))
     assert "ECDHE-ECDSA-AES128-GCM-SHA256" == suites_before_13(context)[0]
     assert "AES256-GCM-SHA384" == suites_before_13(context)[-1]
 
 
 def test_suites_of_tls_13_alone(file: Path) -> None:
-    """Where all suites are of TLS 1.3 nothing older is spoken."""
-    context = tls(loaded(file, f"{TLS}  cipher_suites: [TLS_AES_256_GCM_SHA384]\n"))
+    """If all suites are of TLS 1.3, older versions are disabled."""
+    context = tls(load_text(file, f"{TLS}  cipher_suites: [TLS_AES_256_GCM_SHA384]\n"))
     assert ssl.TLSVersion.TLSv1_3 == context.minimum_version
 
 
 @pytest.mark.parametrize(("name", "version"), [("TLS10", "TLSv1"), ("TLS11", "TLSv1_1"), ("TLS13", "TLSv1_3")])
 def test_versions(file: Path, name: str, version: str) -> None:
-    """Older and newer versions are spoken where the file says so."""
-    assert ssl.TLSVersion[version] == tls(loaded(file, f"{TLS}  min_version: {name}\n")).minimum_version
+    """The minimum version is configurable."""
+    assert ssl.TLSVersion[version] == tls(load_text(file, f"{TLS}  min_version: {name}\n")).minimum_version
 
 
 @pytest.mark.parametrize("text", ["true", "True", "yes", "on"])
 def test_booleans(file: Path, text: str) -> None:
-    """Switches are written in all ways of YAML 1.1, as the exporter-toolkit reads it."""
-    assert 1 == len(loaded(file, f"http_server_config: {{http2: {text}}}").warnings)
+    """Booleans are parsed as in YAML 1.1, like those of the exporter-toolkit."""
+    assert 1 == len(load_text(file, f"http_server_config: {{http2: {text}}}").warnings)
 
 
 def test_aliases(file: Path) -> None:
-    """A value may be written once and named again."""
-    got = loaded(file, f"basic_auth_users:\n  alice: &hash {HASHED}\n  bob: *hash\n")
-    assert {"alice": HASHED.encode(), "bob": HASHED.encode()} == got.users
+    """YAML aliases are supported."""
+    config = load_text(file, f"basic_auth_users:\n  alice: &hash {BCRYPT_HASH}\n  bob: *hash\n")
+    assert {"alice": BCRYPT_HASH.encode(), "bob": BCRYPT_HASH.encode()} == config.users
 
 
 SUITE_LIST = (
@@ -350,10 +349,10 @@ SUITE_LIST = (
     "TLS_RSA_WITH_AES_128_CBC_SHA, TLS_RSA_WITH_AES_256_CBC_SHA, TLS_RSA_WITH_AES_128_GCM_SHA256, "
     "TLS_RSA_WITH_AES_256_GCM_SHA384, TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384, TLS_CHACHA20_POLY1305_SHA256"
 )
-CURVE_LIST = "must be one of 'CurveP256', 'CurveP384', 'CurveP521' or 'X25519'"
+CURVE_LIST = "must be one of CurveP256, CurveP384, CurveP521, X25519"
 POLICY_LIST = (
-    "must be one of '', 'NoClientCert', 'RequestClientCert', 'RequireClientCert', 'RequireAnyClientCert', "
-    "'VerifyClientCertIfGiven' or 'RequireAndVerifyClientCert'"
+    "must be one of NoClientCert, RequestClientCert, RequireClientCert, RequireAnyClientCert, "
+    "VerifyClientCertIfGiven, RequireAndVerifyClientCert"
 )
 HEADER_LIST = (
     "Content-Security-Policy, Strict-Transport-Security, X-Content-Type-Options, X-Frame-Options, X-XSS-Protection"
@@ -399,7 +398,7 @@ UNUSABLE = "cannot use certificate and key"
         ),
         ("rate_limit: {}\nrate_limit: {}\n", ["web.yml:2: rate_limit: given twice, first in line 1"]),
         (
-            f"basic_auth_users:\n  alice: {HASHED}\n  bob: {HASHED}\n  alice: {HASHED}\n",
+            f"basic_auth_users:\n  alice: {BCRYPT_HASH}\n  bob: {BCRYPT_HASH}\n  alice: {BCRYPT_HASH}\n",
             ["web.yml:4: basic_auth_users.alice: given twice, first in line 2"],
         ),
         # kinds of values
@@ -431,7 +430,7 @@ UNUSABLE = "cannot use certificate and key"
         # TLS
         (
             TLS + "  min_version: SSL3\n",
-            ["web.yml:4: tls_server_config.min_version \"SSL3\": must be one of 'TLS10', 'TLS11', 'TLS12' or 'TLS13'"],
+            ['web.yml:4: tls_server_config.min_version "SSL3": must be one of TLS10, TLS11, TLS12, TLS13'],
         ),
         (
             TLS + "  min_version: TLS13\n  max_version: TLS12\n",
@@ -555,17 +554,17 @@ UNUSABLE = "cannot use certificate and key"
         # users
         ("basic_auth_users:\n  alice:\n", [f"web.yml:2: basic_auth_users.alice: {A_HASH}"]),
         ("basic_auth_users:\n  alice: [x]\n", ["web.yml:2: basic_auth_users.alice: must be one value"]),
-        (f'basic_auth_users:\n  "": {HASHED}\n', [f"web.yml:2: basic_auth_users.: {A_NAME}"]),
-        (f'basic_auth_users:\n  "a\\tb": {HASHED}\n', [f"web.yml:2: basic_auth_users.a\tb: {A_NAME}"]),
+        (f'basic_auth_users:\n  "": {BCRYPT_HASH}\n', [f"web.yml:2: basic_auth_users.: {A_NAME}"]),
+        (f'basic_auth_users:\n  "a\\tb": {BCRYPT_HASH}\n', [f"web.yml:2: basic_auth_users.a\tb: {A_NAME}"]),
         *(
             (f"basic_auth_users:\n  alice: '{wrong}'\n", [f"web.yml:2: basic_auth_users.alice: {A_HASH}"])
             for wrong in (
-                HASHED[:-1],
-                HASHED + "x",
-                HASHED.replace("$10$", "$03$"),
-                HASHED.replace("$10$", "$32$"),
-                HASHED.replace("2y", "2z"),
-                HASHED.replace("zoub", "zozb"),  # a salt of too many bits
+                BCRYPT_HASH[:-1],
+                BCRYPT_HASH + "x",
+                BCRYPT_HASH.replace("$10$", "$03$"),
+                BCRYPT_HASH.replace("$10$", "$32$"),
+                BCRYPT_HASH.replace("2y", "2z"),
+                BCRYPT_HASH.replace("zoub", "zozb"),  # a salt of too many bits
                 "$apr1$x7Zk0Xbq$aeN5FmLYvYMRz0SQEBYrT.",
                 "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=",
             )
@@ -596,12 +595,12 @@ UNUSABLE = "cannot use certificate and key"
     ],
 )
 def test_mistakes(file: Path, text: str | bytes, expected: list[str]) -> None:
-    """Every mistake is told with its line, its place and what would be right."""
+    """Every mistake is reported with its line, its key and the allowed value."""
     assert expected == problems(file, text)
 
 
 def test_all_mistakes_at_once(file: Path) -> None:
-    """A user mends a file once, not once for every mistake."""
+    """All mistakes are reported at once."""
     assert ["2", "4", "6", "8", "9"] == [
         problem.split(":")[1]
         for problem in problems(
@@ -613,7 +612,7 @@ def test_all_mistakes_at_once(file: Path) -> None:
 
 
 def test_no_such_file(file: Path) -> None:
-    """A file that is not there is named."""
+    """A missing file is reported with its path."""
     with pytest.raises(ConfigError, match=r"web\.yml: No such file or directory"):
         load(file)
     with pytest.raises(ConfigError, match="Is a directory"):
@@ -624,22 +623,22 @@ def test_no_such_file(file: Path) -> None:
     "text",
     [
         f"basic_auth_users: {{alice: {PASSWORD}}}",
-        f"basic_auth_users: {{alice: '{HASHED}x'}}",
+        f"basic_auth_users: {{alice: '{BCRYPT_HASH}x'}}",
         f"basic_auth_users: [{PASSWORD}]",
         f"basic_auth_users: {PASSWORD}",
         f"basic_auth_users: {{alice:{PASSWORD}}}",
-        f"basic_auth_users: {{alice:{HASHED}}}",
-        f"basic_auth_users: {{{HASHED}: alice}}",
+        f"basic_auth_users: {{alice:{BCRYPT_HASH}}}",
+        f"basic_auth_users: {{{BCRYPT_HASH}: alice}}",
         f"basic_auth_users: {{? [alice, {PASSWORD}] : x}}",
-        f"basic_auth_users:\n  alice: {HASHED}\n  alice:{HASHED}\n  alice:{HASHED}:\n",
-        f"basic_auth_users:\n  alice: '{HASHED}'\n  alice:{PASSWORD}: x\n  alice:{PASSWORD}: x\n",
-        f"alice: {HASHED}",
+        f"basic_auth_users:\n  alice: {BCRYPT_HASH}\n  alice:{BCRYPT_HASH}\n  alice:{BCRYPT_HASH}:\n",
+        f"basic_auth_users:\n  alice: '{BCRYPT_HASH}'\n  alice:{PASSWORD}: x\n  alice:{PASSWORD}: x\n",
+        f"alice: {BCRYPT_HASH}",
         f"alice:{PASSWORD}: x",
         f"basic_auth_users: {{alice: *{PASSWORD}}}",
         f"basic_auth_users: {{alice: !{PASSWORD}!x y}}",
         f"basic_auth_users: {{alice: &{PASSWORD} a, bob: &{PASSWORD} b}}",
         f"basic_auth_users:\n  alice: '{PASSWORD}\n",
-        f"basic_auth_users:\n  alice: {PASSWORD}: {HASHED}\n",
+        f"basic_auth_users:\n  alice: {PASSWORD}: {BCRYPT_HASH}\n",
         TLS + inline("key", KEY).replace("key", "kee"),
         "tls_server_config:\n  cert_file: other.key\n" + inline("key", KEY),
         "tls_server_config:\n" + inline("key", CERT) + inline("cert", KEY),
@@ -649,17 +648,17 @@ def test_no_such_file(file: Path) -> None:
     ],
 )
 def test_secrets_are_not_shown(file: Path, text: str) -> None:
-    """Neither a password, nor a hash, nor a key is repeated in what is said of them, wherever it is by mistake."""
-    told = "\n".join(problems(file, text))
-    assert told
-    assert PASSWORD not in told
-    assert HASHED[7:] not in told
-    assert BODY not in told
+    """No message contains a password, a hash or a key, wherever it was put by mistake."""
+    entries = "\n".join(problems(file, text))
+    assert entries
+    assert PASSWORD not in entries
+    assert BCRYPT_HASH[7:] not in entries
+    assert KEY_LINE not in entries
 
 
 def test_secrets_are_not_in_the_configuration_as_text(file: Path) -> None:
-    """Whoever prints the configuration prints no hash."""
-    assert HASHED[7:] not in repr(loaded(file, WHOLE))
+    """The representation of the configuration contains no hash."""
+    assert BCRYPT_HASH[7:] not in repr(load_text(file, COMPLETE))
 
 
 ON_A_TERMINAL = """\
@@ -675,19 +674,19 @@ except ConfigError as exc:
 """
 
 
-def test_an_encrypted_key_asks_nobody(file: Path) -> None:
-    """Even on a terminal OpenSSL asks nobody for a password; the key is refused."""
+def test_an_encrypted_key(file: Path) -> None:
+    """An encrypted key is rejected without a prompt, also on a terminal."""
     file.write_text(TLS.replace("server.key", "encrypted.key"))
     ours, theirs = pty.openpty()
     try:
         command = [sys.executable, "-c", ON_A_TERMINAL, os.ttyname(theirs), str(file)]
-        done = subprocess.run(
+        process = subprocess.run(
             command, start_new_session=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=True
         )
     finally:
         os.close(theirs)
         os.close(ours)
-    assert f"{file}:3: tls_server_config.key_file: {ENCRYPTED_KEY}\n" == done.stdout.decode()
+    assert f"{file}:3: tls_server_config.key_file: {ENCRYPTED_KEY}\n" == process.stdout.decode()
 
 
 @pytest.mark.parametrize(
@@ -707,13 +706,15 @@ def test_an_encrypted_key_asks_nobody(file: Path) -> None:
         '{"": 1, "[key]": 2, "<<": {a: b}, "a.b": 3}',
     ],
 )
-def test_traps(file: Path, text: str) -> None:
-    """What YAML can be made to do is a mistake like others, in no time."""
+def test_malicious_yaml(file: Path, text: str) -> None:
+    """Recursive, huge and malformed YAML is rejected quickly."""
     assert problems(file, text)
 
 
 texts = st.recursive(
-    st.sampled_from(["", "~", "true", "0", "1s", "1", "/", "TLS12", "X25519", "*a", "&a x", HASHED, "server.crt", "'"])
+    st.sampled_from(
+        ["", "~", "true", "0", "1s", "1", "/", "TLS12", "X25519", "*a", "&a x", BCRYPT_HASH, "server.crt", "'"]
+    )
     | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3)
@@ -749,7 +750,7 @@ files = st.one_of(
     st.binary(max_size=200),
     st.text(st.sampled_from("{}[]:,&*!|>'\"%@`#-? \n\tabc0\\U$"), max_size=60).map(str.encode),
     texts.map(lambda data: yaml.safe_dump(data, allow_unicode=True).encode("utf-8", "surrogatepass")),
-    st.tuples(st.just(WHOLE.encode()), st.integers(0, len(WHOLE)), st.binary(max_size=5)).map(
+    st.tuples(st.just(COMPLETE.encode()), st.integers(0, len(COMPLETE)), st.binary(max_size=5)).map(
         lambda parts: parts[0][: parts[1]] + parts[2] + parts[0][parts[1] + len(parts[2]) :]
     ),
 )
@@ -758,30 +759,30 @@ files = st.one_of(
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=files)
 def test_any_file(file: Path, content: bytes) -> None:
-    """Whatever stands in the file, it is a configuration, or it is refused with a reason for each mistake."""
+    """Any file is either a configuration or rejected with reasons that name the file."""
     file.write_bytes(content)
     try:
-        said: Sequence[str] = [str(path) for path in load(file).files]
+        messages: Sequence[str] = [str(path) for path in load(file).files]
     except ConfigError as exc:
-        said = exc.problems
-    assert said
-    assert str(file) in said[0]
-    assert all(line.startswith(str(file.parent)) for line in said)
+        messages = exc.problems
+    assert messages
+    assert str(file) in messages[0]
+    assert all(line.startswith(str(file.parent)) for line in messages)
 
 
-def test_source_without_a_file() -> None:
-    """Without a file the configuration is the same for ever."""
-    config, lines = WebConfig(), Lines()
-    source = WebConfigWatcher(config, lines)
-    assert config is source.current()
-    assert [] == lines.told
+def test_watcher_without_a_file() -> None:
+    """The configuration never changes without a file."""
+    config, logger = WebConfig(), RecordingLogger()
+    watcher = WebConfigWatcher(config, logger)
+    assert config is watcher.current()
+    assert [] == logger.entries
 
 
-def test_source_reads_no_more_than_it_must(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While nothing changes nothing is read."""
-    source = WebConfigWatcher(loaded(file, WHOLE), Lines())
+def test_watcher_reads_only_changed_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unchanged files are not read again."""
+    watcher = WebConfigWatcher(load_text(file, COMPLETE), RecordingLogger())
     monkeypatch.setattr("late_exporter.config.web.read_file", lambda *_: pytest.fail("the file was read"))
-    assert source.current() is source.current()
+    assert watcher.current() is watcher.current()
 
 
 def rewrite(path: Path, content: bytes) -> None:
@@ -790,14 +791,14 @@ def rewrite(path: Path, content: bytes) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put another file in the place of a file."""
+    """Replace a file by another file."""
     other = path.with_name("new")
     other.write_bytes(content)
     other.replace(path)
 
 
 def relink(path: Path, content: bytes) -> None:
-    """Have a name mean another file, as Kubernetes does."""
+    """Point a symbolic link to another file, as Kubernetes does."""
     other = path.with_name(f"target-{path.name}-{len(list(path.parent.iterdir()))}")
     other.write_bytes(content)
     link = path.with_name("link")
@@ -806,125 +807,125 @@ def relink(path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("change", [rewrite, replace, relink])
-def test_source_takes_over_users(file: Path, change: Callable[[Path, bytes], None]) -> None:
-    """A user that is added or taken away counts from the next request on."""
-    lines = Lines()
-    source = WebConfigWatcher(loaded(file, f"basic_auth_users: {{alice: {HASHED}}}"), lines)
+def test_watcher_applies_users(file: Path, change: Callable[[Path, bytes], None]) -> None:
+    """Added and removed users apply from the next request."""
+    logger = RecordingLogger()
+    watcher = WebConfigWatcher(load_text(file, f"basic_auth_users: {{alice: {BCRYPT_HASH}}}"), logger)
 
-    change(file, f"basic_auth_users: {{bob: {HASHED}}}".encode())
-    assert {"bob"} == source.current().users.keys()
+    change(file, f"basic_auth_users: {{bob: {BCRYPT_HASH}}}".encode())
+    assert {"bob"} == watcher.current().users.keys()
     change(file, b"")
-    assert {} == source.current().users
-    assert ["web configuration changed"] * 2 == lines.events
+    assert {} == watcher.current().users
+    assert ["web configuration changed"] * 2 == logger.events
 
 
 @pytest.mark.parametrize("change", [rewrite, replace, relink])
-def test_source_takes_over_a_certificate(file: Path, change: Callable[[Path, bytes], None]) -> None:
-    """A renewed certificate is used as soon as its key is there too; until then the old one is."""
-    lines = Lines()
-    source = WebConfigWatcher(loaded(file, TLS), lines)
-    before = source.current().ssl_context
+def test_watcher_applies_a_certificate(file: Path, change: Callable[[Path, bytes], None]) -> None:
+    """A renewed certificate is used as soon as it matches its key, the old one until then."""
+    logger = RecordingLogger()
+    watcher = WebConfigWatcher(load_text(file, TLS), logger)
+    before = watcher.current().ssl_context
 
     change(file.parent / "server.crt", OTHER.cert_chain_pems[0].bytes())
-    assert before is source.current().ssl_context
-    assert before is source.current().ssl_context
+    assert before is watcher.current().ssl_context
+    assert before is watcher.current().ssl_context
     change(file.parent / "server.key", OTHER.private_key_pem.bytes())
-    after = source.current().ssl_context
+    after = watcher.current().ssl_context
     assert before is not after
-    assert after is source.current().ssl_context
-    assert ["web configuration not changed", "web configuration changed"] == lines.events
+    assert after is watcher.current().ssl_context
+    assert ["web configuration not changed", "web configuration changed"] == logger.events
 
 
 @pytest.mark.parametrize("name", ["ca.crt", "server.key", "server.crt"])
-def test_source_watches_every_file(file: Path, name: str) -> None:
-    """Each file that the configuration names is looked at."""
-    source = WebConfigWatcher(loaded(file, WHOLE), Lines())
-    before = source.current()
+def test_watcher_watches_every_file(file: Path, name: str) -> None:
+    """Each file of the configuration is watched."""
+    watcher = WebConfigWatcher(load_text(file, COMPLETE), RecordingLogger())
+    before = watcher.current()
     path = file.parent / name
     os.utime(path)
-    assert before is not source.current()
+    assert before is not watcher.current()
 
 
-def test_source_keeps_what_it_had(file: Path) -> None:
-    """A broken file changes nothing, is told of once with every reason, and heals."""
-    lines = Lines()
-    source = WebConfigWatcher(loaded(file, f"basic_auth_users: {{alice: {HASHED}}}"), lines)
-    before = source.current()
+def test_watcher_keeps_the_last_valid_configuration(file: Path) -> None:
+    """A broken file changes nothing, is logged once with every reason, and recovers."""
+    logger = RecordingLogger()
+    watcher = WebConfigWatcher(load_text(file, f"basic_auth_users: {{alice: {BCRYPT_HASH}}}"), logger)
+    before = watcher.current()
 
     file.write_text(f"basic_auth_users: {{alice: {PASSWORD}}}\nrate_limit: {{burst: x}}\n")
-    assert [before] * 3 == [source.current() for _ in range(3)]
+    assert [before] * 3 == [watcher.current() for _ in range(3)]
     reasons = (
         f"{file}:1: basic_auth_users.alice: {A_HASH}; {file}:2: rate_limit.burst: must be a whole number of at least 0"
     )
-    assert [("warning", "web configuration not changed", {"error": reasons})] == lines.told
+    assert [("warning", "web configuration not changed", {"error": reasons})] == logger.entries
 
     file.unlink()
-    assert [before] * 3 == [source.current() for _ in range(3)]
-    assert ["web configuration not changed"] * 2 == lines.events
+    assert [before] * 3 == [watcher.current() for _ in range(3)]
+    assert ["web configuration not changed"] * 2 == logger.events
 
-    file.write_text(f"basic_auth_users: {{bob: {HASHED}}}")
-    assert {"bob"} == source.current().users.keys()
-    assert "web configuration changed" == lines.events[-1]
+    file.write_text(f"basic_auth_users: {{bob: {BCRYPT_HASH}}}")
+    assert {"bob"} == watcher.current().users.keys()
+    assert "web configuration changed" == logger.events[-1]
 
 
-def test_source_waits_for_a_file_that_comes_later(file: Path) -> None:
-    """Where the configuration comes before its certificate, it is taken over when both are there."""
-    lines = Lines()
-    source = WebConfigWatcher(loaded(file, ""), lines)
+def test_watcher_waits_for_a_missing_file(file: Path) -> None:
+    """A configuration whose certificate is missing is applied once the certificate exists."""
+    logger = RecordingLogger()
+    watcher = WebConfigWatcher(load_text(file, ""), logger)
 
     file.write_text(TLS.replace("server.crt", "late.crt"))
-    assert source.current().ssl_context is None
+    assert watcher.current().ssl_context is None
     (file.parent / "late.crt").write_bytes(CERT)
-    assert source.current().ssl_context is not None
-    assert ["web configuration not changed", "web configuration changed"] == lines.events
+    assert watcher.current().ssl_context is not None
+    assert ["web configuration not changed", "web configuration changed"] == logger.events
 
 
-def test_source_notices_what_changed_before_it_was_made(file: Path) -> None:
-    """Between the first reading and the first request nothing is missed."""
-    config = loaded(file, f"basic_auth_users: {{alice: {HASHED}}}")
-    file.write_text(f"basic_auth_users: {{robert: {HASHED}}}")
-    assert {"robert"} == WebConfigWatcher(config, Lines()).current().users.keys()
+def test_watcher_notices_changes_before_the_first_request(file: Path) -> None:
+    """A change between loading and the first request is noticed."""
+    config = load_text(file, f"basic_auth_users: {{alice: {BCRYPT_HASH}}}")
+    file.write_text(f"basic_auth_users: {{robert: {BCRYPT_HASH}}}")
+    assert {"robert"} == WebConfigWatcher(config, RecordingLogger()).current().users.keys()
 
 
-def test_source_notices_what_changes_while_it_reads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is written again between being looked at and being read is read again."""
-    source = WebConfigWatcher(loaded(file, ""), Lines())
-    file.write_text(f"basic_auth_users: {{alice: {HASHED}}}")
+def test_watcher_notices_changes_while_it_reads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change between stat and read is noticed."""
+    watcher = WebConfigWatcher(load_text(file, ""), RecordingLogger())
+    file.write_text(f"basic_auth_users: {{alice: {BCRYPT_HASH}}}")
     compose = yaml.compose
 
     def slowly(*args: Any, **keywords: Any) -> Any:
         monkeypatch.setattr(yaml, "compose", compose)
-        file.write_text(f"basic_auth_users: {{robert: {HASHED}}}")
+        file.write_text(f"basic_auth_users: {{robert: {BCRYPT_HASH}}}")
         return compose(*args, **keywords)
 
     monkeypatch.setattr(yaml, "compose", slowly)
-    assert {"alice"} == source.current().users.keys()
-    assert {"robert"} == source.current().users.keys()
+    assert {"alice"} == watcher.current().users.keys()
+    assert {"robert"} == watcher.current().users.keys()
 
 
-def test_source_remarks(file: Path) -> None:
-    """What a new file asks for and does not get is said when it is taken over."""
-    lines = Lines()
-    source = WebConfigWatcher(loaded(file, ""), lines)
+def test_watcher_warnings(file: Path) -> None:
+    """An option without effect in a changed file is logged."""
+    logger = RecordingLogger()
+    watcher = WebConfigWatcher(load_text(file, ""), logger)
     file.write_text("http_server_config: {http2: true}")
-    source.current()
-    remark = "http_server_config.http2: HTTP/2 is not supported, HTTP/1.1 is served"
-    assert ("warning", "web configuration option has no effect", {"remark": remark}) == lines.told[0]
+    watcher.current()
+    warning = "http_server_config.http2: HTTP/2 is not supported, HTTP/1.1 is served"
+    assert ("warning", "web configuration option has no effect", {"remark": warning}) == logger.entries[0]
 
 
-def test_source_replaced(file: Path) -> None:
-    """A configuration from elsewhere is in force at once, and its own files count from then on."""
-    source = WebConfigWatcher(WebConfig(), Lines())
-    source.replace(loaded(file, f"basic_auth_users: {{alice: {HASHED}}}"))
-    assert {"alice"} == source.current().users.keys()
+def test_watcher_is_replaceable(file: Path) -> None:
+    """A replaced configuration applies at once, and its files are watched."""
+    watcher = WebConfigWatcher(WebConfig(), RecordingLogger())
+    watcher.replace(load_text(file, f"basic_auth_users: {{alice: {BCRYPT_HASH}}}"))
+    assert {"alice"} == watcher.current().users.keys()
     file.write_text("")
-    assert {} == source.current().users
+    assert {} == watcher.current().users
 
 
 def test_expired_certificates_are_served(file: Path) -> None:
-    """Whether a certificate is still good is for the client to say; the exporter serves what it has."""
+    """An certificate certificate is served; rejecting it is up to clients."""
     past = datetime.now(UTC) - timedelta(days=1)
-    expired = CA.issue_cert("localhost", not_before=past - timedelta(days=1), not_after=past)
-    (file.parent / "server.crt").write_bytes(expired.cert_chain_pems[0].bytes())
-    (file.parent / "server.key").write_bytes(expired.private_key_pem.bytes())
-    assert loaded(file, TLS).ssl_context is not None
+    certificate = CA.issue_cert("localhost", not_before=past - timedelta(days=1), not_after=past)
+    (file.parent / "server.crt").write_bytes(certificate.cert_chain_pems[0].bytes())
+    (file.parent / "server.key").write_bytes(certificate.private_key_pem.bytes())
+    assert load_text(file, TLS).ssl_context is not None

@@ -160,7 +160,7 @@ def test_unresponsive_container_is_unhealthy(container_engine: ContainerEngine) 
     start_container(container_engine, "idle", "infinity", options=["--entrypoint=sleep"])
     container_engine.podman("healthcheck", "run", "idle", check=False)
     log = container_engine.podman("inspect", "--format={{json .State.Health.Log}}", "idle")
-    assert "127.0.0.1:10077 gives no answer: Connection refused" in log
+    assert "127.0.0.1:10077 does not answer: Connection refused" in log
 
 
 def test_install_commands_work(container_engine: ContainerEngine, tmp_path: Path) -> None:

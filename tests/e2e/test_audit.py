@@ -38,7 +38,7 @@ def run_audit(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Callab
 def delete_from_state(tmp_path: Path, log_id: str) -> None:
     """Delete a log from the state, unknown to the exporter."""
     with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
-        assert 1 == connection.execute("DELETE FROM sighting WHERE key = ?", (log_id,)).rowcount
+        assert 1 == connection.execute("DELETE FROM observation WHERE key = ?", (log_id,)).rowcount
         connection.commit()
 
 
@@ -87,7 +87,7 @@ def test_a_running_exporter_audits_itself(
     ("arguments", "code", "message"),
     [
         ((), 1, "state.db: there is no state"),
-        (("--workspace=nobody",), 2, '--workspace "nobody": there is no such workspace, but default'),
+        (("--workspace=nobody",), 2, '--workspace "nobody": no such workspace; choose from default'),
         (("--since=yesterday",), 2, '--since "yesterday": not a duration'),
         (("--format=xml",), 2, '--format "xml": must be one of text, json'),
     ],

@@ -162,9 +162,9 @@ def test_backfill_errors(
     there = backfill("--output=late.om", "--label=job=late", "--label=job=x,platform=y", "--until=2099-01-01T00:00:00Z")
     assert 2 == there.wait_exit()
     for expected_message in (
-        '--output "late.om": there is such a file already',
+        '--output "late.om": already exists',
         "--until: must be at least 3h ago",
-        '--label "platform": the metrics have such a label of their own',
+        '--label "platform": the metrics already have a label of that name',
         '--label "job": given 2 times',
     ):
         assert expected_message in there.stderr
@@ -177,8 +177,8 @@ def test_backfill_errors(
     assert '--until "yesterday": not a time' in missing.stderr
     missing = backfill("--workspace=acme")
     assert 2 == missing.wait_exit()
-    assert "--output: is needed" in missing.stderr
-    assert '--workspace "acme": there is no such workspace, but default' in missing.stderr
+    assert "--output: required" in missing.stderr
+    assert '--workspace "acme": no such workspace; choose from default' in missing.stderr
 
 
 def test_standard_output(

@@ -92,7 +92,7 @@ def test_check_good(late: LateServer, tmp_path: Path) -> None:
         }
         assert ["ok"] * len(endpoint_lines) == [line.split()[0] for line in program.stdout.splitlines()]
         assert "1,234 logs" in endpoint_lines["default /v1/posts/logs"]
-        assert "1 log of the newest post" in endpoint_lines["default /v1/posts/{postId}/logs"]
+        assert "of the newest post" in endpoint_lines["default /v1/posts/{postId}/logs"]
         assert "1 log" in endpoint_lines["default /v1/connections/logs"]
         assert "requests left this minute" in endpoint_lines["default quota"]
         assert {"configuration", "state", "web", "default clock", "listen :10077"} <= endpoint_lines.keys()
@@ -114,8 +114,8 @@ def test_check_bad_key(late: LateServer, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "expected_message", "errors"),
     [
-        (200, "<html>", "the answer is not JSON: it begins with '<html>'", 2),
-        (404, "", "404: no GET /v1/posts/logs; no GET /v1/logs; look at --api.base-url", 1),
+        (200, "<html>", "the response is not JSON: it begins with '<html>'", 2),
+        (404, "", "404: no GET /v1/posts/logs; no GET /v1/logs; check --api.base-url", 1),
         (500, '{"error": "\\u001b[31mred\\nnew line"}', "500: ", 2),
     ],
 )
@@ -151,7 +151,7 @@ def test_healthcheck(start_exporter: Callable[..., ExporterProcess], tmp_path: P
     program.stop()
     after = exit_stack.enter_context(ExporterProcess(tmp_path, *command))
     assert 1 == after.wait_exit()
-    assert f"late-exporter: error: {where} gives no answer: Connection refused\n" == after.stderr
+    assert f"late-exporter: error: {where} does not answer: Connection refused\n" == after.stderr
 
 
 @pytest.mark.parametrize("arguments", ["metrics", "metrics --format=json", "--help"])

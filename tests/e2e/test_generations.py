@@ -54,12 +54,12 @@ def test_a_post_and_logs(late: LateServer, run_command: Callable[..., ExporterPr
         "tiktok: failed after 1 attempt (RATE_LIMITED)",
     ] == post.stdout.splitlines()[-2:]
     assert 1 == unknown.wait_exit()
-    assert "has no logs of a post nobody; Late keeps them for 90 days" in unknown.stderr
+    assert "has no logs of a post nobody: Late keeps logs for 90 days" in unknown.stderr
     assert (0, 152, "") == (logs.wait_exit(), len(logs.stdout.splitlines()), logs.stderr)
     assert {"post.published", "post.failed"} == {json.loads(line)["action"] for line in logs.stdout.splitlines()}
     assert (0, 2) == (back.wait_exit(), len(back.stdout.splitlines()))
     assert 2 == feed.wait_exit()
-    assert "--feed: generation late of the API has no webhooks logs, but publishing, connections" in feed.stderr
+    assert "--feed: generation late of the API has no webhooks logs, only publishing, connections" in feed.stderr
 
 
 def test_following(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
@@ -109,8 +109,8 @@ def test_a_switch(
     late.api.generation = "zernio"
     check, early = run_command("check", "--web.listen-address=127.0.0.1:0"), run_command("audit")
     assert (0, 1) == (check.wait_exit(), early.wait_exit())
-    assert "the state was counted from late; the exporter will recognize its logs in zernio" in check.stdout
-    assert "the API speaks generation zernio and the state was counted from late; start the exporter" in early.stdout
+    assert "the state was counted from late; the exporter will match its logs to those of zernio" in check.stdout
+    assert "the API has generation zernio, but the state was counted from late; start the exporter" in early.stdout
 
     program.start()
     program.wait_ready()

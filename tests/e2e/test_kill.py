@@ -197,7 +197,7 @@ def stored_statuses(state: Path) -> set[LogStatus]:
     """Return the observations of the publishing feed in the state."""
     with closing(sqlite3.connect(state)) as connection:
         rows = connection.execute(
-            "SELECT key, status FROM sighting JOIN scope ON scope.id = scope WHERE feed = 'publishing'"
+            "SELECT key, status FROM observation JOIN scope ON scope.id = scope WHERE feed = 'publishing'"
         )
         return set(rows.fetchall())
 

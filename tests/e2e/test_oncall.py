@@ -61,11 +61,11 @@ def test_post(late: LateServer, run_command: Callable[..., ExporterProcess]) -> 
 @pytest.mark.parametrize(
     ("arguments", "code", "expected_message"),
     [
-        (("post", "nobody"), 1, "the workspace default has no logs of a post nobody; "),
-        (("post", "../logs?limit=1#x"), 1, "the workspace default has no logs of a post ../logs?limit=1#x; "),
-        (("post", ".."), 2, "POST_ID: can be no id of a post"),
+        (("post", "nobody"), 1, "the workspace default has no logs of a post nobody: "),
+        (("post", "../logs?limit=1#x"), 1, "the workspace default has no logs of a post ../logs?limit=1#x: "),
+        (("post", ".."), 2, "POST_ID: not the id of a post"),
         (("post",), 2, "POST_ID is missing"),
-        (("post", "p", "--workspace", "x"), 2, '--workspace "x": there is no such workspace, but default'),
+        (("post", "p", "--workspace", "x"), 2, '--workspace "x": no such workspace; choose from default'),
         (("logs", "--platform", "myspace"), 1, "400: Invalid query; platform must be one of: "),
         (("logs", "--follow", "--status", "lost"), 1, "400: Invalid query; status must be one of: "),
     ],
@@ -123,7 +123,7 @@ def test_workspaces(late: LateServer, run_command: Callable[..., ExporterProcess
         for command in (("logs",), ("post", "p1", "--workspace", "a"), ("post", "p1", "--workspace=b"))
     )
 
-    assert (2, "late-exporter: error: --workspace: is needed, as there are several: a, b\n") == (
+    assert (2, "late-exporter: error: --workspace: required, because there are several: a, b\n") == (
         unnamed.wait_exit(),
         unnamed.stderr,
     )
@@ -196,7 +196,7 @@ def test_following(late: LateServer, run_command: Callable[..., ExporterProcess]
     program = run_command("logs", "--follow", "--poll.interval", "100ms", "--format", "json")
     wait_equal(late.world.ids[::-1], lambda: log_ids(program))
     late.fault = respond_with(503, {"error": "down"})
-    wait_until(lambda: "503: down; asking again in 0.2 s" in program.stderr)
+    wait_until(lambda: "503: down; retrying in 0.2 s" in program.stderr)
     with late.lock:
         late.world.publish(150)
         (pending,) = late.world.publish(status="pending")

@@ -98,9 +98,9 @@ def make_newer(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "expected_message"),
     [
-        (make_corrupt, "is not a state of late-exporter, or is damaged; it is left as it is"),
+        (make_corrupt, "is not a state of late-exporter, or is damaged; it was not changed"),
         (make_damaged, ""),
-        (make_foreign, "is the database of another program; it is left as it is"),
+        (make_foreign, "is the database of another program; it was not changed"),
         (make_newer, "was written by a newer late-exporter"),
     ],
 )

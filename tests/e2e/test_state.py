@@ -60,7 +60,7 @@ def test_a_backup_of_a_running_exporter(
             assert 0 == run_state(tmp_path, "backup", f"copy-{number}.db", here)[0]
             code, exposed = run_state(tmp_path, "info", "--format=json", here)
             assert (0, True) == (code, json.loads(exposed)["in_use"])
-            assert (0, f"copy-{number}.db: nothing is wrong\n") == run_state(
+            assert (0, f"copy-{number}.db: no problems found\n") == run_state(
                 tmp_path, "check", f"--state.url=sqlite:///copy-{number}.db"
             )
             assert 0 == run_state(tmp_path, "check", here)[0]

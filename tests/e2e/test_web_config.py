@@ -377,9 +377,7 @@ def test_systemd_socket_without_one(start_exporter: Run) -> None:
     """A missing systemd socket is an error with exit code 1, and no state is created."""
     program = start_exporter("--web.systemd-socket")
     assert 1 == program.wait_exit()
-    assert [
-        "late-exporter: error: --web.systemd-socket: systemd has passed no socket on"
-    ] == program.stderr.splitlines()
+    assert ["late-exporter: error: --web.systemd-socket: systemd did not pass a socket"] == program.stderr.splitlines()
     assert not (program.folder / "state.db").exists()
 
 

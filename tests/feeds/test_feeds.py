@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from late_exporter.errors import BadPayload
 from late_exporter.feeds import FEEDS
-from late_exporter.feeds.decoder import LogListDecoder, format_millis, label_text, log_key, parse_millis, to_micros
+from late_exporter.feeds.decoder import LogListDecoder, label_text, log_key, parse_millis, to_micros
 from late_exporter.feeds.publishing import PublishingRow, failure_category
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import (
@@ -30,7 +30,7 @@ PUBLISHING, CONNECTIONS = FEEDS["publishing"], FEEDS["connections"]
 MISSING = object()
 Document: TypeAlias = dict[str, Any]
 
-# The documentation's own examples.
+# Examples of the documentation.
 PUBLISHED: Document = {
     "_id": "675f1c0a9e2b5af0012ab34cd",
     "postId": {"_id": "65f1c0a9e2b5af0012ab34cd", "content": "Check out our new feature!", "status": "published"},
@@ -120,12 +120,12 @@ CONNECTED_ENTRY = LogEntry(
 
 
 def body(*rows: object, **rest: object) -> bytes:
-    """An answer."""
+    """Return a response body."""
     return json.dumps({"logs": rows, **rest}).encode()
 
 
-def unmarked(page: LogPage) -> LogPage:
-    """A page whose logs have no marks."""
+def without_fingerprints(page: LogPage) -> LogPage:
+    """Return a page without fingerprints and deviations."""
     entries = tuple(
         msgspec.structs.replace(entry, fingerprint="", status_fingerprint="", deviations=()) for entry in page.entries
     )
@@ -133,24 +133,24 @@ def unmarked(page: LogPage) -> LogPage:
 
 
 def parse(*rows: object, feed: Feed = PUBLISHING) -> tuple[LogEntry, ...]:
-    """The entries of an answer, without marks and without what is not as documented: test_drift.py looks at that."""
-    return unmarked(feed.parse(body(*rows))).entries
+    """Return the entries of a response, without fingerprints and deviations."""
+    return without_fingerprints(feed.parse(body(*rows))).entries
 
 
-def changed(row: Document, **changes: object) -> Document:
-    """A row with some fields changed."""
+def with_changes(row: Document, **changes: object) -> Document:
+    """Return a row with some fields changed."""
     return {name: value for name, value in {**row, **changes}.items() if value is not MISSING}
 
 
-def refused(payload: bytes, feed: Feed = PUBLISHING) -> str:
-    """Why an answer is none."""
+def payload_error(payload: bytes, feed: Feed = PUBLISHING) -> str:
+    """Return the error message of a response."""
     with pytest.raises(BadPayload) as caught:
         feed.parse(payload)
     return str(caught.value)
 
 
 def outcome(feed: Feed, payload: bytes) -> str:
-    """Why an answer is none, or nothing where it is one."""
+    """Return the error message of a response; empty if it is a page."""
     try:
         page = feed.parse(payload)
     except BadPayload as exc:
@@ -159,24 +159,24 @@ def outcome(feed: Feed, payload: bytes) -> str:
     return ""
 
 
-def test_the_table_of_feeds() -> None:
-    """There are two feeds, each under its own name, at the paths of the documentation."""
+def test_feed_table() -> None:
+    """The two feeds have the documented paths."""
     assert ["publishing", "connections"] == list(FEEDS) == [feed.name for feed in FEEDS.values()]
     assert ("/v1/posts/logs", "/v1/posts/{postId}/logs") == (PUBLISHING.path, PUBLISHING.post_path)
     assert ("/v1/connections/logs", None) == (CONNECTIONS.path, CONNECTIONS.post_path)
     assert [7 * 86_400_000] * 2 == [feed.retention for feed in FEEDS.values()]
 
 
-def test_the_documented_publishing_page() -> None:
-    """The documentation's page of publishing logs is read as it says."""
+def test_documented_publishing_page() -> None:
+    """The documented page of publishing logs is decoded."""
     pagination = {"total": 150, "limit": 50, "skip": 0, "pages": 3, "hasMore": True}
-    assert LogPage((PUBLISHED_ENTRY,), 150, has_more=True) == unmarked(
+    assert LogPage((PUBLISHED_ENTRY,), 150, has_more=True) == without_fingerprints(
         PUBLISHING.parse(body(PUBLISHED, pagination=pagination))
     )
 
 
-def test_the_documented_connections_page() -> None:
-    """The documentation's page of connection logs is read as it says."""
+def test_documented_connections_page() -> None:
+    """The documented page of connection logs is decoded."""
     expected = LogEntry(
         key="675f1c0a9e2b5af0012ab34ce",
         status="connect_failed",
@@ -188,14 +188,14 @@ def test_the_documented_connections_page() -> None:
         error_code="oauth_denied",
     )
     pagination = {"total": 25, "limit": 50, "skip": 0, "pages": 1, "hasMore": False}
-    assert LogPage((expected,), 25, has_more=False) == unmarked(
+    assert LogPage((expected,), 25, has_more=False) == without_fingerprints(
         CONNECTIONS.parse(body(CONNECTION, pagination=pagination))
     )
     assert (CONNECTED_ENTRY,) == parse(CONNECTED, feed=CONNECTIONS)
 
 
-def test_the_documented_logs_of_a_post() -> None:
-    """The documentation's logs of one post are read as a page that says nothing of the list."""
+def test_documented_logs_of_a_post() -> None:
+    """The documented logs of a post are a page without pagination."""
     expected = LogEntry(
         key="675f1c0a9e2b5af0012ab34ce",
         status="failed",
@@ -209,12 +209,12 @@ def test_the_documented_logs_of_a_post() -> None:
         duration=150_000,
         attempt=1_000_000,
     )
-    assert LogPage((expected,)) == unmarked(
+    assert LogPage((expected,)) == without_fingerprints(
         PUBLISHING.parse(body(POST_LOG, count=1, postId="65f1c0a9e2b5af0012ab34cd"))
     )
 
 
-# One bad log never costs a page.
+# Invalid rows.
 
 ODD: tuple[object, ...] = (
     None,
@@ -268,8 +268,8 @@ pages = st.tuples(st.just(PUBLISHING), st.lists(publishing_rows, max_size=5)) | 
 
 
 @given(page=pages, odd=st.sampled_from(ODD))
-def test_an_odd_row_changes_nothing_for_the_others(page: tuple[Feed, list[Document]], odd: object) -> None:
-    """Rows as documented give the same entries, whether they are read in one pass or salvaged beside an odd one."""
+def test_invalid_row_does_not_affect_others(page: tuple[Feed, list[Document]], odd: object) -> None:
+    """Valid rows give the same entries in the typed pass and beside an invalid row."""
     feed, rows = page
     entries = parse(*rows, feed=feed)
     mixed = parse(*rows, odd, feed=feed)
@@ -280,8 +280,8 @@ def test_an_odd_row_changes_nothing_for_the_others(page: tuple[Feed, list[Docume
 
 
 @given(page=pages)
-def test_what_an_entry_may_hold(page: tuple[Feed, list[Document]]) -> None:
-    """Whatever strangers write, labels are valid texts of at most 128 characters and numbers fit into 64 bits."""
+def test_entries_are_bounded(page: tuple[Feed, list[Document]]) -> None:
+    """For any input, labels are valid texts of at most 128 characters and numbers fit into 64 bits."""
     feed, rows = page
     for entry in parse(*rows, feed=feed):
         for label in (entry.platform, entry.action, entry.status, entry.method, entry.account_id or "x"):
@@ -295,7 +295,7 @@ def test_what_an_entry_may_hold(page: tuple[Feed, list[Document]]) -> None:
 
 @given(st.binary())
 def test_any_bytes(payload: bytes) -> None:
-    """Whatever bytes come, they are a page or a BadPayload."""
+    """Any bytes are a page or a BadPayload."""
     for feed in FEEDS.values():
         assert outcome(feed, payload).isprintable()
 
@@ -316,7 +316,7 @@ anything = st.recursive(
 
 @given(rows=st.lists(anything, max_size=4), pagination=anything)
 def test_any_json(rows: list[Any], pagination: object) -> None:
-    """Whatever JSON the rows are, each is one entry that can be counted, and known again."""
+    """Any JSON rows are entries with stable keys."""
     payload = body(*rows, pagination=pagination)
     for name, feed in FEEDS.items():
         page = feed.parse(payload)
@@ -329,21 +329,21 @@ def test_any_json(rows: list[Any], pagination: object) -> None:
 
 
 @given(anything)
-def test_any_json_as_an_answer(answer: object) -> None:
-    """Whatever JSON an answer is, it is a page or a BadPayload."""
+def test_any_json_response(answer: object) -> None:
+    """Any JSON response is a page or a BadPayload."""
     for feed in FEEDS.values():
         assert outcome(feed, json.dumps(answer).encode()).isprintable()
 
 
 REJECTED = [
-    ("no_id", changed(PUBLISHED, _id=MISSING)),
-    ("no_id", changed(PUBLISHED, _id=None)),
-    ("no_id", changed(PUBLISHED, _id="")),
-    ("no_id", changed(PUBLISHED, _id=12)),
-    ("no_id", changed(PUBLISHED, _id=10**30)),
-    ("no_id", changed(PUBLISHED, _id=True)),
-    ("no_id", changed(PUBLISHED, _id=["a"])),
-    ("no_id", changed(PUBLISHED, _id={"$oid": "675f1c0a9e2b5af0012ab34cd"})),
+    ("no_id", with_changes(PUBLISHED, _id=MISSING)),
+    ("no_id", with_changes(PUBLISHED, _id=None)),
+    ("no_id", with_changes(PUBLISHED, _id="")),
+    ("no_id", with_changes(PUBLISHED, _id=12)),
+    ("no_id", with_changes(PUBLISHED, _id=10**30)),
+    ("no_id", with_changes(PUBLISHED, _id=True)),
+    ("no_id", with_changes(PUBLISHED, _id=["a"])),
+    ("no_id", with_changes(PUBLISHED, _id={"$oid": "675f1c0a9e2b5af0012ab34cd"})),
     ("no_id", {}),
     ("not_an_object", None),
     ("not_an_object", []),
@@ -357,8 +357,8 @@ REJECTED = [
 
 @pytest.mark.parametrize(("reason", "row"), REJECTED)
 @pytest.mark.parametrize("feed", FEEDS.values(), ids=FEEDS)
-def test_rejected(feed: Feed, reason: str, row: object) -> None:
-    """A row without a usable id is refused with the reason, under a fingerprint that stays the same."""
+def test_rows_without_an_id_are_rejected(feed: Feed, reason: str, row: object) -> None:
+    """A row without a usable id is rejected with the reason and has a stable key."""
     alone, among = parse(row, feed=feed), parse({"_id": "a"}, row, {"_id": "b"}, feed=feed)
 
     created = 1730455205000 if isinstance(row, dict) and "createdAt" in row else None
@@ -368,8 +368,8 @@ def test_rejected(feed: Feed, reason: str, row: object) -> None:
     assert 65 == len(alone[0].key)
 
 
-def test_fingerprints() -> None:
-    """Refused rows are the same if they hold the same, in whatever order, and different if they do not."""
+def test_keys_of_rejected_rows() -> None:
+    """Rejected rows have the same key if they are equal, in any field order."""
     first, same, other, number = parse(
         {"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 1, "b": 3}, {"a": "1", "b": 2}
     )  # fmt: skip
@@ -383,7 +383,7 @@ KINDS: dict[str, object] = {
     "a number": 7,
     "a fraction": 0.5,
     "a text": "",
-    "a truth value": True,
+    "a boolean": True,
     "a list": ["x", 1],
     "an object": {"x": 1},
     "an empty object": {},
@@ -408,9 +408,9 @@ KINDS: dict[str, object] = {
         ("surprise", None, None),
     ],
 )
-def test_odd_fields_of_publishing_logs(field: str, attribute: str | None, default: object, kind: str) -> None:
-    """A field that is missing, null, empty or of another type counts as unknown, and the log counts."""
-    (entry,) = parse(changed(PUBLISHED, **{field: KINDS[kind]}))
+def test_invalid_fields_of_publishing_logs(field: str, attribute: str | None, default: object, kind: str) -> None:
+    """A missing, null, empty or mistyped field is unknown, and the log counts."""
+    (entry,) = parse(with_changes(PUBLISHED, **{field: KINDS[kind]}))
     expected = {name: getattr(PUBLISHED_ENTRY, name) for name in LogEntry.__struct_fields__}
     if attribute is not None:
         expected[attribute] = default
@@ -432,9 +432,9 @@ def test_odd_fields_of_publishing_logs(field: str, attribute: str | None, defaul
         ("metadata", {}),
     ],
 )
-def test_odd_fields_of_connection_logs(field: str, defaults: Document, kind: str) -> None:
-    """A field that is missing, null, empty or of another type counts as unknown, and the log counts."""
-    (entry,) = parse(changed(CONNECTED, **{field: KINDS[kind]}), feed=CONNECTIONS)
+def test_invalid_fields_of_connection_logs(field: str, defaults: Document, kind: str) -> None:
+    """A missing, null, empty or mistyped field is unknown, and the log counts."""
+    (entry,) = parse(with_changes(CONNECTED, **{field: KINDS[kind]}), feed=CONNECTIONS)
     expected = {name: getattr(CONNECTED_ENTRY, name) for name in LogEntry.__struct_fields__}
     assert LogEntry(**{**expected, **defaults}) == entry
 
@@ -458,8 +458,8 @@ def test_odd_fields_of_connection_logs(field: str, defaults: Document, kind: str
     ],
 )
 def test_post_ids(expected: str | None, post_id: object) -> None:
-    """A post's id is a text, or the id of an object."""
-    assert expected == parse(changed(PUBLISHED, postId=post_id))[0].post_id
+    """The post id is a string, or the id of an object."""
+    assert expected == parse(with_changes(PUBLISHED, postId=post_id))[0].post_id
 
 
 NUMBERS = [
@@ -494,7 +494,7 @@ NUMBERS = [
 
 @pytest.mark.parametrize(("raw", "duration"), NUMBERS)
 def test_numbers(raw: str, duration: int | None) -> None:
-    """Of durations and attempts only finite numbers from 0 on are observed, absurd ones as 31 years."""
+    """Durations and attempts are finite and not negative, and capped at 31 years."""
     payload = f'{{"logs": [{{"_id": "a", "durationMs": {raw}, "attemptNumber": {raw}, "statusCode": {raw}}}]}}'
     (entry,) = PUBLISHING.parse(payload.encode()).entries
     (connection,) = CONNECTIONS.parse(payload.encode()).entries
@@ -525,7 +525,7 @@ def test_numbers(raw: str, duration: int | None) -> None:
     ],
 )
 def test_status_codes(label: str, raw: str) -> None:
-    """A status code is one of HTTP's, or none."""
+    """A status code is a valid HTTP status, or none."""
     payload = f'{{"logs": [{{"_id": "a", "status": "failed", "statusCode": {raw}}}]}}'
     (entry,) = PUBLISHING.parse(payload.encode()).entries
     failures = [i.labels for i in PUBLISHING.project("acme", entry) if i.family == "late_publishing_failures_total"]
@@ -554,10 +554,10 @@ TEXTS = [
 
 @pytest.mark.parametrize(("expected", "value"), TEXTS)
 def test_texts(expected: str, value: str | None) -> None:
-    """A text becomes a valid label of at most 128 characters: halves of emoji and control characters are replaced."""
+    """A label is valid Unicode of at most 128 characters without control characters."""
     assert expected == label_text(value)
-    assert expected == parse(changed(PUBLISHED, platform=value))[0].platform
-    assert expected == parse(changed(CONNECTED, eventType=value), feed=CONNECTIONS)[0].action
+    assert expected == parse(with_changes(PUBLISHED, platform=value))[0].platform
+    assert expected == parse(with_changes(CONNECTED, eventType=value), feed=CONNECTIONS)[0].action
 
 
 KEYS = [
@@ -573,7 +573,7 @@ KEYS = [
 
 
 def test_keys() -> None:
-    """An id is a key as it is; an absurdly long one or one cut in half is a key of its own, always the same."""
+    """An id is the key; a very long or invalid one has a stable digest as key."""
     for expected, value in KEYS:
         assert expected == parse({"_id": value})[0].key
     long = [log_key("x" * 129), log_key("x" * 130), log_key("\N{FIRE}" * 33), log_key("\ud83d" * 128)]
@@ -613,65 +613,65 @@ MOMENTS = [
 
 
 @pytest.mark.parametrize(("expected", "value"), MOMENTS)
-def test_moments(expected: int | None, value: object) -> None:
-    """A time is ISO 8601, with or without fractions, in any zone; what is none is missing."""
-    assert expected == parse(changed(PUBLISHED, createdAt=value))[0].created
+def test_times(expected: int | None, value: object) -> None:
+    """A time is ISO 8601, with or without fractions, in any zone; anything else is missing."""
+    assert expected == parse(with_changes(PUBLISHED, createdAt=value))[0].created
     if value is None or isinstance(value, str):
         assert expected == parse_millis(value)
 
 
 @given(st.text())
-def test_any_moment(value: str) -> None:
-    """No text breaks the reading of times."""
-    found = parse_millis(value)
-    assert found is None or abs(found) < 2**48
+def test_any_time(value: str) -> None:
+    """No text breaks the parser of times."""
+    result = parse_millis(value)
+    assert result is None or abs(result) < 2**48
 
 
 @given(st.one_of(st.none(), st.integers(), st.floats()), st.sampled_from([1000, 1_000_000]))
 def test_any_number(value: float | None, scale: int) -> None:
-    """No number breaks the reading of durations, and none is beyond 31 years."""
-    found = to_micros(value, scale)
-    assert found is None or 0 <= found <= 10**15
+    """Any number gives a duration of at most 31 years, or none."""
+    result = to_micros(value, scale)
+    assert result is None or 0 <= result <= 10**15
 
 
-# What is no page at all.
+# Invalid responses.
 
 BODIES = [
-    (b"", "the answer is not JSON: it is empty"),
-    (b"   \n", "the answer is not JSON: it is empty"),
-    (b"<html>\n<title>502</title>", "the answer is not JSON: it begins with '<html>'"),
-    (b"\xff\xfe", "the answer is not JSON: it begins with '\ufffd\ufffd'"),
-    (b'{"logs": [{"_id": "a"}, {"_i', 'the answer is not JSON: it begins with \'{"logs": [{"_id": "a"}, {"_i\''),
-    (b'{"logs": [] } trailing', "the answer is not JSON: it begins with '{\"logs\": [] } trailing'"),
-    (b"null", "the answer is null or missing, not an object"),
-    (b"true", "the answer is a truth value, not an object"),
-    (b"17", "the answer is a number, not an object"),
-    (b"1.5", "the answer is a number, not an object"),
-    (b'"text"', "the answer is a text, not an object"),
-    (b"[]", "the answer is a list, not an object"),
-    (b"[{}]", "the answer is a list, not an object"),
-    (b"{}", "the answer has no list of logs: logs is null or missing"),
-    (b'{"error": "x"}', "the answer has no list of logs: logs is null or missing"),
-    (b'{"logs": null}', "the answer has no list of logs: logs is null or missing"),
-    (b'{"logs": {}}', "the answer has no list of logs: logs is an object"),
-    (b'{"logs": "none"}', "the answer has no list of logs: logs is a text"),
-    (b'{"logs": 0}', "the answer has no list of logs: logs is a number"),
-    (b'{"logs": false}', "the answer has no list of logs: logs is a truth value"),
-    (b"[" * 100_000, "the answer nests too deeply"),
-    (b'{"x":' + b"[" * 100_000, "the answer nests too deeply"),
+    (b"", "the response is not JSON: it is empty"),
+    (b"   \n", "the response is not JSON: it is empty"),
+    (b"<html>\n<title>502</title>", "the response is not JSON: it begins with '<html>'"),
+    (b"\xff\xfe", "the response is not JSON: it begins with '\ufffd\ufffd'"),
+    (b'{"logs": [{"_id": "a"}, {"_i', 'the response is not JSON: it begins with \'{"logs": [{"_id": "a"}, {"_i\''),
+    (b'{"logs": [] } trailing', "the response is not JSON: it begins with '{\"logs\": [] } trailing'"),
+    (b"null", "the response is null or missing, not an object"),
+    (b"true", "the response is a boolean, not an object"),
+    (b"17", "the response is a number, not an object"),
+    (b"1.5", "the response is a number, not an object"),
+    (b'"text"', "the response is a string, not an object"),
+    (b"[]", "the response is a list, not an object"),
+    (b"[{}]", "the response is a list, not an object"),
+    (b"{}", "the response has no list of logs: logs is null or missing"),
+    (b'{"error": "x"}', "the response has no list of logs: logs is null or missing"),
+    (b'{"logs": null}', "the response has no list of logs: logs is null or missing"),
+    (b'{"logs": {}}', "the response has no list of logs: logs is an object"),
+    (b'{"logs": "none"}', "the response has no list of logs: logs is a string"),
+    (b'{"logs": 0}', "the response has no list of logs: logs is a number"),
+    (b'{"logs": false}', "the response has no list of logs: logs is a boolean"),
+    (b"[" * 100_000, "the response is nested too deeply"),
+    (b'{"x":' + b"[" * 100_000, "the response is nested too deeply"),
 ]
 
 
 @pytest.mark.parametrize(("payload", "words"), BODIES)
 @pytest.mark.parametrize("feed", FEEDS.values(), ids=FEEDS)
-def test_what_is_no_page(feed: Feed, payload: bytes, words: str) -> None:
-    """An answer that is no list of logs is refused in words, each time."""
-    assert [words] * 2 == [refused(payload, feed), refused(payload, feed)]
+def test_invalid_responses(feed: Feed, payload: bytes, words: str) -> None:
+    """A response that is not a log list has a stable error message."""
+    assert [words] * 2 == [payload_error(payload, feed), payload_error(payload, feed)]
 
 
 @pytest.mark.parametrize("form", ['{"logs": [%s%s]}', '{"logs": [{"a": %s%s}]}', '{"logs": [{"_id": "a", "b": %s%s}]}'])
 def test_deep_nesting(form: str) -> None:
-    """However deep an answer nests, it is a page or a BadPayload; how deep is too deep is Python's affair."""
+    """A deeply nested response is a page or a BadPayload, depending on the recursion limit."""
     refusals = 0
     for depth in (10, 500, *range(700, 1010), 5000, 100_000):
         try:
@@ -682,7 +682,7 @@ def test_deep_nesting(form: str) -> None:
 
 
 def test_invalid_utf8() -> None:
-    """Invalid UTF-8 in one row costs no other row, and not that row either."""
+    """Invalid UTF-8 in a row affects neither that row nor the others."""
     payload = b'{"logs": [{"_id": "a", "platform": "x"}, {"_id": "b", "platform": "\xff\xed\xa0\xbd"}, {"_id": "c"}]}'
     entries = PUBLISHING.parse(payload).entries
 
@@ -709,27 +709,27 @@ def test_invalid_utf8() -> None:
     ],
 )
 def test_pagination(total: int | None, more: bool | None, pagination: object) -> None:  # noqa: FBT001 - expected
-    """What an answer says of the whole list is taken where it makes sense, beside good rows and odd ones."""
+    """Valid pagination fields are used, beside valid and invalid rows."""
     for rows in ((), ({"_id": "a"},), (None,)):
         page = PUBLISHING.parse(body(*rows, pagination=pagination))
         assert (len(rows), total, more) == (len(page.entries), page.total, page.has_more)
 
 
-def test_a_repeated_answer() -> None:
-    """An answer that comes again gives the same page, whatever came between."""
+def test_repeated_response() -> None:
+    """A repeated response gives the same page."""
     payloads = [body({"_id": f"{number}"}, pad="x" * size) for number, size in enumerate((1, 1, 1, 2**19, 1, 1, 1))]
     first = [PUBLISHING.parse(payload) for payload in payloads]
     assert first == [PUBLISHING.parse(payload) for payload in payloads]
     assert [f"{number}" for number in range(7)] == [page.entries[0].key for page in first]
 
 
-def test_a_row_type_of_ones_own() -> None:
-    """A feed is its fields and what they mean: nothing else is needed to read it."""
+def test_custom_row_type() -> None:
+    """A row type and a conversion are enough to decode a new feed."""
     answer = LogListDecoder(PublishingRow, lambda row: LogEntry(key=row.id, status=row.status or "none"))
     assert LogPage((LogEntry(key="a", status="none"),)) == answer.parse(b'{"logs": [{"_id": "a"}]}')
 
 
-# What a log counts.
+# Increments.
 
 CATEGORIES = [
     ("rate_limited", "RATE_LIMITED", 400, "publish"),
@@ -795,32 +795,32 @@ CATEGORIES = [
 
 
 @pytest.mark.parametrize(("expected", "error_code", "status_code", "action"), CATEGORIES)
-def test_categories(expected: str, error_code: str | None, status_code: int | None, action: str) -> None:
-    """A failure's category follows from the error code, then the status, then the action."""
+def test_failure_categories(expected: str, error_code: str | None, status_code: int | None, action: str) -> None:
+    """The category follows from the error code, then the status code, then the action."""
     entry = LogEntry(key="a", status="failed", error_code=error_code, status_code=status_code, action=action)
     assert expected == failure_category(entry)
 
 
-def counted(feed: Feed, row: Document) -> dict[str, list[Increment]]:
-    """What a row counts, by family."""
-    found: dict[str, list[Increment]] = {}
+def increments(feed: Feed, row: Document) -> dict[str, list[Increment]]:
+    """Return the increments of a row by family."""
+    result: dict[str, list[Increment]] = {}
     for increment in feed.project("acme", parse(row, feed=feed)[0]):
-        found.setdefault(increment.family, []).append(increment)
-    return found
+        result.setdefault(increment.family, []).append(increment)
+    return result
 
 
-def published(**changes: object) -> dict[str, list[Increment]]:
-    """What the documented publishing log counts with some fields changed."""
-    return counted(PUBLISHING, changed(PUBLISHED, **changes))
+def publishing_increments(**changes: object) -> dict[str, list[Increment]]:
+    """Return the increments of the documented publishing log with some fields changed."""
+    return increments(PUBLISHING, with_changes(PUBLISHED, **changes))
 
 
-def connected(**changes: object) -> dict[str, list[Increment]]:
-    """What a connection log counts with some fields changed."""
-    return counted(CONNECTIONS, changed(CONNECTED, **changes))
+def connection_increments(**changes: object) -> dict[str, list[Increment]]:
+    """Return the increments of a connection log with some fields changed."""
+    return increments(CONNECTIONS, with_changes(CONNECTED, **changes))
 
 
 def by_family(*increments: Increment) -> dict[str, list[Increment]]:
-    """Increments by family."""
+    """Group increments by family."""
     return {increment.family: [increment] for increment in increments}
 
 
@@ -828,8 +828,8 @@ AT = TEN + 5000
 ACCOUNT = ("acme", "instagram", "64e1f0a9e2b5af0012ab34ef")
 
 
-def test_a_published_post() -> None:
-    """A successful publish log counts, is timed, points to its post, and is its account's success."""
+def test_successful_publish() -> None:
+    """A successful publish log counts, has a duration with an exemplar, and is a success of its account."""
     labels = ("acme", "instagram", "publish", "success")
     exemplar = Exemplar((("log_id", PUBLISHED["_id"]), ("post_id", PUBLISHED["postId"]["_id"])), AT / 1000)
     assert (
@@ -843,26 +843,26 @@ def test_a_published_post() -> None:
             AttemptOutcome("late_account_consecutive_failures", ACCOUNT, at=AT, failed=False),
             SetLatest("late_account_last_success_timestamp_seconds", ACCOUNT, at=AT, value=AT / 1000),
         )
-        == published()
+        == publishing_increments()
     )
 
 
-def test_a_failed_retry() -> None:
-    """A failed retry is a failure of its category, a retry, and its account's failure, not its success."""
-    found = published(action="retry", status="failed", statusCode=401, attemptNumber=3)
+def test_failed_retry() -> None:
+    """A failed retry counts in its category, as a retry, and as a failure of its account."""
+    result = publishing_increments(action="retry", status="failed", statusCode=401, attemptNumber=3)
     assert [
         IncCounter("late_publishing_failures_total", ("acme", "instagram", "retry", "auth_expired", "401"))
-    ] == found["late_publishing_failures_total"]
-    assert [IncCounter("late_publishing_retries_total", ("acme", "instagram", "failed"))] == found[
+    ] == result["late_publishing_failures_total"]
+    assert [IncCounter("late_publishing_retries_total", ("acme", "instagram", "failed"))] == result[
         "late_publishing_retries_total"
     ]
-    assert [ObserveHistogram("late_publishing_attempts", ("acme", "instagram", "failed"), micros=3_000_000)] == found[
+    assert [ObserveHistogram("late_publishing_attempts", ("acme", "instagram", "failed"), micros=3_000_000)] == result[
         "late_publishing_attempts"
     ]
-    assert [AttemptOutcome("late_account_consecutive_failures", ACCOUNT, at=AT, failed=True)] == found[
+    assert [AttemptOutcome("late_account_consecutive_failures", ACCOUNT, at=AT, failed=True)] == result[
         "late_account_consecutive_failures"
     ]
-    assert "late_account_last_success_timestamp_seconds" not in found
+    assert "late_account_last_success_timestamp_seconds" not in result
 
 
 COUNTED = [
@@ -886,42 +886,42 @@ COUNTED = [
 
 
 @pytest.mark.parametrize(("action", "status", "beyond"), COUNTED)
-def test_kinds_of_publishing_logs(action: str | None, status: str | None, beyond: set[str]) -> None:
-    """Every log counts; what else it counts follows from its action and its status."""
-    found = published(action=action, status=status)
+def test_increments_by_action_and_status(action: str | None, status: str | None, beyond: set[str]) -> None:
+    """Every log counts; further increments depend on its action and status."""
+    result = publishing_increments(action=action, status=status)
     always = {
         "late_publishing_logs_total",
         "late_publishing_duration_seconds",
         "late_publishing_last_log_timestamp_seconds",
     }
-    assert always | beyond == set(found)
+    assert always | beyond == set(result)
     labels = ("acme", "instagram", action or "unknown", status or "unknown")
-    assert [IncCounter("late_publishing_logs_total", labels)] == found["late_publishing_logs_total"]
-    once = {family for family, increments in found.items() if any(increment.once_per_log for increment in increments)}
+    assert [IncCounter("late_publishing_logs_total", labels)] == result["late_publishing_logs_total"]
+    once = {family for family, increments in result.items() if any(increment.once_per_log for increment in increments)}
     assert beyond & {"late_publishing_rate_limit_pauses_total"} == once
 
 
-def test_a_bare_publishing_log() -> None:
-    """A log of which nothing is known counts as unknown, and nothing is made up."""
+def test_publishing_log_without_fields() -> None:
+    """A log without fields counts as unknown, without further increments."""
     labels = ("acme", "unknown", "unknown", "unknown")
-    assert by_family(IncCounter("late_publishing_logs_total", labels)) == counted(PUBLISHING, {"_id": "a"})
+    assert by_family(IncCounter("late_publishing_logs_total", labels)) == increments(PUBLISHING, {"_id": "a"})
 
 
-def test_an_attempt_without_an_account() -> None:
-    """An attempt without an account counts for an unknown one, which has neither name nor streak."""
-    found = published(accountId=None)
-    assert [IncCounter("late_account_logs_total", ("acme", "instagram", "unknown", "success"))] == found[
+def test_attempt_without_an_account() -> None:
+    """It counts for an unknown account, without name and streak."""
+    result = publishing_increments(accountId=None)
+    assert [IncCounter("late_account_logs_total", ("acme", "instagram", "unknown", "success"))] == result[
         "late_account_logs_total"
     ]
-    gauges = {family for family in found if CATALOGUE[family].kind == "gauge"}
+    gauges = {family for family in result if CATALOGUE[family].kind == "gauge"}
     assert {"late_publishing_last_log_timestamp_seconds"} == gauges
 
 
-def test_an_attempt_without_a_time() -> None:
-    """An attempt without a time counts, and moves no reading."""
-    found = published(createdAt="soon")
-    assert not [i for increments in found.values() for i in increments if isinstance(i, SetLatest | AttemptOutcome)]
-    assert [IncCounter("late_account_logs_total", (*ACCOUNT, "success"))] == found["late_account_logs_total"]
+def test_attempt_without_a_time() -> None:
+    """It counts, and sets no gauge."""
+    result = publishing_increments(createdAt="soon")
+    assert not [i for increments in result.values() for i in increments if isinstance(i, SetLatest | AttemptOutcome)]
+    assert [IncCounter("late_account_logs_total", (*ACCOUNT, "success"))] == result["late_account_logs_total"]
 
 
 @pytest.mark.parametrize(
@@ -929,8 +929,8 @@ def test_an_attempt_without_a_time() -> None:
                                     ("a" * 64, "p" * 52, False), ("é" * 60, "p" * 60, False)]
 )  # fmt: skip
 def test_exemplars(log_id: str, post_id: str | None, *, fits: bool) -> None:
-    """A duration points to its log and its post where both fit into the 128 characters that there are."""
-    (observation,) = published(_id=log_id, postId=post_id)["late_publishing_duration_seconds"]
+    """A duration has an exemplar if its labels fit into 128 characters."""
+    (observation,) = publishing_increments(_id=log_id, postId=post_id)["late_publishing_duration_seconds"]
     assert isinstance(observation, ObserveHistogram)
     expected = Exemplar((("log_id", log_id), ("post_id", post_id or "unknown")), AT / 1000)
     assert (expected if fits else None) == observation.exemplar
@@ -940,8 +940,8 @@ CONNECTED_AT = TEN - 3_600_000
 TWITTER = ("acme", "twitter", "a1")
 
 
-def test_a_connected_account() -> None:
-    """A connection counts, is timed, and says of its account what it is called, that it is there and until when."""
+def test_connected_account() -> None:
+    """A connection counts, has a duration, and sets name, state and token expiry of its account."""
     assert (
         by_family(
             IncCounter("late_connection_events_total", ("acme", "twitter", "connect_success", "oauth")),
@@ -956,7 +956,7 @@ def test_a_connected_account() -> None:
             SetLatest("late_account_connected", TWITTER, at=CONNECTED_AT, value=1),
             SetLatest("late_account_token_expiry_timestamp_seconds", TWITTER, at=CONNECTED_AT, value=TEN / 1000),
         )
-        == connected()
+        == connection_increments()
     )
 
 
@@ -972,72 +972,57 @@ def test_a_connected_account() -> None:
         (None, None, None),
     ],
 )
-def test_kinds_of_connection_logs(event: str | None, value: int | None, failure: str | None) -> None:
-    """What an event says of its account follows from its kind; a failure counts by its code."""
-    found = connected(eventType=event, error={"code": "oauth_denied"})
-    connections = [i.value for i in found.get("late_account_connected", ()) if isinstance(i, SetLatest)]
+def test_account_state_by_event(event: str | None, value: int | None, failure: str | None) -> None:
+    """The state of the account depends on the event; a failure counts by its code."""
+    result = connection_increments(eventType=event, error={"code": "oauth_denied"})
+    connections = [i.value for i in result.get("late_account_connected", ()) if isinstance(i, SetLatest)]
     assert ([] if value is None else [value]) == connections
-    failures = [i.labels for i in found.get("late_connection_failures_total", ())]
+    failures = [i.labels for i in result.get("late_connection_failures_total", ())]
     assert ([] if failure is None else [("acme", "twitter", failure, "oauth_denied")]) == failures
 
 
-def test_a_bare_connection_log() -> None:
-    """A connection log of which nothing is known counts as unknown."""
+def test_connection_log_without_fields() -> None:
+    """A log without fields counts as unknown."""
     labels = ("acme", "unknown", "unknown", "unknown")
-    assert by_family(IncCounter("late_connection_events_total", labels)) == counted(CONNECTIONS, {"_id": "a"})
+    assert by_family(IncCounter("late_connection_events_total", labels)) == increments(CONNECTIONS, {"_id": "a"})
 
 
-def test_an_early_failure() -> None:
-    """A failure without a code, an account or a duration counts by an unknown code and says nothing of accounts."""
-    found = counted(CONNECTIONS, changed(CONNECTION, error=None, userId=None))
-    assert [IncCounter("late_connection_failures_total", ("acme", "twitter", "connect_failed", "unknown"))] == found[
+def test_connection_failure_without_an_account() -> None:
+    """It counts with an unknown code and sets no gauge."""
+    result = increments(CONNECTIONS, with_changes(CONNECTION, error=None, userId=None))
+    assert [IncCounter("late_connection_failures_total", ("acme", "twitter", "connect_failed", "unknown"))] == result[
         "late_connection_failures_total"
     ]
     assert {
         "late_connection_events_total",
         "late_connection_failures_total",
         "late_connection_last_event_timestamp_seconds",
-    } == set(found)
+    } == set(result)
 
 
-def test_an_account_without_a_name() -> None:
-    """A connection log that does not name its account leaves the name that is known."""
-    found = connected(success=None)
-    assert "late_account_info" not in found
-    assert "late_account_token_expiry_timestamp_seconds" not in found
-    assert "late_account_connected" in found
+def test_connection_without_a_name() -> None:
+    """It keeps the current name of the account."""
+    result = connection_increments(success=None)
+    assert "late_account_info" not in result
+    assert "late_account_token_expiry_timestamp_seconds" not in result
+    assert "late_account_connected" in result
 
 
-def projected() -> Iterable[tuple[str, Increment]]:
-    """Every increment of the rows above with the feed it is from."""
+def all_increments() -> Iterable[tuple[str, Increment]]:
+    """Yield all increments of the rows above with their feeds."""
     for action, status, _ in COUNTED:
-        row = changed(PUBLISHED, action=action, status=status)
-        yield from (("publishing", i) for found in counted(PUBLISHING, row).values() for i in found)
+        row = with_changes(PUBLISHED, action=action, status=status)
+        yield from (("publishing", i) for result in increments(PUBLISHING, row).values() for i in result)
     for row in (CONNECTION, CONNECTED):
-        yield from (("connections", i) for found in counted(CONNECTIONS, row).values() for i in found)
+        yield from (("connections", i) for result in increments(CONNECTIONS, row).values() for i in result)
 
 
-def test_projections_fit_the_catalogue() -> None:
-    """Increments are of the kind and have the labels that the catalogue has for their family, and await their feed."""
+def test_increments_match_the_catalogue() -> None:
+    """Increments have the type, labels and feed of their family."""
     kinds = {IncCounter: "counter", ObserveHistogram: "histogram", SetLatest: "gauge", AttemptOutcome: "gauge"}
-    for feed, increment in projected():
+    for feed, increment in all_increments():
         family = CATALOGUE[increment.family]
         assert kinds[type(increment)] == family.kind
         assert feed in family.feeds
-        shown = increment.labels + (("name",) if family.name == "late_account_info" else ())
-        assert len(family.labels) == len(shown)
-
-
-@pytest.mark.parametrize(
-    ("created", "expected"),
-    [
-        (TEN, "2024-11-01T10:00:00.000Z"),
-        (-1, "1969-12-31T23:59:59.999Z"),
-        (-62_135_596_800_001, "0001-01-01T00:00:00.000Z"),
-        (253_402_300_800_000, "9999-12-31T23:59:59.999Z"),
-        (10**30, "9999-12-31T23:59:59.999Z"),
-    ],
-)
-def test_a_moment(created: int, expected: str) -> None:
-    """A time is written as the API writes it; beyond the calendar it is the nearest one."""
-    assert expected == format_millis(created)
+        displayed = increment.labels + (("name",) if family.name == "late_account_info" else ())
+        assert len(family.labels) == len(displayed)

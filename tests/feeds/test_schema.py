@@ -17,7 +17,8 @@ from late.models._generated import models  # type: ignore[import-untyped]
 
 from late_exporter import log
 from late_exporter.api.client import ApiKey, LateClient, RateLimiter
-from late_exporter.commands.check import Finding, Level, check_api, format_findings
+from late_exporter.commands.check.api import check_api
+from late_exporter.commands.check.finding import Finding, Level, format_findings
 from late_exporter.feeds import FEEDS
 from late_exporter.feeds.schema import (
     DOCUMENTED_PATHS,
@@ -78,36 +79,36 @@ SHAPES = {"publishing": LATE_PUBLISHING, "connections": LATE_CONNECTIONS, "zerni
 
 
 def body(*rows: object, **around: object) -> bytes:
-    """An answer."""
+    """Return a response body."""
     return json.dumps({"logs": rows, **around}).encode()
 
 
-def changed(row: Row, **changes: object) -> Row:
-    """A row with some fields changed."""
+def with_changes(row: Row, **changes: object) -> Row:
+    """Return a row with some fields changed."""
     return {name: value for name, value in {**row, **changes}.items() if value is not MISSING}
 
 
-def found(shape: Schema, *rows: object, **around: object) -> list[Deviation]:
-    """What is not as documented in one of the rows."""
+def deviations_of(shape: Schema, *rows: object, **around: object) -> list[Deviation]:
+    """Return the deviations of rows."""
     looks = SchemaChecker(shape).check(body(*rows, **around))
     return [deviation for deviations in looks for deviation in deviations]
 
 
-# What the documentation has is no drift.
+# Documented responses.
 
 
 @pytest.mark.parametrize(("shape", "row"), DOCUMENTATION)
-def test_the_documentation_is_no_drift(shape: Schema, row: Row) -> None:
-    """Neither the documented examples, alone or in a page, nor those with every optional field null deviate."""
+def test_documented_examples_have_no_deviations(shape: Schema, row: Row) -> None:
+    """The documented examples have no deviations, alone, in a page, and with null in all optional fields."""
     nulls = {name: None if not field.required else row[name] for name, field in shape.items()}
     for rows in ([row], [row, nulls], []):
-        assert [] == found(shape, *rows)
-        assert [] == found(shape, *rows, pagination=PAGINATION)
-        assert [] == found(shape, *rows, count=1, postId="65f1c0a9e2b5af0012ab34cd")
+        assert [] == deviations_of(shape, *rows)
+        assert [] == deviations_of(shape, *rows, pagination=PAGINATION)
+        assert [] == deviations_of(shape, *rows, count=1, postId="65f1c0a9e2b5af0012ab34cd")
 
 
-def test_what_the_official_client_knows_is_documented() -> None:
-    """The fields are those of late-sdk, down to the nested objects."""
+def test_schemas_match_the_official_client() -> None:
+    """The fields are those of late-sdk, including nested objects."""
     for shape, model in ((LATE_PUBLISHING, models.PostLog), (LATE_CONNECTIONS, models.ConnectionLog)):
         assert {field.alias or name for name, field in model.model_fields.items()} == set(shape)
     nested = {
@@ -122,14 +123,16 @@ def test_what_the_official_client_knows_is_documented() -> None:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_what_is_expected(name: str) -> None:
-    """Only what every log has can be missing."""
+def test_required_fields(name: str) -> None:
+    """Only fields that every log has can be missing."""
     assert EXPECTED[name] == {field for field, about in SHAPES[name].items() if about.required}
-    assert {(field, "missing") for field in EXPECTED[name]} == {(one.path, one.kind) for one in found(SHAPES[name], {})}
+    assert {(field, "missing") for field in EXPECTED[name]} == {
+        (one.path, one.kind) for one in deviations_of(SHAPES[name], {})
+    }
 
 
-def test_a_simulated_week_is_no_drift() -> None:
-    """Every page of a week of the simulated world, and the logs of its posts, are as documented."""
+def test_simulated_week_has_no_deviations() -> None:
+    """All pages and posts of a simulated week match the schemas."""
     world = SimulatedWorld(7, 1_763_993_002.0, logs_per_day=800)
     service = SimulatedApi(world, clock=lambda: world.now, rate_limit=10**6)
     headers = {"Authorization": f"Bearer {KEY}"}
@@ -138,20 +141,20 @@ def test_a_simulated_week_is_no_drift() -> None:
         "/v1/connections/logs": SchemaChecker(LATE_CONNECTIONS),
     }
     for path, sentinel in sentinels.items():
-        looked = 0
+        row_count = 0
         while True:
-            answer = service.handle("GET", path, f"limit=100&skip={looked}", headers).body
+            answer = service.handle("GET", path, f"limit=100&skip={row_count}", headers).body
             assert () == sentinel.check(answer)
             rows = json.loads(answer)["logs"]
             for post in {row["postId"]["_id"] for row in rows[:3] if "postId" in row}:
                 assert () == sentinel.check(service.handle("GET", f"/v1/posts/{post}/logs", "", headers).body)
             if not rows:
                 break
-            looked += len(rows)
-        assert looked > (3000 if "posts" in path else 50)
+            row_count += len(rows)
+        assert row_count > (3000 if "posts" in path else 50)
 
 
-# What is not documented is drift.
+# Deviations.
 
 DEVIATIONS: tuple[tuple[Schema, Row, list[Deviation]], ...] = (
     (LATE_PUBLISHING, {**PUBLISHED, "region": "eu-west"}, [Deviation("region", "unknown", "string", "eu-west")]),
@@ -163,50 +166,54 @@ DEVIATIONS: tuple[tuple[Schema, Row, list[Deviation]], ...] = (
     (LATE_PUBLISHING, {**PUBLISHED, "caption": CAPTION}, [Deviation("caption", "unknown", "string", "of length 38")]),
     (
         LATE_PUBLISHING,
-        changed(PUBLISHED, status=MISSING, state="success"),
+        with_changes(PUBLISHED, status=MISSING, state="success"),
         [Deviation("state", "unknown", "string", "success"), Deviation("status", "missing")],
     ),
-    (LATE_PUBLISHING, changed(PUBLISHED, platform=None), [Deviation("platform", "missing")]),
-    (LATE_PUBLISHING, changed(PUBLISHED, profileId=MISSING, endpoint=None), []),
-    (LATE_PUBLISHING, changed(PUBLISHED, statusCode="200"), [Deviation("statusCode", "type", "string", "200")]),
-    (LATE_PUBLISHING, changed(PUBLISHED, statusCode=True), [Deviation("statusCode", "type", "boolean", "true")]),
-    (LATE_PUBLISHING, changed(PUBLISHED, statusCode=200.5), []),
-    (LATE_PUBLISHING, changed(PUBLISHED, createdAt=1730455), [Deviation("createdAt", "type", "number", "1730455")]),
-    (LATE_PUBLISHING, changed(PUBLISHED, postId=7), [Deviation("postId", "type", "number", "7")]),
-    (LATE_PUBLISHING, changed(PUBLISHED, postId={"id": "a"}), [Deviation("postId.id", "unknown", "string", "a")]),
-    (LATE_PUBLISHING, changed(PUBLISHED, request=[]), [Deviation("request", "type", "array", "of length 0")]),
+    (LATE_PUBLISHING, with_changes(PUBLISHED, platform=None), [Deviation("platform", "missing")]),
+    (LATE_PUBLISHING, with_changes(PUBLISHED, profileId=MISSING, endpoint=None), []),
+    (LATE_PUBLISHING, with_changes(PUBLISHED, statusCode="200"), [Deviation("statusCode", "type", "string", "200")]),
+    (LATE_PUBLISHING, with_changes(PUBLISHED, statusCode=True), [Deviation("statusCode", "type", "boolean", "true")]),
+    (LATE_PUBLISHING, with_changes(PUBLISHED, statusCode=200.5), []),
     (
         LATE_PUBLISHING,
-        changed(PUBLISHED, response={"errorKode": "RATE_LIMITED", "errorCode": 7, "rawBody": {"x": 1}}),
+        with_changes(PUBLISHED, createdAt=1730455),
+        [Deviation("createdAt", "type", "number", "1730455")],
+    ),
+    (LATE_PUBLISHING, with_changes(PUBLISHED, postId=7), [Deviation("postId", "type", "number", "7")]),
+    (LATE_PUBLISHING, with_changes(PUBLISHED, postId={"id": "a"}), [Deviation("postId.id", "unknown", "string", "a")]),
+    (LATE_PUBLISHING, with_changes(PUBLISHED, request=[]), [Deviation("request", "type", "array", "of length 0")]),
+    (
+        LATE_PUBLISHING,
+        with_changes(PUBLISHED, response={"errorKode": "RATE_LIMITED", "errorCode": 7, "rawBody": {"x": 1}}),
         [
             Deviation("response.errorKode", "unknown", "string", "RATE_LIMITED"),
             Deviation("response.errorCode", "type", "number", "7"),
         ],
     ),
-    (LATE_CONNECTIONS, changed(CONNECTION, metadata={"any": ["thing"]}), []),
-    (LATE_CONNECTIONS, changed(CONNECTION, error={"rawResponse": {"x": 1}}), []),
+    (LATE_CONNECTIONS, with_changes(CONNECTION, metadata={"any": ["thing"]}), []),
+    (LATE_CONNECTIONS, with_changes(CONNECTION, error={"rawResponse": {"x": 1}}), []),
     (
         LATE_CONNECTIONS,
-        changed(CONNECTION, context={"isBYOK": "no"}),
+        with_changes(CONNECTION, context={"isBYOK": "no"}),
         [Deviation("context.isBYOK", "type", "string", "no")],
     ),
     (
         LATE_CONNECTIONS,
-        changed(CONNECTED, success={"permissions": "read"}),
+        with_changes(CONNECTED, success={"permissions": "read"}),
         [Deviation("success.permissions", "type", "string", "read")],
     ),
-    (LATE_CONNECTIONS, changed(CONNECTION, eventType=MISSING), [Deviation("eventType", "missing")]),
+    (LATE_CONNECTIONS, with_changes(CONNECTION, eventType=MISSING), [Deviation("eventType", "missing")]),
     (ZERNIO_LOGS, {**LOGGED, "id": 12}, [Deviation("id", "unknown", "number", "12")]),
-    (ZERNIO_LOGS, changed(LOGGED, created_at=MISSING), [Deviation("created_at", "missing")]),
-    (ZERNIO_LOGS, changed(LOGGED, duration_ms="12"), [Deviation("duration_ms", "type", "string", "12")]),
-    (ZERNIO_LOGS, changed(LOGGED, metadata={"now": "an object"}), []),
+    (ZERNIO_LOGS, with_changes(LOGGED, created_at=MISSING), [Deviation("created_at", "missing")]),
+    (ZERNIO_LOGS, with_changes(LOGGED, duration_ms="12"), [Deviation("duration_ms", "type", "string", "12")]),
+    (ZERNIO_LOGS, with_changes(LOGGED, metadata={"now": "an object"}), []),
 )
 
 
 @pytest.mark.parametrize(("shape", "row", "deviations"), DEVIATIONS)
 def test_deviations(shape: Schema, row: Row, deviations: list[Deviation]) -> None:
-    """A field that is not as documented is found by its path, in an answer of good logs too."""
-    assert deviations == found(shape, row)
+    """A deviation is reported with its path, also in a page of valid logs."""
+    assert deviations == deviations_of(shape, row)
     good = next(good for of, good in DOCUMENTATION if of is shape)
     looks = SchemaChecker(shape).check(body(good, row, good, pagination=PAGINATION))
     assert ([(), tuple(deviations), ()] if deviations else []) == list(looks)
@@ -227,26 +234,26 @@ AROUND: tuple[tuple[Row, list[Deviation]], ...] = (
 
 
 @pytest.mark.parametrize(("around", "deviations"), AROUND)
-def test_what_stands_around_the_logs(around: Row, deviations: list[Deviation]) -> None:
-    """What has changed around the logs is found with each of them."""
+def test_deviations_of_the_envelope(around: Row, deviations: list[Deviation]) -> None:
+    """A deviation of the response is reported for each log."""
     assert [tuple(deviations)] * 2 == list(SchemaChecker(LATE_PUBLISHING).check(body(PUBLISHED, POST_LOG, **around)))
 
 
-def test_an_odd_row_is_no_drift() -> None:
-    """A row that is no object has no fields; the others are looked at all the same."""
+def test_row_that_is_not_an_object() -> None:
+    """It has no deviations; the other rows are checked."""
     looks = SchemaChecker(LATE_PUBLISHING).check(body(None, [], {**PUBLISHED, "a": 1}, "x"))
     assert [(), (), (Deviation("a", "unknown", "number", "1"),), ()] == list(looks)
 
 
 @pytest.mark.parametrize("answer", [b"", b"\xff", b"[]", b"7", b'{"logs": null}', b'{"logs": {}}', b"[" * 99_999])
-def test_what_is_no_answer(answer: bytes) -> None:
-    """What holds no logs is for others to refuse."""
+def test_responses_without_logs(answer: bytes) -> None:
+    """They have no deviations, because the decoder rejects them."""
     assert () == SchemaChecker(LATE_PUBLISHING).check(answer)
 
 
 @given(st.lists(anything, max_size=4), anything)
 def test_any_json(rows: list[Any], pagination: object) -> None:
-    """Whatever JSON comes, there are as many looks as rows or none, and what is said of it is short."""
+    """Any JSON has deviations for each row or for none, and they are short."""
     for shape in SHAPES.values():
         looks = SchemaChecker(shape).check(body(*rows, pagination=pagination))
         assert len(looks) in {0, len(rows)}
@@ -259,28 +266,28 @@ def test_any_json(rows: list[Any], pagination: object) -> None:
 
 @given(st.binary())
 def test_any_bytes(answer: bytes) -> None:
-    """Whatever bytes come, nothing breaks."""
+    """Any bytes are accepted."""
     assert () == SchemaChecker(LATE_PUBLISHING).check(answer)
 
 
 @given(st.dictionaries(st.text(max_size=90), st.none(), min_size=1, max_size=5))
 def test_any_name(fields: dict[str, None]) -> None:
-    """Names of strangers are cut and cleaned, so that they can be labels and lines."""
-    for deviation in found(LATE_PUBLISHING, {**PUBLISHED, **{f"x{name}": None for name in fields}}):
+    """Paths are shortened and cleaned, so that they can be labels and log fields."""
+    for deviation in deviations_of(LATE_PUBLISHING, {**PUBLISHED, **{f"x{name}": None for name in fields}}):
         assert 0 < len(deviation.path) <= 64
         assert deviation.path.isprintable()
         assert deviation.path.encode()
 
 
-def test_names_are_bounded() -> None:
-    """Past 50 unknown fields further ones are one, once a log, and documented ones keep their names."""
+def test_unknown_paths_are_bounded() -> None:
+    """Beyond 50 unknown fields further ones share a path, once per log; documented paths are kept."""
     sentinel = SchemaChecker(LATE_PUBLISHING)
-    seen = {
+    paths = {
         deviation.path
         for number in range(200)
         for deviation in sentinel.check(body({**PUBLISHED, f"field{number}": 1, f"more{number}": 1, "status": 1}))[0]
     }
-    assert 50 + len({"other", "status"}) == len(seen)
+    assert 50 + len({"other", "status"}) == len(paths)
     last = sentinel.check(body({**PUBLISHED, "status": 1, "yet": 1, "another": 2}))
     assert {("status", "type"), ("other", "unknown")} == {(deviation.path, deviation.kind) for deviation in last[0]}
 
@@ -302,29 +309,29 @@ def test_names_are_bounded() -> None:
         (10**60, f"1{'0' * 39}"),
     ],
 )
-def test_what_is_shown_of_a_value(value: object, sample: str) -> None:
-    """Words of a machine are shown, texts of people and what looks like a secret are not."""
-    (deviation,) = found(LATE_PUBLISHING, {**PUBLISHED, "novelty": value})
+def test_samples(value: object, sample: str) -> None:
+    """Identifiers are shown, user content and secrets are not."""
+    (deviation,) = deviations_of(LATE_PUBLISHING, {**PUBLISHED, "novelty": value})
     assert sample == deviation.sample
 
 
-# What becomes of it.
+# Metrics, log messages and findings.
 
 
 @pytest.fixture
 def rig() -> Iterator[Rig]:
-    """A poller that has not begun."""
+    """Return a poller that has not started."""
     with closing(open_store("sqlite://")) as store:
         yield Rig(store)
 
 
-def told(rig: Rig) -> list[Mapping[str, Any]]:
-    """What the log says of drift."""
+def drift_messages(rig: Rig) -> list[Mapping[str, Any]]:
+    """Return the log messages about schema drift."""
     return [fields for level, event, fields in rig.diary.lines if (level, event) == ("warning", "the API has changed")]
 
 
-async def test_a_poller_counts_and_tells_once(rig: Rig) -> None:
-    """Logs count once however often they are read, in each status; a kind of drift is told once a process."""
+async def test_drift_counts_per_log_and_is_logged_once(rig: Rig) -> None:
+    """Each log counts once per status; each deviation is logged once per process."""
     rig.rows = [polled(2, "pending", state="ok", postId="p2"), polled(1, state="ok")]
     for _ in range(3):
         await rig.poller.poll()
@@ -334,23 +341,25 @@ async def test_a_poller_counts_and_tells_once(rig: Rig) -> None:
         == rig.value(DRIFTED, "publishing", "state", "unknown")
         == rig.saved(DRIFTED, "publishing", "state", "unknown")
     )
-    assert [{"field": "state", "kind": "unknown", "type": "string", "sample": "ok"}] == told(rig)
+    assert [{"field": "state", "kind": "unknown", "type": "string", "sample": "ok"}] == drift_messages(rig)
 
     rig.rows = [polled(3, state="ok"), polled(2, state="ok", postId="p2"), polled(1, state="ok")]
     await rig.poller.poll()
     assert 4 == rig.value(DRIFTED, "publishing", "state", "unknown")
-    assert 1 == len(told(rig))
+    assert 1 == len(drift_messages(rig))
 
     rig.start()
     rig.rows.insert(0, polled(4, platform=None))
     await rig.poller.poll()
     assert 4 == rig.value(DRIFTED, "publishing", "state", "unknown")
     assert 1 == rig.value(DRIFTED, "publishing", "platform", "missing")
-    assert [("platform", "missing"), ("state", "unknown")] == [(one["field"], one["kind"]) for one in told(rig)]
+    assert [("platform", "missing"), ("state", "unknown")] == [
+        (one["field"], one["kind"]) for one in drift_messages(rig)
+    ]
 
 
-async def test_what_could_not_be_saved_is_not_counted_twice(rig: Rig) -> None:
-    """Where a commit fails, the logs are read again and their drift counts once."""
+async def test_failed_commit_does_not_count_drift(rig: Rig) -> None:
+    """If a commit fails, the logs are read again and their drift counts once."""
     await rig.poller.poll()
     rig.rows = [polled(1, state="ok")]
     rig.store.failing.add("commit")
@@ -360,8 +369,8 @@ async def test_what_could_not_be_saved_is_not_counted_twice(rig: Rig) -> None:
     assert 1 == rig.value(DRIFTED, "publishing", "state", "unknown")
 
 
-async def test_a_log_without_an_id_drifts_too(rig: Rig) -> None:
-    """The rename of the id itself is seen, though its log cannot be counted."""
+async def test_missing_id_is_drift(rig: Rig) -> None:
+    """A renamed id field is reported, although the log is rejected."""
     odd = polled(1)
     rig.rows = [{**{name: value for name, value in odd.items() if name != "_id"}, "id": odd["_id"]}]
     for _ in range(2):
@@ -370,8 +379,8 @@ async def test_a_log_without_an_id_drifts_too(rig: Rig) -> None:
     assert 1 == rig.value("late_exporter_entries_rejected_total", "publishing", "no_id")
 
 
-def test_the_governor_bounds_fields() -> None:
-    """A workspace brings so many unknown fields at most, across restarts; documented ones take no place."""
+def test_fields_are_limited() -> None:
+    """A workspace has a limited number of unknown fields, across restarts; documented ones do not count."""
 
     def drift(field: str, kind: str = "unknown") -> IncCounter:
         return IncCounter(DRIFTED, ("acme", "publishing", field, kind))
@@ -385,7 +394,7 @@ def test_the_governor_bounds_fields() -> None:
 
 
 def test_nothing_private_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither captions nor keys nor user names are in the line that the log has of drift."""
+    """The log message contains no captions, keys or user names."""
     stream = io.StringIO()
     root = logging.getLogger()
     monkeypatch.setattr("sys.stderr", stream)
@@ -397,38 +406,38 @@ def test_nothing_private_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     logger = log.get_logger("late_exporter")
     for deviation in page.entries[0].deviations:
         logger.warning("the API has changed", **msgspec.to_builtins(deviation))
-    written = stream.getvalue()
-    assert len(private) == written.count("the API has changed")
+    output = stream.getvalue()
+    assert len(private) == output.count("the API has changed")
     for secret in (CAPTION, "harbour", KEY, "acmecorp", "hunter2", "a b c", PUBLISHED["request"]["contentPreview"]):
-        assert secret not in written
+        assert secret not in output
 
 
-def answered(*rows: Row) -> httpx.Response:
-    """A page."""
+def page_response(*rows: Row) -> httpx.Response:
+    """Return a response with a page."""
     return httpx.Response(200, stream=httpx.ByteStream(body(*rows, pagination=PAGINATION)))
 
 
-async def checked(*rows: Row) -> Sequence[Finding]:
-    """What a check finds at an API with such publishing logs."""
+async def check_findings(*rows: Row) -> Sequence[Finding]:
+    """Return the findings of ``check`` for publishing logs."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/connections/logs"):
-            return answered(CONNECTION)
+            return page_response(CONNECTION)
         if not request.url.path.endswith("/v1/posts/logs"):
             return httpx.Response(404, stream=httpx.ByteStream(b"{}"))
-        return answered(*rows[: int(request.url.params["limit"])])
+        return page_response(*rows[: int(request.url.params["limit"])])
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
         client = LateClient(
             http, base_url="http://127.0.0.1/api", key=ApiKey(KEY), rate_limiter=RateLimiter(1.0), timeout=5.0
         )
-        return await check_api("acme", client, list(FEEDS.values()), interval=30.0, share=0.5, clock=time.time)
+        return await check_api("acme", client, list(FEEDS.values()), interval=30.0, quota_share=0.5, clock=time.time)
 
 
 async def test_check_warns_of_drift() -> None:
-    """Each deviation of the first page has a line with a sample and what to do, in text and JSON."""
-    drifted = changed(PUBLISHED, caption=CAPTION, status=MISSING, statusCode="200")
-    findings = await checked(PUBLISHED, drifted, drifted)
+    """Each deviation of the first page is a finding with a sample and a hint, in text and JSON."""
+    drifted = with_changes(PUBLISHED, caption=CAPTION, status=MISSING, statusCode="200")
+    findings = await check_findings(PUBLISHED, drifted, drifted)
     warnings = [finding for finding in findings if finding.level is Level.WARNING]
     assert [
         "statusCode has another type than documented: string 200",
@@ -443,6 +452,6 @@ async def test_check_warns_of_drift() -> None:
         assert CAPTION not in printed
 
 
-async def test_check_is_content_with_what_is_documented() -> None:
-    """An API as documented has no such line."""
-    assert {Level.OK} == {finding.level for finding in await checked(PUBLISHED, {**POST_LOG, "userId": None})}
+async def test_check_without_drift() -> None:
+    """A documented response has no such finding."""
+    assert {Level.OK} == {finding.level for finding in await check_findings(PUBLISHED, {**POST_LOG, "userId": None})}

@@ -50,17 +50,17 @@ EVENT: Document = {
 
 
 def parse(*rows: object, feed: Feed = PUBLISHING) -> tuple[LogEntry, ...]:
-    """The entries of an answer."""
+    """Return the entries of a response."""
     return feed.parse(json.dumps({"logs": rows}).encode()).entries
 
 
 def keys(*rows: object, feed: Feed = PUBLISHING) -> list[str]:
-    """The keys of the entries of an answer."""
+    """Return the keys of the entries of a response."""
     return [entry.key for entry in parse(*rows, feed=feed)]
 
 
-def test_a_publishing_log() -> None:
-    """A log is read as what the other generation would have said of it, but for its key."""
+def test_publishing_log() -> None:
+    """A log is decoded like in the other generation, except for its key."""
     (entry,) = parse(LOG)
     assert msgspec.structs.replace(entry, status_fingerprint="") == LogEntry(
         key=entry.key,
@@ -78,7 +78,7 @@ def test_a_publishing_log() -> None:
     assert entry.key.startswith(f"{TEN:013d}-")
 
 
-def test_a_connection_log() -> None:
+def test_connection_log() -> None:
     """An action becomes an event."""
     (entry,) = parse(EVENT, feed=CONNECTIONS)
     assert entry == LogEntry(
@@ -98,7 +98,7 @@ def test_a_connection_log() -> None:
 
 @pytest.mark.parametrize(("action", "expected"), ACTIONS.items())
 def test_actions(action: str, expected: tuple[str, str]) -> None:
-    """Every action of the table is one of the vocabulary; its status counts where the row has none."""
+    """Every action of the table is known to the metrics; its status is the default."""
     (entry,) = parse({**LOG, "action": action, "status": None})
     assert expected == (entry.action, entry.status)
     (entry,) = parse({**LOG, "action": action, "status": "failed"})
@@ -107,19 +107,19 @@ def test_actions(action: str, expected: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize(("action", "expected"), EVENTS.items())
 def test_events(action: str, expected: str) -> None:
-    """Every action of the table is an event."""
+    """Every action of the table becomes an event."""
     (entry,) = parse({**EVENT, "action": action}, feed=CONNECTIONS)
     assert (expected, expected) == (entry.action, entry.status)
 
 
-def test_what_is_not_in_the_tables_stays_visible() -> None:
-    """An action that nobody knows keeps its own name."""
+def test_unknown_actions_keep_their_name() -> None:
+    """An action that is not in the table keeps its name."""
     assert "post.teleported" == parse({**LOG, "action": "post.teleported"})[0].action
     assert "account.merged" == parse({**EVENT, "action": "account.merged"}, feed=CONNECTIONS)[0].action
 
 
-def test_a_connection_that_failed() -> None:
-    """The status says that it failed, and metadata that it was one before."""
+def test_failed_connection() -> None:
+    """The status marks a failure, and metadata a reconnection."""
     failed = {**EVENT, "status": "failed", "error_code": "oauth_denied"}
     again = {**failed, "metadata": {"isReconnection": True}}
     entries = parse(failed, again, feed=CONNECTIONS)
@@ -128,58 +128,58 @@ def test_a_connection_that_failed() -> None:
 
 
 def test_a_later_attempt_is_a_retry() -> None:
-    """The number of the attempt tells a retry where the action does not."""
+    """The attempt number marks a retry if the action does not."""
     assert "retry" == parse({**LOG, "metadata": '{"attemptNumber": 2}'})[0].action
 
 
 @pytest.mark.parametrize(
     "metadata", [LOG["metadata"][:40], '{"postId":"p1","accountUsername":"@acme","x":"\\ud8', "[1", 7]
 )
-def test_metadata_that_was_cut(metadata: object) -> None:
-    """Of a text that ends in the middle the whole fields are read; the log counts in any case."""
+def test_truncated_metadata(metadata: object) -> None:
+    """The complete fields of truncated metadata are used, and the log counts."""
     (entry,) = parse({**LOG, "metadata": metadata})
     assert "publish" == entry.action
     assert ("p1" if isinstance(metadata, str) and "p1" in metadata else None) == entry.post_id
 
 
-def test_logs_that_are_alike_are_numbered_status_by_status() -> None:
-    """Two logs alike in one status are two; the order in which they come does not matter."""
+def test_identical_logs_are_numbered_per_status() -> None:
+    """Two identical logs in one status are two logs, in any order."""
     pending = {**LOG, "status": "pending", "duration_ms": None}
     first, second, third = keys(LOG, LOG, pending)
     assert [".0", ".1", ".0"] == [name[-2:] for name in (first, second, third)]
     assert sorted((first, second, third)) == sorted(keys(pending, LOG, LOG))
 
 
-def test_what_changes_about_a_log_is_not_in_its_key() -> None:
-    """A pending log that settles in place is the same log."""
+def test_key_is_independent_of_the_status() -> None:
+    """A pending log that becomes final keeps its key."""
     pending = {**LOG, "action": "post.publishing", "status": "pending", "status_code": None, "duration_ms": None}
     failed = {**LOG, "action": "post.failed", "status": "failed", "error_code": "TIMEOUT", "response_body": "x"}
     assert keys(pending) == keys(LOG) == keys(failed)
 
 
 @pytest.mark.parametrize("field", ["created_at", "platform", "account_id", "request_id", "request_body", "user_id"])
-def test_what_tells_logs_apart(field: str) -> None:
-    """Logs that differ in what does not change are different logs."""
+def test_key_depends_on_immutable_fields(field: str) -> None:
+    """Logs that differ in an immutable field have different keys."""
     other = "2024-11-01T10:00:00.001Z" if field == "created_at" else "other"
     assert 2 == len({*keys(LOG, {**LOG, field: other})})
 
 
 @pytest.mark.parametrize("field", ["_id", "id"])
-def test_an_id_that_comes_is_used(field: str) -> None:
-    """A log with an id is known by it, however many are alike."""
+def test_id_is_used_if_present(field: str) -> None:
+    """A log with an id is identified by it, even among identical logs."""
     first, second = keys({**LOG, field: "x1"}, {**LOG, field: "x2"})
     assert (True, True) == (first.endswith("#x1"), second.endswith("#x2"))
 
 
-def test_keys_go_by_time() -> None:
-    """Keys sort as their logs were created."""
+def test_keys_sort_by_time() -> None:
+    """Keys sort by creation time."""
     times = ["2024-11-01T10:00:00Z", "2024-11-01T10:00:01Z", "2025-01-01T00:00:00Z"]
-    found = keys(*({**LOG, "created_at": time} for time in times))
-    assert sorted(found) == found
+    result = keys(*({**LOG, "created_at": time} for time in times))
+    assert sorted(result) == result
 
 
-def test_both_generations_mark_a_log_alike() -> None:
-    """What a log has in common with itself in both generations is in the mark of one and in the key of the other."""
+def test_both_generations_have_the_same_fingerprint() -> None:
+    """The fingerprint of one generation is in the key of the other."""
     row = {"_id": "i1", "platform": "instagram", "accountId": "a1", "status": "success"}
     late = [FEEDS["publishing"].parse(json.dumps({"logs": [{**row, "action": action}]}).encode()).entries[0]
             for action in ("publish", "retry")]  # fmt: skip
@@ -191,7 +191,7 @@ def test_both_generations_mark_a_log_alike() -> None:
 
 @pytest.mark.parametrize("name", ["webhooks", "messaging", "workflow_event", "api_request"])
 def test_activity(name: str) -> None:
-    """A log of a further type counts once in its status, under its type, and its duration is observed."""
+    """A log of a further type counts once per status, by type, and its duration is observed."""
     feed = ZERNIO[name]
     (entry,) = parse({**LOG, "type": name, "action": "webhook.delivered"}, feed=feed)
     labels = ("acme", name, "instagram", "webhook.delivered")
@@ -212,21 +212,21 @@ JSON = st.recursive(
 
 
 @given(st.lists(JSON | st.fixed_dictionaries({}, optional=dict.fromkeys([*LOG, "_id"], JSON)), max_size=5))
-def test_whatever_a_row_holds_it_is_counted(rows: list[object]) -> None:
-    """No row raises, none is lost, and no two sightings of a page are one."""
+def test_any_row_is_counted(rows: list[object]) -> None:
+    """No row raises or is lost, and no two rows of a page are one observation."""
     for feed in ZERNIO.values():
         page = feed.parse(json.dumps({"logs": rows}).encode())
         assert (len(rows), True) == (len(page.entries), page.without_ids)
-        named = [(entry.key, entry.status) for entry in page.entries if "=" in entry.key]
-        assert len(named) == len({*named})
+        observations = [(entry.key, entry.status) for entry in page.entries if "=" in entry.key]
+        assert len(observations) == len({*observations})
         for entry in page.entries:
             if not entry.rejection_reason:
                 list(feed.project("acme", entry))
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"logs": null}', b"<html>"])
-def test_what_is_no_list(body: bytes) -> None:
-    """An answer without logs is told as one of the other generation is."""
+def test_response_without_logs(body: bytes) -> None:
+    """A response without logs is a BadPayload."""
     with pytest.raises(BadPayload):
         PUBLISHING.parse(body)
     assert LogPage((), without_ids=True) == PUBLISHING.parse(b'{"logs": []}')

@@ -28,6 +28,7 @@ from late_exporter.ingest.poller import PollConfig
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.model import (
     Coverage,
+    Feed,
     FeedAccounting,
     Gap,
     IncCounter,
@@ -131,8 +132,8 @@ def test_a_healthy_state(exporter: ExporterHarness, world: World) -> None:
 def test_a_log_that_was_never_counted(exporter: ExporterHarness, path: Path, world: World, place: int) -> None:
     """A log of which nothing is known, neither record nor count, is missing, wherever it stands."""
     log_id = world.ids[place]
-    execute(path, "DELETE FROM sighting WHERE key = ?", log_id)
-    execute(path, "UPDATE scope SET counted = counted - 1 WHERE feed = ?", "publishing")
+    execute(path, "DELETE FROM observation WHERE key = ?", log_id)
+    execute(path, "UPDATE scope SET observations = observations - 1 WHERE feed = ?", "publishing")
     execute(path, ADD, -1, LOGS, SUCCESS)
     plan, imbalances = exporter.run_audit(exporter_running=False)
     assert ([(log_id, "success", [])], []) == (told(plan), imbalances)
@@ -142,7 +143,7 @@ def test_a_log_that_was_never_counted(exporter: ExporterHarness, path: Path, wor
 def test_a_record_that_was_lost(exporter: ExporterHarness, path: Path, world: World) -> None:
     """A log whose record is gone is missing, and the records are one short; once it is counted again it is extra."""
     log_id = world.ids[150]
-    execute(path, "DELETE FROM sighting WHERE key = ?", log_id)
+    execute(path, "DELETE FROM observation WHERE key = ?", log_id)
     plan, imbalances = exporter.run_audit(exporter_running=False)
     assert [(log_id, "success", [])] == told(plan)
     assert [CounterMismatch("", 236, 235)] == imbalances
@@ -177,7 +178,7 @@ def test_a_total_that_is_wrong(
 def test_a_log_counted_in_another_status(exporter: ExporterHarness, path: Path, world: World) -> None:
     """A log that is on record in a status that the API does not show is told with both."""
     log_id = world.ids[120]
-    execute(path, "UPDATE sighting SET status = 'failed' WHERE key = ?", log_id)
+    execute(path, "UPDATE observation SET status = 'failed' WHERE key = ?", log_id)
     plan, imbalances = exporter.run_audit(exporter_running=False)
     assert ([(log_id, "success", ["failed"])], []) == (told(plan), imbalances)
     assert (1, 0) == (count_missing(plan.differences, imbalances), count_extra(imbalances))
@@ -186,7 +187,7 @@ def test_a_log_counted_in_another_status(exporter: ExporterHarness, path: Path, 
 def test_a_record_of_a_log_that_never_was(exporter: ExporterHarness, path: Path) -> None:
     """A record that was never counted makes the records one too many; the log itself might just be deleted."""
     created = int((exporter.clock.now - DAY) * 1000)
-    execute(path, "INSERT INTO sighting VALUES (1, 'stray', 'success', ?, NULL, NULL)", created)
+    execute(path, "INSERT INTO observation VALUES (1, 'stray', 'success', ?, NULL, NULL)", created)
     plan, imbalances = exporter.run_audit()
     assert ([], [CounterMismatch("", 236, 237)]) == (told(plan), imbalances)
     assert (0, 1) == (count_missing(plan.differences, imbalances), count_extra(imbalances))
@@ -197,11 +198,11 @@ def test_a_log_that_neither_polls_nor_walks_count(
 ) -> None:
     """A log that the exporter takes for counted, though it is not, is still missing after polls and walks."""
     log_id = world.ids[200]
-    execute(path, "DELETE FROM sighting WHERE key = ?", log_id)
+    execute(path, "DELETE FROM observation WHERE key = ?", log_id)
     honest = exporter.store.lookup
 
-    def known(scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
-        found = honest(scope, keys, since=since)
+    def known(scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int) -> KnownLogs:
+        found = honest(scope, entries, feed=feed, since=since)
         return KnownLogs({**found.statuses, log_id: frozenset({"success"})}, found.stored_count, found.expiring_count)
 
     monkeypatch.setattr(exporter.store, "lookup", known)
@@ -249,7 +250,7 @@ def test_only_since(exporter: ExporterHarness, path: Path, world: World) -> None
     """Where only newer logs are asked for, older ones are not compared."""
     new, old = world.ids[50], world.ids[150]
     for log_id in (new, old):
-        execute(path, "DELETE FROM sighting WHERE key = ?", log_id)
+        execute(path, "DELETE FROM observation WHERE key = ?", log_id)
     since = int((world.clock.now - 2.5 * DAY) * 1000)
     assert [(new, "success", [])] == told(exporter.run_audit(exporter_running=False, since=since)[0])
     assert [new, old] == [log_id for log_id, _, _ in told(exporter.run_audit(exporter_running=False)[0])]
@@ -327,7 +328,7 @@ def test_connections_are_audited_too(late: FakeLateApi, path: Path) -> None:
         exporter.poll(feed="connections")
         plan, imbalances = exporter.run_audit(feed="connections")
         assert ([], [], set(ids)) == (told(plan), imbalances, plan.listed_keys)
-        execute(path, "DELETE FROM sighting WHERE key = ?", ids[65])
+        execute(path, "DELETE FROM observation WHERE key = ?", ids[65])
         plan, imbalances = exporter.run_audit(feed="connections", exporter_running=False)
         assert ([(ids[65], "sso_failed", [])], [CounterMismatch("", 120, 119)]) == (told(plan), imbalances)
 
@@ -345,7 +346,7 @@ def test_refused_rows_and_folded_labels_are_in_the_books(late: FakeLateApi, path
         plan, imbalances = exporter.run_audit()
         assert ([], [], 43) == (told(plan), imbalances, exporter.store.accounting(SCOPE).observation_count)
         (refused,) = (log_id for _, (log_id, status) in exporter.counted[-1:] if status == "rejected")
-        execute(path, "DELETE FROM sighting WHERE key = ?", refused)
+        execute(path, "DELETE FROM observation WHERE key = ?", refused)
         assert [(refused, "rejected", [])] == told(exporter.run_audit(exporter_running=False)[0])
 
 

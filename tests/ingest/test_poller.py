@@ -26,6 +26,7 @@ from late_exporter.model import (
     CommitResult,
     Coverage,
     Exemplar,
+    Feed,
     FeedAccounting,
     FeedState,
     Histogram,
@@ -133,20 +134,15 @@ class Faulty:
         """See Store."""
         return self._store.feed_state(scope)
 
-    def lookup(self, scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
+    def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int) -> KnownLogs:
         """See Store."""
         self._try("lookup")
-        return self._store.lookup(scope, keys, since=since)
+        return self._store.lookup(scope, entries, feed=feed, since=since)
 
     def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
         """See Store."""
         self._try("begin_rekey")
         self._store.begin_rekey(scope, coverage)
-
-    def rekey(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> bool:
-        """See Store."""
-        self._try("rekey")
-        return self._store.rekey(scope, entries, has_pending=has_pending)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         """See Store."""

@@ -282,7 +282,7 @@ def test_a_state_of_an_earlier_version_is_recognized_too(world: World, start: St
     ids = world.publish(120, over=DAY, kinds=({}, {"status": "pending"}))
     exporter.poll()
     store = exporter.store.store
-    store._connection.execute("UPDATE sighting SET mark = NULL")  # type: ignore[attr-defined]  # noqa: SLF001 - as 0.1.0 has left it
+    store._connection.execute("UPDATE observation SET fingerprint = NULL")  # type: ignore[attr-defined]  # noqa: SLF001 - as 0.1.0 has left it
     switch(exporter)
     world.change(ids[1], "success")
     exporter.poll_repeatedly(3)

@@ -26,19 +26,19 @@ LOGS = "late_publishing_logs_total"
 OWN = "late_exporter_polls_total"
 
 
-def sightings(workspace: str, first: int, count: int, status: str = "success") -> list[Observation]:
-    """Some logs in a status; some have no time, and one a platform that needs quoting."""
-    found = []
+def observations(workspace: str, first: int, count: int, status: str = "success") -> list[Observation]:
+    """Return observations; some logs have no time, and one has a platform that needs quoting."""
+    result = []
     for number in range(first, first + count):
         platform = 'my "space"\n🚀' if number == first else "tiktok"
         entry = LogEntry(key=f"log{number:06}", status=status, created=None if number % 7 == 3 else number * 60_000)
-        found.append(Observation(entry, (IncCounter(LOGS, (workspace, platform, "publish", status)),)))
-    return found
+        result.append(Observation(entry, (IncCounter(LOGS, (workspace, platform, "publish", status)),)))
+    return result
 
 
 def fill(store: Store, workspace: str, first: int = 0, count: int = 100) -> None:
-    """Count some logs of a workspace, of which a few are pending."""
-    logs = [*sightings(workspace, first, count), *sightings(workspace, first + count, 3, "pending")]
+    """Commit logs of a workspace, some of them pending."""
+    logs = [*observations(workspace, first, count), *observations(workspace, first + count, 3, "pending")]
     coverage = Coverage(retention_floor=0, complete_since=1, is_synced=True)
     own = [IncCounter(OWN, (workspace, "publishing", "success"))]
     store.commit(
@@ -48,13 +48,13 @@ def fill(store: Store, workspace: str, first: int = 0, count: int = 100) -> None
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the state is."""
+    """Return the path of the state."""
     return tmp_path / "state.db"
 
 
 @pytest.fixture
 def store(path: Path) -> Iterator[Store]:
-    """A state with two workspaces, open for writing."""
+    """Open a state with two workspaces."""
     store = open_store(f"sqlite:///{path}")
     fill(store, "acme")
     fill(store, "beta", count=40)
@@ -63,7 +63,7 @@ def store(path: Path) -> Iterator[Store]:
 
 
 def content(path: Path) -> object:
-    """All that a state holds."""
+    """Return everything that a state contains."""
     with open_snapshot(f"sqlite:///{path}") as records:
         return (
             records.series_values(),
@@ -72,13 +72,13 @@ def content(path: Path) -> object:
 
 
 def execute(path: Path, statement: str) -> None:
-    """Change a state as nobody should."""
+    """Change a state without the store."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(statement)
 
 
-def test_a_backup_of_a_state_in_use(store: Store, path: Path, tmp_path: Path) -> None:
-    """A copy is whole and good while commits go on, and an exporter can go on from it."""
+def test_backup_of_a_state_in_use_is_consistent(store: Store, path: Path, tmp_path: Path) -> None:
+    """A backup during commits is consistent, and an exporter can continue from it."""
     target, over = tmp_path / "copy.db", threading.Event()
 
     def write() -> None:
@@ -104,11 +104,11 @@ def test_a_backup_of_a_state_in_use(store: Store, path: Path, tmp_path: Path) ->
         assert store.series_values() == copied.series_values()
 
 
-def test_a_backup_replaces_nothing(store: Store, path: Path, tmp_path: Path) -> None:
-    """A file that is there stays as it is, and what cannot be read leaves no copy."""
+def test_backup_does_not_overwrite(store: Store, path: Path, tmp_path: Path) -> None:
+    """An existing target is not changed, and a failed backup leaves no file."""
     target = tmp_path / "copy.db"
     target.write_text("precious")
-    with pytest.raises(StoreError, match="there is such a file already"):
+    with pytest.raises(StoreError, match="the file exists already"):
         backup(path, target)
     assert "precious" == target.read_text()
     with pytest.raises(StoreError, match="there is no state"):
@@ -117,10 +117,10 @@ def test_a_backup_replaces_nothing(store: Store, path: Path, tmp_path: Path) -> 
     assert store.series_values()
 
 
-def test_a_good_state_has_no_faults(store: Store, path: Path) -> None:
-    """A state is good while it is in use, after logs were forgotten, and after a log has settled."""
+def test_check_finds_nothing_in_a_consistent_state(store: Store, path: Path) -> None:
+    """A state is consistent while it is open, after pruning, and after a pending log became final."""
     assert [] == list(check(path))
-    settled = sightings("acme", 100, 1, "failed")
+    settled = observations("acme", 100, 1, "failed")
     store.commit(Scope("acme", "publishing"), Batch(committed_at=8.0, observations=settled, prune_before=50 * 60_000))
     assert [] == list(check(path))
 
@@ -128,51 +128,51 @@ def test_a_good_state_has_no_faults(store: Store, path: Path) -> None:
 @pytest.mark.parametrize(
     ("statement", "fault"),
     [
-        ("DELETE FROM sighting WHERE key = 'log000001'", "logs are noted"),
-        ("UPDATE scope SET logs = logs + 1", "logs are noted"),
-        ("DELETE FROM tally WHERE minute = 5", "are tallied by minute"),
-        ("INSERT INTO pending VALUES (1, 'nobody', 1, 'a', 'b', NULL)", "pending that were never counted"),
-        ("UPDATE series SET value = x'7b' WHERE family = 'late_publishing_logs_total'", "the total cannot be read"),
+        ("DELETE FROM observation WHERE key = 'log000001'", "logs are stored"),
+        ("UPDATE scope SET logs = logs + 1", "logs are stored"),
+        ("DELETE FROM logs_per_minute WHERE minute = 5", "the log counts per minute add up to"),
+        ("INSERT INTO pending VALUES (1, 'nobody', 1, 'a', 'b', NULL)", "pending logs are not stored as counted"),
+        ("UPDATE series SET value = x'7b' WHERE family = 'late_publishing_logs_total'", "the value cannot be decoded"),
         ("DELETE FROM scope WHERE workspace = 'beta'", "rows belong to no workspace"),
     ],
 )
-def test_faults_are_found(store: Store, path: Path, statement: str, fault: str) -> None:
-    """Whatever was changed behind the exporter's back is told."""
+def test_check_reports_inconsistencies(store: Store, path: Path, statement: str, fault: str) -> None:
+    """Changes that bypass the store are reported."""
     store.close()
     execute(path, statement)
     assert [line for line in check(path) if fault in line]
 
 
-def test_a_damaged_database_is_told(store: Store, path: Path) -> None:
-    """Bytes that were overwritten in the middle of the file are found, or the file cannot be read at all."""
+def test_check_reports_a_corrupt_database(store: Store, path: Path) -> None:
+    """Overwritten pages are reported, or the file cannot be read."""
     store.close()
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2 : len(damaged) // 2 + 6000] = b"\xff" * 6000
     path.write_bytes(damaged)
-    assert faults(path)
+    assert problems(path)
 
 
-def faults(path: Path) -> list[str]:
-    """What is wrong with a state, also where it cannot be read at all."""
+def problems(path: Path) -> list[str]:
+    """Return the problems of a state, including that it cannot be read."""
     try:
         return list(check(path))
     except StoreError as exc:
         return [str(exc)]
 
 
-def test_what_is_written_out_can_be_read_in(store: Store, path: Path, tmp_path: Path) -> None:
-    """The copy holds the same to the last byte, and the lines are JSON without secrets of SQLite."""
+def test_import_restores_an_export(store: Store, path: Path, tmp_path: Path) -> None:
+    """The imported state has the same content, and the lines are JSON."""
     lines = list(export_state(path))
-    assert {"format": "late-exporter state", "schema": 3} == json.loads(lines[0])
+    assert {"format": "late-exporter state", "schema": 4} == json.loads(lines[0])
     other = tmp_path / "elsewhere" / "other.db"
     assert len(lines) - 2 == import_state(other, lines)
     assert content(path) == content(other)
     assert [] == list(check(other))
-    with closing(open_store(f"sqlite:///{other}")) as moved:
-        fill(moved, "acme")
+    with closing(open_store(f"sqlite:///{other}")) as copied_store:
+        fill(copied_store, "acme")
         assert (
             store.series_values()[LOGS, ("acme", "tiktok", "publish", "success")]
-            == (moved.series_values()[LOGS, ("acme", "tiktok", "publish", "success")])
+            == (copied_store.series_values()[LOGS, ("acme", "tiktok", "publish", "success")])
         )
 
 
@@ -180,17 +180,17 @@ def test_what_is_written_out_can_be_read_in(store: Store, path: Path, tmp_path: 
     ("text", "reason"),
     [
         ("", "line 1"),
-        ("not json", "line 1: this is not a JSON object"),
-        ('{"format": "other"}', "line 1: this is not a state"),
-        ('{"format": "late-exporter state", "schema": 99}', "line 1: this is not a state"),
-        ("{head}\n{row}", "cut off after 1 rows"),
-        ('{head}\n{"table": "sqlite_schema"}\n{end}', "line 2: this is not a row"),
-        ('{head}\n{"table": "scope", "id": 1}\n{end}', "line 2: this is not a row"),
+        ("not json", "line 1: not a JSON object"),
+        ('{"format": "other"}', "line 1: not an export"),
+        ('{"format": "late-exporter state", "schema": 99}', "line 1: not an export"),
+        ("{head}\n{row}", "truncated after 1 rows"),
+        ('{head}\n{"table": "sqlite_schema"}\n{end}', "line 2: not a row"),
+        ('{head}\n{"table": "scope", "id": 1}\n{end}', "line 2: not a row"),
         ("{head}\n{row}\n{row}\n{end}", "UNIQUE"),
     ],
 )
-def test_what_is_not_a_state_is_not_read_in(store: Store, path: Path, text: str, reason: str) -> None:
-    """The line that is wrong is named, and no half of a state is left."""
+def test_import_rejects_invalid_exports(store: Store, path: Path, text: str, reason: str) -> None:
+    """The error names the line, and no partial state is left."""
     lines = list(export_state(path))
     for name, line in (("{head}", lines[0]), ("{row}", lines[1]), ("{end}", lines[-1])):
         text = text.replace(name, line)
@@ -198,13 +198,13 @@ def test_what_is_not_a_state_is_not_read_in(store: Store, path: Path, text: str,
     with pytest.raises(StoreError, match=reason):
         import_state(other, text.splitlines())
     assert not other.exists()
-    with pytest.raises(StoreError, match="there is such a file already"):
+    with pytest.raises(StoreError, match="the file exists already"):
         import_state(path, lines)
     assert store.series_values()
 
 
-def test_a_workspace_gets_another_name(store: Store, path: Path) -> None:
-    """All that was counted goes on under the new name, and the other workspace is as it was."""
+def test_rename_moves_all_counters(store: Store, path: Path) -> None:
+    """All counters continue under the new name, and other workspaces are unchanged."""
     before = dict(store.series_values())
     store.close()
     series = rename_workspace(path, "acme", "Große Firma")
@@ -221,8 +221,8 @@ def test_a_workspace_gets_another_name(store: Store, path: Path) -> None:
     assert [] == list(check(path))
 
 
-def test_a_workspace_is_dropped(store: Store, path: Path) -> None:
-    """Nothing of it is left, and the other workspace is as it was."""
+def test_drop_deletes_only_the_workspace(store: Store, path: Path) -> None:
+    """Nothing of the workspace is left, and other workspaces are unchanged."""
     before = {series: total for series, total in store.series_values().items() if series[1][0] == "beta"}
     store.close()
     assert 103 == drop_workspace(path, "acme")
@@ -232,8 +232,8 @@ def test_a_workspace_is_dropped(store: Store, path: Path) -> None:
     assert [] == list(check(path))
 
 
-def test_a_state_gets_smaller(store: Store, path: Path) -> None:
-    """What was forgotten takes no space any more."""
+def test_compact_returns_free_space(store: Store, path: Path) -> None:
+    """The space of pruned logs is returned to the file system."""
     for turn in range(10):
         fill(store, "acme", 1000 * (turn + 1), 900)
     store.close()
@@ -243,8 +243,8 @@ def test_a_state_gets_smaller(store: Store, path: Path) -> None:
     assert [] == list(check(path))
 
 
-def test_changes_need_the_state_for_themselves(store: Store, path: Path) -> None:
-    """While an exporter works on the state, nothing of it is changed."""
+def test_changes_require_exclusive_access(store: Store, path: Path) -> None:
+    """A state that an exporter has open cannot be changed."""
     before = content(path)
     for change in (
         lambda: rename_workspace(path, "acme", "other"),
@@ -257,8 +257,8 @@ def test_changes_need_the_state_for_themselves(store: Store, path: Path) -> None
     store.close()
 
 
-def test_mistakes_change_nothing(store: Store, path: Path) -> None:
-    """A workspace that is not there is named with those that are; a name that is taken is refused."""
+def test_rejected_changes_leave_the_state(store: Store, path: Path) -> None:
+    """An unknown workspace is reported with the known ones, and a name in use is rejected."""
     store.close()
     before = content(path)
     with pytest.raises(StoreError, match="there is no workspace acne in the state; there are acme, beta"):

@@ -8,81 +8,108 @@ from late_exporter.model import LogEntry
 from late_exporter.store.matching import StoredLogs, interim_key, match_logs, time_prefix
 
 TIME = f"{1_730_455_200_000:013d}-"
-MARK, OTHER = "0123456789ab", "ba9876543210"
+FINGERPRINT, OTHER = "0123456789ab", "ba9876543210"
 
 
-def held(name: str, mark: str = MARK) -> str:
-    """The key of a log of generation late after a switch."""
-    return interim_key(name, 1_730_455_200_000, mark)
+def late_key(name: str, fingerprint: str = FINGERPRINT) -> str:
+    """Return the interim key of a log of generation late."""
+    return interim_key(name, 1_730_455_200_000, fingerprint)
 
 
-def shown(number: int, status: str = "success", mark: str = MARK) -> LogEntry:
-    """A log without an id."""
-    return LogEntry(key=f"{TIME}{mark}=fine.{number}", status=status)
+def zernio_log(number: int, status: str = "success", fingerprint: str = FINGERPRINT) -> LogEntry:
+    """Return a log without an id."""
+    return LogEntry(key=f"{TIME}{fingerprint}=fine.{number}", status=status)
 
 
-def given(name: str, status: str = "success") -> LogEntry:
-    """A log with an id."""
-    return LogEntry(key=f"{TIME}{MARK}#{name}", status=status)
+def with_id(name: str, status: str = "success") -> LogEntry:
+    """Return a log with an id."""
+    return LogEntry(key=f"{TIME}{FINGERPRINT}#{name}", status=status)
 
 
-ONE, TWO = shown(0), shown(1)
-PENDING, SUCCESS, FAILED, AGAIN = (
+ONE, TWO = zernio_log(0), zernio_log(1)
+PENDING, SUCCESS, FAILED, RECONNECTED = (
     MappingProxyType({status: None}) for status in ("pending", "success", "failed", "reconnect_success")
 )
-OTHER_DETAIL, DETAIL = {"success": "a"}, {"success": "d"}
+OTHER_DIGEST, SAME_DIGEST = {"success": "a"}, {"success": "d"}
 THIRD = {"success": "t"}
-UNLIKE = [LogEntry(key=f"{at:013d}-{MARK}=fine.0", status="success", status_fingerprint=f"x{at}") for at in range(3)]
-MANY = {interim_key(f"i{at}", at, MARK): {"success": f"y{at}"} for at in range(3)}
-LOST = shown(0, "failed")
-BOTH_WAYS = {held("i1"): {"success": None}, held("i2"): {"failed": None}}
-WAITING = shown(0, "pending")
-NEW = LogEntry(key=shown(1).key, status="success", status_fingerprint="o")
-KNOWN = LogEntry(key=shown(2).key, status="success", status_fingerprint="t")
-TAKEN = {held("i2"): DETAIL, held("i3"): THIRD, KNOWN.key: SUCCESS}
-TOLD = LogEntry(key=ONE.key, status="success", status_fingerprint="d")
-BOTH = (held("i1"), held("i2"))
+CONFLICTING = [
+    LogEntry(key=f"{at:013d}-{FINGERPRINT}=fine.0", status="success", status_fingerprint=f"x{at}") for at in range(3)
+]
+MANY = {interim_key(f"i{at}", at, FINGERPRINT): {"success": f"y{at}"} for at in range(3)}
+LOST = zernio_log(0, "failed")
+BOTH_WAYS = {late_key("i1"): {"success": None}, late_key("i2"): {"failed": None}}
+PENDING_ENTRY = zernio_log(0, "pending")
+NEW = LogEntry(key=zernio_log(1).key, status="success", status_fingerprint="o")
+STORED_ENTRY = LogEntry(key=zernio_log(2).key, status="success", status_fingerprint="t")
+SWAPPED = {late_key("i2"): SAME_DIGEST, late_key("i3"): THIRD, STORED_ENTRY.key: SUCCESS}
+EXACT = LogEntry(key=ONE.key, status="success", status_fingerprint="d")
+BOTH = (late_key("i1"), late_key("i2"))
 
 TABLE = [
-    ("the same status", [ONE], {held("i1"): SUCCESS}, {held("i1"): ONE}),
-    ("what it was before too", [ONE], {held("i1"): {**PENDING, **SUCCESS}}, {held("i1"): ONE}),
-    ("as many as are held", [ONE, TWO], {held("i1"): SUCCESS}, {held("i1"): ONE}),
-    ("all that are held", [ONE, TWO], dict.fromkeys(BOTH, SUCCESS), dict(zip(BOTH, (ONE, TWO), strict=True))),
-    ("a pending one that has settled", [ONE], {held("i1"): PENDING}, {held("i1"): ONE}),
-    ("the settled one rather", [ONE], {held("i1"): PENDING, held("i2"): SUCCESS}, {held("i2"): ONE}),
-    ("the same detail rather", [TOLD], {held("i1"): OTHER_DETAIL, held("i2"): DETAIL}, {held("i2"): TOLD}),
-    ("none that is elsewhere", [TOLD, NEW], {held("i2"): DETAIL, held("i3"): THIRD}, {held("i2"): TOLD}),
-    ("a twin that was taken for another", [TOLD, NEW, KNOWN], TAKEN, {held("i2"): TOLD, held("i3"): NEW}),
-    ("no pending log for one that has settled", [WAITING], {held("i1"): {**PENDING, **SUCCESS}}, {}),
-    ("by status where no detail is told", UNLIKE, MANY, dict(zip(MANY, UNLIKE, strict=True))),
-    ("none where few details are told", UNLIKE[:2], MANY, {}),
-    ("both of two alike but for their status", [ONE, LOST], BOTH_WAYS, {held("i1"): ONE, held("i2"): LOST}),
-    ("another status", [ONE], {held("i1"): FAILED}, {}),
-    ("another mark", [ONE], {held("i1", OTHER): SUCCESS}, {}),
-    ("no mark", [ONE], {held("i1", ""): SUCCESS}, {held("i1", ""): ONE}),
-    ("a marked one rather", [ONE], {held("i0", ""): SUCCESS, held("i1"): SUCCESS}, {held("i1"): ONE}),
-    ("the same id", [given("i2")], {held("i1"): SUCCESS, held("i2"): FAILED}, {held("i2"): given("i2")}),
-    ("ids that come one day", [given("x1")], {ONE.key: SUCCESS}, {ONE.key: given("x1")}),
-    ("one that is shown itself", [ONE, given("x1")], {ONE.key: SUCCESS}, {}),
-    ("nothing of the same form", [TWO], {ONE.key: SUCCESS}, {}),
-    ("another time", [ONE], {interim_key("i1", 7, MARK): SUCCESS}, {}),
-]  # fmt: skip
+    ("the same status", [ONE], {late_key("i1"): SUCCESS}, {late_key("i1"): ONE}),
+    ("the same status after another one", [ONE], {late_key("i1"): {**PENDING, **SUCCESS}}, {late_key("i1"): ONE}),
+    ("only as many as are stored", [ONE, TWO], {late_key("i1"): SUCCESS}, {late_key("i1"): ONE}),
+    ("all that are stored", [ONE, TWO], dict.fromkeys(BOTH, SUCCESS), dict(zip(BOTH, (ONE, TWO), strict=True))),
+    ("a pending log that became final", [ONE], {late_key("i1"): PENDING}, {late_key("i1"): ONE}),
+    (
+        "the final log rather than the pending one",
+        [ONE],
+        {late_key("i1"): PENDING, late_key("i2"): SUCCESS},
+        {late_key("i2"): ONE},
+    ),
+    (
+        "the same status fingerprint first",
+        [EXACT],
+        {late_key("i1"): OTHER_DIGEST, late_key("i2"): SAME_DIGEST},
+        {late_key("i2"): EXACT},
+    ),
+    (
+        "no log with a conflicting fingerprint",
+        [EXACT, NEW],
+        {late_key("i2"): SAME_DIGEST, late_key("i3"): THIRD},
+        {late_key("i2"): EXACT},
+    ),
+    ("a swapped log", [EXACT, NEW, STORED_ENTRY], SWAPPED, {late_key("i2"): EXACT, late_key("i3"): NEW}),
+    ("no return to pending", [PENDING_ENTRY], {late_key("i1"): {**PENDING, **SUCCESS}}, {}),
+    ("by status if fingerprints differ", CONFLICTING, MANY, dict(zip(MANY, CONFLICTING, strict=True))),
+    ("no match if few fingerprints differ", CONFLICTING[:2], MANY, {}),
+    ("two logs that differ in status only", [ONE, LOST], BOTH_WAYS, {late_key("i1"): ONE, late_key("i2"): LOST}),
+    ("another status", [ONE], {late_key("i1"): FAILED}, {}),
+    ("another fingerprint", [ONE], {late_key("i1", OTHER): SUCCESS}, {}),
+    ("no fingerprint", [ONE], {late_key("i1", ""): SUCCESS}, {late_key("i1", ""): ONE}),
+    (
+        "a log with a fingerprint first",
+        [ONE],
+        {late_key("i0", ""): SUCCESS, late_key("i1"): SUCCESS},
+        {late_key("i1"): ONE},
+    ),
+    (
+        "the same id",
+        [with_id("i2")],
+        {late_key("i1"): SUCCESS, late_key("i2"): FAILED},
+        {late_key("i2"): with_id("i2")},
+    ),
+    ("an id that is new in the API", [with_id("x1")], {ONE.key: SUCCESS}, {ONE.key: with_id("x1")}),
+    ("no log that is on the page", [ONE, with_id("x1")], {ONE.key: SUCCESS}, {}),
+    ("no key of the same kind", [TWO], {ONE.key: SUCCESS}, {}),
+    ("another time", [ONE], {interim_key("i1", 7, FINGERPRINT): SUCCESS}, {}),
+]
 
 
 @pytest.mark.parametrize(("entries", "logs", "expected"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
-def test_logs_that_settle(entries: list[LogEntry], logs: StoredLogs, expected: dict[str, LogEntry]) -> None:
-    """Each held log is recognized once, by what is surest."""
+def test_logs_that_can_be_pending(entries: list[LogEntry], logs: StoredLogs, expected: dict[str, LogEntry]) -> None:
+    """Each stored log is matched at most once, by the most reliable rule."""
     assert expected == match_logs(entries, logs, has_pending=True)
 
 
-def test_logs_that_do_not_settle_are_recognized_by_their_mark() -> None:
-    """A connection that came again is told as any other connection is."""
-    assert {held("i1"): ONE} == match_logs([ONE], {held("i1"): AGAIN}, has_pending=False)
-    assert {} == match_logs([ONE], {held("i1", ""): AGAIN}, has_pending=False)
+def test_final_logs_are_matched_by_their_fingerprint() -> None:
+    """A reconnection matches a connection, because zernio does not distinguish them."""
+    assert {late_key("i1"): ONE} == match_logs([ONE], {late_key("i1"): RECONNECTED}, has_pending=False)
+    assert {} == match_logs([ONE], {late_key("i1", ""): RECONNECTED}, has_pending=False)
 
 
-def test_the_time_of_a_key() -> None:
-    """Only keys that go by time have one; logs without a time share 0."""
-    assert TIME == time_prefix(ONE.key) == time_prefix(held("i1")) == time_prefix(held("a@b#c=d", ""))
+def test_time_prefix() -> None:
+    """Only keys that sort by time have a prefix; logs without a time share 0."""
+    assert TIME == time_prefix(ONE.key) == time_prefix(late_key("i1")) == time_prefix(late_key("a@b#c=d", ""))
     assert f"{0:013d}-" == time_prefix(interim_key("i1", None, None))
     assert time_prefix("675f1c0a9e2b5af0012ab34cd") is None

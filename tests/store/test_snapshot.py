@@ -15,32 +15,32 @@ PUBLISHING, CONNECTIONS = Scope("acme", "publishing"), Scope("acme", "connection
 LOGS = "late_publishing_logs_total"
 
 
-def sighting(number: int, status: str = "success") -> Observation:
-    """A log in a status, and what it counts."""
+def observation(number: int, status: str = "success") -> Observation:
+    """Return an observation with an increment."""
     entry = LogEntry(key=f"log{number}", status=status, created=number)
     return Observation(entry, (IncCounter(LOGS, ("acme", "tiktok", "publish", status)),))
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the state is."""
+    """Return the path of the state."""
     return tmp_path / "a folder with ? and %20" / "state.db"
 
 
 @pytest.fixture
 def store(path: Path) -> Iterator[Store]:
-    """A state with two logs, open for writing."""
+    """Open a state with two logs."""
     store = open_store(f"sqlite:///{path}")
     coverage = Coverage(retention_floor=0, complete_since=1, is_synced=True)
     store.commit(
-        PUBLISHING, Batch(committed_at=7.0, observations=[sighting(1), sighting(2, "pending")], coverage=coverage)
+        PUBLISHING, Batch(committed_at=7.0, observations=[observation(1), observation(2, "pending")], coverage=coverage)
     )
     yield store
     store.close()
 
 
-def test_a_state_in_use_can_be_read(store: Store, path: Path) -> None:
-    """All that the writing process has committed is there, and the lock is of no concern."""
+def test_reads_a_state_in_use(store: Store, path: Path) -> None:
+    """A snapshot contains everything committed, whether or not the state is locked."""
     with open_snapshot(f"sqlite:///{path}") as records:
         assert [PUBLISHING] == records.scopes
         assert store.series_values() == records.series_values()
@@ -50,54 +50,54 @@ def test_a_state_in_use_can_be_read(store: Store, path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, 99, 100, 101, 250])
-def test_however_many_logs_are_looked_up_the_statement_is_the_same(store: Store, path: Path, number: int) -> None:
-    """SQLite keeps what it has compiled: a text for each number of keys would be a leak up to all of them."""
-    asked: set[str] = set()
-    store.commit(PUBLISHING, Batch(committed_at=8.0, observations=[sighting(at) for at in range(3, 400)]))
+def test_lookups_share_one_statement(store: Store, path: Path, number: int) -> None:
+    """SQLite caches compiled statements, so one per number of keys would use much memory."""
+    statements: set[str] = set()
+    store.commit(PUBLISHING, Batch(committed_at=8.0, observations=[observation(at) for at in range(3, 400)]))
 
     class Recorder(sqlite3.Connection):
         def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
-            asked.add(sql)
+            statements.add(sql)
             return super().execute(sql, *values)  # type: ignore[arg-type]
 
     with closing(sqlite3.connect(path, factory=Recorder)) as connection:
-        found = queries.stored_statuses(connection, 1, [f"log{at}" for at in range(1, number + 1)] + ["unknown"])
-    assert {f"log{at}": {"pending" if at == 2 else "success"} for at in range(1, number + 1)} == found
-    assert {queries.LOOKUP} == asked
+        statuses = queries.stored_statuses(connection, 1, [f"log{at}" for at in range(1, number + 1)] + ["unknown"])
+    assert {f"log{at}": {"pending" if at == 2 else "success"} for at in range(1, number + 1)} == statuses
+    assert {queries.LOOKUP} == statements
 
 
-def test_logs_that_are_yet_to_be_recognized(store: Store, path: Path) -> None:
-    """After a switch of generations they are known by the keys they are shown under, and nothing is written."""
+def test_lookup_matches_logs_that_are_not_rekeyed(store: Store, path: Path) -> None:
+    """After a switch of the generation logs are found by their new keys, and the state is not changed."""
     old = LogEntry(key="log3", status="pending", created=3, fingerprint="a" * 12)
     store.commit(PUBLISHING, Batch(committed_at=8.0, observations=[Observation(old, ())]))
     store.begin_rekey(PUBLISHING, Coverage(retention_floor=0, complete_since=1, is_synced=True, generation="zernio"))
-    shown, new = (
+    stored, new = (
         LogEntry(key=f"000000000000{at}-{'a' * 12}=b.0", status="success", created=at, fingerprint="a" * 12)
         for at in (3, 4)
     )
     with open_snapshot(f"sqlite:///{path}") as records:
         before = list(records.recorded_statuses(PUBLISHING))
-        settling = records.lookup(PUBLISHING, [shown, new], has_pending=True)
-        lasting = records.lookup(PUBLISHING, [shown, new], has_pending=False)
+        can_change = records.lookup(PUBLISHING, [stored, new], has_pending=True)
+        cannot_change = records.lookup(PUBLISHING, [stored, new], has_pending=False)
         assert before == list(records.recorded_statuses(PUBLISHING))
-    assert {shown.key: {"pending"}} == settling.statuses
-    assert {shown.key: {"success"}} == lasting.statuses
-    assert {f"0000000000003-{'a' * 12}@log3"} == settling.former_keys
+    assert {stored.key: {"pending"}} == can_change.statuses
+    assert {stored.key: {"success"}} == cannot_change.statuses
+    assert {f"0000000000003-{'a' * 12}@log3"} == can_change.former_keys
 
 
-def test_what_is_read_is_of_one_moment(store: Store, path: Path) -> None:
-    """What is committed after the state was opened is not seen, and commits do not wait."""
+def test_reads_are_of_one_transaction(store: Store, path: Path) -> None:
+    """Later commits are not visible and are not blocked."""
     with open_snapshot(f"sqlite:///{path}") as records:
         before = records.series_values()
-        store.commit(PUBLISHING, Batch(committed_at=8.0, observations=[sighting(2), sighting(3)]))
+        store.commit(PUBLISHING, Batch(committed_at=8.0, observations=[observation(2), observation(3)]))
         assert 2 == len(list(records.recorded_statuses(PUBLISHING)))
         assert before == records.series_values() != store.series_values()
     with open_snapshot(f"sqlite:///{path}") as records:
         assert 4 == len(list(records.recorded_statuses(PUBLISHING)))
 
 
-def test_reading_creates_nothing_and_changes_nothing(path: Path) -> None:
-    """A state that is not there is told, not made; one that is there cannot be written to."""
+def test_reading_does_not_write(path: Path) -> None:
+    """A missing state is an error and is not created; an existing one cannot be changed."""
     with pytest.raises(StoreError, match="there is no state"):
         open_snapshot(f"sqlite:///{path}")
     assert not path.parent.exists()
@@ -107,14 +107,14 @@ def test_reading_creates_nothing_and_changes_nothing(path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "postgresql://localhost/late"])
-def test_what_cannot_be_read(url: str) -> None:
-    """Memory of another process, and what is no state."""
+def test_rejects_unusable_urls(url: str) -> None:
+    """A state in memory and an unknown scheme are errors."""
     with pytest.raises((StoreError, ConfigError)):
         open_snapshot(url)
 
 
-def test_foreign_files(tmp_path: Path) -> None:
-    """A file of others is named, and left as it is."""
+def test_rejects_foreign_files(tmp_path: Path) -> None:
+    """A foreign file is named and not changed."""
     text, other, newer = tmp_path / "text", tmp_path / "other.db", tmp_path / "newer.db"
     text.write_text("not a database")
     for file, pragma in ((other, "application_id = 5"), (newer, "user_version = 99")):

@@ -566,17 +566,13 @@ class StoreProxy:
         """See Store."""
         return self.store.feed_state(scope)
 
-    def lookup(self, scope: Scope, keys: Sequence[str], *, since: int) -> KnownLogs:
+    def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int) -> KnownLogs:
         """See Store."""
-        return self.store.lookup(scope, keys, since=since)
+        return self.store.lookup(scope, entries, feed=feed, since=since)
 
     def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
         """See Store."""
         self.store.begin_rekey(scope, coverage)
-
-    def rekey(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> bool:
-        """See Store."""
-        return self.store.rekey(scope, entries, has_pending=has_pending)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         """See Store."""
@@ -741,7 +737,8 @@ class ExporterHarness:
         assert reply is not None
         page = feed.parse(reply.body)
         # By the real store, whatever the exporter is made to believe.
-        return FetchedPage(page, self.store.store.lookup(scope, [entry.key for entry in page.entries], since=0))
+        without_rekey = msgspec.structs.replace(feed, generation="late")
+        return FetchedPage(page, self.store.store.lookup(scope, page.entries, feed=without_rekey, since=0))
 
     def _feed(self, scope: Scope) -> Feed:
         return GENERATIONS[self.pollers[scope].generation][scope.feed]

@@ -1,1 +1,1 @@
-"""The command that compares counts with the API."""
+"""The command ``audit``."""

@@ -1,35 +1,42 @@
-"""What an audit has found, for people and for programs."""
+"""Render the results of an audit as text and as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from late_exporter.format import iso_time, plural
 from late_exporter.ingest.audit import CounterMismatch, Difference, count_extra, count_missing
 from late_exporter.model import FeedAccounting
 
 __all__ = ["AuditReport", "render_json", "render_text"]
 
 MAX_LINES = 50
+"""Differences that are listed as text; JSON has all of them."""
 
 
 class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What an audit of a feed has found.
+    """Result of the audit of a feed.
 
     Args:
-        since, until: The logs compared were created between these; milliseconds.
-        error: Why nothing could be compared; empty where it could.
-        polled: An exporter was polling meanwhile.
-        reconciled: A whole reconcile walk has passed between the two looks.
-        logs: Compared.
-        requests, seconds: What it took.
-        tally: The books of the state.
-        too_recent: Logs too new to be judged.
-        in_gap: Logs that the exporter itself knows to be missing, and will read.
-        deleted: Logs on record that the API no longer shows.
+        workspace: Name of the workspace.
+        feed: Name of the feed.
+        error: Reason why nothing could be compared, or an empty string.
+        since: Creation time of the oldest logs compared, in milliseconds.
+        until: Creation time of the newest logs compared, in milliseconds.
+        polled: Whether an exporter was polling during the audit.
+        reconciled: Whether a reconciliation completed between the two passes.
+        logs: Number of logs compared.
+        requests: Number of requests.
+        seconds: Duration of the audit.
+        differences: Logs that are not counted in the status that the API shows.
+        mismatches: Counters that do not add up.
+        accounting: Numbers of counted, stored and pruned logs in the state.
+        too_recent: Number of logs that no poll could have counted yet.
+        in_gap: Number of logs in gaps, which the exporter will read.
+        deleted: Number of stored logs that the API no longer shows.
     """
 
     workspace: str
@@ -43,22 +50,22 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
     requests: int = 0
     seconds: float = 0.0
     differences: Sequence[Difference] = ()
-    imbalances: Sequence[CounterMismatch] = ()
-    tally: FeedAccounting = FeedAccounting(observation_count=0, stored_count=0, pruned_count=0, series_values={})
+    mismatches: Sequence[CounterMismatch] = ()
+    accounting: FeedAccounting = FeedAccounting(observation_count=0, stored_count=0, pruned_count=0, series_values={})
     too_recent: int = 0
     in_gap: int = 0
     deleted: int = 0
 
     @property
     def ok(self) -> bool:
-        """Whether all could be compared and nothing differs."""
-        return not self.error and not self.differences and not self.imbalances
+        """Return whether everything could be compared and nothing differs."""
+        return not self.error and not self.differences and not self.mismatches
 
 
 def render_text(reports: Sequence[AuditReport]) -> Iterator[str]:
-    """The reports for people, line by line."""
-    for number, report in enumerate(reports):
-        if number:
+    """Return the reports as lines of text."""
+    for index, report in enumerate(reports):
+        if index:
             yield ""
         yield f"{report.workspace} {report.feed}: {_verdict(report)}"
         if not report.error:
@@ -70,54 +77,55 @@ def _verdict(report: AuditReport) -> str:
         return report.error
     if report.ok:
         return "no difference"
-    found = len(report.differences) + len(report.imbalances)
-    return "1 difference" if found == 1 else f"{found:,} differences"
+    return plural(len(report.differences) + len(report.mismatches), "difference")
 
 
 def _details(report: AuditReport) -> Iterator[str]:
-    logs, requests, tally = _count(report.logs, "log"), _count(report.requests, "request"), report.tally
+    accounting = report.accounting
     yield (
-        f"{logs} from {_moment(report.since)} to {_moment(report.until)} compared, {requests}, {report.seconds:.1f} s"
+        f"{plural(report.logs, 'log')} from {_time_text(report.since)} to {_time_text(report.until)} compared, "
+        f"{plural(report.requests, 'request')}, {report.seconds:.1f} s"
     )
-    yield f"{tally.observation_count:,} counted in all: {tally.stored_count:,} on record, {tally.pruned_count:,} forgotten by age"
-    yield from _remarks(report)
-    yield from _rows(report.differences)
+    yield (
+        f"{accounting.observation_count:,} counted in total: {accounting.stored_count:,} stored, "
+        f"{accounting.pruned_count:,} pruned"
+    )
+    yield from _notes(report)
+    yield from _difference_lines(report.differences)
     yield from _hint(report)
-    for imbalance in report.imbalances:
-        yield _mismatch_text(imbalance)
+    for mismatch in report.mismatches:
+        yield _mismatch_text(mismatch)
 
 
-def _remarks(report: AuditReport) -> Iterator[str]:
-    """What is no difference, and good to know."""
+def _notes(report: AuditReport) -> Iterator[str]:
     if not report.polled:
-        yield "no exporter polls: what came or settled since its last poll is left out"
+        yield "no exporter is polling: logs that arrived or settled since its last poll are left out"
     if report.in_gap:
-        yield f"{_count(report.in_gap, 'log')} in a gap that the exporter knows of and will read"
+        yield f"{plural(report.in_gap, 'log')} in a gap that the exporter will read"
     if report.too_recent:
-        yield f"{_count(report.too_recent, 'log')} too new to be judged"
+        yield f"{plural(report.too_recent, 'log')} too recent to compare"
     if report.deleted:
-        yield f"{_count(report.deleted, 'log')} on record that the API no longer shows: deleted there"
+        yield f"{plural(report.deleted, 'stored log')} deleted by the API"
 
 
-def _rows(differences: Sequence[Difference]) -> Iterator[str]:
-    """A line a difference, in columns, and how many more there are."""
+def _difference_lines(differences: Sequence[Difference]) -> Iterator[str]:
     rows = [_cells(difference) for difference in differences[:MAX_LINES]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(map(str.ljust, row, widths)).rstrip()
     if len(differences) > MAX_LINES:
-        yield f"and {len(differences) - MAX_LINES:,} more; --format json names them all"
+        yield f"and {len(differences) - MAX_LINES:,} more; use --format json to list them all"
 
 
 def _cells(difference: Difference) -> tuple[str, ...]:
-    entry, counted = difference.entry, sorted(difference.recorded_statuses)
+    entry, recorded_statuses = difference.entry, sorted(difference.recorded_statuses)
     return (
-        "status" if counted else "missing",
-        _moment(entry.created),
+        "status" if recorded_statuses else "missing",
+        _time_text(entry.created),
         entry.platform,
         entry.action,
         entry.status,
-        f"counted as {', '.join(counted)}" if counted else "not counted",
+        f"counted as {', '.join(recorded_statuses)}" if recorded_statuses else "not counted",
         entry.key,
     )
 
@@ -126,44 +134,34 @@ def _hint(report: AuditReport) -> Iterator[str]:
     if not report.differences:
         return
     if report.reconciled:
-        yield "A whole reconcile walk has passed them by: this is a bug, please report it with these lines."
+        yield "A complete reconciliation did not count them: this is a bug, please report it with these lines."
     elif report.polled:
-        yield "The next reconcile walk should count them; audit again after it, or with a longer --wait."
+        yield "The next reconciliation should count them; audit again after it, or with a longer --wait."
     else:
-        yield "The exporter should count them once it runs; audit again after its first reconcile walk."
+        yield "The exporter should count them once it runs; audit again after its first reconciliation."
 
 
-def _mismatch_text(imbalance: CounterMismatch) -> str:
-    off = imbalance.actual - imbalance.expected
-    many, number = ("more", off) if off > 0 else ("less", -off)
-    if imbalance.family:
-        what = "were counted twice" if off > 0 else "are not counted"
-        return f"{imbalance.family} says {imbalance.actual:,}, {number:,} {many} than were counted: they {what}."
-    what = "were never counted" if off > 0 else "are lost, and count twice when met again"
-    return f"Records and forgotten make {imbalance.actual:,}, {number:,} {many} than were counted: they {what}."
+def _mismatch_text(mismatch: CounterMismatch) -> str:
+    surplus = mismatch.actual - mismatch.expected
+    comparison = f"{abs(surplus):,} {'more' if surplus > 0 else 'fewer'} than counted"
+    if mismatch.family:
+        reason = "Logs were counted twice." if surplus > 0 else "Logs are missing in this metric."
+        return f"{mismatch.family} is {mismatch.actual:,}, {comparison}. {reason}"
+    reason = "These logs were never counted." if surplus > 0 else "Missing records would be counted again."
+    return f"{plural(mismatch.actual, 'log')} stored or pruned, {comparison}. {reason}"
 
 
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def _moment(created: int | None) -> str:
-    """A time in UTC, as the API writes it."""
-    if created is None:
-        return "-"
-    try:
-        return datetime.fromtimestamp(created / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    except (ValueError, OverflowError, OSError):
-        return str(created)
+def _time_text(created: int | None) -> str:
+    return "-" if created is None else iso_time(created) or str(created)
 
 
 def render_json(reports: Sequence[AuditReport]) -> str:
-    """The reports for programs: one object, whose fields the README names."""
+    """Return the reports as one JSON object; its fields are documented."""
     return msgspec.json.encode(
         {
             "ok": all(report.ok for report in reports),
-            "missing": sum(count_missing(report.differences, report.imbalances) for report in reports),
-            "extra": sum(count_extra(report.imbalances) for report in reports),
+            "missing": sum(count_missing(report.differences, report.mismatches) for report in reports),
+            "extra": sum(count_extra(report.mismatches) for report in reports),
             "feeds": [_to_dict(report) for report in reports],
         }
     ).decode()
@@ -175,16 +173,16 @@ def _to_dict(report: AuditReport) -> dict[str, Any]:
         "feed": report.feed,
         "ok": report.ok,
         "error": report.error,
-        "since": _moment(report.since),
-        "until": _moment(report.until),
+        "since": _time_text(report.since),
+        "until": _time_text(report.until),
         "polled": report.polled,
         "reconciled": report.reconciled,
         "logs": report.logs,
         "requests": report.requests,
         "seconds": round(report.seconds, 3),
-        "counted": report.tally.observation_count,
-        "stored": report.tally.stored_count,
-        "pruned": report.tally.pruned_count,
+        "counted": report.accounting.observation_count,
+        "stored": report.accounting.stored_count,
+        "pruned": report.accounting.pruned_count,
         "too_recent": report.too_recent,
         "in_gap": report.in_gap,
         "deleted": report.deleted,
@@ -192,7 +190,7 @@ def _to_dict(report: AuditReport) -> dict[str, Any]:
             {
                 "kind": "status" if difference.recorded_statuses else "missing",
                 "id": difference.entry.key,
-                "created": _moment(difference.entry.created) if difference.entry.created is not None else None,
+                "created": None if difference.entry.created is None else _time_text(difference.entry.created),
                 "platform": difference.entry.platform,
                 "action": difference.entry.action,
                 "status": difference.entry.status,
@@ -201,7 +199,7 @@ def _to_dict(report: AuditReport) -> dict[str, Any]:
             for difference in report.differences
         ],
         "imbalances": [
-            {"metric": imbalance.family or "records", "expected": imbalance.expected, "found": imbalance.actual}
-            for imbalance in report.imbalances
+            {"metric": mismatch.family or "records", "expected": mismatch.expected, "found": mismatch.actual}
+            for mismatch in report.mismatches
         ],
     }

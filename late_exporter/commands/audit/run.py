@@ -1,212 +1,250 @@
-"""An audit from outside: by requests of its own, beside an exporter that goes on or without one."""
+"""Audit one feed with requests of its own, beside a running exporter or without one."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple
 
+from late_exporter.api.pages import fetch_page
 from late_exporter.commands.audit.report import AuditReport
 from late_exporter.commands.feed_choice import require_retained
-from late_exporter.errors import ApiError, BadPayload
+from late_exporter.errors import ApiError
 from late_exporter.ingest.audit import Audit, WaitForExporter, audit_list, check_counters, grace_period
 from late_exporter.ingest.steps import FetchedPage, FetchPage
-from late_exporter.model import Coverage, Feed, FeedAccounting, KnownLogs, LatestValue, Scope, Series, SeriesValue
+from late_exporter.model import (
+    Coverage,
+    Feed,
+    FeedAccounting,
+    KnownLogs,
+    LatestValue,
+    LogEntry,
+    Scope,
+    Series,
+    SeriesValue,
+)
 from late_exporter.protocols import Client, Logger
 from late_exporter.store import StateSnapshot
 
-__all__ = ["AuditRunner"]
-
-LIMIT = 100
-DAY = 86_400_000
+__all__ = ["AuditRunner", "Timing"]
 
 LATE_WRITE_WINDOW = 3_600_000
-"""With nobody to count what comes late, a log may have been written this much after its createdAt."""
+"""Milliseconds between the creation and the writing of a log; if no exporter runs, later logs are not judged."""
 
 EXPIRY_MARGIN = 300_000
-"""Logs that are about to expire may have done so already."""
+"""Milliseconds before its expiry at which the API may already have deleted a log."""
 
 LIVENESS_POLLS = 5
 MIN_LIVENESS = 120.0
-"""An exporter that has not polled for so many intervals, and for so long, is none."""
+"""An exporter counts as running if its last poll is at most this many seconds and LIVENESS_POLLS intervals ago."""
 
 RECHECK_INTERVAL = 5.0
 LAST_POLL = "late_exporter_last_successful_poll_timestamp_seconds"
 LAST_RECONCILE = "late_exporter_reconcile_last_completed_timestamp_seconds"
 
 
+class Timing(NamedTuple):
+    """Sources of time; tests replace them."""
+
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
 class AuditRunner:
     """Audits one feed of one workspace.
 
     Args:
-        scope: The feed of the workspace.
-        choose: Gives the log list for what the state has of it.
-        client: Reads the API.
-        records: Opens the state as it is at that moment.
-        interval: Between two polls of the exporter, in seconds.
-        wait: How long an exporter may take to count what is in doubt, in seconds.
-        log: Hears that it is waited for.
+        scope: Feed of a workspace.
+        choose_feed: Callback that returns the log list that a coverage was counted from.
+        client: API client of the workspace.
+        open_snapshot: Callback that opens the current state.
+        interval: Poll interval of the exporter in seconds.
+        wait: Seconds for which the exporter may take to count a suspect.
+        logger: Logger for the wait.
+        timing: Sources of time.
     """
 
     def __init__(
         self,
         scope: Scope,
-        choose: Callable[[Coverage], Awaitable[Feed]],
+        choose_feed: Callable[[Coverage], Awaitable[Feed]],
         *,
         client: Client,
-        records: Callable[[], StateSnapshot],
+        open_snapshot: Callable[[], StateSnapshot],
         interval: float,
         wait: float,
-        log: Logger,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        logger: Logger,
+        timing: Timing = Timing(),  # noqa: B008 - immutable
     ) -> None:
         self._scope = scope
-        self._choose = choose
+        self._choose_feed = choose_feed
         self._client = client
-        self._records = records
+        self._state = _AuditState(scope, open_snapshot)
         self._interval = interval
         self._wait = wait
-        self._log = log
-        self._clock = clock
-        self._monotonic = monotonic
-        self._sleep = sleep
-        self._requests = 0
-        self._skew = 0.0
-        self._former: set[str] = set()
+        self._logger = logger
+        self._timing = timing
+        self._request_count = 0
+        self._clock_offset = 0.0
 
     async def run(self, since: float | None = None) -> AuditReport:
-        """Compare the logs of the last so many seconds, or all.
+        """Compare the logs of the last so many seconds, or all that were counted.
 
         Raises:
             StoreError: The state cannot be read.
-            ConfigError: Logs are not kept for so long.
+            ConfigError: The API does not keep logs for so long.
         """
-        started = self._monotonic()
-        scope = self._scope
-        coverage, last_poll, _ = self._state()
-        trouble = _not_ready(coverage)
-        if coverage is None or trouble:
-            return AuditReport(workspace=scope.workspace, feed=scope.feed, error=trouble)
+        started_at = self._timing.monotonic()
+        status = self._state.status()
+        coverage = status.coverage
+        if coverage is None:
+            return self._failure("nothing has been counted yet")
+        if not coverage.is_synced:
+            return self._failure("the first sync is not complete, so there is nothing to compare yet")
         try:
-            feed = await self._choose(coverage)
+            feed = await self._choose_feed(coverage)
         except ApiError as exc:
-            return AuditReport(workspace=scope.workspace, feed=scope.feed, error=str(exc))
+            return self._failure(str(exc))
         require_retained(since, feed)
-        polled = self._clock() - last_poll <= max(LIVENESS_POLLS * self._interval, MIN_LIVENESS)
-        seen: set[str] = set()
-        plan = Audit(
-            coverage=coverage,
-            since=0 if since is None else int((self._clock() - since) * 1000),
-            grace_period=grace_period(self._interval) if polled else LATE_WRITE_WINDOW,
-            exporter_running=polled,
-            listed_keys=seen,
-        )
+        audit = self._begin(coverage, status.last_poll, since)
         try:
-            walked = await self._read_logs(plan, feed)
+            has_reconciled = await self._compare(audit, feed)
         except ApiError as exc:
-            return AuditReport(workspace=scope.workspace, feed=scope.feed, error=str(exc), requests=self._requests)
-        tally, deleted = self._check_counters(plan, feed, seen)
+            return self._failure(str(exc))
+        listed_keys = audit.listed_keys or set()
+        accounting = self._state.accounting()
         return AuditReport(
-            workspace=scope.workspace,
-            feed=scope.feed,
-            since=max(plan.lower, plan.coverage.caught_up_at - feed.retention),
-            until=plan.cutoff,
-            polled=polled,
-            reconciled=walked,
-            logs=len(seen) - len(plan.too_recent) - len(plan.in_gap),
-            requests=self._requests,
-            seconds=self._monotonic() - started,
-            differences=plan.differences,
-            imbalances=check_counters(scope, feed, tally),
-            tally=tally,
-            too_recent=len(plan.too_recent),
-            in_gap=len(plan.in_gap),
-            deleted=deleted,
+            workspace=self._scope.workspace,
+            feed=self._scope.feed,
+            since=max(audit.lower, audit.coverage.caught_up_at - feed.retention),
+            until=audit.cutoff,
+            polled=audit.exporter_running,
+            reconciled=has_reconciled,
+            logs=len(listed_keys) - len(audit.too_recent) - len(audit.in_gap),
+            requests=self._request_count,
+            seconds=self._timing.monotonic() - started_at,
+            differences=audit.differences,
+            mismatches=check_counters(self._scope, feed, accounting),
+            accounting=accounting,
+            too_recent=len(audit.too_recent),
+            in_gap=len(audit.in_gap),
+            deleted=self._state.deleted_count(audit, feed),
         )
 
-    async def _read_logs(self, plan: Audit, feed: Feed) -> bool:
-        """Do what the auditor asks for; tells whether the exporter had its whole chance."""
-        steps = audit_list(plan)
-        walked = False
-        answer: FetchedPage | None = None
+    def _begin(self, coverage: Coverage, last_poll: float, since: float | None) -> Audit:
+        now = self._timing.clock()
+        is_running = now - last_poll <= max(LIVENESS_POLLS * self._interval, MIN_LIVENESS)
+        return Audit(
+            coverage=coverage,
+            since=0 if since is None else int((now - since) * 1000),
+            grace_period=grace_period(self._interval) if is_running else LATE_WRITE_WINDOW,
+            exporter_running=is_running,
+            listed_keys=set(),
+        )
+
+    def _failure(self, error: str) -> AuditReport:
+        scope = self._scope
+        return AuditReport(workspace=scope.workspace, feed=scope.feed, error=error, requests=self._request_count)
+
+    async def _compare(self, audit: Audit, feed: Feed) -> bool:
+        """Execute the steps of the audit; return whether a reconciliation completed during the wait."""
+        steps = audit_list(audit)
+        has_reconciled = False
+        page: FetchedPage | None = None
         while True:
             try:
-                step = steps.send(answer)
+                step = steps.send(page)
             except StopIteration:
-                return walked
+                return has_reconciled
             if isinstance(step, WaitForExporter):
-                walked, answer = await self._wait_for_exporter(plan, feed), None
+                has_reconciled, page = await self._wait_for_exporter(audit, feed), None
             else:
-                answer = await self._fetch_page(step, feed)
+                page = await self._fetch_page(step, feed)
 
     async def _fetch_page(self, step: FetchPage, feed: Feed) -> FetchedPage:
-        params: dict[str, str | int] = {**feed.query, "days": feed.retention // DAY, "limit": LIMIT, "skip": step.skip}
-        self._requests += 1
-        answer = await self._client.get(feed.path, params, path_template=feed.path)
-        if answer is None:
-            raise BadPayload(f"404: the API has no {feed.path}")
-        if answer.date is not None:
-            self._skew = answer.date - self._clock()
-        page = feed.parse(answer.body)
-        with self._records() as records:
-            met = records.lookup(self._scope, page.entries, has_pending=feed.has_pending)
-        self._former |= met.former_keys
-        return FetchedPage(page, KnownLogs(met.statuses))
+        self._request_count += 1
+        response = await fetch_page(self._client, feed, skip=step.skip)
+        if response.date is not None:
+            self._clock_offset = response.date - self._timing.clock()
+        return FetchedPage(response.page, self._state.known_logs(response.page.entries, feed))
 
-    async def _wait_for_exporter(self, plan: Audit, feed: Feed) -> bool:
-        """Wait until all doubts are counted or a whole walk has passed them; tells whether one has."""
-        begun, until = self._clock() + self._skew, self._monotonic() + self._wait
-        walked = False
-        if plan.exporter_running and self._wait:
-            self._log.info(
-                "some logs look different; waiting for the exporter to count them",
-                logs=len(plan.suspects),
+    async def _wait_for_exporter(self, audit: Audit, feed: Feed) -> bool:
+        """Wait until all suspects are counted or a reconciliation has completed; return whether one has."""
+        began_at = self._timing.clock() + self._clock_offset
+        deadline = self._timing.monotonic() + self._wait
+        has_reconciled = False
+        if audit.exporter_running and self._wait:
+            self._logger.info(
+                "waiting for the exporter to count logs that differ",
+                logs=len(audit.suspects),
                 at_most=f"{self._wait:g}s",
             )
-        while (
-            plan.exporter_running
-            and not walked
-            and self._has_suspects(plan, feed)
-            and (left := until - self._monotonic()) > 0
-        ):
-            await self._sleep(min(left, RECHECK_INTERVAL))
-            walked = self._state()[2] > begun
-        plan.coverage = self._state()[0] or plan.coverage
-        return walked
+        while audit.exporter_running and not has_reconciled and self._has_suspects(audit, feed):
+            seconds_left = deadline - self._timing.monotonic()
+            if seconds_left <= 0:
+                break
+            await self._timing.sleep(min(seconds_left, RECHECK_INTERVAL))
+            has_reconciled = self._state.status().last_reconcile > began_at
+        audit.coverage = self._state.status().coverage or audit.coverage
+        return has_reconciled
 
-    def _has_suspects(self, plan: Audit, feed: Feed) -> bool:
-        entries = [doubt.entry for doubt in plan.suspects.values()]
-        with self._records() as records:
-            counted = records.lookup(self._scope, entries, has_pending=feed.has_pending).statuses
-        return any(entry.status not in counted.get(entry.key, ()) for entry in entries)
+    def _has_suspects(self, audit: Audit, feed: Feed) -> bool:
+        entries = [suspect.entry for suspect in audit.suspects.values()]
+        statuses = self._state.known_logs(entries, feed).statuses
+        return any(entry.status not in statuses.get(entry.key, ()) for entry in entries)
 
-    def _state(self) -> tuple[Coverage | None, float, float]:
-        """The coverage, and when the last successful poll was and the last whole walk began."""
-        with self._records() as records:
-            if self._scope not in records.scopes:
-                return None, 0.0, 0.0
-            totals, coverage = records.series_values(), records.feed_state(self._scope).coverage
-        return coverage, self._reading(totals, LAST_POLL), self._reading(totals, LAST_RECONCILE)
 
-    def _reading(self, totals: Mapping[Series, SeriesValue], family: str) -> float:
-        total = totals.get((family, (self._scope.workspace, self._scope.feed)))
-        return float(total.value.value) if total is not None and isinstance(total.value, LatestValue) else 0.0
+class _StateStatus(NamedTuple):
+    """Coverage of a feed, the time of its last successful poll, and the start of its last complete reconciliation."""
 
-    def _check_counters(self, plan: Audit, feed: Feed, seen: set[str]) -> tuple[FeedAccounting, int]:
-        """The books, and how many logs on record the API no longer shows."""
-        lower = max(plan.lower, plan.coverage.caught_up_at - feed.retention + EXPIRY_MARGIN)
-        with self._records() as records:
-            held = {
-                counted.key
-                for counted in records.recorded_statuses(self._scope)
-                if counted.created is not None and lower <= counted.created <= plan.cutoff
+    coverage: Coverage | None
+    last_poll: float
+    last_reconcile: float
+
+
+class _AuditState:
+    """Reads the state anew for every question, because the exporter may be writing to it.
+
+    Args:
+        scope: Feed of a workspace.
+        open_snapshot: Callback that opens the current state.
+    """
+
+    def __init__(self, scope: Scope, open_snapshot: Callable[[], StateSnapshot]) -> None:
+        self._scope = scope
+        self._open_snapshot = open_snapshot
+        self._former_keys: set[str] = set()
+
+    def status(self) -> _StateStatus:
+        with self._open_snapshot() as snapshot:
+            if self._scope not in snapshot.scopes:
+                return _StateStatus(None, 0.0, 0.0)
+            values, coverage = snapshot.series_values(), snapshot.feed_state(self._scope).coverage
+        return _StateStatus(coverage, self._gauge(values, LAST_POLL), self._gauge(values, LAST_RECONCILE))
+
+    def _gauge(self, values: Mapping[Series, SeriesValue], family: str) -> float:
+        series = values.get((family, (self._scope.workspace, self._scope.feed)))
+        return float(series.value.value) if series is not None and isinstance(series.value, LatestValue) else 0.0
+
+    def known_logs(self, entries: Sequence[LogEntry], feed: Feed) -> KnownLogs:
+        with self._open_snapshot() as snapshot:
+            result = snapshot.lookup(self._scope, entries, has_pending=feed.has_pending)
+        self._former_keys |= result.former_keys
+        return KnownLogs(result.statuses)
+
+    def accounting(self) -> FeedAccounting:
+        with self._open_snapshot() as snapshot:
+            return snapshot.accounting(self._scope)
+
+    def deleted_count(self, audit: Audit, feed: Feed) -> int:
+        """Return the number of stored logs that the API should still keep and does not list."""
+        lower = max(audit.lower, audit.coverage.caught_up_at - feed.retention + EXPIRY_MARGIN)
+        with self._open_snapshot() as snapshot:
+            stored_keys = {
+                row.key
+                for row in snapshot.recorded_statuses(self._scope)
+                if row.created is not None and lower <= row.created <= audit.cutoff
             }
-            return records.accounting(self._scope), len(held - seen - self._former)
-
-
-def _not_ready(coverage: Coverage | None) -> str:
-    if coverage is None:
-        return "nothing has been counted yet"
-    return "" if coverage.is_synced else "the first sync is not complete: nothing can be compared yet"
+        return len(stored_keys - (audit.listed_keys or set()) - self._former_keys)

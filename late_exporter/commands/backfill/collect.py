@@ -1,17 +1,18 @@
-"""Gathers the past of a feed: from the state what was counted, from the API what it was."""
+"""Collect the history of a feed from the state and the API."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
 
 import msgspec
 
-from late_exporter.commands.backfill.history import FeedHistory, SeriesHistory, frozen_limiter
+from late_exporter.api.pages import fetch_page
+from late_exporter.commands.backfill.history import FeedHistory, RecordedLogs, SeriesHistory, frozen_limiter
 from late_exporter.commands.backfill.progress import ProgressBar
-from late_exporter.errors import ApiError, ApiUnavailable, LateError, Unauthorized
+from late_exporter.errors import ApiError, LateError, Unauthorized
 from late_exporter.exposition.family import Family
+from late_exporter.format import iso_time, plural
 from late_exporter.ingest.audit import leaves_scope, scan_list
 from late_exporter.ingest.reader import LATE_ARRIVAL_WINDOW
 from late_exporter.ingest.steps import FetchedPage
@@ -21,28 +22,23 @@ from late_exporter.store import StateSnapshot
 
 __all__ = ["HEAD_BLOCK", "Period", "collect_history"]
 
-LIMIT = 100
-"""Logs on a page; the most the API gives."""
-
-DAY = 86_400_000
-
 HEAD_BLOCK = 10_800_000
-"""What is newer than this Prometheus still holds in its head, which no block is to overlap."""
+"""Milliseconds that Prometheus keeps in its head block, which imported blocks must not overlap."""
 
 MAX_ATTEMPTS = 6
-"""How often a page is asked for; half a minute before the last time."""
+"""Attempts to request a page; the last one follows after half a minute."""
 
 NOTHING_KNOWN = KnownLogs({})
-"""What is known of the logs of a page does not matter to the walk."""
+"""The scan does not depend on what is known of the logs."""
 
 
 class Period(msgspec.Struct, frozen=True):
-    """Of which time is told, in milliseconds.
+    """Period of the history, in milliseconds.
 
     Args:
-        now: The present.
-        since: The beginning.
-        until: The end that the user has chosen; None: before the first scrape there can have been.
+        now: Current time.
+        since: Start of the history.
+        until: End chosen by the user, None to end before the first scrape there can have been.
     """
 
     now: int
@@ -50,30 +46,28 @@ class Period(msgspec.Struct, frozen=True):
     until: int | None = None
 
     def end(self, scope: Scope, coverage: Coverage | None) -> int:
-        """The last moment that is told of a feed.
+        """Return the end of the history of a feed.
 
         Raises:
-            LateError: It cannot be known, or is before the beginning.
+            LateError: The end is unknown, or before the start.
         """
         if coverage is None or not coverage.is_synced:
             raise LateError(
-                f"{_name(scope)}: the first sync is not complete; start the exporter and come back when it is "
-                "ready, or leave the feed out of --poll.feeds"
+                f"{_name(scope)}: the first sync is not complete; start the exporter and try again when it is ready, "
+                "or remove the feed from --poll.feeds"
             )
         if self.until is None and not coverage.published_at:
             raise LateError(
-                f"{_name(scope)}: the state is of an earlier version and does not tell since when it is shown; give "
-                "--until a time well before Prometheus first scraped the exporter"
+                f"{_name(scope)}: the state was written by an earlier version, which did not record when its metrics "
+                "were first exposed; set --until to a time well before Prometheus first scraped the exporter"
             )
-        end = (
-            min(self.now - HEAD_BLOCK, coverage.published_at - LATE_ARRIVAL_WINDOW)
-            if self.until is None
-            else self.until
-        )
+        end = self.until
+        if end is None:
+            end = min(self.now - HEAD_BLOCK, coverage.published_at - LATE_ARRIVAL_WINDOW)
         if end <= self.since:
             raise LateError(
-                f"{_name(scope)}: there is nothing to tell: history would begin at {_iso(self.since)} and end at "
-                f"{_iso(end)}"
+                f"{_name(scope)}: there is no history to write: it would begin at {iso_time(self.since)} and end at "
+                f"{iso_time(end)}"
             )
         return end
 
@@ -83,55 +77,57 @@ async def collect_history(
     feed: Feed,
     *,
     client: Client,
-    records: StateSnapshot,
+    snapshot: StateSnapshot,
     families: Mapping[str, Family],
     period: Period,
     progress: ProgressBar,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Sequence[SeriesHistory]:
-    """The series of a feed before it was scraped.
+    """Return the history of the series of a feed before they were first scraped.
 
     Args:
-        scope: Which feed of which workspace.
-        feed: The feed.
-        client: Reads the API; waits where the quota asks for it.
-        records: The state; it is closed.
-        families: The families to tell of.
-        period: Of which time.
-        progress: Hears how far it is.
-        sleep: Waits before a page is asked for again.
+        scope: Feed of a workspace.
+        feed: Log list of the feed.
+        client: API client of the workspace, which waits for its quota.
+        snapshot: State; it is closed.
+        families: Families to reconstruct.
+        period: Period of the history.
+        progress: Progress bar.
+        sleep: Callback that waits before a failed request is repeated.
 
     Raises:
-        LateError: The history cannot be told.
+        LateError: The history cannot be reconstructed.
     """
-    # All at once: what follows takes as long as the quota wants, and meanwhile the state is to be free.
-    with records:
-        coverage = records.feed_state(scope).coverage if scope in records.scopes else None
-        until, totals = period.end(scope, coverage), records.series_values()
-        governor, counted = frozen_limiter(families, totals), records.recorded_statuses(scope)
-        history = FeedHistory(scope, feed, families=families, governor=governor, counted=counted, until=until)
-        # What is older was never counted, or is forgotten.
-        lower = max(period.since, coverage.retention_floor) if coverage else period.since
-    reading = _PageReader(client, feed, progress, sleep)
+    # Read the state at once: requests take as long as the quota requires, and the state must not stay open meanwhile.
+    with snapshot:
+        coverage = snapshot.feed_state(scope).coverage if scope in snapshot.scopes else None
+        until, values = period.end(scope, coverage), snapshot.series_values()
+        recorded_logs = RecordedLogs(snapshot.recorded_statuses(scope), until=until, has_pending=feed.has_pending)
+    limiter = frozen_limiter(families, values)
+    history = FeedHistory(scope, feed, families=families, limiter=limiter, recorded_logs=recorded_logs, until=until)
+    # Older logs were never counted, or are pruned.
+    lower = max(period.since, coverage.retention_floor) if coverage else period.since
+    reader = _PageReader(client, feed, progress, sleep)
     progress.start(_name(scope))
 
-    def visit(seen: FetchedPage) -> bool:
-        history.add_page(seen.entries)
-        return leaves_scope(seen, lower)
+    def visit(page: FetchedPage) -> bool:
+        history.add_page(page.entries)
+        return leaves_scope(page, lower)
 
     steps = scan_list(visit)
     step = next(steps)
     while True:
         try:
-            step = steps.send(FetchedPage(await reading.fetch(step.skip), NOTHING_KNOWN))
+            step = steps.send(FetchedPage(await reader.fetch(step.skip), NOTHING_KNOWN))
         except StopIteration:
             break
-    progress.finish(f"{history.logs:,} logs until {_iso(until)}, {reading.requests:,} requests")
-    return list(history.series(totals, border=max(until, coverage.published_at if coverage else 0)))
+    summary = f"{plural(history.log_count, 'log')} until {iso_time(until)}"
+    progress.finish(f"{summary}, {plural(reader.request_count, 'request')}")
+    return list(history.series(values, published_at=max(until, coverage.published_at if coverage else 0)))
 
 
 class _PageReader:
-    """Reads pages, again and again where that may help."""
+    """Requests pages, and repeats requests that fail."""
 
     def __init__(
         self, client: Client, feed: Feed, progress: ProgressBar, sleep: Callable[[float], Awaitable[None]]
@@ -140,11 +136,11 @@ class _PageReader:
         self._feed = feed
         self._progress = progress
         self._sleep = sleep
-        self._waited = 0.0
-        self.requests = 0
+        self._quota_seconds = 0.0
+        self.request_count = 0
 
     async def fetch(self, skip: int) -> LogPage:
-        """A page; the client itself waits where the API asks to."""
+        """Return a page; the client itself waits if the API asks to."""
         pause = 1.0
         for _ in range(MAX_ATTEMPTS - 1):
             try:
@@ -157,30 +153,20 @@ class _PageReader:
         return await self._fetch_once(skip)
 
     async def _fetch_once(self, skip: int) -> LogPage:
-        params: dict[str, str | int] = {
-            **self._feed.query,
-            "days": self._feed.retention // DAY,
-            "limit": LIMIT,
-            "skip": skip,
-        }
-        self.requests += 1
-        answer = await self._client.get(self._feed.path, params, path_template=self._feed.path)
-        if answer is None:
-            raise ApiUnavailable(f"404: the API has no {self._feed.path}")
-        page = self._feed.parse(answer.body)
-        _, waited = self._client.pop_request_log()
-        self._waited += waited
-        done = skip + len(page.entries)
-        total = max(done, page.total or 0)
+        self.request_count += 1
+        page = (await fetch_page(self._client, self._feed, skip=skip)).page
+        _, seconds = self._client.pop_request_log()
+        self._quota_seconds += seconds
+        read_count = skip + len(page.entries)
+        total = max(read_count, page.total or 0)
         self._progress.update(
-            done, total, f"{done:,} of {total:,} logs, {self.requests:,} requests, {self._waited:.0f} s of quota waits"
+            read_count,
+            total,
+            f"{read_count:,} of {plural(total, 'log')}, {plural(self.request_count, 'request')}, "
+            f"{self._quota_seconds:.0f} s of quota waits",
         )
         return page
 
 
 def _name(scope: Scope) -> str:
     return f"{scope.workspace} {scope.feed}"
-
-
-def _iso(moment: int) -> str:
-    return datetime.fromtimestamp(moment // 1000, UTC).isoformat().replace("+00:00", "Z")

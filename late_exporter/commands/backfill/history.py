@@ -1,23 +1,22 @@
-"""What the counters of a feed would have shown before anybody looked, told by the ledger and by the API together.
+"""Reconstruct what the counters of a feed would have shown before they were first scraped.
 
-When a feed's counters are first shown, all that the API held by then is in them. So history has to end at a value that
-is at most the first one shown: were it above, Prometheus would take the fall for a restart and count everything anew.
-It has to end close below, or else logs of last week seem to come at the border. From what the ledger has counted of a
-series by now is therefore taken away what came later:
+When the counters of a feed are first exposed, they contain all that the API held by then. So history has to end at a
+value that is at most the first one exposed: a higher value would look like a counter reset to Prometheus, which would
+count everything again. It also has to end close below it, otherwise logs of last week seem to arrive at the border
+between history and live samples. Therefore everything that came later is subtracted from the current values:
 
-- A log takes part only in the statuses that the ledger has counted it in. What the exporter is yet to count is in the
-  live counters then, and nowhere else.
-- A log stands at its creation. Where it was counted in several statuses, the ledger does not tell in which of them by
-  the border: it is taken for one that came later, in all of them.
-- What was counted and the API no longer shows has no labels any more. As far as it was created before the border it
-  stays where it is, below the first value: it was there before, and nothing seems to come twice. Where such a log is
-  younger, nobody can say which series to take it from, and it is taken from each. So is a former status that is no
-  longer shown.
-- A row is written when its attempt ends, so that a log may come to the list after the border and be created before it.
-  That is why history ends LATE_WINDOW before.
-- After a switch of the API's generation the ledger holds logs under keys that the exporter has yet to recognize. They
-  are recognized here as it will do it.
-- A series that was born after the border was first served at 0, and has no history.
+- Logs take part only in the statuses that the state has recorded. Anything else will be counted by the exporter and
+  belongs to the live samples.
+- Logs are placed at their creation time. If a log was counted in several statuses, the state does not tell in which of
+  them by the border: all of them count as later.
+- Logs that the API no longer shows have no labels any more. If they were created before the border, they stay in the
+  value with which history begins. If they are younger, their series is unknown, and they are subtracted from each
+  series. So are former statuses that the API no longer shows.
+- A log is written when its attempt ends, so that it may appear after the border and be created before it. That is why
+  history ends LATE_ARRIVAL_WINDOW before the border.
+- After a switch of generation the state holds logs under keys of the former one. They are matched here as the exporter
+  will match them.
+- Series that were created after the border were first exposed at 0 and have no history.
 """
 
 from __future__ import annotations
@@ -50,30 +49,35 @@ from late_exporter.model import (
 from late_exporter.store import RecordedStatus
 from late_exporter.store.matching import match_logs, time_prefix
 
-__all__ = ["FeedHistory", "SampleValue", "SeriesHistory", "apply_delta", "frozen_limiter"]
+__all__ = ["FeedHistory", "RecordedLogs", "SampleValue", "SeriesHistory", "apply_delta", "frozen_limiter"]
 
 LATEST_GAUGES = ("late_publishing_last_log_timestamp_seconds", "late_connection_last_event_timestamp_seconds")
-"""The gauges of which the past is known: they follow from the logs alone."""
+"""Gauges whose history follows from the logs alone."""
 
 SampleValue: TypeAlias = int | float | Histogram
 
 
 class Delta(NamedTuple):
-    """What a series did: by how much a counter rose, what a histogram observed in millionths, what a gauge became."""
+    """A change of a series.
+
+    Args:
+        at: Time in milliseconds.
+        amount: Increase of a counter, observation of a histogram in millionths, or new value of a gauge.
+    """
 
     at: int
     amount: float
 
 
 class SeriesHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """A series in the past.
+    """History of a series.
 
     Args:
-        family: Its family.
+        family: Family of the series.
         labels: Label values.
-        until: Where it ends.
-        base: Its value before the first move; None: it has none.
-        deltas: In order of time.
+        until: End of the history in milliseconds.
+        base: Value before the first change, None if there is none.
+        deltas: Changes in order of time.
     """
 
     family: Family
@@ -83,21 +87,21 @@ class SeriesHistory(msgspec.Struct, frozen=True, kw_only=True):
     deltas: tuple[Delta, ...]
 
 
-def frozen_limiter(families: Mapping[str, Family], totals: Iterable[Series]) -> LabelLimiter:
-    """A governor that gives every label the value that it was counted under, and admits nothing new."""
-    governor = LabelLimiter(families, max_values=0, max_accounts=1)
-    governor.restore(totals)
-    return governor
+def frozen_limiter(families: Mapping[str, Family], series: Iterable[Series]) -> LabelLimiter:
+    """Return a limiter that gives every label the value it was counted under, and admits no new values."""
+    limiter = LabelLimiter(families, max_values=0, max_accounts=1)
+    limiter.restore(series)
+    return limiter
 
 
 def apply_delta(family: Family, value: SampleValue | None, amount: float) -> SampleValue:
-    """The value after a move."""
+    """Return the value of a series after a change."""
     if family.kind == "gauge":
         return amount
-    moved = apply_increment(_increment(family, amount), value)
-    if not isinstance(moved, int | float | Histogram):
-        raise TypeError(f"{family.name}: {moved!r} cannot be shown")
-    return moved
+    result = apply_increment(_increment(family, amount), value)
+    if not isinstance(result, int | float | Histogram):
+        raise TypeError(f"{family.name}: {result!r} is not the value of a sample")
+    return result
 
 
 def _increment(family: Family, amount: float) -> Increment:
@@ -106,16 +110,74 @@ def _increment(family: Family, amount: float) -> Increment:
     return IncCounter(family.name, (), amount=amount)
 
 
-class FeedHistory:
-    """The past of a feed of a workspace.
+class RecordedLogs:
+    """Logs that the state has recorded as counted, by key.
 
     Args:
-        scope: Which feed of which workspace.
-        feed: The feed.
-        families: The families to tell of.
-        governor: Bounds the labels; see ``closed``.
-        counted: What the ledger holds of the feed.
-        until: The last moment that is told of.
+        rows: Recorded statuses, ordered by key.
+        until: End of the history in milliseconds.
+        has_pending: Whether logs of the feed may be pending and change their status.
+
+    Attributes:
+        unmatched_count: Number of statuses recorded after the end of the history and not yet assigned to a series.
+    """
+
+    def __init__(self, rows: Iterable[RecordedStatus], *, until: int, has_pending: bool) -> None:
+        self._until = until
+        self._has_pending = has_pending
+        self._statuses: dict[str, frozenset[str]] = {}
+        self._keys_by_time: dict[str, set[str]] = {}
+        self.unmatched_count = 0
+        for key, group in groupby(rows, key=attrgetter("key")):
+            self._add(key, list(group))
+
+    def _add(self, key: str, rows: Sequence[RecordedStatus]) -> None:
+        statuses = frozenset(row.status for row in rows)
+        self._statuses[key] = statuses
+        time = time_prefix(key)
+        if time is not None:
+            self._keys_by_time.setdefault(time, set()).add(key)
+        if self.is_later(rows[0].created, statuses):
+            self.unmatched_count += len(statuses)
+
+    def statuses(self, key: str) -> frozenset[str] | None:
+        """Return the recorded statuses of a log, None if it was not counted."""
+        return self._statuses.get(key)
+
+    def is_later(self, created: int | None, statuses: frozenset[str]) -> bool:
+        """Return whether a log may have been counted after the end of the history."""
+        return created is None or created > self._until or len(statuses) > 1
+
+    def rekey(self, entries: Sequence[LogEntry]) -> None:
+        """Move logs that were recorded under keys of another generation to their keys on this page."""
+        times = {time for entry in entries if entry.key not in self._statuses and (time := time_prefix(entry.key))}
+        keys = {entry.key for entry in entries if entry.key in self._statuses}.union(
+            *(self._keys_by_time.get(time, ()) for time in times)
+        )
+        if not times or not keys:
+            return
+        stored_logs = {key: dict.fromkeys(self._statuses[key]) for key in keys}
+        for key, entry in match_logs(entries, stored_logs, has_pending=self._has_pending).items():
+            statuses = self._statuses.pop(key)
+            known_statuses = self._statuses.get(entry.key, frozenset())
+            self._statuses[entry.key] = known_statuses | (statuses if self._has_pending else {entry.status})
+            self._keys_by_time[time_prefix(key) or ""].discard(key)
+            self._keys_by_time[time_prefix(key) or ""].add(entry.key)
+
+
+class FeedHistory:
+    """History of a feed of a workspace, built from the pages of the API.
+
+    Args:
+        scope: Feed of a workspace.
+        feed: Log list of the feed.
+        families: Families to reconstruct.
+        limiter: Limiter of label values; see ``frozen_limiter``.
+        recorded_logs: Logs that the state has recorded.
+        until: End of the history in milliseconds.
+
+    Attributes:
+        log_count: Number of logs in the history.
     """
 
     def __init__(
@@ -124,8 +186,8 @@ class FeedHistory:
         feed: Feed,
         *,
         families: Mapping[str, Family],
-        governor: LabelLimiter,
-        counted: Iterable[RecordedStatus],
+        limiter: LabelLimiter,
+        recorded_logs: RecordedLogs,
         until: int,
     ) -> None:
         self._scope = scope
@@ -135,71 +197,41 @@ class FeedHistory:
             for name, family in families.items()
             if feed.name in family.feeds and (family.kind != "gauge" or name in LATEST_GAUGES)
         }
-        self._governor = governor
+        self._limiter = limiter
+        self._recorded_logs = recorded_logs
         self._until = until
-        self._statuses: dict[str, frozenset[str]] = {}
-        self._times: dict[str, set[str]] = {}
-        self._unmatched = 0
         self._deltas: dict[Series, list[Delta]] = {}
         self._sums: dict[Series, SampleValue] = {}
-        self._matched: set[str] = set()
-        for key, sightings in groupby(counted, key=attrgetter("key")):
-            self._add_recorded(key, [*sightings])
-        self.logs = 0
-
-    def _add_recorded(self, key: str, sightings: Sequence[RecordedStatus]) -> None:
-        statuses = frozenset(sighting.status for sighting in sightings)
-        self._statuses[key] = statuses
-        time = time_prefix(key)
-        if time is not None:
-            self._times.setdefault(time, set()).add(key)
-        if self._is_later(sightings[0].created, statuses):
-            self._unmatched += len(statuses)
-
-    def _is_later(self, created: int | None, statuses: frozenset[str]) -> bool:
-        return created is None or created > self._until or len(statuses) > 1
+        self._matched_keys: set[str] = set()
+        self.log_count = 0
 
     def add_page(self, entries: Sequence[LogEntry]) -> None:
-        """Take in what a page shows; a log that was there before is left out."""
-        self._recognize(entries)
+        """Add the logs of a page, except those that were on an earlier one."""
+        self._recorded_logs.rekey(entries)
         for entry in entries:
-            statuses = self._statuses.get(entry.key)
-            if entry.key in self._matched or statuses is None:
+            statuses = self._recorded_logs.statuses(entry.key)
+            if entry.key in self._matched_keys or statuses is None:
                 continue
-            self._matched.add(entry.key)
+            self._matched_keys.add(entry.key)
             if entry.rejection_reason:
-                # It is in none of these series, so none has to give it up.
-                self._unmatched -= len(statuses) if self._is_later(entry.created, statuses) else 0
+                # Rejected logs are in none of these series.
+                self._recorded_logs.unmatched_count -= (
+                    len(statuses) if self._recorded_logs.is_later(entry.created, statuses) else 0
+                )
             elif entry.created is not None:
-                self._match(entry, statuses, entry.created)
+                self._add_log(entry, statuses, entry.created)
 
-    def _recognize(self, entries: Sequence[LogEntry]) -> None:
-        """Know the logs of a page that were counted under other keys by the keys they are shown under."""
-        times = {time for entry in entries if entry.key not in self._statuses and (time := time_prefix(entry.key))}
-        keys = {entry.key for entry in entries if entry.key in self._statuses}.union(
-            *(self._times.get(time, ()) for time in times)
-        )
-        if not times or not keys:
-            return
-        held = {key: dict.fromkeys(self._statuses[key]) for key in keys}
-        for key, entry in match_logs(entries, held, has_pending=self._feed.has_pending).items():
-            statuses = self._statuses.pop(key)
-            alike = self._statuses.get(entry.key, frozenset())
-            self._statuses[entry.key] = alike | (statuses if self._feed.has_pending else {entry.status})
-            self._times[time_prefix(key) or ""].discard(key)
-            self._times[time_prefix(key) or ""].add(entry.key)
-
-    def _match(self, entry: LogEntry, statuses: frozenset[str], created: int) -> None:
-        later = self._is_later(created, statuses)
-        self.logs += not later
-        for number, sighting in enumerate(_sightings(entry, statuses)):
-            self._unmatched -= later
-            for increment in self._governor.apply(self._feed.project(self._scope.workspace, sighting)):
-                if increment.family in self._families and not (number and increment.once_per_log):
-                    self._add_delta(increment, None if later else created)
+    def _add_log(self, entry: LogEntry, statuses: frozenset[str], created: int) -> None:
+        is_later = self._recorded_logs.is_later(created, statuses)
+        self.log_count += not is_later
+        for index, observation in enumerate(_observations(entry, statuses)):
+            self._recorded_logs.unmatched_count -= is_later
+            for increment in self._limiter.apply(self._feed.project(self._scope.workspace, observation)):
+                if increment.family in self._families and not (index and increment.once_per_log):
+                    self._add_delta(increment, None if is_later else created)
 
     def _add_delta(self, increment: Increment, at: int | None) -> None:
-        """Note a move; None is after the border."""
+        """Add a change at a time, or after the end of the history."""
         family, series = self._families[increment.family], (increment.family, increment.labels)
         amount = _amount(increment)
         if not amount and family.kind == "counter":
@@ -209,44 +241,51 @@ class FeedHistory:
         if at is not None:
             self._deltas.setdefault(series, []).append(Delta(at, amount))
 
-    def series(self, totals: Mapping[Series, SeriesValue], *, border: int) -> Iterator[SeriesHistory]:
-        """The series that were there at the border, with their values before it.
+    def series(self, values: Mapping[Series, SeriesValue], *, published_at: int) -> Iterator[SeriesHistory]:
+        """Yield the series that were exposed from the start, with their values before it.
 
         Args:
-            totals: What the ledger holds.
-            border: When the feed's counters were first shown.
+            values: Current values of all series.
+            published_at: Time in milliseconds at which the counters of the feed were first exposed.
         """
-        for (name, labels), total in totals.items():
+        for (name, labels), current_value in values.items():
             family = self._families.get(name)
-            if family is None or labels[0] != self._scope.workspace or total.created * 1000 > border:
+            if family is None or labels[0] != self._scope.workspace or current_value.created * 1000 > published_at:
                 continue
-            moves = tuple(sorted(self._deltas.get((name, labels), ()), key=itemgetter(0)))
-            base = self._base(family, labels, total.value)
-            if base is not None or (family.kind == "gauge" and moves):
-                yield SeriesHistory(family=family, labels=labels, until=self._until, base=base, deltas=moves)
+            deltas = tuple(sorted(self._deltas.get((name, labels), ()), key=itemgetter(0)))
+            base = self._base(family, labels, current_value.value)
+            if base is not None or (family.kind == "gauge" and deltas):
+                yield SeriesHistory(family=family, labels=labels, until=self._until, base=base, deltas=deltas)
 
-    def _base(self, family: Family, labels: Labels, total: Value) -> SampleValue | None:
-        """What a counter or a histogram had before all that is told; None where that cannot be said."""
-        told = self._sums.get((family.name, labels))
-        if family.kind == "counter" and isinstance(total, int | float):
-            rest = total - (told if isinstance(told, int | float) else 0)
-            return max(0, rest - max(0, self._unmatched)) if rest >= 0 else None
-        if isinstance(total, Histogram) and dict(zip(family.labels, labels, strict=True)).get("status") != PENDING:
-            return self._histogram_base(family, told if isinstance(told, Histogram) else None, total)
-        # How long a log had been pending when it was seen to be is not known once it no longer is.
+    def _base(self, family: Family, labels: Labels, current_value: Value) -> SampleValue | None:
+        """Return the value of a counter or histogram before all logs of the pages, None if it is unknown."""
+        listed_value = self._sums.get((family.name, labels))
+        if family.kind == "counter" and isinstance(current_value, int | float):
+            rest = current_value - (listed_value if isinstance(listed_value, int | float) else 0)
+            return max(0, rest - max(0, self._recorded_logs.unmatched_count)) if rest >= 0 else None
+        if (
+            isinstance(current_value, Histogram)
+            and dict(zip(family.labels, labels, strict=True)).get("status") != PENDING
+        ):
+            return self._histogram_base(
+                family, listed_value if isinstance(listed_value, Histogram) else None, current_value
+            )
+        # The duration that a log had while it was pending is unknown once it has settled.
         return None
 
-    def _histogram_base(self, family: Family, told: Histogram | None, total: Histogram) -> Histogram | None:
-        if total.bounds != family.buckets:
+    def _histogram_base(
+        self, family: Family, listed_value: Histogram | None, current_value: Histogram
+    ) -> Histogram | None:
+        if current_value.bounds != family.buckets:
             return None
-        nothing = Histogram(family.buckets, (0,) * (len(family.buckets) + 1))
-        told = told or nothing
-        counts = tuple(have - gone for have, gone in zip(total.counts, told.counts, strict=True))
-        rest = Histogram(family.buckets, counts, total.micros - told.micros)
+        empty = Histogram(family.buckets, (0,) * (len(family.buckets) + 1))
+        listed_value = listed_value or empty
+        counts = tuple(total - part for total, part in zip(current_value.counts, listed_value.counts, strict=True))
+        rest = Histogram(family.buckets, counts, current_value.micros - listed_value.micros)
         if min(*counts, rest.micros) < 0:
             return None
-        # Of a log that cannot be placed nobody knows its part of the sum.
-        return nothing if self._unmatched > 0 else rest
+        # Unmatched logs contribute an unknown amount to the sum.
+        return empty if self._recorded_logs.unmatched_count > 0 else rest
 
 
 def _amount(increment: Increment) -> float:
@@ -261,10 +300,10 @@ def _amount(increment: Increment) -> float:
             return 0
 
 
-def _sightings(entry: LogEntry, statuses: frozenset[str]) -> Iterator[LogEntry]:
-    """The sightings that were counted of a log and can be told."""
+def _observations(entry: LogEntry, statuses: frozenset[str]) -> Iterator[LogEntry]:
+    """Yield the recorded observations of a log whose increments can be reconstructed."""
     if entry.status in statuses:
         yield entry
     if PENDING in statuses and entry.status != PENDING:
-        # A log without a result; what it shows by now is that of its end.
+        # A pending log has no result; the API now shows the final one.
         yield msgspec.structs.replace(entry, status=PENDING, duration=None, attempt=None)

@@ -1,4 +1,4 @@
-"""A past in OpenMetrics: every sample with its time, family by family, series by series."""
+"""Write history as OpenMetrics: every sample with its time, grouped by family and series."""
 
 from __future__ import annotations
 
@@ -15,47 +15,51 @@ from late_exporter.exposition.text import FamilyFormatter
 __all__ = ["SampleGrid", "samples", "write_openmetrics"]
 
 MAX_SAMPLE_GAP = 240_000
-"""A series that does not move is written this often: after five minutes without a sample Prometheus takes it to be
-gone."""
+"""Milliseconds between two samples of an unchanged series; Prometheus considers a series gone after five minutes."""
 
 DENSE_WINDOW = 3_600_000
-"""How close to a move every moment has a sample."""
+"""Milliseconds around a change in which a series has a sample at every step."""
 
 
 class SampleGrid(msgspec.Struct, frozen=True):
-    """The moments that get samples, in milliseconds.
+    """Times of the samples, in milliseconds.
 
     Args:
-        since: The first one may not be before.
-        step: Between two; they are whole multiples of it, so that full hours are among them.
+        since: Earliest time of a sample.
+        step: Distance of two samples; samples are at whole multiples of it, so that full hours are among them.
     """
 
     since: int
     step: int
 
     def timestamps(self, end: int) -> range:
-        """The moments up to an end."""
+        """Return the times up to an end."""
         return range(-(-self.since // self.step) * self.step, end + 1, self.step)
 
 
-def samples(history: SeriesHistory, moments: range) -> Iterator[tuple[int, SampleValue]]:
-    """The samples of a series.
+def samples(history: SeriesHistory, timestamps: range) -> Iterator[tuple[int, SampleValue]]:
+    """Yield the samples of a series.
 
-    ``increase()`` and ``rate()`` extrapolate by the distances between samples, so that thin ones make them wrong.
-    Within an hour of a move every moment has a sample: ranges of up to an hour see what they would have seen of a
-    scrape at each of them. For the rest, which is most of a file, one in four minutes is enough.
+    ``increase()`` and ``rate()`` extrapolate by the distances of samples, so that sparse ones make them wrong. Within
+    an hour of a change, a series has a sample at every step: ranges of up to an hour see the same as with a scrape at
+    each step. For the rest, which is most of a file, one sample every four minutes is enough.
     """
-    value, place, written = history.base, 0, None
-    for moment in moments:
-        while place < len(history.deltas) and history.deltas[place].at <= moment:
-            value = apply_delta(history.family, value, history.deltas[place].amount)
-            place += 1
+    value, index, last_timestamp = history.base, 0, None
+    for timestamp in timestamps:
+        while index < len(history.deltas) and history.deltas[index].at <= timestamp:
+            value = apply_delta(history.family, value, history.deltas[index].amount)
+            index += 1
         if value is None:
             continue
-        due = written is None or moment + moments.step - written > MAX_SAMPLE_GAP or moment == moments[-1]
-        if due or any(abs(near.at - moment) <= DENSE_WINDOW for near in history.deltas[max(0, place - 1) : place + 1]):
-            yield moment, value
-            written = moment
+        is_due = (
+            last_timestamp is None
+            or timestamp + timestamps.step - last_timestamp > MAX_SAMPLE_GAP
+            or timestamp == timestamps[-1]
+        )
+        neighbours = history.deltas[max(0, index - 1) : index + 1]
+        if is_due or any(abs(delta.at - timestamp) <= DENSE_WINDOW for delta in neighbours):
+            yield timestamp, value
+            last_timestamp = timestamp
 
 
 def write_openmetrics(
@@ -63,44 +67,45 @@ def write_openmetrics(
     histories: Iterable[SeriesHistory],
     families: Mapping[str, Family],
     grid: SampleGrid,
-    target: Mapping[str, str],
+    target_labels: Mapping[str, str],
     *,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> int:
-    """Write series to a file; returns how many lines with samples there are.
+    """Write series to a file and return the number of samples.
 
     Args:
-        file: Takes them as they come.
-        histories: The series.
-        families: In the order in which they are to stand.
-        grid: When they have samples.
-        target: Labels that each sample gets.
-        on_progress: Hears how many series are written.
+        file: File to write to.
+        histories: Series to write.
+        families: Families in the order in which they are written.
+        grid: Times of the samples.
+        target_labels: Labels to add to every sample.
+        on_progress: Callback that receives the number of series written.
     """
-    order = {name: number for number, name in enumerate(families)}
-    ordered = sorted(histories, key=lambda track: (order[track.family.name], track.labels))
-    written = done = 0
-    for family, group in groupby(ordered, key=lambda track: track.family):
-        writer = FamilyFormatter(msgspec.structs.replace(family, labels=(*family.labels, *target)))
-        file.write(writer.header()[1])
-        for track in group:
-            for text in _series(writer, track, (*track.labels, *target.values()), grid):
+    order = {name: index for index, name in enumerate(families)}
+    sorted_histories = sorted(histories, key=lambda history: (order[history.family.name], history.labels))
+    sample_count = series_count = 0
+    for family, group in groupby(sorted_histories, key=lambda history: history.family):
+        formatter = FamilyFormatter(msgspec.structs.replace(family, labels=(*family.labels, *target_labels)))
+        file.write(formatter.header()[1])
+        for history in group:
+            for text in _series_text(formatter, history, (*history.labels, *target_labels.values()), grid):
                 file.write(text)
-                written += writer.line_count
-            done += 1
-            on_progress(done)
+                sample_count += formatter.line_count
+            series_count += 1
+            on_progress(series_count)
     file.write(b"# EOF\n")
-    return written
+    return sample_count
 
 
-def _series(
-    writer: FamilyFormatter, track: SeriesHistory, labels: tuple[str, ...], grid: SampleGrid
+def _series_text(
+    formatter: FamilyFormatter, history: SeriesHistory, labels: tuple[str, ...], grid: SampleGrid
 ) -> Iterator[bytes]:
-    """The lines of a series, moment by moment."""
-    held: SampleValue | None = None
+    """Yield the lines of a series, sample by sample."""
+    last_value: SampleValue | None = None
     lines: list[str] = []
-    for moment, value in samples(track, grid.timestamps(track.until)):
-        if value is not held:
-            lines, held = [line[:-1] for line in writer.text_lines(labels, value)], value
-        stamp = f" {moment // 1000}.{moment % 1000:03d}\n" if moment % 1000 else f" {moment // 1000}\n"
-        yield "".join(line + stamp for line in lines).encode(errors="replace")
+    for timestamp, value in samples(history, grid.timestamps(history.until)):
+        if value is not last_value:
+            lines, last_value = [line[:-1] for line in formatter.text_lines(labels, value)], value
+        seconds, millis = divmod(timestamp, 1000)
+        suffix = f" {seconds}.{millis:03d}\n" if millis else f" {seconds}\n"
+        yield "".join(line + suffix for line in lines).encode(errors="replace")

@@ -1,4 +1,4 @@
-"""How far it has come, on a terminal in one line that moves, elsewhere in a line for each thing that is done."""
+"""Show progress: a bar on a terminal, otherwise one line per finished step."""
 
 from __future__ import annotations
 
@@ -6,56 +6,52 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from late_exporter.format import human_duration
+
 __all__ = ["ProgressBar"]
 
 WIDTH = 24
-MINUTE, HOUR = 60, 3600
-CLEAR = "\r\x1b[K"
+CLEAR_LINE = "\r\x1b[K"
 
 
 class ProgressBar:
-    """Tells a person how long it will take.
+    """Shows the progress of one step after another, with the time left.
 
     Args:
-        stream: Where to.
-        monotonic: Time that only goes forward.
+        stream: Stream to write to.
+        monotonic: Monotonic time in seconds.
     """
 
     def __init__(self, stream: TextIO, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
-        self._moves = stream.isatty()
+        self._is_terminal = stream.isatty()
         self._monotonic = monotonic
-        self._subject = ""
-        self._began = 0.0
+        self._step = ""
+        self._started_at = 0.0
 
-    def start(self, subject: str) -> None:
-        """Begin with something."""
-        self._subject, self._began = subject, self._monotonic()
+    def start(self, step: str) -> None:
+        """Start a step."""
+        self._step, self._started_at = step, self._monotonic()
 
-    def update(self, done: int, total: int, words: str) -> None:
-        """Tell how much of it is done."""
-        if not self._moves:
+    def update(self, count: int, total: int, message: str) -> None:
+        """Show how much of the step is done."""
+        if not self._is_terminal:
             return
-        share = min(1.0, done / total) if total > 0 else 1.0
+        share = min(1.0, count / total) if total > 0 else 1.0
         bar = "#" * int(share * WIDTH)
-        left = (self._monotonic() - self._began) * (1 - share) / share if share else 0.0
-        self._stream.write(f"{CLEAR}{self._subject} [{bar:<{WIDTH}}] {words}, {_span(left)} left")
+        elapsed = self._monotonic() - self._started_at
+        seconds_left = round(elapsed * (1 - share) / share) if share else 0
+        time_left = human_duration(seconds_left) if seconds_left else "0 s"
+        self._stream.write(f"{CLEAR_LINE}{self._step} [{bar:<{WIDTH}}] {message}, {time_left} left")
         self._stream.flush()
 
-    def finish(self, words: str) -> None:
-        """Tell that it is done."""
-        self._stream.write(f"{CLEAR if self._moves else ''}{self._subject}: {words}\n")
+    def finish(self, message: str) -> None:
+        """Finish the step with a line about its result."""
+        self._stream.write(f"{CLEAR_LINE if self._is_terminal else ''}{self._step}: {message}\n")
         self._stream.flush()
 
     def clear(self) -> None:
-        """Leave no half of a line."""
-        if self._moves:
-            self._stream.write(CLEAR)
+        """Remove an unfinished bar."""
+        if self._is_terminal:
+            self._stream.write(CLEAR_LINE)
             self._stream.flush()
-
-
-def _span(seconds: float) -> str:
-    whole = round(seconds)
-    if whole >= HOUR:
-        return f"{whole // HOUR}h{whole % HOUR // MINUTE:02d}m"
-    return f"{whole // MINUTE}m{whole % MINUTE:02d}s" if whole >= MINUTE else f"{whole}s"

@@ -1,32 +1,41 @@
-"""Whether the API answers to a key, endpoint by endpoint, and what that tells of plan, quota and clock."""
+"""Check every endpoint of the API with a key, the quota of the key, and the clock."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
+
+import msgspec
 
 from late_exporter.api.client import LateClient
-from late_exporter.commands.check.finding import Finding, Level, log_count
-from late_exporter.errors import ApiError, ApiUnavailable, RateLimited, Unauthorized
-from late_exporter.model import PAGE_SIZE, Deviation, Feed
+from late_exporter.api.pages import fetch_page, fetch_post
+from late_exporter.commands.check.finding import Finding, Level
+from late_exporter.errors import ApiError, ApiUnavailable, EndpointNotFound, RateLimited, Unauthorized
+from late_exporter.format import plural
+from late_exporter.model import Deviation, Feed
 
 __all__ = ["api_failure", "check_api"]
 
 PLANS = {60: "Free", 120: "Build", 600: "Accelerate", 1200: "Unlimited"}
-"""Requests a minute by plan, as the vendor publishes them."""
+"""Plans by requests per minute, as the vendor publishes them."""
 
 MAX_SKEW = 60.0
-"""Seconds by which two clocks may differ before it is worth a word."""
+"""Seconds by which the clocks may differ without a warning."""
 
 HINTS: dict[type[ApiError], str] = {
-    Unauthorized: "make sure that the key is whole, of this API, and may read logs",
+    Unauthorized: "make sure that the key is complete, belongs to this API, and may read logs",
     RateLimited: "wait a minute; other programs use the same key",
-    ApiUnavailable: "look at the network, a proxy, DNS, and --api.base-url",
+    EndpointNotFound: "check --api.base-url",
+    ApiUnavailable: "check the network, a proxy, DNS, and --api.base-url",
 }
 
-DRIFT_KINDS = {"unknown": "is not documented", "missing": "is missing", "type": "has another type than documented"}
+DEVIATION_KINDS = {
+    "unknown": "is not documented",
+    "missing": "is missing",
+    "type": "has another type than documented",
+}
 
 
 async def check_api(
@@ -35,134 +44,127 @@ async def check_api(
     feeds: Sequence[Feed],
     *,
     interval: float,
-    share: float,
+    quota_share: float,
     clock: Callable[[], float] = time.time,
 ) -> list[Finding]:
-    """Ask every endpoint that the feeds need once.
+    """Request every endpoint that the feeds need once.
 
     Args:
-        workspace: Whose key it is.
-        client: Asks with it.
-        feeds: What is to be polled.
+        workspace: Name of the workspace.
+        client: API client of the workspace.
+        feeds: Feeds to be polled.
         interval: Seconds between two polls of a feed.
-        share: Of the key's limit that may be used.
-        clock: Unix time.
+        quota_share: Share of the key's limit that the exporter may use.
+        clock: Unix time in seconds.
     """
     findings: list[Finding] = []
     skews: list[float] = []
     for feed in feeds:
-        listed = await _check_list(client, feed)
-        findings += [listed.finding, *(_schema_drift(feed.path, deviation) for deviation in listed.drift)]
-        if listed.limited:
-            break  # whoever asks again waits until the minute is over
-        if listed.date is not None:
-            skews.append(listed.date - clock())
-        if feed.post_path is not None and listed.post_id is not None:
-            findings.append(await _check_post(client, feed.post_path, feed, listed.post_id))
-    findings += _check_quota(client, len(feeds), interval, share)
+        result = await _check_list(client, feed)
+        findings += [result.finding, *(_schema_finding(feed.path, deviation) for deviation in result.deviations)]
+        if result.is_rate_limited:
+            break  # a further request would wait for the next minute
+        if result.date is not None:
+            skews.append(result.date - clock())
+        if feed.post_path is not None and result.post_id is not None:
+            findings.append(await _check_post(client, feed, result.post_id))
+    findings += _check_quota(client, len(feeds), interval, quota_share)
     findings += _check_clock(skews)
-    return [
-        Finding(
-            level=finding.level,
-            subject=finding.subject,
-            message=finding.message,
-            hint=finding.hint,
-            workspace=workspace,
-        )
-        for finding in findings
-    ]
+    return [msgspec.structs.replace(finding, workspace=workspace) for finding in findings]
 
 
-class _ListCheck(NamedTuple):
-    """What a list of logs tells; ``date`` is the API's time, ``limited`` that it asks to wait."""
+class _ListResult(NamedTuple):
+    """Result of the check of a log list.
+
+    Args:
+        finding: Finding about the endpoint.
+        deviations: Fields that are not as documented.
+        post_id: Id of the post of the newest log that has one.
+        date: Clock of the API as a Unix time in seconds.
+        is_rate_limited: Whether the API asked to wait.
+    """
 
     finding: Finding
-    drift: Sequence[Deviation] = ()
+    deviations: Sequence[Deviation] = ()
     post_id: str | None = None
     date: float | None = None
-    limited: bool = False
+    is_rate_limited: bool = False
 
 
-async def _check_list(client: LateClient, feed: Feed) -> _ListCheck:
+async def _check_list(client: LateClient, feed: Feed) -> _ListResult:
+    subject = f"{feed.path}?{urlencode(feed.query)}" if feed.query else feed.path
     try:
-        answer = await client.get(feed.path, {**feed.query, "limit": PAGE_SIZE}, path_template=feed.path)
-        if answer is None:
-            raise ApiUnavailable("404: no such endpoint")
-        page = feed.parse(answer.body)
+        response = await fetch_page(client, feed)
     except ApiError as exc:
-        return _ListCheck(api_failure(_subject(feed), exc), limited=isinstance(exc, RateLimited))
+        return _ListResult(api_failure(subject, exc), is_rate_limited=isinstance(exc, RateLimited))
+    page = response.page
     post_id = next((entry.post_id for entry in page.entries if entry.post_id), None)
-    drift = list(dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations))
-    finding = Finding(level=Level.OK, subject=_subject(feed), message=log_count(page.total))
-    return _ListCheck(finding, drift, post_id, answer.date)
+    deviations = list(dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations))
+    message = "an unknown number of logs" if page.total is None else plural(page.total, "log")
+    finding = Finding(level=Level.OK, subject=subject, message=message)
+    return _ListResult(finding, deviations, post_id, response.date)
 
 
-def _schema_drift(endpoint: str, deviation: Deviation) -> Finding:
-    words = f"{deviation.path} {DRIFT_KINDS[deviation.kind]}"
+def _schema_finding(path: str, deviation: Deviation) -> Finding:
+    message = f"{deviation.path} {DEVIATION_KINDS[deviation.kind]}"
     if deviation.type:
-        words += f": {deviation.type} {deviation.sample}".rstrip()
-    advice = "the API has changed; look for a newer late-exporter"
-    return Finding(level=Level.WARNING, subject=endpoint, message=words, hint=advice)
+        message += f": {deviation.type} {deviation.sample}".rstrip()
+    hint = "the API has changed; look for a newer late-exporter"
+    return Finding(level=Level.WARNING, subject=path, message=message, hint=hint)
 
 
-async def _check_post(client: LateClient, endpoint: str, feed: Feed, post_id: str) -> Finding:
-    path = endpoint.replace("{postId}", quote(post_id, safe=""))
+async def _check_post(client: LateClient, feed: Feed, post_id: str) -> Finding:
+    subject = feed.post_path or ""
     try:
-        answer = await client.get(path, {"limit": 1}, path_template=endpoint)
-        words = (
-            "the newest post is gone"
-            if answer is None
-            else f"{log_count(len(feed.parse(answer.body).entries))} of the newest post"
-        )
+        response = await fetch_post(client, feed, post_id)
     except ApiError as exc:
-        return api_failure(endpoint, exc)
-    return Finding(level=Level.OK, subject=endpoint, message=words)
+        return api_failure(subject, exc)
+    if response is None:
+        message = "the newest post was deleted"
+    else:
+        message = f"{plural(len(response.page.entries), 'log')} of the newest post"
+    return Finding(level=Level.OK, subject=subject, message=message)
 
 
-def _subject(feed: Feed) -> str:
-    return f"{feed.path}?{urlencode(feed.query)}" if feed.query else feed.path
+def api_failure(subject: str, exc: ApiError) -> Finding:
+    """Return a finding about an endpoint that failed."""
+    return Finding(level=Level.ERROR, subject=subject, message=str(exc), hint=HINTS.get(type(exc), ""))
 
 
-def api_failure(endpoint: str, exc: ApiError) -> Finding:
-    """That an endpoint does not answer, and what to do."""
-    return Finding(level=Level.ERROR, subject=endpoint, message=str(exc), hint=HINTS.get(type(exc), ""))
-
-
-def _check_quota(client: LateClient, feeds: int, interval: float, share: float) -> Iterator[Finding]:
-    """Whether steady polls fit into the share of the limit: one request a feed, and one for pending logs."""
+def _check_quota(client: LateClient, feed_count: int, interval: float, quota_share: float) -> Iterator[Finding]:
+    """Yield whether polling fits into the share of the limit: one request per feed, and one for pending logs."""
     quota = client.quota
     if quota is None:
         return
     plan = f", the limit of the plan {PLANS[quota.limit]}" if quota.limit in PLANS else ""
-    needed, allowed = (feeds + 1) * 60 / interval, quota.limit * share
-    words = (
-        f"{quota.remaining:,} of {quota.limit:,} requests left this minute{plan}; polls take about {_rounded(needed)}"
-    )
-    if needed > allowed:
+    required_rate, allowed_rate = (feed_count + 1) * 60 / interval, quota.limit * quota_share
+    quota_text = f"{quota.remaining:,} of {quota.limit:,} requests left this minute{plan}"
+    message = f"{quota_text}; polling takes about {_rounded(required_rate)}"
+    if required_rate > allowed_rate:
         yield Finding(
             level=Level.WARNING,
             subject="quota",
-            message=f"{words}, more than the {_rounded(allowed)} they may",
+            message=f"{message}, more than the {_rounded(allowed_rate)} allowed by --api.quota-share",
             hint="raise --poll.interval or --api.quota-share",
         )
     else:
-        yield Finding(level=Level.OK, subject="quota", message=words)
+        yield Finding(level=Level.OK, subject="quota", message=message)
 
 
 def _check_clock(skews: Iterable[float]) -> Iterator[Finding]:
     skew = max(skews, key=abs, default=None)
     if skew is None:
         return
-    words = f"{abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the API's"
+    message = f"{abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the API"
     if abs(skew) > MAX_SKEW:
         yield Finding(
             level=Level.WARNING,
             subject="clock",
-            message=words,
-            hint="synchronise it, or alerts on age go off by as much",
+            message=message,
+            hint="synchronize it, otherwise alerts on age are off by as much",
         )
     else:
-        yield Finding(level=Level.OK, subject="clock", message=words if abs(skew) >= 1 else "that of the API")
+        yield Finding(level=Level.OK, subject="clock", message=message if abs(skew) >= 1 else "agrees with the API")
 
 
 def _rounded(number: float) -> str:

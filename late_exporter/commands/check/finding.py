@@ -1,4 +1,4 @@
-"""What an examination finds, and what to do about it."""
+"""Findings of the checks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from enum import StrEnum
 
 import msgspec
 
-__all__ = ["Finding", "Level", "format_findings", "log_count"]
+__all__ = ["Finding", "Level", "format_findings"]
 
 GAP = 2
 
 
 class Level(StrEnum):
-    """How bad it is; only an error keeps the exporter from its work."""
+    """Severity of a finding; only an error keeps the exporter from working."""
 
     OK = "ok"
     WARNING = "warning"
@@ -21,14 +21,14 @@ class Level(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at.
+    """Result of one check.
 
     Args:
-        level: How bad it is.
-        subject: What was looked at.
-        message: What was found.
-        hint: What to do; empty where nothing is to be done.
-        workspace: Whose it is; empty where it is of the whole exporter.
+        level: Severity.
+        subject: What was checked.
+        message: Result.
+        hint: Suggested action, or an empty string.
+        workspace: Name of the workspace; empty if the finding concerns the whole exporter.
     """
 
     level: Level
@@ -38,15 +38,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     workspace: str = ""
 
 
-def log_count(logs: int | None) -> str:
-    """How many logs there are, in words."""
-    if logs is None:
-        return "an unknown number of logs"
-    return "1 log" if logs == 1 else f"{logs:,} logs"
-
-
 def format_findings(findings: Sequence[Finding]) -> list[str]:
-    """A line a finding for people, in columns."""
+    """Return one line per finding, in columns."""
     subjects = [f"{finding.workspace} {finding.subject}".strip() for finding in findings]
     width = max(map(len, subjects), default=0)
     return [

@@ -1,4 +1,4 @@
-"""Which generation of the API there is, and whether the state is of the same one."""
+"""Check the generation of the API, and whether it fits the state."""
 
 from __future__ import annotations
 
@@ -22,112 +22,130 @@ SUBJECT = "generation"
 
 
 class GenerationCheck(NamedTuple):
-    """What was found, and the feeds that are left to be looked at."""
+    """Findings about the generation, and the feeds whose endpoints are left to check."""
 
     findings: Sequence[Finding]
     feeds: Sequence[Feed]
 
 
 def recorded_generations(url: str) -> Mapping[str, str]:
-    """The generation that each workspace of a state was counted from; from ``zernio`` there is no way back."""
-    found: dict[str, str] = {}
+    """Return the generation that each workspace of a state was counted from.
+
+    A workspace that was once counted from ``zernio`` cannot return to ``late``.
+    """
+    generations: dict[str, str] = {}
     try:
-        with open_snapshot(url) as records:
-            for scope in records.scopes:
-                coverage = records.feed_state(scope).coverage
-                if coverage is not None and found.get(scope.workspace) != "zernio":
-                    found[scope.workspace] = coverage.generation
+        with open_snapshot(url) as snapshot:
+            for scope in snapshot.scopes:
+                coverage = snapshot.feed_state(scope).coverage
+                if coverage is not None and generations.get(scope.workspace) != "zernio":
+                    generations[scope.workspace] = coverage.generation
     except LateError:
-        return {}  # what is wrong with the state is told elsewhere
-    return found
+        return {}  # check_state reports what is wrong with the state
+    return generations
 
 
 async def check_generation(
-    workspace: str, client: Client, names: Sequence[str], *, configured: str, recorded: str | None
+    workspace: str, client: Client, names: Sequence[str], *, configured_generation: str, state_generation: str | None
 ) -> GenerationCheck:
-    """Ask for the publishing logs in every generation.
+    """Request the publishing logs of every generation.
 
     Args:
-        workspace: Whose key it is.
-        client: Asks with it.
-        names: Of the feeds that are to be polled.
-        configured: What the user has chosen: ``auto`` or a generation.
-        recorded: The generation that the state was counted from; None: there is no such state.
+        workspace: Name of the workspace.
+        client: API client of the workspace.
+        names: Names of the feeds to be polled.
+        configured_generation: Value of --api.generation: ``auto`` or a generation.
+        state_generation: Generation that the state was counted from, None if there is no such state.
     """
-    found: dict[str, bool | None] = {}
+    availability: dict[str, bool | None] = {}
     for generation, feeds in GENERATIONS.items():
         try:
-            found[generation] = await has_feed(feeds["publishing"], client)
+            availability[generation] = await has_feed(feeds["publishing"], client)
         except RateLimited as exc:
-            # Whoever asks again waits until the minute is over.
+            # A further request would wait for the next minute.
             return GenerationCheck(_for_workspace([api_failure(feeds["publishing"].path, exc)], workspace), ())
         except ApiError:
-            found[generation] = None  # as its endpoints will tell
-    chosen = _effective(found, configured, recorded)
-    findings = [*_availability(found, chosen, configured), *_switch(chosen, configured, recorded)]
-    if chosen is None or found[chosen] is False:
+            availability[generation] = None  # the check of its endpoints reports the error
+    selected_generation = _select(availability, configured_generation, state_generation)
+    findings = [
+        *_availability_findings(availability, selected_generation, configured_generation),
+        *_state_findings(selected_generation, configured_generation, state_generation),
+    ]
+    if selected_generation is None or availability[selected_generation] is False:
         return GenerationCheck(_for_workspace(findings, workspace), ())
-    known = GENERATIONS[chosen]
+    feeds = GENERATIONS[selected_generation]
     findings += (
         Finding(
             level=Level.ERROR,
             subject=SUBJECT,
-            message=f"{chosen} has no {name} logs",
-            hint="take it out of --poll.feeds",
+            message=f"{selected_generation} has no {name} logs",
+            hint="remove it from --poll.feeds",
         )
         for name in names
-        if name not in known
+        if name not in feeds
     )
-    return GenerationCheck(_for_workspace(findings, workspace), [known[name] for name in names if name in known])
+    return GenerationCheck(_for_workspace(findings, workspace), [feeds[name] for name in names if name in feeds])
 
 
 def _for_workspace(findings: Sequence[Finding], workspace: str) -> Sequence[Finding]:
     return [msgspec.structs.replace(finding, workspace=workspace) for finding in findings]
 
 
-def _effective(found: Mapping[str, bool | None], asked: str, counted: str | None) -> str | None:
-    """The generation that the exporter reads; None where the API has none."""
-    if asked != AUTO:
-        return asked
-    if counted == "zernio":
-        return counted
-    return next((generation for generation, there in found.items() if there is not False), None)
+def _select(
+    availability: Mapping[str, bool | None], configured_generation: str, state_generation: str | None
+) -> str | None:
+    """Return the generation that the exporter reads, None if the API has none."""
+    if configured_generation != AUTO:
+        return configured_generation
+    if state_generation == "zernio":
+        return state_generation
+    return next((generation for generation, is_available in availability.items() if is_available is not False), None)
 
 
-def _availability(found: Mapping[str, bool | None], chosen: str | None, asked: str) -> Iterator[Finding]:
-    """Which generations the API speaks; nothing where it does not tell."""
-    there = [f"{generation}, GET {_path(generation)}" for generation, speaks_it in found.items() if speaks_it]
-    gone = [f"no GET {_path(generation)}" for generation, speaks_it in found.items() if speaks_it is False]
-    if chosen is None or found[chosen] is False:
-        other = "use --api.generation auto" if asked != AUTO else f"the state is of {chosen}: use another --state.url"
+def _availability_findings(
+    availability: Mapping[str, bool | None], selected_generation: str | None, configured_generation: str
+) -> Iterator[Finding]:
+    """Yield which generations the API has, and nothing if a request failed."""
+    present_paths = [
+        f"{generation}, GET {_path(generation)}" for generation, is_there in availability.items() if is_there
+    ]
+    absent_paths = [f"no GET {_path(generation)}" for generation, is_there in availability.items() if is_there is False]
+    if selected_generation is None or availability[selected_generation] is False:
+        if not present_paths:
+            hint = "check --api.base-url"
+        elif configured_generation != AUTO:
+            hint = "use --api.generation auto"
+        else:
+            hint = f"the state was counted from {selected_generation}: use another --state.url"
+        message = "404: " + "; ".join([*present_paths, *absent_paths])
+        yield Finding(level=Level.ERROR, subject=SUBJECT, message=message, hint=hint)
+    elif availability[selected_generation]:
+        present_paths.sort(key=lambda text: not text.startswith(selected_generation))
+        yield Finding(level=Level.OK, subject=SUBJECT, message="; ".join([*present_paths, *absent_paths]))
+
+
+def _state_findings(
+    selected_generation: str | None, configured_generation: str, state_generation: str | None
+) -> Iterator[Finding]:
+    """Yield whether the exporter can go on with a state of another generation."""
+    if state_generation is None or selected_generation in (None, state_generation):
+        return
+    if state_generation == "zernio":
         yield Finding(
             level=Level.ERROR,
             subject=SUBJECT,
-            message="404: " + "; ".join([*there, *gone]),
-            hint=other if there else "look at --api.base-url",
-        )
-    elif found[chosen]:
-        there.sort(key=lambda words: not words.startswith(chosen))
-        yield Finding(level=Level.OK, subject=SUBJECT, message="; ".join([*there, *gone]))
-
-
-def _switch(chosen: str | None, asked: str, counted: str | None) -> Iterator[Finding]:
-    """What becomes of a state of the other generation."""
-    if counted is None or chosen in (None, counted):
-        return
-    if counted == "zernio":
-        yield Finding(
-            level=Level.ERROR,
-            subject=SUBJECT,
-            message=f"the state was counted from {counted}, whose logs have no ids, and --api.generation is {asked}",
-            hint=f"use --api.generation {counted} or auto, or another --state.url",
+            message=(
+                f"the state was counted from {state_generation}, whose logs have no ids, but --api.generation is "
+                f"{configured_generation}"
+            ),
+            hint=f"use --api.generation {state_generation} or auto, or another --state.url",
         )
         return
-    yield Finding(
-        level=Level.OK,
-        subject=SUBJECT,
-        message=f"the state was counted from {counted}; the exporter will recognize its logs in {chosen}",
+    message = (
+        f"the state was counted from {state_generation}; the exporter will match its logs to those of "
+        f"{selected_generation}"
     )
+    yield Finding(level=Level.OK, subject=SUBJECT, message=message)
 
 
 def _path(generation: str) -> str:

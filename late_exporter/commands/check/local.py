@@ -1,4 +1,4 @@
-"""Whether the machine is fit for the exporter: key files, state, web configuration, addresses."""
+"""Check what the exporter needs on this machine: key files, state, web configuration, addresses."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from late_exporter.commands.check.finding import Finding, Level, log_count
+from late_exporter.commands.check.finding import Finding, Level
 from late_exporter.commands.healthcheck import check_health
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import WebConfig
 from late_exporter.errors import LateError, StoreError, StoreOutdated
+from late_exporter.format import plural
 from late_exporter.store import is_in_use, open_snapshot
 from late_exporter.web.server import bind_socket
 
@@ -23,84 +24,76 @@ HEALTH_TIMEOUT = 1.0
 
 
 def check_key_file(workspace: str, path: Path | None) -> Iterator[Finding]:
-    """Whether others can read the key."""
+    """Check that other users cannot read the key."""
     if path is None:
         return
+    level, message, hint = Level.OK, str(path), ""
     try:
-        mode = path.stat().st_mode
+        if path.stat().st_mode & stat.S_IROTH:
+            level, message = Level.WARNING, f"{path}: every user of this machine can read it"
+            hint = f"chmod o= {path}"
     except OSError as exc:
-        words = f"{path}: {exc.strerror}"
-        yield Finding(level=Level.ERROR, subject="key file", message=words, workspace=workspace)
-        return
-    if mode & stat.S_IROTH:
-        yield Finding(
-            level=Level.WARNING,
-            subject="key file",
-            message=f"{path}: every user of this machine can read it",
-            hint=f"chmod o= {path}",
-            workspace=workspace,
-        )
-    else:
-        yield Finding(level=Level.OK, subject="key file", message=str(path), workspace=workspace)
+        level, message = Level.ERROR, f"{path}: {exc.strerror}"
+    yield Finding(level=level, subject="key file", message=message, hint=hint, workspace=workspace)
 
 
 def check_state(url: str) -> Finding:
-    """Whether the state can be used; none is made, and one in use is not disturbed."""
+    """Check that the state can be used, without creating or changing it."""
     _, _, name = url.partition("://")
     if not name:
         return Finding(
             level=Level.WARNING,
             subject="state",
             message="in memory",
-            hint="give --state.url a file, or every restart counts what Late still holds anew",
+            hint="set --state.url to a file, otherwise every restart counts all logs again that Late still keeps",
         )
     path = Path(name.removeprefix("/"))
     if not path.exists():
-        return _new_state(path)
+        return _check_new_state(path)
     try:
-        where = f"{path}, in use by an exporter" if is_in_use(url) else str(path)
-        with open_snapshot(url) as records:
-            logs = sum(records.feed_state(scope).log_count for scope in records.scopes)
+        location = f"{path}, in use by an exporter" if is_in_use(url) else str(path)
+        with open_snapshot(url) as snapshot:
+            log_count = sum(snapshot.feed_state(scope).log_count for scope in snapshot.scopes)
     except StoreOutdated as exc:
         return Finding(level=Level.WARNING, subject="state", message=str(exc))
     except StoreError as exc:
         return Finding(level=Level.ERROR, subject="state", message=str(exc))
-    return Finding(level=Level.OK, subject="state", message=f"{where}: {log_count(logs)}")
+    return Finding(level=Level.OK, subject="state", message=f"{location}: {plural(log_count, 'log')}")
 
 
-def _new_state(path: Path) -> Finding:
+def _check_new_state(path: Path) -> Finding:
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if os.access(folder, os.W_OK | os.X_OK):
-        return Finding(level=Level.OK, subject="state", message=f"{path}: will be made")
+        return Finding(level=Level.OK, subject="state", message=f"{path}: will be created")
     return Finding(
         level=Level.ERROR,
         subject="state",
-        message=f"{path}: cannot be made, {folder} cannot be written to",
-        hint="let the exporter's user write there, or choose another --state.url",
+        message=f"{path}: cannot be created, {folder} is not writable",
+        hint="give the exporter's user write access, or choose another --state.url",
     )
 
 
 def check_web(path: Path | None, config: WebConfig) -> Iterator[Finding]:
-    """What protects the web server."""
+    """Check how the web server is protected."""
     if path is None:
         yield Finding(level=Level.OK, subject="web", message="plain HTTP, no password")
         return
     tls = "TLS" if config.ssl_context is not None else "plain HTTP"
     users = f"passwords of {', '.join(sorted(config.users))}" if config.users else "no password"
     yield Finding(level=Level.OK, subject="web", message=f"{path}: {tls}, {users}")
-    for remark in config.warnings:
-        yield Finding(level=Level.WARNING, subject="web", message=remark)
+    for warning in config.warnings:
+        yield Finding(level=Level.WARNING, subject="web", message=warning)
     if config.users and config.ssl_context is None:
         yield Finding(
             level=Level.WARNING,
             subject="web",
-            message=f"{path}: passwords go over the network in the clear",
+            message=f"{path}: passwords are sent unencrypted",
             hint="add tls_server_config",
         )
 
 
 def check_addresses(addresses: Sequence[Address | UnixPath], *, secure: bool) -> Iterator[Finding]:
-    """Whether the addresses are free, or an exporter already answers there."""
+    """Check that the addresses are free, or that an exporter already answers there."""
     for address in addresses:
         subject = f"listen {address}"
         try:
@@ -109,7 +102,7 @@ def check_addresses(addresses: Sequence[Address | UnixPath], *, secure: bool) ->
         except LateError as exc:
             with suppress(LateError):
                 check_health(address, secure=secure, timeout=HEALTH_TIMEOUT)
-                yield Finding(level=Level.OK, subject=subject, message="in use, by an exporter as it seems")
+                yield Finding(level=Level.OK, subject=subject, message="in use, apparently by an exporter")
                 continue
             yield Finding(level=Level.ERROR, subject=subject, message=str(exc), hint="choose another address")
             continue

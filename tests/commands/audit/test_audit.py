@@ -13,7 +13,7 @@ import pytest
 
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.commands.audit.report import AuditReport, render_json, render_text
-from late_exporter.commands.audit.run import AuditRunner
+from late_exporter.commands.audit.run import AuditRunner, Timing
 from late_exporter.commands.feed_choice import recorded_feed
 from late_exporter.errors import ConfigError, StoreError, Unauthorized
 from late_exporter.ingest.audit import CounterMismatch, Difference
@@ -38,7 +38,7 @@ SCOPE = Scope("default", "publishing")
 
 @pytest.fixture
 def world() -> World:
-    """A key with the logs of some days."""
+    """Return a world with the logs of some days."""
     world = World(VirtualClock())
     world.publish(250, over=5 * DAY)
     return world
@@ -46,61 +46,59 @@ def world() -> World:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the state is."""
+    """Return the path of the state."""
     return tmp_path / "state.db"
 
 
 @pytest.fixture
 def exporter(world: World, path: Path) -> Iterator[ExporterHarness]:
-    """An exporter that has counted them."""
+    """Return an exporter that has counted them."""
     with closing(ExporterHarness(FakeLateApi(world), path)) as exporter:
         exporter.settle()
         yield exporter
 
 
 class AuditHarness:
-    """The command beside an exporter, which does something whenever the command waits."""
+    """The command beside an exporter, with a callback that runs whenever the command waits."""
 
-    def __init__(self, exporter: ExporterHarness, path: Path, meanwhile: Callable[[], object] = list) -> None:
+    def __init__(self, exporter: ExporterHarness, path: Path, on_wait: Callable[[], object] = list) -> None:
         self.clock = exporter.clock
-        self.late = exporter.api
+        self.api = exporter.api
         self.path = path
-        self.meanwhile = meanwhile
-        self.slept: list[float] = []
+        self.on_wait = on_wait
+        self.pauses: list[float] = []
 
     async def sleep(self, seconds: float) -> None:
-        """Let time pass, and the exporter work."""
-        self.slept.append(seconds)
+        """Advance the clock, and let the exporter work."""
+        self.pauses.append(seconds)
         self.clock.advance(seconds)
-        self.meanwhile()
+        self.on_wait()
 
     def run(self, *, since: float | None = None, wait: float = 120.0, scope: Scope = SCOPE) -> AuditReport:
-        """What the command finds."""
-        dialect = ApiGeneration("auto", logger=NullLogger())
-        examiner = AuditRunner(
+        """Return the report of the command."""
+        generation = ApiGeneration("auto", logger=NullLogger())
+        runner = AuditRunner(
             scope,
-            lambda coverage: recorded_feed(scope.feed, coverage, dialect, self.late),
-            client=self.late,
-            records=partial(open_snapshot, f"sqlite:///{self.path}"),
+            lambda coverage: recorded_feed(scope.feed, coverage, generation, self.api),
+            client=self.api,
+            open_snapshot=partial(open_snapshot, f"sqlite:///{self.path}"),
             interval=30.0,
             wait=wait,
-            log=NullLogger(),
-            clock=self.clock.time,
-            monotonic=self.clock.monotonic,
-            sleep=self.sleep,
+            logger=NullLogger(),
+            timing=Timing(self.clock.time, self.clock.monotonic, self.sleep),
         )
-        return drive(examiner.run(since))
+        return drive(runner.run(since))
 
 
 def lose(path: Path, key: str) -> None:
-    """Take a log from the record."""
+    """Delete a log from the state."""
     with closing(sqlite3.connect(path)) as connection:
-        assert 1 == connection.execute("DELETE FROM sighting WHERE key = ?", (key,)).rowcount
+        assert 1 == connection.execute("DELETE FROM observation WHERE key = ?", (key,)).rowcount
         connection.commit()
 
 
-def test_a_healthy_state(exporter: ExporterHarness, world: World, path: Path) -> None:
-    """Beside a running exporter nothing differs; what was deleted and what is new is told."""
+def test_a_healthy_state_has_no_difference(exporter: ExporterHarness, world: World, path: Path) -> None:
+    """Deleted and recent logs are reported beside a running exporter."""
     world.delete(*world.ids[10:13])
     world.clock.advance(30)
     exporter.poll()
@@ -108,73 +106,79 @@ def test_a_healthy_state(exporter: ExporterHarness, world: World, path: Path) ->
     report = AuditHarness(exporter, path).run()
     assert report.ok
     assert (True, 247, 2, 3, 3) == (report.polled, report.logs, report.too_recent, report.deleted, report.requests)
-    assert (250, 250, 0) == (report.tally.observation_count, report.tally.stored_count, report.tally.pruned_count)
+    assert (250, 250, 0) == (
+        report.accounting.observation_count,
+        report.accounting.stored_count,
+        report.accounting.pruned_count,
+    )
     assert report.until == pytest.approx((world.clock.now - 90) * 1000, abs=5000)
 
 
-def test_what_the_exporter_counts_in_time_is_no_difference(exporter: ExporterHarness, world: World, path: Path) -> None:
-    """What is in doubt is waited for, and no longer than needed."""
+def test_logs_counted_during_the_wait_are_not_differences(exporter: ExporterHarness, world: World, path: Path) -> None:
+    """The audit waits for suspects, and no longer than necessary."""
     exporter.poll()
     world.insert(world.clock.now - 2 * DAY)
-    bench = AuditHarness(exporter, path, exporter.poll)
-    report = bench.run()
-    assert (True, False, [5.0]) == (report.ok, report.reconciled, bench.slept)
+    harness = AuditHarness(exporter, path, exporter.poll)
+    report = harness.run()
+    assert (True, False, [5.0]) == (report.ok, report.reconciled, harness.pauses)
 
 
-def test_what_stays_unknown_is_a_difference(exporter: ExporterHarness, world: World, path: Path) -> None:
-    """After the wait a log that nobody has counted is one; without a wait at once."""
+def test_logs_that_stay_uncounted_are_differences(exporter: ExporterHarness, world: World, path: Path) -> None:
+    """They are reported after the wait, or at once if there is none."""
     lost = world.ids[100]
     lose(path, lost)
     exporter.poll()
     for wait, slept in ((12.0, [5.0, 5.0, 2.0]), (0.0, [])):
-        bench = AuditHarness(exporter, path)
-        report = bench.run(wait=wait)
-        assert slept == bench.slept
+        harness = AuditHarness(exporter, path)
+        report = harness.run(wait=wait)
+        assert slept == harness.pauses
         assert [lost] == [difference.entry.key for difference in report.differences]
-        assert [CounterMismatch("", 250, 249)] == report.imbalances
+        assert [CounterMismatch("", 250, 249)] == report.mismatches
         assert not report.ok
         assert not report.reconciled
 
 
-def test_a_walk_that_has_passed_ends_the_wait(
+def test_a_complete_reconciliation_ends_the_wait(
     exporter: ExporterHarness, world: World, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a whole walk has passed by without counting it will not be counted by waiting longer."""
+    """Waiting longer would not help if a reconciliation did not count a log."""
     lost = world.ids[100]
     lose(path, lost)
     exporter.poll()
-    honest = exporter.store.lookup
+    lookup = exporter.store.lookup
 
-    def known(scope: Scope, keys: Any, *, since: int) -> Any:
-        found = honest(scope, keys, since=since)
-        return type(found)({**found.statuses, lost: frozenset({"success"})}, found.stored_count, found.expiring_count)
+    def lookup_all(scope: Scope, entries: Any, *, feed: Any, since: int) -> Any:
+        result = lookup(scope, entries, feed=feed, since=since)
+        return type(result)(
+            {**result.statuses, lost: frozenset({"success"})}, result.stored_count, result.expiring_count
+        )
 
-    monkeypatch.setattr(exporter.store, "lookup", known)
-    bench = AuditHarness(exporter, path, exporter.settle)
-    report = bench.run(wait=3600.0)
-    assert ([5.0], True) == (bench.slept, report.reconciled)
+    monkeypatch.setattr(exporter.store, "lookup", lookup_all)
+    harness = AuditHarness(exporter, path, exporter.settle)
+    report = harness.run(wait=3600.0)
+    assert ([5.0], True) == (harness.pauses, report.reconciled)
     assert [lost] == [difference.entry.key for difference in report.differences]
 
 
-def test_without_a_running_exporter(exporter: ExporterHarness, world: World, path: Path) -> None:
-    """Only what was due before it stopped is compared, and nobody is waited for."""
-    (waiting,) = world.publish(1, status="pending")
+def test_without_an_exporter_only_older_logs_are_compared(exporter: ExporterHarness, world: World, path: Path) -> None:
+    """Logs that arrived after its last poll are left out, and nothing is waited for."""
+    (pending_id,) = world.publish(1, status="pending")
     exporter.poll()
     world.clock.advance(3 * HOUR)
     world.publish(120, over=2 * HOUR)
     world.insert(world.clock.now - 3.5 * HOUR)
-    world.change(waiting, "success")
-    bench = AuditHarness(exporter, path)
-    report = bench.run()
+    world.change(pending_id, "success")
+    harness = AuditHarness(exporter, path)
+    report = harness.run()
     assert report.ok
-    assert (False, [], 122) == (report.polled, bench.slept, report.too_recent)
+    assert (False, [], 122) == (report.polled, harness.pauses, report.too_recent)
     lose(path, world.ids[200])
-    assert not bench.run().ok
-    assert [] == bench.slept
+    assert not harness.run().ok
+    assert [] == harness.pauses
 
 
-def test_only_since(exporter: ExporterHarness, world: World, path: Path) -> None:
-    """What is older than asked for is not compared, and read no further than needed to know."""
+def test_since_limits_the_audit(exporter: ExporterHarness, world: World, path: Path) -> None:
+    """Older logs are neither compared nor requested."""
     exporter.poll()
     lose(path, world.ids[200])
     report = AuditHarness(exporter, path).run(since=DAY)
@@ -183,8 +187,8 @@ def test_only_since(exporter: ExporterHarness, world: World, path: Path) -> None
     assert report.since == pytest.approx((world.clock.now - DAY) * 1000, abs=2000)
 
 
-def test_nothing_to_compare(exporter: ExporterHarness, path: Path, world: World) -> None:
-    """A feed that was never read, and one whose first sync is not complete, are told as that."""
+def test_a_feed_without_a_complete_sync_cannot_be_audited(exporter: ExporterHarness, path: Path, world: World) -> None:
+    """A feed that was never read, or only in part, is reported as an error."""
     report = AuditHarness(exporter, path).run(scope=Scope("default", "connections"))
     assert ("nothing has been counted yet", False) == (report.error, report.ok)
     beside = path.with_name("other.db")
@@ -192,7 +196,7 @@ def test_nothing_to_compare(exporter: ExporterHarness, path: Path, world: World)
         other.api.fail_request(1, unavailable)
         other.poll()
         report = AuditHarness(other, beside).run()
-    assert ("the first sync is not complete: nothing can be compared yet", False) == (report.error, report.ok)
+    assert ("the first sync is not complete, so there is nothing to compare yet", False) == (report.error, report.ok)
     with pytest.raises(StoreError, match="there is no state"):
         AuditHarness(exporter, path.with_name("none.db")).run()
 
@@ -202,15 +206,15 @@ def _refuse(*_: Any) -> bytes:
 
 
 @pytest.mark.parametrize("number", [0, 2])
-def test_an_api_that_fails(exporter: ExporterHarness, path: Path, number: int) -> None:
-    """An audit that cannot be carried through is no good one."""
+def test_a_failed_request_ends_the_audit(exporter: ExporterHarness, path: Path, number: int) -> None:
+    """An audit that cannot be completed is not ok."""
     exporter.api.fail_request(number, _refuse)
     report = AuditHarness(exporter, path).run()
     assert ("401: the key was refused", False) == (report.error, report.ok)
 
 
-def test_an_endpoint_that_is_not_there(exporter: ExporterHarness, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """404 is no empty list."""
+def test_a_missing_endpoint_is_an_error(exporter: ExporterHarness, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 404 is not an empty list."""
 
     async def get(path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
         assert path == path_template == "/v1/posts/logs"
@@ -220,16 +224,16 @@ def test_an_endpoint_that_is_not_there(exporter: ExporterHarness, path: Path, mo
     assert "404: the API has no /v1/posts/logs" == AuditHarness(exporter, path).run().error
 
 
-def adopt(exporter: ExporterHarness, scope: Scope = SCOPE) -> None:
-    """Have the API speak zernio, and the exporter know it and nothing else of it."""
+def switch_to_zernio(exporter: ExporterHarness, scope: Scope = SCOPE) -> None:
+    """Switch the API to zernio, and only the coverage of the exporter."""
     exporter.api.set_generation("zernio")
     coverage = exporter.store.feed_state(scope).coverage
     assert coverage is not None
     exporter.store.begin_rekey(scope, msgspec.structs.replace(coverage, generation="zernio"))
 
 
-def test_a_state_of_zernio(world: World, path: Path) -> None:
-    """Logs without ids are compared as the exporter tells them apart, those that are alike too."""
+def test_logs_without_ids_are_compared(world: World, path: Path) -> None:
+    """Equal logs are numbered as the exporter numbers them."""
     world.publish(3, status="pending")
     for _ in range(3):
         world.insert(world.clock.now - DAY, postId="p1")
@@ -247,10 +251,10 @@ def test_a_state_of_zernio(world: World, path: Path) -> None:
         assert [lost] == [difference.entry.key for difference in report.differences]
 
 
-def test_logs_that_are_yet_to_be_recognized(exporter: ExporterHarness, world: World, path: Path) -> None:
-    """After a switch a log is no difference and was not deleted, but what nobody has counted is one."""
+def test_logs_are_matched_after_a_switch(exporter: ExporterHarness, world: World, path: Path) -> None:
+    """Logs with keys of the former generation are neither missing nor deleted, but uncounted logs are differences."""
     exporter.poll()
-    adopt(exporter)
+    switch_to_zernio(exporter)
     report = AuditHarness(exporter, path).run()
     assert report.ok
     assert (250, 0) == (report.logs + report.too_recent, report.deleted)
@@ -258,27 +262,29 @@ def test_logs_that_are_yet_to_be_recognized(exporter: ExporterHarness, world: Wo
     world.delete(world.ids[150])
     report = AuditHarness(exporter, path).run(wait=0.0)
     assert [("tiktok", frozenset())] == [
-        (found.entry.platform, found.recorded_statuses) for found in report.differences
+        (difference.entry.platform, difference.recorded_statuses) for difference in report.differences
     ]
     assert 1 == report.deleted
 
 
-def test_what_settled_before_it_was_recognized(exporter: ExporterHarness, world: World, path: Path) -> None:
-    """A log that was counted as pending and has settled since is the status that is missing."""
+def test_a_log_that_settled_during_a_switch_is_a_difference(
+    exporter: ExporterHarness, world: World, path: Path
+) -> None:
+    """Its final status is the one that is missing."""
     world.insert(world.clock.now - DAY, status="pending", platform="tiktok")
-    (waiting,) = (row["_id"] for row in world.rows if row["status"] == "pending")
+    (pending_id,) = (row["_id"] for row in world.rows if row["status"] == "pending")
     exporter.settle()
     exporter.poll()
-    adopt(exporter)
-    world.change(waiting, "failed")
+    switch_to_zernio(exporter)
+    world.change(pending_id, "failed")
     report = AuditHarness(exporter, path).run(wait=0.0)
     assert [("failed", frozenset({"pending"}))] == [
-        (found.entry.status, found.recorded_statuses) for found in report.differences
+        (difference.entry.status, difference.recorded_statuses) for difference in report.differences
     ]
 
 
-def test_connections_that_are_yet_to_be_recognized(world: World, path: Path) -> None:
-    """Their events are taken for those that they were counted as."""
+def test_connections_are_matched_after_a_switch(world: World, path: Path) -> None:
+    """Their events match those that were counted."""
     for event in ("connect_success", "reconnect_success", "disconnect"):
         world.add_connection(event)
         world.clock.advance(600)
@@ -286,34 +292,34 @@ def test_connections_that_are_yet_to_be_recognized(world: World, path: Path) -> 
     with closing(ExporterHarness(FakeLateApi(world), path, feeds=["connections"])) as exporter:
         exporter.settle()
         exporter.poll()
-        adopt(exporter, scope)
+        switch_to_zernio(exporter, scope)
         report = AuditHarness(exporter, path).run(scope=scope)
     assert report.ok
     assert (3, 0) == (report.logs + report.too_recent, report.deleted)
 
 
-def test_an_api_of_another_generation(exporter: ExporterHarness, path: Path) -> None:
-    """Where the exporter has not heard of a switch, it is to be started."""
+def test_an_unknown_switch_is_an_error(exporter: ExporterHarness, path: Path) -> None:
+    """The exporter has to be started once after a switch."""
     exporter.api.set_generation("zernio")
     report = AuditHarness(exporter, path).run()
     assert not report.ok
     assert (
-        "the API speaks generation zernio and the state was counted from late; start the exporter once, and it goes on "
-        "from there"
+        "the API has generation zernio, but the state was counted from late; start the exporter once to switch the "
+        "state"
     ) == report.error
 
 
-def test_since_before_logs_are_kept(exporter: ExporterHarness, path: Path) -> None:
-    """A generation keeps logs for so long and no longer."""
-    with pytest.raises(ConfigError, match="--since: must be at most 7d, as long as generation late of the API keeps"):
+def test_since_must_be_within_the_retention(exporter: ExporterHarness, path: Path) -> None:
+    """The limit depends on the generation."""
+    with pytest.raises(ConfigError, match="--since: must be at most 7d, because generation late of the API"):
         AuditHarness(exporter, path).run(since=8 * DAY)
-    adopt(exporter)
+    switch_to_zernio(exporter)
     assert AuditHarness(exporter, path).run(since=8 * DAY).ok
 
 
 # What is printed.
 
-MADE = AuditReport(
+REPORT = AuditReport(
     workspace="brand",
     feed="publishing",
     since=1_795_000_000_000,
@@ -322,31 +328,31 @@ MADE = AuditReport(
     logs=35_012,
     requests=358,
     seconds=41.23,
-    tally=FeedAccounting(observation_count=36_120, stored_count=35_420, pruned_count=700, series_values={}),
+    accounting=FeedAccounting(observation_count=36_120, stored_count=35_420, pruned_count=700, series_values={}),
 )
 ENTRY = LogEntry(key="65f1", status="failed", created=1_795_500_000_000, platform="tiktok", action="publish")
 
 
-def changed(**changes: Any) -> AuditReport:
-    """The report with something in it."""
-    return AuditReport(**{name: changes.get(name, getattr(MADE, name)) for name in MADE.__struct_fields__})
+def report_with(**changes: Any) -> AuditReport:
+    """Return the report with other fields."""
+    return AuditReport(**{name: changes.get(name, getattr(REPORT, name)) for name in REPORT.__struct_fields__})
 
 
-def test_text_of_a_good_report() -> None:
-    """What was compared, what it cost, and how the books close."""
+def test_text_of_a_report_without_differences() -> None:
+    """The text says what was compared, and how many logs are counted, stored and pruned."""
     assert [
         "brand publishing: no difference",
         "  35,012 logs from 2026-11-18T11:06:40Z to 2026-11-25T09:46:40Z compared, 358 requests, 41.2 s",
-        "  36,120 counted in all: 35,420 on record, 700 forgotten by age",
-    ] == list(render_text([MADE]))
+        "  36,120 counted in total: 35,420 stored, 700 pruned",
+    ] == list(render_text([REPORT]))
 
 
-def test_text_of_what_differs() -> None:
-    """A line a difference with id, time and both statuses, and what to do."""
+def test_text_lists_differences() -> None:
+    """Each difference has a line with id, time and both statuses."""
     settled = LogEntry(key="!ab", status="success", platform="instagram", action="retry")
-    report = changed(
+    report = report_with(
         differences=[Difference(ENTRY, frozenset()), Difference(settled, frozenset({"pending", "failed"}))],
-        imbalances=[
+        mismatches=[
             CounterMismatch("late_publishing_logs_total", 36_120, 36_122),
             CounterMismatch("late_publishing_retries_total", 12, 11),
             CounterMismatch("", 36_120, 36_119),
@@ -359,62 +365,62 @@ def test_text_of_what_differs() -> None:
     lines = list(render_text([report]))
     assert "brand publishing: 6 differences" == lines[0]
     assert [
-        "  2 logs in a gap that the exporter knows of and will read",
-        "  1 log too new to be judged",
-        "  1,200 logs on record that the API no longer shows: deleted there",
+        "  2 logs in a gap that the exporter will read",
+        "  1 log too recent to compare",
+        "  1,200 stored logs deleted by the API",
         "  missing  2026-11-24T06:00:00Z  tiktok     publish  failed   not counted                 65f1",
         "  status   -                     instagram  retry    success  counted as failed, pending  !ab",
-        "  The next reconcile walk should count them; audit again after it, or with a longer --wait.",
-        "  late_publishing_logs_total says 36,122, 2 more than were counted: they were counted twice.",
-        "  late_publishing_retries_total says 11, 1 less than were counted: they are not counted.",
-        "  Records and forgotten make 36,119, 1 less than were counted: they are lost, and count twice when met again.",
-        "  Records and forgotten make 36,125, 5 more than were counted: they were never counted.",
+        "  The next reconciliation should count them; audit again after it, or with a longer --wait.",
+        "  late_publishing_logs_total is 36,122, 2 more than counted. Logs were counted twice.",
+        "  late_publishing_retries_total is 11, 1 fewer than counted. Logs are missing in this metric.",
+        "  36,119 logs stored or pruned, 1 fewer than counted. Missing records would be counted again.",
+        "  36,125 logs stored or pruned, 5 more than counted. These logs were never counted.",
     ] == lines[3:]
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "hint"),
     [
         ({"reconciled": True}, "this is a bug, please report it"),
         ({"polled": False}, "once it runs"),
         ({}, "audit again"),
     ],
 )
-def test_text_says_what_to_do(changes: dict[str, Any], words: str) -> None:
-    """The advice is another one where a walk has passed, and where nobody polls."""
-    lines = list(render_text([changed(differences=[Difference(ENTRY, frozenset())], **changes)]))
+def test_text_has_a_hint(changes: dict[str, Any], hint: str) -> None:
+    """The hint depends on whether a reconciliation completed, and whether an exporter is polling."""
+    lines = list(render_text([report_with(differences=[Difference(ENTRY, frozenset())], **changes)]))
     assert "brand publishing: 1 difference" == lines[0]
-    assert words in lines[-1]
-    assert ("no exporter polls" in "".join(lines)) == (changes.get("polled") is False)
+    assert hint in lines[-1]
+    assert ("no exporter is polling" in "".join(lines)) == (changes.get("polled") is False)
 
 
-def test_text_is_cut_after_fifty_lines() -> None:
-    """Thousands of differences are a number."""
-    lines = list(render_text([changed(differences=[Difference(ENTRY, frozenset())] * 1300)]))
+def test_text_lists_at_most_fifty_differences() -> None:
+    """The number of further differences is given."""
+    lines = list(render_text([report_with(differences=[Difference(ENTRY, frozenset())] * 1300)]))
     assert 50 == sum("missing" in line for line in lines)
-    assert "  and 1,250 more; --format json names them all" in lines
+    assert "  and 1,250 more; use --format json to list them all" in lines
 
 
-def test_text_of_several_feeds() -> None:
-    """A paragraph each; trouble is a line."""
+def test_text_separates_feeds() -> None:
+    """Each feed has a paragraph, and an error is one line."""
     broken = AuditReport(workspace="brand", feed="connections", error="nothing has been counted yet")
-    lines = list(render_text([MADE, broken]))
+    lines = list(render_text([REPORT, broken]))
     assert ["", "brand connections: nothing has been counted yet"] == lines[-2:]
 
 
-def test_text_of_a_time_beyond_the_calendar() -> None:
-    """An absurd time is shown as it is."""
+def test_a_time_beyond_the_calendar_is_a_number() -> None:
+    """A time that ISO 8601 cannot express is shown in milliseconds."""
     odd = LogEntry(key="a", status="x", created=10**18)
-    assert str(10**18) in "".join(render_text([changed(differences=[Difference(odd, frozenset())])]))
+    assert str(10**18) in "".join(render_text([report_with(differences=[Difference(odd, frozenset())])]))
 
 
-def test_json() -> None:
-    """One object with every difference."""
-    report = changed(
+def test_json_lists_all_differences() -> None:
+    """One object has all reports."""
+    report = report_with(
         differences=[Difference(ENTRY, frozenset({"pending"}))],
-        imbalances=[CounterMismatch("", 5, 4), CounterMismatch("x", 5, 7)],
+        mismatches=[CounterMismatch("", 5, 4), CounterMismatch("x", 5, 7)],
     )
-    read = json.loads(render_json([MADE, report]))
+    read = json.loads(render_json([REPORT, report]))
     assert (False, 1, 3, 2) == (read["ok"], read["missing"], read["extra"], len(read["feeds"]))
     good, bad = read["feeds"]
     assert (True, [], []) == (good["ok"], good["differences"], good["imbalances"])

@@ -11,16 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from late_exporter.commands.backfill import (
-    Period,
-    ProgressBar,
-    SampleGrid,
-    SeriesHistory,
-    collect_history,
-    write_openmetrics,
-)
-from late_exporter.commands.backfill.history import Delta, SampleValue, apply_delta
-from late_exporter.commands.backfill.openmetrics import MAX_SAMPLE_GAP, samples
+from late_exporter.commands.backfill.collect import Period, collect_history
+from late_exporter.commands.backfill.history import Delta, SampleValue, SeriesHistory, apply_delta
+from late_exporter.commands.backfill.openmetrics import MAX_SAMPLE_GAP, SampleGrid, samples, write_openmetrics
+from late_exporter.commands.backfill.progress import ProgressBar
 from late_exporter.errors import ApiUnavailable, LateError, Unauthorized
 from late_exporter.exposition.family import Family
 from late_exporter.feeds import GENERATIONS
@@ -47,7 +41,7 @@ DURATION = "late_publishing_duration_seconds"
 LAST = "late_publishing_last_log_timestamp_seconds"
 STEP = 60_000
 
-Past: TypeAlias = Mapping[tuple[str, tuple[str, ...]], SeriesHistory]
+History: TypeAlias = Mapping[tuple[str, tuple[str, ...]], SeriesHistory]
 
 
 class BackfillHarness:
@@ -61,17 +55,17 @@ class BackfillHarness:
     def __init__(self, path: Path, *, max_values: int = 50) -> None:
         self.clock = VirtualClock()
         self.world = World(self.clock)
-        self.late = FakeLateApi(self.world)
+        self.api = FakeLateApi(self.world)
         self.started = 0.0
         self.first = Samples()
         self._path = path
         self.generation = "late"
         self._max_values = max_values
-        self.slept: list[float] = []
+        self.pauses: list[float] = []
 
     def start(self) -> None:
-        """Start the exporter: it counts what is there, and is scraped for the first time."""
-        self.exporter = ExporterHarness(self.late, self._path, max_values=self._max_values, generation=self.generation)
+        """Start the exporter, which counts all logs and is scraped for the first time."""
+        self.exporter = ExporterHarness(self.api, self._path, max_values=self._max_values, generation=self.generation)
         self.exporter.poll()
         self.started = self.clock.now
         self.first = self.exporter.scrape_once()
@@ -82,135 +76,137 @@ class BackfillHarness:
     def __exit__(self, *_: object) -> None:
         self.exporter.close()
 
-    def switch(self) -> None:
-        """Have the API speak zernio, and the exporter know it and nothing else of it."""
+    def switch_to_zernio(self) -> None:
+        """Switch the API to zernio, and only the coverage of the exporter."""
         self.generation = "zernio"
-        self.late.set_generation("zernio")
+        self.api.set_generation("zernio")
         scope = Scope("default", "publishing")
         coverage = self.exporter.store.feed_state(scope).coverage
         assert coverage is not None
         self.exporter.store.begin_rekey(scope, msgspec.structs.replace(coverage, generation="zernio"))
 
-    def live(self, seconds: float) -> None:
+    def keep_polling(self, seconds: float) -> None:
         """Let the exporter poll for some time."""
         for _ in range(4):
             self.clock.advance(seconds / 4)
             self.exporter.poll()
 
     @property
-    def border(self) -> int:
-        """Where history ends by itself, in milliseconds."""
+    def default_end(self) -> int:
+        """Return the default end of the history in milliseconds."""
         return int(min(self.started - HOUR, self.clock.now - 3 * HOUR) * 1000)
 
-    def past(
+    def history(
         self, *, since: float = 7 * DAY, until: float | None = None, families: Mapping[str, Family] = CATALOGUE
-    ) -> Past:
-        """What is told of the past."""
+    ) -> History:
+        """Return the history by family and labels."""
         now = int(self.clock.now * 1000)
-        span = Period(now, now - int(since * 1000), None if until is None else int(until * 1000))
+        period = Period(now, now - int(since * 1000), None if until is None else int(until * 1000))
 
         async def sleep(seconds: float) -> None:
-            self.slept.append(seconds)
+            self.pauses.append(seconds)
 
-        tracks = drive(
+        histories = drive(
             collect_history(
                 Scope("default", "publishing"),
                 GENERATIONS[self.generation]["publishing"],
-                client=self.late,
-                records=open_snapshot(f"sqlite:///{self._path}"),
+                client=self.api,
+                snapshot=open_snapshot(f"sqlite:///{self._path}"),
                 families=families,
-                period=span,
+                period=period,
                 progress=ProgressBar(io.StringIO()),
                 sleep=sleep,
             )
         )
-        return {(track.family.name, track.labels[1:]): track for track in tracks}
+        return {(series.family.name, series.labels[1:]): series for series in histories}
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[BackfillHarness]:
-    """A world, and an exporter that has not started yet."""
-    with BackfillHarness(tmp_path / "state.db") as rig:
-        rig.clock.advance(2 * DAY)
-        yield rig
+def harness(tmp_path: Path) -> Iterator[BackfillHarness]:
+    """Return a world with an exporter that has not started yet."""
+    with BackfillHarness(tmp_path / "state.db") as harness:
+        harness.clock.advance(2 * DAY)
+        yield harness
 
 
-def value(track: SeriesHistory, at: float | None = None) -> SampleValue | None:
-    """What a series shows at a time, or at its end."""
-    result = track.base
-    for moved in track.deltas:
-        if at is None or moved.at <= at * 1000:
-            result = apply_delta(track.family, result, moved.amount)
+def value_at(series: SeriesHistory, at: float | None = None) -> SampleValue | None:
+    """Return the value of a series at a time, or at its end."""
+    result = series.base
+    for delta in series.deltas:
+        if at is None or delta.at <= at * 1000:
+            result = apply_delta(series.family, result, delta.amount)
     return result
 
 
-def plain(found: SampleValue | None) -> float:
-    """A value that is a number."""
-    assert isinstance(found, int | float)
-    return found
+def number_of(result: SampleValue | None) -> float:
+    """Return a value that is a number."""
+    assert isinstance(result, int | float)
+    return result
 
 
-def ends(past: Past) -> dict[tuple[str, tuple[str, ...]], float]:
-    """Where the counters end, as the samples of a scrape that are not 0."""
-    found: dict[tuple[str, tuple[str, ...]], float] = {}
-    for (name, labels), track in past.items():
-        end = value(track)
+def final_values(history: History) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Return the final values of the counters as samples, without zeros."""
+    result: dict[tuple[str, tuple[str, ...]], float] = {}
+    for (name, labels), series in history.items():
+        end = value_at(series)
         if isinstance(end, Histogram):
-            found[f"{name}_count", labels] = sum(end.counts)
-            found[f"{name}_sum", labels] = end.micros / 1e6
+            result[f"{name}_count", labels] = sum(end.counts)
+            result[f"{name}_sum", labels] = end.micros / 1e6
             for place, bound in enumerate((*end.bounds, math.inf)):
-                found[f"{name}_bucket", (*labels, f"{bound}")] = sum(end.counts[: place + 1])
-        elif track.family.kind == "counter":
-            found[name, labels] = plain(end)
-    return {series: number for series, number in found.items() if number}
+                result[f"{name}_bucket", (*labels, f"{bound}")] = sum(end.counts[: place + 1])
+        elif series.family.kind == "counter":
+            result[name, labels] = number_of(end)
+    return {series: number for series, number in result.items() if number}
 
 
-def above(rig: BackfillHarness, past: Past) -> list[tuple[str, tuple[str, ...]]]:
-    """The series whose history ends above what was first scraped."""
+def exceeding(harness: BackfillHarness, history: History) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the series whose history ends above the first scrape."""
     first: dict[tuple[str, tuple[str, ...]], float] = {}
-    for name in {name for name, _ in ends(past)}:
-        for sample, number in rig.first.family(name).items():
+    for name in {name for name, _ in final_values(history)}:
+        for sample, number in harness.first.family(name).items():
             first[name, tuple("inf" if label == "+Inf" else label for label in sample)] = number
-    return [series for series, number in ends(past).items() if number > first.get(series, 0.0) + 1e-6]
+    return [series for series, number in final_values(history).items() if number > first.get(series, 0.0) + 1e-6]
 
 
-def kinds(rig: BackfillHarness, count: int, **fields: Any) -> None:
-    """Some logs of a kind, over two days until two hours ago."""
+def insert_logs(harness: BackfillHarness, count: int, **fields: Any) -> None:
+    """Insert equal logs over two days until two hours ago."""
     for number in range(count, 0, -1):
-        rig.world.insert(rig.clock.now - 2 * HOUR - number * (2 * DAY - 3 * HOUR) / count, **fields)
+        harness.world.insert(harness.clock.now - 2 * HOUR - number * (2 * DAY - 3 * HOUR) / count, **fields)
 
 
-def test_every_log_stands_at_its_creation(rig: BackfillHarness) -> None:
-    """A counter at any time is the number of logs that were created by then, and it begins at 0."""
-    made = [rig.clock.now - hours * HOUR for hours in (40, 30, 30, 20, 5)]
-    for created in made:
-        rig.world.insert(created)
-    rig.start()
-    rig.live(4 * HOUR)
+def test_logs_are_placed_at_their_creation_time(harness: BackfillHarness) -> None:
+    """A counter starts at 0 and is the number of logs created by then."""
+    creation_times = [harness.clock.now - hours * HOUR for hours in (40, 30, 30, 20, 5)]
+    for created in creation_times:
+        harness.world.insert(created)
+    harness.start()
+    harness.keep_polling(4 * HOUR)
 
-    track = rig.past()[LOGS, ("instagram", "publish", "success")]
-    assert 0 == track.base
-    for at in (made[0] - 1, made[0], made[1], made[3], made[4]):
-        assert sum(created <= at for created in made) == plain(value(track, at))
-    assert rig.border == track.until
+    series = harness.history()[LOGS, ("instagram", "publish", "success")]
+    assert 0 == series.base
+    for at in (creation_times[0] - 1, creation_times[0], creation_times[1], creation_times[3], creation_times[4]):
+        assert sum(created <= at for created in creation_times) == number_of(value_at(series, at))
+    assert harness.default_end == series.until
 
 
-def test_history_ends_where_the_first_scrape_begins(rig: BackfillHarness) -> None:
-    """What came in the hour before the first sync is missing, and nothing else; so it is for every family."""
-    kinds(rig, 40, platform="tiktok", durationMs=1500)
-    kinds(rig, 30, status="failed", statusCode=500, action="retry", attemptNumber=2)
-    kinds(rig, 20, action="rate_limit_pause")
-    young = rig.world.publish(3, over=HOUR / 2, platform="tiktok", durationMs=1500)
-    rig.start()
-    rig.live(4 * HOUR)
-    rig.world.publish(50, platform="tiktok")
-    rig.live(HOUR)
+def test_history_ends_below_the_first_scrape(harness: BackfillHarness) -> None:
+    """Only logs of the hour before the first sync are missing, in every family."""
+    insert_logs(harness, 40, platform="tiktok", durationMs=1500)
+    insert_logs(harness, 30, status="failed", statusCode=500, action="retry", attemptNumber=2)
+    insert_logs(harness, 20, action="rate_limit_pause")
+    young = harness.world.publish(3, over=HOUR / 2, platform="tiktok", durationMs=1500)
+    harness.start()
+    harness.keep_polling(4 * HOUR)
+    harness.world.publish(50, platform="tiktok")
+    harness.keep_polling(HOUR)
 
-    past = rig.past()
-    assert [] == above(rig, past)
-    counted = {labels: number for (name, labels), number in ends(past).items() if name == LOGS}
-    assert 90 == rig.first.sum(LOGS) - len(young) == sum(counted.values())
-    assert {name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum") for name, _ in ends(past)} == {
+    history = harness.history()
+    assert [] == exceeding(harness, history)
+    totals = {labels: number for (name, labels), number in final_values(history).items() if name == LOGS}
+    assert 90 == harness.first.sum(LOGS) - len(young) == sum(totals.values())
+    assert {
+        name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum") for name, _ in final_values(history)
+    } == {
         LOGS,
         DURATION,
         "late_publishing_failures_total",
@@ -221,353 +217,355 @@ def test_history_ends_where_the_first_scrape_begins(rig: BackfillHarness) -> Non
     }
 
 
-def test_the_state_tells_since_when_it_is_shown(tmp_path: Path) -> None:
-    """It is the time at which the first sync was complete, by the API's clock, and stays so."""
-    with BackfillHarness(tmp_path / "state.db") as rig:
-        rig.world.publish(450, over=DAY)
-        rig.late.latency = 1.0
-        began = rig.clock.now
-        rig.start()
-        rig.live(HOUR)
-        rig.exporter.restart(8 * DAY)
-        rig.live(HOUR)
-        coverage = rig.exporter.store.feed_state(Scope("default", "publishing")).coverage
+def test_the_state_records_when_it_was_published(tmp_path: Path) -> None:
+    """It is the time at which the first sync was complete, and does not change."""
+    with BackfillHarness(tmp_path / "state.db") as harness:
+        harness.world.publish(450, over=DAY)
+        harness.api.latency = 1.0
+        began = harness.clock.now
+        harness.start()
+        harness.keep_polling(HOUR)
+        harness.exporter.restart(8 * DAY)
+        harness.keep_polling(HOUR)
+        coverage = harness.exporter.store.feed_state(Scope("default", "publishing")).coverage
 
         assert coverage is not None
-        assert began + 5 <= coverage.published_at / 1000 <= rig.started
+        assert began + 5 <= coverage.published_at / 1000 <= harness.started
 
 
-def test_the_history_of_zernio(rig: BackfillHarness) -> None:
-    """Logs without ids have the same history, those that are alike too."""
-    rig.generation = "zernio"
-    rig.late.set_generation("zernio")
-    kinds(rig, 130, status="failed", statusCode=500)
+def test_logs_without_ids_have_a_history(harness: BackfillHarness) -> None:
+    """Equal logs are counted separately."""
+    harness.generation = "zernio"
+    harness.api.set_generation("zernio")
+    insert_logs(harness, 130, status="failed", statusCode=500)
     for _ in range(3):
-        rig.world.insert(rig.clock.now - DAY, postId="p1")
-    rig.start()
-    rig.live(4 * HOUR)
+        harness.world.insert(harness.clock.now - DAY, postId="p1")
+    harness.start()
+    harness.keep_polling(4 * HOUR)
 
-    past = rig.past(since=90 * DAY)
-    assert [] == above(rig, past)
-    assert 130 == value(past[LOGS, ("instagram", "publish", "failed")])
-    assert 3 == value(past[LOGS, ("instagram", "publish", "success")])
-
-
-def test_history_after_a_switch(rig: BackfillHarness) -> None:
-    """Logs that the exporter has yet to recognize are in history as if it had."""
-    kinds(rig, 130)
-    kinds(rig, 20, platform="tiktok", action="retry", attemptNumber=2)
-    waiting = rig.world.insert(rig.clock.now - DAY, platform="tiktok", status="pending", durationMs=None)
-    rig.start()
-    rig.live(4 * HOUR)
-    before = ends(rig.past())
-    rig.switch()
-
-    assert before == ends(rig.past())
-    rig.world.change(waiting, "success")
-    assert before == ends(rig.past())
+    history = harness.history(since=90 * DAY)
+    assert [] == exceeding(harness, history)
+    assert 130 == value_at(history[LOGS, ("instagram", "publish", "failed")])
+    assert 3 == value_at(history[LOGS, ("instagram", "publish", "success")])
 
 
-def test_history_goes_no_further_than_what_was_counted(rig: BackfillHarness) -> None:
-    """Logs before the horizon cost no requests."""
-    rig.generation = "zernio"
-    rig.late.set_generation("zernio")
-    rig.world.publish(200, over=DAY)
-    rig.start()
-    rig.live(4 * HOUR)
-    asked = len(rig.late.requests)
+def test_logs_are_matched_after_a_switch(harness: BackfillHarness) -> None:
+    """The history is the same before and after the exporter re-keyed its logs."""
+    insert_logs(harness, 130)
+    insert_logs(harness, 20, platform="tiktok", action="retry", attemptNumber=2)
+    pending_id = harness.world.insert(harness.clock.now - DAY, platform="tiktok", status="pending", durationMs=None)
+    harness.start()
+    harness.keep_polling(4 * HOUR)
+    before = final_values(harness.history())
+    harness.switch_to_zernio()
+
+    assert before == final_values(harness.history())
+    harness.world.change(pending_id, "success")
+    assert before == final_values(harness.history())
+
+
+def test_uncounted_logs_cost_no_requests(harness: BackfillHarness) -> None:
+    """Logs before the retention floor are not requested."""
+    harness.generation = "zernio"
+    harness.api.set_generation("zernio")
+    harness.world.publish(200, over=DAY)
+    harness.start()
+    harness.keep_polling(4 * HOUR)
+    request_count = len(harness.api.requests)
     for number in range(1, 500):
-        rig.world.insert(rig.started - 7 * DAY - number * HOUR / 100)
-    rig.past(since=90 * DAY)
+        harness.world.insert(harness.started - 7 * DAY - number * HOUR / 100)
+    harness.history(since=90 * DAY)
 
-    assert len(rig.late.requests) - asked <= 4
-
-
-def test_a_log_that_was_not_counted_yet_is_left_out(rig: BackfillHarness) -> None:
-    """It will be in the live counters, so it is in no history, however old it is."""
-    kinds(rig, 10)
-    rig.start()
-    rig.live(4 * HOUR)
-    rig.world.insert(rig.started - DAY, platform="mastodon")
-    rig.world.insert(rig.started - DAY)
-
-    past = rig.past()
-    assert (LOGS, ("mastodon", "publish", "success")) not in past
-    assert [] == above(rig, past)
+    assert len(harness.api.requests) - request_count <= 4
 
 
-def test_a_log_that_settled_after_the_border(rig: BackfillHarness) -> None:
-    """Nobody knows how it was counted by the border: it is in no history, neither as pending nor as it ended."""
-    log = rig.world.insert(rig.clock.now - DAY, status="pending", durationMs=None)
-    kinds(rig, 5)
-    rig.start()
-    rig.world.change(log, "failed", statusCode=500, durationMs=900)
-    rig.live(4 * HOUR)
+def test_uncounted_logs_are_left_out(harness: BackfillHarness) -> None:
+    """They will be in the live counters, however old they are."""
+    insert_logs(harness, 10)
+    harness.start()
+    harness.keep_polling(4 * HOUR)
+    harness.world.insert(harness.started - DAY, platform="mastodon")
+    harness.world.insert(harness.started - DAY)
 
-    past = rig.past()
-    assert 0 == value(past[LOGS, ("instagram", "publish", "pending")])
-    assert 0 == value(past[LOGS, ("instagram", "publish", "failed")])
-    assert ("late_publishing_failures_total", ("instagram", "publish", "system", "500")) not in past
-    assert 5 == value(past[LOGS, ("instagram", "publish", "success")])
-    assert [] == above(rig, past)
+    history = harness.history()
+    assert (LOGS, ("mastodon", "publish", "success")) not in history
+    assert [] == exceeding(harness, history)
 
 
-def test_a_log_that_has_settled_since_the_last_poll(rig: BackfillHarness) -> None:
-    """The ledger has it as pending, and so has history; how it ended the exporter will count."""
-    log = rig.world.insert(rig.clock.now - DAY, status="pending", durationMs=None)
-    rig.start()
-    rig.live(4 * HOUR)
-    rig.world.change(log, "success", durationMs=900)
+def test_a_log_that_settled_later_is_left_out(harness: BackfillHarness) -> None:
+    """Its status at the end of the history is unknown."""
+    log = harness.world.insert(harness.clock.now - DAY, status="pending", durationMs=None)
+    insert_logs(harness, 5)
+    harness.start()
+    harness.world.change(log, "failed", statusCode=500, durationMs=900)
+    harness.keep_polling(4 * HOUR)
 
-    past = rig.past()
-    assert 1 == value(past[LOGS, ("instagram", "publish", "pending")])
-    assert 0 == value(past[LOGS, ("instagram", "publish", "success")])
-
-
-def test_a_pending_log_that_pauses_counts_as_a_pause_once(rig: BackfillHarness) -> None:
-    """A pause is one a log, in history too."""
-    log = rig.world.insert(rig.clock.now - DAY, status="pending", action="rate_limit_pause")
-    kinds(rig, 3, action="rate_limit_pause")
-    rig.start()
-    rig.world.change(log, "success")
-    rig.live(4 * HOUR)
-
-    past = rig.past()
-    assert (log, "success") in rig.exporter.observations
-    assert 0 == past["late_publishing_rate_limit_pauses_total", ("instagram",)].base
-    assert 3 == value(past["late_publishing_rate_limit_pauses_total", ("instagram",)])
+    history = harness.history()
+    assert 0 == value_at(history[LOGS, ("instagram", "publish", "pending")])
+    assert 0 == value_at(history[LOGS, ("instagram", "publish", "failed")])
+    assert ("late_publishing_failures_total", ("instagram", "publish", "system", "500")) not in history
+    assert 5 == value_at(history[LOGS, ("instagram", "publish", "success")])
+    assert [] == exceeding(harness, history)
 
 
-def test_a_status_that_nobody_shows_any_more(rig: BackfillHarness) -> None:
-    """Nobody knows whether a log that failed and then succeeded had failed by the border: it is in no history."""
-    log = rig.world.insert(rig.clock.now - DAY, status="failed", statusCode=500)
-    kinds(rig, 5)
-    rig.start()
-    rig.world.insert(rig.clock.now)  # for the walk to begin with
-    rig.world.change(log, "success")
-    rig.exporter.settle()
-    rig.live(4 * HOUR)
+def test_a_log_that_settled_since_the_last_poll_is_pending(harness: BackfillHarness) -> None:
+    """The exporter has yet to count its final status."""
+    log = harness.world.insert(harness.clock.now - DAY, status="pending", durationMs=None)
+    harness.start()
+    harness.keep_polling(4 * HOUR)
+    harness.world.change(log, "success", durationMs=900)
 
-    past = rig.past()
-    assert {(log, "failed"), (log, "success")} <= rig.exporter.observations
-    assert 0 == value(past[LOGS, ("instagram", "publish", "failed")])
-    assert 5 == value(past[LOGS, ("instagram", "publish", "success")])
-    assert [] == above(rig, past)
+    history = harness.history()
+    assert 1 == value_at(history[LOGS, ("instagram", "publish", "pending")])
+    assert 0 == value_at(history[LOGS, ("instagram", "publish", "success")])
 
 
-def test_what_has_expired_is_below_the_first_value(tmp_path: Path) -> None:
-    """A log that the first sync still saw and the API no longer shows is in history from its begin: none comes late."""
-    with BackfillHarness(tmp_path / "state.db") as rig:
-        rig.clock.advance(10 * DAY)
+def test_a_pause_counts_once_per_log(harness: BackfillHarness) -> None:
+    """A pending log and its final status are one pause."""
+    log = harness.world.insert(harness.clock.now - DAY, status="pending", action="rate_limit_pause")
+    insert_logs(harness, 3, action="rate_limit_pause")
+    harness.start()
+    harness.world.change(log, "success")
+    harness.keep_polling(4 * HOUR)
+
+    history = harness.history()
+    assert (log, "success") in harness.exporter.observations
+    assert 0 == history["late_publishing_rate_limit_pauses_total", ("instagram",)].base
+    assert 3 == value_at(history["late_publishing_rate_limit_pauses_total", ("instagram",)])
+
+
+def test_former_statuses_are_left_out(harness: BackfillHarness) -> None:
+    """The state does not tell in which status such a log was by the end of the history."""
+    log = harness.world.insert(harness.clock.now - DAY, status="failed", statusCode=500)
+    insert_logs(harness, 5)
+    harness.start()
+    harness.world.insert(harness.clock.now)  # for the scan to start with
+    harness.world.change(log, "success")
+    harness.exporter.settle()
+    harness.keep_polling(4 * HOUR)
+
+    history = harness.history()
+    assert {(log, "failed"), (log, "success")} <= harness.exporter.observations
+    assert 0 == value_at(history[LOGS, ("instagram", "publish", "failed")])
+    assert 5 == value_at(history[LOGS, ("instagram", "publish", "success")])
+    assert [] == exceeding(harness, history)
+
+
+def test_expired_logs_are_in_the_first_value(tmp_path: Path) -> None:
+    """Logs that the API no longer shows do not seem to arrive later."""
+    with BackfillHarness(tmp_path / "state.db") as harness:
+        harness.clock.advance(10 * DAY)
         for days in range(7):
-            rig.world.insert(rig.clock.now - (6 - days) * DAY - 23 * HOUR)
-        rig.start()
-        rig.live(DAY)
+            harness.world.insert(harness.clock.now - (6 - days) * DAY - 23 * HOUR)
+        harness.start()
+        harness.keep_polling(DAY)
 
-        track = rig.past()[LOGS, ("instagram", "publish", "success")]
-        assert 1 == track.base
-        assert 7 == value(track)
-
-
-def test_old_logs_that_were_deleted(rig: BackfillHarness) -> None:
-    """A deleted log of before the border stays in the history of its series."""
-    kinds(rig, 20)
-    kinds(rig, 10, platform="tiktok")
-    rig.start()
-    rig.live(4 * HOUR)
-    gone = [row["_id"] for row in rig.world.rows if row["platform"] == "tiktok"][-4:]
-    rig.world.delete(*gone)
-
-    past = rig.past()
-    assert 4 == past[LOGS, ("tiktok", "publish", "success")].base
-    assert 0 == past[LOGS, ("instagram", "publish", "success")].base
-    assert [] == above(rig, past)
+        series = harness.history()[LOGS, ("instagram", "publish", "success")]
+        assert 1 == series.base
+        assert 7 == value_at(series)
 
 
-def test_young_logs_that_were_deleted(rig: BackfillHarness) -> None:
-    """Nobody can say of which series a deleted log of after the border was, so no series ends above its first value."""
-    kinds(rig, 20)
-    kinds(rig, 10, platform="tiktok")
-    rig.start()
-    young = rig.world.publish(3, over=MINUTE)
-    rig.live(4 * HOUR)
-    old = [row["_id"] for row in rig.world.rows if row["platform"] == "tiktok"][-5:]
-    rig.world.delete(*young, *old)
+def test_deleted_logs_of_the_history_stay_in_their_series(harness: BackfillHarness) -> None:
+    """A log deleted after the first scrape is in the value with which history begins."""
+    insert_logs(harness, 20)
+    insert_logs(harness, 10, platform="tiktok")
+    harness.start()
+    harness.keep_polling(4 * HOUR)
+    deleted_ids = [row["_id"] for row in harness.world.rows if row["platform"] == "tiktok"][-4:]
+    harness.world.delete(*deleted_ids)
 
-    past = rig.past()
-    assert 5 - 3 == past[LOGS, ("tiktok", "publish", "success")].base
-    assert 0 == past[LOGS, ("instagram", "publish", "success")].base
-    assert [] == above(rig, past)
-
-
-def test_logs_that_were_rejected(rig: BackfillHarness) -> None:
-    """A log without an id is in no series, so its being there changes none."""
-    kinds(rig, 20)
-    rig.start()
-    rig.world.insert(rig.clock.now, _id="")
-    rig.live(4 * HOUR)
-    rig.world.delete(rig.world.rows[-1]["_id"])
-
-    past = rig.past()
-    assert 1 == rig.exporter.scrape().sum("late_exporter_entries_rejected_total")
-    assert 1 == past[LOGS, ("instagram", "publish", "success")].base
-    assert 20 == value(past[LOGS, ("instagram", "publish", "success")])
+    history = harness.history()
+    assert 4 == history[LOGS, ("tiktok", "publish", "success")].base
+    assert 0 == history[LOGS, ("instagram", "publish", "success")].base
+    assert [] == exceeding(harness, history)
 
 
-def test_logs_that_have_been_forgotten(rig: BackfillHarness) -> None:
-    """After more than a week the state has forgotten the first logs, and there is nothing before the border to tell."""
-    kinds(rig, 20)
-    rig.start()
+def test_deleted_later_logs_are_subtracted_from_every_series(harness: BackfillHarness) -> None:
+    """Their series is unknown, so that no series may end above the first scrape."""
+    insert_logs(harness, 20)
+    insert_logs(harness, 10, platform="tiktok")
+    harness.start()
+    young = harness.world.publish(3, over=MINUTE)
+    harness.keep_polling(4 * HOUR)
+    old = [row["_id"] for row in harness.world.rows if row["platform"] == "tiktok"][-5:]
+    harness.world.delete(*young, *old)
+
+    history = harness.history()
+    assert 5 - 3 == history[LOGS, ("tiktok", "publish", "success")].base
+    assert 0 == history[LOGS, ("instagram", "publish", "success")].base
+    assert [] == exceeding(harness, history)
+
+
+def test_rejected_logs_are_in_no_series(harness: BackfillHarness) -> None:
+    """They do not change the history."""
+    insert_logs(harness, 20)
+    harness.start()
+    harness.world.insert(harness.clock.now, _id="")
+    harness.keep_polling(4 * HOUR)
+    harness.world.delete(harness.world.rows[-1]["_id"])
+
+    history = harness.history()
+    assert 1 == harness.exporter.scrape().sum("late_exporter_entries_rejected_total")
+    assert 1 == history[LOGS, ("instagram", "publish", "success")].base
+    assert 20 == value_at(history[LOGS, ("instagram", "publish", "success")])
+
+
+def test_a_pruned_history_is_an_error(harness: BackfillHarness) -> None:
+    """After more than a week there is nothing left before the first scrape."""
+    insert_logs(harness, 20)
+    harness.start()
     for _ in range(40):
-        rig.live(6 * HOUR)
-        rig.world.publish(2)
+        harness.keep_polling(6 * HOUR)
+        harness.world.publish(2)
 
-    with pytest.raises(LateError, match=r"^default publishing: there is nothing to tell: history would begin at 2026-"):
-        rig.past()
-
-
-def test_series_that_were_born_later(rig: BackfillHarness) -> None:
-    """A series that was served at 0 first has no history, though a log that came late is older than the border."""
-    kinds(rig, 20)
-    rig.start()
-    rig.world.insert(rig.started - 2 * HOUR, platform="threads")
-    rig.exporter.settle()
-    rig.live(4 * HOUR)
-
-    past = rig.past()
-    assert 1 == rig.exporter.scrape().sum(LOGS, platform="threads")
-    assert [] == [labels for _, labels in past if "threads" in labels]
-    assert [] == above(rig, past)
+    with pytest.raises(LateError, match=r"^default publishing: there is no history to write: it would begin at 2026-"):
+        harness.history()
 
 
-def test_labels_are_those_of_the_ledger(tmp_path: Path) -> None:
-    """What was folded into other at the time is there in history, and what was admitted under its name."""
-    with BackfillHarness(tmp_path / "state.db", max_values=1) as rig:
-        rig.clock.advance(2 * DAY)
+def test_later_series_have_no_history(harness: BackfillHarness) -> None:
+    """A series that was first exposed at 0 has no history, even if a late log is older."""
+    insert_logs(harness, 20)
+    harness.start()
+    harness.world.insert(harness.started - 2 * HOUR, platform="threads")
+    harness.exporter.settle()
+    harness.keep_polling(4 * HOUR)
+
+    history = harness.history()
+    assert 1 == harness.exporter.scrape().sum(LOGS, platform="threads")
+    assert [] == [labels for _, labels in history if "threads" in labels]
+    assert [] == exceeding(harness, history)
+
+
+def test_labels_are_limited_as_in_the_state(tmp_path: Path) -> None:
+    """Values that were counted as other stay so in the history."""
+    with BackfillHarness(tmp_path / "state.db", max_values=1) as harness:
+        harness.clock.advance(2 * DAY)
         for platform in ("mastodon", "nostr", "lemmy"):
-            kinds(rig, 2, platform=platform)
-        rig.start()
-        rig.live(4 * HOUR)
+            insert_logs(harness, 2, platform=platform)
+        harness.start()
+        harness.keep_polling(4 * HOUR)
 
-        past = rig.past()
-        counted = {labels[0]: number for (name, labels), number in ends(past).items() if name == LOGS}
-        assert [2, 4] == sorted(counted.values())
-        assert 4 == counted["other"]
-        assert [] == above(rig, past)
-
-
-def test_other_buckets(rig: BackfillHarness) -> None:
-    """Where the state has a histogram over other buckets, what it had before cannot be told, and it is left out."""
-    kinds(rig, 5)
-    rig.start()
-    rig.live(4 * HOUR)
-
-    past = rig.past(families=build_catalogue((1.0, 2.0)))
-    assert {DURATION} == {name for name, _ in rig.past()} - {name for name, _ in past}
+        history = harness.history()
+        totals = {labels[0]: number for (name, labels), number in final_values(history).items() if name == LOGS}
+        assert [2, 4] == sorted(totals.values())
+        assert 4 == totals["other"]
+        assert [] == exceeding(harness, history)
 
 
-def test_the_newest_log(rig: BackfillHarness) -> None:
-    """The time of the newest log follows the logs, and there is none before the first."""
-    made = [rig.clock.now - hours * HOUR for hours in (40, 30, 20)]
-    for created in made:
-        rig.world.insert(created)
-    rig.start()
-    rig.live(4 * HOUR)
+def test_histograms_with_other_buckets_are_left_out(harness: BackfillHarness) -> None:
+    """Their value before the history is unknown."""
+    insert_logs(harness, 5)
+    harness.start()
+    harness.keep_polling(4 * HOUR)
 
-    track = rig.past()[LAST, ("instagram", "publish", "success")]
-    assert value(track, made[0] - 1) is None
-    assert [made[0], made[1]] == [plain(value(track, at)) for at in (made[1] - 1, made[2] - 1)]
+    history = harness.history(families=build_catalogue((1.0, 2.0)))
+    assert {DURATION} == {name for name, _ in harness.history()} - {name for name, _ in history}
 
 
-def test_a_chosen_end(rig: BackfillHarness) -> None:
-    """Where Prometheus came later than the exporter, history goes on until then."""
-    kinds(rig, 20)
-    rig.start()
-    rig.world.publish(6, over=MINUTE)
-    rig.live(8 * HOUR)
+def test_the_time_of_the_newest_log_follows_the_logs(harness: BackfillHarness) -> None:
+    """It has no value before the first log."""
+    creation_times = [harness.clock.now - hours * HOUR for hours in (40, 30, 20)]
+    for created in creation_times:
+        harness.world.insert(created)
+    harness.start()
+    harness.keep_polling(4 * HOUR)
 
-    past = rig.past(until=rig.started + 4 * HOUR)
-    assert 26 == value(past[LOGS, ("instagram", "publish", "success")])
-    assert 20 == value(rig.past()[LOGS, ("instagram", "publish", "success")])
+    series = harness.history()[LAST, ("instagram", "publish", "success")]
+    assert value_at(series, creation_times[0] - 1) is None
+    assert [creation_times[0], creation_times[1]] == [
+        number_of(value_at(series, at)) for at in (creation_times[1] - 1, creation_times[2] - 1)
+    ]
 
 
-def test_a_short_history(rig: BackfillHarness) -> None:
-    """What is older than asked for is in the value that history begins with, and no more is read than is needed."""
-    rig.world.publish(1000, over=2 * DAY - HOUR)
-    rig.start()
-    rig.live(4 * HOUR)
-    before = len(rig.late.requests)
+def test_the_end_can_be_chosen(harness: BackfillHarness) -> None:
+    """History continues if Prometheus was installed later than the exporter."""
+    insert_logs(harness, 20)
+    harness.start()
+    harness.world.publish(6, over=MINUTE)
+    harness.keep_polling(8 * HOUR)
 
-    track = rig.past(since=12 * HOUR)[LOGS, ("instagram", "publish", "success")]
-    assert 5 > len(rig.late.requests) - before
-    assert track.base
-    assert 900 < plain(value(track)) <= rig.first.sum(LOGS)
+    history = harness.history(until=harness.started + 4 * HOUR)
+    assert 26 == value_at(history[LOGS, ("instagram", "publish", "success")])
+    assert 20 == value_at(harness.history()[LOGS, ("instagram", "publish", "success")])
+
+
+def test_the_start_can_be_chosen(harness: BackfillHarness) -> None:
+    """Older logs are in the first value, and no more pages are read than necessary."""
+    harness.world.publish(1000, over=2 * DAY - HOUR)
+    harness.start()
+    harness.keep_polling(4 * HOUR)
+    before = len(harness.api.requests)
+
+    series = harness.history(since=12 * HOUR)[LOGS, ("instagram", "publish", "success")]
+    assert 5 > len(harness.api.requests) - before
+    assert series.base
+    assert 900 < number_of(value_at(series)) <= harness.first.sum(LOGS)
 
 
 @pytest.mark.parametrize("fault", [unavailable, rate_limited], ids=lambda fault: fault.__name__)
-def test_a_page_that_fails_is_asked_for_again(rig: BackfillHarness, fault: object) -> None:
-    """An error in the middle costs a pause and no log."""
-    kinds(rig, 250)
-    rig.start()
-    rig.live(4 * HOUR)
-    rig.late.fail_request(1, fault)  # type: ignore[arg-type]
+def test_a_failed_request_is_repeated(harness: BackfillHarness, fault: object) -> None:
+    """An error costs a pause and no log."""
+    insert_logs(harness, 250)
+    harness.start()
+    harness.keep_polling(4 * HOUR)
+    harness.api.fail_request(1, fault)  # type: ignore[arg-type]
 
-    past = rig.past()
-    assert [1.0] == rig.slept
-    assert 250 == value(past[LOGS, ("instagram", "publish", "success")])
+    history = harness.history()
+    assert [1.0] == harness.pauses
+    assert 250 == value_at(history[LOGS, ("instagram", "publish", "success")])
 
 
-def test_an_api_that_stays_away(rig: BackfillHarness) -> None:
-    """After half a minute of pauses the error is told; a key that is refused is told at once."""
-    kinds(rig, 5)
-    rig.start()
-    rig.live(4 * HOUR)
+def test_requests_are_repeated_for_half_a_minute(harness: BackfillHarness) -> None:
+    """A rejected key is reported at once."""
+    insert_logs(harness, 5)
+    harness.start()
+    harness.keep_polling(4 * HOUR)
     for number in range(6):
-        rig.late.fail_request(number, unavailable)
+        harness.api.fail_request(number, unavailable)
     with pytest.raises(ApiUnavailable):
-        rig.past()
-    assert [1.0, 2.0, 4.0, 8.0, 16.0] == rig.slept
-    rig.late.clear_events()
-    rig.late.fail_request(0, unauthorized)
+        harness.history()
+    assert [1.0, 2.0, 4.0, 8.0, 16.0] == harness.pauses
+    harness.api.clear_events()
+    harness.api.fail_request(0, unauthorized)
     with pytest.raises(Unauthorized):
-        rig.past()
+        harness.history()
 
 
-def test_a_list_that_moves_while_it_is_read(rig: BackfillHarness) -> None:
-    """Logs that come or are deleted between two pages neither double another one nor hide it."""
-    kinds(rig, 350)
-    rig.start()
-    rig.live(4 * HOUR)
-    expected = ends(rig.past())
-    rig.late.before_request(1, lambda: rig.world.publish(130, over=MINUTE) and None)
-    rig.late.before_request(2, lambda: rig.world.delete_top(130))
+def test_a_changing_list_is_read_exactly_once(harness: BackfillHarness) -> None:
+    """Insertions and deletions between two pages neither duplicate nor hide a log."""
+    insert_logs(harness, 350)
+    harness.start()
+    harness.keep_polling(4 * HOUR)
+    expected = final_values(harness.history())
+    harness.api.before_request(1, lambda: harness.world.publish(130, over=MINUTE) and None)
+    harness.api.before_request(2, lambda: harness.world.delete_top(130))
 
-    assert expected == ends(rig.past())
+    assert expected == final_values(harness.history())
 
 
 @pytest.mark.parametrize(
-    ("coverage", "words"),
+    ("coverage", "message"),
     [
         (None, "the first sync is not complete; start the exporter"),
         (Coverage(retention_floor=0, complete_since=0), "the first sync is not complete; start the exporter"),
         (
             Coverage(retention_floor=0, complete_since=0, is_synced=True),
-            "does not tell since when it is shown; give --until",
+            "did not record when its metrics were first exposed; set --until",
         ),
         (
             Coverage(retention_floor=0, complete_since=0, is_synced=True, published_at=8 * 3_600_000),
-            "history would begin at 1970-01-01T10:00:00Z",
+            "it would begin at 1970-01-01T10:00:00Z",
         ),
     ],
 )
-def test_a_history_that_cannot_be_told(coverage: Coverage | None, words: str) -> None:
-    """It is said what is missing."""
-    with pytest.raises(LateError, match=words):
+def test_an_incomplete_state_is_an_error(coverage: Coverage | None, message: str) -> None:
+    """The error says what is missing."""
+    with pytest.raises(LateError, match=message):
         Period(now=24 * 3_600_000, since=10 * 3_600_000).end(Scope("a", "publishing"), coverage)
 
 
-def test_the_newest_three_hours_are_never_told() -> None:
-    """History ends three hours ago where the exporter is younger than that."""
+def test_history_ends_three_hours_ago() -> None:
+    """Prometheus keeps newer samples in its head block."""
     coverage = Coverage(retention_floor=0, complete_since=0, is_synced=True, published_at=23 * 3_600_000)
     assert 21 * 3_600_000 == Period(now=24 * 3_600_000, since=0).end(Scope("a", "publishing"), coverage)
 
@@ -575,30 +573,32 @@ def test_the_newest_three_hours_are_never_told() -> None:
 COUNTER = CATALOGUE["late_publishing_rate_limit_pauses_total"]
 
 
-def track(*moves: int, base: SampleValue | None = 0, until: int = 3_600_000, family: Family = COUNTER) -> SeriesHistory:
-    """A series that moves by 1 at each of these times."""
-    moved = tuple(Delta(at, at if family.kind == "gauge" else 1) for at in moves)
-    return SeriesHistory(family=family, labels=("default", "tiktok"), until=until, base=base, deltas=moved)
+def series(
+    *moves: int, base: SampleValue | None = 0, until: int = 3_600_000, family: Family = COUNTER
+) -> SeriesHistory:
+    """Return a series that increases by 1 at each of these times."""
+    delta = tuple(Delta(at, at if family.kind == "gauge" else 1) for at in moves)
+    return SeriesHistory(family=family, labels=("default", "tiktok"), until=until, base=base, deltas=delta)
 
 
-def told(found: SeriesHistory, step: int = STEP) -> list[tuple[int, SampleValue]]:
-    """Its samples, with times in steps."""
-    moments = SampleGrid(0, step).timestamps(found.until)
-    return [(at // step, number) for at, number in samples(found, moments)]
+def sampled(result: SeriesHistory, step: int = STEP) -> list[tuple[int, SampleValue]]:
+    """Return the samples of a series, with times in steps."""
+    moments = SampleGrid(0, step).timestamps(result.until)
+    return [(at // step, number) for at, number in samples(result, moments)]
 
 
-def test_samples_where_something_moves() -> None:
-    """Within an hour of a move every moment has a sample; elsewhere one in four minutes is enough."""
-    found = told(track(100 * STEP + 1, 102 * STEP, until=200 * STEP))
+def test_samples_are_dense_around_changes() -> None:
+    """Within an hour of a change there is a sample at every step, elsewhere every four minutes."""
+    result = sampled(series(100 * STEP + 1, 102 * STEP, until=200 * STEP))
     expected = [*range(0, 41, 4), *range(41, 163), *range(166, 200, 4), 200]
-    assert expected == [at for at, _ in found]
-    assert [(100, 0), (101, 1), (102, 2), (103, 2)] == found[70:74]
+    assert expected == [at for at, _ in result]
+    assert [(100, 0), (101, 1), (102, 2), (103, 2)] == result[70:74]
 
 
-def test_samples_of_a_reading() -> None:
-    """A gauge has none before it has a value."""
-    found = told(track(2 * STEP + 5, 4 * STEP, base=None, until=5 * STEP, family=CATALOGUE[LAST]))
-    assert [(3, 2 * STEP + 5), (4, 4 * STEP), (5, 4 * STEP)] == found
+def test_a_gauge_has_no_samples_before_its_first_value() -> None:
+    """Later samples have the newest value."""
+    result = sampled(series(2 * STEP + 5, 4 * STEP, base=None, until=5 * STEP, family=CATALOGUE[LAST]))
+    assert [(3, 2 * STEP + 5), (4, 4 * STEP), (5, 4 * STEP)] == result
 
 
 @given(
@@ -607,23 +607,23 @@ def test_samples_of_a_reading() -> None:
     st.integers(0, 20_000_000),
 )
 @settings(max_examples=25)
-def test_thinning_changes_no_increase(moves: Sequence[int], step: int, end: int) -> None:
-    """At every moment the last sample is true and not stale, and a range of an hour that has a move has all samples."""
+def test_sparse_samples_do_not_change_increases(moves: Sequence[int], step: int, end: int) -> None:
+    """Every sample is correct, none is stale, and ranges of an hour with a change are complete."""
     moments = SampleGrid(0, step).timestamps(end)
-    found = dict(samples(track(*moves), moments))
+    result = dict(samples(series(*moves), moments))
     truth = {moment: sum(at <= moment for at in moves) for moment in moments}
-    assert [] == [moment for moment in found if found[moment] != truth[moment]]
+    assert [] == [moment for moment in result if result[moment] != truth[moment]]
     last = 0
     for moment in moments:
-        last = moment if moment in found else last
+        last = moment if moment in result else last
         assert moment - last <= max(MAX_SAMPLE_GAP, step)
-        assert truth[moment] == found[last]
+        assert truth[moment] == result[last]
         if truth[moment] != truth.get(max(0, moment - 3_600_000)):
-            assert set(range(max(0, moment - 3_600_000 + step), moment + 1, step)) <= found.keys()
+            assert set(range(max(0, moment - 3_600_000 + step), moment + 1, step)) <= result.keys()
 
 
 def test_the_file_is_openmetrics() -> None:
-    """Families stand together, each series in order of time, with the labels of the target, and it has an end."""
+    """Families and series are grouped, samples are in order and have the target labels, and the file is terminated."""
     histogram = CATALOGUE["late_publishing_attempts"]
     observed = SeriesHistory(
         family=histogram,
@@ -635,7 +635,7 @@ def test_the_file_is_openmetrics() -> None:
     file = io.BytesIO()
     count = write_openmetrics(
         file,
-        [observed, track(STEP, until=5 * STEP)],
+        [observed, series(STEP, until=5 * STEP)],
         CATALOGUE,
         SampleGrid(0, STEP),
         {"job": 'la"te', "instance": "here"},
@@ -658,23 +658,23 @@ def test_the_file_is_openmetrics() -> None:
     ]
 
 
-def test_parts_of_seconds() -> None:
-    """A step that is no whole second has times with a fraction."""
+def test_times_may_have_fractions() -> None:
+    """A step of fractions of a second gives times with a fraction."""
     file = io.BytesIO()
-    write_openmetrics(file, [track(500, until=1500)], CATALOGUE, SampleGrid(0, 1500), {})
+    write_openmetrics(file, [series(500, until=1500)], CATALOGUE, SampleGrid(0, 1500), {})
     assert b'{platform="tiktok",workspace="default"} 1.0 1.500\n' in file.getvalue()
 
 
 class TtyStream(io.StringIO):
-    """A terminal."""
+    """A stream that is a terminal."""
 
     def isatty(self) -> bool:
-        """It is one."""
+        """Return True."""
         return True
 
 
-def test_progress() -> None:
-    """A terminal shows a bar with the time left, anything else a line for each feed."""
+def test_progress_is_a_bar_or_a_line() -> None:
+    """A terminal shows a bar with the time left, anything else a line per feed."""
     clock = VirtualClock()
     terminal, pipe = TtyStream(), io.StringIO()
     for stream in (terminal, pipe):
@@ -688,48 +688,46 @@ def test_progress() -> None:
         progress.finish("50 logs")
         progress.clear()
 
-    shown = [piece.removeprefix("\x1b[K") for piece in terminal.getvalue().split("\r")]
-    assert "acme publishing [######                  ] 25 of 100 logs, 5m00s left" == shown[2]
-    assert "acme publishing [############            ] 50 of 100 logs, 3h01m left" == shown[3]
-    assert "acme publishing: 50 logs\n" == shown[4]
-    assert "" == shown[5]
+    pieces = [piece.removeprefix("\x1b[K") for piece in terminal.getvalue().split("\r")]
+    assert "acme publishing [######                  ] 25 of 100 logs, 5 min left" == pieces[2]
+    assert "acme publishing [############            ] 50 of 100 logs, 3 h 1 min left" == pieces[3]
+    assert "acme publishing: 50 logs\n" == pieces[4]
+    assert "" == pieces[5]
     assert "acme publishing: 50 logs\n" == pipe.getvalue()
 
 
 @given(st.data())
 @settings(max_examples=30)
-def test_no_history_ends_above_what_was_first_scraped(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    """Whatever happens before and after the first scrape, no counter falls at the border."""
-    with BackfillHarness(tmp_path_factory.mktemp("any") / "state.db") as rig:
-        rig.clock.advance(8 * DAY)
+def test_no_history_ends_above_the_first_scrape(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Whatever happens before and after the first scrape, no counter decreases at the end of the history."""
+    with BackfillHarness(tmp_path_factory.mktemp("any") / "state.db") as harness:
+        harness.clock.advance(8 * DAY)
         ages = st.floats(MINUTE, 7 * DAY - HOUR)
         statuses = st.sampled_from(["success", "failed", "pending", "skipped"])
         platforms = st.sampled_from(["tiktok", "mastodon"])
         actions = st.sampled_from(["publish", "retry", "rate_limit_pause"])
 
         def insert(age: float, status: str, platform: str, action: str) -> None:
-            rig.world.insert(rig.clock.now - age, status=status, platform=platform, action=action)
+            harness.world.insert(harness.clock.now - age, status=status, platform=platform, action=action)
 
         def happen() -> None:
             what = data.draw(st.sampled_from(["insert", "change", "delete"]))
-            if what == "insert" or not rig.world.ids:
+            if what == "insert" or not harness.world.ids:
                 age = data.draw(st.floats(1, MINUTE))
                 insert(age, data.draw(statuses), data.draw(platforms), data.draw(actions))
             elif what == "change":
-                rig.world.change(data.draw(st.sampled_from(rig.world.ids)), data.draw(statuses))
+                harness.world.change(data.draw(st.sampled_from(harness.world.ids)), data.draw(statuses))
             else:
-                rig.world.delete(data.draw(st.sampled_from(rig.world.ids)))
+                harness.world.delete(data.draw(st.sampled_from(harness.world.ids)))
 
         for row in data.draw(st.lists(st.tuples(ages, statuses, platforms, actions), max_size=15)):
             insert(*row)
-        rig.start()
+        harness.start()
         for _ in range(data.draw(st.integers(0, 10))):
             happen()
             if data.draw(st.booleans()):
-                rig.live(HOUR)
-        rig.live(2 * HOUR)
-        past = rig.past()
+                harness.keep_polling(HOUR)
+        harness.keep_polling(2 * HOUR)
+        history = harness.history()
 
-        assert [] == above(rig, past)
+        assert [] == exceeding(harness, history)

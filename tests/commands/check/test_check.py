@@ -9,18 +9,10 @@ import httpx
 import pytest
 
 from late_exporter.api.client import ApiKey, LateClient, RateLimiter
-from late_exporter.commands.check import (
-    Finding,
-    Level,
-    check_addresses,
-    check_api,
-    check_generation,
-    check_key_file,
-    check_state,
-    check_web,
-    format_findings,
-    recorded_generations,
-)
+from late_exporter.commands.check.api import check_api
+from late_exporter.commands.check.finding import Finding, Level, format_findings
+from late_exporter.commands.check.generation import check_generation, recorded_generations
+from late_exporter.commands.check.local import check_addresses, check_key_file, check_state, check_web
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.feeds import FEEDS
@@ -35,7 +27,7 @@ KEY = "sk_" + "0" * 64
 
 @pytest.fixture
 def world() -> World:
-    """Some logs."""
+    """Return a world with some logs."""
     world = World(VirtualClock(time.time()))
     world.publish(1234, over=DAY)
     return world
@@ -49,11 +41,11 @@ async def check_world(
     limit: int = 600,
     status: int = 0,
     generation: str = "late",
-    asked: str = "auto",
-    counted: str | None = None,
+    configured: str = "auto",
+    recorded: str | None = None,
     names: Sequence[str] = tuple(FEEDS),
 ) -> Mapping[str, Finding]:
-    """What is found at the API, by subject."""
+    """Return the findings about the API by subject."""
     service = SimulatedApi(world.archives, clock=time.time, rate_limit=limit, generation=generation)
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -66,138 +58,140 @@ async def check_world(
         client = LateClient(
             http, base_url="http://127.0.0.1/api", key=ApiKey(KEY), rate_limiter=RateLimiter(1.0), timeout=5.0
         )
-        spoken = await check_generation("acme", client, names, configured=asked, recorded=counted)
-        found = await check_api(
-            "acme", client, spoken.feeds, interval=interval, share=0.5, clock=lambda: time.time() + skew
+        generation_check = await check_generation(
+            "acme", client, names, configured_generation=configured, state_generation=recorded
         )
-    found = [*spoken.findings, *found]
-    assert {"acme"} == {finding.workspace for finding in found}
-    return {finding.subject: finding for finding in found}
+        findings = await check_api(
+            "acme", client, generation_check.feeds, interval=interval, quota_share=0.5, clock=lambda: time.time() + skew
+        )
+    findings = [*generation_check.findings, *findings]
+    assert {"acme"} == {finding.workspace for finding in findings}
+    return {finding.subject: finding for finding in findings}
 
 
-async def test_a_good_key(world: World) -> None:
-    """Every endpoint, the quota with the plan, and the clock have a line."""
-    found = await check_world(world)
-    assert {Level.OK} == {finding.level for finding in found.values()}
-    assert "1,234 logs" == found["/v1/posts/logs"].message
-    assert "595 of 600 requests left this minute, the limit of the plan Accelerate; polls take about 6" == (
-        found["quota"].message
+async def test_a_good_key_has_no_warnings(world: World) -> None:
+    """Every endpoint, the quota with the plan, and the clock have a finding."""
+    findings = await check_world(world)
+    assert {Level.OK} == {finding.level for finding in findings.values()}
+    assert "1,234 logs" == findings["/v1/posts/logs"].message
+    assert "595 of 600 requests left this minute, the limit of the plan Accelerate; polling takes about 6" == (
+        findings["quota"].message
     )
-    assert "that of the API" == found["clock"].message
+    assert "agrees with the API" == findings["clock"].message
 
 
 @pytest.mark.parametrize(
-    ("generation", "words"),
+    ("generation", "message"),
     [
         ("late", "late, GET /v1/posts/logs; no GET /v1/logs"),
         ("zernio", "zernio, GET /v1/logs; no GET /v1/posts/logs"),
         ("both", "late, GET /v1/posts/logs; zernio, GET /v1/logs"),
     ],
 )
-async def test_generations(world: World, generation: str, words: str) -> None:
-    """Both are asked for, and the endpoints of the one that is read are looked at."""
-    found = await check_world(world, generation=generation)
-    assert (Level.OK, words) == level_and_words(found["generation"])
-    assert ("/v1/posts/logs" in found) == (generation != "zernio")
+async def test_every_generation_is_requested(world: World, generation: str, message: str) -> None:
+    """The endpoints of the generation in use are checked."""
+    findings = await check_world(world, generation=generation)
+    assert (Level.OK, message) == level_and_message(findings["generation"])
+    assert ("/v1/posts/logs" in findings) == (generation != "zernio")
     if generation == "zernio":
-        assert "1,234 logs" == found["/v1/logs?type=publishing"].message
-        assert "0 logs" == found["/v1/logs?type=connections"].message
+        assert "1,234 logs" == findings["/v1/logs?type=publishing"].message
+        assert "0 logs" == findings["/v1/logs?type=connections"].message
 
 
 @pytest.mark.parametrize(
-    ("options", "level", "words", "advice"),
+    ("options", "level", "message", "hint"),
     [
-        ({"generation": "zernio", "asked": "late"}, Level.ERROR, "404: zernio, GET /v1/logs; no GET", "auto"),
-        ({"generation": "late", "counted": "zernio"}, Level.ERROR, "404: late, GET /v1/posts/logs; no", "--state.url"),
-        ({"asked": "late", "counted": "zernio"}, Level.ERROR, "the state was counted from zernio", "or auto, or"),
-        ({"generation": "zernio", "counted": "late"}, Level.OK, "will recognize its logs in zernio", ""),
-        ({"generation": "both", "counted": "zernio"}, Level.OK, "zernio, GET /v1/logs; late, GET", ""),
-        ({"names": ["webhooks"]}, Level.ERROR, "late has no webhooks logs", "take it out of --poll.feeds"),
-        ({"generation": "late", "counted": "late"}, Level.OK, "late, GET /v1/posts/logs", ""),
+        ({"generation": "zernio", "configured": "late"}, Level.ERROR, "404: zernio, GET /v1/logs; no GET", "auto"),
+        ({"generation": "late", "recorded": "zernio"}, Level.ERROR, "404: late, GET /v1/posts/logs; no", "--state.url"),
+        ({"configured": "late", "recorded": "zernio"}, Level.ERROR, "the state was counted from zernio", "or auto, or"),
+        ({"generation": "zernio", "recorded": "late"}, Level.OK, "will match its logs to those of zernio", ""),
+        ({"generation": "both", "recorded": "zernio"}, Level.OK, "zernio, GET /v1/logs; late, GET", ""),
+        ({"names": ["webhooks"]}, Level.ERROR, "late has no webhooks logs", "remove it from --poll.feeds"),
+        ({"generation": "late", "recorded": "late"}, Level.OK, "late, GET /v1/posts/logs", ""),
     ],
     ids=str,
 )
-async def test_generations_that_do_not_fit(
-    world: World, options: Mapping[str, Any], level: Level, words: str, advice: str
+async def test_generations_must_fit_the_state_and_the_configuration(
+    world: World, options: Mapping[str, Any], level: Level, message: str, hint: str
 ) -> None:
-    """What the API, the state and the configuration speak has to be the same, or to be recognized."""
+    """A mismatch is an error with a hint, except for the switch to zernio."""
     finding = (await check_world(world, **options))["generation"]
     assert level == finding.level
-    assert words in finding.message
-    assert advice in finding.hint
+    assert message in finding.message
+    assert hint in finding.hint
 
 
 @pytest.mark.parametrize(("limit", "plan"), [(60, "Free"), (120, "Build"), (1200, "Unlimited"), (777, "")])
-async def test_plans(world: World, limit: int, plan: str) -> None:
-    """The plan is known by its limit; another limit has no name."""
-    words = (await check_world(world, limit=limit))["quota"].message
-    assert (f"plan {plan}" if plan else "left this minute; polls") in words
-    assert bool(plan) == ("plan" in words)
+async def test_the_plan_follows_from_the_limit(world: World, limit: int, plan: str) -> None:
+    """An unknown limit has no plan."""
+    message = (await check_world(world, limit=limit))["quota"].message
+    assert (f"plan {plan}" if plan else "left this minute; polling") in message
+    assert bool(plan) == ("plan" in message)
 
 
-async def test_a_quota_that_is_too_small(world: World) -> None:
-    """Where steady polls alone do not fit into the share, the advice is what to turn."""
+async def test_a_small_quota_is_a_warning(world: World) -> None:
+    """The hint names the options to change."""
     quota = (await check_world(world, interval=5.0, limit=60))["quota"]
     assert Level.WARNING == quota.level
-    assert quota.message.endswith("polls take about 36, more than the 30 they may")
+    assert quota.message.endswith("polling takes about 36, more than the 30 allowed by --api.quota-share")
     assert "--poll.interval" in quota.hint
 
 
-@pytest.mark.parametrize(("skew", "words"), [(300.0, "300 s ahead of the API's"), (-90.0, "90 s behind the API's")])
-async def test_a_clock_that_is_wrong(world: World, skew: float, words: str) -> None:
-    """A clock that differs by minutes is worth a warning."""
+@pytest.mark.parametrize(("skew", "message"), [(300.0, "300 s ahead of the API"), (-90.0, "90 s behind the API")])
+async def test_a_wrong_clock_is_a_warning(world: World, skew: float, message: str) -> None:
+    """A difference of minutes is a warning."""
     clock = (await check_world(world, skew=skew))["clock"]
     assert Level.WARNING == clock.level
-    expected, told = words.split(maxsplit=1), clock.message.split(maxsplit=1)
-    assert abs(int(expected[0]) - int(told[0])) <= 2
-    assert expected[1] == told[1]
+    expected, actual = message.split(maxsplit=1), clock.message.split(maxsplit=1)
+    assert abs(int(expected[0]) - int(actual[0])) <= 2
+    assert expected[1] == actual[1]
 
 
 @pytest.mark.parametrize(
-    ("status", "advice"), [(401, "may read logs"), (403, "may read logs"), (429, "other programs"), (502, "a proxy")]
+    ("status", "hint"), [(401, "may read logs"), (403, "may read logs"), (429, "other programs"), (502, "a proxy")]
 )
-async def test_an_api_that_refuses(world: World, status: int, advice: str) -> None:
-    """Every endpoint that does not answer is an error, with what to look at; who is to wait asks nothing more."""
-    found = await check_world(world, status=status)
+async def test_a_failed_request_is_an_error_with_a_hint(world: World, status: int, hint: str) -> None:
+    """Each endpoint is reported, but after a rate limit no further request is sent."""
+    findings = await check_world(world, status=status)
     for path in ("/v1/posts/logs", "/v1/connections/logs")[: 1 if status == 429 else 2]:
-        assert Level.ERROR == found[path].level
-        assert str(status) in found[path].message
-        assert advice in found[path].hint
+        assert Level.ERROR == findings[path].level
+        assert str(status) in findings[path].message
+        assert hint in findings[path].hint
 
 
-def test_key_files(tmp_path: Path) -> None:
-    """A key that every user can read is worth a warning, one that is gone an error, and none at all no line."""
+def test_key_files_must_be_private(tmp_path: Path) -> None:
+    """A key that every user can read is a warning, and a missing one is an error."""
     path = tmp_path / "key"
     path.write_text(KEY)
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for mode in (0o600, 0o640, 0o644):
         path.chmod(mode)
-        found += check_key_file("acme", path)
+        findings += check_key_file("acme", path)
     path.unlink()
-    found += check_key_file("acme", path)
-    assert [Level.OK, Level.OK, Level.WARNING, Level.ERROR] == [finding.level for finding in found]
-    assert f"chmod o= {path}" == found[2].hint
+    findings += check_key_file("acme", path)
+    assert [Level.OK, Level.OK, Level.WARNING, Level.ERROR] == [finding.level for finding in findings]
+    assert f"chmod o= {path}" == findings[2].hint
     assert [] == list(check_key_file("acme", None))
-    assert KEY not in "".join(map(str, found))
+    assert KEY not in "".join(map(str, findings))
 
 
-def test_states(tmp_path: Path) -> None:
-    """A state that is there, in use, or to be made is fine; nothing is made or changed by looking."""
+def test_a_usable_state_is_ok(tmp_path: Path) -> None:
+    """A state may exist, be in use, or be created; the check changes nothing."""
     url = f"sqlite:///{tmp_path}/state.db"
-    assert (Level.OK, f"{tmp_path}/state.db: will be made") == level_and_words(check_state(url))
+    assert (Level.OK, f"{tmp_path}/state.db: will be created") == level_and_message(check_state(url))
     assert [] == list(tmp_path.iterdir())
     store = open_store(url)
     entry = LogEntry(key="log1", status="success", created=1)
     increment = IncCounter("late_publishing_logs_total", ("acme", "tiktok", "publish", "success"))
     store.commit(Scope("acme", "publishing"), Batch(committed_at=1.0, observations=[Observation(entry, (increment,))]))
-    assert (Level.OK, f"{tmp_path}/state.db, in use by an exporter: 1 log") == level_and_words(check_state(url))
+    assert (Level.OK, f"{tmp_path}/state.db, in use by an exporter: 1 log") == level_and_message(check_state(url))
     store.close()
-    assert (Level.OK, f"{tmp_path}/state.db: 1 log") == level_and_words(check_state(url))
-    assert (Level.WARNING, "in memory") == level_and_words(check_state("sqlite://"))
+    assert (Level.OK, f"{tmp_path}/state.db: 1 log") == level_and_message(check_state(url))
+    assert (Level.WARNING, "in memory") == level_and_message(check_state("sqlite://"))
 
 
-def test_generations_of_a_state(tmp_path: Path) -> None:
-    """A workspace that has once been counted from zernio stays with it; where there is no state nothing is known."""
+def test_a_workspace_stays_with_zernio(tmp_path: Path) -> None:
+    """One feed counted from zernio decides, and without a state nothing is known."""
     url = f"sqlite:///{tmp_path}/state.db"
     assert {} == recorded_generations(url)
     store = open_store(url)
@@ -212,8 +206,8 @@ def test_generations_of_a_state(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_state_that_cannot_be_used(tmp_path: Path) -> None:
-    """A file of others is an error that names it."""
+def test_a_foreign_file_is_an_error(tmp_path: Path) -> None:
+    """The error names the file, which is not changed."""
     path = tmp_path / "state.db"
     path.write_text("something else")
     finding = check_state(f"sqlite:///{path}")
@@ -222,35 +216,37 @@ def test_a_state_that_cannot_be_used(tmp_path: Path) -> None:
     assert "something else" == path.read_text()
 
 
-def level_and_words(finding: Finding) -> tuple[Level, str]:
-    """What is found."""
+def level_and_message(finding: Finding) -> tuple[Level, str]:
+    """Return the level and the message of a finding."""
     return finding.level, finding.message
 
 
-def test_web() -> None:
-    """Passwords in the clear are worth a warning, and what has no effect is told."""
+def test_unencrypted_passwords_are_a_warning() -> None:
+    """Warnings of the web configuration are findings."""
     assert ["plain HTTP, no password"] == [finding.message for finding in check_web(None, WebConfig())]
     config = WebConfig(users={"bob": b"", "alice": b""}, rate=RequestRate(1, 1), warnings=("http2: no",))
-    found = list(check_web(Path("web.yml"), config))
-    assert ["web.yml: plain HTTP, passwords of alice, bob", "http2: no"] == [finding.message for finding in found[:2]]
-    assert [Level.OK, Level.WARNING, Level.WARNING] == [finding.level for finding in found]
-    assert "in the clear" in found[2].message
+    findings = list(check_web(Path("web.yml"), config))
+    assert ["web.yml: plain HTTP, passwords of alice, bob", "http2: no"] == [
+        finding.message for finding in findings[:2]
+    ]
+    assert [Level.OK, Level.WARNING, Level.WARNING] == [finding.level for finding in findings]
+    assert "unencrypted" in findings[2].message
 
 
-def test_addresses(tmp_path: Path) -> None:
-    """A free address is free again afterwards, and one that others hold is an error that names it."""
+def test_an_address_in_use_is_an_error(tmp_path: Path) -> None:
+    """A free address is free again afterwards."""
     path = UnixPath(tmp_path / "socket")
     with bind_socket(Address("127.0.0.1", 0)) as bound:
-        held = Address(*bound.getsockname())
+        address_in_use = Address(*bound.getsockname())
         bound.listen(0)
-        found = list(check_addresses([Address("127.0.0.1", 0), path, held], secure=False))
-    assert [Level.OK, Level.OK, Level.ERROR] == [finding.level for finding in found]
-    assert str(held) in found[2].message
+        findings = list(check_addresses([Address("127.0.0.1", 0), path, address_in_use], secure=False))
+    assert [Level.OK, Level.OK, Level.ERROR] == [finding.level for finding in findings]
+    assert str(address_in_use) in findings[2].message
     assert [] == list(tmp_path.iterdir())
 
 
-def test_lines() -> None:
-    """Columns stand below each other, and the advice comes last."""
+def test_findings_are_aligned() -> None:
+    """Findings are printed in columns, with the hint at the end."""
     findings: Sequence[Finding] = [
         Finding(level=Level.OK, subject="quota", message="597 left", workspace="acme"),
         Finding(level=Level.WARNING, subject="state", message="in memory", hint="name a file"),

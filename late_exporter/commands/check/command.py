@@ -1,0 +1,61 @@
+"""The command ``check``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from late_exporter.commands._runner import ConnectWorkspaces
+from late_exporter.commands.check.api import check_api
+from late_exporter.commands.check.finding import Finding, Level, format_findings
+from late_exporter.commands.check.generation import check_generation, recorded_generations
+from late_exporter.commands.check.local import check_addresses, check_key_file, check_state, check_web
+from late_exporter.config.settings import CommandContext, Settings
+from late_exporter.format import plural
+from late_exporter.log import escape, redact
+
+__all__ = ["check_all"]
+
+
+async def check_all(context: CommandContext, connect: ConnectWorkspaces) -> int:
+    """Print the findings of all checks; return 1 if one of them is an error."""
+    findings = await _findings(context.settings, connect)
+    if context.flags.format == "json":
+        output = msgspec.json.encode(findings).decode()
+    else:
+        output = "\n".join(map(escape, format_findings(findings)))
+    sys.stdout.write(redact(output) + "\n")
+    return int(any(finding.level is Level.ERROR for finding in findings))
+
+
+async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[Finding]:
+    secure = settings.web_config.ssl_context is not None
+    summary = plural(len(settings.workspaces), "workspace")
+    findings = [Finding(level=Level.OK, subject="configuration", message=summary)]
+    state_generations = await asyncio.to_thread(recorded_generations, settings.state.url)
+    async with connect as connections:
+        for workspace in settings.workspaces:
+            findings += check_key_file(workspace.name, workspace.key_file)
+            client = connections[workspace.name].client
+            generation = await check_generation(
+                workspace.name,
+                client,
+                settings.poll.feeds,
+                configured_generation=settings.api.generation,
+                state_generation=state_generations.get(workspace.name),
+            )
+            findings += generation.findings
+            findings += await check_api(
+                workspace.name,
+                client,
+                generation.feeds,
+                interval=settings.poll.interval,
+                quota_share=settings.api.quota_share,
+            )
+    findings.append(await asyncio.to_thread(check_state, settings.state.url))
+    findings += check_web(settings.web.config_file, settings.web_config)
+    findings += await asyncio.to_thread(lambda: list(check_addresses(settings.web.listen_address, secure=secure)))
+    return findings

@@ -1,0 +1,99 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from late_exporter import cli
+from late_exporter.cli.help import COMPLETION_VARIABLE, completion_script
+from late_exporter.config.commands import COMMANDS
+from late_exporter.config.flags import COMMAND_FLAGS
+from late_exporter.config.settings import OPTIONS
+
+FLAGS = [option for option in (*COMMAND_FLAGS, *OPTIONS) if option.flag]
+
+
+class Completer:
+    """Asks the program for completions as the script of a shell does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def complete(self, *words: str, shell: str = "bash") -> list[str]:
+        """Return the completions of the last word, as bash gets them: type and value."""
+        self._monkeypatch.setenv(COMPLETION_VARIABLE, f"{shell}_complete")
+        self._monkeypatch.setenv("COMP_WORDS", " ".join(("late-exporter", *words)))
+        self._monkeypatch.setenv("COMP_CWORD", words[-1] if shell == "fish" else str(len(words)))
+        assert 0 == cli.main([])
+        return self._capsys.readouterr().out.split()
+
+
+@pytest.fixture
+def completer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Completer:
+    """Return a completer of this process."""
+    return Completer(monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "completions"),
+    [
+        (["hea"], ["healthcheck"]),
+        (["--poll.i"], ["--poll.interval"]),
+        (["--log.level", ""], ["debug", "info", "warn", "error"]),
+        (["run", "--log.level", "w"], ["warn"]),
+        (["metrics", "--f"], ["--format"]),
+        (["metrics", "--format", ""], ["table", "markdown", "json"]),
+        (["post", "--format", ""], ["text", "json"]),
+        (["completion", "z"], ["zsh"]),
+        (["state", "re"], ["rename"]),
+        (["--poll.interval", ""], []),
+        (["simulate", "--simulate.incident", "r"], ["revoked-token", "rate-limit-storm"]),
+        (["--poll.interval", "5s", "check", "--poll.l"], ["--poll.lookback"]),
+    ],
+    ids=str,
+)
+def test_completions(completer: Completer, words: list[str], completions: list[str]) -> None:
+    """Commands, their flags and the values of these are completed, and nothing that would be rejected."""
+    assert completions == [item.removeprefix("plain,") for item in completer.complete(*words)]
+
+
+@pytest.mark.parametrize("words", [["check", "--config.file", "la"], ["textfile", "la"]], ids=str)
+def test_files_are_completed_by_the_shell(completer: Completer, words: list[str]) -> None:
+    """The value of a flag or an argument that is a file is completed as a file."""
+    assert ["file,la"] == completer.complete(*words)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_of_a_command_is_completed(completer: Completer, command: str) -> None:
+    """The completions of a command are its flags."""
+    flags = {option.flag for option in FLAGS if command in option.commands}
+    completions = {item.removeprefix("plain,") for item in completer.complete(command, "--")}
+    assert flags | {"--help"} == {flag for flag in completions if not flag.startswith("--no-")}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_every_shell_has_a_script(completer: Completer, shell: str) -> None:
+    """The script of each shell is registered for the program, which answers it."""
+    script = completion_script(shell)
+    assert " late-exporter" in script
+    assert f"{COMPLETION_VARIABLE}={shell}_complete" in script
+    assert any("healthcheck" in item for item in completer.complete("hea", shell=shell))
+
+
+@pytest.mark.e2e
+def test_bash_completes(tmp_path: Path) -> None:
+    """A bash that has read the script completes commands, flags and values."""
+    program = tmp_path / "late-exporter"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m late_exporter "$@"\n')
+    program.chmod(0o755)
+    script = f"""{completion_script("bash")}
+COMP_WORDS=(late-exporter run --log.level w); COMP_CWORD=3
+_late_exporter_completion late-exporter; printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+    environ = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    bash = shutil.which("bash") or "bash"
+    completed = subprocess.run([bash, "-c", script], env=environ, check=True, capture_output=True, text=True)
+    assert ("warn\n", "") == (completed.stdout, completed.stderr)

@@ -1,0 +1,21 @@
+"""Logs for display, made of rows as the API sends them."""
+
+from __future__ import annotations
+
+import json
+
+from late_exporter.api.pages import PageResponse
+from late_exporter.commands.logview import log_views
+from late_exporter.model import Feed, LogView
+
+__all__ = ["parse_body", "parse_rows"]
+
+
+def parse_rows(feed: Feed, *rows: object) -> list[LogView]:
+    """Return the logs of a page with these rows."""
+    return parse_body(feed, json.dumps({"logs": rows}).encode())
+
+
+def parse_body(feed: Feed, body: bytes) -> list[LogView]:
+    """Return the logs of a page with this body."""
+    return log_views(PageResponse(feed.parse(body), body, None), feed)

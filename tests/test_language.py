@@ -1,0 +1,132 @@
+"""The vocabulary of the code and the documentation: see docs/glossary.md."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from late_exporter.metrics.catalogue import CATALOGUE
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "late_exporter"
+
+MAX_PARTICIPLE_SHARE = 0.005
+MAX_OPENER_SHARE = 0.02
+
+PARTICIPLES = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        admitted adopted allowed announced asked begun born chosen claimed committed counted dated drained folded
+        forgotten found given gone heard held hidden judged kept known left listed looked lost made merged met moved
+        named needed noted opened passed polled recognized remembered rung said seen shown sought spoken synced taken
+        tallied told tried waited waking walked wanted written
+        """,
+    )
+)
+"""Participles that need a noun: ``found_logs``, or better the role of the value, instead of ``found``."""
+
+OPENERS = frozenset({"What", "Whether", "How", "Where", "Which", "When", "Who", "Whom"})
+"""First words of a docstring that describes instead of commanding."""
+
+DIALECT = re.compile(
+    r"\b(?:tells?|hears?|anew|parted with|taken over|is none|that are none|such an?|of it|whoever|nobody"
+    r"|(?:came|comes) to its end|is given its chance)\b"
+)
+"""Phrases of the private language that this code base was once written in."""
+
+CODE_FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+CODE_SPAN = re.compile(r"`[^`\n]*`")
+
+
+def python_files(*folders: str) -> list[Path]:
+    """Return the Python files below some folders of the repository."""
+    return sorted(
+        path for folder in folders for path in (ROOT / folder).rglob("*.py") if "node_modules" not in path.parts
+    )
+
+
+def markdown_files() -> list[Path]:
+    """Return the documentation and the runbooks."""
+    folders = (ROOT / "docs", ROOT / "deploy")
+    return sorted([*ROOT.glob("*.md"), *(path for folder in folders for path in folder.rglob("*.md"))])
+
+
+def name_of(path: Path) -> str:
+    """Return the path within the repository."""
+    return str(path.relative_to(ROOT))
+
+
+def identifiers(module: ast.Module) -> Iterator[str]:
+    """Yield the names that a module defines."""
+    for node in ast.walk(module):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()) | ast.arg(arg=name):
+                yield name.lstrip("_")
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield name.lstrip("_")
+
+
+def docstrings(module: ast.Module) -> Iterator[str]:
+    """Yield the docstrings of a module, including those of attributes and constants."""
+    for node in ast.walk(module):
+        body = getattr(node, "body", None)
+        for statement in body if isinstance(body, list) else []:
+            match statement:
+                case ast.Expr(value=ast.Constant(value=str(text))):
+                    yield text
+
+
+def prose(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the comments and strings of a Python file with their lines."""
+    source = path.read_text(encoding="utf-8")
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if tokenize.tok_name[token.type] in {"COMMENT", "STRING", "FSTRING_MIDDLE"}:
+            for offset, line in enumerate(token.string.splitlines()):
+                yield token.start[0] + offset, CODE_SPAN.sub("", line)
+
+
+def modules() -> list[ast.Module]:
+    """Return the syntax trees of the package."""
+    return [ast.parse(path.read_text(encoding="utf-8")) for path in python_files("late_exporter")]
+
+
+def test_no_two_classes_have_the_same_name() -> None:
+    names = Counter(
+        node.name.lstrip("_") for module in modules() for node in ast.walk(module) if isinstance(node, ast.ClassDef)
+    )
+    assert {} == {name: count for name, count in names.items() if count > 1}
+
+
+def test_identifiers_are_not_bare_participles() -> None:
+    names = Counter(name for module in modules() for name in identifiers(module))
+    participles = {name: count for name, count in names.most_common() if name in PARTICIPLES}
+    assert sum(participles.values()) / names.total() < MAX_PARTICIPLE_SHARE, participles
+
+
+def test_docstrings_are_not_relative_clauses() -> None:
+    texts = [text for module in modules() for text in docstrings(module)]
+    openers = [text.split("\n")[0] for text in texts if text.split(maxsplit=1)[0].strip("`.,:") in OPENERS]
+    assert len(openers) / len(texts) < MAX_OPENER_SHARE, openers
+
+
+@pytest.mark.parametrize("path", python_files("late_exporter", "deploy", "grafana", ".ci"), ids=name_of)
+def test_comments_and_strings_are_plain_english(path: Path) -> None:
+    assert [] == [f"{path.name}:{line}: {text.strip()}" for line, text in prose(path) if DIALECT.search(text)]
+
+
+@pytest.mark.parametrize("path", markdown_files(), ids=name_of)
+def test_documents_are_plain_english(path: Path) -> None:
+    text = CODE_SPAN.sub("", CODE_FENCE.sub("", path.read_text(encoding="utf-8")))
+    assert [] == [line for line in text.splitlines() if DIALECT.search(line)]
+
+
+def test_help_texts_are_plain_english() -> None:
+    assert {} == {name: family.help for name, family in CATALOGUE.items() if DIALECT.search(family.help)}
