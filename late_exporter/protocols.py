@@ -1,79 +1,77 @@
-"""What is given from outside, as far as it is used: the API, a log, the thread of the store."""
+"""Protocols of injected dependencies, and the values that they exchange."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from late_exporter.status import Quota
 
 __all__ = ["ApiResponse", "Client", "Logger", "Offload", "RequestRecord"]
 
 Offload: TypeAlias = Callable[..., Awaitable[Any]]
-"""Runs a call in the store's thread."""
+"""Runs a call in the store's thread and returns its result."""
 
 
-class ApiResponse(Protocol):
-    """A good answer of the API."""
+class ApiResponse(NamedTuple):
+    """A successful response of the API.
 
-    @property
-    def body(self) -> bytes:
-        """What it says."""
+    Args:
+        body: Response body.
+        date: Clock of the API as a Unix time in seconds, None if the response has no date.
+    """
 
-    @property
-    def date(self) -> float | None:
-        """The API's clock, a Unix time in seconds."""
+    body: bytes
+    date: float | None
 
 
-class RequestRecord(Protocol):
-    """A request that ended."""
+class RequestRecord(NamedTuple):
+    """A finished request, as it is counted.
 
-    @property
-    def path_template(self) -> str:
-        """The path without ids."""
+    Args:
+        path_template: Path without ids.
+        code: HTTP status, or the kind of error if there was no response.
+        seconds: Duration.
+    """
 
-    @property
-    def code(self) -> str:
-        """HTTP status or kind of error."""
-
-    @property
-    def seconds(self) -> float:
-        """How long it took."""
+    path_template: str
+    code: str
+    seconds: float
 
 
 class Client(Protocol):
-    """The API as one workspace sees it."""
+    """API client of one workspace."""
 
     @property
     def quota(self) -> Quota | None:
-        """What the API last said of the key's rate limit."""
+        """Rate limit of the key as last reported by the API."""
 
     @property
     def rate_limit(self) -> int:
-        """Requests a minute allowed to the key."""
+        """Requests per minute that the key allows."""
 
     @property
     def key_reload_count(self) -> int:
-        """How often another key was read, for whichever feed asked first."""
+        """Number of times another key was read from the key file."""
 
     def key_file_changed(self) -> bool:
-        """Whether there is another key to try."""
+        """Return whether the key file has changed since it was read."""
 
     def pop_request_log(self) -> tuple[Sequence[RequestRecord], float]:
-        """The requests that ended and the seconds waited since last asked."""
+        """Return the requests that finished since the last call, and the seconds they waited for the rate limiter."""
 
     async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> ApiResponse | None:
-        """The answer to a GET, None for 404; raises ApiError."""
+        """Send a GET request; return None for 404, raise ApiError for any other failure."""
 
 
 class Logger(Protocol):
-    """Takes an event and its fields."""
+    """Logger of events with fields."""
 
     def debug(self, event: str, **fields: Any) -> object:
-        """For those who look for something."""
+        """Log an event of interest in troubleshooting."""
 
     def info(self, event: str, **fields: Any) -> object:
-        """For those who want to know."""
+        """Log a normal event."""
 
     def warning(self, event: str, **fields: Any) -> object:
-        """For those who have to act."""
+        """Log an event that may need action."""

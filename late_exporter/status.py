@@ -1,4 +1,4 @@
-"""How the exporter and what it watches are doing, for people."""
+"""Health of workspaces, feeds and accounts, for the status page and ``/-/ready``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["AccountHealth", "FeedHealth", "PlatformHealth", "PollHealth", "Quota
 
 
 class Quota(msgspec.Struct, frozen=True):
-    """What the API last said of the key's rate limit; ``reset`` is a Unix time in seconds."""
+    """Rate limit of an API key as last reported by the API; ``reset`` is a Unix time in seconds."""
 
     limit: int
     remaining: int
@@ -16,15 +16,15 @@ class Quota(msgspec.Struct, frozen=True):
 
 
 class PollHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A poll that has ended.
+    """A finished poll.
 
     Args:
-        started_at: When it began, a Unix time in seconds.
-        outcome: As in ``late_exporter_polls_total``.
-        error: What went wrong in words, empty where nothing did.
-        requests: How often it asked the API.
-        logs: Logs it counted, each in one status.
-        duration: How long it took, in seconds.
+        started_at: Unix time of its start, in seconds.
+        outcome: Outcome, as in ``late_exporter_polls_total``.
+        error: Error message, empty if it succeeded.
+        requests: Number of API requests.
+        logs: Number of observations recorded.
+        duration: Duration in seconds.
     """
 
     started_at: float
@@ -36,19 +36,24 @@ class PollHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """How a feed is doing, for people; times are Unix seconds, durations seconds.
+    """Health of a feed; times are Unix times in seconds, durations are in seconds.
 
     Args:
-        outcome: Of the last poll, as in ``late_exporter_polls_total``; None before the first one ended.
-        error: What went wrong with the last poll in words, empty where nothing did.
-        next_poll: When the next poll is due.
-        lag: From ``createdAt`` to counted, of the newest log that was counted live.
-        logs: How many logs the state holds.
-        pending: How many of them are pending now.
-        gaps: Stretches of the log list still to be read.
-        coverage_start: Since when every log is counted; None before the first sync is complete.
-        recent_polls: The last polls, the newest first.
-        recent_failures: The last polls that failed, the newest first; they may have been long ago.
+        name: Name of the feed.
+        is_synced: Whether the first sync is complete.
+        outcome: Outcome of the last poll, as in ``late_exporter_polls_total``; None before the first one.
+        error: Error message of the last poll, empty if it succeeded.
+        last_poll: Start of the last poll.
+        last_success: Start of the last successful poll.
+        next_poll: Time of the next poll.
+        duration: Duration of the last poll.
+        lag: Time from creation to recording of the last live log.
+        logs: Number of logs in the store.
+        pending: Number of pending logs.
+        gaps: Number of stretches of the log list still to be read.
+        coverage_start: Time since which every log is recorded; None before the first sync is complete.
+        recent_polls: Last polls, newest first.
+        recent_failures: Last failed polls, newest first, however long ago.
     """
 
     name: str
@@ -69,15 +74,16 @@ class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlatformHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What the publishing logs say of a platform; times are Unix seconds.
+    """Publishing logs of a platform; times are Unix times in seconds.
 
     Args:
-        counted_since: When counting began.
-        published: Publish and retry logs with status success.
-        failed: Publish and retry logs with status failed.
-        final: Publish and retry logs in any status but pending.
-        pending: Logs that are pending now, whatever their action.
-        last_log: When the newest log was created; None where no log says.
+        name: Name of the platform.
+        counted_since: Start of counting.
+        published: Number of publish and retry logs with status success.
+        failed: Number of publish and retry logs with status failed.
+        final: Number of publish and retry logs with any status but pending.
+        pending: Number of pending logs with any action.
+        last_log: Creation time of the newest log, if known.
     """
 
     name: str
@@ -90,7 +96,7 @@ class PlatformHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class AccountHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An account whose newest attempts failed; ``username`` is empty where no log says."""
+    """An account whose last attempts failed; ``username`` is empty if unknown."""
 
     platform: str
     account_id: str
@@ -99,13 +105,16 @@ class AccountHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """How a workspace is doing.
+    """Health of a workspace.
 
     Args:
-        base_url: Its base URL.
-        generation: Of the API, as far as is known.
-        platforms: Those with publishing logs; none before the first sync is complete.
-        failing_accounts: Accounts whose last attempt failed, most failures in a row first.
+        name: Name of the workspace.
+        base_url: Base URL of its API.
+        generation: Generation of its API, as far as known.
+        feeds: Health of its feeds.
+        quota: Rate limit of its key, if the API reported one.
+        platforms: Platforms with publishing logs; empty before the first sync is complete.
+        failing_accounts: Accounts whose last attempt failed, most consecutive failures first.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Threads for calls that may hang, as name resolution does where no server answers."""
+"""Threads for calls that may hang, such as name resolution without a reachable server."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ResultT = TypeVar("ResultT")
 
 
 class DaemonThreadExecutor(ThreadPoolExecutor):
-    """Runs every call in a thread of its own, for which nobody waits when the program ends.
+    """Run each call in its own daemon thread, so a hung call cannot delay shutdown.
 
-    The event loop's usual executor would be waited for, and a program that is told to stop would not.
+    It replaces the event loop's default executor, whose threads are joined at exit.
     """
 
     def submit(self, call: Callable[P, ResultT], /, *args: P.args, **keywords: P.kwargs) -> Future[ResultT]:
-        """Begin a call."""
+        """Start a call; return the future of its result."""
         future = Future[ResultT]()
 
         def run() -> None:
@@ -28,8 +28,8 @@ class DaemonThreadExecutor(ThreadPoolExecutor):
                 return
             try:
                 future.set_result(call(*args, **keywords))
-            except BaseException as exc:  # noqa: BLE001 - it is raised where the result is asked for
+            except BaseException as exc:  # noqa: BLE001 - raised again by the future's result()
                 future.set_exception(exc)
 
-        threading.Thread(target=run, daemon=True, name="errand").start()
+        threading.Thread(target=run, daemon=True, name="daemon-call").start()
         return future

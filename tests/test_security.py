@@ -23,8 +23,10 @@ from late_exporter.config.settings import OPTIONS
 from late_exporter.store import admin, open_store
 from tests.e2e.late import KEY, LateServer, respond_with
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
-from tests.support.worlds import ExporterHarness, VirtualClock, World
-from tests.support.worlds import FakeLateApi as QuietLate
+from tests.support.clock import VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import FakeLateApi as QuietLate
+from tests.support.world import World
 
 ROOT = Path(__file__).parents[1]
 SECURITY = (ROOT / "SECURITY.md").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""The Late API over HTTP: one key, its share of the quota, and every failure as an ApiError."""
+"""HTTP client of the Late API: one key, its share of the quota, and every failure as an ApiError."""
 
 from __future__ import annotations
 
@@ -12,49 +12,37 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import httpx
 
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, BadRequest, RateLimited, Unauthorized
+from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
 
-__all__ = ["ApiKey", "ApiResponse", "LateClient", "RateLimiter", "RequestRecord"]
+__all__ = ["ApiKey", "LateClient", "RateLimiter"]
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
 MINUTE = 60.0
 INITIAL_RATE_LIMIT = 60
-"""Requests a minute of the smallest plan: what is assumed until the API has said more."""
+"""Requests per minute of the smallest plan, assumed until the API reports the limit."""
 
 RESERVED_SHARE = 0.1
-"""Of the quota; the last requests of a minute are left to the user's own calls."""
+"""Share of the quota that is left to the user's own calls."""
 
 MAX_WAIT = 3600.0
 MAX_MESSAGE_LENGTH = 200
 
 
-class ApiResponse(NamedTuple):
-    """A good answer: its body, and the API's own clock as a Unix time in seconds where it told."""
-
-    body: bytes
-    date: float | None
-
-
-class RequestRecord(NamedTuple):
-    """A request that ended: ``code`` is the HTTP status, or the kind of error where there was none."""
-
-    path_template: str
-    code: str
-    seconds: float
-
-
 class ApiKey:
-    """An API key, given or in a file that is read again when it changes.
+    """An API key, optionally from a file that is read again when it changes.
 
     Args:
-        value: The key.
-        file: Where it is; ``value`` is then what the file held at the start.
-        learn: Is told every other key that the file comes to hold.
+        value: The key; if there is a file, its content at the start.
+        file: File with the key.
+        on_change: Called with every other key that is read from the file.
+
+    Attributes:
+        reload_count: Number of times another key was read from the file.
     """
 
     def __init__(self, value: str, file: Path | None = None, *, on_change: Callable[[str], None] | None = None) -> None:
@@ -74,7 +62,7 @@ class ApiKey:
         return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
     def value(self) -> str:
-        """The key as it is now; a file that cannot be read leaves the last one in force."""
+        """Return the current key; if the file cannot be read, the last one stays in use."""
         stamp = self._read_stamp()
         if self._file is not None and stamp is not None and stamp != self._stamp:
             self._stamp = stamp
@@ -82,12 +70,12 @@ class ApiKey:
         return self._value
 
     def file_changed(self) -> bool:
-        """Whether the file looks other than when it was last read."""
+        """Return whether the file has changed since it was last read."""
         stamp = self._read_stamp()
         return stamp is not None and stamp != self._stamp
 
     def reload(self) -> bool:
-        """Read the file now; tells whether it holds another key than before."""
+        """Read the file; return whether it has another key than before."""
         if self._file is None:
             return False
         try:
@@ -104,10 +92,16 @@ class ApiKey:
 
 
 class RateLimiter:
-    """Keeps the requests of one key within a share of its limit, in any sixty seconds, and waits where it is told to.
+    """Rate limiter of one key: at most a share of its limit within any 60 seconds.
 
     Args:
-        quota_share: Of the limit, 0 to 1.
+        quota_share: Share of the key's rate limit, 0 to 1.
+        monotonic: Returns a monotonic time in seconds.
+        sleep: Waits for a number of seconds.
+
+    Attributes:
+        rate_limit: Requests per minute that the key allows.
+        wait_seconds: Total time that requests have waited.
     """
 
     def __init__(
@@ -128,11 +122,11 @@ class RateLimiter:
 
     @property
     def max_requests(self) -> int:
-        """Requests allowed in any sixty seconds."""
+        """Maximum number of requests within any 60 seconds."""
         return max(1, math.floor(self.rate_limit * self.quota_share))
 
     async def acquire(self) -> None:
-        """Return when the next request may be sent; callers take turns."""
+        """Wait until the next request may be sent; callers are served in order."""
         async with self._lock:
             while (delay := self._delay()) > 0:
                 self.wait_seconds += delay
@@ -149,26 +143,31 @@ class RateLimiter:
         return delay
 
     def update(self, quota: Quota, until_reset: float) -> None:
-        """Take note of what an answer says of the quota."""
+        """Apply the quota reported by a response; pause if it is nearly used up."""
         self.rate_limit = quota.limit
         if quota.remaining <= math.floor(quota.limit * min(RESERVED_SHARE, 1 - self.quota_share)):
             self.pause(min(until_reset, MINUTE))
 
     def pause(self, seconds: float) -> float:
-        """Send nothing for so long; returns the monotonic time at which that ends."""
+        """Block all requests for some seconds; return the monotonic time at which the pause ends."""
         self._paused_until = max(self._paused_until, self._monotonic() + seconds)
         return self._paused_until
 
 
 class LateClient:
-    """Reads the API of one workspace.
+    """API client of one workspace.
 
     Args:
-        http: Carries the requests; must not follow redirects.
-        base_url: Of the API, without a slash at its end.
-        key: The API key.
-        throttle: Shared by all who use the key.
-        timeout: For a whole request, in seconds.
+        http: HTTP client; must not follow redirects.
+        base_url: Base URL of the API, without a trailing slash.
+        key: API key.
+        rate_limiter: Rate limiter of the key, shared by all clients that use it.
+        timeout: Timeout of a whole request, in seconds.
+        clock: Returns the Unix time in seconds.
+        monotonic: Returns a monotonic time in seconds.
+
+    Attributes:
+        quota: Rate limit of the key as last reported by the API.
     """
 
     def __init__(
@@ -195,43 +194,43 @@ class LateClient:
 
     @property
     def rate_limit(self) -> int:
-        """Requests a minute allowed to the key, as far as is known."""
+        """Requests per minute that the key allows, as far as known."""
         return self._rate_limiter.rate_limit
 
     @property
     def key_reload_count(self) -> int:
-        """How often another key was read from the file."""
+        """Number of times another key was read from the key file."""
         return self._key.reload_count
 
     def key_file_changed(self) -> bool:
-        """Whether the key file was changed since it was read."""
+        """Return whether the key file has changed since it was read."""
         return self._key.file_changed()
 
     def pop_request_log(self) -> tuple[list[RequestRecord], float]:
-        """The requests that ended, and the seconds they had to wait, since this was last asked."""
+        """Return the requests that finished since the last call, and the seconds they waited for the rate limiter."""
         requests, self._request_log = self._request_log, []
-        wait_seconds, self._reported_wait = (
-            self._rate_limiter.wait_seconds - self._reported_wait,
-            self._rate_limiter.wait_seconds,
-        )
+        total_wait = self._rate_limiter.wait_seconds
+        wait_seconds, self._reported_wait = total_wait - self._reported_wait, total_wait
         return requests, wait_seconds
 
     async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> ApiResponse | None:
-        """The answer to a GET, or None where the API answers 404.
+        """Send a GET request; return None for 404.
+
+        A rejected key is read again from its file, and the request is repeated if the file has another key.
 
         Args:
-            path: Below the base URL.
+            path: Path below the base URL.
             params: Query parameters.
-            path_template: The path as metrics name it.
+            path_template: Path without ids, for metrics.
 
         Raises:
-            ApiError: There is no good answer.
+            ApiError: The request failed.
         """
         key = self._key.value()
         try:
             return await self._send(path, params, path_template, key)
         except Unauthorized:
-            self._key.reload()  # another request may have done so already
+            self._key.reload()  # Another request may have reloaded it already.
             if self._key.value() == key:
                 raise
             return await self._send(path, params, path_template, self._key.value())
@@ -246,7 +245,7 @@ class LateClient:
             async with asyncio.timeout(self._timeout):
                 response, body = await self._fetch(path, params, key)
             code = str(response.status_code)
-            # An error may repeat what was asked, and its text is cut.
+            # An error response may echo the request, and its text is shortened, which could split the key.
             return self._check_response(
                 response, body if response.is_success else body.replace(key.encode(), b"[redacted]")
             )
@@ -257,7 +256,7 @@ class LateClient:
             code = "too_large" if code == "error" else code
             raise
         except ApiError as exc:
-            # An answer may repeat what it was asked.
+            # The decoded error response may echo the request as well.
             exc.args = tuple(str(arg).replace(key, "[redacted]") for arg in exc.args)
             raise
         except asyncio.CancelledError:
@@ -272,10 +271,10 @@ class LateClient:
             decompress = _decompressor(response)
             body = bytearray()
             async for chunk in response.aiter_raw():
-                # A byte may unpack to a thousand, and httpx unpacks all of a piece at once.
+                # One byte may expand to a thousand, and httpx would decompress the whole chunk at once.
                 body += decompress(chunk, MAX_BODY_BYTES + 1 - len(body))
                 if len(body) > MAX_BODY_BYTES:
-                    raise BadPayload(f"the answer is larger than {MAX_BODY_BYTES // 1024**2} MiB")
+                    raise BadPayload(f"the response is larger than {MAX_BODY_BYTES // 1024**2} MiB")
             return response, bytes(body)
 
     def _check_response(self, response: httpx.Response, body: bytes) -> ApiResponse | None:
@@ -289,11 +288,13 @@ class LateClient:
             resume_at = self._rate_limiter.pause(_retry_delay(response.headers, now))
             raise RateLimited(f"429: {_error_message(body)}", until=resume_at)
         if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            raise Unauthorized(f"{status}: the key was refused: {_error_message(body)}")
+            raise Unauthorized(f"{status}: the API key was rejected: {_error_message(body)}")
         if response.is_redirect:
             host = httpx.URL(response.headers.get("Location", "")).host
             host = host if re.fullmatch(r"[a-z0-9.-]{1,100}", host) else "elsewhere"
-            raise ApiUnavailable(f"{status}: redirected to {host}; not followed, the key goes to no other address")
+            raise ApiUnavailable(
+                f"{status}: redirected to {host}; redirects are not followed, to keep the API key from other hosts"
+            )
         if status == httpx.codes.BAD_REQUEST:
             raise BadRequest(f"400: {_error_message(body)}")
         if not response.is_success:
@@ -311,23 +312,23 @@ class LateClient:
 
 
 def _decompressor(response: httpx.Response) -> Callable[[bytes, int], bytes]:
-    """Unpacks the pieces of a body, to so many bytes at most: only what was asked for, and one layer of it."""
+    """Return a function that decompresses a chunk, up to a number of bytes; only gzip is accepted."""
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding in ("gzip", "x-gzip"):
         return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress
     if encoding not in ("", "identity") and response.is_success:
-        raise BadPayload("the answer is packed other than with gzip, which alone was asked for")
-    return lambda piece, _: piece
+        raise BadPayload("the response has an unsupported Content-Encoding; only gzip was requested")
+    return lambda chunk, _: chunk
 
 
 def _translate_error(exc: Exception, timeout: float) -> tuple[str, ApiError]:
-    """The kind of a failure of the network, and the error that says so."""
+    """Return the code of a network failure for metrics, and the error to raise."""
     if isinstance(exc, TimeoutError | httpx.TimeoutException):
-        return "timeout", ApiUnavailable(f"no answer within {timeout:g} s")
+        return "timeout", ApiUnavailable(f"no response within {timeout:g} s")
     if isinstance(exc, httpx.ConnectError):
         return "connect", ApiUnavailable(f"no connection: {_describe_error(exc)}")
     if isinstance(exc, zlib.error):
-        return "decoding", BadPayload(f"the answer cannot be unpacked: {_describe_error(exc)}")
+        return "decoding", BadPayload(f"the response cannot be decompressed: {_describe_error(exc)}")
     return "network", ApiUnavailable(f"the connection failed: {_describe_error(exc)}")
 
 
@@ -336,7 +337,7 @@ def _describe_error(exc: Exception) -> str:
 
 
 def _error_message(body: bytes) -> str:
-    """What an answer says went wrong, in a line."""
+    """Return the error message of a response in one line."""
     try:
         document = json.loads(body)
         message = document["error"] if isinstance(document, dict) else ""
@@ -346,11 +347,11 @@ def _error_message(body: bytes) -> str:
     except (ValueError, KeyError, RecursionError):
         message = body[:MAX_MESSAGE_LENGTH].decode("utf-8", "replace")
     line = " ".join("".join(char if char.isprintable() else " " for char in str(message)).split())
-    return line[:MAX_MESSAGE_LENGTH] or "no reason given"
+    return line[:MAX_MESSAGE_LENGTH] or "no error message"
 
 
 def _retry_delay(headers: httpx.Headers, now: float) -> float:
-    """Seconds to wait after a 429: until the reset and as long as Retry-After says, a minute where neither tells."""
+    """Return the seconds to wait after a 429, by X-RateLimit-Reset and Retry-After; a minute without either."""
     delays = []
     reset = _parse_number(headers.get("X-RateLimit-Reset"))
     if reset is not None and 0 <= reset - now <= MAX_WAIT:

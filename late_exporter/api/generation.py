@@ -1,4 +1,4 @@
-"""Which generation of the API a base URL speaks: asked once, and again where its lists are gone."""
+"""Detect the generation of the API behind a base URL."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ __all__ = ["AUTO", "ApiGeneration"]
 AUTO = "auto"
 
 MAX_NOT_FOUND = 3
-"""Answers of 404 in a row after which the API is asked again: one may be a deployment at the vendor's."""
+"""Consecutive 404 responses after which the generation is detected again; a single one may be a deployment."""
 
 
 class ApiGeneration:
-    """The generation that a base URL speaks, for all who read from there.
+    """Generation of the API behind a base URL, shared by all its workspaces and feeds.
 
-    Where it speaks both, ``late`` is chosen: its logs have ids.
+    If the API has both generations, ``late`` is used, because its logs have ids.
 
     Args:
-        asked: What the user has chosen: ``auto`` or a generation.
-        log: Hears of what is found.
+        configured: ``auto``, or the generation set by the user.
+        logger: Receives the detected generation.
+
+    Attributes:
+        name: Name of the generation, None before it is detected.
     """
 
     def __init__(self, configured: str, *, logger: Logger) -> None:
@@ -36,15 +39,15 @@ class ApiGeneration:
         self.name = None if configured == AUTO else configured
 
     async def resolve_feed(self, name: str, client: Client, *, state_generation: str | None) -> Feed:
-        """The feed of that name as the API speaks; asks where that is not known.
+        """Return a feed in the generation of the API; detect the generation if it is not known.
 
         Args:
-            name: Of the feed.
-            client: Asks.
-            state_generation: The generation that the state has its logs from; from ``zernio`` there is no way back to ids.
+            name: Name of the feed.
+            client: API client.
+            state_generation: Generation of the stored logs; a state with ``zernio`` logs cannot go back to ids.
 
         Raises:
-            ApiError: It cannot be known, or the generation has no such feed.
+            ApiError: The generation cannot be detected, does not have the feed, or contradicts the state.
         """
         if state_generation == "zernio":
             return self._feed_of("zernio", name)
@@ -52,21 +55,21 @@ class ApiGeneration:
             if self.name is None:
                 self.name = await self._detect(client)
                 self._not_found_count = 0
-                self._logger.info("generation of the API", generation=self.name)
+                self._logger.info("API generation detected", generation=self.name)
         return self._feed_of(self.name, name)
 
     def initial_feed(self, name: str, *, state_generation: str | None) -> Feed:
-        """The feed of that name before the API was asked: that of the state, or the best guess."""
+        """Return a feed before the generation is detected: that of the state, or the likeliest."""
         generation = state_generation or self.name or "late"
         return next(feeds[name] for feeds in (GENERATIONS[generation], *GENERATIONS.values()) if name in feeds)
 
     def _feed_of(self, generation: str, name: str) -> Feed:
         feeds = GENERATIONS[generation]
         if name not in feeds:
-            raise ApiUnavailable(f"generation {generation} of the API has no {name} logs; take it out of --poll.feeds")
+            raise ApiUnavailable(f"API generation {generation} has no {name} logs; remove it from --poll.feeds")
         if generation != self._configured != AUTO:
             raise ApiUnavailable(
-                f"the state was counted from generation {generation}, whose logs have no ids: use --api.generation "
+                f"the state has logs of API generation {generation}, which have no ids: use --api.generation "
                 f"{generation} or auto, or another --state.url"
             )
         return feeds[name]
@@ -76,16 +79,16 @@ class ApiGeneration:
             if await has_feed(feeds["publishing"], client):
                 return generation
         paths = " nor ".join(feeds["publishing"].path for feeds in GENERATIONS.values())
-        raise ApiUnavailable(f"404: the API has neither {paths}; look at --api.base-url")
+        raise ApiUnavailable(f"404: the API has neither {paths}; check --api.base-url")
 
     def report_list(self, *, exists: bool) -> None:
-        """Take note of whether a list was there; the API is asked again where it is gone for good."""
+        """Report whether the API had a list; after several 404 responses the generation is detected again."""
         self._not_found_count = 0 if exists else self._not_found_count + 1
         if self._not_found_count >= MAX_NOT_FOUND and self._configured == AUTO:
             self.name = None
 
 
 async def has_feed(feed: Feed, client: Client) -> bool:
-    """Whether the API has the list of a feed; raises ApiError where it does not tell."""
+    """Return whether the API has the list of a feed; raises ApiError if that cannot be determined."""
     params: Mapping[str, str | int] = {**feed.query, "limit": 1}
     return await client.get(feed.path, params, path_template=feed.path) is not None

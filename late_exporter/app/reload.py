@@ -1,4 +1,4 @@
-"""Reload and quit: what may be asked of the running process."""
+"""Reload the configuration of the running process, and stop it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["LifecycleController"]
 
 
 class LifecycleController:
-    """Takes over changed settings, and stops the process.
+    """Reloads the settings and stops the process.
 
     Args:
-        settings: In force.
-        reread: Reads them anew.
-        exporter: Has to follow them.
-        source: Has to follow those of the web server.
+        settings: Current settings.
+        reload_settings: Reads the settings again.
+        exporter: Exporter to reconfigure.
+        web_config_watcher: Watcher of the web configuration file to reconfigure.
         stop: Stops the process.
     """
 
@@ -43,10 +43,10 @@ class LifecycleController:
         self.quit = stop
 
     async def reload(self) -> None:
-        """Take over changed settings, and return once that can be scraped.
+        """Apply changed settings; return once the result can be scraped.
 
         Raises:
-            LateError: That cannot be done, and nothing has changed.
+            LateError: The settings are invalid or need a restart; nothing has changed.
         """
         async with self._lock:
             try:
@@ -58,7 +58,7 @@ class LifecycleController:
             except LateError as exc:
                 self.record_result(succeeded=False)
                 await self._exporter.publisher.wait_published()
-                log.get_logger("late_exporter").error("not reloaded", error=str(exc))
+                log.get_logger("late_exporter").error("reload failed", error=str(exc))
                 raise LateError(log.redact(str(exc))) from None
             log.reconfigure(settings.log.level, settings.log.format)
             self._web_config_watcher.replace(settings.web_config)
@@ -68,12 +68,12 @@ class LifecycleController:
             log.get_logger("late_exporter").info("reloaded", workspaces=len(settings.workspaces))
 
     async def on_sighup(self) -> None:
-        """Reload; what cannot be taken over is logged."""
+        """Reload; a failure is only logged."""
         with suppress(LateError):
             await self.reload()
 
     def record_result(self, *, succeeded: bool) -> None:
-        """Show whether the last reload succeeded."""
+        """Publish the result of the last reload."""
         self._exporter.registry.set_gauge("late_exporter_config_last_reload_successful", (), int(succeeded))
         if succeeded:
             self._exporter.registry.set_gauge(
@@ -82,7 +82,7 @@ class LifecycleController:
 
 
 def _reject_fixed_changes(old: Settings, new: Settings) -> None:
-    """Raise ConfigError where settings differ that the process cannot change."""
+    """Raise ConfigError if settings differ that need a restart."""
     changed = restart_only_changes(old, new)
     if changed:
         raise ConfigError(*(f"{option}: cannot be changed without a restart" for option in changed))

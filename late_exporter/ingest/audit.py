@@ -1,12 +1,11 @@
-"""Compares a log list with what was counted of it, log by log, and the counters with the state's own books.
+"""Compare a log list with the recorded logs, one by one, and the counters with the store's own accounting.
 
-The auditor shares no rule with the reader, whose work it checks: it walks the whole list by itself and relies on no
-coverage to be true, but to know what the exporter does not claim to have counted yet. Like the reader it knows neither
-network nor database nor clock; it is a generator that yields a step, and is sent what came of it.
+The audit shares no rule with the reader, whose work it checks: it scans the whole list by itself and uses the coverage
+only to exclude what the exporter does not claim to have recorded. Like the reader it is a generator without network,
+database or clock: it yields a step and is sent the result.
 
-A list moves while it is read, and the exporter goes on counting meanwhile. So nothing is a difference at first sight:
-it is a doubt. The exporter is given its chance, and what the API still shows then and is still not counted is a
-difference.
+The list moves while it is read, and the exporter goes on recording. A mismatch on the first pass is therefore only a
+suspect. It is reported if it persists after the exporter had time to catch up.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ __all__ = [
 ]
 
 PAGE_OVERLAP = 2
-"""Rows that two pages share where the list stands still; where they share none, rows may have moved up unseen."""
+"""Rows that two pages of a list at rest share; if they share none, rows may have moved past the second page."""
 
 MAX_REPEATS = 10
-"""Pages in a row that may bring nothing new, as when as many logs are inserted as are read."""
+"""Consecutive pages without new logs that are accepted, because logs may be inserted as fast as they are read."""
 
 GRACE_POLLS = 3
 MIN_GRACE_SECONDS = 60.0
@@ -50,18 +49,24 @@ REJECTED = "late_exporter_entries_rejected_total"
 
 
 class WaitForExporter(msgspec.Struct, frozen=True):
-    """Step: give the exporter its chance to count what was seen, and renew ``Audit.coverage``. Sent back: None."""
+    """Step: wait until the exporter had time to catch up, and update ``Audit.coverage``; send back None."""
 
 
 class Difference(msgspec.Struct, frozen=True, gc=False):
-    """A log that is not counted in the status that the API shows; ``recorded_statuses`` are those in which it is."""
+    """A log that is not recorded in its current status, and the statuses in which it is recorded."""
 
     entry: LogEntry
     recorded_statuses: frozenset[str]
 
 
 class CounterMismatch(msgspec.Struct, frozen=True, gc=False):
-    """A number that is not what others make it; without a family it is that of the logs on record."""
+    """A count that contradicts the others.
+
+    Args:
+        family: Metric family; empty for the number of stored logs.
+        expected: Count by the other sources.
+        actual: Count as found.
+    """
 
     family: str
     expected: int
@@ -69,29 +74,25 @@ class CounterMismatch(msgspec.Struct, frozen=True, gc=False):
 
 
 ScanSteps: TypeAlias = Generator[FetchPage, FetchedPage | None, None]
-"""What a walk yields and is sent."""
-
 AuditSteps: TypeAlias = Generator[FetchPage | WaitForExporter, FetchedPage | None, None]
-"""What the auditor yields and is sent."""
-
 PageVisitor: TypeAlias = Callable[[FetchedPage], bool]
-"""Looks at a page; tells whether that was enough."""
+"""Processes a page; returns whether the scan may stop."""
 
 
 class Audit(msgspec.Struct, kw_only=True):
-    """An audit of one log list: what it is to compare, and what has come of it.
+    """Input, state and result of an audit of one log list.
 
     Args:
-        coverage: As last made durable.
-        since: Logs created before this are left out; those before the coverage's horizon always are.
-        grace_period: How long before the last complete poll a log was created for that poll to have had its chance.
-        exporter_running: An exporter polls meanwhile; without one a log that has settled is no difference.
-        cutoff: Logs created after this are too new to be judged; known once the audit has begun.
-        listed_keys: Takes the keys of all logs in scope that the API shows; None where nobody asks for them.
-        suspects: Logs in doubt after the first look, by key.
-        too_recent: Logs that no poll has had its chance to count.
-        in_gap: Logs in gaps, which the exporter itself knows to be missing.
-        differences: Newest first.
+        coverage: Coverage last committed.
+        since: Logs older than this are excluded, as are those below the coverage's retention floor.
+        grace_period: Milliseconds before the last complete poll within which a new log may not be recorded yet.
+        exporter_running: Whether an exporter polls meanwhile; if not, a log whose status changed is no difference.
+        cutoff: Logs newer than this are too recent; set when the audit starts.
+        listed_keys: Collects the keys of all logs in scope; None skips that.
+        suspects: Mismatches of the first pass, by key.
+        too_recent: Keys of logs that no poll had time to record.
+        in_gap: Keys of logs in gaps, which the exporter knows to be missing.
+        differences: Confirmed mismatches, newest first.
     """
 
     coverage: Coverage
@@ -107,21 +108,21 @@ class Audit(msgspec.Struct, kw_only=True):
 
     @property
     def lower(self) -> int:
-        """Logs created before this are left out."""
+        """Time in milliseconds before which logs are excluded."""
         return max(self.coverage.retention_floor, self.since)
 
 
 def grace_period(interval: float) -> int:
-    """How long before a poll a log was created for that poll to have had its chance, in milliseconds.
+    """Return the milliseconds before a poll within which a new log may not be recorded yet.
 
     Args:
-        interval: Between two polls, in seconds.
+        interval: Time between two polls, in seconds.
     """
     return int(max(GRACE_POLLS * interval, MIN_GRACE_SECONDS) * 1000)
 
 
 def audit_list(state: Audit) -> AuditSteps:
-    """Look at every log, and once more at those in doubt."""
+    """Compare every log of the list, then recheck the suspects."""
     state.cutoff = state.coverage.caught_up_at - state.grace_period
     yield from scan_list(partial(_compare_page, state))
     if state.suspects:
@@ -131,7 +132,7 @@ def audit_list(state: Audit) -> AuditSteps:
 
 
 def _compare_page(state: Audit, page: FetchedPage) -> bool:
-    """Compare a page; the logs that ought to be counted and are not are in doubt."""
+    """Compare a page and collect suspects; return whether the rest of the list is out of scope."""
     for entry in page.entries:
         if entry.created is not None and entry.created < state.lower:
             continue
@@ -150,28 +151,28 @@ def _compare_page(state: Audit, page: FetchedPage) -> bool:
             state.suspects[entry.key] = Difference(entry, recorded_statuses)
     is_done = leaves_scope(page, state.lower)
     if is_done:
-        # Logs without a time stand below all others, where neither the exporter looks nor this.
-        for key in [key for key, doubt in state.suspects.items() if doubt.entry.created is None]:
+        # Logs without a time are at the end of the list, which neither the exporter nor the audit reaches.
+        for key in [key for key, suspect in state.suspects.items() if suspect.entry.created is None]:
             del state.suspects[key]
     return is_done
 
 
 def _recheck_page(state: Audit, unresolved: set[str], page: FetchedPage) -> bool:
-    """Judge what was in doubt; what the API no longer shows as it was is in doubt no more."""
+    """Confirm the suspects that still mismatch; return whether all of them were found."""
     for entry in page.entries:
         if entry.key not in unresolved:
             continue
         unresolved.remove(entry.key)
-        recorded_statuses, suspect = page.known_logs.statuses.get(entry.key, frozenset()), state.suspects[entry.key]
+        recorded_statuses = page.known_logs.statuses.get(entry.key, frozenset())
         if _is_in_gap(state.coverage, entry):
             state.in_gap.add(entry.key)
-        elif _persists(suspect, entry, recorded_statuses):
+        elif _persists(state.suspects[entry.key], entry, recorded_statuses):
             state.differences.append(Difference(entry, recorded_statuses))
     return not unresolved
 
 
 def _persists(suspect: Difference, entry: LogEntry, recorded_statuses: frozenset[str]) -> bool:
-    """Whether it was the same both times: the log not known at all, or not in the one status that the API has shown."""
+    """Return whether both passes found the same mismatch: an unknown log, or the same status not recorded."""
     if not recorded_statuses:
         return not suspect.recorded_statuses
     return entry.status == suspect.entry.status and entry.status not in recorded_statuses
@@ -184,36 +185,34 @@ def _is_in_gap(coverage: Coverage, entry: LogEntry) -> bool:
 
 
 def scan_list(visit: PageVisitor) -> ScanSteps:
-    """Show every log of the list to a visitor that stands in it all the while.
+    """Pass every log that is in the list throughout the scan to a visitor.
 
-    Rows that are inserted push others down, so that they are seen again. Rows that are deleted pull others up, past the
-    place at which the next page begins; then that page shares no row with the one before, and the walk goes back until
-    one does.
+    Inserted rows push others down, so that they are visited twice. Deleted rows pull others up past the start of the
+    next page; that page then shares no row with the one before, and the scan steps back until one does.
     """
     skip, step_back, repeat_count = 0, PAGE_SIZE // 2, 0
     previous: Sequence[LogEntry] = ()
     while True:
         page = yield FetchPage(skip)
         if page is None:
-            raise BadPayload("the API does not know its own list of logs")
+            raise BadPayload("the API has no log list")
         if skip and not _overlaps(page.entries, previous):
             skip, step_back = max(0, skip - step_back), step_back * 2
             continue
         if visit(page) or _is_last_page(page):
             return
-        repeat_count = (
-            repeat_count + 1 if {entry.key for entry in page.entries} <= {entry.key for entry in previous} else 0
-        )
+        is_repeated = {entry.key for entry in page.entries} <= {entry.key for entry in previous}
+        repeat_count = repeat_count + 1 if is_repeated else 0
         if repeat_count > MAX_REPEATS:
-            raise BadPayload(f"the list of logs does not move on at skip={skip}")
+            raise BadPayload(f"the log list repeats the same page at skip={skip}")
         previous, step_back = page.entries, PAGE_SIZE // 2
         skip += max(1, len(page.entries) - PAGE_OVERLAP)
 
 
 def _overlaps(entries: Sequence[LogEntry], previous: Sequence[LogEntry]) -> bool:
-    """Whether no row can be between two pages.
+    """Return whether there can be no row between two pages.
 
-    They share one, or the list goes by time and the second page begins above the end of the first.
+    Either they share one, or the list is sorted by time and the second page starts above the end of the first.
     """
     if not {entry.key for entry in entries}.isdisjoint(entry.key for entry in previous):
         return True
@@ -222,7 +221,7 @@ def _overlaps(entries: Sequence[LogEntry], previous: Sequence[LogEntry]) -> bool
 
 
 def leaves_scope(page: FetchedPage, lower: int) -> bool:
-    """Whether a list that goes from new to old has left the scope."""
+    """Return whether a page of a list sorted from new to old is older than ``lower``."""
     times = _timestamps(page.entries)
     return bool(times) and times[0] >= times[-1] and max(times) < lower
 
@@ -236,10 +235,10 @@ def _timestamps(entries: Iterable[LogEntry]) -> list[int]:
 
 
 def check_counters(scope: Scope, feed: Feed, accounting: FeedAccounting) -> list[CounterMismatch]:
-    """Whether each sighting that was ever counted is in the counters once, and on record or forgotten.
+    """Compare a feed's counters, its recorded observations and its stored and pruned logs.
 
-    Every sighting adds 1 to the feed's counter, under whatever labels, or to the rejected ones. The state keeps a tally
-    of its own of them, and the records; the three are equal only where nothing was counted twice or not at all.
+    Every observation increments the feed's counter or the counter of rejected entries once, is counted in the store's
+    own accounting, and is stored until it is pruned. The three agree only if nothing was counted twice or not at all.
     """
     counter = _sum(accounting.series_values, feed.counter, scope.workspace, **feed.counter_labels)
     rejected = _sum(accounting.series_values, REJECTED, scope.workspace, feed=scope.feed)
@@ -248,7 +247,7 @@ def check_counters(scope: Scope, feed: Feed, accounting: FeedAccounting) -> list
         CounterMismatch("", accounting.observation_count, accounting.stored_count + accounting.pruned_count),
     ]
     if counter == accounting.observation_count - rejected:
-        # A counter that is wrong itself is no measure of those beside it.
+        # The counters of subsets can be compared only with a counter that is right itself.
         for family, (label, value) in feed.subset_counters.items():
             share = _sum(accounting.series_values, feed.counter, scope.workspace, **{label: value})
             mismatches.append(CounterMismatch(family, share, _sum(accounting.series_values, family, scope.workspace)))
@@ -256,30 +255,30 @@ def check_counters(scope: Scope, feed: Feed, accounting: FeedAccounting) -> list
 
 
 def count_missing(differences: Iterable[Difference], mismatches: Iterable[CounterMismatch]) -> int:
-    """How many logs are not in the counters in the status they are in, though they should be."""
+    """Return how many logs should be counted in their current status, but are not."""
     return sum(1 for _ in differences) + sum(
-        imbalance.expected - imbalance.actual
-        for imbalance in mismatches
-        if imbalance.family and imbalance.actual < imbalance.expected
+        mismatch.expected - mismatch.actual
+        for mismatch in mismatches
+        if mismatch.family and mismatch.actual < mismatch.expected
     )
 
 
 def count_extra(mismatches: Iterable[CounterMismatch]) -> int:
-    """How many logs count twice or will, or are on record without having been counted."""
+    """Return how many logs are counted more than once, or will be, or are stored but not counted."""
     return sum(
-        abs(imbalance.actual - imbalance.expected)
-        for imbalance in mismatches
-        if not imbalance.family or imbalance.actual > imbalance.expected
+        abs(mismatch.actual - mismatch.expected)
+        for mismatch in mismatches
+        if not mismatch.family or mismatch.actual > mismatch.expected
     )
 
 
-def _sum(totals: Mapping[Series, SeriesValue], family: str, workspace: str, **filters: str) -> int:
+def _sum(series_values: Mapping[Series, SeriesValue], family: str, workspace: str, **filters: str) -> int:
     names = CATALOGUE[family].labels
     required = {"workspace": workspace, **filters}.items()
     return sum(
-        int(total.value)
-        for (name, labels), total in totals.items()
+        int(stored.value)
+        for (name, labels), stored in series_values.items()
         if name == family
-        and isinstance(total.value, int | float)
+        and isinstance(stored.value, int | float)
         and required <= dict(zip(names, labels, strict=True)).items()
     )

@@ -1,10 +1,12 @@
-"""Audits a feed while it is polled: some pages after each poll, until the audit is through."""
+"""Audit a feed while it is polled: a few pages after each poll, until the audit is complete."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from late_exporter.errors import BadPayload
+import msgspec
+
+from late_exporter.errors import BadPayload, LateError
 from late_exporter.ingest.audit import (
     Audit,
     AuditSteps,
@@ -36,25 +38,34 @@ MISSING = "late_exporter_audit_missing_logs"
 EXTRA = "late_exporter_audit_extra_logs"
 LAST_AUDIT = "late_exporter_audit_last_completed_timestamp_seconds"
 AUDIT_GAUGES = (MISSING, EXTRA, LAST_AUDIT)
-"""What an audit is to show; the state keeps it from one to the next."""
+"""Results of the last audit; the store keeps them until the next one."""
 
 MAX_LOGGED_LOGS = 10
-"""Logs that are named in the exporter's log; the command names them all."""
+"""Missing logs that are logged by id; the audit command lists all of them."""
+
+
+class _AuditRun(msgspec.Struct):
+    """An audit in progress, and the step that it waits for; None once it is complete."""
+
+    audit: Audit
+    steps: AuditSteps
+    step: FetchPage | WaitForExporter | None
 
 
 class BackgroundAuditor:
-    """The audit of one feed, again and again.
+    """Repeated audit of one feed.
 
-    The chance that it gives the exporter is a whole reconcile walk: what is written late, or settles where no poll
-    looks, is counted by the end of the next one. So the first audit begins after the first walk, too.
+    Before an audit rechecks its suspects, it waits for a whole reconciliation scan: by its end, logs that were written
+    late or changed their status unnoticed are recorded. For the same reason the first audit starts after the first
+    scan.
 
     Args:
-        scope: The feed of the workspace.
-        feed: The log list.
-        look: Reads a page, and what is counted of it.
-        tally: Gives what the books of the state itself say.
-        log: Hears of what is found.
-        last: When an audit last came to its end, a Unix time in seconds; 0 for never.
+        scope: Workspace and feed.
+        feed: Log list.
+        fetch_page: Fetches a page and looks up its known logs.
+        read_accounting: Reads the store's own accounting.
+        logger: Receives the results.
+        last_audit_at: Unix time in seconds at which the last audit was completed; 0 if never.
     """
 
     def __init__(
@@ -73,101 +84,106 @@ class BackgroundAuditor:
         self._read_accounting = read_accounting
         self._logger = logger
         self._last_audit_at = last_audit_at
-        self._audit: Audit | None = None
-        self._steps: AuditSteps | None = None
-        self._step: FetchPage | WaitForExporter | None = None
-        self._scan_complete = False
+        self._run: _AuditRun | None = None
+        self._is_scan_complete = False
         self._ignored_scan: ReconcileScan | None = None
 
     def switch_feed(self, feed: Feed) -> None:
-        """Go on with the feed of another generation of the API; an audit of the old list is void."""
+        """Continue with the feed of another API generation; an audit in progress is cancelled."""
         self._feed = feed
-        self._audit = self._steps = None
+        self._run = None
 
     def is_due(self, now: float, interval: float) -> bool:
-        """Whether there is an audit to begin or to go on with."""
-        return (
-            interval > 0 and self._scan_complete and (self._steps is not None or now - self._last_audit_at >= interval)
-        )
+        """Return whether an audit should be started or continued."""
+        if interval <= 0 or not self._is_scan_complete:
+            return False
+        return self._run is not None or now - self._last_audit_at >= interval
 
     def report_scan(self, scan: ReconcileScan) -> None:
-        """Take note of a walk over the whole list that has ended, and of which all is saved."""
-        # One that was under way when the doubts were raised had passed some of them already.
-        self._scan_complete = self._scan_complete or scan is not self._ignored_scan
+        """Accept a scan of the whole list that was completed and committed."""
+        # A scan that was in progress when the suspects were found may already have passed some of them.
+        self._is_scan_complete = self._is_scan_complete or scan is not self._ignored_scan
 
     async def advance(
         self, coverage: Coverage, scan: ReconcileScan | None, *, page_budget: int, grace_period: int, now: float
     ) -> Sequence[Increment]:
-        """Look at some pages; gives what is to be shown once the audit is through.
+        """Audit some pages; return the results once the audit is complete.
+
+        If that fails, the same page is fetched the next time.
 
         Args:
-            coverage: As last made durable.
-            scan: The walk under way.
-            page_budget: How many.
-            grace_period: How long before the last poll a log was created for that poll to have had its chance.
+            coverage: Coverage last committed.
+            scan: Reconciliation scan in progress.
+            page_budget: Maximum number of pages.
+            grace_period: Milliseconds before the last poll within which a new log may not be recorded yet.
             now: Unix time in seconds.
-
-        Raises:
-            LateError: The same page is looked at the next time, or the audit begun anew where it cannot go on.
         """
-        if self._audit is None or self._steps is None:
-            self._audit = Audit(coverage=coverage, grace_period=grace_period)
-            self._steps = audit_list(self._audit)
-            self._step = next(self._steps)
-        elif isinstance(self._step, WaitForExporter):
-            self._audit.coverage = coverage
-            self._step = next(self._steps)
+        try:
+            return await self._advance(coverage, scan, page_budget=page_budget, grace_period=grace_period, now=now)
+        except LateError as exc:
+            self._logger.debug("audit interrupted", error=str(exc))
+            return ()
+
+    async def _advance(
+        self, coverage: Coverage, scan: ReconcileScan | None, *, page_budget: int, grace_period: int, now: float
+    ) -> Sequence[Increment]:
+        run = self._run
+        if run is None:
+            audit = Audit(coverage=coverage, grace_period=grace_period)
+            steps = audit_list(audit)
+            run = self._run = _AuditRun(audit, steps, next(steps))
+        elif isinstance(run.step, WaitForExporter):
+            run.audit.coverage = coverage
+            run.step = next(run.steps)
         for _ in range(page_budget):
-            if isinstance(self._step, FetchPage):
-                page = await self._fetch_page(self._step)
-                self._step = self._send_page(self._steps, page, now)
-            if self._step is None:
-                return self._finish(
-                    self._audit, check_counters(self._scope, self._feed, await self._read_accounting()), now
-                )
-            if isinstance(self._step, WaitForExporter):
-                self._scan_complete, self._ignored_scan = False, scan
+            if isinstance(run.step, FetchPage):
+                page = await self._fetch_page(run.step)
+                run.step = self._send_page(run, page, now)
+            if run.step is None:
+                mismatches = check_counters(self._scope, self._feed, await self._read_accounting())
+                return self._finish(run.audit, mismatches, now)
+            if isinstance(run.step, WaitForExporter):
+                self._is_scan_complete, self._ignored_scan = False, scan
                 break
         return ()
 
-    def _send_page(self, steps: AuditSteps, page: FetchedPage, now: float) -> FetchPage | WaitForExporter | None:
-        """The step after a page; None where it was the last one."""
+    def _send_page(self, run: _AuditRun, page: FetchedPage, now: float) -> FetchPage | WaitForExporter | None:
         try:
-            return steps.send(page)
+            return run.steps.send(page)
         except StopIteration:
             return None
         except BadPayload:
             self._last_audit_at = now
-            self._audit = self._steps = None
+            self._run = None
             raise
 
     def _finish(self, audit: Audit, mismatches: Sequence[CounterMismatch], now: float) -> Sequence[Increment]:
-        self._audit = self._steps = None
+        self._run = None
         self._last_audit_at = now
-        counts = {MISSING: count_missing(audit.differences, mismatches), EXTRA: count_extra(mismatches)}
-        self._log_result(audit.differences, mismatches, missing=counts[MISSING], extra=counts[EXTRA])
-        names = (self._scope.workspace, self._scope.feed)
+        missing, extra = count_missing(audit.differences, mismatches), count_extra(mismatches)
+        self._log_result(audit.differences, mismatches, missing=missing, extra=extra)
+        labels = (self._scope.workspace, self._scope.feed)
         return [
-            SetLatest(family, names, at=int(now * 1000), value=value)
-            for family, value in {**counts, LAST_AUDIT: now}.items()
+            SetLatest(family, labels, at=int(now * 1000), value=value)
+            for family, value in zip(AUDIT_GAUGES, (missing, extra, now), strict=True)
         ]
 
     def _log_result(
         self, differences: Sequence[Difference], mismatches: Sequence[CounterMismatch], *, missing: int, extra: int
     ) -> None:
         if not missing and not extra:
-            self._logger.info("audit ended", missing=missing, extra=extra)
+            self._logger.info("audit completed", missing=missing, extra=extra)
             return
         self._logger.warning("audit found differences", missing=missing, extra=extra)
         for difference in differences[:MAX_LOGGED_LOGS]:
             entry, recorded = difference.entry, ",".join(sorted(difference.recorded_statuses)) or "none"
             self._logger.warning("log not counted", id=entry.key, status=entry.status, counted=recorded)
-        for imbalance in mismatches:
-            what = imbalance.family or "logs on record"
-            self._logger.warning("count is wrong", of=what, expected=imbalance.expected, found=imbalance.actual)
+        for mismatch in mismatches:
+            metric = mismatch.family or "stored logs"
+            self._logger.warning("count is wrong", metric=metric, expected=mismatch.expected, found=mismatch.actual)
 
 
-def last_audit(totals: Mapping[Series, SeriesValue], scope: Scope) -> float:
-    """When an audit of a feed last came to its end, a Unix time in seconds; 0 for never."""
-    total = totals.get((LAST_AUDIT, (scope.workspace, scope.feed)))
-    return float(total.value.value) if total is not None and isinstance(total.value, LatestValue) else 0.0
+def last_audit(series_values: Mapping[Series, SeriesValue], scope: Scope) -> float:
+    """Return the Unix time in seconds at which the last audit of a feed was completed, 0 if never."""
+    stored = series_values.get((LAST_AUDIT, (scope.workspace, scope.feed)))
+    return float(stored.value.value) if stored is not None and isinstance(stored.value, LatestValue) else 0.0

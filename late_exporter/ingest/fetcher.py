@@ -1,4 +1,4 @@
-"""Fetches the pages of one log list, in whichever generation the API speaks it."""
+"""Fetch pages of one log list, in whichever generation the API has it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ __all__ = ["Fetcher"]
 
 
 class Fetcher:
-    """Fetches from the API what the reader asks for, and says what the state knows of it.
+    """Executes the reader's fetch steps and looks up which of the logs are known.
 
     Args:
-        feed: The log list, as it was last known.
-        client: Reads the API.
-        dialect: The generation of the API.
-        books: Know the logs.
-        log: Hears of what changes.
-        clock: Unix time in seconds.
+        feed: Log list, in the generation last used.
+        client: API client.
+        generation: Generation of the API.
+        recorder: Recorder of the feed, which knows the stored logs.
+        logger: Receives changes of the API.
+        clock: Returns the Unix time in seconds.
 
     Attributes:
-        request_count: How often the API was asked since the start.
+        feed: Log list, in the generation in use.
+        request_count: Number of API requests since the start.
     """
 
     def __init__(
@@ -51,19 +52,19 @@ class Fetcher:
         self._reported: set[tuple[str, str]] = set()
 
     def reconfigure(self, client: Client, generation: ApiGeneration) -> None:
-        """Go on with another client."""
+        """Use another client."""
         self._client, self._generation = client, generation
 
     def now(self) -> int:
-        """The API's time in milliseconds, as far as it told."""
+        """Return the API's time in milliseconds, by the date of its last response."""
         return int(self._clock() * 1000) + self._clock_offset
 
     async def refresh_generation(self) -> bool:
-        """Go on with the feed of the generation that the API speaks; tells whether that is another list.
+        """Detect the API's generation if necessary; return whether the feed is another list from now on.
 
         Raises:
-            ApiError: It cannot be known.
-            StoreError: The state cannot go on with it.
+            ApiError: The generation cannot be detected, or does not fit the state.
+            StoreError: The switch cannot be committed.
         """
         coverage = self._recorder.coverage
         state_generation = coverage.generation if coverage else None
@@ -71,21 +72,26 @@ class Fetcher:
         if feed is self.feed and state_generation in (feed.generation, None):
             return False
         if state_generation not in (feed.generation, None):
-            self._logger.warning("the API has changed its generation", before=state_generation, now=feed.generation)
+            self._logger.warning("API generation changed", before=state_generation, now=feed.generation)
         await self._recorder.switch_feed(feed)
         self.feed = feed
         return True
 
     async def fetch_page(self, step: FetchPage) -> FetchedPage:
-        """A page of the list; raises ApiError, or StoreError."""
+        """Fetch a page of the list.
+
+        Raises:
+            ApiError: The page cannot be fetched.
+            StoreError: The known logs cannot be looked up.
+        """
         return await self._fetch(step.skip, filters={} if step.status is None else {"status": step.status})
 
     async def fetch_window(self, step: FetchWindow) -> FetchedPage:
-        """Return a page of the logs created at a time; raises ApiError, or StoreError."""
+        """Fetch a page of the logs created at a time; raises as ``fetch_page`` does."""
         return await self._fetch(step.skip, created_after=step.created - 1, created_before=step.created + 1)
 
     async def fetch_post(self, step: FetchPost) -> FetchedPage | None:
-        """Return the logs of a post, None if there is no such post; raises ApiError, or StoreError."""
+        """Fetch the logs of a post, or None if it does not exist; raises as ``fetch_page`` does."""
         self.request_count += 1
         response = await fetch_post(self._client, self.feed, step.post_id)
         return None if response is None else await self._look_up(response)
@@ -122,7 +128,7 @@ class Fetcher:
         return FetchedPage(page, await self._recorder.lookup(page.entries, since=self.now() - self.feed.retention))
 
     def _log_deviations(self, page: LogPage) -> None:
-        """Say of each field that is not as documented so, once."""
+        """Log each field that differs from its documentation once."""
         for deviation in dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations):
             if (deviation.path, deviation.kind) not in self._reported:
                 self._reported.add((deviation.path, deviation.kind))

@@ -1,16 +1,20 @@
-"""Which pages of a log list to read, and when to stop.
+"""Decide which pages of a log list to read, and when to stop.
 
-The reader knows neither network nor database nor clock. It is a generator: it yields a step, and is sent what came of
-it. Closing it between two steps is always safe, because every Count carries the coverage that is true with it.
+The reader is a generator without network, database or clock: it yields a step and is sent the result. Closing it
+between two steps is always safe, because every Record step carries the coverage that is true once it is recorded.
 
-The list is read from its newest end. Known ground is what Coverage.head and the logs below it cover; the stretch
-between what was just read and known ground is a gap, and a gap is remembered until it has been read to its end. So a
-first sync, a catch-up after an outage and a catch-up that died half-way are one and the same thing.
+The list is read from its newest end down to the high-water mark: the newest log of the last poll, below which
+everything has been read. If a page ends above the high-water mark, the stretch in between becomes a gap, and a gap is
+part of the coverage until it has been read to its end. A first sync, a catch-up after an outage and a catch-up that
+was killed half-way are therefore the same procedure.
+
+See docs/decisions/0002-reader-as-a-pure-generator.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
@@ -31,31 +35,29 @@ from late_exporter.model import PAGE_SIZE, PENDING, Coverage, Gap, ListPosition,
 
 __all__ = ["LATE_ARRIVAL_WINDOW", "poll"]
 
+ResultT = TypeVar("ResultT")
+StepsTo: TypeAlias = Generator[ReaderStep, FetchedPage | None, ResultT]
+"""Generator of steps that returns a result."""
+
 LATE_ARRIVAL_WINDOW = 3_600_000
-"""A log may appear this much later than its createdAt says: its row is written when the attempt ends."""
+"""Milliseconds by which a log may appear later than its createdAt: its row is written when the attempt ends."""
 
 PAGE_OVERLAP = 2
-"""Rows that two pages share at least, so that a shift between the two reads is noticed."""
+"""Minimum number of rows that two pages share, so that a shift between the two reads is noticed."""
 
 TIME_FILTER_TOLERANCE = 1000
-"""Milliseconds by which the logs of a time may be beside it."""
+"""Milliseconds around the requested time within which the API may return logs."""
 
 MAX_REPEATS = 3
-"""Pages that may in a row hold the same logs as the one before, at another place."""
+"""Consecutive pages that may contain the same logs at another place of the list."""
 
 MAX_SEEK_READS = 40
-"""How often a page is looked for that joins the one before, on a list that moves."""
+"""Maximum number of reads to find the page that continues the last one on a list that moves."""
 
 
 def poll(context: PollContext) -> ReaderSteps:
-    """One poll of a feed: the newest logs, the gaps, the pending ones, and a stretch of a walk."""
-    if context.scan is None and context.first_poll and context.coverage and context.coverage.newest:
-        # Begun before anything is read, so that it outlives a poll that fails.
-        caught_up_at = context.coverage.caught_up_at
-        context.scan = ReconcileScan(
-            lower=min(context.coverage.newest.created, caught_up_at or context.now) - LATE_ARRIVAL_WINDOW,
-            caught_up_at=caught_up_at,
-        )
+    """Poll a feed: read the newest logs and the gaps, resolve pending logs, and continue the reconciliation scan."""
+    _start_scan_of_late_arrivals(context)
     head = yield from _fetch_page(0)
     coverage, cursor = yield from _record_head(context, head)
     for gap in coverage.gaps:
@@ -64,16 +66,25 @@ def poll(context: PollContext) -> ReaderSteps:
     if not coverage.is_synced:
         coverage = yield from _complete_sync(context, coverage)
     head_keys = {entry.key for entry in head.entries}
-    yield from _resolve_pending(
-        context, coverage, [log for key, log in context.pending_logs.items() if key not in head_keys]
-    )
+    pending_logs = [log for key, log in context.pending_logs.items() if key not in head_keys]
+    yield from _resolve_pending(context, coverage, pending_logs)
     yield from _reconcile(context, coverage, head)
 
 
-def _record_head(
-    context: PollContext, head: FetchedPage
-) -> Generator[ReaderStep, FetchedPage | None, tuple[Coverage, PageCursor | None]]:
-    """Count the first page; where it does not reach known ground, what lies between becomes a gap."""
+def _start_scan_of_late_arrivals(context: PollContext) -> None:
+    """Start a scan for logs that arrived late while no process was polling.
+
+    This happens before anything is read, so that the scan survives a poll that fails.
+    """
+    state, coverage = context.state, context.coverage
+    if state.scan is None and state.is_first_poll and coverage and coverage.newest:
+        caught_up_at = coverage.caught_up_at
+        lower = min(coverage.newest.created, caught_up_at or context.now) - LATE_ARRIVAL_WINDOW
+        state.scan = ReconcileScan(lower=lower, caught_up_at=caught_up_at)
+
+
+def _record_head(context: PollContext, head: FetchedPage) -> StepsTo[tuple[Coverage, PageCursor | None]]:
+    """Record the first page; if it does not reach the high-water mark, what lies between becomes a gap."""
     previous = context.coverage or _initial_coverage(context, head)
     lower = previous.newest.created if previous.newest else previous.retention_floor
     new_count = sum(entry.key not in head.known_logs.statuses for entry in head.entries)
@@ -95,31 +106,28 @@ def _record_head(
 
 
 def _initial_coverage(context: PollContext, head: FetchedPage) -> Coverage:
-    """The coverage before the first sync; a clock that puts the newest log beyond the retention is not believed."""
     newest = max(_timestamps(head.entries), default=context.now)
+    # A clock by which even the newest log is past its retention is wrong.
     now = context.now if newest > context.now - context.retention else newest
     retention_floor = now - min(context.lookback, context.retention)
     return Coverage(retention_floor=retention_floor, complete_since=retention_floor, generation=context.generation)
 
 
-def _fill_gap(
-    context: PollContext, coverage: Coverage, gap: Gap, start: PageCursor | None
-) -> Generator[ReaderStep, FetchedPage | None, Coverage]:
-    """Read a gap to its end; every page makes it smaller, and durably so."""
+def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCursor | None) -> StepsTo[Coverage]:
+    """Read a gap to its end; every recorded page shrinks the gap in the coverage."""
     upper = frozenset((gap.upper.key,))
     anchors = frozenset() if context.supports_time_filter else upper
     cursor = start or PageCursor(max(0, gap.depth - PAGE_OVERLAP), upper, gap.upper.created, anchors=anchors)
     while gap in coverage.gaps:
         page, skip = yield from _seek(cursor)
         next_cursor = _next_cursor(skip, page, cursor)
-        no_progress = _no_progress(cursor, next_cursor)
+        no_progress = _makes_no_progress(cursor, next_cursor)
         if no_progress and len(cursor.page_keys) >= PAGE_SIZE:
-            raise BadPayload(f"the list of logs does not move on at skip={next_cursor.skip}")
+            raise BadPayload(f"the log list repeats the same page at skip={next_cursor.skip}")
         if no_progress or _is_last_page(page) or _reaches_high_water_mark(page, gap.lower, strict=True):
             other_gaps = tuple(other for other in coverage.gaps if other != gap)
-            coverage = _mark_caught_up(
-                msgspec.structs.replace(coverage, gaps=other_gaps), context, gap.last_complete_at
-            )
+            coverage = msgspec.structs.replace(coverage, gaps=other_gaps)
+            coverage = _mark_caught_up(coverage, context, gap.last_complete_at)
         else:
             rest = Gap(_oldest(page, gap.upper), gap.lower, next_cursor.skip, gap.last_complete_at)
             gaps = tuple(rest if other == gap else other for other in coverage.gaps)
@@ -139,31 +147,25 @@ def _new_entries(context: PollContext, page: FetchedPage, retention_floor: int) 
     return entries
 
 
-def _complete_sync(context: PollContext, coverage: Coverage) -> Generator[ReaderStep, FetchedPage | None, Coverage]:
+def _complete_sync(context: PollContext, coverage: Coverage) -> StepsTo[Coverage]:
     coverage = msgspec.structs.replace(coverage, is_synced=True, published_at=context.now)
     yield Record((), coverage)
     return coverage
 
 
 def _resolve_pending(context: PollContext, coverage: Coverage, pending_logs: Sequence[PendingLog]) -> ReaderSteps:
-    """Learn what became of pending logs that the first page did not show."""
+    """Look up the final status of pending logs that are not on the first page."""
     if not pending_logs:
         return
     unlisted = yield from _unlisted_pending(context, coverage, pending_logs)
-    unresolvable = tuple(
-        log.key for log in unlisted if not (log.created if context.supports_time_filter else log.post_id)
-    )
+    by_time = context.supports_time_filter
+    unresolvable = tuple(log.key for log in unlisted if not (log.created if by_time else log.post_id))
     if unresolvable:
         yield Record((), deleted_keys=unresolvable)
-    yield from (
-        _resolve_by_time(context, coverage, unlisted)
-        if context.supports_time_filter
-        else _resolve_by_post(context, coverage, unlisted)
-    )
+    yield from (_resolve_by_time if by_time else _resolve_by_post)(context, coverage, unlisted)
 
 
 def _resolve_by_post(context: PollContext, coverage: Coverage, pending_logs: Sequence[PendingLog]) -> ReaderSteps:
-    """Ask the posts of some logs for what became of them."""
     by_post: dict[str, set[str]] = {}
     for log in pending_logs:
         if log.post_id:
@@ -171,39 +173,47 @@ def _resolve_by_post(context: PollContext, coverage: Coverage, pending_logs: Seq
     for post_id in list(by_post)[: context.lookup_budget]:
         page = yield FetchPost(post_id)
         entries = page.entries if page else ()
-        deleted_keys = by_post[post_id] - {entry.key for entry in entries} if len(entries) < PAGE_SIZE else set()
-        yield Record(
-            page.new_entries(coverage.retention_floor) if page else (), deleted_keys=tuple(sorted(deleted_keys))
-        )
+        is_complete = len(entries) < PAGE_SIZE
+        deleted_keys = by_post[post_id] - {entry.key for entry in entries} if is_complete else set()
+        new_entries = page.new_entries(coverage.retention_floor) if page else ()
+        yield Record(new_entries, deleted_keys=tuple(sorted(deleted_keys)))
 
 
 def _resolve_by_time(context: PollContext, coverage: Coverage, pending_logs: Sequence[PendingLog]) -> ReaderSteps:
-    """Look at the times of some logs for what became of them; a list that shows others too is left to the walks."""
+    """Look up logs by their time; an API that ignores the time filter leaves them to the reconciliation scan."""
+    if context.state.pending_scan.window_unsupported:
+        return
     by_time: dict[int, set[str]] = {}
     for log in pending_logs:
         if log.created:
             by_time.setdefault(log.created, set()).add(log.key)
-    for created in [] if context.pending_scan.window_unsupported else list(by_time)[: context.lookup_budget]:
+    for created in list(by_time)[: context.lookup_budget]:
         listed_keys: set[str] = set()
         at_end, skip = False, 0
         while not at_end:
             page = yield FetchWindow(created, skip)
             if page is None or any(abs(other - created) > TIME_FILTER_TOLERANCE for other in _timestamps(page.entries)):
-                context.pending_scan.window_unsupported = True
+                context.state.pending_scan.window_unsupported = True
                 return
             yield Record(page.new_entries(coverage.retention_floor))
-            if listed_keys.issuperset(entry.key for entry in page.entries) and not _is_last_page(page):
-                return  # it does not move on, and has not shown all
-            listed_keys.update(entry.key for entry in page.entries)
-            at_end, skip = _is_last_page(page), skip + max(1, len(page.entries) - PAGE_OVERLAP)
+            page_keys = {entry.key for entry in page.entries}
+            at_end = _is_last_page(page)
+            if page_keys <= listed_keys and not at_end:
+                return  # The list repeats itself, so logs that are not listed may still exist.
+            listed_keys |= page_keys
+            skip += max(1, len(page.entries) - PAGE_OVERLAP)
         yield Record((), deleted_keys=tuple(sorted(by_time[created] - listed_keys)))
 
 
 def _unlisted_pending(
     context: PollContext, coverage: Coverage, pending_logs: Sequence[PendingLog]
-) -> Generator[ReaderStep, FetchedPage | None, Sequence[PendingLog]]:
-    """The logs of ``pending_logs`` that the API no longer lists as pending."""
-    scan = context.pending_scan
+) -> StepsTo[Sequence[PendingLog]]:
+    """Read one page of the list of pending logs.
+
+    Returns:
+        The logs that a complete scan of that list did not find, thus no longer pending; none until it is complete.
+    """
+    scan = context.state.pending_scan
     page = yield from _fetch_page(scan.skip, PENDING)
     new_entries = page.new_entries(coverage.retention_floor)
     if new_entries:
@@ -217,32 +227,30 @@ def _unlisted_pending(
 
 
 def _reconcile(context: PollContext, coverage: Coverage, head: FetchedPage) -> ReaderSteps:
-    """Walk over known ground where that is due, and where the API shows more than is known."""
+    """Continue the reconciliation scan; start one if the API has more logs than the store."""
+    state = context.state
     missing_count = _missing_count(context, head)
-    if context.scan is None and missing_count:
-        context.scan = ReconcileScan(target_count=missing_count)
-    if context.scan is None:
+    if state.scan is None and missing_count:
+        state.scan = ReconcileScan(target_count=missing_count)
+    scan = state.scan
+    if scan is None:
         return
     if _is_last_page(head):
-        context.scan.is_complete = True
+        scan.is_complete = True
         return
-    if not context.scan.cursor.page_keys:
-        context.scan.cursor = _next_cursor(0, head)
+    if not scan.cursor.page_keys:
+        scan.cursor = _next_cursor(0, head)
     regular_pages, urgent_pages = context.page_budget
-    yield from _scan(
-        context,
-        context.scan,
-        coverage,
-        regular_pages if context.scan.target_count is context.scan.lower is None else urgent_pages,
-    )
+    yield from _scan(context, scan, coverage, regular_pages if scan.is_regular else urgent_pages)
 
 
 def _missing_count(context: PollContext, head: FetchedPage) -> int:
     coverage = context.coverage
-    if head.page.total is None or coverage is None or coverage.gaps or not coverage.is_synced:
+    if head.total is None or coverage is None or coverage.gaps or not coverage.is_synced:
         return 0
-    lowest = head.page.total - head.known_logs.stored_count - len(context.new_keys)
-    return context.surplus_detector.missing_count(context.now, lowest, lowest + head.known_logs.expiring_count)
+    lowest = head.total - head.known_logs.stored_count - len(context.new_keys)
+    highest = lowest + head.known_logs.expiring_count
+    return context.state.surplus_detector.missing_count(context.now, lowest, highest)
 
 
 def _scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, page_budget: int) -> ReaderSteps:
@@ -253,41 +261,46 @@ def _scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, page_bu
         page, skip = yield from _seek(scan.cursor)
         new_entries = page.new_entries(coverage.retention_floor)
         for entry in new_entries:
-            yield Record(
-                (entry,),
-                by_reconciliation=entry.created is not None and entry.created < scan.caught_up_at - LATE_ARRIVAL_WINDOW,
-            )
+            was_missed = entry.created is not None and entry.created < scan.caught_up_at - LATE_ARRIVAL_WINDOW
+            yield Record((entry,), by_reconciliation=was_missed)
+        target_reached = False
         if scan.target_count is not None:
-            scan.target_count -= sum(
-                entry.key not in context.new_keys | page.known_logs.statuses.keys() for entry in new_entries
-            )
+            known_keys = context.new_keys | page.known_logs.statuses.keys()
+            scan.target_count -= sum(entry.key not in known_keys for entry in new_entries)
+            target_reached = scan.target_count <= 0
         next_cursor = _next_cursor(skip, page, scan.cursor)
-        target_reached = scan.target_count is not None and scan.target_count <= 0
         scan.is_complete = (
-            target_reached or _no_progress(scan.cursor, next_cursor) or _is_last_page(page) or _is_below(page, lower)
+            target_reached
+            or _makes_no_progress(scan.cursor, next_cursor)
+            or _is_last_page(page)
+            or _is_below(page, lower)
         )
         scan.cursor = next_cursor
         if scan.is_complete:
             return
 
 
-def _fetch_page(skip: int, status: str | None = None) -> Generator[ReaderStep, FetchedPage | None, FetchedPage]:
-    """A page; read once more where it ends the list while its ``total`` says that the list goes on."""
+def _fetch_page(skip: int, status: str | None = None) -> StepsTo[FetchedPage]:
+    """Fetch a page; retry once if it is the last one although ``total`` promises more rows."""
     page = yield FetchPage(skip, status)
-    if page is not None and _is_last_page(page) and (page.page.total or 0) > skip + len(page.entries):
+    if page is not None and _is_last_page(page) and (page.total or 0) > skip + len(page.entries):
         page = yield FetchPage(skip, status)
     if page is None:
-        raise BadPayload("the API does not know its own list of logs")
+        raise BadPayload("the API has no log list")
     return page
 
 
-def _seek(cursor: PageCursor) -> Generator[ReaderStep, FetchedPage | None, tuple[FetchedPage, int]]:
-    """The page that goes on at ``cursor`` without leaving out a row, and where it begins.
+def _seek(cursor: PageCursor) -> StepsTo[tuple[FetchedPage, int]]:
+    """Find the page that continues at ``cursor`` without skipping a row.
 
-    Where the list has moved since, the page is sought by time: first in growing leaps, then in halves. A page that
-    begins too high repeats rows, which is harmless; one that begins too low would leave some out. So a page that tells
-    no time is taken for one that begins too low.
+    Returns:
+        The page, and the number of rows above it.
     """
+    # Rows inserted or deleted since the last read move the page. Gallop in growing steps until it is bracketed, then
+    # bisect; the list may move again meanwhile, so a bound that a later read contradicts is dropped. A page that starts
+    # too high (``high``) only repeats rows; one that starts too low (``low``) would skip some, so a page without times
+    # counts as too low, and the fallback is the top of the list.
+    # See docs/design/page-seeking.md and docs/decisions/0002-reader-as-a-pure-generator.md.
     skip, step = cursor.skip, PAGE_SIZE // 2
     high, low = 0, None
     for _ in range(MAX_SEEK_READS):
@@ -295,7 +308,6 @@ def _seek(cursor: PageCursor) -> Generator[ReaderStep, FetchedPage | None, tuple
         if skip == 0 or not cursor.page_keys or _continues(page, cursor):
             return page, skip
         if not _timestamps(page.entries) or _is_below(page, cursor.created + 1):
-            # The list may have moved up since a page was seen to begin high enough.
             low, high = skip, high if high < skip else 0
         elif skip == high:
             return page, skip
@@ -320,7 +332,7 @@ def _continues(page: FetchedPage, cursor: PageCursor) -> bool:
 
 
 def _next_cursor(skip: int, page: FetchedPage, previous: PageCursor | None = None) -> PageCursor:
-    """Where to go on after a page: on its last rows, and on all that share the time of the last one."""
+    """Return the cursor after a page: it repeats the last rows, and all rows that share the time of the last one."""
     entries = page.entries
     if not entries:
         return PageCursor(skip)
@@ -330,19 +342,19 @@ def _next_cursor(skip: int, page: FetchedPage, previous: PageCursor | None = Non
         if entry.created != last_created:
             break
         ties += 1
-    overlap = min(max(PAGE_OVERLAP, ties + page.page.without_ids), max(1, len(entries) // 2))
+    overlap = min(max(PAGE_OVERLAP, ties + page.without_ids), max(1, len(entries) // 2))
     page_keys = anchors = frozenset(entry.key for entry in entries)
     repeat_count = previous.repeat_count + 1 if previous and page_keys == previous.page_keys else 0
-    if page.page.without_ids and overlap > ties:
-        # Logs that are told apart by number alone may be others of the same time.
+    if page.without_ids and overlap > ties:
+        # The ordinals of the last rows restart if the next page begins among them, so their keys are no anchors.
         anchors = frozenset(entry.key for entry in entries[:-ties])
     return PageCursor(skip + len(entries) - overlap, page_keys, _oldest(page).created, repeat_count, anchors)
 
 
-def _no_progress(cursor: PageCursor, next_cursor: PageCursor) -> bool:
-    """Whether pages bring nothing but what the one before had: the end of a list that denies it.
+def _makes_no_progress(cursor: PageCursor, next_cursor: PageCursor) -> bool:
+    """Return whether pages repeat the same logs: the end of a list that claims to have more.
 
-    Once, or further up, it may be a list that has moved by just as much.
+    A single repetition, or one further up, may also be a list that has moved by exactly one page.
     """
     if cursor.page_keys != next_cursor.page_keys or next_cursor.skip < cursor.skip:
         return False
@@ -350,26 +362,25 @@ def _no_progress(cursor: PageCursor, next_cursor: PageCursor) -> bool:
 
 
 def _has_single_timestamp(page: FetchedPage) -> bool:
-    """Whether a page of logs that are told apart by number alone has those of one time only."""
-    times = {entry.created for entry in page.entries}
-    return page.page.without_ids and len(times) == 1
+    """Return whether a page of logs without ids has only logs of the same time."""
+    return page.without_ids and len({entry.created for entry in page.entries}) == 1
 
 
 def _reaches_high_water_mark(page: FetchedPage, lower: int, *, strict: bool = False) -> bool:
-    """Known ground is reached by a known log below ``lower``, or where everything is below it.
+    """Return whether a page has a known log older than ``lower``, or only logs older than ``lower``.
 
-    Of the logs at ``lower`` itself some may be new, and others known only since this gap is being read: where all of a
-    page are known, that will do, unless ``strict`` asks for more.
+    Among the logs created at ``lower`` itself some may be new, and some may be known only because this gap is being
+    read. A page of known logs that includes one of them is therefore enough only if not ``strict``.
     """
     known_entries = [entry for entry in page.entries if entry.key in page.known_logs.statuses]
-    times = _timestamps(known_entries)
-    if any(created < lower for created in times) or _is_below(page, lower):
+    known_times = _timestamps(known_entries)
+    if any(created < lower for created in known_times) or _is_below(page, lower):
         return True
-    return not strict and lower in times and len(known_entries) == len(page.entries)
+    return not strict and lower in known_times and len(known_entries) == len(page.entries)
 
 
 def _crosses_retention(page: FetchedPage, retention_floor: int) -> bool:
-    """Whether a page that runs from new to old ends out of scope."""
+    """Return whether a page that is sorted from new to old ends below the retention floor."""
     times = _timestamps(page.entries)
     return bool(times) and times[0] > times[-1] and times[-1] < retention_floor
 
@@ -391,7 +402,7 @@ def _timestamps(entries: Iterable[LogEntry]) -> list[int]:
 
 
 def _high_water_mark(head: FetchedPage) -> ListPosition | None:
-    """The middle of the first page: one row with a wrong time must not move known ground."""
+    """Return the median of the first page: a single row with a wrong time must not move the high-water mark."""
     positions = sorted((entry.created, entry.key) for entry in head.entries if entry.created is not None)
     return ListPosition(*positions[len(positions) // 2]) if positions else None
 
@@ -404,10 +415,9 @@ def _oldest(page: FetchedPage, default: ListPosition | None = None) -> ListPosit
 
 
 def _mark_caught_up(coverage: Coverage, context: PollContext, since: int) -> Coverage:
-    """The coverage after known ground was reached; what expired unread since ``since`` is lost."""
-    start = coverage.complete_since
+    """Return the coverage after a gap was closed; logs that expired unread since ``since`` are lost."""
+    complete_since = coverage.complete_since
     if since and since < context.now - context.retention:
-        start = max(start, context.now - context.retention)
-    return msgspec.structs.replace(
-        coverage, complete_since=start, caught_up_at=coverage.caught_up_at if coverage.gaps else context.now
-    )
+        complete_since = max(complete_since, context.now - context.retention)
+    caught_up_at = coverage.caught_up_at if coverage.gaps else context.now
+    return msgspec.structs.replace(coverage, complete_since=complete_since, caught_up_at=caught_up_at)

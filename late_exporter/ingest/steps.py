@@ -1,4 +1,4 @@
-"""What the reader is asked to do, what it asks for in turn, and what it remembers from poll to poll."""
+"""Steps that the reader yields, and the state it keeps from poll to poll."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ __all__ = [
     "PageCursor",
     "PendingScan",
     "PollContext",
+    "ReaderState",
     "ReaderStep",
     "ReaderSteps",
     "ReconcileScan",
@@ -27,30 +28,35 @@ __all__ = [
 
 
 class FetchPage(msgspec.Struct, frozen=True):
-    """Step: read a page of the list. Sent back: Seen."""
+    """Step: fetch a page of the list, filtered by status if one is set; send back the FetchedPage."""
 
     skip: int
     status: str | None = None
 
 
 class FetchPost(msgspec.Struct, frozen=True):
-    """Step: read the logs of one post. Sent back: Seen, or None where there is no such post."""
+    """Step: fetch the logs of one post; send back the FetchedPage, or None if the post does not exist."""
 
     post_id: str
 
 
 class FetchWindow(msgspec.Struct, frozen=True):
-    """Step: read a page of the logs created at a time, in milliseconds. Sent back: Seen."""
+    """Step: fetch a page of the logs created at a time, in milliseconds; send back the FetchedPage."""
 
     created: int
     skip: int = 0
 
 
 class Record(msgspec.Struct, frozen=True):
-    """Step: count these entries and make the coverage durable with them. Sent back: None.
+    """Step: record new entries, together with the coverage that is true once they are recorded; send back None.
 
-    ``by_reconciliation``: only a walk over known ground found them, though polls before could have. ``splits_timestamp``: the page ended
-    among logs of one time, where it is hard to go on at another time.
+    Args:
+        entries: New observations.
+        coverage: New coverage; None leaves it as it is.
+        deleted_keys: Keys of pending logs that the API no longer has.
+        by_reconciliation: Whether earlier polls missed the entries, so that only a scan found them.
+        splits_timestamp: Whether the page ended among logs with the same time and without ids, where reading is hard
+            to resume later.
     """
 
     entries: tuple[LogEntry, ...]
@@ -61,18 +67,28 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class FetchedPage(msgspec.Struct, frozen=True):
-    """A page, and what the state knew of its logs."""
+    """A page of the list, and which of its logs the store knows."""
 
     page: LogPage
     known_logs: KnownLogs
 
     @property
     def entries(self) -> tuple[LogEntry, ...]:
-        """The entries of the page."""
+        """Logs of the page, in the order of the API."""
         return self.page.entries
 
+    @property
+    def total(self) -> int | None:
+        """Number of logs in the whole list, if the API reports it."""
+        return self.page.total
+
+    @property
+    def without_ids(self) -> bool:
+        """True if the logs have no ids, so that equal ones are distinguished by an ordinal."""
+        return self.page.without_ids
+
     def new_entries(self, retention_floor: int) -> tuple[LogEntry, ...]:
-        """The sightings that the state does not know, of logs that are in scope."""
+        """Return the observations that the store does not have yet, except of logs older than the floor."""
         return tuple(
             entry
             for entry in self.entries
@@ -82,16 +98,21 @@ class FetchedPage(msgspec.Struct, frozen=True):
 
 
 ReaderStep: TypeAlias = FetchPage | FetchPost | FetchWindow | Record
-"""What the reader asks for."""
-
 ReaderSteps: TypeAlias = Generator[ReaderStep, FetchedPage | None, None]
-"""What the reader yields and is sent."""
 
 
 class PageCursor(msgspec.Struct, frozen=True):
-    """Where the next page begins: it has to hold one of ``anchors``, or to span the time ``created``.
+    """Place in the list at which to resume reading.
 
-    ``page_keys`` are those of the page before; ``repeat_count``: how many pages in a row have held the same logs.
+    The list moves between two reads, so ``skip`` alone is only a hint: the next page must contain one of ``anchors`` or
+    span the time ``created``.
+
+    Args:
+        skip: Number of rows to skip.
+        page_keys: Keys of the page before.
+        created: Time of the last log of the page before, in milliseconds.
+        repeat_count: Number of consecutive pages that contained the same logs.
+        anchors: Keys of the logs by which a page that continues the last one is recognised.
     """
 
     skip: int = 0
@@ -102,14 +123,17 @@ class PageCursor(msgspec.Struct, frozen=True):
 
 
 class ReconcileScan(msgspec.Struct):
-    """A walk over known ground in search of logs that were missed; it goes on from poll to poll.
+    """Scan below the high-water mark for logs that polls missed; it continues from poll to poll.
 
     Args:
-        target_count: Stop once so many have been found; None: however many there are.
-        lower: Stop at logs before this time; None: walk to the end of the list.
-        caught_up_at: When known ground had last been reached as the walk began; a log may have come late after that.
-        started_at: API time in milliseconds at which a walk over the whole list began; 0 where it is none, or where some of
-            what it found could not be saved.
+        target_count: Stop after this many missing logs were found; None scans regardless of what is found.
+        lower: Stop at logs older than this time; None scans to the end of the list.
+        caught_up_at: Time at which the high-water mark had last been reached before the scan; later arrivals are
+            normal, not missed.
+        started_at: API time in milliseconds at which a scan of the whole list started; 0 if the scan is limited, or if
+            some of what it found could not be saved.
+        cursor: Place in the list.
+        is_complete: Whether the scan is over.
     """
 
     target_count: int | None = None
@@ -119,11 +143,19 @@ class ReconcileScan(msgspec.Struct):
     cursor: PageCursor = PageCursor()
     is_complete: bool = False
 
+    @property
+    def is_regular(self) -> bool:
+        """True for a scheduled scan of the whole list, False for one that looks for logs known to be missing."""
+        return self.target_count is None and self.lower is None
+
 
 class PendingScan(msgspec.Struct):
-    """The list of pending logs, of which each poll reads a page: where the next one begins, and who was listed.
+    """Scan of the list of pending logs, one page per poll.
 
-    ``window_unsupported``: the list cannot be asked for the logs of a time, though it should.
+    Args:
+        skip: Number of rows to skip on the next page.
+        listed_keys: Keys found so far.
+        window_unsupported: Whether the API ignores the time filter although it should support it.
     """
 
     skip: int = 0
@@ -131,47 +163,11 @@ class PendingScan(msgspec.Struct):
     window_unsupported: bool = False
 
 
-class PollContext(msgspec.Struct, kw_only=True):
-    """What a poll is to do.
-
-    Args:
-        now: API time in milliseconds; it may be set anew until the first page is there.
-        retention: How long the API keeps a log, in milliseconds.
-        lookback: How far back the first sync reads, in milliseconds.
-        coverage: As last made durable; None before the first sync.
-        pending_logs: Logs that were pending when last seen.
-        first_poll: The first poll of a process: logs may have come late while nobody looked.
-        lookup_budget: How many posts, or times, may be asked for what became of their pending logs.
-        generation: Of the API that is read.
-        supports_time_filter: The list can be asked for the logs of a time; there are no posts to ask for then.
-        page_budget: How many pages a walk may read, and how many one that seeks something.
-        scan: The walk under way; the poll may begin one.
-        surplus_detector: Judges ``pagination.total``.
-        new_keys: New logs that the poll has read.
-        pending_scan: How far the list of pending logs has been read.
-    """
-
-    now: int
-    retention: int
-    lookback: int
-    coverage: Coverage | None
-    pending_logs: Mapping[str, PendingLog]
-    first_poll: bool = False
-    lookup_budget: int = 10
-    generation: str = "late"
-    supports_time_filter: bool = False
-    page_budget: tuple[int, int] = (1, 10)
-    scan: ReconcileScan | None = None
-    surplus_detector: SurplusDetector
-    new_keys: set[str] = msgspec.field(default_factory=set)
-    pending_scan: PendingScan = msgspec.field(default_factory=PendingScan)
-
-
 class SurplusDetector:
-    """Tells from ``pagination.total`` that the API shows more logs than the state holds.
+    """Detect from ``pagination.total`` that the API has more logs than the store.
 
-    Logs that are deleted make the surplus of the API fall at any time, and expiring ones make it uncertain; a surplus
-    that is surely above all of the last minutes means that a log came in where nobody looked.
+    Deletions lower the surplus at any time, and expiring logs make it uncertain. Only if the lowest possible surplus is
+    above every surplus of the last minutes, a log has appeared that polls did not see.
     """
 
     WINDOW = 180_000
@@ -180,9 +176,61 @@ class SurplusDetector:
         self._recent: deque[tuple[int, int]] = deque()
 
     def missing_count(self, now: int, lowest: int, highest: int) -> int:
-        """How many logs more than usual the API shows; ``lowest`` and ``highest`` bound its total minus the logs held."""
+        """Return how many logs must have been missed.
+
+        Args:
+            now: API time in milliseconds.
+            lowest: Lower bound of the total minus the number of stored logs.
+            highest: Upper bound of the same difference.
+        """
         while len(self._recent) > 1 and self._recent[0][0] < now - self.WINDOW:
             self._recent.popleft()
         baseline = max((surplus for _, surplus in self._recent), default=lowest)
         self._recent.append((now, highest))
         return max(0, lowest - baseline)
+
+
+class ReaderState(msgspec.Struct):
+    """State of the reader between two polls.
+
+    Args:
+        is_first_poll: Whether no poll of this process has succeeded yet; logs may have arrived late while it was down.
+        scan: Reconciliation scan in progress.
+        pending_scan: Scan of the list of pending logs.
+        surplus_detector: Detector of missed logs.
+    """
+
+    is_first_poll: bool = True
+    scan: ReconcileScan | None = None
+    pending_scan: PendingScan = msgspec.field(default_factory=PendingScan)
+    surplus_detector: SurplusDetector = msgspec.field(default_factory=SurplusDetector)
+
+
+class PollContext(msgspec.Struct, kw_only=True):
+    """Input of one poll.
+
+    Args:
+        now: API time in milliseconds; updated after each page.
+        retention: Time for which the API keeps a log, in milliseconds.
+        lookback: Depth of the first sync, in milliseconds.
+        coverage: Coverage last committed; None before the first sync.
+        pending_logs: Logs that were pending when last seen, by key.
+        lookup_budget: Maximum number of posts, or of times, to look up for pending logs.
+        generation: Generation of the API.
+        supports_time_filter: Whether logs can be looked up by time, in place of by post.
+        page_budget: Maximum number of pages of a regular scan, and of one that looks for missing logs.
+        state: State from the last poll; updated in place.
+        new_keys: Keys of new logs that this poll has read.
+    """
+
+    now: int
+    retention: int
+    lookback: int
+    coverage: Coverage | None
+    pending_logs: Mapping[str, PendingLog]
+    lookup_budget: int = 10
+    generation: str = "late"
+    supports_time_filter: bool = False
+    page_budget: tuple[int, int] = (1, 10)
+    state: ReaderState = msgspec.field(default_factory=ReaderState)
+    new_keys: set[str] = msgspec.field(default_factory=set)

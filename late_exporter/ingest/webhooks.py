@@ -1,6 +1,7 @@
-"""Webhooks: which are genuine, what is counted of them, and when a feed that they concern is polled out of turn.
+"""Receive webhooks: verify their signatures, count them, and wake the poller of the feed concerned.
 
-A webhook is a reason to look, never a thing to count: one that is lost, repeated or forged changes no metric of a log.
+A webhook only triggers a poll; logs are never counted from it. A lost, repeated or forged webhook therefore changes no
+metric of a log.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ EVENT_FEEDS = MappingProxyType(
         "account.disconnected": "connections",
     }
 )
-"""The events that there is something to read after, and in which feed."""
+"""Feed that has new logs after an event."""
 
 OTHER_EVENT = "other"
 REJECTION_RESPONSES = MappingProxyType(
@@ -56,27 +57,26 @@ REJECTION_RESPONSES = MappingProxyType(
         "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     }
 )
-"""Why a webhook is refused, and what is answered.
+"""Response to a rejected webhook, by reason.
 
-After some errors in a row Late switches a webhook off: so none is told to who repeats what was lost on the way.
+Late disables a webhook after several consecutive errors, so a repeated or late delivery is acknowledged all the same.
 """
 
 REJECTION_REASONS = tuple(REJECTION_RESPONSES)
 
 MAX_PAYLOAD_BYTES = 256 * 1024
-"""Bytes of a payload."""
 
 CACHE_SIZE = 10_000
-"""Signatures that are known to have come, and lags that wait to be saved."""
+"""Maximum number of signatures remembered against replay, and of lags not saved yet."""
 
 DEBOUNCE = 1.0
 RECHECK_DELAY = 2.0
-"""Seconds between two polls that webhooks bring about, and after one that found nothing: the log may come later."""
+"""Seconds between two polls triggered by webhooks, and before a poll that found nothing is repeated."""
 
 MINUTE = 60.0
 MIN_LIVENESS_SECONDS = 3600.0
 LIVENESS_POLLS = 10
-"""Webhooks are alive for so long after the last one, or for so many polls."""
+"""Webhooks count as alive for this long after the last one, or for this many polls if that is longer."""
 
 RECEIVED = "late_exporter_webhooks_received_total"
 REJECTED = "late_exporter_webhooks_rejected_total"
@@ -85,24 +85,22 @@ LAST_RECEIVED = "late_exporter_webhook_last_received_timestamp_seconds"
 
 
 class WebhookPayload(msgspec.Struct):
-    """What is read of a payload."""
-
     event: str
     timestamp: str | None = None
 
 
 def sign(body: bytes, secret: str) -> str:
-    """The signature of a payload."""
+    """Return the signature of a payload."""
     return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
 def matches_any(signature: str, candidates: Iterable[bytes]) -> bool:
-    """Whether a signature is one of those that were given."""
-    return any(hmac.compare_digest(signature.encode(), one.strip().removeprefix(b"sha256=")) for one in candidates)
+    """Return whether a signature is among those of a request; compares in constant time."""
+    return any(hmac.compare_digest(signature.encode(), each.strip().removeprefix(b"sha256=")) for each in candidates)
 
 
 class ReplayCache:
-    """What has come lately; bounded in number and in time."""
+    """Recently received webhooks, bounded in number and in time."""
 
     def __init__(self, limit: int = CACHE_SIZE) -> None:
         self._limit = limit
@@ -112,7 +110,7 @@ class ReplayCache:
         return len(self._expiry_times)
 
     def add(self, key: tuple[str, str], now: float, lifetime: float) -> bool:
-        """Whether it has not come yet; it is remembered from now on."""
+        """Add a webhook; return False if it is already there."""
         while self._expiry_times and (
             next(iter(self._expiry_times.values())) < now or len(self._expiry_times) >= self._limit
         ):
@@ -125,9 +123,10 @@ class ReplayCache:
 
 
 class Debouncer:
-    """When a feed is to be polled out of turn: at once, then once a debounce, and once more where nothing was found.
+    """Times of the polls that webhooks trigger.
 
-    All times are monotonic, in seconds.
+    The first webhook triggers a poll at once, further ones at most one per debounce interval. A poll that finds nothing
+    is repeated once, because the log may be written after its webhook was sent. All times are monotonic, in seconds.
     """
 
     def __init__(self, *, debounce: float = DEBOUNCE, recheck_delay: float = RECHECK_DELAY) -> None:
@@ -139,15 +138,15 @@ class Debouncer:
         self._recheck_at = math.inf
 
     def notify(self) -> None:
-        """Something has happened."""
+        """Request a poll."""
         self._is_notified = True
 
     def due_at(self) -> float:
-        """When to poll; infinite where there is no reason to."""
+        """Return the time of the next triggered poll; infinity if there is none."""
         return min(self._last_poll_at + self._debounce if self._is_notified else math.inf, self._recheck_at)
 
     def start_poll(self, now: float) -> None:
-        """A poll begins, for whatever reason: it looks for all that has happened until now."""
+        """Start a poll, triggered or not; it answers all requests so far."""
         self._is_responding, self._is_notified = self._is_notified, False
         if self._is_responding:
             self._last_poll_at = now
@@ -155,49 +154,49 @@ class Debouncer:
             self._recheck_at = math.inf
 
     def finish_poll(self, now: float, *, has_new_logs: bool) -> None:
-        """The poll has ended; where it found nothing that it was to find, it is repeated, but a repetition is not."""
+        """Finish a poll; schedule its repetition if it was requested and found nothing."""
         if self._is_responding and not has_new_logs:
             self._recheck_at = now + self._recheck_delay
         self._is_responding = False
 
 
 class RequestBudget:
-    """The requests of the last minute that webhooks brought about, of all feeds whose key has one limit."""
+    """API requests of the last minute that webhooks triggered, of all workspaces with the same key."""
 
     def __init__(self) -> None:
         self._requests: deque[tuple[float, int]] = deque()
 
     def add(self, now: float, requests: int) -> None:
-        """So many more."""
+        """Add requests."""
         self._requests.append((now, requests))
 
     def remaining(self, now: float, limit: int) -> int:
-        """How many may follow."""
+        """Return how many requests are left of a limit per minute."""
         while self._requests and self._requests[0][0] <= now - MINUTE:
             self._requests.popleft()
         return max(0, limit - sum(requests for _, requests in self._requests))
 
     def seconds_until_free(self, now: float, limit: int) -> float:
-        """Seconds until one may follow; infinite where there is no budget."""
+        """Return the seconds until the next request is within a limit per minute; infinity if the limit is 0."""
         if limit < 1:
             return math.inf
         if self.remaining(now, limit):
             return 0.0
         total = sum(requests for _, requests in self._requests)
         cumulative = accumulate(requests for _, requests in self._requests)
-        return (
-            next(at for (at, _), older in zip(self._requests, cumulative, strict=True) if total - older < limit)
-            + MINUTE
-            - now
-        )
+        freed_by = next(at for (at, _), freed in zip(self._requests, cumulative, strict=True) if total - freed < limit)
+        return freed_by + MINUTE - now
 
 
 class WebhookStats:
-    """What a workspace counts of its webhooks until a poller saves it, and whom they wake.
+    """Counts of a workspace's webhooks that a poller has not saved yet.
 
     Args:
-        workspace: Its name.
-        budget: Of the workspace's key.
+        workspace: Name of the workspace.
+        budget: Request budget of the workspace's key.
+
+    Attributes:
+        wake_callbacks: Called when a webhook concerns a feed, by name of the feed.
     """
 
     def __init__(self, workspace: str, budget: RequestBudget) -> None:
@@ -210,12 +209,18 @@ class WebhookStats:
         self.wake_callbacks: Mapping[str, Callable[[], object]] = {}
 
     def initial_zeros(self) -> list[IncCounter]:
-        """The counters at 0, so that their first increment is seen."""
+        """Return the counters at 0, so that ``increase()`` sees their first increment."""
         received = [IncCounter(RECEIVED, (self._workspace, event), amount=0) for event in (*EVENT_FEEDS, OTHER_EVENT)]
         return [*received, *(IncCounter(REJECTED, (self._workspace, reason), amount=0) for reason in REJECTION_REASONS)]
 
     def record(self, event: str, sent_at: float | None, now: float) -> None:
-        """Count a webhook, and wake whom it concerns."""
+        """Count a valid webhook, and wake the poller of its feed.
+
+        Args:
+            event: Name of the event.
+            sent_at: Unix time in seconds at which it was sent; None if unknown.
+            now: Unix time in seconds.
+        """
         feed = EVENT_FEEDS.get(event)
         self._counts[RECEIVED, event if feed else OTHER_EVENT] += 1
         self._last_received_at = now
@@ -228,15 +233,15 @@ class WebhookStats:
             self.wake_callbacks[feed]()
 
     def record_rejection(self, reason: str) -> None:
-        """Count a webhook that is none."""
+        """Count a rejected webhook."""
         self._counts[REJECTED, reason] += 1
 
     def is_alive(self, now: float, interval: float) -> bool:
-        """Whether webhooks of posts or accounts have come, so that polls so many seconds apart will do."""
+        """Return whether webhooks have arrived recently enough to poll only every ``interval`` seconds."""
         return now - self._last_event_at <= max(LIVENESS_POLLS * interval, MIN_LIVENESS_SECONDS)
 
     def pop_increments(self) -> list[Increment]:
-        """What was counted since last asked."""
+        """Return the increments since the last call."""
         counts, self._counts = self._counts, Counter()
         lags, self._lags = self._lags, deque(maxlen=CACHE_SIZE)
         last, self._last_received_at = self._last_received_at, None
@@ -252,15 +257,18 @@ class WebhookStats:
 
 
 class WebhookReceiver:
-    """Judges what is posted to the path, or for one workspace to its name below the path.
+    """Endpoint of webhooks: ``PATH`` for all workspaces, ``PATH/WORKSPACE`` for one.
 
-    What comes to the path itself is for every workspace, and is counted in each of them.
+    A webhook to the shared path is counted in every workspace.
 
     Args:
-        path: Where webhooks are taken.
-        secret: They are signed with.
-        window: Seconds by which the time of one may differ from now.
-        clock: Unix time in seconds.
+        path: Path of the endpoint.
+        secret: Returns the secret that webhooks are signed with.
+        window: Maximum difference between a webhook's timestamp and the clock, in seconds.
+        clock: Returns the Unix time in seconds.
+
+    Attributes:
+        stats_by_workspace: Receives the counts, by name of the workspace.
     """
 
     def __init__(
@@ -273,34 +281,34 @@ class WebhookReceiver:
         self.reconfigure(secret, window)
 
     def reconfigure(self, secret: Callable[[], str], window: float) -> None:
-        """Go on with another secret and another window."""
+        """Use another secret and another window."""
         self._secret = secret
         self._window = window
 
     def handles(self, path: str) -> bool:
-        """Whether webhooks are posted to such a path."""
+        """Return whether a path belongs to the endpoint."""
         below = path.removeprefix(f"{self._path}/")
         return path == self._path or (below != path and "/" not in below)
 
     def receive(self, path: str, body: bytes, signatures: Iterable[bytes]) -> HTTPStatus:
-        """Judge a webhook, count it and wake whom it concerns; gives what to answer."""
+        """Verify and count a webhook, and wake the pollers concerned; return the status of the response."""
         name = path.removeprefix(self._path).removeprefix("/")
-        recipients = [inbox for workspace, inbox in self.stats_by_workspace.items() if name in ("", workspace)]
+        recipients = [stats for workspace, stats in self.stats_by_workspace.items() if name in ("", workspace)]
         now = self._clock()
         verdict = self._verify(name, body, signatures, now)
         if isinstance(verdict, str):
-            for inbox in recipients:
-                inbox.record_rejection(verdict)
+            for stats in recipients:
+                stats.record_rejection(verdict)
             return REJECTION_RESPONSES[verdict]
-        for inbox in recipients:
-            inbox.record(*verdict, now)
-        # Which workspaces there are is told to nobody but who knows the secret.
+        for stats in recipients:
+            stats.record(*verdict, now)
+        # Only senders that know the secret learn which workspaces exist.
         return HTTPStatus.NO_CONTENT if recipients else HTTPStatus.NOT_FOUND
 
     def _verify(
         self, name: str, body: bytes, signatures: Iterable[bytes], now: float
     ) -> tuple[str, float | None] | str:
-        """The event and its time, or why it is refused."""
+        """Return the event and its time, or the reason to reject the webhook."""
         if len(body) > MAX_PAYLOAD_BYTES:
             return "too_large"
         signature = sign(body, self._secret())
@@ -313,7 +321,7 @@ class WebhookReceiver:
             return "malformed"
         if sent_at is not None and abs(now - sent_at) > self._window:
             return "expired"
-        # One whose time is ahead of now is good for twice the window.
+        # A webhook with a timestamp in the future stays valid for up to twice the window.
         if not self._replay_cache.add((name, signature), now, 2 * self._window):
             return "replay"
         return payload.event, sent_at

@@ -16,9 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from late_exporter.api.client import MAX_BODY_BYTES, ApiKey, ApiResponse, LateClient, RateLimiter, RequestRecord
+from late_exporter.api.client import MAX_BODY_BYTES, ApiKey, LateClient, RateLimiter
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, BadRequest, RateLimited, Unauthorized
+from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
+from tests.support.clock import LoopClock
 
 NOW = 1_763_993_002.0
 SECRET = "sk_" + "0123456789abcdef" * 4
@@ -29,30 +31,8 @@ PATH = "/v1/posts/logs"
 Handler: TypeAlias = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
 
 
-class Clock:
-    """Time that only moves when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.slept: list[float] = []
-
-    def monotonic(self) -> float:
-        """Seconds."""
-        return self.now
-
-    def time(self) -> float:
-        """Unix seconds."""
-        return NOW + self.now - 1000.0
-
-    async def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        self.slept.append(seconds)
-        self.now += seconds
-        await asyncio.sleep(0)
-
-
-class Api:
-    """A client of an API whose answers are up to a test."""
+class ClientHarness:
+    """A client of an API whose responses are up to a test."""
 
     def __init__(
         self,
@@ -65,14 +45,14 @@ class Api:
     ) -> None:
         self.requests: list[httpx.Request] = []
         self.times: list[float] = []
-        self.clock = Clock()
-        self.throttle = RateLimiter(share, monotonic=self.clock.monotonic, sleep=self.clock.sleep)
+        self.clock = LoopClock(NOW, elapsed=1000.0)
+        self.rate_limiter = RateLimiter(share, monotonic=self.clock.monotonic, sleep=self.clock.sleep)
         self._handler = handler
         self.client = LateClient(
             httpx.AsyncClient(transport=httpx.MockTransport(self._handle), follow_redirects=False),
             base_url=base,
             key=key or ApiKey(SECRET),
-            rate_limiter=self.throttle,
+            rate_limiter=self.rate_limiter,
             timeout=timeout,
             clock=self.clock.time,
             monotonic=self.clock.monotonic,
@@ -80,42 +60,42 @@ class Api:
 
     async def _handle(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        self.times.append(self.clock.now)
+        self.times.append(self.clock.elapsed)
         answer = self._handler(request)
-        return unread(answer if isinstance(answer, httpx.Response) else await answer)
+        return unread_response(answer if isinstance(answer, httpx.Response) else await answer)
 
     async def get(self, path: str = PATH, **params: str | int) -> ApiResponse | None:
-        """Ask the API."""
+        """Send a request."""
         return await self.client.get(path, params, path_template=path)
 
-    async def failure(self) -> ApiError:
-        """Ask the API for something it does not give."""
+    async def fail(self) -> ApiError:
+        """Send a request that must fail; return the error."""
         with pytest.raises(ApiError) as caught:
             await self.get()
         return caught.value
 
     @property
     def codes(self) -> list[str]:
-        """How the requests ended."""
+        """Codes of the requests since the last call."""
         return [request.code for request in self.client.pop_request_log()[0]]
 
 
-def unread(response: httpx.Response) -> httpx.Response:
-    """The response as a network gives it: its body is still to come."""
+def unread_response(response: httpx.Response) -> httpx.Response:
+    """Return a response whose body is still to come, as from a network."""
     if not response.is_stream_consumed:
         return response
     return httpx.Response(response.status_code, headers=response.headers, stream=httpx.ByteStream(response.content))
 
 
-def answering(status: int = 200, body: str | bytes = b"{}", /, **headers: str) -> Handler:
-    """Always the same answer."""
+def respond_with(status: int = 200, body: str | bytes = b"{}", /, **headers: str) -> Handler:
+    """Return a handler that always sends the same response."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     whole = body.encode() if isinstance(body, str) else body
     return lambda _: httpx.Response(status, stream=httpx.ByteStream(whole), headers=named)
 
 
-def raising(exc: Exception) -> Handler:
-    """Never an answer."""
+def raise_error(exc: Exception) -> Handler:
+    """Return a handler that always raises an error."""
 
     def fail(_: httpx.Request) -> httpx.Response:
         raise exc
@@ -123,14 +103,14 @@ def raising(exc: Exception) -> Handler:
     return fail
 
 
-def date(seconds: float = 0.0) -> str:
-    """A time of HTTP, in seconds from now."""
+def http_date(seconds: float = 0.0) -> str:
+    """Return an HTTP date, in seconds from now."""
     return formatdate(NOW + seconds, usegmt=True)
 
 
-async def test_what_is_asked() -> None:
-    """A request names the endpoint, its parameters and the key, asks for JSON, and has no body."""
-    api = Api(answering(200, '{"logs": []}', Date=date(-7)))
+async def test_request() -> None:
+    """A request has the path, its parameters and the key, asks for JSON, and has no body."""
+    api = ClientHarness(respond_with(200, '{"logs": []}', Date=http_date(-7)))
     answer = await api.get(days=7, limit=100, skip=0, status="pending")
 
     (request,) = api.requests
@@ -141,32 +121,32 @@ async def test_what_is_asked() -> None:
     assert b"" == request.content
 
 
-async def test_a_path_that_was_quoted_stays_so() -> None:
-    """An id with odd characters in the path reaches the API as one segment."""
-    api = Api(answering())
+async def test_quoted_path() -> None:
+    """An id with special characters in the path reaches the API as one segment."""
+    api = ClientHarness(respond_with())
     await api.get("/v1/posts/a%2F%3Fb%25/logs", limit=100)
 
     assert b"/api/v1/posts/a%2F%3Fb%25/logs?limit=100" == api.requests[0].url.raw_path
 
 
 @pytest.mark.parametrize("value", [None, "", "yesterday", "Mon, 99 Nov 2025 10:00:00 GMT", "0", "-1"])
-async def test_no_usable_date(value: str | None) -> None:
-    """An answer without a usable Date tells nothing of the API's clock."""
-    api = Api(answering(**({} if value is None else {"Date": value})))
+async def test_invalid_date(value: str | None) -> None:
+    """A response without a valid Date has no date."""
+    api = ClientHarness(respond_with(**({} if value is None else {"Date": value})))
     assert ApiResponse(b"{}", None) == await api.get()
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126)))
 async def test_any_header(text: str) -> None:
-    """No value of a header breaks anything."""
+    """No value of a header raises an unexpected error."""
     headers = dict.fromkeys(("Date", "Retry-After", "X-RateLimit-Limit", "X-RateLimit-Reset"), text)
     for status in (200, 429):
-        api = Api(answering(status, **headers, **{"X-RateLimit-Remaining": "1"}))
+        api = ClientHarness(respond_with(status, **headers, **{"X-RateLimit-Remaining": "1"}))
         try:
             answer = await api.get()
         except RateLimited as exc:
             limited = exc
-            assert api.clock.now <= limited.until <= api.clock.now + 3600
+            assert api.clock.elapsed <= limited.until <= api.clock.elapsed + 3600
         else:
             assert isinstance(answer, ApiResponse)
 
@@ -175,11 +155,11 @@ NETWORK = [
     (httpx.ConnectError("[Errno -2] Name or service not known"), "connect",
      "no connection: [Errno -2] Name or service not known"),
     (httpx.ConnectError(""), "connect", "no connection: ConnectError"),
-    (httpx.ConnectTimeout("slow"), "timeout", "no answer within 30 s"),
-    (httpx.ReadTimeout("slow"), "timeout", "no answer within 30 s"),
-    (httpx.WriteTimeout("slow"), "timeout", "no answer within 30 s"),
-    (httpx.PoolTimeout("slow"), "timeout", "no answer within 30 s"),
-    (TimeoutError(), "timeout", "no answer within 30 s"),
+    (httpx.ConnectTimeout("slow"), "timeout", "no response within 30 s"),
+    (httpx.ReadTimeout("slow"), "timeout", "no response within 30 s"),
+    (httpx.WriteTimeout("slow"), "timeout", "no response within 30 s"),
+    (httpx.PoolTimeout("slow"), "timeout", "no response within 30 s"),
+    (TimeoutError(), "timeout", "no response within 30 s"),
     (httpx.ReadError("reset"), "network", "the connection failed: reset"),
     (httpx.WriteError("broken pipe"), "network", "the connection failed: broken pipe"),
     (httpx.RemoteProtocolError("peer closed connection"), "network", "the connection failed: peer closed connection"),
@@ -192,19 +172,19 @@ NETWORK = [
 
 
 @pytest.mark.parametrize(("exc", "code", "words"), NETWORK)
-async def test_no_answer(exc: Exception, code: str, words: str) -> None:
-    """A fault of the network is ApiUnavailable, says what happened, and is noted as a request of its kind."""
-    api = Api(raising(exc))
-    failure = await api.failure()
+async def test_network_errors(exc: Exception, code: str, words: str) -> None:
+    """A network error is ApiUnavailable with a message, and is recorded by its kind."""
+    api = ClientHarness(raise_error(exc))
+    failure = await api.fail()
 
     assert (ApiUnavailable, words) == (type(failure), str(failure))
     assert exc is failure.__cause__
     assert [code] == api.codes
 
 
-async def test_a_bug_is_no_fault_of_the_network() -> None:
-    """An exception that nobody expects is not hidden."""
-    api = Api(raising(ZeroDivisionError()))
+async def test_unexpected_errors_are_raised() -> None:
+    """An unexpected exception is not hidden."""
+    api = ClientHarness(raise_error(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         await api.get()
     assert ["error"] == api.codes
@@ -216,13 +196,13 @@ STATUSES = [
     (400, '{"error": "Invalid query", "details": {"status": "must be one of: failed", "days": [1, 7]}}', BadRequest,
      "400: Invalid query; status must be one of: failed; days [1, 7]"),
     (400, '{"details": {"status": "odd"}}', BadRequest, '400: {"details": {"status": "odd"}}'),
-    (401, '{"error": "Unauthorized"}', Unauthorized, "401: the key was refused: Unauthorized"),
-    (403, '{"error": "No rights", "code": "x"}', Unauthorized, "403: the key was refused: No rights"),
-    (405, "", ApiUnavailable, "405: no reason given"),
+    (401, '{"error": "Unauthorized"}', Unauthorized, "401: the API key was rejected: Unauthorized"),
+    (403, '{"error": "No rights", "code": "x"}', Unauthorized, "403: the API key was rejected: No rights"),
+    (405, "", ApiUnavailable, "405: no error message"),
     (410, '{"error": null}', ApiUnavailable, "410: None"),
     (418, '{"error": {"text": "odd"}}', ApiUnavailable, "418: {'text': 'odd'}"),
     (422, '{"message": "other"}', ApiUnavailable, '422: {"message": "other"}'),
-    (500, '["a list"]', ApiUnavailable, "500: no reason given"),
+    (500, '["a list"]', ApiUnavailable, "500: no error message"),
     (500, "{" + '"error":[' * 1 + "[" * 100_000, ApiUnavailable, "500: " + ('{"error":[' + "[" * 200)[:200]),
     (500, '{"error": ' + "9" * 5000 + "}", ApiUnavailable, "500: " + ('{"error": ' + "9" * 200)[:200]),
     (500, '{"error": "line one\\nline\\ttwo \\u001b[31mred\\u001b[0m \\u202e"}', ApiUnavailable,
@@ -230,27 +210,27 @@ STATUSES = [
     (500, b"\xff\xfe\x00 binary", ApiUnavailable, "500: �� binary"),
     (502, HTML, ApiUnavailable, "502: " + " ".join(HTML[:200].split())),
     (503, '{"error": "' + "long " * 100 + '"}', ApiUnavailable, "503: " + ("long " * 100)[:200]),
-    (599, "", ApiUnavailable, "599: no reason given"),
+    (599, "", ApiUnavailable, "599: no error message"),
     (204, "", None, ""),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("status", "body", "kind", "words"), STATUSES)
 async def test_statuses(status: int, body: str | bytes, kind: type[ApiError] | None, words: str) -> None:
-    """Every status that is no success is an error that says why in one short line."""
-    api = Api(answering(status, body))
+    """Every unsuccessful status is an error with a short message in one line."""
+    api = ClientHarness(respond_with(status, body))
     if kind is None:
         assert ApiResponse(b"", None) == await api.get()
     else:
-        failure = await api.failure()
+        failure = await api.fail()
         assert (kind, words) == (type(failure), str(failure))
         assert str(failure).isprintable()
     assert [str(status)] == api.codes
 
 
 async def test_not_found() -> None:
-    """A 404 is an answer of its own: there is no such thing."""
-    api = Api(answering(404, '{"error": "Not found"}'))
+    """A 404 returns None."""
+    api = ClientHarness(respond_with(404, '{"error": "Not found"}'))
     assert await api.get() is None
     assert ["404"] == api.codes
 
@@ -266,19 +246,21 @@ REDIRECTS = [
 @pytest.mark.parametrize(("location", "host"), REDIRECTS)
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirects_are_not_followed(status: int, location: str, host: str) -> None:
-    """The key goes to no other address than the one configured."""
-    api = Api(answering(status, Location=location))
-    failure = await api.failure()
+    """The key is sent to no other host than the configured one."""
+    api = ClientHarness(respond_with(status, Location=location))
+    failure = await api.fail()
 
     assert ApiUnavailable is type(failure)
-    assert f"{status}: redirected to {host}; not followed, the key goes to no other address" == str(failure)
+    assert f"{status}: redirected to {host}; redirects are not followed, to keep the API key from other hosts" == str(
+        failure
+    )
     assert [BASE + PATH] == [str(request.url) for request in api.requests]
 
 
-async def test_a_redirect_to_nonsense() -> None:
-    """A redirect to what is no address is an error like others."""
-    api = Api(answering(302, Location="https://[::1"))
-    assert ApiUnavailable is type(await api.failure())
+async def test_invalid_redirect() -> None:
+    """A redirect to an invalid address is an error like others."""
+    api = ClientHarness(respond_with(302, Location="https://[::1"))
+    assert ApiUnavailable is type(await api.fail())
     assert 1 == len(api.requests)
 
 
@@ -289,10 +271,10 @@ async def test_a_redirect_to_nonsense() -> None:
 @pytest.mark.parametrize(
     "body", ["{key}", '{{"error": "bad key {key}"}}', "x" * 150 + "{key}", '{{"error": "' + "x" * 190 + '{key}"}}']
 )
-async def test_an_echoed_key_is_not_told(status: int, body: str) -> None:
-    """An answer that repeats the key, however the text is cut, puts no part of it into an error."""
-    api = Api(answering(status, body.format(key=SECRET)))
-    failure = await api.failure()
+async def test_an_echoed_key_is_redacted(status: int, body: str) -> None:
+    """A response that repeats the key puts no part of it into an error, however the text is cut."""
+    api = ClientHarness(respond_with(status, body.format(key=SECRET)))
+    failure = await api.fail()
 
     assert SECRET[:8] not in str(failure)
     assert SECRET[-8:] not in repr(failure)
@@ -300,33 +282,33 @@ async def test_an_echoed_key_is_not_told(status: int, body: str) -> None:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """A file with the key."""
+def key_file(tmp_path: Path) -> Path:
+    """Return a file with the key."""
     path = tmp_path / "key"
     path.write_text(f"{SECRET}\n")
     return path
 
 
-def rewrite(file: Path, content: str | bytes) -> None:
-    """Write a file anew, so that it looks changed whatever the resolution of its times."""
-    before = file.stat().st_mtime_ns
-    file.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.utime(file, ns=(before + 1_000_000, before + 1_000_000))
+def rewrite(key_file: Path, content: str | bytes) -> None:
+    """Write a file so that it looks changed whatever the resolution of its times."""
+    before = key_file.stat().st_mtime_ns
+    key_file.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.utime(key_file, ns=(before + 1_000_000, before + 1_000_000))
 
 
 def test_a_key_without_a_file() -> None:
-    """A key that was given stays."""
+    """A key without a file never changes."""
     key = ApiKey(SECRET)
     assert (SECRET, False, False) == (key.value(), key.file_changed(), key.reload())
 
 
-def test_a_key_file_is_read_when_it_changes(file: Path) -> None:
-    """A changed file is noticed at once, told to those who mask, and read once."""
+def test_a_key_file_is_read_when_it_changes(key_file: Path) -> None:
+    """A changed file is read at once and once, and its key is reported."""
     told: list[str] = []
-    key = ApiKey(SECRET, file, on_change=told.append)
+    key = ApiKey(SECRET, key_file, on_change=told.append)
     assert (SECRET, False) == (key.value(), key.file_changed())
 
-    rewrite(file, f"  {OTHER} \n")
+    rewrite(key_file, f"  {OTHER} \n")
     assert key.file_changed()
     assert OTHER == key.value()
     assert not key.file_changed()
@@ -334,38 +316,38 @@ def test_a_key_file_is_read_when_it_changes(file: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "\n", "two words", "a\tb", "a\nb", b"sk_\xff", "sk_\u00e9", "sk_\x00", SECRET])
-def test_a_key_file_without_another_key(file: Path, content: str | bytes) -> None:
-    """A file that holds no key, or the same one, leaves the last one in force."""
-    key = ApiKey(SECRET, file)
-    rewrite(file, content)
+def test_a_key_file_without_another_key(key_file: Path, content: str | bytes) -> None:
+    """A file without a key, or with the same one, leaves the last key in use."""
+    key = ApiKey(SECRET, key_file)
+    rewrite(key_file, content)
 
     assert (SECRET, False) == (key.value(), key.reload())
-    assert not key.file_changed(), "it was looked at"
+    assert not key.file_changed(), "the file was read"
 
 
-def test_a_key_file_that_is_away(file: Path) -> None:
-    """A file that vanishes leaves the last key in force, until it is back with another one."""
-    key = ApiKey(SECRET, file)
-    file.unlink()
+def test_missing_key_file(key_file: Path) -> None:
+    """A file that disappears leaves the last key in use until it is back with another one."""
+    key = ApiKey(SECRET, key_file)
+    key_file.unlink()
     assert (SECRET, False, False) == (key.value(), key.file_changed(), key.reload())
 
-    file.mkdir()
+    key_file.mkdir()
     assert SECRET == key.value()
-    file.rmdir()
-    file.write_text(OTHER)
+    key_file.rmdir()
+    key_file.write_text(OTHER)
     assert (True, OTHER) == (key.file_changed(), key.value())
 
 
-def test_a_key_file_that_comes_later(file: Path) -> None:
-    """A file that was not there at the start is read once it is."""
-    file.unlink()
-    key = ApiKey(SECRET, file)
-    file.write_text(OTHER)
+def test_a_key_file_that_is_created_later(key_file: Path) -> None:
+    """A file that does not exist at the start is read once it does."""
+    key_file.unlink()
+    key = ApiKey(SECRET, key_file)
+    key_file.write_text(OTHER)
     assert OTHER == key.value()
 
 
-def test_a_key_file_swapped_by_a_link(tmp_path: Path) -> None:
-    """A secret that is replaced by turning a link, as Kubernetes does, is a change."""
+def test_a_key_file_behind_a_link(tmp_path: Path) -> None:
+    """A secret replaced by changing a link, as in Kubernetes, is a change."""
     for name, key in (("old", SECRET), ("new", OTHER)):
         (tmp_path / name).write_text(key)
         os.utime(tmp_path / name, ns=(1, 1))
@@ -377,15 +359,15 @@ def test_a_key_file_swapped_by_a_link(tmp_path: Path) -> None:
     assert OTHER == held.value()
 
 
-def replace_unnoticed(file: Path) -> None:
-    """Write another key of the same length, so that the file looks as before."""
-    stamp = file.stat()
-    file.write_text(f"{OTHER}\n")
-    os.utime(file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+def replace_unnoticed(key_file: Path) -> None:
+    """Write another key of the same length without changing the file's metadata."""
+    stamp = key_file.stat()
+    key_file.write_text(f"{OTHER}\n")
+    os.utime(key_file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
 
 
-def keyed(valid: str) -> Handler:
-    """An API that knows one key."""
+def accept_key(valid: str) -> Handler:
+    """Return a handler that accepts one key."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         known = request.headers["Authorization"] == f"Bearer {valid}"
@@ -394,42 +376,42 @@ def keyed(valid: str) -> Handler:
     return answer
 
 
-def keys(api: Api) -> list[str]:
-    """The keys that were sent."""
+def sent_keys(api: ClientHarness) -> list[str]:
+    """Return the keys that were sent."""
     return [request.headers["Authorization"].removeprefix("Bearer ") for request in api.requests]
 
 
-async def test_another_key_in_the_file_is_used(file: Path) -> None:
-    """The next request after a change of the file has the new key."""
-    api = Api(keyed(OTHER), ApiKey(SECRET, file))
-    rewrite(file, OTHER)
+async def test_another_key_in_the_file_is_used(key_file: Path) -> None:
+    """The first request after a change of the file has the new key."""
+    api = ClientHarness(accept_key(OTHER), ApiKey(SECRET, key_file))
+    rewrite(key_file, OTHER)
     assert await api.get() is not None
-    assert [OTHER] == keys(api)
+    assert [OTHER] == sent_keys(api)
 
 
-async def test_a_refused_key_is_tried_anew_from_its_file(file: Path) -> None:
-    """On a 401 the file is read even if it looks unchanged, and the request is sent once more with its key."""
-    api = Api(keyed(OTHER), ApiKey(SECRET, file))
-    replace_unnoticed(file)
+async def test_a_rejected_key_is_read_again(key_file: Path) -> None:
+    """After a 401 the file is read even if it looks unchanged, and the request is repeated with its key."""
+    api = ClientHarness(accept_key(OTHER), ApiKey(SECRET, key_file))
+    replace_unnoticed(key_file)
 
     assert await api.get() is not None
-    assert [SECRET, OTHER] == keys(api)
+    assert [SECRET, OTHER] == sent_keys(api)
     assert ["401", "200"] == api.codes
 
 
-async def test_a_refused_key_is_not_tried_twice(file: Path) -> None:
-    """A 401 without another key is an error at once; one with another key that is refused too, after it."""
-    api = Api(keyed("none"), ApiKey(SECRET, file))
-    assert Unauthorized is type(await api.failure())
-    assert [SECRET] == keys(api)
+async def test_a_rejected_key_is_not_sent_twice(key_file: Path) -> None:
+    """A 401 without another key is an error; with another key that is rejected too, after it."""
+    api = ClientHarness(accept_key("none"), ApiKey(SECRET, key_file))
+    assert Unauthorized is type(await api.fail())
+    assert [SECRET] == sent_keys(api)
 
-    replace_unnoticed(file)
-    assert Unauthorized is type(await api.failure())
-    assert [SECRET, SECRET, OTHER] == keys(api)
+    replace_unnoticed(key_file)
+    assert Unauthorized is type(await api.fail())
+    assert [SECRET, SECRET, OTHER] == sent_keys(api)
 
 
-async def test_two_feeds_that_are_refused_together(file: Path) -> None:
-    """Two requests that the old key was refused to are both sent again with the new one."""
+async def test_concurrent_rejections(key_file: Path) -> None:
+    """Two requests that were rejected with the old key are both repeated with the new one."""
     gate = asyncio.Barrier(2)
 
     async def answer(request: httpx.Request) -> httpx.Response:
@@ -438,19 +420,19 @@ async def test_two_feeds_that_are_refused_together(file: Path) -> None:
         await gate.wait()
         return httpx.Response(401)
 
-    api = Api(answer, ApiKey(SECRET, file))
-    replace_unnoticed(file)
+    api = ClientHarness(answer, ApiKey(SECRET, key_file))
+    replace_unnoticed(key_file)
     first, second = await asyncio.gather(api.get(), api.get())
 
     assert ApiResponse(b"{}", None) == first == second
-    assert [SECRET, SECRET, OTHER, OTHER] == keys(api)
+    assert [SECRET, SECRET, OTHER, OTHER] == sent_keys(api)
 
 
-async def test_whether_the_key_changed(file: Path) -> None:
-    """The client tells that its key file was changed since it was read."""
-    api = Api(answering(), ApiKey(SECRET, file))
+async def test_key_file_changed(key_file: Path) -> None:
+    """The client reports that its key file has changed since it was read."""
+    api = ClientHarness(respond_with(), ApiKey(SECRET, key_file))
     assert (False, 0) == (api.client.key_file_changed(), api.client.key_reload_count)
-    rewrite(file, OTHER)
+    rewrite(key_file, OTHER)
     assert (True, 0) == (api.client.key_file_changed(), api.client.key_reload_count)
     await api.get()
     assert (False, 1) == (api.client.key_file_changed(), api.client.key_reload_count)
@@ -459,8 +441,8 @@ async def test_whether_the_key_changed(file: Path) -> None:
 # The quota.
 
 
-async def send(api: Api, number: int) -> list[float]:
-    """Send requests as fast as they are admitted; returns when each was sent."""
+async def send_times(api: ClientHarness, number: int) -> list[float]:
+    """Send requests as fast as allowed; return when each was sent."""
     for _ in range(number):
         await api.get()
     return api.times
@@ -468,7 +450,7 @@ async def send(api: Api, number: int) -> list[float]:
 
 LIMITED = [
     # expected wait, headers
-    (45.0, {"Date": date(-100), "X-RateLimit-Reset": f"{NOW - 55:.0f}"}),
+    (45.0, {"Date": http_date(-100), "X-RateLimit-Reset": f"{NOW - 55:.0f}"}),
     (30.0, {"X-RateLimit-Reset": f"{NOW + 30:.0f}"}),
     (60.0, {}),
     (60.0, {"X-RateLimit-Reset": f"{NOW - 1:.0f}"}),
@@ -478,8 +460,8 @@ LIMITED = [
     (0.0, {"Retry-After": "0"}),
     (60.0, {"Retry-After": "-5"}),
     (3600.0, {"Retry-After": "86400"}),
-    (90.0, {"Date": date(), "Retry-After": date(90)}),
-    (60.0, {"Date": date(), "Retry-After": date(-90)}),
+    (90.0, {"Date": http_date(), "Retry-After": http_date(90)}),
+    (60.0, {"Date": http_date(), "Retry-After": http_date(-90)}),
     (20.0, {"X-RateLimit-Reset": f"{NOW + 20:.0f}", "Retry-After": "5"}),
     (25.0, {"X-RateLimit-Reset": f"{NOW + 20:.0f}", "Retry-After": "25"}),
 ]
@@ -487,51 +469,51 @@ LIMITED = [
 
 @pytest.mark.parametrize(("wait", "headers"), LIMITED)
 async def test_rate_limited(wait: float, headers: dict[str, str]) -> None:
-    """A 429 says until when to wait: the reset by the API's clock, Retry-After, a minute where neither tells."""
-    api = Api(answering(429, '{"error": "Rate limit exceeded."}', **headers))
-    failure = await api.failure()
+    """A 429 waits for the reset by the API's clock or for Retry-After, a minute without either."""
+    api = ClientHarness(respond_with(429, '{"error": "Rate limit exceeded."}', **headers))
+    failure = await api.fail()
 
     assert isinstance(failure, RateLimited)
     assert "429: Rate limit exceeded." == str(failure)
-    assert api.clock.now + wait == failure.until
+    assert api.clock.elapsed + wait == failure.until
     assert ["429"] == api.codes
 
 
 async def test_nothing_is_sent_before_the_reset() -> None:
-    """After a 429 no request of any feed of the key is sent before its reset, and the wait is told."""
-    api = Api(answering(429, X_RateLimit_Reset=f"{NOW + 30:.0f}"))
-    await api.failure()
-    await asyncio.gather(api.failure(), api.failure())
+    """After a 429 no request with the key is sent before its reset, and the wait is reported."""
+    api = ClientHarness(respond_with(429, X_RateLimit_Reset=f"{NOW + 30:.0f}"))
+    await api.fail()
+    await asyncio.gather(api.fail(), api.fail())
 
     assert [1000.0, 1030.0, 1030.0] == api.times
     assert 30.0 == api.client.pop_request_log()[1]
 
 
 async def test_a_shorter_wait_does_not_undo_a_longer_one() -> None:
-    """Of several waits the longest holds."""
-    throttle = RateLimiter(1.0, monotonic=lambda: 5.0)
-    assert [105.0, 105.0] == [throttle.pause(100.0), throttle.pause(1.0)]
+    """The longest of several waits applies."""
+    rate_limiter = RateLimiter(1.0, monotonic=lambda: 5.0)
+    assert [105.0, 105.0] == [rate_limiter.pause(100.0), rate_limiter.pause(1.0)]
 
 
 async def test_the_smallest_plan_is_assumed() -> None:
-    """Before the API has said anything, half of 60 requests a minute are sent, at once."""
-    api = Api(answering())
-    times = await send(api, 91)
+    """Before the API reports a limit, half of 60 requests per minute are sent at once."""
+    api = ClientHarness(respond_with())
+    times = await send_times(api, 91)
 
     assert [1000.0] * 30 + [1060.0] * 30 + [1120.0] * 30 + [1180.0] == times
     assert 180.0 == api.client.pop_request_log()[1]
     assert 60 == api.client.rate_limit
 
 
-async def test_the_limit_is_learned() -> None:
-    """The API's word on the quota is kept, and the share is taken of its limit."""
-    api = Api(
-        answering(
-            X_RateLimit_Limit="600", X_RateLimit_Remaining="599", X_RateLimit_Reset=f"{NOW + 10:.0f}", Date=date()
+async def test_reported_limit() -> None:
+    """The reported quota is kept, and the share is taken of its limit."""
+    api = ClientHarness(
+        respond_with(
+            X_RateLimit_Limit="600", X_RateLimit_Remaining="599", X_RateLimit_Reset=f"{NOW + 10:.0f}", Date=http_date()
         )
     )
     assert api.client.quota is None
-    times = await send(api, 301)
+    times = await send_times(api, 301)
 
     assert Quota(600, 599, NOW + 10) == api.client.quota
     assert [1000.0] * 300 + [1060.0] == times
@@ -551,17 +533,17 @@ async def test_the_limit_is_learned() -> None:
         {"X-RateLimit-Remaining": "1"},
     ],
 )
-async def test_no_word_on_the_quota(headers: dict[str, str]) -> None:
-    """What is no quota is not taken for one."""
-    api = Api(answering(**headers))
+async def test_invalid_quota(headers: dict[str, str]) -> None:
+    """Invalid quota headers are ignored."""
+    api = ClientHarness(respond_with(**headers))
     await api.get()
     assert api.client.quota is None
     assert 60 == api.client.rate_limit
 
 
 async def test_a_quota_without_a_reset() -> None:
-    """A quota that does not say when it is whole again is whole in a minute."""
-    api = Api(answering(X_RateLimit_Limit="120", X_RateLimit_Remaining="7.0"))
+    """A quota without a reset is assumed to be reset in a minute."""
+    api = ClientHarness(respond_with(X_RateLimit_Limit="120", X_RateLimit_Remaining="7.0"))
     await api.get()
     assert Quota(120, 7, NOW + 60) == api.client.quota
 
@@ -579,18 +561,20 @@ async def test_a_quota_without_a_reset() -> None:
         (1.0, 0, 40.0),
     ],
 )
-async def test_the_last_requests_are_the_users(share: float, remaining: int, wait: float) -> None:
-    """The last tenth of the quota, or what the share leaves, is not touched before the reset."""
+async def test_reserved_requests(share: float, remaining: int, wait: float) -> None:
+    """The last tenth of the quota, or what the share leaves, is not used before the reset."""
     headers = {"X-RateLimit-Limit": "120", "X-RateLimit-Remaining": f"{remaining}"}
-    api = Api(answering(**headers, **{"X-RateLimit-Reset": f"{NOW + 40:.0f}"}), share=share)
-    await send(api, 2)
+    api = ClientHarness(respond_with(**headers, **{"X-RateLimit-Reset": f"{NOW + 40:.0f}"}), share=share)
+    await send_times(api, 2)
     assert [1000.0, 1000.0 + wait] == api.times
 
 
 async def test_a_reset_in_the_far_future() -> None:
-    """A quota that is used up is waited for a minute at the most: an absurd reset does not stop the exporter."""
-    api = Api(answering(X_RateLimit_Limit="60", X_RateLimit_Remaining="0", X_RateLimit_Reset=f"{NOW * 1000:.0f}"))
-    assert [1000.0, 1060.0] == await send(api, 2)
+    """A used-up quota is waited for a minute at most, whatever its reset."""
+    api = ClientHarness(
+        respond_with(X_RateLimit_Limit="60", X_RateLimit_Remaining="0", X_RateLimit_Reset=f"{NOW * 1000:.0f}")
+    )
+    assert [1000.0, 1060.0] == await send_times(api, 2)
 
 
 @given(
@@ -600,40 +584,40 @@ async def test_a_reset_in_the_far_future() -> None:
 )
 @settings(max_examples=60, deadline=None)
 async def test_the_share_holds_in_any_minute(share: float, limits: list[int], pauses: list[float]) -> None:
-    """In any sixty seconds no more is sent than the share of the limit last heard of, and at least one request."""
-    clock = Clock()
-    throttle = RateLimiter(share, monotonic=clock.monotonic, sleep=clock.sleep)
+    """Within any 60 seconds at most the share of the last reported limit is sent, but at least one request."""
+    clock = LoopClock(NOW, elapsed=1000.0)
+    rate_limiter = RateLimiter(share, monotonic=clock.monotonic, sleep=clock.sleep)
     for limit in limits:
-        throttle.update(Quota(limit, limit, 0.0), 0.0)
+        rate_limiter.update(Quota(limit, limit, 0.0), 0.0)
         sent: list[float] = []
         for pause in pauses * 3:
-            clock.now += pause
-            await throttle.acquire()
-            sent.append(clock.now)
+            clock.advance(pause)
+            await rate_limiter.acquire()
+            sent.append(clock.elapsed)
         most = max(1, int(limit * share))
         for number, start in enumerate(sent):
             assert most >= sum(start <= at < start + 59.999 for at in sent[number:])
 
 
-async def test_requests_at_once_take_turns() -> None:
-    """Requests that come together share the quota, and one that gives up leaves its turn to the others."""
-    clock = Clock()
-    throttle = RateLimiter(0.02, monotonic=clock.monotonic, sleep=clock.sleep)
-    first, second, third = (asyncio.ensure_future(throttle.acquire()) for _ in range(3))
+async def test_concurrent_requests_take_turns() -> None:
+    """Concurrent requests share the quota, and a cancelled one leaves its place to the others."""
+    clock = LoopClock(NOW, elapsed=1000.0)
+    rate_limiter = RateLimiter(0.02, monotonic=clock.monotonic, sleep=clock.sleep)
+    first, second, third = (asyncio.ensure_future(rate_limiter.acquire()) for _ in range(3))
     await first
     second.cancel()
     await third
 
     assert second.cancelled()
-    assert 1060.0 == clock.now
-    assert 60.0 <= throttle.wait_seconds <= 120.0
+    assert 1060.0 == clock.elapsed
+    assert 60.0 <= rate_limiter.wait_seconds <= 120.0
 
 
 # Bodies.
 
 
-class Stream(httpx.AsyncByteStream):
-    """A body that comes in pieces."""
+class ChunkStream(httpx.AsyncByteStream):
+    """A body in chunks."""
 
     def __init__(self, *pieces: bytes, forever: bytes = b"", then: Callable[[], Awaitable[Any]] | None = None) -> None:
         self._pieces = pieces
@@ -643,7 +627,7 @@ class Stream(httpx.AsyncByteStream):
         self.closed = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The pieces."""
+        """Yield the chunks."""
         for piece in self._pieces:
             self.sent += len(piece)
             yield piece
@@ -654,111 +638,111 @@ class Stream(httpx.AsyncByteStream):
             await self._then()
 
     async def aclose(self) -> None:
-        """Note that nobody reads on."""
+        """Record that the stream was closed."""
         self.closed = True
 
 
-def streaming(stream: Stream, **headers: str) -> Handler:
-    """An answer that comes in pieces."""
+def stream_response(stream: ChunkStream, **headers: str) -> Handler:
+    """Return a response in chunks."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda _: httpx.Response(200, stream=stream, headers=named)
 
 
-async def test_a_body_without_end() -> None:
-    """An answer is not read beyond 32 MiB."""
-    stream = Stream(forever=b" " * 1024 * 1024)
-    api = Api(streaming(stream))
-    failure = await api.failure()
+async def test_endless_body() -> None:
+    """A response is not read beyond 32 MiB."""
+    stream = ChunkStream(forever=b" " * 1024 * 1024)
+    api = ClientHarness(stream_response(stream))
+    failure = await api.fail()
 
-    assert (BadPayload, "the answer is larger than 32 MiB") == (type(failure), str(failure))
+    assert (BadPayload, "the response is larger than 32 MiB") == (type(failure), str(failure))
     assert MAX_BODY_BYTES < stream.sent <= MAX_BODY_BYTES + 1024 * 1024
     assert stream.closed
     assert ["too_large"] == api.codes
 
 
-async def test_a_body_of_the_largest_size() -> None:
-    """An answer of exactly 32 MiB is read."""
-    answer = await Api(answering(200, b" " * MAX_BODY_BYTES)).get()
+async def test_maximum_body() -> None:
+    """A response of exactly 32 MiB is read."""
+    answer = await ClientHarness(respond_with(200, b" " * MAX_BODY_BYTES)).get()
     assert answer is not None
     assert MAX_BODY_BYTES == len(answer.body)
 
 
-async def test_a_bomb() -> None:
-    """An answer that unpacks to more than 32 MiB is refused, however small it came."""
+async def test_decompression_bomb() -> None:
+    """A response that decompresses to more than 32 MiB is rejected, however small it is."""
     bomb = gzip.compress(b" " * (MAX_BODY_BYTES + 1))
     assert len(bomb) < 100_000
-    api = Api(answering(200, bomb, Content_Encoding="gzip"))
+    api = ClientHarness(respond_with(200, bomb, Content_Encoding="gzip"))
 
-    assert "the answer is larger than 32 MiB" == str(await api.failure())
+    assert "the response is larger than 32 MiB" == str(await api.fail())
 
 
-async def test_a_packed_body() -> None:
-    """A gzipped answer is unpacked."""
-    api = Api(answering(200, gzip.compress(b'{"logs": []}'), Content_Encoding="gzip"))
+async def test_gzipped_body() -> None:
+    """A gzipped response is decompressed."""
+    api = ClientHarness(respond_with(200, gzip.compress(b'{"logs": []}'), Content_Encoding="gzip"))
     assert ApiResponse(b'{"logs": []}', None) == await api.get()
     assert "gzip" == api.requests[0].headers["Accept-Encoding"]
 
 
-async def test_a_bomb_takes_little_memory() -> None:
-    """What is too large is not unpacked to see how large it is."""
+async def test_memory_of_a_decompression_bomb() -> None:
+    """A response that is too large is not decompressed further."""
     bomb = gzip.compress(b" " * 8 * MAX_BODY_BYTES)
-    api = Api(answering(200, bomb, Content_Encoding="gzip"))
+    api = ClientHarness(respond_with(200, bomb, Content_Encoding="gzip"))
     tracemalloc.start()
     try:
-        assert BadPayload is type(await api.failure())
+        assert BadPayload is type(await api.fail())
         assert tracemalloc.get_traced_memory()[1] < 3 * MAX_BODY_BYTES
     finally:
         tracemalloc.stop()
 
 
 @pytest.mark.parametrize("encoding", ["gzip, gzip", "deflate", "br", "zstd", "gzip, br", "nonsense"])
-async def test_a_packing_that_was_not_asked_for(encoding: str) -> None:
-    """An answer that is packed otherwise, or twice, is refused before anything of it is read."""
-    stream = Stream(gzip.compress(gzip.compress(b" " * MAX_BODY_BYTES)), forever=b" ")
-    api = Api(streaming(stream, Content_Encoding=encoding))
-    failure = await api.failure()
+async def test_unsupported_encoding(encoding: str) -> None:
+    """A response with another or a repeated encoding is rejected before it is read."""
+    stream = ChunkStream(gzip.compress(gzip.compress(b" " * MAX_BODY_BYTES)), forever=b" ")
+    api = ClientHarness(stream_response(stream, Content_Encoding=encoding))
+    failure = await api.fail()
 
     assert BadPayload is type(failure)
-    assert "the answer is packed other than with gzip, which alone was asked for" == str(failure)
+    assert "the response has an unsupported Content-Encoding; only gzip was requested" == str(failure)
     assert 0 == stream.sent
 
 
-async def test_a_refusal_that_is_packed_otherwise() -> None:
-    """The status of an error counts, however its text is packed."""
-    failure = await Api(answering(502, b"\xff\x00", Content_Encoding="br")).failure()
+async def test_unsupported_encoding_of_an_error() -> None:
+    """The status of an error counts, whatever its encoding."""
+    failure = await ClientHarness(respond_with(502, b"\xff\x00", Content_Encoding="br")).fail()
     assert ApiUnavailable is type(failure)
     assert str(failure).startswith("502: ")
 
 
 @pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"{}")[:-8] + bytes(8)], ids=["text", "sum"])
-async def test_a_body_that_cannot_be_unpacked(body: bytes) -> None:
-    """A damaged compression is a bad payload."""
-    api = Api(answering(200, body, Content_Encoding="gzip"))
-    failure = await api.failure()
+async def test_damaged_body(body: bytes) -> None:
+    """Damaged compression is a bad payload."""
+    api = ClientHarness(respond_with(200, body, Content_Encoding="gzip"))
+    failure = await api.fail()
 
     assert BadPayload is type(failure)
-    assert str(failure).startswith("the answer cannot be unpacked: ")
+    assert str(failure).startswith("the response cannot be decompressed: ")
     assert isinstance(failure.__cause__, zlib.error)
     assert ["decoding"] == api.codes
 
 
-async def test_a_body_that_drips() -> None:
-    """The timeout is for the whole answer: one that never ends is given up although bytes keep coming."""
+async def test_slow_body() -> None:
+    """The timeout covers the whole response, even while bytes keep arriving."""
 
     async def drip() -> None:
         await asyncio.Event().wait()
 
-    stream = Stream(b'{"logs"', b": [", then=drip)
-    api = Api(streaming(stream), timeout=0.02)
-    failure = await api.failure()
+    stream = ChunkStream(b'{"logs"', b": [", then=drip)
+    api = ClientHarness(stream_response(stream), timeout=0.02)
+    failure = await api.fail()
 
-    assert (ApiUnavailable, "no answer within 0.02 s") == (type(failure), str(failure))
+    assert (ApiUnavailable, "no response within 0.02 s") == (type(failure), str(failure))
     assert stream.closed
     assert ["timeout"] == api.codes
 
 
 async def test_a_cancelled_request() -> None:
-    """A request that is cancelled ends at once and is noted as such."""
+    """A cancelled request ends at once and is recorded as such."""
     begun = asyncio.Event()
 
     async def never(_: httpx.Request) -> httpx.Response:
@@ -766,7 +750,7 @@ async def test_a_cancelled_request() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    api = Api(never)
+    api = ClientHarness(never)
     asking = asyncio.ensure_future(api.get())
     await begun.wait()
     asking.cancel()
@@ -775,14 +759,14 @@ async def test_a_cancelled_request() -> None:
     assert ["cancelled"] == api.codes
 
 
-async def test_drain() -> None:
-    """Requests and waits are told once."""
+async def test_pop_request_log() -> None:
+    """Requests and waits are reported once."""
 
     def answer(request: httpx.Request) -> httpx.Response:
-        api.clock.now += 0.25
+        api.clock.advance(0.25)
         return httpx.Response(404 if "gone" in request.url.path else 200, content=json.dumps({}))
 
-    api = Api(answer, share=0.02)
+    api = ClientHarness(answer, share=0.02)
     await api.get("/v1/posts/logs")
     await api.client.get("/v1/posts/gone/logs", {}, path_template="/v1/posts/{postId}/logs")
 

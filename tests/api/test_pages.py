@@ -9,7 +9,8 @@ from late_exporter.api.pages import fetch_page, fetch_post, is_post_id
 from late_exporter.errors import BadPayload, EndpointNotFound
 from late_exporter.feeds import FEEDS, GENERATIONS
 from tests.support.api import FakeHttpApi
-from tests.support.worlds import HOUR, VirtualClock, World
+from tests.support.clock import HOUR, VirtualClock
+from tests.support.world import World
 
 PUBLISHING = FEEDS["publishing"]
 ZERNIO = GENERATIONS["zernio"]["publishing"]

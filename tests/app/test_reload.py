@@ -23,17 +23,21 @@ from late_exporter.errors import LateError, StoreError
 from late_exporter.ingest.webhooks import sign
 from late_exporter.simulator import SimulatedApi
 from late_exporter.store import open_store
-from tests.support.worlds import DAY, HOUR, NullLogger, Samples, VirtualClock, World
+from tests.support.clock import DAY, HOUR, VirtualClock
+from tests.support.loggers import NullLogger
+from tests.support.samples import Samples
+from tests.support.world import World
 
 LOGS = "late_publishing_logs_total"
+RECEIVED = "late_exporter_webhooks_received_total"
 RELOADED = "late_exporter_config_last_reload_successful"
 WHEN = "late_exporter_config_last_reload_success_timestamp_seconds"
 PATIENCE = 30.0
 KEYS = {name: "sk_" + str(number) * 64 for number, name in enumerate(("acme", "beta", "other"), 1)}
 
 
-class Rig:
-    """An exporter of some workspaces with one world each, a configuration file, and what takes that over."""
+class ReloadHarness:
+    """An exporter of some workspaces, each with its own world, and its configuration file."""
 
     def __init__(self, folder: Path, worlds: Mapping[str, World]) -> None:
         self.folder = folder
@@ -55,7 +59,7 @@ class Rig:
         return httpx.Response(answer.status, headers=answer.headers, stream=httpx.ByteStream(answer.body))
 
     def write(self, *names: str, text: str = "", **keys: str) -> None:
-        """Write the configuration: workspaces, each with its own key or another one, and more."""
+        """Write the configuration: workspaces with their own or other keys, and more options."""
         rows = [
             f"  - {{name: {name}, api_key_file: {keys.get(name, name)}.key, api_base_url: http://127.0.0.1/{name}/api}}"
             for name in names
@@ -64,11 +68,11 @@ class Rig:
         (self.folder / "late.yml").write_text("\n".join(lines))
 
     def read(self) -> Settings:
-        """The settings, read anew."""
+        """Read the settings."""
         return sources.load("run", {"config.file": [str(self.folder / "late.yml")]}, {})
 
-    def connect(self, wanted: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
-        """The client of a workspace, and its generation."""
+    def connect(self, new_settings: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
+        """Return the client of a workspace and its generation."""
         assert workspace.key is not None
         value = workspace.key.get_secret_value()
         client = LateClient(
@@ -76,22 +80,26 @@ class Rig:
             base_url=workspace.base_url,
             key=ApiKey(value, workspace.key_file),
             rate_limiter=self.throttles.setdefault(value, RateLimiter(1.0)),
-            timeout=wanted.api.timeout,
+            timeout=new_settings.api.timeout,
         )
         return client, ApiGeneration("late", logger=NullLogger())
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Rig]:
+    async def running(self) -> AsyncIterator[ReloadHarness]:
         """Run the exporter."""
         async with AsyncExitStack() as stack:
             offload = create_offload(stack.enter_context(ThreadPoolExecutor(1)))
-            wanted = self.read()
-            self.store = await offload(open_store, wanted.state.url)
+            new_settings = self.read()
+            self.store = await offload(open_store, new_settings.state.url)
             stack.push_async_callback(offload, self.store.close)
-            self.exporter = Exporter(wanted, self.store, offload, self.connect, collect_process_metrics=list)
+            self.exporter = Exporter(new_settings, self.store, offload, self.connect, collect_process_metrics=list)
             await self.exporter.restore()
             self.control = LifecycleController(
-                wanted, self.read, self.exporter, WebConfigWatcher(wanted.web_config, NullLogger()), self._stop
+                new_settings,
+                self.read,
+                self.exporter,
+                WebConfigWatcher(new_settings.web_config, NullLogger()),
+                self._stop,
             )
             self.control.record_result(succeeded=True)
             group = await stack.enter_async_context(asyncio.TaskGroup())
@@ -106,7 +114,7 @@ class Rig:
         self.stopped += 1
 
     async def scrape(self) -> Samples:
-        """What a scraper gets, once it has seen the births."""
+        """Scrape twice, so that new series have left their initial 0; return the second scrape."""
         await self._look()
         return await self._look()
 
@@ -116,95 +124,95 @@ class Rig:
         self.exporter.exposition.mark_served(answer.version)
         return Samples.parse(answer.body.decode())
 
-    async def until(self, holds: Callable[[Samples], object]) -> Samples:
-        """The scrape in which something holds."""
+    async def wait_until(self, holds: Callable[[Samples], object]) -> Samples:
+        """Scrape until a condition holds."""
         async with asyncio.timeout(PATIENCE):
             while not holds(samples := await self.scrape()):
-                await self.passing()
+                await self.wait()
         return samples
 
-    async def passing(self) -> None:
-        """Let a moment pass."""
+    async def wait(self) -> None:
+        """Wait a moment."""
         await asyncio.sleep(0.005)
 
-    async def counts(self, **expected: float) -> Samples:
-        """The scrape in which every workspace has so many logs."""
-        return await self.until(lambda samples: logs(samples) == expected)
+    async def wait_for_counts(self, **expected: float) -> Samples:
+        """Scrape until every workspace has a number of logs."""
+        return await self.wait_until(lambda samples: log_counts(samples) == expected)
 
 
-def logs(samples: Samples) -> dict[str, float]:
-    """How many logs every workspace has; a workspace without series is left out."""
+def log_counts(samples: Samples) -> dict[str, float]:
+    """Return the number of logs of every workspace with series."""
     names = {dict(labels)["workspace"] for name, labels in samples if name == LOGS}
     return {name: samples.sum(LOGS, workspace=name) for name in names}
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    """Two workspaces with some logs, of which only ``acme`` is configured."""
+async def harness(tmp_path: Path) -> AsyncIterator[ReloadHarness]:
+    """Return two workspaces with some logs, of which only ``acme`` is configured."""
     worlds = {name: World(VirtualClock(time.time())) for name in ("acme", "beta")}
     worlds["acme"].publish(120, over=DAY)
     worlds["beta"].publish(30, over=DAY, platform="tiktok")
-    rig = Rig(tmp_path, worlds)
-    rig.write("acme")
-    async with rig.running() as running:
+    harness = ReloadHarness(tmp_path, worlds)
+    harness.write("acme")
+    async with harness.running() as running:
         yield running
-    await rig.http.aclose()
+    await harness.http.aclose()
 
 
-async def test_a_workspace_comes_and_goes_and_comes_back(rig: Rig) -> None:
-    """A new workspace is read, one that is taken out leaves no series, and finds its totals when it returns."""
-    await rig.counts(acme=120)
-    rig.write("acme", "beta")
-    await rig.control.reload()
-    both = await rig.counts(acme=120, beta=30)
+async def test_workspaces_can_be_added_and_removed(harness: ReloadHarness) -> None:
+    """A new workspace is read, a removed one has no series, and has its totals when it is added again."""
+    await harness.wait_for_counts(acme=120)
+    harness.write("acme", "beta")
+    await harness.control.reload()
+    both = await harness.wait_for_counts(acme=120, beta=30)
 
-    rig.write("acme")
-    await rig.control.reload()
-    gone = await rig.scrape()
+    harness.write("acme")
+    await harness.control.reload()
+    gone = await harness.scrape()
     assert [] == [series for series in gone if ("workspace", "beta") in series[1]]
     assert {series for series in both if ("workspace", "beta") not in series[1]} <= gone.keys()
-    asked = len(rig.asked)
-    rig.worlds["beta"].publish(7, over=HOUR)
-    await rig.until(lambda _: len(rig.asked) > asked + 5)
-    assert {"acme"} == {name for name, _ in rig.asked[asked:]}
+    asked = len(harness.asked)
+    harness.worlds["beta"].publish(7, over=HOUR)
+    await harness.wait_until(lambda _: len(harness.asked) > asked + 5)
+    assert {"acme"} == {name for name, _ in harness.asked[asked:]}
 
-    rig.write("beta", "acme")
-    await rig.control.reload()
-    await rig.counts(acme=120, beta=37)
-    assert ["beta", "acme"] == [workspace.name for workspace in rig.exporter.health()]
+    harness.write("beta", "acme")
+    await harness.control.reload()
+    await harness.wait_for_counts(acme=120, beta=37)
+    assert ["beta", "acme"] == [workspace.name for workspace in harness.exporter.health()]
 
 
-async def test_a_workspace_that_stays_is_not_disturbed(rig: Rig) -> None:
-    """A reload that does not concern a workspace leaves its pollers running, and no series of it falls."""
-    before = await rig.counts(acme=120)
-    running = rig.exporter.workspaces["acme"].tasks.copy()
-    rig.write("acme", "beta")
-    await rig.control.reload()
-    assert running == rig.exporter.workspaces["acme"].tasks
-    after = await rig.scrape()
+async def test_unchanged_workspaces_are_not_restarted(harness: ReloadHarness) -> None:
+    """A reload without changes leaves the pollers running, and no series falls."""
+    before = await harness.wait_for_counts(acme=120)
+    running = harness.exporter.workspaces["acme"].tasks.copy()
+    harness.write("acme", "beta")
+    await harness.control.reload()
+    assert running == harness.exporter.workspaces["acme"].tasks
+    after = await harness.scrape()
     assert {} == {series: value for series, value in before.counters.items() if after.get(series, -1) < value}
 
 
-async def test_another_key(rig: Rig) -> None:
-    """Another key file is used from the next request on, and what is counted stays counted."""
-    await rig.counts(acme=120)
-    rig.write("acme", acme="other")
-    await rig.control.reload()
-    asked = len(rig.asked)
-    await rig.until(lambda _: len(rig.asked) > asked + 2)
-    assert {("acme", KEYS["other"])} == set(rig.asked[asked:])
-    await rig.counts(acme=120)
+async def test_changed_key(harness: ReloadHarness) -> None:
+    """Another key file is used from the next request on, and all counts stay."""
+    await harness.wait_for_counts(acme=120)
+    harness.write("acme", acme="other")
+    await harness.control.reload()
+    asked = len(harness.asked)
+    await harness.wait_until(lambda _: len(harness.asked) > asked + 2)
+    assert {("acme", KEYS["other"])} == set(harness.asked[asked:])
+    await harness.wait_for_counts(acme=120)
 
 
-async def test_another_secret_of_webhooks(tmp_path: Path) -> None:
-    """Webhooks follow another secret and window, and workspaces that come and go."""
+async def test_changed_webhook_secret(tmp_path: Path) -> None:
+    """Webhooks follow another secret and window, and added and removed workspaces."""
     worlds = {name: World(VirtualClock(time.time())) for name in ("acme", "beta")}
-    rig = Rig(tmp_path, worlds)
+    harness = ReloadHarness(tmp_path, worlds)
     common = "poll: {interval: 1h}\nwebhook: {path: /webhook, secret-file: "
-    rig.write("acme", text=f"{common}acme.key}}")
-    async with rig.running():
-        await rig.until(lambda samples: samples.sum("late_up") == 2)
-        webhooks = rig.exporter.webhook_receiver
+    harness.write("acme", text=f"{common}acme.key}}")
+    async with harness.running():
+        await harness.wait_until(lambda samples: samples.sum("late_up") == 2)
+        webhooks = harness.exporter.webhook_receiver
         assert webhooks is not None
 
         def send(key: str, path: str, event: str) -> int:
@@ -215,52 +223,56 @@ async def test_another_secret_of_webhooks(tmp_path: Path) -> None:
             send(*case, "post.failed")
             for case in (("acme", "/webhook"), ("acme", "/webhook/beta"), ("beta", "/webhook"))
         ]
-        await rig.until(lambda samples: samples.sum("late_exporter_webhooks_received_total", workspace="acme") == 1)
-        rig.write("beta", text=f"{common}beta.key}}")
-        await rig.control.reload()
+        await harness.wait_until(
+            lambda samples: samples.sum("late_exporter_webhooks_received_total", workspace="acme") == 1
+        )
+        harness.write("beta", text=f"{common}beta.key}}")
+        await harness.control.reload()
         assert "[redacted]" == log.redact(KEYS["beta"])
         assert [204, 404, 401] == [
             send(*case, "account.connected")
             for case in (("beta", "/webhook/beta"), ("beta", "/webhook/acme"), ("acme", "/webhook/beta"))
         ]
-        await rig.until(lambda samples: samples.sum("late_exporter_webhooks_received_total", workspace="beta") == 1)
-    await rig.http.aclose()
+        await harness.wait_until(
+            lambda samples: samples.sum("late_exporter_webhooks_received_total", workspace="beta") == 1
+        )
+    await harness.http.aclose()
 
 
-async def test_another_interval(rig: Rig) -> None:
-    """Another interval is kept from the reload on, not only from the end of the pause under way."""
-    rig.write("acme", text="poll: {interval: 1h}")
-    await rig.control.reload()
-    await rig.counts(acme=120)
-    rig.worlds["acme"].publish(5)
-    rig.write("acme", text="poll: {interval: 100ms}")
-    await rig.control.reload()
-    await rig.counts(acme=125)
+async def test_changed_interval(harness: ReloadHarness) -> None:
+    """Another interval applies at once, not only after the pause in progress."""
+    harness.write("acme", text="poll: {interval: 1h}")
+    await harness.control.reload()
+    await harness.wait_for_counts(acme=120)
+    harness.worlds["acme"].publish(5)
+    harness.write("acme", text="poll: {interval: 100ms}")
+    await harness.control.reload()
+    await harness.wait_for_counts(acme=125)
 
 
-async def test_a_configuration_that_is_wrong_changes_nothing(rig: Rig) -> None:
-    """A mistake is told, all stays as it was, and the next good configuration is taken over."""
-    good = await rig.until(lambda samples: samples.get((RELOADED, ())) == 1)
-    rig.write("acme", "beta", text="poll: {interval: soon}")
+async def test_invalid_configuration(harness: ReloadHarness) -> None:
+    """An invalid configuration is reported and changes nothing; the next valid one is applied."""
+    good = await harness.wait_until(lambda samples: samples.get((RELOADED, ())) == 1)
+    harness.write("acme", "beta", text="poll: {interval: soon}")
     with pytest.raises(LateError, match=r'late.yml:4: poll.interval "soon": not a duration'):
-        await rig.control.reload()
-    bad = await rig.scrape()
+        await harness.control.reload()
+    bad = await harness.scrape()
     assert (0, good[WHEN, ()]) == (bad[RELOADED, ()], bad[WHEN, ()])
-    await rig.counts(acme=120)
+    await harness.wait_for_counts(acme=120)
 
-    rig.write("acme", "beta")
-    await rig.control.on_sighup()
-    healed = await rig.counts(acme=120, beta=30)
+    harness.write("acme", "beta")
+    await harness.control.on_sighup()
+    healed = await harness.wait_for_counts(acme=120, beta=30)
     assert 1 == healed[RELOADED, ()]
     assert healed[WHEN, ()] > good[WHEN, ()]
 
 
-async def test_a_hang_up_survives_a_wrong_configuration(rig: Rig) -> None:
-    """SIGHUP with a wrong configuration ends nothing."""
-    (rig.folder / "late.yml").unlink()
-    await rig.control.on_sighup()
-    await rig.counts(acme=120)
-    assert 0 == (await rig.scrape())[RELOADED, ()]
+async def test_sighup_with_an_invalid_configuration(harness: ReloadHarness) -> None:
+    """SIGHUP with an invalid configuration does not raise."""
+    (harness.folder / "late.yml").unlink()
+    await harness.control.on_sighup()
+    await harness.wait_for_counts(acme=120)
+    assert 0 == (await harness.scrape())[RELOADED, ()]
 
 
 @pytest.mark.parametrize(
@@ -273,12 +285,12 @@ async def test_a_hang_up_survives_a_wrong_configuration(rig: Rig) -> None:
         ("webhook: {path: /webhook, secret-file: other.key}", "webhook.path"),
     ],
 )
-async def test_what_only_a_restart_changes(rig: Rig, text: str, option: str) -> None:
-    """An option that cannot change while the process runs is named, and nothing else is taken over."""
-    rig.write("acme", "beta", text=text)
+async def test_options_that_need_a_restart(harness: ReloadHarness, text: str, option: str) -> None:
+    """An option that needs a restart is reported, and nothing is applied."""
+    harness.write("acme", "beta", text=text)
     with pytest.raises(LateError, match=f"{option}: cannot be changed without a restart"):
-        await rig.control.reload()
-    await rig.counts(acme=120)
+        await harness.control.reload()
+    await harness.wait_for_counts(acme=120)
 
 
 def test_live_options_are_those_that_a_reload_applies() -> None:
@@ -288,28 +300,28 @@ def test_live_options_are_those_that_a_reload_applies() -> None:
     assert ["web.config.file"] == [option.name for option in live if option.section == "web"]
 
 
-async def test_a_state_that_cannot_be_read_changes_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the state of a new workspace cannot be read, the old configuration stays whole."""
-    await rig.counts(acme=120)
-    totals = rig.store.series_values
-    monkeypatch.setattr(rig.store, "series_values", _broken)
-    rig.write("acme", "beta")
+async def test_unreadable_state(harness: ReloadHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the state of a new workspace cannot be read, the old configuration stays in use."""
+    await harness.wait_for_counts(acme=120)
+    totals = harness.store.series_values
+    monkeypatch.setattr(harness.store, "series_values", _broken)
+    harness.write("acme", "beta")
     with pytest.raises(LateError, match="no luck"):
-        await rig.control.reload()
-    assert {"acme"} == rig.exporter.workspaces.keys()
-    monkeypatch.setattr(rig.store, "series_values", totals)
-    await rig.control.reload()
-    await rig.counts(acme=120, beta=30)
+        await harness.control.reload()
+    assert {"acme"} == harness.exporter.workspaces.keys()
+    monkeypatch.setattr(harness.store, "series_values", totals)
+    await harness.control.reload()
+    await harness.wait_for_counts(acme=120, beta=30)
 
 
 def _broken() -> None:
     raise StoreError("no luck")
 
 
-async def test_a_new_key_is_a_secret(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    """What a reload brings in is redacted from then on."""
-    rig.write("acme", acme="other")
-    await rig.control.reload()
+async def test_new_keys_are_redacted(harness: ReloadHarness, caplog: pytest.LogCaptureFixture) -> None:
+    """Keys of a reloaded configuration are redacted."""
+    harness.write("acme", acme="other")
+    await harness.control.reload()
     assert "[redacted]" == log.redact(KEYS["other"])
     assert KEYS["other"] not in caplog.text
 
@@ -318,30 +330,30 @@ async def test_a_new_key_is_a_secret(rig: Rig, caplog: pytest.LogCaptureFixture)
 async def test_reloads_at_every_step_of_a_catch_up(
     tmp_path: Path, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However often a first sync is interrupted by reloads, every log and every request is counted once."""
-    monkeypatch.setattr("late_exporter.ingest.poller.COMMIT_SIZE", together)
-    rig = Rig(tmp_path, {"acme": World(VirtualClock(time.time()))})
-    rig.worlds["acme"].publish(430, over=DAY)
-    rig.write("acme")
-    async with rig.running():
+    """Logs and requests count once, however often reloads interrupt a first sync."""
+    monkeypatch.setattr("late_exporter.ingest.sync.COMMIT_SIZE", together)
+    harness = ReloadHarness(tmp_path, {"acme": World(VirtualClock(time.time()))})
+    harness.worlds["acme"].publish(430, over=DAY)
+    harness.write("acme")
+    async with harness.running():
         for step in range(60):
             for _ in range(step):
                 await asyncio.sleep(0)
-            rig.write("acme", text=f"poll: {{interval: {100 + step % 2}ms}}")
-            await rig.control.reload()
-            rig.worlds["acme"].publish(1)
-        await rig.counts(acme=490)
-        polls = (await rig.scrape()).sum("late_exporter_polls_total")
-        samples = await rig.until(lambda samples: samples.sum("late_exporter_polls_total") > polls + 2)
-        assert {"acme": 490} == logs(samples)
-        assert samples.sum("late_exporter_api_requests_total") <= len(rig.asked)
-        assert 490 == sum(total.value for (name, _), total in rig.store.series_values().items() if name == LOGS)
+            harness.write("acme", text=f"poll: {{interval: {100 + step % 2}ms}}")
+            await harness.control.reload()
+            harness.worlds["acme"].publish(1)
+        await harness.wait_for_counts(acme=490)
+        polls = (await harness.scrape()).sum("late_exporter_polls_total")
+        samples = await harness.wait_until(lambda samples: samples.sum("late_exporter_polls_total") > polls + 2)
+        assert {"acme": 490} == log_counts(samples)
+        assert samples.sum("late_exporter_api_requests_total") <= len(harness.asked)
+        assert 490 == sum(total.value for (name, _), total in harness.store.series_values().items() if name == LOGS)
         assert 0 == samples.sum("late_exporter_reconciled_logs_total")
-    await rig.http.aclose()
+    await harness.http.aclose()
 
 
-async def test_a_call_under_way_ends_before_a_cancellation() -> None:
-    """Whoever is cancelled while the store works still gets its answer, and is cancelled at the next occasion."""
+async def test_a_call_of_the_store_completes_before_a_cancellation() -> None:
+    """A task cancelled during a call of the store gets its result and is cancelled afterwards."""
     started, answers = asyncio.Event(), []
     loop = asyncio.get_running_loop()
 

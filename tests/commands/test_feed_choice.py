@@ -7,7 +7,11 @@ from late_exporter.commands.feed_choice import current_feed, recorded_feed, requ
 from late_exporter.errors import ApiUnavailable, ConfigError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.model import Coverage
-from tests.support.worlds import DAY, FakeLateApi, NullLogger, VirtualClock, World, drive
+from tests.support.clock import DAY, VirtualClock
+from tests.support.late_api import FakeLateApi
+from tests.support.loggers import NullLogger
+from tests.support.steps import drive
+from tests.support.world import World
 
 
 def api_with(generation: str) -> FakeLateApi:
@@ -53,7 +57,7 @@ def test_a_missing_feed_is_an_error() -> None:
         ("zernio", "auto", "both", ""),
         ("late", "auto", "zernio", "the API has generation zernio, but the state was counted from late; start the"),
         ("late", "zernio", "both", "the API has generation zernio, but the state was counted from late; start the"),
-        ("zernio", "late", "both", "the state was counted from generation zernio, whose logs have no ids: use"),
+        ("zernio", "late", "both", "the state has logs of API generation zernio, which have no ids: use"),
     ],
 )
 def test_the_feed_must_be_of_the_generation_of_the_state(

@@ -17,7 +17,8 @@ from late_exporter.errors import ApiUnavailable, BadRequest, Unauthorized
 from late_exporter.feeds import FEEDS, GENERATIONS
 from tests.commands.views import parse_rows
 from tests.support.api import FakeHttpApi
-from tests.support.worlds import DAY, HOUR, VirtualClock, World
+from tests.support.clock import DAY, HOUR, VirtualClock
+from tests.support.world import World
 
 ZERNIO = GENERATIONS["zernio"]["publishing"]
 FEED, CONNECTIONS = FEEDS["publishing"], FEEDS["connections"]

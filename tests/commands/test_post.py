@@ -12,7 +12,8 @@ from late_exporter.errors import ConfigError, LateError
 from late_exporter.feeds import FEEDS, GENERATIONS
 from tests.commands.views import parse_rows
 from tests.support.api import FakeHttpApi
-from tests.support.worlds import VirtualClock, World
+from tests.support.clock import VirtualClock
+from tests.support.world import World
 
 FEED = FEEDS["publishing"]
 URL = "https://www.instagram.com/p/1"

@@ -21,7 +21,7 @@ from tests.dashboards.dashboard_files import Json
 from tests.dashboards.simulated_week import END, WeekOfScrapes
 from tests.e2e.program import wait_until
 from tests.e2e.prometheus import PrometheusApi, run_prometheus
-from tests.support.worlds import HOUR
+from tests.support.clock import HOUR
 
 __all__ = ["DASHBOARDS", "PREVIEW", "ROOT", "FindTool", "draw_dashboards", "week_in_prometheus"]
 

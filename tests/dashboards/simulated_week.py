@@ -20,10 +20,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from late_exporter.errors import ApiUnavailable
 from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest.poller import PollConfig
+from late_exporter.ingest.schedule import PollConfig
+from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.status import Quota
-from tests.support.worlds import DAY, HOUR, KEY, MINUTE, Call, ExporterHarness, FakeLateApi, Reply, VirtualClock, World
+from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import KEY, FakeLateApi
+from tests.support.world import World
 
 __all__ = ["END", "WeekOfScrapes"]
 
@@ -100,15 +104,15 @@ class TroubledApi(FakeLateApi):
         self._service = SimulatedApi(world, clock=clock.time)
         self._random = Random(SEED)
 
-    async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
+    async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> ApiResponse | None:
         """Return the response to a request."""
         seconds = self._random.lognormvariate(-1.9, 0.4)
         self._clock.advance(seconds)
         if API_OUTAGE[0] <= self._clock.now < API_OUTAGE[1]:
-            self._calls.append(Call(path_template, "503", seconds))
+            self._request_log.append(RequestRecord(path_template, "503", seconds))
             raise ApiUnavailable("503: the simulated API is down")
         response = self._service.handle("GET", f"/api{path}", urlencode(params), {"Authorization": f"Bearer {KEY}"})
-        self._calls.append(Call(path_template, str(response.status), seconds))
+        self._request_log.append(RequestRecord(path_template, str(response.status), seconds))
         limit, remaining, reset = (response.headers[f"X-RateLimit-{name}"] for name in ("Limit", "Remaining", "Reset"))
         self.quota = Quota(limit=int(limit), remaining=int(remaining), reset=float(reset))
         if response.status == HTTPStatus.NOT_FOUND:
@@ -116,7 +120,7 @@ class TroubledApi(FakeLateApi):
         body = response.body
         if SCHEMA_DRIFT[0] <= self._clock.now < SCHEMA_DRIFT[1]:
             body = body.replace(b'"platform":', b'"region":"eu","platform":')
-        return Reply(body, parsedate_to_datetime(response.headers["Date"]).timestamp())
+        return ApiResponse(body, parsedate_to_datetime(response.headers["Date"]).timestamp())
 
 
 @dataclass

@@ -14,7 +14,7 @@ from tests.deploy.container_engine import BASE, IMAGE, ROOT, ContainerEngine, ru
 from tests.deploy.namespaces import run
 from tests.e2e.late import KEY
 from tests.e2e.program import wait_until
-from tests.support.worlds import Samples
+from tests.support.samples import Samples
 
 pytestmark = [pytest.mark.e2e, pytest.mark.container]
 

@@ -24,7 +24,7 @@ from tests.deploy.manifests import (
 )
 from tests.e2e.late import KEY
 from tests.e2e.program import wait_until
-from tests.support.worlds import Samples
+from tests.support.samples import Samples
 
 pytestmark = [pytest.mark.e2e, pytest.mark.container, pytest.mark.kubernetes]
 

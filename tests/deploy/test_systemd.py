@@ -15,7 +15,7 @@ from tests.deploy.namespaces import Sandbox, run
 from tests.deploy.systemd_machine import TOOLS, SystemdMachine, boot
 from tests.e2e.late import KEY
 from tests.e2e.program import wait_until
-from tests.support.worlds import Samples
+from tests.support.samples import Samples
 
 pytestmark = [pytest.mark.e2e, pytest.mark.systemd]
 

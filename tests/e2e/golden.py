@@ -17,7 +17,7 @@ from typing import Any
 from late_exporter.feeds import FEEDS
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_until
-from tests.support.worlds import World
+from tests.support.world import World
 
 __all__ = ["FOLDER", "FORMATS", "render_golden_files"]
 

@@ -14,7 +14,8 @@ import msgspec
 
 from late_exporter.simulator import SimulatedApi
 from late_exporter.simulator.admin import LogSource
-from tests.support.worlds import VirtualClock, World
+from tests.support.clock import VirtualClock
+from tests.support.world import World
 
 __all__ = [
     "KEY",

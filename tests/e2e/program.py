@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit
 
 from tests.e2e.late import KEY
-from tests.support.worlds import Samples
+from tests.support.samples import Samples
 
 __all__ = [
     "DEFAULT_TIMEOUT",

@@ -16,7 +16,7 @@ import pytest
 from tests.e2e.late import KEY, LateServer, hang
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 from tests.e2e.prometheus import PrometheusApi, run_prometheus
-from tests.support.worlds import DAY, HOUR, MINUTE
+from tests.support.clock import DAY, HOUR, MINUTE
 
 pytestmark = pytest.mark.e2e
 

@@ -107,7 +107,7 @@ def test_check_bad_key(late: LateServer, tmp_path: Path) -> None:
         assert 1 == program.wait_exit()
         failed_lines = [line for line in program.stdout.splitlines() if line.startswith("error")]
         assert ["/v1/posts/logs", "/v1/connections/logs"] == [line.split()[2] for line in failed_lines]
-        assert all("401: the key was refused: Unauthorized; make sure that" in line for line in failed_lines)
+        assert all("401: the API key was rejected: Unauthorized; make sure that" in line for line in failed_lines)
         assert "" == program.stderr
 
 

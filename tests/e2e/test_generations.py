@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
-from tests.support.worlds import DAY
+from tests.support.clock import DAY
 
 pytestmark = pytest.mark.e2e
 

@@ -17,7 +17,9 @@ import pytest
 
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal
-from tests.support.worlds import LogStatus, Samples, World
+from tests.support.samples import Samples
+from tests.support.store import LogStatus
+from tests.support.world import World
 
 pytestmark = pytest.mark.e2e
 

@@ -91,7 +91,7 @@ def test_ids_stay_in_the_path(late: LateServer, run_command: Callable[..., Expor
 
 @pytest.mark.parametrize("command", [("post", "p1"), ("logs",), ("logs", "--follow")], ids=" ".join)
 @pytest.mark.parametrize(
-    ("status", "expected_message"), [(401, "401: the key was refused: no"), (429, "429: no"), (500, "500: no")]
+    ("status", "expected_message"), [(401, "401: the API key was rejected: no"), (429, "429: no"), (500, "500: no")]
 )
 def test_api_errors(
     late: LateServer,

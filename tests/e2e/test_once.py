@@ -11,7 +11,8 @@ import pytest
 from late_exporter.metrics.catalogue import CATALOGUE
 from tests.e2e.late import KEY, LateServer, hang, respond_with
 from tests.e2e.program import ExporterProcess, wait_until
-from tests.support.worlds import DAY, Samples
+from tests.support.clock import DAY
+from tests.support.samples import Samples
 
 pytestmark = pytest.mark.e2e
 

@@ -14,7 +14,8 @@ import pytest
 
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import ExporterProcess, HttpResponse, wait_equal, wait_until
-from tests.support.worlds import DAY, Samples
+from tests.support.clock import DAY
+from tests.support.samples import Samples
 
 pytestmark = pytest.mark.e2e
 

@@ -17,7 +17,7 @@ from late_exporter.exposition.publisher import Publisher
 from late_exporter.metrics.catalogue import CATALOGUE
 from tests.e2e.late import KEY, FaultHandler, LateServer, drip, hang
 from tests.e2e.program import ROOT, ExporterProcess, wait_equal, wait_until
-from tests.support.worlds import Samples
+from tests.support.samples import Samples
 
 pytestmark = pytest.mark.e2e
 

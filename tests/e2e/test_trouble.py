@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.late import KEY, FaultHandler, HttpExchange, LateServer, OtherServer, drip, hang, respond_with
 from tests.e2e.program import ExporterProcess, wait_equal, wait_until
-from tests.support.worlds import Samples
+from tests.support.samples import Samples
 
 pytestmark = pytest.mark.e2e
 
@@ -193,7 +193,7 @@ def test_slow_answers_end(late: LateServer, start_exporter: Run, fault: Callable
     program = start_exporter("--api.timeout=500ms", "--poll.feeds=publishing")
     is_down(program, "unavailable")
     wait_until(lambda: program.scrape().sum(REQUESTS, code="timeout") > 0)
-    assert "no answer within 0.5 s" in program.get("/-/ready").text
+    assert "no response within 0.5 s" in program.get("/-/ready").text
 
 
 def test_redirect_to_another_host(late: LateServer, start_exporter: Run, exit_stack: ExitStack) -> None:

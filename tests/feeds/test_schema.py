@@ -4,7 +4,7 @@ import io
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, TypeAlias
 
@@ -34,8 +34,7 @@ from late_exporter.model import Deviation, IncCounter
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
 from late_exporter.store import open_store
 from tests.feeds.test_feeds import CONNECTED, CONNECTION, POST_LOG, PUBLISHED, anything
-from tests.ingest.test_poller import Rig
-from tests.ingest.test_poller import row as polled
+from tests.support.poller import PollerHarness, publishing_row
 
 DRIFTED = "late_exporter_api_schema_drift_total"
 KEY = "sk_" + "0" * 64
@@ -319,64 +318,69 @@ def test_samples(value: object, sample: str) -> None:
 
 
 @pytest.fixture
-def rig() -> Iterator[Rig]:
-    """Return a poller that has not started."""
+async def harness() -> AsyncIterator[PollerHarness]:
+    """Return a poller that has not polled yet."""
     with closing(open_store("sqlite://")) as store:
-        yield Rig(store)
+        harness = PollerHarness(store)
+        await harness.start()
+        yield harness
 
 
-def drift_messages(rig: Rig) -> list[Mapping[str, Any]]:
+def drift_messages(harness: PollerHarness) -> list[Mapping[str, Any]]:
     """Return the log messages about schema drift."""
-    return [fields for level, event, fields in rig.diary.lines if (level, event) == ("warning", "the API has changed")]
+    drift = ("warning", "the API has changed")
+    return [fields for level, event, fields in harness.logger.records if (level, event) == drift]
 
 
-async def test_drift_counts_per_log_and_is_logged_once(rig: Rig) -> None:
+async def test_drift_counts_per_log_and_is_logged_once(harness: PollerHarness) -> None:
     """Each log counts once per status; each deviation is logged once per process."""
-    rig.rows = [polled(2, "pending", state="ok", postId="p2"), polled(1, state="ok")]
+    harness.rows = [publishing_row(2, "pending", state="ok", postId="p2"), publishing_row(1, state="ok")]
     for _ in range(3):
-        await rig.poller.poll()
-        rig.now += 700.0
+        await harness.poller.poll()
+        harness.now += 700.0
     assert (
         2
-        == rig.value(DRIFTED, "publishing", "state", "unknown")
-        == rig.saved(DRIFTED, "publishing", "state", "unknown")
+        == harness.value(DRIFTED, "publishing", "state", "unknown")
+        == harness.stored_value(DRIFTED, "publishing", "state", "unknown")
     )
-    assert [{"field": "state", "kind": "unknown", "type": "string", "sample": "ok"}] == drift_messages(rig)
+    assert [{"field": "state", "kind": "unknown", "type": "string", "sample": "ok"}] == drift_messages(harness)
 
-    rig.rows = [polled(3, state="ok"), polled(2, state="ok", postId="p2"), polled(1, state="ok")]
-    await rig.poller.poll()
-    assert 4 == rig.value(DRIFTED, "publishing", "state", "unknown")
-    assert 1 == len(drift_messages(rig))
+    harness.rows = [publishing_row(3, state="ok"), publishing_row(2, state="ok", postId="p2")]
+    harness.rows.append(publishing_row(1, state="ok"))
+    await harness.poller.poll()
+    assert 4 == harness.value(DRIFTED, "publishing", "state", "unknown")
+    assert 1 == len(drift_messages(harness))
 
-    rig.start()
-    rig.rows.insert(0, polled(4, platform=None))
-    await rig.poller.poll()
-    assert 4 == rig.value(DRIFTED, "publishing", "state", "unknown")
-    assert 1 == rig.value(DRIFTED, "publishing", "platform", "missing")
+    await harness.start()
+    harness.rows.insert(0, publishing_row(4, platform=None))
+    await harness.poller.poll()
+    assert 4 == harness.value(DRIFTED, "publishing", "state", "unknown")
+    assert 1 == harness.value(DRIFTED, "publishing", "platform", "missing")
     assert [("platform", "missing"), ("state", "unknown")] == [
-        (one["field"], one["kind"]) for one in drift_messages(rig)
+        (one["field"], one["kind"]) for one in drift_messages(harness)
     ]
 
 
-async def test_failed_commit_does_not_count_drift(rig: Rig) -> None:
+async def test_failed_commit_does_not_count_drift(harness: PollerHarness) -> None:
     """If a commit fails, the logs are read again and their drift counts once."""
-    await rig.poller.poll()
-    rig.rows = [polled(1, state="ok")]
-    rig.store.failing.add("commit")
-    await rig.poller.poll()
-    rig.store.failing.clear()
-    await rig.poller.poll()
-    assert 1 == rig.value(DRIFTED, "publishing", "state", "unknown")
+    await harness.poller.poll()
+    harness.rows = [publishing_row(1, state="ok")]
+    harness.store.failing.add("commit")
+    await harness.poller.poll()
+    harness.store.failing.clear()
+    await harness.poller.poll()
+    assert 1 == harness.value(DRIFTED, "publishing", "state", "unknown")
 
 
-async def test_missing_id_is_drift(rig: Rig) -> None:
+async def test_missing_id_is_drift(harness: PollerHarness) -> None:
     """A renamed id field is reported, although the log is rejected."""
-    odd = polled(1)
-    rig.rows = [{**{name: value for name, value in odd.items() if name != "_id"}, "id": odd["_id"]}]
+    odd = publishing_row(1)
+    harness.rows = [{**{name: value for name, value in odd.items() if name != "_id"}, "id": odd["_id"]}]
     for _ in range(2):
-        await rig.poller.poll()
-    assert 1 == rig.value(DRIFTED, "publishing", "_id", "missing") == rig.value(DRIFTED, "publishing", "id", "unknown")
-    assert 1 == rig.value("late_exporter_entries_rejected_total", "publishing", "no_id")
+        await harness.poller.poll()
+    for field, kind in (("_id", "missing"), ("id", "unknown")):
+        assert 1 == harness.value(DRIFTED, "publishing", field, kind)
+    assert 1 == harness.value("late_exporter_entries_rejected_total", "publishing", "no_id")
 
 
 def test_fields_are_limited() -> None:

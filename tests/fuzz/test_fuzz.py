@@ -35,7 +35,11 @@ from late_exporter.metrics.labels import KNOWN_VALUES, OTHER, UNKNOWN
 from late_exporter.web.app import create_app
 from late_exporter.web.asgi import Message
 from late_exporter.web.auth import AuthMiddleware, PasswordVerifier
-from tests.support.worlds import ExporterHarness, FakeLateApi, ListQuirks, NullLogger, VirtualClock, World
+from tests.support.clock import VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import FakeLateApi, ListQuirks
+from tests.support.loggers import NullLogger
+from tests.support.world import World
 
 pytestmark = pytest.mark.fuzz
 
@@ -239,9 +243,9 @@ def _neighbours(feed: str, odd: list[tuple[int, object]], changed: list[Document
         for number in range(REQUESTS):
             exporter.api.fail_request(number, lambda _late, _body: _answer(rows, pagination))
         assert exporter.poll(feed=feed).outcome == "success"
-        expected_keys = {key for _, (key, _) in exporter.counted}
-        assert {row["_id"] for row in good} <= expected_keys
-        assert {f"changed{number}" for number, fields in enumerate(changed) if not _is_old(fields)} <= expected_keys
+        counted_keys = {key for _, (key, _) in exporter.commit_log}
+        assert {row["_id"] for row in good} <= counted_keys
+        assert {f"changed{number}" for number, fields in enumerate(changed) if not _is_old(fields)} <= counted_keys
         _check_labels(exporter)
     finally:
         exporter.close()

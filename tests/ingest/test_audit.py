@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from late_exporter.errors import BadPayload
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest import poller
+from late_exporter.ingest import sync
 from late_exporter.ingest.audit import (
     Audit,
     AuditSteps,
@@ -24,7 +24,7 @@ from late_exporter.ingest.audit import (
     count_missing,
     grace_period,
 )
-from late_exporter.ingest.poller import PollConfig
+from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.model import (
     Coverage,
@@ -41,18 +41,11 @@ from late_exporter.model import (
     SeriesValue,
 )
 from late_exporter.simulator.log_list import LogRow
+from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
 from tests.support.profiles import example_count, is_thorough
-from tests.support.worlds import (
-    DAY,
-    HOUR,
-    MINUTE,
-    ExporterHarness,
-    FakeLateApi,
-    ListQuirks,
-    VirtualClock,
-    World,
-    unavailable,
-)
+from tests.support.world import World
 
 PUBLISHING, CONNECTIONS = FEEDS["publishing"], FEEDS["connections"]
 SCOPE = Scope("default", "publishing")
@@ -66,31 +59,31 @@ COVERAGE = Coverage(retention_floor=0, complete_since=0, caught_up_at=NOW, is_sy
 
 @pytest.fixture
 def clock() -> VirtualClock:
-    """Time that moves when told."""
+    """Return a virtual clock."""
     return VirtualClock()
 
 
 @pytest.fixture
 def world(clock: VirtualClock) -> World:
-    """A key without logs."""
+    """Return a key without logs."""
     return World(clock)
 
 
 @pytest.fixture
 def late(world: World) -> FakeLateApi:
-    """The API of that key."""
+    """Return the API of that key."""
     return FakeLateApi(world)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the state is."""
+    """Return the path of the database."""
     return tmp_path / "state.db"
 
 
 @pytest.fixture
 def exporter(late: FakeLateApi, path: Path) -> Iterator[ExporterHarness]:
-    """An exporter that has counted the logs of some days, some of which have settled since."""
+    """Return an exporter that has counted the logs of some days, some of which were pending."""
     late.world.publish(230, over=5 * DAY)
     late.world.publish(3, status="failed", statusCode=500)
     waiting = late.world.publish(2, status="pending", action="retry")
@@ -104,55 +97,55 @@ def exporter(late: FakeLateApi, path: Path) -> Iterator[ExporterHarness]:
 
 
 def execute(path: Path, statement: str, *values: object) -> None:
-    """Do something to the state behind the exporter's back."""
+    """Execute SQL on the database behind the exporter's back."""
     with closing(sqlite3.connect(path)) as connection:
         assert 1 == connection.execute(statement, values).rowcount
         connection.commit()
 
 
-def told(plan: Audit) -> list[tuple[str, str, list[str]]]:
-    """The differences: id, status at the API, statuses in which the log was counted."""
-    return [(found.entry.key, found.entry.status, sorted(found.recorded_statuses)) for found in plan.differences]
+def differences_of(audit: Audit) -> list[tuple[str, str, list[str]]]:
+    """Return id, current status and recorded statuses of each difference."""
+    return [(found.entry.key, found.entry.status, sorted(found.recorded_statuses)) for found in audit.differences]
 
 
-# What is compared with a world.
+# Audits of a world.
 
 
 def test_a_healthy_state(exporter: ExporterHarness, world: World) -> None:
-    """Where all is right nothing is said, and every log of the list was looked at, for few requests."""
-    asked = len(exporter.api.requests)
-    plan, imbalances = exporter.run_audit()
-    assert ([], []) == (plan.differences, imbalances)
-    assert set(world.ids) == plan.listed_keys
-    assert (set(), set()) == (plan.too_recent, plan.in_gap)
-    assert 3 == len(exporter.api.requests) - asked
+    """A healthy state has no differences, and every log was compared with few requests."""
+    request_count = len(exporter.api.requests)
+    audit, mismatches = exporter.run_audit()
+    assert ([], []) == (audit.differences, mismatches)
+    assert set(world.ids) == audit.listed_keys
+    assert (set(), set()) == (audit.too_recent, audit.in_gap)
+    assert 3 == len(exporter.api.requests) - request_count
 
 
 @pytest.mark.parametrize("place", [5, 99, 100, 234])
 def test_a_log_that_was_never_counted(exporter: ExporterHarness, path: Path, world: World, place: int) -> None:
-    """A log of which nothing is known, neither record nor count, is missing, wherever it stands."""
+    """A log without record and count is missing, wherever it is."""
     log_id = world.ids[place]
     execute(path, "DELETE FROM observation WHERE key = ?", log_id)
     execute(path, "UPDATE scope SET observations = observations - 1 WHERE feed = ?", "publishing")
     execute(path, ADD, -1, LOGS, SUCCESS)
-    plan, imbalances = exporter.run_audit(exporter_running=False)
-    assert ([(log_id, "success", [])], []) == (told(plan), imbalances)
-    assert (1, 0) == (count_missing(plan.differences, imbalances), count_extra(imbalances))
+    audit, mismatches = exporter.run_audit(exporter_running=False)
+    assert ([(log_id, "success", [])], []) == (differences_of(audit), mismatches)
+    assert (1, 0) == (count_missing(audit.differences, mismatches), count_extra(mismatches))
 
 
-def test_a_record_that_was_lost(exporter: ExporterHarness, path: Path, world: World) -> None:
-    """A log whose record is gone is missing, and the records are one short; once it is counted again it is extra."""
+def test_lost_record(exporter: ExporterHarness, path: Path, world: World) -> None:
+    """A log whose record was lost is missing, and is extra once it is counted again."""
     log_id = world.ids[150]
     execute(path, "DELETE FROM observation WHERE key = ?", log_id)
-    plan, imbalances = exporter.run_audit(exporter_running=False)
-    assert [(log_id, "success", [])] == told(plan)
-    assert [CounterMismatch("", 236, 235)] == imbalances
-    assert (1, 1) == (count_missing(plan.differences, imbalances), count_extra(imbalances))
+    audit, mismatches = exporter.run_audit(exporter_running=False)
+    assert [(log_id, "success", [])] == differences_of(audit)
+    assert [CounterMismatch("", 236, 235)] == mismatches
+    assert (1, 1) == (count_missing(audit.differences, mismatches), count_extra(mismatches))
 
     exporter.settle()
-    plan, imbalances = exporter.run_audit()
-    assert ([], [CounterMismatch("", 237, 236)]) == (told(plan), imbalances)
-    assert (0, 1) == (count_missing(plan.differences, imbalances), count_extra(imbalances))
+    audit, mismatches = exporter.run_audit()
+    assert ([], [CounterMismatch("", 237, 236)]) == (differences_of(audit), mismatches)
+    assert (0, 1) == (count_missing(audit.differences, mismatches), count_extra(mismatches))
 
 
 @pytest.mark.parametrize(
@@ -165,72 +158,73 @@ def test_a_record_that_was_lost(exporter: ExporterHarness, path: Path, world: Wo
     ],
 )
 @pytest.mark.parametrize("change", [1, -1])
-def test_a_total_that_is_wrong(
+def test_wrong_counter(
     exporter: ExporterHarness, path: Path, family: str, labels: str, expected: int, change: int
 ) -> None:
-    """A count too many was counted twice, one too few was lost; no log differs, and no other family is blamed."""
+    """A count too many is extra, one too few is missing; no log differs and no other family is blamed."""
     execute(path, ADD, change, family, labels)
-    plan, imbalances = exporter.run_audit()
-    assert ([], [CounterMismatch(family, expected, expected + change)]) == (told(plan), imbalances)
-    assert (max(0, -change), max(0, change)) == (count_missing(plan.differences, imbalances), count_extra(imbalances))
+    audit, mismatches = exporter.run_audit()
+    assert ([], [CounterMismatch(family, expected, expected + change)]) == (differences_of(audit), mismatches)
+    assert (max(0, -change), max(0, change)) == (count_missing(audit.differences, mismatches), count_extra(mismatches))
 
 
 def test_a_log_counted_in_another_status(exporter: ExporterHarness, path: Path, world: World) -> None:
-    """A log that is on record in a status that the API does not show is told with both."""
+    """A log recorded in another status is a difference with both."""
     log_id = world.ids[120]
     execute(path, "UPDATE observation SET status = 'failed' WHERE key = ?", log_id)
-    plan, imbalances = exporter.run_audit(exporter_running=False)
-    assert ([(log_id, "success", ["failed"])], []) == (told(plan), imbalances)
-    assert (1, 0) == (count_missing(plan.differences, imbalances), count_extra(imbalances))
+    audit, mismatches = exporter.run_audit(exporter_running=False)
+    assert ([(log_id, "success", ["failed"])], []) == (differences_of(audit), mismatches)
+    assert (1, 0) == (count_missing(audit.differences, mismatches), count_extra(mismatches))
 
 
-def test_a_record_of_a_log_that_never_was(exporter: ExporterHarness, path: Path) -> None:
-    """A record that was never counted makes the records one too many; the log itself might just be deleted."""
+def test_uncounted_record(exporter: ExporterHarness, path: Path) -> None:
+    """A record that was never counted makes the records one too many."""
     created = int((exporter.clock.now - DAY) * 1000)
     execute(path, "INSERT INTO observation VALUES (1, 'stray', 'success', ?, NULL, NULL)", created)
-    plan, imbalances = exporter.run_audit()
-    assert ([], [CounterMismatch("", 236, 237)]) == (told(plan), imbalances)
-    assert (0, 1) == (count_missing(plan.differences, imbalances), count_extra(imbalances))
+    audit, mismatches = exporter.run_audit()
+    assert ([], [CounterMismatch("", 236, 237)]) == (differences_of(audit), mismatches)
+    assert (0, 1) == (count_missing(audit.differences, mismatches), count_extra(mismatches))
 
 
-def test_a_log_that_neither_polls_nor_walks_count(
+def test_a_log_that_is_wrongly_known(
     exporter: ExporterHarness, world: World, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A log that the exporter takes for counted, though it is not, is still missing after polls and walks."""
+    """A log that the exporter wrongly takes for known is still missing after polls and scans."""
     log_id = world.ids[200]
     execute(path, "DELETE FROM observation WHERE key = ?", log_id)
     honest = exporter.store.lookup
 
-    def known(scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int) -> KnownLogs:
-        found = honest(scope, entries, feed=feed, since=since)
-        return KnownLogs({**found.statuses, log_id: frozenset({"success"})}, found.stored_count, found.expiring_count)
+    def lookup(scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int) -> KnownLogs:
+        known_logs = honest(scope, entries, feed=feed, since=since)
+        statuses = {**known_logs.statuses, log_id: frozenset({"success"})}
+        return KnownLogs(statuses, known_logs.stored_count, known_logs.expiring_count)
 
-    monkeypatch.setattr(exporter.store, "lookup", known)
-    plan, _ = exporter.run_audit()
-    assert [(log_id, "success", [])] == told(plan)
+    monkeypatch.setattr(exporter.store, "lookup", lookup)
+    audit, _ = exporter.run_audit()
+    assert [(log_id, "success", [])] == differences_of(audit)
 
 
 def test_deleted_logs_are_no_difference(exporter: ExporterHarness, world: World) -> None:
-    """What Late has deleted since it was counted stays counted, and nothing is wrong with that."""
+    """A counted log that the API has deleted is no difference."""
     world.delete(*world.ids[3:150:2])
-    plan, imbalances = exporter.run_audit()
-    assert ([], []) == (told(plan), imbalances)
-    assert set(world.ids) == plan.listed_keys
+    audit, mismatches = exporter.run_audit()
+    assert ([], []) == (differences_of(audit), mismatches)
+    assert set(world.ids) == audit.listed_keys
 
 
-def test_forgotten_logs_are_no_difference(exporter: ExporterHarness, world: World) -> None:
-    """When the records of old logs have been let go of, the books still close to the last log."""
+def test_pruned_logs_are_no_difference(exporter: ExporterHarness, world: World) -> None:
+    """After pruning, the accounting is still exact."""
     for _ in range(12):
         world.clock.advance(DAY)
         world.publish(20)
         exporter.poll()
     assert exporter.store.accounting(SCOPE).pruned_count > 200
-    plan, imbalances = exporter.run_audit()
-    assert ([], []) == (told(plan), imbalances)
+    audit, mismatches = exporter.run_audit()
+    assert ([], []) == (differences_of(audit), mismatches)
 
 
 def test_logs_before_the_lookback_are_out_of_scope(late: FakeLateApi, path: Path) -> None:
-    """Logs that are older than the first sync went, and logs without a time below them, are not asked for."""
+    """Logs older than the first sync, and logs without a time below them, are not requested."""
     late.world.publish(700, over=7 * DAY)
     late.world.publish(130, over=50 * MINUTE)
     for _ in range(3):
@@ -239,68 +233,68 @@ def test_logs_before_the_lookback_are_out_of_scope(late: FakeLateApi, path: Path
         exporter.poll()
         late.world.clock.advance(10 * MINUTE)
         exporter.poll()
-        asked = len(late.requests)
-        plan, imbalances = exporter.run_audit()
-        assert ([], []) == (told(plan), imbalances)
-        assert 140 > len(plan.listed_keys or ()) >= 130
-        assert 4 >= len(late.requests) - asked
+        request_count = len(late.requests)
+        audit, mismatches = exporter.run_audit()
+        assert ([], []) == (differences_of(audit), mismatches)
+        assert 140 > len(audit.listed_keys or ()) >= 130
+        assert 4 >= len(late.requests) - request_count
 
 
 def test_only_since(exporter: ExporterHarness, path: Path, world: World) -> None:
-    """Where only newer logs are asked for, older ones are not compared."""
+    """With ``since`` older logs are not compared."""
     new, old = world.ids[50], world.ids[150]
     for log_id in (new, old):
         execute(path, "DELETE FROM observation WHERE key = ?", log_id)
     since = int((world.clock.now - 2.5 * DAY) * 1000)
-    assert [(new, "success", [])] == told(exporter.run_audit(exporter_running=False, since=since)[0])
-    assert [new, old] == [log_id for log_id, _, _ in told(exporter.run_audit(exporter_running=False)[0])]
+    assert [(new, "success", [])] == differences_of(exporter.run_audit(exporter_running=False, since=since)[0])
+    assert [new, old] == [log_id for log_id, _, _ in differences_of(exporter.run_audit(exporter_running=False)[0])]
 
 
-def test_what_no_poll_can_have_counted_yet(exporter: ExporterHarness, world: World) -> None:
-    """Logs written since the last poll are no difference."""
+def test_logs_newer_than_the_last_poll(exporter: ExporterHarness, world: World) -> None:
+    """Logs written since the last poll are too recent, not missing."""
     world.clock.advance(HOUR)
     new = world.publish(150, over=HOUR)
-    plan, _ = exporter.run_audit(exporter_running=False)
-    assert ([], set(new)) == (told(plan), plan.too_recent)
+    audit, _ = exporter.run_audit(exporter_running=False)
+    assert ([], set(new)) == (differences_of(audit), audit.too_recent)
 
 
-def test_what_settled_while_no_exporter_runs(exporter: ExporterHarness, world: World) -> None:
-    """A log that is known as pending is no difference while nobody polls, and is counted once somebody does."""
+def test_logs_that_settle_while_no_exporter_runs(exporter: ExporterHarness, world: World) -> None:
+    """A log known as pending is no difference while nothing polls."""
     (waiting,) = [row["_id"] for row in world.rows if row["status"] == "pending"]
     world.clock.advance(HOUR)
     world.change(waiting, "failed", statusCode=400)
-    plan, _ = exporter.run_audit(exporter_running=False)
-    assert ([], {waiting}) == (told(plan), plan.too_recent)
-    assert [] == told(exporter.run_audit()[0])
+    audit, _ = exporter.run_audit(exporter_running=False)
+    assert ([], {waiting}) == (differences_of(audit), audit.too_recent)
+    assert [] == differences_of(exporter.run_audit()[0])
 
 
 def test_an_open_gap(exporter: ExporterHarness, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the exporter itself knows to be unread is told as that, and is no difference."""
-    monkeypatch.setattr(poller, "COMMIT_SIZE", 1)
+    """Logs in a gap are reported as such and are no difference."""
+    monkeypatch.setattr(sync, "COMMIT_SIZE", 1)
     counted = set(world.ids)
     world.clock.advance(DAY)
     world.publish(450)
     exporter.api.fail_request(2, unavailable)
     assert "unavailable" == exporter.poll().outcome
-    unread = set(world.ids) - counted - {log_id for _, (log_id, _) in exporter.counted}
-    plan, imbalances = exporter.run_audit(exporter_running=False)
-    assert ([], [], unread) == (told(plan), imbalances, plan.in_gap)
+    unread = set(world.ids) - counted - {log_id for _, (log_id, _) in exporter.commit_log}
+    audit, mismatches = exporter.run_audit(exporter_running=False)
+    assert ([], [], unread) == (differences_of(audit), mismatches, audit.in_gap)
     assert len(unread) > 200
     exporter.poll()
-    plan, imbalances = exporter.run_audit()
-    assert ([], [], set()) == (told(plan), imbalances, plan.in_gap)
+    audit, mismatches = exporter.run_audit()
+    assert ([], [], set()) == (differences_of(audit), mismatches, audit.in_gap)
 
 
 def test_logs_that_come_late_during_an_audit(exporter: ExporterHarness, world: World) -> None:
-    """Logs that are written days late are in doubt at first, and no difference once the exporter had its chance."""
+    """Logs that are written days late are suspects, and no difference once the exporter had time to catch up."""
     late_ones = {world.insert(world.clock.now - days * DAY) for days in (1, 3, 4)}
-    plan, imbalances = exporter.run_audit()
-    assert ([], []) == (told(plan), imbalances)
+    audit, mismatches = exporter.run_audit()
+    assert ([], []) == (differences_of(audit), mismatches)
     assert late_ones <= {log_id for log_id, _ in exporter.observations}
 
 
 def test_workspaces_do_not_mix(clock: VirtualClock, path: Path) -> None:
-    """Each workspace is weighed by its own counters, though they share a state and the ids of their logs."""
+    """Each workspace is checked by its own counters, even if ids are equal."""
     worlds = {name: World(clock) for name in ("acme", "umbrella")}
     worlds["acme"].publish(130, over=DAY)
     worlds["umbrella"].publish(260, over=DAY)
@@ -308,15 +302,15 @@ def test_workspaces_do_not_mix(clock: VirtualClock, path: Path) -> None:
         for name in worlds:
             exporter.poll(name)
         for name, world in worlds.items():
-            plan, imbalances = exporter.run_audit(name)
-            assert ([], [], set(world.ids)) == (told(plan), imbalances, plan.listed_keys)
+            audit, mismatches = exporter.run_audit(name)
+            assert ([], [], set(world.ids)) == (differences_of(audit), mismatches, audit.listed_keys)
         execute(path, ADD, 1, LOGS, '["umbrella","instagram","publish","success"]')
         assert [] == exporter.run_audit("acme")[1]
         assert [CounterMismatch(LOGS, 260, 261)] == exporter.run_audit("umbrella")[1]
 
 
 def test_connections_are_audited_too(late: FakeLateApi, path: Path) -> None:
-    """The other list has a counter of its own and is compared like the first one."""
+    """Connections have a counter of their own and are compared in the same way."""
     ids = []
     for number in range(120):
         late.world.clock.advance(60)
@@ -326,15 +320,15 @@ def test_connections_are_audited_too(late: FakeLateApi, path: Path) -> None:
         exporter.poll(feed="connections")
         late.world.clock.advance(600)
         exporter.poll(feed="connections")
-        plan, imbalances = exporter.run_audit(feed="connections")
-        assert ([], [], set(ids)) == (told(plan), imbalances, plan.listed_keys)
+        audit, mismatches = exporter.run_audit(feed="connections")
+        assert ([], [], set(ids)) == (differences_of(audit), mismatches, audit.listed_keys)
         execute(path, "DELETE FROM observation WHERE key = ?", ids[65])
-        plan, imbalances = exporter.run_audit(feed="connections", exporter_running=False)
-        assert ([(ids[65], "sso_failed", [])], [CounterMismatch("", 120, 119)]) == (told(plan), imbalances)
+        audit, mismatches = exporter.run_audit(feed="connections", exporter_running=False)
+        assert ([(ids[65], "sso_failed", [])], [CounterMismatch("", 120, 119)]) == (differences_of(audit), mismatches)
 
 
-def test_refused_rows_and_folded_labels_are_in_the_books(late: FakeLateApi, path: Path) -> None:
-    """Rows without an id, and platforms beyond the limit of labels, are weighed and compared like all others."""
+def test_rejected_rows_and_limited_labels_are_counted(late: FakeLateApi, path: Path) -> None:
+    """Rows without an id and platforms beyond the limit are compared like all others."""
     odd = ({"platform": "x"}, None, {"_id": 7, "createdAt": "2026-11-24T12:00:00Z"})
     late.quirks = ListQuirks(transform=lambda document: {**document, "logs": [*document["logs"], *odd]})
     for number in range(40):
@@ -343,11 +337,11 @@ def test_refused_rows_and_folded_labels_are_in_the_books(late: FakeLateApi, path
         exporter.poll()
         late.world.clock.advance(600)
         exporter.poll()
-        plan, imbalances = exporter.run_audit()
-        assert ([], [], 43) == (told(plan), imbalances, exporter.store.accounting(SCOPE).observation_count)
-        (refused,) = (log_id for _, (log_id, status) in exporter.counted[-1:] if status == "rejected")
+        audit, mismatches = exporter.run_audit()
+        assert ([], [], 43) == (differences_of(audit), mismatches, exporter.store.accounting(SCOPE).observation_count)
+        (refused,) = (log_id for _, (log_id, status) in exporter.commit_log[-1:] if status == "rejected")
         execute(path, "DELETE FROM observation WHERE key = ?", refused)
-        assert [(refused, "rejected", [])] == told(exporter.run_audit(exporter_running=False)[0])
+        assert [(refused, "rejected", [])] == differences_of(exporter.run_audit(exporter_running=False)[0])
 
 
 KINDS: tuple[LogRow, ...] = (
@@ -374,7 +368,7 @@ MOVES = st.tuples(
 def test_no_false_alarm_while_the_list_moves(
     history: int, cap: int, moves: list[tuple[str, int, int]], data: st.DataObject
 ) -> None:
-    """With logs that come, come late, settle and go between any two requests, a healthy exporter is found healthy."""
+    """An exact exporter has no differences whatever is inserted, changed and deleted during the audit."""
     world = World(VirtualClock())
     world.publish(history, over=6 * DAY, kinds=KINDS)
     late = FakeLateApi(world, quirks=ListQuirks(max_page_size=cap))
@@ -388,13 +382,13 @@ def test_no_false_alarm_while_the_list_moves(
                 _move(world, exporter, name, first, second)
 
         for _ in range(2):
-            plan, imbalances = exporter.run_audit(between=between)
-            assert ([], []) == (told(plan), imbalances)
+            audit, mismatches = exporter.run_audit(between=between)
+            assert ([], []) == (differences_of(audit), mismatches)
         for name, first, second in left:
             _move(world, exporter, name, first, second)
         exporter.settle()
-        plan, imbalances = exporter.run_audit()
-        assert ([], [], set(), set()) == (told(plan), imbalances, plan.too_recent, plan.in_gap)
+        audit, mismatches = exporter.run_audit()
+        assert ([], [], set(), set()) == (differences_of(audit), mismatches, audit.too_recent, audit.in_gap)
 
 
 def _move(world: World, exporter: ExporterHarness, name: str, first: int, second: int) -> None:
@@ -420,24 +414,26 @@ def _move(world: World, exporter: ExporterHarness, name: str, first: int, second
             world.clock.advance(first * MINUTE)
 
 
-# The walk by itself.
+# The scan by itself.
 
 
-def row(number: int, status: str = "success") -> LogEntry:
-    """A log; a larger number is a newer one."""
+def make_entry(number: int, status: str = "success") -> LogEntry:
+    """Return a log; a larger number is a newer one."""
     return LogEntry(key=f"{number:06}", status=status, created=NOW - DAY_MS + number * 1000)
 
 
-def walked(rows: list[LogEntry], between: Callable[[int], None], *, cap: int = 100, requests: int = 300) -> set[str]:
-    """The keys that an audit looks at, in a list that may change before each request."""
-    plan = Audit(coverage=COVERAGE, listed_keys=set())
-    steps = audit_list(plan)
+def scanned_keys(
+    rows: list[LogEntry], between: Callable[[int], None], *, cap: int = 100, requests: int = 300
+) -> set[str]:
+    """Return the keys that an audit compares, in a list that may change before each request."""
+    audit = Audit(coverage=COVERAGE, listed_keys=set())
+    steps = audit_list(audit)
     answer: FetchedPage | None = None
     for number in range(requests):
         try:
             step = steps.send(answer)
         except StopIteration:
-            return plan.listed_keys or set()
+            return audit.listed_keys or set()
         assert isinstance(step, FetchPage)
         between(number)
         page = rows[step.skip : step.skip + cap]
@@ -456,11 +452,11 @@ def walked(rows: list[LogEntry], between: Callable[[int], None], *, cap: int = 1
     ),
     upside_down=st.booleans(),
 )
-def test_every_log_that_stays_is_looked_at(
+def test_every_log_that_stays_is_compared(
     size: int, cap: int, moves: Sequence[tuple[int, str, int, int]], *, upside_down: bool
 ) -> None:
-    """Whatever is inserted and deleted wherever while the list is read, and in whatever order it is listed."""
-    rows = [row(number) for number in range(size, 0, -1)]
+    """Every log that stays is compared whatever is inserted and deleted, in a list in any order."""
+    rows = [make_entry(number) for number in range(size, 0, -1)]
     staying = {entry.key for entry in rows}
     fresh = iter(range(1000, 10_000))
     if upside_down:
@@ -474,92 +470,94 @@ def test_every_log_that_stays_is_looked_at(
                 staying.difference_update(entry.key for entry in rows[place : place + count])
                 del rows[place : place + count]
             else:
-                new = [row(next(fresh)) for _ in range(count)]
+                new = [make_entry(next(fresh)) for _ in range(count)]
                 rows[:] = [*rows, *new] if upside_down else [*reversed(new), *rows]
 
-    assert staying <= walked(rows, between, cap=cap)
+    assert staying <= scanned_keys(rows, between, cap=cap)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 99, 100, 101, 196, 198, 199, 300])
 def test_lists_of_any_length(rows: int) -> None:
-    """A list is read to its end, however it is cut into pages, by a request for 98 logs."""
-    listed = [row(number) for number in range(rows, 0, -1)]
-    assert rows == len(walked(listed, lambda _: None, requests=3 + rows // 98))
+    """A list is read to its end, whatever its page size, at one request per 98 logs."""
+    listed = [make_entry(number) for number in range(rows, 0, -1)]
+    assert rows == len(scanned_keys(listed, lambda _: None, requests=3 + rows // 98))
 
 
-def test_a_list_that_begins_with_old_logs_is_read_on() -> None:
-    """Only a list that goes from new to old has nothing more in scope where a page is out of it."""
-    listed = [row(number) for number in range(1, 296)]
-    plan = Audit(coverage=COVERAGE, since=listed[250].created or 0)
-    steps = audit_list(plan)
+def test_a_list_sorted_from_old_to_new_is_read_on() -> None:
+    """Only a list sorted from new to old ends at a page that is out of scope."""
+    listed = [make_entry(number) for number in range(1, 296)]
+    audit = Audit(coverage=COVERAGE, since=listed[250].created or 0)
+    steps = audit_list(audit)
     assert FetchPage(0) == next(steps)
     for start in (0, 98):
         page = LogPage(tuple(listed[start : start + 100]), has_more=True)
         assert FetchPage(start + 98) == steps.send(FetchedPage(page, KnownLogs({})))
     assert WaitForExporter() == steps.send(FetchedPage(LogPage(tuple(listed[196:])), KnownLogs({})))
-    assert {entry.key for entry in listed[250:]} == plan.suspects.keys()
+    assert {entry.key for entry in listed[250:]} == audit.suspects.keys()
 
 
 def test_logs_without_a_time_at_the_end_of_the_scope() -> None:
-    """Where a list is not read to its end, nobody claims to have counted what has no time there."""
-    listed = [row(number) for number in range(120, 0, -1)]
+    """If a list is not read to its end, logs without a time are not compared."""
+    listed = [make_entry(number) for number in range(120, 0, -1)]
     undated = LogEntry(key="undated", status="success")
-    plan = Audit(coverage=COVERAGE, since=listed[59].created or 0)
-    steps = audit_list(plan)
+    audit = Audit(coverage=COVERAGE, since=listed[59].created or 0)
+    steps = audit_list(audit)
     next(steps)
     known = KnownLogs({entry.key: frozenset({"success"}) for entry in listed})
     assert FetchPage(98) == steps.send(FetchedPage(LogPage((*listed[:99], undated)), known))
-    end(steps, undated, *listed[98:], known=known)
-    assert ({}, []) == (plan.suspects, plan.differences)
+    finish(steps, undated, *listed[98:], known=known)
+    assert ({}, []) == (audit.suspects, audit.differences)
 
 
-def test_a_list_that_does_not_move_on() -> None:
-    """Where every page is the first one nothing can be told, and that is said."""
-    seen = FetchedPage(LogPage(tuple(row(number) for number in range(300, 200, -1)), 300, has_more=True), KnownLogs({}))
+def test_a_list_that_repeats_itself() -> None:
+    """If every page is the first one, the audit fails."""
+    page = FetchedPage(
+        LogPage(tuple(make_entry(number) for number in range(300, 200, -1)), 300, has_more=True), KnownLogs({})
+    )
     steps = audit_list(Audit(coverage=COVERAGE))
     next(steps)
     for _ in range(11):
-        steps.send(seen)
-    with pytest.raises(BadPayload, match="does not move on"):
-        steps.send(seen)
+        steps.send(page)
+    with pytest.raises(BadPayload, match="repeats the same page"):
+        steps.send(page)
 
 
-def test_a_list_that_is_gone() -> None:
-    """An endpoint that is not there is no empty list."""
+def test_missing_list() -> None:
+    """A 404 for the list is a failure, not an empty list."""
     steps = audit_list(Audit(coverage=COVERAGE))
     next(steps)
-    with pytest.raises(BadPayload, match="its own list"):
+    with pytest.raises(BadPayload, match="has no log list"):
         steps.send(None)
 
 
-def end(steps: AuditSteps, *entries: LogEntry, known: KnownLogs) -> None:
-    """Give a generator its last page."""
+def finish(steps: AuditSteps, *entries: LogEntry, known: KnownLogs) -> None:
+    """Send the last page to a generator."""
     with pytest.raises(StopIteration):
         steps.send(FetchedPage(LogPage(entries), known))
 
 
-def test_a_doubt_that_is_gone_or_changed_at_the_second_look() -> None:
-    """What was deleted, counted, or has another status by then, is no difference; what is not known at all still is."""
-    rows = [row(number) for number in range(5, 0, -1)]
-    plan = Audit(coverage=COVERAGE)
-    steps = audit_list(plan)
+def test_suspects_that_change_before_the_recheck() -> None:
+    """A suspect that was deleted, recorded or changed is no difference, one that is still unknown is."""
+    rows = [make_entry(number) for number in range(5, 0, -1)]
+    audit = Audit(coverage=COVERAGE)
+    steps = audit_list(audit)
     next(steps)
     known = KnownLogs({rows[0].key: frozenset({"pending"}), rows[1].key: frozenset({"pending"})})
     assert WaitForExporter() == steps.send(FetchedPage(LogPage(tuple(rows)), known))
     assert FetchPage(0) == next(steps)
     known = KnownLogs({**known.statuses, rows[4].key: frozenset({"success"})})
-    end(steps, row(5, "failed"), rows[1], row(3, "failed"), rows[4], known=known)
-    assert [(rows[1].key, "success", ["pending"]), (rows[2].key, "failed", [])] == told(plan)
+    finish(steps, make_entry(5, "failed"), rows[1], make_entry(3, "failed"), rows[4], known=known)
+    assert [(rows[1].key, "success", ["pending"]), (rows[2].key, "failed", [])] == differences_of(audit)
 
 
-def test_a_doubt_in_a_gap_by_the_second_look() -> None:
-    """What the exporter itself knows to be unread by then is told as that."""
-    dated, undated = row(7), LogEntry(key="undated", status="success")
-    plan = Audit(coverage=COVERAGE)
-    steps = audit_list(plan)
+def test_suspects_in_a_gap_at_the_recheck() -> None:
+    """A suspect that is in a gap at the recheck is reported as such."""
+    dated, undated = make_entry(7), LogEntry(key="undated", status="success")
+    audit = Audit(coverage=COVERAGE)
+    steps = audit_list(audit)
     next(steps)
     assert WaitForExporter() == steps.send(FetchedPage(LogPage((dated, undated)), KnownLogs({})))
-    plan.coverage = Coverage(
+    audit.coverage = Coverage(
         retention_floor=0,
         complete_since=0,
         caught_up_at=NOW,
@@ -567,17 +565,17 @@ def test_a_doubt_in_a_gap_by_the_second_look() -> None:
         is_synced=True,
     )
     next(steps)
-    end(steps, dated, undated, known=KnownLogs({}))
-    assert ([], {dated.key, undated.key}) == (told(plan), plan.in_gap)
+    finish(steps, dated, undated, known=KnownLogs({}))
+    assert ([], {dated.key, undated.key}) == (differences_of(audit), audit.in_gap)
 
 
-def test_grace() -> None:
-    """Three polls, and a minute at least."""
+def test_grace_period() -> None:
+    """The grace period is three polls, and at least a minute."""
     assert [60_000, 90_000, 900_000] == [grace_period(interval) for interval in (0.1, 30.0, 300.0)]
 
 
-def test_the_equation_of_the_books() -> None:
-    """Counters and records are weighed against the tally, each by itself."""
+def test_check_counters() -> None:
+    """Counters and records are each checked against the accounting."""
 
     def tally(counted: int, held: int, **counts: int) -> FeedAccounting:
         totals: dict[Series, SeriesValue] = {
@@ -600,8 +598,8 @@ def test_the_equation_of_the_books() -> None:
     )
 
 
-def test_every_feed_says_what_counts_it() -> None:
-    """Each sighting of a feed adds 1 to its counter, whatever is odd about it."""
+def test_every_observation_increments_its_counter() -> None:
+    """Every observation of a feed adds 1 to the counter of the feed."""
     for feed in FEEDS.values():
         for entry in (
             LogEntry(key="a", status="pending"),

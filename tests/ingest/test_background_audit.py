@@ -4,7 +4,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from late_exporter.errors import ApiUnavailable, BadPayload
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest.background_audit import BackgroundAuditor
-from late_exporter.ingest.poller import PollConfig
+from late_exporter.ingest.schedule import PollConfig
 from late_exporter.ingest.steps import FetchedPage, FetchPage, ReconcileScan
 from late_exporter.model import (
     Batch,
@@ -25,7 +24,11 @@ from late_exporter.model import (
     Scope,
     SetLatest,
 )
-from tests.support.worlds import DAY, MINUTE, ExporterHarness, FakeLateApi, ListQuirks, VirtualClock, World, unavailable
+from tests.support.clock import DAY, MINUTE, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
+from tests.support.loggers import RecordingLogger
+from tests.support.world import World
 
 SCOPE = Scope("default", "publishing")
 MISSING, EXTRA = "late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs"
@@ -35,7 +38,7 @@ AUDITED = PollConfig(audit_interval=DAY)
 
 @pytest.fixture
 def world() -> World:
-    """A key with the logs of some days."""
+    """Return a key with the logs of some days."""
     world = World(VirtualClock())
     world.publish(850, over=5 * DAY)
     return world
@@ -43,26 +46,26 @@ def world() -> World:
 
 @pytest.fixture
 def late(world: World) -> FakeLateApi:
-    """The API of that key."""
+    """Return the API of that key."""
     return FakeLateApi(world)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the state is."""
+    """Return the path of the database."""
     return tmp_path / "state.db"
 
 
 @pytest.fixture
 def exporter(late: FakeLateApi, path: Path) -> Iterator[ExporterHarness]:
-    """An exporter that audits once a day, and has come through its first reconcile walk."""
+    """Return an exporter that audits once a day and has completed its first scan."""
     with closing(ExporterHarness(late, path, config=AUDITED)) as exporter:
         exporter.settle()
         yield exporter
 
 
-def audits(exporter: ExporterHarness, polls: int = 60, every: float = 30.0) -> None:
-    """Some polls, each with a stretch of an audit, and the poll that saves what came of them."""
+def run_polls(exporter: ExporterHarness, polls: int = 60, every: float = 30.0) -> None:
+    """Poll several times, each followed by some pages of an audit."""
     for _ in range(polls):
         exporter.clock.advance(every)
         exporter.audit()
@@ -70,8 +73,8 @@ def audits(exporter: ExporterHarness, polls: int = 60, every: float = 30.0) -> N
     exporter.poll()
 
 
-def found(exporter: ExporterHarness) -> dict[str, float]:
-    """What the last audit has found, as it is scraped."""
+def audit_results(exporter: ExporterHarness) -> dict[str, float]:
+    """Return the exposed results of the last audit."""
     scrape = exporter.scrape()
     return {
         name: value for (name, _), value in scrape.items() if name.startswith("late_exporter_audit_") and name != LAST
@@ -79,235 +82,224 @@ def found(exporter: ExporterHarness) -> dict[str, float]:
 
 
 def test_a_healthy_exporter(exporter: ExporterHarness, world: World) -> None:
-    """An audit is some pages after each poll; it finds nothing, says when it ended, and rests for a day."""
-    assert {} == found(exporter)
-    audits(exporter, polls=1)
-    assert {} == found(exporter)
-    audits(exporter, polls=3)
-    assert {MISSING: 0, EXTRA: 0} == found(exporter)
+    """An audit of some pages per poll finds nothing, reports its end, and is repeated a day later."""
+    assert {} == audit_results(exporter)
+    run_polls(exporter, polls=1)
+    assert {} == audit_results(exporter)
+    run_polls(exporter, polls=3)
+    assert {MISSING: 0, EXTRA: 0} == audit_results(exporter)
     ended = exporter.scrape().sum(LAST)
     assert world.clock.now - 5 * MINUTE < ended <= world.clock.now
-    audits(exporter, polls=10)
+    run_polls(exporter, polls=10)
     assert ended == exporter.scrape().sum(LAST)
     world.clock.advance(DAY)
-    audits(exporter, polls=5)
+    run_polls(exporter, polls=5)
     assert world.clock.now - 5 * MINUTE < exporter.scrape().sum(LAST)
 
 
-def test_it_takes_few_pages_at_a_time(exporter: ExporterHarness, late: FakeLateApi) -> None:
-    """However long the list, an audit takes no more than two hundredths of the limit, and a page at least."""
+def test_page_budget(exporter: ExporterHarness, late: FakeLateApi) -> None:
+    """An audit uses at most two percent of the rate limit, but at least a page per poll."""
     for limit, pages in ((600, 6), (60, 1)):
         late.rate_limit = limit
-        asked = len(late.requests)
-        turn = exporter.poll()
-        polled = len(late.requests) - asked
+        request_count = len(late.requests)
+        result = exporter.poll()
+        polled = len(late.requests) - request_count
         exporter.clock.advance(30)
-        turn = exporter.audit()
-        assert turn.error is None
-        assert pages == len(late.requests) - asked - polled - 1
+        result = exporter.audit()
+        assert result.error is None
+        assert pages == len(late.requests) - request_count - polled - 1
 
 
-def test_the_first_one_begins_after_the_first_whole_walk(late: FakeLateApi, path: Path) -> None:
-    """A start is busy enough, and what only the walk finds is no difference."""
+def test_the_first_audit_starts_after_the_first_scan(late: FakeLateApi, path: Path) -> None:
+    """Logs that only the first scan finds are no difference."""
     with closing(ExporterHarness(late, path, config=AUDITED)) as exporter:
         exporter.poll()
         for _ in range(3):
-            asked = len(late.requests)
+            request_count = len(late.requests)
             exporter.clock.advance(30)
             exporter.audit()
-            assert 1 == len(late.requests) - asked
-        audits(exporter, polls=60)
-        assert {MISSING: 0, EXTRA: 0} == found(exporter)
+            assert 1 == len(late.requests) - request_count
+        run_polls(exporter, polls=60)
+        assert {MISSING: 0, EXTRA: 0} == audit_results(exporter)
 
 
-def test_an_interval_of_zero_is_no_audit(late: FakeLateApi, path: Path) -> None:
-    """Who wants none has none."""
+def test_an_interval_of_zero_disables_audits(late: FakeLateApi, path: Path) -> None:
+    """No audit is started with an interval of 0."""
     with closing(ExporterHarness(late, path)) as exporter:
         exporter.settle()
-        audits(exporter, polls=80)
-        assert {} == found(exporter)
+        run_polls(exporter, polls=80)
+        assert {} == audit_results(exporter)
 
 
 def test_a_log_that_is_never_counted(exporter: ExporterHarness, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log that polls and walks read and the state swallows is missing, and no more once it is counted."""
+    """A log that the store swallows is missing until it is counted."""
     honest = exporter.store.commit
     lost = world.insert(world.clock.now - 2 * DAY)
 
     def commit(scope: Scope, batch: Batch) -> CommitResult:
-        kept = [sighting for sighting in batch.observations if sighting.entry.key != lost]
+        kept = [observation for observation in batch.observations if observation.entry.key != lost]
         return honest(scope, msgspec.structs.replace(batch, observations=kept))
 
     monkeypatch.setattr(exporter.store, "commit", commit)
-    audits(exporter, polls=60)
-    assert {MISSING: 1, EXTRA: 0} == found(exporter)
+    run_polls(exporter, polls=60)
+    assert {MISSING: 1, EXTRA: 0} == audit_results(exporter)
     monkeypatch.setattr(exporter.store, "commit", honest)
     exporter.settle()
     world.clock.advance(DAY)
-    audits(exporter, polls=60)
-    assert {MISSING: 0, EXTRA: 0} == found(exporter)
+    run_polls(exporter, polls=60)
+    assert {MISSING: 0, EXTRA: 0} == audit_results(exporter)
 
 
-def test_a_count_too_many(exporter: ExporterHarness, path: Path) -> None:
-    """A total that says more than was counted is extra."""
+def test_extra_count(exporter: ExporterHarness, path: Path) -> None:
+    """A counter that is too high is extra."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(
             "UPDATE series SET value = CAST(CAST(CAST(value AS TEXT) + 3 AS TEXT) AS BLOB)"
             " WHERE family = 'late_publishing_logs_total' AND labels LIKE '%success%' AND value > x'31'"
         )
         connection.commit()
-    audits(exporter, polls=5)
-    assert {MISSING: 0, EXTRA: 3} == found(exporter)
+    run_polls(exporter, polls=5)
+    assert {MISSING: 0, EXTRA: 3} == audit_results(exporter)
 
 
-def test_what_comes_late_is_no_difference(exporter: ExporterHarness, world: World) -> None:
-    """A log that is written days late while the audit is under way is counted by a walk before it is judged."""
+def test_late_logs_are_no_difference(exporter: ExporterHarness, world: World) -> None:
+    """A log written days late during the audit is counted by a scan before the recheck."""
     exporter.clock.advance(30)
     exporter.audit()
     late_one = world.insert(world.clock.now - 4.9 * DAY)
     world.delete_top(1)
-    audits(exporter, polls=2)
-    assert {} == found(exporter)
-    audits(exporter, polls=60)
-    assert {MISSING: 0, EXTRA: 0} == found(exporter)
+    run_polls(exporter, polls=2)
+    assert {} == audit_results(exporter)
+    run_polls(exporter, polls=60)
+    assert {MISSING: 0, EXTRA: 0} == audit_results(exporter)
     assert late_one in {log_id for log_id, _ in exporter.observations}
 
 
-def test_faults_only_delay_it(exporter: ExporterHarness, late: FakeLateApi) -> None:
-    """A request of an audit that fails is made again after the next poll."""
+def test_faults_only_delay_an_audit(exporter: ExporterHarness, late: FakeLateApi) -> None:
+    """A failed request of an audit is repeated after the next poll."""
     for _ in range(4):
         exporter.clock.advance(30)
         late.fail_request(1, unavailable)
         late.fail_request(3, unavailable)
         exporter.audit()
         late.clear_events()
-    audits(exporter, polls=4)
-    assert {MISSING: 0, EXTRA: 0} == found(exporter)
+    run_polls(exporter, polls=4)
+    assert {MISSING: 0, EXTRA: 0} == audit_results(exporter)
 
 
-def test_a_restart_begins_it_anew_but_not_sooner(exporter: ExporterHarness, world: World, late: FakeLateApi) -> None:
-    """What an audit had looked at is forgotten; when one last ended, and what it found, is not."""
+def test_a_restart_restarts_the_audit(exporter: ExporterHarness, world: World, late: FakeLateApi) -> None:
+    """After a restart an audit starts from the top, no sooner than due, and the last results stay exposed."""
     exporter.clock.advance(30)
     exporter.audit()
     exporter.restart()
     exporter.settle()
-    audits(exporter, polls=5)
+    run_polls(exporter, polls=5)
     ended = exporter.scrape().sum(LAST)
     exporter.restart()
-    assert (ended, {MISSING: 0, EXTRA: 0}) == (exporter.scrape().sum(LAST), found(exporter))
+    assert (ended, {MISSING: 0, EXTRA: 0}) == (exporter.scrape().sum(LAST), audit_results(exporter))
     exporter.settle()
-    asked = len(late.requests)
+    request_count = len(late.requests)
     exporter.audit()
-    assert 2 >= len(late.requests) - asked
+    assert 2 >= len(late.requests) - request_count
     world.clock.advance(DAY)
-    audits(exporter, polls=5)
+    run_polls(exporter, polls=5)
     assert ended < exporter.scrape().sum(LAST)
 
 
 @pytest.mark.parametrize("reason", ["error", "throttled"])
-def test_it_makes_way(
+def test_audits_yield_to_polls(
     exporter: ExporterHarness, late: FakeLateApi, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
-    """After a poll that failed, or that had to wait for the quota, there is no audit."""
+    """There is no audit after a poll that failed or waited for the rate limiter."""
     exporter.clock.advance(30)
     if reason == "error":
         late.fail_request(0, unavailable)
     else:
         monkeypatch.setattr(late, "pop_request_log", lambda: ((), 2.5))
-    asked = len(late.requests)
+    request_count = len(late.requests)
     exporter.audit()
-    assert 1 == len(late.requests) - asked
+    assert 1 == len(late.requests) - request_count
 
 
-def test_a_list_that_cannot_be_read_to_its_end(exporter: ExporterHarness, late: FakeLateApi, world: World) -> None:
-    """An audit that finds no end is given up, and tried again after the interval."""
+def test_a_list_that_repeats_itself(exporter: ExporterHarness, late: FakeLateApi, world: World) -> None:
+    """An audit of a list without end is given up and tried again after the interval."""
     exporter.clock.advance(30)
     exporter.audit()
     late.quirks = ListQuirks(ignores_skip=True)
-    audits(exporter, polls=20)
-    assert {} == found(exporter)
+    run_polls(exporter, polls=20)
+    assert {} == audit_results(exporter)
     late.quirks = ListQuirks()
-    audits(exporter, polls=5)
-    assert {} == found(exporter)
+    run_polls(exporter, polls=5)
+    assert {} == audit_results(exporter)
     world.clock.advance(DAY)
     exporter.settle()
-    audits(exporter, polls=5)
-    assert {MISSING: 0, EXTRA: 0} == found(exporter)
-
-
-class Diary:
-    """What was logged."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, dict[str, Any]]] = []
-
-    def info(self, event: str, **fields: Any) -> None:
-        """Take note."""
-        self.lines.append((event, fields))
-
-    debug = warning = info
+    run_polls(exporter, polls=5)
+    assert {MISSING: 0, EXTRA: 0} == audit_results(exporter)
 
 
 COVERAGE = Coverage(retention_floor=0, complete_since=0, caught_up_at=10_000_000, is_synced=True)
 ENTRY = LogEntry(key="a", status="success", created=1)
 
 
-class Desk:
-    """An inspector, and what it is given."""
+class AuditorHarness:
+    """A background auditor over some pages, with an accounting that is one log short."""
 
     def __init__(self, *pages: FetchedPage | Exception) -> None:
         self.pages = list(pages)
-        self.asked: list[FetchPage] = []
-        self.log = Diary()
-        self.inspector = BackgroundAuditor(
-            SCOPE, FEEDS["publishing"], fetch_page=self.look, read_accounting=self.tally, logger=self.log
+        self.steps: list[FetchPage] = []
+        self.logger = RecordingLogger()
+        self.auditor = BackgroundAuditor(
+            SCOPE,
+            FEEDS["publishing"],
+            fetch_page=self._fetch_page,
+            read_accounting=self._read_accounting,
+            logger=self.logger,
         )
 
-    async def look(self, step: FetchPage) -> FetchedPage:
-        """The next page."""
-        self.asked.append(step)
+    async def _fetch_page(self, step: FetchPage) -> FetchedPage:
+        self.steps.append(step)
         page = self.pages.pop(0)
         if isinstance(page, Exception):
             raise page
         return page
 
-    async def tally(self) -> FeedAccounting:
-        """Books that are one short."""
+    async def _read_accounting(self) -> FeedAccounting:
         return FeedAccounting(observation_count=1, stored_count=0, pruned_count=0, series_values={})
 
-    async def go_on(self, walk: ReconcileScan | None = None) -> dict[str, object]:
-        """A stretch of two pages; what is to be shown."""
-        shown = await self.inspector.advance(COVERAGE, walk, page_budget=2, grace_period=0, now=7.0)
-        return {take.family: take.value for take in shown if isinstance(take, SetLatest)}
+    async def advance(self, scan: ReconcileScan | None = None) -> dict[str, object]:
+        """Audit up to two pages; return the results by family."""
+        results = await self.auditor.advance(COVERAGE, scan, page_budget=2, grace_period=0, now=7.0)
+        return {result.family: result.value for result in results if isinstance(result, SetLatest)}
 
 
-def page(*entries: LogEntry, **counted: str) -> FetchedPage:
-    """The last page of a list, and what is known of its logs."""
-    return FetchedPage(LogPage(entries), KnownLogs({key: frozenset({status}) for key, status in counted.items()}))
+def last_page(*entries: LogEntry, **statuses: str) -> FetchedPage:
+    """Return the last page of a list, with the recorded status of its logs by key."""
+    return FetchedPage(LogPage(entries), KnownLogs({key: frozenset({status}) for key, status in statuses.items()}))
 
 
-async def test_doubts_wait_for_a_walk_that_begins_after_them() -> None:
-    """A walk that was under way when they were raised had passed some of them already."""
-    desk, under_way = Desk(page(ENTRY), page(ENTRY)), ReconcileScan(started_at=1)
-    assert {} == await desk.go_on(under_way)
-    assert not desk.inspector.is_due(1e9, 1.0)
-    desk.inspector.report_scan(under_way)
-    assert not desk.inspector.is_due(1e9, 1.0)
-    desk.inspector.report_scan(ReconcileScan(started_at=2))
-    assert desk.inspector.is_due(1e9, 1.0)
-    assert {MISSING: 2, EXTRA: 1, LAST: 7.0} == await desk.go_on()
+async def test_suspects_wait_for_a_scan_that_starts_after_them() -> None:
+    """A scan that was in progress when the suspects were found does not release them, the next one does."""
+    harness, in_progress = AuditorHarness(last_page(ENTRY), last_page(ENTRY)), ReconcileScan(started_at=1)
+    assert {} == await harness.advance(in_progress)
+    assert not harness.auditor.is_due(1e9, 1.0)
+    harness.auditor.report_scan(in_progress)
+    assert not harness.auditor.is_due(1e9, 1.0)
+    harness.auditor.report_scan(ReconcileScan(started_at=2))
+    assert harness.auditor.is_due(1e9, 1.0)
+    assert {MISSING: 2, EXTRA: 1, LAST: 7.0} == await harness.advance()
     assert [
         ("audit found differences", {"missing": 2, "extra": 1}),
         ("log not counted", {"id": "a", "status": "success", "counted": "none"}),
-        ("count is wrong", {"of": "late_publishing_logs_total", "expected": 1, "found": 0}),
-        ("count is wrong", {"of": "logs on record", "expected": 1, "found": 0}),
-    ] == desk.log.lines
+        ("count is wrong", {"metric": "late_publishing_logs_total", "expected": 1, "found": 0}),
+        ("count is wrong", {"metric": "stored logs", "expected": 1, "found": 0}),
+    ] == [(event, fields) for _, event, fields in harness.logger.records]
 
 
-async def test_a_page_that_fails_is_asked_for_again() -> None:
-    """Whatever fails on the way, nothing is left out."""
-    desk = Desk(ApiUnavailable("no"), BadPayload("odd"), page(ENTRY, a="success"))
-    for failure in (ApiUnavailable, BadPayload):
-        with pytest.raises(failure):
-            await desk.go_on()
-    assert {MISSING: 1, EXTRA: 1, LAST: 7.0} == await desk.go_on()
-    assert [FetchPage(0)] * 3 == desk.asked
+async def test_a_failed_page_is_fetched_again() -> None:
+    """A failure interrupts the audit, which continues with the same page."""
+    harness = AuditorHarness(ApiUnavailable("no"), BadPayload("odd"), last_page(ENTRY, a="success"))
+    for error in ("no", "odd"):
+        assert {} == await harness.advance()
+        assert ("debug", "audit interrupted", {"error": error}) == harness.logger.records[-1]
+    assert {MISSING: 1, EXTRA: 1, LAST: 7.0} == await harness.advance()
+    assert [FetchPage(0)] * 3 == harness.steps

@@ -1,4 +1,4 @@
-"""Every log exactly once, whatever the list, the network, the disk and the process do meanwhile."""
+"""Every log counts exactly once, whatever the list, the network, the disk and the process do."""
 
 from __future__ import annotations
 
@@ -17,25 +17,18 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from late_exporter.ingest import poller
-from late_exporter.ingest.poller import PollConfig
+from late_exporter.ingest import sync
+from late_exporter.ingest.schedule import PollConfig
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import Scope
 from late_exporter.simulator.log_list import LogRow
-from tests.support.profiles import example_count, is_thorough
-from tests.support.worlds import (
-    DAY,
-    HOUR,
-    MINUTE,
+from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import (
     Document,
-    ExporterHarness,
     FakeLateApi,
     Fault,
     ListQuirks,
-    LogStatus,
-    Samples,
-    VirtualClock,
-    World,
     bad_gateway,
     cut_off,
     empty,
@@ -44,6 +37,10 @@ from tests.support.worlds import (
     unauthorized,
     unavailable,
 )
+from tests.support.profiles import example_count, is_thorough
+from tests.support.samples import Samples
+from tests.support.store import LogStatus
+from tests.support.world import World
 
 Start: TypeAlias = Callable[..., ExporterHarness]
 Action: TypeAlias = tuple[str, int, int]
@@ -57,32 +54,32 @@ FAULTS = (unavailable, unauthorized, rate_limited, cut_off, empty, no_logs, bad_
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that costs no disk."""
+    """Return a directory in memory."""
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as name:
         yield Path(name)
 
 
 @pytest.fixture
 def clock() -> VirtualClock:
-    """Time that moves when told."""
+    """Return a virtual clock."""
     return VirtualClock()
 
 
 @pytest.fixture
 def world(clock: VirtualClock) -> World:
-    """A key without logs."""
+    """Return a key without logs."""
     return World(clock)
 
 
 @pytest.fixture
 def late(world: World) -> FakeLateApi:
-    """The API of that key."""
+    """Return the API of that key."""
     return FakeLateApi(world)
 
 
 @pytest.fixture
 def start(folder: Path) -> Iterator[Start]:
-    """Starts an exporter with a state in a file of its own."""
+    """Return a function that starts an exporter with a database file of its own."""
     started: list[ExporterHarness] = []
 
     def start(lates: FakeLateApi | Mapping[str, FakeLateApi], **options: Any) -> ExporterHarness:
@@ -96,21 +93,21 @@ def start(folder: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def exporter(start: Start, late: FakeLateApi) -> ExporterHarness:
-    """An exporter before its first poll; what it finds it finds without a reconcile walk."""
+    """Return an exporter before its first poll, without scheduled reconciliation scans."""
     return start(late, config=PollConfig(reconcile_interval=NEVER))
 
 
 @pytest.fixture
-def walker(start: Start, late: FakeLateApi) -> ExporterHarness:
-    """An exporter before its first poll, with a reconcile walk every ten minutes."""
+def scanning_exporter(start: Start, late: FakeLateApi) -> ExporterHarness:
+    """Return an exporter before its first poll, with a reconciliation scan every ten minutes."""
     return start(late)
 
 
 class Oracle:
-    """What the families must say of some sightings, computed plainly from the API's rows.
+    """Expected values of all families, computed plainly from the API's rows.
 
     Args:
-        rows: As they were in the status in which they were seen.
+        rows: Row of each observation.
         causes: Category of each failure by ``statusCode`` and error code.
     """
 
@@ -118,7 +115,7 @@ class Oracle:
         self._rows = list(rows)
 
     def check(self, scrape: Samples) -> None:
-        """Compare every family with what it must say."""
+        """Assert that every family has the expected values."""
         attempts = [row for row in self._rows if row["action"] in {"publish", "retry"}]
         dated = [row for row in self._rows if row["createdAt"]]
         final = [row for row in attempts if row["status"] != "pending" and row["attemptNumber"] is not None]
@@ -227,8 +224,8 @@ CAUSES = {
 
 
 def check(exporter: ExporterHarness, world: World, expected: Iterable[LogStatus] | None = None) -> Samples:
-    """Nothing was counted twice, nothing but what is expected, and every family says so."""
-    counted = [sighted for _, sighted in exporter.counted]
+    """Assert that nothing was counted twice or unexpectedly, and that every family is right."""
+    counted = [sighted for _, sighted in exporter.commit_log]
     assert [] == [sighted for sighted, times in Counter(counted).items() if times > 1]
     if expected is not None:
         assert set(expected) == set(counted)
@@ -237,8 +234,8 @@ def check(exporter: ExporterHarness, world: World, expected: Iterable[LogStatus]
     return scrape
 
 
-def pending_truth(world: World, grace: float = 0.0) -> Counter[tuple[str, ...]]:
-    """Which logs are pending now, or expired a moment ago, by platform and action."""
+def expected_pending(world: World, grace: float = 0.0) -> Counter[tuple[str, ...]]:
+    """Return the number of logs that are pending, or expired a moment ago, by platform and action."""
     edge = world.clock.now - 7 * DAY
     recent = [row for row in world.history.values() if row["createdAt"] and edge - grace <= _created(row) < edge]
     return Counter(
@@ -249,7 +246,7 @@ def pending_truth(world: World, grace: float = 0.0) -> Counter[tuple[str, ...]]:
 def test_everything_the_api_holds_is_history_and_counted_at_first_exposure(
     world: World, exporter: ExporterHarness
 ) -> None:
-    """A first sync of several pages counts every log, shows nothing before it is whole, and no births at 0."""
+    """A first sync of several pages counts every log before it exposes any, and exposes no series at 0 first."""
     world.publish(450, over=6 * DAY)
     exporter.api.fail_request(3, unavailable)
     assert "unavailable" == exporter.poll().outcome
@@ -260,7 +257,7 @@ def test_everything_the_api_holds_is_history_and_counted_at_first_exposure(
 
 
 def test_a_new_series_is_served_at_zero_before_its_first_increment(world: World, exporter: ExporterHarness) -> None:
-    """After the first sync a series that comes into being shows 0 in one scrape and its value in the next."""
+    """A series that appears after the first sync is 0 in one scrape and has its value in the next."""
     world.publish(3)
     exporter.poll()
     exporter.scrape_once()
@@ -285,8 +282,8 @@ def _labels(**labels: str) -> tuple[tuple[str, str], ...]:
 def test_a_kill_at_every_step_of_a_catch_up_leaves_no_gap(
     cap: int, stride: int, together: int, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A catch-up of five pages that is killed at any step, with new logs since, is complete after one more poll."""
-    monkeypatch.setattr(poller, "COMMIT_SIZE", together)
+    """A catch-up of five pages that is killed at any step is complete after one more poll."""
+    monkeypatch.setattr(sync, "COMMIT_SIZE", together)
     step, going_on = 0, True
     while going_on:
         step += stride
@@ -308,8 +305,8 @@ def test_a_kill_at_every_step_of_a_catch_up_leaves_no_gap(
 def test_a_kill_at_every_step_of_a_first_sync_leaves_no_gap(
     together: int, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A first sync that is killed at any step, with more new logs than a page since, is complete after one more."""
-    monkeypatch.setattr(poller, "COMMIT_SIZE", together)
+    """A first sync that is killed at any step is complete after one more poll, with more than a page of new logs."""
+    monkeypatch.setattr(sync, "COMMIT_SIZE", together)
     step, going_on = 0, True
     while going_on:
         step += 1
@@ -328,8 +325,8 @@ def test_a_kill_at_every_step_of_a_first_sync_leaves_no_gap(
 def test_kills_that_follow_each_other_leave_no_gap(
     world: World, exporter: ExporterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Gaps above gaps, each left by a killed catch-up, are all read in the end."""
-    monkeypatch.setattr(poller, "COMMIT_SIZE", 15)
+    """Gaps above gaps, each left by a killed catch-up, are all read."""
+    monkeypatch.setattr(sync, "COMMIT_SIZE", 15)
     exporter.api.quirks = ListQuirks(max_page_size=10)
     world.publish(15, over=HOUR)
     exporter.poll()
@@ -346,8 +343,8 @@ def test_kills_that_follow_each_other_leave_no_gap(
 def test_a_gap_is_found_again_above_logs_without_a_time(
     new: int, world: World, exporter: ExporterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A gap that has sunk is looked for by time; the logs at the list's end that have none do not hide it."""
-    monkeypatch.setattr(poller, "COMMIT_SIZE", 1)
+    """A gap that has moved down is found by time, even if logs without a time are at the end of the list."""
+    monkeypatch.setattr(sync, "COMMIT_SIZE", 1)
     exporter.api.quirks = ListQuirks(max_page_size=10)
     exporter.poll()
     for count in (30, new):
@@ -363,11 +360,11 @@ def test_a_gap_is_found_again_above_logs_without_a_time(
 
 @pytest.mark.parametrize("deleted", range(2, 24, 3))
 @pytest.mark.parametrize("number", range(2, 7))
-def test_a_list_that_moves_up_while_a_gap_is_looked_for_hides_no_log(
+def test_a_list_that_moves_up_during_a_seek_hides_no_log(
     number: int, deleted: int, world: World, exporter: ExporterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page that began too high when it was read may begin too low once logs above it are gone."""
-    monkeypatch.setattr(poller, "COMMIT_SIZE", 1)
+    """A page that started too high when it was read may start too low once logs above it are deleted."""
+    monkeypatch.setattr(sync, "COMMIT_SIZE", 1)
     exporter.api.quirks = ListQuirks(max_page_size=10)
     exporter.poll()
     world.clock.advance(1)
@@ -390,7 +387,7 @@ def test_a_list_that_moves_up_while_a_gap_is_looked_for_hides_no_log(
 def test_a_fault_at_every_request_costs_nothing(
     number: int, fault: Fault, world: World, exporter: ExporterHarness
 ) -> None:
-    """Whichever request of a catch-up fails, and however, the next poll completes it."""
+    """If any request of a catch-up fails in any way, the next poll completes it."""
     exporter.api.quirks = ListQuirks(max_page_size=10)
     world.publish(12, over=HOUR)
     exporter.poll()
@@ -408,7 +405,7 @@ def test_a_fault_at_every_request_costs_nothing(
 def test_deletes_between_page_reads_pull_no_log_past_the_reader(
     number: int, deleted: int, world: World, exporter: ExporterHarness
 ) -> None:
-    """Logs deleted from the top while pages are read move the others up; none is skipped."""
+    """Logs deleted from the top between two pages move the others up, and none is skipped."""
     world.publish(520, over=DAY)
     exporter.api.before_request(number, partial(world.delete_top, deleted))
     assert "success" == exporter.poll().outcome
@@ -419,7 +416,7 @@ def test_deletes_between_page_reads_pull_no_log_past_the_reader(
 
 @pytest.mark.parametrize("deleted", [(95, 105), (50, 150), (0, 100), (97, 300), (99, 100), (198, 200)])
 def test_deletes_at_a_page_edge_hide_no_log(deleted: tuple[int, int], world: World, exporter: ExporterHarness) -> None:
-    """Logs deleted around the edge between two pages, the ones that join them among them, hide no other log."""
+    """Logs deleted around a page edge hide no other log, even if the shared rows are among them."""
     world.publish(520, over=DAY)
     first, last = deleted
     exporter.api.before_request(1, lambda: world.delete(*world.ids[first:last]))
@@ -433,7 +430,7 @@ def test_deletes_at_a_page_edge_hide_no_log(deleted: tuple[int, int], world: Wor
 def test_inserts_between_page_reads_are_counted_by_the_next_poll(
     number: int, inserted: int, world: World, exporter: ExporterHarness
 ) -> None:
-    """Logs inserted while pages are read push the others down; none counts twice, and the new ones count next."""
+    """Logs inserted between two pages push the others down: none counts twice, and the new ones count next."""
     world.publish(520, over=DAY)
     before = set(world.history)
     world.clock.advance(60)
@@ -445,7 +442,7 @@ def test_inserts_between_page_reads_are_counted_by_the_next_poll(
 
 
 def test_a_list_that_never_rests_is_read_to_its_end(world: World, exporter: ExporterHarness) -> None:
-    """With logs inserted and deleted before every request a first sync still ends, and nothing is missed."""
+    """A first sync completes although logs are inserted and deleted before every request."""
     world.publish(900, over=DAY)
     steady = set(world.history)
     for number in range(60):
@@ -462,7 +459,7 @@ def test_a_list_that_never_rests_is_read_to_its_end(world: World, exporter: Expo
 
 @pytest.mark.parametrize("deleted", [0, 3, 120])
 def test_logs_of_one_moment_fill_several_pages(deleted: int, world: World, exporter: ExporterHarness) -> None:
-    """Hundreds of logs with equal createdAt are told apart by their ids, even while some are deleted."""
+    """Hundreds of logs with equal createdAt are distinguished by their ids, even while some are deleted."""
     world.publish(30, over=HOUR)
     world.publish(430, over=0)
     exporter.api.before_request(2, partial(world.delete_top, deleted))
@@ -475,11 +472,11 @@ def test_logs_of_one_moment_fill_several_pages(deleted: int, world: World, expor
 
 
 @pytest.mark.parametrize("together", [1, 1000])
-def test_logs_of_the_moment_of_known_ground_are_no_known_ground(
+def test_logs_at_the_high_water_mark_do_not_end_a_catch_up(
     together: int, world: World, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A catch-up down to logs of the very moment of those it knows does not take what it has just read for known."""
-    monkeypatch.setattr(poller, "COMMIT_SIZE", together)
+    """A catch-up down to the time of the high-water mark does not take logs it has just read for known ones."""
+    monkeypatch.setattr(sync, "COMMIT_SIZE", together)
     exporter = start(
         FakeLateApi(world, quirks=ListQuirks(max_page_size=10)), config=PollConfig(reconcile_interval=NEVER)
     )
@@ -494,8 +491,8 @@ def test_logs_of_the_moment_of_known_ground_are_no_known_ground(
         check(exporter, world, world.history)
 
 
-def test_a_log_from_the_future_moves_no_known_ground(world: World, exporter: ExporterHarness) -> None:
-    """One log with a createdAt a year ahead stands on top of the list for ever, and hides none below it."""
+def test_a_log_from_the_future_does_not_move_the_high_water_mark(world: World, exporter: ExporterHarness) -> None:
+    """A log with a createdAt a year ahead stays on top of the list and hides none below it."""
     world.publish(120, over=HOUR)
     world.insert(world.clock.now + 365 * DAY)
     exporter.poll()
@@ -507,11 +504,11 @@ def test_a_log_from_the_future_moves_no_known_ground(world: World, exporter: Exp
     world.publish(130, over=HOUR)
     exporter.poll_repeatedly(2)
     assert set(world.history) == exporter.observations
-    assert len(world.history) == len(exporter.counted)
+    assert len(world.history) == len(exporter.commit_log)
 
 
-def test_a_pause_counts_once_whatever_becomes_of_it(world: World, exporter: ExporterHarness) -> None:
-    """A rate_limit_pause that was pending is a pause, not two."""
+def test_a_rate_limit_pause_counts_once(world: World, exporter: ExporterHarness) -> None:
+    """A rate_limit_pause that was pending and is final later is one pause."""
     world.publish(1, action="rate_limit_pause", status="pending")
     exporter.poll()
     world.change(world.ids[0], "success")
@@ -519,22 +516,24 @@ def test_a_pause_counts_once_whatever_becomes_of_it(world: World, exporter: Expo
     assert 1 == check(exporter, world, world.history).sum("late_publishing_rate_limit_pauses_total")
 
 
-def test_a_list_with_its_oldest_log_first_is_counted_in_the_end(world: World, walker: ExporterHarness) -> None:
-    """The order is nowhere documented: with the newest log last, every log still counts exactly once."""
-    walker.api.quirks = ListQuirks(order=lambda rows: rows[::-1])
+def test_a_list_with_its_oldest_log_first_is_counted_in_the_end(
+    world: World, scanning_exporter: ExporterHarness
+) -> None:
+    """In a list with the newest log last, every log still counts exactly once."""
+    scanning_exporter.api.quirks = ListQuirks(order=lambda rows: rows[::-1])
     world.publish(350, over=6 * DAY)
-    walker.poll()
-    check(walker, world, world.history)
+    scanning_exporter.poll()
+    check(scanning_exporter, world, world.history)
     for _ in range(5):
         world.clock.advance(30)
         world.publish(70)
-        walker.poll()
-    walker.settle()
-    check(walker, world, world.history)
+        scanning_exporter.poll()
+    scanning_exporter.settle()
+    check(scanning_exporter, world, world.history)
 
 
 def test_a_list_in_order_of_insertion_is_counted_at_once(world: World, exporter: ExporterHarness) -> None:
-    """Where logs stand in the order in which they were written, those that come late are on top."""
+    """In a list sorted by insertion, late logs are on top and counted at once."""
     exporter.api.quirks = ListQuirks(
         order=lambda rows: sorted(rows, key=lambda row: -world.insertion_order[row["_id"]])
     )
@@ -551,7 +550,7 @@ def test_a_list_in_order_of_insertion_is_counted_at_once(world: World, exporter:
 
 
 def test_a_list_that_ignores_skip_fails_loudly(world: World, exporter: ExporterHarness) -> None:
-    """Where every page is the first one, the poll fails instead of taking the list for read."""
+    """If every page is the first one, the poll fails instead of treating the list as read."""
     exporter.api.quirks = ListQuirks(ignores_skip=True)
     world.publish(350, over=DAY)
     assert "bad_payload" == exporter.poll().outcome
@@ -563,8 +562,8 @@ def test_a_list_that_ignores_skip_fails_loudly(world: World, exporter: ExporterH
 
 
 @pytest.mark.parametrize("cap", [50, 10])
-def test_pages_shorter_than_asked_for_are_no_end(cap: int, world: World, exporter: ExporterHarness) -> None:
-    """An API that gives fewer logs a page than it was asked for is read as far as it says that there is more."""
+def test_short_pages_do_not_end_the_list(cap: int, world: World, exporter: ExporterHarness) -> None:
+    """An API that returns shorter pages than requested is read as long as it reports more."""
     exporter.api.quirks = ListQuirks(max_page_size=cap)
     world.publish(330, over=DAY)
     exporter.poll()
@@ -598,7 +597,7 @@ def _paginated(**changes: Any) -> Callable[[Document], Document]:
     ],
 )
 def test_wrong_pagination_costs_no_log(changes: Mapping[str, Any], world: World, exporter: ExporterHarness) -> None:
-    """``total`` and ``hasMore`` may say what they like: the logs decide."""
+    """A wrong ``total`` or ``hasMore`` costs no log."""
     exporter.api.quirks = ListQuirks(transform=_paginated(**changes))
     world.publish(330, over=DAY)
     exporter.poll()
@@ -610,8 +609,8 @@ def test_wrong_pagination_costs_no_log(changes: Mapping[str, Any], world: World,
     assert len(exporter.api.requests) < 40
 
 
-def test_what_expires_while_down_is_lost_and_said_to_be(world: World, exporter: ExporterHarness) -> None:
-    """After a downtime beyond the retention the coverage begins anew where the API's memory begins."""
+def test_logs_that_expire_during_downtime_shorten_the_coverage(world: World, exporter: ExporterHarness) -> None:
+    """After a downtime longer than the retention, the coverage starts where the API's list starts."""
     world.publish(250, over=DAY)
     exporter.poll()
     before = exporter.scrape().sum("late_exporter_coverage_start_timestamp_seconds")
@@ -628,7 +627,7 @@ def test_what_expires_while_down_is_lost_and_said_to_be(world: World, exporter: 
 
 
 def test_a_short_lookback_leaves_older_logs_out_for_ever(world: World, late: FakeLateApi, start: Start) -> None:
-    """With a lookback of an hour the logs before it never count, by no poll, no walk and no restart."""
+    """With a lookback of an hour, older logs never count, in no poll, scan or restart."""
     exporter = start(late, config=PollConfig(lookback=HOUR))
     world.publish(700, over=7 * DAY)
     world.publish(130, over=50 * MINUTE)
@@ -643,7 +642,7 @@ def test_a_short_lookback_leaves_older_logs_out_for_ever(world: World, late: Fak
 def test_a_wrong_clock_is_set_right_by_the_date_header(
     skew: float, world: World, late: FakeLateApi, start: Start
 ) -> None:
-    """An exporter whose clock is a year off counts all the same, by the API's own clock."""
+    """An exporter whose clock is a year off counts by the API's clock."""
     exporter = start(late, skew=skew)
     world.publish(300, over=6 * DAY)
     exporter.poll()
@@ -658,22 +657,22 @@ def test_a_wrong_clock_is_set_right_by_the_date_header(
 
 
 def test_a_pending_log_deep_in_the_list_settles_within_two_polls(world: World, exporter: ExporterHarness) -> None:
-    """A log that settles 3,000 logs deep counts in its new status, for a handful of requests."""
+    """A pending log that becomes final 3,000 logs deep counts in its new status, at the cost of a few requests."""
     (deep,) = world.publish(1, status="pending", durationMs=None)
     world.clock.advance(HOUR)
     world.publish(3000)
     exporter.poll()
     exporter.poll_repeatedly(2)
     world.change(deep, "success", durationMs=4200)
-    asked = len(exporter.api.requests)
+    request_count = len(exporter.api.requests)
     exporter.poll_repeatedly(2)
-    assert len(exporter.api.requests) - asked <= 6
+    assert len(exporter.api.requests) - request_count <= 6
     scrape = check(exporter, world, world.history)
     assert {} == scrape.family("late_publishing_pending_logs")
 
 
 def test_many_pending_logs_settle_at_once_deep_in_the_list(world: World, exporter: ExporterHarness) -> None:
-    """A hundred pending logs that settle together cost one request a post, within the budget of a few polls."""
+    """A hundred pending logs that become final together cost one request per post, within the budget of a few polls."""
     deep = world.publish(100, status="pending", durationMs=None)
     world.clock.advance(HOUR)
     world.publish(300)
@@ -685,7 +684,7 @@ def test_many_pending_logs_settle_at_once_deep_in_the_list(world: World, exporte
 
 
 def test_an_old_pending_log_settles_below_many_that_never_do(world: World, exporter: ExporterHarness) -> None:
-    """More newer pending logs than a page holds do not hide what becomes of the older ones."""
+    """More pending logs than a page do not hide the final status of older ones."""
     (old,) = world.publish(1, status="pending")
     world.clock.advance(HOUR)
     world.publish(250, status="pending")
@@ -699,7 +698,7 @@ def test_an_old_pending_log_settles_below_many_that_never_do(world: World, expor
 
 
 def test_a_pending_log_whose_post_is_deleted_is_pending_no_more(world: World, exporter: ExporterHarness) -> None:
-    """Where the post is gone the log counts as pending for ever, and the gauge forgets it."""
+    """If the post is deleted, the log stays counted as pending and leaves the gauge."""
     (deep, kept) = world.publish(2, status="pending")
     world.clock.advance(HOUR)
     world.publish(200)
@@ -708,12 +707,12 @@ def test_a_pending_log_whose_post_is_deleted_is_pending_no_more(world: World, ex
     world.delete(deep)
     exporter.poll_repeatedly(2)
     scrape = check(exporter, world, world.history)
-    assert pending_truth(world) == scrape.family("late_publishing_pending_logs")
+    assert expected_pending(world) == scrape.family("late_publishing_pending_logs")
     assert {(kept, "pending")} <= set(world.visible)
 
 
-def test_a_filter_that_the_api_ignores_only_delays_what_settles(world: World, exporter: ExporterHarness) -> None:
-    """Where ``status=pending`` gives every log, they are all read, a page a poll."""
+def test_an_ignored_status_filter_only_delays_settlement(world: World, exporter: ExporterHarness) -> None:
+    """If ``status=pending`` returns every log, the list is scanned one page per poll."""
     exporter.api.quirks = ListQuirks(ignores_status=True)
     (deep,) = world.publish(1, status="pending")
     world.clock.advance(HOUR)
@@ -724,26 +723,26 @@ def test_a_filter_that_the_api_ignores_only_delays_what_settles(world: World, ex
     check(exporter, world, world.history)
 
 
-def test_logs_without_a_time_are_counted_once(world: World, walker: ExporterHarness) -> None:
-    """Logs without createdAt stand last in the list, never expire, and count like all others."""
+def test_logs_without_a_time_are_counted_once(world: World, scanning_exporter: ExporterHarness) -> None:
+    """Logs without createdAt are last in the list, never expire, and count once."""
     for _ in range(120):
         world.insert(None)
     world.publish(250, over=DAY)
-    walker.poll()
-    check(walker, world, world.history)
+    scanning_exporter.poll()
+    check(scanning_exporter, world, world.history)
     world.insert(None, status="failed", statusCode=500)
-    walker.settle()
-    check(walker, world, world.history)
+    scanning_exporter.settle()
+    check(scanning_exporter, world, world.history)
     for _ in range(10):
         world.clock.advance(DAY)
         world.publish(20)
-        walker.poll()
-    walker.settle()
-    check(walker, world, world.history)
+        scanning_exporter.poll()
+    scanning_exporter.settle()
+    check(scanning_exporter, world, world.history)
 
 
 def test_one_odd_row_costs_none_of_its_neighbours(world: World, exporter: ExporterHarness) -> None:
-    """A row without an id, or that is no object, is refused and counted once; the other ones count."""
+    """A row without an id, or that is no object, is rejected and counted once; the others count."""
     odd: tuple[Any, ...] = ({"platform": "x"}, "<html>", None, {"_id": 7, "createdAt": "2026-11-24T12:00:00Z"})
     exporter.api.quirks = ListQuirks(transform=lambda document: document | {"logs": [*document["logs"][:50], *odd]})
     world.publish(50, over=HOUR)
@@ -757,7 +756,7 @@ def test_one_odd_row_costs_none_of_its_neighbours(world: World, exporter: Export
 
 
 def test_late_logs_are_counted_at_any_depth(world: World, exporter: ExporterHarness) -> None:
-    """Logs that come fifty minutes late, hundreds of logs deep, are found by the next polls, not as reconciled."""
+    """Logs that arrive fifty minutes late and hundreds of logs deep are found by the next polls, not as reconciled."""
     world.publish(900, over=2 * HOUR)
     exporter.poll()
     exporter.poll_repeatedly(8)
@@ -771,31 +770,31 @@ def test_late_logs_are_counted_at_any_depth(world: World, exporter: ExporterHarn
 
 @pytest.mark.parametrize("restarted", [True, False])
 def test_logs_that_came_late_during_an_outage_are_not_called_reconciled(
-    world: World, walker: ExporterHarness, *, restarted: bool
+    world: World, scanning_exporter: ExporterHarness, *, restarted: bool
 ) -> None:
-    """What was written late while nobody looked is found after an outage of hours, and no sign of a bug."""
+    """Logs that arrived late during an outage of hours are found and do not count as reconciled."""
     world.publish(600, over=2 * HOUR)
-    walker.poll()
-    walker.poll_repeatedly(8)
+    scanning_exporter.poll()
+    scanning_exporter.poll_repeatedly(8)
     lull = world.clock.now
     world.clock.advance(10 * MINUTE)
     world.insert(lull - 40 * MINUTE)
     if restarted:
-        walker.restart(downtime=3 * HOUR)
+        scanning_exporter.restart(downtime=3 * HOUR)
     else:
         for _ in range(6):
-            walker.api.fail_request(0, unavailable)
+            scanning_exporter.api.fail_request(0, unavailable)
             world.clock.advance(30 * MINUTE)
-            walker.poll()
+            scanning_exporter.poll()
     world.publish(260)
-    walker.poll_repeatedly(3)
-    walker.settle()
-    scrape = check(walker, world, world.history)
+    scanning_exporter.poll_repeatedly(3)
+    scanning_exporter.settle()
+    scrape = check(scanning_exporter, world, world.history)
     assert 0 == scrape.sum("late_exporter_reconciled_logs_total")
 
 
-def test_a_first_poll_that_fails_leaves_what_came_late_to_the_next(world: World, exporter: ExporterHarness) -> None:
-    """What was written late before a restart is looked for until that has been done, without a reconcile walk."""
+def test_late_logs_are_found_even_if_the_first_poll_fails(world: World, exporter: ExporterHarness) -> None:
+    """Logs that arrived late before a restart are searched for until a poll succeeds, without a scheduled scan."""
     world.publish(600, over=2 * HOUR)
     exporter.poll()
     lull = world.clock.now
@@ -811,28 +810,30 @@ def test_a_first_poll_that_fails_leaves_what_came_late_to_the_next(world: World,
     assert 0 == scrape.sum("late_exporter_reconciled_logs_total")
 
 
-def test_the_reconcile_walk_finds_what_came_days_late(world: World, walker: ExporterHarness) -> None:
-    """A log that appears days late while others vanish is found by the walk, counted and reported."""
+def test_the_reconciliation_scan_finds_logs_that_are_days_late(
+    world: World, scanning_exporter: ExporterHarness
+) -> None:
+    """A log that appears days late while others disappear is found by the scan and counted as reconciled."""
     world.publish(900, over=5 * DAY)
-    walker.poll()
-    walker.poll_repeatedly(8)
+    scanning_exporter.poll()
+    scanning_exporter.poll_repeatedly(8)
     world.insert(world.clock.now - 3 * DAY)
     world.delete_top(2)
-    walker.settle()
-    scrape = check(walker, world, world.history)
+    scanning_exporter.settle()
+    scrape = check(scanning_exporter, world, world.history)
     assert 1 == scrape.sum("late_exporter_reconciled_logs_total")
 
 
 def test_at_rest_a_poll_is_one_request(world: World, exporter: ExporterHarness) -> None:
-    """With nothing new and every pending log in sight a poll is one request; a pending log further down makes two."""
+    """A poll without news is one request, or two if a pending log is below the first page."""
     world.publish(250, over=DAY)
     world.publish(3, status="pending", over=MINUTE)
     exporter.poll()
     exporter.poll_repeatedly(3)
     for expected in (1, 2):
-        asked = len(exporter.api.requests)
+        request_count = len(exporter.api.requests)
         exporter.poll_repeatedly(5)
-        assert 5 * expected == len(exporter.api.requests) - asked
+        assert 5 * expected == len(exporter.api.requests) - request_count
         world.publish(120)
         exporter.poll_repeatedly(2)
     check(exporter, world, world.history)
@@ -847,26 +848,26 @@ def test_at_rest_a_poll_is_one_request_even_after_a_short_lookback(
     exporter.poll()
     for _ in range(5):
         exporter.poll_repeatedly(2)
-        asked = len(late.requests)
+        request_count = len(late.requests)
         exporter.poll_repeatedly(2)
-        assert 2 == len(late.requests) - asked
+        assert 2 == len(late.requests) - request_count
         world.publish(3)
 
 
-def test_a_burst_of_more_than_a_page_is_no_reason_to_walk(world: World, exporter: ExporterHarness) -> None:
-    """What the catch-up itself reads is not looked for once more."""
+def test_a_burst_of_more_than_a_page_starts_no_scan(world: World, exporter: ExporterHarness) -> None:
+    """Logs that the catch-up itself reads are not searched for again."""
     world.publish(900, over=DAY)
     exporter.poll()
     exporter.poll_repeatedly(3)
-    asked = len(exporter.api.requests)
+    request_count = len(exporter.api.requests)
     world.publish(250)
     exporter.poll_repeatedly(1)
-    assert 4 >= len(exporter.api.requests) - asked
+    assert 4 >= len(exporter.api.requests) - request_count
     check(exporter, world, world.history)
 
 
 def test_thousands_of_platforms_end_in_other_and_every_sum_is_exact(world: World, exporter: ExporterHarness) -> None:
-    """Beyond the known platforms fifty get a label value of their own, the rest is ``other``, and all are counted."""
+    """Beyond the known platforms fifty get a label value, the others are counted as ``other``."""
     for number in range(5000):
         world.insert(world.clock.now - DAY + number, platform=f"platform{number}")
     for platform in ("tiktok", "youtube", "snapchat"):
@@ -884,7 +885,7 @@ def test_thousands_of_platforms_end_in_other_and_every_sum_is_exact(world: World
 
 
 def test_two_workspaces_share_a_state_and_nothing_else(clock: VirtualClock, start: Start) -> None:
-    """The same ids under two keys are two logs, and each workspace shows once its own first sync is complete."""
+    """The same ids under two keys are two logs, and each workspace is exposed after its own first sync."""
     worlds = {name: World(clock) for name in ("acme", "müller")}
     lates = {name: FakeLateApi(world) for name, world in worlds.items()}
     exporter = start(lates)
@@ -905,7 +906,7 @@ def _by_workspace(exporter: ExporterHarness) -> dict[str, float]:
 
 
 def test_connection_logs_are_counted_exactly_once_too(world: World, late: FakeLateApi, start: Start) -> None:
-    """Connections are read like publishing logs, through a kill and a restart, and shown when they are whole."""
+    """Connection logs are exact through a kill and a restart, and exposed once they are complete."""
     exporter = start(late, feeds=("publishing", "connections"))
     for _ in range(230):
         world.clock.advance(60)
@@ -928,8 +929,10 @@ def test_connection_logs_are_counted_exactly_once_too(world: World, late: FakeLa
     } == scrape.family("late_connection_events_total")
     assert {("instagram", "connect_failed", "oauth_denied"): 1} == scrape.family("late_connection_failures_total")
     assert {} == scrape.family("late_account_connected")
-    assert len(exporter.counted) == len(set(exporter.counted)) == 242
-    assert {Scope("default", "publishing"), Scope("default", "connections")} == {scope for scope, _ in exporter.counted}
+    assert len(exporter.commit_log) == len(set(exporter.commit_log)) == 242
+    assert {Scope("default", "publishing"), Scope("default", "connections")} == {
+        scope for scope, _ in exporter.commit_log
+    }
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -937,31 +940,31 @@ def test_connection_logs_are_counted_exactly_once_too(world: World, late: FakeLa
 def test_a_state_that_cannot_be_written_counts_nothing_twice(
     number: int, when: str, world: World, exporter: ExporterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A commit that fails, durable or not, is an outcome of its own, and the next poll makes up for it."""
-    monkeypatch.setattr(poller, "COMMIT_SIZE", 100)
+    """A failed commit, durable or not, is an outcome of its own, and the next poll makes up for it."""
+    monkeypatch.setattr(sync, "COMMIT_SIZE", 100)
     world.publish(120, over=HOUR)
     exporter.poll()
     world.clock.advance(HOUR)
     world.publish(240)
     exporter.store.failures[number] = when
-    turns = [exporter.poll()]
+    results = [exporter.poll()]
     if when == "after":
         exporter.restart()
-    turns += exporter.poll_repeatedly(2)
-    assert 1 == sum(turn.outcome == "store_error" for turn in turns)
+    results += exporter.poll_repeatedly(2)
+    assert 1 == sum(result.outcome == "store_error" for result in results)
     scrape = check(exporter, world, world.history)
     if when == "before":
         assert 1 == scrape.sum("late_exporter_polls_total", outcome="store_error")
 
 
 def test_a_poll_that_could_not_be_saved_is_no_success(world: World, exporter: ExporterHarness) -> None:
-    """While the state cannot be written, the time of the last successful poll stands still."""
+    """While the store cannot be written, the time of the last successful poll does not change."""
     world.publish(20, over=HOUR)
     exporter.poll()
     before = exporter.scrape().sum("late_exporter_last_successful_poll_timestamp_seconds")
     exporter.store.failures.update(dict.fromkeys(range(50), "before"))
-    for turn in exporter.poll_repeatedly(10):
-        assert "store_error" == turn.outcome
+    for result in exporter.poll_repeatedly(10):
+        assert "store_error" == result.outcome
     scrape = exporter.scrape()
     assert before == scrape.sum("late_exporter_last_successful_poll_timestamp_seconds")
     assert {("publishing", "success"): 1, ("publishing", "store_error"): 10} == scrape.family(
@@ -976,25 +979,25 @@ def test_a_poll_that_could_not_be_saved_is_no_success(world: World, exporter: Ex
 
 @pytest.mark.parametrize("together", [1, 1000])
 def test_an_api_that_keeps_logs_longer_than_it_says_makes_none_count_twice(
-    together: int, world: World, walker: ExporterHarness, monkeypatch: pytest.MonkeyPatch
+    together: int, world: World, scanning_exporter: ExporterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Logs that are still shown when their ids have been forgotten do not come back."""
-    monkeypatch.setattr(poller, "COMMIT_SIZE", together)
-    walker.api.quirks = ListQuirks(never_expires=True)
+    """Logs that the API still has after their keys were pruned are not counted again."""
+    monkeypatch.setattr(sync, "COMMIT_SIZE", together)
+    scanning_exporter.api.quirks = ListQuirks(never_expires=True)
     world.publish(130, over=6 * DAY)
-    walker.poll()
+    scanning_exporter.poll()
     for _ in range(12):
         world.clock.advance(DAY)
         world.publish(20)
-        walker.poll()
-        walker.settle()
-    check(walker, world, world.history)
+        scanning_exporter.poll()
+        scanning_exporter.settle()
+    check(scanning_exporter, world, world.history)
 
 
 def test_nothing_that_was_shown_falls_when_the_process_dies_on_a_full_disk(
     world: World, exporter: ExporterHarness
 ) -> None:
-    """While the state cannot be written, what is shown is what a restart finds, but for the polls that failed by it."""
+    """After a kill with a full disk nothing falls, except for the count of polls that failed because of it."""
     world.publish(20, over=HOUR)
     exporter.poll()
     exporter.scrape()
@@ -1006,11 +1009,13 @@ def test_nothing_that_was_shown_falls_when_the_process_dies_on_a_full_disk(
     exporter.store.failures.clear()
     exporter.restart()
     found = exporter.scrape()
-    assert {} == {series: value for series, value in _saved(shown).items() if found.get(series, -1) < value}
+    assert {} == {
+        series: value for series, value in _without_unsaved_polls(shown).items() if found.get(series, -1) < value
+    }
 
 
-def _saved(shown: Samples) -> Samples:
-    """Without the polls whose state could not be written: those are shown though they are not saved."""
+def _without_unsaved_polls(shown: Samples) -> Samples:
+    """Return the samples without polls that failed to commit, which are exposed although not saved."""
     return Samples({at: value for at, value in shown.items() if ("outcome", "store_error") not in at[1]})
 
 
@@ -1071,7 +1076,7 @@ EVENTS = st.tuples(
 
 
 class Exactness(RuleBasedStateMachine):
-    """A world in which anything happens at any time, and what an exporter makes of it."""
+    """A world with random events, and an exporter that must count it exactly."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -1091,8 +1096,8 @@ class Exactness(RuleBasedStateMachine):
         together=st.sampled_from((1, 15, 1000)),
     )
     def begin(self, cap: int, latency: float, history: int, reconcile: float, together: int, *, dated: bool) -> None:
-        """An API with some logs, and an exporter that has not polled yet."""
-        self._patch.setattr(poller, "COMMIT_SIZE", together)
+        """Start with an API with some logs, and an exporter that has not polled."""
+        self._patch.setattr(sync, "COMMIT_SIZE", together)
         self.late = FakeLateApi(self.world, latency=latency, sends_date=dated, quirks=ListQuirks(max_page_size=cap))
         self.world.publish(history, over=5 * DAY)
         path = Path(self._folder.name) / "state.db"
@@ -1101,31 +1106,31 @@ class Exactness(RuleBasedStateMachine):
     def _start(self, late: FakeLateApi, path: Path, pace: PollConfig) -> ExporterHarness:
         return ExporterHarness(late, path, config=pace)
 
-    def _counted(self) -> list[LogStatus]:
-        """What was counted, in order."""
-        return [(self._id(key), status) for _, (key, status) in self.exporter.counted]
+    def _commit_log(self) -> list[LogStatus]:
+        """Return the committed observations by id, in order."""
+        return [(self._id(key), status) for _, (key, status) in self.exporter.commit_log]
 
     def _id(self, key: str) -> str:
-        """The id of a log that is known by a key."""
+        """Return the id of the log that a key stands for."""
         return key
 
     @rule(events=EVENTS)
     def poll(self, events: Events) -> None:
-        """A poll that succeeds; what stood in the list all the while, written in order, it has to count."""
+        """Poll successfully; logs that were in the list throughout must be counted."""
         self._foresee(events)
         before = {row["_id"]: row["status"] for row in self.world.rows}
-        fresh = self.world.appended_ids - {log_id for log_id, _ in self._counted()}
-        turn = self.exporter.poll()
+        fresh = self.world.appended_ids - {log_id for log_id, _ in self._commit_log()}
+        result = self.exporter.poll()
         self.late.clear_events()
-        assert "success" == turn.outcome, turn.error
-        if not turn.is_partial:
+        assert "success" == result.outcome, result.error
+        if not result.is_partial:
             steady = before.items() & {row["_id"]: row["status"] for row in self.world.rows}.items()
             self.due |= {sighted for sighted in steady & self._lasting() if sighted[0] in fresh}
         self._compare()
 
     @rule(events=EVENTS, number=st.integers(0, 6), fault=st.sampled_from(FAULTS))
-    def poll_in_vain(self, events: Events, number: int, fault: Fault) -> None:
-        """A poll that fails at a request, if it gets that far."""
+    def poll_with_fault(self, events: Events, number: int, fault: Fault) -> None:
+        """Poll with a fault at one request, if the poll gets that far."""
         self._foresee(events)
         self.late.fail_request(number, fault)
         self.exporter.poll()
@@ -1133,36 +1138,36 @@ class Exactness(RuleBasedStateMachine):
         self._compare()
 
     @rule(events=EVENTS, number=st.integers(0, 4))
-    def poll_without_state(self, events: Events, number: int) -> None:
-        """A poll whose state cannot be written."""
+    def poll_with_store_failure(self, events: Events, number: int) -> None:
+        """Poll while the store cannot be written."""
         self._foresee(events)
         self.exporter.store.failures[number] = "before"
         self.exporter.poll()
         self.exporter.store.failures.clear()
         self.late.clear_events()
         self._compare()
-        self.shown = _saved(self.shown)
+        self.shown = _without_unsaved_polls(self.shown)
 
     @rule(events=EVENTS, steps=st.integers(1, 60), downtime=TIMES)
     def kill(self, events: Events, steps: int, downtime: float) -> None:
-        """A poll during which the process dies, if it takes that many steps, and starts anew."""
+        """Poll and kill the process at a step, if the poll takes that many."""
         self._foresee(events)
         if self.exporter.kill(steps, downtime):
-            # What the process would have looked for next, only the reconcile walk finds.
+            # Only the reconciliation scan finds what the killed process would have looked for next.
             self.steady = False
         self.late.clear_events()
         self._compare()
 
     @rule(downtime=TIMES)
     def restart(self, downtime: float) -> None:
-        """The process ends in good order and starts anew."""
+        """Stop the exporter and start it again."""
         self.exporter.restart(downtime)
         self._compare()
 
-    @precondition(lambda self: self.exporter.counted)
+    @precondition(lambda self: self.exporter.commit_log)
     @rule()
     def settle(self) -> None:
-        """Nothing happens for a while."""
+        """Let some time pass without events."""
         self.exporter.settle()
         self.due |= self._lasting()
         self._compare()
@@ -1170,7 +1175,7 @@ class Exactness(RuleBasedStateMachine):
         self._audit()
 
     def teardown(self) -> None:
-        """In the end everything is counted."""
+        """Assert that everything is counted in the end."""
         try:
             if hasattr(self, "exporter"):
                 self.settle()
@@ -1209,15 +1214,15 @@ class Exactness(RuleBasedStateMachine):
             self.late.before_request(number, partial(self._do, action))
 
     def _lasting(self) -> set[LogStatus]:
-        """What the API shows now and for a while."""
+        """Return the logs that the API shows now and for a while."""
         since = self.world.clock.now - 7 * DAY + 5 * MINUTE
         return {
             sighted for sighted, row in self.world.visible.items() if row["createdAt"] is None or _created(row) >= since
         }
 
     def _compare(self) -> None:
-        """Nothing twice, nothing missed that had to be seen, nothing falls, and every family is right."""
-        counted = self._counted()
+        """Assert that nothing counts twice, is missed or falls, and that every family is right."""
+        counted = self._commit_log()
         assert len(set(counted)) == len(counted)
         assert set() == self.due - set(counted)
         scrape = self.exporter.scrape()
@@ -1228,33 +1233,33 @@ class Exactness(RuleBasedStateMachine):
             Oracle(self.world.history[sighted] for sighted in counted).check(scrape)
 
     def _audit(self) -> None:
-        """An audit by other rules than those of the reader says the same, and the books close to the last log."""
-        plan, imbalances = self.exporter.run_audit()
-        assert ([], [], set()) == (plan.differences, imbalances, plan.in_gap)
-        assert set(map(self._id, plan.listed_keys or ())) >= {log_id for log_id, _ in self._lasting()}
+        """Assert that an independent audit finds nothing."""
+        audit, mismatches = self.exporter.run_audit()
+        assert ([], [], set()) == (audit.differences, mismatches, audit.in_gap)
+        assert set(map(self._id, audit.listed_keys or ())) >= {log_id for log_id, _ in self._lasting()}
 
     def _rest(self) -> None:
-        """Pending logs are those of the world, and a poll is one request, or two."""
+        """Assert that the pending logs are right, and that a poll is one or two requests."""
         scrape = self.exporter.scrape()
         waiting = scrape.family("late_publishing_pending_logs")
-        assert pending_truth(self.world) <= Counter(waiting) <= pending_truth(self.world, 2 * HOUR)
+        assert expected_pending(self.world) <= Counter(waiting) <= expected_pending(self.world, 2 * HOUR)
         if self.steady:
             assert 0 == scrape.sum("late_exporter_reconciled_logs_total")
-        asked = len(self.late.requests)
+        request_count = len(self.late.requests)
         assert "success" == self.exporter.poll().outcome
         top = set(self.world.ids[: self.late.quirks.max_page_size])
         deep = any(row["status"] == "pending" and row["_id"] not in top for row in self.world.rows)
-        assert 1 + deep == len(self.late.requests) - asked
+        assert 1 + deep == len(self.late.requests) - request_count
 
 
 def test_more_logs_of_one_moment_than_a_page_are_all_counted() -> None:
-    """Where some of them were read by chance as the list moved, those above and below are not taken for known."""
+    """Logs of one time that were read out of order as the list moved do not hide the others."""
     state = Exactness()
     state.begin(latency=0.0, cap=10, reconcile=600.0, history=25, dated=True, together=1000)
-    state.poll_without_state(
+    state.poll_with_store_failure(
         events=(10800.0, [("publish", 3, 51), ("late", 13, 43), ("publish", 2, 22)], [(3, ("delete", 41, 9))]), number=0
     )
-    state.poll_without_state(
+    state.poll_with_store_failure(
         events=(30.0, [("publish", 40, 5)], [(2, ("publish", 18, 9)), (3, ("delete", 32, 11))]), number=3
     )
     moves = [(2, ("moment", 99, 57)), (5, ("delete", 15, 15)), (1, ("late", 23, 28))]

@@ -1,4 +1,4 @@
-"""Every log exactly once without ids, and through the day on which the API stops giving them."""
+"""Every log counts exactly once without ids, and when the API stops sending them."""
 
 from __future__ import annotations
 
@@ -13,24 +13,17 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import precondition, rule
 
 from late_exporter.feeds import GENERATIONS
-from late_exporter.ingest import poller
-from late_exporter.ingest.poller import PollConfig
+from late_exporter.ingest import sync
+from late_exporter.ingest.schedule import PollConfig
 from late_exporter.simulator.log_list import LogRow
 from tests.ingest.test_exactness import EVENTS as HAPPENINGS
 from tests.ingest.test_exactness import NEVER, Events, Exactness
+from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import FakeLateApi, ListQuirks, zernio_row
 from tests.support.profiles import example_count, is_thorough
-from tests.support.worlds import (
-    DAY,
-    HOUR,
-    MINUTE,
-    ExporterHarness,
-    FakeLateApi,
-    ListQuirks,
-    LogStatus,
-    VirtualClock,
-    World,
-    zernio,
-)
+from tests.support.store import LogStatus
+from tests.support.world import World
 
 Start: TypeAlias = Callable[..., ExporterHarness]
 
@@ -40,13 +33,13 @@ LOGS = "late_publishing_logs_total"
 
 @pytest.fixture
 def world() -> World:
-    """A key without logs."""
+    """Return a key without logs."""
     return World(VirtualClock())
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts an exporter that finds out what the API speaks, with a state in a file of its own."""
+    """Return a function that starts an exporter that detects the generation, with a database file of its own."""
     started: list[ExporterHarness] = []
 
     def start(late: FakeLateApi, **options: Any) -> ExporterHarness:
@@ -61,18 +54,18 @@ def start(tmp_path: Path) -> Iterator[Start]:
         exporter.close()
 
 
-def truth(rows: Sequence[LogRow]) -> Counter[tuple[str, ...]]:
-    """How many logs there are by platform, action and status."""
+def expected_counts(rows: Sequence[LogRow]) -> Counter[tuple[str, ...]]:
+    """Return the number of logs of the API by platform, action and status."""
     return Counter((row["platform"], row["action"], row["status"]) for row in rows)
 
 
-def counts(exporter: ExporterHarness) -> Counter[tuple[str, ...]]:
-    """How many logs are shown by platform, action and status."""
+def exposed_counts(exporter: ExporterHarness) -> Counter[tuple[str, ...]]:
+    """Return the exposed number of logs by platform, action and status."""
     return Counter({labels: int(value) for labels, value in exporter.scrape().family(LOGS).items()})
 
 
 def switch(exporter: ExporterHarness) -> None:
-    """The vendor turns the old endpoints off, and the exporter finds out."""
+    """Switch the API to generation zernio, and poll until the exporter has followed."""
     exporter.api.generation = "zernio"
     for _ in range(4):
         exporter.poll_repeatedly(1)
@@ -89,20 +82,20 @@ def test_logs_without_ids_are_counted_once(cap: int, world: World, start: Start)
     exporter = start(FakeLateApi(world, quirks=ListQuirks(max_page_size=cap), generation="zernio"))
     world.publish(230, over=5 * DAY)
     exporter.poll()
-    assert truth(world.rows) == counts(exporter)
+    assert expected_counts(world.rows) == exposed_counts(exporter)
     world.clock.advance(HOUR)
     world.publish(47, platform="tiktok", status="failed")
     exporter.restart(downtime=HOUR)
     exporter.poll_repeatedly(2)
     world.insert(world.clock.now - 20 * MINUTE)
     exporter.poll_repeatedly(2)
-    assert truth(world.rows) == counts(exporter)
-    assert len(set(exporter.counted)) == len(exporter.counted) == 278
+    assert expected_counts(world.rows) == exposed_counts(exporter)
+    assert len(set(exporter.commit_log)) == len(exporter.commit_log) == 278
 
 
 @pytest.mark.parametrize("alike", [2, 5, 40])
-def test_logs_that_are_alike_are_as_many_as_there_are(alike: int, world: World, start: Start) -> None:
-    """Logs of one moment that nothing tells apart count each, wherever pages break; so does a later one."""
+def test_equal_logs_are_all_counted(alike: int, world: World, start: Start) -> None:
+    """Equal logs of one time each count, across page edges and if one is added later."""
     exporter = start(FakeLateApi(world, generation="zernio"))
     world.publish(61, over=DAY)
     world.publish(alike, over=0, **ALIKE)
@@ -110,48 +103,48 @@ def test_logs_that_are_alike_are_as_many_as_there_are(alike: int, world: World, 
     world.publish(90, over=0.5)
     exporter.poll()
     exporter.restart()
-    assert truth(world.rows) == counts(exporter)
+    assert expected_counts(world.rows) == exposed_counts(exporter)
     world.archives.publishing.insert(dict(world.rows[90], _id="twin"))
     exporter.poll_repeatedly(3)
-    assert truth(world.rows) == counts(exporter)
+    assert expected_counts(world.rows) == exposed_counts(exporter)
 
 
-def test_the_order_of_equals_does_not_matter(world: World, start: Start) -> None:
-    """Logs of one moment in another order, in several statuses, are no new logs."""
+def test_the_order_of_equal_logs_does_not_matter(world: World, start: Start) -> None:
+    """Equal logs of one time in another order and in several statuses are no new logs."""
     late = FakeLateApi(world, generation="zernio")
     exporter = start(late)
     world.publish(3, over=0, **ALIKE)
     (failed,) = world.publish(1, over=0, status="failed", **ALIKE)
     world.publish(2, over=0, **ALIKE)
     exporter.poll()
-    expected = counts(exporter)
+    expected = exposed_counts(exporter)
     row = world.archives.publishing.get(failed)
     assert row is not None
     world.archives.publishing.delete(failed)
     world.archives.publishing.insert(row)
     exporter.poll_repeatedly(2)
-    assert truth(world.rows) == expected == counts(exporter)
+    assert expected_counts(world.rows) == expected == exposed_counts(exporter)
 
 
 @pytest.mark.parametrize("deleted", [1, 3, 12])
-def test_a_page_that_begins_among_equals_leaves_none_out(deleted: int, world: World, start: Start) -> None:
-    """Where rows are pulled up between two pages, logs alike at the edge are still all counted."""
+def test_a_page_that_starts_among_equal_logs_skips_none(deleted: int, world: World, start: Start) -> None:
+    """If rows move up between two pages, equal logs at the edge are still all counted."""
     exporter = start(FakeLateApi(world, quirks=ListQuirks(max_page_size=10), generation="zernio"))
     world.publish(40, over=DAY)
     world.publish(4, over=0, **ALIKE)
     world.clock.advance(60)
     world.publish(8, over=30)
     exporter.api.before_request(2, lambda: world.delete_top(deleted))
-    before = truth(world.rows)
+    before = expected_counts(world.rows)
     exporter.poll()
     exporter.settle()
-    assert before[("instagram", "publish", "success")] >= counts(exporter).total() >= 52 - deleted
-    assert truth(world.rows) - counts(exporter) == Counter()
+    assert before[("instagram", "publish", "success")] >= exposed_counts(exporter).total() >= 52 - deleted
+    assert expected_counts(world.rows) - exposed_counts(exporter) == Counter()
 
 
 @pytest.mark.parametrize("depth", [1, 20, 260])
 def test_a_pending_log_settles_without_its_post(depth: int, world: World, start: Start) -> None:
-    """What became of a pending log at any depth is asked for by its time, within two polls."""
+    """The final status of a pending log at any depth is looked up by its time, within two polls."""
     exporter = start(FakeLateApi(world, generation="zernio"))
     (waiting,) = world.publish(1, status="pending", durationMs=None)
     world.clock.advance(HOUR)
@@ -160,13 +153,13 @@ def test_a_pending_log_settles_without_its_post(depth: int, world: World, start:
     world.change(waiting, "failed", statusCode=500, durationMs=10)
     exporter.poll_repeatedly(2)
     assert {("instagram", "publish", "pending"): 1, ("instagram", "publish", "failed"): 1} == {
-        labels: count for labels, count in counts(exporter).items() if labels[2] != "success"
+        labels: count for labels, count in exposed_counts(exporter).items() if labels[2] != "success"
     }
     assert {} == exporter.scrape().family("late_publishing_pending_logs")
 
 
-def test_a_pending_log_that_was_deleted_is_given_up(world: World, start: Start) -> None:
-    """A pending log that its time no longer shows is gone."""
+def test_a_deleted_pending_log_is_not_pending(world: World, start: Start) -> None:
+    """A pending log that is not listed at its time any more leaves the gauge."""
     exporter = start(FakeLateApi(world, generation="zernio"))
     (waiting,) = world.publish(1, status="pending")
     world.clock.advance(HOUR)
@@ -178,8 +171,8 @@ def test_a_pending_log_that_was_deleted_is_given_up(world: World, start: Start) 
     assert 0 == len(exporter.recorders[next(iter(exporter.recorders))].pending_logs)
 
 
-def test_a_list_that_ignores_times_is_left_to_the_walks(world: World, start: Start) -> None:
-    """Where ``from`` and ``to`` are ignored nothing is given up, and the budget is not spent on it."""
+def test_an_ignored_time_filter_leaves_pending_logs_to_the_scan(world: World, start: Start) -> None:
+    """If ``from`` and ``to`` are ignored, no log is given up and no budget is spent on lookups."""
     late = FakeLateApi(world, generation="zernio", quirks=ListQuirks(ignores_time_filter=True))
     exporter = start(late, pace=PollConfig())
     (waiting,) = world.publish(1, status="pending")
@@ -188,16 +181,19 @@ def test_a_list_that_ignores_times_is_left_to_the_walks(world: World, start: Sta
     exporter.poll()
     world.change(waiting, "success")
     exporter.poll_repeatedly(3)
-    asked = len(late.requests)
+    request_count = len(late.requests)
     exporter.poll_repeatedly(2)
-    assert 2 * 2 >= len(late.requests) - asked
+    assert 2 * 2 >= len(late.requests) - request_count
     exporter.settle()
-    assert truth(world.rows)["instagram", "publish", "success"] == counts(exporter)["instagram", "publish", "success"]
+    assert (
+        expected_counts(world.rows)["instagram", "publish", "success"]
+        == exposed_counts(exporter)["instagram", "publish", "success"]
+    )
     assert {} == exporter.scrape().family("late_publishing_pending_logs")
 
 
-def test_a_time_whose_logs_do_not_move_on_ends_the_search(world: World, start: Start) -> None:
-    """Where the API shows the same page of a moment again and again, a poll ends, and no log is given up."""
+def test_a_window_that_repeats_the_same_page_ends_the_lookup(world: World, start: Start) -> None:
+    """If a window repeats the same page, the lookup ends and no log is given up."""
     exporter = start(FakeLateApi(world, quirks=ListQuirks(max_page_size=10), generation="zernio"))
     ids = world.publish(15, over=0, status="pending")
     world.clock.advance(HOUR)
@@ -206,16 +202,16 @@ def test_a_time_whose_logs_do_not_move_on_ends_the_search(world: World, start: S
     for log_id in ids:
         world.change(log_id, "success")
     exporter.api.quirks = ListQuirks(max_page_size=10, ignores_skip=True)
-    asked = len(exporter.api.requests)
+    request_count = len(exporter.api.requests)
     exporter.poll()
-    assert len(exporter.api.requests) - asked <= 4
+    assert len(exporter.api.requests) - request_count <= 4
     exporter.api.quirks = ListQuirks(max_page_size=10)
     exporter.poll_repeatedly(3)
-    assert truth(list(world.history.values())) == counts(exporter)
+    assert expected_counts(list(world.history.values())) == exposed_counts(exporter)
 
 
 def test_a_switch_neither_loses_nor_doubles_a_log(world: World, start: Start) -> None:
-    """What was counted by id is recognized; what came, settled or was missed about the switch counts once."""
+    """Logs counted by id are matched; those that arrived, settled or were missed around the switch count once."""
     exporter = start(FakeLateApi(world))
     world.publish(150, over=5 * DAY)
     world.publish(4, over=0)
@@ -229,18 +225,18 @@ def test_a_switch_neither_loses_nor_doubles_a_log(world: World, start: Start) ->
     switch(exporter)
     world.change(ids[3], "failed", statusCode=500)
     exporter.poll_repeatedly(3)
-    plan, imbalances = exporter.run_audit()
-    assert ([], [], 294) == (plan.differences, imbalances, len(plan.listed_keys or ()))
-    expected = truth(list(world.history.values()))
-    assert expected == counts(exporter)
+    audit, mismatches = exporter.run_audit()
+    assert ([], [], 294) == (audit.differences, mismatches, len(audit.listed_keys or ()))
+    expected = expected_counts(list(world.history.values()))
+    assert expected == exposed_counts(exporter)
     exporter.restart()
     exporter.poll_repeatedly(3)
-    assert expected == counts(exporter)
+    assert expected == exposed_counts(exporter)
 
 
 def test_a_switch_in_the_middle_of_a_catch_up(world: World, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A gap that was left in one generation is read to its end in the other one, after a crash at any step."""
-    monkeypatch.setattr(poller, "COMMIT_SIZE", 15)
+    """A gap left in one generation is read to its end in the other, after a crash at any step."""
+    monkeypatch.setattr(sync, "COMMIT_SIZE", 15)
     step, going_on = 0, True
     while going_on:
         step += 7
@@ -256,12 +252,12 @@ def test_a_switch_in_the_middle_of_a_catch_up(world: World, start: Start, monkey
         exporter.poll()
         exporter.poll_repeatedly(3)
         assert "zernio" == exporter.poller.generation
-        assert truth(world.rows) == counts(exporter)
+        assert expected_counts(world.rows) == exposed_counts(exporter)
     assert step > 20
 
 
 def test_a_crash_at_any_step_of_a_switch(world: World, start: Start) -> None:
-    """The state is one generation's or the other's, never in between."""
+    """After a crash the state belongs to one generation or the other."""
     for step in range(1, 60, 3):
         world = World(VirtualClock())
         exporter = start(FakeLateApi(world))
@@ -273,11 +269,11 @@ def test_a_crash_at_any_step_of_a_switch(world: World, start: Start) -> None:
         exporter.kill(step)
         exporter.poll_repeatedly(3)
         exporter.settle()
-        assert truth(list(world.history.values())) == counts(exporter)
+        assert expected_counts(list(world.history.values())) == exposed_counts(exporter)
 
 
-def test_a_state_of_an_earlier_version_is_recognized_too(world: World, start: Start) -> None:
-    """Logs that were counted before marks were kept are told by their time and status."""
+def test_a_state_without_fingerprints_is_matched(world: World, start: Start) -> None:
+    """Logs that were stored before fingerprints existed are matched by time and status."""
     exporter = start(FakeLateApi(world))
     ids = world.publish(120, over=DAY, kinds=({}, {"status": "pending"}))
     exporter.poll()
@@ -287,11 +283,11 @@ def test_a_state_of_an_earlier_version_is_recognized_too(world: World, start: St
     world.change(ids[1], "success")
     exporter.poll_repeatedly(3)
     exporter.settle()
-    assert truth(list(world.history.values())) == counts(exporter)
+    assert expected_counts(list(world.history.values())) == exposed_counts(exporter)
 
 
-def test_ids_that_come_one_day_double_nothing(world: World, start: Start) -> None:
-    """Logs that were counted without an id are recognized when they have one, and new ones are known by it."""
+def test_ids_added_to_generation_zernio_double_nothing(world: World, start: Start) -> None:
+    """Logs counted without an id are matched when they get one, and new ones are known by it."""
     exporter = start(FakeLateApi(world, generation="zernio"))
     ids = world.publish(130, over=DAY)
     world.publish(3, over=0, **ALIKE)
@@ -302,14 +298,14 @@ def test_ids_that_come_one_day_double_nothing(world: World, start: Start) -> Non
     for number, log_id in enumerate(world.ids[:20]):
         world.archives.publishing.update(log_id, zernioId=f"y{number}")
     exporter.poll_repeatedly(3)
-    assert truth(world.rows) == counts(exporter)
+    assert expected_counts(world.rows) == exposed_counts(exporter)
     exporter.restart()
     exporter.poll_repeatedly(1)
-    assert 153 == counts(exporter).total()
+    assert 153 == exposed_counts(exporter).total()
 
 
-def test_connections_are_recognized_by_what_both_generations_tell(world: World, start: Start) -> None:
-    """An account that came again is only connected in the other generation, and no new event."""
+def test_connections_are_matched_by_common_fields(world: World, start: Start) -> None:
+    """A reconnected account is a plain connection in the other generation, and no new event."""
     exporter = start(FakeLateApi(world), feeds=("connections",))
     for event in ("connect_success", "disconnect", "reconnect_success", "connect_failed"):
         world.clock.advance(60)
@@ -328,8 +324,8 @@ def _key(written: bytes) -> str:
     return entry.key
 
 
-class Anonymous(Exactness):
-    """The same world where logs have no ids, or lose them one day."""
+class WithoutIds(Exactness):
+    """The same world with logs that have no ids, or lose them one day."""
 
     generation = "zernio"
 
@@ -343,22 +339,22 @@ class Anonymous(Exactness):
         return ExporterHarness(late, path, config=pace, generation="auto")
 
     def _id(self, key: str) -> str:
-        """Whatever a log is known by."""
+        """Return the key of a log in either generation."""
         for sighted in self.world.history.keys() - self._known:
             self._known.add(sighted)
-            self._ids[_key(msgspec.json.encode(zernio(self.world.history[sighted])))] = sighted[0]
+            self._ids[_key(msgspec.json.encode(zernio_row(self.world.history[sighted])))] = sighted[0]
         return self._ids.get(key, key)
 
 
-class Unequal(World):
-    """A world in which no two logs are of one moment."""
+class DistinctTimes(World):
+    """A world in which no two logs have the same time."""
 
     def __init__(self, clock: VirtualClock) -> None:
         super().__init__(clock)
         self._moments: set[int] = set()
 
     def insert(self, created: float | None, *, precise: bool = True, **fields: Any) -> str:  # noqa: ARG002 - it always is
-        """Insert a log at the next moment that is free."""
+        """Insert a log at the next free millisecond."""
         moment = int((self.clock.now if created is None else created) * 1000)
         while moment in self._moments:
             moment += 1
@@ -366,23 +362,23 @@ class Unequal(World):
         return super().insert(moment / 1000, precise=True, **fields)
 
 
-class Switching(Anonymous):
-    """The vendor turns the old endpoints off.
+class Switching(WithoutIds):
+    """The vendor removes the old endpoints.
 
-    Logs of one moment are left to the kill loop and to the tests above: where one of them was deleted or counted in
-    part about the switch, it may be taken for another.
+    No two logs have the same time: if one of several was deleted or counted in part around the switch, it may be
+    matched to another. The kill loop and the tests above cover them.
     """
 
     generation = "late"
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = Unequal(VirtualClock())
+        self.world = DistinctTimes(VirtualClock())
 
     @precondition(lambda self: self.late.generation == "late")
     @rule(events=HAPPENINGS)
     def switch(self, events: Events) -> None:
-        """The old endpoints are gone, and the exporter finds out."""
+        """Switch the API to generation zernio, and let the exporter follow."""
         self._foresee(events)
         self.late.generation = "zernio"
         for _ in range(4):
@@ -402,5 +398,5 @@ SETTINGS = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-TestAnonymous, TestSwitching = Anonymous.TestCase, Switching.TestCase
+TestAnonymous, TestSwitching = WithoutIds.TestCase, Switching.TestCase
 TestAnonymous.settings = TestSwitching.settings = SETTINGS

@@ -34,22 +34,22 @@ SECRET = "whsec_0123456789"
 WINDOW = 300.0
 
 
-def written(moment: float) -> str:
-    """A time as Late writes it."""
+def iso_time(moment: float) -> str:
+    """Return a time as Late writes it."""
     return datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")
 
 
 def payload(event: str = "post.failed", *, at: float | None = NOW, **fields: Any) -> bytes:
-    """What Late sends."""
-    timestamp = {} if at is None else {"timestamp": written(at)}
+    """Return a payload as Late sends it."""
+    timestamp = {} if at is None else {"timestamp": iso_time(at)}
     return json.dumps({"id": "evt_1", "event": event, "post": {"id": "p"}, **timestamp, **fields}).encode()
 
 
 # Signatures.
 
 
-def test_a_signature_is_that_of_the_raw_body() -> None:
-    """It is the HMAC-SHA256 of the bytes as they came, in lower-case hex, with or without its algorithm in front."""
+def test_valid_signature() -> None:
+    """The signature is the HMAC-SHA256 of the raw body in lower-case hex, with or without a prefix."""
     body = payload()
     right = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
     assert right == sign(body, SECRET)
@@ -58,16 +58,16 @@ def test_a_signature_is_that_of_the_raw_body() -> None:
 
 
 @pytest.mark.parametrize("given", [[], [b""], [b"sha256="], [b"\xff" * 64], [b"0" * 64], [b"0" * 100_000]])
-def test_other_signatures(given: Sequence[bytes]) -> None:
-    """No signature, a strange one, or that of another body or secret, is none."""
+def test_invalid_signatures(given: Sequence[bytes]) -> None:
+    """A missing, malformed or foreign signature is rejected."""
     right = sign(payload(), SECRET)
     assert not matches_any(right, given)
     others = [sign(payload() + b" ", SECRET), sign(payload(), "other"), right.upper(), right[:-1], f"sha1={right}"]
     assert not matches_any(right, [other.encode() for other in others])
 
 
-def test_the_memory_is_bounded_in_time() -> None:
-    """What has come is new again once its lifetime is over, and takes no place from then on."""
+def test_the_replay_cache_expires() -> None:
+    """A webhook can be added again once its lifetime is over."""
     memory = ReplayCache()
     assert memory.add(("", "a"), 0.0, 10.0)
     assert not memory.add(("", "a"), 10.0, 10.0)
@@ -77,8 +77,8 @@ def test_the_memory_is_bounded_in_time() -> None:
     assert 1 == len(memory)
 
 
-def test_the_memory_is_bounded_in_number() -> None:
-    """Of more than it can hold, the memory lets the oldest go."""
+def test_the_replay_cache_is_bounded() -> None:
+    """A full cache drops its oldest entries."""
     memory = ReplayCache(3)
     assert [True] * 5 == [memory.add(("", str(number)), 0.0, 10.0) for number in range(5)]
     assert 3 == len(memory)
@@ -86,8 +86,8 @@ def test_the_memory_is_bounded_in_number() -> None:
     assert memory.add(("", "0"), 0.0, 10.0)
 
 
-def test_the_memory_lasts_when_a_window_shrinks() -> None:
-    """A lifetime shorter than that of others before it is kept all the same."""
+def test_a_shorter_lifetime() -> None:
+    """A lifetime shorter than that of earlier entries is kept."""
     memory = ReplayCache()
     memory.add(("", "long"), 0.0, 100.0)
     memory.add(("", "short"), 0.0, 1.0)
@@ -95,39 +95,39 @@ def test_the_memory_lasts_when_a_window_shrinks() -> None:
     assert not memory.add(("", "long"), 2.0, 1.0)
 
 
-# When to poll.
+# Triggered polls.
 
 
-def polled(alarm: Debouncer, now: float, *, found: bool) -> None:
-    """A poll that takes no time."""
+def run_poll(alarm: Debouncer, now: float, *, found: bool) -> None:
+    """Run a poll that takes no time."""
     alarm.start_poll(now)
     alarm.finish_poll(now, has_new_logs=found)
 
 
-def test_without_a_ring_there_is_nothing_to_do() -> None:
-    """Polls that find nothing by themselves are not repeated."""
+def test_no_notification() -> None:
+    """Polls that are not requested are not repeated."""
     alarm = Debouncer()
     assert math.inf == alarm.due_at()
-    polled(alarm, 5.0, found=False)
+    run_poll(alarm, 5.0, found=False)
     assert math.inf == alarm.due_at()
 
 
-def test_the_first_ring_is_answered_at_once_others_after_a_second() -> None:
-    """However many rings come, there is one poll a debounce."""
+def test_debounce() -> None:
+    """The first notification triggers a poll at once, others at most one per debounce interval."""
     alarm = Debouncer()
     alarm.notify()
     assert alarm.due_at() <= 0.0
-    polled(alarm, 5.0, found=True)
+    run_poll(alarm, 5.0, found=True)
     assert math.inf == alarm.due_at()
     alarm.notify()
     alarm.notify()
     assert 6.0 == alarm.due_at()
-    polled(alarm, 6.0, found=True)
+    run_poll(alarm, 6.0, found=True)
     assert math.inf == alarm.due_at()
 
 
-def test_a_ring_during_a_poll_is_kept() -> None:
-    """What happened after a poll began may have escaped it."""
+def test_a_notification_during_a_poll_is_kept() -> None:
+    """A notification during a poll triggers another one."""
     alarm = Debouncer()
     alarm.notify()
     alarm.start_poll(5.0)
@@ -136,8 +136,8 @@ def test_a_ring_during_a_poll_is_kept() -> None:
     assert 6.0 == alarm.due_at()
 
 
-def test_what_was_not_found_is_looked_for_once_more() -> None:
-    """A poll in vain is repeated two seconds after its end; the repetition is not, unless somebody rings again."""
+def test_recheck() -> None:
+    """A poll that found nothing is repeated once, two seconds after its end."""
     alarm = Debouncer()
     alarm.notify()
     alarm.start_poll(5.0)
@@ -147,15 +147,15 @@ def test_what_was_not_found_is_looked_for_once_more() -> None:
     alarm.finish_poll(7.5, has_new_logs=False)
     assert math.inf == alarm.due_at()
     alarm.notify()
-    polled(alarm, 8.0, found=False)
+    run_poll(alarm, 8.0, found=False)
     alarm.notify()
     assert 9.0 == alarm.due_at()
-    polled(alarm, 9.0, found=False)
+    run_poll(alarm, 9.0, found=False)
     assert 11.0 == alarm.due_at()
 
 
-def test_what_webhooks_may_spend() -> None:
-    """Requests count for a minute; past the budget the next one waits until enough of them are older."""
+def test_request_budget() -> None:
+    """Requests count for a minute; beyond the limit the next one waits until enough of them are older."""
     spending = RequestBudget()
     assert (3, 0.0) == (spending.remaining(0.0, 3), spending.seconds_until_free(0.0, 3))
     spending.add(0.0, 2)
@@ -166,65 +166,65 @@ def test_what_webhooks_may_spend() -> None:
     assert math.inf == spending.seconds_until_free(200.0, 0)
 
 
-# What is counted.
+# Counting.
 
 
-def counted(inbox: WebhookStats) -> dict[str, float]:
-    """What an inbox has counted since last asked, by the last label."""
-    return {count.labels[-1]: count.amount for count in inbox.pop_increments() if isinstance(count, IncCounter)}
+def pop_counts(stats: WebhookStats) -> dict[str, float]:
+    """Return the counts since the last call, by the last label."""
+    return {count.labels[-1]: count.amount for count in stats.pop_increments() if isinstance(count, IncCounter)}
 
 
-def test_births_cover_what_can_be_counted() -> None:
-    """Every series that can come is there at 0, and is one of the catalogue."""
-    inbox = WebhookStats("acme", RequestBudget())
-    born = {(birth.family, birth.labels) for birth in inbox.initial_zeros()}
+def test_initial_zeros() -> None:
+    """Every series that can be counted starts at 0 and is in the catalogue."""
+    stats = WebhookStats("acme", RequestBudget())
+    zeros = {(zero.family, zero.labels) for zero in stats.initial_zeros()}
     for event in (*EVENT_FEEDS, "comment.received"):
-        inbox.record(event, None, NOW)
+        stats.record(event, None, NOW)
     for reason in REJECTION_REASONS:
-        inbox.record_rejection(reason)
-    drained = inbox.pop_increments()
-    assert born == {(count.family, count.labels) for count in drained if isinstance(count, IncCounter)}
-    assert {0} == {birth.amount for birth in inbox.initial_zeros()}
+        stats.record_rejection(reason)
+    drained = stats.pop_increments()
+    assert zeros == {(count.family, count.labels) for count in drained if isinstance(count, IncCounter)}
+    assert {0} == {zero.amount for zero in stats.initial_zeros()}
     assert all(len(CATALOGUE[count.family].labels) == len(count.labels) for count in drained)
     assert {*EVENT_FEEDS.values()} == {*FEEDS}
 
 
-def test_an_inbox_is_emptied_once() -> None:
-    """What was drained is not counted again; a time ahead of the clock is no negative lag."""
-    inbox = WebhookStats("acme", RequestBudget())
-    inbox.record("post.failed", NOW - 2.5, NOW)
-    inbox.record("post.failed", NOW + 9, NOW + 1)
-    drained = inbox.pop_increments()
+def test_increments_are_returned_once() -> None:
+    """Increments are returned once; a time ahead of the clock is a lag of 0."""
+    stats = WebhookStats("acme", RequestBudget())
+    stats.record("post.failed", NOW - 2.5, NOW)
+    stats.record("post.failed", NOW + 9, NOW + 1)
+    drained = stats.pop_increments()
     assert [2] == [count.amount for count in drained if isinstance(count, IncCounter)]
     assert [2_500_000, 0] == [count.micros for count in drained if isinstance(count, ObserveHistogram)]
     assert [NOW + 1] == [count.value for count in drained if isinstance(count, SetLatest)]
-    assert [] == inbox.pop_increments()
+    assert [] == stats.pop_increments()
 
 
-def test_a_flood_takes_little_memory() -> None:
-    """Between two polls counts are one number each, and lags are bounded."""
-    inbox = WebhookStats("acme", RequestBudget())
+def test_memory_is_bounded() -> None:
+    """Between two polls there is one number per counter, and a bounded number of lags."""
+    stats = WebhookStats("acme", RequestBudget())
     for _ in range(20_000):
-        inbox.record("post.failed", NOW, NOW)
-        inbox.record_rejection("signature")
-    assert 10_003 == len(inbox.pop_increments())
+        stats.record("post.failed", NOW, NOW)
+        stats.record_rejection("signature")
+    assert 10_003 == len(stats.pop_increments())
 
 
-def test_how_long_webhooks_are_alive() -> None:
-    """They are for ten intervals after the last one of a feed, or an hour if that is longer."""
-    inbox = WebhookStats("acme", RequestBudget())
-    inbox.record("comment.received", NOW, NOW)
-    assert not inbox.is_alive(NOW, 60.0)
-    inbox.record("account.connected", NOW, NOW)
-    assert [True, True, False] == [inbox.is_alive(NOW + late, 60.0) for late in (-9, 3600, 3601)]
-    assert [True, False] == [inbox.is_alive(NOW + late, 600.0) for late in (6000, 6001)]
+def test_liveness() -> None:
+    """Webhooks are alive for ten intervals after the last one of a feed, or an hour if that is longer."""
+    stats = WebhookStats("acme", RequestBudget())
+    stats.record("comment.received", NOW, NOW)
+    assert not stats.is_alive(NOW, 60.0)
+    stats.record("account.connected", NOW, NOW)
+    assert [True, True, False] == [stats.is_alive(NOW + late, 60.0) for late in (-9, 3600, 3601)]
+    assert [True, False] == [stats.is_alive(NOW + late, 600.0) for late in (6000, 6001)]
 
 
 # Over HTTP.
 
 
-class House:
-    """The application with webhooks for two workspaces, whose pollers remember that they were woken."""
+class WebHarness:
+    """The web application with webhooks for two workspaces, and a log of the pollers that were woken."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -232,9 +232,9 @@ class House:
         self.woken: list[str] = []
         self.webhooks = WebhookReceiver("/webhook", secret=lambda: self.secret, window=WINDOW, clock=lambda: self.now)
         for name in ("acme", "beta"):
-            inbox = WebhookStats(name, RequestBudget())
-            inbox.wake_callbacks = {feed: self._waker(f"{name}/{feed}") for feed in FEEDS}
-            self.webhooks.stats_by_workspace[name] = inbox
+            stats = WebhookStats(name, RequestBudget())
+            stats.wake_callbacks = {feed: self._waker(f"{name}/{feed}") for feed in FEEDS}
+            self.webhooks.stats_by_workspace[name] = stats
         health: list[WorkspaceHealth] = []
         self.app = create_app(Exposition({}), lambda: health, version="1", webhooks=self.webhooks)
 
@@ -251,10 +251,10 @@ class House:
         method: str = "POST",
         pieces: int = 1,
     ) -> int:
-        """Send a webhook, signed rightly if not told otherwise; gives the status of the answer."""
-        return (await self.answer(body, path, signature=signature, header=header, method=method, pieces=pieces))[0]
+        """Send a webhook, with a valid signature by default; return the status of the response."""
+        return (await self.send(body, path, signature=signature, header=header, method=method, pieces=pieces))[0]
 
-    async def answer(
+    async def send(
         self,
         body: bytes,
         path: str = "/webhook",
@@ -264,7 +264,7 @@ class House:
         method: str = "POST",
         pieces: int = 1,
     ) -> tuple[int, Mapping[str, str]]:
-        """As post, with the headers of the answer."""
+        """Send a webhook; return status and headers of the response."""
         size = max(1, math.ceil(len(body) / pieces))
         cuts = [body[at : at + size] for at in range(0, len(body), size)] or [b""]
         messages = [
@@ -285,97 +285,97 @@ class House:
         start, _ = sent
         return start["status"], {name.decode(): value.decode() for name, value in start["headers"]}
 
-    def counted(self) -> list[dict[str, float]]:
-        """What every workspace has counted."""
-        return [counted(inbox) for inbox in self.webhooks.stats_by_workspace.values()]
+    def pop_counts(self) -> list[dict[str, float]]:
+        """Return the counts of every workspace."""
+        return [pop_counts(stats) for stats in self.webhooks.stats_by_workspace.values()]
 
 
 @pytest.fixture
-def house() -> House:
-    """Nothing has come yet."""
-    return House()
+def web() -> WebHarness:
+    """Return an application that has received nothing."""
+    return WebHarness()
 
 
-async def test_a_webhook_for_all(house: House) -> None:
-    """It is taken without a word, counts for every workspace, and wakes the pollers of its feed."""
-    status, headers = await house.answer(payload())
+async def test_a_webhook_to_the_shared_path(web: WebHarness) -> None:
+    """It is accepted, counts in every workspace, and wakes the pollers of its feed."""
+    status, headers = await web.send(payload())
     assert (204, False, "no-store") == (status, "content-length" in headers, headers["cache-control"])
-    assert ["acme/publishing", "beta/publishing"] == house.woken
-    assert [{"post.failed": 1}] * 2 == house.counted()
+    assert ["acme/publishing", "beta/publishing"] == web.woken
+    assert [{"post.failed": 1}] * 2 == web.pop_counts()
 
 
-async def test_a_webhook_for_one(house: House) -> None:
-    """Below the path stands the name of a workspace, which alone is woken."""
-    assert 204 == await house.post(payload("account.disconnected"), "/webhook/beta")
-    assert ["beta/connections"] == house.woken
-    assert [{}, {"account.disconnected": 1}] == house.counted()
+async def test_a_webhook_to_one_workspace(web: WebHarness) -> None:
+    """A path with the name of a workspace wakes only its pollers."""
+    assert 204 == await web.post(payload("account.disconnected"), "/webhook/beta")
+    assert ["beta/connections"] == web.woken
+    assert [{}, {"account.disconnected": 1}] == web.pop_counts()
 
 
-async def test_an_unknown_workspace(house: House) -> None:
-    """Its name is nobody's; only who knows the secret is told."""
-    assert 404 == await house.post(payload(), "/webhook/other")
-    assert 401 == await house.post(payload(), "/webhook/other", signature=None)
-    assert [404] * 2 == [await house.post(payload(), path) for path in ("/webhook/acme/", "/webhooks")]
-    assert ([], [{}, {}]) == (house.woken, house.counted())
+async def test_an_unknown_workspace(web: WebHarness) -> None:
+    """A webhook for an unknown workspace is 404 with the right signature, 401 without."""
+    assert 404 == await web.post(payload(), "/webhook/other")
+    assert 401 == await web.post(payload(), "/webhook/other", signature=None)
+    assert [404] * 2 == [await web.post(payload(), path) for path in ("/webhook/acme/", "/webhooks")]
+    assert ([], [{}, {}]) == (web.woken, web.pop_counts())
 
 
 @pytest.mark.parametrize("header", ["X-Late-Signature", "X-Zernio-Signature"])
-async def test_both_names_of_the_vendor(house: House, header: str) -> None:
-    """The signature comes under the old name or the new one."""
-    assert 204 == await house.post(payload(), header=header)
+async def test_both_signature_headers(web: WebHarness, header: str) -> None:
+    """The signature is accepted under the old and the new header."""
+    assert 204 == await web.post(payload(), header=header)
 
 
 @pytest.mark.parametrize("event", ["comment.received", "post.recycled", "webhook.test", "x" * 1000, ""])
-async def test_other_events(house: House, event: str) -> None:
-    """An event that brings no log is taken, counted under one name for all of them, and wakes nobody."""
-    assert 204 == await house.post(payload(event))
-    assert ([], [{"other": 1}] * 2) == (house.woken, house.counted())
+async def test_other_events(web: WebHarness, event: str) -> None:
+    """An event without logs is accepted, counted as ``other``, and wakes no poller."""
+    assert 204 == await web.post(payload(event))
+    assert ([], [{"other": 1}] * 2) == (web.woken, web.pop_counts())
 
 
 @pytest.mark.parametrize("signature", [None, "0" * 64, "sha256=", sign(payload(), "other")])
-async def test_a_forged_webhook(house: House, signature: str | None) -> None:
-    """Without the right signature it is refused, and wakes nobody."""
-    assert 401 == await house.post(payload(), signature=signature)
-    assert ([], [{"signature": 1}] * 2) == (house.woken, house.counted())
+async def test_a_forged_webhook(web: WebHarness, signature: str | None) -> None:
+    """A webhook without a valid signature is rejected and wakes no poller."""
+    assert 401 == await web.post(payload(), signature=signature)
+    assert ([], [{"signature": 1}] * 2) == (web.woken, web.pop_counts())
 
 
-async def test_a_new_secret(house: House) -> None:
-    """The secret in force is that of the moment."""
-    house.secret = "another"
-    assert 401 == await house.post(payload())
-    assert 204 == await house.post(payload(), signature=sign(payload(), "another"))
+async def test_a_new_secret(web: WebHarness) -> None:
+    """The secret is read for every webhook."""
+    web.secret = "another"
+    assert 401 == await web.post(payload())
+    assert 204 == await web.post(payload(), signature=sign(payload(), "another"))
 
 
-async def test_a_replay(house: House) -> None:
-    """The same once more is taken as if it were well, so that a retry does no harm, but counts as a refusal."""
-    assert [204] * 3 == [await house.post(payload()) for _ in range(3)]
-    assert (2, [{"post.failed": 1, "replay": 2}] * 2) == (len(house.woken), house.counted())
-    assert 204 == await house.post(payload(), "/webhook/acme")
-    assert 3 == len(house.woken)
+async def test_a_replay(web: WebHarness) -> None:
+    """A repeated webhook is acknowledged, so that a retry does no harm, and counted as rejected."""
+    assert [204] * 3 == [await web.post(payload()) for _ in range(3)]
+    assert (2, [{"post.failed": 1, "replay": 2}] * 2) == (len(web.woken), web.pop_counts())
+    assert 204 == await web.post(payload(), "/webhook/acme")
+    assert 3 == len(web.woken)
 
 
 @pytest.mark.parametrize("late", [-WINDOW, WINDOW])
-async def test_the_window(house: House, late: float) -> None:
-    """What is as old as the window, or as far ahead, is taken and cannot be replayed; beyond it is refused."""
-    assert 204 == await house.post(payload(at=NOW - late))
-    house.now = NOW - late + WINDOW
-    assert 204 == await house.post(payload(at=NOW - late))
-    assert 2 == len(house.woken)
-    assert 204 == await house.post(payload(at=house.now - math.copysign(WINDOW + 1, late)))
-    assert [{"post.failed": 1, "replay": 1, "expired": 1}] * 2 == house.counted()
-    assert 2 == len(house.woken)
+async def test_replay_window(web: WebHarness, late: float) -> None:
+    """A timestamp at the edge of the window is accepted and cannot be replayed; beyond it is rejected."""
+    assert 204 == await web.post(payload(at=NOW - late))
+    web.now = NOW - late + WINDOW
+    assert 204 == await web.post(payload(at=NOW - late))
+    assert 2 == len(web.woken)
+    assert 204 == await web.post(payload(at=web.now - math.copysign(WINDOW + 1, late)))
+    assert [{"post.failed": 1, "replay": 1, "expired": 1}] * 2 == web.pop_counts()
+    assert 2 == len(web.woken)
 
 
-async def test_without_a_time(house: House) -> None:
-    """A webhook that tells no time is taken; it cannot be replayed until it is forgotten."""
+async def test_missing_timestamp(web: WebHarness) -> None:
+    """A webhook without a timestamp is accepted, and cannot be replayed while it is remembered."""
     body = payload(at=None)
-    assert 204 == await house.post(body)
-    house.now += 2 * WINDOW
-    assert 204 == await house.post(body)
-    assert 2 == len(house.woken)
-    house.now += 1
-    assert 204 == await house.post(body)
-    assert 4 == len(house.woken)
+    assert 204 == await web.post(body)
+    web.now += 2 * WINDOW
+    assert 204 == await web.post(body)
+    assert 2 == len(web.woken)
+    web.now += 1
+    assert 204 == await web.post(body)
+    assert 4 == len(web.woken)
 
 
 MALFORMED = [
@@ -396,31 +396,31 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("body", MALFORMED, ids=range(len(MALFORMED)))
-async def test_nonsense(house: House, body: bytes) -> None:
-    """What is no JSON with an event is refused, even with the right signature."""
-    assert 400 == await house.post(body)
-    assert ([], [{"malformed": 1}] * 2) == (house.woken, house.counted())
+async def test_malformed_payload(web: WebHarness, body: bytes) -> None:
+    """A body that is no JSON with an event is rejected, even with a valid signature."""
+    assert 400 == await web.post(body)
+    assert ([], [{"malformed": 1}] * 2) == (web.woken, web.pop_counts())
 
 
-async def test_the_largest_webhook(house: House) -> None:
-    """A payload may come in pieces, and up to a size; beyond it no more is read, and nothing is computed of it."""
+async def test_payload_size(web: WebHarness) -> None:
+    """A payload may arrive in chunks up to a size; beyond it nothing is read or verified."""
     room = MAX_PAYLOAD_BYTES - len(payload(more=""))
-    assert 204 == await house.post(payload(more="x" * room), pieces=9)
-    house.counted()
-    assert 413 == await house.post(payload(more="x" * (room + 1)), pieces=9)
-    assert 413 == await house.post(b"x" * 20 * MAX_PAYLOAD_BYTES, pieces=20, signature=None)
-    assert [{"too_large": 2}] * 2 == house.counted()
+    assert 204 == await web.post(payload(more="x" * room), pieces=9)
+    web.pop_counts()
+    assert 413 == await web.post(payload(more="x" * (room + 1)), pieces=9)
+    assert 413 == await web.post(b"x" * 20 * MAX_PAYLOAD_BYTES, pieces=20, signature=None)
+    assert [{"too_large": 2}] * 2 == web.pop_counts()
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
-async def test_other_methods(house: House, method: str) -> None:
-    """Only POST is for webhooks."""
-    status, headers = await house.answer(payload(), method=method)
-    assert (405, "POST", [{}, {}]) == (status, headers["allow"], house.counted())
+async def test_other_methods(web: WebHarness, method: str) -> None:
+    """Only POST is allowed."""
+    status, headers = await web.send(payload(), method=method)
+    assert (405, "POST", [{}, {}]) == (status, headers["allow"], web.pop_counts())
 
 
-async def test_a_webhook_that_breaks_off(house: House) -> None:
-    """What did not come whole is no forgery."""
+async def test_disconnect(web: WebHarness) -> None:
+    """An incomplete body is not counted as a forgery."""
     sent: list[MutableMapping[str, Any]] = []
     messages: list[MutableMapping[str, Any]] = [
         {"type": "http.request", "body": b"{", "more_body": True},
@@ -433,11 +433,11 @@ async def test_a_webhook_that_breaks_off(house: House) -> None:
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
-    await house.app({"type": "http", "method": "POST", "path": "/webhook", "headers": []}, receive, send)
-    assert (400, [{}, {}]) == (sent[0]["status"], house.counted())
+    await web.app({"type": "http", "method": "POST", "path": "/webhook", "headers": []}, receive, send)
+    assert (400, [{}, {}]) == (sent[0]["status"], web.pop_counts())
 
 
-async def test_without_webhooks_there_is_no_path(house: House) -> None:
-    """Where none are configured, the path is unknown."""
-    house.app = create_app(Exposition({}), list, version="1")
-    assert 404 == await house.post(payload())
+async def test_webhooks_disabled(web: WebHarness) -> None:
+    """Without webhooks the path does not exist."""
+    web.app = create_app(Exposition({}), list, version="1")
+    assert 404 == await web.post(payload())

@@ -16,7 +16,7 @@ import yaml
 from deploy.prometheus.thresholds import AUDIT_AGE_SECONDS, COVERAGE_RISK_SECONDS, DAY, HOUR, RETENTION
 from deploy.prometheus.timescale import LONG_NUMBER, scale_duration, scale_expr
 from late_exporter.feeds import FEEDS
-from late_exporter.ingest.poller import POLL_OUTCOMES
+from late_exporter.ingest.reporter import POLL_OUTCOMES
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import KNOWN_VALUES
 from tests.rules.promql import Selector, named_labels, selectors

@@ -9,7 +9,7 @@ from late_exporter.model import PENDING, Scope
 from late_exporter.store import StateSnapshot
 from tests.e2e.prometheus import PrometheusApi
 from tests.soak.world import LogCounts, SoakWorld
-from tests.support.worlds import Samples
+from tests.support.samples import Samples
 
 __all__ = [
     "MemoryHistory",

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.e2e.late import KEY
 from tests.e2e.program import ExporterProcess, http_get
 from tests.soak.checks import MemoryHistory, ProcessMemory
-from tests.support.worlds import Samples
+from tests.support.samples import Samples
 
 __all__ = ["CONFIG_FLAG", "SAMPLE_INTERVAL", "WORKSPACES", "SoakExporter"]
 

@@ -1,4 +1,4 @@
-"""The simulated API behind the real client, without a network: what is asked can be seen, and disturbed."""
+"""The real API client over the simulated API, without a network; a test can observe and disturb its requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import httpx
 
 from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.simulator import SimulatedApi
-from tests.support.worlds import World
+from tests.support.world import World
 
 __all__ = ["FakeHttpApi"]
 
@@ -20,7 +20,7 @@ Fault: TypeAlias = Callable[[httpx.Request], httpx.Response]
 
 
 class HttpRequest:
-    """What was asked."""
+    """A request to the API."""
 
     def __init__(self, request: httpx.Request) -> None:
         self.path = request.url.path.removeprefix("/api")
@@ -28,7 +28,7 @@ class HttpRequest:
 
 
 class FakeHttpApi:
-    """Answers with a world's logs; ``before`` is called ahead of each request, with its number."""
+    """A client of a world's logs; ``before`` is called ahead of each request with its number."""
 
     def __init__(self, world: World, *, share: float = 1.0, generation: str = "late") -> None:
         self.requests: list[HttpRequest] = []
@@ -48,7 +48,7 @@ class FakeHttpApi:
         )
 
     def _handle(self, request: httpx.Request) -> httpx.Response:
-        """The answer as a stream, as a network brings it."""
+        """Return the response as a stream, as from a network."""
         whole = self._answer(request)
         return httpx.Response(whole.status_code, headers=whole.headers, stream=httpx.ByteStream(whole.content))
 

@@ -1,7 +1,7 @@
-"""Asks the API as zernio-sdk does, in a process of its own: its package has the name of late-sdk's.
+"""Call the API with zernio-sdk in a process of its own, because its package has the same name as late-sdk's.
 
-Takes a URL and a key, and from standard input a JSON list of calls, each the keywords of one ``list_logs``. Prints the
-version of the client and what became of each call.
+Arguments are a URL and a key; standard input is a JSON list of calls, each the keywords of one ``list_logs``. Print the
+version of the client and the outcome of each call.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from late.client.exceptions import LateError  # type: ignore[import-untyped]
 
 
 def outcome(client: Zernio, call: dict[str, Any]) -> dict[str, Any]:
-    """The answer, or what was raised instead of it, and what is left of the quota."""
+    """Return the response of a call, or the exception, and the rest of the quota."""
     try:
         answer = {"answer": client.logs.list_logs(**call)}
     except LateError as exc:

@@ -17,21 +17,16 @@ from late_exporter.commands.audit.run import AuditRunner, Timing
 from late_exporter.commands.feed_choice import recorded_feed
 from late_exporter.errors import ConfigError, StoreError, Unauthorized
 from late_exporter.ingest.audit import CounterMismatch, Difference
-from late_exporter.ingest.poller import PollConfig
+from late_exporter.ingest.schedule import PollConfig
 from late_exporter.model import FeedAccounting, LogEntry, Scope
+from late_exporter.protocols import ApiResponse
 from late_exporter.store import open_snapshot
-from tests.support.worlds import (
-    DAY,
-    HOUR,
-    ExporterHarness,
-    FakeLateApi,
-    NullLogger,
-    Reply,
-    VirtualClock,
-    World,
-    drive,
-    unavailable,
-)
+from tests.support.clock import DAY, HOUR, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import FakeLateApi, unavailable
+from tests.support.loggers import NullLogger
+from tests.support.steps import drive
+from tests.support.world import World
 
 SCOPE = Scope("default", "publishing")
 
@@ -216,9 +211,9 @@ def test_a_failed_request_ends_the_audit(exporter: ExporterHarness, path: Path, 
 def test_a_missing_endpoint_is_an_error(exporter: ExporterHarness, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A 404 is not an empty list."""
 
-    async def get(path: str, params: Mapping[str, str | int], *, path_template: str) -> Reply | None:
+    async def get(path: str, params: Mapping[str, str | int], *, path_template: str) -> ApiResponse | None:
         assert path == path_template == "/v1/posts/logs"
-        return None if "skip" in params else Reply(b"", None)
+        return None if "skip" in params else ApiResponse(b"", None)
 
     monkeypatch.setattr(exporter.api, "get", get)
     assert "404: the API has no /v1/posts/logs" == AuditHarness(exporter, path).run().error

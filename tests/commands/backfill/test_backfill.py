@@ -21,20 +21,12 @@ from late_exporter.feeds import GENERATIONS
 from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
 from late_exporter.model import Coverage, Histogram, Scope
 from late_exporter.store import open_snapshot
-from tests.support.worlds import (
-    DAY,
-    HOUR,
-    MINUTE,
-    ExporterHarness,
-    FakeLateApi,
-    Samples,
-    VirtualClock,
-    World,
-    drive,
-    rate_limited,
-    unauthorized,
-    unavailable,
-)
+from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import FakeLateApi, rate_limited, unauthorized, unavailable
+from tests.support.samples import Samples
+from tests.support.steps import drive
+from tests.support.world import World
 
 LOGS = "late_publishing_logs_total"
 DURATION = "late_publishing_duration_seconds"

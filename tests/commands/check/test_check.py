@@ -20,7 +20,8 @@ from late_exporter.model import Batch, Coverage, IncCounter, LogEntry, Observati
 from late_exporter.simulator import SimulatedApi
 from late_exporter.store import open_store
 from late_exporter.web.server import bind_socket
-from tests.support.worlds import DAY, VirtualClock, World
+from tests.support.clock import DAY, VirtualClock
+from tests.support.world import World
 
 KEY = "sk_" + "0" * 64
 

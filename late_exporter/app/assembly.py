@@ -1,0 +1,219 @@
+"""Wire the pipeline: API clients, pollers, store, series registry and exposition."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from late_exporter.api.generation import ApiGeneration
+from late_exporter.exposition.exposition import Exposition
+from late_exporter.exposition.family import Family
+from late_exporter.ingest.background_audit import BackgroundAuditor, last_audit
+from late_exporter.ingest.fetcher import Fetcher
+from late_exporter.ingest.poller import Poller
+from late_exporter.ingest.recorder import FeedRecorder, StoreThread
+from late_exporter.ingest.reporter import PollReporter
+from late_exporter.ingest.schedule import PollConfig, PollSchedule, Runtime
+from late_exporter.ingest.sync import FeedSync
+from late_exporter.ingest.webhooks import WebhookStats
+from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.metrics.labels import LabelLimiter
+from late_exporter.metrics.registry import SeriesRegistry
+from late_exporter.model import FeedState, Increment, Scope, Series, SeriesValue
+from late_exporter.protocols import Client, Logger
+
+__all__ = ["ApiConnection", "Pipeline", "PipelineConfig", "assemble", "create_exposition"]
+
+
+class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Configuration of the pipeline.
+
+    Args:
+        feeds: Names of the feeds to read.
+        poll: Intervals and depth of polling.
+        families: Catalogue of the metric families.
+        max_label_values: Maximum number of values per label beyond the known ones.
+        max_accounts: Maximum number of accounts per workspace; 0 hides all families with accounts.
+        has_webhooks: Whether webhooks are received; if not, their families are hidden.
+        created_timestamps: Whether OpenMetrics has ``_created`` samples.
+    """
+
+    feeds: tuple[str, ...]
+    poll: PollConfig = PollConfig()
+    families: Mapping[str, Family] = CATALOGUE
+    max_label_values: int = 50
+    max_accounts: int = 500
+    has_webhooks: bool = False
+    created_timestamps: bool = False
+
+    @property
+    def visible_families(self) -> dict[str, Family]:
+        """Families that are exposed."""
+        return {
+            name: family
+            for name, family in self.families.items()
+            if (self.max_accounts or "account_id" not in family.labels)
+            and (self.has_webhooks or not name.startswith("late_exporter_webhook"))
+        }
+
+
+class ApiConnection(NamedTuple):
+    """API client of a workspace, the generation of its API, and its webhooks if there are any."""
+
+    client: Client
+    generation: ApiGeneration
+    webhook_stats: WebhookStats | None = None
+
+
+class Pipeline:
+    """Pollers of all workspaces, and what they share; created by ``assemble``.
+
+    Attributes:
+        exposition: Renders the metrics.
+        registry: Current value of every series.
+        pollers: Pollers by workspace and feed.
+        poll_config: Intervals and depth of polling, for workspaces added from now on.
+    """
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        *,
+        store_thread: StoreThread,
+        exposition: Exposition,
+        runtime: Runtime,
+        create_logger: Callable[[Scope], Logger],
+        wait_published: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        self._feeds = config.feeds
+        self._store_thread = store_thread
+        self._runtime = runtime
+        self._create_logger = create_logger
+        self._wait_published = wait_published
+        self._label_limiter = LabelLimiter(
+            config.families, max_values=config.max_label_values, max_accounts=config.max_accounts
+        )
+        self.exposition = exposition
+        self.registry = SeriesRegistry(config.visible_families, exposition, {})
+        self.pollers: dict[str, dict[str, Poller]] = {}
+        self.poll_config = config.poll
+
+    async def add_workspaces(self, connections: Mapping[str, ApiConnection]) -> None:
+        """Load the state of some workspaces and create their pollers.
+
+        Raises:
+            StoreError: The state cannot be read; no workspace was added.
+        """
+        if not connections:
+            return
+        store, offload = self._store_thread
+        scopes = [Scope(workspace, feed) for workspace in sorted(connections) for feed in self._feeds]
+        series_values: Mapping[Series, SeriesValue] = await offload(store.series_values)
+        states: dict[Scope, FeedState] = {scope: await offload(store.feed_state, scope) for scope in scopes}
+        restored = {series: value for series, value in series_values.items() if series[1][0] in connections}
+        for workspace in connections:
+            self.registry.add_workspace(workspace, frozenset(self._feeds))
+        self._label_limiter.restore(restored)
+        self.registry.restore(restored, _synced_feeds(states))
+        for workspace, connection in connections.items():
+            backlog: list[Increment] = []
+            pollers: dict[str, Poller] = {}
+            for feed in self._feeds:
+                scope = Scope(workspace, feed)
+                recorder = self._create_recorder(scope, states[scope], connection.generation, backlog)
+                pollers[feed] = self._create_poller(scope, recorder, connection, last_audit(restored, scope))
+            self.pollers[workspace] = pollers
+            if connection.webhook_stats is not None:
+                connection.webhook_stats.wake_callbacks = {feed: poller.wake for feed, poller in pollers.items()}
+
+    def remove_workspace(self, workspace: str) -> None:
+        """Remove the pollers and series of a workspace; its state stays in the store."""
+        del self.pollers[workspace]
+        self.registry.remove_workspace(workspace)
+        self._label_limiter.remove_workspace(workspace)
+
+    def _create_recorder(
+        self, scope: Scope, state: FeedState, generation: ApiGeneration, backlog: list[Increment]
+    ) -> FeedRecorder:
+        state_generation = state.coverage.generation if state.coverage else None
+        return FeedRecorder(
+            scope.workspace,
+            generation.initial_feed(scope.feed, state_generation=state_generation),
+            state,
+            store_thread=self._store_thread,
+            label_limiter=self._label_limiter,
+            registry=self.registry,
+            backlog=backlog,
+            clock=self._runtime.clock,
+        )
+
+    def _create_poller(
+        self, scope: Scope, recorder: FeedRecorder, connection: ApiConnection, last_audit_at: float
+    ) -> Poller:
+        client, generation, webhook_stats = connection
+        runtime, logger = self._runtime, self._create_logger(scope)
+        fetcher = Fetcher(
+            recorder.feed, client=client, generation=generation, recorder=recorder, logger=logger, clock=runtime.clock
+        )
+        auditor = BackgroundAuditor(
+            scope,
+            recorder.feed,
+            fetch_page=fetcher.fetch_page,
+            read_accounting=recorder.read_accounting,
+            logger=logger,
+            last_audit_at=last_audit_at,
+        )
+        return Poller(
+            FeedSync(fetcher, auditor, recorder, client=client, config=self.poll_config, runtime=runtime),
+            PollSchedule(self.poll_config, runtime, webhook_stats),
+            PollReporter(scope, recorder, registry=self.registry, logger=logger),
+            client=client,
+            runtime=runtime,
+            webhook_stats=webhook_stats,
+            wait_published=self._wait_published,
+        )
+
+
+def assemble(
+    config: PipelineConfig,
+    *,
+    store_thread: StoreThread,
+    create_logger: Callable[[Scope], Logger],
+    runtime: Runtime | None = None,
+    exposition: Exposition | None = None,
+    wait_published: Callable[[], Awaitable[None]] | None = None,
+) -> Pipeline:
+    """Create a pipeline without workspaces.
+
+    Args:
+        config: Feeds, intervals and limits.
+        store_thread: Open store and its thread.
+        create_logger: Returns the logger of a feed.
+        runtime: Time and randomness.
+        exposition: Renders the metrics; as by ``create_exposition`` if None.
+        wait_published: Waits until the gauges just set can be scraped; None if nothing publishes.
+    """
+    return Pipeline(
+        config,
+        store_thread=store_thread,
+        exposition=exposition if exposition is not None else create_exposition(config),
+        runtime=runtime or Runtime(),
+        create_logger=create_logger,
+        wait_published=wait_published,
+    )
+
+
+def create_exposition(config: PipelineConfig) -> Exposition:
+    """Create the exposition of the visible families."""
+    return Exposition(config.visible_families, created=config.created_timestamps)
+
+
+def _synced_feeds(states: Mapping[Scope, FeedState]) -> dict[str, list[str]]:
+    """Return the feeds whose first sync is complete, by workspace."""
+    feeds: dict[str, list[str]] = {}
+    for scope, state in states.items():
+        if state.coverage is not None and state.coverage.is_synced:
+            feeds.setdefault(scope.workspace, []).append(scope.feed)
+    return feeds

@@ -1,0 +1,172 @@
+"""Report the polls of a feed: metrics, health for the status page, and log messages."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import msgspec
+
+from late_exporter.errors import StoreError
+from late_exporter.feeds import GENERATIONS
+from late_exporter.ingest.background_audit import AUDIT_GAUGES
+from late_exporter.ingest.recorder import FeedRecorder, initial_zeros
+from late_exporter.ingest.schedule import PollResult
+from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.metrics.registry import SeriesRegistry
+from late_exporter.model import IncCounter, Increment, ObserveHistogram, Scope, SetLatest
+from late_exporter.protocols import Logger, RequestRecord
+from late_exporter.status import FeedHealth, PollHealth, Quota
+
+__all__ = ["POLL_OUTCOMES", "PollReporter"]
+
+POLL_OUTCOMES = ("success", "unauthorized", "rate_limited", "unavailable", "bad_payload", StoreError.outcome)
+
+MAX_RECENT_POLLS = 8
+MAX_RECENT_FAILURES = 3
+
+POLLS = "late_exporter_polls_total"
+REQUESTS = "late_exporter_api_requests_total"
+REQUEST_DURATION = "late_exporter_api_request_duration_seconds"
+THROTTLED = "late_exporter_api_throttled_seconds_total"
+LAST_SUCCESS = "late_exporter_last_successful_poll_timestamp_seconds"
+LAST_RECONCILE = "late_exporter_reconcile_last_completed_timestamp_seconds"
+GENERATION = "late_exporter_api_generation_info"
+
+
+class PollReporter:
+    """Metrics, health and log messages about the polls of one feed.
+
+    Args:
+        scope: Workspace and feed.
+        recorder: Recorder of the feed.
+        registry: Receives the gauges.
+        logger: Receives failures and recoveries.
+
+    Attributes:
+        failure_count: Number of consecutive failed polls.
+    """
+
+    def __init__(self, scope: Scope, recorder: FeedRecorder, *, registry: SeriesRegistry, logger: Logger) -> None:
+        self._labels = (scope.workspace, scope.feed)
+        self._recorder = recorder
+        self._registry = registry
+        self._logger = logger
+        self._recent_polls: deque[PollHealth] = deque(maxlen=MAX_RECENT_POLLS)
+        self._recent_failures: deque[PollHealth] = deque(maxlen=MAX_RECENT_FAILURES)
+        self._health = FeedHealth(name=scope.feed, is_synced=recorder.is_synced)
+        self.failure_count = 0
+
+    @property
+    def health(self) -> FeedHealth:
+        """Health of the feed."""
+        recorder = self._recorder
+        coverage, complete_since = recorder.coverage, recorder.complete_since
+        return msgspec.structs.replace(
+            self._health,
+            lag=recorder.last_lag,
+            logs=recorder.log_count,
+            pending=len(recorder.pending_logs),
+            gaps=len(coverage.gaps) if coverage else 0,
+            coverage_start=None if complete_since is None else complete_since / 1000,
+            recent_polls=tuple(self._recent_polls),
+            recent_failures=tuple(self._recent_failures),
+        )
+
+    def set_next_poll(self, timestamp: float) -> None:
+        """Set the Unix time of the next poll, in seconds."""
+        self._health = msgspec.structs.replace(self._health, next_poll=timestamp)
+
+    def initial_zeros(self) -> list[IncCounter]:
+        """Return the exporter's own counters of the feed at 0, so that ``increase()`` sees their first increment."""
+        return initial_zeros(*self._labels, POLL_OUTCOMES)
+
+    def clear_audit_gauges(self) -> None:
+        """Remove the results of the last audit, which would go stale if audits are disabled."""
+        for family in AUDIT_GAUGES:
+            self._registry.remove_gauge(family, self._labels)
+
+    def request_increments(self, requests: Sequence[RequestRecord], wait_seconds: float) -> list[Increment]:
+        """Return the increments for some API requests and the time they waited for the rate limiter."""
+        workspace, _ = self._labels
+        bounds = CATALOGUE[REQUEST_DURATION].buckets
+        increments: list[Increment] = []
+        for request in requests:
+            path, micros = request.path_template, int(request.seconds * 1_000_000)
+            increments.append(IncCounter(REQUESTS, (workspace, path, request.code)))
+            increments.append(ObserveHistogram(REQUEST_DURATION, (workspace, path), micros=micros, bounds=bounds))
+        if wait_seconds:
+            increments.append(IncCounter(THROTTLED, (workspace,), amount=wait_seconds))
+        return increments
+
+    def poll_increment(self, outcome: str) -> IncCounter:
+        """Return the increment for a poll with this outcome."""
+        return IncCounter(POLLS, (*self._labels, outcome))
+
+    def outcome_increments(self, outcome: str, *, now: float, scan_started_at: int) -> list[Increment]:
+        """Return the increments for the outcome of a poll.
+
+        Args:
+            outcome: Outcome of the poll.
+            now: Unix time in seconds.
+            scan_started_at: API time in milliseconds at which a full reconciliation scan started that this poll
+                completed; 0 if none.
+        """
+        increments: list[Increment] = [self.poll_increment(outcome)]
+        if outcome == "success":
+            increments.append(SetLatest(LAST_SUCCESS, self._labels, at=int(now * 1000), value=now))
+        if scan_started_at:
+            increments.append(SetLatest(LAST_RECONCILE, self._labels, at=scan_started_at, value=scan_started_at / 1000))
+        return increments
+
+    def update_gauges(self, result: PollResult, seconds: float, *, generation: str, quota: Quota | None) -> None:
+        """Set the gauges that describe the last poll and the API.
+
+        Args:
+            result: Result of the poll.
+            seconds: Duration of the poll.
+            generation: Generation of the API.
+            quota: Rate limit of the key, if the API reported one.
+        """
+        workspace = self._labels[:1]
+        self._registry.set_gauge("late_up", self._labels, int(result.error is None))
+        self._registry.set_gauge("late_exporter_last_poll_duration_seconds", self._labels, seconds)
+        for name in GENERATIONS:
+            if name == generation:
+                self._registry.set_gauge(GENERATION, (*workspace, name), 1)
+            else:
+                self._registry.remove_gauge(GENERATION, (*workspace, name))
+        if quota is not None:
+            self._registry.set_gauge("late_exporter_api_quota_limit", workspace, quota.limit)
+            self._registry.set_gauge("late_exporter_api_quota_remaining", workspace, quota.remaining)
+            self._registry.set_gauge("late_exporter_api_quota_reset_timestamp_seconds", workspace, quota.reset)
+
+    def record(self, result: PollResult, poll: PollHealth) -> None:
+        """Update the health of the feed and log the result of a poll."""
+        self._log_outcome(result, poll.duration)
+        is_success = result.error is None
+        self.failure_count = 0 if is_success else self.failure_count + 1
+        self._recent_polls.appendleft(poll)
+        if not is_success:
+            self._recent_failures.appendleft(poll)
+        self._health = msgspec.structs.replace(
+            self._health,
+            is_synced=self._recorder.is_synced,
+            outcome=poll.outcome,
+            error=poll.error,
+            last_poll=poll.started_at,
+            last_success=poll.started_at if is_success else self._health.last_success,
+            duration=poll.duration,
+        )
+
+    def _log_outcome(self, result: PollResult, seconds: float) -> None:
+        fields = {"outcome": result.outcome, "seconds": round(seconds, 3), "logs": self._recorder.log_count}
+        error = str(result.error or "")
+        if result.error is not None and (result.outcome, error) != (self._health.outcome, self._health.error):
+            self._logger.warning("poll failed", error=error, **fields)
+        elif result.error is None and self.failure_count:
+            self._logger.info("poll recovered", failed_polls=self.failure_count, **fields)
+        elif self._recorder.is_synced and not self._health.is_synced:
+            self._logger.info("first sync complete", **fields)
+        else:
+            self._logger.debug("poll finished", **fields)

@@ -1,0 +1,203 @@
+"""Decide when a feed is polled: interval, jitter, backoff, and wake-ups by webhooks."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from late_exporter.errors import LateError, RateLimited, Unauthorized
+from late_exporter.ingest.webhooks import Debouncer, WebhookStats
+from late_exporter.protocols import Client
+
+__all__ = ["PollConfig", "PollResult", "PollSchedule", "Runtime"]
+
+MAX_BACKOFF = 120.0
+JITTER = 0.1
+MIN_POLL_REQUESTS = 2
+"""Requests that a poll needs to see what is new: the first page, and the first page of pending logs."""
+
+
+class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Intervals and depth of polling, in seconds.
+
+    Args:
+        interval: Time between two polls.
+        lookback: Depth of the first sync.
+        reconcile_interval: Time between the starts of two reconciliation scans.
+        audit_interval: Time between two audits; 0 disables them.
+        webhook_interval: Time between two polls while webhooks arrive; 0 keeps ``interval``.
+        webhook_share: Share of the key's rate limit that polls triggered by webhooks may use.
+    """
+
+    interval: float = 30.0
+    lookback: float = 604_800.0
+    reconcile_interval: float = 600.0
+    audit_interval: float = 0.0
+    webhook_interval: float = 0.0
+    webhook_share: float = 0.25
+
+
+class Runtime(msgspec.Struct, frozen=True, kw_only=True):
+    """Time and randomness.
+
+    Args:
+        clock: Returns the Unix time in seconds.
+        monotonic: Returns a monotonic time in seconds.
+        sleep: Waits for a number of seconds.
+        random: Returns a number from 0 to 1.
+    """
+
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    random: Callable[[], float] = random.random
+
+
+class PollResult(msgspec.Struct, frozen=True):
+    """Result of one poll.
+
+    Args:
+        outcome: Value of the label ``outcome`` of ``late_exporter_polls_total``.
+        error: Error that ended the poll.
+        is_partial: Whether the poll ended inside a gap, to let the newest logs go first.
+    """
+
+    outcome: str
+    error: LateError | None = None
+    is_partial: bool = False
+
+
+class PollSchedule:
+    """Time of the next poll of one feed.
+
+    Args:
+        config: Intervals.
+        runtime: Time and randomness.
+        webhook_stats: Webhooks of the workspace; None if there are none.
+    """
+
+    def __init__(self, config: PollConfig, runtime: Runtime, webhook_stats: WebhookStats | None = None) -> None:
+        self._config = config
+        self._runtime = runtime
+        self._webhook_stats = webhook_stats
+        self._debouncer = Debouncer()
+        self._wake_event = asyncio.Event()
+        self._next_poll_at = 0.0
+
+    def reconfigure(self, config: PollConfig) -> None:
+        """Use other intervals from the next poll on."""
+        self._config = config
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two successful polls."""
+        webhook_interval = self._config.webhook_interval
+        stats = self._webhook_stats
+        if webhook_interval and stats is not None and stats.is_alive(self._runtime.clock(), webhook_interval):
+            return webhook_interval
+        return self._config.interval
+
+    @property
+    def next_poll_time(self) -> float:
+        """Unix time of the next poll, in seconds."""
+        return self._runtime.clock() + max(0.0, self._next_poll_at - self._runtime.monotonic())
+
+    def wake(self) -> None:
+        """Poll soon, because a webhook reported an event of the feed."""
+        self._debouncer.notify()
+        self._wake_event.set()
+
+    def start_poll(self) -> None:
+        """Mark pending wake-ups as answered by the poll that starts now."""
+        self._debouncer.start_poll(self._runtime.monotonic())
+
+    def finish_poll(self, *, has_new_logs: bool) -> None:
+        """Schedule a recheck if a poll triggered by a webhook found nothing new."""
+        self._debouncer.finish_poll(self._runtime.monotonic(), has_new_logs=has_new_logs)
+
+    def reserve_requests(self, rate_limit: int) -> int:
+        """Charge one request to the webhook budget; return how many requests a poll may add to the necessary ones."""
+        if self._webhook_stats is None:
+            return 0
+        now, budget = self._runtime.monotonic(), self._webhook_stats.budget
+        remaining = budget.remaining(now, self._webhook_limit(rate_limit))
+        budget.add(now, 1)
+        return max(0, remaining - MIN_POLL_REQUESTS)
+
+    def charge_requests(self, requests: int) -> None:
+        """Charge the further requests of a poll to the webhook budget."""
+        if self._webhook_stats is not None:
+            self._webhook_stats.budget.add(self._runtime.monotonic(), requests)
+
+    def plan_next(self, result: PollResult, elapsed: float, *, failure_count: int) -> None:
+        """Set the time of the next poll.
+
+        Args:
+            result: Result of the last poll.
+            elapsed: Duration of the last poll, in seconds.
+            failure_count: Number of consecutive failed polls.
+        """
+        self._next_poll_at = self._runtime.monotonic() + self._delay(result, elapsed, failure_count)
+
+    async def wait(self, result: PollResult, client: Client, key_reload_count: int) -> bool:
+        """Wait for the next poll; return whether a webhook triggers it.
+
+        Args:
+            result: Result of the last poll; after a rejected key, another key ends the wait.
+            client: API client.
+            key_reload_count: Number of key reloads before the last poll.
+        """
+        while (remaining := self._next_poll_at - self._runtime.monotonic()) > 0:
+            if isinstance(result.error, Unauthorized):
+                if client.key_file_changed() or client.key_reload_count != key_reload_count:
+                    return False
+                remaining = min(remaining, self._config.interval)
+            until_wakeup = self._seconds_until_wakeup(client.rate_limit) if result.error is None else math.inf
+            if until_wakeup <= 0:
+                return True
+            await self._sleep_until_woken(min(remaining, until_wakeup))
+        return False
+
+    def _delay(self, result: PollResult, elapsed: float, failure_count: int) -> float:
+        if result.is_partial:
+            return 0.0
+        interval = self._config.interval
+        jitter = 1 + JITTER * (2 * self._runtime.random() - 1)
+        if isinstance(result.error, RateLimited):
+            return max(result.error.until - self._runtime.monotonic(), interval * jitter - elapsed)
+        if result.error is not None:
+            backoff = interval * 2.0 ** min(failure_count - 1, 20)
+            return min(backoff, max(interval, MAX_BACKOFF)) * jitter
+        interval = self.interval
+        return max(interval * jitter - elapsed, interval * JITTER)
+
+    def _webhook_limit(self, rate_limit: int) -> int:
+        return int(rate_limit * self._config.webhook_share)
+
+    def _seconds_until_wakeup(self, rate_limit: int) -> float:
+        due_at = self._debouncer.due_at()
+        if self._webhook_stats is None or due_at == math.inf:
+            return math.inf
+        now = self._runtime.monotonic()
+        budget = self._webhook_stats.budget
+        return max(due_at - now, budget.seconds_until_free(now, self._webhook_limit(rate_limit)))
+
+    async def _sleep_until_woken(self, seconds: float) -> None:
+        if self._webhook_stats is None:
+            await self._runtime.sleep(seconds)
+            return
+        sleep_task = asyncio.ensure_future(self._runtime.sleep(seconds))
+        wake_task = asyncio.ensure_future(self._wake_event.wait())
+        try:
+            await asyncio.wait((sleep_task, wake_task), return_when=asyncio.FIRST_COMPLETED)
+            if sleep_task.done():
+                await sleep_task
+        finally:
+            sleep_task.cancel()
+            wake_task.cancel()
+        self._wake_event.clear()

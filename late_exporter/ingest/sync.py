@@ -1,0 +1,260 @@
+"""Synchronise one feed: run the reader, the reconciliation scan and the audit, and record what they find."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from late_exporter.api.generation import ApiGeneration
+from late_exporter.errors import ApiError, LateError, StoreError
+from late_exporter.ingest import reader
+from late_exporter.ingest.audit import grace_period
+from late_exporter.ingest.background_audit import BackgroundAuditor
+from late_exporter.ingest.fetcher import Fetcher
+from late_exporter.ingest.recorder import FeedRecorder, PendingBatch
+from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
+from late_exporter.ingest.steps import (
+    FetchedPage,
+    FetchPage,
+    FetchPost,
+    FetchWindow,
+    PollContext,
+    ReaderState,
+    ReaderStep,
+    ReconcileScan,
+    Record,
+)
+from late_exporter.model import Increment
+from late_exporter.protocols import Client
+
+__all__ = ["FeedSync"]
+
+COMMIT_SIZE = 1000
+"""Logs that a catch-up commits in one transaction."""
+
+MIN_CATCH_UP_SECONDS = 5.0
+"""A catch-up is interrupted to read the newest logs after this time, or after a poll interval if that is longer."""
+
+SCAN_SHARE = 0.05
+URGENT_SHARE = 0.25
+AUDIT_SHARE = 0.02
+"""Shares of the rate limit for a feed's reconciliation scan, for lookups of pending or missing logs, for its audit."""
+
+MIN_LOOKUPS = 10
+"""Lookups of pending logs allowed per poll, however low the rate limit is."""
+
+MIN_URGENT_PAGES = 5
+
+
+class FeedSync:
+    """Synchronisation of one feed of one workspace.
+
+    Args:
+        fetcher: Executes the reader's requests.
+        auditor: Audits the feed between polls.
+        recorder: Records the logs.
+        client: API client.
+        config: Intervals and depth.
+        runtime: Time.
+
+    Attributes:
+        completed_scan: Reconciliation scan that the last poll completed, until ``finish_poll``.
+    """
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        auditor: BackgroundAuditor,
+        recorder: FeedRecorder,
+        *,
+        client: Client,
+        config: PollConfig,
+        runtime: Runtime,
+    ) -> None:
+        self.recorder = recorder
+        self._fetcher = fetcher
+        self._auditor = auditor
+        self._client = client
+        self._config = config
+        self._runtime = runtime
+        self._state = ReaderState()
+        self._batch = PendingBatch()
+        self._last_scan_at = runtime.monotonic()
+        self.completed_scan: ReconcileScan | None = None
+
+    @property
+    def request_count(self) -> int:
+        """Number of API requests since the start."""
+        return self._fetcher.request_count
+
+    @property
+    def generation(self) -> str:
+        """Generation of the API that the feed is read from."""
+        return self._fetcher.feed.generation
+
+    @property
+    def has_audits(self) -> bool:
+        """True if audits are enabled."""
+        return self._config.audit_interval > 0
+
+    def reconfigure(self, client: Client, generation: ApiGeneration, config: PollConfig) -> None:
+        """Use another client and other intervals; must not be called during a poll."""
+        self._client = client
+        self._fetcher.reconfigure(client, generation)
+        self._config = config
+
+    def discard_unsaved(self) -> None:
+        """Drop logs that a cancelled poll has read but not committed; they are read again."""
+        self._batch = PendingBatch()
+
+    async def poll(self, interval: float, *, request_allowance: int | None = None) -> PollResult:
+        """Read what is new; the last logs are left for ``commit``.
+
+        Args:
+            interval: Seconds between two polls, from which request budgets are computed.
+            request_allowance: Requests that the poll may add to the necessary ones; None for a regular poll.
+        """
+        error: LateError | None = None
+        is_partial, self.completed_scan = False, None
+        try:
+            is_partial = await self._run_reader(interval, request_allowance)
+        except (ApiError, StoreError) as exc:
+            error = exc
+        if self._batch.entries and not self.recorder.is_synced:
+            # The first sync commits its history before the poll's own counters, which belong to the present.
+            error = await self.commit() or error
+        if error is not None:
+            return PollResult(error.outcome, error)
+        return PollResult("success", is_partial=is_partial)
+
+    async def commit(self, increments: Sequence[Increment] = ()) -> StoreError | None:
+        """Commit the logs read so far and some increments; return the error if that fails."""
+        batch, self._batch = self._batch, PendingBatch()
+        try:
+            await self.recorder.commit(batch, self._fetcher.now(), increments)
+        except StoreError as exc:
+            return exc
+        return None
+
+    def finish_poll(self, *, is_saved: bool) -> None:
+        """Tell the auditor about a completed scan.
+
+        Args:
+            is_saved: Whether everything the poll read was committed; if not, a scan does not count as complete.
+        """
+        completed, self.completed_scan = self.completed_scan, None
+        for scan in (self._state.scan, completed):
+            if scan is not None and not is_saved:
+                scan.started_at = 0
+        if completed is not None and completed.started_at:
+            self._auditor.report_scan(completed)
+
+    async def audit(self, interval: float) -> None:
+        """Audit some pages if an audit is due; the rest of an audit follows after later polls.
+
+        Args:
+            interval: Seconds between two polls.
+        """
+        coverage, now = self.recorder.coverage, self._runtime.clock()
+        if coverage is None or not coverage.is_synced or not self._auditor.is_due(now, self._config.audit_interval):
+            return
+        increments = await self._auditor.advance(
+            coverage,
+            self._state.scan,
+            page_budget=max(1, int(self._requests_per(interval) * AUDIT_SHARE)),
+            grace_period=grace_period(interval),
+            now=now,
+        )
+        self.recorder.defer(increments)
+
+    async def _run_reader(self, interval: float, request_allowance: int | None) -> bool:
+        """Execute the reader's steps; return whether the poll was interrupted inside a gap."""
+        if await self._fetcher.refresh_generation():
+            # Cursors and totals of the old list do not apply to the new one.
+            self._state = ReaderState(is_first_poll=self._state.is_first_poll)
+            self._auditor.switch_feed(self._fetcher.feed)
+        self._start_scan_if_due()
+        context = self._create_context(interval, request_allowance)
+        steps = reader.poll(context)
+        start = self._runtime.monotonic()
+        page: FetchedPage | None = None
+        try:
+            while True:
+                step = steps.send(page)
+                page = await self._execute(step, context)
+                if self._is_interruptible(step) and self._is_overdue(start):
+                    return True
+        except StopIteration:
+            self._state.is_first_poll = False
+            return False
+        finally:
+            steps.close()
+            if self._state.scan is not None and self._state.scan.is_complete:
+                self._state.scan, self.completed_scan = None, self._state.scan
+
+    def _start_scan_if_due(self) -> None:
+        if self._state.scan is not None or not self.recorder.is_synced:
+            return
+        now = self._runtime.monotonic()
+        if now - self._last_scan_at >= self._config.reconcile_interval:
+            self._state.scan = ReconcileScan(started_at=self._fetcher.now())
+            self._last_scan_at = now
+
+    def _create_context(self, interval: float, request_allowance: int | None) -> PollContext:
+        feed = self._fetcher.feed
+        requests = self._requests_per(interval)
+        urgent = int(requests * URGENT_SHARE)
+        if request_allowance is None:
+            lookup_budget = max(MIN_LOOKUPS, urgent)
+            page_budget = (max(1, int(requests * SCAN_SHARE)), max(MIN_URGENT_PAGES, urgent))
+        else:
+            lookup_budget = min(MIN_LOOKUPS, request_allowance)
+            page_budget = (0, 0)
+        return PollContext(
+            now=self._fetcher.now(),
+            retention=feed.retention,
+            lookback=int(self._config.lookback * 1000),
+            coverage=self.recorder.coverage,
+            pending_logs=self.recorder.pending_logs,
+            lookup_budget=lookup_budget,
+            generation=feed.generation,
+            supports_time_filter=feed.supports_time_filter,
+            page_budget=page_budget,
+            state=self._state,
+        )
+
+    def _requests_per(self, interval: float) -> float:
+        """Return how many requests the key's rate limit allows in an interval."""
+        return self._client.rate_limit * interval / 60
+
+    async def _execute(self, step: ReaderStep, context: PollContext) -> FetchedPage | None:
+        match step:
+            case FetchPage():
+                page = await self._fetcher.fetch_page(step)
+                context.now = self._fetcher.now()
+                return page
+            case FetchPost():
+                return await self._fetcher.fetch_post(step)
+            case FetchWindow():
+                return await self._fetcher.fetch_window(step)
+            case Record():
+                await self._record(step)
+                return None
+
+    async def _record(self, step: Record) -> None:
+        batch = self._batch
+        batch.entries += [(entry, step.by_reconciliation) for entry in step.entries]
+        batch.coverage = step.coverage or batch.coverage
+        batch.deleted_keys += step.deleted_keys
+        if len(batch.entries) >= COMMIT_SIZE:
+            error = await self.commit()
+            if error is not None:
+                raise error
+
+    def _is_interruptible(self, step: ReaderStep) -> bool:
+        """Return whether a catch-up may be interrupted after a step, as its coverage records where to continue."""
+        if not isinstance(step, Record) or step.splits_timestamp or step.coverage is None:
+            return False
+        return bool(step.coverage.gaps)
+
+    def _is_overdue(self, start: float) -> bool:
+        return self._runtime.monotonic() - start > max(self._config.interval, MIN_CATCH_UP_SECONDS)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from late_exporter.api.generation import ApiGeneration
+from late_exporter.app.assembly import ApiConnection, PipelineConfig, assemble
+from late_exporter.errors import StoreError
+from late_exporter.ingest.recorder import StoreThread
+from late_exporter.model import FeedState, Scope
+from late_exporter.store import open_store
+from tests.support.client import FakeClient
+from tests.support.clock import HOUR, VirtualClock
+from tests.support.exporter import ExporterHarness
+from tests.support.late_api import FakeLateApi
+from tests.support.loggers import NullLogger
+from tests.support.steps import drive, offload_in_steps
+from tests.support.store import StoreProxy
+from tests.support.world import World
+
+
+@pytest.mark.parametrize(
+    ("config", "hidden"),
+    [
+        (PipelineConfig(feeds=()), {"late_exporter_webhook_lag_seconds"}),
+        (PipelineConfig(feeds=(), has_webhooks=True), set()),
+        (PipelineConfig(feeds=(), has_webhooks=True, max_accounts=0), {"late_account_info", "late_account_logs_total"}),
+    ],
+)
+def test_families_that_cannot_have_values_are_hidden(config: PipelineConfig, hidden: set[str]) -> None:
+    """Families of webhooks are hidden without webhooks, families of accounts with a limit of 0."""
+    assert hidden <= config.families.keys() - config.visible_families.keys()
+    assert "late_publishing_logs_total" in config.visible_families
+    assert bool(hidden) == (len(config.visible_families) < len(config.families))
+
+
+class BrokenStore(StoreProxy):
+    """A store whose feed states cannot be read."""
+
+    def feed_state(self, scope: Scope) -> FeedState:
+        """Fail."""
+        raise StoreError(f"cannot read {scope.feed}")
+
+
+def test_a_workspace_is_not_added_if_its_state_cannot_be_read() -> None:
+    """A store error leaves the pipeline without the workspace."""
+    with closing(BrokenStore(open_store("sqlite://"))) as store:
+        pipeline = assemble(
+            PipelineConfig(feeds=("publishing",)),
+            store_thread=StoreThread(store, offload_in_steps),
+            create_logger=lambda _: NullLogger(),
+        )
+        connection = ApiConnection(FakeClient(), ApiGeneration("late", logger=NullLogger()))
+        with pytest.raises(StoreError, match="cannot read publishing"):
+            drive(pipeline.add_workspaces({"acme": connection}))
+        assert {} == pipeline.pollers
+
+
+def test_a_removed_workspace_has_no_series() -> None:
+    """Series of a removed workspace disappear, those of the others stay."""
+    clock = VirtualClock()
+    worlds = {name: World(clock) for name in ("acme", "umbrella")}
+    for world in worlds.values():
+        world.publish(5, over=HOUR)
+    with closing(ExporterHarness({name: FakeLateApi(world) for name, world in worlds.items()})) as exporter:
+        for name in worlds:
+            exporter.poll(name)
+        exporter.pipeline.remove_workspace("acme")
+        samples = exporter.scrape()
+        assert {"umbrella"} == {dict(labels)["workspace"] for _, labels in samples}
+        assert 5 == samples.sum("late_publishing_logs_total", workspace="umbrella")

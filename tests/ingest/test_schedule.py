@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+
+from late_exporter.errors import ApiUnavailable, RateLimited
+from late_exporter.ingest.schedule import PollConfig, PollResult, PollSchedule, Runtime
+from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
+from tests.support.clock import VirtualClock
+
+SUCCESS = PollResult("success")
+FAILURE = PollResult("unavailable", ApiUnavailable("502"))
+
+
+def create_schedule(
+    clock: VirtualClock, config: PollConfig, stats: WebhookStats | None = None, *, random: float = 0.5
+) -> PollSchedule:
+    """Return a schedule on a virtual clock."""
+    runtime = Runtime(clock=clock.time, monotonic=clock.monotonic, sleep=clock.sleep, random=lambda: random)
+    return PollSchedule(config, runtime, stats)
+
+
+@pytest.mark.parametrize(
+    ("result", "elapsed", "failure_count", "delay"),
+    [
+        (SUCCESS, 0.0, 0, 30.0),
+        (SUCCESS, 7.0, 0, 23.0),
+        (SUCCESS, 500.0, 0, 3.0),
+        (PollResult("success", is_partial=True), 500.0, 0, 0.0),
+        (FAILURE, 7.0, 1, 30.0),
+        (FAILURE, 7.0, 2, 60.0),
+        (FAILURE, 7.0, 50, 120.0),
+        (PollResult("rate_limited", RateLimited("429", until=45.0)), 7.0, 1, 45.0),
+        (PollResult("rate_limited", RateLimited("429", until=10.0)), 7.0, 1, 23.0),
+    ],
+)
+def test_delay(result: PollResult, elapsed: float, failure_count: int, delay: float) -> None:
+    """The delay is the rest of the interval, a backoff after failures, the reset after a 429, 0 inside a gap."""
+    clock = VirtualClock()
+    schedule = create_schedule(clock, PollConfig(interval=30.0))
+    schedule.plan_next(result, elapsed, failure_count=failure_count)
+    assert clock.now + delay == schedule.next_poll_time
+
+
+@pytest.mark.parametrize(("random", "delay"), [(0.0, 27.0), (1.0, 33.0)])
+def test_jitter(random: float, delay: float) -> None:
+    """The delay varies by a tenth."""
+    clock = VirtualClock()
+    schedule = create_schedule(clock, PollConfig(interval=30.0), random=random)
+    schedule.plan_next(SUCCESS, 0.0, failure_count=0)
+    assert pytest.approx(clock.now + delay) == schedule.next_poll_time
+
+
+def test_interval_with_webhooks() -> None:
+    """The webhook interval applies while webhooks arrive, the usual one before and long after."""
+    clock, stats = VirtualClock(), WebhookStats("acme", RequestBudget())
+    schedule = create_schedule(clock, PollConfig(interval=30.0, webhook_interval=300.0), stats)
+    assert 30.0 == schedule.interval
+    stats.record("post.published", None, clock.now)
+    assert 300.0 == schedule.interval
+    clock.advance(3601.0)
+    assert 30.0 == schedule.interval
+
+
+def test_reserved_requests() -> None:
+    """A triggered poll is charged one request, and may add what its budget leaves beyond two."""
+    clock, stats = VirtualClock(), WebhookStats("acme", RequestBudget())
+    schedule = create_schedule(clock, PollConfig(webhook_share=0.25), stats)
+    assert [8, 7, 6] == [schedule.reserve_requests(40) for _ in range(3)]
+    schedule.charge_requests(5)
+    assert 0 == schedule.reserve_requests(40)
+    clock.advance(60.0)
+    assert 8 == schedule.reserve_requests(40)

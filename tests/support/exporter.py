@@ -1,0 +1,253 @@
+"""The exporter of a test: production's pipeline over fake APIs, run step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from late_exporter.api.generation import ApiGeneration
+from late_exporter.app.assembly import ApiConnection, PipelineConfig, assemble
+from late_exporter.exposition.exposition import Exposition
+from late_exporter.feeds import GENERATIONS
+from late_exporter.ingest.audit import Audit, CounterMismatch, WaitForExporter, audit_list, check_counters, grace_period
+from late_exporter.ingest.poller import Poller
+from late_exporter.ingest.recorder import FeedRecorder, StoreThread
+from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
+from late_exporter.ingest.steps import FetchedPage, FetchPage
+from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
+from late_exporter.metrics.registry import SeriesRegistry
+from late_exporter.model import Feed, Scope
+from late_exporter.store import open_store
+from tests.support.late_api import FakeLateApi
+from tests.support.loggers import NullLogger
+from tests.support.samples import Samples
+from tests.support.steps import Killed, drive, offload_in_steps
+from tests.support.store import LogStatus, StoreProxy
+
+__all__ = ["ExporterHarness"]
+
+
+class ExporterHarness:
+    """A pipeline over fake APIs.
+
+    Args:
+        apis: API of each workspace; a single one is that of ``default``.
+        path: Database file; None for memory.
+        feeds: Names of the feeds.
+        config: Intervals and depth of polling.
+        skew: Seconds by which the exporter's clock is ahead of the API's.
+        max_values: Maximum number of values per label.
+        generation: Configured generation of the API.
+        webhooks: Whether webhooks are received.
+
+    Attributes:
+        commit_log: All observations that were committed, in order.
+        webhook_stats: Webhooks of each workspace.
+    """
+
+    def __init__(
+        self,
+        apis: FakeLateApi | Mapping[str, FakeLateApi],
+        path: Path | None = None,
+        *,
+        feeds: Sequence[str] = ("publishing",),
+        config: PollConfig | None = None,
+        skew: float = 0.0,
+        max_values: int = 50,
+        generation: str = "late",
+        webhooks: bool = False,
+    ) -> None:
+        self.generation = generation
+        self.apis = {"default": apis} if isinstance(apis, FakeLateApi) else apis
+        self.clock = next(iter(self.apis.values())).world.clock
+        self.commit_log: list[tuple[Scope, LogStatus]] = []
+        self._url = f"sqlite:///{path}" if path else "sqlite://"
+        self._skew = skew
+        self._config = PipelineConfig(
+            feeds=tuple(feeds), poll=config or PollConfig(), max_label_values=max_values, has_webhooks=webhooks
+        )
+        self._start()
+
+    @property
+    def api(self) -> FakeLateApi:
+        """API of the only workspace."""
+        (api,) = self.apis.values()
+        return api
+
+    @property
+    def exposition(self) -> Exposition:
+        """Exposition of the pipeline."""
+        return self.pipeline.exposition
+
+    @property
+    def registry(self) -> SeriesRegistry:
+        """Registry of the pipeline."""
+        return self.pipeline.registry
+
+    @property
+    def pollers(self) -> dict[Scope, Poller]:
+        """Pollers by workspace and feed."""
+        return {
+            Scope(workspace, feed): poller
+            for workspace, pollers in self.pipeline.pollers.items()
+            for feed, poller in pollers.items()
+        }
+
+    @property
+    def poller(self) -> Poller:
+        """Poller of the only feed."""
+        (poller,) = self.pollers.values()
+        return poller
+
+    @property
+    def recorders(self) -> dict[Scope, FeedRecorder]:
+        """Recorders by workspace and feed."""
+        return {scope: poller.recorder for scope, poller in self.pollers.items()}
+
+    @property
+    def observations(self) -> set[LogStatus]:
+        """Observations of the first workspace that were committed."""
+        workspace = next(iter(self.apis))
+        return {log_status for scope, log_status in self.commit_log if scope.workspace == workspace}
+
+    def restart(self, downtime: float = 0.0) -> None:
+        """Stop the exporter and start it again."""
+        self.close()
+        self.clock.advance(downtime)
+        self._start()
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    def poll(self, workspace: str = "default", feed: str | None = None) -> PollResult:
+        """Poll a feed once."""
+        return drive(self.pollers[self._scope(workspace, feed)].poll())
+
+    def audit(self, feed: str | None = None) -> PollResult:
+        """Poll a feed once and continue its background audit."""
+        result = self.poll(feed=feed)
+        (workspace,) = self.apis
+        drive(self.pollers[self._scope(workspace, feed)].audit(result))
+        return result
+
+    def run_audit(
+        self,
+        workspace: str = "default",
+        feed: str | None = None,
+        *,
+        between: Callable[[], object] = list,
+        **options: Any,
+    ) -> tuple[Audit, list[CounterMismatch]]:
+        """Audit a feed from outside, as the audit command does.
+
+        Args:
+            workspace: Name of the workspace.
+            feed: Name of the feed; None for the first one.
+            between: Called before each request of the audit.
+            **options: Options of the audit.
+        """
+        scope = self._scope(workspace, feed)
+        coverage = self.store.feed_state(scope).coverage
+        assert coverage is not None
+        defaults = {"grace_period": grace_period(self._config.poll.interval), "listed_keys": set()}
+        audit = Audit(coverage=coverage, **{**defaults, **options})
+        steps = audit_list(audit)
+        page: FetchedPage | None = None
+        while True:
+            try:
+                step = steps.send(page)
+            except StopIteration:
+                return audit, check_counters(scope, self._feed(scope), self.store.accounting(scope))
+            if isinstance(step, WaitForExporter):
+                page = None
+                if audit.exporter_running:
+                    self.settle(scope)
+                audit.coverage = self.store.feed_state(scope).coverage or coverage
+            else:
+                between()
+                page = drive(self._fetch_page(scope, step))
+
+    def kill(self, steps: int, downtime: float = 0.0) -> bool:
+        """Start a poll, kill the exporter at a step, and start it again; return whether the poll took so many steps."""
+        try:
+            drive(self.poller.poll(), steps)
+        except Killed:
+            self.restart(downtime)
+            return True
+        return False
+
+    def poll_repeatedly(self, count: int, every: float = 30.0) -> list[PollResult]:
+        """Poll the only feed several times, with time between the polls."""
+        results = []
+        for _ in range(count):
+            self.clock.advance(every)
+            results.append(self.poll())
+        return results
+
+    def settle(self, scope: Scope | None = None) -> None:
+        """Poll until two reconciliation scans are complete, in a world that does not change any more."""
+        scope = scope or next(iter(self.pollers))
+        api = self.apis[scope.workspace]
+        api.clear_events()
+        rows = max(len(archive.rows) for archive in (api.world.archives.publishing, api.world.archives.connections))
+        for _ in range(2):
+            self.clock.advance(self._config.poll.reconcile_interval + 1)
+            for _ in range(5 + (rows // api.quirks.max_page_size + 1) * 5 // 4):
+                self.clock.advance(1.0)
+                result = self.poll(scope.workspace, scope.feed)
+                assert "success" == result.outcome, result.error
+
+    def scrape(self) -> Samples:
+        """Scrape twice, so that new series have left their initial 0; return the second scrape."""
+        self.scrape_once()
+        return self.scrape_once()
+
+    def scrape_once(self) -> Samples:
+        """Publish and scrape."""
+        self.exposition.publish()
+        body = self.exposition.get_body(None, None)
+        self.exposition.mark_served(body.version)
+        return Samples.parse(body.body.decode())
+
+    def _scope(self, workspace: str, feed: str | None) -> Scope:
+        return Scope(workspace, feed or self._config.feeds[0])
+
+    def _feed(self, scope: Scope) -> Feed:
+        return GENERATIONS[self.pollers[scope].generation][scope.feed]
+
+    async def _fetch_page(self, scope: Scope, step: FetchPage) -> FetchedPage:
+        feed, api = self._feed(scope), self.apis[scope.workspace]
+        params: dict[str, str | int] = {**feed.query, "days": 7, "limit": 100, "skip": step.skip}
+        response = await api.get(feed.path, params, path_template=feed.path)
+        assert response is not None
+        page = feed.parse(response.body)
+        # The real store answers, even if a test makes the exporter's store lie.
+        without_rekey = msgspec.structs.replace(feed, generation="late")
+        return FetchedPage(page, self.store.store.lookup(scope, page.entries, feed=without_rekey, since=0))
+
+    def _start(self) -> None:
+        self.store = StoreProxy(open_store(self._url), self.commit_log)
+        self.pipeline = assemble(
+            self._config,
+            store_thread=StoreThread(self.store, offload_in_steps),
+            create_logger=lambda _: NullLogger(),
+            runtime=Runtime(
+                clock=lambda: self.clock.now + self._skew,
+                monotonic=self.clock.monotonic,
+                sleep=self.clock.sleep,
+                random=lambda: 0.5,
+            ),
+        )
+        has_webhooks = self._config.has_webhooks
+        self.webhook_stats = {name: WebhookStats(name, RequestBudget()) for name in self.apis} if has_webhooks else {}
+        connections = {
+            name: ApiConnection(api, ApiGeneration(self.generation, logger=NullLogger()), self.webhook_stats.get(name))
+            for name, api in self.apis.items()
+        }
+        drive(self.pipeline.add_workspaces(connections))
+        for poller in self.pollers.values():
+            drive(poller.start())

@@ -1,0 +1,59 @@
+"""An exposition whose series can be read back."""
+
+from __future__ import annotations
+
+from late_exporter.exposition.exposition import Exposition
+from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.model import Exemplar, Histogram, Labels, Series
+
+__all__ = ["FakeExposition"]
+
+
+class FakeExposition(Exposition):
+    """Exposition of the catalogue that keeps every value and asserts that no counter falls.
+
+    Attributes:
+        values: Current value of every series.
+        zero_started: Series that started at 0.
+        exemplars: Labels of the series that received an exemplar, in order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(CATALOGUE)
+        self.values: dict[Series, float | Histogram] = {}
+        self.zero_started: set[Series] = set()
+        self.exemplars: list[Labels] = []
+
+    def put(
+        self,
+        family: str,
+        labels: Labels,
+        value: float | Histogram,
+        *,
+        created: float | None = None,
+        start_at_zero: bool = False,
+    ) -> None:
+        """Set a series."""
+        assert (created is None) == (CATALOGUE[family].kind == "gauge")
+        previous = self.values.get((family, labels), 0)
+        if CATALOGUE[family].kind == "counter":
+            assert isinstance(value, int | float)
+            assert isinstance(previous, int | float)
+            assert previous <= value, f"{family}{labels} fell from {previous} to {value}"
+        if start_at_zero:
+            self.zero_started.add((family, labels))
+        self.values[family, labels] = value
+        super().put(family, labels, value, created=created, start_at_zero=start_at_zero)
+
+    def remove(self, family: str, labels: Labels) -> None:
+        """Remove a series."""
+        del self.values[family, labels]
+        super().remove(family, labels)
+
+    def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
+        """Attach an exemplar."""
+        assert (family, labels) in self.values
+        assert value >= 0
+        assert exemplar.labels
+        self.exemplars.append(labels)
+        super().add_exemplar(family, labels, value, exemplar)

@@ -1,0 +1,269 @@
+"""A Late API without a network, whose lists move and fail as a test wants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any, TypeAlias
+from urllib.parse import urlencode
+
+import msgspec
+
+from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, Unauthorized
+from late_exporter.protocols import ApiResponse, RequestRecord
+from late_exporter.simulator import SimulatedApi
+from late_exporter.simulator.log_list import LogRow
+from tests.support.client import ClientRequest, FakeClient, QueryParams
+from tests.support.steps import Checkpoint
+from tests.support.world import World
+
+__all__ = [
+    "KEY",
+    "Document",
+    "FakeLateApi",
+    "Fault",
+    "ListQuirks",
+    "bad_gateway",
+    "cut_off",
+    "empty",
+    "no_logs",
+    "rate_limited",
+    "unauthorized",
+    "unavailable",
+    "zernio_row",
+]
+
+KEY = "sk_" + "0" * 64
+
+Document: TypeAlias = dict[str, Any]
+Callback: TypeAlias = Callable[[], object]
+
+Fault: TypeAlias = Callable[["FakeLateApi", bytes], bytes]
+"""Replaces the body of a response, or raises an ApiError."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListQuirks:
+    """Differences of a list from its documentation.
+
+    Args:
+        max_page_size: Maximum number of rows per page, whatever the limit of the request.
+        order: Reorders the list; None keeps the documented order.
+        transform: Changes a response document before it is sent.
+        never_expires: Whether logs never expire and ``days`` is ignored.
+        ignores_skip: Whether ``skip`` is ignored.
+        ignores_status: Whether ``status`` is ignored.
+        ignores_time_filter: Whether ``from`` and ``to`` are ignored.
+    """
+
+    max_page_size: int = 100
+    order: Callable[[Sequence[LogRow]], Sequence[LogRow]] | None = None
+    transform: Callable[[Document], Document] | None = None
+    never_expires: bool = False
+    ignores_skip: bool = False
+    ignores_status: bool = False
+    ignores_time_filter: bool = False
+
+
+class FakeLateApi(FakeClient):
+    """The API of one workspace, with events and faults before chosen requests.
+
+    Args:
+        world: Logs that it has.
+        latency: Duration of a request, in seconds.
+        sends_date: Whether responses have a ``Date``.
+        quirks: Differences from the documentation.
+        generation: ``late``, ``zernio`` or ``both``; may change.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        latency: float = 0.0,
+        sends_date: bool = True,
+        quirks: ListQuirks | None = None,
+        generation: str = "late",
+    ) -> None:
+        super().__init__(rate_limit=600)
+        self.world = world
+        self.generation = generation
+        self.latency = latency
+        self.sends_date = sends_date
+        self.quirks = quirks or ListQuirks()
+        self._clock = world.clock
+        self._callbacks: dict[int, list[Callback]] = {}
+        self._faults: dict[int, Fault] = {}
+        self._service = SimulatedApi(world.archives, clock=world.clock.time, rate_limit=10**9)
+
+    def before_request(self, number: int, callback: Callback) -> None:
+        """Call back before a request, by its number counted from the next one, which is 0."""
+        self._callbacks.setdefault(len(self.requests) + number, []).append(callback)
+
+    def fail_request(self, number: int, fault: Fault) -> None:
+        """Fail a request, by its number counted from the next one, which is 0."""
+        self._faults[len(self.requests) + number] = fault
+
+    def set_generation(self, generation: str) -> None:
+        """Switch to the endpoints of another generation."""
+        self.generation = generation
+
+    def clear_events(self) -> None:
+        """Drop all callbacks and faults to come."""
+        self._callbacks.clear()
+        self._faults.clear()
+
+    async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
+        """Answer a request."""
+        number = len(self.requests)
+        for callback in self._callbacks.pop(number, ()):
+            callback()
+        await Checkpoint()
+        if not self.quirks.never_expires:
+            self.world.expire()
+        self.requests.append(ClientRequest(path, params))
+        self._clock.advance(self.latency)
+        code = "200"
+        try:
+            response = self._respond(path, params)
+            if response is None:
+                code = "404"
+            elif number in self._faults:
+                response = ApiResponse(self._faults.pop(number)(self, response.body), response.date)
+        except ApiError:
+            code = "error"
+            raise
+        finally:
+            self._request_log.append(RequestRecord(path_template, code, self.latency))
+        await Checkpoint()
+        return response
+
+    def _respond(self, path: str, params: QueryParams) -> ApiResponse | None:
+        quirks, query = self.quirks, dict(params)
+        if self.generation != "both" and (path == "/v1/logs") != (self.generation == "zernio"):
+            return None
+        if path == "/v1/logs":
+            now = float(int(self._clock.now)) if self.sends_date else None
+            return ApiResponse(msgspec.json.encode(self._zernio_page(query)), now)
+        if "skip" in query:
+            query["limit"] = min(int(query["limit"]), quirks.max_page_size)
+            query["skip"] = 0 if quirks.ignores_skip else query["skip"]
+            if quirks.ignores_status:
+                query.pop("status", None)
+        response = self._service.handle("GET", f"/api{path}", urlencode(query), {"Authorization": f"Bearer {KEY}"})
+        if response.status == HTTPStatus.NOT_FOUND:
+            return None
+        assert HTTPStatus.OK == response.status, response.body
+        body = response.body
+        if "skip" in query and (quirks.order or quirks.never_expires):
+            body = msgspec.json.encode(self._custom_page(query))
+        if "skip" in query and quirks.transform:
+            body = msgspec.json.encode(quirks.transform(msgspec.json.decode(body)))
+        date = parsedate_to_datetime(response.headers["Date"]).timestamp()
+        return ApiResponse(body, date if self.sends_date else None)
+
+    def _zernio_page(self, query: QueryParams) -> Document:
+        """Return a page of a list of generation zernio."""
+        archive = self.world.archives.publishing if query["type"] == "publishing" else self.world.archives.connections
+        first, last = ("" if self.quirks.ignores_time_filter else str(query.get(name, "")) for name in ("from", "to"))
+        rows = [
+            row
+            for row in archive.rows
+            if query.get("status") in {None, row.get("status")}
+            and (not first or first <= _comparable(row["createdAt"]) <= last)
+        ]
+        skip = 0 if self.quirks.ignores_skip else int(query.get("skip", 0))
+        limit = min(int(query["limit"]), self.quirks.max_page_size)
+        pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
+        return {"logs": [zernio_row(row) for row in rows[skip : skip + limit]], "pagination": pagination}
+
+    def _custom_page(self, query: QueryParams) -> Document:
+        """Return a page of the publishing logs in the order of the quirks."""
+        rows = self.world.rows if self.quirks.never_expires else list(self.world.visible.values())
+        if "status" in query:
+            rows = [row for row in rows if row["status"] == query["status"]]
+        rows = self.quirks.order(rows) if self.quirks.order else rows
+        skip, limit = int(query["skip"]), int(query["limit"])
+        pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
+        return {"logs": rows[skip : skip + limit], "pagination": pagination}
+
+
+ACTIONS = {
+    "publish": "post.published",
+    "retry": "post.retried",
+    "rate_limit_pause": "post.rate_limited",
+    "media_upload": "media.uploaded",
+}
+EVENTS = {
+    "connect_success": "account.connected",
+    "connect_failed": "account.connect_failed",
+    "disconnect": "account.disconnected",
+    "reconnect_success": "account.connected",
+}
+
+
+def zernio_row(row: LogRow) -> LogRow:
+    """Return a log as generation zernio shows it; the request id tells equal logs apart."""
+    event = row.get("eventType")
+    failed = str(event).endswith("_failed")
+    metadata = {
+        "postId": row.get("postId"),
+        "accountUsername": row.get("accountUsername"),
+        "attemptNumber": row.get("attemptNumber"),
+        "connectionMethod": row.get("connectionMethod"),
+    }
+    return {
+        "action": EVENTS.get(str(event)) or ACTIONS[row["action"]],
+        "platform": row["platform"],
+        "account_id": row.get("accountId"),
+        "status": row.get("status") or ("failed" if failed else "success"),
+        "status_code": row.get("statusCode"),
+        "error_code": (row.get("response") or row.get("error") or {}).get("code" if event else "errorCode"),
+        "duration_ms": row.get("durationMs"),
+        "created_at": row["createdAt"],
+        "metadata": msgspec.json.encode(metadata).decode(),
+        "request_id": row.get("requestId", row["_id"]),
+        **({"id": row["zernioId"]} if "zernioId" in row else {}),
+    }
+
+
+def _comparable(text: str | None) -> str:
+    """Return a time with milliseconds, so that texts compare by time; empty if there is none."""
+    return "" if text is None else text if "." in text else text.replace("Z", ".000Z")
+
+
+def unavailable(api: FakeLateApi, body: bytes) -> bytes:
+    """Time out."""
+    raise ApiUnavailable(f"no response within 30 s: {len(api.requests)} requests, {len(body)} bytes")
+
+
+def unauthorized(api: FakeLateApi, body: bytes) -> bytes:
+    """Reject the key."""
+    raise Unauthorized(f"401: the API key was rejected: {len(api.requests)} requests, {len(body)} bytes")
+
+
+def rate_limited(api: FakeLateApi, body: bytes) -> bytes:
+    """Reject the request until the quota is reset."""
+    raise RateLimited(f"429: {len(body)} bytes", until=api.world.clock.elapsed + 30)
+
+
+def cut_off(_: FakeLateApi, body: bytes) -> bytes:
+    """Respond with half of the body."""
+    return body[: len(body) // 2]
+
+
+def empty(_api: FakeLateApi, _body: bytes) -> bytes:
+    """Respond with 200 and no body."""
+    return b""
+
+
+def no_logs(_api: FakeLateApi, _body: bytes) -> bytes:
+    """Respond with 200 and null in place of the list."""
+    return b'{"logs": null}'
+
+
+def bad_gateway(_api: FakeLateApi, _body: bytes) -> bytes:
+    """Respond with a proxy's page."""
+    raise BadPayload("the answer is not JSON: it begins with '<html>'")

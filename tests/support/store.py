@@ -1,0 +1,97 @@
+"""A store that records commits and fails on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from late_exporter.errors import StoreError
+from late_exporter.model import (
+    Batch,
+    CommitResult,
+    Coverage,
+    Feed,
+    FeedAccounting,
+    FeedState,
+    KnownLogs,
+    LogEntry,
+    Scope,
+    Series,
+    SeriesValue,
+)
+from late_exporter.store import Store
+
+__all__ = ["LogStatus", "StoreProxy"]
+
+LogStatus: TypeAlias = tuple[str, str]
+"""Key and status of a log: an observation."""
+
+
+@dataclass
+class StoreProxy:
+    """A store that records what was committed.
+
+    Args:
+        store: Real store.
+        counted: All observations that were committed, in order.
+        failures: Commits that fail, by number counted from the next one: ``before`` or ``after`` they are durable.
+        failing: Names of methods that fail.
+        batches: Batches of all attempted commits.
+    """
+
+    store: Store
+    counted: list[tuple[Scope, LogStatus]] = field(default_factory=list)
+    failures: dict[int, str] = field(default_factory=dict)
+    failing: set[str] = field(default_factory=set)
+    batches: list[Batch] = field(default_factory=list)
+
+    def _check(self, method: str) -> None:
+        if method in self.failing:
+            raise StoreError(f"{method}: disk I/O error")
+
+    def series_values(self) -> Mapping[Series, SeriesValue]:
+        """See Store."""
+        return self.store.series_values()
+
+    def feed_state(self, scope: Scope) -> FeedState:
+        """See Store."""
+        return self.store.feed_state(scope)
+
+    def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int) -> KnownLogs:
+        """See Store."""
+        self._check("lookup")
+        return self.store.lookup(scope, entries, feed=feed, since=since)
+
+    def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
+        """See Store."""
+        self._check("begin_rekey")
+        self.store.begin_rekey(scope, coverage)
+
+    def accounting(self, scope: Scope) -> FeedAccounting:
+        """See Store."""
+        self._check("accounting")
+        return self.store.accounting(scope)
+
+    def commit(self, scope: Scope, batch: Batch) -> CommitResult:
+        """See Store; may fail before or after the batch is durable."""
+        self._check("commit")
+        failure = self.failures.pop(0, None)
+        self.failures = {number - 1: moment for number, moment in self.failures.items()}
+        if failure == "before":
+            raise StoreError("the state: database or disk is full")
+        self.batches.append(batch)
+        result = self.store.commit(scope, batch)
+        self.counted += [(scope, (each.entry.key, each.entry.status)) for each in result.observations]
+        if failure == "after":
+            raise StoreError("the state: disk I/O error")
+        return result
+
+    def size(self, workspace: str) -> tuple[int, int]:
+        """See Store."""
+        self._check("size")
+        return self.store.size(workspace)
+
+    def close(self) -> None:
+        """See Store."""
+        self.store.close()

@@ -1,0 +1,140 @@
+"""The logs of one API key, which a test inserts, changes and deletes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from late_exporter.simulator import LogList, StaticLogs
+from late_exporter.simulator.log_list import LogRow
+from tests.support.clock import DAY, VirtualClock
+from tests.support.store import LogStatus
+
+__all__ = ["World"]
+
+RETENTION = 7 * DAY
+
+
+class World:
+    """The logs of one API key.
+
+    Attributes:
+        history: Every state that a publishing log ever had, by id and status.
+        newest_at: Unix time of the last ``publish``.
+        insertion_order: Number of each log, by id.
+        appended_ids: Ids of logs that were newer than all others when they were inserted.
+    """
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock = clock
+        self.archives = StaticLogs(LogList(), LogList())
+        self.history: dict[LogStatus, LogRow] = {}
+        self.newest_at = clock.now
+        self.insertion_order: dict[str, int] = {}
+        self.appended_ids: set[str] = set()
+        self._latest = 0.0
+
+    @property
+    def rows(self) -> Sequence[LogRow]:
+        """Publishing logs, newest first."""
+        return self.archives.publishing.rows
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the publishing logs, newest first."""
+        return [row["_id"] for row in self.rows]
+
+    @property
+    def visible(self) -> dict[LogStatus, LogRow]:
+        """Publishing logs within the retention, by id and status."""
+        since = self.clock.now - RETENTION
+        return {
+            (row["_id"], row["status"]): row
+            for row in self.rows
+            if row["createdAt"] is None or datetime.fromisoformat(row["createdAt"]).timestamp() >= since
+        }
+
+    def publish(
+        self, count: int = 1, *, over: float | None = None, kinds: Sequence[LogRow] = ({},), **fields: Any
+    ) -> list[str]:
+        """Insert logs on top of the list, spread over the time since the last ones or over the last seconds."""
+        now = self.clock.now
+        first = self.newest_at if over is None else now - over
+        self.newest_at = now
+        step = (now - first) / max(count, 1)
+        return [self.insert(first + step * (n + 1), **{**fields, **kinds[n % len(kinds)]}) for n in range(count)]
+
+    def insert(self, created: float | None, *, precise: bool = True, **fields: Any) -> str:
+        """Insert a log at the place of its time."""
+        number = len(self.insertion_order)
+        log_id = f"{int(self.clock.now):08x}{number:016x}"
+        row: LogRow = {
+            "_id": log_id,
+            "postId": {"_id": f"post{number // 2}", "content": "Frische Brezeln 🥨", "status": "published"},
+            "platform": "instagram",
+            "accountId": "acc1",
+            "accountUsername": "@baeckerei",
+            "action": "publish",
+            "status": "success",
+            "statusCode": 200,
+            "response": {"errorCode": None},
+            "durationMs": 1200,
+            "attemptNumber": 1,
+            "createdAt": None if created is None else _iso_time(created, precise=precise),
+            **fields,
+        }
+        self.insertion_order[log_id] = number
+        if created is not None and created >= self._latest:
+            self.appended_ids.add(log_id)
+            self._latest = created
+        self.archives.publishing.insert(row)
+        self._record(row)
+        return log_id
+
+    def change(self, log_id: str, status: str, **fields: Any) -> bool:
+        """Change a log in place; return whether it exists."""
+        changed = self.archives.publishing.update(log_id, status=status, **fields)
+        row = self.archives.publishing.get(log_id)
+        if row is not None:
+            self._record(row)
+        return changed
+
+    def delete(self, *log_ids: str) -> None:
+        """Delete logs."""
+        for log_id in log_ids:
+            self.archives.publishing.delete(log_id)
+
+    def delete_top(self, count: int) -> None:
+        """Delete the newest logs."""
+        self.delete(*self.ids[:count])
+
+    def expire(self) -> None:
+        """Delete logs older than the retention."""
+        self.archives.publishing.expire(self.clock.now - RETENTION)
+        self.archives.connections.expire(self.clock.now - RETENTION)
+
+    def add_connection(self, event: str = "connect_success", **fields: Any) -> str:
+        """Insert a connection log on top of its list."""
+        number = len(self.archives.connections)
+        log_id = f"{int(self.clock.now):08x}c{number:015x}"
+        row: LogRow = {
+            "_id": log_id,
+            "platform": "instagram",
+            "accountId": "acc1",
+            "eventType": event,
+            "connectionMethod": "oauth",
+            "durationMs": 900,
+            "createdAt": _iso_time(self.clock.now, precise=True),
+            **fields,
+        }
+        self.archives.connections.insert(row)
+        return log_id
+
+    def _record(self, row: LogRow) -> None:
+        self.history[row["_id"], row["status"]] = dict(row)
+
+
+def _iso_time(seconds: float, *, precise: bool) -> str:
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds" if precise else "seconds")
+    return text.replace("+00:00", "Z")
