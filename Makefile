@@ -1,5 +1,5 @@
-# Needs make and Python 3.11 or later with venv; all else is set up below .venv, .cache and, to draw the dashboards,
-# grafana/preview/node_modules. Only for that a browser and npm are installed where they are missing: see .ci/tools.
+# Needs make and Python 3.11 or later with venv. Everything else is installed below .venv, .cache and
+# grafana/preview/node_modules, except a browser and npm for the dashboards, which .ci/tools installs in the system.
 # PYTHON=python3.12 chooses the interpreter, ARGS="--poll.interval 10s" goes to late-exporter, pytest or the build.
 
 SHELL := bash
@@ -11,12 +11,14 @@ PY := .venv/bin/python
 LATE_EXPORTER := .venv/bin/late-exporter
 ARGS ?=
 ENGINE ?= docker
+WORKERS ?= 2
+PYTEST := $(PY) -m pytest -n $(WORKERS)
 
 export PATH := $(CURDIR)/.cache/tools/pinned:$(PATH):$(CURDIR)/.cache/tools/usr/bin
 
 .PHONY: help
-help: ## Show this.
-	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+help: ## Show this help.
+	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: venv ## Serve a demo with a simulated Late API on http://127.0.0.1:10077/.
@@ -34,20 +36,26 @@ image: ## Build the container image; ENGINE=podman or buildah does it without do
 	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" $(ARGS) .
 
 .PHONY: test
-test: check tools ## Run make check and every test.
-	$(PY) -m pytest $(ARGS)
+test: check tools ## Run make check, make test-future and every test.
+	@$(MAKE) test-future ARGS=
+	$(PYTEST) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 .PHONY: unit
-unit: dev ## Run the unit tests.
-	$(PY) -m pytest -n 2 --dist worksteal -m "not e2e and not fuzz" $(ARGS)
+unit: dev ## Run the unit tests, with fewer Hypothesis examples than make test.
+	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-fast} $(PYTEST) --dist worksteal -m unit $(ARGS)
 
 .PHONY: test-future
 test-future: dev tools ## Run the unit tests with the clock 400 days ahead, then 3 days back.
-	.ci/at +400d $(PY) -m pytest -n 2 --dist worksteal -m "not e2e and not fuzz" -p no:cacheprovider $(ARGS)
-	.ci/at -3d $(PY) -m pytest -n 2 --dist worksteal -m "not e2e and not fuzz" -p no:cacheprovider $(ARGS)
+	@for offset in +400d -3d; do \
+	  HYPOTHESIS_PROFILE=fast .ci/at $$offset $(PYTEST) --dist worksteal -m unit -p no:cacheprovider $(ARGS); \
+	done
+
+.PHONY: thorough
+thorough: dev ## Run the tests of exact counting with many more examples.
+	HYPOTHESIS_PROFILE=thorough $(PYTEST) --dist worksteal tests/ingest $(ARGS)
 
 .PHONY: check
-check: lint drift ## Check style, types, layers, and that what is generated is up to date.
+check: lint drift ## Check style, types, layers, and that generated files are up to date.
 
 .PHONY: lint
 lint: dev ## Check style, types and layers.
@@ -57,12 +65,12 @@ lint: dev ## Check style, types and layers.
 	.venv/bin/lint-imports
 
 .PHONY: audit
-audit: dev ## Ask whether a pinned dependency has a known vulnerability.
+audit: dev ## Check pinned dependencies for known vulnerabilities.
 	@.ci/venv audit
 	$(PY) .ci/audit.py
 
 .PHONY: fuzz
-fuzz: dev ## Feed the parsers with nonsense for FUZZ_SECONDS, 60 if not given.
+fuzz: dev ## Feed the parsers with random input for FUZZ_SECONDS (default 60).
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} $(PY) -m pytest tests/fuzz $(ARGS)
 
 .PHONY: dist
@@ -70,19 +78,19 @@ dist: dev ## Build wheel and sdist into dist, as the release does.
 	.ci/dist
 
 .PHONY: sbom
-sbom: dist ## Write build/sbom.cdx.json: what an installation consists of.
+sbom: dist ## Write build/sbom.cdx.json, the packages of an installation.
 	.ci/sbom
 
 .PHONY: screenshots
-screenshots: dev tools ## Draw the pictures of the dashboards over a simulated week.
+screenshots: dev tools ## Take screenshots of the dashboards with a simulated week.
 	$(PY) -m tests.dashboards.screenshots
 
 .PHONY: bench
-bench: dev ## Measure how fast it is.
+bench: dev ## Measure polls, scrapes, startup and memory.
 	$(PY) tests/bench/run.py $(ARGS)
 
 .PHONY: soak
-soak: dev tools ## Let it count amid faults, kills and reloads for SOAK, 10m if not given.
+soak: dev tools ## Count under faults, kills and reloads for SOAK (default 10m).
 	@SOAK="$${SOAK:-10m}" exec $(PY) tests/soak/run.py $(ARGS)
 
 .PHONY: generate
@@ -102,7 +110,7 @@ pins: dev ## Pin the newest versions of all dependencies.
 	.ci/pin
 
 .PHONY: clean
-clean: ## Remove all that make has made, but not the state below data/.
+clean: ## Remove everything that make creates, except the state below data/.
 	rm -rf grafana/preview/node_modules grafana/preview/dist
 	rm -rf .venv .cache .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
 	find late_exporter tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""A Late API to run against, for the demo, for tests, and for people who write alerts without a key."""
+"""Simulated Late API for the demo, for tests, and for writing alerts without an API key."""
 
 from late_exporter.simulator.asgi import create_simulator
 from late_exporter.simulator.incidents import INCIDENTS

@@ -1,4 +1,4 @@
-"""Who posts what: five customers, their accounts, and the words they use."""
+"""Accounts of five simulated customers and the captions of their posts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CAPTIONS = (
 
 
 class SimulatedAccount(msgspec.Struct, frozen=True):
-    """An account of a customer on a platform."""
+    """Account of a customer on a platform."""
 
     id: str
     user_id: str

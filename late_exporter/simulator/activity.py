@@ -1,4 +1,4 @@
-"""What else happens in generation ``zernio``: webhooks, messages, workflows, and calls of the API itself."""
+"""Simulation of the log types that only generation ``zernio`` has: webhooks, messages, workflows and API requests."""
 
 from __future__ import annotations
 
@@ -28,18 +28,20 @@ API_ERRORS = {400: "Invalid query", 404: "Not found", 429: "Rate limit exceeded.
 
 
 class ActivitySimulation:
-    """Writes the logs of the further types; its chance is its own, so that posts go on as they do without it.
+    """Write webhook, messaging, workflow and API request logs.
+
+    It draws from a random generator of its own, so that publishing is the same with and without it.
 
     Args:
-        agenda: When things happen.
-        seed: Decides what happens.
-        accounts: Whose activity it is.
+        events: Queue of the world's events.
+        seed: Seed of the random generator.
+        accounts: Accounts whose activity is simulated.
     """
 
     def __init__(self, events: EventQueue, seed: int, accounts: Sequence[SimulatedAccount]) -> None:
         self.log_lists = {name: LogList() for name in ACTIVITY_TYPES}
         self._events = events
-        self._random = Random(f"activity {seed}")  # noqa: S311 - it imitates, it protects nothing
+        self._random = Random(f"activity {seed}")  # noqa: S311 - simulation, not cryptography
         self._accounts = tuple(accounts)
         self._webhook_user_ids = {account.user_id for account in self._accounts[:1]}
         self._schedule_repeatedly(MESSAGE_INTERVAL, self._receive_message)
@@ -47,7 +49,7 @@ class ActivitySimulation:
         self._schedule_repeatedly(API_CALL_INTERVAL, self._call_api)
 
     def on_result(self, account: SimulatedAccount, post_id: str, result: str) -> None:
-        """A post has ended on an account; the one customer with a webhook hears of it."""
+        """Deliver a webhook for a published or failed post, if its customer has one."""
         if account.user_id in self._webhook_user_ids and result in {"published", "failed"}:
             delay = self._random.uniform(0.2, 3)
             self._events.schedule_in(delay, partial(self._deliver_webhook, account, post_id, f"post.{result}"))

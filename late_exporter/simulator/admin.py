@@ -1,4 +1,4 @@
-"""What people ask the simulator itself: how it goes, and to break something."""
+"""Admin endpoints of the simulator: its state, incidents, and the API generation."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ import msgspec
 from late_exporter.errors import ConfigError
 from late_exporter.simulator.events import MINUTE, timestamp
 from late_exporter.simulator.incidents import INCIDENTS, Incident
-from late_exporter.simulator.log_list import LogList, LogRow
+from late_exporter.simulator.log_list import JsonObject, LogList
 from late_exporter.simulator.query import QueryParameters, RequestRejected
 from late_exporter.simulator.world import SimulatedWorld
 
-__all__ = ["AdminEndpoints", "LogSource", "welcome_page"]
+__all__ = ["GENERATIONS", "AdminEndpoints", "LogSource", "welcome_page"]
 
+GENERATIONS = ("late", "zernio", "both")
 ADMIN_PATH = "/_simulator"
 WELCOME_TEXT = f"""\
 A simulated Late API: nothing here is real, no post leaves this process.
 
-  KEY=sk_$(printf '0%.0s' $(seq 64))    any well-formed key will do, unless keys were given
+  KEY=sk_$(printf '0%.0s' $(seq 64))    any well-formed key works
   curl -H "Authorization: Bearer $KEY" 'http://HOST/v1/posts/logs?limit=5'
   curl -H "Authorization: Bearer $KEY" 'http://HOST/v1/connections/logs?limit=5'
   curl -H "Authorization: Bearer $KEY" 'http://HOST/v1/logs?limit=5'    in generation zernio
 
-Look at it, and break something (no key needed):
+Show its state, start and stop incidents (no key needed):
 
   curl http://HOST{ADMIN_PATH}
   curl -X POST 'http://HOST{ADMIN_PATH}/incidents/platform-outage?platform=instagram&duration=30m'
@@ -38,36 +39,41 @@ Incidents:
 
 
 def welcome_page(host: str) -> bytes:
-    """A page of plain text that says what this is and what to curl."""
+    """Return the start page, plain text with curl commands to try."""
     return WELCOME_TEXT.replace("HOST", host or "localhost").encode()
 
 
 class LogSource(Protocol):
-    """Where the logs come from: a World, or bare archives; ``activity`` has those of the further types."""
+    """Source of logs: a SimulatedWorld or StaticLogs. ``activity`` is empty without the types of ``zernio``."""
 
     publishing: LogList
     connections: LogList
     activity: Mapping[str, LogList]
 
     def advance(self, now: float) -> None:
-        """Let everything happen up to a Unix time."""
-
-
-class Api(Protocol):
-    """What of the API the console can change."""
-
-    generation: str
+        """Advance to a Unix time."""
 
 
 class AdminEndpoints:
-    """The endpoints below /_simulator; incidents need a World."""
+    """Endpoints below /_simulator.
 
-    def __init__(self, source: LogSource, api: Api) -> None:
+    Args:
+        source: Source of the logs; incidents need a SimulatedWorld.
+        generation: API generation to serve first, one of GENERATIONS.
+    """
+
+    def __init__(self, source: LogSource, generation: str) -> None:
         self._source = source
-        self._api = api
+        self.set_generation(generation)
 
-    def handle(self, method: str, route: str, parameters: QueryParameters) -> LogRow:
-        """Answer a request, or raise Refusal."""
+    def set_generation(self, name: str) -> None:
+        """Set the API generation to serve. Raise ConfigError if it is unknown."""
+        if name not in GENERATIONS:
+            raise ConfigError(f"unknown generation {name!r}: use one of {', '.join(GENERATIONS)}")
+        self.generation = name
+
+    def handle(self, method: str, route: str, parameters: QueryParameters) -> JsonObject:
+        """Return the response document of a request, or raise RequestRejected."""
         if route == ADMIN_PATH:
             if method != "GET":
                 raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
@@ -87,32 +93,32 @@ class AdminEndpoints:
             return {"stopped": [_incident_document(incident) for incident in self._source.stop_incident(name)]}
         raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
 
-    def _generation(self, method: str, parameters: QueryParameters) -> LogRow:
+    def _generation(self, method: str, parameters: QueryParameters) -> JsonObject:
         if method not in ("GET", "POST"):
             raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
         if method == "POST":
             try:
-                self._api.generation = parameters.text("name")
-            except ConfigError as problem:
-                raise RequestRejected(HTTPStatus.BAD_REQUEST, str(problem)) from problem
-        return {"generation": self._api.generation}
+                self.set_generation(parameters.text("name"))
+            except ConfigError as exc:
+                raise RequestRejected(HTTPStatus.BAD_REQUEST, str(exc)) from exc
+        return {"generation": self.generation}
 
-    def _overview(self) -> LogRow:
+    def _overview(self) -> JsonObject:
         totals = {"publishing": len(self._source.publishing), "connections": len(self._source.connections)}
-        overview: LogRow = {"generation": self._api.generation, "totals": totals, "allowed": list(INCIDENTS)}
+        overview: JsonObject = {"generation": self.generation, "totals": totals, "allowed": list(INCIDENTS)}
         if isinstance(self._source, SimulatedWorld):
             overview["time"] = timestamp(self._source.now)
             overview["incidents"] = [_incident_document(incident) for incident in self._source.incidents]
         return overview
 
 
-def _start_incident(world: SimulatedWorld, name: str, parameters: QueryParameters) -> LogRow:
+def _start_incident(world: SimulatedWorld, name: str, parameters: QueryParameters) -> JsonObject:
     duration = parameters.duration("duration", 30 * MINUTE)
     parameters.raise_errors()
     try:
         world.start_incident(name, platform=parameters.text("platform") or None, duration=duration)
-    except ConfigError as problem:
-        raise RequestRejected(HTTPStatus.BAD_REQUEST, str(problem)) from problem
+    except ConfigError as exc:
+        raise RequestRejected(HTTPStatus.BAD_REQUEST, str(exc)) from exc
     return {"incidents": [_incident_document(incident) for incident in world.incidents]}
 
 

@@ -1,6 +1,6 @@
-"""The simulated API as an ASGI application.
+"""ASGI application of the simulated API.
 
-Serve it with the server's own Date header off: the API's clock is the simulator's.
+Serve it with the server's own Date header off: the Date header follows the simulator's clock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Application: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 def create_simulator(api: SimulatedApi) -> Application:
-    """An ASGI application that answers as the service does; HEAD as GET without a body."""
+    """Return an ASGI application that serves an API. HEAD is answered as GET without a body."""
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -1,4 +1,4 @@
-"""How accounts lose and regain their connection, and what the connection log tells of it."""
+"""Simulation of connecting, disconnecting and reconnecting accounts, and of the connection logs."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ CONNECT_ERRORS = {
 
 
 class ConnectionSimulation:
-    """Lets people connect accounts and tokens expire, and writes the logs.
+    """Connect accounts, expire their tokens, and write the connection logs.
 
     Args:
-        agenda: When things happen.
-        archive: Where the logs go.
-        conditions: Where it is noted who is disconnected.
-        accounts: Whose connections they are.
+        events: Queue of the world's events.
+        log_list: List that receives the logs.
+        conditions: Conditions of the world; the disconnected accounts are updated.
+        accounts: Accounts of all customers.
     """
 
     def __init__(
@@ -46,17 +46,17 @@ class ConnectionSimulation:
             self._schedule_random(EXPIRY_INTERVAL, partial(self._expire_token, account))
 
     def find_connected(self, platform: str | None) -> SimulatedAccount | None:
-        """The first account, on that platform if one is named, that is connected."""
+        """Return the first connected account, on a platform or on any."""
         candidates = (account for account in self._accounts if platform in {None, account.platform.name})
         return next((account for account in candidates if account.id not in self._disconnected_ids), None)
 
     def disconnect(self, account: SimulatedAccount) -> None:
-        """The platform takes the account's token back."""
+        """Revoke the token of an account."""
         self._disconnected_ids.add(account.id)
         self._write_log(account, "disconnect", accountId=account.id, metadata={"reason": "token_revoked"})
 
     def reconnect(self, account_id: str) -> None:
-        """Somebody connects a disconnected account again."""
+        """Reconnect an account if it is disconnected."""
         if account_id in self._disconnected_ids:
             self._disconnected_ids.remove(account_id)
             account = next(account for account in self._accounts if account.id == account_id)

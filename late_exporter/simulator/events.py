@@ -1,4 +1,4 @@
-"""What happens next in the simulated world, and the chance that decides it."""
+"""Event queue of the simulated world, with its random generator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DAY = 24 * HOUR
 
 
 def timestamp(time: float, *, whole_seconds: bool = False) -> str:
-    """A Unix time as the API writes it, with milliseconds or in whole seconds."""
+    """Return a Unix time in the format of the API, with milliseconds or in whole seconds."""
     text = datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds" if whole_seconds else "milliseconds")
     return text.removesuffix("+00:00") + "Z"
 
@@ -23,42 +23,43 @@ def timestamp(time: float, *, whole_seconds: bool = False) -> str:
 class EventQueue:
     """Events in order of time.
 
-    All randomness is drawn while events happen, in their order: how ``run_until`` is sliced changes nothing.
+    Random numbers are drawn only while events run, in their order, so the result does not depend on the times at which
+    ``run_until`` is called.
 
     Args:
-        seed: Decides everything that happens.
-        now: Unix time at which nothing has happened yet.
+        seed: Seed of the random generator.
+        now: Unix time before the first event.
     """
 
     def __init__(self, seed: int, now: float) -> None:
         self.now = now
-        self.random = Random(seed)  # noqa: S311 - it imitates, it protects nothing
+        self.random = Random(seed)  # noqa: S311 - simulation, not cryptography
         self._machine_id = self.random.getrandbits(40)
         self._id_count = 0
         self._sequence = 0
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
 
     def schedule_at(self, time: float, event: Callable[[], None]) -> None:
-        """Plan an event; what is planned for the past happens next."""
+        """Schedule an event at a Unix time. An event in the past runs next."""
         self._sequence += 1
         heappush(self._queue, (max(time, self.now), self._sequence, event))
 
     def schedule_in(self, delay: float, event: Callable[[], None]) -> None:
-        """Plan an event that many seconds from now."""
+        """Schedule an event in a number of seconds."""
         self.schedule_at(self.now + delay, event)
 
     def run_until(self, time: float) -> None:
-        """Let everything happen up to a Unix time."""
+        """Run all events up to a Unix time."""
         while self._queue and self._queue[0][0] <= time:
             self.now, _, event = heappop(self._queue)
             event()
         self.now = max(self.now, time)
 
     def draw_bool(self, probability: float) -> bool:
-        """Whether something comes to pass."""
+        """Return True with a probability."""
         return self.random.random() < probability
 
     def object_id(self) -> str:
-        """A new id that begins, as MongoDB's do, with the second of its birth."""
+        """Return a new id that begins with its creation time in seconds, like an ObjectId of MongoDB."""
         self._id_count += 1
         return f"{int(self.now):08x}{self._machine_id:010x}{self._id_count % 0x1000000:06x}"

@@ -1,4 +1,4 @@
-"""What can go wrong on demand."""
+"""Incidents that users can start, and their effect on publishing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STORM_FAILURE_RATE = 0.75
 
 
 class IncidentKind(msgspec.Struct, frozen=True):
-    """What is seen of a kind of incident, and where it strikes unless told otherwise; None is everywhere it can."""
+    """Kind of incident: its default platform, None for all platforms, and its description for users."""
 
     platform: str | None
     description: str
@@ -34,7 +34,7 @@ INCIDENTS: Mapping[str, IncidentKind] = {
 
 
 class Incident(msgspec.Struct, frozen=True):
-    """An incident and the Unix time at which it ends; ``account_id`` where it strikes a single account."""
+    """Incident, with the Unix time of its end and the account if it affects a single one."""
 
     name: str
     platform: str | None
@@ -43,7 +43,7 @@ class Incident(msgspec.Struct, frozen=True):
 
 
 def find_incident_kind(name: str, platform: str | None) -> IncidentKind:
-    """The kind of that name; raises ConfigError where it or the platform is unknown."""
+    """Return the kind of a name. Raise ConfigError if the kind or the platform is unknown."""
     if name not in INCIDENTS:
         raise ConfigError(f"unknown incident {name!r}: use one of {', '.join(INCIDENTS)}")
     if platform is not None and platform not in PLATFORMS:
@@ -52,14 +52,14 @@ def find_incident_kind(name: str, platform: str | None) -> IncidentKind:
 
 
 class WorldConditions:
-    """What the world is like at the moment: the incidents under way, and the accounts that are disconnected."""
+    """Current conditions: active incidents and disconnected accounts."""
 
     def __init__(self) -> None:
         self.incidents: list[Incident] = []
         self.disconnected_ids: set[str] = set()
 
     def choose_failure(self, account: SimulatedAccount, random: Random) -> PublishFailure | None:
-        """How an attempt of an account fails, None where it succeeds."""
+        """Return the failure of a publish attempt, or None if it succeeds."""
         if account.id in self.disconnected_ids:
             return TOKEN_EXPIRED
         draw = random.random()
@@ -73,7 +73,7 @@ class WorldConditions:
         return cast(PublishFailure, random.choices(failures, weights)[0])
 
     def draw_duration(self, account: SimulatedAccount, kind: str, random: Random) -> float:
-        """How long an attempt of an account takes, in seconds."""
+        """Return the duration of a publish attempt, in seconds."""
         seconds = account.platform.median_seconds * random.lognormvariate(0, account.platform.sigma)
         if self._is_affected("rate-limit-storm", account):
             seconds *= random.uniform(5, 12)

@@ -1,4 +1,4 @@
-"""A log list as the API keeps it: newest first, changed in place, swept from its far end."""
+"""In-memory log list that behaves like the API's: newest first, updated in place, expired by age."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from itertools import chain
 from math import inf
 from typing import Any, TypeAlias
 
-__all__ = ["LogList", "LogRow", "creation_time", "page_document", "post_id"]
+__all__ = ["JsonObject", "LogList", "LogRow", "creation_time", "page_document", "post_id"]
 
-LogRow: TypeAlias = dict[str, Any]
-"""A log as the API serves it."""
+JsonObject: TypeAlias = dict[str, Any]
+
+LogRow: TypeAlias = JsonObject
+"""Log in the format of the API."""
 
 SortKey: TypeAlias = tuple[float, int]
-"""Creation time and number of insertion: unique, so that every list breaks ties the same way."""
+"""Creation time and insertion number. The number makes the order of equal times the same in every index."""
 
 UNDATED = -inf
 
 
 def creation_time(row: LogRow) -> float:
-    """The row's ``createdAt``, or ``created_at``, as a Unix time, minus infinity where it has none."""
+    """Return the row's ``createdAt`` or ``created_at`` as a Unix time, or minus infinity if it has none."""
     try:
         time = datetime.fromisoformat(row["createdAt"] if "createdAt" in row else row["created_at"])
     except (KeyError, TypeError, ValueError):
@@ -30,21 +32,21 @@ def creation_time(row: LogRow) -> float:
 
 
 def post_id(row: LogRow) -> str | None:
-    """The id of the row's post, which the list serves populated."""
+    """Return the id of the row's post. The API embeds the post in ``postId``."""
     post = row.get("postId")
     value = post.get("_id") if isinstance(post, dict) else post
     return value if isinstance(value, str) else None
 
 
-def page_document(rows: Sequence[LogRow], total: int, *, limit: int, skip: int) -> LogRow:
-    """A page of rows as the API wraps it."""
+def page_document(rows: Sequence[LogRow], total: int, *, limit: int, skip: int) -> JsonObject:
+    """Return the response document of a page of rows."""
     has_more = skip + limit < total
     pagination = {"total": total, "limit": limit, "skip": skip, "pages": -(-total // limit), "hasMore": has_more}
     return {"logs": rows, "pagination": pagination}
 
 
 class SortedRows:
-    """Rows in order of their keys, oldest first: the newest row is appended."""
+    """Rows in ascending order of their keys, so that a new row is appended."""
 
     def __init__(self) -> None:
         self.keys: list[SortKey] = []
@@ -60,14 +62,14 @@ class SortedRows:
         del self.keys[position], self.rows[position]
 
     def remove_before(self, before: float) -> list[LogRow]:
-        """Drop the dated rows created before a time."""
+        """Remove and return the dated rows created before a Unix time."""
         expired = slice(self._undated_count(), self._first_since(before))
         rows = self.rows[expired]
         del self.keys[expired], self.rows[expired]
         return rows
 
     def ranges(self, since: float, until: float) -> tuple[range, range]:
-        """Where the rows created between two times stand, newest first, and then those that have no time."""
+        """Return the positions of the rows between two times, newest first, and of the rows without a time."""
         undated_count = self._undated_count()
         end = bisect_left(self.keys, (until, inf))
         return range(end - 1, self._first_since(since) - 1, -1), range(undated_count - 1, -1, -1)
@@ -80,10 +82,10 @@ class SortedRows:
 
 
 class LogList:
-    """One stored log list.
+    """Log list with indexes by id, post and status.
 
-    Rows need neither a usable ``_id`` nor a usable ``createdAt``: those without a time sort last, are in every window
-    and never expire.
+    Rows may lack a usable ``_id`` or ``createdAt``. Rows without a time sort last, match every time range and never
+    expire.
     """
 
     def __init__(self, rows: Sequence[LogRow] = ()) -> None:
@@ -99,11 +101,11 @@ class LogList:
 
     @property
     def rows(self) -> Sequence[LogRow]:
-        """Every row, newest first."""
+        """Return all rows, newest first."""
         return self._sorted_rows.rows[::-1]
 
     def insert(self, row: LogRow) -> None:
-        """Store a row at the place its ``createdAt`` says, before rows of the same time."""
+        """Insert a row by its ``createdAt``, ahead of rows with the same time."""
         self._insert_count += 1
         key = creation_time(row), self._insert_count
         self._sorted_rows.insert(key, row)
@@ -112,17 +114,17 @@ class LogList:
             self._by_id[row["_id"]] = key, row
 
     def get(self, log_id: str) -> LogRow | None:
-        """The row of an id."""
+        """Return the row with an id."""
         _, row = self._by_id.get(log_id, (None, None))
         return row
 
     def rows_of_post(self, post_id: str) -> list[LogRow]:
-        """The rows of a post, newest first."""
+        """Return the rows of a post, newest first."""
         index = self._indexes.get(("post", post_id))
         return index.rows[::-1] if index else []
 
     def update(self, log_id: str, **changes: Any) -> bool:
-        """Change fields of a row where it stands; false where there is no such row."""
+        """Update fields of a row in place. Return False if there is no such row."""
         if log_id not in self._by_id:
             return False
         key, row = self._by_id[log_id]
@@ -132,7 +134,7 @@ class LogList:
         return True
 
     def delete(self, log_id: str) -> bool:
-        """Remove a row; false where there is no such row."""
+        """Delete a row. Return False if there is no such row."""
         if log_id not in self._by_id:
             return False
         key, row = self._by_id.pop(log_id)
@@ -141,7 +143,7 @@ class LogList:
         return True
 
     def expire(self, before: float) -> int:
-        """Drop the rows created before a Unix time, as a TTL index does; returns how many."""
+        """Delete the rows created before a Unix time, like a TTL index. Return their number."""
         rows = self._sorted_rows.remove_before(before)
         for name in {name for row in rows for name in _index_names(row)}:
             self._indexes[name].remove_before(before)
@@ -161,15 +163,15 @@ class LogList:
         until: float = inf,
         status: str | None = None,
     ) -> tuple[list[LogRow], int]:
-        """A page of the rows that match, newest first, and how many match.
+        """Return a page of the matching rows, newest first, and the number of all matching rows.
 
         Args:
-            skip: How many matching rows to leave out.
-            limit: How many rows to give at most.
-            predicate: Says whether a row matches; None takes all.
-            since: Unix time from which on rows match.
-            until: Unix time up to which rows match.
-            status: The status in which rows match; it has an index.
+            skip: Number of matching rows before the page.
+            limit: Maximum number of rows.
+            predicate: Condition of a matching row; None for no condition.
+            since: Unix time of the oldest matching rows.
+            until: Unix time of the newest matching rows.
+            status: Status of matching rows, looked up in an index; None for all.
         """
         index = self._sorted_rows if status is None else self._indexes.get(("status", status), SortedRows())
         dated, undated = index.ranges(since, until)

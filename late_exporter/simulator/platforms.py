@@ -1,4 +1,4 @@
-"""The 13 platforms: how much is posted to each, how long a post takes there, and what goes wrong."""
+"""Simulated platforms: 13 social networks with their traffic, durations and failures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
 
 
 class PublishFailure(msgspec.Struct, frozen=True):
-    """One way in which a platform refuses a post; ``retryable`` where a later attempt can succeed."""
+    """Failure of a publish attempt. ``retryable``: a later attempt can succeed."""
 
     status_code: int
     code: str
@@ -27,18 +27,18 @@ class PublishFailure(msgspec.Struct, frozen=True):
 
 
 class SimulatedPlatform(msgspec.Struct, frozen=True):
-    """One social network.
+    """Social network.
 
     Args:
-        name: As the API spells it.
-        weight: Its weight among the platforms a post goes to.
-        median_seconds: Median duration of a publish, in seconds.
+        name: Name in the API.
+        weight: Weight in the choice of a post's platforms.
+        median_seconds: Median duration of a publish attempt, in seconds.
         sigma: Sigma of the log-normal duration.
-        failure_rate: Share of attempts that fail on an ordinary day, few enough for an objective of 99 %.
-        post_kinds: Kinds of posts it takes.
-        endpoint: What the log names as the endpoint.
-        post_url_prefix: Of a published post, up to its id.
-        failures: Ways to fail and their weights.
+        failure_rate: Share of attempts that fail without an incident, low enough for an objective of 99 %.
+        post_kinds: Accepted kinds of posts.
+        endpoint: Endpoint of the platform's API, as logs show it.
+        post_url_prefix: URL of a published post, up to its id.
+        failures: Failures and their weights.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""How posts come about and what the publishing log tells of them."""
+"""Simulation of posts, their publish attempts, and the publishing logs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOGGED_AT_END_PROBABILITY = 0.4
 
 
 class SimulatedPost:
-    """A post under way to one or more accounts; its log rows share ``document`` and ``request``."""
+    """Post to one or more accounts. Its log rows share ``document`` and ``request``."""
 
     def __init__(
         self, post_id: str, content: str, kind: str, media_urls: Sequence[str], scheduled_for: str | None
@@ -46,13 +46,13 @@ class SimulatedPost:
         self._results: set[str] = set()
 
     def add_result(self, result: str) -> None:
-        """Note what became of the post on one account: ``published``, ``failed`` or ``cancelled``."""
+        """Add the result on one account: ``published``, ``failed`` or ``cancelled``."""
         self._results.add(result)
         self.document["status"] = result if len(self._results) == 1 else "partial"
 
 
 class PublishAttempt(msgspec.Struct, kw_only=True):
-    """One try to publish a post on one account; ``log_id`` is the log that already tells of it."""
+    """Attempt to publish a post on one account. ``log_id`` is None until its log is written."""
 
     post: SimulatedPost
     account: SimulatedAccount
@@ -64,19 +64,19 @@ class PublishAttempt(msgspec.Struct, kw_only=True):
 
 
 def _ignore_result(account: SimulatedAccount, post_id: str, result: str) -> None:
-    """Nobody listens."""
+    """Do nothing with a result."""
 
 
 class PublishingSimulation:
-    """Keeps posts coming and writes their logs.
+    """Create posts, publish them, and write the publishing logs.
 
     Args:
-        agenda: When things happen.
-        archive: Where the logs go.
-        conditions: What makes attempts fail.
-        accounts: Whose posts they are; a post goes to accounts of one user.
-        logs_per_day: About how many logs a day come of it.
-        tell: Hears of every post that has ended on an account: the account, the post's id and the result.
+        events: Queue of the world's events.
+        log_list: List that receives the logs.
+        conditions: Conditions of the world, which decide about failures and durations.
+        accounts: Accounts of all customers; a post goes to accounts of one customer.
+        logs_per_day: Approximate number of logs per day.
+        on_result: Callback with the account, the post id and the result of every post that ends on an account.
     """
 
     def __init__(
@@ -231,7 +231,7 @@ class PublishingSimulation:
         post: SimulatedPost | None = None,
         **fields: Any,
     ) -> str | None:
-        """Add a log and return its id; a deleted post gets none."""
+        """Write a log and return its id, or None if its post has been deleted."""
         if post and post.is_deleted:
             return None
         log_id = self._events.object_id()
@@ -261,7 +261,7 @@ def _attempt_action(number: int) -> str:
 
 
 def _result_fields(failure: PublishFailure | None, duration: float) -> dict[str, Any]:
-    """The fields that a log gets when what it tells of has ended."""
+    """Return the fields that a log gets at the end of its attempt."""
     result: dict[str, Any] = {"durationMs": int(duration * 1000)}
     if failure is None:
         return {**result, "status": "success", "statusCode": 200}
@@ -271,7 +271,7 @@ def _result_fields(failure: PublishFailure | None, duration: float) -> dict[str,
 
 
 def _relative_load(time: float) -> float:
-    """How much is posted compared to the week's mean: little at night, most in the afternoon, less at weekends."""
+    """Return the traffic relative to the weekly mean: low at night, highest in the afternoon, lower at weekends."""
     days, seconds = divmod(time, DAY)
     hour = seconds / HOUR
     hourly_load = 1 - 0.55 * cos(2 * pi * (hour - 2.5) / 24) - 0.2 * cos(4 * pi * (hour - 3) / 24)

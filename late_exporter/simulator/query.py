@@ -1,4 +1,4 @@
-"""What a request asks for, and how it is refused."""
+"""Query parameters of a request, and the rejection of a request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DURATION = re.compile(rf"({DURATION_PART.pattern})+")
 
 
 class RequestRejected(Exception):
-    """A request that gets an error instead of an answer."""
+    """Request that is answered with an error."""
 
     def __init__(self, status: HTTPStatus, error: str, **fields: Any) -> None:
         super().__init__(error)
@@ -26,14 +26,14 @@ class RequestRejected(Exception):
 
 
 class QueryParameters:
-    """A query string, read and checked; what is wrong with it is told at once by ``raise_errors``."""
+    """Parsed query string. ``raise_errors`` reports all invalid parameters at once."""
 
     def __init__(self, query: str) -> None:
         self._values = dict(parse_qsl(query))
         self._errors: dict[str, str] = {}
 
     def integer(self, name: str, default: int, low: int, high: int | None = None) -> int:
-        """An integer within its bounds."""
+        """Return an integer within its bounds."""
         text = self._values.get(name, str(default))
         number = int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else None
         if number is None or number < low or (high is not None and number > high):
@@ -43,7 +43,7 @@ class QueryParameters:
         return number
 
     def choice(self, name: str, allowed: Collection[str], default: str = "all") -> str | None:
-        """One of the allowed values, None where all are wanted."""
+        """Return one of the allowed values, or None for ``all``."""
         value = self._values.get(name, default)
         if value == "all":
             return None
@@ -52,7 +52,7 @@ class QueryParameters:
         return value
 
     def duration(self, name: str, default: float) -> float:
-        """A length of time such as ``90s`` or ``1h30m``, in seconds."""
+        """Return a duration such as ``90s`` or ``1h30m``, in seconds."""
         text = self._values.get(name)
         if text is None:
             return default
@@ -61,7 +61,7 @@ class QueryParameters:
         return sum(int(number) * UNIT_SECONDS[unit] for number, unit in DURATION_PART.findall(text))
 
     def time(self, name: str, default: float) -> float:
-        """A time in ISO 8601, as a Unix time."""
+        """Return an ISO 8601 time as a Unix time."""
         text = self._values.get(name)
         if text is None:
             return default
@@ -73,11 +73,11 @@ class QueryParameters:
             return default
 
     def text(self, name: str) -> str:
-        """Any text, empty where none is given."""
+        """Return a text, empty if the parameter is absent."""
         return self._values.get(name, "")
 
     def raise_errors(self) -> None:
-        """Raise Refusal if anything was wrong."""
+        """Raise RequestRejected if a parameter is invalid."""
         if self._errors:
             raise RequestRejected(
                 HTTPStatus.BAD_REQUEST, "Invalid query", code="VALIDATION_ERROR", details=self._errors

@@ -1,4 +1,4 @@
-"""The HTTP face of the simulated API, without a network: a request in, an answer out."""
+"""Request handling of the simulated API, independent of any HTTP server."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any
 
 import msgspec
 
-from late_exporter.errors import ConfigError
-from late_exporter.simulator.admin import AdminEndpoints, LogSource, welcome_page
+from late_exporter.simulator.admin import GENERATIONS, AdminEndpoints, LogSource, welcome_page
 from late_exporter.simulator.events import DAY
-from late_exporter.simulator.log_list import LogList, LogRow, page_document, post_id
+from late_exporter.simulator.log_list import JsonObject, LogList, LogRow, page_document, post_id
 from late_exporter.simulator.platforms import PLATFORMS
 from late_exporter.simulator.query import QueryParameters, RequestRejected
 from late_exporter.simulator.zernio_list import STATUSES, list_logs
@@ -27,7 +26,6 @@ MAX_DAYS = 7
 MAX_LIMIT = 100
 WINDOW_SECONDS = 60
 
-GENERATIONS = ("late", "zernio", "both")
 ZERNIO_PATH = "/v1/logs"
 LIST_PATHS = ("/v1/posts/logs", "/v1/connections/logs", ZERNIO_PATH)
 POST_LOGS_PATH = re.compile(r"/v1/posts/([^/]+)/logs")
@@ -36,7 +34,7 @@ KEY_PATTERN = re.compile(r"sk_[0-9a-f]{64}")
 
 
 class SimulatorResponse(msgspec.Struct, frozen=True):
-    """A response."""
+    """Response of the simulated API."""
 
     status: int
     headers: dict[str, str]
@@ -44,7 +42,7 @@ class SimulatorResponse(msgspec.Struct, frozen=True):
 
 
 class StaticLogs:
-    """Archives in which nothing happens by itself."""
+    """Log lists that change only by their own methods."""
 
     def __init__(
         self,
@@ -61,14 +59,14 @@ class StaticLogs:
 
 
 class SimulatedApi:
-    """The log endpoints of the API, with their keys and limits.
+    """Log endpoints of the API, with authentication and rate limit.
 
     Args:
-        source: A World or Archives.
-        clock: The API's time, in Unix seconds.
-        keys: The keys that are let in; None lets in every well-formed one.
-        rate_limit: Requests a key and minute.
-        generation: Which endpoints there are: one of GENERATIONS.
+        source: Source of the logs, a SimulatedWorld or StaticLogs.
+        clock: Clock that returns the API's Unix time.
+        keys: Accepted API keys; None for every well-formed key.
+        rate_limit: Allowed requests per key and minute.
+        generation: API generation whose endpoints exist, one of GENERATIONS.
     """
 
     def __init__(
@@ -81,33 +79,30 @@ class SimulatedApi:
         generation: str = "late",
     ) -> None:
         self._source = source
-        self._admin = AdminEndpoints(source, self)
+        self._admin = AdminEndpoints(source, generation)
         self._clock = clock
         self._keys = keys
         self._rate_limit = rate_limit
         self._window_number = 0
         self._request_counts: dict[str, int] = {}
-        self.generation = generation
 
     @property
     def generation(self) -> str:
-        """Which endpoints there are; another one than those of GENERATIONS raises ConfigError."""
-        return self._generation
+        """Return the API generation whose endpoints exist. Setting an unknown one raises ConfigError."""
+        return self._admin.generation
 
     @generation.setter
     def generation(self, name: str) -> None:
-        if name not in GENERATIONS:
-            raise ConfigError(f"unknown generation {name!r}: use one of {', '.join(GENERATIONS)}")
-        self._generation = name
+        self._admin.set_generation(name)
 
     def handle(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> SimulatorResponse:
-        """Answer a request.
+        """Return the response to a request.
 
         Args:
-            method: In capitals.
-            path: Without the query string, with or without a leading ``/api``.
-            query: Without its question mark.
-            headers: Their names in any case.
+            method: HTTP method, in capitals.
+            path: Path without the query string, with or without a leading ``/api``.
+            query: Query string without the question mark.
+            headers: Headers by name, in any case.
         """
         now = self._clock()
         self._source.advance(now)
@@ -126,8 +121,8 @@ class SimulatedApi:
             else:
                 self._authorize(key)
                 document = self._handle_api(method, route, QueryParameters(query), now)
-        except RequestRejected as refusal:
-            status, document = refusal.status, refusal.document
+        except RequestRejected as rejection:
+            status, document = rejection.status, rejection.document
         return SimulatorResponse(
             status, response_headers | self._rate_limit_headers(key), msgspec.json.encode(document)
         )
@@ -144,9 +139,9 @@ class SimulatedApi:
             raise RequestRejected(HTTPStatus.TOO_MANY_REQUESTS, "Rate limit exceeded. Please try again later.")
         self._request_counts[key] = self._request_counts.get(key, 0) + 1
 
-    def _handle_api(self, method: str, route: str, parameters: QueryParameters, now: float) -> LogRow:
+    def _handle_api(self, method: str, route: str, parameters: QueryParameters, now: float) -> JsonObject:
         post_match = POST_LOGS_PATH.fullmatch(route)
-        if self._generation == _absent_generation(route) or not (post_match or route in LIST_PATHS):
+        if self.generation == _absent_generation(route) or not (post_match or route in LIST_PATHS):
             raise RequestRejected(HTTPStatus.NOT_FOUND, "Not found")
         if method != "GET":
             raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
@@ -160,7 +155,7 @@ class SimulatedApi:
             else self._list_connections(parameters, now)
         )
 
-    def _list_publishing(self, parameters: QueryParameters, now: float) -> LogRow:
+    def _list_publishing(self, parameters: QueryParameters, now: float) -> JsonObject:
         status = parameters.choice("status", STATUSES)
         filters = {
             "platform": parameters.choice("platform", PLATFORMS),
@@ -175,7 +170,7 @@ class SimulatedApi:
         predicate = matches if fields or search else None
         return _list_page(self._source.publishing, parameters, now, predicate, status)
 
-    def _list_connections(self, parameters: QueryParameters, now: float) -> LogRow:
+    def _list_connections(self, parameters: QueryParameters, now: float) -> JsonObject:
         result = parameters.choice("status", CONNECTION_RESULTS)
         filters = {
             "platform": parameters.choice("platform", PLATFORMS),
@@ -189,7 +184,7 @@ class SimulatedApi:
 
         return _list_page(self._source.connections, parameters, now, matches if fields or result else None)
 
-    def _list_post_logs(self, requested_id: str, parameters: QueryParameters) -> LogRow:
+    def _list_post_logs(self, requested_id: str, parameters: QueryParameters) -> JsonObject:
         limit = parameters.integer("limit", 50, 1, MAX_LIMIT)
         parameters.raise_errors()
         rows = self._source.publishing.rows_of_post(requested_id)[:limit]
@@ -206,7 +201,7 @@ class SimulatedApi:
 
 
 def _absent_generation(route: str) -> str:
-    """The generation that lacks an endpoint of the other."""
+    """Return the generation that does not have an endpoint."""
     return "late" if route == ZERNIO_PATH else "zernio"
 
 
@@ -225,7 +220,7 @@ def _list_page(
     now: float,
     predicate: Callable[[LogRow], bool] | None,
     status: str | None = None,
-) -> LogRow:
+) -> JsonObject:
     limit = parameters.integer("limit", 50, 1, MAX_LIMIT)
     skip = parameters.integer("skip", 0, 0)
     since = now - DAY * parameters.integer("days", MAX_DAYS, 1, MAX_DAYS)
@@ -235,7 +230,7 @@ def _list_page(
 
 
 def _search_text(row: LogRow) -> str:
-    """What ``search`` looks through: the post, the account, and what the platform said."""
+    """Return the text that ``search`` looks for matches in: post, account, and response of the platform."""
     post, request, response = (_nested_object(row, name) for name in ("postId", "request", "response"))
     texts: Sequence[Any] = (
         post_id(row),

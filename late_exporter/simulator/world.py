@@ -1,4 +1,4 @@
-"""A simulated world of posts and connections, the same for the same seed and times."""
+"""Simulated world: posts, connections and incidents, reproducible by seed and start time."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ __all__ = ["RETENTION", "ZERNIO_RETENTION", "SimulatedWorld"]
 
 RETENTION = 7 * DAY
 ZERNIO_RETENTION = 90 * DAY
-"""That of generation ``zernio``."""
+"""Retention in generation ``zernio``."""
 
 
 class SimulatedWorld:
-    """What users of Late post and what becomes of it.
+    """Simulated customers of Late, with the logs of their posts and connections.
 
-    What has happened by a time depends on the seed and the incidents started, never on how often ``advance`` is called.
+    The logs at a time depend on the seed and the started incidents, not on the number of calls of ``advance``.
 
     Args:
-        seed: Decides everything that happens.
-        start: Unix time up to which there is a history when the world has been built.
-        logs_per_day: About how many publishing logs a day.
-        history: Seconds before ``start`` at which the world is empty.
-        accounts: Who posts.
-        scripted: The history has an outage two days and a revoked token one day before ``start``.
-        publishing: Where the publishing logs go; None is an archive of its own.
-        retention: Seconds after which logs are swept.
-        active: There are logs of the further types that generation ``zernio`` has, too.
+        seed: Seed of the random generators.
+        start: Unix time of the end of the generated history.
+        logs_per_day: Approximate number of publishing logs per day.
+        history: Length of the generated history, in seconds.
+        accounts: Accounts of all customers.
+        with_past_incidents: Whether the history has an outage two days and a revoked token one day before ``start``.
+        publishing: List that receives the publishing logs; None for a new one.
+        retention: Age at which logs are deleted, in seconds.
+        with_activity: Whether to write the log types that only generation ``zernio`` has.
     """
 
     def __init__(
@@ -71,28 +71,31 @@ class SimulatedWorld:
 
     @property
     def now(self) -> float:
-        """Unix time up to which everything has happened."""
+        """Return the Unix time up to which the world has advanced."""
         return self._events.now
 
     @property
     def incidents(self) -> Sequence[Incident]:
-        """The incidents under way."""
+        """Return the active incidents."""
         return tuple(self._conditions.incidents)
 
     def advance(self, now: float) -> None:
-        """Let everything happen up to a Unix time; an earlier one changes nothing."""
+        """Advance to a Unix time. An earlier time changes nothing."""
         self._events.run_until(now)
 
     def start_incident(
         self, name: str, *, platform: str | None = None, duration: float = 30 * MINUTE, start_time: float | None = None
     ) -> None:
-        """Begin an incident, now or later; raises ConfigError where it cannot be.
+        """Start an incident, now or later.
 
         Args:
             name: One of INCIDENTS.
-            platform: Where it strikes; None leaves it to the incident.
-            duration: In seconds.
-            start_time: Unix time of its beginning.
+            platform: Affected platform; None for the default of the incident.
+            duration: Duration in seconds.
+            start_time: Unix time of its start; None for now.
+
+        Raises:
+            ConfigError: The incident or the platform is unknown, or there is no account to disconnect.
         """
         kind = find_incident_kind(name, platform)
         affected_platform = platform or kind.platform
@@ -106,7 +109,7 @@ class SimulatedWorld:
             )
 
     def stop_incident(self, name: str) -> Sequence[Incident]:
-        """End the incidents of that name; returns which they were."""
+        """Stop the incidents of a name and return them."""
         find_incident_kind(name, None)
         stopped = [incident for incident in self.incidents if incident.name == name]
         for incident in stopped:
@@ -132,6 +135,6 @@ class SimulatedWorld:
             self._connection_simulation.reconnect(incident.account_id)
 
     def _expire_logs(self) -> None:
-        for archive in (self.publishing, self.connections, *self.activity.values()):
-            archive.expire(self.now - self._retention)
+        for log_list in (self.publishing, self.connections, *self.activity.values()):
+            log_list.expire(self.now - self._retention)
         self._events.schedule_in(MINUTE, self._expire_logs)

@@ -1,4 +1,4 @@
-"""``GET /v1/logs``: the one list that generation ``zernio`` has for logs of every type."""
+"""``GET /v1/logs`` of generation ``zernio``: one list for logs of all types."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 
 from late_exporter.simulator.admin import LogSource
 from late_exporter.simulator.events import DAY
-from late_exporter.simulator.log_list import LogList, LogRow, creation_time, page_document
+from late_exporter.simulator.log_list import JsonObject, LogList, LogRow, creation_time, page_document
 from late_exporter.simulator.platforms import PLATFORMS
 from late_exporter.simulator.query import QueryParameters
 from late_exporter.simulator.zernio_rows import (
@@ -32,12 +32,12 @@ MAX_LIMIT = 100
 
 
 class LogType(msgspec.Struct, frozen=True):
-    """How logs of one type are read.
+    """Functions that read the stored rows of one log type.
 
     Args:
-        filter_fields: What an archived row is chosen by.
-        render: The log that a row is shown as.
-        has_status_index: The archive finds rows by their status.
+        filter_fields: Function that returns the filterable fields of a stored row.
+        render: Function that returns the log of a stored row in the format of ``zernio``.
+        has_status_index: Whether stored rows have the status that the API shows, so that the index can be used.
     """
 
     filter_fields: Callable[[LogRow], LogRow]
@@ -53,7 +53,7 @@ LOG_TYPES: Mapping[str, LogType] = {
 
 
 class ZernioQuery(msgspec.Struct, frozen=True):
-    """Which logs are wanted, of any type; ``None`` takes every status."""
+    """Filters of a request, for logs of any type. ``status`` is None for all."""
 
     status: str | None
     fields: LogRow
@@ -62,7 +62,7 @@ class ZernioQuery(msgspec.Struct, frozen=True):
     until: float
 
     def page(self, log_type: LogType, log_list: LogList, skip: int, limit: int) -> tuple[list[LogRow], int]:
-        """A page of an archive's rows, and how many match."""
+        """Return a page of the matching rows of a list, and the number of all matching rows."""
         status = self.status if log_type.has_status_index else None
         filters = (
             self.fields if log_type.has_status_index or self.status is None else {**self.fields, "status": self.status}
@@ -77,8 +77,8 @@ class ZernioQuery(msgspec.Struct, frozen=True):
         return log_list.page(skip, limit, predicate, since=self.since, until=self.until, status=status)
 
 
-def list_logs(source: LogSource, parameters: QueryParameters, now: float) -> LogRow:
-    """Answer a request, or raise Refusal."""
+def list_logs(source: LogSource, parameters: QueryParameters, now: float) -> JsonObject:
+    """Return the response document of a request, or raise RequestRejected."""
     type_name = parameters.choice("type", tuple(LOG_TYPES), "publishing")
     limit = parameters.integer("limit", 50, 1, MAX_LIMIT)
     skip = parameters.integer("skip", 0, 0)
@@ -101,7 +101,7 @@ def list_logs(source: LogSource, parameters: QueryParameters, now: float) -> Log
 
 
 def _parse_query(parameters: QueryParameters, now: float) -> ZernioQuery:
-    """The vendor takes its older names of parameters too."""
+    """Parse the filters. The API accepts its older parameter names, too."""
     code = parameters.integer("statusCode", 0, 0, 999) or parameters.integer("status_code", 0, 0, 999)
     fields = {
         "platform": parameters.choice("platform", (*PLATFORMS, *ACTIVITY_PLATFORMS)),

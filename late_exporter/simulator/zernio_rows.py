@@ -1,4 +1,4 @@
-"""Logs as generation ``zernio`` shows them, made of those of generation ``late``."""
+"""Conversion of stored rows, which have the format of generation ``late``, to the format of ``zernio``."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ ACTIONS = {
     ("token_refresh", "failed"): "token.refresh_failed",
     ("token_refresh", "pending"): "token.refreshing",
 }
-"""By action and status."""
+"""Actions of ``zernio`` by action and status of ``late``."""
 
 STATUS_INDEPENDENT_ACTIONS = {"rate_limit_pause": "post.rate_limited", "cancelled": "post.cancelled"}
-"""Those that are called the same in every status."""
+"""Actions of ``zernio`` that do not depend on the status."""
 
 EVENTS = {
     "connect_success": "account.connected",
@@ -70,7 +70,7 @@ EVENTS = {
 
 
 def publishing_filter_fields(row: LogRow) -> LogRow:
-    """What a publishing log is chosen by; it costs less than the whole log."""
+    """Return the filterable fields of a publishing log, which costs less than the whole log."""
     post = post_id(row)
     return {
         "type": "publishing",
@@ -84,7 +84,7 @@ def publishing_filter_fields(row: LogRow) -> LogRow:
 
 
 def publishing_row(row: LogRow) -> LogRow:
-    """A publishing log."""
+    """Return a publishing log in the format of ``zernio``."""
     response = _nested_object(row, "response")
     number = row.get("attemptNumber")
     if number is None and row.get("action") == "retry":
@@ -109,7 +109,7 @@ def publishing_row(row: LogRow) -> LogRow:
 
 
 def connection_filter_fields(row: LogRow) -> LogRow:
-    """What a connection log is chosen by."""
+    """Return the filterable fields of a connection log."""
     event = row.get("eventType")
     return {
         "type": "connections",
@@ -121,7 +121,7 @@ def connection_filter_fields(row: LogRow) -> LogRow:
 
 
 def connection_row(row: LogRow) -> LogRow:
-    """A connection log."""
+    """Return a connection log in the format of ``zernio``."""
     error, success = _nested_object(row, "error"), _nested_object(row, "success")
     metadata = {
         "profileId": row.get("profileId"),
@@ -141,12 +141,12 @@ def connection_row(row: LogRow) -> LogRow:
 
 
 def activity_row(row: LogRow) -> LogRow:
-    """A log of this generation, without what the archive alone knows of it."""
+    """Return a log that is stored in the format of ``zernio``, without fields that the API does not show."""
     return {name: row.get(name) for name in FIELDS}
 
 
 def search_text(log: LogRow) -> str:
-    """What ``search`` looks through."""
+    """Return the text that ``search`` looks for matches in, in lower case."""
     names = ("action", "request_id", "metadata", "error_message", "error_code", "request_body", "response_body")
     return "\n".join(text for name in names if isinstance(text := log.get(name), str)).casefold()
 
@@ -162,7 +162,7 @@ def _build_row(row: LogRow, **fields: Any) -> LogRow:
 
 
 def _zernio_action(action: Any, status: Any) -> Any:
-    """An action that is none of the vendor's keeps its name."""
+    """Return the action of ``zernio``. An unknown action keeps its name."""
     if not isinstance(action, str):
         return action
     default = STATUS_INDEPENDENT_ACTIONS.get(action, action)

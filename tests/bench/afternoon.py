@@ -1,6 +1,6 @@
-"""The exporter one writes in an afternoon: every page at every poll, ids in memory, prometheus_client's own server.
+"""Baseline of the bench: a minimal exporter that reads every page at every poll and keeps ids in memory.
 
-It is what the bench measures against. LATE_API_URL, LATE_API_KEY, PORT and INTERVAL configure it.
+It serves by prometheus_client. LATE_API_URL, LATE_API_KEY, PORT and INTERVAL configure it.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 LOGS = Counter("late_publishing_logs", "Publishing logs.", ["platform", "action", "status"])
 DURATION = Histogram(
-    "late_publishing_duration_seconds", "How long it took.", ["platform", "action", "status"], buckets=BUCKETS
+    "late_publishing_duration_seconds", "Duration in seconds.", ["platform", "action", "status"], buckets=BUCKETS
 )
 FAILURES = Counter("late_publishing_failures", "Failed logs.", ["platform", "action", "status_code"])
 ACCOUNT_LOGS = Counter("late_account_logs", "Logs by account.", ["platform", "account_id", "status"])
-LAST_POLL = Gauge("late_last_poll_timestamp_seconds", "When the last poll succeeded.")
+LAST_POLL = Gauge("late_last_poll_timestamp_seconds", "Time of the last successful poll.")
 
-log = logging.getLogger("afternoon")
-seen: set[tuple[str, str]] = set()
+log = logging.getLogger("script")
+counted_keys: set[tuple[str, str]] = set()
 
 
 def read_all(client: httpx.Client) -> Iterator[dict[str, Any]]:
-    """Every log that the API shows."""
-    skip, more = 0, True
-    while more:
+    """Yield every log of the API."""
+    skip, has_more = 0, True
+    while has_more:
         response = client.get("/v1/posts/logs", params={"days": 7, "limit": 100, "skip": skip})
         response.raise_for_status()
         page = json.loads(response.content)
         yield from page["logs"]
         skip += len(page["logs"])
-        more = page["pagination"]["hasMore"]
+        has_more = page["pagination"]["hasMore"]
 
 
-def count(row: dict[str, Any]) -> None:
+def count_log(row: dict[str, Any]) -> None:
     """Count a log, once in each status."""
     platform, action, status = row["platform"], row["action"], row["status"]
-    if (row["_id"], status) in seen:
+    if (row["_id"], status) in counted_keys:
         return
-    seen.add((row["_id"], status))
+    counted_keys.add((row["_id"], status))
     LOGS.labels(platform, action, status).inc()
     if row.get("durationMs") is not None:
         DURATION.labels(platform, action, status).observe(row["durationMs"] / 1000)
@@ -66,9 +66,9 @@ def main() -> None:
         while True:
             try:
                 for row in read_all(client):
-                    count(row)
+                    count_log(row)
                 LAST_POLL.set_to_current_time()
-                log.info("polled, %d logs", len(seen))
+                log.info("polled, %d logs", len(counted_keys))
             except httpx.HTTPError as exc:
                 log.warning("poll failed: %s", exc)
             time.sleep(float(os.environ.get("INTERVAL", "30")))

@@ -1,4 +1,7 @@
-"""A server that knows one answer: what the machine itself costs a scrape. python -m tests.bench.bare PORT BYTES."""
+"""Socket server with a fixed response, the lower bound of a scrape on this machine.
+
+Run by ``python -m tests.bench.bare PORT BYTES``.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,27 @@ import asyncio
 import sys
 
 
-class Bare(asyncio.Protocol):
-    """Sends the answer to whatever comes."""
+class FixedResponse(asyncio.Protocol):
+    """Sends the same response to everything it receives."""
 
     def __init__(self, size: int) -> None:
         head = f"HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n"
-        self._answer = head.encode() + bytes(size)
+        self._response = head.encode() + bytes(size)
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember where to answer."""
+        """Store the transport."""
         self._transport = transport if isinstance(transport, asyncio.Transport) else None
 
     def data_received(self, _: bytes) -> None:
-        """Answer."""
+        """Send the response."""
         if self._transport is not None:
-            self._transport.write(self._answer)
+            self._transport.write(self._response)
 
 
 async def main(port: int, size: int) -> None:
     """Serve until killed."""
-    server = await asyncio.get_running_loop().create_server(lambda: Bare(size), "127.0.0.1", port)
+    server = await asyncio.get_running_loop().create_server(lambda: FixedResponse(size), "127.0.0.1", port)
     await server.serve_forever()
 
 

@@ -1,8 +1,8 @@
-"""A Late API as a process of its own, so that its work is nobody's: python -m tests.bench.late PORT ROWS...
+"""Late API as a separate process, so that its CPU time is not measured: python -m tests.bench.late PORT ROWS...
 
-Below ``/ROWS/api`` it shows that many logs, all of the last days, in which nothing happens. ``/_bench`` says how many
-requests came; ``/_bench/shut`` lets all others wait until ``/_bench/open``, so that a measurement begins where it is
-said to; ``/_bench/busy`` brings in a new log with every first page, until ``/_bench/calm``.
+``/ROWS/api`` serves a fixed list of that many logs of the last days. ``/_bench`` returns the number of requests.
+``/_bench/hold`` makes all requests wait until ``/_bench/release``, so that a measurement has an exact start.
+``/_bench/add`` inserts a new log before every first page, until ``/_bench/keep``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import uvicorn
 from late_exporter.simulator import LogList, SimulatedApi, StaticLogs, create_simulator
 from late_exporter.simulator.log_list import LogRow
 from late_exporter.simulator.platforms import PLATFORMS, SimulatedPlatform
-from tests.bench.naming import account, log_id
+from tests.bench.naming import account_id, log_id
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -31,103 +31,103 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 DAYS = 6
 ACCOUNTS = 200
 RATE_LIMIT = 1_000_000_000
-"""Requests a minute: neither side is to be slowed down by its quota."""
+"""Requests per minute, high enough that neither program is limited."""
 
 _random = random.Random(1)
 _platforms = tuple(PLATFORMS.values())
 
 
-def make_row(number: int, created: float) -> LogRow:
-    """A publishing log like those of the simulated world; none is pending."""
-    chance = _random.random()
-    of = number * 7919 % ACCOUNTS
-    on = _platforms[of % len(_platforms)]
-    action = "retry" if chance > 0.97 else "media_upload" if chance > 0.9 else "publish"
-    words = f"Fresh from the oven, number {number}: " + "the best bread is the one that is shared. " * 3
+def make_row(number: int, created_at: float) -> LogRow:
+    """Return a final publishing log like those of the simulated world."""
+    draw = _random.random()
+    account_number = number * 7919 % ACCOUNTS
+    platform = _platforms[account_number % len(_platforms)]
+    action = "retry" if draw > 0.97 else "media_upload" if draw > 0.9 else "publish"
+    content = f"Fresh from the oven, number {number}: " + "the best bread is the one that is shared. " * 3
     row: LogRow = {
-        "_id": log_id(created, number),
-        "postId": {"_id": f"65f2{number:020x}", "content": words, "status": "published"},
+        "_id": log_id(created_at, number),
+        "postId": {"_id": f"65f2{number:020x}", "content": content, "status": "published"},
         "userId": "65f000000000000000000001",
         "profileId": "65f000000000000000000002",
-        "platform": on.name,
-        "accountId": account(of),
-        "accountUsername": f"@bakery{of}",
+        "platform": platform.name,
+        "accountId": account_id(account_number),
+        "accountUsername": f"@bakery{account_number}",
         "action": action,
-        "status": "failed" if 0.5 < chance < 0.55 else "success",
-        "endpoint": on.endpoint,
-        "request": {"contentPreview": words[:100], "mediaCount": 1, "mediaUrls": [f"https://media/{number}.jpg"]},
-        "createdAt": datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "durationMs": int(on.median_seconds * _random.lognormvariate(0, on.sigma) * 1000),
+        "status": "failed" if 0.5 < draw < 0.55 else "success",
+        "endpoint": platform.endpoint,
+        "request": {"contentPreview": content[:100], "mediaCount": 1, "mediaUrls": [f"https://media/{number}.jpg"]},
+        "createdAt": datetime.fromtimestamp(created_at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "durationMs": int(platform.median_seconds * _random.lognormvariate(0, platform.sigma) * 1000),
         "attemptNumber": 2 if action == "retry" else 1,
     }
-    return row | _answer(on, row["status"])
+    return row | _outcome_fields(platform, row["status"])
 
 
-def _answer(on: SimulatedPlatform, status: str) -> LogRow:
+def _outcome_fields(platform: SimulatedPlatform, status: str) -> LogRow:
     if status == "success":
-        published = str(_random.getrandbits(56))
+        post_id = str(_random.getrandbits(56))
         return {
             "statusCode": 200,
-            "response": {"platformPostId": published, "platformPostUrl": f"{on.post_url_prefix}{published}"},
+            "response": {"platformPostId": post_id, "platformPostUrl": f"{platform.post_url_prefix}{post_id}"},
         }
-    _, failure = _random.choice(on.failures)
+    _, failure = _random.choice(platform.failures)
     response = {"errorMessage": failure.message, "errorCode": failure.code, "rawBody": failure.message * 2}
     return {"statusCode": failure.status_code, "response": response}
 
 
-class Api:
-    """The ASGI application."""
+class BenchApi:
+    """ASGI application of the API."""
 
     def __init__(self, sizes: Sequence[int]) -> None:
-        self._requests = 0
-        self._waiting = 0
-        self._busy = False
-        self._number = max(sizes)
-        self._open = asyncio.Event()
-        self._open.set()
+        self._request_count = 0
+        self._waiting_count = 0
+        self._adds_logs = False
+        self._last_number = max(sizes)
+        self._is_open = asyncio.Event()
+        self._is_open.set()
         now = time.time() - 60
         rows = [make_row(n, now - (max(sizes) - n) * DAYS * 86400 / max(sizes)) for n in range(max(sizes))]
-        self._archives = {str(size): StaticLogs(LogList(rows[len(rows) - size :])) for size in sizes}
+        self._log_sources = {str(size): StaticLogs(LogList(rows[len(rows) - size :])) for size in sizes}
         self._apps = {
             name: create_simulator(SimulatedApi(archives, clock=time.time, rate_limit=RATE_LIMIT))
-            for name, archives in self._archives.items()
+            for name, archives in self._log_sources.items()
         }
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Respond to a request."""
         _, size, path = scope["path"].split("/", 2)
         if size == "_bench":
             await self._command(path, send)
             return
-        self._waiting += 1
-        await self._open.wait()
-        self._waiting -= 1
-        self._requests += 1
-        if self._busy and b"skip=0" in scope["query_string"]:
-            self._number += 1
-            self._archives[size].publishing.insert(make_row(self._number, time.time()))
+        self._waiting_count += 1
+        await self._is_open.wait()
+        self._waiting_count -= 1
+        self._request_count += 1
+        if self._adds_logs and b"skip=0" in scope["query_string"]:
+            self._last_number += 1
+            self._log_sources[size].publishing.insert(make_row(self._last_number, time.time()))
         await self._apps[size]({**scope, "path": f"/{path}"}, receive, send)
 
     async def _command(self, command: str, send: Send) -> None:
         match command:
-            case "shut":
-                self._open.clear()
-            case "open":
-                self._open.set()
-            case "busy" | "calm":
-                self._busy = command == "busy"
-        body = json.dumps({"requests": self._requests, "waiting": self._waiting}).encode()
+            case "hold":
+                self._is_open.clear()
+            case "release":
+                self._is_open.set()
+            case "add" | "keep":
+                self._adds_logs = command == "add"
+        body = json.dumps({"requests": self._request_count, "waiting": self._waiting_count}).encode()
         headers = [(b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
 
-def _sizes(words: Sequence[str]) -> Iterator[int]:
-    return (int(word) for word in words)
+def _parse_sizes(arguments: Sequence[str]) -> Iterator[int]:
+    return (int(argument) for argument in arguments)
 
 
 if __name__ == "__main__":
-    app = Api([*_sizes(sys.argv[2:])])
+    app = BenchApi([*_parse_sizes(sys.argv[2:])])
     gc.freeze()
     uvicorn.run(
         app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", lifespan="off", date_header=False, ws="none"

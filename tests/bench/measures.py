@@ -1,4 +1,4 @@
-"""What the bench measures, a function a section; both sides take turns, and medians are shown."""
+"""Measurements of the bench, one method per section. Both programs are measured in turns, and the median counts."""
 
 from __future__ import annotations
 
@@ -13,338 +13,406 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from tests.bench.processes import Process, Workshop
-from tests.bench.report import Aim, Figure, Report
-from tests.bench.scraping import LOGS, POLLS, REQUESTS, Latencies, Scraper, samples_of, total
-from tests.bench.states import with_ids, with_series
+from tests.bench.processes import MeasuredProcess, ProcessLauncher
+from tests.bench.report import BenchReport, Goal, Measurement
+from tests.bench.scraping import (
+    LOGS_FAMILY,
+    POLLS_FAMILY,
+    REQUESTS_FAMILY,
+    Latencies,
+    Scraper,
+    count_samples,
+    sum_family,
+)
+from tests.bench.states import create_state_with_ids, create_state_with_series
 
-__all__ = ["QUICK", "Bench", "Sizes"]
+__all__ = ["QUICK_SIZES", "Bench", "BenchSizes"]
 
-PAGE = 100
-MS, US = 1e3, 1e6
+PAGE_SIZE = 100
+MS_PER_SECOND, US_PER_SECOND = 1e3, 1e6
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """How much is measured.
+class BenchSizes:
+    """Sizes of the measurements.
 
     Args:
-        small: Logs of the smaller list.
-        large: Logs of the larger one.
-        samples: Of the scrapes: few, many, and very many.
-        ids: How many known ids are very many.
-        repeats: How often a thing is measured.
-        window: Seconds of steady polling that are looked at.
-        scrapes: How many are measured of the exporter.
-        settling: Seconds that a process gets to come to rest before it is measured.
+        small: Number of logs of the smaller list.
+        large: Number of logs of the larger list.
+        samples: Numbers of samples of a scrape: small, medium and large.
+        id_count: Number of known ids of a large state.
+        repeat_count: Number of measurements, of which the median counts.
+        window_seconds: Duration of a measurement of steady polling.
+        scrape_count: Number of measured scrapes of the exporter.
+        settle_seconds: Idle time of a process before a measurement.
     """
 
     small: int = 10_000
     large: int = 100_000
     samples: tuple[int, int, int] = (1_000, 50_000, 500_000)
-    ids: int = 5_000_000
-    repeats: int = 3
-    window: float = 4.0
-    scrapes: int = 500
-    settling: float = 1.5
+    id_count: int = 5_000_000
+    repeat_count: int = 3
+    window_seconds: float = 4.0
+    scrape_count: int = 500
+    settle_seconds: float = 1.5
 
 
-QUICK = Sizes(
+QUICK_SIZES = BenchSizes(
     small=1_000,
     large=5_000,
     samples=(1_000, 5_000, 20_000),
-    ids=100_000,
-    repeats=1,
-    window=1.0,
-    scrapes=100,
-    settling=0.5,
+    id_count=100_000,
+    repeat_count=1,
+    window_seconds=1.0,
+    scrape_count=100,
+    settle_seconds=0.5,
 )
 
 
-class Used(NamedTuple):
-    """What something took, in seconds."""
+class TimeUsed(NamedTuple):
+    """Used time in seconds."""
 
-    wall: float
-    cpu: float
+    wall_seconds: float
+    cpu_seconds: float
 
 
-class Poll(NamedTuple):
-    """What a steady poll takes."""
+class PollCost(NamedTuple):
+    """Cost of one poll."""
 
-    cpu: float
-    requests: float
+    cpu_seconds: float
+    request_count: float
 
 
 class Bench:
     """One run of the bench.
 
     Args:
-        workshop: Starts what is measured.
-        sizes: How much of it.
-        report: Takes the figures.
+        launcher: Launcher of the measured processes.
+        sizes: Sizes of the measurements.
+        report: Report that receives the results.
     """
 
-    def __init__(self, workshop: Workshop, sizes: Sizes, report: Report) -> None:
-        self._workshop = workshop
+    def __init__(self, launcher: ProcessLauncher, sizes: BenchSizes, report: BenchReport) -> None:
+        self._launcher = launcher
         self._sizes = sizes
         self._report = report
-        self._api = workshop.api(0, sizes.small, sizes.large)
+        self._api = launcher.api(0, sizes.small, sizes.large)
 
     def run(self) -> None:
         """Measure everything."""
         with self._api:
-            _say(f"making up {self._sizes.large:,} logs")
-            self._api.serving()
-            self.catch_up()
-            self.steady()
-            self.scrapes()
-            self.starts()
+            _print_progress(f"creating {self._sizes.large:,} logs")
+            self._api.wait_serving()
+            self.measure_catch_up()
+            self.measure_steady_polls()
+            self.measure_scrapes()
+            self.measure_start()
 
-    def _state(self, name: str) -> Path:
-        return self._workshop.folder / f"{name}.db"
+    def _state_path(self, name: str) -> Path:
+        return self._launcher.folder / f"{name}.db"
 
-    def catch_up(self) -> None:
-        """Everything that the API has, read for the first time."""
+    def measure_catch_up(self) -> None:
+        """Measure reading a whole list for the first time."""
         logs = self._sizes.large
-        ours, theirs = [], []
-        for turn in range(self._sizes.repeats):
-            _say(f"catching up, {turn + 1} of {self._sizes.repeats}")
-            ours.append(self._sync(logs, self._state(f"large{turn}")))
-            with self._workshop.script(self._api, logs) as script:
-                theirs.append(self._caught_up(script, "polled,"))
-        rate, other = (logs / median(used.wall for used in side) for side in (ours, theirs))
-        cpu, other_cpu = (median(used.cpu for used in side) / logs * US for side in (ours, theirs))
+        exporter_times, script_times = [], []
+        for turn in range(self._sizes.repeat_count):
+            _print_progress(f"catching up, {turn + 1} of {self._sizes.repeat_count}")
+            exporter_times.append(self._time_first_sync(logs, self._state_path(f"large{turn}")))
+            with self._launcher.script(self._api, logs) as script:
+                script_times.append(self._time_catch_up(script, "polled,"))
+        exporter_rate, script_rate = (
+            logs / median(used.wall_seconds for used in side) for side in (exporter_times, script_times)
+        )
+        exporter_cpu, script_cpu = (
+            median(used.cpu_seconds for used in side) / logs * US_PER_SECOND for side in (exporter_times, script_times)
+        )
         self._report.add(
             f"(a) catch-up of {logs:,} logs",
-            Figure("logs a second, durable here only", rate, "", other, Aim(">= 1x", rate >= other), rate=True),
-            Figure("CPU a log", cpu, "us", other_cpu),
+            Measurement(
+                "logs per second (the script is not durable)",
+                exporter_rate,
+                "",
+                script_rate,
+                Goal(">= 1x", exporter_rate >= script_rate),
+                is_rate=True,
+            ),
+            Measurement("CPU per log", exporter_cpu, "us", script_cpu),
         )
 
-    def _sync(self, logs: int, state: Path) -> Used:
-        with self._workshop.exporter(self._api, logs, state) as exporter:
-            used = self._caught_up(exporter, "first sync complete")
+    def _time_first_sync(self, logs: int, state: Path) -> TimeUsed:
+        with self._launcher.exporter(self._api, logs, state) as exporter:
+            used = self._time_catch_up(exporter, "first sync complete")
             exporter.stop()
         return used
 
-    def _caught_up(self, process: Process, done: str) -> Used:
-        """What a process uses from its first request to its saying that it is done."""
-        self._api.shut()
-        process.serving()
-        self._api.awaited()
-        started, before = time.perf_counter(), process.cpu()
-        self._api.tell("open")
-        process.until(done)
-        return Used(time.perf_counter() - started, process.cpu() - before)
+    def _time_catch_up(self, process: MeasuredProcess, log_message: str) -> TimeUsed:
+        """Return the time from the first request of a process to a log message."""
+        self._api.hold_requests()
+        process.wait_serving()
+        self._api.wait_for_request()
+        started, before = time.perf_counter(), process.cpu_seconds()
+        self._api.send_command("release")
+        process.wait_for_log(log_message)
+        return TimeUsed(time.perf_counter() - started, process.cpu_seconds() - before)
 
-    def steady(self) -> None:
-        """Polls that find nothing new, and polls that find something."""
-        self._sync(self._sizes.small, self._state("small"))
-        self._steady(self._sizes.small, self._state("small"), 200)
-        self._steady(self._sizes.large, self._state("large0"), 2000)
-        # Last, because the list has grown then.
-        with self._workshop.exporter(self._api, self._sizes.large, self._state("large0"), interval="100ms") as exporter:
-            self._api.tell("busy")
-            busy = self._polls_of_exporter(exporter)
-            self._api.tell("calm")
+    def measure_steady_polls(self) -> None:
+        """Measure polls without and with new logs."""
+        self._time_first_sync(self._sizes.small, self._state_path("small"))
+        self._compare_steady_polls(self._sizes.small, self._state_path("small"), 200)
+        self._compare_steady_polls(self._sizes.large, self._state_path("large0"), 2000)
+        # Last, because this makes the list longer.
+        with self._launcher.exporter(
+            self._api, self._sizes.large, self._state_path("large0"), interval="100ms"
+        ) as exporter:
+            self._api.send_command("add")
+            busy_poll = self._measure_exporter_poll(exporter)
+            self._api.send_command("keep")
             exporter.stop()
         self._report.add(
             f"(b) steady poll at {self._sizes.large:,} logs",
-            Figure("CPU where each poll finds a new log", busy.cpu * MS, "ms"),
+            Measurement("CPU per poll with a new log", busy_poll.cpu_seconds * MS_PER_SECOND, "ms"),
         )
 
-    def _steady(self, logs: int, state: Path, aim: int) -> None:
-        _say(f"polling steadily at {logs:,} logs")
-        with self._workshop.exporter(self._api, logs, state, interval="100ms") as exporter:
-            ours = self._polls_of_exporter(exporter)
+    def _compare_steady_polls(self, logs: int, state: Path, min_ratio: int) -> None:
+        _print_progress(f"polling steadily at {logs:,} logs")
+        with self._launcher.exporter(self._api, logs, state, interval="100ms") as exporter:
+            exporter_poll = self._measure_exporter_poll(exporter)
             exporter.stop()
-        with self._workshop.script(self._api, logs, interval=0.2) as script:
-            theirs = self._polls_of_script(script)
-        less = theirs.cpu / ours.cpu
+        with self._launcher.script(self._api, logs, interval=0.2) as script:
+            script_poll = self._measure_script_poll(script)
+        ratio = script_poll.cpu_seconds / exporter_poll.cpu_seconds
         self._report.add(
             f"(b) steady poll at {logs:,} logs",
-            Figure("requests", ours.requests, "", theirs.requests, Aim("1", ours.requests <= 1.01)),
-            Figure("CPU", ours.cpu * MS, "ms", theirs.cpu * MS, Aim("< 2 ms", ours.cpu < 0.002)),
-            Figure("CPU, times less", less, "x", aim=Aim(f">= {aim:,}x", less >= aim)),
+            Measurement(
+                "requests",
+                exporter_poll.request_count,
+                "",
+                script_poll.request_count,
+                Goal("1", exporter_poll.request_count <= 1.01),
+            ),
+            Measurement(
+                "CPU",
+                exporter_poll.cpu_seconds * MS_PER_SECOND,
+                "ms",
+                script_poll.cpu_seconds * MS_PER_SECOND,
+                Goal("< 2 ms", exporter_poll.cpu_seconds < 0.002),
+            ),
+            Measurement("CPU, ratio", ratio, "x", goal=Goal(f">= {min_ratio:,}x", ratio >= min_ratio)),
         )
 
-    def _polls_of_exporter(self, exporter: Process) -> Poll:
-        exporter.serving()
-        time.sleep(self._sizes.settling)
+    def _measure_exporter_poll(self, exporter: MeasuredProcess) -> PollCost:
+        exporter.wait_serving()
+        time.sleep(self._sizes.settle_seconds)
         polls = []
-        for _ in range(self._sizes.repeats):
-            done, asked = _polled(exporter)
-            before = exporter.cpu()
-            time.sleep(self._sizes.window)
-            cpu = exporter.cpu() - before
-            turns, requests = (now - then for now, then in zip(_polled(exporter), (done, asked), strict=True))
-            polls.append(Poll(cpu / turns, requests / turns))
-        return Poll(median(poll.cpu for poll in polls), median(poll.requests for poll in polls))
+        for _ in range(self._sizes.repeat_count):
+            polls_before, requests_before = _poll_and_request_counts(exporter)
+            before = exporter.cpu_seconds()
+            time.sleep(self._sizes.window_seconds)
+            cpu = exporter.cpu_seconds() - before
+            poll_count, requests = (
+                now - then
+                for now, then in zip(_poll_and_request_counts(exporter), (polls_before, requests_before), strict=True)
+            )
+            polls.append(PollCost(cpu / poll_count, requests / poll_count))
+        return PollCost(median(poll.cpu_seconds for poll in polls), median(poll.request_count for poll in polls))
 
-    def _polls_of_script(self, script: Process) -> Poll:
-        script.until("polled,")
+    def _measure_script_poll(self, script: MeasuredProcess) -> PollCost:
+        script.wait_for_log("polled,")
         polls = []
-        for turn in range(self._sizes.repeats):
-            before, asked = script.cpu(), self._api.requests
-            script.until("polled,", turn + 2)
-            polls.append(Poll(script.cpu() - before, self._api.requests - asked))
-        return Poll(median(poll.cpu for poll in polls), median(poll.requests for poll in polls))
+        for turn in range(self._sizes.repeat_count):
+            before, requests_before = script.cpu_seconds(), self._api.request_count
+            script.wait_for_log("polled,", turn + 2)
+            polls.append(PollCost(script.cpu_seconds() - before, self._api.request_count - requests_before))
+        return PollCost(median(poll.cpu_seconds for poll in polls), median(poll.request_count for poll in polls))
 
-    def scrapes(self) -> None:
-        """Scrapes of few, many and very many samples, and what these take in memory."""
+    def measure_scrapes(self) -> None:
+        """Measure scrapes with few to many samples, idle and during a catch-up, and memory."""
         few, many, most = self._sizes.samples
         for samples in self._sizes.samples:
-            _say(f"scraping {samples:,} samples")
-            state = self._state(f"samples{samples}")
-            with_series(state, samples)
-            section = self._idle(samples, state, {few: 60, most: 90}.get(samples), judged=samples == many)
+            _print_progress(f"scraping {samples:,} samples")
+            state = self._state_path(f"samples{samples}")
+            create_state_with_series(state, samples)
+            section = self._compare_idle_scrapes(
+                samples, state, {few: 60, most: 90}.get(samples), has_goal=samples == many
+            )
             if samples == many:
-                self._with_httptools(section, state)
+                self._measure_httptools(section, state)
             if samples != most:
-                self._busy(section, samples, state, judged=samples == many)
+                self._compare_busy_scrapes(section, samples, state, has_goal=samples == many)
 
-    def _idle(self, samples: int, state: Path, memory: int | None, *, judged: bool) -> str:
-        with self._workshop.exporter(self._api, 0, state) as exporter:
-            ours, shown = _scraped(exporter, self._sizes.scrapes, self._sizes.settling)
-            resting, peak = exporter.memory(), exporter.memory("VmHWM")
+    def _compare_idle_scrapes(self, samples: int, state: Path, memory_goal: int | None, *, has_goal: bool) -> str:
+        with self._launcher.exporter(self._api, 0, state) as exporter:
+            exporter_latencies, exporter_samples = _scrape_idle(
+                exporter, self._sizes.scrape_count, self._sizes.settle_seconds
+            )
+            memory_idle, memory_peak = exporter.memory_mb(), exporter.memory_mb("VmHWM")
             exporter.stop()
-        with self._workshop.script(self._api, 0, samples=samples) as script:
-            theirs, others = _scraped(script, max(2, min(50, 500_000 // samples)), self._sizes.settling)
-            script_memory, script_peak = script.memory(), script.memory("VmHWM")
-        section = f"(c) scrape of {shown:,} samples, the script of {others:,}; {ours.size / 1000:,.0f} kB gzipped"
+        with self._launcher.script(self._api, 0, samples=samples) as script:
+            script_latencies, script_samples = _scrape_idle(
+                script, max(2, min(50, 500_000 // samples)), self._sizes.settle_seconds
+            )
+            script_memory, script_peak = script.memory_mb(), script.memory_mb("VmHWM")
+        size = f"{exporter_latencies.size / 1000:,.0f} kB gzipped"
+        section = f"(c) scrape of {exporter_samples:,} samples (script: {script_samples:,}), {size}"
         self._report.add(
             section,
-            Figure("p50 idle", ours.p50, "ms", theirs.p50),
-            Figure("p99 idle", ours.p99, "ms", theirs.p99, Aim("<= 1 ms", ours.p99 <= 1) if judged else None),
+            Measurement("p50 idle", exporter_latencies.p50, "ms", script_latencies.p50),
+            Measurement(
+                "p99 idle",
+                exporter_latencies.p99,
+                "ms",
+                script_latencies.p99,
+                Goal("<= 1 ms", exporter_latencies.p99 <= 1) if has_goal else None,
+            ),
         )
-        if judged:
-            less = theirs.p99 / ours.p99
-            self._report.add(section, Figure("p99 idle, times less", less, "x", aim=Aim(">= 100x", less >= 100)))
-            self._bare(section, ours.size)
-        name, aim = f"RSS at {samples:,} samples", memory and Aim(f"<= {memory} MB", resting <= memory)
+        if has_goal:
+            ratio = script_latencies.p99 / exporter_latencies.p99
+            self._report.add(section, Measurement("p99 idle, ratio", ratio, "x", goal=Goal(">= 100x", ratio >= 100)))
+            self._measure_socket_server(section, exporter_latencies.size)
+        name, goal = (
+            f"RSS at {samples:,} samples",
+            memory_goal and Goal(f"<= {memory_goal} MB", memory_idle <= memory_goal),
+        )
         self._report.add(
             "(e) memory",
-            Figure(name, resting, "MB", script_memory, aim or None),
-            Figure(f"{name}, peak", peak, "MB", script_peak),
+            Measurement(name, memory_idle, "MB", script_memory, goal or None),
+            Measurement(f"{name}, peak", memory_peak, "MB", script_peak),
         )
         return section
 
-    def _bare(self, section: str, size: int) -> None:
-        """What a scrape costs on this machine, now, where nothing else is done than to send as many bytes."""
-        with self._workshop.bare(size) as bare:
-            bare.serving()
-            latencies = Scraper(bare.port).measure(self._sizes.scrapes, pause=0.005)
+    def _measure_socket_server(self, section: str, size: int) -> None:
+        """Measure a server that only sends as many bytes, as a lower bound."""
+        with self._launcher.socket_server(size) as bare:
+            bare.wait_serving()
+            latencies = Scraper(bare.port).measure(self._sizes.scrape_count, pause=0.005)
         self._report.add(
             section,
-            Figure("p50 of a bare socket server, same bytes", latencies.p50, "ms"),
-            Figure("p99 of a bare socket server, same bytes", latencies.p99, "ms"),
+            Measurement("p50 of a socket server, same bytes", latencies.p50, "ms"),
+            Measurement("p99 of a socket server, same bytes", latencies.p99, "ms"),
         )
 
-    def _with_httptools(self, section: str, state: Path) -> None:
+    def _measure_httptools(self, section: str, state: Path) -> None:
         if not find_spec("httptools"):
             return
-        with self._workshop.exporter(self._api, 0, state, httptools=True) as exporter:
-            latencies, _ = _scraped(exporter, self._sizes.scrapes, self._sizes.settling)
+        with self._launcher.exporter(self._api, 0, state, httptools=True) as exporter:
+            latencies, _ = _scrape_idle(exporter, self._sizes.scrape_count, self._sizes.settle_seconds)
             self._report.add(
                 section,
-                Figure("p50 idle, with httptools", latencies.p50, "ms"),
-                Figure("p99 idle, with httptools", latencies.p99, "ms"),
-                Figure("RSS, with httptools", exporter.memory(), "MB"),
+                Measurement("p50 idle, with httptools", latencies.p50, "ms"),
+                Measurement("p99 idle, with httptools", latencies.p99, "ms"),
+                Measurement("RSS, with httptools", exporter.memory_mb(), "MB"),
             )
             exporter.stop()
 
-    def _busy(self, section: str, samples: int, state: Path, *, judged: bool) -> None:
-        with self._workshop.exporter(self._api, self._sizes.large, state) as exporter:
-            ours = self._scraped_busy(exporter)
-        with self._workshop.script(self._api, self._sizes.large, samples=samples) as script:
-            theirs = self._scraped_busy(script)
+    def _compare_busy_scrapes(self, section: str, samples: int, state: Path, *, has_goal: bool) -> None:
+        with self._launcher.exporter(self._api, self._sizes.large, state) as exporter:
+            exporter_latencies = self._scrape_during_catch_up(exporter)
+        with self._launcher.script(self._api, self._sizes.large, samples=samples) as script:
+            script_latencies = self._scrape_during_catch_up(script)
         self._report.add(
             section,
-            Figure(f"p50 in a catch-up ({ours.scrapes} scrapes)", ours.p50, "ms", theirs.p50),
-            Figure("p99 in a catch-up", ours.p99, "ms", theirs.p99, Aim("<= 5 ms", ours.p99 <= 5) if judged else None),
+            Measurement(
+                f"p50 during catch-up ({exporter_latencies.scrapes} scrapes)",
+                exporter_latencies.p50,
+                "ms",
+                script_latencies.p50,
+            ),
+            Measurement(
+                "p99 during catch-up",
+                exporter_latencies.p99,
+                "ms",
+                script_latencies.p99,
+                Goal("<= 5 ms", exporter_latencies.p99 <= 5) if has_goal else None,
+            ),
         )
 
-    def _scraped_busy(self, process: Process) -> Latencies:
-        """Scrapes while the process catches up; the API is asked now and then whether it still does."""
-        self._api.shut()
-        process.serving()
-        self._api.awaited()
+    def _scrape_during_catch_up(self, process: MeasuredProcess) -> Latencies:
+        """Measure scrapes during a catch-up."""
+        self._api.hold_requests()
+        process.wait_serving()
+        self._api.wait_for_request()
         scraper = Scraper(process.port)
         scraper.scrape()
-        end = self._api.requests + self._sizes.large // PAGE * 9 // 10
-        self._api.tell("open")
-        going = _every(10, lambda: self._api.requests < end)
-        latencies = scraper.measure(self._sizes.scrapes, pause=0.005, going=lambda: next(going))
+        end = self._api.request_count + self._sizes.large // PAGE_SIZE * 9 // 10
+        self._api.send_command("release")
+        is_catching_up = _probe_every(10, lambda: self._api.request_count < end)
+        latencies = scraper.measure(self._sizes.scrape_count, pause=0.005, keep_going=lambda: next(is_catching_up))
         scraper.close()
         return latencies
 
-    def starts(self) -> None:
-        """From the start of the process to the first scrape that shows every log."""
-        _say(f"making a state with {self._sizes.ids:,} ids")
-        with_ids(self._state("small"), self._state("ids"), self._sizes.ids)
-        states = {0: "none", self._sizes.small: "small", self._sizes.ids: "ids"}
-        taken: dict[int, list[Used]] = {ids: [] for ids in states}
-        theirs = []
-        for turn in range(self._sizes.repeats * 2):
-            _say(f"starting, {turn + 1} of {self._sizes.repeats * 2}")
+    def measure_start(self) -> None:
+        """Measure the time from the start of a process to a scrape that shows every log."""
+        _print_progress(f"creating a state with {self._sizes.id_count:,} ids")
+        create_state_with_ids(self._state_path("small"), self._state_path("ids"), self._sizes.id_count)
+        states = {0: "none", self._sizes.small: "small", self._sizes.id_count: "ids"}
+        exporter_times: dict[int, list[TimeUsed]] = {ids: [] for ids in states}
+        script_seconds = []
+        for turn in range(self._sizes.repeat_count * 2):
+            _print_progress(f"starting, {turn + 1} of {self._sizes.repeat_count * 2}")
             for ids, name in states.items():
                 logs = self._sizes.small if ids else 0
-                with self._workshop.exporter(self._api, logs, self._state(name)) as exporter:
-                    taken[ids].append(_first_scrape(exporter, logs))
+                with self._launcher.exporter(self._api, logs, self._state_path(name)) as exporter:
+                    exporter_times[ids].append(_time_first_scrape(exporter, logs))
                     exporter.stop()
-            with self._workshop.script(self._api, self._sizes.small) as script:
-                theirs.append(_first_scrape(script, self._sizes.small).wall)
-        section = "(d) from process start to the first correct /metrics"
-        for ids, uses in taken.items():
-            wall, other = median(used.wall for used in uses), median(theirs) if ids == self._sizes.small else None
+            with self._launcher.script(self._api, self._sizes.small) as script:
+                script_seconds.append(_time_first_scrape(script, self._sizes.small).wall_seconds)
+        section = "(d) from process start to a complete /metrics"
+        for ids, uses in exporter_times.items():
+            wall, script_median = (
+                median(used.wall_seconds for used in uses),
+                median(script_seconds) if ids == self._sizes.small else None,
+            )
             self._report.add(
                 section,
-                Figure(f"{ids:,} known ids", wall, "s", other, Aim("< 0.6 s", wall < 0.6)),
-                Figure(f"{ids:,} known ids, CPU", median(used.cpu for used in uses), "s"),
+                Measurement(f"{ids:,} known ids", wall, "s", script_median, Goal("< 0.6 s", wall < 0.6)),
+                Measurement(f"{ids:,} known ids, CPU", median(used.cpu_seconds for used in uses), "s"),
             )
-        many, none = (median(used.wall for used in taken[ids]) for ids in (self._sizes.ids, 0))
-        aim = Aim("<= 1.2x", many / none <= 1.2)
-        self._report.add(section, Figure(f"{self._sizes.ids:,} ids against none", many / none, "x", aim=aim))
+        many, none = (median(used.wall_seconds for used in exporter_times[ids]) for ids in (self._sizes.id_count, 0))
+        goal = Goal("<= 1.2x", many / none <= 1.2)
+        self._report.add(
+            section, Measurement(f"{self._sizes.id_count:,} ids, ratio to none", many / none, "x", goal=goal)
+        )
 
 
-def _polled(exporter: Process) -> tuple[int, int]:
-    """How many polls and requests there were, as the exporter itself counts them."""
+def _poll_and_request_counts(exporter: MeasuredProcess) -> tuple[int, int]:
+    """Return the number of polls and requests, by the metrics of the exporter."""
     scraper = Scraper(exporter.port)
     body = scraper.scrape()
     scraper.close()
-    return total(body, POLLS), total(body, REQUESTS)
+    return sum_family(body, POLLS_FAMILY), sum_family(body, REQUESTS_FAMILY)
 
 
-def _scraped(process: Process, scrapes: int, settling: float) -> tuple[Latencies, int]:
-    """Scrapes of a process that rests, and how many samples they showed."""
-    process.serving()
+def _scrape_idle(process: MeasuredProcess, scrapes: int, settle_seconds: float) -> tuple[Latencies, int]:
+    """Measure scrapes of an idle process, and return their number of samples."""
+    process.wait_serving()
     scraper = Scraper(process.port)
-    shown = samples_of(scraper.scrape())
-    time.sleep(settling)
+    sample_count = count_samples(scraper.scrape())
+    time.sleep(settle_seconds)
     latencies = scraper.measure(scrapes, pause=0.005)
     scraper.close()
-    return latencies, shown
+    return latencies, sample_count
 
 
-def _first_scrape(process: Process, logs: int) -> Used:
-    """How long it took until a scrape showed so many logs."""
+def _time_first_scrape(process: MeasuredProcess, logs: int) -> TimeUsed:
+    """Return the time from the start of a process to a scrape that shows all logs."""
     scraper = Scraper(process.port)
-    shown = -1
-    while shown != logs:
-        process.check()
-        # Whoever answers is not asked all the time: that would slow it down.
-        time.sleep(0.001 if shown < 0 else 0.05)
+    exposed_logs = -1
+    while exposed_logs != logs:
+        process.check_running()
+        # Once it responds, scrape less often, so that scrapes do not slow it down.
+        time.sleep(0.001 if exposed_logs < 0 else 0.05)
         with suppress(ConnectionRefusedError):
-            shown = total(scraper.scrape(), LOGS)
-    used = Used(time.perf_counter() - process.started, process.cpu())
+            exposed_logs = sum_family(scraper.scrape(), LOGS_FAMILY)
+    used = TimeUsed(time.perf_counter() - process.started, process.cpu_seconds())
     scraper.close()
     return used
 
 
-def _every(times: int, probe: Callable[[], bool]) -> Iterator[bool]:
-    """The probe's answer, asked for only every so many times."""
+def _probe_every(times: int, probe: Callable[[], bool]) -> Iterator[bool]:
+    """Yield the result of a probe that is called only once every few times."""
     while True:
         yield from repeat(probe(), times)
 
 
-def _say(what: str) -> None:
-    sys.stderr.write(f"{what}\n")
+def _print_progress(message: str) -> None:
+    sys.stderr.write(f"{message}\n")

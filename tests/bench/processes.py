@@ -1,4 +1,4 @@
-"""Processes that are measured: started, watched by their log, and asked for what they have used."""
+"""Measured processes: started, watched by their log, with their CPU time and memory."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.bench.naming import KEY
+from tests.e2e.program import with_default_signals
 
-__all__ = ["Api", "Process", "Workshop"]
+__all__ = ["ApiProcess", "MeasuredProcess", "ProcessLauncher"]
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 120.0
+TIMEOUT_SECONDS = 120.0
 
-HIDDEN = {"pinned": ("httptools", "rich"), "httptools": ("rich",)}
-"""What developers may have installed and users do not: others import it where they find it."""
+HIDDEN_MODULES = {"pinned": ("httptools", "rich"), "httptools": ("rich",)}
+"""Optional modules that developers may have installed and users may not."""
 
 
-class Process:
-    """A process that serves on a port; it is killed at the end of the ``with`` block.
+class MeasuredProcess:
+    """Process that serves on a port. It is killed at the end of the ``with`` block.
 
     Args:
-        command: Its command line.
-        port: Where it serves.
-        log: Where its output goes.
-        env: Its whole environment.
+        command: Command line.
+        port: Port of its HTTP server.
+        log: File of its output.
+        env: Whole environment.
     """
 
     def __init__(self, command: list[str], port: int, log: Path, env: dict[str, str]) -> None:
@@ -40,7 +41,12 @@ class Process:
         self.started = time.perf_counter()
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                command, cwd=log.parent, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                with_default_signals(command),
+                cwd=log.parent,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
             )
 
     def __enter__(self) -> Self:
@@ -51,38 +57,38 @@ class Process:
         self._process.wait()
 
     def stop(self) -> None:
-        """End it in peace."""
+        """Stop it by SIGTERM."""
         self._process.terminate()
         self._process.wait(30)
 
-    def cpu(self) -> float:
-        """Seconds of CPU that all its threads have used: Linux has a clock for it that anyone may read."""
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of all its threads, by its Linux CPU clock."""
         return time.clock_gettime(~self._process.pid << 3 | 2)
 
-    def memory(self, field: str = "VmRSS") -> float:
-        """MB it has in memory, or with VmHWM ever had."""
+    def memory_mb(self, field: str = "VmRSS") -> float:
+        """Return its memory in MB; VmHWM for the peak."""
         status = Path(f"/proc/{self._process.pid}/status").read_text("ascii")
         return int(status.partition(f"{field}:")[2].split()[0]) * 1024 / 1e6
 
-    def check(self) -> None:
-        """Raise an error where it has ended."""
+    def check_running(self) -> None:
+        """Raise RuntimeError if it has ended."""
         if self._process.poll() is not None:
             raise RuntimeError(f"{self._log.name} ended:\n{self._log.read_text('utf-8', 'replace')[-2000:]}")
 
-    def until(self, words: str, times: int = 1) -> None:
-        """Wait until its log has some words so many times."""
-        self._wait(lambda: self._log.read_bytes().count(words.encode()) >= times, words)
+    def wait_for_log(self, message: str, count: int = 1) -> None:
+        """Wait until its log contains a message a number of times."""
+        self._wait(lambda: self._log.read_bytes().count(message.encode()) >= count, message)
 
-    def serving(self) -> None:
+    def wait_serving(self) -> None:
         """Wait until it accepts connections."""
         self._wait(lambda: _accepts(self.port), "serving")
 
-    def _wait(self, done: Callable[[], bool], what: str, *, pause: float = 0.002) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not done():
-            self.check()
+    def _wait(self, is_done: Callable[[], bool], description: str, *, pause: float = 0.002) -> None:
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while not is_done():
+            self.check_running()
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{self._log.name}: not within {PATIENCE:g} s: {what}")
+                raise TimeoutError(f"{self._log.name}: timeout after {TIMEOUT_SECONDS:g} s: {description}")
             time.sleep(pause)
 
 
@@ -94,66 +100,68 @@ def _accepts(port: int) -> bool:
     return True
 
 
-class Api(Process):
-    """The Late API."""
+class ApiProcess(MeasuredProcess):
+    """Process of tests.bench.late."""
 
-    def tell(self, command: str = "") -> dict[str, Any]:
-        """Give it a command; says how many requests it has answered and how many are waiting."""
+    def send_command(self, command: str = "") -> dict[str, Any]:
+        """Send a command, and return the numbers of requests and of waiting requests."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request("GET", f"/_bench/{command}")
-        answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        status: dict[str, Any] = json.loads(connection.getresponse().read())
         connection.close()
-        return answer
+        return status
 
     @property
-    def requests(self) -> int:
-        """How many requests were answered."""
-        answered: int = self.tell()["requests"]
-        return answered
+    def request_count(self) -> int:
+        """Return the number of requests."""
+        request_count: int = self.send_command()["requests"]
+        return request_count
 
-    def shut(self) -> None:
-        """Let requests wait."""
-        self.tell("shut")
+    def hold_requests(self) -> None:
+        """Make requests wait."""
+        self.send_command("hold")
 
-    def awaited(self) -> None:
+    def wait_for_request(self) -> None:
         """Wait until a request is waiting."""
-        self._wait(lambda: self.tell()["waiting"] > 0, "a request", pause=0.02)
+        self._wait(lambda: self.send_command()["waiting"] > 0, "a request", pause=0.02)
 
 
-class Workshop:
-    """Starts the processes of a bench.
+class ProcessLauncher:
+    """Launcher of the processes of a bench.
 
     Args:
-        folder: Where they work.
+        folder: Working directory of the processes.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._number = 0
-        self._paths = {name: self._hide(*modules) for name, modules in HIDDEN.items()}
+        self._process_count = 0
+        self._python_paths = {name: self._hide_modules(*modules) for name, modules in HIDDEN_MODULES.items()}
 
-    def _hide(self, *modules: str) -> str:
-        """A path on which some modules cannot be found, whatever is installed."""
-        hiding = self.folder / f"without-{'-'.join(modules)}"
-        hiding.mkdir()
+    def _hide_modules(self, *modules: str) -> str:
+        """Return a PYTHONPATH on which some modules cannot be imported."""
+        folder = self.folder / f"without-{'-'.join(modules)}"
+        folder.mkdir()
         for module in modules:
-            (hiding / f"{module}.py").write_text("raise ImportError('not among the pins')\n", "ascii")
-        return f"{hiding}{os.pathsep}{ROOT}"
+            (folder / f"{module}.py").write_text("raise ImportError('hidden by the bench')\n", "ascii")
+        return f"{folder}{os.pathsep}{ROOT}"
 
-    def _start(self, kind: type[Process], arguments: list[str], port: int, **env: str) -> Any:
-        self._number += 1
-        log = self.folder / f"{self._number:03}-{arguments[1].rpartition('.')[2]}.log"
-        base = {"PATH": os.environ["PATH"], "PYTHONPATH": self._paths["pinned"]}
+    def _start(self, kind: type[MeasuredProcess], arguments: list[str], port: int, **env: str) -> Any:
+        self._process_count += 1
+        log = self.folder / f"{self._process_count:03}-{arguments[1].rpartition('.')[2]}.log"
+        base = {"PATH": os.environ["PATH"], "PYTHONPATH": self._python_paths["pinned"]}
         return kind([sys.executable, *arguments], port, log, base | env)
 
-    def api(self, *sizes: int) -> Api:
-        """A Late API with lists of logs of these sizes."""
+    def api(self, *sizes: int) -> ApiProcess:
+        """Start a Late API with lists of these sizes."""
         port = _free_port()
-        api: Api = self._start(Api, ["-m", "tests.bench.late", str(port), *map(str, sizes)], port)
+        api: ApiProcess = self._start(ApiProcess, ["-m", "tests.bench.late", str(port), *map(str, sizes)], port)
         return api
 
-    def exporter(self, api: Api, logs: int, state: Path, *, interval: str = "30s", httptools: bool = False) -> Process:
-        """The exporter, as a user starts it; uvicorn parses with h11 unless ``httptools`` is wanted."""
+    def exporter(
+        self, api: ApiProcess, logs: int, state: Path, *, interval: str = "30s", httptools: bool = False
+    ) -> MeasuredProcess:
+        """Start the exporter, by default without httptools, as a user has it."""
         port = _free_port()
         arguments = [
             "-m",
@@ -168,18 +176,18 @@ class Workshop:
             "--metrics.max-label-values=1000000",
             "--metrics.max-accounts=1000000",
         ]
-        env = {"LATE_API_KEY": KEY, "PYTHONPATH": self._paths["httptools" if httptools else "pinned"]}
-        process: Process = self._start(Process, arguments, port, **env)
+        env = {"LATE_API_KEY": KEY, "PYTHONPATH": self._python_paths["httptools" if httptools else "pinned"]}
+        process: MeasuredProcess = self._start(MeasuredProcess, arguments, port, **env)
         return process
 
-    def bare(self, size: int) -> Process:
-        """A server that sends so many bytes and does nothing else."""
+    def socket_server(self, size: int) -> MeasuredProcess:
+        """Start a server that sends a number of bytes."""
         port = _free_port()
-        process: Process = self._start(Process, ["-m", "tests.bench.bare", str(port), str(size)], port)
+        process: MeasuredProcess = self._start(MeasuredProcess, ["-m", "tests.bench.bare", str(port), str(size)], port)
         return process
 
-    def script(self, api: Api, logs: int, *, samples: int = 0, interval: float = 30) -> Process:
-        """The afternoon's script, with so many samples from its start."""
+    def script(self, api: ApiProcess, logs: int, *, samples: int = 0, interval: float = 30) -> MeasuredProcess:
+        """Start the script of afternoon.py, with a number of samples from its start."""
         port = _free_port()
         arguments = ["-m", "tests.bench.padded", str(samples)] if samples else ["-m", "tests.bench.afternoon"]
         env = {
@@ -188,11 +196,11 @@ class Workshop:
             "PORT": str(port),
             "INTERVAL": str(interval),
         }
-        process: Process = self._start(Process, arguments, port, **env)
+        process: MeasuredProcess = self._start(MeasuredProcess, arguments, port, **env)
         return process
 
 
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
         return port

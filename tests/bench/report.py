@@ -1,4 +1,4 @@
-"""The figures of a bench, and how they are shown."""
+"""Results of a bench, as text and JSON."""
 
 from __future__ import annotations
 
@@ -7,74 +7,74 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
-__all__ = ["Aim", "Figure", "Report"]
+__all__ = ["BenchReport", "Goal", "Measurement"]
 
 WIDTHS = (42, 13, 13, 9, 14)
 
 
-class Aim(NamedTuple):
-    """What is aimed at, in words, and whether it is met."""
+class Goal(NamedTuple):
+    """Condition of a goal, and whether it is met."""
 
-    words: str
-    met: bool
+    condition: str
+    is_met: bool
 
     def __str__(self) -> str:
-        return f"{self.words} {'met' if self.met else 'SHORT'}"
+        return f"{self.condition} {'met' if self.is_met else 'MISSED'}"
 
 
 @dataclass(frozen=True)
-class Figure:
+class Measurement:
     """One line of the report.
 
     Args:
-        name: What was measured.
-        exporter: The exporter's.
-        unit: Of both sides.
-        script: The script's; None where it has none.
-        aim: None where there is none.
-        rate: More is better.
+        name: Name of the measured value.
+        exporter: Value of the exporter.
+        unit: Unit of both values.
+        script: Value of the script; None if it has none.
+        goal: Goal of the exporter's value; None if there is none.
+        is_rate: Whether more is better.
     """
 
     name: str
     exporter: float
     unit: str
     script: float | None = None
-    aim: Aim | None = None
-    rate: bool = False
+    goal: Goal | None = None
+    is_rate: bool = False
 
     @property
     def ratio(self) -> float | None:
-        """How many times better the exporter is; None where there is nothing to compare."""
+        """Return how many times better the exporter is, or None without a value of the script."""
         if self.script is None:
             return None
-        return self.exporter / self.script if self.rate else self.script / self.exporter
+        return self.exporter / self.script if self.is_rate else self.script / self.exporter
 
 
 @dataclass
-class Report:
-    """All figures, in sections."""
+class BenchReport:
+    """All measurements, by section."""
 
-    about: list[str] = field(default_factory=list)
-    sections: dict[str, list[Figure]] = field(default_factory=dict)
+    header_lines: list[str] = field(default_factory=list)
+    sections: dict[str, list[Measurement]] = field(default_factory=dict)
 
-    def add(self, section: str, *figures: Figure) -> None:
-        """Note some figures."""
+    def add(self, section: str, *figures: Measurement) -> None:
+        """Add measurements to a section."""
         self.sections.setdefault(section, []).extend(figures)
 
     def json(self) -> str:
-        """For programs."""
+        """Return the report as JSON."""
         figures = {
             name: [asdict(figure) | {"ratio": figure.ratio} for figure in figures]
             for name, figures in self.sections.items()
         }
-        return json.dumps({"about": self.about, "figures": figures}, indent=2)
+        return json.dumps({"about": self.header_lines, "figures": figures}, indent=2)
 
     def text(self) -> str:
-        """For people, in at most a hundred columns."""
-        return "\n".join([*self.about, "", *self._lines(), "", *self._summary()])
+        """Return the report as text of at most 100 columns."""
+        return "\n".join([*self.header_lines, "", *self._lines(), "", *self._summary()])
 
     def _lines(self) -> Iterator[str]:
-        yield _line("", "exporter", "script", "better", "aim")
+        yield _line("", "exporter", "script", "ratio", "goal")
         for name, figures in sorted(self.sections.items(), key=lambda section: section[0][:3]):
             yield ""
             yield name
@@ -86,18 +86,18 @@ class Report:
                     f"{_number(figure.exporter)} {figure.unit}",
                     script,
                     ratio,
-                    str(figure.aim or ""),
+                    str(figure.goal or ""),
                 )
 
     def _summary(self) -> Iterator[str]:
-        aims = [figure.aim for figures in self.sections.values() for figure in figures if figure.aim]
-        yield f"{sum(aim.met for aim in aims)} of {len(aims)} aims met"
+        goals = [figure.goal for figures in self.sections.values() for figure in figures if figure.goal]
+        yield f"{sum(goal.is_met for goal in goals)} of {len(goals)} goals met"
 
 
-def _line(name: str, exporter: str, script: str, ratio: str, verdict: str) -> str:
+def _line(name: str, exporter: str, script: str, ratio: str, goal: str) -> str:
     cells = (exporter, script, ratio)
     numbers = "".join(f"{cell.strip():>{width}}" for cell, width in zip(cells, WIDTHS[1:], strict=False))
-    return f"{name:{WIDTHS[0]}}{numbers}  {verdict}".rstrip()
+    return f"{name:{WIDTHS[0]}}{numbers}  {goal}".rstrip()
 
 
 def _number(value: float) -> str:

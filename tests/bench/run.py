@@ -1,6 +1,6 @@
-"""Measures late-exporter side by side with the script that one writes in an afternoon: make bench.
+"""Measure late-exporter side by side with a minimal script, in one run: make bench.
 
-It prints figures and aims, and fails for none of them. --quick measures little, --json prints for programs.
+Prints values, ratios and goals. A missed goal is no failure. --quick measures little, --json prints JSON.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench.measures import QUICK, Bench, Sizes
-from tests.bench.processes import Workshop
-from tests.bench.report import Report
+from tests.bench.measures import QUICK_SIZES, Bench, BenchSizes
+from tests.bench.processes import ProcessLauncher
+from tests.bench.report import BenchReport
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes, once each: whether the bench works")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--quick", action="store_true", help="small sizes, once each, to test the bench")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
     started, load = time.monotonic(), os.getloadavg()[0]
-    report = Report()
-    # On a disk: a state in memory would be durable for nothing.
+    report = BenchReport()
+    # On a disk: durability is free in memory.
     with tempfile.TemporaryDirectory(prefix="late-exporter-bench-") as folder:
-        Bench(Workshop(Path(folder)), QUICK if arguments.quick else Sizes(), report).run()
-    load_after, took = os.getloadavg()[0], time.monotonic() - started
-    report.about = [
-        f"late-exporter against an afternoon's script, both under CPython {platform.python_version()}",
-        f"{os.cpu_count()} CPUs, load {load:.1f} before and {load_after:.1f} after; took {took:.0f} s",
+        Bench(ProcessLauncher(Path(folder)), QUICK_SIZES if arguments.quick else BenchSizes(), report).run()
+    load_after, seconds = os.getloadavg()[0], time.monotonic() - started
+    report.header_lines = [
+        f"late-exporter and a minimal script, both under CPython {platform.python_version()}",
+        f"{os.cpu_count()} CPUs, load {load:.1f} before and {load_after:.1f} after; {seconds:.0f} s",
     ]
     if arguments.quick:
-        report.about.append("--quick: sizes are too small for the aims to mean much")
+        report.header_lines.append("--quick: sizes are too small for the goals to be meaningful")
     sys.stdout.write(f"{report.json() if arguments.json else report.text()}\n")
 
 

@@ -1,4 +1,4 @@
-"""States made ready for the exporter, through its own store where there are series, and by SQL where there are ids."""
+"""Prepared states: series by the store itself, ids by SQL."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from late_exporter.model import (
     SetLatest,
 )
 from late_exporter.store.sqlite import SqliteStore
-from tests.bench.naming import ACTIONS, STATUSES, account, platform
+from tests.bench.naming import ACTIONS, STATUSES, account_id, platform_name
 
-__all__ = ["with_ids", "with_series"]
+__all__ = ["create_state_with_ids", "create_state_with_series"]
 
 DAY = 86_400
 SCOPE = Scope("default", "publishing")
-OF_PLATFORM = len(ACTIONS) * len(STATUSES) * (len(DURATION_BUCKETS) + 5)
-"""Samples of a platform: counts, newest times and durations by action and status."""
+SAMPLES_PER_PLATFORM = len(ACTIONS) * len(STATUSES) * (len(DURATION_BUCKETS) + 5)
+"""Samples of a platform: counter, latest time and histogram, by action and status."""
 
-OF_ACCOUNT = len(STATUSES) + 3
+SAMPLES_PER_ACCOUNT = len(STATUSES) + 3
 
 
-def with_series(path: Path, samples: int) -> None:
-    """A state that shows about so many samples, knows no log, and has its first sync behind it."""
+def create_state_with_series(path: Path, samples: int) -> None:
+    """Create a synced state with about a number of samples and no logs."""
     now = time.time()
     horizon = int((now - 7 * DAY) * 1000)
-    platforms = max(1, round(samples / 2 / OF_PLATFORM))
-    accounts = max(1, (samples - platforms * OF_PLATFORM) // OF_ACCOUNT)
+    platforms = max(1, round(samples / 2 / SAMPLES_PER_PLATFORM))
+    accounts = max(1, (samples - platforms * SAMPLES_PER_PLATFORM) // SAMPLES_PER_ACCOUNT)
     store = SqliteStore(path)
-    increments = [*_of_platforms(platforms, now), *_of_accounts(accounts, now)]
+    increments = [*_platform_increments(platforms, now), *_account_increments(accounts, now)]
     coverage = Coverage(retention_floor=horizon, complete_since=horizon, is_synced=True)
     store.commit(SCOPE, Batch(committed_at=now, increments=increments, coverage=coverage))
     store.close()
 
 
-def _of_platforms(count: int, now: float) -> Iterator[Increment]:
+def _platform_increments(count: int, now: float) -> Iterator[Increment]:
     for number in range(count):
         for action in ACTIONS:
             for status in STATUSES:
-                labels = ("default", platform(number), action, status)
+                labels = ("default", platform_name(number), action, status)
                 yield IncCounter("late_publishing_logs_total", labels)
                 yield SetLatest("late_publishing_last_log_timestamp_seconds", labels, at=int(now), value=now - number)
                 yield ObserveHistogram(
@@ -56,9 +56,9 @@ def _of_platforms(count: int, now: float) -> Iterator[Increment]:
                 )
 
 
-def _of_accounts(count: int, now: float) -> Iterator[Increment]:
+def _account_increments(count: int, now: float) -> Iterator[Increment]:
     for number in range(count):
-        labels = ("default", platform(number % 13), account(number))
+        labels = ("default", platform_name(number % 13), account_id(number))
         yield SetLatest("late_account_info", labels, at=int(now), value=f"@bakery{number}")
         yield SetLatest("late_account_last_success_timestamp_seconds", labels, at=int(now), value=now - number)
         yield AttemptOutcome("late_account_consecutive_failures", labels, at=int(now), failed=True)
@@ -66,8 +66,8 @@ def _of_accounts(count: int, now: float) -> Iterator[Increment]:
             yield IncCounter("late_account_logs_total", (*labels, status))
 
 
-def with_ids(source: Path, path: Path, ids: int) -> None:
-    """The state of ``source``, which then knows so many ids more: of logs of the last week that were deleted since."""
+def create_state_with_ids(source: Path, path: Path, ids: int) -> None:
+    """Copy a state and add ids of logs of the last week that the API has deleted."""
     with sqlite3.connect(source) as connection:
         connection.execute("VACUUM INTO ?", (str(path),))
     connection.close()

@@ -1,4 +1,4 @@
-"""A real Alertmanager, which ends with the test that started it."""
+"""Alertmanager as a process that ends with its test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["run_alertmanager"]
 
 @contextmanager
 def run_alertmanager(binary: str, folder: Path, config: str) -> Iterator[str]:
-    """Where an Alertmanager serves, on a port of the system's choice; it talks to no other one."""
+    """Run an Alertmanager without peers on a free port and yield its URL."""
     file, log = folder / "alertmanager.yml", folder / "alertmanager.log"
     file.write_text(config)
     command = [
@@ -24,7 +24,7 @@ def run_alertmanager(binary: str, folder: Path, config: str) -> Iterator[str]:
         "--web.listen-address=127.0.0.1:0",
         "--cluster.listen-address=",
     ]
-    # Where it was unpacked rather than installed, it finds its own templates only from above usr/bin.
+    # If it was unpacked rather than installed, it finds its own templates only from the folder above usr/bin.
     working_directory = Path(binary).resolve().parents[2]
     with (
         log.open("wb") as output,

@@ -1,4 +1,4 @@
-"""Real processes on the loopback interface: every test ends what it started, and nothing else."""
+"""Fixtures of the tests that run processes on the loopback interface. Every test ends what it started."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from tests.e2e.program import ExporterProcess
 
 
 @pytest.fixture
-def ending() -> Iterator[ExitStack]:
-    """Ends what a test started, the last first."""
+def exit_stack() -> Iterator[ExitStack]:
+    """Return a stack that is closed at the end of the test."""
     with ExitStack() as stack:
         yield stack
 
 
 @pytest.fixture
-def late(ending: ExitStack) -> LateServer:
-    """A Late API without logs, which serves."""
-    return ending.enter_context(LateServer())
+def late(exit_stack: ExitStack) -> LateServer:
+    """Return a running Late API without logs."""
+    return exit_stack.enter_context(LateServer())
 
 
 @pytest.fixture
-def run(ending: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
-    """Starts the exporter against the API, polling ten times a second, with a state below ``tmp_path``."""
+def start_exporter(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
+    """Return a function that starts the exporter with the API, an interval of 100 ms and a state below ``tmp_path``."""
 
     def start(*arguments: str, **options: Any) -> ExporterProcess:
-        return ending.enter_context(ExporterProcess.for_api(tmp_path, late.url, *arguments, **options))
+        return exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url, *arguments, **options))
 
     return start

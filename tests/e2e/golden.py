@@ -1,6 +1,6 @@
-"""The golden copies of ``/metrics``: a small fixed world, scraped from the real process, without what time changes.
+"""Golden copies of ``/metrics``: a small fixed world, scraped from a real process, with varying values masked.
 
-``python -m tests.e2e.golden`` writes them anew.
+``python -m tests.e2e.golden`` writes them.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_until
 from tests.support.world import World
 
-__all__ = ["FOLDER", "FORMATS", "collect"]
+__all__ = ["FOLDER", "FORMATS", "render_golden_files"]
 
 FOLDER = Path(__file__).resolve().parents[1] / "golden"
 FORMATS = {"metrics.txt": "text/plain", "metrics.om": "application/openmetrics-text; version=1.0.0"}
-"""The files, and what a scraper has to accept to get them."""
+"""File names and the Accept header of their format."""
 
-FOREIGN = re.compile(r"(?:# \w+ )?(?:process_|python_)")
-"""Lines of the collectors of prometheus_client, which are its own business."""
+CLIENT_LIBRARY_LINES = re.compile(r"(?:# \w+ )?(?:process_|python_)")
+"""Lines of the collectors of prometheus_client."""
 
-CHANGING = re.compile(
+VARYING_VALUES = re.compile(
     r"^(late_\w*(?:_timestamp_seconds|_created|_request_duration_seconds_(?:bucket|sum)|_poll_duration_seconds|_state_bytes"
     r"|_quota_remaining|_log_lag_seconds_(?:bucket|sum))(?:\{.*?\})?) [^ ]+(?= #|$)",
     re.MULTILINE,
 )
-VERSIONS = re.compile(r"(late_exporter_build_info)\{[^}]*\}")
-MOMENTS = re.compile(r"( # \{.*\} [^ ]+) [0-9.e+]+$", re.MULTILINE)
+BUILD_INFO_LABELS = re.compile(r"(late_exporter_build_info)\{[^}]*\}")
+EXEMPLAR_TIMES = re.compile(r"( # \{.*\} [^ ]+) [0-9.e+]+$", re.MULTILINE)
 
 
-def history(late: LateServer) -> None:
-    """Logs of every kind, whose labels, durations and ids are always the same."""
-    insert, world = partial(add, late.world), late.world
+def insert_history(late: LateServer) -> None:
+    """Insert logs of every kind with fixed labels, durations and ids."""
+    insert, world = partial(insert_log, late.world), late.world
     insert("log01", 3000, durationMs=90)
     insert("log02", 2900, durationMs=4200.5, accountId="acc2", accountUsername='Bäckerei "Müller" \\ Söhne')
     insert("log03", 2800, platform="tiktok", durationMs=700_000, action="media_upload")
@@ -58,9 +58,9 @@ def history(late: LateServer) -> None:
     world.add_connection("disconnect", _id="c3", platform="tiktok", accountId="acc2", connectionMethod=None)
 
 
-def news(late: LateServer) -> None:
-    """What happens after the first sync."""
-    insert, world = partial(add, late.world), late.world
+def insert_new_logs(late: LateServer) -> None:
+    """Insert and change logs after the first sync."""
+    insert, world = partial(insert_log, late.world), late.world
     world.change("log08", "success", durationMs=8000)
     insert("log11", 0, durationMs=1500)
     insert("log12", 0, platform="tiktok", status="failed", statusCode=500, response={"errorCode": None})
@@ -69,46 +69,48 @@ def news(late: LateServer) -> None:
     world.add_connection("reconnect_failed", _id="c4", platform="tiktok", accountId="acc2", error={"code": "a code"})
 
 
-def add(world: World, log_id: str, ago: float, **fields: Any) -> None:
-    """Insert a log with ids of its own."""
-    world.insert(time.time() - ago, _id=log_id, postId={"_id": f"post-of-{log_id}"}, **fields)
+def insert_log(world: World, log_id: str, age_seconds: float, **fields: Any) -> None:
+    """Insert a log with fixed ids."""
+    world.insert(time.time() - age_seconds, _id=log_id, postId={"_id": f"post-of-{log_id}"}, **fields)
 
 
-def steady(text: str) -> str:
-    """A scrape without what is different in every run."""
-    ours = "".join(line for line in text.splitlines(keepends=True) if not FOREIGN.match(line))
-    ours = VERSIONS.sub(r'\1{version="VERSION",revision="REVISION",python_version="PYTHON"}', ours)
-    return MOMENTS.sub(r"\1 TIME", CHANGING.sub(r"\1 VARIES", ours))
+def mask_varying(text: str) -> str:
+    """Return a scrape without the values that differ in every run."""
+    exporter_lines = "".join(line for line in text.splitlines(keepends=True) if not CLIENT_LIBRARY_LINES.match(line))
+    exporter_lines = BUILD_INFO_LABELS.sub(
+        r'\1{version="VERSION",revision="REVISION",python_version="PYTHON"}', exporter_lines
+    )
+    return EXEMPLAR_TIMES.sub(r"\1 TIME", VARYING_VALUES.sub(r"\1 VARIES", exporter_lines))
 
 
-def collect(folder: Path) -> Mapping[str, str]:
-    """The files as they are now; works in a folder."""
+def render_golden_files(folder: Path) -> Mapping[str, str]:
+    """Return the current contents of the golden files by name."""
     with LateServer() as late:
-        history(late)
+        insert_history(late)
         with ExporterProcess.for_api(folder, late.url, interval="1h") as program:
-            settled(program)
+            wait_unchanged(program)
             program.stop()
-            news(late)
-            settled(program.start())
-            return {name: steady(program.get("/metrics", Accept=accept).text) for name, accept in FORMATS.items()}
+            insert_new_logs(late)
+            wait_unchanged(program.start())
+            return {name: mask_varying(program.get("/metrics", Accept=accept).text) for name, accept in FORMATS.items()}
 
 
-def settled(program: ExporterProcess) -> None:
-    """Wait until both feeds were polled and two scrapes in a row are the same: no series is shown as 0 any more."""
+def wait_unchanged(program: ExporterProcess) -> None:
+    """Wait until both feeds were polled and two scrapes are the same, so that no new series is still shown as 0."""
     wait_until(lambda: program.scrape().sum("late_up") == len(FEEDS))
     texts = [""]
 
-    def same() -> bool:
-        texts.append(steady(program.get("/metrics").text))
+    def is_unchanged() -> bool:
+        texts.append(mask_varying(program.get("/metrics").text))
         return texts[-1] == texts[-2]
 
-    wait_until(same)
+    wait_until(is_unchanged)
 
 
 def main() -> None:
-    """Write the files."""
+    """Write the golden files."""
     with TemporaryDirectory() as folder:
-        for name, text in collect(Path(folder)).items():
+        for name, text in render_golden_files(Path(folder)).items():
             (FOLDER / name).write_text(text, "utf-8")
             sys.stdout.write(f"{FOLDER / name}\n")
 

@@ -1,4 +1,4 @@
-"""A Late API over real HTTP, in a thread, that can be told to misbehave in every way a server can."""
+"""Late API over real HTTP, served in a thread, with faults of all kinds."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ KEY = "sk_" + "c0ffee42" * 8
 
 Headers: TypeAlias = Mapping[str, str]
 FaultHandler: TypeAlias = Callable[["HttpExchange"], None]
-"""Answers a request in the service's place."""
+"""Function that responds to a request in place of the API."""
 
 
 class ReceivedRequest(NamedTuple):
-    """A request as the server saw it; ``time`` is a Unix time."""
+    """Request as the server received it; ``time`` is a Unix time."""
 
     time: float
     path: str
@@ -47,7 +47,7 @@ class ReceivedRequest(NamedTuple):
 
 
 class HttpExchange:
-    """A request, and the ways in which it can be answered."""
+    """One request, with the ways to respond to it."""
 
     def __init__(self, handler: RequestHandler) -> None:
         self._handler = handler
@@ -57,29 +57,29 @@ class HttpExchange:
 
     @property
     def key(self) -> str:
-        """What the request says who sends it."""
+        """Return the Authorization header."""
         return self.headers.get("Authorization", "")
 
     def send(
         self, status: int, body: bytes = b"", headers: Headers | None = None, *, length: int | None = None
     ) -> None:
-        """Answer; ``length`` is what the answer says of its body where that is a lie."""
+        """Send a response. ``length`` overrides its Content-Length, to send a wrong one."""
         self.status = status
         fields = {"Content-Type": "application/json", "Content-Length": str(length or len(body)), **(headers or {})}
         head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self.write(f"HTTP/1.1 {status} Answer\r\n{head}\r\n".encode("latin-1") + body)
 
     def write(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send raw bytes."""
         self._handler.wfile.write(data)
         self._handler.wfile.flush()
 
     def close(self) -> None:
-        """Send nothing more on this connection."""
+        """Close the connection after this request."""
         self._handler.close_connection = True
 
     def reset(self) -> None:
-        """Break the connection off."""
+        """Reset the connection."""
         linger = struct.pack("ii", 1, 0)
         self._handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.close()
@@ -125,7 +125,7 @@ class HttpServer(ThreadingHTTPServer):
 
 
 class ThreadedServer:
-    """An HTTP server in a thread, which can be stopped and started again on its port."""
+    """HTTP server in a thread, which can be stopped and restarted on the same port."""
 
     def __init__(self) -> None:
         self.requests: list[ReceivedRequest] = []
@@ -137,7 +137,7 @@ class ThreadedServer:
 
     @property
     def address(self) -> str:
-        """Where it is."""
+        """Return its URL."""
         return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
@@ -148,7 +148,7 @@ class ThreadedServer:
         self.stop()
 
     def reserve_port(self) -> None:
-        """Know the port without serving: connections to it are refused."""
+        """Choose a port without serving it, so that connections are refused."""
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
 
@@ -161,7 +161,7 @@ class ThreadedServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Refuse connections and break off those there are."""
+        """Stop serving and shut down all connections."""
         if self._server is None or self._thread is None:
             return
         self._server.shutdown()
@@ -175,22 +175,22 @@ class ThreadedServer:
         self._server = None
 
     def record(self, request: ReceivedRequest) -> int:
-        """Remember a request; returns its number."""
+        """Record a request and return its index."""
         with self.lock:
             self.requests.append(request)
             return len(self.requests) - 1
 
     def handle(self, exchange: HttpExchange) -> None:
-        """Answer a request."""
+        """Respond to a request."""
         raise NotImplementedError
 
 
 class RealClock(VirtualClock):
-    """The time of the machine, for a world that takes a clock."""
+    """System clock for a world that takes a virtual one."""
 
     @property
     def now(self) -> float:
-        """Unix time."""
+        """Return the Unix time."""
         return time.time()
 
     @now.setter
@@ -199,13 +199,13 @@ class RealClock(VirtualClock):
 
 
 class LateServer(ThreadedServer):
-    """The simulator's service over HTTP, with faults; hold ``lock`` to change its world.
+    """Simulated API over HTTP, with faults. Hold ``lock`` to change its world.
 
     Args:
-        source: Where the logs are; by default ``world``, which is empty.
-        rate_limit: Requests a key and minute.
-        delay: Seconds that every good answer takes.
-        key: The key that is let in.
+        source: Source of the logs; None for ``world``, which is empty at first.
+        rate_limit: Allowed requests per key and minute.
+        delay: Delay of every normal response, in seconds.
+        key: Accepted API key.
     """
 
     def __init__(
@@ -221,22 +221,22 @@ class LateServer(ThreadedServer):
 
     @property
     def url(self) -> str:
-        """The base URL of the API."""
+        """Return the base URL of the API."""
         return f"{self.address}/api"
 
     def paths(self, since: int = 0) -> Sequence[str]:
-        """What was asked for, from a request on."""
+        """Return the paths of the requests, from an index on."""
         return [request.path.removeprefix("/api") for request in self.requests[since:]]
 
     def handle(self, exchange: HttpExchange) -> None:
-        """Answer as the API does, or as the fault does."""
+        """Respond by the fault, if there is one, or normally."""
         if self.fault is not None:
             self.fault(exchange)
             return
         self.respond(exchange)
 
     def respond(self, exchange: HttpExchange) -> None:
-        """Answer as the API does."""
+        """Respond normally."""
         if self.delay:
             self._stopping.wait(self.delay)
         with self.lock:
@@ -244,34 +244,34 @@ class LateServer(ThreadedServer):
         exchange.send(response.status, response.body, response.headers)
 
     def stop(self) -> None:
-        """Refuse connections, and let nobody wait any longer."""
+        """Stop serving, and end all delays."""
         self._stopping.set()
         super().stop()
         self._stopping.clear()
 
     def pause(self, seconds: float) -> None:
-        """Let time pass in an answer, unless the server stops."""
+        """Wait in a response, until the server stops."""
         self._stopping.wait(seconds)
 
 
 class OtherServer(ThreadedServer):
-    """Another server, to which the key must never go."""
+    """Server of another host, which must never receive the key."""
 
     def handle(self, exchange: HttpExchange) -> None:
-        """Answer with a log list, to encourage."""
+        """Respond with an empty log list."""
         exchange.send(200, b'{"logs": [], "pagination": {"total": 0}}')
 
 
 def respond_with(
     status: int, body: bytes | str | Mapping[str, Any] = b"", headers: Headers | None = None
 ) -> FaultHandler:
-    """Every request gets this answer; a mapping is sent as JSON."""
+    """Return a fault that sends a fixed response; a mapping is sent as JSON."""
     data = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else msgspec.json.encode(body)
     return lambda exchange: exchange.send(status, data, headers)
 
 
 def hang(late: LateServer, seconds: float = 60.0) -> FaultHandler:
-    """Requests get no answer for so long."""
+    """Return a fault that sends nothing for a time and then closes the connection."""
 
     def fault(exchange: HttpExchange) -> None:
         late.pause(seconds)
@@ -281,7 +281,7 @@ def hang(late: LateServer, seconds: float = 60.0) -> FaultHandler:
 
 
 def drip(late: LateServer, pause: float = 0.2) -> FaultHandler:
-    """Answers drip, byte by byte, and never end."""
+    """Return a fault that sends an endless body, byte by byte."""
 
     def fault(exchange: HttpExchange) -> None:
         exchange.send(200, b"{", length=100_000)

@@ -1,4 +1,4 @@
-"""The program as a process: started as a user starts it, asked over HTTP, ended by signals."""
+"""late-exporter as a process: started from the command line, read over HTTP, stopped by signals."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ __all__ = [
     "start_process",
     "wait_equal",
     "wait_until",
+    "with_default_signals",
 ]
 
 DEFAULT_TIMEOUT = 30.0
-"""Seconds after which a thing that should have happened has not; a busy machine is slow, not wrong."""
+"""Seconds after which a test fails. Long, so that tests do not fail on a busy machine."""
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTENING_PATTERN = re.compile(r"""listening\W.*?address\W+((?:https?://|unix:)[^"\s]+)""")
@@ -44,7 +45,7 @@ ResultT = TypeVar("ResultT")
 
 
 class HttpResponse(NamedTuple):
-    """An answer to a request."""
+    """Response of an HTTP request."""
 
     status: int
     headers: Mapping[str, str]
@@ -52,7 +53,7 @@ class HttpResponse(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The body as text."""
+        """Return the body as text."""
         return self.body.decode()
 
 
@@ -63,7 +64,7 @@ def http_get(
     timeout: float = 10.0,
     tls: ssl.SSLContext | None = None,
 ) -> HttpResponse:
-    """Ask once, over TLS where the address says so."""
+    """Send a GET request, over TLS if the URL says so."""
     parts = urlsplit(url)
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
@@ -82,7 +83,13 @@ def http_get(
 def wait_until(
     probe: Callable[[], ResultT], *, timeout: float = DEFAULT_TIMEOUT, describe: Callable[[], object] = str
 ) -> ResultT:
-    """What a probe gives once it gives something true; OSError counts as not yet."""
+    """Call a probe until it returns a true value, and return that. OSError counts as false.
+
+    Args:
+        probe: Function to call.
+        timeout: Seconds after which to raise AssertionError.
+        describe: Function that describes the situation in the error.
+    """
     deadline = time.monotonic() + timeout
     pause = threading.Event()
     last_result: object = None
@@ -98,7 +105,7 @@ def wait_until(
 
 
 def wait_equal(expected: object, actual: Callable[[], object], *, timeout: float = DEFAULT_TIMEOUT) -> None:
-    """Assert that a value becomes the expected one in time."""
+    """Wait until a function returns the expected value."""
     last_value: list[object] = []
 
     def is_equal() -> bool:
@@ -108,10 +115,18 @@ def wait_equal(expected: object, actual: Callable[[], object], *, timeout: float
     wait_until(is_equal, timeout=timeout, describe=lambda: f"expected {expected!r}, is {last_value}")
 
 
+def with_default_signals(command: Sequence[str]) -> list[str]:
+    """Return a command that runs another one with default signal handling.
+
+    A shell ignores SIGINT in its background jobs, and children inherit that.
+    """
+    return ["env", "--default-signal=HUP,INT,TERM", *command]
+
+
 @contextmanager
 def start_process(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a process and kill it, with all the processes it started, when the block ends."""
-    with subprocess.Popen(command, start_new_session=True, **options) as process:
+    """Start a process with default signal handling, and kill its process group at the end of the block."""
+    with subprocess.Popen(with_default_signals(command), start_new_session=True, **options) as process:
         try:
             yield process
         finally:
@@ -120,13 +135,13 @@ def start_process(command: Sequence[str], **options: Any) -> Iterator[subprocess
 
 
 class ExporterProcess:
-    """A process of late-exporter.
+    """Process of late-exporter.
 
     Args:
-        folder: Where it works and where its output goes.
-        arguments: Its command line.
-        env: Environment, beside the path; nothing is inherited.
-        file_limit: Bytes to which no file of it can grow.
+        folder: Working directory, also for its output.
+        arguments: Command line.
+        env: Environment besides PATH and PYTHONPATH; nothing else is inherited.
+        file_limit: Maximum size of its files, in bytes.
     """
 
     def __init__(
@@ -158,7 +173,7 @@ class ExporterProcess:
         state: Path | None = None,
         file_limit: int | None = None,
     ) -> Self:
-        """``run`` against an API, on a port of the system's choice, with its state in the folder if nowhere else."""
+        """Return a process of ``run`` that reads an API, on a free port, with its state in the folder by default."""
         return cls(
             folder,
             "run",
@@ -178,47 +193,52 @@ class ExporterProcess:
         self.kill()
 
     def start(self) -> Self:
-        """Start it; a program can be started again when it has ended."""
+        """Start the process. It can be started again after it has ended."""
         command = [sys.executable, "-m", "late_exporter", *self.arguments]
         if self._file_limit is not None:
             command = ["prlimit", f"--fsize={self._file_limit}:", *command]
         self._url = ""
         with self._stdout_path.open("wb") as output, self._stderr_path.open("wb") as errors:
             self._process = subprocess.Popen(
-                command, cwd=self.folder, env=self._env, stdin=subprocess.DEVNULL, stdout=output, stderr=errors
+                with_default_signals(command),
+                cwd=self.folder,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
             )
         return self
 
     @property
     def pid(self) -> int:
-        """The number of the process."""
+        """Return the process id."""
         return self._started_process.pid
 
     @property
     def stderr(self) -> str:
-        """What it has logged since it was last started."""
+        """Return its standard error since its last start."""
         return self._stderr_path.read_bytes().decode("utf-8", "backslashreplace")
 
     @property
     def stdout(self) -> str:
-        """What it has printed since it was last started."""
+        """Return its standard output since its last start."""
         return self._stdout_path.read_bytes().decode("utf-8", "backslashreplace")
 
     @property
     def url(self) -> str:
-        """Where it serves; waits until it does."""
+        """Wait until it listens, and return its URL."""
         if not self._url:
             self._url = wait_until(self._find_url, describe=lambda: self.stderr)
         return self._url
 
     @property
     def exit_code(self) -> int | None:
-        """The exit code, None while it runs."""
+        """Return the exit code, or None if it runs."""
         return self._started_process.poll()
 
     @property
     def peak_memory_bytes(self) -> int:
-        """The most bytes of memory it ever had."""
+        """Return its peak memory."""
         status = Path(f"/proc/{self.pid}/status").read_text("ascii")
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
@@ -235,12 +255,12 @@ class ExporterProcess:
         return match[1] if match else ""
 
     def get(self, path: str, **headers: str) -> HttpResponse:
-        """Ask it."""
+        """Send a GET request to it."""
         header_fields = {name.replace("_", "-"): value for name, value in headers.items()}
         return http_get(self.url + path, header_fields, tls=self.tls)
 
     def scrape(self) -> Samples:
-        """Its metrics."""
+        """Return its metrics."""
         return Samples.parse(self.get("/metrics").text)
 
     def wait_ready(self) -> Self:
@@ -249,20 +269,20 @@ class ExporterProcess:
         return self
 
     def send_signal(self, signal_number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal to it."""
         self._started_process.send_signal(signal_number)
 
     def wait_exit(self, timeout: float = DEFAULT_TIMEOUT) -> int:
-        """The exit code it ends with by itself."""
+        """Wait until it ends, and return its exit code."""
         return self._started_process.wait(timeout)
 
     def stop(self, signal_number: signal.Signals = signal.SIGTERM) -> int:
-        """End it as an administrator does; the exit code."""
+        """Send SIGTERM or another signal, and return the exit code."""
         self.send_signal(signal_number)
         return self.wait_exit()
 
     def kill(self) -> None:
-        """End it at once, as a power cut does."""
+        """Kill it, as a power failure would."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait(DEFAULT_TIMEOUT)

@@ -1,4 +1,4 @@
-"""A real Prometheus, which ends with the test that started it."""
+"""Prometheus as a process that ends with its test."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ ResultRow: TypeAlias = Mapping[str, Any]
 
 
 class PrometheusApi:
-    """A Prometheus that runs.
+    """HTTP API of a running Prometheus.
 
     Args:
-        url: Where its own API is.
+        url: Base URL.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def call_api(self, path: str, **parameters: str) -> Any:
-        """What an endpoint of its API says."""
+        """Return the data of an endpoint of its API."""
         response = json.loads(
             http_get(f"{self.url}/api/v1/{path}?{urlencode(parameters)}", timeout=DEFAULT_TIMEOUT).body
         )
@@ -36,19 +36,19 @@ class PrometheusApi:
         return response["data"]
 
     def query(self, expression: str) -> list[ResultRow]:
-        """The rows of an instant query."""
+        """Return the rows of an instant query."""
         rows: list[ResultRow] = self.call_api("query", query=expression)["result"]
         return rows
 
     def value(self, expression: str) -> float | None:
-        """The value of an instant query that has one row."""
+        """Return the value of the first row of an instant query, or None."""
         rows = self.query(expression)
         return float(rows[0]["value"][1]) if rows else None
 
 
 @contextmanager
 def run_prometheus(binary: str, folder: Path, config: str, *arguments: str) -> Iterator[PrometheusApi]:
-    """A Prometheus of its own, on a port of the system's choice, with its database in ``folder/tsdb``."""
+    """Run a Prometheus on a free port, with its database in ``folder/tsdb``."""
     file, log = folder / "prometheus.yml", folder / "prometheus.log"
     file.write_text(config)
     command = [
@@ -67,6 +67,6 @@ def run_prometheus(binary: str, folder: Path, config: str, *arguments: str) -> I
 
 
 def _find_url(log: str) -> str:
-    """Where a Prometheus that wrote such a log serves."""
+    """Return the URL in the log of a Prometheus that is ready, or an empty text."""
     match = re.search(r'msg="?Listening on"? .*?address=([\d.]+:\d+)', log)
     return f"http://{match[1]}" if match and "Server is ready" in log else ""

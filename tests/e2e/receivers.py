@@ -1,4 +1,4 @@
-"""Those whom Alertmanager tells: a webhook, Slack and a mail server, which keep what they are told."""
+"""Receivers of Alertmanager: a webhook, Slack and a mail server that record their messages."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import BaseServer, StreamRequestHandler, ThreadingTCPServer
 from typing import Any, NamedTuple, Self
 
-__all__ = ["Receivers", "Told"]
+__all__ = ["AlertReceivers", "Notification"]
 
 
-class Told(NamedTuple):
-    """An alert as a webhook was told of it; ``receiver`` is the path by which."""
+class Notification(NamedTuple):
+    """Alert in a webhook of Alertmanager; ``receiver`` is the path of the webhook."""
 
     receiver: str
     status: str
@@ -24,66 +24,66 @@ class Told(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What the alert is called."""
+        """Return the name of the alert."""
         return self.labels["alertname"]
 
 
-class _Web(BaseHTTPRequestHandler):
-    server: _WebServer
+class WebhookHandler(BaseHTTPRequestHandler):
+    server: WebhookServer
 
     def do_POST(self) -> None:
         document = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.owner.post(self.path.strip("/"), document)
+        self.server.owner.record(self.path.strip("/"), document)
         self.send_response(200)
         self.send_header("Content-Length", "2")
         self.end_headers()
-        self.wfile.write(b"ok")  # Slack's word for it
+        self.wfile.write(b"ok")  # the response of Slack
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the inherited name
         pass
 
 
-class _WebServer(ThreadingHTTPServer):
+class WebhookServer(ThreadingHTTPServer):
     daemon_threads = True
-    owner: Receivers
+    owner: AlertReceivers
 
 
-class _Mail(StreamRequestHandler):
-    """As much of SMTP as it takes to be handed a message."""
+class MailHandler(StreamRequestHandler):
+    """Minimal SMTP server that accepts messages."""
 
-    server: _MailServer
+    server: MailServer
 
     def handle(self) -> None:
-        self._say("220 at your service")
+        self._reply("220 at your service")
         for line in self.rfile:
             verb = line.split()[0].upper()
             if verb == b"DATA":
-                self._say("354 go ahead")
+                self._reply("354 go ahead")
                 self.server.owner.mails.append(message_from_bytes(b"".join(iter(self.rfile.readline, b".\r\n"))))
-            self._say(
+            self._reply(
                 {b"QUIT": "221 bye", b"EHLO": "250-hello\r\n250 AUTH PLAIN", b"AUTH": "235 welcome"}.get(verb, "250 ok")
             )
             if verb == b"QUIT":
                 return
 
-    def _say(self, text: str) -> None:
+    def _reply(self, text: str) -> None:
         self.wfile.write(f"{text}\r\n".encode())
 
 
-class _MailServer(ThreadingTCPServer):
+class MailServer(ThreadingTCPServer):
     daemon_threads = True
-    owner: Receivers
+    owner: AlertReceivers
 
 
-class Receivers:
-    """Servers on the loopback interface: a webhook for every path but ``/slack``, Slack there, and a mail server."""
+class AlertReceivers:
+    """Servers on the loopback interface: Slack at ``/slack``, a webhook at all other paths, and a mail server."""
 
     def __init__(self) -> None:
-        self.told: list[Told] = []
-        self.slack: list[Mapping[str, Any]] = []
+        self.notifications: list[Notification] = []
+        self.slack_messages: list[Mapping[str, Any]] = []
         self.mails: list[Message] = []
-        self._web = _WebServer(("127.0.0.1", 0), _Web)
-        self._mail = _MailServer(("127.0.0.1", 0), _Mail)
+        self._web = WebhookServer(("127.0.0.1", 0), WebhookHandler)
+        self._mail = MailServer(("127.0.0.1", 0), MailHandler)
         self._web.owner = self._mail.owner = self
         servers: tuple[BaseServer, ...] = (self._web, self._mail)
         self._servers = servers
@@ -102,42 +102,46 @@ class Receivers:
 
     @property
     def url(self) -> str:
-        """Where webhooks go."""
+        """Return the base URL of the webhooks."""
         return f"http://127.0.0.1:{self._web.server_address[1]}"
 
     @property
     def smarthost(self) -> str:
-        """Where mail goes."""
+        """Return the address of the mail server."""
         return f"127.0.0.1:{self._mail.server_address[1]}"
 
-    def post(self, path: str, document: Mapping[str, Any]) -> None:
-        """Keep what was posted."""
+    def record(self, path: str, document: Mapping[str, Any]) -> None:
+        """Record a posted document."""
         if path == "slack":
-            self.slack.append(document)
+            self.slack_messages.append(document)
             return
         for alert in document["alerts"]:
-            self.told.append(Told(path, alert["status"], alert["labels"], alert["annotations"]))
+            self.notifications.append(Notification(path, alert["status"], alert["labels"], alert["annotations"]))
 
-    def slack_of(self, title: str) -> list[Mapping[str, Any]]:
-        """The messages of that title in Slack."""
-        return [part for message in self.slack for part in message["attachments"] if part["title"] == title]
+    def slack_attachments(self, title: str) -> list[Mapping[str, Any]]:
+        """Return the Slack messages with a title."""
+        return [part for message in self.slack_messages for part in message["attachments"] if part["title"] == title]
 
     def mails_to(self, address: str, subject: str) -> list[str]:
-        """The texts of the messages of that subject to somebody."""
-        return [_body(mail) for mail in self.mails if (mail["To"], mail["Subject"]) == (address, subject)]
+        """Return the texts of the mails with a recipient and a subject."""
+        return [_plain_text(mail) for mail in self.mails if (mail["To"], mail["Subject"]) == (address, subject)]
 
     @property
-    def texts(self) -> list[str]:
-        """The texts of all messages."""
-        return [_body(mail) for mail in self.mails]
+    def mail_texts(self) -> list[str]:
+        """Return the texts of all mails."""
+        return [_plain_text(mail) for mail in self.mails]
 
-    def of(self, name: str, status: str, **labels: str) -> list[Told]:
-        """What was told of an alert."""
-        wanted = {"alertname": name, **labels}.items()
-        return [told for told in self.told if told.status == status and wanted <= told.labels.items()]
+    def find_notifications(self, name: str, status: str, **labels: str) -> list[Notification]:
+        """Return the notifications of an alert in a status, with at least these labels."""
+        expected_labels = {"alertname": name, **labels}.items()
+        return [
+            notification
+            for notification in self.notifications
+            if notification.status == status and expected_labels <= notification.labels.items()
+        ]
 
 
-def _body(mail: Message) -> str:
+def _plain_text(mail: Message) -> str:
     (part,) = (part for part in mail.walk() if part.get_content_type() == "text/plain")
     content = part.get_payload(decode=True)
     assert isinstance(content, bytes)

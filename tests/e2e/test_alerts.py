@@ -1,8 +1,8 @@
-"""From a log of Late to the people on call: every program is the real one, and so are the rules, routes and words.
+"""Test of alerting from a log of Late to the receivers, with all programs, rules, routes and templates as shipped.
 
-Time is compressed. The rules are written for a time that runs SPEED times as fast: each window, offset, ``for`` and age
-is so many times shorter, and so are the waits of Alertmanager. Nothing else is changed, and thresholds are not, so the
-simulated API has to show in seconds as many logs as a busy customer has in an hour. What posts take is not compressed.
+Time is compressed: all windows, offsets, ``for`` and ages of the rules and the waits of Alertmanager are divided by
+SPEED. Thresholds are unchanged, so the simulated API has to write in seconds as many logs as a busy customer has in an
+hour. Durations of posts are not compressed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.e2e.alertmanager import run_alertmanager
 from tests.e2e.late import KEY
 from tests.e2e.program import DEFAULT_TIMEOUT, ExporterProcess, http_get, wait_until
 from tests.e2e.prometheus import run_prometheus
-from tests.e2e.receivers import Receivers
+from tests.e2e.receivers import AlertReceivers
 
 pytestmark = pytest.mark.e2e
 
@@ -51,86 +51,90 @@ EXPECTED = {
     "LateKeyRefused",
     "LateExporterDown",
 }
-"""A sixth of all posts fail, by which the budget of a month is spent in two days."""
+"""A sixth of all posts fail, which spends the error budget of a month in two days."""
 
-HELD_BACK = {"LatePollStale", "LateAccountFailing"}
-"""What follows from that."""
+INHIBITED = {"LatePollStale", "LateAccountFailing"}
+"""Alerts that the expected ones inhibit."""
 
-WAITS = {"group_wait", "group_interval", "repeat_interval"}
-LONG = 4 * DEFAULT_TIMEOUT
+MAX_WAITS = {"group_wait", "group_interval", "repeat_interval"}
+LONG_WAIT = 4 * DEFAULT_TIMEOUT
 
 
-class Site:
-    """Everything between Late and the people on call, which ends with ``ending``.
+class AlertingStack:
+    """All programs between Late and the receivers.
 
     Args:
-        folder: Where it all works.
-        tools: Finds the programs.
-        ending: Ends them.
+        folder: Working directory of the programs.
+        find_tool: Function that finds a program.
+        exit_stack: Stack that ends the programs.
     """
 
-    def __init__(self, folder: Path, tools: Callable[[str], str], ending: ExitStack) -> None:
+    def __init__(self, folder: Path, find_tool: Callable[[str], str], exit_stack: ExitStack) -> None:
         self._folder = folder
-        enter = ending.enter_context
-        binaries = tools("prometheus"), tools("prometheus-alertmanager")
-        self.receivers = enter(Receivers())
-        simulator = enter(ExporterProcess(folder, "simulate", *_busy(), "--simulate.listen-address=127.0.0.1:0"))
+        enter = exit_stack.enter_context
+        binaries = find_tool("prometheus"), find_tool("prometheus-alertmanager")
+        self.receivers = enter(AlertReceivers())
+        simulator = enter(
+            ExporterProcess(folder, "simulate", *_simulator_options(), "--simulate.listen-address=127.0.0.1:0")
+        )
         self.late = wait_until(lambda: _address(simulator.stderr), describe=lambda: simulator.stderr)
         for name in WORKSPACES:
-            self.give(name, KEY)
-        (folder / "late.yml").write_text(yaml.safe_dump({"workspaces": [_workspace(name) for name in WORKSPACES]}))
+            self.set_key(name, KEY)
+        (folder / "late.yml").write_text(
+            yaml.safe_dump({"workspaces": [_workspace_config(name) for name in WORKSPACES]})
+        )
         self._exporter = ExporterProcess.for_api(
             folder, f"{self.late}/api", "--config.file=late.yml", env={}, interval=POLL
         )
         self.exporter = enter(self._exporter).wait_ready().url
-        self.alertmanager = enter(run_alertmanager(binaries[1], folder, self._routes()))
-        config = self._scraping(urlsplit(self.alertmanager).netloc, urlsplit(self.exporter).netloc)
+        self.alertmanager = enter(run_alertmanager(binaries[1], folder, self._alertmanager_config()))
+        config = self._prometheus_config(urlsplit(self.alertmanager).netloc, urlsplit(self.exporter).netloc)
         lookback = f"--query.lookback-delta={scale_duration('5m', SPEED)}"
         self.prometheus = enter(run_prometheus(binaries[0], folder, config, lookback))
 
-    def give(self, workspace: str, key: str) -> None:
+    def set_key(self, workspace: str, key: str) -> None:
         """Change the key of a workspace."""
         (self._folder / f"{workspace}.key").write_text(key)
 
     def stop(self) -> None:
-        """End the exporter as an administrator does."""
+        """Stop the exporter by SIGTERM."""
         assert 0 == self._exporter.stop()
 
     def start(self) -> None:
-        """Start it again where it was."""
+        """Start the exporter again on the same port."""
         port = urlsplit(self.exporter).port
         self._exporter.arguments += (f"--web.listen-address=127.0.0.1:{port}",)
         self._exporter.start()
 
-    def incident(self, method: str, name: str) -> None:
-        """Begin an incident on the platform, or end it."""
+    def change_incident(self, method: str, name: str) -> None:
+        """Start an incident on the platform by POST, or stop it by DELETE."""
         connection = http.client.HTTPConnection(urlsplit(self.late).netloc, timeout=DEFAULT_TIMEOUT)
         query = f"?platform={PLATFORM}" if method == "POST" else ""
         connection.request(method, f"/_simulator/incidents/{name}{query}")
         assert 200 == connection.getresponse().status
         connection.close()
 
-    def busy(self) -> int:
-        """In how many workspaces there is so much on the platform that it could be seen to fail."""
+    def busy_workspace_count(self) -> int:
+        """Return the number of workspaces with enough traffic on the platform for its alert."""
         return len(self.prometheus.query(f'{TRAFFIC}{{platform="{PLATFORM}"}} >= {PLATFORM_FINAL_LOGS}'))
 
-    def waits(self, name: str, status: str, **labels: str) -> None:
-        """Wait until the webhooks are told of an alert."""
+    def wait_for_alert(self, name: str, status: str, **labels: str) -> None:
+        """Wait until the webhooks receive an alert."""
         wait_until(
-            lambda: self.receivers.of(name, status, **labels),
-            timeout=LONG,
-            describe=lambda: (name, status, labels, self.alerts(), self.receivers.told),
+            lambda: self.receivers.find_notifications(name, status, **labels),
+            timeout=LONG_WAIT,
+            describe=lambda: (name, status, labels, self.alerts(), self.receivers.notifications),
         )
 
     def alerts(self) -> list[tuple[str, str, str]]:
-        """The alerts that Alertmanager has: their names, workspaces and whether they are held back."""
+        """Return name, workspace and state of all alerts in Alertmanager."""
         rows = json.loads(http_get(f"{self.alertmanager}/api/v2/alerts").body)
         return sorted(
             (row["labels"]["alertname"], row["labels"].get("workspace", ""), row["status"]["state"]) for row in rows
         )
 
-    def _routes(self) -> str:
-        """The routing, inhibition and messages that are shipped; each receiver has a webhook of its name beside."""
+    def _alertmanager_config(self) -> str:
+        """Return the shipped Alertmanager configuration, with a webhook of its name added to each receiver."""
         config = yaml.safe_load((DEPLOY / "alertmanager" / "alertmanager.yml").read_text("utf-8"))
         secrets = {"slack_api_url_file": f"{self.receivers.url}/slack", "smtp_auth_password_file": "secret"}
         for option, secret in secrets.items():
@@ -142,11 +146,11 @@ class Site:
         for receiver in config["receivers"]:
             receiver["webhook_configs"] = [{"url": f"{self.receivers.url}/{receiver['name']}"}]
         for route in (config["route"], *config["route"]["routes"]):
-            route |= {name: scale_duration(value, SPEED) for name, value in route.items() if name in WAITS}
+            route |= {name: scale_duration(value, SPEED) for name, value in route.items() if name in MAX_WAITS}
         return yaml.safe_dump(config)
 
-    def _scraping(self, alertmanager: str, exporter: str) -> str:
-        """The configuration of Prometheus that is shipped, with everything where it is here."""
+    def _prometheus_config(self, alertmanager: str, exporter: str) -> str:
+        """Return the shipped Prometheus configuration, with the addresses of this test."""
         config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text("utf-8"))
         config["global"] = {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE, "evaluation_interval": SCRAPE}
         config["alerting"]["alertmanagers"][0]["static_configs"] = [{"targets": [alertmanager]}]
@@ -158,8 +162,8 @@ class Site:
         return yaml.safe_dump(config)
 
 
-def _busy() -> tuple[str, ...]:
-    """Options of a world that is as busy now as at any hour."""
+def _simulator_options() -> tuple[str, ...]:
+    """Return options of a simulator with full traffic at any time of day."""
     ordinary = SimulatedWorld(1, time.time(), logs_per_day=DAY, history=600, with_past_incidents=False)
     rate = len(ordinary.publishing) / 600
     return (
@@ -169,72 +173,84 @@ def _busy() -> tuple[str, ...]:
     )
 
 
-def _workspace(name: str) -> Mapping[str, str]:
+def _workspace_config(name: str) -> Mapping[str, str]:
     return {"name": name, "api_key_file": f"{name}.key"}
 
 
 def _address(errors: str) -> str:
-    words = [word for word in errors.split() if word.startswith("address=http://")]
-    return words[0].partition("=")[2] if words else ""
+    addresses = [word for word in errors.split() if word.startswith("address=http://")]
+    return addresses[0].partition("=")[2] if addresses else ""
 
 
 @pytest.fixture
-def site(tmp_path: Path, require_tool: Callable[[str], str], ending: ExitStack) -> Site:
-    """Everything between Late and the people on call."""
-    return Site(tmp_path, require_tool, ending)
+def stack(tmp_path: Path, require_tool: Callable[[str], str], exit_stack: ExitStack) -> AlertingStack:
+    """Return all programs between Late and the receivers."""
+    return AlertingStack(tmp_path, require_tool, exit_stack)
 
 
-def test_the_right_people_are_told(site: Site) -> None:
-    """An outage, a refused key and a stopped exporter are told of in words that help, their ends too, and no more."""
-    wait_until(lambda: site.busy() == len(WORKSPACES), timeout=LONG, describe=site.alerts)
-    assert [] == site.receivers.told
+def test_alerts_reach_their_receivers(stack: AlertingStack) -> None:
+    """An outage, a rejected key and a stopped exporter alert their receivers and resolve; no other alert is sent."""
+    wait_until(lambda: stack.busy_workspace_count() == len(WORKSPACES), timeout=LONG_WAIT, describe=stack.alerts)
+    assert [] == stack.receivers.notifications
 
-    site.incident("POST", "platform-outage")
+    stack.change_incident("POST", "platform-outage")
     for workspace in WORKSPACES:
-        site.waits("LatePlatformFailing", "firing", workspace=workspace)
-        site.waits("LateErrorBudgetBurningFast", "firing", workspace=workspace)
-    site.incident("DELETE", "platform-outage")
+        stack.wait_for_alert("LatePlatformFailing", "firing", workspace=workspace)
+        stack.wait_for_alert("LateErrorBudgetBurningFast", "firing", workspace=workspace)
+    stack.change_incident("DELETE", "platform-outage")
     for workspace in WORKSPACES:
-        site.waits("LatePlatformFailing", "resolved", workspace=workspace)
-    # What seems to fail while nothing is read would be told of with the next poll.
-    wait_until(lambda: not site.prometheus.query('ALERTS{alertname="LateAccountFailing"}'), timeout=LONG)
+        stack.wait_for_alert("LatePlatformFailing", "resolved", workspace=workspace)
+    # An account that still fails would alert as soon as the next poll succeeds.
+    wait_until(lambda: not stack.prometheus.query('ALERTS{alertname="LateAccountFailing"}'), timeout=LONG_WAIT)
 
-    site.give("client", REVOKED)
+    stack.set_key("client", REVOKED)
     for feed in FEEDS:
-        site.waits("LateKeyRefused", "firing", workspace="client", feed=feed)
-    wait_until(lambda: ("LatePollStale", "client", "suppressed") in site.alerts(), timeout=LONG, describe=site.alerts)
-    site.give("client", KEY)
+        stack.wait_for_alert("LateKeyRefused", "firing", workspace="client", feed=feed)
+    wait_until(
+        lambda: ("LatePollStale", "client", "suppressed") in stack.alerts(), timeout=LONG_WAIT, describe=stack.alerts
+    )
+    stack.set_key("client", KEY)
     for feed in FEEDS:
-        site.waits("LateKeyRefused", "resolved", workspace="client", feed=feed)
+        stack.wait_for_alert("LateKeyRefused", "resolved", workspace="client", feed=feed)
     for workspace in WORKSPACES:
-        site.waits("LateErrorBudgetBurningFast", "resolved", workspace=workspace)
+        stack.wait_for_alert("LateErrorBudgetBurningFast", "resolved", workspace=workspace)
 
-    site.stop()
-    site.waits("LateExporterDown", "firing")
-    site.start()
-    site.waits("LateExporterDown", "resolved")
+    stack.stop()
+    stack.wait_for_alert("LateExporterDown", "firing")
+    stack.start()
+    stack.wait_for_alert("LateExporterDown", "resolved")
 
-    _is_all(site)
-    _reads_well(site.receivers)
-
-
-def _is_all(site: Site) -> None:
-    """Nothing else was told, and nothing else fired but what follows from what was told."""
-    told = site.receivers.told
-    assert {one.name for one in told} <= EXPECTED
-    assert {PLATFORM} == {one.labels["platform"] for one in told if "platform" in one.labels}
-    assert {"client"} == {one.labels["workspace"] for one in told if one.name == "LateKeyRefused"}
-    fired = site.prometheus.query('count by (alertname) (count_over_time(ALERTS{alertstate="firing"}[1h]))')
-    assert {row["metric"]["alertname"] for row in fired} <= EXPECTED | HELD_BACK
-    # Its own people are told of a workspace, and of no other; critical ones are told of by the page.
-    assert {"agency"} == {one.labels["workspace"] for one in told if one.receiver == "agency"}
-    assert {"critical"} == {one.labels["severity"] for one in told if one.receiver == "critical"}
-    assert {"warning"} >= {one.labels["severity"] for one in told if one.receiver == "warning"}
+    _has_expected_alerts(stack)
+    _check_messages(stack.receivers)
 
 
-def _reads_well(receivers: Receivers) -> None:
-    """What people read names what is wrong, and where to look."""
-    failing = receivers.of("LatePlatformFailing", "firing", workspace="brand")[0]
+def _has_expected_alerts(stack: AlertingStack) -> None:
+    """Assert that only expected alerts were sent, and that only those they inhibit fired besides."""
+    notified = stack.receivers.notifications
+    assert {notification.name for notification in notified} <= EXPECTED
+    assert {PLATFORM} == {
+        notification.labels["platform"] for notification in notified if "platform" in notification.labels
+    }
+    assert {"client"} == {
+        notification.labels["workspace"] for notification in notified if notification.name == "LateKeyRefused"
+    }
+    firing = stack.prometheus.query('count by (alertname) (count_over_time(ALERTS{alertstate="firing"}[1h]))')
+    assert {row["metric"]["alertname"] for row in firing} <= EXPECTED | INHIBITED
+    # Each receiver gets its own workspace and severity only.
+    assert {"agency"} == {
+        notification.labels["workspace"] for notification in notified if notification.receiver == "agency"
+    }
+    assert {"critical"} == {
+        notification.labels["severity"] for notification in notified if notification.receiver == "critical"
+    }
+    assert {"warning"} >= {
+        notification.labels["severity"] for notification in notified if notification.receiver == "warning"
+    }
+
+
+def _check_messages(receivers: AlertReceivers) -> None:
+    """Assert that messages name the problem and link to its dashboard and runbook."""
+    failing = receivers.find_notifications("LatePlatformFailing", "firing", workspace="brand")[0]
     assert {
         "alertname": "LatePlatformFailing",
         "job": "late",
@@ -242,20 +258,20 @@ def _reads_well(receivers: Receivers) -> None:
         "platform": PLATFORM,
         "severity": "critical",
     } == failing.labels
-    said = rf"Workspace brand: [5-9]\d(\.\d+)?% of the publish attempts on {PLATFORM} failed in the last 30 minutes\."
-    assert re.fullmatch(said, failing.annotations["description"])
+    texts = rf"Workspace brand: [5-9]\d(\.\d+)?% of the publish attempts on {PLATFORM} failed in the last 30 minutes\."
+    assert re.fullmatch(texts, failing.annotations["description"])
     assert "Most publish attempts on a platform fail." == failing.annotations["summary"]
     dashboard = f"/d/late-platform?var-job=late&var-workspace=brand&var-platform={PLATFORM}"
     assert failing.annotations["dashboard_url"].endswith(dashboard)
     assert failing.annotations["runbook_url"].endswith("/deploy/prometheus/runbooks/LatePlatformFailing.md")
-    slack = receivers.slack_of("CRITICAL [brand] LatePlatformFailing")[0]
+    slack = receivers.slack_attachments("CRITICAL [brand] LatePlatformFailing")[0]
     assert ("danger", failing.annotations["dashboard_url"]) == (slack["color"], slack["title_link"])
-    assert re.search(said, slack["text"])
-    assert receivers.slack_of("Resolved [brand] LatePlatformFailing")
+    assert re.search(texts, slack["text"])
+    assert receivers.slack_attachments("Resolved [brand] LatePlatformFailing")
     mail = receivers.mails_to("on-call@example.org", "CRITICAL [brand] LatePlatformFailing")[0]
-    assert re.search(said, mail)
+    assert re.search(texts, mail)
     assert f"What to do: {failing.annotations['runbook_url']}" in mail
     assert receivers.mails_to("social-media@agency.example.org", "CRITICAL [agency] LatePlatformFailing")
     assert receivers.mails_to("on-call@example.org", "Resolved [agency] LatePlatformFailing")
-    everything = json.dumps([receivers.told, receivers.slack]) + "".join(receivers.texts)
+    everything = json.dumps([receivers.notifications, receivers.slack_messages]) + "".join(receivers.mail_texts)
     assert not re.search(r"<no value>|<nil>|\{\{|%!|<error", everything)

@@ -1,4 +1,4 @@
-"""Whether the counters are right, asked from outside and by the running program itself."""
+"""Tests of the audit: the command beside a running exporter, and the audit in the background."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MISSING, EXTRA = "late_exporter_audit_missing_logs", "late_exporter_audit_extra_
 
 
 @pytest.fixture
-def ask(late: LateServer, tmp_path: Path, ending: ExitStack) -> Callable[..., ExporterProcess]:
-    """Runs an audit of the state below ``tmp_path`` to its end."""
+def run_audit(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Callable[..., ExporterProcess]:
+    """Return a function that runs an audit of the state below ``tmp_path`` to its end."""
 
     def audit(*arguments: str) -> ExporterProcess:
-        where = (f"--api.base-url={late.url}", f"--state.url=sqlite:///{tmp_path / 'state.db'}")
-        program = ending.enter_context(
-            ExporterProcess(tmp_path, "audit", *where, *arguments, env={"LATE_API_KEY": KEY})
+        options = (f"--api.base-url={late.url}", f"--state.url=sqlite:///{tmp_path / 'state.db'}")
+        program = exit_stack.enter_context(
+            ExporterProcess(tmp_path, "audit", *options, *arguments, env={"LATE_API_KEY": KEY})
         )
         program.wait_exit()
         return program
@@ -35,53 +35,56 @@ def ask(late: LateServer, tmp_path: Path, ending: ExitStack) -> Callable[..., Ex
     return audit
 
 
-def lose(tmp_path: Path, log_id: str) -> None:
-    """Take a log from the record, behind the back of whoever works on the state."""
+def delete_from_state(tmp_path: Path, log_id: str) -> None:
+    """Delete a log from the state, unknown to the exporter."""
     with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
         assert 1 == connection.execute("DELETE FROM observation WHERE key = ?", (log_id,)).rowcount
         connection.commit()
 
 
 def test_an_audit_beside_a_running_exporter(
-    late: LateServer, run: Callable[..., ExporterProcess], ask: Callable[..., ExporterProcess], tmp_path: Path
+    late: LateServer,
+    start_exporter: Callable[..., ExporterProcess],
+    run_audit: Callable[..., ExporterProcess],
+    tmp_path: Path,
 ) -> None:
-    """It exits with 0 where nothing differs, and with 1 where a log is missing, which it names."""
+    """The exit code is 0 without differences, and 1 with a missing log, which the report names."""
     late.world.publish(250, over=DAY)
-    program = run()
+    program = start_exporter()
     wait_equal(250.0, lambda: program.scrape().sum(LOGS))
-    good = ask()
+    good = run_audit()
     assert (0, "") == (good.exit_code, good.stderr)
     lines = good.stdout.splitlines()
     assert ["default publishing: no difference", "default connections: no difference"] == [lines[0], lines[-3]]
 
-    lose(tmp_path, late.world.ids[200])
-    bad = ask("--wait=0s", "--format=json")
+    delete_from_state(tmp_path, late.world.ids[200])
+    bad = run_audit("--wait=0s", "--format=json")
     assert 1 == bad.exit_code
-    found = json.loads(bad.stdout)
-    assert (False, 1, 1) == (found["ok"], found["missing"], found["extra"])
-    assert [late.world.ids[200]] == [difference["id"] for difference in found["feeds"][0]["differences"]]
-    text = ask("--wait=0s", "--workspace=default")
+    report = json.loads(bad.stdout)
+    assert (False, 1, 1) == (report["ok"], report["missing"], report["extra"])
+    assert [late.world.ids[200]] == [difference["id"] for difference in report["feeds"][0]["differences"]]
+    text = run_audit("--wait=0s", "--workspace=default")
     assert late.world.ids[200] in text.stdout
     assert KEY not in text.stdout + text.stderr
-    assert 250 == program.scrape().sum(LOGS), "an audit counts nothing"
+    assert 250 == program.scrape().sum(LOGS), "the audit changes no counter"
 
 
 def test_a_running_exporter_audits_itself(
-    late: LateServer, run: Callable[..., ExporterProcess], tmp_path: Path
+    late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path
 ) -> None:
-    """What an audit has found is scraped; a log that was taken from the record is counted again, and told as extra."""
+    """Findings are metrics; a log that is lost from the state is counted again and then reported as extra."""
     late.world.publish(250, over=DAY)
-    program = run("--poll.audit-interval=1s", "--poll.reconcile-interval=300ms")
+    program = start_exporter("--poll.audit-interval=1s", "--poll.reconcile-interval=300ms")
     wait_equal(2, lambda: sum(name == EXTRA for name, _ in program.scrape()))
     assert 0 == program.scrape().sum(EXTRA) == program.scrape().sum(MISSING)
-    lose(tmp_path, late.world.ids[200])
+    delete_from_state(tmp_path, late.world.ids[200])
     wait_equal(1.0, lambda: program.scrape().sum(EXTRA, feed="publishing"))
     wait_equal(251.0, lambda: program.scrape().sum(LOGS))
     wait_equal(0.0, lambda: program.scrape().sum(MISSING))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "message"),
     [
         ((), 1, "state.db: there is no state"),
         (("--workspace=nobody",), 2, '--workspace "nobody": no such workspace; choose from default'),
@@ -89,10 +92,10 @@ def test_a_running_exporter_audits_itself(
         (("--format=xml",), 2, '--format "xml": must be one of text, json'),
     ],
 )
-def test_what_cannot_be_audited(
-    ask: Callable[..., ExporterProcess], arguments: tuple[str, ...], code: int, words: str
+def test_audit_errors(
+    run_audit: Callable[..., ExporterProcess], arguments: tuple[str, ...], code: int, message: str
 ) -> None:
-    """Without a state there is nothing to compare; wrong usage is told."""
-    program = ask(*arguments)
+    """A missing state and usage errors are reported."""
+    program = run_audit(*arguments)
     assert (code, "") == (program.exit_code, program.stdout)
-    assert words in program.stderr
+    assert message in program.stderr

@@ -1,4 +1,4 @@
-"""The history of before the installation, in a real Prometheus that then scrapes the exporter."""
+"""Tests of the backfill command, with a real Prometheus that imports the history and then scrapes the exporter."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOGS = "late_publishing_logs_total"
 COUNTERS = '{__name__=~"late_(publishing|connection|account)_.*_(total|bucket|count|sum)"}'
 HOURS = 44
 WIDEST = "162h"
-"""Of a block: promtool reads the whole file for each block that it makes."""
+"""Duration of a block. Long, because promtool reads the whole file for each block."""
 
 CONFIG = """\
 global: {scrape_interval: 1s, scrape_timeout: 1s}
@@ -35,65 +35,65 @@ scrape_configs:
 
 
 @pytest.fixture
-def backfill(late: LateServer, tmp_path: Path, ending: ExitStack) -> Callable[..., ExporterProcess]:
-    """Starts the command on the state below ``tmp_path``."""
+def backfill(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> Callable[..., ExporterProcess]:
+    """Return a function that runs the command on the state below ``tmp_path``."""
 
     def start(*arguments: str) -> ExporterProcess:
         state = f"--state.url=sqlite:///{tmp_path / 'state.db'}"
         command = ("backfill", f"--api.base-url={late.url}", state, *arguments)
-        return ending.enter_context(ExporterProcess(tmp_path, *command, env={"LATE_API_KEY": KEY}))
+        return exit_stack.enter_context(ExporterProcess(tmp_path, *command, env={"LATE_API_KEY": KEY}))
 
     return start
 
 
-def made(program: ExporterProcess) -> ExporterProcess:
-    """The command, when it has done its work."""
+def assert_done(program: ExporterProcess) -> ExporterProcess:
+    """Return a command that has ended successfully."""
     assert 0 == program.wait_exit(), program.stderr
     return program
 
 
 def history(late: LateServer, begin: float) -> Counter[tuple[str, str, int]]:
-    """Publish some logs an hour; how many by platform, status and hour."""
-    random, truth = Random(5), Counter[tuple[str, str, int]]()
+    """Publish a few logs per hour, and return their number by platform, status and hour."""
+    random, expected = Random(5), Counter[tuple[str, str, int]]()
     for hour in range(HOURS):
         moments = []
         for platform in ("tiktok", "bluesky"):
             for status in ("success", "failed"):
-                # So few that increase(), which extrapolates by a sixtieth, can be rounded.
-                truth[platform, status, hour] = random.randrange(7)
+                # Few logs, because increase() extrapolates by a sixtieth and is rounded.
+                expected[platform, status, hour] = random.randrange(7)
                 moments += [
                     (begin + hour * HOUR + random.uniform(2, 59) * MINUTE, platform, status)
-                    for _ in range(truth[platform, status, hour])
+                    for _ in range(expected[platform, status, hour])
                 ]
         for moment, platform, status in sorted(moments):
             late.world.insert(moment, platform=platform, status=status, durationMs=random.randrange(100, 9000))
-    return truth
+    return expected
 
 
 def increases(database: PrometheusApi, expression: str, moments: Sequence[float]) -> dict[tuple[str, str, int], int]:
-    """What an expression gives by platform, status and number of the moment, rounded."""
-    found = {}
+    """Return the rounded values of an expression by platform, status and index of the time."""
+    values = {}
     for number, moment in enumerate(moments):
         for row in database.call_api("query", query=expression, time=f"{moment:.0f}")["result"]:
             labels = row["metric"]
-            found[labels["platform"], labels["status"], number] = round(float(row["value"][1]))
-    return found
+            values[labels["platform"], labels["status"], number] = round(float(row["value"][1]))
+    return values
 
 
 def test_a_prometheus_sees_the_week_before(
     late: LateServer,
-    run: Callable[..., ExporterProcess],
+    start_exporter: Callable[..., ExporterProcess],
     backfill: Callable[..., ExporterProcess],
     require_tool: Callable[[str], str],
     tmp_path: Path,
 ) -> None:
-    """Each hour before the installation has its increases, and at the border nothing is lost or counted twice."""
+    """Every hour before the installation has its increases, and none is lost or doubled where live samples begin."""
     begin = (time.time() // HOUR - HOURS - 4) * HOUR
     truth = history(late, begin)
     waiting = late.world.insert(begin - 2 * HOUR, platform="tiktok", status="pending", durationMs=None)
     edge = late.world.publish(5, over=HOUR, platform="bluesky", durationMs=700)
     late.world.add_connection()
-    exporter = run().wait_ready()
+    exporter = start_exporter().wait_ready()
     first = exporter.scrape()
     late.world.change(waiting, "success", durationMs=500)
     late.world.publish(4, over=1, platform="tiktok", durationMs=100)
@@ -102,7 +102,7 @@ def test_a_prometheus_sees_the_week_before(
 
     instance = exporter.url.removeprefix("http://")
     labels = ("--label", "job=late", "--label", f"instance={instance}")
-    command = made(backfill("--output", "late.om", "--since=3d", *labels))
+    command = assert_done(backfill("--output", "late.om", "--since=3d", *labels))
     assert f"default publishing: {sum(truth.values()):,} logs until" in command.stderr
     blocks = ["tsdb", "create-blocks-from", f"--max-block-duration={WIDEST}", "openmetrics"]
     subprocess.run([require_tool("promtool"), *blocks, tmp_path / "late.om", tmp_path / "tsdb"], check=True)
@@ -112,14 +112,14 @@ def test_a_prometheus_sees_the_week_before(
         hours = [begin + (hour + 1) * HOUR for hour in range(HOURS)]
         actions = '{action="publish",status=~"success|failed"}'
         # There is a sample at each full hour, so their difference is exact; increase() sees from the first minute to
-        # the last one and extrapolates to the hour. Nothing happens in the first minutes of an hour here.
+        # the last one and extrapolates to the hour. No log is in the first minutes of an hour.
         exact = increases(database, f"{LOGS}{actions} - {LOGS}{actions} offset 1h", hours)
         assert truth == Counter(exact)
         assert truth == Counter(increases(database, f"increase({LOGS}{actions}[1h])", hours))
 
         until = hours[-1]
-        ended = {"time": f"{until:.0f}"}
-        last = database.call_api("query", query=f"sum by (__name__) ({COUNTERS})", **ended)["result"]
+        last_sample = {"time": f"{until:.0f}"}
+        last = database.call_api("query", query=f"sum by (__name__) ({COUNTERS})", **last_sample)["result"]
         assert {row["metric"]["__name__"] for row in last} >= {
             LOGS,
             "late_account_logs_total",
@@ -131,7 +131,7 @@ def test_a_prometheus_sees_the_week_before(
             name = row["metric"]["__name__"]
             assert float(row["value"][1]) <= first.sum(name) + 1e-6
             assert 0 == database.value(f"sum(resets({name}[3d]))"), name
-        at_end = database.call_api("query", query=f"sum({LOGS})", **ended)["result"][0]["value"][1]
+        at_end = database.call_api("query", query=f"sum({LOGS})", **last_sample)["result"][0]["value"][1]
         assert sum(truth.values()) == float(at_end)
         crossing = f"sum({LOGS}) - sum({LOGS} @ {until:.0f})"
         assert len(edge) + 4 + 2 == database.value(crossing)
@@ -140,15 +140,18 @@ def test_a_prometheus_sees_the_week_before(
     assert 0 == exporter.stop()
 
 
-def test_refusals(
-    late: LateServer, run: Callable[..., ExporterProcess], backfill: Callable[..., ExporterProcess], tmp_path: Path
+def test_backfill_errors(
+    late: LateServer,
+    start_exporter: Callable[..., ExporterProcess],
+    backfill: Callable[..., ExporterProcess],
+    tmp_path: Path,
 ) -> None:
-    """Without a state, or with one that is not ready, there is no history; a file is never overwritten."""
+    """Without a state or a completed first sync there is an error; a file is never overwritten."""
     unready = backfill("--output", "late.om")
     assert 1 == unready.wait_exit()
     assert "there is no state" in unready.stderr
     late.world.publish(3, over=DAY)
-    assert 0 == run("--poll.feeds=publishing").wait_ready().stop()
+    assert 0 == start_exporter("--poll.feeds=publishing").wait_ready().stop()
     half = backfill("--output", "late.om")
     assert 1 == half.wait_exit()
     assert "default connections: the first sync is not complete" in half.stderr
@@ -158,13 +161,13 @@ def test_refusals(
     assert '--label "nonsense": must be a name and a value, like job=late' in there.stderr
     there = backfill("--output=late.om", "--label=job=late", "--label=job=x,platform=y", "--until=2099-01-01T00:00:00Z")
     assert 2 == there.wait_exit()
-    for words in (
+    for expected_message in (
         '--output "late.om": already exists',
         "--until: must be at least 3h ago",
         '--label "platform": the metrics already have a label of that name',
         '--label "job": given 2 times',
     ):
-        assert words in there.stderr
+        assert expected_message in there.stderr
     assert "mine" == (tmp_path / "late.om").read_text()
     nowhere = backfill("--output", "not/there.om", "--poll.feeds=publishing")
     assert 1 == nowhere.wait_exit()
@@ -179,20 +182,20 @@ def test_refusals(
 
 
 def test_standard_output(
-    late: LateServer, run: Callable[..., ExporterProcess], backfill: Callable[..., ExporterProcess]
+    late: LateServer, start_exporter: Callable[..., ExporterProcess], backfill: Callable[..., ExporterProcess]
 ) -> None:
-    """With - the history goes to standard output, and nothing else does."""
+    """With - the history, and nothing else, goes to standard output."""
     late.world.insert(time.time() - DAY)
-    run().wait_ready()
-    program = made(backfill("--output", "-", "--step=4m"))
+    start_exporter().wait_ready()
+    program = assert_done(backfill("--output", "-", "--step=4m"))
     lines = program.stdout.splitlines()
     assert "# EOF" == lines[-1]
     assert [] == [line for line in lines if not line.startswith(("# ", "late_"))]
     assert "no --label job=" in program.stderr
 
 
-def test_several_workspaces(late: LateServer, tmp_path: Path, ending: ExitStack) -> None:
-    """All workspaces are in one file, the series of a family together."""
+def test_several_workspaces(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> None:
+    """One file has all workspaces, with the series of a family together."""
     late.world.insert(time.time() - DAY)
     (tmp_path / "late.key").write_text(KEY)
     rows = "".join(f"- {{name: {name}, api_key_file: late.key}}\n" for name in ("acme", "agency"))
@@ -200,33 +203,35 @@ def test_several_workspaces(late: LateServer, tmp_path: Path, ending: ExitStack)
     commands = (("run", "--once"), ("backfill", "--output=late.om"), ("backfill", "--output=-", "--workspace=acme"))
     programs = [ExporterProcess(tmp_path, *command, "--config.file=late.yml", env={}) for command in commands]
     for program in programs:
-        assert 0 == ending.enter_context(program).wait_exit(), program.stderr
+        assert 0 == exit_stack.enter_context(program).wait_exit(), program.stderr
     lines = (tmp_path / "late.om").read_text().splitlines()
     heads = [line for line in lines if line.startswith("# TYPE ")]
     assert len(heads) == len(set(heads))
-    counted = [line for line in lines if line.startswith(LOGS) and 'status="success"' in line and '"publish"' in line]
-    ends = {line.partition('workspace="')[2].partition('"')[0]: line.split()[1] for line in counted}
+    log_counts = [
+        line for line in lines if line.startswith(LOGS) and 'status="success"' in line and '"publish"' in line
+    ]
+    ends = {line.partition('workspace="')[2].partition('"')[0]: line.split()[1] for line in log_counts}
     assert {"acme": "1.0", "agency": "1.0"} == ends
     assert 'workspace="acme"' in programs[-1].stdout
     assert "agency" not in programs[-1].stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_interrupted(
     late: LateServer,
-    run: Callable[..., ExporterProcess],
+    start_exporter: Callable[..., ExporterProcess],
     backfill: Callable[..., ExporterProcess],
     tmp_path: Path,
-    number: signal.Signals,
+    signal_number: signal.Signals,
 ) -> None:
-    """Broken off it leaves no file, whole or half, and says that it failed."""
+    """An interrupted command leaves no file and reports the failure."""
     late.world.insert(time.time() - DAY)
-    assert 0 == run().wait_ready().stop()
+    assert 0 == start_exporter().wait_ready().stop()
     late.fault = hang(late)
     before = len(late.requests)
     program = backfill("--output", "late.om")
     wait_until(lambda: len(late.requests) > before)
 
-    assert 1 == program.stop(number)
+    assert 1 == program.stop(signal_number)
     assert [] == [file.name for file in tmp_path.iterdir() if ".om" in file.name]
     assert "Traceback" not in program.stderr

@@ -1,4 +1,4 @@
-"""Every command as a user runs it."""
+"""Tests of the commands as processes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ CHROMIUM = shutil.which("chromium")
 LOGS = "late_publishing_logs_total"
 
 
-def test_demo(tmp_path: Path, ending: ExitStack) -> None:
-    """The demo shows a page and real-looking metrics within a minute, needs no key, and leaves no file."""
-    program = ending.enter_context(
+def test_demo(tmp_path: Path, exit_stack: ExitStack) -> None:
+    """The demo serves a landing page and realistic metrics within a minute, without a key and without files."""
+    program = exit_stack.enter_context(
         ExporterProcess(
             tmp_path,
             "demo",
@@ -47,12 +47,12 @@ def test_demo(tmp_path: Path, ending: ExitStack) -> None:
     assert "Traceback" not in program.stderr
 
 
-def test_simulate(tmp_path: Path, ending: ExitStack) -> None:
-    """The simulated API tells what it is, answers to a key, and refuses everything else."""
-    program = ending.enter_context(
+def test_simulate(tmp_path: Path, exit_stack: ExitStack) -> None:
+    """The simulated API describes itself, answers requests with a key, and rejects all others."""
+    program = exit_stack.enter_context(
         ExporterProcess(tmp_path, "simulate", "--simulate.listen-address=127.0.0.1:0", "--simulate.history=1h")
     )
-    url = wait_until(lambda: address(program.stderr), describe=lambda: program.stderr)
+    url = wait_until(lambda: parse_address(program.stderr), describe=lambda: program.stderr)
     logs = http_get(f"{url}/api/v1/posts/logs?limit=5", {"Authorization": f"Bearer {KEY}"})
     assert "A simulated Late API" in http_get(url).text
     assert 401 == http_get(f"{url}/api/v1/posts/logs").status
@@ -61,18 +61,20 @@ def test_simulate(tmp_path: Path, ending: ExitStack) -> None:
     assert 0 == program.stop()
 
 
-def address(errors: str) -> str:
-    """Where the simulated API serves, by what the program says."""
-    words = [word for word in errors.split() if word.startswith("address=http://")]
-    return words[0].partition("=")[2] if words else ""
+def parse_address(errors: str) -> str:
+    """Return the address in the log of the simulated API."""
+    expected_message = [word for word in errors.split() if word.startswith("address=http://")]
+    return expected_message[0].partition("=")[2] if expected_message else ""
 
 
-def test_simulate_and_run(tmp_path: Path, ending: ExitStack) -> None:
-    """The exporter counts what the simulated API shows, whose world goes on meanwhile."""
+def test_simulate_and_run(tmp_path: Path, exit_stack: ExitStack) -> None:
+    """The exporter counts the logs of a simulated API that keeps writing logs."""
     arguments = ("--simulate.listen-address=127.0.0.1:0", "--simulate.history=15m", "--simulate.logs-per-day=500000")
-    simulator = ending.enter_context(ExporterProcess(tmp_path, "simulate", *arguments, "--simulate.rate-limit=100000"))
-    url = wait_until(lambda: address(simulator.stderr), timeout=60, describe=lambda: simulator.stderr)
-    program = ending.enter_context(ExporterProcess.for_api(tmp_path, f"{url}/api", "--poll.feeds=publishing"))
+    simulator = exit_stack.enter_context(
+        ExporterProcess(tmp_path, "simulate", *arguments, "--simulate.rate-limit=100000")
+    )
+    url = wait_until(lambda: parse_address(simulator.stderr), timeout=60, describe=lambda: simulator.stderr)
+    program = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, f"{url}/api", "--poll.feeds=publishing"))
     wait_until(lambda: program.get("/-/ready").status == 200, timeout=60, describe=lambda: program.stderr)
     before = program.scrape().sum(LOGS)
     wait_until(lambda: program.scrape().sum(LOGS) >= before + 20)
@@ -80,54 +82,58 @@ def test_simulate_and_run(tmp_path: Path, ending: ExitStack) -> None:
 
 
 def test_check_good(late: LateServer, tmp_path: Path) -> None:
-    """With a good key every endpoint gets a line that says how much it has, and the exit code is 0."""
+    """With a valid key every endpoint has a line with its number of logs, and the exit code is 0."""
     late.world.publish(1234, over=600)
     late.world.add_connection()
     with ExporterProcess(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
         assert 0 == program.wait_exit()
-        found = {line[9:].split("  ")[0]: line.split("  ", 2)[-1].strip() for line in program.stdout.splitlines()}
-        assert ["ok"] * len(found) == [line.split()[0] for line in program.stdout.splitlines()]
-        assert "1,234 logs" in found["default /v1/posts/logs"]
-        assert "of the newest post" in found["default /v1/posts/{postId}/logs"]
-        assert "1 log" in found["default /v1/connections/logs"]
-        assert "requests left this minute" in found["default quota"]
-        assert {"configuration", "state", "web", "default clock", "listen :10077"} <= found.keys()
+        endpoint_lines = {
+            line[9:].split("  ")[0]: line.split("  ", 2)[-1].strip() for line in program.stdout.splitlines()
+        }
+        assert ["ok"] * len(endpoint_lines) == [line.split()[0] for line in program.stdout.splitlines()]
+        assert "1,234 logs" in endpoint_lines["default /v1/posts/logs"]
+        assert "of the newest post" in endpoint_lines["default /v1/posts/{postId}/logs"]
+        assert "1 log" in endpoint_lines["default /v1/connections/logs"]
+        assert "requests left this minute" in endpoint_lines["default quota"]
+        assert {"configuration", "state", "web", "default clock", "listen :10077"} <= endpoint_lines.keys()
         assert "" == program.stderr
         assert not (tmp_path / "data").exists()
 
 
 def test_check_bad_key(late: LateServer, tmp_path: Path) -> None:
-    """A refused key is told for every endpoint, and the exit code is 1."""
+    """A rejected key is reported per endpoint, and the exit code is 1."""
     late.keys.clear()
     with ExporterProcess(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
         assert 1 == program.wait_exit()
-        refused = [line for line in program.stdout.splitlines() if line.startswith("error")]
-        assert ["/v1/posts/logs", "/v1/connections/logs"] == [line.split()[2] for line in refused]
-        assert all("401: the API key was rejected: Unauthorized; make sure that" in line for line in refused)
+        failed_lines = [line for line in program.stdout.splitlines() if line.startswith("error")]
+        assert ["/v1/posts/logs", "/v1/connections/logs"] == [line.split()[2] for line in failed_lines]
+        assert all("401: the API key was rejected: Unauthorized; make sure that" in line for line in failed_lines)
         assert "" == program.stderr
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "words", "errors"),
+    ("status", "body", "expected_message", "errors"),
     [
         (200, "<html>", "the response is not JSON: it begins with '<html>'", 2),
         (404, "", "404: no GET /v1/posts/logs; no GET /v1/logs; check --api.base-url", 1),
         (500, '{"error": "\\u001b[31mred\\nnew line"}', "500: ", 2),
     ],
 )
-def test_check_bad_answers(late: LateServer, tmp_path: Path, status: int, body: str, words: str, errors: int) -> None:
-    """A foreign text is told in one harmless line an endpoint, a wrong base URL in one; the exit code is 1."""
+def test_check_bad_answers(
+    late: LateServer, tmp_path: Path, status: int, body: str, expected_message: str, errors: int
+) -> None:
+    """An invalid response is reported in one line per endpoint, a wrong base URL in one; the exit code is 1."""
     late.fault = respond_with(status, body)
     with ExporterProcess(tmp_path, "check", f"--api.base-url={late.url}", env={"LATE_API_KEY": KEY}) as program:
         assert 1 == program.wait_exit()
         wrong = [line for line in program.stdout.split("\n") if not line.startswith("ok ")]
         assert [*["error"] * errors, ""] == [line.partition(" ")[0] for line in wrong]
-        assert words in wrong[0]
+        assert expected_message in wrong[0]
         assert "\x1b" not in program.stdout
 
 
 def test_check_unreachable(tmp_path: Path) -> None:
-    """Without a connection check says so, once an endpoint, and exits with 1."""
+    """An unreachable API is reported per endpoint, and the exit code is 1."""
     nobody = LateServer()
     nobody.reserve_port()
     with ExporterProcess(tmp_path, "check", f"--api.base-url={nobody.url}", env={"LATE_API_KEY": KEY}) as program:
@@ -135,22 +141,22 @@ def test_check_unreachable(tmp_path: Path) -> None:
         assert 2 == program.stdout.count("no connection: ")
 
 
-def test_healthcheck(run: Callable[..., ExporterProcess], tmp_path: Path, ending: ExitStack) -> None:
-    """A running exporter is healthy whether or not it has synced, and is not once it has ended."""
-    program = run()
+def test_healthcheck(start_exporter: Callable[..., ExporterProcess], tmp_path: Path, exit_stack: ExitStack) -> None:
+    """A running exporter is healthy, synced or not, and unhealthy after its end."""
+    program = start_exporter()
     where = program.url.removeprefix("http://")
     command = ("healthcheck", f"--web.listen-address={where}")
-    before = ending.enter_context(ExporterProcess(tmp_path, *command))
+    before = exit_stack.enter_context(ExporterProcess(tmp_path, *command))
     assert (0, "late-exporter is healthy\n", "") == (before.wait_exit(), before.stdout, before.stderr)
     program.stop()
-    after = ending.enter_context(ExporterProcess(tmp_path, *command))
+    after = exit_stack.enter_context(ExporterProcess(tmp_path, *command))
     assert 1 == after.wait_exit()
     assert f"late-exporter: error: {where} does not answer: Connection refused\n" == after.stderr
 
 
 @pytest.mark.parametrize("arguments", ["metrics", "metrics --format=json", "--help"])
 def test_output_into_head(tmp_path: Path, arguments: str) -> None:
-    """A reader that has seen enough causes no noise."""
+    """No error is shown if the reader of the output ends early."""
     command = f"'{sys.executable}' -m late_exporter {arguments} | head -n 1"
     result = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, check=False, cwd=tmp_path, text=True, timeout=60
@@ -160,7 +166,7 @@ def test_output_into_head(tmp_path: Path, arguments: str) -> None:
 
 
 def test_output_into_a_closed_pipe(tmp_path: Path) -> None:
-    """A reader that is gone before the first line causes no noise either."""
+    """No error is shown if the reader of the output has ended before the first line."""
     command = f"'{sys.executable}' -m late_exporter metrics | true"
     result = subprocess.run(
         ["bash", "-c", command], capture_output=True, check=False, cwd=tmp_path, text=True, timeout=60
@@ -169,10 +175,12 @@ def test_output_into_a_closed_pipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_landing_page_in_a_browser(late: LateServer, run: Callable[..., ExporterProcess], tmp_path: Path) -> None:
-    """A browser draws the landing page and finds nothing to complain about, though its policy is strict."""
+def test_landing_page_in_a_browser(
+    late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path
+) -> None:
+    """A browser renders the landing page without an error, also of its content security policy."""
     late.world.publish(40, over=60)
-    program = run().wait_ready()
+    program = start_exporter().wait_ready()
     wait_equal(40.0, lambda: program.scrape().sum(LOGS))
     picture = tmp_path / "page.png"
     command = [

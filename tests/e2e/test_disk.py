@@ -1,4 +1,4 @@
-"""A full disk: the feed is down, the counts stay, nothing is counted twice or lost once there is room again."""
+"""Tests with a full disk: the feed is down, counters stay, and nothing is counted twice or lost after it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Full: TypeAlias = Callable[[ExporterProcess], None]
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[None]:
-    """A file system of two mebibytes."""
+    """Mount a file system of 2 MiB."""
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], check=False, capture_output=True, text=True
     )
@@ -37,8 +37,8 @@ def small_disk(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def survives(late: LateServer, program: ExporterProcess, fill: Full, free: Full) -> None:
-    """Assert that a program gets over a full disk with exact totals, also when it is restarted later."""
+def assert_survives(late: LateServer, program: ExporterProcess, fill: Full, free: Full) -> None:
+    """Assert that the counters are exact after a full disk, and after a later restart."""
     wait_equal(200.0, lambda: program.scrape().sum(LOGS))
     fill(program)
     late.world.publish(3000, over=30)
@@ -56,13 +56,13 @@ def survives(late: LateServer, program: ExporterProcess, fill: Full, free: Full)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
-def test_disk_full(late: LateServer, tmp_path: Path, ending: ExitStack) -> None:
-    """A disk that is full makes polls fail with store_error, and they succeed again when there is room."""
+def test_disk_full(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> None:
+    """Polls fail with store_error while the disk is full, and succeed when there is space again."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    ending.enter_context(small_disk(disk))
+    exit_stack.enter_context(small_disk(disk))
     late.world.publish(200, over=600)
-    program = ending.enter_context(ExporterProcess.for_api(tmp_path, late.url, state=disk / "state.db"))
+    program = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url, state=disk / "state.db"))
     ballast = disk / "ballast"
 
     def fill(_: ExporterProcess) -> None:
@@ -73,13 +73,13 @@ def test_disk_full(late: LateServer, tmp_path: Path, ending: ExitStack) -> None:
             except OSError:
                 return
 
-    survives(late, program, fill, lambda _: ballast.unlink())
+    assert_survives(late, program, fill, lambda _: ballast.unlink())
 
 
-def test_file_cannot_grow(late: LateServer, tmp_path: Path, ending: ExitStack) -> None:
-    """A limit on the size of files does what a full disk does, and raising it heals."""
+def test_file_cannot_grow(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> None:
+    """A limit of the file size has the same effect as a full disk, and raising it recovers."""
     late.world.publish(200, over=600)
-    program = ending.enter_context(ExporterProcess.for_api(tmp_path, late.url))
+    program = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url))
 
     def fill(running: ExporterProcess) -> None:
         resource.prlimit(running.pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
@@ -87,12 +87,12 @@ def test_file_cannot_grow(late: LateServer, tmp_path: Path, ending: ExitStack) -
     def free(running: ExporterProcess) -> None:
         resource.prlimit(running.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
-    survives(late, program, fill, free)
+    assert_survives(late, program, fill, free)
 
 
-def test_disk_full_at_the_start(late: LateServer, tmp_path: Path, ending: ExitStack) -> None:
-    """A state that cannot be created is named; exit 1, no traceback."""
-    program = ending.enter_context(ExporterProcess.for_api(tmp_path, late.url, file_limit=2000))
+def test_disk_full_at_the_start(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> None:
+    """A state that cannot be created is an error that names it, with exit code 1 and no traceback."""
+    program = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url, file_limit=2000))
     assert 1 == program.wait_exit()
     assert str(tmp_path / "state.db") in program.stderr
     assert "Traceback" not in program.stderr

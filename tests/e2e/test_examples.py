@@ -54,7 +54,7 @@ ANYWHERE = {
 
 
 @pytest.fixture
-def example(ending: ExitStack, tmp_path: Path, late: LateServer) -> Callable[[str], ExporterProcess]:
+def example(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable[[str], ExporterProcess]:
     """Start an example in a folder with the files that it names, with a running exporter if it needs one."""
     (tmp_path / "late.key").write_text(KEY)
     (tmp_path / "webhook.secret").write_text("c0ffee" * 8)
@@ -82,9 +82,9 @@ def example(ending: ExitStack, tmp_path: Path, late: LateServer) -> Callable[[st
             _prepare_state(tmp_path, words, env)
         if command == "healthcheck":
             listening = ("--web.listen-address=unix:late.sock", "--web.listen-address=127.0.0.1:0")
-            exporter = ending.enter_context(ExporterProcess(tmp_path, "run", *listening, env=env))
+            exporter = exit_stack.enter_context(ExporterProcess(tmp_path, "run", *listening, env=env))
             env["LATE_EXPORTER_WEB__LISTEN_ADDRESS"] = exporter.url.removeprefix("http://")
-        return ending.enter_context(ExporterProcess(tmp_path, *words, env=env))
+        return exit_stack.enter_context(ExporterProcess(tmp_path, *words, env=env))
 
     return start
 

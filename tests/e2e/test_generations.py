@@ -1,4 +1,4 @@
-"""The program against an API of generation zernio: what is on call, what is checked, and a switch from late."""
+"""Tests with an API of generation zernio: on-call commands, checks, and the switch from late."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ FAILURE = {"errorCode": "RATE_LIMITED", "errorMessage": "Rate limit exceeded"}
 
 
 @pytest.fixture
-def ask(ending: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
-    """Starts a command against the API, which speaks zernio; the state is that of ``run``."""
+def run_command(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
+    """Return a function that starts a command with the API and the state of ``run``."""
     late.api.generation = "zernio"
 
     def start(*arguments: str) -> ExporterProcess:
         env = {"LATE_API_KEY": KEY, "LATE_EXPORTER_API__BASE_URL": late.url}
         env["LATE_EXPORTER_STATE__URL"] = f"sqlite:///{tmp_path / 'state.db'}"
-        return ending.enter_context(ExporterProcess(tmp_path, *arguments, env=env))
+        return exit_stack.enter_context(ExporterProcess(tmp_path, *arguments, env=env))
 
     return start
 
 
-def test_a_post_and_logs(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
-    """The person on call is told the same as by generation late."""
+def test_a_post_and_logs(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
+    """Post and logs show the same as with generation late."""
     late.world.publish(150, over=600)
     late.world.publish(postId="p1", platform="tiktok", status="failed", response=FAILURE)
     late.world.publish(postId="p1", response={"platformPostUrl": "https://example.org/p/1"})
     post, unknown, logs, back, feed = (
-        ask(*words.split())
-        for words in (
+        run_command(*fragments.split())
+        for fragments in (
             "post p1",
             "post nobody",
             "logs --action publish --limit 0 --format json",
@@ -62,50 +62,52 @@ def test_a_post_and_logs(late: LateServer, ask: Callable[..., ExporterProcess]) 
     assert "--feed: generation late of the API has no webhooks logs, only publishing, connections" in feed.stderr
 
 
-def test_following(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
-    """What comes is shown once."""
+def test_following(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
+    """A new log is shown once."""
     late.world.publish(5)
-    program = ask("logs", "--follow", "--poll.interval=100ms", "--format=json")
+    program = run_command("logs", "--follow", "--poll.interval=100ms", "--format=json")
     wait_equal(5, lambda: len(program.stdout.splitlines()))
     with late.lock:
         late.world.publish(2)
     wait_equal(7, lambda: len(program.stdout.splitlines()))
-    asked = len(late.requests)
-    wait_until(lambda: len(late.requests) > asked + 2)
+    request_count = len(late.requests)
+    wait_until(lambda: len(late.requests) > request_count + 2)
     assert 7 == len(program.stdout.splitlines())
 
 
 def test_check_and_audit(
-    late: LateServer, ask: Callable[..., ExporterProcess], run: Callable[..., ExporterProcess]
+    late: LateServer, run_command: Callable[..., ExporterProcess], start_exporter: Callable[..., ExporterProcess]
 ) -> None:
-    """After a run nothing differs, and the check says which generation there is."""
+    """After a run the audit finds no difference, and the check names the generation."""
     late.world.publish(250, over=DAY, kinds=[{}, {"status": "failed", "response": FAILURE}, {"status": "pending"}])
     late.world.add_connection()
-    program = run()
+    program = start_exporter()
     wait_equal(250.0, lambda: program.scrape().sum(LOGS))
     program.wait_ready()
-    check, audit = ask("check", "--web.listen-address=127.0.0.1:0"), ask("audit")
+    check, audit = run_command("check", "--web.listen-address=127.0.0.1:0"), run_command("audit")
 
     assert 0 == check.wait_exit(), check.stdout
-    found = {line[9:].split("  ")[0]: line.split("  ", 2)[-1].strip() for line in check.stdout.splitlines()}
-    assert "zernio, GET /v1/logs; no GET /v1/posts/logs" in found["default generation"]
-    assert "250 logs" in found["default /v1/logs?type=publishing"]
+    endpoint_lines = {line[9:].split("  ")[0]: line.split("  ", 2)[-1].strip() for line in check.stdout.splitlines()}
+    assert "zernio, GET /v1/logs; no GET /v1/posts/logs" in endpoint_lines["default generation"]
+    assert "250 logs" in endpoint_lines["default /v1/logs?type=publishing"]
     assert (0, "") == (audit.wait_exit(), audit.stderr), audit.stdout
     assert ["default publishing: no difference", "default connections: no difference"] == [
         line for line in audit.stdout.splitlines() if line.startswith("default")
     ]
 
 
-def test_a_switch(late: LateServer, ask: Callable[..., ExporterProcess], run: Callable[..., ExporterProcess]) -> None:
-    """From late to zernio nothing is lost: who asks too early is told so, and afterwards nothing differs."""
+def test_a_switch(
+    late: LateServer, run_command: Callable[..., ExporterProcess], start_exporter: Callable[..., ExporterProcess]
+) -> None:
+    """A switch from late to zernio loses nothing; an audit before the first start is rejected, a later one is clean."""
     late.api.generation = "late"
     late.world.publish(350, over=DAY, kinds=[{}, {"status": "failed", "response": FAILURE}])
     late.world.add_connection()
-    program = run()
+    program = start_exporter()
     wait_equal(350.0, lambda: program.scrape().sum(LOGS))
     program.wait_ready().stop()
     late.api.generation = "zernio"
-    check, early = ask("check", "--web.listen-address=127.0.0.1:0"), ask("audit")
+    check, early = run_command("check", "--web.listen-address=127.0.0.1:0"), run_command("audit")
     assert (0, 1) == (check.wait_exit(), early.wait_exit())
     assert "the state was counted from late; the exporter will match its logs to those of zernio" in check.stdout
     assert "the API has generation zernio, but the state was counted from late; start the exporter" in early.stdout
@@ -113,6 +115,6 @@ def test_a_switch(late: LateServer, ask: Callable[..., ExporterProcess], run: Ca
     program.start()
     program.wait_ready()
     wait_equal(1.0, lambda: program.scrape().sum("late_exporter_api_generation_info", generation="zernio"))
-    audit = ask("audit")
+    audit = run_command("audit")
     assert 0 == audit.wait_exit(), audit.stdout
     assert 350 == program.scrape().sum(LOGS)

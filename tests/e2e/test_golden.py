@@ -1,4 +1,4 @@
-"""The whole of ``/metrics`` against golden copies, and against Prometheus' own opinion of it."""
+"""Tests of the whole of ``/metrics``: golden copies, and the linter of Prometheus."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.golden import FOLDER, FORMATS, collect, steady
+from tests.e2e.golden import FOLDER, FORMATS, mask_varying, render_golden_files
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal
 
@@ -17,18 +17,18 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def scraped(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """The files as the program would write them now."""
-    return collect(tmp_path_factory.mktemp("golden"))
+    """Return the current contents of the golden files."""
+    return render_golden_files(tmp_path_factory.mktemp("golden"))
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_golden(scraped: Mapping[str, str], name: str) -> None:
-    """Nothing in what is scraped has changed unawares; ``python -m tests.e2e.golden`` writes the copies anew."""
+    """The output has not changed by accident; ``python -m tests.e2e.golden`` writes the copies."""
     assert (FOLDER / name).read_text("utf-8") == scraped[name]
 
 
-def test_what_varies_is_left_out() -> None:
-    """Only values that time decides are taken out of a scrape."""
+def test_only_varying_values_are_masked() -> None:
+    """Only values that depend on time are masked."""
     before = (
         'late_exporter_build_info{version="0.1.0",revision="x",python_version="3.11"} 1\n'
         'late_exporter_polls_total{feed="publishing"} 3\n'
@@ -42,17 +42,17 @@ def test_what_varies_is_left_out() -> None:
         'late_exporter_polls_total{feed="publishing"} 3\n'
         'late_publishing_last_log_timestamp_seconds{platform="a"} VARIES\n'
         'late_publishing_duration_seconds_bucket{le="1"} 3 # {log_id="x"} 0.7 TIME\n'
-    ) == steady(before)
+    ) == mask_varying(before)
 
 
 def test_promtool(
-    late: LateServer, run: Callable[..., ExporterProcess], require_tool: Callable[[str], str], tmp_path: Path
+    late: LateServer, start_exporter: Callable[..., ExporterProcess], require_tool: Callable[[str], str], tmp_path: Path
 ) -> None:
-    """Prometheus' linter has nothing to say about a scrape."""
+    """The linter of Prometheus accepts a scrape without a warning."""
     promtool = require_tool("promtool")
     late.world.publish(20, over=60)
     late.world.add_connection()
-    program = run(interval="1h").wait_ready()
+    program = start_exporter(interval="1h").wait_ready()
     wait_equal(20.0, lambda: program.scrape().sum("late_publishing_logs_total"))
     scrape = tmp_path / "scrape"
     scrape.write_bytes(program.get("/metrics").body)

@@ -1,4 +1,4 @@
-"""Killed again and again: nothing twice, nothing missed, and no counter that was shown ever falls."""
+"""Tests with many kills: no log is counted twice or missed, and no exposed counter falls."""
 
 from __future__ import annotations
 
@@ -27,51 +27,51 @@ KILLS = 21
 FEWER_KILLS = 9
 SEED = 20261124
 LOGS = "late_publishing_logs_total"
-DOOMED = {"action": "cancelled", "status": "skipped"}
-"""What logs are that are going to be deleted: whether they are counted is a matter of luck."""
+DELETED_LOG = {"action": "cancelled", "status": "skipped"}
+"""Labels of logs that will be deleted. They may be counted or not, depending on the time of the deletion."""
 
 Counts: TypeAlias = Counter[tuple[str, ...]]
 
 
 class Traffic:
-    """Logs that come, come late, settle and go, about two hundred a second.
+    """Logs that are inserted, inserted late, changed and deleted, about 200 per second.
 
     Args:
-        late: Where they happen.
-        seed: Decides what happens, but not when.
+        late: API that has the logs.
+        seed: Seed of the logs, but not of their times.
     """
 
     def __init__(self, late: LateServer, seed: int) -> None:
         self._late = late
         self._world = late.world
         self._random = Random(seed)
-        self._waiting: dict[str, float] = {}
-        self._doomed: list[str] = []
+        self._pending: dict[str, float] = {}
+        self._deletable: list[str] = []
 
-    def run(self, ended: threading.Event) -> None:
-        """Let things happen until told to stop; then everything settles that ever will."""
-        while not ended.wait(0.01):
+    def run(self, stop: threading.Event) -> None:
+        """Change logs until an event is set, then finish all pending ones."""
+        while not stop.wait(0.01):
             with self._late.lock:
-                self._happen()
+                self._change_something()
         with self._late.lock:
             self._settle(until=time.time() + 60)
 
-    def _happen(self) -> None:
-        chance, now = self._random.random(), time.time()
-        if chance < 0.01:
+    def _change_something(self) -> None:
+        draw, now = self._random.random(), time.time()
+        if draw < 0.01:
             for _ in range(self._random.randrange(80, 260)):
                 self._insert(now)
-        elif chance < 0.1:
+        elif draw < 0.1:
             self._insert(now - self._random.uniform(1, 90))
-        elif chance < 0.3:
+        elif draw < 0.3:
             log_id = self._insert(now, status="pending", statusCode=None, durationMs=None)
             if self._random.random() < 0.9:
-                self._waiting[log_id] = now + self._random.expovariate(0.5)
-        elif chance < 0.4:
-            self._doomed.append(self._insert(now, **DOOMED))
-        elif chance < 0.45 and self._doomed:
-            self._world.delete(self._doomed.pop(self._random.randrange(len(self._doomed))))
-        elif chance < 0.5:
+                self._pending[log_id] = now + self._random.expovariate(0.5)
+        elif draw < 0.4:
+            self._deletable.append(self._insert(now, **DELETED_LOG))
+        elif draw < 0.45 and self._deletable:
+            self._world.delete(self._deletable.pop(self._random.randrange(len(self._deletable))))
+        elif draw < 0.5:
             self._world.add_connection(self._random.choice(("connect_success", "connect_failed", "disconnect")))
         else:
             for _ in range(self._random.randrange(1, 4)):
@@ -79,31 +79,31 @@ class Traffic:
         self._settle(until=now)
 
     def _insert(self, created: float, **fields: Any) -> str:
-        pick = self._random.choice
-        usual: dict[str, Any] = {
-            "platform": pick(("instagram", "tiktok", "mastodon")),
-            "action": pick(("publish", "retry", "media_upload")),
-            "status": pick(("success", "success", "failed")),
+        choose = self._random.choice
+        defaults: dict[str, Any] = {
+            "platform": choose(("instagram", "tiktok", "mastodon")),
+            "action": choose(("publish", "retry", "media_upload")),
+            "status": choose(("success", "success", "failed")),
             "durationMs": self._random.randrange(50, 700_000),
-            "accountId": pick(("acc1", "acc2")),
+            "accountId": choose(("acc1", "acc2")),
         }
-        return self._world.insert(created, precise=pick((True, False)), **{**usual, **fields})
+        return self._world.insert(created, precise=choose((True, False)), **{**defaults, **fields})
 
     def _settle(self, until: float) -> None:
-        for log_id in [log_id for log_id, at in self._waiting.items() if at <= until]:
-            del self._waiting[log_id]
+        for log_id in [log_id for log_id, settles_at in self._pending.items() if settles_at <= until]:
+            del self._pending[log_id]
             self._world.change(log_id, self._random.choice(("success", "failed")), durationMs=1500)
 
 
-class Watch:
-    """Sees every scrape, and what must not be in one."""
+class CounterWatch:
+    """Compares every scrape with the one before it."""
 
     def __init__(self) -> None:
         self.falls: list[tuple[object, float, float | None]] = []
         self.scrapes = 0
         self._last = Samples()
 
-    def see(self, samples: Samples) -> None:
+    def add_scrape(self, samples: Samples) -> None:
         """Compare a scrape with the one before it."""
         self.scrapes += 1
         counters = {series: value for series, value in samples.counters.items() if series[0].startswith("late_")}
@@ -113,25 +113,25 @@ class Watch:
                 self.falls.append((series, before, after))
         self._last = Samples(counters)
 
-    def run(self, program: ExporterProcess, ended: threading.Event) -> None:
-        """Scrape whatever process is there, all the time."""
-        while not ended.wait(0.03):
+    def run(self, program: ExporterProcess, stop: threading.Event) -> None:
+        """Scrape all the time, with any process that runs."""
+        while not stop.wait(0.03):
             try:
-                self.see(program.scrape())
+                self.add_scrape(program.scrape())
             except (OSError, http.client.HTTPException, RuntimeError, AssertionError):
                 continue
 
 
 @contextmanager
-def beside(work: Callable[[threading.Event], object]) -> Iterator[None]:
-    """Work goes on in a thread meanwhile."""
-    ended = threading.Event()
-    thread = threading.Thread(target=work, args=(ended,))
+def in_thread(work: Callable[[threading.Event], object]) -> Iterator[None]:
+    """Run a function in a thread during the block."""
+    stop = threading.Event()
+    thread = threading.Thread(target=work, args=(stop,))
     thread.start()
     try:
         yield
     finally:
-        ended.set()
+        stop.set()
         thread.join()
 
 
@@ -139,21 +139,21 @@ def beside(work: Callable[[threading.Event], object]) -> Iterator[None]:
     ("generations", "kills"), [(("late",), KILLS), (("zernio",), FEWER_KILLS), (("late", "zernio"), FEWER_KILLS)]
 )
 def test_killed_again_and_again(
-    generations: Sequence[str], kills: int, late: LateServer, tmp_path: Path, ending: ExitStack
+    generations: Sequence[str], kills: int, late: LateServer, tmp_path: Path, exit_stack: ExitStack
 ) -> None:
-    """After many kills at random moments every log was counted exactly once, and no counter was ever seen to fall.
+    """After many kills at random times every log was counted exactly once, and no counter has fallen.
 
-    That is so for either generation of the API, and for the day on which one takes the place of the other.
+    The same holds for both generations of the API, and for a switch from one to the other.
     """
     late.api.generation = generations[0]
     late.delay = 0.005
     late.world.publish(3000, over=86_400)
-    program, watch, random = ExporterProcess.for_api(tmp_path, late.url), Watch(), Random(SEED)
-    ending.callback(program.kill)
+    program, watch, random = ExporterProcess.for_api(tmp_path, late.url), CounterWatch(), Random(SEED)
+    exit_stack.callback(program.kill)
     state = tmp_path / "state.db"
     inodes = set()
-    with beside(lambda ended: watch.run(program, ended)):
-        with beside(Traffic(late, SEED).run):
+    with in_thread(lambda stop: watch.run(program, stop)):
+        with in_thread(Traffic(late, SEED).run):
             for number in range(kills):
                 if number == kills // 2:
                     late.api.generation = generations[-1]
@@ -164,7 +164,7 @@ def test_killed_again_and_again(
                 program.kill()
                 inodes |= {state.stat().st_ino} if state.exists() else set()
         program.start().wait_ready()
-        wait_equal(sure(late.world), lambda: counted(program.scrape()), timeout=60)
+        wait_equal(expected_counts(late.world), lambda: exposed_counts(program.scrape()), timeout=60)
         connections = float(len(late.world.archives.connections))
         wait_equal(connections, lambda: program.scrape().sum("late_connection_events_total"))
     final = program.scrape()
@@ -172,31 +172,31 @@ def test_killed_again_and_again(
     assert 1 == len(inodes)
     assert [] == watch.falls
     assert watch.scrapes > kills
-    assert sure(late.world) == counted(final)
+    assert expected_counts(late.world) == exposed_counts(final)
     if generations == ("late",):
-        agrees(final, late.world, remembered(state))
+        assert_consistent(final, late.world, stored_statuses(state))
 
 
-def sure(world: World) -> Counts:
-    """Final logs by platform, action and status that had to be counted."""
+def expected_counts(world: World) -> Counts:
+    """Return the number of final logs by platform, action and status that had to be counted."""
     return Counter(
-        labels(row) for row in world.rows if row["status"] != "pending" and row["action"] != DOOMED["action"]
+        labels(row) for row in world.rows if row["status"] != "pending" and row["action"] != DELETED_LOG["action"]
     )
 
 
-def counted(samples: Samples) -> Counts:
-    """The same as the exporter counted them."""
-    found = samples.family(LOGS)
-    return Counter({key: int(value) for key, value in found.items() if key[2] != "pending" and key[1] != "cancelled"})
+def exposed_counts(samples: Samples) -> Counts:
+    """Return the counts that the exporter exposes."""
+    values = samples.family(LOGS)
+    return Counter({key: int(value) for key, value in values.items() if key[2] != "pending" and key[1] != "cancelled"})
 
 
 def labels(row: dict[str, Any]) -> tuple[str, ...]:
-    """The label values of a log."""
+    """Return the label values of a log."""
     return row["platform"], row["action"], row["status"]
 
 
-def remembered(state: Path) -> set[LogStatus]:
-    """The sightings that the state holds of the publishing feed."""
+def stored_statuses(state: Path) -> set[LogStatus]:
+    """Return the observations of the publishing feed in the state."""
     with closing(sqlite3.connect(state)) as connection:
         rows = connection.execute(
             "SELECT key, status FROM observation JOIN scope ON scope.id = scope WHERE feed = 'publishing'"
@@ -204,24 +204,24 @@ def remembered(state: Path) -> set[LogStatus]:
         return set(rows.fetchall())
 
 
-def agrees(samples: Samples, world: World, held: set[LogStatus]) -> None:
-    """Assert that the metrics are the sum of what is remembered, and that nothing visible was left out."""
-    rows = [world.history[sighted] for sighted in held]
+def assert_consistent(samples: Samples, world: World, stored: set[LogStatus]) -> None:
+    """Assert that the metrics are the sum of the state, and that every visible log is in it."""
+    rows = [world.history[status] for status in stored]
     timed = [row for row in rows if row["durationMs"] is not None]
-    of_accounts = [row for row in rows if row["action"] in ("publish", "retry")]
-    assert set() == {sighted for sighted in world.visible if sighted not in held}
+    account_counts = [row for row in rows if row["action"] in ("publish", "retry")]
+    assert set() == {status for status in world.visible if status not in stored}
     assert Counter(map(labels, rows)) == Counter(samples.family(LOGS))
     assert Counter(map(labels, timed)) == Counter(samples.family("late_publishing_duration_seconds_count"))
     assert pytest.approx(sum(row["durationMs"] for row in timed) / 1000) == samples.sum(
         "late_publishing_duration_seconds_sum"
     )
-    assert len(of_accounts) == samples.sum("late_account_logs_total")
+    assert len(account_counts) == samples.sum("late_account_logs_total")
     assert len([row for row in world.rows if row["status"] == "pending"]) == samples.sum("late_publishing_pending_logs")
 
 
-def test_watch_sees_a_fall() -> None:
-    """A counter that falls, and one that vanishes, is noticed; a gauge is not."""
-    watch = Watch()
-    watch.see(Samples.parse('late_a_total{x="1"} 2\nlate_b_total 1\nlate_up 1'))
-    watch.see(Samples.parse('late_a_total{x="1"} 1\nlate_up 0'))
+def test_counter_watch_detects_a_fall() -> None:
+    """A counter that falls or vanishes is detected; a gauge may fall."""
+    watch = CounterWatch()
+    watch.add_scrape(Samples.parse('late_a_total{x="1"} 2\nlate_b_total 1\nlate_up 1'))
+    watch.add_scrape(Samples.parse('late_a_total{x="1"} 1\nlate_up 0'))
     assert [(("late_a_total", (("x", "1"),)), 2.0, 1.0), (("late_b_total", ()), 1.0, None)] == watch.falls

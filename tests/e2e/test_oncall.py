@@ -1,4 +1,4 @@
-"""What the person on call asks, as a process against a real HTTP API."""
+"""Tests of the on-call commands as processes, with a real HTTP API."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ FAILURE = {"errorCode": "RATE_LIMITED", "errorMessage": "Rate limit exceeded"}
 
 
 @pytest.fixture
-def ask(ending: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
-    """Starts a command against the API."""
+def run_command(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., ExporterProcess]:
+    """Return a function that starts a command with the API."""
 
     def start(*arguments: str, **env: str) -> ExporterProcess:
-        return ending.enter_context(
+        return exit_stack.enter_context(
             ExporterProcess(
                 tmp_path, *arguments, env={"LATE_API_KEY": KEY, "LATE_EXPORTER_API__BASE_URL": late.url, **env}
             )
@@ -38,14 +38,14 @@ def ask(ending: ExitStack, tmp_path: Path, late: LateServer) -> Callable[..., Ex
     return start
 
 
-def test_post(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
-    """A failed post is told with its attempts and how it ended; the exit code is 0."""
+def test_post(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
+    """A failed post is shown with its attempts and its outcome; the exit code is 0."""
     late.world.publish(postId="p1", platform="tiktok", status="failed", response=FAILURE)
     late.world.publish(
         postId="p1", platform="tiktok", action="retry", attemptNumber=2, status="failed", response=FAILURE
     )
     late.world.publish(postId="p1", response={"platformPostUrl": "https://example.org/p/1"})
-    program = ask("post", "p1")
+    program = run_command("post", "p1")
 
     assert (0, "") == (program.wait_exit(), program.stderr)
     lines = program.stdout.splitlines()
@@ -59,7 +59,7 @@ def test_post(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "expected_message"),
     [
         (("post", "nobody"), 1, "the workspace default has no logs of a post nobody: "),
         (("post", "../logs?limit=1#x"), 1, "the workspace default has no logs of a post ../logs?limit=1#x: "),
@@ -71,45 +71,55 @@ def test_post(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
     ],
     ids=range(7),
 )
-def test_mistakes(ask: Callable[..., ExporterProcess], arguments: tuple[str, ...], code: int, words: str) -> None:
-    """A mistake is one line."""
-    program = ask(*arguments)
+def test_usage_errors(
+    run_command: Callable[..., ExporterProcess], arguments: tuple[str, ...], code: int, expected_message: str
+) -> None:
+    """A usage error is one line."""
+    program = run_command(*arguments)
 
     assert (code, "") == (program.wait_exit(), program.stdout)
-    assert program.stderr.startswith(f"late-exporter: error: {words}")
+    assert program.stderr.startswith(f"late-exporter: error: {expected_message}")
     assert 1 == len(program.stderr.splitlines())
 
 
-def test_ids_stay_in_the_path(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
-    """An id leads to no other endpoint."""
-    ask("post", "../logs?limit=1#x").wait_exit()
+def test_ids_stay_in_the_path(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
+    """An id with special characters leads to no other endpoint."""
+    run_command("post", "../logs?limit=1#x").wait_exit()
 
     assert ["/v1/posts/logs", "/v1/posts/..%2Flogs%3Flimit%3D1%23x/logs"] == late.paths()
 
 
 @pytest.mark.parametrize("command", [("post", "p1"), ("logs",), ("logs", "--follow")], ids=" ".join)
 @pytest.mark.parametrize(
-    ("status", "words"), [(401, "401: the API key was rejected: no"), (429, "429: no"), (500, "500: no")]
+    ("status", "expected_message"), [(401, "401: the API key was rejected: no"), (429, "429: no"), (500, "500: no")]
 )
-def test_trouble(
-    late: LateServer, ask: Callable[..., ExporterProcess], command: tuple[str, ...], status: int, words: str
+def test_api_errors(
+    late: LateServer,
+    run_command: Callable[..., ExporterProcess],
+    command: tuple[str, ...],
+    status: int,
+    expected_message: str,
 ) -> None:
-    """What the API refuses is one line, and exit 1."""
+    """An error of the API is one line, and the exit code is 1."""
     late.fault = respond_with(status, {"error": "no"})
-    program = ask(*command)
+    program = run_command(*command)
 
-    assert (1, "", f"late-exporter: error: {words}\n") == (program.wait_exit(), program.stdout, program.stderr)
+    assert (1, "", f"late-exporter: error: {expected_message}\n") == (
+        program.wait_exit(),
+        program.stdout,
+        program.stderr,
+    )
 
 
-def test_workspaces(late: LateServer, ask: Callable[..., ExporterProcess], tmp_path: Path) -> None:
-    """Among several workspaces one is chosen, and its key is used."""
+def test_workspaces(late: LateServer, run_command: Callable[..., ExporterProcess], tmp_path: Path) -> None:
+    """A command uses the key of the chosen workspace."""
     (tmp_path / "a").write_text("sk_" + "a" * 64)
     (tmp_path / "b").write_text(KEY)
     (tmp_path / "late.yml").write_text("workspaces: [{name: a, api_key_file: a}, {name: b, api_key_file: b}]")
     late.world.publish(postId="p1")
     config = ("--config.file", "late.yml")
-    unnamed, refused, good = (
-        ask(*command, *config, LATE_API_KEY="")
+    unnamed, rejected, good = (
+        run_command(*command, *config, LATE_API_KEY="")
         for command in (("logs",), ("post", "p1", "--workspace", "a"), ("post", "p1", "--workspace=b"))
     )
 
@@ -117,32 +127,34 @@ def test_workspaces(late: LateServer, ask: Callable[..., ExporterProcess], tmp_p
         unnamed.wait_exit(),
         unnamed.stderr,
     )
-    assert 1 == refused.wait_exit()
+    assert 1 == rejected.wait_exit()
     assert 0 == good.wait_exit()
 
 
-def test_logs_as_a_table(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
-    """The newest logs that match are printed, and whether there are more is told aside."""
+def test_logs_as_a_table(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
+    """The newest matching logs are printed, with a note about more."""
     late.world.publish(150, over=600, kinds=[{"status": "failed", "response": FAILURE}, {}])
-    program = ask("logs", "--status", "failed", "--limit", "5")
+    program = run_command("logs", "--status", "failed", "--limit", "5")
 
     assert 0 == program.wait_exit()
     assert 6 == len(program.stdout.splitlines())
     assert "late-exporter: these are the newest 5; --limit 0 shows all\n" == program.stderr
 
 
-def test_no_logs(ask: Callable[..., ExporterProcess]) -> None:
-    """Where nothing matches, the output is empty and the exit code 0."""
-    program = ask("logs", "--format", "csv")
+def test_no_logs(run_command: Callable[..., ExporterProcess]) -> None:
+    """Without a match the output is empty and the exit code is 0."""
+    program = run_command("logs", "--format", "csv")
 
     assert (0, "", "late-exporter: no log matches\n") == (program.wait_exit(), program.stdout, program.stderr)
 
 
 @pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}], ids=str)
-def test_formats_are_exact(late: LateServer, ask: Callable[..., ExporterProcess], locale: dict[str, str]) -> None:
-    """JSON and CSV are UTF-8 and have everything, whatever the locale is."""
+def test_formats_are_exact(
+    late: LateServer, run_command: Callable[..., ExporterProcess], locale: dict[str, str]
+) -> None:
+    """JSON and CSV are complete and in UTF-8 in every locale."""
     late.world.publish(130, over=600, accountUsername="Bäckerei 🥨")
-    lines, table = (ask("logs", "--limit", "0", "--format", form, **locale) for form in ("json", "csv"))
+    lines, table = (run_command("logs", "--limit", "0", "--format", form, **locale) for form in ("json", "csv"))
 
     assert (0, 0) == (lines.wait_exit(), table.wait_exit())
     assert [dict(row) for row in late.world.rows] == [json.loads(line) for line in lines.stdout.splitlines()]
@@ -162,15 +174,15 @@ def test_formats_are_exact(late: LateServer, ask: Callable[..., ExporterProcess]
         "logs --feed connections --format json",
     ],
 )
-def test_hostile_texts(late: LateServer, ask: Callable[..., ExporterProcess], arguments: str) -> None:
-    """Nothing that strangers or the API write steers the terminal, and the key is nowhere."""
+def test_hostile_texts(late: LateServer, run_command: Callable[..., ExporterProcess], arguments: str) -> None:
+    """No text of the API or of users sends control characters to the terminal, and the key is never shown."""
     text = f"{HOSTILE}{KEY}"
     inner = dict.fromkeys(("errorCode", "errorMessage", "rawBody", "platformPostUrl", "code", "message", text), text)
     outer = dict.fromkeys(("platform", "action", "eventType", "status", "accountUsername", "createdAt", text), text)
     row = {"_id": text, "postId": {"_id": "p1", "content": text}, "response": inner, "error": inner, **outer}
-    # The simulator's own writer refuses half an emoji.
+    # The simulator's JSON encoder rejects a lone surrogate.
     late.fault = respond_with(200, json.dumps({"logs": [row], "pagination": {"total": 1, "hasMore": False}}))
-    program = ask(*arguments.split())
+    program = run_command(*arguments.split())
 
     assert 0 == program.wait_exit(), program.stderr
     assert program.stdout.replace("\n", "").isprintable()
@@ -178,37 +190,37 @@ def test_hostile_texts(late: LateServer, ask: Callable[..., ExporterProcess], ar
     assert "owned" in program.stdout
 
 
-def test_following(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
-    """Logs are shown as they come, through an outage too; Ctrl-C ends it with exit 0 and without a word."""
+def test_following(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
+    """New logs are shown as they arrive, also after an outage; SIGINT ends with exit code 0 and no message."""
     late.world.publish(3)
-    program = ask("logs", "--follow", "--poll.interval", "100ms", "--format", "json")
-    wait_equal(late.world.ids[::-1], lambda: ids(program))
+    program = run_command("logs", "--follow", "--poll.interval", "100ms", "--format", "json")
+    wait_equal(late.world.ids[::-1], lambda: log_ids(program))
     late.fault = respond_with(503, {"error": "down"})
     wait_until(lambda: "503: down; retrying in 0.2 s" in program.stderr)
     with late.lock:
         late.world.publish(150)
         (pending,) = late.world.publish(status="pending")
     late.fault = None
-    wait_equal(late.world.ids[::-1], lambda: ids(program))
+    wait_equal(late.world.ids[::-1], lambda: log_ids(program))
     with late.lock:
         late.world.change(pending, "failed")
-    wait_equal([*late.world.ids[::-1], pending], lambda: ids(program))
+    wait_equal([*late.world.ids[::-1], pending], lambda: log_ids(program))
 
     assert "failed" == json.loads(program.stdout.splitlines()[-1])["status"]
     assert 0 == program.stop(signal.SIGINT)
     assert {"late-exporter"} == {line.partition(":")[0] for line in program.stderr.splitlines()}
 
 
-def ids(program: ExporterProcess) -> list[str]:
-    """The ids of the JSON lines that are complete."""
+def log_ids(program: ExporterProcess) -> list[str]:
+    """Return the ids of the complete JSON lines."""
     complete = program.stdout.rpartition("\n")[0]
     return [json.loads(line)["_id"] for line in complete.splitlines()]
 
 
-def test_following_ends_on_sigterm(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
-    """A service manager ends it as well."""
+def test_following_ends_on_sigterm(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
+    """SIGTERM ends following with exit code 0."""
     late.world.publish()
-    program = ask("logs", "--follow")
+    program = run_command("logs", "--follow")
     wait_until(lambda: program.stdout.count("\n") == 2)
 
     assert (0, "") == (program.stop(), program.stderr)
@@ -216,7 +228,7 @@ def test_following_ends_on_sigterm(late: LateServer, ask: Callable[..., Exporter
 
 @pytest.mark.parametrize("arguments", ["logs --limit 0", "logs --follow --poll.interval 100ms", "post p1"])
 def test_a_closed_pipe(late: LateServer, tmp_path: Path, arguments: str) -> None:
-    """A reader that has seen enough ends it quietly."""
+    """The command ends silently if the reader of its output has ended."""
     late.world.publish(3000, over=600, postId="p1")
     env = {
         "LATE_API_KEY": KEY,
@@ -237,19 +249,19 @@ def test_a_closed_pipe(late: LateServer, tmp_path: Path, arguments: str) -> None
 
 
 def test_a_terminal(late: LateServer, tmp_path: Path) -> None:
-    """A terminal gets colours, and lines that fit."""
+    """On a terminal the output has colours and fits the width."""
     late.world.publish(postId="p1", status="failed", response=FAILURE)
     plain = {"LATE_API_KEY": KEY, "LATE_EXPORTER_API__BASE_URL": late.url, "PYTHONPATH": str(ROOT), "COLUMNS": "60"}
 
-    assert "\x1b[31mfailed" in shown(tmp_path, {**plain, "TERM": "xterm"})
-    assert "\x1b" not in shown(tmp_path, {**plain, "TERM": "dumb"})
-    lines = shown(tmp_path, {**plain, "TERM": "xterm", "NO_COLOR": "1"}).splitlines()
+    assert "\x1b[31mfailed" in run_in_terminal(tmp_path, {**plain, "TERM": "xterm"})
+    assert "\x1b" not in run_in_terminal(tmp_path, {**plain, "TERM": "dumb"})
+    lines = run_in_terminal(tmp_path, {**plain, "TERM": "xterm", "NO_COLOR": "1"}).splitlines()
     assert [] == [line for line in lines if len(line) > 60 or "\x1b" in line]
     assert "tiktok" not in "".join(lines)
 
 
-def shown(folder: Path, env: dict[str, str]) -> str:
-    """What a post looks like on a terminal."""
+def run_in_terminal(folder: Path, env: dict[str, str]) -> str:
+    """Return the output of a command in a terminal."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "late_exporter", "post", "p1"]
     with start_process(command, stdout=theirs, env={"PATH": os.environ["PATH"], **env}, cwd=folder) as process:
@@ -271,24 +283,24 @@ def _piece(terminal: int) -> bytes:
 
 
 def test_beside_a_running_exporter(
-    late: LateServer, run: Callable[..., ExporterProcess], ask: Callable[..., ExporterProcess]
+    late: LateServer, start_exporter: Callable[..., ExporterProcess], run_command: Callable[..., ExporterProcess]
 ) -> None:
-    """Asking locks nothing, and the exporter goes on counting."""
+    """The commands lock nothing, and the exporter keeps counting."""
     late.world.publish(5, postId="p1")
-    program = run().wait_ready()
+    program = start_exporter().wait_ready()
     for command in (("logs",), ("post", "p1")):
-        asked = ask(*command)
-        assert 0 == asked.wait_exit(), asked.stderr
+        request_count = run_command(*command)
+        assert 0 == request_count.wait_exit(), request_count.stderr
     late.world.publish(2)
 
     wait_equal(7.0, lambda: program.scrape().sum("late_publishing_logs_total"))
     assert 1.0 == program.scrape().sum("late_up", feed="publishing")
 
 
-def test_a_quota_that_is_used_up(late: LateServer, ask: Callable[..., ExporterProcess]) -> None:
-    """While following, a 429 is waited for and not insisted upon."""
+def test_a_quota_that_is_used_up(late: LateServer, run_command: Callable[..., ExporterProcess]) -> None:
+    """Following waits for the reset after a 429."""
     late.world.publish()
-    program = ask("logs", "--follow", "--poll.interval", "100ms")
+    program = run_command("logs", "--follow", "--poll.interval", "100ms")
     wait_until(lambda: program.stdout.count("\n") == 2)
 
     def refuse(exchange: HttpExchange) -> None:
@@ -296,8 +308,8 @@ def test_a_quota_that_is_used_up(late: LateServer, ask: Callable[..., ExporterPr
 
     late.fault = refuse
     wait_until(lambda: "429: slow down" in program.stderr)
-    asked = len(late.requests)
+    request_count = len(late.requests)
     late.pause(0.5)
 
-    assert asked == len(late.requests)
+    assert request_count == len(late.requests)
     assert 0 == program.stop(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""One poll and no server: for cron, and for the textfile collector of node_exporter."""
+"""Tests of a single poll without a server, for cron and the textfile collector of node_exporter."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ LOGS = "late_publishing_logs_total"
 
 
 def program(late: LateServer, folder: Path, *arguments: str) -> ExporterProcess:
-    """The program, with a state in the folder."""
+    """Return the program with a state in the folder."""
     where = (f"--api.base-url={late.url}", f"--state.url=sqlite:///{folder}/state.db")
     return ExporterProcess(folder, *arguments, *where, env={"LATE_API_KEY": KEY})
 
 
 def families(text: str) -> set[str]:
-    """The families of a body."""
+    """Return the names of the families of a body."""
     return {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
 
 
 def test_run_once_prints_the_metrics(late: LateServer, tmp_path: Path) -> None:
-    """Every log is counted once however often that is done, and a family of the process is none of ours."""
+    """Repeated runs count every log once, and print no family of the process."""
     late.world.publish(250, over=DAY)
     once = program(late, tmp_path, "run", "--once")
     for logs in (250, 253):
@@ -43,7 +43,7 @@ def test_run_once_prints_the_metrics(late: LateServer, tmp_path: Path) -> None:
 
 
 def test_textfile(late: LateServer, tmp_path: Path) -> None:
-    """The file is written anew by every call; between them a restart loses nothing."""
+    """Every run replaces the file, and a restart between runs loses nothing."""
     late.world.publish(120, over=DAY)
     file = tmp_path / "late.prom"
     writing = program(late, tmp_path, "textfile", str(file))
@@ -55,7 +55,7 @@ def test_textfile(late: LateServer, tmp_path: Path) -> None:
 
 
 def test_a_poll_that_fails(late: LateServer, tmp_path: Path) -> None:
-    """The exit code is 1, the reason is told, and the file says it too."""
+    """After a failed poll the exit code is 1, and both the log and the file show the failure."""
     file = tmp_path / "late.prom"
     late.world.publish(5)
     assert 0 == program(late, tmp_path, "textfile", str(file)).start().wait_exit()
@@ -70,8 +70,8 @@ def test_a_poll_that_fails(late: LateServer, tmp_path: Path) -> None:
     assert 5 == samples.sum(LOGS)
 
 
-def test_a_name_that_nobody_reads(late: LateServer, tmp_path: Path) -> None:
-    """A mistake of usage is told before anything is done."""
+def test_a_file_name_that_the_collector_ignores(late: LateServer, tmp_path: Path) -> None:
+    """A file name that the collector ignores is rejected before the poll."""
     wrong = program(late, tmp_path, "textfile", "late.txt").start()
     assert 2 == wrong.wait_exit()
     assert "late.txt: the textfile collector reads only files whose names end in .prom" in wrong.stderr
@@ -81,10 +81,10 @@ def test_a_name_that_nobody_reads(late: LateServer, tmp_path: Path) -> None:
     assert [] == late.requests
 
 
-def test_a_signal_ends_it(late: LateServer, tmp_path: Path, ending: ExitStack) -> None:
-    """In the middle of a slow request it ends in good order."""
+def test_a_signal_ends_it(late: LateServer, tmp_path: Path, exit_stack: ExitStack) -> None:
+    """A signal during a slow request ends the program cleanly."""
     late.fault = hang(late)
-    once = ending.enter_context(program(late, tmp_path, "run", "--once"))
+    once = exit_stack.enter_context(program(late, tmp_path, "run", "--once"))
     wait_until(lambda: late.requests)
     assert 0 == once.stop(signal.SIGTERM)
     assert "" == once.stdout

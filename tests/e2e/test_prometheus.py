@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes the program, and finds in its own memory what the program counted."""
+"""Tests with a real Prometheus that scrapes the exporter."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ scrape_configs:
 
 
 @contextmanager
-def scraping(binary: str, folder: Path, target: str) -> Iterator[PrometheusApi]:
-    """A Prometheus that scrapes one target once a second."""
+def scrape_with_prometheus(binary: str, folder: Path, target: str) -> Iterator[PrometheusApi]:
+    """Run a Prometheus that scrapes one target once a second."""
     config = CONFIG % target.removeprefix("http://")
     with run_prometheus(binary, folder, config, f"--enable-feature={FEATURES}") as database:
         yield database
@@ -36,17 +36,17 @@ def scraping(binary: str, folder: Path, target: str) -> Iterator[PrometheusApi]:
 @pytest.mark.parametrize("created", [False, True], ids=["plain", "created"])
 def test_prometheus_sees_what_was_counted(
     late: LateServer,
-    run: Callable[..., ExporterProcess],
+    start_exporter: Callable[..., ExporterProcess],
     require_tool: Callable[[str], str],
     tmp_path: Path,
     *,
     created: bool,
 ) -> None:
-    """Prometheus has the exact totals, sees the first increment of a series as an increase, and keeps exemplars."""
+    """Prometheus has the exact totals, sees the first increment of a series as increase, and stores exemplars."""
     late.world.publish(40, over=600)
-    program = run(*(["--metrics.created-timestamps"] if created else [])).wait_ready()
-    with scraping(require_tool("prometheus"), tmp_path, program.url) as database:
-        # Nobody else may scrape here: whoever comes first is shown the zero of a new series.
+    program = start_exporter(*(["--metrics.created-timestamps"] if created else [])).wait_ready()
+    with scrape_with_prometheus(require_tool("prometheus"), tmp_path, program.url) as database:
+        # No other scrape here: the first one after the increment gets the zero of a new series.
         wait_equal(40.0, lambda: database.value(f"sum({LOGS})"))
         late.world.publish(3, platform="mastodon", durationMs=700)
         late.world.publish(2, platform="mastodon", status="failed", statusCode=503)
@@ -71,29 +71,29 @@ def test_prometheus_sees_what_was_counted(
 
 
 def exemplar(database: PrometheusApi) -> Mapping[str, str]:
-    """The labels of an exemplar that Prometheus keeps of the new platform's durations."""
+    """Return the labels of the stored exemplar of the new platform's durations."""
     expression = 'late_publishing_duration_seconds_bucket{platform="mastodon"}'
-    found = wait_until(
+    exemplars = wait_until(
         lambda: database.call_api(
             "query_exemplars", query=expression, start=str(time.time() - 600), end=str(time.time())
         )
     )
-    labels: Mapping[str, str] = found[0]["exemplars"][0]["labels"]
+    labels: Mapping[str, str] = exemplars[0]["exemplars"][0]["labels"]
     return labels
 
 
 def test_restart_leaves_no_trace_in_rates(
-    late: LateServer, run: Callable[..., ExporterProcess], require_tool: Callable[[str], str], tmp_path: Path
+    late: LateServer, start_exporter: Callable[..., ExporterProcess], require_tool: Callable[[str], str], tmp_path: Path
 ) -> None:
-    """A restart of the program is no reset of its counters, and nothing seems to have increased."""
+    """Prometheus sees no counter reset and no increase in a restart."""
     late.world.publish(40, over=600)
-    program = run().wait_ready()
+    program = start_exporter().wait_ready()
     port = program.url.rpartition(":")[2]
-    with scraping(require_tool("prometheus"), tmp_path, program.url) as database:
+    with scrape_with_prometheus(require_tool("prometheus"), tmp_path, program.url) as database:
         wait_equal(40.0, lambda: database.value(f"sum({LOGS})"))
         program.stop()
         wait_equal(0.0, lambda: database.value("up"))
-        program = run(f"--web.listen-address=127.0.0.1:{port}")
+        program = start_exporter(f"--web.listen-address=127.0.0.1:{port}")
         wait_equal(1.0, lambda: database.value("up"))
         wait_equal(40.0, lambda: database.value(f"sum({LOGS})"))
         assert 0 == database.value(f"sum(resets({LOGS}[5m]))")

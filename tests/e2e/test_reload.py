@@ -1,4 +1,4 @@
-"""The configuration changed under the running program, by a signal and by a request."""
+"""Tests of reloading the configuration of a running exporter, by a signal and over HTTP."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ LOGS = "late_publishing_logs_total"
 RELOADED = "late_exporter_config_last_reload_successful"
 
 
-class Setting:
-    """A folder with a configuration, and an exporter that reads it.
+class ReloadSetup:
+    """Folder with a configuration, and an exporter that uses it.
 
     Args:
-        folder: Where the files are.
-        late: The API of every workspace.
+        folder: Folder of the files.
+        late: API of all workspaces.
     """
 
     def __init__(self, folder: Path, late: LateServer) -> None:
@@ -46,13 +46,13 @@ class Setting:
         (self.folder / "late.yml").write_text("\n".join(lines) + "\n")
 
     def logs(self) -> dict[str, float]:
-        """How many logs every workspace has."""
+        """Return the number of logs of each workspace."""
         samples = self.program.scrape()
         names = {dict(labels)["workspace"] for name, labels in samples if name == LOGS}
         return {name: samples.sum(LOGS, workspace=name) for name in names}
 
     def post(self, path: str, **headers: str) -> HttpResponse:
-        """Ask the program for something."""
+        """Send a POST request to the exporter."""
         address = urlsplit(self.program.url)
         connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
         try:
@@ -64,31 +64,31 @@ class Setting:
 
 
 @pytest.fixture
-def setting(ending: ExitStack, tmp_path: Path, late: LateServer) -> Setting:
-    """An exporter that has read a hundred logs."""
+def setting(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> ReloadSetup:
+    """Return an exporter that has counted a hundred logs."""
     late.world.publish(100, over=DAY)
-    setting = Setting(tmp_path, late)
-    ending.enter_context(setting.program)
+    setting = ReloadSetup(tmp_path, late)
+    exit_stack.enter_context(setting.program)
     wait_equal({"acme": 100.0}, setting.logs)
     return setting
 
 
 @contextmanager
-def scraped(program: ExporterProcess) -> Iterator[None]:
-    """Scrape all the while; no scrape may fail, and no counter of ``acme`` may fall."""
+def scraping(program: ExporterProcess) -> Iterator[None]:
+    """Scrape during the block. No scrape may fail, and no counter of ``acme`` may fall."""
     over, faults = threading.Event(), list[object]()
 
     def scrape() -> None:
-        shown = Samples()
+        samples = Samples()
         while not over.wait(0.002):
             try:
-                seen = program.scrape()
+                values = program.scrape()
             except (OSError, http.client.HTTPException) as exc:
                 faults.append(exc)
                 continue
-            before = {at: value for at, value in shown.counters.items() if ("workspace", "acme") in at[1]}
-            faults.extend((at, value) for at, value in before.items() if seen.get(at, -1) < value)
-            shown = seen
+            before = {series: value for series, value in samples.counters.items() if ("workspace", "acme") in series[1]}
+            faults.extend((series, value) for series, value in before.items() if values.get(series, -1) < value)
+            samples = values
 
     scraping = threading.Thread(target=scrape)
     scraping.start()
@@ -101,9 +101,9 @@ def scraped(program: ExporterProcess) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("way", ["signal", "request"])
-def test_workspaces_come_and_go_while_logs_arrive(setting: Setting, way: str) -> None:
-    """Ten reloads drop no scrape and no log, and count none twice."""
-    with scraped(setting.program):
+def test_workspaces_come_and_go_while_logs_arrive(setting: ReloadSetup, way: str) -> None:
+    """Ten reloads fail no scrape, lose no log and count none twice."""
+    with scraping(setting.program):
         for turn in range(10):
             setting.write("acme", *(["beta"] if turn % 2 else []))
             with setting.late.lock:
@@ -118,10 +118,10 @@ def test_workspaces_come_and_go_while_logs_arrive(setting: Setting, way: str) ->
     assert 10 == setting.program.stderr.count("msg=reloaded")
 
 
-def test_a_wrong_configuration_is_refused_with_its_reason(setting: Setting) -> None:
-    """The answer and the log name every mistake, nothing changes, and no key is told."""
+def test_a_wrong_configuration_is_rejected_with_its_errors(setting: ReloadSetup) -> None:
+    """Response and log name every error of a wrong configuration, nothing changes, and no key is shown."""
     setting.write("acme", "beta", more="log: {level: loud}\npol: {}")
-    with scraped(setting.program):
+    with scraping(setting.program):
         answer = setting.post("/-/reload")
     assert 500 == answer.status
     for mistake in ('late.yml:6: log.level "loud": must be one of', "late.yml:7: pol: unknown; did you mean poll?"):
@@ -135,16 +135,16 @@ def test_a_wrong_configuration_is_refused_with_its_reason(setting: Setting) -> N
     assert KEY not in answer.text + setting.program.stderr
 
 
-def test_the_log_level_changes(setting: Setting) -> None:
-    """Another level or format of the log holds from the reload on."""
+def test_the_log_level_changes(setting: ReloadSetup) -> None:
+    """A reload changes level and format of the log."""
     assert "level=debug" not in setting.program.stderr
     setting.write("acme", more="log: {level: debug, format: json}")
     assert 200 == setting.post("/-/reload").status
     wait_until(lambda: '"level": "debug"' in setting.program.stderr)
 
 
-def test_a_restart_after_reloads_finds_the_same(setting: Setting) -> None:
-    """A workspace that a reload brought in, or took out, is in the state as any other."""
+def test_a_restart_after_reloads_finds_the_same(setting: ReloadSetup) -> None:
+    """The state keeps workspaces that were added and removed by reloads."""
     setting.write("acme", "beta")
     assert 200 == setting.post("/-/reload").status
     wait_equal({"acme": 100.0, "beta": 100.0}, setting.logs)
@@ -159,23 +159,23 @@ def test_a_restart_after_reloads_finds_the_same(setting: Setting) -> None:
     wait_equal({"acme": 105.0, "beta": 105.0}, setting.logs)
 
 
-def test_quit(setting: Setting) -> None:
-    """A request ends the program in good order."""
+def test_quit(setting: ReloadSetup) -> None:
+    """A POST to /-/quit ends the program cleanly."""
     assert "stopping\n" == setting.post("/-/quit").text
     assert 0 == setting.program.wait_exit()
 
 
-def test_pages_of_others_command_nothing(setting: Setting) -> None:
-    """A page in a browser that posts to the exporter is refused, and so is a mere look."""
+def test_cross_site_requests_are_rejected(setting: ReloadSetup) -> None:
+    """Cross-site requests and GET requests to the lifecycle API are rejected."""
     assert 403 == setting.post("/-/quit", Origin="https://example.com").status
     assert 405 == setting.program.get("/-/reload").status
 
 
-def test_commands_are_for_those_who_enable_them(ending: ExitStack, tmp_path: Path, late: LateServer) -> None:
-    """Without the flag nobody can reload or stop the program over HTTP; the signal reloads in any case."""
-    setting = Setting(tmp_path, late)
+def test_the_lifecycle_api_needs_its_flag(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> None:
+    """Without its flag the lifecycle API is disabled; SIGHUP reloads in any case."""
+    setting = ReloadSetup(tmp_path, late)
     arguments = ("--config.file=late.yml", "--web.listen-address=127.0.0.1:0")
-    setting.program = ending.enter_context(ExporterProcess(tmp_path, "run", *arguments))
+    setting.program = exit_stack.enter_context(ExporterProcess(tmp_path, "run", *arguments))
     for path in ("/-/reload", "/-/quit"):
         answer = setting.post(path)
         assert (403, True) == (answer.status, "--web.enable-lifecycle" in answer.text)

@@ -1,4 +1,4 @@
-"""Stopped and started again: the same totals, few requests, nothing lost, and quickly."""
+"""Tests of stopping and restarting: the same totals, few requests, nothing lost, and in time."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ Run: TypeAlias = Callable[..., ExporterProcess]
 LOGS = "late_publishing_logs_total"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 GRACE = 5.0
-"""Seconds within which the program promises to be gone."""
+"""Seconds within which the program has to exit after a signal."""
 
 
-def history(samples: Samples) -> Samples:
-    """What a scrape says of the logs, not of the exporter."""
+def event_counters(samples: Samples) -> Samples:
+    """Return the samples about logs, without those about the exporter."""
     return Samples({series: value for series, value in samples.items() if series[0].startswith(("late_pub", "late_a"))})
 
 
-def stopped(program: ExporterProcess, number: signal.Signals) -> int:
-    """The exit code after a signal; fails where it takes longer than promised."""
-    program.send_signal(number)
+def assert_stops(program: ExporterProcess, signal_number: signal.Signals) -> int:
+    """Send a signal, and assert that the program exits with 0 in time."""
+    program.send_signal(signal_number)
     return program.wait_exit(timeout=GRACE)
 
 
-HANGING = """
+HANGING_DNS = """
 import socket, time
 def getaddrinfo(*_, **__):
     time.sleep(60)
@@ -48,10 +48,10 @@ socket.getaddrinfo = getaddrinfo
 """
 
 
-def test_stop_while_no_name_can_be_resolved(tmp_path: Path, ending: ExitStack) -> None:
-    """A name server that gives no answer does not keep the program from ending in time."""
-    (tmp_path / "sitecustomize.py").write_text(HANGING)
-    program = ending.enter_context(
+def test_stop_while_no_name_can_be_resolved(tmp_path: Path, exit_stack: ExitStack) -> None:
+    """A name server that does not respond cannot delay the exit."""
+    (tmp_path / "sitecustomize.py").write_text(HANGING_DNS)
+    program = exit_stack.enter_context(
         ExporterProcess(
             tmp_path,
             "run",
@@ -62,68 +62,68 @@ def test_stop_while_no_name_can_be_resolved(tmp_path: Path, ending: ExitStack) -
         )
     )
     wait_until(lambda: program.get("/-/healthy").status == 200, describe=lambda: program.stderr)
-    assert 0 == stopped(program, signal.SIGTERM)
+    assert 0 == assert_stops(program, signal.SIGTERM)
 
 
-def test_clean_restart_changes_nothing(late: LateServer, run: Run) -> None:
-    """After a restart with nothing new every total, label and gauge of the logs is what it was."""
+def test_clean_restart_changes_nothing(late: LateServer, start_exporter: Run) -> None:
+    """After a restart without new logs every metric of the logs is unchanged."""
     late.world.publish(1100, over=86_400)
     late.world.publish(40, platform='my"space\\', status="failed", response={"errorCode": "TOKEN_EXPIRED"})
     late.world.publish(3, status="pending", durationMs=None, accountId="ünïcode")
-    program = run().wait_ready()
+    program = start_exporter().wait_ready()
     wait_equal(1143.0, lambda: program.scrape().sum(LOGS))
     before = program.scrape()
     assert 0 == program.stop()
     after = program.start().wait_ready().scrape()
-    assert history(before) == history(after)
+    assert event_counters(before) == event_counters(after)
 
 
-def test_restart_takes_few_requests(late: LateServer, run: Run) -> None:
-    """With 3,000 known logs and nothing new a second start reads one page, and those of the last hour for late ones."""
+def test_restart_takes_few_requests(late: LateServer, start_exporter: Run) -> None:
+    """With 3,000 known logs a restart reads one page, and those of the last hour for late logs."""
     late.world.publish(3000, over=86_400)
-    program = run("--poll.feeds=publishing").wait_ready()
+    program = start_exporter("--poll.feeds=publishing").wait_ready()
     assert len(late.requests) >= 30
     program.stop()
     before = len(late.requests)
-    program = run("--poll.feeds=publishing", interval="1h").wait_ready()
+    program = start_exporter("--poll.feeds=publishing", interval="1h").wait_ready()
     wait_equal(1.0, lambda: program.scrape().sum("late_up"))
     assert len(late.requests) - before <= 5
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_signal_while_idle(late: LateServer, run: Run, number: signal.Signals) -> None:
-    """A signal ends the program with 0 in time, and it says that it stops."""
+def test_signal_while_idle(late: LateServer, start_exporter: Run, number: signal.Signals) -> None:
+    """A signal ends the program with 0 in time, and the log says that it stops."""
     late.world.publish(10)
-    program = run(interval="1h").wait_ready()
-    assert 0 == stopped(program, number)
+    program = start_exporter(interval="1h").wait_ready()
+    assert 0 == assert_stops(program, number)
     assert "stopping" in program.stderr
     assert "Traceback" not in program.stderr
 
 
 @pytest.mark.parametrize(("fault", "number"), [(hang, signal.SIGTERM), (drip, signal.SIGINT)])
 def test_signal_during_a_slow_answer(
-    late: LateServer, run: Run, fault: Callable[[LateServer], FaultHandler], number: signal.Signals
+    late: LateServer, start_exporter: Run, fault: Callable[[LateServer], FaultHandler], number: signal.Signals
 ) -> None:
-    """The program does not wait for the API when it is told to stop."""
+    """A slow response cannot delay the exit."""
     late.fault = fault(late)
-    program = run()
+    program = start_exporter()
     wait_until(lambda: late.requests)
-    assert 0 == stopped(program, number)
+    assert 0 == assert_stops(program, number)
     assert "Traceback" not in program.stderr
 
 
-def test_signal_during_start(late: LateServer, run: Run) -> None:
-    """A signal as soon as signals are handled ends the program with 0, with an API that does not answer."""
+def test_signal_during_start(late: LateServer, start_exporter: Run) -> None:
+    """A signal right after the start ends the program with 0, with an API that does not respond."""
     late.fault = hang(late)
     for _ in range(2):
-        program = run()
+        program = start_exporter()
         assert program.url
-        assert 0 == stopped(program, signal.SIGTERM)
+        assert 0 == assert_stops(program, signal.SIGTERM)
 
 
-def test_nothing_is_lost_by_a_signal_during_a_catch_up(late: LateServer, run: Run) -> None:
-    """A throttled catch-up is abandoned in time; what it had counted stays, and a later start counts the rest."""
-    program = run("--poll.feeds=publishing", interval="1h")
+def test_nothing_is_lost_by_a_signal_during_a_catch_up(late: LateServer, start_exporter: Run) -> None:
+    """A throttled catch-up stops in time; its counts stay, and the next start counts the rest."""
+    program = start_exporter("--poll.feeds=publishing", interval="1h")
     program.wait_ready().stop()
     late.api._rate_limit = 60  # noqa: SLF001 - the plan of the key changes
     late.world.publish(5000, over=86_400)
@@ -131,43 +131,43 @@ def test_nothing_is_lost_by_a_signal_during_a_catch_up(late: LateServer, run: Ru
     program.start()
     wait_until(lambda: program.scrape().sum(LOGS) >= 1000)
     wait_until(lambda: len(late.requests) - before >= 30)
-    counted = program.scrape().sum(LOGS)
-    assert 0 == stopped(program, signal.SIGTERM)
+    log_count = program.scrape().sum(LOGS)
+    assert 0 == assert_stops(program, signal.SIGTERM)
     late.api._rate_limit = 1_000_000  # noqa: SLF001 - as above
     program.start()
-    assert 5000 > counted
-    assert program.scrape().sum(LOGS) >= counted
+    assert 5000 > log_count
+    assert program.scrape().sum(LOGS) >= log_count
     wait_equal(5000.0, lambda: program.scrape().sum(LOGS))
 
 
-def test_stopping_with_scrapers_connected(late: LateServer, run: Run, ending: ExitStack) -> None:
-    """Open connections of scrapers do not keep the program from ending."""
+def test_stopping_with_scrapers_connected(late: LateServer, start_exporter: Run, exit_stack: ExitStack) -> None:
+    """Open connections of scrapers cannot delay the exit."""
     import socket  # noqa: PLC0415 - only here
 
     late.world.publish(10)
-    program = run().wait_ready()
+    program = start_exporter().wait_ready()
     host, port = program.url.removeprefix("http://").split(":")
     for request in (b"", b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /metrics HT"):
-        connection = ending.enter_context(socket.create_connection((host, int(port)), timeout=5))
+        connection = exit_stack.enter_context(socket.create_connection((host, int(port)), timeout=5))
         connection.sendall(request)
-    assert 0 == stopped(program, signal.SIGTERM)
+    assert 0 == assert_stops(program, signal.SIGTERM)
 
 
-def test_the_program_starts_quickly(late: LateServer, run: Run, tmp_path: Path) -> None:
+def test_the_program_starts_quickly(late: LateServer, start_exporter: Run, tmp_path: Path) -> None:
     """A start with a state of 20,000 logs serves within seconds."""
     late.world.publish(20_000, over=86_400)
-    program = run("--poll.feeds=publishing")
+    program = start_exporter("--poll.feeds=publishing")
     wait_equal(20_000.0, lambda: program.scrape().sum(LOGS))
     program.stop()
     assert (tmp_path / "state.db").stat().st_size > 500_000
-    began = time.monotonic()
+    start = time.monotonic()
     assert program.start().url
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - start < 5
 
 
 @pytest.mark.parametrize("ticks", range(6))
 async def test_a_change_does_not_swallow_the_end(monkeypatch: pytest.MonkeyPatch, ticks: int) -> None:
-    """The publisher ends when it is cancelled, also a few ticks of the loop after something has changed."""
+    """The publisher ends if it is cancelled shortly after a change."""
     monkeypatch.setattr("late_exporter.exposition.publisher.MIN_INTERVAL_SECONDS", 0)
     exposition = Exposition(CATALOGUE)
     publisher = Publisher(exposition, list)
@@ -179,6 +179,6 @@ async def test_a_change_does_not_swallow_the_end(monkeypatch: pytest.MonkeyPatch
     for _ in range(ticks):
         await asyncio.sleep(0)
     running.cancel()
-    done, _ = await asyncio.wait([running], timeout=GRACE)
-    assert {running} == done
+    tasks, _ = await asyncio.wait([running], timeout=GRACE)
+    assert {running} == tasks
     assert running.cancelled()

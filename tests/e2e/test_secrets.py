@@ -1,4 +1,4 @@
-"""The key in no output: not in a log, a page, a metric or the state, whatever the API says of it."""
+"""Tests that the key is in no output: no log, page, metric or state, with an API that repeats it in every way."""
 
 from __future__ import annotations
 
@@ -22,109 +22,115 @@ pytestmark = pytest.mark.e2e
 DOCUMENTED = "sk_" + "4f1d8c6b" * 8
 STRANGE = "Zq7-\"quoted\"<&>'back\\slash'%20+/=~" + "LongSecret" * 4
 PIECE = 16
-"""So many characters in a row of a key are too many."""
+"""Length of a fragment of the key that counts as a leak."""
 
 
-def said(exchange: HttpExchange) -> str:
-    """The key that came with a request."""
+def key_in_body(exchange: HttpExchange) -> str:
+    """Return the key of a request."""
     return exchange.key.removeprefix("Bearer ")
 
 
-def in_error(exchange: HttpExchange) -> None:
-    """An error that repeats the header."""
+def key_in_error(exchange: HttpExchange) -> None:
+    """Send an error that repeats the header."""
     exchange.send(500, json.dumps({"error": f"bad header Authorization: {exchange.key}"}).encode())
 
 
-def in_bare_error(exchange: HttpExchange) -> None:
-    """An error that repeats the key where the message is cut."""
-    exchange.send(503, json.dumps({"error": "x" * 170 + said(exchange)}).encode())
+def key_in_bare_error(exchange: HttpExchange) -> None:
+    """Send an error with the key where the message is truncated."""
+    exchange.send(503, json.dumps({"error": "x" * 170 + key_in_body(exchange)}).encode())
 
 
-def in_escaped_error(exchange: HttpExchange) -> None:
-    """An error that writes every character of the key as an escape."""
-    escaped = "".join(f"\\u{ord(character):04x}" for character in said(exchange))
+def key_in_escaped_error(exchange: HttpExchange) -> None:
+    """Send an error in which every character of the key is escaped."""
+    escaped = "".join(f"\\u{ord(character):04x}" for character in key_in_body(exchange))
     exchange.send(400, f'{{"error": "key {escaped}"}}'.encode())
 
 
-def in_refusal(exchange: HttpExchange) -> None:
-    """A refusal that repeats the key."""
-    exchange.send(401, json.dumps({"error": f"unknown key {said(exchange)}"}).encode())
+def key_in_rejection(exchange: HttpExchange) -> None:
+    """Send a 401 that repeats the key."""
+    exchange.send(401, json.dumps({"error": f"unknown key {key_in_body(exchange)}"}).encode())
 
 
-def in_html(exchange: HttpExchange) -> None:
-    """A proxy's page that repeats the header, escaped as HTML."""
+def key_in_html(exchange: HttpExchange) -> None:
+    """Send an error page that repeats the header, escaped as HTML."""
     exchange.send(502, f"<html><pre>{html.escape(exchange.key)}</pre></html>".encode(), {"Content-Type": "text/html"})
 
 
-def in_location(exchange: HttpExchange) -> None:
-    """A redirect that carries the key on."""
-    exchange.send(302, headers={"Location": f"https://example.org/login?key={quote(said(exchange), safe='')}"})
+def key_in_location(exchange: HttpExchange) -> None:
+    """Send a redirect with the key in its URL."""
+    exchange.send(302, headers={"Location": f"https://example.org/login?key={quote(key_in_body(exchange), safe='')}"})
 
 
-def in_host(exchange: HttpExchange) -> None:
-    """A redirect to a host that is the key."""
-    exchange.send(302, headers={"Location": f"https://{quote(said(exchange), safe='')}/"})
+def key_in_host(exchange: HttpExchange) -> None:
+    """Send a redirect to the key as host."""
+    exchange.send(302, headers={"Location": f"https://{quote(key_in_body(exchange), safe='')}/"})
 
 
-def in_broken_location(exchange: HttpExchange) -> None:
-    """A redirect to nowhere that holds the key."""
-    exchange.send(302, headers={"Location": f"http://[{said(exchange)}"})
+def key_in_broken_location(exchange: HttpExchange) -> None:
+    """Send a redirect to an invalid URL with the key."""
+    exchange.send(302, headers={"Location": f"http://[{key_in_body(exchange)}"})
 
 
-def in_no_json(exchange: HttpExchange) -> None:
-    """A good status with a text that begins with the key."""
-    exchange.send(200, said(exchange).encode())
+def key_in_invalid_json(exchange: HttpExchange) -> None:
+    """Send a text that begins with the key, with status 200."""
+    exchange.send(200, key_in_body(exchange).encode())
 
 
-def in_cut_no_json(exchange: HttpExchange) -> None:
-    """A good status with a text that holds the key where the excerpt is cut."""
-    exchange.send(200, b"x" * 30 + said(exchange).encode())
+def key_in_truncated_json(exchange: HttpExchange) -> None:
+    """Send a text with the key where the excerpt is truncated, with status 200."""
+    exchange.send(200, b"x" * 30 + key_in_body(exchange).encode())
 
 
-def in_base64(exchange: HttpExchange) -> None:
-    """An error that repeats the header in another alphabet, which nobody can be asked to know; it must not crash."""
+def key_in_base64(exchange: HttpExchange) -> None:
+    """Send an error that repeats the header in base64, which is not redacted but must not crash."""
     exchange.send(500, base64.b64encode(b"nothing here"))
 
 
-def in_status_line(exchange: HttpExchange) -> None:
-    """An answer that is no HTTP and repeats the key."""
-    exchange.write(f"HTTP/9 {said(exchange)}\r\n\r\n".encode())
+def key_in_status_line(exchange: HttpExchange) -> None:
+    """Send a response that is not HTTP and repeats the key."""
+    exchange.write(f"HTTP/9 {key_in_body(exchange)}\r\n\r\n".encode())
     exchange.close()
 
 
-def in_header(exchange: HttpExchange) -> None:
-    """A quota that is the key."""
+def key_in_header(exchange: HttpExchange) -> None:
+    """Send the key as quota header."""
     exchange.send(
-        200, b"{", {"X-RateLimit-Limit": said(exchange), "Retry-After": said(exchange), "Date": said(exchange)}
+        200,
+        b"{",
+        {
+            "X-RateLimit-Limit": key_in_body(exchange),
+            "Retry-After": key_in_body(exchange),
+            "Date": key_in_body(exchange),
+        },
     )
 
 
 HOSTILE = (
-    in_error,
-    in_bare_error,
-    in_escaped_error,
-    in_refusal,
-    in_html,
-    in_location,
-    in_host,
-    in_broken_location,
-    in_no_json,
-    in_cut_no_json,
-    in_base64,
-    in_status_line,
-    in_header,
+    key_in_error,
+    key_in_bare_error,
+    key_in_escaped_error,
+    key_in_rejection,
+    key_in_html,
+    key_in_location,
+    key_in_host,
+    key_in_broken_location,
+    key_in_invalid_json,
+    key_in_truncated_json,
+    key_in_base64,
+    key_in_status_line,
+    key_in_header,
 )
 
 
-def spellings(key: str) -> set[str]:
-    """Every piece of a key that is too long, as it is and as usual encodings have it."""
-    written = {key, html.escape(key), quote(key, safe=""), json.dumps(key)[1:-1], repr(key)[1:-1], key.lower()}
-    return {text[at : at + PIECE] for text in written for at in range(len(text) - PIECE + 1)}
+def key_fragments(key: str) -> set[str]:
+    """Return all fragments of a key that are long enough to matter, plain and in common encodings."""
+    encodings = {key, html.escape(key), quote(key, safe=""), json.dumps(key)[1:-1], repr(key)[1:-1], key.lower()}
+    return {text[position : position + PIECE] for text in encodings for position in range(len(text) - PIECE + 1)}
 
 
-def leaks(key: str, *outputs: bytes) -> list[str]:
-    """The places where a piece of the key stands, with what is around it."""
-    pieces = spellings(key)
+def find_leaks(key: str, *outputs: bytes) -> list[str]:
+    """Return all places of a text with a fragment of the key, with their context."""
+    pieces = key_fragments(key)
     texts = [output.decode("utf-8", "backslashreplace") for output in outputs]
     return sorted(
         {text[max(0, text.find(piece) - 60) :][:160] for text, piece in product(texts, pieces) if piece in text}
@@ -132,9 +138,9 @@ def leaks(key: str, *outputs: bytes) -> list[str]:
 
 
 @pytest.mark.parametrize(("key", "log_format"), [(DOCUMENTED, "logfmt"), (STRANGE, "json")])
-def test_key_is_nowhere(tmp_path: Path, ending: ExitStack, key: str, log_format: str) -> None:
-    """With everything logged and an API that repeats the key in every way, no output of any kind holds it."""
-    late = ending.enter_context(LateServer(key=key))
+def test_key_is_nowhere(tmp_path: Path, exit_stack: ExitStack, key: str, log_format: str) -> None:
+    """At the most verbose log level, no output contains the key that the API repeats."""
+    late = exit_stack.enter_context(LateServer(key=key))
     late.world.publish(3, platform="telegram")
     path = tmp_path / "key.txt"
     path.write_text(key)
@@ -146,42 +152,42 @@ def test_key_is_nowhere(tmp_path: Path, ending: ExitStack, key: str, log_format:
         "--poll.feeds=publishing",
         env={"LATE_API_KEY_FILE": str(path)},
     )
-    ending.enter_context(program)
+    exit_stack.enter_context(program)
     outputs: list[bytes] = []
     for fault in HOSTILE:
-        met(program, late, fault)
+        send_fault(program, late, fault)
         outputs += [program.get(page).body for page in ("/", "/-/ready", "/metrics")]
-        # The first is met before the first sync, of which /-/ready tells; later a success ends the backoff.
+        # The first fault is before the first sync, so /-/ready shows it; later a success ends the backoff.
         if fault is not HOSTILE[0]:
-            met(program, late, late.respond)
+            send_fault(program, late, late.respond)
     wait_equal(3.0, lambda: program.scrape().sum("late_publishing_logs_total"))
     assert any(request.headers["Authorization"] == f"Bearer {key}" for request in late.requests)
     assert 0 == program.stop()
     outputs += [file.read_bytes() for file in tmp_path.iterdir() if file != path]
     assert "poll failed" in program.stderr
-    assert [] == leaks(key, *outputs)
+    assert [] == find_leaks(key, *outputs)
 
 
-def met(program: ExporterProcess, late: LateServer, fault: Callable[[HttpExchange], None]) -> None:
-    """Wait until a poll has met a fault and the next one is under way, so that the first is told of."""
+def send_fault(program: ExporterProcess, late: LateServer, fault: Callable[[HttpExchange], None]) -> None:
+    """Wait until a poll has failed by a fault and the next one has begun, so that the failure is logged."""
     before = len(late.requests)
     late.fault = fault
     wait_until(lambda: len(late.requests) >= before + 2, describe=lambda: program.stderr)
 
 
 def test_leaks_are_found() -> None:
-    """A whole key, a piece of it and an escaped one are noticed; what is short is not."""
-    for written in (DOCUMENTED, DOCUMENTED[20:40], quote(STRANGE, safe=""), html.escape(STRANGE)):
-        key = STRANGE if written[0] == "Z" else DOCUMENTED
-        assert [] != leaks(key, f"text {written} text".encode())
-    assert [] == leaks(DOCUMENTED, b"sk_4f1d")
+    """A whole key, a fragment and an escaped key are detected; short fragments are not."""
+    for encoded in (DOCUMENTED, DOCUMENTED[20:40], quote(STRANGE, safe=""), html.escape(STRANGE)):
+        key = STRANGE if encoded[0] == "Z" else DOCUMENTED
+        assert [] != find_leaks(key, f"text {encoded} text".encode())
+    assert [] == find_leaks(DOCUMENTED, b"sk_4f1d")
 
 
 @pytest.mark.parametrize("command", ["check", "run", "post", "logs"])
-def test_key_in_no_message_of_a_command(tmp_path: Path, ending: ExitStack, command: str) -> None:
-    """Neither what asks the API nor a wrong configuration repeats the key."""
-    late = ending.enter_context(LateServer(key=DOCUMENTED))
-    late.fault = in_error
+def test_key_in_no_message_of_a_command(tmp_path: Path, exit_stack: ExitStack, command: str) -> None:
+    """Neither API errors nor configuration errors of a command repeat the key."""
+    late = exit_stack.enter_context(LateServer(key=DOCUMENTED))
+    late.fault = key_in_error
     arguments: dict[str, Any] = {
         "check": (f"--api.base-url={late.url}",),
         "post": (DOCUMENTED, f"--api.base-url={late.url}"),
@@ -190,5 +196,5 @@ def test_key_in_no_message_of_a_command(tmp_path: Path, ending: ExitStack, comma
     }
     with ExporterProcess(tmp_path, command, *arguments[command], env={"LATE_API_KEY": DOCUMENTED}) as program:
         assert program.wait_exit() in (1, 2)
-        assert [] == leaks(DOCUMENTED, program.stdout.encode(), program.stderr.encode())
+        assert [] == find_leaks(DOCUMENTED, program.stdout.encode(), program.stderr.encode())
         assert program.stdout + program.stderr

@@ -1,4 +1,4 @@
-"""The soak itself: a short one works, ends what it started, and would tell if something were wrong."""
+"""Tests of the soak: a short one passes, stops all its processes, and would report a problem."""
 
 from __future__ import annotations
 
@@ -19,8 +19,15 @@ from late_exporter.model import Batch, LogEntry, Observation, Scope
 from late_exporter.store import open_snapshot, open_store
 from tests.e2e.program import ROOT, start_process, wait_until
 from tests.e2e.prometheus import PrometheusApi, ResultRow
-from tests.soak.stage import Stage
-from tests.soak.verdict import Life, Memory, differences, examine, falls, slope
+from tests.soak.checks import (
+    MemoryHistory,
+    ProcessMemory,
+    check_state,
+    find_count_differences,
+    find_counter_resets,
+    slope,
+)
+from tests.soak.world import SoakWorld
 
 pytestmark = pytest.mark.e2e
 
@@ -30,12 +37,12 @@ KIND = ("tiktok", "publish", "success")
 
 @pytest.fixture
 def environ(require_tool: Callable[[str], str]) -> dict[str, str]:
-    """Where Prometheus is found."""
+    """Return an environment in which Prometheus is found."""
     return {**os.environ, "PATH": f"{Path(require_tool('prometheus')).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 def test_a_short_soak(environ: dict[str, str]) -> None:
-    """Ten seconds of faults, kills and reloads end with every log counted once, and say what was compared."""
+    """Ten seconds of faults, kills and reloads end with every log counted once, and the audit compared logs."""
     result = subprocess.run(
         SOAK, cwd=ROOT, env={**environ, "SOAK": "10s"}, capture_output=True, check=False, text=True, timeout=300
     )
@@ -46,14 +53,14 @@ def test_a_short_soak(environ: dict[str, str]) -> None:
 
 
 def test_an_interrupted_soak(environ: dict[str, str], tmp_path: Path) -> None:
-    """Ctrl-C ends it and all that it started, and no file is left."""
+    """SIGINT ends a soak and all its processes, and no file is left."""
     output = tmp_path / "output.txt"
     env = {**environ, "SOAK": "1h", "TMPDIR": str(tmp_path)}
     with (
         output.open("wb") as file,
         start_process(SOAK, cwd=ROOT, env=env, stdout=file, stderr=file) as soak,
     ):
-        wait_until(lambda: " happenings" in output.read_text(), describe=output.read_text)
+        wait_until(lambda: " events" in output.read_text(), describe=output.read_text)
         soak.send_signal(signal.SIGINT)
         assert 130 == soak.wait(60), output.read_text()
         with pytest.raises(ProcessLookupError):
@@ -61,112 +68,114 @@ def test_an_interrupted_soak(environ: dict[str, str], tmp_path: Path) -> None:
     assert [output] == list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("words", "message"), [("4s", "must be at least 5s"), ("soon", "not a duration")])
-def test_a_time_that_is_none(environ: dict[str, str], words: str, message: str) -> None:
-    """It says what is wrong with SOAK before anything is started."""
+@pytest.mark.parametrize(("text", "message"), [("4s", "must be at least 5s"), ("soon", "not a duration")])
+def test_an_invalid_duration_is_rejected(environ: dict[str, str], text: str, message: str) -> None:
+    """An invalid SOAK is rejected with a message before anything is started."""
     result = subprocess.run(
-        SOAK, cwd=ROOT, env={**environ, "SOAK": words}, capture_output=True, check=False, text=True, timeout=60
+        SOAK, cwd=ROOT, env={**environ, "SOAK": text}, capture_output=True, check=False, text=True, timeout=60
     )
-    assert (2, True) == (result.returncode, f"SOAK={words}: {message}" in result.stderr)
+    assert (2, True) == (result.returncode, f"SOAK={text}: {message}" in result.stderr)
 
 
-def test_the_rate_is_the_one_that_is_asked_for() -> None:
-    """Whatever the time of the day, about so many logs come as are wanted."""
-    stage = Stage(1, 50)
+def test_the_world_has_the_requested_rate() -> None:
+    """The number of logs per second is about the requested one at any time of day."""
+    world = SoakWorld(1, 50)
     now = time.time()
-    before = len(stage.publishing)
-    stage.advance(now + 60)
-    assert 0.6 * 50 * 60 < len(stage.publishing) - before < 1.6 * 50 * 60
-    late = [row for row in stage.publishing.rows if "1a7e0" in row["_id"]]
+    before = len(world.publishing)
+    world.advance(now + 60)
+    assert 0.6 * 50 * 60 < len(world.publishing) - before < 1.6 * 50 * 60
+    late = [row for row in world.publishing.rows if "1a7e0" in row["_id"]]
     assert 1 == len(late)
-    stage.over = True
-    rows = stage.rows
-    stage.advance(now + 120)
-    assert rows == stage.rows
+    world.is_stopped = True
+    rows = world.rows
+    world.advance(now + 120)
+    assert rows == world.rows
 
 
-def test_differences_are_told() -> None:
-    """A log too many and one too few are told by their kind."""
-    assert [] == list(differences(Counter({KIND: 2}), Counter({KIND: 2})))
-    assert ["tiktok/publish/success: there are 2 logs, 3 are shown"] == list(
-        differences(Counter({KIND: 2}), Counter({KIND: 3}))
+def test_count_differences_are_reported() -> None:
+    """A series with a log too many or too few is reported."""
+    assert [] == list(find_count_differences(Counter({KIND: 2}), Counter({KIND: 2})))
+    assert ["tiktok/publish/success: there are 2 logs, /metrics shows 3"] == list(
+        find_count_differences(Counter({KIND: 2}), Counter({KIND: 3}))
     )
-    assert ["tiktok/publish/success: there are 2 logs, 0 are shown"] == list(differences(Counter({KIND: 2}), Counter()))
+    assert ["tiktok/publish/success: there are 2 logs, /metrics shows 0"] == list(
+        find_count_differences(Counter({KIND: 2}), Counter())
+    )
 
 
-def test_a_wrong_ledger_is_told(tmp_path: Path) -> None:
-    """A log that is missing, one counted twice and one that never was are named; one deleted may be either."""
-    stage = Stage(1, 2)
-    rows = {log_id: row for log_id, row in stage.rows.items() if row["status"] == "success"}
+def test_wrong_states_are_reported(tmp_path: Path) -> None:
+    """A missing log, one counted twice and an unknown one are reported; a deleted log may be counted or not."""
+    world = SoakWorld(1, 2)
+    rows = {log_id: row for log_id, row in world.rows.items() if row["status"] == "success"}
     missing, twice, deleted, unseen, *_ = rows
     for log_id in (deleted, unseen):
-        stage.publishing.delete(log_id)
-    sighted = [(log_id, row["status"]) for log_id, row in stage.rows.items() if log_id not in (missing, unseen)]
-    sighted += [(twice, "failed"), ("nobody", "success")]
+        world.publishing.delete(log_id)
+    statuses = [(log_id, row["status"]) for log_id, row in world.rows.items() if log_id not in (missing, unseen)]
+    statuses += [(twice, "failed"), ("nobody", "success")]
     url = f"sqlite:///{tmp_path / 'state.db'}"
     with closing(open_store(url)) as store:
-        sightings = [Observation(LogEntry(key=log_id, status=status), ()) for log_id, status in sighted]
-        store.commit(Scope("acme", "publishing"), Batch(committed_at=1.0, observations=sightings))
-    with open_snapshot(url) as records:
-        ledger = examine(stage, records, "acme")
+        observations = [Observation(LogEntry(key=log_id, status=status), ()) for log_id, status in statuses]
+        store.commit(Scope("acme", "publishing"), Batch(committed_at=1.0, observations=observations))
+    with open_snapshot(url) as snapshot:
+        check = check_state(world, snapshot, "acme")
     assert {
-        f"acme: {missing} is success, and not counted",
+        f"acme: {missing} is success, but not counted",
         f"acme: {twice} is success, counted as failed, success",
-        "acme: nobody was counted and never was",
-    } == set(ledger.wrong)
-    assert len(rows) - 3 == sum(count for (_, _, status), count in ledger.counts.items() if status == "success")
+        "acme: nobody was counted but never existed",
+    } == set(check.problems)
+    assert len(rows) - 3 == sum(count for (_, _, status), count in check.counts.items() if status == "success")
 
 
-def test_memory_that_grows_is_told() -> None:
-    """The slope is that of the samples; a second half that takes much more than the first one is a fault."""
+def test_memory_growth_is_reported() -> None:
+    """A second half with much more memory than the first one is reported."""
     assert 2.0 == slope([(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)])
     assert 0.0 == slope([]) == slope([(1.0, 2.0)])
-    flat, growing = Memory(), Memory()
-    flat.lives.append(Life([(float(at), 60_000.0) for at in range(100)]))
-    growing.lives.append(Life([(float(at), 60_000.0 + 1000 * at) for at in range(100)]))
-    assert [] == list(flat.faults())
-    assert ["memory grows: 82.5 MiB in the first half, 131.3 MiB in the second"] == list(growing.faults())
-    assert 60_000 == pytest.approx(growing.lives[0].slope)
+    flat, growing = MemoryHistory(), MemoryHistory()
+    flat.processes.append(ProcessMemory([(float(second), 60_000.0) for second in range(100)]))
+    growing.processes.append(ProcessMemory([(float(second), 60_000.0 + 1000 * second) for second in range(100)]))
+    assert [] == list(flat.find_problems())
+    assert ["memory grows: 82.5 MiB in the first half, 131.3 MiB in the second"] == list(growing.find_problems())
+    assert 60_000 == pytest.approx(growing.processes[0].kib_per_minute)
 
 
-def test_memory_that_leaks_slowly_is_told() -> None:
-    """A process may take what it needs at first; one that goes on to grow leaks, however little it is."""
-    memory = Memory()
-    memory.lives.append(Life([(float(at), 70_000.0 + min(at, 100) * 80) for at in range(300)]))
-    memory.lives.append(Life([(float(at), 90_000.0 + at * 80) for at in range(100)]))
-    assert [] == list(memory.faults())
-    memory.lives.append(Life([(float(at), 75_000.0 + at * 5) for at in range(400)]))
-    assert ["memory leaks: +300 KiB/min in the last 199 s of a process"] == list(memory.faults())
+def test_a_slow_memory_leak_is_reported() -> None:
+    """Growth at the start of a process is allowed; steady growth later is a leak, however small."""
+    memory = MemoryHistory()
+    memory.processes.append(ProcessMemory([(float(second), 70_000.0 + min(second, 100) * 80) for second in range(300)]))
+    memory.processes.append(ProcessMemory([(float(second), 90_000.0 + second * 80) for second in range(100)]))
+    assert [] == list(memory.find_problems())
+    memory.processes.append(ProcessMemory([(float(second), 75_000.0 + second * 5) for second in range(400)]))
+    assert ["memory leaks: +300 KiB/min in the last 199 s of a process"] == list(memory.find_problems())
 
 
-class Seen(PrometheusApi):
-    """A Prometheus that has seen what it is told."""
+class FakePrometheus(PrometheusApi):
+    """Prometheus with fixed query results."""
 
     def __init__(self, rows: dict[str, list[ResultRow]]) -> None:
         super().__init__("")
         self._rows = rows
 
     def call_api(self, path: str, **_: str) -> list[str]:
-        """The names it knows."""
+        """Return metric names."""
         assert "label/__name__/values" == path
         return ["late_publishing_logs_total", "late_up", "up"]
 
     def query(self, expression: str) -> list[ResultRow]:
-        """The rows that there are for an expression."""
+        """Return the rows of an expression."""
         return self._rows.get(expression, [])
 
 
-def test_a_counter_that_fell_or_vanished_is_told() -> None:
-    """What Prometheus saw is asked for by the name of every counter."""
-    assert [] == list(falls(Seen({}), 60))
-    fell: list[ResultRow] = [{"metric": {"a": "b"}, "value": [0, "2"]}]
-    seen = Seen(
+def test_counter_resets_are_reported() -> None:
+    """Every counter that fell or vanished in Prometheus is reported."""
+    assert [] == list(find_counter_resets(FakePrometheus({}), 60))
+    reset_rows: list[ResultRow] = [{"metric": {"a": "b"}, "value": [0, "2"]}]
+    database = FakePrometheus(
         {
-            "resets(late_publishing_logs_total[60s]) > 0": fell,
-            "last_over_time(late_publishing_logs_total[60s]) unless late_publishing_logs_total": fell,
+            "resets(late_publishing_logs_total[60s]) > 0": reset_rows,
+            "last_over_time(late_publishing_logs_total[60s]) unless late_publishing_logs_total": reset_rows,
         }
     )
     assert [
         "late_publishing_logs_total{'a': 'b'} fell 2 times",
         "late_publishing_logs_total{'a': 'b'} vanished",
-    ] == list(falls(seen, 60))
+    ] == list(find_counter_resets(database, 60))

@@ -1,4 +1,4 @@
-"""What keeps the program from starting: the exit code, the words, and what is left as it was."""
+"""Tests of failing starts: exit codes, messages, and files that stay unchanged."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Run: TypeAlias = Callable[..., ExporterProcess]
 LOGS = "late_publishing_logs_total"
 
 
-def test_two_processes_on_one_state(late: LateServer, run: Run) -> None:
-    """The second process says that the state is in use and exits with 1; the first goes on counting."""
+def test_two_processes_on_one_state(late: LateServer, start_exporter: Run) -> None:
+    """A second process on a state reports that it is in use and exits with 1; the first keeps counting."""
     late.world.publish(10)
-    first = run().wait_ready()
-    second = run()
+    first = start_exporter().wait_ready()
+    second = start_exporter()
     assert 1 == second.wait_exit()
     assert [
         "late-exporter: error: " + state(first) + " is in use by another late-exporter; every process needs a state"
@@ -36,9 +36,9 @@ def test_two_processes_on_one_state(late: LateServer, run: Run) -> None:
     assert 0 == first.stop()
 
 
-def test_port_in_use(late: LateServer, run: Run) -> None:
-    """The address that is taken is named, the exit code is 1, and no state is made."""
-    program = run(f"--web.listen-address=127.0.0.1:{late.port}")
+def test_port_in_use(late: LateServer, start_exporter: Run) -> None:
+    """An address in use is named, the exit code is 1, and no state is created."""
+    program = start_exporter(f"--web.listen-address=127.0.0.1:{late.port}")
     assert 1 == program.wait_exit()
     assert [
         f"late-exporter: error: cannot listen on 127.0.0.1:{late.port}: Address already in use"
@@ -47,33 +47,33 @@ def test_port_in_use(late: LateServer, run: Run) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "two words"])
-def test_unusable_key_file(run: Run, tmp_path: Path, content: str | None) -> None:
-    """A key file that is missing, empty or holds no key is named and not shown; exit 2, no traceback."""
+def test_unusable_key_file(start_exporter: Run, tmp_path: Path, content: str | None) -> None:
+    """A key file that is missing, empty or invalid is named but not shown; exit code 2, no traceback."""
     path = tmp_path / "key"
     if content is not None:
         path.write_text(content)
-    program = run(env={"LATE_API_KEY_FILE": str(path)})
+    program = start_exporter(env={"LATE_API_KEY_FILE": str(path)})
     assert 2 == program.wait_exit()
     assert "LATE_API_KEY_FILE" in program.stderr
     assert "Traceback" not in program.stderr
     assert "two words" not in program.stderr
 
 
-def test_unreadable_key_file(run: Run, tmp_path: Path) -> None:
-    """A key file that may not be read is named; exit 2."""
-    program = run(env={"LATE_API_KEY_FILE": str(tmp_path)})
+def test_unreadable_key_file(start_exporter: Run, tmp_path: Path) -> None:
+    """A key file without read permission is named; exit code 2."""
+    program = start_exporter(env={"LATE_API_KEY_FILE": str(tmp_path)})
     assert 2 == program.wait_exit()
     assert str(tmp_path) in program.stderr
     assert "Is a directory" in program.stderr
 
 
-def corrupt(path: Path) -> None:
-    """A state that is none."""
+def make_corrupt(path: Path) -> None:
+    """Write a file that is not a database."""
     path.write_bytes(b"this is not a database" * 500)
 
 
-def damaged(path: Path) -> None:
-    """A database whose pages are noise behind a good beginning."""
+def make_damaged(path: Path) -> None:
+    """Damage the pages of a database after its first one."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE t (x)")
         connection.executemany("INSERT INTO t VALUES (?)", [("y" * 1000,)] * 50)
@@ -81,14 +81,14 @@ def damaged(path: Path) -> None:
     path.write_bytes(content[:100] + bytes(range(256)) * (len(content) // 256) + content[-100:])
 
 
-def foreign(path: Path) -> None:
-    """The database of another program."""
+def make_foreign(path: Path) -> None:
+    """Create the database of another program."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE cookies (name, value)")
 
 
-def newer(path: Path) -> None:
-    """A state that a later version wrote."""
+def make_newer(path: Path) -> None:
+    """Create a state of a later version."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(f"PRAGMA application_id = {0x4C617465}")
         connection.execute("PRAGMA user_version = 99")
@@ -96,48 +96,50 @@ def newer(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "expected_message"),
     [
-        (corrupt, "is not a state of late-exporter, or is damaged; it was not changed"),
-        (damaged, ""),
-        (foreign, "is the database of another program; it was not changed"),
-        (newer, "was written by a newer late-exporter"),
+        (make_corrupt, "is not a state of late-exporter, or is damaged; it was not changed"),
+        (make_damaged, ""),
+        (make_foreign, "is the database of another program; it was not changed"),
+        (make_newer, "was written by a newer late-exporter"),
     ],
 )
-def test_state_of_somebody_else(run: Run, tmp_path: Path, make: Callable[[Path], None], words: str) -> None:
-    """A file that is no state of ours is named and left byte for byte as it was; exit 1."""
+def test_an_invalid_state_is_not_changed(
+    start_exporter: Run, tmp_path: Path, make: Callable[[Path], None], expected_message: str
+) -> None:
+    """A file that is not a valid state is named and stays unchanged; exit code 1."""
     path = tmp_path / "state.db"
     make(path)
     before = path.read_bytes()
-    program = run()
+    program = start_exporter()
     assert 1 == program.wait_exit()
     (line,) = program.stderr.splitlines()
     assert line.startswith(f"late-exporter: error: {path}")
-    assert words in line
+    assert expected_message in line
     assert before == path.read_bytes()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_read_only_folder(run: Run, tmp_path: Path) -> None:
-    """A folder that cannot be written is named; exit 1."""
+def test_read_only_folder(start_exporter: Run, tmp_path: Path) -> None:
+    """A folder without write permission is named; exit code 1."""
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o500)
-    program = run(state=folder / "state.db")
+    program = start_exporter(state=folder / "state.db")
     assert 1 == program.wait_exit()
     assert str(folder) in program.stderr
 
 
-def test_state_below_a_file(run: Run, tmp_path: Path) -> None:
-    """A state whose folder is a file is refused in one line; exit 1."""
+def test_state_below_a_file(start_exporter: Run, tmp_path: Path) -> None:
+    """A state whose folder is a file is reported in one line; exit code 1."""
     (tmp_path / "file").write_text("")
-    program = run(state=tmp_path / "file" / "state.db")
+    program = start_exporter(state=tmp_path / "file" / "state.db")
     assert 1 == program.wait_exit()
     (line,) = program.stderr.splitlines()
     assert str(tmp_path / "file") in line
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "expected_message"),
     [
         (("--pol.interval=1s",), "did you mean --poll.interval?"),
         (("--poll.interval", "soon"), "not a duration"),
@@ -146,15 +148,15 @@ def test_state_below_a_file(run: Run, tmp_path: Path) -> None:
         (("--api.key", KEY), "no such flag"),
     ],
 )
-def test_wrong_command_line(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
-    """A mistake on the command line is told in words, without a traceback and without a key; exit 2."""
+def test_wrong_command_line(tmp_path: Path, arguments: tuple[str, ...], expected_message: str) -> None:
+    """A usage error is reported without a traceback and without the key; exit code 2."""
     with ExporterProcess(tmp_path, *arguments, env={"LATE_API_KEY": KEY}) as program:
         assert 2 == program.wait_exit()
-        assert words in program.stderr
+        assert expected_message in program.stderr
         assert "Traceback" not in program.stderr
         assert KEY not in program.stderr + program.stdout
 
 
 def state(program: ExporterProcess) -> str:
-    """The path of a program's state."""
+    """Return the path of the state of a program."""
     return str(program.folder / "state.db")

@@ -1,4 +1,4 @@
-"""The state looked at, copied and moved while logs are being counted, and counting that goes on from the copy."""
+"""Tests of inspecting, copying and moving a state while logs are counted, and of counting from a copy."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.e2e
 LOGS = "late_publishing_logs_total"
 
 
-def state(folder: Path, *words: str) -> tuple[int, str]:
-    """Run the command in a folder; its exit code and what it prints."""
+def run_state(folder: Path, *words: str) -> tuple[int, str]:
+    """Run the state command in a folder, and return its exit code and output."""
     command = [sys.executable, "-m", "late_exporter", "state", *words]
     env = {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, cwd=folder, env=env, capture_output=True, check=False, text=True, timeout=60)
@@ -31,11 +31,11 @@ def state(folder: Path, *words: str) -> tuple[int, str]:
 
 @contextmanager
 def traffic(late: LateServer) -> Iterator[None]:
-    """Logs come all the while."""
-    over = threading.Event()
+    """Publish logs during the block."""
+    is_done = threading.Event()
 
     def publish() -> None:
-        while not over.wait(0.01):
+        while not is_done.wait(0.01):
             with late.lock:
                 late.world.publish(3)
 
@@ -44,41 +44,41 @@ def traffic(late: LateServer) -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
+        is_done.set()
         publishing.join()
 
 
 def test_a_backup_of_a_running_exporter(
-    late: LateServer, run: Callable[..., ExporterProcess], tmp_path: Path, ending: ExitStack
+    late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path, exit_stack: ExitStack
 ) -> None:
-    """Copies and looks disturb nothing, and an exporter that goes on from one counts each log once."""
+    """Backups do not disturb the exporter, and an exporter that continues from one counts each log once."""
     late.world.publish(2000, over=3600)
-    program = run().wait_ready()
+    program = start_exporter().wait_ready()
     here = "--state.url=sqlite:///state.db"
     with traffic(late):
         for number in range(3):
-            assert 0 == state(tmp_path, "backup", f"copy-{number}.db", here)[0]
-            code, shown = state(tmp_path, "info", "--format=json", here)
-            assert (0, True) == (code, json.loads(shown)["in_use"])
-            assert (0, f"copy-{number}.db: no problems found\n") == state(
+            assert 0 == run_state(tmp_path, "backup", f"copy-{number}.db", here)[0]
+            code, exposed = run_state(tmp_path, "info", "--format=json", here)
+            assert (0, True) == (code, json.loads(exposed)["in_use"])
+            assert (0, f"copy-{number}.db: no problems found\n") == run_state(
                 tmp_path, "check", f"--state.url=sqlite:///copy-{number}.db"
             )
-            assert 0 == state(tmp_path, "check", here)[0]
-        assert 1 == state(tmp_path, "drop", "default", "--yes", here)[0]
+            assert 0 == run_state(tmp_path, "check", here)[0]
+        assert 1 == run_state(tmp_path, "drop", "default", "--yes", here)[0]
     wait_equal(float(len(late.world.rows)), lambda: program.scrape().sum(LOGS))
     assert 0 == program.scrape().sum("late_exporter_polls_total", outcome="store_error")
-    again = ending.enter_context(ExporterProcess.for_api(tmp_path, late.url, state=tmp_path / "copy-0.db"))
+    again = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url, state=tmp_path / "copy-0.db"))
     wait_equal(float(len(late.world.rows)), lambda: again.scrape().sum(LOGS))
     late.world.publish(7)
     wait_equal(float(len(late.world.rows)), lambda: again.scrape().sum(LOGS))
 
 
 def test_to_another_machine(
-    late: LateServer, run: Callable[..., ExporterProcess], tmp_path: Path, ending: ExitStack
+    late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path, exit_stack: ExitStack
 ) -> None:
-    """An exporter goes on from a state that came through a pipe, under another name, where the first one stopped."""
+    """An exporter continues from a state that was exported, imported and renamed."""
     late.world.publish(300, over=600)
-    program = run().wait_ready()
+    program = start_exporter().wait_ready()
     wait_equal(300.0, lambda: program.scrape().sum(LOGS))
     assert 0 == program.stop()
     other = tmp_path / "other"
@@ -86,17 +86,17 @@ def test_to_another_machine(
     imported = f"'{sys.executable}' -m late_exporter state import - --state.url=sqlite:///{other}/state.db"
     command = ["bash", "-o", "pipefail", "-c", f"{export} | {imported}"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
-    # Logs that the API no longer shows are known from the state alone.
+    # Logs that the API no longer shows are only in the state.
     late.world.delete_top(50)
     late.world.publish(5)
-    moved = ending.enter_context(ExporterProcess.for_api(tmp_path, late.url, state=other / "state.db"))
-    wait_equal(305.0, lambda: moved.scrape().sum(LOGS))
-    assert 0 == moved.stop()
-    assert 0 == state(other, "rename", "default", "agency", "--yes", "--state.url=sqlite:///state.db")[0]
+    second = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url, state=other / "state.db"))
+    wait_equal(305.0, lambda: second.scrape().sum(LOGS))
+    assert 0 == second.stop()
+    assert 0 == run_state(other, "rename", "default", "agency", "--yes", "--state.url=sqlite:///state.db")[0]
     shutil.copy(other / "state.db", other / "renamed.db")
     (other / "late.key").write_text("sk_" + "c0ffee42" * 8)
     (other / "late.yml").write_text("workspaces: [{name: agency, api_key_file: late.key}]\n")
-    renamed = ending.enter_context(
+    renamed = exit_stack.enter_context(
         ExporterProcess.for_api(other, late.url, "--config.file=late.yml", state=other / "renamed.db", env={})
     )
     late.world.publish(2)

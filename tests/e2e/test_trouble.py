@@ -1,4 +1,4 @@
-"""An API in trouble: the program says so, keeps what it has, asks nobody else, and heals by itself."""
+"""Tests with a failing API: the exporter reports it, keeps its counts, and recovers by itself."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture(params=["late", "zernio"])
-def late(ending: ExitStack, request: pytest.FixtureRequest) -> LateServer:
-    """A Late API without logs, of either generation."""
-    late = ending.enter_context(LateServer())
+def late(exit_stack: ExitStack, request: pytest.FixtureRequest) -> LateServer:
+    """Return a Late API without logs, of each generation."""
+    late = exit_stack.enter_context(LateServer())
     late.api.generation = request.param
     return late
 
 
 def outcomes(samples: Samples, feed: str = "publishing") -> set[str]:
-    """How polls have ended so far."""
+    """Return the number of polls by outcome."""
     return {outcome for (outcome,) in samples.family(POLLS, feed=feed)}
 
 
-def down(program: ExporterProcess, outcome: str) -> None:
-    """Wait until polls end so and every feed counts as down."""
+def is_down(program: ExporterProcess, outcome: str) -> None:
+    """Wait until polls have an outcome and every feed is down."""
     wait_until(lambda: outcome in outcomes(program.scrape()), describe=lambda: program.stderr)
     wait_equal(0.0, lambda: program.scrape().sum("late_up"))
 
 
-def test_unknown_host_at_the_start(ending: ExitStack, tmp_path: Path) -> None:
-    """Without a name server the program lives, is not ready, says why, and shows no counts."""
-    program = ending.enter_context(ExporterProcess.for_api(tmp_path, "https://late.invalid/api"))
-    down(program, "unavailable")
+def test_unknown_host_at_the_start(exit_stack: ExitStack, tmp_path: Path) -> None:
+    """Without a name server the program runs, is not ready, logs the reason, and shows no counts."""
+    program = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, "https://late.invalid/api"))
+    is_down(program, "unavailable")
     wait_until(lambda: program.scrape().sum(REQUESTS, code="connect") > 0)
     ready = program.get("/-/ready")
     assert 200 == program.get("/-/healthy").status
@@ -57,27 +57,27 @@ def test_unknown_host_at_the_start(ending: ExitStack, tmp_path: Path) -> None:
     assert 0 == program.stop()
 
 
-def test_refused_at_the_start_and_later_there(ending: ExitStack, tmp_path: Path) -> None:
-    """The program starts before the API does, and counts once there is one."""
+def test_refused_at_the_start_and_later_there(exit_stack: ExitStack, tmp_path: Path) -> None:
+    """A program that starts before the API counts once the API is there."""
     late = LateServer()
     late.reserve_port()
     late.world.publish(120, over=600)
-    program = ending.enter_context(ExporterProcess.for_api(tmp_path, late.url))
-    down(program, "unavailable")
+    program = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url))
+    is_down(program, "unavailable")
     assert 503 == program.get("/-/ready").status
-    ending.enter_context(late)
+    exit_stack.enter_context(late)
     wait_equal(200, lambda: program.get("/-/ready").status)
     wait_equal(120.0, lambda: program.scrape().sum(LOGS))
     wait_equal(2.0, lambda: program.scrape().sum("late_up"))
 
 
-def test_the_api_goes_away_and_comes_back(late: LateServer, run: Run) -> None:
-    """Counts stay visible while the API is away, and what came meanwhile is counted afterwards."""
+def test_the_api_goes_away_and_comes_back(late: LateServer, start_exporter: Run) -> None:
+    """Counts stay visible while the API is away, and logs of that time are counted afterwards."""
     late.world.publish(50, over=600)
-    program = run()
+    program = start_exporter()
     wait_equal(50.0, lambda: program.scrape().sum(LOGS))
     late.stop()
-    down(program, "unavailable")
+    is_down(program, "unavailable")
     assert 50 == program.scrape().sum(LOGS)
     assert 200 == program.get("/-/ready").status
     late.world.publish(250, over=5)
@@ -86,42 +86,42 @@ def test_the_api_goes_away_and_comes_back(late: LateServer, run: Run) -> None:
     wait_equal(2.0, lambda: program.scrape().sum("late_up"))
 
 
-def reset(exchange: HttpExchange) -> None:
-    """The connection breaks off before an answer."""
+def reset_connection(exchange: HttpExchange) -> None:
+    """Reset the connection before a response."""
     exchange.reset()
 
 
-def truncated(exchange: HttpExchange) -> None:
-    """The connection ends in the middle of the body."""
+def send_truncated(exchange: HttpExchange) -> None:
+    """Close the connection in the middle of the body."""
     exchange.send(200, b'{"logs": [{"_id": "x1", "status": "success"', length=5000)
     exchange.close()
 
 
-def garbage(exchange: HttpExchange) -> None:
-    """What answers speaks another protocol."""
+def send_garbage(exchange: HttpExchange) -> None:
+    """Send something that is not HTTP."""
     exchange.write(b"SSH-2.0-OpenSSH_9.9\r\n")
     exchange.close()
 
 
-def around(exchange: HttpExchange) -> None:
-    """A redirect to itself."""
+def redirect_in_circles(exchange: HttpExchange) -> None:
+    """Redirect to the same URL."""
     exchange.send(302, headers={"Location": exchange.path})
 
 
-def unpackable(exchange: HttpExchange) -> None:
-    """A body that is not packed as its header says."""
+def send_bad_gzip(exchange: HttpExchange) -> None:
+    """Send a body that is not gzip as its header says."""
     exchange.send(200, b"not gzip at all", {"Content-Encoding": "gzip"})
 
 
-def huge(exchange: HttpExchange) -> None:
-    """A hundred megabytes of white space, which would be JSON in the end."""
+def send_huge_body(exchange: HttpExchange) -> None:
+    """Send 100 MB of white space before the JSON."""
     exchange.send(200, b"", length=100 * MIB)
     for _ in range(100):
         exchange.write(b" " * MIB)
 
 
-def swelling(exchange: HttpExchange) -> None:
-    """A hundred megabytes in a small gzip."""
+def send_gzip_bomb(exchange: HttpExchange) -> None:
+    """Send 100 MB in a small gzip body."""
     import gzip  # noqa: PLC0415 - only here
 
     exchange.send(200, gzip.compress(b" " * 100 * MIB, 1), {"Content-Encoding": "gzip"})
@@ -137,32 +137,32 @@ def swelling(exchange: HttpExchange) -> None:
         (respond_with(200, "<html>Please log in</html>"), "bad_payload", "200"),
         (respond_with(200), "bad_payload", "200"),
         (respond_with(200, {"logs": None}), "bad_payload", "200"),
-        (around, "unavailable", "302"),
-        (reset, "unavailable", "network"),
-        (truncated, "unavailable", "network"),
-        (garbage, "unavailable", "network"),
-        (unpackable, "bad_payload", "decoding"),
-        (huge, "bad_payload", "too_large"),
-        (swelling, "bad_payload", "too_large"),
+        (redirect_in_circles, "unavailable", "302"),
+        (reset_connection, "unavailable", "network"),
+        (send_truncated, "unavailable", "network"),
+        (send_garbage, "unavailable", "network"),
+        (send_bad_gzip, "bad_payload", "decoding"),
+        (send_huge_body, "bad_payload", "too_large"),
+        (send_gzip_bomb, "bad_payload", "too_large"),
     ],
 )
 def test_fault_and_recovery(
     lasting: tuple[LateServer, ExporterProcess], fault: FaultHandler, outcome: str, code: str
 ) -> None:
-    """A fault is a failed poll with its own outcome and code; the counts stay, memory is bounded, and it passes."""
+    """A fault is a failed poll with its own outcome; counts stay, memory is bounded, and the exporter recovers."""
     late, program = lasting
     wait_equal(1.0, lambda: program.scrape().sum("late_up"))
     before = program.scrape()
     late.fault = fault
-    wait_until(lambda: grown(before, program.scrape(), POLLS, "outcome", outcome), describe=lambda: program.stderr)
-    wait_until(lambda: grown(before, program.scrape(), REQUESTS, "code", code), describe=lambda: program.stderr)
+    wait_until(lambda: increase(before, program.scrape(), POLLS, "outcome", outcome), describe=lambda: program.stderr)
+    wait_until(lambda: increase(before, program.scrape(), REQUESTS, "code", code), describe=lambda: program.stderr)
     samples = program.scrape()
     assert 0 == samples.sum("late_up")
     assert before.sum(LOGS) == samples.sum(LOGS)
     assert [] == [
         other
         for other in {*outcomes(samples)} - {"success", outcome}
-        if grown(before, samples, POLLS, "outcome", other)
+        if increase(before, samples, POLLS, "outcome", other)
     ]
     assert program.peak_memory_bytes < 200 * MIB
     late.world.publish(5)
@@ -173,7 +173,7 @@ def test_fault_and_recovery(
 
 @pytest.fixture(scope="module")
 def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LateServer, ExporterProcess]]:
-    """A program that goes on through all faults, and its API."""
+    """Return a program that runs through all faults, and its API."""
     folder = tmp_path_factory.mktemp("faults")
     with LateServer() as late, ExporterProcess.for_api(folder, late.url, "--poll.feeds=publishing") as program:
         late.world.publish(30, over=60)
@@ -181,55 +181,57 @@ def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LateServ
         yield late, program
 
 
-def grown(before: Samples, after: Samples, name: str, label: str, value: str) -> bool:
-    """Whether a counter has moved between two scrapes."""
+def increase(before: Samples, after: Samples, name: str, label: str, value: str) -> bool:
+    """Return whether a counter has increased between two scrapes."""
     return after.sum(name, **{label: value}) > before.sum(name, **{label: value})
 
 
 @pytest.mark.parametrize("fault", [hang, drip])
-def test_slow_answers_end(late: LateServer, run: Run, fault: Callable[[LateServer], FaultHandler]) -> None:
-    """An answer that never comes, and one that never ends, are given up after the timeout for the whole request."""
+def test_slow_answers_end(late: LateServer, start_exporter: Run, fault: Callable[[LateServer], FaultHandler]) -> None:
+    """A response that never comes or never ends is abandoned after the timeout of the whole request."""
     late.fault = fault(late)
-    program = run("--api.timeout=500ms", "--poll.feeds=publishing")
-    down(program, "unavailable")
+    program = start_exporter("--api.timeout=500ms", "--poll.feeds=publishing")
+    is_down(program, "unavailable")
     wait_until(lambda: program.scrape().sum(REQUESTS, code="timeout") > 0)
     assert "no response within 0.5 s" in program.get("/-/ready").text
 
 
-def test_redirect_to_another_host(late: LateServer, run: Run, ending: ExitStack) -> None:
-    """A redirect is not followed: the other host gets no request, and so no key."""
-    elsewhere = ending.enter_context(OtherServer())
+def test_redirect_to_another_host(late: LateServer, start_exporter: Run, exit_stack: ExitStack) -> None:
+    """Redirects are not followed: the other host gets no request, so it gets no key."""
+    elsewhere = exit_stack.enter_context(OtherServer())
     late.fault = lambda exchange: exchange.send(307, headers={"Location": f"{elsewhere.address}{exchange.path}"})
-    program = run()
-    down(program, "unavailable")
+    program = start_exporter()
+    is_down(program, "unavailable")
     wait_until(lambda: len(late.requests) >= 4)
     assert "not followed" in program.get("/-/ready").text
     assert [] == elsewhere.requests
 
 
 def test_proxies_of_the_environment_get_no_key_for_a_loopback_api(
-    late: LateServer, tmp_path: Path, ending: ExitStack
+    late: LateServer, tmp_path: Path, exit_stack: ExitStack
 ) -> None:
-    """A proxy that the environment names carries nothing that NO_PROXY exempts."""
-    elsewhere = ending.enter_context(OtherServer())
+    """A proxy of the environment gets no request that NO_PROXY exempts."""
+    elsewhere = exit_stack.enter_context(OtherServer())
     env = {"LATE_API_KEY": KEY, "HTTP_PROXY": elsewhere.address, "NO_PROXY": "127.0.0.1"}
     late.world.publish(3)
-    program = ending.enter_context(ExporterProcess.for_api(tmp_path, late.url, env=env))
+    program = exit_stack.enter_context(ExporterProcess.for_api(tmp_path, late.url, env=env))
     wait_equal(3.0, lambda: program.scrape().sum(LOGS))
     assert [] == elsewhere.requests
 
 
-def test_refused_key_heals_when_the_file_changes(late: LateServer, run: Run, tmp_path: Path) -> None:
-    """A refused key shows as such; a new one in the file is taken without a restart, and the old one is dropped."""
+def test_a_rejected_key_is_replaced_when_the_file_changes(
+    late: LateServer, start_exporter: Run, tmp_path: Path
+) -> None:
+    """A rejected key is shown as such, and a new key in the file is used without a restart."""
     late.world.publish(20)
     path = tmp_path / "key"
     path.write_text(KEY)
-    program = run(env={"LATE_API_KEY_FILE": str(path)})
+    program = start_exporter(env={"LATE_API_KEY_FILE": str(path)})
     wait_equal(20.0, lambda: program.scrape().sum(LOGS))
     fresh = "sk_" + "5eed" * 16
     late.keys.clear()
     late.keys.add(fresh)
-    down(program, "unauthorized")
+    is_down(program, "unauthorized")
     wait_until(lambda: program.scrape().sum(REQUESTS, code="401") > 0)
     late.world.publish(5)
     path.with_name("new").write_text(fresh + "\n")
@@ -241,11 +243,11 @@ def test_refused_key_heals_when_the_file_changes(late: LateServer, run: Run, tmp
     assert {f"Bearer {fresh}"} == {request.headers["Authorization"] for request in late.requests[good:]}
 
 
-@pytest.mark.parametrize("told", ["reset", "retry-after"])
-def test_rate_limited(late: LateServer, run: Run, told: str) -> None:
-    """Between a 429 and its reset there is not one request; afterwards everything is counted."""
+@pytest.mark.parametrize("announcement", ["reset", "retry-after"])
+def test_rate_limited(late: LateServer, start_exporter: Run, announcement: str) -> None:
+    """Between a 429 and its reset there is no request; afterwards everything is counted."""
     late.world.publish(10)
-    program = run()
+    program = start_exporter()
     wait_equal(10.0, lambda: program.scrape().sum(LOGS))
     opens: list[float] = []
 
@@ -253,7 +255,9 @@ def test_rate_limited(late: LateServer, run: Run, told: str) -> None:
         if not opens:
             opens.append(int(time.time()) + 4.0)
         if time.time() < opens[0]:
-            exchange.send(429, b'{"error": "Rate limit exceeded. Please try again later."}', headers(told, opens[0]))
+            exchange.send(
+                429, b'{"error": "Rate limit exceeded. Please try again later."}', quota_headers(announcement, opens[0])
+            )
         else:
             late.respond(exchange)
 
@@ -263,33 +267,33 @@ def test_rate_limited(late: LateServer, run: Run, told: str) -> None:
     wait_until(lambda: program.scrape().sum(POLLS, outcome="rate_limited") > 0)
     assert program.scrape().sum("late_up") < 2
     wait_equal(15.0, lambda: program.scrape().sum(LOGS))
-    refused = [request for request in late.requests[before:] if request.status == 429]
-    after = [request for request in late.requests if request.time > refused[0].time and request.status != 429]
-    assert 1 <= len(refused) <= 2, "both feeds may be under way when the first is refused"
-    assert refused[-1].time - refused[0].time < 0.5
+    rejected = [request for request in late.requests[before:] if request.status == 429]
+    after = [request for request in late.requests if request.time > rejected[0].time and request.status != 429]
+    assert 1 <= len(rejected) <= 2, "both feeds may have sent a request before the first 429"
+    assert rejected[-1].time - rejected[0].time < 0.5
     assert after[0].time >= opens[0] - 0.01
     wait_equal(2.0, lambda: program.scrape().sum("late_up"))
 
 
-def headers(told: str, opens: float) -> Mapping[str, str]:
-    """The ways to say when the next request may come."""
+def quota_headers(announcement: str, opens: float) -> Mapping[str, str]:
+    """Return headers for each way to announce the time of the next request."""
     quota = {"X-RateLimit-Limit": "600", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(opens))}
-    return quota if told == "reset" else {"Retry-After": str(int(opens - time.time()) + 1)}
+    return quota if announcement == "reset" else {"Retry-After": str(int(opens - time.time()) + 1)}
 
 
-def test_quota_share_is_kept(late: LateServer, run: Run) -> None:
-    """With a plan of 60 requests a minute and a long way to catch up, no more than half of them are used at once."""
+def test_quota_share_is_kept(late: LateServer, start_exporter: Run) -> None:
+    """With a limit of 60 requests per minute, a catch-up uses no more than half of them."""
     late.api._rate_limit = 60  # noqa: SLF001 - the plan of the key
     late.world.publish(6000, over=86_400)
-    program = run()
+    program = start_exporter()
     wait_until(lambda: program.scrape().sum("late_exporter_api_quota_limit") == 60)
     wait_until(lambda: len(late.requests) >= 25 and time.time() - late.requests[-1].time > 1)
     assert len(late.requests) <= 30
-    assert {200} == {request.status for request in late.requests[1:]}  # the first one finds the generation out
+    assert {200} == {request.status for request in late.requests[1:]}  # the first one detects the generation
 
 
 def odd_logs() -> list[Any]:
-    """Logs no two of which are odd in the same way."""
+    """Return logs that are invalid in different ways."""
     moment = "2026-11-24T10:00:00Z"
     return [
         {"_id": "s1", "platform": "instagram", "action": "publish", "status": "success", "createdAt": moment},
@@ -303,13 +307,13 @@ def odd_logs() -> list[Any]:
     ]
 
 
-def test_odd_logs_cost_nothing(late: LateServer, run: Run) -> None:
-    """Lone surrogates, wrong types and absurd texts still count; logs without an id are refused, once each."""
+def test_odd_logs_cost_nothing(late: LateServer, start_exporter: Run) -> None:
+    """Logs with lone surrogates, wrong types and odd texts are counted; logs without an id are rejected once each."""
     import json  # noqa: PLC0415 - msgspec writes no lone surrogates, and that is what is wanted here
 
     body = json.dumps({"logs": odd_logs(), "pagination": {"total": 8, "hasMore": False}})
     late.fault = respond_with(200, body)
-    program = run("--poll.feeds=publishing", "--log.level=debug").wait_ready()
+    program = start_exporter("--poll.feeds=publishing", "--log.level=debug").wait_ready()
     wait_equal(5.0, lambda: program.scrape().sum(LOGS))
     wait_equal(3.0, lambda: program.scrape().sum("late_exporter_entries_rejected_total"))
     polls = program.scrape().sum(POLLS)
@@ -321,11 +325,11 @@ def test_odd_logs_cost_nothing(late: LateServer, run: Run) -> None:
     program.get("/").body.decode("utf-8")
 
 
-def test_five_thousand_platforms(late: LateServer, run: Run) -> None:
-    """However many platforms the API names, the labels stay few, every log counts, and the overflow is told."""
+def test_five_thousand_platforms(late: LateServer, start_exporter: Run) -> None:
+    """With thousands of platforms the labels are bounded, every log is counted, and the overflow is a metric."""
     for number in range(5000):
         late.world.insert(time.time() - number, platform=f"platform{number}", accountId=f"account{number}")
-    program = run("--poll.feeds=publishing")
+    program = start_exporter("--poll.feeds=publishing")
     wait_equal(5000.0, lambda: program.scrape().sum(LOGS), timeout=60)
     samples = program.scrape()
     platforms = {labels[0] for labels in samples.family(LOGS)}

@@ -1,4 +1,4 @@
-"""The web configuration file and the places to listen on, as an administrator and a real Prometheus meet them."""
+"""Tests of the web configuration file and of listen addresses, partly with a real Prometheus."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from tests.e2e.prometheus import PrometheusApi, run_prometheus
 pytestmark = pytest.mark.e2e
 
 Run: TypeAlias = Callable[..., ExporterProcess]
-Find: TypeAlias = Callable[[str], str]
+FindTool: TypeAlias = Callable[[str], str]
 
 PASSWORD = "correct horse battery"
-HASHED = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode().replace("$2b$", "$2y$")
-CA, STRANGER = trustme.CA(), trustme.CA()
+PASSWORD_HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode().replace("$2b$", "$2y$")
+CA, OTHER_CA = trustme.CA(), trustme.CA()
 SERVER, RENEWED = CA.issue_cert("127.0.0.1"), CA.issue_cert("127.0.0.1")
-CLIENT, FOREIGN = CA.issue_cert("prometheus.example"), STRANGER.issue_cert("prometheus.example")
+CLIENT, FOREIGN = CA.issue_cert("prometheus.example"), OTHER_CA.issue_cert("prometheus.example")
 
 TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
 MUTUAL = f"""\
@@ -40,7 +40,7 @@ MUTUAL = f"""\
   client_auth_type: RequireAndVerifyClientCert
   client_allowed_sans: [prometheus.example]
 """
-USERS = f"basic_auth_users:\n  prometheus: {HASHED}\nauth_excluded_paths: [/-/healthy, /-/ready]\n"
+USERS = f"basic_auth_users:\n  prometheus: {PASSWORD_HASH}\nauth_excluded_paths: [/-/healthy, /-/ready]\n"
 
 JOBS = """\
 global: {scrape_interval: 1s, scrape_timeout: 1s}
@@ -57,10 +57,10 @@ JOB = """\
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where ``web.yml`` is, beside all certificates."""
+    """Return the path of ``web.yml``, beside all certificates."""
     install(tmp_path, SERVER)
     (tmp_path / "ca.crt").write_bytes(CA.cert_pem.bytes())
-    (tmp_path / "stranger.crt").write_bytes(STRANGER.cert_pem.bytes())
+    (tmp_path / "stranger.crt").write_bytes(OTHER_CA.cert_pem.bytes())
     for name, certificate in (("client", CLIENT), ("foreign", FOREIGN)):
         (tmp_path / f"{name}.crt").write_bytes(certificate.cert_chain_pems[0].bytes())
         (tmp_path / f"{name}.key").write_bytes(certificate.private_key_pem.bytes())
@@ -68,13 +68,13 @@ def file(tmp_path: Path) -> Path:
 
 
 def install(folder: Path, certificate: trustme.LeafCert) -> None:
-    """Give the program a certificate and its key."""
+    """Install a certificate and its key for the program."""
     (folder / "server.crt").write_bytes(certificate.cert_chain_pems[0].bytes())
     (folder / "server.key").write_bytes(certificate.private_key_pem.bytes())
 
 
-def trusting(certificate: trustme.LeafCert | None = None) -> ssl.SSLContext:
-    """A client's side of TLS."""
+def client_context(certificate: trustme.LeafCert | None = None) -> ssl.SSLContext:
+    """Return the TLS context of a client."""
     context = ssl.create_default_context()
     CA.configure_trust(context)
     if certificate is not None:
@@ -83,37 +83,37 @@ def trusting(certificate: trustme.LeafCert | None = None) -> ssl.SSLContext:
 
 
 def basic(password: str = PASSWORD, user: str = "prometheus") -> str:
-    """The header of a user."""
+    """Return the basic auth header of a user."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def secrets_in(program: ExporterProcess) -> list[str]:
-    """What of the secrets the program has written."""
+    """Return the secrets in the output of the program."""
     keys = [one.private_key_pem.bytes().decode().splitlines()[1] for one in (SERVER, RENEWED)]
-    return [secret for secret in (HASHED[7:], PASSWORD, KEY, *keys) if secret in program.stderr + program.stdout]
+    return [secret for secret in (PASSWORD_HASH[7:], PASSWORD, KEY, *keys) if secret in program.stderr + program.stdout]
 
 
-def scraping(
+def scrape_with_prometheus(
     binary: str, folder: Path, target: str, jobs: dict[str, dict[str, str]]
 ) -> AbstractContextManager[PrometheusApi]:
-    """A Prometheus that scrapes one target in several ways."""
+    """Run a Prometheus that scrapes one target by several jobs."""
     usual = {"ca": folder / "ca.crt", "certificate": "", "password": PASSWORD, "target": target}
     config = JOBS + "".join(JOB % (usual | {"name": name} | job) for name, job in jobs.items())
     return run_prometheus(binary, folder, config)
 
 
 def certificate(folder: Path, name: str) -> str:
-    """What a job says of its own certificate."""
+    """Return the TLS settings of a job with a client certificate."""
     return f", cert_file: {folder / name}.crt, key_file: {folder / name}.key"
 
 
 @pytest.mark.parametrize("mutual", [False, True], ids=["password", "mutual"])
-def test_prometheus(late: LateServer, run: Run, require_tool: Find, file: Path, *, mutual: bool) -> None:
-    """A Prometheus with the right password, authority and certificate scrapes over TLS; a wrong one is kept out."""
+def test_prometheus(late: LateServer, start_exporter: Run, require_tool: FindTool, file: Path, *, mutual: bool) -> None:
+    """A Prometheus with the right password, CA and certificate can scrape over TLS; others are rejected."""
     late.world.publish(40, over=600)
     file.write_text((MUTUAL if mutual else TLS) + USERS)
-    program = run(f"--web.config.file={file}")
-    program.tls = trusting(CLIENT if mutual else None)
+    program = start_exporter(f"--web.config.file={file}")
+    program.tls = client_context(CLIENT if mutual else None)
     program.wait_ready()
     own = {"certificate": certificate(file.parent, "client")} if mutual else {}
     jobs: dict[str, dict[str, str]] = {
@@ -125,7 +125,9 @@ def test_prometheus(late: LateServer, run: Run, require_tool: Find, file: Path, 
         jobs["no certificate"] = {}
         jobs["foreign certificate"] = {"certificate": certificate(file.parent, "foreign")}
     expected = {name: float(name == "right") for name in jobs}
-    with scraping(require_tool("prometheus"), file.parent, program.url.removeprefix("https://"), jobs) as database:
+    with scrape_with_prometheus(
+        require_tool("prometheus"), file.parent, program.url.removeprefix("https://"), jobs
+    ) as database:
         wait_equal(40.0, lambda: database.value('sum(late_publishing_logs_total{job="right"})'))
         wait_equal(expected, lambda: {row["metric"]["job"]: float(row["value"][1]) for row in database.query("up")})
         wait_equal(1, lambda: len(database.query("count_over_time(up[5m]) > 4 and on(job) up == 1")))
@@ -135,20 +137,20 @@ def test_prometheus(late: LateServer, run: Run, require_tool: Find, file: Path, 
     assert "Traceback" not in program.stderr
 
 
-def test_refused_and_alive(run: Run, file: Path) -> None:
-    """Plain HTTP, a stranger's trust, and no or a wrong password get nothing; probes and those who may get answers."""
+def test_access_control(start_exporter: Run, file: Path) -> None:
+    """Plain HTTP, an unknown CA and a wrong password are rejected; probes and valid users get responses."""
     file.write_text(TLS + USERS)
-    program = run(f"--web.config.file={file}")
-    program.tls = trusting()
+    program = start_exporter(f"--web.config.file={file}")
+    program.tls = client_context()
     program.wait_ready()
     assert program.url.startswith("https://127.0.0.1:")
     with socket.create_connection(("127.0.0.1", int(program.url.rpartition(":")[2])), DEFAULT_TIMEOUT) as plain:
         plain.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b"late_" not in drained(plain)
-    refused = program.get("/metrics")
+        assert b"late_" not in read_to_end(plain)
+    rejected = program.get("/metrics")
     assert (401, 'Basic realm="late-exporter", charset="UTF-8"') == (
-        refused.status,
-        refused.headers["www-authenticate"],
+        rejected.status,
+        rejected.headers["www-authenticate"],
     )
     assert 401 == program.get("/metrics", Authorization=basic("wrong")).status
     assert 401 == program.get("/metrics", Authorization=basic(user="mallory")).status
@@ -171,24 +173,24 @@ def test_refused_and_alive(run: Run, file: Path) -> None:
     assert "Traceback" not in program.stderr
 
 
-def drained(connection: socket.socket) -> bytes:
-    """What comes until the end."""
-    got = b""
+def read_to_end(connection: socket.socket) -> bytes:
+    """Return all data until the connection is closed."""
+    data = b""
     try:
         while more := connection.recv(4096):
-            got += more
+            data += more
     except ConnectionResetError:
         pass
-    return got
+    return data
 
 
-def test_headers_and_limit(run: Run, file: Path) -> None:
-    """Headers of the file are on every answer, and past the rate there is none."""
+def test_headers_and_limit(start_exporter: Run, file: Path) -> None:
+    """Headers of the file are on every response, and requests above the rate limit are rejected."""
     file.write_text(
         "http_server_config:\n  headers:\n    X-Frame-Options: sameorigin\n    Strict-Transport-Security: max-age=9\n"
         "rate_limit: {interval: 1h, burst: 2}\n"
     )
-    program = run(f"--web.config.file={file}")
+    program = start_exporter(f"--web.config.file={file}")
     replies = [program.get(page) for page in ("/", "/nowhere", "/metrics")]
     assert [200, 404, 429] == [reply.status for reply in replies]
     for reply in replies:
@@ -200,16 +202,16 @@ def test_headers_and_limit(run: Run, file: Path) -> None:
 
 @pytest.mark.parametrize("command", ["run", "demo"])
 def test_bad_file(tmp_path: Path, file: Path, command: str) -> None:
-    """All mistakes of a file are named with their lines; exit 2, no traceback, no secret."""
+    """All errors of a file are reported with their lines; exit code 2, no traceback, no secret."""
     file.write_text(
         f"tls_server_config:\n  min_version: SSL3\n  certfile: x\nbasic_auth_users:\n  alice: {PASSWORD}\n"
-        f"  bob: {HASHED}x\nrate_limit: {{interval: 1s}}\n"
+        f"  bob: {PASSWORD_HASH}x\nrate_limit: {{interval: 1s}}\n"
     )
     arguments = (command, f"--web.config.file={file}", "--poll.interval=soon")
     with ExporterProcess(tmp_path, *arguments, env={"LATE_API_KEY": KEY} if command == "run" else {}) as program:
         assert 2 == program.wait_exit()
-        told = program.stderr
-        assert "Traceback" not in told
+        messages = program.stderr
+        assert "Traceback" not in messages
         for place in (
             "--poll.interval",
             f"{file}:2: tls_server_config.min_version",
@@ -218,12 +220,12 @@ def test_bad_file(tmp_path: Path, file: Path, command: str) -> None:
             f"{file}:6: basic_auth_users.bob",
             f"{file}:7: rate_limit",
         ):
-            assert place in told
+            assert place in messages
         assert [] == secrets_in(program)
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "expected_message"),
     [
         (None, "No such file or directory"),
         (TLS.replace("server.key", "client.key"), "key values mismatch"),
@@ -231,22 +233,22 @@ def test_bad_file(tmp_path: Path, file: Path, command: str) -> None:
         ("- a\n", "must be a mapping"),
     ],
 )
-def test_unusable_file(run: Run, file: Path, text: str | None, words: str) -> None:
-    """A file that is missing, or whose certificates do not fit, keeps the program from starting; exit 2."""
+def test_unusable_file(start_exporter: Run, file: Path, text: str | None, expected_message: str) -> None:
+    """A missing file or mismatched certificates prevent the start; exit code 2."""
     if text is not None:
         file.write_text(text)
-    program = run(f"--web.config.file={file}")
+    program = start_exporter(f"--web.config.file={file}")
     assert 2 == program.wait_exit()
-    assert words in program.stderr
+    assert expected_message in program.stderr
     assert str(file) in program.stderr
     assert "Traceback" not in program.stderr
 
 
-def test_changes_while_running(run: Run, file: Path) -> None:
-    """Users and certificates are taken over without a restart; a broken file changes nothing and is told of once."""
+def test_changes_while_running(start_exporter: Run, file: Path) -> None:
+    """Changes of users and certificates apply without a restart; a broken file changes nothing and is logged once."""
     file.write_text(TLS + USERS)
-    program = run(f"--web.config.file={file}")
-    program.tls = trusting()
+    program = start_exporter(f"--web.config.file={file}")
+    program.tls = client_context()
     program.wait_ready()
     assert 200 == program.get("/metrics", Authorization=basic()).status
 
@@ -260,27 +262,27 @@ def test_changes_while_running(run: Run, file: Path) -> None:
     assert 401 == program.get("/metrics", Authorization=basic()).status
     assert 200 == program.get("/metrics", Authorization=basic(user="grafana")).status
 
-    before = shown(program)
+    before = server_serial(program)
     install(file.parent, RENEWED)
-    assert before != shown(program)
-    assert ssl.PEM_cert_to_DER_cert(RENEWED.cert_chain_pems[0].bytes().decode()) == shown(program)
+    assert before != server_serial(program)
+    assert ssl.PEM_cert_to_DER_cert(RENEWED.cert_chain_pems[0].bytes().decode()) == server_serial(program)
     assert program.exit_code is None
     assert 0 == program.stop()
     assert [] == secrets_in(program)
 
 
-def shown(program: ExporterProcess) -> bytes:
-    """The certificate that the program shows."""
+def server_serial(program: ExporterProcess) -> bytes:
+    """Return the serial number of the certificate of the program."""
     address = ("127.0.0.1", int(program.url.rpartition(":")[2]))
     with (
         socket.create_connection(address, DEFAULT_TIMEOUT) as connection,
-        trusting().wrap_socket(connection, server_hostname="127.0.0.1") as speaking,
+        client_context().wrap_socket(connection, server_hostname="127.0.0.1") as speaking,
     ):
         return speaking.getpeercert(binary_form=True) or b""
 
 
-def test_unix_path(run: Run, tmp_path: Path) -> None:
-    """A path of the file system is served, and is gone when the program has ended."""
+def test_unix_path(start_exporter: Run, tmp_path: Path) -> None:
+    """A Unix socket is served, and removed at the end."""
     path = tmp_path / "late.sock"
     program = ExporterProcess(
         tmp_path,
@@ -289,9 +291,9 @@ def test_unix_path(run: Run, tmp_path: Path) -> None:
     )
     with program:
         assert f"unix:{path}" == program.url
-        wait_until(lambda: b"200 OK" in over(path, "/-/ready"), describe=lambda: program.stderr)
-        assert b"late_publishing_logs_total" in over(path, "/metrics")
-        second = run(f"--web.listen-address=unix:{path}")
+        wait_until(lambda: b"200 OK" in get_over_socket(path, "/-/ready"), describe=lambda: program.stderr)
+        assert b"late_publishing_logs_total" in get_over_socket(path, "/metrics")
+        second = start_exporter(f"--web.listen-address=unix:{path}")
         assert 1 == second.wait_exit()
         assert [
             f"late-exporter: error: cannot listen on unix:{path}: Address already in use"
@@ -301,27 +303,27 @@ def test_unix_path(run: Run, tmp_path: Path) -> None:
         assert not path.exists()
 
 
-def test_unix_path_after_a_kill(run: Run, tmp_path: Path) -> None:
-    """The socket that a killed program left behind is in nobody's way."""
+def test_unix_path_after_a_kill(start_exporter: Run, tmp_path: Path) -> None:
+    """The stale socket of a killed program is replaced."""
     path = tmp_path / "late.sock"
     for _ in range(2):
-        program = run(f"--web.listen-address=unix:{path}")
-        wait_until(lambda: b"healthy" in over(path, "/-/healthy"), describe=lambda: program.stderr)  # noqa: B023 - at once
+        program = start_exporter(f"--web.listen-address=unix:{path}")
+        wait_until(lambda: b"healthy" in get_over_socket(path, "/-/healthy"), describe=lambda: program.stderr)  # noqa: B023 - at once
         program.kill()
     assert path.is_socket()
 
 
-def over(path: Path, page: str) -> bytes:
-    """The whole answer to a request on a path of the file system."""
+def get_over_socket(path: Path, page: str) -> bytes:
+    """Return the whole response to a request on a Unix socket."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(DEFAULT_TIMEOUT)
         connection.connect(str(path))
         connection.sendall(f"GET {page} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        return drained(connection)
+        return read_to_end(connection)
 
 
 def test_several_addresses(late: LateServer, tmp_path: Path) -> None:
-    """Each address is served, and named in the log; all have the same numbers."""
+    """All addresses are served and logged, with the same metrics."""
     late.world.publish(7)
     path = tmp_path / "late.sock"
     program = ExporterProcess(
@@ -338,24 +340,25 @@ def test_several_addresses(late: LateServer, tmp_path: Path) -> None:
         program.wait_ready()
         wait_equal(7.0, lambda: program.scrape().sum("late_publishing_logs_total"))
         urls = wait_until(
-            lambda: addresses(program) if len(addresses(program)) == 3 else [], describe=lambda: program.stderr
+            lambda: listen_addresses(program) if len(listen_addresses(program)) == 3 else [],
+            describe=lambda: program.stderr,
         )
         assert ["http://127.0.0.1", "http://127.0.0.2", "unix"] == [url.rpartition(":")[0] for url in urls]
         port = int(urls[1].rpartition(":")[2])
         with socket.create_connection(("127.0.0.2", port), DEFAULT_TIMEOUT) as connection:
             connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            assert b"late_publishing_logs_total{" in drained(connection)
-        assert b"late_publishing_logs_total{" in over(path, "/metrics")
+            assert b"late_publishing_logs_total{" in read_to_end(connection)
+        assert b"late_publishing_logs_total{" in get_over_socket(path, "/metrics")
         assert 0 == program.stop()
 
 
-def addresses(program: ExporterProcess) -> list[str]:
-    """The addresses that the log names."""
+def listen_addresses(program: ExporterProcess) -> list[str]:
+    """Return the addresses in the log."""
     return re.findall(r"msg=listening .*?address=(\S+)", program.stderr)
 
 
 def test_one_address_of_several_in_use(late: LateServer, tmp_path: Path) -> None:
-    """Where one of several addresses is taken it is named, exit 1, and the others are left as they were."""
+    """One address in use is an error that names it, with exit code 1, and the others stay unchanged."""
     path = tmp_path / "late.sock"
     program = ExporterProcess(
         tmp_path,
@@ -370,16 +373,16 @@ def test_one_address_of_several_in_use(late: LateServer, tmp_path: Path) -> None
         assert not path.exists()
 
 
-def test_systemd_socket_without_one(run: Run) -> None:
-    """Where systemd was to pass a socket on and did not, that is said; exit 1, and no state is made."""
-    program = run("--web.systemd-socket")
+def test_systemd_socket_without_one(start_exporter: Run) -> None:
+    """A missing systemd socket is an error with exit code 1, and no state is created."""
+    program = start_exporter("--web.systemd-socket")
     assert 1 == program.wait_exit()
     assert ["late-exporter: error: --web.systemd-socket: systemd did not pass a socket"] == program.stderr.splitlines()
     assert not (program.folder / "state.db").exists()
 
 
 def test_systemd_socket(late: LateServer, tmp_path: Path) -> None:
-    """A socket that was passed on is served in place of the addresses."""
+    """A socket of systemd is served instead of the addresses."""
     with socket.create_server(("127.0.0.1", 0)) as bound:
         port = bound.getsockname()[1]
         arguments = ("run", f"--api.base-url={late.url}", "--web.systemd-socket", "--state.url=sqlite://")
@@ -388,7 +391,7 @@ def test_systemd_socket(late: LateServer, tmp_path: Path) -> None:
             "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
             "LATE_API_KEY": KEY,
         }
-        # The descriptor has to be the third and the process its own: a shell sees to both, as systemd does.
+        # The socket has to be descriptor 3 and LISTEN_PID the process id: a shell sets both, like systemd.
         script = f'exec 3<&{bound.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"'
         with start_process(
             ["bash", "-c", script, sys.executable, "-m", "late_exporter", *arguments],
@@ -398,16 +401,16 @@ def test_systemd_socket(late: LateServer, tmp_path: Path) -> None:
             stderr=subprocess.PIPE,
         ) as process:
             bound.close()
-            wait_until(lambda: b"healthy" in reached(port))
+            wait_until(lambda: b"healthy" in try_connect(port))
             process.terminate()
             _, errors = process.communicate(timeout=DEFAULT_TIMEOUT)
     assert 0 == process.returncode
     assert f"address=http://127.0.0.1:{port}\n" in errors.decode()
 
 
-def reached(port: int) -> bytes:
-    """The whole answer of a port to a probe."""
+def try_connect(port: int) -> bytes:
+    """Return the whole response of a port to a probe."""
     with socket.create_connection(("127.0.0.1", port), DEFAULT_TIMEOUT) as connection:
         connection.settimeout(DEFAULT_TIMEOUT)
         connection.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        return drained(connection)
+        return read_to_end(connection)

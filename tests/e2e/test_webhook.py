@@ -1,4 +1,4 @@
-"""Webhooks to the running program: what they tell of is on ``/metrics`` long before the next poll is due."""
+"""Tests of webhooks to a running exporter: new logs are on ``/metrics`` long before the next poll."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REFUSED = "late_exporter_webhooks_rejected_total"
 
 
 def post(program: ExporterProcess, event: str, *, secret: str = SECRET) -> int:
-    """Send a webhook as Late does; gives the status of the answer."""
+    """Send a webhook like Late, and return the status of the response."""
     timestamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     body = json.dumps({"id": timestamp, "event": event, "timestamp": timestamp, "post": {"id": "p"}}).encode()
     address = urlsplit(program.url)
@@ -40,28 +40,28 @@ def post(program: ExporterProcess, event: str, *, secret: str = SECRET) -> int:
 
 
 @pytest.fixture
-def program(run: Callable[..., ExporterProcess], tmp_path: Path, late: LateServer) -> ExporterProcess:
-    """An exporter that polls once a minute and has polled once; users need a password, where there is one to need."""
+def program(start_exporter: Callable[..., ExporterProcess], tmp_path: Path, late: LateServer) -> ExporterProcess:
+    """Return an exporter with a poll interval of a minute that has polled once, with and without basic auth."""
     secret, web = tmp_path / "secret", tmp_path / "web.yml"
     secret.write_text(f"{SECRET}\n")
     web.write_text(f"basic_auth_users: {{alice: {HASH}}}\nauth_excluded_paths: [/metrics, /-/ready]\n")
     late.world.publish(3, over=60)
     arguments = ("--webhook.path=/webhook", f"--webhook.secret-file={secret}", f"--web.config.file={web}")
-    started = run(*arguments, interval="1m").wait_ready()
+    started = start_exporter(*arguments, interval="1m").wait_ready()
     wait_equal(3.0, lambda: started.scrape().sum("late_publishing_logs_total"))
     return started
 
 
-def fails(late: LateServer) -> None:
-    """A post fails at Late."""
+def insert_failure(late: LateServer) -> None:
+    """Insert a failed log."""
     with late.lock:
         late.world.publish(1, status="failed", statusCode=500)
 
 
 def test_a_failure_is_shown_once_its_webhook_has_come(program: ExporterProcess, late: LateServer) -> None:
-    """A minute is not waited for, the log counts once, and so does the webhook."""
+    """After a webhook the log is counted once within seconds, and so is the webhook."""
     assert 401 == program.get("/").status
-    fails(late)
+    insert_failure(late)
     assert 204 == post(program, "post.failed")
     wait_equal(1.0, lambda: program.scrape().sum(FAILURES), timeout=20.0)
     samples = program.scrape()
@@ -71,12 +71,12 @@ def test_a_failure_is_shown_once_its_webhook_has_come(program: ExporterProcess, 
 
 
 def test_a_forged_webhook_wakes_nothing(program: ExporterProcess, late: LateServer) -> None:
-    """Who does not know the secret has no request made; what he tried is counted, and a genuine one still works."""
-    fails(late)
-    asked = len(late.requests)
+    """A webhook with a wrong signature triggers no request and is counted as rejected; a valid one still works."""
+    insert_failure(late)
+    request_count = len(late.requests)
     assert [401] * 20 == [post(program, "post.failed", secret="guess") for _ in range(20)]
     threading.Event().wait(3.0)
-    assert asked == len(late.requests)
+    assert request_count == len(late.requests)
     assert 0 == program.scrape().sum(FAILURES)
     assert 204 == post(program, "post.failed")
     wait_equal(1.0, lambda: program.scrape().sum(FAILURES), timeout=20.0)
@@ -84,7 +84,7 @@ def test_a_forged_webhook_wakes_nothing(program: ExporterProcess, late: LateServ
 
 
 def test_the_secret_changes_while_it_runs(program: ExporterProcess, tmp_path: Path) -> None:
-    """The file is read again when it changes; no secret is logged, and what was counted outlives the process."""
+    """A changed secret file is read again, no secret is logged, and counts survive a restart."""
     (tmp_path / "secret").write_text("another-secret-of-the-webhook")
     assert 401 == post(program, "post.scheduled")
     assert 204 == post(program, "post.scheduled", secret="another-secret-of-the-webhook")

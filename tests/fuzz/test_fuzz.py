@@ -1,6 +1,6 @@
-"""Nonsense for everything that reads what others wrote, other nonsense each time, for as long as FUZZ_SECONDS says.
+"""Fuzz tests of everything that parses foreign input, with new input in every run, for FUZZ_SECONDS.
 
-A failure prints the example that it takes, and how to repeat it.
+A failure prints its example, and how to repeat it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ TARGETS = 7
 SECONDS = float(os.environ.get("FUZZ_SECONDS") or 15) / TARGETS
 MAX_VALUES = 3
 REQUESTS = 200
-"""More than a poll makes."""
+"""More than a poll sends."""
 
 ROUND = settings(
     max_examples=100,
@@ -59,7 +59,7 @@ ROUND = settings(
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
-"""A part of a target's time. Where CI is set Hypothesis would try the same each time; here every run is another one."""
+"""One round of a target. Not derandomized, although Hypothesis does that by default if CI is set."""
 
 
 def for_a_while(target: Callable[[], None]) -> None:
@@ -120,7 +120,7 @@ FIELDS = [
 ]
 
 HUGE = "a number of 5000 digits"
-"""Stands for what json does not write."""
+"""Placeholder of a number that json cannot encode."""
 
 NASTY_VALUES: list[Any] = [
     *(None, True, False, 0, -1, 1.5, -0.0, 2**63, -(2**63) - 1, 10**400, HUGE),
@@ -141,7 +141,7 @@ odd_rows = st.lists(st.tuples(st.sampled_from(FIELDS[2:]), nasty | texts), min_s
 
 @st.composite
 def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
-    """Bytes with some cut out, put in, said twice, or changed."""
+    """Cut, insert, repeat or change bytes."""
     data = whole
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(data)))
@@ -170,12 +170,12 @@ def _rows(*, connections: bool) -> list[Document]:
 GOOD = {"publishing": _rows(connections=False), "connections": _rows(connections=True)}
 
 
-def _written(value: object) -> bytes:
+def _encode(value: object) -> bytes:
     return json.dumps(value).replace(f'"{HUGE}"', "9" * 5000).encode()
 
 
 def _answer(rows: Iterable[object], pagination: object) -> bytes:
-    return _written({"logs": list(rows), "pagination": pagination})
+    return _encode({"logs": list(rows), "pagination": pagination})
 
 
 def _exporter(**options: Any) -> ExporterHarness:
@@ -183,16 +183,16 @@ def _exporter(**options: Any) -> ExporterHarness:
 
 
 def _check_labels(exporter: ExporterHarness) -> None:
-    """No label has more values than it may, none is long, and the metrics can be read."""
+    """Assert that label values are bounded in number and length, and that the metrics can be parsed."""
     values: dict[str, set[str]] = defaultdict(set)
     for family, labels in exporter.store.series_values():
         for label, value in zip(CATALOGUE[family].labels, labels, strict=False):
             assert len(value) <= 128
             assert not CONTROL_CHARACTERS.search(value)
             values[label].add(value)
-    for label, known in KNOWN_VALUES.items():
+    for label, vocabulary in KNOWN_VALUES.items():
         limit = 500 if label == "account_id" else MAX_VALUES
-        assert len(values[label] - known - {OTHER, UNKNOWN}) <= limit
+        assert len(values[label] - vocabulary - {OTHER, UNKNOWN}) <= limit
     exporter.exposition.publish()
     body = exporter.exposition.get_body(None, None).body.decode()
     assert {family.name for family in text_string_to_metric_families(body)} >= {"late_up"}
@@ -201,7 +201,7 @@ def _check_labels(exporter: ExporterHarness) -> None:
 bodies = (
     st.binary(max_size=200)
     | st.sampled_from(sorted(FEEDS)).flatmap(lambda feed: damaged(_answer(GOOD[feed], {"total": 5, "hasMore": False})))
-    | nonsense.map(_written)
+    | nonsense.map(_encode)
 )
 
 
@@ -219,8 +219,8 @@ def _any_bytes(feed: str, data: bytes) -> None:
         exporter.close()
 
 
-def test_any_bytes_as_an_answer() -> None:
-    """Whatever bytes a list answers with: a page or a bad payload, bounded labels, and a next poll that is good."""
+def test_any_bytes_as_a_response() -> None:
+    """Any response of a list is a page or a BadPayload with bounded labels, and the next poll succeeds."""
     for_a_while(_any_bytes)
 
 
@@ -243,21 +243,21 @@ def _neighbours(feed: str, odd: list[tuple[int, object]], changed: list[Document
         for number in range(REQUESTS):
             exporter.api.fail_request(number, lambda _late, _body: _answer(rows, pagination))
         assert exporter.poll(feed=feed).outcome == "success"
-        counted = {key for _, (key, _) in exporter.commit_log}
-        assert {row["_id"] for row in good} <= counted
-        assert {f"changed{number}" for number, fields in enumerate(changed) if not _is_old(fields)} <= counted
+        counted_keys = {key for _, (key, _) in exporter.commit_log}
+        assert {row["_id"] for row in good} <= counted_keys
+        assert {f"changed{number}" for number, fields in enumerate(changed) if not _is_old(fields)} <= counted_keys
         _check_labels(exporter)
     finally:
         exporter.close()
 
 
 def _is_old(fields: Document) -> bool:
-    """Whether a log may be too old to be counted."""
+    """Return whether a log may be too old to be counted."""
     return "createdAt" in fields
 
 
-def test_no_log_is_lost_to_a_neighbour() -> None:
-    """Whatever stands beside them in an answer, logs as documented are counted."""
+def test_a_bad_log_does_not_affect_others() -> None:
+    """Valid logs are counted, whatever else is in the response."""
     for_a_while(_neighbours)
 
 
@@ -283,7 +283,7 @@ def _deeper(number: int, data: bytes) -> None:
 
 
 def test_any_bytes_at_any_request() -> None:
-    """Whichever request of a poll gets nonsense, of a page further down, of pending logs or of a post: it goes on."""
+    """A poll survives any response to any of its requests: a later page, pending logs, or a post."""
     for_a_while(_deeper)
 
 
@@ -302,7 +302,7 @@ header_values = (
     status=st.sampled_from([200, 204, 301, 302, 307, 401, 403, 404, 418, 429, 500, 503, 599]),
     headers=st.dictionaries(st.sampled_from(HEADERS), header_values, max_size=6),
     encoding=st.none() | st.sampled_from(["gzip", "deflate", "gzip, gzip", "identity", "br", "zstd", "nonsense", ""]),
-    body=st.binary(max_size=60) | nonsense.map(_written),
+    body=st.binary(max_size=60) | nonsense.map(_encode),
 )
 @ROUND
 def _any_response(status: int, headers: Document, encoding: str | None, body: bytes) -> None:
@@ -336,7 +336,7 @@ def _answering(status: int, headers: Mapping[bytes, bytes], body: bytes) -> Call
 
 
 def test_any_response() -> None:
-    """Whatever status, headers and body come back: an answer or an ApiError, which does not tell the key."""
+    """Any status, headers and body give a response or an ApiError that does not contain the key."""
     for_a_while(_any_response)
 
 
@@ -402,31 +402,31 @@ def _document(pairs: Iterable[tuple[str, str]]) -> bytes:
     return "\n".join(f"{key} : {value}" for key, value in pairs).encode()
 
 
-words = st.sampled_from([*WORDS, "*a", "*b"]) | st.text("aZ0_./-", min_size=1, max_size=5)
+word_lists = st.sampled_from([*WORDS, "*a", "*b"]) | st.text("aZ0_./-", min_size=1, max_size=5)
 anchors = st.sampled_from(["", "", "&a ", "&b "])
 nodes = st.recursive(
-    words,
+    word_lists,
     lambda inner: (
         st.tuples(anchors, st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]")).map("".join)
-        | st.tuples(anchors, st.lists(st.tuples(words | inner, inner), max_size=3).map(_mapping)).map("".join)
+        | st.tuples(anchors, st.lists(st.tuples(word_lists | inner, inner), max_size=3).map(_mapping)).map("".join)
     ),
     max_leaves=8,
 )
 yaml_documents = (
     st.binary(max_size=100)
     | st.lists(st.sampled_from(TOKENS + WORDS) | texts, max_size=25).map(lambda parts: _encoded("".join(parts)))
-    | st.lists(st.tuples(words, nodes), max_size=4).map(_document)
+    | st.lists(st.tuples(word_lists, nodes), max_size=4).map(_document)
 )
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file to write nonsense into."""
+    """Return a file for the input."""
     return tmp_path_factory.mktemp("fuzz") / "nonsense.yml"
 
 
 def test_any_web_configuration(file: Path) -> None:
-    """Whatever a web configuration holds, it is one or there is a ConfigError that names the file."""
+    """Any web configuration is valid or raises a ConfigError that names the file."""
 
     @given(yaml_documents | damaged(WEB.encode()))
     @ROUND
@@ -444,18 +444,18 @@ def test_any_web_configuration(file: Path) -> None:
 
 
 def test_any_configuration(file: Path) -> None:
-    """Whatever a configuration holds, it is one or there is a ConfigError."""
+    """Any configuration is valid or raises a ConfigError."""
 
     @given(yaml_documents | damaged(CONFIG.encode()))
     @ROUND
     def target(data: bytes) -> None:
         file.write_bytes(data)
-        told: Sequence[object]
+        message: Sequence[object]
         try:
-            told = load("run", {"config.file": [str(file)]}, {"LATE_API_KEY": "sk_0123456789abcdef"}).workspaces
+            message = load("run", {"config.file": [str(file)]}, {"LATE_API_KEY": "sk_0123456789abcdef"}).workspaces
         except ConfigError as exc:
-            told = exc.problems
-        assert told
+            message = exc.problems
+        assert message
 
     for_a_while(target)
 
@@ -504,17 +504,17 @@ def _any_request(method: str, path: str, head: list[tuple[bytes, bytes]]) -> Non
     scope = {"type": "http", "method": method, "path": path, "headers": head, "client": ("127.0.0.1", 1)}
     asyncio.run(gate(scope, receive, send))
     assert ["http.response.start", "http.response.body"] == [message["type"] for message in sent]
-    allowed = path == "/-/healthy" or any(name == b"authorization" for name, _ in head)
-    assert allowed or sent[0]["status"] == 401
+    is_allowed = path == "/-/healthy" or any(name == b"authorization" for name, _ in head)
+    assert is_allowed or sent[0]["status"] == 401
 
 
 def test_any_request() -> None:
-    """Whatever a request's head is, there is one answer, and without a password it is a refusal."""
+    """Any request gets one response, which is a rejection without a password."""
     for_a_while(_any_request)
 
 
-def test_what_is_good_is_good() -> None:
-    """The examples that are damaged here are right before that."""
+def test_examples_are_valid() -> None:
+    """The examples are valid before they are damaged."""
     for name, feed in FEEDS.items():
         page = feed.parse(_answer(GOOD[name], {"total": 5}))
         assert [row["_id"] for row in GOOD[name]] == [entry.key for entry in page.entries]

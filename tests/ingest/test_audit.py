@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -45,6 +44,7 @@ from late_exporter.simulator.log_list import LogRow
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
+from tests.support.profiles import example_count, is_thorough
 from tests.support.world import World
 
 PUBLISHING, CONNECTIONS = FEEDS["publishing"], FEEDS["connections"]
@@ -355,13 +355,12 @@ MOVES = st.tuples(
     st.integers(0, 150),
     st.integers(0, 60),
 )
-THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 
 
 @settings(
-    max_examples=150 if THOROUGH else 15,
+    max_examples=example_count(15, thorough=150),
     deadline=None,
-    derandomize=not THOROUGH,
+    derandomize=not is_thorough(),
     database=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from bisect import bisect_left
 from collections import Counter
@@ -38,6 +37,7 @@ from tests.support.late_api import (
     unauthorized,
     unavailable,
 )
+from tests.support.profiles import example_count, is_thorough
 from tests.support.samples import Samples
 from tests.support.store import LogStatus
 from tests.support.world import World
@@ -1268,13 +1268,12 @@ def test_more_logs_of_one_moment_than_a_page_are_all_counted() -> None:
     state.teardown()
 
 
-THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 TestExactness = Exactness.TestCase
 TestExactness.settings = settings(
-    max_examples=400 if THOROUGH else 20,
+    max_examples=example_count(20, thorough=400),
     stateful_step_count=25,
     deadline=None,
-    derandomize=not THOROUGH,
+    derandomize=not is_thorough(),
     database=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from tests.ingest.test_exactness import NEVER, Events, Exactness
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import FakeLateApi, ListQuirks, zernio_row
+from tests.support.profiles import example_count, is_thorough
 from tests.support.store import LogStatus
 from tests.support.world import World
 
@@ -389,13 +389,12 @@ class Switching(WithoutIds):
         self._compare()
 
 
-THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 SETTINGS = settings(
     phases=[Phase.generate],
-    max_examples=200 if THOROUGH else 12,
+    max_examples=example_count(12, thorough=200),
     stateful_step_count=25,
     deadline=None,
-    derandomize=not THOROUGH,
+    derandomize=not is_thorough(),
     database=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -1,4 +1,4 @@
-"""The vendor's own client of that time against the simulated API, over HTTP."""
+"""Tests of the simulated API of generation ``late`` with a client of the vendor, over HTTP."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ KEY = "sk_" + "0123456789abcdef" * 4
 
 
 @contextmanager
-def served(service: SimulatedApi) -> Iterator[str]:
-    """The base URL of a service on a port of its own; what comes before the server is up waits in the backlog."""
+def serve_api(api: SimulatedApi) -> Iterator[str]:
+    """Serve an API on a free port and yield its base URL. The socket listens before the server runs."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(create_simulator(service), log_level="warning", date_header=False))
+        server = uvicorn.Server(uvicorn.Config(create_simulator(api), log_level="warning", date_header=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
@@ -44,20 +44,20 @@ def served(service: SimulatedApi) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def world() -> SimulatedWorld:
-    """A world with its history of a week, in which time stands still."""
+    """Return a world with a history of a week that does not advance."""
     return SimulatedWorld(1, NOW)
 
 
 @pytest.fixture(scope="module")
 def url(world: SimulatedWorld) -> Iterator[str]:
-    """The base URL of the world's API."""
-    with served(SimulatedApi(world, clock=lambda: NOW)) as base_url:
+    """Return the base URL of the world's API."""
+    with serve_api(SimulatedApi(world, clock=lambda: NOW)) as base_url:
         yield base_url
 
 
 @pytest.fixture
 def late(url: str) -> Late:
-    """The client."""
+    """Return the client."""
     return Late(KEY, base_url=url, max_retries=1)
 
 
@@ -72,7 +72,7 @@ def test_publishing_logs(late: Late, world: SimulatedWorld) -> None:
 
 
 def test_every_row_fits_the_models(world: SimulatedWorld) -> None:
-    """Each row of a week is a log by the vendor's own description."""
+    """Every row of a week fits the client's models."""
     logs = [PostLog.model_validate(row) for row in world.publishing.rows]
     events = [ConnectionLog.model_validate(row) for row in world.connections.rows]
     assert (len(world.publishing), len(world.connections)) == (len(logs), len(events))
@@ -81,7 +81,7 @@ def test_every_row_fits_the_models(world: SimulatedWorld) -> None:
 
 
 def test_filters(late: Late) -> None:
-    """The client's filters are the simulator's."""
+    """The API supports the client's filters."""
     page = late.logs.list_posts_logs(
         status="failed", platform="instagram", action="publish", days=3, search="unavailable"
     )
@@ -92,7 +92,7 @@ def test_filters(late: Late) -> None:
 
 
 def test_connection_logs(late: Late) -> None:
-    """The client reads the connection logs and finds the disconnects among them."""
+    """The client reads the connection logs, including disconnects."""
     page = late.logs.list_connection_logs(event_type="disconnect", limit=100)
     logs = [ConnectionLog.model_validate(log) for log in page["logs"]]
     assert page["pagination"]["total"] == len(logs) > 0
@@ -101,7 +101,7 @@ def test_connection_logs(late: Late) -> None:
 
 
 def test_post_logs(late: Late, world: SimulatedWorld) -> None:
-    """The client reads the history of one post."""
+    """The client reads the logs of one post."""
     post = next(row["postId"]["_id"] for row in world.publishing.rows if row["action"] == "retry")
     answer = late.logs.get_post_logs(post)
     logs = [PostLog.model_validate(log) for log in answer["logs"]]
@@ -109,8 +109,8 @@ def test_post_logs(late: Late, world: SimulatedWorld) -> None:
     assert {post} == {answer["postId"], *(log.postId for log in logs)}
 
 
-def test_refusals(url: str, late: Late) -> None:
-    """The client understands the refusals."""
+def test_rejections(url: str, late: Late) -> None:
+    """The client raises its own errors for rejected requests."""
     with pytest.raises(LateAuthenticationError):
         Late("sk_wrong", base_url=url).logs.list_posts_logs()
     with pytest.raises(LateNotFoundError):
@@ -120,8 +120,8 @@ def test_refusals(url: str, late: Late) -> None:
 
 
 def test_rate_limit(world: SimulatedWorld) -> None:
-    """The client reads the quota from the headers, and stops when it is used up."""
-    with served(SimulatedApi(world, clock=lambda: NOW, rate_limit=1)) as url:
+    """The client reads the quota from the headers and raises an error when it is used up."""
+    with serve_api(SimulatedApi(world, clock=lambda: NOW, rate_limit=1)) as url:
         late = Late(KEY, base_url=url)
         late.logs.list_posts_logs(limit=1)
         assert (1, 0) == (late.rate_limit_info["limit"], late.rate_limit_info["remaining"])
@@ -130,11 +130,11 @@ def test_rate_limit(world: SimulatedWorld) -> None:
 
 
 def test_head(url: str) -> None:
-    """HEAD answers as GET does, without the body."""
-    got, head = (
+    """HEAD is answered as GET without a body."""
+    response, head = (
         httpx.request(method, f"{url}/v1/posts/logs", headers={"Authorization": f"Bearer {KEY}"})
         for method in ("GET", "HEAD")
     )
     assert (200, b"") == (head.status_code, head.content)
-    assert got.headers["Content-Length"] == head.headers["Content-Length"]
+    assert response.headers["Content-Length"] == head.headers["Content-Length"]
     assert ["Tue, 24 Nov 2026 12:00:00 GMT"] == head.headers.get_list("Date")

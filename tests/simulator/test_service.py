@@ -1,4 +1,4 @@
-"""The simulated API's endpoints, asked without a network."""
+"""Tests of the endpoints of the simulated API, without a network."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ KEY = "sk_" + "0123456789abcdef" * 4
 
 
 class Clock:
-    """The simulated API's time."""
+    """Clock of the simulated API."""
 
     def __init__(self) -> None:
         self.now = NOON.timestamp()
 
     def __call__(self) -> float:
-        """Tell the time."""
+        """Return the time."""
         return self.now
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that stands at noon until it is set."""
+    """Return a clock that stands at noon until it is set."""
     return Clock()
 
 
 @pytest.fixture
-def archives() -> StaticLogs:
-    """Twelve publishing logs, one in twelve hours, and three of connections."""
+def static_logs() -> StaticLogs:
+    """Return twelve publishing logs of twelve hours, and three connection logs."""
     return StaticLogs(LogList([publishing(number) for number in range(12)]), LogList(connections()))
 
 
 @pytest.fixture
-def service(archives: StaticLogs, clock: Clock) -> SimulatedApi:
-    """A service of the bare archives."""
-    return SimulatedApi(archives, clock=clock)
+def api(static_logs: StaticLogs, clock: Clock) -> SimulatedApi:
+    """Return an API of static logs."""
+    return SimulatedApi(static_logs, clock=clock)
 
 
 def publishing(number: int) -> dict[str, Any]:
-    """The publishing log of that number, counted from the oldest."""
+    """Return a publishing log by its number, from the oldest."""
     return {
         "_id": f"{number:024x}",
         "postId": {"_id": f"post{number % 5}", "content": f"Brötchen {number}", "status": "published"},
@@ -61,7 +61,7 @@ def publishing(number: int) -> dict[str, Any]:
 
 
 def connections() -> list[dict[str, Any]]:
-    """Three connection logs, oldest first."""
+    """Return three connection logs, oldest first."""
     events = ("connect_success", "disconnect", "reconnect_failed")
     return [
         {"_id": f"c{number}", "platform": "twitter", "eventType": event, "createdAt": f"2026-11-24T0{number}:00:00Z"}
@@ -69,19 +69,19 @@ def connections() -> list[dict[str, Any]]:
     ]
 
 
-def get(service: SimulatedApi, path: str, query: str = "", key: str = KEY, method: str = "GET") -> SimulatorResponse:
-    """Ask with a key."""
-    return service.handle(method, path, query, {"Authorization": f"Bearer {key}"})
+def get(api: SimulatedApi, path: str, query: str = "", key: str = KEY, method: str = "GET") -> SimulatorResponse:
+    """Send a request with a key."""
+    return api.handle(method, path, query, {"Authorization": f"Bearer {key}"})
 
 
-def body(answer: SimulatorResponse) -> Any:
-    """The document in an answer."""
-    return msgspec.json.decode(answer.body)
+def body(response: SimulatorResponse) -> Any:
+    """Return the document of a response."""
+    return msgspec.json.decode(response.body)
 
 
-def numbers(answer: SimulatorResponse) -> list[int]:
-    """Which publishing logs an answer holds."""
-    return [int(row["_id"], 16) for row in body(answer)["logs"]]
+def numbers(response: SimulatorResponse) -> list[int]:
+    """Return the numbers of the publishing logs of a response."""
+    return [int(row["_id"], 16) for row in body(response)["logs"]]
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,9 @@ def numbers(answer: SimulatorResponse) -> list[int]:
         ("unknown=1&limit=1", [11]),
     ],
 )
-def test_publishing_filters(service: SimulatedApi, query: str, expected: list[int]) -> None:
-    """Every documented filter of the publishing logs narrows the list, newest first."""
-    assert expected == numbers(get(service, "/v1/posts/logs", query))
+def test_publishing_filters(api: SimulatedApi, query: str, expected: list[int]) -> None:
+    """Every documented filter of the publishing logs works, newest first."""
+    assert expected == numbers(get(api, "/v1/posts/logs", query))
 
 
 @pytest.mark.parametrize(
@@ -123,10 +123,10 @@ def test_publishing_filters(service: SimulatedApi, query: str, expected: list[in
         ("platform=tiktok", []),
     ],
 )
-def test_connection_filters(service: SimulatedApi, query: str, expected: list[str]) -> None:
-    """Every documented filter of the connection logs narrows the list, newest first."""
-    answer = get(service, "/v1/connections/logs", query)
-    assert expected == [row["_id"] for row in body(answer)["logs"]]
+def test_connection_filters(api: SimulatedApi, query: str, expected: list[str]) -> None:
+    """Every documented filter of the connection logs works, newest first."""
+    response = get(api, "/v1/connections/logs", query)
+    assert expected == [row["_id"] for row in body(response)["logs"]]
 
 
 @pytest.mark.parametrize(
@@ -144,54 +144,54 @@ def test_connection_filters(service: SimulatedApi, query: str, expected: list[st
         ("/v1/posts/post0/logs", "limit=1000", {"limit": "must be an integer between 1 and 100"}),
     ],
 )
-def test_validation(service: SimulatedApi, path: str, query: str, wrong: dict[str, str]) -> None:
-    """A parameter out of bounds is refused and named."""
-    answer = get(service, path, query)
-    assert 400 == answer.status
-    assert {"error": "Invalid query", "code": "VALIDATION_ERROR", "details": wrong} == body(answer)
+def test_validation(api: SimulatedApi, path: str, query: str, wrong: dict[str, str]) -> None:
+    """A parameter out of bounds is rejected by name."""
+    response = get(api, path, query)
+    assert 400 == response.status
+    assert {"error": "Invalid query", "code": "VALIDATION_ERROR", "details": wrong} == body(response)
 
 
 @pytest.mark.parametrize("name", ["platform", "action", "eventType"])
-def test_unknown_names(service: SimulatedApi, name: str) -> None:
-    """A value outside the vocabulary is refused, and all mistakes are told at once."""
+def test_unknown_names(api: SimulatedApi, name: str) -> None:
+    """Unknown values are rejected, all in one response."""
     path = "/v1/connections/logs" if name == "eventType" else "/v1/posts/logs"
-    answer = get(service, path, f"{name}=myspace&days=9")
-    assert 400 == answer.status
-    assert {name, "days"} == set(body(answer)["details"])
+    response = get(api, path, f"{name}=myspace&days=9")
+    assert 400 == response.status
+    assert {name, "days"} == set(body(response)["details"])
 
 
 @pytest.mark.parametrize(
     ("limit", "skip", "pages", "more"),
     [(5, 0, 3, True), (5, 5, 3, True), (5, 10, 3, False), (6, 6, 2, False), (100, 0, 1, False), (1, 99, 12, False)],
 )
-def test_pagination(service: SimulatedApi, limit: int, skip: int, pages: int, *, more: bool) -> None:
-    """The pagination says how many match, how many pages that is, and whether more follow."""
-    answer = get(service, "/v1/posts/logs", f"limit={limit}&skip={skip}")
+def test_pagination(api: SimulatedApi, limit: int, skip: int, pages: int, *, more: bool) -> None:
+    """The pagination has the number of matches and pages, and whether more follow."""
+    response = get(api, "/v1/posts/logs", f"limit={limit}&skip={skip}")
     expected = {"total": 12, "limit": limit, "skip": skip, "pages": pages, "hasMore": more}
-    assert expected == body(answer)["pagination"]
+    assert expected == body(response)["pagination"]
 
 
 def test_empty_list(clock: Clock) -> None:
     """An empty list has no pages."""
-    answer = get(SimulatedApi(StaticLogs(), clock=clock), "/v1/posts/logs")
+    response = get(SimulatedApi(StaticLogs(), clock=clock), "/v1/posts/logs")
     expected = {"total": 0, "limit": 50, "skip": 0, "pages": 0, "hasMore": False}
-    assert {"logs": [], "pagination": expected} == body(answer)
+    assert {"logs": [], "pagination": expected} == body(response)
 
 
-def test_post_logs(service: SimulatedApi) -> None:
-    """A post's logs come newest first, with the post's id as text."""
-    answer = body(get(service, "/v1/posts/post1/logs"))
-    assert ["post1"] * 3 == [row["postId"] for row in answer["logs"]]
-    assert [11, 6, 1] == [int(row["_id"], 16) for row in answer["logs"]]
-    assert (3, "post1") == (answer["count"], answer["postId"])
-    assert [11] == numbers(get(service, "/v1/posts/post1/logs", "limit=1"))
+def test_post_logs(api: SimulatedApi) -> None:
+    """A post's logs are newest first, with the post's id as text."""
+    response = body(get(api, "/v1/posts/post1/logs"))
+    assert ["post1"] * 3 == [row["postId"] for row in response["logs"]]
+    assert [11, 6, 1] == [int(row["_id"], 16) for row in response["logs"]]
+    assert (3, "post1") == (response["count"], response["postId"])
+    assert [11] == numbers(get(api, "/v1/posts/post1/logs", "limit=1"))
 
 
 @pytest.mark.parametrize("path", ["/v1/posts/none/logs", "/v1/posts", "/v1/posts/a/b/logs", "/api", "/v2/posts/logs"])
-def test_not_found(service: SimulatedApi, path: str) -> None:
-    """What is not there is answered as documented."""
-    answer = get(service, path)
-    assert (404, {"error": "Not found"}) == (answer.status, body(answer))
+def test_not_found(api: SimulatedApi, path: str) -> None:
+    """An unknown path or post is answered as documented."""
+    response = get(api, path)
+    assert (404, {"error": "Not found"}) == (response.status, body(response))
 
 
 OLD = ("/v1/posts/logs", "/v1/connections/logs", "/v1/posts/post0/logs")
@@ -199,132 +199,132 @@ NEW = "/v1/logs"
 
 
 @pytest.mark.parametrize(("generation", "old", "new"), [("late", 200, 404), ("zernio", 404, 200), ("both", 200, 200)])
-def test_generations(service: SimulatedApi, generation: str, old: int, new: int) -> None:
-    """Each generation has its own endpoints, and one can follow another while the API is up."""
-    assert "late" == service.generation
-    service.generation = generation
-    assert [old, old, old, new] == [get(service, path).status for path in (*OLD, NEW)]
-    assert 401 == get(service, NEW, key="sk_wrong").status
-    assert {405 if new == 200 else 404} == {get(service, NEW, method="POST").status}
+def test_generations(api: SimulatedApi, generation: str, old: int, new: int) -> None:
+    """Each generation has its own endpoints, and the generation can change while the API runs."""
+    assert "late" == api.generation
+    api.generation = generation
+    assert [old, old, old, new] == [get(api, path).status for path in (*OLD, NEW)]
+    assert 401 == get(api, NEW, key="sk_wrong").status
+    assert {405 if new == 200 else 404} == {get(api, NEW, method="POST").status}
 
 
-def test_unknown_generation(archives: StaticLogs, clock: Clock) -> None:
-    """A generation that never was is refused, and the one before stays."""
-    service = SimulatedApi(archives, clock=clock, generation="zernio")
+def test_unknown_generation(static_logs: StaticLogs, clock: Clock) -> None:
+    """An unknown generation is rejected and changes nothing."""
+    api = SimulatedApi(static_logs, clock=clock, generation="zernio")
     with pytest.raises(ConfigError, match="unknown generation 'meta': use one of late, zernio, both"):
-        service.generation = "meta"
-    assert "zernio" == service.generation
+        api.generation = "meta"
+    assert "zernio" == api.generation
 
 
-def test_generation_over_http(console: Callable[..., tuple[int, Any]]) -> None:
-    """The generation can be asked for and changed over HTTP."""
-    assert (200, {"generation": "late"}) == console("GET", "/_simulator/generation")
-    assert (200, {"generation": "zernio"}) == console("POST", "/_simulator/generation", "name=zernio")
-    assert "zernio" == console("GET", "/_simulator")[1]["generation"]
-    assert 401 == console("GET", NEW)[0]
+def test_generation_over_http(admin: Callable[..., tuple[int, Any]]) -> None:
+    """The generation can be read and changed over HTTP."""
+    assert (200, {"generation": "late"}) == admin("GET", "/_simulator/generation")
+    assert (200, {"generation": "zernio"}) == admin("POST", "/_simulator/generation", "name=zernio")
+    assert "zernio" == admin("GET", "/_simulator")[1]["generation"]
+    assert 401 == admin("GET", NEW)[0]
 
 
-def test_below_api(service: SimulatedApi) -> None:
-    """The base URL can end in /api, as the real one does."""
-    assert get(service, "/v1/posts/logs").body == get(service, "/api/v1/posts/logs").body
+def test_below_api(api: SimulatedApi) -> None:
+    """The base URL may end in /api, like the real one."""
+    assert get(api, "/v1/posts/logs").body == get(api, "/api/v1/posts/logs").body
 
 
-def test_wrong_method(service: SimulatedApi) -> None:
-    """Logs can only be read."""
-    assert 405 == get(service, "/v1/posts/logs", method="POST").status
+def test_wrong_method(api: SimulatedApi) -> None:
+    """Logs are read-only."""
+    assert 405 == get(api, "/v1/posts/logs", method="POST").status
 
 
 @pytest.mark.parametrize(
     "headers",
     [{}, {"Authorization": KEY}, {"Authorization": "Bearer sk_short"}, {"authorization": "Bearer  " + KEY}],
 )
-def test_unauthorized(service: SimulatedApi, headers: dict[str, str]) -> None:
-    """Without a well-formed key there is no answer, and no quota is used."""
-    answer = service.handle("GET", "/v1/posts/logs", "", headers)
-    assert (401, {"error": "Unauthorized"}) == (answer.status, body(answer))
-    assert "600" == answer.headers["X-RateLimit-Remaining"]
+def test_unauthorized(api: SimulatedApi, headers: dict[str, str]) -> None:
+    """Without a well-formed key a request is rejected and uses no quota."""
+    response = api.handle("GET", "/v1/posts/logs", "", headers)
+    assert (401, {"error": "Unauthorized"}) == (response.status, body(response))
+    assert "600" == response.headers["X-RateLimit-Remaining"]
 
 
-def test_given_keys(archives: StaticLogs, clock: Clock) -> None:
-    """Where keys are given, only these are let in."""
-    service = SimulatedApi(archives, clock=clock, keys={"sk_mine"})
-    assert 200 == get(service, "/v1/posts/logs", key="sk_mine").status
-    assert 401 == get(service, "/v1/posts/logs", key=KEY).status
+def test_accepted_keys(static_logs: StaticLogs, clock: Clock) -> None:
+    """With a list of keys only those are accepted."""
+    api = SimulatedApi(static_logs, clock=clock, keys={"sk_mine"})
+    assert 200 == get(api, "/v1/posts/logs", key="sk_mine").status
+    assert 401 == get(api, "/v1/posts/logs", key=KEY).status
 
 
-def test_rate_limit(archives: StaticLogs, clock: Clock) -> None:
-    """The quota of a key shrinks by one a request, then 429 until the minute turns."""
-    service = SimulatedApi(archives, clock=clock, rate_limit=2)
+def test_rate_limit(static_logs: StaticLogs, clock: Clock) -> None:
+    """Each request uses the quota of its key, then the response is 429 until the next minute."""
+    api = SimulatedApi(static_logs, clock=clock, rate_limit=2)
     clock.now += 45
-    answers = [get(service, "/v1/posts/logs") for _ in range(3)]
+    answers = [get(api, "/v1/posts/logs") for _ in range(3)]
     assert [(200, "1"), (200, "0"), (429, "0")] == [
-        (answer.status, answer.headers["X-RateLimit-Remaining"]) for answer in answers
+        (response.status, response.headers["X-RateLimit-Remaining"]) for response in answers
     ]
     assert {"error": "Rate limit exceeded. Please try again later."} == body(answers[2])
     reset = int(answers[2].headers["X-RateLimit-Reset"])
     assert NOON.timestamp() + 60 == reset
     clock.now = reset - 0.01
-    assert 429 == get(service, "/v1/posts/logs").status
+    assert 429 == get(api, "/v1/posts/logs").status
     clock.now = reset
-    assert 200 == get(service, "/v1/posts/logs").status
+    assert 200 == get(api, "/v1/posts/logs").status
 
 
-def test_rate_limit_is_a_keys_own(archives: StaticLogs, clock: Clock) -> None:
-    """One key's requests leave another key's quota alone."""
-    service = SimulatedApi(archives, clock=clock, rate_limit=1)
-    assert [200, 429] == [get(service, "/v1/posts/logs").status for _ in range(2)]
-    assert 200 == get(service, "/v1/posts/logs", key="sk_" + "f" * 64).status
+def test_rate_limit_is_a_keys_own(static_logs: StaticLogs, clock: Clock) -> None:
+    """One key's requests do not use another key's quota."""
+    api = SimulatedApi(static_logs, clock=clock, rate_limit=1)
+    assert [200, 429] == [get(api, "/v1/posts/logs").status for _ in range(2)]
+    assert 200 == get(api, "/v1/posts/logs", key="sk_" + "f" * 64).status
 
 
 @pytest.mark.parametrize("path", ["/v1/posts/logs", "/v1/posts/none/logs", "/nowhere"])
-def test_headers(service: SimulatedApi, path: str) -> None:
-    """Every answer carries the quota and the API's date."""
+def test_headers(api: SimulatedApi, path: str) -> None:
+    """Every response has the quota and the API's date."""
     assert {
         "Content-Type": "application/json",
         "Date": "Tue, 24 Nov 2026 12:00:00 GMT",
         "X-RateLimit-Limit": "600",
         "X-RateLimit-Remaining": "599",
         "X-RateLimit-Reset": "1795521660",
-    } == get(service, path).headers
+    } == get(api, path).headers
 
 
 def test_odd_rows_are_served(clock: Clock) -> None:
-    """Rows of any shape are served as they are, whatever the filters."""
+    """Rows of any shape are served unchanged, with any filter."""
     odd = {"_id": 5, "postId": 7, "status": ["success"], "platform": {"a": 1}, "request": "text", "createdAt": None}
-    service = SimulatedApi(StaticLogs(LogList([odd]), LogList([{"eventType": None}])), clock=clock)
-    assert [odd] == body(get(service, "/v1/posts/logs"))["logs"]
-    assert [] == body(get(service, "/v1/posts/logs", "search=text&platform=tiktok"))["logs"]
-    assert [] == body(get(service, "/v1/connections/logs", "status=failed"))["logs"]
+    api = SimulatedApi(StaticLogs(LogList([odd]), LogList([{"eventType": None}])), clock=clock)
+    assert [odd] == body(get(api, "/v1/posts/logs"))["logs"]
+    assert [] == body(get(api, "/v1/posts/logs", "search=text&platform=tiktok"))["logs"]
+    assert [] == body(get(api, "/v1/connections/logs", "status=failed"))["logs"]
 
 
 @pytest.fixture
 def world(clock: Clock) -> SimulatedWorld:
-    """A world that began an hour ago."""
+    """Return a world that began an hour ago."""
     return SimulatedWorld(1, clock.now, history=3600)
 
 
 @pytest.fixture
-def console(world: SimulatedWorld, clock: Clock) -> Callable[..., tuple[int, Any]]:
-    """Asks the world's service for a path without a key; the answer's status and document."""
-    service = SimulatedApi(world, clock=clock)
+def admin(world: SimulatedWorld, clock: Clock) -> Callable[..., tuple[int, Any]]:
+    """Return a function that sends a request without a key, and returns status and document."""
+    api = SimulatedApi(world, clock=clock)
 
     def ask(method: str, path: str, query: str = "") -> tuple[int, Any]:
-        answer = service.handle(method, path, query, {})
-        return answer.status, body(answer)
+        response = api.handle(method, path, query, {})
+        return response.status, body(response)
 
     return ask
 
 
-def test_world_lives(world: SimulatedWorld, clock: Clock) -> None:
-    """What has happened since the last request is in the next answer."""
-    service = SimulatedApi(world, clock=clock)
-    before = body(get(service, "/v1/posts/logs"))["pagination"]["total"]
+def test_world_advances(world: SimulatedWorld, clock: Clock) -> None:
+    """A response has all logs up to its time."""
+    api = SimulatedApi(world, clock=clock)
+    before = body(get(api, "/v1/posts/logs"))["pagination"]["total"]
     clock.now += 3600
-    assert body(get(service, "/v1/posts/logs"))["pagination"]["total"] > before
+    assert body(get(api, "/v1/posts/logs"))["pagination"]["total"] > before
 
 
-def test_overview(console: Callable[..., tuple[int, Any]], world: SimulatedWorld) -> None:
-    """The console tells generation, time, totals, incidents and what incidents there are."""
+def test_overview(admin: Callable[..., tuple[int, Any]], world: SimulatedWorld) -> None:
+    """The overview has generation, time, totals, and active and available incidents."""
     assert (
         200,
         {
@@ -334,10 +334,10 @@ def test_overview(console: Callable[..., tuple[int, Any]], world: SimulatedWorld
             "incidents": [],
             "allowed": list(INCIDENTS),
         },
-    ) == console("GET", "/_simulator")
+    ) == admin("GET", "/_simulator")
 
 
-def test_incident_by_hand(console: Callable[..., tuple[int, Any]]) -> None:
+def test_incident_by_hand(admin: Callable[..., tuple[int, Any]]) -> None:
     """An incident can be started and stopped over HTTP."""
     incident = {
         "name": "platform-outage",
@@ -346,10 +346,10 @@ def test_incident_by_hand(console: Callable[..., tuple[int, Any]]) -> None:
         "account_id": None,
     }
     path = "/_simulator/incidents/platform-outage"
-    assert (200, {"incidents": [incident]}) == console("POST", path, "platform=tiktok&duration=1h30m")
-    assert [incident] == console("GET", "/_simulator")[1]["incidents"]
-    assert (200, {"stopped": [incident]}) == console("DELETE", path)
-    assert [] == console("GET", "/_simulator")[1]["incidents"]
+    assert (200, {"incidents": [incident]}) == admin("POST", path, "platform=tiktok&duration=1h30m")
+    assert [incident] == admin("GET", "/_simulator")[1]["incidents"]
+    assert (200, {"stopped": [incident]}) == admin("DELETE", path)
+    assert [] == admin("GET", "/_simulator")[1]["incidents"]
 
 
 @pytest.mark.parametrize(
@@ -366,35 +366,33 @@ def test_incident_by_hand(console: Callable[..., tuple[int, Any]]) -> None:
         ("GET", "/_simulator/else", "", 404),
     ],
 )
-def test_console_refusals(
-    console: Callable[..., tuple[int, Any]], method: str, path: str, query: str, status: int
-) -> None:
-    """What the console does not know or understand is refused."""
-    assert status == console(method, path, query)[0]
+def test_admin_errors(admin: Callable[..., tuple[int, Any]], method: str, path: str, query: str, status: int) -> None:
+    """Unknown paths and invalid parameters of the admin endpoints are rejected."""
+    assert status == admin(method, path, query)[0]
 
 
-def test_unknown_incident_names_the_known(console: Callable[..., tuple[int, Any]]) -> None:
-    """Who asks for an unknown incident learns which there are."""
-    _, document = console("POST", "/_simulator/incidents/flood")
+def test_unknown_incident_names_the_known(admin: Callable[..., tuple[int, Any]]) -> None:
+    """The error of an unknown incident lists the available ones."""
+    _, document = admin("POST", "/_simulator/incidents/flood")
     assert {"error": "Unknown incident 'flood'", "details": {"allowed": list(INCIDENTS)}} == document
 
 
-def test_no_incidents_without_a_world(service: SimulatedApi) -> None:
-    """Bare archives have an overview but no incidents."""
+def test_no_incidents_without_a_world(api: SimulatedApi) -> None:
+    """Static logs have an overview but no incidents."""
     assert {
         "generation": "late",
         "totals": {"publishing": 12, "connections": 3},
         "allowed": list(INCIDENTS),
-    } == body(service.handle("GET", "/_simulator", "", {}))
-    assert 404 == service.handle("POST", "/_simulator/incidents/slow-video", "", {}).status
+    } == body(api.handle("GET", "/_simulator", "", {}))
+    assert 404 == api.handle("POST", "/_simulator/incidents/slow-video", "", {}).status
 
 
-def test_welcome(service: SimulatedApi) -> None:
-    """The front page says in plain text what this is and what to curl, needs no key and uses no quota."""
-    answer = service.handle("GET", "/", "", {"host": "localhost:8077"})
-    assert "text/plain; charset=utf-8" == answer.headers["Content-Type"]
-    text = answer.body.decode()
+def test_welcome(api: SimulatedApi) -> None:
+    """The start page is plain text with curl commands, needs no key and uses no quota."""
+    response = api.handle("GET", "/", "", {"host": "localhost:8077"})
+    assert "text/plain; charset=utf-8" == response.headers["Content-Type"]
+    text = response.body.decode()
     assert "simulated Late API" in text
     assert "curl http://localhost:8077/_simulator" in text
     assert all(name in text for name in INCIDENTS)
-    assert 200 == service.handle("GET", "/-/healthy", "", {}).status
+    assert 200 == api.handle("GET", "/-/healthy", "", {}).status

@@ -1,4 +1,4 @@
-"""The simulated world: the same for the same seed, and as untidy as the real one."""
+"""Tests of the simulated world: reproducible by its seed, and as irregular as the real API."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ DAY = 24 * HOUR
 
 @pytest.fixture(scope="module")
 def week() -> SimulatedWorld:
-    """A world with its history of a week; the tests of this module only read it."""
+    """Return a world with a history of a week, for reading only."""
     return SimulatedWorld(1, NOON)
 
 
-def born(row: dict[str, Any]) -> int:
-    """When a row was inserted, as its id says."""
+def created_at(row: dict[str, Any]) -> int:
+    """Return the insertion time of a row, by its id."""
     return int(row["_id"][:8], 16)
 
 
-def failing(world: SimulatedWorld, platform: str, since: float, **wanted: Any) -> float:
-    """Share of a platform's ended publish attempts since a time that failed as wanted."""
-    ended = [
+def failure_share(world: SimulatedWorld, platform: str, since: float, **fields: Any) -> float:
+    """Return the share of a platform's finished publish attempts since a time that failed with a status code."""
+    finished = [
         row
         for row in world.publishing.rows
         if row["platform"] == platform
@@ -40,11 +40,11 @@ def failing(world: SimulatedWorld, platform: str, since: float, **wanted: Any) -
         and row["status"] in {"success", "failed"}
         and creation_time(row) >= since
     ]
-    return sum(wanted.items() <= row.items() for row in ended) / len(ended)
+    return sum(fields.items() <= row.items() for row in finished) / len(finished)
 
 
 def test_same_seed_same_world() -> None:
-    """Two worlds of one seed agree in every row, two of different seeds do not."""
+    """Two worlds of one seed are equal, two of different seeds are not."""
     one, same, other = (SimulatedWorld(seed, NOON, history=HOUR) for seed in (1, 1, 2))
     assert one.publishing.rows == same.publishing.rows
     assert one.connections.rows == same.connections.rows
@@ -52,8 +52,8 @@ def test_same_seed_same_world() -> None:
 
 
 @pytest.mark.parametrize("steps", [2, 77, 3000])
-def test_slicing_changes_nothing(steps: int) -> None:
-    """What has happened does not depend on how often the world was advanced."""
+def test_advance_in_any_steps(steps: int) -> None:
+    """The logs do not depend on the number of calls of advance."""
     at_once, sliced = (SimulatedWorld(3, NOON, history=0, logs_per_day=20_000) for _ in range(2))
     at_once.start_incident("slow-video", duration=HOUR, start_time=NOON + HOUR)
     sliced.start_incident("slow-video", duration=HOUR, start_time=NOON + HOUR)
@@ -74,18 +74,18 @@ def test_time_does_not_run_back() -> None:
 
 
 def test_rate(week: SimulatedWorld) -> None:
-    """There are about as many logs as asked for."""
+    """The number of logs is about the requested one."""
     assert pytest.approx(7 * 5000, rel=0.05) == len(week.publishing)
 
 
 def test_order_and_identity(week: SimulatedWorld) -> None:
-    """Rows stand newest first, none is from the future, and no id is given twice."""
-    for archive in (week.publishing, week.connections):
-        times = [creation_time(row) for row in archive.rows]
+    """Rows are newest first, none is in the future, and ids are unique."""
+    for log_list in (week.publishing, week.connections):
+        times = [creation_time(row) for row in log_list.rows]
         assert sorted(times, reverse=True) == times
         assert times[0] <= NOON
-        assert len(archive) == len({row["_id"] for row in archive.rows})
-        assert all(24 == len(row["_id"]) for row in archive.rows)
+        assert len(log_list) == len({row["_id"] for row in log_list.rows})
+        assert all(24 == len(row["_id"]) for row in log_list.rows)
 
 
 def test_everything_occurs(week: SimulatedWorld) -> None:
@@ -103,7 +103,7 @@ def test_everything_occurs(week: SimulatedWorld) -> None:
 
 
 def test_retries_follow_failures(week: SimulatedWorld) -> None:
-    """A retry has a failed attempt of the same post and account, one number lower and earlier."""
+    """A retry follows a failed attempt of the same post and account with the number before."""
     attempts = {
         (row["postId"]["_id"], row["accountId"], row["attemptNumber"]): row
         for row in week.publishing.rows
@@ -119,21 +119,21 @@ def test_retries_follow_failures(week: SimulatedWorld) -> None:
 
 
 def test_late_rows(week: SimulatedWorld) -> None:
-    """Some rows are written when their attempt ends, below rows that were there before."""
-    late = [row for row in week.publishing.rows if born(row) > creation_time(row) + 5]
+    """Some rows are written at the end of their attempt, below rows that were there before."""
+    late = [row for row in week.publishing.rows if created_at(row) > creation_time(row) + 5]
     assert len(late) > 1000
-    births = [born(row) for row in week.publishing.rows]
+    births = [created_at(row) for row in week.publishing.rows]
     assert sorted(births, reverse=True) != births
 
 
 def test_equal_times(week: SimulatedWorld) -> None:
-    """One post on several platforms has logs of the same createdAt."""
+    """The logs of one post on several platforms can have the same createdAt."""
     moments = Counter((row["postId"]["_id"], row["createdAt"]) for row in week.publishing.rows if "postId" in row)
     assert max(moments.values()) >= 3
 
 
 def test_both_notations_of_time(week: SimulatedWorld) -> None:
-    """Times are served with and without milliseconds."""
+    """Times have milliseconds or not."""
     assert {20, 24} == {len(row["createdAt"]) for row in week.publishing.rows}
 
 
@@ -151,58 +151,58 @@ def test_day_and_week_have_a_curve(week: SimulatedWorld) -> None:
     assert weekdays[2] > 1.2 * weekdays[6]
 
 
-def test_pending_settles_in_place() -> None:
-    """Nearly every pending row becomes success or failed under its id and createdAt, a few never do."""
-    world = SimulatedWorld(1, NOON, history=0, logs_per_day=60_000)
+def test_pending_rows_are_updated_in_place() -> None:
+    """Nearly every pending row gets a final status under its id and createdAt; a few never do."""
+    world = SimulatedWorld(1, NOON, history=0, logs_per_day=40_000)
     pending: dict[str, str] = {}
     for minute in range(24 * 60):
         world.advance(NOON + 60 * minute)
         rows, _ = world.publishing.page(0, 1000, status="pending")
         pending |= {row["_id"]: row["createdAt"] for row in rows}
     world.advance(NOON + 26 * HOUR)
-    found = [row for row in map(world.publishing.get, pending) if row]
-    assert [pending[row["_id"]] for row in found] == [row["createdAt"] for row in found]
-    statuses = Counter(row["status"] for row in found)
+    settled = [row for row in map(world.publishing.get, pending) if row]
+    assert [pending[row["_id"]] for row in settled] == [row["createdAt"] for row in settled]
+    statuses = Counter(row["status"] for row in settled)
     assert {"success", "failed", "pending"} == set(statuses)
     assert statuses["success"] > 10 * statuses["failed"] > 10 * statuses["pending"]
 
 
 def test_deleted_posts_lose_their_logs() -> None:
-    """Now and then a post is deleted, all its logs vanish and none comes back."""
+    """Some posts are deleted with all their logs, which do not come back."""
     world = SimulatedWorld(1, NOON, history=0, logs_per_day=20_000)
     world.advance(NOON + 12 * HOUR)
     before = {row["postId"]["_id"] for row in world.publishing.rows if "postId" in row}
     world.advance(NOON + 36 * HOUR)
     after = {row["postId"]["_id"] for row in world.publishing.rows if "postId" in row}
-    gone = before - after
-    assert 0 < len(gone) < len(before) / 50
-    assert [] == [row for post in gone for row in world.publishing.rows_of_post(post)]
+    deleted_ids = before - after
+    assert 0 < len(deleted_ids) < len(before) / 50
+    assert [] == [row for post in deleted_ids for row in world.publishing.rows_of_post(post)]
 
 
 def test_old_rows_expire_in_sweeps() -> None:
-    """Rows older than seven days are swept away within a minute."""
+    """Rows older than seven days are deleted within a minute."""
     world = SimulatedWorld(1, NOON, logs_per_day=500)
     for hour in range(1, 48):
         world.advance(NOON + hour * HOUR)
-        for archive in (world.publishing, world.connections):
-            oldest = archive.rows[-1]
+        for log_list in (world.publishing, world.connections):
+            oldest = log_list.rows[-1]
             assert creation_time(oldest) > world.now - 7 * DAY - 61
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_ordinary_days_meet_the_objective(seed: int) -> None:
-    """Without incidents some attempts fail, but too few to alert on: who runs the demo sees what they broke."""
-    world = SimulatedWorld(seed, NOON, logs_per_day=10_000, with_past_incidents=False)
-    ended = [
+    """Without incidents some attempts fail, but too few for an alert."""
+    world = SimulatedWorld(seed, NOON, logs_per_day=5_000, with_past_incidents=False)
+    finished = [
         row["status"]
         for row in world.publishing.rows
         if row["action"] in {"publish", "retry"} and row["status"] in {"success", "failed"}
     ]
-    assert 0.003 < ended.count("failed") / len(ended) < 1 - SUCCESS_OBJECTIVE
+    assert 0.003 < finished.count("failed") / len(finished) < 1 - SUCCESS_OBJECTIVE
 
 
 def test_history_has_incidents(week: SimulatedWorld) -> None:
-    """The charts of a week show an outage two days ago and a revoked token yesterday."""
+    """The history of a week has an outage two days ago and a revoked token yesterday."""
     outage = [row for row in week.publishing.rows if row.get("statusCode") == 503]
     assert {"instagram"} == {row["platform"] for row in outage}
     assert len(outage) > 50
@@ -212,7 +212,7 @@ def test_history_has_incidents(week: SimulatedWorld) -> None:
 
 
 def test_disconnected_accounts_fail(week: SimulatedWorld) -> None:
-    """Between its disconnect and its reconnect an account fails with TOKEN_EXPIRED, and only then."""
+    """From its disconnect to its reconnect, and only then, an account fails with TOKEN_EXPIRED."""
     events = sorted(
         (creation_time(row), row["eventType"], row["accountId"])
         for row in week.connections.rows
@@ -221,8 +221,8 @@ def test_disconnected_accounts_fail(week: SimulatedWorld) -> None:
     expired = [row for row in week.publishing.rows if row.get("response", {}).get("errorCode") == "TOKEN_EXPIRED"]
     assert len(expired) > 10
     for row in expired:
-        ended = creation_time(row) + row["durationMs"] / 1000 + 1
-        latest = [event for moment, event, account in events if account == row["accountId"] and moment <= ended]
+        finished = creation_time(row) + row["durationMs"] / 1000 + 1
+        latest = [event for moment, event, account in events if account == row["accountId"] and moment <= finished]
         assert "disconnect" in latest[-2:]
 
 
@@ -231,27 +231,31 @@ def test_disconnected_accounts_fail(week: SimulatedWorld) -> None:
     [("platform-outage", "instagram", 503), ("rate-limit-storm", "twitter", 429)],
 )
 def test_incident_raises_failures(name: str, platform: str, status_code: int) -> None:
-    """During an incident most attempts on its platform fail with its status code, elsewhere and before hardly any."""
+    """During an incident most attempts on its platform fail with its status code; hardly any before and elsewhere."""
     world = SimulatedWorld(1, NOON, history=4 * HOUR, logs_per_day=20_000)
-    assert failing(world, platform, NOON - 4 * HOUR, statusCode=status_code) < 0.1
+    assert failure_share(world, platform, NOON - 4 * HOUR, statusCode=status_code) < 0.1
     world.start_incident(name, duration=2 * HOUR)
     world.advance(NOON + HOUR)
-    assert failing(world, platform, NOON, statusCode=status_code) > 0.6
-    assert failing(world, "facebook", NOON, statusCode=status_code) < 0.1
+    assert failure_share(world, platform, NOON, statusCode=status_code) > 0.6
+    assert failure_share(world, "facebook", NOON, statusCode=status_code) < 0.1
     assert [(name, platform, NOON + 2 * HOUR)] == [(each.name, each.platform, each.until) for each in world.incidents]
 
 
 def test_incident_ends() -> None:
-    """After its duration an incident is over and attempts succeed again."""
+    """After its duration an incident is over and attempts succeed."""
     world = SimulatedWorld(1, NOON, history=0, logs_per_day=20_000)
     world.start_incident("platform-outage", platform="twitter", duration=HOUR)
     world.advance(NOON + 3 * HOUR)
     assert () == world.incidents
-    assert failing(world, "twitter", NOON, statusCode=503) > failing(world, "twitter", NOON + HOUR, statusCode=503) == 0
+    assert (
+        failure_share(world, "twitter", NOON, statusCode=503)
+        > failure_share(world, "twitter", NOON + HOUR, statusCode=503)
+        == 0
+    )
 
 
 def test_rate_limit_storm_pauses() -> None:
-    """A storm of rate limits leaves many pauses and long durations."""
+    """A rate limit storm causes pauses and long durations."""
     calm, storm = (SimulatedWorld(1, NOON, history=0, logs_per_day=20_000) for _ in range(2))
     storm.start_incident("rate-limit-storm", duration=2 * HOUR)
     pauses, durations = [], []
@@ -266,7 +270,7 @@ def test_rate_limit_storm_pauses() -> None:
 
 
 def test_slow_video() -> None:
-    """Slow videos take at least ten times as long, and many are pending at any time."""
+    """During slow videos uploads take at least ten times as long, and many are pending."""
     calm, slow = (SimulatedWorld(1, NOON, history=0, logs_per_day=20_000) for _ in range(2))
     slow.start_incident("slow-video", duration=2 * HOUR)
     pending, durations = [0, 0], []
@@ -298,7 +302,7 @@ def test_revoked_token() -> None:
 
 
 def test_stopped_incident_stays_stopped() -> None:
-    """The end that was planned for a stopped incident leaves a later one of the same name alone."""
+    """The scheduled end of a stopped incident does not end a later one of the same name."""
     world = SimulatedWorld(1, NOON, history=0)
     world.start_incident("platform-outage", duration=HOUR)
     world.advance(NOON + 60)
@@ -310,7 +314,7 @@ def test_stopped_incident_stays_stopped() -> None:
 
 
 def test_one_account_is_revoked_once() -> None:
-    """A planned revocation that finds no connected account is no incident."""
+    """A scheduled revocation without a connected account starts no incident."""
     world = SimulatedWorld(1, NOON, history=0, accounts=ACCOUNTS[:1])
     for delay in (60, 120):
         world.start_incident("revoked-token", duration=HOUR, start_time=NOON + delay)
@@ -319,7 +323,7 @@ def test_one_account_is_revoked_once() -> None:
 
 
 def test_planned_incident() -> None:
-    """An incident can be planned, and is not under way before its time."""
+    """A scheduled incident is not active before its time."""
     world = SimulatedWorld(1, NOON, history=0)
     world.start_incident("slow-video", duration=HOUR, start_time=NOON + HOUR)
     assert () == world.incidents
@@ -328,27 +332,27 @@ def test_planned_incident() -> None:
 
 
 def test_unknown_incident() -> None:
-    """An unknown incident is refused with the names that are known."""
+    """An unknown incident is rejected with the available names."""
     world = SimulatedWorld(1, NOON, history=0)
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError) as error:
         world.start_incident("flood")
-    assert f"unknown incident 'flood': use one of {', '.join(INCIDENTS)}" == str(refused.value)
+    assert f"unknown incident 'flood': use one of {', '.join(INCIDENTS)}" == str(error.value)
 
 
 def test_unknown_platform() -> None:
-    """An incident on an unknown platform is refused."""
+    """An incident on an unknown platform is rejected."""
     with pytest.raises(ConfigError, match="unknown platform 'myspace': use one of tiktok, instagram"):
         SimulatedWorld(1, NOON, history=0).start_incident("platform-outage", platform="myspace")
 
 
 def test_no_account_to_revoke() -> None:
-    """A token can only be revoked where an account is connected."""
+    """A token can only be revoked if an account is connected."""
     with pytest.raises(ConfigError, match="no connected account on twitter"):
         SimulatedWorld(1, NOON, history=0, accounts=ACCOUNTS[:1]).start_incident("revoked-token", platform="twitter")
 
 
 def test_captions_are_human(week: SimulatedWorld) -> None:
-    """Captions hold emoji, umlauts and CJK, and the preview is cut at 200 characters."""
+    """Captions have emoji, umlauts and CJK, and the preview is cut at 200 characters."""
     text = "".join({row["postId"]["content"] for row in week.publishing.rows if "postId" in row})
     assert {"🚀", "Ö", "東", "한"} <= set(text)
     previews = [row["request"]["contentPreview"] for row in week.publishing.rows if "request" in row]

@@ -1,4 +1,4 @@
-"""Logs of generation ``late`` as generation ``zernio`` shows them, and the list they stand in."""
+"""Tests of the list and the log format of generation ``zernio``."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ CONNECTED = {
 
 
 def test_publishing_log() -> None:
-    """A publishing log has every field of its new form, in which it has no id."""
+    """A publishing log has every field of the new format, without an id."""
     log = publishing_row(PUBLISHED)
 
     assert {
@@ -82,7 +82,7 @@ def test_publishing_log() -> None:
 
 
 def test_connection_log() -> None:
-    """A connection log is of the same form."""
+    """A connection log has the same format."""
     log = connection_row(CONNECTED)
 
     assert ("connections", "account.connected", "success", None) == (
@@ -103,13 +103,13 @@ def test_connection_log() -> None:
 
 @pytest.mark.parametrize("name", ["message", "code"])
 def test_errors(name: str) -> None:
-    """What went wrong has fields of its own, in the logs of either feed."""
-    refused = publishing_row({**PUBLISHED, "response": {"errorMessage": "message", "errorCode": "code"}})
+    """Errors have the same fields in the logs of both feeds."""
+    failed_log = publishing_row({**PUBLISHED, "response": {"errorMessage": "message", "errorCode": "code"}})
     denied = connection_row(
         {**CONNECTED, "eventType": "connect_failed", "error": {"message": "message", "code": "code"}}
     )
 
-    assert [name, name] == [refused[f"error_{name}"], denied[f"error_{name}"]]
+    assert [name, name] == [failed_log[f"error_{name}"], denied[f"error_{name}"]]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_errors(name: str) -> None:
     ],
 )
 def test_publishing_actions(action: str, expected: list[str]) -> None:
-    """Action and status together make the new action; one that the vendor did not have keeps its name."""
+    """Action and status give the new action; an unknown action keeps its name."""
     statuses = ("success", "failed", "pending", "skipped")
 
     assert expected == [publishing_row({"action": action, "status": status})["action"] for status in statuses]
@@ -143,36 +143,36 @@ def test_publishing_actions(action: str, expected: list[str]) -> None:
     ],
 )
 def test_connection_actions(event: str, action: str, status: str) -> None:
-    """An event makes action and status."""
+    """An event gives action and status."""
     log = connection_row({"eventType": event})
 
     assert (action, status) == (log["action"], log["status"])
 
 
-@pytest.mark.parametrize(("given", "number"), [({"attemptNumber": 4}, 4), ({}, 2)])
-def test_retries_have_a_number(given: dict[str, int], number: int) -> None:
-    """A retry is at least the second attempt, also where nobody has counted."""
-    log = publishing_row({"action": "retry", "status": "skipped", **given})
+@pytest.mark.parametrize(("row_number", "number"), [({"attemptNumber": 4}, 4), ({}, 2)])
+def test_retries_have_a_number(row_number: dict[str, int], number: int) -> None:
+    """A retry has attempt number 2 if the row has none."""
+    log = publishing_row({"action": "retry", "status": "skipped", **row_number})
 
     assert {"attemptNumber": number} == json.loads(log["metadata"])
 
 
 def test_bodies_are_cut() -> None:
-    """Bodies are cut by a number of characters, after which they may be JSON no more."""
+    """Bodies are cut at a number of characters, which may not leave valid JSON."""
     log = publishing_row({"request": {"rawBody": "ü" * 6000}, "response": {"rawBody": "ü" * 20_000}})
 
     assert ('{"rawBody":"' + "ü" * 4988, 10_000) == (log["request_body"], len(log["response_body"]))
 
 
-def test_id_that_comes_one_day() -> None:
-    """A row can have an id for this generation, which is shown then."""
+def test_id_of_a_row() -> None:
+    """A row with an id for this generation shows it."""
     assert ["_id", "type"] == list(publishing_row({"zernioId": "z1"}))[:2]
     assert "z1" == connection_row({"zernioId": "z1"})["_id"]
 
 
 @pytest.mark.parametrize("render", [publishing_row, connection_row])
 def test_what_is_not_set_is_null(render: Any) -> None:
-    """Every log has all fields, also one of which nothing is known, and one that is odd."""
+    """Every log has all fields, even if its row has none or odd ones."""
     odd = {
         "postId": 7,
         "action": {"a": 1},
@@ -188,8 +188,8 @@ def test_what_is_not_set_is_null(render: Any) -> None:
     assert {None, render({})["type"], render({})["status"]} == set(render({}).values())
 
 
-def archives() -> StaticLogs:
-    """Twelve publishing logs, one in twelve hours, three connection logs, and one webhook delivery."""
+def static_logs() -> StaticLogs:
+    """Return twelve publishing logs of twelve hours, three connection logs, and one webhook delivery."""
     statuses = {11: "pending", 3: "failed"}
     posts = [
         {
@@ -230,10 +230,10 @@ def _text(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
-def asked(source: Any, query: str) -> Any:
-    """The document in the answer."""
-    service = SimulatedApi(source, clock=lambda: NOW, generation="zernio")
-    answer = service.handle("GET", "/v1/logs", query, {"Authorization": f"Bearer {KEY}"})
+def request(source: Any, query: str) -> Any:
+    """Return the document of a response."""
+    api = SimulatedApi(source, clock=lambda: NOW, generation="zernio")
+    answer = api.handle("GET", "/v1/logs", query, {"Authorization": f"Bearer {KEY}"})
     return msgspec.json.decode(answer.body)
 
 
@@ -278,17 +278,17 @@ def asked(source: Any, query: str) -> Any:
     ],
 )
 def test_filters(query: str, expected: list[int]) -> None:
-    """Every filter narrows the list, newest first."""
-    assert expected == [log["duration_ms"] for log in asked(archives(), query)["logs"]]
+    """Every filter works, newest first."""
+    assert expected == [log["duration_ms"] for log in request(static_logs(), query)["logs"]]
 
 
 def test_pagination() -> None:
-    """The pagination is that of all types together where all are wanted."""
-    assert {"total": 12, "limit": 5, "skip": 5, "pages": 3, "hasMore": True} == asked(archives(), "limit=5&skip=5")[
-        "pagination"
-    ]
-    assert {"total": 16, "limit": 8, "skip": 8, "pages": 2, "hasMore": False} == asked(
-        archives(), "type=all&limit=8&skip=8"
+    """The pagination of all types together is consistent."""
+    assert {"total": 12, "limit": 5, "skip": 5, "pages": 3, "hasMore": True} == request(
+        static_logs(), "limit=5&skip=5"
+    )["pagination"]
+    assert {"total": 16, "limit": 8, "skip": 8, "pages": 2, "hasMore": False} == request(
+        static_logs(), "type=all&limit=8&skip=8"
     )["pagination"]
 
 
@@ -307,24 +307,24 @@ def test_pagination() -> None:
     ],
 )
 def test_validation(query: str, wrong: str) -> None:
-    """A parameter out of bounds is refused and named."""
-    answer = asked(archives(), query)
+    """A parameter out of bounds is rejected by name."""
+    answer = request(static_logs(), query)
 
     assert ("VALIDATION_ERROR", [wrong]) == (answer["code"], list(answer["details"]))
 
 
 @pytest.fixture(scope="module")
 def world() -> SimulatedWorld:
-    """A world with a history of ten days, all of which is kept; the tests of this module only read it."""
+    """Return a world with a history of ten days, for reading only."""
     return SimulatedWorld(1, NOW, history=10 * DAY, logs_per_day=1000, retention=ZERNIO_RETENTION, with_activity=True)
 
 
 def test_both_generations_show_the_same(world: SimulatedWorld) -> None:
-    """A page of one generation has the logs of the other's in the same order, also among equal times."""
-    service = SimulatedApi(world, clock=lambda: NOW, generation="both")
+    """Pages of both generations have the same logs in the same order, also among equal times."""
+    api = SimulatedApi(world, clock=lambda: NOW, generation="both")
     for old, new in (("/v1/posts/logs", "publishing"), ("/v1/connections/logs", "connections")):
         pages = [
-            msgspec.json.decode(service.handle("GET", path, query, {"Authorization": f"Bearer {KEY}"}).body)
+            msgspec.json.decode(api.handle("GET", path, query, {"Authorization": f"Bearer {KEY}"}).body)
             for path, query in ((old, "limit=100&days=7"), ("/v1/logs", f"type={new}&limit=100&days=7"))
         ]
         render = publishing_row if new == "publishing" else connection_row
@@ -333,7 +333,7 @@ def test_both_generations_show_the_same(world: SimulatedWorld) -> None:
 
 
 def test_ninety_days_are_kept(world: SimulatedWorld) -> None:
-    """Logs of more than seven days ago are shown, and swept at the end of their retention."""
+    """Logs of more than seven days ago are shown, and deleted at the end of their retention."""
     assert NOW - 10 * DAY < creation_time(world.publishing.rows[-1]) < NOW - 9.9 * DAY
     brief = SimulatedWorld(1, NOW, history=DAY, logs_per_day=100, retention=DAY / 2, with_activity=True)
     assert all(
@@ -344,7 +344,7 @@ def test_ninety_days_are_kept(world: SimulatedWorld) -> None:
 
 
 def test_activity_changes_nothing(world: SimulatedWorld) -> None:
-    """The logs of posts and connections are the same with further types as without, which then cost nothing."""
+    """The logs of posts and connections are the same with and without activity."""
     late = SimulatedWorld(1, NOW, history=10 * DAY, logs_per_day=1000, retention=ZERNIO_RETENTION)
     assert late.publishing.rows == world.publishing.rows
     assert late.connections.rows == world.connections.rows
@@ -352,31 +352,31 @@ def test_activity_changes_nothing(world: SimulatedWorld) -> None:
 
 
 def test_activity(world: SimulatedWorld) -> None:
-    """Every further type has its actions, in a form of which no field is left out, newest first."""
-    shown = {kind: [activity_row(row) for row in archive.rows] for kind, archive in world.activity.items()}
+    """Every activity type has its actions and all fields, newest first."""
+    logs_by_type = {kind: [activity_row(row) for row in archive.rows] for kind, archive in world.activity.items()}
     assert {
         "webhooks": {"webhook.delivered", "webhook.failed"},
         "messaging": {"message.sent", "message.received"},
         "workflow_event": {"workflow.completed", "workflow.failed"},
         "api_request": {"GET /v1/posts", "POST /v1/posts", "GET /v1/accounts", "GET /v1/analytics"},
-    } == {kind: {log["action"] for log in logs} for kind, logs in shown.items()}
-    assert {"instagram", "facebook", "whatsapp"} == {log["platform"] for log in shown["messaging"]}
-    for kind, logs in shown.items():
+    } == {kind: {log["action"] for log in logs} for kind, logs in logs_by_type.items()}
+    assert {"instagram", "facebook", "whatsapp"} == {log["platform"] for log in logs_by_type["messaging"]}
+    for kind, logs in logs_by_type.items():
         assert {kind} == {log["type"] for log in logs}
         assert sorted((creation_time(log) for log in logs), reverse=True) == [creation_time(log) for log in logs]
         assert {"success", "failed"} >= {log["status"] for log in logs} > set()
 
 
 def test_webhooks_tell_of_posts(world: SimulatedWorld) -> None:
-    """A delivery is of a post that was published or has failed."""
+    """Every webhook delivery is of a published or failed post."""
     posts = {row["postId"]["_id"] for row in world.publishing.rows if "postId" in row}
-    told = [json.loads(row["metadata"]) for row in world.activity["webhooks"].rows]
-    assert {"post.published", "post.failed"} == {metadata["event"] for metadata in told}
-    assert len({metadata["postId"] for metadata in told} - posts) < 0.05 * len(told)  # these were deleted
+    deliveries = [json.loads(row["metadata"]) for row in world.activity["webhooks"].rows]
+    assert {"post.published", "post.failed"} == {metadata["event"] for metadata in deliveries}
+    assert len({metadata["postId"] for metadata in deliveries} - posts) < 0.05 * len(deliveries)  # these were deleted
 
 
-def test_slicing_changes_no_activity() -> None:
-    """What has happened does not depend on how often the world was advanced."""
+def test_activity_in_any_steps() -> None:
+    """The activity does not depend on the number of calls of advance."""
     at_once, sliced = (SimulatedWorld(3, NOW, history=0, logs_per_day=5000, with_activity=True) for _ in range(2))
     at_once.advance(NOW + DAY / 4)
     for step in range(77):
@@ -387,7 +387,7 @@ def test_slicing_changes_no_activity() -> None:
 
 
 def test_no_messages_without_a_messenger() -> None:
-    """Where no account can get messages, none come."""
+    """Without an account that can receive messages there are none."""
     tweeting = [account for account in ACCOUNTS if account.platform.name == "twitter"]
     world = SimulatedWorld(1, NOW, history=DAY, accounts=tweeting, with_past_incidents=False, with_activity=True)
     assert 0 == len(world.activity["messaging"]) < len(world.activity["webhooks"])

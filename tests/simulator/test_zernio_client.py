@@ -1,4 +1,4 @@
-"""The vendor's newest client against the simulated API of generation ``zernio``, over HTTP."""
+"""Tests of the simulated API of generation ``zernio`` with the newest client of the vendor, over HTTP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from late_exporter.simulator import ZERNIO_RETENTION, SimulatedApi, SimulatedWorld
 from late_exporter.simulator.zernio_rows import connection_row, publishing_row
-from tests.simulator.test_clients import served
+from tests.simulator.test_clients import serve_api
 
 pytestmark = pytest.mark.e2e
 
@@ -29,7 +29,7 @@ KEY = "sk_" + "0123456789abcdef" * 4
 
 @pytest.fixture(scope="module", autouse=True)
 def sdk() -> None:
-    """Without the client nothing is tested, but where CI=true says it must be there."""
+    """Skip the tests if the client is missing, or fail them if CI=true."""
     if not (SDK / "late").is_dir():
         missing = f"zernio-sdk is not in {SDK}; .ci/venv zernio installs it"
         if os.environ.get("CI") == "true":
@@ -39,39 +39,39 @@ def sdk() -> None:
 
 @pytest.fixture(scope="module")
 def world() -> SimulatedWorld:
-    """A world with a history of ten days, more than generation late had, in which time stands still."""
+    """Return a world with a history of ten days, more than generation late shows, that does not advance."""
     return SimulatedWorld(1, NOW, history=10 * DAY, logs_per_day=500, retention=ZERNIO_RETENTION, with_activity=True)
 
 
 @pytest.fixture(scope="module")
 def url(world: SimulatedWorld) -> Iterator[str]:
-    """The base URL of the world's API."""
-    with served(SimulatedApi(world, clock=lambda: NOW, generation="zernio")) as base_url:
+    """Return the base URL of the world's API."""
+    with serve_api(SimulatedApi(world, clock=lambda: NOW, generation="zernio")) as base_url:
         yield base_url
 
 
-def calling(url: str, *calls: dict[str, Any], key: str = KEY) -> list[dict[str, Any]]:
-    """What becomes of the client's calls."""
+def call_client(url: str, *calls: dict[str, Any], key: str = KEY) -> list[dict[str, Any]]:
+    """Return the results of the client's calls."""
     command = [sys.executable, "-P", str(ROOT / "tests" / "support" / "zernio_client.py"), url, key]
     environ = {**os.environ, "PYTHONPATH": str(SDK)}
-    ran = subprocess.run(command, input=json.dumps(calls), capture_output=True, text=True, check=False, env=environ)
-    assert 0 == ran.returncode, ran.stderr
-    told = json.loads(ran.stdout)
-    assert pinned() == told["version"]
-    outcomes: list[dict[str, Any]] = told["outcomes"]
+    result = subprocess.run(command, input=json.dumps(calls), capture_output=True, text=True, check=False, env=environ)
+    assert 0 == result.returncode, result.stderr
+    output = json.loads(result.stdout)
+    assert pinned() == output["version"]
+    outcomes: list[dict[str, Any]] = output["outcomes"]
     return outcomes
 
 
 def pinned() -> str:
-    """The version that has to be there."""
+    """Return the pinned version of the client."""
     (version,) = re.findall(r"^zernio-sdk==(\S+)", (ROOT / ".requirements" / "zernio.txt").read_text(), re.MULTILINE)
     return str(version)
 
 
 def test_both_feeds(url: str, world: SimulatedWorld) -> None:
-    """The client reads every publishing and every connection log of ten days, page by page."""
+    """The client reads every publishing and connection log of ten days, page by page."""
     total = len(world.publishing)
-    *pages, connections = calling(
+    *pages, connections = call_client(
         url, *({"limit": 100, "skip": skip} for skip in range(0, total, 100)), {"type": "connections", "limit": 100}
     )
     assert [publishing_row(row) for row in world.publishing.rows] == [
@@ -83,8 +83,8 @@ def test_both_feeds(url: str, world: SimulatedWorld) -> None:
 
 
 def test_filters(url: str) -> None:
-    """The client's filters are the simulator's."""
-    failed, revoked, window, everything = calling(
+    """The API supports the client's filters."""
+    failed, revoked, window, everything = call_client(
         url,
         {"status": "failed", "platform": "instagram", "action": "post.failed", "search": "unavailable"},
         {"type": "connections", "action": "account.disconnected", "days": 7},
@@ -101,21 +101,21 @@ def test_filters(url: str) -> None:
     }
 
 
-def test_refusals(url: str, world: SimulatedWorld) -> None:
-    """The client understands the refusals, also that of an API that has no such list yet."""
-    (wrong_key,) = calling(url, {}, key="sk_wrong")
-    (out_of_bounds,) = calling(url, {"days": 91})
-    with served(SimulatedApi(world, clock=lambda: NOW)) as late:
-        (absent,) = calling(late, {})
+def test_rejections(url: str, world: SimulatedWorld) -> None:
+    """The client raises its own errors, also for an API without the list."""
+    (wrong_key,) = call_client(url, {}, key="sk_wrong")
+    (out_of_bounds,) = call_client(url, {"days": 91})
+    with serve_api(SimulatedApi(world, clock=lambda: NOW)) as late:
+        (absent,) = call_client(late, {})
     assert ("LateAuthenticationError", "[401] Unauthorized") == (wrong_key["raised"], wrong_key["text"])
     assert ("LateAPIError", True) == (out_of_bounds["raised"], "Invalid query" in out_of_bounds["text"])
     assert "LateNotFoundError" == absent["raised"]
 
 
 def test_rate_limit(world: SimulatedWorld) -> None:
-    """The client reads the quota from the headers, and stops when it is used up."""
-    with served(SimulatedApi(world, clock=lambda: NOW, generation="zernio", rate_limit=1)) as limited:
-        first, second = calling(limited, {"limit": 1}, {"limit": 1})
+    """The client reads the quota from the headers and raises an error when it is used up."""
+    with serve_api(SimulatedApi(world, clock=lambda: NOW, generation="zernio", rate_limit=1)) as limited:
+        first, second = call_client(limited, {"limit": 1}, {"limit": 1})
     assert 1 == len(first["answer"]["logs"])
     assert (1, 0) == (first["quota"]["limit"], first["quota"]["remaining"])
     assert "LateRateLimitError" == second["raised"]

@@ -1,8 +1,8 @@
-"""Lets the exporter count for a long time while everything around it goes wrong: SOAK=10m make soak.
+"""Run the exporter for a long time against a failing API: SOAK=10m make soak.
 
-The simulated world posts 200 logs a second; its API is unavailable, refuses, hangs and breaks off; the exporter is
-killed, restarted, and given and taken a second workspace; a Prometheus scrapes it all the while. In the end each log
-has to be counted once. Exit 0 where it is, 1 with the reasons where it is not.
+The simulated world writes 200 logs per second. Its API is unavailable, rate limits, hangs and truncates responses; the
+exporter is killed, restarted and reloaded with another workspace; a Prometheus scrapes it. At the end every log has to
+be counted exactly once. Exit code 0 if it is, 1 with the problems otherwise.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ from typing import Annotated, Any
 from pydantic import TypeAdapter, ValidationError
 
 from late_exporter.config.types import duration
-from tests.soak.soak import Plan, Soak
+from tests.soak.soak import Soak, SoakPlan
 
-DEFAULT = "10m"
+DEFAULT_DURATION = "10m"
 
 
 def main() -> int:
-    """Soak and tell."""
+    """Run a soak, print its report, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=float, default=200, help="publishing logs a second")
-    parser.add_argument("--seed", type=int, help="decides what happens, but not when; a new one if not given")
+    parser.add_argument("--rate", type=float, default=200, help="publishing logs per second")
+    parser.add_argument("--seed", type=int, help="seed of the logs and events, but not of their times; default: new")
     arguments = parser.parse_args()
-    binary = shutil.which("prometheus")
-    if binary is None:
+    prometheus = shutil.which("prometheus")
+    if prometheus is None:
         parser.error("prometheus is not installed; make tools fetches it")
     seed = int(time.time()) if arguments.seed is None else arguments.seed
-    plan = Plan(_seconds(parser, os.environ.get("SOAK") or DEFAULT), arguments.rate, seed)
+    plan = SoakPlan(_parse_duration(parser, os.environ.get("SOAK") or DEFAULT_DURATION), arguments.rate, seed)
     signal.signal(signal.SIGTERM, _interrupt)
-    _say(
+    _print(
         f"{plan.seconds:g} s at {plan.rate:g} logs/s, seed {seed}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
     )
     with tempfile.TemporaryDirectory(prefix="late-exporter-soak-") as folder:
         try:
-            reasons = Soak(Path(folder), plan, binary, _say).run()
+            problems = Soak(Path(folder), plan, _print).run(prometheus)
         except KeyboardInterrupt:
-            _say("interrupted")
+            _print("interrupted")
             return 130
-    for reason in reasons:
-        _say(f"WRONG: {reason}")
-    _say(f"{len(reasons)} things are wrong" if reasons else "every log was counted exactly once, and no counter fell")
-    return int(bool(reasons))
+    for problem in problems:
+        _print(f"PROBLEM: {problem}")
+    _print(f"{len(problems)} problems" if problems else "every log was counted exactly once, and no counter fell")
+    return int(bool(problems))
 
 
-def _seconds(parser: argparse.ArgumentParser, text: str) -> float:
+def _parse_duration(parser: argparse.ArgumentParser, text: str) -> float:
     adapter: TypeAdapter[float] = TypeAdapter(Annotated[float, duration("5s", "30d")])
     try:
         return adapter.validate_python(text)
@@ -64,7 +64,7 @@ def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
