@@ -12,8 +12,6 @@ from late_exporter.format import iso_time
 from late_exporter.model import DAY_MS, PAGE_SIZE, Feed, LogPage
 from late_exporter.protocols import Client
 
-__all__ = ["NO_FILTERS", "PageResponse", "fetch_page", "fetch_post", "is_post_id"]
-
 NO_FILTERS: Mapping[str, str | int] = MappingProxyType({})
 MAX_ID_LENGTH = 200
 
@@ -25,8 +23,6 @@ class PageResponse(NamedTuple):
     """A page of logs and the response that it came in.
 
     Args:
-        page: Parsed logs.
-        body: Response body, as the API sent it.
         date: Clock of the API as a Unix time in seconds, None if the response has no date.
     """
 
@@ -47,9 +43,6 @@ async def fetch_page(
     """Request one page of a log list.
 
     Args:
-        client: API client of the workspace.
-        feed: Log list to read.
-        skip: Number of logs to skip, counted from the newest.
         filters: Further parameters of the request; ``days`` defaults to all that the API keeps.
         created_after: Time in milliseconds after which the logs were created; needs ``feed.supports_time_filter``.
         created_before: Time in milliseconds before which the logs were created; needs the same.
@@ -72,11 +65,6 @@ async def fetch_page(
 
 async def fetch_post(client: Client, feed: Feed, post_id: str) -> PageResponse | None:
     """Request the newest logs of one post; return None if there is no such post.
-
-    Args:
-        client: API client of the workspace.
-        feed: Log list with a ``post_path``.
-        post_id: Id of the post.
 
     Raises:
         ApiError: The request failed, or the response is not a list of logs.

@@ -24,15 +24,11 @@ from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import FeedState, Increment, Scope, Series, SeriesValue
 from late_exporter.protocols import Client, Logger
 
-__all__ = ["ApiConnection", "Pipeline", "PipelineConfig", "assemble", "create_exposition"]
-
 
 class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Configuration of the pipeline.
 
     Args:
-        feeds: Names of the feeds to read.
-        poll: Intervals and depth of polling.
         families: Catalogue of the metric families.
         max_label_values: Maximum number of values per label beyond the known ones.
         max_accounts: Maximum number of accounts per workspace; 0 hides all families with accounts.
@@ -50,7 +46,6 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def visible_families(self) -> dict[str, Family]:
-        """Families that are exposed."""
         return {
             name: family
             for name, family in self.families.items()
@@ -71,9 +66,6 @@ class Pipeline:
     """Pollers of all workspaces, and what they share; created by ``assemble``.
 
     Attributes:
-        exposition: Renders the metrics.
-        registry: Current value of every series.
-        pollers: Pollers by workspace and feed.
         poll_config: Intervals and depth of polling, for workspaces added from now on.
     """
 
@@ -188,10 +180,6 @@ def assemble(
     """Create a pipeline without workspaces.
 
     Args:
-        config: Feeds, intervals and limits.
-        store_thread: Open store and its thread.
-        create_logger: Returns the logger of a feed.
-        runtime: Time and randomness.
         exposition: Renders the metrics; as by ``create_exposition`` if None.
         wait_published: Waits until the gauges just set can be scraped; None if nothing publishes.
     """
@@ -206,7 +194,6 @@ def assemble(
 
 
 def create_exposition(config: PipelineConfig) -> Exposition:
-    """Create the exposition of the visible families."""
     return Exposition(config.visible_families, created=config.created_timestamps)
 
 

@@ -30,8 +30,6 @@ from late_exporter.protocols import Client, Logger, Offload
 from late_exporter.status import FeedHealth, WorkspaceHealth
 from late_exporter.store import Store
 
-__all__ = ["Exporter", "process_collector"]
-
 
 @dataclass
 class WorkspacePollers:
@@ -43,7 +41,6 @@ class WorkspacePollers:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def start(self, group: asyncio.TaskGroup) -> None:
-        """Start polling."""
         self.tasks = [group.create_task(poller.run()) for poller in self.pollers]
 
     async def stop(self) -> None:
@@ -56,17 +53,7 @@ class WorkspacePollers:
 class Exporter:
     """The pipeline of all configured workspaces, its publisher and its webhook receiver.
 
-    Args:
-        settings: Settings of the user.
-        store: Open store.
-        offload: Runs a call in the store's thread.
-        connect: Returns the API client of a workspace and the generation of its API.
-        collect_process_metrics: Returns the metrics of the process.
-
     Attributes:
-        exposition: Renders the metrics.
-        publisher: Publishes changes of the exposition.
-        workspaces: Pollers by name of the workspace.
         webhook_receiver: Receives webhooks; None if there is no webhook path.
     """
 
@@ -98,7 +85,6 @@ class Exporter:
 
     @property
     def registry(self) -> SeriesRegistry:
-        """Current value of every series."""
         return self._pipeline.registry
 
     async def restore(self) -> None:
@@ -156,7 +142,6 @@ class Exporter:
         self.workspaces = {workspace.name: self.workspaces[workspace.name] for workspace in settings.workspaces}
 
     def health(self) -> list[WorkspaceHealth]:
-        """Return the health of every workspace."""
         return [
             WorkspaceHealth(
                 name=name,

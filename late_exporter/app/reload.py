@@ -13,19 +13,9 @@ from late_exporter.config.settings import Settings, restart_only_changes
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, LateError
 
-__all__ = ["LifecycleController"]
-
 
 class LifecycleController:
-    """Reloads the settings and stops the process.
-
-    Args:
-        settings: Current settings.
-        reload_settings: Reads the settings again.
-        exporter: Exporter to reconfigure.
-        web_config_watcher: Watcher of the web configuration file to reconfigure.
-        stop: Stops the process.
-    """
+    """Reloads the settings and stops the process."""
 
     def __init__(
         self,

@@ -31,8 +31,6 @@ from late_exporter.model import (
     SetLatest,
 )
 
-__all__ = ["FEED", "generic_event", "project", "view"]
-
 CONNECTED_AFTER = {
     "connect_success": 1,
     "reconnect_success": 1,
@@ -94,7 +92,6 @@ def generic_event(event: str) -> str:
 
 
 def project(workspace: str, entry: LogEntry) -> Iterator[Increment]:
-    """Return the increments of a connection log."""
     platform, event = (workspace, entry.platform), entry.action
     yield IncCounter("late_connection_events_total", (*platform, event, entry.method))
     if event.endswith("_failed"):
@@ -119,7 +116,6 @@ def _account(account: tuple[str, str, str], entry: LogEntry, at: int) -> Iterato
 
 
 def view(row: RawLog, entry: LogEntry) -> LogView:
-    """Return a connection log for display."""
     event = row_text(row, "eventType") or UNKNOWN
     return LogView(
         **common_fields(row, entry, created_field="createdAt", account_field="accountId"),

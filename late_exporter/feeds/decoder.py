@@ -15,19 +15,6 @@ import msgspec
 from late_exporter.errors import BadPayload
 from late_exporter.model import Deviation, LogEntry, LogPage
 
-__all__ = [
-    "UNKNOWN",
-    "Id",
-    "LogListDecoder",
-    "fingerprint",
-    "label_text",
-    "log_key",
-    "optional_text",
-    "parse_millis",
-    "raw_rows",
-    "to_micros",
-]
-
 UNKNOWN = "unknown"
 LABEL_LENGTH = 128
 KEY_LENGTH = 128

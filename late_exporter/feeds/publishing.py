@@ -36,8 +36,6 @@ from late_exporter.model import (
     SetLatest,
 )
 
-__all__ = ["FEED", "failure_category", "generic_action", "project", "view"]
-
 ATTEMPTS = ("publish", "retry")
 EXEMPLAR_LENGTH = 128
 
@@ -127,7 +125,6 @@ def failure_category(entry: LogEntry) -> str:
 
 
 def project(workspace: str, entry: LogEntry) -> Iterator[Increment]:
-    """Return the increments of a publishing log."""
     platform, status = (workspace, entry.platform), entry.status
     labels = (*platform, entry.action, status)
     yield IncCounter("late_publishing_logs_total", labels)
@@ -181,7 +178,6 @@ def _exemplar(entry: LogEntry) -> Exemplar | None:
 
 
 def view(row: RawLog, entry: LogEntry) -> LogView:
-    """Return a publishing log for display."""
     return LogView(
         **common_fields(row, entry, created_field="createdAt", account_field="accountId"),
         action=row_text(row, "action") or UNKNOWN,

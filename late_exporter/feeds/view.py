@@ -12,8 +12,6 @@ from late_exporter.feeds.decoder import UNKNOWN, label_text
 from late_exporter.format import iso_time
 from late_exporter.model import FAILED, SUCCESS, LogEntry, RawLog
 
-__all__ = ["common_fields", "event_status", "row_text", "search_json_text", "without_unknown"]
-
 TEXT_LENGTH = 1000
 """Length at which texts are truncated, except in JSON output."""
 
@@ -22,14 +20,7 @@ ONE_ATTEMPT = 1_000_000
 
 
 def common_fields(row: RawLog, entry: LogEntry, *, created_field: str, account_field: str) -> dict[str, Any]:
-    """Return the fields of a LogView that every feed has.
-
-    Args:
-        row: Log as the API sent it.
-        entry: The same log as it is counted.
-        created_field: Field of the creation time.
-        account_field: Field of the account id.
-    """
+    """Return the fields of a LogView that every feed has."""
     time = iso_time(entry.created) if entry.created is not None else ""
     return {
         "key": entry.key,

@@ -44,8 +44,6 @@ from late_exporter.model import (
     RawLog,
 )
 
-__all__ = ["ACTIONS", "ACTIVITIES", "EVENTS", "FEEDS", "actions_markdown"]
-
 RETENTION = 90 * DAY_MS
 FIRST_ATTEMPT = 1_000_000
 """Attempt number 1 in millionths."""
@@ -240,7 +238,6 @@ def _activity(row: ZernioRow) -> LogEntry:
 
 
 def _view(row: RawLog, entry: LogEntry) -> LogView:
-    """Return a log for display, with the actions of generation ``late``."""
     return LogView(
         **common_fields(row, entry, created_field="created_at", account_field="account_id"),
         action=entry.action,
@@ -265,7 +262,6 @@ def _connection_view(row: RawLog, entry: LogEntry) -> LogView:
 
 
 def _project_activity(name: str, workspace: str, entry: LogEntry) -> Iterator[Increment]:
-    """Return the increments of an activity log."""
     labels = (workspace, name, entry.platform, entry.action)
     yield IncCounter("late_activity_logs_total", (*labels, entry.status))
     if entry.duration is not None:

@@ -21,21 +21,6 @@ from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import PAGE_SIZE, PENDING, Coverage, Feed, FeedAccounting, LogEntry, Scope, Series, SeriesValue
 
-__all__ = [
-    "Audit",
-    "AuditSteps",
-    "CounterMismatch",
-    "Difference",
-    "WaitForExporter",
-    "audit_list",
-    "check_counters",
-    "count_extra",
-    "count_missing",
-    "grace_period",
-    "leaves_scope",
-    "scan_list",
-]
-
 PAGE_OVERLAP = 2
 """Rows that two pages of a list at rest share; if they share none, rows may have moved past the second page."""
 
@@ -113,11 +98,7 @@ class Audit(msgspec.Struct, kw_only=True):
 
 
 def grace_period(interval: float) -> int:
-    """Return the milliseconds before a poll within which a new log may not be recorded yet.
-
-    Args:
-        interval: Time between two polls, in seconds.
-    """
+    """Return the milliseconds before a poll within which a new log may not be recorded; ``interval`` is in seconds."""
     return int(max(GRACE_POLLS * interval, MIN_GRACE_SECONDS) * 1000)
 
 

@@ -12,24 +12,9 @@ from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchW
 from late_exporter.model import Feed, LogPage
 from late_exporter.protocols import Client, Logger
 
-__all__ = ["Fetcher"]
-
 
 class Fetcher:
-    """Executes the reader's fetch steps and looks up which of the logs are known.
-
-    Args:
-        feed: Log list, in the generation last used.
-        client: API client.
-        generation: Generation of the API.
-        recorder: Recorder of the feed, which knows the stored logs.
-        logger: Receives changes of the API.
-        clock: Returns the Unix time in seconds.
-
-    Attributes:
-        feed: Log list, in the generation in use.
-        request_count: Number of API requests since the start.
-    """
+    """Executes the reader's fetch steps and looks up which of the logs are known."""
 
     def __init__(
         self,
@@ -52,7 +37,6 @@ class Fetcher:
         self._reported: set[tuple[str, str]] = set()
 
     def reconfigure(self, client: Client, generation: ApiGeneration) -> None:
-        """Use another client."""
         self._client, self._generation = client, generation
 
     def now(self) -> int:

@@ -18,8 +18,6 @@ from late_exporter.model import IncCounter, Increment, ObserveHistogram, Scope, 
 from late_exporter.protocols import Logger, RequestRecord
 from late_exporter.status import FeedHealth, PollHealth, Quota
 
-__all__ = ["POLL_OUTCOMES", "PollReporter"]
-
 POLL_OUTCOMES = ("success", "unauthorized", "rate_limited", "unavailable", "bad_payload", StoreError.outcome)
 
 MAX_RECENT_POLLS = 8
@@ -37,12 +35,6 @@ GENERATION = "late_exporter_api_generation_info"
 class PollReporter:
     """Metrics, health and log messages about the polls of one feed.
 
-    Args:
-        scope: Workspace and feed.
-        recorder: Recorder of the feed.
-        registry: Receives the gauges.
-        logger: Receives failures and recoveries.
-
     Attributes:
         failure_count: Number of consecutive failed polls.
     """
@@ -59,7 +51,6 @@ class PollReporter:
 
     @property
     def health(self) -> FeedHealth:
-        """Health of the feed."""
         recorder = self._recorder
         coverage, complete_since = recorder.coverage, recorder.complete_since
         return msgspec.structs.replace(
@@ -100,7 +91,6 @@ class PollReporter:
         return increments
 
     def poll_increment(self, outcome: str) -> IncCounter:
-        """Return the increment for a poll with this outcome."""
         return IncCounter(POLLS, (*self._labels, outcome))
 
     def outcome_increments(self, outcome: str, *, now: float, scan_started_at: int) -> list[Increment]:
@@ -120,14 +110,7 @@ class PollReporter:
         return increments
 
     def update_gauges(self, result: PollResult, seconds: float, *, generation: str, quota: Quota | None) -> None:
-        """Set the gauges that describe the last poll and the API.
-
-        Args:
-            result: Result of the poll.
-            seconds: Duration of the poll.
-            generation: Generation of the API.
-            quota: Rate limit of the key, if the API reported one.
-        """
+        """Set the gauges that describe the last poll and the API."""
         workspace = self._labels[:1]
         self._registry.set_gauge("late_up", self._labels, int(result.error is None))
         self._registry.set_gauge("late_exporter_last_poll_duration_seconds", self._labels, seconds)

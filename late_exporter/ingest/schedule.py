@@ -14,8 +14,6 @@ from late_exporter.errors import LateError, RateLimited, Unauthorized
 from late_exporter.ingest.webhooks import Debouncer, WebhookStats
 from late_exporter.protocols import Client
 
-__all__ = ["PollConfig", "PollResult", "PollSchedule", "Runtime"]
-
 MAX_BACKOFF = 120.0
 JITTER = 0.1
 MIN_POLL_REQUESTS = 2
@@ -73,13 +71,7 @@ class PollResult(msgspec.Struct, frozen=True):
 
 
 class PollSchedule:
-    """Time of the next poll of one feed.
-
-    Args:
-        config: Intervals.
-        runtime: Time and randomness.
-        webhook_stats: Webhooks of the workspace; None if there are none.
-    """
+    """Time of the next poll of one feed."""
 
     def __init__(self, config: PollConfig, runtime: Runtime, webhook_stats: WebhookStats | None = None) -> None:
         self._config = config
@@ -135,13 +127,7 @@ class PollSchedule:
             self._webhook_stats.budget.add(self._runtime.monotonic(), requests)
 
     def plan_next(self, result: PollResult, elapsed: float, *, failure_count: int) -> None:
-        """Set the time of the next poll.
-
-        Args:
-            result: Result of the last poll.
-            elapsed: Duration of the last poll, in seconds.
-            failure_count: Number of consecutive failed polls.
-        """
+        """Set the time of the next poll; ``elapsed`` is the duration of the last one, in seconds."""
         self._next_poll_at = self._runtime.monotonic() + self._delay(result, elapsed, failure_count)
 
     async def wait(self, result: PollResult, client: Client, key_reload_count: int) -> bool:

@@ -22,19 +22,6 @@ import msgspec
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import IncCounter, Increment, ObserveHistogram, SetLatest
 
-__all__ = [
-    "EVENT_FEEDS",
-    "MAX_PAYLOAD_BYTES",
-    "REJECTION_REASONS",
-    "Debouncer",
-    "ReplayCache",
-    "RequestBudget",
-    "WebhookReceiver",
-    "WebhookStats",
-    "matches_any",
-    "sign",
-]
-
 EVENT_FEEDS = MappingProxyType(
     {
         "post.published": "publishing",
@@ -84,13 +71,12 @@ LAG = "late_exporter_webhook_lag_seconds"
 LAST_RECEIVED = "late_exporter_webhook_last_received_timestamp_seconds"
 
 
-class WebhookPayload(msgspec.Struct):
+class _WebhookPayload(msgspec.Struct):
     event: str
     timestamp: str | None = None
 
 
 def sign(body: bytes, secret: str) -> str:
-    """Return the signature of a payload."""
     return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
@@ -138,7 +124,6 @@ class Debouncer:
         self._recheck_at = math.inf
 
     def notify(self) -> None:
-        """Request a poll."""
         self._is_notified = True
 
     def due_at(self) -> float:
@@ -167,7 +152,6 @@ class RequestBudget:
         self._requests: deque[tuple[float, int]] = deque()
 
     def add(self, now: float, requests: int) -> None:
-        """Add requests."""
         self._requests.append((now, requests))
 
     def remaining(self, now: float, limit: int) -> int:
@@ -191,10 +175,6 @@ class RequestBudget:
 class WebhookStats:
     """Counts of a workspace's webhooks that a poller has not saved yet.
 
-    Args:
-        workspace: Name of the workspace.
-        budget: Request budget of the workspace's key.
-
     Attributes:
         wake_callbacks: Called when a webhook concerns a feed, by name of the feed.
     """
@@ -214,13 +194,7 @@ class WebhookStats:
         return [*received, *(IncCounter(REJECTED, (self._workspace, reason), amount=0) for reason in REJECTION_REASONS)]
 
     def record(self, event: str, sent_at: float | None, now: float) -> None:
-        """Count a valid webhook, and wake the poller of its feed.
-
-        Args:
-            event: Name of the event.
-            sent_at: Unix time in seconds at which it was sent; None if unknown.
-            now: Unix time in seconds.
-        """
+        """Count a valid webhook, and wake the poller of its feed; times are Unix times in seconds."""
         feed = EVENT_FEEDS.get(event)
         self._counts[RECEIVED, event if feed else OTHER_EVENT] += 1
         self._last_received_at = now
@@ -233,7 +207,6 @@ class WebhookStats:
             self.wake_callbacks[feed]()
 
     def record_rejection(self, reason: str) -> None:
-        """Count a rejected webhook."""
         self._counts[REJECTED, reason] += 1
 
     def is_alive(self, now: float, interval: float) -> bool:
@@ -262,10 +235,7 @@ class WebhookReceiver:
     A webhook to the shared path is counted in every workspace.
 
     Args:
-        path: Path of the endpoint.
-        secret: Returns the secret that webhooks are signed with.
         window: Maximum difference between a webhook's timestamp and the clock, in seconds.
-        clock: Returns the Unix time in seconds.
 
     Attributes:
         stats_by_workspace: Receives the counts, by name of the workspace.
@@ -281,7 +251,6 @@ class WebhookReceiver:
         self.reconfigure(secret, window)
 
     def reconfigure(self, secret: Callable[[], str], window: float) -> None:
-        """Use another secret and another window."""
         self._secret = secret
         self._window = window
 
@@ -315,7 +284,7 @@ class WebhookReceiver:
         if not matches_any(signature, signatures):
             return "signature"
         try:
-            payload = msgspec.json.decode(body, type=WebhookPayload)
+            payload = msgspec.json.decode(body, type=_WebhookPayload)
             sent_at = None if payload.timestamp is None else _parse_time(payload.timestamp)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return "malformed"

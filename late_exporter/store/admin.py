@@ -21,8 +21,6 @@ from late_exporter.store.lockfile import create, lock, require_database
 from late_exporter.store.schema import MIGRATIONS, migrate
 from late_exporter.store.snapshot import StateSnapshot
 
-__all__ = ["backup", "check", "compact", "drop_workspace", "export_state", "import_state", "rename_workspace"]
-
 FORMAT = "late-exporter state"
 SCOPE_TABLES = ("observation", "logs_per_minute", "pending")
 """Tables with a foreign key ``scope``."""
@@ -62,7 +60,6 @@ def check(path: Path) -> Iterator[str]:
 
 
 def _inconsistencies(connection: sqlite3.Connection) -> Iterator[str]:
-    """Yield contradictions between the tables."""
     scopes = connection.execute("SELECT id, workspace, feed, logs FROM scope ORDER BY id").fetchall()
     for scope_id, workspace, feed, log_count in scopes:
         name = f"{workspace}/{feed}"

@@ -9,8 +9,6 @@ from typing import IO
 
 from late_exporter.errors import StoreError, StoreInUse
 
-__all__ = ["create", "file_identity", "lock", "require_database", "wal_size"]
-
 DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
 """Readable by the owner only, because the state contains account names."""
 

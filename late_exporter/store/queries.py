@@ -10,8 +10,6 @@ import msgspec
 from late_exporter.metrics.aggregation import decode_value
 from late_exporter.model import Coverage, FeedAccounting, FeedState, Labels, PendingLog, Series, SeriesValue
 
-__all__ = ["MINUTE", "accounting", "feed_state", "pending_logs", "series_values", "stored_statuses"]
-
 MINUTE = 60_000
 """Resolution of the log counts in milliseconds."""
 
@@ -22,7 +20,6 @@ LOOKUP = f"SELECT key, status FROM observation WHERE scope = ? AND key IN ({','.
 
 
 def series_values(connection: Connection) -> Mapping[Series, SeriesValue]:
-    """Return the value of every series of every workspace."""
     rows = connection.execute("SELECT family, labels, value, created FROM series")
     return {
         (family, msgspec.json.decode(labels, type=Labels)): SeriesValue(decode_value(value), created)
@@ -31,7 +28,6 @@ def series_values(connection: Connection) -> Mapping[Series, SeriesValue]:
 
 
 def feed_state(connection: Connection, scope_id: int) -> FeedState:
-    """Return the state of one feed."""
     coverage, log_count = connection.execute("SELECT coverage, logs FROM scope WHERE id = ?", (scope_id,)).fetchone()
     return FeedState(
         coverage=msgspec.json.decode(coverage, type=Coverage) if coverage else None,

@@ -13,8 +13,6 @@ from late_exporter.model import Feed, LogEntry
 from late_exporter.store.matching import interim_key, match_logs, time_prefix
 from late_exporter.store.queries import MINUTE, stored_statuses
 
-__all__ = ["applies_to", "apply_matches", "assign_interim_keys", "find_matches", "match_columns", "preview"]
-
 # Only a log that was matched by its status fingerprint keeps the fingerprint. The newest logs are matched first.
 FINGERPRINTS_AGREE = (
     "SELECT EXISTS (SELECT 1 FROM observation WHERE scope = ? AND status_fingerprint IS NOT NULL"
@@ -55,15 +53,7 @@ def find_matches(
     *,
     has_pending: bool,
 ) -> dict[str, LogEntry]:
-    """Return the entries that are stored under a former key, by that key.
-
-    Args:
-        connection: Connection to the state.
-        scope_id: Id of the feed's scope.
-        entries: Logs of one page.
-        statuses: Stored statuses by key of the entry.
-        has_pending: Whether logs can change their status.
-    """
+    """Return the entries that are stored under a former key, by that key."""
     new_keys = [entry.key for entry in entries if entry.status not in statuses.get(entry.key, ())]
     stored_logs: dict[str, dict[str, str | None]] = {key: dict.fromkeys(names) for key, names in statuses.items()}
     for prefix in {prefix for key in new_keys if (prefix := time_prefix(key))}:

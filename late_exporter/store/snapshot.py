@@ -17,8 +17,6 @@ from late_exporter.store import queries, rekey
 from late_exporter.store.lockfile import require_database, wal_size
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
 
-__all__ = ["LookupResult", "RecordedStatus", "StateSnapshot"]
-
 
 class RecordedStatus(NamedTuple):
     """A counted status of a log; ``created`` is None if the log has no time."""
@@ -44,12 +42,6 @@ class StateSnapshot:
     """A snapshot of a SQLite state, as of the time at which it was opened.
 
     Neither takes the lock nor changes the file, so an exporter may have the state open.
-
-    Args:
-        path: Path of the file.
-
-    Attributes:
-        schema_version: Version of the schema.
 
     Raises:
         StoreOutdated: The state has the schema of an earlier version.
@@ -97,7 +89,6 @@ class StateSnapshot:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
         self._connection.close()
 
     @property
@@ -107,11 +98,9 @@ class StateSnapshot:
 
     @property
     def scopes(self) -> Sequence[Scope]:
-        """The feeds in the state."""
         return list(self._scope_ids)
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
-        """Return the value of every series of every workspace."""
         with self._store_errors():
             return queries.series_values(self._connection)
 
@@ -138,13 +127,7 @@ class StateSnapshot:
             yield from map(RecordedStatus._make, rows)
 
     def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> LookupResult:
-        """Return the counted statuses of the logs of a page, also of logs that the exporter has not re-keyed yet.
-
-        Args:
-            scope: Feed of a workspace.
-            entries: Logs of the page.
-            has_pending: Whether logs can change their status.
-        """
+        """Return the counted statuses of the logs of a page, also of logs that the exporter has not re-keyed yet."""
         with self._store_errors():
             scope_id = self._scope_ids[scope]
             statuses = queries.stored_statuses(self._connection, scope_id, [entry.key for entry in entries])

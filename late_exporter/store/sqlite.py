@@ -35,8 +35,6 @@ from late_exporter.store.lockfile import create, file_identity, lock, require_da
 from late_exporter.store.queries import MINUTE
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS, migrate
 
-__all__ = ["SqliteStore"]
-
 EXPIRY_SLACK_MINUTES = 2
 """Minutes by which the API may delete a log before or after the end of its retention."""
 

@@ -9,8 +9,6 @@ from typing import NamedTuple, TypeAlias
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
 
-__all__ = ["ClientRequest", "FakeClient", "Handler", "QueryParams"]
-
 QueryParams: TypeAlias = Mapping[str, str | int]
 Handler: TypeAlias = Callable[[str, QueryParams], ApiResponse | Awaitable[ApiResponse | None] | None]
 

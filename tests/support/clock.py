@@ -6,8 +6,6 @@ import asyncio
 import heapq
 import itertools
 
-__all__ = ["DAY", "HOUR", "MINUTE", "START", "LoopClock", "SleepingClock", "VirtualClock"]
-
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 START = 1_795_600_000.0
 

@@ -27,8 +27,6 @@ from tests.support.samples import Samples
 from tests.support.steps import Killed, drive, offload_in_steps
 from tests.support.store import LogStatus, StoreProxy
 
-__all__ = ["ExporterHarness"]
-
 
 class ExporterHarness:
     """A pipeline over fake APIs.

@@ -6,8 +6,6 @@ from late_exporter.exposition.exposition import Exposition
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import Exemplar, Histogram, Labels, Series
 
-__all__ = ["FakeExposition"]
-
 
 class FakeExposition(Exposition):
     """Exposition of the catalogue that keeps every value and asserts that no counter falls.

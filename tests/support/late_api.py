@@ -19,22 +19,6 @@ from tests.support.client import ClientRequest, FakeClient, QueryParams
 from tests.support.steps import Checkpoint
 from tests.support.world import World
 
-__all__ = [
-    "KEY",
-    "Document",
-    "FakeLateApi",
-    "Fault",
-    "ListQuirks",
-    "bad_gateway",
-    "cut_off",
-    "empty",
-    "no_logs",
-    "rate_limited",
-    "unauthorized",
-    "unavailable",
-    "zernio_row",
-]
-
 KEY = "sk_" + "0" * 64
 
 Document: TypeAlias = dict[str, Any]

@@ -26,8 +26,6 @@ from tests.support.exposition import FakeExposition
 from tests.support.loggers import RecordingLogger
 from tests.support.store import StoreProxy
 
-__all__ = ["LOGS", "NOW", "POLLS", "PollerHarness", "Row", "Stop", "iso_time", "publishing_row"]
-
 NOW = 1_763_993_002.0
 LOGS = "late_publishing_logs_total"
 POLLS = "late_exporter_polls_total"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["example_count", "is_thorough"]
-
 FAST_DIVISOR = 4
 
 

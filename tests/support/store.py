@@ -22,8 +22,6 @@ from late_exporter.model import (
 )
 from late_exporter.store import Store
 
-__all__ = ["LogStatus", "StoreProxy"]
-
 LogStatus: TypeAlias = tuple[str, str]
 """Key and status of a log: an observation."""
 

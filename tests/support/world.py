@@ -11,8 +11,6 @@ from late_exporter.simulator.log_list import LogRow
 from tests.support.clock import DAY, VirtualClock
 from tests.support.store import LogStatus
 
-__all__ = ["World"]
-
 RETENTION = 7 * DAY
 
 
