@@ -32,8 +32,7 @@ class ApiGeneration:
     async def resolve_feed(self, name: str, client: Client, *, state_generation: str | None) -> Feed:
         """Return a feed in the generation of the API; detect the generation if it is not known.
 
-        Args:
-            state_generation: Generation of the stored logs; a state with ``zernio`` logs cannot go back to ids.
+        A state with ``zernio`` logs cannot go back to ids.
 
         Raises:
             ApiError: The generation cannot be detected, does not have the feed, or contradicts the state.

@@ -40,12 +40,9 @@ async def fetch_page(
     created_after: int | None = None,
     created_before: int | None = None,
 ) -> PageResponse:
-    """Request one page of a log list.
+    """Request one page of a log list, from all days that the API keeps unless ``filters`` has ``days``.
 
-    Args:
-        filters: Further parameters of the request; ``days`` defaults to all that the API keeps.
-        created_after: Time in milliseconds after which the logs were created; needs ``feed.supports_time_filter``.
-        created_before: Time in milliseconds before which the logs were created; needs the same.
+    ``created_after`` and ``created_before`` are times in milliseconds and need ``feed.supports_time_filter``.
 
     Raises:
         EndpointNotFound: The API does not have this list.

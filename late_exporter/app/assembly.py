@@ -63,10 +63,10 @@ class ApiConnection(NamedTuple):
 
 
 class Pipeline:
-    """Pollers of all workspaces, and what they share; created by ``assemble``.
+    """Pollers of all workspaces, and what they share; it starts without workspaces.
 
-    Attributes:
-        poll_config: Intervals and depth of polling, for workspaces added from now on.
+    ``wait_published`` waits until the gauges just set can be scraped. ``poll_config`` applies to workspaces added from
+    now on.
     """
 
     def __init__(
@@ -74,21 +74,21 @@ class Pipeline:
         config: PipelineConfig,
         *,
         store_thread: StoreThread,
-        exposition: Exposition,
-        runtime: Runtime,
         create_logger: Callable[[Scope], Logger],
-        wait_published: Callable[[], Awaitable[None]] | None,
+        runtime: Runtime | None = None,
+        exposition: Exposition | None = None,
+        wait_published: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._feeds = config.feeds
         self._store_thread = store_thread
-        self._runtime = runtime
+        self._runtime = runtime or Runtime()
         self._create_logger = create_logger
         self._wait_published = wait_published
         self._label_limiter = LabelLimiter(
             config.families, max_values=config.max_label_values, max_accounts=config.max_accounts
         )
-        self.exposition = exposition
-        self.registry = SeriesRegistry(config.visible_families, exposition, {})
+        self.exposition = exposition if exposition is not None else create_exposition(config)
+        self.registry = SeriesRegistry(config.visible_families, self.exposition, {})
         self.pollers: dict[str, dict[str, Poller]] = {}
         self.poll_config = config.poll
 
@@ -166,31 +166,6 @@ class Pipeline:
             webhook_stats=webhook_stats,
             wait_published=self._wait_published,
         )
-
-
-def assemble(
-    config: PipelineConfig,
-    *,
-    store_thread: StoreThread,
-    create_logger: Callable[[Scope], Logger],
-    runtime: Runtime | None = None,
-    exposition: Exposition | None = None,
-    wait_published: Callable[[], Awaitable[None]] | None = None,
-) -> Pipeline:
-    """Create a pipeline without workspaces.
-
-    Args:
-        exposition: Renders the metrics; as by ``create_exposition`` if None.
-        wait_published: Waits until the gauges just set can be scraped; None if nothing publishes.
-    """
-    return Pipeline(
-        config,
-        store_thread=store_thread,
-        exposition=exposition if exposition is not None else create_exposition(config),
-        runtime=runtime or Runtime(),
-        create_logger=create_logger,
-        wait_published=wait_published,
-    )
 
 
 def create_exposition(config: PipelineConfig) -> Exposition:

@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 from late_exporter import __revision__, __version__, log
 from late_exporter.api.client import ApiKey
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.assembly import ApiConnection, PipelineConfig, assemble, create_exposition
+from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, create_exposition
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.config.types import SecretFile
 from late_exporter.errors import LateError
@@ -71,7 +71,7 @@ class Exporter:
         config = _pipeline_config(settings)
         self.exposition = create_exposition(config)
         self.publisher = Publisher(self.exposition, collect_process_metrics)
-        self._pipeline = assemble(
+        self._pipeline = Pipeline(
             config,
             store_thread=StoreThread(store, offload),
             create_logger=_create_logger,
@@ -133,10 +133,11 @@ class Exporter:
         webhook = settings.webhook
         if self.webhook_receiver is not None and webhook.secret_file is not None:
             self.webhook_receiver.reconfigure(_secret_reader(webhook.secret_file), webhook.replay_window)
+        polling_changed = (previous.api, previous.poll) != (settings.api, settings.poll)
+        polling_changed |= previous.webhook.poll_interval != webhook.poll_interval
         for workspace in settings.workspaces:
             pollers = self.workspaces[workspace.name]
-            is_changed = pollers.workspace != workspace or _is_polling_changed(previous, settings)
-            if not pollers.tasks or is_changed:
+            if not pollers.tasks or pollers.workspace != workspace or polling_changed:
                 await pollers.stop()
                 self._restart(pollers, workspace)
         self.workspaces = {workspace.name: self.workspaces[workspace.name] for workspace in settings.workspaces}
@@ -214,11 +215,6 @@ def _poll_config(settings: Settings) -> PollConfig:
 def _create_logger(scope: Scope) -> Logger:
     logger: Logger = log.get_logger("late_exporter").bind(workspace=scope.workspace, feed=scope.feed)
     return logger
-
-
-def _is_polling_changed(old: Settings, new: Settings) -> bool:
-    """Return whether pollers and clients need to be restarted."""
-    return (old.api, old.poll, old.webhook.poll_interval) != (new.api, new.poll, new.webhook.poll_interval)
 
 
 def _create_receiver(settings: Settings) -> WebhookReceiver | None:

@@ -41,7 +41,8 @@ class LifecycleController:
         async with self._lock:
             try:
                 settings = await asyncio.to_thread(self._reload_settings)
-                _reject_fixed_changes(self._settings, settings)
+                if changed := restart_only_changes(self._settings, settings):
+                    raise ConfigError(*(f"{option}: cannot be changed without a restart" for option in changed))
                 for secret in settings.secrets:
                     log.add_secret(secret)
                 await self._exporter.reload(settings)
@@ -69,10 +70,3 @@ class LifecycleController:
             self._exporter.registry.set_gauge(
                 "late_exporter_config_last_reload_success_timestamp_seconds", (), time.time()
             )
-
-
-def _reject_fixed_changes(old: Settings, new: Settings) -> None:
-    """Raise ConfigError if settings differ that need a restart."""
-    changed = restart_only_changes(old, new)
-    if changed:
-        raise ConfigError(*(f"{option}: cannot be changed without a restart" for option in changed))

@@ -32,10 +32,8 @@ from late_exporter.model import (
 )
 from late_exporter.protocols import Logger
 
-MISSING = "late_exporter_audit_missing_logs"
-EXTRA = "late_exporter_audit_extra_logs"
 LAST_AUDIT = "late_exporter_audit_last_completed_timestamp_seconds"
-AUDIT_GAUGES = (MISSING, EXTRA, LAST_AUDIT)
+AUDIT_GAUGES = ("late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs", LAST_AUDIT)
 """Results of the last audit; the store keeps them until the next one."""
 
 MAX_LOGGED_LOGS = 10

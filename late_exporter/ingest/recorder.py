@@ -37,9 +37,9 @@ RETENTION_MARGIN = 86_400_000
 MAX_CLOCK_SKEW = 300_000
 """Milliseconds by which a log's time may be ahead of the API's clock."""
 
-REJECTION_REASONS = ("no_id", "not_an_object")
-
 LAG = "late_exporter_log_lag_seconds"
+ENTRIES_REJECTED = "late_exporter_entries_rejected_total"
+RECONCILED_LOGS = "late_exporter_reconciled_logs_total"
 SCHEMA_DRIFT = "late_exporter_api_schema_drift_total"
 COVERAGE_START = "late_exporter_coverage_start_timestamp_seconds"
 PENDING_LOGS = "late_publishing_pending_logs"
@@ -213,7 +213,7 @@ class FeedRecorder:
         drift = (IncCounter(SCHEMA_DRIFT, (*labels, deviation.path, deviation.kind)) for deviation in entry.deviations)
         yield from self._label_limiter.apply(drift)
         if entry.rejection_reason:
-            yield IncCounter("late_exporter_entries_rejected_total", (*labels, entry.rejection_reason))
+            yield IncCounter(ENTRIES_REJECTED, (*labels, entry.rejection_reason))
             return
         if entry.created is not None and entry.created > now + MAX_CLOCK_SKEW:
             # A time in the future would stay the newest one until it has passed.
@@ -224,7 +224,7 @@ class FeedRecorder:
         lag = max(0, now - entry.created)
         yield ObserveHistogram(LAG, labels, once_per_log=True, micros=lag * 1000, bounds=CATALOGUE[LAG].buckets)
         if by_reconciliation:
-            yield IncCounter("late_exporter_reconciled_logs_total", labels, once_per_log=True)
+            yield IncCounter(RECONCILED_LOGS, labels, once_per_log=True)
 
     def _apply(self, result: CommitResult, coverage: Coverage | None) -> None:
         was_synced = self.is_synced
@@ -302,17 +302,3 @@ class _FeedPublisher:
                 self._registry.add_exemplar(increment)
             if increment.family == LAG:
                 self.last_lag = increment.micros / 1_000_000
-
-
-def initial_zeros(workspace: str, feed: str, outcomes: Sequence[str]) -> list[IncCounter]:
-    """Return the exporter's own counters of a feed at 0, so that ``increase()`` sees their first increment."""
-    labels = (workspace, feed)
-    return [
-        *(IncCounter("late_exporter_polls_total", (*labels, outcome), amount=0) for outcome in outcomes),
-        *(
-            IncCounter("late_exporter_entries_rejected_total", (*labels, reason), amount=0)
-            for reason in REJECTION_REASONS
-        ),
-        IncCounter("late_exporter_reconciled_logs_total", labels, amount=0),
-        IncCounter("late_exporter_api_throttled_seconds_total", (workspace,), amount=0),
-    ]

@@ -10,7 +10,7 @@ import msgspec
 from late_exporter.errors import StoreError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.background_audit import AUDIT_GAUGES
-from late_exporter.ingest.recorder import FeedRecorder, initial_zeros
+from late_exporter.ingest.recorder import ENTRIES_REJECTED, RECONCILED_LOGS, FeedRecorder
 from late_exporter.ingest.schedule import PollResult
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.registry import SeriesRegistry
@@ -70,7 +70,12 @@ class PollReporter:
 
     def initial_zeros(self) -> list[IncCounter]:
         """Return the exporter's own counters of the feed at 0, so that ``increase()`` sees their first increment."""
-        return initial_zeros(*self._labels, POLL_OUTCOMES)
+        return [
+            *(IncCounter(POLLS, (*self._labels, outcome), amount=0) for outcome in POLL_OUTCOMES),
+            *(IncCounter(ENTRIES_REJECTED, (*self._labels, reason), amount=0) for reason in ("no_id", "not_an_object")),
+            IncCounter(RECONCILED_LOGS, self._labels, amount=0),
+            IncCounter(THROTTLED, self._labels[:1], amount=0),
+        ]
 
     def clear_audit_gauges(self) -> None:
         """Remove the results of the last audit, which would go stale if audits are disabled."""
@@ -94,13 +99,10 @@ class PollReporter:
         return IncCounter(POLLS, (*self._labels, outcome))
 
     def outcome_increments(self, outcome: str, *, now: float, scan_started_at: int) -> list[Increment]:
-        """Return the increments for the outcome of a poll.
+        """Return the increments for the outcome of a poll at ``now``, in Unix seconds.
 
-        Args:
-            outcome: Outcome of the poll.
-            now: Unix time in seconds.
-            scan_started_at: API time in milliseconds at which a full reconciliation scan started that this poll
-                completed; 0 if none.
+        ``scan_started_at`` is the API time in milliseconds at which a full reconciliation scan started that this poll
+        completed; 0 if none.
         """
         increments: list[Increment] = [self.poll_increment(outcome)]
         if outcome == "success":

@@ -133,10 +133,7 @@ class PollSchedule:
     async def wait(self, result: PollResult, client: Client, key_reload_count: int) -> bool:
         """Wait for the next poll; return whether a webhook triggers it.
 
-        Args:
-            result: Result of the last poll; after a rejected key, another key ends the wait.
-            client: API client.
-            key_reload_count: Number of key reloads before the last poll.
+        After a rejected key, another key ends the wait; ``key_reload_count`` is the count before the last poll.
         """
         while (remaining := self._next_poll_at - self._runtime.monotonic()) > 0:
             if isinstance(result.error, Unauthorized):

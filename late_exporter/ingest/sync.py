@@ -154,13 +154,13 @@ class FeedSync:
         self._start_scan_if_due()
         context = self._create_context(interval, request_allowance)
         steps = reader.poll(context)
-        start = self._runtime.monotonic()
+        start, max_seconds = self._runtime.monotonic(), max(self._config.interval, MIN_CATCH_UP_SECONDS)
         page: FetchedPage | None = None
         try:
             while True:
                 step = steps.send(page)
                 page = await self._execute(step, context)
-                if self._is_interruptible(step) and self._is_overdue(start):
+                if self._is_interruptible(step) and self._runtime.monotonic() - start > max_seconds:
                     return True
         except StopIteration:
             self._state.is_first_poll = False
@@ -234,6 +234,3 @@ class FeedSync:
         if not isinstance(step, Record) or step.splits_timestamp or step.coverage is None:
             return False
         return bool(step.coverage.gaps)
-
-    def _is_overdue(self, start: float) -> bool:
-        return self._runtime.monotonic() - start > max(self._config.interval, MIN_CATCH_UP_SECONDS)

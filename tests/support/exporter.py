@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.assembly import ApiConnection, PipelineConfig, assemble
+from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.audit import Audit, CounterMismatch, WaitForExporter, audit_list, check_counters, grace_period
@@ -229,7 +229,7 @@ class ExporterHarness:
 
     def _start(self) -> None:
         self.store = StoreProxy(open_store(self._url), self.commit_log)
-        self.pipeline = assemble(
+        self.pipeline = Pipeline(
             self._config,
             store_thread=StoreThread(self.store, offload_in_steps),
             create_logger=lambda _: NullLogger(),

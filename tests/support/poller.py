@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.assembly import ApiConnection, PipelineConfig, assemble
+from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder, StoreThread
@@ -93,7 +93,7 @@ class PollerHarness:
         self.logger = RecordingLogger()
         if has_webhooks:
             self.clock = SleepingClock(self.clock.now)
-        pipeline = assemble(
+        pipeline = Pipeline(
             PipelineConfig(feeds=self.feeds, poll=config or PollConfig(), has_webhooks=has_webhooks),
             store_thread=StoreThread(self.store, self.offload),
             create_logger=lambda _: self.logger,
