@@ -21,6 +21,9 @@ KEY_LENGTH = 128
 MAX_MICROS = 10**15
 """Upper bound of durations, about 31 years in microseconds."""
 
+ONE_ATTEMPT = 1_000_000
+"""One attempt in the millionths of ``LogEntry.attempt``."""
+
 CONTROL_CHARACTERS = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f]")
 """Control characters, except for tabs and newlines, which the exposition format escapes."""
 

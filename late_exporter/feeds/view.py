@@ -8,15 +8,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from late_exporter.feeds.decoder import UNKNOWN, label_text
+from late_exporter.feeds.decoder import ONE_ATTEMPT, UNKNOWN, label_text
 from late_exporter.format import iso_time
 from late_exporter.model import FAILED, SUCCESS, LogEntry, RawLog
 
 TEXT_LENGTH = 1000
 """Length at which texts are truncated, except in JSON output."""
-
-ONE_ATTEMPT = 1_000_000
-"""One attempt in the millionths of ``LogEntry.attempt``."""
 
 
 def common_fields(row: RawLog, entry: LogEntry, *, created_field: str, account_field: str) -> dict[str, Any]:

@@ -49,8 +49,6 @@ REJECTION_RESPONSES = MappingProxyType(
 Late disables a webhook after several consecutive errors, so a repeated or late delivery is acknowledged all the same.
 """
 
-REJECTION_REASONS = tuple(REJECTION_RESPONSES)
-
 MAX_PAYLOAD_BYTES = 256 * 1024
 
 CACHE_SIZE = 10_000
@@ -115,9 +113,7 @@ class Debouncer:
     is repeated once, because the log may be written after its webhook was sent. All times are monotonic, in seconds.
     """
 
-    def __init__(self, *, debounce: float = DEBOUNCE, recheck_delay: float = RECHECK_DELAY) -> None:
-        self._debounce = debounce
-        self._recheck_delay = recheck_delay
+    def __init__(self) -> None:
         self._is_notified = False
         self._is_responding = False
         self._last_poll_at = -math.inf
@@ -128,7 +124,7 @@ class Debouncer:
 
     def due_at(self) -> float:
         """Return the time of the next triggered poll; infinity if there is none."""
-        return min(self._last_poll_at + self._debounce if self._is_notified else math.inf, self._recheck_at)
+        return min(self._last_poll_at + DEBOUNCE if self._is_notified else math.inf, self._recheck_at)
 
     def start_poll(self, now: float) -> None:
         """Start a poll, triggered or not; it answers all requests so far."""
@@ -141,7 +137,7 @@ class Debouncer:
     def finish_poll(self, now: float, *, has_new_logs: bool) -> None:
         """Finish a poll; schedule its repetition if it was requested and found nothing."""
         if self._is_responding and not has_new_logs:
-            self._recheck_at = now + self._recheck_delay
+            self._recheck_at = now + RECHECK_DELAY
         self._is_responding = False
 
 
@@ -191,7 +187,10 @@ class WebhookStats:
     def initial_zeros(self) -> list[IncCounter]:
         """Return the counters at 0, so that ``increase()`` sees their first increment."""
         received = [IncCounter(RECEIVED, (self._workspace, event), amount=0) for event in (*EVENT_FEEDS, OTHER_EVENT)]
-        return [*received, *(IncCounter(REJECTED, (self._workspace, reason), amount=0) for reason in REJECTION_REASONS)]
+        return [
+            *received,
+            *(IncCounter(REJECTED, (self._workspace, reason), amount=0) for reason in REJECTION_RESPONSES),
+        ]
 
     def record(self, event: str, sent_at: float | None, now: float) -> None:
         """Count a valid webhook, and wake the poller of its feed; times are Unix times in seconds."""

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
 from late_exporter.errors import StoreError
 from late_exporter.metrics.aggregation import decode_value
 from late_exporter.store.lockfile import create, lock, require_database
+from late_exporter.store.queries import connect_readonly, store_errors
 from late_exporter.store.schema import MIGRATIONS, migrate
 from late_exporter.store.snapshot import StateSnapshot
 
@@ -34,7 +34,7 @@ def backup(path: Path, target: Path) -> int:
     """
     _require_state(path)
     _require_absent(target)
-    with _store_errors(target), closing(_connect_readonly(path)) as source:
+    with store_errors(target), closing(connect_readonly(path)) as source:
         try:
             create(target)
             with closing(sqlite3.connect(target)) as copy:
@@ -121,7 +121,7 @@ def import_state(path: Path, lines: Iterable[str]) -> int:
     holder = lock(path)
     try:
         create(path)
-        with _store_errors(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        with store_errors(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
             rows = _fill(connection, iter(lines))
     except BaseException:
         path.unlink(missing_ok=True)
@@ -283,7 +283,7 @@ def _exclusive_connection(path: Path) -> Iterator[sqlite3.Connection]:
     holder = lock(path)
     try:
         require_database(path)
-        with _store_errors(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        with store_errors(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = FULL")
             yield connection
     finally:
@@ -293,18 +293,6 @@ def _exclusive_connection(path: Path) -> Iterator[sqlite3.Connection]:
 @contextmanager
 def _read_transaction(path: Path) -> Iterator[sqlite3.Connection]:
     _require_state(path)
-    with _store_errors(path), closing(_connect_readonly(path)) as connection:
+    with store_errors(path), closing(connect_readonly(path)) as connection:
         connection.execute("BEGIN")
         yield connection
-
-
-def _connect_readonly(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
-
-
-@contextmanager
-def _store_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError, UnicodeDecodeError) as exc:
-        raise StoreError(f"{path}: {exc}") from exc

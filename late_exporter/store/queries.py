@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from sqlite3 import Connection
+from urllib.parse import quote
 
 import msgspec
 
+from late_exporter.errors import StoreError
 from late_exporter.metrics.aggregation import decode_value
 from late_exporter.model import Coverage, FeedAccounting, FeedState, Labels, PendingLog, Series, SeriesValue
 
@@ -17,6 +22,20 @@ LOOKUP_KEYS = 100
 
 # The number of placeholders is fixed, because SQLite caches each different statement, at tens of kilobytes apiece.
 LOOKUP = f"SELECT key, status FROM observation WHERE scope = ? AND key IN ({','.join('?' * LOOKUP_KEYS)})"  # noqa: S608 - placeholders
+
+
+@contextmanager
+def store_errors(name: object) -> Iterator[None]:
+    """Raise the errors of reading and writing a state as StoreError."""
+    try:
+        yield
+    except (sqlite3.Error, OSError, UnicodeDecodeError, msgspec.MsgspecError) as exc:
+        raise StoreError(f"{name}: {exc}") from exc
+
+
+def connect_readonly(path: Path) -> Connection:
+    uri = f"file:{quote(str(path))}?mode=ro"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
 
 
 def series_values(connection: Connection) -> Mapping[Series, SeriesValue]:

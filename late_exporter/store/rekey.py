@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from sqlite3 import Connection
 
-from late_exporter.model import Feed, LogEntry
+from late_exporter.model import LogEntry
 from late_exporter.store.matching import interim_key, match_logs, time_prefix
 from late_exporter.store.queries import MINUTE, stored_statuses
 
@@ -19,11 +19,6 @@ FINGERPRINTS_AGREE = (
     " AND status <> 'pending' AND instr(key, '=') ORDER BY key DESC)"
 )
 HAS_KEY = "SELECT EXISTS (SELECT 1 FROM observation WHERE scope = ? AND key = ?)"
-
-
-def applies_to(feed: Feed) -> bool:
-    """Return whether the logs of a feed can be stored under former keys; no switch leads back to ``late``."""
-    return feed.generation != "late"
 
 
 def match_columns(entry: LogEntry) -> tuple[str | None, str | None]:
@@ -71,8 +66,22 @@ def find_matches(
 
 def apply_matches(connection: Connection, scope_id: int, matches: Mapping[str, LogEntry], *, has_pending: bool) -> None:
     """Give the stored logs that ``find_matches`` returned their new keys."""
+    execute = connection.execute
     for key, entry in matches.items():
-        _rekey_log(connection, scope_id, key, entry, has_pending=has_pending)
+        (has_new_key,) = execute(HAS_KEY, (scope_id, entry.key)).fetchone()
+        # If both keys are stored in the same status, the former row stays.
+        execute(
+            "UPDATE OR IGNORE observation SET key = ?1, status = coalesce(?2, status), status_fingerprint ="
+            " CASE WHEN status_fingerprint = ?5 THEN status_fingerprint END WHERE scope = ?3 AND key = ?4",
+            (entry.key, None if has_pending else entry.status, scope_id, key, entry.status_fingerprint),
+        )
+        execute("UPDATE OR REPLACE pending SET key = ? WHERE scope = ? AND key = ?", (entry.key, scope_id, key))
+        (has_former_key,) = execute(HAS_KEY, (scope_id, key)).fetchone()
+        if has_new_key and not has_former_key:
+            # Logs that differ in their status only have become one.
+            execute("UPDATE scope SET logs = logs - 1 WHERE id = ?", (scope_id,))
+            minute = None if entry.created is None else entry.created // MINUTE
+            execute("UPDATE logs_per_minute SET logs = logs - 1 WHERE scope = ? AND minute = ?", (scope_id, minute))
 
 
 def preview(
@@ -90,21 +99,3 @@ def preview(
     for key, entry in matches.items():
         result.setdefault(entry.key, set()).update(former_statuses[key] if has_pending else {entry.status})
     return result, frozenset(matches)
-
-
-def _rekey_log(connection: Connection, scope_id: int, key: str, entry: LogEntry, *, has_pending: bool) -> None:
-    execute = connection.execute
-    (has_new_key,) = execute(HAS_KEY, (scope_id, entry.key)).fetchone()
-    # If both keys are stored in the same status, the former row stays.
-    execute(
-        "UPDATE OR IGNORE observation SET key = ?1, status = coalesce(?2, status), status_fingerprint ="
-        " CASE WHEN status_fingerprint = ?5 THEN status_fingerprint END WHERE scope = ?3 AND key = ?4",
-        (entry.key, None if has_pending else entry.status, scope_id, key, entry.status_fingerprint),
-    )
-    execute("UPDATE OR REPLACE pending SET key = ? WHERE scope = ? AND key = ?", (entry.key, scope_id, key))
-    (has_former_key,) = execute(HAS_KEY, (scope_id, key)).fetchone()
-    if has_new_key and not has_former_key:
-        # Logs that differ in their status only have become one.
-        execute("UPDATE scope SET logs = logs - 1 WHERE id = ?", (scope_id,))
-        minute = None if entry.created is None else entry.created // MINUTE
-        execute("UPDATE logs_per_minute SET logs = logs - 1 WHERE scope = ? AND minute = ?", (scope_id, minute))

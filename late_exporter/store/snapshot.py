@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
-from urllib.parse import quote
-
-import msgspec
 
 from late_exporter.errors import StoreError, StoreOutdated
 from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, Series, SeriesValue
@@ -55,12 +50,10 @@ class StateSnapshot:
         if not path.exists():
             raise StoreError(f"{path}: there is no state")
         require_database(path, writable=False)
-        with self._store_errors():
-            self._connection = sqlite3.connect(
-                f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
-            )
+        with queries.store_errors(self._path):
+            self._connection = queries.connect_readonly(path)
         try:
-            with self._store_errors():
+            with queries.store_errors(self._path):
                 self._begin()
         except BaseException:
             self._connection.close()
@@ -101,17 +94,17 @@ class StateSnapshot:
         return list(self._scope_ids)
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
-        with self._store_errors():
+        with queries.store_errors(self._path):
             return queries.series_values(self._connection)
 
     def feed_state(self, scope: Scope) -> FeedState:
         """Return the state of a feed; raise KeyError if it is not in the state."""
-        with self._store_errors():
+        with queries.store_errors(self._path):
             return queries.feed_state(self._connection, self._scope_ids[scope])
 
     def created_range(self, scope: Scope) -> tuple[int, int] | None:
         """Return the creation times of the oldest and the newest stored log; None if no stored log has a time."""
-        with self._store_errors():
+        with queries.store_errors(self._path):
             oldest, newest = self._connection.execute(
                 "SELECT min(created), max(created) FROM observation WHERE scope = ?", (self._scope_ids.get(scope),)
             ).fetchone()
@@ -119,7 +112,7 @@ class StateSnapshot:
 
     def recorded_statuses(self, scope: Scope) -> Iterator[RecordedStatus]:
         """Return all stored statuses of a feed, ordered by key."""
-        with self._store_errors():
+        with queries.store_errors(self._path):
             rows = self._connection.execute(
                 "SELECT key, status, created FROM observation WHERE scope = ? ORDER BY key, status",
                 (self._scope_ids.get(scope),),
@@ -128,7 +121,7 @@ class StateSnapshot:
 
     def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> LookupResult:
         """Return the counted statuses of the logs of a page, also of logs that the exporter has not re-keyed yet."""
-        with self._store_errors():
+        with queries.store_errors(self._path):
             scope_id = self._scope_ids[scope]
             statuses = queries.stored_statuses(self._connection, scope_id, [entry.key for entry in entries])
             statuses, former_keys = rekey.preview(
@@ -138,12 +131,5 @@ class StateSnapshot:
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         """Return the redundant counts of a feed; raise KeyError if it is not in the state."""
-        with self._store_errors():
+        with queries.store_errors(self._path):
             return queries.accounting(self._connection, self._scope_ids[scope])
-
-    @contextmanager
-    def _store_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, msgspec.MsgspecError) as exc:
-            raise StoreError(f"{self._path}: {exc}") from exc

@@ -15,7 +15,7 @@ from late_exporter.feeds import FEEDS
 from late_exporter.ingest.webhooks import (
     EVENT_FEEDS,
     MAX_PAYLOAD_BYTES,
-    REJECTION_REASONS,
+    REJECTION_RESPONSES,
     Debouncer,
     ReplayCache,
     RequestBudget,
@@ -180,7 +180,7 @@ def test_initial_zeros() -> None:
     zeros = {(zero.family, zero.labels) for zero in stats.initial_zeros()}
     for event in (*EVENT_FEEDS, "comment.received"):
         stats.record(event, None, NOW)
-    for reason in REJECTION_REASONS:
+    for reason in REJECTION_RESPONSES:
         stats.record_rejection(reason)
     drained = stats.pop_increments()
     assert zeros == {(count.family, count.labels) for count in drained if isinstance(count, IncCounter)}
