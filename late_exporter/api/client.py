@@ -305,7 +305,6 @@ def _describe_error(exc: Exception) -> str:
 
 
 def _error_message(body: bytes) -> str:
-    """Return the error message of a response in one line."""
     try:
         document = json.loads(body)
         message = document["error"] if isinstance(document, dict) else ""

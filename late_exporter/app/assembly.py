@@ -173,7 +173,6 @@ def create_exposition(config: PipelineConfig) -> Exposition:
 
 
 def _synced_feeds(states: Mapping[Scope, FeedState]) -> dict[str, list[str]]:
-    """Return the feeds whose first sync is complete, by workspace."""
     feeds: dict[str, list[str]] = {}
     for scope, state in states.items():
         if state.coverage is not None and state.coverage.is_synced:

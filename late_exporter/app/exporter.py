@@ -94,7 +94,6 @@ class Exporter:
         await self.publisher.publish()
 
     def start(self, group: asyncio.TaskGroup) -> None:
-        """Start polling every workspace, in tasks of the group."""
         self._task_group = group
         for pollers in self.workspaces.values():
             pollers.start(group)

@@ -64,7 +64,6 @@ class LifecycleController:
             await self.reload()
 
     def record_result(self, *, succeeded: bool) -> None:
-        """Publish the result of the last reload."""
         self._exporter.registry.set_gauge("late_exporter_config_last_reload_successful", (), int(succeeded))
         if succeeded:
             self._exporter.registry.set_gauge(

@@ -54,7 +54,6 @@ class LogListDecoder(Generic[RowT]):
 
     Args:
         row_type: Struct with the used fields of a row; only ``id`` may be required.
-        to_entry: Conversion of a row.
         number_entries: Assigns keys to the logs of a page that have no ids; None if all have ids.
         check_schema: Finds deviations of a response by row; may return an empty sequence if there are none.
     """

@@ -80,10 +80,8 @@ class PublishingRow(msgspec.Struct, rename="camel", gc=False):
 
 def _entry(row: PublishingRow) -> LogEntry:
     post = row.post_id.id if isinstance(row.post_id, PostReference) else row.post_id
-    duration, attempt = (
-        decoder.to_micros(row.duration_ms, 1000),
-        decoder.to_micros(row.attempt_number, decoder.ONE_ATTEMPT),
-    )
+    duration = decoder.to_micros(row.duration_ms, 1000)
+    attempt = decoder.to_micros(row.attempt_number, decoder.ONE_ATTEMPT)
     return LogEntry(
         key=decoder.log_key(row.id),
         status=decoder.label_text(row.status),

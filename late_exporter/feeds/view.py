@@ -17,7 +17,6 @@ TEXT_LENGTH = 1000
 
 
 def common_fields(row: RawLog, entry: LogEntry, *, created_field: str, account_field: str) -> dict[str, Any]:
-    """Return the fields of a LogView that every feed has."""
     time = iso_time(entry.created) if entry.created is not None else ""
     return {
         "key": entry.key,
@@ -46,10 +45,7 @@ def row_text(row: RawLog, *path: str) -> str:
 def search_json_text(row: RawLog, name: str, *fields: str) -> str:
     """Return a member of the first field that has it, or an empty string.
 
-    Args:
-        row: Log as the API sent it.
-        name: Name of the member.
-        fields: Fields with JSON objects, or with JSON texts, which may be cut anywhere.
+    The fields contain JSON objects, or JSON texts that may be cut anywhere.
     """
     return next(filter(None, (value for field in fields for value in _members(row.get(field), name))), "")
 

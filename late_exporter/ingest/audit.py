@@ -93,7 +93,6 @@ class Audit(msgspec.Struct, kw_only=True):
 
     @property
     def lower(self) -> int:
-        """Time in milliseconds before which logs are excluded."""
         return max(self.coverage.retention_floor, self.since)
 
 

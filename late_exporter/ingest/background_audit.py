@@ -82,7 +82,6 @@ class BackgroundAuditor:
         self._run = None
 
     def is_due(self, now: float, interval: float) -> bool:
-        """Return whether an audit should be started or continued."""
         if interval <= 0 or not self._is_scan_complete:
             return False
         return self._run is not None or now - self._last_audit_at >= interval

@@ -62,12 +62,7 @@ class Fetcher:
         return True
 
     async def fetch_page(self, step: FetchPage) -> FetchedPage:
-        """Fetch a page of the list.
-
-        Raises:
-            ApiError: The page cannot be fetched.
-            StoreError: The known logs cannot be looked up.
-        """
+        """Fetch a page of the list; raise ApiError, or StoreError if its known logs cannot be looked up."""
         filters = {} if step.status is None else {"status": step.status}
         return await self._receive(fetch_page(self._client, self.feed, skip=step.skip, filters=filters))
 

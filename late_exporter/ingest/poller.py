@@ -145,7 +145,6 @@ class Poller:
         return PollResult(error.outcome, error)
 
     def _pop_increments(self) -> list[Increment]:
-        """Return the increments of the requests and webhooks since the last call."""
         requests, wait_seconds = self._client.pop_request_log()
         self._was_throttled = wait_seconds > 0
         increments = self._webhook_stats.pop_increments() if self._webhook_stats is not None else []

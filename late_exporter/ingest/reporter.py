@@ -33,11 +33,7 @@ GENERATION = "late_exporter_api_generation_info"
 
 
 class PollReporter:
-    """Metrics, health and log messages about the polls of one feed.
-
-    Attributes:
-        failure_count: Number of consecutive failed polls.
-    """
+    """Metrics, health and log messages about the polls of one feed."""
 
     def __init__(self, scope: Scope, recorder: FeedRecorder, *, registry: SeriesRegistry, logger: Logger) -> None:
         self._labels = (scope.workspace, scope.feed)
@@ -112,7 +108,6 @@ class PollReporter:
         return increments
 
     def update_gauges(self, result: PollResult, seconds: float, *, generation: str, quota: Quota | None) -> None:
-        """Set the gauges that describe the last poll and the API."""
         workspace = self._labels[:1]
         self._registry.set_gauge("late_up", self._labels, int(result.error is None))
         self._registry.set_gauge("late_exporter_last_poll_duration_seconds", self._labels, seconds)

@@ -41,14 +41,7 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
-    """Time and randomness.
-
-    Args:
-        clock: Returns the Unix time in seconds.
-        monotonic: Returns a monotonic time in seconds.
-        sleep: Waits for a number of seconds.
-        random: Returns a number from 0 to 1.
-    """
+    """Time and randomness: Unix and monotonic time in seconds, and a random number from 0 to 1."""
 
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
@@ -122,7 +115,6 @@ class PollSchedule:
         return max(0, remaining - MIN_POLL_REQUESTS)
 
     def charge_requests(self, requests: int) -> None:
-        """Charge the further requests of a poll to the webhook budget."""
         if self._webhook_stats is not None:
             self._webhook_stats.budget.add(self._runtime.monotonic(), requests)
 

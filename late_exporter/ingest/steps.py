@@ -89,8 +89,6 @@ class PageCursor(msgspec.Struct, frozen=True):
     span the time ``created``.
 
     Args:
-        skip: Number of rows to skip.
-        page_keys: Keys of the page before.
         created: Time of the last log of the page before, in milliseconds.
         repeat_count: Number of consecutive pages that contained the same logs.
         anchors: Keys of the logs by which a page that continues the last one is recognised.
@@ -132,8 +130,6 @@ class PendingScan(msgspec.Struct):
     """Scan of the list of pending logs, one page per poll.
 
     Args:
-        skip: Number of rows to skip on the next page.
-        listed_keys: Keys found so far.
         window_unsupported: Whether the API ignores the time filter although it should support it.
     """
 

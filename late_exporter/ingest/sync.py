@@ -202,7 +202,6 @@ class FeedSync:
         )
 
     def _requests_per(self, interval: float) -> float:
-        """Return how many requests the key's rate limit allows in an interval."""
         return self._client.rate_limit * interval / 60
 
     async def _execute(self, step: ReaderStep, context: PollContext) -> FetchedPage | None:

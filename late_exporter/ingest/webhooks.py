@@ -151,7 +151,6 @@ class RequestBudget:
         self._requests.append((now, requests))
 
     def remaining(self, now: float, limit: int) -> int:
-        """Return how many requests are left of a limit per minute."""
         while self._requests and self._requests[0][0] <= now - MINUTE:
             self._requests.popleft()
         return max(0, limit - sum(requests for _, requests in self._requests))
@@ -186,11 +185,9 @@ class WebhookStats:
 
     def initial_zeros(self) -> list[IncCounter]:
         """Return the counters at 0, so that ``increase()`` sees their first increment."""
-        received = [IncCounter(RECEIVED, (self._workspace, event), amount=0) for event in (*EVENT_FEEDS, OTHER_EVENT)]
-        return [
-            *received,
-            *(IncCounter(REJECTED, (self._workspace, reason), amount=0) for reason in REJECTION_RESPONSES),
-        ]
+        series = [(RECEIVED, event) for event in (*EVENT_FEEDS, OTHER_EVENT)]
+        series += [(REJECTED, reason) for reason in REJECTION_RESPONSES]
+        return [IncCounter(family, (self._workspace, value), amount=0) for family, value in series]
 
     def record(self, event: str, sent_at: float | None, now: float) -> None:
         """Count a valid webhook, and wake the poller of its feed; times are Unix times in seconds."""
@@ -213,7 +210,6 @@ class WebhookStats:
         return now - self._last_event_at <= max(LIVENESS_POLLS * interval, MIN_LIVENESS_SECONDS)
 
     def pop_increments(self) -> list[Increment]:
-        """Return the increments since the last call."""
         counts, self._counts = self._counts, Counter()
         lags, self._lags = self._lags, deque(maxlen=CACHE_SIZE)
         last, self._last_received_at = self._last_received_at, None
@@ -254,7 +250,6 @@ class WebhookReceiver:
         self._window = window
 
     def handles(self, path: str) -> bool:
-        """Return whether a path belongs to the endpoint."""
         below = path.removeprefix(f"{self._path}/")
         return path == self._path or (below != path and "/" not in below)
 

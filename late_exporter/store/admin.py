@@ -183,7 +183,6 @@ def _tables(connection: sqlite3.Connection) -> Sequence[str]:
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> dict[str, str]:
-    """Return the column types by column name."""
     return {row[1]: row[2] for row in connection.execute(f"PRAGMA table_info({table})")}
 
 

@@ -57,7 +57,6 @@ class _Candidate(NamedTuple):
 
     @property
     def has_same_id(self) -> bool:
-        """Return whether both generations report the same id."""
         has_ids = DIGEST not in (self.stored_parts.form, self.entry_key.form)
         return has_ids and self.stored_parts.rest == self.entry_key.rest
 

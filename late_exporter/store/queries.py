@@ -75,7 +75,6 @@ def stored_statuses(connection: Connection, scope_id: int, keys: Sequence[str]) 
 
 
 def accounting(connection: Connection, scope_id: int) -> FeedAccounting:
-    """Return the redundant counts of a feed; reads all of its observations."""
     total, pruned = connection.execute("SELECT observations, pruned FROM scope WHERE id = ?", (scope_id,)).fetchone()
     (stored,) = connection.execute("SELECT count(*) FROM observation WHERE scope = ?", (scope_id,)).fetchone()
     return FeedAccounting(

@@ -27,7 +27,6 @@ def match_columns(entry: LogEntry) -> tuple[str | None, str | None]:
 
 
 def assign_interim_keys(connection: Connection, scope_id: int) -> None:
-    """Give all logs of a feed interim keys."""
     connection.create_function("interim_key", 3, interim_key, deterministic=True)
     connection.execute(
         "UPDATE pending SET key = (SELECT interim_key(o.key, o.created, o.fingerprint) FROM observation o"

@@ -111,7 +111,6 @@ class StateSnapshot:
         return None if oldest is None else (oldest, newest)
 
     def recorded_statuses(self, scope: Scope) -> Iterator[RecordedStatus]:
-        """Return all stored statuses of a feed, ordered by key."""
         with queries.store_errors(self._path):
             rows = self._connection.execute(
                 "SELECT key, status, created FROM observation WHERE scope = ? ORDER BY key, status",

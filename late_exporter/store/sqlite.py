@@ -297,7 +297,7 @@ class SqliteStore:
         )
 
     def _delete_logs(self, scope_id: int, minutes: Mapping[str, int]) -> bool:
-        """Delete logs, given as minutes by key; return whether one of them was pending."""
+        """Delete logs, with their minutes by key; return whether one of them was pending."""
         connection = self._connection
         keys = [(scope_id, key) for key in minutes]
         observation_count = connection.executemany("DELETE FROM observation WHERE scope = ? AND key = ?", keys).rowcount
