@@ -86,7 +86,7 @@ class ApiKey:
 
 
 class RateLimiter:
-    """Rate limiter of one key: at most a share of its limit within any 60 seconds."""
+    """Rate limiter of one key: at most a share, 0 to 1, of its limit within any 60 seconds."""
 
     def __init__(
         self,

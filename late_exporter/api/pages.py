@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -12,7 +11,6 @@ from late_exporter.format import iso_time
 from late_exporter.model import DAY_MS, PAGE_SIZE, Feed, LogPage
 from late_exporter.protocols import Client
 
-NO_FILTERS: Mapping[str, str | int] = MappingProxyType({})
 MAX_ID_LENGTH = 200
 
 FIRST_TIME, LAST_TIME = -62_135_596_800_000, 253_402_300_799_999
@@ -36,7 +34,7 @@ async def fetch_page(
     feed: Feed,
     *,
     skip: int = 0,
-    filters: Mapping[str, str | int] = NO_FILTERS,
+    filters: Mapping[str, str | int] | None = None,
     created_after: int | None = None,
     created_before: int | None = None,
 ) -> PageResponse:
@@ -49,7 +47,7 @@ async def fetch_page(
         ApiError: The request failed, or the response is not a list of logs.
     """
     params: dict[str, str | int] = {**feed.query, "days": feed.retention // DAY_MS, "limit": PAGE_SIZE, "skip": skip}
-    params.update(filters)
+    params.update(filters or {})
     if created_after is not None:
         params["from"] = _api_time(created_after)
     if created_before is not None:

@@ -71,7 +71,7 @@ class FeedRecorder:
     """Recorder of one feed of one workspace.
 
     Attributes:
-        backlog: Increments that could not be saved yet.
+        backlog: Increments that could not be saved yet, shared by the feeds of the workspace.
     """
 
     def __init__(

@@ -44,7 +44,6 @@ class Command(NamedTuple):
 
 
 def document(name: str) -> str:
-    """Return the text of a document."""
     return (ROOT / name).read_text("utf-8")
 
 

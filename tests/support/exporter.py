@@ -33,17 +33,7 @@ class ExporterHarness:
 
     Args:
         apis: API of each workspace; a single one is that of ``default``.
-        path: Database file; None for memory.
-        feeds: Names of the feeds.
-        config: Intervals and depth of polling.
         skew: Seconds by which the exporter's clock is ahead of the API's.
-        max_values: Maximum number of values per label.
-        generation: Configured generation of the API.
-        webhooks: Whether webhooks are received.
-
-    Attributes:
-        commit_log: All observations that were committed, in order.
-        webhook_stats: Webhooks of each workspace.
     """
 
     def __init__(
@@ -77,17 +67,14 @@ class ExporterHarness:
 
     @property
     def exposition(self) -> Exposition:
-        """Exposition of the pipeline."""
         return self.pipeline.exposition
 
     @property
     def registry(self) -> SeriesRegistry:
-        """Registry of the pipeline."""
         return self.pipeline.registry
 
     @property
     def pollers(self) -> dict[Scope, Poller]:
-        """Pollers by workspace and feed."""
         return {
             Scope(workspace, feed): poller
             for workspace, pollers in self.pipeline.pollers.items()
@@ -102,7 +89,6 @@ class ExporterHarness:
 
     @property
     def recorders(self) -> dict[Scope, FeedRecorder]:
-        """Recorders by workspace and feed."""
         return {scope: poller.recorder for scope, poller in self.pollers.items()}
 
     @property
@@ -118,11 +104,9 @@ class ExporterHarness:
         self._start()
 
     def close(self) -> None:
-        """Close the store."""
         self.store.close()
 
     def poll(self, workspace: str = "default", feed: str | None = None) -> PollResult:
-        """Poll a feed once."""
         return drive(self.pollers[self._scope(workspace, feed)].poll())
 
     def audit(self, feed: str | None = None) -> PollResult:
@@ -140,14 +124,7 @@ class ExporterHarness:
         between: Callable[[], object] = list,
         **options: Any,
     ) -> tuple[Audit, list[CounterMismatch]]:
-        """Audit a feed from outside, as the audit command does.
-
-        Args:
-            workspace: Name of the workspace.
-            feed: Name of the feed; None for the first one.
-            between: Called before each request of the audit.
-            **options: Options of the audit.
-        """
+        """Audit a feed from outside, as the audit command does; ``between`` is called before each request."""
         scope = self._scope(workspace, feed)
         coverage = self.store.feed_state(scope).coverage
         assert coverage is not None

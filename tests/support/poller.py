@@ -58,10 +58,6 @@ def publishing_row(number: int, status: str = "success", *, age: float = 0.0, **
 class PollerHarness:
     """A poller of workspace ``acme`` over an API with some rows.
 
-    Args:
-        store: Open store.
-        feeds: Names of the feeds; the first one is polled.
-
     Attributes:
         rows: Logs of the API, newest first.
         date: Date of its responses.
@@ -83,12 +79,7 @@ class PollerHarness:
         self.feed = FEEDS[self.feeds[0]]
 
     async def start(self, config: PollConfig | None = None, *, has_webhooks: bool = False) -> None:
-        """Assemble the pipeline, as at the start of a process.
-
-        Args:
-            config: Intervals and depth of polling.
-            has_webhooks: Whether there are webhooks; the clock is then moved by ``reach`` only.
-        """
+        """Assemble the pipeline, as at the start of a process; with webhooks, only ``reach`` moves the clock."""
         self.exposition = FakeExposition()
         self.logger = RecordingLogger()
         if has_webhooks:
@@ -115,7 +106,6 @@ class PollerHarness:
 
     @property
     def recorder(self) -> FeedRecorder:
-        """Recorder of the feed."""
         return self.poller.recorder
 
     @property
@@ -174,7 +164,6 @@ class PollerHarness:
         self.client.handler = handler
 
     def restore_api(self) -> None:
-        """Answer requests again."""
         self.client.handler = self.respond
 
     def value(self, family: str, *labels: str) -> float | Histogram | None:

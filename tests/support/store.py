@@ -31,11 +31,8 @@ class StoreProxy:
     """A store that records what was committed.
 
     Args:
-        store: Real store.
-        counted: All observations that were committed, in order.
         failures: Commits that fail, by number counted from the next one: ``before`` or ``after`` they are durable.
         failing: Names of methods that fail.
-        batches: Batches of all attempted commits.
     """
 
     store: Store
