@@ -29,7 +29,6 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Configuration of the pipeline.
 
     Args:
-        families: Catalogue of the metric families.
         max_label_values: Maximum number of values per label beyond the known ones.
         max_accounts: Maximum number of accounts per workspace; 0 hides all families with accounts.
         has_webhooks: Whether webhooks are received; if not, their families are hidden.

@@ -51,11 +51,7 @@ class WorkspacePollers:
 
 
 class Exporter:
-    """The pipeline of all configured workspaces, its publisher and its webhook receiver.
-
-    Attributes:
-        webhook_receiver: Receives webhooks; None if there is no webhook path.
-    """
+    """The pipeline of all configured workspaces, its publisher and its webhook receiver."""
 
     def __init__(
         self,

@@ -60,8 +60,6 @@ class CounterMismatch(msgspec.Struct, frozen=True, gc=False):
 
 ScanSteps: TypeAlias = Generator[FetchPage, FetchedPage | None, None]
 AuditSteps: TypeAlias = Generator[FetchPage | WaitForExporter, FetchedPage | None, None]
-PageVisitor: TypeAlias = Callable[[FetchedPage], bool]
-"""Processes a page; returns whether the scan may stop."""
 
 
 class Audit(msgspec.Struct, kw_only=True):
@@ -164,8 +162,8 @@ def _is_in_gap(coverage: Coverage, entry: LogEntry) -> bool:
     return any(gap.lower <= entry.created <= gap.upper.created for gap in coverage.gaps)
 
 
-def scan_list(visit: PageVisitor) -> ScanSteps:
-    """Pass every log that is in the list throughout the scan to a visitor.
+def scan_list(visit: Callable[[FetchedPage], bool]) -> ScanSteps:
+    """Pass every log that is in the list throughout the scan to a visitor, which returns whether the scan may stop.
 
     Inserted rows push others down, so that they are visited twice. Deleted rows pull others up past the start of the
     next page; that page then shares no row with the one before, and the scan steps back until one does.

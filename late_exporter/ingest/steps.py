@@ -89,6 +89,7 @@ class PageCursor(msgspec.Struct, frozen=True):
     span the time ``created``.
 
     Args:
+        page_keys: Keys of the page before.
         created: Time of the last log of the page before, in milliseconds.
         repeat_count: Number of consecutive pages that contained the same logs.
         anchors: Keys of the logs by which a page that continues the last one is recognised.

@@ -231,9 +231,6 @@ class WebhookReceiver:
 
     Args:
         window: Maximum difference between a webhook's timestamp and the clock, in seconds.
-
-    Attributes:
-        stats_by_workspace: Receives the counts, by name of the workspace.
     """
 
     def __init__(

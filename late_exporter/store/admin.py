@@ -1,6 +1,7 @@
 """Administrative operations on a state: back up, check, export, import, rename, drop and compact.
 
-``backup``, ``check`` and ``export_state`` can run beside an exporter; the others need exclusive access.
+``backup``, ``check`` and ``export_state`` can run beside an exporter; the others need exclusive access. All raise
+StoreError if the state cannot be read or written.
 """
 
 from __future__ import annotations
@@ -47,11 +48,7 @@ def backup(path: Path, target: Path) -> int:
 
 
 def check(path: Path) -> Iterator[str]:
-    """Check the state for corruption and inconsistencies; yield one message per problem.
-
-    Raises:
-        StoreError: The state cannot be read.
-    """
+    """Check the state for corruption and inconsistencies; yield one message per problem."""
     with _read_transaction(path) as connection:
         problems = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")]
         yield from (f"database: {problem}" for problem in problems if problem != "ok")
@@ -94,11 +91,7 @@ def _undecodable_series(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def export_state(path: Path) -> Iterator[str]:
-    """Return the state as lines of JSON, one per row, from one consistent snapshot.
-
-    Raises:
-        StoreError: The state cannot be read.
-    """
+    """Return the state as lines of JSON, one per row, from one consistent snapshot."""
     with _read_transaction(path) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         yield json.dumps({"format": FORMAT, "schema": version})
@@ -224,11 +217,7 @@ def drop_workspace(path: Path, name: str) -> int:
 
 
 def compact(path: Path) -> tuple[int, int]:
-    """Return free space to the file system; return the file size before and after, in bytes.
-
-    Raises:
-        StoreError: An exporter has the state open, or it cannot be written.
-    """
+    """Return free space to the file system; return the file size before and after, in bytes."""
     before = path.stat().st_size if path.exists() else 0
     with _exclusive_connection(path) as connection:
         connection.execute("VACUUM")
