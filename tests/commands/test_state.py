@@ -162,7 +162,8 @@ def test_check_lists_inconsistencies(path: Path) -> None:
         connection.execute("UPDATE scope SET logs = logs + 1")
     assert CommandResult(
         1,
-        "acme/publishing: the log count is 62, but 61 logs are stored\nbeta/publishing: the log count is 2, but 1 logs are stored\n",
+        "acme/publishing: the log count is 62, but 61 logs are stored\n"
+        "beta/publishing: the log count is 2, but 1 logs are stored\n",
         "",
     ) == state(path, "check")
 

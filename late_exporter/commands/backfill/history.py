@@ -7,8 +7,8 @@ between history and live samples. Therefore everything that came later is subtra
 
 - Logs take part only in the statuses that the state has recorded. Anything else will be counted by the exporter and
   belongs to the live samples.
-- Logs are placed at their creation time. If a log was counted in several statuses, the state does not record in which of
-  them by the border: all of them count as later.
+- Logs are placed at their creation time. If a log was counted in several statuses, the state does not record which of
+  them it had at the border: all of them count as later.
 - Logs that the API no longer shows have no labels any more. If they were created before the border, they stay in the
   value with which history begins. If they are younger, their series is unknown, and they are subtracted from each
   series. So are former statuses that the API no longer shows.
