@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 
@@ -76,8 +76,6 @@ EVENTS: Mapping[str, str] = MappingProxyType(
 
 ACTIVITIES = ("webhooks", "messaging", "workflow_event", "api_request")
 """Log types without a counterpart in generation ``late``; each is a feed."""
-
-Scalar: TypeAlias = str | int | float | bool | None
 
 
 def actions_markdown() -> str:
