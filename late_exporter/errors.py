@@ -18,21 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = [
-    "ApiError",
-    "ApiUnavailable",
-    "BadPayload",
-    "BadRequest",
-    "ConfigError",
-    "EndpointNotFound",
-    "LateError",
-    "RateLimited",
-    "StoreError",
-    "StoreInUse",
-    "StoreOutdated",
-    "Unauthorized",
-]
-
 
 class LateError(Exception):
     """Root of all errors of this package; the message is written for users.

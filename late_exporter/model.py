@@ -14,44 +14,6 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-__all__ = [
-    "DAY_MS",
-    "FAILED",
-    "PAGE_SIZE",
-    "PENDING",
-    "SUCCESS",
-    "AttemptOutcome",
-    "Batch",
-    "CommitResult",
-    "Coverage",
-    "Deviation",
-    "Exemplar",
-    "FailureStreak",
-    "Feed",
-    "FeedAccounting",
-    "FeedState",
-    "Gap",
-    "Histogram",
-    "IncCounter",
-    "Increment",
-    "KnownLogs",
-    "Labels",
-    "LatestValue",
-    "ListPosition",
-    "LogEntry",
-    "LogPage",
-    "LogView",
-    "Observation",
-    "ObserveHistogram",
-    "PendingLog",
-    "RawLog",
-    "Scope",
-    "Series",
-    "SeriesValue",
-    "SetLatest",
-    "Value",
-]
-
 PENDING, SUCCESS, FAILED = "pending", "success", "failed"
 """Statuses of logs that the exporter interprets."""
 
@@ -391,9 +353,7 @@ class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         observations: Observations that were inserted.
-        series_values: New value of every changed series.
         pending_logs: Pending logs of the feed by key; None if unchanged.
-        log_count: Number of stored logs of the feed.
     """
 
     observations: Sequence[Observation]

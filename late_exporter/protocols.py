@@ -7,8 +7,6 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from late_exporter.status import Quota
 
-__all__ = ["ApiResponse", "Client", "Logger", "Offload", "RequestRecord"]
-
 Offload: TypeAlias = Callable[..., Awaitable[Any]]
 """Runs a call in the store's thread and returns its result."""
 
@@ -31,7 +29,6 @@ class RequestRecord(NamedTuple):
     Args:
         path_template: Path without ids.
         code: HTTP status, or the kind of error if there was no response.
-        seconds: Duration.
     """
 
     path_template: str

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["AccountHealth", "FeedHealth", "PlatformHealth", "PollHealth", "Quota", "WorkspaceHealth"]
-
 
 class Quota(msgspec.Struct, frozen=True):
     """Rate limit of an API key as last reported by the API; ``reset`` is a Unix time in seconds."""
@@ -16,16 +14,7 @@ class Quota(msgspec.Struct, frozen=True):
 
 
 class PollHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A finished poll.
-
-    Args:
-        started_at: Unix time of its start, in seconds.
-        outcome: Outcome, as in ``late_exporter_polls_total``.
-        error: Error message, empty if it succeeded.
-        requests: Number of API requests.
-        logs: Number of observations recorded.
-        duration: Duration in seconds.
-    """
+    """A finished poll."""
 
     started_at: float
     outcome: str
@@ -39,17 +28,10 @@ class FeedHealth(msgspec.Struct, frozen=True, kw_only=True):
     """Health of a feed; times are Unix times in seconds, durations are in seconds.
 
     Args:
-        name: Name of the feed.
-        is_synced: Whether the first sync is complete.
         outcome: Outcome of the last poll, as in ``late_exporter_polls_total``; None before the first one.
-        error: Error message of the last poll, empty if it succeeded.
         last_poll: Start of the last poll.
         last_success: Start of the last successful poll.
-        next_poll: Time of the next poll.
-        duration: Duration of the last poll.
         lag: Time from creation to recording of the last live log.
-        logs: Number of logs in the store.
-        pending: Number of pending logs.
         gaps: Number of stretches of the log list still to be read.
         coverage_start: Time since which every log is recorded; None before the first sync is complete.
         recent_polls: Last polls, newest first.
@@ -77,13 +59,10 @@ class PlatformHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Publishing logs of a platform; times are Unix times in seconds.
 
     Args:
-        name: Name of the platform.
-        counted_since: Start of counting.
         published: Number of publish and retry logs with status success.
         failed: Number of publish and retry logs with status failed.
         final: Number of publish and retry logs with any status but pending.
         pending: Number of pending logs with any action.
-        last_log: Creation time of the newest log, if known.
     """
 
     name: str
@@ -108,10 +87,6 @@ class WorkspaceHealth(msgspec.Struct, frozen=True, kw_only=True):
     """Health of a workspace.
 
     Args:
-        name: Name of the workspace.
-        base_url: Base URL of its API.
-        generation: Generation of its API, as far as known.
-        feeds: Health of its feeds.
         quota: Rate limit of its key, if the API reported one.
         platforms: Platforms with publishing logs; empty before the first sync is complete.
         failing_accounts: Accounts whose last attempt failed, most consecutive failures first.

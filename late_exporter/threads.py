@@ -7,8 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-__all__ = ["DaemonThreadExecutor"]
-
 P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
 

@@ -19,8 +19,6 @@ from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, BadReques
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
 
-__all__ = ["ApiKey", "LateClient", "RateLimiter"]
-
 MAX_BODY_BYTES = 32 * 1024 * 1024
 MINUTE = 60.0
 INITIAL_RATE_LIMIT = 60
@@ -38,11 +36,7 @@ class ApiKey:
 
     Args:
         value: The key; if there is a file, its content at the start.
-        file: File with the key.
         on_change: Called with every other key that is read from the file.
-
-    Attributes:
-        reload_count: Number of times another key was read from the file.
     """
 
     def __init__(self, value: str, file: Path | None = None, *, on_change: Callable[[str], None] | None = None) -> None:
@@ -92,17 +86,7 @@ class ApiKey:
 
 
 class RateLimiter:
-    """Rate limiter of one key: at most a share of its limit within any 60 seconds.
-
-    Args:
-        quota_share: Share of the key's rate limit, 0 to 1.
-        monotonic: Returns a monotonic time in seconds.
-        sleep: Waits for a number of seconds.
-
-    Attributes:
-        rate_limit: Requests per minute that the key allows.
-        wait_seconds: Total time that requests have waited.
-    """
+    """Rate limiter of one key: at most a share, 0 to 1, of its limit within any 60 seconds."""
 
     def __init__(
         self,
@@ -159,15 +143,8 @@ class LateClient:
 
     Args:
         http: HTTP client; must not follow redirects.
-        base_url: Base URL of the API, without a trailing slash.
-        key: API key.
         rate_limiter: Rate limiter of the key, shared by all clients that use it.
         timeout: Timeout of a whole request, in seconds.
-        clock: Returns the Unix time in seconds.
-        monotonic: Returns a monotonic time in seconds.
-
-    Attributes:
-        quota: Rate limit of the key as last reported by the API.
     """
 
     def __init__(
@@ -194,20 +171,16 @@ class LateClient:
 
     @property
     def rate_limit(self) -> int:
-        """Requests per minute that the key allows, as far as known."""
         return self._rate_limiter.rate_limit
 
     @property
     def key_reload_count(self) -> int:
-        """Number of times another key was read from the key file."""
         return self._key.reload_count
 
     def key_file_changed(self) -> bool:
-        """Return whether the key file has changed since it was read."""
         return self._key.file_changed()
 
     def pop_request_log(self) -> tuple[list[RequestRecord], float]:
-        """Return the requests that finished since the last call, and the seconds they waited for the rate limiter."""
         requests, self._request_log = self._request_log, []
         total_wait = self._rate_limiter.wait_seconds
         wait_seconds, self._reported_wait = total_wait - self._reported_wait, total_wait
@@ -217,11 +190,6 @@ class LateClient:
         """Send a GET request; return None for 404.
 
         A rejected key is read again from its file, and the request is repeated if the file has another key.
-
-        Args:
-            path: Path below the base URL.
-            params: Query parameters.
-            path_template: Path without ids, for metrics.
 
         Raises:
             ApiError: The request failed.
@@ -337,7 +305,6 @@ def _describe_error(exc: Exception) -> str:
 
 
 def _error_message(body: bytes) -> str:
-    """Return the error message of a response in one line."""
     try:
         document = json.loads(body)
         message = document["error"] if isinstance(document, dict) else ""

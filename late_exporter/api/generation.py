@@ -10,8 +10,6 @@ from late_exporter.feeds import GENERATIONS
 from late_exporter.model import Feed
 from late_exporter.protocols import Client, Logger
 
-__all__ = ["AUTO", "ApiGeneration"]
-
 AUTO = "auto"
 
 MAX_NOT_FOUND = 3
@@ -22,13 +20,6 @@ class ApiGeneration:
     """Generation of the API behind a base URL, shared by all its workspaces and feeds.
 
     If the API has both generations, ``late`` is used, because its logs have ids.
-
-    Args:
-        configured: ``auto``, or the generation set by the user.
-        logger: Receives the detected generation.
-
-    Attributes:
-        name: Name of the generation, None before it is detected.
     """
 
     def __init__(self, configured: str, *, logger: Logger) -> None:
@@ -41,10 +32,7 @@ class ApiGeneration:
     async def resolve_feed(self, name: str, client: Client, *, state_generation: str | None) -> Feed:
         """Return a feed in the generation of the API; detect the generation if it is not known.
 
-        Args:
-            name: Name of the feed.
-            client: API client.
-            state_generation: Generation of the stored logs; a state with ``zernio`` logs cannot go back to ids.
+        A state with ``zernio`` logs cannot go back to ids.
 
         Raises:
             ApiError: The generation cannot be detected, does not have the feed, or contradicts the state.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -12,9 +11,6 @@ from late_exporter.format import iso_time
 from late_exporter.model import DAY_MS, PAGE_SIZE, Feed, LogPage
 from late_exporter.protocols import Client
 
-__all__ = ["NO_FILTERS", "PageResponse", "fetch_page", "fetch_post", "is_post_id"]
-
-NO_FILTERS: Mapping[str, str | int] = MappingProxyType({})
 MAX_ID_LENGTH = 200
 
 FIRST_TIME, LAST_TIME = -62_135_596_800_000, 253_402_300_799_999
@@ -25,8 +21,6 @@ class PageResponse(NamedTuple):
     """A page of logs and the response that it came in.
 
     Args:
-        page: Parsed logs.
-        body: Response body, as the API sent it.
         date: Clock of the API as a Unix time in seconds, None if the response has no date.
     """
 
@@ -40,26 +34,20 @@ async def fetch_page(
     feed: Feed,
     *,
     skip: int = 0,
-    filters: Mapping[str, str | int] = NO_FILTERS,
+    filters: Mapping[str, str | int] | None = None,
     created_after: int | None = None,
     created_before: int | None = None,
 ) -> PageResponse:
-    """Request one page of a log list.
+    """Request one page of a log list, from all days that the API keeps unless ``filters`` has ``days``.
 
-    Args:
-        client: API client of the workspace.
-        feed: Log list to read.
-        skip: Number of logs to skip, counted from the newest.
-        filters: Further parameters of the request; ``days`` defaults to all that the API keeps.
-        created_after: Time in milliseconds after which the logs were created; needs ``feed.supports_time_filter``.
-        created_before: Time in milliseconds before which the logs were created; needs the same.
+    ``created_after`` and ``created_before`` are times in milliseconds and need ``feed.supports_time_filter``.
 
     Raises:
         EndpointNotFound: The API does not have this list.
         ApiError: The request failed, or the response is not a list of logs.
     """
     params: dict[str, str | int] = {**feed.query, "days": feed.retention // DAY_MS, "limit": PAGE_SIZE, "skip": skip}
-    params.update(filters)
+    params.update(filters or {})
     if created_after is not None:
         params["from"] = _api_time(created_after)
     if created_before is not None:
@@ -72,11 +60,6 @@ async def fetch_page(
 
 async def fetch_post(client: Client, feed: Feed, post_id: str) -> PageResponse | None:
     """Request the newest logs of one post; return None if there is no such post.
-
-    Args:
-        client: API client of the workspace.
-        feed: Log list with a ``post_path``.
-        post_id: Id of the post.
 
     Raises:
         ApiError: The request failed, or the response is not a list of logs.

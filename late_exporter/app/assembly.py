@@ -24,16 +24,11 @@ from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import FeedState, Increment, Scope, Series, SeriesValue
 from late_exporter.protocols import Client, Logger
 
-__all__ = ["ApiConnection", "Pipeline", "PipelineConfig", "assemble", "create_exposition"]
-
 
 class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Configuration of the pipeline.
 
     Args:
-        feeds: Names of the feeds to read.
-        poll: Intervals and depth of polling.
-        families: Catalogue of the metric families.
         max_label_values: Maximum number of values per label beyond the known ones.
         max_accounts: Maximum number of accounts per workspace; 0 hides all families with accounts.
         has_webhooks: Whether webhooks are received; if not, their families are hidden.
@@ -50,7 +45,6 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def visible_families(self) -> dict[str, Family]:
-        """Families that are exposed."""
         return {
             name: family
             for name, family in self.families.items()
@@ -68,13 +62,10 @@ class ApiConnection(NamedTuple):
 
 
 class Pipeline:
-    """Pollers of all workspaces, and what they share; created by ``assemble``.
+    """Pollers of all workspaces, and what they share; it starts without workspaces.
 
-    Attributes:
-        exposition: Renders the metrics.
-        registry: Current value of every series.
-        pollers: Pollers by workspace and feed.
-        poll_config: Intervals and depth of polling, for workspaces added from now on.
+    ``wait_published`` waits until the gauges just set can be scraped. ``poll_config`` applies to workspaces added from
+    now on.
     """
 
     def __init__(
@@ -82,21 +73,21 @@ class Pipeline:
         config: PipelineConfig,
         *,
         store_thread: StoreThread,
-        exposition: Exposition,
-        runtime: Runtime,
         create_logger: Callable[[Scope], Logger],
-        wait_published: Callable[[], Awaitable[None]] | None,
+        runtime: Runtime | None = None,
+        exposition: Exposition | None = None,
+        wait_published: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._feeds = config.feeds
         self._store_thread = store_thread
-        self._runtime = runtime
+        self._runtime = runtime or Runtime()
         self._create_logger = create_logger
         self._wait_published = wait_published
         self._label_limiter = LabelLimiter(
             config.families, max_values=config.max_label_values, max_accounts=config.max_accounts
         )
-        self.exposition = exposition
-        self.registry = SeriesRegistry(config.visible_families, exposition, {})
+        self.exposition = exposition if exposition is not None else create_exposition(config)
+        self.registry = SeriesRegistry(config.visible_families, self.exposition, {})
         self.pollers: dict[str, dict[str, Poller]] = {}
         self.poll_config = config.poll
 
@@ -176,42 +167,11 @@ class Pipeline:
         )
 
 
-def assemble(
-    config: PipelineConfig,
-    *,
-    store_thread: StoreThread,
-    create_logger: Callable[[Scope], Logger],
-    runtime: Runtime | None = None,
-    exposition: Exposition | None = None,
-    wait_published: Callable[[], Awaitable[None]] | None = None,
-) -> Pipeline:
-    """Create a pipeline without workspaces.
-
-    Args:
-        config: Feeds, intervals and limits.
-        store_thread: Open store and its thread.
-        create_logger: Returns the logger of a feed.
-        runtime: Time and randomness.
-        exposition: Renders the metrics; as by ``create_exposition`` if None.
-        wait_published: Waits until the gauges just set can be scraped; None if nothing publishes.
-    """
-    return Pipeline(
-        config,
-        store_thread=store_thread,
-        exposition=exposition if exposition is not None else create_exposition(config),
-        runtime=runtime or Runtime(),
-        create_logger=create_logger,
-        wait_published=wait_published,
-    )
-
-
 def create_exposition(config: PipelineConfig) -> Exposition:
-    """Create the exposition of the visible families."""
     return Exposition(config.visible_families, created=config.created_timestamps)
 
 
 def _synced_feeds(states: Mapping[Scope, FeedState]) -> dict[str, list[str]]:
-    """Return the feeds whose first sync is complete, by workspace."""
     feeds: dict[str, list[str]] = {}
     for scope, state in states.items():
         if state.coverage is not None and state.coverage.is_synced:

@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 from late_exporter import __revision__, __version__, log
 from late_exporter.api.client import ApiKey
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.assembly import ApiConnection, PipelineConfig, assemble, create_exposition
+from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, create_exposition
 from late_exporter.config.settings import Settings, Workspace
 from late_exporter.config.types import SecretFile
 from late_exporter.errors import LateError
@@ -30,8 +30,6 @@ from late_exporter.protocols import Client, Logger, Offload
 from late_exporter.status import FeedHealth, WorkspaceHealth
 from late_exporter.store import Store
 
-__all__ = ["Exporter", "process_collector"]
-
 
 @dataclass
 class WorkspacePollers:
@@ -43,7 +41,6 @@ class WorkspacePollers:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def start(self, group: asyncio.TaskGroup) -> None:
-        """Start polling."""
         self.tasks = [group.create_task(poller.run()) for poller in self.pollers]
 
     async def stop(self) -> None:
@@ -54,21 +51,7 @@ class WorkspacePollers:
 
 
 class Exporter:
-    """The pipeline of all configured workspaces, its publisher and its webhook receiver.
-
-    Args:
-        settings: Settings of the user.
-        store: Open store.
-        offload: Runs a call in the store's thread.
-        connect: Returns the API client of a workspace and the generation of its API.
-        collect_process_metrics: Returns the metrics of the process.
-
-    Attributes:
-        exposition: Renders the metrics.
-        publisher: Publishes changes of the exposition.
-        workspaces: Pollers by name of the workspace.
-        webhook_receiver: Receives webhooks; None if there is no webhook path.
-    """
+    """The pipeline of all configured workspaces, its publisher and its webhook receiver."""
 
     def __init__(
         self,
@@ -84,7 +67,7 @@ class Exporter:
         config = _pipeline_config(settings)
         self.exposition = create_exposition(config)
         self.publisher = Publisher(self.exposition, collect_process_metrics)
-        self._pipeline = assemble(
+        self._pipeline = Pipeline(
             config,
             store_thread=StoreThread(store, offload),
             create_logger=_create_logger,
@@ -98,7 +81,6 @@ class Exporter:
 
     @property
     def registry(self) -> SeriesRegistry:
-        """Current value of every series."""
         return self._pipeline.registry
 
     async def restore(self) -> None:
@@ -108,7 +90,6 @@ class Exporter:
         await self.publisher.publish()
 
     def start(self, group: asyncio.TaskGroup) -> None:
-        """Start polling every workspace, in tasks of the group."""
         self._task_group = group
         for pollers in self.workspaces.values():
             pollers.start(group)
@@ -147,16 +128,16 @@ class Exporter:
         webhook = settings.webhook
         if self.webhook_receiver is not None and webhook.secret_file is not None:
             self.webhook_receiver.reconfigure(_secret_reader(webhook.secret_file), webhook.replay_window)
+        polling_changed = (previous.api, previous.poll) != (settings.api, settings.poll)
+        polling_changed |= previous.webhook.poll_interval != webhook.poll_interval
         for workspace in settings.workspaces:
             pollers = self.workspaces[workspace.name]
-            is_changed = pollers.workspace != workspace or _is_polling_changed(previous, settings)
-            if not pollers.tasks or is_changed:
+            if not pollers.tasks or pollers.workspace != workspace or polling_changed:
                 await pollers.stop()
                 self._restart(pollers, workspace)
         self.workspaces = {workspace.name: self.workspaces[workspace.name] for workspace in settings.workspaces}
 
     def health(self) -> list[WorkspaceHealth]:
-        """Return the health of every workspace."""
         return [
             WorkspaceHealth(
                 name=name,
@@ -229,11 +210,6 @@ def _poll_config(settings: Settings) -> PollConfig:
 def _create_logger(scope: Scope) -> Logger:
     logger: Logger = log.get_logger("late_exporter").bind(workspace=scope.workspace, feed=scope.feed)
     return logger
-
-
-def _is_polling_changed(old: Settings, new: Settings) -> bool:
-    """Return whether pollers and clients need to be restarted."""
-    return (old.api, old.poll, old.webhook.poll_interval) != (new.api, new.poll, new.webhook.poll_interval)
 
 
 def _create_receiver(settings: Settings) -> WebhookReceiver | None:

@@ -13,19 +13,9 @@ from late_exporter.config.settings import Settings, restart_only_changes
 from late_exporter.config.web import WebConfigWatcher
 from late_exporter.errors import ConfigError, LateError
 
-__all__ = ["LifecycleController"]
-
 
 class LifecycleController:
-    """Reloads the settings and stops the process.
-
-    Args:
-        settings: Current settings.
-        reload_settings: Reads the settings again.
-        exporter: Exporter to reconfigure.
-        web_config_watcher: Watcher of the web configuration file to reconfigure.
-        stop: Stops the process.
-    """
+    """Reloads the settings and stops the process."""
 
     def __init__(
         self,
@@ -51,7 +41,8 @@ class LifecycleController:
         async with self._lock:
             try:
                 settings = await asyncio.to_thread(self._reload_settings)
-                _reject_fixed_changes(self._settings, settings)
+                if changed := restart_only_changes(self._settings, settings):
+                    raise ConfigError(*(f"{option}: cannot be changed without a restart" for option in changed))
                 for secret in settings.secrets:
                     log.add_secret(secret)
                 await self._exporter.reload(settings)
@@ -73,16 +64,8 @@ class LifecycleController:
             await self.reload()
 
     def record_result(self, *, succeeded: bool) -> None:
-        """Publish the result of the last reload."""
         self._exporter.registry.set_gauge("late_exporter_config_last_reload_successful", (), int(succeeded))
         if succeeded:
             self._exporter.registry.set_gauge(
                 "late_exporter_config_last_reload_success_timestamp_seconds", (), time.time()
             )
-
-
-def _reject_fixed_changes(old: Settings, new: Settings) -> None:
-    """Raise ConfigError if settings differ that need a restart."""
-    changed = restart_only_changes(old, new)
-    if changed:
-        raise ConfigError(*(f"{option}: cannot be changed without a restart" for option in changed))

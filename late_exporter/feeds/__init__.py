@@ -8,8 +8,6 @@ from types import MappingProxyType
 from late_exporter.feeds import connections, publishing, zernio
 from late_exporter.model import Feed
 
-__all__ = ["FEEDS", "GENERATIONS"]
-
 FEEDS: Mapping[str, Feed] = MappingProxyType({feed.name: feed for feed in (publishing.FEED, connections.FEED)})
 """Feeds of generation ``late`` by name."""
 

@@ -6,17 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from late_exporter.feeds.decoder import (
-    UNKNOWN,
-    Id,
-    LogListDecoder,
-    fingerprint,
-    label_text,
-    log_key,
-    optional_text,
-    parse_millis,
-    to_micros,
-)
+from late_exporter.feeds import decoder
 from late_exporter.feeds.schema import LATE_CONNECTIONS, SchemaChecker
 from late_exporter.feeds.view import common_fields, event_status, row_text
 from late_exporter.model import (
@@ -30,8 +20,6 @@ from late_exporter.model import (
     RawLog,
     SetLatest,
 )
-
-__all__ = ["FEED", "generic_event", "project", "view"]
 
 CONNECTED_AFTER = {
     "connect_success": 1,
@@ -58,7 +46,7 @@ class ConnectedAccount(msgspec.Struct, rename="camel", gc=False):
 class ConnectionRow(msgspec.Struct, rename="camel", gc=False):
     """A connection log as sent by the API."""
 
-    id: Id = msgspec.field(name="_id")
+    id: decoder.Id = msgspec.field(name="_id")
     platform: str | None = None
     account_id: str | None = None
     event_type: str | None = None
@@ -70,21 +58,21 @@ class ConnectionRow(msgspec.Struct, rename="camel", gc=False):
 
 
 def _entry(row: ConnectionRow) -> LogEntry:
-    event = label_text(row.event_type)
+    event = decoder.label_text(row.event_type)
     success = row.success or ConnectedAccount()
     return LogEntry(
-        key=log_key(row.id),
+        key=decoder.log_key(row.id),
         status=event,
-        created=parse_millis(row.created_at),
-        platform=label_text(row.platform),
+        created=decoder.parse_millis(row.created_at),
+        platform=decoder.label_text(row.platform),
         action=event,
-        method=label_text(row.connection_method),
-        account_id=optional_text(row.account_id),
-        username=label_text(success.username),
-        error_code=label_text(row.error.code if row.error else None),
-        duration=to_micros(row.duration_ms, 1000),
-        expires_at=parse_millis(success.token_expires_at),
-        fingerprint=fingerprint(row.platform, row.account_id, generic_event(event)),
+        method=decoder.label_text(row.connection_method),
+        account_id=decoder.optional_text(row.account_id),
+        username=decoder.label_text(success.username),
+        error_code=decoder.label_text(row.error.code if row.error else None),
+        duration=decoder.to_micros(row.duration_ms, 1000),
+        expires_at=decoder.parse_millis(success.token_expires_at),
+        fingerprint=decoder.fingerprint(row.platform, row.account_id, generic_event(event)),
     )
 
 
@@ -94,11 +82,10 @@ def generic_event(event: str) -> str:
 
 
 def project(workspace: str, entry: LogEntry) -> Iterator[Increment]:
-    """Return the increments of a connection log."""
     platform, event = (workspace, entry.platform), entry.action
     yield IncCounter("late_connection_events_total", (*platform, event, entry.method))
     if event.endswith("_failed"):
-        yield IncCounter("late_connection_failures_total", (*platform, event, entry.error_code or UNKNOWN))
+        yield IncCounter("late_connection_failures_total", (*platform, event, entry.error_code or decoder.UNKNOWN))
     if entry.duration is not None:
         yield ObserveHistogram("late_connection_duration_seconds", (*platform, event), micros=entry.duration)
     if entry.created is None:
@@ -110,7 +97,7 @@ def project(workspace: str, entry: LogEntry) -> Iterator[Increment]:
 
 
 def _account(account: tuple[str, str, str], entry: LogEntry, at: int) -> Iterator[Increment]:
-    if entry.username not in (None, UNKNOWN):
+    if entry.username not in (None, decoder.UNKNOWN):
         yield SetLatest("late_account_info", account, at=at, value=entry.username)
     if entry.action in CONNECTED_AFTER:
         yield SetLatest("late_account_connected", account, at=at, value=CONNECTED_AFTER[entry.action])
@@ -119,8 +106,7 @@ def _account(account: tuple[str, str, str], entry: LogEntry, at: int) -> Iterato
 
 
 def view(row: RawLog, entry: LogEntry) -> LogView:
-    """Return a connection log for display."""
-    event = row_text(row, "eventType") or UNKNOWN
+    event = row_text(row, "eventType") or decoder.UNKNOWN
     return LogView(
         **common_fields(row, entry, created_field="createdAt", account_field="accountId"),
         action=event,
@@ -136,7 +122,7 @@ FEED = Feed(
     name="connections",
     path="/v1/connections/logs",
     retention=7 * DAY_MS,
-    parse=LogListDecoder(ConnectionRow, _entry, check_schema=SchemaChecker(LATE_CONNECTIONS).check).parse,
+    parse=decoder.LogListDecoder(ConnectionRow, _entry, check_schema=SchemaChecker(LATE_CONNECTIONS).check).parse,
     view=view,
     project=project,
     counter="late_connection_events_total",

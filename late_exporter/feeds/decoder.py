@@ -15,24 +15,14 @@ import msgspec
 from late_exporter.errors import BadPayload
 from late_exporter.model import Deviation, LogEntry, LogPage
 
-__all__ = [
-    "UNKNOWN",
-    "Id",
-    "LogListDecoder",
-    "fingerprint",
-    "label_text",
-    "log_key",
-    "optional_text",
-    "parse_millis",
-    "raw_rows",
-    "to_micros",
-]
-
 UNKNOWN = "unknown"
 LABEL_LENGTH = 128
 KEY_LENGTH = 128
 MAX_MICROS = 10**15
 """Upper bound of durations, about 31 years in microseconds."""
+
+ONE_ATTEMPT = 1_000_000
+"""One attempt in the millionths of ``LogEntry.attempt``."""
 
 CONTROL_CHARACTERS = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f]")
 """Control characters, except for tabs and newlines, which the exposition format escapes."""
@@ -64,7 +54,6 @@ class LogListDecoder(Generic[RowT]):
 
     Args:
         row_type: Struct with the used fields of a row; only ``id`` may be required.
-        to_entry: Conversion of a row.
         number_entries: Assigns keys to the logs of a page that have no ids; None if all have ids.
         check_schema: Finds deviations of a response by row; may return an empty sequence if there are none.
     """

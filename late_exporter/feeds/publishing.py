@@ -6,17 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from late_exporter.feeds.decoder import (
-    UNKNOWN,
-    Id,
-    LogListDecoder,
-    fingerprint,
-    label_text,
-    log_key,
-    optional_text,
-    parse_millis,
-    to_micros,
-)
+from late_exporter.feeds import decoder
 from late_exporter.feeds.schema import LATE_PUBLISHING, SchemaChecker
 from late_exporter.feeds.view import common_fields, row_text
 from late_exporter.model import (
@@ -35,8 +25,6 @@ from late_exporter.model import (
     RawLog,
     SetLatest,
 )
-
-__all__ = ["FEED", "failure_category", "generic_action", "project", "view"]
 
 ATTEMPTS = ("publish", "retry")
 EXEMPLAR_LENGTH = 128
@@ -76,7 +64,7 @@ class PlatformResponse(msgspec.Struct, gc=False):
 class PublishingRow(msgspec.Struct, rename="camel", gc=False):
     """A publishing log as sent by the API."""
 
-    id: Id = msgspec.field(name="_id")
+    id: decoder.Id = msgspec.field(name="_id")
     post_id: str | PostReference | None = None
     platform: str | None = None
     account_id: str | None = None
@@ -92,22 +80,24 @@ class PublishingRow(msgspec.Struct, rename="camel", gc=False):
 
 def _entry(row: PublishingRow) -> LogEntry:
     post = row.post_id.id if isinstance(row.post_id, PostReference) else row.post_id
-    duration, attempt = to_micros(row.duration_ms, 1000), to_micros(row.attempt_number, 1_000_000)
+    duration = decoder.to_micros(row.duration_ms, 1000)
+    attempt = decoder.to_micros(row.attempt_number, decoder.ONE_ATTEMPT)
     return LogEntry(
-        key=log_key(row.id),
-        status=label_text(row.status),
-        created=parse_millis(row.created_at),
-        platform=label_text(row.platform),
-        action=label_text(row.action),
-        post_id=label_text(post) if post and post.strip(".") else None,  # dots would change the path of a request
-        account_id=optional_text(row.account_id),
-        username=label_text(row.account_username),
+        key=decoder.log_key(row.id),
+        status=decoder.label_text(row.status),
+        created=decoder.parse_millis(row.created_at),
+        platform=decoder.label_text(row.platform),
+        action=decoder.label_text(row.action),
+        # Dots would change the path of a request.
+        post_id=decoder.label_text(post) if post and post.strip(".") else None,
+        account_id=decoder.optional_text(row.account_id),
+        username=decoder.label_text(row.account_username),
         status_code=row.status_code,
         error_code=row.response.error_code if row.response else None,
         duration=duration,
         attempt=attempt,
-        fingerprint=fingerprint(row.platform, row.account_id, generic_action(label_text(row.action))),
-        status_fingerprint=fingerprint(row.action, row.status_code, duration, attempt),
+        fingerprint=decoder.fingerprint(row.platform, row.account_id, generic_action(decoder.label_text(row.action))),
+        status_fingerprint=decoder.fingerprint(row.action, row.status_code, duration, attempt),
     )
 
 
@@ -123,11 +113,10 @@ def failure_category(entry: LogEntry) -> str:
     for name, field, words in CATEGORIES:
         if any(word in code for word in words) if field == "code" else values[field] in words:
             return name
-    return UNKNOWN
+    return decoder.UNKNOWN
 
 
 def project(workspace: str, entry: LogEntry) -> Iterator[Increment]:
-    """Return the increments of a publishing log."""
     platform, status = (workspace, entry.platform), entry.status
     labels = (*platform, entry.action, status)
     yield IncCounter("late_publishing_logs_total", labels)
@@ -153,12 +142,14 @@ def project(workspace: str, entry: LogEntry) -> Iterator[Increment]:
 def _attempt(platform: tuple[str, str], entry: LogEntry) -> Iterator[Increment]:
     if entry.status != PENDING and entry.attempt is not None:
         yield ObserveHistogram("late_publishing_attempts", (*platform, entry.status), micros=entry.attempt)
-    account = (*platform, entry.account_id or UNKNOWN)
+    account = (*platform, entry.account_id or decoder.UNKNOWN)
     yield IncCounter("late_account_logs_total", (*account, entry.status))
     if entry.account_id is None or entry.created is None:
         return
-    has_name = entry.username not in (None, UNKNOWN)
-    yield SetLatest("late_account_info", account, at=entry.created if has_name else 0, value=entry.username or UNKNOWN)
+    has_name = entry.username not in (None, decoder.UNKNOWN)
+    yield SetLatest(
+        "late_account_info", account, at=entry.created if has_name else 0, value=entry.username or decoder.UNKNOWN
+    )
     if entry.status in (FAILED, SUCCESS):
         yield AttemptOutcome(
             "late_account_consecutive_failures", account, at=entry.created, failed=entry.status == FAILED
@@ -174,18 +165,17 @@ def _status_code(entry: LogEntry) -> str:
 
 
 def _exemplar(entry: LogEntry) -> Exemplar | None:
-    pairs = (("log_id", entry.key), ("post_id", entry.post_id or UNKNOWN))
+    pairs = (("log_id", entry.key), ("post_id", entry.post_id or decoder.UNKNOWN))
     if sum(len(name) + len(value) for name, value in pairs) > EXEMPLAR_LENGTH:
         return None
     return Exemplar(pairs, (entry.created or 0) / 1000)
 
 
 def view(row: RawLog, entry: LogEntry) -> LogView:
-    """Return a publishing log for display."""
     return LogView(
         **common_fields(row, entry, created_field="createdAt", account_field="accountId"),
-        action=row_text(row, "action") or UNKNOWN,
-        status=row_text(row, "status") or UNKNOWN,
+        action=row_text(row, "action") or decoder.UNKNOWN,
+        status=row_text(row, "status") or decoder.UNKNOWN,
         post_id=row_text(row, "postId") or row_text(row, "postId", "_id"),
         username=row_text(row, "accountUsername"),
         status_code=row_text(row, "statusCode"),
@@ -200,7 +190,7 @@ FEED = Feed(
     name="publishing",
     path="/v1/posts/logs",
     retention=7 * DAY_MS,
-    parse=LogListDecoder(PublishingRow, _entry, check_schema=SchemaChecker(LATE_PUBLISHING).check).parse,
+    parse=decoder.LogListDecoder(PublishingRow, _entry, check_schema=SchemaChecker(LATE_PUBLISHING).check).parse,
     view=view,
     project=project,
     counter="late_publishing_logs_total",

@@ -12,16 +12,6 @@ import msgspec
 
 from late_exporter.model import Deviation
 
-__all__ = [
-    "DOCUMENTED_PATHS",
-    "LATE_CONNECTIONS",
-    "LATE_PUBLISHING",
-    "ZERNIO_LOGS",
-    "Schema",
-    "SchemaChecker",
-    "SchemaField",
-]
-
 MAX_PATHS = 50
 PATH_LENGTH = 64
 OTHER = "other"
@@ -164,11 +154,7 @@ ENVELOPE: Schema = MappingProxyType(
 
 
 class SchemaChecker:
-    """Checker of the responses of one log list.
-
-    Args:
-        schema: Documented fields of its logs.
-    """
+    """Checker of the responses of one log list."""
 
     def __init__(self, schema: Schema) -> None:
         self._schema = schema

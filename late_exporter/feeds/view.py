@@ -8,28 +8,15 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from late_exporter.feeds.decoder import UNKNOWN, label_text
+from late_exporter.feeds.decoder import ONE_ATTEMPT, UNKNOWN, label_text
 from late_exporter.format import iso_time
 from late_exporter.model import FAILED, SUCCESS, LogEntry, RawLog
-
-__all__ = ["common_fields", "event_status", "row_text", "search_json_text", "without_unknown"]
 
 TEXT_LENGTH = 1000
 """Length at which texts are truncated, except in JSON output."""
 
-ONE_ATTEMPT = 1_000_000
-"""One attempt in the millionths of ``LogEntry.attempt``."""
-
 
 def common_fields(row: RawLog, entry: LogEntry, *, created_field: str, account_field: str) -> dict[str, Any]:
-    """Return the fields of a LogView that every feed has.
-
-    Args:
-        row: Log as the API sent it.
-        entry: The same log as it is counted.
-        created_field: Field of the creation time.
-        account_field: Field of the account id.
-    """
     time = iso_time(entry.created) if entry.created is not None else ""
     return {
         "key": entry.key,
@@ -58,10 +45,7 @@ def row_text(row: RawLog, *path: str) -> str:
 def search_json_text(row: RawLog, name: str, *fields: str) -> str:
     """Return a member of the first field that has it, or an empty string.
 
-    Args:
-        row: Log as the API sent it.
-        name: Name of the member.
-        fields: Fields with JSON objects, or with JSON texts, which may be cut anywhere.
+    The fields contain JSON objects, or JSON texts that may be cut anywhere.
     """
     return next(filter(None, (value for field in fields for value in _members(row.get(field), name))), "")
 

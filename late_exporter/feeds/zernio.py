@@ -13,21 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Any
 
 import msgspec
 
-from late_exporter.feeds import connections, publishing
-from late_exporter.feeds.decoder import (
-    UNKNOWN,
-    LogListDecoder,
-    fingerprint,
-    label_text,
-    log_key,
-    optional_text,
-    parse_millis,
-    to_micros,
-)
+from late_exporter.feeds import connections, decoder, publishing
 from late_exporter.feeds.schema import ZERNIO_LOGS, SchemaChecker
 from late_exporter.feeds.view import common_fields, event_status, row_text, search_json_text, without_unknown
 from late_exporter.model import (
@@ -39,16 +29,13 @@ from late_exporter.model import (
     IncCounter,
     Increment,
     LogEntry,
+    LogPage,
     LogView,
     ObserveHistogram,
     RawLog,
 )
 
-__all__ = ["ACTIONS", "ACTIVITIES", "EVENTS", "FEEDS", "actions_markdown"]
-
 RETENTION = 90 * DAY_MS
-FIRST_ATTEMPT = 1_000_000
-"""Attempt number 1 in millionths."""
 
 ACTIONS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -62,7 +49,7 @@ ACTIONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "post.retried": ("retry", SUCCESS),
         "post.retry_failed": ("retry", FAILED),
         "post.retrying": ("retry", PENDING),
-        "post.retry": ("retry", UNKNOWN),
+        "post.retry": ("retry", decoder.UNKNOWN),
         "post.rate_limited": ("rate_limit_pause", "skipped"),
         "post.cancelled": ("cancelled", "skipped"),
         "media.uploaded": ("media_upload", SUCCESS),
@@ -89,8 +76,6 @@ EVENTS: Mapping[str, str] = MappingProxyType(
 
 ACTIVITIES = ("webhooks", "messaging", "workflow_event", "api_request")
 """Log types without a counterpart in generation ``late``; each is a feed."""
-
-Scalar: TypeAlias = str | int | float | bool | None
 
 
 def actions_markdown() -> str:
@@ -157,7 +142,7 @@ def _row_key(row: ZernioRow, created: int | None, log_fingerprint: str, action: 
     prefix = f"{created or 0:013d}-{log_fingerprint}"
     row_id = row.underscore_id or row.id
     if row_id:
-        return f"{prefix}#{log_key(row_id)}"
+        return f"{prefix}#{decoder.log_key(row_id)}"
     fields = (action, row.user_id, row.request_id, row.request_body)
     digest = hashlib.blake2b(repr(fields).encode("utf-8", "backslashreplace"), digest_size=6).hexdigest()
     return f"{prefix}={digest}"
@@ -177,70 +162,67 @@ def _number_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
     return numbered_entries
 
 
+def _entry(row: ZernioRow, action: str, status: str, *, generic_action: str | None, **fields: Any) -> LogEntry:
+    created = decoder.parse_millis(row.created_at)
+    return LogEntry(
+        key=_row_key(row, created, decoder.fingerprint(row.platform, row.account_id, generic_action), action),
+        status=status,
+        created=created,
+        platform=decoder.label_text(row.platform),
+        action=action,
+        duration=decoder.to_micros(row.duration_ms, 1000),
+        **fields,
+    )
+
+
 def _publishing(row: ZernioRow) -> LogEntry:
     metadata = _parse_metadata(row.metadata)
-    action, status = ACTIONS.get(row.action or "", (label_text(row.action), UNKNOWN))
-    attempt = to_micros(metadata.attempt_number, 1_000_000)
-    if action == "publish" and attempt is not None and attempt > FIRST_ATTEMPT:
+    action, status = ACTIONS.get(row.action or "", (decoder.label_text(row.action), decoder.UNKNOWN))
+    attempt = decoder.to_micros(metadata.attempt_number, decoder.ONE_ATTEMPT)
+    if action == "publish" and attempt is not None and attempt > decoder.ONE_ATTEMPT:
         action = "retry"
-    created, duration = parse_millis(row.created_at), to_micros(row.duration_ms, 1000)
-    log_fingerprint = fingerprint(row.platform, row.account_id, publishing.generic_action(action))
-    return LogEntry(
-        key=_row_key(row, created, log_fingerprint, action),
-        status=label_text(row.status) if row.status else status,
-        created=created,
-        platform=label_text(row.platform),
-        action=action,
-        post_id=optional_text(metadata.post_id),
-        account_id=optional_text(row.account_id),
-        username=label_text(metadata.account_username),
+    return _entry(
+        row,
+        action,
+        decoder.label_text(row.status) if row.status else status,
+        generic_action=publishing.generic_action(action),
+        post_id=decoder.optional_text(metadata.post_id),
+        account_id=decoder.optional_text(row.account_id),
+        username=decoder.label_text(metadata.account_username),
         status_code=row.status_code,
         error_code=row.error_code,
-        duration=duration,
         attempt=attempt,
-        status_fingerprint=fingerprint(action, row.status_code, duration, attempt),
+        status_fingerprint=decoder.fingerprint(
+            action, row.status_code, decoder.to_micros(row.duration_ms, 1000), attempt
+        ),
     )
 
 
 def _connection(row: ZernioRow) -> LogEntry:
     metadata = _parse_metadata(row.metadata)
-    event = EVENTS.get(row.action or "", label_text(row.action))
+    event = EVENTS.get(row.action or "", decoder.label_text(row.action))
     if row.status == FAILED:
         event = event.replace("_success", "_failed")
     if metadata.is_reconnection and event.startswith("connect_"):
         event = f"re{event}"
-    created = parse_millis(row.created_at)
-    log_fingerprint = fingerprint(row.platform, row.account_id, connections.generic_event(event))
-    return LogEntry(
-        key=_row_key(row, created, log_fingerprint, event),
-        status=event,
-        created=created,
-        platform=label_text(row.platform),
-        action=event,
-        method=label_text(metadata.connection_method),
-        account_id=optional_text(row.account_id),
-        username=label_text(metadata.account_username),
-        error_code=label_text(row.error_code),
-        duration=to_micros(row.duration_ms, 1000),
-        expires_at=parse_millis(metadata.token_expires_at),
+    return _entry(
+        row,
+        event,
+        event,
+        generic_action=connections.generic_event(event),
+        method=decoder.label_text(metadata.connection_method),
+        account_id=decoder.optional_text(row.account_id),
+        username=decoder.label_text(metadata.account_username),
+        error_code=decoder.label_text(row.error_code),
+        expires_at=decoder.parse_millis(metadata.token_expires_at),
     )
 
 
 def _activity(row: ZernioRow) -> LogEntry:
-    created = parse_millis(row.created_at)
-    log_fingerprint = fingerprint(row.platform, row.account_id, row.action)
-    return LogEntry(
-        key=_row_key(row, created, log_fingerprint, label_text(row.action)),
-        status=label_text(row.status),
-        created=created,
-        platform=label_text(row.platform),
-        action=label_text(row.action),
-        duration=to_micros(row.duration_ms, 1000),
-    )
+    return _entry(row, decoder.label_text(row.action), decoder.label_text(row.status), generic_action=row.action)
 
 
 def _view(row: RawLog, entry: LogEntry) -> LogView:
-    """Return a log for display, with the actions of generation ``late``."""
     return LogView(
         **common_fields(row, entry, created_field="created_at", account_field="account_id"),
         action=entry.action,
@@ -265,16 +247,15 @@ def _connection_view(row: RawLog, entry: LogEntry) -> LogView:
 
 
 def _project_activity(name: str, workspace: str, entry: LogEntry) -> Iterator[Increment]:
-    """Return the increments of an activity log."""
     labels = (workspace, name, entry.platform, entry.action)
     yield IncCounter("late_activity_logs_total", (*labels, entry.status))
     if entry.duration is not None:
         yield ObserveHistogram("late_activity_duration_seconds", labels, micros=entry.duration)
 
 
-def _decoder(to_entry: Callable[[ZernioRow], LogEntry]) -> LogListDecoder[ZernioRow]:
-    checker = SchemaChecker(ZERNIO_LOGS)
-    return LogListDecoder(ZernioRow, to_entry, number_entries=_number_entries, check_schema=checker.check)
+def _parser(to_entry: Callable[[ZernioRow], LogEntry]) -> Callable[[bytes], LogPage]:
+    check = SchemaChecker(ZERNIO_LOGS).check
+    return decoder.LogListDecoder(ZernioRow, to_entry, number_entries=_number_entries, check_schema=check).parse
 
 
 def _zernio_feed(
@@ -286,7 +267,7 @@ def _zernio_feed(
         path="/v1/logs",
         query={"type": late_feed.name},
         retention=RETENTION,
-        parse=_decoder(to_entry).parse,
+        parse=_parser(to_entry),
         view=view,
         post_path=None,
         generation="zernio",
@@ -300,7 +281,7 @@ def _activity_feed(name: str) -> Feed:
         path="/v1/logs",
         query={"type": name},
         retention=RETENTION,
-        parse=_decoder(_activity).parse,
+        parse=_parser(_activity),
         view=_view,
         project=partial(_project_activity, name),
         counter="late_activity_logs_total",

@@ -21,21 +21,6 @@ from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import PAGE_SIZE, PENDING, Coverage, Feed, FeedAccounting, LogEntry, Scope, Series, SeriesValue
 
-__all__ = [
-    "Audit",
-    "AuditSteps",
-    "CounterMismatch",
-    "Difference",
-    "WaitForExporter",
-    "audit_list",
-    "check_counters",
-    "count_extra",
-    "count_missing",
-    "grace_period",
-    "leaves_scope",
-    "scan_list",
-]
-
 PAGE_OVERLAP = 2
 """Rows that two pages of a list at rest share; if they share none, rows may have moved past the second page."""
 
@@ -75,8 +60,6 @@ class CounterMismatch(msgspec.Struct, frozen=True, gc=False):
 
 ScanSteps: TypeAlias = Generator[FetchPage, FetchedPage | None, None]
 AuditSteps: TypeAlias = Generator[FetchPage | WaitForExporter, FetchedPage | None, None]
-PageVisitor: TypeAlias = Callable[[FetchedPage], bool]
-"""Processes a page; returns whether the scan may stop."""
 
 
 class Audit(msgspec.Struct, kw_only=True):
@@ -108,16 +91,11 @@ class Audit(msgspec.Struct, kw_only=True):
 
     @property
     def lower(self) -> int:
-        """Time in milliseconds before which logs are excluded."""
         return max(self.coverage.retention_floor, self.since)
 
 
 def grace_period(interval: float) -> int:
-    """Return the milliseconds before a poll within which a new log may not be recorded yet.
-
-    Args:
-        interval: Time between two polls, in seconds.
-    """
+    """Return the milliseconds before a poll within which a new log may not be recorded; ``interval`` is in seconds."""
     return int(max(GRACE_POLLS * interval, MIN_GRACE_SECONDS) * 1000)
 
 
@@ -184,8 +162,8 @@ def _is_in_gap(coverage: Coverage, entry: LogEntry) -> bool:
     return any(gap.lower <= entry.created <= gap.upper.created for gap in coverage.gaps)
 
 
-def scan_list(visit: PageVisitor) -> ScanSteps:
-    """Pass every log that is in the list throughout the scan to a visitor.
+def scan_list(visit: Callable[[FetchedPage], bool]) -> ScanSteps:
+    """Pass every log that is in the list throughout the scan to a visitor, which returns whether the scan may stop.
 
     Inserted rows push others down, so that they are visited twice. Deleted rows pull others up past the start of the
     next page; that page then shares no row with the one before, and the scan steps back until one does.

@@ -32,12 +32,8 @@ from late_exporter.model import (
 )
 from late_exporter.protocols import Logger
 
-__all__ = ["AUDIT_GAUGES", "BackgroundAuditor", "last_audit"]
-
-MISSING = "late_exporter_audit_missing_logs"
-EXTRA = "late_exporter_audit_extra_logs"
 LAST_AUDIT = "late_exporter_audit_last_completed_timestamp_seconds"
-AUDIT_GAUGES = (MISSING, EXTRA, LAST_AUDIT)
+AUDIT_GAUGES = ("late_exporter_audit_missing_logs", "late_exporter_audit_extra_logs", LAST_AUDIT)
 """Results of the last audit; the store keeps them until the next one."""
 
 MAX_LOGGED_LOGS = 10
@@ -45,7 +41,7 @@ MAX_LOGGED_LOGS = 10
 
 
 class _AuditRun(msgspec.Struct):
-    """An audit in progress, and the step that it waits for; None once it is complete."""
+    """An audit in progress; ``step`` is None once it is complete."""
 
     audit: Audit
     steps: AuditSteps
@@ -58,14 +54,6 @@ class BackgroundAuditor:
     Before an audit rechecks its suspects, it waits for a whole reconciliation scan: by its end, logs that were written
     late or changed their status unnoticed are recorded. For the same reason the first audit starts after the first
     scan.
-
-    Args:
-        scope: Workspace and feed.
-        feed: Log list.
-        fetch_page: Fetches a page and looks up its known logs.
-        read_accounting: Reads the store's own accounting.
-        logger: Receives the results.
-        last_audit_at: Unix time in seconds at which the last audit was completed; 0 if never.
     """
 
     def __init__(
@@ -94,7 +82,6 @@ class BackgroundAuditor:
         self._run = None
 
     def is_due(self, now: float, interval: float) -> bool:
-        """Return whether an audit should be started or continued."""
         if interval <= 0 or not self._is_scan_complete:
             return False
         return self._run is not None or now - self._last_audit_at >= interval
@@ -110,13 +97,6 @@ class BackgroundAuditor:
         """Audit some pages; return the results once the audit is complete.
 
         If that fails, the same page is fetched the next time.
-
-        Args:
-            coverage: Coverage last committed.
-            scan: Reconciliation scan in progress.
-            page_budget: Maximum number of pages.
-            grace_period: Milliseconds before the last poll within which a new log may not be recorded yet.
-            now: Unix time in seconds.
         """
         try:
             return await self._advance(coverage, scan, page_budget=page_budget, grace_period=grace_period, now=now)

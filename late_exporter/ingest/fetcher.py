@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.api.pages import NO_FILTERS, PageResponse, fetch_page, fetch_post
+from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
 from late_exporter.errors import EndpointNotFound
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchWindow
 from late_exporter.model import Feed, LogPage
 from late_exporter.protocols import Client, Logger
 
-__all__ = ["Fetcher"]
-
 
 class Fetcher:
-    """Executes the reader's fetch steps and looks up which of the logs are known.
-
-    Args:
-        feed: Log list, in the generation last used.
-        client: API client.
-        generation: Generation of the API.
-        recorder: Recorder of the feed, which knows the stored logs.
-        logger: Receives changes of the API.
-        clock: Returns the Unix time in seconds.
-
-    Attributes:
-        feed: Log list, in the generation in use.
-        request_count: Number of API requests since the start.
-    """
+    """Executes the reader's fetch steps and looks up which of the logs are known."""
 
     def __init__(
         self,
@@ -52,7 +37,6 @@ class Fetcher:
         self._reported: set[tuple[str, str]] = set()
 
     def reconfigure(self, client: Client, generation: ApiGeneration) -> None:
-        """Use another client."""
         self._client, self._generation = client, generation
 
     def now(self) -> int:
@@ -78,17 +62,15 @@ class Fetcher:
         return True
 
     async def fetch_page(self, step: FetchPage) -> FetchedPage:
-        """Fetch a page of the list.
-
-        Raises:
-            ApiError: The page cannot be fetched.
-            StoreError: The known logs cannot be looked up.
-        """
-        return await self._fetch(step.skip, filters={} if step.status is None else {"status": step.status})
+        """Fetch a page of the list; raise ApiError, or StoreError if its known logs cannot be looked up."""
+        filters = {} if step.status is None else {"status": step.status}
+        return await self._receive(fetch_page(self._client, self.feed, skip=step.skip, filters=filters))
 
     async def fetch_window(self, step: FetchWindow) -> FetchedPage:
         """Fetch a page of the logs created at a time; raises as ``fetch_page`` does."""
-        return await self._fetch(step.skip, created_after=step.created - 1, created_before=step.created + 1)
+        after, before = step.created - 1, step.created + 1
+        request = fetch_page(self._client, self.feed, skip=step.skip, created_after=after, created_before=before)
+        return await self._receive(request)
 
     async def fetch_post(self, step: FetchPost) -> FetchedPage | None:
         """Fetch the logs of a post, or None if it does not exist; raises as ``fetch_page`` does."""
@@ -96,24 +78,10 @@ class Fetcher:
         response = await fetch_post(self._client, self.feed, step.post_id)
         return None if response is None else await self._look_up(response)
 
-    async def _fetch(
-        self,
-        skip: int,
-        *,
-        filters: Mapping[str, str | int] = NO_FILTERS,
-        created_after: int | None = None,
-        created_before: int | None = None,
-    ) -> FetchedPage:
+    async def _receive(self, request: Awaitable[PageResponse]) -> FetchedPage:
         self.request_count += 1
         try:
-            response = await fetch_page(
-                self._client,
-                self.feed,
-                skip=skip,
-                filters=filters,
-                created_after=created_after,
-                created_before=created_before,
-            )
+            response = await request
         except EndpointNotFound:
             self._generation.report_list(exists=False)
             raise

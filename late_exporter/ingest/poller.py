@@ -15,21 +15,9 @@ from late_exporter.model import Increment
 from late_exporter.protocols import Client
 from late_exporter.status import FeedHealth, PollHealth
 
-__all__ = ["Poller"]
-
 
 class Poller:
-    """Poll one feed of one workspace until cancelled.
-
-    Args:
-        sync: Synchronises the feed.
-        schedule: Decides when to poll.
-        reporter: Reports the result of each poll.
-        client: API client.
-        runtime: Time.
-        webhook_stats: Webhooks of the workspace; None if there are none.
-        wait_published: Waits until the gauges just set can be scraped.
-    """
+    """Poll one feed of one workspace until cancelled."""
 
     def __init__(
         self,
@@ -53,17 +41,14 @@ class Poller:
 
     @property
     def health(self) -> FeedHealth:
-        """Health of the feed."""
         return self._reporter.health
 
     @property
     def recorder(self) -> FeedRecorder:
-        """Recorder of the feed."""
         return self._sync.recorder
 
     @property
     def generation(self) -> str:
-        """Generation of the API that the feed is read from."""
         return self._sync.generation
 
     def reconfigure(self, client: Client, generation: ApiGeneration, config: PollConfig) -> None:
@@ -111,11 +96,7 @@ class Poller:
             self._reporter.clear_audit_gauges()
 
     async def poll(self, *, by_webhook: bool = False) -> PollResult:
-        """Poll once and report the result.
-
-        Args:
-            by_webhook: Whether a webhook triggered the poll, which then reads only what is new.
-        """
+        """Poll once and report the result; a poll that a webhook triggers reads only what is new."""
         start, started_at = self._runtime.monotonic(), self._runtime.clock()
         recorder = self.recorder
         request_count, recorded_count = self._sync.request_count, recorder.recorded_count
@@ -164,7 +145,6 @@ class Poller:
         return PollResult(error.outcome, error)
 
     def _pop_increments(self) -> list[Increment]:
-        """Return the increments of the requests and webhooks since the last call."""
         requests, wait_seconds = self._client.pop_request_log()
         self._was_throttled = wait_seconds > 0
         increments = self._webhook_stats.pop_increments() if self._webhook_stats is not None else []

@@ -33,8 +33,6 @@ from late_exporter.ingest.steps import (
 )
 from late_exporter.model import PAGE_SIZE, PENDING, Coverage, Gap, ListPosition, LogEntry, PendingLog
 
-__all__ = ["LATE_ARRIVAL_WINDOW", "poll"]
-
 ResultT = TypeVar("ResultT")
 StepsTo: TypeAlias = Generator[ReaderStep, FetchedPage | None, ResultT]
 """Generator of steps that returns a result."""

@@ -31,17 +31,15 @@ from late_exporter.model import (
 from late_exporter.protocols import Offload
 from late_exporter.store import Store
 
-__all__ = ["FeedRecorder", "PendingBatch", "StoreThread", "initial_zeros"]
-
 RETENTION_MARGIN = 86_400_000
 """Milliseconds for which keys are kept after the API has dropped the logs."""
 
 MAX_CLOCK_SKEW = 300_000
 """Milliseconds by which a log's time may be ahead of the API's clock."""
 
-REJECTION_REASONS = ("no_id", "not_an_object")
-
 LAG = "late_exporter_log_lag_seconds"
+ENTRIES_REJECTED = "late_exporter_entries_rejected_total"
+RECONCILED_LOGS = "late_exporter_reconciled_logs_total"
 SCHEMA_DRIFT = "late_exporter_api_schema_drift_total"
 COVERAGE_START = "late_exporter_coverage_start_timestamp_seconds"
 PENDING_LOGS = "late_publishing_pending_logs"
@@ -72,20 +70,8 @@ class PendingBatch(msgspec.Struct):
 class FeedRecorder:
     """Recorder of one feed of one workspace.
 
-    Args:
-        workspace: Name of the workspace.
-        feed: Log list.
-        state: State of the feed in the store.
-        store_thread: Store shared by all feeds.
-        label_limiter: Limits label values.
-        registry: Receives what was committed.
-        backlog: Increments that could not be saved yet, shared by the feeds of the workspace.
-        clock: Returns the Unix time in seconds.
-
     Attributes:
-        feed: Log list, in the generation in use.
-        backlog: Increments that could not be saved yet.
-        recorded_count: Number of observations recorded since the start.
+        backlog: Increments that could not be saved yet, shared by the feeds of the workspace.
     """
 
     def __init__(
@@ -118,12 +104,10 @@ class FeedRecorder:
 
     @property
     def pending_logs(self) -> Mapping[str, PendingLog]:
-        """Logs that were pending when last seen, by key."""
         return self._state.pending_logs
 
     @property
     def log_count(self) -> int:
-        """Number of logs in the store."""
         return self._state.log_count
 
     @property
@@ -133,7 +117,6 @@ class FeedRecorder:
 
     @property
     def is_synced(self) -> bool:
-        """True once the first sync is complete."""
         return self.coverage is not None and self.coverage.is_synced
 
     @property
@@ -145,14 +128,9 @@ class FeedRecorder:
         return max([coverage.complete_since, *(gap.upper.created for gap in coverage.gaps)])
 
     async def lookup(self, entries: Sequence[LogEntry], *, since: int) -> KnownLogs:
-        """Return the known logs of a page.
+        """Return the known logs of a page; raise StoreError if the lookup fails.
 
-        Args:
-            entries: Logs of the page.
-            since: Time in milliseconds from which on the API may still have logs.
-
-        Raises:
-            StoreError: The lookup failed.
+        ``since`` is the time in milliseconds from which on the API may still have logs.
         """
         known_logs: KnownLogs = await self._offload(
             self._store.lookup, self._scope, entries, feed=self.feed, since=since
@@ -174,17 +152,11 @@ class FeedRecorder:
         return self._store.feed_state(self._scope)
 
     async def read_accounting(self) -> FeedAccounting:
-        """Return the store's own accounting of the feed."""
         accounting: FeedAccounting = await self._offload(self._store.accounting, self._scope)
         return accounting
 
     async def commit(self, pending: PendingBatch, now: int, increments: Sequence[Increment] = ()) -> None:
-        """Commit logs and increments, and publish them.
-
-        Args:
-            pending: Logs to record.
-            now: API time in milliseconds.
-            increments: Increments of the exporter's own counters.
+        """Commit logs and increments, and publish them; ``now`` is the API time in milliseconds.
 
         Raises:
             StoreError: Nothing was recorded, neither logs nor increments.
@@ -201,12 +173,7 @@ class FeedRecorder:
             self._publisher.set_state_size(*size)
 
     def defer(self, increments: Sequence[Increment], provisional: Sequence[IncCounter] = ()) -> None:
-        """Save increments with the next commit.
-
-        Args:
-            increments: Increments that are published once they are committed.
-            provisional: Increments that are published at once.
-        """
+        """Save increments with the next commit, which publishes them; provisional ones are published at once."""
         self.backlog += [*increments, *provisional]
         self._publisher.add_unsaved(provisional)
 
@@ -246,7 +213,7 @@ class FeedRecorder:
         drift = (IncCounter(SCHEMA_DRIFT, (*labels, deviation.path, deviation.kind)) for deviation in entry.deviations)
         yield from self._label_limiter.apply(drift)
         if entry.rejection_reason:
-            yield IncCounter("late_exporter_entries_rejected_total", (*labels, entry.rejection_reason))
+            yield IncCounter(ENTRIES_REJECTED, (*labels, entry.rejection_reason))
             return
         if entry.created is not None and entry.created > now + MAX_CLOCK_SKEW:
             # A time in the future would stay the newest one until it has passed.
@@ -257,7 +224,7 @@ class FeedRecorder:
         lag = max(0, now - entry.created)
         yield ObserveHistogram(LAG, labels, once_per_log=True, micros=lag * 1000, bounds=CATALOGUE[LAG].buckets)
         if by_reconciliation:
-            yield IncCounter("late_exporter_reconciled_logs_total", labels, once_per_log=True)
+            yield IncCounter(RECONCILED_LOGS, labels, once_per_log=True)
 
     def _apply(self, result: CommitResult, coverage: Coverage | None) -> None:
         was_synced = self.is_synced
@@ -335,17 +302,3 @@ class _FeedPublisher:
                 self._registry.add_exemplar(increment)
             if increment.family == LAG:
                 self.last_lag = increment.micros / 1_000_000
-
-
-def initial_zeros(workspace: str, feed: str, outcomes: Sequence[str]) -> list[IncCounter]:
-    """Return the exporter's own counters of a feed at 0, so that ``increase()`` sees their first increment."""
-    labels = (workspace, feed)
-    return [
-        *(IncCounter("late_exporter_polls_total", (*labels, outcome), amount=0) for outcome in outcomes),
-        *(
-            IncCounter("late_exporter_entries_rejected_total", (*labels, reason), amount=0)
-            for reason in REJECTION_REASONS
-        ),
-        IncCounter("late_exporter_reconciled_logs_total", labels, amount=0),
-        IncCounter("late_exporter_api_throttled_seconds_total", (workspace,), amount=0),
-    ]

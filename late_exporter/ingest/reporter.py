@@ -10,15 +10,13 @@ import msgspec
 from late_exporter.errors import StoreError
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.background_audit import AUDIT_GAUGES
-from late_exporter.ingest.recorder import FeedRecorder, initial_zeros
+from late_exporter.ingest.recorder import ENTRIES_REJECTED, RECONCILED_LOGS, FeedRecorder
 from late_exporter.ingest.schedule import PollResult
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import IncCounter, Increment, ObserveHistogram, Scope, SetLatest
 from late_exporter.protocols import Logger, RequestRecord
 from late_exporter.status import FeedHealth, PollHealth, Quota
-
-__all__ = ["POLL_OUTCOMES", "PollReporter"]
 
 POLL_OUTCOMES = ("success", "unauthorized", "rate_limited", "unavailable", "bad_payload", StoreError.outcome)
 
@@ -35,17 +33,7 @@ GENERATION = "late_exporter_api_generation_info"
 
 
 class PollReporter:
-    """Metrics, health and log messages about the polls of one feed.
-
-    Args:
-        scope: Workspace and feed.
-        recorder: Recorder of the feed.
-        registry: Receives the gauges.
-        logger: Receives failures and recoveries.
-
-    Attributes:
-        failure_count: Number of consecutive failed polls.
-    """
+    """Metrics, health and log messages about the polls of one feed."""
 
     def __init__(self, scope: Scope, recorder: FeedRecorder, *, registry: SeriesRegistry, logger: Logger) -> None:
         self._labels = (scope.workspace, scope.feed)
@@ -59,7 +47,6 @@ class PollReporter:
 
     @property
     def health(self) -> FeedHealth:
-        """Health of the feed."""
         recorder = self._recorder
         coverage, complete_since = recorder.coverage, recorder.complete_since
         return msgspec.structs.replace(
@@ -79,7 +66,12 @@ class PollReporter:
 
     def initial_zeros(self) -> list[IncCounter]:
         """Return the exporter's own counters of the feed at 0, so that ``increase()`` sees their first increment."""
-        return initial_zeros(*self._labels, POLL_OUTCOMES)
+        return [
+            *(IncCounter(POLLS, (*self._labels, outcome), amount=0) for outcome in POLL_OUTCOMES),
+            *(IncCounter(ENTRIES_REJECTED, (*self._labels, reason), amount=0) for reason in ("no_id", "not_an_object")),
+            IncCounter(RECONCILED_LOGS, self._labels, amount=0),
+            IncCounter(THROTTLED, self._labels[:1], amount=0),
+        ]
 
     def clear_audit_gauges(self) -> None:
         """Remove the results of the last audit, which would go stale if audits are disabled."""
@@ -100,17 +92,13 @@ class PollReporter:
         return increments
 
     def poll_increment(self, outcome: str) -> IncCounter:
-        """Return the increment for a poll with this outcome."""
         return IncCounter(POLLS, (*self._labels, outcome))
 
     def outcome_increments(self, outcome: str, *, now: float, scan_started_at: int) -> list[Increment]:
-        """Return the increments for the outcome of a poll.
+        """Return the increments for the outcome of a poll at ``now``, in Unix seconds.
 
-        Args:
-            outcome: Outcome of the poll.
-            now: Unix time in seconds.
-            scan_started_at: API time in milliseconds at which a full reconciliation scan started that this poll
-                completed; 0 if none.
+        ``scan_started_at`` is the API time in milliseconds at which a full reconciliation scan started that this poll
+        completed; 0 if none.
         """
         increments: list[Increment] = [self.poll_increment(outcome)]
         if outcome == "success":
@@ -120,14 +108,6 @@ class PollReporter:
         return increments
 
     def update_gauges(self, result: PollResult, seconds: float, *, generation: str, quota: Quota | None) -> None:
-        """Set the gauges that describe the last poll and the API.
-
-        Args:
-            result: Result of the poll.
-            seconds: Duration of the poll.
-            generation: Generation of the API.
-            quota: Rate limit of the key, if the API reported one.
-        """
         workspace = self._labels[:1]
         self._registry.set_gauge("late_up", self._labels, int(result.error is None))
         self._registry.set_gauge("late_exporter_last_poll_duration_seconds", self._labels, seconds)

@@ -14,8 +14,6 @@ from late_exporter.errors import LateError, RateLimited, Unauthorized
 from late_exporter.ingest.webhooks import Debouncer, WebhookStats
 from late_exporter.protocols import Client
 
-__all__ = ["PollConfig", "PollResult", "PollSchedule", "Runtime"]
-
 MAX_BACKOFF = 120.0
 JITTER = 0.1
 MIN_POLL_REQUESTS = 2
@@ -43,14 +41,7 @@ class PollConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
-    """Time and randomness.
-
-    Args:
-        clock: Returns the Unix time in seconds.
-        monotonic: Returns a monotonic time in seconds.
-        sleep: Waits for a number of seconds.
-        random: Returns a number from 0 to 1.
-    """
+    """Time and randomness: Unix and monotonic time in seconds, and a random number from 0 to 1."""
 
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
@@ -73,13 +64,7 @@ class PollResult(msgspec.Struct, frozen=True):
 
 
 class PollSchedule:
-    """Time of the next poll of one feed.
-
-    Args:
-        config: Intervals.
-        runtime: Time and randomness.
-        webhook_stats: Webhooks of the workspace; None if there are none.
-    """
+    """Time of the next poll of one feed."""
 
     def __init__(self, config: PollConfig, runtime: Runtime, webhook_stats: WebhookStats | None = None) -> None:
         self._config = config
@@ -130,27 +115,17 @@ class PollSchedule:
         return max(0, remaining - MIN_POLL_REQUESTS)
 
     def charge_requests(self, requests: int) -> None:
-        """Charge the further requests of a poll to the webhook budget."""
         if self._webhook_stats is not None:
             self._webhook_stats.budget.add(self._runtime.monotonic(), requests)
 
     def plan_next(self, result: PollResult, elapsed: float, *, failure_count: int) -> None:
-        """Set the time of the next poll.
-
-        Args:
-            result: Result of the last poll.
-            elapsed: Duration of the last poll, in seconds.
-            failure_count: Number of consecutive failed polls.
-        """
+        """Set the time of the next poll; ``elapsed`` is the duration of the last one, in seconds."""
         self._next_poll_at = self._runtime.monotonic() + self._delay(result, elapsed, failure_count)
 
     async def wait(self, result: PollResult, client: Client, key_reload_count: int) -> bool:
         """Wait for the next poll; return whether a webhook triggers it.
 
-        Args:
-            result: Result of the last poll; after a rejected key, another key ends the wait.
-            client: API client.
-            key_reload_count: Number of key reloads before the last poll.
+        After a rejected key, another key ends the wait; ``key_reload_count`` is the count before the last poll.
         """
         while (remaining := self._next_poll_at - self._runtime.monotonic()) > 0:
             if isinstance(result.error, Unauthorized):

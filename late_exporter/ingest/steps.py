@@ -10,22 +10,6 @@ import msgspec
 
 from late_exporter.model import Coverage, KnownLogs, LogEntry, LogPage, PendingLog
 
-__all__ = [
-    "FetchPage",
-    "FetchPost",
-    "FetchWindow",
-    "FetchedPage",
-    "PageCursor",
-    "PendingScan",
-    "PollContext",
-    "ReaderState",
-    "ReaderStep",
-    "ReaderSteps",
-    "ReconcileScan",
-    "Record",
-    "SurplusDetector",
-]
-
 
 class FetchPage(msgspec.Struct, frozen=True):
     """Step: fetch a page of the list, filtered by status if one is set; send back the FetchedPage."""
@@ -74,17 +58,14 @@ class FetchedPage(msgspec.Struct, frozen=True):
 
     @property
     def entries(self) -> tuple[LogEntry, ...]:
-        """Logs of the page, in the order of the API."""
         return self.page.entries
 
     @property
     def total(self) -> int | None:
-        """Number of logs in the whole list, if the API reports it."""
         return self.page.total
 
     @property
     def without_ids(self) -> bool:
-        """True if the logs have no ids, so that equal ones are distinguished by an ordinal."""
         return self.page.without_ids
 
     def new_entries(self, retention_floor: int) -> tuple[LogEntry, ...]:
@@ -108,7 +89,6 @@ class PageCursor(msgspec.Struct, frozen=True):
     span the time ``created``.
 
     Args:
-        skip: Number of rows to skip.
         page_keys: Keys of the page before.
         created: Time of the last log of the page before, in milliseconds.
         repeat_count: Number of consecutive pages that contained the same logs.
@@ -132,8 +112,6 @@ class ReconcileScan(msgspec.Struct):
             normal, not missed.
         started_at: API time in milliseconds at which a scan of the whole list started; 0 if the scan is limited, or if
             some of what it found could not be saved.
-        cursor: Place in the list.
-        is_complete: Whether the scan is over.
     """
 
     target_count: int | None = None
@@ -153,8 +131,6 @@ class PendingScan(msgspec.Struct):
     """Scan of the list of pending logs, one page per poll.
 
     Args:
-        skip: Number of rows to skip on the next page.
-        listed_keys: Keys found so far.
         window_unsupported: Whether the API ignores the time filter although it should support it.
     """
 
@@ -195,9 +171,6 @@ class ReaderState(msgspec.Struct):
 
     Args:
         is_first_poll: Whether no poll of this process has succeeded yet; logs may have arrived late while it was down.
-        scan: Reconciliation scan in progress.
-        pending_scan: Scan of the list of pending logs.
-        surplus_detector: Detector of missed logs.
     """
 
     is_first_poll: bool = True
@@ -216,7 +189,6 @@ class PollContext(msgspec.Struct, kw_only=True):
         coverage: Coverage last committed; None before the first sync.
         pending_logs: Logs that were pending when last seen, by key.
         lookup_budget: Maximum number of posts, or of times, to look up for pending logs.
-        generation: Generation of the API.
         supports_time_filter: Whether logs can be looked up by time, in place of by post.
         page_budget: Maximum number of pages of a regular scan, and of one that looks for missing logs.
         state: State from the last poll; updated in place.

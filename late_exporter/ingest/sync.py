@@ -26,8 +26,6 @@ from late_exporter.ingest.steps import (
 from late_exporter.model import Increment
 from late_exporter.protocols import Client
 
-__all__ = ["FeedSync"]
-
 COMMIT_SIZE = 1000
 """Logs that a catch-up commits in one transaction."""
 
@@ -47,14 +45,6 @@ MIN_URGENT_PAGES = 5
 
 class FeedSync:
     """Synchronisation of one feed of one workspace.
-
-    Args:
-        fetcher: Executes the reader's requests.
-        auditor: Audits the feed between polls.
-        recorder: Records the logs.
-        client: API client.
-        config: Intervals and depth.
-        runtime: Time.
 
     Attributes:
         completed_scan: Reconciliation scan that the last poll completed, until ``finish_poll``.
@@ -83,17 +73,14 @@ class FeedSync:
 
     @property
     def request_count(self) -> int:
-        """Number of API requests since the start."""
         return self._fetcher.request_count
 
     @property
     def generation(self) -> str:
-        """Generation of the API that the feed is read from."""
         return self._fetcher.feed.generation
 
     @property
     def has_audits(self) -> bool:
-        """True if audits are enabled."""
         return self._config.audit_interval > 0
 
     def reconfigure(self, client: Client, generation: ApiGeneration, config: PollConfig) -> None:
@@ -136,11 +123,7 @@ class FeedSync:
         return None
 
     def finish_poll(self, *, is_saved: bool) -> None:
-        """Tell the auditor about a completed scan.
-
-        Args:
-            is_saved: Whether everything the poll read was committed; if not, a scan does not count as complete.
-        """
+        """Tell the auditor about a completed scan, unless what the poll read could not be saved."""
         completed, self.completed_scan = self.completed_scan, None
         for scan in (self._state.scan, completed):
             if scan is not None and not is_saved:
@@ -149,11 +132,7 @@ class FeedSync:
             self._auditor.report_scan(completed)
 
     async def audit(self, interval: float) -> None:
-        """Audit some pages if an audit is due; the rest of an audit follows after later polls.
-
-        Args:
-            interval: Seconds between two polls.
-        """
+        """Audit some pages if an audit is due; the rest of an audit follows after later polls."""
         coverage, now = self.recorder.coverage, self._runtime.clock()
         if coverage is None or not coverage.is_synced or not self._auditor.is_due(now, self._config.audit_interval):
             return
@@ -175,13 +154,13 @@ class FeedSync:
         self._start_scan_if_due()
         context = self._create_context(interval, request_allowance)
         steps = reader.poll(context)
-        start = self._runtime.monotonic()
+        start, max_seconds = self._runtime.monotonic(), max(self._config.interval, MIN_CATCH_UP_SECONDS)
         page: FetchedPage | None = None
         try:
             while True:
                 step = steps.send(page)
                 page = await self._execute(step, context)
-                if self._is_interruptible(step) and self._is_overdue(start):
+                if self._is_interruptible(step) and self._runtime.monotonic() - start > max_seconds:
                     return True
         except StopIteration:
             self._state.is_first_poll = False
@@ -223,7 +202,6 @@ class FeedSync:
         )
 
     def _requests_per(self, interval: float) -> float:
-        """Return how many requests the key's rate limit allows in an interval."""
         return self._client.rate_limit * interval / 60
 
     async def _execute(self, step: ReaderStep, context: PollContext) -> FetchedPage | None:
@@ -255,6 +233,3 @@ class FeedSync:
         if not isinstance(step, Record) or step.splits_timestamp or step.coverage is None:
             return False
         return bool(step.coverage.gaps)
-
-    def _is_overdue(self, start: float) -> bool:
-        return self._runtime.monotonic() - start > max(self._config.interval, MIN_CATCH_UP_SECONDS)

@@ -22,19 +22,6 @@ import msgspec
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import IncCounter, Increment, ObserveHistogram, SetLatest
 
-__all__ = [
-    "EVENT_FEEDS",
-    "MAX_PAYLOAD_BYTES",
-    "REJECTION_REASONS",
-    "Debouncer",
-    "ReplayCache",
-    "RequestBudget",
-    "WebhookReceiver",
-    "WebhookStats",
-    "matches_any",
-    "sign",
-]
-
 EVENT_FEEDS = MappingProxyType(
     {
         "post.published": "publishing",
@@ -62,8 +49,6 @@ REJECTION_RESPONSES = MappingProxyType(
 Late disables a webhook after several consecutive errors, so a repeated or late delivery is acknowledged all the same.
 """
 
-REJECTION_REASONS = tuple(REJECTION_RESPONSES)
-
 MAX_PAYLOAD_BYTES = 256 * 1024
 
 CACHE_SIZE = 10_000
@@ -84,13 +69,12 @@ LAG = "late_exporter_webhook_lag_seconds"
 LAST_RECEIVED = "late_exporter_webhook_last_received_timestamp_seconds"
 
 
-class WebhookPayload(msgspec.Struct):
+class _WebhookPayload(msgspec.Struct):
     event: str
     timestamp: str | None = None
 
 
 def sign(body: bytes, secret: str) -> str:
-    """Return the signature of a payload."""
     return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
@@ -129,21 +113,18 @@ class Debouncer:
     is repeated once, because the log may be written after its webhook was sent. All times are monotonic, in seconds.
     """
 
-    def __init__(self, *, debounce: float = DEBOUNCE, recheck_delay: float = RECHECK_DELAY) -> None:
-        self._debounce = debounce
-        self._recheck_delay = recheck_delay
+    def __init__(self) -> None:
         self._is_notified = False
         self._is_responding = False
         self._last_poll_at = -math.inf
         self._recheck_at = math.inf
 
     def notify(self) -> None:
-        """Request a poll."""
         self._is_notified = True
 
     def due_at(self) -> float:
         """Return the time of the next triggered poll; infinity if there is none."""
-        return min(self._last_poll_at + self._debounce if self._is_notified else math.inf, self._recheck_at)
+        return min(self._last_poll_at + DEBOUNCE if self._is_notified else math.inf, self._recheck_at)
 
     def start_poll(self, now: float) -> None:
         """Start a poll, triggered or not; it answers all requests so far."""
@@ -156,7 +137,7 @@ class Debouncer:
     def finish_poll(self, now: float, *, has_new_logs: bool) -> None:
         """Finish a poll; schedule its repetition if it was requested and found nothing."""
         if self._is_responding and not has_new_logs:
-            self._recheck_at = now + self._recheck_delay
+            self._recheck_at = now + RECHECK_DELAY
         self._is_responding = False
 
 
@@ -167,11 +148,9 @@ class RequestBudget:
         self._requests: deque[tuple[float, int]] = deque()
 
     def add(self, now: float, requests: int) -> None:
-        """Add requests."""
         self._requests.append((now, requests))
 
     def remaining(self, now: float, limit: int) -> int:
-        """Return how many requests are left of a limit per minute."""
         while self._requests and self._requests[0][0] <= now - MINUTE:
             self._requests.popleft()
         return max(0, limit - sum(requests for _, requests in self._requests))
@@ -191,10 +170,6 @@ class RequestBudget:
 class WebhookStats:
     """Counts of a workspace's webhooks that a poller has not saved yet.
 
-    Args:
-        workspace: Name of the workspace.
-        budget: Request budget of the workspace's key.
-
     Attributes:
         wake_callbacks: Called when a webhook concerns a feed, by name of the feed.
     """
@@ -210,17 +185,12 @@ class WebhookStats:
 
     def initial_zeros(self) -> list[IncCounter]:
         """Return the counters at 0, so that ``increase()`` sees their first increment."""
-        received = [IncCounter(RECEIVED, (self._workspace, event), amount=0) for event in (*EVENT_FEEDS, OTHER_EVENT)]
-        return [*received, *(IncCounter(REJECTED, (self._workspace, reason), amount=0) for reason in REJECTION_REASONS)]
+        series = [(RECEIVED, event) for event in (*EVENT_FEEDS, OTHER_EVENT)]
+        series += [(REJECTED, reason) for reason in REJECTION_RESPONSES]
+        return [IncCounter(family, (self._workspace, value), amount=0) for family, value in series]
 
     def record(self, event: str, sent_at: float | None, now: float) -> None:
-        """Count a valid webhook, and wake the poller of its feed.
-
-        Args:
-            event: Name of the event.
-            sent_at: Unix time in seconds at which it was sent; None if unknown.
-            now: Unix time in seconds.
-        """
+        """Count a valid webhook, and wake the poller of its feed; times are Unix times in seconds."""
         feed = EVENT_FEEDS.get(event)
         self._counts[RECEIVED, event if feed else OTHER_EVENT] += 1
         self._last_received_at = now
@@ -233,7 +203,6 @@ class WebhookStats:
             self.wake_callbacks[feed]()
 
     def record_rejection(self, reason: str) -> None:
-        """Count a rejected webhook."""
         self._counts[REJECTED, reason] += 1
 
     def is_alive(self, now: float, interval: float) -> bool:
@@ -241,7 +210,6 @@ class WebhookStats:
         return now - self._last_event_at <= max(LIVENESS_POLLS * interval, MIN_LIVENESS_SECONDS)
 
     def pop_increments(self) -> list[Increment]:
-        """Return the increments since the last call."""
         counts, self._counts = self._counts, Counter()
         lags, self._lags = self._lags, deque(maxlen=CACHE_SIZE)
         last, self._last_received_at = self._last_received_at, None
@@ -262,13 +230,7 @@ class WebhookReceiver:
     A webhook to the shared path is counted in every workspace.
 
     Args:
-        path: Path of the endpoint.
-        secret: Returns the secret that webhooks are signed with.
         window: Maximum difference between a webhook's timestamp and the clock, in seconds.
-        clock: Returns the Unix time in seconds.
-
-    Attributes:
-        stats_by_workspace: Receives the counts, by name of the workspace.
     """
 
     def __init__(
@@ -281,12 +243,10 @@ class WebhookReceiver:
         self.reconfigure(secret, window)
 
     def reconfigure(self, secret: Callable[[], str], window: float) -> None:
-        """Use another secret and another window."""
         self._secret = secret
         self._window = window
 
     def handles(self, path: str) -> bool:
-        """Return whether a path belongs to the endpoint."""
         below = path.removeprefix(f"{self._path}/")
         return path == self._path or (below != path and "/" not in below)
 
@@ -315,7 +275,7 @@ class WebhookReceiver:
         if not matches_any(signature, signatures):
             return "signature"
         try:
-            payload = msgspec.json.decode(body, type=WebhookPayload)
+            payload = msgspec.json.decode(body, type=_WebhookPayload)
             sent_at = None if payload.timestamp is None else _parse_time(payload.timestamp)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return "malformed"

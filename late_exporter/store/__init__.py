@@ -1,4 +1,8 @@
-"""Durable state: keys and statuses of counted logs, series values, pending logs and coverage."""
+"""Durable state: keys and statuses of counted logs, series values, pending logs and coverage.
+
+The URL of a state is ``sqlite:///relative/path``, ``sqlite:////absolute/path`` or ``sqlite://`` for memory. Any other
+scheme raises ConfigError.
+"""
 
 from __future__ import annotations
 
@@ -77,33 +81,19 @@ class Store(Protocol):
 def open_store(url: str) -> Store:
     """Open the state at a URL; create it if it does not exist.
 
-    Args:
-        url: ``sqlite:///relative/path``, ``sqlite:////absolute/path`` or ``sqlite://`` for memory.
-
     Raises:
-        ConfigError: The URL has an unknown scheme.
         StoreError: The state cannot be used; the message names the file and the reason.
     """
     return SqliteStore(_parse_url(url))
 
 
 def open_snapshot(url: str) -> StateSnapshot:
-    """Open the state at a URL for reading; an exporter may continue to write it.
-
-    Raises:
-        ConfigError: The URL has an unknown scheme.
-        StoreError: The state does not exist or cannot be read.
-    """
+    """Open the state at a URL for reading, while an exporter may write it; raise StoreError if it cannot be read."""
     return StateSnapshot(state_path(url))
 
 
 def state_path(url: str) -> Path:
-    """Return the path of the state at a URL, whether or not it exists.
-
-    Raises:
-        ConfigError: The URL has an unknown scheme.
-        StoreError: The state is in memory.
-    """
+    """Return the path of the state at a URL, whether or not it exists; raise StoreError if the state is in memory."""
     path = _parse_url(url)
     if path is None:
         raise StoreError("a state in memory cannot be read by another process")
@@ -111,12 +101,7 @@ def state_path(url: str) -> Path:
 
 
 def is_in_use(url: str) -> bool:
-    """Return whether another process has the state open.
-
-    Raises:
-        ConfigError: The URL has an unknown scheme.
-        StoreError: The state cannot be written.
-    """
+    """Return whether another process has the state open; raise StoreError if the state cannot be written."""
     path = _parse_url(url)
     if path is None:
         return False

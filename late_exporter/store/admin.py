@@ -1,6 +1,7 @@
 """Administrative operations on a state: back up, check, export, import, rename, drop and compact.
 
-``backup``, ``check`` and ``export_state`` can run beside an exporter; the others need exclusive access.
+``backup``, ``check`` and ``export_state`` can run beside an exporter; the others need exclusive access. All raise
+StoreError if the state cannot be read or written.
 """
 
 from __future__ import annotations
@@ -11,17 +12,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
 from late_exporter.errors import StoreError
 from late_exporter.metrics.aggregation import decode_value
 from late_exporter.store.lockfile import create, lock, require_database
+from late_exporter.store.queries import connect_readonly, store_errors
 from late_exporter.store.schema import MIGRATIONS, migrate
 from late_exporter.store.snapshot import StateSnapshot
-
-__all__ = ["backup", "check", "compact", "drop_workspace", "export_state", "import_state", "rename_workspace"]
 
 FORMAT = "late-exporter state"
 SCOPE_TABLES = ("observation", "logs_per_minute", "pending")
@@ -36,7 +35,7 @@ def backup(path: Path, target: Path) -> int:
     """
     _require_state(path)
     _require_absent(target)
-    with _store_errors(target), closing(_connect_readonly(path)) as source:
+    with store_errors(target), closing(connect_readonly(path)) as source:
         try:
             create(target)
             with closing(sqlite3.connect(target)) as copy:
@@ -49,11 +48,7 @@ def backup(path: Path, target: Path) -> int:
 
 
 def check(path: Path) -> Iterator[str]:
-    """Check the state for corruption and inconsistencies; yield one message per problem.
-
-    Raises:
-        StoreError: The state cannot be read.
-    """
+    """Check the state for corruption and inconsistencies; yield one message per problem."""
     with _read_transaction(path) as connection:
         problems = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")]
         yield from (f"database: {problem}" for problem in problems if problem != "ok")
@@ -62,7 +57,6 @@ def check(path: Path) -> Iterator[str]:
 
 
 def _inconsistencies(connection: sqlite3.Connection) -> Iterator[str]:
-    """Yield contradictions between the tables."""
     scopes = connection.execute("SELECT id, workspace, feed, logs FROM scope ORDER BY id").fetchall()
     for scope_id, workspace, feed, log_count in scopes:
         name = f"{workspace}/{feed}"
@@ -97,11 +91,7 @@ def _undecodable_series(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def export_state(path: Path) -> Iterator[str]:
-    """Return the state as lines of JSON, one per row, from one consistent snapshot.
-
-    Raises:
-        StoreError: The state cannot be read.
-    """
+    """Return the state as lines of JSON, one per row, from one consistent snapshot."""
     with _read_transaction(path) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         yield json.dumps({"format": FORMAT, "schema": version})
@@ -124,7 +114,7 @@ def import_state(path: Path, lines: Iterable[str]) -> int:
     holder = lock(path)
     try:
         create(path)
-        with _store_errors(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        with store_errors(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
             rows = _fill(connection, iter(lines))
     except BaseException:
         path.unlink(missing_ok=True)
@@ -186,7 +176,6 @@ def _tables(connection: sqlite3.Connection) -> Sequence[str]:
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> dict[str, str]:
-    """Return the column types by column name."""
     return {row[1]: row[2] for row in connection.execute(f"PRAGMA table_info({table})")}
 
 
@@ -228,11 +217,7 @@ def drop_workspace(path: Path, name: str) -> int:
 
 
 def compact(path: Path) -> tuple[int, int]:
-    """Return free space to the file system; return the file size before and after, in bytes.
-
-    Raises:
-        StoreError: An exporter has the state open, or it cannot be written.
-    """
+    """Return free space to the file system; return the file size before and after, in bytes."""
     before = path.stat().st_size if path.exists() else 0
     with _exclusive_connection(path) as connection:
         connection.execute("VACUUM")
@@ -286,7 +271,7 @@ def _exclusive_connection(path: Path) -> Iterator[sqlite3.Connection]:
     holder = lock(path)
     try:
         require_database(path)
-        with _store_errors(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        with store_errors(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = FULL")
             yield connection
     finally:
@@ -296,18 +281,6 @@ def _exclusive_connection(path: Path) -> Iterator[sqlite3.Connection]:
 @contextmanager
 def _read_transaction(path: Path) -> Iterator[sqlite3.Connection]:
     _require_state(path)
-    with _store_errors(path), closing(_connect_readonly(path)) as connection:
+    with store_errors(path), closing(connect_readonly(path)) as connection:
         connection.execute("BEGIN")
         yield connection
-
-
-def _connect_readonly(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
-
-
-@contextmanager
-def _store_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError, UnicodeDecodeError) as exc:
-        raise StoreError(f"{path}: {exc}") from exc

@@ -9,8 +9,6 @@ from typing import IO
 
 from late_exporter.errors import StoreError, StoreInUse
 
-__all__ = ["create", "file_identity", "lock", "require_database", "wal_size"]
-
 DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
 """Readable by the owner only, because the state contains account names."""
 
@@ -52,7 +50,10 @@ def require_database(path: Path, *, writable: bool = True) -> None:
     try:
         if writable and path.exists() and not os.access(path, os.W_OK):
             raise StoreError(f"{path}: the state cannot be written: it is read-only")
-        header = _read_header(path)
+        header = b""
+        if path.exists():
+            with path.open("rb") as file:
+                header = file.read(16)
     except OSError as exc:
         raise StoreError(f"{path}: the state cannot be read: {exc.strerror}") from exc
     if header and not header.startswith(b"SQLite format 3\0"):
@@ -72,10 +73,3 @@ def wal_size(path: Path) -> int:
     """Return the size in bytes of the write-ahead log of a database."""
     wal = Path(f"{path}-wal")
     return wal.stat().st_size if wal.exists() else 0
-
-
-def _read_header(path: Path) -> bytes:
-    if not path.exists():
-        return b""
-    with path.open("rb") as file:
-        return file.read(16)

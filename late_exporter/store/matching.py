@@ -14,8 +14,6 @@ from typing import NamedTuple, TypeAlias
 
 from late_exporter.model import PENDING, LogEntry
 
-__all__ = ["StoredLogs", "interim_key", "match_logs", "time_prefix"]
-
 KEY_PATTERN = re.compile(r"(\d{13}-)([0-9a-f]{12})?([@#=])(.*)", re.DOTALL)
 """Creation time, fingerprint if known, form and rest of a key that sorts by time.
 
@@ -59,7 +57,6 @@ class _Candidate(NamedTuple):
 
     @property
     def has_same_id(self) -> bool:
-        """Return whether both generations report the same id."""
         has_ids = DIGEST not in (self.stored_parts.form, self.entry_key.form)
         return has_ids and self.stored_parts.rest == self.entry_key.rest
 
@@ -156,7 +153,6 @@ class _PageMatcher:
         self.matches: dict[str, LogEntry] = {}
 
     def match(self, rule: _Rule) -> Sequence[LogEntry]:
-        """Match entries by a rule and return them."""
         matched_entries = []
         for entry in list(self._unmatched_entries.values()):
             pair = next((pair for pair in self._candidates(entry) if rule(pair)), None)

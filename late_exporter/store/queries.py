@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from sqlite3 import Connection
+from urllib.parse import quote
 
 import msgspec
 
+from late_exporter.errors import StoreError
 from late_exporter.metrics.aggregation import decode_value
 from late_exporter.model import Coverage, FeedAccounting, FeedState, Labels, PendingLog, Series, SeriesValue
-
-__all__ = ["MINUTE", "accounting", "feed_state", "pending_logs", "series_values", "stored_statuses"]
 
 MINUTE = 60_000
 """Resolution of the log counts in milliseconds."""
@@ -21,8 +24,21 @@ LOOKUP_KEYS = 100
 LOOKUP = f"SELECT key, status FROM observation WHERE scope = ? AND key IN ({','.join('?' * LOOKUP_KEYS)})"  # noqa: S608 - placeholders
 
 
+@contextmanager
+def store_errors(name: object) -> Iterator[None]:
+    """Raise the errors of reading and writing a state as StoreError."""
+    try:
+        yield
+    except (sqlite3.Error, OSError, UnicodeDecodeError, msgspec.MsgspecError) as exc:
+        raise StoreError(f"{name}: {exc}") from exc
+
+
+def connect_readonly(path: Path) -> Connection:
+    uri = f"file:{quote(str(path))}?mode=ro"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+
+
 def series_values(connection: Connection) -> Mapping[Series, SeriesValue]:
-    """Return the value of every series of every workspace."""
     rows = connection.execute("SELECT family, labels, value, created FROM series")
     return {
         (family, msgspec.json.decode(labels, type=Labels)): SeriesValue(decode_value(value), created)
@@ -31,7 +47,6 @@ def series_values(connection: Connection) -> Mapping[Series, SeriesValue]:
 
 
 def feed_state(connection: Connection, scope_id: int) -> FeedState:
-    """Return the state of one feed."""
     coverage, log_count = connection.execute("SELECT coverage, logs FROM scope WHERE id = ?", (scope_id,)).fetchone()
     return FeedState(
         coverage=msgspec.json.decode(coverage, type=Coverage) if coverage else None,
@@ -60,7 +75,6 @@ def stored_statuses(connection: Connection, scope_id: int, keys: Sequence[str]) 
 
 
 def accounting(connection: Connection, scope_id: int) -> FeedAccounting:
-    """Return the redundant counts of a feed; reads all of its observations."""
     total, pruned = connection.execute("SELECT observations, pruned FROM scope WHERE id = ?", (scope_id,)).fetchone()
     (stored,) = connection.execute("SELECT count(*) FROM observation WHERE scope = ?", (scope_id,)).fetchone()
     return FeedAccounting(

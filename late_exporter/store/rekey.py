@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from sqlite3 import Connection
 
-from late_exporter.model import Feed, LogEntry
+from late_exporter.model import LogEntry
 from late_exporter.store.matching import interim_key, match_logs, time_prefix
 from late_exporter.store.queries import MINUTE, stored_statuses
-
-__all__ = ["applies_to", "apply_matches", "assign_interim_keys", "find_matches", "match_columns", "preview"]
 
 # Only a log that was matched by its status fingerprint keeps the fingerprint. The newest logs are matched first.
 FINGERPRINTS_AGREE = (
@@ -23,18 +21,12 @@ FINGERPRINTS_AGREE = (
 HAS_KEY = "SELECT EXISTS (SELECT 1 FROM observation WHERE scope = ? AND key = ?)"
 
 
-def applies_to(feed: Feed) -> bool:
-    """Return whether the logs of a feed can be stored under former keys; no switch leads back to ``late``."""
-    return feed.generation != "late"
-
-
 def match_columns(entry: LogEntry) -> tuple[str | None, str | None]:
     """Return the columns ``fingerprint`` and ``status_fingerprint``; both are empty if the key has the fingerprint."""
     return (entry.fingerprint, entry.status_fingerprint) if entry.fingerprint else (None, None)
 
 
 def assign_interim_keys(connection: Connection, scope_id: int) -> None:
-    """Give all logs of a feed interim keys."""
     connection.create_function("interim_key", 3, interim_key, deterministic=True)
     connection.execute(
         "UPDATE pending SET key = (SELECT interim_key(o.key, o.created, o.fingerprint) FROM observation o"
@@ -55,15 +47,7 @@ def find_matches(
     *,
     has_pending: bool,
 ) -> dict[str, LogEntry]:
-    """Return the entries that are stored under a former key, by that key.
-
-    Args:
-        connection: Connection to the state.
-        scope_id: Id of the feed's scope.
-        entries: Logs of one page.
-        statuses: Stored statuses by key of the entry.
-        has_pending: Whether logs can change their status.
-    """
+    """Return the entries that are stored under a former key, by that key."""
     new_keys = [entry.key for entry in entries if entry.status not in statuses.get(entry.key, ())]
     stored_logs: dict[str, dict[str, str | None]] = {key: dict.fromkeys(names) for key, names in statuses.items()}
     for prefix in {prefix for key in new_keys if (prefix := time_prefix(key))}:
@@ -81,8 +65,22 @@ def find_matches(
 
 def apply_matches(connection: Connection, scope_id: int, matches: Mapping[str, LogEntry], *, has_pending: bool) -> None:
     """Give the stored logs that ``find_matches`` returned their new keys."""
+    execute = connection.execute
     for key, entry in matches.items():
-        _rekey_log(connection, scope_id, key, entry, has_pending=has_pending)
+        (has_new_key,) = execute(HAS_KEY, (scope_id, entry.key)).fetchone()
+        # If both keys are stored in the same status, the former row stays.
+        execute(
+            "UPDATE OR IGNORE observation SET key = ?1, status = coalesce(?2, status), status_fingerprint ="
+            " CASE WHEN status_fingerprint = ?5 THEN status_fingerprint END WHERE scope = ?3 AND key = ?4",
+            (entry.key, None if has_pending else entry.status, scope_id, key, entry.status_fingerprint),
+        )
+        execute("UPDATE OR REPLACE pending SET key = ? WHERE scope = ? AND key = ?", (entry.key, scope_id, key))
+        (has_former_key,) = execute(HAS_KEY, (scope_id, key)).fetchone()
+        if has_new_key and not has_former_key:
+            # Logs that differ in their status only have become one.
+            execute("UPDATE scope SET logs = logs - 1 WHERE id = ?", (scope_id,))
+            minute = None if entry.created is None else entry.created // MINUTE
+            execute("UPDATE logs_per_minute SET logs = logs - 1 WHERE scope = ? AND minute = ?", (scope_id, minute))
 
 
 def preview(
@@ -100,21 +98,3 @@ def preview(
     for key, entry in matches.items():
         result.setdefault(entry.key, set()).update(former_statuses[key] if has_pending else {entry.status})
     return result, frozenset(matches)
-
-
-def _rekey_log(connection: Connection, scope_id: int, key: str, entry: LogEntry, *, has_pending: bool) -> None:
-    execute = connection.execute
-    (has_new_key,) = execute(HAS_KEY, (scope_id, entry.key)).fetchone()
-    # If both keys are stored in the same status, the former row stays.
-    execute(
-        "UPDATE OR IGNORE observation SET key = ?1, status = coalesce(?2, status), status_fingerprint ="
-        " CASE WHEN status_fingerprint = ?5 THEN status_fingerprint END WHERE scope = ?3 AND key = ?4",
-        (entry.key, None if has_pending else entry.status, scope_id, key, entry.status_fingerprint),
-    )
-    execute("UPDATE OR REPLACE pending SET key = ? WHERE scope = ? AND key = ?", (entry.key, scope_id, key))
-    (has_former_key,) = execute(HAS_KEY, (scope_id, key)).fetchone()
-    if has_new_key and not has_former_key:
-        # Logs that differ in their status only have become one.
-        execute("UPDATE scope SET logs = logs - 1 WHERE id = ?", (scope_id,))
-        minute = None if entry.created is None else entry.created // MINUTE
-        execute("UPDATE logs_per_minute SET logs = logs - 1 WHERE scope = ? AND minute = ?", (scope_id, minute))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from sqlite3 import Connection
 
-__all__ = ["APPLICATION_ID", "MIGRATIONS", "migrate"]
-
 APPLICATION_ID = 0x4C617465
 """Identifies a state of late-exporter; the ASCII codes of ``Late``."""
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
-from urllib.parse import quote
-
-import msgspec
 
 from late_exporter.errors import StoreError, StoreOutdated
 from late_exporter.model import FeedAccounting, FeedState, LogEntry, Scope, Series, SeriesValue
 from late_exporter.store import queries, rekey
 from late_exporter.store.lockfile import require_database, wal_size
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS
-
-__all__ = ["LookupResult", "RecordedStatus", "StateSnapshot"]
 
 
 class RecordedStatus(NamedTuple):
@@ -45,12 +38,6 @@ class StateSnapshot:
 
     Neither takes the lock nor changes the file, so an exporter may have the state open.
 
-    Args:
-        path: Path of the file.
-
-    Attributes:
-        schema_version: Version of the schema.
-
     Raises:
         StoreOutdated: The state has the schema of an earlier version.
         StoreError: The file does not exist, belongs to another program, is damaged, was written by a newer version, or
@@ -63,12 +50,10 @@ class StateSnapshot:
         if not path.exists():
             raise StoreError(f"{path}: there is no state")
         require_database(path, writable=False)
-        with self._store_errors():
-            self._connection = sqlite3.connect(
-                f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
-            )
+        with queries.store_errors(self._path):
+            self._connection = queries.connect_readonly(path)
         try:
-            with self._store_errors():
+            with queries.store_errors(self._path):
                 self._begin()
         except BaseException:
             self._connection.close()
@@ -97,7 +82,6 @@ class StateSnapshot:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
         self._connection.close()
 
     @property
@@ -107,30 +91,27 @@ class StateSnapshot:
 
     @property
     def scopes(self) -> Sequence[Scope]:
-        """The feeds in the state."""
         return list(self._scope_ids)
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
-        """Return the value of every series of every workspace."""
-        with self._store_errors():
+        with queries.store_errors(self._path):
             return queries.series_values(self._connection)
 
     def feed_state(self, scope: Scope) -> FeedState:
         """Return the state of a feed; raise KeyError if it is not in the state."""
-        with self._store_errors():
+        with queries.store_errors(self._path):
             return queries.feed_state(self._connection, self._scope_ids[scope])
 
     def created_range(self, scope: Scope) -> tuple[int, int] | None:
         """Return the creation times of the oldest and the newest stored log; None if no stored log has a time."""
-        with self._store_errors():
+        with queries.store_errors(self._path):
             oldest, newest = self._connection.execute(
                 "SELECT min(created), max(created) FROM observation WHERE scope = ?", (self._scope_ids.get(scope),)
             ).fetchone()
         return None if oldest is None else (oldest, newest)
 
     def recorded_statuses(self, scope: Scope) -> Iterator[RecordedStatus]:
-        """Return all stored statuses of a feed, ordered by key."""
-        with self._store_errors():
+        with queries.store_errors(self._path):
             rows = self._connection.execute(
                 "SELECT key, status, created FROM observation WHERE scope = ? ORDER BY key, status",
                 (self._scope_ids.get(scope),),
@@ -138,14 +119,8 @@ class StateSnapshot:
             yield from map(RecordedStatus._make, rows)
 
     def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, has_pending: bool) -> LookupResult:
-        """Return the counted statuses of the logs of a page, also of logs that the exporter has not re-keyed yet.
-
-        Args:
-            scope: Feed of a workspace.
-            entries: Logs of the page.
-            has_pending: Whether logs can change their status.
-        """
-        with self._store_errors():
+        """Return the counted statuses of the logs of a page, also of logs that the exporter has not re-keyed yet."""
+        with queries.store_errors(self._path):
             scope_id = self._scope_ids[scope]
             statuses = queries.stored_statuses(self._connection, scope_id, [entry.key for entry in entries])
             statuses, former_keys = rekey.preview(
@@ -155,12 +130,5 @@ class StateSnapshot:
 
     def accounting(self, scope: Scope) -> FeedAccounting:
         """Return the redundant counts of a feed; raise KeyError if it is not in the state."""
-        with self._store_errors():
+        with queries.store_errors(self._path):
             return queries.accounting(self._connection, self._scope_ids[scope])
-
-    @contextmanager
-    def _store_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, msgspec.MsgspecError) as exc:
-            raise StoreError(f"{self._path}: {exc}") from exc

@@ -35,8 +35,6 @@ from late_exporter.store.lockfile import create, file_identity, lock, require_da
 from late_exporter.store.queries import MINUTE
 from late_exporter.store.schema import APPLICATION_ID, MIGRATIONS, migrate
 
-__all__ = ["SqliteStore"]
-
 EXPIRY_SLACK_MINUTES = 2
 """Minutes by which the API may delete a log before or after the end of its retention."""
 
@@ -72,12 +70,12 @@ class SqliteStore:
         if self._path:
             require_database(self._path)
             create(self._path)
-        with self._store_errors():
+        with queries.store_errors(self._name):
             self._connection = sqlite3.connect(
                 self._path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5.0
             )
         try:
-            with self._store_errors():
+            with queries.store_errors(self._name):
                 self._migrate()
             self._identity = file_identity(self._path) if self._path else None
         except BaseException:
@@ -102,13 +100,6 @@ class SqliteStore:
             migrate(self._connection, version)
 
     @contextmanager
-    def _store_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, msgspec.MsgspecError) as exc:
-            raise StoreError(f"{self._name}: {exc}") from exc
-
-    @contextmanager
     def _transaction(self) -> Iterator[None]:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
@@ -120,11 +111,11 @@ class SqliteStore:
             raise
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
-        with self._store_errors():
+        with queries.store_errors(self._name):
             return queries.series_values(self._connection)
 
     def feed_state(self, scope: Scope) -> FeedState:
-        with self._store_errors():
+        with queries.store_errors(self._name):
             return queries.feed_state(self._connection, self._scope_id(scope))
 
     def _scope_id(self, scope: Scope) -> int:
@@ -136,7 +127,7 @@ class SqliteStore:
         return self._scope_ids[scope]
 
     def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int) -> KnownLogs:
-        with self._store_errors():
+        with queries.store_errors(self._name):
             scope_id, keys = self._scope_id(scope), [entry.key for entry in entries]
             statuses, pending_logs = queries.stored_statuses(self._connection, scope_id, keys), None
             if self._rekey(scope_id, entries, statuses, feed):
@@ -149,7 +140,7 @@ class SqliteStore:
 
     def _rekey(self, scope_id: int, entries: Sequence[LogEntry], statuses: Mapping[str, set[str]], feed: Feed) -> bool:
         """Give the logs of a page that are stored under a former key their new keys; return whether there are any."""
-        if not rekey.applies_to(feed):
+        if feed.generation == "late":  # no switch leads back to it
             return False
         matches = rekey.find_matches(self._connection, scope_id, entries, statuses, has_pending=feed.has_pending)
         if matches:
@@ -158,7 +149,7 @@ class SqliteStore:
         return bool(matches)
 
     def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
-        with self._store_errors():
+        with queries.store_errors(self._name):
             scope_id = self._scope_id(scope)
             with self._transaction():
                 rekey.assign_interim_keys(self._connection, scope_id)
@@ -168,7 +159,7 @@ class SqliteStore:
             self._prune_cursors.pop(scope_id, None)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
-        with self._store_errors():
+        with queries.store_errors(self._name):
             return queries.accounting(self._connection, self._scope_id(scope))
 
     def _log_counts(self, scope_id: int, since: int) -> tuple[int, int]:
@@ -184,7 +175,7 @@ class SqliteStore:
     def commit(self, scope: Scope, batch: Batch) -> CommitResult:
         if self._path and file_identity(self._path) != self._identity:
             raise StoreError(f"{self._name}: the state was replaced by another file; restart to use that one")
-        with self._store_errors():
+        with queries.store_errors(self._name):
             scope_id = self._scope_id(scope)
             with self._transaction():
                 new, first = self._insert(scope_id, batch.observations)
@@ -306,7 +297,7 @@ class SqliteStore:
         )
 
     def _delete_logs(self, scope_id: int, minutes: Mapping[str, int]) -> bool:
-        """Delete logs, given as minutes by key; return whether one of them was pending."""
+        """Delete logs, with their minutes by key; return whether one of them was pending."""
         connection = self._connection
         keys = [(scope_id, key) for key in minutes]
         observation_count = connection.executemany("DELETE FROM observation WHERE scope = ? AND key = ?", keys).rowcount
@@ -323,7 +314,7 @@ class SqliteStore:
         return pending_count > 0
 
     def size(self, workspace: str) -> tuple[int, int]:
-        with self._store_errors():
+        with queries.store_errors(self._name):
             log_count, total = self._connection.execute(
                 "SELECT coalesce(sum(logs) FILTER (WHERE workspace = ?), 0), coalesce(sum(logs), 0) FROM scope",
                 (workspace,),

@@ -5,7 +5,7 @@ from contextlib import closing
 import pytest
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.assembly import ApiConnection, PipelineConfig, assemble
+from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig
 from late_exporter.errors import StoreError
 from late_exporter.ingest.recorder import StoreThread
 from late_exporter.model import FeedState, Scope
@@ -46,7 +46,7 @@ class BrokenStore(StoreProxy):
 def test_a_workspace_is_not_added_if_its_state_cannot_be_read() -> None:
     """A store error leaves the pipeline without the workspace."""
     with closing(BrokenStore(open_store("sqlite://"))) as store:
-        pipeline = assemble(
+        pipeline = Pipeline(
             PipelineConfig(feeds=("publishing",)),
             store_thread=StoreThread(store, offload_in_steps),
             create_logger=lambda _: NullLogger(),

@@ -395,12 +395,12 @@ def test_fields_are_limited() -> None:
     def drift(field: str, kind: str = "unknown") -> IncCounter:
         return IncCounter(DRIFTED, ("acme", "publishing", field, kind))
 
-    governor = LabelLimiter(CATALOGUE, max_values=2)
-    governor.restore([(DRIFTED, drift("a").labels)])
+    limiter = LabelLimiter(CATALOGUE, max_values=2)
+    limiter.restore([(DRIFTED, drift("a").labels)])
     documented = [drift(path, "missing") for path in DOCUMENTED_PATHS]
-    assert [*documented, drift("a"), drift("b")] == list(governor.apply([*documented, drift("a"), drift("b")]))
+    assert [*documented, drift("a"), drift("b")] == list(limiter.apply([*documented, drift("a"), drift("b")]))
     overflow = IncCounter("late_exporter_label_overflow_total", ("acme", DRIFTED, "field"))
-    assert [overflow, drift("other")] == list(governor.apply([drift("c")]))
+    assert [overflow, drift("other")] == list(limiter.apply([drift("c")]))
 
 
 @pytest.mark.usefixtures("new_paths")

@@ -577,24 +577,28 @@ def test_grace_period() -> None:
 def test_check_counters() -> None:
     """Counters and records are each checked against the accounting."""
 
-    def tally(counted: int, held: int, **counts: int) -> FeedAccounting:
+    def accounting(observation_count: int, stored_count: int, **counts: int) -> FeedAccounting:
         totals: dict[Series, SeriesValue] = {
             (LOGS, ("default", "tiktok", "publish", status)): SeriesValue(n, 0.0) for status, n in counts.items()
         }
         totals["late_exporter_entries_rejected_total", ("default", "publishing", "no_id")] = SeriesValue(2, 0.0)
         totals[LOGS, ("other", "tiktok", "publish", "success")] = SeriesValue(99, 0.0)
-        return FeedAccounting(observation_count=counted, stored_count=held, pruned_count=4, series_values=totals)
+        return FeedAccounting(
+            observation_count=observation_count, stored_count=stored_count, pruned_count=4, series_values=totals
+        )
 
     failures = "late_publishing_failures_total"
-    assert [] == check_counters(SCOPE, PUBLISHING, tally(10, 6, success=8))
-    assert [CounterMismatch(LOGS, 8, 9)] == check_counters(SCOPE, PUBLISHING, tally(10, 6, success=9))
+    assert [] == check_counters(SCOPE, PUBLISHING, accounting(10, 6, success=8))
+    assert [CounterMismatch(LOGS, 8, 9)] == check_counters(SCOPE, PUBLISHING, accounting(10, 6, success=9))
     assert [CounterMismatch(LOGS, 8, 9), CounterMismatch("", 10, 9)] == check_counters(
-        SCOPE, PUBLISHING, tally(10, 5, success=9)
+        SCOPE, PUBLISHING, accounting(10, 5, success=9)
     )
-    assert [CounterMismatch(failures, 3, 0)] == check_counters(SCOPE, PUBLISHING, tally(10, 6, success=5, failed=3))
+    assert [CounterMismatch(failures, 3, 0)] == check_counters(
+        SCOPE, PUBLISHING, accounting(10, 6, success=5, failed=3)
+    )
     events = "late_connection_events_total"
     assert [CounterMismatch(events, 10, 0)] == check_counters(
-        Scope("default", "connections"), CONNECTIONS, tally(10, 6)
+        Scope("default", "connections"), CONNECTIONS, accounting(10, 6)
     )
 
 

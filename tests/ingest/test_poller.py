@@ -7,10 +7,9 @@ from contextlib import closing, suppress
 import pytest
 
 from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimited, Unauthorized
-from late_exporter.ingest.recorder import PendingBatch, initial_zeros
+from late_exporter.ingest.recorder import PendingBatch
 from late_exporter.ingest.reporter import POLL_OUTCOMES
 from late_exporter.ingest.schedule import PollConfig, PollResult
-from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import Batch, CommitResult, Coverage, Histogram, IncCounter, ListPosition, LogEntry, Scope
 from late_exporter.protocols import ApiResponse
 from late_exporter.status import FeedHealth, PollHealth, Quota
@@ -726,15 +725,17 @@ async def test_log_messages(harness: PollerHarness) -> None:
     assert 4 == harness.logger.records[6][2]["failed_polls"]
 
 
-def test_initial_zeros() -> None:
-    """A feed's own counters start at 0."""
-    born = initial_zeros("acme", "publishing", ("success", "store_error"))
-    assert {0} == {increment.amount for increment in born}
-    assert {(POLLS, ("acme", "publishing", "success")), (POLLS, ("acme", "publishing", "store_error"))} <= {
-        (increment.family, increment.labels) for increment in born
-    }
-    for increment in born:
-        assert len(CATALOGUE[increment.family].labels) == len(increment.labels)
+async def test_initial_zeros(harness: PollerHarness) -> None:
+    """The exporter's own counters of a feed start at 0."""
+    await harness.poller.start()
+    labels = ("acme", "publishing")
+    assert {
+        *((POLLS, (*labels, outcome)) for outcome in POLL_OUTCOMES),
+        ("late_exporter_entries_rejected_total", (*labels, "no_id")),
+        ("late_exporter_entries_rejected_total", (*labels, "not_an_object")),
+        ("late_exporter_reconciled_logs_total", labels),
+        ("late_exporter_api_throttled_seconds_total", ("acme",)),
+    } == {series for series, stored in harness.store.series_values().items() if stored.value == 0}
 
 
 # Pruning.

@@ -15,7 +15,7 @@ from late_exporter.feeds import FEEDS
 from late_exporter.ingest.webhooks import (
     EVENT_FEEDS,
     MAX_PAYLOAD_BYTES,
-    REJECTION_REASONS,
+    REJECTION_RESPONSES,
     Debouncer,
     ReplayCache,
     RequestBudget,
@@ -68,90 +68,90 @@ def test_invalid_signatures(given: Sequence[bytes]) -> None:
 
 def test_the_replay_cache_expires() -> None:
     """A webhook can be added again once its lifetime is over."""
-    memory = ReplayCache()
-    assert memory.add(("", "a"), 0.0, 10.0)
-    assert not memory.add(("", "a"), 10.0, 10.0)
-    assert memory.add(("acme", "a"), 10.0, 10.0)
-    assert memory.add(("", "a"), 10.1, 10.0)
-    assert memory.add(("", "b"), 30.0, 10.0)
-    assert 1 == len(memory)
+    cache = ReplayCache()
+    assert cache.add(("", "a"), 0.0, 10.0)
+    assert not cache.add(("", "a"), 10.0, 10.0)
+    assert cache.add(("acme", "a"), 10.0, 10.0)
+    assert cache.add(("", "a"), 10.1, 10.0)
+    assert cache.add(("", "b"), 30.0, 10.0)
+    assert 1 == len(cache)
 
 
 def test_the_replay_cache_is_bounded() -> None:
     """A full cache drops its oldest entries."""
-    memory = ReplayCache(3)
-    assert [True] * 5 == [memory.add(("", str(number)), 0.0, 10.0) for number in range(5)]
-    assert 3 == len(memory)
-    assert not memory.add(("", "4"), 0.0, 10.0)
-    assert memory.add(("", "0"), 0.0, 10.0)
+    cache = ReplayCache(3)
+    assert [True] * 5 == [cache.add(("", str(number)), 0.0, 10.0) for number in range(5)]
+    assert 3 == len(cache)
+    assert not cache.add(("", "4"), 0.0, 10.0)
+    assert cache.add(("", "0"), 0.0, 10.0)
 
 
 def test_a_shorter_lifetime() -> None:
     """A lifetime shorter than that of earlier entries is kept."""
-    memory = ReplayCache()
-    memory.add(("", "long"), 0.0, 100.0)
-    memory.add(("", "short"), 0.0, 1.0)
-    assert memory.add(("", "short"), 2.0, 1.0)
-    assert not memory.add(("", "long"), 2.0, 1.0)
+    cache = ReplayCache()
+    cache.add(("", "long"), 0.0, 100.0)
+    cache.add(("", "short"), 0.0, 1.0)
+    assert cache.add(("", "short"), 2.0, 1.0)
+    assert not cache.add(("", "long"), 2.0, 1.0)
 
 
 # Triggered polls.
 
 
-def run_poll(alarm: Debouncer, now: float, *, found: bool) -> None:
+def run_poll(debouncer: Debouncer, now: float, *, found: bool) -> None:
     """Run a poll that takes no time."""
-    alarm.start_poll(now)
-    alarm.finish_poll(now, has_new_logs=found)
+    debouncer.start_poll(now)
+    debouncer.finish_poll(now, has_new_logs=found)
 
 
 def test_no_notification() -> None:
     """Polls that are not requested are not repeated."""
-    alarm = Debouncer()
-    assert math.inf == alarm.due_at()
-    run_poll(alarm, 5.0, found=False)
-    assert math.inf == alarm.due_at()
+    debouncer = Debouncer()
+    assert math.inf == debouncer.due_at()
+    run_poll(debouncer, 5.0, found=False)
+    assert math.inf == debouncer.due_at()
 
 
 def test_debounce() -> None:
     """The first notification triggers a poll at once, others at most one per debounce interval."""
-    alarm = Debouncer()
-    alarm.notify()
-    assert alarm.due_at() <= 0.0
-    run_poll(alarm, 5.0, found=True)
-    assert math.inf == alarm.due_at()
-    alarm.notify()
-    alarm.notify()
-    assert 6.0 == alarm.due_at()
-    run_poll(alarm, 6.0, found=True)
-    assert math.inf == alarm.due_at()
+    debouncer = Debouncer()
+    debouncer.notify()
+    assert debouncer.due_at() <= 0.0
+    run_poll(debouncer, 5.0, found=True)
+    assert math.inf == debouncer.due_at()
+    debouncer.notify()
+    debouncer.notify()
+    assert 6.0 == debouncer.due_at()
+    run_poll(debouncer, 6.0, found=True)
+    assert math.inf == debouncer.due_at()
 
 
 def test_a_notification_during_a_poll_is_kept() -> None:
     """A notification during a poll triggers another one."""
-    alarm = Debouncer()
-    alarm.notify()
-    alarm.start_poll(5.0)
-    alarm.notify()
-    alarm.finish_poll(5.5, has_new_logs=True)
-    assert 6.0 == alarm.due_at()
+    debouncer = Debouncer()
+    debouncer.notify()
+    debouncer.start_poll(5.0)
+    debouncer.notify()
+    debouncer.finish_poll(5.5, has_new_logs=True)
+    assert 6.0 == debouncer.due_at()
 
 
 def test_recheck() -> None:
     """A poll that found nothing is repeated once, two seconds after its end."""
-    alarm = Debouncer()
-    alarm.notify()
-    alarm.start_poll(5.0)
-    alarm.finish_poll(5.25, has_new_logs=False)
-    assert 7.25 == alarm.due_at()
-    alarm.start_poll(7.25)
-    alarm.finish_poll(7.5, has_new_logs=False)
-    assert math.inf == alarm.due_at()
-    alarm.notify()
-    run_poll(alarm, 8.0, found=False)
-    alarm.notify()
-    assert 9.0 == alarm.due_at()
-    run_poll(alarm, 9.0, found=False)
-    assert 11.0 == alarm.due_at()
+    debouncer = Debouncer()
+    debouncer.notify()
+    debouncer.start_poll(5.0)
+    debouncer.finish_poll(5.25, has_new_logs=False)
+    assert 7.25 == debouncer.due_at()
+    debouncer.start_poll(7.25)
+    debouncer.finish_poll(7.5, has_new_logs=False)
+    assert math.inf == debouncer.due_at()
+    debouncer.notify()
+    run_poll(debouncer, 8.0, found=False)
+    debouncer.notify()
+    assert 9.0 == debouncer.due_at()
+    run_poll(debouncer, 9.0, found=False)
+    assert 11.0 == debouncer.due_at()
 
 
 def test_request_budget() -> None:
@@ -180,7 +180,7 @@ def test_initial_zeros() -> None:
     zeros = {(zero.family, zero.labels) for zero in stats.initial_zeros()}
     for event in (*EVENT_FEEDS, "comment.received"):
         stats.record(event, None, NOW)
-    for reason in REJECTION_REASONS:
+    for reason in REJECTION_RESPONSES:
         stats.record_rejection(reason)
     drained = stats.pop_increments()
     assert zeros == {(count.family, count.labels) for count in drained if isinstance(count, IncCounter)}

@@ -455,7 +455,7 @@ def test_accounting_of_a_feed(store: Store) -> None:
 
 
 class UnsupportedIncrement(Increment, frozen=True):
-    """An increment that the ledger has no arithmetic for."""
+    """An increment that the store cannot apply."""
 
 
 @pytest.mark.parametrize(

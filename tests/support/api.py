@@ -12,8 +12,6 @@ from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.simulator import SimulatedApi
 from tests.support.world import World
 
-__all__ = ["FakeHttpApi"]
-
 KEY = "sk_" + "0" * 64
 
 Fault: TypeAlias = Callable[[httpx.Request], httpx.Response]

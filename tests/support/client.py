@@ -9,8 +9,6 @@ from typing import NamedTuple, TypeAlias
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
 
-__all__ = ["ClientRequest", "FakeClient", "Handler", "QueryParams"]
-
 QueryParams: TypeAlias = Mapping[str, str | int]
 Handler: TypeAlias = Callable[[str, QueryParams], ApiResponse | Awaitable[ApiResponse | None] | None]
 
@@ -23,12 +21,10 @@ class ClientRequest(NamedTuple):
 
     @property
     def skip(self) -> int:
-        """Number of rows to skip."""
         return int(self.params.get("skip", 0))
 
     @property
     def status(self) -> str | None:
-        """Status filter."""
         status = self.params.get("status")
         return None if status is None else str(status)
 
@@ -37,9 +33,7 @@ class FakeClient:
     """Client that answers requests by a handler.
 
     Attributes:
-        requests: All requests so far.
         wait_seconds: Seconds that requests waited for the rate limiter since the last report.
-        has_new_key: Whether the key file has changed.
     """
 
     def __init__(self, handler: Handler | None = None, *, rate_limit: int = 60, seconds: float = 0.25) -> None:
@@ -54,17 +48,14 @@ class FakeClient:
         self._request_log: list[RequestRecord] = []
 
     def key_file_changed(self) -> bool:
-        """Return whether the key file has changed."""
         return self.has_new_key
 
     def pop_request_log(self) -> tuple[Sequence[RequestRecord], float]:
-        """Return the requests since the last call."""
         records, self._request_log = self._request_log, []
         wait_seconds, self.wait_seconds = self.wait_seconds, 0.0
         return records, wait_seconds
 
     async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
-        """Answer a request."""
         self.requests.append(ClientRequest(path, params))
         code = "error"
         try:

@@ -6,8 +6,6 @@ import asyncio
 import heapq
 import itertools
 
-__all__ = ["DAY", "HOUR", "MINUTE", "START", "LoopClock", "SleepingClock", "VirtualClock"]
-
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 START = 1_795_600_000.0
 
@@ -27,20 +25,16 @@ class VirtualClock:
         self.sleeps: list[float] = []
 
     def time(self) -> float:
-        """Return the Unix time."""
         return self.now
 
     def monotonic(self) -> float:
-        """Return the monotonic time."""
         return self.elapsed
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
         self.now += seconds
         self.elapsed += seconds
 
     async def sleep(self, seconds: float) -> None:
-        """Let time pass without waiting."""
         self.sleeps.append(seconds)
         self.advance(seconds)
 
@@ -49,7 +43,6 @@ class LoopClock(VirtualClock):
     """Time for tests in an event loop: sleeping advances it and lets other tasks run."""
 
     async def sleep(self, seconds: float) -> None:
-        """Let time pass."""
         await super().sleep(seconds)
         await asyncio.sleep(0)
 
@@ -63,7 +56,6 @@ class SleepingClock(VirtualClock):
         self._numbers = itertools.count()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep until the time is reached."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self.elapsed + seconds, next(self._numbers), future))
         await future

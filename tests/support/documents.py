@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["DOCUMENTS", "ROOT", "Command", "blocks", "commands", "document", "inline_commands", "spans"]
-
 ROOT = Path(__file__).parents[2]
 PROGRAM = "late-exporter"
 ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
@@ -46,7 +44,6 @@ class Command(NamedTuple):
 
 
 def document(name: str) -> str:
-    """Return the text of a document."""
     return (ROOT / name).read_text("utf-8")
 
 

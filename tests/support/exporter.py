@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.assembly import ApiConnection, PipelineConfig, assemble
+from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.audit import Audit, CounterMismatch, WaitForExporter, audit_list, check_counters, grace_period
@@ -27,25 +27,13 @@ from tests.support.samples import Samples
 from tests.support.steps import Killed, drive, offload_in_steps
 from tests.support.store import LogStatus, StoreProxy
 
-__all__ = ["ExporterHarness"]
-
 
 class ExporterHarness:
     """A pipeline over fake APIs.
 
     Args:
         apis: API of each workspace; a single one is that of ``default``.
-        path: Database file; None for memory.
-        feeds: Names of the feeds.
-        config: Intervals and depth of polling.
         skew: Seconds by which the exporter's clock is ahead of the API's.
-        max_values: Maximum number of values per label.
-        generation: Configured generation of the API.
-        webhooks: Whether webhooks are received.
-
-    Attributes:
-        commit_log: All observations that were committed, in order.
-        webhook_stats: Webhooks of each workspace.
     """
 
     def __init__(
@@ -79,17 +67,14 @@ class ExporterHarness:
 
     @property
     def exposition(self) -> Exposition:
-        """Exposition of the pipeline."""
         return self.pipeline.exposition
 
     @property
     def registry(self) -> SeriesRegistry:
-        """Registry of the pipeline."""
         return self.pipeline.registry
 
     @property
     def pollers(self) -> dict[Scope, Poller]:
-        """Pollers by workspace and feed."""
         return {
             Scope(workspace, feed): poller
             for workspace, pollers in self.pipeline.pollers.items()
@@ -104,7 +89,6 @@ class ExporterHarness:
 
     @property
     def recorders(self) -> dict[Scope, FeedRecorder]:
-        """Recorders by workspace and feed."""
         return {scope: poller.recorder for scope, poller in self.pollers.items()}
 
     @property
@@ -120,11 +104,9 @@ class ExporterHarness:
         self._start()
 
     def close(self) -> None:
-        """Close the store."""
         self.store.close()
 
     def poll(self, workspace: str = "default", feed: str | None = None) -> PollResult:
-        """Poll a feed once."""
         return drive(self.pollers[self._scope(workspace, feed)].poll())
 
     def audit(self, feed: str | None = None) -> PollResult:
@@ -142,14 +124,7 @@ class ExporterHarness:
         between: Callable[[], object] = list,
         **options: Any,
     ) -> tuple[Audit, list[CounterMismatch]]:
-        """Audit a feed from outside, as the audit command does.
-
-        Args:
-            workspace: Name of the workspace.
-            feed: Name of the feed; None for the first one.
-            between: Called before each request of the audit.
-            **options: Options of the audit.
-        """
+        """Audit a feed from outside, as the audit command does; ``between`` is called before each request."""
         scope = self._scope(workspace, feed)
         coverage = self.store.feed_state(scope).coverage
         assert coverage is not None
@@ -231,7 +206,7 @@ class ExporterHarness:
 
     def _start(self) -> None:
         self.store = StoreProxy(open_store(self._url), self.commit_log)
-        self.pipeline = assemble(
+        self.pipeline = Pipeline(
             self._config,
             store_thread=StoreThread(self.store, offload_in_steps),
             create_logger=lambda _: NullLogger(),

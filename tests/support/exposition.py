@@ -6,8 +6,6 @@ from late_exporter.exposition.exposition import Exposition
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import Exemplar, Histogram, Labels, Series
 
-__all__ = ["FakeExposition"]
-
 
 class FakeExposition(Exposition):
     """Exposition of the catalogue that keeps every value and asserts that no counter falls.
@@ -33,7 +31,6 @@ class FakeExposition(Exposition):
         created: float | None = None,
         start_at_zero: bool = False,
     ) -> None:
-        """Set a series."""
         assert (created is None) == (CATALOGUE[family].kind == "gauge")
         previous = self.values.get((family, labels), 0)
         if CATALOGUE[family].kind == "counter":
@@ -46,12 +43,10 @@ class FakeExposition(Exposition):
         super().put(family, labels, value, created=created, start_at_zero=start_at_zero)
 
     def remove(self, family: str, labels: Labels) -> None:
-        """Remove a series."""
         del self.values[family, labels]
         super().remove(family, labels)
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
-        """Attach an exemplar."""
         assert (family, labels) in self.values
         assert value >= 0
         assert exemplar.labels

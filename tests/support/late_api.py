@@ -19,22 +19,6 @@ from tests.support.client import ClientRequest, FakeClient, QueryParams
 from tests.support.steps import Checkpoint
 from tests.support.world import World
 
-__all__ = [
-    "KEY",
-    "Document",
-    "FakeLateApi",
-    "Fault",
-    "ListQuirks",
-    "bad_gateway",
-    "cut_off",
-    "empty",
-    "no_logs",
-    "rate_limited",
-    "unauthorized",
-    "unavailable",
-    "zernio_row",
-]
-
 KEY = "sk_" + "0" * 64
 
 Document: TypeAlias = dict[str, Any]
@@ -71,10 +55,7 @@ class FakeLateApi(FakeClient):
     """The API of one workspace, with events and faults before chosen requests.
 
     Args:
-        world: Logs that it has.
         latency: Duration of a request, in seconds.
-        sends_date: Whether responses have a ``Date``.
-        quirks: Differences from the documentation.
         generation: ``late``, ``zernio`` or ``both``; may change.
     """
 
@@ -107,16 +88,13 @@ class FakeLateApi(FakeClient):
         self._faults[len(self.requests) + number] = fault
 
     def set_generation(self, generation: str) -> None:
-        """Switch to the endpoints of another generation."""
         self.generation = generation
 
     def clear_events(self) -> None:
-        """Drop all callbacks and faults to come."""
         self._callbacks.clear()
         self._faults.clear()
 
     async def get(self, path: str, params: QueryParams, *, path_template: str) -> ApiResponse | None:
-        """Answer a request."""
         number = len(self.requests)
         for callback in self._callbacks.pop(number, ()):
             callback()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["NullLogger", "RecordingLogger"]
-
 
 class NullLogger:
     """Drops everything."""
@@ -23,15 +21,12 @@ class RecordingLogger:
         self.records: list[tuple[str, str, dict[str, Any]]] = []
 
     def debug(self, event: str, **fields: Any) -> None:
-        """Record a debug event."""
         self.records.append(("debug", event, fields))
 
     def info(self, event: str, **fields: Any) -> None:
-        """Record an info event."""
         self.records.append(("info", event, fields))
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Record a warning."""
         self.records.append(("warning", event, fields))
 
     @property

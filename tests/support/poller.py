@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.assembly import ApiConnection, PipelineConfig, assemble
+from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig
 from late_exporter.feeds import FEEDS
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder, StoreThread
@@ -25,8 +25,6 @@ from tests.support.clock import LoopClock, SleepingClock, VirtualClock
 from tests.support.exposition import FakeExposition
 from tests.support.loggers import RecordingLogger
 from tests.support.store import StoreProxy
-
-__all__ = ["LOGS", "NOW", "POLLS", "PollerHarness", "Row", "Stop", "iso_time", "publishing_row"]
 
 NOW = 1_763_993_002.0
 LOGS = "late_publishing_logs_total"
@@ -60,10 +58,6 @@ def publishing_row(number: int, status: str = "success", *, age: float = 0.0, **
 class PollerHarness:
     """A poller of workspace ``acme`` over an API with some rows.
 
-    Args:
-        store: Open store.
-        feeds: Names of the feeds; the first one is polled.
-
     Attributes:
         rows: Logs of the API, newest first.
         date: Date of its responses.
@@ -85,17 +79,12 @@ class PollerHarness:
         self.feed = FEEDS[self.feeds[0]]
 
     async def start(self, config: PollConfig | None = None, *, has_webhooks: bool = False) -> None:
-        """Assemble the pipeline, as at the start of a process.
-
-        Args:
-            config: Intervals and depth of polling.
-            has_webhooks: Whether there are webhooks; the clock is then moved by ``reach`` only.
-        """
+        """Assemble the pipeline, as at the start of a process; with webhooks, only ``reach`` moves the clock."""
         self.exposition = FakeExposition()
         self.logger = RecordingLogger()
         if has_webhooks:
             self.clock = SleepingClock(self.clock.now)
-        pipeline = assemble(
+        pipeline = Pipeline(
             PipelineConfig(feeds=self.feeds, poll=config or PollConfig(), has_webhooks=has_webhooks),
             store_thread=StoreThread(self.store, self.offload),
             create_logger=lambda _: self.logger,
@@ -117,7 +106,6 @@ class PollerHarness:
 
     @property
     def recorder(self) -> FeedRecorder:
-        """Recorder of the feed."""
         return self.poller.recorder
 
     @property
@@ -176,7 +164,6 @@ class PollerHarness:
         self.client.handler = handler
 
     def restore_api(self) -> None:
-        """Answer requests again."""
         self.client.handler = self.respond
 
     def value(self, family: str, *labels: str) -> float | Histogram | None:

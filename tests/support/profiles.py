@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["example_count", "is_thorough"]
-
 FAST_DIVISOR = 4
 
 
@@ -15,12 +13,7 @@ def is_thorough() -> bool:
 
 
 def example_count(default: int, *, thorough: int) -> int:
-    """Return the number of examples of a test in the profile that HYPOTHESIS_PROFILE names.
-
-    Args:
-        default: Number of examples in the default profile; a quarter of it in the fast profile.
-        thorough: Number of examples in the thorough profile.
-    """
+    """Return the number of examples of a test: a quarter of ``default`` in the fast profile."""
     if is_thorough():
         return thorough
     return max(1, default // FAST_DIVISOR) if os.environ.get("HYPOTHESIS_PROFILE") == "fast" else default

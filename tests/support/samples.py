@@ -7,8 +7,6 @@ from typing import Self
 
 from late_exporter.metrics.catalogue import CATALOGUE
 
-__all__ = ["Samples"]
-
 
 class Samples(dict[tuple[str, tuple[tuple[str, str], ...]], float]):
     """Samples of a scrape: value by name and labels."""

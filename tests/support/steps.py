@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Self, TypeVar
 
-__all__ = ["Checkpoint", "Killed", "drive", "offload_in_steps"]
-
 ResultT = TypeVar("ResultT")
 
 

@@ -22,8 +22,6 @@ from late_exporter.model import (
 )
 from late_exporter.store import Store
 
-__all__ = ["LogStatus", "StoreProxy"]
-
 LogStatus: TypeAlias = tuple[str, str]
 """Key and status of a log: an observation."""
 
@@ -33,11 +31,8 @@ class StoreProxy:
     """A store that records what was committed.
 
     Args:
-        store: Real store.
-        counted: All observations that were committed, in order.
         failures: Commits that fail, by number counted from the next one: ``before`` or ``after`` they are durable.
         failing: Names of methods that fail.
-        batches: Batches of all attempted commits.
     """
 
     store: Store
@@ -51,30 +46,25 @@ class StoreProxy:
             raise StoreError(f"{method}: disk I/O error")
 
     def series_values(self) -> Mapping[Series, SeriesValue]:
-        """See Store."""
         return self.store.series_values()
 
     def feed_state(self, scope: Scope) -> FeedState:
-        """See Store."""
         return self.store.feed_state(scope)
 
     def lookup(self, scope: Scope, entries: Sequence[LogEntry], *, feed: Feed, since: int) -> KnownLogs:
-        """See Store."""
         self._check("lookup")
         return self.store.lookup(scope, entries, feed=feed, since=since)
 
     def begin_rekey(self, scope: Scope, coverage: Coverage) -> None:
-        """See Store."""
         self._check("begin_rekey")
         self.store.begin_rekey(scope, coverage)
 
     def accounting(self, scope: Scope) -> FeedAccounting:
-        """See Store."""
         self._check("accounting")
         return self.store.accounting(scope)
 
     def commit(self, scope: Scope, batch: Batch) -> CommitResult:
-        """See Store; may fail before or after the batch is durable."""
+        """Commit; may fail before or after the batch is durable."""
         self._check("commit")
         failure = self.failures.pop(0, None)
         self.failures = {number - 1: moment for number, moment in self.failures.items()}
@@ -88,10 +78,8 @@ class StoreProxy:
         return result
 
     def size(self, workspace: str) -> tuple[int, int]:
-        """See Store."""
         self._check("size")
         return self.store.size(workspace)
 
     def close(self) -> None:
-        """See Store."""
         self.store.close()

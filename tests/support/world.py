@@ -11,8 +11,6 @@ from late_exporter.simulator.log_list import LogRow
 from tests.support.clock import DAY, VirtualClock
 from tests.support.store import LogStatus
 
-__all__ = ["World"]
-
 RETENTION = 7 * DAY
 
 
@@ -101,16 +99,13 @@ class World:
         return changed
 
     def delete(self, *log_ids: str) -> None:
-        """Delete logs."""
         for log_id in log_ids:
             self.archives.publishing.delete(log_id)
 
     def delete_top(self, count: int) -> None:
-        """Delete the newest logs."""
         self.delete(*self.ids[:count])
 
     def expire(self) -> None:
-        """Delete logs older than the retention."""
         self.archives.publishing.expire(self.clock.now - RETENTION)
         self.archives.connections.expire(self.clock.now - RETENTION)
 
