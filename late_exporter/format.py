@@ -5,18 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-__all__ = ["human_duration", "iso_time", "plural"]
-
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def iso_time(millis: float, *, precise: bool = False) -> str:
-    """Return a time as ISO 8601 in UTC, or an empty string if the calendar does not reach that far.
+    """Return a time in milliseconds since the Unix epoch as ISO 8601 in UTC, to the second unless ``precise``.
 
-    Args:
-        millis: Milliseconds since the Unix epoch.
-        precise: Whether to show milliseconds.
+    The result is empty if the calendar does not reach that far.
     """
     try:
         time = EPOCH + timedelta(milliseconds=millis)
@@ -26,23 +22,14 @@ def iso_time(millis: float, *, precise: bool = False) -> str:
 
 
 def plural(count: int, singular: str, plural: str = "") -> str:
-    """Return a count with its noun, as in ``1 log`` and ``1,234 logs``.
-
-    Args:
-        count: Number of things.
-        singular: Noun for one of them.
-        plural: Noun for several; by default the singular with an s.
-    """
+    """Return a count with its noun, as in ``1 log`` and ``1,234 logs``; the default plural adds an s."""
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
 def human_duration(seconds: float, *, rough: bool = False, compact: bool = False) -> str:
     """Return a duration in its two largest units, as in ``84 ms``, ``2.3 s`` and ``1 h 6 min``.
 
-    Args:
-        seconds: Duration, not negative.
-        rough: Whether to show only the largest unit.
-        compact: Whether to leave out the spaces, as in ``1h6min``.
+    ``rough`` shows only the largest unit, and ``compact`` leaves out the spaces, as in ``1h6min``.
     """
     text = _two_units(seconds, rough=rough)
     return text.replace(" ", "") if compact else text

@@ -18,18 +18,6 @@ if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
     from structlog.typing import EventDict, Processor, WrappedLogger
 
-__all__ = [
-    "FORMATS",
-    "LEVELS",
-    "add_secret",
-    "configure",
-    "escape",
-    "get_logger",
-    "reconfigure",
-    "redact",
-    "redacted_traceback",
-]
-
 LEVELS = ("debug", "info", "warn", "error")
 FORMATS = ("logfmt", "json")
 
@@ -43,13 +31,7 @@ _spellings: tuple[str, ...] = ()
 
 
 def configure(level: str = "info", format: str = "logfmt", secrets: Iterable[str] = ()) -> None:  # noqa: A002 - the name of the flag
-    """Write all logs, also those of libraries, to standard error.
-
-    Args:
-        level: Minimum level, one of LEVELS.
-        format: One of FORMATS.
-        secrets: Texts that must never be written; they replace those of an earlier call.
-    """
+    """Write all logs, also those of libraries, to standard error; ``secrets`` replace those of an earlier call."""
     _set_secrets(secrets)
     reconfigure(level, format)
     for name in ("httpx", "httpcore"):

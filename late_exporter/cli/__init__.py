@@ -8,12 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from late_exporter import __version__
-from late_exporter.cli.output import print_text
 
 if TYPE_CHECKING:
     from late_exporter.config.settings import CommandContext
-
-__all__ = ["main"]
 
 
 def main(
@@ -37,3 +34,13 @@ def main(
     from late_exporter.cli.program import run_program  # noqa: PLC0415 - see above
 
     return run_program(argv, commands)
+
+
+def print_text(text: str) -> int:
+    """Print a text and return exit code 0; a closed pipe, as of head, is no failure."""
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

@@ -16,8 +16,6 @@ from late_exporter.config.options import Option, suggest
 from late_exporter.config.settings import OPTIONS
 from late_exporter.config.types import quote
 
-__all__ = ["ParsedArgs", "parse"]
-
 MAX_QUOTED = 24
 
 FLAGS = {option.flag: option for option in (*OPTIONS, *COMMAND_FLAGS) if option.flag}
@@ -32,8 +30,6 @@ class ParsedArgs:
     Args:
         words: Command and arguments.
         flags: Values of each flag by option name.
-        wants_help: Whether the help is asked for.
-        problems: Mistakes.
     """
 
     words: list[str] = field(default_factory=list)

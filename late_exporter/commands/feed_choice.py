@@ -8,8 +8,6 @@ from late_exporter.feeds import GENERATIONS
 from late_exporter.model import DAY_MS, Coverage, Feed
 from late_exporter.protocols import Client
 
-__all__ = ["current_feed", "recorded_feed", "require_retained"]
-
 
 async def current_feed(name: str, generation: ApiGeneration, client: Client) -> Feed:
     """Return the feed of that name in the API's current generation.

@@ -10,8 +10,6 @@ from http.client import HTTPConnection, HTTPException
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import LateError
 
-__all__ = ["check_health"]
-
 # A process that listens on every interface is reached at a loopback address.
 LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - requested, not bound
 TIMEOUT = 3.0
@@ -22,12 +20,9 @@ HEALTHY_STATUSES = (HTTPStatus.OK, HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_
 
 
 def check_health(address: Address | UnixPath, *, secure: bool = False, timeout: float = TIMEOUT) -> None:
-    """Request ``/-/healthy`` from the exporter that listens on an address.
+    """Request ``/-/healthy`` from the exporter at an address, or at a loopback address if it listens on all interfaces.
 
-    Args:
-        address: Address on which the exporter listens; one of all interfaces is requested at a loopback address.
-        secure: Whether to try TLS. The certificate is not verified, because nothing secret is sent.
-        timeout: Seconds to wait.
+    The certificate of a TLS server is not verified, because nothing secret is sent. The timeout is in seconds.
 
     Raises:
         LateError: The exporter does not answer, or answers with another status; the message says which.
@@ -72,7 +67,6 @@ class _HealthConnection(HTTPConnection):
         self.tls_established = False
 
     def connect(self) -> None:
-        """Open the connection."""
         if isinstance(self._address, UnixPath):
             self.sock = socket.socket(socket.AF_UNIX)
             self.sock.settimeout(self.timeout)

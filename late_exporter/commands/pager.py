@@ -10,8 +10,6 @@ from late_exporter.commands.logview import log_views
 from late_exporter.model import PAGE_SIZE, Feed, LogPage, LogView
 from late_exporter.protocols import Client
 
-__all__ = ["LogPager"]
-
 PAGE_OVERLAP = 2
 """Rows that two pages share, so that a shift between the two requests is noticed."""
 
@@ -27,9 +25,6 @@ class LogPager:
     """Reads a log list from its newest end.
 
     Args:
-        client: API client of the workspace.
-        feed: Log list to read.
-        filters: Parameters by which the API filters the logs.
         since: Age of the oldest logs to return, in seconds.
         clock: Unix time in seconds, used if a response has no date.
     """

@@ -12,7 +12,7 @@ from typing import IO
 
 import msgspec
 
-from late_exporter.commands._runner import write_line, write_stdout
+from late_exporter.commands._runner import write_lines, write_stdout
 from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import INVALID_NAME, is_workspace_name, quote
 from late_exporter.errors import ConfigError, LateError, StoreError, StoreInUse
@@ -20,8 +20,6 @@ from late_exporter.format import iso_time, plural
 from late_exporter.log import escape, redact
 from late_exporter.model import Scope
 from late_exporter.store import StateSnapshot, admin, is_in_use, state_path
-
-__all__ = ["StateCommand", "StateSummary", "manage_state", "summarize_state"]
 
 CONFIRMED_ACTIONS = ("rename", "drop")
 STREAM = "-"
@@ -32,14 +30,8 @@ class FeedSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Summary of a feed in a state; times are ISO 8601 in UTC.
 
     Args:
-        feed: Name of the feed.
-        logs: Number of stored logs.
-        pending: Number of pending logs.
-        oldest: Creation time of the oldest stored log.
-        newest: Creation time of the newest stored log.
         since: Time since which every log was counted.
         gaps: Number of gaps that the exporter has yet to read.
-        synced: Whether the first sync is complete.
     """
 
     feed: str
@@ -61,7 +53,6 @@ class WorkspaceSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def logs(self) -> int:
-        """Return the number of stored logs of all feeds."""
         return sum(feed.logs for feed in self.feeds)
 
 
@@ -69,11 +60,8 @@ class StateSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Summary of a state.
 
     Args:
-        path: Path of the file.
         size: Size in bytes.
-        schema: Version of the schema.
         in_use: Whether an exporter is using the state, None if unknown.
-        workspaces: Summaries of the workspaces, by name.
     """
 
     path: str
@@ -83,19 +71,13 @@ class StateSummary(msgspec.Struct, frozen=True, kw_only=True):
     workspaces: Sequence[WorkspaceSummary]
 
     def workspace(self, name: str) -> WorkspaceSummary:
-        """Return the summary of a workspace; raises StoreError if there is no such workspace."""
         for summary in self.workspaces:
             if summary.workspace == name:
                 return summary
         names = ", ".join(summary.workspace for summary in self.workspaces) or "none"
         raise StoreError(f"there is no workspace {name} in the state; choose from {names}")
 
-    def json(self) -> str:
-        """Return the summary as JSON."""
-        return msgspec.json.encode(self).decode()
-
     def text(self) -> Iterator[str]:
-        """Return the summary as lines of text."""
         usage = {True: "in use by an exporter", False: "not in use", None: "may be in use"}[self.in_use]
         yield f"{self.path}: {self.size:,} bytes, schema {self.schema}, {usage}"
         for summary in self.workspaces:
@@ -173,14 +155,7 @@ def manage_state(context: CommandContext) -> int:
         # Half an export is useless, so that a closed pipe is a failure.
         return write_stdout(lambda: _run(context, _write_buffered), broken_pipe_code=1)
     lines: list[str] = []
-    exit_code = _run(context, lines.append)
-
-    def write() -> int:
-        for line in lines:
-            write_line(line)
-        return exit_code
-
-    return write_stdout(write, broken_pipe_code=exit_code)
+    return write_lines(lines, _run(context, lines.append))
 
 
 def _run(context: CommandContext, write: Callable[[str], object]) -> int:
@@ -195,13 +170,7 @@ def _write_buffered(line: str) -> None:
 
 
 class StateCommand:
-    """Runs actions on a state.
-
-    Args:
-        url: URL of the state.
-        write: Callback that writes a line of output.
-        stdin: Lines of standard input.
-    """
+    """Runs actions on the state at a URL."""
 
     def __init__(self, url: str, write: Callable[[str], object], stdin: Iterable[str] = ()) -> None:
         self._url = url
@@ -210,12 +179,7 @@ class StateCommand:
         self._stdin = stdin
 
     def run(self, args: Sequence[str], *, format_name: str = "text", confirmed: bool = False) -> int:
-        """Run an action and return the exit code.
-
-        Args:
-            args: Action and its arguments.
-            format_name: ``text``, or ``json`` if the action supports it.
-            confirmed: Whether ``--yes`` was given.
+        """Run an action, whose arguments follow its name, and return the exit code.
 
         Raises:
             ConfigError: The arguments are invalid, or the action has to be confirmed.
@@ -240,7 +204,7 @@ class StateCommand:
 
     def _info(self, format_name: str) -> int:
         summary = summarize_state(self._url)
-        for line in [summary.json()] if format_name == "json" else summary.text():
+        for line in [msgspec.json.encode(summary).decode()] if format_name == "json" else summary.text():
             self._print(line)
         return 0
 

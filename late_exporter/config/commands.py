@@ -6,20 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = [
-    "ALL_COMMANDS",
-    "API_COMMANDS",
-    "COMMANDS",
-    "EXIT_CODES",
-    "EXPORTER_COMMANDS",
-    "QUERY_COMMANDS",
-    "SERVER_COMMANDS",
-    "SIMULATOR_COMMANDS",
-    "STATE_COMMANDS",
-    "Action",
-    "Command",
-]
-
 QUERY_COMMANDS = ("post", "logs", "audit", "backfill")
 """Commands that read from the API or the state once and exit."""
 
@@ -47,8 +33,6 @@ class Action:
     """An action of a command, selected by its first argument.
 
     Args:
-        name: Name on the command line.
-        help: One or two sentences.
         arguments: Further arguments; optional ones in brackets.
     """
 
@@ -62,8 +46,6 @@ class Command:
     """One command of the program.
 
     Args:
-        name: Name on the command line.
-        help: One sentence.
         arguments: Arguments, as in ``POST_ID``; optional ones in brackets.
         formats: Output formats, the default first; empty if there is no choice.
         examples: Arguments after the program's name, each with an explanation.

@@ -18,8 +18,6 @@ from late_exporter.config.types import (
     integer,
 )
 
-__all__ = ["COMMAND_FLAGS", "CommandFlags"]
-
 LOGS = ("logs",)
 AUDIT = ("audit",)
 BACKFILL = ("backfill",)

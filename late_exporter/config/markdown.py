@@ -7,11 +7,8 @@ from late_exporter.config.flags import COMMAND_FLAGS
 from late_exporter.config.options import Option
 from late_exporter.config.settings import OPTIONS
 
-__all__ = ["commands_markdown", "flags_markdown", "options_markdown"]
-
 
 def options_markdown() -> str:
-    """Return the table of options."""
     rows = ["| flag | variable | default | commands | |", "|---|---|---|---|---|"]
     for option in OPTIONS:
         flag = f"`{option.flag}`" if option.flag else "-"
@@ -23,7 +20,6 @@ def options_markdown() -> str:
 
 
 def commands_markdown() -> str:
-    """Return the table of commands."""
     rows = (f"| `{' '.join((command.name, *command.arguments))}` | {command.help} |" for command in COMMANDS.values())
     return "\n".join(["| command | |", "|---|---|", *rows])
 

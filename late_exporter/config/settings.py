@@ -53,8 +53,6 @@ from late_exporter.config.types import (
 if TYPE_CHECKING:
     from late_exporter.config.web import WebConfig
 
-__all__ = ["OPTIONS", "CommandContext", "Settings", "SimulateSettings", "Workspace", "restart_only_changes"]
-
 PLANS = ", ".join(f"{plan} ({limit})" for plan, limit in RATE_LIMITS.items())
 Incident: TypeAlias = Literal["platform-outage", "revoked-token", "rate-limit-storm", "slow-video"]
 
@@ -351,13 +349,11 @@ class Settings(BaseSettings):
 
     @property
     def web_config(self) -> WebConfig:
-        """The content of the web configuration file."""
         from late_exporter.config.web import WebConfig  # noqa: PLC0415 - not needed by the health check and by --help
 
         return self._web_config or WebConfig()
 
     def set_web_config(self, web_config: WebConfig) -> None:
-        """Attach the content of the web configuration file."""
         self._web_config = web_config
 
     @property
@@ -379,7 +375,6 @@ class Settings(BaseSettings):
         return self.model_copy(update={"api": api, "workspace_list": None})
 
     def value_of(self, option: Option) -> object:
-        """Return the value of an option."""
         return reduce(getattr, option.path, self)
 
 
@@ -391,10 +386,7 @@ class CommandContext:
     """Everything a command needs to run.
 
     Args:
-        settings: Settings at startup.
         reload_settings: Reads the settings again; raises ConfigError.
-        flags: Flags of the command itself.
-        args: Positional arguments.
     """
 
     settings: Settings

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from late_exporter.config.web import WebConfig
     from late_exporter.config.yaml_file import YamlFile
 
-__all__ = ["load", "parse_flags"]
-
 MIN_MASKED_LENGTH = 8
 NO_KEY = (
     "no API key: set LATE_API_KEY or ZERNIO_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or "
@@ -56,7 +54,6 @@ class ConfigSource:
         command: Command that runs; options of other commands are ignored.
         values: Nested as in Settings.
         places: Flag, variable or file and line of each value.
-        problems: Mistakes.
         is_broken: Whether the source could not be read, so that it may hold more values.
     """
 
@@ -67,7 +64,6 @@ class ConfigSource:
     is_broken: bool = False
 
     def put(self, option: Option, value: object, place: str) -> None:
-        """Set the value of an option."""
         if self.command not in option.commands:
             return
         values = self.values
@@ -83,12 +79,9 @@ class ConfigSource:
 
 
 def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings of a command.
+    """Return the settings of a command; options of other commands are ignored, and their files not read.
 
-    Args:
-        command: Command that runs; options of other commands are ignored, and their files not read.
-        flags: Values of each flag by option name, as in ``{"poll.interval": ["30s"]}``.
-        environ: Environment; None for that of the process.
+    The flags are named as in ``{"poll.interval": ["30s"]}``. The default environment is that of the process.
 
     Raises:
         ConfigError: With every mistake.
@@ -120,11 +113,7 @@ def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str,
 
 
 def parse_flags(command: str, flags: Mapping[str, Sequence[str]]) -> CommandFlags:
-    """Return the flags of a command.
-
-    Args:
-        command: Command that runs.
-        flags: Values of each flag by name, as in ``{"limit": ["5"]}``.
+    """Return the flags of a command, given as in ``{"limit": ["5"]}``.
 
     Raises:
         ConfigError: With every mistake.

@@ -16,8 +16,6 @@ from pydantic import AfterValidator
 
 from late_exporter.config.types import Section, read_file
 
-__all__ = ["Tls", "TlsError", "create_context"]
-
 SUITES = MappingProxyType(
     {
         "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA": "ECDHE-ECDSA-AES128-SHA",
@@ -116,7 +114,6 @@ class Tls(Section):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Files that the options name."""
         return tuple(name for name in (self.cert_file, self.key_file, self.client_ca_file) if name)
 
     def warnings(self) -> Iterator[str]:
@@ -131,11 +128,7 @@ class Tls(Section):
 
 
 def create_context(tls: Tls, folder: Path) -> ssl.SSLContext:
-    """Return the context of TLS connections.
-
-    Args:
-        tls: Options.
-        folder: Folder that paths are relative to.
+    """Return the context of TLS connections; relative paths start at ``folder``.
 
     Raises:
         TlsError: An option cannot be used.

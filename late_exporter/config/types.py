@@ -15,41 +15,6 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainValidator, SecretStr, model_validator
 
-__all__ = [
-    "EMPTY_VALUES",
-    "INVALID_NAME",
-    "MAX_FILE",
-    "RATE_LIMITS",
-    "Address",
-    "BaseUrl",
-    "Bool",
-    "Bounds",
-    "CommaSeparated",
-    "FeedName",
-    "File",
-    "Key",
-    "KeyFile",
-    "ListenAddress",
-    "RateLimit",
-    "SecretFile",
-    "Section",
-    "Share",
-    "StateUrl",
-    "TargetLabel",
-    "TcpAddress",
-    "TelemetryPath",
-    "Timestamp",
-    "UnixPath",
-    "WebhookPath",
-    "WorkspaceName",
-    "distinct",
-    "duration",
-    "integer",
-    "is_workspace_name",
-    "quote",
-    "read_file",
-]
-
 T = TypeVar("T")
 
 RESERVED_PATHS = ("/", "/-/healthy", "/-/ready", "/-/reload", "/-/quit")
@@ -315,7 +280,6 @@ def read_file(path: str, limit: int = MAX_FILE) -> bytes:
 
 
 def is_workspace_name(text: str) -> bool:
-    """Return whether the text is a valid name of a workspace."""
     return _NAME.fullmatch(text) is not None
 
 

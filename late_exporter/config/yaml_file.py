@@ -11,8 +11,6 @@ import yaml
 from late_exporter.config.types import EMPTY_VALUES, MAX_FILE, quote
 from late_exporter.errors import ConfigError
 
-__all__ = ["YamlFile"]
-
 Keys: TypeAlias = tuple[int | str, ...]
 
 
@@ -21,7 +19,6 @@ class YamlFile:
 
     Args:
         path: Path as the user wrote it, for messages.
-        content: Content of the file.
         normalize: Maps spellings of a key that mean the same to one of them.
 
     Raises:

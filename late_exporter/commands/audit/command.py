@@ -10,8 +10,7 @@ from late_exporter.commands._runner import (
     ConnectWorkspaces,
     WorkspaceConnection,
     selected_workspaces,
-    write_line,
-    write_stdout,
+    write_lines,
 )
 from late_exporter.commands.audit.report import AuditReport, render_json, render_text
 from late_exporter.commands.audit.run import AuditRunner
@@ -19,8 +18,6 @@ from late_exporter.commands.feed_choice import recorded_feed
 from late_exporter.config.settings import CommandContext
 from late_exporter.model import Coverage, Feed, Scope
 from late_exporter.store import open_snapshot
-
-__all__ = ["audit_feeds", "print_reports"]
 
 
 async def audit_feeds(context: CommandContext, connect: ConnectWorkspaces) -> Sequence[AuditReport]:
@@ -51,10 +48,4 @@ def print_reports(reports: Sequence[AuditReport], format_name: str) -> int:
     """Print the reports and return the exit code, which does not depend on whether all of them are read."""
     exit_code = int(not all(report.ok for report in reports))
     lines = [render_json(reports)] if format_name == "json" else map(log.escape, render_text(reports))
-
-    def write() -> int:
-        for line in lines:
-            write_line(log.redact(line))
-        return exit_code
-
-    return write_stdout(write, broken_pipe_code=exit_code)
+    return write_lines(map(log.redact, lines), exit_code)

@@ -27,8 +27,6 @@ from late_exporter.model import (
 from late_exporter.protocols import Client, Logger
 from late_exporter.store import StateSnapshot
 
-__all__ = ["AuditRunner", "Timing"]
-
 LATE_WRITE_WINDOW = 3_600_000
 """Milliseconds between the creation and the writing of a log; if no exporter runs, later logs are not judged."""
 
@@ -56,14 +54,9 @@ class AuditRunner:
     """Audits one feed of one workspace.
 
     Args:
-        scope: Feed of a workspace.
         choose_feed: Callback that returns the log list that a coverage was counted from.
-        client: API client of the workspace.
-        open_snapshot: Callback that opens the current state.
         interval: Poll interval of the exporter in seconds.
         wait: Seconds for which the exporter may take to count a suspect.
-        logger: Logger for the wait.
-        timing: Sources of time.
     """
 
     def __init__(
@@ -205,12 +198,7 @@ class _StateStatus(NamedTuple):
 
 
 class _AuditState:
-    """State that is opened again for every query, because the exporter may be writing to it.
-
-    Args:
-        scope: Feed of a workspace.
-        open_snapshot: Callback that opens the current state.
-    """
+    """State that is opened again for every query, because the exporter may be writing to it."""
 
     def __init__(self, scope: Scope, open_snapshot: Callable[[], StateSnapshot]) -> None:
         self._scope = scope

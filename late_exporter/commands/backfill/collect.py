@@ -20,8 +20,6 @@ from late_exporter.model import Coverage, Feed, KnownLogs, LogPage, Scope
 from late_exporter.protocols import Client
 from late_exporter.store import StateSnapshot
 
-__all__ = ["HEAD_BLOCK", "Period", "collect_history"]
-
 HEAD_BLOCK = 10_800_000
 """Milliseconds that Prometheus keeps in its head block, which imported blocks must not overlap."""
 
@@ -36,8 +34,6 @@ class Period(msgspec.Struct, frozen=True):
     """Period of the history, in milliseconds.
 
     Args:
-        now: Current time.
-        since: Start of the history.
         until: End chosen by the user, None to end before the first scrape there can have been.
     """
 
@@ -83,17 +79,7 @@ async def collect_history(
     progress: ProgressBar,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Sequence[SeriesHistory]:
-    """Return the history of the series of a feed before they were first scraped.
-
-    Args:
-        scope: Feed of a workspace.
-        feed: Log list of the feed.
-        client: API client of the workspace, which waits for its quota.
-        snapshot: State; it is closed.
-        families: Families to reconstruct.
-        period: Period of the history.
-        progress: Progress bar.
-        sleep: Callback that waits before a failed request is repeated.
+    """Return the history of the series of a feed before they were first scraped, and close the snapshot.
 
     Raises:
         LateError: The history cannot be reconstructed.

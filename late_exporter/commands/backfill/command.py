@@ -27,8 +27,6 @@ from late_exporter.metrics.catalogue import build_catalogue
 from late_exporter.model import DAY_MS, Coverage, Feed, Scope
 from late_exporter.store import open_snapshot
 
-__all__ = ["write_backfill"]
-
 PRIVATE_MODE = 0o600
 """Permissions of the file, which contains account ids."""
 

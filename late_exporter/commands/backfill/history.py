@@ -49,8 +49,6 @@ from late_exporter.model import (
 from late_exporter.store import RecordedStatus
 from late_exporter.store.matching import match_logs, time_prefix
 
-__all__ = ["FeedHistory", "RecordedLogs", "SampleValue", "SeriesHistory", "apply_delta", "frozen_limiter"]
-
 LATEST_GAUGES = ("late_publishing_last_log_timestamp_seconds", "late_connection_last_event_timestamp_seconds")
 """Gauges whose history follows from the logs alone."""
 
@@ -73,8 +71,6 @@ class SeriesHistory(msgspec.Struct, frozen=True, kw_only=True):
     """History of a series.
 
     Args:
-        family: Family of the series.
-        labels: Label values.
         until: End of the history in milliseconds.
         base: Value before the first change, None if there is none.
         deltas: Changes in order of time.
@@ -115,8 +111,6 @@ class RecordedLogs:
 
     Args:
         rows: Recorded statuses, ordered by key.
-        until: End of the history in milliseconds.
-        has_pending: Whether logs of the feed may be pending and change their status.
 
     Attributes:
         unmatched_count: Number of statuses recorded after the end of the history and not yet assigned to a series.
@@ -166,19 +160,7 @@ class RecordedLogs:
 
 
 class FeedHistory:
-    """History of a feed of a workspace, built from the pages of the API.
-
-    Args:
-        scope: Feed of a workspace.
-        feed: Log list of the feed.
-        families: Families to reconstruct.
-        limiter: Limiter of label values; see ``frozen_limiter``.
-        recorded_logs: Logs that the state has recorded.
-        until: End of the history in milliseconds.
-
-    Attributes:
-        log_count: Number of logs in the history.
-    """
+    """History of a feed of a workspace until a time in milliseconds, built from the pages of the API."""
 
     def __init__(
         self,
@@ -244,9 +226,7 @@ class FeedHistory:
     def series(self, values: Mapping[Series, SeriesValue], *, published_at: int) -> Iterator[SeriesHistory]:
         """Yield the series that were exposed from the start, with their values before it.
 
-        Args:
-            values: Current values of all series.
-            published_at: Time in milliseconds at which the counters of the feed were first exposed.
+        ``published_at`` is the time in milliseconds at which the counters of the feed were first exposed.
         """
         for (name, labels), current_value in values.items():
             family = self._families.get(name)

@@ -12,8 +12,6 @@ from late_exporter.commands.backfill.history import SampleValue, SeriesHistory, 
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.text import FamilyFormatter
 
-__all__ = ["SampleGrid", "samples", "write_openmetrics"]
-
 MAX_SAMPLE_GAP = 240_000
 """Milliseconds between two samples of an unchanged series; Prometheus considers a series gone after five minutes."""
 
@@ -71,16 +69,7 @@ def write_openmetrics(
     *,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> int:
-    """Write series to a file and return the number of samples.
-
-    Args:
-        file: File to write to.
-        histories: Series to write.
-        families: Families in the order in which they are written.
-        grid: Times of the samples.
-        target_labels: Labels to add to every sample.
-        on_progress: Callback that receives the number of series written.
-    """
+    """Write series in the order of ``families``, with target labels in every sample; return the number of samples."""
     order = {name: index for index, name in enumerate(families)}
     sorted_histories = sorted(histories, key=lambda history: (order[history.family.name], history.labels))
     sample_count = series_count = 0
@@ -100,7 +89,6 @@ def write_openmetrics(
 def _series_text(
     formatter: FamilyFormatter, history: SeriesHistory, labels: tuple[str, ...], grid: SampleGrid
 ) -> Iterator[bytes]:
-    """Yield the lines of a series, sample by sample."""
     last_value: SampleValue | None = None
     lines: list[str] = []
     for timestamp, value in samples(history, grid.timestamps(history.until)):

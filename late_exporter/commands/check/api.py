@@ -16,8 +16,6 @@ from late_exporter.errors import ApiError, ApiUnavailable, EndpointNotFound, Rat
 from late_exporter.format import plural
 from late_exporter.model import Deviation, Feed
 
-__all__ = ["api_failure", "check_api"]
-
 PLANS = {60: "Free", 120: "Build", 600: "Accelerate", 1200: "Unlimited"}
 """Plans by requests per minute, as the vendor publishes them."""
 
@@ -47,16 +45,7 @@ async def check_api(
     quota_share: float,
     clock: Callable[[], float] = time.time,
 ) -> list[Finding]:
-    """Request every endpoint that the feeds need once.
-
-    Args:
-        workspace: Name of the workspace.
-        client: API client of the workspace.
-        feeds: Feeds to be polled.
-        interval: Seconds between two polls of a feed.
-        quota_share: Share of the key's limit that the exporter may use.
-        clock: Unix time in seconds.
-    """
+    """Request every endpoint that the feeds need once; ``interval`` is in seconds, between two polls of a feed."""
     findings: list[Finding] = []
     skews: list[float] = []
     for feed in feeds:
@@ -74,15 +63,7 @@ async def check_api(
 
 
 class _ListResult(NamedTuple):
-    """Result of the check of a log list.
-
-    Args:
-        finding: Finding about the endpoint.
-        deviations: Fields that are not as documented.
-        post_id: Id of the post of the newest log that has one.
-        date: Clock of the API as a Unix time in seconds.
-        is_rate_limited: Whether the API asked to wait.
-    """
+    """Result of the check of a log list; ``date`` is the clock of the API as a Unix time in seconds."""
 
     finding: Finding
     deviations: Sequence[Deviation] = ()
@@ -127,7 +108,6 @@ async def _check_post(client: LateClient, feed: Feed, post_id: str) -> Finding:
 
 
 def api_failure(subject: str, exc: ApiError) -> Finding:
-    """Return a finding about an endpoint that failed."""
     return Finding(level=Level.ERROR, subject=subject, message=str(exc), hint=HINTS.get(type(exc), ""))
 
 

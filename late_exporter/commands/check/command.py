@@ -17,8 +17,6 @@ from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.format import plural
 from late_exporter.log import escape, redact
 
-__all__ = ["check_all"]
-
 
 async def check_all(context: CommandContext, connect: ConnectWorkspaces) -> int:
     """Print the findings of all checks; return 1 if one of them is an error."""

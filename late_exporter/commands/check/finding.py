@@ -7,8 +7,6 @@ from enum import StrEnum
 
 import msgspec
 
-__all__ = ["Finding", "Level", "format_findings"]
-
 GAP = 2
 
 
@@ -24,10 +22,6 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Result of one check.
 
     Args:
-        level: Severity.
-        subject: What was checked.
-        message: Result.
-        hint: Suggested action, or an empty string.
         workspace: Name of the workspace; empty if the finding concerns the whole exporter.
     """
 
@@ -39,7 +33,6 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def format_findings(findings: Sequence[Finding]) -> list[str]:
-    """Return one line per finding, in columns."""
     subjects = [f"{finding.workspace} {finding.subject}".strip() for finding in findings]
     width = max(map(len, subjects), default=0)
     return [

@@ -16,8 +16,6 @@ from late_exporter.model import Feed
 from late_exporter.protocols import Client
 from late_exporter.store import open_snapshot
 
-__all__ = ["GenerationCheck", "check_generation", "recorded_generations"]
-
 SUBJECT = "generation"
 
 
@@ -48,15 +46,7 @@ def recorded_generations(url: str) -> Mapping[str, str]:
 async def check_generation(
     workspace: str, client: Client, names: Sequence[str], *, configured_generation: str, state_generation: str | None
 ) -> GenerationCheck:
-    """Request the publishing logs of every generation.
-
-    Args:
-        workspace: Name of the workspace.
-        client: API client of the workspace.
-        names: Names of the feeds to be polled.
-        configured_generation: Value of --api.generation: ``auto`` or a generation.
-        state_generation: Generation that the state was counted from, None if there is no such state.
-    """
+    """Request the publishing logs of every generation; ``state_generation`` is None if nothing was counted yet."""
     availability: dict[str, bool | None] = {}
     for generation, feeds in GENERATIONS.items():
         try:

@@ -17,8 +17,6 @@ from late_exporter.format import plural
 from late_exporter.store import is_in_use, open_snapshot
 from late_exporter.web.server import bind_socket
 
-__all__ = ["check_addresses", "check_key_file", "check_state", "check_web"]
-
 HEALTH_TIMEOUT = 1.0
 """Seconds in which an exporter on this machine answers."""
 
