@@ -10,10 +10,7 @@ UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def iso_time(millis: float, *, precise: bool = False) -> str:
-    """Return a time in milliseconds since the Unix epoch as ISO 8601 in UTC, to the second unless ``precise``.
-
-    The result is empty if the calendar does not reach that far.
-    """
+    """Return milliseconds since the Unix epoch as ISO 8601 in UTC, or an empty string if the calendar ends before."""
     try:
         time = EPOCH + timedelta(milliseconds=millis)
     except (ValueError, OverflowError):

@@ -32,7 +32,10 @@ _spellings: tuple[str, ...] = ()
 
 def configure(level: str = "info", format: str = "logfmt", secrets: Iterable[str] = ()) -> None:  # noqa: A002 - the name of the flag
     """Write all logs, also those of libraries, to standard error; ``secrets`` replace those of an earlier call."""
-    _set_secrets(secrets)
+    global _spellings  # noqa: PLW0603 - logging is global, and so are its secrets
+    _spellings = ()
+    for secret in secrets:
+        add_secret(secret)
     reconfigure(level, format)
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -62,7 +65,7 @@ def get_logger(name: str) -> BoundLogger:
 
 def add_secret(value: str) -> None:
     """Redact a text from now on, also if it is quoted, escaped or URL-encoded."""
-    global _spellings  # noqa: PLW0603 - logging is global, and so are its secrets
+    global _spellings  # noqa: PLW0603 - as in configure
     spellings = {*_spellings, value, repr(value)[1:-1], json.dumps(value)[1:-1], quote(value, safe="")} - {""}
     _spellings = tuple(sorted(spellings, key=len, reverse=True))
 
@@ -118,13 +121,6 @@ class _Handler(logging.StreamHandler[Any]):
             sys.stderr.write(f'level=error msg="log entry could not be written" logger={escape(record.name)}\n')
 
 
-def _set_secrets(secrets: Iterable[str]) -> None:
-    global _spellings  # noqa: PLW0603 - as in add_secret
-    _spellings = ()
-    for secret in secrets:
-        add_secret(secret)
-
-
 def _entry(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Return the fields of an entry in their order; an event cannot override time and level."""
     record = event.pop("_record")
@@ -159,11 +155,8 @@ def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
 
 
 def _render_logfmt(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    return " ".join(f"{_escape_key(key)}={_logfmt(value)}" for key, value in event.items())
-
-
-def _escape_key(key: str) -> str:
-    return re.sub(r'[\s="\\]', "_", escape(key))
+    keys = {key: re.sub(r'[\s="\\]', "_", escape(key)) for key in event}
+    return " ".join(f"{keys[key]}={_logfmt(value)}" for key, value in event.items())
 
 
 def _logfmt(value: object) -> str:

@@ -32,11 +32,7 @@ ConnectWorkspaces: TypeAlias = AbstractAsyncContextManager[Mapping[str, Workspac
 async def connect_workspace(
     context: CommandContext, connect: ConnectWorkspaces
 ) -> AsyncIterator[tuple[str, WorkspaceConnection]]:
-    """Connect to the workspace of ``--workspace``, or the only one; yield its name and connection.
-
-    Raises:
-        ConfigError: There is no such workspace, or several without a choice.
-    """
+    """Connect to the workspace of ``--workspace``, or the only one; yield name and connection; raise ConfigError."""
     names = selected_workspaces(context)
     if len(names) > 1:
         raise ConfigError(f"--workspace: required, because there are several: {', '.join(names)}")
@@ -56,7 +52,7 @@ def selected_workspaces(context: CommandContext) -> Sequence[str]:
 
 
 def write_stdout(command: Callable[[], int], *, broken_pipe_code: int = 0) -> int:
-    """Run a command that writes to standard output, and return its exit code; a closed pipe is no exception."""
+    """Run a command that writes to standard output; return its exit code, or the other one after a broken pipe."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:

@@ -30,13 +30,7 @@ class LogPager:
     """
 
     def __init__(
-        self,
-        client: Client,
-        feed: Feed,
-        filters: Mapping[str, str | int],
-        since: float,
-        *,
-        clock: Callable[[], float],
+        self, client: Client, feed: Feed, filters: Mapping[str, str | int], since: float, *, clock: Callable[[], float]
     ) -> None:
         self._client = client
         self._feed = feed

@@ -328,9 +328,7 @@ async def _run_demo(context: CommandContext, stop: Stop) -> None:
             group.create_task(_serve_simulator(options, bound, context.flags.generation, lead=lead))
             group.create_task(
                 _export(
-                    settings.with_api(url, DEMO_KEY),
-                    lambda: context.reload_settings().with_api(url, DEMO_KEY),
-                    stop,
+                    settings.with_api(url, DEMO_KEY), lambda: context.reload_settings().with_api(url, DEMO_KEY), stop
                 )
             )
 

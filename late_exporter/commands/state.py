@@ -86,11 +86,7 @@ class StateSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def summarize_state(url: str) -> StateSummary:
-    """Return the summary of the state at a URL.
-
-    Raises:
-        StoreError: There is no state, or it cannot be read.
-    """
+    """Return the summary of the state at a URL; raise StoreError if there is none, or if it cannot be read."""
     path = state_path(url)
     with StateSnapshot(path) as snapshot:
         series_names = [labels[0] for _, labels in snapshot.series_values()]

@@ -20,11 +20,7 @@ def require_textfile(path: Path) -> None:
 
 
 def write_textfile(path: Path, body: bytes) -> None:
-    """Replace a file at once, so that no reader sees half of it.
-
-    Raises:
-        LateError: The file cannot be written; the previous one is unchanged.
-    """
+    """Replace a file at once, so that no reader sees half of it."""
     with atomic_write(path, FILE_MODE) as file:
         file.write(body)
 

@@ -30,11 +30,7 @@ EXIT_CODES = (
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """An action of a command, selected by its first argument.
-
-    Args:
-        arguments: Further arguments; optional ones in brackets.
-    """
+    """An action of a command, selected by its first argument. Optional arguments are in brackets."""
 
     name: str
     help: str

@@ -127,10 +127,7 @@ class PollSettings(SettingsSection):
         "7d", "DURATION", "How far back the first sync reads, 1m to 90d.", reload="live"
     )
     reconcile_interval: Annotated[float, duration("100ms")] = option(
-        "10m",
-        "DURATION",
-        "Time between two reconciliation scans, which find logs that polls missed.",
-        reload="live",
+        "10m", "DURATION", "Time between two reconciliation scans, which find logs that polls missed.", reload="live"
     )
     # Daily by default: an audit costs fewer requests in a day than the reconciliation scan does in ten minutes.
     audit_interval: Annotated[float, duration("0s")] = option(
@@ -383,11 +380,7 @@ OPTIONS = tuple(options_of(Settings))
 
 @dataclass(frozen=True, slots=True)
 class CommandContext:
-    """Everything a command needs to run.
-
-    Args:
-        reload_settings: Reads the settings again; raises ConfigError.
-    """
+    """Everything a command needs to run; ``reload_settings`` raises ConfigError."""
 
     settings: Settings
     reload_settings: Callable[[], Settings]

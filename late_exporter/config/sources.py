@@ -88,11 +88,7 @@ def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str,
     """
     environ = os.environ if environ is None else environ
     sources = [_from_flags(command, flags, OPTIONS), _from_environment(command, environ)]
-    sources += [
-        _from_file(command, sources),
-        _from_defaults(command, OPTIONS),
-        _from_systemd(command, environ),
-    ]
+    sources += [_from_file(command, sources), _from_defaults(command, OPTIONS), _from_systemd(command, environ)]
     places = {location: place for source in reversed(sources) for location, place in source.places.items()}
     problems = [problem for source in sources for problem in source.problems]
     settings = None
@@ -113,11 +109,7 @@ def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str,
 
 
 def parse_flags(command: str, flags: Mapping[str, Sequence[str]]) -> CommandFlags:
-    """Return the flags of a command, given as in ``{"limit": ["5"]}``.
-
-    Raises:
-        ConfigError: With every mistake.
-    """
+    """Return the flags of a command, given as in ``{"limit": ["5"]}``; raise ConfigError with every mistake."""
     source = _from_flags(command, flags, COMMAND_FLAGS)
     formats = COMMANDS[command].formats
     problems = source.problems + [

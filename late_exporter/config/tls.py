@@ -98,7 +98,7 @@ class Tls(Section):
 
     @property
     def is_set(self) -> bool:
-        """True if an option is set that has no meaning without TLS."""
+        """Return whether an option is set that has no meaning without TLS."""
         return any(
             (
                 self.cert,
@@ -128,11 +128,7 @@ class Tls(Section):
 
 
 def create_context(tls: Tls, folder: Path) -> ssl.SSLContext:
-    """Return the context of TLS connections; relative paths start at ``folder``.
-
-    Raises:
-        TlsError: An option cannot be used.
-    """
+    """Return the context of TLS connections; raise TlsError. Relative paths start at ``folder``."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_RENEGOTIATION

@@ -6,12 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from late_exporter import log
-from late_exporter.commands._runner import (
-    ConnectWorkspaces,
-    WorkspaceConnection,
-    selected_workspaces,
-    write_lines,
-)
+from late_exporter.commands._runner import ConnectWorkspaces, WorkspaceConnection, selected_workspaces, write_lines
 from late_exporter.commands.audit.report import AuditReport, render_json, render_text
 from late_exporter.commands.audit.run import AuditRunner
 from late_exporter.commands.feed_choice import recorded_feed

@@ -31,22 +31,14 @@ NOTHING_KNOWN = KnownLogs({})
 
 
 class Period(msgspec.Struct, frozen=True):
-    """Period of the history, in milliseconds.
-
-    Args:
-        until: End chosen by the user, None to end before the first scrape there can have been.
-    """
+    """Period of the history, in milliseconds; without ``until`` it ends before the first possible scrape."""
 
     now: int
     since: int
     until: int | None = None
 
     def end(self, scope: Scope, coverage: Coverage | None) -> int:
-        """Return the end of the history of a feed.
-
-        Raises:
-            LateError: The end is unknown, or before the start.
-        """
+        """Return the end of the history of a feed; raise LateError if it is unknown, or before the start."""
         if coverage is None or not coverage.is_synced:
             raise LateError(
                 f"{_name(scope)}: the first sync is not complete; start the exporter and try again when it is ready, "
@@ -79,11 +71,7 @@ async def collect_history(
     progress: ProgressBar,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Sequence[SeriesHistory]:
-    """Return the history of the series of a feed before they were first scraped, and close the snapshot.
-
-    Raises:
-        LateError: The history cannot be reconstructed.
-    """
+    """Return the series of a feed before they were first scraped, and close the snapshot; raise LateError."""
     # Read the state at once: requests take as long as the quota requires, and the state must not stay open meanwhile.
     with snapshot:
         coverage = snapshot.feed_state(scope).coverage if scope in snapshot.scopes else None

@@ -94,11 +94,7 @@ def _problems(context: CommandContext, families: Mapping[str, Family], now: int)
 
 
 async def _collect(
-    context: CommandContext,
-    connect: ConnectWorkspaces,
-    families: Mapping[str, Family],
-    now: int,
-    progress: ProgressBar,
+    context: CommandContext, connect: ConnectWorkspaces, families: Mapping[str, Family], now: int, progress: ProgressBar
 ) -> tuple[int, Sequence[SeriesHistory]]:
     """Return the start of the history, and the series of all feeds."""
     settings, flags = context.settings, context.flags

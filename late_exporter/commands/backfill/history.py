@@ -107,10 +107,7 @@ def _increment(family: Family, amount: float) -> Increment:
 
 
 class RecordedLogs:
-    """Logs that the state has recorded as counted, by key.
-
-    Args:
-        rows: Recorded statuses, ordered by key.
+    """Logs that the state has recorded as counted, by key, from rows that are ordered by key.
 
     Attributes:
         unmatched_count: Number of statuses recorded after the end of the history and not yet assigned to a series.

@@ -29,11 +29,7 @@ HINTS: dict[type[ApiError], str] = {
     ApiUnavailable: "check the network, a proxy, DNS, and --api.base-url",
 }
 
-DEVIATION_KINDS = {
-    "unknown": "is not documented",
-    "missing": "is missing",
-    "type": "has another type than documented",
-}
+DEVIATION_KINDS = {"unknown": "is not documented", "missing": "is missing", "type": "has another type than documented"}
 
 
 async def check_api(
@@ -82,7 +78,7 @@ async def _check_list(client: LateClient, feed: Feed) -> _ListResult:
     post_id = next((entry.post_id for entry in page.entries if entry.post_id), None)
     deviations = list(dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations))
     message = "an unknown number of logs" if page.total is None else plural(page.total, "log")
-    finding = Finding(level=Level.OK, subject=subject, message=message)
+    finding = Finding(Level.OK, subject, message)
     return _ListResult(finding, deviations, post_id, response.date)
 
 
@@ -91,7 +87,7 @@ def _schema_finding(path: str, deviation: Deviation) -> Finding:
     if deviation.type:
         message += f": {deviation.type} {deviation.sample}".rstrip()
     hint = "the API has changed; look for a newer late-exporter"
-    return Finding(level=Level.WARNING, subject=path, message=message, hint=hint)
+    return Finding(Level.WARNING, path, message, hint=hint)
 
 
 async def _check_post(client: LateClient, feed: Feed, post_id: str) -> Finding:
@@ -104,15 +100,15 @@ async def _check_post(client: LateClient, feed: Feed, post_id: str) -> Finding:
         message = "the newest post was deleted"
     else:
         message = f"{plural(len(response.page.entries), 'log')} of the newest post"
-    return Finding(level=Level.OK, subject=subject, message=message)
+    return Finding(Level.OK, subject, message)
 
 
 def api_failure(subject: str, exc: ApiError) -> Finding:
-    return Finding(level=Level.ERROR, subject=subject, message=str(exc), hint=HINTS.get(type(exc), ""))
+    return Finding(Level.ERROR, subject, str(exc), hint=HINTS.get(type(exc), ""))
 
 
 def _check_quota(client: LateClient, feed_count: int, interval: float, quota_share: float) -> Iterator[Finding]:
-    """Yield whether polling fits into the share of the limit: one request per feed, and one for pending logs."""
+    # A poll costs one request per feed, and one for pending logs.
     quota = client.quota
     if quota is None:
         return
@@ -122,13 +118,13 @@ def _check_quota(client: LateClient, feed_count: int, interval: float, quota_sha
     message = f"{quota_text}; polling takes about {_rounded(required_rate)}"
     if required_rate > allowed_rate:
         yield Finding(
-            level=Level.WARNING,
-            subject="quota",
-            message=f"{message}, more than the {_rounded(allowed_rate)} allowed by --api.quota-share",
+            Level.WARNING,
+            "quota",
+            f"{message}, more than the {_rounded(allowed_rate)} allowed by --api.quota-share",
             hint="raise --poll.interval or --api.quota-share",
         )
     else:
-        yield Finding(level=Level.OK, subject="quota", message=message)
+        yield Finding(Level.OK, "quota", message)
 
 
 def _check_clock(skews: Iterable[float]) -> Iterator[Finding]:
@@ -138,13 +134,10 @@ def _check_clock(skews: Iterable[float]) -> Iterator[Finding]:
     message = f"{abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the API"
     if abs(skew) > MAX_SKEW:
         yield Finding(
-            level=Level.WARNING,
-            subject="clock",
-            message=message,
-            hint="synchronize it, otherwise alerts on age are off by as much",
+            Level.WARNING, "clock", message, hint="synchronize it, otherwise alerts on age are off by as much"
         )
     else:
-        yield Finding(level=Level.OK, subject="clock", message=message if abs(skew) >= 1 else "agrees with the API")
+        yield Finding(Level.OK, "clock", message if abs(skew) >= 1 else "agrees with the API")
 
 
 def _rounded(number: float) -> str:

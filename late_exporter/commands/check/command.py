@@ -32,7 +32,7 @@ async def check_all(context: CommandContext, connect: ConnectWorkspaces) -> int:
 async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[Finding]:
     secure = settings.web_config.ssl_context is not None
     summary = plural(len(settings.workspaces), "workspace")
-    findings = [Finding(level=Level.OK, subject="configuration", message=summary)]
+    findings = [Finding(Level.OK, "configuration", summary)]
     state_generations = await asyncio.to_thread(recorded_generations, settings.state.url)
     async with connect as connections:
         for workspace in settings.workspaces:

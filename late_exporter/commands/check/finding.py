@@ -18,12 +18,8 @@ class Level(StrEnum):
     ERROR = "error"
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """Result of one check.
-
-    Args:
-        workspace: Name of the workspace; empty if the finding concerns the whole exporter.
-    """
+class Finding(msgspec.Struct, frozen=True):
+    """Result of one check; the workspace is empty if it concerns the whole exporter."""
 
     level: Level
     subject: str
