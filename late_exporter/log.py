@@ -22,8 +22,7 @@ LEVELS = ("debug", "info", "warn", "error")
 FORMATS = ("logfmt", "json")
 
 _REDACTED = "[redacted]"
-_MIN_PREFIX = 12
-"""Length from which the beginning of a secret is redacted."""
+_MIN_PREFIX = 12  # length from which the beginning of a secret is redacted
 _TOKENS = re.compile(r"sk_[0-9a-fA-F]{8,}|bearer\s+[^\s\"']+", re.IGNORECASE)
 _LEVEL_NAMES = {"DEBUG": "debug", "INFO": "info", "WARNING": "warn", "ERROR": "error", "CRITICAL": "error"}
 

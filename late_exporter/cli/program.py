@@ -20,8 +20,7 @@ from late_exporter.errors import ConfigError, LateError
 
 CommandFunction: TypeAlias = Callable[[CommandContext], int]
 
-OFFLINE_COMMANDS = ("metrics", "completion")
-"""Commands that read no settings."""
+OFFLINE_COMMANDS = ("metrics", "completion")  # commands that read no settings
 
 
 class ExitCode(IntEnum):

@@ -30,14 +30,9 @@ ACCOUNT_ID = re.compile(r"[0-9a-f]{24}")
 LOCAL_ACTIONS = frozenset({*(action for action, _ in ACTIONS.values()), *EVENTS.values(), "all"})
 """Actions that the API cannot filter by, because each of them stands for several of its own or for any."""
 
-STATUS_CACHE_SIZE = 50_000
-"""Logs whose last status is remembered while following."""
-
-MAX_PENDING = 1000
-"""Pending logs whose outcome is followed at a time."""
-
-MAX_PAUSE = 60.0
-"""Seconds between two attempts after several failures."""
+STATUS_CACHE_SIZE = 50_000  # logs whose last status is remembered while following
+MAX_PENDING = 1000  # pending logs whose outcome is followed at a time
+MAX_PAUSE = 60.0  # seconds between two attempts after several failures
 
 
 def log_formatter(format_name: str, feed: str, terminal: Terminal) -> LogFormatter:

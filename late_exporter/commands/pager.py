@@ -10,15 +10,10 @@ from late_exporter.commands.logview import log_views
 from late_exporter.model import PAGE_SIZE, Feed, LogPage, LogView
 from late_exporter.protocols import Client
 
-PAGE_OVERLAP = 2
-"""Rows that two pages share, so that a shift between the two requests is noticed."""
-
-STEP_BACK = 50
-"""Rows to go back if two pages share none."""
-
+PAGE_OVERLAP = 2  # rows that two pages share, so that a shift between the two requests is noticed
+STEP_BACK = 50  # rows to go back if two pages share none
 MAX_STEPS_BACK = 40
-MAX_EMPTY_PAGES = 3
-"""Pages in a row without new logs after which a list is considered complete."""
+MAX_EMPTY_PAGES = 3  # pages in a row without new logs after which a list is considered complete
 
 
 class LogPager:

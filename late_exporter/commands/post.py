@@ -23,9 +23,7 @@ from late_exporter.format import iso_time, plural
 from late_exporter.model import DAY_MS, PAGE_SIZE, PENDING, Feed, LogView
 from late_exporter.protocols import Client
 
-SEARCH_LIMIT = 1000
-"""Logs to read if the logs of a post have to be searched for."""
-
+SEARCH_LIMIT = 1000  # logs to read if the logs of a post have to be searched for
 CAPTION_LENGTH = 72
 ATTEMPTS = ("publish", "retry")
 FAILED, SUCCESS, SKIPPED = "failed", "success", "skipped"

@@ -47,13 +47,10 @@ from late_exporter.web.server import bind_socket, serve, systemd_sockets
 
 DEMO_KEY = "sk_" + "0" * 64
 DEMO_INCIDENTS = ("platform-outage", "revoked-token")
-DEMO_LEAD = 900.0
-"""Seconds since the demo's incidents began, so that its first minute already shows something."""
-
+DEMO_LEAD = 900.0  # seconds since the demo's incidents began, so that its first minute already shows something
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-Stop: TypeAlias = Callable[[], None]
-"""Callback that stops the command."""
+Stop: TypeAlias = Callable[[], None]  # callback that stops the command
 
 
 def run(context: CommandContext) -> int:

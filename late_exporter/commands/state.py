@@ -22,8 +22,7 @@ from late_exporter.model import Scope
 from late_exporter.store import StateSnapshot, admin, is_in_use, state_path
 
 CONFIRMED_ACTIONS = ("rename", "drop")
-STREAM = "-"
-"""Name that stands for standard input or output."""
+STREAM = "-"  # name that stands for standard input or output
 
 
 class FeedSummary(msgspec.Struct, frozen=True, kw_only=True):

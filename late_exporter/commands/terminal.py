@@ -16,12 +16,8 @@ from unicodedata import combining, east_asian_width
 from late_exporter.log import escape, redact
 from late_exporter.model import LogView
 
-MAX_DEPTH = 64
-"""Levels of a log that JSON output shows; Python's own limit is not far above."""
-
-MAX_COLUMN_WIDTH = 40
-"""A longer cell is shown whole, but does not widen its column in other rows."""
-
+MAX_DEPTH = 64  # levels of a log that JSON output shows; Python's own limit is not far above
+MAX_COLUMN_WIDTH = 40  # a longer cell is shown whole, but does not widen its column in other rows
 INDENT = 4
 MIN_WIDTH = 20
 

@@ -6,20 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-QUERY_COMMANDS = ("post", "logs", "audit", "backfill")
-"""Commands that read from the API or the state once and exit."""
-
-STATE_COMMANDS = ("audit", "backfill")
-"""Query commands that read the state."""
-
-API_COMMANDS = ("run", "check", "textfile", *QUERY_COMMANDS)
-"""Commands that need an API key."""
-
+QUERY_COMMANDS = ("post", "logs", "audit", "backfill")  # commands that read from the API or the state once and exit
+STATE_COMMANDS = ("audit", "backfill")  # query commands that read the state
+API_COMMANDS = ("run", "check", "textfile", *QUERY_COMMANDS)  # commands that need an API key
 EXPORTER_COMMANDS = ("run", "check", "demo", "textfile")
 SIMULATOR_COMMANDS = ("demo", "simulate")
 SERVER_COMMANDS = ("run", "check", "demo", "healthcheck")
-ALL_COMMANDS = ("run", "check", "demo", "simulate", "textfile", "state", *QUERY_COMMANDS)
-"""Commands that log."""
+ALL_COMMANDS = ("run", "check", "demo", "simulate", "textfile", "state", *QUERY_COMMANDS)  # commands that log
 
 EXIT_CODES = (
     (0, "Success, or stopped by a signal."),

@@ -26,8 +26,7 @@ MAX_SHOWN = 100
 EMPTY_VALUES = ("", "~", "null")
 NOT_A_URL = "must be a URL like https://getlate.dev/api"
 INVALID_NAME = "must be 1 to 64 letters, digits, or _ . -"
-RATE_LIMITS = {"free": 60, "build": 120, "accelerate": 600, "unlimited": 1200}
-"""Requests a minute by plan."""
+RATE_LIMITS = {"free": 60, "build": 120, "accelerate": 600, "unlimited": 1200}  # requests a minute by plan
 NOT_A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
 
 _UNITS = {"y": 31_536_000.0, "w": 604_800.0, "d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}

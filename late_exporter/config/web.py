@@ -36,8 +36,7 @@ HEADERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 HASH = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 
-FileStamp: TypeAlias = tuple[int, int, int] | None
-"""Change time, inode and size of a file; None if it does not exist."""
+FileStamp: TypeAlias = tuple[int, int, int] | None  # change time, inode and size of a file; None if it does not exist
 
 
 @dataclass(frozen=True, slots=True)

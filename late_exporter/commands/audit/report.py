@@ -11,8 +11,7 @@ from late_exporter.format import iso_time, plural
 from late_exporter.ingest.audit import CounterMismatch, Difference, count_extra, count_missing
 from late_exporter.model import FeedAccounting
 
-MAX_LINES = 50
-"""Differences that are listed as text; JSON has all of them."""
+MAX_LINES = 50  # differences that are listed as text; JSON has all of them
 
 
 class AuditReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,9 +30,7 @@ from late_exporter.store import StateSnapshot
 LATE_WRITE_WINDOW = 3_600_000
 """Milliseconds between the creation and the writing of a log; if no exporter runs, later logs are not judged."""
 
-EXPIRY_MARGIN = 300_000
-"""Milliseconds before its expiry at which the API may already have deleted a log."""
-
+EXPIRY_MARGIN = 300_000  # milliseconds before its expiry at which the API may already have deleted a log
 LIVENESS_POLLS = 5
 MIN_LIVENESS = 120.0
 """An exporter counts as running if its last poll is at most this many seconds and LIVENESS_POLLS intervals ago."""

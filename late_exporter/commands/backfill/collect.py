@@ -20,14 +20,9 @@ from late_exporter.model import Coverage, Feed, KnownLogs, LogPage, Scope
 from late_exporter.protocols import Client
 from late_exporter.store import StateSnapshot
 
-HEAD_BLOCK = 10_800_000
-"""Milliseconds that Prometheus keeps in its head block, which imported blocks must not overlap."""
-
-MAX_ATTEMPTS = 6
-"""Attempts to request a page; the last one follows after half a minute."""
-
-NOTHING_KNOWN = KnownLogs({})
-"""The scan does not depend on what is known of the logs."""
+HEAD_BLOCK = 10_800_000  # milliseconds that Prometheus keeps in its head block, which imported blocks must not overlap
+MAX_ATTEMPTS = 6  # attempts to request a page; the last one follows after half a minute
+NOTHING_KNOWN = KnownLogs({})  # the scan does not depend on what is known of the logs
 
 
 class Period(msgspec.Struct, frozen=True):

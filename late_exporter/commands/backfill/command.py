@@ -27,9 +27,7 @@ from late_exporter.metrics.catalogue import build_catalogue
 from late_exporter.model import DAY_MS, Coverage, Feed, Scope
 from late_exporter.store import open_snapshot
 
-PRIVATE_MODE = 0o600
-"""Permissions of the file, which contains account ids."""
-
+PRIVATE_MODE = 0o600  # permissions of the file, which contains account ids
 WEEK_MS = 7 * DAY_MS
 STANDARD_OUTPUT = "-"
 

@@ -15,8 +15,7 @@ from late_exporter.exposition.text import FamilyFormatter
 MAX_SAMPLE_GAP = 240_000
 """Milliseconds between two samples of an unchanged series; Prometheus considers a series gone after five minutes."""
 
-DENSE_WINDOW = 3_600_000
-"""Milliseconds around a change in which a series has a sample at every step."""
+DENSE_WINDOW = 3_600_000  # milliseconds around a change in which a series has a sample at every step
 
 
 class SampleGrid(msgspec.Struct, frozen=True):

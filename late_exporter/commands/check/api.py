@@ -19,8 +19,7 @@ from late_exporter.model import Deviation, Feed
 PLANS = {60: "Free", 120: "Build", 600: "Accelerate", 1200: "Unlimited"}
 """Plans by requests per minute, as the vendor publishes them."""
 
-MAX_SKEW = 60.0
-"""Seconds by which the clocks may differ without a warning."""
+MAX_SKEW = 60.0  # seconds by which the clocks may differ without a warning
 
 HINTS: dict[type[ApiError], str] = {
     Unauthorized: "make sure that the key is complete, belongs to this API, and may read logs",

@@ -17,8 +17,7 @@ from late_exporter.format import plural
 from late_exporter.store import is_in_use, open_snapshot
 from late_exporter.web.server import bind_socket
 
-HEALTH_TIMEOUT = 1.0
-"""Seconds in which an exporter on this machine answers."""
+HEALTH_TIMEOUT = 1.0  # seconds in which an exporter on this machine answers
 
 
 def check_key_file(workspace: str, path: Path | None) -> Iterator[Finding]:
