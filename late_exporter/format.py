@@ -18,21 +18,13 @@ def iso_time(millis: float, *, precise: bool = False) -> str:
     return time.isoformat(timespec="milliseconds" if precise else "seconds").replace("+00:00", "Z")
 
 
-def plural(count: int, singular: str, plural: str = "") -> str:
-    """Return a count with its noun, as in ``1 log`` and ``1,234 logs``; the default plural adds an s."""
-    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+def plural(count: int, singular: str) -> str:
+    """Return a count with its noun, as in ``1 log`` and ``1,234 logs``."""
+    return f"{count:,} {singular if count == 1 else singular + 's'}"
 
 
-def human_duration(seconds: float, *, rough: bool = False, compact: bool = False) -> str:
-    """Return a duration in its two largest units, as in ``84 ms``, ``2.3 s`` and ``1 h 6 min``.
-
-    ``rough`` shows only the largest unit, and ``compact`` leaves out the spaces, as in ``1h6min``.
-    """
-    text = _two_units(seconds, rough=rough)
-    return text.replace(" ", "") if compact else text
-
-
-def _two_units(seconds: float, *, rough: bool) -> str:
+def human_duration(seconds: float, *, rough: bool = False) -> str:
+    """Return a duration in its two largest units, or only the largest, as in ``84 ms``, ``2.3 s`` and ``1 h 6 min``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     for (size, unit), (next_size, next_unit) in pairwise(UNITS):

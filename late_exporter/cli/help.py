@@ -149,7 +149,7 @@ def _click_option(option: Option, command: str) -> click.Option:
     name = "_".join(option.path)
     if not option.metavar:
         return click.Option([name, f"{option.flag}/--no-{option.name}"], help=option.help)
-    kind = _value_type(option.metavar, option.choices_for(command))
+    kind = _value_type(option.metavar, option.command_choices.get(command, option.choices))
     return click.Option([name, option.flag], type=kind, metavar=option.metavar, help=option.help, multiple=option.many)
 
 

@@ -12,7 +12,7 @@ from late_exporter.model import LogView
 
 
 def duration(log: LogView) -> str:
-    return "" if log.duration is None else human_duration(log.duration / 1_000_000, compact=True)
+    return "" if log.duration is None else human_duration(log.duration / 1_000_000).replace(" ", "")
 
 
 def _status(log: LogView) -> str:

@@ -80,7 +80,7 @@ class StateSummary(msgspec.Struct, frozen=True, kw_only=True):
         usage = {True: "in use by an exporter", False: "not in use", None: "may be in use"}[self.in_use]
         yield f"{self.path}: {self.size:,} bytes, schema {self.schema}, {usage}"
         for summary in self.workspaces:
-            yield f"{summary.workspace}: {_series_count(summary.series)}"
+            yield f"{summary.workspace}: {summary.series:,} series"
             yield from (f"  {feed.feed}: {', '.join(_feed_details(feed))}" for feed in summary.feeds)
 
 
@@ -135,10 +135,6 @@ def _feed_details(feed: FeedSummary) -> Iterator[str]:
         yield f"complete since {feed.since}"
     if feed.gaps:
         yield f"{plural(feed.gaps, 'gap')} to read"
-
-
-def _series_count(count: int) -> str:
-    return plural(count, "series", "series")
 
 
 def manage_state(context: CommandContext) -> int:
@@ -250,7 +246,7 @@ class StateCommand:
             raise ConfigError(f"would rename {_describe(workspace)} to {new}; add --yes to do so")
         with self._exclusive():
             series_count = admin.rename_workspace(self._path, old, new)
-        self._print(f"{self._path}: renamed {old} to {new}, with {_series_count(series_count)}")
+        self._print(f"{self._path}: renamed {old} to {new}, with {series_count:,} series")
         return 0
 
     def _drop(self, name: str, *, confirmed: bool) -> int:
@@ -274,8 +270,7 @@ class StateCommand:
 
 
 def _describe(workspace: WorkspaceSummary) -> str:
-    log_count, series_count = plural(workspace.logs, "log"), _series_count(workspace.series)
-    return f"the workspace {workspace.workspace} with {log_count} and {series_count}"
+    return f"the workspace {workspace.workspace} with {plural(workspace.logs, 'log')} and {workspace.series:,} series"
 
 
 def _write_file(path: Path, lines: Iterable[str]) -> int:

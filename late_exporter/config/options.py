@@ -20,8 +20,6 @@ PREFIX = "LATE_EXPORTER_"
 Location: TypeAlias = tuple[int | str, ...]
 """Path of a value within a model, as in pydantic's errors: ``("poll", "interval")``."""
 
-Reload: TypeAlias = Literal["live", "restart"]
-
 REASONS = MappingProxyType(
     {
         "bool_parsing": "must be true or false",
@@ -62,7 +60,7 @@ class Option:
     metavar: str
     help: str
     commands: tuple[str, ...]
-    reload: Reload = "restart"
+    reload: Literal["live", "restart"] = "restart"
     alias: str = ""
     command_defaults: Mapping[str, str] = field(default_factory=dict)
     command_choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -87,9 +85,6 @@ class Option:
 
     def default_for(self, command: str) -> str | None:
         return self.command_defaults.get(command, self.default)
-
-    def choices_for(self, command: str) -> tuple[str, ...]:
-        return self.command_choices.get(command, self.choices)
 
 
 def option(

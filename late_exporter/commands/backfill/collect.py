@@ -22,7 +22,6 @@ from late_exporter.store import StateSnapshot
 
 HEAD_BLOCK = 10_800_000  # milliseconds that Prometheus keeps in its head block, which imported blocks must not overlap
 MAX_ATTEMPTS = 6  # attempts to request a page; the last one follows after half a minute
-NOTHING_KNOWN = KnownLogs({})  # the scan does not depend on what is known of the logs
 
 
 class Period(msgspec.Struct, frozen=True):
@@ -87,7 +86,8 @@ async def collect_history(
     step = next(steps)
     while True:
         try:
-            step = steps.send(FetchedPage(await reader.fetch(step.skip), NOTHING_KNOWN))
+            # The scan does not depend on what is known of the logs.
+            step = steps.send(FetchedPage(await reader.fetch(step.skip), KnownLogs({})))
         except StopIteration:
             break
     summary = f"{plural(history.log_count, 'log')} until {iso_time(until)}"

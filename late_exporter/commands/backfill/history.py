@@ -120,16 +120,13 @@ class RecordedLogs:
         self._keys_by_time: dict[str, set[str]] = {}
         self.unmatched_count = 0
         for key, group in groupby(rows, key=attrgetter("key")):
-            self._add(key, list(group))
-
-    def _add(self, key: str, rows: Sequence[RecordedStatus]) -> None:
-        statuses = frozenset(row.status for row in rows)
-        self._statuses[key] = statuses
-        time = time_prefix(key)
-        if time is not None:
-            self._keys_by_time.setdefault(time, set()).add(key)
-        if self.is_later(rows[0].created, statuses):
-            self.unmatched_count += len(statuses)
+            logs = list(group)
+            statuses = self._statuses[key] = frozenset(row.status for row in logs)
+            time = time_prefix(key)
+            if time is not None:
+                self._keys_by_time.setdefault(time, set()).add(key)
+            if self.is_later(logs[0].created, statuses):
+                self.unmatched_count += len(statuses)
 
     def statuses(self, key: str) -> frozenset[str] | None:
         """Return the recorded statuses of a log, None if it was not counted."""

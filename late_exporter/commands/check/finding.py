@@ -7,8 +7,6 @@ from enum import StrEnum
 
 import msgspec
 
-GAP = 2
-
 
 class Level(StrEnum):
     """Severity of a finding; only an error keeps the exporter from working."""
@@ -32,7 +30,6 @@ def format_findings(findings: Sequence[Finding]) -> list[str]:
     subjects = [f"{finding.workspace} {finding.subject}".strip() for finding in findings]
     width = max(map(len, subjects), default=0)
     return [
-        f"{finding.level:<7}{'':{GAP}}{subject:<{width}}{'':{GAP}}{finding.message}"
-        + (f"; {finding.hint}" if finding.hint else "")
+        f"{finding.level:<7}  {subject:<{width}}  {finding.message}" + (f"; {finding.hint}" if finding.hint else "")
         for finding, subject in zip(findings, subjects, strict=True)
     ]
