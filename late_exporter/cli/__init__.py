@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 def main(
     argv: Sequence[str] | None = None, commands: Mapping[str, Callable[[CommandContext], int]] | None = None
 ) -> int:
-    """Run a command and return its exit code.
-
-    Args:
-        argv: Arguments without the program's name; None for those of the process.
-        commands: Functions of the commands that read settings; None for those of the program.
-    """
+    """Run a command and return its exit code; tests replace the arguments of the process and the commands."""
     argv = sys.argv[1:] if argv is None else argv
     # Modules are imported only if they are needed: a shell waits for completion at every press of the tab key, and
     # the health check runs every few seconds.

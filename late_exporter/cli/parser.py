@@ -25,12 +25,7 @@ HINTS = {"help": "--help", "version": "--version", "-V": "--version", "-f": "--f
 
 @dataclass
 class ParsedArgs:
-    """A parsed command line.
-
-    Args:
-        words: Command and arguments.
-        flags: Values of each flag by option name.
-    """
+    """A parsed command line: words are command and arguments, flags are values by option name."""
 
     words: list[str] = field(default_factory=list)
     flags: dict[str, list[str]] = field(default_factory=dict)

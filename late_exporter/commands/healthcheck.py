@@ -18,12 +18,10 @@ HEALTHY_STATUSES = (HTTPStatus.OK, HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_
 
 
 def check_health(address: Address | UnixPath, *, secure: bool = False, timeout: float = TIMEOUT) -> None:
-    """Request ``/-/healthy`` from the exporter at an address, or at a loopback address if it listens on all interfaces.
+    """Request ``/-/healthy`` from the exporter at an address; raise LateError if it does not answer or is not healthy.
 
-    The certificate of a TLS server is not verified, because nothing secret is sent. The timeout is in seconds.
-
-    Raises:
-        LateError: The exporter does not answer, or answers with another status; the message says which.
+    If it listens on all interfaces, use a loopback address. The certificate of a TLS server is not verified, because
+    nothing secret is sent. The timeout is in seconds.
     """
     if isinstance(address, Address):
         address = Address(LOOPBACK.get(address.host, address.host), address.port)

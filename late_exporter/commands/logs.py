@@ -118,13 +118,9 @@ async def follow(
     warn: Callable[[str], None],
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> NoReturn:
-    """Write the newest logs that match, oldest first, and then new ones as they arrive, until cancelled.
+    """Write the newest logs that match, oldest first, and then new ones every ``interval`` seconds, until cancelled.
 
-    Start with at most ``limit`` logs (0 for all), and poll every ``interval`` seconds.
-
-    Raises:
-        ApiError: The first poll failed.
-        BadRequest: The API rejects the filter.
+    Raises ApiError if the first poll fails, and BadRequest if the API rejects the filter.
     """
     await follower.start(limit)
     failures = 0

@@ -17,12 +17,7 @@ MAX_EMPTY_PAGES = 3  # pages in a row without new logs after which a list is con
 
 
 class LogPager:
-    """Reads a log list from its newest end.
-
-    Args:
-        since: Age of the oldest logs to return, in seconds.
-        clock: Unix time in seconds, used if a response has no date.
-    """
+    """Reads a log list from its newest end, ``since`` seconds back by the clock of the API."""
 
     def __init__(
         self, client: Client, feed: Feed, filters: Mapping[str, str | int], since: float, *, clock: Callable[[], float]

@@ -38,7 +38,6 @@ class PostOutcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         state: ``published``, ``failed``, ``pending``, ``paused``, ``skipped``, ``cancelled``, or the status of the
             newest log if it is not one of these.
         reason: Error code, HTTP status or error message of the last failure.
-        url: Address of the published post.
         since: Creation time of the newest log.
         summary: Outcome in one sentence.
     """
@@ -54,12 +53,7 @@ class PostOutcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class PostHistory(NamedTuple):
-    """Logs of a post.
-
-    Args:
-        logs: Logs, oldest first.
-        missing: Sentence about logs that could not be read, or an empty string.
-    """
+    """Logs of a post, oldest first, and a sentence about those that could not be read, or an empty one."""
 
     post_id: str
     logs: Sequence[LogView]
@@ -91,12 +85,7 @@ async def show_post(context: CommandContext, connect: ConnectWorkspaces) -> int:
 async def fetch_history(
     client: Client, feed: Feed, post_id: str, *, workspace: str, clock: Callable[[], float]
 ) -> PostHistory:
-    """Return the logs of a post.
-
-    Raises:
-        ConfigError: The id cannot be one of a post.
-        LateError: There is no such post.
-    """
+    """Return the logs of a post; raise ConfigError if the id is not valid, or LateError if there is no such post."""
     if not is_post_id(post_id):
         raise ConfigError("POST_ID: not the id of a post")
     if feed.post_path is not None:

@@ -200,11 +200,7 @@ async def _open(
 
 
 async def _export_once(settings: Settings, write: Callable[[bytes], None], _: Stop) -> None:
-    """Poll until every feed is caught up, and write the metrics without those of the process, which is about to end.
-
-    Raises:
-        LateError: A poll failed, which the metrics show too.
-    """
+    """Poll until every feed is caught up, and write the metrics, also if a poll fails, without those of the process."""
     async with AsyncExitStack() as stack:
         exporter = await _open(settings, stack, list)
         publisher_task = asyncio.ensure_future(exporter.publisher.run())

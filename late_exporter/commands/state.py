@@ -26,12 +26,7 @@ STREAM = "-"  # name that stands for standard input or output
 
 
 class FeedSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """Summary of a feed in a state; times are ISO 8601 in UTC.
-
-    Args:
-        since: Time since which every log was counted.
-        gaps: Number of gaps that the exporter has yet to read.
-    """
+    """Summary of a feed in a state; times are ISO 8601 in UTC, and every log since ``since`` was counted."""
 
     feed: str
     logs: int
@@ -56,12 +51,7 @@ class WorkspaceSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StateSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """Summary of a state.
-
-    Args:
-        size: Size in bytes.
-        in_use: Whether an exporter is using the state, None if unknown.
-    """
+    """Summary of a state; the size is in bytes, and ``in_use`` is None if unknown."""
 
     path: str
     size: int
@@ -170,12 +160,7 @@ class StateCommand:
         self._stdin = stdin
 
     def run(self, args: Sequence[str], *, format_name: str = "text", confirmed: bool = False) -> int:
-        """Run an action, whose arguments follow its name, and return the exit code.
-
-        Raises:
-            ConfigError: The arguments are invalid, or the action has to be confirmed.
-            LateError: The action failed; nothing was changed.
-        """
+        """Run an action with its arguments and return the exit code; after an exception nothing is changed."""
         action, *arguments = args
         if format_name != "text" and action != "info":
             raise ConfigError(f"--format: {format_name} is supported by state info only, not by state {action}")
@@ -277,19 +262,16 @@ def _write_file(path: Path, lines: Iterable[str]) -> int:
     """Write lines to a new file that only its owner can read, and return their number."""
     try:
         path.touch(0o600, exist_ok=False)
+        try:
+            with path.open("w", encoding="utf-8") as file:
+                return sum(file.write(f"{line}\n") > 0 for line in lines)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
     except FileExistsError as exc:
         raise StoreError(f"{path}: the file exists already and was not changed") from exc
     except OSError as exc:
         raise LateError(f"{path}: cannot be written: {exc.strerror}") from exc
-    try:
-        with path.open("w", encoding="utf-8") as file:
-            return sum(file.write(f"{line}\n") > 0 for line in lines)
-    except OSError as exc:
-        path.unlink(missing_ok=True)
-        raise LateError(f"{path}: cannot be written: {exc.strerror}") from exc
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
 
 
 def _open_file(path: Path) -> IO[str]:

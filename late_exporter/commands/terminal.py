@@ -82,11 +82,7 @@ class LogFormatter(Protocol):
 
 
 class TableFormatter:
-    """Formats logs in aligned columns; a row is folded into several lines if the terminal is too narrow.
-
-    Args:
-        columns: Columns, of which the last one may be long.
-    """
+    """Formats logs in aligned columns, of which the last may be long; folds rows if the terminal is too narrow."""
 
     def __init__(self, columns: Sequence[Column], terminal: Terminal) -> None:
         self._columns = columns

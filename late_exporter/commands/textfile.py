@@ -11,8 +11,6 @@ from typing import IO
 
 from late_exporter.errors import ConfigError, LateError
 
-FILE_MODE = 0o644
-
 
 def require_textfile(path: Path) -> None:
     if path.suffix != ".prom":
@@ -21,7 +19,7 @@ def require_textfile(path: Path) -> None:
 
 def write_textfile(path: Path, body: bytes) -> None:
     """Replace a file at once, so that no reader sees half of it."""
-    with atomic_write(path, FILE_MODE) as file:
+    with atomic_write(path, 0o644) as file:
         file.write(body)
 
 

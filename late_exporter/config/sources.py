@@ -79,12 +79,10 @@ class ConfigSource:
 
 
 def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings of a command; options of other commands are ignored, and their files not read.
+    """Return the settings of a command; raise ConfigError with every mistake.
 
-    The flags are named as in ``{"poll.interval": ["30s"]}``. The default environment is that of the process.
-
-    Raises:
-        ConfigError: With every mistake.
+    Options of other commands are ignored, and their files not read. Flags are named as in
+    ``{"poll.interval": ["30s"]}``.
     """
     environ = os.environ if environ is None else environ
     sources = [_from_flags(command, flags, OPTIONS), _from_environment(command, environ)]

@@ -99,18 +99,8 @@ class Tls(Section):
     @property
     def is_set(self) -> bool:
         """Return whether an option is set that has no meaning without TLS."""
-        return any(
-            (
-                self.cert,
-                self.cert_file,
-                self.key,
-                self.key_file,
-                self.client_ca,
-                self.client_ca_file,
-                self.client_auth_type,
-                self.client_allowed_sans,
-            )
-        )
+        certificates = (self.cert, self.cert_file, self.key, self.key_file, self.client_ca, self.client_ca_file)
+        return any((*certificates, self.client_auth_type, self.client_allowed_sans))
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -15,15 +15,7 @@ Keys: TypeAlias = tuple[int | str, ...]
 
 
 class YamlFile:
-    """A parsed YAML file.
-
-    Args:
-        path: Path as the user wrote it, for messages.
-        normalize: Maps spellings of a key that mean the same to one of them.
-
-    Raises:
-        ConfigError: The content is too large or not valid YAML.
-    """
+    """A parsed YAML file; ``normalize`` maps spellings of a key that mean the same to one of them."""
 
     def __init__(self, path: str, content: bytes, normalize: Callable[[str], str] = str) -> None:
         self._path = path

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from functools import partial
 
 from late_exporter import log
-from late_exporter.commands._runner import ConnectWorkspaces, WorkspaceConnection, selected_workspaces, write_lines
+from late_exporter.commands._runner import ConnectWorkspaces, selected_workspaces, write_lines
 from late_exporter.commands.audit.report import AuditReport, render_json, render_text
 from late_exporter.commands.audit.run import AuditRunner
 from late_exporter.commands.feed_choice import recorded_feed
 from late_exporter.config.settings import CommandContext
-from late_exporter.model import Coverage, Feed, Scope
+from late_exporter.model import Scope
 from late_exporter.store import open_snapshot
 
 
@@ -23,7 +23,7 @@ async def audit_feeds(context: CommandContext, connect: ConnectWorkspaces) -> Se
         return [
             await AuditRunner(
                 Scope(name, feed),
-                partial(_recorded_feed, feed, connections[name]),
+                partial(recorded_feed, feed, *connections[name]),
                 client=connections[name].client,
                 open_snapshot=partial(open_snapshot, settings.state.url),
                 interval=settings.longest_poll_interval,
@@ -33,10 +33,6 @@ async def audit_feeds(context: CommandContext, connect: ConnectWorkspaces) -> Se
             for name in names
             for feed in settings.poll.feeds
         ]
-
-
-async def _recorded_feed(name: str, connection: WorkspaceConnection, coverage: Coverage) -> Feed:
-    return await recorded_feed(name, coverage, *connection)
 
 
 def print_reports(reports: Sequence[AuditReport], format_name: str) -> int:

@@ -49,13 +49,7 @@ class Timing(NamedTuple):
 
 
 class AuditRunner:
-    """Audits one feed of one workspace.
-
-    Args:
-        choose_feed: Callback that returns the log list that a coverage was counted from.
-        interval: Poll interval of the exporter in seconds.
-        wait: Seconds for which the exporter may take to count a suspect.
-    """
+    """Audits one feed of one workspace; ``wait`` is the number of seconds that the exporter has to count a suspect."""
 
     def __init__(
         self,
@@ -81,12 +75,7 @@ class AuditRunner:
         self._clock_offset = 0.0
 
     async def run(self, since: float | None = None) -> AuditReport:
-        """Compare the logs of the last so many seconds, or all that were counted.
-
-        Raises:
-            StoreError: The state cannot be read.
-            ConfigError: The API does not keep logs for so long.
-        """
+        """Compare the logs of the last so many seconds, or all that were counted; raise StoreError or ConfigError."""
         started_at = self._timing.monotonic()
         status = self._state.status()
         coverage = status.coverage

@@ -105,7 +105,7 @@ async def _collect(
                 scope: snapshot.feed_state(scope).coverage if scope in recorded_scopes else None for scope in scopes
             }
         feeds = {
-            scope: await recorded_feed(scope.feed, coverages[scope], *connections[scope.workspace]) for scope in scopes
+            scope: await recorded_feed(scope.feed, *connections[scope.workspace], coverages[scope]) for scope in scopes
         }
         period = Period(
             now=now,

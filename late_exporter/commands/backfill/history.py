@@ -94,16 +94,13 @@ def apply_delta(family: Family, value: SampleValue | None, amount: float) -> Sam
     """Return the value of a series after a change."""
     if family.kind == "gauge":
         return amount
-    result = apply_increment(_increment(family, amount), value)
+    increment: Increment = IncCounter(family.name, (), amount=amount)
+    if family.kind == "histogram":
+        increment = ObserveHistogram(family.name, (), micros=int(amount), bounds=family.buckets)
+    result = apply_increment(increment, value)
     if not isinstance(result, int | float | Histogram):
         raise TypeError(f"{family.name}: {result!r} is not the value of a sample")
     return result
-
-
-def _increment(family: Family, amount: float) -> Increment:
-    if family.kind == "histogram":
-        return ObserveHistogram(family.name, (), micros=int(amount), bounds=family.buckets)
-    return IncCounter(family.name, (), amount=amount)
 
 
 class RecordedLogs:

@@ -19,12 +19,7 @@ DENSE_WINDOW = 3_600_000  # milliseconds around a change in which a series has a
 
 
 class SampleGrid(msgspec.Struct, frozen=True):
-    """Times of the samples, in milliseconds.
-
-    Args:
-        since: Earliest time of a sample.
-        step: Distance of two samples; samples are at whole multiples of it, so that full hours are among them.
-    """
+    """Times of the samples, in milliseconds, at whole multiples of the step, so that full hours are among them."""
 
     since: int
     step: int
