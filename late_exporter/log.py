@@ -39,7 +39,6 @@ def configure(level: str = "info", format: str = "logfmt", secrets: Iterable[str
 
 
 def reconfigure(level: str, format: str) -> None:  # noqa: A002 - as in configure
-    """Change level and format, and keep the registered secrets."""
     root = logging.getLogger()
     root.handlers = [_Handler(format), *(handler for handler in root.handlers if not isinstance(handler, _Handler))]
     root.setLevel(level.upper())

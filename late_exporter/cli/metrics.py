@@ -14,7 +14,6 @@ from late_exporter.metrics.catalogue import CATALOGUE
 
 
 def format_catalogue(format: str) -> str:  # noqa: A002 - the name of the flag
-    """Return the catalogue as a table, Markdown or JSON."""
     if format == "json":
         return json.dumps([msgspec.to_builtins(family) for family in CATALOGUE.values()], indent=2)
     return _markdown() if format == "markdown" else _table()

@@ -13,8 +13,8 @@ from late_exporter.errors import LateError
 # A process that listens on every interface is reached at a loopback address.
 LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - requested, not bound
 TIMEOUT = 3.0  # seconds; the health checks of container engines wait a little longer
+# A server that asks for a password or limits requests is running.
 HEALTHY_STATUSES = (HTTPStatus.OK, HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
-"""A server that asks for a password or limits requests is running."""
 
 
 def check_health(address: Address | UnixPath, *, secure: bool = False, timeout: float = TIMEOUT) -> None:

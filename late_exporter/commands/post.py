@@ -69,7 +69,6 @@ class Destination(NamedTuple):
 
 
 async def show_post(context: CommandContext, connect: ConnectWorkspaces) -> int:
-    """Print the history of a post, and return the exit code."""
     async with connect_workspace(context, connect) as (workspace, connection):
         feed = await current_feed("publishing", *connection)
         history = await fetch_history(connection.client, feed, context.args[0], workspace=workspace, clock=time.time)
@@ -212,7 +211,6 @@ def _outcome(platform: str, account: str, logs: Sequence[LogView]) -> PostOutcom
 
 
 def _unpublished(newest: LogView, attempt_count: int, reason: str) -> tuple[str, str]:
-    """Return the state and summary of a post that is not published."""
     since = f" since {newest.time}" if newest.time else ""
     after = f" after {plural(attempt_count, 'attempt')}" if attempt_count else ""
     if newest.action == PAUSE:

@@ -69,7 +69,6 @@ def simulate(context: CommandContext) -> int:
 
 
 def textfile(context: CommandContext) -> int:
-    """Poll once and write the metrics to a file."""
     path = Path(context.args[0])
     require_textfile(path)
     return asyncio.run(_run_until_stopped(partial(_export_once, context.settings, partial(write_textfile, path))))

@@ -17,8 +17,8 @@ from late_exporter.config.types import quote
 
 PREFIX = "LATE_EXPORTER_"
 
+# Path of a value within a model, as in pydantic's errors: ("poll", "interval").
 Location: TypeAlias = tuple[int | str, ...]
-"""Path of a value within a model, as in pydantic's errors: ``("poll", "interval")``."""
 
 REASONS = MappingProxyType(
     {

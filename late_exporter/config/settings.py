@@ -367,7 +367,6 @@ class Settings(BaseSettings):
         return tuple(key.get_secret_value() for key in keys if key is not None)
 
     def with_api(self, base_url: str, key: str) -> Settings:
-        """Return a copy that reads the single workspace of another API."""
         api = self.api.model_copy(update={"base_url": base_url, "key": SecretStr(key), "key_file": None})
         return self.model_copy(update={"api": api, "workspace_list": None})
 

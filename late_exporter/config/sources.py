@@ -73,7 +73,6 @@ class ConfigSource:
         self.places[option.path] = place
 
     def get(self, name: str) -> tuple[Any, str] | None:
-        """Return value and place of an option, or None."""
         section, key = _BY_NAME[name].path
         return (self.values[section][key], self.places[section, key]) if (section, key) in self.places else None
 
@@ -150,7 +149,6 @@ def _from_environment(command: str, environ: Mapping[str, str]) -> ConfigSource:
 
 
 def _from_file(command: str, sources: Sequence[ConfigSource]) -> ConfigSource:
-    """Return the values of the file that one of the other sources names."""
     source = ConfigSource(command)
     path, place = next(filter(None, (other.get("config.file") for other in sources)), ("", ""))
     if not place:

@@ -79,7 +79,7 @@ class Section(BaseModel):
 
 
 def _parser(parse: Callable[[str], object]) -> PlainValidator:
-    """Return a validator that parses text; ``parse`` raises ValueError."""
+    """Return a validator that parses text."""
 
     def validate(value: object) -> object:
         if not isinstance(value, str):

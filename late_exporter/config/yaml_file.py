@@ -27,7 +27,7 @@ class YamlFile:
 
     @property
     def problems(self) -> list[str]:
-        """All mistakes, in the order of their lines."""
+        """Mistakes in the order of their lines."""
         return [problem for _, problem in sorted(self._problems, key=lambda pair: pair[0])]
 
     def reject(self, keys: Keys, reason: str, *, name: str = "", value: object = None) -> None:

@@ -16,7 +16,6 @@ from late_exporter.store import open_snapshot
 
 
 async def audit_feeds(context: CommandContext, connect: ConnectWorkspaces) -> Sequence[AuditReport]:
-    """Return the report of every configured feed of the selected workspaces."""
     settings = context.settings
     names = selected_workspaces(context)
     async with connect as connections:

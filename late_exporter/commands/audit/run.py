@@ -27,14 +27,10 @@ from late_exporter.model import (
 from late_exporter.protocols import Client, Logger
 from late_exporter.store import StateSnapshot
 
-LATE_WRITE_WINDOW = 3_600_000
-"""Milliseconds between the creation and the writing of a log; if no exporter runs, later logs are not judged."""
-
+LATE_WRITE_WINDOW = 3_600_000  # milliseconds from creation to writing; without an exporter, later logs are not judged
 EXPIRY_MARGIN = 300_000  # milliseconds before its expiry at which the API may already have deleted a log
-LIVENESS_POLLS = 5
-MIN_LIVENESS = 120.0
-"""An exporter counts as running if its last poll is at most this many seconds and LIVENESS_POLLS intervals ago."""
-
+LIVENESS_POLLS = 5  # poll intervals for which an exporter counts as running after its last poll
+MIN_LIVENESS = 120.0  # seconds for which it counts as running at least
 RECHECK_INTERVAL = 5.0
 LAST_POLL = "late_exporter_last_successful_poll_timestamp_seconds"
 LAST_RECONCILE = "late_exporter_reconcile_last_completed_timestamp_seconds"

@@ -63,7 +63,6 @@ def write_backfill(context: CommandContext, connect: ConnectWorkspaces) -> int:
 
 
 def _families(context: CommandContext) -> Mapping[str, Family]:
-    """Return the families that the exporter exposes with these settings."""
     families = build_catalogue(context.settings.metrics.duration_buckets)
     if context.settings.metrics.max_accounts:
         return families
@@ -94,7 +93,6 @@ def _problems(context: CommandContext, families: Mapping[str, Family], now: int)
 async def _collect(
     context: CommandContext, connect: ConnectWorkspaces, families: Mapping[str, Family], now: int, progress: ProgressBar
 ) -> tuple[int, Sequence[SeriesHistory]]:
-    """Return the start of the history, and the series of all feeds."""
     settings, flags = context.settings, context.flags
     scopes = [Scope(name, feed) for name in selected_workspaces(context) for feed in settings.poll.feeds]
     histories: list[SeriesHistory] = []

@@ -91,7 +91,6 @@ def frozen_limiter(families: Mapping[str, Family], series: Iterable[Series]) -> 
 
 
 def apply_delta(family: Family, value: SampleValue | None, amount: float) -> SampleValue:
-    """Return the value of a series after a change."""
     if family.kind == "gauge":
         return amount
     increment: Increment = IncCounter(family.name, (), amount=amount)
@@ -126,7 +125,6 @@ class RecordedLogs:
                 self.unmatched_count += len(statuses)
 
     def statuses(self, key: str) -> frozenset[str] | None:
-        """Return the recorded statuses of a log, None if it was not counted."""
         return self._statuses.get(key)
 
     def is_later(self, created: int | None, statuses: frozenset[str]) -> bool:

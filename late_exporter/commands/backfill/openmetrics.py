@@ -12,9 +12,8 @@ from late_exporter.commands.backfill.history import SampleValue, SeriesHistory, 
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.text import FamilyFormatter
 
+# Milliseconds between two samples of an unchanged series; Prometheus considers a series gone after five minutes.
 MAX_SAMPLE_GAP = 240_000
-"""Milliseconds between two samples of an unchanged series; Prometheus considers a series gone after five minutes."""
-
 DENSE_WINDOW = 3_600_000  # milliseconds around a change in which a series has a sample at every step
 
 
@@ -25,7 +24,6 @@ class SampleGrid(msgspec.Struct, frozen=True):
     step: int
 
     def timestamps(self, end: int) -> range:
-        """Return the times up to an end."""
         return range(-(-self.since // self.step) * self.step, end + 1, self.step)
 
 

@@ -16,9 +16,8 @@ from late_exporter.errors import ApiError, ApiUnavailable, EndpointNotFound, Rat
 from late_exporter.format import plural
 from late_exporter.model import Deviation, Feed
 
+# Plans by requests per minute, as the vendor publishes them.
 PLANS = {60: "Free", 120: "Build", 600: "Accelerate", 1200: "Unlimited"}
-"""Plans by requests per minute, as the vendor publishes them."""
-
 MAX_SKEW = 60.0  # seconds by which the clocks may differ without a warning
 
 HINTS: dict[type[ApiError], str] = {

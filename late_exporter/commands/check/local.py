@@ -71,7 +71,6 @@ def _check_new_state(path: Path) -> Finding:
 
 
 def check_web(path: Path | None, config: WebConfig) -> Iterator[Finding]:
-    """Check how the web server is protected."""
     if path is None:
         yield Finding(Level.OK, "web", "plain HTTP, no password")
         return
