@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from late_exporter.config.markdown import commands_markdown, flags_markdown, options_markdown
+from late_exporter.config.commands import COMMANDS
+from late_exporter.config.flags import COMMAND_FLAGS
+from late_exporter.config.options import Option
+from late_exporter.config.settings import OPTIONS
 from late_exporter.feeds.zernio import actions_markdown
 
 ROOT = Path(__file__).parent.parent
@@ -27,10 +30,43 @@ def _tables() -> dict[str, dict[str, str]]:
     return {
         "alerts.md": {"alerts": alerts.replace("](deploy/", "](../deploy/")},
         "api-generations.md": {"actions": actions_markdown()},
-        "commands.md": {"commands": commands_markdown(), "flags": flags_markdown()},
-        "configuration.md": {"options": options_markdown()},
+        "commands.md": {"commands": _commands_markdown(), "flags": _flags_markdown()},
+        "configuration.md": {"options": _options_markdown()},
         "metrics.md": {"metrics": _output("late_exporter", "metrics", "--format", "markdown")},
     }
+
+
+def _options_markdown() -> str:
+    rows = ["| flag | variable | default | commands | |", "|---|---|---|---|---|"]
+    for option in OPTIONS:
+        flag = f"`{option.flag}`" if option.flag else "-"
+        overrides = ", ".join(f"`{command}`: `{value}`" for command, value in option.command_defaults.items())
+        default = _default(option) + (f" ({overrides})" if overrides else "")
+        variables = " or ".join(f"`{name}`" for name in (option.variable, option.alias) if name)
+        rows.append(f"| {flag} | {variables} | {default} | {', '.join(option.commands)} | {_escape(option.help)} |")
+    return "\n".join(rows)
+
+
+def _commands_markdown() -> str:
+    rows = (f"| `{' '.join((command.name, *command.arguments))}` | {command.help} |" for command in COMMANDS.values())
+    return "\n".join(["| command | |", "|---|---|", *rows])
+
+
+def _flags_markdown() -> str:
+    rows = ["| flag | default | commands | |", "|---|---|---|---|"]
+    for option in COMMAND_FLAGS:
+        choices = "".join(f" `{name}`: {', '.join(words)}." for name, words in option.command_choices.items())
+        default = "the first" if choices else _default(option)
+        rows.append(f"| `{option.flag}` | {default} | {', '.join(option.commands)} | {_escape(option.help)}{choices} |")
+    return "\n".join(rows)
+
+
+def _default(option: Option) -> str:
+    return f"`{option.default}`" if option.default else "-"
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _replace(page: str, text: str, name: str, table: str) -> str:

@@ -5,19 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-__all__ = ["human_duration", "iso_time", "plural"]
-
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def iso_time(millis: float, *, precise: bool = False) -> str:
-    """Return a time as ISO 8601 in UTC, or an empty string if the calendar does not reach that far.
-
-    Args:
-        millis: Milliseconds since the Unix epoch.
-        precise: Whether to show milliseconds.
-    """
+    """Return milliseconds since the Unix epoch as ISO 8601 in UTC, or an empty string if the calendar ends before."""
     try:
         time = EPOCH + timedelta(milliseconds=millis)
     except (ValueError, OverflowError):
@@ -25,30 +18,13 @@ def iso_time(millis: float, *, precise: bool = False) -> str:
     return time.isoformat(timespec="milliseconds" if precise else "seconds").replace("+00:00", "Z")
 
 
-def plural(count: int, singular: str, plural: str = "") -> str:
-    """Return a count with its noun, as in ``1 log`` and ``1,234 logs``.
-
-    Args:
-        count: Number of things.
-        singular: Noun for one of them.
-        plural: Noun for several; by default the singular with an s.
-    """
-    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+def plural(count: int, singular: str) -> str:
+    """Return a count with its noun, as in ``1 log`` and ``1,234 logs``."""
+    return f"{count:,} {singular if count == 1 else singular + 's'}"
 
 
-def human_duration(seconds: float, *, rough: bool = False, compact: bool = False) -> str:
-    """Return a duration in its two largest units, as in ``84 ms``, ``2.3 s`` and ``1 h 6 min``.
-
-    Args:
-        seconds: Duration, not negative.
-        rough: Whether to show only the largest unit.
-        compact: Whether to leave out the spaces, as in ``1h6min``.
-    """
-    text = _two_units(seconds, rough=rough)
-    return text.replace(" ", "") if compact else text
-
-
-def _two_units(seconds: float, *, rough: bool) -> str:
+def human_duration(seconds: float, *, rough: bool = False) -> str:
+    """Return a duration in its two largest units, or only the largest, as in ``84 ms``, ``2.3 s`` and ``1 h 6 min``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     for (size, unit), (next_size, next_unit) in pairwise(UNITS):

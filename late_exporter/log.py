@@ -18,24 +18,8 @@ if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
     from structlog.typing import EventDict, Processor, WrappedLogger
 
-__all__ = [
-    "FORMATS",
-    "LEVELS",
-    "add_secret",
-    "configure",
-    "escape",
-    "get_logger",
-    "reconfigure",
-    "redact",
-    "redacted_traceback",
-]
-
-LEVELS = ("debug", "info", "warn", "error")
-FORMATS = ("logfmt", "json")
-
 _REDACTED = "[redacted]"
-_MIN_PREFIX = 12
-"""Length from which the beginning of a secret is redacted."""
+_MIN_PREFIX = 12  # length from which the beginning of a secret is redacted
 _TOKENS = re.compile(r"sk_[0-9a-fA-F]{8,}|bearer\s+[^\s\"']+", re.IGNORECASE)
 _LEVEL_NAMES = {"DEBUG": "debug", "INFO": "info", "WARNING": "warn", "ERROR": "error", "CRITICAL": "error"}
 
@@ -43,14 +27,11 @@ _spellings: tuple[str, ...] = ()
 
 
 def configure(level: str = "info", format: str = "logfmt", secrets: Iterable[str] = ()) -> None:  # noqa: A002 - the name of the flag
-    """Write all logs, also those of libraries, to standard error.
-
-    Args:
-        level: Minimum level, one of LEVELS.
-        format: One of FORMATS.
-        secrets: Texts that must never be written; they replace those of an earlier call.
-    """
-    _set_secrets(secrets)
+    """Write all logs, also those of libraries, to standard error; ``secrets`` replace those of an earlier call."""
+    global _spellings  # noqa: PLW0603 - logging is global, and so are its secrets
+    _spellings = ()
+    for secret in secrets:
+        add_secret(secret)
     reconfigure(level, format)
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -58,7 +39,6 @@ def configure(level: str = "info", format: str = "logfmt", secrets: Iterable[str
 
 
 def reconfigure(level: str, format: str) -> None:  # noqa: A002 - as in configure
-    """Change level and format, and keep the registered secrets."""
     root = logging.getLogger()
     root.handlers = [_Handler(format), *(handler for handler in root.handlers if not isinstance(handler, _Handler))]
     root.setLevel(level.upper())
@@ -80,7 +60,7 @@ def get_logger(name: str) -> BoundLogger:
 
 def add_secret(value: str) -> None:
     """Redact a text from now on, also if it is quoted, escaped or URL-encoded."""
-    global _spellings  # noqa: PLW0603 - logging is global, and so are its secrets
+    global _spellings  # noqa: PLW0603 - as in configure
     spellings = {*_spellings, value, repr(value)[1:-1], json.dumps(value)[1:-1], quote(value, safe="")} - {""}
     _spellings = tuple(sorted(spellings, key=len, reverse=True))
 
@@ -136,13 +116,6 @@ class _Handler(logging.StreamHandler[Any]):
             sys.stderr.write(f'level=error msg="log entry could not be written" logger={escape(record.name)}\n')
 
 
-def _set_secrets(secrets: Iterable[str]) -> None:
-    global _spellings  # noqa: PLW0603 - as in add_secret
-    _spellings = ()
-    for secret in secrets:
-        add_secret(secret)
-
-
 def _entry(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Return the fields of an entry in their order; an event cannot override time and level."""
     record = event.pop("_record")
@@ -177,11 +150,8 @@ def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
 
 
 def _render_logfmt(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    return " ".join(f"{_escape_key(key)}={_logfmt(value)}" for key, value in event.items())
-
-
-def _escape_key(key: str) -> str:
-    return re.sub(r'[\s="\\]', "_", escape(key))
+    keys = {key: re.sub(r'[\s="\\]', "_", escape(key)) for key in event}
+    return " ".join(f"{keys[key]}={_logfmt(value)}" for key, value in event.items())
 
 
 def _logfmt(value: object) -> str:

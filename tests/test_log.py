@@ -102,7 +102,7 @@ def test_fields_do_not_replace_the_head() -> None:
     assert "never" != entry["ts"]
 
 
-@pytest.mark.parametrize("format", log.FORMATS)
+@pytest.mark.parametrize("format", ["logfmt", "json"])
 def test_secrets_are_redacted_everywhere(format: str) -> None:  # noqa: A002 - the flag's word
     """Registered secrets, keys and tokens are in no message, field, exception or traceback."""
 
@@ -172,7 +172,7 @@ def test_add_secret() -> None:
 @given(secret=texts)
 def test_any_secret_is_redacted(secret: str) -> None:
     """No entry contains a secret or its quoted spelling."""
-    for name in log.FORMATS:
+    for name in ("logfmt", "json"):
         with contextlib.redirect_stderr(io.StringIO()) as stderr:
             log.configure(format=name, secrets=[secret])
             log.get_logger("x").info(f"a {secret}", b=secret, c=[secret], d=repr(secret), e=ValueError(secret))
@@ -181,7 +181,7 @@ def test_any_secret_is_redacted(secret: str) -> None:
         assert secret not in stderr.getvalue().encode().decode("unicode_escape")
 
 
-@pytest.mark.parametrize("format", log.FORMATS)
+@pytest.mark.parametrize("format", ["logfmt", "json"])
 @given(text=st.text())
 def test_foreign_text_forges_nothing(format: str, text: str) -> None:  # noqa: A002 - as above
     """An entry is one printable line for any text."""
@@ -246,8 +246,6 @@ def test_a_closed_standard_error_is_no_failure() -> None:
     with contextlib.redirect_stderr(ClosedStream()):
         log.configure()
         log.get_logger("x").info("x")
-
-    assert log.LEVELS
 
 
 def test_configure_twice_writes_once() -> None:

@@ -16,8 +16,6 @@ from late_exporter.config.flags import COMMAND_FLAGS
 from late_exporter.config.options import Option
 from late_exporter.config.settings import OPTIONS
 
-__all__ = ["COMPLETION_VARIABLE", "MAX_WIDTH", "complete", "completion_script", "format_entry", "help_text"]
-
 PROGRAM = "late-exporter"
 COMPLETION_VARIABLE = "_LATE_EXPORTER_COMPLETE"
 MAX_WIDTH = 100
@@ -25,12 +23,7 @@ INDENT = " " * 6
 
 
 class _Layout(click.Command):
-    """A command whose help shows examples first, and options by section.
-
-    Args:
-        command: The command.
-        is_program: Whether to describe the whole program instead of this command.
-    """
+    """A command whose help shows examples first, and options by section."""
 
     def __init__(self, command: Command, *, is_program: bool = False) -> None:
         self._command = command
@@ -38,7 +31,6 @@ class _Layout(click.Command):
         super().__init__(None if is_program else command.name, params=list(_parameters(command)), help=command.help)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
-        """Write description, notes, actions and examples."""
         text = (
             "Prometheus exporter for the logs of Late. Flags take precedence over environment variables, and these "
             "over the file of --config.file."
@@ -62,7 +54,6 @@ class _Layout(click.Command):
                 _write(formatter, format_entry(f" \\\n{INDENT}".join(lines), [meaning], formatter.width))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
-        """Write the options by section."""
         name = self._command.name
         options = [option for option in (*COMMAND_FLAGS, *OPTIONS) if name in option.commands]
         for section, members in groupby(options, key=lambda option: option.section):
@@ -75,7 +66,6 @@ class _Layout(click.Command):
         _write(formatter, format_entry("--help, --version", ["Print this help, or the version."], formatter.width))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
-        """Write the exit codes."""
         if self._is_program:
             with formatter.section("Exit codes"):
                 formatter.write_dl([(str(code), meaning) for code, meaning in EXIT_CODES])
@@ -159,7 +149,7 @@ def _click_option(option: Option, command: str) -> click.Option:
     name = "_".join(option.path)
     if not option.metavar:
         return click.Option([name, f"{option.flag}/--no-{option.name}"], help=option.help)
-    kind = _value_type(option.metavar, option.choices_for(command))
+    kind = _value_type(option.metavar, option.command_choices.get(command, option.choices))
     return click.Option([name, option.flag], type=kind, metavar=option.metavar, help=option.help, multiple=option.many)
 
 

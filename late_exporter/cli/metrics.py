@@ -12,12 +12,11 @@ from late_exporter.cli.help import MAX_WIDTH, format_entry
 from late_exporter.exposition.family import Family
 from late_exporter.metrics.catalogue import CATALOGUE
 
-__all__ = ["format_catalogue"]
-
 
 def format_catalogue(format: str) -> str:  # noqa: A002 - the name of the flag
-    """Return the catalogue as a table, Markdown or JSON."""
-    return {"table": _table, "markdown": _markdown, "json": _json}[format]()
+    if format == "json":
+        return json.dumps([msgspec.to_builtins(family) for family in CATALOGUE.values()], indent=2)
+    return _markdown() if format == "markdown" else _table()
 
 
 def _table() -> str:
@@ -46,7 +45,3 @@ def _markdown() -> str:
 def _row(family: Family) -> str:
     name, kind, labels, meaning = (cell.replace("|", "\\|") for cell in _cells(family))
     return f"| `{name}` | {kind} | {labels} | {meaning} |"
-
-
-def _json() -> str:
-    return json.dumps([msgspec.to_builtins(family) for family in CATALOGUE.values()], indent=2)

@@ -16,8 +16,6 @@ from late_exporter.config.options import Option, suggest
 from late_exporter.config.settings import OPTIONS
 from late_exporter.config.types import quote
 
-__all__ = ["ParsedArgs", "parse"]
-
 MAX_QUOTED = 24
 
 FLAGS = {option.flag: option for option in (*OPTIONS, *COMMAND_FLAGS) if option.flag}
@@ -27,14 +25,7 @@ HINTS = {"help": "--help", "version": "--version", "-V": "--version", "-f": "--f
 
 @dataclass
 class ParsedArgs:
-    """A parsed command line.
-
-    Args:
-        words: Command and arguments.
-        flags: Values of each flag by option name.
-        wants_help: Whether the help is asked for.
-        problems: Mistakes.
-    """
+    """A parsed command line: words are command and arguments, flags are values by option name."""
 
     words: list[str] = field(default_factory=list)
     flags: dict[str, list[str]] = field(default_factory=dict)

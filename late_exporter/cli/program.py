@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeAlias
 
 from late_exporter import log
-from late_exporter.cli.output import print_text
+from late_exporter.cli import print_text
 from late_exporter.cli.parser import ParsedArgs, parse
 from late_exporter.config.commands import COMMANDS
 from late_exporter.config.flags import COMMAND_FLAGS, CommandFlags
@@ -18,12 +18,9 @@ from late_exporter.config.sources import load, parse_flags
 from late_exporter.config.types import Address
 from late_exporter.errors import ConfigError, LateError
 
-__all__ = ["CommandFunction", "ExitCode", "run_program"]
-
 CommandFunction: TypeAlias = Callable[[CommandContext], int]
 
-OFFLINE_COMMANDS = ("metrics", "completion")
-"""Commands that read no settings."""
+OFFLINE_COMMANDS = ("metrics", "completion")  # commands that read no settings
 
 
 class ExitCode(IntEnum):
@@ -35,12 +32,6 @@ class ExitCode(IntEnum):
 
 
 def run_program(argv: Sequence[str], commands: Mapping[str, CommandFunction] | None) -> int:
-    """Run a command and return its exit code.
-
-    Args:
-        argv: Arguments without the program's name.
-        commands: Functions of the commands that read settings; None for those of the program.
-    """
     try:
         return _run(argv, commands)
     except ConfigError as exc:
@@ -60,10 +51,16 @@ def _run(argv: Sequence[str], commands: Mapping[str, CommandFunction] | None) ->
     args.check()
     if args.command not in COMMANDS:
         raise ConfigError(*args.problems)
-    if args.command in OFFLINE_COMMANDS:
-        flags, _ = _load(args, with_settings=False)
-        return print_text(_offline_output(args, flags))
-    return _start(args, commands)
+    if args.command not in OFFLINE_COMMANDS:
+        return _start(args, commands)
+    flags, _ = _load(args, with_settings=False)
+    if args.command == "metrics":
+        from late_exporter.cli.metrics import format_catalogue  # noqa: PLC0415 - not needed by other commands
+
+        return print_text(format_catalogue(flags.format))
+    from late_exporter.cli.help import completion_script  # noqa: PLC0415 - as above
+
+    return print_text(completion_script(args.words[1]))
 
 
 def _load(args: ParsedArgs, *, with_settings: bool = True) -> tuple[CommandFlags, Settings | None]:
@@ -80,16 +77,6 @@ def _load(args: ParsedArgs, *, with_settings: bool = True) -> tuple[CommandFlags
     if problems or flags is None:
         raise ConfigError(*problems)
     return flags, settings
-
-
-def _offline_output(args: ParsedArgs, flags: CommandFlags) -> str:
-    if args.command == "metrics":
-        from late_exporter.cli.metrics import format_catalogue  # noqa: PLC0415 - not needed by other commands
-
-        return format_catalogue(flags.format)
-    from late_exporter.cli.help import completion_script  # noqa: PLC0415 - as in _run
-
-    return completion_script(args.words[1])
 
 
 def _start(args: ParsedArgs, commands: Mapping[str, CommandFunction] | None) -> int:

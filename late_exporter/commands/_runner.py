@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import NamedTuple, TypeAlias
 
@@ -15,16 +15,6 @@ from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import quote
 from late_exporter.errors import ConfigError
 from late_exporter.log import escape, redact
-
-__all__ = [
-    "ConnectWorkspaces",
-    "WorkspaceConnection",
-    "connect_workspace",
-    "selected_workspaces",
-    "warn",
-    "write_line",
-    "write_stdout",
-]
 
 
 class WorkspaceConnection(NamedTuple):
@@ -42,11 +32,7 @@ ConnectWorkspaces: TypeAlias = AbstractAsyncContextManager[Mapping[str, Workspac
 async def connect_workspace(
     context: CommandContext, connect: ConnectWorkspaces
 ) -> AsyncIterator[tuple[str, WorkspaceConnection]]:
-    """Connect to the workspace of ``--workspace``, or the only one; yield its name and connection.
-
-    Raises:
-        ConfigError: There is no such workspace, or several without a choice.
-    """
+    """Connect to the workspace of ``--workspace``, or the only one; yield name and connection; raise ConfigError."""
     names = selected_workspaces(context)
     if len(names) > 1:
         raise ConfigError(f"--workspace: required, because there are several: {', '.join(names)}")
@@ -66,12 +52,7 @@ def selected_workspaces(context: CommandContext) -> Sequence[str]:
 
 
 def write_stdout(command: Callable[[], int], *, broken_pipe_code: int = 0) -> int:
-    """Run a command that writes to standard output, and return its exit code.
-
-    Args:
-        command: Callback that writes and returns an exit code.
-        broken_pipe_code: Exit code if the reader closes the pipe early.
-    """
+    """Run a command that writes to standard output; return its exit code, or the other one after a broken pipe."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
@@ -79,6 +60,17 @@ def write_stdout(command: Callable[[], int], *, broken_pipe_code: int = 0) -> in
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return broken_pipe_code
+
+
+def write_lines(lines: Iterable[str], exit_code: int) -> int:
+    """Write lines to standard output, and return the exit code even if the reader closes the pipe early."""
+
+    def write() -> int:
+        for line in lines:
+            write_line(line)
+        return exit_code
+
+    return write_stdout(write, broken_pipe_code=exit_code)
 
 
 def write_line(line: str) -> None:

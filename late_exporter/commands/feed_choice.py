@@ -8,16 +8,9 @@ from late_exporter.feeds import GENERATIONS
 from late_exporter.model import DAY_MS, Coverage, Feed
 from late_exporter.protocols import Client
 
-__all__ = ["current_feed", "recorded_feed", "require_retained"]
-
 
 async def current_feed(name: str, generation: ApiGeneration, client: Client) -> Feed:
-    """Return the feed of that name in the API's current generation.
-
-    Raises:
-        ApiError: The generation cannot be detected.
-        ConfigError: The generation has no such feed.
-    """
+    """Return the feed of that name in the API's current generation; raise ConfigError if it has none, or ApiError."""
     current = (await generation.resolve_feed("publishing", client, state_generation=None)).generation
     feeds = GENERATIONS[current]
     if name not in feeds:
@@ -25,12 +18,8 @@ async def current_feed(name: str, generation: ApiGeneration, client: Client) -> 
     return feeds[name]
 
 
-async def recorded_feed(name: str, coverage: Coverage | None, generation: ApiGeneration, client: Client) -> Feed:
-    """Return the feed that the state was counted from, or the current one if nothing was counted yet.
-
-    Raises:
-        ApiError: The generation cannot be detected, or the API has switched to another one.
-    """
+async def recorded_feed(name: str, generation: ApiGeneration, client: Client, coverage: Coverage | None) -> Feed:
+    """Return the feed that the state was counted from, or the current one; raise ApiError if the API has switched."""
     state_generation = coverage.generation if coverage else None
     feed = await generation.resolve_feed(name, client, state_generation=state_generation)
     if state_generation not in (None, feed.generation):

@@ -10,27 +10,18 @@ from http.client import HTTPConnection, HTTPException
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.errors import LateError
 
-__all__ = ["check_health"]
-
 # A process that listens on every interface is reached at a loopback address.
 LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - requested, not bound
-TIMEOUT = 3.0
-"""Seconds; the health checks of container engines wait a little longer."""
-
+TIMEOUT = 3.0  # seconds; the health checks of container engines wait a little longer
+# A server that asks for a password or limits requests is running.
 HEALTHY_STATUSES = (HTTPStatus.OK, HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
-"""A server that asks for a password or limits requests is running."""
 
 
 def check_health(address: Address | UnixPath, *, secure: bool = False, timeout: float = TIMEOUT) -> None:
-    """Request ``/-/healthy`` from the exporter that listens on an address.
+    """Request ``/-/healthy`` from the exporter at an address; raise LateError if it does not answer or is not healthy.
 
-    Args:
-        address: Address on which the exporter listens; one of all interfaces is requested at a loopback address.
-        secure: Whether to try TLS. The certificate is not verified, because nothing secret is sent.
-        timeout: Seconds to wait.
-
-    Raises:
-        LateError: The exporter does not answer, or answers with another status; the message says which.
+    If it listens on all interfaces, use a loopback address. The certificate of a TLS server is not verified, because
+    nothing secret is sent. The timeout is in seconds.
     """
     if isinstance(address, Address):
         address = Address(LOOPBACK.get(address.host, address.host), address.port)
@@ -72,7 +63,6 @@ class _HealthConnection(HTTPConnection):
         self.tls_established = False
 
     def connect(self) -> None:
-        """Open the connection."""
         if isinstance(self._address, UnixPath):
             self.sock = socket.socket(socket.AF_UNIX)
             self.sock.settimeout(self.timeout)

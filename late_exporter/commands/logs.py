@@ -8,131 +8,34 @@ import os
 import re
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Awaitable, Callable, Iterable
+from typing import NoReturn
 
 import msgspec
 
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post, is_post_id
 from late_exporter.commands._runner import ConnectWorkspaces, connect_workspace, warn, write_line
+from late_exporter.commands.columns import ACTIVITY_COLUMNS, CSV_COLUMNS, TABLE_COLUMNS
 from late_exporter.commands.feed_choice import current_feed, require_retained
 from late_exporter.commands.logview import chronological, log_views
 from late_exporter.commands.pager import LogPager
-from late_exporter.commands.terminal import (
-    Column,
-    CsvFormatter,
-    JsonFormatter,
-    LogFormatter,
-    TableFormatter,
-    Terminal,
-    detail,
-    duration,
-)
+from late_exporter.commands.terminal import CsvFormatter, JsonFormatter, LogFormatter, TableFormatter, Terminal
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ApiError, BadRequest
 from late_exporter.feeds.zernio import ACTIONS, EVENTS
-from late_exporter.format import iso_time
 from late_exporter.model import DAY_MS, PENDING, Feed, LogView
 from late_exporter.protocols import Client
-
-__all__ = [
-    "CSV_COLUMNS",
-    "LogFilter",
-    "LogFollower",
-    "follow",
-    "follow_logs",
-    "log_formatter",
-    "print_newest",
-    "show_logs",
-]
 
 ACCOUNT_ID = re.compile(r"[0-9a-f]{24}")
 LOCAL_ACTIONS = frozenset({*(action for action, _ in ACTIONS.values()), *EVENTS.values(), "all"})
 """Actions that the API cannot filter by, because each of them stands for several of its own or for any."""
 
-STATUS_CACHE_SIZE = 50_000
-"""Logs whose last status is remembered while following."""
-
-MAX_PENDING = 1000
-"""Pending logs whose outcome is followed at a time."""
-
-MAX_PAUSE = 60.0
-"""Seconds between two attempts after several failures."""
-
-_TIME = Column("TIME", lambda log: log.time)
-_STATUS = Column(
-    "STATUS",
-    lambda log: f"{log.status}, was {log.previous_status}" if log.previous_status else log.status,
-    is_status=True,
-)
-_PLATFORM = Column("PLATFORM", lambda log: log.platform)
-_ACCOUNT = Column("ACCOUNT", lambda log: log.username or log.account_id)
-_TOOK = Column("TOOK", duration, align_right=True)
-_DETAIL = Column("DETAIL", detail)
-
-TABLE_COLUMNS: Mapping[str, Sequence[Column]] = MappingProxyType(
-    {
-        "publishing": (
-            _TIME,
-            _STATUS,
-            _PLATFORM,
-            _ACCOUNT,
-            Column("ACTION", lambda log: log.action),
-            Column("TRY", lambda log: "" if log.attempt is None else str(log.attempt), align_right=True),
-            Column("HTTP", lambda log: log.status_code, align_right=True),
-            _TOOK,
-            Column("POST", lambda log: log.post_id),
-            _DETAIL,
-        ),
-        "connections": (
-            _TIME,
-            _PLATFORM,
-            _ACCOUNT,
-            Column("EVENT", lambda log: log.action, is_status=True),
-            Column("METHOD", lambda log: log.method),
-            _TOOK,
-            Column("LOG", lambda log: log.log_id),
-            _DETAIL,
-        ),
-    }
-)
-
-ACTIVITY_COLUMNS: Sequence[Column] = (
-    _TIME,
-    _STATUS,
-    _PLATFORM,
-    _ACCOUNT,
-    Column("ACTION", lambda log: log.action),
-    Column("HTTP", lambda log: log.status_code, align_right=True),
-    _TOOK,
-    Column("ENDPOINT", lambda log: log.endpoint),
-    _DETAIL,
-)
-"""Columns of all other feeds."""
-
-CSV_COLUMNS: Sequence[Column] = (
-    Column("time", lambda log: (iso_time(log.created, precise=True) if log.created is not None else "") or log.time),
-    Column("log_id", lambda log: log.log_id),
-    Column("post_id", lambda log: log.post_id),
-    Column("platform", lambda log: log.platform),
-    Column("account_id", lambda log: log.account_id),
-    Column("username", lambda log: log.username),
-    Column("action", lambda log: log.action),
-    Column("method", lambda log: log.method),
-    Column("status", lambda log: log.status),
-    Column("attempt", lambda log: "" if log.attempt is None else str(log.attempt)),
-    Column("status_code", lambda log: log.status_code),
-    Column("duration_seconds", lambda log: "" if log.duration is None else f"{log.duration / 1_000_000:g}"),
-    Column("error_code", lambda log: log.error_code),
-    Column("error", lambda log: log.error),
-    Column("url", lambda log: log.url),
-    Column("endpoint", lambda log: log.endpoint),
-)
-"""Columns of CSV output, the same for all feeds."""
+STATUS_CACHE_SIZE = 50_000  # logs whose last status is remembered while following
+MAX_PENDING = 1000  # pending logs whose outcome is followed at a time
+MAX_PAUSE = 60.0  # seconds between two attempts after several failures
 
 
 def log_formatter(format_name: str, feed: str, terminal: Terminal) -> LogFormatter:
-    """Return the formatter for ``table``, ``json`` or ``csv``."""
     if format_name == "json":
         return JsonFormatter()
     if format_name == "csv":
@@ -158,10 +61,8 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
     def query(self, feed: Feed, *, following: bool) -> dict[str, str | int]:
         """Return the part of the filter that the API can apply, as parameters of a request.
 
-        Args:
-            feed: Log list to read.
-            following: Whether logs are followed: then pending logs have to be seen once they no longer are pending, so
-                the API must not filter by that status.
+        If logs are followed, pending logs have to be seen once they no longer are pending: the API must not filter by
+        that status.
         """
         status = None if following and self.status == PENDING else self.status
         filters = {"platform": self.platform, "status": status}
@@ -174,7 +75,7 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
         return {name: value for name, value in filters.items() if value} | {"days": days}
 
     def matches(self, log: LogView) -> bool:
-        """Return whether a log matches the whole filter, including what the API cannot filter by."""
+        """Return whether a log matches, also by what the API cannot filter by."""
         return (
             _equals(self.platform, log.platform)
             and (_equals(self.action, log.action) or self.action == log.row.get("action"))
@@ -197,15 +98,7 @@ def _normalize(account: str) -> str:
 async def print_newest(
     pager: LogPager, log_filter: LogFilter, formatter: LogFormatter, *, limit: int, write: Callable[[str], None]
 ) -> tuple[int, bool]:
-    """Write the newest logs that match; return their number and whether there may be more.
-
-    Args:
-        pager: Log list to read.
-        log_filter: Logs to select.
-        formatter: Formatter of the output.
-        limit: Maximum number of logs, 0 for all.
-        write: Callback that writes a line.
-    """
+    """Write the newest logs that match, up to a limit (0 for all); return their number and whether there are more."""
     count = 0
     async for logs in pager.pages():
         matching = [log for log in logs if log_filter.matches(log)]
@@ -224,19 +117,10 @@ async def follow(
     interval: float,
     warn: Callable[[str], None],
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> None:
-    """Write the newest logs that match, oldest first, and then new ones as they arrive, until cancelled.
+) -> NoReturn:
+    """Write the newest logs that match, oldest first, and then new ones every ``interval`` seconds, until cancelled.
 
-    Args:
-        follower: Follower that reads and writes the logs.
-        limit: Number of logs to start with, 0 for all.
-        interval: Seconds between two polls.
-        warn: Callback that reports a failed poll.
-        sleep: Callback that waits for some seconds.
-
-    Raises:
-        ApiError: The first poll failed.
-        BadRequest: The API rejects the filter.
+    Raises ApiError if the first poll fails, and BadRequest if the API rejects the filter.
     """
     await follower.start(limit)
     failures = 0
@@ -257,16 +141,7 @@ def _pause(interval: float, failures: int) -> float:
 
 
 class LogFollower:
-    """Writes new logs and changed statuses, and remembers what it has written.
-
-    Args:
-        client: API client of the workspace.
-        feed: Log list to read.
-        pager: Pager of that list.
-        log_filter: Logs to select.
-        formatter: Formatter of the output.
-        write: Callback that writes a line.
-    """
+    """Writes new logs and changed statuses, and remembers what it has written."""
 
     def __init__(
         self,
@@ -370,36 +245,23 @@ def _print(formatter: LogFormatter, logs: Iterable[LogView], write: Callable[[st
 
 
 async def show_logs(context: CommandContext, connect: ConnectWorkspaces) -> int:
-    """Print the newest logs that match, and return the exit code."""
-    flags, log_filter = context.flags, _log_filter(context)
+    """Print the newest logs that match, and return the exit code; with --follow print new logs until cancelled."""
+    flags = context.flags
+    log_filter = LogFilter(platform=flags.platform, status=flags.status, action=flags.action, account=flags.account)
+    if flags.since is not None:
+        log_filter = msgspec.structs.replace(log_filter, since=flags.since)
     async with connect_workspace(context, connect) as (_, connection):
         feed = await current_feed(flags.feed, *connection)
         require_retained(flags.since, feed)
-        filters = log_filter.query(feed, following=False)
+        filters = log_filter.query(feed, following=flags.follow)
         pager = LogPager(connection.client, feed, filters, log_filter.since, clock=time.time)
         formatter = log_formatter(flags.format, feed.name, Terminal.detect(sys.stdout, os.environ))
+        if flags.follow:
+            follower = LogFollower(connection.client, feed, pager, log_filter, formatter, write_line)
+            await follow(follower, limit=flags.limit, interval=context.settings.poll.interval, warn=warn)
         count, has_more = await print_newest(pager, log_filter, formatter, limit=flags.limit, write=write_line)
     if has_more:
         warn(f"these are the newest {count:,}; --limit 0 shows all")
     elif not count:
         warn("no log matches")
     return 0
-
-
-async def follow_logs(context: CommandContext, connect: ConnectWorkspaces) -> None:
-    """Print the newest logs that match and then new ones as they arrive, until cancelled."""
-    flags, log_filter = context.flags, _log_filter(context)
-    async with connect_workspace(context, connect) as (_, connection):
-        feed = await current_feed(flags.feed, *connection)
-        require_retained(flags.since, feed)
-        filters = log_filter.query(feed, following=True)
-        pager = LogPager(connection.client, feed, filters, log_filter.since, clock=time.time)
-        formatter = log_formatter(flags.format, feed.name, Terminal.detect(sys.stdout, os.environ))
-        follower = LogFollower(connection.client, feed, pager, log_filter, formatter, write_line)
-        await follow(follower, limit=flags.limit, interval=context.settings.poll.interval, warn=warn)
-
-
-def _log_filter(context: CommandContext) -> LogFilter:
-    flags = context.flags
-    log_filter = LogFilter(platform=flags.platform, status=flags.status, action=flags.action, account=flags.account)
-    return log_filter if flags.since is None else msgspec.structs.replace(log_filter, since=flags.since)

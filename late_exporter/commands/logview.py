@@ -11,8 +11,6 @@ from late_exporter.feeds.decoder import raw_rows
 from late_exporter.feeds.view import row_text
 from late_exporter.model import Feed, LogView
 
-__all__ = ["chronological", "log_views", "mentions"]
-
 
 def log_views(response: PageResponse, feed: Feed) -> list[LogView]:
     """Return the logs of a page for display; rows that are not objects are left out."""

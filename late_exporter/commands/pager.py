@@ -10,38 +10,17 @@ from late_exporter.commands.logview import log_views
 from late_exporter.model import PAGE_SIZE, Feed, LogPage, LogView
 from late_exporter.protocols import Client
 
-__all__ = ["LogPager"]
-
-PAGE_OVERLAP = 2
-"""Rows that two pages share, so that a shift between the two requests is noticed."""
-
-STEP_BACK = 50
-"""Rows to go back if two pages share none."""
-
+PAGE_OVERLAP = 2  # rows that two pages share, so that a shift between the two requests is noticed
+STEP_BACK = 50  # rows to go back if two pages share none
 MAX_STEPS_BACK = 40
-MAX_EMPTY_PAGES = 3
-"""Pages in a row without new logs after which a list is considered complete."""
+MAX_EMPTY_PAGES = 3  # pages in a row without new logs after which a list is considered complete
 
 
 class LogPager:
-    """Reads a log list from its newest end.
-
-    Args:
-        client: API client of the workspace.
-        feed: Log list to read.
-        filters: Parameters by which the API filters the logs.
-        since: Age of the oldest logs to return, in seconds.
-        clock: Unix time in seconds, used if a response has no date.
-    """
+    """Reads a log list from its newest end, ``since`` seconds back by the clock of the API."""
 
     def __init__(
-        self,
-        client: Client,
-        feed: Feed,
-        filters: Mapping[str, str | int],
-        since: float,
-        *,
-        clock: Callable[[], float],
+        self, client: Client, feed: Feed, filters: Mapping[str, str | int], since: float, *, clock: Callable[[], float]
     ) -> None:
         self._client = client
         self._feed = feed

@@ -12,51 +12,32 @@ import msgspec
 
 from late_exporter.api.pages import fetch_post, is_post_id
 from late_exporter.commands._runner import ConnectWorkspaces, connect_workspace, write_line
+from late_exporter.commands.columns import POST_COLUMNS
 from late_exporter.commands.feed_choice import current_feed
 from late_exporter.commands.logview import chronological, log_views, mentions
 from late_exporter.commands.pager import LogPager
-from late_exporter.commands.terminal import Column, TableFormatter, Terminal, clean, detail, duration, json_line
+from late_exporter.commands.terminal import TableFormatter, Terminal, clean, json_line
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ConfigError, LateError
 from late_exporter.format import iso_time, plural
 from late_exporter.model import DAY_MS, PAGE_SIZE, PENDING, Feed, LogView
 from late_exporter.protocols import Client
 
-__all__ = ["PostOutcome", "fetch_history", "post_outcomes", "render_json", "render_text", "show_post"]
-
-SEARCH_LIMIT = 1000
-"""Logs to read if the logs of a post have to be searched for."""
-
+SEARCH_LIMIT = 1000  # logs to read if the logs of a post have to be searched for
 CAPTION_LENGTH = 72
 ATTEMPTS = ("publish", "retry")
 FAILED, SUCCESS, SKIPPED = "failed", "success", "skipped"
 PAUSE = "rate_limit_pause"
-
-COLUMNS = (
-    Column("TIME", lambda log: log.time),
-    Column("STATUS", lambda log: log.status, is_status=True),
-    Column("PLATFORM", lambda log: log.platform),
-    Column("ACCOUNT", lambda log: log.username or log.account_id),
-    Column("ACTION", lambda log: log.action),
-    Column("TRY", lambda log: "" if log.attempt is None else str(log.attempt), align_right=True),
-    Column("HTTP", lambda log: log.status_code, align_right=True),
-    Column("TOOK", duration, align_right=True),
-    Column("LOG", lambda log: log.log_id),
-    Column("DETAIL", detail),
-)
 
 
 class PostOutcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Outcome of a post on one account of a platform.
 
     Args:
-        platform: Platform.
         account: User name or id; empty if the post has only one account on the platform.
         state: ``published``, ``failed``, ``pending``, ``paused``, ``skipped``, ``cancelled``, or the status of the
             newest log if it is not one of these.
-        attempts: Number of attempts.
         reason: Error code, HTTP status or error message of the last failure.
-        url: Address of the published post.
         since: Creation time of the newest log.
         summary: Outcome in one sentence.
     """
@@ -72,14 +53,7 @@ class PostOutcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class PostHistory(NamedTuple):
-    """Logs of a post.
-
-    Args:
-        post_id: Id of the post.
-        logs: Logs, oldest first.
-        missing: Sentence about logs that could not be read, or an empty string.
-        retention_days: Days for which the API keeps logs.
-    """
+    """Logs of a post, oldest first, and a sentence about those that could not be read, or an empty one."""
 
     post_id: str
     logs: Sequence[LogView]
@@ -95,7 +69,6 @@ class Destination(NamedTuple):
 
 
 async def show_post(context: CommandContext, connect: ConnectWorkspaces) -> int:
-    """Print the history of a post, and return the exit code."""
     async with connect_workspace(context, connect) as (workspace, connection):
         feed = await current_feed("publishing", *connection)
         history = await fetch_history(connection.client, feed, context.args[0], workspace=workspace, clock=time.time)
@@ -111,19 +84,7 @@ async def show_post(context: CommandContext, connect: ConnectWorkspaces) -> int:
 async def fetch_history(
     client: Client, feed: Feed, post_id: str, *, workspace: str, clock: Callable[[], float]
 ) -> PostHistory:
-    """Return the logs of a post.
-
-    Args:
-        client: API client of the workspace.
-        feed: Publishing logs.
-        post_id: Id of the post, as in exemplars and in Late.
-        workspace: Name of the workspace.
-        clock: Unix time in seconds, used if a response has no date.
-
-    Raises:
-        ConfigError: The id cannot be one of a post.
-        LateError: There is no such post.
-    """
+    """Return the logs of a post; raise ConfigError if the id is not valid, or LateError if there is no such post."""
     if not is_post_id(post_id):
         raise ConfigError("POST_ID: not the id of a post")
     if feed.post_path is not None:
@@ -163,7 +124,6 @@ async def _search_post(client: Client, feed: Feed, post_id: str, clock: Callable
 
 
 def render_json(history: PostHistory, workspace: str) -> Iterator[str]:
-    """Return the history as one line of JSON."""
     yield json_line(
         {
             "postId": history.post_id,
@@ -176,7 +136,6 @@ def render_json(history: PostHistory, workspace: str) -> Iterator[str]:
 
 
 def render_text(history: PostHistory, terminal: Terminal) -> Iterator[str]:
-    """Return the history as a table, and the outcomes below it."""
     logs = history.logs
     caption = clean(next((log.caption for log in logs if log.caption), ""))
     caption = caption if len(caption) <= CAPTION_LENGTH else f"{caption[: CAPTION_LENGTH - 3]}..."
@@ -188,7 +147,7 @@ def render_text(history: PostHistory, terminal: Terminal) -> Iterator[str]:
     if not logs:
         yield f"No logs; Late keeps them for {history.retention_days} days."
         return
-    yield from TableFormatter(COLUMNS, terminal).lines(logs)
+    yield from TableFormatter(POST_COLUMNS, terminal).lines(logs)
     yield ""
     for outcome in post_outcomes(logs):
         destination = f"{outcome.platform} {outcome.account}".rstrip()
@@ -252,7 +211,6 @@ def _outcome(platform: str, account: str, logs: Sequence[LogView]) -> PostOutcom
 
 
 def _unpublished(newest: LogView, attempt_count: int, reason: str) -> tuple[str, str]:
-    """Return the state and summary of a post that is not published."""
     since = f" since {newest.time}" if newest.time else ""
     after = f" after {plural(attempt_count, 'attempt')}" if attempt_count else ""
     if newest.action == PAUSE:

@@ -29,7 +29,7 @@ from late_exporter.commands._runner import WorkspaceConnection, write_stdout
 from late_exporter.commands.audit.command import audit_feeds, print_reports
 from late_exporter.commands.backfill.command import write_backfill
 from late_exporter.commands.check.command import check_all
-from late_exporter.commands.logs import follow_logs, show_logs
+from late_exporter.commands.logs import show_logs
 from late_exporter.commands.post import show_post
 from late_exporter.commands.state import manage_state
 from late_exporter.commands.textfile import require_textfile, write_textfile
@@ -45,17 +45,12 @@ from late_exporter.web.app import Lifecycle, create_app
 from late_exporter.web.auth import AuthMiddleware, PasswordVerifier
 from late_exporter.web.server import bind_socket, serve, systemd_sockets
 
-__all__ = ["ACTIONS", "create_offload"]
-
 DEMO_KEY = "sk_" + "0" * 64
 DEMO_INCIDENTS = ("platform-outage", "revoked-token")
-DEMO_LEAD = 900.0
-"""Seconds since the demo's incidents began, so that its first minute already shows something."""
-
+DEMO_LEAD = 900.0  # seconds since the demo's incidents began, so that its first minute already shows something
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-Stop: TypeAlias = Callable[[], None]
-"""Callback that stops the command."""
+Stop: TypeAlias = Callable[[], None]  # callback that stops the command
 
 
 def run(context: CommandContext) -> int:
@@ -66,49 +61,40 @@ def run(context: CommandContext) -> int:
 
 
 def demo(context: CommandContext) -> int:
-    """Run the exporter beside a simulated API."""
     return asyncio.run(_run_until_stopped(partial(_run_demo, context)))
 
 
 def simulate(context: CommandContext) -> int:
-    """Run the simulated API alone."""
     return asyncio.run(_run_until_stopped(lambda _: _simulate(context)))
 
 
 def textfile(context: CommandContext) -> int:
-    """Poll once and write the metrics to a file."""
     path = Path(context.args[0])
     require_textfile(path)
     return asyncio.run(_run_until_stopped(partial(_export_once, context.settings, partial(write_textfile, path))))
 
 
 def check(context: CommandContext) -> int:
-    """Check the configuration, the API, the state and the machine."""
     return asyncio.run(check_all(context, _connect_workspaces(context.settings)))
 
 
 def post(context: CommandContext) -> int:
-    """Print the history of a post."""
     return write_stdout(lambda: asyncio.run(show_post(context, _connect_workspaces(context.settings))))
 
 
 def logs(context: CommandContext) -> int:
-    """Print the newest logs, or follow them."""
-    connect = _connect_workspaces(context.settings)
+    work = show_logs(context, _connect_workspaces(context.settings))
     if context.flags.follow:
-        follow = _run_until_stopped(lambda _: follow_logs(context, connect), quiet=True)
-        return write_stdout(lambda: asyncio.run(follow))
-    return write_stdout(lambda: asyncio.run(show_logs(context, connect)))
+        return write_stdout(lambda: asyncio.run(_run_until_stopped(lambda _: work, quiet=True)))
+    return write_stdout(lambda: asyncio.run(work))
 
 
 def audit(context: CommandContext) -> int:
-    """Compare the counts with the API."""
     reports = asyncio.run(audit_feeds(context, _connect_workspaces(context.settings)))
     return print_reports(reports, context.flags.format)
 
 
 def backfill(context: CommandContext) -> int:
-    """Write the history that the API still holds, for Prometheus."""
     return write_backfill(context, _connect_workspaces(context.settings))
 
 
@@ -129,7 +115,7 @@ ACTIONS: Mapping[str, Callable[[CommandContext], int]] = MappingProxyType(
 """Functions that run the commands, and return their exit codes."""
 
 
-async def _run_until_stopped(work: Callable[[Stop], Coroutine[Any, Any, None]], *, quiet: bool = False) -> int:
+async def _run_until_stopped(work: Callable[[Stop], Coroutine[Any, Any, object]], *, quiet: bool = False) -> int:
     """Run until the work ends, calls its argument, or a signal arrives; a second signal kills the process."""
     # Imported objects stay: the garbage collector need not scan them again and again.
     gc.freeze()
@@ -202,7 +188,6 @@ async def _export(settings: Settings, reload_settings: Callable[[], Settings], s
 async def _open(
     settings: Settings, stack: AsyncExitStack, collect_process_metrics: Callable[[], Iterable[Metric]]
 ) -> Exporter:
-    """Return an exporter that is ready to poll."""
     offload = create_offload(stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="store")))
     store = await offload(open_store, settings.state.url)
     stack.push_async_callback(offload, store.close)
@@ -214,11 +199,7 @@ async def _open(
 
 
 async def _export_once(settings: Settings, write: Callable[[bytes], None], _: Stop) -> None:
-    """Poll until every feed is caught up, and write the metrics without those of the process, which is about to end.
-
-    Raises:
-        LateError: A poll failed, which the metrics show too.
-    """
+    """Poll until every feed is caught up, and write the metrics, also if a poll fails, without those of the process."""
     async with AsyncExitStack() as stack:
         exporter = await _open(settings, stack, list)
         publisher_task = asyncio.ensure_future(exporter.publisher.run())
@@ -246,12 +227,7 @@ def _sockets(settings: Settings, stack: AsyncExitStack) -> list[socket.socket]:
 
 
 class _Connector:
-    """Connects workspaces to their APIs; workspaces with the same key share its quota.
-
-    Args:
-        http: HTTP client.
-        create_logger: Callback that returns the logger for a base URL.
-    """
+    """Connects workspaces to their APIs; workspaces with the same key share its quota."""
 
     def __init__(self, http: httpx.AsyncClient, create_logger: Callable[[str], Logger]) -> None:
         self._http = http
@@ -260,7 +236,6 @@ class _Connector:
         self._generations: dict[tuple[str, str], ApiGeneration] = {}
 
     def connect(self, settings: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
-        """Return a client of the workspace, and the generation of its API."""
         generation_name = settings.api.generation
         generation = self._generations.setdefault(
             (workspace.base_url, generation_name),
@@ -295,7 +270,6 @@ class QuietLogger:
     """Logs everything at debug level, so that messages of the exporter do not disturb the output of a command."""
 
     def debug(self, event: str, **fields: Any) -> object:
-        """Log an event."""
         return _logger().debug(event, **fields)
 
     info = debug
@@ -336,7 +310,6 @@ def create_offload(executor: Executor) -> Offload:
 
 
 async def _run_demo(context: CommandContext, stop: Stop) -> None:
-    """Run the exporter against a simulated API in the same process."""
     settings = context.settings
     with bind_socket(settings.simulate.listen_address) as bound:
         url = f"{_url(bound)}/api"
@@ -347,9 +320,7 @@ async def _run_demo(context: CommandContext, stop: Stop) -> None:
             group.create_task(_serve_simulator(options, bound, context.flags.generation, lead=lead))
             group.create_task(
                 _export(
-                    settings.with_api(url, DEMO_KEY),
-                    lambda: context.reload_settings().with_api(url, DEMO_KEY),
-                    stop,
+                    settings.with_api(url, DEMO_KEY), lambda: context.reload_settings().with_api(url, DEMO_KEY), stop
                 )
             )
 

@@ -12,7 +12,7 @@ from typing import IO
 
 import msgspec
 
-from late_exporter.commands._runner import write_line, write_stdout
+from late_exporter.commands._runner import write_lines, write_stdout
 from late_exporter.config.settings import CommandContext
 from late_exporter.config.types import INVALID_NAME, is_workspace_name, quote
 from late_exporter.errors import ConfigError, LateError, StoreError, StoreInUse
@@ -21,26 +21,12 @@ from late_exporter.log import escape, redact
 from late_exporter.model import Scope
 from late_exporter.store import StateSnapshot, admin, is_in_use, state_path
 
-__all__ = ["StateCommand", "StateSummary", "manage_state", "summarize_state"]
-
 CONFIRMED_ACTIONS = ("rename", "drop")
-STREAM = "-"
-"""Name that stands for standard input or output."""
+STREAM = "-"  # name that stands for standard input or output
 
 
 class FeedSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """Summary of a feed in a state; times are ISO 8601 in UTC.
-
-    Args:
-        feed: Name of the feed.
-        logs: Number of stored logs.
-        pending: Number of pending logs.
-        oldest: Creation time of the oldest stored log.
-        newest: Creation time of the newest stored log.
-        since: Time since which every log was counted.
-        gaps: Number of gaps that the exporter has yet to read.
-        synced: Whether the first sync is complete.
-    """
+    """Summary of a feed in a state; times are ISO 8601 in UTC, and every log since ``since`` was counted."""
 
     feed: str
     logs: int
@@ -61,20 +47,11 @@ class WorkspaceSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def logs(self) -> int:
-        """Return the number of stored logs of all feeds."""
         return sum(feed.logs for feed in self.feeds)
 
 
 class StateSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """Summary of a state.
-
-    Args:
-        path: Path of the file.
-        size: Size in bytes.
-        schema: Version of the schema.
-        in_use: Whether an exporter is using the state, None if unknown.
-        workspaces: Summaries of the workspaces, by name.
-    """
+    """Summary of a state; the size is in bytes, and ``in_use`` is None if unknown."""
 
     path: str
     size: int
@@ -83,32 +60,22 @@ class StateSummary(msgspec.Struct, frozen=True, kw_only=True):
     workspaces: Sequence[WorkspaceSummary]
 
     def workspace(self, name: str) -> WorkspaceSummary:
-        """Return the summary of a workspace; raises StoreError if there is no such workspace."""
         for summary in self.workspaces:
             if summary.workspace == name:
                 return summary
         names = ", ".join(summary.workspace for summary in self.workspaces) or "none"
         raise StoreError(f"there is no workspace {name} in the state; choose from {names}")
 
-    def json(self) -> str:
-        """Return the summary as JSON."""
-        return msgspec.json.encode(self).decode()
-
     def text(self) -> Iterator[str]:
-        """Return the summary as lines of text."""
         usage = {True: "in use by an exporter", False: "not in use", None: "may be in use"}[self.in_use]
         yield f"{self.path}: {self.size:,} bytes, schema {self.schema}, {usage}"
         for summary in self.workspaces:
-            yield f"{summary.workspace}: {_series_count(summary.series)}"
+            yield f"{summary.workspace}: {summary.series:,} series"
             yield from (f"  {feed.feed}: {', '.join(_feed_details(feed))}" for feed in summary.feeds)
 
 
 def summarize_state(url: str) -> StateSummary:
-    """Return the summary of the state at a URL.
-
-    Raises:
-        StoreError: There is no state, or it cannot be read.
-    """
+    """Return the summary of the state at a URL; raise StoreError if there is none, or if it cannot be read."""
     path = state_path(url)
     with StateSnapshot(path) as snapshot:
         series_names = [labels[0] for _, labels in snapshot.series_values()]
@@ -160,10 +127,6 @@ def _feed_details(feed: FeedSummary) -> Iterator[str]:
         yield f"{plural(feed.gaps, 'gap')} to read"
 
 
-def _series_count(count: int) -> str:
-    return plural(count, "series", "series")
-
-
 def manage_state(context: CommandContext) -> int:
     """Run an action on the state, print the result, and return the exit code."""
     if isinstance(sys.stdin, io.TextIOWrapper):
@@ -173,14 +136,7 @@ def manage_state(context: CommandContext) -> int:
         # Half an export is useless, so that a closed pipe is a failure.
         return write_stdout(lambda: _run(context, _write_buffered), broken_pipe_code=1)
     lines: list[str] = []
-    exit_code = _run(context, lines.append)
-
-    def write() -> int:
-        for line in lines:
-            write_line(line)
-        return exit_code
-
-    return write_stdout(write, broken_pipe_code=exit_code)
+    return write_lines(lines, _run(context, lines.append))
 
 
 def _run(context: CommandContext, write: Callable[[str], object]) -> int:
@@ -195,13 +151,7 @@ def _write_buffered(line: str) -> None:
 
 
 class StateCommand:
-    """Runs actions on a state.
-
-    Args:
-        url: URL of the state.
-        write: Callback that writes a line of output.
-        stdin: Lines of standard input.
-    """
+    """Runs actions on the state at a URL."""
 
     def __init__(self, url: str, write: Callable[[str], object], stdin: Iterable[str] = ()) -> None:
         self._url = url
@@ -210,17 +160,7 @@ class StateCommand:
         self._stdin = stdin
 
     def run(self, args: Sequence[str], *, format_name: str = "text", confirmed: bool = False) -> int:
-        """Run an action and return the exit code.
-
-        Args:
-            args: Action and its arguments.
-            format_name: ``text``, or ``json`` if the action supports it.
-            confirmed: Whether ``--yes`` was given.
-
-        Raises:
-            ConfigError: The arguments are invalid, or the action has to be confirmed.
-            LateError: The action failed; nothing was changed.
-        """
+        """Run an action with its arguments and return the exit code; after an exception nothing is changed."""
         action, *arguments = args
         if format_name != "text" and action != "info":
             raise ConfigError(f"--format: {format_name} is supported by state info only, not by state {action}")
@@ -240,7 +180,7 @@ class StateCommand:
 
     def _info(self, format_name: str) -> int:
         summary = summarize_state(self._url)
-        for line in [summary.json()] if format_name == "json" else summary.text():
+        for line in [msgspec.json.encode(summary).decode()] if format_name == "json" else summary.text():
             self._print(line)
         return 0
 
@@ -291,7 +231,7 @@ class StateCommand:
             raise ConfigError(f"would rename {_describe(workspace)} to {new}; add --yes to do so")
         with self._exclusive():
             series_count = admin.rename_workspace(self._path, old, new)
-        self._print(f"{self._path}: renamed {old} to {new}, with {_series_count(series_count)}")
+        self._print(f"{self._path}: renamed {old} to {new}, with {series_count:,} series")
         return 0
 
     def _drop(self, name: str, *, confirmed: bool) -> int:
@@ -315,27 +255,23 @@ class StateCommand:
 
 
 def _describe(workspace: WorkspaceSummary) -> str:
-    log_count, series_count = plural(workspace.logs, "log"), _series_count(workspace.series)
-    return f"the workspace {workspace.workspace} with {log_count} and {series_count}"
+    return f"the workspace {workspace.workspace} with {plural(workspace.logs, 'log')} and {workspace.series:,} series"
 
 
 def _write_file(path: Path, lines: Iterable[str]) -> int:
     """Write lines to a new file that only its owner can read, and return their number."""
     try:
         path.touch(0o600, exist_ok=False)
+        try:
+            with path.open("w", encoding="utf-8") as file:
+                return sum(file.write(f"{line}\n") > 0 for line in lines)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
     except FileExistsError as exc:
         raise StoreError(f"{path}: the file exists already and was not changed") from exc
     except OSError as exc:
         raise LateError(f"{path}: cannot be written: {exc.strerror}") from exc
-    try:
-        with path.open("w", encoding="utf-8") as file:
-            return sum(file.write(f"{line}\n") > 0 for line in lines)
-    except OSError as exc:
-        path.unlink(missing_ok=True)
-        raise LateError(f"{path}: cannot be written: {exc.strerror}") from exc
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
 
 
 def _open_file(path: Path) -> IO[str]:

@@ -13,29 +13,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, Self, TextIO
 from unicodedata import combining, east_asian_width
 
-from late_exporter.format import human_duration
 from late_exporter.log import escape, redact
 from late_exporter.model import LogView
 
-__all__ = [
-    "Column",
-    "CsvFormatter",
-    "JsonFormatter",
-    "LogFormatter",
-    "TableFormatter",
-    "Terminal",
-    "clean",
-    "detail",
-    "duration",
-    "json_line",
-]
-
-MAX_DEPTH = 64
-"""Levels of a log that JSON output shows; Python's own limit is not far above."""
-
-MAX_COLUMN_WIDTH = 40
-"""A longer cell is shown whole, but does not widen its column in other rows."""
-
+MAX_DEPTH = 64  # levels of a log that JSON output shows; Python's own limit is not far above
+MAX_COLUMN_WIDTH = 40  # a longer cell is shown whole, but does not widen its column in other rows
 INDENT = 4
 MIN_WIDTH = 20
 
@@ -71,12 +53,10 @@ class Terminal(NamedTuple):
         return cls(shutil.get_terminal_size().columns, colour)
 
     def coloured(self, text: str, status: str) -> str:
-        """Return the text in the colour of a status."""
         colour = STATUS_COLOURS.get(status, "")
         return f"{colour}{text}{RESET}" if self.colour and colour else text
 
     def bold(self, text: str) -> str:
-        """Return the text in bold."""
         return f"{BOLD}{text}{RESET}" if self.colour else text
 
 
@@ -84,9 +64,7 @@ class Column(NamedTuple):
     """A column of a table.
 
     Args:
-        title: Heading.
         value: Callback that returns the cell of a log.
-        align_right: Whether cells are aligned to the right.
         is_status: Whether cells have the colour of the log's status.
     """
 
@@ -104,12 +82,7 @@ class LogFormatter(Protocol):
 
 
 class TableFormatter:
-    """Formats logs in aligned columns; a row is folded into several lines if the terminal is too narrow.
-
-    Args:
-        columns: Columns, of which the last one may be long.
-        terminal: Width and colours of the output.
-    """
+    """Formats logs in aligned columns, of which the last may be long; folds rows if the terminal is too narrow."""
 
     def __init__(self, columns: Sequence[Column], terminal: Terminal) -> None:
         self._columns = columns
@@ -172,7 +145,6 @@ class CsvFormatter:
         self._has_heading = False
 
     def lines(self, logs: Iterable[LogView]) -> Iterator[str]:
-        """Yield the lines of some logs."""
         for log in logs:
             if not self._has_heading:
                 self._has_heading = True
@@ -184,7 +156,6 @@ class JsonFormatter:
     """Formats each log as one line of JSON, with all that the API sent."""
 
     def lines(self, logs: Iterable[LogView]) -> Iterator[str]:
-        """Yield the lines of some logs."""
         return (json_line(log.row) for log in logs)
 
 
@@ -212,16 +183,6 @@ def _serializable(value: object, depth: int = 0) -> Any:
 def clean(text: str) -> str:
     """Return a text from the API as one printable line without secrets."""
     return escape(redact(" ".join(text.split())))
-
-
-def duration(log: LogView) -> str:
-    """Return the duration of a log for a table, or an empty string."""
-    return "" if log.duration is None else human_duration(log.duration / 1_000_000, compact=True)
-
-
-def detail(log: LogView) -> str:
-    """Return why a log failed, or the address of what it published."""
-    return ": ".join(filter(None, (log.error_code, log.error))) or log.url
 
 
 def _display_width(text: str) -> int:

@@ -11,34 +11,21 @@ from typing import IO
 
 from late_exporter.errors import ConfigError, LateError
 
-__all__ = ["atomic_write", "require_textfile", "write_textfile"]
-
-FILE_MODE = 0o644
-
 
 def require_textfile(path: Path) -> None:
-    """Raise ConfigError if the collector would not read a file of that name."""
     if path.suffix != ".prom":
         raise ConfigError(f"{path}: the textfile collector reads only files whose names end in .prom")
 
 
 def write_textfile(path: Path, body: bytes) -> None:
-    """Replace a file at once, so that no reader sees half of it.
-
-    Raises:
-        LateError: The file cannot be written; the previous one is unchanged.
-    """
-    with atomic_write(path, FILE_MODE) as file:
+    """Replace a file at once, so that no reader sees half of it."""
+    with atomic_write(path, 0o644) as file:
         file.write(body)
 
 
 @contextmanager
 def atomic_write(path: Path, mode: int) -> Iterator[IO[bytes]]:
     """Yield a temporary file that replaces ``path`` once it is on the disk, or is deleted after an error.
-
-    Args:
-        path: Path of the file.
-        mode: Permissions of the file.
 
     Raises:
         LateError: The file cannot be written; the previous one is unchanged.

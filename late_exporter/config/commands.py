@@ -6,34 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = [
-    "ALL_COMMANDS",
-    "API_COMMANDS",
-    "COMMANDS",
-    "EXIT_CODES",
-    "EXPORTER_COMMANDS",
-    "QUERY_COMMANDS",
-    "SERVER_COMMANDS",
-    "SIMULATOR_COMMANDS",
-    "STATE_COMMANDS",
-    "Action",
-    "Command",
-]
-
-QUERY_COMMANDS = ("post", "logs", "audit", "backfill")
-"""Commands that read from the API or the state once and exit."""
-
-STATE_COMMANDS = ("audit", "backfill")
-"""Query commands that read the state."""
-
-API_COMMANDS = ("run", "check", "textfile", *QUERY_COMMANDS)
-"""Commands that need an API key."""
-
+QUERY_COMMANDS = ("post", "logs", "audit", "backfill")  # commands that read from the API or the state once and exit
+STATE_COMMANDS = ("audit", "backfill")  # query commands that read the state
+API_COMMANDS = ("run", "check", "textfile", *QUERY_COMMANDS)  # commands that need an API key
 EXPORTER_COMMANDS = ("run", "check", "demo", "textfile")
 SIMULATOR_COMMANDS = ("demo", "simulate")
 SERVER_COMMANDS = ("run", "check", "demo", "healthcheck")
-ALL_COMMANDS = ("run", "check", "demo", "simulate", "textfile", "state", *QUERY_COMMANDS)
-"""Commands that log."""
+ALL_COMMANDS = ("run", "check", "demo", "simulate", "textfile", "state", *QUERY_COMMANDS)  # commands that log
 
 EXIT_CODES = (
     (0, "Success, or stopped by a signal."),
@@ -44,13 +23,7 @@ EXIT_CODES = (
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """An action of a command, selected by its first argument.
-
-    Args:
-        name: Name on the command line.
-        help: One or two sentences.
-        arguments: Further arguments; optional ones in brackets.
-    """
+    """An action of a command, selected by its first argument. Optional arguments are in brackets."""
 
     name: str
     help: str
@@ -62,8 +35,6 @@ class Command:
     """One command of the program.
 
     Args:
-        name: Name on the command line.
-        help: One sentence.
         arguments: Arguments, as in ``POST_ID``; optional ones in brackets.
         formats: Output formats, the default first; empty if there is no choice.
         examples: Arguments after the program's name, each with an explanation.

@@ -8,17 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from late_exporter.config.commands import COMMANDS, QUERY_COMMANDS, SIMULATOR_COMMANDS
 from late_exporter.config.options import option, options_of
-from late_exporter.config.types import (
-    Bool,
-    CommaSeparated,
-    FeedName,
-    TargetLabel,
-    Timestamp,
-    duration,
-    integer,
-)
-
-__all__ = ["COMMAND_FLAGS", "CommandFlags"]
+from late_exporter.config.types import Bool, CommaSeparated, FeedName, TargetLabel, Timestamp, duration, integer
 
 LOGS = ("logs",)
 AUDIT = ("audit",)
@@ -84,10 +74,7 @@ class CommandFlags(BaseModel):
         SIMULATOR_COMMANDS,
     )
     yes: Bool = option(
-        "false",
-        "",
-        "Confirm an irreversible action; without it, state rename and state drop are previews.",
-        ("state",),
+        "false", "", "Confirm an irreversible action; without it, state rename and state drop are previews.", ("state",)
     )
     once: Bool = option(
         "false",

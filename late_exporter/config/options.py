@@ -15,14 +15,10 @@ from pydantic_core import ErrorDetails
 from late_exporter.config.commands import EXPORTER_COMMANDS
 from late_exporter.config.types import quote
 
-__all__ = ["PREFIX", "Location", "Option", "describe_error", "error_reason", "option", "options_of", "suggest"]
-
 PREFIX = "LATE_EXPORTER_"
 
+# Path of a value within a model, as in pydantic's errors: ("poll", "interval").
 Location: TypeAlias = tuple[int | str, ...]
-"""Path of a value within a model, as in pydantic's errors: ``("poll", "interval")``."""
-
-Reload: TypeAlias = Literal["live", "restart"]
 
 REASONS = MappingProxyType(
     {
@@ -49,8 +45,6 @@ class Option:
         alias: Second environment variable with the same meaning.
         default: Default value as a user would write it, or None.
         metavar: Placeholder of the value; empty for a boolean flag.
-        help: One or more sentences.
-        commands: Commands that have the option.
         reload: ``live`` if a reload applies a new value, ``restart`` if it takes a restart.
         command_defaults: Defaults that differ from ``default``, by command.
         command_choices: Allowed values that depend on the command.
@@ -66,7 +60,7 @@ class Option:
     metavar: str
     help: str
     commands: tuple[str, ...]
-    reload: Reload = "restart"
+    reload: Literal["live", "restart"] = "restart"
     alias: str = ""
     command_defaults: Mapping[str, str] = field(default_factory=dict)
     command_choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -90,12 +84,7 @@ class Option:
         return "" if self.secret else f"--{self.name}"
 
     def default_for(self, command: str) -> str | None:
-        """Return the default of a command."""
         return self.command_defaults.get(command, self.default)
-
-    def choices_for(self, command: str) -> tuple[str, ...]:
-        """Return the allowed values of a command; empty if they cannot be listed."""
-        return self.command_choices.get(command, self.choices)
 
 
 def option(
@@ -142,12 +131,7 @@ def _literals(annotation: object) -> Iterator[str]:
 
 
 def describe_error(error: ErrorDetails, places: Mapping[Location, str]) -> str:
-    """Return a validation error as one line that begins with the place of the value.
-
-    Args:
-        error: Error of a model.
-        places: Flag, variable or file and line of every value that was set.
-    """
+    """Return a validation error as one line that begins with the place of the value."""
     location = error["loc"]
     place = next(places[location[:size]] for size in range(len(location), 0, -1) if location[:size] in places)
     if error["type"] == "missing":
@@ -157,7 +141,6 @@ def describe_error(error: ErrorDetails, places: Mapping[Location, str]) -> str:
 
 
 def error_reason(error: ErrorDetails) -> str:
-    """Return what is wrong with a value."""
     match error["type"]:
         case "literal_error":
             words = re.findall("'([^']*)'", error["ctx"]["expected"])
@@ -171,10 +154,7 @@ def error_reason(error: ErrorDetails) -> str:
 def suggest(name: str, candidates: Iterable[str], prefix: str = "") -> str:
     """Return "; did you mean ...?" for the closest candidate, or nothing.
 
-    Args:
-        name: Unknown name.
-        candidates: Valid names.
-        prefix: Common prefix to ignore, since it would make every candidate look close.
+    ``prefix`` is common to all of them and ignored, since it would make every candidate look close.
     """
     names = {candidate.removeprefix(prefix): candidate for candidate in candidates}
     matches = difflib.get_close_matches(name.removeprefix(prefix), sorted(names), n=1)

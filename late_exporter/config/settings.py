@@ -53,8 +53,6 @@ from late_exporter.config.types import (
 if TYPE_CHECKING:
     from late_exporter.config.web import WebConfig
 
-__all__ = ["OPTIONS", "CommandContext", "Settings", "SimulateSettings", "Workspace", "restart_only_changes"]
-
 PLANS = ", ".join(f"{plan} ({limit})" for plan, limit in RATE_LIMITS.items())
 Incident: TypeAlias = Literal["platform-outage", "revoked-token", "rate-limit-storm", "slow-video"]
 
@@ -129,10 +127,7 @@ class PollSettings(SettingsSection):
         "7d", "DURATION", "How far back the first sync reads, 1m to 90d.", reload="live"
     )
     reconcile_interval: Annotated[float, duration("100ms")] = option(
-        "10m",
-        "DURATION",
-        "Time between two reconciliation scans, which find logs that polls missed.",
-        reload="live",
+        "10m", "DURATION", "Time between two reconciliation scans, which find logs that polls missed.", reload="live"
     )
     # Daily by default: an audit costs fewer requests in a day than the reconciliation scan does in ten minutes.
     audit_interval: Annotated[float, duration("0s")] = option(
@@ -351,13 +346,11 @@ class Settings(BaseSettings):
 
     @property
     def web_config(self) -> WebConfig:
-        """The content of the web configuration file."""
         from late_exporter.config.web import WebConfig  # noqa: PLC0415 - not needed by the health check and by --help
 
         return self._web_config or WebConfig()
 
     def set_web_config(self, web_config: WebConfig) -> None:
-        """Attach the content of the web configuration file."""
         self._web_config = web_config
 
     @property
@@ -374,12 +367,10 @@ class Settings(BaseSettings):
         return tuple(key.get_secret_value() for key in keys if key is not None)
 
     def with_api(self, base_url: str, key: str) -> Settings:
-        """Return a copy that reads the single workspace of another API."""
         api = self.api.model_copy(update={"base_url": base_url, "key": SecretStr(key), "key_file": None})
         return self.model_copy(update={"api": api, "workspace_list": None})
 
     def value_of(self, option: Option) -> object:
-        """Return the value of an option."""
         return reduce(getattr, option.path, self)
 
 
@@ -388,14 +379,7 @@ OPTIONS = tuple(options_of(Settings))
 
 @dataclass(frozen=True, slots=True)
 class CommandContext:
-    """Everything a command needs to run.
-
-    Args:
-        settings: Settings at startup.
-        reload_settings: Reads the settings again; raises ConfigError.
-        flags: Flags of the command itself.
-        args: Positional arguments.
-    """
+    """Everything a command needs to run; ``reload_settings`` raises ConfigError."""
 
     settings: Settings
     reload_settings: Callable[[], Settings]

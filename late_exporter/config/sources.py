@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from late_exporter.config.web import WebConfig
     from late_exporter.config.yaml_file import YamlFile
 
-__all__ = ["load", "parse_flags"]
-
 MIN_MASKED_LENGTH = 8
 NO_KEY = (
     "no API key: set LATE_API_KEY or ZERNIO_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or "
@@ -56,7 +54,6 @@ class ConfigSource:
         command: Command that runs; options of other commands are ignored.
         values: Nested as in Settings.
         places: Flag, variable or file and line of each value.
-        problems: Mistakes.
         is_broken: Whether the source could not be read, so that it may hold more values.
     """
 
@@ -67,7 +64,6 @@ class ConfigSource:
     is_broken: bool = False
 
     def put(self, option: Option, value: object, place: str) -> None:
-        """Set the value of an option."""
         if self.command not in option.commands:
             return
         values = self.values
@@ -77,29 +73,19 @@ class ConfigSource:
         self.places[option.path] = place
 
     def get(self, name: str) -> tuple[Any, str] | None:
-        """Return value and place of an option, or None."""
         section, key = _BY_NAME[name].path
         return (self.values[section][key], self.places[section, key]) if (section, key) in self.places else None
 
 
 def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings of a command.
+    """Return the settings of a command; raise ConfigError with every mistake.
 
-    Args:
-        command: Command that runs; options of other commands are ignored, and their files not read.
-        flags: Values of each flag by option name, as in ``{"poll.interval": ["30s"]}``.
-        environ: Environment; None for that of the process.
-
-    Raises:
-        ConfigError: With every mistake.
+    Options of other commands are ignored, and their files not read. Flags are named as in
+    ``{"poll.interval": ["30s"]}``.
     """
     environ = os.environ if environ is None else environ
     sources = [_from_flags(command, flags, OPTIONS), _from_environment(command, environ)]
-    sources += [
-        _from_file(command, sources),
-        _from_defaults(command, OPTIONS),
-        _from_systemd(command, environ),
-    ]
+    sources += [_from_file(command, sources), _from_defaults(command, OPTIONS), _from_systemd(command, environ)]
     places = {location: place for source in reversed(sources) for location, place in source.places.items()}
     problems = [problem for source in sources for problem in source.problems]
     settings = None
@@ -120,15 +106,7 @@ def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str,
 
 
 def parse_flags(command: str, flags: Mapping[str, Sequence[str]]) -> CommandFlags:
-    """Return the flags of a command.
-
-    Args:
-        command: Command that runs.
-        flags: Values of each flag by name, as in ``{"limit": ["5"]}``.
-
-    Raises:
-        ConfigError: With every mistake.
-    """
+    """Return the flags of a command, given as in ``{"limit": ["5"]}``; raise ConfigError with every mistake."""
     source = _from_flags(command, flags, COMMAND_FLAGS)
     formats = COMMANDS[command].formats
     problems = source.problems + [
@@ -171,7 +149,6 @@ def _from_environment(command: str, environ: Mapping[str, str]) -> ConfigSource:
 
 
 def _from_file(command: str, sources: Sequence[ConfigSource]) -> ConfigSource:
-    """Return the values of the file that one of the other sources names."""
     source = ConfigSource(command)
     path, place = next(filter(None, (other.get("config.file") for other in sources)), ("", ""))
     if not place:

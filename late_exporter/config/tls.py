@@ -16,8 +16,6 @@ from pydantic import AfterValidator
 
 from late_exporter.config.types import Section, read_file
 
-__all__ = ["Tls", "TlsError", "create_context"]
-
 SUITES = MappingProxyType(
     {
         "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA": "ECDHE-ECDSA-AES128-SHA",
@@ -100,23 +98,12 @@ class Tls(Section):
 
     @property
     def is_set(self) -> bool:
-        """True if an option is set that has no meaning without TLS."""
-        return any(
-            (
-                self.cert,
-                self.cert_file,
-                self.key,
-                self.key_file,
-                self.client_ca,
-                self.client_ca_file,
-                self.client_auth_type,
-                self.client_allowed_sans,
-            )
-        )
+        """Return whether an option is set that has no meaning without TLS."""
+        certificates = (self.cert, self.cert_file, self.key, self.key_file, self.client_ca, self.client_ca_file)
+        return any((*certificates, self.client_auth_type, self.client_allowed_sans))
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Files that the options name."""
         return tuple(name for name in (self.cert_file, self.key_file, self.client_ca_file) if name)
 
     def warnings(self) -> Iterator[str]:
@@ -131,15 +118,7 @@ class Tls(Section):
 
 
 def create_context(tls: Tls, folder: Path) -> ssl.SSLContext:
-    """Return the context of TLS connections.
-
-    Args:
-        tls: Options.
-        folder: Folder that paths are relative to.
-
-    Raises:
-        TlsError: An option cannot be used.
-    """
+    """Return the context of TLS connections; raise TlsError. Relative paths start at ``folder``."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_RENEGOTIATION

@@ -15,41 +15,6 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainValidator, SecretStr, model_validator
 
-__all__ = [
-    "EMPTY_VALUES",
-    "INVALID_NAME",
-    "MAX_FILE",
-    "RATE_LIMITS",
-    "Address",
-    "BaseUrl",
-    "Bool",
-    "Bounds",
-    "CommaSeparated",
-    "FeedName",
-    "File",
-    "Key",
-    "KeyFile",
-    "ListenAddress",
-    "RateLimit",
-    "SecretFile",
-    "Section",
-    "Share",
-    "StateUrl",
-    "TargetLabel",
-    "TcpAddress",
-    "TelemetryPath",
-    "Timestamp",
-    "UnixPath",
-    "WebhookPath",
-    "WorkspaceName",
-    "distinct",
-    "duration",
-    "integer",
-    "is_workspace_name",
-    "quote",
-    "read_file",
-]
-
 T = TypeVar("T")
 
 RESERVED_PATHS = ("/", "/-/healthy", "/-/ready", "/-/reload", "/-/quit")
@@ -61,8 +26,7 @@ MAX_SHOWN = 100
 EMPTY_VALUES = ("", "~", "null")
 NOT_A_URL = "must be a URL like https://getlate.dev/api"
 INVALID_NAME = "must be 1 to 64 letters, digits, or _ . -"
-RATE_LIMITS = {"free": 60, "build": 120, "accelerate": 600, "unlimited": 1200}
-"""Requests a minute by plan."""
+RATE_LIMITS = {"free": 60, "build": 120, "accelerate": 600, "unlimited": 1200}  # requests a minute by plan
 NOT_A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
 
 _UNITS = {"y": 31_536_000.0, "w": 604_800.0, "d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -115,7 +79,7 @@ class Section(BaseModel):
 
 
 def _parser(parse: Callable[[str], object]) -> PlainValidator:
-    """Return a validator that parses text; ``parse`` raises ValueError."""
+    """Return a validator that parses text."""
 
     def validate(value: object) -> object:
         if not isinstance(value, str):
@@ -315,7 +279,6 @@ def read_file(path: str, limit: int = MAX_FILE) -> bytes:
 
 
 def is_workspace_name(text: str) -> bool:
-    """Return whether the text is a valid name of a workspace."""
     return _NAME.fullmatch(text) is not None
 
 

@@ -23,8 +23,6 @@ from late_exporter.config.yaml_file import YamlFile
 from late_exporter.errors import ConfigError
 from late_exporter.protocols import Logger
 
-__all__ = ["RequestRate", "WebConfig", "WebConfigWatcher", "load"]
-
 HEADERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "Content-Security-Policy": (),
@@ -38,8 +36,7 @@ HEADERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 HASH = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 
-FileStamp: TypeAlias = tuple[int, int, int] | None
-"""Change time, inode and size of a file; None if it does not exist."""
+FileStamp: TypeAlias = tuple[int, int, int] | None  # change time, inode and size of a file; None if it does not exist
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +54,7 @@ class WebConfig:
     Args:
         ssl_context: Context of TLS connections; None for plain HTTP.
         allowed_sans: Names of which a client certificate must contain one; empty to accept any certificate.
-        headers: Headers of every response.
         users: The bcrypt hash of each user's password; empty to disable authentication.
-        open_paths: Paths that need no password.
-        rate: Rate limit of all requests together.
         files: Files that the configuration was read from, with the stamp of each at that time.
         warnings: Options that have no effect.
     """
@@ -75,32 +69,20 @@ class WebConfig:
     warnings: tuple[str, ...] = ()
 
 
-def load(path: Path) -> WebConfig:
-    """Read the file and the certificates that it names; raise ConfigError with every mistake."""
-    return _load(path, {})
-
-
 class WebConfigWatcher:
-    """Current web configuration: its file and certificates are read again when they change.
-
-    Args:
-        config: Configuration at startup.
-        log: Receives changes, and the mistakes of a file that is not applied.
-    """
+    """Current web configuration: its file and certificates are read again when they change."""
 
     def __init__(self, config: WebConfig, log: Logger) -> None:
         self._log = log
         self.replace(config)
 
     def replace(self, config: WebConfig) -> None:
-        """Use another configuration from now on."""
         self._config = config
         self._files = config.files
         for warning in config.warnings:
             self._log.warning("web configuration option has no effect", remark=warning)
 
     def current(self) -> WebConfig:
-        """Return the configuration."""
         if any(_stamp(file) != stamp for file, stamp in self._files.items()):
             self._reload()
         return self._config
@@ -108,7 +90,7 @@ class WebConfigWatcher:
     def _reload(self) -> None:
         files: dict[Path, FileStamp] = {}
         try:
-            self.replace(_load(next(iter(self._files)), files))
+            self.replace(load(next(iter(self._files)), files))
         except ConfigError as exc:
             self._files = files  # a missing file may appear later
             self._log.warning("web configuration not changed", error="; ".join(exc.problems))
@@ -116,14 +98,13 @@ class WebConfigWatcher:
             self._log.info("web configuration changed")
 
 
-def _load(path: Path, files: dict[Path, FileStamp]) -> WebConfig:
-    """Read the file.
+def load(path: Path, files: dict[Path, FileStamp] | None = None) -> WebConfig:
+    """Read the file and the certificates that it names; raise ConfigError with every mistake.
 
-    Args:
-        path: Path of the file.
-        files: Receives the stamps of all files that the configuration depends on, also if it is invalid. Each is
-            taken before the file is read, so that a later change is not missed.
+    ``files`` receives the stamps of all files that the configuration depends on, also if it is invalid. Each is taken
+    before the file is read, so that a later change is not missed.
     """
+    files = {} if files is None else files
     files[path] = _stamp(path)
     try:
         file = YamlFile(str(path), read_file(str(path)))

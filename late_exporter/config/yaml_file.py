@@ -11,22 +11,11 @@ import yaml
 from late_exporter.config.types import EMPTY_VALUES, MAX_FILE, quote
 from late_exporter.errors import ConfigError
 
-__all__ = ["YamlFile"]
-
 Keys: TypeAlias = tuple[int | str, ...]
 
 
 class YamlFile:
-    """A parsed YAML file.
-
-    Args:
-        path: Path as the user wrote it, for messages.
-        content: Content of the file.
-        normalize: Maps spellings of a key that mean the same to one of them.
-
-    Raises:
-        ConfigError: The content is too large or not valid YAML.
-    """
+    """A parsed YAML file; ``normalize`` maps spellings of a key that mean the same to one of them."""
 
     def __init__(self, path: str, content: bytes, normalize: Callable[[str], str] = str) -> None:
         self._path = path
@@ -38,7 +27,7 @@ class YamlFile:
 
     @property
     def problems(self) -> list[str]:
-        """All mistakes, in the order of their lines."""
+        """Mistakes in the order of their lines."""
         return [problem for _, problem in sorted(self._problems, key=lambda pair: pair[0])]
 
     def reject(self, keys: Keys, reason: str, *, name: str = "", value: object = None) -> None:

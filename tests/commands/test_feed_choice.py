@@ -67,9 +67,9 @@ def test_the_feed_must_be_of_the_generation_of_the_state(
     api, generation = api_with(available), ApiGeneration(configured, logger=NullLogger())
     if message:
         with pytest.raises(ApiUnavailable, match=message):
-            drive(recorded_feed("publishing", coverage(state), generation, api))
+            drive(recorded_feed("publishing", generation, api, coverage(state)))
     else:
-        assert state == drive(recorded_feed("publishing", coverage(state), generation, api)).generation
+        assert state == drive(recorded_feed("publishing", generation, api, coverage(state))).generation
 
 
 def test_without_coverage_the_current_feed_is_used() -> None:
@@ -77,7 +77,7 @@ def test_without_coverage_the_current_feed_is_used() -> None:
     assert (
         "zernio"
         == drive(
-            recorded_feed("publishing", None, ApiGeneration("auto", logger=NullLogger()), api_with("zernio"))
+            recorded_feed("publishing", ApiGeneration("auto", logger=NullLogger()), api_with("zernio"), None)
         ).generation
     )
 

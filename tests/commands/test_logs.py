@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from late_exporter.commands.logs import CSV_COLUMNS, LogFilter, LogFollower, follow, log_formatter, print_newest
+from late_exporter.commands.columns import CSV_COLUMNS
+from late_exporter.commands.logs import LogFilter, LogFollower, follow, log_formatter, print_newest
 from late_exporter.commands.pager import LogPager
 from late_exporter.commands.terminal import Terminal
 from late_exporter.errors import ApiUnavailable, BadRequest, Unauthorized

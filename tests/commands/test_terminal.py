@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter import log
+from late_exporter.commands.columns import detail, duration
 from late_exporter.commands.terminal import (
     Column,
     CsvFormatter,
@@ -18,8 +19,6 @@ from late_exporter.commands.terminal import (
     TableFormatter,
     Terminal,
     clean,
-    detail,
-    duration,
     json_line,
 )
 from late_exporter.model import LogView

@@ -6,32 +6,23 @@ from collections.abc import Sequence
 from functools import partial
 
 from late_exporter import log
-from late_exporter.commands._runner import (
-    ConnectWorkspaces,
-    WorkspaceConnection,
-    selected_workspaces,
-    write_line,
-    write_stdout,
-)
+from late_exporter.commands._runner import ConnectWorkspaces, selected_workspaces, write_lines
 from late_exporter.commands.audit.report import AuditReport, render_json, render_text
 from late_exporter.commands.audit.run import AuditRunner
 from late_exporter.commands.feed_choice import recorded_feed
 from late_exporter.config.settings import CommandContext
-from late_exporter.model import Coverage, Feed, Scope
+from late_exporter.model import Scope
 from late_exporter.store import open_snapshot
-
-__all__ = ["audit_feeds", "print_reports"]
 
 
 async def audit_feeds(context: CommandContext, connect: ConnectWorkspaces) -> Sequence[AuditReport]:
-    """Return the report of every configured feed of the selected workspaces."""
     settings = context.settings
     names = selected_workspaces(context)
     async with connect as connections:
         return [
             await AuditRunner(
                 Scope(name, feed),
-                partial(_recorded_feed, feed, connections[name]),
+                partial(recorded_feed, feed, *connections[name]),
                 client=connections[name].client,
                 open_snapshot=partial(open_snapshot, settings.state.url),
                 interval=settings.longest_poll_interval,
@@ -43,18 +34,8 @@ async def audit_feeds(context: CommandContext, connect: ConnectWorkspaces) -> Se
         ]
 
 
-async def _recorded_feed(name: str, connection: WorkspaceConnection, coverage: Coverage) -> Feed:
-    return await recorded_feed(name, coverage, *connection)
-
-
 def print_reports(reports: Sequence[AuditReport], format_name: str) -> int:
     """Print the reports and return the exit code, which does not depend on whether all of them are read."""
     exit_code = int(not all(report.ok for report in reports))
     lines = [render_json(reports)] if format_name == "json" else map(log.escape, render_text(reports))
-
-    def write() -> int:
-        for line in lines:
-            write_line(log.redact(line))
-        return exit_code
-
-    return write_stdout(write, broken_pipe_code=exit_code)
+    return write_lines(map(log.redact, lines), exit_code)

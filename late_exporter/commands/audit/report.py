@@ -11,29 +11,20 @@ from late_exporter.format import iso_time, plural
 from late_exporter.ingest.audit import CounterMismatch, Difference, count_extra, count_missing
 from late_exporter.model import FeedAccounting
 
-__all__ = ["AuditReport", "render_json", "render_text"]
-
-MAX_LINES = 50
-"""Differences that are listed as text; JSON has all of them."""
+MAX_LINES = 50  # differences that are listed as text; JSON has all of them
 
 
 class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
     """Result of the audit of a feed.
 
     Args:
-        workspace: Name of the workspace.
-        feed: Name of the feed.
         error: Reason why nothing could be compared, or an empty string.
         since: Creation time of the oldest logs compared, in milliseconds.
         until: Creation time of the newest logs compared, in milliseconds.
         polled: Whether an exporter was polling during the audit.
         reconciled: Whether a reconciliation completed between the two passes.
-        logs: Number of logs compared.
-        requests: Number of requests.
-        seconds: Duration of the audit.
         differences: Logs that are not counted in the status that the API shows.
         mismatches: Counters that do not add up.
-        accounting: Numbers of counted, stored and pruned logs in the state.
         too_recent: Number of logs that no poll could have counted yet.
         in_gap: Number of logs in gaps, which the exporter will read.
         deleted: Number of stored logs that the API no longer shows.
@@ -58,12 +49,10 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ok(self) -> bool:
-        """Return whether everything could be compared and nothing differs."""
         return not self.error and not self.differences and not self.mismatches
 
 
 def render_text(reports: Sequence[AuditReport]) -> Iterator[str]:
-    """Return the reports as lines of text."""
     for index, report in enumerate(reports):
         if index:
             yield ""
@@ -156,7 +145,6 @@ def _time_text(created: int | None) -> str:
 
 
 def render_json(reports: Sequence[AuditReport]) -> str:
-    """Return the reports as one JSON object; its fields are documented."""
     return msgspec.json.encode(
         {
             "ok": all(report.ok for report in reports),

@@ -27,18 +27,10 @@ from late_exporter.model import (
 from late_exporter.protocols import Client, Logger
 from late_exporter.store import StateSnapshot
 
-__all__ = ["AuditRunner", "Timing"]
-
-LATE_WRITE_WINDOW = 3_600_000
-"""Milliseconds between the creation and the writing of a log; if no exporter runs, later logs are not judged."""
-
-EXPIRY_MARGIN = 300_000
-"""Milliseconds before its expiry at which the API may already have deleted a log."""
-
-LIVENESS_POLLS = 5
-MIN_LIVENESS = 120.0
-"""An exporter counts as running if its last poll is at most this many seconds and LIVENESS_POLLS intervals ago."""
-
+LATE_WRITE_WINDOW = 3_600_000  # milliseconds from creation to writing; without an exporter, later logs are not judged
+EXPIRY_MARGIN = 300_000  # milliseconds before its expiry at which the API may already have deleted a log
+LIVENESS_POLLS = 5  # poll intervals for which an exporter counts as running after its last poll
+MIN_LIVENESS = 120.0  # seconds for which it counts as running at least
 RECHECK_INTERVAL = 5.0
 LAST_POLL = "late_exporter_last_successful_poll_timestamp_seconds"
 LAST_RECONCILE = "late_exporter_reconcile_last_completed_timestamp_seconds"
@@ -53,18 +45,7 @@ class Timing(NamedTuple):
 
 
 class AuditRunner:
-    """Audits one feed of one workspace.
-
-    Args:
-        scope: Feed of a workspace.
-        choose_feed: Callback that returns the log list that a coverage was counted from.
-        client: API client of the workspace.
-        open_snapshot: Callback that opens the current state.
-        interval: Poll interval of the exporter in seconds.
-        wait: Seconds for which the exporter may take to count a suspect.
-        logger: Logger for the wait.
-        timing: Sources of time.
-    """
+    """Audits one feed of one workspace; ``wait`` is the number of seconds that the exporter has to count a suspect."""
 
     def __init__(
         self,
@@ -90,12 +71,7 @@ class AuditRunner:
         self._clock_offset = 0.0
 
     async def run(self, since: float | None = None) -> AuditReport:
-        """Compare the logs of the last so many seconds, or all that were counted.
-
-        Raises:
-            StoreError: The state cannot be read.
-            ConfigError: The API does not keep logs for so long.
-        """
+        """Compare the logs of the last so many seconds, or all that were counted; raise StoreError or ConfigError."""
         started_at = self._timing.monotonic()
         status = self._state.status()
         coverage = status.coverage
@@ -205,12 +181,7 @@ class _StateStatus(NamedTuple):
 
 
 class _AuditState:
-    """State that is opened again for every query, because the exporter may be writing to it.
-
-    Args:
-        scope: Feed of a workspace.
-        open_snapshot: Callback that opens the current state.
-    """
+    """State that is opened again for every query, because the exporter may be writing to it."""
 
     def __init__(self, scope: Scope, open_snapshot: Callable[[], StateSnapshot]) -> None:
         self._scope = scope

@@ -20,37 +20,19 @@ from late_exporter.model import Coverage, Feed, KnownLogs, LogPage, Scope
 from late_exporter.protocols import Client
 from late_exporter.store import StateSnapshot
 
-__all__ = ["HEAD_BLOCK", "Period", "collect_history"]
-
-HEAD_BLOCK = 10_800_000
-"""Milliseconds that Prometheus keeps in its head block, which imported blocks must not overlap."""
-
-MAX_ATTEMPTS = 6
-"""Attempts to request a page; the last one follows after half a minute."""
-
-NOTHING_KNOWN = KnownLogs({})
-"""The scan does not depend on what is known of the logs."""
+HEAD_BLOCK = 10_800_000  # milliseconds that Prometheus keeps in its head block, which imported blocks must not overlap
+MAX_ATTEMPTS = 6  # attempts to request a page; the last one follows after half a minute
 
 
 class Period(msgspec.Struct, frozen=True):
-    """Period of the history, in milliseconds.
-
-    Args:
-        now: Current time.
-        since: Start of the history.
-        until: End chosen by the user, None to end before the first scrape there can have been.
-    """
+    """Period of the history, in milliseconds; without ``until`` it ends before the first possible scrape."""
 
     now: int
     since: int
     until: int | None = None
 
     def end(self, scope: Scope, coverage: Coverage | None) -> int:
-        """Return the end of the history of a feed.
-
-        Raises:
-            LateError: The end is unknown, or before the start.
-        """
+        """Return the end of the history of a feed; raise LateError if it is unknown, or before the start."""
         if coverage is None or not coverage.is_synced:
             raise LateError(
                 f"{_name(scope)}: the first sync is not complete; start the exporter and try again when it is ready, "
@@ -83,21 +65,7 @@ async def collect_history(
     progress: ProgressBar,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Sequence[SeriesHistory]:
-    """Return the history of the series of a feed before they were first scraped.
-
-    Args:
-        scope: Feed of a workspace.
-        feed: Log list of the feed.
-        client: API client of the workspace, which waits for its quota.
-        snapshot: State; it is closed.
-        families: Families to reconstruct.
-        period: Period of the history.
-        progress: Progress bar.
-        sleep: Callback that waits before a failed request is repeated.
-
-    Raises:
-        LateError: The history cannot be reconstructed.
-    """
+    """Return the series of a feed before they were first scraped, and close the snapshot; raise LateError."""
     # Read the state at once: requests take as long as the quota requires, and the state must not stay open meanwhile.
     with snapshot:
         coverage = snapshot.feed_state(scope).coverage if scope in snapshot.scopes else None
@@ -118,7 +86,8 @@ async def collect_history(
     step = next(steps)
     while True:
         try:
-            step = steps.send(FetchedPage(await reader.fetch(step.skip), NOTHING_KNOWN))
+            # The scan does not depend on what is known of the logs.
+            step = steps.send(FetchedPage(await reader.fetch(step.skip), KnownLogs({})))
         except StopIteration:
             break
     summary = f"{plural(history.log_count, 'log')} until {iso_time(until)}"

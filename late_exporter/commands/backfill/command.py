@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from late_exporter.commands._runner import ConnectWorkspaces, warn, write_stdout
+from late_exporter.commands._runner import ConnectWorkspaces, selected_workspaces, warn, write_stdout
 from late_exporter.commands.backfill.collect import HEAD_BLOCK, Period, collect_history
 from late_exporter.commands.backfill.history import SeriesHistory
 from late_exporter.commands.backfill.openmetrics import SampleGrid, write_openmetrics
@@ -26,11 +26,6 @@ from late_exporter.format import plural
 from late_exporter.metrics.catalogue import build_catalogue
 from late_exporter.model import DAY_MS, Coverage, Feed, Scope
 from late_exporter.store import open_snapshot
-
-__all__ = ["write_backfill"]
-
-PRIVATE_MODE = 0o600
-"""Permissions of the file, which contains account ids."""
 
 WEEK_MS = 7 * DAY_MS
 STANDARD_OUTPUT = "-"
@@ -68,7 +63,6 @@ def write_backfill(context: CommandContext, connect: ConnectWorkspaces) -> int:
 
 
 def _families(context: CommandContext) -> Mapping[str, Family]:
-    """Return the families that the exporter exposes with these settings."""
     families = build_catalogue(context.settings.metrics.duration_buckets)
     if context.settings.metrics.max_accounts:
         return families
@@ -83,9 +77,10 @@ def _problems(context: CommandContext, families: Mapping[str, Family], now: int)
         yield f"--output{quote(flags.output)}: already exists; remove it, or choose another name"
     if flags.until is not None and flags.until * 1000 > now - HEAD_BLOCK:
         yield "--until: must be at least 3h ago, because Prometheus keeps newer samples in its head block"
-    names = [workspace.name for workspace in context.settings.workspaces]
-    if flags.workspace is not None and flags.workspace not in names:
-        yield f"--workspace{quote(flags.workspace)}: no such workspace; choose from {', '.join(names)}"
+    try:
+        selected_workspaces(context)
+    except ConfigError as exc:
+        yield from exc.problems
     reserved_names = {"le", *(label for family in families.values() for label in family.labels)}
     label_names = [name for name, _ in flags.label]
     for name in sorted(set(label_names)):
@@ -96,25 +91,19 @@ def _problems(context: CommandContext, families: Mapping[str, Family], now: int)
 
 
 async def _collect(
-    context: CommandContext,
-    connect: ConnectWorkspaces,
-    families: Mapping[str, Family],
-    now: int,
-    progress: ProgressBar,
+    context: CommandContext, connect: ConnectWorkspaces, families: Mapping[str, Family], now: int, progress: ProgressBar
 ) -> tuple[int, Sequence[SeriesHistory]]:
-    """Return the start of the history, and the series of all feeds."""
     settings, flags = context.settings, context.flags
-    scopes = [
-        Scope(workspace.name, feed)
-        for workspace in settings.workspaces
-        for feed in settings.poll.feeds
-        if flags.workspace in (None, workspace.name)
-    ]
+    scopes = [Scope(name, feed) for name in selected_workspaces(context) for feed in settings.poll.feeds]
     histories: list[SeriesHistory] = []
     async with connect as connections:
-        coverages = _coverages(settings.state.url, scopes)
+        with open_snapshot(settings.state.url) as snapshot:
+            recorded_scopes = snapshot.scopes
+            coverages = {
+                scope: snapshot.feed_state(scope).coverage if scope in recorded_scopes else None for scope in scopes
+            }
         feeds = {
-            scope: await recorded_feed(scope.feed, coverages[scope], *connections[scope.workspace]) for scope in scopes
+            scope: await recorded_feed(scope.feed, *connections[scope.workspace], coverages[scope]) for scope in scopes
         }
         period = Period(
             now=now,
@@ -134,12 +123,6 @@ async def _collect(
     if not histories:
         raise LateError("there is no history to write: no log was counted in that period")
     return period.since, histories
-
-
-def _coverages(url: str, scopes: Sequence[Scope]) -> Mapping[Scope, Coverage | None]:
-    with open_snapshot(url) as snapshot:
-        recorded_scopes = snapshot.scopes
-        return {scope: snapshot.feed_state(scope).coverage if scope in recorded_scopes else None for scope in scopes}
 
 
 def _since(
@@ -162,7 +145,7 @@ def _output_file(output: str) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    with atomic_write(Path(output), PRIVATE_MODE) as file:
+    with atomic_write(Path(output), 0o600) as file:  # it contains account ids
         yield file
 
 

@@ -49,8 +49,6 @@ from late_exporter.model import (
 from late_exporter.store import RecordedStatus
 from late_exporter.store.matching import match_logs, time_prefix
 
-__all__ = ["FeedHistory", "RecordedLogs", "SampleValue", "SeriesHistory", "apply_delta", "frozen_limiter"]
-
 LATEST_GAUGES = ("late_publishing_last_log_timestamp_seconds", "late_connection_last_event_timestamp_seconds")
 """Gauges whose history follows from the logs alone."""
 
@@ -73,8 +71,6 @@ class SeriesHistory(msgspec.Struct, frozen=True, kw_only=True):
     """History of a series.
 
     Args:
-        family: Family of the series.
-        labels: Label values.
         until: End of the history in milliseconds.
         base: Value before the first change, None if there is none.
         deltas: Changes in order of time.
@@ -95,28 +91,19 @@ def frozen_limiter(families: Mapping[str, Family], series: Iterable[Series]) -> 
 
 
 def apply_delta(family: Family, value: SampleValue | None, amount: float) -> SampleValue:
-    """Return the value of a series after a change."""
     if family.kind == "gauge":
         return amount
-    result = apply_increment(_increment(family, amount), value)
+    increment: Increment = IncCounter(family.name, (), amount=amount)
+    if family.kind == "histogram":
+        increment = ObserveHistogram(family.name, (), micros=int(amount), bounds=family.buckets)
+    result = apply_increment(increment, value)
     if not isinstance(result, int | float | Histogram):
         raise TypeError(f"{family.name}: {result!r} is not the value of a sample")
     return result
 
 
-def _increment(family: Family, amount: float) -> Increment:
-    if family.kind == "histogram":
-        return ObserveHistogram(family.name, (), micros=int(amount), bounds=family.buckets)
-    return IncCounter(family.name, (), amount=amount)
-
-
 class RecordedLogs:
-    """Logs that the state has recorded as counted, by key.
-
-    Args:
-        rows: Recorded statuses, ordered by key.
-        until: End of the history in milliseconds.
-        has_pending: Whether logs of the feed may be pending and change their status.
+    """Logs that the state has recorded as counted, by key, from rows that are ordered by key.
 
     Attributes:
         unmatched_count: Number of statuses recorded after the end of the history and not yet assigned to a series.
@@ -129,19 +116,15 @@ class RecordedLogs:
         self._keys_by_time: dict[str, set[str]] = {}
         self.unmatched_count = 0
         for key, group in groupby(rows, key=attrgetter("key")):
-            self._add(key, list(group))
-
-    def _add(self, key: str, rows: Sequence[RecordedStatus]) -> None:
-        statuses = frozenset(row.status for row in rows)
-        self._statuses[key] = statuses
-        time = time_prefix(key)
-        if time is not None:
-            self._keys_by_time.setdefault(time, set()).add(key)
-        if self.is_later(rows[0].created, statuses):
-            self.unmatched_count += len(statuses)
+            logs = list(group)
+            statuses = self._statuses[key] = frozenset(row.status for row in logs)
+            time = time_prefix(key)
+            if time is not None:
+                self._keys_by_time.setdefault(time, set()).add(key)
+            if self.is_later(logs[0].created, statuses):
+                self.unmatched_count += len(statuses)
 
     def statuses(self, key: str) -> frozenset[str] | None:
-        """Return the recorded statuses of a log, None if it was not counted."""
         return self._statuses.get(key)
 
     def is_later(self, created: int | None, statuses: frozenset[str]) -> bool:
@@ -166,19 +149,7 @@ class RecordedLogs:
 
 
 class FeedHistory:
-    """History of a feed of a workspace, built from the pages of the API.
-
-    Args:
-        scope: Feed of a workspace.
-        feed: Log list of the feed.
-        families: Families to reconstruct.
-        limiter: Limiter of label values; see ``frozen_limiter``.
-        recorded_logs: Logs that the state has recorded.
-        until: End of the history in milliseconds.
-
-    Attributes:
-        log_count: Number of logs in the history.
-    """
+    """History of a feed of a workspace until a time in milliseconds, built from the pages of the API."""
 
     def __init__(
         self,
@@ -244,9 +215,7 @@ class FeedHistory:
     def series(self, values: Mapping[Series, SeriesValue], *, published_at: int) -> Iterator[SeriesHistory]:
         """Yield the series that were exposed from the start, with their values before it.
 
-        Args:
-            values: Current values of all series.
-            published_at: Time in milliseconds at which the counters of the feed were first exposed.
+        ``published_at`` is the time in milliseconds at which the counters of the feed were first exposed.
         """
         for (name, labels), current_value in values.items():
             family = self._families.get(name)

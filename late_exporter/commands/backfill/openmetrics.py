@@ -12,28 +12,18 @@ from late_exporter.commands.backfill.history import SampleValue, SeriesHistory, 
 from late_exporter.exposition.family import Family
 from late_exporter.exposition.text import FamilyFormatter
 
-__all__ = ["SampleGrid", "samples", "write_openmetrics"]
-
+# Milliseconds between two samples of an unchanged series; Prometheus considers a series gone after five minutes.
 MAX_SAMPLE_GAP = 240_000
-"""Milliseconds between two samples of an unchanged series; Prometheus considers a series gone after five minutes."""
-
-DENSE_WINDOW = 3_600_000
-"""Milliseconds around a change in which a series has a sample at every step."""
+DENSE_WINDOW = 3_600_000  # milliseconds around a change in which a series has a sample at every step
 
 
 class SampleGrid(msgspec.Struct, frozen=True):
-    """Times of the samples, in milliseconds.
-
-    Args:
-        since: Earliest time of a sample.
-        step: Distance of two samples; samples are at whole multiples of it, so that full hours are among them.
-    """
+    """Times of the samples, in milliseconds, at whole multiples of the step, so that full hours are among them."""
 
     since: int
     step: int
 
     def timestamps(self, end: int) -> range:
-        """Return the times up to an end."""
         return range(-(-self.since // self.step) * self.step, end + 1, self.step)
 
 
@@ -71,16 +61,7 @@ def write_openmetrics(
     *,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> int:
-    """Write series to a file and return the number of samples.
-
-    Args:
-        file: File to write to.
-        histories: Series to write.
-        families: Families in the order in which they are written.
-        grid: Times of the samples.
-        target_labels: Labels to add to every sample.
-        on_progress: Callback that receives the number of series written.
-    """
+    """Write series in the order of ``families``, with target labels in every sample; return the number of samples."""
     order = {name: index for index, name in enumerate(families)}
     sorted_histories = sorted(histories, key=lambda history: (order[history.family.name], history.labels))
     sample_count = series_count = 0
@@ -100,7 +81,6 @@ def write_openmetrics(
 def _series_text(
     formatter: FamilyFormatter, history: SeriesHistory, labels: tuple[str, ...], grid: SampleGrid
 ) -> Iterator[bytes]:
-    """Yield the lines of a series, sample by sample."""
     last_value: SampleValue | None = None
     lines: list[str] = []
     for timestamp, value in samples(history, grid.timestamps(history.until)):

@@ -8,19 +8,12 @@ from typing import TextIO
 
 from late_exporter.format import human_duration
 
-__all__ = ["ProgressBar"]
-
 WIDTH = 24
 CLEAR_LINE = "\r\x1b[K"
 
 
 class ProgressBar:
-    """Shows the progress of one step after another, with the time left.
-
-    Args:
-        stream: Stream to write to.
-        monotonic: Monotonic time in seconds.
-    """
+    """Shows the progress of one step after another, with the time left."""
 
     def __init__(self, stream: TextIO, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
@@ -30,11 +23,9 @@ class ProgressBar:
         self._started_at = 0.0
 
     def start(self, step: str) -> None:
-        """Start a step."""
         self._step, self._started_at = step, self._monotonic()
 
     def update(self, count: int, total: int, message: str) -> None:
-        """Show how much of the step is done."""
         if not self._is_terminal:
             return
         share = min(1.0, count / total) if total > 0 else 1.0
@@ -46,12 +37,10 @@ class ProgressBar:
         self._stream.flush()
 
     def finish(self, message: str) -> None:
-        """Finish the step with a line about its result."""
         self._stream.write(f"{CLEAR_LINE if self._is_terminal else ''}{self._step}: {message}\n")
         self._stream.flush()
 
     def clear(self) -> None:
-        """Remove an unfinished bar."""
         if self._is_terminal:
             self._stream.write(CLEAR_LINE)
             self._stream.flush()

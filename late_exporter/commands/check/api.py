@@ -16,13 +16,9 @@ from late_exporter.errors import ApiError, ApiUnavailable, EndpointNotFound, Rat
 from late_exporter.format import plural
 from late_exporter.model import Deviation, Feed
 
-__all__ = ["api_failure", "check_api"]
-
+# Plans by requests per minute, as the vendor publishes them.
 PLANS = {60: "Free", 120: "Build", 600: "Accelerate", 1200: "Unlimited"}
-"""Plans by requests per minute, as the vendor publishes them."""
-
-MAX_SKEW = 60.0
-"""Seconds by which the clocks may differ without a warning."""
+MAX_SKEW = 60.0  # seconds by which the clocks may differ without a warning
 
 HINTS: dict[type[ApiError], str] = {
     Unauthorized: "make sure that the key is complete, belongs to this API, and may read logs",
@@ -31,11 +27,7 @@ HINTS: dict[type[ApiError], str] = {
     ApiUnavailable: "check the network, a proxy, DNS, and --api.base-url",
 }
 
-DEVIATION_KINDS = {
-    "unknown": "is not documented",
-    "missing": "is missing",
-    "type": "has another type than documented",
-}
+DEVIATION_KINDS = {"unknown": "is not documented", "missing": "is missing", "type": "has another type than documented"}
 
 
 async def check_api(
@@ -47,16 +39,7 @@ async def check_api(
     quota_share: float,
     clock: Callable[[], float] = time.time,
 ) -> list[Finding]:
-    """Request every endpoint that the feeds need once.
-
-    Args:
-        workspace: Name of the workspace.
-        client: API client of the workspace.
-        feeds: Feeds to be polled.
-        interval: Seconds between two polls of a feed.
-        quota_share: Share of the key's limit that the exporter may use.
-        clock: Unix time in seconds.
-    """
+    """Request every endpoint that the feeds need once; ``interval`` is in seconds, between two polls of a feed."""
     findings: list[Finding] = []
     skews: list[float] = []
     for feed in feeds:
@@ -74,15 +57,7 @@ async def check_api(
 
 
 class _ListResult(NamedTuple):
-    """Result of the check of a log list.
-
-    Args:
-        finding: Finding about the endpoint.
-        deviations: Fields that are not as documented.
-        post_id: Id of the post of the newest log that has one.
-        date: Clock of the API as a Unix time in seconds.
-        is_rate_limited: Whether the API asked to wait.
-    """
+    """Result of the check of a log list; ``date`` is the clock of the API as a Unix time in seconds."""
 
     finding: Finding
     deviations: Sequence[Deviation] = ()
@@ -101,7 +76,7 @@ async def _check_list(client: LateClient, feed: Feed) -> _ListResult:
     post_id = next((entry.post_id for entry in page.entries if entry.post_id), None)
     deviations = list(dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations))
     message = "an unknown number of logs" if page.total is None else plural(page.total, "log")
-    finding = Finding(level=Level.OK, subject=subject, message=message)
+    finding = Finding(Level.OK, subject, message)
     return _ListResult(finding, deviations, post_id, response.date)
 
 
@@ -110,7 +85,7 @@ def _schema_finding(path: str, deviation: Deviation) -> Finding:
     if deviation.type:
         message += f": {deviation.type} {deviation.sample}".rstrip()
     hint = "the API has changed; look for a newer late-exporter"
-    return Finding(level=Level.WARNING, subject=path, message=message, hint=hint)
+    return Finding(Level.WARNING, path, message, hint=hint)
 
 
 async def _check_post(client: LateClient, feed: Feed, post_id: str) -> Finding:
@@ -123,16 +98,15 @@ async def _check_post(client: LateClient, feed: Feed, post_id: str) -> Finding:
         message = "the newest post was deleted"
     else:
         message = f"{plural(len(response.page.entries), 'log')} of the newest post"
-    return Finding(level=Level.OK, subject=subject, message=message)
+    return Finding(Level.OK, subject, message)
 
 
 def api_failure(subject: str, exc: ApiError) -> Finding:
-    """Return a finding about an endpoint that failed."""
-    return Finding(level=Level.ERROR, subject=subject, message=str(exc), hint=HINTS.get(type(exc), ""))
+    return Finding(Level.ERROR, subject, str(exc), hint=HINTS.get(type(exc), ""))
 
 
 def _check_quota(client: LateClient, feed_count: int, interval: float, quota_share: float) -> Iterator[Finding]:
-    """Yield whether polling fits into the share of the limit: one request per feed, and one for pending logs."""
+    # A poll costs one request per feed, and one for pending logs.
     quota = client.quota
     if quota is None:
         return
@@ -142,13 +116,13 @@ def _check_quota(client: LateClient, feed_count: int, interval: float, quota_sha
     message = f"{quota_text}; polling takes about {_rounded(required_rate)}"
     if required_rate > allowed_rate:
         yield Finding(
-            level=Level.WARNING,
-            subject="quota",
-            message=f"{message}, more than the {_rounded(allowed_rate)} allowed by --api.quota-share",
+            Level.WARNING,
+            "quota",
+            f"{message}, more than the {_rounded(allowed_rate)} allowed by --api.quota-share",
             hint="raise --poll.interval or --api.quota-share",
         )
     else:
-        yield Finding(level=Level.OK, subject="quota", message=message)
+        yield Finding(Level.OK, "quota", message)
 
 
 def _check_clock(skews: Iterable[float]) -> Iterator[Finding]:
@@ -158,13 +132,10 @@ def _check_clock(skews: Iterable[float]) -> Iterator[Finding]:
     message = f"{abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the API"
     if abs(skew) > MAX_SKEW:
         yield Finding(
-            level=Level.WARNING,
-            subject="clock",
-            message=message,
-            hint="synchronize it, otherwise alerts on age are off by as much",
+            Level.WARNING, "clock", message, hint="synchronize it, otherwise alerts on age are off by as much"
         )
     else:
-        yield Finding(level=Level.OK, subject="clock", message=message if abs(skew) >= 1 else "agrees with the API")
+        yield Finding(Level.OK, "clock", message if abs(skew) >= 1 else "agrees with the API")
 
 
 def _rounded(number: float) -> str:

@@ -17,8 +17,6 @@ from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.format import plural
 from late_exporter.log import escape, redact
 
-__all__ = ["check_all"]
-
 
 async def check_all(context: CommandContext, connect: ConnectWorkspaces) -> int:
     """Print the findings of all checks; return 1 if one of them is an error."""
@@ -34,7 +32,7 @@ async def check_all(context: CommandContext, connect: ConnectWorkspaces) -> int:
 async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[Finding]:
     secure = settings.web_config.ssl_context is not None
     summary = plural(len(settings.workspaces), "workspace")
-    findings = [Finding(level=Level.OK, subject="configuration", message=summary)]
+    findings = [Finding(Level.OK, "configuration", summary)]
     state_generations = await asyncio.to_thread(recorded_generations, settings.state.url)
     async with connect as connections:
         for workspace in settings.workspaces:

@@ -7,10 +7,6 @@ from enum import StrEnum
 
 import msgspec
 
-__all__ = ["Finding", "Level", "format_findings"]
-
-GAP = 2
-
 
 class Level(StrEnum):
     """Severity of a finding; only an error keeps the exporter from working."""
@@ -20,16 +16,8 @@ class Level(StrEnum):
     ERROR = "error"
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """Result of one check.
-
-    Args:
-        level: Severity.
-        subject: What was checked.
-        message: Result.
-        hint: Suggested action, or an empty string.
-        workspace: Name of the workspace; empty if the finding concerns the whole exporter.
-    """
+class Finding(msgspec.Struct, frozen=True):
+    """Result of one check; the workspace is empty if it concerns the whole exporter."""
 
     level: Level
     subject: str
@@ -39,11 +27,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def format_findings(findings: Sequence[Finding]) -> list[str]:
-    """Return one line per finding, in columns."""
     subjects = [f"{finding.workspace} {finding.subject}".strip() for finding in findings]
     width = max(map(len, subjects), default=0)
     return [
-        f"{finding.level:<7}{'':{GAP}}{subject:<{width}}{'':{GAP}}{finding.message}"
-        + (f"; {finding.hint}" if finding.hint else "")
+        f"{finding.level:<7}  {subject:<{width}}  {finding.message}" + (f"; {finding.hint}" if finding.hint else "")
         for finding, subject in zip(findings, subjects, strict=True)
     ]

@@ -16,8 +16,6 @@ from late_exporter.model import Feed
 from late_exporter.protocols import Client
 from late_exporter.store import open_snapshot
 
-__all__ = ["GenerationCheck", "check_generation", "recorded_generations"]
-
 SUBJECT = "generation"
 
 
@@ -29,10 +27,7 @@ class GenerationCheck(NamedTuple):
 
 
 def recorded_generations(url: str) -> Mapping[str, str]:
-    """Return the generation that each workspace of a state was counted from.
-
-    A workspace that was once counted from ``zernio`` cannot return to ``late``.
-    """
+    """Return the generation of each workspace of a state; one on ``zernio`` cannot return to ``late``."""
     generations: dict[str, str] = {}
     try:
         with open_snapshot(url) as snapshot:
@@ -48,15 +43,7 @@ def recorded_generations(url: str) -> Mapping[str, str]:
 async def check_generation(
     workspace: str, client: Client, names: Sequence[str], *, configured_generation: str, state_generation: str | None
 ) -> GenerationCheck:
-    """Request the publishing logs of every generation.
-
-    Args:
-        workspace: Name of the workspace.
-        client: API client of the workspace.
-        names: Names of the feeds to be polled.
-        configured_generation: Value of --api.generation: ``auto`` or a generation.
-        state_generation: Generation that the state was counted from, None if there is no such state.
-    """
+    """Request the publishing logs of every generation; ``state_generation`` is None if nothing was counted yet."""
     availability: dict[str, bool | None] = {}
     for generation, feeds in GENERATIONS.items():
         try:
@@ -75,12 +62,7 @@ async def check_generation(
         return GenerationCheck(_for_workspace(findings, workspace), ())
     feeds = GENERATIONS[selected_generation]
     findings += (
-        Finding(
-            level=Level.ERROR,
-            subject=SUBJECT,
-            message=f"{selected_generation} has no {name} logs",
-            hint="remove it from --poll.feeds",
-        )
+        Finding(Level.ERROR, SUBJECT, f"{selected_generation} has no {name} logs", hint="remove it from --poll.feeds")
         for name in names
         if name not in feeds
     )
@@ -105,7 +87,6 @@ def _select(
 def _availability_findings(
     availability: Mapping[str, bool | None], selected_generation: str | None, configured_generation: str
 ) -> Iterator[Finding]:
-    """Yield which generations the API has, and nothing if a request failed."""
     present_paths = [
         f"{generation}, GET {_path(generation)}" for generation, is_there in availability.items() if is_there
     ]
@@ -118,23 +99,22 @@ def _availability_findings(
         else:
             hint = f"the state was counted from {selected_generation}: use another --state.url"
         message = "404: " + "; ".join([*present_paths, *absent_paths])
-        yield Finding(level=Level.ERROR, subject=SUBJECT, message=message, hint=hint)
+        yield Finding(Level.ERROR, SUBJECT, message, hint=hint)
     elif availability[selected_generation]:
         present_paths.sort(key=lambda text: not text.startswith(selected_generation))
-        yield Finding(level=Level.OK, subject=SUBJECT, message="; ".join([*present_paths, *absent_paths]))
+        yield Finding(Level.OK, SUBJECT, "; ".join([*present_paths, *absent_paths]))
 
 
 def _state_findings(
     selected_generation: str | None, configured_generation: str, state_generation: str | None
 ) -> Iterator[Finding]:
-    """Yield whether the exporter can go on with a state of another generation."""
     if state_generation is None or selected_generation in (None, state_generation):
         return
     if state_generation == "zernio":
         yield Finding(
-            level=Level.ERROR,
-            subject=SUBJECT,
-            message=(
+            Level.ERROR,
+            SUBJECT,
+            (
                 f"the state was counted from {state_generation}, whose logs have no ids, but --api.generation is "
                 f"{configured_generation}"
             ),
@@ -145,7 +125,7 @@ def _state_findings(
         f"the state was counted from {state_generation}; the exporter will match its logs to those of "
         f"{selected_generation}"
     )
-    yield Finding(level=Level.OK, subject=SUBJECT, message=message)
+    yield Finding(Level.OK, SUBJECT, message)
 
 
 def _path(generation: str) -> str:

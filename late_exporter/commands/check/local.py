@@ -17,10 +17,7 @@ from late_exporter.format import plural
 from late_exporter.store import is_in_use, open_snapshot
 from late_exporter.web.server import bind_socket
 
-__all__ = ["check_addresses", "check_key_file", "check_state", "check_web"]
-
-HEALTH_TIMEOUT = 1.0
-"""Seconds in which an exporter on this machine answers."""
+HEALTH_TIMEOUT = 1.0  # seconds in which an exporter on this machine answers
 
 
 def check_key_file(workspace: str, path: Path | None) -> Iterator[Finding]:
@@ -34,7 +31,7 @@ def check_key_file(workspace: str, path: Path | None) -> Iterator[Finding]:
             hint = f"chmod o= {path}"
     except OSError as exc:
         level, message = Level.ERROR, f"{path}: {exc.strerror}"
-    yield Finding(level=level, subject="key file", message=message, hint=hint, workspace=workspace)
+    yield Finding(level, "key file", message, hint=hint, workspace=workspace)
 
 
 def check_state(url: str) -> Finding:
@@ -42,9 +39,9 @@ def check_state(url: str) -> Finding:
     _, _, name = url.partition("://")
     if not name:
         return Finding(
-            level=Level.WARNING,
-            subject="state",
-            message="in memory",
+            Level.WARNING,
+            "state",
+            "in memory",
             hint="set --state.url to a file, otherwise every restart counts all logs again that Late still keeps",
         )
     path = Path(name.removeprefix("/"))
@@ -55,41 +52,35 @@ def check_state(url: str) -> Finding:
         with open_snapshot(url) as snapshot:
             log_count = sum(snapshot.feed_state(scope).log_count for scope in snapshot.scopes)
     except StoreOutdated as exc:
-        return Finding(level=Level.WARNING, subject="state", message=str(exc))
+        return Finding(Level.WARNING, "state", str(exc))
     except StoreError as exc:
-        return Finding(level=Level.ERROR, subject="state", message=str(exc))
-    return Finding(level=Level.OK, subject="state", message=f"{location}: {plural(log_count, 'log')}")
+        return Finding(Level.ERROR, "state", str(exc))
+    return Finding(Level.OK, "state", f"{location}: {plural(log_count, 'log')}")
 
 
 def _check_new_state(path: Path) -> Finding:
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if os.access(folder, os.W_OK | os.X_OK):
-        return Finding(level=Level.OK, subject="state", message=f"{path}: will be created")
+        return Finding(Level.OK, "state", f"{path}: will be created")
     return Finding(
-        level=Level.ERROR,
-        subject="state",
-        message=f"{path}: cannot be created, {folder} is not writable",
+        Level.ERROR,
+        "state",
+        f"{path}: cannot be created, {folder} is not writable",
         hint="give the exporter's user write access, or choose another --state.url",
     )
 
 
 def check_web(path: Path | None, config: WebConfig) -> Iterator[Finding]:
-    """Check how the web server is protected."""
     if path is None:
-        yield Finding(level=Level.OK, subject="web", message="plain HTTP, no password")
+        yield Finding(Level.OK, "web", "plain HTTP, no password")
         return
     tls = "TLS" if config.ssl_context is not None else "plain HTTP"
     users = f"passwords of {', '.join(sorted(config.users))}" if config.users else "no password"
-    yield Finding(level=Level.OK, subject="web", message=f"{path}: {tls}, {users}")
+    yield Finding(Level.OK, "web", f"{path}: {tls}, {users}")
     for warning in config.warnings:
-        yield Finding(level=Level.WARNING, subject="web", message=warning)
+        yield Finding(Level.WARNING, "web", warning)
     if config.users and config.ssl_context is None:
-        yield Finding(
-            level=Level.WARNING,
-            subject="web",
-            message=f"{path}: passwords are sent unencrypted",
-            hint="add tls_server_config",
-        )
+        yield Finding(Level.WARNING, "web", f"{path}: passwords are sent unencrypted", hint="add tls_server_config")
 
 
 def check_addresses(addresses: Sequence[Address | UnixPath], *, secure: bool) -> Iterator[Finding]:
@@ -98,13 +89,13 @@ def check_addresses(addresses: Sequence[Address | UnixPath], *, secure: bool) ->
         subject = f"listen {address}"
         try:
             with bind_socket(address):
-                yield Finding(level=Level.OK, subject=subject, message="free")
+                yield Finding(Level.OK, subject, "free")
         except LateError as exc:
             with suppress(LateError):
                 check_health(address, secure=secure, timeout=HEALTH_TIMEOUT)
-                yield Finding(level=Level.OK, subject=subject, message="in use, apparently by an exporter")
+                yield Finding(Level.OK, subject, "in use, apparently by an exporter")
                 continue
-            yield Finding(level=Level.ERROR, subject=subject, message=str(exc), hint="choose another address")
+            yield Finding(Level.ERROR, subject, str(exc), hint="choose another address")
             continue
         if isinstance(address, UnixPath):
             address.path.unlink(missing_ok=True)

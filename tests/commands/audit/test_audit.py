@@ -74,7 +74,7 @@ class AuditHarness:
         generation = ApiGeneration("auto", logger=NullLogger())
         runner = AuditRunner(
             scope,
-            lambda coverage: recorded_feed(scope.feed, coverage, generation, self.api),
+            lambda coverage: recorded_feed(scope.feed, generation, self.api, coverage),
             client=self.api,
             open_snapshot=partial(open_snapshot, f"sqlite:///{self.path}"),
             interval=30.0,
