@@ -25,8 +25,6 @@ from late_exporter.exposition.negotiation import OPENMETRICS, TEXT, accepts_gzip
 from late_exporter.exposition.text import ExemplarsByLine, FamilyFormatter, PackedValue, format_exemplar
 from late_exporter.model import Exemplar, Histogram, Labels
 
-__all__ = ["EncodedBody", "Exposition"]
-
 BLOCK_LINES = 512
 """Maximum number of lines in a block; larger blocks are split."""
 
@@ -35,19 +33,12 @@ MAX_EXEMPLARS = 2048
 
 
 class EncodedBody(msgspec.Struct, frozen=True):
-    """Response to a scrape.
-
-    Args:
-        content_type: Value of the header ``Content-Type``.
-        content_encoding: Value of the header ``Content-Encoding``; None to send no such header.
-        body: Encoded metrics.
-        version: Version of the snapshot, for ``Exposition.mark_served``.
-    """
+    """Response to a scrape. ``version`` is that of the snapshot, for ``Exposition.mark_served``."""
 
     content_type: str
     content_encoding: str | None
     body: bytes
-    version: int = 0
+    version: int
 
 
 SegmentPair: TypeAlias = tuple[Segment, Segment]
@@ -79,7 +70,7 @@ class Exposition:
         self._process_metrics: tuple[SegmentPair, ...] = ()
         self._end = compress_lines(b"# EOF\n")
         self._dirty = False
-        self._on_change: Callable[[], None] = _ignore_change
+        self._on_change: Callable[[], None] = lambda: None
         self._change_lock = threading.Lock()
         self._publish_lock = threading.Lock()
         self._snapshot = _Snapshot(0, {TEXT: gzip_member(()), OPENMETRICS: gzip_member((self._end,))})
@@ -109,12 +100,8 @@ class Exposition:
     ) -> None:
         """Set the value of a series.
 
-        Args:
-            family: Name of the family.
-            labels: Label values.
-            value: New value.
-            created: Unix time at which the series was created; None keeps the time that is already set.
-            start_at_zero: Whether a new series shows 0 until that has been served.
+        ``created`` is the Unix time at which the series was created; None keeps the time that is already set. With
+        ``start_at_zero`` a new series shows 0 until that has been served.
         """
         blocks = self._families[family]
         with self._change_lock:
@@ -129,7 +116,6 @@ class Exposition:
         self._mark_dirty(changed=changed)
 
     def remove(self, family: str, labels: Labels) -> None:
-        """Remove a series, if it exists."""
         with self._change_lock:
             changed = self._families[family].remove(labels)
         self._mark_dirty(changed=changed)
@@ -170,11 +156,7 @@ class Exposition:
         return EncodedBody(content_type, None, snapshot.plain_body(content_type), snapshot.version)
 
     def mark_served(self, version: int) -> None:
-        """Let the series that a served body showed as 0 show their values from the next publication on.
-
-        Args:
-            version: Version of the body that was sent.
-        """
+        """Let the series that a served body showed as 0 show their values from the next publication on."""
         with self._change_lock:
             changed = [family.end_zeros(version) for family in self._families.values()]
         self._mark_dirty(changed=any(changed))
@@ -206,7 +188,7 @@ class _Snapshot:
 
 
 class _CollectedMetrics(Collector):
-    """Metrics that have been collected already, as prometheus_client renders them."""
+    """Metrics that have been collected already, in the form that prometheus_client renders."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._metrics = list(metrics)
@@ -339,7 +321,6 @@ class _FamilyBlocks:
         return [(block, self._copy_rows(block, version)) for block in dirty_blocks]
 
     def render(self, rows: Iterable[_SeriesRow]) -> SegmentPair:
-        """Render the lines of a block."""
         text: list[str] = []
         openmetrics: list[str] = []
         for labels, value, created, exemplars in rows:
@@ -388,7 +369,3 @@ class _FamilyBlocks:
 
 def _first_labels(block: _Block) -> Labels:
     return block.labels[0]
-
-
-def _ignore_change() -> None:
-    pass

@@ -14,8 +14,6 @@ import msgspec
 from late_exporter.exposition.family import Family
 from late_exporter.model import Exemplar, Histogram, Labels
 
-__all__ = ["ExemplarsByLine", "FamilyFormatter", "PackedValue", "format_exemplar", "format_number"]
-
 MAX_EXEMPLAR_CHARACTERS = 128
 """Limit of OpenMetrics for the names and values of an exemplar's labels."""
 
@@ -33,15 +31,7 @@ _decode = msgspec.msgpack.Decoder(list[int]).decode
 
 
 class FamilyFormatter:
-    """Format the series of a family.
-
-    Args:
-        family: Metric family.
-
-    Attributes:
-        line_count: Number of lines per series.
-        zero: Packed value of a series that is 0.
-    """
+    """Format the series of a family: each has ``line_count`` lines, and one that is 0 has the packed value ``zero``."""
 
     def __init__(self, family: Family) -> None:
         self._family = family
@@ -65,7 +55,6 @@ class FamilyFormatter:
         return text.encode(errors="replace"), openmetrics.encode(errors="replace")
 
     def pack(self, value: float | Histogram) -> PackedValue:
-        """Pack a value for memory."""
         if isinstance(value, Histogram) and self.matches_buckets(value):
             with suppress(OverflowError):
                 return _encode((value.micros, *value.counts))
@@ -76,7 +65,6 @@ class FamilyFormatter:
         return not isinstance(value, Histogram) or value.bounds == self._family.buckets
 
     def text_lines(self, labels: Labels, value: PackedValue) -> list[str]:
-        """Return the lines of a series as text."""
         if isinstance(value, bytes):
             micros, *counts = _decode(value)
             return self._histogram(labels, self._le_pairs, counts, micros)

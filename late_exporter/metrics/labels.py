@@ -12,8 +12,6 @@ from late_exporter.exposition.family import Family
 from late_exporter.feeds.schema import DOCUMENTED_PATHS
 from late_exporter.model import IncCounter, Increment, Labels, ObserveHistogram, Series
 
-__all__ = ["LabelLimiter"]
-
 PLATFORMS = (
     "bluesky",
     "facebook",

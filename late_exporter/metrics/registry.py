@@ -22,8 +22,6 @@ from late_exporter.model import (
 )
 from late_exporter.status import AccountHealth, PlatformHealth
 
-__all__ = ["SeriesRegistry"]
-
 LOGS = "late_publishing_logs_total"
 PENDING_LOGS = "late_publishing_pending_logs"
 LAST_LOG = "late_publishing_last_log_timestamp_seconds"
@@ -66,7 +64,6 @@ class SeriesRegistry:
             self.add_workspace(workspace, feeds)
 
     def add_workspace(self, workspace: str, feeds: frozenset[str]) -> None:
-        """Add a workspace with its feeds."""
         self._feeds[workspace] = feeds
         self._synced_feeds[workspace] = set()
 
@@ -115,11 +112,9 @@ class SeriesRegistry:
             self.update({series: SeriesValue(value + increment.amount, created)})
 
     def set_gauge(self, family: str, labels: Labels, value: float) -> None:
-        """Set a gauge that is not stored."""
         self._set((family, labels), SeriesValue(value, 0.0), start_at_zero=False)
 
     def remove_gauge(self, family: str, labels: Labels) -> None:
-        """Remove a gauge."""
         series = (family, labels)
         self._hidden_values.pop(series, None)
         if series in self._visible_labels:

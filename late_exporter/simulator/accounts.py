@@ -9,8 +9,6 @@ import msgspec
 
 from late_exporter.simulator.platforms import PLATFORMS, SimulatedPlatform
 
-__all__ = ["ACCOUNTS", "CAPTIONS", "SimulatedAccount"]
-
 CAPTIONS = (
     "Check out our new feature! 🚀",
     "Frische Brezeln ab 6 Uhr — solange der Vorrat reicht 🥨 #Bäckerei #Frühstück",
@@ -31,7 +29,7 @@ CAPTIONS = (
 
 
 class SimulatedAccount(msgspec.Struct, frozen=True):
-    """Account of a customer on a platform."""
+    """Account of a customer on a platform. ``method`` is the connection method of its logs."""
 
     id: str
     user_id: str

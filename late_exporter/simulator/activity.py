@@ -14,8 +14,6 @@ from late_exporter.simulator.accounts import SimulatedAccount
 from late_exporter.simulator.events import HOUR, MINUTE, EventQueue, timestamp
 from late_exporter.simulator.log_list import LogList, LogRow
 
-__all__ = ["ActivitySimulation"]
-
 ACTIVITY_TYPES = ("webhooks", "messaging", "workflow_event", "api_request")
 MESSAGE_INTERVAL = 10 * MINUTE
 WORKFLOW_INTERVAL = HOUR / 2

@@ -15,8 +15,6 @@ from late_exporter.simulator.log_list import JsonObject, LogList
 from late_exporter.simulator.query import QueryParameters, RequestRejected
 from late_exporter.simulator.world import SimulatedWorld
 
-__all__ = ["GENERATIONS", "AdminEndpoints", "LogSource", "welcome_page"]
-
 GENERATIONS = ("late", "zernio", "both")
 ADMIN_PATH = "/_simulator"
 WELCOME_TEXT = f"""\

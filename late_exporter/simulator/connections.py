@@ -11,10 +11,7 @@ from late_exporter.simulator.events import DAY, HOUR, EventQueue, timestamp
 from late_exporter.simulator.incidents import WorldConditions
 from late_exporter.simulator.log_list import LogList
 
-__all__ = ["ConnectionSimulation"]
-
 TOKEN_LIFETIME = 60 * DAY
-EXPIRY_INTERVAL = TOKEN_LIFETIME
 CONNECT_INTERVAL = HOUR
 CONNECT_ERRORS = {
     "oauth_denied": "OAuth error: access_denied",
@@ -43,7 +40,7 @@ class ConnectionSimulation:
         self._accounts = tuple(accounts)
         self._schedule_random(CONNECT_INTERVAL, self._attempt_connection)
         for account in self._accounts:
-            self._schedule_random(EXPIRY_INTERVAL, partial(self._expire_token, account))
+            self._schedule_random(TOKEN_LIFETIME, partial(self._expire_token, account))
 
     def find_connected(self, platform: str | None) -> SimulatedAccount | None:
         """Return the first connected account, on a platform or on any."""
@@ -51,12 +48,10 @@ class ConnectionSimulation:
         return next((account for account in candidates if account.id not in self._disconnected_ids), None)
 
     def disconnect(self, account: SimulatedAccount) -> None:
-        """Revoke the token of an account."""
         self._disconnected_ids.add(account.id)
         self._write_log(account, "disconnect", accountId=account.id, metadata={"reason": "token_revoked"})
 
     def reconnect(self, account_id: str) -> None:
-        """Reconnect an account if it is disconnected."""
         if account_id in self._disconnected_ids:
             self._disconnected_ids.remove(account_id)
             account = next(account for account in self._accounts if account.id == account_id)
@@ -74,7 +69,7 @@ class ConnectionSimulation:
             self._write_success(account, "connect_success")
 
     def _expire_token(self, account: SimulatedAccount) -> None:
-        self._schedule_random(EXPIRY_INTERVAL, partial(self._expire_token, account))
+        self._schedule_random(TOKEN_LIFETIME, partial(self._expire_token, account))
         if account.id in self._disconnected_ids:
             return
         self.disconnect(account)

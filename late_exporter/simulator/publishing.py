@@ -15,8 +15,6 @@ from late_exporter.simulator.incidents import WorldConditions
 from late_exporter.simulator.log_list import LogList, LogRow
 from late_exporter.simulator.platforms import MEDIA_UPLOAD_FAILED, RATE_LIMITED, TOKEN_EXPIRED, PublishFailure
 
-__all__ = ["PublishingSimulation"]
-
 LOGS_PER_POST = 2.57
 KIND_WEIGHTS = {"text": 0.2, "image": 0.5, "video": 0.3}
 MAX_ATTEMPTS = 4
@@ -63,10 +61,6 @@ class PublishAttempt(msgspec.Struct, kw_only=True):
     log_id: str | None = None
 
 
-def _ignore_result(account: SimulatedAccount, post_id: str, result: str) -> None:
-    """Do nothing with a result."""
-
-
 class PublishingSimulation:
     """Create posts, publish them, and write the publishing logs.
 
@@ -76,7 +70,7 @@ class PublishingSimulation:
         conditions: Conditions of the world, which decide about failures and durations.
         accounts: Accounts of all customers; a post goes to accounts of one customer.
         logs_per_day: Approximate number of logs per day.
-        on_result: Callback with the account, the post id and the result of every post that ends on an account.
+        on_result: Called with the account, the post id and the result of every post that ends on an account.
     """
 
     def __init__(
@@ -86,7 +80,7 @@ class PublishingSimulation:
         conditions: WorldConditions,
         accounts: Sequence[SimulatedAccount],
         logs_per_day: float,
-        on_result: Callable[[SimulatedAccount, str, str], None] = _ignore_result,
+        on_result: Callable[[SimulatedAccount, str, str], None] | None,
     ) -> None:
         self._events = events
         self._random = events.random
@@ -205,7 +199,8 @@ class PublishingSimulation:
 
     def _end_post(self, post: SimulatedPost, account: SimulatedAccount, result: str) -> None:
         post.add_result(result)
-        self._on_result(account, post.document["_id"], result)
+        if self._on_result is not None:
+            self._on_result(account, post.document["_id"], result)
 
     def _success_response(self, account: SimulatedAccount) -> LogRow:
         platform_id = f"{self._random.getrandbits(56)}"

@@ -9,8 +9,6 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
-__all__ = ["QueryParameters", "RequestRejected"]
-
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 DURATION_PART = re.compile(r"([0-9]{1,6})([smhd])")
 DURATION = re.compile(rf"({DURATION_PART.pattern})+")
@@ -33,7 +31,6 @@ class QueryParameters:
         self._errors: dict[str, str] = {}
 
     def integer(self, name: str, default: int, low: int, high: int | None = None) -> int:
-        """Return an integer within its bounds."""
         text = self._values.get(name, str(default))
         number = int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else None
         if number is None or number < low or (high is not None and number > high):
@@ -61,7 +58,6 @@ class QueryParameters:
         return sum(int(number) * UNIT_SECONDS[unit] for number, unit in DURATION_PART.findall(text))
 
     def time(self, name: str, default: float) -> float:
-        """Return an ISO 8601 time as a Unix time."""
         text = self._values.get(name)
         if text is None:
             return default

@@ -10,14 +10,12 @@ from typing import Any
 
 import msgspec
 
-from late_exporter.simulator.admin import GENERATIONS, AdminEndpoints, LogSource, welcome_page
+from late_exporter.simulator.admin import AdminEndpoints, LogSource, welcome_page
 from late_exporter.simulator.events import DAY
-from late_exporter.simulator.log_list import JsonObject, LogList, LogRow, page_document, post_id
+from late_exporter.simulator.log_list import JsonObject, LogList, LogRow, nested_object, page_document, post_id
 from late_exporter.simulator.platforms import PLATFORMS
 from late_exporter.simulator.query import QueryParameters, RequestRejected
 from late_exporter.simulator.zernio_list import STATUSES, list_logs
-
-__all__ = ["GENERATIONS", "SimulatedApi", "SimulatorResponse", "StaticLogs"]
 
 PUBLISHING_ACTIONS = ("publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled")
 CONNECTION_EVENTS = ("connect_success", "connect_failed", "disconnect", "reconnect_success", "reconnect_failed")
@@ -55,7 +53,7 @@ class StaticLogs:
         self.activity: Mapping[str, LogList] = {} if activity is None else activity
 
     def advance(self, now: float) -> None:
-        """Do nothing."""
+        pass
 
 
 class SimulatedApi:
@@ -88,7 +86,7 @@ class SimulatedApi:
 
     @property
     def generation(self) -> str:
-        """Return the API generation whose endpoints exist. Setting an unknown one raises ConfigError."""
+        """API generation whose endpoints exist. Setting an unknown one raises ConfigError."""
         return self._admin.generation
 
     @generation.setter
@@ -141,7 +139,8 @@ class SimulatedApi:
 
     def _handle_api(self, method: str, route: str, parameters: QueryParameters, now: float) -> JsonObject:
         post_match = POST_LOGS_PATH.fullmatch(route)
-        if self.generation == _absent_generation(route) or not (post_match or route in LIST_PATHS):
+        other_generation = "late" if route == ZERNIO_PATH else "zernio"
+        if self.generation == other_generation or not (post_match or route in LIST_PATHS):
             raise RequestRejected(HTTPStatus.NOT_FOUND, "Not found")
         if method != "GET":
             raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
@@ -200,11 +199,6 @@ class SimulatedApi:
         }
 
 
-def _absent_generation(route: str) -> str:
-    """Return the generation that does not have an endpoint."""
-    return "late" if route == ZERNIO_PATH else "zernio"
-
-
 def _bearer_key(headers: Mapping[str, str]) -> str:
     bearer = BEARER_HEADER.fullmatch(_header(headers, "authorization"))
     return bearer[1] if bearer else ""
@@ -231,7 +225,7 @@ def _list_page(
 
 def _search_text(row: LogRow) -> str:
     """Return the text that ``search`` looks for matches in: post, account, and response of the platform."""
-    post, request, response = (_nested_object(row, name) for name in ("postId", "request", "response"))
+    post, request, response = (nested_object(row, name) for name in ("postId", "request", "response"))
     texts: Sequence[Any] = (
         post_id(row),
         post.get("content"),
@@ -242,8 +236,3 @@ def _search_text(row: LogRow) -> str:
         response.get("platformPostId"),
     )
     return "\n".join(text for text in texts if isinstance(text, str)).casefold()
-
-
-def _nested_object(row: LogRow, name: str) -> LogRow:
-    value = row.get(name)
-    return value if isinstance(value, dict) else {}

@@ -14,8 +14,6 @@ from late_exporter.simulator.incidents import Incident, WorldConditions, find_in
 from late_exporter.simulator.log_list import LogList
 from late_exporter.simulator.publishing import PublishingSimulation
 
-__all__ = ["RETENTION", "ZERNIO_RETENTION", "SimulatedWorld"]
-
 RETENTION = 7 * DAY
 ZERNIO_RETENTION = 90 * DAY
 """Retention in generation ``zernio``."""
@@ -58,11 +56,11 @@ class SimulatedWorld:
         self._events = EventQueue(seed, start - history)
         self._conditions = WorldConditions()
         self._connection_simulation = ConnectionSimulation(self._events, self.connections, self._conditions, accounts)
-        callbacks = {}
+        on_result = None
         if with_activity:
             activity = ActivitySimulation(self._events, seed, accounts)
-            self.activity, callbacks = activity.log_lists, {"on_result": activity.on_result}
-        PublishingSimulation(self._events, self.publishing, self._conditions, accounts, logs_per_day, **callbacks)
+            self.activity, on_result = activity.log_lists, activity.on_result
+        PublishingSimulation(self._events, self.publishing, self._conditions, accounts, logs_per_day, on_result)
         self._events.schedule_in(MINUTE, self._expire_logs)
         if with_past_incidents and history > 2 * DAY:
             self.start_incident("platform-outage", duration=3 * HOUR, start_time=start - 2 * DAY)
@@ -71,12 +69,11 @@ class SimulatedWorld:
 
     @property
     def now(self) -> float:
-        """Return the Unix time up to which the world has advanced."""
+        """Unix time up to which the world has advanced."""
         return self._events.now
 
     @property
     def incidents(self) -> Sequence[Incident]:
-        """Return the active incidents."""
         return tuple(self._conditions.incidents)
 
     def advance(self, now: float) -> None:

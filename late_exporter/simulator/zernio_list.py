@@ -23,8 +23,6 @@ from late_exporter.simulator.zernio_rows import (
     search_text,
 )
 
-__all__ = ["STATUSES", "list_logs"]
-
 STATUSES = ("success", "failed", "pending", "skipped")
 ACTIVITY_PLATFORMS = ("whatsapp", "discord", "slack", "sms")
 MAX_DAYS = 90

@@ -5,6 +5,7 @@ A request only reads memory. A webhook only wakes the pollers and counts.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import time
@@ -21,9 +22,15 @@ from late_exporter.format import plural
 from late_exporter.ingest.webhooks import MAX_PAYLOAD_BYTES, WebhookReceiver
 from late_exporter.status import FeedHealth, WorkspaceHealth
 from late_exporter.web.asgi import App, Message, Receive, Send
-from late_exporter.web.landing import STYLE, FeedStatus, feed_status, problem_text, render_page, single_line
-
-__all__ = ["Lifecycle", "create_app"]
+from late_exporter.web.landing import (
+    STYLE,
+    FeedStatus,
+    feed_status,
+    load_template,
+    problem_text,
+    render_page,
+    single_line,
+)
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -47,12 +54,7 @@ PAGE_HEADERS: Headers = (
 
 
 class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):
-    """Callbacks of ``/-/reload`` and ``/-/quit``.
-
-    Args:
-        reload: Reloads the configuration; raises LateError if that fails.
-        quit: Stops the process.
-    """
+    """Callbacks of ``/-/reload``, which raises LateError if the new configuration is unusable, and of ``/-/quit``."""
 
     reload: Callable[[], Awaitable[None]]
     quit: Callable[[], None]
@@ -82,27 +84,22 @@ def create_app(
     lifecycle: Lifecycle | None = None,
     webhooks: WebhookReceiver | None = None,
 ) -> App:
-    """Create the application.
+    """Create the application, which handles HTTP requests only: ``serve`` accepts no WebSockets.
 
-    Args:
-        exposition: Metrics.
-        health: Returns the health of the workspaces.
-        version: Version of the program.
-        telemetry_path: Path of the metrics.
-        clock: Returns the Unix time in seconds.
-        documentation: URL that the landing page links to; empty to leave the link out.
-        lifecycle: Callbacks of the life cycle API; None to disable it.
-        webhooks: Receiver of webhooks; None to disable them.
+    ``clock`` returns the Unix time. The landing page links to the URL ``documentation``, if there is one. Without
+    ``lifecycle`` the life cycle API rejects all requests, and without ``webhooks`` there is no path for them.
     """
 
-    def landing_page(_: Message) -> Reply:
+    async def landing_page(_: Message) -> Reply:
+        if not load_template.cache_info().currsize:
+            await asyncio.to_thread(load_template)  # takes some tenths of a second, in which scrapes must not wait
         html = render_page(
             health(), now=clock(), version=version, telemetry_path=telemetry_path, documentation=documentation
         )
         return Reply(body=html.encode("utf-8", "replace"), headers=PAGE_HEADERS)
 
     routes: dict[str, Route] = {
-        "/": _read_route(landing_page),
+        "/": (READ_METHODS, landing_page),
         "/-/healthy": _read_route(lambda _: _text("late-exporter is healthy")),
         "/-/ready": _read_route(lambda _: _readiness(health())),
         "/-/reload": _lifecycle_route(lifecycle, _reload),
@@ -111,16 +108,11 @@ def create_app(
     }
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            if webhooks is not None and webhooks.handles(scope["path"]):
-                reply = await _receive_webhook(webhooks, scope, receive)
-            else:
-                reply = await _dispatch(routes, scope)
-            await _send_reply(reply, send, head=scope["method"] == "HEAD")
-        elif scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+        if webhooks is not None and webhooks.handles(scope["path"]):
+            reply = await _receive_webhook(webhooks, scope, receive)
         else:
-            await send({"type": "websocket.close", "code": 1000})
+            reply = await _dispatch(routes, scope)
+        await _send_reply(reply, send, head=scope["method"] == "HEAD")
 
     return app
 
@@ -243,11 +235,3 @@ async def _send_reply(reply: Reply, send: Send, *, head: bool) -> None:
     await send({"type": "http.response.body", "body": b"" if head else reply.body})
     if reply.on_sent is not None and not head:
         reply.on_sent()
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        event = (await receive())["type"]
-        await send({"type": f"{event}.complete"})
-        if event == "lifespan.shutdown":
-            return

@@ -17,8 +17,6 @@ from late_exporter.status import FeedHealth, PlatformHealth, PollHealth, Quota, 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-__all__ = ["STYLE", "FeedStatus", "feed_status", "problem_text", "render_page", "single_line", "summarize"]
-
 REFRESH_SECONDS = 15
 MAX_ERROR_LENGTH = 300
 MAX_NAME_LENGTH = 40
@@ -119,7 +117,7 @@ def render_page(
     """
     tone, summary = summarize([feed_status(feed) for workspace in workspaces for feed in workspace.feeds])
     rows = [(number, workspace, _worst_status(workspace)) for number, workspace in enumerate(workspaces)]
-    return _template().render(
+    return load_template().render(
         workspaces=sorted(rows, key=lambda row: SEVERITY[row[2]]),
         tone=tone,
         summary=summary,
@@ -138,8 +136,9 @@ def single_line(text: str, length: int = MAX_ERROR_LENGTH) -> str:
 
 
 @cache
-def _template() -> Template:
-    # Imported here because only a server that is asked for the page needs it.
+def load_template() -> Template:
+    """Return the template of the page."""
+    # Imported here because a server whose page is never requested does not need it.
     from jinja2 import Environment, StrictUndefined  # noqa: PLC0415
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
