@@ -270,31 +270,3 @@ async def test_page_shows_current_health() -> None:
     text = (await call(app)).text
     assert "The feed is polled and up to date" in text
     assert "as of 14:03:22 UTC" in text
-
-
-async def exchange(app: App, kind: str, *events: str) -> list[Message]:
-    """Send events to a scope that is not HTTP."""
-    incoming = iter(events)
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": next(incoming)}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    await app({"type": kind, "path": "/metrics", "headers": []}, receive, send)
-    return sent
-
-
-async def test_lifespan() -> None:
-    """Startup and shutdown are acknowledged."""
-    sent = await exchange(application(), "lifespan", "lifespan.startup", "lifespan.shutdown")
-    assert ["lifespan.startup.complete", "lifespan.shutdown.complete"] == [message["type"] for message in sent]
-
-
-async def test_websocket() -> None:
-    """A WebSocket is closed before it opens."""
-    assert [{"type": "websocket.close", "code": 1000}] == await exchange(
-        application(), "websocket", "websocket.connect"
-    )
