@@ -96,7 +96,7 @@ class Pipeline:
             config.families, max_values=config.max_label_values, max_accounts=config.max_accounts
         )
         self.exposition = exposition
-        self.registry = SeriesRegistry(config.visible_families, exposition, {})
+        self.registry = SeriesRegistry(config.visible_families, exposition)
         self.pollers: dict[str, dict[str, Poller]] = {}
         self.poll_config = config.poll
 

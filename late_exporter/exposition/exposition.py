@@ -69,7 +69,6 @@ class Exposition:
         self._families = {name: _FamilyBlocks(family, compress_lines) for name, family in families.items()}
         self._process_metrics: tuple[SegmentPair, ...] = ()
         self._end = compress_lines(b"# EOF\n")
-        self._dirty = False
         self._on_change: Callable[[], None] = lambda: None
         self._change_lock = threading.Lock()
         self._publish_lock = threading.Lock()
@@ -79,11 +78,6 @@ class Exposition:
     def sample_count(self) -> int:
         """Number of samples without the process metrics."""
         return sum(family.series_count * family.lines_per_series for family in self._families.values())
-
-    @property
-    def dirty(self) -> bool:
-        """True if there are unpublished changes."""
-        return self._dirty
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after every change of a series."""
@@ -107,18 +101,20 @@ class Exposition:
         with self._change_lock:
             if blocks.put(labels, value, created if self._created else None) and start_at_zero:
                 blocks.zero_versions[labels] = 0
-        self._mark_dirty(changed=True)
+        self._on_change()
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         """Attach an exemplar to a counter or to the bucket of ``value``, unless a newer one is attached."""
         with self._change_lock:
             changed = self._families[family].add_exemplar(labels, value, exemplar)
-        self._mark_dirty(changed=changed)
+        if changed:
+            self._on_change()
 
     def remove(self, family: str, labels: Labels) -> None:
         with self._change_lock:
             changed = self._families[family].remove(labels)
-        self._mark_dirty(changed=changed)
+        if changed:
+            self._on_change()
 
     def set_process_metrics(self, metrics: Iterable[Metric]) -> None:
         """Replace the metrics of prometheus_client collectors, which come last in the output."""
@@ -128,14 +124,12 @@ class Exposition:
         pair = self._compress(text), self._compress(openmetrics.removesuffix(b"# EOF\n"))
         with self._change_lock:
             self._process_metrics = (pair,)
-            self._dirty = True
 
     def publish(self) -> None:
         """Render the changes and replace the bodies."""
         with self._publish_lock:
             version = self._snapshot.version + 1
             with self._change_lock:
-                self._dirty = False
                 process_metrics = self._process_metrics
                 families = [family for family in self._families.values() if family.blocks]
                 layout = [(family.header, family.blocks.copy()) for family in families]
@@ -159,11 +153,7 @@ class Exposition:
         """Let the series that a served body showed as 0 show their values from the next publication on."""
         with self._change_lock:
             changed = [family.end_zeros(version) for family in self._families.values()]
-        self._mark_dirty(changed=any(changed))
-
-    def _mark_dirty(self, *, changed: bool) -> None:
-        if changed:
-            self._dirty = True
+        if any(changed):
             self._on_change()
 
 

@@ -36,7 +36,6 @@ class FamilyFormatter:
     def __init__(self, family: Family) -> None:
         self._family = family
         self._stem = family.name.removesuffix("_total") if family.kind == "counter" else family.name
-        self._name = f"{self._stem}_total" if family.kind == "counter" else family.name
         # prometheus_client sorts labels by name, le among them.
         self._order = sorted(range(len(family.labels)), key=family.labels.__getitem__)
         self._names = [family.labels[index] for index in self._order]
@@ -50,7 +49,7 @@ class FamilyFormatter:
     def header(self) -> tuple[bytes, bytes]:
         """Return the lines HELP and TYPE, as text and as OpenMetrics."""
         kind, help_text = self._family.kind, self._family.help.replace("\\", r"\\").replace("\n", r"\n")
-        text = f"# HELP {self._name} {help_text}\n# TYPE {self._name} {kind}\n"
+        text = f"# HELP {self._family.name} {help_text}\n# TYPE {self._family.name} {kind}\n"
         openmetrics = f"# HELP {self._stem} {_escape(self._family.help)}\n# TYPE {self._stem} {kind}\n"
         return text.encode(errors="replace"), openmetrics.encode(errors="replace")
 
@@ -70,7 +69,7 @@ class FamilyFormatter:
             return self._histogram(labels, self._le_pairs, counts, micros)
         if isinstance(value, Histogram):
             return self._histogram(labels, _format_le_pairs(value.bounds), value.counts, value.micros)
-        return [f"{self._name}{_braces(self._pairs(labels))} {format_number(value)}\n"]
+        return [f"{self._family.name}{_braces(self._pairs(labels))} {format_number(value)}\n"]
 
     def openmetrics_lines(
         self, lines: list[str], labels: Labels, created: float | None, exemplars: ExemplarsByLine

@@ -13,32 +13,17 @@ from late_exporter.feeds.schema import DOCUMENTED_PATHS
 from late_exporter.model import IncCounter, Increment, Labels, ObserveHistogram, Series
 
 PLATFORMS = (
-    "bluesky",
-    "facebook",
-    "googlebusiness",
-    "instagram",
-    "linkedin",
-    "pinterest",
-    "reddit",
-    "snapchat",
-    "telegram",
-    "threads",
-    "tiktok",
-    "twitter",
-    "youtube",
-)
+    "bluesky", "facebook", "googlebusiness", "instagram", "linkedin", "pinterest", "reddit", "snapchat", "telegram",
+    "threads", "tiktok", "twitter", "youtube",
+)  # fmt: skip
 ACTIONS = ("publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled")
 STATUSES = ("success", "failed", "pending", "skipped")
 EVENTS = ("connect_success", "connect_failed", "disconnect", "reconnect_success", "reconnect_failed")
 METHODS = ("oauth", "credentials", "invitation")
 CODES = (
-    "MEDIA_UPLOAD_FAILED",
-    "PERMISSION_DENIED",
-    "RATE_LIMITED",
-    "TOKEN_EXPIRED",
-    "oauth_denied",
-    "token_exchange_failed",
-)
+    "MEDIA_UPLOAD_FAILED", "PERMISSION_DENIED", "RATE_LIMITED", "TOKEN_EXPIRED",
+    "oauth_denied", "token_exchange_failed",
+)  # fmt: skip
 
 LOGS = "late_publishing_logs_total"
 SCHEMA_DRIFT = "late_exporter_api_schema_drift_total"
@@ -91,7 +76,6 @@ class LabelLimiter:
                 self._known_platforms.add((labels[0], labels[1]))
 
     def remove_workspace(self, workspace: str) -> None:
-        """Remove a workspace and its label values."""
         self._accepted_values = {key: values for key, values in self._accepted_values.items() if key[0] != workspace}
         self._known_platforms = {key for key in self._known_platforms if key[0] != workspace}
         self._unlimited_series = {series for series in self._unlimited_series if series[1][0] != workspace}

@@ -45,12 +45,9 @@ class SeriesRegistry:
     Args:
         families: Catalogue of the metric families.
         exposition: Receives the visible series.
-        workspaces: Feeds of each workspace.
     """
 
-    def __init__(
-        self, families: Mapping[str, Family], exposition: Exposition, workspaces: Mapping[str, frozenset[str]]
-    ) -> None:
+    def __init__(self, families: Mapping[str, Family], exposition: Exposition) -> None:
         self._families = families
         self._exposition = exposition
         self._feeds: dict[str, frozenset[str]] = {}
@@ -60,15 +57,12 @@ class SeriesRegistry:
         self._own_counters: dict[Series, tuple[float, float]] = {}
         self._visible_labels: dict[Series, Labels] = {}
         self._status_values: dict[tuple[str, str], dict[Labels, tuple[float, float]]] = {}
-        for workspace, feeds in workspaces.items():
-            self.add_workspace(workspace, feeds)
 
     def add_workspace(self, workspace: str, feeds: frozenset[str]) -> None:
         self._feeds[workspace] = feeds
         self._synced_feeds[workspace] = set()
 
     def remove_workspace(self, workspace: str) -> None:
-        """Remove a workspace and its series."""
         for series in [series for series in self._visible_labels if self._belongs_to(series, workspace)]:
             self._exposition.remove(series[0], self._visible_labels.pop(series))
         self._existing_series = {series for series in self._existing_series if not self._belongs_to(series, workspace)}
@@ -79,11 +73,9 @@ class SeriesRegistry:
         del self._feeds[workspace], self._synced_feeds[workspace]
 
     def restore(self, values: Mapping[Series, SeriesValue], synced_feeds: Mapping[str, Iterable[str]]) -> None:
-        """Load the stored series.
+        """Load the stored series, but for those of other workspaces and families.
 
-        Args:
-            values: Stored values; those of other workspaces and families are ignored.
-            synced_feeds: Feeds of each workspace that have completed their first sync.
+        ``synced_feeds`` has the feeds of each workspace that have completed their first sync.
         """
         for series, value in values.items():
             if series[0] in self._families and series[1][0] in self._feeds:

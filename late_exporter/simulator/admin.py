@@ -55,9 +55,7 @@ class LogSource(Protocol):
 class AdminEndpoints:
     """Endpoints below /_simulator.
 
-    Args:
-        source: Source of the logs; incidents need a SimulatedWorld.
-        generation: API generation to serve first, one of GENERATIONS.
+    Incidents need a SimulatedWorld as source.
     """
 
     def __init__(self, source: LogSource, generation: str) -> None:

@@ -23,11 +23,7 @@ CONNECT_ERRORS = {
 class ConnectionSimulation:
     """Connect accounts, expire their tokens, and write the connection logs.
 
-    Args:
-        events: Queue of the world's events.
-        log_list: List that receives the logs.
-        conditions: Conditions of the world; the disconnected accounts are updated.
-        accounts: Accounts of all customers.
+    It updates the disconnected accounts of the conditions.
     """
 
     def __init__(

@@ -23,10 +23,6 @@ class EventQueue:
 
     Random numbers are drawn only while events run, in their order, so the result does not depend on the times at which
     ``run_until`` is called.
-
-    Args:
-        seed: Seed of the random generator.
-        now: Unix time before the first event.
     """
 
     def __init__(self, seed: int, now: float) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from late_exporter.simulator.accounts import CAPTIONS, SimulatedAccount
 from late_exporter.simulator.events import DAY, HOUR, EventQueue, timestamp
 from late_exporter.simulator.incidents import WorldConditions
-from late_exporter.simulator.log_list import LogList, LogRow
+from late_exporter.simulator.log_list import LogList
 from late_exporter.simulator.platforms import MEDIA_UPLOAD_FAILED, RATE_LIMITED, TOKEN_EXPIRED, PublishFailure
 
 LOGS_PER_POST = 2.57
@@ -64,13 +64,8 @@ class PublishAttempt(msgspec.Struct, kw_only=True):
 class PublishingSimulation:
     """Create posts, publish them, and write the publishing logs.
 
-    Args:
-        events: Queue of the world's events.
-        log_list: List that receives the logs.
-        conditions: Conditions of the world, which decide about failures and durations.
-        accounts: Accounts of all customers; a post goes to accounts of one customer.
-        logs_per_day: Approximate number of logs per day.
-        on_result: Called with the account, the post id and the result of every post that ends on an account.
+    A post goes to accounts of one customer. ``on_result`` is called with the account, the post id and the result of
+    every post that ends on an account.
     """
 
     def __init__(
@@ -169,19 +164,14 @@ class PublishingSimulation:
         account, post = attempt.account, attempt.post
         result = _result_fields(attempt.failure, attempt.duration)
         if attempt.failure is None:
-            result["response"] = self._success_response(account)
+            platform_id = f"{self._random.getrandbits(56)}"
+            url = account.platform.post_url_prefix + platform_id
+            result["response"] = {"platformPostId": platform_id, "platformPostUrl": url}
         if attempt.log_id is not None:
             self._log_list.update(attempt.log_id, **result)
         else:
-            number = attempt.number
-            self._write_log(
-                account,
-                _attempt_action(number),
-                started_at=attempt.started_at,
-                post=post,
-                attemptNumber=number,
-                **result,
-            )
+            action, number = _attempt_action(attempt.number), attempt.number
+            self._write_log(account, action, started_at=attempt.started_at, post=post, attemptNumber=number, **result)
         self._retry_or_end(attempt)
 
     def _retry_or_end(self, attempt: PublishAttempt) -> None:
@@ -201,10 +191,6 @@ class PublishingSimulation:
         post.add_result(result)
         if self._on_result is not None:
             self._on_result(account, post.document["_id"], result)
-
-    def _success_response(self, account: SimulatedAccount) -> LogRow:
-        platform_id = f"{self._random.getrandbits(56)}"
-        return {"platformPostId": platform_id, "platformPostUrl": account.platform.post_url_prefix + platform_id}
 
     def _refresh_token(self, account: SimulatedAccount) -> None:
         failure = TOKEN_EXPIRED if account.id in self._conditions.disconnected_ids else None

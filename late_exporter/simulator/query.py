@@ -48,6 +48,11 @@ class QueryParameters:
             self._errors[name] = f"must be one of: {', '.join((*allowed, 'all'))}"
         return value
 
+    def filters(self, **allowed: Collection[str]) -> dict[str, str]:
+        """Return the parameters with one of their allowed values, without those that are absent or ``all``."""
+        choices = {name: self.choice(name, values) for name, values in allowed.items()}
+        return {name: value for name, value in choices.items() if value is not None}
+
     def duration(self, name: str, default: float) -> float:
         """Return a duration such as ``90s`` or ``1h30m``, in seconds."""
         text = self._values.get(name)

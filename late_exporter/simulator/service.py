@@ -96,11 +96,7 @@ class SimulatedApi:
     def handle(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> SimulatorResponse:
         """Return the response to a request.
 
-        Args:
-            method: HTTP method, in capitals.
-            path: Path without the query string, with or without a leading ``/api``.
-            query: Query string without the question mark.
-            headers: Headers by name, in any case.
+        The path may begin with ``/api``.
         """
         now = self._clock()
         self._source.advance(now)
@@ -108,10 +104,8 @@ class SimulatedApi:
         route = path.removeprefix("/api") if path.startswith("/api/") else path
         response_headers = {"Content-Type": "application/json", "Date": formatdate(now, usegmt=True)}
         if route in ("/", "/-/healthy"):
-            text_headers = {"Content-Type": "text/plain; charset=utf-8"}
-            return SimulatorResponse(
-                HTTPStatus.OK, response_headers | text_headers, welcome_page(_header(headers, "host"))
-            )
+            response_headers["Content-Type"] = "text/plain; charset=utf-8"
+            return SimulatorResponse(HTTPStatus.OK, response_headers, welcome_page(_header(headers, "host")))
         status, key = HTTPStatus.OK, _bearer_key(headers)
         try:
             if route.startswith("/_simulator"):
@@ -121,9 +115,8 @@ class SimulatedApi:
                 document = self._handle_api(method, route, QueryParameters(query), now)
         except RequestRejected as rejection:
             status, document = rejection.status, rejection.document
-        return SimulatorResponse(
-            status, response_headers | self._rate_limit_headers(key), msgspec.json.encode(document)
-        )
+        response_headers |= self._rate_limit_headers(key)
+        return SimulatorResponse(status, response_headers, msgspec.json.encode(document))
 
     def _update_window(self, now: float) -> None:
         window = int(now // WINDOW_SECONDS)
@@ -148,20 +141,14 @@ class SimulatedApi:
             return self._list_post_logs(post_match[1], parameters)
         if route == ZERNIO_PATH:
             return list_logs(self._source, parameters, now)
-        return (
-            self._list_publishing(parameters, now)
-            if route == "/v1/posts/logs"
-            else self._list_connections(parameters, now)
-        )
+        if route == "/v1/posts/logs":
+            return self._list_publishing(parameters, now)
+        return self._list_connections(parameters, now)
 
     def _list_publishing(self, parameters: QueryParameters, now: float) -> JsonObject:
         status = parameters.choice("status", STATUSES)
-        filters = {
-            "platform": parameters.choice("platform", PLATFORMS),
-            "action": parameters.choice("action", PUBLISHING_ACTIONS),
-        }
+        fields = parameters.filters(platform=PLATFORMS, action=PUBLISHING_ACTIONS)
         search = parameters.text("search").casefold()
-        fields = {name: value for name, value in filters.items() if value is not None}
 
         def matches(row: LogRow) -> bool:
             return fields.items() <= row.items() and (not search or search in _search_text(row))
@@ -171,11 +158,7 @@ class SimulatedApi:
 
     def _list_connections(self, parameters: QueryParameters, now: float) -> JsonObject:
         result = parameters.choice("status", CONNECTION_RESULTS)
-        filters = {
-            "platform": parameters.choice("platform", PLATFORMS),
-            "eventType": parameters.choice("eventType", CONNECTION_EVENTS),
-        }
-        fields = {name: value for name, value in filters.items() if value is not None}
+        fields = parameters.filters(platform=PLATFORMS, eventType=CONNECTION_EVENTS)
 
         def matches(row: LogRow) -> bool:
             row_result = str(row.get("eventType")).rpartition("_")[2]

@@ -83,13 +83,7 @@ class SimulatedWorld:
     def start_incident(
         self, name: str, *, platform: str | None = None, duration: float = 30 * MINUTE, start_time: float | None = None
     ) -> None:
-        """Start an incident, now or later.
-
-        Args:
-            name: One of INCIDENTS.
-            platform: Affected platform; None for the default of the incident.
-            duration: Duration in seconds.
-            start_time: Unix time of its start; None for now.
+        """Start an incident now or at a Unix time, on its default platform or on another one.
 
         Raises:
             ConfigError: The incident or the platform is unknown, or there is no account to disconnect.

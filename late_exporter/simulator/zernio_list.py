@@ -32,10 +32,8 @@ MAX_LIMIT = 100
 class LogType(msgspec.Struct, frozen=True):
     """Functions that read the stored rows of one log type.
 
-    Args:
-        filter_fields: Function that returns the filterable fields of a stored row.
-        render: Function that returns the log of a stored row in the format of ``zernio``.
-        has_status_index: Whether stored rows have the status that the API shows, so that the index can be used.
+    ``filter_fields`` returns the filterable fields of a stored row, and ``render`` the log in the format of ``zernio``.
+    The status index can be used if stored rows have the status that the API shows.
     """
 
     filter_fields: Callable[[LogRow], LogRow]

@@ -9,23 +9,9 @@ import msgspec
 from late_exporter.simulator.log_list import LogRow, nested_object, post_id
 
 FIELDS = (
-    "type",
-    "action",
-    "user_id",
-    "platform",
-    "account_id",
-    "status",
-    "status_code",
-    "error_message",
-    "error_code",
-    "duration_ms",
-    "endpoint",
-    "request_body",
-    "response_body",
-    "created_at",
-    "metadata",
-    "request_id",
-)
+    "type", "action", "user_id", "platform", "account_id", "status", "status_code", "error_message", "error_code",
+    "duration_ms", "endpoint", "request_body", "response_body", "created_at", "metadata", "request_id",
+)  # fmt: skip
 MAX_REQUEST_CHARS = 5_000
 MAX_RESPONSE_CHARS = 10_000
 

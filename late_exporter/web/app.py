@@ -100,7 +100,7 @@ def create_app(
 
     routes: dict[str, Route] = {
         "/": (READ_METHODS, landing_page),
-        "/-/healthy": _read_route(lambda _: _text("late-exporter is healthy")),
+        "/-/healthy": _read_route(lambda _: text_reply("late-exporter is healthy")),
         "/-/ready": _read_route(lambda _: _readiness(health())),
         "/-/reload": _lifecycle_route(lifecycle, _reload),
         "/-/quit": _lifecycle_route(lifecycle, _quit),
@@ -112,14 +112,14 @@ def create_app(
             reply = await _receive_webhook(webhooks, scope, receive)
         else:
             reply = await _dispatch(routes, scope)
-        await _send_reply(reply, send, head=scope["method"] == "HEAD")
+        await send_reply(reply, send, head=scope["method"] == "HEAD")
 
     return app
 
 
 async def _dispatch(routes: Mapping[str, Route], scope: Message) -> Reply:
     if scope["path"] not in routes:
-        return _text("not found", 404)
+        return text_reply("not found", 404)
     methods, handle = routes[scope["path"]]
     if scope["method"] not in methods:
         return _method_not_allowed(methods)
@@ -131,10 +131,12 @@ async def _receive_webhook(webhooks: WebhookReceiver, scope: Message, receive: R
         return _method_not_allowed(WEBHOOK_METHODS)
     body = await _read_body(receive, MAX_PAYLOAD_BYTES)
     if body is None:
-        return _text("incomplete body", HTTPStatus.BAD_REQUEST)
+        return text_reply("incomplete body", HTTPStatus.BAD_REQUEST)
     signatures = [value for name, value in scope["headers"] if name.lower() in SIGNATURE_HEADERS]
     status = webhooks.receive(scope["path"], body, signatures)
-    return Reply(body=b"", status=status) if status == HTTPStatus.NO_CONTENT else _text(status.phrase.lower(), status)
+    return (
+        Reply(body=b"", status=status) if status == HTTPStatus.NO_CONTENT else text_reply(status.phrase.lower(), status)
+    )
 
 
 async def _read_body(receive: Receive, limit: int) -> bytes | None:
@@ -154,7 +156,7 @@ async def _read_body(receive: Receive, limit: int) -> bytes | None:
 
 
 def _method_not_allowed(methods: Sequence[str]) -> Reply:
-    return _text("method not allowed", 405, ("allow", ", ".join(methods)))
+    return text_reply("method not allowed", 405, ("allow", ", ".join(methods)))
 
 
 def _read_route(respond: Callable[[Message], Reply]) -> Route:
@@ -167,10 +169,10 @@ def _read_route(respond: Callable[[Message], Reply]) -> Route:
 def _lifecycle_route(lifecycle: Lifecycle | None, command: Callable[[Lifecycle], Awaitable[Reply]]) -> Route:
     async def handle(scope: Message) -> Reply:
         if lifecycle is None:
-            return _text("lifecycle API is disabled; start with --web.enable-lifecycle", 403)
+            return text_reply("lifecycle API is disabled; start with --web.enable-lifecycle", 403)
         # Browsers send Origin with a POST: a web page must not control the exporter of someone who looks at it.
         if _header(scope, b"origin") is not None:
-            return _text("requests from web pages are not allowed", 403)
+            return text_reply("requests from web pages are not allowed", 403)
         return await command(lifecycle)
 
     return LIFECYCLE_METHODS, handle
@@ -180,8 +182,8 @@ async def _reload(lifecycle: Lifecycle) -> Reply:
     try:
         await lifecycle.reload()
     except LateError as exc:
-        return _text(f"reload failed, keeping the current configuration:\n{exc}", 500)
-    return _text("reloaded")
+        return text_reply(f"reload failed, keeping the current configuration:\n{exc}", 500)
+    return text_reply("reloaded")
 
 
 async def _quit(lifecycle: Lifecycle) -> Reply:
@@ -203,7 +205,7 @@ def _readiness(workspaces: Sequence[WorkspaceHealth]) -> Reply:
         for feed in workspace.feeds
         if not feed.is_synced
     ]
-    return _text("\n".join(reasons), 503) if reasons else _text("late-exporter is ready")
+    return text_reply("\n".join(reasons), 503) if reasons else text_reply("late-exporter is ready")
 
 
 def _unready_reason(feed: FeedHealth) -> str:
@@ -216,7 +218,7 @@ def _unready_reason(feed: FeedHealth) -> str:
             return f"first sync in progress, {plural(feed.logs, 'log')} read"
 
 
-def _text(text: str, status: int = 200, *headers: tuple[str, str]) -> Reply:
+def text_reply(text: str, status: int = 200, *headers: tuple[str, str]) -> Reply:
     return Reply(body=f"{text}\n".encode("utf-8", "replace"), status=status, headers=TEXT_HEADERS + headers)
 
 
@@ -225,7 +227,7 @@ def _header(scope: Message, name: bytes) -> str | None:
     return ", ".join(values) if values else None
 
 
-async def _send_reply(reply: Reply, send: Send, *, head: bool) -> None:
+async def send_reply(reply: Reply, send: Send, *, head: bool) -> None:
     has_content = reply.status != HTTPStatus.NO_CONTENT
     headers = COMMON_HEADERS
     if has_content:

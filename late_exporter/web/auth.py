@@ -19,6 +19,7 @@ import bcrypt
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.protocols import Logger
 from late_exporter.threads import DaemonThreadExecutor
+from late_exporter.web.app import Reply, send_reply, text_reply
 from late_exporter.web.asgi import App, Message, Receive, Send
 
 CHALLENGE = 'Basic realm="late-exporter", charset="UTF-8"'
@@ -72,15 +73,12 @@ class PasswordVerifier:
         self._executor = DaemonThreadExecutor()
 
     async def authenticate(self, users: Mapping[str, bytes], authorization: str, peer: str) -> tuple[HTTPStatus, float]:
-        """Authenticate a request.
+        """Return OK, or the status of the rejection and the seconds after which to retry.
 
         Args:
             users: Password hash of each user.
             authorization: Value of the header ``Authorization``, empty if there is none.
             peer: Address of the client.
-
-        Returns:
-            OK, or the status of the rejection and the seconds after which to retry.
         """
         name, password = _credentials(authorization)
         if not name:
@@ -122,13 +120,8 @@ class PasswordVerifier:
 class AuthMiddleware:
     """Authenticate and limit requests before they reach the application.
 
-    Args:
-        app: Application.
-        config: Returns the current configuration of the web server.
-        passwords: Password verifier.
-        log: Logger of rejected logins.
-        is_public: Returns whether a path needs no password because its requests are authenticated in another way.
-        monotonic: Monotonic clock in seconds.
+    ``config`` returns the current configuration of the web server. ``is_public`` returns whether a path needs no
+    password because its requests are authenticated in another way.
     """
 
     def __init__(
@@ -159,7 +152,7 @@ class AuthMiddleware:
         if status == HTTPStatus.OK:
             await self._app(scope, receive, send)
         else:
-            await _reject(status, retry_after, send, head=scope["method"] == "HEAD")
+            await send_reply(_rejection(status, retry_after), send, head=scope["method"] == "HEAD")
 
     def _limit(self, rate: RequestRate | None) -> tuple[HTTPStatus, float]:
         if rate is None:
@@ -217,17 +210,10 @@ def _with_headers(headers: tuple[tuple[str, str], ...], send: Send) -> Send:
     return send_with_headers
 
 
-async def _reject(status: HTTPStatus, retry_after: float, send: Send, *, head: bool) -> None:
-    body = f"{status.phrase.lower()}\n".encode()
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-        (b"x-content-type-options", b"nosniff"),
-    ]
+def _rejection(status: HTTPStatus, retry_after: float) -> Reply:
+    headers = []
     if status == HTTPStatus.UNAUTHORIZED:
-        headers.append((b"www-authenticate", CHALLENGE.encode()))
+        headers.append(("www-authenticate", CHALLENGE))
     if retry_after:
-        headers.append((b"retry-after", str(math.ceil(retry_after)).encode()))
-    await send({"type": "http.response.start", "status": int(status), "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head else body})
+        headers.append(("retry-after", str(math.ceil(retry_after))))
+    return text_reply(status.phrase.lower(), status, *headers)

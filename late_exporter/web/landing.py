@@ -71,7 +71,6 @@ PREDICATES = {
 
 
 def feed_status(feed: FeedHealth) -> FeedStatus:
-    """Return the status that a feed's health amounts to."""
     if feed.outcome not in {None, "success"}:
         return FeedStatus.FAILING
     if not feed.is_synced and (feed.outcome or feed.logs):
@@ -108,12 +107,7 @@ def render_page(
 ) -> str:
     """Render the page.
 
-    Args:
-        workspaces: Health of the workspaces, in the order of the configuration.
-        now: Unix time in seconds.
-        version: Version of the program.
-        telemetry_path: Path of the metrics.
-        documentation: URL of the documentation; empty to leave the link out.
+    The current time ``now`` is in Unix seconds. The page links to the URL ``documentation``, if there is one.
     """
     tone, summary = summarize([feed_status(feed) for workspace in workspaces for feed in workspace.feeds])
     rows = [(number, workspace, _worst_status(workspace)) for number, workspace in enumerate(workspaces)]
@@ -137,7 +131,6 @@ def single_line(text: str, length: int = MAX_ERROR_LENGTH) -> str:
 
 @cache
 def load_template() -> Template:
-    """Return the template of the page."""
     # Imported here because a server whose page is never requested does not need it.
     from jinja2 import Environment, StrictUndefined  # noqa: PLC0415
 

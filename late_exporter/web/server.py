@@ -142,11 +142,7 @@ async def serve(
 ) -> None:
     """Serve until cancelled, then let responses in progress finish for a moment.
 
-    Args:
-        app: Application.
-        sockets: Listening sockets.
-        web_config: Returns the current configuration, whose TLS context is used for the next connection.
-        date_header: Whether responses have the header ``Date``.
+    ``web_config`` returns the current configuration, whose TLS context is used for the next connection.
     """
     config = uvicorn.Config(
         app,
@@ -201,7 +197,7 @@ class _Server(uvicorn.Server):
         if counter % 10 == 0:
             for connection in self.connections:
                 if connection.idle_seconds() > CLIENT_TIMEOUT:
-                    connection.abort()
+                    connection.transport.abort()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -210,7 +206,7 @@ class _Server(uvicorn.Server):
             task.cancel()
         await super().shutdown(sockets)
         for connection in self.connections:
-            connection.abort()
+            connection.transport.abort()
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -233,7 +229,7 @@ class _Server(uvicorn.Server):
         if len(self._open_tasks) > len(connections):
             next(iter(self._open_tasks)).cancel()
         else:
-            min(connections, key=lambda connection: connection.close_order).abort()
+            min(connections, key=lambda connection: connection.close_order).transport.abort()
 
     async def _open(self, client: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -324,9 +320,6 @@ class _HttpConnection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         if not self.transport.is_closing():  # data may still arrive after the connection was closed
             super().data_received(data)
-
-    def abort(self) -> None:
-        self.transport.abort()
 
     def _unsent_bytes(self) -> int:
         transports = (self.transport, self._raw_transport)
