@@ -126,7 +126,6 @@ class Exposition:
             self._process_metrics = (pair,)
 
     def publish(self) -> None:
-        """Render the changes and replace the bodies."""
         with self._publish_lock:
             version = self._snapshot.version + 1
             with self._change_lock:
@@ -145,9 +144,8 @@ class Exposition:
     def get_body(self, accept: str | None, accept_encoding: str | None) -> EncodedBody:
         """Return the published body for the headers ``Accept`` and ``Accept-Encoding``."""
         content_type, snapshot = select_content_type(accept), self._snapshot
-        if accepts_gzip(accept_encoding):
-            return EncodedBody(content_type, "gzip", snapshot.gzip_body(content_type), snapshot.version)
-        return EncodedBody(content_type, None, snapshot.plain_body(content_type), snapshot.version)
+        encoding = "gzip" if accepts_gzip(accept_encoding) else None
+        return EncodedBody(content_type, encoding, snapshot.body(content_type, encoding), snapshot.version)
 
     def mark_served(self, version: int) -> None:
         """Let the series that a served body showed as 0 show their values from the next publication on."""
@@ -163,18 +161,14 @@ class _Snapshot:
     def __init__(self, version: int, members: Mapping[str, Sequence[bytes]]) -> None:
         self.version = version
         self._members = members
-        self._gzip_bodies: dict[str, bytes] = {}
-        self._plain_bodies: dict[str, bytes] = {}
+        self._bodies: dict[tuple[str, str | None], bytes] = {}
 
-    def gzip_body(self, content_type: str) -> bytes:
-        if content_type not in self._gzip_bodies:
-            self._gzip_bodies[content_type] = b"".join(self._members[content_type])
-        return self._gzip_bodies[content_type]
-
-    def plain_body(self, content_type: str) -> bytes:
-        if content_type not in self._plain_bodies:
-            self._plain_bodies[content_type] = decompress(self._members[content_type])
-        return self._plain_bodies[content_type]
+    def body(self, content_type: str, encoding: str | None) -> bytes:
+        key = content_type, encoding
+        if key not in self._bodies:
+            pieces = self._members[content_type]
+            self._bodies[key] = decompress(pieces) if encoding is None else b"".join(pieces)
+        return self._bodies[key]
 
 
 class _CollectedMetrics(Collector):

@@ -114,7 +114,9 @@ class LabelLimiter:
         labels = tuple(
             self.limit_value(original[0], label, value) for label, value in zip(family.labels, original, strict=False)
         )
-        yield from self._count_overflow(family, original, labels)
+        for label, old, new in zip(family.labels, original, labels, strict=False):
+            if old != new:
+                yield IncCounter("late_exporter_label_overflow_total", (original[0], family.name, label))
         if is_per_account and labels[2] == OTHER and family.kind == "gauge":
             return
         yield from self._initial_zeros(family, labels)
@@ -129,11 +131,6 @@ class LabelLimiter:
                 increment.family, labels, micros=increment.micros, bounds=bounds, exemplar=increment.exemplar
             )
         return increment if labels is increment.labels else msgspec.structs.replace(increment, labels=labels)
-
-    def _count_overflow(self, family: Family, original: Labels, limited_labels: Labels) -> Iterator[Increment]:
-        for label, old, new in zip(family.labels, original, limited_labels, strict=False):
-            if old != new:
-                yield IncCounter("late_exporter_label_overflow_total", (original[0], family.name, label))
 
     def _initial_zeros(self, family: Family, labels: Labels) -> Iterator[Increment]:
         """Start every action and status of a platform at zero with its first log, until they are stored."""

@@ -152,7 +152,7 @@ class SeriesRegistry:
 
     def failing_accounts(self, workspace: str) -> tuple[AccountHealth, ...]:
         """Return the accounts whose last attempt failed, most consecutive failures first."""
-        accounts = (
+        accounts = [
             AccountHealth(
                 platform=labels[1],
                 account_id=labels[2],
@@ -161,10 +161,9 @@ class SeriesRegistry:
             )
             for labels, (failures, _) in self._values_of(workspace, STREAKS)
             if failures
-        )
-        return tuple(
-            sorted(accounts, key=lambda account: (-account.consecutive_failures, account.platform, account.account_id))
-        )
+        ]
+        accounts.sort(key=lambda account: (-account.consecutive_failures, account.platform, account.account_id))
+        return tuple(accounts)
 
     def _values_of(self, workspace: str, family: str) -> Iterable[tuple[Labels, tuple[float, float]]]:
         return self._status_values.get((workspace, family), {}).items()
@@ -201,10 +200,8 @@ class SeriesRegistry:
         return family.feeds
 
     def _is_hidden(self, series: Series) -> bool:
-        labels, feeds = series[1], self._feeds_of(series)
-        if not feeds:
-            return False
-        return labels[0] not in self._synced_feeds or not self._synced_feeds[labels[0]].intersection(feeds)
+        feeds = self._feeds_of(series)
+        return bool(feeds) and not self._synced_feeds.get(series[1][0], set()).intersection(feeds)
 
     def _set(self, series: Series, value: SeriesValue, *, start_at_zero: bool) -> None:
         if self._is_hidden(series):
@@ -224,14 +221,10 @@ class SeriesRegistry:
         number = _number(value, family)
         if series[0] in STATUS_FAMILIES and not isinstance(number, Histogram):
             self._status_values.setdefault((labels[0], series[0]), {})[series[1]] = (number, current.created)
-        created = None if family.kind == "gauge" else current.created
-        self._exposition.put(
-            family.name,
-            labels,
-            number,
-            created=created,
-            start_at_zero=start_at_zero and family.kind != "gauge",
-        )
+        if family.kind == "gauge":
+            self._exposition.put(family.name, labels, number)
+        else:
+            self._exposition.put(family.name, labels, number, created=current.created, start_at_zero=start_at_zero)
 
 
 def _number(value: Value, family: Family) -> float | Histogram:

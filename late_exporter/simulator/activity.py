@@ -79,10 +79,8 @@ class ActivitySimulation:
             overrides = {"platform": "whatsapp", "account_id": hashed_id(f"whatsapp {account.user_id}")}
         self._write_log("messaging", "message.received", account, **overrides)
         if self._random.random() < REPLY_RATE:
-            reply_delay = self._random.expovariate(1 / MINUTE)
-            self._events.schedule_in(
-                reply_delay, partial(self._write_log, "messaging", "message.sent", account, **overrides)
-            )
+            reply = partial(self._write_log, "messaging", "message.sent", account, **overrides)
+            self._events.schedule_in(self._random.expovariate(1 / MINUTE), reply)
 
     def _run_workflow(self) -> None:
         account = self._random.choice(self._accounts)

@@ -86,9 +86,8 @@ class ConnectionSimulation:
 
     def _write_failure(self, account: SimulatedAccount, event: str) -> None:
         code, message = self._random.choices(tuple(CONNECT_ERRORS.items()), (5, 3, 1))[0]
-        missing_ids = (
-            {"userId": None, "profileId": None} if event == "connect_failed" and code == "oauth_denied" else {}
-        )
+        has_no_ids = event == "connect_failed" and code == "oauth_denied"
+        missing_ids = {"userId": None, "profileId": None} if has_no_ids else {}
         self._write_log(account, event, error={"code": code, "message": message}, **missing_ids)
 
     def _write_log(self, account: SimulatedAccount, event: str, **fields: Any) -> None:

@@ -104,9 +104,8 @@ class PublishingSimulation:
             self._events.schedule_in(self._random.expovariate(1 / (6 * HOUR)), partial(self._delete_post, post))
 
     def _choose_accounts(self, kind: str) -> list[SimulatedAccount]:
-        candidates = [
-            account for account in self._random.choice(self._accounts_by_user) if kind in account.platform.post_kinds
-        ]
+        accounts = self._random.choice(self._accounts_by_user)
+        candidates = [account for account in accounts if kind in account.platform.post_kinds]
         count = min(len(candidates), self._random.choices((1, 2, 3, 4), (45, 30, 15, 10))[0])
         candidates.sort(key=lambda account: self._random.random() ** (1 / account.platform.weight), reverse=True)
         return candidates[:count]
@@ -154,9 +153,7 @@ class PublishingSimulation:
         )
         draw = self._random.random()
         if draw >= LOGGED_AT_END_PROBABILITY:
-            attempt.log_id = self._write_log(
-                account, _attempt_action(number), "pending", post=post, attemptNumber=number
-            )
+            attempt.log_id = self._write_log(account, _attempt_action(number), post=post, attemptNumber=number)
         if draw < 1 - STUCK_PROBABILITY:
             self._events.schedule_in(attempt.duration, partial(self._finish_attempt, attempt))
 

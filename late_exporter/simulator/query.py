@@ -15,12 +15,12 @@ DURATION = re.compile(rf"({DURATION_PART.pattern})+")
 
 
 class RequestRejected(Exception):
-    """Request that is answered with an error."""
+    """Request that is answered with an error, by default the name of its status."""
 
-    def __init__(self, status: HTTPStatus, error: str, **fields: Any) -> None:
+    def __init__(self, status: HTTPStatus, error: str = "", **fields: Any) -> None:
         super().__init__(error)
         self.status = status
-        self.document = {"error": error, **fields}
+        self.document = {"error": error or status.phrase.capitalize(), **fields}
 
 
 class QueryParameters:

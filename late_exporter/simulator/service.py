@@ -125,7 +125,7 @@ class SimulatedApi:
 
     def _authorize(self, key: str) -> None:
         if not (KEY_PATTERN.fullmatch(key) if self._keys is None else key in self._keys):
-            raise RequestRejected(HTTPStatus.UNAUTHORIZED, "Unauthorized")
+            raise RequestRejected(HTTPStatus.UNAUTHORIZED)
         if self._request_counts.get(key, 0) >= self._rate_limit:
             raise RequestRejected(HTTPStatus.TOO_MANY_REQUESTS, "Rate limit exceeded. Please try again later.")
         self._request_counts[key] = self._request_counts.get(key, 0) + 1
@@ -134,9 +134,9 @@ class SimulatedApi:
         post_match = POST_LOGS_PATH.fullmatch(route)
         other_generation = "late" if route == ZERNIO_PATH else "zernio"
         if self.generation == other_generation or not (post_match or route in LIST_PATHS):
-            raise RequestRejected(HTTPStatus.NOT_FOUND, "Not found")
+            raise RequestRejected(HTTPStatus.NOT_FOUND)
         if method != "GET":
-            raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
+            raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED)
         if post_match:
             return self._list_post_logs(post_match[1], parameters)
         if route == ZERNIO_PATH:
@@ -171,7 +171,7 @@ class SimulatedApi:
         parameters.raise_errors()
         rows = self._source.publishing.rows_of_post(requested_id)[:limit]
         if not rows:
-            raise RequestRejected(HTTPStatus.NOT_FOUND, "Not found")
+            raise RequestRejected(HTTPStatus.NOT_FOUND)
         return {"logs": [{**row, "postId": post_id(row)} for row in rows], "count": len(rows), "postId": requested_id}
 
     def _rate_limit_headers(self, key: str) -> dict[str, str]:

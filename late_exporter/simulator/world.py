@@ -95,9 +95,8 @@ class SimulatedWorld:
         if start_time is None or start_time <= self.now:
             self._begin_incident(name, affected_platform, self.now + duration)
         else:
-            self._events.schedule_at(
-                start_time, partial(self._begin_incident, name, affected_platform, start_time + duration)
-            )
+            begin = partial(self._begin_incident, name, affected_platform, start_time + duration)
+            self._events.schedule_at(start_time, begin)
 
     def stop_incident(self, name: str) -> Sequence[Incident]:
         """Stop the incidents of a name and return them."""

@@ -60,9 +60,9 @@ class ZernioQuery(msgspec.Struct, frozen=True):
     def page(self, log_type: LogType, log_list: LogList, skip: int, limit: int) -> tuple[list[LogRow], int]:
         """Return a page of the matching rows of a list, and the number of all matching rows."""
         status = self.status if log_type.has_status_index else None
-        filters = (
-            self.fields if log_type.has_status_index or self.status is None else {**self.fields, "status": self.status}
-        )
+        filters = self.fields
+        if self.status is not None and not log_type.has_status_index:
+            filters = {**filters, "status": self.status}
 
         def matches(row: LogRow) -> bool:
             if not filters.items() <= log_type.filter_fields(row).items():
