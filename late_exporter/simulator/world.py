@@ -23,6 +23,7 @@ class SimulatedWorld:
     """Simulated customers of Late, with the logs of their posts and connections.
 
     The logs at a time depend on the seed and the started incidents, not on the number of calls of ``advance``.
+    A history of more than two days has an outage two days and a revoked token one day before its end.
 
     Args:
         seed: Seed of the random generators.
@@ -30,7 +31,6 @@ class SimulatedWorld:
         logs_per_day: Approximate number of publishing logs per day.
         history: Length of the generated history, in seconds.
         accounts: Accounts of all customers.
-        with_past_incidents: Whether the history has an outage two days and a revoked token one day before ``start``.
         publishing: List that receives the publishing logs; None for a new one.
         retention: Age at which logs are deleted, in seconds.
         with_activity: Whether to write the log types that only generation ``zernio`` has.
@@ -44,7 +44,6 @@ class SimulatedWorld:
         logs_per_day: float = 5000,
         history: float = RETENTION,
         accounts: Sequence[SimulatedAccount] = ACCOUNTS,
-        with_past_incidents: bool = True,
         publishing: LogList | None = None,
         retention: float = RETENTION,
         with_activity: bool = False,
@@ -62,7 +61,7 @@ class SimulatedWorld:
             self.activity, on_result = activity.log_lists, activity.on_result
         PublishingSimulation(self._events, self.publishing, self._conditions, accounts, logs_per_day, on_result)
         self._events.schedule_in(MINUTE, self._expire_logs)
-        if with_past_incidents and history > 2 * DAY:
+        if history > 2 * DAY:
             self.start_incident("platform-outage", duration=3 * HOUR, start_time=start - 2 * DAY)
             self.start_incident("revoked-token", duration=5 * HOUR, start_time=start - DAY)
         self.advance(start)

@@ -70,7 +70,7 @@ RESTART_SECONDS = 8.0
 
 def build_world() -> SimulatedWorld:
     """Return a world with five customers that starts a day before the exporter."""
-    world = SimulatedWorld(SEED, BEGIN, history=DAY, with_past_incidents=False)
+    world = SimulatedWorld(SEED, BEGIN, history=DAY)
     world.start_incident("platform-outage", platform="tiktok", duration=40 * MINUTE, start_time=END - 4 * DAY)
     world.start_incident("rate-limit-storm", duration=30 * MINUTE, start_time=END - 2 * DAY)
     world.start_incident("revoked-token", platform="facebook", duration=9 * HOUR, start_time=END - 150 * MINUTE)

@@ -318,7 +318,13 @@ def test_samples(value: object, sample: str) -> None:
 
 
 @pytest.fixture
-async def harness() -> AsyncIterator[PollerHarness]:
+def new_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accept new unknown fields, although the feeds of this process have met others in other tests."""
+    monkeypatch.setattr("late_exporter.feeds.schema.MAX_PATHS", 1_000_000)
+
+
+@pytest.fixture
+async def harness(new_paths: None) -> AsyncIterator[PollerHarness]:  # noqa: ARG001 - a fixture
     """Return a poller that has not polled yet."""
     with closing(open_store("sqlite://")) as store:
         harness = PollerHarness(store)
@@ -397,6 +403,7 @@ def test_fields_are_limited() -> None:
     assert [overflow, drift("other")] == list(governor.apply([drift("c")]))
 
 
+@pytest.mark.usefixtures("new_paths")
 def test_nothing_private_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     """The log message contains no captions, keys or user names."""
     stream = io.StringIO()
@@ -438,6 +445,7 @@ async def check_findings(*rows: Row) -> Sequence[Finding]:
         return await check_api("acme", client, list(FEEDS.values()), interval=30.0, quota_share=0.5, clock=time.time)
 
 
+@pytest.mark.usefixtures("new_paths")
 async def test_check_warns_of_drift() -> None:
     """Each deviation of the first page is a finding with a sample and a hint, in text and JSON."""
     drifted = with_changes(PUBLISHED, caption=CAPTION, status=MISSING, statusCode="200")

@@ -192,7 +192,7 @@ def test_old_rows_expire_in_sweeps() -> None:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_ordinary_days_meet_the_objective(seed: int) -> None:
     """Without incidents some attempts fail, but too few for an alert."""
-    world = SimulatedWorld(seed, NOON, logs_per_day=5_000, with_past_incidents=False)
+    world = SimulatedWorld(seed, NOON, history=2 * DAY, logs_per_day=15_000)
     finished = [
         row["status"]
         for row in world.publishing.rows

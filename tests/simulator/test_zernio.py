@@ -389,5 +389,5 @@ def test_activity_in_any_steps() -> None:
 def test_no_messages_without_a_messenger() -> None:
     """Without an account that can receive messages there are none."""
     tweeting = [account for account in ACCOUNTS if account.platform.name == "twitter"]
-    world = SimulatedWorld(1, NOW, history=DAY, accounts=tweeting, with_past_incidents=False, with_activity=True)
+    world = SimulatedWorld(1, NOW, history=DAY, accounts=tweeting, with_activity=True)
     assert 0 == len(world.activity["messaging"]) < len(world.activity["webhooks"])

@@ -63,7 +63,6 @@ class SoakWorld:
             now,
             logs_per_day=_logs_per_day(seed, now, rate),
             history=HISTORY_SECONDS,
-            with_past_incidents=False,
             publishing=self.publishing,
         )
         self._late_log_count = 0
@@ -108,7 +107,7 @@ class SoakWorld:
 
 def _logs_per_day(seed: int, now: float, rate: float) -> float:
     """Return the logs per day that give a rate at the current time of day, whose traffic differs from the mean."""
-    trial = SimulatedWorld(seed, now, logs_per_day=rate * DAY, history=TRIAL_SECONDS, with_past_incidents=False)
+    trial = SimulatedWorld(seed, now, logs_per_day=rate * DAY, history=TRIAL_SECONDS)
     _, log_count = trial.publishing.page(0, 1, since=now - TRIAL_SECONDS / 2)
     return rate * DAY * rate / max(log_count / (TRIAL_SECONDS / 2), 1e-9)
 
