@@ -87,7 +87,7 @@ class Pipeline:
             config.families, max_values=config.max_label_values, max_accounts=config.max_accounts
         )
         self.exposition = exposition if exposition is not None else create_exposition(config)
-        self.registry = SeriesRegistry(config.visible_families, self.exposition, {})
+        self.registry = SeriesRegistry(config.visible_families, self.exposition)
         self.pollers: dict[str, dict[str, Poller]] = {}
         self.poll_config = config.poll
 

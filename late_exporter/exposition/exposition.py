@@ -25,8 +25,6 @@ from late_exporter.exposition.negotiation import OPENMETRICS, TEXT, accepts_gzip
 from late_exporter.exposition.text import ExemplarsByLine, FamilyFormatter, PackedValue, format_exemplar
 from late_exporter.model import Exemplar, Histogram, Labels
 
-__all__ = ["EncodedBody", "Exposition"]
-
 BLOCK_LINES = 512
 """Maximum number of lines in a block; larger blocks are split."""
 
@@ -35,19 +33,12 @@ MAX_EXEMPLARS = 2048
 
 
 class EncodedBody(msgspec.Struct, frozen=True):
-    """Response to a scrape.
-
-    Args:
-        content_type: Value of the header ``Content-Type``.
-        content_encoding: Value of the header ``Content-Encoding``; None to send no such header.
-        body: Encoded metrics.
-        version: Version of the snapshot, for ``Exposition.mark_served``.
-    """
+    """Response to a scrape. ``version`` is that of the snapshot, for ``Exposition.mark_served``."""
 
     content_type: str
     content_encoding: str | None
     body: bytes
-    version: int = 0
+    version: int
 
 
 SegmentPair: TypeAlias = tuple[Segment, Segment]
@@ -78,8 +69,7 @@ class Exposition:
         self._families = {name: _FamilyBlocks(family, compress_lines) for name, family in families.items()}
         self._process_metrics: tuple[SegmentPair, ...] = ()
         self._end = compress_lines(b"# EOF\n")
-        self._dirty = False
-        self._on_change: Callable[[], None] = _ignore_change
+        self._on_change: Callable[[], None] = lambda: None
         self._change_lock = threading.Lock()
         self._publish_lock = threading.Lock()
         self._snapshot = _Snapshot(0, {TEXT: gzip_member(()), OPENMETRICS: gzip_member((self._end,))})
@@ -88,11 +78,6 @@ class Exposition:
     def sample_count(self) -> int:
         """Number of samples without the process metrics."""
         return sum(family.series_count * family.lines_per_series for family in self._families.values())
-
-    @property
-    def dirty(self) -> bool:
-        """True if there are unpublished changes."""
-        return self._dirty
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after every change of a series."""
@@ -109,30 +94,27 @@ class Exposition:
     ) -> None:
         """Set the value of a series.
 
-        Args:
-            family: Name of the family.
-            labels: Label values.
-            value: New value.
-            created: Unix time at which the series was created; None keeps the time that is already set.
-            start_at_zero: Whether a new series shows 0 until that has been served.
+        ``created`` is the Unix time at which the series was created; None keeps the time that is already set. With
+        ``start_at_zero`` a new series shows 0 until that has been served.
         """
         blocks = self._families[family]
         with self._change_lock:
             if blocks.put(labels, value, created if self._created else None) and start_at_zero:
                 blocks.zero_versions[labels] = 0
-        self._mark_dirty(changed=True)
+        self._on_change()
 
     def add_exemplar(self, family: str, labels: Labels, value: float, exemplar: Exemplar) -> None:
         """Attach an exemplar to a counter or to the bucket of ``value``, unless a newer one is attached."""
         with self._change_lock:
             changed = self._families[family].add_exemplar(labels, value, exemplar)
-        self._mark_dirty(changed=changed)
+        if changed:
+            self._on_change()
 
     def remove(self, family: str, labels: Labels) -> None:
-        """Remove a series, if it exists."""
         with self._change_lock:
             changed = self._families[family].remove(labels)
-        self._mark_dirty(changed=changed)
+        if changed:
+            self._on_change()
 
     def set_process_metrics(self, metrics: Iterable[Metric]) -> None:
         """Replace the metrics of prometheus_client collectors, which come last in the output."""
@@ -142,14 +124,11 @@ class Exposition:
         pair = self._compress(text), self._compress(openmetrics.removesuffix(b"# EOF\n"))
         with self._change_lock:
             self._process_metrics = (pair,)
-            self._dirty = True
 
     def publish(self) -> None:
-        """Render the changes and replace the bodies."""
         with self._publish_lock:
             version = self._snapshot.version + 1
             with self._change_lock:
-                self._dirty = False
                 process_metrics = self._process_metrics
                 families = [family for family in self._families.values() if family.blocks]
                 layout = [(family.header, family.blocks.copy()) for family in families]
@@ -165,23 +144,14 @@ class Exposition:
     def get_body(self, accept: str | None, accept_encoding: str | None) -> EncodedBody:
         """Return the published body for the headers ``Accept`` and ``Accept-Encoding``."""
         content_type, snapshot = select_content_type(accept), self._snapshot
-        if accepts_gzip(accept_encoding):
-            return EncodedBody(content_type, "gzip", snapshot.gzip_body(content_type), snapshot.version)
-        return EncodedBody(content_type, None, snapshot.plain_body(content_type), snapshot.version)
+        encoding = "gzip" if accepts_gzip(accept_encoding) else None
+        return EncodedBody(content_type, encoding, snapshot.body(content_type, encoding), snapshot.version)
 
     def mark_served(self, version: int) -> None:
-        """Let the series that a served body showed as 0 show their values from the next publication on.
-
-        Args:
-            version: Version of the body that was sent.
-        """
+        """Let the series that a served body showed as 0 show their values from the next publication on."""
         with self._change_lock:
             changed = [family.end_zeros(version) for family in self._families.values()]
-        self._mark_dirty(changed=any(changed))
-
-    def _mark_dirty(self, *, changed: bool) -> None:
-        if changed:
-            self._dirty = True
+        if any(changed):
             self._on_change()
 
 
@@ -191,22 +161,18 @@ class _Snapshot:
     def __init__(self, version: int, members: Mapping[str, Sequence[bytes]]) -> None:
         self.version = version
         self._members = members
-        self._gzip_bodies: dict[str, bytes] = {}
-        self._plain_bodies: dict[str, bytes] = {}
+        self._bodies: dict[tuple[str, str | None], bytes] = {}
 
-    def gzip_body(self, content_type: str) -> bytes:
-        if content_type not in self._gzip_bodies:
-            self._gzip_bodies[content_type] = b"".join(self._members[content_type])
-        return self._gzip_bodies[content_type]
-
-    def plain_body(self, content_type: str) -> bytes:
-        if content_type not in self._plain_bodies:
-            self._plain_bodies[content_type] = decompress(self._members[content_type])
-        return self._plain_bodies[content_type]
+    def body(self, content_type: str, encoding: str | None) -> bytes:
+        key = content_type, encoding
+        if key not in self._bodies:
+            pieces = self._members[content_type]
+            self._bodies[key] = decompress(pieces) if encoding is None else b"".join(pieces)
+        return self._bodies[key]
 
 
 class _CollectedMetrics(Collector):
-    """Metrics that have been collected already, as prometheus_client renders them."""
+    """Metrics that have been collected already, in the form that prometheus_client renders."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._metrics = list(metrics)
@@ -339,7 +305,6 @@ class _FamilyBlocks:
         return [(block, self._copy_rows(block, version)) for block in dirty_blocks]
 
     def render(self, rows: Iterable[_SeriesRow]) -> SegmentPair:
-        """Render the lines of a block."""
         text: list[str] = []
         openmetrics: list[str] = []
         for labels, value, created, exemplars in rows:
@@ -388,7 +353,3 @@ class _FamilyBlocks:
 
 def _first_labels(block: _Block) -> Labels:
     return block.labels[0]
-
-
-def _ignore_change() -> None:
-    pass

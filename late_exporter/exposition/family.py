@@ -6,13 +6,11 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-__all__ = ["Family", "FamilyKind"]
-
 FamilyKind: TypeAlias = Literal["counter", "gauge", "histogram"]
 
 
 class Family(msgspec.Struct, frozen=True):
-    """A metric family.
+    """Metric family.
 
     Args:
         name: Sample name; counters end in ``_total``.

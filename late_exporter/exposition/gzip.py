@@ -17,8 +17,6 @@ try:
 except ImportError:  # pragma: no cover - platforms without a wheel of isal
     import zlib  # type: ignore[no-redef]
 
-__all__ = ["Segment", "combine_crc32", "compress", "decompress", "gzip_member"]
-
 RAW_DEFLATE = -15
 GZIP_FORMAT = 31
 """Window bits of zlib for a stream without header, and for one with a gzip header."""
@@ -62,14 +60,10 @@ def gzip_member(segments: Sequence[Segment]) -> list[bytes]:
 
 
 def combine_crc32(first: int, second: int, size: int) -> int:
-    """Return the CRC-32 of two joined texts, like isal's crc32_combine, which the standard library lacks.
+    """Return the CRC-32 of two joined texts, the second of ``size`` bytes, from the CRC-32 of each.
 
-    A CRC is a polynomial over GF(2). Appending ``size`` bytes multiplies that of the first text by x^(8 * size).
-
-    Args:
-        first: CRC-32 of the first text.
-        second: CRC-32 of the second text.
-        size: Size of the second text in bytes.
+    It is like isal's crc32_combine, which the standard library lacks. A CRC is a polynomial over GF(2). Appending
+    ``size`` bytes multiplies that of the first text by x^(8 * size).
     """
     return _multiply(_power_of_x(size), first) ^ second
 

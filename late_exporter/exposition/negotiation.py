@@ -8,8 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-__all__ = ["OPENMETRICS", "TEXT", "accepts_gzip", "select_content_type"]
-
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
@@ -23,13 +21,7 @@ _OPENMETRICS_RANGES = (
     "application/openmetrics-text",
     "application/openmetrics-text;version=1.0.0",
 )
-_TEXT_RANGES = (
-    "*/*",
-    "text/*",
-    "text/plain;version=1.0.0",
-    "text/plain",
-    "text/plain;version=0.0.4",
-)
+_TEXT_RANGES = ("*/*", "text/*", "text/plain;version=1.0.0", "text/plain", "text/plain;version=0.0.4")
 
 _QUOTED = re.compile(r'"(?:\\.|[^"\\])*+"?', re.DOTALL)
 _WEIGHT = re.compile(r"0(\.[0-9]*)?|1(\.0*)?|\.[0-9]+")
@@ -41,10 +33,8 @@ def select_content_type(accept: str | None) -> str:
         (f"{name};version={parameters['version']}" if "version" in parameters else name, weight)
         for name, parameters, weight in _elements(accept)
     ]
-    openmetrics_weight = _specific_weight(_OPENMETRICS_RANGES, ranges)
-    return (
-        OPENMETRICS if openmetrics_weight > 0 and openmetrics_weight >= _specific_weight(_TEXT_RANGES, ranges) else TEXT
-    )
+    weight = _specific_weight(_OPENMETRICS_RANGES, ranges)
+    return OPENMETRICS if weight > 0 and weight >= _specific_weight(_TEXT_RANGES, ranges) else TEXT
 
 
 def accepts_gzip(accept_encoding: str | None) -> bool:
@@ -76,6 +66,5 @@ def _remove_separators(match: re.Match[str]) -> str:
 
 def _specific_weight(format_ranges: tuple[str, ...], ranges: list[tuple[str, float]]) -> float:
     """Return the weight of the most specific range of a format, 0 if there is none."""
-    return max(
-        ((format_ranges.index(name), weight) for name, weight in ranges if name in format_ranges), default=(0, 0.0)
-    )[1]
+    weights = [(format_ranges.index(name), weight) for name, weight in ranges if name in format_ranges]
+    return max(weights, default=(0, 0.0))[1]

@@ -10,8 +10,6 @@ from prometheus_client.metrics_core import Metric
 
 from late_exporter.exposition.exposition import Exposition
 
-__all__ = ["Publisher"]
-
 THREAD_SAMPLES = 5000
 """Number of samples from which on a publication runs in a thread instead of the event loop."""
 
@@ -23,12 +21,7 @@ MIN_INTERVAL_SECONDS = 0.02
 
 
 class Publisher:
-    """Publish an exposition whenever it has changed.
-
-    Args:
-        exposition: Exposition to publish.
-        collect: Collects the metrics of the process.
-    """
+    """Publish an exposition whenever it has changed, with the metrics of the process that ``collect`` returns."""
 
     def __init__(self, exposition: Exposition, collect: Callable[[], Iterable[Metric]]) -> None:
         self._exposition = exposition
@@ -55,7 +48,6 @@ class Publisher:
             await asyncio.sleep(MIN_INTERVAL_SECONDS)
 
     async def publish(self) -> None:
-        """Publish now."""
         self._change_event.clear()
         waiters, self._waiters = self._waiters, []
         self._exposition.set_process_metrics(self._collect())

@@ -14,8 +14,6 @@ import msgspec
 from late_exporter.exposition.family import Family
 from late_exporter.model import Exemplar, Histogram, Labels
 
-__all__ = ["ExemplarsByLine", "FamilyFormatter", "PackedValue", "format_exemplar", "format_number"]
-
 MAX_EXEMPLAR_CHARACTERS = 128
 """Limit of OpenMetrics for the names and values of an exemplar's labels."""
 
@@ -33,20 +31,11 @@ _decode = msgspec.msgpack.Decoder(list[int]).decode
 
 
 class FamilyFormatter:
-    """Format the series of a family.
-
-    Args:
-        family: Metric family.
-
-    Attributes:
-        line_count: Number of lines per series.
-        zero: Packed value of a series that is 0.
-    """
+    """Format the series of a family: each has ``line_count`` lines, and one that is 0 has the packed value ``zero``."""
 
     def __init__(self, family: Family) -> None:
         self._family = family
         self._stem = family.name.removesuffix("_total") if family.kind == "counter" else family.name
-        self._name = f"{self._stem}_total" if family.kind == "counter" else family.name
         # prometheus_client sorts labels by name, le among them.
         self._order = sorted(range(len(family.labels)), key=family.labels.__getitem__)
         self._names = [family.labels[index] for index in self._order]
@@ -60,12 +49,11 @@ class FamilyFormatter:
     def header(self) -> tuple[bytes, bytes]:
         """Return the lines HELP and TYPE, as text and as OpenMetrics."""
         kind, help_text = self._family.kind, self._family.help.replace("\\", r"\\").replace("\n", r"\n")
-        text = f"# HELP {self._name} {help_text}\n# TYPE {self._name} {kind}\n"
+        text = f"# HELP {self._family.name} {help_text}\n# TYPE {self._family.name} {kind}\n"
         openmetrics = f"# HELP {self._stem} {_escape(self._family.help)}\n# TYPE {self._stem} {kind}\n"
         return text.encode(errors="replace"), openmetrics.encode(errors="replace")
 
     def pack(self, value: float | Histogram) -> PackedValue:
-        """Pack a value for memory."""
         if isinstance(value, Histogram) and self.matches_buckets(value):
             with suppress(OverflowError):
                 return _encode((value.micros, *value.counts))
@@ -76,13 +64,12 @@ class FamilyFormatter:
         return not isinstance(value, Histogram) or value.bounds == self._family.buckets
 
     def text_lines(self, labels: Labels, value: PackedValue) -> list[str]:
-        """Return the lines of a series as text."""
         if isinstance(value, bytes):
             micros, *counts = _decode(value)
             return self._histogram(labels, self._le_pairs, counts, micros)
         if isinstance(value, Histogram):
             return self._histogram(labels, _format_le_pairs(value.bounds), value.counts, value.micros)
-        return [f"{self._name}{_braces(self._pairs(labels))} {format_number(value)}\n"]
+        return [f"{self._family.name}{_braces(self._pairs(labels))} {format_number(value)}\n"]
 
     def openmetrics_lines(
         self, lines: list[str], labels: Labels, created: float | None, exemplars: ExemplarsByLine

@@ -20,8 +20,6 @@ from late_exporter.model import (
     Value,
 )
 
-__all__ = ["apply_increment", "apply_increments", "decode_value", "encode_value", "rebucket"]
-
 MICROS_PER_SECOND = 1_000_000
 MAX_SUM_MICROS = 2**63 - 1
 """Sums saturate here: SQLite stores 64-bit integers, and one absurd duration must not fail a poll."""
@@ -29,18 +27,9 @@ MAX_SUM_MICROS = 2**63 - 1
 MAX_STREAK_TIMES = 1000
 """Number of failures per account whose times are kept; older failures are only counted."""
 
-_encoder = msgspec.json.Encoder()
-_decoder: msgspec.json.Decoder[Value] = msgspec.json.Decoder(Value)
-
-
-def encode_value(value: Value) -> bytes:
-    """Encode a value as JSON."""
-    return _encoder.encode(value)
-
-
-def decode_value(data: bytes) -> Value:
-    """Decode a value; raises msgspec.DecodeError if it is invalid."""
-    return _decoder.decode(data)
+encode_value: Callable[[Value], bytes] = msgspec.json.Encoder().encode
+decode_value: Callable[[bytes], Value] = msgspec.json.Decoder(Value).decode
+"""Decode a value; raises msgspec.DecodeError if it is invalid."""
 
 
 def apply_increment(increment: Increment, value: Value | None) -> Value:

@@ -12,35 +12,18 @@ from late_exporter.exposition.family import Family
 from late_exporter.feeds.schema import DOCUMENTED_PATHS
 from late_exporter.model import IncCounter, Increment, Labels, ObserveHistogram, Series
 
-__all__ = ["LabelLimiter"]
-
 PLATFORMS = (
-    "bluesky",
-    "facebook",
-    "googlebusiness",
-    "instagram",
-    "linkedin",
-    "pinterest",
-    "reddit",
-    "snapchat",
-    "telegram",
-    "threads",
-    "tiktok",
-    "twitter",
-    "youtube",
-)
+    "bluesky", "facebook", "googlebusiness", "instagram", "linkedin", "pinterest", "reddit", "snapchat", "telegram",
+    "threads", "tiktok", "twitter", "youtube",
+)  # fmt: skip
 ACTIONS = ("publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled")
 STATUSES = ("success", "failed", "pending", "skipped")
 EVENTS = ("connect_success", "connect_failed", "disconnect", "reconnect_success", "reconnect_failed")
 METHODS = ("oauth", "credentials", "invitation")
 CODES = (
-    "MEDIA_UPLOAD_FAILED",
-    "PERMISSION_DENIED",
-    "RATE_LIMITED",
-    "TOKEN_EXPIRED",
-    "oauth_denied",
-    "token_exchange_failed",
-)
+    "MEDIA_UPLOAD_FAILED", "PERMISSION_DENIED", "RATE_LIMITED", "TOKEN_EXPIRED",
+    "oauth_denied", "token_exchange_failed",
+)  # fmt: skip
 
 LOGS = "late_publishing_logs_total"
 SCHEMA_DRIFT = "late_exporter_api_schema_drift_total"
@@ -93,7 +76,6 @@ class LabelLimiter:
                 self._known_platforms.add((labels[0], labels[1]))
 
     def remove_workspace(self, workspace: str) -> None:
-        """Remove a workspace and its label values."""
         self._accepted_values = {key: values for key, values in self._accepted_values.items() if key[0] != workspace}
         self._known_platforms = {key for key in self._known_platforms if key[0] != workspace}
         self._unlimited_series = {series for series in self._unlimited_series if series[1][0] != workspace}
@@ -132,7 +114,9 @@ class LabelLimiter:
         labels = tuple(
             self.limit_value(original[0], label, value) for label, value in zip(family.labels, original, strict=False)
         )
-        yield from self._count_overflow(family, original, labels)
+        for label, old, new in zip(family.labels, original, labels, strict=False):
+            if old != new:
+                yield IncCounter("late_exporter_label_overflow_total", (original[0], family.name, label))
         if is_per_account and labels[2] == OTHER and family.kind == "gauge":
             return
         yield from self._initial_zeros(family, labels)
@@ -147,11 +131,6 @@ class LabelLimiter:
                 increment.family, labels, micros=increment.micros, bounds=bounds, exemplar=increment.exemplar
             )
         return increment if labels is increment.labels else msgspec.structs.replace(increment, labels=labels)
-
-    def _count_overflow(self, family: Family, original: Labels, limited_labels: Labels) -> Iterator[Increment]:
-        for label, old, new in zip(family.labels, original, limited_labels, strict=False):
-            if old != new:
-                yield IncCounter("late_exporter_label_overflow_total", (original[0], family.name, label))
 
     def _initial_zeros(self, family: Family, labels: Labels) -> Iterator[Increment]:
         """Start every action and status of a platform at zero with its first log, until they are stored."""

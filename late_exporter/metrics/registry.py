@@ -22,8 +22,6 @@ from late_exporter.model import (
 )
 from late_exporter.status import AccountHealth, PlatformHealth
 
-__all__ = ["SeriesRegistry"]
-
 LOGS = "late_publishing_logs_total"
 PENDING_LOGS = "late_publishing_pending_logs"
 LAST_LOG = "late_publishing_last_log_timestamp_seconds"
@@ -47,12 +45,9 @@ class SeriesRegistry:
     Args:
         families: Catalogue of the metric families.
         exposition: Receives the visible series.
-        workspaces: Feeds of each workspace.
     """
 
-    def __init__(
-        self, families: Mapping[str, Family], exposition: Exposition, workspaces: Mapping[str, frozenset[str]]
-    ) -> None:
+    def __init__(self, families: Mapping[str, Family], exposition: Exposition) -> None:
         self._families = families
         self._exposition = exposition
         self._feeds: dict[str, frozenset[str]] = {}
@@ -62,16 +57,12 @@ class SeriesRegistry:
         self._own_counters: dict[Series, tuple[float, float]] = {}
         self._visible_labels: dict[Series, Labels] = {}
         self._status_values: dict[tuple[str, str], dict[Labels, tuple[float, float]]] = {}
-        for workspace, feeds in workspaces.items():
-            self.add_workspace(workspace, feeds)
 
     def add_workspace(self, workspace: str, feeds: frozenset[str]) -> None:
-        """Add a workspace with its feeds."""
         self._feeds[workspace] = feeds
         self._synced_feeds[workspace] = set()
 
     def remove_workspace(self, workspace: str) -> None:
-        """Remove a workspace and its series."""
         for series in [series for series in self._visible_labels if self._belongs_to(series, workspace)]:
             self._exposition.remove(series[0], self._visible_labels.pop(series))
         self._existing_series = {series for series in self._existing_series if not self._belongs_to(series, workspace)}
@@ -82,11 +73,9 @@ class SeriesRegistry:
         del self._feeds[workspace], self._synced_feeds[workspace]
 
     def restore(self, values: Mapping[Series, SeriesValue], synced_feeds: Mapping[str, Iterable[str]]) -> None:
-        """Load the stored series.
+        """Load the stored series, but for those of other workspaces and families.
 
-        Args:
-            values: Stored values; those of other workspaces and families are ignored.
-            synced_feeds: Feeds of each workspace that have completed their first sync.
+        ``synced_feeds`` has the feeds of each workspace that have completed their first sync.
         """
         for series, value in values.items():
             if series[0] in self._families and series[1][0] in self._feeds:
@@ -115,11 +104,9 @@ class SeriesRegistry:
             self.update({series: SeriesValue(value + increment.amount, created)})
 
     def set_gauge(self, family: str, labels: Labels, value: float) -> None:
-        """Set a gauge that is not stored."""
         self._set((family, labels), SeriesValue(value, 0.0), start_at_zero=False)
 
     def remove_gauge(self, family: str, labels: Labels) -> None:
-        """Remove a gauge."""
         series = (family, labels)
         self._hidden_values.pop(series, None)
         if series in self._visible_labels:
@@ -165,7 +152,7 @@ class SeriesRegistry:
 
     def failing_accounts(self, workspace: str) -> tuple[AccountHealth, ...]:
         """Return the accounts whose last attempt failed, most consecutive failures first."""
-        accounts = (
+        accounts = [
             AccountHealth(
                 platform=labels[1],
                 account_id=labels[2],
@@ -174,10 +161,9 @@ class SeriesRegistry:
             )
             for labels, (failures, _) in self._values_of(workspace, STREAKS)
             if failures
-        )
-        return tuple(
-            sorted(accounts, key=lambda account: (-account.consecutive_failures, account.platform, account.account_id))
-        )
+        ]
+        accounts.sort(key=lambda account: (-account.consecutive_failures, account.platform, account.account_id))
+        return tuple(accounts)
 
     def _values_of(self, workspace: str, family: str) -> Iterable[tuple[Labels, tuple[float, float]]]:
         return self._status_values.get((workspace, family), {}).items()
@@ -214,10 +200,8 @@ class SeriesRegistry:
         return family.feeds
 
     def _is_hidden(self, series: Series) -> bool:
-        labels, feeds = series[1], self._feeds_of(series)
-        if not feeds:
-            return False
-        return labels[0] not in self._synced_feeds or not self._synced_feeds[labels[0]].intersection(feeds)
+        feeds = self._feeds_of(series)
+        return bool(feeds) and not self._synced_feeds.get(series[1][0], set()).intersection(feeds)
 
     def _set(self, series: Series, value: SeriesValue, *, start_at_zero: bool) -> None:
         if self._is_hidden(series):
@@ -237,14 +221,10 @@ class SeriesRegistry:
         number = _number(value, family)
         if series[0] in STATUS_FAMILIES and not isinstance(number, Histogram):
             self._status_values.setdefault((labels[0], series[0]), {})[series[1]] = (number, current.created)
-        created = None if family.kind == "gauge" else current.created
-        self._exposition.put(
-            family.name,
-            labels,
-            number,
-            created=created,
-            start_at_zero=start_at_zero and family.kind != "gauge",
-        )
+        if family.kind == "gauge":
+            self._exposition.put(family.name, labels, number)
+        else:
+            self._exposition.put(family.name, labels, number, created=current.created, start_at_zero=start_at_zero)
 
 
 def _number(value: Value, family: Family) -> float | Histogram:

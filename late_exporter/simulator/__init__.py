@@ -1,9 +1,10 @@
 """Simulated Late API for the demo, for tests, and for writing alerts without an API key."""
 
+from late_exporter.simulator.admin import GENERATIONS
 from late_exporter.simulator.asgi import create_simulator
 from late_exporter.simulator.incidents import INCIDENTS
 from late_exporter.simulator.log_list import LogList
-from late_exporter.simulator.service import GENERATIONS, SimulatedApi, SimulatorResponse, StaticLogs
+from late_exporter.simulator.service import SimulatedApi, SimulatorResponse, StaticLogs
 from late_exporter.simulator.world import RETENTION, ZERNIO_RETENTION, SimulatedWorld
 
 __all__ = [

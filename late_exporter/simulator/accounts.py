@@ -9,8 +9,6 @@ import msgspec
 
 from late_exporter.simulator.platforms import PLATFORMS, SimulatedPlatform
 
-__all__ = ["ACCOUNTS", "CAPTIONS", "SimulatedAccount"]
-
 CAPTIONS = (
     "Check out our new feature! 🚀",
     "Frische Brezeln ab 6 Uhr — solange der Vorrat reicht 🥨 #Bäckerei #Frühstück",
@@ -31,7 +29,7 @@ CAPTIONS = (
 
 
 class SimulatedAccount(msgspec.Struct, frozen=True):
-    """Account of a customer on a platform."""
+    """Account of a customer on a platform. ``method`` is the connection method of its logs."""
 
     id: str
     user_id: str
@@ -42,16 +40,17 @@ class SimulatedAccount(msgspec.Struct, frozen=True):
     method: str
 
 
-def _object_id(name: str) -> str:
+def hashed_id(name: str) -> str:
+    """Return an id that looks like an ObjectId of MongoDB."""
     return sha256(name.encode()).hexdigest()[:24]
 
 
 def _customer_accounts(handle: str, display_name: str, platforms: str) -> Iterator[SimulatedAccount]:
     for name in platforms.split():
         yield SimulatedAccount(
-            id=_object_id(f"account {handle} {name}"),
-            user_id=_object_id(f"user {handle}"),
-            profile_id=_object_id(f"profile {handle}"),
+            id=hashed_id(f"account {handle} {name}"),
+            user_id=hashed_id(f"user {handle}"),
+            profile_id=hashed_id(f"profile {handle}"),
             platform=PLATFORMS[name],
             username=display_name if name in {"facebook", "googlebusiness", "linkedin"} else f"@{handle}",
             display_name=display_name,

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from hashlib import sha256
 from random import Random
 from typing import Any
 
 import msgspec
 
-from late_exporter.simulator.accounts import SimulatedAccount
+from late_exporter.simulator.accounts import SimulatedAccount, hashed_id
 from late_exporter.simulator.events import HOUR, MINUTE, EventQueue, timestamp
 from late_exporter.simulator.log_list import LogList, LogRow
-
-__all__ = ["ActivitySimulation"]
 
 ACTIVITY_TYPES = ("webhooks", "messaging", "workflow_event", "api_request")
 MESSAGE_INTERVAL = 10 * MINUTE
@@ -31,11 +28,6 @@ class ActivitySimulation:
     """Write webhook, messaging, workflow and API request logs.
 
     It draws from a random generator of its own, so that publishing is the same with and without it.
-
-    Args:
-        events: Queue of the world's events.
-        seed: Seed of the random generator.
-        accounts: Accounts whose activity is simulated.
     """
 
     def __init__(self, events: EventQueue, seed: int, accounts: Sequence[SimulatedAccount]) -> None:
@@ -82,13 +74,13 @@ class ActivitySimulation:
             return
         account = self._random.choice(candidates)
         is_whatsapp = self._random.random() < 1 / len(MESSAGING_PLATFORMS)
-        overrides = {"platform": "whatsapp", "account_id": _whatsapp_id(account)} if is_whatsapp else {}
+        overrides = {}
+        if is_whatsapp:
+            overrides = {"platform": "whatsapp", "account_id": hashed_id(f"whatsapp {account.user_id}")}
         self._write_log("messaging", "message.received", account, **overrides)
         if self._random.random() < REPLY_RATE:
-            reply_delay = self._random.expovariate(1 / MINUTE)
-            self._events.schedule_in(
-                reply_delay, partial(self._write_log, "messaging", "message.sent", account, **overrides)
-            )
+            reply = partial(self._write_log, "messaging", "message.sent", account, **overrides)
+            self._events.schedule_in(self._random.expovariate(1 / MINUTE), reply)
 
     def _run_workflow(self) -> None:
         account = self._random.choice(self._accounts)
@@ -124,10 +116,6 @@ class ActivitySimulation:
                 **fields,
             }
         )
-
-
-def _whatsapp_id(account: SimulatedAccount) -> str:
-    return sha256(f"whatsapp {account.user_id}".encode()).hexdigest()[:24]
 
 
 def _to_json(value: LogRow) -> str:

@@ -15,8 +15,6 @@ from late_exporter.simulator.log_list import JsonObject, LogList
 from late_exporter.simulator.query import QueryParameters, RequestRejected
 from late_exporter.simulator.world import SimulatedWorld
 
-__all__ = ["GENERATIONS", "AdminEndpoints", "LogSource", "welcome_page"]
-
 GENERATIONS = ("late", "zernio", "both")
 ADMIN_PATH = "/_simulator"
 WELCOME_TEXT = f"""\
@@ -55,12 +53,7 @@ class LogSource(Protocol):
 
 
 class AdminEndpoints:
-    """Endpoints below /_simulator.
-
-    Args:
-        source: Source of the logs; incidents need a SimulatedWorld.
-        generation: API generation to serve first, one of GENERATIONS.
-    """
+    """Endpoints below /_simulator. Incidents need a SimulatedWorld as source."""
 
     def __init__(self, source: LogSource, generation: str) -> None:
         self._source = source
@@ -76,26 +69,25 @@ class AdminEndpoints:
         """Return the response document of a request, or raise RequestRejected."""
         if route == ADMIN_PATH:
             if method != "GET":
-                raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
+                raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED)
             return self._overview()
         if route == f"{ADMIN_PATH}/generation":
             return self._generation(method, parameters)
         name = route.removeprefix(f"{ADMIN_PATH}/incidents/")
         if name == route or not isinstance(self._source, SimulatedWorld):
-            raise RequestRejected(HTTPStatus.NOT_FOUND, "Not found")
+            raise RequestRejected(HTTPStatus.NOT_FOUND)
         if name not in INCIDENTS:
-            raise RequestRejected(
-                HTTPStatus.NOT_FOUND, f"Unknown incident {name!r}", details={"allowed": list(INCIDENTS)}
-            )
+            details = {"allowed": list(INCIDENTS)}
+            raise RequestRejected(HTTPStatus.NOT_FOUND, f"Unknown incident {name!r}", details=details)
         if method == "POST":
             return _start_incident(self._source, name, parameters)
         if method == "DELETE":
             return {"stopped": [_incident_document(incident) for incident in self._source.stop_incident(name)]}
-        raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
+        raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED)
 
     def _generation(self, method: str, parameters: QueryParameters) -> JsonObject:
         if method not in ("GET", "POST"):
-            raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
+            raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED)
         if method == "POST":
             try:
                 self.set_generation(parameters.text("name"))

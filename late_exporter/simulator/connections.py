@@ -11,10 +11,7 @@ from late_exporter.simulator.events import DAY, HOUR, EventQueue, timestamp
 from late_exporter.simulator.incidents import WorldConditions
 from late_exporter.simulator.log_list import LogList
 
-__all__ = ["ConnectionSimulation"]
-
 TOKEN_LIFETIME = 60 * DAY
-EXPIRY_INTERVAL = TOKEN_LIFETIME
 CONNECT_INTERVAL = HOUR
 CONNECT_ERRORS = {
     "oauth_denied": "OAuth error: access_denied",
@@ -26,11 +23,7 @@ CONNECT_ERRORS = {
 class ConnectionSimulation:
     """Connect accounts, expire their tokens, and write the connection logs.
 
-    Args:
-        events: Queue of the world's events.
-        log_list: List that receives the logs.
-        conditions: Conditions of the world; the disconnected accounts are updated.
-        accounts: Accounts of all customers.
+    It updates the disconnected accounts of the conditions.
     """
 
     def __init__(
@@ -43,7 +36,7 @@ class ConnectionSimulation:
         self._accounts = tuple(accounts)
         self._schedule_random(CONNECT_INTERVAL, self._attempt_connection)
         for account in self._accounts:
-            self._schedule_random(EXPIRY_INTERVAL, partial(self._expire_token, account))
+            self._schedule_random(TOKEN_LIFETIME, partial(self._expire_token, account))
 
     def find_connected(self, platform: str | None) -> SimulatedAccount | None:
         """Return the first connected account, on a platform or on any."""
@@ -51,12 +44,10 @@ class ConnectionSimulation:
         return next((account for account in candidates if account.id not in self._disconnected_ids), None)
 
     def disconnect(self, account: SimulatedAccount) -> None:
-        """Revoke the token of an account."""
         self._disconnected_ids.add(account.id)
         self._write_log(account, "disconnect", accountId=account.id, metadata={"reason": "token_revoked"})
 
     def reconnect(self, account_id: str) -> None:
-        """Reconnect an account if it is disconnected."""
         if account_id in self._disconnected_ids:
             self._disconnected_ids.remove(account_id)
             account = next(account for account in self._accounts if account.id == account_id)
@@ -74,7 +65,7 @@ class ConnectionSimulation:
             self._write_success(account, "connect_success")
 
     def _expire_token(self, account: SimulatedAccount) -> None:
-        self._schedule_random(EXPIRY_INTERVAL, partial(self._expire_token, account))
+        self._schedule_random(TOKEN_LIFETIME, partial(self._expire_token, account))
         if account.id in self._disconnected_ids:
             return
         self.disconnect(account)
@@ -95,9 +86,8 @@ class ConnectionSimulation:
 
     def _write_failure(self, account: SimulatedAccount, event: str) -> None:
         code, message = self._random.choices(tuple(CONNECT_ERRORS.items()), (5, 3, 1))[0]
-        missing_ids = (
-            {"userId": None, "profileId": None} if event == "connect_failed" and code == "oauth_denied" else {}
-        )
+        has_no_ids = event == "connect_failed" and code == "oauth_denied"
+        missing_ids = {"userId": None, "profileId": None} if has_no_ids else {}
         self._write_log(account, event, error={"code": code, "message": message}, **missing_ids)
 
     def _write_log(self, account: SimulatedAccount, event: str, **fields: Any) -> None:

@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from heapq import heappop, heappush
 from random import Random
 
-__all__ = ["DAY", "HOUR", "MINUTE", "EventQueue", "timestamp"]
-
 MINUTE = 60.0
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
@@ -25,10 +23,6 @@ class EventQueue:
 
     Random numbers are drawn only while events run, in their order, so the result does not depend on the times at which
     ``run_until`` is called.
-
-    Args:
-        seed: Seed of the random generator.
-        now: Unix time before the first event.
     """
 
     def __init__(self, seed: int, now: float) -> None:
@@ -45,18 +39,15 @@ class EventQueue:
         heappush(self._queue, (max(time, self.now), self._sequence, event))
 
     def schedule_in(self, delay: float, event: Callable[[], None]) -> None:
-        """Schedule an event in a number of seconds."""
         self.schedule_at(self.now + delay, event)
 
     def run_until(self, time: float) -> None:
-        """Run all events up to a Unix time."""
         while self._queue and self._queue[0][0] <= time:
             self.now, _, event = heappop(self._queue)
             event()
         self.now = max(self.now, time)
 
     def draw_bool(self, probability: float) -> bool:
-        """Return True with a probability."""
         return self.random.random() < probability
 
     def object_id(self) -> str:

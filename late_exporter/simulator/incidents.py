@@ -12,8 +12,6 @@ from late_exporter.errors import ConfigError
 from late_exporter.simulator.accounts import SimulatedAccount
 from late_exporter.simulator.platforms import OUTAGE, PLATFORMS, RATE_LIMITED, TOKEN_EXPIRED, PublishFailure
 
-__all__ = ["INCIDENTS", "Incident", "IncidentKind", "WorldConditions", "find_incident_kind"]
-
 OUTAGE_FAILURE_RATE = 0.95
 STORM_FAILURE_RATE = 0.75
 
@@ -73,7 +71,6 @@ class WorldConditions:
         return cast(PublishFailure, random.choices(failures, weights)[0])
 
     def draw_duration(self, account: SimulatedAccount, kind: str, random: Random) -> float:
-        """Return the duration of a publish attempt, in seconds."""
         seconds = account.platform.median_seconds * random.lognormvariate(0, account.platform.sigma)
         if self._is_affected("rate-limit-storm", account):
             seconds *= random.uniform(5, 12)

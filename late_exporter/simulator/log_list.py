@@ -9,8 +9,6 @@ from itertools import chain
 from math import inf
 from typing import Any, TypeAlias
 
-__all__ = ["JsonObject", "LogList", "LogRow", "creation_time", "page_document", "post_id"]
-
 JsonObject: TypeAlias = dict[str, Any]
 
 LogRow: TypeAlias = JsonObject
@@ -36,6 +34,12 @@ def post_id(row: LogRow) -> str | None:
     post = row.get("postId")
     value = post.get("_id") if isinstance(post, dict) else post
     return value if isinstance(value, str) else None
+
+
+def nested_object(row: LogRow, name: str) -> LogRow:
+    """Return an object in a row, empty if it is absent or something else."""
+    value = row.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def page_document(rows: Sequence[LogRow], total: int, *, limit: int, skip: int) -> JsonObject:
@@ -101,7 +105,7 @@ class LogList:
 
     @property
     def rows(self) -> Sequence[LogRow]:
-        """Return all rows, newest first."""
+        """Rows, newest first."""
         return self._sorted_rows.rows[::-1]
 
     def insert(self, row: LogRow) -> None:
@@ -114,7 +118,6 @@ class LogList:
             self._by_id[row["_id"]] = key, row
 
     def get(self, log_id: str) -> LogRow | None:
-        """Return the row with an id."""
         _, row = self._by_id.get(log_id, (None, None))
         return row
 
@@ -165,13 +168,8 @@ class LogList:
     ) -> tuple[list[LogRow], int]:
         """Return a page of the matching rows, newest first, and the number of all matching rows.
 
-        Args:
-            skip: Number of matching rows before the page.
-            limit: Maximum number of rows.
-            predicate: Condition of a matching row; None for no condition.
-            since: Unix time of the oldest matching rows.
-            until: Unix time of the newest matching rows.
-            status: Status of matching rows, looked up in an index; None for all.
+        ``since`` and ``until`` are the Unix times of the oldest and newest matching rows. ``status`` is looked up in an
+        index, which costs less than a predicate.
         """
         index = self._sorted_rows if status is None else self._indexes.get(("status", status), SortedRows())
         dated, undated = index.ranges(since, until)

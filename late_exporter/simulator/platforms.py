@@ -6,16 +6,6 @@ from collections.abc import Mapping
 
 import msgspec
 
-__all__ = [
-    "MEDIA_UPLOAD_FAILED",
-    "OUTAGE",
-    "PLATFORMS",
-    "RATE_LIMITED",
-    "TOKEN_EXPIRED",
-    "PublishFailure",
-    "SimulatedPlatform",
-]
-
 
 class PublishFailure(msgspec.Struct, frozen=True):
     """Failure of a publish attempt. ``retryable``: a later attempt can succeed."""

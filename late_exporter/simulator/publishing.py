@@ -12,10 +12,8 @@ import msgspec
 from late_exporter.simulator.accounts import CAPTIONS, SimulatedAccount
 from late_exporter.simulator.events import DAY, HOUR, EventQueue, timestamp
 from late_exporter.simulator.incidents import WorldConditions
-from late_exporter.simulator.log_list import LogList, LogRow
+from late_exporter.simulator.log_list import LogList
 from late_exporter.simulator.platforms import MEDIA_UPLOAD_FAILED, RATE_LIMITED, TOKEN_EXPIRED, PublishFailure
-
-__all__ = ["PublishingSimulation"]
 
 LOGS_PER_POST = 2.57
 KIND_WEIGHTS = {"text": 0.2, "image": 0.5, "video": 0.3}
@@ -63,20 +61,11 @@ class PublishAttempt(msgspec.Struct, kw_only=True):
     log_id: str | None = None
 
 
-def _ignore_result(account: SimulatedAccount, post_id: str, result: str) -> None:
-    """Do nothing with a result."""
-
-
 class PublishingSimulation:
     """Create posts, publish them, and write the publishing logs.
 
-    Args:
-        events: Queue of the world's events.
-        log_list: List that receives the logs.
-        conditions: Conditions of the world, which decide about failures and durations.
-        accounts: Accounts of all customers; a post goes to accounts of one customer.
-        logs_per_day: Approximate number of logs per day.
-        on_result: Callback with the account, the post id and the result of every post that ends on an account.
+    A post goes to accounts of one customer. ``on_result`` is called with the account, the post id and the result of
+    every post that ends on an account.
     """
 
     def __init__(
@@ -86,7 +75,7 @@ class PublishingSimulation:
         conditions: WorldConditions,
         accounts: Sequence[SimulatedAccount],
         logs_per_day: float,
-        on_result: Callable[[SimulatedAccount, str, str], None] = _ignore_result,
+        on_result: Callable[[SimulatedAccount, str, str], None] | None,
     ) -> None:
         self._events = events
         self._random = events.random
@@ -115,9 +104,8 @@ class PublishingSimulation:
             self._events.schedule_in(self._random.expovariate(1 / (6 * HOUR)), partial(self._delete_post, post))
 
     def _choose_accounts(self, kind: str) -> list[SimulatedAccount]:
-        candidates = [
-            account for account in self._random.choice(self._accounts_by_user) if kind in account.platform.post_kinds
-        ]
+        accounts = self._random.choice(self._accounts_by_user)
+        candidates = [account for account in accounts if kind in account.platform.post_kinds]
         count = min(len(candidates), self._random.choices((1, 2, 3, 4), (45, 30, 15, 10))[0])
         candidates.sort(key=lambda account: self._random.random() ** (1 / account.platform.weight), reverse=True)
         return candidates[:count]
@@ -165,9 +153,7 @@ class PublishingSimulation:
         )
         draw = self._random.random()
         if draw >= LOGGED_AT_END_PROBABILITY:
-            attempt.log_id = self._write_log(
-                account, _attempt_action(number), "pending", post=post, attemptNumber=number
-            )
+            attempt.log_id = self._write_log(account, _attempt_action(number), post=post, attemptNumber=number)
         if draw < 1 - STUCK_PROBABILITY:
             self._events.schedule_in(attempt.duration, partial(self._finish_attempt, attempt))
 
@@ -175,19 +161,14 @@ class PublishingSimulation:
         account, post = attempt.account, attempt.post
         result = _result_fields(attempt.failure, attempt.duration)
         if attempt.failure is None:
-            result["response"] = self._success_response(account)
+            platform_id = f"{self._random.getrandbits(56)}"
+            url = account.platform.post_url_prefix + platform_id
+            result["response"] = {"platformPostId": platform_id, "platformPostUrl": url}
         if attempt.log_id is not None:
             self._log_list.update(attempt.log_id, **result)
         else:
-            number = attempt.number
-            self._write_log(
-                account,
-                _attempt_action(number),
-                started_at=attempt.started_at,
-                post=post,
-                attemptNumber=number,
-                **result,
-            )
+            action, number = _attempt_action(attempt.number), attempt.number
+            self._write_log(account, action, started_at=attempt.started_at, post=post, attemptNumber=number, **result)
         self._retry_or_end(attempt)
 
     def _retry_or_end(self, attempt: PublishAttempt) -> None:
@@ -205,11 +186,8 @@ class PublishingSimulation:
 
     def _end_post(self, post: SimulatedPost, account: SimulatedAccount, result: str) -> None:
         post.add_result(result)
-        self._on_result(account, post.document["_id"], result)
-
-    def _success_response(self, account: SimulatedAccount) -> LogRow:
-        platform_id = f"{self._random.getrandbits(56)}"
-        return {"platformPostId": platform_id, "platformPostUrl": account.platform.post_url_prefix + platform_id}
+        if self._on_result is not None:
+            self._on_result(account, post.document["_id"], result)
 
     def _refresh_token(self, account: SimulatedAccount) -> None:
         failure = TOKEN_EXPIRED if account.id in self._conditions.disconnected_ids else None

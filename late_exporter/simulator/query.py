@@ -9,20 +9,18 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
-__all__ = ["QueryParameters", "RequestRejected"]
-
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 DURATION_PART = re.compile(r"([0-9]{1,6})([smhd])")
 DURATION = re.compile(rf"({DURATION_PART.pattern})+")
 
 
 class RequestRejected(Exception):
-    """Request that is answered with an error."""
+    """Request that is answered with an error, by default the name of its status."""
 
-    def __init__(self, status: HTTPStatus, error: str, **fields: Any) -> None:
+    def __init__(self, status: HTTPStatus, error: str = "", **fields: Any) -> None:
         super().__init__(error)
         self.status = status
-        self.document = {"error": error, **fields}
+        self.document = {"error": error or status.phrase.capitalize(), **fields}
 
 
 class QueryParameters:
@@ -33,7 +31,6 @@ class QueryParameters:
         self._errors: dict[str, str] = {}
 
     def integer(self, name: str, default: int, low: int, high: int | None = None) -> int:
-        """Return an integer within its bounds."""
         text = self._values.get(name, str(default))
         number = int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else None
         if number is None or number < low or (high is not None and number > high):
@@ -51,6 +48,11 @@ class QueryParameters:
             self._errors[name] = f"must be one of: {', '.join((*allowed, 'all'))}"
         return value
 
+    def filters(self, **allowed: Collection[str]) -> dict[str, str]:
+        """Return the parameters with one of their allowed values, without those that are absent or ``all``."""
+        choices = {name: self.choice(name, values) for name, values in allowed.items()}
+        return {name: value for name, value in choices.items() if value is not None}
+
     def duration(self, name: str, default: float) -> float:
         """Return a duration such as ``90s`` or ``1h30m``, in seconds."""
         text = self._values.get(name)
@@ -61,7 +63,6 @@ class QueryParameters:
         return sum(int(number) * UNIT_SECONDS[unit] for number, unit in DURATION_PART.findall(text))
 
     def time(self, name: str, default: float) -> float:
-        """Return an ISO 8601 time as a Unix time."""
         text = self._values.get(name)
         if text is None:
             return default

@@ -10,14 +10,12 @@ from typing import Any
 
 import msgspec
 
-from late_exporter.simulator.admin import GENERATIONS, AdminEndpoints, LogSource, welcome_page
+from late_exporter.simulator.admin import AdminEndpoints, LogSource, welcome_page
 from late_exporter.simulator.events import DAY
-from late_exporter.simulator.log_list import JsonObject, LogList, LogRow, page_document, post_id
+from late_exporter.simulator.log_list import JsonObject, LogList, LogRow, nested_object, page_document, post_id
 from late_exporter.simulator.platforms import PLATFORMS
 from late_exporter.simulator.query import QueryParameters, RequestRejected
 from late_exporter.simulator.zernio_list import STATUSES, list_logs
-
-__all__ = ["GENERATIONS", "SimulatedApi", "SimulatorResponse", "StaticLogs"]
 
 PUBLISHING_ACTIONS = ("publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled")
 CONNECTION_EVENTS = ("connect_success", "connect_failed", "disconnect", "reconnect_success", "reconnect_failed")
@@ -55,7 +53,7 @@ class StaticLogs:
         self.activity: Mapping[str, LogList] = {} if activity is None else activity
 
     def advance(self, now: float) -> None:
-        """Do nothing."""
+        pass
 
 
 class SimulatedApi:
@@ -88,7 +86,7 @@ class SimulatedApi:
 
     @property
     def generation(self) -> str:
-        """Return the API generation whose endpoints exist. Setting an unknown one raises ConfigError."""
+        """API generation whose endpoints exist. Setting an unknown one raises ConfigError."""
         return self._admin.generation
 
     @generation.setter
@@ -98,11 +96,7 @@ class SimulatedApi:
     def handle(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> SimulatorResponse:
         """Return the response to a request.
 
-        Args:
-            method: HTTP method, in capitals.
-            path: Path without the query string, with or without a leading ``/api``.
-            query: Query string without the question mark.
-            headers: Headers by name, in any case.
+        The path may begin with ``/api``.
         """
         now = self._clock()
         self._source.advance(now)
@@ -110,10 +104,8 @@ class SimulatedApi:
         route = path.removeprefix("/api") if path.startswith("/api/") else path
         response_headers = {"Content-Type": "application/json", "Date": formatdate(now, usegmt=True)}
         if route in ("/", "/-/healthy"):
-            text_headers = {"Content-Type": "text/plain; charset=utf-8"}
-            return SimulatorResponse(
-                HTTPStatus.OK, response_headers | text_headers, welcome_page(_header(headers, "host"))
-            )
+            response_headers["Content-Type"] = "text/plain; charset=utf-8"
+            return SimulatorResponse(HTTPStatus.OK, response_headers, welcome_page(_header(headers, "host")))
         status, key = HTTPStatus.OK, _bearer_key(headers)
         try:
             if route.startswith("/_simulator"):
@@ -123,9 +115,8 @@ class SimulatedApi:
                 document = self._handle_api(method, route, QueryParameters(query), now)
         except RequestRejected as rejection:
             status, document = rejection.status, rejection.document
-        return SimulatorResponse(
-            status, response_headers | self._rate_limit_headers(key), msgspec.json.encode(document)
-        )
+        response_headers |= self._rate_limit_headers(key)
+        return SimulatorResponse(status, response_headers, msgspec.json.encode(document))
 
     def _update_window(self, now: float) -> None:
         window = int(now // WINDOW_SECONDS)
@@ -134,35 +125,30 @@ class SimulatedApi:
 
     def _authorize(self, key: str) -> None:
         if not (KEY_PATTERN.fullmatch(key) if self._keys is None else key in self._keys):
-            raise RequestRejected(HTTPStatus.UNAUTHORIZED, "Unauthorized")
+            raise RequestRejected(HTTPStatus.UNAUTHORIZED)
         if self._request_counts.get(key, 0) >= self._rate_limit:
             raise RequestRejected(HTTPStatus.TOO_MANY_REQUESTS, "Rate limit exceeded. Please try again later.")
         self._request_counts[key] = self._request_counts.get(key, 0) + 1
 
     def _handle_api(self, method: str, route: str, parameters: QueryParameters, now: float) -> JsonObject:
         post_match = POST_LOGS_PATH.fullmatch(route)
-        if self.generation == _absent_generation(route) or not (post_match or route in LIST_PATHS):
-            raise RequestRejected(HTTPStatus.NOT_FOUND, "Not found")
+        other_generation = "late" if route == ZERNIO_PATH else "zernio"
+        if self.generation == other_generation or not (post_match or route in LIST_PATHS):
+            raise RequestRejected(HTTPStatus.NOT_FOUND)
         if method != "GET":
-            raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
+            raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED)
         if post_match:
             return self._list_post_logs(post_match[1], parameters)
         if route == ZERNIO_PATH:
             return list_logs(self._source, parameters, now)
-        return (
-            self._list_publishing(parameters, now)
-            if route == "/v1/posts/logs"
-            else self._list_connections(parameters, now)
-        )
+        if route == "/v1/posts/logs":
+            return self._list_publishing(parameters, now)
+        return self._list_connections(parameters, now)
 
     def _list_publishing(self, parameters: QueryParameters, now: float) -> JsonObject:
         status = parameters.choice("status", STATUSES)
-        filters = {
-            "platform": parameters.choice("platform", PLATFORMS),
-            "action": parameters.choice("action", PUBLISHING_ACTIONS),
-        }
+        fields = parameters.filters(platform=PLATFORMS, action=PUBLISHING_ACTIONS)
         search = parameters.text("search").casefold()
-        fields = {name: value for name, value in filters.items() if value is not None}
 
         def matches(row: LogRow) -> bool:
             return fields.items() <= row.items() and (not search or search in _search_text(row))
@@ -172,11 +158,7 @@ class SimulatedApi:
 
     def _list_connections(self, parameters: QueryParameters, now: float) -> JsonObject:
         result = parameters.choice("status", CONNECTION_RESULTS)
-        filters = {
-            "platform": parameters.choice("platform", PLATFORMS),
-            "eventType": parameters.choice("eventType", CONNECTION_EVENTS),
-        }
-        fields = {name: value for name, value in filters.items() if value is not None}
+        fields = parameters.filters(platform=PLATFORMS, eventType=CONNECTION_EVENTS)
 
         def matches(row: LogRow) -> bool:
             row_result = str(row.get("eventType")).rpartition("_")[2]
@@ -189,7 +171,7 @@ class SimulatedApi:
         parameters.raise_errors()
         rows = self._source.publishing.rows_of_post(requested_id)[:limit]
         if not rows:
-            raise RequestRejected(HTTPStatus.NOT_FOUND, "Not found")
+            raise RequestRejected(HTTPStatus.NOT_FOUND)
         return {"logs": [{**row, "postId": post_id(row)} for row in rows], "count": len(rows), "postId": requested_id}
 
     def _rate_limit_headers(self, key: str) -> dict[str, str]:
@@ -198,11 +180,6 @@ class SimulatedApi:
             "X-RateLimit-Remaining": str(self._rate_limit - self._request_counts.get(key, 0)),
             "X-RateLimit-Reset": str((self._window_number + 1) * WINDOW_SECONDS),
         }
-
-
-def _absent_generation(route: str) -> str:
-    """Return the generation that does not have an endpoint."""
-    return "late" if route == ZERNIO_PATH else "zernio"
 
 
 def _bearer_key(headers: Mapping[str, str]) -> str:
@@ -231,7 +208,7 @@ def _list_page(
 
 def _search_text(row: LogRow) -> str:
     """Return the text that ``search`` looks for matches in: post, account, and response of the platform."""
-    post, request, response = (_nested_object(row, name) for name in ("postId", "request", "response"))
+    post, request, response = (nested_object(row, name) for name in ("postId", "request", "response"))
     texts: Sequence[Any] = (
         post_id(row),
         post.get("content"),
@@ -242,8 +219,3 @@ def _search_text(row: LogRow) -> str:
         response.get("platformPostId"),
     )
     return "\n".join(text for text in texts if isinstance(text, str)).casefold()
-
-
-def _nested_object(row: LogRow, name: str) -> LogRow:
-    value = row.get(name)
-    return value if isinstance(value, dict) else {}

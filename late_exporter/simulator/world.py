@@ -14,8 +14,6 @@ from late_exporter.simulator.incidents import Incident, WorldConditions, find_in
 from late_exporter.simulator.log_list import LogList
 from late_exporter.simulator.publishing import PublishingSimulation
 
-__all__ = ["RETENTION", "ZERNIO_RETENTION", "SimulatedWorld"]
-
 RETENTION = 7 * DAY
 ZERNIO_RETENTION = 90 * DAY
 """Retention in generation ``zernio``."""
@@ -57,11 +55,11 @@ class SimulatedWorld:
         self._events = EventQueue(seed, start - history)
         self._conditions = WorldConditions()
         self._connection_simulation = ConnectionSimulation(self._events, self.connections, self._conditions, accounts)
-        callbacks = {}
+        on_result = None
         if with_activity:
             activity = ActivitySimulation(self._events, seed, accounts)
-            self.activity, callbacks = activity.log_lists, {"on_result": activity.on_result}
-        PublishingSimulation(self._events, self.publishing, self._conditions, accounts, logs_per_day, **callbacks)
+            self.activity, on_result = activity.log_lists, activity.on_result
+        PublishingSimulation(self._events, self.publishing, self._conditions, accounts, logs_per_day, on_result)
         self._events.schedule_in(MINUTE, self._expire_logs)
         if history > 2 * DAY:
             self.start_incident("platform-outage", duration=3 * HOUR, start_time=start - 2 * DAY)
@@ -70,12 +68,11 @@ class SimulatedWorld:
 
     @property
     def now(self) -> float:
-        """Return the Unix time up to which the world has advanced."""
+        """Unix time up to which the world has advanced."""
         return self._events.now
 
     @property
     def incidents(self) -> Sequence[Incident]:
-        """Return the active incidents."""
         return tuple(self._conditions.incidents)
 
     def advance(self, now: float) -> None:
@@ -85,13 +82,7 @@ class SimulatedWorld:
     def start_incident(
         self, name: str, *, platform: str | None = None, duration: float = 30 * MINUTE, start_time: float | None = None
     ) -> None:
-        """Start an incident, now or later.
-
-        Args:
-            name: One of INCIDENTS.
-            platform: Affected platform; None for the default of the incident.
-            duration: Duration in seconds.
-            start_time: Unix time of its start; None for now.
+        """Start an incident now or at a Unix time, on its default platform or on another one.
 
         Raises:
             ConfigError: The incident or the platform is unknown, or there is no account to disconnect.
@@ -103,9 +94,8 @@ class SimulatedWorld:
         if start_time is None or start_time <= self.now:
             self._begin_incident(name, affected_platform, self.now + duration)
         else:
-            self._events.schedule_at(
-                start_time, partial(self._begin_incident, name, affected_platform, start_time + duration)
-            )
+            begin = partial(self._begin_incident, name, affected_platform, start_time + duration)
+            self._events.schedule_at(start_time, begin)
 
     def stop_incident(self, name: str) -> Sequence[Incident]:
         """Stop the incidents of a name and return them."""

@@ -23,8 +23,6 @@ from late_exporter.simulator.zernio_rows import (
     search_text,
 )
 
-__all__ = ["STATUSES", "list_logs"]
-
 STATUSES = ("success", "failed", "pending", "skipped")
 ACTIVITY_PLATFORMS = ("whatsapp", "discord", "slack", "sms")
 MAX_DAYS = 90
@@ -34,10 +32,8 @@ MAX_LIMIT = 100
 class LogType(msgspec.Struct, frozen=True):
     """Functions that read the stored rows of one log type.
 
-    Args:
-        filter_fields: Function that returns the filterable fields of a stored row.
-        render: Function that returns the log of a stored row in the format of ``zernio``.
-        has_status_index: Whether stored rows have the status that the API shows, so that the index can be used.
+    ``filter_fields`` returns the filterable fields of a stored row, and ``render`` the log in the format of ``zernio``.
+    The status index can be used if stored rows have the status that the API shows.
     """
 
     filter_fields: Callable[[LogRow], LogRow]
@@ -64,9 +60,9 @@ class ZernioQuery(msgspec.Struct, frozen=True):
     def page(self, log_type: LogType, log_list: LogList, skip: int, limit: int) -> tuple[list[LogRow], int]:
         """Return a page of the matching rows of a list, and the number of all matching rows."""
         status = self.status if log_type.has_status_index else None
-        filters = (
-            self.fields if log_type.has_status_index or self.status is None else {**self.fields, "status": self.status}
-        )
+        filters = self.fields
+        if self.status is not None and not log_type.has_status_index:
+            filters = {**filters, "status": self.status}
 
         def matches(row: LogRow) -> bool:
             if not filters.items() <= log_type.filter_fields(row).items():

@@ -6,38 +6,14 @@ from typing import Any
 
 import msgspec
 
-from late_exporter.simulator.log_list import LogRow, post_id
-
-__all__ = [
-    "activity_row",
-    "connection_filter_fields",
-    "connection_row",
-    "publishing_filter_fields",
-    "publishing_row",
-    "search_text",
-]
+from late_exporter.simulator.log_list import LogRow, nested_object, post_id
 
 FIELDS = (
-    "type",
-    "action",
-    "user_id",
-    "platform",
-    "account_id",
-    "status",
-    "status_code",
-    "error_message",
-    "error_code",
-    "duration_ms",
-    "endpoint",
-    "request_body",
-    "response_body",
-    "created_at",
-    "metadata",
-    "request_id",
-)
+    "type", "action", "user_id", "platform", "account_id", "status", "status_code", "error_message", "error_code",
+    "duration_ms", "endpoint", "request_body", "response_body", "created_at", "metadata", "request_id",
+)  # fmt: skip
 MAX_REQUEST_CHARS = 5_000
 MAX_RESPONSE_CHARS = 10_000
-SECOND_ATTEMPT = 2
 
 ACTIONS = {
     ("publish", "success"): "post.published",
@@ -84,11 +60,10 @@ def publishing_filter_fields(row: LogRow) -> LogRow:
 
 
 def publishing_row(row: LogRow) -> LogRow:
-    """Return a publishing log in the format of ``zernio``."""
-    response = _nested_object(row, "response")
+    response = nested_object(row, "response")
     number = row.get("attemptNumber")
     if number is None and row.get("action") == "retry":
-        number = SECOND_ATTEMPT
+        number = 2
     metadata = {
         "postId": post_id(row),
         "profileId": row.get("profileId"),
@@ -109,7 +84,6 @@ def publishing_row(row: LogRow) -> LogRow:
 
 
 def connection_filter_fields(row: LogRow) -> LogRow:
-    """Return the filterable fields of a connection log."""
     event = row.get("eventType")
     return {
         "type": "connections",
@@ -121,8 +95,7 @@ def connection_filter_fields(row: LogRow) -> LogRow:
 
 
 def connection_row(row: LogRow) -> LogRow:
-    """Return a connection log in the format of ``zernio``."""
-    error, success = _nested_object(row, "error"), _nested_object(row, "success")
+    error, success = nested_object(row, "error"), nested_object(row, "success")
     metadata = {
         "profileId": row.get("profileId"),
         "accountUsername": success.get("username"),
@@ -175,8 +148,3 @@ def _without_nulls(metadata: LogRow) -> LogRow | None:
 
 def _to_json(value: Any, length: int | None = None) -> str | None:
     return None if value is None else msgspec.json.encode(value).decode()[:length]
-
-
-def _nested_object(row: LogRow, name: str) -> LogRow:
-    value = row.get(name)
-    return value if isinstance(value, dict) else {}

@@ -5,6 +5,7 @@ A request only reads memory. A webhook only wakes the pollers and counts.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import time
@@ -21,9 +22,15 @@ from late_exporter.format import plural
 from late_exporter.ingest.webhooks import MAX_PAYLOAD_BYTES, WebhookReceiver
 from late_exporter.status import FeedHealth, WorkspaceHealth
 from late_exporter.web.asgi import App, Message, Receive, Send
-from late_exporter.web.landing import STYLE, FeedStatus, feed_status, problem_text, render_page, single_line
-
-__all__ = ["Lifecycle", "create_app"]
+from late_exporter.web.landing import (
+    STYLE,
+    FeedStatus,
+    feed_status,
+    load_template,
+    problem_text,
+    render_page,
+    single_line,
+)
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -47,12 +54,7 @@ PAGE_HEADERS: Headers = (
 
 
 class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):
-    """Callbacks of ``/-/reload`` and ``/-/quit``.
-
-    Args:
-        reload: Reloads the configuration; raises LateError if that fails.
-        quit: Stops the process.
-    """
+    """Callbacks of ``/-/reload``, which raises LateError if the new configuration is unusable, and of ``/-/quit``."""
 
     reload: Callable[[], Awaitable[None]]
     quit: Callable[[], None]
@@ -82,28 +84,23 @@ def create_app(
     lifecycle: Lifecycle | None = None,
     webhooks: WebhookReceiver | None = None,
 ) -> App:
-    """Create the application.
+    """Create the application, which handles HTTP requests only: ``serve`` accepts no WebSockets.
 
-    Args:
-        exposition: Metrics.
-        health: Returns the health of the workspaces.
-        version: Version of the program.
-        telemetry_path: Path of the metrics.
-        clock: Returns the Unix time in seconds.
-        documentation: URL that the landing page links to; empty to leave the link out.
-        lifecycle: Callbacks of the life cycle API; None to disable it.
-        webhooks: Receiver of webhooks; None to disable them.
+    ``clock`` returns the Unix time. The landing page links to the URL ``documentation``, if there is one. Without
+    ``lifecycle`` the life cycle API rejects all requests, and without ``webhooks`` there is no path for them.
     """
 
-    def landing_page(_: Message) -> Reply:
+    async def landing_page(_: Message) -> Reply:
+        if not load_template.cache_info().currsize:
+            await asyncio.to_thread(load_template)  # takes some tenths of a second, in which scrapes must not wait
         html = render_page(
             health(), now=clock(), version=version, telemetry_path=telemetry_path, documentation=documentation
         )
         return Reply(body=html.encode("utf-8", "replace"), headers=PAGE_HEADERS)
 
     routes: dict[str, Route] = {
-        "/": _read_route(landing_page),
-        "/-/healthy": _read_route(lambda _: _text("late-exporter is healthy")),
+        "/": (READ_METHODS, landing_page),
+        "/-/healthy": _read_route(lambda _: text_reply("late-exporter is healthy")),
         "/-/ready": _read_route(lambda _: _readiness(health())),
         "/-/reload": _lifecycle_route(lifecycle, _reload),
         "/-/quit": _lifecycle_route(lifecycle, _quit),
@@ -111,23 +108,18 @@ def create_app(
     }
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            if webhooks is not None and webhooks.handles(scope["path"]):
-                reply = await _receive_webhook(webhooks, scope, receive)
-            else:
-                reply = await _dispatch(routes, scope)
-            await _send_reply(reply, send, head=scope["method"] == "HEAD")
-        elif scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+        if webhooks is not None and webhooks.handles(scope["path"]):
+            reply = await _receive_webhook(webhooks, scope, receive)
         else:
-            await send({"type": "websocket.close", "code": 1000})
+            reply = await _dispatch(routes, scope)
+        await send_reply(reply, send, head=scope["method"] == "HEAD")
 
     return app
 
 
 async def _dispatch(routes: Mapping[str, Route], scope: Message) -> Reply:
     if scope["path"] not in routes:
-        return _text("not found", 404)
+        return text_reply("not found", 404)
     methods, handle = routes[scope["path"]]
     if scope["method"] not in methods:
         return _method_not_allowed(methods)
@@ -139,10 +131,12 @@ async def _receive_webhook(webhooks: WebhookReceiver, scope: Message, receive: R
         return _method_not_allowed(WEBHOOK_METHODS)
     body = await _read_body(receive, MAX_PAYLOAD_BYTES)
     if body is None:
-        return _text("incomplete body", HTTPStatus.BAD_REQUEST)
+        return text_reply("incomplete body", HTTPStatus.BAD_REQUEST)
     signatures = [value for name, value in scope["headers"] if name.lower() in SIGNATURE_HEADERS]
     status = webhooks.receive(scope["path"], body, signatures)
-    return Reply(body=b"", status=status) if status == HTTPStatus.NO_CONTENT else _text(status.phrase.lower(), status)
+    return (
+        Reply(body=b"", status=status) if status == HTTPStatus.NO_CONTENT else text_reply(status.phrase.lower(), status)
+    )
 
 
 async def _read_body(receive: Receive, limit: int) -> bytes | None:
@@ -162,7 +156,7 @@ async def _read_body(receive: Receive, limit: int) -> bytes | None:
 
 
 def _method_not_allowed(methods: Sequence[str]) -> Reply:
-    return _text("method not allowed", 405, ("allow", ", ".join(methods)))
+    return text_reply("method not allowed", 405, ("allow", ", ".join(methods)))
 
 
 def _read_route(respond: Callable[[Message], Reply]) -> Route:
@@ -175,10 +169,10 @@ def _read_route(respond: Callable[[Message], Reply]) -> Route:
 def _lifecycle_route(lifecycle: Lifecycle | None, command: Callable[[Lifecycle], Awaitable[Reply]]) -> Route:
     async def handle(scope: Message) -> Reply:
         if lifecycle is None:
-            return _text("lifecycle API is disabled; start with --web.enable-lifecycle", 403)
+            return text_reply("lifecycle API is disabled; start with --web.enable-lifecycle", 403)
         # Browsers send Origin with a POST: a web page must not control the exporter of someone who looks at it.
         if _header(scope, b"origin") is not None:
-            return _text("requests from web pages are not allowed", 403)
+            return text_reply("requests from web pages are not allowed", 403)
         return await command(lifecycle)
 
     return LIFECYCLE_METHODS, handle
@@ -188,8 +182,8 @@ async def _reload(lifecycle: Lifecycle) -> Reply:
     try:
         await lifecycle.reload()
     except LateError as exc:
-        return _text(f"reload failed, keeping the current configuration:\n{exc}", 500)
-    return _text("reloaded")
+        return text_reply(f"reload failed, keeping the current configuration:\n{exc}", 500)
+    return text_reply("reloaded")
 
 
 async def _quit(lifecycle: Lifecycle) -> Reply:
@@ -211,7 +205,7 @@ def _readiness(workspaces: Sequence[WorkspaceHealth]) -> Reply:
         for feed in workspace.feeds
         if not feed.is_synced
     ]
-    return _text("\n".join(reasons), 503) if reasons else _text("late-exporter is ready")
+    return text_reply("\n".join(reasons), 503) if reasons else text_reply("late-exporter is ready")
 
 
 def _unready_reason(feed: FeedHealth) -> str:
@@ -224,7 +218,7 @@ def _unready_reason(feed: FeedHealth) -> str:
             return f"first sync in progress, {plural(feed.logs, 'log')} read"
 
 
-def _text(text: str, status: int = 200, *headers: tuple[str, str]) -> Reply:
+def text_reply(text: str, status: int = 200, *headers: tuple[str, str]) -> Reply:
     return Reply(body=f"{text}\n".encode("utf-8", "replace"), status=status, headers=TEXT_HEADERS + headers)
 
 
@@ -233,7 +227,7 @@ def _header(scope: Message, name: bytes) -> str | None:
     return ", ".join(values) if values else None
 
 
-async def _send_reply(reply: Reply, send: Send, *, head: bool) -> None:
+async def send_reply(reply: Reply, send: Send, *, head: bool) -> None:
     has_content = reply.status != HTTPStatus.NO_CONTENT
     headers = COMMON_HEADERS
     if has_content:
@@ -243,11 +237,3 @@ async def _send_reply(reply: Reply, send: Send, *, head: bool) -> None:
     await send({"type": "http.response.body", "body": b"" if head else reply.body})
     if reply.on_sent is not None and not head:
         reply.on_sent()
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        event = (await receive())["type"]
-        await send({"type": f"{event}.complete"})
-        if event == "lifespan.shutdown":
-            return

@@ -19,34 +19,28 @@ import bcrypt
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.protocols import Logger
 from late_exporter.threads import DaemonThreadExecutor
+from late_exporter.web.app import Reply, send_reply, text_reply
 from late_exporter.web.asgi import App, Message, Receive, Send
-
-__all__ = ["AuthMiddleware", "PasswordVerifier", "TokenBucket"]
 
 CHALLENGE = 'Basic realm="late-exporter", charset="UTF-8"'
 FAILED_LOGIN_RATE = RequestRate(interval=3.0, burst=10)
 """Rate at which an address may try wrong passwords."""
 
 MAX_PENDING_CHECKS = 16
-"""Maximum number of passwords that retry_after for the hashing thread; further attempts are rejected."""
+"""Maximum number of passwords that wait for the hashing thread; further attempts are rejected."""
 
 MAX_CACHED = 100
 """Maximum number of cached passwords, and of addresses with failed attempts."""
 
-KeyT = TypeVar("KeyT")
-ValueT = TypeVar("ValueT")
-
 BCRYPT_MAX_BYTES = 72
 """bcrypt uses only the first bytes of a password."""
 
+KeyT = TypeVar("KeyT")
+ValueT = TypeVar("ValueT")
+
 
 class TokenBucket:
-    """Token bucket.
-
-    Args:
-        rate: Capacity, and interval at which tokens are added.
-        monotonic: Monotonic clock in seconds.
-    """
+    """Token bucket, full at first. ``rate`` has its capacity and the interval at which tokens are added."""
 
     def __init__(self, rate: RequestRate, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.rate = rate
@@ -54,22 +48,14 @@ class TokenBucket:
         self._full_at = monotonic()
 
     def seconds_until_token(self) -> float:
-        """Return the seconds until a token is available, 0 if one is."""
-        seconds = self._full_at - self._monotonic() - self.rate.interval * (self.rate.burst - 1)
-        return max(0.0, seconds)
+        return max(0.0, self._full_at - self._monotonic() - self.rate.interval * (self.rate.burst - 1))
 
     def take(self) -> None:
-        """Take a token."""
         self._full_at = max(self._full_at, self._monotonic()) + self.rate.interval
 
 
 class PasswordVerifier:
-    """Verify passwords against bcrypt hashes in a thread, with a cache of correct passwords.
-
-    Args:
-        monotonic: Monotonic clock in seconds.
-        check_password: Checks a password, base64_text as UTF-8, against a hash.
-    """
+    """Verify passwords against bcrypt hashes in a thread, with a cache of correct passwords."""
 
     def __init__(
         self,
@@ -87,15 +73,12 @@ class PasswordVerifier:
         self._executor = DaemonThreadExecutor()
 
     async def authenticate(self, users: Mapping[str, bytes], authorization: str, peer: str) -> tuple[HTTPStatus, float]:
-        """Authenticate a request.
+        """Return OK, or the status of the rejection and the seconds after which to retry.
 
         Args:
             users: Password hash of each user.
             authorization: Value of the header ``Authorization``, empty if there is none.
             peer: Address of the client.
-
-        Returns:
-            OK, or the status of the rejection and the seconds after which to retry.
         """
         name, password = _credentials(authorization)
         if not name:
@@ -137,13 +120,8 @@ class PasswordVerifier:
 class AuthMiddleware:
     """Authenticate and limit requests before they reach the application.
 
-    Args:
-        app: Application.
-        config: Returns the current configuration of the config server.
-        passwords: Password verifier.
-        log: Logger of rejected logins.
-        is_public: Returns whether a path needs no password because its requests are authenticated in another way.
-        monotonic: Monotonic clock in seconds.
+    ``config`` returns the current configuration of the web server. ``is_public`` returns whether a path needs no
+    password because its requests are authenticated in another way.
     """
 
     def __init__(
@@ -165,10 +143,6 @@ class AuthMiddleware:
         self._bucket: TokenBucket | None = None
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Handle a request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         config = self._config()
         if config.headers:
             send = _with_headers(config.headers, send)
@@ -178,10 +152,7 @@ class AuthMiddleware:
         if status == HTTPStatus.OK:
             await self._app(scope, receive, send)
         else:
-            await _reject(status, retry_after, send, head=scope["method"] == "HEAD")
-
-    def _needs_no_password(self, config: WebConfig, path: str) -> bool:
-        return path in config.open_paths or (self._is_public is not None and self._is_public(path))
+            await send_reply(_rejection(status, retry_after), send, head=scope["method"] == "HEAD")
 
     def _limit(self, rate: RequestRate | None) -> tuple[HTTPStatus, float]:
         if rate is None:
@@ -193,6 +164,9 @@ class AuthMiddleware:
             return HTTPStatus.TOO_MANY_REQUESTS, retry_after
         self._bucket.take()
         return HTTPStatus.OK, 0.0
+
+    def _needs_no_password(self, config: WebConfig, path: str) -> bool:
+        return path in config.open_paths or (self._is_public is not None and self._is_public(path))
 
     async def _authenticate(self, config: WebConfig, scope: Message) -> tuple[HTTPStatus, float]:
         authorization = next((value for name, value in scope["headers"] if name.lower() == b"authorization"), b"")
@@ -236,17 +210,10 @@ def _with_headers(headers: tuple[tuple[str, str], ...], send: Send) -> Send:
     return send_with_headers
 
 
-async def _reject(status: HTTPStatus, retry_after: float, send: Send, *, head: bool) -> None:
-    body = f"{status.phrase.lower()}\n".encode()
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-        (b"x-content-type-options", b"nosniff"),
-    ]
+def _rejection(status: HTTPStatus, retry_after: float) -> Reply:
+    headers = []
     if status == HTTPStatus.UNAUTHORIZED:
-        headers.append((b"www-authenticate", CHALLENGE.encode()))
+        headers.append(("www-authenticate", CHALLENGE))
     if retry_after:
-        headers.append((b"retry-after", str(math.ceil(retry_after)).encode()))
-    await send({"type": "http.response.start", "status": int(status), "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head else body})
+        headers.append(("retry-after", str(math.ceil(retry_after))))
+    return text_reply(status.phrase.lower(), status, *headers)

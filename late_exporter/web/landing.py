@@ -17,8 +17,6 @@ from late_exporter.status import FeedHealth, PlatformHealth, PollHealth, Quota, 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-__all__ = ["STYLE", "FeedStatus", "feed_status", "problem_text", "render_page", "single_line", "summarize"]
-
 REFRESH_SECONDS = 15
 MAX_ERROR_LENGTH = 300
 MAX_NAME_LENGTH = 40
@@ -73,7 +71,6 @@ PREDICATES = {
 
 
 def feed_status(feed: FeedHealth) -> FeedStatus:
-    """Return the status that a feed's health amounts to."""
     if feed.outcome not in {None, "success"}:
         return FeedStatus.FAILING
     if not feed.is_synced and (feed.outcome or feed.logs):
@@ -110,16 +107,11 @@ def render_page(
 ) -> str:
     """Render the page.
 
-    Args:
-        workspaces: Health of the workspaces, in the order of the configuration.
-        now: Unix time in seconds.
-        version: Version of the program.
-        telemetry_path: Path of the metrics.
-        documentation: URL of the documentation; empty to leave the link out.
+    The current time ``now`` is in Unix seconds. The page links to the URL ``documentation``, if there is one.
     """
     tone, summary = summarize([feed_status(feed) for workspace in workspaces for feed in workspace.feeds])
     rows = [(number, workspace, _worst_status(workspace)) for number, workspace in enumerate(workspaces)]
-    return _template().render(
+    return load_template().render(
         workspaces=sorted(rows, key=lambda row: SEVERITY[row[2]]),
         tone=tone,
         summary=summary,
@@ -138,8 +130,8 @@ def single_line(text: str, length: int = MAX_ERROR_LENGTH) -> str:
 
 
 @cache
-def _template() -> Template:
-    # Imported here because only a server that is asked for the page needs it.
+def load_template() -> Template:
+    # Imported here because a server whose page is never requested does not need it.
     from jinja2 import Environment, StrictUndefined  # noqa: PLC0415
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)

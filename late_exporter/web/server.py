@@ -28,8 +28,6 @@ from late_exporter.config.web import WebConfig
 from late_exporter.errors import LateError
 from late_exporter.web.asgi import App
 
-__all__ = ["bind_socket", "serve", "systemd_sockets"]
-
 BACKLOG = 128
 SHUTDOWN_SECONDS = 2
 """Seconds that responses in progress get to finish at shutdown."""
@@ -144,11 +142,7 @@ async def serve(
 ) -> None:
     """Serve until cancelled, then let responses in progress finish for a moment.
 
-    Args:
-        app: Application.
-        sockets: Listening sockets.
-        web_config: Returns the current configuration, whose TLS context is used for the next connection.
-        date_header: Whether responses have the header ``Date``.
+    ``web_config`` returns the current configuration, whose TLS context is used for the next connection.
     """
     config = uvicorn.Config(
         app,
@@ -187,16 +181,13 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals of the process alone."""
         yield
 
     @property
     def connections(self) -> list[_HttpConnection]:
-        """Open connections."""
         return cast("list[_HttpConnection]", list(self.server_state.connections))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to accept connections."""
         self.servers = []
         self._accept_tasks = [asyncio.ensure_future(self._accept(listener)) for listener in sockets or ()]
         self.started = True
@@ -206,7 +197,7 @@ class _Server(uvicorn.Server):
         if counter % 10 == 0:
             for connection in self.connections:
                 if connection.idle_seconds() > CLIENT_TIMEOUT:
-                    connection.abort()
+                    connection.transport.abort()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -215,7 +206,7 @@ class _Server(uvicorn.Server):
             task.cancel()
         await super().shutdown(sockets)
         for connection in self.connections:
-            connection.abort()
+            connection.transport.abort()
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -238,7 +229,7 @@ class _Server(uvicorn.Server):
         if len(self._open_tasks) > len(connections):
             next(iter(self._open_tasks)).cancel()
         else:
-            min(connections, key=lambda connection: connection.close_order).abort()
+            min(connections, key=lambda connection: connection.close_order).transport.abort()
 
     async def _open(self, client: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -282,7 +273,6 @@ class _EarlyData(asyncio.Protocol):
         self.data = b""
 
     def data_received(self, data: bytes) -> None:
-        """Collect the data."""
         self.data += data
 
 
@@ -324,18 +314,12 @@ class _HttpConnection(H11Protocol):
         return now - self._progress_at if waits_for_client else 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start to measure the client's progress."""
         super().connection_made(transport)
         self._progress = (self.waits_for_client, self.cycle, 0)
 
     def data_received(self, data: bytes) -> None:
-        """Ignore data that arrives after the connection was closed."""
-        if not self.transport.is_closing():
+        if not self.transport.is_closing():  # data may still arrive after the connection was closed
             super().data_received(data)
-
-    def abort(self) -> None:
-        """Close the connection at once."""
-        self.transport.abort()
 
     def _unsent_bytes(self) -> int:
         transports = (self.transport, self._raw_transport)

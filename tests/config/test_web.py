@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from late_exporter.config.web import RequestRate, WebConfig, WebConfigWatcher, load
 from late_exporter.errors import ConfigError
+from tests.support.loggers import RecordingLogger
 
 BCRYPT_HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
 PASSWORD = "hunter2-and-more"
@@ -71,30 +72,6 @@ auth_excluded_paths:
 TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
 
 
-class RecordingLogger:
-    """A logger that records its entries."""
-
-    def __init__(self) -> None:
-        self.entries: list[tuple[str, str, dict[str, Any]]] = []
-
-    def debug(self, event: str, **fields: Any) -> None:
-        """Record an entry."""
-        self.entries.append(("debug", event, fields))
-
-    def info(self, event: str, **fields: Any) -> None:
-        """Record an entry."""
-        self.entries.append(("info", event, fields))
-
-    def warning(self, event: str, **fields: Any) -> None:
-        """Record an entry."""
-        self.entries.append(("warning", event, fields))
-
-    @property
-    def events(self) -> list[str]:
-        """The events without their fields."""
-        return [event for _, event, _ in self.entries]
-
-
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """Return the path of ``web.yml``, beside certificates."""
@@ -124,6 +101,11 @@ def problems(file: Path, text: str | bytes) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load_text(file, text)
     return [problem.replace(f"{file.parent}{os.sep}", "") for problem in caught.value.problems]
+
+
+def events(logger: RecordingLogger) -> list[str]:
+    """Return the events without their levels and fields."""
+    return [event for _, event, _ in logger.records]
 
 
 def inline(option: str, pem: bytes) -> str:
@@ -775,7 +757,7 @@ def test_watcher_without_a_file() -> None:
     config, logger = WebConfig(), RecordingLogger()
     watcher = WebConfigWatcher(config, logger)
     assert config is watcher.current()
-    assert [] == logger.entries
+    assert [] == logger.records
 
 
 def test_watcher_reads_only_changed_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -816,7 +798,7 @@ def test_watcher_applies_users(file: Path, change: Callable[[Path, bytes], None]
     assert {"bob"} == watcher.current().users.keys()
     change(file, b"")
     assert {} == watcher.current().users
-    assert ["web configuration changed"] * 2 == logger.events
+    assert ["web configuration changed"] * 2 == events(logger)
 
 
 @pytest.mark.parametrize("change", [rewrite, replace, relink])
@@ -833,7 +815,7 @@ def test_watcher_applies_a_certificate(file: Path, change: Callable[[Path, bytes
     after = watcher.current().ssl_context
     assert before is not after
     assert after is watcher.current().ssl_context
-    assert ["web configuration not changed", "web configuration changed"] == logger.events
+    assert ["web configuration not changed", "web configuration changed"] == events(logger)
 
 
 @pytest.mark.parametrize("name", ["ca.crt", "server.key", "server.crt"])
@@ -857,15 +839,15 @@ def test_watcher_keeps_the_last_valid_configuration(file: Path) -> None:
     reasons = (
         f"{file}:1: basic_auth_users.alice: {A_HASH}; {file}:2: rate_limit.burst: must be a whole number of at least 0"
     )
-    assert [("warning", "web configuration not changed", {"error": reasons})] == logger.entries
+    assert [("warning", "web configuration not changed", {"error": reasons})] == logger.records
 
     file.unlink()
     assert [before] * 3 == [watcher.current() for _ in range(3)]
-    assert ["web configuration not changed"] * 2 == logger.events
+    assert ["web configuration not changed"] * 2 == events(logger)
 
     file.write_text(f"basic_auth_users: {{bob: {BCRYPT_HASH}}}")
     assert {"bob"} == watcher.current().users.keys()
-    assert "web configuration changed" == logger.events[-1]
+    assert "web configuration changed" == events(logger)[-1]
 
 
 def test_watcher_waits_for_a_missing_file(file: Path) -> None:
@@ -877,7 +859,7 @@ def test_watcher_waits_for_a_missing_file(file: Path) -> None:
     assert watcher.current().ssl_context is None
     (file.parent / "late.crt").write_bytes(CERT)
     assert watcher.current().ssl_context is not None
-    assert ["web configuration not changed", "web configuration changed"] == logger.events
+    assert ["web configuration not changed", "web configuration changed"] == events(logger)
 
 
 def test_watcher_notices_changes_before_the_first_request(file: Path) -> None:
@@ -910,7 +892,7 @@ def test_watcher_warnings(file: Path) -> None:
     file.write_text("http_server_config: {http2: true}")
     watcher.current()
     warning = "http_server_config.http2: HTTP/2 is not supported, HTTP/1.1 is served"
-    assert ("warning", "web configuration option has no effect", {"remark": warning}) == logger.entries[0]
+    assert ("warning", "web configuration option has no effect", {"remark": warning}) == logger.records[0]
 
 
 def test_watcher_is_replaceable(file: Path) -> None:

@@ -9,7 +9,7 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import given, settings
@@ -92,14 +92,31 @@ def lines(exposition: Exposition, media: str | None = None) -> list[str]:
     return [line for line in plain(exposition, media).decode().splitlines() if not line.startswith("#")]
 
 
+class TrackedExposition(Exposition):
+    """Exposition that remembers changes until the next publication."""
+
+    def __init__(self, families: Mapping[str, Family], **options: Any) -> None:
+        super().__init__(families, **options)
+        self.has_changed = False
+        self.on_change(self._record_change)
+
+    def publish(self) -> None:
+        """Publish the changes made so far."""
+        self.has_changed = False
+        super().publish()
+
+    def _record_change(self) -> None:
+        self.has_changed = True
+
+
 def serve(exposition: Exposition) -> None:
     """Mark the published bodies as served."""
     exposition.mark_served(exposition.get_body(None, None).version)
 
 
-def build(families: Mapping[str, Family], state: State, *, created: bool = True) -> Exposition:
+def build(families: Mapping[str, Family], state: State, *, created: bool = True) -> TrackedExposition:
     """Return a published exposition of the state."""
-    exposition = Exposition(families, created=created)
+    exposition = TrackedExposition(families, created=created)
     for (name, labels), series_state in state.items():
         exposition.put(name, labels, series_state.value, created=series_state.created_at)
         for value, exemplar in series_state.exemplars:
@@ -400,25 +417,24 @@ def test_bodies_are_cached() -> None:
 def test_changes_are_reported() -> None:
     """The callback is called after every change of a series, and after nothing else."""
     exposition = Exposition(FAMILIES)
-    changes: list[bool] = []
-    exposition.on_change(lambda: changes.append(exposition.dirty))
+    changes: list[None] = []
+    exposition.on_change(lambda: changes.append(None))
     exposition.put("posts_total", ("w", "x"), 3, start_at_zero=True)
     exposition.add_exemplar("posts_total", ("w", "x"), 3, Exemplar((), 1.0))
     exposition.set_process_metrics([])
     exposition.publish()
-    assert [True, True] == changes
+    assert 2 == len(changes)
     serve(exposition)
     exposition.publish()
     serve(exposition)
     exposition.remove("posts_total", ("w", "x"))
     exposition.remove("posts_total", ("w", "x"))
-    assert [True] * 4 == changes
+    assert 4 == len(changes)
 
 
 def test_empty_exposition() -> None:
     """Without series the text body is empty and the OpenMetrics body has its end marker."""
     exposition = Exposition(FAMILIES)
-    assert exposition.dirty is False
     assert (b"", b"# EOF\n") == bodies(exposition)
     exposition.publish()
     assert (b"", b"# EOF\n") == bodies(exposition)
@@ -491,7 +507,7 @@ def test_removing_an_unknown_series() -> None:
     exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
     exposition.remove("up", ("v",))
     exposition.remove("posts_total", ("v", "x"))
-    assert exposition.dirty is False
+    assert exposition.has_changed is False
 
 
 def test_histogram_with_other_buckets() -> None:
@@ -535,7 +551,7 @@ def test_invalid_exemplars_are_omitted(value: float, exemplar: Exemplar) -> None
     """An exemplar of more than 128 characters, or without a finite time or value, is omitted."""
     exposition = build(FAMILIES, {("posts_total", ("w", "x")): SeriesState(1)})
     exposition.add_exemplar("posts_total", ("w", "x"), value, exemplar)
-    assert exposition.dirty is False
+    assert exposition.has_changed is False
 
 
 def test_longest_exemplar() -> None:
@@ -550,9 +566,9 @@ def test_longest_exemplar() -> None:
 
 def test_exemplar_waits_for_its_series() -> None:
     """An exemplar can be attached before its series exists."""
-    exposition = Exposition(FAMILIES)
+    exposition = TrackedExposition(FAMILIES)
     exposition.add_exemplar("posts_total", ("w", "x"), 1, Exemplar((), 1.0))
-    assert exposition.dirty is False
+    assert exposition.has_changed is False
     exposition.put("posts_total", ("w", "x"), 1)
     exposition.publish()
     assert ['posts_total{platform="x",workspace="w"} 1.0 # {} 1.0 1.0'] == lines(exposition, OM)
@@ -562,7 +578,7 @@ def test_gauges_have_no_exemplars() -> None:
     """OpenMetrics allows exemplars only on counters and buckets."""
     exposition = build(FAMILIES, {("up", ("w",)): SeriesState(1)})
     exposition.add_exemplar("up", ("w",), 1.0, Exemplar((), 1.0))
-    assert exposition.dirty is False
+    assert exposition.has_changed is False
 
 
 def test_number_of_exemplars_is_limited() -> None:
@@ -598,21 +614,21 @@ def test_newest_exemplar_of_a_bucket_is_shown() -> None:
 
 def test_new_series_starts_at_zero() -> None:
     """A new series shows 0 until a body with that 0 has been sent, and then its newest value."""
-    exposition = Exposition(FAMILIES)
+    exposition = TrackedExposition(FAMILIES)
     exposition.put("posts_total", ("w", "x"), 3, start_at_zero=True)
     exposition.publish()
     for amount in (4, 5):
         assert ['posts_total{platform="x",workspace="w"} 0.0'] == lines(exposition) == lines(exposition, OM)
         exposition.put("posts_total", ("w", "x"), amount)
         exposition.publish()
-    assert exposition.dirty is False
+    assert exposition.has_changed is False
     serve(exposition)
-    assert exposition.dirty is True
+    assert exposition.has_changed is True
     assert ['posts_total{platform="x",workspace="w"} 0.0'] == lines(exposition) == lines(exposition, OM)
     exposition.publish()
     assert ['posts_total{platform="x",workspace="w"} 5.0'] == lines(exposition) == lines(exposition, OM)
     serve(exposition)
-    assert exposition.dirty is False
+    assert exposition.has_changed is False
 
 
 def test_new_histogram_starts_at_zero() -> None:
@@ -629,16 +645,16 @@ def test_new_histogram_starts_at_zero() -> None:
 
 def test_bodies_without_the_zero_do_not_end_it() -> None:
     """A body without the new series, sent late, does not end its zero."""
-    exposition = Exposition(FAMILIES)
+    exposition = TrackedExposition(FAMILIES)
     exposition.publish()
     early = exposition.get_body(None, None)
     exposition.put("posts_total", ("w", "x"), 3, start_at_zero=True)
     exposition.mark_served(early.version)
     exposition.publish()
     exposition.mark_served(early.version)
-    assert exposition.dirty is False
+    assert exposition.has_changed is False
     serve(exposition)
-    assert exposition.dirty is True
+    assert exposition.has_changed is True
 
 
 def test_removing_a_new_series_ends_its_zero() -> None:
@@ -723,7 +739,7 @@ def test_merged_blocks_are_rendered_together() -> None:
 
 def test_publication_is_a_snapshot() -> None:
     """Changes made while a publication is rendered appear in the next one."""
-    exposition: Exposition
+    exposition: TrackedExposition
 
     def compress_and_change(text: bytes) -> Segment:
         if b"wide_bucket" in text and plain(exposition) == b"":
@@ -734,14 +750,14 @@ def test_publication_is_a_snapshot() -> None:
                 exposition.put("wide", (name,), Histogram(WIDE.buckets, (2,) * 101), start_at_zero=True)
         return compress(text)
 
-    exposition = Exposition(table(WIDE), compress_lines=compress_and_change)
+    exposition = TrackedExposition(table(WIDE), compress_lines=compress_and_change)
     for name in "abcde":
         exposition.put("wide", (name,), Histogram(WIDE.buckets, (1,) * 101))
     exposition.add_exemplar("wide", ("e",), 0.0, Exemplar((), 7.0))
     exposition.publish()
     assert [f'wide_count{{workspace="{name}"}} 101.0' for name in "abcde"] == _counts(exposition)
     assert 'wide_bucket{le="0.0",workspace="e"} 1.0 # {} 0.0 7.0' in lines(exposition, OM)
-    assert exposition.dirty is True
+    assert exposition.has_changed is True
     serve(exposition)
     exposition.publish()
     expected = {name: "202.0" if name < "f" else "0.0" for name in "cdefgh"}
@@ -793,7 +809,6 @@ def test_process_metrics_come_last() -> None:
     exposition = build(FAMILIES, state)
     for process_metrics in (list(registry.collect()), list(registry.collect())[:1], []):
         exposition.set_process_metrics(iter(process_metrics))
-        assert exposition.dirty is True
         exposition.publish()
         all_metrics = FixedCollector([*own_metrics, *process_metrics])
         assert generate_latest(all_metrics) == plain(exposition)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from late_exporter.exposition.exposition import Exposition
+from late_exporter.exposition.family import Family
 from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import (
@@ -78,10 +80,20 @@ def exposition() -> RecordingExposition:
     return RecordingExposition()
 
 
+def build_registry(
+    exposition: RecordingExposition, families: Mapping[str, Family] = CATALOGUE, **workspaces: frozenset[str]
+) -> SeriesRegistry:
+    """Return a registry of workspaces by their feeds."""
+    registry = SeriesRegistry(families, exposition)
+    for workspace, feeds in workspaces.items():
+        registry.add_workspace(workspace, feeds)
+    return registry
+
+
 @pytest.fixture
 def registry(exposition: RecordingExposition) -> SeriesRegistry:
     """Return a registry of one workspace with both feeds."""
-    return SeriesRegistry(CATALOGUE, exposition, {"acme": BOTH})
+    return build_registry(exposition, acme=BOTH)
 
 
 def series_values(*series: Series, value: Value = 1, created: float = 7.0) -> dict[Series, SeriesValue]:
@@ -140,7 +152,7 @@ def test_families_of_two_feeds(registry: SeriesRegistry, exposition: RecordingEx
 
 def test_a_feed_that_is_not_read(exposition: RecordingExposition) -> None:
     """With one feed only its first sync is awaited, and stored values of the other feed stay hidden."""
-    registry = SeriesRegistry(CATALOGUE, exposition, {"acme": frozenset({"publishing"})})
+    registry = build_registry(exposition, acme=frozenset({"publishing"}))
     registry.restore(series_values(SUCCESSES, CONNECTIONS), {"acme": ["publishing"]})
     registry.update(series_values(ACCOUNT, value=LatestValue(1, "@acme")))
     registry.update(series_values(SUCCESSFUL_POLLS))
@@ -150,7 +162,7 @@ def test_a_feed_that_is_not_read(exposition: RecordingExposition) -> None:
 
 def test_workspaces_sync_independently(exposition: RecordingExposition) -> None:
     """The first sync of a workspace shows nothing of another workspace."""
-    registry = SeriesRegistry(CATALOGUE, exposition, {"acme": BOTH, "umbrella": BOTH})
+    registry = build_registry(exposition, acme=BOTH, umbrella=BOTH)
     other: Series = (LOGS, ("umbrella", "tiktok", "publish", "success"))
     registry.update(series_values(SUCCESSES, other))
     registry.show_feed("acme", "publishing")
@@ -209,7 +221,7 @@ VALUES: list[tuple[float | Histogram, str, Value]] = [
 @pytest.mark.parametrize(("expected", "family", "value"), VALUES)
 def test_values(exposition: RecordingExposition, expected: float | Histogram, family: str, value: Value) -> None:
     """Every kind of value is shown as a number or with the configured buckets."""
-    registry = SeriesRegistry(build_catalogue((1.0, 2.0)), exposition, {"acme": BOTH})
+    registry = build_registry(exposition, build_catalogue((1.0, 2.0)), acme=BOTH)
     labels = ("acme", *("x" for _ in CATALOGUE[family].labels[1:]))
     registry.restore({(family, labels): SeriesValue(value, 7.0)}, {"acme": BOTH})
     assert {(family, labels): expected} == exposition.visible_values

@@ -11,26 +11,16 @@ import pytest
 
 from late_exporter.errors import ConfigError
 from late_exporter.simulator import INCIDENTS, LogList, SimulatedApi, SimulatedWorld, SimulatorResponse, StaticLogs
+from tests.support.clock import VirtualClock
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 KEY = "sk_" + "0123456789abcdef" * 4
 
 
-class Clock:
-    """Clock of the simulated API."""
-
-    def __init__(self) -> None:
-        self.now = NOON.timestamp()
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
+def clock() -> VirtualClock:
     """Return a clock that stands at noon until it is set."""
-    return Clock()
+    return VirtualClock(NOON.timestamp())
 
 
 @pytest.fixture
@@ -40,9 +30,9 @@ def static_logs() -> StaticLogs:
 
 
 @pytest.fixture
-def api(static_logs: StaticLogs, clock: Clock) -> SimulatedApi:
+def api(static_logs: StaticLogs, clock: VirtualClock) -> SimulatedApi:
     """Return an API of static logs."""
-    return SimulatedApi(static_logs, clock=clock)
+    return SimulatedApi(static_logs, clock=clock.time)
 
 
 def publishing(number: int) -> dict[str, Any]:
@@ -171,9 +161,9 @@ def test_pagination(api: SimulatedApi, limit: int, skip: int, pages: int, *, mor
     assert expected == body(response)["pagination"]
 
 
-def test_empty_list(clock: Clock) -> None:
+def test_empty_list(clock: VirtualClock) -> None:
     """An empty list has no pages."""
-    response = get(SimulatedApi(StaticLogs(), clock=clock), "/v1/posts/logs")
+    response = get(SimulatedApi(StaticLogs(), clock=clock.time), "/v1/posts/logs")
     expected = {"total": 0, "limit": 50, "skip": 0, "pages": 0, "hasMore": False}
     assert {"logs": [], "pagination": expected} == body(response)
 
@@ -208,9 +198,9 @@ def test_generations(api: SimulatedApi, generation: str, old: int, new: int) -> 
     assert {405 if new == 200 else 404} == {get(api, NEW, method="POST").status}
 
 
-def test_unknown_generation(static_logs: StaticLogs, clock: Clock) -> None:
+def test_unknown_generation(static_logs: StaticLogs, clock: VirtualClock) -> None:
     """An unknown generation is rejected and changes nothing."""
-    api = SimulatedApi(static_logs, clock=clock, generation="zernio")
+    api = SimulatedApi(static_logs, clock=clock.time, generation="zernio")
     with pytest.raises(ConfigError, match="unknown generation 'meta': use one of late, zernio, both"):
         api.generation = "meta"
     assert "zernio" == api.generation
@@ -245,17 +235,17 @@ def test_unauthorized(api: SimulatedApi, headers: dict[str, str]) -> None:
     assert "600" == response.headers["X-RateLimit-Remaining"]
 
 
-def test_accepted_keys(static_logs: StaticLogs, clock: Clock) -> None:
+def test_accepted_keys(static_logs: StaticLogs, clock: VirtualClock) -> None:
     """With a list of keys only those are accepted."""
-    api = SimulatedApi(static_logs, clock=clock, keys={"sk_mine"})
+    api = SimulatedApi(static_logs, clock=clock.time, keys={"sk_mine"})
     assert 200 == get(api, "/v1/posts/logs", key="sk_mine").status
     assert 401 == get(api, "/v1/posts/logs", key=KEY).status
 
 
-def test_rate_limit(static_logs: StaticLogs, clock: Clock) -> None:
+def test_rate_limit(static_logs: StaticLogs, clock: VirtualClock) -> None:
     """Each request uses the quota of its key, then the response is 429 until the next minute."""
-    api = SimulatedApi(static_logs, clock=clock, rate_limit=2)
-    clock.now += 45
+    api = SimulatedApi(static_logs, clock=clock.time, rate_limit=2)
+    clock.advance(45)
     answers = [get(api, "/v1/posts/logs") for _ in range(3)]
     assert [(200, "1"), (200, "0"), (429, "0")] == [
         (response.status, response.headers["X-RateLimit-Remaining"]) for response in answers
@@ -269,9 +259,9 @@ def test_rate_limit(static_logs: StaticLogs, clock: Clock) -> None:
     assert 200 == get(api, "/v1/posts/logs").status
 
 
-def test_rate_limit_is_a_keys_own(static_logs: StaticLogs, clock: Clock) -> None:
+def test_rate_limit_is_a_keys_own(static_logs: StaticLogs, clock: VirtualClock) -> None:
     """One key's requests do not use another key's quota."""
-    api = SimulatedApi(static_logs, clock=clock, rate_limit=1)
+    api = SimulatedApi(static_logs, clock=clock.time, rate_limit=1)
     assert [200, 429] == [get(api, "/v1/posts/logs").status for _ in range(2)]
     assert 200 == get(api, "/v1/posts/logs", key="sk_" + "f" * 64).status
 
@@ -288,25 +278,25 @@ def test_headers(api: SimulatedApi, path: str) -> None:
     } == get(api, path).headers
 
 
-def test_odd_rows_are_served(clock: Clock) -> None:
+def test_odd_rows_are_served(clock: VirtualClock) -> None:
     """Rows of any shape are served unchanged, with any filter."""
     odd = {"_id": 5, "postId": 7, "status": ["success"], "platform": {"a": 1}, "request": "text", "createdAt": None}
-    api = SimulatedApi(StaticLogs(LogList([odd]), LogList([{"eventType": None}])), clock=clock)
+    api = SimulatedApi(StaticLogs(LogList([odd]), LogList([{"eventType": None}])), clock=clock.time)
     assert [odd] == body(get(api, "/v1/posts/logs"))["logs"]
     assert [] == body(get(api, "/v1/posts/logs", "search=text&platform=tiktok"))["logs"]
     assert [] == body(get(api, "/v1/connections/logs", "status=failed"))["logs"]
 
 
 @pytest.fixture
-def world(clock: Clock) -> SimulatedWorld:
+def world(clock: VirtualClock) -> SimulatedWorld:
     """Return a world that began an hour ago."""
     return SimulatedWorld(1, clock.now, history=3600)
 
 
 @pytest.fixture
-def admin(world: SimulatedWorld, clock: Clock) -> Callable[..., tuple[int, Any]]:
+def admin(world: SimulatedWorld, clock: VirtualClock) -> Callable[..., tuple[int, Any]]:
     """Return a function that sends a request without a key, and returns status and document."""
-    api = SimulatedApi(world, clock=clock)
+    api = SimulatedApi(world, clock=clock.time)
 
     def ask(method: str, path: str, query: str = "") -> tuple[int, Any]:
         response = api.handle(method, path, query, {})
@@ -315,11 +305,11 @@ def admin(world: SimulatedWorld, clock: Clock) -> Callable[..., tuple[int, Any]]
     return ask
 
 
-def test_world_advances(world: SimulatedWorld, clock: Clock) -> None:
+def test_world_advances(world: SimulatedWorld, clock: VirtualClock) -> None:
     """A response has all logs up to its time."""
-    api = SimulatedApi(world, clock=clock)
+    api = SimulatedApi(world, clock=clock.time)
     before = body(get(api, "/v1/posts/logs"))["pagination"]["total"]
-    clock.now += 3600
+    clock.advance(3600)
     assert body(get(api, "/v1/posts/logs"))["pagination"]["total"] > before
 
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import re
+import threading
 from collections.abc import MutableMapping, Sequence
 from typing import Any
 
+import jinja2
 import msgspec
 import pytest
 
@@ -13,6 +16,7 @@ from late_exporter.exposition.exposition import EncodedBody, Exposition
 from late_exporter.status import FeedHealth, WorkspaceHealth
 from late_exporter.web.app import create_app
 from late_exporter.web.asgi import App
+from late_exporter.web.landing import load_template
 
 Message = MutableMapping[str, Any]
 
@@ -107,6 +111,28 @@ async def test_routes(status: int, content_type: str, start: str, path: str) -> 
     assert response.text.startswith(start)
     assert str(len(response.body)) == response.headers["content-length"]
     assert (status, response.headers, b"") == (head.status, head.headers, head.body)
+
+
+async def test_scrapes_do_not_wait_for_the_first_landing_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The template is compiled outside the event loop, and only once."""
+    compile_template, scraped, compilations = jinja2.Environment.from_string, threading.Event(), 0
+
+    def compile_after_scrape(environment: jinja2.Environment, source: str) -> jinja2.Template:
+        nonlocal compilations
+        compilations += 1
+        assert scraped.wait(30)
+        return compile_template(environment, source)
+
+    monkeypatch.setattr(jinja2.Environment, "from_string", compile_after_scrape)
+    load_template.cache_clear()
+    app = application()
+    page = asyncio.create_task(call(app))
+    await asyncio.sleep(0)
+    assert 200 == (await call(app, "/metrics")).status
+    assert not page.done()
+    scraped.set()
+    assert (await page).text == (await call(app)).text
+    assert 1 == compilations
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/nowhere"])
@@ -244,31 +270,3 @@ async def test_page_shows_current_health() -> None:
     text = (await call(app)).text
     assert "The feed is polled and up to date" in text
     assert "as of 14:03:22 UTC" in text
-
-
-async def exchange(app: App, kind: str, *events: str) -> list[Message]:
-    """Send events to a scope that is not HTTP."""
-    incoming = iter(events)
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": next(incoming)}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    await app({"type": kind, "path": "/metrics", "headers": []}, receive, send)
-    return sent
-
-
-async def test_lifespan() -> None:
-    """Startup and shutdown are acknowledged."""
-    sent = await exchange(application(), "lifespan", "lifespan.startup", "lifespan.shutdown")
-    assert ["lifespan.startup.complete", "lifespan.shutdown.complete"] == [message["type"] for message in sent]
-
-
-async def test_websocket() -> None:
-    """A WebSocket is closed before it opens."""
-    assert [{"type": "websocket.close", "code": 1000}] == await exchange(
-        application(), "websocket", "websocket.connect"
-    )

@@ -20,6 +20,8 @@ from late_exporter.web.auth import (
     PasswordVerifier,
     TokenBucket,
 )
+from tests.support.clock import VirtualClock
+from tests.support.loggers import RecordingLogger
 
 Message = MutableMapping[str, Any]
 
@@ -28,17 +30,6 @@ BOB = b"$2y$12$" + b"b" * 53
 USERS: Mapping[str, bytes] = {"alice": ALICE, "bob": BOB}
 CORRECT: Mapping[bytes, bytes] = {ALICE: b"wonderland", BOB: b"builder"}
 PEER = "192.0.2.1"
-
-
-class Clock:
-    """Clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        """The time."""
-        return self.now
 
 
 class FakeBcrypt:
@@ -56,23 +47,6 @@ class FakeBcrypt:
         return CORRECT.get(make_hash) == password
 
 
-class WarningLog:
-    """Logger that records warnings."""
-
-    def __init__(self) -> None:
-        self.warnings: list[tuple[str, dict[str, Any]]] = []
-
-    def debug(self, event: str, **fields: Any) -> None:
-        """Ignore the event."""
-
-    def info(self, event: str, **fields: Any) -> None:
-        """Ignore the event."""
-
-    def warning(self, event: str, **fields: Any) -> None:
-        """Record the event."""
-        self.warnings.append((event, fields))
-
-
 class Response(msgspec.Struct):
     """Response of the application or the middleware."""
 
@@ -82,10 +56,7 @@ class Response(msgspec.Struct):
 
 
 async def application(scope: Message, _: Callable[[], Awaitable[Message]], send: Any) -> None:
-    """Respond with the path, and to other scopes with their type."""
-    if scope["type"] != "http":
-        await send({"type": f"{scope['type']}.seen"})
-        return
+    """Respond with the path."""
     headers = [(b"content-type", b"text/plain"), (b"X-Frame-Options", b"DENY"), (b"content-security-policy", b"old")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": scope["path"].encode("utf-8", "replace")})
@@ -95,16 +66,16 @@ class AuthHarness:
     """Middleware with all its collaborators."""
 
     def __init__(self, **config: Any) -> None:
-        self.clock, self.fake_bcrypt, self.log = Clock(), FakeBcrypt(), WarningLog()
+        self.clock, self.fake_bcrypt, self.log = VirtualClock(), FakeBcrypt(), RecordingLogger()
         self.config = WebConfig(**config)
-        self.passwords = PasswordVerifier(monotonic=self.clock, check_password=self.fake_bcrypt)
+        self.passwords = PasswordVerifier(monotonic=self.clock.monotonic, check_password=self.fake_bcrypt)
         self.middleware = AuthMiddleware(
             application,
             lambda: self.config,
             passwords=self.passwords,
             log=self.log,
             is_public=WebhookReceiver("/late/hook", secret=str, window=1.0).handles,
-            monotonic=self.clock,
+            monotonic=self.clock.monotonic,
         )
 
     async def request(
@@ -161,7 +132,7 @@ async def test_open_without_users() -> None:
     """Without users no password is needed."""
     auth = AuthHarness()
     assert (200, b"/metrics") == ((await auth.request()).status, (await auth.request("alice", "wrong")).body)
-    assert ([], []) == (auth.fake_bcrypt.calls, auth.log.warnings)
+    assert ([], []) == (auth.fake_bcrypt.calls, auth.log.records)
 
 
 async def test_correct_password(auth: AuthHarness) -> None:
@@ -170,7 +141,7 @@ async def test_correct_password(auth: AuthHarness) -> None:
         assert (200, b"/metrics") == ((response := await auth.request("alice", "wonderland")).status, response.body)
     assert [(b"wonderland", ALICE)] == auth.fake_bcrypt.calls
     assert 200 == (await auth.request("bob", "builder", peer="192.0.2.2")).status
-    assert [] == auth.log.warnings
+    assert [] == auth.log.records
 
 
 async def test_wrong_password(auth: AuthHarness) -> None:
@@ -184,7 +155,7 @@ async def test_wrong_password(auth: AuthHarness) -> None:
         "x-content-type-options": "nosniff",
         "www-authenticate": 'Basic realm="late-exporter", charset="UTF-8"',
     } == response.headers
-    assert [("request rejected", {"peer": PEER, "status": 401})] == auth.log.warnings
+    assert [("warning", "request rejected", {"peer": PEER, "status": 401})] == auth.log.records
 
 
 async def test_wrong_passwords_are_not_cached(auth: AuthHarness) -> None:
@@ -231,7 +202,7 @@ async def test_no_password(auth: AuthHarness, header: bytes | None) -> None:
         response = await auth.request(authorization=header)
         assert (401, True) == (response.status, "www-authenticate" in response.headers)
     assert [] == auth.fake_bcrypt.calls
-    assert bool(header) == bool(auth.log.warnings)
+    assert bool(header) == bool(auth.log.records)
 
 
 @pytest.mark.parametrize("scheme", [b"Basic ", b"basic ", b"BASIC   "])
@@ -256,8 +227,8 @@ async def test_names_and_passwords_are_not_confused(auth: AuthHarness) -> None:
 async def test_log_has_no_credentials(auth: AuthHarness) -> None:
     """The log has the address, but neither user nor password, because both may be the password."""
     await auth.request("wonderland", "builder")
-    assert "wonderland" not in str(auth.log.warnings)
-    assert "builder" not in str(auth.log.warnings)
+    assert "wonderland" not in str(auth.log.records)
+    assert "builder" not in str(auth.log.records)
 
 
 async def test_attempts_are_limited(auth: AuthHarness) -> None:
@@ -270,12 +241,12 @@ async def test_attempts_are_limited(auth: AuthHarness) -> None:
     assert "www-authenticate" not in response.headers
     assert FAILED_LOGIN_RATE.burst == len(auth.fake_bcrypt.calls)
 
-    auth.clock.now += 2.5
+    auth.clock.advance(2.5)
     response = await auth.request("alice", "x")
     assert (429, "1") == (response.status, response.headers["retry-after"])
-    auth.clock.now += 0.5
+    auth.clock.advance(0.5)
     assert [401, 429] == [(await auth.request("alice", "x")).status for _ in range(2)]
-    assert ("request rejected", {"peer": PEER, "status": 429}) == auth.log.warnings[-1]
+    assert ("warning", "request rejected", {"peer": PEER, "status": 429}) == auth.log.records[-1]
 
 
 async def test_another_address_is_not_limited(auth: AuthHarness) -> None:
@@ -361,7 +332,7 @@ async def test_password_cache_is_bounded() -> None:
         calls.append(password)
         return True
 
-    passwords = PasswordVerifier(monotonic=Clock(), check_password=check)
+    passwords = PasswordVerifier(check_password=check)
 
     async def enter(number: int) -> None:
         header = basic_auth(f"user{number}", str(number)).decode()
@@ -516,11 +487,11 @@ async def test_rate_limit() -> None:
     assert (429, b"too many requests\n", "2") == (response.status, response.body, response.headers["retry-after"])
     assert "www-authenticate" not in response.headers
 
-    auth.clock.now += 1.9
+    auth.clock.advance(1.9)
     assert 429 == (await auth.request()).status
-    auth.clock.now += 0.1
+    auth.clock.advance(0.1)
     assert [200, 429] == [(await auth.request()).status for _ in range(2)]
-    auth.clock.now += 3600.0
+    auth.clock.advance(3600.0)
     assert [200] * 3 + [429] == [(await auth.request()).status for _ in range(4)]
 
 
@@ -529,9 +500,9 @@ async def test_rejected_requests_take_no_token() -> None:
     auth = AuthHarness(rate=RequestRate(2.0, 1))
     await auth.request()
     for _ in range(10):
-        auth.clock.now += 0.15
+        auth.clock.advance(0.15)
         assert 429 == (await auth.request()).status
-    auth.clock.now += 0.6
+    auth.clock.advance(0.6)
     assert 200 == (await auth.request()).status
 
 
@@ -560,32 +531,15 @@ async def test_changed_rate() -> None:
 
 def test_token_bucket() -> None:
     """The bucket returns the time until a token is available."""
-    clock = Clock()
-    bucket = TokenBucket(RequestRate(10.0, 2), clock)
+    clock = VirtualClock()
+    bucket = TokenBucket(RequestRate(10.0, 2), clock.monotonic)
     assert 0.0 == bucket.seconds_until_token()
     bucket.take()
     assert 0.0 == bucket.seconds_until_token()
     bucket.take()
     assert 10.0 == bucket.seconds_until_token()
-    clock.now += 4.0
+    clock.advance(4.0)
     assert 6.0 == bucket.seconds_until_token()
-
-
-@pytest.mark.parametrize("kind", ["websocket", "lifespan"])
-async def test_other_scopes(kind: str) -> None:
-    """WebSocket and lifespan scopes are passed on unchanged."""
-    auth = AuthHarness(users=USERS, rate=RequestRate(60.0, 1), headers=HEADERS)
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        pytest.fail("nothing is read")
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    for _ in range(3):
-        await auth.middleware({"type": kind, "path": "/metrics", "headers": []}, receive, send)
-    assert [{"type": f"{kind}.seen"}] * 3 == sent
 
 
 @pytest.mark.parametrize("status", [401, 429])
