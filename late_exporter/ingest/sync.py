@@ -91,6 +91,8 @@ class FeedSync:
 
     def discard_unsaved(self) -> None:
         """Drop logs that a cancelled poll has read but not committed; they are read again."""
+        if self._batch.entries and self._state.scan is not None:
+            self._state.scan.started_at = 0  # The scan is past its own logs among them.
         self._batch = PendingBatch()
 
     async def poll(self, interval: float, *, request_allowance: int | None = None) -> PollResult:

@@ -444,6 +444,40 @@ async def test_an_unsaved_scan_is_not_reported(harness: PollerHarness, failing: 
     assert (None if failing else started_at) == completed_at
 
 
+async def test_a_scan_whose_finds_were_dropped_is_not_reported(harness: PollerHarness) -> None:
+    """A scan is not reported as completed if a cancelled poll dropped a log that it had found."""
+    harness.client.rate_limit = 600
+    await harness.start(PollConfig(reconcile_interval=600.0))
+    harness.rows = [publishing_row(number, age=5000 - number) for number in range(390, 0, -1)]
+    await harness.poller.poll()
+    await harness.poller.poll()
+    harness.rows.insert(150, publishing_row(9999, "failed", age=4760))  # on the second page
+    harness.now += 601
+
+    async def hang(path: str, params: QueryParams) -> ApiResponse | None:
+        if int(params.get("skip", 0)) > 150:
+            await asyncio.Event().wait()
+        return harness.respond(path, params)
+
+    harness.client.handler = hang
+    running = asyncio.ensure_future(harness.poller.run())
+    for _ in range(50):
+        await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert harness.logs("failed") in (None, 0)
+
+    harness.restore_api()
+    await harness.poller.start()
+    await harness.poller.poll()
+    completed_at = "late_exporter_reconcile_last_completed_timestamp_seconds", "publishing"
+    assert harness.value(*completed_at) is None
+    harness.now += 601
+    await harness.poller.poll()
+    assert (1, harness.clock.time()) == (harness.logs("failed"), harness.value(*completed_at))
+
+
 async def test_pending_logs_are_looked_up(harness: PollerHarness) -> None:
     """The final status of a pending log is looked up by its post, whatever its id."""
     harness.rows = [publishing_row(1, "pending", postId="a/b?c", age=DAY)]

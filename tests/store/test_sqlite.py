@@ -612,6 +612,44 @@ def test_migration_of_released_versions(path: Path, version: str) -> None:
         assert 18 == store.accounting(publishing).observation_count
 
 
+def test_killed_migration(path: Path) -> None:
+    """A process that is killed before any statement of a migration leaves a state that can be migrated."""
+    create_released(path, "0.1.0")
+    program = f"""
+import itertools, os, shutil, signal, sqlite3
+from late_exporter.store import open_store
+
+class DyingConnection(sqlite3.Connection):
+    remaining = 0
+
+    def execute(self, *args):
+        if DyingConnection.remaining == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        DyingConnection.remaining -= 1
+        return super().execute(*args)
+
+connect = sqlite3.connect
+sqlite3.connect = lambda *args, **options: connect(*args, factory=DyingConnection, **options)
+for number in itertools.count():
+    copy = f"{path}.{{number}}"
+    shutil.copy("{path}", copy)
+    DyingConnection.remaining = number
+    if (child := os.fork()) == 0:
+        open_store(f"sqlite:///{{copy}}")
+        os._exit(0)
+    if os.waitpid(child, 0)[1] == 0:
+        break
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    before = rows(path)
+    copies = [copy for copy in path.parent.glob(f"{path.name}.*") if copy.suffix[1:].isdecimal()]
+    assert len(copies) > len("".join(MIGRATIONS[1:]).split(";"))
+    for copy in copies:
+        assert before == rows(copy)
+        open_file(copy).close()
+        assert before == rows(copy)
+
+
 def test_a_closed_state_is_one_file(path: Path) -> None:
     """Closing checkpoints the write-ahead log."""
     with closing(open_file(path)) as store:
