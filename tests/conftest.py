@@ -6,9 +6,12 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 # A shell ignores SIGINT in its background jobs, and a process passes an ignored signal on to its children. Tests that
 # interrupt a process need the default action, also under `nohup make test &`.
@@ -25,17 +28,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "default")
 SLOW_MARKERS = ("e2e", "fuzz", "container", "compose", "systemd", "kubernetes", "helm")
 """Markers of the tests that are not unit tests."""
 
-SYSTEM_MARKERS = ("container", "compose", "systemd")
-"""Markers of the tests that share the machine's container storage, networks and control groups."""
+SLOW_FOLDERS = ("bench", "dashboards", "deploy", "e2e", "fuzz", "rules", "soak")
+"""Folders of tests that share fixtures, ports or folders with the others of their file."""
 
-LONG_GROUPS = (
-    "system",
-    "tests/e2e/test_alerts.py",
-    "tests/dashboards/test_browser.py",
-    "tests/rules/test_rules.py",
-    "tests/e2e/test_kill.py",
-)
-"""The groups that take longest. They start first, so that no worker is left alone with one at the end."""
+SYSTEM_FILES = ("test_compose.py", "test_container.py", "test_pod.py", "test_systemd.py")
+"""Files of tests that share the machine's container storage, networks and control groups."""
+
+LONG_FILES = ("test_alerts.py", "test_browser.py", "test_rules.py", "test_kill.py", *SYSTEM_FILES)
+"""Files that take longest. They start right after the unit tests, so that no worker has one left at the end."""
 
 
 @pytest.fixture(scope="session")
@@ -53,26 +53,28 @@ def require_tool() -> Callable[[str], str]:
     return find
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark unit tests, put them first, and group all others for pytest-xdist.
-
-    Unit tests are independent of each other and run on any worker. The tests of one file share fixtures, ports or
-    folders otherwise, so that a file is one group, which runs on one worker.
-    """
+    """Mark unit tests and put them first, then the files that take longest."""
     ranks: dict[pytest.Item, int] = {}
     for item in items:
-        group = _group(item)
-        item.add_marker(pytest.mark.xdist_group(group) if group else pytest.mark.unit)
-        if not group:
-            ranks[item] = 0
-        else:
-            ranks[item] = 1 + (LONG_GROUPS.index(group) if group in LONG_GROUPS else len(LONG_GROUPS))
+        is_unit = {marker.name for marker in item.iter_markers()}.isdisjoint(SLOW_MARKERS)
+        if is_unit:
+            item.add_marker(pytest.mark.unit)
+        ranks[item] = 0 if is_unit else 1 if item.path.name in LONG_FILES else 2
     items.sort(key=ranks.__getitem__)
 
 
-def _group(item: pytest.Item) -> str | None:
-    markers = {marker.name for marker in item.iter_markers()}
-    if markers.isdisjoint(SLOW_MARKERS):
-        return None
-    return item.nodeid.partition("::")[0] if markers.isdisjoint(SYSTEM_MARKERS) else "system"
+class FileScheduling(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist has no types
+    """Run each unit test on any worker, but all slow tests of a file on one, and all system tests on one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = PurePosixPath(nodeid.partition("::")[0])
+        if path.name in SYSTEM_FILES:
+            return "system"
+        return str(path) if path.parts[1] in SLOW_FOLDERS else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileScheduling | None:
+    """Return the scheduler of ``--dist loadgroup``; that of pytest-xdist 3.8 ignores groups with pytest 9.2."""
+    return FileScheduling(config, log) if config.getvalue("dist") == "loadgroup" else None

@@ -135,10 +135,8 @@ def _cached_week(find: FindTool) -> Path:
 
 def _source_digest() -> str:
     sources = [*(ROOT / "late_exporter").rglob("*.py"), *(ROOT / "deploy" / "prometheus").glob("*.yml")]
-    sources += [
-        ROOT / "tests" / "support" / "worlds.py",
-        *(Path(__file__).with_name(name) for name in ("simulated_week.py", "rule_samples.py")),
-    ]
+    sources += (ROOT / "tests" / "support").glob("*.py")
+    sources += (Path(__file__).with_name(name) for name in ("simulated_week.py", "rule_samples.py"))
     return sha256(b"".join(source.read_bytes() for source in sorted(sources))).hexdigest()[:16]
 
 
