@@ -29,7 +29,7 @@ STREAKS = "late_account_consecutive_failures"
 INFO = "late_account_info"
 
 STATUS_FAMILIES = frozenset({LOGS, PENDING_LOGS, LAST_LOG, STREAKS})
-"""Families whose visible values are kept for the landing page."""
+"""Families whose visible values are kept for the status page."""
 
 ATTEMPTS = frozenset({"publish", "retry"})
 UNKNOWN = "unknown"

@@ -1,4 +1,4 @@
-"""ASGI application: landing page, metrics, health, life cycle and webhooks.
+"""ASGI application: status page, metrics, health, life cycle and webhooks.
 
 A request only reads memory. A webhook only wakes the pollers and counts.
 """
@@ -86,7 +86,7 @@ def create_app(
 ) -> App:
     """Create the application, which handles HTTP requests only: ``serve`` accepts no WebSockets.
 
-    ``clock`` returns the Unix time. The landing page links to the URL ``documentation``, if there is one. Without
+    ``clock`` returns the Unix time. The status page links to the URL ``documentation``, if there is one. Without
     ``lifecycle`` the life cycle API rejects all requests, and without ``webhooks`` there is no path for them.
     """
 

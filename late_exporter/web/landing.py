@@ -1,4 +1,4 @@
-"""Landing page: the status of every workspace and feed as HTML without scripts, problems first.
+"""Status page: the state of every workspace and feed as HTML without scripts, problems first.
 
 The markup is in ``landing.html``; this module prepares its values.
 """
@@ -173,7 +173,7 @@ def _totals(workspaces: Sequence[WorkspaceHealth], now: float) -> Sequence[str]:
     return (
         plural(len(workspaces), "workspace"),
         plural(len(feeds), "feed"),
-        plural(sum(feed.logs for feed in feeds), "log") + " held",
+        plural(sum(feed.logs for feed in feeds), "log") + " stored",
         f"{sum(feed.pending for feed in feeds):,} pending",
         f"as of {_utc(now)[11:]}",
     )

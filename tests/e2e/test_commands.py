@@ -22,7 +22,7 @@ LOGS = "late_publishing_logs_total"
 
 
 def test_demo(tmp_path: Path, exit_stack: ExitStack) -> None:
-    """The demo serves a landing page and realistic metrics within a minute, without a key and without files."""
+    """The demo serves a status page and realistic metrics within a minute, without a key and without files."""
     program = exit_stack.enter_context(
         ExporterProcess(
             tmp_path,
@@ -178,7 +178,7 @@ def test_output_into_a_closed_pipe(tmp_path: Path) -> None:
 def test_landing_page_in_a_browser(
     late: LateServer, start_exporter: Callable[..., ExporterProcess], tmp_path: Path
 ) -> None:
-    """A browser renders the landing page without an error, also of its content security policy."""
+    """A browser renders the status page without an error, also of its content security policy."""
     late.world.publish(40, over=60)
     program = start_exporter().wait_ready()
     wait_equal(40.0, lambda: program.scrape().sum(LOGS))

@@ -148,7 +148,7 @@ def test_summary_is_title_and_heading() -> None:
         ("Lag", "2.4 s", {"lag": 2.43}),
         ("Lag", "11 s", {"lag": 11.2}),
         ("Lag", "&ndash;", {}),
-        ("Logs held", "1,234,567", {"logs": 1_234_567}),
+        ("Logs stored", "1,234,567", {"logs": 1_234_567}),
         ("Pending", "1,000", {"pending": 1000}),
         ("Gaps to read", "2", {"gaps": 2}),
         ("Coverage since", "2025-11-17 7 d 1 h ago", {"coverage_start": NOW - 7 * 86_400 - 3_700}),
