@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.e2e.alertmanager import run_alertmanager
-from tests.e2e.program import DEFAULT_TIMEOUT, http_get
+from tests.e2e.program import DEFAULT_TIMEOUT, http_get, wait_until
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "alertmanager"
 CONFIG = FOLDER / "alertmanager.yml"
@@ -210,12 +210,22 @@ def test_inhibition_suppresses_only_its_targets(
         {**source_labels, "alertname": source},
         {"severity": "warning", **target_labels, "alertname": target, "case": case},
     ]
-    _post(alerts, rows, ends="2100-01-01T00:00:00Z")
     try:
-        states = {row["labels"].get("case"): row["status"]["state"] for row in json.loads(http_get(alerts).body)}
-        assert state == states[case]
+        # The source comes first, and Alertmanager takes a moment to apply its inhibitions.
+        for row in rows:
+            _fire(alerts, row)
+        wait_until(lambda: state == _states(alerts).get(case), describe=lambda: _states(alerts))
     finally:
         _post(alerts, rows, ends=datetime.now(UTC).isoformat())
+
+
+def _fire(url: str, labels: dict[str, str]) -> None:
+    _post(url, [labels], ends="2100-01-01T00:00:00Z")
+    wait_until(lambda: labels in [alert["labels"] for alert in json.loads(http_get(url).body)])
+
+
+def _states(url: str) -> Mapping[str, str]:
+    return {alert["labels"].get("case", ""): alert["status"]["state"] for alert in json.loads(http_get(url).body)}
 
 
 def _post(url: str, rows: list[dict[str, str]], *, ends: str) -> None:
