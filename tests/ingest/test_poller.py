@@ -92,6 +92,18 @@ async def test_failed_poll(harness: PollerHarness, outcome: str, failure: LateEr
     assert ("success", "") == (harness.poller.health.outcome, harness.poller.health.error)
 
 
+async def test_an_error_keeps_no_frames(harness: PollerHarness) -> None:
+    """The error of a poll, which is kept until the next one, does not keep the pages that the poll had read."""
+
+    def handler(_: str, __: QueryParams) -> ApiResponse:
+        raise ApiUnavailable("502: Bad Gateway") from OSError("reset")
+
+    harness.client.handler = handler
+    error = (await harness.poller.poll()).error
+    assert error is not None
+    assert (None, None, None) == (error.__traceback__, error.__cause__, error.__context__)
+
+
 async def test_missing_list(harness: PollerHarness) -> None:
     """A 404 for the list is a failure, not an empty list."""
     harness.client.handler = lambda _, __: None
