@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, Union
 
 import msgspec
 
-from late_exporter.model import Deviation
+from late_exporter.model import PAGE_SIZE, Deviation
 
 MAX_PATHS = 50
 PATH_LENGTH = 64
@@ -179,7 +179,9 @@ class SchemaChecker:
             return ()
         deviations: dict[tuple[str, str], Deviation] = {}
         envelope = self._deviations(response, ENVELOPE, deviations)
-        rows = [self._deviations(row, self._schema, deviations) if isinstance(row, dict) else () for row in logs]
+        rows = [
+            self._deviations(row, self._schema, deviations) if isinstance(row, dict) else () for row in logs[:PAGE_SIZE]
+        ]
         return [envelope + row for row in rows] if deviations else ()
 
     def _deviations(
