@@ -176,7 +176,7 @@ async def _export(settings: Settings, reload_settings: Callable[[], Settings], s
             lifecycle=lifecycle if settings.web.enable_lifecycle else None,
             webhooks=receiver,
         )
-        is_public = receiver.handles if receiver else None
+        is_public = receiver.handles if receiver and not settings.webhook.require_auth else None
         protected_app = AuthMiddleware(
             app, watcher.current, passwords=PasswordVerifier(), log=_logger(), is_public=is_public
         )
@@ -335,7 +335,7 @@ async def _serve_simulator(
 ) -> None:
     world = await asyncio.to_thread(_create_world, options, lead, generation)
     api = SimulatedApi(world, clock=time.time, rate_limit=options.rate_limit, generation=generation)
-    _logger().info("simulating the Late API", address=_url(bound), logs=len(world.publishing.rows))
+    _logger().info("simulating the Zernio API", address=_url(bound), logs=len(world.publishing.rows))
     await serve(create_simulator(api), [bound], date_header=False)
 
 
