@@ -335,7 +335,7 @@ async def _serve_simulator(
 ) -> None:
     world = await asyncio.to_thread(_create_world, options, lead, generation)
     api = SimulatedApi(world, clock=time.time, rate_limit=options.rate_limit, generation=generation)
-    _logger().info("simulating the Zernio API", address=_url(bound), logs=len(world.publishing.rows))
+    _logger().info("simulating the Late API", address=_url(bound), logs=len(world.publishing.rows))
     await serve(create_simulator(api), [bound], date_header=False)
 
 
