@@ -69,7 +69,7 @@ STATUS_ROW = PanelRow(
             PanelFrame(
                 104,
                 "Next token expiry",
-                "Time until the first known access token of a connected account expires. Late renews many"
+                "Time until the first known access token of a connected account expires. Zernio renews many"
                 " tokens itself; watch for tokens in the table below that stay close to 0.",
                 4,
                 4,
@@ -104,7 +104,7 @@ TABLE_ROW = PanelRow(
                 201,
                 "Accounts",
                 "Current state of each account. Click a platform for details. A dash under Connected means"
-                " that no connection log of the account was seen, because Late keeps them for seven days only;"
+                " that no connection log of the account was seen, because it is older than the logs that the API keeps;"
                 " a dash under Token left means the same, or that the account is disconnected.",
                 24,
                 13,

@@ -97,7 +97,7 @@ STATUS_ROW = PanelRow(
                 105,
                 "Oldest pending",
                 "Age of the oldest pending publishing log. A log that never reaches a final status stays here"
-                " until Late deletes it after seven days.",
+                " until the API deletes it, after 90 days (7 in generation late).",
                 3,
                 4,
             ),
@@ -231,7 +231,7 @@ RED_METHOD_ROW = PanelRow(
                 301,
                 "Attempts",
                 "Finished publish attempts per minute, successful or not. Logs are counted when they are"
-                " read, so a spike follows an outage of the exporter or of the Late API.",
+                " read, so a spike follows an outage of the exporter or of the Zernio API.",
                 8,
                 9,
             ),
@@ -381,6 +381,6 @@ TABLE_ROW = PanelRow(
 DASHBOARD = DashboardSpec(
     uid=OVERVIEW,
     title="Late / Overview",
-    description="Whether publishing through Late works, and if not, since when, where and why.",
+    description="Whether publishing through Zernio works, and if not, since when, where and why.",
     rows=(STATUS_ROW, TIMELINE_ROW, RED_METHOD_ROW, FAILURE_ROW, TABLE_ROW),
 )

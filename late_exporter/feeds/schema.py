@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, Union
 
 import msgspec
 
+from late_exporter.masking import KEY_PATTERN
 from late_exporter.model import PAGE_SIZE, Deviation
 
 MAX_PATHS = 50
@@ -21,8 +22,8 @@ NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", type(Non
 TYPES = {"array": list, "string": str, "boolean": bool, "number": int | float}
 
 IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,40}")
-SECRET = re.compile(r"[0-9A-Fa-f]{8,}|[A-Za-z0-9_]{16,}")
-"""Ids, tokens and telephone numbers; long words in error codes match too."""
+SECRET = re.compile(rf"{KEY_PATTERN}|[0-9A-Fa-f]{{8,}}|[A-Za-z0-9_]{{16,}}")
+"""API keys, ids, tokens and telephone numbers; long words in error codes match too."""
 
 
 class SchemaField(msgspec.Struct, frozen=True):
