@@ -79,6 +79,8 @@ class WorldConditions:
 
     def find_incident(self, name: str, account: SimulatedAccount | None = None) -> Incident | None:
         """Return the active incident of a name that ends last, of any or of one account."""
+        if not self.incidents:
+            return None
         matching = [
             incident
             for incident in self.incidents
@@ -118,6 +120,6 @@ class WorldConditions:
         return seconds
 
     def _is_affected(self, name: str, account: SimulatedAccount) -> bool:
-        return any(
+        return bool(self.incidents) and any(
             incident.name == name and incident.platform in {None, account.platform.name} for incident in self.incidents
         )

@@ -16,7 +16,7 @@ from late_exporter.simulator.platforms import PublishFailure
 RESULTS = frozenset({"published", "failed", "cancelled"})
 
 
-class PostTarget(msgspec.Struct):
+class PostTarget(msgspec.Struct, gc=False):
     """State of a post on one account. ``url`` and ``failure`` belong to a published and a failed one."""
 
     account: SimulatedAccount

@@ -23,7 +23,8 @@ from late_exporter.simulator.platforms import (
 from late_exporter.simulator.posts import PostList, SimulatedPost
 
 LOGS_PER_POST = 2.57
-KIND_WEIGHTS = {"text": 0.2, "image": 0.5, "video": 0.3}
+KINDS, CUMULATIVE_KINDS = ("text", "image", "video"), (0.2, 0.7, 1.0)
+TARGET_COUNTS, CUMULATIVE_COUNTS = (1, 2, 3, 4), (0.45, 0.75, 0.9, 1.0)
 MAX_ATTEMPTS = 4
 RARE_PROBABILITY = 0.004
 STUCK_PROBABILITY = 0.0001
@@ -113,7 +114,7 @@ class PublishingSimulation:
 
     def _create_post(self, scheduled_at: float | None) -> SimulatedPost | None:
         """Create a post, unless the drawn customer has no account for the drawn kind."""
-        kind = self._random.choices(tuple(KIND_WEIGHTS), tuple(KIND_WEIGHTS.values()))[0]
+        kind = self._random.choices(KINDS, cum_weights=CUMULATIVE_KINDS)[0]
         accounts = self._choose_accounts(kind)
         if not accounts:
             return None
@@ -141,7 +142,7 @@ class PublishingSimulation:
     def _choose_accounts(self, kind: str) -> list[SimulatedAccount]:
         accounts = self._random.choice(self._accounts_by_user)
         candidates = [account for account in accounts if kind in account.platform.post_kinds]
-        count = min(len(candidates), self._random.choices((1, 2, 3, 4), (45, 30, 15, 10))[0])
+        count = min(len(candidates), self._random.choices(TARGET_COUNTS, cum_weights=CUMULATIVE_COUNTS)[0])
         candidates.sort(key=lambda account: self._random.random() ** (1 / account.platform.weight), reverse=True)
         return candidates[:count]
 

@@ -92,9 +92,12 @@ def test_posts_agree_with_the_logs(calm: Workspace) -> None:
     assert compared["success"] > compared["failed"] > 10
 
 
-def test_failed_targets_have_a_category(calm: Workspace) -> None:
+def test_failed_targets_have_a_category(workspace: Workspace) -> None:
     """A failed target has a category and a source, and the others have neither."""
-    targets = [target for post in calm.world.posts for target in post.document()["platforms"]]
+    workspace.world.start_incident("platform-outage", duration=HOUR)
+    workspace.clock.advance(2 * HOUR)
+    workspace.total("failed")
+    targets = [target for post in workspace.world.posts for target in post.document()["platforms"]]
     categories = {
         (target["errorCategory"], target["errorSource"]) for target in targets if target["status"] == "failed"
     }
