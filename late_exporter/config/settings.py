@@ -28,7 +28,6 @@ from late_exporter.config.commands import (
 from late_exporter.config.flags import CommandFlags
 from late_exporter.config.options import Option, option, options_of
 from late_exporter.config.types import (
-    RATE_LIMITS,
     BaseUrl,
     Bool,
     Bounds,
@@ -53,8 +52,17 @@ from late_exporter.config.types import (
 if TYPE_CHECKING:
     from late_exporter.config.web import WebConfig
 
-PLANS = ", ".join(f"{plan} ({limit})" for plan, limit in RATE_LIMITS.items())
-Incident: TypeAlias = Literal["platform-outage", "revoked-token", "rate-limit-storm", "slow-video"]
+Incident: TypeAlias = Literal[
+    "platform-outage",
+    "revoked-token",
+    "rate-limit-storm",
+    "slow-video",
+    "scheduler-stuck",
+    "account-cooldown",
+    "suspended",
+    "spend-cap",
+    "webhook-disabled",
+]
 
 
 class SettingsSection(BaseModel):
@@ -268,14 +276,20 @@ class SimulateSettings(SettingsSection):
         "DURATION",
         "Age of the oldest log at startup, at most 90d.",
         SIMULATOR_COMMANDS,
-        command_defaults={"demo": "3d"},
+        command_defaults={"demo": "50h"},  # more than two days, to include the incidents of the history
     )
     rate_limit: RateLimit = option(
         "600",
         "LIMIT",
-        f"Requests per minute allowed per key, or a plan: {PLANS}.",
+        "Requests per minute allowed per key; the tiers of the API are 60, 600 and 1200.",
         SIMULATOR_COMMANDS,
         command_defaults={"demo": "6000"},
+    )
+    customer_rate: Annotated[int, integer(0)] = option(
+        "0",
+        "NUMBER",
+        "Calls per minute of the customer's own software, which share the quota of every key.",
+        SIMULATOR_COMMANDS,
     )
     incident: CommaSeparated[Incident] = option(
         None,
