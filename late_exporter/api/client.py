@@ -12,14 +12,13 @@ from pathlib import Path
 import httpx
 import msgspec
 
+from late_exporter.api.body import read_body
 from late_exporter.api.failures import MAX_MESSAGE_LENGTH, parse_error, status_error
 from late_exporter.api.headers import parse_date, parse_quota, request_id, retry_delay
 from late_exporter.api.quota import RateLimiter
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, Unauthorized
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
-
-MAX_BODY_BYTES = 32 * 1024 * 1024
 
 
 class ApiKey:
@@ -168,14 +167,7 @@ class LateClient:
     async def _fetch(self, path: str, params: Mapping[str, str | int], key: str) -> tuple[httpx.Response, bytes]:
         headers = {"Authorization": f"Bearer {key}", "Accept": "application/json", "Accept-Encoding": "gzip"}
         async with self._http.stream("GET", f"{self._base_url}{path}", params=params, headers=headers) as response:
-            decompress = _decompressor(response)
-            body = bytearray()
-            async for chunk in response.aiter_raw():
-                # One byte may expand to a thousand, and httpx would decompress the whole chunk at once.
-                body += decompress(chunk, MAX_BODY_BYTES + 1 - len(body))
-                if len(body) > MAX_BODY_BYTES:
-                    raise BadPayload(f"the response is larger than {MAX_BODY_BYTES // 1024**2} MiB")
-            return response, bytes(body)
+            return response, await read_body(response)
 
     def _check_response(self, response: httpx.Response, body: bytes, key: str, sent_at: float) -> ApiResponse | None:
         date = parse_date(response.headers.get("Date"))
@@ -205,16 +197,6 @@ class LateClient:
         if quota is not None:
             self._rate_limiter.update(quota, quota.reset - now, sent_at=sent_at)
             self.quota = msgspec.structs.replace(quota, customer_requests=self._rate_limiter.customer_requests)
-
-
-def _decompressor(response: httpx.Response) -> Callable[[bytes, int], bytes]:
-    """Return a function that decompresses a chunk, up to a number of bytes; only gzip is accepted."""
-    encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    if encoding in ("gzip", "x-gzip"):
-        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress
-    if encoding not in ("", "identity") and response.is_success:
-        raise BadPayload("the response has an unsupported Content-Encoding; only gzip was requested")
-    return lambda chunk, _: chunk
 
 
 def _translate_error(exc: Exception, timeout: float) -> tuple[str, ApiError]:

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from late_exporter.api.client import MAX_BODY_BYTES, ApiKey, LateClient
+from late_exporter.api.body import MAX_BODY_BYTES
+from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.quota import RateLimiter
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, BadRequest, Forbidden, RateLimited, Unauthorized
 from late_exporter.protocols import ApiResponse, RequestRecord
@@ -594,31 +595,31 @@ def stream_response(stream: ChunkStream, **headers: str) -> Handler:
 
 
 async def test_endless_body() -> None:
-    """A response is not read beyond 32 MiB."""
+    """A response is not read beyond 8 MiB."""
     stream = ChunkStream(forever=b" " * 1024 * 1024)
     api = ClientHarness(stream_response(stream))
     failure = await api.fail()
 
-    assert (BadPayload, "the response is larger than 32 MiB") == (type(failure), str(failure))
+    assert (BadPayload, "the response is larger than 8 MiB") == (type(failure), str(failure))
     assert MAX_BODY_BYTES < stream.sent <= MAX_BODY_BYTES + 1024 * 1024
     assert stream.closed
     assert ["too_large"] == api.codes
 
 
 async def test_maximum_body() -> None:
-    """A response of exactly 32 MiB is read."""
+    """A response of exactly 8 MiB is read."""
     answer = await ClientHarness(respond_with(200, b" " * MAX_BODY_BYTES)).get()
     assert answer is not None
     assert MAX_BODY_BYTES == len(answer.body)
 
 
 async def test_decompression_bomb() -> None:
-    """A response that decompresses to more than 32 MiB is rejected, however small it is."""
+    """A response that decompresses to more than 8 MiB is rejected, however small it is."""
     bomb = gzip.compress(b" " * (MAX_BODY_BYTES + 1))
     assert len(bomb) < 100_000
     api = ClientHarness(respond_with(200, bomb, Content_Encoding="gzip"))
 
-    assert "the response is larger than 32 MiB" == str(await api.fail())
+    assert "the response is larger than 8 MiB" == str(await api.fail())
 
 
 async def test_gzipped_body() -> None:
@@ -638,6 +639,42 @@ async def test_memory_of_a_decompression_bomb() -> None:
         assert tracemalloc.get_traced_memory()[1] < 3 * MAX_BODY_BYTES
     finally:
         tracemalloc.stop()
+
+
+async def test_announced_size() -> None:
+    """A response that announces more than 8 MiB is rejected before it is read."""
+    stream = ChunkStream(b"{", forever=b" ")
+    api = ClientHarness(stream_response(stream, Content_Length=str(MAX_BODY_BYTES + 1)))
+
+    assert "the response is larger than 8 MiB" == str(await api.fail())
+    assert 0 == stream.sent
+
+
+async def test_bytes_after_compressed_data() -> None:
+    """A response that continues after the end of its compressed data is rejected at once, however long it lasts."""
+    stream = ChunkStream(gzip.compress(b'{"logs": []}'), forever=b" ")
+    api = ClientHarness(stream_response(stream, Content_Encoding="gzip"))
+
+    assert "the response continues after the end of its compressed data" == str(await api.fail())
+    assert stream.sent < 1024**2
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+async def test_memory_of_an_error(encoding: str) -> None:
+    """Of an error response only the beginning is read, and its status counts."""
+    body = b'{"error": "no", "x": [' + b"[]," * 3_000_000
+    tracemalloc.start()
+    try:
+        content = gzip.compress(body) if encoding == "gzip" else body
+        api = ClientHarness(respond_with(500, content, Content_Encoding=encoding))
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        failure = await api.fail()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (ApiUnavailable, 500) == (type(failure), getattr(failure, "status", None))
+    assert peak - before < 2_000_000
 
 
 @pytest.mark.parametrize("encoding", ["gzip, gzip", "deflate", "br", "zstd", "gzip, br", "nonsense"])
