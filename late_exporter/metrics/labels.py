@@ -10,6 +10,7 @@ import msgspec
 
 from late_exporter.exposition.family import Family
 from late_exporter.feeds.schema import DOCUMENTED_PATHS
+from late_exporter.feeds.status import HEALTH_STATUSES
 from late_exporter.model import IncCounter, Increment, Labels, ObserveHistogram, Series
 
 PLATFORMS = (
@@ -35,7 +36,7 @@ KNOWN_VALUES: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "platform": frozenset(PLATFORMS),
         "action": frozenset(ACTIONS),
-        "status": frozenset(STATUSES),
+        "status": frozenset({*STATUSES, *HEALTH_STATUSES}),
         "event": frozenset(EVENTS),
         "method": frozenset(METHODS),
         "code": frozenset(CODES),
