@@ -199,13 +199,18 @@ class Exporter:
         return WebhookStats(workspace.name, self._request_budgets.setdefault(_key(workspace), RequestBudget()))
 
     def _status_source(self, workspace: Workspace) -> StatusSource:
-        status, key = self._settings.status, _key(workspace)
-        config = StatusConfig(
-            intervals={name: status.intervals[name] for name in status.feeds},
-            max_accounts=self._settings.metrics.max_accounts,
-            key_users=sum(_key(other) == key for other in self._settings.workspaces),
-        )
-        return StatusSource(config, self._status_budgets.setdefault(key, RequestBudget()))
+        budget = self._status_budgets.setdefault(_key(workspace), RequestBudget())
+        return StatusSource(status_config(self._settings, workspace), budget)
+
+
+def status_config(settings: Settings, workspace: Workspace) -> StatusConfig:
+    """Return the configuration of the status feeds of a workspace."""
+    key = _key(workspace)
+    return StatusConfig(
+        intervals={name: settings.status.intervals[name] for name in settings.status.feeds},
+        max_accounts=settings.metrics.max_accounts,
+        key_users=sum(_key(other) == key for other in settings.workspaces),
+    )
 
 
 def _pipeline_config(settings: Settings) -> PipelineConfig:

@@ -58,6 +58,11 @@ class StatusConfig(msgspec.Struct, frozen=True, kw_only=True):
             if name in self.intervals and (self.max_accounts or not feed.has_accounts)
         }
 
+    def context(self, workspace: str, now: int, rejected_values: set[str]) -> RefreshContext:
+        return RefreshContext(
+            workspace=workspace, now=now, max_accounts=self.max_accounts, rejected_values=rejected_values
+        )
+
     @property
     def requests_per_minute(self) -> float:
         """Requests per minute of this workspace at the configured intervals."""
@@ -131,6 +136,7 @@ class StatusPoller:
     def reconfigure(self, client: Client, config: StatusConfig, budget: RequestBudget) -> None:
         """Use another client and other intervals; must not be called while ``run`` is running."""
         self._client, self.config, self._budget = client, config, budget
+        self._key_reload_count = client.key_reload_count
         for name in self._states.keys() - config.feeds.keys():
             self._publisher.remove(name)
         states = {name: self._states.get(name) or self._new_state(feed) for name, feed in config.feeds.items()}
@@ -203,7 +209,8 @@ class StatusPoller:
         body, rejection = b"", None
         try:
             try:
-                body = await self._get(state, step.request)
+                state.request_count += 1
+                body = await fetch_status(self._client, state.feed, step.request, self.config.profile_id)
             except BadRequest as exc:
                 rejection = exc
             request = step.refresh.send(body) if rejection is None else step.refresh.throw(rejection)
@@ -222,25 +229,9 @@ class StatusPoller:
             state.rejected_at = now
             state.rejected_values.clear()
         state.started_at, state.request_count = now, 0
-        refresh = state.feed.refresh(
-            RefreshContext(
-                workspace=self._workspace,
-                now=int(self._runtime.clock() * 1000),
-                max_accounts=self.config.max_accounts,
-                rejected_values=state.rejected_values,
-            )
-        )
+        time = int(self._runtime.clock() * 1000)
+        refresh = state.feed.refresh(self.config.context(self._workspace, time, state.rejected_values))
         return _RefreshStep(refresh, next(refresh))
-
-    async def _get(self, state: _FeedState, request: StatusRequest) -> bytes:
-        state.request_count += 1
-        params = dict(request.params)
-        if self.config.profile_id and state.feed.has_profiles:
-            params["profileId"] = self.config.profile_id
-        response = await self._client.get(request.path, params, path_template=request.path)
-        if response is None:
-            raise EndpointNotFound(f"404: the API has no {request.path}", status=404)
-        return response.body
 
     def _succeed(self, state: _FeedState, gauges: Sequence[SetLatest]) -> None:
         interval = self._interval(state)
@@ -258,11 +249,11 @@ class StatusPoller:
 
     def _fail(self, state: _FeedState, error: ApiError) -> None:
         name, now = state.feed.name, self._runtime.monotonic()
-        reason = _disabling_reason(error)
+        reason = disabling_reason(error)
         state.step = None
         if reason:
             delay, state.expires_at = DISABLED_SECONDS, math.inf
-            self._publisher.disable(name, reason)
+            self._publisher.clear(name, reason)
         else:
             delay = min(max(self._interval(state), MAX_BACKOFF), MAX_RETRY_SECONDS)
             self._publisher.fail(name)
@@ -286,7 +277,17 @@ class StatusPoller:
         return 1 + JITTER * self._runtime.random()
 
 
-def _disabling_reason(error: ApiError) -> str:
+async def fetch_status(client: Client, feed: StatusFeed, request: StatusRequest, profile_id: str) -> bytes:
+    """Send a request of a status feed; return the body of the response, raise ApiError if there is none."""
+    params = {**request.params, "profileId": profile_id} if profile_id and feed.has_profiles else request.params
+    response = await client.get(request.path, params, path_template=request.path)
+    if response is None:
+        raise EndpointNotFound(f"404: the API has no {request.path}", status=404)
+    return response.body
+
+
+def disabling_reason(error: ApiError) -> str:
+    """Return the reason to switch off a status feed after an error; empty if the error is temporary."""
     if isinstance(error, Forbidden):
         return "forbidden"
     return "not_found" if isinstance(error, EndpointNotFound) else ""

@@ -22,7 +22,7 @@ OVERDUE_SECONDS = 300.0
 
 UP = "late_exporter_status_feed_up"
 DISABLED = "late_exporter_status_feed_disabled"
-REASONS = ("forbidden", "not_found")
+DISABLING_REASONS = ("forbidden", "not_found")
 
 
 class StatusPublisher:
@@ -56,21 +56,16 @@ class StatusPublisher:
         }
         self._defer([increment for increment in increments if not isinstance(increment, SetLatest)])
         self._replace(feed, values)
-        self._set_up(feed, is_up=True)
+        self._set_state(feed, is_up=True)
 
     def fail(self, feed: str) -> None:
         """Report a failed refresh; the series stay until they are stale."""
-        self._set_up(feed, is_up=False)
+        self._set_state(feed, is_up=False)
 
-    def disable(self, feed: str, reason: str) -> None:
-        """Remove the series of a feed that is switched off."""
-        self.clear(feed)
-        self._registry.set_gauge(DISABLED, (self._workspace, feed, reason), 1)
-
-    def clear(self, feed: str) -> None:
-        """Remove the series of a feed that does not succeed any more."""
+    def clear(self, feed: str, disabled_reason: str = "") -> None:
+        """Remove the series of a feed that does not succeed any more, or that is switched off for a reason."""
         self._replace(feed, {})
-        self._set_up(feed, is_up=False)
+        self._set_state(feed, is_up=False, disabled_reason=disabled_reason)
 
     def remove(self, feed: str) -> None:
         """Remove everything about a feed that is no longer configured."""
@@ -116,7 +111,10 @@ class StatusPublisher:
         self._values[feed] = values
         self._registry.replace_status(self._workspace, feed, values)
 
-    def _set_up(self, feed: str, *, is_up: bool) -> None:
+    def _set_state(self, feed: str, *, is_up: bool, disabled_reason: str = "") -> None:
         self._registry.set_gauge(UP, (self._workspace, feed), int(is_up))
-        for reason in REASONS:
-            self._registry.remove_gauge(DISABLED, (self._workspace, feed, reason))
+        for reason in DISABLING_REASONS:
+            if reason == disabled_reason:
+                self._registry.set_gauge(DISABLED, (self._workspace, feed, reason), 1)
+            else:
+                self._registry.remove_gauge(DISABLED, (self._workspace, feed, reason))

@@ -119,13 +119,14 @@ class SeriesRegistry:
 
     def replace_status(self, workspace: str, feed: str, values: Mapping[Series, SeriesValue]) -> None:
         """Show the gauges of a status feed instead of its previous ones; they cover the values of logs."""
-        for series, log_value in self._status_layer.replace(workspace, feed, values):
-            if log_value is None:
-                self._exposition.remove(series[0], self._visible_labels.pop(series))
-            else:
-                self._show(series, log_value, start_at_zero=False)
+        obsolete = self._status_layer.replace(workspace, feed, values)
         for series, value in values.items():
             self._show(series, value, start_at_zero=False)
+        for series, log_value in obsolete:
+            if log_value is not None:
+                self._show(series, log_value, start_at_zero=False)
+            else:
+                self._exposition.remove(series[0], self._visible_labels.pop(series))
 
     def add_exemplar(self, observation: ObserveHistogram) -> None:
         """Attach the exemplar of an observation, if its series is visible."""
