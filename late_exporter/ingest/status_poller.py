@@ -150,7 +150,7 @@ class StatusPoller:
         """Refresh every feed whenever it is due, until cancelled; return if there is none."""
         while self._states:
             self._retry_with_new_key()
-            state = min(self._states.values(), key=lambda state: state.due_at)
+            state = min(self._states.values(), key=lambda state: (state.due_at, state.request_count))
             await self._sleep(state.due_at - self._runtime.monotonic())
             await self._wait_for_budget()
             await self._advance(state)
