@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import httpx
 import pytest
 
+from late_exporter.api.client import ApiKey, LateClient, RateLimiter
+from late_exporter.commands.check.api import check_api
 from late_exporter.commands.check.finding import Finding, Level, format_findings
 from late_exporter.commands.check.status import check_status_feeds
 from late_exporter.errors import ApiUnavailable, BadPayload, Forbidden, LateError, RateLimited, Unauthorized
+from late_exporter.feeds import FEEDS
 from late_exporter.feeds.status import STATUS_FEEDS
 from late_exporter.ingest.status_poller import StatusConfig
 from tests.support.status_api import SECRETS, WEBHOOK, StatusApi
@@ -85,3 +89,26 @@ async def test_no_secret_of_a_webhook_is_printed(body: object) -> None:
     text = "\n".join(format_findings(list((await findings_of(api)).values())))
     assert "webhooks" in text
     assert not any(secret in text for secret in SECRETS)
+
+
+@pytest.mark.parametrize(("status", "is_checked"), [(200, True), (403, True), (401, False), (429, False), (500, False)])
+async def test_status_feeds_are_checked_if_the_api_answers(status: int, *, is_checked: bool) -> None:
+    """A key without the right to logs may read status feeds; after other failures these would fail too."""
+    paths: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        paths.append(request.url.path)
+        is_list = request.url.path.endswith("/logs")
+        body = b'{"logs": []}' if is_list else b'{"accounts": []}'
+        headers = {"X-RateLimit-Limit": "600", "X-RateLimit-Remaining": "599"}
+        return httpx.Response(status if is_list else 200, headers=headers, stream=httpx.ByteStream(body))
+
+    config = StatusConfig(intervals={"accounts": 30.0})
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        client = LateClient(
+            http, base_url="http://127.0.0.1/api", key=ApiKey("key"), rate_limiter=RateLimiter(1.0), timeout=5.0
+        )
+        findings = await check_api("acme", client, list(FEEDS.values()), interval=30.0, quota_share=0.5, status=config)
+    messages = {finding.subject: finding.message for finding in findings}
+    assert is_checked == ("/api/v1/accounts/health" in paths) == ("status feed accounts" in messages)
+    assert "polling takes about 8" in messages["quota"]
