@@ -23,7 +23,7 @@ from late_exporter.ingest.webhooks import RequestBudget
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import IncCounter, Increment, LatestValue, SeriesValue
+from late_exporter.model import IncCounter, Increment, LatestValue, Series, SeriesValue
 from late_exporter.status import AccountStatus
 from tests.support.client import QueryParams
 from tests.support.clock import HOUR, MINUTE, SleepingClock
@@ -479,7 +479,7 @@ async def test_a_refresh_that_is_interrupted_starts_again(harness: StatusHarness
 
 async def test_values_of_logs_are_covered_and_come_back(harness: StatusHarness) -> None:
     """The account feed wins over logs for the accounts it lists; when it is stale, the values of logs come back."""
-    log_values = {
+    log_values: dict[Series, SeriesValue] = {
         (INFO, ("acme", "instagram", account)): SeriesValue(LatestValue(1, f"old-{account}"), 0.0)
         for account in ("acc1", "gone")
     }
