@@ -47,7 +47,7 @@ def program(start_exporter: Callable[..., ExporterProcess], tmp_path: Path, late
     web.write_text(f"basic_auth_users: {{alice: {HASH}}}\nauth_excluded_paths: [/metrics, /-/ready]\n")
     late.world.publish(3, over=60)
     arguments = ("--webhook.path=/webhook", f"--webhook.secret-file={secret}", f"--web.config.file={web}")
-    started = start_exporter(*arguments, interval="1m").wait_ready()
+    started = start_exporter(*arguments, "--status.feeds=none", interval="1m").wait_ready()
     wait_equal(3.0, lambda: started.scrape().sum("late_publishing_logs_total"))
     return started
 
