@@ -266,6 +266,8 @@ async def test_workspaces_with_the_same_key(tmp_path: Path, *, same_key: bool) -
     harness = ExporterOfStatus(tmp_path, "acme", "beta", same_key=same_key)
     harness.write("", "acme")
     async with harness.running() as exporter:
+        loops = {task.get_coro().__qualname__ for task in exporter.workspaces["acme"].tasks}  # type: ignore[union-attr]
+        assert {"StatusPoller.run", "StatusPoller.expire"} <= loops
         assert 1 == exporter.workspaces["acme"].status.config.key_users
         harness.write("")
         await exporter.reload(harness.settings)

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import httpx
 import pytest
 
-from late_exporter.api.client import RateLimiter
+from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.errors import (
     ApiUnavailable,
     BadRequest,
@@ -25,13 +27,23 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
 from late_exporter.model import IncCounter, Increment, LatestValue, Series, SeriesValue
-from late_exporter.protocols import ApiResponse
 from late_exporter.status import AccountStatus
 from tests.support.client import QueryParams
 from tests.support.clock import HOUR, MINUTE, SleepingClock
 from tests.support.exposition import FakeExposition
 from tests.support.loggers import RecordingLogger
-from tests.support.status_api import ACCOUNT, BILLING, HEALTH, SECONDS, SECRETS, WEBHOOK, Document, StatusApi, post_list
+from tests.support.status_api import (
+    ACCOUNT,
+    BILLING,
+    HEALTH,
+    SECONDS,
+    SECRETS,
+    WEBHOOK,
+    Document,
+    StatusApi,
+    encode,
+    post_list,
+)
 
 UP = "late_exporter_status_feed_up"
 DISABLED = "late_exporter_status_feed_disabled"
@@ -213,30 +225,47 @@ async def test_no_minute_takes_more_than_a_twentieth_of_the_limit(rate_limit: in
 
 async def test_polls_of_logs_do_not_wait_for_status_feeds() -> None:
     """With the smallest limit and half of it as share, no poll waits for a slot that a status feed has taken."""
-    harness = StatusHarness("a", "b", api=StatusApi(rate_limit=60), intervals=dict.fromkeys(DEFAULTS, 30.0))
-    limiter = RateLimiter(0.5, monotonic=harness.clock.monotonic, sleep=harness.clock.sleep)
-    respond, waits = harness.api.handler, []
-    assert respond is not None
+    harness = StatusHarness("a", "b", intervals=dict.fromkeys(DEFAULTS, 30.0))
+    api, clock = StatusApi(), harness.clock
+    times: deque[float] = deque()
 
-    async def limited(path: str, params: QueryParams) -> ApiResponse | None:
-        await limiter.acquire()
-        response = respond(path, params)
-        assert not isinstance(response, Awaitable)
-        return response
+    def answer(request: httpx.Request) -> httpx.Response:
+        times.append(clock.elapsed)
+        while times[0] <= clock.elapsed - MINUTE:
+            times.popleft()
+        headers = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": str(60 - len(times))}
+        path = request.url.path
+        document = {"logs": []} if path.endswith("/logs") else api.document(path, dict(request.url.params))
+        return httpx.Response(200, headers=headers, stream=httpx.ByteStream(encode(document)))
 
-    async def poll() -> None:
-        for _ in range(240):
-            start = harness.clock.elapsed
-            for _ in range(4):
-                await limiter.acquire()
-            waits.append(harness.clock.elapsed - start)
-            await harness.clock.sleep(15)
+    waits = []
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        limiter = RateLimiter(0.5, monotonic=clock.monotonic, sleep=clock.sleep)
+        client = LateClient(
+            http,
+            base_url="http://127.0.0.1",
+            key=ApiKey("key"),
+            rate_limiter=limiter,
+            timeout=30.0,
+            clock=clock.time,
+            monotonic=clock.monotonic,
+        )
 
-    harness.api.handler = limited
-    polls = asyncio.ensure_future(poll())
-    await harness.run_until(HOUR)
-    polls.cancel()
-    assert 100 < len(harness.api.requests)
+        async def poll() -> None:
+            while True:
+                start = clock.elapsed
+                for _ in range(4):
+                    await client.get("/logs", {}, path_template="/logs")
+                waits.append(clock.elapsed - start)
+                await clock.sleep(15)
+
+        for poller in harness.pollers.values():
+            poller.reconfigure(client, harness.config, harness.budget)
+        polls = asyncio.ensure_future(poll())
+        await harness.run_until(HOUR)
+        polls.cancel()
+    requests, _ = client.pop_request_log()
+    assert 100 < sum(request.path_template != "/logs" for request in requests) <= 3 * 60
     assert 200 < len(waits)
     assert {0.0} == set(waits)
 

@@ -89,11 +89,14 @@ class StatusApi(FakeClient):
         """Number of requests by path."""
         return Counter(request.path for request in self.requests)
 
+    def document(self, path: str, params: QueryParams) -> object:
+        """Return the document of a response; None is a 404."""
+        document = self.documents[path]
+        return document(params) if callable(document) else document
+
     def _respond(self, path: str, params: QueryParams) -> ApiResponse | None:
         self.before_request()
-        document = self.documents[path]
-        if callable(document):
-            document = document(params)
+        document = self.document(path, params)
         if isinstance(document, Exception):
             raise document
         return None if document is None else ApiResponse(encode(document), None)
