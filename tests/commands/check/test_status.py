@@ -3,7 +3,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from late_exporter.api.client import ApiKey, LateClient, RateLimiter
+from late_exporter.api.client import ApiKey, LateClient
+from late_exporter.api.quota import RateLimiter
 from late_exporter.commands.check.api import check_api
 from late_exporter.commands.check.finding import Finding, Level, format_findings
 from late_exporter.commands.check.status import check_status_feeds
