@@ -391,8 +391,8 @@ WRONG = [
     ("poll.feeds", "publishing,publishing", '"publishing,publishing": publishing is given twice'),
     (
         "status.feeds",
-        "posts,publishing",
-        '"posts,publishing": must be one of posts, accounts, cooldowns, webhooks, billing',
+        "publishing",
+        '"publishing": must be one of posts, accounts, cooldowns, webhooks, billing',
     ),
     ("status.feeds", "posts,posts", '"posts,posts": posts is given twice'),
     ("status.posts-interval", "29s", '"29s": must be at least 30s and at most 1d'),
