@@ -22,7 +22,7 @@ INITIAL_RATE_LIMIT = 60
 MAX_RESERVE = 0.1
 """Share of the limit that is never used, unless ``quota_share`` claims it."""
 
-BURST_SHARE = 0.1
+BURST_SHARE = 1 / 12
 """Share of the limit that may be sent at once; further requests are spread evenly."""
 
 MAX_NAP = 1.0
@@ -243,8 +243,8 @@ class RateLimiter:
         # The reset is when the oldest request leaves the window, or when the whole window ends.
         is_known = -RESET_TOLERANCE <= until_reset <= MINUTE + RESET_TOLERANCE
         window_start = now + min(until_reset - MINUTE, 0.0) if is_known else -math.inf
-        if sent_at is not None:
-            self._own.count(sent_at)
+        if sent_at is not None and self._own.count(sent_at):
+            return  # A later request was answered before, so this response is out of date.
         own = self._own.count_since(max(window_start - RESET_TOLERANCE, now - MINUTE), total)
         in_flight = self._own.in_flight - 1
         self._customer.observe(now, total - own, in_flight=in_flight, window_start=window_start)
@@ -275,6 +275,7 @@ class OwnUse:
         self.in_flight = 0
         self._end_times: deque[float] = deque()
         self._counted: list[float] = []
+        self._last_counted = -math.inf
 
     def start(self) -> None:
         self.in_flight += 1
@@ -294,13 +295,19 @@ class OwnUse:
         end_time = self._end_times[surplus] if surplus < len(self._end_times) else now
         return end_time + MINUTE - now
 
-    def count(self, sent_at: float) -> None:
-        """Add a request that the API has counted."""
+    def count(self, sent_at: float) -> bool:
+        """Add a request that the API has counted; return whether one that was sent later is already counted."""
         heapq.heappush(self._counted, sent_at)
+        is_overtaken = sent_at < self._last_counted
+        self._last_counted = max(self._last_counted, sent_at)
+        return is_overtaken
 
     def count_since(self, start: float, total: int) -> int:
         """Return how many requests of this process are among the ``total`` that the API counts since a time."""
-        # If the API counts fewer than were sent, it has begun a new window, or does not count all of them.
-        while self._counted and (self._counted[0] <= start or len(self._counted) > total):
+        while self._counted and self._counted[0] <= start:
             heapq.heappop(self._counted)
-        return len(self._counted)
+        # If the API counts clearly fewer than were sent, it has begun a new window, or does not count all of them.
+        # Requests in flight can be counted in another order than they were sent.
+        if len(self._counted) > total + self.in_flight + 1:
+            self._counted = heapq.nlargest(total, self._counted)[::-1]
+        return min(len(self._counted), total)

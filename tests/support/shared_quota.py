@@ -8,15 +8,13 @@ import selectors
 from collections import deque
 from collections.abc import Coroutine, Iterable
 from email.utils import formatdate
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias
 
 import httpx
 
 from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.quota import RateLimiter
 from late_exporter.errors import RateLimited
-
-T = TypeVar("T")
 
 WindowKind: TypeAlias = Literal["sliding", "fixed"]
 
