@@ -16,10 +16,10 @@ from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder, StoreThread
 from late_exporter.ingest.reporter import PollReporter
 from late_exporter.ingest.schedule import PollConfig, PollSchedule, Runtime
-from late_exporter.ingest.status_poller import StatusConfig, StatusPoller
+from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
 from late_exporter.ingest.status_publisher import StatusPublisher
 from late_exporter.ingest.sync import FeedSync
-from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
+from late_exporter.ingest.webhooks import WebhookStats
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
@@ -56,10 +56,10 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusSource(NamedTuple):
-    """Configuration of the status feeds of a workspace, and the requests that those of its key have sent."""
+    """Configuration of the status feeds of a workspace, and the pace of those that share its key."""
 
     config: StatusConfig
-    budget: RequestBudget
+    pace: StatusPace
 
 
 class ApiConnection(NamedTuple):
@@ -193,7 +193,7 @@ class Pipeline:
             publisher,
             client=client,
             config=source.config,
-            budget=source.budget,
+            pace=source.pace,
             runtime=self._runtime,
             logger=self._create_logger(Scope(workspace, "status")),
         )

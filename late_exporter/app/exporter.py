@@ -22,7 +22,7 @@ from late_exporter.exposition.publisher import Publisher
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import StoreThread
 from late_exporter.ingest.schedule import PollConfig
-from late_exporter.ingest.status_poller import StatusConfig, StatusPoller
+from late_exporter.ingest.status_poller import StatusConfig, StatusPace, StatusPoller
 from late_exporter.ingest.webhooks import RequestBudget, WebhookReceiver, WebhookStats
 from late_exporter.metrics.catalogue import build_catalogue
 from late_exporter.metrics.registry import SeriesRegistry
@@ -88,7 +88,7 @@ class Exporter:
         self.workspaces: dict[str, WorkspacePollers] = {}
         self.webhook_receiver = _create_receiver(settings)
         self._request_budgets: dict[str, RequestBudget] = {}
-        self._status_budgets: dict[str, RequestBudget] = {}
+        self._status_paces: dict[str, StatusPace] = {}
         self._task_group: asyncio.TaskGroup | None = None
 
     @property
@@ -199,8 +199,8 @@ class Exporter:
         return WebhookStats(workspace.name, self._request_budgets.setdefault(_key(workspace), RequestBudget()))
 
     def _status_source(self, workspace: Workspace) -> StatusSource:
-        budget = self._status_budgets.setdefault(_key(workspace), RequestBudget())
-        return StatusSource(status_config(self._settings, workspace), budget)
+        pace = self._status_paces.setdefault(_key(workspace), StatusPace())
+        return StatusSource(status_config(self._settings, workspace), pace)
 
 
 def status_config(settings: Settings, workspace: Workspace) -> StatusConfig:

@@ -13,7 +13,6 @@ from late_exporter.errors import ApiError, BadRequest, EndpointNotFound, Forbidd
 from late_exporter.feeds.status import STATUS_FEEDS, Refresh, RefreshContext, StatusFeed, StatusRequest
 from late_exporter.ingest.schedule import MAX_BACKOFF, Runtime
 from late_exporter.ingest.status_publisher import StatusPublisher
-from late_exporter.ingest.webhooks import RequestBudget
 from late_exporter.model import SetLatest
 from late_exporter.protocols import Client, Logger
 from late_exporter.status import StatusFeedHealth, WorkspaceStatus
@@ -22,7 +21,9 @@ REQUESTS_PER_MINUTE = 2.0
 """Requests of the status feeds that share a key, unless shorter intervals are configured."""
 
 KEY_SHARE = 0.05
-"""Share of the key's rate limit that status feeds may use."""
+"""Share of the key's rate limit that status feeds may use, evenly spread, so that polls of logs do not wait."""
+
+MINUTE = 60.0
 
 STALE_INTERVALS = 3
 """Intervals without a success after which the series of a feed are removed."""
@@ -66,7 +67,22 @@ class StatusConfig(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def requests_per_minute(self) -> float:
         """Requests per minute of this workspace at the configured intervals."""
-        return sum(feed.max_requests * 60 / self.intervals[name] for name, feed in self.feeds.items())
+        return sum(feed.max_requests * MINUTE / self.intervals[name] for name, feed in self.feeds.items())
+
+
+class StatusPace:
+    """Pace of the status requests of a key, shared by all workspaces that use it; times are monotonic, in seconds."""
+
+    def __init__(self) -> None:
+        self._last_request_at = -math.inf
+
+    def delay(self, now: float, rate_limit: int) -> float:
+        """Return the seconds until the next request of a key with a rate limit per minute."""
+        return self._last_request_at + MINUTE / (rate_limit * KEY_SHARE) - now
+
+    def count(self, now: float) -> None:
+        """Report that a request is sent now."""
+        self._last_request_at = now
 
 
 class _RefreshStep(NamedTuple):
@@ -105,7 +121,7 @@ class StatusPoller:
     One request is sent at a time, and feeds that are due take turns, so that no feed waits for all pages of another.
 
     Args:
-        budget: Requests that the status feeds of the key have sent.
+        pace: Pace of the status requests of the key.
     """
 
     def __init__(
@@ -115,7 +131,7 @@ class StatusPoller:
         *,
         client: Client,
         config: StatusConfig,
-        budget: RequestBudget,
+        pace: StatusPace,
         runtime: Runtime,
         logger: Logger,
     ) -> None:
@@ -123,7 +139,7 @@ class StatusPoller:
         self._publisher = publisher
         self._client = client
         self.config = config
-        self._budget = budget
+        self._pace = pace
         self._runtime = runtime
         self._logger = logger
         self._key_reload_count = client.key_reload_count
@@ -133,9 +149,9 @@ class StatusPoller:
     def health(self) -> WorkspaceStatus:
         return self._publisher.summary(tuple(state.health for state in self._states.values()))
 
-    def reconfigure(self, client: Client, config: StatusConfig, budget: RequestBudget) -> None:
+    def reconfigure(self, client: Client, config: StatusConfig, pace: StatusPace) -> None:
         """Use another client and other intervals; must not be called while ``run`` is running."""
-        self._client, self.config, self._budget = client, config, budget
+        self._client, self.config, self._pace = client, config, pace
         self._key_reload_count = client.key_reload_count
         for name in self._states.keys() - config.feeds.keys():
             self._publisher.remove(name)
@@ -152,7 +168,7 @@ class StatusPoller:
             self._retry_with_new_key()
             state = min(self._states.values(), key=lambda state: (state.due_at, state.request_count))
             await self._sleep(state.due_at - self._runtime.monotonic())
-            await self._wait_for_budget()
+            await self._wait_for_turn()
             await self._advance(state)
 
     async def refresh(self) -> None:
@@ -185,15 +201,12 @@ class StatusPoller:
         if seconds > 0:
             await self._runtime.sleep(seconds)
 
-    async def _wait_for_budget(self) -> None:
-        """Wait until a request fits the share of the key's rate limit, and charge it."""
-        while True:
-            limit = max(1, int(self._client.rate_limit * KEY_SHARE))
-            seconds = self._budget.seconds_until_free(self._runtime.monotonic(), limit)
-            if seconds <= 0:
-                break
-            await self._runtime.sleep(seconds)
-        self._budget.add(self._runtime.monotonic(), 1)
+    async def _wait_for_turn(self) -> None:
+        """Wait until a request keeps to the pace of the key, and count it."""
+        # Another workspace may take the turn during the wait.
+        while (delay := self._pace.delay(self._runtime.monotonic(), self._client.rate_limit)) > 0:
+            await self._runtime.sleep(delay)
+        self._pace.count(self._runtime.monotonic())
 
     def _retry_with_new_key(self) -> None:
         """Try feeds that failed again if another key was read, which may have the missing rights."""

@@ -142,7 +142,7 @@ class Debouncer:
 
 
 class RequestBudget:
-    """API requests of the last minute that webhooks or status feeds caused, of all workspaces with the same key."""
+    """API requests of the last minute that webhooks triggered, of all workspaces with the same key."""
 
     def __init__(self) -> None:
         self._requests: deque[tuple[float, int]] = deque()

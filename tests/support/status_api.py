@@ -73,7 +73,7 @@ class StatusApi(FakeClient):
         documents: Response by path; an exception is raised, None is a 404, a function gets the parameters.
     """
 
-    def __init__(self, *, rate_limit: int = 600) -> None:
+    def __init__(self, *, rate_limit: int = 60_000) -> None:
         super().__init__(self._respond, rate_limit=rate_limit)
         self.documents: dict[str, object] = {
             "/v1/posts": lambda params: post_list(str(params["status"])),
