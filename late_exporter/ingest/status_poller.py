@@ -155,12 +155,10 @@ class StatusPoller:
         self._key_reload_count = client.key_reload_count
         for name in self._states.keys() - config.feeds.keys():
             self._publisher.remove(name)
-        states = {name: self._states.get(name) or self._new_state(feed) for name, feed in config.feeds.items()}
-        now = self._runtime.monotonic()
-        for name, state in states.items():
-            state.step = None
-            state.due_at = now if state.failure else min(state.due_at, now + config.intervals[name])
-        self._states = states
+        self._states = {name: self._states.get(name) or self._new_state(feed) for name, feed in config.feeds.items()}
+        for state in self._states.values():
+            # Another key may have other accounts, and other rights.
+            state.step, state.due_at = None, self._runtime.monotonic()
 
     async def run(self) -> None:
         """Refresh every feed whenever it is due, until cancelled; return if there is none."""

@@ -505,7 +505,7 @@ async def test_a_new_key_is_tried_at_once(harness: StatusHarness) -> None:
 
 
 async def test_other_settings() -> None:
-    """A feed that is no longer configured leaves nothing behind; new ones and those that failed are read at once."""
+    """A feed that is no longer configured leaves nothing behind; all others are read at once."""
     harness = StatusHarness(intervals={"posts": 300.0, "billing": 3600.0, "webhooks": 600.0})
     harness.api.documents["/v1/billing"] = FORBIDDEN
     await harness.run_until(1)
@@ -518,6 +518,7 @@ async def test_other_settings() -> None:
     assert {"accounts": 1, "billing": 1, "webhooks": 1} == harness.ups()
     assert set() == harness.disabled()
     posts, webhooks = harness.api.paths["/v1/posts"], harness.api.paths["/v1/webhooks/settings"]
+    assert (6, 2) == (posts, webhooks)
     await harness.run_until(10 * MINUTE)
     assert posts == harness.api.paths["/v1/posts"]
     assert webhooks + 9 == harness.api.paths["/v1/webhooks/settings"]
