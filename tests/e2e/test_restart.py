@@ -72,9 +72,12 @@ def test_clean_restart_changes_nothing(late: LateServer, start_exporter: Run) ->
     late.world.publish(3, status="pending", durationMs=None, accountId="ünïcode")
     program = start_exporter().wait_ready()
     wait_equal(1143.0, lambda: program.scrape().sum(LOGS))
+    wait_equal(5.0, lambda: program.scrape().sum("late_exporter_status_feed_up"))
     before = program.scrape()
     assert 0 == program.stop()
-    after = program.start().wait_ready().scrape()
+    program.start().wait_ready()
+    wait_equal(5.0, lambda: program.scrape().sum("late_exporter_status_feed_up"))
+    after = program.scrape()
     assert event_counters(before) == event_counters(after)
 
 
@@ -85,7 +88,7 @@ def test_restart_takes_few_requests(late: LateServer, start_exporter: Run) -> No
     assert len(late.requests) >= 30
     program.stop()
     before = len(late.requests)
-    program = start_exporter("--poll.feeds=publishing", interval="1h").wait_ready()
+    program = start_exporter("--poll.feeds=publishing", "--status.feeds=none", interval="1h").wait_ready()
     wait_equal(1.0, lambda: program.scrape().sum("late_up"))
     assert len(late.requests) - before <= 5
 

@@ -13,13 +13,23 @@ from late_exporter.api.client import LateClient
 from late_exporter.api.pages import fetch_page, fetch_post
 from late_exporter.api.quota import MAX_RESERVE
 from late_exporter.commands.check.finding import Finding, Level
-from late_exporter.errors import ApiError, ApiUnavailable, EndpointNotFound, Forbidden, RateLimited, Unauthorized
+from late_exporter.commands.check.status import check_status_feeds
+from late_exporter.errors import (
+    ApiError,
+    ApiUnavailable,
+    EndpointNotFound,
+    Forbidden,
+    RateLimited,
+    Unauthorized,
+)
 from late_exporter.format import plural
+from late_exporter.ingest.status_poller import StatusConfig
 from late_exporter.model import Deviation, Feed
 from late_exporter.protocols import Client
 
 # Tiers by requests per minute, as the vendor publishes them.
 TIERS = {60: "up to 2", 600: "3 to 2,000", 1200: "more than 2,000"}
+NO_STATUS_FEEDS = StatusConfig()
 MAX_SKEW = 60.0  # seconds by which the clocks may differ without a warning
 
 HINTS: dict[type[ApiError], str] = {
@@ -46,22 +56,28 @@ async def check_api(
     *,
     interval: float,
     quota_share: float,
+    status: StatusConfig = NO_STATUS_FEEDS,
     clock: Callable[[], float] = time.time,
 ) -> list[Finding]:
     """Request every endpoint that the feeds need once; ``interval`` is in seconds, between two polls of a feed."""
     findings: list[Finding] = []
     skews: list[float] = []
+    responds = bool(feeds)
     for feed in feeds:
         result = await _check_list(client, feed)
+        responds &= result.error is None or isinstance(result.error, Forbidden)
         findings += [result.finding, *(_schema_finding(feed.path, deviation) for deviation in result.deviations)]
-        if result.is_rate_limited:
+        if isinstance(result.error, RateLimited):
             break  # a further request would wait for the next minute
         if result.date is not None:
             skews.append(result.date - clock())
         if feed.post_path is not None and result.post_id is not None:
             findings.append(await _check_post(client, feed, result.post_id))
+    if responds:
+        findings += await check_status_feeds(client, status)
     # A poll costs one request per feed, and one for pending logs.
-    findings += check_quota(client, (len(feeds) + 1) * 60 / interval, quota_share)
+    required_rate = (len(feeds) + 1) * 60 / interval + status.requests_per_minute
+    findings += check_quota(client, required_rate, quota_share)
     findings += _check_clock(skews)
     return [msgspec.structs.replace(finding, workspace=workspace) for finding in findings]
 
@@ -73,7 +89,7 @@ class _ListResult(NamedTuple):
     deviations: Sequence[Deviation] = ()
     post_id: str | None = None
     date: float | None = None
-    is_rate_limited: bool = False
+    error: ApiError | None = None
 
 
 async def _check_list(client: LateClient, feed: Feed) -> _ListResult:
@@ -81,7 +97,7 @@ async def _check_list(client: LateClient, feed: Feed) -> _ListResult:
     try:
         response = await fetch_page(client, feed)
     except ApiError as exc:
-        return _ListResult(api_failure(subject, exc), is_rate_limited=isinstance(exc, RateLimited))
+        return _ListResult(api_failure(subject, exc), error=exc)
     page = response.page
     post_id = next((entry.post_id for entry in page.entries if entry.post_id), None)
     deviations = _distinct(deviation for entry in page.entries for deviation in entry.deviations)
