@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _REDACTED = "[redacted]"
 _MIN_PREFIX = 12  # length from which the beginning of a secret is redacted
-_TOKENS = re.compile(r"sk_[0-9a-fA-F]{8,}|bearer\s+[^\s\"']+", re.IGNORECASE)
+_TOKENS = re.compile(r"sk_[0-9a-f]{8,}|zrk_[0-9a-z]{8,}|bearer\s+[^\s\"']+", re.IGNORECASE)
 _LEVEL_NAMES = {"DEBUG": "debug", "INFO": "info", "WARNING": "warn", "ERROR": "error", "CRITICAL": "error"}
 
 _spellings: tuple[str, ...] = ()

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import math
 import re
 import time
 import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import httpx
 
-from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, BadRequest, RateLimited, Unauthorized
+from late_exporter.api.failures import MAX_MESSAGE_LENGTH, parse_error, status_error
+from late_exporter.api.headers import MINUTE, parse_date, parse_number, request_id, retry_delay
+from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, Unauthorized
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
-MINUTE = 60.0
 INITIAL_RATE_LIMIT = 60
 """Requests per minute of the smallest plan, assumed until the API reports the limit."""
 
 RESERVED_SHARE = 0.1
 """Share of the quota that is left to the user's own calls."""
-
-MAX_WAIT = 3600.0
-MAX_MESSAGE_LENGTH = 200
 
 
 class ApiKey:
@@ -213,19 +208,12 @@ class LateClient:
             async with asyncio.timeout(self._timeout):
                 response, body = await self._fetch(path, params, key)
             code = str(response.status_code)
-            # An error response may echo the request, and its text is shortened, which could split the key.
-            return self._check_response(
-                response, body if response.is_success else body.replace(key.encode(), b"[redacted]")
-            )
+            return self._check_response(response, body, key)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, zlib.error) as exc:
             code, error = _translate_error(exc, self._timeout)
             raise error from exc
         except BadPayload:
             code = "too_large" if code == "error" else code
-            raise
-        except ApiError as exc:
-            # The decoded error response may echo the request as well.
-            exc.args = tuple(str(arg).replace(key, "[redacted]") for arg in exc.args)
             raise
         except asyncio.CancelledError:
             code = "cancelled"
@@ -245,33 +233,32 @@ class LateClient:
                     raise BadPayload(f"the response is larger than {MAX_BODY_BYTES // 1024**2} MiB")
             return response, bytes(body)
 
-    def _check_response(self, response: httpx.Response, body: bytes) -> ApiResponse | None:
-        date = _parse_date(response.headers.get("Date"))
+    def _check_response(self, response: httpx.Response, body: bytes, key: str) -> ApiResponse | None:
+        date = parse_date(response.headers.get("Date"))
         now = date if date is not None else self._clock()
         self._update_quota(response.headers, now)
-        status = response.status_code
+        status, ident = response.status_code, request_id(response.headers)
+        if response.is_success:
+            return ApiResponse(body, date)
         if status == httpx.codes.NOT_FOUND:
             return None
-        if status == httpx.codes.TOO_MANY_REQUESTS:
-            resume_at = self._rate_limiter.pause(_retry_delay(response.headers, now))
-            raise RateLimited(f"429: {_error_message(body)}", until=resume_at)
-        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            raise Unauthorized(f"{status}: the API key was rejected: {_error_message(body)}")
         if response.is_redirect:
             host = httpx.URL(response.headers.get("Location", "")).host
             host = host if re.fullmatch(r"[a-z0-9.-]{1,100}", host) else "elsewhere"
             raise ApiUnavailable(
-                f"{status}: redirected to {host}; redirects are not followed, to keep the API key from other hosts"
+                f"{status}: redirected to {host}; redirects are not followed, to keep the API key from other hosts",
+                status=status,
+                request_id=ident,
             )
-        if status == httpx.codes.BAD_REQUEST:
-            raise BadRequest(f"400: {_error_message(body)}")
-        if not response.is_success:
-            raise ApiUnavailable(f"{status}: {_error_message(body)}")
-        return ApiResponse(body, date)
+        error = parse_error(body, key)
+        if status == httpx.codes.TOO_MANY_REQUESTS:
+            resume_at = self._rate_limiter.pause(retry_delay(response.headers, now))
+            raise RateLimited(f"429: {error}", until=resume_at, request_id=ident)
+        raise status_error(status, error, ident)
 
     def _update_quota(self, headers: httpx.Headers, now: float) -> None:
         limit, remaining, reset = (
-            _parse_number(headers.get(f"X-RateLimit-{name}")) for name in ("Limit", "Remaining", "Reset")
+            parse_number(headers.get(f"X-RateLimit-{name}")) for name in ("Limit", "Remaining", "Reset")
         )
         if limit is None or limit < 1 or remaining is None:
             return
@@ -302,45 +289,3 @@ def _translate_error(exc: Exception, timeout: float) -> tuple[str, ApiError]:
 
 def _describe_error(exc: Exception) -> str:
     return str(exc)[:MAX_MESSAGE_LENGTH] or type(exc).__name__
-
-
-def _error_message(body: bytes) -> str:
-    try:
-        document = json.loads(body)
-        message = document["error"] if isinstance(document, dict) else ""
-        details = document.get("details") if isinstance(document, dict) else None
-        if isinstance(details, dict):
-            message = "; ".join([str(message), *(f"{name} {detail}" for name, detail in details.items())])
-    except (ValueError, KeyError, RecursionError):
-        message = body[:MAX_MESSAGE_LENGTH].decode("utf-8", "replace")
-    line = " ".join("".join(char if char.isprintable() else " " for char in str(message)).split())
-    return line[:MAX_MESSAGE_LENGTH] or "no error message"
-
-
-def _retry_delay(headers: httpx.Headers, now: float) -> float:
-    """Return the seconds to wait after a 429, by X-RateLimit-Reset and Retry-After; a minute without either."""
-    delays = []
-    reset = _parse_number(headers.get("X-RateLimit-Reset"))
-    if reset is not None and 0 <= reset - now <= MAX_WAIT:
-        delays.append(reset - now)
-    retry_after = headers.get("Retry-After")
-    seconds = _parse_number(retry_after)
-    retry_at = _parse_date(retry_after) if seconds is None else now + seconds
-    if retry_at is not None and retry_at >= now:
-        delays.append(min(retry_at - now, MAX_WAIT))
-    return max(delays, default=MINUTE)
-
-
-def _parse_number(text: str | None) -> float | None:
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _parse_date(text: str | None) -> float | None:
-    try:
-        return parsedate_to_datetime(text or "").timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None

@@ -54,7 +54,7 @@ async def fetch_page(
         params["to"] = _api_time(created_before)
     response = await client.get(feed.path, params, path_template=feed.path)
     if response is None:
-        raise EndpointNotFound(f"404: the API has no {feed.path}")
+        raise EndpointNotFound(f"404: the API has no {feed.path}", status=404)
     return PageResponse(feed.parse(response.body), response.body, response.date)
 
 

@@ -43,6 +43,7 @@ class PollReporter:
         self._recent_polls: deque[PollHealth] = deque(maxlen=MAX_RECENT_POLLS)
         self._recent_failures: deque[PollHealth] = deque(maxlen=MAX_RECENT_FAILURES)
         self._health = FeedHealth(name=scope.feed, is_synced=recorder.is_synced)
+        self._last_failure: tuple[object, ...] | None = None
         self.failure_count = 0
 
     @property
@@ -141,9 +142,11 @@ class PollReporter:
 
     def _log_outcome(self, result: PollResult, seconds: float) -> None:
         fields = {"outcome": result.outcome, "seconds": round(seconds, 3), "logs": self._recorder.log_count}
-        error = str(result.error or "")
-        if result.error is not None and (result.outcome, error) != (self._health.outcome, self._health.error):
-            self._logger.warning("poll failed", error=error, **fields)
+        # Request ids, which are in the text of an error but not in its arguments, differ in every poll.
+        failure = None if result.error is None else (result.outcome, *result.error.args)
+        previous, self._last_failure = self._last_failure, failure
+        if failure is not None and failure != previous:
+            self._logger.warning("poll failed", error=str(result.error), **fields)
         elif result.error is None and self.failure_count:
             self._logger.info("poll recovered", failed_polls=self.failure_count, **fields)
         elif self._recorder.is_synced and not self._health.is_synced:

@@ -10,19 +10,12 @@ import msgspec
 
 from late_exporter.exposition.family import Family
 from late_exporter.feeds.schema import DOCUMENTED_PATHS
+from late_exporter.feeds.vocabulary import ACTIONS, EVENTS, FAILURE_CATEGORIES, METHODS, PLATFORMS, STATUSES
 from late_exporter.model import IncCounter, Increment, Labels, ObserveHistogram, Series
 
-PLATFORMS = (
-    "bluesky", "facebook", "googlebusiness", "instagram", "linkedin", "pinterest", "reddit", "snapchat", "telegram",
-    "threads", "tiktok", "twitter", "youtube",
-)  # fmt: skip
-ACTIONS = ("publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled")
-STATUSES = ("success", "failed", "pending", "skipped")
-EVENTS = ("connect_success", "connect_failed", "disconnect", "reconnect_success", "reconnect_failed")
-METHODS = ("oauth", "credentials", "invitation")
 CODES = (
     "MEDIA_UPLOAD_FAILED", "PERMISSION_DENIED", "RATE_LIMITED", "TOKEN_EXPIRED",
-    "oauth_denied", "token_exchange_failed",
+    "oauth_denied", "token_exchange_failed", *FAILURE_CATEGORIES,
 )  # fmt: skip
 
 LOGS = "late_publishing_logs_total"

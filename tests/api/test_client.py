@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from late_exporter.api.client import MAX_BODY_BYTES, ApiKey, LateClient, RateLimiter
-from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, BadRequest, RateLimited, Unauthorized
+from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, BadRequest, Forbidden, RateLimited, Unauthorized
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
 from tests.support.clock import LoopClock
@@ -197,7 +197,7 @@ STATUSES = [
      "400: Invalid query; status must be one of: failed; days [1, 7]"),
     (400, '{"details": {"status": "odd"}}', BadRequest, '400: {"details": {"status": "odd"}}'),
     (401, '{"error": "Unauthorized"}', Unauthorized, "401: the API key was rejected: Unauthorized"),
-    (403, '{"error": "No rights", "code": "x"}', Unauthorized, "403: the API key was rejected: No rights"),
+    (403, '{"error": "No rights", "code": "x"}', Forbidden, "403: the API key was rejected: No rights (code x)"),
     (405, "", ApiUnavailable, "405: no error message"),
     (410, '{"error": null}', ApiUnavailable, "410: None"),
     (418, '{"error": {"text": "odd"}}', ApiUnavailable, "418: {'text': 'odd'}"),
@@ -223,9 +223,30 @@ async def test_statuses(status: int, body: str | bytes, kind: type[ApiError] | N
         assert ApiResponse(b"", None) == await api.get()
     else:
         failure = await api.fail()
-        assert (kind, words) == (type(failure), str(failure))
+        assert (kind, status, words) == (type(failure), failure.status, str(failure))
         assert str(failure).isprintable()
     assert [str(status)] == api.codes
+
+
+async def test_a_failure_names_the_request() -> None:
+    """The id of a request is in the message and in an attribute, but not in the arguments, and the status is kept."""
+    api = ClientHarness(respond_with(502, '{"error": "Bad Gateway"}', X_Request_Id="req_01-ab"))
+    failure = await api.fail()
+
+    assert "502: Bad Gateway (request id req_01-ab)" == str(failure)
+    assert (("502: Bad Gateway",), 502, "req_01-ab") == (failure.args, failure.status, failure.request_id)
+
+
+async def test_a_rate_limited_request_names_itself() -> None:
+    """An error of a 429 has its status and the id of the request."""
+    failure = await ClientHarness(respond_with(429, '{"error": "Slow down"}', X_Request_Id="req_7")).fail()
+    assert ("429: Slow down (request id req_7)", 429) == (str(failure), failure.status)
+
+
+async def test_network_errors_have_no_status() -> None:
+    """A failure without a response has neither a status nor a request id."""
+    failure = await ClientHarness(raise_error(httpx.ReadError("reset"))).fail()
+    assert (None, "") == (failure.status, failure.request_id)
 
 
 async def test_not_found() -> None:

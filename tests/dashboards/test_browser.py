@@ -102,7 +102,7 @@ def test_dashboards_show_the_simulated_trouble(pages: Mapping[str, Json]) -> Non
         (("late-overview", 202), r"Alerts: .* LateTokenExpiring warning linkedin"),
         (("late-overview", 203), r"Top failing accounts: .* Acme Corp facebook"),
         (("late-platform", 101), r"Success, 1 h: .* [1-4]?\d\.\d ?%"),
-        (("late-platform", 301), r"Failures by category: .* system"),
+        (("late-platform", 301), r"Failures by category: .* platform_error"),
         (("late-accounts", 104), r"Next token expiry: .* 3\.4 days"),
         (("late-accounts", 201), r"Accounts: .* Disconnected"),
         (("late-exporter", 101), r"Scrape: .* Up"),

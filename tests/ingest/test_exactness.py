@@ -183,7 +183,7 @@ def _buckets(
 
 def _cause(row: LogRow) -> str:
     if row["action"] == "rate_limit_pause":
-        return "rate_limited"
+        return "platform_rate_limit"
     return CAUSES[row["statusCode"], row["response"]["errorCode"]]
 
 
@@ -212,12 +212,12 @@ def _streaks(rows: Iterable[LogRow]) -> Values:
 
 
 CAUSES = {
-    (429, "RATE_LIMITED"): "rate_limited",
+    (429, "RATE_LIMITED"): "platform_rate_limit",
     (401, "TOKEN_EXPIRED"): "auth_expired",
-    (500, None): "system",
+    (500, None): "platform_error",
     (400, None): "user_content",
     (403, "PERMISSION_DENIED"): "platform_rejected",
-    (None, "MEDIA_UPLOAD_FAILED"): "media_error",
+    (None, "MEDIA_UPLOAD_FAILED"): "user_content",
     (None, None): "unknown",
 }
 """What a failure with this ``statusCode`` and error code is counted as."""

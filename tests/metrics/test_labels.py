@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from late_exporter.feeds import FEEDS
+from late_exporter.feeds.vocabulary import ACTIONS, EVENTS, PLATFORMS, STATUSES
 from late_exporter.metrics.catalogue import CATALOGUE, build_catalogue
-from late_exporter.metrics.labels import ACTIONS, EVENTS, PLATFORMS, STATUSES, LabelLimiter
+from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.model import (
     AttemptOutcome,
     Exemplar,
@@ -46,15 +47,15 @@ def overflow_labels(increments: Iterable[Increment]) -> list[Labels]:
 def test_values_beyond_the_limit() -> None:
     """New values are accepted up to the limit; values beyond it become other and are counted every time."""
     apply = create_limiter(max_values=2).apply
-    for platform in ("mastodon", "discord", "mastodon"):
+    for platform in ("mastodon", "friendica", "mastodon"):
         increments = list(apply([count_log(platform)]))
         assert [("acme", platform, "publish", "success")] == labels_of(increments)
         assert [] == overflow_labels(increments)
-    for platform in ("slack", "sms", "slack"):
+    for platform in ("pixelfed", "diaspora", "pixelfed"):
         increments = list(apply([count_log(platform)]))
         assert [("acme", "other", "publish", "success")] == labels_of(increments)
         assert [("acme", LOGS, "platform")] == overflow_labels(increments)
-    assert [("acme", "discord", "publish", "success")] == labels_of(apply([count_log("discord")])), (
+    assert [("acme", "friendica", "publish", "success")] == labels_of(apply([count_log("friendica")])), (
         "accepted values stay accepted"
     )
 

@@ -12,7 +12,7 @@ import msgspec
 from late_exporter.api.client import LateClient
 from late_exporter.api.pages import fetch_page, fetch_post
 from late_exporter.commands.check.finding import Finding, Level
-from late_exporter.errors import ApiError, ApiUnavailable, EndpointNotFound, RateLimited, Unauthorized
+from late_exporter.errors import ApiError, ApiUnavailable, EndpointNotFound, Forbidden, RateLimited, Unauthorized
 from late_exporter.format import plural
 from late_exporter.model import Deviation, Feed
 
@@ -22,6 +22,7 @@ MAX_SKEW = 60.0  # seconds by which the clocks may differ without a warning
 
 HINTS: dict[type[ApiError], str] = {
     Unauthorized: "make sure that the key is complete, belongs to this API, and may read logs",
+    Forbidden: "grant the key the right to read logs, or use another key",
     RateLimited: "wait a minute; other programs use the same key",
     EndpointNotFound: "check --api.base-url",
     ApiUnavailable: "check the network, a proxy, DNS, and --api.base-url",
@@ -102,7 +103,9 @@ async def _check_post(client: LateClient, feed: Feed, post_id: str) -> Finding:
 
 
 def api_failure(subject: str, exc: ApiError) -> Finding:
-    return Finding(Level.ERROR, subject, str(exc), hint=HINTS.get(type(exc), ""))
+    # The message about a missing group says what to do.
+    hint = "" if isinstance(exc, Forbidden) and exc.required_group else HINTS.get(type(exc), "")
+    return Finding(Level.ERROR, subject, str(exc), hint=hint)
 
 
 def _check_quota(client: LateClient, feed_count: int, interval: float, quota_share: float) -> Iterator[Finding]:

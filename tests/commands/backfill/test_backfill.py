@@ -295,7 +295,7 @@ def test_a_log_that_settled_later_is_left_out(harness: BackfillHarness) -> None:
     history = harness.history()
     assert 0 == value_at(history[LOGS, ("instagram", "publish", "pending")])
     assert 0 == value_at(history[LOGS, ("instagram", "publish", "failed")])
-    assert ("late_publishing_failures_total", ("instagram", "publish", "system", "500")) not in history
+    assert ("late_publishing_failures_total", ("instagram", "publish", "platform_error", "500")) not in history
     assert 5 == value_at(history[LOGS, ("instagram", "publish", "success")])
     assert [] == exceeding(harness, history)
 
