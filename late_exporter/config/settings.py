@@ -7,10 +7,11 @@ all three. Durations are in seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
@@ -41,6 +42,8 @@ from late_exporter.config.types import (
     RateLimit,
     Share,
     StateUrl,
+    StatusFeedName,
+    StatusFeedNames,
     TcpAddress,
     TelemetryPath,
     WebhookPath,
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
     from late_exporter.config.web import WebConfig
 
 PLANS = ", ".join(f"{plan} ({limit})" for plan, limit in RATE_LIMITS.items())
+_DEMO_INTERVAL: Mapping[str, Any] = MappingProxyType({"command_defaults": {"demo": "30s"}})
 Incident: TypeAlias = Literal["platform-outage", "revoked-token", "rate-limit-storm", "slow-video"]
 
 
@@ -143,6 +147,49 @@ class PollSettings(SettingsSection):
         (*EXPORTER_COMMANDS, *STATE_COMMANDS),
         many=True,
     )
+
+
+class StatusSettings(SettingsSection):
+    """Section ``status``."""
+
+    feeds: StatusFeedNames = option(
+        "posts,accounts,cooldowns,webhooks,billing",
+        "LIST",
+        "Status feeds to read, or none. They report what no log does: overdue posts, the health of accounts, "
+        "cooldowns, webhooks that are switched off, and the plan.",
+        reload="live",
+        many=True,
+    )
+    posts_interval: Annotated[float, duration("30s", "1d")] = option(
+        "5m", "DURATION", "Time between two refreshes of posts, six requests.", reload="live", **_DEMO_INTERVAL
+    )
+    accounts_interval: Annotated[float, duration("30s", "1d")] = option(
+        "5m", "DURATION", "Time between two refreshes of the health of accounts.", reload="live", **_DEMO_INTERVAL
+    )
+    cooldowns_interval: Annotated[float, duration("30s", "1d")] = option(
+        "5m",
+        "DURATION",
+        "Time between two refreshes of cooldowns, one request per 100 accounts; longer with more than 200 accounts.",
+        reload="live",
+        **_DEMO_INTERVAL,
+    )
+    webhooks_interval: Annotated[float, duration("30s", "1d")] = option(
+        "10m", "DURATION", "Time between two refreshes of webhooks.", reload="live", **_DEMO_INTERVAL
+    )
+    billing_interval: Annotated[float, duration("30s", "1d")] = option(
+        "1h", "DURATION", "Time between two refreshes of the plan.", reload="live", **_DEMO_INTERVAL
+    )
+
+    @property
+    def intervals(self) -> Mapping[StatusFeedName, float]:
+        """Seconds between two refreshes of each feed."""
+        return {
+            "posts": self.posts_interval,
+            "accounts": self.accounts_interval,
+            "cooldowns": self.cooldowns_interval,
+            "webhooks": self.webhooks_interval,
+            "billing": self.billing_interval,
+        }
 
 
 class StateSettings(SettingsSection):
@@ -313,6 +360,7 @@ class Settings(BaseSettings):
     config: ConfigSettings = ConfigSettings()
     api: ApiSettings = ApiSettings()
     poll: PollSettings = PollSettings()
+    status: StatusSettings = StatusSettings()
     state: StateSettings = StateSettings()
     web: WebSettings = WebSettings()
     webhook: WebhookSettings = WebhookSettings()

@@ -164,6 +164,10 @@ def _items(value: str | Sequence[str]) -> list[str]:
     return items
 
 
+def _items_or_none(value: str | Sequence[str]) -> list[str]:
+    return [] if value in ("none", ["none"], "", [""]) else _items(value)
+
+
 def distinct(items: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the items; raise ValueError if one of them occurs twice."""
     duplicate = next((item for index, item in enumerate(items) if item in items[:index]), None)
@@ -304,6 +308,12 @@ def _mask_url(url: str) -> str:
 
 CommaSeparated: TypeAlias = Annotated[tuple[T, ...], BeforeValidator(_items), AfterValidator(distinct)]
 """A tuple, parsed from a comma-separated text, several texts, or both."""
+
+StatusFeedName: TypeAlias = Literal["posts", "accounts", "cooldowns", "webhooks", "billing"]
+StatusFeedNames: TypeAlias = Annotated[
+    tuple[StatusFeedName, ...], BeforeValidator(_items_or_none), AfterValidator(distinct)
+]
+"""As CommaSeparated, but possibly ``none`` or empty."""
 
 FeedName: TypeAlias = Literal["publishing", "connections", "webhooks", "messaging", "workflow_event", "api_request"]
 Bound: TypeAlias = Annotated[float, _positive(sys.float_info.max, "must be a number of seconds above 0")]

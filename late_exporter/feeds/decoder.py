@@ -111,7 +111,7 @@ class LogListDecoder(Generic[RowT]):
         return self._page([self._to_entry(row) for row in response.logs], response.pagination or Pagination())
 
     def _decode_leniently(self, body: bytes) -> LogPage:
-        response = _loads(body, _integer)
+        response = _loads(body, parse_integer)
         entries = [self._lenient_entry(row) for row in _rows(response)]
         return self._page(entries, _lenient_pagination(response.get("pagination")))
 
@@ -160,7 +160,8 @@ def _loads(body: bytes, parse_int: Callable[[str], int | float]) -> Mapping[str,
     return response
 
 
-def _integer(digits: str) -> int | float:
+def parse_integer(digits: str) -> int | float:
+    """Return an integer of JSON, as a float if it is longer than 64 bits."""
     return int(digits) if len(digits) < 20 else float(digits)  # noqa: PLR2004 - digits of 64 bits
 
 

@@ -84,6 +84,12 @@ class Poller:
             pass
         return result
 
+    async def save_requests(self) -> None:
+        """Commit what happened since the last poll, because no other poll follows."""
+        increments = self._pop_increments()
+        if await self._sync.commit(increments) is not None:
+            self.recorder.defer(increments)
+
     async def start(self) -> None:
         """Create the exporter's own counters of the feed at 0."""
         self._sync.discard_unsaved()

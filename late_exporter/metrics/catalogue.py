@@ -101,13 +101,14 @@ _FAMILIES = (
             help="Time for which the earliest post that is still scheduled was planned, in Unix seconds; the post is "
                  "overdue if that is past."),
     _family("late_posts_oldest_publishing_timestamp_seconds", "gauge", "",
-            help="Time for which the earliest post that is being published now was planned, in Unix seconds."),
+            help="Time for which the earliest post that is being published now was planned, or else when it was "
+                 "created, in Unix seconds."),
     _family("late_webhook_active", "gauge", "webhook",
             help="1 if the API delivers events to a webhook, 0 if the webhook is switched off."),
     _family("late_webhook_consecutive_failures", "gauge", "webhook",
             help="Failed deliveries of a webhook since its last success, as the API reports them."),
     _family("late_webhook_last_fired_timestamp_seconds", "gauge", "webhook",
-            help="Time at which the API last sent an event to a webhook, in Unix seconds."),
+            help="Time at which the API last delivered an event to a webhook, to within minutes, in Unix seconds."),
     _family("late_workspace_active", "gauge", "",
             help="1 if the plan of the workspace has access and is not suspended, 0 otherwise."),
     _family("late_workspace_spend_ratio", "gauge", "kind",

@@ -10,6 +10,7 @@ import msgspec
 
 from late_exporter.exposition.family import Family
 from late_exporter.feeds.schema import DOCUMENTED_PATHS
+from late_exporter.feeds.status import HEALTH_STATUSES, POST_STATUSES
 from late_exporter.feeds.vocabulary import ACTIONS, EVENTS, FAILURE_CATEGORIES, METHODS, PLATFORMS, STATUSES
 from late_exporter.model import IncCounter, Increment, Labels, ObserveHistogram, Series
 
@@ -28,7 +29,7 @@ KNOWN_VALUES: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "platform": frozenset(PLATFORMS),
         "action": frozenset(ACTIONS),
-        "status": frozenset(STATUSES),
+        "status": frozenset({*STATUSES, *HEALTH_STATUSES, *POST_STATUSES}),
         "event": frozenset(EVENTS),
         "method": frozenset(METHODS),
         "code": frozenset(CODES),
@@ -127,8 +128,10 @@ class LabelLimiter:
 
     def _initial_zeros(self, family: Family, labels: Labels) -> Iterator[Increment]:
         """Start every action and status of a platform at zero with its first log, until they are stored."""
+        if family.name != LOGS:
+            return
         platform = (labels[0], labels[1])
-        if family.name != LOGS or platform in self._known_platforms or platform in self._announced_platforms:
+        if platform in self._known_platforms or platform in self._announced_platforms:
             return
         self._announced_platforms.add(platform)
         for action, status in product(ACTIONS, STATUSES):

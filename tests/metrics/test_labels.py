@@ -148,6 +148,12 @@ ACCOUNT_FAMILIES: dict[str, Callable[[Labels], Increment]] = {
     "late_account_token_expiry_timestamp_seconds": lambda account: SetLatest(
         "late_account_token_expiry_timestamp_seconds", account, at=1, value=1.0
     ),
+    "late_account_health": lambda account: SetLatest("late_account_health", (*account, "healthy"), at=1, value=1),
+    "late_account_can_post": lambda account: SetLatest("late_account_can_post", account, at=1, value=1),
+    "late_account_needs_reconnect": lambda account: SetLatest("late_account_needs_reconnect", account, at=1, value=0),
+    "late_account_cooldown_until_timestamp_seconds": lambda account: SetLatest(
+        "late_account_cooldown_until_timestamp_seconds", account, at=1, value=1.0
+    ),
 }
 
 

@@ -12,12 +12,15 @@ import msgspec
 from late_exporter.api.client import LateClient
 from late_exporter.api.pages import fetch_page, fetch_post
 from late_exporter.commands.check.finding import Finding, Level
+from late_exporter.commands.check.status import check_status_feeds
 from late_exporter.errors import ApiError, ApiUnavailable, EndpointNotFound, Forbidden, RateLimited, Unauthorized
 from late_exporter.format import plural
+from late_exporter.ingest.status_poller import StatusConfig
 from late_exporter.model import Deviation, Feed
 
 # Plans by requests per minute, as the vendor publishes them.
 PLANS = {60: "Free", 120: "Build", 600: "Accelerate", 1200: "Unlimited"}
+NO_STATUS_FEEDS = StatusConfig()
 MAX_SKEW = 60.0  # seconds by which the clocks may differ without a warning
 
 HINTS: dict[type[ApiError], str] = {
@@ -38,13 +41,16 @@ async def check_api(
     *,
     interval: float,
     quota_share: float,
+    status: StatusConfig = NO_STATUS_FEEDS,
     clock: Callable[[], float] = time.time,
 ) -> list[Finding]:
     """Request every endpoint that the feeds need once; ``interval`` is in seconds, between two polls of a feed."""
     findings: list[Finding] = []
     skews: list[float] = []
+    results: list[_ListResult] = []
     for feed in feeds:
         result = await _check_list(client, feed)
+        results.append(result)
         findings += [result.finding, *(_schema_finding(feed.path, deviation) for deviation in result.deviations)]
         if result.is_rate_limited:
             break  # a further request would wait for the next minute
@@ -52,19 +58,25 @@ async def check_api(
             skews.append(result.date - clock())
         if feed.post_path is not None and result.post_id is not None:
             findings.append(await _check_post(client, feed, result.post_id))
-    findings += _check_quota(client, len(feeds), interval, quota_share)
+    if results and all(result.has_response for result in results):
+        findings += await check_status_feeds(client, status)
+    findings += _check_quota(client, (len(feeds) + 1) * 60 / interval + status.requests_per_minute, quota_share)
     findings += _check_clock(skews)
     return [msgspec.structs.replace(finding, workspace=workspace) for finding in findings]
 
 
 class _ListResult(NamedTuple):
-    """Result of the check of a log list; ``date`` is the clock of the API as a Unix time in seconds."""
+    """Result of the check of a log list; ``date`` is the clock of the API as a Unix time in seconds.
+
+    ``has_response`` is false if another request would have to wait or would not be answered either.
+    """
 
     finding: Finding
     deviations: Sequence[Deviation] = ()
     post_id: str | None = None
     date: float | None = None
     is_rate_limited: bool = False
+    has_response: bool = True
 
 
 async def _check_list(client: LateClient, feed: Feed) -> _ListResult:
@@ -72,7 +84,9 @@ async def _check_list(client: LateClient, feed: Feed) -> _ListResult:
     try:
         response = await fetch_page(client, feed)
     except ApiError as exc:
-        return _ListResult(api_failure(subject, exc), is_rate_limited=isinstance(exc, RateLimited))
+        is_rate_limited = isinstance(exc, RateLimited)
+        has_response = exc.status is not None and not is_rate_limited
+        return _ListResult(api_failure(subject, exc), is_rate_limited=is_rate_limited, has_response=has_response)
     page = response.page
     post_id = next((entry.post_id for entry in page.entries if entry.post_id), None)
     deviations = list(dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations))
@@ -108,13 +122,13 @@ def api_failure(subject: str, exc: ApiError) -> Finding:
     return Finding(Level.ERROR, subject, str(exc), hint=hint)
 
 
-def _check_quota(client: LateClient, feed_count: int, interval: float, quota_share: float) -> Iterator[Finding]:
-    # A poll costs one request per feed, and one for pending logs.
+def _check_quota(client: LateClient, required_rate: float, quota_share: float) -> Iterator[Finding]:
+    # A poll costs one request per feed, and one for pending logs; the rest is what the status feeds take.
     quota = client.quota
     if quota is None:
         return
     plan = f", the limit of the plan {PLANS[quota.limit]}" if quota.limit in PLANS else ""
-    required_rate, allowed_rate = (feed_count + 1) * 60 / interval, quota.limit * quota_share
+    allowed_rate = quota.limit * quota_share
     quota_text = f"{quota.remaining:,} of {quota.limit:,} requests left this minute{plan}"
     message = f"{quota_text}; polling takes about {_rounded(required_rate)}"
     if required_rate > allowed_rate:
