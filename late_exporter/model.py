@@ -17,6 +17,9 @@ import msgspec
 PENDING, SUCCESS, FAILED = "pending", "success", "failed"
 """Statuses of logs that the exporter interprets."""
 
+VALUE_DEVIATION = "value"
+"""Kind of the deviations of values, of which a field may have several."""
+
 DAY_MS = 86_400_000
 
 PAGE_SIZE = 100
@@ -41,7 +44,7 @@ class Deviation(msgspec.Struct, frozen=True, gc=False):
 
     Args:
         path: Dotted path, such as ``response.errorCode``.
-        kind: ``unknown``, ``missing``, or ``type`` if the JSON type differs.
+        kind: ``unknown``, ``missing``, ``type`` if the JSON type differs, or ``value`` if the value is undocumented.
         type: Actual JSON type; empty if the field is missing.
         sample: Excerpt of the value that is safe to log.
     """
@@ -50,6 +53,13 @@ class Deviation(msgspec.Struct, frozen=True, gc=False):
     kind: str
     type: str = ""
     sample: str = ""
+
+
+class FormerLog(msgspec.Struct, frozen=True, gc=False):
+    """Key and status by which an earlier version of the exporter identified a log."""
+
+    key: str
+    status: str
 
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -65,6 +75,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         fingerprint: Digest of the immutable fields that both API generations report.
         status_fingerprint: Digest of the fields that both API generations report for the current status.
         deviations: Differences from the documented schema.
+        former: Identity of the log in earlier versions of the exporter; None if it is the same.
     """
 
     key: str
@@ -85,6 +96,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fingerprint: str = ""
     status_fingerprint: str = ""
     deviations: tuple[Deviation, ...] = ()
+    former: FormerLog | None = None
 
 
 RawLog: TypeAlias = Mapping[str, Any]

@@ -22,12 +22,12 @@ from late_exporter.commands.pager import LogPager
 from late_exporter.commands.terminal import CsvFormatter, JsonFormatter, LogFormatter, TableFormatter, Terminal
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ApiError, BadRequest
-from late_exporter.feeds.zernio import ACTIONS, EVENTS
+from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
 from late_exporter.model import DAY_MS, PENDING, Feed, LogView
 from late_exporter.protocols import Client
 
 ACCOUNT_ID = re.compile(r"[0-9a-f]{24}")
-LOCAL_ACTIONS = frozenset({*(action for action, _ in ACTIONS.values()), *EVENTS.values(), "all"})
+LOCAL_ACTIONS = frozenset({*(action for action, _ in ACTIONS_BY_NAME.values()), *EVENTS_BY_NAME.values(), "all"})
 """Actions that the API cannot filter by, because each of them stands for several of its own or for any."""
 
 STATUS_CACHE_SIZE = 50_000  # logs whose last status is remembered while following

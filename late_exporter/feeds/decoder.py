@@ -95,7 +95,7 @@ class LogListDecoder(Generic[RowT]):
             return page
         pairs = zip(page.entries, deviations_by_row, strict=True)
         entries = tuple(
-            msgspec.structs.replace(entry, deviations=deviations) if deviations else entry
+            msgspec.structs.replace(entry, deviations=deviations + entry.deviations) if deviations else entry
             for entry, deviations in pairs
         )
         return msgspec.structs.replace(page, entries=entries)

@@ -1,17 +1,20 @@
-"""Detect schema drift: fields of logs that are unknown, missing, or of another type than documented."""
+"""Detect schema drift: fields of logs that are unknown or missing, and types and values that are not documented."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, TypeAlias, Union
 
 import msgspec
 
-from late_exporter.model import Deviation
+from late_exporter.feeds.vocabulary import CACHED_NAMES
+from late_exporter.model import VALUE_DEVIATION, Deviation
 
+UNKNOWN = "unknown"
 MAX_PATHS = 50
 PATH_LENGTH = 64
 OTHER = "other"
@@ -19,6 +22,9 @@ OTHER = "other"
 
 NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
 TYPES = {"array": list, "string": str, "boolean": bool, "number": int | float}
+
+NAME = re.compile(r"[A-Za-z]{1,20}([._:-][A-Za-z]{1,20}){0,3}")
+"""A value that consists of a few words, such as the names in a vocabulary."""
 
 IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,40}")
 SECRET = re.compile(r"[0-9A-Fa-f]{8,}|[A-Za-z0-9_]{16,}")
@@ -201,6 +207,26 @@ class SchemaChecker:
         return name
 
 
+class ValueChecker:
+    """Checker of the values of a log that belong to a vocabulary.
+
+    Args:
+        vocabularies: Functions that return whether a value is documented, by the path of the field.
+    """
+
+    def __init__(self, vocabularies: Mapping[str, Callable[[str], bool]]) -> None:
+        self._vocabularies = vocabularies
+        self.check = lru_cache(CACHED_NAMES)(self._check)
+
+    def _check(self, *values: str | None) -> tuple[Deviation, ...]:
+        """Return the deviations of a log; the values are short texts in the order of the paths, or None."""
+        return tuple(
+            Deviation(path, VALUE_DEVIATION, "string", _value_sample(value))
+            for (path, is_documented), value in zip(self._vocabularies.items(), values, strict=True)
+            if value and value != UNKNOWN and not is_documented(value)
+        )
+
+
 def _paths(schema: Schema, prefix: str = "") -> Iterator[str]:
     for name, field in schema.items():
         yield f"{prefix}{name}"
@@ -209,8 +235,8 @@ def _paths(schema: Schema, prefix: str = "") -> Iterator[str]:
 
 DOCUMENTED_PATHS = frozenset(
     path for shape in (ENVELOPE, LATE_PUBLISHING, LATE_CONNECTIONS, ZERNIO_LOGS) for path in _paths(shape)
-)
-"""The paths of all documented fields."""
+) | {"metadata.connectionMethod"}
+"""The paths of all documented fields, and of a value in the JSON text of another one."""
 
 
 def _strict(schema: Schema, **types: Any) -> type[msgspec.Struct]:
@@ -255,6 +281,11 @@ def _deviation(path: str, kind: str, value: object) -> Deviation:
     if kind == "missing":
         return Deviation(path, kind)
     return Deviation(path, kind, _json_type(value), _sample(value))
+
+
+def _value_sample(value: str) -> str:
+    """Return a value that should be in a vocabulary; unlike ids and secrets, its words may be long."""
+    return value if NAME.fullmatch(value) else _sample(value)
 
 
 def _sample(value: object) -> str:

@@ -7,9 +7,9 @@ from functools import lru_cache
 
 PLATFORMS = (
     "bluesky", "discord", "facebook", "googleads", "googleanalytics", "googlebusiness", "hubspot", "instagram",
-    "linkedin", "linkedinads", "metaads", "openaiads", "phone", "pinterest", "pinterestads", "rcs", "reddit", "redditads",
-    "shopify", "slack", "sms", "snapchat", "telegram", "threads", "tiktok", "tiktokads", "twitter", "webflow",
-    "whatsapp", "whopads", "wix", "wordpress", "xads", "youtube",
+    "linkedin", "linkedinads", "metaads", "openaiads", "phone", "pinterest", "pinterestads", "rcs", "reddit",
+    "redditads", "shopify", "slack", "sms", "snapchat", "telegram", "threads", "tiktok", "tiktokads", "twitter",
+    "webflow", "whatsapp", "whopads", "wix", "wordpress", "xads", "youtube",
 )  # fmt: skip
 ACTIONS = ("publish", "retry", "media_upload", "rate_limit_pause", "token_refresh", "cancelled")
 STATUSES = ("success", "failed", "pending", "skipped")
@@ -20,7 +20,7 @@ FAILURE_CATEGORIES = (
     "platform_rate_limit", "quota_exhausted", "system_error", "unknown",
 )  # fmt: skip
 
-SEPARATORS = re.compile(r"[\s._:/-]+|(?<=[a-z0-9])(?=[A-Z])")
+SEPARATORS = re.compile(r"[\s._:/-]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 """Separators of words, and the places between two words in camel case."""
 
 CACHED_NAMES = 1024

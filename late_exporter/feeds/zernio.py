@@ -18,14 +18,15 @@ from typing import Any
 import msgspec
 
 from late_exporter.feeds import connections, decoder, publishing
-from late_exporter.feeds.schema import ZERNIO_LOGS, SchemaChecker
+from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME, classify_action, classify_event
+from late_exporter.feeds.schema import ZERNIO_LOGS, SchemaChecker, ValueChecker
 from late_exporter.feeds.view import common_fields, event_status, row_text, search_json_text, without_unknown
+from late_exporter.feeds.vocabulary import METHODS, STATUSES
 from late_exporter.model import (
     DAY_MS,
     FAILED,
-    PENDING,
-    SUCCESS,
     Feed,
+    FormerLog,
     IncCounter,
     Increment,
     LogEntry,
@@ -37,53 +38,8 @@ from late_exporter.model import (
 
 RETENTION = 90 * DAY_MS
 
-ACTIONS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "post.published": ("publish", SUCCESS),
-        "post.failed": ("publish", FAILED),
-        "post.partial": ("publish", SUCCESS),
-        "post.publishing": ("publish", PENDING),
-        "post.pending": ("publish", PENDING),
-        "post.scheduled": ("publish", PENDING),
-        "post.skipped": ("publish", "skipped"),
-        "post.retried": ("retry", SUCCESS),
-        "post.retry_failed": ("retry", FAILED),
-        "post.retrying": ("retry", PENDING),
-        "post.retry": ("retry", decoder.UNKNOWN),
-        "post.rate_limited": ("rate_limit_pause", "skipped"),
-        "post.cancelled": ("cancelled", "skipped"),
-        "media.uploaded": ("media_upload", SUCCESS),
-        "media.uploading": ("media_upload", PENDING),
-        "media.failed": ("media_upload", FAILED),
-        "token.refreshed": ("token_refresh", SUCCESS),
-        "token.refreshing": ("token_refresh", PENDING),
-        "token.refresh_failed": ("token_refresh", FAILED),
-    }
-)
-"""Action in the metrics, and default status, by action of the API; other actions keep their name."""
-
-EVENTS: Mapping[str, str] = MappingProxyType(
-    {
-        "account.connected": "connect_success",
-        "account.connect_failed": "connect_failed",
-        "account.connection_failed": "connect_failed",
-        "account.disconnected": "disconnect",
-        "account.reconnected": "reconnect_success",
-        "account.reconnect_failed": "reconnect_failed",
-    }
-)
-"""Event in the metrics by action of a connection log that did not fail."""
-
 ACTIVITIES = ("webhooks", "messaging", "workflow_event", "api_request")
 """Log types without a counterpart in generation ``late``; each is a feed."""
-
-
-def actions_markdown() -> str:
-    """Return the table of actions for the documentation, in Markdown."""
-    rows = ["| action of zernio | in the metrics |", "|---|---|"]
-    rows += [f"| `{name}` | action `{action}` |" for name, (action, _) in ACTIONS.items()]
-    rows += [f"| `{name}` | event `{event}` |" for name, event in EVENTS.items()]
-    return "\n".join(rows)
 
 
 class RowMetadata(msgspec.Struct, rename="camel", gc=False):
@@ -115,6 +71,22 @@ class ZernioRow(msgspec.Struct, gc=False):
     metadata: str | RowMetadata | None = None
     request_id: str | None = None
 
+
+_publishing_values = ValueChecker(
+    {
+        "action": lambda name: classify_action(name).is_understood,
+        "status": STATUSES.__contains__,
+        "error_code": publishing.is_known_code,
+    }
+).check
+_connection_values = ValueChecker(
+    {
+        "action": lambda name: classify_event(name).is_understood,
+        "status": STATUSES.__contains__,
+        "metadata.connectionMethod": METHODS.__contains__,
+    }
+).check
+_activity_values = ValueChecker({"status": STATUSES.__contains__}).check
 
 _metadata_decoder = msgspec.json.Decoder(RowMetadata)
 _FIELD = re.compile(r'"(postId|accountUsername|attemptNumber|connectionMethod|tokenExpiresAt)"\s*:\s*("[^"\\]*"|\d+)')
@@ -156,36 +128,61 @@ def _number_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
         if entry.rejection_reason or "#" in entry.key:
             numbered_entries.append(entry)
             continue
-        number = ordinals[entry.key, entry.status]
-        ordinals[entry.key, entry.status] += 1
-        numbered_entries.append(msgspec.structs.replace(entry, key=f"{entry.key}.{number}"))
+        key, former = _number(entry.key, entry.status, ordinals), entry.former
+        if former is not None:
+            former = FormerLog(_number(former.key, former.status, ordinals), former.status)
+        numbered_entries.append(msgspec.structs.replace(entry, key=key, former=former))
     return numbered_entries
 
 
-def _entry(row: ZernioRow, action: str, status: str, *, generic_action: str | None, **fields: Any) -> LogEntry:
+def _number(key: str, status: str, ordinals: Counter[tuple[str, str]]) -> str:
+    number = ordinals[key, status]
+    ordinals[key, status] += 1
+    return f"{key}.{number}"
+
+
+def _entry(
+    row: ZernioRow,
+    action: str,
+    status: str,
+    generic_action: Callable[[str], str | None],
+    former: tuple[str, str] | None = None,
+    **fields: Any,
+) -> LogEntry:
+    """Return the entry of a row; ``former`` are action and status in earlier versions, None if they are the same."""
     created = decoder.parse_millis(row.created_at)
+
+    def key(name: str) -> str:
+        log_fingerprint = decoder.fingerprint(row.platform, row.account_id, generic_action(name))
+        return _row_key(row, created, log_fingerprint, name)
+
     return LogEntry(
-        key=_row_key(row, created, decoder.fingerprint(row.platform, row.account_id, generic_action), action),
+        key=key(action),
         status=status,
         created=created,
         platform=decoder.label_text(row.platform),
         action=action,
         duration=decoder.to_micros(row.duration_ms, 1000),
+        former=None if former in (None, (action, status)) else FormerLog(key(former[0]), former[1]),
         **fields,
     )
 
 
 def _publishing(row: ZernioRow) -> LogEntry:
     metadata = _parse_metadata(row.metadata)
-    action, status = ACTIONS.get(row.action or "", (decoder.label_text(row.action), decoder.UNKNOWN))
+    name, row_status = decoder.label_text(row.action), decoder.label_text(row.status)
+    action, default_status, _ = classify_action(name)
     attempt = decoder.to_micros(metadata.attempt_number, decoder.ONE_ATTEMPT)
-    if action == "publish" and attempt is not None and attempt > decoder.ONE_ATTEMPT:
+    is_retry = attempt is not None and attempt > decoder.ONE_ATTEMPT
+    if action == "publish" and is_retry:
         action = "retry"
     return _entry(
         row,
         action,
-        decoder.label_text(row.status) if row.status else status,
-        generic_action=publishing.generic_action(action),
+        row_status if row.status else default_status,
+        publishing.generic_action,
+        # Earlier versions classified by the table only.
+        None if name in ACTIONS_BY_NAME else ("retry" if name == "publish" and is_retry else name, row_status),
         post_id=decoder.optional_text(metadata.post_id),
         account_id=decoder.optional_text(row.account_id),
         username=decoder.label_text(metadata.account_username),
@@ -195,31 +192,44 @@ def _publishing(row: ZernioRow) -> LogEntry:
         status_fingerprint=decoder.fingerprint(
             action, row.status_code, decoder.to_micros(row.duration_ms, 1000), attempt
         ),
+        deviations=_publishing_values(name, row_status, row.error_code and row.error_code[: decoder.LABEL_LENGTH]),
     )
 
 
 def _connection(row: ZernioRow) -> LogEntry:
     metadata = _parse_metadata(row.metadata)
-    event = EVENTS.get(row.action or "", decoder.label_text(row.action))
-    if row.status == FAILED:
-        event = event.replace("_success", "_failed")
-    if metadata.is_reconnection and event.startswith("connect_"):
-        event = f"re{event}"
+    name, method = decoder.label_text(row.action), decoder.label_text(metadata.connection_method)
+    event = _event(classify_event(name).name, row.status, metadata)
+    former = None if name in EVENTS_BY_NAME else _event(name, row.status, metadata)
     return _entry(
         row,
         event,
         event,
-        generic_action=connections.generic_event(event),
-        method=decoder.label_text(metadata.connection_method),
+        connections.generic_event,
+        None if former is None else (former, former),
+        method=method,
         account_id=decoder.optional_text(row.account_id),
         username=decoder.label_text(metadata.account_username),
         error_code=decoder.label_text(row.error_code),
         expires_at=decoder.parse_millis(metadata.token_expires_at),
+        deviations=_connection_values(name, decoder.label_text(row.status), method),
     )
 
 
+def _event(event: str, status: str | None, metadata: RowMetadata) -> str:
+    """Return an event with what the status and the metadata of its log say."""
+    if status == FAILED:
+        event = event.replace("_success", "_failed")
+    if metadata.is_reconnection and event.startswith("connect_"):
+        event = f"re{event}"
+    return event
+
+
 def _activity(row: ZernioRow) -> LogEntry:
-    return _entry(row, decoder.label_text(row.action), decoder.label_text(row.status), generic_action=row.action)
+    status = decoder.label_text(row.status)
+    return _entry(
+        row, decoder.label_text(row.action), status, lambda _: row.action, deviations=_activity_values(status)
+    )
 
 
 def _view(row: RawLog, entry: LogEntry) -> LogView:

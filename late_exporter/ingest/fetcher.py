@@ -9,8 +9,11 @@ from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
 from late_exporter.errors import EndpointNotFound
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchWindow
-from late_exporter.model import Feed, LogPage
+from late_exporter.model import VALUE_DEVIATION, Feed, LogPage
 from late_exporter.protocols import Client, Logger
+
+MAX_REPORTED = 100
+"""Reports of deviations per feed beyond which undocumented values are counted but no longer logged."""
 
 
 class Fetcher:
@@ -34,7 +37,7 @@ class Fetcher:
         self._logger = logger
         self._clock = clock
         self._clock_offset = 0
-        self._reported: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str, str]] = set()
 
     def reconfigure(self, client: Client, generation: ApiGeneration) -> None:
         self._client, self._generation = client, generation
@@ -96,9 +99,12 @@ class Fetcher:
         return FetchedPage(page, await self._recorder.lookup(page.entries, since=self.now() - self.feed.retention))
 
     def _log_deviations(self, page: LogPage) -> None:
-        """Log each field that differs from its documentation once."""
+        """Log each field that differs from its documentation once, and each undocumented value up to a limit."""
         for deviation in dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations):
-            if (deviation.path, deviation.kind) not in self._reported:
-                self._reported.add((deviation.path, deviation.kind))
-                details = {"type": deviation.type, "sample": deviation.sample} if deviation.type else {}
-                self._logger.warning("the API has changed", field=deviation.path, kind=deviation.kind, **details)
+            is_value = deviation.kind == VALUE_DEVIATION
+            reported = (deviation.path, deviation.kind, deviation.sample if is_value else "")
+            if reported in self._reported or (is_value and len(self._reported) >= MAX_REPORTED):
+                continue
+            self._reported.add(reported)
+            details = {"type": deviation.type, "sample": deviation.sample} if deviation.type else {}
+            self._logger.warning("the API has changed", field=deviation.path, kind=deviation.kind, **details)

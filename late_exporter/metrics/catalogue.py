@@ -150,8 +150,8 @@ _FAMILIES = (
     _family("late_exporter_entries_rejected_total", "counter", "feed reason",
             help="Logs that could not be counted because they have no usable id, counted once each."),
     _family("late_exporter_api_schema_drift_total", "counter", "feed field kind",
-            help="Logs with a field that is undocumented, missing or of an unexpected type, counted once in each "
-                 "status they were seen in."),
+            help="Logs with a field that is undocumented or missing, or has an undocumented type or value, counted "
+                 "once in each status they were seen in."),
     _family("late_exporter_label_overflow_total", "counter", "family label",
             help="Label values replaced by other because the label reached its limit of values."),
     _family("late_exporter_reconciled_logs_total", "counter", "feed",

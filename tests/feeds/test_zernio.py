@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from late_exporter.errors import BadPayload
 from late_exporter.feeds import FEEDS, GENERATIONS
-from late_exporter.feeds.zernio import ACTIONS, EVENTS
+from late_exporter.feeds.classification import ACTIONS_BY_NAME, EVENTS_BY_NAME
 from late_exporter.model import Feed, IncCounter, LogEntry, LogPage, ObserveHistogram
 
 Document: TypeAlias = dict[str, Any]
@@ -96,7 +96,7 @@ def test_connection_log() -> None:
     )
 
 
-@pytest.mark.parametrize(("action", "expected"), ACTIONS.items())
+@pytest.mark.parametrize(("action", "expected"), ACTIONS_BY_NAME.items())
 def test_actions(action: str, expected: tuple[str, str]) -> None:
     """Every action of the table is known to the metrics; its status is the default."""
     (entry,) = parse({**LOG, "action": action, "status": None})
@@ -105,7 +105,7 @@ def test_actions(action: str, expected: tuple[str, str]) -> None:
     assert (expected[0], "failed") == (entry.action, entry.status)
 
 
-@pytest.mark.parametrize(("action", "expected"), EVENTS.items())
+@pytest.mark.parametrize(("action", "expected"), EVENTS_BY_NAME.items())
 def test_events(action: str, expected: str) -> None:
     """Every action of the table becomes an event."""
     (entry,) = parse({**EVENT, "action": action}, feed=CONNECTIONS)

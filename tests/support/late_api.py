@@ -204,6 +204,7 @@ def zernio_row(row: LogRow) -> LogRow:
         "metadata": msgspec.json.encode(metadata).decode(),
         "request_id": row.get("requestId", row["_id"]),
         **({"id": row["zernioId"]} if "zernioId" in row else {}),
+        **row.get("zernio", {}),
     }
 
 

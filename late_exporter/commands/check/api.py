@@ -31,7 +31,13 @@ HINTS: dict[type[ApiError], str] = {
     ApiUnavailable: "check the network, a proxy, DNS, and --api.base-url",
 }
 
-DEVIATION_KINDS = {"unknown": "is not documented", "missing": "is missing", "type": "has another type than documented"}
+DEVIATION_KINDS = {
+    "unknown": "is not documented",
+    "missing": "is missing",
+    "type": "has another type than documented",
+    "value": "has a value that is not documented",
+}
+MAX_SAMPLES = 5  # undocumented values of a field that are shown
 
 
 async def check_api(
@@ -89,10 +95,20 @@ async def _check_list(client: LateClient, feed: Feed) -> _ListResult:
         return _ListResult(api_failure(subject, exc), is_rate_limited=is_rate_limited, has_response=has_response)
     page = response.page
     post_id = next((entry.post_id for entry in page.entries if entry.post_id), None)
-    deviations = list(dict.fromkeys(deviation for entry in page.entries for deviation in entry.deviations))
+    deviations = _distinct(deviation for entry in page.entries for deviation in entry.deviations)
     message = "an unknown number of logs" if page.total is None else plural(page.total, "log")
     finding = Finding(Level.OK, subject, message)
     return _ListResult(finding, deviations, post_id, response.date)
+
+
+def _distinct(deviations: Iterable[Deviation]) -> Sequence[Deviation]:
+    """Return each deviation once, and of the values of a field the first MAX_SAMPLES."""
+    by_field: dict[tuple[str, str], dict[Deviation, None]] = {}
+    for deviation in deviations:
+        samples = by_field.setdefault((deviation.path, deviation.kind), {})
+        if len(samples) < MAX_SAMPLES:
+            samples[deviation] = None
+    return [deviation for samples in by_field.values() for deviation in samples]
 
 
 def _schema_finding(path: str, deviation: Deviation) -> Finding:
