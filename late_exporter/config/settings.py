@@ -95,7 +95,7 @@ class ApiSettings(SettingsSection):
         variable="LATE_API_KEY_FILE",
     )
     base_url: BaseUrl = option(
-        "https://getlate.dev/api",
+        "https://zernio.com/api",
         "URL",
         "Base URL of the Late API. Plain http is allowed for loopback addresses only.",
         API_COMMANDS,

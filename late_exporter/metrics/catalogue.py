@@ -130,7 +130,10 @@ _FAMILIES = (
             help="Time of the last successful poll of the feed, in Unix seconds; metrics derived from its logs are "
                  "current as of this time."),
     _family("late_exporter_api_generation_info", "gauge", "generation",
-            help="1 for the generation of the API in use: late or zernio."),
+            help="1 for each generation of the API in use: late or zernio."),
+    _family("late_exporter_api_generation_unread", "gauge", "generation",
+            help="1 if that generation of the API has logs more than 10 minutes newer than those of the generation in "
+                 "use, 0 otherwise."),
     _family("late_exporter_api_requests_total", "counter", "path code",
             help="Requests to the Late API, by HTTP status code, or by kind of error if there was no response."),
     _family("late_exporter_api_request_duration_seconds", "histogram", "path",

@@ -220,7 +220,11 @@ class ExporterHarness:
         has_webhooks = self._config.has_webhooks
         self.webhook_stats = {name: WebhookStats(name, RequestBudget()) for name in self.apis} if has_webhooks else {}
         connections = {
-            name: ApiConnection(api, ApiGeneration(self.generation, logger=NullLogger()), self.webhook_stats.get(name))
+            name: ApiConnection(
+                api,
+                ApiGeneration(self.generation, logger=NullLogger(), monotonic=self.clock.monotonic),
+                self.webhook_stats.get(name),
+            )
             for name, api in self.apis.items()
         }
         drive(self.pipeline.add_workspaces(connections))
