@@ -302,7 +302,11 @@ max by ({ACCOUNT}) (late_account_connected) == 0
 LOG_RETENTION = RecordingRule(
     "workspace:late_exporter_log_retention:seconds",
     f"""\
-{ZERNIO_RETENTION} * (max by ({WORKSPACE}) (late_exporter_api_generation_info{{generation="zernio"}}) == 1)
+{ZERNIO_RETENTION} * (
+    max by ({WORKSPACE}) (late_exporter_api_generation_info{{generation="zernio"}}) == 1
+  unless
+    max by ({WORKSPACE}) (late_exporter_api_generation_info{{generation="late"}}) == 1
+)
 or
 {RETENTION} + 0 * max by ({WORKSPACE}) ({COVERAGE})
 """,
@@ -768,18 +772,23 @@ def _posts_overdue_alert(
 ) -> AlertingRule:
     """Return an alert on the earliest post in a status.
 
-    Ignores a time left over from when there was such a post, and one that could not be refreshed.
+    Ignores a time left over from when there was such a post, and a post that was not overdue when it was last seen: it
+    may have been published since.
     """
+    oldest = f"min by ({WORKSPACE}) (late_posts_oldest_{status}_timestamp_seconds)"
+    last_refresh = (
+        f'max by ({WORKSPACE}) (late_exporter_status_feed_last_refresh_timestamp_seconds{{feed="posts"}})'
+    )
     return AlertingRule(
         name="LatePostsOverdue",
         severity=severity,
         condition=condition,
         expr=f"""\
-time() - min by ({WORKSPACE}) (late_posts_oldest_{status}_timestamp_seconds) > {seconds}
+time() - {oldest} > {seconds}
 unless
 max by ({WORKSPACE}) (late_posts{{status="{status}"}}) == 0
 unless
-max by ({WORKSPACE}) (late_exporter_status_feed_up{{feed="posts"}}) == 0
+{last_refresh} - {oldest} <= {seconds}
 {extra}""",
         for_=for_,
         keep_firing_for=RESTART_GRACE,
@@ -867,7 +876,7 @@ max by ({FEED}) (late_exporter_status_feed_disabled) == 1
 """,
             for_="3h",
             keep_firing_for=RESTART_GRACE,
-            summary="A status feed is no longer refreshed, so its metrics are frozen.",
+            summary="A status feed is no longer refreshed, so its metrics are missing.",
             description=f"{_WORKSPACE}: refreshes of the status feed {{{{ $labels.feed }}}} have failed for 3 hours.",
             dashboard_url=EXPORTER_DASHBOARD,
         ),

@@ -47,8 +47,7 @@ NO_ATTEMPT_LOGS = 10
 """Logs without a single attempt among them: an upload or two may precede the first attempt, ten do not."""
 
 POSTS_OVERDUE_SECONDS = 15 * MINUTE
-"""Age of a schedule from which a post is overdue: three intervals of the status feed that reads it, so that a post
-that was published on time since the last refresh does not count."""
+"""Age of a schedule from which a post is overdue; the API starts posts within minutes of their time."""
 
 POSTS_STUCK_SECONDS = HOUR
 """Age of a schedule from which a post is stuck in publishing, or the scheduler has stopped; large videos and retries

@@ -235,7 +235,7 @@ class StatusPoller:
 
     def _succeed(self, state: _FeedState, gauges: Sequence[SetLatest]) -> None:
         interval = self._interval(state)
-        self._publisher.show(state.feed.name, gauges)
+        self._publisher.show(state.feed.name, gauges, self._runtime.clock())
         state.step = None
         state.due_at = state.started_at + interval * self._jitter()
         state.expires_at = self._runtime.monotonic() + STALE_INTERVALS * interval

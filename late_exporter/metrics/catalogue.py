@@ -177,6 +177,9 @@ _FAMILIES = (
             help="Size of the state, in bytes."),
     _family("late_exporter_status_feed_up", "gauge", "feed",
             help="1 if the last refresh of the status feed succeeded, 0 if it failed or the feed is switched off."),
+    _family("late_exporter_status_feed_last_refresh_timestamp_seconds", "gauge", "feed",
+            help="Time of the last successful refresh of the status feed, in Unix seconds; metrics derived from it are "
+                 "current as of this time."),
     _family("late_exporter_status_feed_disabled", "gauge", "feed reason",
             help="1 while a status feed is switched off because the API refuses it to the key or does not have it, by "
                  "reason."),

@@ -70,6 +70,7 @@ late_exporter_coverage_start_timestamp_seconds       gauge     workspace feed
 late_exporter_state_logs                             gauge     workspace
 late_exporter_state_bytes                            gauge     workspace
 late_exporter_status_feed_up                         gauge     workspace feed
+late_exporter_status_feed_last_refresh_timestamp_seconds gauge workspace feed
 late_exporter_status_feed_disabled                   gauge     workspace feed reason
 late_exporter_webhooks_received_total                counter   workspace event
 late_exporter_webhooks_rejected_total                 counter   workspace reason
