@@ -424,9 +424,7 @@ and
 
 BUDGET_GROUP = RuleGroup(name="late-budget", rules=tuple(_burn_rate_alert(burn) for burn in BURN_RATES))
 
-_PUBLISHING_IS_POLLED = (
-    f'time() - max by ({WORKSPACE}) ({LAST_POLL}{{feed="publishing"}}) < {DATA_AGE_WARNING_SECONDS}'
-)
+_PUBLISHING_IS_POLLED = f'time() - max by ({WORKSPACE}) ({LAST_POLL}{{feed="publishing"}}) < {DATA_AGE_WARNING_SECONDS}'
 
 PUBLISHING_GROUP = RuleGroup(
     name="late-publishing-alerts",
@@ -776,9 +774,7 @@ def _posts_overdue_alert(
     may have been published since.
     """
     oldest = f"min by ({WORKSPACE}) (late_posts_oldest_{status}_timestamp_seconds)"
-    last_refresh = (
-        f'max by ({WORKSPACE}) (late_exporter_status_feed_last_refresh_timestamp_seconds{{feed="posts"}})'
-    )
+    last_refresh = f'max by ({WORKSPACE}) (late_exporter_status_feed_last_refresh_timestamp_seconds{{feed="posts"}})'
     return AlertingRule(
         name="LatePostsOverdue",
         severity=severity,

@@ -51,6 +51,11 @@ LAG = "late_exporter_log_lag_seconds"
 WEBHOOK_LAG = "late_exporter_webhook_lag_seconds"
 NO_WEBHOOKS = "No webhooks"
 REQUEST_DURATION = "late_exporter_api_request_duration_seconds"
+LAST_REFRESH = selector("late_exporter_status_feed_last_refresh_timestamp_seconds")
+
+
+def _disabled(reason: str) -> str:
+    return f"(max by (workspace, feed) ({selector('late_exporter_status_feed_disabled', reason=reason)}) == 1)"
 
 
 STATUS_ROW = PanelRow(
@@ -138,7 +143,7 @@ POLL_ROW = PanelRow(
                 202,
                 "Polls by outcome",
                 "Polls per minute. unauthorized: the API key; rate_limited, unavailable, bad_payload: the"
-                " API; store_error: the state file.",
+                " API; generation_mismatch: a switch of the API generation; store_error: the state file.",
                 8,
                 8,
             ),
@@ -234,6 +239,66 @@ API_ROW = PanelRow(
             colors={"/: left$/": "#3B82F6", "/: throttled$/": "#EC4899"},
             threshold_lines=((None, "transparent"), (thresholds.QUOTA_LEFT_WARNING, "orange")),
             axis=panels.Axis(hard_max=1),
+        ),
+        panels.state_timeline(
+            PanelFrame(
+                304,
+                "Status feeds",
+                "Whether the last refresh of each status feed succeeded. A feed is switched off if the key lacks the"
+                " right to it (forbidden) or the API does not have it (not found), and tried again hourly.",
+                12,
+                8,
+            ),
+            Query(
+                f"3 * {_disabled('not_found')} or 2 * {_disabled('forbidden')}"
+                f" or min by (workspace, feed) ({selector('late_exporter_status_feed_up')})",
+                FEED_LEGEND,
+            ),
+            panels.STATUS_FEED_MAPPINGS,
+            no_value="Status feeds are not read",
+        ),
+        panels.table_panel(
+            PanelFrame(
+                305,
+                "API generations",
+                "Generation of the API that is read, and whether the other one has newer logs, which are then not"
+                " counted.",
+                6,
+                8,
+            ),
+            Column(title="Workspace", label="workspace"),
+            Column(title="Generation", label="generation", width=100),
+            Column(
+                title="In use",
+                expr=f"max by (workspace, generation) ({selector('late_exporter_api_generation_info')})",
+                mappings=panels.GENERATION_MAPPINGS,
+                width=70,
+            ),
+            Column(
+                title="Unread",
+                expr=f"max by (workspace, generation) ({selector('late_exporter_api_generation_unread')})",
+                mappings=panels.UNREAD_MAPPINGS,
+                width=75,
+            ),
+            no_value="Unknown",
+        ),
+        panels.table_panel(
+            PanelFrame(
+                306,
+                "Refreshes",
+                "Last successful refresh of each status feed.",
+                6,
+                8,
+            ),
+            Column(title="Workspace", label="workspace"),
+            Column(title="Feed", label="feed", width=105),
+            Column(
+                title="Last refresh",
+                expr=f"1000 * max by (workspace, feed) ({LAST_REFRESH})",
+                unit="dateTimeFromNow",
+                width=148,
+            ),
+            no_value="Status feeds are not read",
         ),
     ),
 )
@@ -338,7 +403,7 @@ EXACTNESS_ROW = PanelRow(
             PanelFrame(
                 408,
                 "Stored logs by workspace",
-                "Grows with the number of posts; logs are pruned eight days after their creation.",
+                "Grows with the number of posts; logs are pruned a day after the API deletes them.",
                 12,
                 8,
             ),
@@ -357,7 +422,7 @@ SCHEMA_DRIFT_ROW = PanelRow(
                 431,
                 "Fields that differ from the documentation",
                 "Logs in the last 24 hours with an unknown or missing field, or with a field of another type"
-                " than documented. Expected: none. The exporter logs a sample of each.",
+                " or value than documented. Expected: none. The exporter logs a sample of each.",
                 24,
                 6,
             ),
@@ -512,6 +577,39 @@ WEBHOOK_ROW = PanelRow(
             unit="s",
             colors=QUANTILES,
             no_value=NO_WEBHOOKS,
+        ),
+        panels.table_panel(
+            PanelFrame(
+                480,
+                "Webhooks at the API",
+                "Webhooks that are set up at the API, for this exporter or for others. One that keeps failing is"
+                " switched off after three days.",
+                24,
+                6,
+            ),
+            Column(title="Workspace", label="workspace", width=160),
+            Column(title="Webhook", label="webhook"),
+            Column(
+                title="State",
+                expr=f"max by (workspace, webhook) ({selector('late_webhook_active')})",
+                mappings=panels.WEBHOOK_MAPPINGS,
+                width=130,
+            ),
+            Column(
+                title="Failed deliveries in a row",
+                expr=f"max by (workspace, webhook) ({selector('late_webhook_consecutive_failures')})",
+                decimals=0,
+                steps=thresholds.NOTICE_ABOVE_ZERO,
+                width=200,
+            ),
+            Column(
+                title="Last event",
+                expr=f"1000 * max by (workspace, webhook) ({selector('late_webhook_last_fired_timestamp_seconds')})",
+                unit="dateTimeFromNow",
+                width=160,
+            ),
+            sort="Failed deliveries in a row",
+            no_value="None, or the status feed webhooks is not read",
         ),
     ),
 )
