@@ -329,7 +329,13 @@ async def _serve_simulator(
     options: SimulateSettings, bound: socket.socket, generation: str, *, lead: float = 0.0
 ) -> None:
     world = await asyncio.to_thread(_create_world, options, lead, generation)
-    api = SimulatedApi(world, clock=time.time, rate_limit=options.rate_limit, generation=generation)
+    api = SimulatedApi(
+        world,
+        clock=time.time,
+        rate_limit=options.rate_limit,
+        customer_rate=options.customer_rate,
+        generation=generation,
+    )
     _logger().info("simulating the Late API", address=_url(bound), logs=len(world.publishing.rows))
     await serve(create_simulator(api), [bound], date_header=False)
 

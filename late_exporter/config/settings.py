@@ -29,7 +29,6 @@ from late_exporter.config.commands import (
 from late_exporter.config.flags import CommandFlags
 from late_exporter.config.options import Option, option, options_of
 from late_exporter.config.types import (
-    RATE_LIMITS,
     BaseUrl,
     Bool,
     Bounds,
@@ -56,9 +55,18 @@ from late_exporter.config.types import (
 if TYPE_CHECKING:
     from late_exporter.config.web import WebConfig
 
-PLANS = ", ".join(f"{plan} ({limit})" for plan, limit in RATE_LIMITS.items())
 _DEMO_INTERVAL: Mapping[str, Any] = MappingProxyType({"command_defaults": {"demo": "30s"}})
-Incident: TypeAlias = Literal["platform-outage", "revoked-token", "rate-limit-storm", "slow-video"]
+Incident: TypeAlias = Literal[
+    "platform-outage",
+    "revoked-token",
+    "rate-limit-storm",
+    "slow-video",
+    "scheduler-stuck",
+    "account-cooldown",
+    "suspended",
+    "spend-cap",
+    "webhook-disabled",
+]
 
 
 class SettingsSection(BaseModel):
@@ -314,9 +322,15 @@ class SimulateSettings(SettingsSection):
     rate_limit: RateLimit = option(
         "600",
         "LIMIT",
-        f"Requests per minute allowed per key, or a plan: {PLANS}.",
+        "Requests per minute allowed per key; the tiers of the API are 60, 600 and 1200.",
         SIMULATOR_COMMANDS,
         command_defaults={"demo": "6000"},
+    )
+    customer_rate: Annotated[int, integer(0)] = option(
+        "0",
+        "NUMBER",
+        "Calls per minute of the customer's own software, which share the quota of every key.",
+        SIMULATOR_COMMANDS,
     )
     incident: CommaSeparated[Incident] = option(
         None,

@@ -12,6 +12,7 @@ from late_exporter.config.sources import load
 from late_exporter.config.types import Address
 from late_exporter.errors import ConfigError
 from late_exporter.metrics import catalogue as metrics
+from late_exporter.simulator import INCIDENTS
 
 KEY = "sk_" + "0123456789abcdef" * 4
 WITH_KEY = {"LATE_API_KEY": KEY}
@@ -129,20 +130,22 @@ def test_defaults_of_the_simulator() -> None:
     settings = load_flags("simulate").simulate
 
     assert Address("127.0.0.1", 10078) == settings.listen_address
-    assert (1, 5000, 604_800.0, 600, ()) == (
+    assert (1, 5000, 604_800.0, 600, 0, ()) == (
         settings.seed,
         settings.logs_per_day,
         settings.history,
         settings.rate_limit,
+        settings.customer_rate,
         settings.incident,
     )
 
 
 @pytest.mark.parametrize(
-    ("text", "limit"), [("7", 7), ("free", 60), ("Build", 120), ("ACCELERATE", 600), ("unlimited", 1200)]
+    ("text", "limit"),
+    [("7", 7), ("1200", 1200), ("free", 60), ("Build", 120), ("ACCELERATE", 600), ("unlimited", 1200)],
 )
-def test_rate_limit_of_a_plan(text: str, limit: int) -> None:
-    """The simulator's rate limit is a number or the name of a plan in upper or lower case."""
+def test_rate_limit_of_the_simulator(text: str, limit: int) -> None:
+    """The simulator's rate limit is a number; the names of former plans are accepted in upper or lower case."""
     assert limit == load("simulate", {"simulate.rate-limit": [text]}, {}).simulate.rate_limit
 
 
@@ -468,13 +471,14 @@ def test_wrong_values(option: str, text: str, message: str) -> None:
         (
             "simulate.rate-limit",
             "0",
-            '"0": must be a whole number of at least 1, or one of free, build, accelerate, unlimited',
+            '"0": must be a whole number of at least 1',
         ),
+        ("simulate.customer-rate", "-1", '"-1": must be a whole number of at least 0'),
         ("simulate.listen-address", "x", f'"x": {TCP_ADDRESS}'),
         (
             "simulate.incident",
             "fire",
-            '"fire": must be one of platform-outage, revoked-token, rate-limit-storm, slow-video',
+            f'"fire": must be one of {", ".join(INCIDENTS)}',
         ),
     ],
 )

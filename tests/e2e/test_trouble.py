@@ -283,7 +283,7 @@ def quota_headers(announcement: str, opens: float) -> Mapping[str, str]:
 
 def test_quota_share_is_kept(late: LateServer, start_exporter: Run) -> None:
     """With a limit of 60 requests per minute, a catch-up uses no more than half of them."""
-    late.api._rate_limit = 60  # noqa: SLF001 - the plan of the key
+    late.api.rate_limit = 60  # the tier of the key
     late.world.publish(6000, over=86_400)
     program = start_exporter()
     wait_until(lambda: program.scrape().sum("late_exporter_api_quota_limit") == 60)
