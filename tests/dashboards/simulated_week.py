@@ -20,9 +20,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from late_exporter.errors import ApiUnavailable
 from late_exporter.exposition.negotiation import OPENMETRICS
 from late_exporter.feeds import FEEDS
+from late_exporter.feeds.status import STATUS_FEEDS
 from late_exporter.ingest.schedule import PollConfig
+from late_exporter.ingest.status_poller import StatusConfig
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.simulator import SimulatedApi, SimulatedWorld
+from late_exporter.simulator.world import ZERNIO_RETENTION
 from late_exporter.status import Quota
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
@@ -44,8 +47,14 @@ SCRAPE_INTERVALS = ((DETAILED_SECONDS, MINUTE), (26 * HOUR, 5 * MINUTE), (END - 
 POLL_INTERVALS = ((DETAILED_SECONDS, 30.0), (END - BEGIN, 5 * MINUTE))
 """Poll interval by time until the end."""
 
+RATE_LIMIT = 600
+"""Requests per minute of the key; a team with some accounts has that many."""
+
 POLL_LEAD = 12.0
 """Seconds from the start of a poll to the scrape that includes its results."""
+
+STATUS_INTERVAL = 5 * MINUTE
+"""Interval of the status feeds."""
 
 RECONCILE_INTERVAL = 3 * HOUR
 """Interval of reconciliation scans; the default would take most of the run time."""
@@ -70,25 +79,20 @@ RESTART_SECONDS = 8.0
 
 def build_world() -> SimulatedWorld:
     """Return a world with five customers that starts a day before the exporter."""
-    world = SimulatedWorld(SEED, BEGIN, history=DAY)
+    world = SimulatedWorld(SEED, BEGIN, history=DAY, retention=ZERNIO_RETENTION, with_activity=True)
     world.start_incident("platform-outage", platform="tiktok", duration=40 * MINUTE, start_time=END - 4 * DAY)
     world.start_incident("rate-limit-storm", duration=30 * MINUTE, start_time=END - 2 * DAY)
     world.start_incident("revoked-token", platform="facebook", duration=9 * HOUR, start_time=END - 150 * MINUTE)
     world.start_incident("platform-outage", platform="instagram", duration=2 * HOUR, start_time=END - 36 * MINUTE)
+    world.start_incident("account-cooldown", platform="tiktok", duration=2 * HOUR, start_time=END - 80 * MINUTE)
+    world.start_incident("webhook-disabled", duration=DAY, start_time=END - 100 * MINUTE)
     return world
 
 
 def add_expiring_token(world: SimulatedWorld) -> None:
-    """Connect an account with a token that expires within days and is not renewed."""
-    rows = reversed(world.connections.rows)
-    oldest = next(row for row in rows if row.get("success") and row["platform"] == "linkedin")
-    success = {**oldest["success"], "tokenExpiresAt": _iso_time(END + 3.4 * DAY)}
-    identity = {"_id": f"{int(world.now):08x}{0:016x}", "createdAt": _iso_time(world.now)}
-    world.connections.insert({**oldest, **identity, "success": success})
-
-
-def _iso_time(timestamp: float) -> str:
-    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Let the token of an account expire within days; it is not renewed."""
+    account = next(account for account in world.accounts if account.platform.name == "linkedin")
+    world.conditions.token_expiries[account.id] = END + 3.4 * DAY
 
 
 class TroubledApi(FakeLateApi):
@@ -101,7 +105,7 @@ class TroubledApi(FakeLateApi):
 
     def __init__(self, world: SimulatedWorld, clock: VirtualClock) -> None:
         super().__init__(World(clock))
-        self._service = SimulatedApi(world, clock=clock.time)
+        self._service = SimulatedApi(world, clock=clock.time, rate_limit=RATE_LIMIT, generation="zernio")
         self._random = Random(SEED)
 
     async def get(self, path: str, params: Mapping[str, str | int], *, path_template: str) -> ApiResponse | None:
@@ -162,7 +166,15 @@ class WeekOfScrapes:
             TroubledApi(self._world, self._clock),
             PollConfig(reconcile_interval=RECONCILE_INTERVAL, audit_interval=DAY),
         )
-        self._exporter = ExporterHarness(api, folder / "state.db", feeds=tuple(FEEDS), config=config, webhooks=True)
+        self._exporter = ExporterHarness(
+            api,
+            folder / "state.db",
+            feeds=tuple(FEEDS),
+            config=config,
+            generation="zernio",
+            webhooks=True,
+            status=StatusConfig(intervals=dict.fromkeys(STATUS_FEEDS, STATUS_INTERVAL)),
+        )
         self._event_random = Random(SEED)
         self._process = ProcessMetrics(BEGIN - POLL_LEAD)
         self._random = Random(SEED)
@@ -175,6 +187,7 @@ class WeekOfScrapes:
             (RESTART, self._restart),
         ]
         timestamp = last_scrape = BEGIN
+        last_refresh = 0.0
         while timestamp < END:
             timestamp += _interval_at(POLL_INTERVALS, timestamp)
             self._clock.advance(timestamp - POLL_LEAD - self._clock.now)
@@ -183,6 +196,9 @@ class WeekOfScrapes:
             self._send_webhooks()
             for feed in FEEDS:
                 self._exporter.audit(feed)
+            if timestamp - last_refresh >= STATUS_INTERVAL:
+                self._exporter.refresh_status()
+                last_refresh = timestamp
             if timestamp - last_scrape >= _interval_at(SCRAPE_INTERVALS, timestamp):
                 yield [*self._scrape(timestamp, timestamp - last_scrape)]
                 last_scrape = timestamp

@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig
+from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, StatusSource
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.audit import Audit, CounterMismatch, WaitForExporter, audit_list, check_counters, grace_period
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder, StoreThread
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
+from late_exporter.ingest.status_poller import StatusConfig
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
 from late_exporter.metrics.registry import SeriesRegistry
@@ -47,6 +48,7 @@ class ExporterHarness:
         max_values: int = 50,
         generation: str = "late",
         webhooks: bool = False,
+        status: StatusConfig | None = None,
     ) -> None:
         self.generation = generation
         self.apis = {"default": apis} if isinstance(apis, FakeLateApi) else apis
@@ -54,6 +56,7 @@ class ExporterHarness:
         self.commit_log: list[tuple[Scope, LogStatus]] = []
         self._url = f"sqlite:///{path}" if path else "sqlite://"
         self._skew = skew
+        self._status = status
         self._config = PipelineConfig(
             feeds=tuple(feeds), poll=config or PollConfig(), max_label_values=max_values, has_webhooks=webhooks
         )
@@ -108,6 +111,11 @@ class ExporterHarness:
 
     def poll(self, workspace: str = "default", feed: str | None = None) -> PollResult:
         return drive(self.pollers[self._scope(workspace, feed)].poll())
+
+    def refresh_status(self) -> None:
+        """Refresh every status feed of every workspace."""
+        for poller in self.pipeline.status_pollers.values():
+            drive(poller.refresh())
 
     def audit(self, feed: str | None = None) -> PollResult:
         """Poll a feed once and continue its background audit."""
@@ -219,11 +227,13 @@ class ExporterHarness:
         )
         has_webhooks = self._config.has_webhooks
         self.webhook_stats = {name: WebhookStats(name, RequestBudget()) for name in self.apis} if has_webhooks else {}
+        status = StatusSource(self._status, RequestBudget()) if self._status else None
         connections = {
             name: ApiConnection(
                 api,
                 ApiGeneration(self.generation, logger=NullLogger(), monotonic=self.clock.monotonic),
                 self.webhook_stats.get(name),
+                status,
             )
             for name, api in self.apis.items()
         }
