@@ -37,7 +37,7 @@ PROJECT = PYPROJECT["project"]
 
 README_WORDS = 1200
 GLOSSARY_TERMS = 40
-SECTIONS = "api|config|log|metrics|poll|simulate|state|web|webhook"
+SECTIONS = "api|config|log|metrics|poll|simulate|state|status|web|webhook"
 FOLDERS = ("deploy/", "docs/", "grafana/", "tests/", "late_exporter/")
 PROGRAMS = {
     *(

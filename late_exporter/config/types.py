@@ -167,7 +167,8 @@ def _items(value: str | Sequence[str]) -> list[str]:
 
 
 def _items_or_none(value: str | Sequence[str]) -> list[str]:
-    return [] if value in ("none", ["none"], "", [""]) else _items(value)
+    texts = [value] if isinstance(value, str) else list(value)
+    return [] if texts in ([], [""], ["none"]) else _items(texts)
 
 
 def distinct(items: tuple[Any, ...]) -> tuple[Any, ...]:

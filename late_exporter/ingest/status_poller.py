@@ -76,7 +76,7 @@ class _RefreshStep(NamedTuple):
     request: StatusRequest
 
 
-class _FeedState(msgspec.Struct, kw_only=True):
+class _StatusFeedState(msgspec.Struct, kw_only=True):
     """State of a feed; times are monotonic, in seconds.
 
     Args:
@@ -178,8 +178,8 @@ class StatusPoller:
                     self._publisher.clear(name)
             await self._runtime.sleep(EXPIRY_CHECK_SECONDS)
 
-    def _new_state(self, feed: StatusFeed) -> _FeedState:
-        return _FeedState(feed=feed, due_at=self._runtime.monotonic(), health=StatusFeedHealth(name=feed.name))
+    def _new_state(self, feed: StatusFeed) -> _StatusFeedState:
+        return _StatusFeedState(feed=feed, due_at=self._runtime.monotonic(), health=StatusFeedHealth(name=feed.name))
 
     async def _sleep(self, seconds: float) -> None:
         if seconds > 0:
@@ -203,7 +203,7 @@ class StatusPoller:
             for state in self._states.values():
                 state.due_at = min(state.due_at, now) if state.failure else state.due_at
 
-    async def _advance(self, state: _FeedState) -> ApiError | None:
+    async def _advance(self, state: _StatusFeedState) -> ApiError | None:
         """Send one request of a refresh, which is started and finished if necessary; return the error if it failed."""
         step = state.step or self._begin(state)
         body, rejection = b"", None
@@ -223,7 +223,7 @@ class StatusPoller:
             return exc
         return None
 
-    def _begin(self, state: _FeedState) -> _RefreshStep:
+    def _begin(self, state: _StatusFeedState) -> _RefreshStep:
         now = self._runtime.monotonic()
         if now - state.rejected_at >= DISABLED_SECONDS:
             state.rejected_at = now
@@ -233,7 +233,7 @@ class StatusPoller:
         refresh = state.feed.refresh(self.config.context(self._workspace, time, state.rejected_values))
         return _RefreshStep(refresh, next(refresh))
 
-    def _succeed(self, state: _FeedState, gauges: Sequence[SetLatest]) -> None:
+    def _succeed(self, state: _StatusFeedState, gauges: Sequence[SetLatest]) -> None:
         interval = self._interval(state)
         self._publisher.show(state.feed.name, gauges, self._runtime.clock())
         state.step = None
@@ -247,7 +247,7 @@ class StatusPoller:
         state.failure = None
         state.health = StatusFeedHealth(name=state.feed.name, is_up=True)
 
-    def _fail(self, state: _FeedState, error: ApiError) -> None:
+    def _fail(self, state: _StatusFeedState, error: ApiError) -> None:
         name, now = state.feed.name, self._runtime.monotonic()
         reason = disabling_reason(error)
         state.step = None
@@ -265,7 +265,7 @@ class StatusPoller:
         state.failure = failure
         state.health = StatusFeedHealth(name=name, is_up=False, disabled_reason=reason, error=str(error))
 
-    def _interval(self, state: _FeedState) -> float:
+    def _interval(self, state: _StatusFeedState) -> float:
         """Return the interval of a feed, longer than configured if its requests would exceed their share."""
         config = self.config
         demand = config.requests_per_minute

@@ -88,6 +88,9 @@ def test_defaults() -> None:
         settings.poll.audit_interval,
     )
     assert ("publishing", "connections") == settings.poll.feeds
+    assert {"posts": 300, "accounts": 300, "cooldowns": 300, "webhooks": 600, "billing": 3600} == {
+        name: settings.status.intervals[name] for name in settings.status.feeds
+    }
     assert "sqlite:///data/late-exporter.db" == settings.state.url
     assert ((Address("", 10077),), "/metrics") == (settings.web.listen_address, settings.web.telemetry_path)
     assert (50, 500, False) == (
@@ -341,6 +344,22 @@ def test_lists() -> None:
     assert ("publishing",) == settings.poll.feeds
 
 
+@pytest.mark.parametrize("text", ["none", ""])
+def test_no_status_feeds(text: str) -> None:
+    """All status feeds can be switched off, which is not possible for feeds of logs."""
+    assert () == load("run", {"status.feeds": [text]}, WITH_KEY).status.feeds
+    assert ("posts", "billing") == load("run", {"status.feeds": ["posts, billing"]}, WITH_KEY).status.feeds
+
+
+def test_status_feeds_in_a_file(file: Path) -> None:
+    """Status feeds and their intervals can be set in the file, also to none, and apply without a restart."""
+    settings = from_file(file, "status: {feeds: [posts, webhooks], posts-interval: 1m}")
+    assert (("posts", "webhooks"), 60.0) == (settings.status.feeds, settings.status.intervals["posts"])
+    off = from_file(file, "status: {feeds: []}")
+    assert () == off.status.feeds == from_file(file, "status: {feeds: none}").status.feeds
+    assert [] == restart_only_changes(settings, off)
+
+
 def test_incidents() -> None:
     """The simulated API can start with several incidents."""
     settings = load("demo", {"simulate.incident": ["slow-video", "revoked-token"]}, {})
@@ -370,6 +389,14 @@ WRONG = [
     ),
     ("poll.feeds", "", '"": must name at least one'),
     ("poll.feeds", "publishing,publishing", '"publishing,publishing": publishing is given twice'),
+    (
+        "status.feeds",
+        "posts,publishing",
+        '"posts,publishing": must be one of posts, accounts, cooldowns, webhooks, billing',
+    ),
+    ("status.feeds", "posts,posts", '"posts,posts": posts is given twice'),
+    ("status.posts-interval", "29s", '"29s": must be at least 30s and at most 1d'),
+    ("status.billing-interval", "2d", '"2d": must be at least 30s and at most 1d'),
     ("api.timeout", "0s", '"0s": must be at least 1ms and at most 100y'),
     ("api.quota-share", "0", '"0": must be a number above 0 and at most 1'),
     ("api.quota-share", "1.1", '"1.1": must be a number above 0 and at most 1'),

@@ -96,6 +96,7 @@ def test_check_good(late: LateServer, tmp_path: Path) -> None:
         assert "1 log" in endpoint_lines["default /v1/connections/logs"]
         assert "requests left this minute" in endpoint_lines["default quota"]
         assert {"configuration", "state", "web", "default clock", "listen :10077"} <= endpoint_lines.keys()
+        assert "reads /v1/billing" in endpoint_lines["default status feed billing"]
         assert "" == program.stderr
         assert not (tmp_path / "data").exists()
 

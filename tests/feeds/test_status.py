@@ -36,7 +36,21 @@ NOW = 1_795_608_000_000
 Values: TypeAlias = dict[tuple[str, ...], float | str]
 Respond: TypeAlias = Callable[[StatusRequest], Document | bytes | ApiError]
 
-WRONG_VALUES = (..., None, "", "text", 7, True, [], {}, [1], {"a": 1}, 1e999, -1, "2026-13-45T00:00:00Z")
+WRONG_VALUES: tuple[object, ...] = (
+    ...,
+    None,
+    "",
+    "text",
+    7,
+    True,
+    [],
+    {},
+    [1],
+    {"a": 1},
+    1e999,
+    -1,
+    "2026-13-45T00:00:00Z",
+)
 """Missing, and of every type."""
 
 
@@ -90,11 +104,9 @@ def test_posts() -> None:
     """Posts are counted by status, and the earliest scheduled and publishing ones give the timestamps."""
     documents = {status: post_list(status, number) for number, status in enumerate(POST_STATUSES, 1)}
     gauges, requests = run("posts", respond_by_status(**documents), context())
-    assert {
-        **{("posts", status): number for number, status in enumerate(POST_STATUSES, 1)},
-        ("posts_oldest_scheduled",): SECONDS,
-        ("posts_oldest_publishing",): SECONDS,
-    } == values_of(gauges)
+    expected: Values = {("posts", status): number for number, status in enumerate(POST_STATUSES, 1)}
+    expected |= {("posts_oldest_scheduled",): SECONDS, ("posts_oldest_publishing",): SECONDS}
+    assert expected == values_of(gauges)
     assert {"draft", "scheduled", "publishing", "published", "failed", "partial"} == {
         request.params["status"] for request in requests
     }

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 
+from late_exporter.api.client import RateLimiter
 from late_exporter.errors import (
     ApiUnavailable,
     BadRequest,
@@ -23,7 +24,8 @@ from late_exporter.ingest.webhooks import RequestBudget
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.metrics.labels import LabelLimiter
 from late_exporter.metrics.registry import SeriesRegistry
-from late_exporter.model import IncCounter, Increment, LatestValue, SeriesValue
+from late_exporter.model import IncCounter, Increment, LatestValue, Series, SeriesValue
+from late_exporter.protocols import ApiResponse
 from late_exporter.status import AccountStatus
 from tests.support.client import QueryParams
 from tests.support.clock import HOUR, MINUTE, SleepingClock
@@ -208,6 +210,36 @@ async def test_no_minute_takes_more_than_a_twentieth_of_the_limit(rate_limit: in
     assert dict.fromkeys(DEFAULTS, 1) == harness.ups("a")
     # Deterministic intervals leave no feed behind.
     assert {"late_posts", INFO, "late_workspace_active"} <= harness.families("a") & harness.families("b")
+
+
+async def test_polls_of_logs_do_not_wait_for_status_feeds() -> None:
+    """With the smallest limit and half of it as share, no poll waits for a slot that a status feed has taken."""
+    harness = StatusHarness("a", "b", api=StatusApi(rate_limit=60), intervals=dict.fromkeys(DEFAULTS, 30.0))
+    limiter = RateLimiter(0.5, monotonic=harness.clock.monotonic, sleep=harness.clock.sleep)
+    respond, waits = harness.api.handler, []
+    assert respond is not None
+
+    async def limited(path: str, params: QueryParams) -> ApiResponse | None:
+        await limiter.acquire()
+        response = respond(path, params)
+        assert not isinstance(response, Awaitable)
+        return response
+
+    async def poll() -> None:
+        for _ in range(240):
+            start = harness.clock.elapsed
+            for _ in range(4):
+                await limiter.acquire()
+            waits.append(harness.clock.elapsed - start)
+            await harness.clock.sleep(15)
+
+    harness.api.handler = limited
+    polls = asyncio.ensure_future(poll())
+    await harness.run_until(HOUR)
+    polls.cancel()
+    assert 100 < len(harness.api.requests)
+    assert 200 < len(waits)
+    assert {0.0} == set(waits)
 
 
 async def test_feeds_take_turns() -> None:
@@ -492,7 +524,7 @@ async def test_a_refresh_that_is_interrupted_starts_again(harness: StatusHarness
 
 async def test_values_of_logs_are_covered_and_come_back(harness: StatusHarness) -> None:
     """The account feed wins over logs for the accounts it lists; when it is stale, the values of logs come back."""
-    log_values = {
+    log_values: dict[Series, SeriesValue] = {
         (INFO, ("acme", "instagram", account)): SeriesValue(LatestValue(1, f"old-{account}"), 0.0)
         for account in ("acc1", "gone")
     }

@@ -13,7 +13,14 @@ from late_exporter.api.client import LateClient
 from late_exporter.api.pages import fetch_page, fetch_post
 from late_exporter.commands.check.finding import Finding, Level
 from late_exporter.commands.check.status import check_status_feeds
-from late_exporter.errors import ApiError, ApiUnavailable, EndpointNotFound, Forbidden, RateLimited, Unauthorized
+from late_exporter.errors import (
+    ApiError,
+    ApiUnavailable,
+    EndpointNotFound,
+    Forbidden,
+    RateLimited,
+    Unauthorized,
+)
 from late_exporter.format import plural
 from late_exporter.ingest.status_poller import StatusConfig
 from late_exporter.model import Deviation, Feed
@@ -53,18 +60,18 @@ async def check_api(
     """Request every endpoint that the feeds need once; ``interval`` is in seconds, between two polls of a feed."""
     findings: list[Finding] = []
     skews: list[float] = []
-    results: list[_ListResult] = []
+    responds = bool(feeds)
     for feed in feeds:
         result = await _check_list(client, feed)
-        results.append(result)
+        responds &= result.error is None or isinstance(result.error, Forbidden)
         findings += [result.finding, *(_schema_finding(feed.path, deviation) for deviation in result.deviations)]
-        if result.is_rate_limited:
+        if isinstance(result.error, RateLimited):
             break  # a further request would wait for the next minute
         if result.date is not None:
             skews.append(result.date - clock())
         if feed.post_path is not None and result.post_id is not None:
             findings.append(await _check_post(client, feed, result.post_id))
-    if results and all(result.has_response for result in results):
+    if responds:
         findings += await check_status_feeds(client, status)
     findings += _check_quota(client, (len(feeds) + 1) * 60 / interval + status.requests_per_minute, quota_share)
     findings += _check_clock(skews)
@@ -72,17 +79,13 @@ async def check_api(
 
 
 class _ListResult(NamedTuple):
-    """Result of the check of a log list; ``date`` is the clock of the API as a Unix time in seconds.
-
-    ``has_response`` is false if another request would have to wait or would not be answered either.
-    """
+    """Result of the check of a log list; ``date`` is the clock of the API as a Unix time in seconds."""
 
     finding: Finding
     deviations: Sequence[Deviation] = ()
     post_id: str | None = None
     date: float | None = None
-    is_rate_limited: bool = False
-    has_response: bool = True
+    error: ApiError | None = None
 
 
 async def _check_list(client: LateClient, feed: Feed) -> _ListResult:
@@ -90,9 +93,7 @@ async def _check_list(client: LateClient, feed: Feed) -> _ListResult:
     try:
         response = await fetch_page(client, feed)
     except ApiError as exc:
-        is_rate_limited = isinstance(exc, RateLimited)
-        has_response = exc.status is not None and not is_rate_limited
-        return _ListResult(api_failure(subject, exc), is_rate_limited=is_rate_limited, has_response=has_response)
+        return _ListResult(api_failure(subject, exc), error=exc)
     page = response.page
     post_id = next((entry.post_id for entry in page.entries if entry.post_id), None)
     deviations = _distinct(deviation for entry in page.entries for deviation in entry.deviations)
