@@ -109,9 +109,9 @@ def _parse_metadata(metadata: str | RowMetadata | None) -> RowMetadata:
     return RowMetadata(**values)
 
 
-def _row_key(row: ZernioRow, created: int | None, log_fingerprint: str, action: str) -> str:
+def _row_key(row: ZernioRow, created: int | None, action: str, generic_action: str | None) -> str:
     """Return the key of a log, which sorts by time; if the row has no id, the key still lacks the ordinal."""
-    prefix = f"{created or 0:013d}-{log_fingerprint}"
+    prefix = f"{created or 0:013d}-{decoder.fingerprint(row.platform, row.account_id, generic_action)}"
     row_id = row.underscore_id or row.id
     if row_id:
         return f"{prefix}#{decoder.log_key(row_id)}"
@@ -128,61 +128,56 @@ def _number_entries(entries: Sequence[LogEntry]) -> Sequence[LogEntry]:
         if entry.rejection_reason or "#" in entry.key:
             numbered_entries.append(entry)
             continue
-        key, former = _number(entry.key, entry.status, ordinals), entry.former
+        number = ordinals[entry.key, entry.status]
+        ordinals[entry.key, entry.status] += 1
+        former = entry.former
         if former is not None:
-            former = FormerLog(_number(former.key, former.status, ordinals), former.status)
-        numbered_entries.append(msgspec.structs.replace(entry, key=key, former=former))
+            former_number = ordinals[former.key, former.status]
+            ordinals[former.key, former.status] += 1
+            former = FormerLog(f"{former.key}.{former_number}", former.status)
+        numbered_entries.append(msgspec.structs.replace(entry, key=f"{entry.key}.{number}", former=former))
     return numbered_entries
 
 
-def _number(key: str, status: str, ordinals: Counter[tuple[str, str]]) -> str:
-    number = ordinals[key, status]
-    ordinals[key, status] += 1
-    return f"{key}.{number}"
-
-
-def _entry(
-    row: ZernioRow,
-    action: str,
-    status: str,
-    generic_action: Callable[[str], str | None],
-    former: tuple[str, str] | None = None,
-    **fields: Any,
-) -> LogEntry:
-    """Return the entry of a row; ``former`` are action and status in earlier versions, None if they are the same."""
+def _entry(row: ZernioRow, action: str, status: str, *, generic_action: str | None, **fields: Any) -> LogEntry:
     created = decoder.parse_millis(row.created_at)
-
-    def key(name: str) -> str:
-        log_fingerprint = decoder.fingerprint(row.platform, row.account_id, generic_action(name))
-        return _row_key(row, created, log_fingerprint, name)
-
     return LogEntry(
-        key=key(action),
+        key=_row_key(row, created, action, generic_action),
         status=status,
         created=created,
         platform=decoder.label_text(row.platform),
         action=action,
         duration=decoder.to_micros(row.duration_ms, 1000),
-        former=None if former in (None, (action, status)) else FormerLog(key(former[0]), former[1]),
         **fields,
     )
+
+
+def _former_log(row: ZernioRow, action: str, status: str, generic_action: str) -> FormerLog:
+    return FormerLog(_row_key(row, decoder.parse_millis(row.created_at), action, generic_action), status)
 
 
 def _publishing(row: ZernioRow) -> LogEntry:
     metadata = _parse_metadata(row.metadata)
     name, row_status = decoder.label_text(row.action), decoder.label_text(row.status)
-    action, default_status, _ = classify_action(name)
+    in_table = ACTIONS_BY_NAME.get(name)
+    action, status = in_table or classify_action(name)[:2]
+    if row.status:
+        status = row_status
     attempt = decoder.to_micros(metadata.attempt_number, decoder.ONE_ATTEMPT)
     is_retry = attempt is not None and attempt > decoder.ONE_ATTEMPT
     if action == "publish" and is_retry:
         action = "retry"
+    former = None
+    if in_table is None:
+        # Earlier versions classified by the table only.
+        former_action = "retry" if name == "publish" and is_retry else name
+        if (former_action, row_status) != (action, status):
+            former = _former_log(row, former_action, row_status, publishing.generic_action(former_action))
     return _entry(
         row,
         action,
-        row_status if row.status else default_status,
-        publishing.generic_action,
-        # Earlier versions classified by the table only.
-        None if name in ACTIONS_BY_NAME else ("retry" if name == "publish" and is_retry else name, row_status),
+        status,
+        generic_action=publishing.generic_action(action),
         post_id=decoder.optional_text(metadata.post_id),
         account_id=decoder.optional_text(row.account_id),
         username=decoder.label_text(metadata.account_username),
@@ -193,26 +188,30 @@ def _publishing(row: ZernioRow) -> LogEntry:
             action, row.status_code, decoder.to_micros(row.duration_ms, 1000), attempt
         ),
         deviations=_publishing_values(name, row_status, row.error_code and row.error_code[: decoder.LABEL_LENGTH]),
+        former=former,
     )
 
 
 def _connection(row: ZernioRow) -> LogEntry:
     metadata = _parse_metadata(row.metadata)
     name, method = decoder.label_text(row.action), decoder.label_text(metadata.connection_method)
-    event = _event(classify_event(name).name, row.status, metadata)
-    former = None if name in EVENTS_BY_NAME else _event(name, row.status, metadata)
+    event, former = _event(classify_event(name).name, row.status, metadata), None
+    if name not in EVENTS_BY_NAME:
+        former_event = _event(name, row.status, metadata)
+        if former_event != event:
+            former = _former_log(row, former_event, former_event, connections.generic_event(former_event))
     return _entry(
         row,
         event,
         event,
-        connections.generic_event,
-        None if former is None else (former, former),
+        generic_action=connections.generic_event(event),
         method=method,
         account_id=decoder.optional_text(row.account_id),
         username=decoder.label_text(metadata.account_username),
         error_code=decoder.label_text(row.error_code),
         expires_at=decoder.parse_millis(metadata.token_expires_at),
         deviations=_connection_values(name, decoder.label_text(row.status), method),
+        former=former,
     )
 
 
@@ -227,9 +226,8 @@ def _event(event: str, status: str | None, metadata: RowMetadata) -> str:
 
 def _activity(row: ZernioRow) -> LogEntry:
     status = decoder.label_text(row.status)
-    return _entry(
-        row, decoder.label_text(row.action), status, lambda _: row.action, deviations=_activity_values(status)
-    )
+    action = decoder.label_text(row.action)
+    return _entry(row, action, status, generic_action=row.action, deviations=_activity_values(status))
 
 
 def _view(row: RawLog, entry: LogEntry) -> LogView:

@@ -158,6 +158,43 @@ def test_a_pending_log_settles_without_its_post(depth: int, world: World, start:
     assert {} == exporter.scrape().family("late_publishing_pending_logs")
 
 
+BY_WORDS: list[dict[str, Any]] = [
+    {"zernio": {"action": "post.platform.published"}},
+    {"status": "failed", "statusCode": 403, "zernio": {"action": "postPlatformFailed"}},
+    {"action": "retry", "attemptNumber": 2, "zernio": {"action": "post.platform.published"}},
+    {"action": "media_upload", "zernio": {"action": "media.upload.completed"}},
+]
+"""Logs whose actions in generation zernio are in no table."""
+
+
+def test_a_switch_to_actions_in_no_table_doubles_no_log(world: World, start: Start) -> None:
+    """Logs of generation late are recognized if the other generation names their actions by other words."""
+    exporter = start(FakeLateApi(world))
+    world.publish(120, over=DAY, kinds=BY_WORDS)
+    exporter.poll()
+    expected = exposed_counts(exporter)
+    switch(exporter)
+    assert expected_counts(world.rows) == expected == exposed_counts(exporter)
+    world.publish(8, kinds=BY_WORDS)
+    exporter.poll_repeatedly(1)
+    assert expected_counts(world.rows) == exposed_counts(exporter)
+
+
+def test_a_pending_log_whose_action_changes_with_its_status_settles(world: World, start: Start) -> None:
+    """It stays the same log, also if no table has the words of its two actions."""
+    exporter = start(FakeLateApi(world, generation="zernio"))
+    (waiting,) = world.publish(1, status="pending", durationMs=None, zernio={"action": "post.platform.publishing"})
+    world.clock.advance(HOUR)
+    world.publish(260)
+    exporter.poll()
+    world.change(waiting, "failed", statusCode=500, zernio={"action": "post.platform.failed"})
+    exporter.poll_repeatedly(2)
+    assert expected_counts(world.rows) | {("instagram", "publish", "pending"): 1} == exposed_counts(exporter)
+    assert {} == exporter.scrape().family("late_publishing_pending_logs")
+    (scope,) = exporter.recorders
+    assert 261 == exporter.recorders[scope].log_count
+
+
 def test_a_deleted_pending_log_is_not_pending(world: World, start: Start) -> None:
     """A pending log that is not listed at its time any more leaves the gauge."""
     exporter = start(FakeLateApi(world, generation="zernio"))

@@ -134,6 +134,7 @@ def test_an_upgrade_counts_nothing_twice(path: Path, start: Start) -> None:
         series: after[series] for series in before.counters if "late_exporter" not in series[0]
     }
     assert listed_statuses(late) == stored_statuses(path)
+    assert [12, 4] == [exporter.store.feed_state(Scope("default", name)).log_count for name in FEEDS]
     for feed in FEEDS:
         audit, mismatches = exporter.run_audit(feed=feed)
         assert ([], []) == (audit.differences, mismatches)

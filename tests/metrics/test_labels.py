@@ -72,6 +72,19 @@ def test_documented_values_are_not_limited() -> None:
     assert [("acme", "other", "publish", "success")] == labels_of(apply([count_log("mastodon")]))
 
 
+def test_platforms_of_the_vendor_spend_no_places() -> None:
+    """All 34 platforms are documented values, and none has initial zeros before its first log."""
+    limiter = create_limiter(max_values=1)
+    assert 34 == len(set(PLATFORMS))
+    for number, platform in enumerate(PLATFORMS):
+        limiter.start_batch()
+        increments = list(limiter.apply([count_log(platform)]))
+        assert {platform} == {labels[1] for labels in labels_of(increments, zeros=True)}, number
+        limiter.restore([(LOGS, labels) for labels in labels_of(increments)])
+    assert [("acme", "mastodon", "publish", "success")] == labels_of(limiter.apply([count_log("mastodon")]))
+    assert {*PLATFORMS} == limiter.platforms("acme")
+
+
 def test_every_label_has_its_own_limit() -> None:
     """Labels have separate limits, and several of them can overflow at once."""
     apply = create_limiter(max_values=1).apply
