@@ -44,7 +44,7 @@ class ListAnswer(msgspec.Struct, frozen=True, kw_only=True):
         error: Reason why the list cannot be used; None if it can.
         has_logs: Whether the answer has a log that can be counted.
         newest: Creation time of the newest log in milliseconds, None if unknown. For an empty list, the time since
-            which it would have kept logs.
+            which it would have kept logs, 0 if unknown.
     """
 
     path: str
@@ -142,8 +142,8 @@ async def _request_newest(feed: Feed, client: Client) -> ListAnswer:
     newest = max((entry.created for entry in entries if entry.created is not None), default=None)
     if newest is not None and now is not None and newest > now + MAX_CLOCK_SKEW:
         newest = None
-    if not entries and now is not None:
-        newest = now - feed.retention
+    if not entries:
+        newest = 0 if now is None else now - feed.retention
     return ListAnswer(path=path, has_logs=any(not entry.rejection_reason for entry in entries), newest=newest)
 
 
@@ -246,6 +246,10 @@ class ApiGeneration:
             status.refusal_count += 1
         if status.refusal_count >= MAX_REFUSALS:
             status.selected = None
+
+    def forget(self, feed: Feed) -> None:
+        """Examine the lists of a feed again before the next poll."""
+        self._status(feed.name).selected = None
 
     async def report_list(self, feed: Feed, client: Client, *, is_empty: bool) -> None:
         """Report whether a list is empty; examine both if a list of generation ``late`` has become empty.

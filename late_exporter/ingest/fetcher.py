@@ -78,6 +78,8 @@ class Fetcher:
             load_logs = self._recorder.newest_logs
             recognition = await recognise_logs(self._client, feed, load_logs, gaps=coverage.gaps)
             self.request_count += recognition.request_count
+            if not recognition.is_sufficient:
+                self._generation.forget(feed)
             require_recognition(recognition, feed)
             self._logger.warning("API generation changed", before=state_generation, now=feed.generation)
         await self._recorder.switch_feed(feed)

@@ -117,6 +117,12 @@ class ExporterHarness:
         for poller in self.pipeline.status_pollers.values():
             drive(poller.refresh())
 
+    def examine(self, feed: str | None = None) -> None:
+        """Poll a feed once, and examine the lists of its generations if that is due."""
+        result = self.poll(feed=feed)
+        (workspace,) = self.apis
+        drive(self.pollers[self._scope(workspace, feed)].examine_generation(result))
+
     def audit(self, feed: str | None = None) -> PollResult:
         """Poll a feed once and continue its background audit."""
         result = self.poll(feed=feed)

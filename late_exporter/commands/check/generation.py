@@ -115,7 +115,7 @@ async def _check_feed(
             choose_generation(answers, state_generation) if configured_generation == AUTO else configured_generation
         )
     except ApiError as exc:
-        return GenerationCheck([api_failure(subject, exc)], ())
+        return GenerationCheck([Finding(Level.ERROR, subject, str(exc))], ())
     findings = [_answer_finding(subject, answers, selected, configured_generation)]
     if state_generation == ZERNIO != selected:
         message = f"the state was counted from zernio, whose logs have no ids, but --api.generation is {selected}"
