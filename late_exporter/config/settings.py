@@ -317,7 +317,7 @@ class SimulateSettings(SettingsSection):
         "DURATION",
         "Age of the oldest log at startup, at most 90d.",
         SIMULATOR_COMMANDS,
-        command_defaults={"demo": "3d"},
+        command_defaults={"demo": "50h"},  # more than two days, to include the incidents of the history
     )
     rate_limit: RateLimit = option(
         "600",

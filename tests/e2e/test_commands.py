@@ -47,15 +47,22 @@ def test_demo(tmp_path: Path, exit_stack: ExitStack) -> None:
     assert "Traceback" not in program.stderr
 
 
-def test_simulate(tmp_path: Path, exit_stack: ExitStack) -> None:
+@pytest.mark.parametrize(
+    ("options", "path", "other_path"),
+    [
+        ((), "/v1/logs", "/v1/posts/logs"),
+        (("--generation=late",), "/v1/posts/logs", "/v1/logs"),
+    ],
+)
+def test_simulate(tmp_path: Path, exit_stack: ExitStack, options: tuple[str, ...], path: str, other_path: str) -> None:
     """The simulated API describes itself, answers requests with a key, and rejects all others."""
-    program = exit_stack.enter_context(
-        ExporterProcess(tmp_path, "simulate", "--simulate.listen-address=127.0.0.1:0", "--simulate.history=1h")
-    )
+    arguments = ("--simulate.listen-address=127.0.0.1:0", "--simulate.history=1h", *options)
+    program = exit_stack.enter_context(ExporterProcess(tmp_path, "simulate", *arguments))
     url = wait_until(lambda: parse_address(program.stderr), describe=lambda: program.stderr)
-    logs = http_get(f"{url}/api/v1/posts/logs?limit=5", {"Authorization": f"Bearer {KEY}"})
+    logs = http_get(f"{url}/api{path}?limit=5", {"Authorization": f"Bearer {KEY}"})
     assert "A simulated Late API" in http_get(url).text
-    assert 401 == http_get(f"{url}/api/v1/posts/logs").status
+    assert 401 == http_get(f"{url}/api{path}").status
+    assert 404 == http_get(f"{url}/api{other_path}", {"Authorization": f"Bearer {KEY}"}).status
     assert {"logs", "pagination"} == json.loads(logs.body).keys()
     assert "x-ratelimit-limit" in {name.lower() for name in logs.headers}
     assert 0 == program.stop()
@@ -67,9 +74,15 @@ def parse_address(errors: str) -> str:
     return expected_message[0].partition("=")[2] if expected_message else ""
 
 
-def test_simulate_and_run(tmp_path: Path, exit_stack: ExitStack) -> None:
+@pytest.mark.parametrize("generation", ["zernio", "late"])
+def test_simulate_and_run(tmp_path: Path, exit_stack: ExitStack, generation: str) -> None:
     """The exporter counts the logs of a simulated API that keeps writing logs."""
-    arguments = ("--simulate.listen-address=127.0.0.1:0", "--simulate.history=15m", "--simulate.logs-per-day=500000")
+    arguments = (
+        "--simulate.listen-address=127.0.0.1:0",
+        "--simulate.history=15m",
+        "--simulate.logs-per-day=500000",
+        f"--generation={generation}",
+    )
     simulator = exit_stack.enter_context(
         ExporterProcess(tmp_path, "simulate", *arguments, "--simulate.rate-limit=100000")
     )
