@@ -110,8 +110,8 @@ STATUS_ROW = PanelRow(
             PanelFrame(
                 104,
                 "Next token expiry",
-                "Time until the first known access token of a connected account expires. Many tokens are renewed"
-                " in time; watch for those in the table below that stay close to 0.",
+                "Time until the first known access token of a connected account expires. Zernio renews many"
+                " tokens itself; watch for tokens in the table below that stay close to 0.",
                 3,
                 4,
             ),

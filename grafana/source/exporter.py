@@ -43,6 +43,7 @@ COVERAGE = selector("late_exporter_coverage_start_timestamp_seconds")
 REQUESTS = selector("late_exporter_api_requests_total")
 QUOTA_LIMIT = selector("late_exporter_api_quota_limit")
 QUOTA_REMAINING = selector("late_exporter_api_quota_remaining")
+CUSTOMER_REQUESTS = selector("late_exporter_api_quota_customer_requests")
 THROTTLED_SECONDS = selector("late_exporter_api_throttled_seconds_total")
 LAST_SCAN = selector("late_exporter_reconcile_last_completed_timestamp_seconds")
 LAST_AUDIT = selector("late_exporter_audit_last_completed_timestamp_seconds")
@@ -228,15 +229,16 @@ API_ROW = PanelRow(
             PanelFrame(
                 303,
                 "Quota and throttling",
-                "Share of the API key's requests per minute that is left, and share of the time that requests"
-                " waited for the exporter's quota share.",
+                "Share of the API key's requests per minute that is left, share that other users of the key take,"
+                " and share of the time that requests of the exporter waited.",
                 8,
                 8,
             ),
             Query(f"min by (workspace) ({QUOTA_REMAINING} / {QUOTA_LIMIT})", "{{workspace}}: left"),
+            Query(f"max by (workspace) ({CUSTOMER_REQUESTS} / {QUOTA_LIMIT})", "{{workspace}}: other users"),
             Query(sum_by(rate(THROTTLED_SECONDS), "workspace"), "{{workspace}}: throttled"),
             unit="percentunit",
-            colors={"/: left$/": "#3B82F6", "/: throttled$/": "#EC4899"},
+            colors={"/: left$/": "#3B82F6", "/: other users$/": "#94A3B8", "/: throttled$/": "#EC4899"},
             threshold_lines=((None, "transparent"), (thresholds.QUOTA_LEFT_WARNING, "orange")),
             axis=panels.Axis(hard_max=1),
         ),

@@ -101,7 +101,7 @@ STATUS_ROW = PanelRow(
                 105,
                 "Oldest pending",
                 "Age of the oldest pending publishing log. A log that never reaches a final status stays here"
-                " until the API deletes it.",
+                " until the API deletes it, after 90 days (7 in generation late).",
                 3,
                 4,
             ),

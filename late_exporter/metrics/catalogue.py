@@ -145,6 +145,9 @@ _FAMILIES = (
             help="Requests left for the key until the API quota resets (X-RateLimit-Remaining)."),
     _family("late_exporter_api_quota_reset_timestamp_seconds", "gauge", "",
             help="Time at which the API quota resets (X-RateLimit-Reset), in Unix seconds."),
+    _family("late_exporter_api_quota_customer_requests", "gauge", "",
+            help="Requests per minute by other users of the key, the highest of the last 3 minutes, estimated from the "
+                 "quota that the API reports."),
     _family("late_exporter_api_throttled_seconds_total", "counter", "",
             help="Time that requests waited to stay within the exporter's share of the API quota, in seconds."),
     _family("late_exporter_log_lag_seconds", "histogram", "feed",

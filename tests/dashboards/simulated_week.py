@@ -1,7 +1,7 @@
 """A simulated week of scrapes, with incidents at its end.
 
-The samples come from production code: the simulator on a virtual clock, read by the poller and recorded as usual. Only
-process metrics and the metrics that Prometheus adds to a scrape are made up.
+The samples come from production code: the simulator on a virtual clock, read by the pollers and recorded as usual. Only
+process metrics, the use of the key by others, and the metrics that Prometheus adds to a scrape are made up.
 """
 
 from __future__ import annotations
@@ -53,13 +53,19 @@ RATE_LIMIT = 600
 POLL_LEAD = 12.0
 """Seconds from the start of a poll to the scrape that includes its results."""
 
-STATUS_INTERVAL = 5 * MINUTE
-"""Interval of the status feeds."""
+STATUS_INTERVALS = ((DETAILED_SECONDS, 5 * MINUTE), (END - BEGIN, HOUR))
+"""Interval of the status feeds by time until the end."""
 
 RECONCILE_INTERVAL = 3 * HOUR
 """Interval of reconciliation scans; the default would take most of the run time."""
 
 TARGET = 'job="late",instance="localhost:10077"'
+
+TOKEN_KNOWN = END - 30 * HOUR
+"""Time since which a token that is not renewed is known."""
+
+CUSTOMER_REQUESTS = 45
+"""Requests per minute that other users of the key are made up to send."""
 
 API_OUTAGE = (END - 200 * MINUTE, END - 193 * MINUTE)
 """Period in which the API returns 503."""
@@ -89,8 +95,8 @@ def build_world() -> SimulatedWorld:
     return world
 
 
-def add_expiring_token(world: SimulatedWorld) -> None:
-    """Let the token of an account expire within days; it is not renewed."""
+def expire_token(world: SimulatedWorld) -> None:
+    """Let the token of an account expire within days, even if it was just renewed."""
     account = next(account for account in world.accounts if account.platform.name == "linkedin")
     world.conditions.token_expiries[account.id] = END + 3.4 * DAY
 
@@ -118,7 +124,7 @@ class TroubledApi(FakeLateApi):
         response = self._service.handle("GET", f"/api{path}", urlencode(params), {"Authorization": f"Bearer {KEY}"})
         self._request_log.append(RequestRecord(path_template, str(response.status), seconds))
         limit, remaining, reset = (response.headers[f"X-RateLimit-{name}"] for name in ("Limit", "Remaining", "Reset"))
-        self.quota = Quota(limit=int(limit), remaining=int(remaining), reset=float(reset))
+        self.quota = Quota(limit=int(limit), remaining=int(remaining) - CUSTOMER_REQUESTS, reset=float(reset))
         if response.status == HTTPStatus.NOT_FOUND:
             return None
         body = response.body
@@ -151,6 +157,12 @@ class ProcessMetrics:
             yield GaugeMetricFamily(name, name, value=value)
 
 
+class WeekExporter(ExporterHarness):
+    """An exporter that reads every status feed."""
+
+    status_config = StatusConfig(intervals=dict.fromkeys(STATUS_FEEDS, STATUS_INTERVALS[0][1]))
+
+
 class WeekOfScrapes:
     """A week of scrapes as OpenMetrics lines with timestamps.
 
@@ -166,14 +178,13 @@ class WeekOfScrapes:
             TroubledApi(self._world, self._clock),
             PollConfig(reconcile_interval=RECONCILE_INTERVAL, audit_interval=DAY),
         )
-        self._exporter = ExporterHarness(
+        self._exporter = WeekExporter(
             api,
             folder / "state.db",
             feeds=tuple(FEEDS),
             config=config,
             generation="zernio",
             webhooks=True,
-            status=StatusConfig(intervals=dict.fromkeys(STATUS_FEEDS, STATUS_INTERVAL)),
         )
         self._event_random = Random(SEED)
         self._process = ProcessMetrics(BEGIN - POLL_LEAD)
@@ -182,10 +193,7 @@ class WeekOfScrapes:
 
     def __iter__(self) -> Iterator[list[str]]:
         """Yield the lines of each scrape in time order; ``last_body`` is the last response body afterwards."""
-        scheduled_calls: list[tuple[float, Callable[[], None]]] = [
-            (END - 30 * HOUR, lambda: add_expiring_token(self._world)),
-            (RESTART, self._restart),
-        ]
+        scheduled_calls: list[tuple[float, Callable[[], None]]] = [(RESTART, self._restart)]
         timestamp = last_scrape = BEGIN
         last_refresh = 0.0
         while timestamp < END:
@@ -196,13 +204,18 @@ class WeekOfScrapes:
             self._send_webhooks()
             for feed in FEEDS:
                 self._exporter.audit(feed)
-            if timestamp - last_refresh >= STATUS_INTERVAL:
-                self._exporter.refresh_status()
+            if timestamp - last_refresh >= _interval_at(STATUS_INTERVALS, timestamp):
+                self._refresh_status()
                 last_refresh = timestamp
             if timestamp - last_scrape >= _interval_at(SCRAPE_INTERVALS, timestamp):
                 yield [*self._scrape(timestamp, timestamp - last_scrape)]
                 last_scrape = timestamp
         self._exporter.close()
+
+    def _refresh_status(self) -> None:
+        if self._clock.now > TOKEN_KNOWN:
+            expire_token(self._world)
+        self._exporter.refresh_status()
 
     def _send_webhooks(self) -> None:
         """Deliver some webhooks, and occasionally a replayed one."""
@@ -226,6 +239,8 @@ class WeekOfScrapes:
             ("late_exporter_config_last_reload_success_timestamp_seconds", (), self._process.start_time),
         ):
             exporter.registry.set_gauge(family, labels, gauge)
+        customer_requests = CUSTOMER_REQUESTS + self._random.randrange(-6, 7)
+        exporter.registry.set_gauge("late_exporter_api_quota_customer_requests", ("default",), customer_requests)
         exporter.exposition.set_process_metrics(self._process.metrics(self._random, seconds))
         exporter.exposition.publish()
         response = exporter.exposition.get_body(OPENMETRICS, None)

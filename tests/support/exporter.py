@@ -37,6 +37,9 @@ class ExporterHarness:
         skew: Seconds by which the exporter's clock is ahead of the API's.
     """
 
+    status_config: StatusConfig | None = None
+    """Configuration of the status feeds; a subclass that sets it reads them."""
+
     def __init__(
         self,
         apis: FakeLateApi | Mapping[str, FakeLateApi],
@@ -48,7 +51,6 @@ class ExporterHarness:
         max_values: int = 50,
         generation: str = "late",
         webhooks: bool = False,
-        status: StatusConfig | None = None,
     ) -> None:
         self.generation = generation
         self.apis = {"default": apis} if isinstance(apis, FakeLateApi) else apis
@@ -56,7 +58,6 @@ class ExporterHarness:
         self.commit_log: list[tuple[Scope, LogStatus]] = []
         self._url = f"sqlite:///{path}" if path else "sqlite://"
         self._skew = skew
-        self._status = status
         self._config = PipelineConfig(
             feeds=tuple(feeds), poll=config or PollConfig(), max_label_values=max_values, has_webhooks=webhooks
         )
@@ -233,7 +234,7 @@ class ExporterHarness:
         )
         has_webhooks = self._config.has_webhooks
         self.webhook_stats = {name: WebhookStats(name, RequestBudget()) for name in self.apis} if has_webhooks else {}
-        status = StatusSource(self._status, RequestBudget()) if self._status else None
+        status = StatusSource(self.status_config, RequestBudget()) if self.status_config else None
         connections = {
             name: ApiConnection(
                 api,
