@@ -99,7 +99,7 @@ STATUS_ROW = PanelRow(
             PanelFrame(
                 108,
                 "Cooling down",
-                "Accounts that are rate limited, so that their posts wait.",
+                "Accounts that are rate limited, so that their posts wait or fail.",
                 3,
                 4,
             ),
@@ -122,12 +122,12 @@ STATUS_ROW = PanelRow(
             no_value=("Unknown", MUTED),
         ),
         panels.stat_panel(
-            PanelFrame(105, "Connect failures, 24 h", "Connection failures logged in the last 24 hours.", 3, 4),
+            PanelFrame(105, "Connect failures", "Connection failures logged in the last 24 hours.", 3, 4),
             or_zero(increase(FAILURES, "24h")),
             decimals=0,
         ),
         panels.stat_panel(
-            PanelFrame(106, "Last connection log", "Time since the newest connection log was created.", 3, 4),
+            PanelFrame(106, "Last connection", "Time since the newest connection log was created.", 3, 4),
             age(f"max({selector('late_connection_last_event_timestamp_seconds')})"),
             unit="s",
             decimals=0,
@@ -175,7 +175,7 @@ HEALTH_ROW = PanelRow(
                 width=130,
             ),
             Column(title="Account id", label="account_id", width=230),
-            sort="Health",
+            sort=("Health", "Cooldown left"),
             no_value="No accounts",
         ),
     ),

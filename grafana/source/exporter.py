@@ -248,7 +248,7 @@ API_ROW = PanelRow(
                 "Status feeds",
                 "Whether the last refresh of each status feed succeeded. A feed is switched off if the key lacks the"
                 " right to it (forbidden) or the API does not have it (not found), and tried again hourly.",
-                12,
+                8,
                 8,
             ),
             Query(
@@ -265,7 +265,7 @@ API_ROW = PanelRow(
                 "API generations",
                 "Generation of the API that is read, and whether the other one has newer logs, which are then not"
                 " counted.",
-                6,
+                8,
                 8,
             ),
             Column(title="Workspace", label="workspace"),
@@ -289,7 +289,7 @@ API_ROW = PanelRow(
                 306,
                 "Refreshes",
                 "Last successful refresh of each status feed.",
-                6,
+                8,
                 8,
             ),
             Column(title="Workspace", label="workspace"),

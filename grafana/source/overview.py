@@ -216,7 +216,7 @@ WORKSPACE_ROW = PanelRow(
             PanelFrame(
                 605,
                 "Accounts cooling down",
-                "Accounts that are rate limited, so that their posts wait.",
+                "Accounts that are rate limited, so that their posts wait or fail.",
                 4,
                 4,
             ),
@@ -244,7 +244,7 @@ WORKSPACE_ROW = PanelRow(
                 "Posts in the queue",
                 "Posts that are scheduled or being published.",
                 16,
-                7,
+                8,
             ),
             Query(f"sum by (status) ({selector('late_posts', status='~scheduled|publishing')})", "{{status}}"),
             unit="short",
@@ -253,7 +253,7 @@ WORKSPACE_ROW = PanelRow(
             no_value="Unknown: the status feed posts is not read",
         ),
         panels.table_panel(
-            PanelFrame(608, "Posts by status", "Current number of posts in each status.", 8, 7),
+            PanelFrame(608, "Posts by status", "Current number of posts in each status.", 8, 8),
             Column(title="Workspace", label="workspace"),
             Column(title="Status", label="status", width=110),
             Column(
@@ -280,7 +280,7 @@ TIMELINE_ROW = PanelRow(
                 f" {OBJECTIVE}. Poor or failing: the monthly error budget burns {thresholds.SLOW_BURN:g} or"
                 f" {thresholds.FAST_BURN:g} times too fast. Blank: no posts.",
                 15,
-                15,
+                17,
             ),
             Query(success_ratio("1h", "platform"), "{{platform}}"),
             panels.SUCCESS_MAPPINGS,
@@ -292,7 +292,7 @@ TIMELINE_ROW = PanelRow(
                 "Firing late-exporter alerts. Since: when the alert, or the first of several, became pending."
                 " Rules and runbooks are shipped with the exporter.",
                 9,
-                8,
+                10,
             ),
             Column(title="Alert", label="alertname"),
             Column(title="Severity", label="severity", width=80),

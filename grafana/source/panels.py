@@ -342,7 +342,11 @@ def state_timeline(
 
 
 def table_panel(
-    frame: PanelFrame, *columns: Column, sort: str = "", descending: bool = True, no_value: str = NO_DATA
+    frame: PanelFrame,
+    *columns: Column,
+    sort: str | Sequence[str] = "",
+    descending: bool = True,
+    no_value: str = NO_DATA,
 ) -> dashboard.Panel:
     """Return a table of current values; columns keep their order, and other labels are dropped."""
     values = [column for column in columns if column.expr]
@@ -364,7 +368,8 @@ def table_panel(
     )
     panel.show_header(show_header=True).cell_height(common.TableCellHeight.SM).filterable(filterable=False)
     if sort:
-        panel.sort_by([parts.TableSortByFieldState().display_name(sort).desc(desc=descending)])
+        titles = (sort,) if isinstance(sort, str) else sort
+        panel.sort_by([parts.TableSortByFieldState().display_name(title).desc(desc=descending) for title in titles])
     return panel.build()
 
 
