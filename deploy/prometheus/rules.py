@@ -726,7 +726,7 @@ unless
                 f"max by ({ACCOUNT}) (late_account_cooldown_until_timestamp_seconds) - time() > 0"
             ),
             for_="30m",
-            summary="An account is rate limited, so its posts wait.",
+            summary="An account is rate limited, so its posts wait or fail.",
             description=(
                 f"{_WORKSPACE}: {_ON_PLATFORM} has been rate limited for 30 minutes, and will be for another"
                 " {{ $value | humanizeDuration }}."
