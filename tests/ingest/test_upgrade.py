@@ -199,3 +199,20 @@ def test_a_log_after_an_upgrade_counts_as_an_attempt(start: Start) -> None:
     labels = {"platform": "instagram", "action": "publish", "status": "failed"}
     assert 1 == exporter.scrape().sum(LOGS, **labels)
     assert 1 == exporter.scrape().sum("late_account_consecutive_failures", account_id="acc1")
+
+
+def test_failures_of_former_categories_keep_their_series(tmp_path: Path) -> None:
+    """After an upgrade of a released state, old categories stay as they are and failures count in the new ones."""
+    path = tmp_path / "released.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((STATE.parents[1] / "0.1.0.sql").read_text())
+    world = World(VirtualClock())
+    exporter = ExporterHarness(FakeLateApi(world), path, config=PollConfig(reconcile_interval=NEVER))
+    before = exporter.scrape().family("late_publishing_failures_total", status_code="500")
+    assert {("instagram", "publish", "system"): 2} == before
+    world.clock.advance(HOUR)
+    world.publish(3, over=MINUTE, status="failed", statusCode=500)
+    assert ["success"] * 2 == [result.outcome for result in exporter.poll_repeatedly(2)]
+    after = exporter.scrape().family("late_publishing_failures_total", status_code="500")
+    assert {**before, ("instagram", "publish", "platform_error"): 3} == after
+    exporter.close()
