@@ -31,7 +31,7 @@ ARG BASE
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="late-exporter" \
-      org.opencontainers.image.description="Prometheus exporter for the publishing and connection logs of Late" \
+      org.opencontainers.image.description="Prometheus exporter for the publishing and connection logs of Zernio (formerly Late)" \
       org.opencontainers.image.source="https://github.com/late-exporter/late-exporter" \
       org.opencontainers.image.documentation="https://github.com/late-exporter/late-exporter#readme" \
       org.opencontainers.image.licenses="Apache-2.0" \

@@ -21,12 +21,12 @@ help: ## Show this help.
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
-demo: venv ## Serve a demo with a simulated Late API on http://127.0.0.1:10077/.
+demo: venv ## Serve a demo with a simulated Zernio API on http://127.0.0.1:10077/.
 	@LATE_EXPORTER_WEB__LISTEN_ADDRESS="$${LATE_EXPORTER_WEB__LISTEN_ADDRESS:-127.0.0.1:10077}" \
 	  exec $(LATE_EXPORTER) demo $(ARGS)
 
 .PHONY: run
-run: venv ## Run with your own key: LATE_API_KEY=sk_... make run.
+run: venv ## Run with your own key: ZERNIO_API_KEY=zrk_... make run.
 	@exec $(LATE_EXPORTER) run $(ARGS)
 
 .PHONY: image

@@ -13,6 +13,7 @@ from late_exporter.config.flags import COMMAND_FLAGS
 from late_exporter.config.options import Option
 from late_exporter.config.settings import OPTIONS
 from late_exporter.feeds.classification import actions_markdown
+from late_exporter.ingest.webhooks import EVENT_FEEDS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -33,6 +34,7 @@ def _tables() -> dict[str, dict[str, str]]:
         "commands.md": {"commands": _commands_markdown(), "flags": _flags_markdown()},
         "configuration.md": {"options": _options_markdown()},
         "metrics.md": {"metrics": _output("late_exporter", "metrics", "--format", "markdown")},
+        "webhooks.md": {"webhook events": _webhook_events_markdown()},
     }
 
 
@@ -59,6 +61,12 @@ def _flags_markdown() -> str:
         default = "the first" if choices else _default(option)
         rows.append(f"| `{option.flag}` | {default} | {', '.join(option.commands)} | {_escape(option.help)}{choices} |")
     return "\n".join(rows)
+
+
+def _webhook_events_markdown() -> str:
+    return "\n".join(
+        ["| event | polls |", "|---|---|", *(f"| `{event}` | {feed} |" for event, feed in EVENT_FEEDS.items())]
+    )
 
 
 def _default(option: Option) -> str:

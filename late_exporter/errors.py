@@ -19,6 +19,7 @@ LateError
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 
 class LateError(Exception):
@@ -29,6 +30,11 @@ class LateError(Exception):
     """
 
     outcome = "unavailable"
+
+    def without_frames(self) -> Self:
+        """Return this error without its traceback and cause, which keep the pages of a failed poll in memory."""
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
 
 class ApiError(LateError):

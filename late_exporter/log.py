@@ -14,13 +14,15 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
+from late_exporter.masking import KEY_PATTERN
+
 if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
     from structlog.typing import EventDict, Processor, WrappedLogger
 
 _REDACTED = "[redacted]"
 _MIN_PREFIX = 12  # length from which the beginning of a secret is redacted
-_TOKENS = re.compile(r"sk_[0-9a-f]{8,}|zrk_[0-9a-z]{8,}|bearer\s+[^\s\"']+", re.IGNORECASE)
+_TOKENS = re.compile(rf"{KEY_PATTERN}|bearer\s+[^\s\"']+", re.IGNORECASE)
 _LEVEL_NAMES = {"DEBUG": "debug", "INFO": "info", "WARNING": "warn", "ERROR": "error", "CRITICAL": "error"}
 
 _spellings: tuple[str, ...] = ()

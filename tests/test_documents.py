@@ -44,6 +44,7 @@ PROGRAMS = {
         "bash",
         "cd",
         "cp",
+        "curl",
         "docker",
         "echo",
         "export",

@@ -199,7 +199,7 @@ POLL_ROW = PanelRow(
 
 API_ROW = PanelRow(
     300,
-    "Late API",
+    "Zernio API",
     (
         panels.bar_chart(
             PanelFrame(
@@ -557,8 +557,8 @@ WEBHOOK_ROW = PanelRow(
             PanelFrame(
                 478,
                 "Webhooks rejected by reason",
-                "Rejected webhooks per minute. signature: wrong secret or a forged request. expired: wrong"
-                " clock or a late retry. replay: received before, for example by a retry.",
+                "Rejected webhooks per minute. signature: wrong secret or a forged request. expired: of an event"
+                " more than 33 days ago. replay: received before, for example by a retry.",
                 7,
                 8,
             ),
@@ -571,7 +571,8 @@ WEBHOOK_ROW = PanelRow(
             PanelFrame(
                 479,
                 "Webhook lag, p50 and p95",
-                "Time from the timestamp of a webhook until it was received, over the preceding hour.",
+                "Time from the timestamp of a webhook until it was received, over the preceding hour. Retries"
+                " that come later than five minutes are left out.",
                 7,
                 8,
             ),

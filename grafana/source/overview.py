@@ -350,7 +350,7 @@ RED_METHOD_ROW = PanelRow(
                 301,
                 "Attempts",
                 "Finished publish attempts per minute, successful or not. Logs are counted when they are"
-                " read, so a spike follows an outage of the exporter or of the Late API.",
+                " read, so a spike follows an outage of the exporter or of the Zernio API.",
                 8,
                 9,
             ),
@@ -500,6 +500,6 @@ TABLE_ROW = PanelRow(
 DASHBOARD = DashboardSpec(
     uid=OVERVIEW,
     title="Late / Overview",
-    description="Whether publishing through Late works, and if not, since when, where and why.",
+    description="Whether publishing through Zernio works, and if not, since when, where and why.",
     rows=(STATUS_ROW, WORKSPACE_ROW, TIMELINE_ROW, RED_METHOD_ROW, FAILURE_ROW, TABLE_ROW),
 )

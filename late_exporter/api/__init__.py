@@ -1,1 +1,1 @@
-"""The client of the Late API."""
+"""The client of the Zernio API."""

@@ -32,8 +32,8 @@ class _Layout(click.Command):
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         text = (
-            "Prometheus exporter for the logs of Late. Flags take precedence over environment variables, and these "
-            "over the file of --config.file."
+            "Prometheus exporter for the logs of Zernio (formerly Late). Flags take precedence over environment "
+            "variables, and these over the file of --config.file."
         )
         paragraphs = [text] if self._is_program else [self._command.help, *self._command.notes]
         for paragraph in paragraphs:

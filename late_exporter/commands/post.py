@@ -94,8 +94,8 @@ async def fetch_history(
     if history is None:
         days = feed.retention // DAY_MS
         raise LateError(
-            f"the workspace {workspace} has no logs of a post {post_id}: Late keeps logs for {days} days, and the post "
-            "may belong to another workspace"
+            f"the workspace {workspace} has no logs of a post {post_id}: the API keeps logs for {days} days, and the "
+            "post may belong to another workspace"
         )
     return history
 
@@ -105,7 +105,7 @@ async def _fetch_post(client: Client, feed: Feed, post_id: str) -> PostHistory |
     if response is None:
         return None
     logs = chronological(log_views(response, feed))
-    missing = f"Late shows the newest {PAGE_SIZE} logs of a post; earlier logs are missing here."
+    missing = f"The API shows the newest {PAGE_SIZE} logs of a post; earlier logs are missing here."
     return PostHistory(post_id, logs, missing if len(logs) >= PAGE_SIZE else "", feed.retention // DAY_MS)
 
 
@@ -145,7 +145,7 @@ def render_text(history: PostHistory, terminal: Terminal) -> Iterator[str]:
         yield history.missing
         yield ""
     if not logs:
-        yield f"No logs; Late keeps them for {history.retention_days} days."
+        yield f"No logs; the API keeps them for {history.retention_days} days."
         return
     yield from TableFormatter(POST_COLUMNS, terminal).lines(logs)
     yield ""

@@ -176,7 +176,7 @@ async def _export(settings: Settings, reload_settings: Callable[[], Settings], s
             lifecycle=lifecycle if settings.web.enable_lifecycle else None,
             webhooks=receiver,
         )
-        is_public = receiver.handles if receiver else None
+        is_public = receiver.handles if receiver and not settings.webhook.require_auth else None
         protected_app = AuthMiddleware(
             app, watcher.current, passwords=PasswordVerifier(), log=_logger(), is_public=is_public
         )

@@ -76,7 +76,7 @@ _COMMANDS = (
     ),
     Command(
         "demo",
-        "Run a simulated Late API and the exporter in one process, with incidents to look at. Needs no API key.",
+        "Run a simulated Zernio API and the exporter in one process, with incidents to look at. Needs no API key.",
         examples=(
             ("demo", "Open http://localhost:10077/ without a key."),
             ("demo --simulate.incident slow-video --simulate.history 1d", "See how one incident looks in the metrics."),
@@ -84,7 +84,7 @@ _COMMANDS = (
     ),
     Command(
         "simulate",
-        "Run the simulated Late API alone.",
+        "Run the simulated Zernio API alone.",
         examples=(
             ("simulate", "Serve it on port 10078, for any key of sk_ or zrk_ and 64 hex digits."),
             (
@@ -119,7 +119,7 @@ _COMMANDS = (
         formats=("text", "json"),
         examples=(
             ("post 65f1c0a9e2b5af0012ab34cd", "See why a post failed."),
-            ("post 65f1c0a9e2b5af0012ab34cd --format json", "Print one JSON object with all fields of Late."),
+            ("post 65f1c0a9e2b5af0012ab34cd --format json", "Print one JSON object with all fields of the API."),
         ),
         notes=(
             "Times are UTC. Exit 1 if the workspace has no logs of the post.",
@@ -140,7 +140,7 @@ _COMMANDS = (
             ("logs --follow --platform tiktok --format json", "Watch a platform as JSON lines."),
         ),
         notes=(
-            "Times are UTC. JSON has the logs as Late sends them, one per line.",
+            "Times are UTC. JSON has the logs as the API sends them, one per line.",
             "In generation zernio --action accepts the action of the metrics or that of the API, as in post.published.",
             "In CSV a cell that begins with = + - or @ gets an apostrophe, so that no spreadsheet runs it.",
             "It needs no state and does not affect a running exporter, but uses its quota: one request per 98 logs.",
@@ -182,7 +182,7 @@ _COMMANDS = (
             "It costs one request of the key's quota per 98 logs.",
             "In generation zernio it goes back up to 90d, as far as the exporter has counted (--poll.lookback).",
             "It ends an hour before the exporter first exposed its metrics, and 3h ago at the latest.",
-            "It is complete two hours after the first start; Late then deletes its oldest logs day by day.",
+            "It is complete two hours after the first start; Zernio then deletes its oldest logs day by day.",
             "Give every label that Prometheus adds when it scrapes: job, instance, and those of its configuration.",
             "If Prometheus began to scrape later, give --until; samples after the first scrape would be duplicates.",
         ),
@@ -213,7 +213,7 @@ _COMMANDS = (
             Action(
                 "compact",
                 "Return the space of pruned logs to the file system. It prunes nothing itself: the exporter prunes a "
-                "log a day after Late has deleted it.",
+                "log a day after Zernio has deleted it.",
             ),
             Action(
                 "rename",

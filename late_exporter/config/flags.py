@@ -57,7 +57,7 @@ class CommandFlags(BaseModel):
     since: Annotated[float, duration("1s", "90d")] | None = option(
         None,
         "DURATION",
-        "How far back to read, at most as long as Late keeps logs: 7d, in generation zernio 90d. By default a day for "
+        "How far back to read, at most as long as the API keeps logs: 90d, in generation late 7d. By default a day for "
         "logs, everything for audit and backfill.",
         (*LOGS, *AUDIT, *BACKFILL),
     )

@@ -87,7 +87,7 @@ class ApiSettings(SettingsSection):
     key: Key | None = option(
         None,
         "KEY",
-        "API key of Late. It has no flag, because every user of a machine can read the arguments of its processes.",
+        "API key of Zernio. It has no flag, because every user of a machine can read the arguments of its processes.",
         API_COMMANDS,
         reload="live",
         variable="LATE_API_KEY",
@@ -105,7 +105,7 @@ class ApiSettings(SettingsSection):
     base_url: BaseUrl = option(
         "https://zernio.com/api",
         "URL",
-        "Base URL of the Late API. Plain http is allowed for loopback addresses only.",
+        "Base URL of the Zernio API. Plain http is allowed for loopback addresses only.",
         API_COMMANDS,
         reload="live",
     )
@@ -257,8 +257,14 @@ class WebhookSettings(SettingsSection):
     replay_window: Annotated[float, duration("1s", "1d")] = option(
         "5m",
         "DURATION",
-        "Maximum clock difference accepted for a webhook timestamp. Older, newer and repeated webhooks are rejected.",
+        "How long the event of a webhook is remembered, so that further deliveries of it trigger no poll.",
         reload="live",
+    )
+    require_auth: Bool = option(
+        "false",
+        "",
+        "Require user and password of the web configuration on the webhook path too; a webhook sends them as a custom "
+        "header.",
     )
     poll_interval: Annotated[float, duration("100ms")] | None = option(
         None,

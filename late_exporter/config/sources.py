@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr, ValidationError
 
-from late_exporter.config.commands import API_COMMANDS, COMMANDS, EXPORTER_COMMANDS
+from late_exporter.config.commands import API_COMMANDS, COMMANDS, EXPORTER_COMMANDS, SERVER_COMMANDS
 from late_exporter.config.flags import COMMAND_FLAGS, CommandFlags
 from late_exporter.config.options import PREFIX, Location, Option, describe_error, suggest
 from late_exporter.config.settings import OPTIONS, Settings, WorkspaceSettings
@@ -98,6 +98,8 @@ def load(command: str, flags: Mapping[str, Sequence[str]], environ: Mapping[str,
     web_config, web_problems = _load_web_config(command, sources)
     problems += web_problems
     problems += _check_webhooks(settings, places) if settings else ()
+    if settings is not None and not web_problems and command in SERVER_COMMANDS:
+        problems += _check_webhook_auth(settings, web_config, places)
     if settings is None or problems:
         raise ConfigError(*_mask_keys(environ, problems))
     if web_config is not None:
@@ -283,6 +285,13 @@ def _check_webhooks(settings: Settings, places: Mapping[Location, str]) -> Itera
     if interval is not None and interval < settings.poll.interval:
         place = f"{places['webhook', 'poll_interval']}{quote(f'{interval:g}s')}"
         yield f"{place}: must be at least --poll.interval, {settings.poll.interval:g}s"
+
+
+def _check_webhook_auth(
+    settings: Settings, web_config: WebConfig | None, places: Mapping[Location, str]
+) -> Iterator[str]:
+    if settings.webhook.require_auth and (web_config is None or not web_config.users):
+        yield f"{places['webhook', 'require_auth']}: needs basic_auth_users in the file of --web.config.file"
 
 
 def _mask_keys(environ: Mapping[str, str], problems: Sequence[str]) -> list[str]:

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainValidator, SecretStr, model_validator
 
+from late_exporter.masking import mask_keys
+
 T = TypeVar("T")
 
 RESERVED_PATHS = ("/", "/-/healthy", "/-/ready", "/-/reload", "/-/quit")
@@ -295,7 +297,7 @@ def quote(value: object, *, url: bool = False) -> str:
         value = ",".join(value)
     if not isinstance(value, str):
         return ""
-    text = re.sub(r"sk_[0-9A-Za-z]{8,}", "***", value)
+    text = mask_keys(value)
     text = _mask_url(text) if url or "://" in text else text
     return " " + json.dumps(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "...", ensure_ascii=False)
 

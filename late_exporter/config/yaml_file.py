@@ -10,6 +10,7 @@ import yaml
 
 from late_exporter.config.types import EMPTY_VALUES, MAX_FILE, quote
 from late_exporter.errors import ConfigError
+from late_exporter.masking import KEY_PATTERN
 
 Keys: TypeAlias = tuple[int | str, ...]
 
@@ -115,5 +116,5 @@ def _name(keys: Keys) -> str:
         if isinstance(key, int):
             name += f"[{key}]"
         else:
-            name += "." * bool(name) + re.sub(r":.*|\$2.*|sk[_-][0-9A-Za-z]{8,}", "***", key, flags=re.DOTALL)
+            name += "." * bool(name) + re.sub(rf":.*|\$2.*|{KEY_PATTERN}", "***", key, flags=re.DOTALL)
     return name

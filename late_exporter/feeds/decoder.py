@@ -13,7 +13,7 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 import msgspec
 
 from late_exporter.errors import BadPayload
-from late_exporter.model import Deviation, LogEntry, LogPage
+from late_exporter.model import PAGE_SIZE, Deviation, LogEntry, LogPage
 
 UNKNOWN = "unknown"
 LABEL_LENGTH = 128
@@ -26,6 +26,15 @@ ONE_ATTEMPT = 1_000_000
 
 CONTROL_CHARACTERS = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f]")
 """Control characters, except for tabs and newlines, which the exposition format escapes."""
+
+MAX_CONTAINERS, MAX_SEPARATORS = 100_000, 500_000
+"""Limits of the objects and arrays, and of the values in a response, because each takes far more memory than text.
+
+A page of 100 logs has a few thousand of them; the braces and commas in texts count too.
+"""
+
+UNCHECKED_BYTES = 2**16
+"""Size of responses that cannot contain enough values to matter."""
 
 CACHED_PAGES = 4
 MAX_CACHED_BYTES = 2**18
@@ -78,10 +87,12 @@ class LogListDecoder(Generic[RowT]):
     def parse(self, body: bytes) -> LogPage:
         """Return the page in a response body; raise BadPayload if it is not a log list.
 
-        Recent pages are cached, because the first page does not change while nothing is new.
+        Rows beyond the requested 100 are ignored. Recent pages are cached, because the first page does not change while
+        nothing is new.
         """
         page = self._page_cache.get(body)
         if page is None:
+            _check_value_count(body)
             page = self._with_deviations(self._decode(body), body)
             if len(body) < MAX_CACHED_BYTES:
                 self._page_cache[body] = page
@@ -108,7 +119,8 @@ class LogListDecoder(Generic[RowT]):
                 return self._decode_leniently(body)
             except RecursionError as exc:
                 raise BadPayload("the response is nested too deeply") from exc
-        return self._page([self._to_entry(row) for row in response.logs], response.pagination or Pagination())
+        entries = [self._to_entry(row) for row in response.logs[:PAGE_SIZE]]
+        return self._page(entries, response.pagination or Pagination())
 
     def _decode_leniently(self, body: bytes) -> LogPage:
         response = _loads(body, parse_integer)
@@ -137,6 +149,7 @@ class LogListDecoder(Generic[RowT]):
 
 def raw_rows(body: bytes) -> Sequence[Any]:
     """Return the rows of a page with all their fields, one per entry; raise BadPayload if it is not a log list."""
+    _check_value_count(body)
     try:
         return _rows(_loads(body, _exact_integer))
     except RecursionError as exc:
@@ -147,7 +160,14 @@ def _rows(response: Mapping[str, Any]) -> Sequence[Any]:
     logs = response.get("logs")
     if not isinstance(logs, list):
         raise BadPayload(f"the response has no list of logs: logs is {_json_kind(logs)}")
-    return logs
+    return logs[:PAGE_SIZE]
+
+
+def _check_value_count(body: bytes) -> None:
+    if len(body) <= UNCHECKED_BYTES:
+        return
+    if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS or body.count(b",") > MAX_SEPARATORS:
+        raise BadPayload("the response has more values than a page of 100 logs")
 
 
 def _loads(body: bytes, parse_int: Callable[[str], int | float]) -> Mapping[str, Any]:
@@ -250,6 +270,7 @@ def parse_millis(value: str | None) -> int | None:
 
 def to_micros(value: float | None, scale: int) -> int | None:
     """Return a number times a scale as an integer of at most MAX_MICROS; None if it is negative or not finite."""
-    if value is None or not math.isfinite(value) or value < 0:
+    # math.isfinite() raises for integers above the range of floats.
+    if value is None or not 0 <= value < math.inf:
         return None
-    return min(int(value) * scale if isinstance(value, int) else round(min(value, MAX_MICROS) * scale), MAX_MICROS)
+    return min(round(min(value, MAX_MICROS) * scale), MAX_MICROS)

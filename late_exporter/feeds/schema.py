@@ -12,7 +12,8 @@ from typing import Any, TypeAlias, Union
 import msgspec
 
 from late_exporter.feeds.vocabulary import CACHED_NAMES
-from late_exporter.model import VALUE_DEVIATION, Deviation
+from late_exporter.masking import KEY_PATTERN
+from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Deviation
 
 UNKNOWN = "unknown"
 MAX_PATHS = 50
@@ -27,8 +28,8 @@ NAME = re.compile(r"[A-Za-z]{1,20}\d?([._:-][A-Za-z]{1,20}\d?){0,3}")
 """A value of a few words, such as the names in a vocabulary; ids, secrets and addresses have more digits."""
 
 IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,40}")
-SECRET = re.compile(r"[0-9A-Fa-f]{8,}|[A-Za-z0-9_]{16,}")
-"""Ids, tokens and telephone numbers; long words in error codes match too."""
+SECRET = re.compile(rf"{KEY_PATTERN}|[0-9A-Fa-f]{{8,}}|[A-Za-z0-9_]{{16,}}")
+"""API keys, ids, tokens and telephone numbers; long words in error codes match too."""
 
 
 class SchemaField(msgspec.Struct, frozen=True):
@@ -185,7 +186,9 @@ class SchemaChecker:
             return ()
         deviations: dict[tuple[str, str], Deviation] = {}
         envelope = self._deviations(response, ENVELOPE, deviations)
-        rows = [self._deviations(row, self._schema, deviations) if isinstance(row, dict) else () for row in logs]
+        rows = [
+            self._deviations(row, self._schema, deviations) if isinstance(row, dict) else () for row in logs[:PAGE_SIZE]
+        ]
         return [envelope + row for row in rows] if deviations else ()
 
     def _deviations(

@@ -37,7 +37,7 @@ def row_text(row: RawLog, *path: str) -> str:
     value: Any = row
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf:
         value = str(value)
     return label_text(value, TEXT_LENGTH) if isinstance(value, str) and value else ""
 

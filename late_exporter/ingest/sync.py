@@ -111,7 +111,7 @@ class FeedSync:
         try:
             is_partial = await self._run_reader(interval, request_allowance)
         except (ApiError, StoreError) as exc:
-            error = exc
+            error = exc.without_frames()
         if self._batch.entries and not self.recorder.is_synced:
             # The first sync commits its history before the poll's own counters, which belong to the present.
             error = await self.commit() or error
@@ -125,7 +125,7 @@ class FeedSync:
         try:
             await self.recorder.commit(batch, self._fetcher.now(), increments)
         except StoreError as exc:
-            return exc
+            return exc.without_frames()
         return None
 
     def finish_poll(self, *, is_saved: bool) -> None:

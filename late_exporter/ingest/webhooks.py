@@ -16,10 +16,11 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from itertools import accumulate
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
-from late_exporter.metrics.catalogue import CATALOGUE
+from late_exporter.metrics.catalogue import CATALOGUE, WEBHOOK_BUCKETS
 from late_exporter.model import IncCounter, Increment, ObserveHistogram, SetLatest
 
 EVENT_FEEDS = MappingProxyType(
@@ -28,11 +29,18 @@ EVENT_FEEDS = MappingProxyType(
         "post.failed": "publishing",
         "post.partial": "publishing",
         "post.scheduled": "publishing",
+        "post.cancelled": "publishing",
+        "post.recycled": "publishing",
+        "post.platform.published": "publishing",
+        "post.platform.failed": "publishing",
         "account.connected": "connections",
         "account.disconnected": "connections",
     }
 )
-"""Feed that has new logs after an event."""
+"""Feed that has new logs after an event.
+
+The events of a platform are sent as soon as a post is published there, those of the whole post after the last platform.
+"""
 
 OTHER_EVENT = "other"
 REJECTION_RESPONSES = MappingProxyType(
@@ -46,13 +54,29 @@ REJECTION_RESPONSES = MappingProxyType(
 )
 """Response to a rejected webhook, by reason.
 
-Late disables a webhook after several consecutive errors, so a repeated or late delivery is acknowledged all the same.
+A delivery that is not acknowledged is repeated for days, and a webhook whose deliveries all fail is disabled, so a
+repeated or expired delivery is acknowledged all the same.
 """
 
 MAX_PAYLOAD_BYTES = 256 * 1024
 
+MAX_AGE = 33 * 86_400.0
+"""Age in seconds beyond which no delivery is genuine.
+
+According to the API documentation the last attempt is made after 51 hours, and redelivery is possible for 30 days.
+"""
+
+MAX_LAG = WEBHOOK_BUCKETS[-1]
+"""Age in seconds up to which a delivery counts as prompt: the first three attempts are made within two minutes.
+
+The age of a later one is the time for which the receiver was unreachable, not the duration of a delivery.
+"""
+
+MAX_ID_LENGTH = 64
+"""Longest event id that is remembered; the documented ids are UUIDs."""
+
 CACHE_SIZE = 10_000
-"""Maximum number of signatures remembered against replay, and of lags not saved yet."""
+"""Maximum number of events remembered against replay, and of lags not saved yet."""
 
 DEBOUNCE = 1.0
 RECHECK_DELAY = 2.0
@@ -72,6 +96,7 @@ LAST_RECEIVED = "late_exporter_webhook_last_received_timestamp_seconds"
 class _WebhookPayload(msgspec.Struct):
     event: str
     timestamp: str | None = None
+    id: Any = None
 
 
 def sign(body: bytes, secret: str) -> str:
@@ -190,15 +215,18 @@ class WebhookStats:
         return [IncCounter(family, (self._workspace, value), amount=0) for family, value in series]
 
     def record(self, event: str, sent_at: float | None, now: float) -> None:
-        """Count a valid webhook, and wake the poller of its feed; times are Unix times in seconds."""
+        """Count a valid webhook, and wake the poller of its feed, however late it is; times are Unix times."""
         feed = EVENT_FEEDS.get(event)
         self._counts[RECEIVED, event if feed else OTHER_EVENT] += 1
         self._last_received_at = now
-        if sent_at is not None:
+        is_prompt = sent_at is None or abs(now - sent_at) <= MAX_LAG
+        if sent_at is not None and is_prompt:
             self._lags.append(max(0.0, now - sent_at))
         if feed is None:
             return
-        self._last_event_at = now
+        # A late delivery may be one of a backlog, or a replay of an old one: it does not show that new events arrive.
+        if is_prompt:
+            self._last_event_at = now
         if feed in self.wake_callbacks:
             self.wake_callbacks[feed]()
 
@@ -206,7 +234,7 @@ class WebhookStats:
         self._counts[REJECTED, reason] += 1
 
     def is_alive(self, now: float, interval: float) -> bool:
-        """Return whether webhooks have arrived recently enough to poll only every ``interval`` seconds."""
+        """Return whether prompt webhooks have arrived recently enough to poll only every ``interval`` seconds."""
         return now - self._last_event_at <= max(LIVENESS_POLLS * interval, MIN_LIVENESS_SECONDS)
 
     def pop_increments(self) -> list[Increment]:
@@ -230,7 +258,7 @@ class WebhookReceiver:
     A webhook to the shared path is counted in every workspace.
 
     Args:
-        window: Maximum difference between a webhook's timestamp and the clock, in seconds.
+        window: Seconds for which an event is remembered, so that another delivery of it is a replay.
     """
 
     def __init__(
@@ -279,10 +307,11 @@ class WebhookReceiver:
             sent_at = None if payload.timestamp is None else _parse_time(payload.timestamp)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return "malformed"
-        if sent_at is not None and abs(now - sent_at) > self._window:
+        if sent_at is not None and now - sent_at > MAX_AGE:
             return "expired"
-        # A webhook with a timestamp in the future stays valid for up to twice the window.
-        if not self._replay_cache.add((name, signature), now, 2 * self._window):
+        # All deliveries of an event have its id, but subscriptions have secrets of their own, and so signatures.
+        has_id = isinstance(payload.id, str) and 0 < len(payload.id) <= MAX_ID_LENGTH
+        if not self._replay_cache.add((name, payload.id if has_id else signature), now, self._window):
             return "replay"
         return payload.event, sent_at
 

@@ -135,10 +135,10 @@ _FAMILIES = (
             help="1 if that generation of the API has logs more than 10 minutes newer than those of the generation in "
                  "use, 0 otherwise."),
     _family("late_exporter_api_requests_total", "counter", "path code",
-            help="Requests to the Late API, by HTTP status code, or by kind of error if there was no response."),
+            help="Requests to the Zernio API, by HTTP status code, or by kind of error if there was no response."),
     _family("late_exporter_api_request_duration_seconds", "histogram", "path",
             buckets=REQUEST_BUCKETS,
-            help="Duration of requests to the Late API, in seconds."),
+            help="Duration of requests to the Zernio API, in seconds."),
     _family("late_exporter_api_quota_limit", "gauge", "",
             help="Requests per minute that the API allows for the key (X-RateLimit-Limit)."),
     _family("late_exporter_api_quota_remaining", "gauge", "",
@@ -194,7 +194,7 @@ _FAMILIES = (
             help="Webhooks rejected, by reason; webhooks to the shared path count once per workspace."),
     _family("late_exporter_webhook_lag_seconds", "histogram", "",
             buckets=WEBHOOK_BUCKETS,
-            help="Time from the timestamp of a webhook until it was received, in seconds."),
+            help="Time from the timestamp of a webhook until it was received, in seconds, excluding late retries."),
     _family("late_exporter_webhook_last_received_timestamp_seconds", "gauge", "",
             help="Time at which the last webhook with a valid signature was received, in Unix seconds."),
 )  # fmt: skip

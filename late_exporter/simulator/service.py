@@ -140,6 +140,7 @@ class SimulatedApi:
             "Content-Type": "application/json",
             "Date": formatdate(now, usegmt=True),
             "X-Request-Id": self._next_request_id(),
+            **self._rate_limits.unused_window().headers(now),
         }
         if route in ("/", "/-/healthy"):
             response_headers["Content-Type"] = "text/plain; charset=utf-8"
@@ -151,7 +152,6 @@ class SimulatedApi:
         try:
             key = self._access.authenticate(_header(headers, "authorization"))
         except RequestRejected as rejection:
-            response_headers |= self._rate_limits.unused_window().headers(now)
             return SimulatorResponse(rejection.status, response_headers, msgspec.json.encode(rejection.document))
         request = ApiRequest(
             key=key,

@@ -186,7 +186,7 @@ async def test_an_unknown_post_in_zernio_is_an_error() -> None:
     """A post is unknown if the search finds nothing, or only logs of other posts."""
     harness = PostHarness("zernio")
     harness.world.publish(2, over=60)
-    with pytest.raises(LateError, match="the workspace brand has no logs of a post p1: Late keeps logs for 90 days"):
+    with pytest.raises(LateError, match="the workspace brand has no logs of a post p1: the API keeps logs for 90 days"):
         await harness.text()
     harness.world.insert(harness.clock.now - 10, postId="p12")
     with pytest.raises(LateError, match="no logs of a post p1"):
@@ -232,14 +232,14 @@ async def test_missing_logs_of_a_post_are_reported() -> None:
     for number in range(101):
         harness.log(200 - number)
 
-    assert "Late shows the newest 100 logs of a post; earlier logs are missing here." == (await harness.text())[2]
+    assert "The API shows the newest 100 logs of a post; earlier logs are missing here." == (await harness.text())[2]
     assert not json.loads(await harness.json())["complete"]
     assert ["100"] == [request.params["limit"] for request in harness.api.requests[-1:]]
 
 
 async def test_an_unknown_post_is_an_error() -> None:
     """The error names the workspace and the retention."""
-    with pytest.raises(LateError, match="the workspace brand has no logs of a post p1: Late keeps logs for 7 days"):
+    with pytest.raises(LateError, match="the workspace brand has no logs of a post p1: the API keeps logs for 7 days"):
         await PostHarness().text()
 
 
@@ -248,7 +248,7 @@ async def test_a_post_without_logs_is_not_an_error() -> None:
     harness = PostHarness()
     harness.api.answer = b'{"logs": []}'
 
-    assert ["Post p1", "", "No logs; Late keeps them for 7 days."] == await harness.text()
+    assert ["Post p1", "", "No logs; the API keeps them for 7 days."] == await harness.text()
 
 
 @pytest.mark.parametrize("post_id", ["", ".", "..", "a\x00b"], ids=repr)

@@ -116,6 +116,43 @@ def test_webhooks(file: Path) -> None:
     )
     assert (KEY, "whsec_0123456789") == settings.secrets
     assert "whsec_" not in repr(settings)
+    assert (False, False) == (off.webhook.require_auth, settings.webhook.require_auth)
+
+
+def test_a_password_for_webhooks_needs_users(file: Path) -> None:
+    """Webhooks can be protected by a password only if there is one; commands that serve nothing do not mind."""
+    text = "webhook: {require-auth: true}"
+    assert ["late.yaml:1: webhook.require-auth: needs basic_auth_users in the file of --web.config.file"] == (
+        file_problems(file, text)
+    )
+    (file.parent / "web.yml").write_text(f"basic_auth_users: {{alice: $2y$10${'a' * 21}O{'a' * 31}}}")
+    assert from_file(file, f"{text}\nweb: {{config-file: web.yml}}").webhook.require_auth
+    from_file(file, text, command="textfile")
+
+
+@pytest.mark.parametrize("key", [KEY, "zrk_" + "4f1d8c6b" * 8])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "api: {{key-file: {}}}",
+        "api: {{key: {}}}",
+        "api: {{{}: x}}",
+        "{}: x",
+        "{}",
+        "poll: {{interval: {}}}",
+        "api: {{base-url: 'http://example.org/{}'}}",
+        "workspaces: [{{name: a, api_key_file: {}}}]",
+        "workspaces: [{{name: '{} x', api_key_file: late.key}}]",
+        "workspaces: [{{name: a, {}: x}}]",
+        "web: {{config-file: {}}}",
+        "webhook: {{path: /hook, secret-file: {}}}",
+    ],
+)
+def test_keys_in_wrong_places_are_masked(file: Path, text: str, key: str) -> None:
+    """A key that was put in the wrong place of the file is not repeated by the message about it."""
+    messages = file_problems(file, text.format(key), environ={"LATE_API_KEY": "other"})
+    assert messages
+    assert [] == [message for message in messages if key[4:16] in message]
 
 
 @pytest.mark.parametrize("telemetry", ["/late", "/late/metrics"])

@@ -115,7 +115,7 @@ def test_defaults_need_only_a_secret(helm: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ((), "apiKey.existingSecret has to name a Secret with the API key of Late"),
+        ((), "apiKey.existingSecret has to name a Secret with the API key of Zernio"),
         ((SECRET_SETTING, "apiKey.value=sk_1"), "additional properties 'value' not allowed"),
         ((SECRET_SETTING, "replicas=2"), "additional properties 'replicas' not allowed"),
         ((SECRET_SETTING, "config.pol.interval=1m"), "additional properties 'pol' not allowed"),

@@ -58,6 +58,8 @@ def example(exit_stack: ExitStack, tmp_path: Path, late: LateServer) -> Callable
     """Start an example in a folder with the files that it names, with a running exporter if it needs one."""
     (tmp_path / "late.key").write_text(KEY)
     (tmp_path / "webhook.secret").write_text("c0ffee" * 8)
+    users = f"{{alice: $2y$10${'a' * 21}O{'a' * 31}}}"
+    (tmp_path / "web.yml").write_text(f"basic_auth_users: {users}\nauth_excluded_paths: [/metrics, /-/healthy]\n")
     (tmp_path / "late.yml").write_text("poll: {interval: 1m}\n")
     (tmp_path / "workspaces.yml").write_text("workspaces: [{name: agency, api_key_file: late.key}]\n")
 
@@ -156,7 +158,8 @@ def test_examples_that_simulate(example: Callable[[str], ExporterProcess], line:
     words = wait_until(lambda: [word for word in program.stderr.split() if word.startswith("address=")])
     url = words[0].removeprefix("address=")
 
-    assert 200 == http_get(f"{url}/api/v1/posts/logs", {"Authorization": f"Bearer {KEY}"}).status
+    path = "/v1/posts/logs" if "--generation late" in line else "/v1/logs"
+    assert 200 == http_get(f"{url}/api{path}", {"Authorization": f"Bearer {KEY}"}).status
     assert 0 == program.stop()
 
 

@@ -54,7 +54,7 @@ def test_a_post_and_logs(late: LateServer, run_command: Callable[..., ExporterPr
         "tiktok: failed after 1 attempt (RATE_LIMITED)",
     ] == post.stdout.splitlines()[-2:]
     assert 1 == unknown.wait_exit()
-    assert "has no logs of a post nobody: Late keeps logs for 90 days" in unknown.stderr
+    assert "has no logs of a post nobody: the API keeps logs for 90 days" in unknown.stderr
     assert (0, 152, "") == (logs.wait_exit(), len(logs.stdout.splitlines()), logs.stderr)
     assert {"post.published", "post.failed"} == {json.loads(line)["action"] for line in logs.stdout.splitlines()}
     assert (0, 2) == (back.wait_exit(), len(back.stdout.splitlines()))

@@ -20,6 +20,7 @@ from tests.e2e.program import ExporterProcess, wait_equal, wait_until
 pytestmark = pytest.mark.e2e
 
 DOCUMENTED = "sk_" + "4f1d8c6b" * 8
+RESTRICTED = "zrk_" + "4f1d8c6b" * 8
 STRANGE = "Zq7-\"quoted\"<&>'back\\slash'%20+/=~" + "LongSecret" * 4
 PIECE = 16
 """Length of a fragment of the key that counts as a leak."""
@@ -137,7 +138,7 @@ def find_leaks(key: str, *outputs: bytes) -> list[str]:
     )
 
 
-@pytest.mark.parametrize(("key", "log_format"), [(DOCUMENTED, "logfmt"), (STRANGE, "json")])
+@pytest.mark.parametrize(("key", "log_format"), [(DOCUMENTED, "logfmt"), (RESTRICTED, "logfmt"), (STRANGE, "json")])
 def test_key_is_nowhere(tmp_path: Path, exit_stack: ExitStack, key: str, log_format: str) -> None:
     """At the most verbose log level, no output contains the key that the API repeats."""
     late = exit_stack.enter_context(LateServer(key=key))
@@ -183,18 +184,32 @@ def test_leaks_are_found() -> None:
     assert [] == find_leaks(DOCUMENTED, b"sk_4f1d")
 
 
+@pytest.mark.parametrize("key", [DOCUMENTED, RESTRICTED])
 @pytest.mark.parametrize("command", ["check", "run", "post", "logs"])
-def test_key_in_no_message_of_a_command(tmp_path: Path, exit_stack: ExitStack, command: str) -> None:
+def test_key_in_no_message_of_a_command(tmp_path: Path, exit_stack: ExitStack, command: str, key: str) -> None:
     """Neither API errors nor configuration errors of a command repeat the key."""
-    late = exit_stack.enter_context(LateServer(key=DOCUMENTED))
+    late = exit_stack.enter_context(LateServer(key=key))
     late.fault = key_in_error
     arguments: dict[str, Any] = {
         "check": (f"--api.base-url={late.url}",),
-        "post": (DOCUMENTED, f"--api.base-url={late.url}"),
-        "logs": (f"--platform={DOCUMENTED}", f"--api.base-url={late.url}"),
-        "run": (f"--api.base-url=https://u:{DOCUMENTED}@example.org?key={DOCUMENTED}",),
+        "post": (key, f"--api.base-url={late.url}"),
+        "logs": (f"--platform={key}", f"--api.base-url={late.url}"),
+        "run": (f"--api.base-url=https://u:{key}@example.org?key={key}",),
     }
-    with ExporterProcess(tmp_path, command, *arguments[command], env={"LATE_API_KEY": DOCUMENTED}) as program:
+    with ExporterProcess(tmp_path, command, *arguments[command], env={"LATE_API_KEY": key}) as program:
         assert program.wait_exit() in (1, 2)
-        assert [] == find_leaks(DOCUMENTED, program.stdout.encode(), program.stderr.encode())
+        assert [] == find_leaks(key, program.stdout.encode(), program.stderr.encode())
         assert program.stdout + program.stderr
+
+
+@pytest.mark.parametrize("key", [DOCUMENTED, RESTRICTED])
+@pytest.mark.parametrize(
+    "words",
+    ["run --api.key-file {}", "check --api.key-file={}", "run --{}", "{}", "run {}", "run --webhook.secret-file {}"],
+)
+def test_a_key_in_the_place_of_its_file(tmp_path: Path, words: str, key: str) -> None:
+    """A key on the command line, which no environment tells the program about, is rejected and not repeated."""
+    with ExporterProcess(tmp_path, *words.format(key).split(), env={"LATE_API_KEY": "k"}) as program:
+        assert 2 == program.wait_exit()
+        assert [] == find_leaks(key, program.stdout.encode(), program.stderr.encode())
+        assert "late-exporter: error: " in program.stderr

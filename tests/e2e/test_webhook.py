@@ -2,54 +2,77 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import uuid4
 
+import bcrypt
 import pytest
 
 from late_exporter.ingest.webhooks import sign
 from tests.e2e.late import LateServer
 from tests.e2e.program import ExporterProcess, wait_equal
+from tests.support.zernio_sdk import zernio_webhooks
 
 pytestmark = pytest.mark.e2e
 
 SECRET = "whsec_" + "5eed" * 8
-HASH = "$2y$10$" + "a" * 21 + "O" + "a" * 31
+PASSWORD = "correct horse"
 FAILURES = "late_publishing_failures_total"
 RECEIVED = "late_exporter_webhooks_received_total"
 REFUSED = "late_exporter_webhooks_rejected_total"
 
 
-def post(program: ExporterProcess, event: str, *, secret: str = SECRET) -> int:
-    """Send a webhook like Late, and return the status of the response."""
-    timestamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    body = json.dumps({"id": timestamp, "event": event, "timestamp": timestamp, "post": {"id": "p"}}).encode()
+def webhook(event: str, *, age: timedelta = timedelta()) -> bytes:
+    """Return the body of a webhook as Zernio sends it, of an event some time ago."""
+    timestamp = (datetime.now(UTC) - age).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return json.dumps({"id": str(uuid4()), "event": event, "timestamp": timestamp, "post": {"id": "p"}}).encode()
+
+
+def deliver(program: ExporterProcess, body: bytes, *, secret: str = SECRET, **headers: str) -> int:
+    """Send a webhook with a signature, and return the status of the response."""
     address = urlsplit(program.url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
     try:
-        headers = {"Content-Type": "application/json", "X-Late-Signature": sign(body, secret)}
+        headers = {"Content-Type": "application/json", "X-Zernio-Signature": sign(body, secret), **headers}
         connection.request("POST", "/webhook", body, headers)
         return connection.getresponse().status
     finally:
         connection.close()
 
 
+def post(program: ExporterProcess, event: str, *, secret: str = SECRET) -> int:
+    """Send a new webhook, and return the status of the response."""
+    return deliver(program, webhook(event), secret=secret)
+
+
 @pytest.fixture
 def program(start_exporter: Callable[..., ExporterProcess], tmp_path: Path, late: LateServer) -> ExporterProcess:
-    """Return an exporter with a poll interval of a minute that has polled once, with and without basic auth."""
-    secret, web = tmp_path / "secret", tmp_path / "web.yml"
-    secret.write_text(f"{SECRET}\n")
-    web.write_text(f"basic_auth_users: {{alice: {HASH}}}\nauth_excluded_paths: [/metrics, /-/ready]\n")
+    """Return an exporter with a poll interval of a minute that has polled once, and needs a password for its pages."""
     late.world.publish(3, over=60)
-    arguments = ("--webhook.path=/webhook", f"--webhook.secret-file={secret}", f"--web.config.file={web}")
-    started = start_exporter(*arguments, interval="1m").wait_ready()
+    started = start_exporter(*webhook_flags(tmp_path), interval="1m").wait_ready()
     wait_equal(3.0, lambda: started.scrape().sum("late_publishing_logs_total"))
     return started
+
+
+def webhook_flags(folder: Path) -> tuple[str, ...]:
+    """Write the secret and the users, and return the flags that name the files."""
+    (folder / "secret").write_text(f"{SECRET}\n")
+    users = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+    (folder / "web.yml").write_text(
+        f"basic_auth_users: {{zernio: {users}}}\nauth_excluded_paths: [/metrics, /-/ready]\n"
+    )
+    return (
+        "--webhook.path=/webhook",
+        f"--webhook.secret-file={folder / 'secret'}",
+        f"--web.config.file={folder / 'web.yml'}",
+    )
 
 
 def insert_failure(late: LateServer) -> None:
@@ -93,3 +116,48 @@ def test_the_secret_changes_while_it_runs(program: ExporterProcess, tmp_path: Pa
     assert 1 == program.start().wait_ready().scrape().sum(RECEIVED, event="post.scheduled")
     assert SECRET not in program.stderr
     assert "another-secret" not in program.stderr
+
+
+def test_a_late_delivery_is_followed_by_a_poll(program: ExporterProcess, late: LateServer) -> None:
+    """The fifth attempt of a delivery, and a second one of the same event, make the exporter poll once."""
+    insert_failure(late)
+    body = webhook("post.platform.failed", age=timedelta(hours=27))
+    assert 204 == deliver(program, body)
+    wait_equal(1.0, lambda: program.scrape().sum(FAILURES), timeout=20.0)
+    assert 1 == program.scrape().sum(RECEIVED, event="post.platform.failed")
+    insert_failure(late)
+    request_count = len(late.requests)
+    assert 204 == deliver(program, body, **{"X-Late-Signature": sign(body, SECRET)})
+    threading.Event().wait(3.0)
+    assert request_count == len(late.requests)
+    # The next event shows what was received before, and only its own age is a lag.
+    assert 204 == post(program, "post.cancelled")
+    wait_equal(2.0, lambda: program.scrape().sum(FAILURES), timeout=20.0)
+    wait_equal(1.0, lambda: program.scrape().sum("late_exporter_webhook_lag_seconds_count"), timeout=20.0)
+    samples = program.scrape()
+    assert (2, 1) == (samples.sum(RECEIVED), samples.sum(REFUSED, reason="replay"))
+
+
+def test_a_password_for_webhooks(
+    start_exporter: Callable[..., ExporterProcess], tmp_path: Path, late: LateServer
+) -> None:
+    """With ``--webhook.require-auth`` a signature alone is not enough; a custom header with the password is."""
+    late.world.publish(3, over=60)
+    program = start_exporter(*webhook_flags(tmp_path), "--webhook.require-auth", interval="1m").wait_ready()
+    insert_failure(late)
+    credentials = base64.b64encode(f"zernio:{PASSWORD}".encode()).decode()
+    assert 401 == post(program, "post.failed")
+    assert 401 == deliver(program, webhook("post.failed"), secret="guess", Authorization=f"Basic {credentials}")
+    assert 204 == deliver(program, webhook("post.failed"), Authorization=f"Basic {credentials}")
+    wait_equal(1.0, lambda: program.scrape().sum(FAILURES), timeout=20.0)
+    samples = program.scrape()
+    assert (1, 1) == (samples.sum(RECEIVED), samples.sum(REFUSED))
+
+
+def test_every_event(program: ExporterProcess) -> None:
+    """A webhook of every event, as the vendor's models describe it, is accepted and counted."""
+    webhooks = zernio_webhooks(datetime.now(UTC).isoformat())
+    assert {204} == {deliver(program, each.body) for each in webhooks}
+    assert 204 == post(program, "post.scheduled")
+    wait_equal(float(len(webhooks) + 1), lambda: program.scrape().sum(RECEIVED), timeout=20.0)
+    assert 0 == program.scrape().sum(REFUSED)

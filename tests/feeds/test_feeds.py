@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -10,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from late_exporter.errors import BadPayload
-from late_exporter.feeds import FEEDS, publishing
+from late_exporter.feeds import FEEDS, GENERATIONS, publishing
 from late_exporter.feeds.decoder import LogListDecoder, label_text, log_key, parse_millis, to_micros
 from late_exporter.feeds.publishing import PublishingRow, failure_category
 from late_exporter.feeds.vocabulary import FAILURE_CATEGORIES
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import (
+    PAGE_SIZE,
     AttemptOutcome,
     Exemplar,
     Feed,
@@ -476,6 +478,8 @@ NUMBERS = [
     ("9223372036854775807", 10**15),
     ("9223372036854775808", 10**15),
     ("1" + "0" * 30, 10**15),
+    ("1" + "0" * 310, 10**15),
+    ("-1" + "0" * 310, None),
     ("1" + "0" * 5000, None),
     ("1e999", None),
     ("-1e999", None),
@@ -658,8 +662,8 @@ BODIES = [
     (b'{"logs": "none"}', "the response has no list of logs: logs is a string"),
     (b'{"logs": 0}', "the response has no list of logs: logs is a number"),
     (b'{"logs": false}', "the response has no list of logs: logs is a boolean"),
-    (b"[" * 100_000, "the response is nested too deeply"),
-    (b'{"x":' + b"[" * 100_000, "the response is nested too deeply"),
+    (b"[" * 50_000, "the response is nested too deeply"),
+    (b'{"x":' + b"[" * 50_000, "the response is nested too deeply"),
 ]
 
 
@@ -680,6 +684,40 @@ def test_deep_nesting(form: str) -> None:
         except BadPayload:
             refusals += 1
     assert 1 <= refusals <= 312
+
+
+@pytest.mark.parametrize(
+    "feed",
+    [*FEEDS.values(), *GENERATIONS["zernio"].values()],
+    ids=lambda feed: f"{feed.generation}-{feed.name}",
+)
+def test_rows_beyond_the_requested_page(feed: Feed) -> None:
+    """Rows beyond those of the largest page are ignored, by the strict and by the lenient decoder."""
+    rows = [{"_id": f"a{number}", "createdAt": "2024-11-01T10:00:05Z"} for number in range(250)]
+    for extra in ({}, {"platform": 5}):
+        page = feed.parse(json.dumps({"logs": [{**rows[0], **extra}, *rows[1:]]}).encode())
+        assert PAGE_SIZE == len(page.entries)
+
+
+BOMBS = {
+    "empty rows": b'{"logs": [%s{}]}' % (b"{}," * 2_000_000),
+    "empty lists": b'{"logs": [], "x": [%s[]]}' % (b"[]," * 2_000_000),
+    "texts": b'{"logs": [], "x": [%s""]}' % (b'"a",' * 2_000_000),
+    "numbers": b'{"logs": [], "x": [%s1]}' % (b"1.5," * 2_000_000),
+    "fields": b'{"logs": [{%s"b": 1}]}' % (b'"a":1,' * 1_000_000),
+}
+
+
+@pytest.mark.parametrize("payload", BOMBS.values(), ids=BOMBS)
+@pytest.mark.parametrize("feed", [PUBLISHING, GENERATIONS["zernio"]["publishing"]], ids=["late", "zernio"])
+def test_memory_of_a_response_with_millions_of_values(feed: Feed, payload: bytes) -> None:
+    """A response with more values than a page can have is refused before objects are made of them."""
+    tracemalloc.start()
+    try:
+        assert "the response has more values than a page of 100 logs" == payload_error(payload, feed)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_invalid_utf8() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import closing, suppress
 
@@ -10,6 +11,7 @@ from late_exporter.errors import ApiUnavailable, BadPayload, LateError, RateLimi
 from late_exporter.ingest.recorder import PendingBatch
 from late_exporter.ingest.reporter import POLL_OUTCOMES
 from late_exporter.ingest.schedule import PollConfig, PollResult
+from late_exporter.ingest.webhooks import WebhookReceiver, sign
 from late_exporter.model import Batch, CommitResult, Coverage, Histogram, IncCounter, ListPosition, LogEntry, Scope
 from late_exporter.protocols import ApiResponse
 from late_exporter.status import FeedHealth, PollHealth, Quota
@@ -90,6 +92,18 @@ async def test_failed_poll(harness: PollerHarness, outcome: str, failure: LateEr
     assert PollResult("success") == await harness.poller.poll()
     assert ({"success": 2, outcome: 1}, 1) == (harness.poll_counts(), harness.value("late_up", "publishing"))
     assert ("success", "") == (harness.poller.health.outcome, harness.poller.health.error)
+
+
+async def test_an_error_keeps_no_frames(harness: PollerHarness) -> None:
+    """The error of a poll, which is kept until the next one, does not keep the pages that the poll had read."""
+
+    def handler(_: str, __: QueryParams) -> ApiResponse:
+        raise ApiUnavailable("502: Bad Gateway") from OSError("reset")
+
+    harness.client.handler = handler
+    error = (await harness.poller.poll()).error
+    assert error is not None
+    assert (None, None, None) == (error.__traceback__, error.__cause__, error.__context__)
 
 
 async def test_missing_list(harness: PollerHarness) -> None:
@@ -945,6 +959,26 @@ async def test_webhooks_have_a_request_budget(webhook_harness: PollerHarness) ->
     assert 2 + 2 * 10 == await webhook_harness.reach(120.5)
     await webhook_harness.reach(200.0)
     assert 61 == webhook_harness.logs()
+
+
+async def test_replays_have_a_request_budget(webhook_harness: PollerHarness) -> None:
+    """Old webhooks that are repeated for ever cost no more than the share of genuine ones, and make no polls rarer."""
+    harness = webhook_harness
+    harness.client.rate_limit = 40
+    receiver = WebhookReceiver("/webhook", secret=lambda: "secret", window=0.5, clock=harness.clock.time)
+    receiver.stats_by_workspace["acme"] = harness.webhook_stats
+    bodies = [
+        json.dumps({"id": f"{number}", "event": "post.failed", "timestamp": iso_time(NOW - 86_400)}).encode()
+        for number in range(20)
+    ]
+    for second in range(1, 121):
+        await harness.reach(float(second))
+        statuses = {receiver.receive("/webhook", body, [sign(body, "secret").encode()]) for body in bodies}
+        assert {204} == statuses
+    assert 2 + 2 * 10 == await harness.reach(120.5)
+    assert not harness.webhook_stats.is_alive(harness.clock.time(), 240.0)
+    await harness.reach(200.0)
+    assert 20 * 120 == harness.value("late_exporter_webhooks_received_total", "post.failed")
 
 
 async def test_a_triggered_poll_does_not_scan(harness: PollerHarness) -> None:

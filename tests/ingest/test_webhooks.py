@@ -28,10 +28,13 @@ from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import IncCounter, ObserveHistogram, SetLatest
 from late_exporter.status import WorkspaceHealth
 from late_exporter.web.app import create_app
+from tests.support.zernio_sdk import zernio_webhooks
 
 NOW = 1_795_600_000.0
 SECRET = "whsec_0123456789"
 WINDOW = 300.0
+EVENT_ID = "7c0c1d1e-8a5b-4c3f-9d0e-000000000001"
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 
 
 def iso_time(moment: float) -> str:
@@ -40,9 +43,9 @@ def iso_time(moment: float) -> str:
 
 
 def payload(event: str = "post.failed", *, at: float | None = NOW, **fields: Any) -> bytes:
-    """Return a payload as Late sends it."""
+    """Return a payload as Zernio sends it."""
     timestamp = {} if at is None else {"timestamp": iso_time(at)}
-    return json.dumps({"id": "evt_1", "event": event, "post": {"id": "p"}, **timestamp, **fields}).encode()
+    return json.dumps({"id": EVENT_ID, "event": event, "post": {"id": "p"}, **timestamp, **fields}).encode()
 
 
 # Signatures.
@@ -190,12 +193,13 @@ def test_initial_zeros() -> None:
 
 
 def test_increments_are_returned_once() -> None:
-    """Increments are returned once; a time ahead of the clock is a lag of 0."""
+    """Increments are returned once; a time ahead of the clock is a lag of 0, and a late delivery has none."""
     stats = WebhookStats("acme", RequestBudget())
     stats.record("post.failed", NOW - 2.5, NOW)
+    stats.record("post.failed", NOW - 27 * HOUR, NOW)
     stats.record("post.failed", NOW + 9, NOW + 1)
     drained = stats.pop_increments()
-    assert [2] == [count.amount for count in drained if isinstance(count, IncCounter)]
+    assert [3] == [count.amount for count in drained if isinstance(count, IncCounter)]
     assert [2_500_000, 0] == [count.micros for count in drained if isinstance(count, ObserveHistogram)]
     assert [NOW + 1] == [count.value for count in drained if isinstance(count, SetLatest)]
     assert [] == stats.pop_increments()
@@ -211,9 +215,11 @@ def test_memory_is_bounded() -> None:
 
 
 def test_liveness() -> None:
-    """Webhooks are alive for ten intervals after the last one of a feed, or an hour if that is longer."""
+    """Webhooks are alive for ten intervals after the last prompt one of a feed, or an hour if that is longer."""
     stats = WebhookStats("acme", RequestBudget())
     stats.record("comment.received", NOW, NOW)
+    stats.record("post.failed", NOW - 301.0, NOW)
+    stats.record("post.failed", NOW + 301.0, NOW)
     assert not stats.is_alive(NOW, 60.0)
     stats.record("account.connected", NOW, NOW)
     assert [True, True, False] == [stats.is_alive(NOW + late, 60.0) for late in (-9, 3600, 3601)]
@@ -325,7 +331,28 @@ async def test_both_signature_headers(web: WebHarness, header: str) -> None:
     assert 204 == await web.post(payload(), header=header)
 
 
-@pytest.mark.parametrize("event", ["comment.received", "post.recycled", "webhook.test", "x" * 1000, ""])
+@pytest.mark.parametrize(
+    ("event", "feed"),
+    [
+        ("post.published", "publishing"),
+        ("post.failed", "publishing"),
+        ("post.partial", "publishing"),
+        ("post.scheduled", "publishing"),
+        ("post.cancelled", "publishing"),
+        ("post.recycled", "publishing"),
+        ("post.platform.published", "publishing"),
+        ("post.platform.failed", "publishing"),
+        ("account.connected", "connections"),
+        ("account.disconnected", "connections"),
+    ],
+)
+async def test_events_of_feeds(web: WebHarness, event: str, feed: str) -> None:
+    """An event that comes with a log is counted by its name, and wakes the pollers of its feed and no others."""
+    assert 204 == await web.post(payload(event))
+    assert ([f"acme/{feed}", f"beta/{feed}"], [{event: 1}] * 2) == (web.woken, web.pop_counts())
+
+
+@pytest.mark.parametrize("event", ["comment.received", "post.platform.deleted", "webhook.test", "x" * 1000, ""])
 async def test_other_events(web: WebHarness, event: str) -> None:
     """An event without logs is accepted, counted as ``other``, and wakes no poller."""
     assert 204 == await web.post(payload(event))
@@ -347,35 +374,65 @@ async def test_a_new_secret(web: WebHarness) -> None:
 
 
 async def test_a_replay(web: WebHarness) -> None:
-    """A repeated webhook is acknowledged, so that a retry does no harm, and counted as rejected."""
+    """A repeated webhook is acknowledged, so that it is not sent again, and counted as rejected."""
     assert [204] * 3 == [await web.post(payload()) for _ in range(3)]
     assert (2, [{"post.failed": 1, "replay": 2}] * 2) == (len(web.woken), web.pop_counts())
     assert 204 == await web.post(payload(), "/webhook/acme")
     assert 3 == len(web.woken)
 
 
-@pytest.mark.parametrize("late", [-WINDOW, WINDOW])
-async def test_replay_window(web: WebHarness, late: float) -> None:
-    """A timestamp at the edge of the window is accepted and cannot be replayed; beyond it is rejected."""
-    assert 204 == await web.post(payload(at=NOW - late))
-    web.now = NOW - late + WINDOW
-    assert 204 == await web.post(payload(at=NOW - late))
-    assert 2 == len(web.woken)
-    assert 204 == await web.post(payload(at=web.now - math.copysign(WINDOW + 1, late)))
-    assert [{"post.failed": 1, "replay": 1, "expired": 1}] * 2 == web.pop_counts()
-    assert 2 == len(web.woken)
+async def test_deliveries_of_one_event(web: WebHarness) -> None:
+    """Another subscription to the same event, with another body, secret and header, wakes no poller again."""
+    assert 204 == await web.post(payload())
+    web.secret = "secret-of-another-subscription"
+    body = payload(attempt=2)
+    assert 204 == await web.post(body, signature=sign(body, web.secret), header="X-Zernio-Signature")
+    assert (2, [{"post.failed": 1, "replay": 1}] * 2) == (len(web.woken), web.pop_counts())
 
 
-async def test_missing_timestamp(web: WebHarness) -> None:
-    """A webhook without a timestamp is accepted, and cannot be replayed while it is remembered."""
-    body = payload(at=None)
+@pytest.mark.parametrize("event_id", [None, "", 7, ["x"], {"a": "b"}, "x" * 65])
+async def test_an_unusable_event_id(web: WebHarness, event_id: object) -> None:
+    """A webhook without a usable id is identified by its signature: only the same body is a replay."""
+    bodies = [payload(id=event_id, number=number) for number in (1, 2, 1)]
+    assert [204] * 3 == [await web.post(body) for body in bodies]
+    assert (4, [{"post.failed": 2, "replay": 1}] * 2) == (len(web.woken), web.pop_counts())
+
+
+ATTEMPTS = [0.0, 10.0, 110.0, 18.5 * MINUTE, 3 * HOUR, 27 * HOUR, 51 * HOUR]
+"""Ages of an event at the documented attempts to deliver it, in seconds."""
+
+
+@pytest.mark.parametrize("age", [*ATTEMPTS, 30 * DAY, -HOUR])
+async def test_a_late_delivery(web: WebHarness, age: float) -> None:
+    """Every attempt, a redelivery, and a wrong clock wake the pollers; only the age of a prompt delivery is a lag."""
+    assert 204 == await web.post(payload(at=NOW - age))
+    assert ["acme/publishing", "beta/publishing"] == web.woken
+    increments = web.webhooks.stats_by_workspace["acme"].pop_increments()
+    counts = [count for count in increments if isinstance(count, IncCounter)]
+    lags = [lag.micros for lag in increments if isinstance(lag, ObserveHistogram)]
+    assert [("acme", "post.failed")] == [count.labels for count in counts]
+    assert ([int(age * 1_000_000)] if age in ATTEMPTS[:3] else []) == lags
+    assert [NOW] == [latest.value for latest in increments if isinstance(latest, SetLatest)]
+
+
+async def test_an_expired_webhook(web: WebHarness) -> None:
+    """A webhook older than any genuine delivery is acknowledged, counted as rejected, and wakes no poller."""
+    assert 204 == await web.post(payload(at=NOW - 33 * DAY - 1))
+    assert ([], [{"expired": 1}] * 2) == (web.woken, web.pop_counts())
+
+
+@pytest.mark.parametrize("at", [None, NOW])
+async def test_replay_window(web: WebHarness, at: float | None) -> None:
+    """A webhook is a replay while it is remembered, whether it has a timestamp or not, and is accepted after that."""
+    body = payload(at=at)
     assert 204 == await web.post(body)
-    web.now += 2 * WINDOW
+    web.now += WINDOW
     assert 204 == await web.post(body)
     assert 2 == len(web.woken)
     web.now += 1
     assert 204 == await web.post(body)
     assert 4 == len(web.woken)
+    assert [{"post.failed": 2, "replay": 1}] * 2 == web.pop_counts()
 
 
 MALFORMED = [
@@ -441,3 +498,24 @@ async def test_webhooks_disabled(web: WebHarness) -> None:
     """Without webhooks the path does not exist."""
     web.app = create_app(Exposition({}), list, version="1")
     assert 404 == await web.post(payload())
+
+
+# The vendor's own models.
+
+
+@pytest.mark.e2e
+async def test_webhooks_of_the_official_client(web: WebHarness) -> None:
+    """A webhook of each documented event is accepted, under both headers, and wakes the pollers of its feed only."""
+    webhooks = zernio_webhooks(iso_time(NOW))
+    assert 89 <= len({each.event for each in webhooks} - {"webhook.test"})
+    assert EVENT_FEEDS.keys() <= {each.event for each in webhooks if each.has_model}
+    for header in ("X-Late-Signature", "X-Zernio-Signature"):
+        web.now += WINDOW + 1
+        for each in webhooks:
+            web.woken.clear()
+            assert 204 == await web.post(each.body, "/webhook/acme", header=header), each.event
+            feed = EVENT_FEEDS.get(each.event)
+            assert ([f"acme/{feed}"] if feed else []) == web.woken, each.event
+    counts, _ = web.pop_counts()
+    assert {*EVENT_FEEDS, "other"} == {*counts}
+    assert 2 * len(webhooks) == sum(counts.values())

@@ -321,6 +321,19 @@ def test_validation(query: str, wrong: str) -> None:
     assert ("VALIDATION_ERROR", [wrong]) == (answer["code"], list(answer["details"]))
 
 
+@pytest.mark.parametrize("path", ["/v1/logs", "/v1/posts/logs", "/v1/connections/logs"])
+def test_greatest_skip(path: str) -> None:
+    """A skip above the maximum is rejected by name, and there is a page at the maximum; by default there is none."""
+    capped, unlimited = (
+        SimulatedApi(static_logs(), clock=lambda: NOW, generation="both", max_skip=max_skip) for max_skip in (10, None)
+    )
+    headers = {"Authorization": f"Bearer {KEY}"}
+    assert 200 == capped.handle("GET", path, "skip=10", headers).status
+    assert 200 == unlimited.handle("GET", path, "skip=11", headers).status
+    refused = capped.handle("GET", path, "skip=11", headers)
+    assert (400, "skip") == (refused.status, msgspec.json.decode(refused.body)["param"])
+
+
 @pytest.fixture(scope="module")
 def world() -> SimulatedWorld:
     """Return a world with a history of ten days, for reading only."""

@@ -142,8 +142,10 @@ def test_restricted_key(world: SimulatedWorld) -> None:
 def test_filters_by_profile_and_key(url: str) -> None:
     """The client's filters by profile and by key select logs that have them."""
     profile = ACCOUNTS[0].profile_id
-    (requests,) = list_logs(url, {"type": "api_request", "limit": 1})
-    key_id = requests["answer"]["logs"][0]["api_key_id"]
+    _, requests = list_logs(url, {"limit": 1}, {"type": "api_request", "limit": 1})
+    request = requests["answer"]["logs"][0]
+    assert ("127.0.0.1", True) == (request["ip_address"], "late-python-sdk/" in request["user_agent"])
+    key_id = request["api_key_id"]
     posts, own = list_logs(
         url, {"profile_id": profile, "limit": 20}, {"type": "api_request", "api_key_id": key_id, "limit": 20}
     )

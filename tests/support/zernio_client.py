@@ -26,14 +26,15 @@ MODELS = {
 
 def outcome(client: Zernio, method: str, keywords: dict[str, Any]) -> dict[str, Any]:
     """Return the response of a call, or the exception, and the rest of the quota."""
+    result: dict[str, Any]
     try:
         answer = attrgetter(method)(client)(**keywords)
-        outcome = {"answer": _through_model(method, answer)}
+        result = {"answer": _through_model(method, answer)}
     except LateError as exc:
-        outcome = {"raised": type(exc).__name__, "text": str(exc), "details": getattr(exc, "details", None)}
-        if outcome["details"]:
-            models.ErrorResponse.model_validate(outcome["details"])
-    return {**outcome, "quota": client.rate_limit_info}
+        details = getattr(exc, "details", None) or {}
+        models.ErrorResponse.model_validate(details)
+        result = {"raised": type(exc).__name__, "text": str(exc), "details": details}
+    return {**result, "quota": client.rate_limit_info}
 
 
 def _through_model(method: str, answer: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from late_exporter.commands._runner import ConnectWorkspaces
 from late_exporter.commands.check.api import check_api
 from late_exporter.commands.check.finding import Finding, Level, format_findings
 from late_exporter.commands.check.generation import check_generation, recorded_feeds
-from late_exporter.commands.check.local import check_addresses, check_key_file, check_state, check_web
+from late_exporter.commands.check.local import check_addresses, check_key_file, check_key_rights, check_state, check_web
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.format import plural
 from late_exporter.log import escape, redact
@@ -38,6 +38,8 @@ async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[
     async with connect as connections:
         for workspace in settings.workspaces:
             findings += check_key_file(workspace.name, workspace.key_file)
+            key = workspace.key.get_secret_value() if workspace.key else ""
+            findings += check_key_rights(workspace.name, key)
             client = connections[workspace.name].client
             generation = await check_generation(
                 workspace.name,

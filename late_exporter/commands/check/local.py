@@ -17,6 +17,7 @@ from late_exporter.format import plural
 from late_exporter.store import is_in_use, open_snapshot
 from late_exporter.web.server import bind_socket
 
+KEY_PAGE = "https://zernio.com/dashboard/api-keys"
 HEALTH_TIMEOUT = 1.0  # seconds in which an exporter on this machine answers
 
 
@@ -34,6 +35,13 @@ def check_key_file(workspace: str, path: Path | None) -> Iterator[Finding]:
     yield Finding(level, "key file", message, hint=hint, workspace=workspace)
 
 
+def check_key_rights(workspace: str, key: str) -> Iterator[Finding]:
+    """Recommend a restricted key instead of one that begins with ``sk_``, which every resource group accepts."""
+    if key.startswith("sk_"):
+        hint = f"a read-only key for publishing, accounts, webhooks and billing is enough: {KEY_PAGE}"
+        yield Finding(Level.OK, "key", "not limited to resource groups", hint=hint, workspace=workspace)
+
+
 def check_state(url: str) -> Finding:
     """Check that the state can be used, without creating or changing it."""
     _, _, name = url.partition("://")
@@ -42,7 +50,7 @@ def check_state(url: str) -> Finding:
             Level.WARNING,
             "state",
             "in memory",
-            hint="set --state.url to a file, otherwise every restart counts all logs again that Late still keeps",
+            hint="set --state.url to a file, otherwise every restart counts all logs again that Zernio still keeps",
         )
     path = Path(name.removeprefix("/"))
     if not path.exists():

@@ -13,7 +13,7 @@ from late_exporter.api.client import ApiKey, LateClient, RateLimiter
 from late_exporter.commands.check.api import check_api
 from late_exporter.commands.check.finding import Finding, Level, format_findings
 from late_exporter.commands.check.generation import RecordedFeed, check_generation, recorded_feeds
-from late_exporter.commands.check.local import check_addresses, check_key_file, check_state, check_web
+from late_exporter.commands.check.local import check_addresses, check_key_file, check_key_rights, check_state, check_web
 from late_exporter.config.types import Address, UnixPath
 from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.feeds import FEEDS
@@ -309,6 +309,14 @@ def test_key_files_must_be_private(tmp_path: Path) -> None:
     assert f"chmod o= {path}" == findings[2].hint
     assert [] == list(check_key_file("acme", None))
     assert KEY not in "".join(map(str, findings))
+
+
+def test_a_restricted_key_is_recommended() -> None:
+    """An unrestricted key is fine, but a hint says that less is enough; other keys have no finding."""
+    (finding,) = check_key_rights("acme", KEY)
+    assert (Level.OK, "not limited to resource groups", "acme") == (finding.level, finding.message, finding.workspace)
+    assert finding.hint.endswith("https://zernio.com/dashboard/api-keys")
+    assert [] == [*check_key_rights("acme", "zrk_" + "0" * 64), *check_key_rights("acme", "")]
 
 
 def test_a_usable_state_is_ok(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 
 {{- define "late-exporter.secret" -}}
-{{- $hint := "apiKey.existingSecret has to name a Secret with the API key of Late, made for example by: kubectl create secret generic late-api-key --from-file=api-key=FILE" -}}
+{{- $hint := "apiKey.existingSecret has to name a Secret with the API key of Zernio, made for example by: kubectl create secret generic late-api-key --from-file=api-key=FILE" -}}
 {{- required $hint .Values.apiKey.existingSecret -}}
 {{- end -}}
 
