@@ -8,7 +8,8 @@ LateError
 │   ├── ApiUnavailable   no usable response: network, timeout, 5xx, redirect, 4xx
 │   │   ├── EndpointNotFound  404: the API does not have the endpoint
 │   │   └── BadRequest   400: the request is not supported, a retry cannot succeed
-│   └── BadPayload       a response that is not what the API documents
+│   ├── BadPayload       a response that is not what the API documents
+│   └── GenerationMismatch  the list of the other API generation has other logs than were counted
 ├── StoreError           the state could not be read or written; nothing was counted
 │   ├── StoreInUse       another process has it open
 │   └── StoreOutdated    an earlier version wrote it; starting the exporter migrates it
@@ -115,6 +116,12 @@ class BadPayload(ApiError):
     """The response is not a log list: too large, not JSON, or not of the documented shape."""
 
     outcome = "bad_payload"
+
+
+class GenerationMismatch(ApiError):
+    """Too few of the counted logs are in the list of the other API generation, so its logs would be counted twice."""
+
+    outcome = "generation_mismatch"
 
 
 class StoreError(LateError):

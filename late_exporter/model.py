@@ -332,6 +332,20 @@ class PendingLog(msgspec.Struct, frozen=True, gc=False):
     post_id: str | None
 
 
+class StoredLog(msgspec.Struct, frozen=True, gc=False):
+    """A counted log as it is stored.
+
+    Args:
+        fingerprint: Digest of the immutable fields that both API generations report; None if unknown.
+        statuses: Status fingerprint by status, None if unknown.
+    """
+
+    key: str
+    created: int
+    fingerprint: str | None
+    statuses: Mapping[str, str | None]
+
+
 class Observation(msgspec.Struct, frozen=True, gc=False):
     """A log in a status, and the increments to apply if the store does not have that status yet."""
 

@@ -155,7 +155,7 @@ class Exporter:
             WorkspaceHealth(
                 name=name,
                 base_url=pollers.workspace.base_url,
-                generation=pollers.pollers[0].generation if pollers.pollers else "",
+                generation=", ".join(sorted({poller.generation for poller in pollers.pollers})),
                 feeds=tuple(_redact(poller.health) for poller in pollers.pollers),
                 quota=pollers.client.quota,
                 platforms=self.registry.platform_health(name),

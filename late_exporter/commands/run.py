@@ -193,7 +193,7 @@ async def _open(
     store = await offload(open_store, settings.state.url)
     stack.push_async_callback(offload, store.close)
     http = await stack.enter_async_context(_http_client(settings))
-    connector = _Connector(http, lambda url: _logger().bind(api=url))
+    connector = _Connector(http, lambda workspace: _logger().bind(workspace=workspace))
     exporter = Exporter(settings, store, offload, connector.connect, collect_process_metrics=collect_process_metrics)
     await exporter.restore()
     return exporter
@@ -234,14 +234,9 @@ class _Connector:
         self._http = http
         self._create_logger = create_logger
         self._rate_limiters: dict[str, RateLimiter] = {}
-        self._generations: dict[tuple[str, str], ApiGeneration] = {}
 
     def connect(self, settings: Settings, workspace: Workspace) -> tuple[LateClient, ApiGeneration]:
-        generation_name = settings.api.generation
-        generation = self._generations.setdefault(
-            (workspace.base_url, generation_name),
-            ApiGeneration(generation_name, logger=self._create_logger(workspace.base_url)),
-        )
+        generation = ApiGeneration(settings.api.generation, logger=self._create_logger(workspace.name))
         key = workspace.key.get_secret_value() if workspace.key else ""
         rate_limiter = self._rate_limiters.setdefault(key, RateLimiter(settings.api.quota_share))
         rate_limiter.quota_share = settings.api.quota_share

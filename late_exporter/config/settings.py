@@ -103,7 +103,7 @@ class ApiSettings(SettingsSection):
         variable="LATE_API_KEY_FILE",
     )
     base_url: BaseUrl = option(
-        "https://getlate.dev/api",
+        "https://zernio.com/api",
         "URL",
         "Base URL of the Zernio API. Plain http is allowed for loopback addresses only.",
         API_COMMANDS,

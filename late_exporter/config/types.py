@@ -26,7 +26,7 @@ MAX_PORT = 65_535
 MAX_SOCKET_PATH = 107
 MAX_SHOWN = 100
 EMPTY_VALUES = ("", "~", "null")
-NOT_A_URL = "must be a URL like https://getlate.dev/api"
+NOT_A_URL = "must be a URL like https://zernio.com/api"
 INVALID_NAME = "must be 1 to 64 letters, digits, or _ . -"
 OLD_RATE_LIMITS = {"free": 60, "build": 120, "accelerate": 600, "unlimited": 1200}
 """Requests per minute of the plans of former times, whose names are still accepted."""

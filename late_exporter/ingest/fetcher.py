@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.generation import ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
-from late_exporter.errors import EndpointNotFound
+from late_exporter.errors import ApiError
+from late_exporter.ingest.recognition import recognise_logs, require_recognition
 from late_exporter.ingest.recorder import FeedRecorder
 from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchWindow
 from late_exporter.model import VALUE_DEVIATION, Feed, LogPage
@@ -46,19 +47,40 @@ class Fetcher:
         """Return the API's time in milliseconds, by the date of its last response."""
         return int(self._clock() * 1000) + self._clock_offset
 
+    @property
+    def generation(self) -> ApiGeneration:
+        return self._generation
+
     async def refresh_generation(self) -> bool:
         """Detect the API's generation if necessary; return whether the feed is another list from now on.
 
         Raises:
-            ApiError: The generation cannot be detected, or does not fit the state.
+            ApiError: The generation cannot be detected, does not fit the state, or has other logs than the state.
             StoreError: The switch cannot be committed.
         """
-        coverage = self._recorder.coverage
-        state_generation = coverage.generation if coverage else None
+        try:
+            return await self._refresh_generation()
+        finally:
+            self._generation.report_use(self.feed)
+
+    async def examine_generation(self) -> None:
+        """Examine, if that is due, whether the list of the other API generation has newer logs."""
+        state_generation = self._recorder.state_generation
+        await self._generation.examine_if_due(self.feed, self._client, state_generation=state_generation)
+
+    async def _refresh_generation(self) -> bool:
+        coverage, state_generation = self._recorder.coverage, self._recorder.state_generation
         feed = await self._generation.resolve_feed(self.feed.name, self._client, state_generation=state_generation)
-        if feed is self.feed and state_generation in (feed.generation, None):
+        if feed is self.feed and (coverage is None or coverage.generation == feed.generation):
             return False
-        if state_generation not in (feed.generation, None):
+        if coverage is not None and state_generation not in (feed.generation, None):
+            # Nothing is committed before the logs are recognised, so a crash in between repeats this check.
+            load_logs = self._recorder.newest_logs
+            recognition = await recognise_logs(self._client, feed, load_logs, gaps=coverage.gaps)
+            self.request_count += recognition.request_count
+            if not recognition.is_sufficient:
+                self._generation.forget(feed)
+            require_recognition(recognition, feed)
             self._logger.warning("API generation changed", before=state_generation, now=feed.generation)
         await self._recorder.switch_feed(feed)
         self.feed = feed
@@ -67,13 +89,17 @@ class Fetcher:
     async def fetch_page(self, step: FetchPage) -> FetchedPage:
         """Fetch a page of the list; raise ApiError, or StoreError if its known logs cannot be looked up."""
         filters = {} if step.status is None else {"status": step.status}
-        return await self._receive(fetch_page(self._client, self.feed, skip=step.skip, filters=filters))
+        response = await self._receive(fetch_page(self._client, self.feed, skip=step.skip, filters=filters))
+        page = response.page
+        if step.status is None and (page.entries or step.skip == 0 or page.total == 0):
+            await self._generation.report_list(self.feed, self._client, is_empty=not page.entries)
+        return await self._look_up(response)
 
     async def fetch_window(self, step: FetchWindow) -> FetchedPage:
         """Fetch a page of the logs created at a time; raises as ``fetch_page`` does."""
         after, before = step.created - 1, step.created + 1
         request = fetch_page(self._client, self.feed, skip=step.skip, created_after=after, created_before=before)
-        return await self._receive(request)
+        return await self._look_up(await self._receive(request))
 
     async def fetch_post(self, step: FetchPost) -> FetchedPage | None:
         """Fetch the logs of a post, or None if it does not exist; raises as ``fetch_page`` does."""
@@ -81,15 +107,16 @@ class Fetcher:
         response = await fetch_post(self._client, self.feed, step.post_id)
         return None if response is None else await self._look_up(response)
 
-    async def _receive(self, request: Awaitable[PageResponse]) -> FetchedPage:
+    async def _receive(self, request: Awaitable[PageResponse]) -> PageResponse:
         self.request_count += 1
         try:
             response = await request
-        except EndpointNotFound:
-            self._generation.report_list(exists=False)
+            require_ids(self.feed, response)
+        except ApiError as exc:
+            self._generation.report_answer(self.feed, exc)
             raise
-        self._generation.report_list(exists=True)
-        return await self._look_up(response)
+        self._generation.report_answer(self.feed, None)
+        return response
 
     async def _look_up(self, response: PageResponse) -> FetchedPage:
         if response.date is not None:

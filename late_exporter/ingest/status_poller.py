@@ -246,7 +246,7 @@ class StatusPoller:
 
     def _succeed(self, state: _StatusFeedState, gauges: Sequence[SetLatest]) -> None:
         interval = self._interval(state)
-        self._publisher.show(state.feed.name, gauges)
+        self._publisher.show(state.feed.name, gauges, self._runtime.clock())
         state.step = None
         state.due_at = state.started_at + interval * self._jitter()
         state.expires_at = self._runtime.monotonic() + STALE_INTERVALS * interval

@@ -21,6 +21,7 @@ OVERDUE_SECONDS = 300.0
 """Seconds after its time from which on a scheduled post is reported as overdue."""
 
 UP = "late_exporter_status_feed_up"
+LAST_REFRESH = "late_exporter_status_feed_last_refresh_timestamp_seconds"
 DISABLED = "late_exporter_status_feed_disabled"
 DISABLING_REASONS = ("forbidden", "not_found")
 
@@ -46,8 +47,8 @@ class StatusPublisher:
         self._defer = defer
         self._values: dict[str, Mapping[Series, SeriesValue]] = {}
 
-    def show(self, feed: str, gauges: Sequence[SetLatest]) -> None:
-        """Replace the series of a feed after a successful refresh."""
+    def show(self, feed: str, gauges: Sequence[SetLatest], now: float) -> None:
+        """Replace the series of a feed after a successful refresh, which ended at a Unix time in seconds."""
         increments = list(self._label_limiter.apply(gauges))
         values = {
             (gauge.family, gauge.labels): SeriesValue(LatestValue(gauge.at, gauge.value), 0.0)
@@ -56,6 +57,7 @@ class StatusPublisher:
         }
         self._defer([increment for increment in increments if not isinstance(increment, SetLatest)])
         self._replace(feed, values)
+        self._registry.set_gauge(LAST_REFRESH, (self._workspace, feed), now)
         self._set_state(feed, is_up=True)
 
     def fail(self, feed: str) -> None:
@@ -70,7 +72,8 @@ class StatusPublisher:
     def remove(self, feed: str) -> None:
         """Remove everything about a feed that is no longer configured."""
         self.clear(feed)
-        self._registry.remove_gauge(UP, (self._workspace, feed))
+        for family in (UP, LAST_REFRESH):
+            self._registry.remove_gauge(family, (self._workspace, feed))
 
     def summary(self, feeds: tuple[StatusFeedHealth, ...]) -> WorkspaceStatus:
         """Return what the status page says about the workspace."""

@@ -80,6 +80,10 @@ class FeedSync:
         return self._fetcher.feed.generation
 
     @property
+    def api_generation(self) -> ApiGeneration:
+        return self._fetcher.generation
+
+    @property
     def has_audits(self) -> bool:
         return self._config.audit_interval > 0
 
@@ -147,11 +151,15 @@ class FeedSync:
         )
         self.recorder.defer(increments)
 
+    async def examine_generation(self) -> None:
+        """Examine, if that is due, whether the list of the other API generation has newer logs."""
+        await self._fetcher.examine_generation()
+
     async def _run_reader(self, interval: float, request_allowance: int | None) -> bool:
         """Execute the reader's steps; return whether the poll was interrupted inside a gap."""
         if await self._fetcher.refresh_generation():
-            # Cursors and totals of the old list do not apply to the new one.
-            self._state = ReaderState(is_first_poll=self._state.is_first_poll)
+            # Cursors and totals of the old list do not apply to the new one, which may have logs the old one lacked.
+            self._state = ReaderState()
             self._auditor.switch_feed(self._fetcher.feed)
         self._start_scan_if_due()
         context = self._create_context(interval, request_allowance)

@@ -130,7 +130,10 @@ _FAMILIES = (
             help="Time of the last successful poll of the feed, in Unix seconds; metrics derived from its logs are "
                  "current as of this time."),
     _family("late_exporter_api_generation_info", "gauge", "generation",
-            help="1 for the generation of the API in use: late or zernio."),
+            help="1 for each generation of the API in use: late or zernio."),
+    _family("late_exporter_api_generation_unread", "gauge", "generation",
+            help="1 if that generation of the API has logs more than 10 minutes newer than those of the generation in "
+                 "use, 0 otherwise."),
     _family("late_exporter_api_requests_total", "counter", "path code",
             help="Requests to the Zernio API, by HTTP status code, or by kind of error if there was no response."),
     _family("late_exporter_api_request_duration_seconds", "histogram", "path",
@@ -178,6 +181,9 @@ _FAMILIES = (
             help="Size of the state, in bytes."),
     _family("late_exporter_status_feed_up", "gauge", "feed",
             help="1 if the last refresh of the status feed succeeded, 0 if it failed or the feed is switched off."),
+    _family("late_exporter_status_feed_last_refresh_timestamp_seconds", "gauge", "feed",
+            help="Time of the last successful refresh of the status feed, in Unix seconds; metrics derived from it are "
+                 "current as of this time."),
     _family("late_exporter_status_feed_disabled", "gauge", "feed reason",
             help="1 while a status feed is switched off because the API refuses it to the key or does not have it, by "
                  "reason."),

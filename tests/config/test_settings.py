@@ -19,7 +19,7 @@ WITH_KEY = {"LATE_API_KEY": KEY}
 DURATION = "not a duration; write it like 500ms, 30s or 1h30m"
 TCP_ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077 or [::1]:10077"
 ADDRESS = "not an address; write it like :10077, 127.0.0.1:10077, [::1]:10077 or unix:/run/late.sock"
-URL = "must be a URL like https://getlate.dev/api"
+URL = "must be a URL like https://zernio.com/api"
 USER = "must not contain a user or password; give the key with LATE_API_KEY or --api.key-file"
 NO_KEY = (
     "no API key: set LATE_API_KEY or ZERNIO_API_KEY, or name a file that holds it with LATE_API_KEY_FILE or "
@@ -78,7 +78,7 @@ def test_defaults() -> None:
     """The defaults are those of the documentation."""
     settings = load_flags()
 
-    assert ("default", "https://getlate.dev/api") == (settings.workspaces[0].name, settings.workspaces[0].base_url)
+    assert ("default", "https://zernio.com/api") == (settings.workspaces[0].name, settings.workspaces[0].base_url)
     assert (30.0, 0.5, 30.0, 604_800.0, 600.0, 86_400.0) == (
         settings.api.timeout,
         settings.api.quota_share,

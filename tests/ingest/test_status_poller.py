@@ -47,6 +47,7 @@ from tests.support.status_api import (
 )
 
 UP = "late_exporter_status_feed_up"
+LAST_REFRESH = "late_exporter_status_feed_last_refresh_timestamp_seconds"
 DISABLED = "late_exporter_status_feed_disabled"
 OVERFLOW = "late_exporter_label_overflow_total"
 INFO = "late_account_info"
@@ -390,6 +391,18 @@ async def test_stale_series_are_removed(harness: StatusHarness) -> None:
         await harness.clock.reach(21 * MINUTE)
         assert 9 == harness.value("late_posts", "scheduled")
         assert 1 == harness.ups()["posts"]
+
+
+async def test_the_time_of_the_last_refresh_is_shown(harness: StatusHarness) -> None:
+    """The time of the last successful refresh stays while a feed fails, and tells how old its series are."""
+    async with harness.running():
+        await harness.clock.reach(6 * MINUTE)
+        assert SECONDS + 5 * MINUTE == harness.value(LAST_REFRESH, "posts")
+        assert SECONDS == harness.value(LAST_REFRESH, "webhooks")
+        harness.api.documents["/v1/posts"] = ApiUnavailable("500: oops", status=500)
+        await harness.clock.reach(14 * MINUTE)
+        assert 0 == harness.ups()["posts"]
+        assert SECONDS + 5 * MINUTE == harness.value(LAST_REFRESH, "posts")
 
 
 async def test_stale_series_are_removed_while_a_request_waits(harness: StatusHarness) -> None:

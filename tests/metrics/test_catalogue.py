@@ -51,6 +51,7 @@ late_exporter_polls_total                            counter   workspace feed ou
 late_exporter_last_poll_duration_seconds             gauge     workspace feed
 late_exporter_last_successful_poll_timestamp_seconds gauge     workspace feed
 late_exporter_api_generation_info                    gauge     workspace generation
+late_exporter_api_generation_unread                  gauge     workspace generation
 late_exporter_api_requests_total                     counter   workspace path code
 late_exporter_api_request_duration_seconds           histogram workspace path
 late_exporter_api_quota_limit                        gauge     workspace
@@ -71,6 +72,7 @@ late_exporter_coverage_start_timestamp_seconds       gauge     workspace feed
 late_exporter_state_logs                             gauge     workspace
 late_exporter_state_bytes                            gauge     workspace
 late_exporter_status_feed_up                         gauge     workspace feed
+late_exporter_status_feed_last_refresh_timestamp_seconds gauge workspace feed
 late_exporter_status_feed_disabled                   gauge     workspace feed reason
 late_exporter_webhooks_received_total                counter   workspace event
 late_exporter_webhooks_rejected_total                 counter   workspace reason

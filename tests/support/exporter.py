@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
-from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig
+from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, StatusSource
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.audit import Audit, CounterMismatch, WaitForExporter, audit_list, check_counters, grace_period
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder, StoreThread
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
+from late_exporter.ingest.status_poller import StatusConfig, StatusPace
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.ingest.webhooks import RequestBudget, WebhookStats
 from late_exporter.metrics.registry import SeriesRegistry
@@ -35,6 +36,9 @@ class ExporterHarness:
         apis: API of each workspace; a single one is that of ``default``.
         skew: Seconds by which the exporter's clock is ahead of the API's.
     """
+
+    status_config: StatusConfig | None = None
+    """Configuration of the status feeds; a subclass that sets it reads them."""
 
     def __init__(
         self,
@@ -108,6 +112,17 @@ class ExporterHarness:
 
     def poll(self, workspace: str = "default", feed: str | None = None) -> PollResult:
         return drive(self.pollers[self._scope(workspace, feed)].poll())
+
+    def refresh_status(self) -> None:
+        """Refresh every status feed of every workspace."""
+        for poller in self.pipeline.status_pollers.values():
+            drive(poller.refresh())
+
+    def examine(self, feed: str | None = None) -> None:
+        """Poll a feed once, and examine the lists of its generations if that is due."""
+        result = self.poll(feed=feed)
+        (workspace,) = self.apis
+        drive(self.pollers[self._scope(workspace, feed)].examine_generation(result))
 
     def audit(self, feed: str | None = None) -> PollResult:
         """Poll a feed once and continue its background audit."""
@@ -219,8 +234,14 @@ class ExporterHarness:
         )
         has_webhooks = self._config.has_webhooks
         self.webhook_stats = {name: WebhookStats(name, RequestBudget()) for name in self.apis} if has_webhooks else {}
+        status = StatusSource(self.status_config, StatusPace()) if self.status_config else None
         connections = {
-            name: ApiConnection(api, ApiGeneration(self.generation, logger=NullLogger()), self.webhook_stats.get(name))
+            name: ApiConnection(
+                api,
+                ApiGeneration(self.generation, logger=NullLogger(), monotonic=self.clock.monotonic),
+                self.webhook_stats.get(name),
+                status,
+            )
             for name, api in self.apis.items()
         }
         drive(self.pipeline.add_workspaces(connections))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -11,7 +11,15 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, Unauthorized
+from late_exporter.errors import (
+    ApiError,
+    ApiUnavailable,
+    BadPayload,
+    BadRequest,
+    Forbidden,
+    RateLimited,
+    Unauthorized,
+)
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.simulator import SimulatedApi
 from late_exporter.simulator.log_list import LogRow
@@ -57,6 +65,9 @@ class FakeLateApi(FakeClient):
     Args:
         latency: Duration of a request, in seconds.
         generation: ``late``, ``zernio`` or ``both``; may change.
+
+    Attributes:
+        vanished: How paths of generation late that are gone answer; None is 404.
     """
 
     def __init__(
@@ -71,6 +82,7 @@ class FakeLateApi(FakeClient):
         super().__init__(rate_limit=600)
         self.world = world
         self.generation = generation
+        self.vanished: dict[str, Fault | None] = {}
         self.latency = latency
         self.sends_date = sends_date
         self.quirks = quirks or ListQuirks()
@@ -119,12 +131,20 @@ class FakeLateApi(FakeClient):
         return response
 
     def _respond(self, path: str, params: QueryParams) -> ApiResponse | None:
+        response = self._list_logs(path, params)
+        if response is None or path not in self.vanished:
+            return response
+        fault = self.vanished[path]
+        return None if fault is None else ApiResponse(fault(self, response.body), response.date)
+
+    def _list_logs(self, path: str, params: QueryParams) -> ApiResponse | None:
         quirks, query = self.quirks, dict(params)
         if self.generation != "both" and (path == "/v1/logs") != (self.generation == "zernio"):
             return None
         if path == "/v1/logs":
             now = float(int(self._clock.now)) if self.sends_date else None
-            return ApiResponse(msgspec.json.encode(self._zernio_page(query)), now)
+            page = self._zernio_page(query)
+            return ApiResponse(msgspec.json.encode(quirks.transform(page) if quirks.transform else page), now)
         if "skip" in query:
             query["limit"] = min(int(query["limit"]), quirks.max_page_size)
             query["skip"] = 0 if quirks.ignores_skip else query["skip"]
@@ -241,6 +261,42 @@ def empty(_api: FakeLateApi, _body: bytes) -> bytes:
 def no_logs(_api: FakeLateApi, _body: bytes) -> bytes:
     """Respond with 200 and null in place of the list."""
     return b'{"logs": null}'
+
+
+def refusal(error: ApiError) -> Fault:
+    """Return a fault that raises an error."""
+
+    def raise_error(_api: FakeLateApi, _body: bytes) -> bytes:
+        raise error
+
+    return raise_error
+
+
+def empty_list(_api: FakeLateApi, _body: bytes) -> bytes:
+    """Respond with a list without logs."""
+    return b'{"logs": [], "pagination": {"total": 0, "hasMore": false}}'
+
+
+def zernio_shape(_api: FakeLateApi, body: bytes) -> bytes:
+    """Respond with the same rows in the shape of generation zernio."""
+    document = msgspec.json.decode(body)
+    return msgspec.json.encode({**document, "logs": list(map(zernio_row, document["logs"]))})
+
+
+VANISHED: Mapping[str, Fault | None] = {
+    "404": None,
+    "400": refusal(BadRequest("400: Invalid post ID", status=400)),
+    "403": refusal(Forbidden("403: a restricted API key cannot use this path", code="unclassified_resource")),
+    "405": refusal(ApiUnavailable("405: Method not allowed", status=405)),
+    "410": refusal(ApiUnavailable("410: Gone", status=410)),
+    "500": refusal(ApiUnavailable("500: oops", status=500)),
+    "308": refusal(ApiUnavailable("308: redirected to zernio.com; redirects are not followed", status=308)),
+    "html": lambda *_: b"<html>Not found</html>",
+    "empty": empty_list,
+    "new shape": zernio_shape,
+    "a post": lambda *_: b'{"post": null}',
+}
+"""Answers of a list of generation late that the API does not provide any more."""
 
 
 def bad_gateway(_api: FakeLateApi, _body: bytes) -> bytes:
