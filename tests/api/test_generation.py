@@ -161,7 +161,7 @@ async def test_without_any_list_the_error_names_both_answers() -> None:
     generation = api.generation()
     message = (
         "no log list can be read: /v1/logs?type=publishing 404: the API has no /v1/logs; /v1/posts/logs 400: Invalid "
-        "post ID; check --api.base-url and the rights of the key"
+        "post ID; check --api.base-url, the rights of the key and the status of the API"
     )
     with pytest.raises(ApiUnavailable) as raised:
         await api.resolve(generation)

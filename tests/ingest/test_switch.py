@@ -26,6 +26,7 @@ from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import VANISHED, Document, FakeLateApi, ListQuirks, unavailable, zernio_row
 from tests.support.profiles import example_count, is_thorough
+from tests.support.steps import drive
 from tests.support.store import LogStatus
 from tests.support.world import World
 
@@ -393,6 +394,19 @@ def test_a_list_that_is_not_written_to_is_noticed(generation: str, world: World,
     exporter.close()
 
 
+@pytest.mark.parametrize(("generation", "unread"), [("auto", []), ("late", ["zernio"])])
+def test_a_single_run_reports_an_unread_generation(generation: str, unread: list[str], world: World) -> None:
+    """A run for cron that counts nothing, because the configured list is empty, says so in its metrics."""
+    late = FakeLateApi(world, generation="both")
+    late.vanished[OLD_LISTS["publishing"]] = VANISHED["empty"]
+    exporter = ExporterHarness(late, generation=generation)
+    world.publish(30, over=HOUR)
+    assert drive(exporter.poller.catch_up()).error is None
+    assert unread == [name for name, value in gauge(exporter, UNREAD).items() if value]
+    assert exposed_counts(exporter).total() == (0 if unread else 30)
+    exporter.close()
+
+
 def shifted(seconds: float) -> ListQuirks:
     """Return a list of generation zernio that reports other creation times than generation late."""
 
@@ -408,9 +422,9 @@ def shifted(seconds: float) -> ListQuirks:
 @pytest.mark.parametrize("shift", [0.007, 1.0, -7 * HOUR, 5 * HOUR])
 def test_nothing_is_counted_from_a_list_with_other_logs(shift: float, start: Start) -> None:
     """If the counted logs are not recognised, nothing is counted or changed, also after a crash at any step."""
-    step, going_on = 0, True
-    while going_on:
-        step += 5
+    step = 0
+    while True:
+        step += 9
         world = World(VirtualClock())
         exporter = start(FakeLateApi(world))
         world.publish(130, over=3 * DAY, kinds=({}, {"status": "failed"}))
@@ -419,12 +433,14 @@ def test_nothing_is_counted_from_a_list_with_other_logs(shift: float, start: Sta
         exporter.api.generation, exporter.api.quirks = "zernio", shifted(shift)
         world.publish(5)
         exporter.poll_repeatedly(MAX_REFUSALS)
-        going_on = exporter.kill(step)
+        was_killed = exporter.kill(step)
         (result,) = exporter.poll_repeatedly(1)
         assert "generation_mismatch" == result.outcome
         assert "late" == exporter.poller.generation
         assert before == exposed_counts(exporter)
         assert {"publishing": 0.0} == gauge(exporter, "late_up", "feed")
+        if not was_killed:
+            break
     exporter.api.quirks = ListQuirks()
     exporter.poll_repeatedly(2)
     assert "zernio" == exporter.poller.generation

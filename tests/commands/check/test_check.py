@@ -144,7 +144,7 @@ async def test_every_list_is_requested(world: World, generation: str, message: s
 
 
 MATCHED = "the state was counted from late; the exporter will match its logs to those of zernio, where 20 of 20"
-CHECK = "check --api.base-url and the rights of the key"
+CHECK = "check --api.base-url, the rights of the key and the status of the API"
 MISMATCH = (
     "only 0 of 17 counted publishing logs were recognised in /v1/logs of API generation zernio, so nothing is counted, "
     "because its logs would count twice: use --api.generation late while the API has its lists; otherwise start again "
