@@ -162,6 +162,7 @@ class _FeedLists(msgspec.Struct):
 
     Args:
         selected: Generation to read; None before it is detected.
+        detected: Generation that was detected last.
         in_use: Generation that is read.
         answers: Answers of the last examination.
         examined_at: Monotonic time of the last examination in seconds.
@@ -170,6 +171,7 @@ class _FeedLists(msgspec.Struct):
     """
 
     selected: str | None = None
+    detected: str | None = None
     in_use: str | None = None
     answers: ListAnswers | None = None
     examined_at: float | None = None
@@ -227,7 +229,9 @@ class ApiGeneration:
             answers = await self._examine(name, client)
             status.selected = choose_generation(answers, state_generation)
             status.refusal_count = 0
-            self._logger.info("API generation detected", feed=name, generation=status.selected)
+            if status.selected != status.detected:
+                status.detected = status.selected
+                self._logger.info("API generation detected", feed=name, generation=status.selected)
         return lists[status.selected]
 
     def initial_feed(self, name: str, *, state_generation: str | None) -> Feed:

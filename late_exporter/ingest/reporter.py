@@ -126,6 +126,7 @@ class PollReporter:
             self._registry.set_gauge("late_exporter_api_quota_limit", workspace, quota.limit)
             self._registry.set_gauge("late_exporter_api_quota_remaining", workspace, quota.remaining)
             self._registry.set_gauge("late_exporter_api_quota_reset_timestamp_seconds", workspace, quota.reset)
+            self._registry.set_gauge("late_exporter_api_quota_customer_requests", workspace, quota.customer_requests)
 
     def update_generation(self, api_generation: ApiGeneration) -> None:
         workspace, _ = self._labels

@@ -26,7 +26,7 @@ from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
 from tests.support.late_api import VANISHED, Document, FakeLateApi, ListQuirks, unavailable, zernio_row
 from tests.support.profiles import example_count, is_thorough
-from tests.support.steps import drive
+from tests.support.steps import Killed, drive
 from tests.support.store import LogStatus
 from tests.support.world import World
 
@@ -404,6 +404,22 @@ def test_a_single_run_reports_an_unread_generation(generation: str, unread: list
     assert drive(exporter.poller.catch_up()).error is None
     assert unread == [name for name, value in gauge(exporter, UNREAD).items() if value]
     assert exposed_counts(exporter).total() == (0 if unread else 30)
+    exporter.close()
+
+
+@pytest.mark.parametrize("generation", ["auto", "late"])
+def test_a_running_exporter_examines_both_lists_every_hour(generation: str, world: World) -> None:
+    """At rest each poll is one request, and two more every hour look for logs that are not read."""
+    late = FakeLateApi(world, generation="both")
+    exporter = ExporterHarness(late, generation=generation, config=PollConfig(reconcile_interval=NEVER))
+    world.publish(30, over=HOUR)
+    with pytest.raises(Killed):
+        drive(exporter.poller.run(), 4000)
+    examinations = [request for request in late.requests if request.params["limit"] == 1]
+    polls = exporter.scrape().sum("late_exporter_polls_total")
+    assert len(late.requests) - len(examinations) == pytest.approx(polls, abs=1)
+    assert polls * 30 > 3 * EXAMINATION_INTERVAL
+    assert len(examinations) == 2 * (1 + world.clock.elapsed // EXAMINATION_INTERVAL)
     exporter.close()
 
 
