@@ -86,9 +86,17 @@ class Fetcher:
     async def fetch_page(self, step: FetchPage) -> FetchedPage:
         """Fetch a page of the list; raise ApiError, or StoreError if its known logs cannot be looked up."""
         filters = {} if step.status is None else {"status": step.status}
-        response = await self._receive(fetch_page(self._client, self.feed, skip=step.skip, filters=filters))
+        is_first_page = step.skip == 0 and step.status is None
+        try:
+            response = await self._receive(fetch_page(self._client, self.feed, skip=step.skip, filters=filters))
+        except ApiError as exc:
+            if is_first_page:
+                self._generation.report_answer(self.feed, exc)
+            raise
         page = response.page
-        if step.status is None and (page.entries or step.skip == 0 or page.total == 0):
+        if is_first_page:
+            self._generation.report_answer(self.feed, None)
+        if is_first_page or (step.status is None and page.total == 0):
             await self._generation.report_list(self.feed, self._client, is_empty=not page.entries)
         return await self._look_up(response)
 
@@ -106,13 +114,8 @@ class Fetcher:
 
     async def _receive(self, request: Awaitable[PageResponse]) -> PageResponse:
         self.request_count += 1
-        try:
-            response = await request
-            require_ids(self.feed, response)
-        except ApiError as exc:
-            self._generation.report_answer(self.feed, exc)
-            raise
-        self._generation.report_answer(self.feed, None)
+        response = await request
+        require_ids(self.feed, response)
         return response
 
     async def _look_up(self, response: PageResponse) -> FetchedPage:
