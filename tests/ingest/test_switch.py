@@ -49,10 +49,8 @@ def start() -> Iterator[Start]:
     started: list[ExporterHarness] = []
 
     def start(late: FakeLateApi, **options: Any) -> ExporterHarness:
-        pace = options.pop("pace", PollConfig(reconcile_interval=NEVER))
-        started.append(
-            ExporterHarness(late, Path(folder.name, f"{len(started)}.db"), generation="auto", config=pace, **options)
-        )
+        defaults = {"generation": "auto", "config": options.pop("pace", PollConfig(reconcile_interval=NEVER))}
+        started.append(ExporterHarness(late, Path(folder.name, f"{len(started)}.db"), **{**defaults, **options}))
         return started[-1]
 
     yield start
@@ -370,14 +368,13 @@ UNREAD = "late_exporter_api_generation_unread"
 
 
 @pytest.mark.parametrize("generation", ["auto", "late"])
-def test_a_list_that_is_not_written_to_is_noticed(generation: str, world: World, tmp_path: Path) -> None:
+def test_a_list_that_is_not_written_to_is_noticed(generation: str, world: World, start: Start) -> None:
     """Within the hour the other list is read, or reported as unread if the generation is configured."""
     late = FakeLateApi(world, generation="both")
-    exporter = ExporterHarness(late, tmp_path / "state.db", generation=generation)
+    exporter = start(late, generation=generation)
     world.publish(130, over=DAY)
     exporter.examine()
-    frozen_at = world.rows[0]["createdAt"]
-    late.quirks = ListQuirks(order=lambda rows: [row for row in rows if row["createdAt"] <= frozen_at])
+    late.last_late_time = world.rows[0]["createdAt"]
     world.clock.advance(MINUTE)
     assert {"late": 0.0, "zernio": 0.0} == gauge(exporter, UNREAD)
     for _ in range(3):
@@ -391,27 +388,27 @@ def test_a_list_that_is_not_written_to_is_noticed(generation: str, world: World,
         exporter.examine()
         assert {"late": 0.0, "zernio": 0.0} == gauge(exporter, UNREAD)
         assert expected_counts(world.rows) == exposed_counts(exporter)
-    exporter.close()
 
 
 @pytest.mark.parametrize(("generation", "unread"), [("auto", []), ("late", ["zernio"])])
-def test_a_single_run_reports_an_unread_generation(generation: str, unread: list[str], world: World) -> None:
+def test_a_single_run_reports_an_unread_generation(
+    generation: str, unread: list[str], world: World, start: Start
+) -> None:
     """A run for cron that counts nothing, because the configured list is empty, says so in its metrics."""
     late = FakeLateApi(world, generation="both")
     late.vanished[OLD_LISTS["publishing"]] = VANISHED["empty"]
-    exporter = ExporterHarness(late, generation=generation)
+    exporter = start(late, generation=generation)
     world.publish(30, over=HOUR)
     assert drive(exporter.poller.catch_up()).error is None
     assert unread == [name for name, value in gauge(exporter, UNREAD).items() if value]
     assert exposed_counts(exporter).total() == (0 if unread else 30)
-    exporter.close()
 
 
 @pytest.mark.parametrize("generation", ["auto", "late"])
-def test_a_running_exporter_examines_both_lists_every_hour(generation: str, world: World) -> None:
+def test_a_running_exporter_examines_both_lists_every_hour(generation: str, world: World, start: Start) -> None:
     """At rest each poll is one request, and two more every hour look for logs that are not read."""
     late = FakeLateApi(world, generation="both")
-    exporter = ExporterHarness(late, generation=generation, config=PollConfig(reconcile_interval=NEVER))
+    exporter = start(late, generation=generation)
     world.publish(30, over=HOUR)
     with pytest.raises(Killed):
         drive(exporter.poller.run(), 4000)
@@ -420,7 +417,6 @@ def test_a_running_exporter_examines_both_lists_every_hour(generation: str, worl
     assert len(late.requests) - len(examinations) == pytest.approx(polls, abs=1)
     assert polls * 30 > 3 * EXAMINATION_INTERVAL
     assert len(examinations) == 2 * (1 + world.clock.elapsed // EXAMINATION_INTERVAL)
-    exporter.close()
 
 
 def shifted(seconds: float) -> ListQuirks:

@@ -68,6 +68,7 @@ class FakeLateApi(FakeClient):
 
     Attributes:
         vanished: How paths of generation late that are gone answer; None is 404.
+        last_late_time: Creation time after which generation late has no publishing logs; None if it has all.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class FakeLateApi(FakeClient):
         self.world = world
         self.generation = generation
         self.vanished: dict[str, Fault | None] = {}
+        self.last_late_time: str | None = None
         self.latency = latency
         self.sends_date = sends_date
         self.quirks = quirks or ListQuirks()
@@ -155,7 +157,7 @@ class FakeLateApi(FakeClient):
             return None
         assert HTTPStatus.OK == response.status, response.body
         body = response.body
-        if "skip" in query and (quirks.order or quirks.never_expires):
+        if "skip" in query and (quirks.order or quirks.never_expires or self.last_late_time):
             body = msgspec.json.encode(self._custom_page(query))
         if "skip" in query and quirks.transform:
             body = msgspec.json.encode(quirks.transform(msgspec.json.decode(body)))
@@ -182,6 +184,8 @@ class FakeLateApi(FakeClient):
         rows = self.world.rows if self.quirks.never_expires else list(self.world.visible.values())
         if "status" in query:
             rows = [row for row in rows if row["status"] == query["status"]]
+        if self.last_late_time:
+            rows = [row for row in rows if row["createdAt"] <= self.last_late_time]
         rows = self.quirks.order(rows) if self.quirks.order else rows
         skip, limit = int(query["skip"]), int(query["limit"])
         pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
