@@ -23,6 +23,7 @@ from late_exporter.commands.terminal import CsvFormatter, JsonFormatter, LogForm
 from late_exporter.config.settings import CommandContext
 from late_exporter.errors import ApiError, BadRequest
 from late_exporter.feeds.zernio import ACTIONS, EVENTS
+from late_exporter.ingest.paging import time_above, time_below
 from late_exporter.model import DAY_MS, PENDING, Feed, LogView
 from late_exporter.protocols import Client
 
@@ -232,7 +233,10 @@ class LogFollower:
         """Return the logs of the same time or of the same post, None if the API can filter by neither."""
         if self._feed.supports_time_filter and log.created is not None:
             return await fetch_page(
-                self._client, self._feed, created_after=log.created - 1, created_before=log.created + 1
+                self._client,
+                self._feed,
+                created_after=time_below(log.created),
+                created_before=time_above(log.created),
             )
         if self._feed.post_path is None or not is_post_id(log.post_id):
             return None

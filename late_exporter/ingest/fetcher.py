@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 
 from late_exporter.api.generation import ApiGeneration
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
-from late_exporter.errors import EndpointNotFound
+from late_exporter.errors import BadRequest, EndpointNotFound
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchWindow
+from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost
 from late_exporter.model import Feed, LogPage
 from late_exporter.protocols import Client, Logger
 
@@ -63,14 +63,20 @@ class Fetcher:
 
     async def fetch_page(self, step: FetchPage) -> FetchedPage:
         """Fetch a page of the list; raise ApiError, or StoreError if its known logs cannot be looked up."""
-        filters = {} if step.status is None else {"status": step.status}
-        return await self._receive(fetch_page(self._client, self.feed, skip=step.skip, filters=filters))
+        return await self._receive(
+            fetch_page(
+                self._client,
+                self.feed,
+                skip=step.skip,
+                filters={} if step.status is None else {"status": step.status},
+                created_after=step.created_after,
+                created_before=step.created_before,
+            )
+        )
 
-    async def fetch_window(self, step: FetchWindow) -> FetchedPage:
-        """Fetch a page of the logs created at a time; raises as ``fetch_page`` does."""
-        after, before = step.created - 1, step.created + 1
-        request = fetch_page(self._client, self.feed, skip=step.skip, created_after=after, created_before=before)
-        return await self._receive(request)
+    def report_scan_error(self, error: BadRequest) -> None:
+        """Log that a reconciliation scan ended early because the API rejected a request."""
+        self._logger.warning("reconciliation scan ended early", error=str(error))
 
     async def fetch_post(self, step: FetchPost) -> FetchedPage | None:
         """Fetch the logs of a post, or None if it does not exist; raises as ``fetch_page`` does."""
