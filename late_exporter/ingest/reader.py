@@ -358,6 +358,9 @@ def _seek(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[FetchedPage
         if actual.before != position.before:
             high, low, step = 0, None, PAGE_SIZE // 2
         position, skip = actual, actual.skip
+        if position.before is not None:
+            # The bound may be far above the cursor, which is where it was expected in the whole list.
+            position = msgspec.structs.replace(position, above=max(0, cursor.position.depth - skip))
         if page is _UNREACHABLE or position.is_top or not cursor.page_keys or _continues(page, cursor):
             return page, position
         # The top of a list that is bounded by time has all logs of the time at which the page before ended.
@@ -393,7 +396,7 @@ def _fetch_at(
         try:
             page = yield from _fetch_page(position)
         except BadRequest as exc:
-            if cursor.is_tail and position.before is None:
+            if cursor.tail_start is not None and position.before is None:
                 return _UNREACHABLE, position
             position = _avoid_rejection(context, cursor, position, exc)
         else:
@@ -450,11 +453,13 @@ def _next_cursor(
     times, row_count = _timestamps(entries), len(entries) - overlap
     if position.before is not None and _is_last_page(page):
         # Logs without a time are in the whole list only, which also proves that this is its end.
-        is_tail, next_position = True, PagePosition(position.depth + row_count)
+        tail_start, next_position = min(times, default=0), PagePosition(position.depth + row_count)
     else:
-        is_tail = previous is not None and previous.is_tail and min(times, default=previous.created) >= previous.created
-        next_position = position.advance(times, row_count, None if is_tail else context.max_skip)
-    return PageCursor(next_position, page_keys, _oldest(page).created, repeat_count, anchors, is_tail)
+        tail_start = previous.tail_start if previous else None
+        if tail_start is not None and min(times, default=tail_start) < tail_start:
+            tail_start = None
+        next_position = position.advance(times, row_count, context.max_skip if tail_start is None else None)
+    return PageCursor(next_position, page_keys, _oldest(page).created, repeat_count, anchors, tail_start)
 
 
 def _makes_no_progress(cursor: PageCursor, next_cursor: PageCursor) -> bool:

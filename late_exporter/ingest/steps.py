@@ -106,7 +106,7 @@ class PageCursor(msgspec.Struct, frozen=True):
         created: Time of the last log of the page before, in milliseconds.
         repeat_count: Number of consecutive pages that contained the same logs.
         anchors: Keys of the logs by which a page that continues the last one is recognised.
-        is_tail: Whether all logs with a time have been read, so that only logs without one can follow.
+        tail_start: Time of the last log if all logs with a time were read, so that only logs without one can follow.
     """
 
     position: PagePosition = PagePosition()
@@ -114,7 +114,7 @@ class PageCursor(msgspec.Struct, frozen=True):
     created: int = 0
     repeat_count: int = 0
     anchors: frozenset[str] = frozenset()
-    is_tail: bool = False
+    tail_start: int | None = None
 
 
 class ReconcileScan(msgspec.Struct):

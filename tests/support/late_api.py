@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, TypeAlias
@@ -11,7 +12,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, Unauthorized
+from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, BadRequest, RateLimited, Unauthorized
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.simulator import SimulatedApi
 from late_exporter.simulator.log_list import LogRow
@@ -28,6 +29,10 @@ Fault: TypeAlias = Callable[["FakeLateApi", bytes], bytes]
 """Replaces the body of a response, or raises an ApiError."""
 
 
+TIME_FILTERS = ("inclusive", "exclusive", "seconds", "exclusive seconds", "ignored", "rejected")
+"""How an API may read a bound: with or without the bound itself, truncated to seconds, or not at all."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ListQuirks:
     """Differences of a list from its documentation.
@@ -39,7 +44,8 @@ class ListQuirks:
         never_expires: Whether logs never expire and ``days`` is ignored.
         ignores_skip: Whether ``skip`` is ignored.
         ignores_status: Whether ``status`` is ignored.
-        ignores_time_filter: Whether ``from`` and ``to`` are ignored.
+        time_filter: How ``from`` and ``to`` are read, one of TIME_FILTERS.
+        max_skip: Largest ``skip`` that is accepted; None accepts any.
     """
 
     max_page_size: int = 100
@@ -48,7 +54,8 @@ class ListQuirks:
     never_expires: bool = False
     ignores_skip: bool = False
     ignores_status: bool = False
-    ignores_time_filter: bool = False
+    time_filter: str = "inclusive"
+    max_skip: int | None = None
 
 
 class FakeLateApi(FakeClient):
@@ -145,17 +152,33 @@ class FakeLateApi(FakeClient):
     def _zernio_page(self, query: QueryParams) -> Document:
         """Return a page of a list of generation zernio."""
         archive = self.world.archives.publishing if query["type"] == "publishing" else self.world.archives.connections
-        first, last = ("" if self.quirks.ignores_time_filter else str(query.get(name, "")) for name in ("from", "to"))
+        if self.quirks.time_filter == "rejected" and query.keys() & {"from", "to"}:
+            raise BadRequest("400: Invalid filter value")
+        if self.quirks.max_skip is not None and int(query["skip"]) > self.quirks.max_skip:
+            raise BadRequest(f"400: skip must be <= {self.quirks.max_skip}")
         rows = [
             row
             for row in archive.rows
-            if query.get("status") in {None, row.get("status")}
-            and (not first or first <= _comparable(row["createdAt"]) <= last)
+            if query.get("status") in {None, row.get("status")} and self._is_in_range(row["createdAt"], query)
         ]
         skip = 0 if self.quirks.ignores_skip else int(query.get("skip", 0))
         limit = min(int(query["limit"]), self.quirks.max_page_size)
         pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
         return {"logs": [zernio_row(row) for row in rows[skip : skip + limit]], "pagination": pagination}
+
+    def _is_in_range(self, text: str | None, query: QueryParams) -> bool:
+        """Return whether a log is between the times of a request; a log without a time is between no times."""
+        if self.quirks.time_filter == "ignored" or not query.keys() & {"from", "to"}:
+            return True
+        if text is None:
+            return False
+        unit = 1000 if "seconds" in self.quirks.time_filter else 1
+        created = _millis(text) // unit
+        first, last = (
+            _millis(str(query[name])) // unit if name in query else default
+            for name, default in (("from", created - 1), ("to", created + 1))
+        )
+        return first < created < last if "exclusive" in self.quirks.time_filter else first <= created <= last
 
     def _custom_page(self, query: QueryParams) -> Document:
         """Return a page of the publishing logs in the order of the quirks."""
@@ -207,9 +230,8 @@ def zernio_row(row: LogRow) -> LogRow:
     }
 
 
-def _comparable(text: str | None) -> str:
-    """Return a time with milliseconds, so that texts compare by time; empty if there is none."""
-    return "" if text is None else text if "." in text else text.replace("Z", ".000Z")
+def _millis(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def unavailable(api: FakeLateApi, body: bytes) -> bytes:
