@@ -63,6 +63,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         expires_at: Expiry time of the account's token.
         rejection_reason: Reason why the row has no usable key; None if it has one.
         is_own: Whether this program caused the log, by a request to the API; such a log is left out of every count.
+        profile_id: Profile of the log, if the row names one.
         fingerprint: Digest of the immutable fields that both API generations report.
         status_fingerprint: Digest of the fields that both API generations report for the current status.
         deviations: Differences from the documented schema.
@@ -84,6 +85,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires_at: int | None = None
     rejection_reason: str | None = None
     is_own: bool = False
+    profile_id: str | None = None
     fingerprint: str = ""
     status_fingerprint: str = ""
     deviations: tuple[Deviation, ...] = ()

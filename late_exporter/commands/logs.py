@@ -76,9 +76,10 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
         return {name: value for name, value in filters.items() if value} | {"days": days}
 
     def matches(self, log: LogView) -> bool:
-        """Return whether a log matches, also by what the API cannot filter by."""
+        """Return whether a log matches, also by what the API cannot filter by; no request of this program does."""
         return (
-            _equals(self.platform, log.platform)
+            not log.is_own
+            and _equals(self.platform, log.platform)
             and (_equals(self.action, log.action) or self.action == log.row.get("action"))
             and (_equals(self.status, log.status) or not log.status)
             and (

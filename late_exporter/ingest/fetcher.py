@@ -99,7 +99,14 @@ class Fetcher:
             self._clock_offset = int((response.date - self._clock()) * 1000)
         page = response.page
         self._log_deviations(page)
+        self._log_own_requests(page)
         return FetchedPage(page, await self._recorder.lookup(page.entries, since=self.now() - self.feed.retention))
+
+    def _log_own_requests(self, page: LogPage) -> None:
+        """Log once that requests of this program are left out."""
+        if ("", "own") not in self._reported and any(entry.is_own for entry in page.entries):
+            self._reported.add(("", "own"))
+            self._logger.info("requests of the exporter itself are left out", feed=self.feed.name)
 
     def _log_deviations(self, page: LogPage) -> None:
         """Log each field that differs from its documentation once."""

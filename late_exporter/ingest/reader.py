@@ -451,11 +451,11 @@ def _next_cursor(
         # The ordinals of the last rows restart if the next page begins among them, so their keys are no anchors.
         anchors = frozenset(entry.key for entry in entries[:-ties])
     times, row_count = _timestamps(entries), len(entries) - overlap
+    tail_start = previous.tail_start if previous else None
     if position.before is not None and _is_last_page(page):
         # Logs without a time are in the whole list only, which also proves that this is its end.
         tail_start, next_position = min(times, default=0), PagePosition(position.depth + row_count)
     else:
-        tail_start = previous.tail_start if previous else None
         if tail_start is not None and min(times, default=tail_start) < tail_start:
             tail_start = None
         next_position = position.advance(times, row_count, context.max_skip if tail_start is None else None)

@@ -1075,7 +1075,7 @@ EVENTS = st.tuples(
 """How much time passes before a poll, what happens meanwhile, and what before which of its requests."""
 
 
-START = {
+START: dict[str, Any] = {
     "cap": st.sampled_from((10, 10, 10, 100)),
     "latency": st.sampled_from((0.0, 0.0, 2.0)),
     "dated": st.booleans(),

@@ -138,11 +138,11 @@ class ExporterHarness:
         scope = self._scope(workspace, feed)
         coverage = self.store.feed_state(scope).coverage
         assert coverage is not None
-        poll, feed = self._config.poll, self._feed(scope)
+        poll, audited_feed = self._config.poll, self._feed(scope)
         defaults = {
             "grace_period": grace_period(poll.interval),
             "listed_keys": set(),
-            "max_skip": poll.max_skip if feed.supports_time_filter else None,
+            "max_skip": poll.max_skip if audited_feed.supports_time_filter else None,
         }
         audit = Audit(coverage=coverage, **{**defaults, **options})
         steps = audit_list(audit)
@@ -156,7 +156,7 @@ class ExporterHarness:
             else:
                 between()
                 step = drive(fetch_next(steps, step, partial(self._fetch_page, scope)))
-        return audit, check_counters(scope, feed, self.store.accounting(scope))
+        return audit, check_counters(scope, audited_feed, self.store.accounting(scope))
 
     def kill(self, steps: int, downtime: float = 0.0) -> bool:
         """Start a poll, kill the exporter at a step, and start it again; return whether the poll took so many steps."""
