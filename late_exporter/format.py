@@ -10,8 +10,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
-IP_ADDRESS = re.compile(r"\d{1,3}(?:[.]\d{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*")
-"""IPv4 and IPv6 addresses, also if they are cut; times match too."""
+IP_ADDRESS = re.compile(r"\d{1,3}(?:[.]\d{1,3}){3}|(?<![0-9A-Za-z])[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*")
+"""IPv4 and IPv6 addresses, also if they are cut, and times of a day."""
 
 
 def mask_addresses(text: str) -> str:

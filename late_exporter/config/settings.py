@@ -7,7 +7,7 @@ all three. Durations are in seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -301,22 +301,20 @@ def _require_names(rows: tuple[WorkspaceSettings, ...]) -> tuple[WorkspaceSettin
     if not rows:
         raise ValueError("must list at least one workspace")
     distinct(tuple(f'the name "{row.name}"' for row in rows))
-    _require_own_logs(rows)
+    _require_own_profiles(rows)
     return rows
 
 
-def _require_own_logs(rows: tuple[WorkspaceSettings, ...]) -> None:
-    """Raise ValueError if two workspaces would count the same logs."""
-    names: dict[tuple[str | None, str, str | None], str] = {}
+def _require_own_profiles(rows: tuple[WorkspaceSettings, ...]) -> None:
+    """Raise ValueError if two workspaces have the same key and profile, and would count the same logs."""
+    names: dict[tuple[str | None, str, str], str] = {}
     for row in rows:
+        if row.profile_id is None:
+            continue
         source = (row.api_base_url, row.api_key_file.key.get_secret_value(), row.profile_id)
         first = names.setdefault(source, row.name)
         if first != row.name:
-            profile = "no profile_id" if row.profile_id is None else "the same profile_id"
-            raise ValueError(
-                f"{first} and {row.name} have the same API key and {profile}, so both would count the same logs; give "
-                "each a profile_id of its own"
-            )
+            raise ValueError(f'"{first}" and "{row.name}" have the same API key and profile_id; give each its own one')
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +375,18 @@ class Settings(BaseSettings):
         if file is not None:
             return (Workspace("default", self.api.base_url, file.key, file.path, self.api.profile_id),)
         return (Workspace("default", self.api.base_url, self.api.key, profile_id=self.api.profile_id),)
+
+    @property
+    def workspaces_with_same_logs(self) -> Sequence[tuple[str, str]]:
+        """Names of workspaces that have the same key and no profile, so that both count every log of the key."""
+        names: dict[tuple[str, str], str] = {}
+        pairs = []
+        for workspace in self.workspaces:
+            if workspace.profile_id is None and workspace.key is not None:
+                first = names.setdefault((workspace.base_url, workspace.key.get_secret_value()), workspace.name)
+                if first != workspace.name:
+                    pairs.append((first, workspace.name))
+        return pairs
 
     @property
     def web_config(self) -> WebConfig:

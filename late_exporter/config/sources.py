@@ -267,7 +267,7 @@ def _check_keys(command: str, places: Mapping[Location, str], *, is_broken: bool
         reason = f"drop it, each workspace in {places['workspaces',]} has its own api_key_file"
         yield from (f"{key}: {reason}" for key in keys)
         if ("api", "profile_id") in places:
-            yield f"{places['api', 'profile_id']}: drop it, a workspace in {places['workspaces',]} has its own profile_id"
+            yield f"{places['api', 'profile_id']}: drop it, workspaces in {places['workspaces',]} have their own"
     elif len(keys) > 1:
         yield f"{' and '.join(keys)}: two keys are given; drop one of them"
     elif not keys and command in API_COMMANDS and not is_broken:

@@ -344,7 +344,7 @@ async def test_older_logs_of_zernio_cost_no_request() -> None:
     harness.world.publish(270, over=3 * HOUR)
 
     assert (90, False) == await harness.show()
-    assert ["2026-11-25T08:46:40.999Z"] == [request.params["from"] for request in harness.api.requests]
+    assert ["2026-11-25T08:46:40.000Z"] == [request.params["from"] for request in harness.api.requests]
 
 
 async def test_a_fast_local_clock_hides_no_logs() -> None:
