@@ -99,11 +99,11 @@ class PagePosition(msgspec.Struct, frozen=True):
         Raises:
             BadRequest: There is no other position.
         """
-        if self.before is not None and not self.skip:
-            return self.in_whole_list
         before = time_above(created)
         if by_time and created and self.skip and (self.before is None or before < self.before):
             return PagePosition(0, before, self.depth)
+        if self.before is not None:
+            return self.in_whole_list
         if self.is_top:
             raise error
         raise BadRequest(

@@ -361,9 +361,13 @@ def _seek(context: PollContext, cursor: PageCursor) -> StepsTo[tuple[FetchedPage
         if position.before is not None:
             # The bound may be far above the cursor, which is where it was expected in the whole list.
             position = msgspec.structs.replace(position, above=max(0, cursor.position.depth - skip))
-        if page is _UNREACHABLE or position.is_top or not cursor.page_keys or _continues(page, cursor):
+        if (
+            page is _UNREACHABLE
+            or position.is_top
+            or not cursor.page_keys
+            or _continues(page, cursor, is_top=skip == 0)
+        ):
             return page, position
-        # The top of a list that is bounded by time has all logs of the time at which the page before ended.
         if not _timestamps(page.entries) or _is_below(page, cursor.created + (skip > 0)):
             if skip == 0:
                 position = position.raised(cursor.created)
@@ -424,9 +428,10 @@ def _avoid_rejection(
     return alternative
 
 
-def _continues(page: FetchedPage, cursor: PageCursor) -> bool:
+def _continues(page: FetchedPage, cursor: PageCursor, *, is_top: bool) -> bool:
     times = _timestamps(page.entries)
-    if times and times[0] > cursor.created >= times[-1]:
+    # The top of a list that is bounded by time has all logs of the time at which the page before ended.
+    if times and times[0] > cursor.created - is_top >= times[-1] - is_top:
         return True
     return any(entry.key in cursor.anchors for entry in page.entries)
 

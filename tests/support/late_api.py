@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
@@ -161,6 +162,7 @@ class FakeLateApi(FakeClient):
             for row in archive.rows
             if query.get("status") in {None, row.get("status")} and self._is_in_range(row["createdAt"], query)
         ]
+        rows = list(self.quirks.order(rows)) if self.quirks.order else rows
         skip = 0 if self.quirks.ignores_skip else int(query.get("skip", 0))
         limit = min(int(query["limit"]), self.quirks.max_page_size)
         pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
@@ -230,6 +232,7 @@ def zernio_row(row: LogRow) -> LogRow:
     }
 
 
+@lru_cache(maxsize=50_000)
 def _millis(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000)
 
