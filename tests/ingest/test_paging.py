@@ -25,6 +25,7 @@ from tests.support.world import World
 Start: TypeAlias = Callable[..., ExporterHarness]
 
 NEVER = 10 * 365 * DAY
+SOME_FILTERS = ("inclusive", "exclusive seconds", "ignored")
 USABLE_FILTERS = tuple(name for name in TIME_FILTERS if name not in ("ignored", "rejected"))
 NOON = 1_795_521_600_000
 
@@ -80,24 +81,24 @@ def test_a_first_sync_of_more_rows_than_the_api_skips(world: World, start: Start
 
 
 @pytest.mark.parametrize("time_filter", USABLE_FILTERS)
-@pytest.mark.parametrize("limit", [1, 60, 150, 400, 1000])
+@pytest.mark.parametrize("limit", [1, 60, 400])
 def test_any_limit_of_skip(limit: int, time_filter: str, world: World, start: Start) -> None:
-    """First sync, catch-up, reconciliation and audit read 1,500 logs with any limit, however bounds are read."""
+    """First sync, catch-up, reconciliation and audit read 800 logs with any limit, however bounds are read."""
     exporter = start(world, reconcile=10 * MINUTE, max_page_size=50, max_skip=40, time_filter=time_filter)
     exporter.api.quirks = ListQuirks(max_page_size=50, max_skip=limit, time_filter=time_filter)
-    world.publish(800, over=3 * DAY)
+    world.publish(500, over=3 * DAY)
     assert "success" == exporter.poll().outcome
     check(exporter, world)
     exporter.restart(downtime=6 * HOUR)
-    world.publish(700)
+    world.publish(300)
     assert "success" == exporter.poll().outcome
     check(exporter, world)
     world.insert(world.clock.now - 2 * DAY)
     world.delete_top(2)
     exporter.settle()
     audit, mismatches = exporter.run_audit()
-    assert ([], [], 1499) == (audit.differences, mismatches, len(audit.listed_keys or ()))
-    assert 1501 == len(exporter.commit_log)
+    assert ([], [], 799) == (audit.differences, mismatches, len(audit.listed_keys or ()))
+    assert 801 == len(exporter.commit_log)
 
 
 def test_the_skip_threshold_adapts_to_a_lower_limit(world: World, start: Start) -> None:
@@ -162,8 +163,8 @@ def test_a_scan_that_is_rejected_blocks_no_poll(world: World, start: Start, monk
 
 
 @pytest.mark.parametrize("time_filter", TIME_FILTERS)
-@pytest.mark.parametrize("alike", [{}, ALIKE])
-@pytest.mark.parametrize("count", [3, 9, 40, 180])
+@pytest.mark.parametrize("alike", [{}, ALIKE], ids=["distinct", "alike"])
+@pytest.mark.parametrize("count", [3, 9, 90])
 def test_logs_of_one_moment_across_a_bound(
     count: int, alike: dict[str, Any], time_filter: str, world: World, start: Start
 ) -> None:
@@ -185,7 +186,7 @@ def test_logs_too_dense_for_a_bound_use_skip(world: World, start: Start) -> None
     """Hundreds of logs per second are read by skip within the bound."""
     exporter = start(world, max_skip=40, max_page_size=20)
     exporter.api.quirks = ListQuirks(max_page_size=20, max_skip=700, time_filter="exclusive seconds")
-    world.publish(2000, over=10)
+    world.publish(1000, over=5)
     exporter.poll()
     check(exporter, world)
 
@@ -201,8 +202,8 @@ MOVES: dict[str, Callable[[World], object]] = {
 }
 
 
-@pytest.mark.parametrize("time_filter", TIME_FILTERS)
-@pytest.mark.parametrize("number", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("time_filter", SOME_FILTERS)
+@pytest.mark.parametrize("number", [1, 3, 8])
 @pytest.mark.parametrize("move", MOVES)
 def test_a_list_that_moves_between_bounded_pages(
     move: str, number: int, time_filter: str, world: World, start: Start
@@ -234,7 +235,7 @@ def test_a_list_whose_tail_expires_during_the_first_sync(world: World, start: St
     assert expected_counts(list(world.visible.values())) - exposed_counts(exporter) == Counter()
 
 
-@pytest.mark.parametrize("time_filter", TIME_FILTERS)
+@pytest.mark.parametrize("time_filter", SOME_FILTERS)
 def test_a_kill_at_every_step_of_a_bounded_catch_up(
     time_filter: str, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,7 +243,7 @@ def test_a_kill_at_every_step_of_a_bounded_catch_up(
     monkeypatch.setattr(sync, "COMMIT_SIZE", 15)
     step, going_on = 0, True
     while going_on:
-        step += 3
+        step += 4
         world = World(VirtualClock())
         exporter = start(world, max_skip=12, max_page_size=10, time_filter=time_filter)
         world.publish(60, over=HOUR)
@@ -305,10 +306,10 @@ def test_a_background_audit_reads_beyond_the_limit(world: World, start: Start) -
     """The daily audit of a list longer than the limit is complete and finds nothing."""
     exporter = start(world, reconcile=10 * MINUTE)
     exporter.api.quirks = ListQuirks(max_skip=500)
-    world.publish(2000, over=3 * DAY)
+    world.publish(900, over=3 * DAY)
     exporter.poll()
     exporter.settle()
-    for _ in range(60):
+    for _ in range(30):
         world.clock.advance(30)
         assert "success" == exporter.audit().outcome
     scrape = exporter.scrape()

@@ -157,30 +157,24 @@ class FakeLateApi(FakeClient):
             raise BadRequest("400: Invalid filter value")
         if self.quirks.max_skip is not None and int(query["skip"]) > self.quirks.max_skip:
             raise BadRequest(f"400: skip must be <= {self.quirks.max_skip}")
-        rows = [
-            row
-            for row in archive.rows
-            if query.get("status") in {None, row.get("status")} and self._is_in_range(row["createdAt"], query)
-        ]
+        rows = self._select(archive.rows, query)
         rows = list(self.quirks.order(rows)) if self.quirks.order else rows
         skip = 0 if self.quirks.ignores_skip else int(query.get("skip", 0))
         limit = min(int(query["limit"]), self.quirks.max_page_size)
         pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
         return {"logs": [zernio_row(row) for row in rows[skip : skip + limit]], "pagination": pagination}
 
-    def _is_in_range(self, text: str | None, query: QueryParams) -> bool:
-        """Return whether a log is between the times of a request; a log without a time is between no times."""
+    def _select(self, rows: Sequence[LogRow], query: QueryParams) -> Sequence[LogRow]:
+        """Return the rows that the filters of a request select; a log without a time is between no times."""
+        if "status" in query:
+            rows = [row for row in rows if query["status"] == row.get("status")]
         if self.quirks.time_filter == "ignored" or not query.keys() & {"from", "to"}:
-            return True
-        if text is None:
-            return False
+            return rows
         unit = 1000 if "seconds" in self.quirks.time_filter else 1
-        created = _millis(text) // unit
-        first, last = (
-            _millis(str(query[name])) // unit if name in query else default
-            for name, default in (("from", created - 1), ("to", created + 1))
-        )
-        return first < created < last if "exclusive" in self.quirks.time_filter else first <= created <= last
+        margin = 1 if "exclusive" in self.quirks.time_filter else 0
+        first = _millis(str(query["from"])) // unit + margin if "from" in query else 0
+        last = _millis(str(query["to"])) // unit - margin if "to" in query else 2**60
+        return [row for row in rows if row["createdAt"] and first <= _millis(row["createdAt"]) // unit <= last]
 
     def _custom_page(self, query: QueryParams) -> Document:
         """Return a page of the publishing logs in the order of the quirks."""
