@@ -149,7 +149,7 @@ def test_a_scan_that_is_rejected_blocks_no_poll(world: World, start: Start, monk
     world.publish(900, over=3 * DAY)
     exporter.poll()
     logger = RecordingLogger()
-    monkeypatch.setattr(exporter.poller._sync._fetcher, "_logger", logger)  # type: ignore[attr-defined]  # noqa: SLF001
+    monkeypatch.setattr(exporter.poller._sync._fetcher, "_logger", logger)  # noqa: SLF001
     exporter.api.quirks = ListQuirks(max_skip=500, time_filter="ignored")
     for _ in range(40):
         world.clock.advance(MINUTE)
