@@ -17,7 +17,7 @@ from typing import TypeAlias, TypeVar
 import msgspec
 
 from late_exporter.errors import BadPayload, BadRequest
-from late_exporter.ingest.paging import PagePosition
+from late_exporter.ingest.paging import MAX_WHOLE_SKIP, PagePosition
 from late_exporter.ingest.steps import FetchedPage, FetchPage
 from late_exporter.metrics.catalogue import CATALOGUE
 from late_exporter.model import PAGE_SIZE, PENDING, Coverage, Feed, FeedAccounting, LogEntry, Scope, Series, SeriesValue
@@ -183,6 +183,11 @@ class _ListScan(msgspec.Struct):
     step_back: int = PAGE_SIZE // 2
     tail_start: int | None = None
 
+    @property
+    def is_end(self) -> bool:
+        """Whether no log follows the page if it is the last one at its position."""
+        return self.position.before is None or self.position.depth > MAX_WHOLE_SKIP
+
     def advance(self, page: FetchedPage) -> None:
         times, row_count = _timestamps(page.entries), max(1, len(page.entries) - PAGE_OVERLAP)
         if _is_last_page(page):
@@ -212,7 +217,7 @@ def scan_list(visit: Callable[[FetchedPage], bool], *, max_skip: int | None = No
     scan, repeat_count = _ListScan(max_skip), 0
     while True:
         page = yield from _fetch_continuation(scan)
-        if page is None or visit(page) or (_is_last_page(page) and scan.position.before is None):
+        if page is None or visit(page) or (_is_last_page(page) and scan.is_end):
             return
         is_repeated = {entry.key for entry in page.entries} <= {entry.key for entry in scan.previous}
         repeat_count = repeat_count + 1 if is_repeated else 0

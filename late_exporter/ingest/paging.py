@@ -16,6 +16,12 @@ from late_exporter.model import DAY_MS
 MAX_SKIP = 300
 """Rows to skip before positions count from a time."""
 
+MAX_WHOLE_SKIP = 10_000
+"""Rows to skip in a whole list to look for logs without a time; the API documents this limit for another list."""
+
+MIN_STEP, DENSE_PAGES = 10_000, 10
+"""Milliseconds by which a bound moves, unless that many times the rows to skip are within them."""
+
 SECOND_MS = 1000
 
 TIME_FILTER_TOLERANCE = SECOND_MS
@@ -77,8 +83,11 @@ class PagePosition(msgspec.Struct, frozen=True):
         if max_skip is None or following.skip <= max_skip or not times or list(times) != sorted(times, reverse=True):
             return following
         before = time_above(times[0])
-        if self.before is not None and before >= self.before:
-            return following
+        if self.before is not None:
+            # Pages of a dense list begin far above the expected row, so that a small step would not pay.
+            min_step = MIN_STEP if following.skip <= DENSE_PAGES * max_skip else 0
+            if before >= self.before - min_step:
+                return following
         return PagePosition(row_count, before, self.depth)
 
     def raised(self, created: int) -> PagePosition:

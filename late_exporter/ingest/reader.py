@@ -128,7 +128,7 @@ def _fill_gap(context: PollContext, coverage: Coverage, gap: Gap, start: PageCur
         no_progress = _makes_no_progress(cursor, next_cursor)
         if no_progress and len(cursor.page_keys) >= PAGE_SIZE:
             raise BadPayload(f"the log list repeats the same page at skip={next_cursor.position.skip}")
-        if no_progress or _ends_list(page, position) or _reaches_high_water_mark(page, gap.lower, strict=True):
+        if no_progress or _ends_list(context, page, position) or _reaches_high_water_mark(page, gap.lower, strict=True):
             other_gaps = tuple(other for other in coverage.gaps if other != gap)
             coverage = msgspec.structs.replace(coverage, gaps=other_gaps)
             coverage = _mark_caught_up(coverage, context, gap.last_complete_at)
@@ -318,7 +318,7 @@ def _scan(context: PollContext, scan: ReconcileScan, coverage: Coverage, page_bu
         scan.is_complete = (
             target_reached
             or _makes_no_progress(scan.cursor, next_cursor)
-            or _ends_list(page, position)
+            or _ends_list(context, page, position)
             or _is_below(page, lower)
         )
         scan.cursor = next_cursor
@@ -401,6 +401,7 @@ def _fetch_at(
             page = yield from _fetch_page(position)
         except BadRequest as exc:
             if cursor.tail_start is not None and position.before is None:
+                context.state.max_whole_skip = min(context.state.max_whole_skip, max(0, position.skip - PAGE_SIZE))
                 return _UNREACHABLE, position
             position = _avoid_rejection(context, cursor, position, exc)
         else:
@@ -513,9 +514,10 @@ def _is_last_page(page: FetchedPage) -> bool:
     return row_count < PAGE_SIZE and page.page.has_more is not True
 
 
-def _ends_list(page: FetchedPage, position: PagePosition) -> bool:
-    """Return whether no log follows; the end of a list that is bounded by time does not prove that."""
-    return position.before is None and _is_last_page(page)
+def _ends_list(context: PollContext, page: FetchedPage, position: PagePosition) -> bool:
+    """Return whether no log follows; after the end of a list that is bounded by time, logs without a time may."""
+    is_confirmed = position.before is None or position.depth > context.state.max_whole_skip
+    return is_confirmed and _is_last_page(page)
 
 
 def _timestamps(entries: Iterable[LogEntry]) -> list[int]:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import msgspec
 
 from late_exporter.errors import BadRequest
-from late_exporter.ingest.paging import MAX_SKIP, PagePosition
+from late_exporter.ingest.paging import MAX_SKIP, MAX_WHOLE_SKIP, PagePosition
 from late_exporter.model import Coverage, KnownLogs, LogEntry, LogPage, PendingLog
 
 
@@ -182,6 +182,7 @@ class ReaderState(msgspec.Struct):
     Args:
         is_first_poll: Whether no poll of this process has succeeded yet; logs may have arrived late while it was down.
         max_skip: Rows to skip before pages are requested by time, if the list can be filtered by time.
+        max_whole_skip: Rows to skip at most to look for logs without a time behind all others.
         ignores_time_filter: Whether the API ignores or rejects the time filter although it should support it.
         scan_error: Rejected request that ended the last scan; None if there was none.
     """
@@ -191,6 +192,7 @@ class ReaderState(msgspec.Struct):
     pending_scan: PendingScan = msgspec.field(default_factory=PendingScan)
     surplus_detector: SurplusDetector = msgspec.field(default_factory=SurplusDetector)
     max_skip: int = MAX_SKIP
+    max_whole_skip: int = MAX_WHOLE_SKIP
     ignores_time_filter: bool = False
     scan_error: BadRequest | None = None
 
