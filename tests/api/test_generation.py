@@ -389,3 +389,11 @@ async def test_answers_are_described(late: bytes, zernio: bytes, expected: list[
     answers = await examine_lists("publishing", FakeListApi(late=late, zernio=zernio))
     paths = ["/v1/logs?type=publishing", "/v1/posts/logs"]
     assert [f"{path} {text}" for path, text in zip(paths, expected, strict=True)] == list(map(str, answers.values()))
+
+
+async def test_a_profile_is_read_from_the_documented_list() -> None:
+    """The old list cannot be limited to a profile, so it is not requested."""
+    api = FakeListApi(late=late_list(1), zernio=zernio_list(1))
+    api.profile_id = "p1"
+    assert ZERNIO is await api.resolve(api.generation())
+    assert [ZERNIO.path] == api.requested_paths

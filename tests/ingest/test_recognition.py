@@ -83,7 +83,7 @@ def recognise(
     [
         (ListQuirks(), 500),
         (ListQuirks(max_page_size=30), 500),
-        (ListQuirks(ignores_time_filter=True), 500),
+        (ListQuirks(time_filter="ignored"), 500),
         (ListQuirks(max_page_size=7), 50 * 7),
     ],
 )

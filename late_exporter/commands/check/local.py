@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,6 +32,18 @@ def check_key_file(workspace: str, path: Path | None) -> Iterator[Finding]:
     except OSError as exc:
         level, message = Level.ERROR, f"{path}: {exc.strerror}"
     yield Finding(level, "key file", message, hint=hint, workspace=workspace)
+
+
+def check_same_logs(pairs: Iterable[tuple[str, str]]) -> Iterator[Finding]:
+    """Warn about workspaces that count the same logs; each pair has two of their names."""
+    for first, second in pairs:
+        yield Finding(
+            Level.WARNING,
+            "key",
+            f"the same as that of workspace {first}, so both count the same logs",
+            hint="give each workspace a profile_id, or a key of its own",
+            workspace=second,
+        )
 
 
 def check_state(url: str) -> Finding:
