@@ -72,6 +72,8 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         attempt: Attempt number in millionths, because histograms sum integers.
         expires_at: Expiry time of the account's token.
         rejection_reason: Reason why the row has no usable key; None if it has one.
+        is_own: Whether this program caused the log, by a request to the API; such a log is left out of every count.
+        profile_id: Profile of the log, if the row names one.
         fingerprint: Digest of the immutable fields that both API generations report.
         status_fingerprint: Digest of the fields that both API generations report for the current status.
         deviations: Differences from the documented schema.
@@ -93,6 +95,8 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempt: int | None = None
     expires_at: int | None = None
     rejection_reason: str | None = None
+    is_own: bool = False
+    profile_id: str | None = None
     fingerprint: str = ""
     status_fingerprint: str = ""
     deviations: tuple[Deviation, ...] = ()
@@ -113,6 +117,7 @@ class LogView(msgspec.Struct, frozen=True, kw_only=True):
         time: ``created`` in ISO 8601, or the text of the API if that is not a time.
         duration: Duration in microseconds.
         error: Error message.
+        is_own: Whether this program caused the log.
     """
 
     key: str
@@ -136,6 +141,7 @@ class LogView(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str = ""
     caption: str = ""
     method: str = ""
+    is_own: bool = False
 
 
 class LogPage(msgspec.Struct, frozen=True, gc=False):

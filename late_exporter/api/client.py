@@ -82,6 +82,7 @@ class LateClient:
         http: HTTP client; must not follow redirects.
         rate_limiter: Rate limiter of the key, shared by all clients that use it.
         timeout: Timeout of a whole request, in seconds.
+        profile_id: Profile to which the workspace is limited, for the requests that support one.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class LateClient:
         key: ApiKey,
         rate_limiter: RateLimiter,
         timeout: float,
+        profile_id: str | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -100,6 +102,7 @@ class LateClient:
         self._key = key
         self._rate_limiter = rate_limiter
         self._timeout = timeout
+        self.profile_id = profile_id
         self._clock = clock
         self._monotonic = monotonic
         self._request_log: list[RequestRecord] = []

@@ -1,7 +1,7 @@
 """Find out which generation of a log list to read, and whether the other one has logs that are not read.
 
 The documented list is that of generation ``zernio``. The one of generation ``late`` has ids and is read while the API
-still writes to it; nobody documents what it answers once it is gone. See docs/api-generations.md.
+still writes to it; its answer once it is gone is not documented. See docs/api-generations.md.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ NEWNESS_TOLERANCE = 600_000
 
 MAX_CLOCK_SKEW = 300_000
 """Milliseconds by which a log may be ahead of the API's clock; the time of a later one says nothing."""
+
+
+UNUSABLE_HINT = "check --api.base-url, the rights of the key and the status of the API"
 
 
 class ListAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,17 +151,18 @@ async def _request_newest(feed: Feed, client: Client) -> ListAnswer:
 
 
 def _unusable(zernio: ListAnswer, error: ApiError, late: ListAnswer) -> ApiError:
-    message = f"no log list can be read: {zernio}; {late}; check --api.base-url and the rights of the key"
+    message = f"no log list can be read: {zernio}; {late}; {UNUSABLE_HINT}"
     if isinstance(error, Forbidden):
         return Forbidden(message, code=error.code, required_group=error.required_group)
     return ApiUnavailable(message)
 
 
-class _FeedStatus(msgspec.Struct):
+class _FeedLists(msgspec.Struct):
     """Lists of one feed.
 
     Args:
         selected: Generation to read; None before it is detected.
+        detected: Generation that was detected last.
         in_use: Generation that is read.
         answers: Answers of the last examination.
         examined_at: Monotonic time of the last examination in seconds.
@@ -167,6 +171,7 @@ class _FeedStatus(msgspec.Struct):
     """
 
     selected: str | None = None
+    detected: str | None = None
     in_use: str | None = None
     answers: ListAnswers | None = None
     examined_at: float | None = None
@@ -185,7 +190,7 @@ class ApiGeneration:
         self.configured = configured
         self._logger = logger
         self._monotonic = monotonic
-        self._feeds: dict[str, _FeedStatus] = {}
+        self._feeds: dict[str, _FeedLists] = {}
 
     @property
     def in_use(self) -> frozenset[str]:
@@ -224,7 +229,9 @@ class ApiGeneration:
             answers = await self._examine(name, client)
             status.selected = choose_generation(answers, state_generation)
             status.refusal_count = 0
-            self._logger.info("API generation detected", feed=name, generation=status.selected)
+            if status.selected != status.detected:
+                status.detected = status.selected
+                self._logger.info("API generation detected", feed=name, generation=status.selected)
         return lists[status.selected]
 
     def initial_feed(self, name: str, *, state_generation: str | None) -> Feed:
@@ -294,8 +301,8 @@ class ApiGeneration:
         status.is_empty = status.answers[LATE].error is None and not status.answers[LATE].has_logs
         return status.answers
 
-    def _status(self, name: str) -> _FeedStatus:
-        return self._feeds.setdefault(name, _FeedStatus())
+    def _status(self, name: str) -> _FeedLists:
+        return self._feeds.setdefault(name, _FeedLists())
 
     def _configured_feed(self, lists: Mapping[str, Feed], name: str, state_generation: str | None) -> Feed:
         if state_generation == ZERNIO != self.configured:

@@ -31,6 +31,8 @@ from late_exporter.protocols import Client, Logger, Offload
 from late_exporter.status import FeedHealth, WorkspaceHealth, WorkspaceStatus
 from late_exporter.store import Store
 
+SAME_LOGS = "the workspace has the same key as another one, and counts the same logs; give each a profile_id"
+
 
 @dataclass
 class WorkspacePollers:
@@ -99,6 +101,8 @@ class Exporter:
         """Load the state of all workspaces and publish it."""
         self.registry.set_gauge("late_exporter_build_info", (__version__, __revision__, platform.python_version()), 1)
         await self._add_workspaces(self._settings.workspaces)
+        for first, second in self._settings.workspaces_with_same_logs:
+            log.get_logger("late_exporter").warning(SAME_LOGS, workspace=second, other=first)
         await self.publisher.publish()
 
     def start(self, group: asyncio.TaskGroup) -> None:

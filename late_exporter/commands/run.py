@@ -246,6 +246,7 @@ class _Connector:
             key=ApiKey(key, workspace.key_file, on_change=log.add_secret),
             rate_limiter=rate_limiter,
             timeout=settings.api.timeout,
+            profile_id=workspace.profile_id,
         )
         return client, generation
 

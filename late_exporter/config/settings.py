@@ -7,7 +7,7 @@ all three. Durations are in seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -38,6 +38,7 @@ from late_exporter.config.types import (
     Key,
     KeyFile,
     ListenAddress,
+    ProfileId,
     RateLimit,
     Share,
     StateUrl,
@@ -111,6 +112,13 @@ class ApiSettings(SettingsSection):
     )
     generation: Literal["auto", "late", "zernio"] = option(
         "auto", "NAME", "Generation of the API: late, zernio, or auto to detect it.", API_COMMANDS, reload="live"
+    )
+    profile_id: ProfileId | None = option(
+        None,
+        "ID",
+        "Profile whose logs are read; by default all that the key can read. API generation late has no profiles.",
+        API_COMMANDS,
+        reload="live",
     )
     timeout: Annotated[float, duration("1ms")] = option(
         "30s", "DURATION", "Timeout of a request.", (*EXPORTER_COMMANDS, *QUERY_COMMANDS), reload="live"
@@ -354,23 +362,41 @@ class WorkspaceSettings(SettingsSection):
     name: WorkspaceName
     api_key_file: KeyFile
     api_base_url: BaseUrl | None = None
+    profile_id: ProfileId | None = None
 
 
 def _require_names(rows: tuple[WorkspaceSettings, ...]) -> tuple[WorkspaceSettings, ...]:
     if not rows:
         raise ValueError("must list at least one workspace")
     distinct(tuple(f'the name "{row.name}"' for row in rows))
+    _require_own_profiles(rows)
     return rows
+
+
+def _require_own_profiles(rows: tuple[WorkspaceSettings, ...]) -> None:
+    """Raise ValueError if two workspaces have the same key and profile, and would count the same logs."""
+    names: dict[tuple[str | None, str, str], str] = {}
+    for row in rows:
+        if row.profile_id is None:
+            continue
+        source = (row.api_base_url, row.api_key_file.key.get_secret_value(), row.profile_id)
+        first = names.setdefault(source, row.name)
+        if first != row.name:
+            raise ValueError(f'"{first}" and "{row.name}" have the same API key and profile_id; give each its own one')
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """One API key and the API it belongs to; ``key_file`` is read again when the key changes."""
+    """One API key, the API it belongs to, and the profile if it is limited to one.
+
+    ``key_file`` is read again when the key changes.
+    """
 
     name: str
     base_url: str
     key: SecretStr | None = None
     key_file: Path | None = None
+    profile_id: str | None = None
 
 
 class Settings(BaseSettings):
@@ -405,13 +431,31 @@ class Settings(BaseSettings):
         """The workspaces of the configuration file, or the one of the API key."""
         if self.workspace_list is not None:
             return tuple(
-                Workspace(row.name, row.api_base_url or self.api.base_url, row.api_key_file.key, row.api_key_file.path)
+                Workspace(
+                    row.name,
+                    row.api_base_url or self.api.base_url,
+                    row.api_key_file.key,
+                    row.api_key_file.path,
+                    row.profile_id,
+                )
                 for row in self.workspace_list
             )
         file = self.api.key_file
         if file is not None:
-            return (Workspace("default", self.api.base_url, file.key, file.path),)
-        return (Workspace("default", self.api.base_url, self.api.key),)
+            return (Workspace("default", self.api.base_url, file.key, file.path, self.api.profile_id),)
+        return (Workspace("default", self.api.base_url, self.api.key, profile_id=self.api.profile_id),)
+
+    @property
+    def workspaces_with_same_logs(self) -> Sequence[tuple[str, str]]:
+        """Names of workspaces that have the same key and no profile, so that both count every log of the key."""
+        names: dict[tuple[str, str], str] = {}
+        pairs = []
+        for workspace in self.workspaces:
+            if workspace.profile_id is None and workspace.key is not None:
+                first = names.setdefault((workspace.base_url, workspace.key.get_secret_value()), workspace.name)
+                if first != workspace.name:
+                    pairs.append((first, workspace.name))
+        return pairs
 
     @property
     def web_config(self) -> WebConfig:
@@ -436,7 +480,9 @@ class Settings(BaseSettings):
         return tuple(key.get_secret_value() for key in keys if key is not None)
 
     def with_api(self, base_url: str, key: str) -> Settings:
-        api = self.api.model_copy(update={"base_url": base_url, "key": SecretStr(key), "key_file": None})
+        api = self.api.model_copy(
+            update={"base_url": base_url, "key": SecretStr(key), "key_file": None, "profile_id": None}
+        )
         return self.model_copy(update={"api": api, "workspace_list": None})
 
     def value_of(self, option: Option) -> object:

@@ -348,6 +348,9 @@ WebhookPath: TypeAlias = Annotated[str, _parser(_webhook_path)]
 BaseUrl: TypeAlias = Annotated[str, _parser(_base_url)]
 Key: TypeAlias = Annotated[SecretStr, PlainValidator(_key)]
 KeyFile: TypeAlias = Annotated[SecretFile, _parser(_key_file)]
+ProfileId: TypeAlias = Annotated[
+    str, _matching(r"[!-~]{1,200}", "must be 1 to 200 visible ASCII characters, no whitespace")
+]
 WorkspaceName: TypeAlias = Annotated[str, _matching(_NAME.pattern, INVALID_NAME)]
 StateUrl: TypeAlias = Annotated[
     str,

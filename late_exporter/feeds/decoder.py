@@ -13,6 +13,7 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 import msgspec
 
 from late_exporter.errors import BadPayload
+from late_exporter.format import mask_addresses
 from late_exporter.model import PAGE_SIZE, Deviation, LogEntry, LogPage
 
 UNKNOWN = "unknown"
@@ -212,7 +213,7 @@ def _rejected_entry(row: object, reason: str) -> LogEntry:
 
 
 def _excerpt(body: bytes) -> str:
-    start = body[:60].decode("utf-8", "replace").split("\n", 1)[0].strip()
+    start = mask_addresses(body[:60].decode("utf-8", "replace").split("\n", 1)[0].strip())
     return f"it begins with {start!r}" if start else "it is empty"
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, Union
 import msgspec
 
 from late_exporter.feeds.vocabulary import CACHED_NAMES
+from late_exporter.format import mask_addresses
 from late_exporter.masking import KEY_PATTERN
 from late_exporter.model import PAGE_SIZE, VALUE_DEVIATION, Deviation
 
@@ -139,6 +140,10 @@ ZERNIO_LOGS: Schema = MappingProxyType(
         "metadata": OPAQUE,
         "request_id": TEXT,
         "api_key_id": TEXT,
+        "method": TEXT,  # these four are in rows of type api_request
+        "path": TEXT,
+        "ip_address": TEXT,
+        "user_agent": TEXT,
     }
 )
 
@@ -203,7 +208,7 @@ class SchemaChecker:
         return tuple(deviations.values())
 
     def _bounded_path(self, path: str) -> str:
-        name = "".join(char if char.isprintable() else "\ufffd" for char in path[:PATH_LENGTH])
+        name = mask_addresses("".join(char if char.isprintable() else "\ufffd" for char in path[:PATH_LENGTH]))
         if name not in self._unknown_paths and len(self._unknown_paths) >= MAX_PATHS:
             return OTHER
         self._unknown_paths.add(name)
@@ -297,7 +302,7 @@ def _sample(value: object) -> str:
         case bool() | int() | float():
             return json.dumps(value)[:40]
         case str() if IDENTIFIER.fullmatch(value):
-            return SECRET.sub("***", value)
+            return SECRET.sub("***", mask_addresses(value))
         case str() | list() | dict():
             return f"of length {len(value)}"
     return ""

@@ -38,8 +38,14 @@ from late_exporter.model import (
 
 RETENTION = 90 * DAY_MS
 
-ACTIVITIES = ("webhooks", "messaging", "workflow_event", "api_request")
+API_REQUEST = "api_request"
+
+ACTIVITIES = ("webhooks", "messaging", "workflow_event", API_REQUEST)
 """Log types without a counterpart in generation ``late``; each is a feed."""
+
+
+OWN_USER_AGENT = "late-exporter/"
+"""Start of the header User-Agent of this program's requests."""
 
 
 class RowMetadata(msgspec.Struct, rename="camel", gc=False):
@@ -51,6 +57,7 @@ class RowMetadata(msgspec.Struct, rename="camel", gc=False):
     connection_method: str | None = None
     token_expires_at: str | None = None
     is_reconnection: bool | None = None
+    profile_id: Any = None
 
 
 class ZernioRow(msgspec.Struct, gc=False):
@@ -70,6 +77,9 @@ class ZernioRow(msgspec.Struct, gc=False):
     created_at: str | None = None
     metadata: str | RowMetadata | None = None
     request_id: str | None = None
+    user_agent: str | None = None
+    profile_id: Any = None
+    camel_profile_id: Any = msgspec.field(default=None, name="profileId")
 
 
 _publishing_values = ValueChecker(
@@ -148,12 +158,22 @@ def _entry(row: ZernioRow, action: str, status: str, *, generic_action: str | No
         platform=decoder.label_text(row.platform),
         action=action,
         duration=decoder.to_micros(row.duration_ms, 1000),
+        profile_id=_profile_id(row),
         **fields,
     )
 
 
 def _former_log(row: ZernioRow, action: str, status: str, generic_action: str) -> FormerLog:
     return FormerLog(_row_key(row, decoder.parse_millis(row.created_at), action, generic_action), status)
+
+
+def _profile_id(row: ZernioRow) -> str | None:
+    """Return the profile of a log; the API does not document the name of the field."""
+    metadata = row.metadata
+    if isinstance(metadata, str):
+        metadata = _parse_metadata(metadata) if '"profileId"' in metadata else None
+    candidates = (row.profile_id, row.camel_profile_id, metadata.profile_id if metadata else None)
+    return next((decoder.label_text(name) for name in candidates if isinstance(name, str) and name), None)
 
 
 def _publishing(row: ZernioRow) -> LogEntry:
@@ -230,6 +250,14 @@ def _activity(row: ZernioRow) -> LogEntry:
     return _entry(row, action, status, generic_action=row.action, deviations=_activity_values(status))
 
 
+def _api_request(row: ZernioRow) -> LogEntry:
+    entry = _activity(row)
+    if row.user_agent and row.user_agent.startswith(OWN_USER_AGENT):
+        # Numbered apart from equal logs of others, which must keep their ordinals.
+        return msgspec.structs.replace(entry, key=f"{entry.key}~", is_own=True)
+    return entry
+
+
 def _view(row: RawLog, entry: LogEntry) -> LogView:
     return LogView(
         **common_fields(row, entry, created_field="created_at", account_field="account_id"),
@@ -266,6 +294,11 @@ def _parser(to_entry: Callable[[ZernioRow], LogEntry]) -> Callable[[bytes], LogP
     return decoder.LogListDecoder(ZernioRow, to_entry, number_entries=_number_entries, check_schema=check).parse
 
 
+def _without_total(parse: Callable[[bytes], LogPage]) -> Callable[[bytes], LogPage]:
+    """Return a parser that drops the number of logs in the list, which includes logs that are left out."""
+    return lambda body: msgspec.structs.replace(parse(body), total=None)
+
+
 def _zernio_feed(
     late_feed: Feed, to_entry: Callable[[ZernioRow], LogEntry], view: Callable[[RawLog, LogEntry], LogView]
 ) -> Feed:
@@ -284,12 +317,13 @@ def _zernio_feed(
 
 
 def _activity_feed(name: str) -> Feed:
+    parse = _parser(_api_request if name == API_REQUEST else _activity)
     return Feed(
         name=name,
         path="/v1/logs",
         query={"type": name},
         retention=RETENTION,
-        parse=_parser(_activity),
+        parse=_without_total(parse) if name == API_REQUEST else parse,
         view=_view,
         project=partial(_project_activity, name),
         counter="late_activity_logs_total",

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 
 from late_exporter.api.generation import ApiGeneration, require_ids
 from late_exporter.api.pages import PageResponse, fetch_page, fetch_post
-from late_exporter.errors import ApiError
+from late_exporter.errors import ApiError, BadRequest
 from late_exporter.ingest.recognition import recognise_logs, require_recognition
 from late_exporter.ingest.recorder import FeedRecorder
-from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost, FetchWindow
+from late_exporter.ingest.steps import FetchedPage, FetchPage, FetchPost
 from late_exporter.model import VALUE_DEVIATION, Feed, LogPage
 from late_exporter.protocols import Client, Logger
 
@@ -88,18 +88,32 @@ class Fetcher:
 
     async def fetch_page(self, step: FetchPage) -> FetchedPage:
         """Fetch a page of the list; raise ApiError, or StoreError if its known logs cannot be looked up."""
-        filters = {} if step.status is None else {"status": step.status}
-        response = await self._receive(fetch_page(self._client, self.feed, skip=step.skip, filters=filters))
+        is_list = step.status is None and step.created_after is None and step.created_before is None
+        is_first_page = is_list and step.skip == 0
+        request = fetch_page(
+            self._client,
+            self.feed,
+            skip=step.skip,
+            filters={} if step.status is None else {"status": step.status},
+            created_after=step.created_after,
+            created_before=step.created_before,
+        )
+        try:
+            response = await self._receive(request)
+        except ApiError as exc:
+            if is_first_page:
+                self._generation.report_answer(self.feed, exc)
+            raise
         page = response.page
-        if step.status is None and (page.entries or step.skip == 0 or page.total == 0):
+        if is_first_page:
+            self._generation.report_answer(self.feed, None)
+        if is_first_page or (is_list and page.total == 0):
             await self._generation.report_list(self.feed, self._client, is_empty=not page.entries)
         return await self._look_up(response)
 
-    async def fetch_window(self, step: FetchWindow) -> FetchedPage:
-        """Fetch a page of the logs created at a time; raises as ``fetch_page`` does."""
-        after, before = step.created - 1, step.created + 1
-        request = fetch_page(self._client, self.feed, skip=step.skip, created_after=after, created_before=before)
-        return await self._look_up(await self._receive(request))
+    def report_scan_error(self, error: BadRequest) -> None:
+        """Log that a reconciliation scan ended early because the API rejected a request."""
+        self._logger.warning("reconciliation scan ended early", error=str(error))
 
     async def fetch_post(self, step: FetchPost) -> FetchedPage | None:
         """Fetch the logs of a post, or None if it does not exist; raises as ``fetch_page`` does."""
@@ -109,13 +123,8 @@ class Fetcher:
 
     async def _receive(self, request: Awaitable[PageResponse]) -> PageResponse:
         self.request_count += 1
-        try:
-            response = await request
-            require_ids(self.feed, response)
-        except ApiError as exc:
-            self._generation.report_answer(self.feed, exc)
-            raise
-        self._generation.report_answer(self.feed, None)
+        response = await request
+        require_ids(self.feed, response)
         return response
 
     async def _look_up(self, response: PageResponse) -> FetchedPage:
@@ -123,7 +132,14 @@ class Fetcher:
             self._clock_offset = int((response.date - self._clock()) * 1000)
         page = response.page
         self._log_deviations(page)
+        self._log_own_requests(page)
         return FetchedPage(page, await self._recorder.lookup(page.entries, since=self.now() - self.feed.retention))
+
+    def _log_own_requests(self, page: LogPage) -> None:
+        """Log once that requests of this program are left out."""
+        if ("", "own", "") not in self._reported and any(entry.is_own for entry in page.entries):
+            self._reported.add(("", "own", ""))
+            self._logger.info("requests of the exporter itself are left out", feed=self.feed.name)
 
     def _log_deviations(self, page: LogPage) -> None:
         """Log each field that differs from its documentation once, and each undocumented value up to a limit."""

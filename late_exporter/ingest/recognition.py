@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from late_exporter.api.pages import fetch_page
-from late_exporter.errors import GenerationMismatch
+from late_exporter.errors import BadRequest, GenerationMismatch
 from late_exporter.model import Feed, Gap, LogEntry, StoredLog
 from late_exporter.protocols import Client
 from late_exporter.store.matching import interim_key, match_logs
@@ -19,7 +19,7 @@ SAMPLE_SIZE = 500
 """Newest counted logs that are looked for."""
 
 MAX_PAGES = 50
-"""Pages that are read to find them; more are needed only if the API ignores the time filter."""
+"""Pages that are read to find them; more are needed only if the API ignores or rejects the time filter."""
 
 TIME_MARGIN = 1000
 """Milliseconds added to the time filter on both sides, which may be exclusive or round to seconds."""
@@ -95,17 +95,25 @@ async def recognise_logs(client: Client, feed: Feed, load_logs: LoadLogs, *, gap
     if not stored_logs:
         return Recognition(0, 0, 0, request_count=1)
     search = _LogSearch(stored_logs, gaps, has_pending=feed.has_pending)
-    after, before = stored_logs[-1].created - TIME_MARGIN, stored_logs[0].created + TIME_MARGIN
+    lower = stored_logs[-1].created - TIME_MARGIN
+    after: int | None = lower
+    before: int | None = stored_logs[0].created + TIME_MARGIN
     skip, request_count = 0, 1
     previous: tuple[LogEntry, ...] = ()
     while request_count <= MAX_PAGES:
-        page = (await fetch_page(client, feed, skip=skip, created_after=after, created_before=before)).page
         request_count += 1
+        try:
+            page = (await fetch_page(client, feed, skip=skip, created_after=after, created_before=before)).page
+        except BadRequest:
+            if after is None:
+                raise
+            after = before = None  # The API rejects the time filter.
+            continue
         if page.entries == previous:
             break
         search.match_page(page.entries)
         skip, previous = skip + len(page.entries), page.entries
-        if page.has_more is False or max(_times(page.entries), default=after) < after:
+        if page.has_more is False or max(_times(page.entries), default=lower) < lower:
             break
     return search.result(request_count)
 

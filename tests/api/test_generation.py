@@ -161,7 +161,7 @@ async def test_without_any_list_the_error_names_both_answers() -> None:
     generation = api.generation()
     message = (
         "no log list can be read: /v1/logs?type=publishing 404: the API has no /v1/logs; /v1/posts/logs 400: Invalid "
-        "post ID; check --api.base-url and the rights of the key"
+        "post ID; check --api.base-url, the rights of the key and the status of the API"
     )
     with pytest.raises(ApiUnavailable) as raised:
         await api.resolve(generation)
@@ -389,3 +389,11 @@ async def test_answers_are_described(late: bytes, zernio: bytes, expected: list[
     answers = await examine_lists("publishing", FakeListApi(late=late, zernio=zernio))
     paths = ["/v1/logs?type=publishing", "/v1/posts/logs"]
     assert [f"{path} {text}" for path, text in zip(paths, expected, strict=True)] == list(map(str, answers.values()))
+
+
+async def test_a_profile_is_read_from_the_documented_list() -> None:
+    """The old list cannot be limited to a profile, so it is not requested."""
+    api = FakeListApi(late=late_list(1), zernio=zernio_list(1))
+    api.profile_id = "p1"
+    assert ZERNIO is await api.resolve(api.generation())
+    assert [ZERNIO.path] == api.requested_paths

@@ -30,6 +30,8 @@ WEBHOOK = "must be a path like /webhook, of letters, digits and - . _ ~ between 
 NO_WEBHOOK = "must not be one of /, /-/healthy, /-/ready, /-/reload, /-/quit, nor a parent of one"
 A_KEY = "a key is 1 to 512 visible ASCII characters without whitespace"
 
+NOT_A_LIST = "late.yaml:1: workspaces: must be a list of name, api_key_file and optionally api_base_url and profile_id"
+
 visible = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
 keys = st.text(visible, min_size=16, max_size=80)
 
@@ -802,10 +804,13 @@ def test_workspaces(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "messages"),
     [
-        ("workspaces:", ["late.yaml:1: workspaces: must be a list of name, api_key_file and optionally api_base_url"]),
+        (
+            "workspaces:",
+            [NOT_A_LIST],
+        ),
         (
             "workspaces: {}",
-            ["late.yaml:1: workspaces: must be a list of name, api_key_file and optionally api_base_url"],
+            [NOT_A_LIST],
         ),
         ("workspaces: []", ["late.yaml:1: workspaces: must list at least one workspace"]),
         (
@@ -834,14 +839,50 @@ def test_workspaces(file: Path) -> None:
                 f'late.yaml:2: workspaces[0].api_base_url "http://***@x": {USER}',
             ],
         ),
+        (
+            "workspaces:\n- {name: a, api_key_file: key, profile_id: a b}",
+            [
+                'late.yaml:2: workspaces[0].profile_id "a b": must be 1 to 200 visible ASCII characters, no whitespace',
+            ],
+        ),
+        (
+            "workspaces:\n- {name: a, api_key_file: key, profile_id: p}\n- {name: b, api_key_file: key, profile-id: p}",
+            [
+                'late.yaml:1: workspaces: "a" and "b" have the same API key and profile_id; give each its own one',
+            ],
+        ),
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_wrong_workspaces(file: Path, text: str, messages: list[str]) -> None:
     """Mistakes in workspaces are reported with the index of the workspace."""
     (file.parent / "key").write_text(KEY)
 
     assert messages == file_problems(file, text, {})
+
+
+def test_profiles_of_a_key(file: Path) -> None:
+    """One key serves several workspaces if each has a profile; without profiles they count the same logs."""
+    (file.parent / "a").write_text(KEY)
+    rows = ["{name: all, api_key_file: a}", "{name: x, api_key_file: a, profile_id: p1}"]
+    rows += ["{name: y, api_key_file: a, profile-id: p2}", "{name: again, api_key_file: a}"]
+
+    settings = from_file(file, "workspaces:\n" + "".join(f"- {row}\n" for row in rows), {})
+
+    assert [None, "p1", "p2", None] == [workspace.profile_id for workspace in settings.workspaces]
+    assert [("all", "again")] == settings.workspaces_with_same_logs
+    assert [] == load_flags().workspaces_with_same_logs
+    assert ["p3"] == [workspace.profile_id for workspace in load_flags(**{"api.profile-id": "p3"}).workspaces]
+
+
+def test_a_profile_beside_workspaces(file: Path) -> None:
+    """The profile of a single workspace is rejected if workspaces are listed."""
+    (file.parent / "a").write_text(KEY)
+    text = "api: {profile-id: p}\nworkspaces: [{name: a, api_key_file: a}]\n"
+
+    assert [
+        "late.yaml:1: api.profile-id: drop it, workspaces in late.yaml:2: workspaces have their own"
+    ] == file_problems(file, text, {})
 
 
 def test_workspaces_and_a_key(file: Path) -> None:

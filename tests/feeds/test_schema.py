@@ -323,6 +323,12 @@ def test_unknown_paths_are_bounded() -> None:
         ("", "of length 0"),
         ("x\n", "of length 2"),
         ("2026-11-01T10:00:05Z", "2026-11-01T10:00:05Z"),
+        ("203.0.113.77", "***"),
+        ("203.0.113.77:443", "***:443"),
+        ("ip-203.0.113.77", "ip-***"),
+        ("2001:db8::77", "***"),
+        ("::ffff:203.0.113.77", "***"),
+        ("fe80::1", "***"),
         (10**60, f"1{'0' * 39}"),
     ],
 )
@@ -330,6 +336,19 @@ def test_samples(value: object, sample: str) -> None:
     """Identifiers are shown, user content and secrets are not."""
     (deviation,) = deviations_of(LATE_PUBLISHING, {**PUBLISHED, "novelty": value})
     assert sample == deviation.sample
+
+
+def test_documented_fields_of_requests_are_no_deviation() -> None:
+    """The logs of requests to the API have five fields of their own."""
+    names = ("method", "path", "ip_address", "user_agent", "api_key_id")
+    row = {"type": "api_request", "action": "x", "status": "success", "created_at": "2026-11-01T10:00:05Z"}
+    assert [] == deviations_of(ZERNIO_LOGS, row | dict.fromkeys(names, "203.0.113.77"))
+
+
+def test_an_address_is_no_name_of_a_field() -> None:
+    """An unknown field is reported without an address in its name."""
+    (deviation,) = deviations_of(LATE_PUBLISHING, {**PUBLISHED, "203.0.113.77": 1})
+    assert "***" == deviation.path
 
 
 # Metrics, log messages and findings.

@@ -1075,6 +1075,17 @@ EVENTS = st.tuples(
 """How much time passes before a poll, what happens meanwhile, and what before which of its requests."""
 
 
+START: dict[str, Any] = {
+    "cap": st.sampled_from((10, 10, 10, 100)),
+    "latency": st.sampled_from((0.0, 0.0, 2.0)),
+    "dated": st.booleans(),
+    "history": st.sampled_from((0, 3, 25, 130)),
+    "reconcile": st.sampled_from((10 * MINUTE, 6 * HOUR)),
+    "together": st.sampled_from((1, 15, 1000)),
+}
+"""How a machine begins."""
+
+
 class Exactness(RuleBasedStateMachine):
     """A world with random events, and an exporter that must count it exactly."""
 
@@ -1087,14 +1098,7 @@ class Exactness(RuleBasedStateMachine):
         self.shown = Samples()
         self.steady = True
 
-    @initialize(
-        cap=st.sampled_from((10, 10, 10, 100)),
-        latency=st.sampled_from((0.0, 0.0, 2.0)),
-        dated=st.booleans(),
-        history=st.sampled_from((0, 3, 25, 130)),
-        reconcile=st.sampled_from((10 * MINUTE, 6 * HOUR)),
-        together=st.sampled_from((1, 15, 1000)),
-    )
+    @initialize(**START)
     def begin(self, cap: int, latency: float, history: int, reconcile: float, together: int, *, dated: bool) -> None:
         """Start with an API with some logs, and an exporter that has not polled."""
         self._patch.setattr(sync, "COMMIT_SIZE", together)

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 import msgspec
 import pytest
 
-from late_exporter.errors import GenerationMismatch
+from late_exporter.errors import BadRequest, GenerationMismatch
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.recognition import Recognition, recognise_logs, require_recognition
 from late_exporter.model import Gap, ListPosition, StoredLog
 from late_exporter.simulator.log_list import LogRow
 from tests.support.clock import DAY, HOUR, VirtualClock
-from tests.support.late_api import FakeLateApi, ListQuirks
+from tests.support.late_api import FakeLateApi, ListQuirks, refusal
 from tests.support.steps import drive
 from tests.support.world import World
 
@@ -83,7 +83,7 @@ def recognise(
     [
         (ListQuirks(), 500),
         (ListQuirks(max_page_size=30), 500),
-        (ListQuirks(ignores_time_filter=True), 500),
+        (ListQuirks(time_filter="ignored"), 500),
         (ListQuirks(max_page_size=7), 50 * 7),
     ],
 )
@@ -91,6 +91,23 @@ def test_all_logs_of_both_lists_are_recognised(world: World, quirks: ListQuirks,
     """The newest 500 counted logs are compared, also across page edges, or as many as 50 pages have."""
     recognition = recognise(world, stored(world.rows), quirks=quirks)
     assert (count, count, count) == recognition[:3]
+
+
+def test_an_api_that_rejects_the_time_filter_is_read_from_its_top(world: World) -> None:
+    """A list that answers 400 to the filter is compared as one that ignores it; a later 400 is an error."""
+    api = FakeLateApi(world, generation="zernio")
+    logs = stored(world.rows)
+
+    async def load(*, until: int, limit: int) -> Sequence[StoredLog]:
+        return [log for log in logs if log.created <= until][:limit]
+
+    refuse = refusal(BadRequest("400: Invalid filter value", status=400))
+    api.fail_request(1, refuse)
+    assert (500, 500, 500) == drive(recognise_logs(api, ZERNIO, load, gaps=()))[:3]
+    api.fail_request(1, refuse)
+    api.fail_request(2, refuse)
+    with pytest.raises(BadRequest):
+        drive(recognise_logs(api, ZERNIO, load, gaps=()))
 
 
 def test_a_few_logs_are_compared_exactly(world: World) -> None:

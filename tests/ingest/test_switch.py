@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -11,21 +12,24 @@ from typing import Any, TypeAlias
 import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import precondition, rule
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, precondition, rule
 
 from late_exporter.api.generation import EXAMINATION_INTERVAL, MAX_REFUSALS
 from late_exporter.feeds import GENERATIONS
 from late_exporter.feeds.decoder import parse_millis
 from late_exporter.format import iso_time
 from late_exporter.ingest import sync
+from late_exporter.ingest.paging import MAX_SKIP
 from late_exporter.ingest.schedule import PollConfig
 from late_exporter.simulator.log_list import LogRow
 from tests.ingest.test_exactness import EVENTS as HAPPENINGS
-from tests.ingest.test_exactness import MEMORY, NEVER, Events, Exactness
+from tests.ingest.test_exactness import MEMORY, NEVER, START, Events, Exactness
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import VANISHED, Document, FakeLateApi, ListQuirks, unavailable, zernio_row
+from tests.support.late_api import TIME_FILTERS, VANISHED, Document, FakeLateApi, ListQuirks, unavailable, zernio_row
 from tests.support.profiles import example_count, is_thorough
+from tests.support.steps import Killed, drive
 from tests.support.store import LogStatus
 from tests.support.world import World
 
@@ -48,10 +52,8 @@ def start() -> Iterator[Start]:
     started: list[ExporterHarness] = []
 
     def start(late: FakeLateApi, **options: Any) -> ExporterHarness:
-        pace = options.pop("pace", PollConfig(reconcile_interval=NEVER))
-        started.append(
-            ExporterHarness(late, Path(folder.name, f"{len(started)}.db"), generation="auto", config=pace, **options)
-        )
+        defaults = {"generation": "auto", "config": options.pop("pace", PollConfig(reconcile_interval=NEVER))}
+        started.append(ExporterHarness(late, Path(folder.name, f"{len(started)}.db"), **{**defaults, **options}))
         return started[-1]
 
     yield start
@@ -221,7 +223,7 @@ def test_a_deleted_pending_log_is_not_pending(world: World, start: Start) -> Non
 
 def test_an_ignored_time_filter_leaves_pending_logs_to_the_scan(world: World, start: Start) -> None:
     """If ``from`` and ``to`` are ignored, no log is given up and no budget is spent on lookups."""
-    late = FakeLateApi(world, generation="zernio", quirks=ListQuirks(ignores_time_filter=True))
+    late = FakeLateApi(world, generation="zernio", quirks=ListQuirks(time_filter="ignored"))
     exporter = start(late, pace=PollConfig())
     (waiting,) = world.publish(1, status="pending")
     world.clock.advance(2 * HOUR)
@@ -406,14 +408,13 @@ UNREAD = "late_exporter_api_generation_unread"
 
 
 @pytest.mark.parametrize("generation", ["auto", "late"])
-def test_a_list_that_is_not_written_to_is_noticed(generation: str, world: World, tmp_path: Path) -> None:
+def test_a_list_that_is_not_written_to_is_noticed(generation: str, world: World, start: Start) -> None:
     """Within the hour the other list is read, or reported as unread if the generation is configured."""
     late = FakeLateApi(world, generation="both")
-    exporter = ExporterHarness(late, tmp_path / "state.db", generation=generation)
+    exporter = start(late, generation=generation)
     world.publish(130, over=DAY)
     exporter.examine()
-    frozen_at = world.rows[0]["createdAt"]
-    late.quirks = ListQuirks(order=lambda rows: [row for row in rows if row["createdAt"] <= frozen_at])
+    late.last_late_time = world.rows[0]["createdAt"]
     world.clock.advance(MINUTE)
     assert {"late": 0.0, "zernio": 0.0} == gauge(exporter, UNREAD)
     for _ in range(3):
@@ -427,7 +428,35 @@ def test_a_list_that_is_not_written_to_is_noticed(generation: str, world: World,
         exporter.examine()
         assert {"late": 0.0, "zernio": 0.0} == gauge(exporter, UNREAD)
         assert expected_counts(world.rows) == exposed_counts(exporter)
-    exporter.close()
+
+
+@pytest.mark.parametrize(("generation", "unread"), [("auto", []), ("late", ["zernio"])])
+def test_a_single_run_reports_an_unread_generation(
+    generation: str, unread: list[str], world: World, start: Start
+) -> None:
+    """A run for cron that counts nothing, because the configured list is empty, says so in its metrics."""
+    late = FakeLateApi(world, generation="both")
+    late.vanished[OLD_LISTS["publishing"]] = VANISHED["empty"]
+    exporter = start(late, generation=generation)
+    world.publish(30, over=HOUR)
+    assert drive(exporter.poller.catch_up()).error is None
+    assert unread == [name for name, value in gauge(exporter, UNREAD).items() if value]
+    assert exposed_counts(exporter).total() == (0 if unread else 30)
+
+
+@pytest.mark.parametrize("generation", ["auto", "late"])
+def test_a_running_exporter_examines_both_lists_every_hour(generation: str, world: World, start: Start) -> None:
+    """At rest each poll is one request, and two more every hour look for logs that are not read."""
+    late = FakeLateApi(world, generation="both")
+    exporter = start(late, generation=generation)
+    world.publish(30, over=HOUR)
+    with pytest.raises(Killed):
+        drive(exporter.poller.run(), 4000)
+    examinations = [request for request in late.requests if request.params["limit"] == 1]
+    polls = exporter.scrape().sum("late_exporter_polls_total")
+    assert len(late.requests) - len(examinations) == pytest.approx(polls, abs=1)
+    assert polls * 30 > 3 * EXAMINATION_INTERVAL
+    assert len(examinations) == 2 * (1 + world.clock.elapsed // EXAMINATION_INTERVAL)
 
 
 def shifted(seconds: float) -> ListQuirks:
@@ -445,9 +474,9 @@ def shifted(seconds: float) -> ListQuirks:
 @pytest.mark.parametrize("shift", [0.007, 1.0, -7 * HOUR, 5 * HOUR])
 def test_nothing_is_counted_from_a_list_with_other_logs(shift: float, start: Start) -> None:
     """If the counted logs are not recognised, nothing is counted or changed, also after a crash at any step."""
-    step, going_on = 0, True
-    while going_on:
-        step += 5
+    step = 0
+    while True:
+        step += 9
         world = World(VirtualClock())
         exporter = start(FakeLateApi(world))
         world.publish(130, over=3 * DAY, kinds=({}, {"status": "failed"}))
@@ -456,12 +485,14 @@ def test_nothing_is_counted_from_a_list_with_other_logs(shift: float, start: Sta
         exporter.api.generation, exporter.api.quirks = "zernio", shifted(shift)
         world.publish(5)
         exporter.poll_repeatedly(MAX_REFUSALS)
-        going_on = exporter.kill(step)
+        was_killed = exporter.kill(step)
         (result,) = exporter.poll_repeatedly(1)
         assert "generation_mismatch" == result.outcome
         assert "late" == exporter.poller.generation
         assert before == exposed_counts(exporter)
         assert {"publishing": 0.0} == gauge(exporter, "late_up", "feed")
+        if not was_killed:
+            break
     exporter.api.quirks = ListQuirks()
     exporter.poll_repeatedly(2)
     assert "zernio" == exporter.poller.generation
@@ -543,10 +574,24 @@ class WithoutIds(Exactness):
         super().__init__()
         self._known: set[LogStatus] = set()
         self._ids: dict[str, str] = {}
+        self.time_filter, self.max_skip = "inclusive", MAX_SKIP
+
+    @initialize(time_filter=st.sampled_from(TIME_FILTERS), max_skip=st.sampled_from((0, 15, 40, MAX_SKIP)), **START)
+    def begin(self, *, time_filter: str, max_skip: int, **options: Any) -> None:
+        """Start with an API that reads bounds in some way."""
+        self.time_filter, self.max_skip = time_filter, max_skip
+        super().begin(**options)
 
     def _start(self, late: FakeLateApi, path: Path, pace: PollConfig) -> ExporterHarness:
         late.generation = self.generation
+        late.quirks = dataclasses.replace(late.quirks, time_filter=self.time_filter)
+        pace = msgspec.structs.replace(pace, max_skip=self.max_skip)
         return ExporterHarness(late, path, config=pace, generation="auto")
+
+    def _rest(self) -> None:
+        """Assert that pending logs are right, unless the API does not find deleted ones."""
+        if self.time_filter not in ("ignored", "rejected"):
+            super()._rest()
 
     def _id(self, key: str) -> str:
         """Return the key of a log in either generation."""

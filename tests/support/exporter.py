@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.pages import fetch_page
 from late_exporter.app.assembly import ApiConnection, Pipeline, PipelineConfig, StatusSource
 from late_exporter.exposition.exposition import Exposition
 from late_exporter.feeds import GENERATIONS
-from late_exporter.ingest.audit import Audit, CounterMismatch, WaitForExporter, audit_list, check_counters, grace_period
+from late_exporter.ingest.audit import (
+    Audit,
+    CounterMismatch,
+    WaitForExporter,
+    audit_list,
+    check_counters,
+    fetch_next,
+    grace_period,
+)
 from late_exporter.ingest.poller import Poller
 from late_exporter.ingest.recorder import FeedRecorder, StoreThread
 from late_exporter.ingest.schedule import PollConfig, PollResult, Runtime
@@ -143,23 +153,25 @@ class ExporterHarness:
         scope = self._scope(workspace, feed)
         coverage = self.store.feed_state(scope).coverage
         assert coverage is not None
-        defaults = {"grace_period": grace_period(self._config.poll.interval), "listed_keys": set()}
+        poll, audited_feed = self._config.poll, self._feed(scope)
+        defaults = {
+            "grace_period": grace_period(poll.interval),
+            "listed_keys": set(),
+            "max_skip": poll.max_skip if audited_feed.supports_time_filter else None,
+        }
         audit = Audit(coverage=coverage, **{**defaults, **options})
         steps = audit_list(audit)
-        page: FetchedPage | None = None
-        while True:
-            try:
-                step = steps.send(page)
-            except StopIteration:
-                return audit, check_counters(scope, self._feed(scope), self.store.accounting(scope))
+        step: FetchPage | WaitForExporter | None = next(steps)
+        while step is not None:
             if isinstance(step, WaitForExporter):
-                page = None
                 if audit.exporter_running:
                     self.settle(scope)
                 audit.coverage = self.store.feed_state(scope).coverage or coverage
+                step = next(steps)
             else:
                 between()
-                page = drive(self._fetch_page(scope, step))
+                step = drive(fetch_next(steps, step, partial(self._fetch_page, scope)))
+        return audit, check_counters(scope, audited_feed, self.store.accounting(scope))
 
     def kill(self, steps: int, downtime: float = 0.0) -> bool:
         """Start a poll, kill the exporter at a step, and start it again; return whether the poll took so many steps."""
@@ -211,10 +223,7 @@ class ExporterHarness:
 
     async def _fetch_page(self, scope: Scope, step: FetchPage) -> FetchedPage:
         feed, api = self._feed(scope), self.apis[scope.workspace]
-        params: dict[str, str | int] = {**feed.query, "days": 7, "limit": 100, "skip": step.skip}
-        response = await api.get(feed.path, params, path_template=feed.path)
-        assert response is not None
-        page = feed.parse(response.body)
+        page = (await fetch_page(api, feed, skip=step.skip, created_before=step.created_before)).page
         # The real store answers, even if a test makes the exporter's store lie.
         without_rekey = msgspec.structs.replace(feed, generation="late")
         return FetchedPage(page, self.store.store.lookup(scope, page.entries, feed=without_rekey, since=0))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
@@ -36,6 +38,10 @@ Fault: TypeAlias = Callable[["FakeLateApi", bytes], bytes]
 """Replaces the body of a response, or raises an ApiError."""
 
 
+TIME_FILTERS = ("inclusive", "exclusive", "seconds", "exclusive seconds", "ignored", "rejected")
+"""How an API may read a bound: with or without the bound itself, truncated to seconds, or not at all."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ListQuirks:
     """Differences of a list from its documentation.
@@ -47,7 +53,8 @@ class ListQuirks:
         never_expires: Whether logs never expire and ``days`` is ignored.
         ignores_skip: Whether ``skip`` is ignored.
         ignores_status: Whether ``status`` is ignored.
-        ignores_time_filter: Whether ``from`` and ``to`` are ignored.
+        time_filter: How ``from`` and ``to`` are read, one of TIME_FILTERS.
+        max_skip: Largest ``skip`` that is accepted; None accepts any.
     """
 
     max_page_size: int = 100
@@ -56,7 +63,8 @@ class ListQuirks:
     never_expires: bool = False
     ignores_skip: bool = False
     ignores_status: bool = False
-    ignores_time_filter: bool = False
+    time_filter: str = "inclusive"
+    max_skip: int | None = None
 
 
 class FakeLateApi(FakeClient):
@@ -68,6 +76,7 @@ class FakeLateApi(FakeClient):
 
     Attributes:
         vanished: How paths of generation late that are gone answer; None is 404.
+        last_late_time: Creation time after which generation late has no publishing logs; None if it has all.
     """
 
     def __init__(
@@ -83,6 +92,7 @@ class FakeLateApi(FakeClient):
         self.world = world
         self.generation = generation
         self.vanished: dict[str, Fault | None] = {}
+        self.last_late_time: str | None = None
         self.latency = latency
         self.sends_date = sends_date
         self.quirks = quirks or ListQuirks()
@@ -155,7 +165,7 @@ class FakeLateApi(FakeClient):
             return None
         assert HTTPStatus.OK == response.status, response.body
         body = response.body
-        if "skip" in query and (quirks.order or quirks.never_expires):
+        if "skip" in query and (quirks.order or quirks.never_expires or self.last_late_time):
             body = msgspec.json.encode(self._custom_page(query))
         if "skip" in query and quirks.transform:
             body = msgspec.json.encode(quirks.transform(msgspec.json.decode(body)))
@@ -165,23 +175,36 @@ class FakeLateApi(FakeClient):
     def _zernio_page(self, query: QueryParams) -> Document:
         """Return a page of a list of generation zernio."""
         archive = self.world.archives.publishing if query["type"] == "publishing" else self.world.archives.connections
-        first, last = ("" if self.quirks.ignores_time_filter else str(query.get(name, "")) for name in ("from", "to"))
-        rows = [
-            row
-            for row in archive.rows
-            if query.get("status") in {None, row.get("status")}
-            and (not first or first <= _comparable(row["createdAt"]) <= last)
-        ]
+        if self.quirks.time_filter == "rejected" and query.keys() & {"from", "to"}:
+            raise BadRequest("400: Invalid filter value")
+        if self.quirks.max_skip is not None and int(query["skip"]) > self.quirks.max_skip:
+            raise BadRequest(f"400: skip must be <= {self.quirks.max_skip}")
+        rows = self._select(archive.rows, query)
+        rows = list(self.quirks.order(rows)) if self.quirks.order else rows
         skip = 0 if self.quirks.ignores_skip else int(query.get("skip", 0))
         limit = min(int(query["limit"]), self.quirks.max_page_size)
         pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
         return {"logs": [zernio_row(row) for row in rows[skip : skip + limit]], "pagination": pagination}
+
+    def _select(self, rows: Sequence[LogRow], query: QueryParams) -> Sequence[LogRow]:
+        """Return the rows that the filters of a request select; a log without a time is between no times."""
+        if "status" in query:
+            rows = [row for row in rows if query["status"] == row.get("status")]
+        if self.quirks.time_filter == "ignored" or not query.keys() & {"from", "to"}:
+            return rows
+        unit = 1000 if "seconds" in self.quirks.time_filter else 1
+        margin = 1 if "exclusive" in self.quirks.time_filter else 0
+        first = _millis(str(query["from"])) // unit + margin if "from" in query else 0
+        last = _millis(str(query["to"])) // unit - margin if "to" in query else 2**60
+        return [row for row in rows if row["createdAt"] and first <= _millis(row["createdAt"]) // unit <= last]
 
     def _custom_page(self, query: QueryParams) -> Document:
         """Return a page of the publishing logs in the order of the quirks."""
         rows = self.world.rows if self.quirks.never_expires else list(self.world.visible.values())
         if "status" in query:
             rows = [row for row in rows if row["status"] == query["status"]]
+        if self.last_late_time:
+            rows = [row for row in rows if row["createdAt"] <= self.last_late_time]
         rows = self.quirks.order(rows) if self.quirks.order else rows
         skip, limit = int(query["skip"]), int(query["limit"])
         pagination = {"total": len(rows), "limit": limit, "skip": skip, "hasMore": skip + limit < len(rows)}
@@ -228,9 +251,9 @@ def zernio_row(row: LogRow) -> LogRow:
     }
 
 
-def _comparable(text: str | None) -> str:
-    """Return a time with milliseconds, so that texts compare by time; empty if there is none."""
-    return "" if text is None else text if "." in text else text.replace("Z", ".000Z")
+@lru_cache(maxsize=50_000)
+def _millis(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def unavailable(api: FakeLateApi, body: bytes) -> bytes:

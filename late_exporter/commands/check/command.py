@@ -13,7 +13,14 @@ from late_exporter.commands._runner import ConnectWorkspaces
 from late_exporter.commands.check.api import check_api
 from late_exporter.commands.check.finding import Finding, Level, format_findings
 from late_exporter.commands.check.generation import check_generation, recorded_feeds
-from late_exporter.commands.check.local import check_addresses, check_key_file, check_key_rights, check_state, check_web
+from late_exporter.commands.check.local import (
+    check_addresses,
+    check_key_file,
+    check_key_rights,
+    check_same_logs,
+    check_state,
+    check_web,
+)
 from late_exporter.config.settings import CommandContext, Settings
 from late_exporter.format import plural
 from late_exporter.log import escape, redact
@@ -33,7 +40,7 @@ async def check_all(context: CommandContext, connect: ConnectWorkspaces) -> int:
 async def _findings(settings: Settings, connect: ConnectWorkspaces) -> Sequence[Finding]:
     secure = settings.web_config.ssl_context is not None
     summary = plural(len(settings.workspaces), "workspace")
-    findings = [Finding(Level.OK, "configuration", summary)]
+    findings = [Finding(Level.OK, "configuration", summary), *check_same_logs(settings.workspaces_with_same_logs)]
     recorded = await asyncio.to_thread(recorded_feeds, settings.state.url)
     async with connect as connections:
         for workspace in settings.workspaces:

@@ -11,6 +11,7 @@ import msgspec
 from late_exporter.api.generation import (
     AUTO,
     LATE,
+    UNUSABLE_HINT,
     ZERNIO,
     ListAnswers,
     choose_generation,
@@ -134,7 +135,7 @@ def _answer_finding(subject: str, answers: ListAnswers, selected: str, configure
     else:
         remedy = f"the state was counted from {selected}: use another --state.url to read {other}"
     if answers[selected].error is not None:
-        hint = remedy if answers[other].error is None else "check --api.base-url and the rights of the key"
+        hint = remedy if answers[other].error is None else UNUSABLE_HINT
         return Finding(Level.ERROR, subject, message, hint=hint)
     if answers[other].is_ahead_of(answers[selected]):
         return Finding(Level.ERROR, subject, f"{message}; the newer logs are not read", hint=remedy)

@@ -23,7 +23,7 @@ from late_exporter.protocols import ApiResponse
 from late_exporter.store import open_snapshot
 from tests.support.clock import DAY, HOUR, VirtualClock
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi, unavailable
+from tests.support.late_api import FakeLateApi, ListQuirks, unavailable
 from tests.support.loggers import NullLogger
 from tests.support.steps import drive
 from tests.support.world import World
@@ -244,6 +244,22 @@ def test_logs_without_ids_are_compared(world: World, path: Path) -> None:
         lose(path, lost)
         report = AuditHarness(exporter, path).run(wait=0.0)
         assert [lost] == [difference.entry.key for difference in report.differences]
+
+
+@pytest.mark.parametrize("time_filter", ["exclusive seconds", "ignored"])
+def test_more_logs_than_the_api_skips(time_filter: str, world: World, path: Path) -> None:
+    """A list longer than the limit of skip is read by time; if that is impossible, the report says so."""
+    world.publish(700, over=DAY)
+    late = FakeLateApi(world, generation="zernio")
+    with closing(ExporterHarness(late, path, generation="zernio")) as exporter:
+        exporter.poll()
+        late.quirks = ListQuirks(max_skip=500, time_filter=time_filter)
+        report = AuditHarness(exporter, path).run()
+        if time_filter == "ignored":
+            assert "400: skip must be <= 500; logs below the newest" in report.error
+        else:
+            assert report.ok
+            assert len(world.rows) == report.logs + report.too_recent
 
 
 def test_logs_are_matched_after_a_switch(exporter: ExporterHarness, world: World, path: Path) -> None:

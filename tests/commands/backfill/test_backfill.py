@@ -23,7 +23,7 @@ from late_exporter.model import Coverage, Histogram, Scope
 from late_exporter.store import open_snapshot
 from tests.support.clock import DAY, HOUR, MINUTE, VirtualClock
 from tests.support.exporter import ExporterHarness
-from tests.support.late_api import FakeLateApi, rate_limited, unauthorized, unavailable
+from tests.support.late_api import FakeLateApi, ListQuirks, rate_limited, unauthorized, unavailable
 from tests.support.samples import Samples
 from tests.support.steps import drive
 from tests.support.world import World
@@ -179,6 +179,18 @@ def test_logs_are_placed_at_their_creation_time(harness: BackfillHarness) -> Non
     for at in (creation_times[0] - 1, creation_times[0], creation_times[1], creation_times[3], creation_times[4]):
         assert sum(created <= at for created in creation_times) == number_of(value_at(series, at))
     assert harness.default_end == series.until
+
+
+def test_more_logs_than_the_api_skips(harness: BackfillHarness) -> None:
+    """A list longer than the limit of skip is read by time, and a rejected request is not repeated."""
+    harness.generation = harness.api.generation = "zernio"
+    harness.api.quirks = ListQuirks(max_skip=500)
+    insert_logs(harness, 900)
+    harness.start()
+    harness.keep_polling(4 * HOUR)
+
+    assert 900 == number_of(value_at(harness.history()[LOGS, ("instagram", "publish", "success")]))
+    assert [] == harness.pauses
 
 
 def test_history_ends_below_the_first_scrape(harness: BackfillHarness) -> None:

@@ -115,7 +115,7 @@ async def test_a_good_key_has_no_warnings(world: World) -> None:
     assert {Level.OK} == {finding.level for finding in findings.values()}
     assert "1,234 logs" == findings["/v1/posts/logs"].message
     assert (
-        "595 of 600 requests left this minute, the limit for 3 to 2,000 connected accounts; polling takes about 6"
+        "593 of 600 requests left this minute, the limit for 3 to 2,000 connected accounts; polling takes about 6"
     ) == findings["quota"].message
     assert "agrees with the API" == findings["clock"].message
 
@@ -147,7 +147,7 @@ async def test_every_list_is_requested(world: World, generation: str, message: s
 
 
 MATCHED = "the state was counted from late; the exporter will match its logs to those of zernio, where 20 of 20"
-CHECK = "check --api.base-url and the rights of the key"
+CHECK = "check --api.base-url, the rights of the key and the status of the API"
 MISMATCH = (
     "only 0 of 17 counted publishing logs were recognised in /v1/logs of API generation zernio, so nothing is counted, "
     "because its logs would count twice: use --api.generation late while the API has its lists; otherwise start again "
@@ -301,7 +301,7 @@ async def test_a_wrong_clock_is_a_warning(world: World, skew: float, message: st
 
 @pytest.mark.parametrize(
     ("status", "hint"),
-    [(401, "may read logs"), (403, "the right to read logs"), (429, "other programs"), (502, "a proxy")],
+    [(401, "may read logs"), (403, "the rights of the key"), (429, "other programs"), (502, "check --api.base-url")],
 )
 async def test_a_failed_request_is_an_error_with_a_hint(world: World, status: int, hint: str) -> None:
     """Each endpoint is reported, but after a rate limit no further request is sent."""
