@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import AsyncIterable, Mapping
 from contextlib import suppress
-
-import httpx
 
 from late_exporter.errors import BadPayload
 
@@ -16,31 +15,36 @@ MAX_ERROR_BYTES = 16 * 1024
 """Part of an error response that is read; its message is at the beginning."""
 
 
-async def read_body(response: httpx.Response) -> bytes:
+async def read_body(chunks: AsyncIterable[bytes], headers: Mapping[str, str], *, is_success: bool) -> bytes:
     """Return the decompressed body of a streamed response, of an error response only what can be read of its beginning.
+
+    Args:
+        chunks: The body as received.
+        headers: Response headers, by names in any case.
+        is_success: Whether the status is 2xx.
 
     Raises:
         BadPayload: The body is too large, compressed in an unsupported way, or continues after its end.
         zlib.error: The body is damaged.
     """
     body = bytearray()
-    if response.is_success:
-        if _announced_size(response) > MAX_BODY_BYTES:
+    if is_success:
+        if _announced_size(headers) > MAX_BODY_BYTES:
             raise _too_large()
-        await _read(response, body, MAX_BODY_BYTES)
+        await _read(chunks, headers, body, MAX_BODY_BYTES)
         if len(body) > MAX_BODY_BYTES:
             raise _too_large()
     else:
         # The status counts, whatever follows it.
         with suppress(BadPayload, zlib.error):
-            await _read(response, body, MAX_ERROR_BYTES)
+            await _read(chunks, headers, body, MAX_ERROR_BYTES)
     return bytes(body)
 
 
-async def _read(response: httpx.Response, body: bytearray, limit: int) -> None:
+async def _read(chunks: AsyncIterable[bytes], headers: Mapping[str, str], body: bytearray, limit: int) -> None:
     """Append the body until it is complete or exceeds a number of bytes."""
-    decoder = _BodyDecoder(response)
-    async for chunk in response.aiter_raw():
+    decoder = _BodyDecoder(headers.get("Content-Encoding", ""))
+    async for chunk in chunks:
         body += decoder.decode(chunk, limit + 1 - len(body))
         if len(body) > limit:
             return
@@ -52,8 +56,8 @@ class _BodyDecoder:
     One byte may expand to a thousand, and httpx would decompress a whole chunk at once.
     """
 
-    def __init__(self, response: httpx.Response) -> None:
-        encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    def __init__(self, content_encoding: str) -> None:
+        encoding = content_encoding.strip().lower()
         is_gzip = encoding in ("gzip", "x-gzip")
         if not is_gzip and encoding not in ("", "identity"):
             raise BadPayload("the response has an unsupported Content-Encoding; only gzip was requested")
@@ -72,8 +76,8 @@ class _BodyDecoder:
         return decoded
 
 
-def _announced_size(response: httpx.Response) -> int:
-    text = response.headers.get("Content-Length", "")
+def _announced_size(headers: Mapping[str, str]) -> int:
+    text = headers.get("Content-Length", "")
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0  # noqa: PLR2004 - digits of 64 bits
 
 

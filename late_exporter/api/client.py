@@ -170,7 +170,8 @@ class LateClient:
     async def _fetch(self, path: str, params: Mapping[str, str | int], key: str) -> tuple[httpx.Response, bytes]:
         headers = {"Authorization": f"Bearer {key}", "Accept": "application/json", "Accept-Encoding": "gzip"}
         async with self._http.stream("GET", f"{self._base_url}{path}", params=params, headers=headers) as response:
-            return response, await read_body(response)
+            body = await read_body(response.aiter_raw(), response.headers, is_success=response.is_success)
+            return response, body
 
     def _check_response(self, response: httpx.Response, body: bytes, key: str, sent_at: float) -> ApiResponse | None:
         date = parse_date(response.headers.get("Date"))

@@ -8,7 +8,7 @@ import pytest
 from late_exporter.errors import BadRequest, GenerationMismatch
 from late_exporter.feeds import GENERATIONS
 from late_exporter.ingest.recognition import Recognition, recognise_logs, require_recognition
-from late_exporter.model import Gap, ListPosition, StoredLog
+from late_exporter.model import PAGE_SIZE, Gap, ListPosition, StoredLog
 from late_exporter.simulator.log_list import LogRow
 from tests.support.clock import DAY, HOUR, VirtualClock
 from tests.support.late_api import FakeLateApi, ListQuirks, refusal
@@ -56,10 +56,12 @@ def world() -> World:
 
 def stored(rows: Sequence[LogRow]) -> list[StoredLog]:
     """Return logs as a state has them."""
-    entries = LATE.parse(msgspec.json.encode({"logs": rows})).entries
+    starts = range(0, len(rows), PAGE_SIZE)
+    pages = [LATE.parse(msgspec.json.encode({"logs": rows[start : start + PAGE_SIZE]})) for start in starts]
     return [
         StoredLog(entry.key, entry.created, entry.fingerprint, {entry.status: entry.status_fingerprint})
-        for entry in entries
+        for page in pages
+        for entry in page.entries
         if entry.created is not None
     ]
 
