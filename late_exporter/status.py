@@ -6,11 +6,19 @@ import msgspec
 
 
 class Quota(msgspec.Struct, frozen=True):
-    """Rate limit of an API key as last reported by the API; ``reset`` is a Unix time in seconds."""
+    """Rate limit of an API key as last reported by the API.
+
+    Args:
+        limit: Requests per minute that all users of the key may send together.
+        remaining: Requests that are left now.
+        reset: Unix time in seconds before which no more requests become free.
+        customer_requests: Estimated requests per minute by other users of the key.
+    """
 
     limit: int
     remaining: int
     reset: float
+    customer_requests: int = 0
 
 
 class PollHealth(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -1,4 +1,4 @@
-"""HTTP client of the Late API: one key, its share of the quota, and every failure as an ApiError."""
+"""HTTP client of the Late API: one key, and every failure as an ApiError."""
 
 from __future__ import annotations
 
@@ -6,24 +6,20 @@ import asyncio
 import re
 import time
 import zlib
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import httpx
+import msgspec
 
 from late_exporter.api.failures import MAX_MESSAGE_LENGTH, parse_error, status_error
-from late_exporter.api.headers import MINUTE, parse_date, parse_number, request_id, retry_delay
+from late_exporter.api.headers import parse_date, parse_quota, request_id, retry_delay
+from late_exporter.api.quota import RateLimiter
 from late_exporter.errors import ApiError, ApiUnavailable, BadPayload, RateLimited, Unauthorized
 from late_exporter.protocols import ApiResponse, RequestRecord
 from late_exporter.status import Quota
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
-INITIAL_RATE_LIMIT = 60
-"""Requests per minute of the smallest plan, assumed until the API reports the limit."""
-
-RESERVED_SHARE = 0.1
-"""Share of the quota that is left to the user's own calls."""
 
 
 class ApiKey:
@@ -78,59 +74,6 @@ class ApiKey:
         if self._on_change is not None:
             self._on_change(value)
         return True
-
-
-class RateLimiter:
-    """Rate limiter of one key: at most a share, 0 to 1, of its limit within any 60 seconds."""
-
-    def __init__(
-        self,
-        quota_share: float,
-        *,
-        monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self.quota_share = quota_share
-        self._monotonic = monotonic
-        self._sleep = sleep
-        self._lock = asyncio.Lock()
-        self._send_times: deque[float] = deque()
-        self._paused_until = 0.0
-        self.rate_limit = INITIAL_RATE_LIMIT
-        self.wait_seconds = 0.0
-
-    @property
-    def max_requests(self) -> int:
-        """Maximum number of requests within any 60 seconds."""
-        return max(1, math.floor(self.rate_limit * self.quota_share))
-
-    async def acquire(self) -> None:
-        """Wait until the next request may be sent; callers are served in order."""
-        async with self._lock:
-            while (delay := self._delay()) > 0:
-                self.wait_seconds += delay
-                await self._sleep(delay)
-            self._send_times.append(self._monotonic())
-
-    def _delay(self) -> float:
-        now = self._monotonic()
-        while self._send_times and self._send_times[0] <= now - MINUTE:
-            self._send_times.popleft()
-        delay = self._paused_until - now
-        if len(self._send_times) >= self.max_requests:
-            delay = max(delay, self._send_times[-self.max_requests] + MINUTE - now)
-        return delay
-
-    def update(self, quota: Quota, until_reset: float) -> None:
-        """Apply the quota reported by a response; pause if it is nearly used up."""
-        self.rate_limit = quota.limit
-        if quota.remaining <= math.floor(quota.limit * min(RESERVED_SHARE, 1 - self.quota_share)):
-            self.pause(min(until_reset, MINUTE))
-
-    def pause(self, seconds: float) -> float:
-        """Block all requests for some seconds; return the monotonic time at which the pause ends."""
-        self._paused_until = max(self._paused_until, self._monotonic() + seconds)
-        return self._paused_until
 
 
 class LateClient:
@@ -201,14 +144,14 @@ class LateClient:
     async def _send(
         self, path: str, params: Mapping[str, str | int], path_template: str, key: str
     ) -> ApiResponse | None:
-        await self._rate_limiter.acquire()
+        sent_at = await self._rate_limiter.acquire()
         start = self._monotonic()
         code = "error"
         try:
             async with asyncio.timeout(self._timeout):
                 response, body = await self._fetch(path, params, key)
             code = str(response.status_code)
-            return self._check_response(response, body, key)
+            return self._check_response(response, body, key, sent_at)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, zlib.error) as exc:
             code, error = _translate_error(exc, self._timeout)
             raise error from exc
@@ -219,6 +162,7 @@ class LateClient:
             code = "cancelled"
             raise
         finally:
+            self._rate_limiter.release()
             self._request_log.append(RequestRecord(path_template, code, self._monotonic() - start))
 
     async def _fetch(self, path: str, params: Mapping[str, str | int], key: str) -> tuple[httpx.Response, bytes]:
@@ -233,11 +177,11 @@ class LateClient:
                     raise BadPayload(f"the response is larger than {MAX_BODY_BYTES // 1024**2} MiB")
             return response, bytes(body)
 
-    def _check_response(self, response: httpx.Response, body: bytes, key: str) -> ApiResponse | None:
+    def _check_response(self, response: httpx.Response, body: bytes, key: str, sent_at: float) -> ApiResponse | None:
         date = parse_date(response.headers.get("Date"))
         now = date if date is not None else self._clock()
-        self._update_quota(response.headers, now)
         status, ident = response.status_code, request_id(response.headers)
+        self._update_quota(response.headers, now, None if status == httpx.codes.TOO_MANY_REQUESTS else sent_at)
         if response.is_success:
             return ApiResponse(body, date)
         if status == httpx.codes.NOT_FOUND:
@@ -256,14 +200,11 @@ class LateClient:
             raise RateLimited(f"429: {error}", until=resume_at, request_id=ident)
         raise status_error(status, error, ident)
 
-    def _update_quota(self, headers: httpx.Headers, now: float) -> None:
-        limit, remaining, reset = (
-            parse_number(headers.get(f"X-RateLimit-{name}")) for name in ("Limit", "Remaining", "Reset")
-        )
-        if limit is None or limit < 1 or remaining is None:
-            return
-        self.quota = Quota(int(limit), int(remaining), reset if reset is not None else now + MINUTE)
-        self._rate_limiter.update(self.quota, max(0.0, self.quota.reset - now))
+    def _update_quota(self, headers: httpx.Headers, now: float, sent_at: float | None) -> None:
+        quota = parse_quota(headers, now)
+        if quota is not None:
+            self._rate_limiter.update(quota, quota.reset - now, sent_at=sent_at)
+            self.quota = msgspec.structs.replace(quota, customer_requests=self._rate_limiter.customer_requests)
 
 
 def _decompressor(response: httpx.Response) -> Callable[[bytes, int], bytes]:

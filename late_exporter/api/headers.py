@@ -7,10 +7,23 @@ import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
+from late_exporter.status import Quota
+
 MINUTE = 60.0
 MAX_WAIT = 3600.0
+MAX_RATE_LIMIT = 10**9
 
 _REQUEST_ID = re.compile(r"[0-9A-Za-z._:/+=@-]{1,64}")
+
+
+def parse_quota(headers: Mapping[str, str], now: float) -> Quota | None:
+    """Return the rate limit of the key; ``now`` is the clock of the API as a Unix time in seconds."""
+    limit, remaining, reset = (
+        parse_number(headers.get(f"X-RateLimit-{name}")) for name in ("Limit", "Remaining", "Reset")
+    )
+    if limit is None or not 1 <= limit <= MAX_RATE_LIMIT or remaining is None:
+        return None
+    return Quota(int(limit), int(remaining), reset if reset is not None else now + MINUTE)
 
 
 def retry_delay(headers: Mapping[str, str], now: float) -> float:

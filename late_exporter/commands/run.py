@@ -21,8 +21,9 @@ from prometheus_client.metrics_core import Metric
 from structlog.stdlib import BoundLogger
 
 from late_exporter import __url__, __version__, log
-from late_exporter.api.client import ApiKey, LateClient, RateLimiter
+from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.quota import RateLimiter
 from late_exporter.app.exporter import Exporter, process_collector
 from late_exporter.app.reload import LifecycleController
 from late_exporter.commands._runner import WorkspaceConnection, write_stdout

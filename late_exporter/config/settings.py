@@ -106,7 +106,8 @@ class ApiSettings(SettingsSection):
     quota_share: Share = option(
         "0.5",
         "SHARE",
-        "Share of the key's requests per minute that the exporter may use, above 0 and at most 1.",
+        "Share of the key's requests per minute that the exporter may use at most, above 0 and at most 1. It uses less "
+        "if other users of the key need more.",
         (*EXPORTER_COMMANDS, *QUERY_COMMANDS),
         reload="live",
     )

@@ -121,6 +121,7 @@ class PollReporter:
             self._registry.set_gauge("late_exporter_api_quota_limit", workspace, quota.limit)
             self._registry.set_gauge("late_exporter_api_quota_remaining", workspace, quota.remaining)
             self._registry.set_gauge("late_exporter_api_quota_reset_timestamp_seconds", workspace, quota.reset)
+            self._registry.set_gauge("late_exporter_api_quota_customer_requests", workspace, quota.customer_requests)
 
     def record(self, result: PollResult, poll: PollHealth) -> None:
         """Update the health of the feed and log the result of a poll."""

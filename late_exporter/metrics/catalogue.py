@@ -110,11 +110,15 @@ _FAMILIES = (
     _family("late_exporter_api_quota_limit", "gauge", "",
             help="Requests per minute that the API allows for the key (X-RateLimit-Limit)."),
     _family("late_exporter_api_quota_remaining", "gauge", "",
-            help="Requests left for the key until the API quota resets (X-RateLimit-Remaining)."),
+            help="Requests left for the key at the time of the last response (X-RateLimit-Remaining)."),
     _family("late_exporter_api_quota_reset_timestamp_seconds", "gauge", "",
-            help="Time at which the API quota resets (X-RateLimit-Reset), in Unix seconds."),
+            help="Time at which the API frees the next request of the quota (X-RateLimit-Reset), in Unix seconds."),
+    _family("late_exporter_api_quota_customer_requests", "gauge", "",
+            help="Requests per minute by other users of the key, the highest of the last 3 minutes, estimated from the "
+                 "quota that the API reports."),
     _family("late_exporter_api_throttled_seconds_total", "counter", "",
-            help="Time that requests waited to stay within the exporter's share of the API quota, in seconds."),
+            help="Time that requests waited to stay within the part of the API quota that the exporter may use, in "
+                 "seconds."),
     _family("late_exporter_log_lag_seconds", "histogram", "feed",
             buckets=LAG_BUCKETS,
             help="Time from the creation of a log until it was counted, in seconds, excluding the first sync."),

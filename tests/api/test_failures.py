@@ -19,7 +19,12 @@ def message(status: int, **document: object) -> str:
 def test_code_and_parameter_are_kept() -> None:
     """The code and the parameter of an error are in its message, beside the details."""
     text = message(
-        400, error="Invalid query", type="invalid_request_error", code="bad_value", param="days", details={"days": "<= 90"}
+        400,
+        error="Invalid query",
+        type="invalid_request_error",
+        code="bad_value",
+        param="days",
+        details={"days": "<= 90"},
     )
     assert "400: Invalid query; days <= 90 (code bad_value, param days)" == text
 
@@ -27,7 +32,11 @@ def test_code_and_parameter_are_kept() -> None:
 @pytest.mark.parametrize("odd", [None, 7, ["a"], {"a": "b"}, ""])
 def test_odd_names_are_left_out(odd: object) -> None:
     """A code, parameter or group that is not a text is left out."""
-    failure = status_error(403, parse_error(json.dumps({"error": "No", "code": odd, "param": odd, "required_group": odd}).encode(), KEY), "")
+    failure = status_error(
+        403,
+        parse_error(json.dumps({"error": "No", "code": odd, "param": odd, "required_group": odd}).encode(), KEY),
+        "",
+    )
     assert isinstance(failure, Forbidden)
     assert ("403: the API key was rejected: No", "", "") == (str(failure), failure.code, failure.required_group)
 
@@ -54,7 +63,8 @@ def test_a_path_without_a_group_is_not_a_rejected_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(400, BadRequest), (401, Unauthorized), (403, Forbidden), (405, ApiUnavailable), (500, ApiUnavailable)]
+    ("status", "kind"),
+    [(400, BadRequest), (401, Unauthorized), (403, Forbidden), (405, ApiUnavailable), (500, ApiUnavailable)],
 )
 def test_every_error_has_its_status(status: int, kind: type[Exception]) -> None:
     """An error has the status of its response."""

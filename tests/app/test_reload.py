@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from late_exporter import log
-from late_exporter.api.client import ApiKey, LateClient, RateLimiter
+from late_exporter.api.client import ApiKey, LateClient
 from late_exporter.api.generation import ApiGeneration
+from late_exporter.api.quota import RateLimiter
 from late_exporter.app.exporter import Exporter
 from late_exporter.app.reload import LifecycleController
 from late_exporter.commands.run import create_offload

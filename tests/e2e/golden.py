@@ -30,7 +30,7 @@ CLIENT_LIBRARY_LINES = re.compile(r"(?:# \w+ )?(?:process_|python_)")
 
 VARYING_VALUES = re.compile(
     r"^(late_\w*(?:_timestamp_seconds|_created|_request_duration_seconds_(?:bucket|sum)|_poll_duration_seconds|_state_bytes"
-    r"|_quota_remaining|_log_lag_seconds_(?:bucket|sum))(?:\{.*?\})?) [^ ]+(?= #|$)",
+    r"|_quota_remaining|_quota_customer_requests|_log_lag_seconds_(?:bucket|sum))(?:\{.*?\})?) [^ ]+(?= #|$)",
     re.MULTILINE,
 )
 BUILD_INFO_LABELS = re.compile(r"(late_exporter_build_info)\{[^}]*\}")

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from late.models._generated import models  # type: ignore[import-untyped]
 
 from late_exporter import log
-from late_exporter.api.client import ApiKey, LateClient, RateLimiter
+from late_exporter.api.client import ApiKey, LateClient
+from late_exporter.api.quota import RateLimiter
 from late_exporter.commands.check.api import check_api
 from late_exporter.commands.check.finding import Finding, Level, format_findings
 from late_exporter.feeds import FEEDS

@@ -44,6 +44,7 @@ late_exporter_api_request_duration_seconds           histogram workspace path
 late_exporter_api_quota_limit                        gauge     workspace
 late_exporter_api_quota_remaining                    gauge     workspace
 late_exporter_api_quota_reset_timestamp_seconds      gauge     workspace
+late_exporter_api_quota_customer_requests            gauge     workspace
 late_exporter_api_throttled_seconds_total            counter   workspace
 late_exporter_log_lag_seconds                        histogram workspace feed
 late_exporter_entries_rejected_total                 counter   workspace feed reason

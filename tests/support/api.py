@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 import httpx
 
-from late_exporter.api.client import ApiKey, LateClient, RateLimiter
+from late_exporter.api.client import ApiKey, LateClient
+from late_exporter.api.quota import RateLimiter
 from late_exporter.simulator import SimulatedApi
 from tests.support.world import World
 

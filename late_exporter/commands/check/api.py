@@ -11,13 +11,15 @@ import msgspec
 
 from late_exporter.api.client import LateClient
 from late_exporter.api.pages import fetch_page, fetch_post
+from late_exporter.api.quota import MAX_RESERVE
 from late_exporter.commands.check.finding import Finding, Level
 from late_exporter.errors import ApiError, ApiUnavailable, EndpointNotFound, Forbidden, RateLimited, Unauthorized
 from late_exporter.format import plural
 from late_exporter.model import Deviation, Feed
+from late_exporter.protocols import Client
 
-# Plans by requests per minute, as the vendor publishes them.
-PLANS = {60: "Free", 120: "Build", 600: "Accelerate", 1200: "Unlimited"}
+# Tiers by requests per minute, as the vendor publishes them.
+TIERS = {60: "up to 2", 600: "3 to 2,000", 1200: "more than 2,000"}
 MAX_SKEW = 60.0  # seconds by which the clocks may differ without a warning
 
 HINTS: dict[type[ApiError], str] = {
@@ -52,7 +54,8 @@ async def check_api(
             skews.append(result.date - clock())
         if feed.post_path is not None and result.post_id is not None:
             findings.append(await _check_post(client, feed, result.post_id))
-    findings += _check_quota(client, len(feeds), interval, quota_share)
+    # A poll costs one request per feed, and one for pending logs.
+    findings += check_quota(client, (len(feeds) + 1) * 60 / interval, quota_share)
     findings += _check_clock(skews)
     return [msgspec.structs.replace(finding, workspace=workspace) for finding in findings]
 
@@ -108,21 +111,32 @@ def api_failure(subject: str, exc: ApiError) -> Finding:
     return Finding(Level.ERROR, subject, str(exc), hint=hint)
 
 
-def _check_quota(client: LateClient, feed_count: int, interval: float, quota_share: float) -> Iterator[Finding]:
-    # A poll costs one request per feed, and one for pending logs.
+def check_quota(client: Client, required_rate: float, quota_share: float) -> Iterator[Finding]:
+    """Compare the requests per minute that polling needs with those that the share and other users of the key allow."""
     quota = client.quota
     if quota is None:
         return
-    plan = f", the limit of the plan {PLANS[quota.limit]}" if quota.limit in PLANS else ""
-    required_rate, allowed_rate = (feed_count + 1) * 60 / interval, quota.limit * quota_share
-    quota_text = f"{quota.remaining:,} of {quota.limit:,} requests left this minute{plan}"
-    message = f"{quota_text}; polling takes about {_rounded(required_rate)}"
+    tier = f", the limit for {TIERS[quota.limit]} connected accounts" if quota.limit in TIERS else ""
+    allowed_rate = quota.limit * quota_share
+    rest = max(quota.limit * (1 - MAX_RESERVE) - quota.customer_requests, 0)
+    others = f"; others use about {quota.customer_requests:,} per minute" if quota.customer_requests else ""
+    message = (
+        f"{quota.remaining:,} of {quota.limit:,} requests left this minute{tier}{others}; polling takes about "
+        f"{_rounded(required_rate)}"
+    )
     if required_rate > allowed_rate:
         yield Finding(
             Level.WARNING,
             "quota",
             f"{message}, more than the {_rounded(allowed_rate)} allowed by --api.quota-share",
             hint="raise --poll.interval or --api.quota-share",
+        )
+    elif required_rate > rest:
+        yield Finding(
+            Level.WARNING,
+            "quota",
+            f"{message}, more than the {_rounded(rest)} that they leave",
+            hint="raise --poll.interval, or give the exporter a key of its own",
         )
     else:
         yield Finding(Level.OK, "quota", message)
@@ -142,4 +156,4 @@ def _check_clock(skews: Iterable[float]) -> Iterator[Finding]:
 
 
 def _rounded(number: float) -> str:
-    return f"{number:,.0f}" if number >= 1 else f"{number:.1g}"
+    return f"{number:,.0f}" if number >= 1 or not number else f"{number:.1g}"

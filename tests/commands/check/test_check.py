@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from late_exporter.api.client import ApiKey, LateClient, RateLimiter
-from late_exporter.commands.check.api import check_api
+from late_exporter.api.client import ApiKey, LateClient
+from late_exporter.api.quota import RateLimiter
+from late_exporter.commands.check.api import check_api, check_quota
 from late_exporter.commands.check.finding import Finding, Level, format_findings
 from late_exporter.commands.check.generation import check_generation, recorded_generations
 from late_exporter.commands.check.local import check_addresses, check_key_file, check_state, check_web
@@ -18,8 +19,10 @@ from late_exporter.config.web import RequestRate, WebConfig
 from late_exporter.feeds import FEEDS
 from late_exporter.model import Batch, Coverage, IncCounter, LogEntry, Observation, Scope
 from late_exporter.simulator import SimulatedApi
+from late_exporter.status import Quota
 from late_exporter.store import open_store
 from late_exporter.web.server import bind_socket
+from tests.support.client import FakeClient
 from tests.support.clock import DAY, VirtualClock
 from tests.support.world import World
 
@@ -71,13 +74,13 @@ async def check_world(
 
 
 async def test_a_good_key_has_no_warnings(world: World) -> None:
-    """Every endpoint, the quota with the plan, and the clock have a finding."""
+    """Every endpoint, the quota with its tier, and the clock have a finding."""
     findings = await check_world(world)
     assert {Level.OK} == {finding.level for finding in findings.values()}
     assert "1,234 logs" == findings["/v1/posts/logs"].message
-    assert "595 of 600 requests left this minute, the limit of the plan Accelerate; polling takes about 6" == (
-        findings["quota"].message
-    )
+    assert (
+        "595 of 600 requests left this minute, the limit for 3 to 2,000 connected accounts; polling takes about 6"
+    ) == findings["quota"].message
     assert "agrees with the API" == findings["clock"].message
 
 
@@ -122,12 +125,31 @@ async def test_generations_must_fit_the_state_and_the_configuration(
     assert hint in finding.hint
 
 
-@pytest.mark.parametrize(("limit", "plan"), [(60, "Free"), (120, "Build"), (1200, "Unlimited"), (777, "")])
-async def test_the_plan_follows_from_the_limit(world: World, limit: int, plan: str) -> None:
-    """An unknown limit has no plan."""
+@pytest.mark.parametrize(("limit", "accounts"), [(60, "up to 2"), (1200, "more than 2,000"), (120, ""), (777, "")])
+async def test_the_tier_follows_from_the_limit(world: World, limit: int, accounts: str) -> None:
+    """A limit of the price list is explained, another one is not."""
     message = (await check_world(world, limit=limit))["quota"].message
-    assert (f"plan {plan}" if plan else "left this minute; polling") in message
-    assert bool(plan) == ("plan" in message)
+    tier = f", the limit for {accounts} connected accounts" if accounts else ""
+    assert f"requests left this minute{tier}; polling" in message
+
+
+@pytest.mark.parametrize(
+    ("customer_requests", "level", "words"),
+    [
+        (0, Level.OK, "connected accounts; polling takes about 6"),
+        (40, Level.OK, "; others use about 40 per minute; polling takes about 6"),
+        (50, Level.WARNING, "; others use about 50 per minute; polling takes about 6, more than the 4 that they leave"),
+        (70, Level.WARNING, "more than the 0 that they leave"),
+    ],
+)
+def test_what_others_leave_must_be_enough_for_polling(customer_requests: int, level: Level, words: str) -> None:
+    """A customer that needs the quota itself is a warning, before polls are late."""
+    client = FakeClient()
+    client.quota = Quota(60, 5, 0.0, customer_requests)
+    (finding,) = check_quota(client, 6.0, 0.5)
+    assert level == finding.level
+    assert finding.message.endswith(words)
+    assert ("a key of its own" in finding.hint) == (level is Level.WARNING)
 
 
 async def test_a_small_quota_is_a_warning(world: World) -> None:
@@ -149,7 +171,8 @@ async def test_a_wrong_clock_is_a_warning(world: World, skew: float, message: st
 
 
 @pytest.mark.parametrize(
-    ("status", "hint"), [(401, "may read logs"), (403, "may read logs"), (429, "other programs"), (502, "a proxy")]
+    ("status", "hint"),
+    [(401, "may read logs"), (403, "the right to read logs"), (429, "other programs"), (502, "a proxy")],
 )
 async def test_a_failed_request_is_an_error_with_a_hint(world: World, status: int, hint: str) -> None:
     """Each endpoint is reported, but after a rate limit no further request is sent."""
