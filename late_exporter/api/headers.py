@@ -11,6 +11,7 @@ from late_exporter.status import Quota
 
 MINUTE = 60.0
 MAX_WAIT = 3600.0
+MAX_RATE_LIMIT = 10**9
 
 _REQUEST_ID = re.compile(r"[0-9A-Za-z._:/+=@-]{1,64}")
 
@@ -20,7 +21,7 @@ def parse_quota(headers: Mapping[str, str], now: float) -> Quota | None:
     limit, remaining, reset = (
         parse_number(headers.get(f"X-RateLimit-{name}")) for name in ("Limit", "Remaining", "Reset")
     )
-    if limit is None or limit < 1 or remaining is None:
+    if limit is None or not 1 <= limit <= MAX_RATE_LIMIT or remaining is None:
         return None
     return Quota(int(limit), int(remaining), reset if reset is not None else now + MINUTE)
 

@@ -23,7 +23,10 @@ MAX_RESERVE = 0.1
 """Share of the limit that is never used, unless ``quota_share`` claims it."""
 
 BURST_SHARE = 1 / 12
-"""Share of the limit that may be sent at once; further requests are spread evenly."""
+"""Share of the limit that may be sent at once."""
+
+PACE = 2.0
+"""Speed of further requests, as a multiple of the even distribution over a minute."""
 
 MAX_NAP = 1.0
 """Seconds after which a waiting request considers what has been learnt about the quota meanwhile."""
@@ -61,7 +64,7 @@ class CustomerUse:
     FORECAST_RETENTION = 70.0
     """Seconds for which an extrapolated use counts, until a response has shown the use of the same minute."""
 
-    HORIZON = 20.0
+    HORIZONS = (20.0, 8.0)
     """Seconds from which the use of a minute is extrapolated."""
 
     MIN_WINDOW_AGE = 40.0
@@ -97,7 +100,7 @@ class CustomerUse:
         sample = Sample(now, requests, max(requests - in_flight, 0), requests)
         if samples and self.MIN_WINDOW_AGE <= window_age < MINUTE:
             # A fixed window shows the use of a whole minute only at its end, when no response may come.
-            growth, seconds = self._growth(now, sample)
+            growth, seconds = self._growth(now - self.HORIZONS[0], sample)
             sample = sample._replace(expected=requests + growth / seconds * (MINUTE - window_age))
         if len(samples) > 1 and now - samples[-1].time < self.RESOLUTION:
             last = samples.pop()
@@ -123,15 +126,15 @@ class CustomerUse:
         """Return the requests per minute to expect: the highest of late, or more if they are increasing."""
         if not self._samples:
             return 0.0
-        growth, seconds = self._growth(now, self._samples[-1])
         # At first the observed requests are a small sample of a random process.
         doubt = self.DOUBT * max(1 - (now - self._first_sample_at) / self.RETENTION, 0.0)
-        rate = (growth + doubt * math.sqrt(growth)) / seconds * MINUTE
-        return max(self.highest + doubt * math.sqrt(self.highest), rate)
+        growths = [self._growth(now - horizon, self._samples[-1]) for horizon in self.HORIZONS]
+        rates = [(growth + doubt * math.sqrt(growth)) / seconds * MINUTE for growth, seconds in growths]
+        return max(self.highest + doubt * math.sqrt(self.highest), *rates)
 
-    def _growth(self, now: float, last: Sample) -> tuple[int, float]:
-        """Return by how much the use has grown of late, and the seconds that it took."""
-        baseline = self._baseline(now - self.HORIZON)
+    def _growth(self, start: float, last: Sample) -> tuple[int, float]:
+        """Return by how much the use has grown since a time until a sample, and the seconds that it took."""
+        baseline = self._baseline(start)
         return max(last.certain - baseline.certain, 0), max(last.time - baseline.time, self.MIN_SPAN)
 
     def _baseline(self, time: float) -> Sample:
@@ -192,7 +195,8 @@ class RateLimiter:
         self._own = OwnUse()
         self._customer = CustomerUse()
         self._pace = Pace()
-        self._paused_until = 0.0
+        self._paused_until = -math.inf
+        self._probed_at = -math.inf
 
     @property
     def customer_requests(self) -> int:
@@ -221,9 +225,12 @@ class RateLimiter:
                 nap = min(max(delay, MIN_NAP), MAX_NAP)
                 self.wait_seconds += nap
                 await self._sleep(nap)
+            now = self._monotonic()
             self._pace.count()
             self._own.start()
-            return self._monotonic()
+            if self._paused_until > self._probed_at:
+                self._probed_at = now
+            return now
 
     def release(self) -> None:
         """Report that a request has ended, with or without a response."""
@@ -256,11 +263,13 @@ class RateLimiter:
 
     def _delay(self) -> float:
         now, budget = self._monotonic(), self.max_requests
+        if self._paused_until > self._probed_at and now >= self._probed_at + MINUTE:
+            return self._paused_until - now  # One request after a 429 shows whether others still use everything.
         burst = max(1.0, min(self.rate_limit * BURST_SHARE, budget))
         return max(
             self._paused_until - now,
             self._own.delay(now, budget),
-            self._pace.delay(now, per_minute=budget, burst=burst),
+            self._pace.delay(now, per_minute=PACE * budget, burst=burst),
         )
 
 

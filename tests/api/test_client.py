@@ -540,6 +540,7 @@ async def test_requests_end_in_any_case() -> None:
         {"X-RateLimit-Limit": "-5", "X-RateLimit-Remaining": "0"},
         {"X-RateLimit-Limit": "nan", "X-RateLimit-Remaining": "1"},
         {"X-RateLimit-Limit": "inf", "X-RateLimit-Remaining": "1"},
+        {"X-RateLimit-Limit": "1e300", "X-RateLimit-Remaining": "1"},
         {"X-RateLimit-Remaining": "1"},
     ],
 )

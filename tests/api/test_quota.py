@@ -242,14 +242,23 @@ async def test_a_waiting_request_observes_a_429(harness: LimiterHarness) -> None
     assert harness.limiter.pause(45.0) <= await waiting
 
 
+async def test_one_request_follows_a_429(harness: LimiterHarness) -> None:
+    """After the wait for a 429 one request is sent at once, the next ones only if others leave something."""
+    await harness.send(60, 0)
+    harness.limiter.pause(4.0)
+    assert 4.0 == await harness.send(60, 0)
+    harness.limiter.pause(4.0)
+    assert 64.0 == await harness.send(60, 0)
+
+
 async def test_the_smallest_tier_is_assumed(harness: LimiterHarness) -> None:
-    """Before the API reports a limit, half of 60 requests per minute are sent, five of them at once."""
+    """Before the API reports a limit, half of 60 requests are sent in a minute, five of them at once."""
     times = []
     for _ in range(31):
         times.append(await harness.limiter.acquire() - 1000.0)
         harness.limiter.release()
     assert [0.0] * 5 == times[:5]
-    assert [2.0 * number for number in range(1, 26)] == pytest.approx(times[5:30], abs=0.1)
+    assert [1.0 * number for number in range(1, 26)] == pytest.approx(times[5:30], abs=0.1)
     assert 60.0 == pytest.approx(times[30], abs=0.1)
     assert 60 == harness.limiter.rate_limit
 
