@@ -42,7 +42,8 @@ from late_exporter.simulator import RETENTION, ZERNIO_RETENTION, SimulatedApi, S
 from late_exporter.store import open_store
 from late_exporter.threads import DaemonThreadExecutor
 from late_exporter.web.app import Lifecycle, create_app
-from late_exporter.web.auth import AuthMiddleware, PasswordVerifier
+from late_exporter.web.auth import AuthMiddleware
+from late_exporter.web.passwords import PasswordVerifier
 from late_exporter.web.server import bind_socket, serve, systemd_sockets
 
 DEMO_KEY = "sk_" + "0" * 64
