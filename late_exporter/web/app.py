@@ -38,6 +38,7 @@ TEXT_HEADERS: Headers = (("content-type", "text/plain; charset=utf-8"),)
 READ_METHODS = ("GET", "HEAD")
 LIFECYCLE_METHODS = ("POST", "PUT")
 WEBHOOK_METHODS = ("POST",)
+BROWSER_HEADERS = (b"origin", b"referer", b"sec-fetch-site")
 SIGNATURE_HEADERS = (b"x-late-signature", b"x-zernio-signature")
 BODY_CHUNK_BYTES = 32 * 1024
 COMMON_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
@@ -171,8 +172,8 @@ def _lifecycle_route(lifecycle: Lifecycle | None, command: Callable[[Lifecycle],
     async def handle(scope: Message) -> Reply:
         if lifecycle is None:
             return text_reply("lifecycle API is disabled; start with --web.enable-lifecycle", 403)
-        # Browsers send Origin with a POST: a web page must not control the exporter of someone who looks at it.
-        if _header(scope, b"origin") is not None:
+        # Browsers send these with a POST: a web page must not control the exporter of someone who looks at it.
+        if any(name.lower() in BROWSER_HEADERS for name, _ in scope["headers"]):
             return text_reply("requests from web pages are not allowed", 403)
         return await command(lifecycle)
 

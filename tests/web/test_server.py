@@ -604,12 +604,12 @@ async def test_responses_end_with_tls(harness: ServerHarness) -> None:
     harness.web = tls_config()
 
     def request() -> bytes:
-        with socket.create_connection(("127.0.0.1", harness.port), DEADLINE) as client:
-            with client_context().wrap_socket(
-                client, server_hostname="localhost", suppress_ragged_eofs=False
-            ) as secure_client:
-                secure_client.sendall(b"GET /end HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                return b"".join(iter(lambda: secure_client.recv(1 << 16), b""))
+        plain_client = socket.create_connection(("127.0.0.1", harness.port), DEADLINE)
+        with client_context().wrap_socket(
+            plain_client, server_hostname="localhost", suppress_ragged_eofs=False
+        ) as client:
+            client.sendall(b"GET /end HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            return b"".join(iter(lambda: client.recv(1 << 16), b""))
 
     assert (await asyncio.to_thread(request)).endswith(b"\r\n\r\n/end")
 
