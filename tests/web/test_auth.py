@@ -381,6 +381,14 @@ async def test_rate_limit() -> None:
     assert [200] * 3 + [429] == [(await auth.request()).status for _ in range(4)]
 
 
+async def test_a_rate_limit_without_burst() -> None:
+    """Without a burst every request is rejected, as by the exporter-toolkit."""
+    auth = AuthHarness(rate=RequestRate(1.0, 0))
+    for _ in range(10):
+        assert 429 == (await auth.request()).status
+        auth.clock.advance(60.0)
+
+
 async def test_rejected_requests_take_no_token() -> None:
     """Rejected requests do not delay the next accepted one."""
     auth = AuthHarness(rate=RequestRate(2.0, 1))

@@ -350,6 +350,18 @@ async def test_certificate_if_given(harness: ServerHarness) -> None:
     assert await is_rejected(harness, client_context(FOREIGN))
 
 
+async def test_certificates_of_system_authorities(
+    harness: ServerHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without authorities in the configuration, those of the system sign the certificates of clients."""
+    CA.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    harness.web = tls_config(client_auth_type="RequireAndVerifyClientCert")
+    assert (200, b"/") == await harness.get("/", client_context(PROMETHEUS))
+    assert await is_rejected(harness, client_context(FOREIGN))
+    assert await is_rejected(harness, client_context())
+
+
 async def test_early_request_needs_an_allowed_name(harness: ServerHarness) -> None:
     """A request sent together with the end of the handshake is handled only if the name is allowed."""
     harness.web = mutual_tls_config("prometheus.example")
