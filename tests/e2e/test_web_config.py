@@ -21,6 +21,7 @@ import trustme
 from tests.e2e.late import KEY, LateServer
 from tests.e2e.program import DEFAULT_TIMEOUT, ExporterProcess, start_process, wait_equal, wait_until
 from tests.e2e.prometheus import PrometheusApi, run_prometheus
+from tests.support.crowd import crowd, half_open, idle, silent, unfinished
 
 pytestmark = pytest.mark.e2e
 
@@ -269,6 +270,22 @@ def test_changes_while_running(start_exporter: Run, file: Path) -> None:
     assert program.exit_code is None
     assert 0 == program.stop()
     assert [] == secrets_in(program)
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+def test_ten_thousand_useless_connections(start_exporter: Run, late: LateServer, file: Path, *, secure: bool) -> None:
+    """Memory stays far below the limits of the deployments, and scrapes are answered, whoever connects."""
+    late.world.publish(500)
+    file.write_text(TLS if secure else "")
+    program = start_exporter(f"--web.config.file={file}")
+    context = client_context() if secure else None
+    program.tls = context
+    program.wait_ready()
+    port = int(program.url.rpartition(":")[2])
+    for attack in (silent, half_open, unfinished, idle):
+        with crowd(port, attack, 2500, context):
+            assert 500 == program.scrape().sum("late_publishing_logs_total")
+    assert program.peak_memory_bytes < 150 << 20
 
 
 def server_serial(program: ExporterProcess) -> bytes:
