@@ -64,7 +64,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._is_closing = True  # returning None closes the connection
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Free what TLS needs, whoever still refers to this transport."""
+        """Free the buffers and the state of TLS, even if this transport is still referenced."""
         self._is_closing = True
         self._tls = None
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
