@@ -134,13 +134,13 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
                 self._handshake()
             while self._tls is not None and self._protocol is not None and not self._is_closing:
                 data = self._tls.read(CHUNK_BYTES)
-                if not data:
+                if not data:  # the client has ended TLS
                     self.close()
                     return
                 self._protocol.data_received(data)
         except ssl.SSLWantReadError:
             self._flush()
-        except ssl.SSLError:  # an SSLZeroReturnError, too: the client has closed TLS
+        except ssl.SSLError:
             self._flush()  # the alert, which says why
             self._is_closing = True
             self._transport.close()
